@@ -1,0 +1,52 @@
+"""Where a result comes from: the code, the packages, the machine."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+LOGGED = ("torch", "torchvision", "lightning-fabric", "kornia", "optuna", "onnx", "onnxruntime", "numpy", "pandas", "pillow")
+
+
+def commit() -> str:
+    """The commit of the code, `-dirty` behind it when files differ from it; `unknown` outside a repository."""
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        return head + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return "unknown"
+
+
+def environment() -> dict[str, Any]:
+    """Versions, processor and number of cores."""
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "cpu": processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": {name: metadata.version(name) for name in LOGGED},
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def digest(sections: dict[str, BaseModel]) -> str:
+    """12 hex digits that stand for these params."""
+    values = {name: section.model_dump(mode="json") for name, section in sections.items()}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()

@@ -1,0 +1,327 @@
+"""The sections of `params.yaml`: every key with its type, unit and range."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from stages.frame.errors import did_you_mean
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+
+
+class Section(BaseModel):
+    """A frozen section: unknown keys are errors, numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Columns(Section):
+    """Column names of a table of images; null where the table has no such column."""
+
+    path: Text
+    """Path of the image, relative to the table's folder."""
+    label: Text
+    """The class, taken as text: `007` stays `007`."""
+    group: Text | None
+    """What must not be torn apart by the split: patient, animal, scene."""
+    split: Text | None
+    """The data's own split: train, val or test."""
+
+
+class Ingest(Section):
+    """Where the images are and how they are labelled."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    """Name of the data set: a-z, 0-9, `_`, `-`. Names its file in data/splits."""
+    source: Text
+    """Folder, zip, tar or npz; relative to the project or absolute."""
+    inside: str
+    """Path inside the source of the folder, table (csv, parquet) or npz to read; empty: the source itself."""
+    columns: Columns
+    """Used when a table is read."""
+    group: str
+    """Regular expression searched in an image's path, its first parenthesis is the group; empty: every distinct
+    picture is a group of its own."""
+    max_rejected: Share
+    """Share of the files that may be unreadable, 0 to 1; above it ingest fails."""
+    max_megapixels: Annotated[float, Field(gt=0, le=1000)]
+    """Larger images are rejected, in 10^6 pixels; checked before decoding."""
+
+    @field_validator("group")
+    @classmethod
+    def _one_parenthesis(cls, value: str) -> str:
+        import re
+
+        try:
+            pattern = re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if value and pattern.groups < 1:
+            raise ValueError("has no parenthesis; put one around the part that names the group, as `^(patient[0-9]+)_`")
+        return value
+
+
+class Split(Section):
+    """Training, validation and test."""
+
+    by: Literal["hash", "source"]
+    """hash: by groups, stratified, kept in data/splits; source: the data's own train, val and test."""
+    validation: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the images for validation, 0 to 1; used by hash."""
+    test: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the images sealed for the test, 0 to 1; used by hash."""
+
+    @model_validator(mode="after")
+    def _leaves_training_data(self) -> "Split":
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation {self.validation} + test {self.test} = {self.validation + self.test:g} leaves nothing to "
+                "train on; they must add up to less than 1"
+            )
+        return self
+
+
+class Checks(Section):
+    """What the manifest must keep; a broken rule is a finding for the gate."""
+
+    min_classes: Annotated[int, Field(ge=2)]
+    """Number of classes, at least."""
+    min_train_per_class: Annotated[int, Field(ge=1)]
+    """Training images per class, at least."""
+    min_validation_per_class: Annotated[int, Field(ge=1)]
+    """Validation images per class, at least."""
+    min_side: Annotated[int, Field(ge=1)]
+    """Shorter side of an image, in pixels, at least."""
+    max_aspect: Annotated[float, Field(ge=1)]
+    """Longer side over shorter side, at most."""
+    max_blank: Share
+    """Share of images of a single grey level, 0 to 1, at most."""
+
+
+class Audit(Section):
+    """How hard the audits look."""
+
+    permutations: Annotated[int, Field(ge=99, le=100_000)]
+    """Shuffles behind a p-value; the smallest p is 1 / (permutations + 1)."""
+    max_p: Annotated[float, Field(gt=0, lt=1)]
+    """A confounder's p-value, at most, to be a finding."""
+    min_skill: Share
+    """A confounder's skill, at least, to be a finding: 0 is chance, 1 foretells every label."""
+    content_blocks: bool
+    """true: a content statistic (brightness, contrast, colour) that tells the label blocks; false: it warns."""
+    alone: Annotated[float, Field(gt=0.5, le=1)]
+    """AUC at which one statistic alone that tells one class from the others blocks."""
+    max_images: Annotated[int, Field(ge=100)]
+    """Images the confounder audit looks at; larger sets are sampled by group."""
+
+
+class Gate(Section):
+    """What may pass nevertheless."""
+
+    waive: dict[str, Text]
+    """Finding id: the reason why it is accepted. The report shows both."""
+
+
+class Prepare(Section):
+    """The pixels that training sees."""
+
+    size: Annotated[int, Field(ge=8, le=2048)]
+    """Working height and width in pixels; images are resized to it, shape not kept."""
+    channels: Literal[1, 3]
+    """1: grey; 3: colour."""
+
+
+class Augment(Section):
+    """Random changes of the training images, on the training device."""
+
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    """Largest rotation either way, in degrees."""
+    translation: Annotated[float, Field(ge=0, le=0.5)]
+    """Largest shift either way, as a share of the side."""
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    """Largest change of size either way: 0.1 is 0.9 to 1.1 times."""
+    flip_horizontal: bool
+    """Mirror left and right, half of the time."""
+    flip_vertical: bool
+    """Mirror top and bottom, half of the time."""
+    brightness: Annotated[float, Field(ge=0, le=1)]
+    """Largest shift of all grey levels either way; white is 1."""
+    contrast: Annotated[float, Field(ge=0, le=1)]
+    """Largest relative change of all grey levels either way: 0.1 is 0.9 to 1.1 times."""
+    noise: Annotated[float, Field(ge=0, le=1)]
+    """Standard deviation of added Gaussian noise; white is 1."""
+
+
+class Network(Section):
+    """The architecture."""
+
+    name: Literal["resnet18"]
+    """resnet18 (He et al. 2016)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Share of features dropped before the last layer, 0 to 1."""
+
+
+class Train(Section):
+    """The optimization."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    """Passes over the training images."""
+    batch_size: Annotated[int, Field(ge=2)]
+    """Images per step."""
+    optimizer: Literal["adamw", "sgd"]
+    """adamw, or sgd with Nesterov momentum 0.9."""
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    """Peak of the one-cycle schedule."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
+    """Decoupled (adamw) or L2 (sgd) weight decay."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the target spread over all classes."""
+    class_weights: Literal["none", "balanced"]
+    """balanced: each class counts the same in the loss, however few images it has."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    """Same seed, same device, same number of threads: same weights."""
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    """auto: the best this machine has."""
+    precision: Literal["32-true", "bf16-mixed"]
+    """Arithmetic of the network."""
+
+
+class Range(Section):
+    """One dimension of the search: either low and high, or choices."""
+
+    low: float | None = None
+    """Smallest value."""
+    high: float | None = None
+    """Largest value."""
+    log: bool = False
+    """Search the logarithm."""
+    choices: tuple[bool | int | float | str, ...] | None = None
+    """The values to choose from."""
+
+    @model_validator(mode="after")
+    def _either(self) -> "Range":
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or not self.choices:
+                raise ValueError("give either low and high, or a non-empty list of choices")
+        elif self.low is None or self.high is None or self.low >= self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}; or give choices")
+        elif self.log and self.low <= 0:
+            raise ValueError(f"log needs low above 0, not {self.low}")
+        return self
+
+
+TUNABLE = {
+    f"{name}.{key}": field
+    for name, section in {"train": Train, "network": Network, "augment": Augment}.items()
+    for key, field in section.model_fields.items()
+}
+"""Dotted keys that `tune` may search over."""
+
+
+def _out_of_place(key: str, span: Range) -> list[str]:
+    """What is wrong with searching `key` over `span`: an unknown key, or an end outside what the key allows."""
+    if key not in TUNABLE:
+        return [f"{key}: unknown key; {did_you_mean(key, TUNABLE)}"]
+    field = TUNABLE[key]
+    allowed: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])
+    problems = []
+    for end in span.choices or (span.low, span.high):
+        try:
+            allowed.validate_python(end)
+        except ValidationError as error:
+            problems.append(f"{key}: {end!r}: {error.errors()[0]['msg']}")
+    return problems
+
+
+class Tune(Section):
+    """The search for better params of `train`, `network` and `augment`."""
+
+    trials: Annotated[int, Field(ge=0)]
+    """How many sets of values are tried; 0: no search."""
+    epochs: Annotated[int, Field(ge=1)]
+    """Passes over the training images per trial."""
+    sampler: Literal["tpe", "random"]
+    """tpe (Bergstra et al. 2011) or random."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    """Same seed, same trials."""
+    space: dict[str, Range]
+    """Dotted key of `train`, `network` or `augment`: its range."""
+
+    @field_validator("space")
+    @classmethod
+    def _lies_within_what_can_be_tuned(cls, space: dict[str, Range]) -> dict[str, Range]:
+        problems = [problem for key, span in space.items() for problem in _out_of_place(key, span)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return space
+
+
+class Task(Section):
+    """What the network is to answer, and the one score that says how well."""
+
+    name: Literal["classification"]
+    """classification: one class per image."""
+    score: Literal["balanced_accuracy", "accuracy", "auc", "f1"]
+    """Picks the best epoch and the best trial, and is held against the objective."""
+
+
+class Objective(Section):
+    """The target that the run is held against."""
+
+    at_least: Share
+    """Value of `task.score` to reach on validation data."""
+
+
+class Evaluate(Section):
+    """Scores on validation data."""
+
+    resamples: Annotated[int, Field(ge=100, le=100_000)]
+    """Bootstrap resamples behind an interval."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    """Coverage of the intervals."""
+    calibration_bins: Annotated[int, Field(ge=2, le=100)]
+    """Bins of the reliability curve."""
+    worst: Annotated[int, Field(ge=0, le=500)]
+    """How many of the worst errors are shown as images."""
+
+
+class Benchmark(Section):
+    """Parity and speed of the exported model."""
+
+    batches: Annotated[tuple[int, ...], Field(min_length=1)]
+    """Batch sizes to time, in images."""
+    threads: Annotated[int, Field(ge=1, le=256)]
+    """Threads of onnxruntime and of torch."""
+    seconds: Annotated[float, Field(gt=0, le=600)]
+    """Timing per batch size and runtime."""
+    max_difference: Annotated[float, Field(gt=0, le=1)]
+    """Largest difference of a probability between torch and ONNX; above it the stage fails."""
+
+
+class Params(Section):
+    """All of `params.yaml`."""
+
+    task: Task
+    objective: Objective
+    ingest: Ingest
+    split: Split
+    checks: Checks
+    audit: Audit
+    gate: Gate
+    prepare: Prepare
+    augment: Augment
+    network: Network
+    train: Train
+    tune: Tune
+    evaluate: Evaluate
+    benchmark: Benchmark

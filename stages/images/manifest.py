@@ -1,0 +1,73 @@
+"""The manifest: one row per image, the one table that every later stage reads."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages.frame import UserError
+from stages.images.reading import Picture, read
+from stages.images.shards import SHARD, read_member
+
+MANIFEST = "manifest.parquet"
+DATASET = "dataset.json"  # {"name": ..., "version": ...}
+SPLITS = ("train", "val", "test")
+COLUMNS = {
+    "path": "str",  # inside the source, unique: the key of a row
+    "label": "str",
+    "group": "str",  # what must not be torn apart by a split
+    "split": "str",  # train or val; test only in the sealed manifest
+    "content": "str",  # SHA-256 of the file's bytes, 16 hex digits
+    "pixels": "str",  # SHA-256 of the decoded pixels, 16 hex digits
+    "phash": "str",  # perceptual hash, 16 hex digits
+    "bytes": "int64",  # of the file
+    "bytes_per_pixel": "float64",
+    "has_file": "bool",  # false when the image came out of an array: its format and bytes are ours
+    "width": "int64",  # pixels
+    "height": "int64",  # pixels
+    "format": "str",
+    "mode": "str",
+    "camera": "str",
+    "brightness": "float64",  # this and the following: see stages.images.statistics
+    "contrast": "float64",
+    "darkest": "float64",
+    "brightest": "float64",
+    "border": "float64",
+    "sharpness": "float64",
+    "redness": "float64",
+    "blueness": "float64",
+    "blank": "bool",
+    "offset": "int64",  # of the file's bytes in images.tar
+}
+SEALED_INDEX = ("group", "content", "pixels", "phash")
+"""What the line may know of the sealed test images: enough to find leakage, no label and no picture."""
+
+
+def write_manifest(rows: pd.DataFrame, folder: Path) -> None:
+    """Write the rows, in the order and the types of `COLUMNS`."""
+    rows[list(COLUMNS)].astype(COLUMNS).to_parquet(folder / MANIFEST, index=False)
+
+
+def read_manifest(folder: Path) -> pd.DataFrame:
+    """Read the manifest of a folder that ingest wrote.
+
+    Raises:
+        UserError: when its columns are not those of this version.
+    """
+    rows = pd.read_parquet(folder / MANIFEST)
+    if list(rows.columns) != list(COLUMNS):
+        raise UserError(f"{folder / MANIFEST} was written by another version; run `dvc repro ingest`")
+    return rows
+
+
+def pictures(rows: pd.DataFrame, folder: Path) -> Iterator[Picture]:
+    """Decode the images of manifest rows, in order, from the shard beside the manifest."""
+    for offset, length in zip(rows["offset"], rows["bytes"], strict=True):
+        # Ingest has held the image against ingest.max_megapixels; it need not be held again.
+        yield read(read_member(folder / SHARD, offset, length), max_megapixels=np.inf)
+
+
+def labels_of(rows: pd.DataFrame) -> list[str]:
+    """The classes, sorted as people count: `2` before `10`."""
+    return sorted(rows["label"].unique(), key=lambda label: (not label.isdigit(), int(label) if label.isdigit() else 0, label))

@@ -1,0 +1,41 @@
+"""Contact sheets: many small pictures in one, with a word under each."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+TILE = 112  # pixels
+CAPTION = 18  # pixels
+GAP = 8  # pixels
+
+
+def contact_sheet(images: Sequence[np.ndarray[Any, Any]], captions: Sequence[str], columns: int = 8) -> Image.Image:
+    """Lay out uint8 images [H, W], [H, W, 1] or [H, W, 3] of any size; small ones are enlarged without smoothing."""
+    assert len(images) == len(captions)
+    columns = max(1, min(columns, len(images)))
+    rows = math.ceil(len(images) / columns)
+    width, height = TILE + GAP, TILE + CAPTION + GAP
+    sheet = Image.new("RGB", (columns * width + GAP, rows * height + GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        left, top = GAP + i % columns * width, GAP + i // columns * height
+        tile = _tile(image)
+        sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
+        draw.text((left, top + TILE + 2), _fitting(caption, font), fill="black", font=font)
+    return sheet
+
+
+def _tile(image: np.ndarray[Any, Any]) -> Image.Image:
+    picture = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image).convert("RGB")
+    scale = TILE / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+
+
+def _fitting(caption: str, font: Any) -> str:
+    while caption and font.getlength(caption) > TILE:
+        caption = caption[:-2].rstrip(".") + "." if len(caption) > 2 else ""
+    return caption

@@ -1,0 +1,1 @@
+"""Learning: batches, the loop, losses, checkpoints; used by `augment`, `tune`, `train` and `evaluate`."""

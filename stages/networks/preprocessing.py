@@ -1,0 +1,20 @@
+"""All the preprocessing there is: resize, divide by 255. `prepare`, training and the ONNX graph call the same two lines."""
+
+import torch
+from torch.nn import functional
+
+
+def resize(image_NHWC: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 [N, H, W, C] of any size to uint8 [N, size, size, C]: bilinear, antialiased, rounded to whole grey levels.
+
+    Rounding here too, and not only where the result is stored, makes the exported graph see exactly the pixels that
+    training saw.
+    """
+    image_NCHW = image_NHWC.permute(0, 3, 1, 2).float()
+    resized = functional.interpolate(image_NCHW, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def scale(image_NHWC: torch.Tensor) -> torch.Tensor:
+    """uint8 [N, H, W, C] to float [N, C, H, W] in 0..1."""
+    return image_NHWC.permute(0, 3, 1, 2).float() / 255

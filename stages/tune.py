@@ -1,0 +1,66 @@
+"""Search for better params of training: `python -m stages.tune PREPARED OUTPUT`."""
+
+import json
+import time
+from typing import Any
+
+import optuna
+import pandas as pd
+
+from stages.augmentations import Policy
+from stages.frame import In, Out, run
+from stages.frame.params import overlay
+from stages.frame.sections import TUNABLE, Augment, Network, Range, Section, Task, Train, Tune
+from stages.images.store import Store, open_split
+from stages.learning.checkpoints import Recipe
+from stages.learning.loop import Goal, fit
+
+
+def main(
+    prepared: In, output: Out, *, task: Task, augment: Augment, network: Network, train: Train, tune: Tune
+) -> dict[str, Any]:
+    """Write `best.json`, the values that `train` takes in place of its params, and `trials.csv`.
+
+    The first trial is params.yaml as it stands, so that the search can only improve on it; without trials nothing is
+    replaced. Every trial trains with the same seed and is judged by `task.score` on validation data.
+    """
+    stores = open_split(prepared, "train"), open_split(prepared, "val")
+    sections: dict[str, Section] = {"augment": augment, "network": network, "train": train}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+    study = optuna.create_study(direction="maximize", sampler=samplers[tune.sampler](seed=tune.seed))
+    study.enqueue_trial({key: getattr(sections[key.split(".")[0]], key.split(".")[1]) for key in tune.space}, skip_if_exists=True)
+    rows = []
+    for number in range(tune.trials):
+        trial = study.ask()
+        values = {key: _suggest(trial, key, span) for key, span in tune.space.items()}
+        started = time.perf_counter()
+        score = _score(stores, overlay(sections, values | {"train.epochs": tune.epochs}), task)
+        rows.append({"number": number, "score": score, "seconds": time.perf_counter() - started, **values})
+        study.tell(trial, score)
+        print(f"trial {number + 1}/{tune.trials}  {task.score} {score:.4f}  {values}", flush=True)
+    trials = pd.DataFrame(rows, columns=["number", "score", "seconds", *tune.space])
+    trials.to_csv(output / "trials.csv", index=False)
+    best = study.best_params if rows else {}
+    (output / "best.json").write_text(json.dumps(best, indent=1) + "\n")
+    return {"trials": len(rows), **({"best_score": study.best_value, "first_score": rows[0]["score"]} if rows else {})}
+
+
+def _suggest(trial: optuna.Trial, key: str, span: Range) -> Any:
+    if span.choices is not None:
+        return trial.suggest_categorical(key, span.choices)
+    assert span.low is not None and span.high is not None, "Range holds either choices or both ends"
+    if TUNABLE[key].annotation is int:
+        return trial.suggest_int(key, int(span.low), int(span.high), log=span.log)
+    return trial.suggest_float(key, span.low, span.high, log=span.log)
+
+
+def _score(stores: tuple[Store, Store], sections: dict[str, Any], task: Task) -> float:
+    network, train = sections["network"], sections["train"]
+    recipe = Recipe(network.name, stores[0].about["channels"], len(stores[0].labels), network.dropout)
+    policy = Policy(**sections["augment"].model_dump())
+    return fit(recipe, *stores, policy, train, Goal(task.name, task.score), lambda epoch: None).best.val_score
+
+
+if __name__ == "__main__":
+    run(main)
