@@ -22,7 +22,9 @@ def main(prepared: In, output: Out, *, augment: Augment, train: Train) -> dict[s
     batches = training_batches(store, train.batch_size, policy, train.seed, epoch=1, device=device_of(train.device))
     image_BCHW, label_B = next(batches)
     image_BHWC = (image_BCHW[:MOST].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    contact_sheet(list(image_BHWC), [store.labels[label] for label in label_B[:MOST].tolist()]).save(output / "sheet.png")
+    contact_sheet(list(image_BHWC), [store.labels[label] for label in label_B[:MOST].tolist()]).save(
+        output / "sheet.png"
+    )
     return {"images": len(image_BHWC)}
 
 

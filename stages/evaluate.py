@@ -12,8 +12,8 @@ from stages.images.store import open_split
 from stages.learning.checkpoints import load
 from stages.learning.devices import device_of
 from stages.learning.loop import predict
-from stages.tasks import TASKS
-from stages.tasks.intervals import interval, resample_weights
+from stages.tasks.intervals import resample_weights
+from stages.tasks.summary import summarize
 
 
 def main(
@@ -25,7 +25,15 @@ def main(
     device = device_of(train.device)
     probability_NK = predict(network.to(device), store, train.batch_size, device)
     weight_RN = resample_weights(store.rows["group"].to_numpy(), evaluate.resamples)
-    summary = summarize(task.name, store.label_N, probability_NK, store.labels, weight_RN, evaluate)
+    summary = summarize(
+        task.name,
+        store.label_N,
+        probability_NK,
+        weight_RN,
+        store.labels,
+        evaluate.confidence,
+        evaluate.calibration_bins,
+    )
     value = summary["scores"][task.score]["value"]
     summary["objective"] = {
         "score": task.score,
@@ -42,35 +50,9 @@ def main(
     return {**flat, "objective_met": summary["objective"]["met"], "images": len(store), "errors": len(wrong)}
 
 
-def summarize(
-    task: str, label_N: np.ndarray, probability_NK: np.ndarray, labels: list[str], weight_RN: np.ndarray, evaluate: Evaluate
-) -> dict[str, Any]:
-    """Scores, per-class scores, confusion and calibration, each with its interval."""
-    kind, confidence = TASKS[task], evaluate.confidence
-    per_class = kind.per_class(label_N, probability_NK, weight_RN)
-    calibration = kind.calibration(label_N, probability_NK, weight_RN, evaluate.calibration_bins)
-    return {
-        "images": len(label_N),
-        "confidence": confidence,
-        "labels": labels,
-        "scores": {n: interval(value_R, confidence) for n, value_R in kind.scores(label_N, probability_NK, weight_RN).items()},
-        "per_class": [
-            {
-                "label": label,
-                "support": int((label_N == k).sum()),
-                **{name: interval(value_RK[:, k], confidence) for name, value_RK in per_class.items()},
-            }
-            for k, label in enumerate(labels)
-        ],
-        "confusion": kind.confusion(label_N, probability_NK).tolist(),
-        "calibration": {
-            "expected_calibration_error": interval(calibration["expected_calibration_error"], confidence),
-            "bins": calibration["bins"],
-        },
-    }
-
-
-def _predictions(rows: pd.DataFrame, labels: list[str], label_N: np.ndarray, probability_NK: np.ndarray) -> pd.DataFrame:
+def _predictions(
+    rows: pd.DataFrame, labels: list[str], label_N: np.ndarray, probability_NK: np.ndarray
+) -> pd.DataFrame:
     named = np.array(labels)
     table = rows[["path"]].assign(
         label=named[label_N], predicted=named[probability_NK.argmax(axis=1)], confidence=probability_NK.max(axis=1)

@@ -27,16 +27,15 @@ def main(ingested: In, validated: In, audited: In, output: Out, *, gate: Gate) -
     if stopping:
         _leave_behind(stopping, ingested)
         raise UserError(_in_words(stopping))
-    verdict = {
-        "passed": sum(f.severity == "passed" for f in findings),
-        "warnings": [f.id for f in findings if f.severity == "warning"],
-        "waived": [{"id": f.id, "reason": gate.waive[f.id]} for f in blocking],
-        "unused_waivers": sorted(set(gate.waive) - {f.id for f in blocking}),
-    }
-    for unused in verdict["unused_waivers"]:
-        print(f"gate.waive: {unused} does not block; the waiver can go")
+    passed = sum(f.severity == "passed" for f in findings)
+    warnings = [f.id for f in findings if f.severity == "warning"]
+    waived = [{"id": f.id, "reason": gate.waive[f.id]} for f in blocking]
+    unused = sorted(set(gate.waive) - {f.id for f in blocking})
+    for finding in unused:
+        print(f"gate.waive: {finding} does not block; the waiver can go")
+    verdict = {"passed": passed, "warnings": warnings, "waived": waived, "unused_waivers": unused}
     (output / "gate.json").write_text(json.dumps(verdict, indent=1) + "\n")
-    return {"passed": verdict["passed"], "warnings": len(verdict["warnings"]), "waived": len(verdict["waived"])}
+    return {"passed": passed, "warnings": len(warnings), "waived": len(waived)}
 
 
 def _in_words(stopping: list[Finding]) -> str:
@@ -44,8 +43,8 @@ def _in_words(stopping: list[Finding]) -> str:
     found = "\n".join(f"  {f.id}: {f.says}" for f in stopping)
     return (
         f"the gate stops the line: {count}\n{found}\n"
-        f"Look at {LEFT_BEHIND / 'blocked.png'}, data/audit/page.html and data/validate/page.html. Mend the data; or accept "
-        f"a finding, with the reason, in params.yaml:\n  gate:\n    waive:\n      {stopping[0].id}: the reason"
+        f"Look at {LEFT_BEHIND / 'blocked.png'}, data/audit/page.html and data/validate/page.html. Mend the data; or "
+        f"accept a finding, with the reason, in params.yaml:\n  gate:\n    waive:\n      {stopping[0].id}: the reason"
     )
 
 

@@ -126,7 +126,9 @@ def _own_split(table: pd.DataFrame) -> pd.Series:
     """The data's own split; every one of the three must be there."""
     missing = [name for name in SPLITS if name not in set(table["split"])]
     if missing:
-        raise UserError(f"split.by: source, but the source has no {' and no '.join(missing)} images; use split.by: hash")
+        raise UserError(
+            f"split.by: source, but the source has no {' and no '.join(missing)} images; use split.by: hash"
+        )
     return table["split"]
 
 

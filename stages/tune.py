@@ -7,13 +7,12 @@ from typing import Any
 import optuna
 import pandas as pd
 
-from stages.augmentations import Policy
 from stages.frame import In, Out, run
 from stages.frame.params import overlay
 from stages.frame.sections import TUNABLE, Augment, Network, Range, Section, Task, Train, Tune
-from stages.images.store import Store, open_split
-from stages.learning.checkpoints import Recipe
-from stages.learning.loop import Goal, fit
+from stages.images.store import open_split
+from stages.learning.loop import fit
+from stages.learning.plan import plan
 
 
 def main(
@@ -25,17 +24,22 @@ def main(
     replaced. Every trial trains with the same seed and is judged by `task.score` on validation data.
     """
     stores = open_split(prepared, "train"), open_split(prepared, "val")
-    sections: dict[str, Section] = {"augment": augment, "network": network, "train": train}
+    sections: dict[str, Section] = {"task": task, "augment": augment, "network": network, "train": train}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
     study = optuna.create_study(direction="maximize", sampler=samplers[tune.sampler](seed=tune.seed))
-    study.enqueue_trial({key: getattr(sections[key.split(".")[0]], key.split(".")[1]) for key in tune.space}, skip_if_exists=True)
+    study.enqueue_trial(
+        {key: getattr(sections[key.split(".")[0]], key.split(".")[1]) for key in tune.space}, skip_if_exists=True
+    )
     rows = []
     for number in range(tune.trials):
         trial = study.ask()
         values = {key: _suggest(trial, key, span) for key, span in tune.space.items()}
         started = time.perf_counter()
-        score = _score(stores, overlay(sections, values | {"train.epochs": tune.epochs}), task)
+        trained = fit(
+            plan(*stores, overlay(sections, values | {"train.epochs": tune.epochs})), report=lambda epoch: None
+        )
+        score = trained.best.val_score
         rows.append({"number": number, "score": score, "seconds": time.perf_counter() - started, **values})
         study.tell(trial, score)
         print(f"trial {number + 1}/{tune.trials}  {task.score} {score:.4f}  {values}", flush=True)
@@ -53,13 +57,6 @@ def _suggest(trial: optuna.Trial, key: str, span: Range) -> Any:
     if TUNABLE[key].annotation is int:
         return trial.suggest_int(key, int(span.low), int(span.high), log=span.log)
     return trial.suggest_float(key, span.low, span.high, log=span.log)
-
-
-def _score(stores: tuple[Store, Store], sections: dict[str, Any], task: Task) -> float:
-    network, train = sections["network"], sections["train"]
-    recipe = Recipe(network.name, stores[0].about["channels"], len(stores[0].labels), network.dropout)
-    policy = Policy(**sections["augment"].model_dump())
-    return fit(recipe, *stores, policy, train, Goal(task.name, task.score), lambda epoch: None).best.val_score
 
 
 if __name__ == "__main__":

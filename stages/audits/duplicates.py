@@ -32,7 +32,10 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
         findings.append(Finding("duplicates/same-label", "passed", "No picture stands twice under one label."))
     small = int((subject.rows[["width", "height"]].min(axis=1) < SMALLEST_HASHED).sum())
     if small:
-        says = f"{small} images are smaller than {SMALLEST_HASHED} pixels: they were compared pixel by pixel, so that a re-encoded copy among them is not seen."
+        says = (
+            f"{small} images are smaller than {SMALLEST_HASHED} pixels: they were compared pixel by pixel, "
+            "so that a re-encoded copy among them is not seen."
+        )
         findings.append(Finding("duplicates/not-checked", "info", says))
     return findings
 

@@ -33,7 +33,9 @@ def _pictures(subject: Subject) -> list[Finding]:
         "also_in_test": into_test["path"].tolist()[:50],
         "also_in_test_count": len(into_test),
     }
-    return [Finding("leakage/same-picture", "blocking", says, evidence, (paths(across) + into_test["path"].tolist())[:24])]
+    return [
+        Finding("leakage/same-picture", "blocking", says, evidence, (paths(across) + into_test["path"].tolist())[:24])
+    ]
 
 
 def _groups(subject: Subject) -> list[Finding]:
@@ -57,7 +59,9 @@ def _test_look_alikes(subject: Subject) -> list[Finding]:
     """Re-encoded copies in the test can only be suspected: to compare the pictures would be to open the seal."""
     big_enough = subject.rows[["width", "height"]].min(axis=1) >= SMALLEST_HASHED
     suspects = _in_test(subject, "phash")
-    suspects = suspects[~suspects["pixels"].isin(subject.sealed["pixels"]) & big_enough[suspects.index] & ~suspects["blank"]]
+    suspects = suspects[
+        ~suspects["pixels"].isin(subject.sealed["pixels"]) & big_enough[suspects.index] & ~suspects["blank"]
+    ]
     if suspects.empty:
         return []
     says = (

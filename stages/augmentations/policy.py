@@ -17,6 +17,7 @@ class Policy:
         rotation: float,
         translation: float,
         scale: float,
+        outside: str,
         flip_horizontal: bool,
         flip_vertical: bool,
         brightness: float,
@@ -25,13 +26,12 @@ class Policy:
     ) -> None:
         changes: list[nn.Module] = []
         if rotation or translation or scale:
-            # What lies outside continues the edge: black corners would tell the network how far an image was turned.
             changes.append(
                 K.RandomAffine(
                     degrees=rotation,
                     translate=(translation, translation),
                     scale=(1 - scale, 1 + scale),
-                    padding_mode="border",
+                    padding_mode=outside,
                     p=1.0,
                 )
             )

@@ -5,13 +5,25 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-LOGGED = ("torch", "torchvision", "lightning-fabric", "kornia", "optuna", "onnx", "onnxruntime", "numpy", "pandas", "pillow")
+LOGGED = (
+    "torch",
+    "torchvision",
+    "lightning-fabric",
+    "kornia",
+    "optuna",
+    "onnx",
+    "onnxruntime",
+    "numpy",
+    "pandas",
+    "pillow",
+)
 
 
 def commit() -> str:
@@ -42,7 +54,7 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def digest(sections: dict[str, BaseModel]) -> str:
+def digest(sections: Mapping[str, BaseModel]) -> str:
     """12 hex digits that stand for these params."""
     values = {name: section.model_dump(mode="json") for name, section in sections.items()}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

@@ -150,6 +150,8 @@ class Augment(Section):
     """Largest shift either way, as a share of the side."""
     scale: Annotated[float, Field(ge=0, lt=1)]
     """Largest change of size either way: 0.1 is 0.9 to 1.1 times."""
+    outside: Literal["zeros", "border", "reflection"]
+    """What comes into view beyond the edge: black, the edge continued, or the image mirrored."""
     flip_horizontal: bool
     """Mirror left and right, half of the time."""
     flip_vertical: bool
@@ -220,11 +222,8 @@ class Range(Section):
         return self
 
 
-TUNABLE = {
-    f"{name}.{key}": field
-    for name, section in {"train": Train, "network": Network, "augment": Augment}.items()
-    for key, field in section.model_fields.items()
-}
+_TUNABLE: dict[str, type[Section]] = {"train": Train, "network": Network, "augment": Augment}
+TUNABLE = {f"{name}.{key}": field for name, section in _TUNABLE.items() for key, field in section.model_fields.items()}
 """Dotted keys that `tune` may search over."""
 
 
@@ -233,7 +232,7 @@ def _out_of_place(key: str, span: Range) -> list[str]:
     if key not in TUNABLE:
         return [f"{key}: unknown key; {did_you_mean(key, TUNABLE)}"]
     field = TUNABLE[key]
-    allowed: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])
+    allowed: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
     problems = []
     for end in span.choices or (span.low, span.high):
         try:

@@ -64,13 +64,13 @@ def _refuse_what_needs_guessing(file: Image.Image, max_megapixels: float) -> Non
     if getattr(file, "n_frames", 1) != 1:
         raise Unreadable(f"holds {file.n_frames} frames; one image per file is expected")  # type: ignore[attr-defined]
     if file.mode not in READABLE_MODES:
-        raise Unreadable(f"mode {file.mode} is not read yet; convert it to 8-bit grey or RGB")
+        raise Unreadable(f"mode {file.mode} is not read; convert it to 8-bit grey or RGB")
 
 
 def _pixels(file: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
     if "A" in file.getbands() or "transparency" in file.info:
         rgba = file.convert("RGBA")
-        if rgba.getextrema()[3] != (255, 255):
+        if rgba.getchannel("A").getextrema() != (255, 255):
             raise Unreadable("is partly transparent; flatten it onto a background")
         file = rgba.convert("L" if file.mode in ("LA", "L") else "RGB")
     return np.asarray(file.convert("L" if file.mode in ("1", "L") else "RGB"))

@@ -1,4 +1,4 @@
-"""Where labelled images come from: a folder per class, a table of paths and labels, or arrays; loose or in an archive."""
+"""Where labelled images come from: a folder per class, a table, or arrays; loose or in an archive."""
 
 import io
 import re
@@ -7,8 +7,10 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,7 +94,7 @@ def _files(source: Path, inside: str, stack: ExitStack) -> tuple[Files, str]:
             return {source.name: source.read_bytes}, source.name
         else:
             hint = (
-                f"; set ingest.source: {source.parent} and ingest.inside: {source.name}, so that a change of the images is seen"
+                f"; set ingest.source: {source.parent} and ingest.inside: {source.name}: the images must be seen too"
                 if source.suffix in TABLES
                 else f"; known: a folder, {', '.join(ARCHIVES)}, .npz"
             )
@@ -130,7 +132,7 @@ def _in_zip(file: Path, stack: ExitStack) -> Files:
     if len(set(names)) < len(names):
         doubled = next(n for n in names if names.count(n) > 1)
         raise UserError(f"{file} holds {doubled} twice; which one is meant cannot be known: pack it anew")
-    return {m.filename: lambda m=m: archive.read(m) for m in sorted(members, key=lambda m: m.filename)}  # type: ignore[misc]
+    return {m.filename: partial(archive.read, m) for m in sorted(members, key=lambda m: m.filename)}
 
 
 def _in_tar(file: Path, stack: ExitStack) -> Files:
@@ -145,7 +147,9 @@ def _in_tar(file: Path, stack: ExitStack) -> Files:
 
 def _refuse_bomb(file: Path, unpacked: int) -> None:
     if unpacked > MAX_UNPACKED:
-        raise UserError(f"{file} unpacks to {unpacked / 2**30:.0f} GiB, above {MAX_UNPACKED / 2**30:.0f}: unpack it by hand")
+        raise UserError(
+            f"{file} unpacks to {unpacked / 2**30:.0f} GiB, above {MAX_UNPACKED / 2**30:.0f}: unpack it by hand"
+        )
 
 
 def _from_folders(files: Files, own_split: bool) -> tuple[list[Item], list[Refusal]]:
@@ -171,7 +175,9 @@ def _from_table(files: Files, name: str, columns: Columns) -> tuple[list[Item], 
     wanted = {role: column for role, column in columns.model_dump().items() if column is not None}
     for role, column in wanted.items():
         if column not in table.columns:
-            raise UserError(f"{name} has no column {column!r} (ingest.columns.{role}); {did_you_mean(column, table.columns)}")
+            raise UserError(
+                f"{name} has no column {column!r} (ingest.columns.{role}); {did_you_mean(column, table.columns)}"
+            )
     items, refused, seen = [], [], set()
     for row in table[list(wanted.values())].itertuples(index=False, name=None):
         cell = dict(zip(wanted, row, strict=True))
@@ -181,7 +187,11 @@ def _from_table(files: Files, name: str, columns: Columns) -> tuple[list[Item], 
             (path not in files and f"stands in {name} but there is no such file")
             or (path in seen and f"stands in {name} more than once")
             or (not label and f"has no label in {name}")
-            or ("split" in cell and split is None and f"split {cell['split']!r} in {name} is none of {', '.join(SPLIT_WORDS)}")
+            or (
+                "split" in cell
+                and split is None
+                and f"split {cell['split']!r} in {name} is none of {', '.join(SPLIT_WORDS)}"
+            )
             or ("group" in cell and not cell["group"].strip() and f"has no group in {name}")
         )
         seen.add(path)
@@ -199,7 +209,12 @@ def _read_table(data: bytes, name: str) -> pd.DataFrame:
         if name.endswith(".parquet"):
             return pd.read_parquet(io.BytesIO(data)).map(lambda cell: "" if pd.isna(cell) else str(cell))
         return pd.read_csv(
-            io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True, index_col=False
+            io.BytesIO(data),
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            skipinitialspace=True,
+            index_col=False,
         )
     except ValueError as error:
         raise UserError(f"{name} cannot be read as a table: {error}") from error
@@ -223,11 +238,11 @@ def _from_arrays(data: bytes) -> list[Item]:
             raise UserError(f"npz: {part}images has {found}; uint8 images and one label each are needed")
         for i, label in enumerate(labels.ravel()):
             path = f"{word or 'images'}/{i:06d}.png"
-            items.append(Item(path, str(label), None, SPLIT_WORDS.get(word), lambda a=images[i]: _png(a), has_file=False))  # type: ignore[misc]
+            items.append(Item(path, str(label), None, SPLIT_WORDS.get(word), partial(_png, images[i]), has_file=False))
     return items
 
 
-def _png(image: np.ndarray) -> bytes:
+def _png(image: np.ndarray[Any, Any]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image.squeeze()).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

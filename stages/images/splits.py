@@ -63,7 +63,9 @@ def read_locked(file: Path) -> dict[str, str]:
         raise UserError(f"{file} has columns {list(table.columns)}, not group, split; restore it with git")
     wrong = table[~table["split"].isin(SPLITS)]
     if len(wrong):
-        raise UserError(f"{file}: split {wrong['split'].iloc[0]!r} of group {wrong['group'].iloc[0]!r} is none of {SPLITS}")
+        raise UserError(
+            f"{file}: split {wrong['split'].iloc[0]!r} of group {wrong['group'].iloc[0]!r} is none of {SPLITS}"
+        )
     doubled = table["group"][table["group"].duplicated()]
     if len(doubled):
         raise UserError(f"{file}: group {doubled.iloc[0]!r} stands there twice; keep the line that was committed first")

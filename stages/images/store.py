@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+
 @dataclass(frozen=True)
 class Store:
     """One split of the prepared images."""
@@ -31,7 +32,9 @@ class Store:
         return list(self.about["labels"])
 
 
-def write_split(folder: Path, split: str, images: Iterable[np.ndarray[Any, Any]], rows: pd.DataFrame, about: dict[str, Any]) -> None:
+def write_split(
+    folder: Path, split: str, images: Iterable[np.ndarray[Any, Any]], rows: pd.DataFrame, about: dict[str, Any]
+) -> None:
     """Write images [size, size, channels] one by one, aligned with `rows`."""
     shape = (len(rows), about["size"], about["size"], about["channels"])
     mapped = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.uint8, shape)

@@ -26,7 +26,9 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return math.ceil(images / batch_size)
 
 
-def training_batches(store: Store, batch_size: int, policy: Policy, seed: int, epoch: int, device: torch.device) -> Iterator[Batch]:
+def training_batches(
+    store: Store, batch_size: int, policy: Policy, seed: int, epoch: int, device: torch.device
+) -> Iterator[Batch]:
     """The augmented batches of one epoch, in an order of its own."""
     order = np.random.default_rng(step_seed(seed, epoch)).permutation(len(store))
     for step, index_B in enumerate(np.array_split(order, steps_per_epoch(len(store), batch_size))):

@@ -12,13 +12,12 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from stages.augmentations import Policy
 from stages.frame import UserError
 from stages.frame.sections import Train
 from stages.images.store import Store
 from stages.learning.batches import step_seed, steps_per_epoch, training_batches, validation_batches
-from stages.learning.checkpoints import Recipe
 from stages.learning.devices import fabric_on
+from stages.learning.plan import Plan
 from stages.tasks import TASKS
 
 
@@ -28,10 +27,13 @@ class Epoch:
 
     epoch: int
     train_loss: float
+    """On augmented images, label smoothing included."""
     val_loss: float
     train_score: float
+    """On augmented images, as the network changed from step to step."""
     val_score: float
     learning_rate: float
+    """At the end of the epoch."""
     seconds: float
 
 
@@ -42,47 +44,43 @@ class Fit:
     weights: dict[str, torch.Tensor]
     """Of the best epoch, on the CPU."""
     best: Epoch
+    """Highest val_score; among equals, lowest val_loss."""
     epochs: list[Epoch]
     device: str
 
 
 @dataclass(frozen=True)
-class Goal:
-    """What is learned, and the score by which the best epoch is chosen."""
+class _Machinery:
+    """What moves during a training."""
 
-    task: str
-    score: str
+    fabric: Fabric
+    model: Any
+    optimizer: Any
+    schedule: Any
+    weight_K: torch.Tensor
 
 
-def fit(
-    recipe: Recipe, train_set: Store, val_set: Store, policy: Policy, train: Train, goal: Goal, report: Callable[[Epoch], None]
-) -> Fit:
-    """Train a network from random weights; `report` hears of every epoch and may stop the training by raising.
+def fit(plan: Plan, report: Callable[[Epoch], None]) -> Fit:
+    """Train a network from random weights; `report` hears of every epoch.
+
+    Same plan, same device, same number of threads: same weights.
 
     Raises:
-        UserError: the loss is no longer a number.
+        UserError: the device is not there, or the loss is no longer a number.
     """
-    torch.manual_seed(train.seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    fabric = fabric_on(train.device, train.precision)
-    network = recipe.build()
-    steps = train.epochs * steps_per_epoch(len(train_set), train.batch_size)
-    model, optimizer = fabric.setup(network, _optimizer(network, train))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, train.learning_rate, total_steps=max(steps, 2))
-    weight_K = _class_weights(train_set, train).to(fabric.device)
+    network, machinery = _set_up(plan)
     epochs: list[Epoch] = []
     weights: dict[str, torch.Tensor] = {}
-    for epoch in range(1, train.epochs + 1):
+    for epoch in range(1, plan.train.epochs + 1):
         started = time.perf_counter()
-        rate = schedule.get_last_lr()[0]
-        train_loss, train_score = _train_epoch(fabric, model, optimizer, schedule, train_set, policy, train, goal, weight_K, epoch)
-        val_loss, val_score = _validate(model, val_set, train, goal, fabric.device)
-        seconds = time.perf_counter() - started
+        train_loss, train_score = _train_epoch(plan, machinery, epoch)
+        val_loss, val_score = _validate(plan, machinery)
+        rate, seconds = machinery.schedule.get_last_lr()[0], time.perf_counter() - started
         epochs.append(Epoch(epoch, train_loss, val_loss, train_score, val_score, rate, seconds))
         if _best(epochs) is epochs[-1]:
             weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
         report(epochs[-1])
-    return Fit(weights, _best(epochs), epochs, str(fabric.device))
+    return Fit(weights, _best(epochs), epochs, str(machinery.fabric.device))
 
 
 def predict(model: nn.Module, store: Store, batch_size: int, device: torch.device) -> np.ndarray[Any, Any]:
@@ -93,26 +91,34 @@ def predict(model: nn.Module, store: Store, batch_size: int, device: torch.devic
         return torch.cat([model(image_BCHW).float().softmax(dim=1).cpu() for image_BCHW, _ in batches]).numpy()
 
 
-def _best(epochs: list[Epoch]) -> Epoch:
-    return max(epochs, key=lambda e: (e.val_score, -e.val_loss))
+def _set_up(plan: Plan) -> tuple[nn.Module, _Machinery]:
+    torch.manual_seed(plan.train.seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    fabric = fabric_on(plan.train.device, plan.train.precision)
+    network = plan.recipe.build()
+    model, optimizer = fabric.setup(network, _optimizer(network, plan.train))
+    steps = plan.train.epochs * steps_per_epoch(len(plan.train_set), plan.train.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.train.learning_rate, total_steps=steps + 1)
+    return network, _Machinery(fabric, model, optimizer, schedule, _class_weights(plan).to(fabric.device))
 
 
-def _train_epoch(
-    fabric: Fabric, model: Any, optimizer: Any, schedule: Any, store: Store, policy: Policy, train: Train, goal: Goal,
-    weight_K: torch.Tensor, epoch: int,
-) -> tuple[float, float]:  # fmt: skip
-    model.train()
-    losses, probabilities, labels = [], [], []
-    batches = training_batches(store, train.batch_size, policy, train.seed, epoch, fabric.device)
+def _train_epoch(plan: Plan, machinery: _Machinery, epoch: int) -> tuple[float, float]:
+    """Mean loss and score over the augmented images."""
+    train, store = plan.train, plan.train_set
+    machinery.model.train()
+    batches = training_batches(store, train.batch_size, plan.policy, train.seed, epoch, machinery.fabric.device)
     total = steps_per_epoch(len(store), train.batch_size)
-    for step, (image_BCHW, label_B) in enumerate(tqdm(batches, f"epoch {epoch}", total, leave=False, unit="step", disable=None)):
+    losses, probabilities, labels = [], [], []
+    for step, (image_BCHW, label_B) in enumerate(
+        tqdm(batches, f"epoch {epoch}", total, leave=False, unit="step", disable=None)
+    ):
         torch.manual_seed(step_seed(train.seed, epoch, step, 1))  # dropout
-        logit_BK = model(image_BCHW)
-        loss = functional.cross_entropy(logit_BK, label_B, weight_K, label_smoothing=train.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
-        schedule.step()
+        logit_BK = machinery.model(image_BCHW)
+        loss = functional.cross_entropy(logit_BK, label_B, machinery.weight_K, label_smoothing=train.label_smoothing)
+        machinery.optimizer.zero_grad(set_to_none=True)
+        machinery.fabric.backward(loss)
+        machinery.optimizer.step()
+        machinery.schedule.step()
         losses.append(loss.detach() * len(label_B))
         probabilities.append(logit_BK.detach().float().softmax(dim=1))
         labels.append(label_B)
@@ -120,17 +126,25 @@ def _train_epoch(
     if not np.isfinite(mean_loss):
         raise UserError(
             f"epoch {epoch}: the training loss is {mean_loss}; lower train.learning_rate ({train.learning_rate:g}) "
-            f"or use train.precision 32-true ({train.precision})"
+            f"or use train.precision 32-true (now {train.precision})"
         )
-    probability_NK, label_N = torch.cat(probabilities).cpu().numpy(), torch.cat(labels).cpu().numpy()
-    return mean_loss, TASKS[goal.task].score(goal.score, label_N, probability_NK)
+    return mean_loss, _score(plan, torch.cat(labels).cpu().numpy(), torch.cat(probabilities).cpu().numpy())
 
 
-def _validate(model: nn.Module, store: Store, train: Train, goal: Goal, device: torch.device) -> tuple[float, float]:
-    probability_NK = predict(model, store, train.batch_size, device)
+def _validate(plan: Plan, machinery: _Machinery) -> tuple[float, float]:
+    store = plan.val_set
+    probability_NK = predict(machinery.model, store, plan.train.batch_size, machinery.fabric.device)
     true_N = probability_NK[np.arange(len(store)), store.label_N]
     loss = float(-np.log(np.maximum(true_N, np.finfo(np.float32).tiny)).mean())
-    return loss, TASKS[goal.task].score(goal.score, store.label_N, probability_NK)
+    return loss, _score(plan, store.label_N, probability_NK)
+
+
+def _score(plan: Plan, label_N: np.ndarray[Any, Any], probability_NK: np.ndarray[Any, Any]) -> float:
+    return TASKS[plan.task.name].score(plan.task.score, label_N, probability_NK)
+
+
+def _best(epochs: list[Epoch]) -> Epoch:
+    return max(epochs, key=lambda e: (e.val_score, -e.val_loss))
 
 
 def _optimizer(network: nn.Module, train: Train) -> torch.optim.Optimizer:
@@ -143,9 +157,9 @@ def _optimizer(network: nn.Module, train: Train) -> torch.optim.Optimizer:
             )
 
 
-def _class_weights(store: Store, train: Train) -> torch.Tensor:
-    """[K], mean 1 over the images."""
-    counts_K = np.bincount(store.label_N, minlength=len(store.labels))
-    if train.class_weights == "none":
+def _class_weights(plan: Plan) -> torch.Tensor:
+    """[K]; `balanced`: inverse to the class's share, so that the mean over the images is 1."""
+    counts_K = np.bincount(plan.train_set.label_N, minlength=plan.recipe.classes)
+    if plan.train.class_weights == "none":
         return torch.ones(len(counts_K))
-    return torch.tensor(len(store) / (len(counts_K) * np.maximum(counts_K, 1)), dtype=torch.float32)
+    return torch.tensor(len(plan.train_set) / (len(counts_K) * np.maximum(counts_K, 1)), dtype=torch.float32)

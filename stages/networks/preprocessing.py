@@ -1,4 +1,4 @@
-"""All the preprocessing there is: resize, divide by 255. `prepare`, training and the ONNX graph call the same two lines."""
+"""All the preprocessing there is: resize and divide by 255, the same for `prepare`, training and the ONNX graph."""
 
 import torch
 from torch.nn import functional
@@ -11,7 +11,9 @@ def resize(image_NHWC: torch.Tensor, size: int) -> torch.Tensor:
     training saw.
     """
     image_NCHW = image_NHWC.permute(0, 3, 1, 2).float()
-    resized = functional.interpolate(image_NCHW, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    resized = functional.interpolate(
+        image_NCHW, size=(size, size), mode="bilinear", antialias=True, align_corners=False
+    )
     return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 

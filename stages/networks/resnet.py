@@ -1,7 +1,6 @@
 """Residual networks (He et al. 2016, "Deep Residual Learning for Image Recognition"), as torchvision builds them."""
 
 from torch import nn
-from torchvision import models
 
 
 def resnet18(channels: int, classes: int, dropout: float) -> nn.Module:
@@ -12,6 +11,8 @@ def resnet18(channels: int, classes: int, dropout: float) -> nn.Module:
         classes: number of outputs.
         dropout: share of the 512 pooled features dropped before the last layer, 0 to 1.
     """
+    from torchvision import models  # some seconds, which stages that build no network need not wait
+
     network = models.resnet18(weights=None, num_classes=classes)
     if channels != 3:
         network.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)

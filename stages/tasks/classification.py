@@ -1,6 +1,7 @@
 """One class per image: the answer and its scores.
 
-Axes: N images, K classes, R resamples, B bins. Every score takes weights [R, N], so that a bootstrap is one call.
+Axes: N images, K classes, R resamples, B bins. Every score takes weights [R, N], so that a bootstrap is one call,
+and returns [R].
 A class without images is left out of an average; a score that is undefined is NaN.
 """
 
@@ -35,23 +36,23 @@ def scores(label_N: Array, probability_NK: Array, weight_RN: Array) -> dict[str,
 
 
 def accuracy(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
-    """Share of images whose likeliest class is true. [R]"""
+    """Share of images whose likeliest class is true."""
     correct_N = probability_NK.argmax(axis=1) == label_N
     return weight_RN @ correct_N / weight_RN.sum(axis=1)
 
 
 def balanced_accuracy(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
-    """Mean recall over the classes, so that a rare class counts as much as a common one. [R]"""
+    """Mean recall over the classes, so that a rare class counts as much as a common one."""
     return _mean_over_classes(per_class(label_N, probability_NK, weight_RN)["recall"])
 
 
 def f1(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
-    """Macro F1: mean over the classes of 2 TP / (2 TP + FP + FN). [R]"""
+    """Macro F1: mean over the classes of 2 TP / (2 TP + FP + FN)."""
     return _mean_over_classes(per_class(label_N, probability_NK, weight_RN)["f1"])
 
 
 def auc(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
-    """Area under the ROC curve, one class against the others, mean over the classes. [R]
+    """Area under the ROC curve, one class against the others, mean over the classes.
 
     The probability that an image of the class is ranked above one of the others, ties counting one half
     (Hanley and McNeil 1982).

@@ -1,0 +1,133 @@
+"""How well a few numbers foretell the label: the statistics behind the confounder audit.
+
+Axes: N images, F features, K classes, T held-out images.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import mannwhitneyu, norm, rankdata
+from sklearn.model_selection import StratifiedGroupKFold
+
+FOLDS = 5
+RIDGE = 1.0  # penalty on standardized features
+MOST_LEVELS = 20  # of a categorical property; rarer ones are pooled
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Skill:
+    """How well a probe foretells the label out of fold."""
+
+    skill: float
+    """Balanced accuracy rescaled: 0 is chance, 1 is every label."""
+    p: float
+    """Share of block permutations of the labels that do as well."""
+
+
+def probe(features: pd.DataFrame, labels: pd.Series, groups: pd.Series, permutations: int) -> Skill:
+    """Out-of-fold skill of ridge regression on rank-normal features and their squares, against permuted labels.
+
+    Folds keep groups whole and classes in proportion. The null permutes whole groups: the labels, laid out group by
+    group, are laid anew in a random order of groups, so that what a group shares is kept. Ridge is linear in the
+    labels, hence all permutations are a few matrix products.
+
+    Args:
+        features: [N, F], numbers or categories.
+        labels: [N] class per image.
+        groups: [N] group per image.
+        permutations: how many; the smallest p is 1 / (permutations + 1) (Phipson and Smyth 2010).
+    """
+    order = np.argsort(groups.to_numpy(), kind="stable")
+    x_NF = design(features.iloc[order])
+    codes, _ = pd.factorize(labels.iloc[order])
+    blocks = np.split(codes, np.flatnonzero(np.diff(pd.factorize(groups.iloc[order])[0])) + 1)
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(x_NF, codes, groups.iloc[order])
+    solvers = [_Fold(test, train, x_NF[test], _ridge(x_NF[train])) for train, test in folds]
+    skill, observed = _out_of_fold(solvers, codes)
+    rng = np.random.default_rng(0)
+    null = [
+        _out_of_fold(solvers, np.concatenate([blocks[i] for i in rng.permutation(len(blocks))]))[1]
+        for _ in range(permutations)
+    ]
+    return Skill(skill, (1 + sum(n >= observed for n in null)) / (1 + permutations))
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """One fold, solved for any labels: kept as two thin matrices, whose product would be as large as the data."""
+
+    test: Array
+    train: Array
+    x_TF: Array
+    ridge_FN: Array
+
+
+def _ridge(x_NF: Array) -> Array:
+    """[F, N]: what maps targets to coefficients."""
+    return np.linalg.solve(x_NF.T @ x_NF + RIDGE * np.eye(x_NF.shape[1]), x_NF.T)
+
+
+def _out_of_fold(folds: list[_Fold], codes: Array) -> tuple[float, float]:
+    """Rescaled balanced accuracy, and the mean margin of the true class over the mean class, of labels `codes` [N]."""
+    classes = int(codes.max()) + 1
+    counts = np.bincount(codes, minlength=classes)
+    scores_NK = np.empty((len(codes), classes))
+    for fold in folds:
+        ordered = np.argsort(codes[fold.train], kind="stable")
+        first = np.searchsorted(codes[fold.train][ordered], np.arange(classes))
+        sums_FK = np.add.reduceat(np.pad(fold.ridge_FN[:, ordered], ((0, 0), (0, 1))), first, axis=1)
+        sums_FK[:, np.bincount(codes[fold.train], minlength=classes) == 0] = 0  # reduceat repeats a value for these
+        coefficients_FK = sums_FK / counts  # every class weighs the same
+        scores_NK[fold.test] = fold.x_TF @ (coefficients_FK - coefficients_FK.mean(axis=1, keepdims=True))
+    margin = scores_NK[np.arange(len(codes)), codes] - scores_NK.mean(axis=1)
+    recall = np.bincount(codes, scores_NK.argmax(axis=1) == codes, classes) / counts
+    return float((recall.mean() - 1 / classes) / (1 - 1 / classes)), float(
+        (np.bincount(codes, margin, classes) / counts).mean()
+    )
+
+
+def design(features: pd.DataFrame) -> Array:
+    """Features as [N, columns], standardized: numbers as normal scores and their squares, categories as indicators."""
+    columns = [np.ones(len(features))]
+    for name in features:
+        values = features[name]
+        if pd.api.types.is_numeric_dtype(values):
+            normal = norm.ppf((rankdata(values) - 0.5) / len(values))
+            columns += [normal, normal**2]
+        else:
+            common = values.where(values.isin(values.value_counts().index[:MOST_LEVELS]), "(rare)")
+            columns += list(pd.get_dummies(common, dtype=float).to_numpy().T)
+    x_NF = np.stack(columns[1:], axis=1)
+    x_NF = (x_NF - x_NF.mean(axis=0)) / np.maximum(x_NF.std(axis=0), 1e-9)
+    return np.concatenate([np.ones((len(x_NF), 1)), x_NF], axis=1)
+
+
+def single_tells(features: pd.DataFrame, labels: pd.Series, groups: pd.Series) -> list[dict[str, Any]]:
+    """How well each statistic alone, by a threshold, tells each class from all others; the strongest first.
+
+    A group counts once per class, by its mean. AUC is that of Mann and Whitney (1947), p its two-sided p-value times
+    the number of pairs of statistic and class (Bonferroni).
+    """
+    units = features.groupby([labels.rename("label"), groups.rename("group")], observed=True).mean()
+    label_of = units.index.get_level_values("label")
+    pairs = [(name, label) for name in features for label in label_of.unique() if units[name].nunique() > 1]
+    tells = []
+    for name, label in pairs:
+        inside, outside = units.loc[label_of == label, name], units.loc[label_of != label, name]
+        test = mannwhitneyu(inside, outside)
+        auc = float(test.statistic) / (len(inside) * len(outside))
+        than = "higher" if auc >= 0.5 else "lower"
+        tells.append(
+            {
+                "feature": name,
+                "label": label,
+                "auc": max(auc, 1 - auc),
+                "direction": f"{than}: median {inside.median():.1f} against {outside.median():.1f}",
+                "p": min(1.0, float(test.pvalue) * len(pairs)),
+            }
+        )
+    return sorted(tells, key=lambda t: -t["auc"])
