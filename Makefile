@@ -8,7 +8,7 @@ UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check lock
+.PHONY: help env demo repro flow unseal test check example lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -37,3 +37,39 @@ lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 	$(COMPILE) pyproject.toml --extra pipeline --extra dev -o infra/locks/pipeline.txt
 	$(COMPILE) pyproject.toml --extra serving -o infra/locks/serving.txt
 	echo uv | $(COMPILE) - -o infra/locks/uv.txt
+
+demo: env ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
+	$(RUN) dvc repro
+	@echo
+	@cat data/report/summary.txt
+	@echo "report      $(CURDIR)/data/report/index.html"
+
+repro: env ## what is out of date, on the data that params.yaml names
+	$(RUN) dvc repro
+
+flow: env ## the same as a Prefect flow
+	$(RUN) python -m flows.pipeline
+
+unseal: env ## open the sealed test, at the very end: scored, counted, recorded in data/openings.csv
+	MACULA_UNSEAL=yes $(RUN) dvc repro --single-item data/sealed/dvc.yaml:unseal
+	$(RUN) dvc repro --single-item report
+
+example: env ## a kept parameter set, in a clone of its own: make example NAME=clothing10 SOURCE=/path/to/clothing10.zip
+	@test -f docs/examples/$(NAME).yaml || { echo "NAME is one of: $(basename $(notdir $(wildcard docs/examples/*.yaml)))" >&2; exit 1; }
+	@test -e "$(SOURCE)" || { echo "SOURCE: $(SOURCE) does not exist; docs/examples/$(NAME).yaml says what it is" >&2; exit 1; }
+	rm -rf work/examples/$(NAME)
+	git clone --quiet . work/examples/$(NAME)
+	sed 's|^  source: .*|  source: $(abspath $(SOURCE))|' docs/examples/$(NAME).yaml > work/examples/$(NAME)/params.yaml
+	cd work/examples/$(NAME) && dvc=$(CURDIR)/$(VENV)/bin/dvc && $$dvc cache dir --local $(CURDIR)/.dvc/cache && $(RUN) $$dvc repro
+	@echo
+	@cat work/examples/$(NAME)/data/report/summary.txt
+	@echo "report      $(CURDIR)/work/examples/$(NAME)/data/report/index.html"
+
+test: env check ## everything that CI runs
+	$(RUN) python -m pytest -q
+
+check: $(VENV)/synced ## format, lint, types, layers
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(RUN) lint-imports

@@ -11,16 +11,21 @@ from stages.frame import In, Out, run
 from stages.frame.findings import write_findings
 from stages.frame.sections import Audit
 from stages.images.manifest import read_manifest
+from stages.pages import Album, cards, write_page
 
 
 def main(ingested: In, output: Out, *, audit: Audit) -> dict[str, Any]:
-    """Run every audit and write `findings.json`; findings stop nothing here: that is the gate's."""
-    subject = Subject(read_manifest(ingested), pd.read_parquet(ingested / "sealed_index.parquet"), ingested)
+    """Run every audit; write `findings.json`, and `page.html` with their images. Stopping is the gate's."""
+    rows = read_manifest(ingested)
+    subject = Subject(rows, pd.read_parquet(ingested / "sealed_index.parquet"), ingested)
     findings = [finding for find in AUDITS.values() for finding in find(subject, audit)]
     write_findings(findings, output / "findings.json")
     for finding in findings:
         print(f"{finding.severity:8}  {finding.id}: {finding.says}")
     severities = Counter(finding.severity for finding in findings)
+    shown = cards(findings, Album(rows, ingested))
+    blocking = severities["blocking"]
+    write_page(output / "page.html", "audit.html.j2", cards=shown, blocking=blocking, images=len(rows))
     return {severity: severities[severity] for severity in ("passed", "info", "warning", "blocking")}
 
 

@@ -12,7 +12,6 @@ from stages.images.store import open_split
 from stages.learning.checkpoints import load
 from stages.learning.devices import device_of
 from stages.learning.loop import predict
-from stages.tasks.intervals import resample_weights
 from stages.tasks.summary import summarize
 
 
@@ -24,15 +23,15 @@ def main(
     network, _ = load(trained / "model.pt")
     device = device_of(train.device)
     probability_NK = predict(network.to(device), store, train.batch_size, device)
-    weight_RN = resample_weights(store.rows["group"].to_numpy(), evaluate.resamples)
     summary = summarize(
         task.name,
         store.label_N,
         probability_NK,
-        weight_RN,
+        store.rows["group"].to_numpy(),
         store.labels,
-        evaluate.confidence,
-        evaluate.calibration_bins,
+        resamples=evaluate.resamples,
+        confidence=evaluate.confidence,
+        bins=evaluate.calibration_bins,
     )
     value = summary["scores"][task.score]["value"]
     summary["objective"] = {

@@ -27,11 +27,11 @@ STATISTICS = {
     "sharpness": "sharpness, grey levels",
 }
 EXTREMES = (
-    ("Darkest", "brightness", True, "mean grey level {:.0f}"),
-    ("Brightest", "brightness", False, "mean grey level {:.0f}"),
-    ("Smallest", "area", True, "{:.0f} pixels"),
-    ("Largest", "area", False, "{:.0f} pixels"),
-    ("Least sharp", "sharpness", True, "sharpness {:.1f}"),
+    ("Darkest", "brightness", True, "grey level {brightness:.0f}"),
+    ("Brightest", "brightness", False, "grey level {brightness:.0f}"),
+    ("Smallest", "area", True, "{width} \N{MULTIPLICATION SIGN} {height}"),
+    ("Largest", "area", False, "{width} \N{MULTIPLICATION SIGN} {height}"),
+    ("Least sharp", "sharpness", True, "sharpness {sharpness:.1f}"),
 )
 CLEAR_GAP, SLIGHT_GAP = 0.10, 0.03  # of a score, between training and validation
 
@@ -53,7 +53,7 @@ def main(
     *,
     evaluate: Evaluate,
 ) -> dict[str, Any]:
-    """Write `index.html`: the answer first, then the images, the data, the findings, the model, and what is unknown."""
+    """Write `index.html`, and its gist as `summary.txt`: the answer first, then the images, the data, the findings, the model, and what is unknown."""
     manifest = read_manifest(ingested)
     album = Album(manifest, ingested)
     scores, metadata = _json(evaluated / "scores.json"), _json(exported / "metadata.json")
@@ -73,8 +73,8 @@ def main(
         scores=scores,
         verdict=_verdict(scores),
         benchmark=benchmark,
-        sheet=picture_file(augmented / "sheet.png", "Training images, each with several of its random changes"),
-        opened=_table(openings).to_dict("records"),
+        sheet=picture_file(augmented / "sheet.png", "Training images as the network gets them, randomly changed"),
+        opened=_opened(openings),
         how=_how(trained, metadata),
         **_look(manifest, album),
         **_data(manifest, ingested),
@@ -83,7 +83,24 @@ def main(
         **_training(trained, scores["objective"]),
         **_scores(scores, album),
     )
+    summary = _summary(scores, benchmark)
+    print(summary)
+    (output / "summary.txt").write_text(summary + "\n")
     return {"findings": found["findings_count"], "bytes": size}
+
+
+def _summary(scores: dict[str, Any], benchmark: dict[str, Any]) -> str:
+    """The score with its interval and the latency, as the last lines on the terminal."""
+    goal, threads = scores["objective"], benchmark["latency"][0]["threads"]
+    value, low, high = (
+        "undefined" if figure is None else f"{figure:.3f}" for figure in scores["scores"][goal["score"]].values()
+    )
+    met = "met" if goal["met"] else "missed"
+    return (
+        f"score       {goal['score']} {value} [{low}, {high}] on {scores['images']} validation images; "
+        f"objective {goal['at_least']:g} {met}\n"
+        f"prediction  {benchmark['single_prediction_ms']:.1f} ms for one image file on the CPU, {threads} thread(s)"
+    )
 
 
 def _json(file: Path) -> Any:
@@ -93,6 +110,14 @@ def _json(file: Path) -> Any:
 def _table(file: Path) -> pd.DataFrame:
     """A CSV file as text: a class named NA stays one."""
     return pd.read_csv(file, dtype=str, keep_default_na=False)
+
+
+def _opened(openings: Path) -> list[dict[str, Any]]:
+    """The record of openings of the sealed test, oldest first."""
+    record = _table(openings)
+    figures = ["value", "low", "high"]
+    record[figures] = record[figures].apply(pd.to_numeric, errors="coerce")
+    return record.to_dict("records")
 
 
 def _verdict(scores: dict[str, Any]) -> str:
@@ -130,8 +155,9 @@ def _look(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
     for title, column, ascending, words in EXTREMES:
         if rows[column].nunique() > 1:
             paths = rows.sort_values([column, "path"], ascending=ascending)["path"][:PER_EXTREME]
-            said = rows.drop_duplicates("path").set_index("path")[column].map(words.format)
-            extremes.append((title, album.strip(paths, lambda r, s=said: f"{r['label']}\n{s[r['path']]}", SMALL)))  # type: ignore[misc]
+            caption = f"{{label}}\n{words}"
+            strip = album.strip(paths, lambda row, caption=caption: caption.format_map(row), LARGE)  # type: ignore[misc]
+            extremes.append((title, strip))
     return {"classes": classes, "all_classes": len(counts), "extremes": extremes}
 
 
@@ -146,12 +172,11 @@ def _data(manifest: pd.DataFrame, ingested: Path) -> dict[str, Any]:
             (words, *(f(values) for values in by_split for f in (pd.Series.min, pd.Series.median, pd.Series.max)))
         )
     rejected = _table(ingested / "rejected.csv")
-    kinds = [(words, manifest[column].value_counts().to_dict()) for column, words in
-             (("format", "formats"), ("mode", "modes"), ("camera", "cameras")) if manifest[column].ne("").any()]  # fmt: skip
+    kinds = [(f"{kind}s", manifest[kind].value_counts().to_dict()) for kind in ("format", "mode", "camera")]
     return {
         "per_class": sorted(per_class, key=lambda row: -row[1] - row[2]),
         "statistics": statistics,
-        "kinds": kinds,
+        "kinds": [(words, counts) for words, counts in kinds if any(counts)],  # not where all are unknown
         "rejected_rows": rejected.head(MOST_ROWS).to_numpy().tolist(),
         "rejected_count": len(rejected),
     }
@@ -214,7 +239,8 @@ def _gap(curves: pd.DataFrame, best: int, goal: dict[str, Any]) -> list[str]:
         else curves.loc[curves["val_score"].idxmax()]
     )
     gap = at["train_score"] - at["val_score"]
-    figures = f"At the best epoch, {best}, the score is {at['train_score']:.3f} in training and {at['val_score']:.3f} in validation"
+    in_both = f"{at['train_score']:.3f} in training and {at['val_score']:.3f} in validation"
+    figures = f"At the best epoch, {best}, the score is {in_both}"
     if gap > CLEAR_GAP:
         said = [f"{figures}: a gap of {gap:.3f}. The network overfits: it knows its training images better than their "
                 "kind. More images, more augmentation, more weight decay or dropout work against it."]  # fmt: skip
@@ -226,9 +252,9 @@ def _gap(curves: pd.DataFrame, best: int, goal: dict[str, Any]) -> list[str]:
         ]
     else:
         said = [f"{figures}: hardly any gap, so no sign of overfitting."]
-    if at["train_score"] < goal["at_least"]:
+    if max(at["train_score"], at["val_score"]) < goal["at_least"]:
         said.append(
-            f"Training itself stays below the objective of {goal['at_least']:g}: underfitting, or labels that contradict."
+            f"Training itself stays below the objective of {goal['at_least']:g}: underfitting, or labels that disagree."
         )
     lowest = curves.loc[curves["val_loss"].idxmin()]
     rise = curves["val_loss"].iloc[-1] / lowest["val_loss"] - 1
@@ -236,7 +262,7 @@ def _gap(curves: pd.DataFrame, best: int, goal: dict[str, Any]) -> list[str]:
         said.append(
             f"The validation loss was lowest at epoch {lowest['epoch']:.0f} and rose by {rise:.0%} until the end."
         )
-    elif best == curves["epoch"].iloc[-1]:
+    elif best == curves["epoch"].iloc[-1] and at["val_score"] < goal["at_least"]:
         said.append("The best epoch is the last one: training longer may still help.")
     return said
 
@@ -245,16 +271,15 @@ def _scores(scores: dict[str, Any], album: Album) -> dict[str, Any]:
     """Confusions, calibration, and the worst errors as pictures."""
     labels, confusion = scores["labels"], scores["confusion"]
     bins = [b for b in scores["calibration"]["bins"] if b["count"] and b["accuracy"] is not None]
-    pairs = sorted(
-        ((count, count / max(1, sum(row)), labels[i], labels[j])
-         for i, row in enumerate(confusion) for j, count in enumerate(row) if i != j and count), reverse=True)  # fmt: skip
+    wrong = [(i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if i != j and count]
+    pairs = [(confusion[i][j], confusion[i][j] / sum(confusion[i]), labels[i], labels[j]) for i, j in wrong]
     worst = {error["path"]: error for error in scores["worst"]}
     strip = album.strip(worst, lambda row: _said(worst[row["path"]]), LARGE if len(worst) <= 120 else SMALL)
     lowest_first = sorted(scores["per_class"], key=lambda c: (c["recall"]["value"] is None, c["recall"]["value"]))
     return {
         "lowest_first": lowest_first,
         "heat_map": charts.heat_map(confusion, labels) if len(labels) > TABLE_CLASSES else None,
-        "confused": pairs[:15],
+        "confused": sorted(pairs, reverse=True)[:15],
         "reliability": charts.reliability(*([b[k] for b in bins] for k in ("confidence", "accuracy", "count")))
         if bins
         else None,
@@ -263,7 +288,7 @@ def _scores(scores: dict[str, Any], album: Album) -> dict[str, Any]:
 
 
 def _said(error: dict[str, Any]) -> str:
-    return f"is {error['label']}\nsaid {error['predicted']}, {error['confidence']:.0%} sure"
+    return f"is {error['label']}\nsaid {error['predicted']}\n{error['confidence']:.0%} sure"
 
 
 def _against_torch(latency: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,7 +17,6 @@ from stages.frame.sections import Evaluate, Task
 from stages.images.manifest import read_manifest
 from stages.images.shards import SHARD, read_member
 from stages.runtime import Model
-from stages.tasks.intervals import resample_weights
 from stages.tasks.summary import summarize
 
 DELIBERATE = "MACULA_UNSEAL"
@@ -40,9 +39,15 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
     images = (model.decode_file(read_member(sealed / SHARD, *where)) for where in tqdm(located, "test", disable=None))
     probability_NK = np.concatenate([model.probabilities([image]) for image in images])
     label_N = _indices(rows["label"].tolist(), model.labels)
-    weight_RN = resample_weights(rows["group"].to_numpy(), evaluate.resamples)
     summary = summarize(
-        task.name, label_N, probability_NK, weight_RN, model.labels, evaluate.confidence, evaluate.calibration_bins
+        task.name,
+        label_N,
+        probability_NK,
+        rows["group"].to_numpy(),
+        model.labels,
+        resamples=evaluate.resamples,
+        confidence=evaluate.confidence,
+        bins=evaluate.calibration_bins,
     )
     (output / "scores.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
     score = summary["scores"][task.score]

@@ -57,7 +57,9 @@ def auc(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
     The probability that an image of the class is ranked above one of the others, ties counting one half
     (Hanley and McNeil 1982).
     """
-    areas = [_auc_of_class(label_N == k, probability_NK[:, k], weight_RN) for k in range(probability_NK.shape[1])]
+    classes = range(probability_NK.shape[1])
+    told = classes if len(classes) > 2 else classes[1:]  # of two classes, each one's area is the other's
+    areas = [_auc_of_class(label_N == k, probability_NK[:, k], weight_RN) for k in told]
     return _mean_over_classes(np.stack(areas, axis=1))
 
 

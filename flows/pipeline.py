@@ -1,0 +1,150 @@
+"""Every stage of `dvc.yaml` as one Prefect task: `python -m flows.pipeline [STAGE...]`.
+
+Order, names and dependencies are DVC's; so is the work: each task is `dvc repro --single-item STAGE`. `dvc repro` after
+the flow finds nothing to do, and the flow after `dvc repro` neither.
+"""
+
+import base64
+import re
+import sys
+import time
+from pathlib import Path
+
+from flows import api, dag
+from flows.repro import Line, Outcome
+from stages.frame import UserError
+from stages.frame.params import load as load_params
+
+if __name__ == "__main__":  # Prefect reads the environment when it is imported
+    try:
+        load_params(Path("params.yaml"))
+        dag.load(sys.argv[1:])
+        with dag.locked():
+            pass
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    wait_for_api = api.connect()
+
+from prefect import State, flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.states import Cancelled, Completed, Failed
+
+LARGEST_PICTURE = 700_000
+"""Bytes; what a larger one shows is better looked at in its file, and every visit to the artifact would load it."""
+
+
+@flow(name="pipeline", persist_result=False)
+def pipeline(targets: list[str] | None = None) -> State:
+    """Run the stages of the root `dvc.yaml`, or the targets, with what they depend on."""
+    try:
+        load_params(Path("params.yaml"))
+        stages = dag.load(targets or [])
+        with dag.locked() as lock:
+            return _run(stages, Line(lock))
+    except UserError as error:
+        return Failed(message=f"error: {error}")
+
+
+def _run(stages: dict[str, list[str]], line: Line) -> State:
+    futures: dict[str, PrefectFuture[State]] = {}
+    try:
+        for stage, upstreams in stages.items():
+            before = [futures[up] for up in upstreams]
+            futures[stage] = run_stage.submit(stage, line, wait_for=before, return_state=False)
+        for future in futures.values():
+            future.wait()
+    finally:
+        line.stop()  # an interrupt or a cancellation comes here while stages run
+    ends = {stage: _end(future.state, line.outcomes.get(stage)) for stage, future in futures.items()}
+    get_run_logger().info("stages\n%s", table(ends, line.outcomes))
+    missed = [stage for stage, future in futures.items() if not future.state.is_completed()]
+    if not missed:
+        return Completed(message=f"{len(ends)} stages up to date")
+    not_run = [stage for stage in missed if ends[stage] == "NotRun"]
+    reasons = [f"`{s}`: {_reason(s, line.outcomes.get(s))}" for s in missed if s not in not_run]
+    return Failed(message="\n\n".join(reasons + ([f"Not run: {', '.join(not_run)}"] if not_run else [])))
+
+
+@task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
+def run_stage(stage: str, line: Line) -> State:
+    """Bring one stage up to date; the state's name says how."""
+    outcome = line.reproduce(stage, get_run_logger().info)
+    if outcome.ending == "Failed":
+        if blocked(stage, outcome.began):
+            _publish(stage)
+        return Failed(message=outcome.words)
+    if outcome.ending == "Stopped":
+        return Cancelled(message="the flow was stopped")
+    return Completed(name=outcome.ending, message=f"{outcome.seconds:.1f} s")
+
+
+def blocked(stage: str, since: float) -> str:
+    """What a stage that failed on purpose left in `work/STAGE/blocked.md` since then; empty where it left nothing."""
+    file = _work(stage) / "blocked.md"
+    return file.read_text() if file.is_file() and file.stat().st_mtime >= since else ""
+
+
+def summary(markdown: str) -> str:
+    r"""The first paragraph of a Markdown text and the list after it, without headings and pictures.
+
+    >>> summary("# Blocked\n\n2 findings:\n\n- dark images\n- copies\n\nDetails follow.")
+    '2 findings:\n- dark images\n- copies'
+    """
+    blocks = [b.strip() for b in re.split(r"\n\s*\n", markdown)]
+    words = ["\n".join(line for line in b.splitlines() if not re.match(r"#|!\[", line)) for b in blocks]
+    first, *others = [w for w in words if w] or [""]
+    for other in others:
+        if not re.match(r"[-*] |\d+\. ", other):
+            break
+        first += "\n" + other
+    return first
+
+
+def table(ends: dict[str, str], outcomes: dict[str, Outcome]) -> str:
+    """Stage, state and seconds, in the order of the graph."""
+    wide = max(map(len, ends), default=0)
+    spent = {stage: f"{outcome.seconds:8.1f} s" for stage, outcome in outcomes.items()}
+    return "\n".join(f"{stage:<{wide}}  {end:<9}{spent.get(stage, '')}".rstrip() for stage, end in ends.items())
+
+
+def _end(state: State, outcome: Outcome | None) -> str:
+    return outcome.ending if outcome else "NotRun" if state.name == "NotReady" else str(state.name)
+
+
+def _reason(stage: str, outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "crashed in the flow itself; its log has the traceback"
+    return summary(blocked(stage, outcome.began)) or outcome.words or outcome.ending
+
+
+def _work(stage: str) -> Path:
+    return Path("work", stage.rpartition(":")[2])
+
+
+def _publish(stage: str) -> None:
+    words, picture = (_work(stage) / "blocked.md").read_text(), _work(stage) / "blocked.png"
+    if picture.is_file() and picture.stat().st_size <= LARGEST_PICTURE:
+        words += f"\n\n![what blocks](data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()})\n"
+    elif picture.is_file():
+        words += f"\n\nThe picture is too large to stand here: `{picture}`\n"
+    name = re.sub(r"[^a-z0-9]+", "-", _work(stage).name.lower()).strip("-")
+    create_markdown_artifact(key=f"{name}-blocked", markdown=words, description=f"Why `{stage}` blocks")
+
+
+def main(targets: list[str]) -> int:
+    """Run the flow; 0 if every stage is up to date, else 1."""
+    wait_for_api()
+    began = time.monotonic()
+    try:
+        state = pipeline(targets or None, return_state=True)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    print(f"{state.name} in {time.monotonic() - began:.0f} s: {state.message}")
+    return 0 if state.is_completed() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,174 @@
+"""Charts as inline SVG that reads on light and on dark paper: no background, ink in the colour of the text around."""
+
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BLUE, ORANGE, GREEN, RED = "#3f83c4", "#d0771f", "#2f9a6e", "#d14b5a"  # mid-tones: 3:1 against white and near-black
+INK = "#010203"
+ROLES = {INK: "currentColor", BLUE: "var(--bar)", ORANGE: "var(--bar-2)", GREEN: "var(--bar-3)", RED: "var(--bar-4)"}
+"""What a colour becomes in the page, whose style sheet has a shade of it for light and one for dark paper."""
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: the page's own font, findable, readable aloud
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "axes.grid": True,
+    "grid.color": INK,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+
+
+def _chart(draw: Any, alt: str, width: float = 4.4, height: float = 3.0) -> Markup:
+    """Call `draw(axes)` on a figure of so many inches and return it as SVG with a text alternative."""
+    import matplotlib
+    from matplotlib.figure import Figure  # not pyplot, which would open a display
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure.subplots())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return _inline(buffer.getvalue(), alt)
+
+
+def _inline(svg: str, alt: str) -> Markup:
+    """Strip what only a stand-alone SVG needs, take the page's ink and font, and make ids unique in the page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    for colour, role in ROLES.items():
+        svg = svg.replace(colour, role)
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    mark = "c" + hashlib.sha256(svg.encode()).hexdigest()[:8]
+    svg = re.sub(r'(\sid="|href="#|url\(#)', rf"\1{mark}-", svg)
+    size = re.search(r'viewBox="0 0 ([\d.]+)', svg)
+    assert size, "matplotlib's SVG has a viewBox"
+    head = f'<svg class="chart" role="img" style="max-width: {float(size[1]) * 4 / 3:.0f}px" aria-label="{escape(alt)}"'
+    svg = re.sub(r'^<svg width="[^"]*" height="[^"]*"', lambda _: head, svg)
+    return Markup(svg)  # noqa: S704 matplotlib escapes its texts
+
+
+def curves(
+    lines: dict[str, Sequence[float]], x: Sequence[float], xlabel: str, ylabel: str, mark: float | None
+) -> Markup:
+    """Named lines over x, each with its name at its end; `mark` is an x to point out."""
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(axes: "Axes") -> None:
+        ends = []
+        for colour, (name, values) in zip((BLUE, ORANGE, GREEN, RED), lines.items(), strict=False):
+            axes.plot(x, values, color=colour, marker="o" if len(x) < 3 else None, markersize=4)
+            ends.append((float(values[-1]), name, colour))
+        if mark is not None:
+            axes.axvline(mark, color=INK, linewidth=0.8, linestyle=(0, (3, 3)), alpha=0.6)
+        low, high = axes.get_ylim()
+        line = (high - low) * 0.075
+        places = np.array(_apart([value for value, _, _ in ends], line))
+        places += max(0.0, low + line - places.min())  # clear of the axis
+        for place, (_, name, colour) in zip(places, ends, strict=True):
+            axes.annotate(name, (x[-1], place), (5, 0), textcoords="offset points", color=colour, va="center")
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel(ylabel)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    spoken = "; ".join(f"{name} from {v[0]:.3g} to {v[-1]:.3g}" for name, v in lines.items())
+    return _chart(draw, f"{ylabel} by {xlabel}: {spoken}")
+
+
+def _apart(values: list[float], gap: float) -> list[float]:
+    """Places close to the values and at least `gap` apart, so that names at the ends of lines do not overlap."""
+    places = np.array(values)
+    order = np.argsort(places)
+    for before, after in pairwise(order):
+        short = gap - (places[after] - places[before])
+        if short > 0:
+            places[before] -= short / 2
+            places[after] += short / 2
+    return [float(p) for p in places]
+
+
+def reliability(confidence: Sequence[float], accuracy: Sequence[float], count: Sequence[int]) -> Markup:
+    """How often a prediction of some confidence is right; the size of a dot grows with the images behind it."""
+
+    def draw(axes: "Axes") -> None:
+        size = 20 + 160 * np.sqrt(np.array(count) / max([1, *count]))
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (3, 3)), alpha=0.6)
+        axes.plot(confidence, accuracy, color=BLUE, linewidth=1, alpha=0.6)
+        axes.scatter(confidence, accuracy, s=size, color=BLUE, alpha=0.8)
+        axes.set(xlim=(-0.02, 1.04), ylim=(-0.04, 1.06))
+        axes.set(xlabel="confidence of the prediction", ylabel="share that is right")
+
+    pairs = ", ".join(f"{a:.2f} at {c:.2f}" for c, a in zip(confidence, accuracy, strict=True))
+    return _chart(draw, f"Share of right predictions by confidence: {pairs}", 4.4, 3.8)
+
+
+def heat_map(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> Markup:
+    """Confusions of many classes, each row as shares of its true class; right ones blue, wrong ones red."""
+    counts = np.array(confusion, float)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    right = np.eye(len(counts), dtype=bool)
+    colour = np.where(right[:, :, None], _rgb(BLUE), _rgb(RED))
+    # Square root: a tenth of a class going astray is already worth seeing.
+    cells = np.concatenate([colour, np.sqrt(share)[:, :, None]], axis=2)
+
+    def draw(axes: "Axes") -> None:
+        axes.imshow(cells, interpolation="none", aspect="equal")
+        axes.grid(False)
+        axes.set(xlabel="prediction", ylabel="truth")
+        axes.spines[["top", "right"]].set_visible(True)
+        ticks = range(len(labels)) if len(labels) <= 45 else []
+        axes.set_xticks(ticks, [_cut(labels[i]) for i in ticks], rotation=90, fontsize=7, parse_math=False)
+        axes.set_yticks(ticks, [_cut(labels[i]) for i in ticks], fontsize=7, parse_math=False)
+
+    correct = int(np.trace(counts))
+    alt = f"Confusion matrix of {len(labels)} classes: {correct} of {int(counts.sum())} predictions on the diagonal"
+    return _chart(draw, alt, 7.5, 7.2)
+
+
+def _rgb(colour: str) -> list[float]:
+    return [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+
+
+def _cut(label: str) -> str:
+    return label if len(label) <= 18 else label[:17] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str, best: int, log: bool) -> Markup:
+    """Dots, the best one pointed out."""
+
+    def draw(axes: "Axes") -> None:
+        axes.scatter(x, y, s=28, color=BLUE, alpha=0.75)
+        axes.scatter([x[best]], [y[best]], s=70, color=ORANGE)
+        axes.annotate("best", (x[best], y[best]), (8, 0), textcoords="offset points", color=ORANGE, va="center")
+        if log:
+            axes.set_xscale("log")
+        else:
+            axes.locator_params(axis="x", nbins=4)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.margins(0.12)
+
+    return _chart(draw, f"{ylabel} by {xlabel}; best {y[best]:.3g} at {x[best]:.3g}", 3.6, 2.7)

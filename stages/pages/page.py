@@ -1,0 +1,96 @@
+"""Templates into whole pages; everything that goes in is escaped, since file and class names are hostile."""
+
+import math
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+HERE = Path(__file__).parent
+NOTHING = "\N{EN DASH}"  # shown where a figure is undefined
+
+
+def write_page(file: Path, template: str, **values: Any) -> int:
+    """Render a template of this folder into one self-contained file; returns its size in bytes."""
+    css = Markup((HERE / "page.css").read_text())  # noqa: S704 our own
+    text = _templates().get_template(template).render(css=css, **values)
+    data = text.encode("utf-8", errors="replace")  # a file name may hold bytes that are no text
+    file.write_bytes(data)
+    return len(data)
+
+
+@cache
+def _templates() -> Environment:
+    loader = FileSystemLoader(HERE)
+    templates = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    templates.filters |= {
+        "prose": prose,
+        "figure": figure,
+        "words": words,
+        "anchor": anchor,
+        "bounded": bounded,
+        "name": name,
+    }
+    return templates
+
+
+def prose(text: str) -> Markup:
+    """Plain words into HTML: all is escaped, then what stands between backticks becomes code.
+
+    >>> prose("class `<b>` is rare")
+    Markup('class <code>&lt;b&gt;</code> is rare')
+    """
+    escaped = str(escape(text))
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped))  # noqa: S704
+
+
+def name(text: str) -> Markup:
+    """A name of a class or file that may break where people put a sign, not within a word.
+
+    >>> name("fish_larvae")
+    Markup('fish_<wbr>larvae')
+    """
+    escaped = str(escape(text))
+    return Markup(re.sub(r"(?<=[a-z0-9])([_/-])(?=\w)", r"\1<wbr>", escaped, flags=re.IGNORECASE))  # noqa: S704
+
+
+def figure(value: Any, digits: int | None = None) -> str:
+    """A number as a person reads it: groups of three digits, so many decimals (of itself 0 or 3); a dash for none.
+
+    >>> figure(0.97153), figure(1250), figure(1, 3), figure(None)
+    ('0.972', '1\u202f250', '1.000', '\u2013')
+    """
+    if value is None or isinstance(value, str):
+        return value or NOTHING
+    if not math.isfinite(value):
+        return NOTHING
+    digits = (0 if value == int(value) else 3) if digits is None else digits
+    return f"{value:,.{digits}f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def words(key: str) -> str:
+    """A key as words.
+
+    >>> words("balanced_accuracy"), words("auc")
+    ('balanced accuracy', 'AUC')
+    """
+    return {"auc": "AUC", "f1": "F1", "onnxruntime": "ONNX Runtime"}.get(key, key.replace("_", " "))
+
+
+def anchor(label: str) -> str:
+    """A name as the id of an element.
+
+    >>> anchor("checks/min_side")
+    'checks-min_side'
+    """
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-") or "item"
+
+
+def bounded(share: float | None) -> str:
+    """A share as a CSS number within 0 to 1; what is no number counts as 0."""
+    return f"{min(1.0, max(0.0, share)):.4f}" if share is not None and math.isfinite(share) else "0"

@@ -1,0 +1,91 @@
+"""Small pictures that travel inside a page."""
+
+import base64
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from stages.images.manifest import pictures
+
+SIDE = 160  # pixels: longer side of a photo in a page
+TINY = 64  # pixels: up to here a picture travels whole and is enlarged pixel by pixel
+HEAVY = 300_000  # bytes
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture with its words."""
+
+    uri: str
+    """data: URI; empty when the picture could not be read."""
+    alt: str
+    """What it is, for those who do not see it."""
+    caption: str = ""
+    width: int = 0
+    height: int = 0
+    tiny: bool = False
+    """Enlarge without smoothing."""
+
+
+def thumbnail(image: np.ndarray[Any, np.dtype[np.uint8]], alt: str, caption: str = "", side: int = SIDE) -> Thumbnail:
+    """Encode uint8 [H, W] or [H, W, 3]: tiny ones without loss, others as JPEG with at most `side` pixels a side."""
+    height, width = image.shape[:2]
+    picture, tiny = Image.fromarray(image), max(height, width) <= TINY
+    buffer = io.BytesIO()
+    if tiny:
+        picture.save(buffer, "PNG", optimize=True)
+    else:
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        picture.save(buffer, "JPEG", quality=80, optimize=True)
+    kind = "png" if tiny else "jpeg"
+    return Thumbnail(data_uri(buffer.getvalue(), f"image/{kind}"), alt, caption, width, height, tiny)
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Bytes as a link that holds them, as `data:image/png;base64,...`."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+class Album:
+    """The images of a manifest by their paths, as strips of thumbnails."""
+
+    def __init__(self, rows: pd.DataFrame, folder: Path) -> None:
+        """`folder` holds the shard that the rows point into."""
+        self._rows = rows.dropna(subset="path").drop_duplicates("path").set_index("path", drop=False)
+        self._folder = folder
+
+    def strip(
+        self,
+        paths: Iterable[str],
+        caption: Callable[[Any], str] = lambda row: str(row["label"]),
+        side: int = SIDE,
+    ) -> list[Thumbnail]:
+        """Thumbnails of images, in order; `caption` turns a manifest row into words. Unknown paths are left out."""
+        found = [self._rows.loc[path] for path in paths if path in self._rows.index]
+        return [self._one(row, caption(row), side) for row in found]
+
+    def _one(self, row: Any, caption: str, side: int) -> Thumbnail:
+        alt = f"{row['path']}, class {row['label']}"
+        try:
+            picture = next(pictures(row.to_frame().T, self._folder))
+        except (ValueError, TypeError, OSError):  # a broken manifest must still yield a page that says so
+            return Thumbnail("", f"{alt} (could not be read)", caption)
+        return thumbnail(picture.image, alt, caption, side)
+
+
+def picture_file(file: Path, alt: str) -> Thumbnail:
+    """A picture made by another stage, whole; as JPEG where its own format would weigh down the page."""
+    data = file.read_bytes()
+    with Image.open(io.BytesIO(data)) as picture:
+        kind, (width, height) = str(picture.format).lower(), picture.size
+        if len(data) > HEAVY:
+            buffer, kind = io.BytesIO(), "jpeg"
+            picture.convert("RGB").save(buffer, "JPEG", quality=82, optimize=True)
+            data = buffer.getvalue()
+    return Thumbnail(data_uri(data, f"image/{kind}"), alt, "", width, height)

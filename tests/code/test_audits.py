@@ -1,0 +1,213 @@
+"""Audits find what was planted, stay silent where nothing was, and the gate says it in words."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from stages.audits import AUDITS
+from stages.audits.probe import probe, single_tells
+from stages.audits.subject import Subject
+from stages.frame import Finding, UserError
+from stages.frame.findings import write_findings
+from stages.frame.sections import Gate, Params
+from stages.frame.stage import call
+from stages.gate import main as gate
+from stages.images.manifest import read_manifest
+from tests.conftest import Ingest, digit_images, png, write_folders
+
+Images = list[tuple[str, np.ndarray[Any, Any]]]
+
+
+def findings_of(folder: Path, params: Params) -> dict[str, Finding]:
+    subject = Subject(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
+    found = [finding for find in AUDITS.values() for finding in find(subject, params.audit)]
+    assert len({f.id for f in found}) == len(found)
+    return {f.id: f for f in found}
+
+
+def photo(seed: int, size: int = 96) -> np.ndarray[Any, Any]:
+    """A smooth random picture that survives JPEG as a photograph does."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def jpeg(image: np.ndarray[Any, Any], quality: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def test_clean_digits_have_nothing_that_blocks(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    findings = findings_of(ingest(write_folders(tmp_path / "d", digit_images(per_class=60))), params)
+    assert {f.severity for f in findings.values()} == {"passed", "info", "warning"}
+    assert findings["confounder/statistics"].severity == "warning", "digits truly differ in ink: said, not stopped"
+
+
+def test_one_picture_under_two_labels_blocks_even_when_encoded_anew(
+    ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    for number in range(40):
+        folder = tmp_path / "d" / ("val" if number > 30 else "test" if number > 20 else "train") / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.jpg").write_bytes(jpeg(photo(number), 90))
+    smaller = Image.fromarray(photo(0)).resize((80, 80), Image.Resampling.LANCZOS)
+    (tmp_path / "d/train/b/again.jpg").write_bytes(jpeg(np.asarray(smaller), 60))
+    finding = findings_of(ingest(tmp_path / "d", by="source"), params)["duplicates/conflicting-labels"]
+    assert finding.severity == "blocking"
+    assert sorted(finding.images) == ["train/a/0.jpg", "train/b/again.jpg"]
+    assert "`train/a/0.jpg` (a)" in finding.says and "`train/b/again.jpg` (b)" in finding.says
+
+
+def test_pictures_that_merely_look_alike_are_not_called_copies(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    enlarged: Images = [
+        (label, np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BICUBIC)))
+        for label, image in digit_images(per_class=60)
+    ]
+    findings = findings_of(ingest(write_folders(tmp_path / "d", enlarged)), params)
+    assert findings["duplicates/conflicting-labels"].severity == "passed"
+    assert findings["duplicates/same-label"].severity == "passed"
+
+
+def test_a_picture_in_train_and_val_or_test_blocks(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = digit_images(per_class=12)
+    for i, split in enumerate(("train", "val", "test")):
+        write_folders(tmp_path / "d" / split, images[i::3])
+    shared_label, shared = images[0]
+    for split in ("val", "test"):
+        (tmp_path / "d" / split / shared_label / "copy.png").write_bytes(png(shared))
+    finding = findings_of(ingest(tmp_path / "d", by="source"), params)["leakage/same-picture"]
+    assert finding.severity == "blocking"
+    assert finding.evidence["train_and_val_count"] == 1
+    assert finding.evidence["also_in_test"] == ["train/0/0000.png", "val/0/copy.png"]
+    assert "`train/0/0000.png` = `val/0/copy.png`" in finding.says
+    assert not [path for path in finding.images if path.startswith("test/")], "the seal holds for findings too"
+
+
+def test_a_group_in_two_splits_blocks(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = digit_images(per_class=12)
+    for i, split in enumerate(("train", "val", "test")):
+        write_folders(tmp_path / "d" / split, images[i::3])
+    findings = findings_of(ingest(tmp_path / "d", by="source", group=r"/(\d)\d*\.png"), params)
+    assert findings["leakage/same-group"].severity == "blocking"
+    assert "`0`" in findings["leakage/same-group"].says
+
+
+@pytest.mark.parametrize("shift", [-60, 10, 40])
+def test_a_brightness_shift_of_one_class_blocks_in_words(
+    ingest: Ingest, params: Params, tmp_path: Path, shift: int
+) -> None:
+    planted = [
+        (label, np.clip(image.astype(int) + (shift if label == "3" else 0), 0, 255).astype(np.uint8))
+        for label, image in digit_images(per_class=60)
+    ]
+    finding = findings_of(ingest(write_folders(tmp_path / "d", planted)), params)["confounder/statistics"]
+    assert finding.severity == "blocking"
+    assert "alone tells class `3`" in finding.says
+    assert finding.images
+
+
+def test_file_metadata_that_foretell_the_label_block(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    for number, (label, image) in enumerate(digit_images(per_class=60, classes=2)):
+        (tmp_path / "d" / label).mkdir(parents=True, exist_ok=True)
+        larger = np.pad(image, 2) if label == "1" and number % 4 else image
+        (tmp_path / "d" / label / f"{number}.png").write_bytes(png(larger, compress_level=0))
+    finding = findings_of(ingest(tmp_path / "d"), params)["confounder/metadata"]
+    assert finding.severity == "blocking"
+    assert "width" in finding.says or "bytes" in finding.says
+
+
+def test_with_few_groups_the_answer_is_that_it_cannot_be_told(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    source = write_folders(tmp_path / "d", digit_images(per_class=60))
+    findings = findings_of(ingest(source, group=r"(\d)\.png$"), params)
+    assert findings["confounder/not-checked"].severity == "warning"
+    assert "Too few groups to tell" in findings["confounder/not-checked"].says
+    assert "confounder/statistics" not in findings
+
+
+def null_data(seed: int, grouped: bool) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
+    """Features that belong to scenes, labels that belong to scenes, and nothing between the two."""
+    rng = np.random.default_rng(seed)
+    scene = np.repeat(np.arange(60), 5) if grouped else np.arange(300)
+    features = pd.DataFrame({f"f{i}": rng.normal(size=scene.max() + 1)[scene] + rng.normal(size=300) for i in range(4)})
+    return features, pd.Series(rng.choice(["a", "b", "c"], scene.max() + 1)[scene]), pd.Series(scene)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_probe_is_seldom_wrong_where_there_is_nothing(grouped: bool) -> None:
+    alarms = [probe(*null_data(seed, grouped), permutations=99).p <= 0.05 for seed in range(40)]
+    assert len(alarms) == 40
+    assert sum(alarms) <= 6  # at 5 % the chance of more than 6 in 40 is 0.3 %
+
+
+def test_the_probe_finds_a_shift_of_half_a_standard_deviation() -> None:
+    features, labels, groups = null_data(0, grouped=False)
+    features.loc[labels == "a", "f0"] += 0.75
+    found = probe(features, labels, groups, permutations=499)
+    assert found.p <= 0.01 and found.skill > 0.05
+
+
+def test_probe_counts_classes_alike_and_survives_a_class_missing_from_a_fold() -> None:
+    features, labels, groups = null_data(1, grouped=True)
+    labels[groups == 0] = "rare"
+    found = probe(features, labels, groups, permutations=99)
+    assert np.isfinite([found.skill, found.p]).all()
+
+
+def test_a_tell_is_the_auc_of_group_means() -> None:
+    features = pd.DataFrame({"brightness": [1.0, 1, 2, 5, 6, 7]})
+    labels, groups = pd.Series(list("aaabbb")), pd.Series(["g", "g", "h", "i", "j", "k"])
+    tell = single_tells(features, labels, groups)[0]
+    assert tell["auc"] == 1.0
+    assert {t["direction"] for t in single_tells(features, labels, groups)} == {
+        "lower: median 1.5 against 6.0",
+        "higher: median 6.0 against 1.5",
+    }
+
+
+def gated(folder: Path, ingested: Path, findings: list[Finding], waive: dict[str, str]) -> dict[str, Any]:
+    for name in ("validated", "audited"):
+        (folder / name).mkdir(exist_ok=True)
+    write_findings(findings[:1], folder / "validated" / "findings.json")
+    write_findings(findings[1:], folder / "audited" / "findings.json")
+    call(gate, [ingested, folder / "validated", folder / "audited", folder / "gated"], {"gate": Gate(waive=waive)})
+    return json.loads((folder / "gated" / "gate.json").read_text())
+
+
+BLOCKS = [
+    Finding("checks/min_classes", "passed", "There are 10 classes."),
+    Finding("leakage/same-picture", "blocking", "2 pictures stand in both.", {}, ["0/0000.png"]),
+    Finding("duplicates/same-label", "warning", "3 pictures stand twice."),
+]
+
+
+def test_the_gate_stops_in_words_and_leaves_a_picture(ingest: Ingest, workspace: Path, tmp_path: Path) -> None:
+    ingested = ingest(write_folders(tmp_path / "d", digit_images(per_class=12)))
+    shown = [read_manifest(ingested)["path"][0]]
+    blocking = Finding("leakage/same-picture", "blocking", "2 pictures stand in both.", {}, shown)
+    with pytest.raises(UserError, match=r"leakage/same-picture: 2 pictures stand in both\.") as caught:
+        gated(workspace, ingested, [BLOCKS[0], blocking], waive={})
+    assert "waive:\n      leakage/same-picture: the reason" in str(caught.value)
+    assert not (workspace / "gated").exists()
+    assert "**leakage/same-picture**" in (workspace / "work/gate/blocked.md").read_text()
+    assert Image.open(workspace / "work/gate/blocked.png").size[0] > 100
+
+
+def test_a_waiver_with_a_reason_lets_it_pass_and_is_kept(workspace: Path) -> None:
+    verdict = gated(workspace, workspace, BLOCKS, waive={"leakage/same-picture": "as published", "x/y": "old"})
+    assert verdict == {
+        "passed": 1,
+        "warnings": ["duplicates/same-label"],
+        "waived": [{"id": "leakage/same-picture", "reason": "as published"}],
+        "unused_waivers": ["x/y"],
+    }
+
+
+def test_a_waiver_without_a_reason_is_a_mistake_in_the_params() -> None:
+    with pytest.raises(ValueError, match="at least 1 character"):
+        Gate(waive={"leakage/same-picture": " "})

@@ -1,0 +1,136 @@
+"""Scores agree with scikit-learn's, and their intervals cover what they should."""
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from stages.tasks import TASKS, classification
+from stages.tasks.intervals import interval, resample_weights
+from stages.tasks.summary import summarize
+
+ONES = np.ones((1, 200))
+
+
+def answers(seed: int, classes: int, images: int = 200, skill: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    label_N = rng.integers(0, classes, images)
+    logit_NK = rng.normal(size=(images, classes)).round(1)  # rounded: ties occur
+    logit_NK[np.arange(images), label_N] += skill
+    probability_NK = np.exp(logit_NK)
+    return label_N, probability_NK / probability_NK.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_equal_those_of_scikit_learn(classes: int, seed: int) -> None:
+    label_N, probability_NK = answers(seed, classes)
+    predicted_N = probability_NK.argmax(axis=1)
+    for_auc = probability_NK[:, 1] if classes == 2 else probability_NK
+    expected = {
+        "accuracy": metrics.accuracy_score(label_N, predicted_N),
+        "balanced_accuracy": metrics.balanced_accuracy_score(label_N, predicted_N),
+        "f1": metrics.f1_score(label_N, predicted_N, average="macro"),
+        "auc": metrics.roc_auc_score(label_N, for_auc, multi_class="ovr", average="macro"),
+    }
+    assert set(expected) == set(classification.SCORES)
+    for name, value in expected.items():
+        assert classification.score(name, label_N, probability_NK) == pytest.approx(value, abs=1e-12), name
+    per_class = classification.per_class(label_N, probability_NK, ONES)
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(label_N, predicted_N, zero_division=0)
+    assert per_class["precision"][0] == pytest.approx(precision)
+    assert per_class["recall"][0] == pytest.approx(recall)
+    assert per_class["f1"][0] == pytest.approx(f1)
+    assert np.array_equal(
+        classification.confusion(label_N, probability_NK), metrics.confusion_matrix(label_N, predicted_N)
+    )
+
+
+def test_a_weight_of_two_is_the_image_twice() -> None:
+    label_N, probability_NK = answers(0, 3)
+    weight_N = np.random.default_rng(1).integers(0, 3, 200)
+    twice = np.repeat(np.arange(200), weight_N)
+    weighted = classification.scores(label_N, probability_NK, weight_N[None].astype(float))
+    assert weighted
+    for name, value_R in weighted.items():
+        assert value_R[0] == pytest.approx(classification.score(name, label_N[twice], probability_NK[twice])), name
+
+
+def test_a_class_without_images_is_left_out_of_the_mean() -> None:
+    label_N, probability_NK = answers(0, 3)
+    kept = label_N != 2
+    score = classification.score("balanced_accuracy", label_N[kept], probability_NK[kept])
+    recalls = metrics.recall_score(label_N[kept], probability_NK[kept].argmax(axis=1), labels=[0, 1], average="macro")
+    assert score == pytest.approx(recalls)
+
+
+def test_calibration_error_is_zero_for_honest_confidence_and_large_for_boasting() -> None:
+    rng = np.random.default_rng(0)
+    confidence_N = rng.uniform(0.5, 1, 20_000)
+    correct_N = rng.random(20_000) < confidence_N
+    label_N = np.where(correct_N, 0, 1)
+    weight_RN = np.ones((1, 20_000))
+    honest = np.stack([confidence_N, 1 - confidence_N], axis=1)
+    boasting = np.tile([0.999, 0.001], (20_000, 1))
+    error = classification.calibration(label_N, honest, weight_RN, 10)["expected_calibration_error"][0]
+    assert error < 0.02
+    error = classification.calibration(label_N, boasting, weight_RN, 10)["expected_calibration_error"][0]
+    assert error == pytest.approx(0.249, abs=0.01)
+
+
+def test_intervals_cover_the_true_accuracy_about_as_often_as_they_say() -> None:
+    truth, covered = 0.8, 0
+    for seed in range(100):
+        correct_N = np.random.default_rng(seed).random(150) < truth
+        probability_NK = np.where(correct_N[:, None], [0.9, 0.1], [0.1, 0.9])
+        weight_RN = resample_weights(np.arange(150), 400, seed)
+        found = interval(classification.accuracy(np.zeros(150, int), probability_NK, weight_RN), 0.95, 150)
+        assert found["low"] is not None and found["high"] is not None
+        covered += found["low"] <= truth <= found["high"]
+    assert 88 <= covered <= 100
+
+
+def test_images_of_one_group_are_drawn_together_and_widen_the_interval() -> None:
+    group_N = np.repeat(np.arange(20), 10)
+    correct_N = np.repeat(np.random.default_rng(0).random(20) < 0.7, 10)
+    probability_NK = np.where(correct_N[:, None], [0.9, 0.1], [0.1, 0.9])
+    label_N = np.zeros(200, int)
+    width = {}
+    for name, groups in {"grouped": group_N, "single": np.arange(200)}.items():
+        weight_RN = resample_weights(groups, 500)
+        assert (weight_RN[0] == 1).all() and (weight_RN.sum(axis=1) == 200).all()
+        found = interval(classification.accuracy(label_N, probability_NK, weight_RN), 0.95, 20)
+        width[name] = found["high"] - found["low"]  # type: ignore[operator]
+    assert width["grouped"] > 2 * width["single"]
+
+
+def summary_of(label_N: np.ndarray, probability_NK: np.ndarray) -> dict:
+    group_N, labels = np.arange(len(label_N)), ["a", "b"]
+    return summarize(
+        "classification", label_N, probability_NK, group_N, labels, resamples=200, confidence=0.95, bins=10
+    )
+
+
+def test_an_undefined_score_is_null_and_not_a_number_nobody_measured() -> None:
+    summary = summary_of(np.zeros(30, int), np.tile([0.6, 0.4], (30, 1)))
+    assert summary["scores"]["auc"] == {"value": None, "low": None, "high": None}
+    assert summary["per_class"][1]["recall"]["value"] is None
+    assert summary["scores"]["accuracy"]["value"] == 1.0
+
+
+def test_a_flawless_result_is_not_certain() -> None:
+    label_N = np.repeat([0, 1], [30, 10])
+    summary = summary_of(label_N, np.where(label_N[:, None] == [0, 1], 0.9, 0.1))
+    rare, common = summary["per_class"][1]["recall"], summary["per_class"][0]["recall"]
+    assert rare["low"] == pytest.approx(0.025 ** (1 / 10))
+    assert common["low"] == pytest.approx(0.025 ** (1 / 30))
+    assert summary["scores"]["balanced_accuracy"]["low"] == pytest.approx(0.025 ** (1 / 20)), "2 classes of 10"
+    reverse = summary_of(label_N, np.where(label_N[:, None] == [0, 1], 0.1, 0.9))
+    assert reverse["scores"]["accuracy"]["value"] == 0.0
+    assert 0 < reverse["scores"]["accuracy"]["high"] < 0.2
+
+
+def test_every_task_decodes_and_scores() -> None:
+    assert TASKS
+    for task in TASKS.values():
+        answer = task.decode(np.array([[0.2, 0.8]]), ["cat", "dog"])[0]
+        assert answer == {"label": "dog", "confidence": 0.8, "probabilities": {"cat": 0.2, "dog": 0.8}}

@@ -1,0 +1,133 @@
+"""A file is read right or refused with its reason; never a crash, never a wrong picture."""
+
+import io
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.images.reading import Unreadable, read, to_channels
+from tests.conftest import png
+
+RAMP = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
+COLOUR = np.stack([RAMP, RAMP[::-1], np.full_like(RAMP, 9)], axis=-1)
+
+
+def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("format_", ["PNG", "BMP", "TIFF", "PPM", "GIF"])
+def test_lossless_grey_comes_back_as_it_was(format_: str) -> None:
+    picture = read(encoded(Image.fromarray(RAMP), format_))
+    assert np.array_equal(to_channels(picture.image, 1)[:, :, 0], RAMP)
+    assert picture.format == format_
+
+
+@pytest.mark.parametrize("format_", ["PNG", "BMP", "TIFF", "PPM"])
+def test_lossless_colour_comes_back_as_it_was(format_: str) -> None:
+    assert np.array_equal(read(encoded(Image.fromarray(COLOUR), format_)).image, COLOUR)
+
+
+def test_one_bit_becomes_black_and_white() -> None:
+    bits = Image.fromarray(RAMP > 100)
+    assert sorted(np.unique(read(encoded(bits, "PNG")).image)) == [0, 255]
+
+
+def test_a_palette_becomes_its_colours() -> None:
+    palette = Image.fromarray(COLOUR).quantize(16)
+    assert np.array_equal(read(encoded(palette, "PNG")).image, np.asarray(palette.convert("RGB")))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_once(orientation: int) -> None:
+    upright = np.zeros((16, 32), np.uint8)
+    upright[:8, :8] = 255  # a light top left corner
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that the camera would have made
+    stored = Image.fromarray(upright)
+    if orientation > 1:
+        stored = stored.transpose(Image.Transpose(undo[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    read_back = read(encoded(stored, "PNG", exif=exif)).image
+    assert np.array_equal(read_back, upright)
+
+
+def test_the_camera_is_known_from_exif() -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Maker", "Model 1"
+    assert read(encoded(Image.fromarray(COLOUR), "JPEG", exif=exif)).camera == "Maker Model 1"
+
+
+JPEG = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)), "JPEG")
+HOSTILE = {
+    "empty": (b"", "0 bytes"),
+    "text": (b"not an image at all", "UnidentifiedImageError"),
+    "truncated JPEG": (JPEG[: len(JPEG) // 2], "truncated"),
+    "truncated PNG": (png(COLOUR)[:60], "Error"),
+    "16-bit grey": (png(np.full((8, 8), 40000, np.uint16)), "I;16"),
+    "float": (encoded(Image.fromarray(np.full((8, 8), 0.5, np.float32)), "TIFF"), "mode F"),
+    "CMYK": (encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"), "CMYK"),
+    "LAB": (encoded(Image.fromarray(COLOUR).convert("LAB"), "TIFF"), "LAB"),
+    "animation": (
+        encoded(Image.fromarray(RAMP), "GIF", save_all=True, append_images=[Image.fromarray(RAMP.T.copy())]),
+        "2 frames",
+    ),
+    "transparent": (png(np.dstack([COLOUR, RAMP])), "transparent"),
+    "too large": (png(np.zeros((1100, 1000), np.uint8)), "1.1 megapixels, above 1"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_cannot_be_read_without_guessing_is_refused_with_its_reason(name: str) -> None:
+    data, reason = HOSTILE[name]
+    with pytest.raises(Unreadable, match=reason):
+        read(data, max_megapixels=1)
+
+
+def test_an_alpha_channel_that_hides_nothing_is_dropped() -> None:
+    opaque = np.dstack([COLOUR, np.full_like(RAMP, 255)])
+    assert np.array_equal(read(png(opaque)).image, COLOUR)
+
+
+def test_damaged_files_never_give_a_picture_that_differs_from_what_pillow_gives_whole() -> None:
+    """Files cut at every eighth length: each is refused, or was complete already."""
+    whole = read(JPEG).image
+    refused = 0
+    for length in range(0, len(JPEG), 8):
+        try:
+            assert np.array_equal(read(JPEG[:length]).image, whole)
+        except Unreadable:
+            refused += 1
+    assert refused > len(JPEG) // 8 - 3
+
+
+def test_grey_and_colour_convert_both_ways() -> None:
+    assert np.array_equal(to_channels(to_channels(RAMP, 3), 1)[:, :, 0], RAMP)
+    luma = to_channels(COLOUR, 1)[0, 0, 0]
+    assert abs(float(luma) - COLOUR[0, 0] @ [0.299, 0.587, 0.114]) <= 1
+
+
+def test_a_zoo_of_odd_images_is_read_or_refused_in_bounded_time(reference_data: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(reference_data / "odd_images.zip") as archive:
+        archive.extractall(tmp_path)
+    script = (
+        "import sys, pathlib\nfrom stages.images.reading import read, Unreadable\nn = [0, 0]\n"
+        "for f in sorted(pathlib.Path(sys.argv[1]).rglob('*')):\n"
+        "    if not f.is_file(): continue\n"
+        "    try:\n        image = read(f.read_bytes()).image; n[0] += 1\n"
+        "        assert image.dtype == 'uint8' and image.ndim in (2, 3) and image.size\n"
+        "    except Unreadable as e:\n        n[1] += 1; assert str(e)\n"
+        "print(*n)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    taken, refused = map(int, done.stdout.split())
+    assert taken > 50 and refused > 30

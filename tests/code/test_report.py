@@ -1,0 +1,288 @@
+"""report: the page is whole, self-contained and well-formed, whatever the names of files and classes are."""
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from stages import report
+from stages.frame import Finding
+from stages.frame.findings import write_findings
+from stages.frame.sections import Evaluate
+from stages.frame.stage import call
+from stages.images.manifest import COLUMNS, write_manifest
+from stages.images.shards import SHARD, write_shard
+
+HOSTILE = '<script>alert("x")</script>'
+EVALUATE = Evaluate(resamples=100, confidence=0.95, calibration_bins=10, worst=24)
+DEFAULTS = {"str": "", "int64": 1, "float64": 0.5, "bool": False}
+SECTIONS = re.findall(
+    r"\w+", "images data findings augmentation tuning training scores errors model test unchecked how"
+)
+INPUTS = "ingest validate audit gate prepare augment tune train evaluate export benchmark".split()
+EMPTY = ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
+
+
+def write(folder: Path, name: str, value: Any) -> None:
+    """Write JSON into a folder that need not be there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(value))
+
+
+def estimate(value: float | None) -> dict[str, float | None]:
+    """A score with an interval around it."""
+    return {"value": value, "low": value and value - 0.02, "high": value and min(1, value + 0.01)}
+
+
+def png(shape: tuple[int, ...], seed: int = 0) -> bytes:
+    """Bytes of a random picture."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, shape, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_ingested(folder: Path, labels: list[str], per_class: int = 4) -> pd.DataFrame:
+    """What ingest writes: small grey pictures, half of each class for training."""
+    folder.mkdir(parents=True)
+    rows = pd.DataFrame([{n: DEFAULTS[kind] for n, kind in COLUMNS.items()} for _ in range(len(labels) * per_class)])
+    rows["label"] = np.repeat(np.array(labels, object), per_class)
+    rows["split"] = ["train", "val"] * (len(rows) // 2)
+    rows["path"] = rows["group"] = [f"{label}/{i}.png" for i, label in enumerate(rows["label"])]
+    rows["brightness"] = np.arange(len(rows), dtype=float)
+    data = [png((8, 8), i) for i in range(len(rows))]
+    offsets = write_shard(folder / SHARD, ((f"{i}.png", d) for i, d in enumerate(data)))
+    rows = rows.assign(offset=offsets, bytes=[len(d) for d in data], width=8, height=8, format="PNG", mode="L")
+    write_manifest(rows, folder)
+    (folder / "rejected.csv").write_text(f'path,reason\nnotes.txt,"no image, {HOSTILE.replace(chr(34), chr(39))}"\n')
+    counts = {"images": len(rows) + 9, "rejected": 1, "classes": len(labels), "groups": len(rows), "test": 9}
+    write(folder, "metrics.json", counts | {"train": len(rows) // 2, "val": len(rows) // 2})
+    return rows
+
+
+def write_data_stages(data: Path, paths: list[str]) -> None:
+    """What validate, audit, gate and prepare write."""
+    for name in ("validate", "audit", "gate"):
+        (data / name).mkdir(parents=True, exist_ok=True)
+    passed = Finding("checks/not_empty", "passed", "there is at least one image")
+    blocking = Finding("checks/min_side", "blocking", f"a class `{HOSTILE}` is small", {"p": 0.1}, paths[:3])
+    write_findings([passed, blocking], data / "validate" / "findings.json")
+    warning = Finding("confounder/statistics", "warning", "Statistics foretell.", {"tells": [{"auc": 0.9}]}, ["gone"])
+    unchecked = Finding("duplicates/not-checked", "info", "Sixty flat pictures were not compared.")
+    write_findings([warning, unchecked], data / "audit" / "findings.json")
+    waived = [{"id": "checks/min_side", "reason": "a test of the eye"}]
+    gate = {"passed": 1, "warnings": ["confounder/statistics"], "waived": waived, "unused_waivers": ["checks/old"]}
+    write(data / "gate", "gate.json", gate)
+    write(data / "prepare", "metrics.json", {"size": 32, "channels": 1, "train": 8, "val": 8})
+
+
+def write_training_stages(data: Path, trials: int = 3) -> None:
+    """What augment, tune and train write."""
+    (data / "augment").mkdir(parents=True, exist_ok=True)
+    (data / "augment" / "sheet.png").write_bytes(png((40, 80, 3)))
+    write(data / "tune", "best.json", {"train.learning_rate": 0.003} if trials else {})
+    rows = [f"{i},{0.9 + i / 100},1.5,{0.001 * 3**i}" for i in range(trials)]
+    (data / "tune" / "trials.csv").write_text("\n".join(["number,score,seconds,train.learning_rate", *rows]) + "\n")
+    columns = "epoch,train_loss,val_loss,train_score,val_score,learning_rate,seconds"
+    curves = [
+        f"{e},{2 / (e + 1)},{2.2 / (e + 1)},{1 - 0.5 / (e + 1)},{0.98 - 0.5 / (e + 1)},0.001,2.5" for e in range(9)
+    ]
+    write(data / "train", "params.json", {"train": {"epochs": 9}, "prepare": {"size": 32}})
+    (data / "train" / "curves.csv").write_text("\n".join([columns, *curves]) + "\n")
+    write(data / "train", "metrics.json", {"best_epoch": 8, "val_score": 0.92, "parameters": 11170000, "seconds": 60.2})
+    environment = {"python": "3.11", "device": "cpu", "threads": 2, "commit": "abc", "cpu": "a CPU"}
+    write(data / "train", "environment.json", environment | {"packages": {"torch": "2.13"}})
+
+
+def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]], value: float | None = 0.971) -> None:
+    """What evaluate, export and benchmark write."""
+    n = len(labels)
+    confusion = np.eye(n, dtype=int) * 20 + np.eye(n, k=1, dtype=int)
+    per_class = [
+        {
+            "label": label,
+            "support": 20,
+            "precision": estimate(0.9),
+            "recall": estimate(0.5 + i / 2 / n),
+            "f1": estimate(None),
+        }
+        for i, label in enumerate(labels)
+    ]
+    bins = [{"confidence": c, "accuracy": c**1.2, "count": int(100 * c)} for c in (0.35, 0.55, 0.75, 0.95)]
+    bins.append({"confidence": None, "accuracy": None, "count": 0})
+    met = value is not None and value >= 0.95
+    write(data / "evaluate", "scores.json", {
+        "objective": {"score": "balanced_accuracy", "at_least": 0.95, "value": value, "met": met},
+        "scores": {"balanced_accuracy": estimate(value), "accuracy": estimate(0.96), "auc": estimate(None)},
+        "labels": labels, "per_class": per_class, "confusion": confusion.tolist(), "images": int(confusion.sum()),
+        "calibration": {"expected_calibration_error": estimate(0.031), "bins": bins}, "worst": worst,
+    })  # fmt: skip
+    metadata = {"task": "classification", "name": "toys", "labels": labels, "size": 32, "channels": 1}
+    metadata |= {"commit": "abc", "data_version": "d41d8cd9", "params_hash": "p", "scores": {}}
+    write(data / "export", "metadata.json", metadata)
+    write(data / "export", "metrics.json", {"bytes": 44_700_000})
+    parity = {"images": 40, "largest_difference": 3e-7, "agreement": 1.0, "score_torch": 0.9, "score_onnx": 0.9}
+    keys = ("runtime", "batch", "threads", "median_ms", "p95_ms", "images_per_second")
+    timed = [("onnxruntime", 1, 1, 1.9, 2.1, 526), ("torch", 1, 1, 4.2, 4.9, 238), ("torch", 16, 1, 30, 33.0, 533)]
+    latency = [dict(zip(keys, row, strict=True)) for row in timed]
+    benchmark = {"parity": parity, "latency": latency, "single_prediction_ms": 1.93, "cpu": "a CPU"}
+    write(data / "benchmark", "benchmark.json", benchmark)
+
+
+def write_openings(file: Path, times: int = 0) -> None:
+    """The record of openings of the sealed test."""
+    row = "2026-11-23T18:00,0123456789abcdef,fedcba987654,9,balanced_accuracy,0.963,0.941,0.981\n"
+    file.write_text("opened_at,commit,model,images,score,value,low,high\n" + row * times)
+
+
+def page_of(data: Path) -> str:
+    """The page that the stage writes, its metrics held against it."""
+    metrics = call(
+        report.main, [*(data / i for i in INPUTS), data / "openings.csv", data / "report"], {"evaluate": EVALUATE}
+    )
+    file = data / "report" / "index.html"
+    assert metrics["bytes"] == file.stat().st_size
+    assert metrics["findings"] == 2
+    return file.read_text()
+
+
+def write_line(data: Path, labels: list[str], opened: int = 0, trials: int = 3, value: float | None = 0.971) -> None:
+    """All that report reads, for small made-up data."""
+    rows = write_ingested(data / "ingest", labels)
+    paths = rows["path"].tolist()
+    write_data_stages(data, paths)
+    write_training_stages(data, trials)
+    worst = [{"path": p, "label": labels[0], "predicted": labels[-1], "confidence": 0.99} for p in paths[:2]]
+    write_model_stages(data, labels, worst, value)
+    write_openings(data / "openings.csv", opened)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of three classes, one of them hostile."""
+    data = tmp_path_factory.mktemp("line")
+    write_line(data, ["cat", "dog", HOSTILE])
+    return page_of(data)
+
+
+class Checker(HTMLParser):
+    """Collects what a page loads, its anchors and texts; every element must be closed where it was opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.headings: list[int] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        assert tag != "script" and not any(name.startswith("on") for name in values)
+        self.open += [tag] if tag not in EMPTY else []
+        self.ids += [values["id"] or ""] if "id" in values else []
+        self.addresses += [values[n] or "" for n in ("src", "href", "xlink:href", "srcset", "action") if n in values]
+        self.images += [values] if tag == "img" else []
+        self.headings += [int(tag[1])] if re.fullmatch("h[1-6]", tag) else []
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in EMPTY:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing, at {self.getpos()}"
+
+
+def parsed(page: str) -> Checker:
+    """The page, read from end to end."""
+    checker = Checker()
+    checker.feed(page)
+    checker.close()
+    assert not checker.open
+    return checker
+
+
+def test_every_section_is_there_and_in_the_contents(page: str) -> None:
+    seen = parsed(page)
+    assert [name for name in seen.ids if name in SECTIONS] == SECTIONS
+    assert {f"#{name}" for name in SECTIONS} <= set(seen.addresses)
+    assert len(seen.ids) == len(set(seen.ids))
+
+
+def test_the_page_is_well_formed_and_asks_nothing_of_the_network(page: str) -> None:
+    seen = parsed(page)
+    assert seen.addresses
+    assert all(address.startswith(("data:", "#")) for address in seen.addresses)
+    assert not re.search(r"@import|url\((?!#|data:)", page)
+    assert {a[1:] for a in seen.addresses if a.startswith("#")} <= set(seen.ids)
+
+
+def test_pictures_have_words_and_headings_are_in_order(page: str) -> None:
+    seen = parsed(page)
+    assert len(seen.images) > 20
+    assert all(image["alt"] for image in seen.images)
+    assert seen.headings[0] == 1 and seen.headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(seen.headings, seen.headings[1:], strict=False))
+
+
+def test_hostile_names_are_escaped(page: str) -> None:
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") > 5
+
+
+def test_the_answer_comes_first(page: str) -> None:
+    lede = re.sub(r"<[^>]+>|\s+", " ", page[page.index("<h1") : page.index("<dl")])
+    for figure in ("0.971", "0.951 to 0.981", "at least 0.95", "met", "1.9 ms", "2 findings"):
+        assert figure in re.sub(r" +", " ", lede), figure
+
+
+def test_findings_waivers_and_what_was_not_checked_are_told(page: str) -> None:
+    for words in ("a test of the eye", "checks/old", "confounder/statistics", "Sixty flat pictures", "Near-duplicates"):
+        assert words in page
+    assert '<span class="badge waived">' in page and '<span class="badge warning">' in page
+
+
+def test_a_sealed_test_is_named_sealed(page: str) -> None:
+    assert "Sealed, never opened" in page and "Record of openings" not in page
+
+
+def test_openings_of_the_test_are_on_record(tmp_path: Path) -> None:
+    write_line(tmp_path, ["cat", "dog"], opened=2)
+    page = page_of(tmp_path)
+    assert "Sealed, never opened" not in page
+    assert page.count("0.941 to 0.981") == 2
+
+
+@pytest.mark.parametrize("count", [30, 121])
+def test_many_classes_and_no_trials_make_a_page(count: int, tmp_path: Path) -> None:
+    write_line(tmp_path, [f"class {i:03}" for i in range(count - 1)] + [r"a$\frac{$ & <i>"], trials=0)
+    page = page_of(tmp_path)
+    parsed(page)
+    assert "No search was made" in page and "The most frequent confusions" in page
+    assert len(page) < 2_000_000
+
+
+def test_undefined_scores_and_a_missed_objective_are_said(tmp_path: Path) -> None:
+    write_line(tmp_path, ["cat", "dog"], value=None)
+    page = page_of(tmp_path)
+    parsed(page)
+    assert "cannot be judged" in page and "missed" in page
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "words"),
+    [(1.0, 0.8, "overfits"), (0.99, 0.94, "some overfitting"), (0.97, 0.97, "hardly any gap"), (0.8, 0.9, "ahead")],
+)
+def test_the_gap_between_training_and_validation_is_named(train: float, val: float, words: str) -> None:
+    curves = pd.DataFrame({"epoch": [1, 2], "train_score": train, "val_score": val, "val_loss": [1.0, 1.3]})
+    said = " ".join(report._gap(curves, 2, {"at_least": 0.95}))
+    assert words in said
+    assert "lowest at epoch 1 and rose by 30%" in said
+    assert ("underfitting" in said) == (max(train, val) < 0.95)

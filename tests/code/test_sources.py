@@ -1,0 +1,216 @@
+"""Every form of source gives the same kind of items; what does not fit is named."""
+
+import io
+import os
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.frame import UserError
+from stages.frame.sections import Columns, Params
+from stages.images.sources import Item, Refusal, open_source
+from tests.conftest import digit_images, png, write_folders
+
+IMAGES = digit_images(per_class=3, classes=2)
+Listing = tuple[list[Item], list[Refusal]]
+
+
+@pytest.fixture
+def listing(params: Params) -> Callable[..., Listing]:
+    def run(source: Path, own_split: bool = False, **changes: Any) -> Listing:
+        with open_source(source, params.ingest.model_copy(update=changes), own_split) as (items, refused):
+            assert all(item.read() for item in items), "bytes can be read while the source is open"
+            return items, refused
+
+    return run
+
+
+def pack(folder: Path, file: Path) -> Path:
+    if file.suffix == ".zip":
+        with zipfile.ZipFile(file, "w") as archive:
+            for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+                archive.write(path, path.relative_to(folder.parent))
+    else:
+        with tarfile.open(file, "w:gz" if file.name.endswith("gz") else "w") as archive:
+            archive.add(folder, folder.name)
+    return file
+
+
+def test_a_folder_per_class_gives_labels(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    items, refused = listing(write_folders(tmp_path / "digits", IMAGES))
+    assert [(item.path, item.label) for item in items[:2]] == [("0/0000.png", "0"), ("0/0001.png", "0")]
+    assert len(items) == 6 and not refused
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz"])
+def test_an_archive_gives_what_its_folder_gives(listing: Callable[..., Listing], tmp_path: Path, ending: str) -> None:
+    folder = write_folders(tmp_path / "digits", IMAGES)
+    loose, _ = listing(folder)
+    packed, _ = listing(pack(folder, tmp_path / f"all.{ending}"), inside="digits")
+    assert [(i.path, i.label) for i in packed] == [(i.path, i.label) for i in loose]
+
+
+def test_files_outside_class_folders_are_refused_and_hidden_ones_passed_over(
+    listing: Callable[..., Listing], tmp_path: Path
+) -> None:
+    folder = write_folders(tmp_path / "digits", IMAGES)
+    (folder / "LICENSE").write_text("terms")
+    (folder / "0" / ".DS_Store").write_text("")
+    items, refused = listing(folder)
+    assert len(items) == 6
+    assert refused == [Refusal("LICENSE", "not in a class folder")]
+
+
+def test_links_and_pipes_are_passed_over(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    folder = write_folders(tmp_path / "digits", IMAGES)
+    os.mkfifo(folder / "0" / "pipe.png")
+    (folder / "0" / "link.png").symlink_to("/etc/hostname")
+    assert len(listing(folder)[0]) == 6
+
+
+def test_the_first_folder_level_is_the_split_when_asked(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    for split in ("train", "Validation", "test", "extra"):
+        write_folders(tmp_path / "data" / split, IMAGES)
+    items, refused = listing(tmp_path / "data", own_split=True)
+    assert {item.split for item in items} == {"train", "val", "test"}
+    assert {item.label for item in items} == {"0", "1"}
+    assert len(refused) == 6 and all("not in a folder named train" in r.reason for r in refused)
+
+
+def test_split_folders_are_not_taken_for_classes(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_folders(tmp_path / "data" / split, IMAGES)
+    with pytest.raises(UserError, match="name splits, not classes; set split.by: source"):
+        listing(tmp_path / "data")
+
+
+def table(folder: Path, text: str) -> Path:
+    write_folders(folder, IMAGES)
+    (folder / "labels.csv").write_text(text, encoding="utf-8")
+    return folder
+
+
+COLUMNS = {"inside": "labels.csv", "columns": Columns(path="path", label="label", group="who", split=None)}
+
+
+def test_a_table_keeps_labels_as_text(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    folder = table(tmp_path / "d", "\ufeffpath, label,who\n0/0000.png,NA,ann\n0/0001.png,007,ben\n")
+    items, refused = listing(folder, **COLUMNS)
+    assert [(i.path, i.label, i.group) for i in items] == [("0/0000.png", "NA", "ann"), ("0/0001.png", "007", "ben")]
+    assert len(refused) == 4 and all(r.reason == "is not listed in labels.csv" for r in refused)
+
+
+def test_faulty_rows_of_a_table_are_refused_by_name(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    rows = "path,label,who\n0/0000.png,a,x\n0/0000.png,b,x\n0/gone.png,a,x\n0/0001.png,,x\n0/0002.png,a,\n"
+    items, refused = listing(table(tmp_path / "d", rows), **COLUMNS)
+    assert [item.path for item in items] == ["0/0000.png"]
+    reasons = {r.path: r.reason for r in refused}
+    assert "more than once" in reasons["0/0000.png"]
+    assert "no such file" in reasons["0/gone.png"]
+    assert "no label" in reasons["0/0001.png"]
+    assert "no group" in reasons["0/0002.png"]
+
+
+def test_a_missing_column_is_named_with_a_suggestion(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    folder = table(tmp_path / "d", "path,labels,who\n0/0000.png,a,x\n")
+    with pytest.raises(UserError, match=re.escape("no column 'label' (ingest.columns.label); did you mean `labels`?")):
+        listing(folder, **COLUMNS)
+
+
+def test_parquet_reads_as_csv_does(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    folder = write_folders(tmp_path / "d", IMAGES)
+    pd.DataFrame({"path": ["0/0000.png"], "label": [7], "who": ["x"]}).to_parquet(folder / "labels.parquet")
+    items, _ = listing(folder, **COLUMNS | {"inside": "labels.parquet"})
+    assert [(i.label, i.group) for i in items] == [("7", "x")]
+
+
+def test_arrays_with_their_own_splits(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    arrays: dict[str, Any] = {}
+    for split in ("train", "val", "test"):
+        arrays |= {f"{split}_images": np.zeros((2, 8, 8), np.uint8), f"{split}_labels": np.array([[0], [1]])}
+    np.savez(tmp_path / "a.npz", **arrays)
+    items, _ = listing(tmp_path / "a.npz")
+    assert [(i.path, i.label, i.split, i.has_file) for i in items[:2]] == [
+        ("train/000000.png", "0", "train", False),
+        ("train/000001.png", "1", "train", False),
+    ]
+    assert len(items) == 6
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"pixels": np.zeros(3)}, "neither `images`"),
+        ({"images": np.zeros((2, 8, 8), np.uint8)}, "images has no labels"),
+        ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.zeros(3)}, "3 labels for 2"),
+        ({"images": np.zeros((2, 8, 8)), "labels": np.zeros(2)}, "float64 images"),
+        ({"images": np.array([None]), "labels": np.zeros(1)}, "cannot be read"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(
+    listing: Callable[..., Listing], tmp_path: Path, arrays: dict[str, Any], says: str
+) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(UserError, match=says):
+        listing(tmp_path / "a.npz")
+
+
+def test_groups_are_read_from_paths(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    folder = write_folders(tmp_path / "d", IMAGES)
+    items, _ = listing(folder, group=r"/(\d{3})")
+    assert items[0].group == "000"
+    with pytest.raises(UserError, match="is not found in 0/0000.png"):
+        listing(folder, group=r"patient(\d+)")
+
+
+def test_archives_that_cannot_be_trusted_are_refused(
+    listing: Callable[..., Listing], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = png(IMAGES[0][1])
+    with zipfile.ZipFile(tmp_path / "doubled.zip", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("a/1.png", data)
+        archive.writestr("a/1.png", data)
+    with pytest.raises(UserError, match=r"holds a/1.png twice"):
+        listing(tmp_path / "doubled.zip")
+    with tarfile.open(tmp_path / "escape.tar", "w") as archive:
+        info = tarfile.TarInfo("../outside.png")
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    with pytest.raises(UserError, match="damaged archive"):
+        listing(tmp_path / "escape.tar")
+    assert not (tmp_path.parent / "outside.png").exists()
+    (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 not really")
+    with pytest.raises(UserError, match="damaged archive"):
+        listing(tmp_path / "broken.zip")
+    monkeypatch.setattr("stages.images.sources.MAX_UNPACKED", 10)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w") as archive:
+        archive.writestr("a/1.png", data)
+    with pytest.raises(UserError, match="unpack it by hand"):
+        listing(tmp_path / "bomb.zip")
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "says"),
+    [
+        (lambda p: p / "absent", {}, "does not exist; point it at"),
+        (lambda p: write_folders(p / "d", IMAGES), {"inside": "digitz"}, "digitz is not in"),
+        (
+            lambda p: table(p / "d", "path,label\n") / "labels.csv",
+            {},
+            "set ingest.source: .*d and ingest.inside: labels.csv",
+        ),
+        (lambda p: table(p / "d", "path,label,who\n"), COLUMNS, "holds no labelled image; 6 files were refused"),
+    ],
+)
+def test_a_source_that_gives_nothing_says_what_to_do(
+    listing: Callable[..., Listing], tmp_path: Path, make: Callable[[Path], Path], changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        listing(make(tmp_path), **changes)

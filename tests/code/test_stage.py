@@ -1,0 +1,93 @@
+"""The stage runner: an output is whole or absent, and errors for users carry no traceback."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.frame import In, Out, UserError, run
+from stages.frame.sections import Gate
+from stages.frame.stage import call
+
+
+def copy(source: In, output: Out) -> dict[str, Any]:
+    (output / "copy.txt").write_text(source.read_text())
+    return {"characters": len(source.read_text())}
+
+
+def fails_halfway(source: In, output: Out) -> dict[str, Any]:
+    (output / "half.txt").write_text("half")
+    raise UserError("the second half is missing; write it")
+
+
+def wants_params(source: In, output: Out, *, gate: Gate) -> dict[str, Any]:
+    (output / "waived.txt").write_text(str(len(gate.waive)))
+    return {}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    file = tmp_path / "in.txt"
+    file.write_text("hello")
+    return file
+
+
+def test_metrics_are_written_beside_the_output(source: Path, tmp_path: Path) -> None:
+    call(copy, [source, tmp_path / "out"], {})
+    assert (tmp_path / "out" / "copy.txt").read_text() == "hello"
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == {"characters": 5}
+
+
+def test_a_failed_stage_leaves_no_output_and_keeps_the_old_one(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        call(fails_halfway, [source, tmp_path / "new"], {})
+    assert not (tmp_path / "new").exists()
+    call(copy, [source, tmp_path / "old"], {})
+    with pytest.raises(UserError):
+        call(fails_halfway, [source, tmp_path / "old"], {})
+    assert (tmp_path / "old" / "copy.txt").exists()
+
+
+def test_what_a_killed_run_left_behind_does_not_get_into_the_next(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part" / "stale.txt").write_text("from a killed run")
+    call(copy, [source, tmp_path / "out"], {})
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["copy.txt", "metrics.json"]
+
+
+def test_a_missing_input_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"source: .*absent.* does not exist"):
+        call(copy, [tmp_path / "absent", tmp_path / "out"], {})
+
+
+def test_an_output_that_is_no_number_fails_instead_of_writing_broken_json(source: Path, tmp_path: Path) -> None:
+    def not_a_number(source: In, output: Out) -> dict[str, Any]:
+        return {"score": float("nan")}
+
+    with pytest.raises(ValueError, match="JSON"):
+        call(not_a_number, [source, tmp_path / "out"], {})
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_gives_paths_and_sections(source: Path, workspace: Path) -> None:
+    run(wants_params, [str(source), "out"])
+    assert (workspace / "out" / "waived.txt").read_text() == "0"
+
+
+def test_a_mistake_in_any_section_stops_a_stage_before_it_runs(source: Path, workspace: Path) -> None:
+    file = workspace / "params.yaml"
+    file.write_text(file.read_text().replace("  epochs: 12", "  epochs: none"))
+    with pytest.raises(SystemExit, match="train.epochs: 'none'"):
+        run(wants_params, [str(source), "out"])
+    assert not (workspace / "out").exists()
+
+
+def test_an_error_for_the_user_is_one_line_without_traceback(source: Path, workspace: Path) -> None:
+    with pytest.raises(SystemExit, match="^error: the second half is missing; write it$"):
+        run(fails_halfway, [str(source), "out"])
+
+
+def test_wrong_arguments_show_the_usage(workspace: Path) -> None:
+    with pytest.raises(SystemExit, match="usage: .* SOURCE OUTPUT"):
+        run(copy, ["only-one"])

@@ -1,0 +1,95 @@
+"""What tests share: small real images, toy workspaces, and the developers' data sets where they are at hand."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from stages.frame import params as params_module
+from stages.frame.sections import Params
+from stages.frame.stage import call
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    """params.yaml as it ships."""
+    return params_module.load(ROOT / "params.yaml")
+
+
+@pytest.fixture
+def reference_data() -> Path:
+    """Real data sets that are no part of the project."""
+    folder = Path(os.environ.get("MACULA_REFERENCE_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"reference data sets are not at {folder}; set MACULA_REFERENCE_DATA to test on them")
+    return folder
+
+
+def png(image: np.ndarray[Any, Any], **options: Any) -> bytes:
+    """The bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def digit_images(per_class: int, classes: int = 10) -> list[tuple[str, np.ndarray[Any, Any]]]:
+    """(label, uint8 [8, 8]) of real handwritten digits, the same ones each time."""
+    digits = load_digits()
+    chosen = []
+    for label in range(classes):
+        images = digits.images[digits.target == label][:per_class]
+        chosen += [(str(label), (image * 15).astype(np.uint8)) for image in images]
+    return chosen
+
+
+def write_folders(folder: Path, images: list[tuple[str, np.ndarray[Any, Any]]]) -> Path:
+    """A folder per class of uncompressed PNGs."""
+    for number, (label, image) in enumerate(images):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        (folder / label / f"{number:04d}.png").write_bytes(png(image, compress_level=0))
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with params.yaml and a place for splits, made the current one."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "splits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+Ingest = Callable[..., Path]
+
+
+@pytest.fixture
+def ingest(workspace: Path, params: Params) -> Ingest:
+    """Run the stage on a source: `ingest(source, inside=..., by=..., ...)` returns the folder it wrote."""
+    from stages.ingest import main
+
+    def run(source: Path, by: str = "hash", **changes: Any) -> Path:
+        sections = {
+            "ingest": params.ingest.model_copy(update={"source": str(source), **changes}),
+            "split": params.split.model_copy(update={"by": by}),
+        }
+        call(main, [source, workspace / "splits", workspace / "sealed", workspace / "ingested"], sections)
+        return workspace / "ingested"
+
+    return run
