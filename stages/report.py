@@ -53,7 +53,7 @@ def main(
     *,
     evaluate: Evaluate,
 ) -> dict[str, Any]:
-    """Write `index.html`, and its gist as `summary.txt`: the answer first, then the images, the data, the findings, the model, and what is unknown."""
+    """Write `index.html`, the answer first and what is unknown last; and its gist as `summary.txt`."""
     manifest = read_manifest(ingested)
     album = Album(manifest, ingested)
     scores, metadata = _json(evaluated / "scores.json"), _json(exported / "metadata.json")

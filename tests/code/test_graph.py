@@ -15,7 +15,7 @@ from stages.frame import In, Out
 from stages.frame.stage import contract
 
 ROOT = Path(__file__).parents[2]
-FILES = ["dvc.yaml", "data/raw/dvc.yaml", "data/sealed/dvc.yaml"]
+FILES = ["dvc.yaml", "data/dvc.yaml", "data/sealed/dvc.yaml"]
 GRAPH: dict[str, dict[str, Any]] = {
     name: stage for file in FILES for name, stage in YAML(typ="safe").load(ROOT / file)["stages"].items()
 }
