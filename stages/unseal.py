@@ -62,7 +62,8 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
     count = _record(openings, entry)
     for name, figures in summary["scores"].items():
         print(f"test {name}: {figures['value']:.4f} [{figures['low']:.4f}, {figures['high']:.4f}]")
-    print(f"the seal of this test has been opened {count} times; recorded in {openings}: commit it")
+    times = "1 time" if count == 1 else f"{count} times"
+    print(f"the sealed test has been opened {times} so far; recorded in {openings}: commit it")
     return {name: figures["value"] for name, figures in summary["scores"].items() if figures["value"] is not None}
 
 

@@ -1,0 +1,242 @@
+"""The whole line, really run once on a small set of real digits; everything below looks at that one run."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT, digit_images, png, write_folders
+
+SMALL = {
+    "  source: data/raw/digits": "  source: data/raw/some",
+    "  name: digits": "  name: some",
+    "  epochs: 12": "  epochs: 8",
+    "  trials: 3": "  trials: 1",
+    "  epochs: 3": "  epochs: 1",
+    "  resamples: 1000": "  resamples: 100",
+    "  seconds: 1.5": "  seconds: 0.1",
+    "  min_train_per_class: 10": "  min_train_per_class: 5",
+}
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of this project in which `dvc repro` has run on 600 digits and one broken file."""
+    project = tmp_path_factory.mktemp("line") / "project"
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, project / name)
+    params = (project / "params.yaml").read_text()
+    for before, after in SMALL.items():
+        assert before in params
+        params = params.replace(before, after, 1)
+    (project / "params.yaml").write_text(params)
+    source = write_folders(project / "data/raw/some", digit_images(per_class=60))
+    (source / "7" / "broken.png").write_bytes(b"no image")
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"]):
+        subprocess.run(["git", *command], cwd=project, check=True)
+    done = dvc(project, "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project
+
+
+def environment(**more: str) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **more}
+
+
+def dvc(project: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment(**more))
+
+
+def read(project: Path, name: str) -> Any:
+    return json.loads((project / "data" / name).read_text())
+
+
+def test_the_model_has_learned(line: Path) -> None:
+    score = read(line, "evaluate/scores.json")["scores"]["balanced_accuracy"]
+    assert score["low"] <= score["value"] <= score["high"]
+    assert score["value"] > 0.8
+
+
+def test_the_export_says_what_the_network_said_from_file_bytes_on(line: Path) -> None:
+    parity = read(line, "benchmark/benchmark.json")["parity"]
+    assert parity["images"] == read(line, "ingest/metrics.json")["val"] > 50
+    assert parity["largest_difference"] < 1e-4
+    assert parity["agreement"] == 1.0
+    assert parity["score_torch"] == parity["score_onnx"]
+
+
+def test_latency_is_measured_at_both_batch_sizes_against_torch(line: Path) -> None:
+    rows = read(line, "benchmark/benchmark.json")["latency"]
+    assert [(r["batch"], r["runtime"]) for r in rows] == [
+        (1, "onnxruntime"), (1, "torch"), (16, "onnxruntime"), (16, "torch"),
+    ]  # fmt: skip
+    assert all(0 < r["median_ms"] <= r["p95_ms"] and r["threads"] == 1 for r in rows)
+
+
+def test_the_graph_takes_bytes_of_any_size_and_gives_probabilities(line: Path) -> None:
+    session = onnxruntime.InferenceSession(line / "data/export/model.onnx")
+    assert session.get_inputs()[0].type == "tensor(uint8)"
+    for shape in ((1, 1, 1, 1), (1, 8, 8, 1), (3, 40, 25, 1), (1, 700, 300, 1)):
+        image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        (probability,) = session.run(None, {"image": image})
+        assert probability.shape == (shape[0], 10)
+        assert np.allclose(probability.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_model_says_where_it_comes_from(line: Path) -> None:
+    session = onnxruntime.InferenceSession(line / "data/export/model.onnx")
+    stored = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    assert stored["labels"] == [str(digit) for digit in range(10)]
+    assert stored["task"] == "classification"
+    assert stored["data_version"] == read(line, "ingest/dataset.json")["version"]
+    assert stored["scores"] == read(line, "evaluate/scores.json")["scores"]
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=line, capture_output=True, text=True, check=True).stdout
+    assert head.startswith(stored["commit"].removesuffix("-dirty"))
+
+
+def test_the_broken_file_is_listed_and_shown(line: Path) -> None:
+    rejected = pd.read_csv(line / "data/ingest/rejected.csv")
+    assert rejected["path"].tolist() == ["7/broken.png"]
+    assert "7/broken.png" in (line / "data/report/index.html").read_text()
+
+
+def test_the_pages_ask_nothing_of_the_network(line: Path) -> None:
+    pages = [line / "data" / name for name in ("report/index.html", "validate/page.html", "audit/page.html")]
+    for page in pages:
+        text = page.read_text()
+        assert "default-src 'none'" in text
+        assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", text)
+
+
+def test_repro_again_does_nothing(line: Path) -> None:
+    again = dvc(line, "repro")
+    assert again.returncode == 0
+    assert "Running stage" not in again.stdout
+    assert "Data and pipelines are up to date." in again.stdout
+
+
+def test_the_flow_after_repro_finds_everything_unchanged(line: Path, tmp_path: Path) -> None:
+    before = (line / "dvc.lock").read_bytes()
+    flow = subprocess.run(
+        [sys.executable, "-m", "flows.pipeline"],
+        cwd=line, capture_output=True, text=True, timeout=280, env=environment(PREFECT_HOME=str(tmp_path)),
+    )  # fmt: skip
+    assert flow.returncode == 0, flow.stdout + flow.stderr
+    assert "12 stages up to date" in flow.stdout
+    assert " Ran " not in flow.stdout and " Restored " not in flow.stdout
+    assert (line / "dvc.lock").read_bytes() == before
+
+
+def test_predict_answers_without_torch(line: Path, tmp_path: Path) -> None:
+    label, image = digit_images(per_class=1)[4]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "good.png").write_bytes(png(image))
+    (tmp_path / "in" / "bad.png").write_bytes(b"bad")
+    program = (
+        "import sys\nfrom stages.predict import main\n"
+        f"paths = {[str(tmp_path / 'in'), '--output', str(tmp_path / 'out.csv')]}\n"
+        "code = main(['data/export/model.onnx', *paths])\n"
+        "heavy = {'torch', 'pandas', 'sklearn', 'scipy', 'pydantic', 'onnx'} & set(sys.modules)\n"
+        "assert not heavy, heavy\nsys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=line, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "1 of 2 images could not be read" in done.stderr
+    with (tmp_path / "out.csv").open() as stream:
+        bad, good = csv.DictReader(stream)
+    assert "UnidentifiedImageError" in bad["error"] and bad["label"] == ""
+    assert good["label"] == label and float(good["confidence"]) > 0.3 and good["error"] == ""
+
+
+def test_the_serving_environment_is_enough_to_predict(line: Path, tmp_path: Path) -> None:
+    python = ROOT / ".venv-serving/bin/python"
+    assert python.exists(), "`make env` builds it"
+    file = tmp_path / "4.png"
+    file.write_bytes(png(digit_images(per_class=1)[4][1]))
+    command = [python, "-m", "stages.predict", "data/export/model.onnx", file, "--format", "json"]
+    done = subprocess.run(command, cwd=line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (answer,) = json.loads(done.stdout)
+    assert answer["label"] == "4"
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["absent.onnx", "data"], "absent.onnx does not exist"),
+        (["params.yaml", "data"], "cannot be opened by onnxruntime"),
+        (["data/export/model.onnx", "nowhere"], "nowhere does not exist"),
+        (["data/export/model.onnx", "docs"], "holds no image"),
+    ],
+)
+def test_predict_names_what_is_wrong(line: Path, arguments: list[str], says: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.predict", *arguments], cwd=line, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and says in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def copied(line: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the repository after its run, to be changed."""
+    yield shutil.copytree(line, tmp_path / "copied", symlinks=True)
+
+
+def test_the_seal_is_opened_on_purpose_only_and_every_opening_is_recorded(copied: Path) -> None:
+    unseal = ("repro", "--single-item", "data/sealed/dvc.yaml:unseal")
+    refused = dvc(copied, *unseal)
+    assert refused.returncode != 0
+    assert "error: the test is sealed" in refused.stderr
+    record = copied / "data/openings.csv"
+    assert len(record.read_text().splitlines()) == 1
+    opened = dvc(copied, *unseal, MACULA_UNSEAL="yes")
+    assert opened.returncode == 0, opened.stderr
+    (entry,) = csv.DictReader(record.open())
+    assert entry["score"] == "balanced_accuracy"
+    assert float(entry["low"]) <= float(entry["value"]) <= float(entry["high"])
+    assert int(entry["images"]) == read(copied, "ingest/metrics.json")["test"]
+    assert "opened 1 time" in opened.stdout
+    dvc(copied, *unseal, MACULA_UNSEAL="yes")
+    assert len(record.read_text().splitlines()) == 2, "the same model on the same test is not opened anew"
+    assert dvc(copied, "repro", "--single-item", "report").returncode == 0
+    assert entry["model"] in (copied / "data/report/index.html").read_text()
+
+
+def test_a_brightness_shift_of_one_class_stops_the_line_in_words(copied: Path) -> None:
+    for file in (copied / "data/raw/some/3").glob("*.png"):
+        brighter = np.asarray(Image.open(file)).astype(int) + 40
+        file.write_bytes(png(np.clip(brighter, 0, 255).astype(np.uint8), compress_level=0))
+    (copied / "data/splits/some.csv").unlink()  # other pictures are other groups
+    stopped = dvc(copied, "repro")
+    assert stopped.returncode != 0
+    assert "error: the gate stops the line" in stopped.stderr
+    assert "alone tells class `3`" in stopped.stderr
+    assert not (copied / "data/gate").exists()
+    assert "confounder/statistics" in (copied / "work/gate/blocked.md").read_text()
+    assert (copied / "work/gate/blocked.png").exists()
+    file = copied / "params.yaml"
+    file.write_text(file.read_text().replace("waive: {}", "waive: {confounder/statistics: planted by a test}"))
+    waived = dvc(copied, "repro", "gate")
+    assert waived.returncode == 0, waived.stderr
+    assert read(copied, "gate/gate.json")["waived"] == [{"id": "confounder/statistics", "reason": "planted by a test"}]
