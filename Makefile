@@ -38,13 +38,13 @@ lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 	$(COMPILE) pyproject.toml --extra serving -o infra/locks/serving.txt
 	echo uv | $(COMPILE) - -o infra/locks/uv.txt
 
-demo: env ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
-	$(RUN) dvc repro
+demo: repro ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
 	@echo
 	@cat data/report/summary.txt
 	@echo "report      $(CURDIR)/data/report/index.html"
 
 repro: env ## what is out of date, on the data that params.yaml names
+	@$(RUN) python -m stages.frame.params
 	$(RUN) dvc repro
 
 flow: env ## the same as a Prefect flow

@@ -1,5 +1,6 @@
-"""`params.yaml` read into typed sections, with every mistake reported at once."""
+"""`params.yaml` read into typed sections, every mistake reported at once: `python -m stages.frame.params` checks it."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,15 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
             return []
         model = annotation
     return list(model.model_fields)
+
+
+def main() -> None:
+    """Check the params file of the current folder."""
+    try:
+        load(Path("params.yaml"))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """The stage runner: params checked first, outputs whole or absent."""
 
+import errno
 import inspect
 import json
 import shutil
@@ -47,6 +48,10 @@ def run(main: Main, argv: list[str] | None = None) -> None:
         call(main, [Path(p) for p in given], {s: getattr(params, s) for s in sections})
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(f"error: the disk is full ({error}); make room and run again, unfinished outputs are not kept")
 
 
 def call(main: Main, given: list[Path], sections: dict[str, Any]) -> dict[str, Any]:

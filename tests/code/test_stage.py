@@ -88,6 +88,17 @@ def test_an_error_for_the_user_is_one_line_without_traceback(source: Path, works
         run(fails_halfway, [str(source), "out"])
 
 
+def test_a_full_disk_is_said_and_leaves_no_output(source: Path, workspace: Path) -> None:
+    def fills_the_disk(source: In, output: Out) -> dict[str, Any]:
+        with Path("/dev/full").open("wb", buffering=0) as full:
+            full.write(b"x")
+        return {}
+
+    with pytest.raises(SystemExit, match="error: the disk is full"):
+        run(fills_the_disk, [str(source), "out"])
+    assert not (workspace / "out").exists()
+
+
 def test_wrong_arguments_show_the_usage(workspace: Path) -> None:
     with pytest.raises(SystemExit, match="usage: .* SOURCE OUTPUT"):
         run(copy, ["only-one"])

@@ -1,0 +1,56 @@
+"""The README's commands exist, its files too, and its figures are those that were measured."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks.examples import DEMO, RESULTS, between, demo_block, table
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    named = {word for page in PAGES for word in re.findall(r"`?\bmake ([a-z]+)\b", page.read_text())}
+    named &= set(re.findall(r"`make ([a-z]+)", " ".join(p.read_text() for p in PAGES))) | {"demo", "test"}
+    assert {"demo", "test", "unseal"} <= named
+    for target in named:
+        done = subprocess.run(
+            ["make", "--dry-run", target, "NAME=clothing10", "SOURCE=."], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"make {target}: {done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    for link in links:
+        if "://" not in link:
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_figures_are_those_that_were_measured() -> None:
+    results = pd.read_csv(ROOT / RESULTS)
+    assert len(results) > 1
+    assert between(README, "examples", table(results)) == README
+    assert between(README, "demo", demo_block((ROOT / DEMO).read_text().strip())) == README
+
+
+def test_the_params_shown_are_keys_that_exist() -> None:
+    shown = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert shown
+    params = (ROOT / "params.yaml").read_text()
+    keys = re.findall(r"^\s*(\w+):", shown.group(1), re.MULTILINE)
+    assert keys
+    assert all(re.search(rf"^\s*{key}:", params, re.MULTILINE) for key in keys)
+
+
+def test_the_tree_names_every_stage() -> None:
+    tree = README[README.index("## The tree") :]
+    for file in (ROOT / "stages").glob("*.py"):
+        if file.stem not in ("__init__", "fetch"):
+            assert re.search(rf"\b{file.stem}\b", tree), file.stem
