@@ -61,6 +61,23 @@ def test_resize_is_pillow_s_antialiased_bilinear_within_one_grey_level(shape: tu
     assert np.abs(ours.squeeze().astype(int) - np.asarray(pillow).astype(int)).max() <= 1
 
 
+@pytest.mark.parametrize("side", [8, 14, 28, 45])
+def test_the_exported_resize_rounds_as_torch_does(side: int, tmp_path: Path) -> None:
+    import onnxruntime
+
+    from stages.export import to_onnx
+
+    class Resize(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return resize(image, 64)
+
+    to_onnx(Resize(), 1, tmp_path / "resize.onnx")
+    image = np.random.default_rng(0).integers(0, 256, (20, side, side, 1), dtype=np.uint8)
+    (by_onnx,) = onnxruntime.InferenceSession(tmp_path / "resize.onnx").run(None, {"image": image})
+    by_torch = resize(torch.from_numpy(image), 64).numpy()
+    assert (by_onnx != by_torch).mean() < 5e-5  # 1e-3 of 28 pixels when exact halves are left to chance
+
+
 def test_an_image_of_the_working_size_is_not_touched() -> None:
     image = torch.randint(0, 256, (2, 24, 24, 3), dtype=torch.uint8)
     assert torch.equal(resize(image, 24), image)
