@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,8 +36,9 @@ def main(
     store = open_split(prepared, "val")
     network, _ = load(trained / "model.pt")
     model = Model(exported / "model.onnx", benchmark.threads)
-    files = _files(ingested, store)
-    parity = _parity(task, store, network, model, files)
+    rows = read_manifest(ingested).set_index("path").loc[store.rows["path"]]
+    located = list(zip(rows["offset"], rows["bytes"], strict=True))
+    parity = _parity(task, store, network, model, (read_member(ingested / SHARD, *where) for where in located))
     print(f"parity on {parity['images']} images: largest difference {parity['largest_difference']:.2e}")
     if parity["largest_difference"] > benchmark.max_difference:
         raise UserError(
@@ -45,7 +46,8 @@ def main(
             f"torch and ONNX, above benchmark.max_difference {benchmark.max_difference:g}; do not ship this model"
         )
     latency = [_latency(r, f, b, benchmark) for b in benchmark.batches for r, f in _runners(network, model, store, b)]
-    single = _time(lambda: model.answer(files[0]), benchmark.seconds)
+    first = read_member(ingested / SHARD, *located[0])
+    single = _time(lambda: model.answer(first), benchmark.seconds)
     summary = {"cpu": processor(), "parity": parity, "latency": latency, "single_prediction_ms": single["median_ms"]}
     (output / "benchmark.json").write_text(json.dumps(summary, indent=1) + "\n")
     return {
@@ -56,18 +58,10 @@ def main(
     }
 
 
-def _files(ingested: In, store: Store) -> list[bytes]:
-    rows = read_manifest(ingested).set_index("path").loc[store.rows["path"]]
-    return [
-        read_member(ingested / SHARD, offset, length)
-        for offset, length in zip(rows["offset"], rows["bytes"], strict=True)
-    ]
-
-
-def _parity(task: Task, store: Store, network: torch.nn.Module, model: Model, files: list[bytes]) -> dict[str, Any]:
+def _parity(task: Task, store: Store, network: torch.nn.Module, model: Model, files: Iterator[bytes]) -> dict[str, Any]:
     """Torch on the prepared pixels, as it was evaluated, against ONNX on the original files, as it will be used."""
     by_torch_NK = predict(network, store, 64, torch.device("cpu"))
-    progress = tqdm(files, desc="parity", unit="img", disable=None)
+    progress = tqdm(files, "parity", len(store), unit="img", disable=None)
     by_onnx_NK = np.concatenate([model.probabilities([model.decode_file(data)]) for data in progress])
     difference_N = np.abs(by_torch_NK - by_onnx_NK).max(axis=1)
     score = TASKS[task.name].score
@@ -84,7 +78,7 @@ def _parity(task: Task, store: Store, network: torch.nn.Module, model: Model, fi
 
 def _runners(network: torch.nn.Module, model: Model, store: Store, batch: int) -> list[tuple[str, Callable[[], Any]]]:
     """The same pixels at the working size through both: ONNX with its resize, torch without."""
-    image_NHWC = np.resize(store.image_NHWC, (batch, *store.image_NHWC.shape[1:]))  # repeats where there are too few
+    image_NHWC = store.image_NHWC[np.arange(batch) % len(store)]
     image_NCHW = scale(torch.from_numpy(image_NHWC))
     images = list(image_NHWC)
 

@@ -15,13 +15,15 @@ from tqdm import tqdm
 
 from stages.frame import In, Out, UserError, run
 from stages.frame.sections import Ingest, Split
+from stages.images.files import TABLES, Refusal
 from stages.images.manifest import DATASET, SEALED_INDEX, SPLITS, labels_of, write_manifest
 from stages.images.reading import Unreadable, read
 from stages.images.shards import SHARD, write_shard
-from stages.images.sources import Item, Refusal, open_source
+from stages.images.sources import Item, open_source
 from stages.images.splits import assign, read_locked, write_locked
 from stages.images.statistics import perceptual_hash, statistics
 
+FAR_OFF = 0.05  # share of the images by which a split may miss its param without a word
 AT_ONCE = 256  # images in flight: bounds the memory, whatever the size of the source
 
 
@@ -37,14 +39,16 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         _refuse_too_many(refused, len(rows), ingest.max_rejected)
         table = pd.DataFrame(rows)
         by_path = {item.path: item for item in items}
-        table["split"] = _own_split(table) if split.by == "source" else _locked_split(table, ingest.name, split, splits)
+        if split.by == "hash":
+            table["split"] = _locked_split(table, ingest, split, splits)
+        _refuse_unusable(table)
         test = table["split"] == "test"
         for part, folder in ((table[~test], output), (table[test], sealed)):
             part = part.sort_values("path")
             bytes_of = ((row.path, _unchanged(by_path[row.path], row.content)) for row in part.itertuples())
             write_manifest(part.assign(offset=write_shard(folder / SHARD, bytes_of)), folder)
+            (folder / DATASET).write_text(json.dumps({"name": ingest.name, "version": _version(table)}) + "\n")
     table.loc[test, list(SEALED_INDEX)].to_parquet(output / "sealed_index.parquet", index=False)
-    (output / DATASET).write_text(json.dumps({"name": ingest.name, "version": _version(table)}) + "\n")
     return {
         "images": len(table),
         "rejected": len(refused),
@@ -113,7 +117,7 @@ def _write_rejected(refused: list[Refusal], file: Path) -> None:
 
 def _refuse_too_many(refused: list[Refusal], accepted: int, max_rejected: float) -> None:
     share = len(refused) / (len(refused) + accepted)
-    if share > max_rejected:
+    if share > max_rejected or not accepted:
         shown = "\n".join(f"  {r.path}: {r.reason}" for r in refused[:20])
         more = f"\n  and {len(refused) - 20} more" if len(refused) > 20 else ""
         raise UserError(
@@ -122,28 +126,41 @@ def _refuse_too_many(refused: list[Refusal], accepted: int, max_rejected: float)
         )
 
 
-def _own_split(table: pd.DataFrame) -> pd.Series:
-    """The data's own split; every one of the three must be there."""
+def _refuse_unusable(table: pd.DataFrame) -> None:
+    """All three splits, and no class that only the test has, which nobody would see before the seal is opened."""
     missing = [name for name in SPLITS if name not in set(table["split"])]
     if missing:
         raise UserError(
-            f"split.by: source, but the source has no {' and no '.join(missing)} images; use split.by: hash"
+            f"there are no {' and no '.join(missing)} images among {len(table)}: split.by: source takes the split that "
+            "the source names, split.by: hash makes one; with hash, more images or larger shares are needed"
         )
-    return table["split"]
+    unseen = sorted(set(table["label"]) - set(table.loc[table["split"] != "test", "label"]))
+    if unseen:
+        raise UserError(f"only the test has images of {', '.join(unseen[:10])}: no model could ever answer that")
 
 
-def _locked_split(table: pd.DataFrame, name: str, split: Split, splits: Path) -> pd.Series:
-    file = splits / f"{name}.csv"
-    locked = read_locked(file)
+def _locked_split(table: pd.DataFrame, ingest: Ingest, split: Split, splits: Path) -> pd.Series:
+    file, rule = splits / f"{ingest.name}.json", _rule(ingest)
+    locked = read_locked(file, rule)
     if locked and not set(locked) & set(table["group"]):
         raise UserError(
-            f"{file} lists {len(locked)} groups, none of which is in the source: it belongs to other data or another "
-            "ingest.group; give this data set a name of its own in ingest.name, or delete the file to split anew"
+            f"{file} lists {len(locked)} groups, none of which is in the source: it belongs to other data; give this "
+            "data set a name of its own in ingest.name, or delete the file to split anew"
         )
     shares = {"train": 1 - split.validation - split.test, "val": split.validation, "test": split.test}
     assigned = assign(table["group"], table["label"], shares, locked)
-    write_locked(file, locked | dict(zip(table["group"], assigned, strict=True)))
+    write_locked(file, rule, locked | dict(zip(table["group"], assigned, strict=True)))
+    for name, wanted in shares.items():
+        share = float((assigned == name).mean())
+        if locked and abs(share - wanted) > FAR_OFF:
+            print(f"split: {name} holds {share:.0%} of the images, not {wanted:.0%}: {file} keeps what it lists")
     return assigned
+
+
+def _rule(ingest: Ingest) -> str:
+    if ingest.inside.lower().endswith(TABLES) and ingest.columns.group is not None:
+        return f"column {ingest.columns.group}"
+    return f"path {ingest.group}" if ingest.group else "picture"
 
 
 if __name__ == "__main__":

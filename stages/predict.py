@@ -5,9 +5,11 @@ Runs on onnxruntime, numpy and Pillow alone.
 
 import argparse
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -81,10 +83,10 @@ def _write_json(rows: Iterator[dict[str, Any]], labels: list[str], stream: TextI
 
 def _opened(output: Path | None) -> Any:
     if output is None:
-        from contextlib import nullcontext
-
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         return nullcontext(sys.stdout)
-    return output.open("w", newline="", encoding="utf-8")
+    return output.open("w", newline="", encoding="utf-8", errors="backslashreplace")  # names may be no text
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from stages.frame import In, Out, run
+from stages.frame import In, Out, UserError, run
 from stages.frame.sections import Prepare
 from stages.images.manifest import DATASET, labels_of, pictures, read_manifest
 from stages.images.reading import to_channels
@@ -21,6 +21,8 @@ from stages.networks.preprocessing import resize
 def main(ingested: In, gated: In, output: Out, *, prepare: Prepare) -> dict[str, Any]:
     """Write the pixel store of train and val; `gated` is the gate's word that the line may go on."""
     rows = read_manifest(ingested)
+    if set(rows["split"]) != {"train", "val"}:
+        raise UserError(f"images are only in {sorted(set(rows['split']))}; training needs train and val: see split")
     dataset = json.loads((ingested / DATASET).read_text())
     about = {**dataset, "labels": labels_of(rows), "size": prepare.size, "channels": prepare.channels}
     counts = {}

@@ -74,7 +74,7 @@ def main(
         verdict=_verdict(scores),
         benchmark=benchmark,
         sheet=picture_file(augmented / "sheet.png", "Training images as the network gets them, randomly changed"),
-        opened=_opened(openings),
+        opened=_opened(openings, metadata["name"]),
         how=_how(trained, metadata),
         **_look(manifest, album),
         **_data(manifest, ingested),
@@ -112,9 +112,10 @@ def _table(file: Path) -> pd.DataFrame:
     return pd.read_csv(file, dtype=str, keep_default_na=False)
 
 
-def _opened(openings: Path) -> list[dict[str, Any]]:
-    """The record of openings of the sealed test, oldest first."""
+def _opened(openings: Path, name: str) -> list[dict[str, Any]]:
+    """The record of openings of this data set's sealed test, oldest first."""
     record = _table(openings)
+    record = record[record["data"] == name]
     figures = ["value", "low", "high"]
     record[figures] = record[figures].apply(pd.to_numeric, errors="coerce")
     return record.to_dict("records")

@@ -2,12 +2,13 @@
 
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
 import pandas as pd
 
-from stages.frame import In, Out, run
+from stages.frame import In, Out, UserError, run
 from stages.frame.params import overlay
 from stages.frame.sections import TUNABLE, Augment, Network, Range, Section, Task, Train, Tune
 from stages.images.store import open_split
@@ -28,26 +29,35 @@ def main(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
     study = optuna.create_study(direction="maximize", sampler=samplers[tune.sampler](seed=tune.seed))
-    study.enqueue_trial(
-        {key: getattr(sections[key.split(".")[0]], key.split(".")[1]) for key in tune.space}, skip_if_exists=True
-    )
+    study.enqueue_trial(_as_it_stands(sections, tune.space))
     rows = []
     for number in range(tune.trials):
         trial = study.ask()
         values = {key: _suggest(trial, key, span) for key, span in tune.space.items()}
         started = time.perf_counter()
-        trained = fit(
-            plan(*stores, overlay(sections, values | {"train.epochs": tune.epochs})), report=lambda epoch: None
-        )
-        score = trained.best.val_score
+        planned = plan(*stores, overlay(sections, values | {"train.epochs": tune.epochs}))
+        try:
+            score = fit(planned, report=lambda epoch: None).best.val_score
+        except UserError as error:  # as a loss that is no number: these values are bad, others may not be
+            score = None
+            print(f"trial {number + 1}/{tune.trials} failed: {error}", flush=True)
+        else:
+            print(f"trial {number + 1}/{tune.trials}  {task.score} {score:.4f}  {values}", flush=True)
+        study.tell(trial, score, state=None if score is not None else optuna.trial.TrialState.FAIL)
         rows.append({"number": number, "score": score, "seconds": time.perf_counter() - started, **values})
-        study.tell(trial, score)
-        print(f"trial {number + 1}/{tune.trials}  {task.score} {score:.4f}  {values}", flush=True)
+    if rows and all(row["score"] is None for row in rows):
+        raise UserError(f"all {len(rows)} trials failed, for the reasons above; narrow tune.space or mend train")
     trials = pd.DataFrame(rows, columns=["number", "score", "seconds", *tune.space])
     trials.to_csv(output / "trials.csv", index=False)
     best = study.best_params if rows else {}
     (output / "best.json").write_text(json.dumps(best, indent=1) + "\n")
-    return {"trials": len(rows), **({"best_score": study.best_value, "first_score": rows[0]["score"]} if rows else {})}
+    return {"trials": len(rows), **({"best_score": study.best_value} if rows else {})}
+
+
+def _as_it_stands(sections: Mapping[str, Section], space: dict[str, Range]) -> dict[str, Any]:
+    """The values of params.yaml, where they lie within the search."""
+    now = {key: getattr(sections[key.split(".")[0]], key.split(".")[1]) for key in space}
+    return {key: value for key, value in now.items() if space[key].holds(value)}
 
 
 def _suggest(trial: optuna.Trial, key: str, span: Range) -> Any:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from stages.frame import In, Out, UserError, run
 from stages.frame.provenance import commit
 from stages.frame.sections import Evaluate, Task
-from stages.images.manifest import read_manifest
+from stages.images.manifest import DATASET, read_manifest
 from stages.images.shards import SHARD, read_member
 from stages.runtime import Model
 from stages.tasks.summary import summarize
@@ -33,38 +34,49 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
             "the test is sealed; opening it is recorded and makes it worth less: `make unseal` if you mean it"
         )
     file = exported / "model.onnx"
-    model = Model(file)
+    model, dataset = Model(file), json.loads((sealed / DATASET).read_text())
+    if model.metadata["version"] != dataset["version"]:
+        raise UserError(
+            f"the model was trained on version {model.metadata['version']} of the data, the sealed test belongs to "
+            f"{dataset['name']} {dataset['version']}: it may have trained on these images; `make repro` first"
+        )
     rows = read_manifest(sealed)
-    located = list(zip(rows["offset"], rows["bytes"], strict=True))
-    images = (model.decode_file(read_member(sealed / SHARD, *where)) for where in tqdm(located, "test", disable=None))
-    probability_NK = np.concatenate([model.probabilities([image]) for image in images])
     label_N = _indices(rows["label"].tolist(), model.labels)
-    summary = summarize(
+    opening = {
+        "opened_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "data": dataset["name"],
+        "version": dataset["version"],
+        "model": hashlib.sha256(file.read_bytes()).hexdigest()[:12],
+        "images": len(rows),
+        "score": task.score,
+    }
+    count = _record(openings, opening)  # before a figure is seen: a look that is broken off is a look
+    summary = _score(model, rows, sealed, label_N, task, evaluate)
+    (output / "scores.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    _complete(openings, opening | summary["scores"][task.score])
+    for name, figures in summary["scores"].items():
+        print(f"test {name}: {' '.join('undefined' if f is None else f'{f:.4f}' for f in figures.values())}")
+    times = "1 time" if count == 1 else f"{count} times"
+    print(f"the sealed test of {dataset['name']} has been opened {times} so far; recorded in {openings}: commit it")
+    return {name: figures["value"] for name, figures in summary["scores"].items() if figures["value"] is not None}
+
+
+def _score(
+    model: Model, rows: pd.DataFrame, sealed: Path, label_N: np.ndarray, task: Task, evaluate: Evaluate
+) -> dict[str, Any]:
+    located = zip(rows["offset"], rows["bytes"], strict=True)
+    files = (read_member(sealed / SHARD, *where) for where in tqdm(located, "test", len(rows), disable=None))
+    return summarize(
         task.name,
         label_N,
-        probability_NK,
+        np.concatenate([model.probabilities([model.decode_file(data)]) for data in files]),
         rows["group"].to_numpy(),
         model.labels,
         resamples=evaluate.resamples,
         confidence=evaluate.confidence,
         bins=evaluate.calibration_bins,
     )
-    (output / "scores.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    score = summary["scores"][task.score]
-    entry = [
-        datetime.now(UTC).isoformat(timespec="seconds"),
-        commit(),
-        _digest(file),
-        len(rows),
-        task.score,
-        *score.values(),
-    ]
-    count = _record(openings, entry)
-    for name, figures in summary["scores"].items():
-        print(f"test {name}: {figures['value']:.4f} [{figures['low']:.4f}, {figures['high']:.4f}]")
-    times = "1 time" if count == 1 else f"{count} times"
-    print(f"the sealed test has been opened {times} so far; recorded in {openings}: commit it")
-    return {name: figures["value"] for name, figures in summary["scores"].items() if figures["value"] is not None}
 
 
 def _indices(labels: list[str], known: list[str]) -> np.ndarray:
@@ -76,15 +88,27 @@ def _indices(labels: list[str], known: list[str]) -> np.ndarray:
     return np.array([known.index(label) for label in labels])
 
 
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-
-
-def _record(openings: Path, entry: list[Any]) -> int:
-    """Append the opening; returns how many there are now."""
+def _record(openings: Path, opening: dict[str, Any]) -> int:
+    """Append an opening; returns how often the test of this data set has been opened."""
+    with openings.open(newline="") as stream:
+        reader = csv.DictReader(stream)
+        before, columns = list(reader), list(reader.fieldnames or [])
+    missing = [name for name in opening if name not in columns]
+    if missing:
+        raise UserError(f"{openings} has no column {', '.join(missing)}; restore it with git")
     with openings.open("a", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerow(entry)
-    return len(openings.read_text().splitlines()) - 1
+        csv.DictWriter(stream, columns, lineterminator="\n").writerow(opening)
+    return 1 + sum(row["data"] == opening["data"] for row in before)
+
+
+def _complete(openings: Path, opening: dict[str, Any]) -> None:
+    """Put the figures into the last line."""
+    *before, _ = openings.read_text().splitlines(keepends=True)
+    part = openings.with_name(openings.name + ".part")
+    with part.open("w", newline="") as stream:
+        stream.writelines(before)
+        csv.DictWriter(stream, before[0].strip().split(","), lineterminator="\n").writerow(opening)
+    part.rename(openings)
 
 
 if __name__ == "__main__":

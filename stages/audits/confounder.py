@@ -5,7 +5,8 @@ but statistics of the images, then nothing but properties of their files, and as
 it has not seen. What it foretells better than chance, a network may have learned instead of the thing.
 """
 
-import numpy as np
+import math
+
 import pandas as pd
 
 from stages.audits.probe import FOLDS, Skill, probe, single_tells
@@ -29,7 +30,7 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
         )
         evidence = {"groups": groups, "classes_left_out": left_out}
         return [Finding("confounder/not-checked", "warning", says, evidence)]
-    rows = _sample_groups(rows, audit.max_images)
+    rows = _sample(rows, audit.max_images)
     findings = [_statistics(rows, audit), _metadata(rows, audit)]
     if left_out:
         says = (
@@ -101,11 +102,17 @@ def _with_enough_groups(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return rows[~rows["label"].isin(left_out)], left_out
 
 
-def _sample_groups(rows: pd.DataFrame, most: int) -> pd.DataFrame:
-    """At most about `most` images, whole groups at random."""
+def _sample(rows: pd.DataFrame, most: int) -> pd.DataFrame:
+    """About `most` images at random: fewer of each group first, and only then fewer groups; no class is lost."""
     if len(rows) <= most:
         return rows
-    rng = np.random.default_rng(0)
-    sizes = rows.groupby("group").size()
-    shuffled = sizes.iloc[rng.permutation(len(sizes))]
-    return rows[rows["group"].isin(shuffled.index[shuffled.cumsum() <= most])]
+    shuffled = rows.sample(frac=1, random_state=0)
+    each = max(1, most // rows["group"].nunique())
+    thinned = shuffled[shuffled.groupby(["group", "label"]).cumcount() < each]
+    if len(thinned) <= most:
+        return thinned.sort_index()
+    share, kept = most / len(thinned), set()
+    for _, groups in thinned.groupby("label")["group"]:
+        names = groups.unique()
+        kept |= set(names[: max(FOLDS, math.ceil(share * len(names)))])
+    return thinned[thinned["group"].isin(kept)].sort_index()

@@ -1,13 +1,13 @@
 """One picture in the data more than once: a contradiction when its labels differ, a weight when they agree."""
 
-from stages.audits.subject import SMALLEST_HASHED, Subject, copies, named, paths
+from stages.audits.subject import SMALLEST_HASHED, Subject, named, paths
 from stages.frame import Finding
 from stages.frame.sections import Audit
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
     """`duplicates/conflicting-labels` blocks, `duplicates/same-label` warns."""
-    found = copies(subject)
+    found = subject.copies
     conflicting = [same for same in found if same["label"].nunique() > 1]
     agreeing = [same for same in found if same["label"].nunique() == 1]
     findings = [

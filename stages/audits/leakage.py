@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from stages.audits.subject import SMALLEST_HASHED, Subject, copies, named, paths
+from stages.audits.subject import SMALLEST_HASHED, Subject, named, paths
 from stages.frame import Finding
 from stages.frame.sections import Audit
 
@@ -13,7 +13,7 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
 
 
 def _pictures(subject: Subject) -> list[Finding]:
-    across = [same for same in copies(subject) if same["split"].nunique() > 1]
+    across = [same for same in subject.copies if same["split"].nunique() > 1]
     into_test = _in_test(subject, "pixels")
     if not across and into_test.empty:
         return [Finding("leakage/same-picture", "passed", "No picture stands in two splits.")]

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from stages.frame import Finding
 from stages.frame.sections import Audit
@@ -15,6 +18,7 @@ from stages.images.manifest import pictures
 from stages.images.reading import to_channels
 
 SMALLEST_HASHED = 32  # pixels of the shorter side; below it, different pictures share a perceptual hash
+NEAR = 3  # bits of 64 in which the perceptual hashes of one picture may differ; 4 bands of 16 bits
 SAME_PICTURE = 0.97  # correlation of two 32x32 grey pictures; re-encoded photographs reach .99
 
 
@@ -29,28 +33,52 @@ class Subject:
     folder: Path
     """Where ingest wrote; the images of `rows` can be read from it."""
 
+    @cached_property
+    def copies(self) -> list[pd.DataFrame]:
+        """Sets of rows that show one picture: equal pixels, or a near perceptual hash and alike when looked at.
+
+        A perceptual hash alone floods on look-alikes, so that near hashes are confirmed by the correlation of the
+        pictures at 32x32. Images below 32 pixels are compared by their pixels only.
+        """
+        key = _key_of_picture(self.rows, self.folder)
+        return [same for _, same in self.rows.groupby(key) if len(same) > 1]
+
 
 Find = Callable[[Subject, Audit], list[Finding]]
 """An audit: never raises for bad data, always says something, `passed` where nothing is wrong."""
 
 
-def copies(subject: Subject) -> list[pd.DataFrame]:
-    """Sets of manifest rows that show one picture: equal pixels, or equal perceptual hash and alike when looked at.
+def _key_of_picture(rows: pd.DataFrame, folder: Path) -> np.ndarray[Any, Any]:
+    """[N]: equal numbers for rows that show one picture."""
+    first_of_pixels = pd.factorize(rows["pixels"])[0]
+    hashed = rows[(rows[["width", "height"]].min(axis=1) >= SMALLEST_HASHED) & ~rows["blank"]].drop_duplicates("pixels")
+    pairs = _near(hashed["phash"])
+    wanted = hashed.iloc[np.unique(pairs)]
+    small = dict(zip(wanted["pixels"], (_small(p.image) for p in pictures(wanted, folder)), strict=True))
+    pixels = hashed["pixels"].to_numpy()
+    same = [(a, b) for a, b in pairs if float((small[pixels[a]] * small[pixels[b]]).mean()) >= SAME_PICTURE]
+    code = dict(zip(rows["pixels"], first_of_pixels, strict=True))
+    ends = np.array([(code[pixels[a]], code[pixels[b]]) for a, b in same], int).reshape(-1, 2)
+    count = len(rows)
+    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count, count))
+    return connected_components(graph, directed=False)[1][first_of_pixels]
 
-    A perceptual hash alone floods on look-alikes, so that equal hashes are confirmed by the correlation of the
-    pictures at 32x32. Images below 32 pixels are compared by their pixels only.
+
+def _near(phash: pd.Series) -> np.ndarray[Any, Any]:
+    """[P, 2] positions of hashes that differ in at most `NEAR` of 64 bits.
+
+    Of NEAR + 1 bands at least one is equal then (pigeonhole), so that only what shares a band is compared.
     """
-    rows = subject.rows
-    key = rows["pixels"].copy()
-    hashed = rows[(rows[["width", "height"]].min(axis=1) >= SMALLEST_HASHED) & ~rows["blank"]]
-    for _, alike in hashed.groupby("phash"):
-        distinct = alike.drop_duplicates("pixels")
-        if len(distinct) > 1:
-            small = [_small(picture.image) for picture in pictures(distinct, subject.folder)]
-            for (a, first), (b, second) in pairwise(zip(distinct["pixels"], small, strict=True)):
-                if float((first * second).mean()) >= SAME_PICTURE:
-                    key[key == b] = key[rows["pixels"] == a].iloc[0]
-    return [same for _, same in rows.groupby(key) if len(same) > 1]
+    bits = np.unpackbits(np.array([list(bytes.fromhex(h)) for h in phash], np.uint8).reshape(-1, 8), axis=1)
+    found = set()
+    for band in np.split(bits, NEAR + 1, axis=1):
+        _, bucket = np.unique(band, axis=0, return_inverse=True)
+        order = np.argsort(bucket, kind="stable")
+        for members in np.split(order, np.flatnonzero(np.diff(bucket[order])) + 1):
+            if len(members) > 1:
+                distance = (bits[members][:, None] != bits[members][None]).sum(axis=2)
+                found |= {(int(members[i]), int(members[j])) for i, j in np.argwhere(np.triu(distance <= NEAR, 1))}
+    return np.array(sorted(found), int).reshape(-1, 2)
 
 
 def _small(image: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ class Ingest(Section):
     picture is a group of its own."""
     max_rejected: Share
     """Share of the files that may be unreadable, 0 to 1; above it ingest fails."""
-    max_megapixels: Annotated[float, Field(gt=0, le=1000)]
+    max_megapixels: Annotated[float, Field(gt=0, le=178)]
     """Larger images are rejected, in 10^6 pixels; checked before decoding."""
 
     @field_validator("group")
@@ -122,7 +122,7 @@ class Audit(Section):
     alone: Annotated[float, Field(gt=0.5, le=1)]
     """AUC at which one statistic alone that tells one class from the others blocks."""
     max_images: Annotated[int, Field(ge=100)]
-    """Images the confounder audit looks at; larger sets are sampled by group."""
+    """Images the confounder audit looks at; larger sets are sampled, of each group some."""
 
 
 class Gate(Section):
@@ -210,6 +210,12 @@ class Range(Section):
     choices: tuple[bool | int | float | str, ...] | None = None
     """The values to choose from."""
 
+    def holds(self, value: Any) -> bool:
+        """Whether a value lies within."""
+        if self.choices is not None:
+            return value in self.choices
+        return self.low is not None and self.high is not None and self.low <= value <= self.high
+
     @model_validator(mode="after")
     def _either(self) -> "Range":
         if self.choices is not None:
@@ -223,7 +229,13 @@ class Range(Section):
 
 
 _TUNABLE: dict[str, type[Section]] = {"train": Train, "network": Network, "augment": Augment}
-TUNABLE = {f"{name}.{key}": field for name, section in _TUNABLE.items() for key, field in section.model_fields.items()}
+_FIXED = ("train.epochs", "train.seed", "train.device")  # trials have epochs of their own; the others are no choices
+TUNABLE = {
+    f"{name}.{key}": field
+    for name, section in _TUNABLE.items()
+    for key, field in section.model_fields.items()
+    if f"{name}.{key}" not in _FIXED
+}
 """Dotted keys that `tune` may search over."""
 
 

@@ -71,5 +71,5 @@ def pictures(rows: pd.DataFrame, folder: Path) -> Iterator[Picture]:
 def labels_of(rows: pd.DataFrame) -> list[str]:
     """The classes, sorted as people count: `2` before `10`."""
     return sorted(
-        rows["label"].unique(), key=lambda label: (not label.isdigit(), int(label) if label.isdigit() else 0, label)
+        rows["label"].unique(), key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label)
     )

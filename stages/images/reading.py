@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .jpe .jfif .png .pbm .pgm .pnm .ppm .tif .tiff .webp".split())
 READABLE_MODES = frozenset(("1", "L", "P", "RGB", "RGBA", "LA", "PA"))
+MOST_MEGAPIXELS = 178.0  # Pillow itself refuses more than 178,956,970 pixels
 EXIF_CAMERA = (0x010F, 0x0110)  # make, model
 
 
@@ -31,7 +32,7 @@ class Picture:
     """Make and model from EXIF; empty when unknown."""
 
 
-def read(data: bytes, max_megapixels: float = 100.0) -> Picture:
+def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Picture:
     """Decode the bytes of one image file.
 
     Grey stays grey, palettes become colour, EXIF orientation is applied once.

@@ -2,14 +2,14 @@
 
 import io
 import re
-import tarfile
+import unicodedata
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,12 @@ from PIL import Image
 from stages.frame import UserError
 from stages.frame.errors import did_you_mean
 from stages.frame.sections import Columns, Ingest
+from stages.images.files import TABLES, Files, Refusal, files_of
 
 SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("val", "valid", "validation", "dev"), "val"
 )
-TABLES = (".csv", ".parquet")
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
-MAX_UNPACKED = 64 * 2**30  # bytes; a bomb is refused before the disk is full
-NOT_DATA = re.compile(r"(^|/)(\.|__MACOSX/|Thumbs\.db$|desktop\.ini$)")
+NOT_DATA = re.compile(r"(^|/)(\.(?!\.)|__MACOSX/|Thumbs\.db$|desktop\.ini$)")  # hidden, or left by operating systems
 
 
 @dataclass(frozen=True)
@@ -44,18 +42,6 @@ class Item:
     """False when the bytes are made by us out of an array."""
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A file or row that cannot become an image of the data set, and why."""
-
-    path: str
-    reason: str
-
-
-Files = dict[str, Callable[[], bytes]]
-"""Name with forward slashes: a function that reads the bytes."""
-
-
 @contextmanager
 def open_source(source: Path, ingest: Ingest, own_split: bool) -> Iterator[tuple[list[Item], list[Refusal]]]:
     """List the images of a source; their bytes can be read while the context is open.
@@ -69,48 +55,31 @@ def open_source(source: Path, ingest: Ingest, own_split: bool) -> Iterator[tuple
         UserError: the source is missing, empty, damaged, or not of a known form.
     """
     with ExitStack() as stack:
-        files, name = _files(source, ingest.inside, stack)
-        if name.endswith(TABLES):
-            items, refused = _from_table(files, name, ingest.columns)
-        elif name.endswith(".npz"):
-            items, refused = _from_arrays(files[name]()), []
+        files, refused = files_of(source, stack)
+        files, name = _below(files, ingest.inside.strip("/"), source)
+        if source.suffix == ".npz":
+            name = source.name
+        if name.lower().endswith(TABLES):
+            items, unfit = _from_table(files, name, ingest.columns)
+        elif name.lower().endswith(".npz"):
+            items, unfit = _from_arrays(files[name]()), []
+        elif name:
+            raise UserError(f"ingest.inside: {name} is none of {', '.join(TABLES)}, .npz; name a folder, table or npz")
         else:
-            items, refused = _from_folders(files, own_split)
+            items, unfit = _from_folders(files, own_split)
         if not items:
-            raise UserError(_nothing_found(source, ingest.inside, refused))
-        yield [_grouped(item, ingest.group) for item in items], refused
-
-
-def _files(source: Path, inside: str, stack: ExitStack) -> tuple[Files, str]:
-    """The files below `inside`, named relative to it; and the name of the file that `inside` is, or ''."""
-    if not source.exists():
-        raise UserError(f"ingest.source: {source} does not exist; point it at a folder, zip, tar or npz of images")
-    try:
-        if source.is_dir():
-            files = _in_folder(source)
-        elif source.name.endswith(ARCHIVES):
-            files = _in_zip(source, stack) if source.suffix == ".zip" else _in_tar(source, stack)
-        elif source.suffix == ".npz":
-            return {source.name: source.read_bytes}, source.name
-        else:
-            hint = (
-                f"; set ingest.source: {source.parent} and ingest.inside: {source.name}: the images must be seen too"
-                if source.suffix in TABLES
-                else f"; known: a folder, {', '.join(ARCHIVES)}, .npz"
-            )
-            raise UserError(f"ingest.source: {source} is no folder, archive or npz{hint}")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        raise UserError(f"ingest.source: {source} is a damaged archive: {error}; copy it anew") from error
-    return _below(files, inside.strip("/"), source)
+            raise UserError(_nothing_found(source / ingest.inside, refused + unfit))
+        _refuse_twin_labels({item.label for item in items})
+        yield [_grouped(item, ingest.group) for item in items], refused + unfit
 
 
 def _below(files: Files, inside: str, source: Path) -> tuple[Files, str]:
+    """The files below `inside`, named relative to it; and the name of the file that `inside` is, or ''."""
     if not inside:
         return files, ""
     if inside in files:
-        root = inside.rpartition("/")[0]
-        beside, _ = _below(files, root, source)
-        return beside, inside.rpartition("/")[2]
+        root, _, name = inside.rpartition("/")
+        return _below(files, root, source)[0], name
     below = {name.removeprefix(inside + "/"): read for name, read in files.items() if name.startswith(inside + "/")}
     if not below:
         known = {str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."} or {"(no folders)"}
@@ -118,46 +87,26 @@ def _below(files: Files, inside: str, source: Path) -> tuple[Files, str]:
     return below, ""
 
 
-def _in_folder(root: Path) -> Files:
-    """Regular files below a folder; a pipe would hang a reader, and links may lead out of the folder."""
-    paths = sorted(p for p in root.rglob("*") if p.is_file() and not p.is_symlink())
-    return {p.relative_to(root).as_posix(): p.read_bytes for p in paths}
-
-
-def _in_zip(file: Path, stack: ExitStack) -> Files:
-    archive = stack.enter_context(zipfile.ZipFile(file))
-    members = [m for m in archive.infolist() if not m.is_dir()]
-    _refuse_bomb(file, sum(m.file_size for m in members))
-    names = [m.filename for m in members]
-    if len(set(names)) < len(names):
-        doubled = next(n for n in names if names.count(n) > 1)
-        raise UserError(f"{file} holds {doubled} twice; which one is meant cannot be known: pack it anew")
-    return {m.filename: partial(archive.read, m) for m in sorted(members, key=lambda m: m.filename)}
-
-
-def _in_tar(file: Path, stack: ExitStack) -> Files:
-    """Unpacked first, since a compressed tar can only be read from front to back."""
-    folder = Path(stack.enter_context(TemporaryDirectory(prefix="macula-")))
-    with tarfile.open(file) as archive:
-        members = [m for m in archive if m.isfile()]
-        _refuse_bomb(file, sum(m.size for m in members))
-        archive.extractall(folder, members=members, filter="data")  # refuses paths that lead out of the folder
-    return _in_folder(folder)
-
-
-def _refuse_bomb(file: Path, unpacked: int) -> None:
-    if unpacked > MAX_UNPACKED:
-        raise UserError(
-            f"{file} unpacks to {unpacked / 2**30:.0f} GiB, above {MAX_UNPACKED / 2**30:.0f}: unpack it by hand"
-        )
+def _refuse_twin_labels(labels: set[str]) -> None:
+    """Two spellings of one class, which a person or another file system would take for one."""
+    spellings: dict[str, str] = {}
+    for label in sorted(labels):
+        key = unicodedata.normalize("NFC", label).casefold()
+        if key in spellings:
+            raise UserError(
+                f"the classes {spellings[key]!a} and {label!a} differ only in case or in the encoding of "
+                "their letters; give them one name, or names that differ"
+            )
+        spellings[key] = label
 
 
 def _from_folders(files: Files, own_split: bool) -> tuple[list[Item], list[Refusal]]:
     items, refused = [], []
     files = {name: read for name, read in files.items() if not NOT_DATA.search(name)}
     tops = {name.split("/")[0] for name in files if "/" in name}
-    if not own_split and tops and all(top.lower() in SPLIT_WORDS for top in tops):
-        raise UserError(f"the folders {sorted(tops)} name splits, not classes; set split.by: source to keep that split")
+    named = sorted(top for top in tops if top.lower() in SPLIT_WORDS)
+    if not own_split and len(named) > 1:
+        raise UserError(f"the folders {named} name splits, not classes; set split.by: source to keep that split")
     for name, read in files.items():
         *folders, _ = name.split("/")
         split = SPLIT_WORDS.get(folders.pop(0).lower()) if own_split and folders else None
@@ -198,7 +147,7 @@ def _from_table(files: Files, name: str, columns: Columns) -> tuple[list[Item], 
         if reason:
             refused.append(Refusal(path, reason))
         else:
-            items.append(Item(path, label, cell.get("group"), split, files[path]))
+            items.append(Item(path, label, cell.get("group", "").strip() or None, split, files[path]))
     unlisted = (n for n in files if n not in seen and n != name and not NOT_DATA.search(n))
     return items, refused + [Refusal(n, f"is not listed in {name}") for n in unlisted]
 
@@ -206,18 +155,27 @@ def _from_table(files: Files, name: str, columns: Columns) -> tuple[list[Item], 
 def _read_table(data: bytes, name: str) -> pd.DataFrame:
     """Every cell as text: pandas would read class `NA` as missing and `007` as 7."""
     try:
-        if name.endswith(".parquet"):
-            return pd.read_parquet(io.BytesIO(data)).map(lambda cell: "" if pd.isna(cell) else str(cell))
-        return pd.read_csv(
-            io.BytesIO(data),
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            skipinitialspace=True,
-            index_col=False,
-        )
-    except ValueError as error:
+        if name.lower().endswith(".parquet"):
+            return pd.read_parquet(io.BytesIO(data)).map(_cell)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # more cells than columns: which is the label?
+            return pd.read_csv(
+                io.BytesIO(data),
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                skipinitialspace=True,
+                index_col=False,
+            )
+    except (ValueError, pd.errors.ParserWarning) as error:
         raise UserError(f"{name} cannot be read as a table: {error}") from error
+
+
+def _cell(value: Any) -> str:
+    """A cell as text; 3.0, which a column of whole numbers with gaps holds, as 3."""
+    if pd.isna(value):
+        return ""
+    return str(int(value)) if isinstance(value, float | np.floating) and value == int(value) else str(value)
 
 
 def _from_arrays(data: bytes) -> list[Item]:
@@ -233,18 +191,27 @@ def _from_arrays(data: bytes) -> list[Item]:
     for part in parts:
         word = part.rstrip("_")
         images, labels = arrays[f"{part}images"], arrays.get(f"{part}labels")
-        if labels is None or labels.size != len(images) or images.dtype != np.uint8:
-            found = "no labels" if labels is None else f"{labels.size} labels for {len(images)} {images.dtype} images"
-            raise UserError(f"npz: {part}images has {found}; uint8 images and one label each are needed")
+        _refuse_misfit(f"{part}images", images, labels)
+        assert labels is not None
         for i, label in enumerate(labels.ravel()):
             path = f"{word or 'images'}/{i:06d}.png"
-            items.append(Item(path, str(label), None, SPLIT_WORDS.get(word), partial(_png, images[i]), has_file=False))
+            pixels = partial(_png, images[i])
+            items.append(Item(path, _cell(label), None, SPLIT_WORDS.get(word), pixels, has_file=False))
     return items
+
+
+def _refuse_misfit(name: str, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any] | None) -> None:
+    if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))):
+        found = f"{images.dtype} of shape {images.shape}"
+        raise UserError(f"npz: {name} is {found}; uint8 of shape [N, H, W], [N, H, W, 1] or [N, H, W, 3] is needed")
+    if labels is None or labels.size != len(images):
+        found = "no labels" if labels is None else f"{labels.size} labels for {len(images)} images"
+        raise UserError(f"npz: {name} has {found}; one label per image is needed")
 
 
 def _png(image: np.ndarray[Any, Any]) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image.squeeze()).save(buffer, "PNG", compress_level=1)
+    Image.fromarray(image[:, :, 0] if image.shape[2:] == (1,) else image).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
@@ -253,14 +220,15 @@ def _grouped(item: Item, pattern: str) -> Item:
     if not pattern or item.group is not None:
         return item
     found = re.search(pattern, item.path)
-    if found is None:
-        raise UserError(f"ingest.group: {pattern!r} is not found in {item.path}; it must name the group of every image")
+    if found is None or not found.group(1):
+        raise UserError(
+            f"ingest.group: {pattern!r} finds no group in {item.path}; it must name the group of every image"
+        )
     return Item(item.path, item.label, found.group(1), item.split, item.read, item.has_file)
 
 
-def _nothing_found(source: Path, inside: str, refused: list[Refusal]) -> str:
-    where = source / inside
+def _nothing_found(where: Path, refused: list[Refusal]) -> str:
     if not refused:
         return f"ingest.source: {where} holds no files"
-    reasons = "; ".join(f"{r.path}: {r.reason}" for r in refused[:3])
+    reasons = "; ".join(f"{r.path!a}: {r.reason}" for r in refused[:3])
     return f"ingest.source: {where} holds no labelled image; {len(refused)} files were refused, as {reasons}"

@@ -1,6 +1,7 @@
 """Which group of images is for training, validation or the sealed test: decided once per group, never again."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -50,31 +51,38 @@ def stable_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_locked(file: Path) -> dict[str, str]:
+def read_locked(file: Path, rule: str) -> dict[str, str]:
     """Splits decided earlier, by group; empty when there are none yet.
 
+    Args:
+        file: as `write_locked` wrote it.
+        rule: how groups are made now.
+
     Raises:
-        UserError: when the table cannot be trusted: columns missing, a split misspelled, a group listed twice.
+        UserError: the table cannot be trusted, or groups were made by another rule.
     """
     if not file.exists():
         return {}
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    if list(table.columns) != ["group", "split"]:
-        raise UserError(f"{file} has columns {list(table.columns)}, not group, split; restore it with git")
-    wrong = table[~table["split"].isin(SPLITS)]
-    if len(wrong):
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+        grouped_by, splits = table["grouped_by"], dict(table["splits"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error}); restore it with git") from error
+    wrong = {group: split for group, split in splits.items() if split not in SPLITS}
+    if wrong:
+        group, split = next(iter(wrong.items()))
+        raise UserError(f"{file}: split {split!r} of group {group!r} is none of {', '.join(SPLITS)}")
+    if grouped_by != rule:
         raise UserError(
-            f"{file}: split {wrong['split'].iloc[0]!r} of group {wrong['group'].iloc[0]!r} is none of {SPLITS}"
+            f"{file} was made with groups by {grouped_by}, now they are by {rule}: images would move between training "
+            "and test. Keep the rule, or delete the file to split anew; a test that was opened is worthless then"
         )
-    doubled = table["group"][table["group"].duplicated()]
-    if len(doubled):
-        raise UserError(f"{file}: group {doubled.iloc[0]!r} stands there twice; keep the line that was committed first")
-    return dict(zip(table["group"], table["split"], strict=True))
+    return splits
 
 
-def write_locked(file: Path, locked: dict[str, str]) -> None:
-    """Write the table, sorted by group, whole or not at all."""
-    table = pd.DataFrame(sorted(locked.items()), columns=["group", "split"])
+def write_locked(file: Path, rule: str, splits: dict[str, str]) -> None:
+    """Write the table, a group a line, whole or not at all."""
     part = file.with_name(file.name + ".part")
-    table.to_csv(part, index=False, lineterminator="\n")
+    table = {"grouped_by": rule, "splits": splits}
+    part.write_text(json.dumps(table, indent=0, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     part.rename(file)

@@ -1,6 +1,7 @@
 """The pixel store: images decoded once, at the working size, in files that are mapped into memory."""
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,9 @@ def write_split(
     """Write images [size, size, channels] one by one, aligned with `rows`."""
     shape = (len(rows), about["size"], about["size"], about["channels"])
     mapped = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):  # a full disk is met here, as an error, and not in the mapping, as a signal
+        with (folder / f"{split}.npy").open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, mapped.nbytes + mapped.offset)
     written = 0
     for image in images:
         mapped[written] = image

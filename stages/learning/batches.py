@@ -23,7 +23,7 @@ def step_seed(*parts: int) -> int:
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
     """Batches of nearly equal size, at most `batch_size`: every image once, and no batch of one image at the end."""
-    return math.ceil(images / batch_size)
+    return max(1, min(math.ceil(images / batch_size), images // 2))
 
 
 def training_batches(

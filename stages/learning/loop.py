@@ -98,7 +98,8 @@ def _set_up(plan: Plan) -> tuple[nn.Module, _Machinery]:
     network = plan.recipe.build()
     model, optimizer = fabric.setup(network, _optimizer(network, plan.train))
     steps = plan.train.epochs * steps_per_epoch(len(plan.train_set), plan.train.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.train.learning_rate, total_steps=steps + 1)
+    peak = plan.train.learning_rate
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps + 1, cycle_momentum=False)
     return network, _Machinery(fabric, model, optimizer, schedule, _class_weights(plan).to(fabric.device))
 
 

@@ -45,9 +45,9 @@ class Model:
         self.metadata: dict[str, Any] = {key: json.loads(value) for key, value in stored.items()}
         self.labels: list[str] = self.metadata["labels"]
 
-    def decode_file(self, data: bytes, max_megapixels: float = 100.0) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def decode_file(self, data: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Bytes of an image file to the uint8 [H, W, C] that the graph takes; raises `reading.Unreadable`."""
-        return to_channels(read(data, max_megapixels).image, self.metadata["channels"])
+        return to_channels(read(data).image, self.metadata["channels"])
 
     def probabilities(self, images: Sequence[np.ndarray[Any, np.dtype[np.uint8]]]) -> np.ndarray[Any, Any]:
         """Run the graph on images [H, W, C] of one size; [N, K] in 0..1."""

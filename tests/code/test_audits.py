@@ -33,7 +33,7 @@ def findings_of(folder: Path, params: Params) -> dict[str, Finding]:
 
 def photo(seed: int, size: int = 96) -> np.ndarray[Any, Any]:
     """A smooth random picture that survives JPEG as a photograph does."""
-    coarse = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
+    coarse = np.random.default_rng(seed).integers(0, 255, (16, 16, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))
 
 
@@ -120,6 +120,36 @@ def test_file_metadata_that_foretell_the_label_block(ingest: Ingest, params: Par
     finding = findings_of(ingest(tmp_path / "d"), params)["confounder/metadata"]
     assert finding.severity == "blocking"
     assert "width" in finding.says or "bytes" in finding.says
+
+
+@pytest.mark.parametrize(("groups", "each"), [(30, 400), (30, 20), (3000, 2)])
+def test_sampling_keeps_every_class_and_enough_groups(
+    ingest: Ingest, params: Params, tmp_path: Path, groups: int, each: int
+) -> None:
+    folder = ingest(write_folders(tmp_path / "d", digit_images(per_class=12, classes=2)))
+    rows = read_manifest(folder)
+    number = np.arange(groups * each)
+    many = rows.iloc[number % len(rows)].reset_index(drop=True)
+    many["group"] = [f"g{i}" for i in number // each]
+    many["label"] = np.where(number // each % (2 if groups == 30 else 500) == 0, "rare", "common")
+    audit = params.audit.model_copy(update={"max_images": 500, "permutations": 99})
+    found = {f.id: f for f in AUDITS["confounder"](Subject(many, many[:0], folder), audit)}
+    assert "confounder/not-checked" not in found
+    assert 200 < found["confounder/statistics"].evidence["images"] <= 520
+    assert {tell["label"] for tell in found["confounder/statistics"].evidence["tells"]} == {"rare", "common"}
+
+
+def test_copies_are_found_through_strong_re_encoding(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    for i, split in enumerate(("train", "val", "test")):
+        for number in range(i, 60, 3):
+            folder = tmp_path / "d" / split / "ab"[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number}.jpg").write_bytes(jpeg(photo(number), 95))
+    for number in range(0, 60, 3):  # every training picture again in val, smaller and coarser
+        smaller = Image.fromarray(photo(number)).resize((64, 64), Image.Resampling.BILINEAR)
+        (tmp_path / "d/val/a" / f"again{number}.jpg").write_bytes(jpeg(np.asarray(smaller), 50))
+    finding = findings_of(ingest(tmp_path / "d", by="source"), params)["leakage/same-picture"]
+    assert finding.evidence["train_and_val_count"] >= 19
 
 
 def test_with_few_groups_the_answer_is_that_it_cannot_be_told(ingest: Ingest, params: Params, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Ingest: nothing is lost, nothing moves, the test is sealed."""
 
+import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 from stages.frame import UserError
 from stages.images.manifest import pictures, read_manifest
-from stages.images.splits import assign, read_locked
+from stages.images.splits import assign, read_locked, write_locked
 from tests.conftest import Ingest, digit_images, png, write_folders
 
 
@@ -81,24 +83,90 @@ def test_copies_of_a_picture_share_a_split(ingest: Ingest, tmp_path: Path) -> No
     assert (both.groupby("pixels")["split"].nunique() == 1).all()
 
 
+def locked(rule: str = "picture", **splits: str) -> str:
+    return json.dumps({"grouped_by": rule, "splits": splits})
+
+
 def test_a_table_of_splits_that_belongs_to_other_data_is_refused(ingest: Ingest, tmp_path: Path) -> None:
-    (tmp_path / "splits" / "digits.csv").write_text("group,split\nsomebody,train\n")
+    (tmp_path / "splits" / "digits.json").write_text(locked(somebody="train"))
     with pytest.raises(UserError, match="belongs to other data"):
         ingest(write_folders(tmp_path / "digits", digit_images(per_class=12)))
+
+
+def test_a_change_of_the_groups_does_not_move_images_silently(ingest: Ingest, tmp_path: Path) -> None:
+    source = write_folders(tmp_path / "digits", digit_images(per_class=30))
+    ingest(source, group=r"/(\d\d\d)")
+    with pytest.raises(UserError, match=r"groups by path /\(.*now they are by path .*images would move"):
+        ingest(source, group=r"/(\d\d\d\d)")
+
+
+def test_shares_that_the_table_holds_back_are_said(
+    ingest: Ingest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_folders(tmp_path / "digits", digit_images(per_class=20))
+    file = tmp_path / "splits" / "digits.json"
+    ingest(source)
+    table = json.loads(file.read_text())
+    held = [group for group, split in table["splits"].items() if split == "train"][:60]
+    table["splits"] |= dict.fromkeys(held, "val")
+    file.write_text(json.dumps(table))
+    ingest(source)
+    assert "split: val holds 45% of the images, not 15%" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("name,split\n", "has columns"),
-        ("group,split\na,trian\n", "'trian' of group 'a'"),
-        ("group,split\na,train\na,test\n", "'a' stands there twice"),
+        ("group,split\n", "is damaged"),
+        ("[]", "is damaged"),
+        ('{"grouped_by": "picture"}', "is damaged"),
+        (locked(a="trian"), "'trian' of group 'a'"),
+        (locked("column who", a="train"), "groups by column who, now they are by picture"),
     ],
 )
-def test_a_damaged_table_of_splits_is_refused(tmp_path: Path, text: str, says: str) -> None:
-    (tmp_path / "t.csv").write_text(text)
+def test_a_table_that_cannot_be_trusted_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "t.json").write_text(text)
     with pytest.raises(UserError, match=says):
-        read_locked(tmp_path / "t.csv")
+        read_locked(tmp_path / "t.json", "picture")
+
+
+def test_a_name_of_a_group_survives_the_table_whatever_is_in_it(tmp_path: Path) -> None:
+    splits = {"a\rb": "train", 'quote"s, comma': "val", "\u00e9 \U0001f600": "test", "": "train"}
+    write_locked(tmp_path / "t.json", "column who", splits)
+    assert read_locked(tmp_path / "t.json", "column who") == splits
+
+
+def test_no_usable_image_or_an_empty_split_is_said(ingest: Ingest, tmp_path: Path) -> None:
+    (tmp_path / "bad" / "a").mkdir(parents=True)
+    (tmp_path / "bad" / "a" / "1.png").write_bytes(b"bad")
+    with pytest.raises(UserError, match=r"1 of 1 files \(100.0%\) were rejected"):
+        ingest(tmp_path / "bad", max_rejected=1.0)
+    with pytest.raises(UserError, match="there are no test images among 4"):
+        ingest(write_folders(tmp_path / "few", digit_images(per_class=2, classes=2)))
+    for split in ("train", "val", "test"):
+        write_folders(tmp_path / "own" / split, digit_images(per_class=2, classes=3 if split == "test" else 2))
+    with pytest.raises(UserError, match="only the test has images of 2"):
+        ingest(tmp_path / "own", by="source")
+
+
+def test_a_damaged_member_of_a_zip_is_one_refusal(ingest: Ingest, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        for number, (label, image) in enumerate(digit_images(per_class=20)):
+            archive.writestr(f"./{label}/{number}.png", png(image, compress_level=0))
+    data = bytearray((tmp_path / "d.zip").read_bytes())
+    data[data.index(b"IHDR") + 60] ^= 0xFF
+    (tmp_path / "d.zip").write_bytes(data)
+    rejected = pd.read_csv(ingest(tmp_path / "d.zip") / "rejected.csv")
+    assert rejected["path"].tolist() == ["0/0.png"]
+    assert "cannot be unpacked" in rejected["reason"][0]
+
+
+def test_class_names_of_any_sign_come_through(ingest: Ingest, tmp_path: Path) -> None:
+    names = ["\u00b2", "<b>", "a'b\"c", "\U0001f600", "..x", "NA"]
+    for (_, image), name in zip(digit_images(per_class=10) * 6, names * 60, strict=False):
+        (tmp_path / "d" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / name / f"{image.tobytes().hex()[:40]}.png").write_bytes(png(image))
+    assert set(read_manifest(ingest(tmp_path / "d"))["label"]) == set(names)
 
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
@@ -137,5 +205,5 @@ def test_the_data_s_own_split_is_kept_or_said_to_be_incomplete(ingest: Ingest, t
     assert all(row.path.startswith(row.split) for row in rows.itertuples())
     for split in ("train", "val"):
         write_folders(tmp_path / "untested" / split, digit_images(per_class=3))
-    with pytest.raises(UserError, match="the source has no test images; use split.by: hash"):
+    with pytest.raises(UserError, match="there are no test images among 60"):
         ingest(tmp_path / "untested", by="source")

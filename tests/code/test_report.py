@@ -137,8 +137,9 @@ def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]
 
 def write_openings(file: Path, times: int = 0) -> None:
     """The record of openings of the sealed test."""
-    row = "2026-11-23T18:00,0123456789abcdef,fedcba987654,9,balanced_accuracy,0.963,0.941,0.981\n"
-    file.write_text("opened_at,commit,model,images,score,value,low,high\n" + row * times)
+    row = "2026-11-23T18:00,0123456789abcdef,toys,0a1b2c3d4e5f,fedcba987654,9,balanced_accuracy,0.963,0.941,0.981\n"
+    other = row.replace("0.963", "0.111").replace(",toys,", ",another,")  # of another data set: not told here
+    file.write_text("opened_at,commit,data,version,model,images,score,value,low,high\n" + other + row * times)
 
 
 def page_of(data: Path) -> str:

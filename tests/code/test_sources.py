@@ -15,7 +15,9 @@ import pytest
 
 from stages.frame import UserError
 from stages.frame.sections import Columns, Params
-from stages.images.sources import Item, Refusal, open_source
+from stages.images.files import Refusal
+from stages.images.reading import read
+from stages.images.sources import Item, open_source
 from tests.conftest import digit_images, png, write_folders
 
 IMAGES = digit_images(per_class=3, classes=2)
@@ -68,11 +70,63 @@ def test_files_outside_class_folders_are_refused_and_hidden_ones_passed_over(
     assert refused == [Refusal("LICENSE", "not in a class folder")]
 
 
-def test_links_and_pipes_are_passed_over(listing: Callable[..., Listing], tmp_path: Path) -> None:
+def test_links_pipes_and_nameless_files_are_refused_by_name(listing: Callable[..., Listing], tmp_path: Path) -> None:
     folder = write_folders(tmp_path / "digits", IMAGES)
     os.mkfifo(folder / "0" / "pipe.png")
     (folder / "0" / "link.png").symlink_to("/etc/hostname")
-    assert len(listing(folder)[0]) == 6
+    (folder / "2").symlink_to(folder / "1")
+    (folder / "0" / "\udcff.png").write_bytes(b"")
+    items, refused = listing(folder)
+    assert len(items) == 6
+    assert {r.path: r.reason.split(";")[0] for r in refused} == {
+        "0/link.png": "is a link",
+        "0/pipe.png": "is neither file nor folder",
+        "2": "is a link",
+        "0/\udcff.png": "its name is not valid UTF-8",
+    }
+
+
+def test_links_in_a_tar_are_refused_by_name(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    folder = write_folders(tmp_path / "digits", IMAGES)
+    (folder / "0" / "hard.png").hardlink_to(folder / "0" / "0000.png")
+    _, refused = listing(pack(folder, tmp_path / "all.tar"), inside="digits")
+    assert len(refused) == 1 and "link" in refused[0].reason
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz"])
+def test_a_damaged_tar_is_not_taken_for_a_smaller_one(
+    listing: Callable[..., Listing], tmp_path: Path, ending: str
+) -> None:
+    folder = write_folders(tmp_path / "digits", digit_images(per_class=20))
+    whole = pack(folder, tmp_path / f"all.{ending}").read_bytes()
+    damages = {
+        "cut": whole[: len(whole) // 2 // 512 * 512],
+        "flipped": whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 0xFF]) + whole[len(whole) // 2 + 1 :],
+    }
+    if ending == "tar":  # the second half of a header; a flipped bit of an image is the image's own affair
+        header = whole.rindex(b"ustar", 0, len(whole) // 2)
+        damages["flipped"] = whole[: header - 100] + b"\xff" + whole[header - 99 :]
+    for name, data in damages.items():
+        (tmp_path / f"{name}.{ending}").write_bytes(data)
+        with pytest.raises(UserError, match="damaged"):
+            listing(tmp_path / f"{name}.{ending}", inside="digits")
+
+
+@pytest.mark.parametrize(("one", "other"), [("A", "a"), ("caf\u00e9", "cafe\u0301")])
+def test_two_spellings_of_a_class_are_refused(
+    listing: Callable[..., Listing], tmp_path: Path, one: str, other: str
+) -> None:
+    for name in (one, other):
+        write_folders(tmp_path / "d", [(name, IMAGES[0][1])])
+    with pytest.raises(UserError, match="differ only in case or in the encoding"):
+        listing(tmp_path / "d")
+
+
+def test_a_file_of_an_unknown_kind_inside_is_refused(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    folder = write_folders(tmp_path / "d", IMAGES)
+    (folder / "labels.tsv").write_text("path\tlabel\n")
+    with pytest.raises(UserError, match=r"labels.tsv is none of .csv, .parquet, .npz"):
+        listing(folder, inside="labels.tsv")
 
 
 def test_the_first_folder_level_is_the_split_when_asked(listing: Callable[..., Listing], tmp_path: Path) -> None:
@@ -87,6 +141,8 @@ def test_the_first_folder_level_is_the_split_when_asked(listing: Callable[..., L
 def test_split_folders_are_not_taken_for_classes(listing: Callable[..., Listing], tmp_path: Path) -> None:
     for split in ("train", "test"):
         write_folders(tmp_path / "data" / split, IMAGES)
+    (tmp_path / "data" / "meta").mkdir()
+    (tmp_path / "data" / "meta" / "info.txt").write_text("x")
     with pytest.raises(UserError, match="name splits, not classes; set split.by: source"):
         listing(tmp_path / "data")
 
@@ -116,6 +172,17 @@ def test_faulty_rows_of_a_table_are_refused_by_name(listing: Callable[..., Listi
     assert "no such file" in reasons["0/gone.png"]
     assert "no label" in reasons["0/0001.png"]
     assert "no group" in reasons["0/0002.png"]
+
+
+def test_groups_of_a_table_are_one_however_they_are_spaced(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    items, _ = listing(table(tmp_path / "d", "path,label,who\n0/0000.png,a,p1\n0/0001.png,a,p1 \n"), **COLUMNS)
+    assert [item.group for item in items] == ["p1", "p1"]
+
+
+def test_more_cells_than_columns_are_not_guessed_at(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    columns = COLUMNS | {"columns": Columns(path="path", label="label", group=None, split=None)}
+    with pytest.raises(UserError, match="cannot be read as a table"):
+        listing(table(tmp_path / "d", "path,label\n0/0000.png,cat,black\n0/0001.png,cat,white\n"), **columns)
 
 
 def test_a_missing_column_is_named_with_a_suggestion(listing: Callable[..., Listing], tmp_path: Path) -> None:
@@ -150,7 +217,10 @@ def test_arrays_with_their_own_splits(listing: Callable[..., Listing], tmp_path:
         ({"pixels": np.zeros(3)}, "neither `images`"),
         ({"images": np.zeros((2, 8, 8), np.uint8)}, "images has no labels"),
         ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.zeros(3)}, "3 labels for 2"),
-        ({"images": np.zeros((2, 8, 8)), "labels": np.zeros(2)}, "float64 images"),
+        ({"images": np.zeros((2, 8, 8)), "labels": np.zeros(2)}, "images is float64"),
+        ({"images": np.zeros((2, 64), np.uint8), "labels": np.zeros(2)}, r"uint8 of shape \(2, 64\)"),
+        ({"images": np.zeros((2, 3, 8, 8), np.uint8), "labels": np.zeros(2)}, r"of shape \(2, 3, 8, 8\)"),
+        ({"images": np.uint8(1), "labels": np.zeros(2)}, r"of shape \(\)"),
         ({"images": np.array([None]), "labels": np.zeros(1)}, "cannot be read"),
     ],
 )
@@ -162,12 +232,22 @@ def test_arrays_that_do_not_fit_are_named(
         listing(tmp_path / "a.npz")
 
 
+def test_labels_of_arrays_are_whole_numbers_and_thin_images_keep_their_shape(
+    listing: Callable[..., Listing], tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, 1, 8, 3), np.uint8), labels=np.array([0.0, 1.0]))
+    items, _ = listing(tmp_path / "a.npz")
+    assert [item.label for item in items] == ["0", "1"]
+    assert read(items[0].read()).image.shape == (1, 8, 3)
+
+
 def test_groups_are_read_from_paths(listing: Callable[..., Listing], tmp_path: Path) -> None:
     folder = write_folders(tmp_path / "d", IMAGES)
     items, _ = listing(folder, group=r"/(\d{3})")
     assert items[0].group == "000"
-    with pytest.raises(UserError, match="is not found in 0/0000.png"):
-        listing(folder, group=r"patient(\d+)")
+    for pattern in (r"patient(\d+)", r"patient(\d+)|/"):
+        with pytest.raises(UserError, match="finds no group in 0/0000.png"):
+            listing(folder, group=pattern)
 
 
 def test_archives_that_cannot_be_trusted_are_refused(
@@ -189,7 +269,7 @@ def test_archives_that_cannot_be_trusted_are_refused(
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(UserError, match="damaged archive"):
         listing(tmp_path / "broken.zip")
-    monkeypatch.setattr("stages.images.sources.MAX_UNPACKED", 10)
+    monkeypatch.setattr("stages.images.files.MAX_UNPACKED", 10)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w") as archive:
         archive.writestr("a/1.png", data)
     with pytest.raises(UserError, match="unpack it by hand"):

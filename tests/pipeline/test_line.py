@@ -219,6 +219,11 @@ def test_the_seal_is_opened_on_purpose_only_and_every_opening_is_recorded(copied
     assert "opened 1 time" in opened.stdout
     dvc(copied, *unseal, MACULA_UNSEAL="yes")
     assert len(record.read_text().splitlines()) == 2, "the same model on the same test is not opened anew"
+    about = copied / "data/sealed/test/dataset.json"
+    about.write_text(about.read_text().replace(entry["version"], "another0ne00"))
+    stale = dvc(copied, *unseal, MACULA_UNSEAL="yes")
+    assert "it may have trained on these images" in stale.stderr
+    assert len(record.read_text().splitlines()) == 2
     assert dvc(copied, "repro", "--single-item", "report").returncode == 0
     assert entry["model"] in (copied / "data/report/index.html").read_text()
 
@@ -227,7 +232,7 @@ def test_a_brightness_shift_of_one_class_stops_the_line_in_words(copied: Path) -
     for file in (copied / "data/raw/some/3").glob("*.png"):
         brighter = np.asarray(Image.open(file)).astype(int) + 40
         file.write_bytes(png(np.clip(brighter, 0, 255).astype(np.uint8), compress_level=0))
-    (copied / "data/splits/some.csv").unlink()  # other pictures are other groups
+    (copied / "data/splits/some.json").unlink()  # other pictures are other groups
     stopped = dvc(copied, "repro")
     assert stopped.returncode != 0
     assert "error: the gate stops the line" in stopped.stderr
