@@ -18,7 +18,7 @@ from stages.images.manifest import pictures
 from stages.images.reading import to_channels
 
 SMALLEST_HASHED = 32  # pixels of the shorter side; below it, different pictures share a perceptual hash
-NEAR = 3  # bits of 64 in which the perceptual hashes of one picture may differ; 4 bands of 16 bits
+NEAR = 3  # bits of 64 in which the perceptual hashes of one picture may differ
 SAME_PICTURE = 0.97  # correlation of two 32x32 grey pictures; re-encoded photographs reach .99
 
 
@@ -67,17 +67,18 @@ def _key_of_picture(rows: pd.DataFrame, folder: Path) -> np.ndarray[Any, Any]:
 def _near(phash: pd.Series) -> np.ndarray[Any, Any]:
     """[P, 2] positions of hashes that differ in at most `NEAR` of 64 bits.
 
-    Of NEAR + 1 bands at least one is equal then (pigeonhole), so that only what shares a band is compared.
+    Of four bands of 16 bits at least one is equal then (pigeonhole), so that only what shares a band is compared.
     """
-    bits = np.unpackbits(np.array([list(bytes.fromhex(h)) for h in phash], np.uint8).reshape(-1, 8), axis=1)
+    hashes = np.array([int(h, 16) for h in phash], np.uint64)
     found = set()
-    for band in np.split(bits, NEAR + 1, axis=1):
-        _, bucket = np.unique(band, axis=0, return_inverse=True)
-        order = np.argsort(bucket, kind="stable")
-        for members in np.split(order, np.flatnonzero(np.diff(bucket[order])) + 1):
-            if len(members) > 1:
-                distance = (bits[members][:, None] != bits[members][None]).sum(axis=2)
-                found |= {(int(members[i]), int(members[j])) for i, j in np.argwhere(np.triu(distance <= NEAR, 1))}
+    for shift in (0, 16, 32, 48):
+        order = np.argsort((hashes >> np.uint64(shift)) & np.uint64(0xFFFF), kind="stable")
+        band = (hashes[order] >> np.uint64(shift)) & np.uint64(0xFFFF)
+        for members in np.split(order, np.flatnonzero(np.diff(band)) + 1):
+            for i, one in enumerate(members[:-1]):
+                others = members[i + 1 :]
+                near = others[np.bitwise_count(hashes[others] ^ hashes[one]) <= NEAR]
+                found |= {(int(min(one, other)), int(max(one, other))) for other in near}
     return np.array(sorted(found), int).reshape(-1, 2)
 
 

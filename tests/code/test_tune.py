@@ -1,0 +1,88 @@
+"""The search: begins with params.yaml as it stands, keeps within its space, and outlives a bad trial."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from stages import tune as stage
+from stages.frame import UserError
+from stages.frame.sections import Params, Range
+from stages.frame.stage import call
+from stages.images.store import write_split
+from stages.networks.preprocessing import resize
+from tests.conftest import digit_images
+
+Search = Callable[..., tuple[dict[str, Any], pd.DataFrame]]
+
+
+@pytest.fixture
+def search(tmp_path: Path, params: Params) -> Search:
+    images = digit_images(per_class=8, classes=2)
+    about = {"name": "d", "version": "v", "labels": ["0", "1"], "size": 16, "channels": 1}
+    for split, part in {"train": images[::2], "val": images[1::2]}.items():
+        rows = pd.DataFrame({"path": [str(i) for i in range(len(part))], "label": [label for label, _ in part]})
+        pixels = (resize(torch.from_numpy(image)[None, :, :, None], 16)[0].numpy() for _, image in part)
+        write_split(tmp_path, split, pixels, rows.assign(group=rows["path"]), about)
+
+    def run(space: dict[str, Range], trials: int = 3, **train: Any) -> tuple[dict[str, Any], pd.DataFrame]:
+        sections = {
+            "task": params.task,
+            "augment": params.augment,
+            "network": params.network,
+            "train": params.train.model_copy(update={"device": "cpu", "batch_size": 8} | train),
+            "tune": params.tune.model_copy(update={"trials": trials, "epochs": 1, "space": space}),
+        }
+        call(stage.main, [tmp_path, tmp_path / "tuned"], sections)
+        return json.loads((tmp_path / "tuned/best.json").read_text()), pd.read_csv(tmp_path / "tuned/trials.csv")
+
+    return run
+
+
+RATE = {"train.learning_rate": Range(low=1e-4, high=1e-2, log=True)}
+
+
+def test_the_first_trial_is_the_params_as_they_stand_and_the_best_is_kept(search: Search, params: Params) -> None:
+    best, trials = search(RATE)
+    assert trials["train.learning_rate"][0] == pytest.approx(params.train.learning_rate)
+    assert trials["train.learning_rate"].between(1e-4, 1e-2).all() and trials["train.learning_rate"].nunique() == 3
+    assert best["train.learning_rate"] == pytest.approx(trials.loc[trials["score"].idxmax(), "train.learning_rate"])
+
+
+def test_the_same_seed_gives_the_same_trials(search: Search) -> None:
+    one, other = search(RATE)[1], search(RATE)[1]
+    assert one.drop(columns="seconds").equals(other.drop(columns="seconds"))
+
+
+def test_without_trials_nothing_is_replaced(search: Search) -> None:
+    best, trials = search(RATE, trials=0)
+    assert best == {} and len(trials) == 0
+
+
+def test_a_value_outside_the_space_is_not_tried(search: Search) -> None:
+    _, trials = search({"train.optimizer": Range(choices=("sgd",))}, trials=1)
+    assert trials["train.optimizer"].tolist() == ["sgd"]
+
+
+def test_one_bad_trial_is_passed_over_and_nothing_but_bad_ones_is_an_error(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = stage.fit, []
+
+    def diverges(*arguments: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1 or all_bad:
+            raise UserError("epoch 1: the training loss is nan")
+        return real(*arguments, **more)
+
+    all_bad = False
+    monkeypatch.setattr(stage, "fit", diverges)
+    best, trials = search(RATE, trials=2)
+    assert pd.isna(trials["score"][0]) and best["train.learning_rate"] == trials["train.learning_rate"][1]
+    all_bad = True
+    with pytest.raises(UserError, match="all 2 trials failed"):
+        search(RATE, trials=2)
