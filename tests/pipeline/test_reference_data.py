@@ -1,0 +1,72 @@
+"""Real data sets with their real faults: what is known to be wrong with them must be found and named."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages.audits import duplicates, leakage
+from stages.audits.subject import Subject
+from stages.frame import Finding
+from stages.frame.params import load
+from stages.frame.stage import call
+from stages.images.manifest import read_manifest
+from stages.ingest import main as ingest
+from tests.conftest import ROOT
+
+
+def findings(name: str, reference_data: Path, folder: Path) -> tuple[dict[str, Finding], pd.DataFrame]:
+    """What the audits say of a data set under its kept parameter set."""
+    params = load(ROOT / f"docs/examples/{name}.yaml")
+    source = reference_data / f"{name}.zip"
+    (folder / "splits").mkdir()
+    paths = [source, folder / "splits", folder / "sealed", folder / "ingested"]
+    metrics = call(ingest, paths, {"ingest": params.ingest, "split": params.split})
+    assert metrics["train"] > metrics["val"] > 0 and metrics["test"] > 0
+    rows = read_manifest(folder / "ingested")
+    subject = Subject(rows, pd.read_parquet(folder / "ingested/sealed_index.parquet"), folder / "ingested")
+    return {f.id: f for audit in (duplicates, leakage) for f in audit.find(subject, params.audit)}, rows
+
+
+def test_the_one_photo_under_two_labels_of_clothing10(reference_data: Path, tmp_path: Path) -> None:
+    found, rows = findings("clothing10", reference_data, tmp_path)
+    finding = found["duplicates/conflicting-labels"]
+    assert finding.severity == "blocking" and finding.evidence["count"] == 1
+    assert [path.split("/")[1][:3] + path.split("/")[2][:8] for path in finding.images] == [
+        "sho6075b4a5",
+        "ski637a56e4",
+    ]
+    assert rows.set_index("path").loc[finding.images, "pixels"].nunique() == 2, "the two were encoded anew"
+    assert found["leakage/same-picture"].severity == "passed"
+
+
+def test_the_eight_groups_of_identical_images_across_the_splits_of_pneumoniamnist(
+    reference_data: Path, tmp_path: Path
+) -> None:
+    found, rows = findings("pneumoniamnist", reference_data, tmp_path)
+    finding = found["leakage/same-picture"]
+    assert finding.severity == "blocking" and finding.evidence["train_and_val_count"] == 8
+    assert rows["split"].value_counts().to_dict() == {"train": 4708, "val": 524}
+    named = [path.split(" ")[0] for group in finding.evidence["train_and_val"] for path in group]
+    assert len(named) == 18 and all(f"`{path}`" in finding.says for path in named)
+    assert all(rows[rows["path"].isin(p.split(" ")[0] for p in g)]["pixels"].nunique() == 1
+               for g in finding.evidence["train_and_val"])  # fmt: skip
+
+
+def test_the_file_in_two_classes_of_plankton121_and_no_class_without_validation(
+    reference_data: Path, tmp_path: Path
+) -> None:
+    found, rows = findings("plankton121", reference_data, tmp_path)
+    finding = found["duplicates/conflicting-labels"]
+    assert finding.images == ["chaetognath_non_sagitta/14864.jpg", "chaetognath_other/271.jpg"]
+    assert found["leakage/same-picture"].severity == "passed"
+    counts = pd.crosstab(rows["label"], rows["split"])
+    assert counts.shape == (121, 2)
+    assert counts["train"].min() >= 5 and counts["val"].min() >= 1
+
+
+@pytest.mark.parametrize("name", ["clothing10", "pneumoniamnist", "plankton121"])
+def test_every_kept_parameter_set_waives_only_with_a_reason(name: str) -> None:
+    params = load(ROOT / f"docs/examples/{name}.yaml")
+    assert params.gate.waive
+    assert all(len(reason) > 20 for reason in params.gate.waive.values())
