@@ -48,7 +48,8 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
             bytes_of = ((row.path, _unchanged(by_path[row.path], row.content)) for row in part.itertuples())
             write_manifest(part.assign(offset=write_shard(folder / SHARD, bytes_of)), folder)
             (folder / DATASET).write_text(json.dumps({"name": ingest.name, "version": _version(table)}) + "\n")
-    table.loc[test, list(SEALED_INDEX)].to_parquet(output / "sealed_index.parquet", index=False)
+    index = table.loc[test, list(SEALED_INDEX)].sort_values("content")  # the source's order would tell the classes
+    index.to_parquet(output / "sealed_index.parquet", index=False)
     return {
         "images": len(table),
         "rejected": len(refused),

@@ -13,7 +13,7 @@ from stages.images.reading import read, to_channels
 from stages.tasks import TASKS
 
 INPUT, OUTPUT = "image", "probability"
-REQUIRED = ("task", "labels", "channels")
+REQUIRED = ("task", "labels", "channels", "version")
 
 
 class Model:

@@ -23,6 +23,7 @@ def test_every_image_is_in_one_split_and_the_test_only_in_the_sealed_folder(inge
     index = pd.read_parquet(folder / "sealed_index.parquet")
     assert list(index.columns) == ["group", "content", "pixels", "phash"], "no label and no path of the test leaks"
     assert len(index) == len(sealed)
+    assert index["content"].is_monotonic_increasing, "nor does their order"
 
 
 def test_the_shard_holds_the_original_bytes(ingest: Ingest, tmp_path: Path) -> None:
