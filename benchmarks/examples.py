@@ -1,10 +1,12 @@
-"""What the demo and the kept parameter sets reached, into docs/results and the README: `python -m benchmarks.examples`.
+"""What kept parameter sets reached, into docs/results and the README: `python -m benchmarks.examples PROJECT...`.
 
-Run `make demo`, `make example` and `make unseal` first; what has not been run keeps its old row.
+A project is a clone in which the line has run and the seal was opened, as `make example` leaves in work/examples; what
+is not named keeps its old row. Of a project that ran the demo, its last lines are kept too.
 """
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,21 +77,20 @@ def between(text: str, marker: str, content: str) -> str:
     return re.sub(rf"(<!-- {marker} -->\n).*?(?=\n\n## )", lambda m: m.group(1) + content, text, flags=re.DOTALL)
 
 
-def main() -> None:
-    """Read what was run here and write it down."""
+def main(projects: list[Path]) -> None:
+    """Read what was run there and write it down."""
     old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["name"])
-    projects = [
-        p for p in (Path(), *sorted(Path("work/examples").glob("*"))) if (p / "data/unseal/scores.json").exists()
-    ]
     new = pd.DataFrame([measured(project) for project in projects])
     results = pd.concat([old[~old["name"].isin(new["name"])], new]).sort_values("images")
     results.to_csv(RESULTS, index=False)
-    if (summary := Path("data/report/summary.txt")).exists() and load(Path("params.yaml")).ingest.name == "digits":
-        DEMO.write_text(summary.read_text() + "report      data/report/index.html\n")
+    for project in projects:
+        if load(project / "params.yaml").ingest.name == "digits":
+            summary = (project / "data/report/summary.txt").read_text()
+            DEMO.write_text(f"{summary}report      data/report/index.html\n")
     readme = between(README.read_text(), "examples", table(results))
     README.write_text(between(readme, "demo", demo_block(DEMO.read_text().strip())))
     print(table(results))
 
 
 if __name__ == "__main__":
-    main()
+    main([Path(project) for project in sys.argv[1:]])
