@@ -1,7 +1,7 @@
 # Everything a fresh machine needs: Python 3.11, make and git are enough to begin.
 # `make` alone lists the targets.
 
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONUNBUFFERED=1
 UV := .uv/bin/uv
