@@ -67,6 +67,10 @@ def open_source(source: Path, ingest: Ingest, own_split: bool) -> Iterator[tuple
             raise UserError(f"ingest.inside: {name} is none of {', '.join(TABLES)}, .npz; name a folder, table or npz")
         else:
             items, unfit = _from_folders(files, own_split)
+        if own_split:
+            nowhere = "the source says no split for it, as split.by: source wants"
+            unfit += [Refusal(item.path, nowhere) for item in items if item.split is None]
+            items = [item for item in items if item.split is not None]
         if not items:
             raise UserError(_nothing_found(source / ingest.inside, refused + unfit))
         _refuse_twin_labels({item.label for item in items})

@@ -232,6 +232,19 @@ def test_arrays_that_do_not_fit_are_named(
         listing(tmp_path / "a.npz")
 
 
+def test_arrays_outside_the_three_splits_are_refused_when_the_split_is_theirs(
+    listing: Callable[..., Listing], tmp_path: Path
+) -> None:
+    images, labels = np.zeros((2, 8, 8), np.uint8), np.zeros(2, int)
+    np.savez(tmp_path / "a.npz", train_images=images, train_labels=labels, extra_images=images, extra_labels=labels)
+    items, refused = listing(tmp_path / "a.npz", own_split=True)
+    assert [item.path for item in items] == ["train/000000.png", "train/000001.png"]
+    assert [r.path for r in refused] == ["extra/000000.png", "extra/000001.png"]
+    np.savez(tmp_path / "b.npz", images=images, labels=labels)
+    with pytest.raises(UserError, match="the source says no split for it"):
+        listing(tmp_path / "b.npz", own_split=True)
+
+
 def test_labels_of_arrays_are_whole_numbers_and_thin_images_keep_their_shape(
     listing: Callable[..., Listing], tmp_path: Path
 ) -> None:
