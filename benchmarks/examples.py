@@ -79,9 +79,9 @@ def between(text: str, marker: str, content: str) -> str:
 
 def main(projects: list[Path]) -> None:
     """Read what was run there and write it down."""
-    old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["name"])
     new = pd.DataFrame([measured(project) for project in projects])
-    results = pd.concat([old[~old["name"].isin(new["name"])], new]).sort_values("images")
+    kept = pd.read_csv(RESULTS).query("name not in @new.name") if RESULTS.exists() else new[:0]
+    results = pd.concat([kept, new]).sort_values("images")
     results.to_csv(RESULTS, index=False)
     for project in projects:
         if load(project / "params.yaml").ingest.name == "digits":
