@@ -186,7 +186,7 @@ def test_the_serving_environment_is_enough_to_predict(line: Path, tmp_path: Path
         (["absent.onnx", "data"], "absent.onnx does not exist"),
         (["params.yaml", "data"], "cannot be opened by onnxruntime"),
         (["data/export/model.onnx", "nowhere"], "nowhere does not exist"),
-        (["data/export/model.onnx", "docs"], "holds no image"),
+        (["data/export/model.onnx", "flows"], "holds no image"),
     ],
 )
 def test_predict_names_what_is_wrong(line: Path, arguments: list[str], says: str) -> None:
