@@ -1,6 +1,7 @@
 """Parity and latency of the export: `python -m stages.benchmark INGESTED PREPARED TRAINED EXPORTED OUTPUT`."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,39 +16,46 @@ from stages.frame.sections import Benchmark, Task
 from stages.images.manifest import read_manifest
 from stages.images.shards import SHARD, read_member
 from stages.images.store import Store, open_split
+from stages.learning.answers import outputs_of
 from stages.learning.checkpoints import load
-from stages.learning.loop import predict
 from stages.networks.preprocessing import scale
 from stages.runtime import Model
 from stages.tasks import TASKS
+from stages.tasks.answers import decode, difference
+from stages.tasks.outline import Outline
+from stages.tasks.truths import truths_of
 
 WARM_UP = 3  # calls
+BATCH = 16  # images
 
 
 def main(
     ingested: In, prepared: In, trained: In, exported: In, output: Out, *, task: Task, benchmark: Benchmark
 ) -> dict[str, Any]:
-    """Write `benchmark.json`: parity on every validation image, from file bytes to probabilities; and latencies.
+    """Write `benchmark.json`: parity on every validation image, from file bytes to the answer; and latencies.
 
     Raises:
         UserError: torch and ONNX disagree by more than `benchmark.max_difference`.
     """
     torch.set_num_threads(benchmark.threads)
     store = open_split(prepared, "val")
-    network, _ = load(trained / "model.pt")
+    network, outline, _ = load(trained / "model.pt")
     model = Model(exported / "model.onnx", benchmark.threads)
-    rows = read_manifest(ingested).set_index("path").loc[store.rows["path"]]
+    paths = [path for path, _ in store.originals()]
+    rows = read_manifest(ingested).set_index("path").loc[paths]
     located = list(zip(rows["offset"], rows["bytes"], strict=True))
-    parity = _parity(task, store, network, model, (read_member(ingested / SHARD, *where) for where in located))
+    parity = _parity(store, network, model, (read_member(ingested / SHARD, *where) for where in located), paths)
+    parity |= _scores(task.score, outline, truths_of(ingested, paths, outline), parity.pop("answers"))
     print(f"parity on {parity['images']} images: largest difference {parity['largest_difference']:.2e}")
     if parity["largest_difference"] > benchmark.max_difference:
         raise UserError(
-            f"export: the probabilities of {parity['worst']} differ by {parity['largest_difference']:.2g} between "
+            f"export: the answers for {parity['worst']} differ by {parity['largest_difference']:.2g} between "
             f"torch and ONNX, above benchmark.max_difference {benchmark.max_difference:g}; do not ship this model"
         )
-    latency = [_latency(r, f, b, benchmark) for b in benchmark.batches for r, f in _runners(network, model, store, b)]
+    batches = (1,) if outline.representation == "boxes" else benchmark.batches  # its graph takes one image a call
+    latency = [_latency(r, f, b, benchmark) for b in batches for r, f in _runners(network, model, store, b)]
     first = read_member(ingested / SHARD, *located[0])
-    single = _time(lambda: model.answer(first), benchmark.seconds)
+    single = _time(lambda: model.answer_file(first), benchmark.seconds)
     summary = {"cpu": processor(), "parity": parity, "latency": latency, "single_prediction_ms": single["median_ms"]}
     (output / "benchmark.json").write_text(json.dumps(summary, indent=1) + "\n")
     return {
@@ -58,35 +66,49 @@ def main(
     }
 
 
-def _parity(task: Task, store: Store, network: torch.nn.Module, model: Model, files: Iterator[bytes]) -> dict[str, Any]:
+def _parity(
+    store: Store, network: torch.nn.Module, model: Model, files: Iterator[bytes], paths: list[str]
+) -> dict[str, Any]:
     """Torch on the prepared pixels, as it was evaluated, against ONNX on the original files, as it will be used."""
-    by_torch_NK = predict(network, store, 64, torch.device("cpu"))
-    progress = tqdm(files, "parity", len(store), unit="img", disable=None)
-    by_onnx_NK = np.concatenate([model.probabilities([model.decode_file(data)]) for data in progress])
-    difference_N = np.abs(by_torch_NK - by_onnx_NK).max(axis=1)
-    score = TASKS[task.name].score
+    outline, says = model.outline, TASKS[model.outline.task].says
+    by_torch = outputs_of(network, store, outline, BATCH, torch.device("cpu"))
+    differences, same, answers = [], 0, []
+    for mine, data in tqdm(zip(by_torch, files, strict=True), "parity", len(paths), unit="img", disable=None):
+        image = model.decode_file(data)
+        theirs = model.outputs(image)
+        differences.append(difference(mine, theirs, outline, math.hypot(*image.shape[:2])))
+        answers.append((decode(mine, outline), decode(theirs, outline)))
+        same += says(answers[-1][0], outline) == says(answers[-1][1], outline)
     return {
-        "images": len(store),
-        "largest_difference": float(difference_N.max()),
-        "worst": store.rows["path"].iloc[int(difference_N.argmax())],
-        "agreement": float((by_torch_NK.argmax(axis=1) == by_onnx_NK.argmax(axis=1)).mean()),
-        "score": task.score,
-        "score_torch": score(task.score, store.label_N, by_torch_NK),
-        "score_onnx": score(task.score, store.label_N, by_onnx_NK),
+        "images": len(paths),
+        "largest_difference": max(differences),
+        "worst": paths[int(np.argmax(differences))],
+        "agreement": same / len(paths),
+        "answers": answers,
     }
 
 
+def _scores(score: str, outline: Outline, truths: list[Any], answers: list[tuple[Any, Any]]) -> dict[str, Any]:
+    """The score by torch and by ONNX; null where it is undefined."""
+    one = np.ones((1, len(truths)))
+    both = [
+        TASKS[outline.task].scores(truths, list(given), one, outline)[score][0] for given in zip(*answers, strict=True)
+    ]
+    torch_, onnx_ = (float(value) if np.isfinite(value) else None for value in both)
+    return {"score": score, "score_torch": torch_, "score_onnx": onnx_}
+
+
 def _runners(network: torch.nn.Module, model: Model, store: Store, batch: int) -> list[tuple[str, Callable[[], Any]]]:
-    """The same pixels at the working size through both: ONNX with its resize, torch without."""
+    """The same pixels at the working size through both: ONNX with its resize and decoding, torch without."""
     image_NHWC = store.image_NHWC[np.arange(batch) % len(store)]
     image_NCHW = scale(torch.from_numpy(image_NHWC))
     images = list(image_NHWC)
 
     def by_torch() -> None:
         with torch.inference_mode():
-            network(image_NCHW).softmax(dim=1)
+            network(image_NCHW)
 
-    return [("onnxruntime", lambda: model.probabilities(images)), ("torch", by_torch)]
+    return [("onnxruntime", lambda: model.run(images)), ("torch", by_torch)]
 
 
 def _latency(runtime: str, call: Callable[[], Any], batch: int, benchmark: Benchmark) -> dict[str, Any]:

@@ -1,63 +1,108 @@
-"""How good is the model on validation data: `python -m stages.evaluate PREPARED TRAINED OUTPUT`."""
+"""How good is the model on validation data: `python -m stages.evaluate INGESTED PREPARED TRAINED OUTPUT`."""
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from stages.frame import In, Out, run
 from stages.frame.sections import Evaluate, Objective, Task, Train
+from stages.images.manifest import pictures, read_manifest
 from stages.images.store import open_split
+from stages.learning.answers import answers
 from stages.learning.checkpoints import load
 from stages.learning.devices import device_of
-from stages.learning.loop import predict
+from stages.tasks import TASKS
+from stages.tasks.objective import judged
+from stages.tasks.outline import Outline
 from stages.tasks.summary import summarize
+from stages.tasks.truths import truths_of
+
+OVERLAY = 512  # pixels of the longer side
 
 
 def main(
-    prepared: In, trained: In, output: Out, *, task: Task, objective: Objective, train: Train, evaluate: Evaluate
+    ingested: In,
+    prepared: In,
+    trained: In,
+    output: Out,
+    *,
+    task: Task,
+    objective: Objective,
+    train: Train,
+    evaluate: Evaluate,
 ) -> dict[str, Any]:
-    """Write `scores.json` with bootstrap intervals over groups, and `predictions.parquet`; the test stays sealed."""
+    """Write `scores.json` with bootstrap intervals over groups; `predictions.parquet`, an image a row; the worst errors
+    drawn over their images; and `replicates.parquet`, the bootstrap itself. The test stays sealed.
+    """
     store = open_split(prepared, "val")
-    network, _ = load(trained / "model.pt")
+    network, outline, _ = load(trained / "model.pt")
     device = device_of(train.device)
-    probability_NK = predict(network.to(device), store, train.batch_size, device)
-    summary = summarize(
-        task.name,
-        store.label_N,
-        probability_NK,
-        store.rows["group"].to_numpy(),
-        store.labels,
+    given = answers(network.to(device), store, outline, train.batch_size, device)
+    paths = [path for path, _ in store.originals()]
+    rows = read_manifest(ingested).set_index("path", drop=False).loc[paths]
+    truths = truths_of(ingested, paths, outline)
+    summary, replicates = summarize(
+        outline,
+        truths,
+        given,
+        rows["group"].to_numpy(),
         resamples=evaluate.resamples,
         confidence=evaluate.confidence,
         bins=evaluate.calibration_bins,
     )
-    value = summary["scores"][task.score]["value"]
-    summary["objective"] = {
-        "score": task.score,
-        "at_least": objective.at_least,
-        "value": value,
-        "met": value is not None and value >= objective.at_least,
-    }
-    predictions = _predictions(store.rows, store.labels, store.label_N, probability_NK)
+    summary["objective"] = judged(summary["scores"][task.score]["value"], task.score, objective.model_dump())
+    predictions = _predictions(paths, truths, given, outline)
     predictions.to_parquet(output / "predictions.parquet", index=False)
-    wrong = predictions[predictions["label"] != predictions["predicted"]].sort_values("confidence", ascending=False)
-    summary["worst"] = wrong.head(evaluate.worst)[["path", "label", "predicted", "confidence"]].to_dict("records")
+    pd.DataFrame(replicates).to_parquet(output / "replicates.parquet", index=False)
+    wrong = predictions[predictions["wrong"]].sort_values("error", ascending=False, kind="stable")
+    worst = wrong.head(evaluate.worst)
+    summary["worst"] = worst[["path", "truth", "answer", "error"]].to_dict("records")
+    if TASKS[outline.task].DRAWN:
+        _draw(worst.index.to_list(), rows, ingested, truths, given, outline, output / "worst")
     (output / "scores.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
     flat = {name: s["value"] for name, s in summary["scores"].items() if s["value"] is not None}
-    return {**flat, "objective_met": summary["objective"]["met"], "images": len(store), "errors": len(wrong)}
+    return {**flat, "objective_met": summary["objective"]["met"], "images": len(paths), "errors": len(wrong)}
 
 
-def _predictions(
-    rows: pd.DataFrame, labels: list[str], label_N: np.ndarray, probability_NK: np.ndarray
-) -> pd.DataFrame:
-    named = np.array(labels)
-    table = rows[["path"]].assign(
-        label=named[label_N], predicted=named[probability_NK.argmax(axis=1)], confidence=probability_NK.max(axis=1)
-    )
-    probabilities = pd.DataFrame(probability_NK, columns=[f"p_{label}" for label in labels], index=table.index)
-    return pd.concat([table, probabilities], axis=1)
+def _predictions(paths: list[str], truths: Sequence[Any], given: Sequence[Any], outline: Outline) -> pd.DataFrame:
+    """What is true and what was said, in words; how wrong it is; and the answer in full."""
+    kind = TASKS[outline.task]
+    rows = [
+        {
+            "path": path,
+            "truth": kind.says(truth, outline),
+            "answer": kind.says(answer, outline),
+            "error": kind.error(truth, answer, outline),
+            "wrong": kind.wrong(truth, answer, outline),
+            "record": json.dumps(kind.record(answer, outline)),
+        }
+        for path, truth, answer in zip(paths, truths, given, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _draw(
+    worst: list[int],
+    rows: pd.DataFrame,
+    ingested: Path,
+    truths: Sequence[Any],
+    given: Sequence[Any],
+    outline: Outline,
+    folder: Path,
+) -> None:
+    """Truth to the left and answer to the right, the worst first."""
+    folder.mkdir()
+    draw = TASKS[outline.task].draw
+    for number, (index, picture) in enumerate(zip(worst, pictures(rows.iloc[worst], ingested), strict=True)):
+        both = [draw(picture.image, thing[index], outline) for thing in (truths, given)]
+        pair = Image.fromarray(np.concatenate(both, axis=1))
+        pair.thumbnail((2 * OVERLAY, OVERLAY))
+        pair.save(folder / f"{number:03d}.jpg", quality=88)
 
 
 if __name__ == "__main__":

@@ -5,21 +5,24 @@ of their own that no stage of the line reads.
 """
 
 import json
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from stages.frame import In, Out, UserError, run
 from stages.frame.sections import Ingest, Split
+from stages.images.annotations import Annotation, classes_in
 from stages.images.files import TABLES, Refusal
-from stages.images.manifest import DATASET, SEALED_INDEX, SPLITS, labels_of, write_manifest
+from stages.images.manifest import DATASET, SEALED_INDEX, SPLITS, annotations, write_manifest
 from stages.images.reading import Unreadable, read
 from stages.images.shards import SHARD, write_shard
-from stages.images.sources import Item, open_source
+from stages.images.sources import Item, open_source, refuse_twin_labels
 from stages.images.splits import assign, read_locked, write_locked
 from stages.images.statistics import perceptual_hash, statistics
 
@@ -38,22 +41,22 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         _write_rejected(refused, output / "rejected.csv")
         _refuse_too_many(refused, len(rows), ingest.max_rejected)
         table = pd.DataFrame(rows)
+        _refuse_mixed(table)
+        refuse_twin_labels(_classes(table))
         by_path = {item.path: item for item in items}
         if split.by == "hash":
             table["split"] = _locked_split(table, ingest, split, splits)
         _refuse_unusable(table)
         test = table["split"] == "test"
         for part, folder in ((table[~test], output), (table[test], sealed)):
-            part = part.sort_values("path")
-            bytes_of = ((row.path, _unchanged(by_path[row.path], row.content)) for row in part.itertuples())
-            write_manifest(part.assign(offset=write_shard(folder / SHARD, bytes_of)), folder)
+            _write_part(part.sort_values("path"), by_path, folder)
             (folder / DATASET).write_text(json.dumps({"name": ingest.name, "version": _version(table)}) + "\n")
     index = table.loc[test, list(SEALED_INDEX)].sort_values("content")  # the source's order would tell the classes
     index.to_parquet(output / "sealed_index.parquet", index=False)
     return {
         "images": len(table),
         "rejected": len(refused),
-        "classes": len(labels_of(table)),
+        "classes": len(_classes(table)),
         "groups": int(table["group"].nunique()),
         **{name: int((table["split"] == name).sum()) for name in SPLITS},
     }
@@ -78,36 +81,96 @@ def _row(item: Item, max_megapixels: float) -> dict[str, Any] | Refusal:
         picture = read(data, max_megapixels)
     except (Unreadable, OSError) as error:
         return Refusal(item.path, str(error))
+    height, width = picture.image.shape[:2]
+    try:
+        annotation = item.annotate(height, width)
+        _refuse_outside(annotation, height, width)
+        target = _target(item, annotation, height, width)
+    except (Unreadable, OSError) as error:
+        return Refusal(item.path, str(error))
+    if picture.turned and (annotation.points or annotation.shapes or item.target):
+        return Refusal(item.path, "EXIF turned it, and whether its labels are of the turned image is not known")
     pixels = sha256(repr(picture.image.shape).encode() + picture.image.tobytes()).hexdigest()[:16]
     return {
         "path": item.path,
-        "label": item.label,
+        "label": "|".join(annotation.labels or ()),
         "group": item.group or pixels,  # so that copies of a picture share a split
         "split": item.split,
         "content": _digest(data),
         "pixels": pixels,
         "phash": perceptual_hash(picture.image),
         "bytes": len(data),
-        "bytes_per_pixel": len(data) / (picture.image.shape[0] * picture.image.shape[1]),
+        "bytes_per_pixel": len(data) / (height * width),
         "has_file": item.has_file,
+        "channels": 1 if picture.image.ndim == 2 else picture.image.shape[2],
+        "depth": 8 * picture.image.dtype.itemsize,
+        "annotation": annotation.to_json(),
+        "target_content": _digest(target) if target else "",
         **statistics(picture),
     }
+
+
+def _refuse_outside(annotation: Annotation, height: int, width: int) -> None:
+    for name, xy in (annotation.points or {}).items():
+        if xy is not None and not (-1 <= xy[0] <= width and -1 <= xy[1] <= height):
+            raise Unreadable(f"its point {name} is at x {xy[0]:g}, y {xy[1]:g}, outside of {width}x{height}")
+
+
+def _target(item: Item, annotation: Annotation, height: int, width: int) -> bytes:
+    """The bytes of its mask or paired image; empty where there is none."""
+    if item.target is None:
+        return b""
+    data = item.target()
+    try:
+        target = read(data).image
+    except Unreadable as error:
+        raise Unreadable(f"the image paired with it: {error}") from error
+    if target.shape[:2] != (height, width):
+        what = "mask" if annotation.mask else "paired image"
+        raise Unreadable(f"its {what} is {target.shape[1]}x{target.shape[0]}, the image {width}x{height}")
+    return data
+
+
+def _write_part(rows: pd.DataFrame, by_path: dict[str, Item], folder: Path) -> None:
+    """The files of images, each followed by that of its target, in one shard; and the manifest of where they lie."""
+    lengths: list[int] = []
+
+    def members() -> Iterator[tuple[str, bytes]]:
+        for row in rows.itertuples():
+            item = by_path[row.path]
+            files = [(row.path, item.read, row.content), (f"{row.path}.target", item.target, row.target_content)]
+            for name, read_, content in files:
+                if read_ is not None:
+                    data = _unchanged(row.path, read_, content)
+                    lengths.append(len(data))
+                    yield name, data
+
+    offsets = write_shard(folder / SHARD, members())
+    paired = np.array([by_path[path].target is not None for path in rows["path"]], bool)
+    first = np.cumsum(1 + paired) - 1 - paired  # place of each image's file among the members
+    second = np.where(paired, first + 1, first)
+    placed = {
+        "offset": np.array(offsets, np.int64)[first],
+        "target_offset": np.where(paired, np.array(offsets, np.int64)[second], 0),
+        "target_bytes": np.where(paired, np.array(lengths, np.int64)[second], 0),
+    }
+    write_manifest(rows.assign(**placed), folder)
 
 
 def _digest(data: bytes) -> str:
     return sha256(data).hexdigest()[:16]
 
 
-def _unchanged(item: Item, content: str) -> bytes:
-    data = item.read()
+def _unchanged(path: str, read_: Callable[[], bytes], content: str) -> bytes:
+    data = read_()
     if _digest(data) != content:
-        raise UserError(f"{item.path} changed while it was ingested; run again when nothing writes to the source")
+        raise UserError(f"{path} changed while it was ingested; run again when nothing writes to the source")
     return data
 
 
 def _version(table: pd.DataFrame) -> str:
     """One short name for exactly these images under these labels in these splits."""
-    rows = table.sort_values("path")[["path", "content", "label", "split"]]
+    rows = table.sort_values("path")[["path", "content", "annotation", "target_content", "split"]]
     return sha256(rows.to_csv(index=False).encode()).hexdigest()[:12]
 
 
@@ -127,6 +190,21 @@ def _refuse_too_many(refused: list[Refusal], accepted: int, max_rejected: float)
         )
 
 
+def _refuse_mixed(table: pd.DataFrame) -> None:
+    """All images must have labels of one kind, with one set of names where names are common to all."""
+    seen: dict[tuple[Any, ...], str] = {}
+    for path, annotation in zip(table["path"], annotations(table), strict=True):
+        seen.setdefault(_kind(annotation), path)
+    if len(seen) > 1:
+        (one, first), (other, second) = list(seen.items())[:2]
+        raise UserError(f"{first} has the labels {one}, {second} has {other}: all images need labels of one kind")
+
+
+def _kind(annotation: Annotation) -> tuple[Any, ...]:
+    kinds = [name for name, value in vars(annotation).items() if value is not None and value is not False]
+    return (*kinds, *(annotation.points or ()), *(annotation.scalars or ()), *(annotation.mask or ()))
+
+
 def _refuse_unusable(table: pd.DataFrame) -> None:
     """All three splits, and no class that only the test has, which nobody would see before the seal is opened."""
     missing = [name for name in SPLITS if name not in set(table["split"])]
@@ -135,9 +213,14 @@ def _refuse_unusable(table: pd.DataFrame) -> None:
             f"there are no {' and no '.join(missing)} images among {len(table)}: split.by: source takes the split that "
             "the source names, split.by: hash makes one; with hash, more images or larger shares are needed"
         )
-    unseen = sorted(set(table["label"]) - set(table.loc[table["split"] != "test", "label"]))
+    of_test = table["split"] == "test"
+    unseen = sorted(_classes(table[of_test]) - _classes(table[~of_test]))
     if unseen:
         raise UserError(f"only the test has images of {', '.join(unseen[:10])}: no model could ever answer that")
+
+
+def _classes(rows: pd.DataFrame) -> set[str]:
+    return {label for annotation in annotations(rows) for label in classes_in(annotation)}
 
 
 def _locked_split(table: pd.DataFrame, ingest: Ingest, split: Split, splits: Path) -> pd.Series:

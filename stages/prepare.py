@@ -1,7 +1,8 @@
-"""Decode every image once, to the working size: `python -m stages.prepare INGESTED GATED OUTPUT`."""
+"""Decode every image once, to the working size, with its label: `python -m stages.prepare INGESTED GATED OUTPUT`."""
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +12,106 @@ import torch
 from tqdm import tqdm
 
 from stages.frame import In, Out, UserError, run
-from stages.frame.sections import Prepare
-from stages.images.manifest import DATASET, labels_of, pictures, read_manifest
+from stages.frame.sections import Prepare, Representation, Task
+from stages.images.frames import Frame, cut, frames
+from stages.images.manifest import DATASET, annotations, pictures, read_manifest, targets
 from stages.images.reading import to_channels
-from stages.images.store import write_split
-from stages.networks.preprocessing import resize
+from stages.images.store import FRAME, Writer, write_about, write_rows, write_things
+from stages.networks.preprocessing import fitted
+from stages.tasks.asking import outline_of_data, taught_outline
+from stages.tasks.outline import Outline
+from stages.tasks.representations import REPRESENTATIONS
+from stages.tasks.truths import Labelled, truth_of
+
+Array = np.ndarray[Any, Any]
 
 
-def main(ingested: In, gated: In, output: Out, *, prepare: Prepare) -> dict[str, Any]:
+def main(
+    ingested: In, gated: In, output: Out, *, task: Task, representation: Representation, prepare: Prepare
+) -> dict[str, Any]:
     """Write the pixel store of train and val; `gated` is the gate's word that the line may go on."""
     rows = read_manifest(ingested)
     if set(rows["split"]) != {"train", "val"}:
         raise UserError(f"images are only in {sorted(set(rows['split']))}; training needs train and val: see split")
-    dataset = json.loads((ingested / DATASET).read_text())
-    about = {**dataset, "labels": labels_of(rows), "size": prepare.size, "channels": prepare.channels}
+    outline = outline_of_data(task.model_dump(), representation.model_dump(), prepare.model_dump(), _facts(rows))
+    training = rows[rows["split"] == "train"]
+    if outline.task == "regression":
+        outline = _with_moments(outline, training, ingested)
     counts = {}
     for split, part in rows.groupby("split"):
-        write_split(output, str(split), _resized(part, ingested, prepare), part, about)
-        counts[str(split)] = len(part)
-    return {"size": prepare.size, "channels": prepare.channels, **counts}
+        counts[str(split)] = _write_split(output, str(split), part, ingested, outline)
+    write_about(output, {**json.loads((ingested / DATASET).read_text()), **outline.as_json()})
+    return {"size": outline.size, "channels": outline.channels, **counts}
 
 
-def _resized(rows: pd.DataFrame, ingested: Path, prepare: Prepare) -> Iterator[np.ndarray]:
-    for picture in tqdm(pictures(rows, ingested), total=len(rows), desc="prepare", unit="img", disable=None):
-        image = torch.from_numpy(to_channels(picture.image, prepare.channels).copy())
-        yield resize(image[None], prepare.size)[0].numpy()
+def _facts(rows: pd.DataFrame) -> dict[str, Any]:
+    """What the labels and the pixels of all images have in common."""
+    depths = sorted(set(rows["depth"]))
+    if len(depths) > 1:
+        paths = [rows.loc[rows["depth"] == depth, "path"].iloc[0] for depth in depths]
+        raise UserError(f"{paths[0]} has {depths[0]} bits, {paths[1]} has {depths[1]}: convert the images to one depth")
+    return {"annotations": annotations(rows), "depth": int(depths[0])}
+
+
+def _with_moments(outline: Outline, training: pd.DataFrame, ingested: Path) -> Outline:
+    """Mean and standard deviation of the scalars over the training images."""
+    value_NS = np.stack([truth_of(labelled, outline) for labelled, _ in _originals(training, ingested, "moments")])
+    deviation_S = np.where(value_NS.std(axis=0) > 0, value_NS.std(axis=0), 1.0)
+    return replace(outline, mean=tuple(map(float, value_NS.mean(axis=0))), deviation=tuple(map(float, deviation_S)))
+
+
+def _originals(rows: pd.DataFrame, ingested: Path, said: str) -> Iterator[tuple[Labelled, Array]]:
+    """Each image with its labels, and its pixels."""
+    read = zip(rows["path"], annotations(rows), targets(rows, ingested), pictures(rows, ingested), strict=True)
+    for path, annotation, target, picture in tqdm(read, said, len(rows), unit="img", disable=None):
+        height, width = picture.image.shape[:2]
+        yield Labelled(path, annotation, target, height, width), picture.image
+
+
+def _write_split(output: Path, split: str, rows: pd.DataFrame, ingested: Path, outline: Outline) -> int:
+    """Images, what is learned from them, and how they lie in their originals; returns how many working images."""
+    placed = [
+        (row, frame)
+        for row in rows[["path", "label", "group", "height", "width"]].to_dict("records")
+        for frame in frames(row["height"], row["width"], outline.fit, outline.size, outline.overlap)
+    ]
+    images, target = Writer(output / f"{split}.npy", len(placed)), Writer(output / f"{split}.target.npy", len(placed))
+    kind, asked = REPRESENTATIONS[outline.representation], taught_outline(outline)
+    things = []
+    for labelled, image in _originals(rows, ingested, f"prepare {split}"):
+        truth = truth_of(labelled, asked)
+        image = _channels(image, outline, labelled.path)
+        for frame in frames(labelled.height, labelled.width, outline.fit, outline.size, outline.overlap):
+            images.add(_working(image, frame, outline))
+            if kind.stores == "image":
+                target.add(_working(_channels(truth, outline, labelled.path), frame, outline))
+            elif kind.stores == "things":
+                found = kind.target(truth, frame, outline)
+                things.append((found.box_M4, found.label_M, found.mask_MSS))
+            else:
+                target.add(kind.target(truth, frame, outline))
+    images.close()
+    if kind.stores == "things":
+        write_things(output, split, things)
+    else:
+        target.close()
+    write_rows(output, split, pd.DataFrame([row | {k: getattr(frame, k) for k in FRAME} for row, frame in placed]))
+    return len(placed)
+
+
+def _channels(image: Array, outline: Outline, path: str) -> Array:
+    try:
+        return to_channels(image, outline.channels)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: {error}; set prepare.channels (now {outline.channels}) to what the images have"
+        ) from None
+
+
+def _working(image_HWC: Array, frame: Frame, outline: Outline) -> Array:
+    if outline.fit == "tile":
+        return cut(image_HWC, frame, outline.size)
+    return fitted(torch.from_numpy(image_HWC.copy())[None], outline.fit, outline.size)[0].numpy()
 
 
 if __name__ == "__main__":

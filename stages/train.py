@@ -1,4 +1,4 @@
-"""Train the network: `python -m stages.train PREPARED TUNED OUTPUT`."""
+"""Train the network: `python -m stages.train INGESTED PREPARED TUNED OUTPUT`."""
 
 import json
 from pathlib import Path
@@ -12,20 +12,27 @@ from stages.frame import In, Out, run
 from stages.frame.params import overlay
 from stages.frame.provenance import digest, environment
 from stages.frame.sections import Augment, Network, Task, Train
-from stages.images.store import open_split
 from stages.learning.checkpoints import save
 from stages.learning.loop import Epoch, fit
-from stages.learning.plan import plan
+from stages.learning.plan import material, plan
 
 
 def main(
-    prepared: In, tuned: In, output: Out, *, task: Task, augment: Augment, network: Network, train: Train
+    ingested: In,
+    prepared: In,
+    tuned: In,
+    output: Out,
+    *,
+    task: Task,
+    augment: Augment,
+    network: Network,
+    train: Train,
 ) -> dict[str, Any]:
-    """Write `model.pt` of the best epoch, `curves.csv`, DVCLive's plots, and what it took: params and environment."""
-    train_set, val_set = open_split(prepared, "train"), open_split(prepared, "val")
+    """Write `model.pt` of the best epoch, `curves.csv`, DVCLive's plots, and what it took: params, weights, machine."""
+    given = material(ingested, prepared)
     best = json.loads((tuned / "best.json").read_text())
     sections = overlay({"task": task, "augment": augment, "network": network, "train": train}, best)
-    planned = plan(train_set, val_set, sections)
+    planned = plan(given, sections)
     with Live(str(output / "live"), save_dvc_exp=False, report=None, dvcyaml=None) as live:
 
         def report(epoch: Epoch) -> None:
@@ -40,10 +47,11 @@ def main(
             )
 
         fitted = fit(planned, report)
-    about = {**train_set.about, "task": task.name, "params_hash": digest(sections), "best_epoch": fitted.best.epoch}
-    save(output / "model.pt", planned.recipe, fitted.weights, about)
+    about = {**given.train_set.about, "params_hash": digest(sections), "best_epoch": fitted.best.epoch}
+    save(output / "model.pt", planned.blueprint, fitted.weights, about)
     pd.DataFrame([vars(epoch) for epoch in fitted.epochs]).to_csv(output / "curves.csv", index=False)
     _write_json(output / "params.json", {name: section.model_dump(mode="json") for name, section in sections.items()})
+    _write_json(output / "weights.json", [vars(layer) for layer in fitted.pretrained])
     _write_json(
         output / "environment.json", environment() | {"device": fitted.device, "threads": torch.get_num_threads()}
     )
@@ -53,13 +61,13 @@ def main(
         "val_loss": fitted.best.val_loss,
         "train_score": fitted.best.train_score,
         "train_loss": fitted.best.train_loss,
-        "parameters": sum(tensor.numel() for tensor in planned.recipe.build().parameters()),
+        "parameters": fitted.parameters,
         "seconds": sum(epoch.seconds for epoch in fitted.epochs),
-        "images_per_second": len(train_set) * len(fitted.epochs) / sum(epoch.seconds for epoch in fitted.epochs),
+        "images_per_second": len(given.train_set) * len(fitted.epochs) / sum(epoch.seconds for epoch in fitted.epochs),
     }
 
 
-def _write_json(file: Path, values: dict[str, Any]) -> None:
+def _write_json(file: Path, values: Any) -> None:
     file.write_text(json.dumps(values, indent=1) + "\n")
 
 

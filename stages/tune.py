@@ -1,9 +1,10 @@
-"""Search for better params of training: `python -m stages.tune PREPARED OUTPUT`."""
+"""Search for better params of training: `python -m stages.tune INGESTED PREPARED OUTPUT`."""
 
 import json
+import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import pandas as pd
@@ -11,33 +12,45 @@ import pandas as pd
 from stages.frame import In, Out, UserError, run
 from stages.frame.params import overlay
 from stages.frame.sections import TUNABLE, Augment, Network, Range, Section, Task, Train, Tune
-from stages.images.store import open_split
 from stages.learning.loop import fit
-from stages.learning.plan import plan
+from stages.learning.plan import material, plan
+from stages.tasks import TASKS
+from stages.tasks.asking import score_of
 
 
 def main(
-    prepared: In, output: Out, *, task: Task, augment: Augment, network: Network, train: Train, tune: Tune
+    ingested: In,
+    prepared: In,
+    output: Out,
+    *,
+    task: Task,
+    augment: Augment,
+    network: Network,
+    train: Train,
+    tune: Tune,
 ) -> dict[str, Any]:
     """Write `best.json`, the values that `train` takes in place of its params, and `trials.csv`.
 
     The first trial is params.yaml as it stands, so that the search can only improve on it; without trials nothing is
     replaced. Every trial trains with the same seed and is judged by `task.score` on validation data.
     """
-    stores = open_split(prepared, "train"), open_split(prepared, "val")
+    given = material(ingested, prepared) if tune.trials else None
     sections: dict[str, Section] = {"task": task, "augment": augment, "network": network, "train": train}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
-    study = optuna.create_study(direction="maximize", sampler=samplers[tune.sampler](seed=tune.seed))
+    better = TASKS[task.name].SCORES[score_of(task.name, task.score)].better
+    direction: Literal["maximize", "minimize"] = "maximize" if better == "higher" else "minimize"
+    study = optuna.create_study(direction=direction, sampler=samplers[tune.sampler](seed=tune.seed))
     study.enqueue_trial(_as_it_stands(sections, tune.space))
     rows = []
     for number in range(tune.trials):
         trial = study.ask()
         values = {key: _suggest(trial, key, span) for key, span in tune.space.items()}
         started = time.perf_counter()
-        planned = plan(*stores, overlay(sections, values | {"train.epochs": tune.epochs}))
+        assert given is not None, "there are trials"
+        planned = plan(given, overlay(sections, values | {"train.epochs": tune.epochs}))
         try:
-            score = fit(planned, report=lambda epoch: None).best.val_score
+            score = _finite(fit(planned, report=lambda epoch: None).best.val_score, task.score)
         except UserError as error:  # as a loss that is no number: these values are bad, others may not be
             score = None
             print(f"trial {number + 1}/{tune.trials} failed: {error}", flush=True)
@@ -52,6 +65,12 @@ def main(
     best = study.best_params if rows else {}
     (output / "best.json").write_text(json.dumps(best, indent=1) + "\n")
     return {"trials": len(rows), **({"best_score": study.best_value} if rows else {})}
+
+
+def _finite(score: float, name: str) -> float:
+    if not math.isfinite(score):
+        raise UserError(f"{name} is undefined on the validation images after tune.epochs")
+    return score
 
 
 def _as_it_stands(sections: Mapping[str, Section], space: dict[str, Range]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -19,6 +18,7 @@ from stages.images.manifest import DATASET, read_manifest
 from stages.images.shards import SHARD, read_member
 from stages.runtime import Model
 from stages.tasks.summary import summarize
+from stages.tasks.truths import truths_of
 
 DELIBERATE = "MACULA_UNSEAL"
 
@@ -41,7 +41,7 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
             f"{dataset['name']} {dataset['version']}: it may have trained on these images; `make repro` first"
         )
     rows = read_manifest(sealed)
-    label_N = _indices(rows["label"].tolist(), model.labels)
+    truths = truths_of(sealed, rows["path"].tolist(), model.outline)
     opening = {
         "opened_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
@@ -52,7 +52,7 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
         "score": task.score,
     }
     count = _record(openings, opening)  # before a figure is seen: a look that is broken off is a look
-    summary = _score(model, rows, sealed, label_N, task, evaluate)
+    summary = _score(model, rows, sealed, truths, evaluate)
     (output / "scores.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
     _complete(openings, opening | summary["scores"][task.score])
     for name, figures in summary["scores"].items():
@@ -62,30 +62,19 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
     return {name: figures["value"] for name, figures in summary["scores"].items() if figures["value"] is not None}
 
 
-def _score(
-    model: Model, rows: pd.DataFrame, sealed: Path, label_N: np.ndarray, task: Task, evaluate: Evaluate
-) -> dict[str, Any]:
+def _score(model: Model, rows: pd.DataFrame, sealed: Path, truths: list[Any], evaluate: Evaluate) -> dict[str, Any]:
     located = zip(rows["offset"], rows["bytes"], strict=True)
     files = (read_member(sealed / SHARD, *where) for where in tqdm(located, "test", len(rows), disable=None))
-    return summarize(
-        task.name,
-        label_N,
-        np.concatenate([model.probabilities([model.decode_file(data)]) for data in files]),
+    summary, _ = summarize(
+        model.outline,
+        truths,
+        [model.answer_file(data) for data in files],
         rows["group"].to_numpy(),
-        model.labels,
         resamples=evaluate.resamples,
         confidence=evaluate.confidence,
         bins=evaluate.calibration_bins,
     )
-
-
-def _indices(labels: list[str], known: list[str]) -> np.ndarray:
-    unknown = sorted(set(labels) - set(known))
-    if unknown:
-        raise UserError(
-            f"the test holds classes that the model does not know: {', '.join(unknown[:10])}; ingest and train anew"
-        )
-    return np.array([known.index(label) for label in labels])
+    return summary
 
 
 def _record(openings: Path, opening: dict[str, Any]) -> int:

@@ -11,20 +11,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from stages.frame import Finding, In, Out, run
 from stages.frame.findings import write_findings
 from stages.frame.sections import Checks
-from stages.images.manifest import COLUMNS, read_manifest
+from stages.images.annotations import classes_in
+from stages.images.manifest import COLUMNS, annotations, read_manifest
 from stages.images.reading import FORMATS
 from stages.pages import Album, cards, write_page
 
 MOST_IMAGES = 24  # offenders shown per finding
 MOST_LISTED = 200  # offenders kept in results.json per rule
 SEEN_BY_TRAINING = ("train", "val")
+Classes = Literal["one", "several", "none"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Verdict:
 def main(ingested: In, output: Out, *, checks: Checks) -> dict[str, Any]:
     """Write `findings.json`, one finding per rule; `results.json`; and `page.html`, where the offenders can be seen."""
     manifest = read_manifest(ingested)
-    rules = list(rules_of(checks))
+    rules = list(rules_of(checks, _classes(manifest)))
     verdicts = judge(rules, outcomes(manifest, rules), len(manifest))
     findings = [_finding(verdict) for verdict in verdicts]
     write_findings(findings, output / "findings.json")
@@ -79,35 +81,41 @@ def main(ingested: In, output: Out, *, checks: Checks) -> dict[str, Any]:
 
 # fmt: off
 # A rule a paragraph: name and words; expectation; what is wrong, and what it wants.
-def rules_of(checks: Checks) -> Iterator[Rule]:
-    """Every rule: first that there is an image at all, since an empty table breaks no other; the contract; `checks`."""
+def rules_of(checks: Checks, classes: Classes = "one") -> Iterator[Rule]:
+    """Every rule: first that there is an image at all, since an empty table breaks no other; the contract; `checks`.
+
+    Those about classes only where an image has one, or things that have.
+    """
     yield Rule("not_empty", "there is at least one image", "ExpectTableRowCountToBeBetween",
                "the manifest has {observed} images, 1 is required", {"min_value": 1})
     yield Rule("path_unique", "every path occurs once", "ExpectColumnValuesToBeUnique",
                "share their path with another", {"column": "path"})
     yield Rule("split", "the split is train or val: the sealed test is elsewhere", "ExpectColumnValuesToBeInSet",
                "are neither in train nor in val", {"column": "split", "value_set": list(SEEN_BY_TRAINING)})
-    yield Rule("labels_in_both", "every class is in training and in validation", "labels_in_both", "")
+    if classes != "none":
+        yield Rule("labels_in_both", "every class is in training and in validation", "labels_in_both", "")
     for side in ("width", "height"):
         yield Rule(side, f"the {side} is at least 1 pixel", "ExpectColumnValuesToBeBetween",
                    f"have a {side} below 1 pixel", {"column": side, "min_value": 1})
     yield Rule("format", f"the format is one of {', '.join(FORMATS)}", "ExpectColumnValuesToBeInSet",
                "are of another format", {"column": "format", "value_set": list(FORMATS)})
-    yield from _rules_of_params(checks)
+    yield from _rules_of_params(checks, classes)
     for column in COLUMNS:  # the other rules overlook what is missing
         yield Rule(f"not_null_{column}", f"`{column}` is known of every image", "ExpectColumnValuesToNotBeNull",
                    f"have no `{column}`", {"column": column})
 
 
-def _rules_of_params(checks: Checks) -> Iterator[Rule]:
-    classes, blank = checks.min_classes, checks.max_blank
-    yield Rule("min_classes", f"there are at least {classes} classes", "ExpectColumnUniqueValueCountToBeBetween",
-               f"the number of classes is {{observed}}, {classes} are required (checks.min_classes)",
-               {"column": "label", "min_value": classes})
-    for name, split, required in (
+def _rules_of_params(checks: Checks, classes: Classes) -> Iterator[Rule]:
+    least, blank = checks.min_classes, checks.max_blank
+    if classes == "one":
+        yield Rule("min_classes", f"there are at least {least} classes", "ExpectColumnUniqueValueCountToBeBetween",
+                   f"the number of classes is {{observed}}, {least} are required (checks.min_classes)",
+                   {"column": "label", "min_value": least})
+    required_images = (
         ("min_train_per_class", "training", checks.min_train_per_class),
         ("min_validation_per_class", "validation", checks.min_validation_per_class),
-    ):
+    )
+    for name, split, required in required_images if classes != "none" else ():
         yield Rule(name, f"every class has at least {required} {split} images", name,
                    f", {required} are required (checks.{name})", {"limit": required})
     yield Rule("min_side", f"the shorter side is at least {checks.min_side} pixels", "ExpectColumnValuesToBeBetween",
@@ -123,9 +131,23 @@ def _rules_of_params(checks: Checks) -> Iterator[Rule]:
 # fmt: on
 
 
+def _classes(manifest: pd.DataFrame) -> Classes:
+    """Whether every image has one class, or there are images with any number of them, or labels are no classes."""
+    labels = [a.labels for a in annotations(manifest)]
+    if all(found is not None and len(found) == 1 for found in labels):
+        return "one"
+    return "several" if any(classes_in(a) for a in annotations(manifest)) else "none"
+
+
+def _by_class(manifest: pd.DataFrame) -> pd.DataFrame:
+    """A row for every class of every image; a damaged annotation is another rule's business."""
+    told = manifest.dropna(subset=["annotation"])
+    return told.assign(label=[classes_in(a) for a in annotations(told)]).explode("label").dropna(subset=["label"])
+
+
 def labels_in_both(manifest: pd.DataFrame, limit: int) -> Iterator[tuple[str, pd.DataFrame]]:
     """Classes that only training or only validation has; nothing can be learnt or measured of them."""
-    for label, rows in manifest.groupby("label"):
+    for label, rows in _by_class(manifest).groupby("label"):
         seen = set(rows["split"])
         if seen == {"train"}:
             yield f"class `{label}` has {len(rows)} training images but none for validation", rows
@@ -137,6 +159,7 @@ def too_few(split: str, words: str) -> "Finder":
     """A finder of the classes that have fewer images in a split than required, the poorest first."""
 
     def find(manifest: pd.DataFrame, limit: int) -> Iterator[tuple[str, pd.DataFrame]]:
+        manifest = _by_class(manifest)
         counts = manifest["split"].eq(split).groupby(manifest["label"]).sum()
         for label, count in counts[counts < limit].sort_values(kind="stable").items():
             says = f"class `{label}` has {count} {words} image{'' if count == 1 else 's'}"

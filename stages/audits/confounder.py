@@ -20,6 +20,12 @@ FEWEST_GROUPS = 20  # with 8 scenes the test had no power: silence would not mea
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
     """`confounder/statistics` warns, or blocks when one statistic alone tells a class; `confounder/metadata` blocks."""
+    if not subject.one_class_each:
+        says = (
+            "Whether image statistics or file metadata give the label away was not looked at: "
+            "the labels are not one class an image."
+        )
+        return [Finding("confounder/not-checked", "info", says)]
     rows, left_out = _with_enough_groups(subject.rows)
     groups = rows["group"].nunique()
     if rows["label"].nunique() < 2 or groups < FEWEST_GROUPS:

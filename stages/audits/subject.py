@@ -14,8 +14,8 @@ from scipy.sparse.csgraph import connected_components
 
 from stages.frame import Finding
 from stages.frame.sections import Audit
-from stages.images.manifest import pictures
-from stages.images.reading import to_channels
+from stages.images.manifest import annotations, pictures
+from stages.images.statistics import grey_bytes
 
 SMALLEST_HASHED = 32  # pixels of the shorter side; below it, different pictures share a perceptual hash
 NEAR = 3  # bits of 64 in which the perceptual hashes of one picture may differ
@@ -32,6 +32,11 @@ class Subject:
     """group, content, pixels, phash of the test images."""
     folder: Path
     """Where ingest wrote; the images of `rows` can be read from it."""
+
+    @cached_property
+    def one_class_each(self) -> bool:
+        """Whether the label of every image is exactly one class, which can be foretold."""
+        return all(a.labels is not None and len(a.labels) == 1 for a in annotations(self.rows))
 
     @cached_property
     def copies(self) -> list[pd.DataFrame]:
@@ -84,7 +89,7 @@ def _near(phash: pd.Series) -> np.ndarray[Any, Any]:
 
 def _small(image: np.ndarray) -> np.ndarray:
     """Grey 32x32, zero mean, unit variance."""
-    grey = Image.fromarray(to_channels(image, 1)[:, :, 0]).resize((32, 32), Image.Resampling.BOX)
+    grey = Image.fromarray(grey_bytes(image)).resize((32, 32), Image.Resampling.BOX)
     values = np.asarray(grey, np.float32)
     return (values - values.mean()) / max(float(values.std()), 1e-6)
 

@@ -26,12 +26,18 @@ class Section(BaseModel):
 
 
 class Columns(Section):
-    """Column names of a table of images; null where the table has no such column."""
+    """Column names of a table of images; null, or an empty list, where the table has no such column."""
 
     path: Text
     """Path of the image, relative to the table's folder."""
-    label: Text
+    label: Text | None
     """The class, taken as text: `007` stays `007`."""
+    separator: str
+    """What stands between several classes in a cell, for multilabel; empty: a cell is one class."""
+    scalars: tuple[Text, ...]
+    """Columns of numbers."""
+    points: tuple[Text, ...]
+    """Names of points: for `nose` the columns `nose_x` and `nose_y`, in pixels; empty cells: not visible."""
     group: Text | None
     """What must not be torn apart by the split: patient, animal, scene."""
     split: Text | None
@@ -46,7 +52,32 @@ class Ingest(Section):
     source: Text
     """Folder, zip, tar or npz; relative to the project or absolute."""
     inside: str
-    """Path inside the source of the folder, table (csv, parquet) or npz to read; empty: the source itself."""
+    """Path inside the source of the folder, table (csv, parquet), npz or COCO file to read; empty: the source."""
+    form: Literal[
+        "auto",
+        "folders",
+        "table",
+        "arrays",
+        "masks",
+        "instances",
+        "dots",
+        "pairs",
+        "coco",
+        "voc",
+        "yolo",
+        "deeplabcut",
+    ]
+    """How the labels are written; auto: as the files look, and said so."""
+    images: str
+    """Pattern of image paths, as `train/image/{key}.png`: {key} names the image, * is any text without a slash; used
+    by masks, instances, dots and pairs."""
+    targets: str
+    """Pattern of the files that belong to an image, with the same {key}, and {label} where the path names the
+    class; used as `images`."""
+    values: dict[int, Text]
+    """Value in a mask: class. Empty: 0 is background, any other value is foreground."""
+    ignore: tuple[int, ...]
+    """Values in a mask where the truth is unknown."""
     columns: Columns
     """Used when a table is read."""
     group: str
@@ -136,9 +167,14 @@ class Prepare(Section):
     """The pixels that training sees."""
 
     size: Annotated[int, Field(ge=8, le=2048)]
-    """Working height and width in pixels; images are resized to it, shape not kept."""
-    channels: Literal[1, 3]
-    """1: grey; 3: colour."""
+    """Working height and width in pixels."""
+    channels: Annotated[int, Field(ge=1, le=256)]
+    """1: grey; 3: colour; other numbers must be those of the images."""
+    fit: Literal["stretch", "letterbox", "tile"]
+    """stretch: resized to it, shape not kept; letterbox: resized, shape kept, black below or to the right; tile: cut
+    into overlapping tiles of it, not resized (segmentation and image)."""
+    overlap: Annotated[float, Field(ge=0, le=0.75)]
+    """Of neighbouring tiles, as a share of the size."""
 
 
 class Augment(Section):
@@ -167,10 +203,22 @@ class Augment(Section):
 class Network(Section):
     """The architecture."""
 
-    name: Literal["resnet18"]
-    """resnet18 (He et al. 2016)."""
+    name: Text
+    """vgg11 vgg16 googlenet resnet18 resnet34 resnet50 timm/NAME: one answer an image; unet: one a pixel; mask_rcnn:
+    instances."""
+    encoder: Text
+    """Of unet and mask_rcnn: plain (the U-Net's own; unet only) or any of the others."""
+    norm: Literal["batch", "group", "none"]
+    """Normalization after convolutions, where the architecture has one."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Share of features dropped before the last layer, 0 to 1."""
+    weights: Text
+    """Where training begins: none (random), default (published weights of that name, downloaded), an address, a file
+    of weights, or the model.pt of another run."""
+    frozen_epochs: Annotated[int, Field(ge=0)]
+    """Epochs at the start in which pretrained layers stay as they are."""
+    pretrained_rate: Annotated[float, Field(gt=0, le=1)]
+    """Learning rate of pretrained layers, as a share of `train.learning_rate`."""
 
 
 class Train(Section):
@@ -182,14 +230,17 @@ class Train(Section):
     """Images per step."""
     optimizer: Literal["adamw", "sgd"]
     """adamw, or sgd with Nesterov momentum 0.9."""
+    loss: Text
+    """auto: the one nearest to the score; or one that the representation knows."""
     learning_rate: Annotated[float, Field(gt=0, le=10)]
     """Peak of the one-cycle schedule."""
     weight_decay: Annotated[float, Field(ge=0, le=1)]
     """Decoupled (adamw) or L2 (sgd) weight decay."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     """Share of the target spread over all classes."""
-    class_weights: Literal["none", "balanced"]
-    """balanced: each class counts the same in the loss, however few images it has."""
+    class_weights: Literal["none", "balanced", "sampled"]
+    """balanced: each class counts the same in the loss, however few images it has; sampled: images of rare classes are
+    drawn more often, so that an epoch shows each class as often as any other."""
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     """Same seed, same device, same number of threads: same weights."""
     device: Literal["auto", "cpu", "cuda", "mps"]
@@ -280,17 +331,60 @@ class Tune(Section):
 class Task(Section):
     """What the network is to answer, and the one score that says how well."""
 
-    name: Literal["classification"]
-    """classification: one class per image."""
-    score: Literal["balanced_accuracy", "accuracy", "auc", "f1"]
+    name: Literal[
+        "classification", "multilabel", "ordinal", "regression", "landmarks", "segmentation", "image", "instances"
+    ]
+    """classification: one class an image; multilabel: any number of classes; ordinal: a grade; regression: numbers;
+    landmarks: named points; segmentation: a class a pixel; image: another image; instances: every single thing."""
+    truth: Literal["auto", "label", "labels", "scalars", "count", "area", "points", "mask", "shapes", "image"]
+    """What of the labels is asked: auto, the task's own; count or area, of things or of a mask, for regression."""
+    score: Text
     """Picks the best epoch and the best trial, and is held against the objective."""
+    classes: tuple[Text, ...]
+    """Grades from the lowest to the highest, or the classes to be told apart in the order wanted; empty: as found."""
+    flip_pairs: tuple[tuple[Text, Text], ...]
+    """Points that change names in a mirrored image, as [[left_eye, right_eye]]."""
+    tolerance: Annotated[float, Field(gt=0)]
+    """What still counts as right. landmarks: share of the image's diagonal; segmentation: pixels off a boundary."""
+
+
+class Representation(Section):
+    """In what form the network is taught the answer."""
+
+    name: Literal[
+        "auto",
+        "class",
+        "classes",
+        "cumulative",
+        "scalar",
+        "density",
+        "coordinates",
+        "heatmap",
+        "disc",
+        "mask",
+        "image",
+        "boxes",
+        "watershed",
+    ]
+    """auto: the task's first. ordinal: class, cumulative; regression: scalar, density, mask; landmarks: heatmap,
+    coordinates, disc; instances: boxes, watershed."""
+    radius: Annotated[float, Field(gt=0)]
+    """Of a disc, or standard deviation of the blob of a heatmap or a density, in working pixels."""
 
 
 class Objective(Section):
-    """The target that the run is held against."""
+    """The target that the run is held against: one of the two, the other null."""
 
-    at_least: Share
-    """Value of `task.score` to reach on validation data."""
+    at_least: float | None
+    """Value of `task.score` to reach on validation data, where higher is better."""
+    at_most: float | None
+    """Value of `task.score` to stay below, where lower is better."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "Objective":
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("give one of at_least and at_most, and null for the other")
+        return self
 
 
 class Evaluate(Section):
@@ -315,14 +409,15 @@ class Benchmark(Section):
     """Threads of onnxruntime and of torch."""
     seconds: Annotated[float, Field(gt=0, le=600)]
     """Timing per batch size and runtime."""
-    max_difference: Annotated[float, Field(gt=0, le=1)]
-    """Largest difference of a probability between torch and ONNX; above it the stage fails."""
+    max_difference: Annotated[float, Field(gt=0)]
+    """Largest difference of an answer between torch and ONNX, in the answer's unit; above it the stage fails."""
 
 
 class Params(Section):
     """All of `params.yaml`."""
 
     task: Task
+    representation: Representation
     objective: Objective
     ingest: Ingest
     split: Split

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stages.frame import UserError
+from stages.images.annotations import Annotation
 from stages.images.reading import Picture, read
 from stages.images.shards import SHARD, read_member
 
@@ -15,7 +17,7 @@ DATASET = "dataset.json"  # {"name": ..., "version": ...}
 SPLITS = ("train", "val", "test")
 COLUMNS = {
     "path": "str",  # inside the source, unique: the key of a row
-    "label": "str",
+    "label": "str",  # its class; several joined by |; empty where it has none
     "group": "str",  # what must not be torn apart by a split
     "split": "str",  # train or val; test only in the sealed manifest
     "content": "str",  # SHA-256 of the file's bytes, 16 hex digits
@@ -38,7 +40,12 @@ COLUMNS = {
     "redness": "float64",
     "blueness": "float64",
     "blank": "bool",
+    "channels": "int64",
+    "depth": "int64",  # bits of a value, 8 or 16
+    "annotation": "str",  # all labels, as Annotation.to_json writes them
     "offset": "int64",  # of the file's bytes in images.tar
+    "target_offset": "int64",  # of its mask's or paired image's file
+    "target_bytes": "int64",  # 0 where there is none
 }
 SEALED_INDEX = ("group", "content", "pixels", "phash")
 """What the line may know of the sealed test images: enough to find leakage, no label and no picture."""
@@ -66,6 +73,18 @@ def pictures(rows: pd.DataFrame, folder: Path) -> Iterator[Picture]:
     for offset, length in zip(rows["offset"], rows["bytes"], strict=True):
         # Ingest has held the image against ingest.max_megapixels; it need not be held again.
         yield read(read_member(folder / SHARD, offset, length), max_megapixels=np.inf)
+
+
+def annotations(rows: pd.DataFrame) -> list[Annotation]:
+    """The labels of manifest rows, in order."""
+    return [Annotation.from_json(text) for text in rows["annotation"]]
+
+
+def targets(rows: pd.DataFrame, folder: Path) -> Iterator[np.ndarray[Any, Any] | None]:
+    """The masks (indices) or paired images of manifest rows, in order; None where there is none."""
+    for offset, length in zip(rows["target_offset"], rows["target_bytes"], strict=True):
+        data = read_member(folder / SHARD, offset, length) if length else b""
+        yield read(data, max_megapixels=np.inf).image if data else None
 
 
 def labels_of(rows: pd.DataFrame) -> list[str]:

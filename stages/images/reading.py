@@ -8,10 +8,15 @@ import numpy as np
 from PIL import Image, ImageOps
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .jpe .jfif .png .pbm .pgm .pnm .ppm .tif .tiff .webp".split())
-READABLE_MODES = frozenset(("1", "L", "P", "RGB", "RGBA", "LA", "PA"))
+SUFFIXES = frozenset(".npy .bmp .gif .jpeg .jpg .jpe .jfif .png .pbm .pgm .pnm .ppm .tif .tiff .webp".split())
+READABLE_MODES = frozenset(("1", "L", "P", "RGB", "RGBA", "LA", "PA", "I;16", "I;16L", "I;16B", "I"))
+DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I"))  # 16 bits; PNG's come as I
+NPY = b"\x93NUMPY"
+TIFF = (b"II*\0", b"MM\0*")
 MOST_MEGAPIXELS = 178.0  # Pillow itself refuses more than 178,956,970 pixels
+LUMA = (0.299, 0.587, 0.114)
 EXIF_CAMERA = (0x010F, 0x0110)  # make, model
+EXIF_ORIENTATION = 0x0112
 
 
 class Unreadable(ValueError):
@@ -22,14 +27,16 @@ class Unreadable(ValueError):
 class Picture:
     """A decoded image and what its file says of itself."""
 
-    image: np.ndarray[Any, np.dtype[np.uint8]]
-    """uint8, [H, W] when grey, [H, W, 3] when colour, upright."""
+    image: np.ndarray[Any, Any]
+    """uint8 or uint16; [H, W] when grey, [H, W, 3] when colour, [H, W, C] of more channels; upright."""
     format: str
     """As Pillow names it: JPEG, PNG ..."""
     mode: str
     """Pillow's mode of the file: L, RGB, P ..."""
     camera: str
     """Make and model from EXIF; empty when unknown."""
+    turned: bool = False
+    """EXIF said that it was not upright, and it was turned."""
 
 
 def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Picture:
@@ -39,23 +46,30 @@ def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Picture:
 
     Raises:
         Unreadable: not an image, damaged, larger than `max_megapixels` (checked before decoding), several frames,
-            more than 8 bits, or transparent: none of which can be read without guessing.
+            more than 16 bits, or transparent: none of which can be read without guessing.
     """
     if not data:
         raise Unreadable("empty file, 0 bytes")
+    if data.startswith(NPY):
+        return _array(data, max_megapixels)
+    if data.startswith(TIFF) and _is_beyond_pillow(data):
+        return _deep_tiff(data, max_megapixels)
+    if data.startswith(b"\x89PNG") and data[24:26] in (b"\x10\x02", b"\x10\x06", b"\x10\x04"):
+        raise Unreadable("is a colour PNG of 16 bits, of which Pillow would keep 8; store it as TIFF or npy")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as file:
             _refuse_what_needs_guessing(file, max_megapixels)
             format_, mode = str(file.format), file.mode
             file.load()  # before EXIF: after a failed load Pillow would hand out a black image
             exif = file.getexif()
+            turned = exif.get(EXIF_ORIENTATION, 1) != 1
             upright = ImageOps.exif_transpose(file)
     except Unreadable:
         raise
     except Exception as error:  # Pillow raises six types on damaged files, SyntaxError and OverflowError among them
         raise Unreadable(f"{type(error).__name__}: {error}") from error
     camera = " ".join(str(exif[tag]).strip("\0 ") for tag in EXIF_CAMERA if tag in exif)
-    return Picture(_pixels(upright), format_, mode, camera)
+    return Picture(_pixels(upright), format_, mode, camera, turned)
 
 
 def _refuse_what_needs_guessing(file: Image.Image, max_megapixels: float) -> None:
@@ -68,7 +82,64 @@ def _refuse_what_needs_guessing(file: Image.Image, max_megapixels: float) -> Non
         raise Unreadable(f"mode {file.mode} is not read; convert it to 8-bit grey or RGB")
 
 
-def _pixels(file: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _array(data: bytes, max_megapixels: float) -> Picture:
+    """A file of numpy's, [H, W] or [H, W, C]."""
+    try:
+        image = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # a header can be damaged in as many ways as it has words
+        raise Unreadable(f"is no readable npy: {error}") from error
+    return Picture(_checked(image, max_megapixels), "NPY", f"{image.dtype}", "")
+
+
+def _checked(image: np.ndarray[Any, Any], max_megapixels: float) -> np.ndarray[Any, Any]:
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or 0 in image.shape:
+        raise Unreadable(
+            f"holds {image.dtype} of shape {image.shape}; uint8 or uint16 of [H, W] or [H, W, C] is needed"
+        )
+    if image.shape[0] * image.shape[1] > max_megapixels * 1e6:
+        raise Unreadable(f"{image.shape[1]}x{image.shape[0]} is above {max_megapixels:g} megapixels")
+    return image[:, :, 0] if image.shape[2:] == (1,) else image
+
+
+def _is_beyond_pillow(data: bytes) -> bool:
+    """Whether a TIFF has more than four channels, or more than 8 bits in several: Pillow cannot hold that."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages[0]
+            samples, bits = int(page.samplesperpixel), int(page.bitspersample)  # type: ignore[union-attr]
+    except Exception:  # Pillow says what is wrong with it
+        return False
+    return samples > 4 or (samples > 1 and bits > 8)
+
+
+def _deep_tiff(data: bytes, max_megapixels: float) -> Picture:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            if len(file.pages) != 1:
+                raise Unreadable(f"holds {len(file.pages)} frames; one image per file is expected")
+            page = file.pages[0]
+            if page.imagewidth * page.imagelength > max_megapixels * 1e6:  # type: ignore[union-attr]
+                raise Unreadable(f"is above {max_megapixels:g} megapixels")
+            image = page.asarray()
+            planar = page.planarconfig == 2 and image.ndim == 3  # type: ignore[union-attr]
+    except Unreadable:
+        raise
+    except Exception as error:  # as with Pillow: as many types as ways to be damaged
+        raise Unreadable(f"{type(error).__name__}: {error}") from error
+    image = np.moveaxis(image, 0, 2) if planar else image
+    return Picture(_checked(image, max_megapixels), "TIFF", f"{image.dtype} x {image.shape[-1]}", "")
+
+
+def _pixels(file: Image.Image) -> np.ndarray[Any, Any]:
+    if file.mode in DEEP_MODES:
+        levels = np.asarray(file)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise Unreadable(f"holds levels from {levels.min()} to {levels.max()}; 0 to 65535 can be read")
+        return levels.astype(np.uint16)
     if "A" in file.getbands() or "transparency" in file.info:
         rgba = file.convert("RGBA")
         if rgba.getchannel("A").getextrema() != (255, 255):
@@ -77,14 +148,22 @@ def _pixels(file: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.asarray(file.convert("L" if file.mode in ("1", "L") else "RGB"))
 
 
-def to_channels(image: np.ndarray[Any, np.dtype[np.uint8]], channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Grey or colour uint8 [H, W] or [H, W, 3] as [H, W, channels]; colour to grey by ITU-R BT.601 luma.
+def to_channels(image: np.ndarray[Any, Any], channels: int) -> np.ndarray[Any, Any]:
+    """uint8 or uint16 [H, W] or [H, W, C] as [H, W, channels]; colour to grey by ITU-R BT.601 luma.
+
+    Raises:
+        ValueError: the image has another number of channels, and neither of them is grey or colour.
 
     >>> to_channels(np.full((2, 2), 7, np.uint8), 3).shape
     (2, 2, 3)
     """
-    have = 1 if image.ndim == 2 else 3
+    have = 1 if image.ndim == 2 else image.shape[2]
     if have == channels:
         return image.reshape(*image.shape[:2], channels)
-    converted = np.asarray(Image.fromarray(image).convert("L" if channels == 1 else "RGB"))
-    return converted.reshape(*image.shape[:2], channels)
+    if {have, channels} != {1, 3}:
+        raise ValueError(f"has {have} channels, not {channels}")
+    if channels == 3:
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    if image.dtype == np.uint8:
+        return np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
+    return (image @ np.array(LUMA)).round().astype(image.dtype)[:, :, None]

@@ -23,13 +23,14 @@ def statistics(picture: Picture) -> dict[str, Any]:
     the outermost sixteenth; sharpness: mean absolute difference of neighbours; redness, blueness: mean of R - G and
     of B - G, -255 to 255; blank: a single grey level.
     """
-    grey = to_channels(picture.image, 1)[:, :, 0]
+    image = as_bytes(picture.image)
+    grey = _grey(image)
     height, width = grey.shape
     values = grey.astype(np.float32)
     rim = max(1, round(min(height, width) / 16))
     inner = values[rim:-rim, rim:-rim]
     steps = [np.abs(np.diff(values, axis=a)).mean() if values.shape[a] > 1 else 0.0 for a in (0, 1)]
-    red_green_blue = to_channels(picture.image, 3).reshape(-1, 3).mean(axis=0)
+    red_green_blue = image.reshape(-1, 3).mean(axis=0) if image.shape[2:] == (3,) else np.zeros(3)
     darkest, brightest = np.percentile(grey, (5, 95))
     return {
         "width": width,
@@ -49,13 +50,30 @@ def statistics(picture: Picture) -> dict[str, Any]:
     }
 
 
-def perceptual_hash(image: np.ndarray[Any, np.dtype[np.uint8]]) -> str:
+def as_bytes(image: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Levels of 16 bits on the scale 0 to 255."""
+    return (image // 257).astype(np.uint8) if image.dtype == np.uint16 else image
+
+
+def grey_bytes(image: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """uint8 [H, W] of any image."""
+    return _grey(as_bytes(image))
+
+
+def _grey(image: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """[H, W]: luma of colour; of other channels the mean."""
+    if image.ndim == 3 and image.shape[2] not in (1, 3):
+        return image.mean(axis=2).round().astype(np.uint8)
+    return to_channels(image, 1)[:, :, 0]
+
+
+def perceptual_hash(image: np.ndarray[Any, Any]) -> str:
     """64-bit hash, 16 hex digits, that survives re-encoding and resizing.
 
     Signs of the 8x8 lowest frequencies, against their median, of the DCT of the grey image at 32x32
     (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions").
     """
-    grey = Image.fromarray(to_channels(image, 1)[:, :, 0]).resize((32, 32), Image.Resampling.LANCZOS)
+    grey = Image.fromarray(grey_bytes(image)).resize((32, 32), Image.Resampling.LANCZOS)
     low = dctn(np.asarray(grey, np.float32), norm="ortho")[:8, :8].ravel()
     bits = low > np.median(low[1:])  # without the mean, which would lift the median
     return np.packbits(bits).tobytes().hex()

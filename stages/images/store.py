@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,52 +10,114 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.images.frames import Frame
+
+Array = np.ndarray[Any, Any]
+FRAME = ("height", "width", "top", "left", "inner_height", "inner_width", "scale_y", "scale_x")
+ROWS = ("path", "label", "group", *FRAME)
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Any number of things an image."""
+
+    box_T4: Array
+    """float32, of all images one after the other."""
+    label_T: Array
+    mask_TX: Array | None
+    """Packed bits of [size, size] a thing; None where only boxes are known."""
+    first: Array
+    """[N + 1]: where an image's things begin."""
+
 
 @dataclass(frozen=True)
 class Store:
-    """One split of the prepared images."""
+    """One split of the prepared images. A row is a working image: a whole original, or a tile of one."""
 
-    image_NHWC: np.ndarray[Any, np.dtype[np.uint8]]
-    """uint8, mapped from disk, not read until used."""
-    label_N: np.ndarray[Any, np.dtype[np.int64]]
-    """Index into `about["labels"]`."""
+    image_NHWC: Array
+    """uint8 or uint16, mapped from disk, not read until used."""
+    target: Array | Ragged
+    """What is learned from, aligned with the images."""
     rows: pd.DataFrame
-    """path, label, group of each image."""
+    """path, label, group of each image, and how the original lies in it."""
     about: dict[str, Any]
-    """name and version of the data, labels, size (pixels), channels."""
+    """name and version of the data, and the outline of the task."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def labels(self) -> list[str]:
-        """The classes, in the order of the network's outputs."""
-        return list(self.about["labels"])
+    def frames(self) -> list[Frame]:
+        """How each working image lies in its original."""
+        return [Frame(*values) for values in self.rows[list(FRAME)].itertuples(index=False, name=None)]
+
+    def originals(self) -> Iterator[tuple[str, slice]]:
+        """Path of each original image, and its rows."""
+        paths = self.rows["path"].to_numpy()
+        begins = np.flatnonzero(np.concatenate([[True], paths[1:] != paths[:-1]]))
+        for begin, end in zip(begins, [*begins[1:], len(paths)], strict=True):
+            yield str(paths[begin]), slice(int(begin), int(end))
 
 
-def write_split(
-    folder: Path, split: str, images: Iterable[np.ndarray[Any, Any]], rows: pd.DataFrame, about: dict[str, Any]
-) -> None:
-    """Write images [size, size, channels] one by one, aligned with `rows`."""
-    shape = (len(rows), about["size"], about["size"], about["channels"])
-    mapped = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.uint8, shape)
-    if hasattr(os, "posix_fallocate"):  # a full disk is met here, as an error, and not in the mapping, as a signal
-        with (folder / f"{split}.npy").open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, mapped.nbytes + mapped.offset)
-    written = 0
-    for image in images:
-        mapped[written] = image
-        written += 1
-    assert written == len(rows), f"{written} images for {len(rows)} rows"
-    mapped.flush()
-    rows[["path", "label", "group"]].to_parquet(folder / f"{split}.parquet", index=False)
+class Writer:
+    """Writes one array a call into a file of known length, which is mapped later."""
+
+    def __init__(self, file: Path, count: int) -> None:
+        """Nothing is written before the first array, whose shape and type all others have."""
+        self.file, self.count, self.written = file, count, 0
+        self.mapped: np.memmap[Any, Any] | None = None
+
+    def add(self, values: Array) -> None:
+        """Write the next one."""
+        if self.mapped is None:
+            shape = (self.count, *values.shape)
+            self.mapped = np.lib.format.open_memmap(self.file, "w+", values.dtype, shape)
+            if hasattr(
+                os, "posix_fallocate"
+            ):  # a full disk is met here, as an error, and not in the mapping, as a signal
+                with self.file.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, self.mapped.nbytes + self.mapped.offset)
+        self.mapped[self.written] = values
+        self.written += 1
+
+    def close(self) -> None:
+        """All must have come."""
+        assert self.mapped is not None and self.written == self.count, f"{self.written} of {self.count} written"
+        self.mapped.flush()
+
+
+def write_rows(folder: Path, split: str, rows: pd.DataFrame) -> None:
+    """Write what is known of each working image."""
+    rows[list(ROWS)].to_parquet(folder / f"{split}.parquet", index=False)
+
+
+def write_about(folder: Path, about: dict[str, Any]) -> None:
+    """Write what is common to all."""
     (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
+def write_things(folder: Path, split: str, things: Iterable[tuple[Array, Array, Array | None]]) -> None:
+    """Write (box_M4, label_M, mask_MSS or None) of each image, in order."""
+    boxes, labels, masks, first = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)], [], [0]
+    for box_M4, label_M, mask_MSS in things:
+        boxes.append(box_M4)
+        labels.append(label_M)
+        first.append(first[-1] + len(label_M))
+        if mask_MSS is not None:
+            masks.append(np.packbits(mask_MSS.reshape(len(label_M), mask_MSS[0].size if len(label_M) else 8), axis=1))
+    arrays = {"box_T4": np.concatenate(boxes), "label_T": np.concatenate(labels), "first": np.array(first)}
+    if masks:
+        arrays["mask_TX"] = np.concatenate([m for m in masks if len(m)] or masks[:1])
+    np.savez(folder / f"{split}.things.npz", **arrays)  # type: ignore[arg-type]
+
+
 def open_split(folder: Path, split: str) -> Store:
-    """Open what `write_split` wrote."""
+    """Open what was written."""
     about = json.loads((folder / "about.json").read_text())
     rows = pd.read_parquet(folder / f"{split}.parquet")
-    index = {label: i for i, label in enumerate(about["labels"])}
-    label_N = rows["label"].map(index).to_numpy(np.int64)
-    return Store(np.load(folder / f"{split}.npy", mmap_mode="r"), label_N, rows, about)
+    target: Array | Ragged
+    if (folder / f"{split}.things.npz").exists():
+        arrays = dict(np.load(folder / f"{split}.things.npz"))
+        target = Ragged(arrays["box_T4"], arrays["label_T"], arrays.get("mask_TX"), arrays["first"])
+    else:
+        target = np.load(folder / f"{split}.target.npy", mmap_mode="r")
+    return Store(np.load(folder / f"{split}.npy", mmap_mode="r"), target, rows, about)

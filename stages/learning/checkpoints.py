@@ -1,37 +1,24 @@
 """A trained network as a file, and back."""
 
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from stages.networks import NETWORKS
+from stages.networks import Blueprint, build
+from stages.tasks.outline import Outline, outline_of
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What it takes to build the network again."""
-
-    name: str
-    channels: int
-    classes: int
-    dropout: float
-
-    def build(self) -> nn.Module:
-        """The network with random weights."""
-        return NETWORKS[self.name](self.channels, self.classes, self.dropout)
+def save(file: Path, blueprint: Blueprint, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+    """Write weights, blueprint and `about` (the outline, what the data are, what was reached)."""
+    torch.save({"blueprint": asdict(blueprint), "weights": weights, "about": about}, file)
 
 
-def save(file: Path, recipe: Recipe, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
-    """Write weights, recipe and `about` (what the data are, what was reached)."""
-    torch.save({"recipe": vars(recipe), "weights": weights, "about": about}, file)
-
-
-def load(file: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network in evaluation mode on the CPU, and what `save` was told about it."""
+def load(file: Path) -> tuple[nn.Module, Outline, dict[str, Any]]:
+    """The network in evaluation mode on the CPU, what it answers, and what `save` was told about it."""
     saved = torch.load(file, map_location="cpu", weights_only=True)
-    network = Recipe(**saved["recipe"]).build()
+    network = build(Blueprint(**saved["blueprint"]))
     network.load_state_dict(saved["weights"])
-    return network.eval(), saved["about"]
+    return network.eval(), outline_of(saved["about"]), saved["about"]

@@ -1,30 +1,113 @@
 """All that defines a training: `tune` makes one per trial, `train` the final one."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stages.augmentations import Policy
-from stages.frame.sections import Augment, Network, Task, Train
-from stages.images.store import Store
-from stages.learning.checkpoints import Recipe
+from stages.frame import UserError
+from stages.frame.sections import Augment, Network, Train
+from stages.images.store import Store, open_split
+from stages.learning.batches import Feed
+from stages.networks import Blueprint, architecture
+from stages.tasks.asking import score_of
+from stages.tasks.outline import Outline, outline_of
+from stages.tasks.representations import REPRESENTATIONS, loss_of
+from stages.tasks.truths import truths_of
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Material:
+    """The prepared images and their truths; the same for every trial."""
+
+    outline: Outline
+    train_set: Store
+    val_set: Store
+    val_truths: list[Any]
+    train_sample: Store
+    """As many training images as there are validation images, unchanged: what overfitting is measured on."""
+    train_truths: list[Any]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The data, the network, the augmentation, the optimization and the score by which an epoch is judged."""
+    """The material, the network, the augmentation, the optimization and the score by which an epoch is judged."""
 
-    train_set: Store
-    val_set: Store
-    recipe: Recipe
-    policy: Policy
+    material: Material
+    blueprint: Blueprint
+    feed: Feed
     train: Train
-    task: Task
+    network: Network
+    score: str
+    loss: str
 
 
-def plan(train_set: Store, val_set: Store, sections: dict[str, Any]) -> Plan:
-    """A plan out of the sections `task`, `augment`, `network` and `train`."""
-    task: Task = sections["task"]
+def material(ingested: Path, prepared: Path) -> Material:
+    """Open what `prepare` wrote, and the truths that its images are held against."""
+    train_set, val_set = open_split(prepared, "train"), open_split(prepared, "val")
+    outline = outline_of(train_set.about)
+    sample = _sample(train_set, len(list(val_set.originals())))
+    truths = [truths_of(ingested, [path for path, _ in store.originals()], outline) for store in (val_set, sample)]
+    return Material(outline, train_set, val_set, truths[0], sample, truths[1])
+
+
+def _sample(store: Store, count: int) -> Store:
+    """Some of a store's original images, evenly spread."""
+    originals = list(store.originals())
+    chosen = np.unique(np.linspace(0, len(originals) - 1, min(count, len(originals))).round().astype(int))
+    index_B = np.concatenate([np.arange(len(store))[originals[i][1]] for i in chosen])
+    return Store(store.image_NHWC[index_B], store.target, store.rows.iloc[index_B].reset_index(drop=True), store.about)
+
+
+def plan(given: Material, sections: dict[str, Any]) -> Plan:
+    """A plan out of the sections `task`, `augment`, `network` and `train`.
+
+    Raises:
+        UserError: they do not go together.
+    """
     augment: Augment = sections["augment"]
     network: Network = sections["network"]
-    recipe = Recipe(network.name, train_set.about["channels"], len(train_set.labels), network.dropout)
-    return Plan(train_set, val_set, recipe, Policy(**augment.model_dump()), sections["train"], task)
+    train: Train = sections["train"]
+    outline = given.outline
+    kind = REPRESENTATIONS[outline.representation]
+    gives = architecture(network.name).gives
+    if gives != kind.gives:
+        needed = {"vector": "resnet18, vgg16, googlenet, timm/NAME ...", "map": "unet", "boxes": "mask_rcnn"}
+        raise UserError(
+            f"network.name: {network.name} gives {_gives(gives)}; representation {outline.representation} of task "
+            f"{outline.task} needs {_gives(kind.gives)}: {needed[kind.gives]}"
+        )
+    blueprint = Blueprint(
+        name=network.name,
+        encoder=network.encoder,
+        channels=outline.channels,
+        outputs=kind.outputs(outline),
+        norm=network.norm,
+        dropout=network.dropout,
+        size=outline.size,
+        masks=outline.masks,
+    )
+    share_N = _shares(given.train_set, outline) if train.class_weights == "sampled" else None
+    feed = Feed(given.train_set, outline, Policy(**augment.model_dump()), train.batch_size, train.seed, share_N)
+    score = score_of(outline.task, sections["task"].score)
+    return Plan(given, blueprint, feed, train, network, score, loss_of(outline.representation, train.loss))
+
+
+def _gives(gives: str) -> str:
+    return {"vector": "one answer an image", "map": "an answer a pixel", "boxes": "boxes"}[gives]
+
+
+def _shares(store: Store, outline: Outline) -> Array:
+    """Each class drawn as often as any other."""
+    if REPRESENTATIONS[outline.representation].stores != "index":
+        raise UserError(
+            f"train.class_weights: sampled needs one class an image, which task {outline.task} has not; use none"
+        )
+    assert isinstance(store.target, np.ndarray)
+    index_N = np.asarray(store.target)
+    share_N = 1 / np.bincount(index_N)[index_N]
+    return share_N / share_N.sum()

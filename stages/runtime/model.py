@@ -9,11 +9,16 @@ import numpy as np
 import onnxruntime
 
 from stages.frame.errors import UserError
-from stages.images.reading import read, to_channels
-from stages.tasks import TASKS
+from stages.images.frames import cut, frames
+from stages.images.reading import Unreadable, read, to_channels
+from stages.tasks.answers import decode, stitched
+from stages.tasks.outline import outline_of
 
-INPUT, OUTPUT = "image", "probability"
-REQUIRED = ("task", "labels", "channels", "version")
+INPUT = "image"
+REQUIRED = ("task", "representation", "labels", "channels", "version")
+TILES_AT_ONCE = 4
+
+Array = np.ndarray[Any, Any]
 
 
 class Model:
@@ -43,18 +48,49 @@ class Model:
         if missing:
             raise UserError(f"model: {file} says nothing of its {', '.join(missing)}; it was not written by `export`")
         self.metadata: dict[str, Any] = {key: json.loads(value) for key, value in stored.items()}
-        self.labels: list[str] = self.metadata["labels"]
+        self.outline = outline_of(self.metadata)
+        self.names = [output.name for output in self.session.get_outputs()]
 
-    def decode_file(self, data: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Bytes of an image file to the uint8 [H, W, C] that the graph takes; raises `reading.Unreadable`."""
-        return to_channels(read(data).image, self.metadata["channels"])
+    def decode_file(self, data: bytes) -> Array:
+        """Bytes of an image file to the uint8 or uint16 [H, W, C] that the graph takes; raises `reading.Unreadable`."""
+        image = read(data).image
+        if image.dtype.itemsize * 8 != self.outline.depth:
+            raise Unreadable(f"has {image.dtype.itemsize * 8} bits a value; the model takes {self.outline.depth}")
+        try:
+            return to_channels(image, self.outline.channels)
+        except ValueError as error:
+            raise Unreadable(f"{error}; the model takes {self.outline.channels}") from None
 
-    def probabilities(self, images: Sequence[np.ndarray[Any, np.dtype[np.uint8]]]) -> np.ndarray[Any, Any]:
-        """Run the graph on images [H, W, C] of one size; [N, K] in 0..1."""
-        (result,) = self.session.run([OUTPUT], {INPUT: np.stack(images)})
-        return np.asarray(result)
+    def run(self, images: Sequence[Array]) -> dict[str, Array]:
+        """Run the graph on images [H, W, C] of one size; its outputs by name, batch first where it takes a batch."""
+        given = self.session.run(self.names, {INPUT: np.stack(images)})
+        return {name: np.asarray(values) for name, values in zip(self.names, given, strict=True)}
 
-    def answer(self, data: bytes) -> dict[str, Any]:
-        """The decoded answer for the bytes of one image file; raises `reading.Unreadable`."""
-        probability_NK = self.probabilities([self.decode_file(data)])
-        return TASKS[self.metadata["task"]].decode(probability_NK, self.labels)[0]
+    def outputs(self, image: Array) -> dict[str, Array]:
+        """The graph's outputs for one image [H, W, C], without batch axis; from overlapping tiles where it is larger
+        than the working size and was learned in tiles.
+        """
+        if self.outline.fit != "tile":
+            return self._single(self.run([image])) | {"size": np.array(image.shape[:2])}
+        placed = frames(image.shape[0], image.shape[1], "tile", self.outline.size, self.outline.overlap)
+        tiles = [cut(image, frame, self.outline.size) for frame in placed]
+        parts: list[dict[str, Array]] = []
+        for start in range(0, len(tiles), TILES_AT_ONCE):
+            batch = self.run(tiles[start : start + TILES_AT_ONCE])
+            parts += [
+                {name: values[i] for name, values in batch.items()} for i in range(len(next(iter(batch.values()))))
+            ]
+        return stitched(parts, placed)
+
+    def _single(self, outputs: dict[str, Array]) -> dict[str, Array]:
+        if self.outline.representation == "boxes":  # one image a call: its axes are those of the instances
+            return outputs
+        return {name: values[0] for name, values in outputs.items()}
+
+    def answer(self, image: Array) -> Any:
+        """The task's answer for one image [H, W, C]."""
+        return decode(self.outputs(image), self.outline)
+
+    def answer_file(self, data: bytes) -> Any:
+        """The task's answer for the bytes of one image file; raises `reading.Unreadable`."""
+        return self.answer(self.decode_file(data))

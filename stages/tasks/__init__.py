@@ -1,6 +1,26 @@
 """Tasks: what a network answers, and how well. numpy only, so that serving and training share them."""
 
-from stages.tasks import classification
+from typing import Any
 
-TASKS = {"classification": classification}
-"""One module per representation, with `score`, `scores` and `decode`."""
+from stages.tasks import (
+    classification,
+    image,
+    instances,
+    landmarks,
+    multilabel,
+    ordinal,
+    regression,
+    segmentation,
+)
+
+TASKS: dict[str, Any] = {
+    "classification": classification,
+    "multilabel": multilabel,
+    "ordinal": ordinal,
+    "regression": regression,
+    "landmarks": landmarks,
+    "segmentation": segmentation,
+    "image": image,
+    "instances": instances,
+}
+"""A module a task, each fulfilling `stages.tasks.protocol.Task`."""

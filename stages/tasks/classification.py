@@ -5,34 +5,98 @@ and returns [R].
 A class without images is left out of an average; a score that is undefined is NaN.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from stages.images.annotations import Annotation
+from stages.tasks.drawing import as_rgb
+from stages.tasks.outline import Outline
+from stages.tasks.protocol import Parts, Score
+
 Array = np.ndarray[Any, Any]
 
 
-def decode(probability_NK: Array, labels: list[str]) -> list[dict[str, Any]]:
-    """The answer per image: label, confidence (0..1), and the probability of every class."""
-    best_N = probability_NK.argmax(axis=1)
-    return [
-        {
-            "label": labels[best],
-            "confidence": float(probability_K[best]),
-            "probabilities": dict(zip(labels, map(float, probability_K), strict=True)),
-        }
-        for best, probability_K in zip(best_N, probability_NK, strict=True)
-    ]
+SCORES = {name: Score("higher") for name in ("balanced_accuracy", "accuracy", "auc", "f1")}
+TRUTHS = ("label",)
+DRAWN = False
 
 
-def score(name: str, label_N: Array, probability_NK: Array) -> float:
-    """One score by name, as `SCORES` lists them; 0..1, higher is better."""
-    return float(SCORES[name](label_N, probability_NK, np.ones((1, len(label_N))))[0])
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> int:
+    """The index of the class."""
+    labels = annotation.labels or ()
+    if len(labels) != 1:
+        raise ValueError(f"has {len(labels)} classes ({', '.join(labels)}); one is needed, or task.name: multilabel")
+    return outline.labels.index(labels[0])
 
 
-def scores(label_N: Array, probability_NK: Array, weight_RN: Array) -> dict[str, Array]:
+def decode(outputs: dict[str, Array], outline: Outline) -> Array:
+    """Probability of each class, [K]."""
+    return outputs["probability"]
+
+
+def scores(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> dict[str, Array]:
     """All scores under all weights: name to [R]."""
-    return {name: function(label_N, probability_NK, weight_RN) for name, function in SCORES.items()}
+    label_N, probability_NK = np.array(truths), np.stack(answers)
+    return {name: function(label_N, probability_NK, weight_RN) for name, function in FUNCTIONS.items()}
+
+
+def parts(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> Parts:
+    """Recall, precision and F1 of each class."""
+    label_N, probability_NK = np.array(truths), np.stack(answers)
+    classes_K = np.arange(len(outline.labels))
+    true_NK, claimed_NK = label_N[:, None] == classes_K, probability_NK.argmax(axis=1)[:, None] == classes_K
+    found = per_class(label_N, probability_NK, weight_RN)
+    ordered = {name: found[name] for name in ("recall", "precision", "f1")}
+    support = tuple(int(n) for n in true_NK.sum(axis=0))
+    return Parts("class", outline.labels, support, true_NK, ordered, {"precision": claimed_NK})
+
+
+def error(truth: int, answer: Array, outline: Outline) -> float:
+    """1 - probability of the true class; of wrong answers the surest first."""
+    return float(1 - answer[truth])
+
+
+def wrong(truth: int, answer: Array, outline: Outline) -> bool:
+    """Another class is likelier."""
+    return int(answer.argmax()) != truth
+
+
+def says(thing: Any, outline: Outline) -> str:
+    """The class, and of an answer how sure it is."""
+    if isinstance(thing, int | np.integer):
+        return outline.labels[thing]
+    return f"{outline.labels[int(thing.argmax())]} ({thing.max():.0%} sure)"
+
+
+def draw(image: Array, thing: Any, outline: Outline) -> Array:
+    """A class cannot be drawn: the image."""
+    return as_rgb(image)
+
+
+def record(answer: Array, outline: Outline) -> dict[str, Any]:
+    """Label, confidence (0..1), and the probability of every class."""
+    best = int(answer.argmax())
+    return {
+        "label": outline.labels[best],
+        "confidence": float(answer[best]),
+        "probabilities": dict(zip(outline.labels, map(float, answer), strict=True)),
+    }
+
+
+def details(truths: Sequence[int], answers: Sequence[Array], outline: Outline, bins: int) -> dict[str, Any]:
+    """What is taken for what; and confidence against accuracy."""
+    label_N, probability_NK = np.array(truths), np.stack(answers)
+    one = np.ones((1, len(label_N)))
+    found = calibration(label_N, probability_NK, one, bins)
+    return {
+        "confusion": confusion(label_N, probability_NK).tolist(),
+        "calibration": {
+            "bins": found["bins"],
+            "expected_calibration_error": float(found["expected_calibration_error"][0]),
+        },
+    }
 
 
 def accuracy(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
@@ -43,12 +107,12 @@ def accuracy(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
 
 def balanced_accuracy(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
     """Mean recall over the classes, so that a rare class counts as much as a common one."""
-    return _mean_over_classes(per_class(label_N, probability_NK, weight_RN)["recall"])
+    return mean_over_parts(per_class(label_N, probability_NK, weight_RN)["recall"])
 
 
 def f1(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
     """Macro F1: mean over the classes of 2 TP / (2 TP + FP + FN)."""
-    return _mean_over_classes(per_class(label_N, probability_NK, weight_RN)["f1"])
+    return mean_over_parts(per_class(label_N, probability_NK, weight_RN)["f1"])
 
 
 def auc(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
@@ -59,11 +123,12 @@ def auc(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
     """
     classes = range(probability_NK.shape[1])
     told = classes if len(classes) > 2 else classes[1:]  # of two classes, each one's area is the other's
-    areas = [_auc_of_class(label_N == k, probability_NK[:, k], weight_RN) for k in told]
-    return _mean_over_classes(np.stack(areas, axis=1))
+    areas = [auc_of(label_N == k, probability_NK[:, k], weight_RN) for k in told]
+    return mean_over_parts(np.stack(areas, axis=1))
 
 
-def _auc_of_class(positive_N: Array, probability_N: Array, weight_RN: Array) -> Array:
+def auc_of(positive_N: Array, probability_N: Array, weight_RN: Array) -> Array:
+    """[R]: area under the ROC curve of one class against the others."""
     values, tie_N = np.unique(probability_N, return_inverse=True)
     order = np.argsort(tie_N, kind="stable")
     first = np.searchsorted(tie_N[order], np.arange(len(values)))
@@ -74,7 +139,7 @@ def _auc_of_class(positive_N: Array, probability_N: Array, weight_RN: Array) -> 
         return (inside_RT * below_RT).sum(axis=1) / (inside_RT.sum(axis=1) * outside_RT.sum(axis=1))
 
 
-SCORES = {"balanced_accuracy": balanced_accuracy, "accuracy": accuracy, "auc": auc, "f1": f1}
+FUNCTIONS = {"balanced_accuracy": balanced_accuracy, "accuracy": accuracy, "auc": auc, "f1": f1}
 
 
 def per_class(label_N: Array, probability_NK: Array, weight_RN: Array) -> dict[str, Array]:
@@ -125,7 +190,8 @@ def calibration(label_N: Array, probability_NK: Array, weight_RN: Array, bins: i
     }
 
 
-def _mean_over_classes(value_RK: Array) -> Array:
+def mean_over_parts(value_RK: Array) -> Array:
+    """[R]: mean over the parts that are defined; NaN where none is."""
     present_RK = np.isfinite(value_RK)
     with np.errstate(invalid="ignore"):
         return np.where(present_RK, value_RK, 0).sum(axis=1) / present_RK.sum(axis=1)

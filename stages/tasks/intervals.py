@@ -20,7 +20,7 @@ def resample_weights(group_N: Array, resamples: int, seed: int = 0) -> Array:
     return np.concatenate([np.ones((1, len(group_N))), drawn_RG[:, index_N]])
 
 
-def interval(value_R: Array, confidence: float, units: int) -> dict[str, float | None]:
+def interval(value_R: Array, confidence: float, units: int, share: bool = True) -> dict[str, float | None]:
     """Value and percentile interval of a score under `resample_weights`; null where the score is undefined.
 
     Resampling a flawless result cannot show a flaw, nor the reverse. There the open end is the exact binomial one
@@ -30,6 +30,7 @@ def interval(value_R: Array, confidence: float, units: int) -> dict[str, float |
         value_R: the score of the data as they are, then of the resamples.
         confidence: coverage, 0..1.
         units: how many groups the score rests on.
+        share: the score is a share of such trials; of others nothing exact is known.
 
     >>> interval(np.array([0.5, 0.4, 0.5, 0.6]), 0.9, units=10)["value"]
     0.5
@@ -41,7 +42,7 @@ def interval(value_R: Array, confidence: float, units: int) -> dict[str, float |
     if not np.isfinite(value) or not len(defined):
         return {"value": None, "low": None, "high": None}
     low, high = map(float, np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2]))
-    if low == high == value and value in (0.0, 1.0):
+    if share and low == high == value and value in (0.0, 1.0):
         exact = ((1 - confidence) / 2) ** (1 / units) if units else 0.0
         low, high = (exact, 1.0) if value else (0.0, 1 - exact)
     return {"value": value, "low": low, "high": high}

@@ -1,68 +1,77 @@
 """All the figures of one evaluation, JSON-ready, each with its interval."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from stages.tasks import TASKS
 from stages.tasks.intervals import interval, resample_weights
+from stages.tasks.outline import Outline
+from stages.tasks.protocol import Parts
 
 Array = np.ndarray[Any, Any]
 
 
 def summarize(
-    task: str,
-    label_N: Array,
-    probability_NK: Array,
+    outline: Outline,
+    truths: Sequence[Any],
+    answers: Sequence[Any],
     group_N: Array,
-    labels: list[str],
     *,
     resamples: int,
     confidence: float,
     bins: int,
-) -> dict[str, Any]:
-    """Scores, per-class scores, confusion and calibration.
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Scores, scores by part and details; and the scores under every resample, by which two runs can be compared.
 
     Args:
-        task: key of `TASKS`.
-        label_N: true class per image.
-        probability_NK: per image and class, 0..1.
+        outline: what was asked.
+        truths: of each image.
+        answers: likewise.
         group_N: what is drawn together by the bootstrap.
-        labels: names of the classes.
         resamples: of the bootstrap.
         confidence: coverage of the intervals, 0..1.
-        bins: of the reliability curve.
+        bins: of a reliability curve.
     """
-    kind, weight_RN = TASKS[task], resample_weights(group_N, resamples)
-    calibration = kind.calibration(label_N, probability_NK, weight_RN, bins)
-    per_class = kind.per_class(label_N, probability_NK, weight_RN)
-    classes = range(len(labels))
-    held = [_groups(group_N, label_N == k) for k in classes]
-    claimed = [_groups(group_N, probability_NK.argmax(axis=1) == k) for k in classes]
-    units = {"precision": claimed, "recall": held, "f1": held}
-    # A score that averages over the classes is as uncertain as its rarest class makes it.
-    overall = sum(n > 0 for n in held) * min(n for n in held if n)
-    scores = kind.scores(label_N, probability_NK, weight_RN)
-    error = calibration["expected_calibration_error"]
-    return {
-        "images": len(label_N),
-        "confidence": confidence,
-        "labels": labels,
-        "scores": {name: interval(value_R, confidence, overall) for name, value_R in scores.items()},
-        "per_class": [
-            {
-                "label": labels[k],
-                "support": int((label_N == k).sum()),
-                **{name: interval(value[:, k], confidence, units[name][k]) for name, value in per_class.items()},
-            }
-            for k in classes
-        ],
-        "confusion": kind.confusion(label_N, probability_NK).tolist(),
-        "calibration": {
-            "expected_calibration_error": interval(error, confidence, overall),
-            "bins": calibration["bins"],
-        },
+    kind, weight_RN = TASKS[outline.task], resample_weights(group_N, resamples)
+    replicates = kind.scores(truths, answers, weight_RN, outline)
+    parts = kind.parts(truths, answers, weight_RN, outline)
+    units = [_groups(group_N, member_N) for member_N in parts.member_NP.T]
+    # A score that averages over the parts is as uncertain as its rarest part makes it.
+    overall = sum(n > 0 for n in units) * min((n for n in units if n), default=0) or len(np.unique(group_N))
+    scores = {
+        name: interval(value_R, confidence, overall, share=kind.SCORES[name].share)
+        for name, value_R in replicates.items()
     }
+    summary = {
+        "images": len(truths),
+        "confidence": confidence,
+        "task": outline.task,
+        "scores": scores,
+        "better": {name: score.better for name, score in kind.SCORES.items()},
+        "units": {name: score.unit for name, score in kind.SCORES.items()},
+        "shares": [name for name, score in kind.SCORES.items() if score.share],
+        "parts": {
+            "kind": parts.kind,
+            "better": {name: parts.better.get(name, "higher") for name in parts.scores},
+            "share": parts.share,
+            "rows": _rows(parts, group_N, confidence),
+        },
+        "details": kind.details(truths, answers, outline, bins),
+    }
+    return summary, replicates
+
+
+def _rows(parts: Parts, group_N: Array, confidence: float) -> list[dict[str, Any]]:
+    def one(name: str, p: int) -> dict[str, float | None]:
+        units = _groups(group_N, parts.rests_on.get(name, parts.member_NP)[:, p])
+        return interval(parts.scores[name][:, p], confidence, units, share=parts.share)
+
+    return [
+        {"label": label, "support": parts.support[p], **{name: one(name, p) for name in parts.scores}}
+        for p, label in enumerate(parts.names)
+    ]
 
 
 def _groups(group_N: Array, member_N: Array) -> int:

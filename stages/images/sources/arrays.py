@@ -1,0 +1,77 @@
+"""Arrays in an npz: images and labels, as MedMNIST has them."""
+
+import io
+import zipfile
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from stages.frame import UserError
+from stages.frame.sections import Ingest
+from stages.images.annotations import Annotation
+from stages.images.files import Files
+from stages.images.sources.item import SPLIT_WORDS, Found, Item, always
+from stages.images.sources.table import cell_text
+
+Array = np.ndarray[Any, Any]
+
+
+def arrays(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+    """`train_images`, `train_labels`, `val_...`, `test_...` as MedMNIST has them, or just `images` and `labels`.
+
+    Labels [N] or [N, 1] of whole numbers or text are classes, [N, K] of 0 and 1 any number of classes, real ones
+    numbers.
+    """
+    try:
+        held = dict(np.load(io.BytesIO(files[name]()), allow_pickle=False))
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"the npz cannot be read: {error}") from error
+    parts = [key.removesuffix("images") for key in held if key.endswith("images")]
+    if not parts:
+        raise UserError(f"the npz holds {sorted(held)}, but neither `images` nor `train_images` with their labels")
+    items = []
+    for part in parts:
+        word = part.rstrip("_")
+        images, labels = held[f"{part}images"], held.get(f"{part}labels")
+        _refuse_misfit(f"{part}images", images, labels)
+        assert labels is not None
+        for i, label in enumerate(labels):
+            path = f"{word or 'images'}/{i:06d}{'.png' if _fits_png(images) else '.npy'}"
+            pixels, annotation = partial(_file, images[i]), _annotation(np.atleast_1d(label))
+            items.append(Item(path, always(annotation), None, SPLIT_WORDS.get(word), pixels, has_file=False))
+    return items, []
+
+
+def _annotation(label: Array) -> Annotation:
+    if label.dtype.kind == "f":
+        return Annotation(scalars={f"value{i}" if len(label) > 1 else "value": float(v) for i, v in enumerate(label)})
+    if len(label) == 1:
+        return Annotation(labels=(cell_text(label[0]),))
+    return Annotation(labels=tuple(str(k) for k in np.flatnonzero(label)))
+
+
+def _refuse_misfit(name: str, images: Array, labels: Array | None) -> None:
+    if images.dtype not in (np.uint8, np.uint16) or images.ndim not in (3, 4):
+        found = f"{images.dtype} of shape {images.shape}"
+        raise UserError(f"npz: {name} is {found}; uint8 or uint16 of shape [N, H, W] or [N, H, W, C] is needed")
+    if labels is None or labels.ndim not in (1, 2) or len(labels) != len(images):
+        found = "no labels" if labels is None else f"labels of shape {labels.shape} for {len(images)} images"
+        raise UserError(f"npz: {name} has {found}; one label per image is needed")
+    if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind != "f" and not np.isin(labels, (0, 1)).all():
+        raise UserError(f"npz: the labels of {name} have the shape {labels.shape}; several classes an image are 0 or 1")
+
+
+def _fits_png(images: Array) -> bool:
+    channels = images.shape[3] if images.ndim == 4 else 1
+    return channels in (1, 3) and (images.dtype == np.uint8 or channels == 1)
+
+
+def _file(image: Array) -> bytes:
+    buffer = io.BytesIO()
+    if _fits_png(image[None]):
+        Image.fromarray(image[:, :, 0] if image.shape[2:] == (1,) else image).save(buffer, "PNG", compress_level=1)
+    else:
+        np.save(buffer, image)
+    return buffer.getvalue()

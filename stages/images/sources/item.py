@@ -1,0 +1,45 @@
+"""One image that a source names, and the words that name splits."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stages.images.annotations import Annotation
+from stages.images.files import Refusal
+
+SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("val", "valid", "validation", "dev"), "val"
+)
+NOT_DATA = re.compile(r"(^|/)(\.(?!\.)|__MACOSX/|Thumbs\.db$|desktop\.ini$)")  # hidden, or left by operating systems
+Annotate = Callable[[int, int], Annotation]
+"""Height and width of the image to its labels; raises `reading.Unreadable` with what is wrong with them."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """Not yet read."""
+
+    path: str
+    """Unique inside the source, with forward slashes."""
+    annotate: Annotate
+    group: str | None
+    split: str | None
+    """train, val or test where the source says so."""
+    read: Callable[[], bytes]
+    has_file: bool = True
+    """False when the bytes are made by us out of an array."""
+    target: Callable[[], bytes] | None = None
+    """The file of its mask, as a PNG of indices, or of its paired image; raises `reading.Unreadable`."""
+
+
+Found = tuple[list[Item], list[Refusal]]
+
+
+def always(annotation: Annotation) -> Annotate:
+    """Labels that do not depend on the size of the image."""
+    return lambda height, width: annotation
+
+
+def split_of_path(path: str) -> str | None:
+    """The split that one of a path's folders names, the outermost first."""
+    return next((SPLIT_WORDS[part.lower()] for part in path.split("/")[:-1] if part.lower() in SPLIT_WORDS), None)

@@ -1,0 +1,211 @@
+"""Images with files beside them: masks, a mask per thing, dots, or another image; matched by patterns with {key}."""
+
+import io
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from stages.frame import UserError
+from stages.frame.sections import Ingest
+from stages.images.annotations import IGNORE, Annotation, Shape, box_of, encode_rle
+from stages.images.files import Files, Refusal
+from stages.images.reading import Unreadable, read
+from stages.images.sources.item import Annotate, Found, Item, always, split_of_path
+from stages.images.sources.patterns import pattern_of
+
+Array = np.ndarray[Any, Any]
+Named = list[tuple[str, str | None]]
+"""Paths of an image's files, each with the class that its path names."""
+FOREGROUND = ("background", "foreground")
+THING = "object"
+
+
+def _matched(files: Files, ingest: Ingest) -> tuple[dict[str, str], dict[str, Named]]:
+    """Path of each image by its key, and the files that belong to it."""
+    if "{key}" not in ingest.images or "{key}" not in ingest.targets:
+        raise UserError(
+            f"ingest.images: {ingest.images!r}, ingest.targets: {ingest.targets!r}: both need {{key}} where the name "
+            "of an image stands, as images/{key}.png and masks/{key}.png"
+        )
+    of_images, of_targets = (pattern_of(ingest.images, "ingest.images"), pattern_of(ingest.targets, "ingest.targets"))
+    images: dict[str, str] = {}
+    targets: dict[str, Named] = defaultdict(list)
+    for path in files:
+        if found := of_images.fullmatch(path):
+            if found["key"] in images:
+                raise UserError(f"ingest.images: {images[found['key']]} and {path} have the same key {found['key']!r}")
+            images[found["key"]] = path
+        if found := of_targets.fullmatch(path):
+            targets[found["key"]].append((path, found.groupdict().get("label")))
+    for words, pattern, hits in (("images", ingest.images, images), ("targets", ingest.targets, targets)):
+        if not hits:
+            known = ", ".join(sorted(files)[:3])
+            raise UserError(f"ingest.{words}: {pattern} matches none of {len(files)} files, which are as {known}")
+    return images, targets
+
+
+def _paired(files: Files, ingest: Ingest, item: Callable[[str, Named], Item]) -> Found:
+    images, targets = _matched(files, ingest)
+    items = [item(path, targets[key]) for key, path in images.items() if key in targets]
+    refused = [
+        Refusal(path, f"has no file {_filled(ingest.targets, key)}")
+        for key, path in images.items()
+        if key not in targets
+    ]
+    refused += [
+        Refusal(named[0][0], f"has no image {_filled(ingest.images, key)}")
+        for key, named in targets.items()
+        if key not in images
+    ]
+    return items, refused
+
+
+def _filled(pattern: str, key: str) -> str:
+    return pattern.replace("{key}", key)
+
+
+def masks(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+    """A label image per image; or, with {label} in the pattern, one per class."""
+    if "{label}" in ingest.targets:
+        _, targets = _matched(files, ingest)
+        names = ("background", *sorted({label for named in targets.values() for _, label in named if label}))
+    else:
+        names = tuple(ingest.values[value] for value in sorted(ingest.values)) or FOREGROUND
+
+    def item(path: str, named: Named) -> Item:
+        if "{label}" in ingest.targets:
+            target: Callable[[], bytes] = partial(_of_classes, files, named, names)
+        elif len(named) > 1:
+            raise UserError(
+                f"{path} has the masks {named[0][0]} and {named[1][0]}; form: instances takes one per thing"
+            )
+        else:
+            target = partial(_of_values, files, named[0][0], ingest)
+        split = split_of_path(path)
+        return Item(path, always(Annotation(mask=names)), None, split, files[path], target=target)
+
+    return _paired(files, ingest, item)
+
+
+def _indices(data: bytes, path: str) -> Array:
+    """Values of a label image: of a palette its indices, of equal colours their level."""
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            if file.mode in ("P", "L", "1", "I;16", "I"):
+                values = np.asarray(file.convert("L") if file.mode == "1" else file)
+                return values.astype(np.int64)
+            colours = np.asarray(file.convert("RGB"))
+    except Exception as error:  # Pillow raises six types on damaged files
+        raise Unreadable(f"its mask {path} cannot be read: {error}") from error
+    if (colours != colours[:, :, :1]).any():
+        raise Unreadable(f"its mask {path} is coloured; values of a grey or palette image are needed")
+    return colours[:, :, 0].astype(np.int64)
+
+
+def _of_values(files: Files, path: str, ingest: Ingest) -> bytes:
+    value_HW = _indices(files[path](), path)
+    known = sorted(ingest.values)
+    if not known:
+        index_HW = (value_HW != 0).astype(np.uint8)
+    else:
+        index_HW = np.full(value_HW.shape, IGNORE, np.uint8)
+        for index, value in enumerate(known):
+            index_HW[value_HW == value] = index
+        strange = sorted(set(np.unique(value_HW).tolist()) - set(known) - set(ingest.ignore))
+        if strange:
+            raise Unreadable(
+                f"its mask {path} holds {', '.join(map(str, strange[:5]))}, which neither ingest.values ({known}) nor "
+                f"ingest.ignore ({list(ingest.ignore)}) names"
+            )
+    for value in ingest.ignore:
+        index_HW[value_HW == value] = IGNORE
+    return _png(index_HW)
+
+
+def _of_classes(files: Files, named: Named, names: tuple[str, ...]) -> bytes:
+    index_HW: Array | None = None
+    for path, label in named:
+        assert label is not None, "the pattern has {label}"
+        there_HW = _indices(files[path](), path) != 0
+        if index_HW is None:
+            index_HW = np.zeros(there_HW.shape, np.uint8)
+        if there_HW.shape != index_HW.shape:
+            raise Unreadable(f"its mask {path} is {_size(there_HW)}, another is {_size(index_HW)}")
+        if (twice := there_HW & (index_HW != 0)).any():
+            y, x = np.argwhere(twice)[0]
+            raise Unreadable(f"its mask {path} overlaps that of {names[index_HW[y, x]]}, as at x {x}, y {y}")
+        index_HW[there_HW] = names.index(label)
+    assert index_HW is not None, "an image without masks was refused"
+    return _png(index_HW)
+
+
+def _size(array: Array) -> str:
+    return f"{array.shape[1]}x{array.shape[0]}"
+
+
+def _png(index_HW: Array) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(index_HW).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def instances(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+    """A mask per thing; the class by {label} in the pattern, or all of one class."""
+
+    def item(path: str, named: Named) -> Item:
+        return Item(path, _things(files, named), None, split_of_path(path), files[path])
+
+    return _paired(files, ingest, item)
+
+
+def _things(files: Files, named: Named) -> Annotate:
+    def annotate(height: int, width: int) -> Annotation:
+        shapes = []
+        for path, label in sorted(named):
+            mask_HW = _indices(files[path](), path) != 0
+            if mask_HW.shape != (height, width):
+                raise Unreadable(f"its mask {path} is {_size(mask_HW)}, the image {width}x{height}")
+            if mask_HW.any():
+                shapes.append(Shape(label or THING, box_of(mask_HW), encode_rle(mask_HW)))
+            else:
+                print(f"ingest: {path} is empty and was left out", flush=True)
+        return Annotation(shapes=tuple(shapes))
+
+    return annotate
+
+
+def dots(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+    """An image of bright dots per image, a dot a thing."""
+
+    def item(path: str, named: Named) -> Item:
+        return Item(path, partial(_dotted, files, named[0][0]), None, split_of_path(path), files[path])
+
+    return _paired(files, ingest, item)
+
+
+def _dotted(files: Files, path: str, height: int, width: int) -> Annotation:
+    """Pieces above half of the brightest level: a compressed dot image holds faint rings too."""
+    from scipy import ndimage
+
+    image = read(files[path]()).image
+    level_HW = (image if image.ndim == 2 else image.max(axis=2)).astype(float)
+    if level_HW.shape != (height, width):
+        raise Unreadable(f"its dots {path} are {_size(level_HW)}, the image {width}x{height}")
+    piece_HW, count = ndimage.label(level_HW > max(1.0, level_HW.max() / 2), np.ones((3, 3)))
+    middles = ndimage.center_of_mass(piece_HW > 0, piece_HW, np.arange(1, count + 1)) if count else []
+    shapes = [Shape(THING, (float(x), float(y), float(x) + 1, float(y) + 1)) for y, x in middles]
+    return Annotation(shapes=tuple(shapes))
+
+
+def pairs(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+    """Another image per image."""
+
+    def item(path: str, named: Named) -> Item:
+        annotation = always(Annotation(image=True))
+        return Item(path, annotation, None, split_of_path(path), files[path], target=files[named[0][0]])
+
+    return _paired(files, ingest, item)

@@ -1,0 +1,64 @@
+"""From a network and prepared images to answers at the size of the originals."""
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+
+from stages.images.store import Store
+from stages.learning.batches import plain_batches
+from stages.networks.heads import HEADS, OUTPUTS
+from stages.networks.mask_rcnn_export import at_original_size
+from stages.tasks.answers import decode, stitched
+from stages.tasks.outline import Outline
+
+Array = np.ndarray[Any, Any]
+Outputs = dict[str, Array]
+
+
+def answers(model: Any, store: Store, outline: Outline, batch_size: int, device: torch.device) -> list[Any]:
+    """The answer to every original image of a store, in order."""
+    return [decode(outputs, outline) for outputs in outputs_of(model, store, outline, batch_size, device)]
+
+
+def outputs_of(model: Any, store: Store, outline: Outline, batch_size: int, device: torch.device) -> Iterator[Outputs]:
+    """What the ONNX graph would give for every original image, by torch."""
+    model.eval()
+    singly = _by_working_image(model, store, outline, batch_size, device)
+    if outline.fit != "tile":
+        yield from singly
+        return
+    frames = store.frames()
+    for _, rows in store.originals():
+        yield stitched([next(singly) for _ in frames[rows]], frames[rows])
+
+
+def _by_working_image(
+    model: Any, store: Store, outline: Outline, batch_size: int, device: torch.device
+) -> Iterator[Outputs]:
+    sizes = store.rows[["height", "width"]].to_numpy()
+    finish = _finisher(outline)
+    with torch.inference_mode():
+        for batch in plain_batches(store, outline, batch_size, device):
+            raw = model(batch.image_BCHW)
+            for (height, width), members in groupby(enumerate(batch.index_B), key=lambda m: tuple(sizes[m[1]])):
+                place = [i for i, _ in members]
+                yield from finish(raw, slice(place[0], place[-1] + 1), int(height), int(width))
+
+
+def _finisher(outline: Outline) -> Callable[[Any, slice, int, int], Iterator[Outputs]]:
+    """What makes outputs of raw ones, for neighbours in a batch whose originals have one size."""
+
+    def boxes(raw: Any, place: slice, height: int, width: int) -> Iterator[Outputs]:
+        for found in raw[place]:
+            outputs = at_original_size(found, height, width, outline.size)
+            arrays = {name: values.cpu().numpy() for name, values in outputs.items()}
+            yield arrays | {"size": np.array([height, width])}
+
+    def others(raw: Any, place: slice, height: int, width: int) -> Iterator[Outputs]:
+        values = HEADS[outline.representation](raw[place].float(), height, width, outline).cpu().numpy()
+        yield from ({OUTPUTS[outline.representation]: one} for one in values)
+
+    return boxes if outline.representation == "boxes" else others

@@ -1,0 +1,111 @@
+"""Mask R-CNN (He et al. 2017) over a feature pyramid (Lin et al. 2017), by torchvision: every single thing."""
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import nn
+
+from stages.networks.blueprint import Blueprint
+from stages.networks.encoders import encoder
+
+FEATURES = 128  # of the pyramid; 256 in the paper, which two CPU cores would feel
+COARSEST = 5  # maps of the pyramid
+ANCHORS = ((8,), (16,), (32,), (64,), (128,))  # pixels: of cells and the like, in a working image of some 256
+RATIOS = (0.5, 1.0, 2.0)
+MOST = 300  # things in an image
+
+
+class _Pyramid(nn.Module):
+    """An encoder's maps of stride 4 and more, made one width by top-down connections, and one coarser map."""
+
+    def __init__(self, contracting: nn.Module) -> None:
+        super().__init__()
+        from torchvision.ops import FeaturePyramidNetwork
+        from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+        self.encoder = contracting
+        strides: list[int] = contracting.strides  # type: ignore[assignment]
+        widths: list[int] = contracting.widths  # type: ignore[assignment]
+        self.used = [i for i, stride in enumerate(strides) if 4 <= stride <= 32]
+        self.pyramid = FeaturePyramidNetwork(
+            [widths[i] for i in self.used], FEATURES, LastLevelMaxPool() if len(self.used) < COARSEST else None
+        )
+        self.out_channels = FEATURES
+
+    def forward(self, image_BCHW: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps = self.encoder(image_BCHW)
+        return self.pyramid(OrderedDict((str(place), maps[i]) for place, i in enumerate(self.used)))
+
+
+class Instances(nn.Module):
+    """Torchvision's detector, fed with working images as they are.
+
+    In training: (image_BCHW in 0..1, list of {boxes [M, 4], labels [M] from 0, masks [M, S, S]}) to a dict of losses.
+    Else: image_BCHW to a list of {boxes, labels, scores, masks [M, 1, 28, 28]}, working pixels.
+    """
+
+    def __init__(self, detector: nn.Module, masks: bool) -> None:
+        super().__init__()
+        self.detector, self.masks = detector, masks
+
+    def forward(self, image_BCHW: torch.Tensor, targets: list[dict[str, torch.Tensor]] | None = None) -> Any:
+        """Losses in training, things found otherwise."""
+        images = list(image_BCHW)
+        if self.training:
+            assert targets is not None, "training needs the truth"
+            return self.detector(images, [_from_one(t, self.masks, image_BCHW) for t in targets])
+        return [{**found, "labels": found["labels"] - 1} for found in self.detector(images)]
+
+
+def _from_one(things: dict[str, torch.Tensor], masks: bool, image_BCHW: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Class 0 is the background here; boxes of no area, which an augmentation can leave, are not taken."""
+    box_M4 = things["boxes"]
+    kept_M = (box_M4[:, 2] > box_M4[:, 0]) & (box_M4[:, 3] > box_M4[:, 1])
+    given = {"boxes": box_M4[kept_M], "labels": things["labels"][kept_M] + 1}
+    if masks:
+        empty = torch.zeros((0, *image_BCHW.shape[2:]), dtype=torch.uint8, device=box_M4.device)
+        given["masks"] = things["masks"][kept_M] if "masks" in things else empty
+    return given
+
+
+class _AsTheyAre(nn.Module):
+    """In place of torchvision's resizing and normalization, which `prepare` and the network's front have done."""
+
+    def forward(self, images: list[torch.Tensor], targets: Any = None) -> tuple[Any, Any]:
+        from torchvision.models.detection.image_list import ImageList
+
+        return ImageList(torch.stack(images), [(i.shape[1], i.shape[2]) for i in images]), targets
+
+    def postprocess(self, found: Any, sizes: Any, originals: Any) -> Any:
+        """Masks stay 28 x 28, to be pasted at the size of the original image."""
+        return found
+
+
+def mask_rcnn(blueprint: Blueprint) -> nn.Module:
+    """A detector with `blueprint.encoder`; without masks it is Faster R-CNN (Ren et al. 2015)."""
+    from torchvision.models.detection import FasterRCNN, MaskRCNN
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.ops import MultiScaleRoIAlign
+
+    body = _Pyramid(encoder(blueprint.encoder, blueprint.channels))
+    levels = len(body.used) + (len(body.used) < COARSEST)
+    names = [str(i) for i in range(len(body.used))]
+    options: dict[str, Any] = {
+        "num_classes": blueprint.outputs + 1,
+        "rpn_anchor_generator": AnchorGenerator(ANCHORS[:levels], (RATIOS,) * levels),
+        "box_roi_pool": MultiScaleRoIAlign(names, 7, 2),
+        "box_detections_per_img": MOST,
+        "rpn_pre_nms_top_n_train": 1000,
+        "rpn_post_nms_top_n_train": 500,
+        "rpn_pre_nms_top_n_test": 1000,
+        "rpn_post_nms_top_n_test": 500,
+        "rpn_batch_size_per_image": 128,
+        "box_batch_size_per_image": 128,
+    }
+    if blueprint.masks:
+        detector = MaskRCNN(body, mask_roi_pool=MultiScaleRoIAlign(names, 14, 2), **options)
+    else:
+        detector = FasterRCNN(body, **options)
+    detector.transform = _AsTheyAre()
+    return Instances(detector, blueprint.masks)

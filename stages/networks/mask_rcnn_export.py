@@ -1,0 +1,177 @@
+"""Mask R-CNN at work: torchvision's trained parts in an order that an ONNX graph can hold, and masks at full size.
+
+Torchvision's own forward pass cannot be traced with sizes left free. This one takes one image of fixed working size,
+so that the anchors are constants; boxes are suppressed class by class through an offset, and each is pooled on its own
+level of the pyramid.
+
+Axes: A anchors, M boxes, K classes with background, S working size, H and W of the original image.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from stages.networks.preprocessing import fitted, letterboxed, scale
+
+Found = dict[str, torch.Tensor]
+SMALLEST = 1e-2  # pixels of a side; torchvision's
+
+
+def at_original_size(found: Found, height: int, width: int, size: int) -> Found:
+    """Boxes, labels, scores and masks of a letterboxed working image, in the pixels of the original.
+
+    Args:
+        found: boxes [M, 4], labels [M], scores [M] and perhaps masks [M, 1, 28, 28].
+        height: of the original.
+        width: likewise.
+        size: of the working image.
+
+    Returns:
+        box [M, 4], label [M], score [M] and perhaps mask uint8 [M, H, W].
+    """
+    inner_height, inner_width = letterboxed(height, width, size)
+    box_M4 = torch.stack(
+        [
+            (found["boxes"][:, 0] * width / inner_width).clamp(0, width),
+            (found["boxes"][:, 1] * height / inner_height).clamp(0, height),
+            (found["boxes"][:, 2] * width / inner_width).clamp(0, width),
+            (found["boxes"][:, 3] * height / inner_height).clamp(0, height),
+        ],
+        dim=1,
+    )
+    outputs = {"box": box_M4, "label": found["labels"], "score": found["scores"]}
+    if "masks" in found:
+        outputs["mask"] = _pasted(found["masks"], box_M4, height, width)
+    return outputs
+
+
+def _pasted(mask_M1XX: torch.Tensor, box_M4: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """uint8 [M, H, W]: each mask stretched over its box, bilinear, from probability .5."""
+    y_H = torch.arange(height, device=box_M4.device).float() + 0.5
+    x_W = torch.arange(width, device=box_M4.device).float() + 0.5
+    x0, y0, x1, y1 = box_M4.unbind(dim=1)
+    across_MW = (x_W - x0[:, None]) / (x1 - x0).clamp(min=1e-6)[:, None] * 2 - 1
+    down_MH = (y_H - y0[:, None]) / (y1 - y0).clamp(min=1e-6)[:, None] * 2 - 1
+    grid_MHW2 = torch.stack(
+        [
+            across_MW[:, None, :].expand(-1, height, -1),
+            down_MH[:, :, None].expand(-1, -1, width),
+        ],
+        dim=3,
+    )
+    values_M1HW = functional.grid_sample(mask_M1XX, grid_MHW2, align_corners=False, padding_mode="zeros")
+    return (values_M1HW[:, 0] > 0.5).to(torch.uint8)
+
+
+class ShippedInstances(nn.Module):
+    """uint8 [1, H, W, C] of any size to box, label, score and perhaps mask, at the size of the image."""
+
+    def __init__(self, network: Any, size: int, masks: bool) -> None:
+        super().__init__()
+        self.network, self.size, self.masks = network, size, masks
+        detector: Any = network.body.detector
+        self.parts = detector
+        feature_BCHW = list(detector.backbone(torch.zeros(1, len(network.mean_C11), size, size)).values())
+        from torchvision.models.detection.image_list import ImageList
+
+        image = ImageList(torch.zeros(1, len(network.mean_C11), size, size), [(size, size)])
+        anchors = detector.rpn.anchor_generator(image, feature_BCHW)[0].clone()
+        self.register_buffer("anchor_A4", anchors.detach())
+        per_cell = detector.rpn.anchor_generator.num_anchors_per_location()
+        self.per_level = [f.shape[2] * f.shape[3] * n for f, n in zip(feature_BCHW, per_cell, strict=True)]
+        self.scales = [f.shape[2] / size for f in feature_BCHW]
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The whole way from pixels to things."""
+        working = scale(fitted(image, "letterbox", self.size))
+        found = self.detect((working - self.network.mean_C11) / self.network.deviation_C11)
+        outputs = at_original_size(found, image.shape[1], image.shape[2], self.size)
+        return tuple(outputs[name] for name in ("box", "label", "score", *(["mask"] if self.masks else [])))
+
+    def detect(self, image_1CSS: torch.Tensor) -> Found:
+        """Boxes, labels from 0, scores and perhaps masks [M, 1, 28, 28], working pixels."""
+        maps = list(self.parts.backbone(image_1CSS).values())
+        proposal_M4 = self._proposals(maps)
+        roi = self.parts.roi_heads
+        feature_MX = roi.box_head(self._pooled(maps, proposal_M4, roi.box_roi_pool))
+        logit_MK, delta_MQ = roi.box_predictor(feature_MX)
+        found = self._classified(logit_MK, delta_MQ, proposal_M4)
+        if self.masks:
+            feature_MCXX = self._pooled(maps, found["boxes"], roi.mask_roi_pool)
+            logit_MKXX = roi.mask_predictor(roi.mask_head(feature_MCXX))
+            index_M = found["labels"] + 1
+            chosen = index_M[:, None, None, None].expand(-1, 1, logit_MKXX.shape[2], logit_MKXX.shape[3])
+            found["masks"] = logit_MKXX.gather(1, chosen).sigmoid()
+        return found
+
+    def _proposals(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """[M, 4]: where things may be, the likeliest of each level, without what overlaps a likelier one."""
+        rpn = self.parts.rpn
+        objectness, deltas = rpn.head(maps)
+        score_A = torch.cat([o.permute(0, 2, 3, 1).reshape(-1) for o in objectness])
+        delta_A4 = torch.cat([d.reshape(-1, 4, *d.shape[2:]).permute(2, 3, 0, 1).reshape(-1, 4) for d in deltas])
+        box_A4 = rpn.box_coder.decode_single(delta_A4, self.anchor_A4)
+        chosen, level = [], []
+        begin = 0
+        for number, count in enumerate(self.per_level):
+            most = min(rpn._pre_nms_top_n["testing"], count)
+            chosen.append(score_A[begin : begin + count].topk(most).indices + begin)
+            level.append(torch.full((most,), float(number)))
+            begin += count
+        index_M = torch.cat(chosen)
+        return self._suppressed(
+            box_A4[index_M].clamp(0, self.size), score_A[index_M].sigmoid(), torch.cat(level), rpn.nms_thresh,
+            rpn._post_nms_top_n["testing"], rpn.score_thresh,
+        )[0]  # fmt: skip
+
+    def _suppressed(
+        self, box_M4: torch.Tensor, score_M: torch.Tensor, kind_M: torch.Tensor, iou: float, most: int, least: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Boxes, scores and kinds without those that are too small, unlikely, or overlap a likelier one of their kind.
+
+        A box that does not count keeps its place with score -1, far away, so that no shape depends on values before
+        the suppression.
+        """
+        from torchvision.ops import nms
+
+        counts_M = (score_M > least) | (least <= 0)
+        counts_M = counts_M & (box_M4[:, 2] - box_M4[:, 0] >= SMALLEST) & (box_M4[:, 3] - box_M4[:, 1] >= SMALLEST)
+        score_M = torch.where(counts_M, score_M, -1.0)
+        apart_M4 = box_M4 + (kind_M * (self.size + 1))[:, None]
+        kept = nms(apart_M4, score_M, iou)[:most]
+        kept = kept[score_M[kept] >= 0]
+        return box_M4[kept], score_M[kept], kind_M[kept]
+
+    def _pooled(self, maps: list[torch.Tensor], box_M4: torch.Tensor, pool: Any) -> torch.Tensor:
+        """[M, C, X, X]: each box from its own level (Lin et al. 2017, equation 1)."""
+        from torchvision.ops import roi_align
+
+        levels = len(pool.featmap_names)
+        side_M = ((box_M4[:, 2] - box_M4[:, 0]) * (box_M4[:, 3] - box_M4[:, 1])).sqrt()
+        coarsest = torch.log2(torch.tensor(self.scales[levels - 1])) * -1
+        finest = torch.log2(torch.tensor(self.scales[0])) * -1
+        level_M = (4 + torch.log2(side_M / 224) + 1e-6).floor().clamp(finest, coarsest) - finest
+        roi_M5 = functional.pad(box_M4, (1, 0))
+        out = None
+        for number in range(levels):
+            pooled = roi_align(
+                maps[number], roi_M5, pool.output_size, self.scales[number], pool.sampling_ratio, aligned=False
+            )
+            mine = (level_M == number)[:, None, None, None]
+            out = torch.where(mine, pooled, 0.0 if out is None else out)
+        assert out is not None
+        return out
+
+    def _classified(self, logit_MK: torch.Tensor, delta_MQ: torch.Tensor, box_M4: torch.Tensor) -> Found:
+        roi = self.parts.roi_heads
+        classes = logit_MK.shape[1]
+        score_MK = logit_MK.softmax(dim=1)
+        box_MK4 = roi.box_coder.decode_single(delta_MQ, box_M4).reshape(-1, classes, 4).clamp(0, self.size)
+        label_MT = torch.arange(classes - 1).float().expand(score_MK.shape[0], -1)
+        box, score, label = self._suppressed(
+            box_MK4[:, 1:].reshape(-1, 4), score_MK[:, 1:].reshape(-1), label_MT.reshape(-1), roi.nms_thresh,
+            roi.detections_per_img, roi.score_thresh,
+        )  # fmt: skip
+        return {"boxes": box, "labels": label.long(), "scores": score}

@@ -1,0 +1,105 @@
+"""What networks are adapted by: input channels, normalization, the last layer."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from stages.frame import UserError
+
+MOST_GROUPS = 32  # Wu and He 2018, "Group normalization"
+
+
+class Network(nn.Module):
+    """A body behind (image - mean) / deviation: 0 and 1, unless published weights were trained with others."""
+
+    mean_C11: torch.Tensor
+    deviation_C11: torch.Tensor
+
+    def __init__(self, body: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.body = body
+        self.register_buffer("mean_C11", torch.zeros(channels, 1, 1))
+        self.register_buffer("deviation_C11", torch.ones(channels, 1, 1))
+
+    def forward(self, image_BCHW: torch.Tensor, *targets: Any) -> Any:
+        """Whatever the body gives."""
+        return self.body((image_BCHW - self.mean_C11) / self.deviation_C11, *targets)
+
+    def normalize(self, mean: list[float], deviation: list[float]) -> None:
+        """Take the statistics of published weights; images of other channels get their average."""
+        channels = len(self.mean_C11)
+        for buffer, values in ((self.mean_C11, mean), (self.deviation_C11, deviation)):
+            given = torch.tensor(values)
+            buffer.copy_((given if len(given) == channels else given.mean().expand(channels))[:, None, None])
+
+
+def with_norm(network: nn.Module, norm: str, name: str) -> nn.Module:
+    """The network with its batch normalization kept, or replaced by group normalization or nothing.
+
+    Raises:
+        UserError: it has none.
+    """
+    if norm == "batch":
+        return network
+    found = [(path, module) for path, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    if not found:
+        raise UserError(f"network.norm: {norm}, but {name} has no batch normalization to replace; use batch")
+    for path, module in found:
+        _replace(network, path, _instead(norm, module.num_features))
+    return network
+
+
+def _instead(norm: str, features: int) -> nn.Module:
+    if norm == "none":
+        return _Shift(features)
+    groups = max(g for g in range(1, MOST_GROUPS + 1) if features % g == 0)
+    return nn.GroupNorm(groups, features)
+
+
+class _Shift(nn.Module):
+    """The bias that a convolution in front of a normalization lacks."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return x_BCHW + self.bias[:, None, None]
+
+
+def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(network.get_submodule(parent), name, module)
+
+
+def with_channels(network: nn.Module, channels: int) -> nn.Module:
+    """The network with a first convolution for images of so many channels."""
+    path, first = next((p, m) for p, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    if first.in_channels != channels:
+        new = nn.Conv2d(
+            channels,
+            first.out_channels,
+            kernel_size=first.kernel_size,  # type: ignore[arg-type]
+            stride=first.stride,  # type: ignore[arg-type]
+            padding=first.padding,  # type: ignore[arg-type]
+            bias=first.bias is not None,
+        )
+        nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+        _replace(network, path, new)
+    return network
+
+
+def last_layer(features: int, outputs: int, dropout: float) -> nn.Module:
+    """Dropout, then one linear layer."""
+    linear = nn.Linear(features, outputs)
+    return nn.Sequential(nn.Dropout(dropout), linear) if dropout else linear
+
+
+def convolve(channels: int, features: int) -> nn.Sequential:
+    """Two 3x3 convolutions with batch normalization and ReLU, the building block of a U-Net."""
+
+    def one(before: int) -> list[nn.Module]:
+        return [nn.Conv2d(before, features, 3, padding=1, bias=False), nn.BatchNorm2d(features), nn.ReLU(inplace=True)]
+
+    return nn.Sequential(*one(channels), *one(features))

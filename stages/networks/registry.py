@@ -1,0 +1,72 @@
+"""The networks by name. To add one: a function from blueprint to module, and its line here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from stages.frame import UserError
+from stages.frame.errors import did_you_mean
+from stages.networks import classifiers, mask_rcnn, unet
+from stages.networks.blueprint import Blueprint
+from stages.networks.parts import Network, with_norm
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a network is built, and what it gives."""
+
+    build: Callable[[Blueprint], nn.Module]
+    gives: Literal["vector", "map", "boxes"]
+    """vector: image_BCHW in 0..1 to [B, outputs]; map: to [B, outputs, H, W]; boxes: see `mask_rcnn`."""
+
+
+NETWORKS = {
+    "vgg11": Architecture(classifiers.vgg, "vector"),
+    "vgg16": Architecture(classifiers.vgg, "vector"),
+    "googlenet": Architecture(classifiers.googlenet, "vector"),
+    "resnet18": Architecture(classifiers.resnet, "vector"),
+    "resnet34": Architecture(classifiers.resnet, "vector"),
+    "resnet50": Architecture(classifiers.resnet, "vector"),
+    "unet": Architecture(unet.unet, "map"),
+    "mask_rcnn": Architecture(mask_rcnn.mask_rcnn, "boxes"),
+}
+"""Beside these every backbone of timm, as `timm/NAME`."""
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name.startswith("timm/"):
+        _refuse_unknown_to_timm(name)
+        return Architecture(classifiers.by_timm, "vector")
+    if name not in NETWORKS:
+        raise UserError(f"network.name: {name}: {did_you_mean(name, [*NETWORKS, 'timm/NAME'])}")
+    return NETWORKS[name]
+
+
+def _refuse_unknown_to_timm(name: str) -> None:
+    import timm  # some seconds
+
+    known = timm.list_models()
+    if name.removeprefix("timm/").split(".")[0] not in known:
+        close = did_you_mean(name.removeprefix("timm/"), known)
+        hint = close if close.startswith("did") else f"timm knows {len(known)}: timm.list_models() lists them"
+        raise UserError(f"{name}: timm has no such network; {hint}")
+
+
+def build(blueprint: Blueprint) -> Network:
+    """The network with random weights.
+
+    Raises:
+        UserError: there is no such network, or it has no batch normalization that `norm` could replace.
+    """
+    for name in (blueprint.name, blueprint.encoder):
+        if name.startswith("timm/"):
+            _refuse_unknown_to_timm(name)
+    body = architecture(blueprint.name).build(blueprint)
+    return Network(with_norm(body, blueprint.norm, blueprint.name), blueprint.channels)

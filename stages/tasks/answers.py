@@ -1,0 +1,55 @@
+"""Outputs of the ONNX graph, or of torch in its place, to the answer of the task."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.images.frames import Frame, stitch
+from stages.tasks import TASKS
+from stages.tasks.outline import Outline
+
+Array = np.ndarray[Any, Any]
+
+
+def decode(outputs: dict[str, Array], outline: Outline) -> Any:
+    """The answer for one image; its outputs are without batch axis."""
+    if outline.task == "regression" and outline.representation == "mask":
+        outputs = {"value": _measured(outputs["probability"].argmax(axis=0), outline)}
+    return TASKS[outline.task].decode(outputs, outline)
+
+
+def stitched(parts: Sequence[dict[str, Array]], placed: Sequence[Frame]) -> dict[str, Array]:
+    """The outputs of the tiles of one original as those of the whole."""
+    if "image" in parts[0]:
+        image_CHW = stitch([np.moveaxis(part["image"], 2, 0) for part in parts], placed)
+        return {"image": np.moveaxis(image_CHW, 0, 2)}
+    return {name: stitch([part[name] for part in parts], placed) for name in parts[0]}
+
+
+def difference(one: dict[str, Array], other: dict[str, Array], outline: Outline, diagonal: float) -> float:
+    """The largest difference between two sets of outputs for one image.
+
+    Of probabilities and grey levels (white = 1) as they are; of scalars in standard deviations of the training images;
+    of points and boxes as a share of the image's diagonal, in pixels. What only one of them found counts by its score.
+    """
+    scale = {"value": np.array(outline.deviation), "point": np.array([diagonal, diagonal, 1.0]), "box": diagonal}
+    worst = 0.0
+    if "score" in one and len(one["score"]) != len(other["score"]):
+        short, long = sorted((one, other), key=lambda found: len(found["score"]))
+        worst = float(long["score"][len(short["score"]) :].max())
+        one = other = {}
+    for name in one.keys() - {"label", "mask", "size"}:
+        apart = np.abs(one[name].astype(np.float64) - other[name]) / scale.get(name, 1.0)
+        worst = max(worst, float(apart.max(initial=0.0)))
+    return worst
+
+
+def _measured(index_HW: Array, outline: Outline) -> Array:
+    """Counts of pieces, or shares of the area, of every class but the first."""
+    from scipy import ndimage
+
+    classes = range(1, len(outline.labels))
+    if outline.truth == "area":
+        return np.array([(index_HW == k).mean() for k in classes], np.float32)
+    return np.array([ndimage.label(index_HW == k, np.ones((3, 3)))[1] for k in classes], np.float32)

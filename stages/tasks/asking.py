@@ -1,0 +1,168 @@
+"""From params and labels to the outline: what exactly is asked of the images of one data set."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from stages.frame import UserError
+from stages.frame.errors import did_you_mean
+from stages.images.annotations import Annotation
+from stages.tasks import TASKS
+from stages.tasks.outline import Outline
+from stages.tasks.representations import REPRESENTATIONS, representation_of
+
+KIND = {
+    "label": "labels",
+    "labels": "labels",
+    "scalars": "scalars",
+    "points": "points",
+    "mask": "mask",
+    "shapes": "shapes",
+    "image": "image",
+}
+"""Truth: the kind of annotation that it needs; count and area take masks or shapes."""
+BACKGROUND = "background"
+
+
+def outline_of_data(
+    task: dict[str, Any], representation: dict[str, Any], prepare: dict[str, Any], facts: dict[str, Any]
+) -> Outline:
+    """The outline of a data set, checked.
+
+    Args:
+        task: the section of params.yaml.
+        representation: likewise.
+        prepare: likewise.
+        facts: annotations of all images, and the bits of their values (depth).
+
+    Raises:
+        UserError: the labels do not hold what is asked, or the params do not go together.
+    """
+    annotations: list[Annotation] = facts["annotations"]
+    name = representation_of(task["name"], representation["name"])
+    score_of(task["name"], task["score"])
+    truth = _truth(task, annotations[0])
+    _refuse_misfit(task, name, prepare)
+    outline = Outline(
+        task=task["name"],
+        representation=name,
+        truth=truth,
+        channels=prepare["channels"],
+        depth=facts["depth"],
+        size=prepare["size"],
+        fit=prepare["fit"],
+        overlap=prepare["overlap"],
+        radius=representation["radius"],
+        tolerance=task["tolerance"],
+        flip_pairs=tuple(tuple(pair) for pair in task["flip_pairs"]),
+    )
+    return _with_names(outline, task["classes"], annotations)
+
+
+def score_of(task: str, name: str) -> str:
+    """The score that `task.score` means.
+
+    Raises:
+        UserError: the task has no such score.
+    """
+    known = list(TASKS[task].SCORES)
+    if name not in known:
+        raise UserError(f"task.score: {name} is no score of task {task}; known: {', '.join(known)}")
+    return name
+
+
+def taught_outline(outline: Outline) -> Outline:
+    """The outline of what the network is taught, where that is not what is asked: a count is taught by things."""
+    taught = REPRESENTATIONS[outline.representation].taught
+    if not taught or taught == outline.task:
+        return outline
+    if taught == "instances":
+        return replace(outline, task=taught, labels=outline.scalars, masks=False)
+    return replace(outline, task=taught, truth="mask" if outline.masks else "shapes")
+
+
+def _truth(task: dict[str, Any], annotation: Annotation) -> str:
+    known = TASKS[task["name"]].TRUTHS
+    held = [t for t in known if t not in KIND or getattr(annotation, KIND[t]) not in (None, False)]
+    if task["truth"] == "auto":
+        natural = [t for t in held if t in KIND]
+        if natural:
+            return natural[0]
+        raise UserError(
+            f"task.name: {task['name']} needs labels of the kind {' or '.join(known)}; the source has "
+            f"{', '.join(_kinds(annotation)) or 'none'}: see ingest.form, ingest.columns and task.truth"
+        )
+    if task["truth"] not in known:
+        raise UserError(f"task.truth: {task['truth']} is not for task {task['name']}; known: auto, {', '.join(known)}")
+    if task["truth"] not in held or (task["truth"] not in KIND and not _things(annotation)):
+        found = ", ".join(_kinds(annotation)) or "none"
+        raise UserError(f"task.truth: {task['truth']}, but the labels of the source are {found}; see ingest.form")
+    return str(task["truth"])
+
+
+def _things(annotation: Annotation) -> bool:
+    return annotation.mask is not None or annotation.shapes is not None
+
+
+def _kinds(annotation: Annotation) -> list[str]:
+    return [kind for kind in dict.fromkeys(KIND.values()) if getattr(annotation, kind) not in (None, False)]
+
+
+def _refuse_misfit(task: dict[str, Any], representation: str, prepare: dict[str, Any]) -> None:
+    if prepare["fit"] == "tile" and (task["name"] not in ("segmentation", "image")):
+        raise UserError(
+            f"prepare.fit: tile is for segmentation and image, not for {task['name']}: an answer about the whole image "
+            "is not the sum of its tiles; use letterbox or stretch"
+        )
+    if representation == "boxes" and prepare["fit"] != "letterbox":
+        raise UserError(f"prepare.fit: {prepare['fit']}; instances by boxes need letterbox, which keeps their shape")
+
+
+def _with_names(outline: Outline, wanted: Iterable[str], annotations: list[Annotation]) -> Outline:
+    """Classes, points and scalars as the labels have them, in the order that is wanted."""
+    first = annotations[0]
+    match outline.truth:
+        case "label" | "labels":
+            found = {label for a in annotations for label in a.labels or ()}
+            return replace(outline, labels=_ordered(found, wanted))
+        case "points":
+            points = tuple(first.points or {})
+            unknown = [p for pair in outline.flip_pairs for p in pair if p not in points]
+            if unknown:
+                raise UserError(f"task.flip_pairs: {unknown[0]} is no point; {did_you_mean(unknown[0], points)}")
+            return replace(outline, points=points)
+        case "scalars":
+            return replace(outline, scalars=tuple(first.scalars or {}))
+        case "count" | "area":
+            labels = _of_masks(annotations, ())
+            return replace(outline, labels=labels, scalars=labels[1:], masks=first.mask is not None)
+        case "mask" | "shapes" if outline.task == "segmentation":
+            return replace(outline, labels=_of_masks(annotations, wanted))
+        case "shapes":
+            found = {shape.label for a in annotations for shape in a.shapes or ()}
+            masks = all(s.rle is not None for a in annotations for s in a.shapes or ())
+            return replace(outline, labels=_ordered(found, wanted), masks=masks)
+        case _:
+            return outline
+
+
+def _of_masks(annotations: list[Annotation], wanted: Iterable[str]) -> tuple[str, ...]:
+    """Classes of a mask, in the order of its indices; of shapes, behind a background."""
+    if annotations[0].mask is not None:
+        names = annotations[0].mask
+        return _ordered(set(names), wanted) if wanted else names
+    found = {shape.label for a in annotations for shape in a.shapes or ()}
+    return (BACKGROUND, *_ordered(found, [w for w in wanted if w != BACKGROUND]))
+
+
+def _ordered(found: set[str], wanted: Iterable[str]) -> tuple[str, ...]:
+    """As wanted, or as people count: `2` before `10`."""
+    wanted = tuple(wanted)
+    if wanted:
+        if set(wanted) != found:
+            missing, unknown = sorted(found - set(wanted)), sorted(set(wanted) - found)
+            faults = [f"lacks {', '.join(missing)}"] if missing else []
+            faults += [f"names {', '.join(unknown)}, which no image has"] if unknown else []
+            raise UserError(f"task.classes: {' and '.join(faults)}")
+        return wanted
+    return tuple(sorted(found, key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n)))

@@ -1,0 +1,207 @@
+"""Every single thing: boxes, with masks or without.
+
+Axes: N images, M things of an image, K classes, R resamples. Boxes in pixels of the original image, edges.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stages.images.annotations import Annotation, box_of, decode_rle, encode_rle
+from stages.tasks import coco
+from stages.tasks.classification import mean_over_parts
+from stages.tasks.drawing import as_rgb, fill, frame, palette
+from stages.tasks.outline import Outline
+from stages.tasks.protocol import Parts, Score
+
+Array = np.ndarray[Any, Any]
+Runs = tuple[int, ...]
+
+SCORES = {
+    "average_precision": Score("higher"),
+    "average_precision_50": Score("higher"),
+    "average_precision_75": Score("higher"),
+    "recall_50": Score("higher"),
+    "dsb_score": Score("higher"),
+    "count_error": Score("lower", "things", share=False),
+}
+TRUTHS = ("shapes",)
+DRAWN = True
+SURE = 0.5  # score from which an answered thing counts, where things are counted or drawn
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The things in an image, true or answered."""
+
+    box_M4: Array
+    """float32."""
+    label_M: Array
+    """Index into `outline.labels`."""
+    score_M: Array
+    """0..1; 1 of the truth."""
+    mask_M: list[Runs] | None
+    """Run lengths as `encode_rle` gives them; None where there are only boxes."""
+    crowd_M: Array
+    """Boolean."""
+    height: int
+    width: int
+
+    def sure(self) -> "Instances":
+        """Those that count."""
+        kept = np.flatnonzero(self.score_M >= SURE)
+        masks = None if self.mask_M is None else [self.mask_M[i] for i in kept]
+        return Instances(
+            self.box_M4[kept],
+            self.label_M[kept],
+            self.score_M[kept],
+            masks,
+            self.crowd_M[kept],
+            self.height,
+            self.width,
+        )
+
+
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> Instances:
+    """The things that are there."""
+    if annotation.shapes is None:
+        raise ValueError("has no things, only labels of another kind")
+    shapes = annotation.shapes
+    masks = [s.rle for s in shapes if s.rle is not None] if outline.masks else None
+    return Instances(
+        np.array([s.box for s in shapes], np.float32).reshape(-1, 4),
+        np.array([outline.labels.index(s.label) for s in shapes], np.int64),
+        np.ones(len(shapes), np.float32),
+        masks,
+        np.array([s.crowd for s in shapes], bool),
+        height,
+        width,
+    )
+
+
+def decode(outputs: dict[str, Array], outline: Outline) -> Instances:
+    """The graph's boxes, labels, scores and masks; or what a watershed makes of its probabilities."""
+    if outline.representation == "watershed":
+        from stages.tasks.watershed import pieces
+
+        piece_HW, score_M = pieces(outputs["probability"])
+        masks = [piece_HW == number + 1 for number in range(len(score_M))]
+        boxes = np.array([box_of(m) for m in masks], np.float32).reshape(-1, 4)
+        none, (height, width) = np.zeros(len(masks), bool), piece_HW.shape
+        runs = [encode_rle(m) for m in masks]
+        return Instances(boxes, none.astype(np.int64), score_M, runs if outline.masks else None, none, height, width)
+    box_M4, score_M = outputs["box"], outputs["score"]
+    height, width = (int(n) for n in outputs["size"])
+    given = outputs.get("mask")
+    masks_M = None if given is None else [encode_rle(mask_HW) for mask_HW in given]
+    return Instances(
+        box_M4, outputs["label"].astype(np.int64), score_M, masks_M, np.zeros(len(score_M), bool), height, width
+    )
+
+
+def scores(
+    truths: Sequence[Instances], answers: Sequence[Instances], weight_RN: Array, outline: Outline
+) -> dict[str, Array]:
+    """All scores under all weights: name to [R].
+
+    average_precision: mean over IoU .50 to .95 and over the classes, as COCO has it, with up to 500 answers an image;
+    recall_50: share of the things that are found; dsb_score: TP / (TP + FP + FN) of answers that count, mean over IoU
+    .50 to .95 and over images (Caicedo et al. 2019); count_error: mean absolute difference of counts, mean over
+    classes.
+    """
+    each = parts(truths, answers, weight_RN, outline).scores
+    dsb_N = np.array([_dsb(t, a) for t, a in zip(truths, answers, strict=True)])
+    classes = len(outline.labels)
+    true_NK, given_NK = (_counts(things, classes) for things in (truths, answers))
+    total_R = weight_RN.sum(axis=1)
+    return {
+        **{name: mean_over_parts(value_RK) for name, value_RK in each.items()},
+        "dsb_score": weight_RN @ dsb_N / total_R,
+        "count_error": (weight_RN @ np.abs(true_NK - given_NK)).mean(axis=1) / total_R,
+    }
+
+
+def _counts(things: Sequence[Instances], classes: int) -> Array:
+    counted = [t.sure() for t in things]
+    return np.stack([np.bincount(t.label_M[~t.crowd_M], minlength=classes) for t in counted]).astype(float)
+
+
+def _dsb(truth: Instances, answer: Instances) -> float:
+    """1 where neither has a thing."""
+    given = answer.sure()
+    kept = np.flatnonzero(~truth.crowd_M)
+    if not len(kept) or not len(given.label_M):
+        return float(len(kept) == len(given.label_M))
+    iou_MT = coco.overlaps(given, truth)[:, kept] * (given.label_M[:, None] == truth.label_M[kept])
+    hits = np.array([coco.matched(iou_MT, threshold) for threshold in coco.THRESHOLDS])
+    return float((hits / (iou_MT.shape[0] + iou_MT.shape[1] - hits)).mean())
+
+
+def parts(truths: Sequence[Instances], answers: Sequence[Instances], weight_RN: Array, outline: Outline) -> Parts:
+    """Of each class: average precision over IoU .50 to .95, at .50, at .75; and recall at .50."""
+    found = coco.precision_and_recall(truths, answers, weight_RN, len(outline.labels))
+    there_NK = np.stack([np.bincount(t.label_M[~t.crowd_M], minlength=len(outline.labels)) for t in truths])
+    support = tuple(int(n) for n in there_NK.sum(axis=0))
+    return Parts("class", outline.labels, support, there_NK > 0, found)
+
+
+def error(truth: Instances, answer: Instances, outline: Outline) -> float:
+    """1 - 2 TP / (2 TP + FP + FN) at IoU .50, of answers that count."""
+    given, kept = answer.sure(), np.flatnonzero(~truth.crowd_M)
+    if not len(kept) and not len(given.label_M):
+        return 0.0
+    iou_MT = coco.overlaps(given, truth)[:, kept] * (given.label_M[:, None] == truth.label_M[kept])
+    return float(1 - 2 * coco.matched(iou_MT, 0.5) / (len(kept) + len(given.label_M)))
+
+
+def wrong(truth: Instances, answer: Instances, outline: Outline) -> bool:
+    """A thing is missed, or claimed where none is."""
+    return error(truth, answer, outline) > 0
+
+
+def says(thing: Instances, outline: Outline) -> str:
+    """How many things of each class."""
+    counts = _counts([thing], len(outline.labels))[0]
+    return ", ".join(f"{int(n)} {name}" for name, n in zip(outline.labels, counts, strict=True) if n) or "nothing"
+
+
+def draw(image: Array, thing: Instances, outline: Outline) -> Array:
+    """A colour for each class, or for each thing where there is one class."""
+    picture, sure = as_rgb(image), thing.sure()
+    for number, label in enumerate(sure.label_M):
+        colour = palette(int(label) if len(outline.labels) > 1 else number)
+        if sure.mask_M is not None:
+            picture = fill(picture, decode_rle(sure.mask_M[number], sure.height, sure.width), colour)
+        else:
+            picture = frame(picture, sure.box_M4[number].tolist(), colour)
+    return picture
+
+
+def record(answer: Instances, outline: Outline) -> dict[str, Any]:
+    """Count of each class, and the things as COCO has them: bbox is x, y, width, height."""
+    counts = _counts([answer], len(outline.labels))[0]
+    things = []
+    for number, (x0, y0, x1, y1) in enumerate(answer.box_M4.tolist()):
+        thing = {
+            "label": outline.labels[int(answer.label_M[number])],
+            "score": round(float(answer.score_M[number]), 6),
+            "bbox": [round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
+        }
+        if answer.mask_M is not None:
+            thing["segmentation"] = {"size": [answer.height, answer.width], "counts": list(answer.mask_M[number])}
+        things.append(thing)
+    return {"counts": {n: int(c) for n, c in zip(outline.labels, counts, strict=True)}, "things": things}
+
+
+def details(truths: Sequence[Instances], answers: Sequence[Instances], outline: Outline, bins: int) -> dict[str, Any]:
+    """Counts against counts: bias, and bias +- 1.96 standard deviations of the difference (Bland and Altman 1986)."""
+    true_NK, given_NK = (_counts(things, len(outline.labels)) for things in (truths, answers))
+    agreement = {}
+    for k, name in enumerate(outline.labels):
+        off_N = given_NK[:, k] - true_NK[:, k]
+        bias, spread = float(off_N.mean()), 1.96 * float(off_N.std(ddof=1)) if len(off_N) > 1 else 0.0
+        pairs = np.stack([true_NK[:, k], given_NK[:, k]], 1).tolist()
+        agreement[f"number of {name}"] = {"bias": bias, "low": bias - spread, "high": bias + spread, "pairs": pairs}
+    return {"agreement": agreement}

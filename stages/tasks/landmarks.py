@@ -1,0 +1,155 @@
+"""Named points in an image, any of which may be missing.
+
+Axes: N images, P points, R resamples. Pixels of the original image, whole numbers are centres of pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stages.images.annotations import Annotation
+from stages.tasks.classification import auc_of
+from stages.tasks.drawing import as_rgb, dot, palette
+from stages.tasks.outline import Outline
+from stages.tasks.protocol import Parts, Score
+
+Array = np.ndarray[Any, Any]
+
+SCORES = {
+    "pck": Score("higher"),
+    "pixel_error": Score("lower", "px", share=False),
+    "median_pixel_error": Score("lower", "px", share=False),
+    "normalized_error": Score("lower"),
+}
+TRUTHS = ("points",)
+DRAWN = True
+SEEN = 0.5  # confidence from which an answered point is drawn
+
+
+@dataclass(frozen=True)
+class Points:
+    """The true points of an image, and its size."""
+
+    xy_P2: Array
+    """NaN where missing."""
+    height: int
+    width: int
+
+    @property
+    def diagonal(self) -> float:
+        """Of the image, pixels."""
+        return float(np.hypot(self.height, self.width))
+
+
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> Points:
+    """The points in the order of the outline."""
+    if annotation.points is None or set(annotation.points) != set(outline.points):
+        raise ValueError(f"has the points {sorted(annotation.points or {})}, not {sorted(outline.points)}")
+    missing = (np.nan, np.nan)
+    return Points(np.array([annotation.points[name] or missing for name in outline.points], float), height, width)
+
+
+def decode(outputs: dict[str, Array], outline: Outline) -> Array:
+    """x, y and confidence (0..1) of each point, [P, 3]."""
+    return outputs["point"]
+
+
+def _distances(truths: Sequence[Points], answers: Sequence[Array]) -> tuple[Array, Array]:
+    """[N, P] in pixels, NaN where the truth is missing; and the images' diagonals [N, 1]."""
+    true_NP2, given_NP3 = np.stack([t.xy_P2 for t in truths]), np.stack(answers)
+    return np.hypot(*np.moveaxis(given_NP3[..., :2] - true_NP2, 2, 0)), np.array([[t.diagonal] for t in truths])
+
+
+def scores(truths: Sequence[Points], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> dict[str, Array]:
+    """All scores under all weights: name to [R].
+
+    pck: share of visible points within `tolerance` times the diagonal (Yang and Ramanan 2013; there by the object's
+    size); errors: mean or median distance over visible points, in pixels or as a share of the diagonal.
+    """
+    far_NP, diagonal_N1 = _distances(truths, answers)
+    seen_NP = np.isfinite(far_NP)
+    with np.errstate(invalid="ignore"):
+        total_R = (weight_RN @ seen_NP).sum(axis=1)
+        near_NP = np.where(seen_NP, far_NP <= outline.tolerance * diagonal_N1, False)
+        share_NP = np.nan_to_num(far_NP / diagonal_N1)
+        return {
+            "pck": (weight_RN @ near_NP).sum(axis=1) / total_R,
+            "pixel_error": (weight_RN @ np.nan_to_num(far_NP)).sum(axis=1) / total_R,
+            "median_pixel_error": _weighted_median(far_NP, weight_RN),
+            "normalized_error": (weight_RN @ share_NP).sum(axis=1) / total_R,
+        }
+
+
+def _weighted_median(far_NP: Array, weight_RN: Array) -> Array:
+    """[R]: the distance below which half of the visible points lie."""
+    image_V, _ = np.nonzero(np.isfinite(far_NP))
+    values_V = far_NP[np.isfinite(far_NP)]
+    if not len(values_V):
+        return np.full(len(weight_RN), np.nan)
+    order = np.argsort(values_V)
+    sums_RV = weight_RN[:, image_V[order]].cumsum(axis=1)
+    place_R = (sums_RV >= sums_RV[:, -1:] / 2).argmax(axis=1)
+    return np.where(sums_RV[:, -1] > 0, values_V[order][place_R], np.nan)
+
+
+def parts(truths: Sequence[Points], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> Parts:
+    """Of each point: pck, mean distance in pixels."""
+    far_NP, diagonal_N1 = _distances(truths, answers)
+    seen_NP = np.isfinite(far_NP)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        seen_RP = weight_RN @ seen_NP
+        near_NP = np.where(seen_NP, far_NP <= outline.tolerance * diagonal_N1, False)
+        found = {"pck": weight_RN @ near_NP / seen_RP, "pixel_error": weight_RN @ np.nan_to_num(far_NP) / seen_RP}
+    support = tuple(int(n) for n in seen_NP.sum(axis=0))
+    return Parts("point", outline.points, support, seen_NP, found, better={"pixel_error": "lower"}, share=False)
+
+
+def error(truth: Points, answer: Array, outline: Outline) -> float:
+    """Mean distance over visible points, as a share of the diagonal; 0 where none is visible."""
+    far_NP, diagonal = _distances([truth], [answer])
+    return float(np.nanmean(far_NP) / diagonal[0, 0]) if np.isfinite(far_NP).any() else 0.0
+
+
+def wrong(truth: Points, answer: Array, outline: Outline) -> bool:
+    """Points are never exact: every answer is worth its place in the order."""
+    return True
+
+
+def says(thing: Any, outline: Outline) -> str:
+    """How many points are there."""
+    there = np.isfinite(thing.xy_P2[:, 0]) if isinstance(thing, Points) else thing[:, 2] >= SEEN
+    return f"{int(there.sum())} of {len(outline.points)} points"
+
+
+def draw(image: Array, thing: Any, outline: Outline) -> Array:
+    """A colour for each point; of an answer those that it is sure of."""
+    points = thing.xy_P2 if isinstance(thing, Points) else np.where(thing[:, 2:] >= SEEN, thing[:, :2], np.nan)
+    picture = as_rgb(image)
+    for number, (x, y) in enumerate(points):
+        if np.isfinite(x):
+            picture = dot(picture, float(x), float(y), palette(number))
+    return picture
+
+
+def record(answer: Array, outline: Outline) -> dict[str, Any]:
+    """x, y and confidence of each point by name."""
+    return {
+        name: {"x": float(x), "y": float(y), "confidence": float(confidence)}
+        for name, (x, y, confidence) in zip(outline.points, answer, strict=True)
+    }
+
+
+def details(truths: Sequence[Points], answers: Sequence[Array], outline: Outline, bins: int) -> dict[str, Any]:
+    """Pck by tolerance; and how well confidence tells visible from missing points."""
+    far_NP, diagonal_N1 = _distances(truths, answers)
+    seen_NP = np.isfinite(far_NP)
+    share_V = (far_NP / diagonal_N1)[seen_NP]
+    tolerances = np.linspace(0, 2 * outline.tolerance, 21)
+    curve = [[float(t), float((share_V <= t).mean())] for t in tolerances] if len(share_V) else []
+    confidence_NP = np.stack(answers)[..., 2]
+    told = None
+    if seen_NP.any() and not seen_NP.all():
+        told = float(auc_of(seen_NP.ravel(), confidence_NP.ravel(), np.ones((1, seen_NP.size)))[0])
+    return {"pck_curve": curve, "auc_of_confidence": told}

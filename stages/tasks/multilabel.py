@@ -1,0 +1,119 @@
+"""Any number of classes per image.
+
+Axes: N images, K classes, R resamples.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.images.annotations import Annotation
+from stages.tasks.classification import auc_of, mean_over_parts
+from stages.tasks.drawing import as_rgb
+from stages.tasks.outline import Outline
+from stages.tasks.protocol import Parts, Score
+
+Array = np.ndarray[Any, Any]
+
+SCORES = {name: Score("higher") for name in ("mean_average_precision", "macro_f1", "micro_f1", "auc", "exact_match")}
+TRUTHS = ("labels",)
+DRAWN = False
+THRESHOLD = 0.5  # probability from which a class counts as there
+
+
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> Array:
+    """Which classes are there: boolean [K]."""
+    if annotation.labels is None:
+        raise ValueError("has no classes")
+    return np.isin(np.array(outline.labels), annotation.labels)
+
+
+def decode(outputs: dict[str, Array], outline: Outline) -> Array:
+    """Probability of each class, [K]."""
+    return outputs["probability"]
+
+
+def scores(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> dict[str, Array]:
+    """All scores under all weights: name to [R]; macro ones leave out classes that no image has."""
+    true_NK, probability_NK = np.stack(truths), np.stack(answers)
+    claimed_NK = probability_NK >= THRESHOLD
+    hit, claims, there = weight_RN @ (true_NK & claimed_NK), weight_RN @ claimed_NK, weight_RN @ true_NK
+    exact_N = (true_NK == claimed_NK).all(axis=1)
+    each = parts(truths, answers, weight_RN, outline).scores
+    total = (claims + there).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        micro_R = np.where(total > 0, 2 * hit.sum(axis=1) / total, 1.0)
+    return {
+        "mean_average_precision": mean_over_parts(each["average_precision"]),
+        "macro_f1": mean_over_parts(each["f1"]),
+        "micro_f1": micro_R,
+        "auc": mean_over_parts(each["auc"]),
+        "exact_match": weight_RN @ exact_N / weight_RN.sum(axis=1),
+    }
+
+
+def average_precision(true_N: Array, probability_N: Array, weight_RN: Array) -> Array:
+    """[R]: mean precision over the recall that each distinct threshold adds; NaN where the class is absent."""
+    values, tie_N = np.unique(-probability_N, return_inverse=True)  # highest first
+    order = np.argsort(tie_N, kind="stable")
+    first = np.searchsorted(tie_N[order], np.arange(len(values)))
+    hit_RT = np.add.reduceat(weight_RN[:, order] * true_N[order], first, axis=1).cumsum(axis=1)
+    claimed_RT = np.add.reduceat(weight_RN[:, order], first, axis=1).cumsum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision_RT = np.where(claimed_RT > 0, hit_RT / claimed_RT, 0.0)
+        recall_RT = hit_RT / hit_RT[:, -1:]
+    return (precision_RT * np.diff(recall_RT, axis=1, prepend=0)).sum(axis=1)
+
+
+def parts(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> Parts:
+    """Average precision, F1 and AUC of each class."""
+    true_NK, probability_NK = np.stack(truths), np.stack(answers)
+    claimed_NK = probability_NK >= THRESHOLD
+    hit, claims, there = weight_RN @ (true_NK & claimed_NK), weight_RN @ claimed_NK, weight_RN @ true_NK
+    columns = range(true_NK.shape[1])
+    with np.errstate(invalid="ignore"):
+        f1_RK = np.where(there > 0, 2 * hit / (claims + there), np.nan)
+    precision_RK = np.stack([average_precision(true_NK[:, k], probability_NK[:, k], weight_RN) for k in columns], 1)
+    auc_RK = np.stack([auc_of(true_NK[:, k], probability_NK[:, k], weight_RN) for k in columns], 1)
+    support = tuple(int(n) for n in true_NK.sum(axis=0))
+    return Parts(
+        "class", outline.labels, support, true_NK, {"average_precision": precision_RK, "f1": f1_RK, "auc": auc_RK}
+    )
+
+
+def error(truth: Array, answer: Array, outline: Outline) -> float:
+    """Mean absolute difference of truth and probability."""
+    return float(np.abs(truth - answer).mean())
+
+
+def wrong(truth: Array, answer: Array, outline: Outline) -> bool:
+    """A class is claimed that is not there, or one is missed."""
+    return bool(((answer >= THRESHOLD) != truth).any())
+
+
+def says(thing: Array, outline: Outline) -> str:
+    """The classes that are there."""
+    there = [label for label, value in zip(outline.labels, thing, strict=True) if value >= THRESHOLD]
+    return ", ".join(there) or "nothing"
+
+
+def draw(image: Array, thing: Any, outline: Outline) -> Array:
+    """Classes cannot be drawn: the image."""
+    return as_rgb(image)
+
+
+def record(answer: Array, outline: Outline) -> dict[str, Any]:
+    """The classes that are there, and the probability of every class."""
+    there = [label for label, value in zip(outline.labels, answer, strict=True) if value >= THRESHOLD]
+    return {"labels": there, "probabilities": dict(zip(outline.labels, map(float, answer), strict=True))}
+
+
+def details(truths: Sequence[Array], answers: Sequence[Array], outline: Outline, bins: int) -> dict[str, Any]:
+    """How many classes an image has, by truth and by answer."""
+    return {
+        "classes_an_image": {
+            "truth": float(np.stack(truths).sum(axis=1).mean()),
+            "answer": float((np.stack(answers) >= THRESHOLD).sum(axis=1).mean()),
+        }
+    }

@@ -1,0 +1,145 @@
+"""One number or several per image, in their units.
+
+Axes: N images, S scalars, R resamples.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.images.annotations import IGNORE, Annotation, decode_rle
+from stages.tasks.classification import mean_over_parts
+from stages.tasks.drawing import as_rgb
+from stages.tasks.outline import Outline
+from stages.tasks.protocol import Parts, Score
+
+Array = np.ndarray[Any, Any]
+
+SCORES = {
+    "mean_absolute_error": Score("lower", "scalar", share=False),
+    "root_mean_square_error": Score("lower", "scalar", share=False),
+    "r2": Score("higher", share=False),
+    "mean_absolute_percentage_error": Score("lower", "%", share=False),
+}
+"""With several scalars: the mean over them."""
+TRUTHS = ("scalars", "count", "area")
+DRAWN = False
+MOST_PAIRS = 2000  # kept for the report
+
+
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> Array:
+    """The numbers [S]: as they stand, as how many things there are, or as the share of the image they cover."""
+    match outline.truth:
+        case "scalars":
+            if annotation.scalars is None or set(annotation.scalars) != set(outline.scalars):
+                raise ValueError(f"has the numbers {sorted(annotation.scalars or {})}, not {sorted(outline.scalars)}")
+            return np.array([annotation.scalars[name] for name in outline.scalars])
+        case "count" if annotation.shapes is not None:
+            labels = [shape.label for shape in annotation.shapes if not shape.crowd]
+            return np.array([float(labels.count(name)) for name in outline.scalars])
+        case "count":
+            from scipy import ndimage
+
+            masks = _masks(annotation, target, height, width, outline)
+            return np.array([float(ndimage.label(mask_HW, np.ones((3, 3)))[1]) for mask_HW in masks])
+        case _:
+            return np.array([mask_HW.mean() for mask_HW in _masks(annotation, target, height, width, outline)])
+
+
+def _masks(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> list[Array]:
+    """What each class covers."""
+    if annotation.mask is not None:
+        assert target is not None, "a mask has a target file"
+        known = {name: i for i, name in enumerate(annotation.mask)}
+        return [(target == known[name]) & (target != IGNORE) for name in outline.scalars]
+    masks = {name: np.zeros((height, width), bool) for name in outline.scalars}
+    for shape in annotation.shapes or ():
+        if shape.rle is None:
+            raise ValueError("has boxes without masks, which cover no known area")
+        masks[shape.label] |= decode_rle(shape.rle, height, width)
+    return list(masks.values())
+
+
+def decode(outputs: dict[str, Array], outline: Outline) -> Array:
+    """The numbers [S]."""
+    return outputs["value"]
+
+
+def scores(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> dict[str, Array]:
+    """All scores under all weights: name to [R]."""
+    each = parts(truths, answers, weight_RN, outline).scores
+    return {name: mean_over_parts(each[name]) for name in SCORES}
+
+
+def parts(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> Parts:
+    """Of each scalar: mean absolute error, root mean square error, R2 and mean absolute percentage error.
+
+    R2 = 1 - squared differences over squared distances from the mean; percentages leave out truths of 0.
+    """
+    true_NS, given_NS = np.stack(truths).astype(float), np.stack(answers).astype(float)
+    off_NS, total_R1 = given_NS - true_NS, weight_RN.sum(axis=1, keepdims=True)
+    squared_RS = weight_RN @ off_NS**2
+    mean_RS = weight_RN @ true_NS / total_R1
+    spread_RS = weight_RN @ true_NS**2 - total_R1 * mean_RS**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share_NS = np.where(true_NS != 0, np.abs(off_NS / true_NS), 0.0)
+        percentage_RS = 100 * (weight_RN @ share_NS) / (weight_RN @ (true_NS != 0))
+        r2_RS = np.where(spread_RS > 1e-12, 1 - squared_RS / spread_RS, np.nan)
+    found = {
+        "mean_absolute_error": weight_RN @ np.abs(off_NS) / total_R1,
+        "root_mean_square_error": np.sqrt(squared_RS / total_R1),
+        "r2": r2_RS,
+        "mean_absolute_percentage_error": percentage_RS,
+    }
+    count, scalars = true_NS.shape
+    lower: dict[str, str] = {name: score.better for name, score in SCORES.items() if score.better == "lower"}
+    return Parts(
+        "scalar", outline.scalars, (count,) * scalars, np.ones((count, scalars), bool), found, better=lower, share=False
+    )
+
+
+def error(truth: Array, answer: Array, outline: Outline) -> float:
+    """Mean absolute difference in standard deviations of the training images."""
+    return float((np.abs(answer - truth) / np.array(outline.deviation or (1.0,))).mean())
+
+
+def wrong(truth: Array, answer: Array, outline: Outline) -> bool:
+    """Numbers are never exact: every answer is worth its place in the order."""
+    return True
+
+
+def says(thing: Array, outline: Outline) -> str:
+    """Name and number."""
+    pairs = zip(outline.scalars, thing, strict=True)
+    return ", ".join(f"{name} {value:.4g}{_unit(name, outline)}" for name, value in pairs)
+
+
+def _unit(name: str, outline: Outline) -> str:
+    return f" {outline.units[name]}" if name in outline.units else ""
+
+
+def draw(image: Array, thing: Any, outline: Outline) -> Array:
+    """Numbers cannot be drawn: the image."""
+    return as_rgb(image)
+
+
+def record(answer: Array, outline: Outline) -> dict[str, Any]:
+    """Name: number."""
+    return dict(zip(outline.scalars, map(float, answer), strict=True))
+
+
+def details(truths: Sequence[Array], answers: Sequence[Array], outline: Outline, bins: int) -> dict[str, Any]:
+    """Limits of agreement: bias, and bias +- 1.96 standard deviations of the difference (Bland and Altman 1986)."""
+    true_NS, given_NS = np.stack(truths).astype(float), np.stack(answers).astype(float)
+    agreement = {}
+    for s, name in enumerate(outline.scalars):
+        off_N = given_NS[:, s] - true_NS[:, s]
+        bias, spread = float(off_N.mean()), 1.96 * float(off_N.std(ddof=1)) if len(off_N) > 1 else 0.0
+        agreement[name] = {
+            "bias": bias,
+            "low": bias - spread,
+            "high": bias + spread,
+            "pairs": np.stack([true_NS[:, s], given_NS[:, s]], 1)[:MOST_PAIRS].round(6).tolist(),
+        }
+    return {"agreement": agreement}

@@ -1,0 +1,181 @@
+"""In what form a network is taught an answer: the same truth can be a point, a heatmap or a disc.
+
+Each says which tasks it serves, what it takes of a network, what is stored to learn from, and how many outputs.
+Losses and in-graph decoding are torch's and live with learning and networks.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from stages.frame import UserError
+from stages.images.annotations import IGNORE, decode_rle
+from stages.images.frames import Frame, labels_in
+from stages.tasks.outline import Outline
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Representation:
+    """What learning needs to know of it."""
+
+    tasks: tuple[str, ...]
+    gives: Literal["vector", "map", "boxes"]
+    """What the network must give: numbers an image, numbers a pixel, or boxes."""
+    outputs: Callable[[Outline], int]
+    """How many of them."""
+    stores: Literal["index", "vector", "points", "labels", "ids", "density", "image", "things"]
+    """What is kept beside the working image, and so how augmentation moves it."""
+    target: Callable[[Any, Frame, Outline], Any]
+    """The truth of one original image as it is kept for one working image: an array, or `Things`."""
+    losses: tuple[str, ...]
+    """Losses that suit it, the nearest to the task's score first."""
+    taught: str = ""
+    """The task whose truth it takes, where that is not the task asked: a count is taught by the things counted."""
+
+
+def _plain(truth: Any, frame: Frame, outline: Outline) -> Array:
+    return np.asarray(truth)
+
+
+def _points(truth: Any, frame: Frame, outline: Outline) -> Array:
+    return frame.points_in(np.asarray(truth.xy_P2, np.float64)).astype(np.float32)
+
+
+def _labels(truth: Any, frame: Frame, outline: Outline) -> Array:
+    return labels_in(truth, frame, outline.size, IGNORE)
+
+
+def _ids(truth: Any, frame: Frame, outline: Outline) -> Array:
+    """0 background, 1 ... the instances, later ones above earlier ones; a box without a mask is filled."""
+    id_HW = np.zeros((frame.height, frame.width), np.uint16)
+    for number, mask_HW in enumerate(_masks(truth, frame)):
+        id_HW[mask_HW] = number + 1
+    return labels_in(id_HW, frame, outline.size, 0)
+
+
+def _masks(truth: Any, frame: Frame) -> Iterator[Array]:
+    for number, box_4 in enumerate(truth.box_M4):
+        if truth.mask_M is not None:
+            yield decode_rle(truth.mask_M[number], frame.height, frame.width)
+        else:
+            mask_HW = np.zeros((frame.height, frame.width), bool)
+            left, top, right, bottom = np.round(box_4).astype(int)
+            mask_HW[top:bottom, left:right] = True
+            yield mask_HW
+
+
+def _density(truth: Any, frame: Frame, outline: Outline) -> Array:
+    """[size, size, classes]: a Gaussian of sum 1 at the middle of every thing, the part beyond the edge folded in.
+
+    Lempitsky and Zisserman 2010, "Learning to count objects in images".
+    """
+    density_SSC = np.zeros((outline.size, outline.size, len(outline.scalars)), np.float32)
+    box_M4 = frame.boxes_in(np.asarray(truth.box_M4, np.float64).reshape(-1, 4))
+    for label, (x0, y0, x1, y1) in zip(truth.label_M, box_M4, strict=True):
+        across = _bell((x0 + x1) / 2, outline.size, outline.radius)
+        down = _bell((y0 + y1) / 2, outline.size, outline.radius)
+        density_SSC[:, :, label] += np.outer(down, across)
+    return density_SSC
+
+
+def _bell(middle: float, size: int, deviation: float) -> Array:
+    values = np.exp(-0.5 * ((np.arange(size) + 0.5 - middle) / deviation) ** 2)
+    return values / max(values.sum(), 1e-12)
+
+
+@dataclass(frozen=True)
+class Things:
+    """The instances of one working image."""
+
+    box_M4: Array
+    """float32, working pixels, edges."""
+    label_M: Array
+    mask_MSS: Array | None
+    """Boolean; None where only boxes are known."""
+
+
+def _things(truth: Any, frame: Frame, outline: Outline) -> Things:
+    """Without crowds, and without what the working size leaves no pixel of."""
+    box_M4 = frame.boxes_in(np.asarray(truth.box_M4, np.float64).reshape(-1, 4)).astype(np.float32)
+    kept_M = (
+        ~np.asarray(truth.crowd_M, bool) & (box_M4[:, 2] - box_M4[:, 0] > 0.5) & (box_M4[:, 3] - box_M4[:, 1] > 0.5)
+    )
+    if not outline.masks:
+        return Things(box_M4[kept_M], truth.label_M[kept_M], None)
+    masks = [labels_in(mask_HW, frame, outline.size, 0) for mask_HW in _masks(truth, frame)]
+    mask_MSS = np.stack(masks) if masks else np.zeros((0, outline.size, outline.size), bool)
+    kept_M &= mask_MSS.any(axis=(1, 2))
+    return Things(box_M4[kept_M], truth.label_M[kept_M], mask_MSS[kept_M])
+
+
+REPRESENTATIONS: dict[str, Representation] = {
+    "class": Representation(
+        ("classification", "ordinal"), "vector", lambda o: len(o.labels), "index", _plain, ("cross_entropy", "focal")
+    ),
+    "classes": Representation(
+        ("multilabel",), "vector", lambda o: len(o.labels), "vector", _plain, ("binary_cross_entropy",)
+    ),
+    "cumulative": Representation(
+        ("ordinal",), "vector", lambda o: len(o.labels) - 1, "index", _plain, ("cumulative_cross_entropy",)
+    ),
+    "scalar": Representation(
+        ("regression",), "vector", lambda o: len(o.scalars), "vector", _plain, ("huber", "l1", "l2")
+    ),
+    "density": Representation(
+        ("regression",), "map", lambda o: len(o.scalars), "density", _density, ("density_l2", "density_l1"), "instances"
+    ),
+    "coordinates": Representation(
+        ("landmarks",), "vector", lambda o: 3 * len(o.points), "points", _points, ("coordinate_huber", "coordinate_l1")
+    ),
+    "heatmap": Representation(
+        ("landmarks",), "map", lambda o: len(o.points), "points", _points, ("heatmap_cross_entropy", "heatmap_l2")
+    ),
+    "disc": Representation(("landmarks",), "map", lambda o: len(o.points), "points", _points, ("disc_cross_entropy",)),
+    "mask": Representation(
+        ("segmentation", "regression"),
+        "map",
+        lambda o: len(o.labels),
+        "labels",
+        _labels,
+        ("cross_entropy_dice", "cross_entropy", "dice"),
+        "segmentation",
+    ),
+    "image": Representation(("image",), "map", lambda o: o.channels, "image", _plain, ("l1", "l2")),
+    "boxes": Representation(("instances",), "boxes", lambda o: len(o.labels), "things", _things, ("mask_rcnn",)),
+    "watershed": Representation(
+        ("instances",), "map", lambda o: 3, "ids", _ids, ("boundary_cross_entropy_dice", "boundary_cross_entropy")
+    ),
+}
+
+
+def representation_of(task: str, name: str) -> str:
+    """The representation that `representation.name` means for a task.
+
+    Raises:
+        UserError: it does not serve the task.
+    """
+    serving = [key for key, kind in REPRESENTATIONS.items() if task in kind.tasks]
+    first = {"ordinal": "cumulative", "landmarks": "heatmap"}.get(task, serving[0])
+    if name == "auto":
+        return first
+    if name not in serving:
+        raise UserError(f"representation.name: {name} does not serve task.name {task}; known: {', '.join(serving)}")
+    return name
+
+
+def loss_of(representation: str, name: str) -> str:
+    """The loss that `train.loss` means.
+
+    Raises:
+        UserError: the representation has no such loss.
+    """
+    known = REPRESENTATIONS[representation].losses
+    if name == "auto":
+        return known[0]
+    if name not in known:
+        raise UserError(f"train.loss: {name} is not for representation {representation}; known: {', '.join(known)}")
+    return name

@@ -1,0 +1,207 @@
+"""A class for every pixel.
+
+Axes: N images, K classes, R resamples, H and W of the original image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stages.images.annotations import IGNORE, Annotation, decode_rle
+from stages.tasks.classification import mean_over_parts
+from stages.tasks.drawing import as_rgb, fill, outline_of_mask, palette
+from stages.tasks.outline import Outline
+from stages.tasks.protocol import Parts, Score
+from stages.tasks.rand import foreground_rand
+
+Array = np.ndarray[Any, Any]
+
+SCORES = {
+    "dice": Score("higher"),
+    "iou": Score("higher"),
+    "pixel_accuracy": Score("higher"),
+    "boundary_f1": Score("higher"),
+    "boundary_error": Score("lower", "px", share=False),
+    "foreground_rand": Score("higher"),
+}
+TRUTHS = ("mask", "shapes")
+DRAWN = True
+
+
+@dataclass(frozen=True)
+class Mask:
+    """An answered mask."""
+
+    index_HW: Array
+    """uint8."""
+    second_HW: Array | None
+    """float16: of two classes the probability of the second."""
+
+
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> Array:
+    """The class of each pixel, uint8 [H, W]; `IGNORE` where it is unknown."""
+    if outline.truth == "mask":
+        if annotation.mask is None or target is None:
+            raise ValueError("has no mask")
+        order = np.full(256, IGNORE, np.uint8)
+        for index, name in enumerate(annotation.mask):
+            order[index] = outline.labels.index(name)
+        return order[target]
+    index_HW = np.zeros((height, width), np.uint8)
+    for shape in annotation.shapes or ():
+        covered = _covered(shape.rle, shape.box, height, width)
+        index_HW[covered] = IGNORE if shape.crowd else outline.labels.index(shape.label)
+    return index_HW
+
+
+def _covered(rle: Any, box: Any, height: int, width: int) -> Array:
+    if rle is not None:
+        return decode_rle(rle, height, width)
+    covered = np.zeros((height, width), bool)
+    x0, y0, x1, y1 = (round(v) for v in box)
+    covered[max(0, y0) : y1, max(0, x0) : x1] = True
+    return covered
+
+
+def decode(outputs: dict[str, Array], outline: Outline) -> Mask:
+    """The likeliest class of each pixel."""
+    probability_KHW = outputs["probability"]
+    second = probability_KHW[1].astype(np.float16) if len(probability_KHW) == 2 else None
+    return Mask(probability_KHW.argmax(axis=0).astype(np.uint8), second)
+
+
+def scores(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, outline: Outline) -> dict[str, Array]:
+    """All scores under all weights: name to [R].
+
+    dice, iou: of each class over all pixels of all images, mean over the classes but a background; pixel_accuracy: over
+    all pixels; boundary_f1, boundary_error: mean over images and classes; foreground_rand: mean over images.
+    """
+    each, used = _pixels(truths, answers, weight_RN, outline), _foreground(outline)
+    known_N = np.array([(t != IGNORE).sum() for t in truths], float)
+    right_N = np.array([((t == a.index_HW) & (t != IGNORE)).sum() for t, a in zip(truths, answers, strict=True)], float)
+    edge_NK2 = np.array([_boundaries(t, a.index_HW, outline) for t, a in zip(truths, answers, strict=True)])
+    rand_N = np.full(len(truths), np.nan)
+    if len(outline.labels) == 2:
+        rand_N = np.array([foreground_rand(t, a.index_HW) for t, a in zip(truths, answers, strict=True)])
+    return {
+        "dice": mean_over_parts(each["dice"][:, used]),
+        "iou": mean_over_parts(each["iou"][:, used]),
+        "pixel_accuracy": weight_RN @ right_N / (weight_RN @ known_N),
+        "boundary_f1": _mean_of_known(edge_NK2[:, used, 0], weight_RN),
+        "boundary_error": _mean_of_known(edge_NK2[:, used, 1], weight_RN),
+        "foreground_rand": _mean_of_known(rand_N[:, None], weight_RN),
+    }
+
+
+def _foreground(outline: Outline) -> list[int]:
+    first = 1 if outline.labels[0] == "background" and len(outline.labels) > 1 else 0
+    return list(range(first, len(outline.labels)))
+
+
+def _mean_of_known(value_NX: Array, weight_RN: Array) -> Array:
+    """[R]: weighted mean over what is defined."""
+    known_NX = np.isfinite(value_NX)
+    with np.errstate(invalid="ignore"):
+        return (weight_RN @ np.where(known_NX, value_NX, 0)).sum(axis=1) / (weight_RN @ known_NX).sum(axis=1)
+
+
+def _counts(truth_HW: Array, index_HW: Array, classes: int) -> Array:
+    """[3, K]: pixels that both, the truth, the answer give to each class, where the truth is known."""
+    known = truth_HW != IGNORE
+    true, given = truth_HW[known], index_HW[known]
+    both = np.bincount(true[true == given], minlength=classes)
+    return np.stack([both, np.bincount(true, minlength=classes), np.bincount(given, minlength=classes)]).astype(float)
+
+
+def _pixels(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, outline: Outline) -> dict[str, Array]:
+    """Dice and iou [R, K]; NaN where neither truth nor answer has the class."""
+    classes = len(outline.labels)
+    count_N3K = np.stack([_counts(t, a.index_HW, classes) for t, a in zip(truths, answers, strict=True)])
+    both, true, given = np.moveaxis(np.einsum("rn,nck->rck", weight_RN, count_N3K), 1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {"dice": 2 * both / (true + given), "iou": both / (true + given - both)}
+
+
+def _boundaries(truth_HW: Array, index_HW: Array, outline: Outline) -> list[tuple[float, float]]:
+    """Of each class: F1 of boundary pixels within `tolerance` pixels (Csurka et al. 2013), and the mean distance from
+    one boundary to the other, both ways; NaN where one of them has no boundary.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    found = []
+    known = truth_HW != IGNORE
+    for k in range(len(outline.labels)):
+        true = outline_of_mask(truth_HW == k) & known
+        given = outline_of_mask((index_HW == k) & known)
+        if not true.any() or not given.any():
+            found.append((np.nan if true.any() == given.any() else 0.0, np.nan))
+            continue
+        to_true, to_given = distance_transform_edt(~true)[given], distance_transform_edt(~given)[true]
+        precision, recall = (to_true <= outline.tolerance).mean(), (to_given <= outline.tolerance).mean()
+        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+        found.append((float(f1), float((to_true.sum() + to_given.sum()) / (len(to_true) + len(to_given)))))
+    return found
+
+
+def parts(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, outline: Outline) -> Parts:
+    """Dice and iou of each class."""
+    there_NK = np.array([[bool((t == k).any()) for k in range(len(outline.labels))] for t in truths])
+    support = tuple(int(n) for n in there_NK.sum(axis=0))
+    return Parts("class", outline.labels, support, there_NK, _pixels(truths, answers, weight_RN, outline))
+
+
+def error(truth: Array, answer: Mask, outline: Outline) -> float:
+    """1 - mean dice of the classes that truth or answer have, but a background."""
+    one = np.ones((1, 1))
+    dice = _pixels([truth], [answer], one, outline)["dice"][0, _foreground(outline)]
+    return float(1 - np.nanmean(dice)) if np.isfinite(dice).any() else 0.0
+
+
+def wrong(truth: Array, answer: Mask, outline: Outline) -> bool:
+    """Masks are hardly ever exact: every answer is worth its place in the order."""
+    return True
+
+
+def says(thing: Any, outline: Outline) -> str:
+    """How much of the image each class covers."""
+    shares = _shares(thing, outline)
+    return ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.005) or "nothing"
+
+
+def _shares(thing: Any, outline: Outline) -> dict[str, float]:
+    index_HW = thing.index_HW if isinstance(thing, Mask) else thing
+    return {outline.labels[k]: float((index_HW == k).mean()) for k in _foreground(outline)}
+
+
+def draw(image: Array, thing: Any, outline: Outline) -> Array:
+    """A colour for each class but the first or the background."""
+    index_HW = thing.index_HW if isinstance(thing, Mask) else thing
+    picture = as_rgb(image)
+    for k in range(1, len(outline.labels)):
+        picture = fill(picture, index_HW == k, palette(k - 1))
+    return picture
+
+
+def record(answer: Mask, outline: Outline) -> dict[str, Any]:
+    """Share of the image that each class covers."""
+    return _shares(answer, outline)
+
+
+def details(truths: Sequence[Array], answers: Sequence[Mask], outline: Outline, bins: int) -> dict[str, Any]:
+    """Of two classes: the highest foreground Rand score over thresholds, as the EM challenge takes it."""
+    if len(outline.labels) != 2:
+        return {}
+    by_threshold = {}
+    for threshold in np.arange(0.1, 0.95, 0.1):
+        rands = [
+            foreground_rand(t, (a.second_HW >= threshold).astype(np.uint8))
+            for t, a in zip(truths, answers, strict=True)
+            if a.second_HW is not None
+        ]
+        if rands and np.isfinite(rands).any():
+            by_threshold[f"{threshold:.1f}"] = float(np.nanmean(rands))
+    best = max(by_threshold, key=lambda t: by_threshold[t], default=None)
+    found = {} if best is None else {"best": by_threshold[best], "threshold": float(best)}
+    return {"foreground_rand_by_threshold": by_threshold, "foreground_rand_at_best_threshold": found}

@@ -1,0 +1,108 @@
+"""Every task in every representation through the line, from files to the ONNX answer: one suite for all of them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import benchmark, evaluate, export, ingest, prepare
+from stages.frame.sections import Params, Section
+from stages.frame.stage import call
+from stages.learning.checkpoints import save
+from stages.learning.loop import fit
+from stages.learning.plan import material, plan
+from stages.tasks import TASKS
+from stages.tasks.representations import REPRESENTATIONS
+from tests.toys import TOYS, Toy
+
+CASES = [(name, representation) for name, toy in TOYS.items() for representation in toy.representations]
+LEARNED = {
+    "accuracy": 1.0,
+    "exact_match": 1.0,
+    "quadratic_kappa": 0.9,
+    "r2": 0.8,
+    "pck": 0.9,
+    "dice": 0.9,
+    "psnr": 22.0,
+    "average_precision_50": 0.7,
+}
+"""What a network must reach on images that it has learned by heart."""
+EPOCHS = {"boxes": 60, "cumulative": 60, "coordinates": 80, "scalar": 60, "density": 60}
+
+
+def sections_of(params: Params, toy: Toy, name: str, representation: str) -> dict[str, Any]:
+    """params.yaml with what the toy asks, small and quick."""
+
+    def changed(section: Section, values: dict[str, Any]) -> Any:
+        return type(section).model_validate(section.model_dump() | values)
+
+    task = {"name": name, "tolerance": 0.1, **toy.task}
+    gives = "vector" if representation == "auto" and name in ("classification", "multilabel") else None
+    gives = gives or (REPRESENTATIONS[representation].gives if representation != "auto" else "map")
+    network = {"vector": "resnet18", "map": "unet", "boxes": "mask_rcnn"}[gives]
+    columns = {**params.ingest.columns.model_dump(), **toy.columns}
+    return {
+        "task": changed(params.task, task),
+        "representation": changed(params.representation, {"name": representation, "radius": 2.0}),
+        "ingest": changed(params.ingest, {"name": "toy", "columns": columns, **toy.ingest}),
+        "split": changed(params.split, {"validation": 0.17, "test": 0.17}),
+        "prepare": changed(
+            params.prepare, {"size": 64, "channels": 3, "fit": "letterbox" if gives == "boxes" else "stretch"}
+        ),
+        "augment": changed(
+            params.augment,
+            {"rotation": 0, "translation": 0, "scale": 0, "brightness": 0, "contrast": 0, "noise": 0},
+        ),
+        "network": changed(
+            params.network, {"name": network, "encoder": "resnet18" if gives == "boxes" else "plain"}
+        ),
+        "train": changed(
+            params.train,
+            {
+                "epochs": EPOCHS.get(representation, 40),
+                "batch_size": 4,
+                "learning_rate": 0.002,
+                "label_smoothing": 0.0,
+                "device": "cpu",
+            },
+        ),
+        "objective": changed(params.objective, {"at_least": 0.5}),
+        "evaluate": changed(params.evaluate, {"resamples": 100}),
+        "benchmark": changed(params.benchmark, {"batches": (1, 2), "seconds": 0.05, "max_difference": 1e-2}),
+    }
+
+
+@pytest.mark.parametrize(("name", "representation"), CASES, ids=lambda v: str(v))
+def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
+    name: str, representation: str, workspace: Path, params: Params
+) -> None:
+    toy = TOYS[name]
+    source = workspace / "toy"
+    source.mkdir()
+    toy.write(source, np.random.default_rng(0))
+    sections = sections_of(params, toy, name, representation)
+    folder = {part: workspace / part for part in ("ingested", "prepared", "trained", "evaluated", "exported", "measured")}
+
+    def stage(module: Any, *paths: Path, needs: tuple[str, ...] = ()) -> dict[str, Any]:
+        return call(module.main, list(paths), {key: sections[key] for key in needs})
+
+    stage(ingest, source, workspace / "splits", workspace / "sealed", folder["ingested"], needs=("ingest", "split"))
+    stage(prepare, folder["ingested"], folder["ingested"], folder["prepared"], needs=("task", "representation", "prepare"))
+    given = material(folder["ingested"], folder["prepared"])
+    planned = plan(given, sections)
+    fitted = fit(planned, report=lambda epoch: None)
+    better = TASKS[given.outline.task].SCORES[planned.score].better
+    reached = max(epoch.train_score for epoch in fitted.epochs)
+    assert better == "higher"
+    assert reached >= LEARNED[planned.score], [round(e.train_score, 3) for e in fitted.epochs]
+
+    folder["trained"].mkdir()
+    save(folder["trained"] / "model.pt", planned.blueprint, fitted.weights, {**given.train_set.about, "params_hash": ""})
+    places = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated")]
+    stage(evaluate, *places, needs=("task", "objective", "train", "evaluate"))
+    stage(export, folder["trained"], folder["evaluated"], folder["exported"])
+    places = [folder[part] for part in ("ingested", "prepared", "trained", "exported", "measured")]
+    measured = stage(benchmark, *places, needs=("task", "benchmark"))
+    assert measured["agreement"] == 1.0
+    assert measured["largest_difference"] < 1e-2

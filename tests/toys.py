@@ -1,0 +1,202 @@
+"""Small data sets of every kind of label, drawn anew: what the shared suite of tasks learns."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+COUNT = 12
+SIZE = 64
+COLOURS = {"disc": (230, 60, 60), "square": (60, 90, 230)}
+
+
+@dataclass(frozen=True)
+class Toy:
+    """How a data set is read and what is asked of it."""
+
+    write: Callable[[Path, np.random.Generator], None]
+    task: dict[str, Any]
+    ingest: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
+    representations: tuple[str, ...] = ("auto",)
+
+
+def scene(
+    rng: np.random.Generator, things: int = 1, kinds: tuple[str, ...] = ("disc", "square")
+) -> tuple[Any, list[Any]]:
+    """A grey ground with discs and squares on it that do not touch; and what they are: (kind, x, y, radius)."""
+    image = Image.new("RGB", (SIZE + 6, SIZE), (90, 90, 90))
+    draw, placed = ImageDraw.Draw(image), []
+    while len(placed) < things:
+        kind, radius = str(rng.choice(kinds)), int(rng.integers(6, 9))
+        x, y = (int(v) for v in rng.integers(radius + 2, SIZE - radius - 2, 2))
+        if all((x - a) ** 2 + (y - b) ** 2 > (radius + r + 4) ** 2 for _, a, b, r in placed):
+            box = (x - radius, y - radius, x + radius, y + radius)
+            (draw.ellipse if kind == "disc" else draw.rectangle)(box, fill=COLOURS[kind])
+            placed.append((kind, x, y, radius))
+    noise = rng.integers(-8, 9, (SIZE, SIZE + 6, 3))
+    return (np.asarray(image).astype(int) + noise).clip(0, 255).astype(np.uint8), placed
+
+
+def mask_of(placed: list[Any]) -> np.ndarray:
+    """0 background, 1 disc, 2 square."""
+    picture = Image.new("L", (SIZE + 6, SIZE))
+    for kind, x, y, radius in placed:
+        box = (x - radius, y - radius, x + radius, y + radius)
+        draw = ImageDraw.Draw(picture)
+        (draw.ellipse if kind == "disc" else draw.rectangle)(box, fill=1 if kind == "disc" else 2)
+    return np.asarray(picture)
+
+
+def save(file: Path, image: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(file)
+
+
+def table(file: Path, rows: list[dict[str, Any]]) -> None:
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def classes(folder: Path, rng: np.random.Generator) -> None:
+    for number in range(COUNT):
+        kind = ("disc", "square")[number % 2]
+        save(folder / kind / f"{number}.png", scene(rng, 1, (kind,))[0])
+
+
+def several_classes(folder: Path, rng: np.random.Generator) -> None:
+    rows = []
+    for number in range(COUNT):
+        kinds = [(), ("disc",), ("square",), ("disc", "square")][number % 4]
+        image, _ = scene(rng, 3 * len(kinds), kinds or ("disc",))
+        save(folder / f"{number}.png", image)
+        rows.append({"path": f"{number}.png", "label": "|".join(kinds)})
+    table(folder / "labels.csv", rows)
+
+
+def grades(folder: Path, rng: np.random.Generator) -> None:
+    """The grade is how many discs there are."""
+    for number in range(COUNT):
+        grade = number % 3
+        save(folder / ("none", "some", "many")[grade] / f"{number}.png", scene(rng, (0, 2, 5)[grade], ("disc",))[0])
+
+
+def numbers(folder: Path, rng: np.random.Generator) -> None:
+    rows = []
+    for number in range(COUNT):
+        image, placed = scene(rng, 1 + number % 4)
+        save(folder / f"{number}.png", image)
+        rows.append({"path": f"{number}.png", "count": len(placed), "size": sum(p[3] for p in placed) * 10})
+    table(folder / "numbers.csv", rows)
+
+
+def things(folder: Path, rng: np.random.Generator) -> None:
+    """COCO: boxes and outlines."""
+    images, annotations = [], []
+    for number in range(COUNT):
+        image, placed = scene(rng, 2 + number % 2)
+        save(folder / f"{number}.png", image)
+        images.append({"id": number, "file_name": f"{number}.png", "height": SIZE, "width": SIZE + 6})
+        for kind, x, y, radius in placed:
+            turn = np.linspace(0, 2 * np.pi, 24 if kind == "disc" else 4, endpoint=False) + (
+                0 if kind == "disc" else np.pi / 4
+            )
+            far = radius + 0.5 if kind == "disc" else (radius + 0.5) * 2**0.5
+            outline = np.stack([x + 0.5 + far * np.cos(turn), y + 0.5 + far * np.sin(turn)], axis=1)
+            box = [x - radius, y - radius, 2 * radius + 1, 2 * radius + 1]
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, "category_id": 1 + (kind == "square"), "iscrowd": 0,
+                 "bbox": box, "area": box[2] * box[3], "segmentation": [outline.ravel().tolist()]}
+            )  # fmt: skip
+    categories = [{"id": 1, "name": "disc"}, {"id": 2, "name": "square"}]
+    (folder / "things.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+
+
+def points(folder: Path, rng: np.random.Generator) -> None:
+    """The middles of one disc and one square; the square is missing from the last picture of each four."""
+    rows = []
+    for number in range(COUNT):
+        image, placed = scene(rng, 1, ("disc",))
+        other: Any = ("", "")
+        if number % 4 != 3:
+            while len({p[0] for p in placed}) < 2:
+                image, placed = scene(rng, 2)
+            other = next(p[1:3] for p in placed if p[0] == "square")
+        disc = next(p[1:3] for p in placed if p[0] == "disc")
+        save(folder / f"{number}.png", image)
+        rows.append(
+            {"path": f"{number}.png", "disc_x": disc[0], "disc_y": disc[1], "square_x": other[0], "square_y": other[1]}
+        )
+    table(folder / "points.csv", rows)
+
+
+def masks(folder: Path, rng: np.random.Generator) -> None:
+    for number in range(COUNT):
+        image, placed = scene(rng, 3)
+        save(folder / "images" / f"{number}.png", image)
+        save(folder / "masks" / f"{number}.png", mask_of(placed))
+
+
+def pairs(folder: Path, rng: np.random.Generator) -> None:
+    """A noisy picture and the clean one."""
+    for number in range(COUNT):
+        image, _ = scene(rng, 3)
+        noisy = (image.astype(int) + rng.normal(0, 25, image.shape)).clip(0, 255).astype(np.uint8)
+        save(folder / "noisy" / f"{number}.png", noisy)
+        save(folder / "clean" / f"{number}.png", image)
+
+
+MASKS = {
+    "form": "masks",
+    "images": "images/{key}.png",
+    "targets": "masks/{key}.png",
+    "values": {0: "ground", 1: "disc", 2: "square"},
+}
+TOYS = {
+    "classification": Toy(classes, {"score": "accuracy"}),
+    "multilabel": Toy(several_classes, {"score": "exact_match"}, {"inside": "labels.csv"}, {"separator": "|"}),
+    "ordinal": Toy(
+        grades,
+        {"score": "quadratic_kappa", "classes": ("none", "some", "many")},
+        representations=("class", "cumulative"),
+    ),
+    "regression": Toy(
+        numbers,
+        {"score": "r2"},
+        {"inside": "numbers.csv"},
+        {"label": None, "scalars": ("count", "size")},
+        representations=("scalar",),
+    ),
+    "counting": Toy(
+        things,
+        {"name": "regression", "score": "r2", "truth": "count"},
+        {"inside": "things.json"},
+        representations=("scalar", "density"),
+    ),
+    "area": Toy(
+        masks, {"name": "regression", "score": "r2", "truth": "area"}, MASKS, representations=("scalar", "mask")
+    ),
+    "landmarks": Toy(
+        points,
+        {"score": "pck"},
+        {"inside": "points.csv"},
+        {"label": None, "points": ("disc", "square")},
+        representations=("heatmap", "coordinates", "disc"),
+    ),
+    "segmentation": Toy(masks, {"score": "dice", "tolerance": 2.0}, MASKS),
+    "image": Toy(
+        pairs, {"score": "psnr"}, {"form": "pairs", "images": "noisy/{key}.png", "targets": "clean/{key}.png"}
+    ),
+    "instances": Toy(
+        things, {"score": "average_precision_50"}, {"inside": "things.json"}, representations=("boxes", "watershed")
+    ),
+}
