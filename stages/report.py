@@ -1,6 +1,7 @@
 """One page that tells the whole story: `python -m stages.report DATA_FOLDERS... OPENINGS OUTPUT`."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from stages.frame import Finding, In, Out, run
 from stages.frame.findings import read_findings
 from stages.frame.sections import Evaluate
 from stages.images.manifest import labels_of, read_manifest
-from stages.pages import Album, cards, charts, count_by_severity, picture_file, write_page
+from stages.pages import Album, cards, charts, count_by_severity, evaluation, picture_file, write_page
 
 FEW_CLASSES = 24  # up to here every class is shown as pictures
-TABLE_CLASSES = 20  # up to here the confusions are a table with numbers
+SAMPLES = 24  # images shown where there are no classes
 PER_CLASS, PER_EXTREME, PER_FINDING = 8, 6, 12  # thumbnails
 SMALL, LARGE = 104, 144  # pixels of a photo's thumbnail
 MOST_ROWS = 50  # of a table
@@ -33,7 +34,6 @@ EXTREMES = (
     ("Largest", "area", False, "{width} \N{MULTIPLICATION SIGN} {height}"),
     ("Least sharp", "sharpness", True, "sharpness {sharpness:.1f}"),
 )
-CLEAR_GAP, SLIGHT_GAP = 0.10, 0.03  # of a score, between training and validation
 
 
 def main(
@@ -71,7 +71,10 @@ def main(
         model_bytes=_json(exported / "metrics.json")["bytes"],
         evaluate=evaluate,
         scores=scores,
-        verdict=_verdict(scores),
+        verdict=evaluation.verdict(scores),
+        target=evaluation.target(scores["objective"]),
+        what=_what(metadata, _json(trained / "params.json")),
+        weights=Counter(layer["state"] for layer in _json(trained / "weights.json")),
         benchmark=benchmark,
         sheet=picture_file(augmented / "sheet.png", "Training images as the network gets them, randomly changed"),
         opened=_opened(openings, metadata["name"]),
@@ -79,9 +82,12 @@ def main(
         **_look(manifest, album),
         **_data(manifest, ingested),
         **found,
-        **_tuning(tuned),
-        **_training(trained, scores["objective"]),
-        **_scores(scores, album),
+        **_tuning(tuned, scores),
+        **_training(trained, scores),
+        **evaluation.parts(scores),
+        **_errors(scores, album, evaluated, bool(metadata["labels"])),
+        details=evaluation.details(scores),
+        trends=evaluation.trends(pd.read_parquet(evaluated / "predictions.parquet"), manifest),
     )
     summary = _summary(scores, benchmark)
     print(summary)
@@ -95,10 +101,12 @@ def _summary(scores: dict[str, Any], benchmark: dict[str, Any]) -> str:
     value, low, high = (
         "undefined" if figure is None else f"{figure:.3f}" for figure in scores["scores"][goal["score"]].values()
     )
-    met = "met" if goal["met"] else "missed"
+    words, wanted = evaluation.target(goal)
+    objective = f"{wanted:g}" if words == "at least" else f"{words} {wanted:g}"
+    unit = f" {scores['units'][goal['score']]}" if scores["units"][goal["score"]] not in ("", "scalar") else ""
     return (
-        f"score       {goal['score']} {value} [{low}, {high}] on {scores['images']} validation images; "
-        f"objective {goal['at_least']:g} {met}\n"
+        f"score       {goal['score']} {value} [{low}, {high}]{unit} on {scores['images']} validation images; "
+        f"objective {objective} {'met' if goal['met'] else 'missed'}\n"
         f"prediction  {benchmark['single_prediction_ms']:.1f} ms for one image file on the CPU, {threads} thread(s)"
     )
 
@@ -121,28 +129,20 @@ def _opened(openings: Path, name: str) -> list[dict[str, Any]]:
     return record.to_dict("records")
 
 
-def _verdict(scores: dict[str, Any]) -> str:
-    """What the objective and the interval together allow to say."""
-    goal = scores["objective"]
-    interval = scores["scores"].get(goal["score"], {"low": None, "high": None})
-    low, high, images = interval["low"], interval["high"], scores["images"]
-    if goal["value"] is None:
-        return "The score is undefined on these validation images, so the objective cannot be judged."
-    if low is None or high is None:
-        return "No interval could be computed, so take the figure with care."
-    if goal["met"] and low >= goal["at_least"]:
-        return "Even the lower end of the interval reaches the objective."
-    if goal["met"]:
-        return f"The interval reaches below the objective, though: with {images} images, luck cannot be ruled out."
-    if high >= goal["at_least"]:
-        return f"The objective lies within the interval, though: {images} images are too few to rule it out."
-    return "Even the upper end of the interval stays below it: more images, a closer look at the errors, or both."
+def _what(metadata: dict[str, Any], params: dict[str, Any]) -> str:
+    """The question, the form in which it is taught, and the network, in one line."""
+    network = params["network"]
+    name = network["name"] + (f" with {network['encoder']}" if network["name"] in ("unet", "mask_rcnn") else "")
+    size = f"{metadata['size']} pixels, {metadata['fit']}"
+    return f"{metadata['task']}, taught as {metadata['representation']}, by {name} at {size}"
 
 
 def _look(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
     """Some pictures of each class (of the largest and the smallest, if there are many), and the extremes."""
     counts = manifest["label"].value_counts()
     labels = labels_of(manifest)
+    if labels == [""]:
+        labels = []
     if len(labels) > FEW_CLASSES:
         by_size = list(counts.index)
         labels = by_size[: FEW_CLASSES // 2] + by_size[-FEW_CLASSES // 2 :]
@@ -151,21 +151,24 @@ def _look(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
         paths = manifest.loc[manifest["label"] == label, "path"]
         spread = np.unique(np.linspace(0, len(paths) - 1, PER_CLASS).round().astype(int))
         classes.append((label, int(counts[label]), album.strip(paths.iloc[spread], side=SMALL)))
+    spread = np.unique(np.linspace(0, len(manifest) - 1, SAMPLES).round().astype(int))
+    samples = [] if classes else album.strip(manifest["path"].iloc[spread], lambda row: "", LARGE)
     rows = manifest.assign(area=manifest["width"] * manifest["height"])
     extremes = []
     for title, column, ascending, words in EXTREMES:
         if rows[column].nunique() > 1:
             paths = rows.sort_values([column, "path"], ascending=ascending)["path"][:PER_EXTREME]
-            caption = f"{{label}}\n{words}"
+            caption = f"{{label}}\n{words}" if labels else words
             strip = album.strip(paths, lambda row, caption=caption: caption.format_map(row), LARGE)  # type: ignore[misc]
             extremes.append((title, strip))
-    return {"classes": classes, "all_classes": len(counts), "extremes": extremes}
+    return {"classes": classes, "samples": samples, "all_classes": len(labels_of(manifest)), "extremes": extremes}
 
 
 def _data(manifest: pd.DataFrame, ingested: Path) -> dict[str, Any]:
     """Samples per class, statistics by split, and what was rejected."""
     table = pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=["train", "val"], fill_value=0)
     per_class = [(label, int(table.loc[label, "train"]), int(table.loc[label, "val"])) for label in labels_of(manifest)]
+    per_class = [] if list(table.index) == [""] else per_class
     statistics = []
     for column, words in STATISTICS.items():
         by_split = [manifest.loc[manifest["split"] == split, column] for split in ("train", "val")]
@@ -202,9 +205,10 @@ def _found(findings: list[Finding], gated: Path, album: Album) -> dict[str, Any]
     }
 
 
-def _tuning(tuned: Path) -> dict[str, Any]:
+def _tuning(tuned: Path, scores: dict[str, Any]) -> dict[str, Any]:
     """The trials, best first, and a chart per number that was searched."""
-    trials = pd.read_csv(tuned / "trials.csv").sort_values("score", ascending=False, na_position="last")
+    lower = scores["better"][scores["objective"]["score"]] == "lower"
+    trials = pd.read_csv(tuned / "trials.csv").sort_values("score", ascending=lower, na_position="last")
     keys = [column for column in trials.columns if column not in ("number", "score", "seconds")]
     told = trials.dropna(subset=["score"])
     drawn = []
@@ -219,8 +223,9 @@ def _tuning(tuned: Path) -> dict[str, Any]:
     return {"best": _json(tuned / "best.json"), "trials": rows, "trial_keys": keys, "trial_charts": drawn}
 
 
-def _training(trained: Path, goal: dict[str, Any]) -> dict[str, Any]:
+def _training(trained: Path, scores: dict[str, Any]) -> dict[str, Any]:
     """Curves, and in words what they say."""
+    goal = scores["objective"]
     curves, metrics = pd.read_csv(trained / "curves.csv"), _json(trained / "metrics.json")
     epochs, best = curves["epoch"].tolist(), metrics["best_epoch"]
     score = goal["score"].replace("_", " ")
@@ -229,67 +234,29 @@ def _training(trained: Path, goal: dict[str, Any]) -> dict[str, Any]:
                       epochs, "epoch", ylabel, best)
         for kind, ylabel in (("loss", "loss"), ("score", score))
     ]  # fmt: skip
-    return {"training": metrics, "curves": drawn, "gap": _gap(curves, best, goal), "epochs": len(epochs)}
-
-
-def _gap(curves: pd.DataFrame, best: int, goal: dict[str, Any]) -> list[str]:
-    """What the distance between training and validation means."""
-    at = (
-        curves[curves["epoch"] == best].iloc[0]
-        if (curves["epoch"] == best).any()
-        else curves.loc[curves["val_score"].idxmax()]
-    )
-    gap = at["train_score"] - at["val_score"]
-    in_both = f"{at['train_score']:.3f} in training and {at['val_score']:.3f} in validation"
-    figures = f"At the best epoch, {best}, the score is {in_both}"
-    if gap > CLEAR_GAP:
-        said = [f"{figures}: a gap of {gap:.3f}. The network overfits: it knows its training images better than their "
-                "kind. More images, more augmentation, more weight decay or dropout work against it."]  # fmt: skip
-    elif gap > SLIGHT_GAP:
-        said = [f"{figures}: a gap of {gap:.3f}, some overfitting."]
-    elif gap < -SLIGHT_GAP:
-        said = [
-            f"{figures}. Validation being ahead is usual where augmentation or dropout make training the harder task."
-        ]
-    else:
-        said = [f"{figures}: hardly any gap, so no sign of overfitting."]
-    if max(at["train_score"], at["val_score"]) < goal["at_least"]:
-        said.append(
-            f"Training itself stays below the objective of {goal['at_least']:g}: underfitting, or labels that disagree."
-        )
-    lowest = curves.loc[curves["val_loss"].idxmin()]
-    rise = curves["val_loss"].iloc[-1] / lowest["val_loss"] - 1
-    if rise > 0.1:
-        said.append(
-            f"The validation loss was lowest at epoch {lowest['epoch']:.0f} and rose by {rise:.0%} until the end."
-        )
-    elif best == curves["epoch"].iloc[-1] and at["val_score"] < goal["at_least"]:
-        said.append("The best epoch is the last one: training longer may still help.")
-    return said
-
-
-def _scores(scores: dict[str, Any], album: Album) -> dict[str, Any]:
-    """Confusions, calibration, and the worst errors as pictures."""
-    labels, confusion = scores["labels"], scores["confusion"]
-    bins = [b for b in scores["calibration"]["bins"] if b["count"] and b["accuracy"] is not None]
-    wrong = [(i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if i != j and count]
-    pairs = [(confusion[i][j], confusion[i][j] / sum(confusion[i]), labels[i], labels[j]) for i, j in wrong]
-    worst = {error["path"]: error for error in scores["worst"]}
-    strip = album.strip(worst, lambda row: _said(worst[row["path"]]), LARGE if len(worst) <= 120 else SMALL)
-    lowest_first = sorted(scores["per_class"], key=lambda c: (c["recall"]["value"] is None, c["recall"]["value"]))
     return {
-        "lowest_first": lowest_first,
-        "heat_map": charts.heat_map(confusion, labels) if len(labels) > TABLE_CLASSES else None,
-        "confused": sorted(pairs, reverse=True)[:15],
-        "reliability": charts.reliability(*([b[k] for b in bins] for k in ("confidence", "accuracy", "count")))
-        if bins
-        else None,
-        "worst": strip,
+        "training": metrics,
+        "curves": drawn,
+        "epochs": len(epochs),
+        "gap": evaluation.gap(curves, best, goal, goal["score"] in scores["shares"]),
     }
 
 
+def _errors(scores: dict[str, Any], album: Album, evaluated: Path, labels: bool) -> dict[str, Any]:
+    """The worst answers as pictures: truth and answer drawn side by side, or the image with both in words."""
+    worst = {error["path"]: error for error in scores["worst"]}
+    drawn = sorted((evaluated / "worst").glob("*.jpg"))
+    if drawn:
+        both = [
+            (picture_file(f, f"truth and answer of {e['path']}"), e) for f, e in zip(drawn, worst.values(), strict=True)
+        ]
+        return {"worst": [], "drawn": both}
+    side = LARGE if len(worst) <= 120 else SMALL
+    return {"worst": album.strip(worst, lambda row: _said(worst[row["path"]]), side), "drawn": []}
+
+
 def _said(error: dict[str, Any]) -> str:
-    return f"is {error['label']}\nsaid {error['predicted']}\n{error['confidence']:.0%} sure"
+    return f"is {error['truth']}\nsaid {error['answer']}"
 
 
 def _against_torch(latency: list[dict[str, Any]]) -> list[dict[str, Any]]:

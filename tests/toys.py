@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-COUNT = 12
+COUNT = 16
 SIZE = 64
 COLOURS = {"disc": (230, 60, 60), "square": (60, 90, 230)}
 

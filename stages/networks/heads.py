@@ -25,7 +25,10 @@ def _classes(raw_BK: torch.Tensor, height: int, width: int, outline: Outline) ->
 
 def _cumulative(raw_BT: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
     """P(grade > t) for each threshold t, made to fall with t, as differences (Frank and Hall 2001)."""
-    above_BT = raw_BT.sigmoid().cummin(dim=1).values
+    falling = [raw_BT[:, 0].sigmoid()]
+    for t in range(1, raw_BT.shape[1]):  # cummin has no ONNX operator
+        falling.append(torch.minimum(falling[-1], raw_BT[:, t].sigmoid()))
+    above_BT = torch.stack(falling, dim=1)
     one = torch.ones_like(above_BT[:, :1])
     return torch.cat([one, above_BT], dim=1) - torch.cat([above_BT, 0 * one], dim=1)
 
@@ -152,7 +155,7 @@ OUTPUTS = {
     "heatmap": "point",
     "disc": "point",
     "mask": "probability",
-    "image": "image",
+    "image": "restored",
     "watershed": "probability",
 }
 """The name of what a head gives."""

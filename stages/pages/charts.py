@@ -157,6 +157,33 @@ def _cut(label: str) -> str:
     return label if len(label) <= 18 else label[:17] + "\N{HORIZONTAL ELLIPSIS}"
 
 
+def against(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> Markup:
+    """Truth against answer, with the line on which they are equal."""
+
+    def draw(axes: "Axes") -> None:
+        low, high = min(*x, *y), max(*x, *y)
+        axes.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle=(0, (3, 3)), alpha=0.6)
+        axes.scatter(x, y, s=18, color=BLUE, alpha=0.6)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+
+    return _chart(draw, f"{ylabel} against {xlabel}: {len(x)} images", 3.8, 3.4)
+
+
+def trend(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> Markup:
+    """Dots, and the medians of fifths along x."""
+
+    def draw(axes: "Axes") -> None:
+        axes.scatter(x, y, s=14, color=BLUE, alpha=0.45)
+        order = np.argsort(x)
+        fifths = [part for part in np.array_split(order, 5) if len(part)]
+        middles = [(float(np.median(np.array(x)[part])), float(np.median(np.array(y)[part]))) for part in fifths]
+        axes.plot(*zip(*middles, strict=True), color=ORANGE, marker="o", markersize=4)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.locator_params(axis="x", nbins=5)
+
+    return _chart(draw, f"{ylabel} by {xlabel}: {len(x)} images, medians of fifths", 3.8, 2.9)
+
+
 def scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str, best: int, log: bool) -> Markup:
     """Dots, the best one pointed out."""
 

@@ -79,7 +79,16 @@ def words(key: str) -> str:
     >>> words("balanced_accuracy"), words("auc")
     ('balanced accuracy', 'AUC')
     """
-    return {"auc": "AUC", "f1": "F1", "onnxruntime": "ONNX Runtime"}.get(key, key.replace("_", " "))
+    return {
+        "auc": "AUC",
+        "f1": "F1",
+        "iou": "IoU",
+        "psnr": "PSNR",
+        "ssim": "SSIM",
+        "pck": "PCK",
+        "r2": "R²",
+        "onnxruntime": "ONNX Runtime",
+    }.get(key, key.replace("_", " "))
 
 
 def anchor(label: str) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from stages.images.manifest import pictures
+from stages.images.statistics import as_bytes
 
 SIDE = 160  # pixels: longer side of a photo in a page
 TINY = 64  # pixels: up to here a picture travels whole and is enlarged pixel by pixel
@@ -33,8 +34,14 @@ class Thumbnail:
     """Enlarge without smoothing."""
 
 
-def thumbnail(image: np.ndarray[Any, np.dtype[np.uint8]], alt: str, caption: str = "", side: int = SIDE) -> Thumbnail:
-    """Encode uint8 [H, W] or [H, W, 3]: tiny ones without loss, others as JPEG with at most `side` pixels a side."""
+def thumbnail(image: np.ndarray[Any, Any], alt: str, caption: str = "", side: int = SIDE) -> Thumbnail:
+    """Encode an image: tiny ones without loss, others as JPEG with at most `side` pixels a side.
+
+    Of 16 bits the upper ones; of channels that are no colours the first three, or the first.
+    """
+    image = as_bytes(image)
+    if image.ndim == 3 and image.shape[2] != 3:
+        image = np.ascontiguousarray(image[:, :, :3] if image.shape[2] > 3 else image[:, :, 0])
     height, width = image.shape[:2]
     picture, tiny = Image.fromarray(image), max(height, width) <= TINY
     buffer = io.BytesIO()
@@ -71,7 +78,7 @@ class Album:
         return [self._one(row, caption(row), side) for row in found]
 
     def _one(self, row: Any, caption: str, side: int) -> Thumbnail:
-        alt = f"{row['path']}, class {row['label']}"
+        alt = f"{row['path']}, class {row['label']}" if row["label"] else str(row["path"])
         try:
             picture = next(pictures(row.to_frame().T, self._folder))
         except (ValueError, TypeError, OSError):  # a broken manifest must still yield a page that says so

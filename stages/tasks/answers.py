@@ -21,9 +21,9 @@ def decode(outputs: dict[str, Array], outline: Outline) -> Any:
 
 def stitched(parts: Sequence[dict[str, Array]], placed: Sequence[Frame]) -> dict[str, Array]:
     """The outputs of the tiles of one original as those of the whole."""
-    if "image" in parts[0]:
-        image_CHW = stitch([np.moveaxis(part["image"], 2, 0) for part in parts], placed)
-        return {"image": np.moveaxis(image_CHW, 0, 2)}
+    if "restored" in parts[0]:
+        image_CHW = stitch([np.moveaxis(part["restored"], 2, 0) for part in parts], placed)
+        return {"restored": np.moveaxis(image_CHW, 0, 2)}
     return {name: stitch([part[name] for part in parts], placed) for name in parts[0]}
 
 

@@ -18,14 +18,14 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 def overlaps(answer: Any, truth: Any) -> Array:
-    """IoU [D, T] of masks, or of boxes where one has no masks."""
+    """IoU [D, T] of masks, or of boxes where one has no masks; with a crowd, the share of the answer inside of it."""
     from pycocotools import mask as coco_mask
 
     if not len(answer.label_M) or not len(truth.label_M):
         return np.zeros((len(answer.label_M), len(truth.label_M)))
     if answer.mask_M is None or truth.mask_M is None:
-        return np.asarray(coco_mask.iou(_xywh(answer), _xywh(truth), [0] * len(truth.label_M)))
-    return np.asarray(coco_mask.iou(_compressed(answer), _compressed(truth), [0] * len(truth.label_M)))
+        return np.asarray(coco_mask.iou(_xywh(answer), _xywh(truth), truth.crowd_M.tolist()))
+    return np.asarray(coco_mask.iou(_compressed(answer), _compressed(truth), truth.crowd_M.tolist()))
 
 
 def _xywh(things: Any) -> Array:
@@ -146,6 +146,6 @@ def _interpolated(hit_D: Array, miss_D: Array, weight_D: Array, total: float) ->
     recall_D = hits_D / total
     precision_D = hits_D / np.maximum(hits_D + misses_D, np.finfo(float).eps)
     envelope_D = np.maximum.accumulate(precision_D[::-1])[::-1]
-    place = np.searchsorted(recall_D, RECALLS - 1e-12, side="left")
+    place = np.searchsorted(recall_D, RECALLS, side="left")
     reached = place < len(envelope_D)
     return float(np.where(reached, envelope_D[np.minimum(place, len(envelope_D) - 1)], 0).mean()), float(recall_D[-1])

@@ -35,7 +35,7 @@ def truth(annotation: Annotation, target: Array | None, height: int, width: int,
 
 def decode(outputs: dict[str, Array], outline: Outline) -> Array:
     """[H, W, C], white = 1."""
-    return outputs["image"]
+    return outputs["restored"]
 
 
 def _both(truth: Array, answer: Array) -> tuple[Array, Array]:

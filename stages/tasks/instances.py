@@ -51,7 +51,11 @@ class Instances:
 
     def sure(self) -> "Instances":
         """Those that count."""
-        kept = np.flatnonzero(self.score_M >= SURE)
+        return self.some(self.score_M >= SURE)
+
+    def some(self, chosen_M: Array) -> "Instances":
+        """Those for which a boolean is true."""
+        kept = np.flatnonzero(chosen_M)
         masks = None if self.mask_M is None else [self.mask_M[i] for i in kept]
         return Instances(
             self.box_M4[kept],
@@ -114,7 +118,7 @@ def scores(
     each = parts(truths, answers, weight_RN, outline).scores
     dsb_N = np.array([_dsb(t, a) for t, a in zip(truths, answers, strict=True)])
     classes = len(outline.labels)
-    true_NK, given_NK = (_counts(things, classes) for things in (truths, answers))
+    true_NK, given_NK = _counts(truths, classes), _counts(_outside_crowds(truths, answers), classes)
     total_R = weight_RN.sum(axis=1)
     return {
         **{name: mean_over_parts(value_RK) for name, value_RK in each.items()},
@@ -128,15 +132,30 @@ def _counts(things: Sequence[Instances], classes: int) -> Array:
     return np.stack([np.bincount(t.label_M[~t.crowd_M], minlength=classes) for t in counted]).astype(float)
 
 
+def _outside_crowds(truths: Sequence[Instances], answers: Sequence[Instances]) -> list[Instances]:
+    """The answers that count: sure, and no part of a crowd, where nobody knows how many there are."""
+    return [_held_against(t, a)[0] for t, a in zip(truths, answers, strict=True)]
+
+
+def _held_against(truth: Instances, answer: Instances) -> tuple[Instances, Array]:
+    """The answers that count, and their IoU with the true things of the same class: [M, T], crowds left out.
+
+    As in COCO, an answer that meets no thing and lies at least half in a crowd is neither right nor wrong.
+    """
+    given = answer.sure()
+    iou_MT = coco.overlaps(given, truth) * (given.label_M[:, None] == truth.label_M)
+    single_MT, crowd_MT = iou_MT[:, ~truth.crowd_M], iou_MT[:, truth.crowd_M]
+    counts_M = (crowd_MT.max(axis=1, initial=0) < 0.5) | (single_MT.max(axis=1, initial=0) >= 0.5)
+    return given.some(counts_M), single_MT[counts_M]
+
+
 def _dsb(truth: Instances, answer: Instances) -> float:
     """1 where neither has a thing."""
-    given = answer.sure()
-    kept = np.flatnonzero(~truth.crowd_M)
-    if not len(kept) or not len(given.label_M):
-        return float(len(kept) == len(given.label_M))
-    iou_MT = coco.overlaps(given, truth)[:, kept] * (given.label_M[:, None] == truth.label_M[kept])
+    _, iou_MT = _held_against(truth, answer)
+    if not sum(iou_MT.shape):
+        return 1.0
     hits = np.array([coco.matched(iou_MT, threshold) for threshold in coco.THRESHOLDS])
-    return float((hits / (iou_MT.shape[0] + iou_MT.shape[1] - hits)).mean())
+    return float((hits / (sum(iou_MT.shape) - hits)).mean())
 
 
 def parts(truths: Sequence[Instances], answers: Sequence[Instances], weight_RN: Array, outline: Outline) -> Parts:
@@ -149,11 +168,8 @@ def parts(truths: Sequence[Instances], answers: Sequence[Instances], weight_RN: 
 
 def error(truth: Instances, answer: Instances, outline: Outline) -> float:
     """1 - 2 TP / (2 TP + FP + FN) at IoU .50, of answers that count."""
-    given, kept = answer.sure(), np.flatnonzero(~truth.crowd_M)
-    if not len(kept) and not len(given.label_M):
-        return 0.0
-    iou_MT = coco.overlaps(given, truth)[:, kept] * (given.label_M[:, None] == truth.label_M[kept])
-    return float(1 - 2 * coco.matched(iou_MT, 0.5) / (len(kept) + len(given.label_M)))
+    _, iou_MT = _held_against(truth, answer)
+    return float(1 - 2 * coco.matched(iou_MT, 0.5) / sum(iou_MT.shape)) if sum(iou_MT.shape) else 0.0
 
 
 def wrong(truth: Instances, answer: Instances, outline: Outline) -> bool:
@@ -197,7 +213,8 @@ def record(answer: Instances, outline: Outline) -> dict[str, Any]:
 
 def details(truths: Sequence[Instances], answers: Sequence[Instances], outline: Outline, bins: int) -> dict[str, Any]:
     """Counts against counts: bias, and bias +- 1.96 standard deviations of the difference (Bland and Altman 1986)."""
-    true_NK, given_NK = (_counts(things, len(outline.labels)) for things in (truths, answers))
+    classes = len(outline.labels)
+    true_NK, given_NK = _counts(truths, classes), _counts(_outside_crowds(truths, answers), classes)
     agreement = {}
     for k, name in enumerate(outline.labels):
         off_N = given_NK[:, k] - true_NK[:, k]

@@ -54,9 +54,7 @@ def sections_of(params: Params, toy: Toy, name: str, representation: str) -> dic
             params.augment,
             {"rotation": 0, "translation": 0, "scale": 0, "brightness": 0, "contrast": 0, "noise": 0},
         ),
-        "network": changed(
-            params.network, {"name": network, "encoder": "resnet18" if gives == "boxes" else "plain"}
-        ),
+        "network": changed(params.network, {"name": network, "encoder": "resnet18" if gives == "boxes" else "plain"}),
         "train": changed(
             params.train,
             {
@@ -82,13 +80,17 @@ def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
     source.mkdir()
     toy.write(source, np.random.default_rng(0))
     sections = sections_of(params, toy, name, representation)
-    folder = {part: workspace / part for part in ("ingested", "prepared", "trained", "evaluated", "exported", "measured")}
+    folder = {
+        part: workspace / part for part in ("ingested", "prepared", "trained", "evaluated", "exported", "measured")
+    }
 
     def stage(module: Any, *paths: Path, needs: tuple[str, ...] = ()) -> dict[str, Any]:
         return call(module.main, list(paths), {key: sections[key] for key in needs})
 
     stage(ingest, source, workspace / "splits", workspace / "sealed", folder["ingested"], needs=("ingest", "split"))
-    stage(prepare, folder["ingested"], folder["ingested"], folder["prepared"], needs=("task", "representation", "prepare"))
+    stage(
+        prepare, folder["ingested"], folder["ingested"], folder["prepared"], needs=("task", "representation", "prepare")
+    )
     given = material(folder["ingested"], folder["prepared"])
     planned = plan(given, sections)
     fitted = fit(planned, report=lambda epoch: None)
@@ -98,7 +100,9 @@ def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
     assert reached >= LEARNED[planned.score], [round(e.train_score, 3) for e in fitted.epochs]
 
     folder["trained"].mkdir()
-    save(folder["trained"] / "model.pt", planned.blueprint, fitted.weights, {**given.train_set.about, "params_hash": ""})
+    save(
+        folder["trained"] / "model.pt", planned.blueprint, fitted.weights, {**given.train_set.about, "params_hash": ""}
+    )
     places = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated")]
     stage(evaluate, *places, needs=("task", "objective", "train", "evaluate"))
     stage(export, folder["trained"], folder["evaluated"], folder["exported"])

@@ -1,0 +1,170 @@
+"""What scores, curves and errors say, in words and figures, for every task."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from stages.pages import charts
+from stages.pages.page import figure
+
+CLEAR_GAP, SLIGHT_GAP = 0.10, 0.03  # of a score, between training and validation; of others, shares of the score
+MOST_CONFUSED = 20  # classes up to which the confusions are a table with numbers
+NOTABLE = 0.3  # rank correlation of error and a property of images
+FEWEST = 10  # images for a rank correlation
+PROPERTIES = {"size": "larger", "brightness": "brighter"}
+
+
+def target(goal: dict[str, Any]) -> tuple[str, float]:
+    """`at least` or `at most`, and the value."""
+    if goal["at_least"] is not None:
+        return "at least", goal["at_least"]
+    return "at most", goal["at_most"]
+
+
+def verdict(scores: dict[str, Any]) -> str:
+    """What the objective and the interval together allow to say."""
+    goal = scores["objective"]
+    interval = scores["scores"].get(goal["score"], {"low": None, "high": None})
+    low, high, images = interval["low"], interval["high"], scores["images"]
+    words, wanted = target(goal)
+    if goal["value"] is None:
+        return "The score is undefined on these validation images, so the objective cannot be judged."
+    if low is None or high is None:
+        return "No interval could be computed, so take the figure with care."
+    worse, better = (low, high) if words == "at least" else (-high, -low)
+    mark = wanted if words == "at least" else -wanted
+    ends = ("lower", "upper") if words == "at least" else ("upper", "lower")
+    if goal["met"] and worse >= mark:
+        return f"Even the {ends[0]} end of the interval reaches the objective."
+    if goal["met"]:
+        reaches = "below" if words == "at least" else "above"
+        return f"The interval reaches {reaches} the objective, though: with {images} images, luck cannot be ruled out."
+    if better >= mark:
+        return f"The objective lies within the interval, though: {images} images are too few to rule it out."
+    stays = "below" if words == "at least" else "above"
+    return (
+        f"Even the {ends[1]} end of the interval stays {stays} it: more images, a closer look at the errors, or both."
+    )
+
+
+def gap(curves: pd.DataFrame, best: int, goal: dict[str, Any], share: bool) -> list[str]:
+    """What the distance between training and validation means."""
+    at = (
+        curves[curves["epoch"] == best].iloc[0]
+        if (curves["epoch"] == best).any()
+        else curves.loc[curves["val_score"].idxmax()]
+    )
+    words, wanted = target(goal)
+    sign = 1 if words == "at least" else -1
+    apart = sign * (at["train_score"] - at["val_score"])
+    relative = apart if share else apart / max(abs(at["train_score"]), abs(at["val_score"]), 1e-9)
+    in_both = f"{figure(at['train_score'], 3)} on training images and {figure(at['val_score'], 3)} in validation"
+    figures = f"At the best epoch, {best}, the score is {in_both}"
+    if relative > CLEAR_GAP:
+        said = [f"{figures}: a gap of {figure(apart, 3)}. The network overfits: it knows its training images better than "
+                "their kind. More images, more augmentation, more weight decay or dropout work against it."]  # fmt: skip
+    elif relative > SLIGHT_GAP:
+        said = [f"{figures}: a gap of {figure(apart, 3)}, some overfitting."]
+    elif relative < -SLIGHT_GAP:
+        said = [f"{figures}. Validation is ahead: its images are easier, or too few to tell."]
+    else:
+        said = [f"{figures}: hardly any gap, so no sign of overfitting."]
+    if max(sign * at["train_score"], sign * at["val_score"]) < sign * wanted:
+        said.append(
+            f"Training itself misses the objective of {words} {wanted:g}: underfitting, or labels that disagree."
+        )
+    lowest = curves.loc[curves["val_loss"].idxmin()]
+    rise = curves["val_loss"].iloc[-1] / lowest["val_loss"] - 1
+    if rise > 0.1:
+        said.append(
+            f"The validation loss was lowest at epoch {lowest['epoch']:.0f} and rose by {rise:.0%} until the end."
+        )
+    elif best == curves["epoch"].iloc[-1] and not goal["met"]:
+        said.append("The best epoch is the last one: training longer may still help.")
+    return said
+
+
+def parts(scores: dict[str, Any]) -> dict[str, Any]:
+    """The table of classes, points or scalars, the worst first."""
+    held = scores["parts"]
+    names = list(held["better"])
+    if not names:
+        return {"part_kind": held["kind"], "part_scores": [], "part_rows": [], "part_share": True}
+    first, sign = names[0], 1 if held["better"][names[0]] == "higher" else -1
+
+    def order(row: dict[str, Any]) -> tuple[bool, float]:
+        value = row[first]["value"]
+        return (value is None, 0.0 if value is None else sign * value)
+
+    rows = sorted(held["rows"], key=order)
+    return {"part_kind": held["kind"], "part_scores": names, "part_rows": rows, "part_share": held["share"]}
+
+
+def details(scores: dict[str, Any]) -> dict[str, Any]:
+    """Charts and tables that only some tasks have; None or empty where this one has not."""
+    held = scores["details"]
+    labels = [row["label"] for row in scores["parts"]["rows"]]
+    confusion = held.get("confusion")
+    wrong = [(i, j) for i, row in enumerate(confusion or []) for j, n in enumerate(row) if i != j and n]
+    pairs = [(confusion[i][j], confusion[i][j] / sum(confusion[i]), labels[i], labels[j]) for i, j in wrong]
+    calibration = held.get("calibration", {"bins": []})
+    bins = [b for b in calibration["bins"] if b["count"] and b["accuracy"] is not None]
+    curve = held.get("pck_curve") or []
+    return {
+        "labels": labels,
+        "confusion": confusion,
+        "heat_map": charts.heat_map(confusion, labels) if confusion and len(labels) > MOST_CONFUSED else None,
+        "confused": sorted(pairs, reverse=True)[:15],
+        "calibration_error": calibration.get("expected_calibration_error"),
+        "reliability": charts.reliability(*([b[k] for b in bins] for k in ("confidence", "accuracy", "count")))
+        if bins
+        else None,
+        "agreement": [_agreement(name, found) for name, found in held.get("agreement", {}).items()],
+        "pck_curve": charts.curves(
+            {"points": [share for _, share in curve]}, [t for t, _ in curve], "tolerance, share of the diagonal",
+            "share of points", None,
+        )
+        if curve
+        else None,
+        "others": _others(held),
+    }  # fmt: skip
+
+
+def _agreement(name: str, found: dict[str, Any]) -> tuple[str, str, Markup]:
+    """Truth against answer, and the limits of agreement in words."""
+    truth, answer = zip(*found["pairs"], strict=True)
+    said = (
+        f"On average {name} is answered {abs(found['bias']):.3g} too {'high' if found['bias'] > 0 else 'low'}; 95 % of "
+        f"the differences lie between {found['low']:.3g} and {found['high']:.3g} (Bland and Altman 1986)."
+    )
+    return name, said, charts.against(truth, answer, f"{name}, truth", f"{name}, answer")
+
+
+DRAWN = ("confusion", "calibration", "agreement", "pck_curve")
+
+
+def _others(held: dict[str, Any]) -> list[tuple[str, str]]:
+    """Details without a chart of their own."""
+    from stages.pages.cards import flat
+
+    return list(flat({key: value for key, value in held.items() if key not in DRAWN and value not in (None, {})}))
+
+
+def trends(predictions: pd.DataFrame, manifest: pd.DataFrame) -> list[tuple[str, Markup]]:
+    """Error against the size and the brightness of images: a sentence and a chart each, where they vary."""
+    rows = predictions.merge(manifest[["path", "width", "height", "brightness"]], on="path")
+    rows = rows.assign(size=np.sqrt(rows["width"] * rows["height"]))
+    told = []
+    for column, words in PROPERTIES.items():
+        if len(rows) < FEWEST or rows[column].nunique() < 3 or rows["error"].nunique() < 3:
+            continue
+        rank = float(rows[[column, "error"]].corr("spearman").iloc[0, 1])
+        if abs(rank) < NOTABLE:
+            said = f"Images that are {words} are neither better nor worse (rank correlation {rank:+.2f})."
+        else:
+            said = f"Images that are {words} are {'worse' if rank > 0 else 'better'} (rank correlation {rank:+.2f})."
+        unit = "size, pixels (root of the area)" if column == "size" else "brightness, grey level"
+        told.append((said, charts.trend(rows[column].tolist(), rows["error"].tolist(), unit, "error")))
+    return told
