@@ -20,7 +20,7 @@ from stages.frame.findings import write_findings
 from stages.frame.sections import Checks
 from stages.images.annotations import classes_in
 from stages.images.manifest import COLUMNS, annotations, read_manifest
-from stages.images.reading import FORMATS
+from stages.images.reading import READ
 from stages.pages import Album, cards, write_page
 
 MOST_IMAGES = 24  # offenders shown per finding
@@ -97,8 +97,8 @@ def rules_of(checks: Checks, classes: Classes = "one") -> Iterator[Rule]:
     for side in ("width", "height"):
         yield Rule(side, f"the {side} is at least 1 pixel", "ExpectColumnValuesToBeBetween",
                    f"have a {side} below 1 pixel", {"column": side, "min_value": 1})
-    yield Rule("format", f"the format is one of {', '.join(FORMATS)}", "ExpectColumnValuesToBeInSet",
-               "are of another format", {"column": "format", "value_set": list(FORMATS)})
+    yield Rule("format", f"the format is one of {', '.join(READ)}", "ExpectColumnValuesToBeInSet",
+               "are of another format", {"column": "format", "value_set": list(READ)})
     yield from _rules_of_params(checks, classes)
     for column in COLUMNS:  # the other rules overlook what is missing
         yield Rule(f"not_null_{column}", f"`{column}` is known of every image", "ExpectColumnValuesToNotBeNull",

@@ -93,3 +93,29 @@ def ingest(workspace: Path, params: Params) -> Ingest:
         return workspace / "ingested"
 
     return run
+
+
+def prepare_digits(
+    folder: Path, parts: dict[str, list[tuple[str, np.ndarray[Any, Any]]]], size: int
+) -> tuple[Path, Path]:
+    """Digits by split, ingested and prepared: (what ingest wrote, what prepare wrote)."""
+    from stages import ingest as ingesting
+    from stages import prepare as preparing
+
+    params = params_module.load(ROOT / "params.yaml")
+    for split, images in {**parts, "test": parts["val"][:1]}.items():
+        write_folders(folder / "source" / split, images)
+    (folder / "splits").mkdir()
+    sections = {
+        "ingest": params.ingest.model_copy(update={"source": "source"}),
+        "split": params.split.model_copy(update={"by": "source"}),
+    }
+    places = [folder / name for name in ("source", "splits", "sealed", "ingested")]
+    call(ingesting.main, places, sections)
+    sections = {
+        "task": params.task,
+        "representation": params.representation,
+        "prepare": params.prepare.model_copy(update={"size": size}),
+    }
+    call(preparing.main, [folder / "ingested", folder / "ingested", folder / "prepared"], sections)
+    return folder / "ingested", folder / "prepared"

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from stages.frame import UserError
+from stages.frame.errors import did_you_mean
 from stages.networks.blueprint import Blueprint
-from stages.networks.parts import last_layer, with_channels
+from stages.networks.parts import last_layer, randomized, with_channels
 
 
 class _Pooled(nn.Module):
@@ -25,26 +27,30 @@ class _Pooled(nn.Module):
         return self.fc(self.features(image_BCHW).mean(dim=(2, 3)))
 
 
+def vgg_features(name: str) -> nn.Module:
+    """Its convolutions; torchvision would draw its 120 million other weights as well, which takes seconds."""
+    from torchvision.models.vgg import cfgs, make_layers
+
+    return randomized(make_layers(cfgs[{"vgg11": "A", "vgg16": "D"}[name]], batch_norm=True))
+
+
 def vgg(blueprint: Blueprint) -> nn.Module:
     """VGG (Simonyan and Zisserman 2015) with batch normalization.
 
     Behind the convolutions their average and one linear layer, in place of three of 4096: those hold nine tenths of
     the weights, fit one image size, and overfit small data sets.
     """
-    from torchvision import models
-
-    built = {"vgg11": models.vgg11_bn, "vgg16": models.vgg16_bn}[blueprint.name](weights=None)
-    return with_channels(_Pooled(built.features, 512, blueprint), blueprint.channels)
+    return with_channels(_Pooled(vgg_features(blueprint.name), 512, blueprint), blueprint.channels)
 
 
 def googlenet(blueprint: Blueprint) -> nn.Module:
     """GoogLeNet (Szegedy et al. 2015) with batch normalization and without the auxiliary classifiers."""
     from torchvision import models
 
-    network = models.googlenet(weights=None, aux_logits=False, init_weights=True, transform_input=False)
+    network = models.googlenet(weights=None, aux_logits=False, init_weights=False, transform_input=False)
     network.dropout = nn.Identity()
     network.fc = last_layer(1024, blueprint.outputs, blueprint.dropout)
-    return with_channels(network, blueprint.channels)
+    return with_channels(randomized(network), blueprint.channels)
 
 
 def resnet(blueprint: Blueprint) -> nn.Module:
@@ -58,15 +64,49 @@ def resnet(blueprint: Blueprint) -> nn.Module:
 
 def by_timm(blueprint: Blueprint) -> nn.Module:
     """Any network of timm (Wightman 2019, "PyTorch image models")."""
+    return timm_network(
+        blueprint.name,
+        [{"img_size": blueprint.size}],
+        num_classes=blueprint.outputs,
+        in_chans=blueprint.channels,
+        drop_rate=blueprint.dropout,
+    )
+
+
+def timm_network(name: str, sizing: list[dict[str, Any]], **options: Any) -> Any:
+    """The network `timm/NAME`, with the first of `sizing` that it takes.
+
+    Only networks of patches are made for one size, and they differ in how they are told.
+
+    Raises:
+        UserError: timm knows no such network.
+    """
+    refuse_unknown_to_timm(name)
     import timm
 
-    name = blueprint.name.removeprefix("timm/")
-    options: dict[str, Any] = {
-        "num_classes": blueprint.outputs,
-        "in_chans": blueprint.channels,
-        "drop_rate": blueprint.dropout,
-    }
-    try:
-        return timm.create_model(name, img_size=blueprint.size, **options)
-    except TypeError:  # only networks of patches are made for one size
-        return timm.create_model(name, **options)
+    for ways in sizing:
+        try:
+            return timm.create_model(name.removeprefix("timm/"), **ways, **options)
+        except TypeError as error:
+            if not any(f"'{way}'" in str(error) for way in ways):
+                raise
+    return timm.create_model(name.removeprefix("timm/"), **options)
+
+
+def refuse_unknown_to_timm(name: str) -> None:
+    """A network, or a tag behind it, of which timm does not know.
+
+    Raises:
+        UserError: with the name nearest to it.
+    """
+    import timm  # some seconds
+
+    bare, _, tag = name.removeprefix("timm/").partition(".")
+    known = timm.list_models()
+    if bare not in known:
+        close = did_you_mean(bare, known)
+        hint = close if close.startswith("did") else f"timm knows {len(known)}: timm.list_models() lists them"
+        raise UserError(f"{name}: timm has no such network; {hint}")
+    tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{bare}.*")]
+    if tag and tag not in tags:
+        raise UserError(f"{name}: timm has no weights {tag} of {bare}; {did_you_mean(tag, tags) if tags else 'none'}")

@@ -11,87 +11,102 @@ from torch import nn
 
 from stages.frame import UserError
 from stages.frame.errors import did_you_mean
-from stages.networks.parts import convolve, with_channels
+from stages.networks.classifiers import timm_network, vgg_features
+from stages.networks.parts import convolve, randomized, with_channels
 
 
 class Staged(nn.Module):
-    """A network taken apart where its resolution falls."""
+    """A network taken apart where its resolution falls: the layers of each stage by their names in the network.
 
-    def __init__(self, stages: list[nn.Module], widths: list[int], strides: list[int]) -> None:
+    The names of weights stay those of the network, so that weights published for it fit.
+    """
+
+    def __init__(self, network: nn.Module, stages: list[list[str]], widths: list[int], strides: list[int]) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(stages)
+        self.network, self.layers = network, stages
         self.widths, self.strides = widths, strides
 
     def forward(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps, finest first."""
         maps = []
-        for stage in self.stages:
-            x_BCHW = stage(x_BCHW)
+        for stage in self.layers:
+            for name in stage:
+                x_BCHW = self.network.get_submodule(name)(x_BCHW)
             maps.append(x_BCHW)
         return maps
 
 
-class _ByTimm(nn.Module):
-    """timm gives feature maps itself."""
+TIMM_SIZING: list[dict[str, Any]] = [
+    {"dynamic_img_size": True, "dynamic_img_pad": True},
+    {"strict_img_size": False},
+]
+"""How timm's networks of patches (ViT, Swin) are told to take images of any size."""
 
-    def __init__(self, name: str, channels: int) -> None:
+
+class ByTimm(nn.Module):
+    """timm gives feature maps itself; some networks with the features in the last axis."""
+
+    def __init__(self, name: str, channels: int, pretrained: bool = False) -> None:
         super().__init__()
-        import timm
-
         try:
-            network: Any = timm.create_model(name, features_only=True, in_chans=channels)
+            network = timm_network(name, TIMM_SIZING, features_only=True, in_chans=channels, pretrained=pretrained)
         except (RuntimeError, AttributeError) as error:
-            raise UserError(f"network.encoder: timm/{name} gives no feature maps ({error}); take another") from None
+            raise UserError(f"network.encoder: {name} gives no feature maps ({error}); take another") from None
         self.network = network
         self.widths = list(network.feature_info.channels())
         self.strides = list(network.feature_info.reduction())
+        self.last = getattr(network, "output_fmt", "NCHW") == "NHWC"
 
     def forward(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps, finest first."""
-        return list(self.network(x_BCHW))
+        maps = self.network(x_BCHW)
+        return [x_BHWC.permute(0, 3, 1, 2) for x_BHWC in maps] if self.last else list(maps)
 
 
 def _plain(name: str) -> Staged:
     """The contracting path of the U-Net (Ronneberger, Fischer and Brox 2015), half as wide."""
     widths = [32, 64, 128, 256, 512]
-    stages: list[nn.Module] = [convolve(3, widths[0])]
+    levels: list[nn.Module] = [convolve(3, widths[0])]
     for before, after in pairwise(widths):
-        stages.append(nn.Sequential(nn.MaxPool2d(2), convolve(before, after)))
-    return Staged(stages, widths, [1, 2, 4, 8, 16])
+        levels.append(nn.Sequential(nn.MaxPool2d(2), convolve(before, after)))
+    return Staged(nn.Sequential(*levels), [[str(i)] for i in range(5)], widths, [1, 2, 4, 8, 16])
 
 
 def _resnet(name: str) -> Staged:
     from torchvision import models
 
-    n = getattr(models, name)(weights=None)
-    stem = nn.Sequential(n.conv1, n.bn1, n.relu)
-    widest = n.fc.in_features
-    widths = [64, widest // 8, widest // 4, widest // 2, widest]
-    return Staged([stem, nn.Sequential(n.maxpool, n.layer1), n.layer2, n.layer3, n.layer4], widths, [2, 4, 8, 16, 32])
+    network = getattr(models, name)(weights=None)
+    widest = network.fc.in_features
+    network.fc = nn.Identity()
+    stages = [["conv1", "bn1", "relu"], ["maxpool", "layer1"], ["layer2"], ["layer3"], ["layer4"]]
+    return Staged(network, stages, [64, widest // 8, widest // 4, widest // 2, widest], [2, 4, 8, 16, 32])
 
 
 def _vgg(name: str) -> Staged:
     """Cut in front of each pooling, so that the first map has the full resolution."""
-    from torchvision import models
-
-    layers = list({"vgg11": models.vgg11_bn, "vgg16": models.vgg16_bn}[name](weights=None).features)
-    cuts = [i for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
-    stages = [nn.Sequential(*layers[begin:end]) for begin, end in zip([0, *cuts], cuts, strict=False)]
-    return Staged(list(stages), [64, 128, 256, 512, 512], [1, 2, 4, 8, 16])
+    network = nn.ModuleDict({"features": vgg_features(name)})
+    layers = dict(network["features"].named_children())
+    stages: list[list[str]] = [[]]
+    for place, layer in list(layers.items())[:-1]:  # the last is a pooling
+        if isinstance(layer, nn.MaxPool2d):
+            stages.append([])
+        stages[-1].append(f"features.{place}")
+    return Staged(network, stages, [64, 128, 256, 512, 512], [1, 2, 4, 8, 16])
 
 
 def _googlenet(name: str) -> Staged:
     from torchvision import models
 
-    n = models.googlenet(weights=None, aux_logits=False, init_weights=True, transform_input=False)
-    stages: list[nn.Module] = [
-        n.conv1,
-        nn.Sequential(n.maxpool1, n.conv2, n.conv3),
-        nn.Sequential(n.maxpool2, n.inception3a, n.inception3b),
-        nn.Sequential(n.maxpool3, n.inception4a, n.inception4b, n.inception4c, n.inception4d, n.inception4e),
-        nn.Sequential(n.maxpool4, n.inception5a, n.inception5b),
+    network = models.googlenet(weights=None, aux_logits=False, init_weights=False, transform_input=False)
+    network.fc = nn.Identity()
+    stages = [
+        ["conv1"],
+        ["maxpool1", "conv2", "conv3"],
+        ["maxpool2", "inception3a", "inception3b"],
+        ["maxpool3", "inception4a", "inception4b", "inception4c", "inception4d", "inception4e"],
+        ["maxpool4", "inception5a", "inception5b"],
     ]
-    return Staged(stages, [64, 192, 480, 832, 1024], [2, 4, 8, 16, 32])
+    return Staged(randomized(network), stages, [64, 192, 480, 832, 1024], [2, 4, 8, 16, 32])
 
 
 ENCODERS = {
@@ -113,7 +128,7 @@ def encoder(name: str, channels: int) -> nn.Module:
         UserError: there is none.
     """
     if name.startswith("timm/"):
-        return _ByTimm(name.removeprefix("timm/"), channels)
+        return ByTimm(name, channels)
     if name not in ENCODERS:
         raise UserError(f"network.encoder: {name}: {did_you_mean(name, [*ENCODERS, 'timm/NAME'])}")
     return with_channels(ENCODERS[name](name), channels)

@@ -46,25 +46,32 @@ def with_norm(network: nn.Module, norm: str, name: str) -> nn.Module:
     if not found:
         raise UserError(f"network.norm: {norm}, but {name} has no batch normalization to replace; use batch")
     for path, module in found:
-        _replace(network, path, _instead(norm, module.num_features))
+        _replace(network, path, _with_what_follows(_instead(norm, module.num_features), module))
     return network
+
+
+def _with_what_follows(new: nn.Module, old: nn.Module) -> nn.Module:
+    """An activation that timm keeps inside its batch normalization (`BatchNormAct2d`) stays."""
+    inside = list(old.children())
+    return nn.Sequential(new, *inside) if inside else new
 
 
 def _instead(norm: str, features: int) -> nn.Module:
     if norm == "none":
-        return _Shift(features)
+        return Shift(features)
     groups = max(g for g in range(1, MOST_GROUPS + 1) if features % g == 0)
     return nn.GroupNorm(groups, features)
 
 
-class _Shift(nn.Module):
-    """The bias that a convolution in front of a normalization lacks."""
+class Shift(nn.Module):
+    """In place of a normalization: the bias, from 0 on, that the convolution in front of one does without."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(features))
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W]."""
         return x_BCHW + self.bias[:, None, None]
 
 
@@ -85,21 +92,29 @@ def with_channels(network: nn.Module, channels: int) -> nn.Module:
             padding=first.padding,  # type: ignore[arg-type]
             bias=first.bias is not None,
         )
-        nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-        _replace(network, path, new)
+        _replace(network, path, randomized(new))
+    return network
+
+
+def randomized(network: nn.Module) -> nn.Module:
+    """Convolutions drawn so that deep networks neither fade nor burst without normalization (He et al. 2015)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     return network
 
 
 def last_layer(features: int, outputs: int, dropout: float) -> nn.Module:
-    """Dropout, then one linear layer."""
-    linear = nn.Linear(features, outputs)
-    return nn.Sequential(nn.Dropout(dropout), linear) if dropout else linear
+    """Dropout, then one linear layer; the same names of layers for every dropout."""
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(features, outputs))
 
 
-def convolve(channels: int, features: int) -> nn.Sequential:
+def convolve(channels: int, features: int) -> nn.Module:
     """Two 3x3 convolutions with batch normalization and ReLU, the building block of a U-Net."""
 
     def one(before: int) -> list[nn.Module]:
         return [nn.Conv2d(before, features, 3, padding=1, bias=False), nn.BatchNorm2d(features), nn.ReLU(inplace=True)]
 
-    return nn.Sequential(*one(channels), *one(features))
+    return randomized(nn.Sequential(*one(channels), *one(features)))

@@ -42,21 +42,11 @@ def architecture(name: str) -> Architecture:
         UserError: there is none.
     """
     if name.startswith("timm/"):
-        _refuse_unknown_to_timm(name)
+        classifiers.refuse_unknown_to_timm(name)
         return Architecture(classifiers.by_timm, "vector")
     if name not in NETWORKS:
         raise UserError(f"network.name: {name}: {did_you_mean(name, [*NETWORKS, 'timm/NAME'])}")
     return NETWORKS[name]
-
-
-def _refuse_unknown_to_timm(name: str) -> None:
-    import timm  # some seconds
-
-    known = timm.list_models()
-    if name.removeprefix("timm/").split(".")[0] not in known:
-        close = did_you_mean(name.removeprefix("timm/"), known)
-        hint = close if close.startswith("did") else f"timm knows {len(known)}: timm.list_models() lists them"
-        raise UserError(f"{name}: timm has no such network; {hint}")
 
 
 def build(blueprint: Blueprint) -> Network:
@@ -65,8 +55,5 @@ def build(blueprint: Blueprint) -> Network:
     Raises:
         UserError: there is no such network, or it has no batch normalization that `norm` could replace.
     """
-    for name in (blueprint.name, blueprint.encoder):
-        if name.startswith("timm/"):
-            _refuse_unknown_to_timm(name)
     body = architecture(blueprint.name).build(blueprint)
     return Network(with_norm(body, blueprint.norm, blueprint.name), blueprint.channels)

@@ -41,8 +41,8 @@ def fill(picture: Array, mask_HW: Array, colour: Colour) -> Array:
 
 
 def outline_of_mask(mask_HW: Array) -> Array:
-    """The pixels of a mask that touch what is outside of it."""
-    padded = np.pad(mask_HW, 1)
+    """The pixels of a mask that touch what is outside of it; the edge of the image is no boundary."""
+    padded = np.pad(mask_HW, 1, mode="edge")
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask_HW & ~inner
 

@@ -1,5 +1,6 @@
 """What training sees and does, before anything long is trained."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,38 +14,39 @@ from stages.augmentations import Policy
 from stages.frame import UserError
 from stages.frame.sections import Params
 from stages.images.sheet import contact_sheet
-from stages.images.store import Store, open_split, write_split
-from stages.learning.batches import training_batches, validation_batches
+from stages.images.store import open_split
+from stages.learning.answers import answers
+from stages.learning.batches import Feed, plain_batches, swaps
 from stages.learning.checkpoints import load, save
-from stages.learning.loop import Epoch, fit, predict
-from stages.learning.plan import Plan, plan
-from stages.networks import NETWORKS
-from stages.networks.preprocessing import resize, scale
-from tests.conftest import digit_images
+from stages.learning.drawing import drawn
+from stages.learning.loop import Epoch, fit
+from stages.learning.plan import Material, Plan, material, plan
+from stages.networks.preprocessing import fitted, resize, scale
+from stages.tasks import TASKS
+from stages.tasks.outline import Outline
+from tests.conftest import digit_images, prepare_digits
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Store]:
-    import pandas as pd
-
-    folder = tmp_path_factory.mktemp("prepared")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     images = digit_images(per_class=20, classes=4)
-    about = {"name": "d", "version": "v", "labels": ["0", "1", "2", "3"], "size": 16, "channels": 1}
-    for split, part in {"train": images[::2], "val": images[1::2]}.items():
-        rows = pd.DataFrame({"path": [f"{split}/{i}" for i in range(len(part))], "label": [p[0] for p in part]})
-        pixels = (resize(torch.from_numpy(image)[None, :, :, None], 16)[0].numpy() for _, image in part)
-        write_split(folder, split, pixels, rows.assign(group=rows["path"]), about)
-    return open_split(folder, "train"), open_split(folder, "val")
+    folder = tmp_path_factory.mktemp("digits")
+    return prepare_digits(folder, {"train": images[::2], "val": images[1::2]}, size=16)
+
+
+@pytest.fixture(scope="module")
+def given(folders: tuple[Path, Path]) -> Material:
+    return material(*folders)
 
 
 @pytest.fixture
-def planned(stores: tuple[Store, Store], params: Params) -> Callable[..., Plan]:
+def planned(given: Material, params: Params) -> Callable[..., Plan]:
     def make(**train: Any) -> Plan:
         settings = params.train.model_copy(update={"epochs": 2, "batch_size": 16, "device": "cpu"} | train)
         sections = {"task": params.task, "augment": params.augment, "network": params.network, "train": settings}
-        return plan(*stores, sections)
+        return plan(given, sections)
 
     return make
 
@@ -56,7 +58,7 @@ def silent(epoch: Epoch) -> None:
 @pytest.mark.parametrize("shape", [(8, 8, 1), (31, 57, 3), (200, 150, 3), (90, 400, 1)])
 def test_resize_is_pillow_s_antialiased_bilinear_within_one_grey_level(shape: tuple[int, int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    ours = resize(torch.from_numpy(image)[None], 32)[0].numpy()
+    ours = resize(torch.from_numpy(image)[None], 32, 32)[0].numpy()
     pillow = Image.fromarray(image.squeeze()).resize((32, 32), Image.Resampling.BILINEAR)
     assert np.abs(ours.squeeze().astype(int) - np.asarray(pillow).astype(int)).max() <= 1
 
@@ -64,23 +66,27 @@ def test_resize_is_pillow_s_antialiased_bilinear_within_one_grey_level(shape: tu
 @pytest.mark.parametrize("side", [8, 14, 28, 45])
 def test_the_exported_resize_rounds_as_torch_does(side: int, tmp_path: Path) -> None:
     import onnxruntime
-
-    from stages.export import to_onnx
+    from torch.export import Dim
 
     class Resize(torch.nn.Module):
         def forward(self, image: torch.Tensor) -> torch.Tensor:
-            return resize(image, 64)
+            return resize(image, 64, 64)
 
-    to_onnx(Resize(), 1, tmp_path / "resize.onnx")
+    example = torch.zeros((2, 40, 50, 1), dtype=torch.uint8)
+    sizes = {0: Dim("N", min=1, max=64), 1: Dim("H", min=1, max=99), 2: Dim("W", min=1, max=99)}
+    torch.onnx.export(
+        Resize().eval(), (example,), str(tmp_path / "resize.onnx"), input_names=["image"], dynamic_shapes=(sizes,),
+        opset_version=20, dynamo=True, verbose=False,
+    )  # fmt: skip
     image = np.random.default_rng(0).integers(0, 256, (20, side, side, 1), dtype=np.uint8)
     (by_onnx,) = onnxruntime.InferenceSession(tmp_path / "resize.onnx").run(None, {"image": image})
-    by_torch = resize(torch.from_numpy(image), 64).numpy()
+    by_torch = resize(torch.from_numpy(image), 64, 64).numpy()
     assert (by_onnx != by_torch).mean() < 5e-5  # 1e-3 of 28 pixels when exact halves are left to chance
 
 
 def test_an_image_of_the_working_size_is_not_touched() -> None:
     image = torch.randint(0, 256, (2, 24, 24, 3), dtype=torch.uint8)
-    assert torch.equal(resize(image, 24), image)
+    assert torch.equal(resize(image, 24, 24), image)
 
 
 def test_divide_by_255_is_all_there_is() -> None:
@@ -88,32 +94,60 @@ def test_divide_by_255_is_all_there_is() -> None:
     assert torch.allclose(scale(image), torch.tensor([[[[0.0, 0.2], [0.4, 1.0]]]]))
 
 
-def test_an_epoch_sees_every_image_once_in_an_order_of_its_own(stores: tuple[Store, Store]) -> None:
-    nothing = Policy(
-        rotation=0, translation=0, scale=0, outside="zeros", flip_horizontal=False, flip_vertical=False,
-        brightness=0, contrast=0, noise=0,
-    )  # fmt: skip
-    seen = [
-        torch.cat([image.flatten(1) for image, _ in training_batches(stores[0], 7, nothing, 0, epoch, CPU)])
-        for epoch in (1, 2)
-    ]
-    everything = torch.cat([image.flatten(1) for image, _ in validation_batches(stores[0], 7, CPU)])
+@pytest.mark.parametrize("fit_", ["stretch", "letterbox"])
+@pytest.mark.parametrize("shape", [(8, 8, 1), (31, 57, 3), (200, 150, 3), (7, 400, 1)])
+def test_the_working_image_is_as_the_frames_say(shape: tuple[int, int, int], fit_: str) -> None:
+    from stages.images.frames import frames
+
+    image = np.full(shape, 200, np.uint8)
+    working = fitted(torch.from_numpy(image)[None], fit_, 48)[0].numpy()
+    (frame,) = frames(*shape[:2], fit_, 48, 0.0)
+    assert working.shape == (48, 48, shape[2])
+    assert (working[: frame.inner_height, : frame.inner_width] == 200).all()
+    assert (working != 0).all(axis=2).sum() == frame.inner_height * frame.inner_width
+
+
+NOTHING = {
+    "rotation": 0, "translation": 0, "scale": 0, "outside": "zeros", "flip_horizontal": False, "flip_vertical": False,
+    "brightness": 0, "contrast": 0, "noise": 0,
+}  # fmt: skip
+
+
+def test_an_epoch_sees_every_image_once_in_an_order_of_its_own(given: Material) -> None:
+    feed = Feed(given.train_set, given.outline, Policy(**NOTHING), 7, 0)
+    seen = [torch.cat([b.image_BCHW.flatten(1) for b in feed.batches(epoch, CPU)]) for epoch in (1, 2)]
+    plain = plain_batches(given.train_set, given.outline, 7, CPU)
+    everything = torch.cat([b.image_BCHW.flatten(1) for b in plain])
     assert not torch.equal(seen[0], seen[1])
     for epoch in seen:
         assert sorted(map(tuple, epoch.tolist())) == sorted(map(tuple, everything.tolist()))
+
+
+def test_sampled_batches_show_each_class_as_often_as_any_other(given: Material, planned: Callable[..., Plan]) -> None:
+    rare = np.asarray(given.train_set.target) != 0
+    rare[np.flatnonzero(~rare)[:2]] = True  # two of class 0, ten of the others
+    share_N = planned(class_weights="sampled").feed.share_N
+    assert share_N is not None and share_N.sum() == pytest.approx(1)
+    by_class = np.bincount(np.asarray(given.train_set.target), share_N)
+    assert np.allclose(by_class, 1 / len(by_class))
+
+
+def test_points_that_form_pairs_take_each_other_s_place() -> None:
+    outline = Outline("landmarks", "heatmap", "points", points=("a", "nose", "b"), flip_pairs=(("a", "b"),))
+    assert swaps(outline) == [2, 1, 0]
 
 
 def test_augmentation_depends_on_the_seed_alone_and_leaves_the_generators(params: Params) -> None:
     policy = Policy(**params.augment.model_dump())
     image = torch.rand(4, 1, 16, 16)
     torch.manual_seed(1)
-    first = policy(image, seed=5)
+    first, _ = policy(image, seed=5)
     drawn = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(1), drawn), "the global generator went on as if nothing had been drawn"
     torch.manual_seed(99)
-    assert torch.equal(policy(image, seed=5), first)
-    assert not torch.equal(policy(image, seed=6), first)
+    assert torch.equal(policy(image, seed=5)[0], first)
+    assert not torch.equal(policy(image, seed=6)[0], first)
     assert first.min() >= 0 and first.max() <= 1
 
 
@@ -125,36 +159,26 @@ def test_augmentation_depends_on_the_seed_alone_and_leaves_the_generators(params
 def test_every_augmentation_changes_the_images_of_any_channels(params: Params, change: str, channels: int) -> None:
     amounts = dict.fromkeys(params.augment.model_dump(), 0) | {"outside": "zeros"}
     image = torch.rand(8, channels, 16, 16) * 0.5 + 0.25
-    assert torch.equal(Policy(**amounts)(image, 0), image)
+    assert torch.equal(Policy(**amounts)(image, 0)[0], image)
     amounts[change] = 30 if change == "rotation" else True if change.startswith("flip") else 0.2
-    changed = Policy(**amounts)(image, 0)
+    changed, _ = Policy(**amounts)(image, 0)
     assert changed.shape == image.shape and not torch.equal(changed, image)
 
 
 def test_the_contact_sheet_shows_the_first_batch_of_training(
-    stores: tuple[Store, Store], params: Params, tmp_path: Path
+    folders: tuple[Path, Path], params: Params, tmp_path: Path
 ) -> None:
     from stages.augment import main
     from stages.frame.stage import call
 
     train = params.train.model_copy(update={"batch_size": 16, "device": "cpu"})
-    call(
-        main,
-        [Path(stores[0].image_NHWC.filename).parent, tmp_path / "out"],
-        {"augment": params.augment, "train": train},
-    )
-    policy = Policy(**params.augment.model_dump())
-    image_BCHW, label_B = next(training_batches(stores[0], 16, policy, train.seed, 1, CPU))
-    images = list((image_BCHW.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy())
-    expected = contact_sheet(images, [stores[0].labels[label] for label in label_B.tolist()])
+    call(main, [folders[1], tmp_path / "out"], {"augment": params.augment, "train": train})
+    given = material(*folders)
+    feed = Feed(open_split(folders[1], "train"), given.outline, Policy(**params.augment.model_dump()), 16, train.seed)
+    batch = next(feed.batches(1, CPU))
+    images = [drawn(batch, i, given.outline) for i in range(len(batch.index_B))]
+    expected = contact_sheet(images, given.train_set.rows["label"].iloc[batch.index_B].tolist())
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "sheet.png")), np.asarray(expected))
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_every_network_gives_one_logit_per_class(name: str, channels: int) -> None:
-    network = NETWORKS[name](channels, 7, 0.5)
-    assert network(torch.rand(2, channels, 32, 40)).shape == (2, 7)
 
 
 def test_same_seed_same_weights_and_another_seed_others(planned: Callable[..., Plan]) -> None:
@@ -164,23 +188,22 @@ def test_same_seed_same_weights_and_another_seed_others(planned: Callable[..., P
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_the_best_epoch_is_kept(planned: Callable[..., Plan], tmp_path: Path) -> None:
+def test_the_best_epoch_is_kept(planned: Callable[..., Plan], given: Material, tmp_path: Path) -> None:
     one = planned(epochs=4, learning_rate=0.01)
     heard: list[Epoch] = []
     fitted = fit(one, heard.append)
     assert heard == fitted.epochs and len(heard) == 4
     assert fitted.best.val_score == max(epoch.val_score for epoch in heard)
-    save(tmp_path / "m.pt", one.recipe, fitted.weights, {"note": "x"})
-    network, about = load(tmp_path / "m.pt")
-    probability_NK = predict(network, one.val_set, 16, CPU)
-    from stages.tasks.classification import score
-
-    assert score(one.task.score, one.val_set.label_N, probability_NK) == pytest.approx(fitted.best.val_score)
-    assert about == {"note": "x"}
+    save(tmp_path / "m.pt", one.blueprint, fitted.weights, {**given.outline.as_json(), "note": "x"})
+    network, outline, about = load(tmp_path / "m.pt")
+    assert outline == given.outline and about["note"] == "x"
+    answered = answers(network, given.val_set, outline, 16, CPU)
+    scores = TASKS[outline.task].scores(given.val_truths, answered, np.ones((1, len(answered))), outline)
+    assert scores[one.score][0] == pytest.approx(fitted.best.val_score)
 
 
 def test_a_network_can_learn_a_few_images_by_heart(planned: Callable[..., Plan]) -> None:
-    fitted = fit(planned(epochs=12, label_smoothing=0.0, learning_rate=0.003), silent)
+    fitted = fit(planned(epochs=20, label_smoothing=0.0, learning_rate=0.003), silent)
     assert fitted.epochs[-1].train_loss < 0.5 * fitted.epochs[0].train_loss
     assert fitted.epochs[-1].train_score > 0.9
 
@@ -189,13 +212,13 @@ def test_balanced_weights_count_every_class_the_same(planned: Callable[..., Plan
     from stages.learning.loop import _class_weights
 
     one = planned(class_weights="balanced")
-    counts = np.bincount(one.train_set.label_N)
-    assert np.allclose(_class_weights(one).numpy() * counts, len(one.train_set) / len(counts))
+    counts = np.bincount(np.asarray(one.material.train_set.target))
+    assert np.allclose(_class_weights(one).numpy() * counts, counts.sum() / len(counts))
 
 
 def test_a_loss_that_is_no_number_stops_with_what_to_turn(planned: Callable[..., Plan]) -> None:
     broken = planned()
-    broken.policy.chain = torch.nn.Sequential(torch.nn.Hardshrink(), _NotANumber())
+    broken.feed.policy.changes.append(_NotANumber())
     with pytest.raises(UserError, match=r"epoch 1: the training loss is nan; lower train.learning_rate"):
         fit(broken, silent)
 
@@ -209,3 +232,47 @@ class _NotANumber(torch.nn.Module):
 def test_a_device_that_is_not_there_is_named(planned: Callable[..., Plan]) -> None:
     with pytest.raises(UserError, match="train.device: cuda is not on this machine; use auto or cpu"):
         fit(planned(device="cuda"), silent)
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "says"),
+    [
+        (
+            "network",
+            {"name": "unet"},
+            "unet gives an answer a pixel; representation class of task classification needs",
+        ),
+        ("network", {"name": "resnet81"}, "did you mean `resnet18`"),
+        ("train", {"loss": "huber"}, "train.loss: huber is not for representation class; known: cross_entropy, focal"),
+        ("task", {"score": "psnr"}, "task.score: psnr is no score of task classification; known: balanced_accuracy"),
+    ],
+)
+def test_params_that_do_not_go_together_are_named(
+    given: Material, params: Params, section: str, change: dict[str, Any], says: str
+) -> None:
+    sections = {name: getattr(params, name) for name in ("task", "augment", "network", "train")}
+    sections[section] = sections[section].model_copy(update=change)
+    with pytest.raises(UserError, match=re.escape(says)):
+        plan(given, sections)
+
+
+def test_pretrained_weights_stay_as_they_are_while_frozen_and_learn_at_a_rate_of_their_own(
+    planned: Callable[..., Plan], given: Material, params: Params, tmp_path: Path
+) -> None:
+    first = planned(epochs=1)
+    save(tmp_path / "first.pt", first.blueprint, fit(first, silent).weights, given.outline.as_json())
+    start = torch.load(tmp_path / "first.pt", weights_only=True)["weights"]
+
+    def after(**network: Any) -> dict[str, torch.Tensor]:
+        sections = {"task": params.task, "augment": params.augment}
+        sections["train"] = params.train.model_copy(update={"epochs": 1, "batch_size": 16, "device": "cpu"})
+        sections["network"] = params.network.model_copy(update={"weights": str(tmp_path / "first.pt")} | network)
+        return fit(plan(given, sections), silent).weights
+
+    def moved(weights: dict[str, torch.Tensor]) -> float:
+        names = [name for name in start if name.endswith("weight") and ".fc." not in name]
+        return max(float((weights[name] - start[name]).abs().max()) for name in names)
+
+    assert moved(after(frozen_epochs=1)) == 0
+    slow, fast = moved(after(pretrained_rate=0.01)), moved(after(pretrained_rate=1.0))
+    assert 0 < slow < fast / 5

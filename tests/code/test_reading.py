@@ -66,13 +66,23 @@ def test_the_camera_is_known_from_exif() -> None:
     assert read(encoded(Image.fromarray(COLOUR), "JPEG", exif=exif)).camera == "Maker Model 1"
 
 
+def npy(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, image)
+    return buffer.getvalue()
+
+
+DEEP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
+DEEP_COLOUR_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x08\0\0\0\x08\x10\x02\0\0\0"
 JPEG = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)), "JPEG")
 HOSTILE = {
     "empty": (b"", "0 bytes"),
     "text": (b"not an image at all", "UnidentifiedImageError"),
     "truncated JPEG": (JPEG[: len(JPEG) // 2], "truncated"),
     "truncated PNG": (png(COLOUR)[:60], "Error"),
-    "16-bit grey": (png(np.full((8, 8), 40000, np.uint16)), "I;16"),
+    "an npy of floats": (npy(np.zeros((8, 8))), "float64 of shape"),
+    "a damaged npy": (npy(RAMP)[:40], "no readable npy"),
+    "16-bit colour PNG": (DEEP_COLOUR_PNG, "colour PNG of 16 bits, of which Pillow would keep 8"),
     "float": (encoded(Image.fromarray(np.full((8, 8), 0.5, np.float32)), "TIFF"), "mode F"),
     "CMYK": (encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"), "CMYK"),
     "LAB": (encoded(Image.fromarray(COLOUR).convert("LAB"), "TIFF"), "LAB"),
@@ -123,7 +133,7 @@ def test_a_zoo_of_odd_images_is_read_or_refused_in_bounded_time(reference_data: 
         "for f in sorted(pathlib.Path(sys.argv[1]).rglob('*')):\n"
         "    if not f.is_file(): continue\n"
         "    try:\n        image = read(f.read_bytes()).image; n[0] += 1\n"
-        "        assert image.dtype == 'uint8' and image.ndim in (2, 3) and image.size\n"
+        "        assert image.dtype in ('uint8', 'uint16') and image.ndim in (2, 3) and image.size\n"
         "    except Unreadable as e:\n        n[1] += 1; assert str(e)\n"
         "print(*n)"
     )
@@ -131,3 +141,46 @@ def test_a_zoo_of_odd_images_is_read_or_refused_in_bounded_time(reference_data: 
     assert done.returncode == 0, done.stderr
     taken, refused = map(int, done.stdout.split())
     assert taken > 50 and refused > 30
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_stay_sixteen(kind: str) -> None:
+    assert np.array_equal(read(encoded(Image.fromarray(DEEP), kind)).image, DEEP)
+
+
+@pytest.mark.parametrize("shape", [(8, 9), (8, 9, 1), (8, 9, 5)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_arrays_of_any_channels_are_read(shape: tuple[int, ...], dtype: type) -> None:
+    image = np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
+    assert np.array_equal(read(npy(image)).image, image.reshape(shape[:2]) if shape[2:] == (1,) else image)
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [(np.uint16, 3), (np.uint8, 6), (np.uint16, 6)])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_a_tiff_of_many_channels_or_deep_colour_is_read(dtype: type, channels: int, planar: str) -> None:
+    import tifffile
+
+    image = np.random.default_rng(0).integers(0, 250, (12, 10, channels)).astype(dtype)
+    buffer = io.BytesIO()
+    photometric = "rgb" if channels == 3 else "minisblack"
+    stored = np.moveaxis(image, 2, 0) if planar == "separate" else image
+    tifffile.imwrite(buffer, stored, photometric=photometric, planarconfig=planar)
+    assert np.array_equal(read(buffer.getvalue()).image, image)
+
+
+def test_other_numbers_of_channels_are_not_made_up() -> None:
+    with pytest.raises(ValueError, match="has 5 channels, not 3"):
+        to_channels(np.zeros((4, 4, 5), np.uint8), 3)
+    assert to_channels(DEEP, 3).shape == (64, 64, 3) and to_channels(DEEP, 3).dtype == np.uint16
+    assert np.array_equal(to_channels(to_channels(DEEP, 3), 1)[:, :, 0], DEEP)
+
+
+def test_statistics_of_sixteen_bits_are_on_the_scale_of_eight() -> None:
+    from stages.images.statistics import perceptual_hash, statistics
+
+    deep = read(npy(RAMP.astype(np.uint16) * 257))
+    plain = read(npy(RAMP))
+    for name in ("brightness", "contrast", "sharpness"):
+        assert statistics(deep)[name] == statistics(plain)[name]
+    assert perceptual_hash(deep.image) == perceptual_hash(plain.image)
+    assert statistics(read(npy(np.zeros((9, 9, 7), np.uint8))))["redness"] == 0

@@ -7,15 +7,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 
 from stages import tune as stage
 from stages.frame import UserError
 from stages.frame.sections import Params, Range
 from stages.frame.stage import call
-from stages.images.store import write_split
-from stages.networks.preprocessing import resize
-from tests.conftest import digit_images
+from tests.conftest import digit_images, prepare_digits
 
 Search = Callable[..., tuple[dict[str, Any], pd.DataFrame]]
 
@@ -23,11 +20,7 @@ Search = Callable[..., tuple[dict[str, Any], pd.DataFrame]]
 @pytest.fixture
 def search(tmp_path: Path, params: Params) -> Search:
     images = digit_images(per_class=8, classes=2)
-    about = {"name": "d", "version": "v", "labels": ["0", "1"], "size": 16, "channels": 1}
-    for split, part in {"train": images[::2], "val": images[1::2]}.items():
-        rows = pd.DataFrame({"path": [str(i) for i in range(len(part))], "label": [label for label, _ in part]})
-        pixels = (resize(torch.from_numpy(image)[None, :, :, None], 16)[0].numpy() for _, image in part)
-        write_split(tmp_path, split, pixels, rows.assign(group=rows["path"]), about)
+    ingested, prepared = prepare_digits(tmp_path, {"train": images[::2], "val": images[1::2]}, size=16)
 
     def run(space: dict[str, Range], trials: int = 3, **train: Any) -> tuple[dict[str, Any], pd.DataFrame]:
         sections = {
@@ -37,7 +30,7 @@ def search(tmp_path: Path, params: Params) -> Search:
             "train": params.train.model_copy(update={"device": "cpu", "batch_size": 8} | train),
             "tune": params.tune.model_copy(update={"trials": trials, "epochs": 1, "space": space}),
         }
-        call(stage.main, [tmp_path, tmp_path / "tuned"], sections)
+        call(stage.main, [ingested, prepared, tmp_path / "tuned"], sections)
         return json.loads((tmp_path / "tuned/best.json").read_text()), pd.read_csv(tmp_path / "tuned/trials.csv")
 
     return run

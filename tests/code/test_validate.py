@@ -18,6 +18,7 @@ from stages.frame import Finding, In
 from stages.frame.findings import read_findings
 from stages.frame.sections import Checks
 from stages.frame.stage import call
+from stages.images.annotations import Annotation, Shape
 from stages.images.manifest import COLUMNS, MANIFEST
 from stages.images.shards import SHARD, write_shard
 
@@ -34,12 +35,13 @@ def sound() -> pd.DataFrame:
     rows["label"], rows["split"], number = zip(*table, strict=True)
     rows["path"] = [f"{label}/{n}.png" for label, n in zip(rows["label"], number, strict=True)]
     rows["group"] = rows["path"]
+    rows["annotation"] = [Annotation(labels=(label,)).to_json() for label in rows["label"]]
     return rows.assign(width=10, height=10, format="PNG", mode="L")
 
 
 def folder_of(rows: pd.DataFrame, folder: Path) -> In:
     """Write rows and real pictures as ingest would; unlike it, without looking whether they make sense."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     buffer = io.BytesIO()
     Image.fromarray(np.arange(100, dtype=np.uint8).reshape(10, 10)).save(buffer, "PNG")
     offsets = write_shard(folder / SHARD, [(f"{i}.png", buffer.getvalue()) for i in range(len(rows))])
@@ -195,3 +197,23 @@ def assert_self_contained(page: str) -> None:
     assert parser.found
     assert all(address.startswith(("data:", "#")) for address in parser.found)
     assert not re.search(r"@import|url\((?!#|data:)", page)
+
+
+def test_classes_of_things_are_counted_by_the_images_that_hold_them(tmp_path: Path) -> None:
+    rows = sound()
+    boxes = {"cat": (Shape("cat", (0, 0, 5, 5)), Shape("cat", (5, 5, 9, 9))), "dog": (Shape("dog", (0, 0, 5, 5)),)}
+    rows["annotation"] = [Annotation(shapes=boxes[label]).to_json() for label in rows["label"]]
+    rows["label"] = ""
+    assert broken(check(rows, tmp_path)) == set()
+    few = rows.drop(rows.index[2:4])  # two images of cats for training are left
+    found = check(few, tmp_path / "few")
+    assert broken(found) == {"min_train_per_class"}
+    assert "Class `cat` has 2 training images" in found["checks/min_train_per_class"].says
+
+
+def test_labels_that_are_no_classes_need_none(tmp_path: Path) -> None:
+    rows = sound()
+    rows["annotation"], rows["label"] = Annotation(scalars={"count": 3.0}).to_json(), ""
+    found = check(rows, tmp_path)
+    assert broken(found) == set()
+    assert "checks/min_classes" not in found and "checks/labels_in_both" not in found

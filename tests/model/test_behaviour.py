@@ -3,18 +3,15 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from stages.export import Shipped, to_onnx
 from stages.frame.params import load
-from stages.images.store import open_split, write_split
-from stages.learning.checkpoints import Recipe
 from stages.learning.loop import fit
-from stages.learning.plan import plan
-from stages.networks.preprocessing import resize
-from tests.conftest import ROOT, digit_images
+from stages.learning.plan import material, plan
+from stages.networks import build
+from tests.conftest import ROOT, digit_images, prepare_digits
 
 Answers = tuple[np.ndarray, np.ndarray]
 
@@ -25,23 +22,21 @@ class Trained:
     def __init__(self, folder: Path) -> None:
         params = load(ROOT / "params.yaml")
         images = digit_images(per_class=120)
-        about = {"name": "d", "version": "v", "labels": [str(i) for i in range(10)], "size": 24, "channels": 1}
         held = [i % 3 == 2 for i in range(len(images))]
         self.unseen = [image for (_, image), h in zip(images, held, strict=True) if h]
         self.label_N = np.array([int(label) for (label, _), h in zip(images, held, strict=True) if h])
-        for split, wanted in {"train": False, "val": True}.items():
-            part = [item for item, h in zip(images, held, strict=True) if h == wanted]
-            rows = pd.DataFrame({"path": [f"{split}/{i}" for i in range(len(part))], "label": [p[0] for p in part]})
-            pixels = (resize(torch.from_numpy(image)[None, :, :, None], 24)[0].numpy() for _, image in part)
-            write_split(folder, split, pixels, rows.assign(group=rows["path"]), about)
+        parts = {
+            split: [item for item, h in zip(images, held, strict=True) if h == wanted]
+            for split, wanted in {"train": False, "val": True}.items()
+        }
+        given = material(*prepare_digits(folder, parts, size=24))
         train = params.train.model_copy(update={"epochs": 8, "device": "cpu"})
         sections = {"task": params.task, "augment": params.augment, "network": params.network, "train": train}
-        planned = plan(open_split(folder, "train"), open_split(folder, "val"), sections)
+        planned = plan(given, sections)
         fitted = fit(planned, lambda epoch: None)
-        recipe: Recipe = planned.recipe
-        network = recipe.build()
-        network.load_state_dict(fitted.weights)
-        self.shipped = Shipped(network, 24).eval()
+        self.network, self.outline = build(planned.blueprint).eval(), given.outline
+        self.network.load_state_dict(fitted.weights)
+        self.shipped = Shipped(self.network, given.outline).eval()
 
     def answers(self, images: list[np.ndarray]) -> np.ndarray:
         with torch.inference_mode():
@@ -95,7 +90,7 @@ def test_less_of_the_digit_makes_it_less_sure(trained: Trained) -> None:
 def test_the_onnx_file_gives_the_same_answers(trained: Trained, tmp_path: Path) -> None:
     import onnxruntime
 
-    to_onnx(trained.shipped, 1, tmp_path / "m.onnx")
+    to_onnx(trained.network, trained.outline, tmp_path / "m.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
     (probability_NK,) = session.run(None, {"image": np.stack(trained.unseen)[..., None]})
     assert np.array_equal(probability_NK.argmax(axis=1), trained.answers(trained.unseen))

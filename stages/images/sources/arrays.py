@@ -21,8 +21,8 @@ Array = np.ndarray[Any, Any]
 def arrays(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     """`train_images`, `train_labels`, `val_...`, `test_...` as MedMNIST has them, or just `images` and `labels`.
 
-    Labels [N] or [N, 1] of whole numbers or text are classes, [N, K] of 0 and 1 any number of classes, real ones
-    numbers.
+    Labels [N] or [N, 1] of whole numbers or text are classes, [N, K] of 0 and 1 any number of classes, with a
+    fraction numbers.
     """
     try:
         held = dict(np.load(io.BytesIO(files[name]()), allow_pickle=False))
@@ -37,15 +37,16 @@ def arrays(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
         images, labels = held[f"{part}images"], held.get(f"{part}labels")
         _refuse_misfit(f"{part}images", images, labels)
         assert labels is not None
+        numbers = labels.dtype.kind == "f" and bool((labels != labels.round()).any())
         for i, label in enumerate(labels):
             path = f"{word or 'images'}/{i:06d}{'.png' if _fits_png(images) else '.npy'}"
-            pixels, annotation = partial(_file, images[i]), _annotation(np.atleast_1d(label))
+            pixels, annotation = partial(_file, images[i]), _annotation(np.atleast_1d(label), numbers)
             items.append(Item(path, always(annotation), None, SPLIT_WORDS.get(word), pixels, has_file=False))
     return items, []
 
 
-def _annotation(label: Array) -> Annotation:
-    if label.dtype.kind == "f":
+def _annotation(label: Array, numbers: bool) -> Annotation:
+    if numbers:
         return Annotation(scalars={f"value{i}" if len(label) > 1 else "value": float(v) for i, v in enumerate(label)})
     if len(label) == 1:
         return Annotation(labels=(cell_text(label[0]),))

@@ -1,0 +1,369 @@
+"""Every form of label becomes the same annotation, and what is wrong with one is said with file, line and value."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.frame import UserError
+from stages.frame.sections import Params
+from stages.images.annotations import Annotation, Shape, decode_rle, encode_rle
+from stages.images.files import Refusal
+from stages.images.reading import Unreadable
+from stages.images.sources import Item, open_source
+from tests.conftest import png
+
+GREY = png(np.full((20, 30), 90, np.uint8))
+Found = tuple[dict[str, Item], list[Refusal]]
+Read = Callable[..., Found]
+
+
+@pytest.fixture
+def source(params: Params, tmp_path: Path) -> Read:
+    """Write files and read them as a source: items by path, refusals."""
+
+    def run(
+        files: dict[str, Any], own_split: bool = False, columns: dict[str, Any] | None = None, **changes: Any
+    ) -> Found:
+        for name, content in files.items():
+            file = tmp_path / "source" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        ingest = params.ingest.model_copy(
+            update={"columns": params.ingest.columns.model_copy(update=columns or {}), **changes}
+        )
+        with open_source(tmp_path / "source", ingest, own_split) as (items, refused):
+            return {item.path: item for item in items}, refused
+
+    return run
+
+
+def labels_of(item: Item) -> Annotation:
+    return item.annotate(20, 30)
+
+
+def mask(*boxes: tuple[int, int, int, int], values: tuple[int, ...] = (255, 7)) -> bytes:
+    image = np.zeros((20, 30), np.uint8)
+    for (x0, y0, x1, y1), value in zip(boxes, values, strict=False):
+        image[y0:y1, x0:x1] = value
+    return png(image)
+
+
+def indices(item: Item) -> np.ndarray:
+    assert item.target is not None
+    return np.asarray(Image.open(io.BytesIO(item.target())))
+
+
+def test_run_lengths_and_json_give_back_what_went_in() -> None:
+    there = np.random.default_rng(0).random((13, 17)) > 0.6
+    assert np.array_equal(decode_rle(encode_rle(there), 13, 17), there)
+    for flat in (np.zeros((3, 4), bool), np.ones((3, 4), bool)):
+        assert np.array_equal(decode_rle(encode_rle(flat), 3, 4), flat)
+    with pytest.raises(ValueError, match="add up to 5, not to 3 x 4 = 12"):
+        decode_rle((2, 3), 3, 4)
+    full = Annotation(
+        ("a",),
+        {"n": 1.5},
+        {"nose": (1.0, 2.0), "tail": None},
+        (Shape("x", (0, 1, 2, 3), (4, 2), True),),
+        ("g", "h"),
+        True,
+    )
+    assert Annotation.from_json(full.to_json()) == full
+    assert Annotation.from_json(Annotation(labels=()).to_json()) == Annotation(labels=())
+
+
+def test_a_table_holds_several_classes_numbers_and_points(source: Read) -> None:
+    rows = "path,label,n,nose_x,nose_y\na.png,cat|dog,3,1.5,2\nb.png,,4,,\n"
+    columns = {"separator": "|", "scalars": ("n",), "points": ("nose",)}
+    items, refused = source({"t.csv": rows, "a.png": GREY, "b.png": GREY}, inside="t.csv", columns=columns)
+    assert not refused
+    assert labels_of(items["a.png"]) == Annotation(("cat", "dog"), {"n": 3.0}, {"nose": (1.5, 2.0)})
+    assert labels_of(items["b.png"]) == Annotation((), {"n": 4.0}, {"nose": None})
+
+
+def test_a_cell_that_is_no_number_is_named_by_line_and_value(source: Read) -> None:
+    rows = "path,n\na.png,3\nb.png,three\nc.png,inf\n"
+    files = {"t.csv": rows, **dict.fromkeys(("a.png", "b.png", "c.png"), GREY)}
+    items, refused = source(files, inside="t.csv", columns={"label": None, "scalars": ("n",)})
+    assert list(items) == ["a.png"]
+    assert [r.reason for r in refused] == [
+        "t.csv line 3: n is 'three', not a number",
+        "t.csv line 4: n is 'inf', not a number",
+    ]
+
+
+def test_a_pattern_chooses_rows_and_files_of_a_table(source: Read) -> None:
+    files = {"t.csv": "path,label\nx/1.png,a\ny/2.png,b\n", "x/1.png": GREY, "y/2.png": GREY, "x/1dots.png": GREY}
+    items, refused = source(files, inside="t.csv", images="x/?.png".replace("?", "1"))
+    assert list(items) == ["x/1.png"] and not refused
+
+
+def test_a_label_image_is_read_by_its_values(source: Read) -> None:
+    files = {"i/1.png": GREY, "m/1.png": mask((0, 0, 5, 5), (10, 10, 20, 20)), "i/2.png": GREY}
+    form: dict[str, Any] = {"form": "masks", "images": "i/{key}.png", "targets": "m/{key}.png"}
+    items, refused = source(files, **form, values={0: "ground", 255: "cell"}, ignore=(7,))
+    index = indices(items["i/1.png"])
+    assert labels_of(items["i/1.png"]).mask == ("ground", "cell")
+    assert index[2, 2] == 1 and index[15, 15] == 255 and index[0, 25] == 0
+    assert [(r.path, r.reason) for r in refused] == [("i/2.png", "has no file m/2.png")]
+    items, _ = source(files, **form, values={0: "ground", 255: "cell"})
+    with pytest.raises(
+        Unreadable, match=r"m/1.png holds 7, which neither ingest.values \(\[0, 255\]\) nor ingest.ignore"
+    ):
+        indices(items["i/1.png"])
+    items, _ = source(files, **form)
+    assert labels_of(items["i/1.png"]).mask == ("background", "foreground") and indices(items["i/1.png"])[15, 15] == 1
+
+
+def test_a_palette_mask_is_read_by_index(source: Read) -> None:
+    picture = Image.fromarray(np.eye(20, 30, dtype=np.uint8) * 2, "P")
+    picture.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    files = {"i/1.png": GREY, "m/1.png": buffer.getvalue()}
+    items, _ = source(files, form="masks", images="i/{key}.png", targets="m/{key}.png", values={0: "a", 1: "b", 2: "c"})
+    assert np.array_equal(indices(items["i/1.png"]), np.eye(20, 30) * 2)
+
+
+def test_masks_a_class_must_not_overlap(source: Read) -> None:
+    files = {"i/1.png": GREY, "m/1_cat.png": mask((0, 0, 5, 5)), "m/1_dog.png": mask((6, 6, 9, 9))}
+    form: dict[str, Any] = {"form": "masks", "images": "i/{key}.png", "targets": "m/{key}_{label}.png"}
+    items, _ = source(files, **form)
+    assert labels_of(items["i/1.png"]).mask == ("background", "cat", "dog")
+    assert indices(items["i/1.png"])[7, 7] == 2
+    items, _ = source({**files, "m/1_dog.png": mask((4, 4, 9, 9))}, **form)
+    with pytest.raises(Unreadable, match="m/1_dog.png overlaps that of cat, as at x 4, y 4"):
+        indices(items["i/1.png"])
+
+
+def test_a_mask_a_thing_gives_boxes_and_leaves_out_empty_ones(source: Read, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {"s/1/images/1.png": GREY, "s/1/masks/a.png": mask((2, 3, 7, 9)), "s/1/masks/b.png": mask()}
+    form = {"form": "instances", "images": "s/{key}/images/*.png", "targets": "s/{key}/masks/*.png"}
+    items, _ = source(files, **form)
+    (shape,) = labels_of(items["s/1/images/1.png"]).shapes or ()
+    assert shape.box == (2, 3, 7, 9) and shape.label == "object"
+    assert decode_rle(shape.rle or (), 20, 30).sum() == 30
+    assert "s/1/masks/b.png is empty and was left out" in capsys.readouterr().out
+    with pytest.raises(Unreadable, match="a.png is 30x20, the image 31x20"):
+        items["s/1/images/1.png"].annotate(20, 31)
+
+
+def test_dots_are_things(source: Read) -> None:
+    files = {"1cell.png": GREY, "1dots.png": mask((4, 4, 5, 5), (20, 10, 22, 12), values=(255, 250))}
+    items, _ = source(files, form="dots", images="{key}cell.png", targets="{key}dots.png")
+    boxes = [shape.box for shape in labels_of(items["1cell.png"]).shapes or ()]
+    assert boxes == [(4.0, 4.0, 5.0, 5.0), (20.5, 10.5, 21.5, 11.5)]
+
+
+def test_patterns_that_match_nothing_or_name_no_key_are_errors(source: Read) -> None:
+    files = {"i/1.png": GREY, "m/1.png": GREY}
+    with pytest.raises(UserError, match=r"both need \{key\}"):
+        source(files, form="pairs", images="i/*.png", targets="m/{key}.png")
+    with pytest.raises(UserError, match=r"ingest.targets: n/\{key\}.png matches none of 2 files, which are as i/1.png"):
+        source(files, form="pairs", images="i/{key}.png", targets="n/{key}.png")
+
+
+def coco(**change: Any) -> dict[str, Any]:
+    thing = {"id": 7, "image_id": 1, "category_id": 3, "iscrowd": 0, "bbox": [2, 3, 5, 6], "area": 30}
+    thing |= {"segmentation": [[2, 3, 7, 3, 7, 9, 2, 9]]}
+    held = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 20, "width": 30}],
+        "annotations": [thing | change],
+        "categories": [{"id": 3, "name": "cat", "keypoints": ["nose", "tail"]}],
+    }
+    return {"c.json": json.dumps(held), "a.png": GREY}
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [
+        [[2, 3, 7, 3, 7, 9, 2, 9]],
+        {"size": [20, 30], "counts": [43, 6, 14, 6, 14, 6, 14, 6, 14, 6, 471]},
+        "compressed",
+        [],
+    ],
+)
+def test_coco_outlines_of_every_kind_give_one_box(source: Read, outline: Any) -> None:
+    if outline == "compressed":
+        from pycocotools import mask as coco_mask
+
+        there = np.zeros((20, 30), np.uint8, order="F")
+        there[3:9, 2:7] = 1
+        runs = coco_mask.encode(there)
+        outline = {"size": [20, 30], "counts": runs["counts"].decode()}
+    items, refused = source(coco(segmentation=outline), inside="c.json")
+    (shape,) = labels_of(items["a.png"]).shapes or ()
+    assert not refused and shape.label == "cat" and shape.box == (2, 3, 7, 9)
+    assert (shape.rle is None) == (outline == [])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"segmentation": [[2, 3, float("nan"), 3, 7, 9]]}, "c.json, annotation 7: the polygon"),
+        ({"segmentation": [[2, 3, 1e9, 3, 7, 9]]}, "annotation 7: the polygon"),
+        ({"segmentation": [[2, 3, 7, 9]]}, "no list of three corners"),
+        (
+            {"segmentation": {"size": [20, 30], "counts": [1, 2]}},
+            "annotation 7: its run lengths cannot be read: .* 3, not",
+        ),
+        ({"segmentation": {"size": [30, 20], "counts": [600]}}, r"its mask is of \[30, 20\]"),
+        ({"segmentation": [], "bbox": [2, 3, 0, 6]}, r"its bbox is \[2, 3, 0, 6\]"),
+        ({"segmentation": [], "bbox": [90, 3, 5, 6]}, "lies outside of 30x20"),
+        ({"category_id": 4}, "annotation 7: category 4 is not in the list"),
+        ({"keypoints": [1, 2, 2]}, "3 numbers for 2 key points"),
+    ],
+)
+def test_a_faulty_coco_annotation_is_named(source: Read, change: dict[str, Any], says: str) -> None:
+    items, _ = source(coco(**change), inside="c.json")
+    with pytest.raises(Unreadable, match=says):
+        labels_of(items["a.png"])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not readable JSON"),
+        ("[]", "has no list `images`"),
+        ('{"images": [{"id": 1}, {"id": 1}], "annotations": [], "categories": []}', "`images` holds the id 1 twice"),
+        ('{"images": [], "annotations": [{"id": 1, "image_id": 5}], "categories": []}', "annotation 1 is of image 5"),
+    ],
+)
+def test_a_file_that_is_no_coco_is_named(source: Read, text: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        source({"c.json": text, "a.png": GREY}, inside="c.json")
+
+
+def test_coco_key_points_are_points(source: Read) -> None:
+    items, _ = source(coco(keypoints=[4, 5, 2, 0, 0, 0]), inside="c.json")
+    assert labels_of(items["a.png"]).points == {"nose": (4.0, 5.0), "tail": None}
+
+
+VOC = (
+    "<annotation><object><name>cat</name><bndbox>"
+    "<xmin>{}</xmin><ymin>4</ymin><xmax>7</xmax><ymax>9</ymax>"
+    "</bndbox></object></annotation>"
+)
+
+
+def voc(xmin: Any) -> dict[str, Any]:
+    return {
+        "V/Annotations/a.xml": VOC.format(xmin),
+        "V/JPEGImages/a.png": GREY,
+        "V/ImageSets/Main/val.txt": "a\n",
+    }
+
+
+def test_voc_boxes_count_from_one_and_image_sets_name_the_split(source: Read) -> None:
+    items, refused = source(voc(3), own_split=True)
+    item = items["V/JPEGImages/a.png"]
+    assert not refused and item.split == "val"
+    assert labels_of(item).shapes == (Shape("cat", (2, 3, 7, 9)),)
+
+
+def test_voc_faults_are_named(source: Read, capsys: pytest.CaptureFixture[str]) -> None:
+    items, _ = source(voc(7))
+    assert labels_of(items["V/JPEGImages/a.png"]).shapes == ()
+    assert "V/Annotations/a.xml, object 1 (cat): the box ['7', '4', '7', '9'] has no area" in capsys.readouterr().out
+    for xmin, says in (("x", "not four numbers"), ("</xmin>", "not readable XML")):
+        items, _ = source(voc(xmin))
+        with pytest.raises(Unreadable, match=f"V/Annotations/a.xml.*{says}"):
+            labels_of(items["V/JPEGImages/a.png"])
+    items, _ = source({**voc(3), "V/Annotations/a.xml": "<!DOCTYPE a><annotation/>"})
+    with pytest.raises(Unreadable, match="declares entities"):
+        labels_of(items["V/JPEGImages/a.png"])
+
+
+def yolo(line: str) -> dict[str, Any]:
+    return {"data.yaml": "names: [cat, dog]\n", "images/train/a.png": GREY, "labels/train/a.txt": line}
+
+
+def test_yolo_boxes_and_polygons_are_shares_of_the_sides(source: Read) -> None:
+    items, refused = source(yolo("1 0.5 0.5 0.2 0.4\n0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n"), own_split=True)
+    item = items["images/train/a.png"]
+    box, polygon = labels_of(item).shapes or ()
+    assert not refused and item.split == "train"
+    assert (box.label, box.box, box.rle) == ("dog", (12.0, 6.0, 18.0, 14.0), None)
+    assert polygon.label == "cat" and polygon.box == (3, 2, 15, 10) and polygon.rle is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("2 0.5 0.5 0.2 0.4", "line 2: class 2 is none of 0 cat, 1 dog"),
+        ("0 0.5 0.5 1.2 0.4", "line 2: 1.2 is no share of a side"),
+        ("0 0.5 0.5 0.2", "line 2: 3 numbers are no box"),
+        ("cat 0.5", "line 2: 'cat 0.5' is not a row of numbers"),
+    ],
+)
+def test_yolo_faults_are_named_by_line(source: Read, line: str, says: str) -> None:
+    items, _ = source(yolo(f"0 0.5 0.5 0.2 0.4\n{line}\n"))
+    with pytest.raises(Unreadable, match=f"labels/train/a.txt {says}"):
+        labels_of(items["images/train/a.png"])
+
+
+DLC = "scorer,me,me,me,me\nbodyparts,nose,nose,tail,tail\ncoords,x,y,x,y\n"
+
+
+def test_deeplabcut_blank_cells_are_missing_points(source: Read) -> None:
+    rows = DLC + "labeled-data/m/a.png,1.5,2,,\nlabeled-data/m/gone.png,1,2,3,4\nlabeled-data/m/b.png,1,x,3,4\n"
+    items, refused = source({"d.csv": rows, "m/a.png": GREY, "m/b.png": GREY, "m/c.png": GREY}, inside="d.csv")
+    assert labels_of(items["m/a.png"]).points == {"nose": (1.5, 2.0), "tail": None}
+    assert [(r.path, r.reason) for r in refused] == [
+        ("labeled-data/m/gone.png", "d.csv line 5: there is no such file"),
+        ("m/b.png", "d.csv line 6: the point nose is '1', 'x': not two numbers"),
+        ("m/c.png", "has no row in d.csv"),
+    ]
+
+
+def reading(params: Params, file: Path, **changes: Any) -> tuple[list[Annotation], list[Refusal]]:
+    """Annotations of a reference data set, with the size of each image."""
+    from stages.images.reading import read
+
+    with open_source(file, params.ingest.model_copy(update=changes), False) as (items, refused):
+        found = []
+        for item in items:
+            image = read(item.read()).image
+            found.append(item.annotate(*image.shape[:2]))
+        return found, refused
+
+
+def test_bccd_has_its_boxes_but_for_the_two_without_area(reference_data: Path, params: Params) -> None:
+    found, refused = reading(params, reference_data / "bccd.zip", inside="bccd/BCCD")
+    labels = [shape.label for annotation in found for shape in annotation.shapes or ()]
+    assert len(found) == 364 and not [r for r in refused if r.path.endswith((".jpg", ".xml"))]
+    counts = {name: labels.count(name) for name in set(labels)}
+    assert sum(counts.values()) == 4155 + 372 + 361 - 2 and counts["WBC"] == 372
+
+
+def test_both_sets_of_mouse_joints_are_read(reference_data: Path, params: Params) -> None:
+    file = reference_data / "mouse_joints.zip"
+    found, refused = reading(params, file, inside="mouse_joints/mirror_mouse/CollectedData.csv")
+    missing = [xy for annotation in found for xy in (annotation.points or {}).values() if xy is None]
+    assert len(found) == 90 and len(found[0].points or {}) == 17 and len(missing) == 134
+    assert sorted(r.path[-9:] for r in refused if r.path.endswith("png")) == ["img00.png", "img91.png", "img92.png"]
+    inside = "mouse_joints/openfield/labeled-data/m4s1/CollectedData_Pranav.csv"
+    found, _ = reading(params, file, inside=inside)
+    assert len(found) == 64 or len(found) == 116
+    assert len(found[0].points or {}) == 4
+
+
+def test_a_dot_a_cell_is_what_the_table_counts(reference_data: Path, params: Params) -> None:
+    file = reference_data / "cell_counting.zip"
+    dotted, _ = reading(
+        params, file, inside="cell_counting/vgg_synthetic", form="dots", images="{key}cell.png", targets="{key}dots.png"
+    )
+    columns = params.ingest.columns.model_copy(update={"path": "file", "label": None, "scalars": ("count",)})
+    told, _ = reading(
+        params, file, inside="cell_counting/counts.csv", images="vgg_synthetic/*cell.png", columns=columns
+    )
+    assert len(dotted) == len(told) == 120
+    pairs = [(len(d.shapes or ()), (t.scalars or {})["count"]) for d, t in zip(dotted, told, strict=True)]
+    apart = [abs(dots - count) / count for dots, count in pairs]
+    assert max(apart) < 0.05 and sum(apart) / 120 < 0.02  # dots can touch

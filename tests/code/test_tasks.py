@@ -1,0 +1,357 @@
+"""One suite for all tasks: a perfect answer scores perfectly, a worse one worse, a weight of two is the image twice."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from stages.images.annotations import IGNORE, Annotation, Shape, box_of, encode_rle
+from stages.tasks import TASKS, image, landmarks, multilabel, ordinal, rand, regression, segmentation
+from stages.tasks.landmarks import Points
+from stages.tasks.objective import judged
+from stages.tasks.outline import Outline, outline_of
+from stages.tasks.protocol import Task
+from stages.tasks.summary import summarize
+
+HEIGHT, WIDTH = 24, 32
+COUNT = 12
+ONE = np.ones((1, COUNT))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Truths of a task, and the graph's outputs for them: perfect at 0, worse as the number grows."""
+
+    outline: Outline
+    truths: list[Any]
+    outputs: Callable[[np.random.Generator, float], list[dict[str, np.ndarray]]]
+
+    def answers(self, wrongness: float, seed: int = 0) -> list[Any]:
+        rng = np.random.default_rng(seed)
+        return [TASKS[self.outline.task].decode(o, self.outline) for o in self.outputs(rng, wrongness)]
+
+
+def outline(task: str, representation: str, truth: str, **more: Any) -> Outline:
+    return Outline(task, representation, truth, size=32, tolerance=more.pop("tolerance", 0.05), **more)
+
+
+def truths_of(asked: Outline, annotations: list[Annotation], targets: list[Any] | None = None) -> list[Any]:
+    kind = TASKS[asked.task]
+    return [
+        kind.truth(a, t, HEIGHT, WIDTH, asked)
+        for a, t in zip(annotations, targets or [None] * len(annotations), strict=True)
+    ]
+
+
+def probabilities(hot: np.ndarray, rng: np.random.Generator, wrongness: float) -> np.ndarray:
+    mixed = (1 - min(1.0, wrongness)) * hot + wrongness * rng.random(hot.shape) + 1e-9
+    return mixed / mixed.sum(axis=0)
+
+
+def of_classes(task: str, labels: str) -> Case:
+    asked = outline(task, "class", "label", labels=tuple(labels))
+    truths = truths_of(asked, [Annotation(labels=(labels[n % len(labels)],)) for n in range(COUNT)])
+    return Case(asked, truths, lambda rng, w: [{"probability": probabilities(np.eye(len(labels))[t], rng, w)} for t in truths])
+
+
+def of_several() -> Case:
+    asked = outline("multilabel", "classes", "labels", labels=("a", "b"))
+    sets: list[tuple[str, ...]] = [(), ("a",), ("b",), ("a", "b")]
+    truths = truths_of(asked, [Annotation(labels=sets[n % 4]) for n in range(COUNT)])
+
+    def outputs(rng: np.random.Generator, w: float) -> list[dict[str, np.ndarray]]:
+        return [{"probability": (1 - min(1.0, w)) * t + w * rng.random(2)} for t in truths]
+
+    return Case(asked, truths, outputs)
+
+
+def of_numbers() -> Case:
+    asked = outline("regression", "scalar", "scalars", scalars=("n", "m"), deviation=(3.0, 1.0), units={"n": "mm"})
+    truths = truths_of(asked, [Annotation(scalars={"n": n + 1.0, "m": float(n % 4) + 1}) for n in range(COUNT)])
+    return Case(asked, truths, lambda rng, w: [{"value": t + w * rng.normal(0, 5, 2)} for t in truths])
+
+
+def of_points() -> Case:
+    asked = outline("landmarks", "heatmap", "points", points=("nose", "tail"))
+    held = [{"nose": (5.0 + n, 6.0), "tail": None if n == 3 else (20.0, 3.0 + n)} for n in range(COUNT)]
+    truths = truths_of(asked, [Annotation(points=h) for h in held])  # type: ignore[arg-type]
+
+    def outputs(rng: np.random.Generator, w: float) -> list[dict[str, np.ndarray]]:
+        seen = [np.isfinite(t.xy_P2[:, :1]) for t in truths]
+        near = [np.nan_to_num(t.xy_P2) + w * rng.normal(0, 5, (2, 2)) for t in truths]
+        return [{"point": np.concatenate([xy, s], axis=1)} for xy, s in zip(near, seen, strict=True)]
+
+    return Case(asked, truths, outputs)
+
+
+def squares(n: int) -> list[np.ndarray]:
+    """Two masks that do not touch."""
+    masks = np.zeros((2, HEIGHT, WIDTH), bool)
+    masks[0, 2:8, 2 + n % 5 : 9 + n % 5] = True
+    masks[1, 12:20, 15 : 22 + n % 7] = True
+    return list(masks)
+
+
+def of_masks() -> Case:
+    asked = outline("segmentation", "mask", "mask", labels=("wall", "room"), tolerance=1.5)
+    targets = [np.where(squares(n)[0] | squares(n)[1], 1, 0).astype(np.uint8) for n in range(COUNT)]
+    targets[0][0] = IGNORE
+    truths = truths_of(asked, [Annotation(mask=("wall", "room"))] * COUNT, targets)
+
+    def outputs(rng: np.random.Generator, w: float) -> list[dict[str, np.ndarray]]:
+        hot = [np.moveaxis(np.eye(2)[np.where(t == IGNORE, 0, t)], 2, 0) for t in truths]
+        return [{"probability": probabilities(h, rng, w)} for h in hot]
+
+    return Case(asked, truths, outputs)
+
+
+def of_images() -> Case:
+    asked = outline("image", "image", "image", channels=1)
+    targets = [np.random.default_rng(n).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8) for n in range(COUNT)]
+    truths = truths_of(asked, [Annotation(image=True)] * COUNT, targets)
+
+    def outputs(rng: np.random.Generator, w: float) -> list[dict[str, np.ndarray]]:
+        return [{"restored": (t / 255 + w * rng.normal(0, 0.3, t.shape)).clip(0, 1)[:, :, None]} for t in truths]
+
+    return Case(asked, truths, outputs)
+
+
+def of_things() -> Case:
+    asked = outline("instances", "boxes", "shapes", labels=("a", "b"), masks=True)
+    held = [squares(n) for n in range(COUNT)]
+    shapes = [tuple(Shape("ab"[i], box_of(m), encode_rle(m)) for i, m in enumerate(masks)) for masks in held]
+    truths = truths_of(asked, [Annotation(shapes=s) for s in shapes])
+
+    def outputs(rng: np.random.Generator, w: float) -> list[dict[str, np.ndarray]]:
+        moved = [[np.roll(m, round(w * float(rng.integers(2, 9))), axis=1) for m in masks] for masks in held]
+        return [
+            {
+                "box": np.array([box_of(m) for m in masks], np.float32),
+                "label": np.array([0, 1]),
+                "score": np.array([0.9, 0.8], np.float32),
+                "mask": np.stack(masks).astype(np.uint8),
+                "size": np.array([HEIGHT, WIDTH]),
+            }
+            for masks in moved
+        ]
+
+    return Case(asked, truths, outputs)
+
+
+CASES = {
+    "classification": of_classes("classification", "abc"),
+    "multilabel": of_several(),
+    "ordinal": of_classes("ordinal", "abcde"),
+    "regression": of_numbers(),
+    "landmarks": of_points(),
+    "segmentation": of_masks(),
+    "image": of_images(),
+    "instances": of_things(),
+}
+PERFECT = {"psnr": 100.0}
+
+
+def scored(name: str, answers: list[Any], weight_RN: np.ndarray = ONE) -> dict[str, np.ndarray]:
+    case = CASES[name]
+    return TASKS[name].scores(case.truths, answers, weight_RN, case.outline)
+
+
+def test_every_task_has_a_case() -> None:
+    assert set(CASES) == set(TASKS)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_perfect_answer_scores_perfectly_and_has_no_error(name: str) -> None:
+    kind: Task = TASKS[name]
+    case, answers = CASES[name], CASES[name].answers(0)
+    found = scored(name, answers)
+    assert set(found) == set(kind.SCORES)
+    for score, (value,) in found.items():
+        better = kind.SCORES[score].better
+        assert value == pytest.approx(PERFECT.get(score, 1.0 if better == "higher" else 0.0), abs=1e-5), score
+    for truth, answer in zip(case.truths, answers, strict=True):
+        assert kind.error(truth, answer, case.outline) == pytest.approx(0, abs=1e-6)
+        assert kind.says(truth, case.outline) and kind.says(answer, case.outline)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_worse_answer_scores_worse_by_every_score(name: str) -> None:
+    kind = TASKS[name]
+    good, bad = scored(name, CASES[name].answers(0.0)), scored(name, CASES[name].answers(1.0))
+    for score, how in kind.SCORES.items():
+        sign = 1 if how.better == "higher" else -1
+        if score == "count_error" or (score == "boundary_error" and not np.isfinite(bad[score][0])):
+            continue  # as many things as there are, only elsewhere
+        assert sign * good[score][0] > sign * bad[score][0], score
+    case, answers = CASES[name], CASES[name].answers(1.0)
+    errors = [kind.error(t, a, case.outline) for t, a in zip(case.truths, answers, strict=True)]
+    assert max(errors) > 0 and any(kind.wrong(t, a, case.outline) for t, a in zip(case.truths, answers, strict=True))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_weight_of_two_is_the_image_twice(name: str) -> None:
+    case, answers = CASES[name], CASES[name].answers(0.4)
+    weight_N = np.array([2, 1, 1, 0, 1, 3, 1, 1, 1, 0, 1, 1], float)
+    twice = np.repeat(np.arange(COUNT), weight_N.astype(int))
+    weighted = scored(name, answers, weight_N[None])
+    repeated = TASKS[name].scores(
+        [case.truths[i] for i in twice], [answers[i] for i in twice], np.ones((1, len(twice))), case.outline
+    )
+    for score, value in weighted.items():
+        assert value[0] == pytest.approx(repeated[score][0], abs=1e-9, nan_ok=True), score
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_summary_is_json_with_an_interval_around_every_score(name: str) -> None:
+    import json
+
+    case, answers = CASES[name], CASES[name].answers(0.3)
+    summary, replicates = summarize(
+        case.outline, case.truths, answers, np.arange(COUNT), resamples=100, confidence=0.9, bins=5
+    )
+    json.dumps(summary, allow_nan=False)
+    assert set(replicates) == set(summary["scores"]) and all(len(r) == 101 for r in replicates.values())
+    for score, found in summary["scores"].items():
+        if found["value"] is not None:
+            assert found["low"] <= found["value"] + 1e-9 and found["value"] - 1e-9 <= found["high"], score
+    assert len(summary["parts"]["rows"]) == len(summary["parts"]["rows"])
+    again, _ = summarize(case.outline, case.truths, answers, np.arange(COUNT), resamples=100, confidence=0.9, bins=5)
+    assert again == summary
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_truths_and_answers_can_be_drawn_and_written(name: str) -> None:
+    import json
+
+    case, kind = CASES[name], TASKS[name]
+    answer = case.answers(0.1)[1]
+    json.dumps(kind.record(answer, case.outline), allow_nan=False)
+    for picture in (np.full((HEIGHT, WIDTH), 90, np.uint8), np.full((HEIGHT, WIDTH, 3), 9000, np.uint16)):
+        for thing in (case.truths[1], answer):
+            drawn = kind.draw(picture, thing, case.outline)
+            assert drawn.dtype == np.uint8 and drawn.shape == (HEIGHT, WIDTH, 3)
+            if kind.DRAWN:
+                assert (drawn != drawn[:1, :1]).any(), "something is seen"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_an_outline_survives_json(name: str) -> None:
+    import json
+
+    held = CASES[name].outline
+    assert outline_of(json.loads(json.dumps({**held.as_json(), "version": "x"}))) == held
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_labels_of_another_kind_are_refused_in_words(name: str) -> None:
+    other = Annotation(scalars={"weight": 1.0}) if name != "regression" else Annotation(labels=("a",))
+    with pytest.raises(ValueError, match="has "):
+        TASKS[name].truth(other, None, HEIGHT, WIDTH, CASES[name].outline)
+
+
+def test_average_precision_f1_and_auc_equal_scikit_learn_s() -> None:
+    case, answers = CASES["multilabel"], CASES["multilabel"].answers(0.8, seed=3)
+    true_NK, given_NK = np.stack(case.truths), np.stack(answers).round(1)  # rounded: ties occur
+    found = multilabel.scores(case.truths, list(given_NK), ONE, case.outline)
+    assert found["mean_average_precision"][0] == pytest.approx(metrics.average_precision_score(true_NK, given_NK))
+    assert found["auc"][0] == pytest.approx(metrics.roc_auc_score(true_NK, given_NK))
+    for average in ("macro", "micro"):
+        assert found[f"{average}_f1"][0] == pytest.approx(metrics.f1_score(true_NK, given_NK >= 0.5, average=average))
+
+
+def test_kappa_equals_scikit_learn_s_and_the_answer_is_the_median_grade() -> None:
+    case, answers = CASES["ordinal"], CASES["ordinal"].answers(0.9, seed=2)
+    grades = ordinal.grade(np.stack(answers))
+    expected = metrics.cohen_kappa_score(case.truths, grades, weights="quadratic")
+    assert ordinal.scores(case.truths, answers, ONE, case.outline)["quadratic_kappa"][0] == pytest.approx(expected)
+    assert ordinal.grade(np.array([[0.4, 0.2, 0.4], [0.6, 0.0, 0.4], [0.1, 0.2, 0.7]])).tolist() == [1, 0, 2]
+
+
+def test_scores_of_numbers_equal_scikit_learn_s() -> None:
+    case, answers = CASES["regression"], CASES["regression"].answers(0.5)
+    true, given = np.stack(case.truths), np.stack(answers)
+    found = regression.scores(case.truths, answers, ONE, case.outline)
+    assert found["r2"][0] == pytest.approx(metrics.r2_score(true, given))
+    assert found["mean_absolute_error"][0] == pytest.approx(metrics.mean_absolute_error(true, given))
+    each = metrics.root_mean_squared_error(true, given, multioutput="raw_values")
+    assert found["root_mean_square_error"][0] == pytest.approx(each.mean())
+    expected = 100 * metrics.mean_absolute_percentage_error(true, given)
+    assert found["mean_absolute_percentage_error"][0] == pytest.approx(expected)
+
+
+def test_things_and_masks_become_counts_and_areas() -> None:
+    shapes = tuple(Shape("ab"[i], box_of(m), encode_rle(m)) for i, m in enumerate(squares(0)))
+    count = outline("regression", "scalar", "count", labels=("background", "a", "b"), scalars=("a", "b"))
+    assert regression.truth(Annotation(shapes=shapes * 2), None, HEIGHT, WIDTH, count).tolist() == [2, 2]
+    area = outline("regression", "scalar", "area", labels=("background", "a", "b"), scalars=("a", "b"))
+    shares = [m.mean() for m in squares(0)]
+    assert regression.truth(Annotation(shapes=shapes), None, HEIGHT, WIDTH, area).tolist() == pytest.approx(shares)
+    mask = np.where(squares(0)[0], 1, 0).astype(np.uint8) + 2 * squares(0)[1].astype(np.uint8)
+    masked = Annotation(mask=("background", "a", "b"))
+    assert regression.truth(masked, mask, HEIGHT, WIDTH, count).tolist() == [1, 1]
+    assert regression.truth(masked, mask, HEIGHT, WIDTH, area).tolist() == pytest.approx(shares)
+
+
+def test_points_are_judged_where_they_are_visible() -> None:
+    asked = CASES["landmarks"].outline
+    truth = Points(np.array([[0.0, 0.0], [np.nan, np.nan]]), 30, 40)  # diagonal 50: tolerance 2.5 pixels
+    answers = [np.array([[0.0, y, 1.0], [9.0, 9.0, 0.1]]) for y in (2.4, 2.6)]
+    found = landmarks.scores([truth] * 2, answers, np.ones((1, 2)), asked)
+    assert found["pck"][0] == 0.5 and found["pixel_error"][0] == pytest.approx(2.5)
+    assert found["normalized_error"][0] == pytest.approx(0.05)
+
+
+def test_dice_and_iou_are_pooled_and_leave_out_what_is_unknown() -> None:
+    asked = outline("segmentation", "mask", "mask", labels=("background", "a"), tolerance=1.0)
+    truth = np.array([[0, 1, 1, IGNORE]], np.uint8)
+    answer = segmentation.Mask(np.array([[1, 1, 0, 1]], np.uint8), None)
+    found = segmentation.scores([truth], [answer], np.ones((1, 1)), asked)
+    assert found["dice"][0] == pytest.approx(2 * 1 / (2 + 2)) and found["iou"][0] == pytest.approx(1 / 3)
+    assert found["pixel_accuracy"][0] == pytest.approx(1 / 3)
+
+
+def test_boundaries_two_pixels_apart_are_two_pixels_apart() -> None:
+    asked = outline("segmentation", "mask", "mask", labels=("background", "a"), tolerance=1.5)
+    masks = [np.zeros((40, 40), np.uint8) for _ in range(2)]
+    masks[0][:, 10:], masks[1][:, 12:] = 1, 1
+    found = segmentation.scores([masks[0]], [segmentation.Mask(masks[1], None)], np.ones((1, 1)), asked)
+    assert 1.0 < found["boundary_error"][0] <= 2.0
+    wide = outline("segmentation", "mask", "mask", labels=("background", "a"), tolerance=2.5)
+    wider = segmentation.scores([masks[0]], [segmentation.Mask(masks[1], None)], np.ones((1, 1)), wide)
+    assert wider["boundary_f1"][0] == 1.0 > found["boundary_f1"][0]
+
+
+def test_the_foreground_rand_score_punishes_a_wall_that_is_missing() -> None:
+    truth = np.ones((20, 20), np.uint8)
+    truth[:, 10] = 0
+    merged = np.ones((20, 20), np.uint8)
+    assert rand.foreground_rand(truth, truth) == pytest.approx(1.0)
+    # 200 and 180 pixels in one piece: p = (200/380)^2 + (180/380)^2, s = 1, t = p
+    p = (200 / 380) ** 2 + (180 / 380) ** 2
+    assert rand.foreground_rand(truth, merged) == pytest.approx(p / (0.5 + 0.5 * p))
+    assert np.isnan(rand.foreground_rand(np.zeros((5, 5), np.uint8), merged[:5, :5]))
+
+
+def test_psnr_and_ssim_equal_scikit_image_s_definitions() -> None:
+    truth = np.full((32, 32), 100, np.uint8)
+    off = np.full((32, 32, 1), 110 / 255, np.float32)
+    assert image.psnr(truth, off) == pytest.approx(20 * np.log10(255 / 10), abs=1e-3)
+    expected = (2 * 100 * 110 + (0.01 * 255) ** 2) / (100**2 + 110**2 + (0.01 * 255) ** 2)
+    assert image.ssim(truth, off) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("value", "goal", "met"),
+    [
+        (0.9, {"at_least": 0.8, "at_most": None}, True),
+        (0.7, {"at_least": 0.8, "at_most": None}, False),
+        (3.0, {"at_least": None, "at_most": 5.0}, True),
+        (6.0, {"at_least": None, "at_most": 5.0}, False),
+        (None, {"at_least": None, "at_most": 5.0}, False),
+    ],
+)
+def test_an_objective_is_met_from_its_side(value: float | None, goal: dict[str, Any], met: bool) -> None:
+    assert judged(value, "s", goal)["met"] is met
