@@ -8,7 +8,7 @@ UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo repro flow unseal test check example lock
+.PHONY: help env demo repro flow unseal test test-slow check example lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -67,6 +67,9 @@ example: env ## a kept parameter set, in a clone of its own: make example NAME=c
 
 test: env check ## everything that CI runs
 	$(RUN) python -m pytest -q
+
+test-slow: env ## every task in every representation, learned by heart: some 10 minutes
+	$(RUN) python -m pytest -q -m slow
 
 check: $(VENV)/synced ## format, lint, types, layers
 	$(RUN) ruff format --check .

@@ -9,7 +9,8 @@ from torch import nn
 from stages.networks.blueprint import Blueprint
 from stages.networks.encoders import encoder
 
-FEATURES = 128  # of the pyramid; 256 in the paper, which two CPU cores would feel
+FEATURES = 128  # of the pyramid and of the mask head; 256 in the paper, which two CPU cores would feel
+BOX_FEATURES = 1024  # torchvision's
 COARSEST = 5  # maps of the pyramid
 ANCHORS = ((8,), (16,), (32,), (64,), (128,))  # pixels: of cells and the like, in a working image of some 256
 RATIOS = (0.5, 1.0, 2.0)
@@ -86,13 +87,16 @@ def mask_rcnn(blueprint: Blueprint) -> nn.Module:
     """A detector with `blueprint.encoder`; without masks it is Faster R-CNN (Ren et al. 2015)."""
     from torchvision.models.detection import FasterRCNN, MaskRCNN
     from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
     from torchvision.ops import MultiScaleRoIAlign
 
     body = _Pyramid(encoder(blueprint.encoder, blueprint.channels))
     levels = len(body.used) + (len(body.used) < COARSEST)
     names = [str(i) for i in range(len(body.used))]
+    classes = blueprint.outputs + 1  # and the background
     options: dict[str, Any] = {
-        "num_classes": blueprint.outputs + 1,
+        "box_predictor": FastRCNNPredictor(BOX_FEATURES, classes),
         "rpn_anchor_generator": AnchorGenerator(ANCHORS[:levels], (RATIOS,) * levels),
         "box_roi_pool": MultiScaleRoIAlign(names, 7, 2),
         "box_detections_per_img": MOST,
@@ -104,7 +108,13 @@ def mask_rcnn(blueprint: Blueprint) -> nn.Module:
         "box_batch_size_per_image": 128,
     }
     if blueprint.masks:
-        detector = MaskRCNN(body, mask_roi_pool=MultiScaleRoIAlign(names, 14, 2), **options)
+        detector = MaskRCNN(
+            body,
+            mask_roi_pool=MultiScaleRoIAlign(names, 14, 2),
+            mask_head=MaskRCNNHeads(FEATURES, (FEATURES,) * 4, 1),
+            mask_predictor=MaskRCNNPredictor(FEATURES, FEATURES, classes),
+            **options,
+        )
     else:
         detector = FasterRCNN(body, **options)
     detector.transform = _AsTheyAre()

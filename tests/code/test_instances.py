@@ -31,8 +31,8 @@ SIDE = 64
 
 def outline(classes: int = 1, masks: bool = True, **changes: Any) -> Outline:
     names = ("disc", "square", "ring")[:classes]
-    return Outline(**{"task": "instances", "representation": "boxes", "truth": "shapes", "labels": names, "masks": masks,
-                      "size": SIDE, "fit": "letterbox"} | changes)  # fmt: skip
+    held = {"task": "instances", "representation": "boxes", "truth": "shapes", "labels": names, "masks": masks}
+    return Outline(**held | {"size": SIDE, "fit": "letterbox"} | changes)
 
 
 def disc(x: float, y: float, radius: float, height: int = SIDE, width: int = SIDE) -> Array:
@@ -82,8 +82,9 @@ def dataset(things: list[Instances], classes: int, masks: bool) -> COCO:
     annotations: list[dict[str, Any]] = []
     for n, one in enumerate(things):
         for m, (x0, y0, x1, y1) in enumerate(one.box_M4.astype(float).tolist()):
-            held = {"id": len(annotations) + 1, "image_id": n, "category_id": int(one.label_M[m]), "iscrowd": int(one.crowd_M[m]),
-                    "score": float(one.score_M[m]), "area": (x1 - x0) * (y1 - y0), "bbox": [x0, y0, x1 - x0, y1 - y0]}  # fmt: skip
+            held = {"id": len(annotations) + 1, "image_id": n, "category_id": int(one.label_M[m])}
+            held |= {"iscrowd": int(one.crowd_M[m]), "score": float(one.score_M[m])}
+            held |= {"area": (x1 - x0) * (y1 - y0), "bbox": [x0, y0, x1 - x0, y1 - y0]}
             if masks:
                 assert one.mask_M is not None
                 runs = {"size": [one.height, one.width], "counts": list(one.mask_M[m])}

@@ -17,8 +17,10 @@ from stages.frame import Finding
 from stages.frame.findings import write_findings
 from stages.frame.sections import Evaluate
 from stages.frame.stage import call
+from stages.images.annotations import Annotation
 from stages.images.manifest import COLUMNS, write_manifest
 from stages.images.shards import SHARD, write_shard
+from stages.pages.evaluation import gap, trends, verdict
 
 HOSTILE = '<script>alert("x")</script>'
 EVALUATE = Evaluate(resamples=100, confidence=0.95, calibration_bins=10, worst=24)
@@ -55,6 +57,7 @@ def write_ingested(folder: Path, labels: list[str], per_class: int = 4) -> pd.Da
     rows["label"] = np.repeat(np.array(labels, object), per_class)
     rows["split"] = ["train", "val"] * (len(rows) // 2)
     rows["path"] = rows["group"] = [f"{label}/{i}.png" for i, label in enumerate(rows["label"])]
+    rows["annotation"] = [Annotation(labels=(label,)).to_json() for label in rows["label"]]
     rows["brightness"] = np.arange(len(rows), dtype=float)
     data = [png((8, 8), i) for i in range(len(rows))]
     offsets = write_shard(folder / SHARD, ((f"{i}.png", d) for i, d in enumerate(data)))
@@ -93,7 +96,9 @@ def write_training_stages(data: Path, trials: int = 3) -> None:
     curves = [
         f"{e},{2 / (e + 1)},{2.2 / (e + 1)},{1 - 0.5 / (e + 1)},{0.98 - 0.5 / (e + 1)},0.001,2.5" for e in range(9)
     ]
-    write(data / "train", "params.json", {"train": {"epochs": 9}, "prepare": {"size": 32}})
+    network = {"name": "resnet18", "encoder": "plain"}
+    write(data / "train", "params.json", {"train": {"epochs": 9}, "network": network})
+    write(data / "train", "weights.json", [{"name": "conv1", "state": "loaded", "why": ""}])
     (data / "train" / "curves.csv").write_text("\n".join([columns, *curves]) + "\n")
     write(data / "train", "metrics.json", {"best_epoch": 8, "val_score": 0.92, "parameters": 11170000, "seconds": 60.2})
     environment = {"python": "3.11", "device": "cpu", "threads": 2, "commit": "abc", "cpu": "a CPU"}
@@ -117,13 +122,23 @@ def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]
     bins = [{"confidence": c, "accuracy": c**1.2, "count": int(100 * c)} for c in (0.35, 0.55, 0.75, 0.95)]
     bins.append({"confidence": None, "accuracy": None, "count": 0})
     met = value is not None and value >= 0.95
+    names = ("balanced_accuracy", "accuracy", "auc")
     write(data / "evaluate", "scores.json", {
-        "objective": {"score": "balanced_accuracy", "at_least": 0.95, "value": value, "met": met},
+        "objective": {"score": names[0], "at_least": 0.95, "at_most": None, "value": value, "met": met},
         "scores": {"balanced_accuracy": estimate(value), "accuracy": estimate(0.96), "auc": estimate(None)},
-        "labels": labels, "per_class": per_class, "confusion": confusion.tolist(), "images": int(confusion.sum()),
-        "calibration": {"expected_calibration_error": estimate(0.031), "bins": bins}, "worst": worst,
+        "better": dict.fromkeys(names, "higher"), "units": dict.fromkeys(names, ""), "shares": names,
+        "parts": {"kind": "class", "share": True, "rows": per_class,
+                  "better": dict.fromkeys(("recall", "precision", "f1"), "higher")},
+        "details": {"confusion": confusion.tolist(),
+                    "calibration": {"expected_calibration_error": 0.031, "bins": bins}},
+        "images": int(confusion.sum()), "task": "classification", "worst": worst,
     })  # fmt: skip
+    columns = ["path", "truth", "answer", "error", "wrong", "record"]
+    pd.DataFrame([{**w, "wrong": True, "record": "{}"} for w in worst], columns=columns).to_parquet(
+        data / "evaluate" / "predictions.parquet"
+    )
     metadata = {"task": "classification", "name": "toys", "labels": labels, "size": 32, "channels": 1}
+    metadata |= {"representation": "class", "fit": "stretch"}
     metadata |= {"commit": "abc", "data_version": "d41d8cd9", "params_hash": "p", "scores": {}}
     write(data / "export", "metadata.json", metadata)
     write(data / "export", "metrics.json", {"bytes": 44_700_000})
@@ -159,7 +174,7 @@ def write_line(data: Path, labels: list[str], opened: int = 0, trials: int = 3, 
     paths = rows["path"].tolist()
     write_data_stages(data, paths)
     write_training_stages(data, trials)
-    worst = [{"path": p, "label": labels[0], "predicted": labels[-1], "confidence": 0.99} for p in paths[:2]]
+    worst = [{"path": p, "truth": labels[0], "answer": labels[-1], "error": 0.99} for p in paths[:2]]
     write_model_stages(data, labels, worst, value)
     write_openings(data / "openings.csv", opened)
 
@@ -283,7 +298,35 @@ def test_undefined_scores_and_a_missed_objective_are_said(tmp_path: Path) -> Non
 )
 def test_the_gap_between_training_and_validation_is_named(train: float, val: float, words: str) -> None:
     curves = pd.DataFrame({"epoch": [1, 2], "train_score": train, "val_score": val, "val_loss": [1.0, 1.3]})
-    said = " ".join(report._gap(curves, 2, {"at_least": 0.95}))
+    goal = {"at_least": 0.95, "at_most": None, "met": False}
+    said = " ".join(gap(curves, 2, goal, share=True))
     assert words in said
     assert "lowest at epoch 1 and rose by 30%" in said
     assert ("underfitting" in said) == (max(train, val) < 0.95)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "goal", "words"),
+    [
+        (3.0, 2.0, 4.0, 5.0, "Even the upper end of the interval reaches the objective"),
+        (3.0, 2.0, 6.0, 5.0, "The interval reaches above the objective"),
+        (6.0, 4.0, 8.0, 5.0, "The objective lies within the interval"),
+        (7.0, 6.0, 8.0, 5.0, "Even the lower end of the interval stays above it"),
+    ],
+)
+def test_a_score_of_which_less_is_better_is_judged_from_its_side(
+    value: float, low: float, high: float, goal: float, words: str
+) -> None:
+    objective = {"score": "pixel_error", "at_least": None, "at_most": goal, "value": value, "met": value <= goal}
+    interval = {"value": value, "low": low, "high": high}
+    assert words in verdict({"objective": objective, "scores": {"pixel_error": interval}, "images": 9})
+
+
+def test_an_error_that_grows_with_size_is_said() -> None:
+    paths = [str(n) for n in range(20)]
+    predictions = pd.DataFrame({"path": paths, "error": np.arange(20.0)})
+    side = np.arange(20) + 10
+    manifest = pd.DataFrame({"path": paths, "width": side, "height": side, "brightness": [3.0, 4.0, 5.0, 5.0] * 5})
+    (by_size, _), (by_light, _) = trends(predictions, manifest)
+    assert "larger are worse (rank correlation +1.00)" in by_size
+    assert "brighter are neither better nor worse" in by_light

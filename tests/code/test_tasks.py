@@ -54,7 +54,9 @@ def probabilities(hot: np.ndarray, rng: np.random.Generator, wrongness: float) -
 def of_classes(task: str, labels: str) -> Case:
     asked = outline(task, "class", "label", labels=tuple(labels))
     truths = truths_of(asked, [Annotation(labels=(labels[n % len(labels)],)) for n in range(COUNT)])
-    return Case(asked, truths, lambda rng, w: [{"probability": probabilities(np.eye(len(labels))[t], rng, w)} for t in truths])
+    return Case(
+        asked, truths, lambda rng, w: [{"probability": probabilities(np.eye(len(labels))[t], rng, w)} for t in truths]
+    )
 
 
 def of_several() -> Case:

@@ -16,7 +16,13 @@ from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS
 from tests.toys import TOYS, Toy
 
-CASES = [(name, representation) for name, toy in TOYS.items() for representation in toy.representations]
+QUICK = {("multilabel", "auto"), ("regression", "scalar"), ("landmarks", "heatmap"), ("segmentation", "auto")}
+"""Learned in every run of the tests; the others by `make test-slow`."""
+CASES = [
+    pytest.param(name, representation, marks=[] if (name, representation) in QUICK else pytest.mark.slow)
+    for name, toy in TOYS.items()
+    for representation in toy.representations
+]
 LEARNED = {
     "accuracy": 1.0,
     "exact_match": 1.0,
@@ -71,7 +77,7 @@ def sections_of(params: Params, toy: Toy, name: str, representation: str) -> dic
     }
 
 
-@pytest.mark.parametrize(("name", "representation"), CASES, ids=lambda v: str(v))
+@pytest.mark.parametrize(("name", "representation"), CASES)
 def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
     name: str, representation: str, workspace: Path, params: Params
 ) -> None:

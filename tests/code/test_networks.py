@@ -1,0 +1,457 @@
+"""Every network by one shared suite, and what becomes of pretrained weights."""
+
+import dataclasses
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim
+
+from stages.frame import UserError
+from stages.networks import NETWORKS, Blueprint, architecture, build
+from stages.networks.encoders import ENCODERS, encoder
+from stages.networks.weights import Layer, load_weights, pretrained_parameters
+
+OF_VECTORS = [*(name for name, known in NETWORKS.items() if known.gives == "vector"), "timm/resnet10t", "timm/test_vit"]
+OF_UNET = [*ENCODERS, "timm/test_convnext", "timm/test_efficientnet"]
+MEMBERS = [*((name, "plain") for name in OF_VECTORS), *(("unet", name) for name in OF_UNET)]
+ALIKE = {"vgg16", "resnet34", "resnet50"}  # built as their smaller kin, and slow
+DISTINCT = [member for member in MEMBERS if not ALIKE & {*member}]
+EXPORTED = [member for member in DISTINCT if member != ("unet", "vgg11")]
+WITHOUT_BATCH_NORM = ("timm/test_vit",)
+NORMED = [
+    (*member, norm) for member in MEMBERS for norm in ("batch", "group", "none") if member in DISTINCT or norm == "none"
+]
+every = pytest.mark.parametrize(("name", "encoding"), MEMBERS)
+KINDS = (nn.BatchNorm2d, nn.GroupNorm)
+
+make = partial(Blueprint, encoder="plain", channels=3, outputs=4, norm="batch", dropout=0.0, size=64)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks so small are not faster with more, and far slower where the cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def made(name: str, encoding: str = "plain", **changes: Any) -> Any:
+    torch.manual_seed(0)
+    return build(make(name, **{"encoder": encoding} | changes))
+
+
+def image(channels: int, height: int, width: int, batch: int = 2) -> torch.Tensor:
+    return torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def stirred(network: nn.Module) -> nn.Module:
+    """Nothing left at the zeros and ones in which wrongly placed weights would not show."""
+    torch.manual_seed(2)
+    for values in network.state_dict().values():
+        if values.ndim == 1 and values.is_floating_point():
+            values.add_(torch.rand(values.shape) * 0.2)
+    return network.eval()
+
+
+@every
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_the_answer_has_the_shape_promised(name: str, encoding: str, channels: int) -> None:
+    network = made(name, encoding, channels=channels).eval()
+    of_map = architecture(name).gives == "map"
+    height, width = (33, 47) if of_map else (64, 64)
+    with torch.no_grad():
+        answer = network(image(channels, height, width, 1))
+    assert answer.shape == ((1, 4, height, width) if of_map else (1, 4))
+
+
+@pytest.mark.parametrize(("name", "encoding", "norm"), NORMED)
+def test_gradients_reach_every_weight_under_every_norm(name: str, encoding: str, norm: str) -> None:
+    if norm != "batch" and name in WITHOUT_BATCH_NORM:
+        with pytest.raises(UserError, match=f"norm: {norm}, but {name} has no batch normalization"):
+            made(name, norm=norm)
+        return
+    network = made(name, encoding, norm=norm)
+    if name not in WITHOUT_BATCH_NORM:
+        kinds = {kind for kind in KINDS if any(isinstance(module, kind) for module in network.modules())}
+        assert kinds == {"batch": {nn.BatchNorm2d}, "group": {nn.GroupNorm}, "none": set()}[norm]
+    stirred(network).train()
+    side = 32 if name == "unet" else 64
+    answer = network(image(3, side, side))
+    assert torch.isfinite(answer).all() and answer.std() < 100
+    answer.square().mean().backward()
+    parameters = dict(network.named_parameters())
+    assert parameters
+    assert not [n for n, p in parameters.items() if p.grad is None or not p.grad.abs().max() > 0]
+
+
+def test_activations_that_timm_keeps_in_its_normalization_stay() -> None:
+    network = made("timm/test_efficientnet", norm="group")
+    kinds = [type(module).__name__ for module in network.modules()]
+    assert kinds.count("SiLU") == [type(m).__name__ for m in made("timm/test_efficientnet").modules()].count("SiLU") > 0
+
+
+@pytest.mark.parametrize(("name", "encoding"), DISTINCT)
+def test_dropout_is_for_training_alone(name: str, encoding: str) -> None:
+    network = made(name, encoding, dropout=0.5, norm="batch" if name in WITHOUT_BATCH_NORM else "group")
+    pixels = image(3, *(32, 32) if name == "unet" else (64, 64))
+    with torch.no_grad():
+        assert not torch.equal(network.train()(pixels), network(pixels))
+        assert torch.equal(network.eval()(pixels), network(pixels))
+
+
+@pytest.mark.parametrize(("name", "encoding"), EXPORTED)
+def test_onnx_gives_what_torch_gives_at_free_sizes(name: str, encoding: str, tmp_path: Path) -> None:
+    import onnxruntime
+
+    network = stirred(made(name, encoding))
+    of_map = architecture(name).gives == "map"
+    free = {0: Dim("N", min=1, max=64)}
+    sizes = {2: Dim("H", min=1, max=4096), 3: Dim("W", min=1, max=4096)} if of_map else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network, (image(3, 64, 96 if of_map else 64),), str(tmp_path / "n.onnx"), opset_version=20, dynamo=True,
+            dynamic_shapes=(free | sizes,), external_data=False, verbose=False,
+        )  # fmt: skip
+    session = onnxruntime.InferenceSession(tmp_path / "n.onnx")
+    for batch, height, width in [(3, 33, 47), (1, 70, 40)] if of_map else [(3, 64, 64), (1, 64, 64)]:
+        pixels = image(3, height, width, batch)
+        (by_onnx,) = session.run(None, {session.get_inputs()[0].name: pixels.numpy()})
+        with torch.no_grad():
+            assert torch.allclose(torch.from_numpy(by_onnx), network(pixels), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [*ENCODERS, "timm/resnet10t", "timm/test_vit", "timm/swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize("size", [(32, 32), (64, 96)])
+def test_encoders_keep_to_their_widths_and_strides(name: str, size: tuple[int, int]) -> None:
+    contracting: Any = encoder(name, 1).eval()
+    with torch.no_grad():
+        maps = contracting(image(1, *size))
+    expected = zip(contracting.widths, contracting.strides, strict=True)
+    assert [m.shape[1:] for m in maps] == [(width, size[0] // s, size[1] // s) for width, s in expected]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "resnet81"}, "network.name: resnet81: did you mean `resnet18`"),
+        ({"name": "timm/resnet81"}, "timm/resnet81: timm has no such network; did you mean"),
+        ({"name": "timm/resnet18.a1_in2k"}, "timm has no weights a1_in2k of resnet18; did you mean `a1_in1k`"),
+        ({"name": "unet", "encoder": "resnet81"}, "network.encoder: resnet81: did you mean `resnet18`"),
+        ({"name": "unet", "encoder": "timm/resnet81"}, "timm/resnet81: timm has no such network"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(make(**changes))
+
+
+def test_the_first_step_is_the_stated_mean_and_deviation() -> None:
+    network = made("resnet18").eval()
+    pixels = image(3, 64, 64)
+    assert torch.equal(network(pixels), network.body(pixels)), "nothing, unless stated"
+    network.normalize([0.1, 0.2, 0.3], [0.5, 0.6, 0.7])
+    stated = (pixels - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.5, 0.6, 0.7])[:, None, None]
+    assert torch.allclose(network(pixels), network.body(stated), atol=1e-5)
+    grey = made("resnet18", channels=1)
+    grey.normalize([0.1, 0.2, 0.3], [0.5, 0.6, 0.7])
+    assert grey.mean_C11.item() == pytest.approx(0.2) and grey.deviation_C11.item() == pytest.approx(0.6)
+
+
+# -- pretrained weights
+
+
+def by_torchvision(name: str, **options: Any) -> nn.Module:
+    from torchvision import models
+
+    torch.manual_seed(3)
+    return stirred(getattr(models, name)(weights=None, **options))
+
+
+@pytest.fixture
+def resnet(tmp_path: Path) -> Path:
+    """A plain file of weights, as torchvision's users have them; without counters, as old files are."""
+    file = tmp_path / "resnet18.pth"
+    weights = by_torchvision("resnet18", num_classes=10).state_dict()
+    torch.save({n: v for n, v in weights.items() if not n.endswith("num_batches_tracked")}, file)
+    return file
+
+
+def load(name: str, source: Path | str, encoding: str = "plain", **changes: Any) -> tuple[Any, dict[str, Layer]]:
+    network = made(name, encoding, **changes)
+    layers = load_weights(network, make(name, **{"encoder": encoding} | changes), str(source))
+    return network.eval(), {layer.name: layer for layer in layers}
+
+
+def count(layers: dict[str, Layer]) -> dict[str, int]:
+    states = [layer.state for layer in layers.values()]
+    return {state: states.count(state) for state in states}
+
+
+def test_a_plain_file_gives_the_network_it_was_saved_from(resnet: Path) -> None:
+    network, layers = load("resnet18", resnet, outputs=10, dropout=0.3)
+    pixels = image(3, 64, 64)
+    with torch.no_grad():
+        expected = by_torchvision("resnet18", num_classes=10)(pixels)
+        assert torch.allclose(network(pixels), expected, atol=1e-5)
+    assert set(count(layers)) == {"loaded"}
+
+
+def test_another_last_layer_begins_anew_and_says_both_shapes(resnet: Path) -> None:
+    network, layers = load("resnet18", resnet)
+    fresh = {name: layer.why for name, layer in layers.items() if layer.state == "random"}
+    assert fresh == {
+        "body.fc.1.weight": "(4, 512) here, (10, 512) in the file",
+        "body.fc.1.bias": "(4,) here, (10,) in the file",
+    }
+    known, new = pretrained_parameters(network, list(layers.values()))
+    assert [tuple(p.shape) for p in new] == [(4, 512), (4,)]
+    assert len(known) + len(new) == len(list(network.parameters())) and not {*map(id, known)} & {*map(id, new)}
+    assert pretrained_parameters(network, [])[0] == []
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "module.model.", "encoder.", "backbone.body."])
+def test_words_in_front_of_names_do_not_matter(resnet: Path, prefix: str) -> None:
+    weights = {f"{prefix}{name}": values for name, values in torch.load(resnet).items()}
+    torch.save({"state_dict": weights, "epoch": 3}, resnet)
+    assert count(load("resnet18", resnet, outputs=10)[1]) == {"loaded": 102}
+
+
+@pytest.mark.parametrize("name", ["unet", "mask_rcnn"])
+def test_a_plain_file_fits_the_encoder(resnet: Path, name: str) -> None:
+    network, layers = load(name, resnet, "resnet18")
+    contracting = network.body.encoder if name == "unet" else network.body.detector.backbone.encoder
+    pixels = image(3, 64, 64)
+    with torch.no_grad():
+        theirs = by_torchvision("resnet18", num_classes=10)
+        expected = nn.Sequential(*list(theirs.children())[:-2])(pixels)
+        assert torch.allclose(contracting.eval()(pixels)[-1], expected, atol=1e-5)
+    fc = {"body.fc.weight", "body.fc.bias"} if name == "unet" else {"fc.weight", "fc.bias"}
+    assert {layers[one].state for one in fc} == ({"random"} if name == "unet" else {"unused"})
+    assert count(layers)["loaded"] == 100
+    known, new = pretrained_parameters(network, list(layers.values()))
+    assert {*map(id, known)} == {*map(id, contracting.parameters())} and new
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11", "googlenet", "timm/test_convnext", "timm/test_efficientnet"])
+def test_another_run_fits_the_encoder_of_the_same_name_and_its_own_network(name: str, tmp_path: Path) -> None:
+    before = stirred(made(name))
+    before.normalize([0.4] * 3, [0.3] * 3)  # type: ignore[operator]
+    saved = {"blueprint": dataclasses.asdict(make(name)), "weights": before.state_dict(), "about": {"labels": ["a"]}}
+    torch.save(saved, tmp_path / "model.pt")
+    again, layers = load(name, tmp_path / "model.pt", dropout=0.5)
+    pixels = image(3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again(pixels), before(pixels))
+    assert set(count(layers)) == {"loaded"}
+    network, layers = load("unet", tmp_path / "model.pt", name)
+    ours = {f"body.encoder.{key}" for key in network.body.encoder.state_dict() if not key.endswith("_tracked")}
+    assert ours and ours == {key for key, layer in layers.items() if layer.state == "loaded"}
+    assert network.mean_C11.flatten().tolist() == pytest.approx([0.4] * 3)
+
+
+def test_an_adapted_first_convolution_answers_a_grey_image_as_before(resnet: Path) -> None:
+    pixels = image(1, 64, 64)
+    with torch.no_grad():
+        expected = load("resnet18", resnet, outputs=10)[0](pixels.expand(-1, 3, -1, -1))
+        for channels in (1, 5):
+            network, layers = load("resnet18", resnet, outputs=10, channels=channels)
+            assert torch.allclose(network(pixels.expand(-1, channels, -1, -1)), expected, atol=1e-4)
+            assert [n for n, layer in layers.items() if layer.state == "adapted"] == ["body.conv1.weight"]
+            assert len(pretrained_parameters(network, list(layers.values()))[0]) == 62
+
+
+def test_every_layer_that_does_not_fit_is_listed_with_both_shapes(resnet: Path) -> None:
+    weights = torch.load(resnet)
+    weights["layer1.0.conv1.weight"] = torch.zeros(64, 64, 5, 5)
+    del weights["layer4.1.bn2.bias"]
+    torch.save(weights, resnet)
+    network = made("resnet18")
+    before = {name: values.clone() for name, values in network.state_dict().items()}
+    with pytest.raises(UserError) as raised:
+        load_weights(network, make("resnet18"), str(resnet))
+    lines = str(raised.value).splitlines()
+    assert "resnet18.pth does not fit resnet18: it holds 100% of the weights" in lines[0]
+    assert lines[1:-1] == [
+        "  body.layer1.0.conv1.weight: (64, 64, 3, 3) here, (64, 64, 5, 5) in the file",
+        "  body.layer4.1.bn2.bias: (512,) here, none in the file",
+    ]
+    assert all(torch.equal(before[name], values) for name, values in network.state_dict().items())
+
+
+def test_a_file_of_another_network_is_called_so(resnet: Path) -> None:
+    with pytest.raises(UserError) as raised:
+        load("unet", resnet, "googlenet")
+    assert "does not fit unet with googlenet: it holds 0%" in str(raised.value)
+    assert "another network's file" in str(raised.value) and "and 245 more" in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 43
+
+
+@pytest.mark.parametrize(("before", "after"), [("batch", "group"), ("batch", "none"), ("group", "none")])
+def test_weights_trained_under_another_norm_are_refused(before: str, after: str, tmp_path: Path) -> None:
+    torch.save({"weights": made("resnet18", norm=before).state_dict()}, tmp_path / "model.pt")
+    assert set(count(load("resnet18", tmp_path / "model.pt", norm=before)[1])) == {"loaded"}
+    with pytest.raises(
+        UserError, match=f"norm: {after}, but .* trained with {before} norm.* use network.norm: {before}"
+    ):
+        load("resnet18", tmp_path / "model.pt", norm=after)
+
+
+def test_safetensors_are_read(resnet: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(torch.load(resnet), tmp_path / "r.safetensors")
+    assert count(load("resnet18", tmp_path / "r.safetensors", outputs=10)[1]) == {"loaded": 102}
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_damaged_and_missing_files_are_told_in_words(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"w.{suffix}"
+    with pytest.raises(UserError, match=r"is no file; use none, default, an address"):
+        load("resnet18", file)
+    file.write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(UserError, match="cannot be read as weights"):
+        load("resnet18", file)
+    if suffix == "pth":
+        torch.save([1, 2], file)
+        with pytest.raises(UserError, match="holds no weights by layer"):
+            load("resnet18", file)
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Tells of nothing; gives half of what it promises of files named cut."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        pass
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        whole = source.read()
+        outputfile.write(whole[: len(whole) // 2] if "cut" in self.path else whole)
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address of `tmp_path`; torch's cache is a new one."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def cached(tmp_path: Path) -> list[str]:
+    return [file.name for file in (tmp_path / "cache").rglob("*") if file.is_file()]
+
+
+def test_an_address_is_fetched_once(resnet: Path, served: str, tmp_path: Path) -> None:
+    assert count(load("resnet18", f"{served}/resnet18.pth", outputs=10)[1]) == {"loaded": 102}
+    resnet.unlink()
+    assert count(load("resnet18", f"{served}/resnet18.pth", outputs=10)[1]) == {"loaded": 102}
+    assert len(cached(tmp_path)) == 1 and cached(tmp_path)[0].endswith("-resnet18.pth")
+
+
+def test_what_cannot_be_fetched_leaves_nothing_behind(resnet: Path, served: str, tmp_path: Path) -> None:
+    (tmp_path / "cut.pth").write_bytes(resnet.read_bytes())
+    (tmp_path / "text.pth").write_text("<html>")
+    for name, message in {
+        "none.pth": "cannot be fetched: HTTP Error 404",
+        "cut.pth": "broke off after",
+        "text.pth": "cannot be read as weights",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            load("resnet18", f"{served}/{name}")
+    with pytest.raises(UserError, match="cannot be fetched"):
+        load("resnet18", "http://127.0.0.1:1/w.pth")
+    assert cached(tmp_path) == []
+
+
+@pytest.fixture
+def publish(served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, nn.Module], str]:
+    """Serve a network's weights where torchvision's published ones are looked for, under a name of the right hash."""
+    import hashlib
+    from types import SimpleNamespace
+
+    from torchvision import models
+
+    def serve(name: str, network: nn.Module) -> str:
+        torch.save(network.state_dict(), tmp_path / "w")
+        digits = hashlib.sha256((tmp_path / "w").read_bytes()).hexdigest()[:8]
+        (tmp_path / "w").rename(tmp_path / f"{name}-{digits}.pth")
+        real = models.get_model_weights(name).DEFAULT
+        default = SimpleNamespace(url=f"{served}/{name}-{digits}.pth", transforms=real.transforms)
+        monkeypatch.setattr(models, "get_model_weights", {name: SimpleNamespace(DEFAULT=default)}.__getitem__)
+        return digits
+
+    return serve
+
+
+@pytest.mark.parametrize("name", ["resnet18", "googlenet"])
+def test_published_weights_answer_as_torchvision_s_network_does(name: str, publish: Callable[..., str]) -> None:
+    options = {"transform_input": True, "init_weights": False} if name == "googlenet" else {}
+    theirs = by_torchvision(name, **options)
+    publish(name, theirs)
+    network, layers = load(name, "default", outputs=1000)
+    pixels = image(3, 64, 64)
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        expected = theirs((pixels - mean[:, None, None]) / deviation[:, None, None])
+        assert torch.allclose(network(pixels), expected, atol=1e-4)
+    unused = [layer.name for layer in layers.values() if layer.state == "unused"]
+    assert all(key.startswith("aux") for key in unused) and bool(unused) == (name == "googlenet")
+
+
+def test_published_weights_of_an_encoder(publish: Callable[..., str]) -> None:
+    from torchvision.models import vgg
+
+    features: Any = stirred(vgg.make_layers(vgg.cfgs["A"], batch_norm=True))
+    theirs = nn.ModuleDict({"features": features, "classifier": nn.Sequential(nn.Linear(8, 8))})
+    publish("vgg11_bn", theirs)
+    network, layers = load("unet", "default", "vgg11")
+    pixels = image(3, 64, 64)
+    normal = (pixels - network.mean_C11) / network.deviation_C11
+    with torch.no_grad():
+        assert torch.allclose(network.body.encoder(normal)[-1], features[:-1](normal), atol=1e-4)
+    assert network.mean_C11.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert count(layers)["unused"] == 2
+    assert load("vgg11", "default")[1]["body.fc.1.weight"].state == "random"
+
+
+def test_published_weights_with_another_hash_are_refused(publish: Callable[..., str], tmp_path: Path) -> None:
+    digits = publish("resnet18", nn.Linear(2, 2))
+    (tmp_path / f"resnet18-{digits}.pth").write_text("replaced")
+    with pytest.raises(UserError, match=rf"came with SHA-256 .*, not {digits}"):
+        load("resnet18", "default")
+    assert cached(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["timm/test_vit", "timm/test_convnext"])
+def test_published_weights_by_timm(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    bare = name.removeprefix("timm/")
+    torch.save(timm.create_model(bare).state_dict(), tmp_path / "t.pth")
+    real: Any = timm.create_model
+    local = {"pretrained_cfg_overlay": {"file": str(tmp_path / "t.pth")}}
+    monkeypatch.setattr(timm, "create_model", lambda *a, **o: real(*a, **o, **(local if o.get("pretrained") else {})))
+    network, layers = load(name, "default", channels=1)
+    assert count(layers)["random"] == 2 and count(layers)["adapted"] == 1
+    config: Any = timm.get_pretrained_cfg(bare)
+    assert network.mean_C11.mean().item() == pytest.approx(sum(config.mean) / 3)
+    if name != "timm/test_vit":
+        assert count(load("unet", "default", name)[1])["loaded"] > 20
+
+
+def test_nobody_publishes_weights_of_the_plain_encoder() -> None:
+    with pytest.raises(UserError, match="nobody publishes weights of the plain encoder"):
+        load("unet", "default")
+    with pytest.raises(UserError, match=r"published weights of timm/lcnet_035 cannot be had: No pretrained weights"):
+        load("timm/lcnet_035", "default")
