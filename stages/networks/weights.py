@@ -63,9 +63,10 @@ def load_weights(network: Network, blueprint: Blueprint, source: str) -> list[La
     return layers
 
 
-def pretrained_parameters(network: nn.Module, layers: list[Layer]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The weights that were loaded or adapted, and those that begin anew."""
-    known = {layer.name for layer in layers if layer.state in ("loaded", "adapted")}
+def pretrained_parameters(network: Network, layers: list[Layer]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The weights that were loaded or adapted, and those that begin anew or answer the question: these always learn."""
+    loaded = {layer.name for layer in layers if layer.state in ("loaded", "adapted")}
+    known = {name for name in loaded if not _bare(name).startswith(_heads(network))}
     named = list(network.named_parameters())
     return [p for name, p in named if name in known], [p for name, p in named if name not in known]
 

@@ -63,8 +63,9 @@ def gap(curves: pd.DataFrame, best: int, goal: dict[str, Any], share: bool) -> l
     in_both = f"{figure(at['train_score'], 3)} on training images and {figure(at['val_score'], 3)} in validation"
     figures = f"At the best epoch, {best}, the score is {in_both}"
     if relative > CLEAR_GAP:
-        said = [f"{figures}: a gap of {figure(apart, 3)}. The network overfits: it knows its training images better than "
-                "their kind. More images, more augmentation, more weight decay or dropout work against it."]  # fmt: skip
+        known = "The network overfits: it knows its training images better than their kind"
+        against = "More images, more augmentation, more weight decay or dropout work against it"
+        said = [f"{figures}: a gap of {figure(apart, 3)}. {known}. {against}."]
     elif relative > SLIGHT_GAP:
         said = [f"{figures}: a gap of {figure(apart, 3)}, some overfitting."]
     elif relative < -SLIGHT_GAP:
