@@ -24,7 +24,7 @@ OF_UNET = [*ENCODERS, "timm/test_convnext", "timm/test_efficientnet"]
 MEMBERS = [*((name, "plain") for name in OF_VECTORS), *(("unet", name) for name in OF_UNET)]
 ALIKE = {"vgg16", "resnet34", "resnet50"}  # built as their smaller kin, and slow
 DISTINCT = [member for member in MEMBERS if not ALIKE & {*member}]
-EXPORTED = [member for member in DISTINCT if member != ("unet", "vgg11")]
+EXPORTED = [member for member in DISTINCT if member[1] not in ("vgg11", "timm/test_efficientnet")]
 WITHOUT_BATCH_NORM = ("timm/test_vit",)
 NORMED = [
     (*member, norm) for member in MEMBERS for norm in ("batch", "group", "none") if member in DISTINCT or norm == "none"
