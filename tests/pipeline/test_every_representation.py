@@ -16,7 +16,7 @@ from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS
 from tests.toys import TOYS, Toy
 
-QUICK = {("multilabel", "auto"), ("regression", "scalar"), ("landmarks", "heatmap"), ("segmentation", "auto")}
+QUICK = {("multilabel", "auto"), ("segmentation", "auto")}
 """Learned in every run of the tests; the others by `make test-slow`."""
 CASES = [
     pytest.param(name, representation, marks=[] if (name, representation) in QUICK else pytest.mark.slow)

@@ -349,7 +349,7 @@ def test_notes_of_killed_dvc_processes_are_dropped_and_those_of_living_ones_heed
         dag.RWLOCK.write_text(json.dumps({"write": {str(toy / "data/dark"): reused}}))
         with dag.locked():
             assert not dag.RWLOCK.exists()
-        living = subprocess.Popen(["sh", "-c", "sleep 60", "dvc"])
+        living = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc"])
         dag.RWLOCK.write_text(json.dumps({"read": {"x": [{"pid": living.pid, "cmd": "dvc pull"}]}}))
         try:
             with pytest.raises(UserError, match=rf"`dvc pull` \(pid {living.pid}\)"), dag.locked():
