@@ -83,6 +83,9 @@ class Ingest(Section):
     group: str
     """Regular expression searched in an image's path, its first parenthesis is the group; empty: every distinct
     picture is a group of its own."""
+    block: Annotated[int, Field(ge=1)]
+    """Images that follow each other by name, as slices or frames of a film do, and are kept together; 1: none. Of an
+    image whose group is known, within its group."""
     max_rejected: Share
     """Share of the files that may be unreadable, 0 to 1; above it ingest fails."""
     max_megapixels: Annotated[float, Field(gt=0, le=178)]
