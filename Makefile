@@ -8,7 +8,7 @@ UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo repro flow unseal test test-slow check example lock
+.PHONY: help env demo repro flow unseal test test-slow check example compare lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -55,15 +55,10 @@ unseal: env ## open the sealed test, at the very end: scored, counted, recorded 
 	$(RUN) dvc repro --single-item report
 
 example: env ## a kept parameter set, in a clone of its own: make example NAME=clothing10 SOURCE=/path/to/clothing10.zip
-	@test -f docs/examples/$(NAME).yaml || { echo "NAME is one of: $(basename $(notdir $(wildcard docs/examples/*.yaml)))" >&2; exit 1; }
-	@test -e "$(SOURCE)" || { echo "SOURCE: $(SOURCE) does not exist; docs/examples/$(NAME).yaml says what it is" >&2; exit 1; }
-	rm -rf work/examples/$(NAME)
-	git clone --quiet . work/examples/$(NAME)
-	sed 's|^  source: .*|  source: $(abspath $(SOURCE))|' docs/examples/$(NAME).yaml > work/examples/$(NAME)/params.yaml
-	cd work/examples/$(NAME) && dvc=$(CURDIR)/$(VENV)/bin/dvc && $$dvc cache dir --local $(CURDIR)/.dvc/cache && $(RUN) $$dvc repro
-	@echo
-	@cat work/examples/$(NAME)/data/report/summary.txt
-	@echo "report      $(CURDIR)/work/examples/$(NAME)/data/report/index.html"
+	@$(RUN) python -m flows.example "$(NAME)" "$(SOURCE)" "$(CHANGES)"
+
+compare: env ## two variants on one score: make compare A=representation.name=heatmap B=representation.name=disc
+	@$(RUN) python -m flows.compare $(if $(NAME),--example "$(NAME)" --source "$(SOURCE)") "$(A)" "$(B)"
 
 test: env check ## everything that CI runs
 	$(RUN) python -m pytest -q

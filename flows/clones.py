@@ -12,12 +12,20 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from stages.frame import UserError
 from stages.frame.errors import did_you_mean
 from stages.frame.params import check
 
 EXAMPLES = Path("docs/examples")
+
+
+class _Representer(RoundTripRepresenter):
+    """Writes null as the file has it, not as nothing."""
+
+
+_Representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
 def changes_of(text: str) -> dict[str, Any]:
@@ -49,7 +57,8 @@ def params_with(changes: Sequence[Mapping[str, Any]], origin: str) -> str:
         UserError: the outcome is no valid set of params.
     """
     yaml = YAML()
-    yaml.width = 4096
+    yaml.Representer = _Representer
+    yaml.preserve_quotes, yaml.width = True, 4096
     values = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
     for change in changes:
         _merge(values, change)

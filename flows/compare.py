@@ -1,7 +1,7 @@
 """Two representations, networks or anything else of one data set on one score.
 
-`python -m flows.compare [--example NAME --source SOURCE] "KEY=VALUE ..." "KEY=VALUE ..."`: each argument is a variant of
-params.yaml, or of a kept parameter set; the first is what the others are held against.
+`python -m flows.compare [--example NAME --source SOURCE] "KEY=VALUE ..." "KEY=VALUE ..."`: each argument is a variant
+of params.yaml, or of a kept parameter set; the first is what the others are held against.
 """
 
 import argparse

@@ -23,7 +23,7 @@ from stages.images.manifest import DATASET, SEALED_INDEX, SPLITS, annotations, w
 from stages.images.reading import Unreadable, read
 from stages.images.shards import SHARD, write_shard
 from stages.images.sources import Item, open_source, refuse_twin_labels
-from stages.images.splits import assign, read_locked, write_locked
+from stages.images.splits import assign, joined, read_locked, write_locked
 from stages.images.statistics import perceptual_hash, statistics
 
 FAR_OFF = 0.05  # share of the images by which a split may miss its param without a word
@@ -44,6 +44,8 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         _refuse_mixed(table)
         refuse_twin_labels(_classes(table))
         by_path = {item.path: item for item in items}
+        if ingest.block > 1:
+            table["group"] = joined(table["group"], table["pixels"])
         if split.by == "hash":
             table["split"] = _locked_split(table, ingest, split, splits)
         _refuse_unusable(table)
@@ -242,6 +244,10 @@ def _locked_split(table: pd.DataFrame, ingest: Ingest, split: Split, splits: Pat
 
 
 def _rule(ingest: Ingest) -> str:
+    return _grouping(ingest) + (f", blocks of {ingest.block}" if ingest.block > 1 else "")
+
+
+def _grouping(ingest: Ingest) -> str:
     if ingest.inside.lower().endswith(TABLES) and ingest.columns.group is not None:
         return f"column {ingest.columns.group}"
     return f"path {ingest.group}" if ingest.group else "picture"

@@ -6,14 +6,17 @@ import io
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
+from flows.clones import example, params_with
 from stages.frame import params as params_module
 from stages.frame.sections import Params
 from stages.frame.stage import call
@@ -57,6 +60,13 @@ def digit_images(per_class: int, classes: int = 10) -> list[tuple[str, np.ndarra
         images = digits.images[digits.target == label][:per_class]
         chosen += [(str(label), (image * 15).astype(np.uint8)) for image in images]
     return chosen
+
+
+def kept_params(name: str) -> Params:
+    """The params of docs/examples/NAME.yaml, as `make example` makes them."""
+    with chdir(ROOT):
+        text = params_with([example(name)], name)
+    return params_module.check(YAML(typ="safe", pure=True).load(text))
 
 
 def write_folders(folder: Path, images: list[tuple[str, np.ndarray[Any, Any]]]) -> Path:

@@ -29,7 +29,9 @@ class Columns(Section):
     """Column names of a table of images; null, or an empty list, where the table has no such column."""
 
     path: Text
-    """Path of the image, relative to the table's folder."""
+    """Path of the image, relative to `folder`."""
+    folder: str
+    """Where the paths begin, relative to the table's folder; empty: there."""
     label: Text | None
     """The class, taken as text: `007` stays `007`."""
     separator: str
@@ -84,8 +86,8 @@ class Ingest(Section):
     """Regular expression searched in an image's path, its first parenthesis is the group; empty: every distinct
     picture is a group of its own."""
     block: Annotated[int, Field(ge=1)]
-    """Images that follow each other by name, as slices or frames of a film do, and are kept together; 1: none. Of an
-    image whose group is known, within its group."""
+    """Images whose numbers, the last in their names, follow each other are kept together, so many at a time, as slices
+    or frames of a film must be; and blocks that share a picture. Within a group, where groups are known. 1: none."""
     max_rejected: Share
     """Share of the files that may be unreadable, 0 to 1; above it ingest fails."""
     max_megapixels: Annotated[float, Field(gt=0, le=178)]

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from stages.frame import UserError
 from stages.images.manifest import SPLITS
@@ -44,6 +47,22 @@ def assign(groups: pd.Series, labels: pd.Series, shares: dict[str, float], locke
         decided[group] = names[best]
         missing[best] -= table[group]
     return groups.map(decided)
+
+
+def joined(groups: pd.Series, pictures: pd.Series) -> pd.Series:
+    """Groups that share a picture made one, under the first of their names: it must not stand in two splits."""
+    known = groups.unique()
+    place = {group: i for i, group in enumerate(known)}
+    shared = [
+        (place[one], place[other])
+        for _, those in groups.groupby(pictures.to_numpy())
+        for one, other in pairwise(those.unique())
+    ]
+    ends = np.array(shared, int).reshape(-1, 2).T
+    links = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(known), len(known)))
+    _, component = connected_components(links, directed=False)
+    name = pd.Series(known).groupby(component).transform("min")
+    return groups.map(dict(zip(known, name, strict=True)))
 
 
 def stable_hash(text: str) -> str:

@@ -114,10 +114,3 @@ def test_tuned_values_replace_those_of_the_sections(params: Params) -> None:
     changed = overlay({"train": params.train, "network": params.network}, {"train.learning_rate": 0.5})
     assert changed["train"].learning_rate == 0.5  # type: ignore[attr-defined]
     assert changed["network"] == params.network
-
-
-@pytest.mark.parametrize(
-    "file", sorted((Path(__file__).parents[2] / "docs/examples").glob("*.yaml")), ids=lambda f: f.stem
-)
-def test_kept_parameter_sets_are_valid(file: Path) -> None:
-    assert load(file).ingest.name == file.stem

@@ -18,6 +18,7 @@ from stages.frame.sections import Columns, Params
 from stages.images.files import Refusal
 from stages.images.reading import read
 from stages.images.sources import Item, open_source, refuse_twin_labels
+from stages.images.splits import joined
 from tests.conftest import digit_images, png, write_folders
 
 IMAGES = digit_images(per_class=3, classes=2)
@@ -156,7 +157,8 @@ def table(folder: Path, text: str) -> Path:
 
 
 PLAIN: dict[str, Any] = {
-    "path": "path", "label": "label", "separator": "", "scalars": (), "points": (), "group": None, "split": None,
+    "path": "path", "folder": "", "label": "label", "separator": "", "scalars": (), "points": (),
+    "group": None, "split": None,
 }  # fmt: skip
 COLUMNS = {"inside": "labels.csv", "columns": Columns(**PLAIN | {"group": "who"})}
 
@@ -268,6 +270,25 @@ def test_groups_are_read_from_paths(listing: Callable[..., Listing], tmp_path: P
     for pattern in (r"patient(\d+)", r"patient(\d+)|/"):
         with pytest.raises(UserError, match="finds no group in 0/0000.png"):
             listing(folder, group=pattern)
+
+
+def test_images_that_follow_each_other_by_number_are_one_block(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    folder = write_folders(tmp_path / "d", [("a", image) for _, image in digit_images(per_class=11, classes=1)])
+    items, _ = listing(folder, block=4)
+    assert [item.group for item in items] == [f"a/#{n}" for n in (0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8)]
+    (folder / "a/0001.png").unlink()
+    (folder / "a/0010.png").rename(folder / "a/img10.png")
+    items, _ = listing(folder, block=4, group="(a)/")
+    assert [item.group for item in items] == [f"a#{n}" for n in (0, 0, 0, 4, 4, 4, 4, 8, 8, 8)], "no other one moves"
+    (folder / "a/0002.png").rename(folder / "a/left.png")
+    with pytest.raises(UserError, match="no number in a/left.png"):
+        listing(folder, block=4)
+
+
+def test_blocks_that_share_a_picture_are_one() -> None:
+    groups = pd.Series(["b", "a", "c", "c", "d", "e"])
+    pictures = pd.Series(["1", "1", "2", "3", "3", "4"])
+    assert joined(groups, pictures).tolist() == ["a", "a", "c", "c", "c", "e"]
 
 
 def test_archives_that_cannot_be_trusted_are_refused(

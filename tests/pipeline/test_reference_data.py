@@ -8,16 +8,15 @@ import pytest
 from stages.audits import duplicates, leakage
 from stages.audits.subject import Subject
 from stages.frame import Finding
-from stages.frame.params import load
 from stages.frame.stage import call
 from stages.images.manifest import read_manifest
 from stages.ingest import main as ingest
-from tests.conftest import ROOT
+from tests.conftest import kept_params
 
 
 def findings(name: str, reference_data: Path, folder: Path) -> tuple[dict[str, Finding], pd.DataFrame]:
     """What the audits say of a data set under its kept parameter set."""
-    params = load(ROOT / f"docs/examples/{name}.yaml")
+    params = kept_params(name)
     source = reference_data / f"{name}.zip"
     (folder / "splits").mkdir()
     paths = [source, folder / "splits", folder / "sealed", folder / "ingested"]
@@ -67,6 +66,6 @@ def test_the_file_in_two_classes_of_plankton121_and_no_class_without_validation(
 
 @pytest.mark.parametrize("name", ["clothing10", "pneumoniamnist", "plankton121"])
 def test_every_kept_parameter_set_waives_only_with_a_reason(name: str) -> None:
-    params = load(ROOT / f"docs/examples/{name}.yaml")
+    params = kept_params(name)
     assert params.gate.waive
     assert all(len(reason) > 20 for reason in params.gate.waive.values())

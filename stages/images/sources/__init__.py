@@ -93,7 +93,7 @@ def open_source(source: Path, ingest: Ingest, own_split: bool) -> Iterator[Found
             items = [item for item in items if item.split is not None]
         if not items:
             raise UserError(_nothing_found(source / ingest.inside, refused + unfit))
-        yield _blocked([_grouped(item, ingest.group) for item in items], ingest.block), refused + unfit
+        yield [_blocked(_grouped(item, ingest.group), ingest.block) for item in items], refused + unfit
 
 
 def _below(files: Files, inside: str, source: Path) -> tuple[Files, str]:
@@ -135,21 +135,16 @@ def _grouped(item: Item, pattern: str) -> Item:
     return replace(item, group=found.group(1))
 
 
-def _blocked(items: list[Item], length: int) -> list[Item]:
-    """Groups of `length` neighbours by name, `img9` before `img10`: neighbouring slices and frames are alike."""
+def _blocked(item: Item, length: int) -> Item:
+    """In one group with its neighbours by number: it stays there whatever images are added later."""
     if length == 1:
-        return items
-    seen: dict[str, int] = {}
-    blocked = {}
-    for item in sorted(items, key=lambda i: _by_number(i.path)):
-        group = item.group or ""
-        seen[group] = seen.get(group, -1) + 1
-        blocked[item.path] = replace(item, group=f"{group}#{seen[group] // length}")
-    return [blocked[item.path] for item in items]
-
-
-def _by_number(path: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path)]
+        return item
+    found = re.fullmatch(r"(.*?)(\d+)(\D*)", item.path)
+    if found is None:
+        raise UserError(
+            f"ingest.block: {length}, but there is no number in {item.path}, by which images would follow it"
+        )
+    return replace(item, group=f"{item.group or found[1]}#{int(found[2]) // length * length}")
 
 
 def _nothing_found(where: Path, refused: list[Refusal]) -> str:

@@ -28,6 +28,7 @@ def table(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     seen: set[str] = set()
     for number, cells in enumerate(rows.to_dict("records")):
         path = cells[columns.path].replace("\\", "/").removeprefix("./")
+        path = f"{columns.folder.strip('/')}/{path}".removeprefix("/")
         if wanted and not wanted.fullmatch(path):
             continue
         try:

@@ -1,0 +1,102 @@
+"""Kept parameter sets and variants: what they change, that it is valid, how two runs are held against each other."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from flows import compare
+from flows.clones import changes_of, clone_name, example, params_with
+from flows.example import main as run_example
+from stages.frame import UserError
+from tests.conftest import ROOT, kept_params
+
+
+@pytest.fixture(autouse=True)
+def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (ROOT / "docs/examples").glob("*.yaml")))
+def test_kept_parameter_sets_are_valid_and_change_what_they_name(name: str) -> None:
+    assert kept_params(name).ingest.name == name
+    base = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    for section, values in example(name).items():
+        for key, value in values.items():
+            assert base[section][key] != value, f"{section}.{key} is {value} in params.yaml already"
+
+
+def test_changes_keep_the_comments_and_all_else() -> None:
+    text = params_with([{"train": {"epochs": 3}}, changes_of("network.name=vgg11 ingest.columns.label=kind")], "here")
+    before, after = (ROOT / "params.yaml").read_text().splitlines(), text.splitlines()
+    changed = [
+        (a, b) for a, b in zip(before, after, strict=True) if a.split("#")[0].rstrip() != b.split("#")[0].rstrip()
+    ]
+    assert [b.split("#")[0].strip() for _, b in changed] == ["label: kind", "name: vgg11", "epochs: 3"]
+    assert all(b.split("#")[1:] == a.split("#")[1:] for a, b in changed)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("network=vgg11", "'network=vgg11' is no change of params; write KEY=VALUE"),
+        ("network.name", "'network.name' is no change"),
+        ("network.nam=vgg11", "network.nam: 'vgg11': unknown key"),
+        ("train.epochs=none", "1 mistake in these words"),
+    ],
+)
+def test_a_wrong_change_is_told(words: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        params_with([changes_of(words)], "these words")
+
+
+def test_an_unknown_example_or_source_is_told() -> None:
+    with pytest.raises(UserError, match="did you mean `clothing10`"):
+        example("cloting10")
+    with pytest.raises(UserError, match="'nowhere.zip' does not exist"):
+        run_example("clothing10", "nowhere.zip")
+    with pytest.raises(UserError, match="two variants or more"):
+        compare.main(["network.name=vgg11"])
+    with pytest.raises(UserError, match="--example needs --source"):
+        compare.main(["--example", "bccd", "network.name=vgg11", "network.name=vgg16"])
+
+
+def test_a_clone_is_named_after_what_it_changes() -> None:
+    assert clone_name("nuclei", "network.name=timm/resnet10t train.learning_rate=0.1") == "nuclei-timm_resnet10t-0.1"
+    assert clone_name("nuclei", "") == "nuclei"
+
+
+def variant(values: list[float], **changes: Any) -> dict[str, Any]:
+    value = {"value": values[0], "low": min(values), "high": max(values)}
+    known = {"score": "dice", "value": value, "better": "higher", "confidence": 0.9, "paths": ["a", "b"]}
+    known |= {"train_seconds": 5.0, "onnx_bytes": 2_500_000, "one_image_ms": 1.25}
+    return {**known, "replicates": np.array(values)} | changes
+
+
+def test_what_varies_together_is_taken_out_of_a_difference() -> None:
+    spread = np.linspace(-0.2, 0.2, 41)
+    first = variant([0.5, *(0.5 + spread)])
+    other = variant([0.6, *(0.6 + spread)])
+    delta = compare.difference(first, other)
+    assert [delta[end] for end in ("value", "low", "high")] == pytest.approx([0.1] * 3)
+    assert compare.verdict(delta, "higher") == "better"
+    assert compare.verdict(delta, "lower") == "worse"
+    mixed = compare.difference(first, variant([0.6, *(0.6 - spread)]))
+    assert compare.verdict(mixed, "higher") == "no difference shown"
+    shown = compare.table({"x=1": first, "x=2": other}).splitlines()
+    assert "dice (higher is better)" in shown[0]
+    assert "+0.100 [+0.100, +0.100] | better | 5 s | 2.5 MB | 1.2 ms |" in shown[3]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"score": "iou"}, "have the scores dice and iou"),
+        ({"paths": ["a", "c"]}, "not scored on the same resamples"),
+        ({"replicates": np.zeros(2)}, "not scored on the same resamples"),
+    ],
+)
+def test_what_cannot_be_compared_is_not(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        compare.difference(variant([0.5, 0.4, 0.6]), variant([0.5, 0.4, 0.6], **change))
