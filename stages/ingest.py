@@ -45,7 +45,7 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         refuse_twin_labels(_classes(table))
         by_path = {item.path: item for item in items}
         if ingest.block > 1:
-            table["group"] = joined(table["group"], table["pixels"])
+            table["group"] = joined(table["group"], table["phash"])  # a scene that stands still is one picture
         if split.by == "hash":
             table["split"] = _locked_split(table, ingest, split, splits)
         _refuse_unusable(table)
