@@ -87,7 +87,8 @@ class Ingest(Section):
     picture is a group of its own."""
     block: Annotated[int, Field(ge=1)]
     """Images whose numbers, the last in their names, follow each other are kept together, so many at a time, as slices
-    or frames of a film must be; and so are blocks that share a look-alike. Within a group, where groups are known. 1: none."""
+    or frames of a film must be; and so are blocks that share a look-alike. Within a group, where groups are known; 1:
+    none."""
     max_rejected: Share
     """Share of the files that may be unreadable, 0 to 1; above it ingest fails."""
     max_megapixels: Annotated[float, Field(gt=0, le=178)]
