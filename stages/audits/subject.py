@@ -44,7 +44,8 @@ class Subject:
         """Sets of rows that show one picture: equal pixels, or a near perceptual hash and alike when looked at.
 
         A perceptual hash alone floods on look-alikes, so that near hashes are confirmed by the correlation of the
-        details at 32x32: what two pictures of one device share (a bright disc on black) says nothing. Images below 32 pixels are compared by their pixels only.
+        details at 32x32: what two pictures of one device share (a bright disc on black) says nothing. Images below
+        32 pixels are compared by their pixels only.
         """
         key = _key_of_picture(self.rows, self.folder)
         return [same for _, same in self.rows.groupby(key) if len(same) > 1]
