@@ -1,7 +1,8 @@
 """What kept parameter sets reached, into docs/results and the README: `python -m benchmarks.examples PROJECT...`.
 
-A project is a clone in which the line has run and the seal was opened, as `make example` leaves in work/examples; what
-is not named keeps its old row. Of a project that ran the demo, its last lines are kept too.
+A project is a clone in which the line has run, as `make example` leaves in work/examples; its DVC metrics and scores are
+kept in docs/results/runs, a file a run, and the tables are made of these files. What is not named keeps its file. Of a
+project that ran the demo, its last lines are kept too.
 """
 
 import json
@@ -10,61 +11,78 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from stages.frame.params import load
+from stages.tasks.representations import representation_of
 
-RESULTS = Path("docs/results/examples.csv")
+RUNS = Path("docs/results/runs")
 DEMO = Path("docs/results/demo.txt")
 README = Path("README.md")
-HEAD = [
-    "data set",
-    "images",
-    "classes",
-    "network",
-    "score",
-    "validation",
-    "sealed test",
-    "training",
-    "ONNX",
-    "one image",
-]
+STAGES = ("ingest", "prepare", "train", "evaluate", "export", "benchmark")
+"""Whose DVC metrics are kept."""
+HEAD = ["data set", "images", "asked", "network", "score", "validation", "sealed test", "training", "ONNX", "one image"]
 
 
 def measured(project: Path) -> dict[str, Any]:
-    """One row out of a project in which the line has run and the seal was opened."""
+    """The record of a project in which the line has run; without a test where the seal was not opened."""
 
     def read(name: str) -> Any:
         return json.loads((project / "data" / name).read_text())
 
-    params, ingested, trained = load(project / "params.yaml"), read("ingest/metrics.json"), read("train/metrics.json")
-    validation, test = (read(f"{name}/scores.json")["scores"] for name in ("evaluate", "unseal"))
-    row: dict[str, Any] = {"name": params.ingest.name, "images": ingested["images"], "classes": ingested["classes"]}
-    row |= {"network": params.network.name, "size": params.prepare.size, "score": params.task.score}
-    for split, scores in {"val": validation, "test": test}.items():
-        row |= {f"{split}_{end}": round(figure, 4) for end, figure in scores[params.task.score].items()}
-    row |= {"train_seconds": round(trained["seconds"]), "onnx_bytes": read("export/metrics.json")["bytes"]}
-    return row | {"one_image_ms": round(read("benchmark/benchmark.json")["single_prediction_ms"], 2)}
+    params, scores = load(project / "params.yaml"), read("evaluate/scores.json")
+    opened = project / "data/unseal/scores.json"
+    asked = params.task.score
+    network = params.network.name
+    if network in ("unet", "mask_rcnn"):
+        network += f" ({params.network.encoder})"
+    return {
+        "data_set": params.ingest.name,
+        "task": params.task.name,
+        "representation": representation_of(params.task.name, params.representation.name),
+        "network": network,
+        "size": params.prepare.size,
+        "epochs": params.train.epochs,
+        "score": asked,
+        "unit": scores["units"][asked],
+        "better": scores["better"][asked],
+        "validation": scores["scores"],
+        "test": json.loads(opened.read_text())["scores"] if opened.exists() else None,
+        "metrics": {stage: read(f"{stage}/metrics.json") for stage in STAGES},
+        "one_image_ms": read("benchmark/benchmark.json")["single_prediction_ms"],
+    }
 
 
-def table(results: pd.DataFrame) -> str:
-    """The rows as a Markdown table."""
-    rows = [
-        [
-            f"`{r.name}`",
-            f"{r.images:,}",
-            str(r.classes),
-            f"{r.network}, {r.size} px",
-            r.score.replace("_", " "),
-            f"{r.val_value:.3f} [{r.val_low:.3f}, {r.val_high:.3f}]",
-            f"{r.test_value:.3f} [{r.test_low:.3f}, {r.test_high:.3f}]",
-            f"{r.train_seconds} s",
-            f"{r.onnx_bytes / 1e6:.0f} MB",
-            f"{r.one_image_ms:.1f} ms",
-        ]
-        for r in results.itertuples(index=False)
-    ]
+def records() -> list[dict[str, Any]]:
+    """All that is kept, by data set; the rivals of a kept set behind it."""
+    return [json.loads(file.read_text()) for file in sorted(RUNS.glob("*.json"), key=lambda file: file.stem)]
+
+
+def table(kept: list[dict[str, Any]]) -> str:
+    """The records as a Markdown table."""
+    rows = []
+    for r in kept:
+        arrow = "" if r["better"] == "higher" else ", lower is better"
+        unit = f" [{r['unit']}]" if r["unit"] not in ("", "scalar") else ""
+        cells = [f"`{r['data_set']}`", f"{r['metrics']['ingest']['images']:,}"]
+        cells += [f"{r['task']} as {r['representation']}", f"{r['network']}, {r['size']} px"]
+        cells += [f"{r['score'].replace('_', ' ')}{unit}{arrow}", figure(r["validation"][r["score"]])]
+        cells += [figure(r["test"][r["score"]]) if r["test"] else "not opened"]
+        cells += [f"{r['metrics']['train']['seconds'] / 60:.1f} min", f"{r['metrics']['export']['bytes'] / 1e6:.0f} MB"]
+        rows.append([*cells, f"{r['one_image_ms']:.1f} ms"])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [HEAD, ["---"] * len(HEAD), *rows])
+
+
+def figure(score: dict[str, float]) -> str:
+    """Value and interval; three places where it is a share, else three figures.
+
+    >>> figure({"value": 0.5, "low": 0.25, "high": 0.75})
+    '0.500 [0.250, 0.750]'
+    >>> figure({"value": 12.345, "low": 9.0, "high": 14.0})
+    '12.3 [9.00, 14.0]'
+    """
+    value, low, high = (
+        f"{x:.3f}" if abs(score["high"]) <= 1 else f"{x:#.3g}" for x in (score["value"], score["low"], score["high"])
+    )
+    return f"{value} [{low}, {high}]"
 
 
 def demo_block(words: str) -> str:
@@ -73,23 +91,24 @@ def demo_block(words: str) -> str:
 
 
 def between(text: str, marker: str, content: str) -> str:
-    """Text with what follows the comment `<!-- marker -->`, up to the next heading, replaced."""
-    return re.sub(rf"(<!-- {marker} -->\n).*?(?=\n\n## )", lambda m: m.group(1) + content, text, flags=re.DOTALL)
+    """Text with what follows the comment `<!-- marker -->`, up to the next blank line and prose or heading, replaced."""
+    return re.sub(rf"(<!-- {marker} -->\n).*?(?=\n\n)", lambda m: m.group(1) + content, text, flags=re.DOTALL)
 
 
 def main(projects: list[Path]) -> None:
     """Read what was run there and write it down."""
-    new = pd.DataFrame([measured(project) for project in projects])
-    kept = pd.read_csv(RESULTS).query("name not in @new.name") if RESULTS.exists() else new[:0]
-    results = pd.concat([kept, new]).sort_values("images")
-    results.to_csv(RESULTS, index=False)
+    RUNS.mkdir(parents=True, exist_ok=True)
     for project in projects:
-        if load(project / "params.yaml").ingest.name == "digits":
+        record = measured(project)
+        name = project.name if project.name.startswith(record["data_set"]) else record["data_set"]
+        (RUNS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+        if record["data_set"] == "digits":
             summary = (project / "data/report/summary.txt").read_text()
             DEMO.write_text(f"{summary}report      data/report/index.html\n")
-    readme = between(README.read_text(), "examples", table(results))
+    found = table(records())
+    readme = between(README.read_text(), "examples", found)
     README.write_text(between(readme, "demo", demo_block(DEMO.read_text().strip())))
-    print(table(results))
+    print(found)
 
 
 if __name__ == "__main__":
