@@ -12,6 +12,7 @@ from stages.pages.page import figure
 CLEAR_GAP, SLIGHT_GAP = 0.10, 0.03  # of a score, between training and validation; of others, shares of the score
 MOST_CONFUSED = 20  # classes up to which the confusions are a table with numbers
 NOTABLE = 0.3  # rank correlation of error and a property of images
+FEW_GROUPS = 5  # of a bootstrap: fewer have too few resamples that differ
 FEWEST = 10  # images for a rank correlation
 PROPERTIES = {"size": "larger", "brightness": "brighter"}
 
@@ -33,6 +34,11 @@ def verdict(scores: dict[str, Any]) -> str:
         return "The score is undefined on these validation images, so the objective cannot be judged."
     if low is None or high is None:
         return "No interval could be computed, so take the figure with care."
+    if scores["groups"] < FEW_GROUPS:
+        return (
+            f"The interval rests on {scores['groups']} groups of images that belong together, too few to be believed: "
+            "another group may well give another score."
+        )
     worse, better = (low, high) if words == "at least" else (-high, -low)
     mark = wanted if words == "at least" else -wanted
     ends = ("lower", "upper") if words == "at least" else ("upper", "lower")

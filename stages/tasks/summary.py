@@ -46,6 +46,7 @@ def summarize(
     }
     summary = {
         "images": len(truths),
+        "groups": len(np.unique(group_N)),
         "confidence": confidence,
         "task": outline.task,
         "scores": scores,

@@ -131,7 +131,7 @@ def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]
                   "better": dict.fromkeys(("recall", "precision", "f1"), "higher")},
         "details": {"confusion": confusion.tolist(),
                     "calibration": {"expected_calibration_error": 0.031, "bins": bins}},
-        "images": int(confusion.sum()), "task": "classification", "worst": worst,
+        "images": int(confusion.sum()), "groups": int(confusion.sum()), "task": "classification", "worst": worst,
     })  # fmt: skip
     columns = ["path", "truth", "answer", "error", "wrong", "record"]
     pd.DataFrame([{**w, "wrong": True, "record": "{}"} for w in worst], columns=columns).to_parquet(
@@ -319,7 +319,13 @@ def test_a_score_of_which_less_is_better_is_judged_from_its_side(
 ) -> None:
     objective = {"score": "pixel_error", "at_least": None, "at_most": goal, "value": value, "met": value <= goal}
     interval = {"value": value, "low": low, "high": high}
-    assert words in verdict({"objective": objective, "scores": {"pixel_error": interval}, "images": 9})
+    assert words in verdict({"objective": objective, "scores": {"pixel_error": interval}, "images": 9, "groups": 9})
+
+
+def test_an_interval_of_a_few_groups_is_not_believed() -> None:
+    objective = {"score": "dice", "at_least": 0.8, "at_most": None, "value": 0.9, "met": True}
+    scores = {"dice": {"value": 0.9, "low": 0.89, "high": 0.91}}
+    assert "rests on 2 groups" in verdict({"objective": objective, "scores": scores, "images": 6, "groups": 2})
 
 
 def test_an_error_that_grows_with_size_is_said() -> None:
