@@ -1,7 +1,7 @@
 """What kept parameter sets reached, into docs/results and the README: `python -m benchmarks.examples PROJECT...`.
 
-A project is a clone in which the line has run, as `make example` leaves in work/examples; its DVC metrics and scores are
-kept in docs/results/runs, a file a run, and the tables are made of these files. What is not named keeps its file. Of a
+A project is a clone in which the line has run, as `make example` leaves in work/examples. Its DVC metrics and scores are
+kept in docs/results/runs, a file a run, and the table is made of these files. What is not named keeps its file. Of a
 project that ran the demo, its last lines are kept too.
 """
 
@@ -91,7 +91,7 @@ def demo_block(words: str) -> str:
 
 
 def between(text: str, marker: str, content: str) -> str:
-    """Text with what follows the comment `<!-- marker -->`, up to the next blank line and prose or heading, replaced."""
+    """Text with what follows the comment `<!-- marker -->`, up to the next blank line, replaced."""
     return re.sub(rf"(<!-- {marker} -->\n).*?(?=\n\n)", lambda m: m.group(1) + content, text, flags=re.DOTALL)
 
 
