@@ -1,8 +1,8 @@
 """What kept parameter sets reached, into docs/results and the README: `python -m benchmarks.examples PROJECT...`.
 
-A project is a clone in which the line has run, as `make example` leaves in work/examples. Its DVC metrics and scores are
-kept in docs/results/runs, a file a run, and the table is made of these files. What is not named keeps its file. Of a
-project that ran the demo, its last lines are kept too.
+A project is a clone in which the line has run, as `make example` leaves in work/examples. Its DVC metrics and scores
+are kept in docs/results/runs, a file a run, and the table is made of these files. What is not named keeps its file. Of
+a project that ran the demo, its last lines are kept too.
 """
 
 import json

@@ -36,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         model = Model(arguments.model, arguments.threads)
         _refuse_misfit(model.outline, arguments)
         files = list(images_below(arguments.images))
-        rows = (_row(model, file, arguments) for file in files)
+        names = _names(files)
+        rows = (_row(model, file, name, arguments) for file, name in zip(files, names, strict=True))
         with _opened(arguments.output) as stream:
             write = {"csv": _write_csv, "json": _write_json, "coco": _write_coco}[arguments.format]
             failed = write(rows, model.outline, stream)
@@ -74,7 +75,20 @@ def images_below(paths: list[Path]) -> Iterator[Path]:
             raise UserError(f"{path} does not exist; name image files or folders of them")
 
 
-def _row(model: Model, file: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def _names(files: list[Path]) -> list[str]:
+    """Of what is written for each image: its own without the ending, with a number where several have one name."""
+    taken: set[str] = set()
+    names = []
+    for file in files:
+        name, number = file.stem, 2
+        while name in taken:
+            name, number = f"{file.stem}-{number}", number + 1
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _row(model: Model, file: Path, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     try:
         image = model.decode_file(file.read_bytes())
         answer = model.answer(image)
@@ -87,10 +101,10 @@ def _row(model: Model, file: Path, arguments: argparse.Namespace) -> dict[str, A
     }
     if arguments.files is not None:
         picture = Image.fromarray(_as_file(answer, model.outline))
-        row["file"] = str(_saved(picture, arguments.files, file, ".png"))
+        row["file"] = str(_saved(picture, arguments.files / f"{name}.png"))
     if arguments.overlays is not None:
         drawn = Image.fromarray(TASKS[model.outline.task].draw(image, answer, model.outline))
-        _saved(drawn, arguments.overlays, file, ".jpg")
+        _saved(drawn, arguments.overlays / f"{name}.jpg")
     return row | {"error": ""}
 
 
@@ -113,14 +127,10 @@ def _as_file(answer: Any, outline: Outline) -> np.ndarray[Any, Any]:
             return number_HW
 
 
-def _saved(picture: Image.Image, folder: Path, file: Path, ending: str) -> Path:
-    """Under the image's name; with a number where two images of different folders share it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name, number = file.stem, 2
-    while (folder / f"{name}{ending}").exists():
-        name, number = f"{file.stem}-{number}", number + 1
-    picture.save(folder / f"{name}{ending}")
-    return folder / f"{name}{ending}"
+def _saved(picture: Image.Image, file: Path) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(file)
+    return file
 
 
 def columns_of(outline: Outline) -> list[str]:
@@ -201,10 +211,17 @@ def _write_coco(rows: Iterator[dict[str, Any]], outline: Outline, stream: TextIO
         for thing in row["record"]["things"]:
             label = thing.pop("label")
             annotation = {"id": len(held["annotations"]) + 1, "image_id": image, "category_id": numbers[label], **thing}
-            held["annotations"].append(annotation | {"area": thing["bbox"][2] * thing["bbox"][3], "iscrowd": 0})
+            held["annotations"].append(annotation | {"area": _area(thing), "iscrowd": 0})
     categories = [{"id": number, "name": label} for label, number in numbers.items()]
     stream.write(json.dumps(held | {"categories": categories}) + "\n")
     return len(held["errors"])
+
+
+def _area(thing: dict[str, Any]) -> float:
+    """Pixels of the mask, whose runs count background and thing in turn; else of the box."""
+    if "segmentation" in thing:
+        return float(sum(thing["segmentation"]["counts"][1::2]))
+    return float(thing["bbox"][2] * thing["bbox"][3])
 
 
 def _opened(output: Path | None) -> Any:

@@ -14,7 +14,9 @@ from stages.tasks.landmarks import Points
 from stages.tasks.objective import judged
 from stages.tasks.outline import Outline, outline_of
 from stages.tasks.protocol import Task
+from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.summary import summarize
+from tests.conftest import ROOT
 
 HEIGHT, WIDTH = 24, 32
 COUNT = 12
@@ -357,3 +359,10 @@ def test_psnr_and_ssim_equal_scikit_image_s_definitions() -> None:
 )
 def test_an_objective_is_met_from_its_side(value: float | None, goal: dict[str, Any], met: bool) -> None:
     assert judged(value, "s", goal)["met"] is met
+
+
+def test_the_reference_names_every_task_score_representation_and_loss() -> None:
+    page = (ROOT / "docs/reference/tasks.md").read_text()
+    wanted = set(TASKS) | {score for task in TASKS.values() for score in task.SCORES} | set(REPRESENTATIONS)
+    wanted |= {loss for kind in REPRESENTATIONS.values() for loss in kind.losses}
+    assert {name for name in wanted if f"`{name}`" not in page} == set()

@@ -1,0 +1,149 @@
+"""What `predict` writes for each task: the rows, the files, the overlays; and what it refuses."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages import predict
+from stages.images.annotations import box_of, encode_rle
+from stages.images.reading import read
+from stages.tasks.instances import Instances
+from stages.tasks.outline import Outline
+from stages.tasks.segmentation import Mask
+
+Array = np.ndarray[Any, Any]
+HEIGHT, WIDTH = 6, 8
+SQUARE = np.zeros((HEIGHT, WIDTH), bool)
+SQUARE[1:4, 2:6] = True
+
+
+def outline(task: str, representation: str, truth: str, **changes: Any) -> Outline:
+    return Outline(**{"task": task, "representation": representation, "truth": truth, "size": 32, **changes})
+
+
+def things(masks: bool) -> Instances:
+    """A sure one and one that does not count."""
+    boxes = np.array([box_of(SQUARE), (0, 0, 2, 2)], np.float32)
+    runs = [encode_rle(SQUARE), encode_rle(~SQUARE)] if masks else None
+    return Instances(boxes, np.array([1, 0]), np.array([0.9, 0.1], np.float32), runs, np.zeros(2, bool), HEIGHT, WIDTH)
+
+
+SEGMENTATION = outline("segmentation", "mask", "mask", labels=("background", "cell"))
+INSTANCES = outline("instances", "boxes", "shapes", labels=("disc", "square"), masks=True)
+POINTS = outline("landmarks", "heatmap", "points", points=("nose", "tail"))
+COUNT = outline("regression", "density", "count", labels=("background", "cell"), scalars=("cell",))
+MASK = Mask(SQUARE.astype(np.uint8), None)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Two images of one name in two folders, and a file that is none."""
+    for folder, level in (("a", 10), ("b", 200)):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        Image.fromarray(np.full((HEIGHT, WIDTH), level, np.uint8)).save(tmp_path / "in" / folder / "one.png")
+    (tmp_path / "in" / "broken.png").write_bytes(b"no image")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Put a model that always gives one answer in the place of an ONNX file."""
+
+    def put(asked: Outline, answer: Any) -> None:
+        class Fixed:
+            def __init__(self, file: Path, threads: int) -> None:
+                self.outline = asked
+
+            def decode_file(self, data: bytes) -> Array:
+                return read(data).image
+
+            def answer(self, image: Array) -> Any:
+                assert image.shape[:2] == (HEIGHT, WIDTH)
+                return answer
+
+        monkeypatch.setattr(predict, "Model", Fixed)
+
+    return put
+
+
+def rows_of(images: Path, tmp_path: Path, *more: str) -> list[dict[str, str]]:
+    file = tmp_path / "answers.csv"
+    status = predict.main(["model.onnx", str(images), "--output", str(file), *more])
+    rows = list(csv.DictReader(io.StringIO(file.read_text())))
+    assert [Path(row["path"]).relative_to(images).as_posix() for row in rows] == [
+        "a/one.png",
+        "b/one.png",
+        "broken.png",
+    ]
+    assert [bool(row["error"]) for row in rows] == [False, False, True]
+    assert status == 1, "one file could not be read"
+    return rows[:2]
+
+
+def test_masks_become_files_and_shares(images: Path, tmp_path: Path, answering: Any) -> None:
+    answering(SEGMENTATION, MASK)
+    for _ in range(2):  # again: the files are replaced
+        rows = rows_of(images, tmp_path, "--files", str(tmp_path / "masks"), "--overlays", str(tmp_path / "drawn"))
+    assert [float(row["share_cell"]) for row in rows] == pytest.approx([0.25, 0.25])
+    assert sorted(f.name for f in (tmp_path / "masks").iterdir()) == ["one-2.png", "one.png"]
+    assert [Path(row["file"]).name for row in rows] == ["one.png", "one-2.png"]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "masks/one.png")), SQUARE.astype(np.uint8))
+    dark, light = (np.asarray(Image.open(tmp_path / f"drawn/{n}.jpg")).mean() for n in ("one", "one-2"))
+    assert light > dark + 50
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_things_become_coco_and_numbered_files(images: Path, tmp_path: Path, answering: Any, masks: bool) -> None:
+    answering(INSTANCES, things(masks))
+    file = tmp_path / "answers.json"
+    assert predict.main(["m", str(images), "--format", "coco", "--output", str(file), "--files", str(tmp_path / "n")])
+    held = json.loads(file.read_text())
+    assert [i["file_name"] for i in held["images"]] == [str(images / f"{f}/one.png") for f in "ab"]
+    assert [e["file_name"] for e in held["errors"]] == [str(images / "broken.png")]
+    assert held["categories"] == [{"id": 1, "name": "disc"}, {"id": 2, "name": "square"}]
+    sure = [a for a in held["annotations"] if a["score"] > 0.5]
+    assert [(a["image_id"], a["category_id"], a["bbox"], a["area"]) for a in sure] == [
+        (n, 2, [2.0, 1.0, 4.0, 3.0], 12.0) for n in (1, 2)
+    ]
+    assert len({a["id"] for a in held["annotations"]}) == len(held["annotations"])
+    number_HW = np.asarray(Image.open(tmp_path / "n/one.png"))
+    assert np.array_equal(number_HW, SQUARE.astype(number_HW.dtype))
+
+
+def test_points_and_counts_are_columns(images: Path, tmp_path: Path, answering: Any) -> None:
+    answering(POINTS, np.array([[1.5, 2.0, 0.9], [3.0, 4.0, 0.1]]))
+    first = rows_of(images, tmp_path)[0]
+    assert (float(first["nose_x"]), float(first["nose_y"]), float(first["nose_confidence"])) == (1.5, 2.0, 0.9)
+    answering(COUNT, np.array([12.25]))
+    assert [row["cell"] for row in rows_of(images, tmp_path)] == ["12.250000"] * 2
+
+
+def test_json_is_one_array(images: Path, tmp_path: Path, answering: Any) -> None:
+    answering(COUNT, np.array([3.0]))
+    file = tmp_path / "answers.json"
+    predict.main(["m", str(images / "a"), str(images / "broken.png"), "--format", "json", "--output", str(file)])
+    good, bad = json.loads(file.read_text())
+    assert good == {"path": str(images / "a/one.png"), "cell": 3.0, "error": ""}
+    assert set(bad) == {"path", "error"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "words", "says"),
+    [
+        (COUNT, ["--files", "x"], "answers of task regression are no images"),
+        (SEGMENTATION, ["--format", "coco"], "this model's task is segmentation"),
+        (outline("image", "image", "image", channels=1), [], "name a folder for them, --files"),
+    ],
+)
+def test_what_does_not_fit_the_task_is_refused(
+    images: Path, answering: Any, asked: Outline, words: list[str], says: str
+) -> None:
+    answering(asked, None)
+    with pytest.raises(SystemExit, match=says):
+        predict.main(["m", str(images), *words])
