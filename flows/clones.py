@@ -100,7 +100,8 @@ def clone_name(name: str, changes: str) -> str:
 def run(folder: Path, params: str) -> None:
     """Clone the last commit into `folder`, emptied before, and run the line there under these params.
 
-    Which image is in which split is taken along; what this project's cache already holds is not computed again.
+    Which image is in which split and pretrained weights are taken along; what this project's cache already holds is not
+    computed again.
 
     Raises:
         UserError: the line stopped.
@@ -112,6 +113,7 @@ def run(folder: Path, params: str) -> None:
     (folder / "params.yaml").write_text(params, encoding="utf-8")
     for file in Path("data/splits").glob("*.json"):
         shutil.copy(file, folder / "data/splits")
+    shutil.copytree("data/weights", folder / "data/weights", dirs_exist_ok=True)
     env = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
     cache = str(Path(".dvc/cache").absolute())
     subprocess.run(

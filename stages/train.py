@@ -1,4 +1,4 @@
-"""Train the network: `python -m stages.train INGESTED PREPARED TUNED OUTPUT`."""
+"""Train the network: `python -m stages.train INGESTED PREPARED TUNED WEIGHTS OUTPUT`."""
 
 import json
 from pathlib import Path
@@ -21,6 +21,7 @@ def main(
     ingested: In,
     prepared: In,
     tuned: In,
+    weights: In,
     output: Out,
     *,
     task: Task,
@@ -32,7 +33,7 @@ def main(
     given = material(ingested, prepared)
     best = json.loads((tuned / "best.json").read_text())
     sections = overlay({"task": task, "augment": augment, "network": network, "train": train}, best)
-    planned = plan(given, sections)
+    planned = plan(given, sections, weights)
     with Live(str(output / "live"), save_dvc_exp=False, report=None, dvcyaml=None) as live:
 
         def report(epoch: Epoch) -> None:

@@ -1,4 +1,4 @@
-"""Search for better params of training: `python -m stages.tune INGESTED PREPARED OUTPUT`."""
+"""Search for better params of training: `python -m stages.tune INGESTED PREPARED WEIGHTS OUTPUT`."""
 
 import json
 import math
@@ -21,6 +21,7 @@ from stages.tasks.asking import score_of
 def main(
     ingested: In,
     prepared: In,
+    weights: In,
     output: Out,
     *,
     task: Task,
@@ -48,7 +49,7 @@ def main(
         values = {key: _suggest(trial, key, span) for key, span in tune.space.items()}
         started = time.perf_counter()
         assert given is not None, "there are trials"
-        planned = plan(given, overlay(sections, values | {"train.epochs": tune.epochs}))
+        planned = plan(given, overlay(sections, values | {"train.epochs": tune.epochs}), weights)
         try:
             score = _finite(fit(planned, report=lambda epoch: None).best.val_score, task.score)
         except UserError as error:  # as a loss that is no number: these values are bad, others may not be

@@ -219,8 +219,8 @@ class Network(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Share of features dropped before the last layer, 0 to 1."""
     weights: Text
-    """Where training begins: none (random), default (published weights of that name, downloaded), an address, a file
-    of weights, or the model.pt of another run."""
+    """Where training begins: none (random), default (published weights of that name, downloaded), an address, or the
+    name of a file in data/weights: of weights, or the model.pt of another run."""
     frozen_epochs: Annotated[int, Field(ge=0)]
     """Epochs at the start in which pretrained layers stay as they are."""
     pretrained_rate: Annotated[float, Field(gt=0, le=1)]

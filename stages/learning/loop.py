@@ -105,7 +105,7 @@ def _set_up(plan: Plan) -> tuple[nn.Module, list[Layer], _Machinery]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     fabric = fabric_on(plan.train.device, plan.train.precision)
     network = build(plan.blueprint)
-    layers = load_weights(network, plan.blueprint, plan.network.weights)
+    layers = load_weights(network, plan.blueprint, plan.weights)
     known, new = pretrained_parameters(network, layers)
     rates = Rates(known, new, plan.network.pretrained_rate)
     model, optimizer = fabric.setup(network, optimizer_of(plan.train, rates))

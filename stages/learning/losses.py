@@ -137,6 +137,20 @@ def _squared_distance(raw_BPHW: Tensor, xy_BP2: Tensor) -> Tensor:
     return squared.nan_to_num(nan=torch.inf)
 
 
+def location_cross_entropy(raw_BPHW: Tensor, xy_BP2: Tensor, setting: Setting) -> Tensor:
+    """Of all places the right one, nats per visible point; and `heatmap_cross_entropy`, which says whether it is there.
+
+    The first is what tells a point from its neighbours: over all places the blob, of sum 1, is held against the softmax
+    of the map, as pose estimators do (Biderman et al. 2024), so that a peak in a wrong place costs as much as none.
+    """
+    seen_BP = xy_BP2.isfinite().all(dim=2)
+    blob_BPN = (-0.5 * _squared_distance(raw_BPHW, xy_BP2) / setting.outline.radius**2).exp().flatten(2)
+    share_BPN = blob_BPN / blob_BPN.sum(dim=2, keepdim=True).clamp(min=1e-6)
+    nats_BP = -(share_BPN * raw_BPHW.flatten(2).log_softmax(dim=2)).sum(dim=2)
+    where = (nats_BP * seen_BP).sum() / seen_BP.sum().clamp(min=1)
+    return where + heatmap_cross_entropy(raw_BPHW, xy_BP2, setting)
+
+
 def heatmap_cross_entropy(raw_BPHW: Tensor, xy_BP2: Tensor, setting: Setting) -> Tensor:
     """Against a blob of height 1, blob and surroundings weighing the same; missing points: nothing anywhere."""
     blob_BPHW = (-0.5 * _squared_distance(raw_BPHW, xy_BP2) / setting.outline.radius**2).exp()
@@ -222,7 +236,11 @@ LOSSES: dict[str, dict[str, Loss]] = {
     "scalar": {"huber": huber, "l1": l1, "l2": l2},
     "density": {"density_l2": density_l2, "density_l1": density_l1},
     "coordinates": {"coordinate_huber": coordinate_huber, "coordinate_l1": coordinate_l1},
-    "heatmap": {"heatmap_cross_entropy": heatmap_cross_entropy, "heatmap_l2": heatmap_l2},
+    "heatmap": {
+        "location_cross_entropy": location_cross_entropy,
+        "heatmap_cross_entropy": heatmap_cross_entropy,
+        "heatmap_l2": heatmap_l2,
+    },
     "disc": {"disc_cross_entropy": disc_cross_entropy},
     "mask": {"cross_entropy_dice": cross_entropy_dice, "cross_entropy": pixel_cross_entropy, "dice": dice},
     "image": {"l1": image_l1, "l2": image_l2},

@@ -12,6 +12,7 @@ from stages.frame.sections import Augment, Network, Train
 from stages.images.store import Store, open_split
 from stages.learning.batches import Feed
 from stages.networks import Blueprint, architecture
+from stages.networks.published import located
 from stages.tasks.asking import score_of
 from stages.tasks.outline import Outline, outline_of
 from stages.tasks.representations import REPRESENTATIONS, loss_of
@@ -42,6 +43,8 @@ class Plan:
     feed: Feed
     train: Train
     network: Network
+    weights: str
+    """Where training begins: none, default, an address or a path."""
     score: str
     loss: str
 
@@ -63,8 +66,8 @@ def _sample(store: Store, count: int) -> Store:
     return Store(store.image_NHWC[index_B], store.target, store.rows.iloc[index_B].reset_index(drop=True), store.about)
 
 
-def plan(given: Material, sections: dict[str, Any]) -> Plan:
-    """A plan out of the sections `task`, `augment`, `network` and `train`.
+def plan(given: Material, sections: dict[str, Any], weights: Path) -> Plan:
+    """A plan out of the sections `task`, `augment`, `network` and `train`, and the folder of pretrained weights.
 
     Raises:
         UserError: they do not go together.
@@ -94,7 +97,16 @@ def plan(given: Material, sections: dict[str, Any]) -> Plan:
     share_N = _shares(given.train_set, outline) if train.class_weights == "sampled" else None
     feed = Feed(given.train_set, outline, Policy(**augment.model_dump()), train.batch_size, train.seed, share_N)
     score = score_of(outline.task, sections["task"].score)
-    return Plan(given, blueprint, feed, train, network, score, loss_of(outline.representation, train.loss))
+    return Plan(
+        given,
+        blueprint,
+        feed,
+        train,
+        network,
+        located(network.weights, weights),
+        score,
+        loss_of(outline.representation, train.loss),
+    )
 
 
 def _gives(gives: str) -> str:

@@ -83,6 +83,13 @@ class _AsTheyAre(nn.Module):
         return found
 
 
+def _in_full_precision(module: nn.Module, given: Any, outputs: Any) -> Any:
+    """Under autocast torchvision would compute anchors and boxes in bfloat16, which are off by half a pixel at 200."""
+    if isinstance(outputs, dict):
+        return type(outputs)((name, values.float()) for name, values in outputs.items())
+    return type(outputs)(o.float() if isinstance(o, torch.Tensor) else [v.float() for v in o] for o in outputs)
+
+
 def mask_rcnn(blueprint: Blueprint) -> nn.Module:
     """A detector with `blueprint.encoder`; without masks it is Faster R-CNN (Ren et al. 2015)."""
     from torchvision.models.detection import FasterRCNN, MaskRCNN
@@ -118,4 +125,6 @@ def mask_rcnn(blueprint: Blueprint) -> nn.Module:
     else:
         detector = FasterRCNN(body, **options)
     detector.transform = _AsTheyAre()
+    for part in (detector.backbone, detector.rpn.head, detector.roi_heads.box_predictor):
+        part.register_forward_hook(_in_full_precision)
     return Instances(detector, blueprint.masks)

@@ -17,6 +17,7 @@ from stages.frame import UserError
 from stages.networks.blueprint import Blueprint
 
 TIMEOUT = 30  # seconds without an answer
+ADDRESS = ("http://", "https://")
 WITH_ENCODER = ("unet", "mask_rcnn")
 HASHED = re.compile(r"-([0-9a-f]{8,})\.")
 """torchvision names a file after the first digits of its SHA-256."""
@@ -33,22 +34,37 @@ class Given:
     deviation: list[float] = field(default_factory=list)
 
 
+def located(source: str, folder: Path) -> str:
+    """`network.weights` with the name of a file in `folder` turned into its path; all else as it is.
+
+    Files of weights lie in one folder of the project, so that DVC sees when one is replaced.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if source in ("none", "default") or source.startswith(ADDRESS):
+        return source
+    held = sorted(file.name for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    if source not in held:
+        listed = f"it holds {', '.join(held)}" if held else "it is empty"
+        raise UserError(
+            f"network.weights: {source!r} is no file of {folder}, and {listed}; copy the weights, or the model.pt of "
+            "another run, there and give its name; or use none, default or an address (https://...)"
+        )
+    return str(folder / source)
+
+
 def obtain(source: str, blueprint: Blueprint) -> Given:
-    """What `network.weights` names.
+    """The weights at `source`: default, an address or a path.
 
     Raises:
         UserError: it cannot be had, or is damaged.
     """
     if source == "default":
         return _published(blueprint)
-    if source.startswith(("http://", "https://")):
+    if source.startswith(ADDRESS):
         return Given(_fetched(source))
-    file = Path(source)
-    if not file.is_file():
-        raise UserError(
-            f"network.weights: {source} is no file; use none, default, an address (https://...) or a path of weights"
-        )
-    return Given(_read(file, source))
+    return Given(_read(Path(source), source))
 
 
 def _published(blueprint: Blueprint) -> Given:

@@ -132,7 +132,12 @@ REPRESENTATIONS: dict[str, Representation] = {
         ("landmarks",), "vector", lambda o: 3 * len(o.points), "points", _points, ("coordinate_huber", "coordinate_l1")
     ),
     "heatmap": Representation(
-        ("landmarks",), "map", lambda o: len(o.points), "points", _points, ("heatmap_cross_entropy", "heatmap_l2")
+        ("landmarks",),
+        "map",
+        lambda o: len(o.points),
+        "points",
+        _points,
+        ("location_cross_entropy", "heatmap_cross_entropy", "heatmap_l2"),
     ),
     "disc": Representation(("landmarks",), "map", lambda o: len(o.points), "points", _points, ("disc_cross_entropy",)),
     "mask": Representation(

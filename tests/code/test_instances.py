@@ -325,6 +325,18 @@ def test_batches_without_things_can_be_learned_from(masks: bool) -> None:
     assert np.isfinite(learn(network(masks), scenes, 1))
 
 
+def test_boxes_and_anchors_are_not_rounded_under_autocast() -> None:
+    model, (image, masks, labels) = network(), scene(np.random.default_rng(0), 3)
+    image_BCHW = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model.train()(image_BCHW, [taught(masks, labels)])
+        found = model.eval()(image_BCHW)[0]
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    box_M4 = found["boxes"]
+    assert len(box_M4) and box_M4.dtype == torch.float32
+    assert not torch.equal(box_M4, box_M4.bfloat16().float())
+
+
 def exported(model: Any, masks: bool, file: Path) -> onnxruntime.InferenceSession:
     to_onnx(model, outline(2, masks), file)
     return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])

@@ -18,12 +18,15 @@ from stages.images.store import open_split
 from stages.learning.answers import answers
 from stages.learning.batches import Feed, plain_batches, swaps
 from stages.learning.checkpoints import load, save
+from stages.learning.devices import fabric_on
 from stages.learning.drawing import drawn
 from stages.learning.loop import Epoch, fit
+from stages.learning.losses import LOSSES, Setting
 from stages.learning.plan import Material, Plan, material, plan
 from stages.networks.preprocessing import fitted, resize, scale
 from stages.tasks import TASKS
 from stages.tasks.outline import Outline
+from stages.tasks.representations import loss_of
 from tests.conftest import digit_images, prepare_digits
 
 CPU = torch.device("cpu")
@@ -42,11 +45,11 @@ def given(folders: tuple[Path, Path]) -> Material:
 
 
 @pytest.fixture
-def planned(given: Material, params: Params) -> Callable[..., Plan]:
+def planned(given: Material, params: Params, tmp_path: Path) -> Callable[..., Plan]:
     def make(**train: Any) -> Plan:
         settings = params.train.model_copy(update={"epochs": 2, "batch_size": 16, "device": "cpu"} | train)
         sections = {"task": params.task, "augment": params.augment, "network": params.network, "train": settings}
-        return plan(given, sections)
+        return plan(given, sections, tmp_path)
 
     return make
 
@@ -223,6 +226,43 @@ def test_a_loss_that_is_no_number_stops_with_what_to_turn(planned: Callable[...,
         fit(broken, silent)
 
 
+def test_the_network_gets_its_images_unrounded_in_mixed_precision() -> None:
+    layer = torch.nn.Conv2d(1, 1, 1)
+    model = fabric_on("cpu", "bf16-mixed").setup(layer)
+    given: list[torch.Tensor] = []
+    layer.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))
+    computed: list[torch.Tensor] = []
+    layer.register_forward_hook(lambda _, arguments, answer: computed.append(answer))
+    grey = 40_000 / 65_535
+    model(torch.full((1, 1, 4, 4), grey))
+    assert float(given[0][0, 0, 0, 0]) == pytest.approx(grey, rel=1e-7)
+    assert computed[0].dtype == torch.bfloat16
+
+
+def test_a_heatmap_in_the_wrong_place_costs_more_than_none_and_the_right_one_least() -> None:
+    about = Outline("landmarks", "heatmap", "points", points=("a", "b"), radius=2.0)
+    setting = Setting(about, torch.ones(1), 0.0)
+    xy_BP2 = torch.tensor([[[8.0, 8.0], [24.0, 24.0]]])
+
+    def cost(places: list[tuple[int, int]]) -> float:
+        raw_BPHW = torch.full((1, 2, 32, 32), -4.0)
+        for point, (x, y) in enumerate(places):
+            raw_BPHW[0, point, y - 4 : y + 5, x - 4 : x + 5] = 4.0
+        return float(LOSSES["heatmap"][loss_of("heatmap", "auto")](raw_BPHW, xy_BP2, setting))
+
+    right, both_at_one, swapped = cost([(8, 8), (24, 24)]), cost([(8, 8), (8, 8)]), cost([(24, 24), (8, 8)])
+    nowhere = float(LOSSES["heatmap"]["location_cross_entropy"](torch.full((1, 2, 32, 32), -4.0), xy_BP2, setting))
+    assert right < nowhere < both_at_one < swapped
+
+
+def test_a_missing_point_is_taught_as_nothing_anywhere() -> None:
+    about = Outline("landmarks", "heatmap", "points", points=("a",), radius=2.0)
+    setting, missing_BP2 = Setting(about, torch.ones(1), 0.0), torch.full((1, 1, 2), torch.nan)
+    raw_BPHW = torch.zeros((1, 1, 16, 16), requires_grad=True)
+    LOSSES["heatmap"]["location_cross_entropy"](raw_BPHW, missing_BP2, setting).backward()
+    assert raw_BPHW.grad is not None and bool((raw_BPHW.grad > 0).all())
+
+
 class _NotANumber(torch.nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return image * float("nan")
@@ -244,16 +284,17 @@ def test_a_device_that_is_not_there_is_named(planned: Callable[..., Plan]) -> No
         ),
         ("network", {"name": "resnet81"}, "did you mean `resnet18`"),
         ("train", {"loss": "huber"}, "train.loss: huber is not for representation class; known: cross_entropy, focal"),
+        ("network", {"weights": "/elsewhere/w.pth"}, "network.weights: '/elsewhere/w.pth' is no file of"),
         ("task", {"score": "psnr"}, "task.score: psnr is no score of task classification; known: balanced_accuracy"),
     ],
 )
 def test_params_that_do_not_go_together_are_named(
-    given: Material, params: Params, section: str, change: dict[str, Any], says: str
+    given: Material, params: Params, tmp_path: Path, section: str, change: dict[str, Any], says: str
 ) -> None:
     sections = {name: getattr(params, name) for name in ("task", "augment", "network", "train")}
     sections[section] = sections[section].model_copy(update=change)
     with pytest.raises(UserError, match=re.escape(says)):
-        plan(given, sections)
+        plan(given, sections, tmp_path)
 
 
 def test_pretrained_weights_stay_as_they_are_while_frozen_and_learn_at_a_rate_of_their_own(
@@ -266,8 +307,8 @@ def test_pretrained_weights_stay_as_they_are_while_frozen_and_learn_at_a_rate_of
     def after(**network: Any) -> dict[str, torch.Tensor]:
         sections = {"task": params.task, "augment": params.augment}
         sections["train"] = params.train.model_copy(update={"epochs": 1, "batch_size": 16, "device": "cpu"})
-        sections["network"] = params.network.model_copy(update={"weights": str(tmp_path / "first.pt")} | network)
-        return fit(plan(given, sections), silent).weights
+        sections["network"] = params.network.model_copy(update={"weights": "first.pt"} | network)
+        return fit(plan(given, sections, tmp_path), silent).weights
 
     def moved(weights: dict[str, torch.Tensor]) -> float:
         names = [name for name in start if name.endswith("weight") and ".fc." not in name]

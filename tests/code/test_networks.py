@@ -17,6 +17,7 @@ from torch.export import Dim
 from stages.frame import UserError
 from stages.networks import NETWORKS, Blueprint, architecture, build
 from stages.networks.encoders import ENCODERS, encoder
+from stages.networks.published import located
 from stages.networks.weights import Layer, load_weights, pretrained_parameters
 
 OF_VECTORS = [*(name for name, known in NETWORKS.items() if known.gives == "vector"), "timm/resnet10t", "timm/test_vit"]
@@ -314,10 +315,8 @@ def test_safetensors_are_read(resnet: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_damaged_and_missing_files_are_told_in_words(suffix: str, tmp_path: Path) -> None:
+def test_damaged_files_are_told_in_words(suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"w.{suffix}"
-    with pytest.raises(UserError, match=r"is no file; use none, default, an address"):
-        load("resnet18", file)
     file.write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(UserError, match="cannot be read as weights"):
         load("resnet18", file)
@@ -325,6 +324,16 @@ def test_damaged_and_missing_files_are_told_in_words(suffix: str, tmp_path: Path
         torch.save([1, 2], file)
         with pytest.raises(UserError, match="holds no weights by layer"):
             load("resnet18", file)
+
+
+def test_a_file_of_weights_is_looked_for_in_its_folder_alone(tmp_path: Path) -> None:
+    for stays in ("none", "default", "https://example.org/w.pth"):
+        assert located(stays, tmp_path) == stays
+    (tmp_path / "mine.pth").touch()
+    assert located("mine.pth", tmp_path) == str(tmp_path / "mine.pth")
+    for wrong in ("your.pth", f"../{tmp_path.name}/mine.pth", str(tmp_path / "mine.pth")):
+        with pytest.raises(UserError, match=f"'{wrong}' is no file of .* it holds mine.pth; copy the weights"):
+            located(wrong, tmp_path)
 
 
 class Handler(SimpleHTTPRequestHandler):

@@ -32,7 +32,7 @@ class Trained:
         given = material(*prepare_digits(folder, parts, size=24))
         train = params.train.model_copy(update={"epochs": 8, "device": "cpu"})
         sections = {"task": params.task, "augment": params.augment, "network": params.network, "train": train}
-        planned = plan(given, sections)
+        planned = plan(given, sections, Path("data/weights"))
         fitted = fit(planned, lambda epoch: None)
         self.network, self.outline = build(planned.blueprint).eval(), given.outline
         self.network.load_state_dict(fitted.weights)

@@ -98,7 +98,7 @@ def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
         prepare, folder["ingested"], folder["ingested"], folder["prepared"], needs=("task", "representation", "prepare")
     )
     given = material(folder["ingested"], folder["prepared"])
-    planned = plan(given, sections)
+    planned = plan(given, sections, Path("data/weights"))
     fitted = fit(planned, report=lambda epoch: None)
     better = TASKS[given.outline.task].SCORES[planned.score].better
     reached = max(epoch.train_score for epoch in fitted.epochs)
