@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         _refuse_misfit(model.outline, arguments)
         files = list(images_below(arguments.images))
         names = _names(files)
+        _refuse_overwriting(files, names, arguments)
         rows = (_row(model, file, name, arguments) for file, name in zip(files, names, strict=True))
         with _opened(arguments.output) as stream:
             write = {"csv": _write_csv, "json": _write_json, "coco": _write_coco}[arguments.format]
@@ -55,6 +56,19 @@ def _refuse_misfit(outline: Outline, arguments: argparse.Namespace) -> None:
         raise UserError(f"--files: answers of task {outline.task} are no images; leave it out")
     if arguments.format == "coco" and outline.task != "instances":
         raise UserError(f"--format coco holds instances, this model's task is {outline.task}; use csv or json")
+
+
+def _refuse_overwriting(files: list[Path], names: list[str], arguments: argparse.Namespace) -> None:
+    """What is written never takes the place of an image that is read."""
+    given = {file.resolve() for file in files}
+    for option, folder, suffixes in (
+        ("--files", arguments.files, (".png", ".npy")),
+        ("--overlays", arguments.overlays, (".jpg",)),
+    ):
+        for name in names if folder is not None else ():
+            for file in (folder / f"{name}{suffix}" for suffix in suffixes):
+                if file.resolve() in given:
+                    raise UserError(f"{option} {folder}: {file} is an image to be answered; name another folder")
 
 
 def images_below(paths: list[Path]) -> Iterator[Path]:
@@ -100,8 +114,7 @@ def _row(model: Model, file: Path, name: str, arguments: argparse.Namespace) -> 
         "record": TASKS[model.outline.task].record(answer, model.outline),
     }
     if arguments.files is not None:
-        picture = Image.fromarray(_as_file(answer, model.outline))
-        row["file"] = str(_saved(picture, arguments.files / f"{name}.png"))
+        row["file"] = str(_written(_as_file(answer, model.outline), arguments.files / name))
     if arguments.overlays is not None:
         drawn = Image.fromarray(TASKS[model.outline.task].draw(image, answer, model.outline))
         _saved(drawn, arguments.overlays / f"{name}.jpg")
@@ -127,6 +140,16 @@ def _as_file(answer: Any, outline: Outline) -> np.ndarray[Any, Any]:
             return number_HW
 
 
+def _written(values: np.ndarray[Any, Any], place: Path) -> Path:
+    """A PNG; an array where Pillow knows no PNG of so many channels or bits."""
+    if values.ndim == 2 or (values.shape[2] == 3 and values.dtype == np.uint8):
+        return _saved(Image.fromarray(values), place.with_name(f"{place.name}.png"))
+    file = place.with_name(f"{place.name}.npy")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.save(file, values)
+    return file
+
+
 def _saved(picture: Image.Image, file: Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     picture.save(file)
@@ -147,7 +170,7 @@ def columns_of(outline: Outline) -> list[str]:
         case "landmarks":
             return [f"{point}_{what}" for point in outline.points for what in ("x", "y", "confidence")]
         case "segmentation":
-            shown = outline.labels[1:] if outline.labels[0] == "background" else outline.labels
+            shown = [label for label in outline.labels if label != "background"]
             return [*(f"share_{label}" for label in shown), "file"]
         case "instances":
             return [*(f"count_{label}" for label in outline.labels), "file"]
@@ -229,7 +252,11 @@ def _opened(output: Path | None) -> Any:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
         return nullcontext(sys.stdout)
-    return output.open("w", newline="", encoding="utf-8", errors="backslashreplace")  # names may be no text
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        return output.open("w", newline="", encoding="utf-8", errors="backslashreplace")  # names may be no text
+    except OSError as error:
+        raise UserError(f"--output {output} cannot be written: {error.strerror}") from None
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

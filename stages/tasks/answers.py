@@ -31,18 +31,35 @@ def difference(one: dict[str, Array], other: dict[str, Array], outline: Outline,
     """The largest difference between two sets of outputs for one image.
 
     Of probabilities and grey levels (white = 1) as they are; of scalars in standard deviations of the training images;
-    of points and boxes as a share of the image's diagonal, in pixels. What only one of them found counts by its score.
+    of points and boxes as a share of the image's diagonal, in pixels; of things as `_things_apart` says.
     """
-    scale = {"value": np.array(outline.deviation), "point": np.array([diagonal, diagonal, 1.0]), "box": diagonal}
-    worst = 0.0
-    if "score" in one and len(one["score"]) != len(other["score"]):
-        short, long = sorted((one, other), key=lambda found: len(found["score"]))
-        worst = float(long["score"][len(short["score"]) :].max())
-        one = other = {}
-    for name in one.keys() - {"label", "mask", "size"}:
-        apart = np.abs(one[name].astype(np.float64) - other[name]) / scale.get(name, 1.0)
-        worst = max(worst, float(apart.max(initial=0.0)))
-    return worst
+    scale = {"value": np.array(outline.deviation), "point": np.array([diagonal, diagonal, 1.0])}
+    if "score" in one:
+        return _things_apart(one, other, diagonal)
+    return max(
+        float((np.abs(one[name].astype(np.float64) - other[name]) / scale.get(name, 1.0)).max(initial=0.0))
+        for name in one.keys() - {"label", "mask", "size"}
+    )
+
+
+def _things_apart(one: dict[str, Array], other: dict[str, Array], diagonal: float) -> float:
+    """Each thing is held against its counterpart, wherever it stands: near ties may change places.
+
+    What only one of them found counts by how far its score is above the lowest that was kept.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if not len(one["score"]) and not len(other["score"]):
+        return 0.0
+    score_M, score_N = one["score"].astype(np.float64), other["score"].astype(np.float64)
+    box_MN = np.abs(one["box"].astype(np.float64)[:, None] - other["box"][None]).max(axis=2, initial=0) / diagonal
+    apart_MN = np.maximum(box_MN, np.abs(score_M[:, None] - score_N)) + (one["label"][:, None] != other["label"])
+    lowest = min(score_M.min(initial=1), score_N.min(initial=1))
+    row_K, column_K = linear_sum_assignment(apart_MN)
+    alone_K = np.maximum(score_M[row_K], score_N[column_K]) - lowest
+    matched = np.minimum(apart_MN[row_K, column_K], alone_K).max(initial=0)
+    left = [np.delete(score_M, row_K).max(initial=lowest), np.delete(score_N, column_K).max(initial=lowest)]
+    return float(max(matched, max(left) - lowest))
 
 
 def _measured(index_HW: Array, outline: Outline) -> Array:

@@ -56,7 +56,13 @@ def outline_of_data(
         tolerance=task["tolerance"],
         flip_pairs=tuple(tuple(pair) for pair in task["flip_pairs"]),
     )
-    return _with_names(outline, task["classes"], annotations)
+    outline = _with_names(outline, task["classes"], annotations)
+    if name == "watershed" and len(outline.labels) > 1:
+        raise UserError(
+            f"representation.name: watershed tells no classes apart, and the things are {', '.join(outline.labels)}; "
+            "use boxes, or labels of one class"
+        )
+    return outline
 
 
 def score_of(task: str, name: str) -> str:
@@ -135,12 +141,18 @@ def _with_names(outline: Outline, wanted: Iterable[str], annotations: list[Annot
             return replace(outline, scalars=tuple(first.scalars or {}))
         case "count" | "area":
             labels = _of_masks(annotations, ())
-            return replace(outline, labels=labels, scalars=labels[1:], masks=first.mask is not None)
+            asked = tuple(name for name in labels if name != BACKGROUND) if BACKGROUND in labels else labels[1:]
+            return replace(outline, labels=labels, scalars=asked, masks=first.mask is not None)
         case "mask" | "shapes" if outline.task == "segmentation":
             return replace(outline, labels=_of_masks(annotations, wanted))
         case "shapes":
             found = {shape.label for a in annotations for shape in a.shapes or ()}
-            masks = all(s.rle is not None for a in annotations for s in a.shapes or ())
+            bare = sum(s.rle is None for a in annotations for s in a.shapes or ())
+            masks = not bare
+            if bare and any(s.rle for a in annotations for s in a.shapes or ()):
+                print(
+                    f"prepare: {bare} things have a box and no outline: boxes alone are taught and scored", flush=True
+                )
             return replace(outline, labels=_ordered(found, wanted), masks=masks)
         case _:
             return outline
@@ -159,6 +171,8 @@ def _ordered(found: set[str], wanted: Iterable[str]) -> tuple[str, ...]:
     """As wanted, or as people count: `2` before `10`."""
     wanted = tuple(wanted)
     if wanted:
+        if len(set(wanted)) < len(wanted):
+            raise UserError(f"task.classes: {', '.join(wanted)}: a class is named twice")
         if set(wanted) != found:
             missing, unknown = sorted(found - set(wanted)), sorted(set(wanted) - found)
             faults = [f"lacks {', '.join(missing)}"] if missing else []

@@ -53,7 +53,8 @@ def _ids(truth: Any, frame: Frame, outline: Outline) -> Array:
     """0 background, 1 ... the instances, later ones above earlier ones; a box without a mask is filled."""
     id_HW = np.zeros((frame.height, frame.width), np.uint16)
     for number, mask_HW in enumerate(_masks(truth, frame)):
-        id_HW[mask_HW] = number + 1
+        if not truth.crowd_M[number]:
+            id_HW[mask_HW] = number + 1
     return labels_in(id_HW, frame, outline.size, 0)
 
 
@@ -75,10 +76,13 @@ def _density(truth: Any, frame: Frame, outline: Outline) -> Array:
     """
     density_SSC = np.zeros((outline.size, outline.size, len(outline.scalars)), np.float32)
     box_M4 = frame.boxes_in(np.asarray(truth.box_M4, np.float64).reshape(-1, 4))
-    for label, (x0, y0, x1, y1) in zip(truth.label_M, box_M4, strict=True):
-        across = _bell((x0 + x1) / 2, outline.size, outline.radius)
-        down = _bell((y0 + y1) / 2, outline.size, outline.radius)
-        density_SSC[:, :, label] += np.outer(down, across)
+    inner_HWC = density_SSC[: frame.inner_height, : frame.inner_width]  # the only part that is summed
+    for label, crowd, (x0, y0, x1, y1) in zip(truth.label_M, truth.crowd_M, box_M4, strict=True):
+        if crowd:
+            continue
+        across = _bell((x0 + x1) / 2, frame.inner_width, outline.radius)
+        down = _bell((y0 + y1) / 2, frame.inner_height, outline.radius)
+        inner_HWC[:, :, label] += np.outer(down, across)
     return density_SSC
 
 

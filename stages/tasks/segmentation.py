@@ -96,8 +96,7 @@ def scores(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, o
 
 
 def _foreground(outline: Outline) -> list[int]:
-    first = 1 if outline.labels[0] == "background" and len(outline.labels) > 1 else 0
-    return list(range(first, len(outline.labels)))
+    return [k for k, label in enumerate(outline.labels) if label != "background"] or [0]
 
 
 def _mean_of_known(value_NX: Array, weight_RN: Array) -> Array:

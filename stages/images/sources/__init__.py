@@ -11,6 +11,7 @@ from stages.frame import UserError
 from stages.frame.errors import did_you_mean
 from stages.frame.sections import Ingest
 from stages.images.files import TABLES, Files, Refusal, files_of
+from stages.images.reading import SUFFIXES
 from stages.images.sources.arrays import arrays
 from stages.images.sources.coco import coco
 from stages.images.sources.deeplabcut import deeplabcut, is_deeplabcut
@@ -37,6 +38,8 @@ FORMS: dict[str, Callable[[Files, str, Ingest, bool], Found]] = {
     "deeplabcut": deeplabcut,
 }
 """(files, name of the file that `ingest.inside` is or "", params, whether the source names splits) -> what is there."""
+IN_ONE_FILE = {"table": "labels.csv", "arrays": "data.npz", "coco": "instances.json", "deeplabcut": "CollectedData.csv"}
+"""Forms of which `ingest.inside` names the file, with an example."""
 
 
 def detect(files: Files, name: str) -> tuple[str, str]:
@@ -84,6 +87,10 @@ def open_source(source: Path, ingest: Ingest, own_split: bool) -> Iterator[Found
         if source.suffix == ".npz":
             name = source.name
         form, why = (ingest.form, "ingest.form says so") if ingest.form != "auto" else detect(files, name)
+        if form in IN_ONE_FILE and not name:
+            raise UserError(
+                f"ingest.inside: form {form} is written in one file; name it, as labels/{IN_ONE_FILE[form]}"
+            )
         if form != "folders":
             print(f"ingest: labels are read as {form}: {why}", flush=True)
         items, unfit = FORMS[form](files, name, ingest, own_split)
@@ -102,7 +109,10 @@ def _below(files: Files, inside: str, source: Path) -> tuple[Files, str]:
         return files, ""
     if inside in files:
         root, _, name = inside.rpartition("/")
-        return _below(files, root, source)[0], name
+        below = _below(files, root, source)[0]
+        if not root or any(PurePosixPath(path).suffix.lower() in SUFFIXES for path in below):
+            return below, name
+        return files, inside  # as COCO itself has it: annotations/NAME.json, and the images beside that folder
     below = {name.removeprefix(inside + "/"): read for name, read in files.items() if name.startswith(inside + "/")}
     if not below:
         known = {str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."} or {"(no folders)"}

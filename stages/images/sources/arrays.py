@@ -22,7 +22,7 @@ def arrays(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     """`train_images`, `train_labels`, `val_...`, `test_...` as MedMNIST has them, or just `images` and `labels`.
 
     Labels [N] or [N, 1] of whole numbers or text are classes, [N, K] of 0 and 1 any number of classes, with a
-    fraction numbers.
+    fraction, or several fractions of whole value beyond 0 and 1, numbers.
     """
     try:
         held = dict(np.load(io.BytesIO(files[name]()), allow_pickle=False))
@@ -37,7 +37,7 @@ def arrays(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
         images, labels = held[f"{part}images"], held.get(f"{part}labels")
         _refuse_misfit(f"{part}images", images, labels)
         assert labels is not None
-        numbers = labels.dtype.kind == "f" and bool((labels != labels.round()).any())
+        numbers = _are_numbers(labels)
         for i, label in enumerate(labels):
             path = f"{word or 'images'}/{i:06d}{'.png' if _fits_png(images) else '.npy'}"
             pixels, annotation = partial(_file, images[i]), _annotation(np.atleast_1d(label), numbers)
@@ -51,6 +51,14 @@ def _annotation(label: Array, numbers: bool) -> Annotation:
     if len(label) == 1:
         return Annotation(labels=(cell_text(label[0]),))
     return Annotation(labels=tuple(str(k) for k in np.flatnonzero(label)))
+
+
+def _are_numbers(labels: Array) -> bool:
+    """Fractions are; so are several whole numbers an image that are written as fractions and more than yes and no."""
+    if labels.dtype.kind != "f":
+        return False
+    several = labels.ndim == 2 and labels.shape[1] > 1
+    return bool((labels != labels.round()).any()) or (several and not np.isin(labels, (0, 1)).all())
 
 
 def _refuse_misfit(name: str, images: Array, labels: Array | None) -> None:

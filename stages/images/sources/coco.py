@@ -44,7 +44,12 @@ def coco(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
             continue
         seen.add(path)
         items.append(Item(path, _annotate(by_image[number], categories, name), None, split_of_path(path), files[path]))
-    others = (p for p in files if PurePosixPath(p).suffix.lower() in SUFFIXES and p not in seen)
+    folders = {PurePosixPath(path).parent for path in seen}  # the images of other files of annotations lie elsewhere
+    others = (
+        p
+        for p in files
+        if PurePosixPath(p).suffix.lower() in SUFFIXES and p not in seen and PurePosixPath(p).parent in folders
+    )
     return items, refused + [Refusal(p, f"is not listed in {name}") for p in others]
 
 
@@ -71,6 +76,7 @@ def _parsed(data: bytes, name: str) -> Json:
 
 def _located(written: str, files: Files) -> str | None:
     """The file of that path, or the only one whose path ends so."""
+    written = written.replace("\\", "/").removeprefix("./")
     if written in files:
         return written
     ends = [path for path in files if path.endswith("/" + written)]

@@ -4,8 +4,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stages.frame import UserError
 from stages.images.annotations import Annotation
-from stages.images.files import Refusal
+from stages.images.files import Files, Refusal
 
 SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("val", "valid", "validation", "dev"), "val"
@@ -33,6 +34,18 @@ class Item:
 
 
 Found = tuple[list[Item], list[Refusal]]
+
+
+def text_of(files: Files, path: str) -> str:
+    """A small text file of a source.
+
+    Raises:
+        UserError: it is not in UTF-8.
+    """
+    try:
+        return files[path]().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}); save it so") from None
 
 
 def always(annotation: Annotation) -> Annotate:

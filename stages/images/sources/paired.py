@@ -1,6 +1,7 @@
 """Images with files beside them: masks, a mask per thing, dots, or another image; matched by patterns with {key}."""
 
 import io
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -15,12 +16,13 @@ from stages.images.annotations import IGNORE, Annotation, Shape, box_of, encode_
 from stages.images.files import Files, Refusal
 from stages.images.reading import Unreadable, read
 from stages.images.sources.item import Annotate, Found, Item, always, split_of_path
-from stages.images.sources.patterns import pattern_of
+from stages.images.sources.patterns import SIGNS, pattern_of
 
 Array = np.ndarray[Any, Any]
 Named = list[tuple[str, str | None]]
 """Paths of an image's files, each with the class that its path names."""
-FOREGROUND = ("background", "foreground")
+BACKGROUND = "background"
+FOREGROUND = (BACKGROUND, "foreground")
 THING = "object"
 
 
@@ -39,13 +41,35 @@ def _matched(files: Files, ingest: Ingest) -> tuple[dict[str, str], dict[str, Na
             if found["key"] in images:
                 raise UserError(f"ingest.images: {images[found['key']]} and {path} have the same key {found['key']!r}")
             images[found["key"]] = path
-        if found := of_targets.fullmatch(path):
-            targets[found["key"]].append((path, found.groupdict().get("label")))
+    keys = {path: key for key, path in images.items()}
+    for path in files:
+        if found := _as_target(of_targets, path, images):
+            key = found["key"]
+            if keys.get(path) == key:
+                continue  # the image itself, where both patterns fit it
+            if path in keys and key in images:
+                del images[keys[path]]  # a_mask.png is the mask of a.png, not another image
+            targets[key].append((path, found.groupdict().get("label")))
     for words, pattern, hits in (("images", ingest.images, images), ("targets", ingest.targets, targets)):
         if not hits:
             known = ", ".join(sorted(files)[:3])
             raise UserError(f"ingest.{words}: {pattern} matches none of {len(files)} files, which are as {known}")
     return images, targets
+
+
+def _as_target(pattern: re.Pattern[str], path: str, images: dict[str, str]) -> re.Match[str] | None:
+    """The match of which the key is that of an image: before a * a key could be of any length."""
+    found = pattern.fullmatch(path)
+    if found is None or found["key"] in images:
+        return found
+    most = found["key"]
+    for length in range(len(most) - 1, 0, -1):
+        for key in (most[:length], most[-length:]):
+            if key in images:
+                fixed = pattern.pattern.replace(SIGNS["{key}"], f"(?P<key>{re.escape(key)})")
+                if shorter := re.fullmatch(fixed, path):
+                    return shorter
+    return found
 
 
 def _paired(files: Files, ingest: Ingest, item: Callable[[str, Named], Item]) -> Found:
@@ -72,9 +96,10 @@ def masks(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     """A label image per image; or, with {label} in the pattern, one per class."""
     if "{label}" in ingest.targets:
         _, targets = _matched(files, ingest)
-        names = ("background", *sorted({label for named in targets.values() for _, label in named if label}))
+        names = (BACKGROUND, *sorted({label for named in targets.values() for _, label in named if label}))
     else:
-        names = tuple(ingest.values[value] for value in sorted(ingest.values)) or FOREGROUND
+        found = dict.fromkeys(ingest.values[value] for value in sorted(ingest.values))  # values may share a class
+        names = tuple(sorted(found, key=lambda name: name != BACKGROUND)) or FOREGROUND
 
     def item(path: str, named: Named) -> Item:
         if "{label}" in ingest.targets:
@@ -84,7 +109,7 @@ def masks(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
                 f"{path} has the masks {named[0][0]} and {named[1][0]}; form: instances takes one per thing"
             )
         else:
-            target = partial(_of_values, files, named[0][0], ingest)
+            target = partial(_of_values, files, named[0][0], ingest, names)
         split = split_of_path(path)
         return Item(path, always(Annotation(mask=names)), None, split, files[path], target=target)
 
@@ -95,10 +120,14 @@ def _indices(data: bytes, path: str) -> Array:
     """Values of a label image: of a palette its indices, of equal colours their level."""
     try:
         with Image.open(io.BytesIO(data)) as file:
+            if (count := getattr(file, "n_frames", 1)) != 1:
+                raise Unreadable(f"its mask {path} holds {count} pictures; give the one that is meant")
             if file.mode in ("P", "L", "1", "I;16", "I"):
                 values = np.asarray(file.convert("L") if file.mode == "1" else file)
                 return values.astype(np.int64)
             colours = np.asarray(file.convert("RGB"))
+    except Unreadable:
+        raise
     except Exception as error:  # Pillow raises six types on damaged files
         raise Unreadable(f"its mask {path} cannot be read: {error}") from error
     if (colours != colours[:, :, :1]).any():
@@ -106,15 +135,15 @@ def _indices(data: bytes, path: str) -> Array:
     return colours[:, :, 0].astype(np.int64)
 
 
-def _of_values(files: Files, path: str, ingest: Ingest) -> bytes:
+def _of_values(files: Files, path: str, ingest: Ingest, names: tuple[str, ...]) -> bytes:
     value_HW = _indices(files[path](), path)
     known = sorted(ingest.values)
     if not known:
         index_HW = (value_HW != 0).astype(np.uint8)
     else:
         index_HW = np.full(value_HW.shape, IGNORE, np.uint8)
-        for index, value in enumerate(known):
-            index_HW[value_HW == value] = index
+        for value in known:
+            index_HW[value_HW == value] = names.index(ingest.values[value])
         strange = sorted(set(np.unique(value_HW).tolist()) - set(known) - set(ingest.ignore))
         if strange:
             raise Unreadable(
@@ -182,29 +211,49 @@ def dots(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     """An image of bright dots per image, a dot a thing."""
 
     def item(path: str, named: Named) -> Item:
-        return Item(path, partial(_dotted, files, named[0][0]), None, split_of_path(path), files[path])
+        if "{label}" not in ingest.targets:
+            _refuse_several(path, named, "files of dots")
+        return Item(path, partial(_dotted, files, named), None, split_of_path(path), files[path])
 
     return _paired(files, ingest, item)
 
 
-def _dotted(files: Files, path: str, height: int, width: int) -> Annotation:
-    """Pieces above half of the brightest level: a compressed dot image holds faint rings too."""
+def _dotted(files: Files, named: Named, height: int, width: int) -> Annotation:
+    shapes = []
+    for path, label in sorted(named):
+        for x, y in _middles(files, path, height, width):
+            shapes.append(Shape(label or THING, (x, y, x + 1, y + 1)))
+    return Annotation(shapes=tuple(shapes))
+
+
+def _middles(files: Files, path: str, height: int, width: int) -> list[tuple[float, float]]:
+    """Places (x, y) of what is not black; in a JPEG, which holds faint rings too, of what is above half of white."""
     from scipy import ndimage
 
-    image = read(files[path]()).image
+    try:
+        picture = read(files[path]())
+    except Unreadable as error:
+        raise Unreadable(f"its dots {path}: {error}") from None
+    image = picture.image
     level_HW = (image if image.ndim == 2 else image.max(axis=2)).astype(float)
     if level_HW.shape != (height, width):
         raise Unreadable(f"its dots {path} are {_size(level_HW)}, the image {width}x{height}")
-    piece_HW, count = ndimage.label(level_HW > max(1.0, level_HW.max() / 2), np.ones((3, 3)))
+    least = level_HW.max() / 2 if picture.format == "JPEG" else 0
+    piece_HW, count = ndimage.label(level_HW > least, np.ones((3, 3)))
     middles = ndimage.center_of_mass(piece_HW > 0, piece_HW, np.arange(1, count + 1)) if count else []
-    shapes = [Shape(THING, (float(x), float(y), float(x) + 1, float(y) + 1)) for y, x in middles]
-    return Annotation(shapes=tuple(shapes))
+    return [(float(x), float(y)) for y, x in middles]
+
+
+def _refuse_several(path: str, named: Named, what: str) -> None:
+    if len(named) > 1:
+        raise UserError(f"{path} has the {what} {named[0][0]} and {named[1][0]}; ingest.targets must match one")
 
 
 def pairs(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     """Another image per image."""
 
     def item(path: str, named: Named) -> Item:
+        _refuse_several(path, named, "pictures")
         annotation = always(Annotation(image=True))
         return Item(path, annotation, None, split_of_path(path), files[path], target=files[named[0][0]])
 

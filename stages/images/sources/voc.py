@@ -9,34 +9,50 @@ from stages.frame.sections import Ingest
 from stages.images.annotations import Annotation, Shape
 from stages.images.files import Files, Refusal
 from stages.images.reading import SUFFIXES, Unreadable
-from stages.images.sources.item import SPLIT_WORDS, Annotate, Found, Item
+from stages.images.sources.item import SPLIT_WORDS, Annotate, Found, Item, text_of
 
+IMAGES, ANNOTATIONS = re.compile(r"(^|/)JPEGImages/"), re.compile(r"(^|/)Annotations/")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def voc(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     """Annotations/NAME.xml beside JPEGImages/NAME.jpg; ImageSets/Main/{train,val,test}.txt name the splits."""
-    images = {PurePosixPath(p).stem: p for p in files if PurePosixPath(p).suffix.lower() in SUFFIXES}
+    named = any(IMAGES.search(p) for p in files)  # then other folders hold label pictures of the same names
+    images: dict[str, str] = {}
+    for path in (p for p in files if PurePosixPath(p).suffix.lower() in SUFFIXES and (IMAGES.search(p) or not named)):
+        key = _key(path, IMAGES) if named else PurePosixPath(path).stem
+        if key in images:
+            raise UserError(f"{images[key]} and {path} would both be the image of {key}.xml; names must differ")
+        images[key] = path
     splits = _splits(files)
     items, refused, seen = [], [], set()
     for path in (p for p in files if p.lower().endswith(".xml")):
-        key = PurePosixPath(path).stem
-        if key not in images:
-            refused.append(Refusal(path, f"there is no image named {key}"))
+        key = _key(path, ANNOTATIONS) if named else PurePosixPath(path).stem
+        if key not in images or key in seen:
+            taken = f"{images[key]} has another annotation" if key in seen else f"there is no image named {key}"
+            refused.append(Refusal(path, taken))
             continue
         seen.add(key)
         items.append(Item(images[key], _annotate(files, path), None, splits.get(key), files[images[key]]))
     return items, refused + [Refusal(p, f"has no file {key}.xml") for key, p in images.items() if key not in seen]
 
 
+def _key(path: str, folder: re.Pattern[str]) -> str:
+    """What an image and its annotation share: the path without the folder's name and the ending."""
+    return str(PurePosixPath(folder.sub(r"\1", path, count=1)).with_suffix(""))
+
+
 def _splits(files: Files) -> dict[str, str]:
     """Split of each image by name."""
     splits: dict[str, str] = {}
     for path in files:
-        found = re.search(r"(^|/)ImageSets/Main/(train|val|test)\.txt$", path)
-        for line in files[path]().decode().splitlines() if found else ():
-            key, split = line.split()[0] if line.strip() else "", SPLIT_WORDS[found[2]]  # type: ignore[index]
-            if key and splits.setdefault(key, split) != split:
+        found = re.fullmatch(r"(.*/)?ImageSets/Main/(train|val|test)\.txt", path)
+        for line in text_of(files, path).splitlines() if found else ():
+            if not line.strip():
+                continue
+            assert found is not None, "only lists are read"
+            key, split = (found[1] or "") + line.split()[0], SPLIT_WORDS[found[2]]
+            if splits.setdefault(key, split) != split:
                 raise UserError(f"{path}: {key} is in {splits[key]} and in {split}; it may be in one split only")
     return splits
 
@@ -73,4 +89,6 @@ def _shape(thing: ElementTree.Element, number: int, path: str, height: int, widt
         return None
     if x1 <= 0 or y1 <= 0 or x0 > width or y0 > height:
         raise Unreadable(f"{path}, object {number} ({label}): the box {written} lies outside of {width}x{height}")
-    return Shape(label, (max(0.0, x0 - 1), max(0.0, y0 - 1), min(float(width), x1), min(float(height), y1)))
+    box = (max(0.0, x0 - 1), max(0.0, y0 - 1), min(float(width), x1), min(float(height), y1))
+    hard = (thing.findtext("difficult") or "").strip() == "1"  # VOC does not score it
+    return Shape(label, box, None, hard)

@@ -15,7 +15,7 @@ from stages.images.annotations import Annotation, Shape
 from stages.images.files import Files, Refusal
 from stages.images.reading import SUFFIXES, Unreadable
 from stages.images.sources.coco import polygon_mask
-from stages.images.sources.item import Annotate, Found, Item, split_of_path
+from stages.images.sources.item import Annotate, Found, Item, split_of_path, text_of
 
 
 def yolo(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
@@ -30,7 +30,8 @@ def yolo(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
             continue
         seen.add(labels)
         items.append(Item(path, _annotate(files, labels, names), None, split_of_path(path), files[path]))
-    orphans = (p for p in files if re.search(r"(^|/)labels/.*\.txt$", p) and p not in seen)
+    written = (p for p in files if re.search(r"(^|/)labels/.*\.txt$", p) and PurePosixPath(p).name != "classes.txt")
+    orphans = (p for p in written if p not in seen)
     return items, refused + [Refusal(p, "there is no image of that name") for p in orphans]
 
 
@@ -44,7 +45,7 @@ def _names(files: Files) -> dict[int, str]:
             except (YAMLError, KeyError, TypeError, ValueError) as error:
                 raise UserError(f"{path}: `names` of the classes cannot be read: {error}") from None
         if PurePosixPath(path).name == "classes.txt":
-            return dict(enumerate(line.strip() for line in files[path]().decode().splitlines() if line.strip()))
+            return dict(enumerate(line.strip() for line in text_of(files, path).splitlines() if line.strip()))
     raise UserError("there is no data.yaml with `names` and no classes.txt: what do the numbers in labels/ mean?")
 
 
