@@ -61,7 +61,7 @@ def table(kept: list[dict[str, Any]]) -> str:
     rows = []
     for r in kept:
         arrow = "" if r["better"] == "higher" else ", lower is better"
-        unit = f" [{r['unit']}]" if r["unit"] not in ("", "scalar") else ""
+        unit = f", {r['unit']}" if r["unit"] else ""
         cells = [f"`{r['data_set']}`", f"{r['metrics']['ingest']['images']:,}"]
         cells += [f"{r['task']} as {r['representation']}", f"{r['network']}, {r['size']} px"]
         cells += [f"{r['score'].replace('_', ' ')}{unit}{arrow}", figure(r["validation"][r["score"]])]

@@ -103,7 +103,7 @@ def _summary(scores: dict[str, Any], benchmark: dict[str, Any]) -> str:
     )
     words, wanted = evaluation.target(goal)
     objective = f"{wanted:g}" if words == "at least" else f"{words} {wanted:g}"
-    unit = f" {scores['units'][goal['score']]}" if scores["units"][goal["score"]] not in ("", "scalar") else ""
+    unit = f" {scores['units'][goal['score']]}".rstrip()
     return (
         f"score       {goal['score']} {value} [{low}, {high}]{unit} on {scores['images']} validation images; "
         f"objective {objective} {'met' if goal['met'] else 'missed'}\n"

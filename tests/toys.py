@@ -171,7 +171,7 @@ TOYS = {
     ),
     "regression": Toy(
         numbers,
-        {"score": "r2"},
+        {"score": "r2", "units": {"size": "mm"}},
         {"inside": "numbers.csv"},
         {"label": None, "scalars": ("count", "size")},
         representations=("scalar",),

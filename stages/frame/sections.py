@@ -350,6 +350,8 @@ class Task(Section):
     """Grades from the lowest to the highest, or the classes to be told apart in the order wanted; empty: as found."""
     flip_pairs: tuple[tuple[Text, Text], ...]
     """Points that change names in a mirrored image, as [[left_eye, right_eye]]."""
+    units: dict[Text, Text]
+    """Number that is asked: its unit, as people write it, as {weight: kg}; shown with every answer and score."""
     tolerance: Annotated[float, Field(gt=0)]
     """What still counts as right. landmarks: share of the image's diagonal; segmentation: pixels off a boundary."""
 

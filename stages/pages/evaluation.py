@@ -142,11 +142,12 @@ def details(scores: dict[str, Any]) -> dict[str, Any]:
 def _agreement(name: str, found: dict[str, Any]) -> tuple[str, str, Markup]:
     """Truth against answer, and the limits of agreement in words."""
     truth, answer = zip(*found["pairs"], strict=True)
+    unit = f" {found['unit']}".rstrip()
     said = (
-        f"On average {name} is answered {abs(found['bias']):.3g} too {'high' if found['bias'] > 0 else 'low'}; 95 % of "
-        f"the differences lie between {found['low']:.3g} and {found['high']:.3g} (Bland and Altman 1986)."
+        f"On average {name} is answered {abs(found['bias']):.3g}{unit} too {'high' if found['bias'] > 0 else 'low'}; "
+        f"95 % of the differences lie between {found['low']:.3g} and {found['high']:.3g}{unit} (Bland and Altman 1986)."
     )
-    return name, said, charts.against(truth, answer, f"{name}, truth", f"{name}, answer")
+    return name, said, charts.against(truth, answer, f"{name}, truth{unit}", f"{name}, answer{unit}")
 
 
 DRAWN = ("confusion", "calibration", "agreement", "pck_curve")

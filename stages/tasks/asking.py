@@ -57,6 +57,7 @@ def outline_of_data(
         flip_pairs=tuple(tuple(pair) for pair in task["flip_pairs"]),
     )
     outline = _with_names(outline, task["classes"], annotations)
+    outline = replace(outline, units=_units(task["units"], outline))
     if name == "watershed" and len(outline.labels) > 1:
         raise UserError(
             f"representation.name: watershed tells no classes apart, and the things are {', '.join(outline.labels)}; "
@@ -156,6 +157,17 @@ def _with_names(outline: Outline, wanted: Iterable[str], annotations: list[Annot
             return replace(outline, labels=_ordered(found, wanted), masks=masks)
         case _:
             return outline
+
+
+def _units(units: dict[str, str], outline: Outline) -> dict[str, str]:
+    unknown = [name for name in units if name not in outline.scalars]
+    if unknown and not outline.scalars:
+        raise UserError(f"task.units: {unknown[0]}: task {outline.task} answers no numbers; leave units empty")
+    if unknown:
+        raise UserError(
+            f"task.units: {unknown[0]} is no number that is asked; {did_you_mean(unknown[0], outline.scalars)}"
+        )
+    return units
 
 
 def _of_masks(annotations: list[Annotation], wanted: Iterable[str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ class Outline:
     """Points that change names when an image is mirrored."""
     scalars: tuple[str, ...] = ()
     units: dict[str, str] = field(default_factory=dict)
-    """Scalar: unit, for people."""
+    """Scalar: its unit, for people."""
     masks: bool = False
     """Instances have masks, not boxes alone."""
     channels: int = 3

@@ -13,6 +13,7 @@ from stages.images.annotations import Annotation
 from stages.tasks.outline import Outline
 
 Array = np.ndarray[Any, Any]
+SCALAR = "scalar"
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Score:
 
     better: Literal["higher", "lower"]
     unit: str = ""
-    """Empty where it has none; `scalar` where it is that of the scalars."""
+    """Empty where it has none; `SCALAR` where it is that of the scalars."""
     share: bool = True
     """Lies in 0..1."""
 

@@ -12,13 +12,13 @@ from stages.images.annotations import IGNORE, Annotation, decode_rle
 from stages.tasks.classification import mean_over_parts
 from stages.tasks.drawing import as_rgb
 from stages.tasks.outline import Outline
-from stages.tasks.protocol import Parts, Score
+from stages.tasks.protocol import SCALAR, Parts, Score
 
 Array = np.ndarray[Any, Any]
 
 SCORES = {
-    "mean_absolute_error": Score("lower", "scalar", share=False),
-    "root_mean_square_error": Score("lower", "scalar", share=False),
+    "mean_absolute_error": Score("lower", SCALAR, share=False),
+    "root_mean_square_error": Score("lower", SCALAR, share=False),
     "r2": Score("higher", share=False),
     "mean_absolute_percentage_error": Score("lower", "%", share=False),
 }
@@ -94,9 +94,8 @@ def parts(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, o
     }
     count, scalars = true_NS.shape
     lower: dict[str, str] = {name: score.better for name, score in SCORES.items() if score.better == "lower"}
-    return Parts(
-        "scalar", outline.scalars, (count,) * scalars, np.ones((count, scalars), bool), found, better=lower, share=False
-    )
+    names = tuple(f"{name},{_unit(name, outline)}".rstrip(",") for name in outline.scalars)
+    return Parts("scalar", names, (count,) * scalars, np.ones((count, scalars), bool), found, better=lower, share=False)
 
 
 def error(truth: Array, answer: Array, outline: Outline) -> float:
@@ -137,6 +136,7 @@ def details(truths: Sequence[Array], answers: Sequence[Array], outline: Outline,
         off_N = given_NS[:, s] - true_NS[:, s]
         bias, spread = float(off_N.mean()), 1.96 * float(off_N.std(ddof=1)) if len(off_N) > 1 else 0.0
         agreement[name] = {
+            "unit": outline.units.get(name, ""),
             "bias": bias,
             "low": bias - spread,
             "high": bias + spread,

@@ -8,7 +8,7 @@ import numpy as np
 from stages.tasks import TASKS
 from stages.tasks.intervals import interval, resample_weights
 from stages.tasks.outline import Outline
-from stages.tasks.protocol import Parts
+from stages.tasks.protocol import SCALAR, Parts
 
 Array = np.ndarray[Any, Any]
 
@@ -51,7 +51,7 @@ def summarize(
         "task": outline.task,
         "scores": scores,
         "better": {name: score.better for name, score in kind.SCORES.items()},
-        "units": {name: score.unit for name, score in kind.SCORES.items()},
+        "units": {name: _unit(score.unit, outline) for name, score in kind.SCORES.items()},
         "shares": [name for name, score in kind.SCORES.items() if score.share],
         "parts": {
             "kind": parts.kind,
@@ -62,6 +62,14 @@ def summarize(
         "details": kind.details(truths, answers, outline, bins),
     }
     return summary, replicates
+
+
+def _unit(unit: str, outline: Outline) -> str:
+    """The unit of a score; none where it is a mean over scalars of several units."""
+    if unit != SCALAR:
+        return unit
+    units = {outline.units.get(name, "") for name in outline.scalars}
+    return units.pop() if len(units) == 1 else ""
 
 
 def _rows(parts: Parts, group_N: Array, confidence: float) -> list[dict[str, Any]]:

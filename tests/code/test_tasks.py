@@ -1,15 +1,18 @@
 """One suite for all tasks: a perfect answer scores perfectly, a worse one worse, a weight of two is the image twice."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn import metrics
 
+from stages.frame import UserError
+from stages.frame.sections import Params
 from stages.images.annotations import IGNORE, Annotation, Shape, box_of, encode_rle
 from stages.tasks import TASKS, image, landmarks, multilabel, ordinal, rand, regression, segmentation
+from stages.tasks.asking import outline_of_data
 from stages.tasks.landmarks import Points
 from stages.tasks.objective import judged
 from stages.tasks.outline import Outline, outline_of
@@ -221,7 +224,8 @@ def test_a_summary_is_json_with_an_interval_around_every_score(name: str) -> Non
     for score, found in summary["scores"].items():
         if found["value"] is not None:
             assert found["low"] <= found["value"] + 1e-9 and found["value"] - 1e-9 <= found["high"], score
-    assert len(summary["parts"]["rows"]) == len(summary["parts"]["rows"])
+    names = TASKS[name].parts(case.truths, answers, ONE, case.outline).names
+    assert [row["label"] for row in summary["parts"]["rows"]] == list(names)
     again, _ = summarize(case.outline, case.truths, answers, np.arange(COUNT), resamples=100, confidence=0.9, bins=5)
     assert again == summary
 
@@ -284,6 +288,37 @@ def test_scores_of_numbers_equal_scikit_learn_s() -> None:
     assert found["root_mean_square_error"][0] == pytest.approx(each.mean())
     expected = 100 * metrics.mean_absolute_percentage_error(true, given)
     assert found["mean_absolute_percentage_error"][0] == pytest.approx(expected)
+
+
+def test_scores_carry_the_unit_that_all_numbers_share() -> None:
+    case = CASES["regression"]
+
+    def told(units: dict[str, str]) -> dict[str, Any]:
+        asked = replace(case.outline, units=units)
+        return summarize(
+            asked, case.truths, case.answers(0.5), np.arange(COUNT), resamples=100, confidence=0.9, bins=5
+        )[0]
+
+    assert told({"n": "mm", "m": "mm"})["units"]["mean_absolute_error"] == "mm"
+    mixed = told({"n": "mm"})
+    assert mixed["units"]["mean_absolute_error"] == "", "a mean over several units has none"
+    assert mixed["units"]["mean_absolute_percentage_error"] == "%"
+    assert [row["label"] for row in mixed["parts"]["rows"]] == ["n, mm", "m"]
+    assert mixed["details"]["agreement"]["n"]["unit"] == "mm"
+
+
+@pytest.mark.parametrize(
+    ("task", "units", "says"),
+    [
+        ("regression", {"wieght": "kg"}, "task.units: wieght is no number that is asked; did you mean `weight`"),
+        ("classification", {"weight": "kg"}, "task classification answers no numbers; leave units empty"),
+    ],
+)
+def test_a_unit_of_no_number_is_told(task: str, units: dict[str, str], says: str, params: Params) -> None:
+    asked = params.task.model_dump() | {"name": task, "score": next(iter(TASKS[task].SCORES)), "units": units}
+    facts = {"annotations": [Annotation(labels=("a",), scalars={"weight": 1.0})], "depth": 8}
+    with pytest.raises(UserError, match=says):
+        outline_of_data(asked, params.representation.model_dump(), params.prepare.model_dump(), facts)
 
 
 def test_things_and_masks_become_counts_and_areas() -> None:
