@@ -61,6 +61,8 @@ def _refuse_misfit(outline: Outline, arguments: argparse.Namespace) -> None:
 def _refuse_overwriting(files: list[Path], names: list[str], arguments: argparse.Namespace) -> None:
     """What is written never takes the place of an image that is read."""
     given = {file.resolve() for file in files}
+    if arguments.output is not None and arguments.output.resolve() in given:
+        raise UserError(f"--output {arguments.output} is an image to be answered; name another file")
     for option, folder, suffixes in (
         ("--files", arguments.files, (".png", ".npy")),
         ("--overlays", arguments.overlays, (".jpg",)),

@@ -8,13 +8,13 @@ from torch import nn
 
 from stages.networks.blueprint import Blueprint
 from stages.networks.encoders import encoder
+from stages.tasks.instances import LEAST, MOST
 
 FEATURES = 128  # of the pyramid and of the mask head; 256 in the paper, which two CPU cores would feel
 BOX_FEATURES = 1024  # torchvision's
 COARSEST = 5  # maps of the pyramid
 ANCHORS = ((8,), (16,), (32,), (64,), (128,))  # pixels: of cells and the like, in a working image of some 256
 RATIOS = (0.5, 1.0, 2.0)
-MOST = 300  # things in an image
 
 
 class _Pyramid(nn.Module):
@@ -107,6 +107,7 @@ def mask_rcnn(blueprint: Blueprint) -> nn.Module:
         "rpn_anchor_generator": AnchorGenerator(ANCHORS[:levels], (RATIOS,) * levels),
         "box_roi_pool": MultiScaleRoIAlign(names, 7, 2),
         "box_detections_per_img": MOST,
+        "box_score_thresh": LEAST,
         "rpn_pre_nms_top_n_train": 1000,
         "rpn_post_nms_top_n_train": 500,
         "rpn_pre_nms_top_n_test": 1000,

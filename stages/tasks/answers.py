@@ -7,6 +7,7 @@ import numpy as np
 
 from stages.images.frames import Frame, stitch
 from stages.tasks import TASKS
+from stages.tasks.instances import LEAST, MOST
 from stages.tasks.outline import Outline
 
 Array = np.ndarray[Any, Any]
@@ -45,7 +46,8 @@ def difference(one: dict[str, Array], other: dict[str, Array], outline: Outline,
 def _things_apart(one: dict[str, Array], other: dict[str, Array], diagonal: float) -> float:
     """Each thing is held against its counterpart, wherever it stands: near ties may change places.
 
-    What only one of them found counts by how far its score is above the lowest that was kept.
+    What only one of them found counts by how far its score is above where the list ends: at `LEAST`, or, of a list that
+    is full, at its last.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -54,19 +56,19 @@ def _things_apart(one: dict[str, Array], other: dict[str, Array], diagonal: floa
     score_M, score_N = one["score"].astype(np.float64), other["score"].astype(np.float64)
     box_MN = np.abs(one["box"].astype(np.float64)[:, None] - other["box"][None]).max(axis=2, initial=0) / diagonal
     apart_MN = np.maximum(box_MN, np.abs(score_M[:, None] - score_N)) + (one["label"][:, None] != other["label"])
-    lowest = min(score_M.min(initial=1), score_N.min(initial=1))
+    lowest = max([LEAST, *(score.min() for score in (score_M, score_N) if len(score) >= MOST)])
     row_K, column_K = linear_sum_assignment(apart_MN)
     alone_K = np.maximum(score_M[row_K], score_N[column_K]) - lowest
-    matched = np.minimum(apart_MN[row_K, column_K], alone_K).max(initial=0)
+    matched = np.minimum(apart_MN[row_K, column_K], np.maximum(alone_K, 0)).max(initial=0)
     left = [np.delete(score_M, row_K).max(initial=lowest), np.delete(score_N, column_K).max(initial=lowest)]
     return float(max(matched, max(left) - lowest))
 
 
 def _measured(index_HW: Array, outline: Outline) -> Array:
-    """Counts of pieces, or shares of the area, of every class but the first."""
+    """Counts of pieces, or shares of the area, of every class that is asked."""
     from scipy import ndimage
 
-    classes = range(1, len(outline.labels))
+    classes = [outline.labels.index(name) for name in outline.scalars]
     if outline.truth == "area":
         return np.array([(index_HW == k).mean() for k in classes], np.float32)
     return np.array([ndimage.label(index_HW == k, np.ones((3, 3)))[1] for k in classes], np.float32)

@@ -175,7 +175,7 @@ def _of_masks(annotations: list[Annotation], wanted: Iterable[str]) -> tuple[str
     if annotations[0].mask is not None:
         names = annotations[0].mask
         return _ordered(set(names), wanted) if wanted else names
-    found = {shape.label for a in annotations for shape in a.shapes or ()}
+    found = {shape.label for a in annotations for shape in a.shapes or ()} - {BACKGROUND}
     return (BACKGROUND, *_ordered(found, [w for w in wanted if w != BACKGROUND]))
 
 

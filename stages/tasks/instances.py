@@ -29,6 +29,8 @@ SCORES = {
 }
 TRUTHS = ("shapes",)
 DRAWN = True
+LEAST = 0.05  # score from which a network lists a thing
+MOST = 300  # things that it lists of one image, the surest
 SURE = 0.5  # score from which an answered thing counts, where things are counted or drawn
 
 

@@ -57,7 +57,8 @@ def _masks(annotation: Annotation, target: Array | None, height: int, width: int
     for shape in annotation.shapes or ():
         if shape.rle is None:
             raise ValueError("has boxes without masks, which cover no known area")
-        masks[shape.label] |= decode_rle(shape.rle, height, width)
+        if shape.label in masks:  # what is labelled background is not asked
+            masks[shape.label] |= decode_rle(shape.rle, height, width)
     return list(masks.values())
 
 

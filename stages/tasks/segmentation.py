@@ -175,11 +175,12 @@ def _shares(thing: Any, outline: Outline) -> dict[str, float]:
 
 
 def draw(image: Array, thing: Any, outline: Outline) -> Array:
-    """A colour for each class but the first or the background."""
+    """A colour for each class but the background, or the first where none is called so."""
     index_HW = thing.index_HW if isinstance(thing, Mask) else thing
     picture = as_rgb(image)
-    for k in range(1, len(outline.labels)):
-        picture = fill(picture, index_HW == k, palette(k - 1))
+    bare = outline.labels.index("background") if "background" in outline.labels else 0
+    for colour, k in enumerate(k for k in range(len(outline.labels)) if k != bare):
+        picture = fill(picture, index_HW == k, palette(colour))
     return picture
 
 

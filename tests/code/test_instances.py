@@ -16,17 +16,21 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from stages.export import to_onnx
 from stages.images.annotations import Annotation, Shape, box_of, decode_rle, encode_rle
+from stages.images.frames import frames
 from stages.networks.blueprint import Blueprint
 from stages.networks.mask_rcnn_export import ShippedInstances, at_original_size
 from stages.networks.preprocessing import fitted, scale
 from stages.networks.registry import build
 from stages.tasks import coco, instances
+from stages.tasks.answers import difference
 from stages.tasks.instances import Instances
 from stages.tasks.outline import Outline
+from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.watershed import pieces
 
 Array = np.ndarray[Any, Any]
 SIDE = 64
+COUNTED = Outline("regression", "density", "count", labels=("disc",), scalars=("disc",), size=SIDE, radius=2.0)
 
 
 def outline(classes: int = 1, masks: bool = True, **changes: Any) -> Outline:
@@ -219,6 +223,56 @@ def test_truth_and_answer_are_read_drawn_and_written() -> None:
         assert drawn.any()
     with pytest.raises(ValueError, match="no things"):
         instances.truth(Annotation(labels=("a",)), None, 60, 80, outline())
+
+
+def test_crowds_are_taught_neither_as_pieces_nor_as_density() -> None:
+    one, crowd = disc(15, 15, 6), disc(45, 45, 8)
+    truth = of_masks([one, crowd], [0, 0], [1, 1], [False, True])
+    (frame,) = frames(SIDE, SIDE, "letterbox", SIDE, 0.0)
+    id_SS = REPRESENTATIONS["watershed"].target(truth, frame, outline(representation="watershed"))
+    assert np.array_equal(id_SS, one.astype(int))
+    density_SSC = REPRESENTATIONS["density"].target(truth, frame, COUNTED)
+    assert density_SSC.sum() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 60), (60, 20), (SIDE, SIDE - 1)])
+def test_a_density_sums_to_the_count_inside_the_image(height: int, width: int) -> None:
+    """Things at the edge that looks out on the padding are folded back."""
+    places = [(3, 3), (width - 3, height - 3), (width - 3, 3), (3, height - 3)]
+    truth = of_masks([disc(x, y, 2, height, width) for x, y in places], [0] * 4, [1] * 4, size=(height, width))
+    (frame,) = frames(height, width, "letterbox", SIDE, 0.0)
+    density_SSC = REPRESENTATIONS["density"].target(truth, frame, COUNTED)
+    assert density_SSC[: frame.inner_height, : frame.inner_width].sum() == pytest.approx(4, abs=1e-4)
+    assert density_SSC.sum() == pytest.approx(4, abs=1e-4)
+
+
+def outputs(*things: tuple[float, int, float]) -> dict[str, Array]:
+    """Boxes of 10 pixels by their left edge, label and score."""
+    left_M = np.array([left for left, _, _ in things], np.float32)
+    return {
+        "box": np.stack([left_M, 0 * left_M, left_M + 10, 0 * left_M + 10], axis=1),
+        "label": np.array([label for _, label, _ in things], np.int64),
+        "score": np.array([score for _, _, score in things], np.float32),
+    }
+
+
+WEAK = (90.0, 0, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "apart"),
+    [
+        ([(0, 0, 0.81), (50, 0, 0.8), WEAK], [(50, 0, 0.81), (0, 0, 0.8), WEAK], 0.01),  # near ties change places
+        ([(0, 0, 0.9), WEAK], [(0, 0, 0.9), (50, 0, 0.09), WEAK], 0.04),  # weak, hardly above the lowest kept
+        ([(0, 0, 0.9), WEAK], [(0, 0, 0.9), (50, 0, 0.85), WEAK], 0.8),  # sure, and only one has found it
+        ([(0, 0, 0.9), WEAK], [(0, 1, 0.9), WEAK], 0.85),  # of another class
+        ([(0, 0, 0.9)], [], 0.85),  # found by one alone
+        ([(0, 0, 0.9)], [(50, 0, 0.9)], 0.5),  # elsewhere
+    ],
+)
+def test_things_are_held_against_their_counterparts(one: Any, other: Any, apart: float) -> None:
+    for a, b in ((one, other), (other, one)):
+        assert difference(outputs(*a), outputs(*b), outline(2), 100.0) == pytest.approx(apart, abs=1e-6)
 
 
 def three_classes(masks: list[Array]) -> Array:

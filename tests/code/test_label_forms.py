@@ -121,6 +121,25 @@ def test_a_label_image_is_read_by_its_values(source: Read) -> None:
     assert labels_of(items["i/1.png"]).mask == ("background", "foreground") and indices(items["i/1.png"])[15, 15] == 1
 
 
+def test_values_may_share_a_class_and_the_background_is_the_first(source: Read) -> None:
+    files = {"i/1.png": GREY, "m/1.png": mask((0, 0, 5, 5), (10, 10, 20, 20))}
+    values = {0: "cell", 7: "background", 255: "cell"}
+    items, _ = source(files, form="masks", images="i/{key}.png", targets="m/{key}.png", values=values)
+    index = indices(items["i/1.png"])
+    assert labels_of(items["i/1.png"]).mask == ("background", "cell")
+    assert (index[2, 2], index[15, 15], index[0, 25]) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(("form", "look"), [("masks", indices), ("instances", labels_of)])
+def test_a_mask_of_several_pictures_is_refused(source: Read, form: str, look: Callable[[Item], Any]) -> None:
+    buffer, picture = io.BytesIO(), Image.new("L", (30, 20), 255)
+    picture.save(buffer, "TIFF", save_all=True, append_images=[picture])
+    files = {"i/1.png": GREY, "m/1.tif": buffer.getvalue()}
+    items, _ = source(files, form=form, images="i/{key}.png", targets="m/{key}.tif")
+    with pytest.raises(Unreadable, match="m/1.tif holds 2 pictures"):
+        look(items["i/1.png"])
+
+
 def test_a_palette_mask_is_read_by_index(source: Read) -> None:
     picture = Image.fromarray(np.eye(20, 30, dtype=np.uint8) * 2, "P")
     picture.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
@@ -159,6 +178,93 @@ def test_dots_are_things(source: Read) -> None:
     items, _ = source(files, form="dots", images="{key}cell.png", targets="{key}dots.png")
     boxes = [shape.box for shape in labels_of(items["1cell.png"]).shapes or ()]
     assert boxes == [(4.0, 4.0, 5.0, 5.0), (20.5, 10.5, 21.5, 11.5)]
+
+
+def test_dots_with_a_label_are_things_of_that_class(source: Read) -> None:
+    files = {"i/1.png": GREY, "m/1_cat.png": mask((4, 4, 5, 5)), "m/1_dog.png": mask((8, 9, 9, 10))}
+    items, _ = source(files, form="dots", images="i/{key}.png", targets="m/{key}_{label}.png")
+    found = [(shape.label, shape.box) for shape in labels_of(items["i/1.png"]).shapes or ()]
+    assert found == [("cat", (4, 4, 5, 5)), ("dog", (8, 9, 9, 10))]
+
+
+def test_a_dot_is_what_is_not_black_and_in_a_jpeg_what_is_above_half(source: Read) -> None:
+    level_HW = np.zeros((20, 30), np.uint8)
+    level_HW[2:5, 2:5], level_HW[2:5, 20:23], level_HW[14:17, 10:13] = 255, 60, 1
+    buffer = io.BytesIO()
+    Image.fromarray(level_HW).save(buffer, "JPEG")
+    files = {"i/1.png": GREY, "i/2.png": GREY, "m/1.png": png(level_HW), "m/2.jpg": buffer.getvalue()}
+    items, _ = source(files, form="dots", images="i/{key}.png", targets="m/{key}.*")
+    assert [len(labels_of(items[f"i/{key}.png"]).shapes or ()) for key in (1, 2)] == [3, 1]
+    buffer = io.BytesIO()
+    Image.fromarray(np.ones((20, 30), np.uint8)).save(buffer, "JPEG")
+    items, _ = source({"m/2.jpg": buffer.getvalue()}, form="dots", images="i/{key}.png", targets="m/{key}.*")
+    assert labels_of(items["i/2.png"]).shapes == (), "nearly black is black"
+
+
+def test_dots_that_cannot_be_read_are_named(source: Read) -> None:
+    files = {"i/1.png": GREY, "m/1.png": b"no picture"}
+    items, _ = source(files, form="dots", images="i/{key}.png", targets="m/{key}.png")
+    with pytest.raises(Unreadable, match="its dots m/1.png: "):
+        labels_of(items["i/1.png"])
+
+
+@pytest.mark.parametrize(("form", "what"), [("dots", "files of dots"), ("pairs", "pictures")])
+def test_several_files_for_one_image_are_refused(source: Read, form: str, what: str) -> None:
+    files = {"i/1.png": GREY, "m/1/a.png": mask(), "m/1/b.png": mask()}
+    with pytest.raises(UserError, match=f"i/1.png has the {what} m/1/a.png and m/1/b.png; ingest.targets must"):
+        source(files, form=form, images="i/{key}.png", targets="m/{key}/*.png")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "image", "target"),
+    [
+        (("{key}.png", "{key}_*.png"), "a.png", "a_mask.png"),  # beside each other: both patterns fit the mask
+        (("i/{key}.png", "m/{key}*.png"), "i/a.png", "m/a_mask.png"),
+        (("i/{key}.png", "m/**/{key}*.png"), "i/a.png", "m/new/a_mask.png"),
+        (("{key}.png", "{key}*.png"), "a.png", "a_mask.png"),
+        (("i/{key}.png", "m/*{key}.png"), "i/ab.png", "m/mask_ab.png"),
+        (("i/{key}.png", "m/*{key}*.png"), "i/ab.png", "m/mask_ab_1.png"),
+    ],
+)
+def test_a_star_after_the_key_leaves_it_the_key_of_an_image(
+    source: Read, patterns: tuple[str, str], image: str, target: str
+) -> None:
+    items, refused = source({image: GREY, target: mask()}, form="pairs", images=patterns[0], targets=patterns[1])
+    assert list(items) == [image] and not refused
+    assert items[image].target is not None and items[image].target() == mask()
+
+
+@pytest.mark.parametrize(("pattern", "name"), [("m/{key}*.png", "m/{}x.png"), ("m/*{key}.png", "m/x{}.png")])
+def test_the_longest_key_that_an_image_has_wins_beside_a_star(source: Read, pattern: str, name: str) -> None:
+    files = {"i/2.png": GREY, "i/22.png": GREY, name.format(2): mask(), name.format(22): GREY}
+    items, refused = source(files, form="pairs", images="i/{key}.png", targets=pattern)
+    assert not refused
+    assert {path: item.target() for path, item in items.items() if item.target} == {"i/2.png": mask(), "i/22.png": GREY}
+
+
+def test_an_image_whose_name_goes_on_from_another_s_stays_one_where_it_has_a_mask(source: Read) -> None:
+    files = {"a.png": GREY, "a_b.png": GREY, "a_mask.png": mask((1, 1, 4, 4)), "a_b_mask.png": mask((5, 5, 9, 9))}
+    items, refused = source(files, form="instances", images="{key}.png", targets="{key}_*.png")
+    assert not refused
+    boxes = {path: [shape.box for shape in labels_of(item).shapes or ()] for path, item in items.items()}
+    assert boxes == {"a.png": [(1, 1, 4, 4)], "a_b.png": [(5, 5, 9, 9)]}
+
+
+@pytest.mark.parametrize("form", ["table", "arrays", "coco", "deeplabcut"])
+def test_a_form_in_one_file_wants_the_name_of_that_file(source: Read, form: str) -> None:
+    with pytest.raises(UserError, match=f"ingest.inside: form {form} is written in one file; name it, as labels/"):
+        source({"a.png": GREY}, form=form)
+
+
+def test_several_whole_numbers_written_as_fractions_are_numbers(source: Read) -> None:
+    def read(labels: list[list[float]]) -> Annotation:
+        buffer = io.BytesIO()
+        np.savez(buffer, images=np.zeros((2, 20, 30), np.uint8), labels=np.array(labels))
+        items, _ = source({"a.npz": buffer.getvalue()}, inside="a.npz")
+        return labels_of(items["images/000000.png"])
+
+    assert read([[2.0, 0.0], [1.0, 3.0]]) == Annotation(scalars={"value0": 2.0, "value1": 0.0})
+    assert read([[1.0, 0.0], [1.0, 1.0]]) == Annotation(labels=("0",)), "yes and no stay classes"
 
 
 def test_patterns_that_match_nothing_or_name_no_key_are_errors(source: Read) -> None:
@@ -245,6 +351,26 @@ def test_coco_key_points_are_points(source: Read) -> None:
     assert labels_of(items["a.png"]).points == {"nose": (4.0, 5.0), "tail": None}
 
 
+@pytest.mark.parametrize(
+    ("inside", "written"),
+    [
+        ("annotations/c.json", "train/a.png"),
+        ("annotations/c.json", "a.png"),
+        ("c.json", "train/a.png"),
+        ("c.json", "./train/a.png"),
+        ("c.json", "train\\a.png"),
+        ("c.json", ".\\train\\a.png"),
+    ],
+)
+def test_coco_images_may_lie_in_folders_and_beside_that_of_the_file(source: Read, inside: str, written: str) -> None:
+    text = coco()["c.json"].replace('"a.png"', json.dumps(written))
+    items, refused = source(
+        {inside: text, **dict.fromkeys(("train/a.png", "train/b.png", "val/c.png"), GREY)}, inside=inside
+    )
+    assert list(items) == ["train/a.png"]
+    assert [(r.path, r.reason) for r in refused] == [("train/b.png", f"is not listed in {inside}")]
+
+
 VOC = (
     "<annotation><object><name>cat</name><bndbox>"
     "<xmin>{}</xmin><ymin>4</ymin><xmax>7</xmax><ymax>9</ymax>"
@@ -280,6 +406,59 @@ def test_voc_faults_are_named(source: Read, capsys: pytest.CaptureFixture[str]) 
         labels_of(items["V/JPEGImages/a.png"])
 
 
+def test_voc_folders_of_two_years_may_have_equal_names(source: Read) -> None:
+    files = {"V/2007" + path[1:]: content for path, content in voc(3).items()}
+    files |= {"V/2012" + path[1:].replace("val", "train"): content for path, content in voc(5).items()}
+    items, refused = source(files, own_split=True)
+    assert not refused
+    assert {path: (item.split, (labels_of(item).shapes or ())[0].box[0]) for path, item in items.items()} == {
+        "V/2007/JPEGImages/a.png": ("val", 2.0),
+        "V/2012/JPEGImages/a.png": ("train", 4.0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("image", "xml"),
+    [
+        ("V/pics/a.png", "V/Annotations/a.xml"),
+        ("V/JPEGImages/a.png", "ann/Annotations/a.xml"),
+        ("V/JPEGImages/a.png", "V/JPEGImages/a.xml"),
+    ],
+)
+def test_voc_names_are_enough_where_they_differ(source: Read, image: str, xml: str) -> None:
+    held = voc(3)
+    files = {image: GREY, xml: next(content for path, content in held.items() if path.endswith(".xml"))}
+    items, refused = source(files | {"V/ImageSets/Main/val.txt": "a\n"}, own_split=True, form="voc")
+    assert {path: item.split for path, item in items.items()} == {image: "val"} and not refused
+
+
+def test_voc_label_pictures_are_no_images(source: Read) -> None:
+    items, refused = source(voc(3) | {"V/SegmentationClass/a.png": GREY, "V/SegmentationObject/a.png": GREY})
+    assert list(items) == ["V/JPEGImages/a.png"] and not refused
+
+
+def test_voc_images_and_annotations_that_share_a_name_are_told(source: Read) -> None:
+    with pytest.raises(
+        UserError, match=r"V/JPEGImages/a.bmp and V/JPEGImages/a.png would both be the image of V/a.xml"
+    ):
+        source(voc(3) | {"V/JPEGImages/a.bmp": GREY})
+
+
+def test_a_second_voc_annotation_of_an_image_is_refused(source: Read) -> None:
+    files = {"x/a.xml": VOC.format(3), "y/a.xml": VOC.format(5), "p/a.png": GREY}
+    items, refused = source(files, form="voc")
+    assert list(items) == ["p/a.png"]
+    assert [(r.path, r.reason) for r in refused] == [("y/a.xml", "p/a.png has another annotation")]
+
+
+def test_what_voc_calls_difficult_is_not_scored(source: Read) -> None:
+    one, two = (VOC.format(3).replace("<bndbox>", f"<difficult>{hard}</difficult><bndbox>") for hard in (1, 0))
+    items, _ = source(
+        voc(3) | {"V/Annotations/a.xml": one.replace("</annotation>", "") + two.replace("<annotation>", "")}
+    )
+    assert [shape.crowd for shape in labels_of(items["V/JPEGImages/a.png"]).shapes or ()] == [True, False]
+
+
 def yolo(line: str) -> dict[str, Any]:
     return {"data.yaml": "names: [cat, dog]\n", "images/train/a.png": GREY, "labels/train/a.txt": line}
 
@@ -306,6 +485,25 @@ def test_yolo_faults_are_named_by_line(source: Read, line: str, says: str) -> No
     items, _ = source(yolo(f"0 0.5 0.5 0.2 0.4\n{line}\n"))
     with pytest.raises(Unreadable, match=f"labels/train/a.txt {says}"):
         labels_of(items["images/train/a.png"])
+
+
+def test_a_yolo_list_of_classes_may_lie_with_the_labels_and_begin_with_a_mark(source: Read) -> None:
+    files = {"images/a.png": GREY, "labels/a.txt": "0 0.5 0.5 0.2 0.4", "labels/classes.txt": "\ufeffcat\ndog\n"}
+    items, refused = source(files)
+    assert not refused
+    assert [shape.label for shape in labels_of(items["images/a.png"]).shapes or ()] == ["cat"]
+
+
+@pytest.mark.parametrize(
+    ("files", "path"),
+    [
+        ({"images/a.png": GREY, "labels/a.txt": ""}, "classes.txt"),
+        (voc(3), "V/ImageSets/Main/val.txt"),
+    ],
+)
+def test_a_list_that_is_no_utf_8_is_named(source: Read, files: dict[str, Any], path: str) -> None:
+    with pytest.raises(UserError, match=f"{path} is no text in UTF-8 .* at byte 3"):
+        source(files | {path: "café".encode("latin-1")})
 
 
 DLC = "scorer,me,me,me,me\nbodyparts,nose,nose,tail,tail\ncoords,x,y,x,y\n"

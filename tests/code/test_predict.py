@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,24 @@ def test_masks_become_files_and_shares(images: Path, tmp_path: Path, answering: 
     assert light > dark + 50
 
 
+def test_shares_are_of_every_class_but_the_background(images: Path, tmp_path: Path, answering: Any) -> None:
+    answering(replace(SEGMENTATION, labels=("cell", "background")), MASK)
+    first = rows_of(images, tmp_path)[0]
+    assert [column for column in first if column.startswith("share_")] == ["share_cell"]
+    assert float(first["share_cell"]) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(("channels", "depth"), [(5, 8), (3, 16)])
+def test_an_image_that_no_png_holds_becomes_an_array(
+    images: Path, tmp_path: Path, answering: Any, channels: int, depth: int
+) -> None:
+    answering(outline("image", "image", "image", channels=channels, depth=depth), np.ones((HEIGHT, WIDTH, channels)))
+    rows = rows_of(images, tmp_path, "--files", str(tmp_path / "new"))
+    assert [Path(row["file"]).name for row in rows] == ["one.npy", "one-2.npy"]
+    held = np.load(rows[0]["file"])
+    assert held.shape == (HEIGHT, WIDTH, channels) and (held == 2**depth - 1).all()
+
+
 @pytest.mark.parametrize("masks", [True, False])
 def test_things_become_coco_and_numbered_files(images: Path, tmp_path: Path, answering: Any, masks: bool) -> None:
     answering(INSTANCES, things(masks))
@@ -131,6 +150,33 @@ def test_json_is_one_array(images: Path, tmp_path: Path, answering: Any) -> None
     good, bad = json.loads(file.read_text())
     assert good == {"path": str(images / "a/one.png"), "cell": 3.0, "error": ""}
     assert set(bad) == {"path", "error"}
+
+
+def test_the_folder_of_the_output_is_made(images: Path, tmp_path: Path, answering: Any) -> None:
+    answering(COUNT, np.array([3.0]))
+    file = tmp_path / "new" / "deep" / "answers.csv"
+    assert predict.main(["m", str(images / "a"), "--output", str(file)]) == 0
+    assert file.read_text().splitlines()[0] == "path,cell,error"
+    with pytest.raises(SystemExit, match=r"--output .*one.png/answers.csv cannot be written: "):
+        predict.main(["m", str(images / "a"), "--output", str(images / "a/one.png/answers.csv")])
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("--files", "one.png"), ("--files", "one.npy"), ("--overlays", "one.jpg")]
+)
+def test_no_answer_takes_the_place_of_an_image(tmp_path: Path, answering: Any, option: str, name: str) -> None:
+    answering(SEGMENTATION, MASK)
+    (tmp_path / name).write_bytes(b"an image")
+    with pytest.raises(SystemExit, match=f"{option} .*{name} is an image to be answered; name another folder"):
+        predict.main(["m", str(tmp_path), option, str(tmp_path / ".." / tmp_path.name)])
+
+
+def test_the_table_of_answers_takes_the_place_of_no_image(tmp_path: Path, answering: Any) -> None:
+    answering(COUNT, None)
+    (tmp_path / "one.png").write_bytes(b"an image")
+    with pytest.raises(SystemExit, match="--output .*one.png is an image to be answered; name another file"):
+        predict.main(["m", str(tmp_path), "--output", str(tmp_path / "one.png")])
+    assert (tmp_path / "one.png").read_bytes() == b"an image"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from stages.frame import UserError
 from stages.frame.sections import Params
 from stages.images.annotations import IGNORE, Annotation, Shape, box_of, encode_rle
 from stages.tasks import TASKS, image, landmarks, multilabel, ordinal, rand, regression, segmentation
+from stages.tasks.answers import decode
 from stages.tasks.asking import outline_of_data
 from stages.tasks.landmarks import Points
 from stages.tasks.objective import judged
@@ -321,6 +322,64 @@ def test_a_unit_of_no_number_is_told(task: str, units: dict[str, str], says: str
         outline_of_data(asked, params.representation.model_dump(), params.prepare.model_dump(), facts)
 
 
+def asked_of(
+    params: Params, task: str, annotations: list[Annotation], representation: str = "auto", **changes: Any
+) -> Outline:
+    """What a task asks of the labels, by the params as they ship."""
+    section = params.task.model_dump() | {"name": task, "score": next(iter(TASKS[task].SCORES)), **changes}
+    how = params.representation.model_dump() | {"name": representation}
+    prepare = params.prepare.model_dump() | {"fit": "letterbox"}
+    return outline_of_data(section, how, prepare, {"annotations": annotations, "depth": 8})
+
+
+def test_a_class_that_is_named_twice_is_told(params: Params) -> None:
+    annotations = [Annotation(labels=(label,)) for label in "ab"]
+    with pytest.raises(UserError, match="task.classes: a, b, a: a class is named twice"):
+        asked_of(params, "classification", annotations, classes=("a", "b", "a"))
+
+
+def test_a_watershed_of_several_classes_is_refused(params: Params) -> None:
+    things = [Annotation(shapes=tuple(Shape(label, (0, 0, 2, 2)) for label in labels)) for labels in ("a", "ab")]
+    assert asked_of(params, "instances", things[:1], "watershed").labels == ("a",)
+    with pytest.raises(UserError, match="watershed tells no classes apart, and the things are a, b"):
+        asked_of(params, "instances", things, "watershed")
+
+
+def test_things_without_outline_among_others_are_told(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
+    mask = squares(0)[0]
+    shapes = (Shape("a", box_of(mask), encode_rle(mask)), Shape("a", (0, 0, 2, 2)))
+    assert not asked_of(params, "instances", [Annotation(shapes=shapes)]).masks
+    assert "prepare: 1 things have a box and no outline: boxes alone are taught" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("truth", "numbers"), [("count", [2, 1]), ("area", [3 / 8, 1 / 8])])
+def test_a_background_is_not_counted_wherever_it_stands(truth: str, numbers: list[float], params: Params) -> None:
+    masked = Annotation(mask=("cell", "background", "wall"))
+    asked = asked_of(params, "regression", [masked], truth=truth)
+    assert asked.scalars == ("cell", "wall")
+    mask = np.array([[0, 0, 1, 0, 1, 1, 1, 2]], np.uint8)
+    assert regression.truth(masked, mask, 1, 8, asked).tolist() == pytest.approx(numbers)
+
+
+def test_things_that_are_called_background_are_no_things_to_measure(params: Params) -> None:
+    cell, rest = squares(0)
+    shapes = (Shape("cell", box_of(cell), encode_rle(cell)), Shape("background", box_of(rest), encode_rle(rest)))
+    asked = asked_of(params, "regression", [Annotation(shapes=shapes)], truth="area")
+    assert (asked.labels, asked.scalars) == (("background", "cell"), ("cell",))
+    assert regression.truth(Annotation(shapes=shapes), None, HEIGHT, WIDTH, asked).tolist() == [cell.mean()]
+
+
+def test_a_mask_is_measured_and_drawn_by_its_classes_wherever_the_background_stands() -> None:
+    labels = ("cell", "background")
+    measured = outline("regression", "mask", "area", labels=labels, scalars=("cell",))
+    probability_KHW = np.zeros((2, 1, 4))
+    probability_KHW[0, 0, 0], probability_KHW[1, 0, 1:] = 1, 1
+    assert decode({"probability": probability_KHW}, measured).tolist() == [0.25]
+    asked = outline("segmentation", "mask", "mask", labels=labels)
+    drawn = segmentation.draw(np.full((2, 4), 90, np.uint8), np.array([[0, 1, 1, 1]] * 2, np.uint8), asked)
+    assert (drawn[:, 0] != 90).any() and (drawn[:, 1:] == 90).all()
+
+
 def test_things_and_masks_become_counts_and_areas() -> None:
     shapes = tuple(Shape("ab"[i], box_of(m), encode_rle(m)) for i, m in enumerate(squares(0)))
     count = outline("regression", "scalar", "count", labels=("background", "a", "b"), scalars=("a", "b"))
@@ -350,6 +409,20 @@ def test_dice_and_iou_are_pooled_and_leave_out_what_is_unknown() -> None:
     found = segmentation.scores([truth], [answer], np.ones((1, 1)), asked)
     assert found["dice"][0] == pytest.approx(2 * 1 / (2 + 2)) and found["iou"][0] == pytest.approx(1 / 3)
     assert found["pixel_accuracy"][0] == pytest.approx(1 / 3)
+
+
+def test_a_background_is_not_scored_wherever_it_stands() -> None:
+    first, last = (
+        outline("segmentation", "mask", "mask", labels=labels, tolerance=1.0)
+        for labels in (("background", "a"), ("a", "background"))
+    )
+    truth, answer = np.array([[0, 0, 1, 1]], np.uint8), np.array([[0, 1, 1, 1]], np.uint8)
+    expected = segmentation.scores([truth], [segmentation.Mask(answer, None)], np.ones((1, 1)), first)
+    turned = segmentation.Mask(1 - answer, None)
+    found = segmentation.scores([1 - truth], [turned], np.ones((1, 1)), last)
+    for score in ("dice", "iou", "boundary_f1"):
+        assert found[score][0] == pytest.approx(expected[score][0]), score
+    assert segmentation.record(turned, last) == {"a": 0.75}
 
 
 def test_boundaries_two_pixels_apart_are_two_pixels_apart() -> None:

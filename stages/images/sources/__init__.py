@@ -22,7 +22,7 @@ from stages.images.sources.table import table
 from stages.images.sources.voc import voc
 from stages.images.sources.yolo import yolo
 
-__all__ = ["FORMS", "SPLIT_WORDS", "Item", "detect", "open_source", "refuse_twin_labels"]
+__all__ = ["FORMS", "SPLIT_WORDS", "Item", "below", "detect", "open_source", "refuse_twin_labels"]
 
 FORMS: dict[str, Callable[[Files, str, Ingest, bool], Found]] = {
     "folders": folders,
@@ -83,7 +83,7 @@ def open_source(source: Path, ingest: Ingest, own_split: bool) -> Iterator[Found
     """
     with ExitStack() as stack:
         files, refused = files_of(source, stack)
-        files, name = _below(files, ingest.inside.strip("/"), source)
+        files, name = below(files, ingest.inside.strip("/"), source)
         if source.suffix == ".npz":
             name = source.name
         form, why = (ingest.form, "ingest.form says so") if ingest.form != "auto" else detect(files, name)
@@ -103,21 +103,25 @@ def open_source(source: Path, ingest: Ingest, own_split: bool) -> Iterator[Found
         yield [_blocked(_grouped(item, ingest.group), ingest.block) for item in items], refused + unfit
 
 
-def _below(files: Files, inside: str, source: Path) -> tuple[Files, str]:
-    """The files below `inside`, named relative to it; and the name of the file that `inside` is, or ''."""
+def below(files: Files, inside: str, source: Path) -> tuple[Files, str]:
+    """The files below `inside`, named relative to it; and the name of the file that `inside` is, or ''.
+
+    Raises:
+        UserError: the source holds nothing of that name.
+    """
     if not inside:
         return files, ""
     if inside in files:
         root, _, name = inside.rpartition("/")
-        below = _below(files, root, source)[0]
-        if not root or any(PurePosixPath(path).suffix.lower() in SUFFIXES for path in below):
-            return below, name
+        beside = below(files, root, source)[0]
+        if not root or any(PurePosixPath(path).suffix.lower() in SUFFIXES for path in beside):
+            return beside, name
         return files, inside  # as COCO itself has it: annotations/NAME.json, and the images beside that folder
-    below = {name.removeprefix(inside + "/"): read for name, read in files.items() if name.startswith(inside + "/")}
-    if not below:
+    part = {name.removeprefix(inside + "/"): read for name, read in files.items() if name.startswith(inside + "/")}
+    if not part:
         known = {str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."} or {"(no folders)"}
         raise UserError(f"ingest.inside: {inside} is not in {source}; {did_you_mean(inside, sorted(known)[:20])}")
-    return below, ""
+    return part, ""
 
 
 def refuse_twin_labels(labels: set[str]) -> None:

@@ -3,7 +3,7 @@
 import io
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ Named = list[tuple[str, str | None]]
 BACKGROUND = "background"
 FOREGROUND = (BACKGROUND, "foreground")
 THING = "object"
+RINGS = 16  # grey level that a JPEG's rings on black do not reach
 
 
 def _matched(files: Files, ingest: Ingest) -> tuple[dict[str, str], dict[str, Named]]:
@@ -41,15 +42,15 @@ def _matched(files: Files, ingest: Ingest) -> tuple[dict[str, str], dict[str, Na
             if found["key"] in images:
                 raise UserError(f"ingest.images: {images[found['key']]} and {path} have the same key {found['key']!r}")
             images[found["key"]] = path
-    keys = {path: key for key, path in images.items()}
-    for path in files:
-        if found := _as_target(of_targets, path, images):
-            key = found["key"]
-            if keys.get(path) == key:
-                continue  # the image itself, where both patterns fit it
-            if path in keys and key in images:
-                del images[keys[path]]  # a_mask.png is the mask of a.png, not another image
-            targets[key].append((path, found.groupdict().get("label")))
+    own = {path: key for key, path in images.items()}
+    matches = [(path, found) for path in files if (found := _as_target(of_targets, path, images, own.get(path)))]
+    named = {found["key"] for _, found in matches}
+    for path, found in matches:
+        if own.get(path) in named:
+            continue  # a_b.png is an image as a.png is, where there is an a_b_mask.png
+        if path in own and found["key"] in images:
+            del images[own[path]]  # a_mask.png is the mask of a.png, not another image
+        targets[found["key"]].append((path, found.groupdict().get("label")))
     for words, pattern, hits in (("images", ingest.images, images), ("targets", ingest.targets, targets)):
         if not hits:
             known = ", ".join(sorted(files)[:3])
@@ -57,19 +58,22 @@ def _matched(files: Files, ingest: Ingest) -> tuple[dict[str, str], dict[str, Na
     return images, targets
 
 
-def _as_target(pattern: re.Pattern[str], path: str, images: dict[str, str]) -> re.Match[str] | None:
-    """The match of which the key is that of an image: before a * a key could be of any length."""
+def _as_target(pattern: re.Pattern[str], path: str, images: Iterable[str], own: str | None) -> re.Match[str] | None:
+    """The match of which the key is that of another image, the longest: beside a * a key could be of any length."""
     found = pattern.fullmatch(path)
-    if found is None or found["key"] in images:
+    if found is None or (found["key"] in images and found["key"] != own and not _has_star_beside_key(pattern)):
         return found
-    most = found["key"]
-    for length in range(len(most) - 1, 0, -1):
-        for key in (most[:length], most[-length:]):
-            if key in images:
-                fixed = pattern.pattern.replace(SIGNS["{key}"], f"(?P<key>{re.escape(key)})")
-                if shorter := re.fullmatch(fixed, path):
-                    return shorter
-    return found
+    keys = {part[i:j] for part in path.split("/") for i in range(len(part)) for j in range(i + 1, len(part) + 1)}
+    for key in sorted((key for key in keys if key in images and key != own), key=lambda key: (-len(key), key)):
+        if fitting := re.fullmatch(pattern.pattern.replace(SIGNS["{key}"], f"(?P<key>{re.escape(key)})"), path):
+            return fitting
+    return None if found["key"] == own else found
+
+
+def _has_star_beside_key(pattern: re.Pattern[str]) -> bool:
+    inside = re.escape(SIGNS["{key}"])
+    star = re.escape(SIGNS["*"])
+    return bool(re.search(rf"{star}[^/]*{inside}|{inside}[^/]*{star}", pattern.pattern))
 
 
 def _paired(files: Files, ingest: Ingest, item: Callable[[str, Named], Item]) -> Found:
@@ -96,10 +100,11 @@ def masks(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     """A label image per image; or, with {label} in the pattern, one per class."""
     if "{label}" in ingest.targets:
         _, targets = _matched(files, ingest)
-        names = (BACKGROUND, *sorted({label for named in targets.values() for _, label in named if label}))
+        found = {label for named in targets.values() for _, label in named if label}
+        names = (BACKGROUND, *sorted(found - {BACKGROUND}))
     else:
-        found = dict.fromkeys(ingest.values[value] for value in sorted(ingest.values))  # values may share a class
-        names = tuple(sorted(found, key=lambda name: name != BACKGROUND)) or FOREGROUND
+        given = dict.fromkeys(ingest.values[value] for value in sorted(ingest.values))  # values may share a class
+        names = tuple(sorted(given, key=lambda name: name != BACKGROUND)) or FOREGROUND
 
     def item(path: str, named: Named) -> Item:
         if "{label}" in ingest.targets:
@@ -227,7 +232,7 @@ def _dotted(files: Files, named: Named, height: int, width: int) -> Annotation:
 
 
 def _middles(files: Files, path: str, height: int, width: int) -> list[tuple[float, float]]:
-    """Places (x, y) of what is not black; in a JPEG, which holds faint rings too, of what is above half of white."""
+    """Places (x, y) of what is not black; in a JPEG, which holds faint rings, of what is above half of its brightest."""
     from scipy import ndimage
 
     try:
@@ -238,7 +243,7 @@ def _middles(files: Files, path: str, height: int, width: int) -> list[tuple[flo
     level_HW = (image if image.ndim == 2 else image.max(axis=2)).astype(float)
     if level_HW.shape != (height, width):
         raise Unreadable(f"its dots {path} are {_size(level_HW)}, the image {width}x{height}")
-    least = level_HW.max() / 2 if picture.format == "JPEG" else 0
+    least = max(RINGS, level_HW.max() / 2) if picture.format == "JPEG" else 0
     piece_HW, count = ndimage.label(level_HW > least, np.ones((3, 3)))
     middles = ndimage.center_of_mass(piece_HW > 0, piece_HW, np.arange(1, count + 1)) if count else []
     return [(float(x), float(y)) for y, x in middles]

@@ -11,23 +11,26 @@ from stages.images.files import Files, Refusal
 from stages.images.reading import SUFFIXES, Unreadable
 from stages.images.sources.item import SPLIT_WORDS, Annotate, Found, Item, text_of
 
-IMAGES, ANNOTATIONS = re.compile(r"(^|/)JPEGImages/"), re.compile(r"(^|/)Annotations/")
+IMAGES = re.compile(r"(^|/)JPEGImages/")
+FOLDER = re.compile(r"(^|/)(JPEGImages|Annotations)/")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def voc(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     """Annotations/NAME.xml beside JPEGImages/NAME.jpg; ImageSets/Main/{train,val,test}.txt name the splits."""
-    named = any(IMAGES.search(p) for p in files)  # then other folders hold label pictures of the same names
+    paths = [p for p in files if PurePosixPath(p).suffix.lower() in SUFFIXES]
+    paths = [p for p in paths if IMAGES.search(p)] or paths  # other folders hold label pictures of the same names
+    long = any(IMAGES.search(p) for p in paths) and len({PurePosixPath(p).stem for p in paths}) < len(paths)
     images: dict[str, str] = {}
-    for path in (p for p in files if PurePosixPath(p).suffix.lower() in SUFFIXES and (IMAGES.search(p) or not named)):
-        key = _key(path, IMAGES) if named else PurePosixPath(path).stem
+    for path in paths:
+        key = _key(path, long)
         if key in images:
             raise UserError(f"{images[key]} and {path} would both be the image of {key}.xml; names must differ")
         images[key] = path
-    splits = _splits(files)
+    splits = _splits(files, long)
     items, refused, seen = [], [], set()
     for path in (p for p in files if p.lower().endswith(".xml")):
-        key = _key(path, ANNOTATIONS) if named else PurePosixPath(path).stem
+        key = _key(path, long)
         if key not in images or key in seen:
             taken = f"{images[key]} has another annotation" if key in seen else f"there is no image named {key}"
             refused.append(Refusal(path, taken))
@@ -37,13 +40,15 @@ def voc(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     return items, refused + [Refusal(p, f"has no file {key}.xml") for key, p in images.items() if key not in seen]
 
 
-def _key(path: str, folder: re.Pattern[str]) -> str:
-    """What an image and its annotation share: the path without the folder's name and the ending."""
-    return str(PurePosixPath(folder.sub(r"\1", path, count=1)).with_suffix(""))
+def _key(path: str, long: bool) -> str:
+    """What an image and its annotation share: the name; or, where names recur in other years, the path around the
+    folder's name.
+    """
+    return str(PurePosixPath(FOLDER.sub(r"\1", path, count=1)).with_suffix("")) if long else PurePosixPath(path).stem
 
 
-def _splits(files: Files) -> dict[str, str]:
-    """Split of each image by name."""
+def _splits(files: Files, long: bool) -> dict[str, str]:
+    """Split of each image by its key."""
     splits: dict[str, str] = {}
     for path in files:
         found = re.fullmatch(r"(.*/)?ImageSets/Main/(train|val|test)\.txt", path)
@@ -51,7 +56,8 @@ def _splits(files: Files) -> dict[str, str]:
             if not line.strip():
                 continue
             assert found is not None, "only lists are read"
-            key, split = (found[1] or "") + line.split()[0], SPLIT_WORDS[found[2]]
+            key = ((found[1] or "") if long else "") + line.split()[0]
+            split = SPLIT_WORDS[found[2]]
             if splits.setdefault(key, split) != split:
                 raise UserError(f"{path}: {key} is in {splits[key]} and in {split}; it may be in one split only")
     return splits
