@@ -11,6 +11,7 @@ import numpy as np
 
 from stages.images.annotations import Annotation, box_of, decode_rle, encode_rle
 from stages.tasks import coco
+from stages.tasks.agreement import limits_of_agreement
 from stages.tasks.classification import mean_over_parts
 from stages.tasks.drawing import as_rgb, fill, frame, palette
 from stages.tasks.outline import Outline
@@ -214,13 +215,10 @@ def record(answer: Instances, outline: Outline) -> dict[str, Any]:
 
 
 def details(truths: Sequence[Instances], answers: Sequence[Instances], outline: Outline, bins: int) -> dict[str, Any]:
-    """Counts against counts: bias, and bias +- 1.96 standard deviations of the difference (Bland and Altman 1986)."""
+    """Counts against counts."""
     classes = len(outline.labels)
     true_NK, given_NK = _counts(truths, classes), _counts(_outside_crowds(truths, answers), classes)
-    agreement = {}
-    for k, name in enumerate(outline.labels):
-        off_N = given_NK[:, k] - true_NK[:, k]
-        bias, spread = float(off_N.mean()), 1.96 * float(off_N.std(ddof=1)) if len(off_N) > 1 else 0.0
-        pairs = np.stack([true_NK[:, k], given_NK[:, k]], 1).tolist()
-        agreement[f"number of {name}"] = {"bias": bias, "low": bias - spread, "high": bias + spread, "pairs": pairs}
+    agreement = {
+        f"number of {name}": limits_of_agreement(true_NK[:, k], given_NK[:, k]) for k, name in enumerate(outline.labels)
+    }
     return {"agreement": agreement}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stages.images.annotations import IGNORE, Annotation, decode_rle
+from stages.tasks.agreement import limits_of_agreement
 from stages.tasks.classification import mean_over_parts
 from stages.tasks.drawing import as_rgb
 from stages.tasks.outline import Outline
@@ -25,7 +26,6 @@ SCORES = {
 """With several scalars: the mean over them."""
 TRUTHS = ("scalars", "count", "area")
 DRAWN = False
-MOST_PAIRS = 2000  # kept for the report
 
 
 def truth(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> Array:
@@ -130,17 +130,10 @@ def record(answer: Array, outline: Outline) -> dict[str, Any]:
 
 
 def details(truths: Sequence[Array], answers: Sequence[Array], outline: Outline, bins: int) -> dict[str, Any]:
-    """Limits of agreement: bias, and bias +- 1.96 standard deviations of the difference (Bland and Altman 1986)."""
+    """Truths against answers, of each scalar."""
     true_NS, given_NS = np.stack(truths).astype(float), np.stack(answers).astype(float)
-    agreement = {}
-    for s, name in enumerate(outline.scalars):
-        off_N = given_NS[:, s] - true_NS[:, s]
-        bias, spread = float(off_N.mean()), 1.96 * float(off_N.std(ddof=1)) if len(off_N) > 1 else 0.0
-        agreement[name] = {
-            "unit": outline.units.get(name, ""),
-            "bias": bias,
-            "low": bias - spread,
-            "high": bias + spread,
-            "pairs": np.stack([true_NS[:, s], given_NS[:, s]], 1)[:MOST_PAIRS].round(6).tolist(),
-        }
+    agreement = {
+        name: limits_of_agreement(true_NS[:, s], given_NS[:, s], outline.units.get(name, ""))
+        for s, name in enumerate(outline.scalars)
+    }
     return {"agreement": agreement}

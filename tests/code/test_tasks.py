@@ -11,6 +11,7 @@ from sklearn import metrics
 from stages.frame import UserError
 from stages.frame.sections import Params
 from stages.images.annotations import IGNORE, Annotation, Shape, box_of, encode_rle
+from stages.pages import evaluation
 from stages.tasks import TASKS, image, landmarks, multilabel, ordinal, rand, regression, segmentation
 from stages.tasks.answers import decode
 from stages.tasks.asking import outline_of_data
@@ -227,6 +228,7 @@ def test_a_summary_is_json_with_an_interval_around_every_score(name: str) -> Non
             assert found["low"] <= found["value"] + 1e-9 and found["value"] - 1e-9 <= found["high"], score
     names = TASKS[name].parts(case.truths, answers, ONE, case.outline).names
     assert [row["label"] for row in summary["parts"]["rows"]] == list(names)
+    assert evaluation.details(summary)["labels"] == list(names), "the report can show it"
     again, _ = summarize(case.outline, case.truths, answers, np.arange(COUNT), resamples=100, confidence=0.9, bins=5)
     assert again == summary
 
