@@ -8,7 +8,7 @@ UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo repro flow unseal test test-slow check example compare lock
+.PHONY: help env demo configure repro flow unseal test test-slow check example compare lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ demo: repro ## the whole line on the embedded default, 1,797 handwritten digits:
 	@echo
 	@cat data/report/summary.txt
 	@echo "report      $(CURDIR)/data/report/index.html"
+
+configure: env ## look at images and propose params for them: make configure SOURCE=/path/to/images.zip
+	@$(RUN) python -m stages.configure "$(SOURCE)" $(if $(INSIDE),--inside "$(INSIDE)")
 
 repro: env ## what is out of date, on the data that params.yaml names
 	@$(RUN) python -m stages.frame.params

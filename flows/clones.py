@@ -6,26 +6,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.representer import RoundTripRepresenter
 
 from stages.frame import UserError
+from stages.frame.editing import edited
 from stages.frame.errors import did_you_mean
-from stages.frame.params import check
 
 EXAMPLES = Path("docs/examples")
-
-
-class _Representer(RoundTripRepresenter):
-    """Writes null as the file has it, not as nothing."""
-
-
-_Representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
 def changes_of(text: str) -> dict[str, Any]:
@@ -56,24 +47,7 @@ def params_with(changes: Sequence[Mapping[str, Any]], origin: str) -> str:
     Raises:
         UserError: the outcome is no valid set of params.
     """
-    yaml = YAML()
-    yaml.Representer = _Representer
-    yaml.preserve_quotes, yaml.width = True, 4096
-    values = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
-    for change in changes:
-        _merge(values, change)
-    text = StringIO()
-    yaml.dump(values, text)
-    check(YAML(typ="safe", pure=True).load(text.getvalue()), origin)
-    return text.getvalue()
-
-
-def _merge(values: Any, change: Mapping[str, Any]) -> None:
-    for key, new in change.items():
-        if isinstance(new, Mapping) and isinstance(values.get(key), Mapping) and values[key]:
-            _merge(values[key], new)
-        else:
-            values[key] = new
+    return edited(Path("params.yaml").read_text(encoding="utf-8"), changes, origin)
 
 
 def example(name: str) -> dict[str, Any]:

@@ -25,19 +25,21 @@ from stages.images.sources.yolo import yolo
 __all__ = ["FORMS", "SPLIT_WORDS", "Item", "below", "detect", "open_source", "refuse_twin_labels"]
 
 FORMS: dict[str, Callable[[Files, str, Ingest, bool], Found]] = {
-    "folders": folders,
-    "table": table,
-    "arrays": arrays,
-    "masks": masks,
-    "instances": instances,
-    "dots": dots,
-    "pairs": pairs,
+    "deeplabcut": deeplabcut,
     "coco": coco,
     "voc": voc,
     "yolo": yolo,
-    "deeplabcut": deeplabcut,
+    "instances": instances,
+    "masks": masks,
+    "dots": dots,
+    "table": table,
+    "arrays": arrays,
+    "pairs": pairs,
+    "folders": folders,
 }
-"""(files, name of the file that `ingest.inside` is or "", params, whether the source names splits) -> what is there."""
+"""(files, name of the file that `ingest.inside` is or "", params, whether the source names splits) -> what is there. The
+most telling first: of forms that explain about as many files, `configure` proposes the first.
+"""
 IN_ONE_FILE = {"table": "labels.csv", "arrays": "data.npz", "coco": "instances.json", "deeplabcut": "CollectedData.csv"}
 """Forms of which `ingest.inside` names the file, with an example."""
 

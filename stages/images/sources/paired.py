@@ -232,7 +232,7 @@ def _dotted(files: Files, named: Named, height: int, width: int) -> Annotation:
 
 
 def _middles(files: Files, path: str, height: int, width: int) -> list[tuple[float, float]]:
-    """Places (x, y) of what is not black; in a JPEG, which holds faint rings, of what is above half of its brightest."""
+    """Places (x, y) of what is not black; in a JPEG, which has faint rings, of what is above half of the brightest."""
     from scipy import ndimage
 
     try:
