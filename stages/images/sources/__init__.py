@@ -37,8 +37,9 @@ FORMS: dict[str, Callable[[Files, str, Ingest, bool], Found]] = {
     "pairs": pairs,
     "folders": folders,
 }
-"""(files, name of the file that `ingest.inside` is or "", params, whether the source names splits) -> what is there. The
-most telling first: of forms that explain about as many files, `configure` proposes the first.
+"""(files, name of the file that `ingest.inside` is or "", params, whether the source names splits) -> what is there.
+
+The most telling first: of forms that explain about as many files, `configure` proposes the first.
 """
 IN_ONE_FILE = {"table": "labels.csv", "arrays": "data.npz", "coco": "instances.json", "deeplabcut": "CollectedData.csv"}
 """Forms of which `ingest.inside` names the file, with an example."""
