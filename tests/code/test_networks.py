@@ -94,6 +94,37 @@ def test_gradients_reach_every_weight_under_every_norm(name: str, encoding: str,
     assert not [n for n, p in parameters.items() if p.grad is None or not p.grad.abs().max() > 0]
 
 
+SLOW = [member for member in MEMBERS if member[0] == "unet" and member[1] != "timm/test_convnext"]
+"""Learned by `make test-slow`; the others in every run of the tests."""
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"), [pytest.param(*m, marks=pytest.mark.slow if m in SLOW else []) for m in MEMBERS]
+)
+def test_eight_images_are_learned_by_heart(name: str, encoding: str) -> None:
+    network = made(name, encoding)
+    of_map = architecture(name).gives == "map"
+    side = 32 if of_map else 64
+    pixels, wanted = image(3, side, side, 8) * 0.5, torch.zeros(8, side, side, dtype=torch.long)
+    for number in range(8):
+        place = (slice(2 + 2 * number, 14 + 2 * number), slice(16 - 2 * number, 28 - 2 * number))
+        pixels[number, number % 3, *place] += 0.5
+        wanted[number, *place] = 1 + number % 3
+    target = wanted if of_map else torch.arange(8) % 4
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-4 if name in WITHOUT_BATCH_NORM else 1e-3)
+    network.train()
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(network(pixels), target)
+        loss.backward()
+        optimizer.step()
+        if loss < 0.05:
+            break
+    with torch.no_grad():  # still training: averages of batch normalization come long after the weights
+        right = (network(pixels).argmax(dim=1) == target).float().mean()
+    assert right > (0.98 if of_map else 0.99), f"{right:.3f} right, loss {loss:.3f}"
+
+
 def test_activations_that_timm_keeps_in_its_normalization_stay() -> None:
     network = made("timm/test_efficientnet", norm="group")
     kinds = [type(module).__name__ for module in network.modules()]
