@@ -1,5 +1,6 @@
 """The contact sheet of exactly what training will see: `python -m stages.augment PREPARED OUTPUT`."""
 
+from itertools import islice
 from typing import Any
 
 from stages.augmentations import Policy
@@ -12,17 +13,18 @@ from stages.learning.devices import device_of
 from stages.learning.drawing import drawn
 from stages.tasks.outline import outline_of
 
-MOST = 64
+SHOWN = 32  # images, of as many batches as that takes
 
 
 def main(prepared: In, output: Out, *, augment: Augment, train: Train) -> dict[str, Any]:
-    """Write `sheet.png`: the first batch of the first epoch, as the network gets it, labels drawn where they went."""
+    """Write `sheet.png`: the first images of the first epoch as the network gets them, labels drawn where they went."""
     store = open_split(prepared, "train")
     outline = outline_of(store.about)
     feed = Feed(store, outline, Policy(**augment.model_dump()), train.batch_size, train.seed)
-    batch = next(feed.batches(epoch=1, device=device_of(train.device)))
-    images = [drawn(batch, i, outline) for i in range(min(MOST, len(batch.index_B)))]
-    captions = [str(store.rows["label"].iloc[index]) for index in batch.index_B[:MOST]]
+    batches = feed.batches(epoch=1, device=device_of(train.device))
+    first = list(islice(((batch, i) for batch in batches for i in range(len(batch.index_B))), SHOWN))
+    images = [drawn(batch, i, outline) for batch, i in first]
+    captions = [str(store.rows["label"].iloc[batch.index_B[i]]) for batch, i in first]
     contact_sheet(images, captions).save(output / "sheet.png")
     return {"images": len(images)}
 

@@ -168,19 +168,21 @@ def test_every_augmentation_changes_the_images_of_any_channels(params: Params, c
     assert changed.shape == image.shape and not torch.equal(changed, image)
 
 
-def test_the_contact_sheet_shows_the_first_batch_of_training(
+def test_the_contact_sheet_shows_the_first_images_of_training(
     folders: tuple[Path, Path], params: Params, tmp_path: Path
 ) -> None:
-    from stages.augment import main
+    from stages.augment import SHOWN, main
     from stages.frame.stage import call
 
     train = params.train.model_copy(update={"batch_size": 16, "device": "cpu"})
     call(main, [folders[1], tmp_path / "out"], {"augment": params.augment, "train": train})
     given = material(*folders)
     feed = Feed(open_split(folders[1], "train"), given.outline, Policy(**params.augment.model_dump()), 16, train.seed)
-    batch = next(feed.batches(1, CPU))
-    images = [drawn(batch, i, given.outline) for i in range(len(batch.index_B))]
-    expected = contact_sheet(images, given.train_set.rows["label"].iloc[batch.index_B].tolist())
+    batches = list(feed.batches(1, CPU))
+    assert len(batches[0].index_B) < SHOWN < len(given.train_set)
+    images = [drawn(batch, i, given.outline) for batch in batches for i in range(len(batch.index_B))]
+    labels = given.train_set.rows["label"].iloc[np.concatenate([batch.index_B for batch in batches])]
+    expected = contact_sheet(images[:SHOWN], labels.tolist()[:SHOWN])
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "sheet.png")), np.asarray(expected))
 
 
