@@ -7,10 +7,13 @@ import numpy as np
 
 from stages.images.frames import Frame, stitch
 from stages.tasks import TASKS
-from stages.tasks.instances import LEAST, MOST
+from stages.tasks.instances import LEAST, MOST, SURE
 from stages.tasks.outline import Outline
 
 Array = np.ndarray[Any, Any]
+
+NEAR = 0.05  # counterparts differ less, in score and in shares of the diagonal
+ALONE = 0.02  # share of the things of an image that only torch or only ONNX may list
 
 
 def decode(outputs: dict[str, Array], outline: Outline) -> Any:
@@ -44,24 +47,23 @@ def difference(one: dict[str, Array], other: dict[str, Array], outline: Outline,
 
 
 def _things_apart(one: dict[str, Array], other: dict[str, Array], diagonal: float) -> float:
-    """Each thing is held against its counterpart, wherever it stands: near ties may change places.
+    """Each thing is held against its counterpart, wherever it stands in the list.
 
-    What only one of them found counts by how far its score is above where the list ends: at `LEAST`, or, of a list that
-    is full, at its last.
+    What only one of them found counts by its score above `SURE`; more than a few of those, above the end of the list.
+    Suppression decides between boxes that are nearly tied, and where there are hundreds of them, rounding turns one.
     """
     from scipy.optimize import linear_sum_assignment
 
-    if not len(one["score"]) and not len(other["score"]):
-        return 0.0
     score_M, score_N = one["score"].astype(np.float64), other["score"].astype(np.float64)
     box_MN = np.abs(one["box"].astype(np.float64)[:, None] - other["box"][None]).max(axis=2, initial=0) / diagonal
     apart_MN = np.maximum(box_MN, np.abs(score_M[:, None] - score_N)) + (one["label"][:, None] != other["label"])
-    lowest = max([LEAST, *(score.min() for score in (score_M, score_N) if len(score) >= MOST)])
     row_K, column_K = linear_sum_assignment(apart_MN)
-    alone_K = np.maximum(score_M[row_K], score_N[column_K]) - lowest
-    matched = np.minimum(apart_MN[row_K, column_K], np.maximum(alone_K, 0)).max(initial=0)
-    left = [np.delete(score_M, row_K).max(initial=lowest), np.delete(score_N, column_K).max(initial=lowest)]
-    return float(max(matched, max(left) - lowest))
+    near_K = apart_MN[row_K, column_K] < NEAR
+    alone_A = np.concatenate([np.delete(score_M, row_K[near_K]), np.delete(score_N, column_K[near_K])])
+    end = max([LEAST, *(score.min() for score in (score_M, score_N) if len(score) >= MOST)])
+    few = len(alone_A) <= max(1.0, ALONE * max(len(score_M), len(score_N)))
+    matched = apart_MN[row_K, column_K][near_K].max(initial=0.0)
+    return float(max(matched, alone_A.max(initial=0.0) - (SURE if few else end)))
 
 
 def _measured(index_HW: Array, outline: Outline) -> Array:

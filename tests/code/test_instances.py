@@ -263,11 +263,13 @@ WEAK = (90.0, 0, 0.05)
     ("one", "other", "apart"),
     [
         ([(0, 0, 0.81), (50, 0, 0.8), WEAK], [(50, 0, 0.81), (0, 0, 0.8), WEAK], 0.01),  # near ties change places
-        ([(0, 0, 0.9), WEAK], [(0, 0, 0.9), (50, 0, 0.09), WEAK], 0.04),  # weak, hardly above the lowest kept
-        ([(0, 0, 0.9), WEAK], [(0, 0, 0.9), (50, 0, 0.85), WEAK], 0.8),  # sure, and only one has found it
+        ([(0, 0, 0.9), WEAK], [(0, 0, 0.9), (50, 0, 0.4), WEAK], 0.0),  # a single unsure one: a near tie
+        ([(0, 0, 0.9), (70, 0, 0.3)], [(0, 0, 0.9), (50, 0, 0.4)], 0.35),  # two are more than a tie
+        ([(0, 0, 0.9), WEAK], [(0, 0, 0.9), (50, 0, 0.85), WEAK], 0.35),  # sure, and only one has found it
         ([(0, 0, 0.9), WEAK], [(0, 1, 0.9), WEAK], 0.85),  # of another class
-        ([(0, 0, 0.9)], [], 0.85),  # found by one alone
-        ([(0, 0, 0.9)], [(50, 0, 0.9)], 0.5),  # elsewhere
+        ([(0, 0, 0.9)], [], 0.4),  # found by one alone
+        ([(0, 0, 0.9)], [(50, 0, 0.9)], 0.85),  # elsewhere
+        ([], [], 0.0),
     ],
 )
 def test_things_are_held_against_their_counterparts(one: Any, other: Any, apart: float) -> None:
