@@ -44,7 +44,7 @@ demo: repro ## the whole line on the embedded default, 1,797 handwritten digits:
 	@echo "report      $(CURDIR)/data/report/index.html"
 
 configure: env ## look at images and propose params for them: make configure SOURCE=/path/to/images.zip
-	@$(RUN) python -m stages.configure "$(SOURCE)" $(if $(INSIDE),--inside "$(INSIDE)")
+	@$(RUN) python -m stages.configure "$(SOURCE)" --inside "$(INSIDE)" --form "$(FORM)" $(if $(REPLACE),--replace)
 
 repro: env ## what is out of date, on the data that params.yaml names
 	@$(RUN) python -m stages.frame.params

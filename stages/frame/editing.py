@@ -1,14 +1,17 @@
 """`params.yaml` as text: values replaced, comments kept, remarks added."""
 
-import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
 
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from stages.frame.params import check
+from stages.frame.sections import Params
+
+INDENT = 2
 
 
 class _Representer(RoundTripRepresenter):
@@ -18,13 +21,17 @@ class _Representer(RoundTripRepresenter):
 _Representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
-def edited(text: str, changes: Sequence[Mapping[str, Any]], origin: str) -> str:
-    """A text of params with nested values replaced, its comments kept.
+def edited(
+    text: str, changes: Sequence[Mapping[str, Any]], origin: str, remarks: Mapping[str, str] | None = None
+) -> str:
+    """A text of params with values replaced, its comments kept.
 
     Args:
         text: of a params file.
-        changes: values by section and key; later ones win.
+        changes: values by section and key; later ones win. Keys that hold mappings of their own, as `gate.waive`, are
+            replaced whole.
         origin: names the changes in an error.
+        remarks: what is written as a comment above a key, by its dots.
 
     Raises:
         UserError: the outcome is no valid set of params.
@@ -34,38 +41,37 @@ def edited(text: str, changes: Sequence[Mapping[str, Any]], origin: str) -> str:
     yaml.preserve_quotes, yaml.width = True, 4096
     values = yaml.load(text)
     for change in changes:
-        _merge(values, change)
+        _merge(values, change, Params)
+    for key, remark in (remarks or {}).items():
+        _remark(values, key.split("."), remark)
     out = StringIO()
     yaml.dump(values, out)
     check(YAML(typ="safe", pure=True).load(out.getvalue()), origin)
     return out.getvalue()
 
 
-def _merge(values: Any, change: Mapping[str, Any]) -> None:
+def _merge(values: Any, change: Mapping[str, Any], section: Any) -> None:
     for key, new in change.items():
-        if isinstance(new, Mapping) and isinstance(values.get(key), Mapping) and values[key]:
-            _merge(values[key], new)
+        field = section.model_fields.get(key)
+        inner = field.annotation if field else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(new, Mapping) and key in values:
+            _merge(values[key], new, inner)
         else:
             values[key] = new
 
 
-def remarked(text: str, remarks: Mapping[str, str]) -> str:
-    r"""A text of params with a comment above each key that a remark names by its dots.
+def _remark(values: Any, path: list[str], remark: str) -> None:
+    *sections, name = path
+    for section in sections:
+        values = values[section]
+    values.fa.set_block_style()
+    values.yaml_set_comment_before_after_key(name, before=one_line(remark), indent=INDENT * len(sections))
 
-    >>> print(remarked("a:\n  b: 1  # one\n", {"a.b": "so"}), end="")
-    a:
-      # so
-      b: 1  # one
+
+def one_line(text: str) -> str:
+    r"""Text of any origin as one printable line.
+
+    >>> one_line("a\nb")
+    'a b'
     """
-    lines: list[str] = []
-    place: list[str] = []
-    left = dict(remarks)
-    for line in text.splitlines():
-        if found := re.match(r"( *)([A-Za-z0-9_.\"']+):", line):
-            depth = len(found[1]) // 2
-            place = [*place[:depth], found[2].strip("\"'")]
-            if remark := left.pop(".".join(place), ""):
-                lines.append(f"{found[1]}# {remark}")
-        lines.append(line)
-    assert not left, f"no such keys: {sorted(left)}"
-    return "\n".join(lines) + "\n"
+    return "".join(sign if sign.isprintable() else " " for sign in text)

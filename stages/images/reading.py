@@ -1,6 +1,7 @@
 """File bytes to pixels, the one way: what ingest accepts is what training and serving see."""
 
 import io
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +69,8 @@ def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Picture:
     except Unreadable:
         raise
     except Exception as error:  # Pillow raises six types on damaged files, SyntaxError and OverflowError among them
-        raise Unreadable(f"{type(error).__name__}: {error}") from error
+        words = re.sub(r" <_io.BytesIO[^>]*>", "", str(error))  # Pillow names what it was given
+        raise Unreadable(f"{type(error).__name__}: {words}") from error
     camera = " ".join(str(exif[tag]).strip("\0 ") for tag in EXIF_CAMERA if tag in exif)
     return Picture(_pixels(upright), format_, mode, camera, turned)
 

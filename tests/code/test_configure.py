@@ -1,5 +1,6 @@
 """Files of every form are recognized, and what is proposed for them passes ingest and prepare as it stands."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_a_table_says_group_and_split_and_where_its_paths_begin(propose: Propose
     ingest = propose(workspace / "source").ingest
     columns = ingest.columns
     assert (columns.path, columns.folder, columns.label, columns.group) == ("file", "scans", "diagnosis", "patient")
-    assert ingest.images == "scans/**", "images beside those of the table are none of the data set"
+    assert ingest.images == "scans/**.png", "images beside those of the table are none of the data set"
     assert columns.split == "set" and load(workspace / "params.proposed.yaml").split.by == "hash", "train alone"
 
 
@@ -155,11 +156,153 @@ def test_reasons_rivals_and_questions_are_said_and_stand_in_the_file(
     propose(source)
     said, text = capsys.readouterr().out, (workspace / "params.proposed.yaml").read_text()
     assert "read as coco: it lists images, annotations and categories" in said
-    assert "folders, 6 images, with --inside more" in said
+    assert "--inside more --form folders: 6 images" in said
     assert "Only you know" in said and "ingest.group" in said
     assert "  # single things are outlined\n  name: instances" in text
     assert "# peak of the one-cycle schedule" in text, "comments are kept"
     assert propose(source, "--inside", "more").ingest.form == "folders"
+
+
+FOUR = [blot(n) for n in range(4)]
+
+
+def write(source: Path, files: dict[str, Any]) -> Path:
+    for name, content in files.items():
+        file = source / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else str(content).encode())
+    return source
+
+
+def pictures(*names: str, count: int = 6) -> dict[str, bytes]:
+    """Noise under names with {} for a number."""
+    rng = np.random.default_rng(0)
+    return {
+        name.format(number): png(rng.integers(40, 250, (24, 30), dtype=np.uint8))
+        for number in range(count)
+        for name in names
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["ca\nt: [", "a\n  name: regression", "a\u2028b", "a\x07b", "a: b # c", "'\"", "a {b}*[c]"]
+)
+def test_names_of_any_sign_cannot_break_the_file(name: str, propose: Propose, workspace: Path) -> None:
+    files = pictures(name.replace("{", "{{").replace("}", "}}") + "/{}.png", "other/{}.png")
+    proposed = propose(write(workspace / "source", files))
+    assert proposed.task.name == "classification" and proposed.ingest.form == "folders"
+
+
+def test_what_the_params_at_hand_say_of_other_data_does_not_survive(propose: Propose, workspace: Path) -> None:
+    params, text = workspace / "params.yaml", (workspace / "params.yaml").read_text()
+    text = text.replace("  units: {}", "  units: {weight: kg}").replace("  values: {} ", "  values: {0: a, 7: cell} ")
+    text = text.replace("  waive: {}", "  waive: {a/b: of other data}").replace('images: "" ', 'images: "x/{key}.png" ')
+    text = text.replace("class_weights: none", "class_weights: balanced").replace("tolerance: 0.05", "tolerance: 3.0")
+    params.write_text(
+        re.sub(r"objective:\n  at_least: 0.95.*\n.*\n", "objective: {at_least: 0.95, at_most: null}\n", text)
+    )
+    load(params)
+    source = write(
+        workspace / "source", pictures("i/{}.png") | {f"m/{n}.png": png(mask) for n, mask in enumerate(FOUR)}
+    )
+    proposed = propose(source)
+    assert (proposed.task.units, proposed.gate.waive, proposed.train.class_weights) == ({}, {}, "none")
+    assert proposed.ingest.values == {0: "background", 255: "foreground"} and proposed.task.tolerance == 2.0
+    lines = ["path,weight", *(f"i/{n}.png,{n}.5" for n in range(6))]
+    table = propose(write(workspace / "other", pictures("i/{}.png") | {"t.csv": "\n".join(lines)}))
+    assert table.ingest.form == "table" and table.ingest.images == ""
+
+
+def tinted(mask: np.ndarray) -> np.ndarray:
+    return np.stack([mask, mask // 2, 255 - mask], axis=2)
+
+
+@pytest.mark.parametrize(
+    ("targets", "says"),
+    [
+        ([tinted(mask) for mask in FOUR], "they are in colour"),
+        ([np.random.default_rng(n).integers(0, 255, (24, 30), dtype=np.uint8) for n in range(4)], "32 grey levels"),
+        ([mask[:20] for mask in FOUR], "their sizes differ"),
+    ],
+)
+def test_masks_that_are_none_are_not_taken_for_a_class(
+    targets: list[np.ndarray], says: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = pictures("images/{}.png", count=4) | {f"masks/{n}.png": png(mask) for n, mask in enumerate(targets)}
+    with pytest.raises(SystemExit, match=says):
+        configure.main([str(write(workspace / "source", files))])
+
+
+def test_one_odd_pair_does_not_hide_masks_and_a_rare_value_is_seen(propose: Propose, workspace: Path) -> None:
+    targets = {f"masks/{n}.png": blot(n, 1) for n in range(30)}
+    targets["masks/17.png"][20:22, 20:25] = 2
+    targets["masks/18.png"][20:22, 20:25] = 255
+    files = pictures("images/{}.png", count=30) | {path: png(mask) for path, mask in targets.items()}
+    files["images/0.png"] = png(np.zeros((24, 30), np.uint8))
+    proposed = propose(write(workspace / "source", files)).ingest
+    assert (proposed.form, proposed.values) == ("masks", {0: "background", 1: "class1", 2: "class2"})
+    assert proposed.ignore == (255,), "what counts not up is likely void"
+
+
+@pytest.mark.parametrize(
+    ("files", "form", "inside"),
+    [
+        (pictures("img/a/{}.png", "img/b/{}.png", count=12) | pictures("docs/x.png", count=1), "folders", "img"),
+        (pictures("train/a/{}.png", "train/b/{}.png", "val/a/{}.png", "val/b/{}.png"), "folders", "train"),
+        (pictures("train/images/{}.png", "valid/images/v{}.png")
+         | {f"{place}{n}.txt": "0 .5 .5 .2 .2" for n in range(6) for place in ("train/labels/", "valid/labels/v")}
+         | {"data.yaml": "names: [cell]"}, "yolo", ""),
+        (pictures("img_{}.png") | {f"mask_{n}.png": png(blot(n)) for n in range(6)}, "masks", ""),
+        (pictures("i/{}_training.png") | {f"m/{n}_manual1.png": png(blot(n)) for n in range(6)}, "masks", ""),
+        (pictures("low_raw/i/{}.png") | {f"low_raw/m/{n}.png": png(blot(n)) for n in range(6)}, "masks", "low_raw"),
+    ],
+)  # fmt: skip
+def test_the_folder_that_is_meant_is_found(
+    files: dict[str, Any], form: str, inside: str, propose: Propose, workspace: Path
+) -> None:
+    proposed = propose(write(workspace / "source", files)).ingest
+    assert (proposed.form, proposed.inside) == (form, inside)
+
+
+def test_images_that_are_left_out_are_said(
+    propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = pictures("train/a/{}.png", "train/b/{}.png", "val/a/{}.png", "val/b/{}.png")
+    propose(write(workspace / "source", files | {"train/LICENSE": "free"}))
+    said = capsys.readouterr().out
+    assert "12 images lie elsewhere, as val/a/0.png" in said
+    assert "ingest.max_rejected: 0.08\n      1 files are no images, as LICENSE" in said
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"t.csv": "path,label"}, "t.csv: no column names images"),
+        ({"t.csv": "path,label\n1.jpeg,a\n2.jpeg,b"}, "t.csv: no column names images as they lie there"),
+        ({"t.json": '{"images": [{"id": [1]}], "annotations": [], "categories": []}'}, "coco in t.json"),
+        ({"t.json": "[" * 100_000}, "t.json"),
+        ({"t.npz": b"no array"}, "arrays in t.npz: the npz cannot be read"),
+    ],
+)
+def test_what_came_near_is_said(files: dict[str, Any], says: str, workspace: Path) -> None:
+    with pytest.raises(SystemExit, match=says):
+        configure.main([str(write(workspace / "source", files | pictures("{}.png")))])
+
+
+def test_a_rival_is_chosen_as_it_is_told(propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = pictures("ill/{}.png", "well/{}.png")
+    files["t.csv"] = "\n".join(
+        ["path,age", *(f"{kind}/{n}.png,{30 + n}" for n in range(6) for kind in ("ill", "well"))]
+    )
+    source = write(workspace / "source", files)
+    assert propose(source).ingest.form == "table"
+    assert "--inside . --form folders: 12 images" in capsys.readouterr().out
+    assert propose(source, "--inside", ".", "--form", "folders").ingest.form == "folders"
+
+
+def test_a_place_that_cannot_be_written_is_told(workspace: Path) -> None:
+    with pytest.raises(SystemExit, match="--output no/p.yaml cannot be written: No such file"):
+        configure.main([str(write(workspace / "s", pictures("a/{}.png", "b/{}.png"))), "--output", "no/p.yaml"])
 
 
 def test_a_file_is_written_over_only_where_that_is_asked(workspace: Path) -> None:

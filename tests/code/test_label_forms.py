@@ -267,6 +267,12 @@ def test_several_whole_numbers_written_as_fractions_are_numbers(source: Read) ->
     assert read([[1.0, 0.0], [1.0, 1.0]]) == Annotation(labels=("0",)), "yes and no stay classes"
 
 
+def test_what_operating_systems_leave_behind_is_no_mask(source: Read) -> None:
+    files = {"i/a.png": GREY, "m/a.png": mask(), "i/._a.png": b"x", "m/._a.png": b"x", "__MACOSX/i/a.png": b"x"}
+    items, refused = source(files, form="masks", images="i/{key}.png", targets="m/{key}.png")
+    assert list(items) == ["i/a.png"] and not refused
+
+
 def test_patterns_that_match_nothing_or_name_no_key_are_errors(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1.png": GREY}
     with pytest.raises(UserError, match=r"both need \{key\}"):

@@ -16,7 +16,7 @@ from stages.images.sources.arrays import arrays
 from stages.images.sources.coco import coco
 from stages.images.sources.deeplabcut import deeplabcut, is_deeplabcut
 from stages.images.sources.folders import folders
-from stages.images.sources.item import SPLIT_WORDS, Found, Item
+from stages.images.sources.item import NOT_DATA, SPLIT_WORDS, Found, Item
 from stages.images.sources.paired import dots, instances, masks, pairs
 from stages.images.sources.table import table
 from stages.images.sources.voc import voc
@@ -86,6 +86,7 @@ def open_source(source: Path, ingest: Ingest, own_split: bool) -> Iterator[Found
     """
     with ExitStack() as stack:
         files, refused = files_of(source, stack)
+        files = {path: read for path, read in files.items() if not NOT_DATA.search(path)}
         files, name = below(files, ingest.inside.strip("/"), source)
         if source.suffix == ".npz":
             name = source.name

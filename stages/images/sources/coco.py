@@ -32,8 +32,11 @@ def coco(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
             )
         by_image[annotation["image_id"]].append(annotation)
     items, refused, seen = [], [], set()
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        by_name[PurePosixPath(file).name].append(file)
     for number, image in images.items():
-        path = _located(str(image.get("file_name")), files)
+        path = _located(str(image.get("file_name")), files, by_name)
         if path is None or path in seen:
             refused.append(
                 Refusal(
@@ -74,12 +77,12 @@ def _parsed(data: bytes, name: str) -> Json:
     return held
 
 
-def _located(written: str, files: Files) -> str | None:
+def _located(written: str, files: Files, by_name: dict[str, list[str]]) -> str | None:
     """The file of that path, or the only one whose path ends so."""
     written = written.replace("\\", "/").removeprefix("./")
     if written in files:
         return written
-    ends = [path for path in files if path.endswith("/" + written)]
+    ends = [path for path in by_name.get(PurePosixPath(written).name, ()) if path.endswith("/" + written)]
     return ends[0] if len(ends) == 1 else None
 
 

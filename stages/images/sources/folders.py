@@ -4,13 +4,12 @@ from stages.frame import UserError
 from stages.frame.sections import Ingest
 from stages.images.annotations import Annotation
 from stages.images.files import Files, Refusal
-from stages.images.sources.item import NOT_DATA, SPLIT_WORDS, Found, Item, always
+from stages.images.sources.item import SPLIT_WORDS, Found, Item, always
 
 
 def folders(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     """A folder per class; with `own_split` a folder per split around them."""
     items, refused = [], []
-    files = {name: read for name, read in files.items() if not NOT_DATA.search(name)}
     tops = {name.split("/")[0] for name in files if "/" in name}
     named = sorted(top for top in tops if top.lower() in SPLIT_WORDS)
     if not own_split and len(named) > 1:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stages.images.annotations import IGNORE
 from stages.images.files import Files
 from stages.images.reading import SUFFIXES, Unreadable, read
 from stages.images.sources.item import SPLIT_WORDS
@@ -20,11 +21,14 @@ from stages.images.statistics import grey_bytes
 Array = np.ndarray[Any, Any]
 FEWEST = 3  # images that make a pattern
 MOST_PATTERNS = 200  # held against each other, those of most images first
+MOST_PARTS = 4  # of a name, in which a key is looked for from either end
 SAMPLED = 12  # images looked into
+MOST = 0.75  # share of those that must be so
 MOST_VALUES = 32  # of a mask; more are grey levels
+COUNTED = 500  # masks of which the values are counted
 DARK = 16  # grey level up to which a picture of dots is black, a JPEG's rings included
 ALIKE = 0.3  # correlation of two pictures of one scene, above that of pictures of two
-WORSE = ("noisy", "noise", "input", "low", "blur", "degraded", "raw")
+WORSE = frozenset("noisy noise input low lr blur blurred degraded corrupted raw source".split())
 """Words that name the image to be restored."""
 
 
@@ -38,8 +42,8 @@ class Pairing:
     """More than one file belongs to some image."""
     files: tuple[tuple[str, str], ...]
     """Of each key the image and the first file that belongs to it."""
-    explains: int
-    """How many files the patterns name."""
+    named: frozenset[str]
+    """All files that belong to an image."""
 
     @property
     def root(self) -> str:
@@ -57,8 +61,8 @@ class Beside:
     """What the files beside the images are."""
 
     form: str
-    """masks, instances, dots or pairs."""
-    pairing: Pairing
+    """masks, instances, dots or pairs; empty: none of these."""
+    why: str
     values: dict[int, float]
     """Of masks: value and the share of the pixels that have it."""
 
@@ -76,33 +80,54 @@ def pairings(files: Files) -> Iterator[Pairing]:
     for images, targets in itertools.permutations(large, 2):
         of_images, of_targets = held[images], held[targets]
         common = of_images.keys() & of_targets.keys()
-        if len(common) < max(FEWEST, len(of_images) / 2) or "{label}" in images:
+        if len(common) < max(FEWEST, len(of_images) / 2) or "{label}" in images or _is_split_alone(images, targets):
             continue
-        if any(len(found) > 1 for found in of_images.values()) or _is_split_alone(images, targets):
+        if any(len(found) > 1 for found in of_images.values()):
             continue
         if all(of_images[key][0] not in of_targets[key] for key in common):
             several = "{label}" not in targets and any(len(of_targets[key]) > 1 for key in common)
             files_of = tuple((of_images[key][0], of_targets[key][0]) for key in sorted(common))
-            count = len(of_images) + sum(len(found) for found in of_targets.values())
-            pairing = Pairing(images, targets, several, files_of, count)
-            if count >= below[pairing.root] / 2:
+            named = frozenset(path for key in common for path in of_targets[key])
+            pairing = Pairing(images, targets, several, files_of, named)
+            if len(common) + len(named) >= below[pairing.root] / 2:
                 yield pairing
 
 
 def _patterns(path: PurePosixPath) -> Iterator[tuple[str, str]]:
     """Each way to see a key in a path: images/{key}.png, {key}_mask.png, {key}/masks/*.png, masks/{label}/{key}.png."""
-    folders, stem, ending = path.parts[:-1], path.stem, path.suffix
+    folders, stem = path.parts[:-1], path.stem
+    if any(sign in str(path) for sign in "{}*"):
+        return  # such a name cannot be written in a pattern
     free = tuple("*" if part.lower() in SPLIT_WORDS else part for part in folders)
-    for places in dict.fromkeys((folders, free)):
-        yield "/".join((*places, f"{{key}}{ending}")), stem
-        if len(places) > 1:
-            yield "/".join((*places[:-1], "{label}", f"{{key}}{ending}")), stem
-    if found := re.fullmatch(r"(.*?)([_\-. ]?[A-Za-z]+)", stem):
-        yield "/".join((*folders, f"{{key}}{found[2]}{ending}")), found[1]
+    for ending in (path.suffix, ".*"):
+        for places in dict.fromkeys((folders, free)):
+            yield "/".join((*places, f"{{key}}{ending}")), stem
+            if len(places) > 1:
+                yield "/".join((*places[:-1], "{label}", f"{{key}}{ending}")), stem
+            for before, key, after in _keys(stem):
+                yield "/".join((*places, f"{before}{{key}}{after}{ending}")), key
     for depth in range(1, min(3, len(path.parts))):  # a folder an image
         key, *rest = path.parts[-1 - depth : -1]
         for name in dict.fromkeys(("{key}" if stem == key else stem, "*")):
-            yield "/".join((*path.parts[: -1 - depth], "{key}", *rest, f"{name}{ending}")), key
+            yield "/".join((*path.parts[: -1 - depth], "{key}", *rest, f"{name}{path.suffix}")), key
+
+
+def _keys(stem: str) -> Iterator[tuple[str, str, str]]:
+    """What may stand before a key and behind it: parts of a name, or letters at its ends.
+
+    >>> list(_keys("001cell"))
+    [('', '001', 'cell')]
+    >>> list(_keys("img_7"))
+    [('img_', '7', ''), ('', 'img', '_7')]
+    """
+    cuts = [found.start() for found in re.finditer(r"[_\-. ]", stem)]
+    for cut in dict.fromkeys((*cuts[:MOST_PARTS], *cuts[-MOST_PARTS:])):
+        if stem[cut + 1 :] and stem[:cut]:
+            yield stem[: cut + 1], stem[cut + 1 :], ""
+            yield "", stem[:cut], stem[cut:]
+    for pattern in (r"()(.*?[^A-Za-z_\-. ])([A-Za-z]+)", r"([A-Za-z]+)([^A-Za-z_\-. ].*)()"):
+        if found := re.fullmatch(pattern, stem):
+            yield found[1], found[2], found[3]
 
 
 def _is_split_alone(one: str, other: str) -> bool:
@@ -111,30 +136,80 @@ def _is_split_alone(one: str, other: str) -> bool:
     return any(a != b and {a.lower(), b.lower()} & {*SPLIT_WORDS, "*"} for a, b in parts[:-1])
 
 
-def beside(files: Files, pairing: Pairing) -> Beside | None:
-    """Look into some files; None where those of the second pattern do not belong to those of the first."""
+def beside(files: Files, pairing: Pairing) -> Beside:
+    """Look into some files, and say what those of the second pattern are to those of the first."""
     spread = np.unique(np.linspace(0, len(pairing.files) - 1, SAMPLED).round().astype(int))
     looked = [(_levels(files, image), _levels(files, target)) for image, target in (pairing.files[i] for i in spread)]
-    pairs = [(a, b) for a, b in looked if a is not None and b is not None]
-    if len(pairs) < FEWEST or any(a.shape[:2] != b.shape[:2] for a, b in pairs):
-        return None
-    pixels = sum(b.size for _, b in pairs)
-    values: Counter[int] = Counter()
-    for _, target in pairs:
-        if target.ndim == 2:
-            found, counts = np.unique(target, return_counts=True)
-            values.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
-    plain = all(b.ndim == 2 for _, b in pairs) and len(values) <= MOST_VALUES
-    if any(a.ndim == 2 and len(np.unique(a)) <= MOST_VALUES for a, _ in pairs) or all(_is_dotted(a) for a, _ in pairs):
-        return None  # what would be the image is a mask itself
+    read_ = [(a, b) for a, b in looked if a is not None and b is not None]
+    pairs = [(a, b) for a, b in read_ if a.shape[:2] == b.shape[:2]]
+    if len(pairs) < max(FEWEST, MOST * len(looked)):
+        return Beside("", "most cannot be read" if len(read_) <= len(looked) / 2 else "their sizes differ", {})
+    images, targets = zip(*pairs, strict=True)
+    if _most(_is_plain(a) for a in images) or _most(_is_dotted(a) for a in images):
+        return Beside("", "what would be the images are masks themselves", {})
+    plain, binary = _most(_is_plain(b) for b in targets), _most(_is_plain(b, 2) for b in targets)
     if pairing.several or "{label}" in pairing.targets:
+        if not binary:
+            return Beside("", "several files belong to an image, and they are no masks of two values", {})
         form = "instances" if pairing.several else "masks"
-        return Beside(form, pairing, {}) if plain and len(values) <= 2 else None
-    if all(_is_dotted(b) for _, b in pairs):
-        return Beside("dots", pairing, {})
+        return Beside(form, "several files of two values belong to an image", {})
+    if _most(_is_dotted(b) for b in targets):
+        return Beside("dots", "they hold small bright dots on black", {})
     if plain:
-        return Beside("masks", pairing, {value: count / pixels for value, count in sorted(values.items())})
-    return Beside("pairs", pairing, {}) if _are_alike(pairs) and not _is_worse(pairing.targets) else None
+        why = "they hold few values, as masks do"
+        if _most(_is_of_single_things(b) for b in targets):
+            why += (
+                "; but each value is one piece: if they number single things, write a mask a thing and form: instances"
+            )
+        return Beside("masks", why, _values(files, pairing))
+    if _is_worse(pairing.targets, pairing.images):
+        return Beside("", "they are named as what is to be restored", {})
+    if not _are_alike(pairs):
+        return Beside("", _no_mask(targets), {})
+    return Beside("pairs", "they are pictures of the same scenes; which of the two is asked is yours to say", {})
+
+
+def _no_mask(targets: tuple[Array, ...]) -> str:
+    """Why files that are not of the same scenes are no masks."""
+    if _most(b.ndim == 3 for b in targets):
+        return "they are in colour, and no pictures of the same scenes; masks are grey, or have a palette"
+    return (
+        f"they hold more than {MOST_VALUES} grey levels: masks have few, and JPEG spoils them; numbered things are "
+        "read as a mask a thing"
+    )
+
+
+def _most(votes: Iterator[bool]) -> bool:
+    return bool(np.mean(list(votes)) >= MOST)
+
+
+def _is_plain(level: Array, values: int = MOST_VALUES) -> bool:
+    return level.ndim == 2 and len(np.unique(level)) <= values
+
+
+def _is_of_single_things(level_HW: Array) -> bool:
+    """Whether each of several values is one connected piece."""
+    from scipy import ndimage
+
+    found = [value for value in np.unique(level_HW) if value]
+    return len(found) > FEWEST and all(ndimage.label(level_HW == value, np.ones((3, 3)))[1] == 1 for value in found)
+
+
+def _values(files: Files, pairing: Pairing) -> dict[int, float]:
+    """Shares of the values in the masks; a rare one must not be missed."""
+    values: Counter[int] = Counter()
+    for _, target in pairing.files[:COUNTED]:
+        level = _levels(files, target)
+        if level is not None and level.ndim == 2:
+            found, counts = np.unique(level, return_counts=True)
+            values.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+    return {value: count / values.total() for value, count in sorted(values.items())}
+
+
+def is_void(values: dict[int, float]) -> bool:
+    """Whether the value 255 is likely to say that the truth is unknown: the others count up from 0."""
+    others = sorted(set(values) - {IGNORE})
+    return IGNORE in values and len(others) > 1 and others[-1] < 2 * len(others)
 
 
 def _levels(files: Files, path: str) -> Array | None:
@@ -177,5 +252,7 @@ def _thumbnail(image: Array) -> Array:
     return np.asarray(values / max(float(np.linalg.norm(values)), 1e-9))
 
 
-def _is_worse(pattern: str) -> bool:
-    return any(word in pattern.lower() for word in WORSE)
+def _is_worse(targets: str, images: str) -> bool:
+    """Whether the words that only the targets' pattern has name what is to be restored."""
+    words = [set(re.split(r"[^a-z]+", pattern.lower())) for pattern in (targets, images)]
+    return bool((words[0] - words[1]) & WORSE)

@@ -13,7 +13,7 @@ from stages.frame.errors import did_you_mean
 from stages.frame.sections import Columns, Ingest
 from stages.images.annotations import Annotation
 from stages.images.files import Files, Refusal
-from stages.images.sources.item import NOT_DATA, SPLIT_WORDS, Found, Item, always
+from stages.images.sources.item import SPLIT_WORDS, Found, Item, always
 from stages.images.sources.patterns import pattern_of
 
 Cells = dict[str, str]
@@ -36,7 +36,7 @@ def table(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
         except ValueError as error:
             refused.append(Refusal(path, f"{name} line {number + 2}: {error}"))
         seen.add(path)
-    candidates = (n for n in files if (wanted.fullmatch(n) if wanted else n != name and not NOT_DATA.search(n)))
+    candidates = (n for n in files if (wanted.fullmatch(n) if wanted else n != name))
     return items, refused + [Refusal(n, f"is not listed in {name}") for n in candidates if n not in seen]
 
 
