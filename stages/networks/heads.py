@@ -58,26 +58,34 @@ def _coordinates(raw_BQ: torch.Tensor, height: int, width: int, outline: Outline
 def _heatmap(raw_BPSS: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
     """The highest place, refined to the centre of gravity within two deviations of it."""
     heat_BPSS = raw_BPSS.sigmoid()
-    peak_BP = heat_BPSS.flatten(2).max(dim=2)
-    columns = raw_BPSS.shape[3]
-    peak_x_BP = (peak_BP.indices % columns).float()
-    peak_y_BP = torch.div(peak_BP.indices, columns, rounding_mode="floor").float()
-    x_W = torch.arange(columns, device=raw_BPSS.device).float()
-    y_H = torch.arange(raw_BPSS.shape[2], device=raw_BPSS.device).float()
-    near_x_BPW = ((x_W - peak_x_BP[..., None]).abs() <= 2 * outline.radius).float()
-    near_y_BPH = ((y_H - peak_y_BP[..., None]).abs() <= 2 * outline.radius).float()
-    weight_BPSS = heat_BPSS * near_y_BPH[..., :, None] * near_x_BPW[..., None, :]
-    return _original(_middle(weight_BPSS, x_W, y_H), peak_BP.values, height, width, outline)
+    return _around(heat_BPSS, heat_BPSS, height, width, outline)
 
 
 def _disc(raw_BPSS: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
-    """The centre of gravity of what is above half of the highest probability."""
+    """The centre of gravity of what is above half of the highest probability, around the fullest place."""
     heat_BPSS = raw_BPSS.sigmoid()
-    highest_BP = heat_BPSS.flatten(2).amax(dim=2)
-    weight_BPSS = heat_BPSS * (heat_BPSS >= highest_BP[..., None, None] / 2).float()
-    x_W = torch.arange(raw_BPSS.shape[3], device=raw_BPSS.device).float()
-    y_H = torch.arange(raw_BPSS.shape[2], device=raw_BPSS.device).float()
-    return _original(_middle(weight_BPSS, x_W, y_H), highest_BP, height, width, outline)
+    highest_BP11 = heat_BPSS.amax(dim=(2, 3), keepdim=True)
+    weight_BPSS = heat_BPSS * (heat_BPSS >= highest_BP11 / 2).float()
+    side = 2 * int(outline.radius) + 1
+    full_BPSS = functional.avg_pool2d(weight_BPSS, side, stride=1, padding=side // 2)
+    return _around(weight_BPSS, full_BPSS, height, width, outline)
+
+
+def _around(
+    weight_BPSS: torch.Tensor, peaked_BPSS: torch.Tensor, height: int, width: int, outline: Outline
+) -> torch.Tensor:
+    """The centre of gravity of the weights near the highest place of `peaked`: what is alike elsewhere has no part."""
+    place_BP = peaked_BPSS.flatten(2).max(dim=2).indices
+    columns = weight_BPSS.shape[3]
+    peak_x_BP = (place_BP % columns).float()
+    peak_y_BP = torch.div(place_BP, columns, rounding_mode="floor").float()
+    x_W = torch.arange(columns, device=weight_BPSS.device).float()
+    y_H = torch.arange(weight_BPSS.shape[2], device=weight_BPSS.device).float()
+    near_x_BPW = ((x_W - peak_x_BP[..., None]).abs() <= 2 * outline.radius).float()
+    near_y_BPH = ((y_H - peak_y_BP[..., None]).abs() <= 2 * outline.radius).float()
+    near_BPSS = weight_BPSS * near_y_BPH[..., :, None] * near_x_BPW[..., None, :]
+    highest_BP = weight_BPSS.flatten(2).amax(dim=2)
+    return _original(_middle(near_BPSS, x_W, y_H), highest_BP, height, width, outline)
 
 
 def _middle(weight_BPSS: torch.Tensor, x_W: torch.Tensor, y_H: torch.Tensor) -> torch.Tensor:

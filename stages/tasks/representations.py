@@ -143,7 +143,14 @@ REPRESENTATIONS: dict[str, Representation] = {
         _points,
         ("location_cross_entropy", "heatmap_cross_entropy", "heatmap_l2"),
     ),
-    "disc": Representation(("landmarks",), "map", lambda o: len(o.points), "points", _points, ("disc_cross_entropy",)),
+    "disc": Representation(
+        ("landmarks",),
+        "map",
+        lambda o: len(o.points),
+        "points",
+        _points,
+        ("disc_cross_entropy_dice", "disc_cross_entropy"),
+    ),
     "mask": Representation(
         ("segmentation", "regression"),
         "map",
