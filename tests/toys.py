@@ -192,6 +192,9 @@ TOYS = {
         {"label": None, "points": ("disc", "square")},
         representations=("heatmap", "coordinates", "disc"),
     ),
+    "things_as_mask": Toy(
+        things, {"name": "segmentation", "score": "dice", "tolerance": 2.0}, {"inside": "things.json"}
+    ),
     "segmentation": Toy(masks, {"score": "dice", "tolerance": 2.0}, MASKS),
     "image": Toy(
         pairs, {"score": "psnr"}, {"form": "pairs", "images": "noisy/{key}.png", "targets": "clean/{key}.png"}

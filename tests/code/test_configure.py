@@ -49,6 +49,7 @@ EXPECTED = {
     "counting": ("instances", "coco"),
     "area": ("segmentation", "masks"),
     "landmarks": ("landmarks", "table"),
+    "things_as_mask": ("instances", "coco"),
     "segmentation": ("segmentation", "masks"),
     "image": ("image", "pairs"),
     "instances": ("instances", "coco"),
