@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.frame.params import load
+from stages.pages.evaluation import FEW_GROUPS
 from stages.tasks.representations import representation_of
 
 RUNS = Path("docs/results/runs")
@@ -29,7 +30,7 @@ def measured(project: Path) -> dict[str, Any]:
         return json.loads((project / "data" / name).read_text())
 
     params, scores = load(project / "params.yaml"), read("evaluate/scores.json")
-    opened = project / "data/unseal/scores.json"
+    opened = read("unseal/scores.json") if (project / "data/unseal/scores.json").exists() else None
     asked = params.task.score
     network = params.network.name
     if network in ("unet", "mask_rcnn"):
@@ -45,7 +46,8 @@ def measured(project: Path) -> dict[str, Any]:
         "unit": scores["units"][asked],
         "better": scores["better"][asked],
         "validation": scores["scores"],
-        "test": json.loads(opened.read_text())["scores"] if opened.exists() else None,
+        "test": opened["scores"] if opened else None,
+        "groups": {"validation": scores["groups"], "test": opened["groups"] if opened else None},
         "metrics": {stage: read(f"{stage}/metrics.json") for stage in STAGES},
         "one_image_ms": read("benchmark/benchmark.json")["single_prediction_ms"],
     }
@@ -64,11 +66,19 @@ def table(kept: list[dict[str, Any]]) -> str:
         unit = f", {r['unit']}" if r["unit"] else ""
         cells = [f"`{r['data_set']}`", f"{r['metrics']['ingest']['images']:,}"]
         cells += [f"{r['task']} as {r['representation']}", f"{r['network']}, {r['size']} px"]
-        cells += [f"{r['score'].replace('_', ' ')}{unit}{arrow}", figure(r["validation"][r["score"]])]
-        cells += [figure(r["test"][r["score"]]) if r["test"] else "not opened"]
+        cells += [f"{r['score'].replace('_', ' ')}{unit}{arrow}", told(r, "validation")]
+        cells += [told(r, "test") if r["test"] else "not opened"]
         cells += [f"{r['metrics']['train']['seconds'] / 60:.1f} min", f"{r['metrics']['export']['bytes'] / 1e6:.0f} MB"]
         rows.append([*cells, f"{r['one_image_ms']:.1f} ms"])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [HEAD, ["---"] * len(HEAD), *rows])
+
+
+def told(record: dict[str, Any], part: str) -> str:
+    """Value and interval; and on how many groups it rests, where these are too few for it to be believed."""
+    groups, score = record["groups"][part], figure(record[part][record["score"]])
+    if groups >= FEW_GROUPS:
+        return score
+    return f"{score} of {groups} group{'s' if groups > 1 else ''} alone"
 
 
 def figure(score: dict[str, float]) -> str:
