@@ -30,7 +30,8 @@ def search(tmp_path: Path, params: Params) -> Search:
             "train": params.train.model_copy(update={"device": "cpu", "batch_size": 8} | train),
             "tune": params.tune.model_copy(update={"trials": trials, "epochs": 1, "space": space}),
         }
-        call(stage.main, [ingested, prepared, tmp_path / "tuned"], sections)
+        (tmp_path / "weights").mkdir(exist_ok=True)
+        call(stage.main, [ingested, prepared, tmp_path / "weights", tmp_path / "tuned"], sections)
         return json.loads((tmp_path / "tuned/best.json").read_text()), pd.read_csv(tmp_path / "tuned/trials.csv")
 
     return run
