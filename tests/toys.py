@@ -97,11 +97,16 @@ def numbers(folder: Path, rng: np.random.Generator) -> None:
     table(folder / "numbers.csv", rows)
 
 
-def things(folder: Path, rng: np.random.Generator) -> None:
+def discs(folder: Path, rng: np.random.Generator) -> None:
+    """Things of one class, which a watershed can part."""
+    things(folder, rng, ("disc",))
+
+
+def things(folder: Path, rng: np.random.Generator, kinds: tuple[str, ...] = ("disc", "square")) -> None:
     """COCO: boxes and outlines."""
     images, annotations = [], []
     for number in range(COUNT):
-        image, placed = scene(rng, 2 + number % 2)
+        image, placed = scene(rng, 2 + number % 2, kinds)
         save(folder / f"{number}.png", image)
         images.append({"id": number, "file_name": f"{number}.png", "height": SIZE, "width": SIZE + 6})
         for kind, x, y, radius in placed:
@@ -199,7 +204,11 @@ TOYS = {
     "image": Toy(
         pairs, {"score": "psnr"}, {"form": "pairs", "images": "noisy/{key}.png", "targets": "clean/{key}.png"}
     ),
-    "instances": Toy(
-        things, {"score": "average_precision_50"}, {"inside": "things.json"}, representations=("boxes", "watershed")
+    "instances": Toy(things, {"score": "average_precision_50"}, {"inside": "things.json"}, representations=("boxes",)),
+    "discs": Toy(
+        discs,
+        {"name": "instances", "score": "average_precision_50"},
+        {"inside": "things.json"},
+        representations=("watershed",),
     ),
 }

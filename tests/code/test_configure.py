@@ -53,6 +53,7 @@ EXPECTED = {
     "segmentation": ("segmentation", "masks"),
     "image": ("image", "pairs"),
     "instances": ("instances", "coco"),
+    "discs": ("instances", "coco"),
 }
 
 
