@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.frame import UserError
-from stages.frame.editing import edited
+from stages.frame.editing import edited, nested
 from stages.frame.errors import did_you_mean
 
 EXAMPLES = Path("docs/examples")
@@ -33,12 +33,8 @@ def changes_of(text: str) -> dict[str, Any]:
         key, sign, value = word.partition("=")
         if not sign or "." not in key:
             raise UserError(f"{word!r} is no change of params; write KEY=VALUE, as network.name=vgg11")
-        *sections, name = key.split(".")
-        inner = changes
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[name] = YAML(typ="safe", pure=True).load(value)
-    return changes
+        changes[key] = YAML(typ="safe", pure=True).load(value)
+    return nested(changes)
 
 
 def params_with(changes: Sequence[Mapping[str, Any]], origin: str) -> str:

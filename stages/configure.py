@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stages.frame import UserError
-from stages.frame.editing import edited, one_line
+from stages.frame.editing import edited, nested, one_line
 from stages.frame.params import load
 from stages.frame.sections import Params
 from stages.images.annotations import Annotation
@@ -89,8 +89,8 @@ def main(argv: list[str] | None = None) -> None:
             chosen, facts = _first_usable(found, params, failures, arguments)
             left_out = _left_out(files, chosen)
         choices = _choices(chosen, facts, arguments.source, params)
-        nested = _nested({choice.key: choice.value for choice in choices})
-        proposed = edited(text, [nested], "what is proposed", {c.key: c.why for c in choices if c.why})
+        values = nested({choice.key: choice.value for choice in choices})
+        proposed = edited(text, [values], "what is proposed", {c.key: c.why for c in choices if c.why})
         try:
             arguments.output.write_text(proposed, encoding="utf-8")
         except OSError as error:
@@ -137,12 +137,13 @@ def _looked(reading: Reading, max_megapixels: float) -> Facts:
     for item in [reading.items[i] for i in spread]:
         try:
             image = read(item.read(), max_megapixels).image
-            annotations.append(item.annotate(*image.shape[:2]))
+            annotation = item.annotate(*image.shape[:2])
             if item.target is not None and read(item.target()).image.shape[:2] != image.shape[:2]:
                 raise Unreadable("what belongs to it has another size")
         except (Unreadable, OSError) as error:
             unusable[item.path] = str(error)
             continue
+        annotations.append(annotation)
         sides.append(image.shape[:2])
         grey = image.ndim == 2 or (image.shape[2] == 3 and bool((image == image[:, :, :1]).all()))
         channels.add(1 if grey else image.shape[2])
@@ -310,17 +311,6 @@ def _learning(reading: Reading, facts: Facts, gives: str, tiles: float) -> Itera
     yield Choice("tune.trials", 0, "search when the first run has been looked at")
     if gives == "boxes" and not any(shape.rle for one in facts.annotations for shape in one.shapes or ()):
         yield Choice("augment.rotation", 0.0, "a turned box is no longer tight")
-
-
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for key, value in flat.items():
-        *sections, name = key.split(".")
-        inner = nested
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[name] = value
-    return nested
 
 
 def _proposed(chosen: Reading, choices: list[Choice]) -> Iterator[str]:

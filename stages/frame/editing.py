@@ -68,6 +68,22 @@ def _remark(values: Any, path: list[str], remark: str) -> None:
     values.yaml_set_comment_before_after_key(name, before=one_line(remark), indent=INDENT * len(sections))
 
 
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted key as values by section and key.
+
+    >>> nested({"network.name": "vgg11", "train.epochs": 3})
+    {'network': {'name': 'vgg11'}, 'train': {'epochs': 3}}
+    """
+    values: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, name = key.split(".")
+        inner = values
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[name] = value
+    return values
+
+
 def one_line(text: str) -> str:
     r"""Text of any origin as one printable line.
 

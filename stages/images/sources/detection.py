@@ -10,18 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import ValidationError
-
 from stages.frame import UserError
 from stages.frame.sections import Ingest
 from stages.images.annotations import IGNORE
 from stages.images.files import TABLES, Files, Refusal
-from stages.images.reading import SUFFIXES, Unreadable
+from stages.images.reading import SUFFIXES
 from stages.images.sources import FORMS, Item, below
 from stages.images.sources.columns import NO_COLUMNS, columns_of, path_column
 from stages.images.sources.deeplabcut import is_deeplabcut
 from stages.images.sources.item import NOT_DATA, SPLIT_WORDS
-from stages.images.sources.pairing import Beside, beside, is_void, pairings
+from stages.images.sources.pairing import Beside, Pairing, beside, is_void, pairings
 from stages.images.sources.table import read_table
 
 ABOUT = 0.5  # of the images that the widest reading explains, from which a more telling form comes first
@@ -35,7 +33,7 @@ PLAIN: dict[str, Any] = {
     "images": "", "targets": "", "values": {}, "ignore": [], "group": "", "block": 1, "columns": NO_COLUMNS,
 }  # fmt: skip
 """Keys of `ingest` that belong to one data set, where they say nothing."""
-WRONG = (UserError, Unreadable, OSError, RecursionError, ValidationError, ValueError, TypeError, KeyError)
+WRONG = (UserError, OSError, RecursionError, ValueError, TypeError, KeyError)
 """What a file that is not what it is called may raise; it then is no candidate, and the reason is kept."""
 
 
@@ -157,7 +155,8 @@ def _of_table(files: Files, path: str) -> Iterator[Reading]:
         raise ValueError(f"its column {column} names images, and no other holds classes, numbers or points")
     changes: dict[str, Any] = {"columns": columns | {"path": column, "folder": folder}}
     paths = [f"{folder}/{cell}".removeprefix("/") for cell in rows[column]]
-    if others := [name for name in part if name not in {*paths, path, PurePosixPath(path).name}]:
+    listed = {*paths, path, PurePosixPath(path).name}
+    if others := [name for name in part if name not in listed]:
         shared = os.path.commonpath([str(PurePosixPath(p).parent) for p in paths]) if paths else ""
         ending = {PurePosixPath(p).suffix for p in paths}
         changes["images"] = f"{shared}/**".removeprefix("./").removeprefix("/") + (
@@ -183,7 +182,7 @@ def _of_annotation_folders(files: Files) -> Iterator[Reading]:
             yield Reading(form, inside, why)
 
 
-def _of_pairing(pairing: Any, found: Beside) -> tuple[dict[str, Any], dict[str, str]]:
+def _of_pairing(pairing: Pairing, found: Beside) -> tuple[dict[str, Any], dict[str, str]]:
     """Patterns and values, and reasons."""
     images, targets = (p.removeprefix(f"{pairing.root}/") for p in (pairing.images, pairing.targets))
     changes: dict[str, Any] = {"images": images, "targets": targets}
