@@ -8,10 +8,10 @@ UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo configure repro flow unseal test test-slow check example compare lock
+.PHONY: help env demo configure augmentations repro flow unseal test test-slow check example compare bench-augmentation lock
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 # uv lives in an environment of its own, because syncing .venv to the lock removes what the lock lacks.
 $(UV): infra/locks/uv.txt
@@ -31,10 +31,17 @@ $(VENV)-serving/synced: infra/locks/serving.txt $(UV)
 	$(UV) pip sync --quiet --require-hashes --python $(VENV)-serving $<
 	@touch $@
 
+# What Macula is measured against, beside all that it runs on itself.
+$(VENV)-benchmarks/synced: infra/locks/benchmarks.txt $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)-benchmarks
+	$(UV) pip sync --quiet --require-hashes --python $(VENV)-benchmarks $<
+	@touch $@
+
 env: $(VENV)/synced $(VENV)-serving/synced ## build the environments from the hash-pinned locks
 
 lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 	$(COMPILE) pyproject.toml --extra pipeline --extra dev -o infra/locks/pipeline.txt
+	$(COMPILE) pyproject.toml --extra pipeline --extra benchmarks -o infra/locks/benchmarks.txt
 	$(COMPILE) pyproject.toml --extra serving -o infra/locks/serving.txt
 	echo uv | $(COMPILE) - -o infra/locks/uv.txt
 
@@ -45,6 +52,9 @@ demo: repro ## the whole line on the embedded default, 1,797 handwritten digits:
 
 configure: env ## look at images and propose params for them: make configure SOURCE=/path/to/images.zip
 	@$(RUN) python -m stages.configure "$(SOURCE)" --inside "$(INSIDE)" --form "$(FORM)" $(if $(REPLACE),--replace)
+
+augmentations: $(VENV)/synced ## every augmentation with its amounts, ranges and presets
+	@$(RUN) python -m stages.augmentations.reference
 
 repro: env ## what is out of date, on the data that params.yaml names
 	@$(RUN) python -m stages.frame.params
@@ -62,6 +72,9 @@ example: env ## a kept parameter set, in a clone of its own: make example NAME=c
 
 compare: env ## two variants on one score: make compare A=representation.name=heatmap B=representation.name=disc
 	@$(RUN) python -m flows.compare $(if $(NAME),--example "$(NAME)" --source "$(SOURCE)") "$(A)" "$(B)"
+
+bench-augmentation: $(VENV)-benchmarks/synced ## augmentations beside Kornia's, torchvision's and Albumentations', on this machine
+	PYTHONUNBUFFERED=1 $(VENV)-benchmarks/bin/python -m benchmarks.augmentation $(ARGUMENTS)
 
 test: env check ## everything that CI runs
 	$(RUN) python -m pytest -q

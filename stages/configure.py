@@ -187,6 +187,7 @@ def _asked(reading: Reading, facts: Facts) -> Iterator[Choice]:
     yield Choice("task.units", {})
     pairs = _mirrored(list(first.points or ()))
     yield Choice("task.flip_pairs", pairs, "their names are those of left and right" if pairs else "")
+    yield Choice("task.skeleton", [])
     yield Choice("representation.name", "density" if counted else "auto", "a blob a thing, summed" if counted else "")
     for key in ("at_least", "at_most"):
         placeholder = "a placeholder: what must be reached for the answer to be worth something to you?"
@@ -282,6 +283,7 @@ def _pixels(facts: Facts, gives: str, task: str, params: Params) -> Iterator[Cho
     )
     yield Choice("prepare.fit", fit, why)
     colour = {1: "the images are grey", 3: "the images are in colour"}
+    yield Choice("prepare.parts", "auto")
     yield Choice("prepare.channels", facts.channels, colour.get(facts.channels, "as the images have"))
 
 
@@ -309,8 +311,9 @@ def _learning(reading: Reading, facts: Facts, gives: str, tiles: float) -> Itera
     yield Choice("train.loss", "auto")
     yield Choice("train.class_weights", "none")
     yield Choice("tune.trials", 0, "search when the first run has been looked at")
-    if gives == "boxes" and not any(shape.rle for one in facts.annotations for shape in one.shapes or ()):
-        yield Choice("augment.rotation", 0.0, "a turned box is no longer tight")
+    yield Choice("augment.preset", "auto", "what suits task and images; the report says what that is, and why")
+    yield Choice("augment.outside", "auto")
+    yield Choice("augment.amounts", {})
 
 
 def _proposed(chosen: Reading, choices: list[Choice]) -> Iterator[str]:
@@ -333,7 +336,7 @@ def _asks(chosen: Reading) -> Iterator[str]:
     yield "  objective: what must be reached for the answer to be worth something?"
     if not chosen.changes.get("columns", {}).get("group"):
         yield "  ingest.group, ingest.block: which images belong together, of one patient, scene or film?"
-    yield "  augment: is a mirrored, turned, brighter image still one of these? then say so"
+    yield "  augment: is what the report shows under `What training saw` still right, each with its label?"
     if reason := chosen.reasons.get("columns"):
         yield f"  ingest.columns: {reason}; is it needed?"
 

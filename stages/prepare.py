@@ -15,8 +15,11 @@ from stages.frame import In, Out, UserError, run
 from stages.frame.sections import Prepare, Representation, Task
 from stages.images.frames import Frame, cut, frames
 from stages.images.manifest import DATASET, annotations, pictures, read_manifest, targets
+from stages.images.point_tree import bones_of_points, tree_of_points, trees_of_pairs
 from stages.images.reading import to_channels
-from stages.images.store import FRAME, Writer, write_about, write_rows, write_things
+from stages.images.skeleton import bones_of_foreground
+from stages.images.store import FRAME, Store, Writer, open_split, write_about, write_bones, write_rows, write_things
+from stages.images.symmetry import told_apart
 from stages.networks.preprocessing import fitted
 from stages.tasks.asking import outline_of_data, taught_outline
 from stages.tasks.outline import Outline
@@ -40,8 +43,42 @@ def main(
     counts = {}
     for split, part in rows.groupby("split"):
         counts[str(split)] = _write_split(output, str(split), part, ingested, outline)
-    write_about(output, {**json.loads((ingested / DATASET).read_text()), **outline.as_json()})
-    return {"size": outline.size, "channels": outline.channels, **counts}
+    about = {**json.loads((ingested / DATASET).read_text()), **outline.as_json()}
+    write_about(output, about)
+    train_set = open_split(output, "train")
+    symmetries = told_apart(train_set)
+    write_about(output, about | {"told_apart": symmetries})
+    parts = _write_bones(output, train_set, outline, prepare.parts, task.skeleton)
+    return {"size": outline.size, "channels": outline.channels, **counts, **parts, "told_apart": symmetries}
+
+
+def _write_bones(
+    output: Path, train_set: Store, outline: Outline, parts: str, skeleton: tuple[tuple[str, str], ...]
+) -> dict[str, float]:
+    """The articulated parts of the training images, for augmentation alone."""
+    if parts == "auto":
+        parts = "points" if outline.task == "landmarks" else "none"
+    if parts == "none":
+        return {}
+    images = tqdm(range(len(train_set)), "articulated parts", unit="img", disable=None)
+    if parts == "points":
+        if outline.task != "landmarks":
+            raise UserError(f"prepare.parts: points: task.name is {outline.task}, which has none; use foreground")
+        xy_NP2 = np.asarray(train_set.target)
+        try:
+            trees = trees_of_pairs(skeleton, outline.points) or [tree_of_points(xy_NP2)]
+        except ValueError as error:
+            raise UserError(f"task.skeleton: {error}") from None
+        bones = [bones_of_points(xy_NP2[index], trees, outline.size) for index in images]
+    else:
+        frames = train_set.frames()
+        bones = [bones_of_foreground(_inner(train_set.image_NHWC[index], frames[index])) for index in images]
+    write_bones(output, "train", bones)
+    return {"articulated": float(np.mean([len(bone_K7) > 1 for bone_K7 in bones]))}
+
+
+def _inner(image_HWC: Array, frame: Frame) -> Array:
+    return image_HWC[: frame.inner_height, : frame.inner_width]
 
 
 def _facts(rows: pd.DataFrame) -> dict[str, Any]:

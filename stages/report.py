@@ -77,6 +77,8 @@ def main(
         weights=Counter(layer["state"] for layer in _json(trained / "weights.json")),
         benchmark=benchmark,
         sheet=picture_file(augmented / "sheet.png", "Training images as the network gets them, randomly changed"),
+        variants=picture_file(augmented / "variants.png", "Some training images as they are, and changed in many ways"),
+        policy=_json(augmented / "policy.json"),
         opened=_opened(openings, metadata["name"]),
         how=_how(trained, metadata),
         **_look(manifest, album),

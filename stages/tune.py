@@ -76,15 +76,23 @@ def _finite(score: float, name: str) -> float:
 
 def _as_it_stands(sections: Mapping[str, Section], space: dict[str, Range]) -> dict[str, Any]:
     """The values of params.yaml, where they lie within the search."""
-    now = {key: getattr(sections[key.split(".")[0]], key.split(".")[1]) for key in space}
+    values = {name: section.model_dump() for name, section in sections.items()}
+    now = {key: _at(values, key.split(".")) for key in space}
     return {key: value for key, value in now.items() if space[key].holds(value)}
+
+
+def _at(values: Any, path: list[str]) -> Any:
+    """The value at a dotted key, None where there is none."""
+    for part in path:
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
 
 
 def _suggest(trial: optuna.Trial, key: str, span: Range) -> Any:
     if span.choices is not None:
         return trial.suggest_categorical(key, span.choices)
     assert span.low is not None and span.high is not None, "Range holds either choices or both ends"
-    if TUNABLE[key].annotation is int:
+    if key in TUNABLE and TUNABLE[key].annotation is int:
         return trial.suggest_int(key, int(span.low), int(span.high), log=span.log)
     return trial.suggest_float(key, span.low, span.high, log=span.log)
 

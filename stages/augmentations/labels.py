@@ -1,89 +1,82 @@
-"""Labels follow the pixels: the matrix by which an image moved, applied to what is learned from it.
+"""Labels follow the pixels: what is learned from an image goes through the same warp.
 
-Axes: B images, P points, S working size. Points in working pixels, centre of the first pixel 0.
+Axes: B images, P points, M things, S working size. Points in working pixels, centre of the first pixel 0.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from kornia.geometry.transform import warp_affine
 
+from stages.augmentations.warp import Warp
 from stages.images.annotations import IGNORE
 
 Things = dict[str, torch.Tensor]
+ROUND = 32  # points around a box
+LEAST_LEFT = 0.2  # of a box: a sliver of a thing cannot be told for what it is
 
 
-def move(kind: str, target: Any, matrix_B33: torch.Tensor, size: int, outside: str, swap: Sequence[int] = ()) -> Any:
+def move(kind: str, target: Any, warp: Warp, swap: Sequence[int] = ()) -> Any:
     """What is stored to learn from, moved as the image was.
 
     Args:
         kind: how it is stored, as `Representation.stores` has it.
         target: a batch of it; of things a list of dicts of boxes [M, 4], labels [M] and perhaps masks [M, S, S].
-        matrix_B33: as `Policy` gives it.
-        size: of the working image, pixels.
-        outside: what the policy shows beyond the edge; labels beyond it are unknown where it is black.
+        warp: as `Policy` gives it.
         swap: for each point the one that takes its name in a mirrored image.
     """
     match kind:
         case "points":
-            return _points(target, matrix_B33, size, swap)
+            return _points(target, warp, swap)
         case "labels":
-            return _map(target[:, None], matrix_B33, "nearest", outside, IGNORE)[:, 0].round().long()
+            return warp.sample(target[:, None].float(), "nearest", beyond=IGNORE)[:, 0].round().long()
         case "ids":
-            return _map(target[:, None], matrix_B33, "nearest", outside, 0)[:, 0].round().long()
+            return warp.sample(target[:, None].float(), "nearest")[:, 0].round().long()
         case "density":
-            shrunk_B = matrix_B33[:, :2, :2].det().abs()
-            return _map(target, matrix_B33, "bilinear", "zeros", 0) / shrunk_B[:, None, None, None]
+            return warp.sample(target.float(), "bilinear", "zeros") * warp.area_BSS[:, None]
         case "image":
-            return _map(target, matrix_B33, "bilinear", outside, 0)
+            return warp.sample(target.float(), "bilinear")
         case "things":
-            return [_things(one, m_33, size, outside) for one, m_33 in zip(target, matrix_B33, strict=True)]
+            return [_things(one, warp.only(index)) for index, one in enumerate(target)]
         case _:  # index, vector: what is said of the whole image
             return target
 
 
-def _points(xy_BP2: torch.Tensor, matrix_B33: torch.Tensor, size: int, swap: Sequence[int]) -> torch.Tensor:
+def _points(xy_BP2: torch.Tensor, warp: Warp, swap: Sequence[int]) -> torch.Tensor:
     """Points that leave the image become missing."""
-    moved_BP2 = _transform(xy_BP2, matrix_B33)
-    inside_BP = ((moved_BP2 > -0.5) & (moved_BP2 < size - 0.5)).all(dim=2, keepdim=True)
+    moved_BP2 = warp.points(xy_BP2)
+    inside_BP = ((moved_BP2 > -0.5) & (moved_BP2 < warp.size - 0.5)).all(dim=2, keepdim=True)
     moved_BP2 = torch.where(inside_BP, moved_BP2, torch.nan)
     if swap:
-        mirrored_B = matrix_B33[:, :2, :2].det() < 0
-        moved_BP2 = torch.where(mirrored_B[:, None, None], moved_BP2[:, list(swap)], moved_BP2)
+        moved_BP2 = torch.where(warp.mirrored_B[:, None, None], moved_BP2[:, list(swap)], moved_BP2)
     return moved_BP2
 
 
-def _transform(xy_BP2: torch.Tensor, matrix_B33: torch.Tensor) -> torch.Tensor:
-    """Where points go; Kornia's matrices count from pixel centres, as we do."""
-    known_BP3 = torch.nn.functional.pad(xy_BP2, (0, 1), value=1.0)
-    return (known_BP3 @ matrix_B33.transpose(1, 2).to(xy_BP2))[..., :2]
+def _things(things: Things, warp: Warp) -> Things:
+    """Boxes tight around the moved masks, or around the ellipse in the box; what has left the image is dropped.
 
-
-def _map(value_BCSS: torch.Tensor, matrix_B33: torch.Tensor, mode: str, outside: str, beyond: float) -> torch.Tensor:
-    size = value_BCSS.shape[-2], value_BCSS.shape[-1]
-    shifted = value_BCSS.float() - beyond  # what comes in from outside is 0, hence `beyond`
-    moved = warp_affine(
-        shifted, matrix_B33[:, :2].to(shifted), size, mode=mode, padding_mode=outside, align_corners=False
-    )
-    return moved + beyond
-
-
-def _things(things: Things, matrix_33: torch.Tensor, size: int, outside: str) -> Things:
-    """Boxes tight around the moved masks, or around their moved corners; what has left the image is dropped."""
+    Of a thing that turns, the corners of its box say too much; the ellipse that fills the box stays nearer to the thing
+    (Kalra et al. 2021, "Towards rotation invariance in object detection").
+    """
     if "masks" in things:
-        mask_MSS = _map(things["masks"][None].float(), matrix_33[None], "nearest", "zeros", 0)[0] > 0.5
+        mask_MSS = things["masks"]
+        if len(mask_MSS):
+            mask_MSS = warp.sample(mask_MSS[None].float(), "nearest", "zeros")[0] > 0.5
         kept_M = mask_MSS.flatten(1).any(dim=1)
         mask_MSS = mask_MSS[kept_M]
         box_M4 = _boxes_of(mask_MSS)
         return {"boxes": box_M4, "labels": things["labels"][kept_M], "masks": mask_MSS.to(torch.uint8)}
-    x0, y0, x1, y1 = (things["boxes"] - 0.5).unbind(dim=1)  # corners as points
-    corner_M42 = torch.stack([torch.stack(xy, dim=1) for xy in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))], dim=1)
-    moved_M42 = _transform(corner_M42.reshape(1, -1, 2), matrix_33[None]).reshape(-1, 4, 2) + 0.5
-    whole_M4 = torch.cat([moved_M42.amin(dim=1), moved_M42.amax(dim=1)], dim=1) if len(x0) else things["boxes"]
-    box_M4 = whole_M4.clamp(0, size)
-    area_M, left_M = _area(whole_M4), _area(box_M4)
-    kept_M = left_M > 0.2 * area_M  # a sliver of a thing cannot be told for what it is
+    if not len(things["boxes"]):
+        return things
+    low_M2, high_M2 = things["boxes"][:, :2] - 0.5, things["boxes"][:, 2:] - 0.5  # edges as points
+    angle_R = torch.arange(ROUND, device=low_M2.device) * (2 * math.pi / ROUND)
+    circle_R2 = torch.stack([angle_R.cos(), angle_R.sin()], dim=1)
+    round_MR2 = ((low_M2 + high_M2) / 2)[:, None] + ((high_M2 - low_M2) / 2)[:, None] * circle_R2
+    moved_MR2 = warp.points(round_MR2.reshape(1, -1, 2)).reshape(-1, ROUND, 2) + 0.5
+    whole_M4 = torch.cat([moved_MR2.amin(dim=1), moved_MR2.amax(dim=1)], dim=1)
+    box_M4 = whole_M4.clamp(0, warp.size)
+    kept_M = _area(box_M4) > LEAST_LEFT * _area(whole_M4)
     return {"boxes": box_M4[kept_M], "labels": things["labels"][kept_M]}
 
 

@@ -43,8 +43,13 @@ def overlay(sections: dict[str, Section], best: dict[str, Any]) -> dict[str, Sec
     """Sections with dotted keys replaced, as `{"train.learning_rate": 0.003}`, checked anew."""
     changed = {name: section.model_dump() for name, section in sections.items()}
     for key, value in best.items():
-        section, name = key.split(".")
-        changed[section][name] = value
+        *outer, name = key.split(".")
+        inner = changed
+        for part in outer:
+            if not isinstance(inner.get(part), dict):
+                inner[part] = {}
+            inner = inner[part]
+        inner[name] = value
     return {name: type(sections[name]).model_validate(values) for name, values in changed.items()}
 
 

@@ -181,29 +181,22 @@ class Prepare(Section):
     into overlapping tiles of it, not resized (segmentation and image)."""
     overlap: Annotated[float, Field(ge=0, le=0.75)]
     """Of neighbouring tiles, as a share of the size."""
+    parts: Literal["auto", "none", "foreground", "points"]
+    """Articulated parts of the figures, for augmentation: found by the skeleton of what stands out from a plain ground,
+    or along the tree of the annotated points; auto: points for landmarks, else none."""
 
 
 class Augment(Section):
     """Random changes of the training images, on the training device."""
 
-    rotation: Annotated[float, Field(ge=0, le=180)]
-    """Largest rotation either way, in degrees."""
-    translation: Annotated[float, Field(ge=0, le=0.5)]
-    """Largest shift either way, as a share of the side."""
-    scale: Annotated[float, Field(ge=0, lt=1)]
-    """Largest change of size either way: 0.1 is 0.9 to 1.1 times."""
-    outside: Literal["zeros", "border", "reflection"]
-    """What comes into view beyond the edge: black, the edge continued, or the image mirrored."""
-    flip_horizontal: bool
-    """Mirror left and right, half of the time."""
-    flip_vertical: bool
-    """Mirror top and bottom, half of the time."""
-    brightness: Annotated[float, Field(ge=0, le=1)]
-    """Largest shift of all grey levels either way; white is 1."""
-    contrast: Annotated[float, Field(ge=0, le=1)]
-    """Largest relative change of all grey levels either way: 0.1 is 0.9 to 1.1 times."""
-    noise: Annotated[float, Field(ge=0, le=1)]
-    """Standard deviation of added Gaussian noise; white is 1."""
+    preset: Literal["auto", "none", "light", "standard", "strong"]
+    """How much: each augmentation has its amounts in each, and leaves out what does not suit task and data. auto:
+    standard."""
+    outside: Literal["auto", "zeros", "border", "reflection"]
+    """What comes into view beyond the edge: black, the edge continued, or the image mirrored; auto: by task."""
+    amounts: dict[Text, bool | float | str | dict[Text, float] | None]
+    """Instead of the preset's: name of an augmentation: its first amount, or all of them by name, or true (as in
+    standard), or off."""
 
 
 class Network(Section):
@@ -286,18 +279,26 @@ class Range(Section):
 
 
 _TUNABLE: dict[str, type[Section]] = {"train": Train, "network": Network, "augment": Augment}
-_FIXED = ("train.epochs", "train.seed", "train.device")  # trials have epochs of their own; the others are no choices
+_FIXED = (  # trials have epochs of their own; the others are no choices, or hold choices of their own
+    "train.epochs",
+    "train.seed",
+    "train.device",
+    "augment.amounts",
+)
+_AMOUNTS = "augment.amounts."
 TUNABLE = {
     f"{name}.{key}": field
     for name, section in _TUNABLE.items()
     for key, field in section.model_fields.items()
     if f"{name}.{key}" not in _FIXED
 }
-"""Dotted keys that `tune` may search over."""
+"""Dotted keys that `tune` may search over, beside `augment.amounts.NAME` and `augment.amounts.NAME.AMOUNT`."""
 
 
 def _out_of_place(key: str, span: Range) -> list[str]:
     """What is wrong with searching `key` over `span`: an unknown key, or an end outside what the key allows."""
+    if key.startswith(_AMOUNTS):
+        return []  # which are known and how far they go is known where they are done
     if key not in TUNABLE:
         return [f"{key}: unknown key; {did_you_mean(key, TUNABLE)}"]
     field = TUNABLE[key]
@@ -350,6 +351,9 @@ class Task(Section):
     """Grades from the lowest to the highest, or the classes to be told apart in the order wanted; empty: as found."""
     flip_pairs: tuple[tuple[Text, Text], ...]
     """Points that change names in a mirrored image, as [[left_eye, right_eye]]."""
+    skeleton: tuple[tuple[Text, Text], ...]
+    """Points between which there is a part, as [[neck, nose]], from the trunk outwards; empty: those that lie near each
+    other. Of a tree the longest part at its beginning stays, the others may turn (`augment.amounts.articulated`)."""
     units: dict[Text, Text]
     """Number that is asked: its unit, as people write it, as {weight: kg}; shown with every answer and score."""
     tolerance: Annotated[float, Field(gt=0)]

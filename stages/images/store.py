@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,24 @@ class Ragged:
 
 
 @dataclass(frozen=True)
+class Bones:
+    """The articulated parts of each image's figure, as `stages.images.skeleton` has them."""
+
+    bone_T7: Array
+    """float32, of all images one after the other."""
+    first: Array
+    """[N + 1]: where an image's bones begin."""
+
+    def of(self, index_B: Array) -> Array:
+        """[B, K, 7] of some images, with rows of NaN where one has fewer than the K of the richest; K at least 1."""
+        counts_B = self.first[index_B + 1] - self.first[index_B]
+        bone_BK7 = np.full((len(index_B), max(1, int(counts_B.max())), 7), np.nan, np.float32)
+        for row, (index, count) in enumerate(zip(index_B, counts_B, strict=True)):
+            bone_BK7[row, :count] = self.bone_T7[self.first[index] : self.first[index] + count]
+        return bone_BK7
+
+
+@dataclass(frozen=True)
 class Store:
     """One split of the prepared images. A row is a working image: a whole original, or a tile of one."""
 
@@ -42,6 +60,8 @@ class Store:
     """path, label, group of each image, and how the original lies in it."""
     about: dict[str, Any]
     """name and version of the data, and the outline of the task."""
+    bones: Bones | None = None
+    """Articulated parts of the figures, where `prepare` looked for them."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -110,6 +130,13 @@ def write_things(folder: Path, split: str, things: Iterable[tuple[Array, Array, 
     np.savez(folder / f"{split}.things.npz", **arrays)  # type: ignore[arg-type]
 
 
+def write_bones(folder: Path, split: str, bones: Sequence[Array]) -> None:
+    """Write the [K, 7] of each image, in order."""
+    first = np.concatenate([[0], np.cumsum([len(bone_K7) for bone_K7 in bones])])
+    bone_T7 = np.concatenate([np.zeros((0, 7), np.float32), *bones])
+    np.savez(folder / f"{split}.bones.npz", bone_T7=bone_T7, first=first)
+
+
 def open_split(folder: Path, split: str) -> Store:
     """Open what was written."""
     about = json.loads((folder / "about.json").read_text())
@@ -120,4 +147,6 @@ def open_split(folder: Path, split: str) -> Store:
         target = Ragged(arrays["box_T4"], arrays["label_T"], arrays.get("mask_TX"), arrays["first"])
     else:
         target = np.load(folder / f"{split}.target.npy", mmap_mode="r")
-    return Store(np.load(folder / f"{split}.npy", mmap_mode="r"), target, rows, about)
+    file = folder / f"{split}.bones.npz"
+    bones = Bones(**np.load(file)) if file.exists() else None
+    return Store(np.load(folder / f"{split}.npy", mmap_mode="r"), target, rows, about, bones)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
-from stages.augmentations import Policy, move
+from stages.augmentations import Draws, Policy, Warp, move
 from stages.images.store import Ragged, Store
 from stages.networks.preprocessing import scale
 from stages.tasks.outline import Outline
@@ -25,7 +26,8 @@ class Batch:
     image_BCHW: torch.Tensor
     """Float in 0..1."""
     target: Any
-    """As `Representation.stores` has it: a tensor with the batch first, channels second; of things a list."""
+    """As `Representation.stores` has it: a tensor with the batch first, channels second; of things a list. Where images
+    were mixed, shares of the classes [B, K] in place of an index [B]."""
     index_B: Array
     """Rows of the store."""
 
@@ -53,21 +55,53 @@ class Feed:
     share_N: Array | None = None
     """How often each image is drawn, summing to 1; None: every image once an epoch."""
 
-    def batches(self, epoch: int, device: torch.device) -> Iterator[Batch]:
-        """The augmented batches of one epoch, in an order of its own."""
+    def batches(self, epoch: int, device: torch.device, first: int = 0) -> Iterator[Batch]:
+        """The augmented batches of one epoch, in an order of its own, from the step `first` on.
+
+        What becomes of an image hangs on its place in that order alone: not on the size of batches, on the other images
+        of its batch, or on what was drawn before.
+        """
         rng = np.random.default_rng(step_seed(self.seed, epoch))
         count = len(self.store)
         order = rng.permutation(count) if self.share_N is None else rng.choice(count, count, p=self.share_N)
-        for step, index_B in enumerate(np.array_split(order, steps_per_epoch(count, self.batch_size))):
-            batch = load(self.store, self.outline, np.sort(index_B), device)
-            yield self._changed(batch, step_seed(self.seed, epoch, step))
+        parts = np.array_split(np.arange(count), steps_per_epoch(count, self.batch_size))
+        for place_B in parts[first:]:
+            place_B = place_B[np.argsort(order[place_B], kind="stable")]  # files are read forwards
+            draws = Draws(self.seed, epoch, place_B)
+            batch = self.changed(order[place_B], draws, device)
+            yield (
+                self._mixed(batch, order, draws, Draws(self.seed, epoch, place_B + count))
+                if self.policy.mixes
+                else batch
+            )
 
-    def _changed(self, batch: Batch, seed: int) -> Batch:
-        image_BCHW, matrix_B33 = self.policy(batch.image_BCHW, seed)
-        if matrix_B33 is None:
-            return Batch(image_BCHW, batch.target, batch.index_B)
-        kind, swap = REPRESENTATIONS[self.outline.representation].stores, swaps(self.outline)
-        target = move(kind, batch.target, matrix_B33, self.outline.size, self.policy.outside, swap)
+    def changed(self, index_B: Array, draws: Draws, device: torch.device) -> Batch:
+        """Some images with their labels, changed but not mixed."""
+        batch = load(self.store, self.outline, index_B, device)
+        bones = self.store.bones
+        bone_BK7 = None if bones is None else torch.from_numpy(bones.of(index_B)).to(device)
+        image_BCHW, warp = self.policy(batch.image_BCHW, draws, bone_BK7)
+        return Batch(image_BCHW, batch.target if warp is None else self._moved(batch.target, warp), index_B)
+
+    def _moved(self, target: Any, warp: Warp) -> Any:
+        return move(REPRESENTATIONS[self.outline.representation].stores, target, warp, swaps(self.outline))
+
+    def _mixed(self, batch: Batch, order: Array, draws: Draws, others: Draws) -> Batch:
+        """With a part of other images of the epoch in it, which change by draws of their own."""
+        device = batch.image_BCHW.device
+        kept_BSS = self.policy.kept(draws, device)
+        other_B = order[draws.stream("other", torch.device("cpu")).whole(len(order))]
+        other = self.changed(other_B, others, device)
+        image_BCHW = torch.lerp(other.image_BCHW, batch.image_BCHW, kept_BSS[:, None])
+        match REPRESENTATIONS[self.outline.representation].stores:
+            case "index":
+                classes = len(self.outline.labels)
+                mine_BK, others_BK = (functional.one_hot(one.target, classes).float() for one in (batch, other))
+                target = torch.lerp(others_BK, mine_BK, kept_BSS.mean(dim=(1, 2))[:, None])
+            case "vector":
+                target = torch.lerp(other.target, batch.target, kept_BSS.mean(dim=(1, 2))[:, None])
+            case _:  # a label a pixel: nothing in between
+                target = torch.where(kept_BSS > 0.5, batch.target, other.target)
         return Batch(image_BCHW, target, batch.index_B)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from stages.learning.batches import Batch
-from stages.tasks.drawing import as_rgb, dot, fill, frame, palette
+from stages.tasks.drawing import as_rgb, dot, fill, frame, line, palette
 from stages.tasks.outline import Outline
 from stages.tasks.representations import REPRESENTATIONS
 
@@ -37,4 +37,13 @@ def drawn(batch: Batch, index: int, outline: Outline) -> Array:
         case "things":
             for box_4, label in zip(target["boxes"].cpu().numpy(), target["labels"].tolist(), strict=True):
                 picture = frame(picture, tuple(box_4), palette(label))
+    return picture
+
+
+def with_bones(picture: Array, bone_K7: Array | None) -> Array:
+    """The parts of a figure: each from its joint, a dot, to its end; the first, which stays, in another colour."""
+    for number, (x0, y0, x1, y1, *_) in enumerate([] if bone_K7 is None else bone_K7):
+        if np.isfinite(x0):
+            colour = palette(0 if number else 1)
+            picture = dot(line(picture, (x0, y0), (x1, y1), colour), float(x0), float(y0), colour)
     return picture

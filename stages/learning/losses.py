@@ -30,16 +30,19 @@ class Setting:
 Loss = Callable[[Tensor, Tensor, Setting], Tensor]
 
 
-def cross_entropy(raw_BK: Tensor, index_B: Tensor, setting: Setting) -> Tensor:
-    """Nats per image; label smoothing spreads a share of the target over all classes (Szegedy et al. 2016)."""
-    return functional.cross_entropy(raw_BK, index_B, setting.weight_K, label_smoothing=setting.label_smoothing)
+def cross_entropy(raw_BK: Tensor, target: Tensor, setting: Setting) -> Tensor:
+    """Nats per image; label smoothing spreads a share of the target over all classes (Szegedy et al. 2016).
+
+    Here and in `focal` the target is an index [B], or shares of the classes [B, K] where images were mixed.
+    """
+    return functional.cross_entropy(raw_BK, target, setting.weight_K, label_smoothing=setting.label_smoothing)
 
 
-def focal(raw_BK: Tensor, index_B: Tensor, setting: Setting) -> Tensor:
+def focal(raw_BK: Tensor, target: Tensor, setting: Setting) -> Tensor:
     """(1 - p)^2 times the cross-entropy: what is known already counts less (Lin et al. 2017)."""
-    log_B = functional.log_softmax(raw_BK, dim=1).gather(1, index_B[:, None])[:, 0]
-    weight_B = setting.weight_K[index_B]
-    return (-weight_B * (1 - log_B.exp()) ** 2 * log_B).sum() / weight_B.sum()
+    share_BK = target if target.ndim == 2 else functional.one_hot(target, raw_BK.shape[1])
+    log_BK, weight_BK = functional.log_softmax(raw_BK, dim=1), setting.weight_K * share_BK
+    return (-weight_BK * (1 - log_BK.exp()) ** 2 * log_BK).sum() / weight_BK.sum()
 
 
 def binary_cross_entropy(raw_BK: Tensor, target_BK: Tensor, setting: Setting) -> Tensor:

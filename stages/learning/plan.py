@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.augmentations import Policy
+from stages.augmentations import Chosen, Data, Policy, beyond_the_edge, choose
 from stages.frame import UserError
 from stages.frame.sections import Augment, Network, Train
 from stages.images.store import Store, open_split
@@ -95,7 +95,8 @@ def plan(given: Material, sections: dict[str, Any], weights: Path) -> Plan:
         masks=outline.masks,
     )
     share_N = _shares(given.train_set, outline) if train.class_weights == "sampled" else None
-    feed = Feed(given.train_set, outline, Policy(**augment.model_dump()), train.batch_size, train.seed, share_N)
+    policy = policy_of(augment, given.train_set)[0]
+    feed = Feed(given.train_set, outline, policy, train.batch_size, train.seed, share_N)
     score = score_of(outline.task, sections["task"].score)
     return Plan(
         given,
@@ -107,6 +108,21 @@ def plan(given: Material, sections: dict[str, Any], weights: Path) -> Plan:
         score,
         loss_of(outline.representation, train.loss),
     )
+
+
+def policy_of(augment: Augment, train_set: Store) -> tuple[Policy, list[Chosen]]:
+    """What is done to the training images, and why.
+
+    Raises:
+        UserError: params ask for what there is not, or what cannot be done to these images.
+    """
+    outline = outline_of(train_set.about)
+    bones = train_set.bones is not None and len(train_set.bones.bone_T7) > 0
+    data = Data(outline, train_set.about.get("told_apart", {}), bones)
+    chosen = choose(augment, data)
+    amounts = {one.name: one.amounts for one in chosen if one.amounts is not None}
+    outside = beyond_the_edge(augment.outside, data)
+    return Policy(amounts, size=outline.size, channels=outline.channels, outside=outside), chosen
 
 
 def _gives(gives: str) -> str:

@@ -63,3 +63,11 @@ def frame(picture: Array, box: Sequence[float], colour: Colour) -> Array:
     width = max(1, round(max(picture.shape[:2]) / 300))
     ImageDraw.Draw(image).rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=width)
     return np.asarray(image)
+
+
+def line(picture: Array, start: Sequence[float], end: Sequence[float], colour: Colour) -> Array:
+    """A straight line, as thick as the lines of boxes."""
+    image = Image.fromarray(picture)
+    width = max(1, round(max(picture.shape[:2]) / 300))
+    ImageDraw.Draw(image).line((*map(float, start), *map(float, end)), fill=colour, width=width)
+    return np.asarray(image)

@@ -1,5 +1,6 @@
 """What training sees and does, before anything long is trained."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from PIL import Image
 
 from stages.augmentations import Policy
+from stages.augmentations.protocol import Augmentation, always
+from stages.augmentations.similarity import Flip
 from stages.frame import UserError
 from stages.frame.sections import Params
 from stages.images.sheet import contact_sheet
@@ -22,7 +25,7 @@ from stages.learning.devices import fabric_on
 from stages.learning.drawing import drawn
 from stages.learning.loop import Epoch, fit
 from stages.learning.losses import LOSSES, Setting
-from stages.learning.plan import Material, Plan, material, plan
+from stages.learning.plan import Material, Plan, material, plan, policy_of
 from stages.networks.heads import HEADS
 from stages.networks.preprocessing import fitted, resize, scale
 from stages.tasks import TASKS
@@ -111,14 +114,8 @@ def test_the_working_image_is_as_the_frames_say(shape: tuple[int, int, int], fit
     assert (working != 0).all(axis=2).sum() == frame.inner_height * frame.inner_width
 
 
-NOTHING = {
-    "rotation": 0, "translation": 0, "scale": 0, "outside": "zeros", "flip_horizontal": False, "flip_vertical": False,
-    "brightness": 0, "contrast": 0, "noise": 0,
-}  # fmt: skip
-
-
 def test_an_epoch_sees_every_image_once_in_an_order_of_its_own(given: Material) -> None:
-    feed = Feed(given.train_set, given.outline, Policy(**NOTHING), 7, 0)
+    feed = Feed(given.train_set, given.outline, Policy({}, size=16, channels=1), 7, 0)
     seen = [torch.cat([b.image_BCHW.flatten(1) for b in feed.batches(epoch, CPU)]) for epoch in (1, 2)]
     plain = plain_batches(given.train_set, given.outline, 7, CPU)
     everything = torch.cat([b.image_BCHW.flatten(1) for b in plain])
@@ -141,32 +138,73 @@ def test_points_that_form_pairs_take_each_other_s_place() -> None:
     assert swaps(outline) == [2, 1, 0]
 
 
-def test_augmentation_depends_on_the_seed_alone_and_leaves_the_generators(params: Params) -> None:
-    policy = Policy(**params.augment.model_dump())
-    image = torch.rand(4, 1, 16, 16)
-    torch.manual_seed(1)
-    first, _ = policy(image, seed=5)
-    drawn = torch.rand(1)
-    torch.manual_seed(1)
-    assert torch.equal(torch.rand(1), drawn), "the global generator went on as if nothing had been drawn"
-    torch.manual_seed(99)
-    assert torch.equal(policy(image, seed=5)[0], first)
-    assert not torch.equal(policy(image, seed=6)[0], first)
-    assert first.min() >= 0 and first.max() <= 1
+def feed_of(given: Material, batch_size: int, **amounts: Any) -> Feed:
+    return Feed(given.train_set, given.outline, Policy(amounts, size=16, channels=1), batch_size, 0)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(
-    "change",
-    ["rotation", "translation", "scale", "flip_horizontal", "flip_vertical", "brightness", "contrast", "noise"],
-)
-def test_every_augmentation_changes_the_images_of_any_channels(params: Params, change: str, channels: int) -> None:
-    amounts = dict.fromkeys(params.augment.model_dump(), 0) | {"outside": "zeros"}
-    image = torch.rand(8, channels, 16, 16) * 0.5 + 0.25
-    assert torch.equal(Policy(**amounts)(image, 0)[0], image)
-    amounts[change] = 30 if change == "rotation" else True if change.startswith("flip") else 0.2
-    changed, _ = Policy(**amounts)(image, 0)
-    assert changed.shape == image.shape and not torch.equal(changed, image)
+def epoch_of(feed: Feed, first: int = 0) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+    """Image and target by row of the store."""
+    seen = {}
+    for batch in feed.batches(1, CPU, first):
+        seen |= {int(row): (batch.image_BCHW[i], batch.target[i]) for i, row in enumerate(batch.index_B)}
+    return seen
+
+
+CHANGES = {"rotation": 20, "elastic": {"amplitude": 1, "wavelength": 16}, "brightness": 0.1, "noise": 0.05}
+
+
+@pytest.mark.parametrize("mixes", [{}, {"mixup": 0.4, "cutmix": 1.0}], ids=["alone", "mixed"])
+def test_an_epoch_is_the_same_in_batches_of_any_size(given: Material, mixes: dict[str, Any]) -> None:
+    small, large = (epoch_of(feed_of(given, size, **CHANGES, **mixes)) for size in (3, 16))
+    assert len(small) == len(given.train_set) and small.keys() == large.keys()
+    for row, (image_CHW, target) in small.items():
+        assert (image_CHW - large[row][0]).abs().max() < 1e-4
+        assert torch.allclose(target.float(), large[row][1].float(), atol=1e-5)
+
+
+def test_an_epoch_can_be_taken_up_in_the_middle(given: Material) -> None:
+    feed = feed_of(given, 8, **CHANGES)
+    whole, rest = list(feed.batches(1, CPU)), list(feed.batches(1, CPU, first=2))
+    assert len(rest) == len(whole) - 2 > 0
+    for one, other in zip(whole[2:], rest, strict=True):
+        assert torch.equal(one.image_BCHW, other.image_BCHW) and np.array_equal(one.index_B, other.index_B)
+
+
+def test_mixed_images_are_taught_as_the_shares_of_their_classes(given: Material) -> None:
+    (batch, *_) = feed_of(given, 40, mixup={"alpha": 1.0, "chance": 1.0}).batches(1, CPU)
+    plain = epoch_of(feed_of(given, 40))
+    share_BK = batch.target
+    assert torch.allclose(share_BK.sum(dim=1), torch.ones(len(share_BK)))
+    own_B = torch.tensor([plain[int(row)][1] for row in batch.index_B])
+    kept_B = share_BK.gather(1, own_B[:, None])[:, 0]
+    assert kept_B.min() >= 0.5 and (kept_B < 0.95).any()
+    far_B = torch.stack([plain[int(row)][0] for row in batch.index_B]).sub(batch.image_BCHW).abs().flatten(1).amax(1)
+    assert (far_B > 0).float().mean() > 0.8
+    setting = Setting(given.outline, torch.ones(4), 0.0)
+    raw_BK = torch.randn((len(share_BK), 4), generator=torch.Generator().manual_seed(0))
+    for loss in (LOSSES["class"]["cross_entropy"], LOSSES["class"]["focal"]):
+        plain_index = torch.nn.functional.one_hot(own_B, 4).float()
+        assert float(loss(raw_BK, plain_index, setting)) == pytest.approx(float(loss(raw_BK, own_B, setting)), rel=1e-5)
+        assert torch.isfinite(loss(raw_BK, share_BK, setting))
+
+
+def test_changing_a_batch_takes_no_more_than_a_few_copies_of_it() -> None:
+    from torch.profiler import profile
+
+    from stages.augmentations import Draws
+
+    policy = Policy({**CHANGES, "saturation": 0.2, "hue": 10, "flip_horizontal": True}, size=96, channels=3)
+    image_BHWC = torch.zeros((32, 96, 96, 3), dtype=torch.uint8)
+    policy(scale(image_BHWC), Draws(0, 0, np.arange(32)))  # the bank of noise is made once
+    with profile(profile_memory=True) as watched:
+        policy(scale(image_BHWC), Draws(0, 0, np.arange(32)))
+    held = peak = 0
+    events = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
+    assert events
+    for event in events:
+        held += event.nbytes()
+        peak = max(peak, held)
+    assert peak < 4.5 * 4 * image_BHWC.numel(), "copies of the batch as floats"
 
 
 def test_the_contact_sheet_shows_the_first_images_of_training(
@@ -178,13 +216,19 @@ def test_the_contact_sheet_shows_the_first_images_of_training(
     train = params.train.model_copy(update={"batch_size": 16, "device": "cpu"})
     call(main, [folders[1], tmp_path / "out"], {"augment": params.augment, "train": train})
     given = material(*folders)
-    feed = Feed(open_split(folders[1], "train"), given.outline, Policy(**params.augment.model_dump()), 16, train.seed)
+    store = open_split(folders[1], "train")
+    feed = Feed(store, given.outline, policy_of(params.augment, store)[0], 16, train.seed)
     batches = list(feed.batches(1, CPU))
     assert len(batches[0].index_B) < SHOWN < len(given.train_set)
     images = [drawn(batch, i, given.outline) for batch in batches for i in range(len(batch.index_B))]
     labels = given.train_set.rows["label"].iloc[np.concatenate([batch.index_B for batch in batches])]
     expected = contact_sheet(images[:SHOWN], labels.tolist()[:SHOWN])
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "sheet.png")), np.asarray(expected))
+    policy = json.loads((tmp_path / "out" / "policy.json").read_text())
+    assert policy["done"]["rotation"] == {"degrees": 10.0} and policy["outside"] == "border"
+    assert policy["why"]["flip_horizontal"] == "the classes are signs"
+    variants = np.asarray(Image.open(tmp_path / "out" / "variants.png"))
+    assert variants.shape[1] == np.asarray(expected).shape[1] and len(np.unique(variants)) > 50
 
 
 def test_same_seed_same_weights_and_another_seed_others(planned: Callable[..., Plan]) -> None:
@@ -224,7 +268,9 @@ def test_balanced_weights_count_every_class_the_same(planned: Callable[..., Plan
 
 def test_a_loss_that_is_no_number_stops_with_what_to_turn(planned: Callable[..., Plan]) -> None:
     broken = planned()
-    broken.feed.policy.changes.append(_NotANumber())
+    spoilt = Augmentation(Flip, always(Flip()), pixels=lambda amounts, stream, image: image * torch.nan)
+    broken.feed.policy.amounts["spoilt"] = Flip()
+    broken.feed.policy.members.append(("spoilt", spoilt))
     with pytest.raises(UserError, match=r"epoch 1: the training loss is nan; lower train.learning_rate"):
         fit(broken, silent)
 
@@ -280,11 +326,6 @@ def test_a_missing_point_is_taught_as_nothing_anywhere() -> None:
     assert raw_BPHW.grad is not None and bool((raw_BPHW.grad > 0).all())
 
 
-class _NotANumber(torch.nn.Module):
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return image * float("nan")
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device that must be missing")
 def test_a_device_that_is_not_there_is_named(planned: Callable[..., Plan]) -> None:
     with pytest.raises(UserError, match="train.device: cuda is not on this machine; use auto or cpu"):
@@ -302,6 +343,7 @@ def test_a_device_that_is_not_there_is_named(planned: Callable[..., Plan]) -> No
         ("network", {"name": "resnet81"}, "did you mean `resnet18`"),
         ("train", {"loss": "huber"}, "train.loss: huber is not for representation class; known: cross_entropy, focal"),
         ("network", {"weights": "/elsewhere/w.pth"}, "network.weights: '/elsewhere/w.pth' is no file of"),
+        ("augment", {"amounts": {"hue": 10}}, "augment.amounts.hue: 10: the images have 1 channel(s), not 3"),
         ("task", {"score": "psnr"}, "task.score: psnr is no score of task classification; known: balanced_accuracy"),
     ],
 )

@@ -56,10 +56,7 @@ def sections_of(params: Params, toy: Toy, name: str, representation: str) -> dic
         "prepare": changed(
             params.prepare, {"size": 64, "channels": 3, "fit": "letterbox" if gives == "boxes" else "stretch"}
         ),
-        "augment": changed(
-            params.augment,
-            {"rotation": 0, "translation": 0, "scale": 0, "brightness": 0, "contrast": 0, "noise": 0},
-        ),
+        "augment": changed(params.augment, {"preset": "none"}),
         "network": changed(params.network, {"name": network, "encoder": "resnet18" if gives == "boxes" else "plain"}),
         "train": changed(
             params.train,

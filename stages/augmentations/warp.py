@@ -1,0 +1,215 @@
+"""One sampling map an image: matrices composed, displacements added, and all that belongs to it sent through once.
+
+Axes: B images, S working size, N nodes along a side of a lattice, P points. Coordinates are in working pixels, x before
+y, the centre of the first pixel is 0. The map g says for each place of the new image where it is in the old one:
+
+    g(x) = M (x + d_1(x) + d_2(x) + ...)
+
+with M the inverse of the composed matrices and each d_k a uniform cubic B-spline over a lattice of nodes. A spline is
+linear in its nodes, and M can be taken to the nodes; so the whole map of an image is one matrix product of
+[S, N + 2] (basis of the rows, one, y) with [N + 2, 2 S].
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch.nn import functional
+
+Tensor = torch.Tensor
+LEAST_AREA = 0.1  # of what a small piece of the new image shows, against its own: below it folds over itself
+_CHECKED = 33  # places along a side at which folds are looked for
+_STEPS = 8  # of Newton's method; seen to reach 1e-3 pixels in 4
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """A displacement field: what is added to a place of the new image before the matrix."""
+
+    node_BNN2: Tensor
+    """Coefficients, pixels; rows first. Nodes lie one span apart, one span beyond the image on each side."""
+
+    @property
+    def spans(self) -> int:
+        """Between nodes, along a side of the image."""
+        return self.node_BNN2.shape[1] - 3
+
+
+def node_places(spans: int, size: int, device: torch.device) -> Tensor:
+    """[N, N, 2]: where the nodes of a lattice lie, N = spans + 3."""
+    along_N = (torch.arange(spans + 3, device=device) - 1) * (size / spans) - 0.5
+    y_NN, x_NN = torch.meshgrid(along_N, along_N, indexing="ij")
+    return torch.stack([x_NN, y_NN], dim=-1)
+
+
+def _basis(place: Tensor, spans: int, size: int, derivative: bool = False) -> Tensor:
+    """[..., N] of the uniform cubic B-spline at places [...], or its derivative; constant beyond the edges."""
+    wanted = (place + 0.5) * (spans / size)
+    along = wanted.clamp(0, spans)
+    first = along.floor().clamp(max=spans - 1)
+    t = along - first
+    if derivative:
+        weights = [-((1 - t) ** 2) / 2, (3 * t**2 - 4 * t) / 2, (-3 * t**2 + 2 * t + 1) / 2, t**2 / 2]
+        weights = [weight * (wanted == along) * (spans / size) for weight in weights]
+    else:
+        weights = [
+            (1 - t) ** 3 / 6,
+            (3 * t**3 - 6 * t**2 + 4) / 6,
+            (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6,
+            t**3 / 6,
+        ]
+    basis = torch.zeros((*place.shape, spans + 3), device=place.device)
+    basis.scatter_(-1, first.long()[..., None] + torch.arange(4, device=place.device), torch.stack(weights, dim=-1))
+    return basis
+
+
+@dataclass(frozen=True)
+class Warp:
+    """How a batch of images moved."""
+
+    matrix_B33: Tensor
+    """From old to new places, as Kornia's matrices; displacements are undone before it."""
+    size: int
+    outside: str
+    """What is shown beyond the edge: zeros, border or reflection."""
+    lattices: tuple[Lattice, ...] = field(default=())
+
+    def displaced(self, spans: int, at: Callable[[Tensor], Tensor]) -> "Warp":
+        """With one more displacement: `at` gives it for places [B, N, N, 2].
+
+        Where the map would fold over itself the displacement is halved, twice, and then left out.
+        """
+        place_BNN2 = node_places(spans, self.size, self.matrix_B33.device).expand(len(self.matrix_B33), -1, -1, -1)
+        node_BNN2 = at(place_BNN2 + self._displacement(place_BNN2))
+        for factor in (0.5, 0.5, 0.0):
+            folded_B = self._with(node_BNN2)._folded()
+            if not bool(folded_B.any()):
+                break
+            node_BNN2 = torch.where(folded_B[:, None, None, None], node_BNN2 * factor, node_BNN2)
+        return self._with(node_BNN2)
+
+    def _with(self, node_BNN2: Tensor) -> "Warp":
+        return Warp(self.matrix_B33, self.size, self.outside, (*self.lattices, Lattice(node_BNN2)))
+
+    def _folded(self) -> Tensor:
+        """[B]: whether somewhere the map turns over, or nearly so."""
+        place_C = torch.linspace(-0.5, self.size - 0.5, _CHECKED, device=self.matrix_B33.device)
+        step = self.size / (_CHECKED - 1)
+        moved_BCC2 = torch.zeros((len(self.matrix_B33), _CHECKED, _CHECKED, 2), device=place_C.device)
+        for one in self.lattices:
+            basis_CN = _basis(place_C, one.spans, self.size)
+            moved_BCC2 = moved_BCC2 + torch.einsum("yi,xj,bijc->byxc", basis_CN, basis_CN, one.node_BNN2)
+        down_BCC2 = moved_BCC2.diff(dim=1)[:, :, :-1] / step
+        across_BCC2 = moved_BCC2.diff(dim=2)[:, :-1] / step
+        area_BCC = (1 + across_BCC2[..., 0]) * (1 + down_BCC2[..., 1]) - across_BCC2[..., 1] * down_BCC2[..., 0]
+        return area_BCC.flatten(1).amin(dim=1) < LEAST_AREA
+
+    @cached_property
+    def inverse_B33(self) -> Tensor:
+        """From new to old places."""
+        return torch.linalg.inv(self.matrix_B33)
+
+    @cached_property
+    def mirrored_B(self) -> Tensor:
+        """Whether left and right are exchanged."""
+        return self.matrix_B33[:, :2, :2].det() < 0
+
+    @cached_property
+    def grid_BSS2(self) -> Tensor:
+        """G at every pixel, in torch's coordinates: -1 and 1 are the edges of the image."""
+        inverse_B33, size = self.inverse_B33, self.size
+        place_S = torch.arange(size, device=inverse_B33.device, dtype=torch.float32)
+        origin_BS2 = inverse_B33[:, None, :2, 0] * place_S[:, None] + inverse_B33[:, None, :2, 2]
+        right_B1S2 = [(origin_BS2 * (2 / size) + (1 / size - 1))[:, None]]
+        right_B1S2.append((inverse_B33[:, :2, 1] * (2 / size))[:, None, None].expand(-1, 1, size, 2))
+        left_S1 = [torch.ones_like(place_S)[:, None], place_S[:, None]]
+        linear_B22 = inverse_B33[:, :2, :2].mT * (2 / size)
+        for one in self.lattices:
+            basis_SN = _basis(place_S, one.spans, size)
+            node_BNN2 = one.node_BNN2 @ linear_B22[:, None]
+            right_B1S2.append(torch.einsum("xj,bijc->bixc", basis_SN, node_BNN2))
+            left_S1.append(basis_SN)
+        right_BNX = torch.cat(right_B1S2, dim=1).flatten(2)
+        return torch.matmul(torch.cat(left_S1, dim=1), right_BNX).reshape(len(inverse_B33), size, size, 2)
+
+    def sample(self, value_BCSS: Tensor, mode: str, outside: str | None = None, beyond: float = 0.0) -> Tensor:
+        """What is at each place of the new image, float32.
+
+        Args:
+            value_BCSS: float32; on the CPU torch reads wrong planes of half precision.
+            mode: bilinear or nearest.
+            outside: as the images' own, unless given.
+            beyond: what comes in from outside where that is `zeros`.
+        """
+        assert value_BCSS.dtype == torch.float32 and value_BCSS.shape[2:] == (self.size, self.size)
+        shifted = value_BCSS - beyond if beyond else value_BCSS
+        moved = functional.grid_sample(shifted, self.grid_BSS2, mode, outside or self.outside, align_corners=False)
+        return moved + beyond if beyond else moved
+
+    @cached_property
+    def area_BSS(self) -> Tensor:
+        """How much of the old image a pixel of the new one shows."""
+        grid_BSS2 = functional.pad(self.grid_BSS2.movedim(3, 1), (1, 1, 1, 1), "replicate").movedim(1, 3)
+        reach = torch.full((self.size,), 2.0, device=grid_BSS2.device)
+        reach[0] = reach[-1] = 1.0  # at the edges the difference spans one pixel
+        scale = self.size / 2
+        across = (grid_BSS2[:, 1:-1, 2:] - grid_BSS2[:, 1:-1, :-2]) * scale / reach[:, None]
+        down = (grid_BSS2[:, 2:, 1:-1] - grid_BSS2[:, :-2, 1:-1]) * scale / reach[:, None, None]
+        return (across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]).abs()
+
+    def points(self, xy_BP2: Tensor) -> Tensor:
+        """Where points of the old image go, which may be outside; NaN stays NaN.
+
+        Without displacements that is the matrix; else g(x) = xy is solved by Newton's method from the nearest of a grid
+        of places.
+        """
+        known_BP3 = functional.pad(xy_BP2, (0, 1), value=1.0)
+        if not self.lattices:
+            return (known_BP3 @ self.matrix_B33.mT.to(xy_BP2))[..., :2]
+        wanted_BP2 = (known_BP3.nan_to_num() @ self.matrix_B33.mT.to(xy_BP2))[..., :2]  # x + d(x) = M^-1 xy
+        place_BP2 = self._nearest(wanted_BP2)
+        for _ in range(_STEPS):
+            short_BP2 = wanted_BP2 - place_BP2 - self._displacement(place_BP2)
+            slope_BP22 = torch.eye(2, device=xy_BP2.device) + self._slope(place_BP2)
+            place_BP2 = place_BP2 + torch.linalg.solve(slope_BP22, short_BP2[..., None])[..., 0]
+        return torch.where(xy_BP2.isnan(), torch.nan, place_BP2)
+
+    def _nearest(self, wanted_BP2: Tensor) -> Tensor:
+        """Of a grid of places the one that comes nearest to each wanted one."""
+        place_CC2 = node_places(_CHECKED - 3, self.size, wanted_BP2.device)
+        place_BC2 = place_CC2.flatten(0, 1).expand(len(wanted_BP2), -1, -1)
+        best_BP = torch.cdist(wanted_BP2, place_BC2 + self._displacement(place_BC2)).argmin(dim=2)
+        return place_BC2.gather(1, best_BP[..., None].expand(-1, -1, 2))
+
+    def _displacement(self, place: Tensor) -> Tensor:
+        """Sum of all displacements at places [B, ..., 2]."""
+        flat_BP2 = place.flatten(1, -2)
+        moved_BP2 = torch.zeros_like(flat_BP2)
+        for one in self.lattices:
+            x_BPN, y_BPN = (_basis(flat_BP2[..., axis], one.spans, self.size) for axis in (0, 1))
+            moved_BP2 = moved_BP2 + _contracted(y_BPN, x_BPN, one.node_BNN2)
+        return moved_BP2.reshape(place.shape)
+
+    def _slope(self, place_BP2: Tensor) -> Tensor:
+        """[B, P, 2, 2]: the displacement's derivative, by x and y in the last axis."""
+        slope_BP22 = torch.zeros((*place_BP2.shape, 2), device=place_BP2.device)
+        for one in self.lattices:
+            x_BPN, y_BPN = (_basis(place_BP2[..., axis], one.spans, self.size) for axis in (0, 1))
+            dx_BPN, dy_BPN = (_basis(place_BP2[..., axis], one.spans, self.size, True) for axis in (0, 1))
+            by_x, by_y = _contracted(y_BPN, dx_BPN, one.node_BNN2), _contracted(dy_BPN, x_BPN, one.node_BNN2)
+            slope_BP22 = slope_BP22 + torch.stack([by_x, by_y], dim=-1)
+        return slope_BP22
+
+    def only(self, index: int) -> "Warp":
+        """That of one image, as a batch of one."""
+        one = slice(index, index + 1)
+        lattices = tuple(Lattice(lattice.node_BNN2[one]) for lattice in self.lattices)
+        warp = Warp(self.matrix_B33[one], self.size, self.outside, lattices)
+        vars(warp)["grid_BSS2"] = self.grid_BSS2[one]
+        return warp
+
+
+def _contracted(y_BPN: Tensor, x_BPN: Tensor, node_BNN2: Tensor) -> Tensor:
+    row_BPN2 = (y_BPN @ node_BNN2.flatten(2)).reshape(*y_BPN.shape[:2], -1, 2)
+    return (row_BPN2 * x_BPN[..., None]).sum(dim=2)

@@ -1,0 +1,228 @@
+"""Bones of a figure on plain ground: what turns about what, found once per image.
+
+Axes beside the usual: N pixels of the skeleton or images, K bones, P points, B pixels of the body,
+S points that were seen. The foreground's
+skeleton (Zhang and Suen 1984) becomes a tree that is rooted at its thickest place; its branches, where they leave the
+body, are simplified (Douglas and Peucker 1973) and divided into bones.
+"""
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+Array = np.ndarray[Any, Any]
+
+MOST = 16  # bones of a figure
+LEAST_SIDE = 8  # pixels of an image in which a figure has limbs
+LEAST_SHARE, LARGEST_SHARE = 0.01, 0.7  # of the image that is figure
+MOST_RIM = 0.4  # share of the outermost pixels that may be figure
+LEAST_CONTRAST = 10.0  # grey levels between figure and ground; of 16 bits too, which seldom use all of theirs
+NOISES = 4.0  # times the spread of the ground that a figure's threshold must exceed
+FAINT = 0.25  # share of the threshold at which a limb may go on: antennae are fainter than bodies
+THICK = 0.5  # share of the greatest radius from which on the skeleton is body
+REACH = 2.5  # greatest radii from the thickest place that are body at most: longer ones bend
+SPUR = 2.0  # local radii that a branch is long at least
+LEAST_LIMB = 0.6, 3.0, 0.04  # greatest radii, pixels and lengths of the figure that a limb is long at least
+PIECES = 6  # bones along the length of a figure, at most
+SLENDER = 6.0  # radii that a straight bone may be long
+NONE = np.zeros((0, 7), np.float32)
+
+
+class _Tree(NamedTuple):
+    """Skeleton of a figure; the root is the thickest of its pixels."""
+
+    xy_N2: Array
+    """Pixels."""
+    radius_N: Array
+    """Distance to the skin, pixels."""
+    before_N: Array
+    """Next pixel on the way to the root; -1 at the root."""
+    way_N: Array
+    """Length of the way to the root, pixels."""
+
+
+def bones_of_foreground(image_HWC: Array) -> Array:
+    """Bones of the one figure in an image [H, W] or [H, W, C] of uint8 or uint16, float32 [K, 7], K at most 16.
+
+    Columns: joint x, y and other end x, y, pixels; radius, half the thickness, pixels; index of the parent, less than
+    the bone's own, -1 for the thickest part, row 0, which stays; share 0 to 1 of the largest angle that the joint
+    allows, less for stubby parts. K is 0 where nothing can move or no figure can be told from its ground.
+    """
+    figure_HW = foreground(image_HWC)
+    if not figure_HW.any():
+        return NONE
+    box = ndimage.find_objects(figure_HW.astype(np.int8))[0]
+    tree = _tree(np.pad(figure_HW[box], 1))
+    bone_K7 = _fewest(_with_limbs(tree, float(np.hypot(*figure_HW[box].shape))))
+    bone_K7[:, :4] += np.tile((box[1].start - 1, box[0].start - 1), 2)
+    bone_K7[:, 6] = np.clip((lengths(bone_K7) / (2 * bone_K7[:, 4]) - 0.5) / 2, 0, 1)
+    return bone_K7.astype(np.float32) if len(bone_K7) > 1 else NONE
+
+
+def foreground(image_HWC: Array) -> Array:
+    """Whether a pixel belongs to the heaviest thing that stands out from the colour of the border, [H, W].
+
+    Otsu's threshold (1979) on the distance to that colour, lowered next to what exceeds it, gaps of a pixel closed,
+    holes filled. All False where no figure can be told.
+    """
+    height, width = image_HWC.shape[:2]
+    nothing_HW = np.zeros((height, width), bool)
+    if min(height, width) < LEAST_SIDE:
+        return nothing_HW
+    values_HWC = image_HWC.reshape(height, width, -1).astype(np.float32)
+    rim_HW = ~np.pad(np.ones((height - 2, width - 2), bool), 1)
+    from_ground_HWC = values_HWC - np.median(values_HWC[rim_HW], axis=0)
+    distance_HW = np.sqrt(np.square(from_ground_HWC).mean(axis=2))
+    smooth_HW = ndimage.gaussian_filter(distance_HW, 0.5)
+    threshold, contrast = _otsu(smooth_HW)
+    spread = float(np.median(distance_HW[rim_HW]))
+    if contrast < LEAST_CONTRAST or threshold < NOISES * spread or (smooth_HW[rim_HW] > threshold).mean() > MOST_RIM:
+        return nothing_HW
+    faint_HW = smooth_HW > max(FAINT * threshold, NOISES * spread)
+    faint_HW |= ndimage.binary_closing(faint_HW, np.ones((3, 3)))
+    part_HW, parts = ndimage.label(faint_HW, np.ones((3, 3)))
+    certain_HW = smooth_HW > threshold
+    weight_N = np.bincount(part_HW[certain_HW], smooth_HW[certain_HW], parts + 1)
+    weight_N[0] = 0
+    figure_HW = _filled(part_HW == weight_N.argmax())
+    return figure_HW if LEAST_SHARE <= figure_HW.mean() <= LARGEST_SHARE else nothing_HW
+
+
+def _otsu(values_HW: Array) -> tuple[float, float]:
+    """The threshold that best divides values into two groups, and how far apart their means are."""
+    count_N, edge_N = np.histogram(values_HW, 128)
+    centre_N = (edge_N[1:] + edge_N[:-1]) / 2
+    below_N, sum_N = np.cumsum(count_N), np.cumsum(count_N * centre_N)
+    above_N = below_N[-1] - below_N
+    above_mean_N, below_mean_N = (sum_N[-1] - sum_N) / np.maximum(above_N, 1), sum_N / np.maximum(below_N, 1)
+    best = int((below_N * above_N * np.square(above_mean_N - below_mean_N)).argmax())
+    above, below = float(above_mean_N[best]), float(below_mean_N[best])
+    return (above + below) / 2, above - below  # midway, where many thresholds divide as well
+
+
+def _filled(figure_HW: Array) -> Array:
+    """Without holes: ground that does not reach the border is figure."""
+    ground_HW, _ = ndimage.label(np.pad(~figure_HW, 1, constant_values=True))
+    return ground_HW[1:-1, 1:-1] != ground_HW[0, 0]
+
+
+def _tree(figure_HW: Array) -> _Tree:
+    """The skeleton as the shortest ways to its thickest pixel, which cuts loops."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import dijkstra
+    from skimage.morphology import skeletonize
+
+    depth_HW = ndimage.distance_transform_edt(figure_HW)
+    bone_HW: Array = skeletonize(figure_HW)  # type: ignore[no-untyped-call]
+    if not bone_HW.any():
+        bone_HW = depth_HW == depth_HW.max()
+    y_N, x_N = np.nonzero(bone_HW)
+    number_HW = np.full(figure_HW.shape, -1)
+    number_HW[y_N, x_N] = np.arange(len(x_N))
+    edges, lengths = [], []
+    for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):  # the figure never touches the rim
+        to_N = number_HW[y_N + down, x_N + right]
+        edges.append(np.stack([np.flatnonzero(to_N >= 0), to_N[to_N >= 0]]))
+        lengths.append(np.full(edges[-1].shape[1], np.hypot(down, right)))
+    edge_2E = np.concatenate(edges, axis=1)
+    graph = csr_array((np.concatenate(lengths), (edge_2E[0], edge_2E[1])), (len(x_N), len(x_N)))
+    radius_N = depth_HW[y_N, x_N] - 0.5  # the skin lies between two pixels
+    way_N, before_N = dijkstra(graph, directed=False, indices=int(radius_N.argmax()), return_predecessors=True)
+    assert np.isfinite(way_N).all(), "the skeleton of one thing is in one piece"
+    return _Tree(np.stack([x_N, y_N], axis=1).astype(np.float64), radius_N, np.maximum(before_N, -1), way_N)
+
+
+def _with_limbs(tree: _Tree, length: float) -> Array:
+    """The body's bone and those of every branch that leaves it, [K, 7], the limits still to come."""
+    bones, owner_N = _body(tree)
+    thickest = tree.radius_N.max()
+    least = max(LEAST_LIMB[0] * thickest, LEAST_LIMB[1], LEAST_LIMB[2] * length)
+    leaf_N = np.setdiff1d(np.arange(len(owner_N)), tree.before_N)
+    for leaf in leaf_N[np.argsort(-tree.way_N[leaf_N], kind="stable")]:  # the longest first: the others branch off it
+        branch = [int(leaf)]
+        while owner_N[branch[-1]] < 0:
+            branch.append(int(tree.before_N[branch[-1]]))
+        fork, way_N = branch.pop(), np.array(branch[::-1], int)
+        parent, wide = int(owner_N[fork]), tree.radius_N[fork]
+        if parent:  # off a limb: it starts at the limb's skin
+            way_N = way_N[np.linalg.norm(tree.xy_N2[way_N] - tree.xy_N2[fork], axis=1) >= wide]
+        elif branch:
+            wide = tree.radius_N[way_N[0]]
+        if len(way_N) < 2 or tree.way_N[way_N[-1]] - tree.way_N[way_N[0]] < max(least, SPUR * wide):
+            continue
+        owner_N[branch] = parent
+        for first, last in pairwise(_corners(tree, way_N, length)):
+            piece_N = way_N[first : last + 1]
+            ends = [*tree.xy_N2[piece_N[0]], *tree.xy_N2[piece_N[-1]]]
+            bones.append([*ends, float(np.median(tree.radius_N[piece_N])), parent, 0.0])
+            parent = len(bones) - 1
+            owner_N[piece_N] = parent
+    return np.array(bones)
+
+
+def _body(tree: _Tree) -> tuple[list[list[float]], Array]:
+    """The body's bone, along its own axis; and 0 at each pixel of the skeleton within the body, -1 elsewhere, [N].
+
+    A round body's bone is half its thickness long at least, so that it has a direction.
+    """
+    from scipy.spatial.distance import cdist
+
+    thickest = tree.radius_N.max()
+    core_N = (tree.radius_N >= THICK * thickest) & (tree.way_N <= REACH * thickest)
+    order_N = np.argsort(tree.way_N, kind="stable")
+    for pixel in order_N[1:]:  # what is thick again beyond a thin place is not body
+        core_N[pixel] &= core_N[tree.before_N[pixel]]
+    body_B = order_N[core_N[order_N]]
+    xy_B2, radius = tree.xy_N2[body_B], float(np.median(tree.radius_N[body_B]))
+    one_2 = xy_B2[np.linalg.norm(xy_B2 - xy_B2[0], axis=1).argmax()]
+    other_2 = xy_B2[np.linalg.norm(xy_B2 - one_2, axis=1).argmax()]
+    along = float(np.linalg.norm(other_2 - one_2))
+    half_2 = (other_2 - one_2) / along if along else np.array([1.0, 0.0])
+    half_2, middle_2 = half_2 * max(along, radius) / 2, (one_2 + other_2) / 2
+    some_B = body_B[:: 1 + len(body_B) // 64]  # their discs overlap so much that these cover what all do
+    covered_N = (cdist(tree.xy_N2, tree.xy_N2[some_B]) < tree.radius_N[some_B]).any(axis=1)
+    bone = [*(middle_2 - half_2), *(middle_2 + half_2), radius, -1.0, 0.0]
+    return [bone], np.where(covered_N | core_N, 0, -1)
+
+
+def _corners(tree: _Tree, way_N: Array, length: float) -> list[int]:
+    """Where a branch is divided: indices on its way, the first and the last among them."""
+    xy_N2, radius = tree.xy_N2[way_N], float(np.median(tree.radius_N[way_N]))
+    shortest = max(LEAST_LIMB[1], SPUR * radius)
+    corners, pending = [0], [len(way_N) - 1]
+    while pending:
+        first, last = corners[-1], pending[-1]
+        along_2, inner_N2 = xy_N2[last] - xy_N2[first], xy_N2[first : last + 1] - xy_N2[first]
+        long = float(np.linalg.norm(along_2))
+        aside_N = np.abs(inner_N2 @ np.array([-along_2[1], along_2[0]])) / max(long, 1e-6)
+        aside_N = aside_N if long >= 1 else np.linalg.norm(inner_N2, axis=1)
+        way = tree.way_N[way_N[last]] - tree.way_N[way_N[first]]
+        bent = aside_N.max() > max(1.5, 0.5 * radius, 0.08 * way)
+        middle = first + (int(aside_N.argmax()) if bent else (last - first) // 2)
+        parts = tree.way_N[way_N[[first, middle, last]]]
+        too_long = way > max(SLENDER * radius, length / PIECES)
+        if (bent or too_long) and np.diff(parts).min() >= shortest:
+            pending.append(middle)
+        else:
+            corners.append(pending.pop())
+    return corners
+
+
+def _fewest(bone_K7: Array) -> Array:
+    """At most 16 bones: the shortest leaf goes, or becomes one with its parent where it is its only child."""
+    while len(bone_K7) > MOST:
+        parent_K = bone_K7[:, 5].astype(int)
+        leaf_N = np.setdiff1d(np.arange(1, len(bone_K7)), parent_K)
+        leaf = int(leaf_N[lengths(bone_K7)[leaf_N].argmin()])
+        if parent_K[leaf] > 0 and (bone_K7[leaf, :2] == bone_K7[parent_K[leaf], 2:4]).all():
+            bone_K7[parent_K[leaf], 2:4] = bone_K7[leaf, 2:4]
+        bone_K7 = np.delete(bone_K7, leaf, axis=0)
+        bone_K7[:, 5] -= bone_K7[:, 5] > leaf
+    return bone_K7
+
+
+def lengths(bone_K7: Array) -> Array:
+    """From joint to end, pixels."""
+    return np.linalg.norm(bone_K7[:, 2:4] - bone_K7[:, :2], axis=1)

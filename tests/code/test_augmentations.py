@@ -1,0 +1,357 @@
+"""One suite for every augmentation: what is random belongs to an image alone, and labels go where the pixels go."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stages.augmentations import AUGMENTATIONS, Data, Draws, Policy, Warp, beyond_the_edge, choose, move
+from stages.augmentations.reference import described
+from stages.frame import UserError
+from stages.frame.sections import Augment, Section
+from stages.images.annotations import IGNORE
+from stages.images.statistics import EXPOSURE, STRUCTURE
+from stages.tasks.outline import Outline
+
+SIZE, COUNT = 96, 24
+CHANGES = {name: one for name, one in AUGMENTATIONS.items() if not one.mix}
+MOVES = {name: one for name, one in AUGMENTATIONS.items() if one.matrix or one.field}
+MIXES = {name: one for name, one in AUGMENTATIONS.items() if one.mix}
+STILL = {name: one for name, one in CHANGES.items() if name not in MOVES}
+EVERYWHERE = pytest.mark.parametrize("outside", ["zeros", "border", "reflection"])
+
+
+def outline_of(representation: str = "class", channels: int = 3, **more: Any) -> Outline:
+    tasks = {"heatmap": "landmarks", "mask": "segmentation", "boxes": "instances", "scalar": "regression"}
+    tasks |= {"density": "regression", "image": "image", "watershed": "instances", "classes": "multilabel"}
+    known = {"labels": ("cat", "dog"), "size": SIZE, "channels": channels} | more
+    return Outline(tasks.get(representation, "classification"), representation, "label", **known)
+
+
+def data(representation: str = "class", told_apart: Any = None, bones: bool = True, **more: Any) -> Data:
+    return Data(outline_of(representation, **more), told_apart or {}, bones)
+
+
+def strong(name: str) -> Section:
+    """Amounts at which something is to be seen."""
+    member = AUGMENTATIONS[name]
+    amounts = member.preset("strong", data()) or member.amounts()
+    return amounts.model_copy(update={"chance": 0.7}) if "chance" in type(amounts).model_fields else amounts
+
+
+def policy(*names: str, channels: int = 3, outside: str = "zeros") -> Policy:
+    return Policy({name: strong(name) for name in names}, size=SIZE, channels=channels, outside=outside)
+
+
+def draws(places: Any = COUNT, seed: int = 3, epoch: int = 1) -> Draws:
+    return Draws(seed, epoch, np.arange(places) if isinstance(places, int) else np.asarray(places))
+
+
+def images(channels: int = 3, seed: int = 0, count: int = COUNT) -> torch.Tensor:
+    """Smooth, so that a shift of a fraction of a pixel is a small change."""
+    coarse = torch.rand((count, channels, 12, 12), generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, size=(SIZE, SIZE), mode="bilinear") * 0.8 + 0.1
+
+
+def bones(count: int = COUNT) -> torch.Tensor:
+    """A trunk and two limbs, of which one has a joint; every fourth figure has one limb only."""
+    middle = SIZE / 2
+    one_K7 = torch.tensor(
+        [
+            [middle - 14, middle, middle + 14, middle, 8, -1, 0],
+            [middle + 14, middle, middle + 24, middle - 12, 3, 0, 1],
+            [middle + 24, middle - 12, middle + 36, middle - 12, 3, 1, 1],
+            [middle - 14, middle, middle - 30, middle + 16, 3, 0, 1],
+        ]
+    )
+    bone_BK7 = one_K7.repeat(count, 1, 1)
+    bone_BK7[::4, 3] = torch.nan
+    return bone_BK7
+
+
+def spots(seed: int = 0, count: int = COUNT) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images with a soft spot each, and where it is."""
+    xy_B12 = torch.from_numpy(np.random.default_rng(seed).uniform(25, SIZE - 25, (count, 1, 2))).float()
+    place = torch.arange(SIZE).float()
+    far = (place[None, :, None] - xy_B12[:, :, 1:]) ** 2 + (place[None, None, :] - xy_B12[:, :, :1]) ** 2
+    return (-far / 8).exp()[:, None], xy_B12
+
+
+def brightest_of(image_BCHW: torch.Tensor) -> torch.Tensor:
+    """Where a spot is, however it was stretched: within about half a pixel each way."""
+    best_B = image_BCHW[:, 0].flatten(1).argmax(dim=1)
+    return torch.stack([best_B % SIZE, best_B // SIZE], dim=1).float()
+
+
+def warp_of(*names: str, outside: str = "zeros", seed: int = 3) -> Warp:
+    _, warp = policy(*names, channels=1, outside=outside)(images(1), draws(seed=seed), bones())
+    assert warp is not None
+    return warp
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_becomes_of_an_image_hangs_on_its_place_alone(name: str) -> None:
+    changed, _ = policy(name)(images(), draws(), bones())
+    again, _ = policy(name)(images(), draws(), bones())
+    assert torch.equal(changed, again)
+    odd = torch.arange(1, COUNT, 2)
+    half, _ = policy(name)(images()[odd], draws(odd.numpy()), bones()[odd])
+    assert (half - changed[odd]).abs().max() < 1e-3, "but for rounding"
+    for other in (draws(seed=4), draws(epoch=2)):
+        assert not torch.equal(policy(name)(images(), other, bones())[0], changed)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_another_augmentation_changes_nothing_in_what_is_drawn(name: str) -> None:
+    rival = "contrast" if name == "brightness" else "brightness"
+    together = Policy({name: strong(name), rival: dict.fromkeys(AUGMENTATIONS[rival].amounts.model_fields, 0)},
+                      size=SIZE, channels=3)  # fmt: skip
+    alone, _ = policy(name)(images(), draws(), bones())
+    assert (together(images(), draws(), bones())[0] - alone).abs().max() < 1e-3, "but for rounding"
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("name", CHANGES)
+def test_images_of_any_channels_stay_images_and_the_given_ones_as_they_are(name: str, channels: int) -> None:
+    if AUGMENTATIONS[name].impossible(data(channels=channels)):
+        pytest.skip(AUGMENTATIONS[name].impossible(data(channels=channels)))
+    given = images(channels)
+    kept, state = given.clone(), torch.random.get_rng_state()
+    changed, _ = policy(name, channels=channels)(given, draws(), bones())
+    assert torch.equal(given, kept) and torch.equal(torch.random.get_rng_state(), state)
+    assert changed.shape == given.shape and changed.dtype == torch.float32 and changed.is_contiguous()
+    assert changed.min() >= 0 and changed.max() <= 1 and not changed.isnan().any()
+    moved_B = (changed - given).abs().flatten(1).amax(dim=1) > 1e-3
+    assert moved_B.sum() >= COUNT / 4, "most images are changed, where chance allows it"
+
+
+@pytest.mark.parametrize("name", STILL)
+def test_what_moves_no_pixel_moves_no_label(name: str) -> None:
+    assert policy(name)(images(), draws(), bones())[1] is None
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_a_spot_ends_where_its_point_ends(name: str) -> None:
+    image_BCHW, xy_B12 = spots()
+    moved_BCHW, warp = policy(name, channels=1)(image_BCHW, draws(), bones())
+    assert warp is not None
+    moved_B12 = move("points", xy_B12, warp)
+    seen_B = ((moved_B12 > 12) & (moved_B12 < SIZE - 12)).all(dim=2)[:, 0]  # whole spots only
+    assert seen_B.sum() > COUNT / 2
+    assert (brightest_of(moved_BCHW)[seen_B] - moved_B12[seen_B, 0]).abs().max() < 0.75
+    assert (moved_B12[seen_B] - xy_B12[seen_B]).norm(dim=2).max() > 1
+
+
+@pytest.mark.parametrize("names", [*[(name,) for name in MOVES], tuple(MOVES)], ids=lambda names: "+".join(names)[:30])
+def test_the_pixel_at_a_moved_point_is_the_pixel_that_was_at_the_point(names: tuple[str, ...]) -> None:
+    warp = warp_of(*names)
+    generator = torch.Generator().manual_seed(0)
+    xy_BP2 = torch.rand((COUNT, 40, 2), generator=generator) * (SIZE - 1)
+    moved_BP2 = warp.points(xy_BP2)
+    inside_BP = ((moved_BP2 >= 1) & (moved_BP2 <= SIZE - 2)).all(dim=2)
+    assert inside_BP.float().mean() > 0.5
+    place_BP12 = ((moved_BP2 + 0.5) / SIZE * 2 - 1)[:, :, None]
+    from_BCP1 = torch.nn.functional.grid_sample(warp.grid_BSS2.movedim(3, 1), place_BP12, align_corners=False)
+    looked_up_BP2 = ((from_BCP1[..., 0].mT + 1) * SIZE - 1) / 2
+    assert (looked_up_BP2 - xy_BP2).norm(dim=2)[inside_BP].max() < 0.15  # between pixels a bend is cut short
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("name", MOVES)
+def test_a_mask_warped_is_the_mask_of_the_warped_shape(name: str, outside: str) -> None:
+    image_BCHW, _ = spots()
+    mask_BHW = (image_BCHW[:, 0] > 0.1).long()
+    moved_BCHW, warp = policy(name, channels=1, outside=outside)(image_BCHW, draws(seed=5), bones())
+    assert warp is not None
+    moved_BHW = move("labels", mask_BHW, warp)
+    known = moved_BHW != IGNORE
+    clear = (moved_BCHW[:, 0] - 0.1).abs() > 0.05  # not on the very edge, where nearest and bilinear part
+    assert ((moved_BHW == 1) == (moved_BCHW[:, 0] > 0.1))[known & clear].float().mean() > 0.999
+    assert known.all() if outside != "zeros" else known.float().mean() > 0.6
+    id_BHW = move("ids", mask_BHW * 777, warp)
+    assert torch.equal(id_BHW == 777, moved_BHW == 1), "the ground of instances is 0, beyond the edge too"
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_a_density_keeps_its_sum(name: str) -> None:
+    image_BCHW, xy_B12 = spots()
+    density = image_BCHW / image_BCHW.sum(dim=(1, 2, 3), keepdim=True)
+    warp = warp_of(name)
+    moved_B12 = warp.points(xy_B12)
+    whole_B = ((moved_B12 > 10) & (moved_B12 < SIZE - 10)).all(dim=2)[:, 0]
+    sums_B = move("density", density, warp).sum(dim=(1, 2, 3))
+    assert whole_B.sum() > COUNT / 2
+    assert sums_B[whole_B].tolist() == pytest.approx([1.0] * int(whole_B.sum()), abs=0.03)
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_boxes_stay_tight_around_their_masks_and_leave_with_them(name: str) -> None:
+    image_BCHW, _ = spots()
+    mask_BHW = (image_BCHW[:, 0] > 0.1).to(torch.uint8)
+    things = [{"boxes": torch.zeros(1, 4), "labels": torch.tensor([2]), "masks": mask_HW[None]} for mask_HW in mask_BHW]
+    kept = [one for one in move("things", things, warp_of(name)) if len(one["boxes"])]
+    assert len(kept) > COUNT / 2
+    for one in kept:
+        rows, columns = one["masks"][0].nonzero(as_tuple=True)
+        tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert one["boxes"][0].tolist() == [float(v) for v in tight]
+        assert one["labels"].tolist() == [2]
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_a_box_without_a_mask_is_the_box_of_what_fills_it(name: str) -> None:
+    """Of round things, which an ellipse fills; one box in the middle, a long one."""
+    place = torch.arange(SIZE) - SIZE / 2 + 0.5
+    mask_HW = ((place[None] / 22) ** 2 + (place[:, None] / 12) ** 2 <= 1).to(torch.uint8)
+    box_14 = torch.tensor([[SIZE / 2 - 22, SIZE / 2 - 12, SIZE / 2 + 22, SIZE / 2 + 12]])
+    label_1, warp = torch.tensor([0]), warp_of(name)
+    by_mask = move("things", [{"boxes": box_14, "labels": label_1, "masks": mask_HW[None]}] * COUNT, warp)
+    by_box = move("things", [{"boxes": box_14, "labels": label_1}] * COUNT, warp)
+    for masked, boxed in zip(by_mask, by_box, strict=True):
+        assert (masked["boxes"] - boxed["boxes"]).abs().max() <= 2
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_an_image_that_is_the_answer_moves_as_the_one_that_is_asked(name: str) -> None:
+    changed, warp = policy(name, outside="reflection")(images(), draws(), bones())
+    assert warp is not None
+    assert torch.equal(move("image", images(), warp).clamp(0, 1), changed)
+    assert move("index", 7, warp) == 7 and move("vector", 7, warp) == 7
+
+
+def test_points_that_leave_the_image_become_missing_and_missing_ones_stay_so() -> None:
+    shift_33 = torch.tensor([[1.0, 0, 50], [0, 1, 0], [0, 0, 1]])
+    warp = Warp(shift_33[None], SIZE, "zeros")
+    bent = warp.displaced(4, lambda at: torch.zeros_like(at))
+    xy_BP2 = torch.tensor([[[10.0, 10.0], [90.0, 10.0], [torch.nan, torch.nan]]])
+    for one in (warp, bent):
+        moved_BP2 = move("points", xy_BP2, one)
+        assert moved_BP2[0, 0].tolist() == pytest.approx([60.0, 10.0], abs=1e-4)
+        assert moved_BP2[0, 1:].isnan().all()
+
+
+def test_left_and_right_change_names_in_a_mirror_only() -> None:
+    mirror_33 = torch.tensor([[-1.0, 0, SIZE - 1], [0, 1, 0], [0, 0, 1]])
+    xy_BP2 = torch.tensor([[[10.0, 20.0], [80.0, 30.0]]]).repeat(2, 1, 1)
+    warp = Warp(torch.stack([mirror_33, torch.eye(3)]), SIZE, "zeros")
+    moved_BP2 = move("points", xy_BP2, warp, swap=[1, 0])
+    assert moved_BP2[0].tolist() == [pytest.approx([15, 30]), pytest.approx([85, 20])]
+    assert moved_BP2[1].tolist() == [pytest.approx([10, 20]), pytest.approx([80, 30])]
+
+
+def test_a_map_that_would_fold_is_halved_until_it_does_not() -> None:
+    still = Warp(torch.eye(3)[None].repeat(3, 1, 1), SIZE, "zeros")
+    waves = torch.tensor([1.0, 6.0, 1000.0])[:, None, None, None]
+    warp = still.displaced(24, lambda at: waves * torch.sin(at.flip(-1) * 0 + at / 6))
+    strongest = torch.stack([lattice.node_BNN2.abs().amax(dim=(1, 2, 3)) for lattice in warp.lattices])[0]
+    assert strongest[0] == pytest.approx(1, abs=0.05), "a gentle wave is left alone"
+    assert 0 < strongest[1] < 4 and strongest[2] == 0
+    assert (warp.area_BSS[:, 2:-2, 2:-2] > 0).all()
+
+
+def test_limbs_turn_about_their_joints_and_the_trunk_stays() -> None:
+    joint, tip = torch.tensor([62.0, 48.0]), torch.tensor([72.0, 36.0])
+    trunk = torch.tensor([[36.0, 48.0], [48.0, 48.0], [60.0, 48.0]])
+    xy_BP2 = torch.cat([trunk, joint[None], tip[None]]).repeat(COUNT, 1, 1)
+    pose = Policy({"articulated": 40.0}, size=SIZE, channels=1)
+    _, warp = pose(images(1), draws(), bones())
+    assert warp is not None
+    moved_BP2 = warp.points(xy_BP2)
+    assert (moved_BP2 - xy_BP2)[:, :3].norm(dim=2).max() < 0.75
+    reach_B = (moved_BP2[:, 4] - moved_BP2[:, 3]).norm(dim=1)
+    assert (reach_B - (tip - joint).norm()).abs().max() < 2, "a limb keeps its length"
+    arm_B2 = moved_BP2[:, 4] - moved_BP2[:, 3]
+    angle_B = torch.rad2deg(torch.atan2(arm_B2[:, 1], arm_B2[:, 0]) - torch.atan2(*(tip - joint).flip(0)))
+    assert angle_B.abs().max() < 42 and angle_B.std() > 10
+    assert pose(images(1), draws(), torch.full((COUNT, 1, 7), torch.nan))[1].lattices[0].node_BNN2.abs().max() < 1e-3, (
+        "but for rounding"
+    )
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_a_mix_keeps_the_larger_part_or_a_whole_rectangle(name: str) -> None:
+    kept = policy(name).kept(draws(), torch.device("cpu"))
+    assert kept.shape in ((COUNT, 1, 1), (COUNT, SIZE, SIZE))
+    assert kept.min() >= 0 and kept.max() == 1 and (kept.flatten(1).amin(dim=1) < 1).sum() >= COUNT / 4
+    assert torch.equal(policy(name).kept(draws([5, 6]), torch.device("cpu")), kept[5:7])
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_an_augmentation_says_what_it_is(name: str) -> None:
+    member = AUGMENTATIONS[name]
+    functions = [f for f in ("matrix", "field", "levels", "pixels", "mix") if getattr(member, f) is not None]
+    assert len(functions) == 1, "exactly one function says what changes"
+    assert (member.field is None) == (member.spans is None)
+    assert member.amounts.__doc__ and member.amounts(), "amounts can be left to their defaults"
+    for amount, field in member.amounts.model_fields.items():
+        assert field.description and field.annotation is float, f"{name}.{amount}: a number with unit and range"
+    told = " ".join(described(name, member))
+    assert all(word in told for word in (name, *member.amounts.model_fields, "light", "standard", "strong"))
+    assert set(member.breaks) <= {*EXPOSURE, *STRUCTURE}
+
+
+def augment(preset: str = "auto", outside: str = "auto", **amounts: Any) -> Augment:
+    return Augment.model_validate({"preset": preset, "outside": outside, "amounts": amounts})
+
+
+def done(preset: str, about: Data, **amounts: Any) -> dict[str, Any]:
+    chosen = choose(augment(preset, **amounts), about)
+    assert [one.name for one in chosen] == list(AUGMENTATIONS) and all(one.why for one in chosen)
+    return {one.name: one.amounts for one in chosen if one.amounts is not None}
+
+
+def test_presets_go_from_nothing_to_much() -> None:
+    counts = [len(done(level, data())) for level in ("none", "light", "standard", "strong")]
+    assert counts[0] == 0 and counts == sorted(set(counts))
+    assert done("auto", data()) == done("standard", data())
+
+
+def test_auto_mirrors_no_signs_turns_nothing_that_has_an_up_and_colours_no_grey() -> None:
+    digits = done("strong", data(labels=tuple("0123456789"), channels=1))
+    assert not {"flip_horizontal", "flip_vertical", "hue", "saturation", "tint"} & set(digits)
+    assert digits["rotation"].degrees == 20
+    upright = done("strong", data(told_apart={"mirror": 0.6, "upside_down": 0.99, "turn": 0.97}))
+    assert "flip_horizontal" in upright and "flip_vertical" not in upright and upright["rotation"].degrees == 20
+    plankton = done("standard", data(told_apart={"mirror": 0.55, "upside_down": 0.5, "turn": 0.6}))
+    assert {"flip_horizontal", "flip_vertical"} <= set(plankton) and plankton["rotation"].degrees == 180
+    sided = data(labels=("hand_left", "hand_right"))
+    assert not {"flip_horizontal", "flip_vertical"} & set(done("strong", sided))
+    assert "articulated" not in done("strong", data(bones=False)) and "articulated" in done("standard", data())
+    number = done("strong", data("scalar"))
+    assert not {"scale", "translation", "elastic"} & set(number) and "brightness" in number
+    assert not {"brightness", "noise", "blur"} & set(done("strong", data("image"))) and done("strong", data("image"))
+
+
+def test_amounts_stand_in_for_those_of_the_preset() -> None:
+    about = data(told_apart={"upside_down": 0.99})
+    given = done("standard", about, rotation=33, scale="off", elastic={"amplitude": 2}, jpeg=True, flip_vertical=True)
+    assert given["rotation"].degrees == 33 and "scale" not in given and given["jpeg"].quality == 40
+    assert (given["elastic"].amplitude, given["elastic"].wavelength) == (2, SIZE / 2)
+    assert given["flip_vertical"].chance == 0.5, "what is asked for is done, wise or not"
+    assert list(done("none", about, noise=0.1)) == ["noise"] and not done("none", about, noise=False)
+
+
+def test_all_mistakes_in_amounts_are_named_at_once() -> None:
+    wrong = {
+        "elastik": 3, "rotation": 270, "elastic": {"amplitude": 9, "wavelength": 16}, "blur": {"sigma": 1},
+        "hue": 10, "noise": "much", "articulated": 20,
+    }  # fmt: skip
+    with pytest.raises(UserError) as caught:
+        done("none", data(channels=1, bones=False), **wrong)
+    for part in (
+        "augment.amounts.elastik: unknown; did you mean `elastic`?",
+        "augment.amounts.rotation.degrees: 270.0: Input should be less than or equal to 180",
+        "amplitude 9 tears what has wavelength 16; at most an eighth of it, 2",
+        "augment.amounts.blur.sigma: unknown",
+        "augment.amounts.hue: 10.0: the images have 1 channel(s), not 3",
+        "augment.amounts.noise.deviation: 'much'",
+        "augment.amounts.articulated: 20.0: no figure has articulated parts: see prepare.parts",
+    ):
+        assert part in str(caught.value)
+
+
+def test_beyond_the_edge_there_is_nothing_that_would_need_a_label() -> None:
+    found = {name: beyond_the_edge("auto", data(name)) for name in ("class", "mask", "heatmap", "boxes", "density")}
+    assert found == {"class": "border", "mask": "reflection", "heatmap": "zeros", "boxes": "zeros", "density": "zeros"}
+    assert beyond_the_edge("border", data("heatmap")) == "border"
