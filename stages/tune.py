@@ -12,8 +12,9 @@ import pandas as pd
 from stages.frame import In, Out, UserError, run
 from stages.frame.params import overlay
 from stages.frame.sections import TUNABLE, Augment, Network, Range, Section, Task, Train, Tune
+from stages.images.store import Store
 from stages.learning.loop import fit
-from stages.learning.plan import material, plan
+from stages.learning.plan import material, plan, policy_of
 from stages.tasks import TASKS
 from stages.tasks.asking import score_of
 
@@ -37,6 +38,8 @@ def main(
     """
     given = material(ingested, prepared) if tune.trials else None
     sections: dict[str, Section] = {"task": task, "augment": augment, "network": network, "train": train}
+    if given is not None:
+        _check_amounts(sections, tune.space, given.train_set)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
     better = TASKS[task.name].SCORES[score_of(task.name, task.score)].better
@@ -68,6 +71,19 @@ def main(
     return {"trials": len(rows), **({"best_score": study.best_value} if rows else {})}
 
 
+def _check_amounts(sections: dict[str, Section], space: dict[str, Range], train_set: Store) -> None:
+    """Amounts of augmentations are known to them alone: ends of their ranges are asked before the first trial."""
+    for key, span in space.items():
+        if key.startswith("augment."):
+            for end in span.choices or (span.low, span.high):
+                changed = overlay(sections, {key: end})["augment"]
+                assert isinstance(changed, Augment)
+                try:
+                    policy_of(changed, train_set)
+                except UserError as error:
+                    raise UserError(f"tune.space: {key}: {end!r}: {error}") from None
+
+
 def _finite(score: float, name: str) -> float:
     if not math.isfinite(score):
         raise UserError(f"{name} is undefined on the validation images after tune.epochs")
@@ -78,7 +94,7 @@ def _as_it_stands(sections: Mapping[str, Section], space: dict[str, Range]) -> d
     """The values of params.yaml, where they lie within the search."""
     values = {name: section.model_dump() for name, section in sections.items()}
     now = {key: _at(values, key.split(".")) for key in space}
-    return {key: value for key, value in now.items() if space[key].holds(value)}
+    return {key: value for key, value in now.items() if value is not None and space[key].holds(value)}
 
 
 def _at(values: Any, path: list[str]) -> Any:

@@ -6,11 +6,13 @@ it has not seen. What it foretells better than chance, a network may have learne
 """
 
 import math
+from typing import Any
 
 import pandas as pd
 
 from stages.audits.probe import FOLDS, Skill, probe, single_tells
 from stages.audits.subject import Subject
+from stages.augmentations import AUGMENTATIONS
 from stages.frame import Finding
 from stages.frame.sections import Audit
 from stages.images.statistics import EXPOSURE, METADATA, STRUCTURE
@@ -61,15 +63,30 @@ def _statistics(rows: pd.DataFrame, audit: Audit) -> Finding:
         )
         says = (
             f"{told[0].upper()}{told[1:]}. {says} A network may learn that instead of the thing: "
-            "find out how these images were made."
+            f"find out how these images were made.{_breaking(alone[:3])}"
         )
         images = [path for t in alone[:3] for path in rows.loc[rows["label"] == t["label"], "path"].head(6)]
         return Finding("confounder/statistics", "blocking", says, evidence, list(dict.fromkeys(images)))
     if _matters(skill, audit):
         strongest = "; ".join(f"{t['feature']} for class `{t['label']}` (AUC {t['auc']:.2f})" for t in tells[:3])
         says += f" The classes may truly differ so; strongest: {strongest}. Hold the model's score against this one."
+        says += _breaking(tells[:1])
         return Finding("confounder/statistics", "blocking" if audit.content_blocks else "warning", says, evidence)
     return Finding("confounder/statistics", "passed", says, evidence)
+
+
+def _breaking(tells: list[dict[str, Any]]) -> str:
+    """Which augmentations make such statistics say little, and how much of them it takes."""
+    amounts: dict[str, str] = {}
+    for tell in tells:
+        for name, one in AUGMENTATIONS.items():
+            if tell["feature"] in one.breaks:
+                enough = one.enough and min(0.5, one.enough(tell["inside"], tell["outside"]))
+                amounts[name] = max(amounts.get(name, ""), f"{enough:.2f}" if enough else "true")
+    if not amounts:
+        return ""
+    listed = ", ".join(f"{name}: {amount}" for name, amount in amounts.items())
+    return f" Augmentation can break the tie, as {{{listed}}} in augment.amounts; look at what training then sees."
 
 
 def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:

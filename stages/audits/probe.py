@@ -126,6 +126,8 @@ def single_tells(features: pd.DataFrame, labels: pd.Series, groups: pd.Series) -
                 "feature": name,
                 "label": label,
                 "auc": max(auc, 1 - auc),
+                "inside": float(inside.median()),
+                "outside": float(outside.median()),
                 "direction": f"{than}: median {inside.median():.1f} against {outside.median():.1f}",
                 "p": min(1.0, float(test.pvalue) * len(pairs)),
             }

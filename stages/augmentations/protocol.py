@@ -53,6 +53,9 @@ class Augmentation:
     """Why no preset does it to such data; empty: no reason not to."""
     breaks: tuple[str, ...] = ()
     """Statistics of `stages.images.statistics` that no longer tell a class once it is strong enough."""
+    enough: Callable[[float, float], float] | None = None
+    """With `breaks`: from the medians of such a statistic in a class and in the others to the first amount at which it
+    tells them at an AUC of some .7 at most."""
     matrix: Callable[[Any, Stream, int], Tensor] | None = None
     """(amounts, stream, size) to [B, 3, 3], from old to new places in pixels."""
     spans: Callable[[Any, int], int] | None = None

@@ -99,7 +99,8 @@ class Warp:
         moved_BCC2 = torch.zeros((len(self.matrix_B33), _CHECKED, _CHECKED, 2), device=place_C.device)
         for one in self.lattices:
             basis_CN = _basis(place_C, one.spans, self.size)
-            moved_BCC2 = moved_BCC2 + torch.einsum("yi,xj,bijc->byxc", basis_CN, basis_CN, one.node_BNN2)
+            row_BCN2 = torch.einsum("yi,bijc->byjc", basis_CN, one.node_BNN2)
+            moved_BCC2 = moved_BCC2 + torch.einsum("xj,byjc->byxc", basis_CN, row_BCN2)
         down_BCC2 = moved_BCC2.diff(dim=1)[:, :, :-1] / step
         across_BCC2 = moved_BCC2.diff(dim=2)[:, :-1] / step
         area_BCC = (1 + across_BCC2[..., 0]) * (1 + down_BCC2[..., 1]) - across_BCC2[..., 1] * down_BCC2[..., 0]

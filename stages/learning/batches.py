@@ -67,13 +67,8 @@ class Feed:
         parts = np.array_split(np.arange(count), steps_per_epoch(count, self.batch_size))
         for place_B in parts[first:]:
             place_B = place_B[np.argsort(order[place_B], kind="stable")]  # files are read forwards
-            draws = Draws(self.seed, epoch, place_B)
-            batch = self.changed(order[place_B], draws, device)
-            yield (
-                self._mixed(batch, order, draws, Draws(self.seed, epoch, place_B + count))
-                if self.policy.mixes
-                else batch
-            )
+            batch = self.changed(order[place_B], Draws(self.seed, epoch, place_B), device)
+            yield self._mixed(batch, order, epoch, place_B) if self.policy.mixes else batch
 
     def changed(self, index_B: Array, draws: Draws, device: torch.device) -> Batch:
         """Some images with their labels, changed but not mixed."""
@@ -86,23 +81,33 @@ class Feed:
     def _moved(self, target: Any, warp: Warp) -> Any:
         return move(REPRESENTATIONS[self.outline.representation].stores, target, warp, swaps(self.outline))
 
-    def _mixed(self, batch: Batch, order: Array, draws: Draws, others: Draws) -> Batch:
-        """With a part of other images of the epoch in it, which change by draws of their own."""
-        device = batch.image_BCHW.device
+    def _mixed(self, batch: Batch, order: Array, epoch: int, place_B: Array) -> Batch:
+        """With a part of other images of the epoch in some, which change by draws of their own."""
+        draws, device = Draws(self.seed, epoch, place_B), batch.image_BCHW.device
         kept_BSS = self.policy.kept(draws, device)
-        other_B = order[draws.stream("other", torch.device("cpu")).whole(len(order))]
-        other = self.changed(other_B, others, device)
-        image_BCHW = torch.lerp(other.image_BCHW, batch.image_BCHW, kept_BSS[:, None])
-        match REPRESENTATIONS[self.outline.representation].stores:
-            case "index":
-                classes = len(self.outline.labels)
-                mine_BK, others_BK = (functional.one_hot(one.target, classes).float() for one in (batch, other))
-                target = torch.lerp(others_BK, mine_BK, kept_BSS.mean(dim=(1, 2))[:, None])
-            case "vector":
-                target = torch.lerp(other.target, batch.target, kept_BSS.mean(dim=(1, 2))[:, None])
-            case _:  # a label a pixel: nothing in between
-                target = torch.where(kept_BSS > 0.5, batch.target, other.target)
-        return Batch(image_BCHW, target, batch.index_B)
+        target = self._mixable(batch.target)
+        row_R = (kept_BSS.flatten(1).amin(dim=1) < 1).nonzero()[:, 0]
+        if len(row_R):
+            row = row_R.cpu().numpy()
+            other_R = order[draws.stream("other", torch.device("cpu")).whole(len(order))[row]]
+            other = self.changed(other_R, Draws(self.seed, epoch, place_B[row] + len(order)), device)
+            kept_RSS = kept_BSS[row_R]
+            batch.image_BCHW[row_R] = torch.lerp(other.image_BCHW, batch.image_BCHW[row_R], kept_RSS[:, None])
+            target[row_R] = _between(target[row_R], self._mixable(other.target), kept_RSS)
+        return Batch(batch.image_BCHW, target, batch.index_B)
+
+    def _mixable(self, target: torch.Tensor) -> torch.Tensor:
+        """A copy; of an index its share of the classes, 1."""
+        if REPRESENTATIONS[self.outline.representation].stores == "index":
+            return functional.one_hot(target, len(self.outline.labels)).float()
+        return target.clone()
+
+
+def _between(mine: torch.Tensor, other: torch.Tensor, kept_RSS: torch.Tensor) -> torch.Tensor:
+    """Of classes the share that each has of the image; of labels a pixel the one that is seen."""
+    if mine.ndim == 2:
+        return torch.lerp(other, mine, kept_RSS.mean(dim=(1, 2))[:, None])
+    return torch.where(kept_RSS > 0.5, mine, other)
 
 
 def swaps(outline: Outline) -> list[int]:

@@ -1,5 +1,7 @@
 """Which device computes."""
 
+import ctypes
+import sys
 from functools import cache
 from typing import Any
 
@@ -30,10 +32,28 @@ def device_of(name: str) -> torch.device:
     return fabric_on(name, "32-true").device
 
 
+@cache
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, where its C library is glibc.
+
+    Blocks above 32 MB, as a batch of images is, would else go back to the system each time and come again, page by page,
+    zeroed: half of the time of augmentation, and 4 to 8 % of a training step on two CPU cores.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's malloc.h
+
+
 def fabric_on(name: str, precision: str) -> Fabric:
     """Fabric on one device; raises as `device_of`."""
     try:
         plain = Fabric(accelerator=name, devices=1)
+        if plain.device.type == "cpu":
+            keep_freed_memory()
         if precision == "32-true":
             return plain
         autocast = _Autocast(precision, plain.device.type)  # type: ignore[arg-type]

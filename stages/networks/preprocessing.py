@@ -45,7 +45,8 @@ def letterboxed(height: int, width: int, size: int) -> tuple[int, int]:
 
 def scale(image_NHWC: torch.Tensor) -> torch.Tensor:
     """uint8 or uint16 [N, H, W, C] to float [N, C, H, W] in 0..1."""
-    return image_NHWC.permute(0, 3, 1, 2).float() / white(image_NHWC)
+    image_NCHW = image_NHWC.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    return image_NCHW.div_(white(image_NHWC))
 
 
 def white(image: torch.Tensor) -> float:

@@ -2,17 +2,21 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from stages.audits import AUDITS
 from stages.audits.probe import probe, single_tells
 from stages.audits.subject import Subject
+from stages.augmentations import Draws, Policy
 from stages.frame import Finding, UserError
 from stages.frame.findings import write_findings
 from stages.frame.sections import Gate, Params
@@ -109,7 +113,29 @@ def test_a_brightness_shift_of_one_class_blocks_in_words(
     finding = findings_of(ingest(write_folders(tmp_path / "d", planted)), params)["confounder/statistics"]
     assert finding.severity == "blocking"
     assert "alone tells class `3`" in finding.says
+    assert re.search(r"Augmentation can break the tie, as \{[^}]*brightness: 0\.\d\d", finding.says)
     assert finding.images
+
+
+def test_the_augmentation_that_the_audit_names_breaks_the_confounder(
+    ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    """Who has learned brightness alone is right on the images as they are, and hardly on the changed ones."""
+    rng = np.random.default_rng(0)
+    images = [(label, rng.integers(90, 130, (16, 16)).astype(np.uint8) + 30 * (label == "tanks"))
+              for label in ("tanks", "trees") for _ in range(60)]  # fmt: skip
+    planted: Images = [(label, image.astype(np.uint8)) for label, image in images]
+    finding = findings_of(ingest(write_folders(tmp_path / "d", planted)), params)["confounder/statistics"]
+    said = re.search(r"brightness: (\d\.\d+)", finding.says)
+    assert said and finding.severity == "blocking"
+    policy = Policy({"brightness": float(said[1])}, size=16, channels=1)
+    image_BCHW = torch.from_numpy(np.stack([image for _, image in planted]))[:, None] / 255
+    tank_B = np.array([label == "tanks" for label, _ in planted])
+    before, after = (
+        roc_auc_score(tank_B, one.mean(dim=(1, 2, 3)).numpy())
+        for one in (image_BCHW, policy(image_BCHW, Draws(0, 1, np.arange(len(planted))))[0])
+    )
+    assert before > 0.99 and after < 0.8
 
 
 def test_file_metadata_that_foretell_the_label_block(ingest: Ingest, params: Params, tmp_path: Path) -> None:

@@ -80,3 +80,13 @@ def test_one_bad_trial_is_passed_over_and_nothing_but_bad_ones_is_an_error(
     all_bad = True
     with pytest.raises(UserError, match="all 2 trials failed"):
         search(RATE, trials=2)
+
+
+def test_amounts_of_augmentations_are_searched_and_their_ranges_checked_first(search: Search) -> None:
+    best, trials = search({"augment.amounts.rotation": Range(low=5, high=30),
+                           "augment.amounts.elastic.amplitude": Range(low=0.2, high=1)}, trials=2)  # fmt: skip
+    assert trials["augment.amounts.rotation"].between(5, 30).all() and len(best) == 2
+    with pytest.raises(UserError, match=r"tune.space: augment.amounts.hue: 3.0: .* 1 channel\(s\), not 3"):
+        search({"augment.amounts.hue": Range(low=3, high=9)})
+    with pytest.raises(UserError, match="tune.space: augment.amounts.rotatoin: .* did you mean `rotation`"):
+        search({"augment.amounts.rotatoin": Range(low=3, high=9)})
