@@ -36,7 +36,7 @@ def device_of(name: str) -> torch.device:
 def keep_freed_memory() -> None:
     """Let this process keep what it frees, where its C library is glibc.
 
-    Blocks above 32 MB, as a batch of images is, would else go back to the system each time and come again, page by page,
+    Blocks above 32 MB, as a batch of images is, would else go back to the system each time and come again page by page,
     zeroed: half of the time of augmentation, and 4 to 8 % of a training step on two CPU cores.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
