@@ -30,7 +30,7 @@ SIMILARITY = ("flip_horizontal", "flip_vertical", "rotation", "translation", "sc
 def main() -> None:
     """Train what is not written yet, and print the table."""
     arguments = _arguments()
-    file = RESULTS / f"{arguments.name}.json"
+    file = RESULTS / f"{arguments.name}-{arguments.epochs}-epochs.json"
     runs = json.loads(file.read_text())["runs"] if file.exists() else []
     if arguments.source:
         sections = _sections(arguments)
@@ -40,9 +40,11 @@ def main() -> None:
             given = _prepared(Path(folder), sections)
             for seed in arguments.seeds:
                 for policy, chosen in policies.items():
-                    if not any(run["policy"] == policy and run["seed"] == seed for run in runs):
+                    wanted = not arguments.only or policy in arguments.only
+                    if wanted and not any(run["policy"] == policy and run["seed"] == seed for run in runs):
                         runs.append({"policy": policy, "seed": seed, **_trained(given, sections, chosen, seed)})
-                        about = {"data": arguments.name, "epochs": arguments.epochs, "score": sections["task"].score}
+                        about = {"data": arguments.name, "epochs": arguments.epochs, "size": sections["prepare"].size}
+                        about["score"] = sections["task"].score
                         file.parent.mkdir(parents=True, exist_ok=True)
                         file.write_text(json.dumps(about | {"policies": policies, "runs": runs}, indent=1) + "\n")
                         print(runs[-1], flush=True)
@@ -65,7 +67,7 @@ def _sections(arguments: argparse.Namespace) -> dict[str, Any]:
     parts = "points" if params.task.name == "landmarks" else "foreground"
     changes: dict[str, dict[str, Any]] = {
         "ingest": {"source": str(arguments.source.resolve())},
-        "prepare": {"parts": parts},
+        "prepare": {"parts": parts} | ({"size": arguments.size} if arguments.size else {}),
         "train": {"epochs": arguments.epochs, "precision": arguments.precision},
     }
     return {name: getattr(params, name).model_copy(update=changes.get(name, {})) for name in type(params).model_fields}
@@ -115,7 +117,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("name", help="of docs/examples")
     parser.add_argument("source", type=Path, nargs="?", help="what the example is read from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", help="policies by name; else all")
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--size", type=int, help="working size, pixels; else the example's")
     parser.add_argument("--precision", default="bf16-mixed")
     return parser.parse_args()
 

@@ -19,7 +19,7 @@ from stages.images.point_tree import bones_of_points, tree_of_points, trees_of_p
 from stages.images.reading import to_channels
 from stages.images.skeleton import bones_of_foreground
 from stages.images.store import FRAME, Store, Writer, open_split, write_about, write_bones, write_rows, write_things
-from stages.images.symmetry import told_apart
+from stages.images.symmetry import black_rim, told_apart
 from stages.networks.preprocessing import fitted
 from stages.tasks.asking import outline_of_data, taught_outline
 from stages.tasks.outline import Outline
@@ -46,10 +46,10 @@ def main(
     about = {**json.loads((ingested / DATASET).read_text()), **outline.as_json()}
     write_about(output, about)
     train_set = open_split(output, "train")
-    symmetries = told_apart(train_set)
-    write_about(output, about | {"told_apart": symmetries})
+    looks = {"told_apart": told_apart(train_set), "black_rim": black_rim(train_set)}
+    write_about(output, about | looks)
     parts = _write_bones(output, train_set, outline, prepare.parts, task.skeleton)
-    return {"size": outline.size, "channels": outline.channels, **counts, **parts, "told_apart": symmetries}
+    return {"size": outline.size, "channels": outline.channels, **counts, **parts, **looks}
 
 
 def _write_bones(

@@ -106,14 +106,14 @@ def ingest(workspace: Path, params: Params) -> Ingest:
 
 
 def prepare_digits(
-    folder: Path, parts: dict[str, list[tuple[str, np.ndarray[Any, Any]]]], size: int
+    folder: Path, splits: dict[str, list[tuple[str, np.ndarray[Any, Any]]]], size: int, **changes: Any
 ) -> tuple[Path, Path]:
     """Digits by split, ingested and prepared: (what ingest wrote, what prepare wrote)."""
     from stages import ingest as ingesting
     from stages import prepare as preparing
 
     params = params_module.load(ROOT / "params.yaml")
-    for split, images in {**parts, "test": parts["val"][:1]}.items():
+    for split, images in {**splits, "test": splits["val"][:1]}.items():
         write_folders(folder / "source" / split, images)
     (folder / "splits").mkdir()
     sections = {
@@ -125,7 +125,7 @@ def prepare_digits(
     sections = {
         "task": params.task,
         "representation": params.representation,
-        "prepare": params.prepare.model_copy(update={"size": size}),
+        "prepare": params.prepare.model_copy(update={"size": size, **changes}),
     }
     call(preparing.main, [folder / "ingested", folder / "ingested", folder / "prepared"], sections)
     return folder / "ingested", folder / "prepared"

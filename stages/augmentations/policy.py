@@ -15,6 +15,7 @@ from stages.frame import UserError
 from stages.frame.errors import did_you_mean
 from stages.frame.sections import Augment, Section
 
+MOSTLY = 0.5
 OFF = ("off", False, None)
 LEVELS: dict[str, Level | None] = {
     "none": None,
@@ -92,20 +93,21 @@ def _mistake(name: str, fields: list[str], error: Any) -> str:
         return f"{key}: unknown; {did_you_mean(str(error['loc'][-1]), fields)}"
     if error["type"] == "missing":
         return f"{key}: missing; {name} has {', '.join(fields)}"
-    return f"{key}: {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {error['input']!r}: {message[0].lower()}{message[1:]}"
 
 
 def beyond_the_edge(outside: str, data: Data) -> str:
     """What `augment.outside: auto` means.
 
-    Points and things that a mirror repeats would go without their labels, hence black there; a plain continuation where
-    one thing is said of the whole image; a mirror where its label can be mirrored with it.
+    Points and things that a mirror repeats would go without their labels, hence black there; the edge continued where
+    one thing is said of the whole image, or black where the edge is; a mirror where the label can be mirrored with it.
     """
     if outside != "auto":
         return outside
     match data.outline.representation:
         case "class" | "classes" | "cumulative" | "scalar":
-            return "border"
+            return "zeros" if data.black_rim > MOSTLY else "border"
         case "mask" | "image":
             return "reflection"
         case _:

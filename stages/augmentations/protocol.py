@@ -24,6 +24,8 @@ class Data:
     outline: Outline
     told_apart: dict[str, float]
     """`mirror`, `upside_down`, `turn`: AUC at which images so changed are told from the data's own; 0.5: a symmetry."""
+    black_rim: float = 0.0
+    """Share of the outermost pixels that are black."""
     bones: bool = False
     """Figures have articulated parts, found by `prepare`."""
 

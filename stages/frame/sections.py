@@ -194,9 +194,9 @@ class Augment(Section):
     standard."""
     outside: Literal["auto", "zeros", "border", "reflection"]
     """What comes into view beyond the edge: black, the edge continued, or the image mirrored; auto: by task."""
-    amounts: dict[Text, bool | float | str | dict[Text, float] | None]
+    amounts: dict[Text, Any]
     """Instead of the preset's: name of an augmentation: its first amount, or all of them by name, or true (as in
-    standard), or off."""
+    standard), or off; checked by the augmentations themselves."""
 
 
 class Network(Section):

@@ -1,4 +1,4 @@
-"""Which changes of direction leave images looking like the data's own: measured, so that augmentation need not guess.
+"""Which changes leave images looking like the data's own: measured, so that augmentation need not guess.
 
 Axes: N images, F features, S side of a thumbnail.
 """
@@ -17,6 +17,7 @@ from stages.images.store import Store
 Array = np.ndarray[Any, Any]
 MOST, FEWEST = 1000, 20  # images looked at; with fewer nothing is said
 SIDE, CELLS, DIRECTIONS, FOLDS = 32, 4, 8, 5
+BLACK = 8  # grey levels, of 255
 RIDGE = 0.1  # penalty, in images' worth of each standardized feature, share of their number
 CHANGES: dict[str, Callable[[Array], Array]] = {
     "mirror": lambda image_NSS: image_NSS[:, :, ::-1],
@@ -40,6 +41,19 @@ def told_apart(store: Store) -> dict[str, float]:
     image_NSS = np.stack([_thumbnail(image_HWC[: int(height), : int(width)]) for image_HWC, height, width in inner])
     own_NF = _features(image_NSS)
     return {name: _auc(own_NF, _features(change(image_NSS)), group_N) for name, change in CHANGES.items()}
+
+
+def black_rim(store: Store) -> float:
+    """Share of the outermost pixels of some images that are black: where most are, black is what comes into view."""
+    chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MOST, len(store))).astype(int))
+    rows, shares = store.rows.iloc[chosen_N], []
+    for image_HWC, height, width in zip(
+        store.image_NHWC[chosen_N], rows["inner_height"], rows["inner_width"], strict=True
+    ):
+        grey = grey_bytes(image_HWC[: int(height), : int(width)])
+        rim = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+        shares.append(float((rim <= BLACK).mean()))
+    return float(np.mean(shares))
 
 
 def _thumbnail(image_HWC: Array) -> Array:

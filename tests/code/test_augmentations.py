@@ -30,7 +30,7 @@ def outline_of(representation: str = "class", channels: int = 3, **more: Any) ->
 
 
 def data(representation: str = "class", told_apart: Any = None, bones: bool = True, **more: Any) -> Data:
-    return Data(outline_of(representation, **more), told_apart or {}, bones)
+    return Data(outline_of(representation, **more), told_apart or {}, bones=bones)
 
 
 def strong(name: str) -> Section:
@@ -335,18 +335,20 @@ def test_amounts_stand_in_for_those_of_the_preset() -> None:
 def test_all_mistakes_in_amounts_are_named_at_once() -> None:
     wrong = {
         "elastik": 3, "rotation": 270, "elastic": {"amplitude": 9, "wavelength": 16}, "blur": {"sigma": 1},
-        "hue": 10, "noise": "much", "articulated": 20,
+        "hue": 10, "noise": "much", "articulated": 20, "shear": [1, 2], "scale": float("nan"),
     }  # fmt: skip
     with pytest.raises(UserError) as caught:
         done("none", data(channels=1, bones=False), **wrong)
     for part in (
         "augment.amounts.elastik: unknown; did you mean `elastic`?",
-        "augment.amounts.rotation.degrees: 270.0: Input should be less than or equal to 180",
+        "augment.amounts.rotation.degrees: 270: input should be less than or equal to 180",
         "amplitude 9 tears what has wavelength 16; at most an eighth of it, 2",
         "augment.amounts.blur.sigma: unknown",
-        "augment.amounts.hue: 10.0: the images have 1 channel(s), not 3",
-        "augment.amounts.noise.deviation: 'much'",
-        "augment.amounts.articulated: 20.0: no figure has articulated parts: see prepare.parts",
+        "augment.amounts.hue: 10: the images have 1 channel(s), not 3",
+        "augment.amounts.noise.deviation: 'much': input should be a valid number",
+        "augment.amounts.shear.degrees: [1, 2]: input should be a valid number",
+        "augment.amounts.scale.change: nan: input should be a finite number",
+        "augment.amounts.articulated: 20: no figure has articulated parts: see prepare.parts",
     ):
         assert part in str(caught.value)
 
@@ -355,3 +357,4 @@ def test_beyond_the_edge_there_is_nothing_that_would_need_a_label() -> None:
     found = {name: beyond_the_edge("auto", data(name)) for name in ("class", "mask", "heatmap", "boxes", "density")}
     assert found == {"class": "border", "mask": "reflection", "heatmap": "zeros", "boxes": "zeros", "density": "zeros"}
     assert beyond_the_edge("border", data("heatmap")) == "border"
+    assert beyond_the_edge("auto", Data(outline_of(), {}, black_rim=0.9)) == "zeros"

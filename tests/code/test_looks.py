@@ -1,0 +1,128 @@
+"""What `prepare` finds out for augmentation: which changes leave images as they are, and what may turn about what."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageDraw
+
+from stages import ingest, prepare
+from stages.frame import UserError
+from stages.frame.sections import Params
+from stages.frame.stage import call
+from stages.images.store import open_split
+from stages.images.symmetry import black_rim, told_apart
+from tests.conftest import digit_images, prepare_digits
+from tests.toys import TOYS
+
+
+def store_of(images: list[np.ndarray[Any, Any]], groups: int | None = None, inner: int = 48) -> Any:
+    group = [str(i % (groups or len(images))) for i in range(len(images))]
+    rows = pd.DataFrame({"group": group, "inner_height": 48, "inner_width": inner})
+    return _Store(np.stack(images)[..., None], rows)
+
+
+class _Store:
+    """As much of a store as is looked at."""
+
+    def __init__(self, image_NHWC: np.ndarray[Any, Any], rows: pd.DataFrame) -> None:
+        self.image_NHWC, self.rows = image_NHWC, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def letters(count: int, rng: np.random.Generator) -> list[np.ndarray[Any, Any]]:
+    """The letter F somewhere: neither its mirror image nor its other turns are one."""
+    images = []
+    for _ in range(count):
+        image = Image.new("L", (48, 48), 230)
+        x, y = rng.integers(6, 20, 2)
+        for line in ((x, y, x, y + 22), (x, y, x + 14, y), (x, y + 10, x + 10, y + 10)):
+            ImageDraw.Draw(image).line([int(v) for v in line], fill=20, width=3)
+        images.append((np.asarray(image) + rng.normal(0, 8, (48, 48))).clip(0, 255).astype(np.uint8))
+    return images
+
+
+def blobs(count: int, rng: np.random.Generator) -> list[np.ndarray[Any, Any]]:
+    """Discs anywhere: no direction is another than the others."""
+    images = []
+    for _ in range(count):
+        image = Image.new("L", (48, 48), 0)
+        for x, y, r in rng.integers((4, 4, 2), (44, 44, 8), (4, 3)):
+            ImageDraw.Draw(image).ellipse(
+                [int(v) for v in (x - r, y - r, x + r, y + r)], fill=int(rng.integers(90, 250))
+            )
+        images.append(np.asarray(image))
+    return images
+
+
+def test_changes_that_make_other_images_are_told_and_symmetries_are_not() -> None:
+    rng = np.random.default_rng(0)
+    assert min(told_apart(store_of(letters(120, rng))).values()) > 0.95
+    highest = [max(told_apart(store_of(blobs(120, np.random.default_rng(seed)))).values()) for seed in range(10)]
+    assert max(highest) < 0.75, "a symmetry is not taken for none"
+
+
+def test_only_mirroring_shows_in_images_that_have_an_up() -> None:
+    rng = np.random.default_rng(0)
+    images = [image if rng.random() < 0.5 else image[:, ::-1] for image in letters(160, rng)]
+    found = told_apart(store_of(images))
+    assert found["mirror"] < 0.7 and found["upside_down"] > 0.9
+
+
+def test_of_few_images_or_groups_nothing_is_said() -> None:
+    rng = np.random.default_rng(0)
+    assert told_apart(store_of(letters(19, rng))) == {}
+    assert told_apart(store_of(letters(60, rng), groups=4)) == {}
+    assert told_apart(store_of([np.full((48, 48), 7, np.uint8)] * 30))["mirror"] == pytest.approx(0.5)
+
+
+def test_the_rim_of_the_image_itself_is_looked_at_and_not_what_lies_beside_it() -> None:
+    rng = np.random.default_rng(0)
+    assert black_rim(store_of(blobs(20, rng))) > 0.8 and black_rim(store_of(letters(20, rng))) < 0.1
+    beside = [np.pad(image[:, :24], ((0, 0), (0, 24))) for image in letters(20, rng)]
+    assert black_rim(store_of(beside, inner=24)) < 0.1
+
+
+def test_the_skeletons_of_figures_are_kept_with_the_training_images(tmp_path: Path) -> None:
+    images = digit_images(per_class=8, classes=4)
+    _, prepared = prepare_digits(tmp_path, {"train": images[::2], "val": images[1::2]}, size=32, parts="foreground")
+    bones = open_split(prepared, "train").bones
+    assert bones is not None and len(bones.first) == len(images) // 2 + 1 and bones.first[-1] == len(bones.bone_T7)
+    bone_BK7 = bones.of(np.array([3, 0]))
+    assert bone_BK7.shape[0] == 2 and bone_BK7.shape[2] == 7
+    assert open_split(prepared, "val").bones is None
+
+
+def prepared_mice(workspace: Path, params: Params, skeleton: Any, parts: str = "auto") -> Path:
+    toy, source = TOYS["landmarks"], workspace / "toy"
+    source.mkdir()
+    toy.write(source, np.random.default_rng(0))
+    sections: dict[str, Any] = {name: getattr(params, name) for name in type(params).model_fields}
+    columns = {**params.ingest.columns.model_dump(), **toy.columns}
+    changes = {
+        "task": {"name": "landmarks", **toy.task, "skeleton": skeleton},
+        "ingest": {"name": "toy", "columns": columns, **toy.ingest},
+        "prepare": {"size": 32, "channels": 3, "parts": parts},
+    }
+    for name, change in changes.items():
+        sections[name] = type(sections[name]).model_validate(sections[name].model_dump() | change)
+    places = [workspace / name for name in ("splits", "sealed", "ingested", "prepared")]
+    call(ingest.main, [source, *places[:3]], {name: sections[name] for name in ("ingest", "split")})
+    needed = {name: sections[name] for name in ("task", "representation", "prepare")}
+    call(prepare.main, [places[2], places[2], places[3]], needed)
+    return places[3]
+
+
+def test_a_skeleton_between_points_must_be_one(workspace: Path, params: Params) -> None:
+    with pytest.raises(UserError, match=r"task.skeleton: knee is no point; the points are"):
+        prepared_mice(workspace, params, [["knee", "foot"]])
+
+
+def test_points_are_no_parts_where_there_are_none(workspace: Path, params: Params, tmp_path: Path) -> None:
+    images = digit_images(per_class=4, classes=2)
+    with pytest.raises(UserError, match=r"prepare.parts: points: task.name is classification, which has none"):
+        prepare_digits(tmp_path / "d", {"train": images[::2], "val": images[1::2]}, size=16, parts="points")
