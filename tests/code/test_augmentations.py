@@ -12,6 +12,7 @@ from stages.frame import UserError
 from stages.frame.sections import Augment, Section
 from stages.images.annotations import IGNORE
 from stages.images.statistics import EXPOSURE, STRUCTURE
+from stages.networks.preprocessing import scale
 from stages.tasks.outline import Outline
 
 SIZE, COUNT = 96, 24
@@ -218,6 +219,21 @@ def test_an_image_that_is_the_answer_moves_as_the_one_that_is_asked(name: str) -
     assert warp is not None
     assert torch.equal(move("image", images(), warp).clamp(0, 1), changed)
     assert move("index", 7, warp) == 7 and move("vector", 7, warp) == 7
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_all_channels_move_alike(name: str) -> None:
+    five, _ = policy(name, channels=5)(images(5), draws(), bones())
+    for channel in range(5):
+        one, _ = policy(name, channels=1)(images(5)[:, [channel]], draws(), bones())
+        assert (five[:, [channel]] - one).abs().max() < 1e-6
+
+
+def test_16_bits_stay_16_bits() -> None:
+    level_B = torch.arange(COUNT, dtype=torch.int32)[:, None, None, None]
+    image_BHWC = (30_000 + level_B).expand(-1, SIZE, SIZE, 5).to(torch.uint16)  # a difference that 8 bits lack
+    changed, _ = policy("rotation", "elastic", channels=5, outside="border")(scale(image_BHWC), draws())
+    assert torch.equal((changed * 65535).round().to(torch.int32), (30_000 + level_B).expand_as(changed))
 
 
 def test_points_that_leave_the_image_become_missing_and_missing_ones_stay_so() -> None:
