@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from stages.augmentations.draws import Stream
-from stages.augmentations.protocol import Augmentation, Data, Scene, Tensor, by_level
+from stages.augmentations.protocol import Augmentation, Data, Scene, Tensor, by_level, measures
 from stages.frame.sections import Section, Share
 
 HANDLES = 5  # along a bone
@@ -121,6 +121,7 @@ ARTICULATED = Augmentation(
     Articulated,
     by_level(standard=Articulated(), strong=Articulated(degrees=30)),
     impossible=_impossible,
+    unwise=measures,
     spans=lambda amounts, size: max(4, min(48, size // 2)),
     field=_field,
 )

@@ -23,7 +23,7 @@ class Cutout(Section):
 class Mixup(Section):
     """A mean of two images, taught as that mean of their classes (Zhang et al. 2018)."""
 
-    alpha: Annotated[float, Field(gt=0, le=10)] = 0.2
+    alpha: Annotated[float, Field(ge=0.01, le=10)] = 0.2
     """Of the beta distribution from which the weight comes: small, mostly one of them; 1, any."""
     chance: Share = 0.5
     """How often, 0 to 1."""
@@ -32,7 +32,7 @@ class Mixup(Section):
 class Cutmix(Section):
     """A rectangle out of another image, which counts by its area (Yun et al. 2019)."""
 
-    alpha: Annotated[float, Field(gt=0, le=10)] = 1.0
+    alpha: Annotated[float, Field(ge=0.01, le=10)] = 1.0
     """Of the beta distribution from which the area comes: small, mostly little or nearly all; 1, any."""
     chance: Share = 0.5
     """How often, 0 to 1."""

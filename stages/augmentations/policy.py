@@ -16,7 +16,7 @@ from stages.frame.errors import did_you_mean
 from stages.frame.sections import Augment, Section
 
 MOSTLY = 0.5
-OFF = ("off", False, None)
+OFF = ("off", "Off", "OFF", False, None)
 LEVELS: dict[str, Level | None] = {
     "none": None,
     "light": "light",

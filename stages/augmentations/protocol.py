@@ -23,7 +23,8 @@ class Data:
 
     outline: Outline
     told_apart: dict[str, float]
-    """`mirror`, `upside_down`, `turn`: AUC at which images so changed are told from the data's own; 0.5: a symmetry."""
+    """`mirror`, `upside_down`, `turn`: AUC at which images so changed are told from the data's own; 0.5: a symmetry.
+    Empty: not known."""
     black_rim: float = 0.0
     """Share of the outermost pixels that are black."""
     bones: bool = False
@@ -83,8 +84,8 @@ def by_level(**amounts: Section) -> Callable[[Level, Data], Section | None]:
 
 
 def measures(data: Data) -> str:
-    """Why geometry is unwise: what is asked may be how large, how many or where."""
-    return "a number may depend on size and place" if data.outline.representation == "scalar" else ""
+    """Why geometry is unwise: what is asked may be how large, how many, where, or at what angle."""
+    return "a number may depend on size, place and direction" if data.outline.representation == "scalar" else ""
 
 
 def one_picture(data: Data) -> str:

@@ -9,7 +9,9 @@ from stages.tasks.outline import Outline
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 SIZE = 224
-EXAMPLE = Data(Outline("classification", "class", "label", size=SIZE), {"upside_down": 1.0, "turn": 1.0}, bones=True)
+EXAMPLE = Data(
+    Outline("classification", "class", "label", size=SIZE), {"mirror": 0.5, "upside_down": 1.0, "turn": 1.0}, bones=True
+)
 """Colour photos with an up and a down, and figures with limbs in them."""
 
 

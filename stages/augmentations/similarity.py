@@ -11,6 +11,7 @@ from stages.augmentations.draws import Stream
 from stages.augmentations.protocol import Augmentation, Data, Level, Tensor, always, measures
 from stages.frame.sections import Section, Share
 
+SIDES = {"left", "right", "up", "down", "top", "bottom", "l", "r"}
 TELLING = 0.9
 """AUC from which a changed image is no longer one of the data's own."""
 
@@ -83,24 +84,30 @@ def _are_signs(data: Data) -> bool:
 
 
 def _unlike(data: Data, change: str) -> str:
-    auc = data.told_apart.get(change, 0.5)
+    """What is not known to be a symmetry is none."""
     told = {"mirror": "mirrored images", "upside_down": "images upside down", "turn": "turned images"}[change]
+    auc = data.told_apart.get(change)
+    if auc is None:
+        return f"there are too few images to tell whether {told} are like the data's own"
     return f"{told} are told from the data's own (AUC {auc:.2f})" if auc >= TELLING else ""
 
 
-def _left_and_right(data: Data) -> str:
+def _sided(data: Data) -> str:
+    """A class or an unpaired point whose name says where it is."""
     paired = {name for pair in data.outline.flip_pairs for name in pair}
     names = [*data.outline.labels, *(point for point in data.outline.points if point not in paired)]
-    sided = [name for name in names if re.search("left|right", name, re.IGNORECASE)]
-    return f"a mirror would make `{sided[0]}` untrue" if sided else ""
+    words = {name: {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)} for name in names}
+    return next((name for name in names if words[name] & SIDES), "")
 
 
-def _unwise_mirror(data: Data) -> str:
-    return "the classes are signs" if _are_signs(data) else _left_and_right(data) or _unlike(data, "mirror")
-
-
-def _unwise_upside_down(data: Data) -> str:
-    return "the classes are signs" if _are_signs(data) else _left_and_right(data) or _unlike(data, "upside_down")
+def _unwise_flip(data: Data, change: str) -> str:
+    if _are_signs(data):
+        return "the classes are signs"
+    if sided := _sided(data):
+        return f"a mirror would make `{sided}` untrue"
+    if data.outline.task == "landmarks" and not data.outline.flip_pairs:
+        return "task.flip_pairs does not say which points change names in a mirror"
+    return measures(data) or _unlike(data, change)
 
 
 def _unwise_rotation(data: Data) -> str:
@@ -111,7 +118,7 @@ def _unwise_rotation(data: Data) -> str:
 
 def _rotations(level: Level, data: Data) -> Rotation:
     """Any angle where no direction is up."""
-    if not (_are_signs(data) or _unlike(data, "turn") or _unlike(data, "upside_down")):
+    if not (_are_signs(data) or _sided(data) or _unlike(data, "turn") or _unlike(data, "upside_down")):
         return Rotation(degrees=180)
     return Rotation(degrees={"light": 5, "standard": 10, "strong": 20}[level])
 
@@ -125,12 +132,15 @@ def _scales(level: Level, data: Data) -> Scale:
 
 
 FLIP_HORIZONTAL = Augmentation(
-    Flip, always(Flip()), unwise=_unwise_mirror, matrix=lambda amounts, stream, size: _flip(0, amounts, stream, size)
+    Flip,
+    always(Flip()),
+    unwise=lambda data: _unwise_flip(data, "mirror"),
+    matrix=lambda amounts, stream, size: _flip(0, amounts, stream, size),
 )
 FLIP_VERTICAL = Augmentation(
     Flip,
     always(Flip()),
-    unwise=_unwise_upside_down,
+    unwise=lambda data: _unwise_flip(data, "upside_down"),
     matrix=lambda amounts, stream, size: _flip(1, amounts, stream, size),
 )
 ROTATION = Augmentation(Rotation, _rotations, unwise=_unwise_rotation, matrix=_rotation)

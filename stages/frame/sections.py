@@ -196,7 +196,7 @@ class Augment(Section):
     """What comes into view beyond the edge: black, the edge continued, or the image mirrored; auto: by task."""
     amounts: dict[Text, Any]
     """Instead of the preset's: name of an augmentation: its first amount, or all of them by name, or true (as in
-    standard), or off; checked by the augmentations themselves."""
+    the preset, else as in standard), or off; checked by the augmentations themselves."""
 
 
 class Network(Section):

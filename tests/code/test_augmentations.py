@@ -16,6 +16,7 @@ from stages.networks.preprocessing import scale
 from stages.tasks.outline import Outline
 
 SIZE, COUNT = 96, 24
+SYMMETRIC = {"mirror": 0.5, "upside_down": 0.5, "turn": 0.5}
 CHANGES = {name: one for name, one in AUGMENTATIONS.items() if not one.mix}
 MOVES = {name: one for name, one in AUGMENTATIONS.items() if one.matrix or one.field}
 MIXES = {name: one for name, one in AUGMENTATIONS.items() if one.mix}
@@ -31,7 +32,8 @@ def outline_of(representation: str = "class", channels: int = 3, **more: Any) ->
 
 
 def data(representation: str = "class", told_apart: Any = None, bones: bool = True, **more: Any) -> Data:
-    return Data(outline_of(representation, **more), told_apart or {}, bones=bones)
+    known = SYMMETRIC if told_apart is None else told_apart
+    return Data(outline_of(representation, **more), known, bones=bones)
 
 
 def strong(name: str) -> Section:
@@ -331,16 +333,28 @@ def test_auto_mirrors_no_signs_turns_nothing_that_has_an_up_and_colours_no_grey(
     assert "flip_horizontal" in upright and "flip_vertical" not in upright and upright["rotation"].degrees == 20
     plankton = done("standard", data(told_apart={"mirror": 0.55, "upside_down": 0.5, "turn": 0.6}))
     assert {"flip_horizontal", "flip_vertical"} <= set(plankton) and plankton["rotation"].degrees == 180
-    sided = data(labels=("hand_left", "hand_right"))
-    assert not {"flip_horizontal", "flip_vertical"} & set(done("strong", sided))
+    for sided in (
+        data(labels=("hand_left", "hand_right")),
+        data(labels=("arrowUp", "arrowDown")),
+        data("heatmap", labels=(), points=("LEye", "REye")),
+        data("heatmap", labels=(), points=("1", "2")),
+        data("scalar"),
+        data(told_apart={}),
+    ):
+        chosen = done("strong", sided)
+        assert not {"flip_horizontal", "flip_vertical"} & set(chosen)
+        assert "rotation" not in chosen or chosen["rotation"].degrees == 20 or sided.outline.points == ("1", "2")
+    assert "flip_horizontal" in done("light", data(labels=("bright", "dark")))
+    paired = data("heatmap", labels=(), points=("LEye", "REye"), flip_pairs=(("LEye", "REye"),))
+    assert "flip_horizontal" in done("light", paired)
     assert "articulated" not in done("strong", data(bones=False)) and "articulated" in done("standard", data())
     number = done("strong", data("scalar"))
-    assert not {"scale", "translation", "elastic"} & set(number) and "brightness" in number
+    assert not {"scale", "translation", "elastic", "articulated"} & set(number) and "brightness" in number
     assert not {"brightness", "noise", "blur"} & set(done("strong", data("image"))) and done("strong", data("image"))
 
 
 def test_amounts_stand_in_for_those_of_the_preset() -> None:
-    about = data(told_apart={"upside_down": 0.99})
+    about = data(told_apart=SYMMETRIC | {"upside_down": 0.99})
     given = done("standard", about, rotation=33, scale="off", elastic={"amplitude": 2}, jpeg=True, flip_vertical=True)
     assert given["rotation"].degrees == 33 and "scale" not in given and given["jpeg"].quality == 40
     assert (given["elastic"].amplitude, given["elastic"].wavelength) == (2, SIZE / 2)
