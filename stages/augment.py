@@ -43,7 +43,7 @@ def main(prepared: In, output: Out, *, augment: Augment, train: Train) -> dict[s
 
 def _caption(batch: Batch, index: int, store: Store, outline: Outline) -> str:
     """The label; where images were mixed, both."""
-    if batch.target is not None and outline.representation == "class" and batch.target.ndim == 2:
+    if outline.representation == "class" and batch.target.ndim == 2:
         share_K = batch.target[index].cpu()
         parts = [k for k in share_K.argsort(descending=True)[:2].tolist() if share_K[k] > 0]
         return " ".join(f"{outline.labels[k]} {share_K[k]:.0%}" for k in parts)

@@ -114,11 +114,14 @@ def test_another_augmentation_changes_nothing_in_what_is_drawn(name: str) -> Non
     assert (together(images(), draws(), bones())[0] - alone).abs().max() < 1e-3, "but for rounding"
 
 
-@pytest.mark.parametrize("channels", [1, 3, 5])
-@pytest.mark.parametrize("name", CHANGES)
+def possible(channels: int) -> list[str]:
+    return [name for name, one in CHANGES.items() if not one.impossible(data(channels=channels))]
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"), [(name, channels) for channels in (1, 3, 5) for name in possible(channels)]
+)
 def test_images_of_any_channels_stay_images_and_the_given_ones_as_they_are(name: str, channels: int) -> None:
-    if AUGMENTATIONS[name].impossible(data(channels=channels)):
-        pytest.skip(AUGMENTATIONS[name].impossible(data(channels=channels)))
     given = images(channels)
     kept, state = given.clone(), torch.random.get_rng_state()
     changed, _ = policy(name, channels=channels)(given, draws(), bones())
