@@ -336,7 +336,7 @@ def _asks(chosen: Reading) -> Iterator[str]:
     yield "  objective: what must be reached for the answer to be worth something?"
     if not chosen.changes.get("columns", {}).get("group"):
         yield "  ingest.group, ingest.block: which images belong together, of one patient, scene or film?"
-    yield "  augment: is what the report shows under `What training saw` still right, each with its label?"
+    yield "  augment: is what the report shows under `What training sees` still right, each with its label?"
     if reason := chosen.reasons.get("columns"):
         yield f"  ingest.columns: {reason}; is it needed?"
 

@@ -19,7 +19,7 @@ from stages.images.point_tree import bones_of_points, tree_of_points, trees_of_p
 from stages.images.reading import to_channels
 from stages.images.skeleton import bones_of_foreground
 from stages.images.store import FRAME, Store, Writer, open_split, write_about, write_bones, write_rows, write_things
-from stages.images.symmetry import black_rim, told_apart
+from stages.images.symmetry import black_rim, symmetries
 from stages.networks.preprocessing import fitted
 from stages.tasks.asking import outline_of_data, taught_outline
 from stages.tasks.outline import Outline
@@ -46,7 +46,9 @@ def main(
     about = {**json.loads((ingested / DATASET).read_text()), **outline.as_json()}
     write_about(output, about)
     train_set = open_split(output, "train")
-    looks = {"told_apart": told_apart(train_set), "black_rim": black_rim(train_set)}
+    of_classes = REPRESENTATIONS[outline.representation].stores == "index"
+    class_N = np.asarray(train_set.target) if of_classes else None
+    looks = {**symmetries(train_set, class_N), "black_rim": black_rim(train_set)}
     write_about(output, about | looks)
     parts = _write_bones(output, train_set, outline, prepare.parts, task.skeleton)
     return {"size": outline.size, "channels": outline.channels, **counts, **parts, **looks}
@@ -57,7 +59,7 @@ def _write_bones(
 ) -> dict[str, float]:
     """The articulated parts of the training images, for augmentation alone."""
     if parts == "auto":
-        parts = "points" if outline.task == "landmarks" else "none"
+        parts = "points" if outline.task == "landmarks" and skeleton else "none"
     if parts == "none":
         return {}
     images = tqdm(range(len(train_set)), "articulated parts", unit="img", disable=None)

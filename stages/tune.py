@@ -14,7 +14,7 @@ from stages.frame.params import overlay
 from stages.frame.sections import TUNABLE, Augment, Network, Range, Section, Task, Train, Tune
 from stages.images.store import Store
 from stages.learning.loop import fit
-from stages.learning.plan import material, plan, policy_of
+from stages.learning.plan import Material, material, plan, policy_of
 from stages.tasks import TASKS
 from stages.tasks.asking import score_of
 
@@ -45,15 +45,15 @@ def main(
     better = TASKS[task.name].SCORES[score_of(task.name, task.score)].better
     direction: Literal["maximize", "minimize"] = "maximize" if better == "higher" else "minimize"
     study = optuna.create_study(direction=direction, sampler=samplers[tune.sampler](seed=tune.seed))
-    study.enqueue_trial(_as_it_stands(sections, tune.space))
+    study.enqueue_trial(_as_it_stands(sections, tune.space, given))
     rows = []
     for number in range(tune.trials):
         trial = study.ask()
         values = {key: _suggest(trial, key, span) for key, span in tune.space.items()}
         started = time.perf_counter()
         assert given is not None, "there are trials"
-        planned = plan(given, overlay(sections, values | {"train.epochs": tune.epochs}), weights)
         try:
+            planned = plan(given, overlay(sections, values | {"train.epochs": tune.epochs}), weights)
             score = _finite(fit(planned, report=lambda epoch: None).best.val_score, task.score)
         except UserError as error:  # as a loss that is no number: these values are bad, others may not be
             score = None
@@ -72,16 +72,26 @@ def main(
 
 
 def _check_amounts(sections: dict[str, Section], space: dict[str, Range], train_set: Store) -> None:
-    """Amounts of augmentations are known to them alone: ends of their ranges are asked before the first trial."""
-    for key, span in space.items():
-        if key.startswith("augment."):
-            for end in span.choices or (span.low, span.high):
-                changed = overlay(sections, {key: end})["augment"]
-                assert isinstance(changed, Augment)
-                try:
-                    policy_of(changed, train_set)
-                except UserError as error:
-                    raise UserError(f"tune.space: {key}: {end!r}: {error}") from None
+    """Amounts of augmentations are known to them alone: ends of their ranges are asked before the first trial.
+
+    An end must be possible with all other keys at their lows, or at their highs.
+    """
+    ends = {key: span.choices or (span.low, span.high) for key, span in space.items() if key.startswith("augment.")}
+    for key, of_key in ends.items():
+        for end in of_key:
+            corners = [{other: values[at] for other, values in ends.items()} | {key: end} for at in (0, -1)]
+            problems = [_problem(overlay(sections, corner)["augment"], train_set) for corner in corners]
+            if all(problems):
+                raise UserError(f"tune.space: {key}: {end!r}: {problems[0]}")
+
+
+def _problem(augment: Section, train_set: Store) -> str:
+    assert isinstance(augment, Augment)
+    try:
+        policy_of(augment, train_set)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _finite(score: float, name: str) -> float:
@@ -90,18 +100,22 @@ def _finite(score: float, name: str) -> float:
     return score
 
 
-def _as_it_stands(sections: Mapping[str, Section], space: dict[str, Range]) -> dict[str, Any]:
-    """The values of params.yaml, where they lie within the search."""
+def _as_it_stands(sections: Mapping[str, Section], space: dict[str, Range], given: Material | None) -> dict[str, Any]:
+    """The values of params.yaml, where they lie within the search; amounts as the preset and params.yaml have them."""
     values = {name: section.model_dump() for name, section in sections.items()}
+    augment = sections["augment"]
+    if given is not None and isinstance(augment, Augment):
+        chosen = policy_of(augment, given.train_set)[1]
+        values["augment"]["amounts"] = {one.name: one.amounts.model_dump() for one in chosen if one.amounts}
     now = {key: _at(values, key.split(".")) for key in space}
     return {key: value for key, value in now.items() if value is not None and space[key].holds(value)}
 
 
 def _at(values: Any, path: list[str]) -> Any:
-    """The value at a dotted key, None where there is none."""
+    """The value at a dotted key, the first amount of an augmentation; None where there is none."""
     for part in path:
         values = values.get(part) if isinstance(values, dict) else None
-    return values
+    return next(iter(values.values()), None) if isinstance(values, dict) else values
 
 
 def _suggest(trial: optuna.Trial, key: str, span: Range) -> Any:

@@ -17,6 +17,7 @@ from stages.frame import Finding
 from stages.frame.sections import Audit
 from stages.images.statistics import EXPOSURE, METADATA, STRUCTURE
 
+MOST_BROKEN = 0.5  # of an augmentation: with more of it little is left of the image
 FEWEST_GROUPS = 20  # with 8 scenes the test had no power: silence would not mean clean
 
 
@@ -81,8 +82,11 @@ def _breaking(tells: list[dict[str, Any]]) -> str:
     for tell in tells:
         for name, one in AUGMENTATIONS.items():
             if tell["feature"] in one.breaks:
-                enough = one.enough and min(0.5, one.enough(tell["inside"], tell["outside"]))
-                amounts[name] = max(amounts.get(name, ""), f"{enough:.2f}" if enough else "true")
+                enough = math.ceil(100 * one.enough(tell["inside"], tell["outside"])) / 100 if one.enough else None
+                if enough is None:
+                    amounts[name] = "true"
+                elif 0 < enough <= MOST_BROKEN:
+                    amounts[name] = max(amounts.get(name, ""), f"{enough:.2f}")
     if not amounts:
         return ""
     listed = ", ".join(f"{name}: {amount}" for name, amount in amounts.items())

@@ -14,7 +14,7 @@ from stages.images.annotations import IGNORE
 
 Things = dict[str, torch.Tensor]
 ROUND = 32  # points around a box
-LEAST_LEFT = 0.2  # of a box: a sliver of a thing cannot be told for what it is
+LEAST_LEFT = 0.2  # of a thing: a sliver of a thing cannot be told for what it is
 
 
 def move(kind: str, target: Any, warp: Warp, swap: Sequence[int] = ()) -> Any:
@@ -60,10 +60,11 @@ def _things(things: Things, warp: Warp) -> Things:
     (Kalra et al. 2021, "Towards rotation invariance in object detection").
     """
     if "masks" in things:
-        mask_MSS = things["masks"]
-        if len(mask_MSS):
-            mask_MSS = warp.sample(mask_MSS[None].float(), "nearest", "zeros")[0] > 0.5
-        kept_M = mask_MSS.flatten(1).any(dim=1)
+        mask_MSS = old_MSS = things["masks"].bool()
+        if len(old_MSS):
+            mask_MSS = warp.sample(old_MSS[None].float(), "nearest", "zeros")[0] > 0.5
+        whole_M = old_MSS.flatten(1).sum(dim=1) * warp.matrix_B33[0, :2, :2].det().abs()
+        kept_M = mask_MSS.flatten(1).sum(dim=1) > (LEAST_LEFT * whole_M).floor()
         mask_MSS = mask_MSS[kept_M]
         box_M4 = _boxes_of(mask_MSS)
         return {"boxes": box_M4, "labels": things["labels"][kept_M], "masks": mask_MSS.to(torch.uint8)}

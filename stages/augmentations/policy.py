@@ -80,9 +80,10 @@ def _amounts(name: str, member: Augmentation, given: Any, usual: Section | None)
     """`true`: the usual ones; a number: the first one; a mapping: these, the others as usual."""
     fields = list(member.amounts.model_fields)
     base: dict[str, Any] = usual.model_dump() if usual else {}
-    own = {} if given is True else dict(given) if isinstance(given, Mapping) else {fields[0]: given}
+    named = {str(key): value for key, value in given.items()} if isinstance(given, Mapping) else None
+    own = {} if given is True else {fields[0]: given} if named is None else named
     try:
-        return member.amounts(**base | own)
+        return member.amounts.model_validate(base | own)
     except ValidationError as error:
         raise ValueError("\n".join(_mistake(name, fields, one) for one in error.errors())) from None
 

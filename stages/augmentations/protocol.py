@@ -4,7 +4,7 @@ Axes: B images, N nodes of a lattice, C channels, S working size, K bones of a f
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -23,8 +23,10 @@ class Data:
 
     outline: Outline
     told_apart: dict[str, float]
-    """`mirror`, `upside_down`, `turn`: AUC at which images so changed are told from the data's own; 0.5: a symmetry.
-    Empty: not known."""
+    """`mirror`, `upside_down`, `turn`: AUC at which images so changed are told from the data's own, at most; 0.5: a
+    symmetry. Empty: not known."""
+    answers_lost: dict[str, float] = field(default_factory=dict)
+    """Of the same changes: share of what a probe of the classes knows that it gets wrong of changed images."""
     black_rim: float = 0.0
     """Share of the outermost pixels that are black."""
     bones: bool = False

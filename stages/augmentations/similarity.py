@@ -11,9 +11,11 @@ from stages.augmentations.draws import Stream
 from stages.augmentations.protocol import Augmentation, Data, Level, Tensor, always, measures
 from stages.frame.sections import Section, Share
 
-SIDES = {"left", "right", "up", "down", "top", "bottom", "l", "r"}
-TELLING = 0.9
-"""AUC from which a changed image is no longer one of the data's own."""
+SIDES = ("left", "right", "up", "down", "top", "bottom", "north", "south", "east", "west", "clockwise", "od", "os")
+TELLING = 0.8
+"""AUC from which a changed image is no longer one of the data's own; the probe's may be so high by its interval."""
+LOSING = 0.2
+"""Share of what a probe of the classes knows that may be wrong of changed images: more, and their labels are."""
 
 
 class Flip(Section):
@@ -89,7 +91,10 @@ def _unlike(data: Data, change: str) -> str:
     auc = data.told_apart.get(change)
     if auc is None:
         return f"there are too few images to tell whether {told} are like the data's own"
-    return f"{told} are told from the data's own (AUC {auc:.2f})" if auc >= TELLING else ""
+    if auc >= TELLING:
+        return f"{told} are told from the data's own (AUC up to {auc:.2f})"
+    lost = data.answers_lost.get(change, 0.0)
+    return f"of {told} a probe of the classes gets {lost:.0%} less right" if lost > LOSING else ""
 
 
 def _sided(data: Data) -> str:
@@ -97,7 +102,9 @@ def _sided(data: Data) -> str:
     paired = {name for pair in data.outline.flip_pairs for name in pair}
     names = [*data.outline.labels, *(point for point in data.outline.points if point not in paired)]
     words = {name: {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)} for name in names}
-    return next((name for name in names if words[name] & SIDES), "")
+    return next(
+        (name for name in names if any(word.startswith(SIDES[:2]) or word in SIDES for word in words[name])), ""
+    )
 
 
 def _unwise_flip(data: Data, change: str) -> str:

@@ -19,8 +19,11 @@ from torch.nn import functional
 
 Tensor = torch.Tensor
 LEAST_AREA = 0.1  # of what a small piece of the new image shows, against its own: below it folds over itself
-_CHECKED = 33  # places along a side at which folds are looked for
-_STEPS = 8  # of Newton's method; seen to reach 1e-3 pixels in 4
+_CHECKED = 33, 8 / 3  # places along a side at which folds are looked for, at least: in all, and per span of a lattice
+_STARTS = 65  # places along a side, at most, from which Newton's method begins
+_STEPS = 8  # of it; seen to reach 1e-3 pixels in 4
+_LOST = 0.5  # pixels off, from which it has failed
+_MILDER = (0.7, 0.7, 0.7, 0.7, 0.7, 0.0)  # factors, one after the other, of a displacement that folds
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,11 @@ class Warp:
     def displaced(self, spans: int, at: Callable[[Tensor], Tensor]) -> "Warp":
         """With one more displacement: `at` gives it for places [B, N, N, 2].
 
-        Where the map would fold over itself the displacement is halved, twice, and then left out.
+        Where the map would fold over itself the displacement is made milder, down to a sixth, and then left out.
         """
         place_BNN2 = node_places(spans, self.size, self.matrix_B33.device).expand(len(self.matrix_B33), -1, -1, -1)
         node_BNN2 = at(place_BNN2 + self._displacement(place_BNN2))
-        for factor in (0.5, 0.5, 0.0):
+        for factor in _MILDER:
             folded_B = self._with(node_BNN2)._folded()
             if not bool(folded_B.any()):
                 break
@@ -94,17 +97,25 @@ class Warp:
 
     def _folded(self) -> Tensor:
         """[B]: whether somewhere the map turns over, or nearly so."""
-        place_C = torch.linspace(-0.5, self.size - 0.5, _CHECKED, device=self.matrix_B33.device)
-        step = self.size / (_CHECKED - 1)
-        moved_BCC2 = torch.zeros((len(self.matrix_B33), _CHECKED, _CHECKED, 2), device=place_C.device)
-        for one in self.lattices:
-            basis_CN = _basis(place_C, one.spans, self.size)
-            row_BCN2 = torch.einsum("yi,bijc->byjc", basis_CN, one.node_BNN2)
-            moved_BCC2 = moved_BCC2 + torch.einsum("xj,byjc->byxc", basis_CN, row_BCN2)
+        places = self._checked()
+        step = self.size / (places - 1)
+        moved_BCC2 = self._on_grid(torch.linspace(-0.5, self.size - 0.5, places, device=self.matrix_B33.device))
         down_BCC2 = moved_BCC2.diff(dim=1)[:, :, :-1] / step
         across_BCC2 = moved_BCC2.diff(dim=2)[:, :-1] / step
         area_BCC = (1 + across_BCC2[..., 0]) * (1 + down_BCC2[..., 1]) - across_BCC2[..., 1] * down_BCC2[..., 0]
         return area_BCC.flatten(1).amin(dim=1) < LEAST_AREA
+
+    def _checked(self) -> int:
+        return max(_CHECKED[0], *(round(_CHECKED[1] * one.spans) + 1 for one in self.lattices))
+
+    def _on_grid(self, place_C: Tensor) -> Tensor:
+        """[B, C, C, 2]: sum of all displacements, rows first."""
+        moved_BCC2 = torch.zeros((len(self.matrix_B33), len(place_C), len(place_C), 2), device=place_C.device)
+        for one in self.lattices:
+            basis_CN = _basis(place_C, one.spans, self.size)
+            row_BCN2 = torch.einsum("yi,bijc->byjc", basis_CN, one.node_BNN2)
+            moved_BCC2 = moved_BCC2 + torch.einsum("xj,byjc->byxc", basis_CN, row_BCN2)
+        return moved_BCC2
 
     @cached_property
     def inverse_B33(self) -> Tensor:
@@ -163,7 +174,7 @@ class Warp:
         """Where points of the old image go, which may be outside; NaN stays NaN.
 
         Without displacements that is the matrix; else g(x) = xy is solved by Newton's method from the nearest of a grid
-        of places.
+        of places. NaN too where that fails, which is seen only where the map nearly folds.
         """
         known_BP3 = functional.pad(xy_BP2, (0, 1), value=1.0)
         if not self.lattices:
@@ -174,13 +185,18 @@ class Warp:
             short_BP2 = wanted_BP2 - place_BP2 - self._displacement(place_BP2)
             slope_BP22 = torch.eye(2, device=xy_BP2.device) + self._slope(place_BP2)
             place_BP2 = place_BP2 + torch.linalg.solve(slope_BP22, short_BP2[..., None])[..., 0]
-        return torch.where(xy_BP2.isnan(), torch.nan, place_BP2)
+        short_BP2 = wanted_BP2 - place_BP2 - self._displacement(place_BP2)
+        known_BP1 = (short_BP2.abs() < _LOST).all(dim=2, keepdim=True) & ~xy_BP2.isnan()
+        return torch.where(known_BP1, place_BP2, torch.nan)
 
     def _nearest(self, wanted_BP2: Tensor) -> Tensor:
         """Of a grid of places the one that comes nearest to each wanted one."""
-        place_CC2 = node_places(_CHECKED - 3, self.size, wanted_BP2.device)
+        place_C = torch.linspace(-0.5, self.size - 0.5, min(_STARTS, self._checked()), device=wanted_BP2.device)
+        y_CC, x_CC = torch.meshgrid(place_C, place_C, indexing="ij")
+        place_CC2 = torch.stack([x_CC, y_CC], dim=2)
+        moved_BC2 = (place_CC2 + self._on_grid(place_C)).flatten(1, 2)
+        best_BP = torch.cdist(wanted_BP2, moved_BC2).argmin(dim=2)
         place_BC2 = place_CC2.flatten(0, 1).expand(len(wanted_BP2), -1, -1)
-        best_BP = torch.cdist(wanted_BP2, place_BC2 + self._displacement(place_BC2)).argmin(dim=2)
         return place_BC2.gather(1, best_BP[..., None].expand(-1, -1, 2))
 
     def _displacement(self, place: Tensor) -> Tensor:

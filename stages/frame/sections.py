@@ -183,7 +183,7 @@ class Prepare(Section):
     """Of neighbouring tiles, as a share of the size."""
     parts: Literal["auto", "none", "foreground", "points"]
     """Articulated parts of the figures, for augmentation: found by the skeleton of what stands out from a plain ground,
-    or along the tree of the annotated points; auto: points for landmarks, else none."""
+    or along the tree of the annotated points; auto: points where `task.skeleton` is given, else none."""
 
 
 class Augment(Section):

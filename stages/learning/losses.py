@@ -35,7 +35,11 @@ def cross_entropy(raw_BK: Tensor, target: Tensor, setting: Setting) -> Tensor:
 
     Here and in `focal` the target is an index [B], or shares of the classes [B, K] where images were mixed.
     """
-    return functional.cross_entropy(raw_BK, target, setting.weight_K, label_smoothing=setting.label_smoothing)
+    weight_K, smoothing = setting.weight_K, setting.label_smoothing
+    if target.ndim == 1:
+        return functional.cross_entropy(raw_BK, target, weight_K, label_smoothing=smoothing)
+    total = functional.cross_entropy(raw_BK, target, weight_K, label_smoothing=smoothing, reduction="sum")
+    return total / (weight_K * target).sum()  # as torch has it for an index
 
 
 def focal(raw_BK: Tensor, target: Tensor, setting: Setting) -> Tensor:

@@ -118,7 +118,8 @@ def policy_of(augment: Augment, train_set: Store) -> tuple[Policy, list[Chosen]]
     """
     outline = outline_of(train_set.about)
     bones = train_set.bones is not None and len(train_set.bones.bone_T7) > 0
-    data = Data(outline, train_set.about.get("told_apart", {}), train_set.about.get("black_rim", 0.0), bones)
+    looks = {name: train_set.about[name] for name in ("told_apart", "answers_lost", "black_rim")}
+    data = Data(outline, bones=bones, **looks)
     chosen = choose(augment, data)
     amounts = {one.name: one.amounts for one in chosen if one.amounts is not None}
     outside = beyond_the_edge(augment.outside, data)

@@ -261,14 +261,43 @@ def test_left_and_right_change_names_in_a_mirror_only() -> None:
     assert moved_BP2[1].tolist() == [pytest.approx([10, 20]), pytest.approx([80, 30])]
 
 
-def test_a_map_that_would_fold_is_halved_until_it_does_not() -> None:
+def test_a_map_that_would_fold_is_made_milder_until_it_does_not() -> None:
     still = Warp(torch.eye(3)[None].repeat(3, 1, 1), SIZE, "zeros")
     waves = torch.tensor([1.0, 6.0, 1000.0])[:, None, None, None]
     warp = still.displaced(24, lambda at: waves * torch.sin(at.flip(-1) * 0 + at / 6))
     strongest = torch.stack([lattice.node_BNN2.abs().amax(dim=(1, 2, 3)) for lattice in warp.lattices])[0]
     assert strongest[0] == pytest.approx(1, abs=0.05), "a gentle wave is left alone"
-    assert 0 < strongest[1] < 4 and strongest[2] == 0
+    assert 0 < strongest[1] < 5 and strongest[2] == 0
     assert (warp.area_BSS[:, 2:-2, 2:-2] > 0).all()
+
+
+def test_points_are_right_wherever_a_lattice_is_fine_or_a_pose_is_wild() -> None:
+    """Seen: 8 of 17 points of a wild pose, and a quarter of a fine wave's, lay elsewhere; folds between the places."""
+    xy_BP2 = torch.rand((COUNT, 60, 2), generator=torch.Generator().manual_seed(0)) * SIZE
+    for amounts in ({"articulated": 80.0}, {"elastic": {"amplitude": 1, "wavelength": 8}}):
+        _, warp = Policy(amounts, size=SIZE, channels=1)(images(1), draws(), bones())
+        assert warp is not None
+        moved_BP2 = warp.points(xy_BP2)
+        known_BP = moved_BP2.isfinite().all(dim=2)
+        assert known_BP.float().mean() > 0.99
+        back_BP2 = torch.nn.functional.pad(moved_BP2 + warp._displacement(moved_BP2.nan_to_num()), (0, 1), value=1.0)
+        far_BP = ((back_BP2 @ warp.inverse_B33.mT)[..., :2] - xy_BP2).norm(dim=2)
+        assert far_BP[known_BP].max() < 0.8 and far_BP[known_BP].quantile(0.99) < 1e-2
+        assert (moved_BP2 - xy_BP2)[known_BP].norm(dim=1).max() > 0.5
+
+
+def test_of_a_masked_thing_no_sliver_is_kept() -> None:
+    mask_1SS = torch.zeros((1, SIZE, SIZE), dtype=torch.uint8)
+    mask_1SS[0, 20:40, 20:40] = 1
+    things = {"boxes": torch.tensor([[20.0, 20, 40, 40]]), "labels": torch.tensor([1]), "masks": mask_1SS}
+    empty = {"boxes": torch.zeros((0, 4)), "labels": torch.zeros(0).long(), "masks": mask_1SS[:0]}
+    left = []
+    for shift in (0, -35, -37, -45):
+        matrix_133 = torch.tensor([[[1.0, 0, shift], [0, 1, 0], [0, 0, 1]]])
+        moved, none = (move("things", [one], Warp(matrix_133, SIZE, "zeros"))[0] for one in (things, empty))
+        left.append(len(moved["boxes"]))
+        assert moved["masks"].dtype == torch.uint8 and none["masks"].shape == (0, SIZE, SIZE)
+    assert left == [1, 1, 0, 0]
 
 
 def test_limbs_turn_about_their_joints_and_the_trunk_stays() -> None:
@@ -346,7 +375,7 @@ def test_auto_mirrors_no_signs_turns_nothing_that_has_an_up_and_colours_no_grey(
     ):
         chosen = done("strong", sided)
         assert not {"flip_horizontal", "flip_vertical"} & set(chosen)
-        assert "rotation" not in chosen or chosen["rotation"].degrees == 20 or sided.outline.points == ("1", "2")
+        assert "rotation" not in chosen or chosen["rotation"].degrees == 20 or sided.outline.points
     assert "flip_horizontal" in done("light", data(labels=("bright", "dark")))
     paired = data("heatmap", labels=(), points=("LEye", "REye"), flip_pairs=(("LEye", "REye"),))
     assert "flip_horizontal" in done("light", paired)
@@ -368,7 +397,7 @@ def test_amounts_stand_in_for_those_of_the_preset() -> None:
 def test_all_mistakes_in_amounts_are_named_at_once() -> None:
     wrong = {
         "elastik": 3, "rotation": 270, "elastic": {"amplitude": 9, "wavelength": 16}, "blur": {"sigma": 1},
-        "hue": 10, "noise": "much", "articulated": 20, "shear": [1, 2], "scale": float("nan"),
+        "hue": 10, "noise": "much", "articulated": 20, "shear": [1, 2], "gamma": {1: 2}, "scale": float("nan"),
     }  # fmt: skip
     with pytest.raises(UserError) as caught:
         done("none", data(channels=1, bones=False), **wrong)
@@ -377,6 +406,7 @@ def test_all_mistakes_in_amounts_are_named_at_once() -> None:
         "augment.amounts.rotation.degrees: 270: input should be less than or equal to 180",
         "amplitude 9 tears what has wavelength 16; at most an eighth of it, 2",
         "augment.amounts.blur.sigma: unknown",
+        "augment.amounts.gamma.1: unknown",
         "augment.amounts.hue: 10: the images have 1 channel(s), not 3",
         "augment.amounts.noise.deviation: 'much': input should be a valid number",
         "augment.amounts.shear.degrees: [1, 2]: input should be a valid number",

@@ -180,7 +180,7 @@ def test_mixed_images_are_taught_as_the_shares_of_their_classes(given: Material)
     assert kept_B.min() >= 0.5 and (kept_B < 0.95).any()
     far_B = torch.stack([plain[int(row)][0] for row in batch.index_B]).sub(batch.image_BCHW).abs().flatten(1).amax(1)
     assert (far_B > 0).float().mean() > 0.8
-    setting = Setting(given.outline, torch.ones(4), 0.0)
+    setting = Setting(given.outline, torch.tensor([3.0, 0.2, 1.0, 0.5]), 0.1)
     raw_BK = torch.randn((len(share_BK), 4), generator=torch.Generator().manual_seed(0))
     for loss in (LOSSES["class"]["cross_entropy"], LOSSES["class"]["focal"]):
         plain_index = torch.nn.functional.one_hot(own_B, 4).float()

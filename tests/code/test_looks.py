@@ -9,13 +9,18 @@ import pytest
 from PIL import Image, ImageDraw
 
 from stages import ingest, prepare
+from stages.augmentations import Data, choose
+from stages.augmentations.similarity import TELLING
 from stages.frame import UserError
-from stages.frame.sections import Params
+from stages.frame.sections import Augment, Params
 from stages.frame.stage import call
 from stages.images.store import open_split
-from stages.images.symmetry import black_rim, told_apart
+from stages.images.symmetry import black_rim, symmetries
+from stages.tasks.outline import Outline
 from tests.conftest import digit_images, prepare_digits
 from tests.toys import TOYS
+
+FLIP = "flip_horizontal"
 
 
 def store_of(images: list[np.ndarray[Any, Any]], groups: int | None = None, inner: int = 48) -> Any:
@@ -32,6 +37,10 @@ class _Store:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+def told_apart(images: list[np.ndarray[Any, Any]], groups: int | None = None) -> dict[str, float]:
+    return symmetries(store_of(images, groups), None)["told_apart"]
 
 
 def letters(count: int, rng: np.random.Generator) -> list[np.ndarray[Any, Any]]:
@@ -61,23 +70,37 @@ def blobs(count: int, rng: np.random.Generator) -> list[np.ndarray[Any, Any]]:
 
 def test_changes_that_make_other_images_are_told_and_symmetries_are_not() -> None:
     rng = np.random.default_rng(0)
-    assert min(told_apart(store_of(letters(120, rng))).values()) > 0.95
-    highest = [max(told_apart(store_of(blobs(120, np.random.default_rng(seed)))).values()) for seed in range(10)]
-    assert max(highest) < 0.75, "a symmetry is not taken for none"
+    assert min(told_apart(letters(120, rng)).values()) > 0.95
+    highest = [max(told_apart(blobs(120, np.random.default_rng(seed))).values()) for seed in range(10)]
+    assert max(highest) < TELLING, "a symmetry is not taken for none"
 
 
 def test_only_mirroring_shows_in_images_that_have_an_up() -> None:
     rng = np.random.default_rng(0)
     images = [image if rng.random() < 0.5 else image[:, ::-1] for image in letters(160, rng)]
-    found = told_apart(store_of(images))
-    assert found["mirror"] < 0.7 and found["upside_down"] > 0.9
+    found = told_apart(images)
+    assert found["mirror"] < TELLING and found["upside_down"] > 0.9
 
 
 def test_of_few_images_or_groups_nothing_is_said() -> None:
     rng = np.random.default_rng(0)
-    assert told_apart(store_of(letters(19, rng))) == {}
-    assert told_apart(store_of(letters(60, rng), groups=4)) == {}
-    assert told_apart(store_of([np.full((48, 48), 7, np.uint8)] * 30))["mirror"] == pytest.approx(0.5)
+    assert told_apart(letters(49, rng)) == {}
+    assert told_apart(letters(60, rng), groups=4) == {}
+    assert told_apart([np.full((48, 48), 7, np.uint8)] * 100)["mirror"] == pytest.approx(0.5 + 1.96 / 300**0.5)
+
+
+def test_classes_that_are_each_other_s_mirror_images_lose_their_answers() -> None:
+    """As a set they are symmetric: only the classes tell."""
+    rng = np.random.default_rng(0)
+    class_N = np.arange(200) % 2
+    images = [image[:, ::-1] if one else image for image, one in zip(letters(200, rng), class_N, strict=True)]
+    found = symmetries(store_of(images), class_N)
+    assert found["told_apart"]["mirror"] < TELLING and found["answers_lost"]["mirror"] > 1.5
+    kept = symmetries(store_of(blobs(200, rng)), (rng.random(200) < 0.5).astype(int))
+    assert kept["answers_lost"] == {}, "a probe that knows nothing has nothing to lose"
+    about = Data(Outline("classification", "class", "label", labels=("OD", "OS2")), **found)
+    (flip,) = [one for one in choose(Augment(preset="auto", outside="auto", amounts={}), about) if one.name == FLIP]
+    assert flip.amounts is None
 
 
 def test_the_rim_of_the_image_itself_is_looked_at_and_not_what_lies_beside_it() -> None:

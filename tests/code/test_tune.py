@@ -85,8 +85,18 @@ def test_one_bad_trial_is_passed_over_and_nothing_but_bad_ones_is_an_error(
 def test_amounts_of_augmentations_are_searched_and_their_ranges_checked_first(search: Search) -> None:
     best, trials = search({"augment.amounts.rotation": Range(low=5, high=30),
                            "augment.amounts.elastic.amplitude": Range(low=0.2, high=1)}, trials=2)  # fmt: skip
+    assert trials["augment.amounts.rotation"][0] == 10, "as the preset has it"
     assert trials["augment.amounts.rotation"].between(5, 30).all() and len(best) == 2
     with pytest.raises(UserError, match=r"tune.space: augment.amounts.hue: 3.0: .* 1 channel\(s\), not 3"):
         search({"augment.amounts.hue": Range(low=3, high=9)})
     with pytest.raises(UserError, match="tune.space: augment.amounts.rotatoin: .* did you mean `rotation`"):
         search({"augment.amounts.rotatoin": Range(low=3, high=9)})
+
+
+def test_a_trial_that_cannot_be_is_a_failed_one_and_the_search_goes_on(search: Search) -> None:
+    space = {"augment.amounts.elastic.amplitude": Range(low=1, high=4),
+             "augment.amounts.elastic.wavelength": Range(low=8, high=32)}  # fmt: skip
+    _, trials = search(space, trials=6)
+    torn = trials["augment.amounts.elastic.amplitude"] > trials["augment.amounts.elastic.wavelength"] / 8
+    assert len(trials) == 6 and torn.any() and trials.loc[torn, "score"].isna().all()
+    assert trials.loc[~torn, "score"].notna().all()
