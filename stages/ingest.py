@@ -18,16 +18,18 @@ from tqdm import tqdm
 from stages.frame import In, Out, UserError, run
 from stages.frame.sections import Ingest, Split
 from stages.images.annotations import Annotation, classes_in
+from stages.images.described import Described, described
 from stages.images.files import TABLES, Refusal
+from stages.images.isolation import WORKERS, isolated
+from stages.images.label_statistics import rounded, things
 from stages.images.manifest import DATASET, SEALED_INDEX, SPLITS, annotations, write_manifest
 from stages.images.reading import Unreadable, read
 from stages.images.shards import SHARD, write_shard
 from stages.images.sources import Item, open_source, refuse_twin_labels
 from stages.images.splits import assign, joined, read_locked, write_locked
-from stages.images.statistics import perceptual_hash, statistics
 
 FAR_OFF = 0.05  # share of the images by which a split may miss its param without a word
-AT_ONCE = 256  # images in flight: bounds the memory, whatever the size of the source
+AT_ONCE = 256  # images whose rows are waited for at once
 
 
 def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, split: Split) -> dict[str, Any]:
@@ -36,18 +38,21 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
     `splits` is kept like a lock file: groups that it lists stay in their split, new groups are appended.
     """
     with open_source(source, ingest, own_split=split.by == "source") as (items, refused):
-        rows, unreadable = _describe(items, ingest.max_megapixels)
+        known = Described(ingest.name)
+        table, unreadable = _describe(items, known, ingest.max_megapixels)
+        if len(table):
+            known.keep(table)
         refused += unreadable
         _write_rejected(refused, output / "rejected.csv")
-        _refuse_too_many(refused, len(rows), ingest.max_rejected)
-        table = pd.DataFrame(rows)
+        _refuse_too_many(refused, len(table), ingest.max_rejected)
         _refuse_mixed(table)
         refuse_twin_labels(_classes(table))
         by_path = {item.path: item for item in items}
         if ingest.block > 1:
             table["group"] = joined(table["group"], table["phash"])  # a scene that stands still is one picture
+        table["arrival"] = 1
         if split.by == "hash":
-            table["split"] = _locked_split(table, ingest, split, splits)
+            table["split"], table["arrival"] = _locked_split(table, ingest, split, splits)
         _refuse_unusable(table)
         test = table["split"] == "test"
         for part, folder in ((table[~test], output), (table[test], sealed)):
@@ -64,51 +69,50 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
     }
 
 
-def _describe(items: list[Item], max_megapixels: float) -> tuple[list[dict[str, Any]], list[Refusal]]:
-    """A row per readable image, a refusal per other file."""
-    rows: list[dict[str, Any]] = []
+def _describe(items: list[Item], known: Described, max_megapixels: float) -> tuple[pd.DataFrame, list[Refusal]]:
+    """A row per readable image, a refusal per other file. Threads wait for the processes that decode."""
+    parts: list[pd.DataFrame] = [pd.DataFrame()]
     refused: list[Refusal] = []
-    with ThreadPoolExecutor() as pool, tqdm(total=len(items), desc="ingest", unit="img", disable=None) as progress:
+    with (
+        ThreadPoolExecutor(2 * WORKERS) as pool,
+        tqdm(total=len(items), desc="ingest", unit="img", disable=None) as bar,
+    ):
         for start in range(0, len(items), AT_ONCE):
             chunk = items[start : start + AT_ONCE]
-            for found in pool.map(lambda item: _row(item, max_megapixels), chunk):
-                (refused if isinstance(found, Refusal) else rows).append(found)  # type: ignore[arg-type]
-            progress.update(len(chunk))
-    return rows, refused
+            found = list(pool.map(lambda item: _row(item, known, max_megapixels), chunk))
+            refused += [one for one in found if isinstance(one, Refusal)]
+            parts.append(pd.DataFrame([one for one in found if not isinstance(one, Refusal)]))
+            bar.update(len(chunk))
+    return pd.concat(parts, ignore_index=True), refused
 
 
-def _row(item: Item, max_megapixels: float) -> dict[str, Any] | Refusal:
+def _row(item: Item, known: Described, max_megapixels: float) -> dict[str, Any] | Refusal:
     try:
         data = item.read()
-        picture = read(data, max_megapixels)
-    except (Unreadable, OSError) as error:
-        return Refusal(item.path, str(error))
-    height, width = picture.image.shape[:2]
-    try:
+        content = _digest(data)
+        seen = known.get(content, max_megapixels) or isolated(described, data, max_megapixels)
+        height, width = seen["height"], seen["width"]
         annotation = item.annotate(height, width)
         _refuse_outside(annotation, height, width)
-        target = _target(item, annotation, height, width)
+        target, mask = _target(item, annotation, height, width)
     except (Unreadable, OSError) as error:
         return Refusal(item.path, str(error))
-    if picture.turned and (annotation.points or annotation.shapes or item.target):
+    if seen["turned"] and (annotation.points or annotation.shapes or item.target):
         return Refusal(item.path, "EXIF turned it, and whether its labels are of the turned image is not known")
-    pixels = sha256(repr(picture.image.shape).encode() + picture.image.tobytes()).hexdigest()[:16]
     return {
         "path": item.path,
         "label": "|".join(annotation.labels or ()),
-        "group": item.group or pixels,  # so that copies of a picture share a split
+        "group": item.group or seen["pixels"],  # so that copies of a picture share a split
         "split": item.split,
-        "content": _digest(data),
-        "pixels": pixels,
-        "phash": perceptual_hash(picture.image),
+        "origin": item.origin,
+        "content": content,
         "bytes": len(data),
         "bytes_per_pixel": len(data) / (height * width),
         "has_file": item.has_file,
-        "channels": 1 if picture.image.ndim == 2 else picture.image.shape[2],
-        "depth": 8 * picture.image.dtype.itemsize,
         "annotation": annotation.to_json(),
+        "things": json.dumps(rounded(things(annotation, height, width, mask)), ensure_ascii=False),
         "target_content": _digest(target) if target else "",
-        **statistics(picture),
+        **seen,
     }
 
 
@@ -118,19 +122,19 @@ def _refuse_outside(annotation: Annotation, height: int, width: int) -> None:
             raise Unreadable(f"its point {name} is at x {xy[0]:g}, y {xy[1]:g}, outside of {width}x{height}")
 
 
-def _target(item: Item, annotation: Annotation, height: int, width: int) -> bytes:
-    """The bytes of its mask or paired image; empty where there is none."""
+def _target(item: Item, annotation: Annotation, height: int, width: int) -> tuple[bytes, np.ndarray[Any, Any] | None]:
+    """The bytes of its mask or paired image, empty where there is none; and the indices of a mask."""
     if item.target is None:
-        return b""
+        return b"", None
     data = item.target()
     try:
-        target = read(data).image
+        target = isolated(read, data).image
     except Unreadable as error:
         raise Unreadable(f"the image paired with it: {error}") from error
     if target.shape[:2] != (height, width):
         what = "mask" if annotation.mask else "paired image"
         raise Unreadable(f"its {what} is {target.shape[1]}x{target.shape[0]}, the image {width}x{height}")
-    return data
+    return data, target if annotation.mask else None
 
 
 def _write_part(rows: pd.DataFrame, by_path: dict[str, Item], folder: Path) -> None:
@@ -225,22 +229,24 @@ def _classes(rows: pd.DataFrame) -> set[str]:
     return {label for annotation in annotations(rows) for label in classes_in(annotation)}
 
 
-def _locked_split(table: pd.DataFrame, ingest: Ingest, split: Split, splits: Path) -> pd.Series:
+def _locked_split(table: pd.DataFrame, ingest: Ingest, split: Split, splits: Path) -> tuple[pd.Series, pd.Series]:
+    """Split and arrival per image, as the table in `splits` has them; new groups are written there."""
     file, rule = splits / f"{ingest.name}.json", _rule(ingest)
     locked = read_locked(file, rule)
-    if locked and not set(locked) & set(table["group"]):
+    if locked.splits and not set(locked.splits) & set(table["group"]):
         raise UserError(
-            f"{file} lists {len(locked)} groups, none of which is in the source: it belongs to other data; give this "
-            "data set a name of its own in ingest.name, or delete the file to split anew"
+            f"{file} lists {len(locked.splits)} groups, none of which is in the source: it belongs to other data; give "
+            "this data set a name of its own in ingest.name, or delete the file to split anew"
         )
     shares = {"train": 1 - split.validation - split.test, "val": split.validation, "test": split.test}
-    assigned = assign(table["group"], table["label"], shares, locked)
-    write_locked(file, rule, locked | dict(zip(table["group"], assigned, strict=True)))
+    assigned = assign(table["group"], table["label"], shares, locked.splits)
+    grown = locked.grown(dict(zip(table["group"], assigned, strict=True)))
+    write_locked(file, rule, grown)
     for name, wanted in shares.items():
         share = float((assigned == name).mean())
-        if locked and abs(share - wanted) > FAR_OFF:
+        if locked.splits and abs(share - wanted) > FAR_OFF:
             print(f"split: {name} holds {share:.0%} of the images, not {wanted:.0%}: {file} keeps what it lists")
-    return assigned
+    return assigned, table["group"].map(grown.arrivals)
 
 
 def _rule(ingest: Ingest) -> str:

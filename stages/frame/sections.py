@@ -44,6 +44,8 @@ class Columns(Section):
     """What must not be torn apart by the split: patient, animal, scene."""
     split: Text | None
     """The data's own split: train, val or test."""
+    origin: Text | None
+    """Where an image comes from: real, simulated, a site, a device."""
 
 
 class Ingest(Section):
@@ -89,12 +91,15 @@ class Ingest(Section):
     """Images whose numbers, the last in their names, follow each other are kept together, so many at a time, as slices
     or frames of a film must be; and so are blocks that share a look-alike. Within a group, where groups are known; 1:
     none."""
+    origin: str
+    """Regular expression searched in an image's path, its first parenthesis is where the image comes from, as real or
+    simulated, a site, a device, which the audit holds against each other; empty: not known."""
     max_rejected: Share
     """Share of the files that may be unreadable, 0 to 1; above it ingest fails."""
     max_megapixels: Annotated[float, Field(gt=0, le=178)]
     """Larger images are rejected, in 10^6 pixels; checked before decoding."""
 
-    @field_validator("group")
+    @field_validator("group", "origin")
     @classmethod
     def _one_parenthesis(cls, value: str) -> str:
         import re
@@ -104,7 +109,7 @@ class Ingest(Section):
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
         if value and pattern.groups < 1:
-            raise ValueError("has no parenthesis; put one around the part that names the group, as `^(patient[0-9]+)_`")
+            raise ValueError("has no parenthesis; put one around the part that is meant, as `^(patient[0-9]+)_`")
         return value
 
 

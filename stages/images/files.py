@@ -18,6 +18,7 @@ from stages.images.reading import Unreadable
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 MAX_UNPACKED = 64 * 2**30  # bytes; a bomb is refused before the disk is full
+MAX_FILE = 2**30  # bytes of one file: it is held in memory
 TABLES = (".csv", ".parquet")
 
 
@@ -78,10 +79,20 @@ def _in_folder(root: Path) -> Listing:
         if path.is_symlink():
             refused.append(Refusal(name, "is a link; put the file or folder itself there"))
         elif path.is_file():
-            files[name] = path.read_bytes
+            files[name] = partial(_read, path)
         elif not path.is_dir():
             refused.append(Refusal(name, "is neither file nor folder"))
     return files, refused
+
+
+def _read(path: Path) -> bytes:
+    _refuse_large(path.stat().st_size)
+    return path.read_bytes()
+
+
+def _refuse_large(size: int) -> None:
+    if size > MAX_FILE:
+        raise Unreadable(f"is {size / 2**30:.1f} GiB, above {MAX_FILE / 2**30:g}, which a file may have")
 
 
 def _in_zip(file: Path, stack: ExitStack) -> Listing:
@@ -95,6 +106,7 @@ def _in_zip(file: Path, stack: ExitStack) -> Listing:
 
 
 def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    _refuse_large(member.file_size)
     try:
         return archive.read(member)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError) as error:

@@ -23,6 +23,9 @@ COLUMNS = {
     "content": "str",  # SHA-256 of the file's bytes, 16 hex digits
     "pixels": "str",  # SHA-256 of the decoded pixels, 16 hex digits
     "phash": "str",  # perceptual hash, 16 hex digits
+    "phash_mirrored": "str",  # of the image mirrored left to right
+    "origin": "str",  # where it comes from, as ingest.origin tells: real, simulated, a site; empty where unknown
+    "arrival": "int64",  # 1 for the groups that came with the first ingest, 2 with the next that brought new ones ...
     "bytes": "int64",  # of the file
     "bytes_per_pixel": "float64",
     "has_file": "bool",  # false when the image came out of an array: its format and bytes are ours
@@ -30,19 +33,35 @@ COLUMNS = {
     "height": "int64",  # pixels
     "format": "str",
     "mode": "str",
-    "camera": "str",
+    "camera": "str",  # from EXIF, as the next two
+    "taken": "str",
+    "software": "str",
+    "quality": "float64",  # of a JPEG, 1 to 100; 0 for others
     "brightness": "float64",  # this and the following: see stages.images.statistics
     "contrast": "float64",
     "darkest": "float64",
     "brightest": "float64",
+    "black": "float64",
+    "white": "float64",
+    "entropy": "float64",
     "border": "float64",
+    "border_contrast": "float64",
+    "foreground": "float64",
     "sharpness": "float64",
+    "red": "float64",
+    "green": "float64",
+    "blue": "float64",
+    "red_contrast": "float64",
+    "green_contrast": "float64",
+    "blue_contrast": "float64",
     "redness": "float64",
     "blueness": "float64",
     "blank": "bool",
+    "thumbnail": "object",  # bytes
     "channels": "int64",
     "depth": "int64",  # bits of a value, 8 or 16
     "annotation": "str",  # all labels, as Annotation.to_json writes them
+    "things": "str",  # areas and places of what the labels name, JSON as stages.images.label_statistics has it
     "offset": "int64",  # of the file's bytes in images.tar
     "target_offset": "int64",  # of its mask's or paired image's file
     "target_bytes": "int64",  # 0 where there is none

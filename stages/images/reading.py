@@ -18,7 +18,9 @@ TIFF = (b"II*\0", b"MM\0*")
 MOST_MEGAPIXELS = 178.0  # Pillow itself refuses more than 178,956,970 pixels
 LUMA = (0.299, 0.587, 0.114)
 EXIF_CAMERA = (0x010F, 0x0110)  # make, model
-EXIF_ORIENTATION = 0x0112
+EXIF_ORIENTATION, EXIF_SOFTWARE, EXIF_CHANGED, EXIF_MORE, EXIF_TAKEN = 0x0112, 0x0131, 0x0132, 0x8769, 0x9003
+TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
+LUMINANCE_50 = 3688  # sum of the luminance table of quality 50 (ITU-T T.81, table K.1)
 
 
 class Unreadable(ValueError):
@@ -35,8 +37,14 @@ class Picture:
     """As Pillow names it: JPEG, PNG ..."""
     mode: str
     """Pillow's mode of the file: L, RGB, P ..."""
-    camera: str
+    camera: str = ""
     """Make and model from EXIF; empty when unknown."""
+    taken: str = ""
+    """When, from EXIF, as it stands there; empty when unknown."""
+    software: str = ""
+    """What wrote the file, from EXIF; empty when unknown."""
+    quality: float = 0.0
+    """Of a JPEG's compression, 1 to 100 on the scale of libjpeg; 0 for other formats."""
     turned: bool = False
     """EXIF said that it was not upright, and it was turned."""
 
@@ -65,24 +73,74 @@ def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Picture:
             file.load()  # before EXIF: after a failed load Pillow would hand out a black image
             exif = file.getexif()
             turned = exif.get(EXIF_ORIENTATION, 1) != 1
+            taken = exif.get_ifd(EXIF_MORE).get(EXIF_TAKEN, exif.get(EXIF_CHANGED, ""))
+            quality = _quality(getattr(file, "quantization", None) or {})
+            white_is_zero = tags.get(TIFF_PHOTOMETRIC) == 0 if (tags := getattr(file, "tag_v2", None)) else False
+            bits = tags.get(TIFF_BITS, (8,))[0] if tags else 8
             upright = ImageOps.exif_transpose(file)
-    except Unreadable:
+    except (Unreadable, MemoryError):
         raise
     except Exception as error:  # Pillow raises six types on damaged files, SyntaxError and OverflowError among them
-        words = re.sub(r" <_io.BytesIO[^>]*>", "", str(error))  # Pillow names what it was given
-        raise Unreadable(f"{type(error).__name__}: {words}") from error
-    camera = " ".join(str(exif[tag]).strip("\0 ") for tag in EXIF_CAMERA if tag in exif)
-    return Picture(_pixels(upright), format_, mode, camera, turned)
+        raise Unreadable(_why(error)) from error
+    camera = " ".join(_text(exif[tag]) for tag in EXIF_CAMERA if tag in exif)
+    software = _text(exif.get(EXIF_SOFTWARE, ""))
+    image = _pixels(upright)
+    if image.dtype == np.uint16:  # as Pillow does with 8 bits
+        image = image * (65535 // 4095) + image // 256 if bits == 12 else image
+        image = 65535 - image if white_is_zero else image
+    return Picture(image, format_, mode, camera, _text(taken), software, quality, turned)
+
+
+def _text(value: Any) -> str:
+    """A value of EXIF, where anything may stand, as text that a table can hold."""
+    return "".join(c for c in str(value).encode(errors="replace").decode() if c.isprintable()).strip()
+
+
+def _quality(tables: dict[int, Any]) -> float:
+    """Quality by which libjpeg would have scaled its table to this luminance table, 1 to 100; 0 without tables."""
+    if not tables:
+        return 0.0
+    scale = 100 * sum(tables[min(tables)]) / LUMINANCE_50
+    return max(1.0, round(100 - scale / 2 if scale <= 100 else 5000 / scale, 1))
+
+
+def label_values(data: bytes) -> np.ndarray[Any, Any]:
+    """[H, W] values of a label image: of a palette its indices, of equal colours their level.
+
+    Raises:
+        Unreadable: not an image, damaged, above `MOST_MEGAPIXELS`, several frames or coloured.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+            _refuse_size_and_frames(file, MOST_MEGAPIXELS)
+            if file.mode in ("P", "L", "1", "I;16", "I"):
+                return np.asarray(file.convert("L") if file.mode == "1" else file)
+            colours = np.asarray(file.convert("RGB"))
+    except (Unreadable, MemoryError):
+        raise
+    except Exception as error:  # as in `read`
+        raise Unreadable(_why(error)) from error
+    if (colours != colours[:, :, :1]).any():
+        raise Unreadable("is coloured; values of a grey or palette image are needed")
+    return colours[:, :, 0]
+
+
+def _why(error: Exception) -> str:
+    return f"{type(error).__name__}: " + re.sub(r" <_io.BytesIO[^>]*>", "", str(error))  # what Pillow was given
 
 
 def _refuse_what_needs_guessing(file: Image.Image, max_megapixels: float) -> None:
+    _refuse_size_and_frames(file, max_megapixels)
+    if file.mode not in READABLE_MODES:
+        raise Unreadable(f"mode {file.mode} is not read; convert it to 8-bit grey or RGB")
+
+
+def _refuse_size_and_frames(file: Image.Image, max_megapixels: float) -> None:
     width, height = file.size
     if width * height > max_megapixels * 1e6:
         raise Unreadable(f"{width}x{height} is {width * height / 1e6:.1f} megapixels, above {max_megapixels:g}")
     if getattr(file, "n_frames", 1) != 1:
         raise Unreadable(f"holds {file.n_frames} frames; one image per file is expected")  # type: ignore[attr-defined]
-    if file.mode not in READABLE_MODES:
-        raise Unreadable(f"mode {file.mode} is not read; convert it to 8-bit grey or RGB")
 
 
 def _array(data: bytes, max_megapixels: float) -> Picture:
@@ -91,7 +149,7 @@ def _array(data: bytes, max_megapixels: float) -> Picture:
         image = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # a header can be damaged in as many ways as it has words
         raise Unreadable(f"is no readable npy: {error}") from error
-    return Picture(_checked(image, max_megapixels), "NPY", f"{image.dtype}", "")
+    return Picture(_checked(image, max_megapixels), "NPY", f"{image.dtype}")
 
 
 def _checked(image: np.ndarray[Any, Any], max_megapixels: float) -> np.ndarray[Any, Any]:
@@ -127,6 +185,8 @@ def _deep_tiff(data: bytes, max_megapixels: float) -> Picture:
             page = file.pages[0]
             if page.imagewidth * page.imagelength > max_megapixels * 1e6:  # type: ignore[union-attr]
                 raise Unreadable(f"is above {max_megapixels:g} megapixels")
+            if (photometric := page.photometric.name) not in ("MINISBLACK", "RGB"):  # type: ignore[union-attr]
+                raise Unreadable(f"holds colours as {photometric}; convert it to grey or RGB")
             image = page.asarray()
             planar = page.planarconfig == 2 and image.ndim == 3  # type: ignore[union-attr]
     except Unreadable:
@@ -134,11 +194,13 @@ def _deep_tiff(data: bytes, max_megapixels: float) -> Picture:
     except Exception as error:  # as with Pillow: as many types as ways to be damaged
         raise Unreadable(f"{type(error).__name__}: {error}") from error
     image = np.moveaxis(image, 0, 2) if planar else image
-    return Picture(_checked(image, max_megapixels), "TIFF", f"{image.dtype} x {image.shape[-1]}", "")
+    return Picture(_checked(image, max_megapixels), "TIFF", f"{image.dtype} x {image.shape[-1]}")
 
 
 def _pixels(file: Image.Image) -> np.ndarray[Any, Any]:
     if file.mode in DEEP_MODES:
+        if "transparency" in file.info and (np.asarray(file) == file.info["transparency"]).any():
+            raise Unreadable("is partly transparent; flatten it onto a background")
         levels = np.asarray(file)
         if levels.min() < 0 or levels.max() > 65535:
             raise Unreadable(f"holds levels from {levels.min()} to {levels.max()}; 0 to 65535 can be read")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -65,13 +66,29 @@ def joined(groups: pd.Series, pictures: pd.Series) -> pd.Series:
     return groups.map(dict(zip(known, name, strict=True)))
 
 
+@dataclass(frozen=True)
+class Locked:
+    """What was decided of groups when they came."""
+
+    splits: dict[str, str] = field(default_factory=dict)
+    """Split by group."""
+    arrivals: dict[str, int] = field(default_factory=dict)
+    """Which of the ingests that brought new groups a group came with, 1 the first."""
+
+    def grown(self, splits: dict[str, str]) -> "Locked":
+        """With the groups that are not known yet, as one arrival."""
+        new = {group: split for group, split in splits.items() if group not in self.splits}
+        latest = max(self.arrivals.values(), default=0) + 1
+        return Locked(self.splits | new, self.arrivals | dict.fromkeys(new, latest))
+
+
 def stable_hash(text: str) -> str:
     """SHA-256 in hex: the same on every machine and in every run, as Python's own hash is not."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_locked(file: Path, rule: str) -> dict[str, str]:
-    """Splits decided earlier, by group; empty when there are none yet.
+def read_locked(file: Path, rule: str) -> Locked:
+    """What was decided earlier; empty when nothing was yet.
 
     Args:
         file: as `write_locked` wrote it.
@@ -81,10 +98,11 @@ def read_locked(file: Path, rule: str) -> dict[str, str]:
         UserError: the table cannot be trusted, or groups were made by another rule.
     """
     if not file.exists():
-        return {}
+        return Locked()
     try:
         table = json.loads(file.read_text(encoding="utf-8"))
         grouped_by, splits = table["grouped_by"], dict(table["splits"])
+        later = {group: int(arrival) for group, arrival in dict(table.get("later_arrivals", {})).items()}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error}); restore it with git") from error
     wrong = {group: split for group, split in splits.items() if split not in SPLITS}
@@ -96,12 +114,13 @@ def read_locked(file: Path, rule: str) -> dict[str, str]:
             f"{file} was made with groups by {grouped_by}, now they are by {rule}: images would move between training "
             "and test. Keep the rule, or delete the file to split anew; a test that was opened is worthless then"
         )
-    return splits
+    return Locked(splits, dict.fromkeys(splits, 1) | later)
 
 
-def write_locked(file: Path, rule: str, splits: dict[str, str]) -> None:
-    """Write the table, a group a line, whole or not at all."""
+def write_locked(file: Path, rule: str, locked: Locked) -> None:
+    """Write the table, a group a line, whole or not at all; of arrivals those after the first."""
     part = file.with_name(file.name + ".part")
-    table = {"grouped_by": rule, "splits": splits}
+    later = {group: arrival for group, arrival in locked.arrivals.items() if arrival > 1}
+    table = {"grouped_by": rule, "splits": locked.splits} | ({"later_arrivals": later} if later else {})
     part.write_text(json.dumps(table, indent=0, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     part.rename(file)

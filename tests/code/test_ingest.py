@@ -10,7 +10,7 @@ import pytest
 
 from stages.frame import UserError
 from stages.images.manifest import pictures, read_manifest
-from stages.images.splits import assign, read_locked, write_locked
+from stages.images.splits import Locked, assign, read_locked, write_locked
 from tests.conftest import Ingest, digit_images, png, write_folders
 
 
@@ -133,8 +133,9 @@ def test_a_table_that_cannot_be_trusted_is_refused(tmp_path: Path, text: str, sa
 
 def test_a_name_of_a_group_survives_the_table_whatever_is_in_it(tmp_path: Path) -> None:
     splits = {"a\rb": "train", 'quote"s, comma': "val", "\u00e9 \U0001f600": "test", "": "train"}
-    write_locked(tmp_path / "t.json", "column who", splits)
-    assert read_locked(tmp_path / "t.json", "column who") == splits
+    locked = Locked().grown(splits)
+    write_locked(tmp_path / "t.json", "column who", locked)
+    assert read_locked(tmp_path / "t.json", "column who") == locked
 
 
 def test_no_usable_image_or_an_empty_split_is_said(ingest: Ingest, tmp_path: Path) -> None:

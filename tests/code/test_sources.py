@@ -158,7 +158,7 @@ def table(folder: Path, text: str) -> Path:
 
 PLAIN: dict[str, Any] = {
     "path": "path", "folder": "", "label": "label", "separator": "", "scalars": (), "points": (),
-    "group": None, "split": None,
+    "group": None, "split": None, "origin": None,
 }  # fmt: skip
 COLUMNS = {"inside": "labels.csv", "columns": Columns(**PLAIN | {"group": "who"})}
 

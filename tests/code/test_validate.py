@@ -25,7 +25,7 @@ from stages.images.shards import SHARD, write_shard
 CHECKS = Checks(
     min_classes=2, min_train_per_class=3, min_validation_per_class=2, min_side=8, max_aspect=4, max_blank=0.0
 )
-DEFAULTS = {"str": "", "int64": 1, "float64": 0.5, "bool": False}
+DEFAULTS = {"str": "", "int64": 1, "float64": 0.5, "bool": False, "object": b""}
 
 
 def sound() -> pd.DataFrame:

@@ -104,7 +104,7 @@ def open_source(source: Path, ingest: Ingest, own_split: bool) -> Iterator[Found
             items = [item for item in items if item.split is not None]
         if not items:
             raise UserError(_nothing_found(source / ingest.inside, refused + unfit))
-        yield [_blocked(_grouped(item, ingest.group), ingest.block) for item in items], refused + unfit
+        yield [_blocked(_named(item, ingest), ingest.block) for item in items], refused + unfit
 
 
 def below(files: Files, inside: str, source: Path) -> tuple[Files, str]:
@@ -141,16 +141,19 @@ def refuse_twin_labels(labels: set[str]) -> None:
         spellings[key] = label
 
 
-def _grouped(item: Item, pattern: str) -> Item:
-    """The group that the path names, where the source itself names none."""
-    if not pattern or item.group is not None:
-        return item
-    found = re.search(pattern, item.path)
+def _named(item: Item, ingest: Ingest) -> Item:
+    """With the group and the origin that the path names, where the source itself names none."""
+    group = item.group if item.group is not None else _in_path(item.path, ingest.group, "group")
+    return replace(item, group=group, origin=item.origin or _in_path(item.path, ingest.origin, "origin") or "")
+
+
+def _in_path(path: str, pattern: str, key: str) -> str | None:
+    if not pattern:
+        return None
+    found = re.search(pattern, path)
     if found is None or not found.group(1):
-        raise UserError(
-            f"ingest.group: {pattern!r} finds no group in {item.path}; it must name the group of every image"
-        )
-    return replace(item, group=found.group(1))
+        raise UserError(f"ingest.{key}: {pattern!r} finds no {key} in {path}; it must name the {key} of every image")
+    return found.group(1)
 
 
 def _blocked(item: Item, length: int) -> Item:

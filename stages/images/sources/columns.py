@@ -25,6 +25,7 @@ NO_COLUMNS: dict[str, Any] = {
     "points": [],
     "group": None,
     "split": None,
+    "origin": None,
 }
 
 

@@ -29,6 +29,8 @@ class Item:
     read: Callable[[], bytes]
     has_file: bool = True
     """False when the bytes are made by us out of an array."""
+    origin: str = ""
+    """Where the image comes from: real, simulated, a site; empty where the source does not say."""
     target: Callable[[], bytes] | None = None
     """The file of its mask, as a PNG of indices, or of its paired image; raises `reading.Unreadable`."""
 

@@ -14,7 +14,8 @@ from stages.frame import UserError
 from stages.frame.sections import Ingest
 from stages.images.annotations import IGNORE, Annotation, Shape, box_of, encode_rle
 from stages.images.files import Files, Refusal
-from stages.images.reading import Unreadable, read
+from stages.images.isolation import isolated
+from stages.images.reading import Unreadable, label_values, read
 from stages.images.sources.item import Annotate, Found, Item, always, split_of_path
 from stages.images.sources.patterns import SIGNS, pattern_of
 
@@ -124,20 +125,9 @@ def masks(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
 def _indices(data: bytes, path: str) -> Array:
     """Values of a label image: of a palette its indices, of equal colours their level."""
     try:
-        with Image.open(io.BytesIO(data)) as file:
-            if (count := getattr(file, "n_frames", 1)) != 1:
-                raise Unreadable(f"its mask {path} holds {count} pictures; give the one that is meant")
-            if file.mode in ("P", "L", "1", "I;16", "I"):
-                values = np.asarray(file.convert("L") if file.mode == "1" else file)
-                return values.astype(np.int64)
-            colours = np.asarray(file.convert("RGB"))
-    except Unreadable:
-        raise
-    except Exception as error:  # Pillow raises six types on damaged files
-        raise Unreadable(f"its mask {path} cannot be read: {error}") from error
-    if (colours != colours[:, :, :1]).any():
-        raise Unreadable(f"its mask {path} is coloured; values of a grey or palette image are needed")
-    return colours[:, :, 0].astype(np.int64)
+        return isolated(label_values, data).astype(np.int64)
+    except Unreadable as error:
+        raise Unreadable(f"its mask {path}: {error}") from None
 
 
 def _of_values(files: Files, path: str, ingest: Ingest, names: tuple[str, ...]) -> bytes:
@@ -236,7 +226,7 @@ def _middles(files: Files, path: str, height: int, width: int) -> list[tuple[flo
     from scipy import ndimage
 
     try:
-        picture = read(files[path]())
+        picture = isolated(read, files[path]())
     except Unreadable as error:
         raise Unreadable(f"its dots {path}: {error}") from None
     image = picture.image

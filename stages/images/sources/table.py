@@ -42,6 +42,7 @@ def table(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
 
 def _refuse_missing(columns: Columns, rows: pd.DataFrame, name: str) -> None:
     single = {"path": columns.path, "label": columns.label, "group": columns.group, "split": columns.split}
+    single["origin"] = columns.origin
     wanted = {f"ingest.columns.{role}": column for role, column in single.items() if column is not None}
     wanted |= {f"ingest.columns.scalars ({column})": column for column in columns.scalars}
     wanted |= {f"ingest.columns.points ({p})": f"{p}_{axis}" for axis in "xy" for p in columns.points}
@@ -65,12 +66,13 @@ def _item(path: str, cells: Cells, columns: Columns, files: Files, seen: set[str
     group = cells[columns.group].strip() if columns.group is not None else None
     if group == "":
         raise ValueError("has no group")
+    origin = cells[columns.origin].strip() if columns.origin is not None else ""
     annotation = Annotation(
         labels=_labels(cells, columns),
         scalars={name: _number(cells, name) for name in columns.scalars} if columns.scalars else None,
         points={name: _point(cells, name) for name in columns.points} if columns.points else None,
     )
-    return Item(path, always(annotation), group, split, files[path])
+    return Item(path, always(annotation), group, split, files[path], origin=origin)
 
 
 def _labels(cells: Cells, columns: Columns) -> tuple[str, ...] | None:
