@@ -1,0 +1,254 @@
+"""Ingest breaks on nothing: every hostile file is read right or refused by name, and takes no other with it."""
+
+import io
+import os
+import struct
+import time
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from PIL import Image
+
+from stages import ingest as stage
+from stages.frame import UserError
+from stages.images import files, isolation
+from stages.images.described import described
+from stages.images.isolation import isolated
+from stages.images.manifest import pictures, read_manifest
+from stages.images.reading import Unreadable, read
+from tests.conftest import Ingest, digit_images, png, write_folders
+
+RAMP = np.arange(40 * 50, dtype=np.uint16).reshape(40, 50)
+COLOUR = (np.stack([RAMP, RAMP[::-1], RAMP.T.reshape(40, 50)], axis=2) // 8).astype(np.uint8)
+
+
+def saved(image: Image.Image, format_: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+def tiff(image: np.ndarray[Any, Any], **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, image, **options)
+    return buffer.getvalue()
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG that says it is that large, and holds nothing."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    packed = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+GREY, RGB = Image.fromarray(COLOUR[:, :, 0]), Image.fromarray(COLOUR)
+HALF_CLEAR = Image.merge("RGBA", [*RGB.split(), GREY])
+FRAMES: dict[str, Any] = {"save_all": True, "append_images": [GREY.rotate(90), GREY.rotate(180)]}
+THIN = (np.arange(60_000) % 256).astype(np.uint8)[None]
+NAN = np.where(RAMP > 99, np.nan, RAMP).astype(np.float32)
+REFUSED: dict[str, tuple[bytes, str]] = {
+    "empty.png": (b"", "0 bytes"),
+    "text.png": (b"not an image at all\n" * 99, "cannot identify"),
+    "page.jpg": (b"<html><body>404</body></html>", "cannot identify"),
+    "cut.jpg": (saved(RGB, "JPEG")[:400], "truncated|Truncated|broken"),
+    "cut.png": (saved(RGB, "PNG")[:-300], "truncated|Truncated|broken"),
+    "cut.tif": (tiff(COLOUR)[:2500], "."),
+    "cut.webp": (saved(RGB, "WEBP")[:-200], "."),
+    "bomb.png": (png_of_size(60_000, 60_000), "3600|3.6e|exceeds"),
+    "large.png": (png_of_size(20_000, 6_000), "120.0 megapixels, above 100"),
+    "cmyk.jpg": (saved(RGB.convert("CMYK"), "JPEG"), "mode CMYK"),
+    "cmyk16.tif": (tiff(np.zeros((9, 9, 4), np.uint16), photometric="separated"), "SEPARATED"),
+    "lab.tif": (saved(RGB.convert("LAB"), "TIFF"), "mode LAB"),
+    "nan.tif": (tiff(NAN), "mode F"),
+    "deep.png": (b"\x89PNG\r\n\x1a\n" + bytes(16) + b"\x10\x02" + bytes(99), "16 bits"),
+    "clear.png": (saved(HALF_CLEAR, "PNG"), "transparent"),
+    "clear_palette.png": (saved(RGB.quantize(16), "PNG", transparency=3), "transparent"),
+    "clear_level.png": (saved(Image.fromarray(RAMP), "PNG", transparency=7), "transparent"),
+    "moving.gif": (saved(GREY, "GIF", **FRAMES), "3 frames"),
+    "moving.png": (saved(GREY, "PNG", **FRAMES), "3 frames"),
+    "pages.tif": (saved(GREY, "TIFF", **FRAMES), "3 frames"),
+    "object.npy": (b"\x93NUMPY\x01\x00" + b"\xff" * 200, "npy"),
+}
+READ: dict[str, tuple[bytes, np.ndarray[Any, Any]]] = {
+    "a_png.jpg": (saved(RGB, "PNG"), COLOUR),
+    "noise\nin\tname.png": (saved(RGB, "PNG"), COLOUR),
+    "Upper.png": (saved(GREY, "PNG"), COLOUR[:, :, 0]),
+    "upper.png": (saved(GREY.rotate(180), "PNG"), COLOUR[::-1, ::-1, 0]),
+    "thin.png": (png(THIN), THIN),
+    "one.png": (png(np.full((1, 1), 7, np.uint8)), np.full((1, 1), 7, np.uint8)),
+    "bits.png": (saved(GREY.point(lambda v: 255 * (v > 99)).convert("1"), "PNG"), 255 * (COLOUR[:, :, 0] > 99)),
+    "deep.tif": (tiff(RAMP * 32), RAMP * 32),
+    "white_is_zero.tif": (tiff(RAMP * 32, photometric="miniswhite"), 65535 - RAMP * 32),
+    "palette.gif": (saved(RGB.quantize(200), "GIF"), np.asarray(RGB.quantize(200).convert("RGB"))),
+    "ü" * 100 + ".png": (saved(GREY, "PNG"), COLOUR[:, :, 0]),
+}  # fmt: skip
+
+
+def test_every_hostile_file_is_read_right_or_refused_by_name_and_takes_no_other_with_it(
+    ingest: Ingest, tmp_path: Path
+) -> None:
+    source = write_folders(tmp_path / "digits", digit_images(per_class=30))
+    for name, (data, _) in (REFUSED | READ).items():
+        (source / "0" / name).write_bytes(data)
+    (source / "0" / "link.png").symlink_to(source / "1")
+    (source / "0" / ".hidden.png").write_bytes(b"not looked at")
+    os.mkfifo(source / "0" / "pipe.png")
+    folder = ingest(source, max_rejected=0.2)
+    rejected = pd.read_csv(folder / "rejected.csv").set_index("path")["reason"]
+    for name, (_, reason) in REFUSED.items():
+        assert pd.Series([rejected[f"0/{name}"]]).str.contains(reason).all(), f"{name}: {rejected[f'0/{name}']}"
+    assert set(rejected.index) == {f"0/{name}" for name in [*REFUSED, "link.png", "pipe.png"]}
+    parts = [(read_manifest(part), part) for part in (folder, tmp_path / "sealed")]
+    seen = {
+        row.path: picture.image
+        for rows, part in parts
+        for row, picture in zip(rows.itertuples(), pictures(rows, part), strict=True)
+    }
+    for name, (_, image) in READ.items():
+        assert np.array_equal(seen[f"0/{name}"], image), name
+    assert len(seen) == 300 + len(READ)
+
+
+def test_mutated_files_are_read_or_refused_and_the_decoder_never_takes_the_run_down() -> None:
+    rng = np.random.default_rng(0)
+    whole = [saved(RGB, format_) for format_ in ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM")] + [tiff(RAMP)]
+    answers = []
+    for data in whole:
+        for _ in range(25):
+            mutated = bytearray(data)
+            for place in rng.integers(0, len(data), 12):
+                mutated[place] = int(rng.integers(0, 256))
+            try:
+                answers.append(isolated(described, bytes(mutated), 10.0)["width"] > 0)
+            except Unreadable:
+                answers.append(False)
+    assert len(answers) == 25 * len(whole) and 0 < sum(answers) < len(answers)
+
+
+def crash(data: bytes) -> None:
+    os.kill(os.getpid(), 11)
+
+
+def hang(data: bytes) -> None:
+    time.sleep(600)
+
+
+def swell(data: bytes) -> int:
+    return int(np.ones(isolation.MEMORY // 4).sum())
+
+
+@pytest.mark.parametrize(
+    ("decoder", "says"),
+    [(crash, "crashed on it .SIGSEGV"), (hang, "longer than 1 s"), (swell, "more than 4 GiB of memory")],
+)
+def test_a_decoder_that_crashes_hangs_or_swells_is_one_refusal(
+    decoder: Callable[[bytes], Any], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolated(len, b"")  # the processes are there
+    monkeypatch.setattr(isolation, "SECONDS", 1.0)
+    with pytest.raises(Unreadable, match=says):
+        isolated(decoder, b"")
+    monkeypatch.setattr(isolation, "SECONDS", 60.0)
+    assert isolated(len, b"four") == 4, "and the next is decoded"
+
+
+def test_a_file_that_is_too_large_to_hold_is_refused_unread(
+    ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_FILE", 10_000)
+    source = write_folders(tmp_path / "digits", digit_images(per_class=20))
+    (source / "0" / "film.png").write_bytes(bytes(20_000))
+    with zipfile.ZipFile(tmp_path / "digits.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(source.rglob("*.png")):
+            archive.write(path, path.relative_to(source))
+    for where in (source, tmp_path / "digits.zip"):
+        rejected = pd.read_csv(ingest(where, max_rejected=0.1) / "rejected.csv")
+        assert rejected["path"].tolist() == ["0/film.png"] and "GiB, above" in rejected["reason"][0]
+
+
+def test_an_archive_that_unpacks_beyond_all_bounds_is_refused(
+    ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_UNPACKED", 10**6)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/bomb.png", bytes(10**7))
+    assert (tmp_path / "bomb.zip").stat().st_size < 20_000
+    with pytest.raises(UserError, match="unpacks to"):
+        ingest(tmp_path / "bomb.zip")
+
+
+def test_only_what_is_new_is_decoded(ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_folders(tmp_path / "digits", digit_images(per_class=30))
+    before = read_manifest(ingest(source))
+    decoded: list[bytes] = []
+
+    def counted(function: Callable[..., Any], data: bytes, *rest: Any) -> Any:
+        decoded.append(data)
+        return function(data, *rest)
+
+    monkeypatch.setattr(stage, "isolated", counted)
+    assert ingest(source) and read_manifest(tmp_path / "ingested").equals(before) and not decoded
+    new = png(255 - digit_images(per_class=1)[0][1])
+    (source / "0" / "new.png").write_bytes(new)
+    ingest(source)
+    assert decoded == [new]
+    with pytest.raises(UserError, match="64 megapixels|6.4e-05|above 5e-05"):
+        ingest(source, max_megapixels=0.00005)
+
+
+def test_a_damaged_memory_is_said_and_made_anew(
+    ingest: Ingest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_folders(tmp_path / "digits", digit_images(per_class=20))
+    before = read_manifest(ingest(source))
+    memory = tmp_path / "work" / "ingest" / "digits.parquet"
+    memory.write_bytes(memory.read_bytes()[:-100])
+    assert read_manifest(ingest(source)).equals(before)
+    assert "every image is decoded anew" in capsys.readouterr().out
+    ingest(source)
+    assert "anew" not in capsys.readouterr().out
+
+
+def test_groups_that_come_later_are_another_arrival(ingest: Ingest, tmp_path: Path) -> None:
+    images = digit_images(per_class=40)
+    source = write_folders(tmp_path / "digits", images[::2])
+    assert set(read_manifest(ingest(source))["arrival"]) == {1}
+    for round_, few in enumerate((images[1::4], images[3::4]), start=2):
+        for number, (label, image) in enumerate(few):
+            (source / label / f"new{round_}{number}.png").write_bytes(png(image))
+        for _ in range(2):  # a second look brings nothing new
+            rows = read_manifest(ingest(source))
+            assert set(rows["arrival"]) == set(range(1, round_ + 1))
+    old = rows[~rows["path"].str.contains("new")]
+    assert (old["arrival"] == 1).all() and len(old) > 100
+
+
+def test_origins_are_read_from_paths_or_a_column(ingest: Ingest, tmp_path: Path, params: Any) -> None:
+    source = write_folders(tmp_path / "digits", digit_images(per_class=30))
+    rows = read_manifest(ingest(source, origin=r"\d+(\d)\.png"))
+    assert (rows["origin"] == rows["path"].str[-5]).all()
+    with pytest.raises(UserError, match=r"ingest.origin: 'site' finds no|parenthesis|no origin in"):
+        ingest(source, origin=r"(site)")
+    table = pd.DataFrame({"path": rows["path"], "label": rows["label"], "made": "by hand"})
+    table.to_csv(source / "labels.csv", index=False)
+    columns = params.ingest.columns.model_copy(update={"origin": "made"})
+    by_table = read_manifest(ingest(source, inside="labels.csv", columns=columns, name="table", max_rejected=0.4))
+    assert set(by_table["origin"]) == {"by hand"}
+
+
+def test_quality_date_and_software_are_read_from_a_file() -> None:
+    exif = Image.Exif()
+    exif[0x0131], exif[0x0132] = "Painter\0", "2020:01:02 03:04:05"
+    picture = read(saved(RGB, "JPEG", quality=80, exif=exif))
+    assert (picture.software, picture.taken) == ("Painter", "2020:01:02 03:04:05")
+    for quality in (30, 50, 80, 95):
+        assert abs(read(saved(RGB, "JPEG", quality=quality)).quality - quality) < 2
+    assert read(saved(RGB, "PNG")).quality == 0
