@@ -18,12 +18,13 @@ from tqdm import tqdm
 from stages.frame import In, Out, UserError, run
 from stages.frame.sections import Ingest, Split
 from stages.images.annotations import Annotation, classes_in
-from stages.images.described import Described, described
+from stages.images.described import described
 from stages.images.files import TABLES, Refusal
 from stages.images.isolation import WORKERS, isolated
 from stages.images.label_statistics import rounded, things
 from stages.images.manifest import DATASET, SEALED_INDEX, SPLITS, annotations, write_manifest
 from stages.images.reading import Unreadable, read
+from stages.images.remembered import Remembered
 from stages.images.shards import SHARD, write_shard
 from stages.images.sources import Item, open_source, refuse_twin_labels
 from stages.images.splits import assign, joined, read_locked, write_locked
@@ -38,7 +39,7 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
     `splits` is kept like a lock file: groups that it lists stay in their split, new groups are appended.
     """
     with open_source(source, ingest, own_split=split.by == "source") as (items, refused):
-        known = Described(ingest.name)
+        known = Remembered(ingest.name)
         table, unreadable = _describe(items, known, ingest.max_megapixels)
         if len(table):
             known.keep(table)
@@ -69,7 +70,7 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
     }
 
 
-def _describe(items: list[Item], known: Described, max_megapixels: float) -> tuple[pd.DataFrame, list[Refusal]]:
+def _describe(items: list[Item], known: Remembered, max_megapixels: float) -> tuple[pd.DataFrame, list[Refusal]]:
     """A row per readable image, a refusal per other file. Threads wait for the processes that decode."""
     parts: list[pd.DataFrame] = [pd.DataFrame()]
     refused: list[Refusal] = []
@@ -86,7 +87,7 @@ def _describe(items: list[Item], known: Described, max_megapixels: float) -> tup
     return pd.concat(parts, ignore_index=True), refused
 
 
-def _row(item: Item, known: Described, max_megapixels: float) -> dict[str, Any] | Refusal:
+def _row(item: Item, known: Remembered, max_megapixels: float) -> dict[str, Any] | Refusal:
     try:
         data = item.read()
         content = _digest(data)
