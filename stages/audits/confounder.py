@@ -10,26 +10,34 @@ from typing import Any
 
 import pandas as pd
 
-from stages.audits.probe import FOLDS, Skill, probe, single_tells
+from stages.audits import places
+from stages.audits.probe import FOLDS, Skill, probe
 from stages.audits.subject import Subject
+from stages.audits.tells import single_tells
 from stages.augmentations import AUGMENTATIONS
 from stages.frame import Finding
 from stages.frame.sections import Audit
+from stages.images.manifest import annotations
 from stages.images.statistics import EXPOSURE, METADATA, STRUCTURE
 
 MOST_BROKEN = 0.5  # of an augmentation: with more of it little is left of the image
+FIFTHS = 5
 FEWEST_GROUPS = 20  # with 8 scenes the test had no power: silence would not mean clean
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`confounder/statistics` warns, or blocks when one statistic alone tells a class; `confounder/metadata` blocks."""
-    if not subject.one_class_each:
+    """`confounder/statistics` warns, or blocks when one statistic alone tells a class; `confounder/metadata` blocks.
+
+    Of `places` and of names see there. Numbers are foretold as the fifth of the images to which they belong.
+    """
+    told = _told(subject)
+    if told is None:
         says = (
             "Whether image statistics or file metadata give the label away was not looked at: "
-            "the labels are not one class an image."
+            "the labels are neither one class nor one number an image."
         )
         return [Finding("confounder/not-checked", "info", says)]
-    rows, left_out = _with_enough_groups(subject.rows)
+    rows, left_out = _with_enough_groups(told)
     groups = rows["group"].nunique()
     if rows["label"].nunique() < 2 or groups < FEWEST_GROUPS:
         says = (
@@ -40,7 +48,7 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
         evidence = {"groups": groups, "classes_left_out": left_out}
         return [Finding("confounder/not-checked", "warning", says, evidence)]
     rows = _sample(rows, audit.max_images)
-    findings = [_statistics(rows, audit), _metadata(rows, audit)]
+    findings = [_statistics(rows, audit), *places.find(rows, audit), _metadata(rows, audit), *_names(rows, audit)]
     if left_out:
         says = (
             f"{len(left_out)} classes have fewer than {FOLDS} groups and were left out of the confounder audit: "
@@ -52,14 +60,15 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
 
 def _statistics(rows: pd.DataFrame, audit: Audit) -> Finding:
     features = rows[[*EXPOSURE, *STRUCTURE]]
-    skill = probe(features, rows["label"], rows["group"], audit.permutations)
+    skill = probe(features, rows["label"], rows["group"], audit.permutations, audit.min_skill)
     tells = single_tells(features, rows["label"], rows["group"])
     evidence = {"skill": skill.skill, "p": skill.p, "images": len(rows), "tells": tells[:20]}
     says = f"Image statistics ({', '.join(features)}) foretell the label {_in_words(skill)}."
     alone = [t for t in tells if t["feature"] in EXPOSURE and t["p"] <= audit.max_p and t["auc"] >= audit.alone]
     if alone:
         told = "; ".join(
-            f"{t['feature']} alone tells class `{t['label']}` at AUC {t['auc']:.2f} ({t['direction']})"
+            f"{t['feature']} alone tells class `{t['label']}` at {t['accuracy']:.2f} balanced accuracy (AUC "
+            f"{t['auc']:.2f}, {t['direction']})"
             for t in alone[:5]
         )
         says = (
@@ -101,18 +110,60 @@ def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:
     if not varying:
         says = "All files have one size, format and length: nothing in them can foretell the label."
         return Finding("confounder/metadata", "passed", says)
-    skill = probe(rows[varying], rows["label"], rows["group"], audit.permutations)
-    by_itself = {name: probe(rows[[name]], rows["label"], rows["group"], permutations=0).skill for name in varying}
+    features = rows[varying].assign(**({"taken": _days(rows["taken"])} if "taken" in varying else {}))
+    skill = probe(features, rows["label"], rows["group"], audit.permutations, audit.min_skill)
+    by_itself = {name: probe(features[[name]], rows["label"], rows["group"], permutations=0).skill for name in varying}
     evidence = {"skill": skill.skill, "p": skill.p, "images": len(rows), "alone": by_itself}
     says = f"File metadata ({', '.join(varying)}) foretell the label {_in_words(skill)}."
     if _matters(skill, audit):
-        best = max(by_itself, key=lambda name: by_itself[name])
+        ranked = sorted(by_itself, key=lambda name: -by_itself[name])[:3]
+        strongest = ", ".join(f"{name} {by_itself[name]:.2f}" for name in ranked if by_itself[name] > 0)
         says += (
-            f" Strongest alone: {best}, skill {by_itself[best]:.2f}. A file cannot make an image what it is: "
+            f" Skill of each alone: {strongest}. A file cannot make an image what it is: "
             "find out why the classes were stored differently."
         )
         return Finding("confounder/metadata", "blocking", says, evidence)
     return Finding("confounder/metadata", "passed", says, evidence)
+
+
+def _days(taken: pd.Series) -> pd.Series:
+    """Days since 1970 of dates as EXIF has them; -1 where there is none."""
+    when = pd.to_datetime(taken, format="%Y:%m:%d %H:%M:%S", errors="coerce")
+    return ((when - pd.Timestamp(0)) / pd.Timedelta(days=1)).fillna(-1.0)
+
+
+def _names(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
+    """A network never sees a name, so that this only warns; but numbers in a row come from one session."""
+    if not rows["has_file"].all():
+        return []
+    number = rows["path"].str.extract(r"(\d{1,15})\D*$")[0].astype(float)
+    if number.isna().any() or number.nunique() < len(number) / 2:
+        return []  # images without numbers, or numbered anew in each class
+    skill = probe(pd.DataFrame({"number": number}), rows["label"], rows["group"], audit.permutations, audit.min_skill)
+    evidence = {"skill": skill.skill, "p": skill.p}
+    says = f"The numbers in the files' names foretell the label {_in_words(skill)}."
+    if not _matters(skill, audit):
+        return [Finding("confounder/names", "passed", says, evidence)]
+    says += (
+        " No network sees a name; but if the numbers are a camera's, each class was taken in one session, with one "
+        "light and one background, and those it does see. If the images were numbered when they were sorted, nothing "
+        "is wrong."
+    )
+    return [Finding("confounder/names", "info", says, evidence)]
+
+
+def _told(subject: Subject) -> pd.DataFrame | None:
+    """The rows with what is to be foretold as their `label`: the class, or the fifth in which the one number is."""
+    if subject.one_class_each:
+        return subject.rows
+    scalars = [a.scalars for a in annotations(subject.rows)]
+    if not all(found is not None and len(found) == 1 for found in scalars):
+        return None
+    values = pd.Series([next(iter(found.values())) for found in scalars if found], index=subject.rows.index)
+    fifths = pd.qcut(values.rank(method="first"), FIFTHS, labels=False)
+    bounds = values.groupby(fifths).agg(["min", "max"])
+    words = {fifth: f"{low:g} to {high:g}" for fifth, low, high in bounds.itertuples()}
+    return subject.rows.assign(label=fifths.map(words))
 
 
 def _matters(skill: Skill, audit: Audit) -> bool:

@@ -14,8 +14,9 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from stages.audits import AUDITS
-from stages.audits.probe import probe, single_tells
+from stages.audits.probe import probe
 from stages.audits.subject import Subject
+from stages.audits.tells import single_tells
 from stages.augmentations import Draws, Policy
 from stages.frame import Finding, UserError
 from stages.frame.findings import write_findings
@@ -146,6 +147,68 @@ def test_file_metadata_that_foretell_the_label_block(ingest: Ingest, params: Par
     finding = findings_of(ingest(tmp_path / "d"), params)["confounder/metadata"]
     assert finding.severity == "blocking"
     assert "width" in finding.says or "bytes" in finding.says
+
+
+def stamped(corner: tuple[slice, slice], level: int) -> Images:
+    """Photos of two classes, alike but for a stamp on one."""
+    images = []
+    for number in range(120):
+        image = photo(number).copy()
+        if number % 2:
+            image[corner] = np.clip(image[corner] // 4 + level, 0, 255)
+        images.append(("ab"[number % 2], image))
+    return images
+
+
+def test_a_stamp_in_a_corner_of_one_class_blocks_and_is_placed(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    corner = (slice(84, 96), slice(0, 24))
+    finding = findings_of(ingest(write_folders(tmp_path / "d", stamped(corner, 180))), params)["confounder/spot"]
+    assert finding.severity == "blocking" and finding.images
+    assert re.search(
+        r"The lower (left corner|edge, 2/8 across) alone tells class `[ab]` at (0\.9\d|1\.00)", finding.says
+    )
+    without = findings_of(ingest(write_folders(tmp_path / "e", stamped(corner, 180)[::2] * 2), name="e"), params)
+    assert "confounder/spot" not in without or without["confounder/spot"].severity == "passed"
+
+
+def test_what_stands_around_the_things_warns_when_it_tells_as_much_as_they_do(
+    ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    planted: Images = []
+    digits = [digit for _, digit in digit_images(per_class=60, classes=2)]
+    for label, digit in zip("01" * 60, digits, strict=True):  # the digits tell nothing
+        image = np.full((24, 24), 90.0) + rng.normal(0, 25, (24, 24))
+        image[8:16, 8:16] = digit
+        image[np.r_[0:3, 21:24]] += 30 * rng.normal() + (0 if label == "0" else 50)
+        planted.append((label, np.clip(image, 0, 255).astype(np.uint8)))
+    finding = findings_of(ingest(write_folders(tmp_path / "d", planted)), params)["confounder/border"]
+    assert finding.severity == "warning" and "around the things tells as much as the things" in finding.says
+
+
+def test_numbers_of_files_that_foretell_the_class_are_said_and_stop_nothing(
+    ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    in_a_row = digit_images(per_class=60, classes=3)
+    finding = findings_of(ingest(write_folders(tmp_path / "d", in_a_row)), params)["confounder/names"]
+    assert finding.severity == "info" and "taken in one session" in finding.says
+    mixed = [in_a_row[i] for i in np.random.default_rng(0).permutation(len(in_a_row))]
+    found = findings_of(ingest(write_folders(tmp_path / "e", mixed), name="e"), params)
+    assert found["confounder/names"].severity == "passed"
+
+
+def test_a_number_is_foretold_by_the_fifth_in_which_it_is(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    source, rng = tmp_path / "d", np.random.default_rng(0)
+    source.mkdir()
+    lines = ["path,weight"]
+    for number in range(100):
+        weight = float(rng.uniform(1, 9))
+        (source / f"{number}.png").write_bytes(png((rng.uniform(0, 60, (16, 16)) + 20 * weight).astype(np.uint8)))
+        lines.append(f"{number}.png,{weight}")
+    (source / "labels.csv").write_text("\n".join(lines))
+    columns = params.ingest.columns.model_copy(update={"label": None, "scalars": ("weight",)})
+    found = findings_of(ingest(source, inside="labels.csv", columns=columns), params)["confounder/statistics"]
+    assert found.severity == "blocking" and re.search(r"alone tells class `[\d.]+ to [\d.]+`", found.says)
 
 
 @pytest.mark.parametrize(("groups", "each"), [(30, 400), (30, 20), (3000, 2)])
