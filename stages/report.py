@@ -5,35 +5,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from stages.frame import Finding, In, Out, run
 from stages.frame.findings import read_findings
 from stages.frame.sections import Evaluate
-from stages.images.manifest import labels_of, read_manifest
-from stages.pages import Album, cards, charts, count_by_severity, evaluation, picture_file, write_page
+from stages.images.manifest import read_manifest
+from stages.pages import Album, cards, charts, count_by_severity, data, evaluation, picture_file, write_page
 
-FEW_CLASSES = 24  # up to here every class is shown as pictures
-SAMPLES = 24  # images shown where there are no classes
-PER_CLASS, PER_EXTREME, PER_FINDING = 8, 6, 12  # thumbnails
+PER_FINDING = 12  # thumbnails
 SMALL, LARGE = 104, 144  # pixels of a photo's thumbnail
 MOST_ROWS = 50  # of a table
-STATISTICS = {
-    "width": "width, pixels",
-    "height": "height, pixels",
-    "bytes": "file, bytes",
-    "brightness": "brightness, 0 to 255",
-    "contrast": "contrast, grey levels",
-    "sharpness": "sharpness, grey levels",
-}
-EXTREMES = (
-    ("Darkest", "brightness", True, "grey level {brightness:.0f}"),
-    ("Brightest", "brightness", False, "grey level {brightness:.0f}"),
-    ("Smallest", "area", True, "{width} \N{MULTIPLICATION SIGN} {height}"),
-    ("Largest", "area", False, "{width} \N{MULTIPLICATION SIGN} {height}"),
-    ("Least sharp", "sharpness", True, "sharpness {sharpness:.1f}"),
-)
 
 
 def main(
@@ -81,8 +63,8 @@ def main(
         policy=_json(augmented / "policy.json"),
         opened=_opened(openings, metadata["name"]),
         how=_how(trained, metadata),
-        **_look(manifest, album),
-        **_data(manifest, ingested),
+        **data.look(manifest, album),
+        **data.told(manifest, _table(ingested / "rejected.csv")),
         **found,
         **_tuning(tuned, scores),
         **_training(trained, scores),
@@ -137,55 +119,6 @@ def _what(metadata: dict[str, Any], params: dict[str, Any]) -> str:
     name = network["name"] + (f" with {network['encoder']}" if network["name"] in ("unet", "mask_rcnn") else "")
     size = f"{metadata['size']} pixels, {metadata['fit']}"
     return f"{metadata['task']}, taught as {metadata['representation']}, by {name} at {size}"
-
-
-def _look(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
-    """Some pictures of each class (of the largest and the smallest, if there are many), and the extremes."""
-    counts = manifest["label"].value_counts()
-    labels = labels_of(manifest)
-    if labels == [""]:
-        labels = []
-    if len(labels) > FEW_CLASSES:
-        by_size = list(counts.index)
-        labels = by_size[: FEW_CLASSES // 2] + by_size[-FEW_CLASSES // 2 :]
-    classes = []
-    for label in labels:
-        paths = manifest.loc[manifest["label"] == label, "path"]
-        spread = np.unique(np.linspace(0, len(paths) - 1, PER_CLASS).round().astype(int))
-        classes.append((label, int(counts[label]), album.strip(paths.iloc[spread], side=SMALL)))
-    spread = np.unique(np.linspace(0, len(manifest) - 1, SAMPLES).round().astype(int))
-    samples = [] if classes else album.strip(manifest["path"].iloc[spread], lambda row: "", LARGE)
-    rows = manifest.assign(area=manifest["width"] * manifest["height"])
-    extremes = []
-    for title, column, ascending, words in EXTREMES:
-        if rows[column].nunique() > 1:
-            paths = rows.sort_values([column, "path"], ascending=ascending)["path"][:PER_EXTREME]
-            caption = f"{{label}}\n{words}" if labels else words
-            strip = album.strip(paths, lambda row, caption=caption: caption.format_map(row), LARGE)  # type: ignore[misc]
-            extremes.append((title, strip))
-    return {"classes": classes, "samples": samples, "all_classes": len(labels_of(manifest)), "extremes": extremes}
-
-
-def _data(manifest: pd.DataFrame, ingested: Path) -> dict[str, Any]:
-    """Samples per class, statistics by split, and what was rejected."""
-    table = pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=["train", "val"], fill_value=0)
-    per_class = [(label, int(table.loc[label, "train"]), int(table.loc[label, "val"])) for label in labels_of(manifest)]
-    per_class = [] if list(table.index) == [""] else per_class
-    statistics = []
-    for column, words in STATISTICS.items():
-        by_split = [manifest.loc[manifest["split"] == split, column] for split in ("train", "val")]
-        statistics.append(
-            (words, *(f(values) for values in by_split for f in (pd.Series.min, pd.Series.median, pd.Series.max)))
-        )
-    rejected = _table(ingested / "rejected.csv")
-    kinds = [(f"{kind}s", manifest[kind].value_counts().to_dict()) for kind in ("format", "mode", "camera")]
-    return {
-        "per_class": sorted(per_class, key=lambda row: -row[1] - row[2]),
-        "statistics": statistics,
-        "kinds": [(words, counts) for words, counts in kinds if any(counts)],  # not where all are unknown
-        "rejected_rows": rejected.head(MOST_ROWS).to_numpy().tolist(),
-        "rejected_count": len(rejected),
-    }
 
 
 def _found(findings: list[Finding], gated: Path, album: Album) -> dict[str, Any]:

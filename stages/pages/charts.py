@@ -3,7 +3,7 @@
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -199,3 +199,38 @@ def scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str, be
         axes.margins(0.12)
 
     return _chart(draw, f"{ylabel} by {xlabel}; best {y[best]:.3g} at {x[best]:.3g}", 3.6, 2.7)
+
+
+def histogram(values: Mapping[str, Sequence[float]], xlabel: str) -> Markup:
+    """How often a value occurs, as a share of each kind, so that kinds of unequal size can be compared."""
+    together = np.concatenate([np.asarray(some, float) for some in values.values()])
+    edges = np.histogram_bin_edges(together, bins=24)
+
+    def draw(axes: "Axes") -> None:
+        for colour, (name, some) in zip((BLUE, ORANGE), values.items(), strict=False):
+            share = np.histogram(some, edges)[0] / max(1, len(some))
+            axes.stairs(share, edges, color=colour, linewidth=1.4, label=name)
+        axes.set(xlabel=xlabel, ylabel="share of the images")
+        axes.legend(frameon=False, fontsize=8)
+        axes.locator_params(axis="x", nbins=4)
+
+    medians = ", ".join(f"{name} {np.median(some):.3g}" for name, some in values.items() if len(some))
+    return _chart(draw, f"Distribution of {xlabel}: median {medians}", 3.0, 2.3)
+
+
+def places(x: Sequence[float], y: Sequence[float], name: str) -> Markup:
+    """Where in the image, as shares of its sides, things are; the more, the darker."""
+    counts, _, _ = np.histogram2d(y, x, bins=16, range=((0, 1), (0, 1)))
+    cells = np.concatenate(
+        [np.broadcast_to(_rgb(BLUE), (16, 16, 3)), np.sqrt(counts / max(1, counts.max()))[:, :, None]], axis=2
+    )
+
+    def draw(axes: "Axes") -> None:
+        axes.imshow(cells, interpolation="none", aspect="equal", extent=(0, 1, 1, 0))
+        axes.grid(False)
+        axes.spines[["top", "right"]].set_visible(True)
+        axes.set_xticks([])
+        axes.set_yticks([])
+
+    middle = f"{np.median(x):.2f} across, {np.median(y):.2f} down"
+    return _chart(draw, f"Where {name} is in the image: median {middle}", 1.1, 1.1)

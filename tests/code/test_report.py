@@ -24,7 +24,7 @@ from stages.pages.evaluation import gap, trends, verdict
 
 HOSTILE = '<script>alert("x")</script>'
 EVALUATE = Evaluate(resamples=100, confidence=0.95, calibration_bins=10, worst=24)
-DEFAULTS = {"str": "", "int64": 1, "float64": 0.5, "bool": False}
+DEFAULTS = {"str": "", "int64": 1, "float64": 0.5, "bool": False, "object": bytes(192)}
 SECTIONS = re.findall(
     r"\w+", "images data findings augmentation tuning training scores errors model test unchecked how"
 )
@@ -58,6 +58,7 @@ def write_ingested(folder: Path, labels: list[str], per_class: int = 4) -> pd.Da
     rows["split"] = ["train", "val"] * (len(rows) // 2)
     rows["path"] = rows["group"] = [f"{label}/{i}.png" for i, label in enumerate(rows["label"])]
     rows["annotation"] = [Annotation(labels=(label,)).to_json() for label in rows["label"]]
+    rows["things"] = "{}"
     rows["brightness"] = np.arange(len(rows), dtype=float)
     data = [png((8, 8), i) for i in range(len(rows))]
     offsets = write_shard(folder / SHARD, ((f"{i}.png", d) for i, d in enumerate(data)))
