@@ -95,7 +95,7 @@ def _picture(number: int) -> bytes:
 
 
 def _watched(folder: Path, stage: str, *paths: str) -> dict[str, float]:
-    """Seconds, processor time, and the most memory that the stage and its children held at once, pages that they share counted once."""
+    """Seconds, processor time, and the most memory that the stage and its children held at once, shared pages once."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     started, peak, before = time.monotonic(), 0.0, _used()
     process = subprocess.Popen(

@@ -1,9 +1,10 @@
 """Audits: what is wrong with the data, each one a function from the data to findings."""
 
-from stages.audits import confounder, duplicates, leakage
+from stages.audits import confounder, duplicates, leakage, levels
 from stages.audits.subject import Find
 
 AUDITS: dict[str, Find] = {
+    "levels": levels.find,
     "duplicates": duplicates.find,
     "leakage": leakage.find,
     "confounder": confounder.find,

@@ -330,3 +330,14 @@ def test_a_waiver_with_a_reason_lets_it_pass_and_is_kept(workspace: Path) -> Non
 def test_a_waiver_without_a_reason_is_a_mistake_in_the_params() -> None:
     with pytest.raises(ValueError, match="at least 1 character"):
         Gate(waive={"leakage/same-picture": " "})
+
+
+def test_twelve_bits_in_sixteen_are_said_to_be_dark(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    dark: Images = [(label, image.astype(np.uint16) * 16) for label, image in digit_images(per_class=12)]
+    finding = findings_of(ingest(write_folders(tmp_path / "d", dark)), params)["levels/range"]
+    assert finding.severity == "warning" and "of 65536" in finding.says and finding.images
+    bright: Images = [(label, image * 257) for label, image in dark]
+    assert (
+        findings_of(ingest(write_folders(tmp_path / "e", bright), name="e"), params)["levels/range"].severity
+        == "passed"
+    )

@@ -1,0 +1,23 @@
+"""Images of which nobody uses the range of levels: 12 bits in 16, labels taken for images, all too dark to see."""
+
+from stages.audits.subject import Subject
+from stages.frame import Finding
+from stages.frame.sections import Audit
+
+LEAST = 0.25  # of the range, that the brightest 5 % of the pixels of the brightest image reach
+
+
+def find(subject: Subject, audit: Audit) -> list[Finding]:
+    """`levels/range` warns: a network divides by the largest level of the type, and would see all but black."""
+    for depth, rows in subject.rows.groupby("depth"):
+        reached = (float(rows["brightest"].max()) + 1) / 256
+        if reached < LEAST:
+            most = 2 ** int(depth)
+            shown = rows.nlargest(12, "brightest")["path"].tolist()
+            says = (
+                f"The levels of the {len(rows)} images of {depth} bits reach some {reached * most:.0f} of {most}: even "
+                f"the brightest is nearly black to a network, which divides by {most - 1}. Were they recorded with "
+                "fewer bits, or are they labels? Store them scaled to the whole range."
+            )
+            return [Finding("levels/range", "warning", says, {"depth": int(depth), "reached": reached}, shown)]
+    return [Finding("levels/range", "passed", "The images use the range of their levels.")]
