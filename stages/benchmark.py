@@ -13,8 +13,7 @@ from tqdm import tqdm
 from stages.frame import In, Out, UserError, run
 from stages.frame.provenance import processor
 from stages.frame.sections import Benchmark, Task
-from stages.images.manifest import read_manifest
-from stages.images.shards import SHARD, read_member
+from stages.images.manifest import originals, read_manifest
 from stages.images.store import Store, open_split
 from stages.learning.answers import outputs_of
 from stages.learning.checkpoints import load
@@ -43,8 +42,7 @@ def main(
     model = Model(exported / "model.onnx", benchmark.threads)
     paths = [path for path, _ in store.originals()]
     rows = read_manifest(ingested).set_index("path").loc[paths]
-    located = list(zip(rows["offset"], rows["bytes"], strict=True))
-    parity = _parity(store, network, model, (read_member(ingested / SHARD, *where) for where in located), paths)
+    parity = _parity(store, network, model, originals(rows, ingested), paths)
     parity |= _scores(task.score, outline, truths_of(ingested, paths, outline), parity.pop("answers"))
     print(f"parity on {parity['images']} images: largest difference {parity['largest_difference']:.2e}")
     if parity["largest_difference"] > benchmark.max_difference:
@@ -54,7 +52,7 @@ def main(
         )
     batches = (1,) if outline.representation == "boxes" else benchmark.batches  # its graph takes one image a call
     latency = [_latency(r, f, b, benchmark) for b in batches for r, f in _runners(network, model, store, b)]
-    first = read_member(ingested / SHARD, *located[0])
+    first = next(originals(rows, ingested))
     single = _time(lambda: model.answer_file(first), benchmark.seconds)
     summary = {"cpu": processor(), "parity": parity, "latency": latency, "single_prediction_ms": single["median_ms"]}
     (output / "benchmark.json").write_text(json.dumps(summary, indent=1) + "\n")

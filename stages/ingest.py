@@ -25,7 +25,7 @@ from stages.images.label_statistics import rounded, things
 from stages.images.manifest import DATASET, SEALED_INDEX, SPLITS, annotations, write_manifest
 from stages.images.reading import Unreadable, read
 from stages.images.remembered import Remembered
-from stages.images.shards import SHARD, write_shard
+from stages.images.shards import shard, write_shard
 from stages.images.sources import Item, open_source, refuse_twin_labels
 from stages.images.splits import assign, joined, read_locked, write_locked
 
@@ -34,7 +34,7 @@ AT_ONCE = 256  # images whose rows are waited for at once
 
 
 def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, split: Split) -> dict[str, Any]:
-    """Write `manifest.parquet`, `images.tar`, `rejected.csv`, `sealed_index.parquet`; and the sealed test beside them.
+    """Write `manifest.parquet`, `images-*.tar`, `rejected.csv`, `sealed_index.parquet`; and the sealed test.
 
     `splits` is kept like a lock file: groups that it lists stay in their split, new groups are appended.
     """
@@ -139,7 +139,13 @@ def _target(item: Item, annotation: Annotation, height: int, width: int) -> tupl
 
 
 def _write_part(rows: pd.DataFrame, by_path: dict[str, Item], folder: Path) -> None:
-    """The files of images, each followed by that of its target, in one shard; and the manifest of where they lie."""
+    """The files of images, a shard an arrival, and the manifest of where they lie."""
+    placed = [_write_shard(those, by_path, folder / shard(arrival)) for arrival, those in rows.groupby("arrival")]
+    write_manifest(rows.join(pd.concat(placed)), folder)
+
+
+def _write_shard(rows: pd.DataFrame, by_path: dict[str, Item], file: Path) -> pd.DataFrame:
+    """The files of images, each followed by that of its target; returns where they lie."""
     lengths: list[int] = []
 
     def members() -> Iterator[tuple[str, bytes]]:
@@ -152,7 +158,7 @@ def _write_part(rows: pd.DataFrame, by_path: dict[str, Item], folder: Path) -> N
                     lengths.append(len(data))
                     yield name, data
 
-    offsets = write_shard(folder / SHARD, members())
+    offsets = write_shard(file, members())
     paired = np.array([by_path[path].target is not None for path in rows["path"]], bool)
     first = np.cumsum(1 + paired) - 1 - paired  # place of each image's file among the members
     second = np.where(paired, first + 1, first)
@@ -161,7 +167,7 @@ def _write_part(rows: pd.DataFrame, by_path: dict[str, Item], folder: Path) -> N
         "target_offset": np.where(paired, np.array(offsets, np.int64)[second], 0),
         "target_bytes": np.where(paired, np.array(lengths, np.int64)[second], 0),
     }
-    write_manifest(rows.assign(**placed), folder)
+    return pd.DataFrame(placed, index=rows.index)
 
 
 def _digest(data: bytes) -> str:

@@ -14,8 +14,7 @@ from tqdm import tqdm
 from stages.frame import In, Out, UserError, run
 from stages.frame.provenance import commit
 from stages.frame.sections import Evaluate, Task
-from stages.images.manifest import DATASET, read_manifest
-from stages.images.shards import SHARD, read_member
+from stages.images.manifest import DATASET, originals, read_manifest
 from stages.runtime import Model
 from stages.tasks.summary import summarize
 from stages.tasks.truths import truths_of
@@ -63,8 +62,7 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
 
 
 def _score(model: Model, rows: pd.DataFrame, sealed: Path, truths: list[Any], evaluate: Evaluate) -> dict[str, Any]:
-    located = zip(rows["offset"], rows["bytes"], strict=True)
-    files = (read_member(sealed / SHARD, *where) for where in tqdm(located, "test", len(rows), disable=None))
+    files = tqdm(originals(rows, sealed), "test", len(rows), disable=None)
     summary, _ = summarize(
         model.outline,
         truths,

@@ -10,7 +10,7 @@ import pandas as pd
 from stages.frame import UserError
 from stages.images.annotations import Annotation
 from stages.images.reading import Picture, read
-from stages.images.shards import SHARD, read_member
+from stages.images.shards import read_member, shard
 
 MANIFEST = "manifest.parquet"
 DATASET = "dataset.json"  # {"name": ..., "version": ...}
@@ -62,7 +62,7 @@ COLUMNS = {
     "depth": "int64",  # bits of a value, 8 or 16
     "annotation": "str",  # all labels, as Annotation.to_json writes them
     "things": "str",  # areas and places of what the labels name, JSON as stages.images.label_statistics has it
-    "offset": "int64",  # of the file's bytes in images.tar
+    "offset": "int64",  # of the file's bytes in the shard of its arrival
     "target_offset": "int64",  # of its mask's or paired image's file
     "target_bytes": "int64",  # 0 where there is none
 }
@@ -87,11 +87,17 @@ def read_manifest(folder: Path) -> pd.DataFrame:
     return rows
 
 
+def originals(rows: pd.DataFrame, folder: Path) -> Iterator[bytes]:
+    """The files of the images of manifest rows, in order, from the shards beside the manifest."""
+    for arrival, offset, length in zip(rows["arrival"], rows["offset"], rows["bytes"], strict=True):
+        yield read_member(folder / shard(arrival), offset, length)
+
+
 def pictures(rows: pd.DataFrame, folder: Path) -> Iterator[Picture]:
-    """Decode the images of manifest rows, in order, from the shard beside the manifest."""
-    for offset, length in zip(rows["offset"], rows["bytes"], strict=True):
+    """Decode the images of manifest rows, in order."""
+    for data in originals(rows, folder):
         # Ingest has held the image against ingest.max_megapixels; it need not be held again.
-        yield read(read_member(folder / SHARD, offset, length), max_megapixels=np.inf)
+        yield read(data, max_megapixels=np.inf)
 
 
 def annotations(rows: pd.DataFrame) -> list[Annotation]:
@@ -101,8 +107,8 @@ def annotations(rows: pd.DataFrame) -> list[Annotation]:
 
 def targets(rows: pd.DataFrame, folder: Path) -> Iterator[np.ndarray[Any, Any] | None]:
     """The masks (indices) or paired images of manifest rows, in order; None where there is none."""
-    for offset, length in zip(rows["target_offset"], rows["target_bytes"], strict=True):
-        data = read_member(folder / SHARD, offset, length) if length else b""
+    for arrival, offset, length in zip(rows["arrival"], rows["target_offset"], rows["target_bytes"], strict=True):
+        data = read_member(folder / shard(arrival), offset, length) if length else b""
         yield read(data, max_megapixels=np.inf).image if data else None
 
 

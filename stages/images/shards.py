@@ -1,11 +1,14 @@
-"""Image files packed into one tar: a version store keeps one file fast and 50,000 slowly."""
+"""Image files packed into tars: a version store keeps one file fast and 50,000 slowly."""
 
 import io
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-SHARD = "images.tar"
+
+def shard(arrival: int) -> str:
+    """Name of the file of the images that came with an arrival: images that come later leave it as it is."""
+    return f"images-{arrival}.tar"
 
 
 def write_shard(file: Path, members: Iterable[tuple[str, bytes]]) -> list[int]:

@@ -221,6 +221,7 @@ def test_groups_that_come_later_are_another_arrival(ingest: Ingest, tmp_path: Pa
     images = digit_images(per_class=40)
     source = write_folders(tmp_path / "digits", images[::2])
     assert set(read_manifest(ingest(source))["arrival"]) == {1}
+    first = (tmp_path / "ingested" / "images-1.tar").read_bytes()
     for round_, few in enumerate((images[1::4], images[3::4]), start=2):
         for number, (label, image) in enumerate(few):
             (source / label / f"new{round_}{number}.png").write_bytes(png(image))
@@ -229,6 +230,7 @@ def test_groups_that_come_later_are_another_arrival(ingest: Ingest, tmp_path: Pa
             assert set(rows["arrival"]) == set(range(1, round_ + 1))
     old = rows[~rows["path"].str.contains("new")]
     assert (old["arrival"] == 1).all() and len(old) > 100
+    assert (tmp_path / "ingested" / "images-1.tar").read_bytes() == first, "what came first is stored as it was"
 
 
 def test_origins_are_read_from_paths_or_a_column(ingest: Ingest, tmp_path: Path, params: Any) -> None:

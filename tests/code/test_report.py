@@ -19,7 +19,7 @@ from stages.frame.sections import Evaluate
 from stages.frame.stage import call
 from stages.images.annotations import Annotation
 from stages.images.manifest import COLUMNS, write_manifest
-from stages.images.shards import SHARD, write_shard
+from stages.images.shards import shard, write_shard
 from stages.pages.evaluation import gap, trends, verdict
 
 HOSTILE = '<script>alert("x")</script>'
@@ -61,7 +61,7 @@ def write_ingested(folder: Path, labels: list[str], per_class: int = 4) -> pd.Da
     rows["things"] = "{}"
     rows["brightness"] = np.arange(len(rows), dtype=float)
     data = [png((8, 8), i) for i in range(len(rows))]
-    offsets = write_shard(folder / SHARD, ((f"{i}.png", d) for i, d in enumerate(data)))
+    offsets = write_shard(folder / shard(1), ((f"{i}.png", d) for i, d in enumerate(data)))
     rows = rows.assign(offset=offsets, bytes=[len(d) for d in data], width=8, height=8, format="PNG", mode="L")
     write_manifest(rows, folder)
     (folder / "rejected.csv").write_text(f'path,reason\nnotes.txt,"no image, {HOSTILE.replace(chr(34), chr(39))}"\n')

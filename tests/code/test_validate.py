@@ -20,7 +20,7 @@ from stages.frame.sections import Checks
 from stages.frame.stage import call
 from stages.images.annotations import Annotation, Shape
 from stages.images.manifest import COLUMNS, MANIFEST
-from stages.images.shards import SHARD, write_shard
+from stages.images.shards import shard, write_shard
 
 CHECKS = Checks(
     min_classes=2, min_train_per_class=3, min_validation_per_class=2, min_side=8, max_aspect=4, max_blank=0.0
@@ -44,7 +44,7 @@ def folder_of(rows: pd.DataFrame, folder: Path) -> In:
     folder.mkdir(parents=True)
     buffer = io.BytesIO()
     Image.fromarray(np.arange(100, dtype=np.uint8).reshape(10, 10)).save(buffer, "PNG")
-    offsets = write_shard(folder / SHARD, [(f"{i}.png", buffer.getvalue()) for i in range(len(rows))])
+    offsets = write_shard(folder / shard(1), [(f"{i}.png", buffer.getvalue()) for i in range(len(rows))])
     rows.assign(offset=offsets, bytes=len(buffer.getvalue())).to_parquet(folder / MANIFEST, index=False)
     return In(folder)
 
