@@ -234,3 +234,33 @@ def places(x: Sequence[float], y: Sequence[float], name: str) -> Markup:
 
     middle = f"{np.median(x):.2f} across, {np.median(y):.2f} down"
     return _chart(draw, f"Where {name} is in the image: median {middle}", 1.1, 1.1)
+
+
+def band(
+    x: Sequence[float],
+    y: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    dots: Sequence[tuple[float, float]],
+    mark: float,
+    xlabel: str,
+    ylabel: str,
+) -> Markup:
+    """A line within its interval over x on a logarithmic scale, the measured dots, and `mark`: where one stands now."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    def draw(axes: "Axes") -> None:
+        axes.fill_between(x, low, high, color=BLUE, alpha=0.18, linewidth=0)
+        axes.plot(x, y, color=BLUE)
+        axes.scatter([n for n, _ in dots], [v for _, v in dots], s=22, color=ORANGE, zorder=3)
+        axes.set_xscale("log")
+        axes.axvline(mark, color=INK, linewidth=0.8, linestyle=(0, (3, 3)), alpha=0.6)
+        axes.annotate("now", (mark, axes.get_ylim()[1]), (4, -4), textcoords="offset points", va="top")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+
+    measured = ", ".join(f"{v:.3g} at {n:,.0f}" for n, v in dots)
+    ahead = f"{y[-1]:.3g} ({low[-1]:.3g} to {high[-1]:.3g}) at {x[-1]:,.0f}"
+    return _chart(draw, f"{ylabel} by {xlabel}: measured {measured}; foretold {ahead}", 4.4, 2.9)

@@ -1,0 +1,108 @@
+"""Error as a power of the number of training images: what has been measured often, from linear models to networks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+EXPONENTS = np.linspace(0.02, 2, 100)
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """a n^-b + c of B curves, each [B]."""
+
+    a: Array
+    b: Array
+    c: Array
+
+    def __call__(self, images: Array | float) -> Array:
+        """Error [B, M] at numbers of images [M]."""
+        return self.a[:, None] * np.atleast_1d(images)[None] ** -self.b[:, None] + self.c[:, None]
+
+
+def fit(images_J: Array, error_BJ: Array, floor: bool) -> PowerLaw:
+    """The law of least squares for B curves that were measured at the same J numbers of images.
+
+    Args:
+        images_J: [J], positive.
+        error_BJ: [B, J].
+        floor: with an error c >= 0 that no number of images removes; else c is 0. Of data that the law describes, the
+            first promises less at large numbers than the second (Hestness et al. 2017; Rosenfeld et al. 2020).
+    """
+    unit = float(images_J.mean())
+    best, law = np.full(len(error_BJ), np.inf), np.zeros((3, len(error_BJ)))
+    for b in EXPONENTS:
+        x_J = (images_J / unit) ** -b
+        a, c = _line(x_J, error_BJ) if floor else (error_BJ @ x_J / (x_J @ x_J), np.zeros(len(error_BJ)))
+        left = ((error_BJ - a[:, None] * x_J - c[:, None]) ** 2).sum(axis=1)
+        better = left < best - 1e-15
+        best[better] = left[better]
+        law[:, better] = a[better] * unit**b, np.full(better.sum(), b), c[better]
+    return PowerLaw(*law)
+
+
+def _line(x_J: Array, error_BJ: Array) -> tuple[Array, Array]:
+    """Slope and intercept of least squares, neither of them negative."""
+    centred = x_J - x_J.mean()
+    a = np.maximum(error_BJ @ centred / (centred @ centred), 0)
+    c = error_BJ.mean(axis=1) - a * x_J.mean()
+    through_zero = c < 0
+    return np.where(through_zero, error_BJ @ x_J / (x_J @ x_J), a), np.maximum(c, 0)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is foretold from one curve and its resampled ones, by a law with a floor and by one without.
+
+    The law with a floor speaks: it was off by as much upwards as downwards. At each end of an interval stands the law
+    that reaches farther.
+    """
+
+    laws: tuple[PowerLaw, PowerLaw]
+    """Of the curve as measured, B = 1."""
+    resampled: tuple[PowerLaw, PowerLaw]
+
+    def error(self, images: Array | float) -> tuple[Array, Array, Array]:
+        """Error [M] at numbers of images, and the ends of its 95 % interval."""
+        middle = self.laws[0](images)[0]
+        low = np.min([np.quantile(law(images), 0.025, axis=0) for law in self.resampled], axis=0)
+        high = np.max([np.quantile(law(images), 0.975, axis=0) for law in self.resampled], axis=0)
+        return middle, np.minimum(low, middle), np.maximum(high, middle)
+
+    def gain(self, now: float, then: float) -> tuple[float, float, float]:
+        """By how much the error falls from `now` images to `then`, and the 95 % interval of that."""
+        middle = self.laws[0](now)[0, 0] - self.laws[0](then)[0, 0]
+        gains = [(law(now) - law(then))[:, 0] for law in self.resampled]
+        low, high = min(np.quantile(g, 0.025) for g in gains), max(np.quantile(g, 0.975) for g in gains)
+        return float(middle), float(min(low, middle)), float(max(high, middle))
+
+    def needed(self, now: float, gain: float, most: float) -> tuple[float, float, float]:
+        """Images in all for an error lower by `gain` than at `now`, with interval; infinite where `most` do not do."""
+        grid = np.geomspace(now, most, 2000)
+        each = [_first(law(grid), gain, grid) for law in self.resampled]
+        low = min(np.quantile(n, 0.025, method="lower") for n in each)
+        high = max(np.quantile(n, 0.975, method="higher") for n in each)
+        found = float(_first(self.laws[0](grid), gain, grid)[0])
+        return found, float(min(low, found)), float(max(high, found))
+
+
+def outlook(images_J: Array, error_J: Array, resampled_BJ: Array) -> Outlook:
+    """Fit both laws to a curve and to its resampled ones.
+
+    The resampled curves share the draws of training sets. What these leave open is added to them: normal scatter, of
+    the deviation that the curve has from the law with a floor (J - 3 degrees of freedom).
+    """
+    both = (True, False)
+    one, other = (fit(images_J, error_J[None], floor) for floor in both)
+    deviation = np.sqrt(((one(images_J)[0] - error_J) ** 2).sum() / max(1, len(images_J) - 3))
+    scattered_BJ = resampled_BJ + np.random.default_rng(0).normal(0, deviation, resampled_BJ.shape)
+    found, without = (fit(images_J, np.maximum(scattered_BJ, 0), floor) for floor in both)
+    return Outlook((one, other), (found, without))
+
+
+def _first(error_BM: Array, gain: float, grid_M: Array) -> Array:
+    """[B]: the first of the numbers at which the error has fallen by `gain`."""
+    fallen = error_BM <= error_BM[:, :1] - gain
+    return np.where(fallen.any(axis=1), grid_M[fallen.argmax(axis=1)], np.inf)

@@ -1,0 +1,71 @@
+"""Ridge regression whose penalty is chosen by generalized cross-validation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import eigh
+
+Array = np.ndarray[Any, Any]
+PENALTIES = np.logspace(-3, 3, 25)
+"""As a multiple of the mean variance that the features have, over the directions that they have at all."""
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """What was fitted."""
+
+    centre_F: Array
+    spread_F: Array
+    coefficient_FK: Array
+    level_K: Array
+
+    def __call__(self, x_NF: Array) -> Array:
+        """[N, K] for features [N, F]."""
+        return ((x_NF - self.centre_F) / self.spread_F) @ self.coefficient_FK + self.level_K
+
+
+def ridge(x_NF: Array, y_NK: Array, standardized: bool = True) -> Ridge:
+    """Fit K numbers on F features; one penalty for all K, which need the same unit, and for all F.
+
+    The penalty minimizes |residual|^2 / (N - 1 - degrees of freedom)^2 (Golub, Heath and Wahba 1979), which one
+    eigendecomposition of the smaller of the two Gram matrices gives for all penalties at once.
+    """
+    centre_F, level_K = x_NF.mean(axis=0), y_NK.mean(axis=0)
+    spread_F = _spread(x_NF) if standardized else np.ones(x_NF.shape[1], x_NF.dtype)
+    x, y = (x_NF - centre_F) / spread_F, y_NK - level_K
+    count, wide = len(x), x.shape[1] >= len(x)
+    variance, axes = eigh((x @ x.T if wide else x.T @ x).astype(np.float64), driver="evd", overwrite_a=True)
+    kept = variance > 1e-6 * max(variance[-1], 1e-12)  # what is less is rounding
+    variance, axes = variance[kept], axes[:, kept]
+    along_EK = axes.T @ y if wide else (axes.T @ (x.T @ y)) / np.sqrt(variance)[:, None]
+    power_E = (along_EK**2).sum(axis=1)
+    beyond = max(float((y**2).sum() - power_E.sum()), 0.0)
+
+    def expected_error(penalty: float) -> float:
+        left = penalty / (variance + penalty)
+        freedom = count - 1 - len(variance) + left.sum()
+        return float((beyond + (power_E * left**2).sum()) / freedom**2) if freedom > 1e-9 else np.inf
+
+    scale = float(variance.mean()) if len(variance) else 1.0
+    penalty = min(PENALTIES * scale, key=expected_error)
+    if wide:
+        coefficient_FK = x.T @ (axes @ (along_EK / (variance + penalty)[:, None]))
+    else:
+        coefficient_FK = axes @ (along_EK * (np.sqrt(variance) / (variance + penalty))[:, None])
+    return Ridge(centre_F, spread_F, coefficient_FK.astype(x_NF.dtype), level_K)
+
+
+def principal(x_NF: Array, most: int) -> Array:
+    """float32 [N, at most `most`]: features, standardized, along the axes in which they vary most; no label is used."""
+    x = (x_NF - x_NF.mean(axis=0)) / _spread(x_NF)
+    if min(x.shape) <= most:
+        return x
+    _, axes = eigh((x.T @ x).astype(np.float64), driver="evd", overwrite_a=True)
+    return x @ axes[:, -most:].astype(np.float32)
+
+
+def _spread(x_NF: Array) -> Array:
+    """Standard deviations; 1 for a feature that is constant up to rounding."""
+    spread_F = x_NF.std(axis=0)
+    return np.where(spread_F > 1e-6 * max(float(spread_F.max()), 1e-12), spread_F, 1).astype(x_NF.dtype)
