@@ -1,43 +1,107 @@
 """One picture in the data more than once: a contradiction when its labels differ, a weight when they agree."""
 
-from stages.audits.subject import SMALLEST_HASHED, Subject, named, paths
+import pandas as pd
+
+from stages.audits.copies import named, paths
+from stages.audits.subject import Subject
 from stages.frame import Finding
 from stages.frame.sections import Audit
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`duplicates/conflicting-labels` blocks, `duplicates/same-label` warns."""
-    found = subject.copies
-    conflicting = [same for same in found if same["label"].nunique() > 1]
-    agreeing = [same for same in found if same["label"].nunique() == 1]
+    """`duplicates/conflicting-labels` blocks, `.../same-label`, `.../near-copies` and `.../near-conflicts` warn."""
+    same, near = subject.copies.same, subject.copies.near
     findings = [
-        Finding(
-            "duplicates/conflicting-labels",
-            "blocking",
-            f"{_pictures(len(conflicting))} under two labels or more: "
-            + "; ".join(" and ".join(_one(r) for r in same.itertuples()) for same in conflicting[:3])
-            + ("; ..." if len(conflicting) > 3 else ". At most one can be right: correct or remove the others."),
-            {"sets": named(conflicting), "count": len(conflicting)},
-            paths(conflicting),
-        )
-        if conflicting
-        else Finding("duplicates/conflicting-labels", "passed", "No picture stands under two labels.")
+        _conflicts([s for s in same if _contradict(s)]),
+        _repeats([s for s in same if not _contradict(s)]),
+        _near([s for s in near if s["label"].nunique() == 1], subject.copies.pairs),
+        _near_conflicts([s for s in near if s["label"].nunique() > 1]),
     ]
-    if agreeing:
-        extra = sum(len(same) - 1 for same in agreeing)
-        says = f"{_pictures(len(agreeing))} more than once under one label; {extra} images add nothing but weight."
-        evidence = {"sets": named(agreeing), "count": len(agreeing)}
-        findings.append(Finding("duplicates/same-label", "warning", says, evidence, paths(agreeing)))
-    else:
-        findings.append(Finding("duplicates/same-label", "passed", "No picture stands twice under one label."))
-    small = int((subject.rows[["width", "height"]].min(axis=1) < SMALLEST_HASHED).sum())
-    if small:
-        says = (
-            f"{small} images are smaller than {SMALLEST_HASHED} pixels: they were compared pixel by pixel, "
-            "so that a re-encoded copy among them is not seen."
-        )
+    if subject.copies.not_checked:
+        says = f"Of changed copies not all can be told: {subject.copies.not_checked}."
         findings.append(Finding("duplicates/not-checked", "info", says))
     return findings
+
+
+def _contradict(same: pd.DataFrame) -> bool:
+    """Two classes; or, where the pixels are equal and nothing was resized, two annotations of any form."""
+    return same["label"].nunique() > 1 or bool((same.groupby("pixels")["annotation"].nunique() > 1).any())
+
+
+def _conflicts(found: list[pd.DataFrame]) -> Finding:
+    if not found:
+        return Finding("duplicates/conflicting-labels", "passed", "No picture stands under two labels.")
+    says = f"{_pictures(len(found))} under two labels or more: {_listed(found)}"
+    evidence = {"sets": named(found), "count": len(found)}
+    return Finding("duplicates/conflicting-labels", "blocking", says, evidence, paths(found))
+
+
+def _repeats(found: list[pd.DataFrame]) -> Finding:
+    if not found:
+        return Finding("duplicates/same-label", "passed", "No picture stands twice under one label.")
+    extra = sum(len(same) - 1 for same in found)
+    across = [same for same in found if same["group"].nunique() > 1]
+    says = (
+        f"{_pictures(len(found))} more than once under one label; {extra} images add nothing but weight. "
+        f"{_in_groups(len(found) - len(across), across)}"
+    )
+    evidence = {"sets": named(found), "count": len(found), "across_groups": len(across)}
+    return Finding("duplicates/same-label", "warning", says, evidence, paths([*across, *_others(found, across)]))
+
+
+def _near(found: list[pd.DataFrame], pairs: pd.DataFrame) -> Finding:
+    if not found:
+        says = "No picture stands there a second time, mirrored, cropped or lit otherwise, as far as can be told."
+        return Finding("duplicates/near-copies", "passed", says)
+    across = [near for near in found if near["group"].nunique() > 1]
+    changed = pairs[~pairs["same"] & pairs["first"].isin({path for near in found for path in near["path"]})]
+    kinds = f"{int(changed['mirrored'].sum())} pairs mirrored, {int(changed['cropped'].sum())} cropped"
+    says = (
+        f"{len(found)} sets of {sum(map(len, found))} pictures are nearer to each other than distinct pictures of "
+        f"these data are ({kinds}): changed copies, or moments of one scene. "
+        f"{_in_groups(len(found) - len(across), across)}"
+    )
+    evidence = {"sets": named(found), "count": len(found), "across_groups": len(across), "pairs": _rows(changed)}
+    shown = paths([*across, *_others(found, across)])
+    return Finding("duplicates/near-copies", "warning" if across else "info", says, evidence, shown)
+
+
+def _near_conflicts(found: list[pd.DataFrame]) -> Finding:
+    if not found:
+        return Finding(
+            "duplicates/near-conflicts", "passed", "No changed copy of a picture stands under another label."
+        )
+    says = (
+        f"{len(found)} sets of pictures that are nearer to each other than distinct pictures of these data are stand "
+        f"under two labels or more: {_listed(found)} Look whether they show one thing."
+    )
+    evidence = {"sets": named(found), "count": len(found)}
+    return Finding("duplicates/near-conflicts", "warning", says, evidence, paths(found))
+
+
+def _in_groups(inside: int, across: list[pd.DataFrame]) -> str:
+    """What to do about copies, by whether their groups keep them in one split."""
+    if not across:
+        return "All lie inside one group each, and so in one split."
+    joined = "; ".join(" = ".join(f"`{group}`" for group in near["group"].unique()[:4]) for near in across[:3])
+    kept = f"{inside} lie inside one group each, and so in one split. " if inside else ""
+    more = "; ..." if len(across) > 3 else ""
+    return f"{kept}{len(across)} go across groups that had better be one: {joined}{more}."
+
+
+def _others(found: list[pd.DataFrame], without: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    taken = {id(one) for one in without}
+    return [one for one in found if id(one) not in taken]
+
+
+def _rows(pairs: pd.DataFrame, most: int = 50) -> list[dict[str, object]]:
+    shown = pairs[["first", "second", "correlation", "mirrored", "cropped", "expected"]].head(most)
+    return [{str(key): value for key, value in row.items()} for row in shown.to_dict("records")]
+
+
+def _listed(found: list[pd.DataFrame]) -> str:
+    listed = "; ".join(" and ".join(_one(r) for r in same.itertuples()) for same in found[:3])
+    return listed + ("; ..." if len(found) > 3 else ". At most one can be right: correct or remove the others.")
 
 
 def _pictures(count: int) -> str:

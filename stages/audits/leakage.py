@@ -2,18 +2,22 @@
 
 import pandas as pd
 
-from stages.audits.subject import SMALLEST_HASHED, Subject, named, paths
+from stages.audits.copies import named, paths
+from stages.audits.hashes import near_any, numbers
+from stages.audits.subject import Subject
 from stages.frame import Finding
 from stages.frame.sections import Audit
 
+HASHES = ("phash", "phash_mirrored")
+
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`leakage/same-picture` and `leakage/same-group`, between train and val and into the sealed test; all block."""
-    return [*_pictures(subject), *_groups(subject), *_test_look_alikes(subject)]
+    """`leakage/same-picture` and `leakage/same-group`, into the sealed test too, block; `leakage/near-copies` warns."""
+    return [*_pictures(subject), *_groups(subject), _near(subject), *_test_look_alikes(subject)]
 
 
 def _pictures(subject: Subject) -> list[Finding]:
-    across = [same for same in subject.copies if same["split"].nunique() > 1]
+    across = [same for same in subject.copies.same if same["split"].nunique() > 1]
     into_test = _in_test(subject, "pixels")
     if not across and into_test.empty:
         return [Finding("leakage/same-picture", "passed", "No picture stands in two splits.")]
@@ -55,20 +59,42 @@ def _groups(subject: Subject) -> list[Finding]:
     return [Finding("leakage/same-group", "blocking", says, {"groups": names[:200], "count": len(names)}, images)]
 
 
+def _near(subject: Subject) -> Finding:
+    """Changed copies, which help to guess but are no proof that the very picture was seen."""
+    across = [near for near in subject.copies.near if near["split"].nunique() > 1]
+    if not across:
+        says = "No changed copy of a picture (mirrored, cropped, lit otherwise) stands in another split."
+        return Finding("leakage/near-copies", "passed", says)
+    listed = "; ".join(" ~ ".join(f"`{path}`" for path in near["path"][:4]) for near in across[:5])
+    more = "; ..." if len(across) > 5 else ""
+    says = (
+        f"{len(across)} sets of pictures that are nearer to each other than distinct pictures of these data are stand "
+        f"in both train and val: {listed}{more}. If they show one thing, give them one group."
+    )
+    evidence = {"sets": named(across), "count": len(across)}
+    return Finding("leakage/near-copies", "warning", says, evidence, paths(across))
+
+
 def _test_look_alikes(subject: Subject) -> list[Finding]:
-    """Re-encoded copies in the test can only be suspected: to compare the pictures would be to open the seal."""
-    big_enough = subject.rows[["width", "height"]].min(axis=1) >= SMALLEST_HASHED
-    suspects = _in_test(subject, "phash")
-    suspects = suspects[
-        ~suspects["pixels"].isin(subject.sealed["pixels"]) & big_enough[suspects.index] & ~suspects["blank"]
-    ]
+    """Changed copies in the test can only be suspected: to compare the pictures would be to open the seal."""
+    bits = subject.copies.hash_bits
+    if bits < 0:
+        says = (
+            "Whether the sealed test holds changed copies was not looked at: different pictures of these data share "
+            "their perceptual hashes, and more than these must not be known of the test."
+        )
+        return [Finding("leakage/not-checked", "info", says)]
+    rows = subject.rows[~subject.rows["blank"] & ~subject.rows["pixels"].isin(subject.sealed["pixels"])]
+    near = [near_any(numbers(rows[name]), numbers(subject.sealed["phash"]), bits) for name in HASHES]
+    suspects = rows[near[0] | near[1]]
     if suspects.empty:
         return []
     says = (
-        f"{len(suspects)} images of train or val have the perceptual hash of a sealed test image and may be "
-        f"re-encoded copies of it: {_list(suspects)}. Look at the source's test images by hand."
+        f"{len(suspects)} images of train or val have a perceptual hash within {bits} bits of a sealed test image, as "
+        f"different pictures of these data seldom have, and may be changed copies of it: {_list(suspects)}. Look at "
+        "the source's test images by hand."
     )
-    evidence = {"images": suspects["path"].tolist()[:50], "count": len(suspects)}
+    evidence = {"images": suspects["path"].tolist()[:50], "count": len(suspects), "bits": bits}
     return [Finding("leakage/test-look-alikes", "warning", says, evidence, suspects["path"].tolist()[:24])]
 
 
