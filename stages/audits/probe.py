@@ -27,10 +27,17 @@ class Skill:
     """Balanced accuracy rescaled: 0 is chance, 1 is every label."""
     p: float
     """Share of block permutations of the labels that do as well."""
+    scores: pd.DataFrame
+    """[N, K] of each image for each class, out of fold."""
 
 
 def probe(
-    features: pd.DataFrame, labels: pd.Series, groups: pd.Series, permutations: int, matters: float = -1.0
+    features: pd.DataFrame,
+    labels: pd.Series,
+    groups: pd.Series,
+    permutations: int,
+    matters: float = -1.0,
+    strata: pd.Series | None = None,
 ) -> Skill:
     """Out-of-fold skill of ridge regression on rank-normal features and their squares, against permuted labels.
 
@@ -44,21 +51,30 @@ def probe(
         groups: [N] group per image.
         permutations: how many; the smallest p is 1 / (permutations + 1) (Phipson and Smyth 2010).
         matters: skill below which nobody asks for a precise p, so that `FEW` permutations do.
+        strata: [N] what a group is exchanged within only, the same for all of a group; None: groups are all alike.
     """
-    order = np.argsort(groups.to_numpy(), kind="stable")
+    stratum_N = np.zeros(len(groups), int) if strata is None else pd.factorize(strata)[0]
+    order = np.lexsort((pd.factorize(groups, sort=True)[0], stratum_N))
     x_NF = design(features.iloc[order])
-    codes, _ = pd.factorize(labels.iloc[order])
-    blocks = np.split(codes, np.flatnonzero(np.diff(pd.factorize(groups.iloc[order])[0])) + 1)
+    codes, names = pd.factorize(labels.iloc[order])
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(pd.factorize(groups.iloc[order])[0])) + 1])
+    blocks, stratum_of_block = np.split(codes, starts[1:]), stratum_N[order][starts]
     fold_N = folds(codes, groups.iloc[order].to_numpy())
     parts = [(np.flatnonzero(fold_N == fold), np.flatnonzero(fold_N != fold)) for fold in np.unique(fold_N)]
     solvers = [_Fold(test, train, x_NF[test], _ridge(x_NF[train])) for test, train in parts]
-    skill, observed = _out_of_fold(solvers, codes)
+    skill, observed, scores_NK = _out_of_fold(solvers, codes)
     rng = np.random.default_rng(0)
     null = [
-        _out_of_fold(solvers, np.concatenate([blocks[i] for i in rng.permutation(len(blocks))]))[1]
+        _out_of_fold(solvers, np.concatenate([blocks[i] for i in _shuffled(stratum_of_block, rng)]))[1]
         for _ in range(permutations if skill >= matters else min(permutations, FEW))
     ]
-    return Skill(skill, (1 + sum(n >= observed for n in null)) / (1 + len(null)))
+    scores = pd.DataFrame(scores_NK, features.index[order], names).loc[features.index]
+    return Skill(skill, (1 + sum(n >= observed for n in null)) / (1 + len(null)), scores)
+
+
+def _shuffled(stratum_of_block: Array, rng: np.random.Generator) -> Array:
+    """The blocks in random order, each stratum in its place."""
+    return np.lexsort((rng.random(len(stratum_of_block)), stratum_of_block))
 
 
 def folds(codes: Array, groups: Array) -> Array:
@@ -97,8 +113,8 @@ def _ridge(x_NF: Array) -> Array:
     return np.linalg.solve(x_NF.T @ x_NF + RIDGE * np.eye(x_NF.shape[1]), x_NF.T)
 
 
-def _out_of_fold(folds: list[_Fold], codes: Array) -> tuple[float, float]:
-    """Rescaled balanced accuracy, and the mean margin of the true class over the mean class, of labels `codes` [N]."""
+def _out_of_fold(folds: list[_Fold], codes: Array) -> tuple[float, float, Array]:
+    """Rescaled balanced accuracy, mean margin of the true class over the mean class, scores [N, K] of `codes` [N]."""
     classes = int(codes.max()) + 1
     counts = np.bincount(codes, minlength=classes)
     scores_NK = np.empty((len(codes), classes))
@@ -111,9 +127,8 @@ def _out_of_fold(folds: list[_Fold], codes: Array) -> tuple[float, float]:
         scores_NK[fold.test] = fold.x_TF @ (coefficients_FK - coefficients_FK.mean(axis=1, keepdims=True))
     margin = scores_NK[np.arange(len(codes)), codes] - scores_NK.mean(axis=1)
     recall = np.bincount(codes, scores_NK.argmax(axis=1) == codes, classes) / counts
-    return float((recall.mean() - 1 / classes) / (1 - 1 / classes)), float(
-        (np.bincount(codes, margin, classes) / counts).mean()
-    )
+    skill = (recall.mean() - 1 / classes) / (1 - 1 / classes)
+    return float(skill), float((np.bincount(codes, margin, classes) / counts).mean()), scores_NK
 
 
 def design(features: pd.DataFrame) -> Array:
