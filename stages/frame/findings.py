@@ -25,6 +25,10 @@ class Finding:
     """Figures behind the sentence, JSON-ready."""
     images: list[str] = field(default_factory=list)
     """Manifest paths of images to look at, the most telling first. Never of the sealed test split."""
+    captions: dict[str, str] = field(default_factory=dict)
+    """Manifest path: what is written under its image; its label where nothing is said."""
+    places: dict[str, list[tuple[float, float, float, float]]] = field(default_factory=dict)
+    """Manifest path: where to look in its image; boxes x0, y0, x1, y1 in pixels, edges."""
 
 
 def write_findings(findings: list[Finding], file: Path) -> None:
