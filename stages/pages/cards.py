@@ -5,9 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from stages.frame import Finding
+from stages.pages.charts import band
 from stages.pages.thumbnails import Album, Thumbnail
 
+LONG = 30  # characters: longer ones stand in a line each
 ORDER = ("blocking", "warning", "waived", "info", "passed")
 
 
@@ -25,10 +29,15 @@ class Card:
     strip: list[Thumbnail]
     unseen: int
     """Images of the finding that the strip leaves out."""
+    chart: Markup
+    """Of `evidence["chart"]`, the arguments of `charts.band`; empty where there is none."""
 
 
 def cards(
-    findings: Iterable[Finding], album: Album, waived: Mapping[str, str] | None = None, most: int = 24
+    findings: Iterable[Finding],
+    album: Album,
+    waived: Mapping[str, str] | None = None,
+    most: int = 24,
 ) -> list[Card]:
     """Cards of findings, worst first, with at most so many pictures each.
 
@@ -45,10 +54,16 @@ def cards(
 
 def _card(finding: Finding, album: Album, reason: str, most: int) -> Card:
     images = list(dict.fromkeys(finding.images))
-    strip = album.strip(images[:most], lambda row: f"{row['label']}\n{_short(row['path'])}")
+
+    def caption(row: Any) -> str:
+        return f"{finding.captions.get(row['path'], row['label'])}\n{_short(row['path'])}"
+
+    strip = album.strip(images[:most], caption, places=finding.places)
     badge = "waived" if reason and finding.severity in ("blocking", "warning") else finding.severity
     unseen = len(images) - len(strip)
-    return Card(finding.id, badge, finding.says, reason, list(flat(finding.evidence)), strip, unseen)
+    figures = {key: value for key, value in finding.evidence.items() if key != "chart"}
+    chart = band(**finding.evidence["chart"]) if "chart" in finding.evidence else Markup("")
+    return Card(finding.id, badge, finding.says, reason, list(flat(figures)), strip, unseen, chart)
 
 
 def _short(path: str) -> str:
@@ -70,7 +85,8 @@ def flat(evidence: Mapping[str, Any], prefix: str = "", most: int = 40) -> Itera
             yield from flat(value, f"{prefix}{key} / ", most)
         elif isinstance(value, list | tuple):
             more = f" and {len(value) - most} more" if len(value) > most else ""
-            between = "\n" if any(isinstance(v, Mapping | list) for v in value) else ", "
+            lines = any(isinstance(v, Mapping | list) or len(_text(v)) > LONG for v in value)
+            between = "\n" if lines else ", "
             yield f"{prefix}{key}", between.join(_text(v) for v in value[:most]) + more
         else:
             yield f"{prefix}{key}", _text(value)

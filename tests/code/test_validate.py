@@ -14,17 +14,29 @@ import pytest
 from PIL import Image
 
 from stages import validate
+from stages.checks import FINDERS
+from stages.checks.contract import contract
+from stages.checks.subject import Subject
+from stages.checks.suite import outcomes
+from stages.checks.verdicts import judge
 from stages.frame import Finding, In
 from stages.frame.findings import read_findings
 from stages.frame.sections import Checks
 from stages.frame.stage import call
 from stages.images.annotations import Annotation, Shape
-from stages.images.manifest import COLUMNS, MANIFEST
+from stages.images.manifest import COLUMNS, MANIFEST, SEALED_INDEX
 from stages.images.shards import shard, write_shard
 
 CHECKS = Checks(
-    min_classes=2, min_train_per_class=3, min_validation_per_class=2, min_side=8, max_aspect=4, max_blank=0.0
+    min_classes=2,
+    min_train_per_class=3,
+    min_validation_per_class=2,
+    min_side=8,
+    max_aspect=4,
+    max_blank=0.0,
+    expectations={},
 )
+ONE_CLASS = frozenset(("labels", "one class"))
 DEFAULTS = {"str": "", "int64": 1, "float64": 0.5, "bool": False, "object": b""}
 
 
@@ -34,18 +46,27 @@ def sound() -> pd.DataFrame:
     rows = pd.DataFrame([{name: DEFAULTS[kind] for name, kind in COLUMNS.items()} for _ in table])
     rows["label"], rows["split"], number = zip(*table, strict=True)
     rows["path"] = [f"{label}/{n}.png" for label, n in zip(rows["label"], number, strict=True)]
-    rows["group"] = rows["path"]
+    rows["group"] = rows["pixels"] = rows["path"]
     rows["annotation"] = [Annotation(labels=(label,)).to_json() for label in rows["label"]]
     return rows.assign(width=10, height=10, format="PNG", mode="L")
 
 
-def folder_of(rows: pd.DataFrame, folder: Path) -> In:
-    """Write rows and real pictures as ingest would; unlike it, without looking whether they make sense."""
-    folder.mkdir(parents=True)
+def png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.arange(100, dtype=np.uint8).reshape(10, 10)).save(buffer, "PNG")
-    offsets = write_shard(folder / shard(1), [(f"{i}.png", buffer.getvalue()) for i in range(len(rows))])
-    rows.assign(offset=offsets, bytes=len(buffer.getvalue())).to_parquet(folder / MANIFEST, index=False)
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def folder_of(rows: pd.DataFrame, folder: Path, targets: dict[str, bytes] | None = None) -> In:
+    """Write rows, real pictures and targets by path as ingest would; without looking whether they make sense."""
+    folder.mkdir(parents=True)
+    picture = png(np.arange(100, dtype=np.uint8).reshape(10, 10))
+    masks = [(targets or {}).get(str(path), b"") for path in rows["path"]]
+    offsets = write_shard(folder / shard(1), [(str(i), data) for i, data in enumerate([picture] * len(rows) + masks)])
+    places = {"offset": offsets[: len(rows)], "bytes": len(picture)}
+    places |= {"target_offset": offsets[len(rows) :], "target_bytes": [len(mask) for mask in masks]}
+    rows.assign(**places).to_parquet(folder / MANIFEST, index=False)
+    pd.DataFrame({name: ["of the test"] for name in SEALED_INDEX}).to_parquet(folder / "sealed_index.parquet")
     return In(folder)
 
 
@@ -84,7 +105,7 @@ def without(label: str, split: str, left: int) -> Callable[[], pd.DataFrame]:
 
 
 BREAKS: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
-    "no image at all": (lambda: sound()[:0], {"not_empty", "min_classes"}, "0 images"),
+    "no image at all": (lambda: sound()[:0], {"not_empty"}, "0 images"),
     "a path twice": (with_("path", "cat/1.png"), {"path_unique"}, "2 of 12 images"),
     "a test image": (with_("split", "test"), {"split"}, "`test`"),
     "a class without validation": (
@@ -113,6 +134,46 @@ BREAKS: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
     "no height": (with_("height", 0), {"height", "min_side", "max_aspect"}, "below 1 pixel"),
     "a long image": (with_("width", 41), {"max_aspect"}, "more than 4 times the shorter (checks.max_aspect): `4.1`"),
     "a blank image": (with_("blank", True), {"max_blank"}, "single grey level, at most 0.0% may be"),
+    "a column of another type": (
+        lambda: sound().assign(brightness="bright"),
+        {"column_types"},
+        "Column `brightness` holds str, float64 is required",
+    ),
+    "labels that are none": (
+        with_("annotation", "{"),
+        {"annotation"},
+        "`cat/0.png`: its labels cannot be read: {",
+    ),
+    "labels of another kind": (
+        with_("annotation", '{"scalars":{"weight":2}}'),
+        {"same_labels"},
+        "`cat/0.png`: has scalars weight; most have labels",
+    ),
+    "a picture in both splits": (
+        with_("pixels", "cat/5.png"),
+        {"picture_in_one_split"},
+        "`cat/0.png` (training) = `cat/5.png` (validation) are one picture",
+    ),
+    "a picture of the test": (
+        with_("pixels", "of the test"),
+        {"picture_in_one_split"},
+        "`cat/0.png`: a picture of training and of the sealed test",
+    ),
+    "a group in both splits": (
+        with_("group", "cat/5.png"),
+        {"group_in_one_split"},
+        "Group `cat/5.png` has 1 training image and 1 validation image",
+    ),
+    "a group of the test": (
+        with_("group", "of the test"),
+        {"group_in_one_split"},
+        "Group `of the test` has 1 image here and others in the sealed test",
+    ),
+    "a class in two spellings": (
+        with_("annotation", '{"labels":["Cat "]}'),
+        {"class_names", "labels_in_both", "min_train_per_class", "min_validation_per_class"},
+        "`Cat ` (1 image), `cat` (5 images) differ only in case, blanks",
+    ),
     "an unknown format": (with_("format", "XCF"), {"format"}, "`XCF`"),
     **{
         f"no {column}": (with_(column, None), {f"not_null_{column}"}, f"have no `{column}`")
@@ -123,7 +184,7 @@ BREAKS: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
 
 def test_every_rule_is_broken_by_some_case() -> None:
     covered = set.union(*(rules for _, rules, _ in BREAKS.values()))
-    known = {rule.name for rule in validate.rules_of(CHECKS)}
+    known = {rule.name for rule in contract(CHECKS, ONE_CLASS)}
     assert covered <= known
     assert {name for name in known - covered if not name.startswith("not_null_")} == set()
 
@@ -135,7 +196,8 @@ def test_a_broken_rule_is_found_and_no_other(case: str, tmp_path: Path) -> None:
     assert broken(findings) == expected
     said = [findings[f"checks/{name}"] for name in expected]
     assert any(words in finding.says for finding in said), [f.says for f in said]
-    assert case in ("no image at all",) or any(finding.images for finding in said) or expected == {"min_classes"}
+    of_no_image = {"not_empty", "column_types"}
+    assert expected <= of_no_image or any(finding.images for finding in said)
 
 
 def test_sound_data_passes_every_rule(tmp_path: Path) -> None:
@@ -149,10 +211,10 @@ def test_the_tolerated_share_of_blank_images_passes(tmp_path: Path) -> None:
 
 
 def test_a_check_that_crashes_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def crash(manifest: pd.DataFrame, limit: int) -> None:
+    def crash(subject: Subject) -> None:
         raise ZeroDivisionError("no such luck")
 
-    monkeypatch.setitem(validate.FINDERS, "labels_in_both", crash)
+    monkeypatch.setitem(FINDERS, "labels_in_both", crash)
     findings = check(sound(), tmp_path)
     assert broken(findings) == {"labels_in_both"}
     finding = findings["checks/labels_in_both"]
@@ -160,11 +222,12 @@ def test_a_check_that_crashes_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "could not be checked" in finding.says and "no such luck" in finding.says
 
 
-def test_a_check_without_a_result_blocks() -> None:
-    rules = list(validate.rules_of(CHECKS))
-    results = validate.outcomes(sound(), rules)
+def test_a_check_without_a_result_blocks(tmp_path: Path) -> None:
+    rules = list(contract(CHECKS, ONE_CLASS))
+    subject = Subject(sound(), folder_of(sound(), tmp_path / "in"))
+    results = outcomes(subject, rules)
     del results["checks/min_side"]
-    verdicts = validate.judge(rules, results, 12)
+    verdicts = judge(rules, results, subject.frame)
     assert len(verdicts) == len(rules)
     assert [v.id for v in verdicts if v.severity != "passed"] == ["checks/min_side"]
 
