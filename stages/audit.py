@@ -9,15 +9,17 @@ from stages.audits import AUDITS
 from stages.audits.subject import Subject
 from stages.frame import In, Out, run
 from stages.frame.findings import write_findings
-from stages.frame.sections import Audit
-from stages.images.manifest import read_manifest
+from stages.frame.sections import Audit, Task
+from stages.images.manifest import labels_of, read_manifest
 from stages.pages import Album, cards, write_page
 
 
-def main(ingested: In, output: Out, *, audit: Audit) -> dict[str, Any]:
+def main(ingested: In, output: Out, *, audit: Audit, task: Task) -> dict[str, Any]:
     """Run every audit; write `findings.json`, and `page.html` with their images. Stopping is the gate's."""
     rows = read_manifest(ingested)
-    subject = Subject(rows, pd.read_parquet(ingested / "sealed_index.parquet"), ingested)
+    grades = (task.classes or tuple(labels_of(rows))) if task.name == "ordinal" else ()
+    sealed = pd.read_parquet(ingested / "sealed_index.parquet")
+    subject = Subject(rows, sealed, ingested, audit.max_images, grades)
     findings = [finding for find in AUDITS.values() for finding in find(subject, audit)]
     write_findings(findings, output / "findings.json")
     for finding in findings:

@@ -1,5 +1,6 @@
 """The sections of `params.yaml`: every key with its type, unit and range."""
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -14,6 +15,7 @@ from pydantic import (
 )
 
 from stages.frame.errors import did_you_mean
+from stages.frame.expectations import LEFT_OUT, OFFERED, OWN
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
@@ -133,6 +135,41 @@ class Split(Section):
         return self
 
 
+class Expectation(Section):
+    """A rule of your own; what is not one of these keys is an argument of the expectation, as `column`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    expect: str
+    """Name of one of Great Expectations' expectations, or of ours; where it is not given, that of the rule is it."""
+    severity: Literal["blocking", "warning"] = "blocking"
+    """What a broken rule is to the gate."""
+    why: str = ""
+    """Shown with the finding."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the expectation itself is given."""
+        return dict(self.model_extra or {})
+
+    @field_validator("expect")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value in LEFT_OUT:
+            raise ValueError(f"is not offered: {LEFT_OUT[value]}")
+        if value not in (*OFFERED, *OWN):
+            raise ValueError(f"no such expectation; {did_you_mean(value, (*OFFERED, *OWN))}")
+        return value
+
+    @model_validator(mode="after")
+    def _is_plain(self) -> "Expectation":
+        try:
+            json.dumps(self.arguments, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"an argument is no finite number, text, list or mapping: {error}") from None
+        return self
+
+
 class Checks(Section):
     """What the manifest must keep; a broken rule is a finding for the gate."""
 
@@ -148,6 +185,15 @@ class Checks(Section):
     """Longer side over shorter side, at most."""
     max_blank: Share
     """Share of images of a single grey level, 0 to 1, at most."""
+    expectations: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], Expectation]
+    """Rules of your own, by a name that you give: docs/reference/checks.md."""
+
+    @field_validator("expectations", mode="before")
+    @classmethod
+    def _named_by_their_expectation(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: {"expect": name, **given} if isinstance(given, dict) else given for name, given in value.items()}
 
 
 class Audit(Section):
@@ -164,7 +210,7 @@ class Audit(Section):
     alone: Annotated[float, Field(gt=0.5, le=1)]
     """AUC at which one statistic alone that tells one class from the others blocks."""
     max_images: Annotated[int, Field(ge=100)]
-    """Images the confounder audit looks at; larger sets are sampled, of each group some."""
+    """Images looked at by audits that cost more than a statistic each; larger sets are sampled, of each group some."""
 
 
 class Gate(Section):

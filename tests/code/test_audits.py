@@ -50,7 +50,7 @@ def jpeg(image: np.ndarray[Any, Any], quality: int) -> bytes:
 
 def test_clean_digits_have_nothing_that_blocks(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     findings = findings_of(ingest(write_folders(tmp_path / "d", digit_images(per_class=60))), params)
-    assert {f.severity for f in findings.values()} == {"passed", "info", "warning"}
+    assert "blocking" not in {f.severity for f in findings.values()}
     assert findings["confounder/statistics"].severity == "warning", "digits truly differ in ink: said, not stopped"
 
 

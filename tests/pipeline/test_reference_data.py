@@ -8,9 +8,11 @@ import pytest
 from stages.audits import duplicates, leakage
 from stages.audits.subject import Subject
 from stages.frame import Finding
+from stages.frame.findings import read_findings
 from stages.frame.stage import call
 from stages.images.manifest import read_manifest
 from stages.ingest import main as ingest
+from stages.validate import main as validate
 from tests.conftest import kept_params
 
 
@@ -62,6 +64,17 @@ def test_the_file_in_two_classes_of_plankton121_and_no_class_without_validation(
     counts = pd.crosstab(rows["label"], rows["split"])
     assert counts.shape == (121, 2)
     assert counts["train"].min() >= 5 and counts["val"].min() >= 1
+
+
+def test_the_images_of_bccd_whose_red_cells_nobody_labelled(reference_data: Path, tmp_path: Path) -> None:
+    _, rows = findings("bccd", reference_data, tmp_path)
+    params = kept_params("bccd")
+    call(validate, [tmp_path / "ingested", tmp_path / "validated"], {"checks": params.checks})
+    found = {f.id: f for f in read_findings(tmp_path / "validated/findings.json")}
+    assert {f.id for f in found.values() if f.severity != "passed"} == {"checks/red_cells"}
+    finding = found["checks/red_cells"]
+    assert finding.severity == "warning" and finding.says.startswith("12 of 292 images")
+    assert not rows.set_index("path").loc[finding.images, "annotation"].str.contains("RBC").any()
 
 
 @pytest.mark.parametrize("name", ["clothing10", "pneumoniamnist", "plankton121"])
