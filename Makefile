@@ -51,7 +51,7 @@ demo: repro ## the whole line on the embedded default, 1,797 handwritten digits:
 	@echo "report      $(CURDIR)/data/report/index.html"
 
 configure: env ## look at images and propose params for them: make configure SOURCE=/path/to/images.zip
-	@$(RUN) python -m stages.configure "$(SOURCE)" --inside "$(INSIDE)" --form "$(FORM)" $(if $(REPLACE),--replace)
+	@$(RUN) python -m stages.configure "$(SOURCE)" --inside "$(INSIDE)" --form "$(FORM)" $(if $(REPLACE),--replace) $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(QUICK),--quick)
 
 augmentations: $(VENV)/synced ## every augmentation with its amounts, ranges and presets
 	@$(RUN) python -m stages.augmentations.reference

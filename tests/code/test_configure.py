@@ -22,10 +22,10 @@ Propose = Callable[..., Params]
 
 @pytest.fixture
 def propose(workspace: Path) -> Propose:
-    """Configure for a source, and the params that come out."""
+    """Configure for a source, untimed, and the params that come out."""
 
     def run(source: Path, *words: str) -> Params:
-        configure.main([str(source), "--replace", *words])
+        configure.main([str(source), "--replace", "--quick", *words])
         return load(workspace / "params.proposed.yaml")
 
     return run
@@ -273,7 +273,7 @@ def test_images_that_are_left_out_are_said(
     propose(write(workspace / "source", files | {"train/LICENSE": "free"}))
     said = capsys.readouterr().out
     assert "12 images lie elsewhere, as val/a/0.png" in said
-    assert "ingest.max_rejected: 0.08\n      1 files are no images, as LICENSE" in said
+    assert "ingest.max_rejected: 0.08\n      1 files are no images of the data set, as LICENSE" in said
 
 
 @pytest.mark.parametrize(
@@ -320,22 +320,25 @@ def test_a_source_without_labels_is_told(workspace: Path) -> None:
 
 
 REAL = {
-    "bccd": ("instances", "voc", 364),
-    "cell_counting": ("regression", "dots", 200),
-    "clothing10": ("classification", "folders", 741),
-    "em_membranes": ("segmentation", "masks", 30),
-    "fundus_dr600": ("classification", "table", 600),
-    "mouse_joints": ("landmarks", "deeplabcut", 90),
-    "nuclei_dsb2018": ("instances", "instances", 133),
-    "plankton121": ("classification", "folders", 5705),
-    "pneumoniamnist": ("classification", "arrays", 5856),
+    "bccd": ("instances", "voc", 364, "source", None, 1),
+    "cell_counting": ("regression", "dots", 200, "hash", None, 1),
+    "clothing10": ("classification", "folders", 741, "source", None, 1),
+    "em_membranes": ("segmentation", "masks", 30, "hash", None, 3),
+    "fundus_dr600": ("classification", "table", 600, "hash", "patient", 1),
+    "mouse_joints": ("landmarks", "deeplabcut", 90, "hash", None, 1),
+    "nuclei_dsb2018": ("instances", "instances", 133, "hash", None, 1),
+    "plankton121": ("classification", "folders", 5705, "hash", None, 1),
+    "pneumoniamnist": ("classification", "arrays", 5856, "source", None, 1),
 }
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_real_data_sets_are_recognized(
+def test_real_data_sets_are_recognized_and_divided_as_their_groups_ask(
     name: str, propose: Propose, reference_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     proposed = propose(reference_data / f"{name}.zip")
-    assert (proposed.task.name, proposed.ingest.form) == REAL[name][:2]
-    assert f"{REAL[name][2]} images, read as" in capsys.readouterr().out
+    task, form, images, by, group, block = REAL[name]
+    ingest = proposed.ingest
+    assert (proposed.task.name, ingest.form, proposed.split.by) == (task, form, by)
+    assert (ingest.columns.group, ingest.block) == (group, block)
+    assert f"{images} images, read as" in capsys.readouterr().out

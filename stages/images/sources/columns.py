@@ -13,7 +13,10 @@ FEW_LABELS = 0.2  # distinct texts of a column of classes, as a share of the row
 FEWEST_GROUPS = 5
 SEEN = 2000  # rows in which paths are looked for
 LABELS = frozenset("label labels class classes category diagnosis species grade level tag tags".split())
-GROUPS = frozenset("patient subject animal person individual scene group series video slide specimen".split())
+GROUPS = frozenset(
+    "patient subject animal person individual donor mouse specimen scene group series study session video film slide "
+    "plate site hospital center centre plot cage station".split()
+)
 IDS = frozenset("id index nr no number width height size".split())
 SEPARATORS = ("|", ";", ",")
 NO_COLUMNS: dict[str, Any] = {
@@ -56,9 +59,20 @@ def columns_of(rows: pd.DataFrame) -> tuple[dict[str, Any], dict[str, str]]:
     for name in rows:
         if set(rows[name].str.strip().str.lower()) <= set(SPLIT_WORDS):
             found["split"] = name
-        elif words[name] & GROUPS and found["group"] is None and filled[name] and rows[name].nunique() >= FEWEST_GROUPS:
-            found["group"] = name
-            reasons["columns.group"] = "so that none is in two splits; null if it means something else"
+    telling = [name for name in rows if words[name] & GROUPS and name != found["split"] and filled[name]]
+    telling = [name for name in telling if rows[name].nunique() >= FEWEST_GROUPS]
+    if telling:  # of patients in hospitals the patients: the finest that puts rows together
+        finest = max(telling, key=lambda name: (rows[name].nunique() < len(rows), rows[name].nunique()))
+        found["group"] = finest
+        others = [f"{name} has {rows[name].nunique()}, for a model that is to serve new ones" for name in telling]
+        others = [other for name, other in zip(telling, others, strict=True) if name != finest]
+        reasons["columns.group"] = "; ".join(
+            [
+                f"{rows[finest].nunique()} values in {len(rows)} rows, so that none is in two splits",
+                *others,
+                "null if it means something else",
+            ]
+        )
     free = [name for name in rows if name not in (found["split"], found["group"])]
     named = [name for name in free if words[name] & LABELS and rows[name].nunique() > 1]
     found["points"] = [name[:-2] for name in free if name.endswith("_x") and _is_point(name, is_number)]

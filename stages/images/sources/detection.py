@@ -148,6 +148,7 @@ def _of_table(files: Files, path: str) -> Iterator[Reading]:
     if place is None:
         raise ValueError(
             f"no column names images as they lie there; the columns are {', '.join(map(str, rows.columns))}"
+            + (f", the first row {', '.join(rows.iloc[0])}" if len(rows) else "")
         )
     column, folder = place
     columns, reasons = columns_of(rows.drop(columns=column))
