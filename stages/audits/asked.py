@@ -28,6 +28,8 @@ class Asked:
 
 def asked(rows: pd.DataFrame, folder: Path) -> Asked | str:
     """The question that the labels of these manifest rows answer; or why there is none that has a number."""
+    if rows.empty:
+        return "there are no images"
     all_of_them = annotations(rows)
     first = all_of_them[0]
     if first.labels is not None:

@@ -133,7 +133,7 @@ def weights(question: Asked) -> Array:
     """[N]: every class counts alike, every image where there are none."""
     if not question.classes:
         return np.ones(len(question.target_ND))
-    return (question.target_ND / question.target_ND.sum(axis=0)).sum(axis=1)
+    return (question.target_ND / np.maximum(question.target_ND.sum(axis=0), 1)).sum(axis=1)
 
 
 def noisy(question: Asked, order: Array, group_N: Array, share: float, rng: np.random.Generator) -> Array:

@@ -81,11 +81,12 @@ def _images(seen: _Seen) -> Finding:
     curve, now = seen.curve, seen.images
     gain, low, high = seen.ahead.gain(now, 2 * now)
     error = float(seen.ahead.error(now)[0][0])
+    share = 100 * gain / max(error, 1e-9)
     steep = gain >= POINTS and low >= SURE
     blurred = seen.blur > max(gain, POINTS)
     says = (
         f"{_errs(seen)} Twice the {now:,} training images would take {100 * gain:.1f} points off (95 % interval "
-        f"{100 * low:.1f} to {100 * high:.1f}), {100 * gain / error:.0f} % of its error. {_more(seen, error)} A "
+        f"{100 * low:.1f} to {100 * high:.1f}), {share:.0f} % of its error. {_more(seen, error)} A "
         "network's curve may be steeper or flatter: read the gain as a share of the error."
     )
     if blurred:

@@ -161,3 +161,18 @@ def test_labels_that_mean_nothing_and_a_handful_of_groups_get_no_forecast(
     few = ingest(write_folders(tmp_path / "e", digit_images(per_class=4)))
     finding = found(few, params)["learning_curve/not-checked"]
     assert finding.severity == "warning" and "Too few groups" in finding.says
+
+
+def test_a_probe_without_errors_and_images_without_anything_do_no_harm(
+    ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    apart = [("ab"[i % 2], (rng.integers(0, 60, (8, 8)) + 150 * (np.arange(8) < 4) * (i % 2)).astype(np.uint8))
+             for i in range(120)]  # fmt: skip
+    finding = found(ingest(write_folders(tmp_path / "d", apart)), params)["learning_curve/images"]
+    assert finding.evidence["error"][-1] == 0 and finding.severity == "info"
+    assert "There are no 2 points left" in finding.says
+    blank = [("ab"[i % 2], np.full((8, 8), i, np.uint8)) for i in range(120)]
+    assert set(found(ingest(write_folders(tmp_path / "e", blank), name="blank"), params)) == {
+        "learning_curve/not-checked"
+    }
