@@ -25,6 +25,7 @@ MOST_IMAGES = 24  # offenders shown per finding
 HEADINGS = dict(
     zip(CHAPTERS, ("Your own expectations", "The splits", "The labels", "The images", "The table"), strict=True)
 )
+ORDER = ("blocking", "warning", "passed")
 WORDS = dict(zip(KINDS, ("classes", "numbers", "points", "boxes or outlines", "masks", "paired images"), strict=True))
 
 
@@ -67,6 +68,7 @@ def _caption(verdict: Verdict, path: str, subject: Subject) -> str:
 
 def _write_page(output: Out, subject: Subject, verdicts: list[Verdict], findings: list[Finding]) -> None:
     broken = [finding for finding in findings if finding.severity != "passed"]
+    worst_first = sorted(verdicts, key=lambda verdict: ORDER.index(verdict.severity))
     album = Album(subject.rows, subject.folder)
     write_page(
         output / "page.html",
@@ -74,7 +76,7 @@ def _write_page(output: Out, subject: Subject, verdicts: list[Verdict], findings
         images=len(subject.rows),
         labels=[WORDS[kind] for kind in KINDS if kind in subject.kinds],
         broken=cards(broken, album, most=MOST_IMAGES),
-        chapters=[(HEADINGS[about], [v for v in verdicts if v.about == about]) for about in CHAPTERS],
+        chapters=[(HEADINGS[about], [v for v in worst_first if v.about == about]) for about in CHAPTERS],
     )
 
 

@@ -12,51 +12,32 @@ HASHES = ("phash", "phash_mirrored")
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`leakage/same-picture` and `leakage/same-group`, into the sealed test too, block; `leakage/near-copies` warns."""
-    return [*_pictures(subject), *_groups(subject), _near(subject), *_test_look_alikes(subject)]
+    """`leakage/same-picture` blocks, `leakage/near-copies` and `leakage/test-look-alikes` warn.
+
+    Equal pixels and groups in two splits are the contract's: `stages.checks`.
+    """
+    return [_pictures(subject), _near(subject), *_test_look_alikes(subject)]
 
 
-def _pictures(subject: Subject) -> list[Finding]:
-    across = [same for same in subject.copies.same if same["split"].nunique() > 1]
-    into_test = _in_test(subject, "pixels")
-    if not across and into_test.empty:
-        return [Finding("leakage/same-picture", "passed", "No picture stands in two splits.")]
-    parts = []
-    if across:
-        parts.append(
-            f"{len(across)} pictures stand in both train and val: "
-            + "; ".join(" = ".join(f"`{path}`" for path in same["path"]) for same in across[:8])
-            + ("; ..." if len(across) > 8 else "")
-        )
-    if len(into_test):
-        parts.append(f"{len(into_test)} images of train or val are in the sealed test too: {_list(into_test)}")
-    says = ". ".join(parts) + ". Scores on them measure memory: remove them from one split, or split by groups."
-    evidence = {
-        "train_and_val": named(across),
-        "train_and_val_count": len(across),
-        "also_in_test": into_test["path"].tolist()[:50],
-        "also_in_test_count": len(into_test),
-    }
-    return [
-        Finding("leakage/same-picture", "blocking", says, evidence, (paths(across) + into_test["path"].tolist())[:24])
-    ]
-
-
-def _groups(subject: Subject) -> list[Finding]:
-    splits = subject.rows.groupby("group")["split"].nunique()
-    across = subject.rows[subject.rows["group"].isin(splits[splits > 1].index)]
-    across = across[across["group"] != across["pixels"]]  # a picture that is its own group is leakage/same-picture
-    into_test = _in_test(subject, "group")
-    into_test = into_test[into_test["group"] != into_test["pixels"]]
-    names = sorted({*across["group"], *into_test["group"]})
-    if not names:
-        return [Finding("leakage/same-group", "passed", "No group stands in two splits.")]
+def _pictures(subject: Subject) -> Finding:
+    """Pictures in two splits that were encoded anew or resized, so that their pixels differ."""
+    across = [same for same in subject.copies.same if _changed_across(same)]
+    if not across:
+        says = "No picture stands in train and, encoded or taken anew, in val."
+        return Finding("leakage/same-picture", "passed", says)
     says = (
-        f"{len(names)} groups stand in more than one split, as {', '.join(f'`{n}`' for n in names[:5])}. What a group "
-        "shares (patient, scene) can be recognized: use split.by: hash, which keeps groups whole."
+        f"{len(across)} pictures stand in both train and val, encoded or taken anew: "
+        + "; ".join(" = ".join(f"`{path}`" for path in same["path"]) for same in across[:8])
+        + ("; ..." if len(across) > 8 else "")
+        + ". Scores on them measure memory: remove them from one split, or give each one group."
     )
-    images = [*across["path"], *into_test["path"]][:24]
-    return [Finding("leakage/same-group", "blocking", says, {"groups": names[:200], "count": len(names)}, images)]
+    evidence = {"sets": named(across), "count": len(across)}
+    return Finding("leakage/same-picture", "blocking", says, evidence, paths(across)[:24])
+
+
+def _changed_across(same: pd.DataFrame) -> bool:
+    """Whether two of these rows differ in their split and in their pixels."""
+    return same["split"].nunique() > 1 and same["pixels"].nunique() > 1
 
 
 def _near(subject: Subject) -> Finding:
@@ -96,10 +77,6 @@ def _test_look_alikes(subject: Subject) -> list[Finding]:
     )
     evidence = {"images": suspects["path"].tolist()[:50], "count": len(suspects), "bits": bits}
     return [Finding("leakage/test-look-alikes", "warning", says, evidence, suspects["path"].tolist()[:24])]
-
-
-def _in_test(subject: Subject, column: str) -> pd.DataFrame:
-    return subject.rows[subject.rows[column].isin(subject.sealed[column])]
 
 
 def _list(rows: pd.DataFrame, most: int = 5) -> str:

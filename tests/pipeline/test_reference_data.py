@@ -45,13 +45,14 @@ def test_the_eight_groups_of_identical_images_across_the_splits_of_pneumoniamnis
     reference_data: Path, tmp_path: Path
 ) -> None:
     found, rows = findings("pneumoniamnist", reference_data, tmp_path)
-    finding = found["leakage/same-picture"]
-    assert finding.severity == "blocking" and finding.evidence["train_and_val_count"] == 8
     assert rows["split"].value_counts().to_dict() == {"train": 4708, "val": 524}
-    named = [path.split(" ")[0] for group in finding.evidence["train_and_val"] for path in group]
-    assert len(named) == 18 and all(f"`{path}`" in finding.says for path in named)
-    assert all(rows[rows["path"].isin(p.split(" ")[0] for p in g)]["pixels"].nunique() == 1
-               for g in finding.evidence["train_and_val"])  # fmt: skip
+    checks = kept_params("pneumoniamnist").checks
+    call(validate, [tmp_path / "ingested", tmp_path / "validated"], {"checks": checks})
+    broken = [f for f in read_findings(tmp_path / "validated/findings.json") if f.severity != "passed"]
+    assert [f.id for f in broken] == ["checks/picture_in_one_split"] and broken[0].severity == "blocking"
+    across = rows.groupby("pixels")["split"].nunique()
+    assert len(broken[0].evidence["offenders"]) == (across > 1).sum() == 8
+    assert found["leakage/same-picture"].severity == "passed", "no other is a copy, encoded anew"
 
 
 def test_the_file_in_two_classes_of_plankton121_and_no_class_without_validation(
