@@ -4,16 +4,16 @@ from stages.audits.subject import Subject
 from stages.frame import Finding
 from stages.frame.sections import Audit
 
-LEAST = 0.25  # of the range, that the brightest 5 % of the pixels of the brightest image reach
+LEAST = 0.25  # of the range, that the brightest pixel of all images reaches
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
     """`levels/range` warns: a network divides by the largest level of the type, and would see all but black."""
     for depth, rows in subject.rows.groupby("depth"):
-        reached = (float(rows["brightest"].max()) + 1) / 256
+        reached = (float(rows["highest"].max()) + 1) / 256
         if reached < LEAST:
             most = 2 ** int(depth)
-            shown = rows.nlargest(12, "brightest")["path"].tolist()
+            shown = rows.nlargest(12, "highest")["path"].tolist()
             says = (
                 f"The levels of the {len(rows)} images of {depth} bits reach some {reached * most:.0f} of {most}: even "
                 f"the brightest is nearly black to a network, which divides by {most - 1}. Were they recorded with "

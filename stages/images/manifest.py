@@ -41,6 +41,7 @@ COLUMNS = {
     "contrast": "float64",
     "darkest": "float64",
     "brightest": "float64",
+    "highest": "float64",
     "black": "float64",
     "white": "float64",
     "entropy": "float64",

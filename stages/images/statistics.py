@@ -24,12 +24,13 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 def statistics(picture: Picture) -> dict[str, Any]:
     """Grey levels 0 to 255 unless said otherwise.
 
-    brightness, contrast: mean and standard deviation; darkest, brightest: 5th and 95th percentile; black, white: share
-    of pixels at level 0 and 255; entropy: of the grey levels, bits, 0 to 8; border, border_contrast: mean and standard
-    deviation of the outermost sixteenth; foreground: share of pixels that Otsu's threshold (1979) parts from the
-    border; sharpness: mean absolute difference of neighbours; red, green, blue and ..._contrast: mean and standard
-    deviation of a channel, of grey all alike; redness, blueness: mean of R - G and of B - G, -255 to 255; blank: a
-    single grey level; thumbnail: 8x8 RGB bytes; phash, phash_mirrored: see `_perceptual_hashes`.
+    brightness, contrast: mean and standard deviation; darkest, brightest: 5th and 95th percentile; highest: level of
+    any channel; black, white: share of pixels at level 0 and 255; entropy: of the grey levels, bits, 0 to 8; border,
+    border_contrast: mean and standard deviation of the outermost sixteenth; foreground: share of pixels that Otsu's
+    threshold (1979) parts from the border; sharpness: mean absolute difference of neighbours; red, green, blue and
+    ..._contrast: mean and standard deviation of a channel, of grey all alike; redness, blueness: mean of R - G and of
+    B - G, -255 to 255; blank: a single grey level; thumbnail: 8x8 RGB bytes; phash, phash_mirrored: see
+    `_perceptual_hashes`.
     """
     image = as_bytes(picture.image)
     grey = _grey(image)
@@ -56,6 +57,7 @@ def statistics(picture: Picture) -> dict[str, Any]:
         "contrast": contrast,
         "darkest": float(darkest),
         "brightest": float(brightest),
+        "highest": float(image.max()),
         "black": float(counts[0] / grey.size),
         "white": float(counts[255] / grey.size),
         "entropy": _entropy(counts),
