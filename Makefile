@@ -77,7 +77,7 @@ bench-augmentation: $(VENV)-benchmarks/synced ## augmentations beside Kornia's, 
 	PYTHONUNBUFFERED=1 $(VENV)-benchmarks/bin/python -m benchmarks.augmentation $(ARGUMENTS)
 
 test: env check ## everything that CI runs
-	$(RUN) python -m pytest -q
+	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q --numprocesses 2 --dist loadfile
 
 test-slow: env ## every task in every representation, learned by heart: some 10 minutes
 	$(RUN) python -m pytest -q -m slow
