@@ -83,9 +83,8 @@ def _contradicted(subject: Subject, names: tuple[str, ...], index_NSS: Array) ->
         places[paths[n]] = [box_in_pixels(region_SS, rows["height"].iloc[n], rows["width"].iloc[n])]
     says = (
         f"{len(ranked)} of {len(rows)} masks are far from what a plain model, which had not seen the image, makes of "
-        f"it: Dice {worst_N[ranked[0]]:.2f} at worst, where the median image has {np.median(worst_N):.2f}. The mask "
-        "may be of another image, moved or unfinished, or the image unlike all others. The largest contradiction is "
-        "framed."
+        f"it: Dice {worst_N[ranked[0]]:.2f} at worst, where the median image has {np.median(worst_N):.2f}. The "
+        "mask may be of another image, moved or unfinished, or the image unlike others. Where they differ is framed."
     )
     evidence["which"] = [f"{path} ({words})" for path, words in captions.items()][:50]
     return [Finding("labels/masks", "warning", says, evidence, list(captions)[:24], captions, places)], unknown

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude
+from scipy.ndimage import gaussian_filter
 
 from stages.audits.out_of_fold import folds
 from stages.images.annotations import IGNORE
@@ -69,20 +69,14 @@ def _sums(
 
 
 def _features(image_SSC: Array) -> Array:
-    """[M, F] of one picture, its pixels row by row."""
-    levels = image_SSC.astype(np.float32) / 255
-    return np.stack([one.ravel() for one in _maps(levels, levels.mean(axis=2))], axis=1)
-
-
-def _maps(levels_SSC: Array, grey_SS: Array) -> Iterator[Array]:
+    """Levels, edges and unevenness of one picture, [M, F], its pixels row by row."""
+    level_SSC = image_SSC.astype(np.float32) / 255
+    grey_SS = level_SSC.mean(axis=2)
     middle, spread = grey_SS.mean(), grey_SS.std() + 0.01
-    for c in range(levels_SSC.shape[2]):
-        yield levels_SSC[:, :, c]
-        for scale in SCALES:
-            yield gaussian_filter(levels_SSC[:, :, c], scale)
-    yield (grey_SS - middle) / spread  # against the rest of its own image
-    for scale in SCALES[:3]:
-        smooth = gaussian_filter(grey_SS, scale)
-        yield (smooth - middle) / spread
-        yield gaussian_gradient_magnitude(grey_SS, scale)
-        yield np.sqrt(np.maximum(gaussian_filter(grey_SS**2, scale) - smooth**2, 0))
+    maps = [*np.moveaxis(level_SSC, 2, 0), (grey_SS - middle) / spread]  # also against the rest of its own image
+    for scale in SCALES:
+        smooth_SSC = gaussian_filter(level_SSC, (scale, scale, 0), truncate=3)
+        smooth_SS = smooth_SSC.mean(axis=2)
+        maps += [*np.moveaxis(smooth_SSC, 2, 0), (smooth_SS - middle) / spread, np.hypot(*np.gradient(smooth_SS))]
+        maps.append(np.sqrt(np.maximum(gaussian_filter(grey_SS**2, scale, truncate=3) - smooth_SS**2, 0)))
+    return np.stack([one.ravel() for one in maps], axis=1)
