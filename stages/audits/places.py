@@ -18,6 +18,7 @@ from stages.images.statistics import THUMBNAIL, thumbnails
 Array = np.ndarray[Any, Any]
 AS_MUCH = 0.8  # of what a whole thumbnail foretells: so much of the border alone is suspicious
 ELSEWHERE = 0.8  # AUC up to which the rest of the border says little, so that a spot that says more stands out
+AS_USUAL = 0.5  # of the difference that a tag makes: so far a spot may be from the rest of the border without it
 SPOTS = [(row, column) for row in range(THUMBNAIL) for column in range(THUMBNAIL)
          if {row, column} & {0, THUMBNAIL - 1}]  # fmt: skip
 """Of a thumbnail, those at the border."""
@@ -73,9 +74,7 @@ def _spot(cells: Array, rows: pd.DataFrame, audit: Audit) -> Finding:
     tags = [
         tells[0]
         for tells in by_class.values()
-        if tells[0]["auc"] >= audit.alone
-        and tells[0]["p"] <= audit.max_p
-        and float(np.median([tell["auc"] for tell in tells])) <= ELSEWHERE
+        if tells[0]["auc"] >= audit.alone and tells[0]["p"] <= audit.max_p and _is_added(tells)
     ]
     if not tags:
         return Finding("confounder/spot", "passed", "No spot at the border tells a class where the rest does not.")
@@ -91,6 +90,17 @@ def _spot(cells: Array, rows: pd.DataFrame, audit: Audit) -> Finding:
     images = [path for tag in tags[:4] for path in rows.loc[rows["label"] == tag["label"], "path"].head(6)]
     evidence = {"tags": [tag | {"feature": _where(*tag["feature"])} for tag in tags[:20]]}
     return Finding("confounder/spot", "blocking", says, evidence, list(dict.fromkeys(images)))
+
+
+def _is_added(tells: list[dict[str, Any]]) -> bool:
+    """Whether the strongest spot stands out in the class, and in the other classes looks as the rest of the border.
+
+    Where the things themselves reach the border of the other classes, as digits do, it is they that the class lacks.
+    """
+    spot = tells[0]
+    usual = float(np.median([tell["outside"] for tell in tells]))
+    others_too = abs(spot["outside"] - usual) > AS_USUAL * abs(spot["inside"] - spot["outside"])
+    return not others_too and float(np.median([tell["auc"] for tell in tells])) <= ELSEWHERE
 
 
 def _where(row: int, column: int) -> str:
