@@ -22,6 +22,9 @@ from stages.images.statistics import EXPOSURE, METADATA, STRUCTURE
 
 MOST_BROKEN = 0.5  # of an augmentation: with more of it little is left of the image
 FIFTHS = 5
+CONTENT_TOO = ("bytes", "bytes_per_pixel")
+"""Of a compressed file they follow from what is in the image: a class of little detail has small files."""
+CLEAR = 0.5  # skill, without the bytes, for one class of many, from which metadata block; below it they warn
 FEWEST_GROUPS = 20  # with 8 scenes the test had no power: silence would not mean clean
 
 
@@ -62,8 +65,14 @@ def _statistics(rows: pd.DataFrame, audit: Audit) -> Finding:
     features = rows[[*EXPOSURE, *STRUCTURE]]
     skill = probe(features, rows["label"], rows["group"], audit.permutations, audit.min_skill)
     tells = single_tells(features, rows["label"], rows["group"])
-    evidence = {"skill": skill.skill, "p": skill.p, "images": len(rows), "tells": tells[:20]}
-    says = f"Image statistics ({', '.join(features)}) foretell the label {_in_words(skill)}."
+    evidence = {
+        "skill": skill.skill,
+        "of_one_class": skill.most,
+        "p": skill.p,
+        "images": len(rows),
+        "tells": tells[:20],
+    }
+    says = f"Image statistics ({', '.join(features)}) foretell the label with skill {_in_words(skill)}."
     alone = [t for t in tells if t["feature"] in EXPOSURE and t["p"] <= audit.max_p and t["auc"] >= audit.alone]
     if alone:
         told = "; ".join(
@@ -112,17 +121,27 @@ def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:
         return Finding("confounder/metadata", "passed", says)
     features = rows[varying].assign(**({"taken": _days(rows["taken"])} if "taken" in varying else {}))
     skill = probe(features, rows["label"], rows["group"], audit.permutations, audit.min_skill)
-    by_itself = {name: probe(features[[name]], rows["label"], rows["group"], permutations=0).skill for name in varying}
-    evidence = {"skill": skill.skill, "p": skill.p, "images": len(rows), "alone": by_itself}
-    says = f"File metadata ({', '.join(varying)}) foretell the label {_in_words(skill)}."
-    if _matters(skill, audit):
-        ranked = sorted(by_itself, key=lambda name: -by_itself[name])[:3]
-        strongest = ", ".join(f"{name} {by_itself[name]:.2f}" for name in ranked if by_itself[name] > 0)
+    alone = {name: probe(features[[name]], rows["label"], rows["group"], permutations=0).most for name in varying}
+    evidence = {"skill": skill.skill, "p": skill.p, "images": len(rows), "alone": alone}
+    says = f"File metadata ({', '.join(varying)}) foretell the label with skill {_in_words(skill)}."
+    blocks = [skill.p <= audit.max_p and skill.skill >= audit.min_skill]
+    blocks += [skill.p <= audit.max_p and alone[name] >= audit.alone for name in CONTENT_TOO if name in alone]
+    warns = False
+    given = [name for name in varying if name not in CONTENT_TOO]
+    if given:
+        without = probe(features[given], rows["label"], rows["group"], audit.permutations, audit.min_skill)
+        evidence |= {"without_bytes": without.most, "p_without_bytes": without.p}
+        says += f" Without the size of the file: {_in_words(without)}."
+        warns = _matters(without, audit)
+        blocks.append(warns and without.most >= CLEAR)
+    if warns or any(blocks):
+        ranked = sorted(alone, key=lambda name: -alone[name])[:3]
+        strongest = ", ".join(f"{name} {alone[name]:.2f}" for name in ranked if alone[name] > 0)
         says += (
-            f" Skill of each alone: {strongest}. A file cannot make an image what it is: "
+            f" Each alone, of the class that it tells best: {strongest}. A file cannot make an image what it is: "
             "find out why the classes were stored differently."
         )
-        return Finding("confounder/metadata", "blocking", says, evidence)
+        return Finding("confounder/metadata", "blocking" if any(blocks) else "warning", says, evidence)
     return Finding("confounder/metadata", "passed", says, evidence)
 
 
@@ -140,8 +159,8 @@ def _names(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
     if number.isna().any() or number.nunique() < len(number) / 2:
         return []  # images without numbers, or numbered anew in each class
     skill = probe(pd.DataFrame({"number": number}), rows["label"], rows["group"], audit.permutations, audit.min_skill)
-    evidence = {"skill": skill.skill, "p": skill.p}
-    says = f"The numbers in the files' names foretell the label {_in_words(skill)}."
+    evidence = {"skill": skill.skill, "of_one_class": skill.most, "p": skill.p}
+    says = f"The numbers in the files' names foretell the label with skill {_in_words(skill)}."
     if not _matters(skill, audit):
         return [Finding("confounder/names", "passed", says, evidence)]
     says += (
@@ -167,11 +186,13 @@ def _told(subject: Subject) -> pd.DataFrame | None:
 
 
 def _matters(skill: Skill, audit: Audit) -> bool:
-    return skill.p <= audit.max_p and skill.skill >= audit.min_skill
+    return skill.p <= audit.max_p and skill.most >= audit.min_skill
 
 
 def _in_words(skill: Skill) -> str:
-    return f"with skill {skill.skill:.2f} (0 chance, 1 certain; p = {skill.p:.3f})"
+    best = skill.by_class.idxmax()
+    one = f", class `{best}` {skill.most:.2f}" if skill.most > skill.skill and len(skill.by_class) > 2 else ""
+    return f"{skill.skill:.2f}{one} (0 chance, 1 certain; p = {skill.p:.3f})"
 
 
 def _with_enough_groups(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -29,6 +29,14 @@ class Skill:
     """Share of block permutations of the labels that do as well."""
     scores: pd.DataFrame
     """[N, K] of each image for each class, out of fold."""
+    by_class: pd.Series
+    """Share of a class's images that are told, less the share of the others that are taken for it (Youden 1950): of two
+    classes this is `skill`; of many, one that is told while the others are not stands out here and not there."""
+
+    @property
+    def most(self) -> float:
+        """The greater of `skill` and that of the class which is told best."""
+        return max(self.skill, float(self.by_class.max()))
 
 
 def probe(
@@ -50,7 +58,7 @@ def probe(
         labels: [N] class per image.
         groups: [N] group per image.
         permutations: how many; the smallest p is 1 / (permutations + 1) (Phipson and Smyth 2010).
-        matters: skill below which nobody asks for a precise p, so that `FEW` permutations do.
+        matters: skill, or that of a class, below which nobody asks for a precise p, so that `FEW` permutations do.
         strata: [N] what a group is exchanged within only, the same for all of a group; None: groups are all alike.
     """
     stratum_N = np.zeros(len(groups), int) if strata is None else pd.factorize(strata)[0]
@@ -63,13 +71,21 @@ def probe(
     parts = [(np.flatnonzero(fold_N == fold), np.flatnonzero(fold_N != fold)) for fold in np.unique(fold_N)]
     solvers = [_Fold(test, train, x_NF[test], _ridge(x_NF[train])) for test, train in parts]
     skill, observed, scores_NK = _out_of_fold(solvers, codes)
+    by_class = pd.Series(_by_class(scores_NK.argmax(axis=1), codes), names)
     rng = np.random.default_rng(0)
     null = [
         _out_of_fold(solvers, np.concatenate([blocks[i] for i in _shuffled(stratum_of_block, rng)]))[1]
-        for _ in range(permutations if skill >= matters else min(permutations, FEW))
+        for _ in range(permutations if max(skill, by_class.max()) >= matters else min(permutations, FEW))
     ]
     scores = pd.DataFrame(scores_NK, features.index[order], names).loc[features.index]
-    return Skill(skill, (1 + sum(n >= observed for n in null)) / (1 + len(null)), scores)
+    return Skill(skill, (1 + sum(n >= observed for n in null)) / (1 + len(null)), scores, by_class)
+
+
+def _by_class(said_N: Array, codes_N: Array) -> Array:
+    counts_K = np.bincount(codes_N)
+    right_K = np.bincount(codes_N, said_N == codes_N)
+    wrongly_K = np.bincount(said_N, said_N != codes_N, len(counts_K))
+    return right_K / counts_K - wrongly_K / np.maximum(len(codes_N) - counts_K, 1)
 
 
 def _shuffled(stratum_of_block: Array, rng: np.random.Generator) -> Array:

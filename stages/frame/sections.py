@@ -204,7 +204,8 @@ class Audit(Section):
     max_p: Annotated[float, Field(gt=0, lt=1)]
     """A confounder's p-value, at most, to be a finding."""
     min_skill: Share
-    """A confounder's skill, at least, to be a finding: 0 is chance, 1 foretells every label."""
+    """A confounder's skill, or that of the one class which is told best, at least, to be a finding: 0 is chance, 1
+    foretells every label."""
     content_blocks: bool
     """true: a content statistic (brightness, contrast, colour) that tells the label blocks; false: it warns."""
     alone: Annotated[float, Field(gt=0.5, le=1)]

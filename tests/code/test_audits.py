@@ -255,6 +255,16 @@ def test_probe_counts_classes_alike_and_survives_a_class_missing_from_a_fold() -
     assert np.isfinite([found.skill, found.p]).all()
 
 
+def test_of_many_classes_the_one_that_is_told_stands_out() -> None:
+    labels = pd.Series([str(k) for k in range(10)] * 30)
+    groups = pd.Series(range(300))
+    told = pd.DataFrame({"by": labels.eq("3").astype(float)})
+    found = probe(told, labels, groups, permutations=99)
+    assert found.skill < 0.2 and found.by_class.idxmax() == "3" and found.most > 0.9
+    of_two = probe(told, labels.where(labels == "3", "other"), groups, permutations=0)
+    assert of_two.most == of_two.skill == pytest.approx(1)
+
+
 def test_a_tell_is_the_auc_of_group_means() -> None:
     features = pd.DataFrame({"brightness": [1.0, 1, 2, 5, 6, 7]})
     labels, groups = pd.Series(list("aaabbb")), pd.Series(["g", "g", "h", "i", "j", "k"])
