@@ -9,12 +9,14 @@ from stages.audits import (
     learning_curve,
     levels,
     neighbours,
+    oddities,
     representativeness,
 )
 from stages.audits.subject import Find
 
 AUDITS: dict[str, Find] = {
     "levels": levels.find,
+    "oddities": oddities.find,
     "duplicates": duplicates.find,
     "leakage": leakage.find,
     "neighbours": neighbours.find,

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import planted
+from benchmarks.audit_contestants import ingested, settings, subject
+from benchmarks.carriers import pool
+from benchmarks.planted import Case
+from stages.audits import oddities
+from stages.frame import Finding
+
+KIND_OF = {
+    "dark": "dark",
+    "washed out": "washed-out",
+    "blank": "flat",
+    "four times as large": "large",
+    "five times as long": "long",
+}
+
+
+def digits(each: int = 10) -> Case:
+    return planted.clean(pool("digits", Path()), 0, np.random.default_rng(0), 10, each)
+
+
+def looked_at(case: Case, folder: Path) -> dict[str, Finding]:
+    rows, _ = ingested(case, folder)
+    return {f.id: f for f in oddities.find(subject(rows, folder), settings().audit)}
+
+
+@pytest.mark.parametrize("kind", KIND_OF)
+def test_an_odd_image_is_named_by_what_is_odd_about_it(kind: str, tmp_path: Path) -> None:
+    case = digits()
+    change, strength = planted.ODD[kind]
+    case.shots[7] = change(case.shots[7], strength, np.random.default_rng(0))
+    found = looked_at(case, tmp_path)[f"oddities/{KIND_OF[kind]}"]
+    assert found.images == [case.shots[7].path]
+    assert found.severity == "info" and "1 image is" in found.says
+
+
+def test_digits_as_they_are_have_no_odd_image(tmp_path: Path) -> None:
+    assert list(looked_at(digits(), tmp_path)) == ["oddities/images"]
+
+
+def test_what_a_tenth_of_the_images_have_is_a_kind_of_its_own_and_not_odd(tmp_path: Path) -> None:
+    case = digits()
+    for i in range(10):
+        case.shots[i] = planted.enlarged(case.shots[i], 3, np.random.default_rng(0))
+    assert "oddities/large" not in looked_at(case, tmp_path)
+
+
+def test_of_few_images_it_says_that_it_cannot_tell(tmp_path: Path) -> None:
+    assert list(looked_at(digits(each=2), tmp_path)) == ["oddities/not-checked"]
+
+
+def test_images_that_are_all_equal_are_not_odd(tmp_path: Path) -> None:
+    rows, _ = ingested(digits(), tmp_path)
+    same = pd.concat([rows.head(1)] * 40, ignore_index=True)
+    assert [f.id for f in oddities.find(subject(same, tmp_path), settings().audit)] == ["oddities/images"]
