@@ -8,7 +8,7 @@ UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo configure augmentations repro flow unseal test test-slow check example compare bench-augmentation lock
+.PHONY: help env demo configure augmentations repro flow unseal test test-slow check example compare bench-augmentation bench-audits lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -37,12 +37,19 @@ $(VENV)-benchmarks/synced: infra/locks/benchmarks.txt $(UV)
 	$(UV) pip sync --quiet --require-hashes --python $(VENV)-benchmarks $<
 	@touch $@
 
+# What the audits are measured against: packages that want older ones than Macula has.
+$(VENV)-audit-peers/synced: infra/locks/audit-peers.txt $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)-audit-peers
+	$(UV) pip sync --quiet --require-hashes --python $(VENV)-audit-peers $<
+	@touch $@
+
 env: $(VENV)/synced $(VENV)-serving/synced ## build the environments from the hash-pinned locks
 
 lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 	$(COMPILE) pyproject.toml --extra pipeline --extra dev -o infra/locks/pipeline.txt
 	$(COMPILE) pyproject.toml --extra pipeline --extra benchmarks -o infra/locks/benchmarks.txt
 	$(COMPILE) pyproject.toml --extra serving -o infra/locks/serving.txt
+	$(COMPILE) infra/locks/audit-peers.in -o infra/locks/audit-peers.txt
 	echo uv | $(COMPILE) - -o infra/locks/uv.txt
 
 demo: repro ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
@@ -75,6 +82,9 @@ compare: env ## two variants on one score: make compare A=representation.name=he
 
 bench-augmentation: $(VENV)-benchmarks/synced ## augmentations beside Kornia's, torchvision's and Albumentations', on this machine
 	PYTHONUNBUFFERED=1 $(VENV)-benchmarks/bin/python -m benchmarks.augmentation $(ARGUMENTS)
+
+bench-audits: $(VENV)/synced $(VENV)-audit-peers/synced ## audits beside their peers on planted faults, and images a second
+	$(RUN) OMP_NUM_THREADS=1 python -m benchmarks.audits $(ARGUMENTS)
 
 test: env check ## everything that CI runs
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q --numprocesses 2 --dist loadfile

@@ -66,7 +66,7 @@ def _measured(count: int) -> dict[str, Any]:
             "validate": _watched(folder, "validate", "ingested", "validated"),
             "audit": _watched(folder, "audit", "ingested", "audited"),
         }
-        (folder / "source" / "c0" / "0_new.jpg").write_bytes(_picture(count + 1))
+        (folder / "source" / "c0" / "0_new.jpg").write_bytes(picture(count + 1))
         stages["ingest, one image added"] = _watched(folder, "ingest", "source", "splits", "sealed", "ingested")
         return {"images": count, "stages": stages}
 
@@ -75,11 +75,11 @@ def _make(folder: Path, count: int) -> None:
     for label in range(CLASSES):
         (folder / f"c{label}").mkdir(parents=True)
     with ProcessPoolExecutor() as pool:
-        for number, data in enumerate(pool.map(_picture, range(count), chunksize=64)):
+        for number, data in enumerate(pool.map(picture, range(count), chunksize=64)):
             (folder / f"c{number % CLASSES}" / f"{number // A_GROUP}_{number}.jpg").write_bytes(data)
 
 
-def _picture(number: int) -> bytes:
+def picture(number: int) -> bytes:
     """Smooth shapes, fine grain, another light and colour each: what a camera gives, as far as a decoder cares."""
     rng = np.random.default_rng(number)
     image = np.zeros((HEIGHT, WIDTH, 3), np.float32)
