@@ -169,10 +169,10 @@ def _judged(thumbs: Array, found: Array, at: Array, learned: Density) -> dict[st
 
 
 def _bits_that_tell(judged: pd.DataFrame, count: int, others: int) -> int:
-    """The most bits at which less than half a pair with `others` is expected to be a look-alike, one more than seen."""
+    """The most bits at which not more than one pair with `others` is expected to be a look-alike."""
     wrong = np.bincount(judged.loc[judged["expected"] > NEAR, "bits"], minlength=RADIUS + 1)[: RADIUS + 1]
-    expected = (np.cumsum(wrong) + 1) * 2 * others / max(1, count - 1)
-    return min(MOST_BITS, int(np.searchsorted(expected, 0.5, side="right")) - 1)
+    expected = (np.cumsum(wrong) + 0.5) * 2 * others / max(1, count - 1)
+    return min(MOST_BITS, int(np.searchsorted(expected, 1.0, side="right")) - 1)
 
 
 def _sets(

@@ -20,7 +20,8 @@ from stages.images.manifest import pictures
 SHORTEST = 20  # images of a series; of fewer nothing can be told
 PAIRS = 400  # of neighbours that are looked at, and as many of images far apart
 STEPS = (1, 2, 4, 8, 16, 32)  # numbers apart at which images are compared
-ALIKE = 0.75  # AUC at which neighbours are more alike than others; .5 is not at all
+ALIKE = 0.75  # AUC at which neighbours are so much more alike than others that they show one scene
+SOMEWHAT = 0.6  # AUC at which they have something in common, as digits in one handwriting have
 NUMBER = re.compile(r"\d+(?=\D*$)")
 
 
@@ -47,6 +48,12 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
         return [Finding("neighbours/alike", "passed", says)]
     evidence = {"images": len(rows), "auc": found.auc, "p": found.p, "reach": found.reach}
     told = f"{found.auc:.2f} (.5 is chance, p = {found.p:.2g})"
+    if SOMEWHAT <= found.auc < ALIKE and found.p <= audit.max_p:
+        says = (
+            f"Images next to each other by their names are somewhat more alike than others: in {told} of cases. They "
+            "may share a hand, a patient or a session: if you know which, give them a group."
+        )
+        return [Finding("neighbours/alike", "info", says, evidence)]
     if found.auc < ALIKE or found.p > audit.max_p:
         says = f"Images next to each other by their names are not much more alike than others: in {told} of cases."
         return [Finding("neighbours/alike", "passed", says, evidence)]

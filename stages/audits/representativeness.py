@@ -42,7 +42,8 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
 def _looks(name: str, ones: str, others: str, found: Difference, audit: Audit) -> Finding:
     told = f"a probe tells them apart at AUC {found.auc:.2f} (.5 is chance, 1 certain; p = {found.p:.3f})"
     if found.p > audit.max_p or found.auc < CLEAR:
-        says = f"The {ones} images look as the {others} ones do: {told}."
+        nearly = "nearly " if found.p <= audit.max_p else ""
+        says = f"The {ones} images look {nearly}as the {others} ones do: {told}."
         return Finding(f"representativeness/{name}", "passed", says, found.evidence())
     advice = (
         "A score on validation images then says little of images like the training ones, and the reverse: mix them."

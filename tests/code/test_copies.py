@@ -1,0 +1,213 @@
+"""Copies are found through what is done to pictures, look-alikes are no copies, and near hashes are all found."""
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from stages.audits import duplicates, leakage, neighbours
+from stages.audits.copies import Copies, copies
+from stages.audits.hashes import near_any, near_pairs, radius_for
+from stages.audits.subject import Subject
+from stages.frame import Finding
+from stages.frame.sections import Params
+from stages.images.manifest import read_manifest
+from tests.conftest import Ingest, digit_images, png
+
+Grey = np.ndarray[Any, Any]
+
+
+def picture(seed: int, size: int = 64) -> Grey:
+    """Clouds of all sizes, as nothing else in the data set has them."""
+    rng = np.random.default_rng(seed)
+    clouds = sum(s * gaussian_filter(rng.normal(size=(size, size)), s) for s in (1, 2, 4, 8))
+    return np.clip(128 + 45 * clouds / clouds.std(), 0, 255).astype(np.uint8)
+
+
+def encoded_anew(image: Grey) -> Grey:
+    buffer = io.BytesIO()
+    Image.fromarray(image).resize((48, 48), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=60)
+    return np.asarray(Image.open(buffer))
+
+
+CHANGES = {
+    "encoded anew at three quarters of the size": encoded_anew,
+    "mirrored": lambda image: image[:, ::-1],
+    "brighter": lambda image: np.clip(image.astype(int) + 25, 0, 255).astype(np.uint8),
+    "cropped": lambda image: image[1:-1, 1:-1],
+}
+
+
+def folder_of(folder: Path, images: dict[str, Grey]) -> Path:
+    for path, image in images.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(png(np.ascontiguousarray(image)))
+    return folder
+
+
+def distinct(count: int, split: str = "", label: str = "a") -> dict[str, Grey]:
+    start = {"": 0, "train": 1000, "val": 2000, "test": 3000}[split]
+    return {f"{split + '/' if split else ''}{label}/{seed:03d}x.png": picture(start + seed) for seed in range(count)}
+
+
+def splits(count: int = 40) -> dict[str, Grey]:
+    return {path: image for split in ("train", "val", "test") for path, image in distinct(count, split).items()}
+
+
+def subject_of(folder: Path) -> Subject:
+    return Subject(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
+
+
+def found_in(folder: Path, params: Params) -> tuple[dict[str, Finding], Copies]:
+    subject = subject_of(folder)
+    audits = (duplicates, leakage, neighbours)
+    return {f.id: f for audit in audits for f in audit.find(subject, params.audit)}, subject.copies
+
+
+@pytest.mark.parametrize("radius", [0, 3, 8])
+def test_near_hashes_are_all_found(radius: int) -> None:
+    rng = np.random.default_rng(0)
+    hashes = np.unique(rng.integers(0, 2**63, 600, dtype=np.uint64))
+    for i in range(200):
+        bits = rng.permutation(64)[: i % 12]
+        hashes[300 + i] = hashes[i] ^ np.bitwise_or.reduce(np.uint64(1) << bits.astype(np.uint64), initial=0)
+    hashes = np.unique(hashes)
+    for asked in (hashes, hashes ^ np.uint64(0x5555555555555555)):
+        near = np.bitwise_count(asked[:, None] ^ hashes) <= radius
+        near |= near.T
+        expected = np.argwhere(np.triu(near, 1))
+        assert (near_pairs(hashes, asked, radius) == expected).all()
+        assert len(expected) > 20 or radius == 0 or asked is not hashes
+    some = near_any(hashes[:50], hashes[50:], radius)
+    assert (some == (np.bitwise_count(hashes[:50, None] ^ hashes[50:]) <= radius).any(axis=1)).all()
+
+
+def test_a_hundred_thousand_hashes_are_joined_in_seconds() -> None:
+    rng = np.random.default_rng(0)
+    hashes = np.unique(rng.integers(0, 2**63, 100_000, dtype=np.uint64))
+    hashes[1::1000] = hashes[::1000] ^ np.uint64(0b1011)
+    hashes = np.unique(hashes)
+    start = time.process_time()
+    pairs = near_pairs(hashes, hashes, radius_for(hashes, hashes))
+    assert time.process_time() - start < 15  # 2.4 on a quiet core
+    assert len(pairs) >= 100
+
+
+def test_where_all_hashes_are_near_the_radius_shrinks() -> None:
+    low_bits = np.arange(5000, dtype=np.uint64)
+    assert radius_for(low_bits[:1000], low_bits[:1000]) == 8
+    assert radius_for(low_bits, low_bits, most=100_000) < 3
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_copy_is_found_and_nothing_else(change: str, ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = distinct(80, "train") | distinct(3, "val") | distinct(3, "test")
+    images |= {f"train/a/copy{seed}.png": CHANGES[change](images[f"train/a/{seed:03d}x.png"]) for seed in range(6)}
+    subject = subject_of(ingest(folder_of(tmp_path / "d", images), by="source"))
+    planted = {(f"train/a/{seed:03d}x.png", f"train/a/copy{seed}.png") for seed in range(6)}
+    pairs = subject.copies.pairs
+    named = {tuple(sorted(pair)) for pair in zip(pairs["first"], pairs["second"], strict=True)}
+    assert named <= planted, "no two distinct pictures are called copies"
+    assert len(named) >= 5
+    assert (pairs["mirrored"] == (change == "mirrored")).all()
+
+
+def test_a_changed_copy_in_another_split_warns_and_the_same_picture_blocks(
+    ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    images = splits()
+    images["val/a/mirrored.png"] = images["train/a/000x.png"][:, ::-1]
+    images["val/a/again.png"] = encoded_anew(images["train/a/001x.png"])
+    findings, _ = found_in(ingest(folder_of(tmp_path / "d", images), by="source"), params)
+    assert findings["leakage/near-copies"].severity == "warning"
+    assert findings["leakage/near-copies"].images == ["train/a/000x.png", "val/a/mirrored.png"]
+    assert findings["leakage/same-picture"].severity == "blocking"
+    assert findings["leakage/same-picture"].images == ["train/a/001x.png", "val/a/again.png"]
+    assert "groups that had better be one" in findings["duplicates/near-copies"].says
+
+
+def test_a_mirrored_copy_under_another_label_is_a_conflict_to_look_at(
+    ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    images = splits()
+    images["train/b/mirrored.png"] = images["train/a/000x.png"][:, ::-1]
+    findings, _ = found_in(ingest(folder_of(tmp_path / "d", images), by="source"), params)
+    assert findings["duplicates/near-conflicts"].severity == "warning"
+    assert findings["duplicates/near-conflicts"].images == ["train/a/000x.png", "train/b/mirrored.png"]
+    assert findings["duplicates/conflicting-labels"].severity == "passed"
+
+
+def test_changed_copies_inside_one_group_are_allowed(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = splits()
+    images["train/a/000y.png"] = images["train/a/000x.png"][:, ::-1]
+    folder = ingest(folder_of(tmp_path / "d", images), by="source", group=r"((?:train|val|test)/a/\d+)")
+    findings, _ = found_in(folder, params)
+    assert findings["duplicates/near-copies"].severity == "info"
+    assert "All lie inside one group each" in findings["duplicates/near-copies"].says
+
+
+def test_a_re_encoded_copy_in_the_sealed_test_is_suspected_by_its_hash_alone(
+    ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    images = splits()
+    images["test/a/again.png"] = encoded_anew(images["train/a/000x.png"])
+    images["test/a/mirrored.png"] = images["val/a/001x.png"][:, ::-1]
+    findings, _ = found_in(ingest(folder_of(tmp_path / "d", images), by="source"), params)
+    assert findings["leakage/test-look-alikes"].severity == "warning"
+    assert findings["leakage/test-look-alikes"].evidence["images"] == ["train/a/000x.png", "val/a/001x.png"]
+
+
+@pytest.mark.parametrize("size", [8, 64])
+def test_digits_do_not_flood_at_any_size(size: int, ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = {
+        f"{label}/{i}.png": np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+        for i, (label, image) in enumerate(digit_images(per_class=60))
+    }
+    findings, found = found_in(ingest(folder_of(tmp_path / "d", images)), params)
+    assert found.pairs.empty
+    assert {f.id for f in findings.values() if f.severity not in ("passed", "info")} <= {"neighbours/alike"}
+
+
+def test_small_copies_are_found_too(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = {f"{label}/{i}.png": image for i, (label, image) in enumerate(digit_images(per_class=40))}
+    images = {f"{'val' if i % 10 == 8 else 'test' if i % 10 == 9 else 'train'}/{path}": image
+              for i, (path, image) in enumerate(images.items())}  # fmt: skip
+    images["train/0/lighter.png"] = np.clip(images["train/0/0.png"].astype(int) + 20, 0, 255).astype(np.uint8)
+    pairs = subject_of(ingest(folder_of(tmp_path / "d", images), by="source")).copies.pairs
+    assert pairs[["first", "second"]].to_numpy().tolist() == [["train/0/0.png", "train/0/lighter.png"]]
+
+
+def test_too_few_or_flat_pictures_are_said_not_to_be_checked(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    folder = ingest(folder_of(tmp_path / "d", splits(8)), by="source")
+    rows = read_manifest(folder)
+    assert "too few" in copies(rows, folder, 8).not_checked
+    flat = {f"{split}/a/{i:02d}x.png": np.full((40, 40), 90, np.uint8) + (np.arange(40) == i).astype(np.uint8)
+            for split in ("train", "val", "test") for i in range(40)}  # fmt: skip
+    findings, found = found_in(ingest(folder_of(tmp_path / "f", flat), by="source"), params)
+    assert found.pairs.empty and "next to no detail" in found.not_checked
+    assert findings["duplicates/not-checked"].severity == "info"
+
+
+def film(count: int, step: float) -> dict[str, Grey]:
+    """A window that slides over one large cloud, `step` pixels a frame."""
+    scene = picture(7, 320)
+    return {f"film/{i:03d}.png": scene[int(i * step) : int(i * step) + 64, 100:164] for i in range(count)}
+
+
+def test_neighbouring_frames_in_different_groups_warn(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    folder = ingest(folder_of(tmp_path / "d", film(100, 2.5)))
+    found = {f.id: f for f in neighbours.find(subject_of(folder), params.audit)}["neighbours/alike"]
+    assert found.severity == "warning" and found.evidence["reach"] >= 2
+    assert "ingest.block" in found.says and len(found.images) >= 2
+
+
+def test_names_that_count_without_a_film_pass(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = {f"all/{i:03d}.png": picture(i) for i in range(100)}
+    found = neighbours.find(subject_of(ingest(folder_of(tmp_path / "d", images))), params.audit)
+    assert [f.severity for f in found] == ["passed"]

@@ -1,0 +1,126 @@
+"""Two sets of images are told apart where they differ, in the right words, and not where they don't."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from stages.audits import domain_gap, representativeness
+from stages.audits.appearance import appearance, noise, spectrum
+from stages.audits.differences import compared, shares_differ
+from stages.audits.subject import Subject
+from stages.frame import Finding
+from stages.frame.sections import Params
+from stages.images.manifest import read_manifest
+from stages.images.shards import shard
+from tests.conftest import Ingest, png
+
+COUNT = 160
+
+
+def picture(seed: int, label: str) -> np.ndarray[Any, Any]:
+    """Clouds with a grain, finer for the class `b`, which has a bright spot as well."""
+    rng = np.random.default_rng(seed)
+    clouds = gaussian_filter(rng.normal(size=(40, 40)), 1.5 if label == "b" else 2.5)
+    spot = np.zeros((40, 40))
+    spot[12:20, 12:20] = 40 * (label == "b")
+    return spot + 120 + rng.normal(0, 6) + 30 * clouds / clouds.std() + rng.normal(0, 4, (40, 40))
+
+
+CHANGES = {
+    "light": lambda image: image + 12,
+    "contrast": lambda image: (image - 128) * 0.8 + 128,
+    "detail": lambda image: gaussian_filter(image, 0.7),
+    "noise": lambda image: image + np.random.default_rng(0).normal(0, 8, image.shape),
+}
+
+
+def subject(ingest: Ingest, folder: Path, change: Any = None) -> Subject:
+    """Images of two classes, of which those of origin `new` are changed."""
+    for seed in range(COUNT):
+        origin, label = ("new", "old")[seed % 2], "ab"[seed // 2 % 2]
+        image = picture(seed, label)
+        image = change(image) if change and origin == "new" else image
+        file = folder / origin / label / f"{seed:04d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png(np.clip(image, 0, 255).astype(np.uint8)))
+    (folder / "labels.csv").write_text(
+        "path,label\n" + "\n".join(f"{p.relative_to(folder).as_posix()},{p.parent.name}" for p in folder.rglob("*.png"))
+    )
+    ingested = ingest(folder, inside="labels.csv", origin="^(new|old)")
+    return Subject(read_manifest(ingested), pd.read_parquet(ingested / "sealed_index.parquet"), ingested)
+
+
+def arrived(subject: Subject) -> Subject:
+    """The same, the images of origin `new` as if they had come with a second ingest."""
+    shutil.copy(subject.folder / shard(1), subject.folder / shard(2))
+    arrival = np.where(subject.rows["origin"] == "new", 2, 1)
+    return Subject(subject.rows.assign(arrival=arrival), subject.sealed, subject.folder)
+
+
+def by_id(findings: list[Finding]) -> dict[str, Finding]:
+    assert len({f.id for f in findings}) == len(findings)
+    return {f.id: f for f in findings}
+
+
+@pytest.mark.parametrize("family", CHANGES)
+def test_new_images_that_look_other_are_found_and_the_cause_is_named(
+    family: str, ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    changed = arrived(subject(ingest, tmp_path / "d", CHANGES[family]))
+    finding = by_id(representativeness.find(changed, params.audit))["representativeness/new-data"]
+    assert finding.severity == "warning" and finding.evidence["auc"] > 0.7
+    assert family in [cause["family"] for cause in finding.evidence["causes"][:3]]
+    assert len(finding.images) == 24
+    assert all(path.startswith("new/") for path in finding.images[:12])
+    assert all(path.startswith("old/") for path in finding.images[12:])
+    gap = by_id(domain_gap.find(changed, params.audit))["domain/gap"]
+    assert gap.severity == "warning" and "carries over" in gap.says
+
+
+def test_what_is_alike_passes(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    alike = arrived(subject(ingest, tmp_path / "d"))
+    findings = representativeness.find(alike, params.audit) + domain_gap.find(alike, params.audit)
+    assert {f.severity for f in findings} == {"passed"}
+    assert {f.id for f in findings} >= {"representativeness/validation", "representativeness/new-data", "domain/gap"}
+
+
+def test_classes_in_other_shares_are_no_other_look(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    """The classes differ in their grain, so that a set with more of one would be told by that."""
+    found = subject(ingest, tmp_path / "d")
+    looks = appearance(found.rows, found.folder)
+    alarms, shares = 0, 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        of_one = rng.random(len(found.rows)) < np.where(found.rows["label"] == "a", 0.2, 0.6)
+        alarms += compared(found.rows, of_one, looks, 99, 0.01).p <= 0.05
+        shares += shares_differ(found.rows, of_one, 99)[1] <= 0.05
+    assert alarms <= 4  # at 5 % the chance of more than 4 in 20 is 0.3 %
+    assert shares >= 18
+
+
+def test_without_arrivals_origins_or_enough_groups_it_says_so(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    found = subject(ingest, tmp_path / "d")
+    bare = Subject(found.rows.assign(origin="", label="").iloc[:12], found.sealed, found.folder)
+    findings = by_id(representativeness.find(bare, params.audit) + domain_gap.find(bare, params.audit))
+    assert "first ingest" in findings["representativeness/new-data"].says
+    assert findings["domain/gap"].severity == "passed"
+    assert "at least 10 of each" in findings["representativeness/not-checked"].says
+    assert "no class of their own" in findings["representativeness/not-checked"].says
+
+
+def test_the_noise_is_that_which_was_added() -> None:
+    rng = np.random.default_rng(0)
+    smooth = gaussian_filter(rng.normal(0, 400, (128, 128)), 8) + 128
+    assert noise(smooth.astype(np.uint8)) < 0.5
+    assert noise((smooth + rng.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)) == pytest.approx(6, rel=0.1)
+
+
+def test_a_wave_stands_in_its_place_of_the_spectrum_at_any_size() -> None:
+    for size in (20, 64, 300):
+        wave = 128 + 60 * np.sin(2 * np.pi * 0.2 * np.arange(size))
+        assert int(spectrum(np.tile(wave, (size, 1)).astype(np.uint8)).argmax()) in (6, 7)  # .2 of .5, in 16 bins
