@@ -159,8 +159,10 @@ def _children() -> float:
 
 def _time(folder: Path) -> tuple[float, float]:
     """Seconds and processor seconds of describing all files, in this process."""
+    from stages.frame.memory import keep_freed_memory
     from stages.images.described import described
 
+    keep_freed_memory()  # as the processes do in which ingest decodes
     files = [folder / "images" / one["path"] for one in json.loads((folder / "case.json").read_text())]
     described(files[0].read_bytes(), max_megapixels=100)
     began, before = time.perf_counter(), time.process_time()
@@ -173,10 +175,12 @@ def _where(folder: Path) -> dict[str, float]:
     """Milliseconds an image of the parts of a description, one by one; they overlap in nothing but grey levels."""
     from hashlib import sha256
 
+    from stages.frame.memory import keep_freed_memory
     from stages.images import statistics as parts
     from stages.images.described import described
     from stages.images.reading import read
 
+    keep_freed_memory()
     spent: dict[str, float] = defaultdict(float)
 
     def timed(part: str, function: Callable[..., Any], *given: Any) -> Any:

@@ -16,7 +16,7 @@ up to 10 %, saturation by 20 %, hue by 18 degrees. What each is given:
 
 A batch as float takes 38 MB. Blocks of that size the C library gives back to the system when they are freed, which maps
 and clears them anew for the next batch. `memory kept` is with the setting that Macula's training makes
-(`learning.devices.keep_freed_memory`); Kornia is timed with it and, as people get it, without.
+(`frame.memory.keep_freed_memory`); Kornia is timed with it and, as people get it, without.
 
 Each contestant has processes of its own. They take turns, round by round, and each is compared with Kornia of the same
 round: these machines are noisy.

@@ -180,7 +180,7 @@ def start(threads: int, kept: bool, shared: list[Tensor]) -> None:
     torch.set_grad_enabled(False)
     SHARED[:] = shared
     if kept:
-        from stages.learning.devices import keep_freed_memory
+        from stages.frame.memory import keep_freed_memory
 
         keep_freed_memory()
 

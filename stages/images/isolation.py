@@ -12,6 +12,7 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from stages.frame.memory import keep_freed_memory
 from stages.images.reading import Unreadable
 
 MEMORY = 4 * 2**30  # bytes a child may take, beside what it has from the start
@@ -56,6 +57,7 @@ def _end(pool: ProcessPool) -> None:
 def _bounded() -> None:
     """In a child: bound its memory, and leave interrupts to the parent, with which it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # what libraries say, `Unreadable` says better
     if sys.platform != "linux":
         return  # elsewhere the limit is not kept

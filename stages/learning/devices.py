@@ -1,7 +1,5 @@
 """Which device computes."""
 
-import ctypes
-import sys
 from functools import cache
 from typing import Any
 
@@ -10,6 +8,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 
 from stages.frame import UserError
+from stages.frame.memory import keep_freed_memory
 
 
 class _Autocast(MixedPrecision):
@@ -30,22 +29,6 @@ def device_of(name: str) -> torch.device:
         UserError: the device is not there.
     """
     return fabric_on(name, "32-true").device
-
-
-@cache
-def keep_freed_memory() -> None:
-    """Let this process keep what it frees, where its C library is glibc.
-
-    Blocks above 32 MB, as a batch of images is, would else go back to the system each time and come again page by page,
-    zeroed: half of the time of augmentation, and 4 to 8 % of a training step on two CPU cores.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, 1 << 30) or mallopt(_MMAP_THRESHOLD, 32 << 20)  # older ones allow no more
-        mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
-
-
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's malloc.h
 
 
 def fabric_on(name: str, precision: str) -> Fabric:
