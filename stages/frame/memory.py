@@ -11,9 +11,9 @@ _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's malloc.h
 def keep_freed_memory() -> None:
     """Let this process keep what it frees, where its C library is glibc.
 
-    Large blocks, as one photo's pixels or a batch of images are, would else go back to the system each time and come again
-    page by page, zeroed: half of the time of augmentation, 4 to 8 % of a training step on two CPU cores, and two fifths
-    of what ingest spends on a photo of 640x480.
+    Large blocks, as one photo's pixels or a batch of images are, would else go back to the system each time and come
+    again page by page, zeroed: half of the time of augmentation, 4 to 8 % of a training step on two CPU cores, and two
+    fifths of what ingest spends on a photo of 640x480.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
