@@ -179,7 +179,7 @@ def _told(subject: Subject) -> pd.DataFrame | None:
     if not all(found is not None and len(found) == 1 for found in scalars):
         return None
     values = pd.Series([next(iter(found.values())) for found in scalars if found], index=subject.rows.index)
-    fifths = pd.qcut(values.rank(method="first"), FIFTHS, labels=False)
+    fifths = pd.qcut(values, FIFTHS, labels=False, duplicates="drop")  # equal numbers stay together
     bounds = values.groupby(fifths).agg(["min", "max"])
     words = {fifth: f"{low:g} to {high:g}" for fifth, low, high in bounds.itertuples()}
     return subject.rows.assign(label=fifths.map(words))

@@ -184,7 +184,8 @@ def _sets(
     near = _joined(len(first), pairs[["one", "two"]].to_numpy())
     ones = [those for _, those in rows.groupby(same[code]) if len(those) > 1]
     rank = pd.Series(near[pairs["one"]], dtype=int).drop_duplicates()
-    of_near = {key: those for key, those in rows.groupby(near[code]) if key in set(rank)}
+    wanted = np.isin(near[code], rank.to_numpy())
+    of_near = dict(list(rows[wanted].groupby(near[code][wanted])))
     changed = [of_near[key] for key in rank if len(set(same[code[rows.index.get_indexer(of_near[key].index)]])) > 1]
     return ones, changed, pairs.drop(columns=["one", "two"])
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.stats import norm, rankdata
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 
 FOLDS = 5
 FEW = 99  # permutations
@@ -74,7 +74,7 @@ def probe(
     by_class = pd.Series(_by_class(scores_NK.argmax(axis=1), codes), names)
     rng = np.random.default_rng(0)
     null = [
-        _out_of_fold(solvers, np.concatenate([blocks[i] for i in _shuffled(stratum_of_block, rng)]))[1]
+        _out_of_fold(solvers, _exchanged(blocks, _shuffled(stratum_of_block, rng)))[1]
         for _ in range(permutations if max(skill, by_class.max()) >= matters else min(permutations, FEW))
     ]
     scores = pd.DataFrame(scores_NK, features.index[order], names).loc[features.index]
@@ -86,6 +86,14 @@ def _by_class(said_N: Array, codes_N: Array) -> Array:
     right_K = np.bincount(codes_N, said_N == codes_N)
     wrongly_K = np.bincount(said_N, said_N != codes_N, len(counts_K))
     return right_K / counts_K - wrongly_K / np.maximum(len(codes_N) - counts_K, 1)
+
+
+def _exchanged(blocks: list[Array], order: Array) -> Array:
+    """Codes in which each group has the labels of another, repeated or cut to its own length.
+
+    Laid end to end, blocks of unequal length would straddle groups, and the null would know less than the data.
+    """
+    return np.concatenate([np.resize(blocks[i], len(own)) for own, i in zip(blocks, order, strict=True)])
 
 
 def _shuffled(stratum_of_block: Array, rng: np.random.Generator) -> Array:
@@ -108,6 +116,8 @@ def folds(codes: Array, groups: Array) -> Array:
         count = min(FOLDS, len(np.unique(group_N[rows])))
         if count > 1:
             whole = group_N[rows] if kind is StratifiedGroupKFold else None
+            if whole is not None and np.bincount(codes[rows]).max() < count:
+                kind = GroupKFold  # no class has an image a fold: there is nothing to keep in proportion
             dealt = kind(count, shuffle=True, random_state=0).split(rows, codes[rows], whole)
             for fold, (_, test) in enumerate(dealt):
                 fold_N[rows[test]] = fold
@@ -132,7 +142,8 @@ def _ridge(x_NF: Array) -> Array:
 def _out_of_fold(folds: list[_Fold], codes: Array) -> tuple[float, float, Array]:
     """Rescaled balanced accuracy, mean margin of the true class over the mean class, scores [N, K] of `codes` [N]."""
     classes = int(codes.max()) + 1
-    counts = np.bincount(codes, minlength=classes)
+    there = np.bincount(codes, minlength=classes) > 0  # where groups exchange their labels a class may vanish
+    counts = np.maximum(np.bincount(codes, minlength=classes), 1)
     scores_NK = np.empty((len(codes), classes))
     for fold in folds:
         ordered = np.argsort(codes[fold.train], kind="stable")
@@ -143,8 +154,8 @@ def _out_of_fold(folds: list[_Fold], codes: Array) -> tuple[float, float, Array]
         scores_NK[fold.test] = fold.x_TF @ (coefficients_FK - coefficients_FK.mean(axis=1, keepdims=True))
     margin = scores_NK[np.arange(len(codes)), codes] - scores_NK.mean(axis=1)
     recall = np.bincount(codes, scores_NK.argmax(axis=1) == codes, classes) / counts
-    skill = (recall.mean() - 1 / classes) / (1 - 1 / classes)
-    return float(skill), float((np.bincount(codes, margin, classes) / counts).mean()), scores_NK
+    skill = (recall[there].mean() - 1 / classes) / (1 - 1 / classes)
+    return float(skill), float((np.bincount(codes, margin, classes) / counts)[there].mean()), scores_NK
 
 
 def design(features: pd.DataFrame) -> Array:

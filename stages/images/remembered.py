@@ -44,9 +44,12 @@ class Remembered:
         """Remember what these rows of ingest say of images, and no others; whole or not at all."""
         table = pa.Table.from_pandas(rows[["content", *DESCRIBED]], preserve_index=False)
         part = self._file.with_name(self._file.name + ".part")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table.replace_schema_metadata({"code": _code()}), part)
-        part.rename(self._file)
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table.replace_schema_metadata({"code": _code()}), part)
+            part.rename(self._file)
+        except OSError as error:  # what is lost is time, at the next ingest
+            print(f"ingest: {self._file} is not written ({error}); every image is decoded anew next time", flush=True)
 
 
 def _code() -> bytes:

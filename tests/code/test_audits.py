@@ -241,6 +241,27 @@ def test_the_probe_is_seldom_wrong_where_there_is_nothing(grouped: bool) -> None
     assert sum(alarms) <= 6  # at 5 % the chance of more than 6 in 40 is 0.3 %
 
 
+def test_groups_of_unequal_size_are_no_more_often_an_alarm() -> None:
+    """Group sizes from 1 to 30, heavy-tailed: what groups share is no evidence that classes differ."""
+    alarms = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        size = np.minimum(30, rng.pareto(1.0, 60).astype(int) + 1)
+        scene = np.repeat(np.arange(60), size)
+        features = pd.DataFrame({f"f{i}": rng.normal(size=60)[scene] + rng.normal(size=len(scene)) for i in range(4)})
+        label = pd.Series(rng.choice(["a", "b"], 60)[scene])
+        alarms += probe(features, label, pd.Series(scene), permutations=99).p <= 0.01
+    assert alarms <= 4  # at 1 % the chance of more is 0.04 %
+
+
+def test_a_few_copies_in_each_class_stop_no_audit(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    source = write_folders(tmp_path / "d", digit_images(per_class=30, classes=6))
+    for label in "024":
+        one = sorted((source / label).iterdir())[0]
+        (source / label / "copy.png").write_bytes(one.read_bytes())
+    assert "confounder/statistics" in findings_of(ingest(source), params)
+
+
 def test_the_probe_finds_a_shift_of_half_a_standard_deviation() -> None:
     features, labels, groups = null_data(0, grouped=False)
     features.loc[labels == "a", "f0"] += 0.75

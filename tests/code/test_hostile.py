@@ -217,6 +217,14 @@ def test_a_damaged_memory_is_said_and_made_anew(
     assert "anew" not in capsys.readouterr().out
 
 
+def test_a_memory_that_cannot_be_written_costs_time_and_nothing_else(
+    ingest: Ingest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "work").write_text("in the way")
+    assert len(read_manifest(ingest(write_folders(tmp_path / "digits", digit_images(per_class=20)))))
+    assert "is not written" in capsys.readouterr().out
+
+
 def test_groups_that_come_later_are_another_arrival(ingest: Ingest, tmp_path: Path) -> None:
     images = digit_images(per_class=40)
     source = write_folders(tmp_path / "digits", images[::2])
