@@ -179,10 +179,15 @@ def _told(subject: Subject) -> pd.DataFrame | None:
     if not all(found is not None and len(found) == 1 for found in scalars):
         return None
     values = pd.Series([next(iter(found.values())) for found in scalars if found], index=subject.rows.index)
-    fifths = pd.qcut(values, FIFTHS, labels=False, duplicates="drop")  # equal numbers stay together
+    few = values.nunique() <= FIFTHS  # equal numbers stay together
+    fifths = pd.Series(pd.factorize(values)[0], values.index) if few else _fifths(values)
     bounds = values.groupby(fifths).agg(["min", "max"])
     words = {fifth: f"{low:g} to {high:g}" for fifth, low, high in bounds.itertuples()}
     return subject.rows.assign(label=fifths.map(words))
+
+
+def _fifths(values: pd.Series) -> pd.Series:
+    return pd.qcut(values, FIFTHS, labels=False, duplicates="drop")
 
 
 def _matters(skill: Skill, audit: Audit) -> bool:
