@@ -12,9 +12,13 @@ from stages.frame import In, Out, run
 from stages.frame.params import overlay
 from stages.frame.provenance import digest, environment
 from stages.frame.sections import Augment, Network, Task, Train
+from stages.frame.stage import rank
+from stages.images.manifest import MANIFEST
 from stages.learning.checkpoints import save
-from stages.learning.loop import Epoch, fit
+from stages.learning.loop import fit
 from stages.learning.plan import material, plan
+from stages.learning.progress import Epoch
+from stages.learning.restarts import restarts
 
 
 def main(
@@ -29,11 +33,17 @@ def main(
     network: Network,
     train: Train,
 ) -> dict[str, Any]:
-    """Write `model.pt` of the best epoch, `curves.csv`, DVCLive's plots, and what it took: params, weights, machine."""
+    """Write `model.pt` of the best epoch, `curves.csv`, DVCLive's plots, and what it took: params, weights, machine.
+
+    Killed and started again, it goes on from its last checkpoint, to the same weights.
+    """
     given = material(ingested, prepared)
     best = json.loads((tuned / "best.json").read_text())
     sections = overlay({"task": task, "augment": augment, "network": network, "train": train}, best)
     planned = plan(given, sections, weights)
+    begun_from = [file for file in [Path(planned.weights)] if file.is_file()]
+    read = [prepared, ingested / MANIFEST, *begun_from]
+    taken_up = restarts(sections, read, planned.train.checkpoint, writes=rank() == 0)
     with Live(str(output / "live"), save_dvc_exp=False, report=None, dvcyaml=None) as live:
 
         def report(epoch: Epoch) -> None:
@@ -47,7 +57,7 @@ def main(
                 flush=True,
             )
 
-        fitted = fit(planned, report)
+        fitted = fit(planned, report, taken_up)
     about = {**given.train_set.about, "params_hash": digest(sections), "best_epoch": fitted.best.epoch}
     save(output / "model.pt", planned.blueprint, fitted.weights, about)
     pd.DataFrame([vars(epoch) for epoch in fitted.epochs]).to_csv(output / "curves.csv", index=False)
@@ -56,6 +66,12 @@ def main(
     _write_json(
         output / "environment.json", environment() | {"device": fitted.device, "threads": torch.get_num_threads()}
     )
+    _write_json(output / "resolved.json", [vars(one) for one in fitted.resolved])
+    if fitted.tested is not None:
+        _write_json(output / "range_test.json", vars(fitted.tested))
+    if fitted.stopped:
+        print(f"stopped early: {fitted.stopped}", flush=True)
+    taken_up.finish()
     return {
         "best_epoch": fitted.best.epoch,
         "val_score": fitted.best.val_score,

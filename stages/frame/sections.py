@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -263,6 +264,10 @@ class Network(Section):
     """Normalization after convolutions, where the architecture has one."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Share of features dropped before the last layer, 0 to 1."""
+    feature_noise: Annotated[float, Field(ge=0, le=2)]
+    """Deviation of the noise around 1 by which features before the last layer are multiplied in training."""
+    stochastic_depth: Annotated[float, Field(ge=0, lt=1)]
+    """Share of images for which the last residual block is left out in training; earlier ones in proportion."""
     weights: Text
     """Where training begins: none (random), default (published weights of that name, downloaded), an address, or the
     name of a file in data/weights: of weights, or the model.pt of another run."""
@@ -272,32 +277,77 @@ class Network(Section):
     """Learning rate of pretrained layers, as a share of `train.learning_rate`."""
 
 
+def _rate(value: Any) -> Any:
+    """One message where a union would give one for each of its types."""
+    if value == "auto" or (isinstance(value, int | float) and 0 < value <= 10):
+        return value
+    raise ValueError("Input should be greater than 0 and less than or equal to 10, or auto")
+
+
 class Train(Section):
     """The optimization."""
 
     epochs: Annotated[int, Field(ge=1)]
     """Passes over the training images."""
+    patience: Annotated[int, Field(ge=0)]
+    """Epochs without a better validation score after which training stops; 0: it never does."""
     batch_size: Annotated[int, Field(ge=2)]
-    """Images per step."""
-    optimizer: Literal["adamw", "sgd"]
-    """adamw, or sgd with Nesterov momentum 0.9."""
+    """Images that go through the network at once, on each device."""
+    accumulate: Annotated[int, Field(ge=1)]
+    """Batches whose gradients are averaged for one step; as one large batch, but for batch normalization."""
+    optimizer: Text
+    """adamw, adam, sgd with Nesterov momentum, rmsprop, lion, or timm/NAME: any other that timm has."""
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    """Of sgd and rmsprop; of the others the decay of the mean gradient, beta 1."""
     loss: Text
     """auto: the one nearest to the score; or one that the representation knows."""
-    learning_rate: Annotated[float, Field(gt=0, le=10)]
-    """Peak of the one-cycle schedule."""
+    learning_rate: Annotated[float | Literal["auto"], BeforeValidator(_rate)]
+    """The highest of the schedule; auto: by a range test before training (Smith 2017)."""
+    schedule: Literal["one_cycle", "cosine", "step", "plateau", "constant"]
+    """How the rate goes on behind the warm-up: see `stages.learning.schedules`."""
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+    """Share of all steps in which the rate rises to `learning_rate`."""
     weight_decay: Annotated[float, Field(ge=0, le=1)]
-    """Decoupled (adamw) or L2 (sgd) weight decay."""
+    """Decoupled (adamw, lion) or L2 (adam, sgd, rmsprop) weight decay."""
+    l1: Annotated[float, Field(ge=0, le=1)]
+    """Pull of all weights towards 0, whatever their size: the gradient of l1 times the sum of their absolute values."""
+    clip: Annotated[float, Field(ge=0)]
+    """Longest gradient: longer ones are shortened to it; 0: none is."""
+    average: Annotated[float, Field(ge=0, lt=1)]
+    """Decay of an exponential moving average of the weights, which is judged and kept in their place; 0: none."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     """Share of the target spread over all classes."""
-    class_weights: Literal["none", "balanced", "sampled"]
+    class_weights: Literal["auto", "none", "balanced", "sampled"]
     """balanced: each class counts the same in the loss, however few images it has; sampled: images of rare classes are
-    drawn more often, so that an epoch shows each class as often as any other."""
+    drawn more often, so that an epoch shows each class as often as any other; auto: balanced where the score counts
+    classes alike and one is far more frequent than another."""
+    not_finite: Literal["stop", "roll_back"]
+    """When the loss is no number. stop: with the images of that batch kept; roll_back: go on from the beginning of the
+    epoch with half the learning rate, at most five times."""
+    checkpoint: Annotated[float, Field(ge=0)]
+    """Seconds of training between two checkpoints, from which a killed training goes on."""
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     """Same seed, same device, same number of threads: same weights."""
-    device: Literal["auto", "cpu", "cuda", "mps"]
+    device: Literal["auto", "cpu", "cuda", "mps", "tpu"]
     """auto: the best this machine has."""
-    precision: Literal["32-true", "bf16-mixed"]
-    """Arithmetic of the network."""
+    devices: Annotated[int, Field(ge=1)]
+    """Processes with a device each that share every batch's work, on this machine; under torchrun those it started."""
+    precision: Literal["auto", "32-true", "bf16-mixed"]
+    """Arithmetic of the network; auto: bf16-mixed where a trial shows it to be clearly faster."""
+    layout: Literal["auto", "channels_first", "channels_last"]
+    """Order of values in memory; auto: by the same trial."""
+    compile: Literal["auto", "no", "yes"]
+    """torch.compile, which needs a C++ compiler; auto: by the same trial on cuda, no elsewhere."""
+    resident: Literal["auto", "no", "yes"]
+    """All training images in the device's memory; auto: on cuda, where they take less than half of what is free."""
+
+    @field_validator("optimizer")
+    @classmethod
+    def _is_known(cls, optimizer: str) -> str:
+        known = ("adamw", "adam", "sgd", "rmsprop", "lion")
+        if optimizer not in known and not optimizer.startswith("timm/"):
+            raise ValueError(did_you_mean(optimizer, [*known, "timm/NAME"]))
+        return optimizer
 
 
 class Range(Section):
@@ -335,6 +385,9 @@ _FIXED = (  # trials have epochs of their own; the others are no choices, or hol
     "train.epochs",
     "train.seed",
     "train.device",
+    "train.devices",
+    "train.checkpoint",
+    "train.not_finite",
     "augment.amounts",
 )
 _AMOUNTS = "augment.amounts."
@@ -360,7 +413,7 @@ def _out_of_place(key: str, span: Range) -> list[str]:
         try:
             allowed.validate_python(end)
         except ValidationError as error:
-            problems.append(f"{key}: {end!r}: {error.errors()[0]['msg']}")
+            problems.append(f"{key}: {end!r}: {error.errors()[0]['msg'].removeprefix('Value error, ')}")
     return problems
 
 

@@ -3,6 +3,7 @@
 import errno
 import inspect
 import json
+import os
 import shutil
 import sys
 import typing
@@ -39,6 +40,8 @@ def run(main: Main, argv: list[str] | None = None) -> None:
     """
     from stages.frame.params import load  # pydantic is not needed by what merely imports a stage's noun
 
+    if rank():  # the first process of a crew speaks for all
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, to the end of the process
     paths, sections = contract(main)
     given = sys.argv[1:] if argv is None else argv
     if len(given) != len(paths):
@@ -64,6 +67,10 @@ def call(main: Main, given: list[Path], sections: dict[str, Any]) -> dict[str, A
             raise UserError(f"{name}: {path} does not exist; `dvc repro` runs the stages that make it")
     parts = {out: _fresh_part(out) for out in outputs}
     metrics = main(*(parts.get(p, p) for p in located.values()), **sections)
+    if rank():
+        for part in parts.values():
+            shutil.rmtree(part)
+        return metrics
     if metrics:
         (parts[outputs[-1]] / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
     for out in outputs:
@@ -73,8 +80,13 @@ def call(main: Main, given: list[Path], sections: dict[str, Any]) -> dict[str, A
     return metrics
 
 
+def rank() -> int:
+    """Of this process in a crew that one started, or torchrun: what all but the first write is thrown away."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+
+
 def _fresh_part(out: Path) -> Path:
-    part = out.with_name(out.name + ".part")
+    part = out.with_name(out.name + ".part" + (f"-{rank()}" if rank() else ""))
     if part.exists():
         shutil.rmtree(part)
     part.mkdir(parents=True)

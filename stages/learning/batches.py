@@ -2,8 +2,9 @@
 
 import hashlib
 import math
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,30 @@ def step_seed(*parts: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Batches of nearly equal size, at most `batch_size`: every image once, and no batch of one image at the end."""
-    return max(1, min(math.ceil(images / batch_size), images // 2))
+def steps_per_epoch(images: int, batch_size: int, pieces: int = 1) -> int:
+    """Steps of nearly equal size, at most `pieces` batches of `batch_size`: every image once, no batch of one image."""
+    return max(1, min(math.ceil(images / (batch_size * pieces)), images // (2 * pieces)))
+
+
+@dataclass
+class Clock:
+    """Seconds of a training since it was started or read."""
+
+    reading: float = 0.0
+    """From the store to the device."""
+    changing: float = 0.0
+    """By augmentation."""
+    _started: float = 0.0
+
+    def start(self) -> None:
+        """From here on."""
+        self.reading, self.changing, self._started = 0.0, 0.0, time.perf_counter()
+
+    def read(self) -> tuple[float, float, float]:
+        """Seconds in all, of reading, and of augmenting, and start anew."""
+        found = time.perf_counter() - self._started, self.reading, self.changing
+        self.start()
+        return found
 
 
 @dataclass(frozen=True)
@@ -54,29 +76,42 @@ class Feed:
     seed: int
     share_N: Array | None = None
     """How often each image is drawn, summing to 1; None: every image once an epoch."""
+    pieces: int = 1
+    """Batches a step."""
+    clock: Clock = field(default_factory=Clock)
 
-    def batches(self, epoch: int, device: torch.device, first: int = 0) -> Iterator[Batch]:
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return steps_per_epoch(len(self.store), self.batch_size, self.pieces)
+
+    def batches(self, epoch: int, device: torch.device, first: int = 0, mine: slice = slice(None)) -> Iterator[Batch]:
         """The augmented batches of one epoch, in an order of its own, from the step `first` on.
 
         What becomes of an image hangs on its place in that order alone: not on the size of batches, on the other images
-        of its batch, or on what was drawn before.
+        of its batch, or on what was drawn before. Of the `pieces` of every step those in `mine` are given.
         """
         rng = np.random.default_rng(step_seed(self.seed, epoch))
         count = len(self.store)
         order = rng.permutation(count) if self.share_N is None else rng.choice(count, count, p=self.share_N)
-        parts = np.array_split(np.arange(count), steps_per_epoch(count, self.batch_size))
-        for place_B in parts[first:]:
-            place_B = place_B[np.argsort(order[place_B], kind="stable")]  # files are read forwards
-            batch = self.changed(order[place_B], Draws(self.seed, epoch, place_B), device)
-            yield self._mixed(batch, order, epoch, place_B) if self.policy.mixes else batch
+        for step_S in np.array_split(np.arange(count), self.steps)[first:]:
+            for place_B in np.array_split(step_S, self.pieces)[mine]:
+                place_B = place_B[np.argsort(order[place_B], kind="stable")]  # files are read forwards
+                batch = self.changed(order[place_B], Draws(self.seed, epoch, place_B), device)
+                yield self._mixed(batch, order, epoch, place_B) if self.policy.mixes else batch
 
     def changed(self, index_B: Array, draws: Draws, device: torch.device) -> Batch:
         """Some images with their labels, changed but not mixed."""
+        started = time.perf_counter()
         batch = load(self.store, self.outline, index_B, device)
+        read = time.perf_counter()
         bones = self.store.bones
         bone_BK7 = None if bones is None else torch.from_numpy(bones.of(index_B)).to(device)
         image_BCHW, warp = self.policy(batch.image_BCHW, draws, bone_BK7)
-        return Batch(image_BCHW, batch.target if warp is None else self._moved(batch.target, warp), index_B)
+        changed = Batch(image_BCHW, batch.target if warp is None else self._moved(batch.target, warp), index_B)
+        self.clock.reading += read - started
+        self.clock.changing += time.perf_counter() - read
+        return changed
 
     def _moved(self, target: Any, warp: Warp) -> Any:
         return move(REPRESENTATIONS[self.outline.representation].stores, target, warp, swaps(self.outline))
@@ -125,14 +160,14 @@ def plain_batches(store: Store, outline: Outline, batch_size: int, device: torch
 
 def load(store: Store, outline: Outline, index_B: Array, device: torch.device) -> Batch:
     """Bytes travel to the device, and become floats there: a quarter of the traffic."""
-    image_BHWC = torch.from_numpy(store.image_NHWC[index_B]).to(device)
+    image_BHWC = _taken(store.image_NHWC, index_B, device)
     return Batch(scale(image_BHWC), _target(store, outline, index_B, device), index_B)
 
 
 def _target(store: Store, outline: Outline, index_B: Array, device: torch.device) -> Any:
     if isinstance(store.target, Ragged):
         return [_things(store.target, int(index), outline.size, device) for index in index_B]
-    values = torch.from_numpy(store.target[index_B]).to(device)
+    values = _taken(store.target, index_B, device)
     match REPRESENTATIONS[outline.representation].stores:
         case "index" | "labels" | "ids":
             return values.long()
@@ -142,6 +177,22 @@ def _target(store: Store, outline: Outline, index_B: Array, device: torch.device
             return values.permute(0, 3, 1, 2)
         case _:
             return values.float()
+
+
+def _taken(values: Any, index_B: Array, device: torch.device) -> torch.Tensor:
+    """Some of an array that is mapped from disk, or of a tensor that lies on the device already."""
+    if isinstance(values, torch.Tensor):
+        return values[torch.from_numpy(index_B).to(values.device)]
+    return torch.from_numpy(values[index_B]).to(device)
+
+
+def resident(store: Store, device: torch.device) -> Store:
+    """The store with its images, and labels that are arrays, in the device's memory."""
+    target: Any = store.target
+    if not isinstance(target, Ragged):
+        target = torch.from_numpy(np.array(target)).to(device)
+    image_NHWC: Any = torch.from_numpy(np.array(store.image_NHWC)).to(device)
+    return replace(store, image_NHWC=image_NHWC, target=target)
 
 
 def _things(ragged: Ragged, index: int, size: int, device: torch.device) -> dict[str, torch.Tensor]:

@@ -1,48 +1,25 @@
 """The training loop: one network, one seed, the best epoch kept."""
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from lightning_fabric import Fabric
-from torch import nn
 from tqdm import tqdm
 
-from stages.frame import UserError
-from stages.images.annotations import IGNORE
-from stages.images.store import Store
-from stages.learning.answers import answers
-from stages.learning.batches import Batch, load, step_seed, steps_per_epoch
-from stages.learning.devices import fabric_on
-from stages.learning.losses import LOSSES, Setting
-from stages.learning.optimizers import Rates, optimizer_of, schedule_of
+from stages.learning.batches import Batch, step_seed
+from stages.learning.judging import score, validation_loss
 from stages.learning.plan import Plan
-from stages.networks import build
-from stages.networks.weights import Layer, load_weights, pretrained_parameters
-from stages.tasks import TASKS
-from stages.tasks.representations import REPRESENTATIONS
+from stages.learning.progress import Epoch, Progress
+from stages.learning.range_test import RangeTest
+from stages.learning.recovery import NotFinite, Recovery
+from stages.learning.resolving import Resolved, resolve
+from stages.learning.restarts import Restarts
+from stages.learning.schedules import rate_share
+from stages.learning.training import Training, launched, set_up
+from stages.networks.weights import Layer
 
-Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass over the training images came to."""
-
-    epoch: int
-    train_loss: float
-    """On augmented images, label smoothing included."""
-    val_loss: float
-    train_score: float
-    """Of as many training images as there are validation images, unchanged."""
-    val_score: float
-    learning_rate: float
-    """At the end of the epoch."""
-    seconds: float
+Report = Callable[[Epoch], None]
 
 
 @dataclass(frozen=True)
@@ -58,143 +35,140 @@ class Fit:
     parameters: int
     pretrained: list[Layer]
     """What became of each layer where training began from given weights."""
+    stopped: str
+    """Why before the last epoch; empty where it went to its end."""
+    resolved: list[Resolved]
+    """What `auto` came to."""
+    tested: RangeTest | None
+    """Where the learning rate was one of them."""
 
 
-@dataclass(frozen=True)
-class _Machinery:
-    """What moves during a training."""
+def fit(plan: Plan, report: Report, restarts: Restarts | None = None) -> Fit:
+    """Train a network; `report` hears of every epoch, of those before a restart as well.
 
-    fabric: Fabric
-    model: Any
-    rates: Rates
-    optimizer: Any
-    schedule: Any
-    setting: Setting
+    Same plan, same device, same number of threads: same weights, wherever `restarts` had to take it up again.
 
-
-def fit(plan: Plan, report: Callable[[Epoch], None]) -> Fit:
-    """Train a network; `report` hears of every epoch.
-
-    Same plan, same device, same number of threads: same weights.
+    Args:
+        plan: what is trained; what is left to `auto` in it is resolved first.
+        report: is called after each epoch, and may raise to end the training.
+        restarts: where checkpoints are; None: a killed training is lost.
 
     Raises:
-        UserError: the device is not there, given weights do not fit, or the loss is no longer a number.
+        UserError: the device is not there, given weights do not fit, the disk is full, or the loss is no longer a
+            number.
     """
-    network, layers, machinery = _set_up(plan)
-    epochs: list[Epoch] = []
-    weights: dict[str, torch.Tensor] = {}
-    for epoch in range(1, plan.train.epochs + 1):
-        started = time.perf_counter()
-        machinery.rates.freeze(epoch <= plan.network.frozen_epochs)
-        train_loss = _train_epoch(plan, machinery, epoch)
-        val_loss = _validation_loss(plan, machinery)
-        given = plan.material
-        train_score = _score(plan, machinery, given.train_sample, given.train_truths)
-        val_score = _score(plan, machinery, given.val_set, given.val_truths)
-        rate, seconds = machinery.schedule.get_last_lr()[-1], time.perf_counter() - started
-        epochs.append(Epoch(epoch, train_loss, val_loss, train_score, val_score, rate, seconds))
-        if _best(epochs, plan) is epochs[-1]:
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-        report(epochs[-1])
-    parameters = sum(tensor.numel() for tensor in network.parameters())
-    return Fit(weights, _best(epochs, plan), epochs, str(machinery.fabric.device), parameters, layers)
+    plan, resolved, tested = resolve(plan)
+    fabric = launched(plan)
+    plan = replace(plan, train=fabric.broadcast(plan.train))  # what was measured differs between processes
+    training = set_up(plan, fabric)
+    recovery = Recovery(plan, training, restarts)
+    progress = recovery.taken_up()
+    for epoch in progress.epochs:
+        report(epoch)
+    while progress.epoch <= plan.train.epochs and not _stopped(plan, progress):
+        try:
+            _train_epoch(plan, training, progress, recovery)
+        except NotFinite as found:
+            progress = recovery.rolled_back(progress, found.step)
+            continue
+        _judge(plan, training, progress)
+        report(progress.epochs[-1])
+        recovery.epoch_over(progress)
+    parameters = sum(tensor.numel() for tensor in training.network.parameters())
+    return Fit(
+        progress.best_weights,
+        progress.best,
+        progress.epochs,
+        str(training.device),
+        parameters,
+        training.layers,
+        _stopped(plan, progress),
+        resolved,
+        tested,
+    )
 
 
-def _set_up(plan: Plan) -> tuple[nn.Module, list[Layer], _Machinery]:
-    torch.manual_seed(plan.train.seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    fabric = fabric_on(plan.train.device, plan.train.precision)
-    network = build(plan.blueprint)
-    layers = load_weights(network, plan.blueprint, plan.weights)
-    known, new = pretrained_parameters(network, layers)
-    rates = Rates(known, new, plan.network.pretrained_rate)
-    model, optimizer = fabric.setup(network, optimizer_of(plan.train, rates))
-    steps = plan.train.epochs * steps_per_epoch(len(plan.material.train_set), plan.train.batch_size)
-    schedule = schedule_of(plan.train, rates, optimizer, steps)
-    outline = plan.material.outline
-    setting = Setting(outline, _class_weights(plan).to(fabric.device), plan.train.label_smoothing)
-    return network, layers, _Machinery(fabric, model, rates, optimizer, schedule, setting)
+def _train_epoch(plan: Plan, training: Training, progress: Progress, recovery: Recovery) -> None:
+    """The steps of the epoch that are not done yet."""
+    feed, crew = training.feed, training.crew
+    training.rates.freeze(progress.epoch <= plan.network.frozen_epochs)
+    training.model.train()
+    batches = feed.batches(progress.epoch, training.device, progress.step, slice(crew.rank, None, crew.size))
+    bar = tqdm(total=feed.steps, initial=progress.step, desc=f"epoch {progress.epoch}", leave=False, disable=None)
+    feed.clock.start()
+    for parts in zip(*[batches] * plan.train.accumulate, strict=True):
+        _step(plan, training, progress, parts)
+        progress.step += 1
+        bar.update()
+        recovery.step_over(progress)
+    bar.close()
 
 
-def _train_epoch(plan: Plan, machinery: _Machinery, epoch: int) -> float:
-    """Mean loss over the augmented images."""
-    train = plan.train
-    machinery.model.train()
-    batches = plan.feed.batches(epoch, machinery.fabric.device)
-    total = steps_per_epoch(len(plan.material.train_set), train.batch_size)
-    losses = []
-    for step, batch in enumerate(tqdm(batches, f"epoch {epoch}", total, leave=False, unit="step", disable=None)):
-        torch.manual_seed(step_seed(train.seed, epoch, step, 1))  # dropout, and proposals of mask_rcnn
-        loss = _loss(plan, machinery, batch)
-        machinery.optimizer.zero_grad(set_to_none=True)
-        machinery.fabric.backward(loss)
-        machinery.optimizer.step()
-        machinery.schedule.step()
-        losses.append(loss.detach() * len(batch.index_B))
-    mean_loss = float(torch.stack(losses).sum() / len(plan.material.train_set))
-    if not np.isfinite(mean_loss):
-        raise UserError(
-            f"epoch {epoch}: the training loss is {mean_loss}; lower train.learning_rate ({train.learning_rate:g}) "
-            f"or use train.precision 32-true (now {train.precision})"
+def _step(plan: Plan, training: Training, progress: Progress, parts: tuple[Batch, ...]) -> None:
+    """Move the weights once, by the mean over all images of some batches, here and in other processes."""
+    train, optimizer, crew = plan.train, training.optimizer, training.crew
+    steps = training.feed.steps
+    share = rate_share(train.schedule, train.warmup, (progress.epoch - 1) * steps + progress.step,
+                       train.epochs * steps, progress.worse)  # fmt: skip
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * share * progress.brake
+    images = _images_of_step(training, progress.step)
+    total = torch.zeros((), device=training.device)
+    optimizer.zero_grad(set_to_none=True)
+    for part, batch in enumerate(parts):
+        place = part * crew.size + crew.rank
+        torch.manual_seed(step_seed(train.seed, progress.epoch, progress.step, 1, *([place] if place else [])))
+        with training.fabric.no_backward_sync(training.model, enabled=part < len(parts) - 1):
+            loss = training.loss_of(training.model, batch)
+            weighed = loss * (len(batch.index_B) * crew.size / images)  # processes are averaged
+            training.fabric.backward(weighed if len(parts) * crew.size > 1 else loss)
+        total = total + loss.detach() * len(batch.index_B)
+    if train.l1:
+        for weight in training.network.parameters():
+            if weight.grad is not None:
+                weight.grad.add_(weight.detach().sign(), alpha=train.l1)
+    if train.clip:
+        training.fabric.clip_gradients(training.model, optimizer, max_norm=train.clip, error_if_nonfinite=False)
+    optimizer.step()
+    training.average.update(training.network)
+    progress.losses.append(total)
+
+
+def _images_of_step(training: Training, step: int) -> int:
+    count, steps = len(training.feed.store), training.feed.steps
+    return count // steps + (step < count % steps)
+
+
+def _judge(plan: Plan, training: Training, progress: Progress) -> None:
+    """End an epoch: losses and scores, and the weights kept where they are the best."""
+    given, started = plan.material, time.perf_counter()
+    losses = torch.stack(progress.losses).sum()
+    if training.crew.size > 1:
+        losses = training.fabric.all_reduce(losses, reduce_op="sum")  # type: ignore[assignment]
+    rate, trained = training.optimizer.param_groups[-1]["lr"], max(progress.seconds, 1e-9)
+    with training.judged() as network:
+        val_loss = validation_loss(plan, training, network)
+        train_score = score(plan, training, network, given.train_sample, given.train_truths)
+        val_score = score(plan, training, network, given.val_set, given.val_truths)
+        epoch = Epoch(
+            epoch=progress.epoch,
+            train_loss=float(losses / len(given.train_set)),
+            val_loss=val_loss,
+            train_score=train_score,
+            val_score=val_score,
+            learning_rate=rate,
+            seconds=progress.seconds + time.perf_counter() - started,
+            reading=progress.reading / trained,
+            changing=progress.changing / trained,
         )
-    return mean_loss
+        progress.done(epoch)
+        if progress.best is epoch:
+            progress.best_weights = {n: one.detach().cpu().clone() for n, one in network.state_dict().items()}
 
 
-def _loss(plan: Plan, machinery: _Machinery, batch: Batch) -> torch.Tensor:
-    representation = plan.material.outline.representation
-    if representation == "boxes":
-        parts = machinery.model(batch.image_BCHW, batch.target)
-        return torch.stack(list(parts.values())).sum()
-    raw = machinery.model(batch.image_BCHW).float()
-    return LOSSES[representation][plan.loss](raw, batch.target, machinery.setting)
-
-
-def _validation_loss(plan: Plan, machinery: _Machinery) -> float:
-    """Mean over the validation images, unchanged."""
-    store, outline = plan.material.val_set, plan.material.outline
-    machinery.model.eval()
-    if outline.representation == "boxes":  # the network gives losses in training only: without learning statistics
-        machinery.model.train()
-        for module in machinery.model.modules():
-            if isinstance(module, nn.BatchNorm2d | nn.Dropout):
-                module.eval()
-    total = 0.0
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.train.seed)
-        for index_B in np.array_split(np.arange(len(store)), steps_per_epoch(len(store), plan.train.batch_size)):
-            batch = load(store, outline, index_B, machinery.fabric.device)
-            total += float(_loss(plan, machinery, batch)) * len(index_B)
-    return total / len(store)
-
-
-def _score(plan: Plan, machinery: _Machinery, store: Store, truths: list[Any]) -> float:
-    outline, one = plan.material.outline, np.ones((1, len(truths)))
-    given = answers(machinery.model, store, outline, plan.train.batch_size, machinery.fabric.device)
-    return float(TASKS[outline.task].scores(truths, given, one, outline)[plan.score][0])
-
-
-def _best(epochs: list[Epoch], plan: Plan) -> Epoch:
-    sign = 1 if TASKS[plan.material.outline.task].SCORES[plan.score].better == "higher" else -1
-
-    def order(epoch: Epoch) -> tuple[float, float]:  # an undefined score is worse than any
-        return (sign * epoch.val_score if math.isfinite(epoch.val_score) else -math.inf, -epoch.val_loss)
-
-    return max(epochs, key=order)
-
-
-def _class_weights(plan: Plan) -> torch.Tensor:
-    """[K]; `balanced`: inverse to the class's share, so that the mean over what is learned from is 1."""
-    outline, target = plan.material.outline, plan.material.train_set.target
-    classes = max(1, len(outline.labels))
-    if plan.train.class_weights != "balanced":
-        return torch.ones(classes)
-    match REPRESENTATIONS[outline.representation].stores:
-        case "index" | "labels":
-            index = np.asarray(target).ravel()
-            counts_K = np.bincount(index[index != IGNORE], minlength=classes)
-            return torch.tensor(counts_K.sum() / (classes * np.maximum(counts_K, 1)), dtype=torch.float32)
-        case "vector" if outline.task == "multilabel":  # how much rarer presence is than absence
-            there_K = np.asarray(target, np.float64).mean(axis=0)
-            return torch.tensor((1 - there_K) / np.maximum(there_K, 1 / len(np.asarray(target))), dtype=torch.float32)
-        case _:
-            raise UserError(f"train.class_weights: balanced needs classes, which task {outline.task} does not learn")
+def _stopped(plan: Plan, progress: Progress) -> str:
+    """Why a training ends before its last epoch."""
+    patience = plan.train.patience
+    if not patience or progress.idle() < patience or progress.epoch > plan.train.epochs:
+        return ""
+    return f"{patience} epochs brought no better {plan.score} than epoch {progress.best.epoch} (train.patience)"

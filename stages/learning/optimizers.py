@@ -1,4 +1,4 @@
-"""Optimizers and schedules; pretrained layers at a rate of their own."""
+"""Optimizers by name; pretrained layers at a rate of their own."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from stages.frame import UserError
+from stages.frame.errors import did_you_mean
 from stages.frame.sections import Train
 
 
@@ -21,7 +23,7 @@ class Rates:
     def groups(self, rate: float) -> list[dict[str, Any]]:
         """As optimizers take them; the new weights last, so that the last rate is that of `train.learning_rate`."""
         groups = [(self.pretrained, rate * self.pretrained_rate), (self.new, rate)]
-        return [{"params": weights, "lr": lr} for weights, lr in groups if weights]
+        return [{"params": weights, "lr": lr, "peak": lr} for weights, lr in groups if weights]
 
     def freeze(self, frozen: bool) -> None:
         """Keep pretrained weights as they are, or let them learn."""
@@ -29,19 +31,37 @@ class Rates:
             weights.requires_grad_(not frozen)
 
 
-def optimizer_of(train: Train, rates: Rates) -> torch.optim.Optimizer:
-    """The optimizer that `train.optimizer` names."""
-    groups = rates.groups(train.learning_rate)
+def optimizer_of(train: Train, rates: Rates, learning_rate: float) -> torch.optim.Optimizer:
+    """The optimizer that `train.optimizer` names; every group keeps its highest rate as `peak`.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    groups, decay, momentum = rates.groups(learning_rate), train.weight_decay, train.momentum
     match train.optimizer:
         case "adamw":
-            return torch.optim.AdamW(groups, weight_decay=train.weight_decay)
+            return torch.optim.AdamW(groups, betas=(momentum, 0.999), weight_decay=decay)
+        case "adam":
+            return torch.optim.Adam(groups, betas=(momentum, 0.999), weight_decay=decay)
         case "sgd":
-            return torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=train.weight_decay)
+            return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0, weight_decay=decay)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, momentum=momentum, weight_decay=decay)
+        case _:
+            return _by_timm(train, groups)
 
 
-def schedule_of(
-    train: Train, rates: Rates, optimizer: torch.optim.Optimizer, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """One cycle over all steps (Smith and Topin 2019)."""
-    peaks = [group["lr"] for group in rates.groups(train.learning_rate)]
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=steps + 1, cycle_momentum=False)
+def _by_timm(train: Train, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Lion (Chen et al. 2023) and many more, as timm keeps them."""
+    from timm import optim  # some seconds
+
+    name = train.optimizer.removeprefix("timm/")
+    known = optim.list_optimizers()  # type: ignore[attr-defined]
+    if name not in known:
+        hint = did_you_mean(train.optimizer, [f"timm/{one}" for one in known])
+        raise UserError(f"train.optimizer: {train.optimizer}: {hint}")
+    options = {"lr": groups[-1]["lr"], "weight_decay": train.weight_decay, "momentum": train.momentum}
+    try:
+        return optim.create_optimizer_v2(groups, name, **options)  # type: ignore[attr-defined]
+    except (ImportError, AssertionError, ValueError, TypeError) as error:
+        raise UserError(f"train.optimizer: timm cannot make {name} of these params: {error}") from error

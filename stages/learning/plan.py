@@ -91,6 +91,8 @@ def plan(given: Material, sections: dict[str, Any], weights: Path) -> Plan:
         outputs=kind.outputs(outline),
         norm=network.norm,
         dropout=network.dropout,
+        feature_noise=network.feature_noise,
+        stochastic_depth=network.stochastic_depth,
         size=outline.size,
         masks=outline.masks,
     )

@@ -13,8 +13,9 @@ import torch
 
 from stages.frame.sections import Params
 from stages.images.annotations import Annotation
-from stages.learning.loop import Epoch, fit
+from stages.learning.loop import fit
 from stages.learning.plan import plan
+from stages.learning.progress import Epoch
 from stages.learning.rehearsal import Sample, rehearsal
 from stages.tasks.asking import outline_of_data
 from stages.tasks.outline import Outline

@@ -22,3 +22,7 @@ class Blueprint:
     """Working size, pixels."""
     masks: bool = False
     """Of mask_rcnn: masks, not boxes alone."""
+    feature_noise: float = 0.0
+    """Deviation around 1 of the noise by which features before the last layer are multiplied."""
+    stochastic_depth: float = 0.0
+    """Share of images that leave the last residual block out."""

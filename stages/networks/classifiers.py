@@ -20,7 +20,7 @@ class _Pooled(nn.Module):
     def __init__(self, features: nn.Module, width: int, blueprint: Blueprint) -> None:
         super().__init__()
         self.features = features
-        self.fc = last_layer(width, blueprint.outputs, blueprint.dropout)
+        self.fc = last_layer(width, blueprint.outputs, blueprint)
 
     def forward(self, image_BCHW: torch.Tensor) -> torch.Tensor:
         """[B, outputs]."""
@@ -49,7 +49,7 @@ def googlenet(blueprint: Blueprint) -> nn.Module:
 
     network = models.googlenet(weights=None, aux_logits=False, init_weights=False, transform_input=False)
     network.dropout = nn.Identity()
-    network.fc = last_layer(1024, blueprint.outputs, blueprint.dropout)
+    network.fc = last_layer(1024, blueprint.outputs, blueprint)
     return with_channels(randomized(network), blueprint.channels)
 
 
@@ -58,19 +58,28 @@ def resnet(blueprint: Blueprint) -> nn.Module:
     from torchvision import models
 
     network = getattr(models, blueprint.name)(weights=None)
-    network.fc = last_layer(network.fc.in_features, blueprint.outputs, blueprint.dropout)
+    network.fc = last_layer(network.fc.in_features, blueprint.outputs, blueprint)
     return with_channels(network, blueprint.channels)
 
 
 def by_timm(blueprint: Blueprint) -> nn.Module:
     """Any network of timm (Wightman 2019, "PyTorch image models")."""
-    return timm_network(
-        blueprint.name,
-        [{"img_size": blueprint.size}],
-        num_classes=blueprint.outputs,
-        in_chans=blueprint.channels,
-        drop_rate=blueprint.dropout,
-    )
+    skipped = {"drop_path_rate": blueprint.stochastic_depth} if blueprint.stochastic_depth else {}
+    try:
+        return timm_network(
+            blueprint.name,
+            [{"img_size": blueprint.size}],
+            num_classes=blueprint.outputs,
+            in_chans=blueprint.channels,
+            drop_rate=blueprint.dropout,
+            **skipped,
+        )
+    except TypeError as error:
+        if "drop_path_rate" not in str(error):
+            raise
+        raise UserError(
+            f"network.stochastic_depth: {blueprint.name} has no blocks that could be skipped; use 0"
+        ) from None
 
 
 def timm_network(name: str, sizing: list[dict[str, Any]], **options: Any) -> Any:

@@ -1,11 +1,13 @@
 """What networks are adapted by: input channels, normalization, the last layer."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from stages.frame import UserError
+from stages.networks.blueprint import Blueprint
 
 MOST_GROUPS = 32  # Wu and He 2018, "Group normalization"
 
@@ -106,9 +108,47 @@ def randomized(network: nn.Module) -> nn.Module:
     return network
 
 
-def last_layer(features: int, outputs: int, dropout: float) -> nn.Module:
-    """Dropout, then one linear layer; the same names of layers for every dropout."""
-    return nn.Sequential(nn.Dropout(dropout), nn.Linear(features, outputs))
+class FeatureNoise(nn.Module):
+    """Multiplies every feature by a draw of N(1, deviation^2) in training (Srivastava et al. 2014, section 10)."""
+
+    def __init__(self, deviation: float) -> None:
+        super().__init__()
+        self.deviation = deviation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Of the same shape."""
+        return x * (1 + self.deviation * torch.randn_like(x)) if self.training and self.deviation else x
+
+
+def last_layer(features: int, outputs: int, blueprint: Blueprint) -> nn.Module:
+    """Dropout and noise, then one linear layer; the same names of layers whatever their amounts."""
+    return nn.Sequential(
+        nn.Sequential(nn.Dropout(blueprint.dropout), FeatureNoise(blueprint.feature_noise)),
+        nn.Linear(features, outputs),
+    )
+
+
+def with_stochastic_depth(network: nn.Module, share: float, name: str) -> nn.Module:
+    """The network with residual blocks that some images skip in training, later ones more (Huang et al. 2016).
+
+    Raises:
+        UserError: it has no residual blocks.
+    """
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+
+    blocks = [one for one in network.modules() if isinstance(one, BasicBlock | Bottleneck)]
+    if not blocks:
+        raise UserError(f"network.stochastic_depth: {share:g}, but {name} has no residual blocks; use a resnet, or 0")
+    for place, block in enumerate(blocks, 1):
+        last = block.bn2 if isinstance(block, BasicBlock) else block.bn3
+        last.register_forward_hook(partial(_skip, share * place / len(blocks)))
+    return network
+
+
+def _skip(share: float, module: nn.Module, given: Any, x_BCHW: torch.Tensor) -> torch.Tensor:
+    from torchvision.ops import stochastic_depth
+
+    return stochastic_depth(x_BCHW, share, "row", module.training)
 
 
 def convolve(channels: int, features: int) -> nn.Module:

@@ -10,7 +10,7 @@ from stages.frame import UserError
 from stages.frame.errors import did_you_mean
 from stages.networks import classifiers, mask_rcnn, unet
 from stages.networks.blueprint import Blueprint
-from stages.networks.parts import Network, with_norm
+from stages.networks.parts import Network, with_norm, with_stochastic_depth
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,13 @@ def build(blueprint: Blueprint) -> Network:
     """The network with random weights.
 
     Raises:
-        UserError: there is no such network, or it has no batch normalization that `norm` could replace.
+        UserError: there is no such network, or it has no batch normalization that `norm` could replace, or no blocks
+            that could be skipped.
     """
+    timm = blueprint.name.startswith("timm/")
+    if blueprint.feature_noise and (timm or blueprint.name == "mask_rcnn"):
+        raise UserError(f"network.feature_noise: {blueprint.name} has no place for it; use 0, or network.dropout")
     body = architecture(blueprint.name).build(blueprint)
+    if blueprint.stochastic_depth and not timm:
+        with_stochastic_depth(body, blueprint.stochastic_depth, blueprint.name)
     return Network(with_norm(body, blueprint.norm, blueprint.name), blueprint.channels)

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from stages.networks.blueprint import Blueprint
 from stages.networks.encoders import encoder
-from stages.networks.parts import convolve
+from stages.networks.parts import FeatureNoise, convolve
 
 MULTIPLE = 32  # pixels: what the coarsest map stands for
 NARROWEST, WIDEST = 16, 256  # features of the decoder
@@ -18,7 +18,7 @@ class UNet(nn.Module):
     Our own decoder: the libraries at hand lack GoogLeNet as an encoder, or a free choice of normalization.
     """
 
-    def __init__(self, contracting: nn.Module, outputs: int, dropout: float) -> None:
+    def __init__(self, contracting: nn.Module, blueprint: Blueprint) -> None:
         super().__init__()
         self.encoder = contracting
         widths: list[int] = contracting.widths  # type: ignore[assignment]
@@ -28,8 +28,10 @@ class UNet(nn.Module):
             blocks.append(convolve(before + skip, after))
             before = after
         self.expanding = nn.ModuleList(blocks)
-        self.last = nn.Sequential(convolve(before, max(before // 2, NARROWEST)), nn.Dropout2d(dropout))
-        self.fc = nn.Conv2d(max(before // 2, NARROWEST), outputs, 1)
+        width = max(before // 2, NARROWEST)
+        noise = FeatureNoise(blueprint.feature_noise)
+        self.last = nn.Sequential(convolve(before, width), nn.Dropout2d(blueprint.dropout), noise)
+        self.fc = nn.Conv2d(width, blueprint.outputs, 1)
 
     def forward(self, image_BCHW: torch.Tensor) -> torch.Tensor:
         """[B, outputs, H, W] for any H and W."""
@@ -48,4 +50,4 @@ class UNet(nn.Module):
 
 def unet(blueprint: Blueprint) -> nn.Module:
     """A U-Net with `blueprint.encoder`."""
-    return UNet(encoder(blueprint.encoder, blueprint.channels), blueprint.outputs, blueprint.dropout)
+    return UNet(encoder(blueprint.encoder, blueprint.channels), blueprint)

@@ -23,9 +23,10 @@ from stages.learning.batches import Feed, plain_batches, swaps
 from stages.learning.checkpoints import load, save
 from stages.learning.devices import fabric_on
 from stages.learning.drawing import drawn
-from stages.learning.loop import Epoch, fit
+from stages.learning.loop import fit
 from stages.learning.losses import LOSSES, Setting
 from stages.learning.plan import Material, Plan, material, plan, policy_of
+from stages.learning.progress import Epoch
 from stages.networks.heads import HEADS
 from stages.networks.preprocessing import fitted, resize, scale
 from stages.tasks import TASKS
@@ -259,7 +260,7 @@ def test_a_network_can_learn_a_few_images_by_heart(planned: Callable[..., Plan])
 
 
 def test_balanced_weights_count_every_class_the_same(planned: Callable[..., Plan]) -> None:
-    from stages.learning.loop import _class_weights
+    from stages.learning.training import _class_weights
 
     one = planned(class_weights="balanced")
     counts = np.bincount(np.asarray(one.material.train_set.target))
@@ -271,7 +272,7 @@ def test_a_loss_that_is_no_number_stops_with_what_to_turn(planned: Callable[...,
     spoilt = Augmentation(Flip, always(Flip()), pixels=lambda amounts, stream, image: image * torch.nan)
     broken.feed.policy.amounts["spoilt"] = Flip()
     broken.feed.policy.members.append(("spoilt", spoilt))
-    with pytest.raises(UserError, match=r"epoch 1: the training loss is nan; lower train.learning_rate"):
+    with pytest.raises(UserError, match=r"epoch 1, step 1: the training loss is nan; lower train.learning_rate"):
         fit(broken, silent)
 
 

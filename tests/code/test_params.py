@@ -46,7 +46,7 @@ def test_all_mistakes_are_reported_at_once_with_key_value_and_a_suggestion(root:
     for before, after in {
         "  size: 32": "  size: 4",
         "  epochs: 12": "  epochz: 12",
-        "optimizer: adamw": "optimizer: adam",
+        "optimizer: adamw": "optimizer: adamww",
         "test: 0.15": "test: 0.95",
         "train.learning_rate:": "train.lerning_rate:",
         'group: ""': 'group: "patient"',
@@ -62,7 +62,7 @@ def test_all_mistakes_are_reported_at_once_with_key_value_and_a_suggestion(root:
         "prepare.size: 4: input should be greater than or equal to 8",
         "train.epochz: 12: unknown key; did you mean `epochs`?",
         "train.epochs: missing",
-        "train.optimizer: 'adam': did you mean `adamw`?",
+        "train.optimizer: 'adamww': did you mean `adamw`?",
         "validation 0.15 + test 0.95 = 1.1 leaves nothing to train on",
         "did you mean `train.learning_rate`?",
         "ingest.group: 'patient': has no parenthesis",
@@ -99,7 +99,7 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         ("{low: 0, high: 1, log: true}", "needs low above 0"),
         ("{choices: []}", "non-empty"),
         ("{low: -1, high: 1}", "-1.0: Input should be greater than 0"),
-        ("{choices: [0.1, 11]}", "11: Input should be less than or equal to 10"),
+        ("{choices: [0.1, 11]}", "11: Input should be greater than 0 and less than or equal to 10, or auto"),
     ],
 )
 def test_a_range_outside_what_the_key_allows_is_an_error(root: Path, tmp_path: Path, span: str, says: str) -> None:
