@@ -1,0 +1,81 @@
+"""Trainings that are killed at any moment, as a real stage in a process of its own, end with the same weights."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from stages.frame.editing import edited
+from tests.conftest import ROOT, digit_images, prepare_digits
+
+RECIPE = {
+    "network": {"dropout": 0.2},
+    "train": {
+        "epochs": 8, "batch_size": 16, "average": 0.9, "checkpoint": 0.5, "device": "cpu",
+        "precision": "32-true", "layout": "channels_first",
+    },
+}  # fmt: skip
+LONGEST = 300  # seconds of one run
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    images = digit_images(per_class=40, classes=5)
+    prepare_digits(folder, {"train": images[::2], "val": images[1::2]}, size=16)
+    (folder / "params.yaml").write_text(edited((ROOT / "params.yaml").read_text(), [RECIPE], "test"))
+    (folder / "tuned").mkdir()
+    (folder / "tuned/best.json").write_text("{}")
+    (folder / "weights").mkdir()
+    return folder
+
+
+def start(project: Path, log: Path) -> subprocess.Popen[bytes]:
+    """As DVC does: what a run before wrote is deleted."""
+    shutil.rmtree(project / "out", ignore_errors=True)
+    command = [sys.executable, "-m", "stages.train", "ingested", "prepared", "tuned", "weights", "out"]
+    # commits of the folder around it are not asked for, one thread: more would add in another order on another machine
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GIT_CEILING_DIRECTORIES": "/"}
+    return subprocess.Popen(command, cwd=project, env=environment, stdout=log.open("ab"), stderr=subprocess.STDOUT)
+
+
+def ended(project: Path) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
+    weights = torch.load(project / "out/model.pt", weights_only=True)["weights"]
+    curves = pd.read_csv(project / "out/curves.csv").drop(columns=["seconds", "reading", "changing"])
+    assert not list((project / "work/train").iterdir()), "nothing is left to go on from"
+    return weights, curves
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+def test_a_training_that_was_killed_at_random_ends_with_the_same_weights(project: Path, kills: int) -> None:
+    log, rng = project / "log.txt", random.Random(kills)
+    began = time.monotonic()
+    assert start(project, log).wait(LONGEST) == 0, log.read_text()
+    whole, taken = ended(project), time.monotonic() - began
+    killed = finished = 0
+    log.write_bytes(b"")
+    while killed < kills or not finished:
+        process = start(project, log)
+        try:
+            patience = rng.uniform(0.2, 1.0) * taken if killed < kills else LONGEST
+            assert process.wait(patience) == 0, log.read_text()
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+            continue
+        finished += 1
+        weights, curves = ended(project)
+        assert curves.equals(whole[1]), log.read_text()
+        assert all(torch.equal(weights[name], whole[0][name]) for name in whole[0]), log.read_text()
+    again = log.read_text().count("goes on where it was ended")
+    print(f"{killed} kills, {finished} trainings ended, {again} times gone on from a checkpoint, {taken:.0f} s alone")
+    assert killed >= kills and again > 0
