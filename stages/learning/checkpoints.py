@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import nn
@@ -13,7 +13,22 @@ from stages.tasks.outline import Outline, outline_of
 
 def save(file: Path, blueprint: Blueprint, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
     """Write weights, blueprint and `about` (the outline, what the data are, what was reached)."""
-    torch.save({"blueprint": asdict(blueprint), "weights": weights, "about": about}, file)
+    with file.open("wb") as opened:
+        write({"blueprint": asdict(blueprint), "weights": weights, "about": about}, opened)
+
+
+def write(state: dict[str, Any], file: IO[bytes]) -> None:
+    """Write tensors and plain values.
+
+    Raises:
+        OSError: of the file, which torch hides behind an error of its own.
+    """
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load(file: Path) -> tuple[nn.Module, Outline, dict[str, Any]]:

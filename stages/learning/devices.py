@@ -42,30 +42,49 @@ def device_of(name: str) -> torch.device:
     return fabric_on(name, "32-true").device
 
 
-def fabric_on(name: str, precision: str, devices: int = 1, frozen: bool = False) -> Fabric:
-    """Fabric on one device, or on one each of several processes, which `launch` starts unless torchrun has.
+def processes(devices: int) -> int:
+    """How many share a training: those that torchrun started, else one a device."""
+    return int(os.environ.get("WORLD_SIZE", devices))
+
+
+def fabric_on(name: str, precision: str) -> Fabric:
+    """Fabric on one device, for this process alone.
 
     Args:
         name: as `train.device`.
         precision: 32-true or bf16-mixed.
-        devices: how many on this machine.
-        frozen: some weights do not learn for a while, which processes must know of.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    return _fabric(name, precision, devices=1)
+
+
+def crew_on(name: str, precision: str, devices: int, frozen: bool) -> Fabric:
+    """Fabric on a device each of several processes, which its `launch` starts unless torchrun has.
+
+    Args:
+        name: as `train.device`.
+        precision: 32-true or bf16-mixed.
+        devices: on this machine.
+        frozen: some weights do not learn for a while, which the processes must know of.
 
     Raises:
         UserError: a device is not there.
     """
-    nodes = int(os.environ.get("GROUP_WORLD_SIZE", "1"))  # of torchrun
-    count = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
-    options: dict[str, Any] = {"accelerator": name, "devices": count, "num_nodes": nodes}
-    if nodes * count > 1:
-        options["strategy"] = DDPStrategy(find_unused_parameters=frozen)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
+    nodes = processes(devices) // local
+    shared = DDPStrategy(find_unused_parameters=frozen)
+    return _fabric(name, precision, devices=local, num_nodes=nodes, strategy=shared)
+
+
+def _fabric(name: str, precision: str, **options: Any) -> Fabric:
     try:
-        fabric = Fabric(**options)
-        if fabric.device.type == "cpu":
+        kind = Fabric(accelerator=name, devices=1).device.type
+        if kind == "cpu":
             keep_freed_memory()
-        if precision == "32-true":
-            return fabric
-        return Fabric(**options, plugins=[_Autocast(precision, fabric.device.type)])  # type: ignore[arg-type]
+        plugins: list[Any] = [] if precision == "32-true" else [_Autocast(precision, kind)]  # type: ignore[arg-type]
+        return Fabric(accelerator=name, plugins=plugins, **options)
     except (RuntimeError, ValueError, ModuleNotFoundError) as error:
-        many = f", {devices} times" if devices > 1 else ""
+        many = f", {options['devices']} times" if options["devices"] > 1 else ""
         raise UserError(f"train.device: {name} is not on this machine{many}; use auto or cpu ({error})") from error

@@ -13,7 +13,7 @@ import torch
 
 from stages.frame.provenance import processor
 from stages.learning.batches import Batch
-from stages.learning.devices import device_of, fabric_on
+from stages.learning.devices import device_of, fabric_on, processes
 from stages.learning.plan import Plan
 from stages.learning.training import Training, set_up
 
@@ -61,7 +61,7 @@ def _settings(plan: Plan) -> Iterator[tuple[str, str, str]]:
     precisions = [train.precision] if train.precision != "auto" else ["32-true"] + ["bf16-mixed"] * (not boxes)
     layouts = [train.layout] if train.layout != "auto" else ["channels_first", "channels_last"]
     compiled = [train.compile] if train.compile != "auto" else ["no"] + ["yes"] * (device == "cuda" and not boxes)
-    if train.devices > 1:  # a trial in one process says little of several
+    if processes(train.devices) > 1:  # a trial in one process says little of several
         precisions, layouts, compiled = precisions[:1], layouts[:1], compiled[:1]
     return ((p, one, c) for c in compiled for p in precisions for one in layouts)
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from stages.frame import UserError
 from stages.frame.provenance import digest
+from stages.learning.checkpoints import write
 
 TRAININGS = Path("work/train")
 KEPT = 4  # unfinished trainings beside the one that runs; older ones are forgotten
@@ -66,19 +67,18 @@ class Restarts:
         part = self._file.with_suffix(".part")
         try:
             with part.open("wb") as file:
-                torch.save(state, file)
+                write(state, file)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self._file)
-        except (OSError, RuntimeError) as error:
-            free = shutil.disk_usage(self.folder).free
+        except OSError as error:
             written = part.stat().st_size if part.exists() else 0
             part.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno not in FULL:
+            if error.errno not in FULL:
                 raise
             raise UserError(
-                f"the checkpoint {self._file} cannot be written: the disk is full ({free / 1e6:.0f} MB free, behind "
-                f"{written / 1e6:.0f} MB of it); the one before is kept: make room and run again to go on from it"
+                f"the checkpoint {self._file} cannot be written: the disk is full after {written / 1e6:.0f} MB of it "
+                f"({error}); the one before is kept: make room and run again to go on from it"
             ) from error
         self._saved = time.monotonic()
 

@@ -14,7 +14,7 @@ from stages.frame import UserError
 from stages.images.annotations import IGNORE
 from stages.learning.averaging import Average
 from stages.learning.batches import Batch, Feed, resident
-from stages.learning.devices import Crew, fabric_on
+from stages.learning.devices import Crew, crew_on, fabric_on, processes
 from stages.learning.losses import LOSSES, Setting
 from stages.learning.optimizers import Rates, optimizer_of
 from stages.learning.plan import Plan
@@ -90,8 +90,10 @@ def launched(plan: Plan) -> Fabric:
     Raises:
         UserError: the device is not there.
     """
-    frozen = plan.network.frozen_epochs > 0
-    fabric = fabric_on(plan.train.device, plan.train.precision, plan.train.devices, frozen)
+    train = plan.train
+    if processes(train.devices) == 1:
+        return fabric_on(train.device, train.precision)
+    fabric = crew_on(train.device, train.precision, train.devices, frozen=plan.network.frozen_epochs > 0)
     fabric.launch()
     return fabric
 
