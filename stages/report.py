@@ -11,7 +11,7 @@ from stages.frame import Finding, In, Out, run
 from stages.frame.findings import read_findings
 from stages.frame.sections import Evaluate
 from stages.images.manifest import read_manifest
-from stages.pages import Album, cards, charts, count_by_severity, data, evaluation, picture_file, write_page
+from stages.pages import Album, cards, charts, count_by_severity, data, evaluation, picture_file, training, write_page
 
 PER_FINDING = 12  # thumbnails
 SMALL, LARGE = 104, 144  # pixels of a photo's thumbnail
@@ -160,20 +160,17 @@ def _tuning(tuned: Path, scores: dict[str, Any]) -> dict[str, Any]:
 
 def _training(trained: Path, scores: dict[str, Any]) -> dict[str, Any]:
     """Curves, and in words what they say."""
-    goal = scores["objective"]
+    goal, params = scores["objective"], _json(trained / "params.json")
     curves, metrics = pd.read_csv(trained / "curves.csv"), _json(trained / "metrics.json")
-    epochs, best = curves["epoch"].tolist(), metrics["best_epoch"]
-    score = goal["score"].replace("_", " ")
-    drawn = [
-        charts.curves({"training": curves[f"train_{kind}"].tolist(), "validation": curves[f"val_{kind}"].tolist()},
-                      epochs, "epoch", ylabel, best)
-        for kind, ylabel in (("loss", "loss"), ("score", score))
-    ]  # fmt: skip
+    tested = trained / "range_test.json"
     return {
         "training": metrics,
-        "curves": drawn,
-        "epochs": len(epochs),
-        "gap": evaluation.gap(curves, best, goal, goal["score"] in scores["shares"]),
+        "curves": training.course(curves, metrics["best_epoch"], goal["score"]),
+        "epochs": len(curves),
+        "gap": training.gap(curves, metrics["best_epoch"], goal, goal["score"] in scores["shares"], params),
+        "pace": training.pace(curves),
+        "resolved": _json(trained / "resolved.json"),
+        "range_test": training.range_test(_json(tested) if tested.exists() else None),
     }
 
 

@@ -81,6 +81,7 @@ def main(
         "parameters": fitted.parameters,
         "seconds": sum(epoch.seconds for epoch in fitted.epochs),
         "images_per_second": len(given.train_set) * len(fitted.epochs) / sum(epoch.seconds for epoch in fitted.epochs),
+        **({"stopped": fitted.stopped} if fitted.stopped else {}),
     }
 
 

@@ -29,6 +29,13 @@ class Ragged:
     first: Array
     """[N + 1]: where an image's things begin."""
 
+    def some(self, index_B: Array) -> "Ragged":
+        """The things of these images alone."""
+        things = [np.arange(self.first[i], self.first[i + 1]) for i in index_B]
+        index_T, first = np.concatenate([np.zeros(0, int), *things]), np.cumsum([0, *map(len, things)])
+        masks = None if self.mask_TX is None else self.mask_TX[index_T]
+        return Ragged(self.box_T4[index_T], self.label_T[index_T], masks, first)
+
 
 @dataclass(frozen=True)
 class Bones:
@@ -65,6 +72,12 @@ class Store:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def some(self, index_B: Array) -> "Store":
+        """These rows alone, without bones."""
+        rows = self.rows.iloc[index_B].reset_index(drop=True)
+        target = self.target.some(index_B) if isinstance(self.target, Ragged) else self.target[index_B]
+        return Store(self.image_NHWC[index_B], target, rows, self.about)
 
     def frames(self) -> list[Frame]:
         """How each working image lies in its original."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from stages.images.store import Store
-from stages.learning.batches import plain_batches
+from stages.learning.batches import Batch, plain_batches
 from stages.networks.heads import HEADS, OUTPUTS
 from stages.networks.mask_rcnn_export import at_original_size
 from stages.tasks.answers import decode, stitched
@@ -18,15 +18,22 @@ Array = np.ndarray[Any, Any]
 Outputs = dict[str, Array]
 
 
-def answers(model: Any, store: Store, outline: Outline, batch_size: int, device: torch.device) -> list[Any]:
-    """The answer to every original image of a store, in order."""
-    return [decode(outputs, outline) for outputs in outputs_of(model, store, outline, batch_size, device)]
+Seen = Callable[[Any, Batch], None]
 
 
-def outputs_of(model: Any, store: Store, outline: Outline, batch_size: int, device: torch.device) -> Iterator[Outputs]:
+def answers(
+    model: Any, store: Store, outline: Outline, batch_size: int, device: torch.device, seen: Seen | None = None
+) -> list[Any]:
+    """The answer to every original image of a store, in order; `seen` gets raw outputs with their batch."""
+    return [decode(outputs, outline) for outputs in outputs_of(model, store, outline, batch_size, device, seen)]
+
+
+def outputs_of(
+    model: Any, store: Store, outline: Outline, batch_size: int, device: torch.device, seen: Seen | None = None
+) -> Iterator[Outputs]:
     """What the ONNX graph would give for every original image, by torch."""
     model.eval()
-    singly = _by_working_image(model, store, outline, batch_size, device)
+    singly = _by_working_image(model, store, outline, batch_size, device, seen)
     if outline.fit != "tile":
         yield from singly
         return
@@ -36,13 +43,15 @@ def outputs_of(model: Any, store: Store, outline: Outline, batch_size: int, devi
 
 
 def _by_working_image(
-    model: Any, store: Store, outline: Outline, batch_size: int, device: torch.device
+    model: Any, store: Store, outline: Outline, batch_size: int, device: torch.device, seen: Seen | None
 ) -> Iterator[Outputs]:
     sizes = store.rows[["height", "width"]].to_numpy()
     finish = _finisher(outline)
     with torch.inference_mode():
         for batch in plain_batches(store, outline, batch_size, device):
             raw = model(batch.image_BCHW)
+            if seen is not None:
+                seen(raw, batch)
             for (height, width), members in groupby(enumerate(batch.index_B), key=lambda m: tuple(sizes[m[1]])):
                 place = [i for i, _ in members]
                 yield from finish(raw, slice(place[0], place[-1] + 1), int(height), int(width))

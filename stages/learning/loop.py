@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from stages.learning.batches import Batch, step_seed
-from stages.learning.judging import score, validation_loss
+from stages.learning.judging import judge
 from stages.learning.plan import Plan
 from stages.learning.progress import Epoch, Progress
 from stages.learning.range_test import RangeTest
@@ -147,9 +147,8 @@ def _judge(plan: Plan, training: Training, progress: Progress) -> None:
         losses = training.fabric.all_reduce(losses, reduce_op="sum")  # type: ignore[assignment]
     rate, trained = training.optimizer.param_groups[-1]["lr"], max(progress.seconds, 1e-9)
     with training.judged() as network:
-        val_loss = validation_loss(plan, training, network)
-        train_score = score(plan, training, network, given.train_sample, given.train_truths)
-        val_score = score(plan, training, network, given.val_set, given.val_truths)
+        train_score, _ = judge(plan, training, network, given.train_sample, given.train_truths)
+        val_score, val_loss = judge(plan, training, network, given.val_set, given.val_truths)
         epoch = Epoch(
             epoch=progress.epoch,
             train_loss=float(losses / len(given.train_set)),

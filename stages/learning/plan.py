@@ -19,6 +19,7 @@ from stages.tasks.representations import REPRESENTATIONS, loss_of
 from stages.tasks.truths import truths_of
 
 Array = np.ndarray[Any, Any]
+MOST_SAMPLED = 1000  # training images that are judged: enough for a gap of some percent
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Material:
     val_set: Store
     val_truths: list[Any]
     train_sample: Store
-    """As many training images as there are validation images, unchanged: what overfitting is measured on."""
+    """As many training images as there are validation images, at most 1,000, unchanged: overfitting is measured on
+    them."""
     train_truths: list[Any]
 
 
@@ -53,7 +55,7 @@ def material(ingested: Path, prepared: Path) -> Material:
     """Open what `prepare` wrote, and the truths that its images are held against."""
     train_set, val_set = open_split(prepared, "train"), open_split(prepared, "val")
     outline = outline_of(train_set.about)
-    sample = _sample(train_set, len(list(val_set.originals())))
+    sample = _sample(train_set, min(MOST_SAMPLED, len(list(val_set.originals()))))
     truths = [truths_of(ingested, [path for path, _ in store.originals()], outline) for store in (val_set, sample)]
     return Material(outline, train_set, val_set, truths[0], sample, truths[1])
 
@@ -63,7 +65,7 @@ def _sample(store: Store, count: int) -> Store:
     originals = list(store.originals())
     chosen = np.unique(np.linspace(0, len(originals) - 1, min(count, len(originals))).round().astype(int))
     index_B = np.concatenate([np.arange(len(store))[originals[i][1]] for i in chosen])
-    return Store(store.image_NHWC[index_B], store.target, store.rows.iloc[index_B].reset_index(drop=True), store.about)
+    return store.some(index_B)
 
 
 def plan(given: Material, sections: dict[str, Any], weights: Path) -> Plan:

@@ -108,6 +108,7 @@ def set_up(plan: Plan, fabric: Fabric) -> Training:
     assert not isinstance(train.learning_rate, str), "resolved before"
     torch.manual_seed(train.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it costs, and shows bugs only
     crew = Crew(fabric.world_size, fabric.global_rank)
     network = build(plan.blueprint)
     layers = load_weights(network, plan.blueprint, plan.weights)

@@ -99,6 +99,17 @@ def curves(
     return _chart(draw, f"{ylabel} by {xlabel}: {spoken}")
 
 
+def against_rate(rates: Sequence[float], losses: Sequence[float], chosen: float) -> Markup:
+    """The losses of a range test along its rising rates, with the rate that was chosen."""
+
+    def draw(axes: "Axes") -> None:
+        axes.plot(rates, losses, color=BLUE)
+        axes.axvline(chosen, color=INK, linewidth=0.8, linestyle=(0, (3, 3)), alpha=0.6)
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
+
+    return _chart(draw, f"Loss by learning rate, lowest {min(losses):.3g}; {chosen:.3g} was chosen")
+
+
 def _apart(values: list[float], gap: float) -> list[float]:
     """Places close to the values and at least `gap` apart, so that names at the ends of lines do not overlap."""
     places = np.array(values)

@@ -1,4 +1,4 @@
-"""What scores, curves and errors say, in words and figures, for every task."""
+"""What scores and errors say, in words and figures, for every task."""
 
 from typing import Any
 
@@ -7,9 +7,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from stages.pages import charts
-from stages.pages.page import figure
 
-CLEAR_GAP, SLIGHT_GAP = 0.10, 0.03  # of a score, between training and validation; of others, shares of the score
 MOST_CONFUSED = 20  # classes up to which the confusions are a table with numbers
 NOTABLE = 0.3  # rank correlation of error and a property of images
 FEW_GROUPS = 5  # of a bootstrap: fewer have too few resamples that differ
@@ -53,44 +51,6 @@ def verdict(scores: dict[str, Any]) -> str:
     return (
         f"Even the {ends[1]} end of the interval stays {stays} it: more images, a closer look at the errors, or both."
     )
-
-
-def gap(curves: pd.DataFrame, best: int, goal: dict[str, Any], share: bool) -> list[str]:
-    """What the distance between training and validation means."""
-    at = (
-        curves[curves["epoch"] == best].iloc[0]
-        if (curves["epoch"] == best).any()
-        else curves.loc[curves["val_score"].idxmax()]
-    )
-    words, wanted = target(goal)
-    sign = 1 if words == "at least" else -1
-    apart = sign * (at["train_score"] - at["val_score"])
-    relative = apart if share else apart / max(abs(at["train_score"]), abs(at["val_score"]), 1e-9)
-    in_both = f"{figure(at['train_score'], 3)} on training images and {figure(at['val_score'], 3)} in validation"
-    figures = f"At the best epoch, {best}, the score is {in_both}"
-    if relative > CLEAR_GAP:
-        known = "The network overfits: it knows its training images better than their kind"
-        against = "More images, more augmentation, more weight decay or dropout work against it"
-        said = [f"{figures}: a gap of {figure(apart, 3)}. {known}. {against}."]
-    elif relative > SLIGHT_GAP:
-        said = [f"{figures}: a gap of {figure(apart, 3)}, some overfitting."]
-    elif relative < -SLIGHT_GAP:
-        said = [f"{figures}. Validation is ahead: its images are easier, or too few to tell."]
-    else:
-        said = [f"{figures}: hardly any gap, so no sign of overfitting."]
-    if max(sign * at["train_score"], sign * at["val_score"]) < sign * wanted:
-        said.append(
-            f"Training itself misses the objective of {words} {wanted:g}: underfitting, or labels that disagree."
-        )
-    lowest = curves.loc[curves["val_loss"].idxmin()]
-    rise = curves["val_loss"].iloc[-1] / lowest["val_loss"] - 1
-    if rise > 0.1:
-        said.append(
-            f"The validation loss was lowest at epoch {lowest['epoch']:.0f} and rose by {rise:.0%} until the end."
-        )
-    elif best == curves["epoch"].iloc[-1] and not goal["met"]:
-        said.append("The best epoch is the last one: training longer may still help.")
-    return said
 
 
 def parts(scores: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from stages.frame.stage import call
 from stages.images.annotations import Annotation
 from stages.images.manifest import COLUMNS, write_manifest
 from stages.images.shards import shard, write_shard
-from stages.pages.evaluation import gap, trends, verdict
+from stages.pages.evaluation import trends, verdict
+from stages.pages.training import gap, pace
 
 HOSTILE = '<script>alert("x")</script>'
 EVALUATE = Evaluate(resamples=100, confidence=0.95, calibration_bins=10, worst=24)
@@ -70,6 +71,13 @@ def write_ingested(folder: Path, labels: list[str], per_class: int = 4) -> pd.Da
     return rows
 
 
+PARAMS: dict[str, Any] = {
+    "augment": {"preset": "auto"},
+    "network": {"name": "resnet18", "encoder": "plain", "weights": "none", "dropout": 0.0, "stochastic_depth": 0.0},
+    "train": {"epochs": 9, "weight_decay": 0.01, "average": 0.0, "learning_rate": 0.003, "l1": 0.0},
+}
+
+
 def write_data_stages(data: Path, paths: list[str]) -> None:
     """What validate, audit, gate and prepare write."""
     for name in ("validate", "audit", "gate"):
@@ -97,12 +105,15 @@ def write_training_stages(data: Path, trials: int = 3) -> None:
     write(data / "tune", "best.json", {"train.learning_rate": 0.003} if trials else {})
     rows = [f"{i},{0.9 + i / 100},1.5,{0.001 * 3**i}" for i in range(trials)]
     (data / "tune" / "trials.csv").write_text("\n".join(["number,score,seconds,train.learning_rate", *rows]) + "\n")
-    columns = "epoch,train_loss,val_loss,train_score,val_score,learning_rate,seconds"
+    columns = "epoch,train_loss,val_loss,train_score,val_score,learning_rate,seconds,reading,changing"
     curves = [
-        f"{e},{2 / (e + 1)},{2.2 / (e + 1)},{1 - 0.5 / (e + 1)},{0.98 - 0.5 / (e + 1)},0.001,2.5" for e in range(9)
+        f"{e},{2 / (e + 1)},{2.2 / (e + 1)},{1 - 0.5 / (e + 1)},{0.98 - 0.5 / (e + 1)},0.001,2.5,0.09,0.2"
+        for e in range(9)
     ]
-    network = {"name": "resnet18", "encoder": "plain"}
-    write(data / "train", "params.json", {"train": {"epochs": 9}, "network": network})
+    write(data / "train", "params.json", PARAMS)
+    resolved = {"key": "train.learning_rate", "value": 0.004, "why": "a fifth of the rate <of> the lowest loss"}
+    write(data / "train", "resolved.json", [resolved])
+    write(data / "train", "range_test.json", {"rates": [0.001, 0.01, 0.1], "losses": [2.0, 1.0, 3.0], "rate": 0.004})
     write(data / "train", "weights.json", [{"name": "conv1", "state": "loaded", "why": ""}])
     (data / "train" / "curves.csv").write_text("\n".join([columns, *curves]) + "\n")
     write(data / "train", "metrics.json", {"best_epoch": 8, "val_score": 0.92, "parameters": 11170000, "seconds": 60.2})
@@ -304,10 +315,34 @@ def test_undefined_scores_and_a_missed_objective_are_said(tmp_path: Path) -> Non
 def test_the_gap_between_training_and_validation_is_named(train: float, val: float, words: str) -> None:
     curves = pd.DataFrame({"epoch": [1, 2], "train_score": train, "val_score": val, "val_loss": [1.0, 1.3]})
     goal = {"at_least": 0.95, "at_most": None, "met": False}
-    said = " ".join(gap(curves, 2, goal, share=True))
+    said = " ".join(gap(curves, 2, goal, share=True, params=PARAMS))
     assert words in said
+    assert ("overfitting, beside" in said or "Against it" in said) == ("overfit" in words)
     assert "lowest at epoch 1 and rose by 30%" in said
     assert ("underfitting" in said) == (max(train, val) < 0.95)
+
+
+def test_the_params_to_turn_are_named_with_their_values_and_those_turned_already_are_not() -> None:
+    curves = pd.DataFrame({"epoch": [1, 2], "train_score": 1.0, "val_score": 0.7, "val_loss": [1.0, 1.0]})
+    goal = {"at_least": 0.6, "at_most": None, "met": True}
+    said = " ".join(gap(curves, 2, goal, True, PARAMS))
+    for knob in (
+        "`augment.preset: strong` (now auto)",
+        "`network.dropout: 0.3` (now 0)",
+        "weight_decay: 0.03` (now 0.01)",
+    ):
+        assert knob in said
+    turned = PARAMS | {"augment": {"preset": "strong"}, "network": PARAMS["network"] | {"dropout": 0.5}}
+    said = " ".join(gap(curves, 2, goal, True, turned))
+    assert "augment.preset" not in said and "network.dropout" not in said and "train.average: 0.99" in said
+
+
+@pytest.mark.parametrize(("reading", "stall"), [(0.01, False), (0.2, True)])
+def test_waiting_for_images_is_called_a_stall(reading: float, stall: bool) -> None:
+    curves = pd.DataFrame({"seconds": [10.0, 30.0], "reading": [reading, reading], "changing": [0.1, 0.3]})
+    said = pace(curves)
+    assert f"{reading:.1%} went into reading images and 25.0% into augmentation" in said
+    assert ("is a stall" in said) == stall
 
 
 @pytest.mark.parametrize(
