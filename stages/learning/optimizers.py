@@ -10,7 +10,6 @@ from stages.frame import UserError
 from stages.frame.errors import did_you_mean
 from stages.frame.sections import Train
 
-
 FUSED = ("cpu", "cuda", "mps")  # where torch moves all weights in one go, which takes a third of the time
 
 

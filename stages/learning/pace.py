@@ -34,19 +34,20 @@ class Pace:
     why: str
 
 
-def pace(plan: Plan) -> Pace:
+def pace(plan: Plan, steps: int) -> Pace:
     """The setting of `train.precision`, `layout` and `compile` for a plan, as far as they are auto.
 
     Each is tried on some batches of the plan's own; one that changes the arithmetic must be clearly faster. What was
-    found is noted in `work/pace`, so that the same training is the same again on this machine.
+    found is noted in `work/pace`, so that the same training is the same again on this machine. Where so many `steps` go
+    fast as they are, nothing is tried.
     """
     settings = list(_settings(plan))
     if len(settings) == 1:
         return Pace(*settings[0], why="params.yaml says so")
-    file = NOTES / f"{_key(plan, settings)}.json"
+    file = NOTES / f"{_key(plan, settings, steps)}.json"
     if file.exists():
         return Pace(**json.loads(file.read_text()))
-    found = _tried(plan, settings)
+    found = _tried(plan, settings, steps)
     part = file.with_suffix(f".{os.getpid()}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
     part.write_text(json.dumps(asdict(found), indent=1) + "\n")
@@ -66,10 +67,10 @@ def _settings(plan: Plan) -> Iterator[tuple[str, str, str]]:
     return ((p, one, c) for c in compiled for p in precisions for one in layouts)
 
 
-def _tried(plan: Plan, settings: list[tuple[str, str, str]]) -> Pace:
+def _tried(plan: Plan, settings: list[tuple[str, str, str]], steps: int) -> Pace:
     """The first, unless another is clearly faster."""
     seconds = {settings[0]: _seconds_a_step(plan, settings[0])}
-    whole = seconds[settings[0]] * plan.feed.steps * plan.train.epochs
+    whole = seconds[settings[0]] * steps
     if whole < SHORT:
         return Pace(*settings[0], why=f"some {whole:.2g} s of training are too short for a trial")
     for setting in settings[1:]:
@@ -114,10 +115,10 @@ def _step(training: Training, batch: Batch) -> None:
         torch.cuda.synchronize()
 
 
-def _key(plan: Plan, settings: list[tuple[str, str, str]]) -> str:
+def _key(plan: Plan, settings: list[tuple[str, str, str]], steps: int) -> str:
     """What a trial depends on."""
     device = device_of(plan.train.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    parts = [asdict(plan.blueprint), plan.train.batch_size, plan.train.optimizer, plan.loss, settings, plan.feed.steps,
-             plan.train.epochs, name, torch.get_num_threads(), torch.__version__]  # fmt: skip
+    parts = [asdict(plan.blueprint), plan.train.batch_size, plan.train.optimizer, plan.loss, settings, steps,
+             name, torch.get_num_threads(), torch.__version__]  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

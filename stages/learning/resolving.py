@@ -26,8 +26,12 @@ class Resolved:
     why: str
 
 
-def resolve(plan: Plan) -> tuple[Plan, list[Resolved], RangeTest | None]:
+def resolve(plan: Plan, steps: int | None = None) -> tuple[Plan, list[Resolved], RangeTest | None]:
     """The plan with a value for every `auto` of its section `train`, what each came to and why, and the range test.
+
+    Args:
+        plan: as params have it.
+        steps: of the training that is meant; None: those of the plan.
 
     Raises:
         UserError: no learning rate can be found.
@@ -38,7 +42,7 @@ def resolve(plan: Plan) -> tuple[Plan, list[Resolved], RangeTest | None]:
     if train.class_weights == "auto":
         found.append(Resolved("train.class_weights", *_class_weights(plan)))
     if "auto" in (train.precision, train.layout, train.compile):
-        chosen = pace(plan)
+        chosen = pace(plan, steps or plan.feed.steps * plan.train.epochs)
         for key in ("precision", "layout", "compile"):
             if getattr(train, key) == "auto":
                 found.append(Resolved(f"train.{key}", getattr(chosen, key), chosen.why))

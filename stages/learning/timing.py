@@ -17,6 +17,7 @@ from stages.learning.loop import fit
 from stages.learning.plan import plan
 from stages.learning.progress import Epoch
 from stages.learning.rehearsal import Sample, rehearsal
+from stages.learning.resolving import resolve
 from stages.tasks.asking import outline_of_data
 from stages.tasks.outline import Outline
 from stages.tasks.truths import truth_of
@@ -63,11 +64,11 @@ def timed(
         UserError: such a training cannot be.
     """
     outline = _outline(samples, annotations, params)
-    share = validation / training
-    one = _measured(samples, outline, params, params.train.batch_size, share, epochs=1)
+    share, steps = validation / training, math.ceil(training / params.train.batch_size) * params.train.epochs
+    one = _measured(samples, outline, params, params.train.batch_size, share, 1, steps)
     if one.seconds < LONG_ENOUGH:  # too short to say much, and the first one, in which all is set up
         batches = min(MOST_BATCHES, math.ceil(LONG_ENOUGH / one.seconds), math.ceil(training / params.train.batch_size))
-        one = _measured(samples, outline, params, batches * params.train.batch_size, share, epochs=2)
+        one = _measured(samples, outline, params, batches * params.train.batch_size, share, 2, steps)
     said = (
         f"{one.images} working images at batches of {params.train.batch_size}, judged by {one.judged}, "
         f"took {one.seconds:.2g} s on "
@@ -95,9 +96,9 @@ def _outline(samples: Sequence[Sample], annotations: list[Annotation], params: P
 
 
 def _measured(
-    samples: Sequence[Sample], outline: Outline, params: Params, images: int, share: float, epochs: int
+    samples: Sequence[Sample], outline: Outline, params: Params, images: int, share: float, epochs: int, steps: int
 ) -> _Epoch:
-    """The last of some epochs over so many images, judged by a share of them."""
+    """The last of some epochs over so many images, judged by a share of them, as in a training of so many steps."""
     with TemporaryDirectory() as folder:
         given = rehearsal(Path(folder), samples, outline, images, max(1, round(images * share)))
         sections = {
@@ -112,5 +113,6 @@ def _measured(
             clock.append(time.process_time())
             found.append(epoch.seconds)
 
-        fitted_ = fit(plan(given, sections, Path(folder)), report)
+        planned, _, _ = resolve(plan(given, sections, Path(folder)), steps)
+        fitted_ = fit(planned, report)
     return _Epoch(found[-1], clock[-1] - clock[-2], len(given.train_set), len(given.val_set), fitted_.device)

@@ -161,7 +161,7 @@ def test_reasons_rivals_and_questions_are_said_and_stand_in_the_file(
     assert "--inside more --form folders: 6 images" in said
     assert "Only you know" in said and "ingest.group" in said
     assert "  # single things are outlined\n  name: instances" in text
-    assert "# peak of the one-cycle schedule" in text, "comments are kept"
+    assert "# the highest of the schedule" in text, "comments are kept"
     assert propose(source, "--inside", "more").ingest.form == "folders"
 
 
