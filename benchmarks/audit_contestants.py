@@ -70,6 +70,7 @@ def _row(shot: Shot, data: bytes) -> dict[str, Any]:
         "bytes_per_pixel": len(data) / (seen["height"] * seen["width"]),
         "has_file": True,
         "annotation": Annotation(labels=(shot.label,)).to_json(),
+        "target_content": "",
         "things": "{}",
         "offset": 0,
         "target_offset": 0,

@@ -27,7 +27,7 @@ from stages.images.reading import Unreadable, read
 from stages.images.remembered import Remembered
 from stages.images.shards import shard, write_shard
 from stages.images.sources import Item, open_source, refuse_twin_labels
-from stages.images.splits import assign, joined, read_locked, write_locked
+from stages.images.splits import Locked, assign, joined, read_locked, write_locked
 
 FAR_OFF = 0.05  # share of the images by which a split may miss its param without a word
 AT_ONCE = 256  # images whose rows are waited for at once
@@ -49,16 +49,23 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         _refuse_mixed(table)
         refuse_twin_labels(_classes(table))
         by_path = {item.path: item for item in items}
+        file, locked = splits / f"{ingest.name}.json", Locked()
+        if split.by == "hash":
+            locked = read_locked(file, _rule(ingest))
         if ingest.block > 1:
-            table["group"] = joined(table["group"], table["phash"])  # a scene that stands still is one picture
+            seen = table["phash"].where(~table["blank"], table["path"])  # blank pictures are alike without being one
+            table["group"] = joined(table["group"], seen, locked.splits)  # a scene that stands still is one picture
         table["arrival"] = 1
         if split.by == "hash":
-            table["split"], table["arrival"] = _locked_split(table, ingest, split, splits)
+            table["split"], locked = _split(table, split, file, locked)
+            table["arrival"] = table["group"].map(locked.arrivals)
         _refuse_unusable(table)
         test = table["split"] == "test"
         for part, folder in ((table[~test], output), (table[test], sealed)):
             _write_part(part.sort_values("path"), by_path, folder)
             (folder / DATASET).write_text(json.dumps({"name": ingest.name, "version": _version(table)}) + "\n")
+    if split.by == "hash":  # last: of an ingest that is refused no image has come
+        write_locked(file, _rule(ingest), locked)
     index = table.loc[test, list(SEALED_INDEX)].sort_values("content")  # the source's order would tell the classes
     index.to_parquet(output / "sealed_index.parquet", index=False)
     return {
@@ -95,7 +102,7 @@ def _row(item: Item, known: Remembered, max_megapixels: float) -> dict[str, Any]
         height, width = seen["height"], seen["width"]
         annotation = item.annotate(height, width)
         _refuse_outside(annotation, height, width)
-        target, mask = _target(item, annotation, height, width)
+        target, mask = _target(item, annotation, height, width, max_megapixels)
     except (Unreadable, OSError) as error:
         return Refusal(item.path, str(error))
     if seen["turned"] and (annotation.points or annotation.shapes or item.target):
@@ -123,13 +130,15 @@ def _refuse_outside(annotation: Annotation, height: int, width: int) -> None:
             raise Unreadable(f"its point {name} is at x {xy[0]:g}, y {xy[1]:g}, outside of {width}x{height}")
 
 
-def _target(item: Item, annotation: Annotation, height: int, width: int) -> tuple[bytes, np.ndarray[Any, Any] | None]:
+def _target(
+    item: Item, annotation: Annotation, height: int, width: int, max_megapixels: float
+) -> tuple[bytes, np.ndarray[Any, Any] | None]:
     """The bytes of its mask or paired image, empty where there is none; and the indices of a mask."""
     if item.target is None:
         return b"", None
     data = item.target()
     try:
-        target = isolated(read, data).image
+        target = isolated(read, data, max_megapixels).image
     except Unreadable as error:
         raise Unreadable(f"the image paired with it: {error}") from error
     if target.shape[:2] != (height, width):
@@ -236,10 +245,8 @@ def _classes(rows: pd.DataFrame) -> set[str]:
     return {label for annotation in annotations(rows) for label in classes_in(annotation)}
 
 
-def _locked_split(table: pd.DataFrame, ingest: Ingest, split: Split, splits: Path) -> tuple[pd.Series, pd.Series]:
-    """Split and arrival per image, as the table in `splits` has them; new groups are written there."""
-    file, rule = splits / f"{ingest.name}.json", _rule(ingest)
-    locked = read_locked(file, rule)
+def _split(table: pd.DataFrame, split: Split, file: Path, locked: Locked) -> tuple[pd.Series, Locked]:
+    """Split per image, as `file` has it for those that came before; and what `file` is to hold."""
     if locked.splits and not set(locked.splits) & set(table["group"]):
         raise UserError(
             f"{file} lists {len(locked.splits)} groups, none of which is in the source: it belongs to other data; give "
@@ -247,13 +254,11 @@ def _locked_split(table: pd.DataFrame, ingest: Ingest, split: Split, splits: Pat
         )
     shares = {"train": 1 - split.validation - split.test, "val": split.validation, "test": split.test}
     assigned = assign(table["group"], table["label"], shares, locked.splits)
-    grown = locked.grown(dict(zip(table["group"], assigned, strict=True)))
-    write_locked(file, rule, grown)
     for name, wanted in shares.items():
         share = float((assigned == name).mean())
         if locked.splits and abs(share - wanted) > FAR_OFF:
             print(f"split: {name} holds {share:.0%} of the images, not {wanted:.0%}: {file} keeps what it lists")
-    return assigned, table["group"].map(grown.arrivals)
+    return assigned, locked.grown(dict(zip(table["group"], assigned, strict=True)))
 
 
 def _rule(ingest: Ingest) -> str:

@@ -24,8 +24,11 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
 
 
 def _contradict(same: pd.DataFrame) -> bool:
-    """Two classes; or, where the pixels are equal and nothing was resized, two annotations of any form."""
-    return same["label"].nunique() > 1 or bool((same.groupby("pixels")["annotation"].nunique() > 1).any())
+    """Two classes; or, where the pixels are equal and nothing was resized, two annotations, masks or paired images."""
+    if same["label"].nunique() > 1:
+        return True
+    told = same["annotation"] + same["target_content"]
+    return bool((told.groupby(same["pixels"]).nunique() > 1).any())
 
 
 def _conflicts(found: list[pd.DataFrame]) -> Finding:

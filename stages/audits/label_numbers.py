@@ -69,16 +69,22 @@ def _foretold(features_NF: Array, given_ND: Array, groups_N: Array) -> tuple[Arr
     for _ in range(ROUNDS):
         foretold_ND = numbers(features_NF, pulled_ND, groups_N)
         pulled_ND = foretold_ND + _pulled(given_ND - foretold_ND)
-    left_D = ((pulled_ND - foretold_ND) ** 2).mean(axis=0)
-    return foretold_ND, 1 - left_D / np.maximum(pulled_ND.var(axis=0), 1e-12)
+    left_D, whole_D = ((pulled_ND - foretold_ND) ** 2).mean(axis=0), pulled_ND.var(axis=0)
+    return foretold_ND, np.where(whole_D > 0, 1 - left_D / np.where(whole_D > 0, whole_D, 1), 0.0)
 
 
 def _pulled(off_ND: Array) -> Array:
-    most_D = HUBER * np.maximum(1.4826 * np.median(abs(off_ND), axis=0), 1e-12)
+    most_D = HUBER * _spread(off_ND)
     return np.clip(off_ND, -most_D, most_D)
 
 
+def _spread(off_ND: Array) -> Array:
+    """1.4826 times the median absolute deviation, the standard one if normal; where more than half are 0, that one."""
+    median_D = 1.4826 * np.median(abs(off_ND), axis=0)
+    return np.where(median_D > 0, median_D, off_ND.std(axis=0))
+
+
 def robust(value_ND: Array) -> Array:
-    """Deviations from the median, in 1.4826 times the median absolute one (which is the standard one if normal)."""
+    """Deviations from the median, in robust standard ones."""
     off_ND = value_ND - np.median(value_ND, axis=0)
-    return off_ND / np.maximum(1.4826 * np.median(abs(off_ND), axis=0), 1e-12)
+    return off_ND / np.maximum(_spread(off_ND), 1e-12)

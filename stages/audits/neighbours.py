@@ -43,6 +43,12 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
         says = f"The names of the images do not count on (no series of {SHORTEST}): there are no neighbouring frames."
         return [Finding("neighbours/alike", "passed", says)]
     found = series(rows, subject, audit.max_p)
+    if found is None and (between := _in_two_groups(rows)):
+        says = (
+            f"{between} images stand next to another group's by their names, but too few of one class, or too few far "
+            "apart, to tell whether neighbours are alike."
+        )
+        return [Finding("neighbours/not-checked", "info", says)]
     if found is None:
         says = "All neighbours in the order of their names lie in one group each, and so in one split."
         return [Finding("neighbours/alike", "passed", says)]
@@ -117,6 +123,12 @@ def _comparable(rows: pd.DataFrame, one: np.ndarray[Any, Any], other: np.ndarray
     line, label, group = (pd.factorize(rows[name])[0] for name in ("series", "label", "group"))
     fits = (line[one] == line[other]) & (label[one] == label[other]) & (group[one] != group[other])
     return np.stack([one[fits], other[fits]], axis=1)
+
+
+def _in_two_groups(rows: pd.DataFrame) -> int:
+    """How many neighbours by name stand in different groups."""
+    line, group = rows["series"].to_numpy(), rows["group"].to_numpy()
+    return int(((line[1:] == line[:-1]) & (group[1:] != group[:-1])).sum())
 
 
 def _parted(rows: pd.DataFrame) -> list[str]:

@@ -24,21 +24,18 @@ COMMON = 0.05  # share of the images, above which they are a kind of their own a
 MOST_SHOWN = 24
 SIDES = ["width", "height"]
 
-KINDS: dict[str, tuple[str, str, int, Callable[[pd.DataFrame], pd.Series]]] = {
-    "dark": ("nearly black", "brightest level", -1, lambda rows: rows["brightest"] + 1),
-    "washed-out": ("nearly white", "distance of the darkest level from white", -1, lambda rows: 256 - rows["darkest"]),
-    "flat": ("next to without contrast", "contrast", -1, lambda rows: rows["contrast"] + 1),
-    "blurred": (
-        "blurred",
-        "sharpness by contrast",
-        -1,
-        lambda rows: (rows["sharpness"] + 0.1) / (rows["contrast"] + 1),
-    ),
-    "small": ("far smaller", "pixels", -1, lambda rows: rows["width"] * rows["height"]),
-    "large": ("far larger", "pixels", 1, lambda rows: rows["width"] * rows["height"]),
-    "long": ("far longer", "longer side by shorter", 1, lambda rows: rows[SIDES].max(axis=1) / rows[SIDES].min(axis=1)),
+Measure = Callable[[pd.DataFrame], pd.Series]
+KINDS: dict[str, tuple[str, str, int, float, Measure]] = {
+    "dark": ("nearly black", "brightest level", -1, 1, lambda rows: rows["brightest"]),
+    "washed-out": ("nearly white", "distance of the darkest level from white", -1, 1, lambda r: 255 - r["darkest"]),
+    "flat": ("next to without contrast", "contrast", -1, 1, lambda rows: rows["contrast"]),
+    "blurred": ("blurred", "sharpness by contrast", -1, 0.01, lambda r: r["sharpness"] / (r["contrast"] + 1)),
+    "small": ("far smaller", "pixels", -1, 0, lambda rows: rows["width"] * rows["height"]),
+    "large": ("far larger", "pixels", 1, 0, lambda rows: rows["width"] * rows["height"]),
+    "long": ("far longer", "longer side by shorter", 1, 0, lambda r: r[SIDES].max(axis=1) / r[SIDES].min(axis=1)),
 }
-"""What is odd: in words, by which number, and whether it is less (-1) or more (1) of it."""
+"""What is odd: in words; by which number; whether it is less (-1) or more (1) of it; what is added to the number before
+its logarithm is taken."""
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
@@ -53,9 +50,9 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
 
 
 def _odd(name: str, rows: pd.DataFrame) -> Finding | None:
-    words, number, side, measure = KINDS[name]
+    words, number, side, added, measure = KINDS[name]
     value_N = measure(rows).to_numpy(float)
-    far_N = _far(side * np.log(value_N))
+    far_N = _far(side * np.log(value_N + added))
     odd = np.flatnonzero(far_N > 0)
     if not 0 < len(odd) <= COMMON * len(rows):
         return None

@@ -1,6 +1,7 @@
 """What a check or an audit has to say; found by `validate` and `audit`, acted on by `gate`, shown by `report`."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -32,8 +33,16 @@ class Finding:
 
 
 def write_findings(findings: list[Finding], file: Path) -> None:
-    """Write findings as JSON."""
-    file.write_text(json.dumps([asdict(f) for f in findings], indent=1, allow_nan=False) + "\n")
+    """Write findings as JSON; a figure that is no finite number, as numbers near the largest one give, as null."""
+    file.write_text(json.dumps(_finite([asdict(f) for f in findings]), indent=1, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_findings(file: Path) -> list[Finding]:

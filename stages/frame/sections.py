@@ -210,7 +210,8 @@ class Audit(Section):
     content_blocks: bool
     """true: a content statistic (brightness, contrast, colour) that tells the label blocks; false: it warns."""
     alone: Annotated[float, Field(gt=0.5, le=1)]
-    """AUC at which one statistic alone that tells one class from the others blocks."""
+    """AUC at which one statistic alone that tells one class from the others blocks; and skill (0 chance, 1 certain) at
+    which the bytes of the files alone do."""
     max_images: Annotated[int, Field(ge=100)]
     """Images looked at by audits that cost more than a statistic each; larger sets are sampled, of each group some."""
 

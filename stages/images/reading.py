@@ -104,15 +104,15 @@ def _quality(tables: dict[int, Any]) -> float:
     return max(1.0, round(100 - scale / 2 if scale <= 100 else 5000 / scale, 1))
 
 
-def label_values(data: bytes) -> np.ndarray[Any, Any]:
+def label_values(data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> np.ndarray[Any, Any]:
     """[H, W] values of a label image: of a palette its indices, of equal colours their level.
 
     Raises:
-        Unreadable: not an image, damaged, above `MOST_MEGAPIXELS`, several frames or coloured.
+        Unreadable: not an image, damaged, above `max_megapixels` (checked before decoding), several frames or coloured.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as file:
-            _refuse_size_and_frames(file, MOST_MEGAPIXELS)
+            _refuse_size_and_frames(file, max_megapixels)
             if file.mode in ("P", "L", "1", "I;16", "I"):
                 return np.asarray(file.convert("L") if file.mode == "1" else file)
             colours = np.asarray(file.convert("RGB"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -50,8 +51,12 @@ def assign(groups: pd.Series, labels: pd.Series, shares: dict[str, float], locke
     return groups.map(decided)
 
 
-def joined(groups: pd.Series, pictures: pd.Series) -> pd.Series:
-    """Groups that share a picture made one, under the first of their names: it must not stand in two splits."""
+def joined(groups: pd.Series, pictures: pd.Series, locked: Collection[str] = ()) -> pd.Series:
+    """Groups that share a picture made one: it must not stand in two splits.
+
+    Those in `locked`, whose split is decided, keep their names, and so their split; new ones take the name of the first
+    that is locked, or else the first of all. Two that are locked apart stay apart: the audit of leakage tells.
+    """
     known = groups.unique()
     place = {group: i for i, group in enumerate(known)}
     shared = [
@@ -62,7 +67,10 @@ def joined(groups: pd.Series, pictures: pd.Series) -> pd.Series:
     ends = np.array(shared, int).reshape(-1, 2).T
     links = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(known), len(known)))
     _, component = connected_components(links, directed=False)
-    name = pd.Series(known).groupby(component).transform("min")
+    names = pd.DataFrame({"name": known, "component": component})
+    names["locked"] = names["name"].isin(locked)
+    first = names.sort_values(["locked", "name"], ascending=[False, True]).groupby("component")["name"].first()
+    name = names["name"].where(names["locked"], names["component"].map(first))
     return groups.map(dict(zip(known, name, strict=True)))
 
 

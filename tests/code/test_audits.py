@@ -349,3 +349,10 @@ def test_twelve_bits_in_sixteen_are_said_to_be_dark(ingest: Ingest, params: Para
         findings_of(ingest(write_folders(tmp_path / "e", bright), name="e"), params)["levels/range"].severity
         == "passed"
     )
+
+
+def test_a_hot_pixel_in_a_few_images_does_not_hide_twelve_bits(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    dark: Images = [(label, image.astype(np.uint16) * 16) for label, image in digit_images(per_class=12)]
+    for _, image in dark[::40]:
+        image[0, 0] = 65535
+    assert findings_of(ingest(write_folders(tmp_path / "d", dark)), params)["levels/range"].severity == "warning"

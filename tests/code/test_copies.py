@@ -2,6 +2,7 @@
 
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,33 @@ def test_names_that_count_without_a_film_pass(ingest: Ingest, params: Params, tm
     images = {f"all/{i:03d}.png": picture(i) for i in range(100)}
     found = neighbours.find(subject_of(ingest(folder_of(tmp_path / "d", images))), params.audit)
     assert [f.severity for f in found] == ["passed"]
+
+
+def test_neighbours_in_two_groups_that_cannot_be_compared_are_not_said_to_be_in_one(
+    ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    images = {f"{'ab'[i % 2]}/{i:03d}.png": picture(i) for i in range(40)}
+    subject = subject_of(ingest(folder_of(tmp_path / "d", images)))
+    rows = subject.rows.assign(path=[f"all/{i:03d}.png" for i in range(len(subject.rows))])
+    rows["label"] = [str(i % 2) for i in range(len(rows))]  # no two neighbours are of one class
+    (found,) = neighbours.find(replace(subject, rows=rows), params.audit)
+    assert found.id == "neighbours/not-checked" and "stand next to another group's" in found.says
+    one = rows.assign(group="one")
+    (found,) = neighbours.find(replace(subject, rows=one), params.audit)
+    assert found.severity == "passed" and "one group each" in found.says
+
+
+def test_one_picture_with_two_masks_is_a_conflict(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    masks = [np.zeros((64, 64), np.uint8) for _ in range(2)]
+    masks[0][:20], masks[1][30:] = 255, 255
+    for number in range(30):
+        for folder, image in (("images", picture(number // 2 if number < 2 else number)), ("masks", masks[number % 2])):
+            (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(tmp_path / "d" / folder / f"{number}.png")
+    folder = ingest(tmp_path / "d", form="masks", images="images/{key}.png", targets="masks/{key}.png")
+    subject = subject_of(folder)
+    pair = {"images/0.png", "images/1.png"}
+    if not pair <= set(subject.rows["path"]):
+        pytest.fail("the split has sealed the two images that this test is about; choose others")
+    found = {f.id: f for f in duplicates.find(subject, params.audit)}["duplicates/conflicting-labels"]
+    assert found.severity == "blocking" and set(found.images) == pair

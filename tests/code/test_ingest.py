@@ -209,3 +209,35 @@ def test_the_data_s_own_split_is_kept_or_said_to_be_incomplete(ingest: Ingest, t
         write_folders(tmp_path / "untested" / split, digit_images(per_class=3))
     with pytest.raises(UserError, match="there are no test images among 60"):
         ingest(tmp_path / "untested", by="source")
+
+
+def test_an_ingest_that_is_refused_decides_no_split(ingest: Ingest, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there are no test images"):
+        ingest(write_folders(tmp_path / "few", digit_images(per_class=2, classes=2)))
+    assert not list((tmp_path / "splits").iterdir())
+
+
+def test_later_images_that_look_like_old_ones_move_no_old_one(ingest: Ingest, tmp_path: Path) -> None:
+    images = digit_images(per_class=30, classes=2)
+    source = write_folders(tmp_path / "d", images)
+    before = ingest(source, block=5)
+    old = read_manifest(before).set_index("path")["split"]
+    sealed = set(pd.read_parquet(tmp_path / "sealed" / "manifest.parquet")["path"])
+    for number, (label, image) in enumerate(images):  # copies of all, so that every block is linked with others
+        (source / label / f"a{number:04d}.png").write_bytes(png(image))
+    ingest(source, block=5)
+    now = read_manifest(before).set_index("path")["split"]
+    assert now[old.index].equals(old)
+    assert sealed <= set(pd.read_parquet(tmp_path / "sealed" / "manifest.parquet")["path"])
+
+
+def test_a_mask_is_held_against_the_same_bound_as_its_image(ingest: Ingest, tmp_path: Path) -> None:
+    for number, (_, image) in enumerate(digit_images(per_class=30, classes=2)):
+        for folder in ("images", "masks"):
+            (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "d" / folder / f"{number}.png").write_bytes(png(image))
+    (tmp_path / "d/masks/7.png").write_bytes(png(np.zeros((2000, 2000), np.uint8)))
+    folder = ingest(tmp_path / "d", form="masks", images="images/{key}.png", targets="masks/{key}.png",
+                    max_megapixels=1.0, max_rejected=0.1)  # fmt: skip
+    rejected = pd.read_csv(folder / "rejected.csv")
+    assert rejected["path"].tolist() == ["images/7.png"] and "megapixels, above 1" in rejected["reason"][0]

@@ -221,3 +221,27 @@ def test_the_page_says_what_the_label_should_be_and_frames_where_to_look(digits:
 
 def test_the_audit_is_registered() -> None:
     assert AUDITS["labels"] is labels.find
+
+
+def test_counts_that_are_mostly_nought_are_not_called_wrong(digits: Subject, params: Params) -> None:
+    values = [float(int(label)) if label in "12" else 0.0 for label in digits.rows["label"]]
+    texts = [Annotation(scalars={"count": value}).to_json() for value in values]
+    findings = found(replace(digits, rows=digits.rows.assign(annotation=texts)), params)
+    told = findings.get("labels/numbers")
+    assert told is None or len(told.images) < 0.1 * len(values), "of 20 % that are not nought few are far off"
+    constant = [Annotation(scalars={"count": 3.0}).to_json() for _ in values]
+    assert "labels/numbers" not in found(replace(digits, rows=digits.rows.assign(annotation=constant)), params)
+
+
+def test_exchanges_are_looked_for_among_many_points_at_once() -> None:
+    rng = np.random.default_rng(0)
+    shape = rng.uniform(0, 10, size=(60, 2))
+    place = shape + rng.normal(scale=0.05, size=(40, 60, 2))
+    place[20, [0, 9]] = place[20, [9, 0]]
+    _, gain, pair = oddness(place, np.arange(40))
+    assert gain.argmax() == 20 and set(pair[20]) == {0, 9}
+
+
+def test_a_finding_with_a_number_beyond_all_numbers_is_written(tmp_path: Path) -> None:
+    write_findings([Finding("a/b", "info", "x", {"r2": [float("inf"), 1.0], "p": float("nan")})], tmp_path / "f.json")
+    assert read_findings(tmp_path / "f.json")[0].evidence == {"r2": [None, 1.0], "p": None}

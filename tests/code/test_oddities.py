@@ -58,3 +58,17 @@ def test_images_that_are_all_equal_are_not_odd(tmp_path: Path) -> None:
     rows, _ = ingested(digits(), tmp_path)
     same = pd.concat([rows.head(1)] * 40, ignore_index=True)
     assert [f.id for f in oddities.find(subject(same, tmp_path), settings().audit)] == ["oddities/images"]
+
+
+def test_figures_are_told_as_they_are_measured(tmp_path: Path) -> None:
+    case = digits()
+    (kind,) = (kind for kind, name in KIND_OF.items() if name == "dark")
+    change, strength = planted.ODD[kind]
+    case.shots[7] = change(case.shots[7], strength, np.random.default_rng(0))
+    rows, _ = ingested(case, tmp_path)
+    for finding in oddities.find(subject(rows, tmp_path), settings().audit):
+        if finding.id == "oddities/dark":
+            brightest = rows.set_index("path")["brightest"][finding.images[0]]
+            assert f"with {brightest:.3g} against a median of {rows['brightest'].median():.3g}" in finding.says
+            return
+    pytest.fail("no dark image was found")

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -335,3 +336,28 @@ def test_a_source_that_gives_nothing_says_what_to_do(
 ) -> None:
     with pytest.raises(UserError, match=says):
         listing(make(tmp_path), **changes)
+
+
+def test_blocks_whose_split_is_decided_keep_it() -> None:
+    groups, pictures = pd.Series(["z", "a", "m", "b", "z"]), pd.Series(["1", "1", "2", "2", "2"])
+    names = joined(groups, pictures, locked={"z": "test"})
+    assert names.tolist() == ["z", "z", "z", "z", "z"], "new ones join the one whose split is decided"
+    names = joined(groups, pictures, locked={"z": "test", "a": "train"})
+    assert names.tolist() == ["z", "a", "a", "a", "z"], "none that is decided moves"
+
+
+def test_an_npz_that_lies_or_bursts_is_refused(
+    listing: Callable[..., Listing], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = b"\x93NUMPY\x01\x00"
+    text = b"{'descr': '|u1', 'fortran_order': False, 'shape': (400000, 40000, 400), }"
+    text += b" " * (118 - len(text) - 1) + b"\n"
+    with zipfile.ZipFile(tmp_path / "lies.npz", "w") as archive:
+        archive.writestr("images.npy", header + len(text).to_bytes(2, "little") + text + b"0" * 100)
+        archive.writestr("labels.npy", b"")
+    with pytest.raises(UserError, match="the npz (is damaged, or holds more than the memory|cannot be read)"):
+        listing(tmp_path / "lies.npz")
+    np.savez(tmp_path / "large.npz", images=np.zeros((9, 8, 8), np.uint8), labels=np.arange(9), other=np.zeros(9))
+    monkeypatch.setattr(sys.modules["stages.images.sources.arrays"], "MAX_UNPACKED", 500)
+    with pytest.raises(UserError, match="the npz unpacks to"):
+        listing(tmp_path / "large.npz")

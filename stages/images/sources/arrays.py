@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from functools import partial
 from typing import Any
 
@@ -11,11 +12,12 @@ from PIL import Image
 from stages.frame import UserError
 from stages.frame.sections import Ingest
 from stages.images.annotations import Annotation
-from stages.images.files import Files
+from stages.images.files import MAX_UNPACKED, Files
 from stages.images.sources.item import SPLIT_WORDS, Found, Item, always
 from stages.images.sources.table import cell_text
 
 Array = np.ndarray[Any, Any]
+READ = ("images", "labels")  # ends of the names of arrays
 
 
 def arrays(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
@@ -24,10 +26,7 @@ def arrays(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     Labels [N] or [N, 1] of whole numbers or text are classes, [N, K] of 0 and 1 any number of classes, with a
     fraction, or several fractions of whole value beyond 0 and 1, numbers.
     """
-    try:
-        held = dict(np.load(io.BytesIO(files[name]()), allow_pickle=False))
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"the npz cannot be read: {error}") from error
+    held = _held(files[name]())
     parts = [key.removesuffix("images") for key in held if key.endswith("images")]
     if not parts:
         raise UserError(f"the npz holds {sorted(held)}, but neither `images` nor `train_images` with their labels")
@@ -43,6 +42,27 @@ def arrays(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
             pixels, annotation = partial(_file, images[i]), _annotation(np.atleast_1d(label), numbers)
             items.append(Item(path, always(annotation), None, SPLIT_WORDS.get(word), pixels, has_file=False))
     return items, []
+
+
+def _held(data: bytes) -> dict[str, Array]:
+    """Images and labels; other arrays by their names alone.
+
+    Raises:
+        UserError: it is damaged, or says that it holds more than its bytes or this machine can.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > MAX_UNPACKED:
+            raise UserError(
+                f"the npz unpacks to {unpacked / 2**30:.0f} GiB, above {MAX_UNPACKED / 2**30:.0f}: divide it"
+            )
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            return {key: file[key] if key.endswith(READ) else np.zeros(0) for key in file.files}
+    except MemoryError as error:
+        raise UserError("the npz is damaged, or holds more than the memory does: its arrays cannot be made") from error
+    except (ValueError, OSError, EOFError, OverflowError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"the npz cannot be read: {error}") from error
 
 
 def _annotation(label: Array, numbers: bool) -> Annotation:

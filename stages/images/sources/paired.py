@@ -109,7 +109,7 @@ def masks(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
 
     def item(path: str, named: Named) -> Item:
         if "{label}" in ingest.targets:
-            target: Callable[[], bytes] = partial(_of_classes, files, named, names)
+            target: Callable[[], bytes] = partial(_of_classes, files, named, names, ingest.max_megapixels)
         elif len(named) > 1:
             raise UserError(
                 f"{path} has the masks {named[0][0]} and {named[1][0]}; form: instances takes one per thing"
@@ -122,16 +122,16 @@ def masks(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     return _paired(files, ingest, item)
 
 
-def _indices(data: bytes, path: str) -> Array:
+def _indices(data: bytes, path: str, max_megapixels: float) -> Array:
     """Values of a label image: of a palette its indices, of equal colours their level."""
     try:
-        return isolated(label_values, data).astype(np.int64)
+        return isolated(label_values, data, max_megapixels)
     except Unreadable as error:
         raise Unreadable(f"its mask {path}: {error}") from None
 
 
 def _of_values(files: Files, path: str, ingest: Ingest, names: tuple[str, ...]) -> bytes:
-    value_HW = _indices(files[path](), path)
+    value_HW = _indices(files[path](), path, ingest.max_megapixels)
     known = sorted(ingest.values)
     if not known:
         index_HW = (value_HW != 0).astype(np.uint8)
@@ -150,11 +150,11 @@ def _of_values(files: Files, path: str, ingest: Ingest, names: tuple[str, ...]) 
     return _png(index_HW)
 
 
-def _of_classes(files: Files, named: Named, names: tuple[str, ...]) -> bytes:
+def _of_classes(files: Files, named: Named, names: tuple[str, ...], max_megapixels: float) -> bytes:
     index_HW: Array | None = None
     for path, label in named:
         assert label is not None, "the pattern has {label}"
-        there_HW = _indices(files[path](), path) != 0
+        there_HW = _indices(files[path](), path, max_megapixels) != 0
         if index_HW is None:
             index_HW = np.zeros(there_HW.shape, np.uint8)
         if there_HW.shape != index_HW.shape:
@@ -181,16 +181,16 @@ def instances(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found
     """A mask per thing; the class by {label} in the pattern, or all of one class."""
 
     def item(path: str, named: Named) -> Item:
-        return Item(path, _things(files, named), None, split_of_path(path), files[path])
+        return Item(path, _things(files, named, ingest.max_megapixels), None, split_of_path(path), files[path])
 
     return _paired(files, ingest, item)
 
 
-def _things(files: Files, named: Named) -> Annotate:
+def _things(files: Files, named: Named, max_megapixels: float) -> Annotate:
     def annotate(height: int, width: int) -> Annotation:
         shapes = []
         for path, label in sorted(named):
-            mask_HW = _indices(files[path](), path) != 0
+            mask_HW = _indices(files[path](), path, max_megapixels) != 0
             if mask_HW.shape != (height, width):
                 raise Unreadable(f"its mask {path} is {_size(mask_HW)}, the image {width}x{height}")
             if mask_HW.any():
@@ -208,25 +208,25 @@ def dots(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     def item(path: str, named: Named) -> Item:
         if "{label}" not in ingest.targets:
             _refuse_several(path, named, "files of dots")
-        return Item(path, partial(_dotted, files, named), None, split_of_path(path), files[path])
+        return Item(path, partial(_dotted, files, named, ingest.max_megapixels), None, split_of_path(path), files[path])
 
     return _paired(files, ingest, item)
 
 
-def _dotted(files: Files, named: Named, height: int, width: int) -> Annotation:
+def _dotted(files: Files, named: Named, max_megapixels: float, height: int, width: int) -> Annotation:
     shapes = []
     for path, label in sorted(named):
-        for x, y in _middles(files, path, height, width):
+        for x, y in _middles(files[path](), path, max_megapixels, height, width):
             shapes.append(Shape(label or THING, (x, y, x + 1, y + 1)))
     return Annotation(shapes=tuple(shapes))
 
 
-def _middles(files: Files, path: str, height: int, width: int) -> list[tuple[float, float]]:
+def _middles(data: bytes, path: str, max_megapixels: float, height: int, width: int) -> list[tuple[float, float]]:
     """Places (x, y) of what is not black; in a JPEG, which has faint rings, of what is above half of the brightest."""
     from scipy import ndimage
 
     try:
-        picture = isolated(read, files[path]())
+        picture = isolated(read, data, max_megapixels)
     except Unreadable as error:
         raise Unreadable(f"its dots {path}: {error}") from None
     image = picture.image
