@@ -8,7 +8,7 @@ UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo configure augmentations repro flow unseal test test-slow check example compare bench-augmentation bench-audits lock
+.PHONY: help env demo configure augmentations repro flow unseal test test-slow test-search check example compare bench-augmentation bench-audits lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -91,6 +91,9 @@ test: env check ## everything that CI runs
 
 test-slow: env ## every task in every representation, learned by heart: some 10 minutes
 	$(RUN) python -m pytest -q -m slow
+
+test-search: env ## a search over workers of Dask, kept in PostgreSQL, killed on the way: some 3 minutes
+	$(RUN) python -m pytest -q -m search
 
 check: $(VENV)/synced ## format, lint, types, layers
 	$(RUN) ruff format --check .

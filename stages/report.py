@@ -11,11 +11,20 @@ from stages.frame import Finding, In, Out, run
 from stages.frame.findings import read_findings
 from stages.frame.sections import Evaluate
 from stages.images.manifest import read_manifest
-from stages.pages import Album, cards, charts, count_by_severity, data, evaluation, picture_file, training, write_page
+from stages.pages import (
+    Album,
+    cards,
+    count_by_severity,
+    data,
+    evaluation,
+    picture_file,
+    training,
+    tuning,
+    write_page,
+)
 
 PER_FINDING = 12  # thumbnails
 SMALL, LARGE = 104, 144  # pixels of a photo's thumbnail
-MOST_ROWS = 50  # of a table
 
 
 def main(
@@ -66,7 +75,7 @@ def main(
         **data.look(manifest, album),
         **data.told(manifest, _table(ingested / "rejected.csv")),
         **found,
-        **_tuning(tuned, scores),
+        **tuning.tuning(tuned, scores["better"][scores["objective"]["score"]] == "higher"),
         **_training(trained, scores),
         **evaluation.parts(scores),
         **_errors(scores, album, evaluated, bool(metadata["labels"])),
@@ -138,24 +147,6 @@ def _found(findings: list[Finding], gated: Path, album: Album) -> dict[str, Any]
         "unused_waivers": gate["unused_waivers"],
         "not_checked": unknown,
     }
-
-
-def _tuning(tuned: Path, scores: dict[str, Any]) -> dict[str, Any]:
-    """The trials, best first, and a chart per number that was searched."""
-    lower = scores["better"][scores["objective"]["score"]] == "lower"
-    trials = pd.read_csv(tuned / "trials.csv").sort_values("score", ascending=lower, na_position="last")
-    keys = [column for column in trials.columns if column not in ("number", "score", "seconds")]
-    told = trials.dropna(subset=["score"])
-    drawn = []
-    for key in keys[:6]:
-        if len(told) > 1 and pd.api.types.is_numeric_dtype(told[key]) and told[key].nunique() > 1:
-            log = told[key].min() > 0 and told[key].max() / told[key].min() > 8
-            drawn.append((key, charts.scatter(told[key].tolist(), told["score"].tolist(), key, "score", 0, bool(log))))
-    rows = [
-        [int(t["number"]), t["score"], t["seconds"], *(t[k] for k in keys)]
-        for t in trials.head(MOST_ROWS).to_dict("records")
-    ]
-    return {"best": _json(tuned / "best.json"), "trials": rows, "trial_keys": keys, "trial_charts": drawn}
 
 
 def _training(trained: Path, scores: dict[str, Any]) -> dict[str, Any]:

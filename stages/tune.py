@@ -1,20 +1,27 @@
-"""Search for better params of training: `python -m stages.tune INGESTED PREPARED WEIGHTS OUTPUT`."""
+"""Search for better params of training: `python -m stages.tune INGESTED PREPARED WEIGHTS OUTPUT`.
+
+`TUNE_WORKERS`, `TUNE_DASK` and `OPTUNA_STORAGE` in the environment say who runs trials and where they are kept.
+"""
 
 import json
-import math
-import time
-from collections.abc import Mapping
-from typing import Any, Literal
+from statistics import fmean
+from typing import Any
 
 import optuna
 import pandas as pd
+from optuna.trial import TrialState
 
 from stages.frame import In, Out, UserError, run
-from stages.frame.params import overlay
-from stages.frame.sections import TUNABLE, Augment, Network, Range, Section, Task, Train, Tune
-from stages.images.store import Store
-from stages.learning.loop import fit
-from stages.learning.plan import Material, material, plan, policy_of
+from stages.frame.provenance import content, digest
+from stages.frame.sections import Augment, Network, Section, Task, Train, Tune
+from stages.images.manifest import MANIFEST
+from stages.images.store import open_split
+from stages.learning.restarts import code
+from stages.search import trial
+from stages.search.space import Values, as_it_stands, check_amounts
+from stages.search.study import Ended, Search
+from stages.search.trial import Job
+from stages.search.workers import workers
 from stages.tasks import TASKS
 from stages.tasks.asking import score_of
 
@@ -31,100 +38,70 @@ def main(
     train: Train,
     tune: Tune,
 ) -> dict[str, Any]:
-    """Write `best.json`, the values that `train` takes in place of its params, and `trials.csv`.
+    """Write `best.json`, the values that `train` takes in place of its params; `trials.csv` and `finals.csv`.
 
-    The first trial is params.yaml as it stands, so that the search can only improve on it; without trials nothing is
-    replaced. Every trial trains with the same seed and is judged by `task.score` on validation data.
+    Trial 0 is params.yaml as it stands, so that the search can only improve on it; without trials nothing is replaced.
+    Every trial trains with the same seed and is judged by `task.score` on validation data; the best and trial 0 train
+    under further seeds, and the best mean wins. Killed and started again it goes on, without a trial that has ended
+    being lost or run again.
     """
-    given = material(ingested, prepared) if tune.trials else None
+    if not tune.trials:
+        return _write(output, tune, [], {}, {})
     sections: dict[str, Section] = {"task": task, "augment": augment, "network": network, "train": train}
-    if given is not None:
-        _check_amounts(sections, tune.space, given.train_set)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
-    better = TASKS[task.name].SCORES[score_of(task.name, task.score)].better
-    direction: Literal["maximize", "minimize"] = "maximize" if better == "higher" else "minimize"
-    study = optuna.create_study(direction=direction, sampler=samplers[tune.sampler](seed=tune.seed))
-    study.enqueue_trial(_as_it_stands(sections, tune.space, given))
-    rows = []
-    for number in range(tune.trials):
-        trial = study.ask()
-        values = {key: _suggest(trial, key, span) for key, span in tune.space.items()}
-        started = time.perf_counter()
-        assert given is not None, "there are trials"
-        try:
-            planned = plan(given, overlay(sections, values | {"train.epochs": tune.epochs}), weights)
-            score = _finite(fit(planned, report=lambda epoch: None).best.val_score, task.score)
-        except UserError as error:  # as a loss that is no number: these values are bad, others may not be
-            score = None
-            print(f"trial {number + 1}/{tune.trials} failed: {error}", flush=True)
-        else:
-            print(f"trial {number + 1}/{tune.trials}  {task.score} {score:.4f}  {values}", flush=True)
-        study.tell(trial, score, state=None if score is not None else optuna.trial.TrialState.FAIL)
-        rows.append({"number": number, "score": score, "seconds": time.perf_counter() - started, **values})
-    if rows and all(row["score"] is None for row in rows):
-        raise UserError(f"all {len(rows)} trials failed, for the reasons above; narrow tune.space or mend train")
-    trials = pd.DataFrame(rows, columns=["number", "score", "seconds", *tune.space])
-    trials.to_csv(output / "trials.csv", index=False)
-    best = study.best_params if rows else {}
+    train_set = open_split(prepared, "train")
+    check_amounts(sections, tune.space, train_set)
+    higher = TASKS[task.name].SCORES[score_of(task.name, task.score)].better == "higher"
+    asked = tune.model_copy(update={"trials": 0, "minutes": None})  # more of the same search goes on with it
+    key = content([digest({**sections, "tune": asked}), prepared, ingested / MANIFEST, code()])
+    search = Search(key, tune, higher, as_it_stands(sections, tune.space, train_set))
+
+    def job(values: Values, repeat: int, earlier: list[list[float]]) -> Job:
+        where = ingested.absolute(), prepared.absolute(), weights.absolute()
+        return Job(*where, sections, values, tune.epochs, train.seed + repeat, higher, earlier)
+
+    def tell(one: Ended) -> None:
+        outcome = one.outcome
+        told = f"{task.score} {outcome.score:.4f}" if outcome.score is not None else f"{outcome.state}: {outcome.why}"
+        print(f"trial {one.place + 1}/{search.most}  {told}  {one.values}", flush=True)
+
+    with workers(trial.run) as running:
+        search.run(running, job, tell)
+        if all(one.outcome.score is None for one in search.ended()):
+            raise UserError("all trials failed, for the reasons above; narrow tune.space or mend train")
+        finals = {one.place: (one, scores) for one, scores in search.finals(running, job)}
+    best = (max if higher else min)(finals, key=lambda place: fmean(finals[place][1]))
+    for one, scores in finals.values():
+        told = ", ".join(f"{score:.4f}" for score in scores)
+        print(f"final of trial {one.place + 1}: {fmean(scores):.4f} on average ({told})", flush=True)
+    return _write(output, tune, search.ended(), {p: s for p, (_, s) in finals.items()}, finals[best][0].values) | {
+        "best_trial": best,
+        "best_score": fmean(finals[best][1]),
+        "importance": _importance(search),
+    }
+
+
+def _write(output: Out, tune: Tune, ended: list[Ended], finals: dict[int, list[float]], best: Values) -> dict[str, Any]:
+    rows = [
+        {"number": one.place, "score": one.outcome.score, "seconds": one.outcome.seconds,
+         "epochs": len(one.outcome.scores), "state": one.outcome.state, "why": one.outcome.why, **one.values}
+        for one in ended
+    ]  # fmt: skip
+    columns = ["number", "score", "seconds", "epochs", "state", "why", *tune.space]
+    pd.DataFrame(rows, columns=columns).to_csv(output / "trials.csv", index=False)
+    seeds = [{"number": place, "seed": i, "score": s} for place, scores in finals.items() for i, s in enumerate(scores)]
+    pd.DataFrame(seeds, columns=["number", "seed", "score"]).to_csv(output / "finals.csv", index=False)
     (output / "best.json").write_text(json.dumps(best, indent=1) + "\n")
-    return {"trials": len(rows), **({"best_score": study.best_value} if rows else {})}
+    return {"trials": len(ended)}
 
 
-def _check_amounts(sections: dict[str, Section], space: dict[str, Range], train_set: Store) -> None:
-    """Amounts of augmentations are known to them alone: ends of their ranges are asked before the first trial.
-
-    An end must be possible with all other keys at their lows, or at their highs.
-    """
-    ends = {key: span.choices or (span.low, span.high) for key, span in space.items() if key.startswith("augment.")}
-    for key, of_key in ends.items():
-        for end in of_key:
-            corners = [{other: values[at] for other, values in ends.items()} | {key: end} for at in (0, -1)]
-            problems = [_problem(overlay(sections, corner)["augment"], train_set) for corner in corners]
-            if all(problems):
-                raise UserError(f"tune.space: {key}: {end!r}: {problems[0]}")
-
-
-def _problem(augment: Section, train_set: Store) -> str:
-    assert isinstance(augment, Augment)
-    try:
-        policy_of(augment, train_set)
-    except UserError as error:
-        return str(error)
-    return ""
-
-
-def _finite(score: float, name: str) -> float:
-    if not math.isfinite(score):
-        raise UserError(f"{name} is undefined on the validation images after tune.epochs")
-    return score
-
-
-def _as_it_stands(sections: Mapping[str, Section], space: dict[str, Range], given: Material | None) -> dict[str, Any]:
-    """The values of params.yaml, where they lie within the search; amounts as the preset and params.yaml have them."""
-    values = {name: section.model_dump() for name, section in sections.items()}
-    augment = sections["augment"]
-    if given is not None and isinstance(augment, Augment):
-        chosen = policy_of(augment, given.train_set)[1]
-        values["augment"]["amounts"] = {one.name: one.amounts.model_dump() for one in chosen if one.amounts}
-    now = {key: _at(values, key.split(".")) for key in space}
-    return {key: value for key, value in now.items() if value is not None and space[key].holds(value)}
-
-
-def _at(values: Any, path: list[str]) -> Any:
-    """The value at a dotted key, the first amount of an augmentation; None where there is none."""
-    for part in path:
-        values = values.get(part) if isinstance(values, dict) else None
-    return next(iter(values.values()), None) if isinstance(values, dict) else values
-
-
-def _suggest(trial: optuna.Trial, key: str, span: Range) -> Any:
-    if span.choices is not None:
-        return trial.suggest_categorical(key, span.choices)
-    assert span.low is not None and span.high is not None, "Range holds either choices or both ends"
-    if key in TUNABLE and TUNABLE[key].annotation is int:
-        return trial.suggest_int(key, int(span.low), int(span.high), log=span.log)
-    return trial.suggest_float(key, span.low, span.high, log=span.log)
+def _importance(search: Search) -> dict[str, float]:
+    """Share of the scatter of scores that each key explains (fANOVA, Hutter et al. 2014); of few trials none."""
+    complete = [one for one in search.study.get_trials(deepcopy=False) if one.state is TrialState.COMPLETE]
+    if len(complete) < 4 or len({one.value for one in complete}) < 2:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=search.tune.seed)
+    found = optuna.importance.get_param_importances(search.study, evaluator=evaluator)
+    return {key: float(share) for key, share in found.items()}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,19 @@ def digest(sections: Mapping[str, BaseModel]) -> str:
     """12 hex digits that stand for these params."""
     values = {name: section.model_dump(mode="json") for name, section in sections.items()}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def content(parts: Sequence[str | Path]) -> str:
+    """16 hex digits that stand for texts, and for what files and the files of folders hold."""
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            total.update(part.encode() + b"\0")
+            continue
+        for file in sorted(part.iterdir()) if part.is_dir() else [part]:
+            with file.open("rb") as opened:
+                total.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+    return total.hexdigest()[:16]
 
 
 def _git(*arguments: str) -> str:

@@ -360,6 +360,8 @@ class Range(Section):
     """Largest value."""
     log: bool = False
     """Search the logarithm."""
+    steps: Annotated[int, Field(ge=2)] | None = None
+    """How many values of it a grid tries; 3 where none are given."""
     choices: tuple[bool | int | float | str, ...] | None = None
     """The values to choose from."""
 
@@ -425,8 +427,18 @@ class Tune(Section):
     """How many sets of values are tried; 0: no search."""
     epochs: Annotated[int, Field(ge=1)]
     """Passes over the training images per trial."""
-    sampler: Literal["tpe", "random"]
-    """tpe (Bergstra et al. 2011) or random."""
+    minutes: Annotated[float, Field(gt=0)] | None
+    """After which no further round begins: what is found hangs on the machine's speed then; null: no such end."""
+    sampler: Literal["tpe", "random", "grid"]
+    """tpe (Bergstra et al. 2011), random, or grid: every combination of choices and steps."""
+    together: Annotated[int, Field(ge=1)]
+    """Trials of a round, proposed before any of them has ended: so many workers can be busy."""
+    prune: bool
+    """Stop a trial that after some epochs is worse than half of those of earlier rounds were."""
+    finalists: Annotated[int, Field(ge=1)]
+    """Best trials that are trained under further seeds, beside params.yaml as it stands, so that luck is not chosen."""
+    repeats: Annotated[int, Field(ge=0)]
+    """Further seeds of each finalist; the best mean wins."""
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     """Same seed, same trials."""
     space: dict[str, Range]

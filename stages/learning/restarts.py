@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import pickle
 import shutil
@@ -17,7 +16,7 @@ import torch
 from pydantic import BaseModel
 
 from stages.frame import UserError
-from stages.frame.provenance import digest
+from stages.frame.provenance import content, digest
 from stages.learning.checkpoints import write
 
 TRAININGS = Path("work/train")
@@ -101,24 +100,14 @@ def restarts(sections: Mapping[str, BaseModel], given: Sequence[Path], seconds: 
     Raises:
         UserError: another process trains the same.
     """
-    key = [digest(sections), [_content(path) for path in given], _code()]
-    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+    name = content([digest(sections), *given, code()])
     found = Restarts(TRAININGS / name, seconds, writes)
     if writes:
         _forget(name)
     return found
 
 
-def _content(path: Path) -> str:
-    """A digest of a file, or of the files of a folder."""
-    total = hashlib.sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        with file.open("rb") as opened:
-            total.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
-    return total.hexdigest()
-
-
-def _code() -> str:
+def code() -> str:
     """A digest of the code, and the versions below it: other code would not go on as it began."""
     total, stages = hashlib.sha256(), Path(__file__).parents[1]
     for noun in CODE:

@@ -212,6 +212,48 @@ def scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str, be
     return _chart(draw, f"{ylabel} by {xlabel}; best {y[best]:.3g} at {x[best]:.3g}", 3.6, 2.7)
 
 
+def history(number: Sequence[int], score: Sequence[float], so_far: Sequence[float]) -> Markup:
+    """The score of each trial, and the best up to it."""
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(axes: "Axes") -> None:
+        axes.scatter(number, score, s=22, color=BLUE, alpha=0.75)
+        axes.step(number, so_far, where="post", color=ORANGE, linewidth=1.2)
+        axes.annotate("best so far", (number[-1], so_far[-1]), (-4, 4), textcoords="offset points", color=ORANGE,
+                      ha="right")  # fmt: skip
+        axes.set(xlabel="trial", ylabel="score")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    return _chart(draw, f"Score by trial; the best is {so_far[-1]:.3g}", 3.6, 2.7)
+
+
+def parallel(columns: Mapping[str, Sequence[Any]], score: Sequence[float], higher: bool) -> Markup:
+    """A line a trial across the keys that were searched, each scaled to its range; the better, the stronger."""
+    places, ticks = [], []
+    for values in columns.values():
+        words = sorted({str(v) for v in values}) if not all(isinstance(v, int | float) for v in values) else []
+        numbers = np.array([words.index(str(v)) for v in values] if words else values, float)
+        log = not words and numbers.min() > 0 and numbers.max() / numbers.min() > 8
+        scaled = np.log(numbers) if log else numbers
+        places.append((scaled - scaled.min()) / max(float(np.ptp(scaled)), 1e-12))
+        ticks.append((words[0], words[-1]) if words else (f"{numbers.min():.2g}", f"{numbers.max():.2g}"))
+    rank = np.argsort(np.argsort(np.array(score) * (1 if higher else -1))) / max(1, len(score) - 1)
+
+    def draw(axes: "Axes") -> None:
+        for i in np.argsort(rank):
+            best = rank[i] == 1
+            axes.plot(range(len(places)), [p[i] for p in places], color=ORANGE if best else BLUE,
+                      alpha=0.15 + 0.75 * float(rank[i]), linewidth=2.2 if best else 1)  # fmt: skip
+        for x, (low, high) in enumerate(ticks):
+            axes.annotate(low, (x, 0), (0, -10), textcoords="offset points", ha="center", fontsize=7)
+            axes.annotate(high, (x, 1), (0, 4), textcoords="offset points", ha="center", fontsize=7)
+        axes.set_xticks(range(len(places)), [key.rpartition(".")[2] for key in columns])
+        axes.tick_params(axis="x", pad=12)
+        axes.set(yticks=[], ylim=(-0.05, 1.1))
+
+    return _chart(draw, f"{len(score)} trials across {', '.join(columns)}; the best stands out", 4.4, 2.7)
+
+
 def histogram(values: Mapping[str, Sequence[float]], xlabel: str) -> Markup:
     """How often a value occurs, as a share of each kind, so that kinds of unequal size can be compared."""
     together = np.concatenate([np.asarray(some, float) for some in values.values()])

@@ -103,8 +103,13 @@ def write_training_stages(data: Path, trials: int = 3) -> None:
     why = {"rotation": "in the preset auto", "elastic": "params.yaml says so", "hue": "the images have 1 channel(s)"}
     write(data / "augment", "policy.json", {"outside": "border", "done": done, "why": why})
     write(data / "tune", "best.json", {"train.learning_rate": 0.003} if trials else {})
-    rows = [f"{i},{0.9 + i / 100},1.5,{0.001 * 3**i}" for i in range(trials)]
-    (data / "tune" / "trials.csv").write_text("\n".join(["number,score,seconds,train.learning_rate", *rows]) + "\n")
+    rows = [f"{i},{0.9 + i / 100},1.5,3,complete,,{0.001 * 3**i},{['sgd', 'adam'][i % 2]}" for i in range(trials)]
+    rows += [f"{trials},,1.5,1,stopped,behind <half>,0.5,sgd"] if trials else []
+    head = "number,score,seconds,epochs,state,why,train.learning_rate,train.optimizer"
+    (data / "tune" / "trials.csv").write_text("\n".join([head, *rows]) + "\n")
+    finals = [f"{number},{seed},{0.9 + seed / 50}" for number in (0, 2) for seed in range(2)] if trials else []
+    (data / "tune" / "finals.csv").write_text("\n".join(["number,seed,score", *finals]) + "\n")
+    write(data / "tune", "metrics.json", {"importance": {"train.learning_rate": 0.8, "train.optimizer": 0.2}})
     columns = "epoch,train_loss,val_loss,train_score,val_score,learning_rate,seconds,reading,changing"
     curves = [
         f"{e},{2 / (e + 1)},{2.2 / (e + 1)},{1 - 0.5 / (e + 1)},{0.98 - 0.5 / (e + 1)},0.001,2.5,0.09,0.2"

@@ -1,37 +1,48 @@
 """The search: begins with params.yaml as it stands, keeps within its space, and outlives a bad trial."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from stages import tune as stage
 from stages.frame import UserError
 from stages.frame.sections import Params, Range
 from stages.frame.stage import call
+from stages.search import trial
+from stages.search.space import behind
 from tests.conftest import digit_images, prepare_digits
 
 Search = Callable[..., tuple[dict[str, Any], pd.DataFrame]]
 
 
-@pytest.fixture
-def search(tmp_path: Path, params: Params) -> Search:
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     images = digit_images(per_class=8, classes=2)
-    ingested, prepared = prepare_digits(tmp_path, {"train": images[::2], "val": images[1::2]}, size=16)
+    return prepare_digits(tmp_path_factory.mktemp("digits"), {"train": images[::2], "val": images[1::2]}, size=16)
 
-    def run(space: dict[str, Range], trials: int = 3, **train: Any) -> tuple[dict[str, Any], pd.DataFrame]:
+
+@pytest.fixture
+def search(tmp_path: Path, params: Params, digits: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Search:
+    monkeypatch.chdir(tmp_path)
+
+    def run(space: dict[str, Range], trials: int = 3, **more: Any) -> tuple[dict[str, Any], pd.DataFrame]:
+        settings = {"trials": trials, "epochs": 1, "repeats": 0, "prune": False, **more}
+        fixed = {"device": "cpu", "batch_size": 8, "precision": "32-true", "layout": "channels_first"}
         sections = {
             "task": params.task,
             "augment": params.augment,
             "network": params.network,
-            "train": params.train.model_copy(update={"device": "cpu", "batch_size": 8} | train),
-            "tune": params.tune.model_copy(update={"trials": trials, "epochs": 1, "space": space}),
+            "train": params.train.model_copy(update=fixed),
+            "tune": params.tune.model_copy(update={**settings, "space": space}),
         }
         (tmp_path / "weights").mkdir(exist_ok=True)
-        call(stage.main, [ingested, prepared, tmp_path / "weights", tmp_path / "tuned"], sections)
+        call(stage.main, [*digits, tmp_path / "weights", tmp_path / "tuned"], sections)
         return json.loads((tmp_path / "tuned/best.json").read_text()), pd.read_csv(tmp_path / "tuned/trials.csv")
 
     return run
@@ -47,9 +58,14 @@ def test_the_first_trial_is_the_params_as_they_stand_and_the_best_is_kept(search
     assert best["train.learning_rate"] == pytest.approx(trials.loc[trials["score"].idxmax(), "train.learning_rate"])
 
 
+def forget() -> None:
+    shutil.rmtree("work/tune")
+
+
 def test_the_same_seed_gives_the_same_trials(search: Search) -> None:
-    one, other = search(RATE)[1], search(RATE)[1]
-    assert one.drop(columns="seconds").equals(other.drop(columns="seconds"))
+    one = search(RATE)[1]
+    forget()
+    assert one.drop(columns="seconds").equals(search(RATE)[1].drop(columns="seconds"))
 
 
 def test_without_trials_nothing_is_replaced(search: Search) -> None:
@@ -65,7 +81,7 @@ def test_a_value_outside_the_space_is_not_tried(search: Search) -> None:
 def test_one_bad_trial_is_passed_over_and_nothing_but_bad_ones_is_an_error(
     search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = stage.fit, []
+    real, calls = trial.fit, []
 
     def diverges(*arguments: Any, **more: Any) -> Any:
         calls.append(1)
@@ -74,11 +90,12 @@ def test_one_bad_trial_is_passed_over_and_nothing_but_bad_ones_is_an_error(
         return real(*arguments, **more)
 
     all_bad = False
-    monkeypatch.setattr(stage, "fit", diverges)
+    monkeypatch.setattr(trial, "fit", diverges)
     best, trials = search(RATE, trials=2)
     assert pd.isna(trials["score"][0]) and best["train.learning_rate"] == trials["train.learning_rate"][1]
     all_bad = True
-    with pytest.raises(UserError, match="all 2 trials failed"):
+    forget()
+    with pytest.raises(UserError, match="all trials failed"):
         search(RATE, trials=2)
 
 
@@ -100,3 +117,113 @@ def test_a_trial_that_cannot_be_is_a_failed_one_and_the_search_goes_on(search: S
     torn = trials["augment.amounts.elastic.amplitude"] > trials["augment.amounts.elastic.wavelength"] / 8
     assert len(trials) == 6 and torn.any() and trials.loc[torn, "score"].isna().all()
     assert trials.loc[~torn, "score"].notna().all()
+
+
+class _Ended(Exception):
+    pass
+
+
+def test_a_search_that_is_ended_loses_and_repeats_no_trial_and_finds_the_same(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, trials = search(RATE, trials=5, repeats=1)
+    finals = pd.read_csv("tuned/finals.csv")
+    forget()
+    real, ran = trial.run, []
+
+    def ends(job: Any) -> Any:
+        if len(ran) % 2:  # every second start of a trial ends the search
+            ran.append(None)
+            raise _Ended
+        ran.append((*tuple(job.values.values()), job.seed))
+        return real(job)
+
+    monkeypatch.setattr(trial, "run", ends)
+    ended = 0
+    while ended < 30:
+        try:
+            best, again = search(RATE, trials=5, repeats=1)
+            break
+        except _Ended:
+            ended += 1
+    assert ended >= 5 and best == whole
+    assert again.drop(columns="seconds").equals(trials.drop(columns="seconds"))
+    assert pd.read_csv("tuned/finals.csv").equals(finals)
+    done = [one for one in ran if one]
+    assert len(done) == len(set(done)), "no trial that had ended ran again"
+
+
+def test_two_workers_find_what_one_does(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # other numbers of threads round otherwise
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone, trials = search(RATE, trials=4, together=2, prune=True)
+    finally:
+        torch.set_num_threads(threads)
+    forget()
+    monkeypatch.setenv("TUNE_WORKERS", "2")
+    together, others = search(RATE, trials=4, together=2, prune=True)
+    assert alone == together and trials.drop(columns="seconds").equals(others.drop(columns="seconds"))
+
+
+@pytest.mark.parametrize("given", ["0", "two", "-1"])
+def test_a_number_of_workers_that_is_none_is_named(search: Search, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("TUNE_WORKERS", given)
+    with pytest.raises(UserError, match=f"TUNE_WORKERS: '{given}': a number of processes is needed"):
+        search(RATE)
+
+
+def test_more_trials_of_the_same_search_go_on_with_it(search: Search) -> None:
+    few = search(RATE, trials=2)[1]
+    more = search(RATE, trials=4)[1]
+    assert more[:2].equals(few), "with their seconds: they were not run again"
+    assert search(RATE, trials=2)[1].equals(few)
+
+
+def test_a_grid_is_every_combination_behind_params_as_they_stand(search: Search) -> None:
+    space = {"train.learning_rate": Range(low=1e-4, high=1e-2, log=True, steps=3),
+             "train.optimizer": Range(choices=("sgd", "adamw"))}  # fmt: skip
+    _, trials = search(space, trials=7, sampler="grid")
+    assert trials["train.learning_rate"][0] == 0.003 and len(trials) == 7
+    rest = trials[1:]
+    assert rest["train.learning_rate"].round(6).tolist() == [1e-4, 1e-4, 1e-3, 1e-3, 1e-2, 1e-2]
+    assert rest["train.optimizer"].tolist() == ["sgd", "adamw"] * 3
+    with pytest.raises(UserError, match=r"tune.trials: 4, but the grid has 6 sets \(3 of train.learning_rate, 2 of"):
+        search(space, trials=4, sampler="grid")
+
+
+def test_no_round_begins_when_the_minutes_are_over(search: Search, capsys: pytest.CaptureFixture[str]) -> None:
+    _, trials = search(RATE, trials=6, together=2, minutes=1e-4)
+    assert len(trials) == 2 and "minutes are over behind 2 trials" in capsys.readouterr().out
+
+
+def test_the_best_mean_over_seeds_wins_and_not_the_luckiest_trial(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    luck = {0: [0.80, 0.80], 1: [0.95, 0.60], 2: [0.90, 0.88], 3: [0.1, 0.1]}
+    seen: list[float] = []
+
+    def runs(job: Any) -> trial.Outcome:
+        rate = job.values["train.learning_rate"]
+        if rate not in seen:
+            seen.append(rate)
+        score = luck[seen.index(rate)][job.seed]
+        return trial.Outcome(score, [score], 0.0)
+
+    monkeypatch.setattr(trial, "run", runs)
+    best, trials = search(RATE, trials=4, finalists=2, repeats=1)
+    assert best["train.learning_rate"] == trials["train.learning_rate"][2]
+    finals = pd.read_csv("tuned/finals.csv").groupby("number")["score"].apply(list).to_dict()
+    assert finals == {0: [0.80, 0.80], 1: [0.95, 0.60], 2: [0.90, 0.88]}, "params.yaml as it stands is among them"
+
+
+def test_a_trial_that_falls_behind_is_stopped(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = [[0.5, 0.6, 0.7], [0.6, 0.7, 0.8], [0.7, 0.8, 0.9], [0.8, 0.9, 1.0]]
+    assert behind(0.69, earlier, 2, higher=True) and not behind(0.76, earlier, 2, higher=True)
+    assert behind(0.76, earlier, 1, higher=False) and not behind(0.5, earlier, 1, higher=False)
+    assert not behind(0.0, earlier[:3], 2, higher=True), "too few to tell"
+    space = {"train.learning_rate": Range(choices=(0.003, 1e-9))}
+    _, trials = search(space, trials=8, epochs=2, together=4, prune=True)
+    assert (trials["state"] != "stopped").head(4).all()
+    assert trials.loc[trials["state"] == "stopped", "score"].isna().all()

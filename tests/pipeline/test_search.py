@@ -1,0 +1,146 @@
+"""A search over workers of Dask, its trials in PostgreSQL, as a real stage that is killed: `make test-search`."""
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from optuna.storages import RDBStorage
+
+from stages.frame.editing import edited
+from tests.conftest import ROOT, digit_images, prepare_digits
+
+pytestmark = [pytest.mark.search, pytest.mark.timeout(900)]
+BIN = Path(sys.executable).parent
+TUNED = {
+    "train": {"batch_size": 8, "device": "cpu", "precision": "32-true", "layout": "channels_first"},
+    "tune": {"trials": 8, "epochs": 2, "together": 4, "finalists": 2, "repeats": 2},
+}
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, **options)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)  # PostgreSQL would wait for its clients else
+        process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real server on this machine."""
+    homes = [*sorted(Path("/usr/lib/postgresql").glob("*/bin")), *(Path(p) for p in os.environ["PATH"].split(":"))]
+    home = next((home for home in homes if (home / "initdb").exists()), None)
+    if home is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    folder, port = tmp_path_factory.mktemp("postgres"), free_port()
+    options: dict[str, Any] = {}
+    if os.getuid() == 0:  # the server refuses to run as root
+        owner = pwd.getpwnam("nobody")
+        for parent in [folder, *folder.parents][:4]:
+            parent.chmod(0o755)
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+        options = {"user": owner.pw_uid, "group": owner.pw_gid}
+    subprocess.run([home / "initdb", "-D", folder / "data", "-U", "macula", "--auth=trust"], check=True,
+                   capture_output=True, cwd=folder, **options)  # fmt: skip
+    server = [str(home / "postgres"), "-D", str(folder / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder)]
+    with running(server, cwd=folder, stderr=subprocess.DEVNULL, **options):
+        for _ in range(100):
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"postgresql+psycopg://macula@127.0.0.1:{port}/postgres"
+
+
+@pytest.fixture
+def dask(project: Path) -> Iterator[str]:
+    """The address of a scheduler with two workers, each a process."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    alike = {"env": environment(), "cwd": project, "stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    with ExitStack() as stack:
+        scheduler = [str(BIN / "dask"), "scheduler", "--host", address, "--no-dashboard"]
+        stack.enter_context(running(scheduler, **alike))
+        for _ in range(2):
+            worker = [str(BIN / "dask"), "worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"]
+            stack.enter_context(running(worker, **alike))
+        yield address
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    images = digit_images(per_class=10, classes=3)
+    prepare_digits(folder, {"train": images[::2], "val": images[1::2]}, size=16)
+    (folder / "params.yaml").write_text(edited((ROOT / "params.yaml").read_text(), [TUNED], "test"))
+    (folder / "weights").mkdir()
+    return folder
+
+
+def environment(**more: str) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
+
+
+def start(project: Path, **more: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "stages.tune", "ingested", "prepared", "weights", "tuned"]
+    return subprocess.Popen(command, cwd=project, env=environment(**more))
+
+
+def found(project: Path) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+    trials = pd.read_csv(project / "tuned/trials.csv").drop(columns="seconds")
+    return json.loads((project / "tuned/best.json").read_text()), trials, pd.read_csv(project / "tuned/finals.csv")
+
+
+def test_workers_of_dask_and_postgresql_find_what_one_process_does_killed_or_not(
+    project: Path, postgres: str, dask: str
+) -> None:
+    assert start(project).wait(400) == 0
+    best, trials, finals = found(project)
+    assert len(trials) == 8 and not finals.empty
+    shutil.rmtree(project / "work/tune")
+    killed = 0
+    for kept in (1, 5):  # in the first round, and in the second
+        search = start(project, TUNE_DASK=dask, OPTUNA_STORAGE=postgres)
+        while len(ended(postgres)) < kept:
+            assert search.poll() is None, "it ended before it could be killed"
+            time.sleep(0.2)
+        search.send_signal(signal.SIGKILL)
+        search.wait()
+        killed += 1
+    before = ended(postgres)
+    assert start(project, TUNE_DASK=dask, OPTUNA_STORAGE=postgres).wait(400) == 0
+    again = found(project)
+    assert killed == 2 and again[0] == best
+    pd.testing.assert_frame_equal(again[1], trials)
+    pd.testing.assert_frame_equal(again[2], finals)
+    after = ended(postgres)
+    assert len(after) == 8 and sorted(after) == list(range(8)), "each trial is kept once"
+    assert all(after[place] == one for place, one in before.items()), "what had ended was not run again"
+    assert not (project / "work/tune").exists(), "all is in the database"
+
+
+def ended(postgres: str) -> dict[int, float]:
+    """Place of every trial that the database holds, and the seconds that it took."""
+    storage = RDBStorage(postgres)
+    studies = storage.get_all_studies()
+    trials = storage.get_all_trials(studies[0]._study_id) if studies else []
+    return {trial.user_attrs["place"]: trial.user_attrs["outcome"]["seconds"] for trial in trials if trial.user_attrs}
