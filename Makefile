@@ -8,7 +8,7 @@ UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo configure augmentations repro flow unseal test test-slow test-search check example compare bench-augmentation bench-audits lock
+.PHONY: help env demo runs configure augmentations repro flow unseal test test-slow test-search check example compare bench-augmentation bench-audits lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -66,6 +66,10 @@ augmentations: $(VENV)/synced ## every augmentation with its amounts, ranges and
 repro: env ## what is out of date, on the data that params.yaml names
 	@$(RUN) python -m stages.frame.params
 	$(RUN) dvc repro
+	@$(RUN) python -m flows.record
+
+runs: env ## one page that compares all runs that are kept as experiments
+	@$(RUN) python -m stages.runs
 
 flow: env ## the same as a Prefect flow
 	$(RUN) python -m flows.pipeline

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from flows import api, dag
+from flows import api, dag, record
 from flows.repro import Line, Outcome
 from stages.frame import UserError
 from stages.frame.params import load as load_params
@@ -42,7 +42,10 @@ def pipeline(targets: list[str] | None = None) -> State:
         load_params(Path("params.yaml"))
         stages = dag.load(targets or [])
         with dag.locked() as lock:
-            return _run(stages, Line(lock))
+            state = _run(stages, Line(lock))
+            if state.is_completed() and not targets:
+                get_run_logger().info(record.main())
+            return state
     except UserError as error:
         return Failed(message=f"error: {error}")
 

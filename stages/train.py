@@ -10,8 +10,8 @@ from dvclive.live import Live
 
 from stages.frame import In, Out, run
 from stages.frame.params import overlay
-from stages.frame.provenance import digest, environment
-from stages.frame.sections import Augment, Network, Task, Train
+from stages.frame.provenance import commit, digest, environment
+from stages.frame.sections import Augment, Network, Task, Tracking, Train
 from stages.frame.stage import rank
 from stages.images.manifest import MANIFEST
 from stages.learning.checkpoints import save
@@ -19,6 +19,7 @@ from stages.learning.loop import fit
 from stages.learning.plan import material, plan
 from stages.learning.progress import Epoch
 from stages.learning.restarts import restarts
+from stages.learning.tracking import Tracker
 
 
 def main(
@@ -32,6 +33,7 @@ def main(
     augment: Augment,
     network: Network,
     train: Train,
+    tracking: Tracking,
 ) -> dict[str, Any]:
     """Write `model.pt` of the best epoch, `curves.csv`, DVCLive's plots, and what it took: params, weights, machine.
 
@@ -44,12 +46,16 @@ def main(
     begun_from = [file for file in [Path(planned.weights)] if file.is_file()]
     read = [prepared, ingested / MANIFEST, *begun_from]
     taken_up = restarts(sections, read, planned.train.checkpoint, writes=rank() == 0)
+    told = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.model_dump().items()}
+    tags = {"data": str(given.train_set.about["version"]), "commit": commit()}
+    tracker = Tracker(tracking.mlflow if rank() == 0 else "", str(given.train_set.about["name"]), told, tags)
     with Live(str(output / "live"), save_dvc_exp=False, report=None, dvcyaml=None) as live:
 
         def report(epoch: Epoch) -> None:
             for name, value in vars(epoch).items():
                 live.log_metric(name, value)
             live.next_step()
+            tracker.log(vars(epoch), epoch.epoch)
             print(
                 f"epoch {epoch.epoch}/{planned.train.epochs}  "
                 f"loss {epoch.train_loss:.4f} train, {epoch.val_loss:.4f} val  "
@@ -71,6 +77,7 @@ def main(
         _write_json(output / "range_test.json", vars(fitted.tested))
     if fitted.stopped:
         print(f"stopped early: {fitted.stopped}", flush=True)
+    tracker.end({one.key: one.value for one in fitted.resolved})
     taken_up.finish()
     return {
         "best_epoch": fitted.best.epoch,

@@ -351,6 +351,13 @@ class Train(Section):
         return optimizer
 
 
+class Tracking(Section):
+    """Who is told of a training, beside DVC."""
+
+    mlflow: str
+    """Tracking URI of MLflow, as http://HOST:5000 or sqlite:///mlflow.db; empty: it is not told."""
+
+
 class Range(Section):
     """One dimension of the search: either low and high, or choices."""
 
@@ -558,6 +565,7 @@ class Params(Section):
     augment: Augment
     network: Network
     train: Train
+    tracking: Tracking
     tune: Tune
     evaluate: Evaluate
     benchmark: Benchmark

@@ -18,8 +18,8 @@ from stages.learning.plan import Plan
 from stages.learning.training import Training, set_up
 
 NOTES = Path("work/pace")
-SHORT = 60.0  # seconds of training that need no trial
-TIMED, LEAST = 1.0, 2  # seconds, and steps, of each setting
+MOST = 0.05  # share of the training's own time that a trial may take
+TIMED, LEAST = 0.5, 2  # seconds, and steps, of each setting
 CLEAR = {"32-true": 1.1, "bf16-mixed": 1.25}  # times faster than what changes less
 PLAIN = ("32-true", "channels_first", "no")
 
@@ -38,8 +38,8 @@ def pace(plan: Plan, steps: int) -> Pace:
     """The setting of `train.precision`, `layout` and `compile` for a plan, as far as they are auto.
 
     Each is tried on some batches of the plan's own; one that changes the arithmetic must be clearly faster. What was
-    found is noted in `work/pace`, so that the same training is the same again on this machine. Where so many `steps` go
-    fast as they are, nothing is tried.
+    found is noted in `work/pace`, so that the same training is the same again on this machine. Where a trial would take
+    long beside the training's own `steps`, nothing is tried.
     """
     settings = list(_settings(plan))
     if len(settings) == 1:
@@ -69,9 +69,10 @@ def _settings(plan: Plan) -> Iterator[tuple[str, str, str]]:
 
 def _tried(plan: Plan, settings: list[tuple[str, str, str]], steps: int) -> Pace:
     """The first, unless another is clearly faster."""
+    started = time.perf_counter()
     seconds = {settings[0]: _seconds_a_step(plan, settings[0])}
-    whole = seconds[settings[0]] * steps
-    if whole < SHORT:
+    whole, spent = seconds[settings[0]] * steps, time.perf_counter() - started
+    if spent * (len(settings) - 1) > MOST * whole:
         return Pace(*settings[0], why=f"some {whole:.2g} s of training are too short for a trial")
     for setting in settings[1:]:
         seconds[setting] = _seconds_a_step(plan, setting)

@@ -245,3 +245,38 @@ def test_a_brightness_shift_of_one_class_stops_the_line_in_words(copied: Path) -
     waived = dvc(copied, "repro", "gate")
     assert waived.returncode == 0, waived.stderr
     assert read(copied, "gate/gate.json")["waived"] == [{"id": "confounder/statistics", "reason": "planted by a test"}]
+
+
+def test_a_run_is_kept_as_an_experiment_once_and_the_page_compares_those_that_are(copied: Path) -> None:
+    def python(module: str) -> str:
+        command = [sys.executable, "-m", module]
+        done = subprocess.run(command, cwd=copied, capture_output=True, text=True, env=environment())
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    before = {file: (copied / file).read_bytes() for file in ("params.yaml", "dvc.lock")}
+    first = re.search(r"experiment  (some-[0-9a-f]{8})[;,]", python("flows.record"))  # a flow may have kept it already
+    assert first and "kept already" in python("flows.record")
+    assert all((copied / file).read_bytes() == text for file, text in before.items())
+    text = (copied / "params.yaml").read_text()
+    (copied / "params.yaml").write_text(text.replace("calibration_bins: 10", "calibration_bins: 5"))
+    assert dvc(copied, "repro").returncode == 0
+    second = re.search(r"experiment  (some-[0-9a-f]{8});", python("flows.record"))
+    assert second and second[1] != first[1]
+    shown = dvc(copied, "exp", "show", "--csv").stdout
+    assert first[1] in shown and second[1] in shown and "val_score" in shown
+    page = Path(python("stages.runs").split()[-1]).read_text()
+    assert f"<code>{first[1]}</code>" in page and f"<code>{second[1]}</code>" in page and "workspace" in page
+    assert "evaluate.calibration_bins" in page and "train.epochs" not in page, "what differs, and nothing else"
+    assert dvc(copied, "exp", "apply", first[1]).returncode == 0
+    assert "calibration_bins: 10" in (copied / "params.yaml").read_text()
+
+
+def test_a_run_that_cannot_be_kept_is_no_failure(tmp_path: Path) -> None:
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    command = [sys.executable, "-m", "flows.record"]
+    kept = {"cwd": tmp_path, "capture_output": True, "text": True, "env": environment(PYTHONPATH=str(ROOT))}
+    assert "there is no run yet" in subprocess.run(command, **kept, check=True).stdout
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\n")
+    assert "experiment  not kept: " in subprocess.run(command, **kept, check=True).stdout

@@ -63,13 +63,14 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     subprocess.run([home / "initdb", "-D", folder / "data", "-U", "macula", "--auth=trust"], check=True,
                    capture_output=True, cwd=folder, **options)  # fmt: skip
     server = [str(home / "postgres"), "-D", str(folder / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder)]
-    with running(server, cwd=folder, stderr=subprocess.DEVNULL, **options):
+    with (folder / "log.txt").open("wb") as log, running(server, cwd=folder, stderr=log, **options):
         for _ in range(100):
             with socket.socket() as tried:
                 if tried.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.1)
         yield f"postgresql+psycopg://macula@127.0.0.1:{port}/postgres"
+        print((folder / "log.txt").read_text())
 
 
 @pytest.fixture
