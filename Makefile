@@ -8,7 +8,7 @@ UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo runs configure augmentations repro flow unseal test test-slow test-search check example compare bench-augmentation bench-audits lock
+.PHONY: help env demo runs configure augmentations repro flow unseal test test-slow test-search check example compare bench-augmentation bench-audits bench-training lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -43,6 +43,12 @@ $(VENV)-audit-peers/synced: infra/locks/audit-peers.txt $(UV)
 	$(UV) pip sync --quiet --require-hashes --python $(VENV)-audit-peers $<
 	@touch $@
 
+# What training is measured against, on the torch that Macula has.
+$(VENV)-training-peers/synced: infra/locks/training-peers.txt $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)-training-peers
+	$(UV) pip sync --quiet --require-hashes --python $(VENV)-training-peers $<
+	@touch $@
+
 env: $(VENV)/synced $(VENV)-serving/synced ## build the environments from the hash-pinned locks
 
 lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
@@ -50,6 +56,7 @@ lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 	$(COMPILE) pyproject.toml --extra pipeline --extra benchmarks -o infra/locks/benchmarks.txt
 	$(COMPILE) pyproject.toml --extra serving -o infra/locks/serving.txt
 	$(COMPILE) infra/locks/audit-peers.in -o infra/locks/audit-peers.txt
+	$(COMPILE) infra/locks/training-peers.in -c infra/locks/pipeline.txt -o infra/locks/training-peers.txt
 	echo uv | $(COMPILE) - -o infra/locks/uv.txt
 
 demo: repro ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
@@ -89,6 +96,9 @@ bench-augmentation: $(VENV)-benchmarks/synced ## augmentations beside Kornia's, 
 
 bench-audits: $(VENV)/synced $(VENV)-audit-peers/synced ## audits beside their peers on planted faults, and images a second
 	$(RUN) OMP_NUM_THREADS=1 python -m benchmarks.audits $(ARGUMENTS)
+
+bench-training: $(VENV)/synced $(VENV)-training-peers/synced ## training beside torchvision's, Lightning's, fastai's and Ultralytics'
+	$(RUN) python -m benchmarks.training $(ARGUMENTS)
 
 test: env check ## everything that CI runs
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q --numprocesses 2 --dist loadfile
