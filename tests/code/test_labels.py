@@ -114,6 +114,56 @@ def test_a_misread_number_is_found(digits: Subject, params: Params, factor: floa
     assert large and {digits.rows["path"].iloc[i] for i in large} <= set(finding.images)
 
 
+def with_numbers(subject: Subject, values: list[float]) -> Subject:
+    texts = [Annotation(scalars={"size": float(value)}).to_json() for value in values]
+    return replace(subject, rows=subject.rows.assign(annotation=texts))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_of_counts_that_are_mostly_zero_none_is_wrong_but_a_misread_one(
+    digits: Subject, params: Params, known: bool
+) -> None:
+    rng, grade = np.random.default_rng(0), digits.rows["label"].astype(int).to_numpy()
+    grade = grade if known else rng.permutation(grade)
+    counts = np.where(grade < 7, 0, rng.poisson(grade + 3.0))
+    told = found(with_numbers(digits, counts.tolist()), params)
+    if not known:
+        assert "labels/numbers" not in told and "does not foretell" in told["labels/not-checked"].says
+        return
+    assert told["labels/numbers"].severity == "passed" and 0.5 < told["labels/numbers"].evidence["r2"]["size"] < 0.9
+    wrong = int(np.flatnonzero(counts > 9)[0])
+    counts[wrong] *= 10
+    finding = found(with_numbers(digits, counts.tolist()), params)["labels/numbers"]
+    assert finding.severity == "warning" and finding.images == [digits.rows["path"].iloc[wrong]]
+
+
+@pytest.mark.parametrize("spread", [True, False])
+def test_numbers_as_large_as_floats_can_be_are_written_down(
+    digits: Subject, params: Params, tmp_path: Path, spread: bool
+) -> None:
+    values = [5.0 + int(label) for label in digits.rows["label"]]
+    if spread:
+        values = [(value - 9.5) / 4.5 * 1.7e308 for value in values]
+    else:
+        values[3] = 1.7e308
+    subject = with_numbers(digits, values)
+    asked = ("labels", "learning_curve", "confounder")
+    findings = [finding for name in asked for finding in AUDITS[name](subject, params.audit)]
+    write_findings(findings, tmp_path / "findings.json")
+    told = {finding.id: finding for finding in findings}
+    assert 0.5 < told["labels/numbers"].evidence["r2"]["size"] < 0.95
+    assert told["labels/numbers"].images == ([] if spread else [digits.rows["path"].iloc[3]])
+    assert ("learning_curve/images" if spread else "learning_curve/not-checked") in told
+    assert any(name.startswith("confounder/") for name in told)
+
+
+def test_the_unit_of_a_number_changes_nothing(digits: Subject, params: Params) -> None:
+    values = [5.0 + int(label) for label in digits.rows["label"]]
+    values[3] *= 10
+    one, other = (found(with_numbers(digits, [v * unit for v in values]), params) for unit in (1, 1e-15))
+    assert other["labels/numbers"].images == one["labels/numbers"].images
+
+
 def test_several_classes_are_each_held_against_the_rest(digits: Subject, params: Params) -> None:
     kinds = [
         {"round"} if label in "0689" else {"straight"} if label in "147" else set() for label in digits.rows["label"]
