@@ -5,7 +5,7 @@ from stages.frame import Finding
 from stages.frame.sections import Audit
 
 LEAST = 0.25  # of the range, that the brightest pixel of an image reaches
-MOST = 0.95  # of the images, of which that is looked at: a hot pixel in a few does not hide the others
+MOST = 0.95  # of the images, of which that is looked at: a few that are stored otherwise do not hide the others
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
@@ -14,7 +14,7 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
         reached = (float(rows["highest"].quantile(MOST, "lower")) + 1) / 256
         if reached < LEAST:
             most = 2 ** int(depth)
-            shown = rows.nlargest(12, "highest")["path"].tolist()
+            shown = rows[rows["highest"] < 256 * reached].nlargest(12, "highest")["path"].tolist()
             says = (
                 f"The levels of {MOST:.0%} of the {len(rows)} images of {depth} bits reach at most some "
                 f"{reached * most:.0f} of {most}: they are nearly black to a network, which divides by {most - 1}. "

@@ -15,6 +15,7 @@ STRUCTURE = ("contrast", "border", "sharpness", "entropy", "foreground", "black"
 METADATA = ("width", "height", "bytes", "bytes_per_pixel", "format", "mode", "camera", "taken", "software", "quality")
 """Properties of the file: they cannot make an image what it is."""
 THUMBNAIL = 8  # pixels a side
+HOT = 1e-4  # share of the pixels, one at least, that a sensor may have wrong
 REDUCED = 3.0  # times the wanted size, to which an image is averaged before it is resized with care
 LEVELS = np.arange(256)
 
@@ -25,12 +26,12 @@ def statistics(picture: Picture) -> dict[str, Any]:
     """Grey levels 0 to 255 unless said otherwise.
 
     brightness, contrast: mean and standard deviation; darkest, brightest: 5th and 95th percentile; highest: level of
-    any channel; black, white: share of pixels at level 0 and 255; entropy: of the grey levels, bits, 0 to 8; border,
-    border_contrast: mean and standard deviation of the outermost sixteenth; foreground: share of pixels that Otsu's
-    threshold (1979) parts from the border; sharpness: mean absolute difference of neighbours; red, green, blue and
-    ..._contrast: mean and standard deviation of a channel, of grey all alike; redness, blueness: mean of R - G and of
-    B - G, -255 to 255; blank: a single grey level; thumbnail: 8x8 RGB bytes; phash, phash_mirrored: see
-    `_perceptual_hashes`.
+    any channel that no more than `HOT` of its pixels exceed; black, white: share of pixels at level 0 and 255; entropy:
+    of the grey levels, bits, 0 to 8; border, border_contrast: mean and standard deviation of the outermost sixteenth;
+    foreground: share of pixels that Otsu's threshold (1979) parts from the border; sharpness: mean absolute difference
+    of neighbours; red, green, blue and ..._contrast: mean and standard deviation of a channel, of grey all alike;
+    redness, blueness: mean of R - G and of B - G, -255 to 255; blank: a single grey level; thumbnail: 8x8 RGB bytes;
+    phash, phash_mirrored: see `_perceptual_hashes`.
     """
     image = as_bytes(picture.image)
     colour = Image.fromarray(image) if image.shape[2:] == (3,) else None  # once: it copies the pixels
@@ -40,7 +41,8 @@ def statistics(picture: Picture) -> dict[str, Any]:
     counts = np.array(grey_image.histogram())
     mean, contrast = _moments(counts)
     phash, phash_mirrored = _perceptual_hashes(grey_image)
-    channels = [(mean, contrast)] * 3 if colour is None else [_moments(c) for c in _histograms(colour)]
+    histograms = counts[None] if colour is None else _histograms(colour)
+    channels = [(mean, contrast)] * 3 if colour is None else [_moments(c) for c in histograms]
     (red, _), (green, _), (blue, _) = channels
     darkest, brightest = np.searchsorted(np.cumsum(counts), (0.05 * grey.size, 0.95 * grey.size))
     rim = _rim(grey)
@@ -57,7 +59,7 @@ def statistics(picture: Picture) -> dict[str, Any]:
         "contrast": contrast,
         "darkest": float(darkest),
         "brightest": float(brightest),
-        "highest": float(image.max()),
+        "highest": _highest(histograms if image.ndim == 2 or image.shape[2] in (1, 3) else _of_channels(image)),
         "black": float(counts[0] / grey.size),
         "white": float(counts[255] / grey.size),
         "entropy": _entropy(counts),
@@ -102,6 +104,18 @@ def _moments(counts: np.ndarray[Any, Any]) -> tuple[float, float]:
     """Mean and standard deviation of the levels that were counted."""
     mean = float(counts @ LEVELS / counts.sum())
     return mean, float(np.sqrt(counts @ (LEVELS - mean) ** 2 / counts.sum()))
+
+
+def _of_channels(image: Bytes) -> np.ndarray[Any, Any]:
+    """[C, 256] counts of any number of channels."""
+    return np.stack([np.bincount(image[:, :, c].ravel(), minlength=256) for c in range(image.shape[2])])
+
+
+def _highest(histograms: np.ndarray[Any, Any]) -> float:
+    """Of channels [C, 256] the highest level that more than hot pixels have."""
+    pixels = int(histograms[0].sum())
+    above = np.cumsum(histograms[:, ::-1], axis=1)[:, ::-1]  # pixels at this level or a higher one
+    return float(np.flatnonzero((above > min(max(1, HOT * pixels), pixels - 1)).any(axis=0))[-1])
 
 
 def _entropy(counts: np.ndarray[Any, Any]) -> float:

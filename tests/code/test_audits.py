@@ -24,6 +24,8 @@ from stages.frame.sections import Gate, Params
 from stages.frame.stage import call
 from stages.gate import main as gate
 from stages.images.manifest import read_manifest
+from stages.images.reading import Picture
+from stages.images.statistics import statistics
 from tests.conftest import Ingest, digit_images, png, write_folders
 
 Images = list[tuple[str, np.ndarray[Any, Any]]]
@@ -356,3 +358,25 @@ def test_a_hot_pixel_in_a_few_images_does_not_hide_twelve_bits(ingest: Ingest, p
     for _, image in dark[::40]:
         image[0, 0] = 65535
     assert findings_of(ingest(write_folders(tmp_path / "d", dark)), params)["levels/range"].severity == "warning"
+
+
+def test_a_hot_pixel_in_every_image_and_a_bright_image_do_not_hide_twelve_bits(
+    ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    images: Images = [(label, image.astype(np.uint16) * 16) for label, image in digit_images(per_class=12)]
+    for _, image in images:
+        image[3, 5] = 65535
+    images[7] = (images[7][0], images[7][1] * 16)
+    folder = ingest(write_folders(tmp_path / "d", images))
+    finding = findings_of(folder, params)["levels/range"]
+    assert finding.severity == "warning" and "at most some 3840 of 65536" in finding.says
+    rows = read_manifest(folder).set_index("path")
+    assert rows["highest"].max() > 200 and rows.loc[finding.images, "highest"].max() < 16
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (12, 12, 3), (12, 12, 5), (1, 1)])
+def test_the_highest_level_is_that_of_the_brightest_channel_without_hot_pixels(shape: tuple[int, ...]) -> None:
+    image = np.full(shape, 20, np.uint8)
+    image[..., -1:] = 90
+    image[0, 0] = 255 if image.size > 1 else 90
+    assert statistics(Picture(image, "PNG", "L"))["highest"] == 90
