@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from stages.audits import AUDITS
+from benchmarks.audit_contestants import settings
+from stages.audits import AUDITS, confounder
 from stages.audits.probe import probe
 from stages.audits.subject import Subject
 from stages.audits.tells import single_tells
@@ -380,3 +381,18 @@ def test_the_highest_level_is_that_of_the_brightest_channel_without_hot_pixels(s
     image[..., -1:] = 90
     image[0, 0] = 255 if image.size > 1 else 90
     assert statistics(Picture(image, "PNG", "L"))["highest"] == 90
+
+
+def test_bytes_that_tell_a_class_by_auc_alone_are_content_and_stop_nothing() -> None:
+    """As of the ones of USPS; `audit.alone` is an AUC for statistics, and for bytes a skill, which the finding says."""
+    rng = np.random.default_rng(0)
+    label = pd.Series(np.repeat(["a", "b", "c", "d"], 60))
+    table = pd.DataFrame({"label": label, "group": np.arange(240), "has_file": True, "path": "x", "taken": ""})
+    table = table.assign(bytes=rng.normal(np.where(label == "a", 100, 130), 10), bytes_per_pixel=1.0)
+    table = table.assign(**dict.fromkeys(("width", "height", "format", "mode", "camera", "software", "quality"), 1))
+    audit = settings().audit.model_copy(update={"permutations": 99, "min_skill": 0.4})
+    finding = confounder._metadata(table, audit)
+    assert single_tells(table[["bytes"]], table["label"], table["group"])[0]["auc"] > audit.alone
+    assert finding.severity == "passed" and 0.6 < finding.evidence["skill_alone"]["bytes"] < audit.alone
+    finding = confounder._metadata(table, audit.model_copy(update={"min_skill": 0.2}))
+    assert finding.severity == "blocking" and "Skill of each alone, of the class that it tells best" in finding.says
