@@ -29,7 +29,7 @@ def main() -> str:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         return f"experiment  not kept: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
-    return f"experiment  {name}; `make runs` compares, `dvc exp apply {name}` goes back to it"
+    return f"experiment  {name}; `make runs` compares, `dvc exp apply {name}` and `dvc repro` go back to it"
 
 
 def run_name() -> str:

@@ -12,6 +12,7 @@ from stages.images.annotations import IGNORE, Annotation
 from stages.images.manifest import annotations, targets
 
 Array = np.ndarray[Any, Any]
+LARGEST = 1e100  # numbers whose squares can be summed; larger ones are taken in shares of the largest
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,9 @@ def _classes(all_of_them: list[Annotation]) -> Asked | str:
 def _varying(what: str, target_ND: Array) -> Asked | str:
     known = (~np.isnan(target_ND)).sum(axis=0) >= len(target_ND) / 2
     target_ND = target_ND[:, known]
-    if target_ND.size:  # in shares of the largest: squares of numbers of any size can then be summed
-        target_ND = target_ND / np.maximum(np.nanmax(abs(target_ND), axis=0), np.finfo(float).tiny)
+    if target_ND.size:
+        most_D = np.nanmax(abs(target_ND), axis=0)
+        target_ND = target_ND / np.where(most_D > LARGEST, most_D, 1.0)
         target_ND = target_ND[:, np.nanstd(target_ND, axis=0) > 1e-9]
     return Asked(what, target_ND, False) if target_ND.shape[1] else f"{what}: the same in all images, or not known"
 

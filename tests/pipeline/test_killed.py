@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -58,27 +59,41 @@ def ended(project: Path) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
 def test_a_training_that_was_killed_at_random_ends_with_the_same_weights(project: Path, kills: int) -> None:
     log, rng = project / "log.txt", random.Random(kills)
     began = time.monotonic()
-    process = start(project, log)
-    while process.poll() is None and not list(project.glob("work/train/*/checkpoint.pt")):
-        time.sleep(0.05)
-    begins = time.monotonic() - began  # of what can be gone on from; before it Python starts
-    assert process.wait(LONGEST) == 0, log.read_text()
+    assert start(project, log).wait(LONGEST) == 0, log.read_text()
     whole, taken = ended(project), time.monotonic() - began
-    killed = finished = again = 0
+    killed = finished = 0
     log.write_bytes(b"")
-    while killed < kills or not finished or not again:
-        process = start(project, log)
+    while killed < kills or not finished:
+        process, began_at = start(project, log), time.time()
+        if killed % 3 != 2 and killed < kills:  # two of three while it trains, the third at any moment
+            until(lambda: process.poll() is not None or written(project) > began_at)  # noqa: B023, used at once
+            patience = rng.uniform(0, 2)
+        else:
+            patience = rng.uniform(0, taken) if killed < kills else LONGEST
         try:
-            patience = rng.uniform(0.8 * begins, taken) if killed < kills or not again else LONGEST
             assert process.wait(patience) == 0, log.read_text()
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
             killed += 1
-        else:
-            finished += 1
-            weights, curves = ended(project)
-            assert curves.equals(whole[1]), log.read_text()
-            assert all(torch.equal(weights[name], whole[0][name]) for name in whole[0]), log.read_text()
-        again = log.read_text().count("goes on where it was ended")
+            continue
+        finished += 1
+        weights, curves = ended(project)
+        assert curves.equals(whole[1]), log.read_text()
+        assert all(torch.equal(weights[name], whole[0][name]) for name in whole[0]), log.read_text()
+    again = log.read_text().count("goes on where it was ended")
     print(f"{killed} kills, {finished} trainings ended, {again} times gone on from a checkpoint, {taken:.0f} s alone")
+    assert killed >= kills and again > 0
+
+
+def until(true: Callable[[], bool]) -> None:
+    for _ in range(20 * LONGEST):
+        if true():
+            return
+        time.sleep(0.05)
+    pytest.fail(f"nothing happened in {LONGEST} s")
+
+
+def written(project: Path) -> float:
+    """When the last checkpoint was, in seconds since 1970."""
+    return max((file.stat().st_mtime for file in project.glob("work/train/*/checkpoint.pt")), default=0.0)
