@@ -49,26 +49,26 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         _refuse_mixed(table)
         refuse_twin_labels(_classes(table))
         by_path = {item.path: item for item in items}
-        file, locked = splits / f"{ingest.name}.json", Locked()
+        file, locked, unjoined = splits / f"{ingest.name}.json", Locked(), table["group"]
         if split.by == "hash":
             locked = read_locked(file, _rule(ingest))
         if ingest.block > 1:
             seen = table["phash"].where(~table["blank"], table["path"])  # blank pictures are alike without being one
-            table["group"] = joined(table["group"], seen, locked.splits)  # a scene that stands still is one picture
+            table["group"] = joined(unjoined, seen, locked)  # a scene that stands still is one picture
         table["arrival"] = 1
         if split.by == "hash":
-            table["split"], locked = _split(table, split, file, locked)
-            table["arrival"] = table["group"].map(locked.arrivals)
+            table["split"], locked = _split(table, unjoined, split, file, locked)
+            table["arrival"] = unjoined.map(locked.arrivals)
         _refuse_unusable(table)
         test = table["split"] == "test"
         for part, folder in ((table[~test], output), (table[test], sealed)):
             _write_part(part.sort_values("path"), by_path, folder)
             (folder / DATASET).write_text(json.dumps({"name": ingest.name, "version": _version(table)}) + "\n")
-    if split.by == "hash":  # last: of an ingest that is refused no image has come
-        write_locked(file, _rule(ingest), locked)
     index = table.loc[test, list(SEALED_INDEX)].sort_values("content")  # the source's order would tell the classes
     index.to_parquet(output / "sealed_index.parquet", index=False)
     return {
+    if split.by == "hash":  # last: of an ingest that is refused no image has come
+        write_locked(file, _rule(ingest), locked)
         "images": len(table),
         "rejected": len(refused),
         "classes": len(_classes(table)),
@@ -245,9 +245,14 @@ def _classes(rows: pd.DataFrame) -> set[str]:
     return {label for annotation in annotations(rows) for label in classes_in(annotation)}
 
 
-def _split(table: pd.DataFrame, split: Split, file: Path, locked: Locked) -> tuple[pd.Series, Locked]:
-    """Split per image, as `file` has it for those that came before; and what `file` is to hold."""
-    if locked.splits and not set(locked.splits) & set(table["group"]):
+def _split(
+    table: pd.DataFrame, unjoined: pd.Series, split: Split, file: Path, locked: Locked
+) -> tuple[pd.Series, Locked]:
+    """Split per image, as `file` has it for those that came before; and what `file` is to hold.
+
+    That is the groups before any were joined: what joined them may be gone the next time, and their split must stay.
+    """
+    if locked.splits and not set(locked.splits) & set(unjoined):
         raise UserError(
             f"{file} lists {len(locked.splits)} groups, none of which is in the source: it belongs to other data; give "
             "this data set a name of its own in ingest.name, or delete the file to split anew"
@@ -258,7 +263,7 @@ def _split(table: pd.DataFrame, split: Split, file: Path, locked: Locked) -> tup
         share = float((assigned == name).mean())
         if locked.splits and abs(share - wanted) > FAR_OFF:
             print(f"split: {name} holds {share:.0%} of the images, not {wanted:.0%}: {file} keeps what it lists")
-    return assigned, locked.grown(dict(zip(table["group"], assigned, strict=True)))
+    return assigned, locked.grown(dict(zip(unjoined, assigned, strict=True)))
 
 
 def _rule(ingest: Ingest) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -51,11 +50,20 @@ def assign(groups: pd.Series, labels: pd.Series, shares: dict[str, float], locke
     return groups.map(decided)
 
 
-def joined(groups: pd.Series, pictures: pd.Series, locked: Collection[str] = ()) -> pd.Series:
+def joined(groups: pd.Series, pictures: pd.Series, locked: "Locked") -> pd.Series:
     """Groups that share a picture made one: it must not stand in two splits.
 
-    Those in `locked`, whose split is decided, keep their names, and so their split; new ones take the name of the first
-    that is locked, or else the first of all. Two that are locked apart stay apart: the audit of leakage tells.
+    New groups go to the split of the first that came. Groups that are in two splits stay in them, as one group in each:
+    the audit of leakage tells.
+
+    Args:
+        groups: group name per image.
+        pictures: equal where images show the same, aligned with `groups`.
+        locked: what is decided of groups that came before.
+
+    Returns:
+        group name per image, aligned with `groups`: of those made one the first that came, by name among equals. It is
+        the same once the new groups are locked too.
     """
     known = groups.unique()
     place = {group: i for i, group in enumerate(known)}
@@ -68,10 +76,13 @@ def joined(groups: pd.Series, pictures: pd.Series, locked: Collection[str] = ())
     links = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(known), len(known)))
     _, component = connected_components(links, directed=False)
     names = pd.DataFrame({"name": known, "component": component})
-    names["locked"] = names["name"].isin(locked)
-    first = names.sort_values(["locked", "name"], ascending=[False, True]).groupby("component")["name"].first()
-    name = names["name"].where(names["locked"], names["component"].map(first))
-    return groups.map(dict(zip(known, name, strict=True)))
+    names["arrival"] = [locked.arrivals.get(name, np.inf) for name in known]
+    names["split"] = [locked.splits.get(name, "") for name in known]
+    names = names.sort_values(["arrival", "name"])
+    of_first = names.groupby("component")["split"].transform("first")
+    names["split"] = names["split"].where(names["split"] != "", of_first)
+    first = names.groupby(["component", "split"])["name"].transform("first")
+    return groups.map(dict(zip(names["name"], first, strict=True)))
 
 
 @dataclass(frozen=True)

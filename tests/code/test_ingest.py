@@ -231,7 +231,26 @@ def test_later_images_that_look_like_old_ones_move_no_old_one(ingest: Ingest, tm
     assert sealed <= set(pd.read_parquet(tmp_path / "sealed" / "manifest.parquet")["path"])
 
 
-def test_a_mask_is_held_against_the_same_bound_as_its_image(ingest: Ingest, tmp_path: Path) -> None:
+def test_old_images_stay_when_what_joined_their_blocks_is_gone(ingest: Ingest, tmp_path: Path) -> None:
+    images = digit_images(per_class=30, classes=2)
+    source = write_folders(tmp_path / "d", images)
+    twice = (4, 9, 14, 34, 39, 44)  # the last of each of these blocks stands three blocks later too
+    for number in twice:
+        label, image = images[number]
+        (source / label / f"{number + 15:04d}.png").write_bytes(png(image))
+    folder = ingest(source, block=5)
+    table = tmp_path / "splits" / "digits.json"
+    before, first = read_manifest(folder).set_index("path"), json.loads(table.read_text())["splits"]
+    assert len(first) == 12 > before["group"].nunique(), "blocks were joined, and the table has each"
+    assert read_manifest(ingest(source, block=5)).set_index("path")["group"].equals(before["group"])
+    for number in twice:
+        (source / images[number][0] / f"{number:04d}.png").unlink()
+    after = read_manifest(ingest(source, block=5)).set_index("path")
+    assert after["split"].equals(before["split"].reindex(after.index))
+    assert json.loads(table.read_text())["splits"] == first
+
+
+def test_a_mask_of_another_size_is_refused_before_it_is_decoded(ingest: Ingest, tmp_path: Path) -> None:
     for number, (_, image) in enumerate(digit_images(per_class=30, classes=2)):
         for folder in ("images", "masks"):
             (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)

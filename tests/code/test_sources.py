@@ -19,7 +19,7 @@ from stages.frame.sections import Columns, Params
 from stages.images.files import Refusal
 from stages.images.reading import read
 from stages.images.sources import Item, open_source, refuse_twin_labels
-from stages.images.splits import joined
+from stages.images.splits import Locked, joined
 from tests.conftest import digit_images, png, write_folders
 
 IMAGES = digit_images(per_class=3, classes=2)
@@ -289,7 +289,7 @@ def test_images_that_follow_each_other_by_number_are_one_block(listing: Callable
 def test_blocks_that_share_a_picture_are_one() -> None:
     groups = pd.Series(["b", "a", "c", "c", "d", "e"])
     pictures = pd.Series(["1", "1", "2", "3", "3", "4"])
-    assert joined(groups, pictures).tolist() == ["a", "a", "c", "c", "c", "e"]
+    assert joined(groups, pictures, Locked()).tolist() == ["a", "a", "c", "c", "c", "e"]
 
 
 def test_archives_that_cannot_be_trusted_are_refused(
@@ -340,10 +340,14 @@ def test_a_source_that_gives_nothing_says_what_to_do(
 
 def test_blocks_whose_split_is_decided_keep_it() -> None:
     groups, pictures = pd.Series(["z", "a", "m", "b", "z"]), pd.Series(["1", "1", "2", "2", "2"])
-    names = joined(groups, pictures, locked={"z": "test"})
-    assert names.tolist() == ["z", "z", "z", "z", "z"], "new ones join the one whose split is decided"
-    names = joined(groups, pictures, locked={"z": "test", "a": "train"})
-    assert names.tolist() == ["z", "a", "a", "a", "z"], "none that is decided moves"
+    one = Locked().grown({"z": "test"})
+    assert joined(groups, pictures, one).tolist() == ["z"] * 5, "new ones join the one whose split is decided"
+    all_ = one.grown(dict.fromkeys("amb", "test"))
+    assert joined(groups, pictures, all_).tolist() == ["z"] * 5, "and are named as before when theirs is decided too"
+    two = Locked().grown({"z": "test", "a": "train"})
+    assert joined(groups, pictures, two).tolist() == ["z", "a", "a", "a", "z"], "none that is decided moves"
+    three = Locked().grown({"z": "test", "m": "test", "b": "train"})
+    assert joined(groups, pictures, three).tolist() == ["m", "b", "m", "b", "m"], "one group in each split"
 
 
 def test_an_npz_that_lies_or_bursts_is_refused(
