@@ -365,3 +365,25 @@ def test_an_npz_that_lies_or_bursts_is_refused(
     monkeypatch.setattr(sys.modules["stages.images.sources.arrays"], "MAX_UNPACKED", 500)
     with pytest.raises(UserError, match="the npz unpacks to"):
         listing(tmp_path / "large.npz")
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_npz_damaged_anywhere_is_read_or_refused(
+    listing: Callable[..., Listing], tmp_path: Path, packed: int
+) -> None:
+    file, images, labels = tmp_path / "d.npz", io.BytesIO(), io.BytesIO()
+    np.save(images, np.arange(160, dtype=np.uint8).reshape(10, 4, 4))
+    np.save(labels, np.arange(10))
+    with zipfile.ZipFile(file, "w", packed) as archive:
+        archive.writestr("images.npy", images.getvalue())
+        archive.writestr("labels.npy", labels.getvalue())
+    whole, refused = file.read_bytes(), 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        file.write_bytes(damaged)
+        try:
+            listing(file)
+        except UserError:
+            refused += 1
+    assert refused > len(whole) // 2

@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-import zlib
 from functools import partial
 from typing import Any
 
@@ -61,8 +60,10 @@ def _held(data: bytes) -> dict[str, Array]:
             return {key: file[key] if key.endswith(READ) else np.zeros(0) for key in file.files}
     except MemoryError as error:
         raise UserError("the npz is damaged, or holds more than the memory does: its arrays cannot be made") from error
-    except (ValueError, OSError, EOFError, OverflowError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"the npz cannot be read: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # an archive and a header can be damaged in as many ways as they have words
+        raise UserError(f"the npz cannot be read: {error}; save it anew, unencrypted, by numpy") from error
 
 
 def _annotation(label: Array, numbers: bool) -> Annotation:
