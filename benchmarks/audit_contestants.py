@@ -71,6 +71,7 @@ def _row(shot: Shot, data: bytes) -> dict[str, Any]:
         "has_file": True,
         "annotation": Annotation(labels=(shot.label,)).to_json(),
         "target_content": "",
+        "target_pixels": "",
         "things": "{}",
         "offset": 0,
         "target_offset": 0,

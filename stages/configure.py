@@ -108,7 +108,7 @@ def _for_this_machine(proposed: list[Choice], chosen: Reading, facts: Facts, tex
         try:
             image = read(item.read(), params.ingest.max_megapixels).image
             height, width = image.shape[:2]
-            target = None if item.target is None else read(item.target()).image
+            target = None if item.target is None else read(item.target(height, width)).image
             samples.append((Labelled(item.path, item.annotate(height, width), target, height, width), image))
         except (Unreadable, OSError):  # `facts` says so
             continue

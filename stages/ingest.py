@@ -7,6 +7,7 @@ of their own that no stage of the line reads.
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tqdm import tqdm
 from stages.frame import In, Out, UserError, run
 from stages.frame.sections import Ingest, Split
 from stages.images.annotations import Annotation, classes_in
-from stages.images.described import described
+from stages.images.described import described, digest_of
 from stages.images.files import TABLES, Refusal
 from stages.images.isolation import WORKERS, isolated
 from stages.images.label_statistics import rounded, things
@@ -66,9 +67,9 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
             (folder / DATASET).write_text(json.dumps({"name": ingest.name, "version": _version(table)}) + "\n")
     index = table.loc[test, list(SEALED_INDEX)].sort_values("content")  # the source's order would tell the classes
     index.to_parquet(output / "sealed_index.parquet", index=False)
-    return {
     if split.by == "hash":  # last: of an ingest that is refused no image has come
         write_locked(file, _rule(ingest), locked)
+    return {
         "images": len(table),
         "rejected": len(refused),
         "classes": len(_classes(table)),
@@ -102,7 +103,7 @@ def _row(item: Item, known: Remembered, max_megapixels: float) -> dict[str, Any]
         height, width = seen["height"], seen["width"]
         annotation = item.annotate(height, width)
         _refuse_outside(annotation, height, width)
-        target, mask = _target(item, annotation, height, width, max_megapixels)
+        data_of_target, target = _target(item, height, width, max_megapixels)
     except (Unreadable, OSError) as error:
         return Refusal(item.path, str(error))
     if seen["turned"] and (annotation.points or annotation.shapes or item.target):
@@ -118,8 +119,9 @@ def _row(item: Item, known: Remembered, max_megapixels: float) -> dict[str, Any]
         "bytes_per_pixel": len(data) / (height * width),
         "has_file": item.has_file,
         "annotation": annotation.to_json(),
-        "things": json.dumps(rounded(things(annotation, height, width, mask)), ensure_ascii=False),
-        "target_content": _digest(target) if target else "",
+        "things": json.dumps(rounded(things(annotation, height, width, target)), ensure_ascii=False),
+        "target_content": _digest(data_of_target) if item.target else "",
+        "target_pixels": "" if target is None else digest_of(target),
         **seen,
     }
 
@@ -130,21 +132,18 @@ def _refuse_outside(annotation: Annotation, height: int, width: int) -> None:
             raise Unreadable(f"its point {name} is at x {xy[0]:g}, y {xy[1]:g}, outside of {width}x{height}")
 
 
-def _target(
-    item: Item, annotation: Annotation, height: int, width: int, max_megapixels: float
-) -> tuple[bytes, np.ndarray[Any, Any] | None]:
-    """The bytes of its mask or paired image, empty where there is none; and the indices of a mask."""
+def _target(item: Item, height: int, width: int, max_megapixels: float) -> tuple[bytes, np.ndarray[Any, Any] | None]:
+    """The bytes and the pixels of its mask or paired image; none where there is none."""
     if item.target is None:
         return b"", None
-    data = item.target()
+    data = item.target(height, width)
     try:
         target = isolated(read, data, max_megapixels).image
     except Unreadable as error:
         raise Unreadable(f"the image paired with it: {error}") from error
     if target.shape[:2] != (height, width):
-        what = "mask" if annotation.mask else "paired image"
-        raise Unreadable(f"its {what} is {target.shape[1]}x{target.shape[0]}, the image {width}x{height}")
-    return data, target if annotation.mask else None
+        raise Unreadable(f"the image paired with it is {target.shape[1]}x{target.shape[0]}, it {width}x{height}")
+    return data, target
 
 
 def _write_part(rows: pd.DataFrame, by_path: dict[str, Item], folder: Path) -> None:
@@ -160,7 +159,8 @@ def _write_shard(rows: pd.DataFrame, by_path: dict[str, Item], file: Path) -> pd
     def members() -> Iterator[tuple[str, bytes]]:
         for row in rows.itertuples():
             item = by_path[row.path]
-            files = [(row.path, item.read, row.content), (f"{row.path}.target", item.target, row.target_content)]
+            target = partial(item.target, row.height, row.width) if item.target else None
+            files = [(row.path, item.read, row.content), (f"{row.path}.target", target, row.target_content)]
             for name, read_, content in files:
                 if read_ is not None:
                     data = _unchanged(row.path, read_, content)

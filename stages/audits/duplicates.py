@@ -27,7 +27,7 @@ def _contradict(same: pd.DataFrame) -> bool:
     """Two classes; or, where the pixels are equal and nothing was resized, two annotations, masks or paired images."""
     if same["label"].nunique() > 1:
         return True
-    told = same["annotation"] + same["target_content"]
+    told = same["annotation"] + same["target_pixels"]
     return bool((told.groupby(same["pixels"]).nunique() > 1).any())
 
 

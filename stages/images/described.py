@@ -19,14 +19,14 @@ def described(data: bytes, max_megapixels: float) -> dict[str, Any]:
     image = picture.image
     return {
         **statistics(picture),
-        "pixels": _digest(image),
+        "pixels": digest_of(image),
         "channels": 1 if image.ndim == 2 else image.shape[2],
         "depth": 8 * image.dtype.itemsize,
         "turned": picture.turned,
     }
 
 
-def _digest(image: np.ndarray[Any, Any]) -> str:
+def digest_of(image: np.ndarray[Any, Any]) -> str:
     """SHA-256 of shape and pixels, 16 hex digits; in two steps, since to join them would copy the pixels twice."""
     digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(np.ascontiguousarray(image).data)

@@ -63,6 +63,7 @@ COLUMNS = {
     "depth": "int64",  # bits of a value, 8 or 16
     "annotation": "str",  # all labels, as Annotation.to_json writes them
     "target_content": "str",  # digest of its mask's or paired image's file, empty where there is none
+    "target_pixels": "str",  # digest of the same decoded
     "things": "str",  # areas and places of what the labels name, JSON as stages.images.label_statistics has it
     "offset": "int64",  # of the file's bytes in the shard of its arrival
     "target_offset": "int64",  # of its mask's or paired image's file

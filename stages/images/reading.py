@@ -104,15 +104,17 @@ def _quality(tables: dict[int, Any]) -> float:
     return max(1.0, round(100 - scale / 2 if scale <= 100 else 5000 / scale, 1))
 
 
-def label_values(data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> np.ndarray[Any, Any]:
-    """[H, W] values of a label image: of a palette its indices, of equal colours their level.
+def label_values(data: bytes, height: int, width: int) -> np.ndarray[Any, Any]:
+    """[height, width] values of a label image: of a palette its indices, of equal colours their level.
 
     Raises:
-        Unreadable: not an image, damaged, above `max_megapixels` (checked before decoding), several frames or coloured.
+        Unreadable: not an image, damaged, of another size (checked before decoding), several frames or coloured.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as file:
-            _refuse_size_and_frames(file, max_megapixels)
+            if file.size != (width, height):
+                raise Unreadable(f"is {file.width}x{file.height}, the image {width}x{height}")
+            _refuse_size_and_frames(file, np.inf)
             if file.mode in ("P", "L", "1", "I;16", "I"):
                 return np.asarray(file.convert("L") if file.mode == "1" else file)
             colours = np.asarray(file.convert("RGB"))

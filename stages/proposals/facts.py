@@ -79,7 +79,7 @@ def looked_at(reading: Reading, max_megapixels: float) -> Facts:
         try:
             image = read(item.read(), max_megapixels).image
             annotation = item.annotate(*image.shape[:2])
-            target = None if item.target is None else read(item.target()).image
+            target = None if item.target is None else read(item.target(*image.shape[:2])).image
             if target is not None and target.shape[:2] != image.shape[:2]:
                 raise Unreadable("what belongs to it has another size")
         except (Unreadable, OSError) as error:

@@ -242,3 +242,17 @@ def test_one_picture_with_two_masks_is_a_conflict(ingest: Ingest, params: Params
         pytest.fail("the split has sealed the two images that this test is about; choose others")
     found = {f.id: f for f in duplicates.find(subject, params.audit)}["duplicates/conflicting-labels"]
     assert found.severity == "blocking" and set(found.images) == pair
+
+
+def test_one_picture_with_one_answer_is_no_conflict_however_the_answer_is_encoded(
+    ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    for number in range(30):
+        image = picture(0 if number < 2 else number)
+        for folder, made in (("images", png(image)), ("answers", png(255 - image, compress_level=number % 10))):
+            (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "d" / folder / f"{number}.png").write_bytes(made)
+    folder = ingest(tmp_path / "d", form="pairs", images="images/{key}.png", targets="answers/{key}.png")
+    found = {f.id: f for f in duplicates.find(subject_of(folder), params.audit)}
+    assert found["duplicates/conflicting-labels"].severity == "passed"
+    assert set(found["duplicates/same-label"].images) == {"images/0.png", "images/1.png"}

@@ -255,8 +255,9 @@ def test_a_mask_of_another_size_is_refused_before_it_is_decoded(ingest: Ingest, 
         for folder in ("images", "masks"):
             (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
             (tmp_path / "d" / folder / f"{number}.png").write_bytes(png(image))
-    (tmp_path / "d/masks/7.png").write_bytes(png(np.zeros((2000, 2000), np.uint8)))
+    cut_off = png(np.zeros((2000, 2000), np.uint8))[:60]  # to decode it would tell that it is damaged
+    (tmp_path / "d/masks/7.png").write_bytes(cut_off)
     folder = ingest(tmp_path / "d", form="masks", images="images/{key}.png", targets="masks/{key}.png",
-                    max_megapixels=1.0, max_rejected=0.1)  # fmt: skip
+                    max_rejected=0.1)  # fmt: skip
     rejected = pd.read_csv(folder / "rejected.csv")
-    assert rejected["path"].tolist() == ["images/7.png"] and "megapixels, above 1" in rejected["reason"][0]
+    assert rejected["path"].tolist() == ["images/7.png"] and "is 2000x2000, the image 8x8" in rejected["reason"][0]

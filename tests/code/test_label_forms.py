@@ -56,7 +56,7 @@ def mask(*boxes: tuple[int, int, int, int], values: tuple[int, ...] = (255, 7)) 
 
 def indices(item: Item) -> np.ndarray:
     assert item.target is not None
-    return np.asarray(Image.open(io.BytesIO(item.target())))
+    return np.asarray(Image.open(io.BytesIO(item.target(20, 30))))
 
 
 def test_run_lengths_and_json_give_back_what_went_in() -> None:
@@ -169,7 +169,7 @@ def test_a_mask_a_thing_gives_boxes_and_leaves_out_empty_ones(source: Read, caps
     assert shape.box == (2, 3, 7, 9) and shape.label == "object"
     assert decode_rle(shape.rle or (), 20, 30).sum() == 30
     assert "s/1/masks/b.png is empty and was left out" in capsys.readouterr().out
-    with pytest.raises(Unreadable, match="a.png is 30x20, the image 31x20"):
+    with pytest.raises(Unreadable, match="a.png: is 30x20, the image 31x20"):
         items["s/1/images/1.png"].annotate(20, 31)
 
 
@@ -231,7 +231,7 @@ def test_a_star_after_the_key_leaves_it_the_key_of_an_image(
 ) -> None:
     items, refused = source({image: GREY, target: mask()}, form="pairs", images=patterns[0], targets=patterns[1])
     assert list(items) == [image] and not refused
-    assert items[image].target is not None and items[image].target() == mask()
+    assert items[image].target is not None and items[image].target(20, 30) == mask()
 
 
 @pytest.mark.parametrize(("pattern", "name"), [("m/{key}*.png", "m/{}x.png"), ("m/*{key}.png", "m/x{}.png")])
@@ -239,7 +239,10 @@ def test_the_longest_key_that_an_image_has_wins_beside_a_star(source: Read, patt
     files = {"i/2.png": GREY, "i/22.png": GREY, name.format(2): mask(), name.format(22): GREY}
     items, refused = source(files, form="pairs", images="i/{key}.png", targets=pattern)
     assert not refused
-    assert {path: item.target() for path, item in items.items() if item.target} == {"i/2.png": mask(), "i/22.png": GREY}
+    assert {path: item.target(20, 30) for path, item in items.items() if item.target} == {
+        "i/2.png": mask(),
+        "i/22.png": GREY,
+    }
 
 
 def test_an_image_whose_name_goes_on_from_another_s_stays_one_where_it_has_a_mask(source: Read) -> None:

@@ -31,8 +31,9 @@ class Item:
     """False when the bytes are made by us out of an array."""
     origin: str = ""
     """Where the image comes from: real, simulated, a site; empty where the source does not say."""
-    target: Callable[[], bytes] | None = None
-    """The file of its mask, as a PNG of indices, or of its paired image; raises `reading.Unreadable`."""
+    target: Callable[[int, int], bytes] | None = None
+    """Height and width of the image to the file of its mask, as a PNG of indices, or of its paired image; raises
+    `reading.Unreadable`."""
 
 
 Found = tuple[list[Item], list[Refusal]]

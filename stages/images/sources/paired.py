@@ -109,7 +109,7 @@ def masks(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
 
     def item(path: str, named: Named) -> Item:
         if "{label}" in ingest.targets:
-            target: Callable[[], bytes] = partial(_of_classes, files, named, names, ingest.max_megapixels)
+            target: Callable[[int, int], bytes] = partial(_of_classes, files, named, names)
         elif len(named) > 1:
             raise UserError(
                 f"{path} has the masks {named[0][0]} and {named[1][0]}; form: instances takes one per thing"
@@ -122,16 +122,16 @@ def masks(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
     return _paired(files, ingest, item)
 
 
-def _indices(data: bytes, path: str, max_megapixels: float) -> Array:
-    """Values of a label image: of a palette its indices, of equal colours their level."""
+def _indices(files: Files, path: str, height: int, width: int) -> Array:
+    """[height, width] values of a label image: of a palette its indices, of equal colours their level."""
     try:
-        return isolated(label_values, data, max_megapixels)
+        return isolated(label_values, files[path](), height, width)
     except Unreadable as error:
         raise Unreadable(f"its mask {path}: {error}") from None
 
 
-def _of_values(files: Files, path: str, ingest: Ingest, names: tuple[str, ...]) -> bytes:
-    value_HW = _indices(files[path](), path, ingest.max_megapixels)
+def _of_values(files: Files, path: str, ingest: Ingest, names: tuple[str, ...], height: int, width: int) -> bytes:
+    value_HW = _indices(files, path, height, width)
     known = sorted(ingest.values)
     if not known:
         index_HW = (value_HW != 0).astype(np.uint8)
@@ -150,20 +150,15 @@ def _of_values(files: Files, path: str, ingest: Ingest, names: tuple[str, ...]) 
     return _png(index_HW)
 
 
-def _of_classes(files: Files, named: Named, names: tuple[str, ...], max_megapixels: float) -> bytes:
-    index_HW: Array | None = None
+def _of_classes(files: Files, named: Named, names: tuple[str, ...], height: int, width: int) -> bytes:
+    index_HW = np.zeros((height, width), np.uint8)
     for path, label in named:
         assert label is not None, "the pattern has {label}"
-        there_HW = _indices(files[path](), path, max_megapixels) != 0
-        if index_HW is None:
-            index_HW = np.zeros(there_HW.shape, np.uint8)
-        if there_HW.shape != index_HW.shape:
-            raise Unreadable(f"its mask {path} is {_size(there_HW)}, another is {_size(index_HW)}")
+        there_HW = _indices(files, path, height, width) != 0
         if (twice := there_HW & (index_HW != 0)).any():
             y, x = np.argwhere(twice)[0]
             raise Unreadable(f"its mask {path} overlaps that of {names[index_HW[y, x]]}, as at x {x}, y {y}")
         index_HW[there_HW] = names.index(label)
-    assert index_HW is not None, "an image without masks was refused"
     return _png(index_HW)
 
 
@@ -181,18 +176,16 @@ def instances(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found
     """A mask per thing; the class by {label} in the pattern, or all of one class."""
 
     def item(path: str, named: Named) -> Item:
-        return Item(path, _things(files, named, ingest.max_megapixels), None, split_of_path(path), files[path])
+        return Item(path, _things(files, named), None, split_of_path(path), files[path])
 
     return _paired(files, ingest, item)
 
 
-def _things(files: Files, named: Named, max_megapixels: float) -> Annotate:
+def _things(files: Files, named: Named) -> Annotate:
     def annotate(height: int, width: int) -> Annotation:
         shapes = []
         for path, label in sorted(named):
-            mask_HW = _indices(files[path](), path, max_megapixels) != 0
-            if mask_HW.shape != (height, width):
-                raise Unreadable(f"its mask {path} is {_size(mask_HW)}, the image {width}x{height}")
+            mask_HW = _indices(files, path, height, width) != 0
             if mask_HW.any():
                 shapes.append(Shape(label or THING, box_of(mask_HW), encode_rle(mask_HW)))
             else:
@@ -249,7 +242,7 @@ def pairs(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
 
     def item(path: str, named: Named) -> Item:
         _refuse_several(path, named, "pictures")
-        annotation = always(Annotation(image=True))
-        return Item(path, annotation, None, split_of_path(path), files[path], target=files[named[0][0]])
+        annotation, other = always(Annotation(image=True)), files[named[0][0]]
+        return Item(path, annotation, None, split_of_path(path), files[path], target=lambda height, width: other())
 
     return _paired(files, ingest, item)
