@@ -27,6 +27,10 @@ class Unreadable(ValueError):
     """Why a file is not taken as an image."""
 
 
+class TooManyPixels(Unreadable):
+    """It may well be an image, but a larger one than is allowed."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A decoded image and what its file says of itself."""
@@ -140,7 +144,7 @@ def _refuse_what_needs_guessing(file: Image.Image, max_megapixels: float) -> Non
 def _refuse_size_and_frames(file: Image.Image, max_megapixels: float) -> None:
     width, height = file.size
     if width * height > max_megapixels * 1e6:
-        raise Unreadable(f"{width}x{height} is {width * height / 1e6:.1f} megapixels, above {max_megapixels:g}")
+        raise TooManyPixels(f"{width}x{height} is {width * height / 1e6:.1f} megapixels, above {max_megapixels:g}")
     if getattr(file, "n_frames", 1) != 1:
         raise Unreadable(f"holds {file.n_frames} frames; one image per file is expected")  # type: ignore[attr-defined]
 
@@ -160,7 +164,7 @@ def _checked(image: np.ndarray[Any, Any], max_megapixels: float) -> np.ndarray[A
             f"holds {image.dtype} of shape {image.shape}; uint8 or uint16 of [H, W] or [H, W, C] is needed"
         )
     if image.shape[0] * image.shape[1] > max_megapixels * 1e6:
-        raise Unreadable(f"{image.shape[1]}x{image.shape[0]} is above {max_megapixels:g} megapixels")
+        raise TooManyPixels(f"{image.shape[1]}x{image.shape[0]} is above {max_megapixels:g} megapixels")
     return image[:, :, 0] if image.shape[2:] == (1,) else image
 
 
@@ -186,7 +190,7 @@ def _deep_tiff(data: bytes, max_megapixels: float) -> Picture:
                 raise Unreadable(f"holds {len(file.pages)} frames; one image per file is expected")
             page = file.pages[0]
             if page.imagewidth * page.imagelength > max_megapixels * 1e6:  # type: ignore[union-attr]
-                raise Unreadable(f"is above {max_megapixels:g} megapixels")
+                raise TooManyPixels(f"is above {max_megapixels:g} megapixels")
             if (photometric := page.photometric.name) not in ("MINISBLACK", "RGB"):  # type: ignore[union-attr]
                 raise Unreadable(f"holds colours as {photometric}; convert it to grey or RGB")
             image = page.asarray()

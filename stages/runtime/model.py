@@ -10,7 +10,7 @@ import onnxruntime
 
 from stages.frame.errors import UserError
 from stages.images.frames import cut, frames
-from stages.images.reading import Unreadable, read, to_channels
+from stages.images.reading import MOST_MEGAPIXELS, Unreadable, read, to_channels
 from stages.tasks.answers import decode, stitched
 from stages.tasks.outline import outline_of
 
@@ -18,7 +18,10 @@ INPUT = "image"
 REQUIRED = ("task", "representation", "labels", "channels", "version")
 TILES_AT_ONCE = 4
 
+TYPES = {"tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(float)": "float32", "tensor(int64)": "int64"}
+
 Array = np.ndarray[Any, Any]
+Described = tuple[str, str, list[int]]
 
 
 class Model:
@@ -51,15 +54,22 @@ class Model:
         self.outline = outline_of(self.metadata)
         self.names = [output.name for output in self.session.get_outputs()]
 
-    def decode_file(self, data: bytes) -> Array:
+    def decode_file(self, data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Array:
         """Bytes of an image file to the uint8 or uint16 [H, W, C] that the graph takes; raises `reading.Unreadable`."""
-        image = read(data).image
+        image = read(data, max_megapixels).image
         if image.dtype.itemsize * 8 != self.outline.depth:
             raise Unreadable(f"has {image.dtype.itemsize * 8} bits a value; the model takes {self.outline.depth}")
         try:
             return to_channels(image, self.outline.channels)
         except ValueError as error:
             raise Unreadable(f"{error}; the model takes {self.outline.channels}") from None
+
+    def described(self) -> tuple[list[Described], list[Described]]:
+        """Name, type of numpy and shape (-1: free) of the graph's inputs and outputs."""
+        return tuple(  # type: ignore[return-value]
+            [(one.name, TYPES[one.type], [n if isinstance(n, int) else -1 for n in one.shape]) for one in several]
+            for several in (self.session.get_inputs(), self.session.get_outputs())
+        )
 
     def run(self, images: Sequence[Array]) -> dict[str, Array]:
         """Run the graph on images [H, W, C] of one size; its outputs by name, batch first where it takes a batch."""
@@ -86,6 +96,22 @@ class Model:
         if self.outline.representation == "boxes":  # one image a call: its axes are those of the instances
             return outputs
         return {name: values[0] for name, values in outputs.items()}
+
+    @property
+    def batches(self) -> bool:
+        """Whether one call takes several images of one size."""
+        return self.outline.representation != "boxes" and self.outline.fit != "tile"
+
+    def answers(self, images: Sequence[Array]) -> list[Any]:
+        """The task's answers for images [H, W, C] of one size, in one call where `batches`."""
+        if not self.batches or len(images) == 1:
+            return [self.answer(image) for image in images]
+        size = np.array(images[0].shape[:2])
+        batch = self.run(images)
+        return [
+            decode({name: values[i] for name, values in batch.items()} | {"size": size}, self.outline)
+            for i in range(len(images))
+        ]
 
     def answer(self, image: Array) -> Any:
         """The task's answer for one image [H, W, C]."""

@@ -1,0 +1,178 @@
+"""The routes of a server: images in, answers out."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from stages.serving import protocol, schemas
+from stages.serving.answering import Answering
+from stages.serving.deployed import Holder, about, cores
+from stages.serving.errors import Refused
+from stages.serving.gate import Gate, log_lines
+from stages.serving.limits import KEY, Settings
+from stages.serving.metrics import Metrics
+
+DRAWING = Query(description="with `drawing`: the answer drawn over the image, a JPEG as data: URI")
+PICTURE = Query(description="with `picture`: the answered mask or image, a file as data: URI")
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; img-src data: blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'"
+)
+FILE = {"type": "string", "format": "binary"}
+FILES = {"type": "array", "items": FILE}
+FAILURES: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.Failed, "description": why}
+    for status, why in {
+        400: "The request makes no sense",
+        401: "A key is needed",
+        413: "Too many bytes, pixels or images",
+        422: "The image cannot be read",
+        429: "The queue is full; Retry-After says when to try again",
+        503: "No answer in time",
+    }.items()
+}
+
+
+def create(settings: Settings, key: str = "") -> FastAPI:
+    """A server of one model, which is opened here.
+
+    Raises:
+        UserError: the model cannot be opened.
+    """
+    metrics = Metrics()
+    holder = Holder(settings, metrics)
+    answering = Answering(settings, metrics, cores())
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(holder.watch())
+        yield
+        watching.cancel()
+
+    app = FastAPI(title=f"Macula: {holder.now.name}", lifespan=life, docs_url="/docs", redoc_url=None)
+    _images(app, holder, answering, settings)
+    _others(app, holder, metrics)
+    protocol.add(app, holder, settings)
+    _errors(app)
+    app.add_middleware(Gate, settings=settings, key=key, holder=holder, metrics=metrics)
+    return app
+
+
+def _images(app: FastAPI, holder: Holder, answering: Answering, settings: Settings) -> None:
+    one = schemas.answered(holder.now.model.outline.task)
+    raw = _body({"application/octet-stream": FILE, "multipart/form-data": _form("image", FILE)})
+    many = _body({"multipart/form-data": _form("images", FILES)})
+
+    @app.post("/v1/answer", responses={200: {"model": one}, **FAILURES}, openapi_extra=raw)
+    async def answer(
+        request: Request, drawing: Annotated[bool, DRAWING] = False, picture: Annotated[bool, PICTURE] = False
+    ) -> JSONResponse:
+        """Answer one image: the bytes of its file as the body, or in the field `image` of a form."""
+        if request.headers.get("content-type", "").startswith("multipart/form-data"):
+            async with request.form(max_files=1, max_fields=1, max_part_size=1) as form:
+                data = await _upload(form.get("image"), "image")
+        else:
+            data = await request.body()
+        with holder.now.used() as deployed:
+            given = await answering.answer(deployed, data, drawing, picture)
+        return JSONResponse(given | _by(deployed))
+
+    @app.post("/v1/answers", responses={200: {"model": schemas.Several}, **FAILURES}, openapi_extra=many)
+    async def answers(
+        request: Request, drawing: Annotated[bool, DRAWING] = False, picture: Annotated[bool, PICTURE] = False
+    ) -> JSONResponse:
+        """Answer several images, files in the fields `images` of a form; one that fails has its error alone."""
+        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            raise Refused(400, "send a form (multipart/form-data) with files in its fields `images`")
+        room = asyncio.Semaphore(2 * cores())
+
+        async def each(deployed: Any, upload: Any) -> dict[str, Any]:
+            async with room:
+                name = str(getattr(upload, "filename", None) or "")
+                try:
+                    data = await _upload(upload, "images")
+                    return {"name": name} | await answering.answer(deployed, data, drawing, picture)
+                except Refused as refused:
+                    return {"name": name, "error": refused.words}
+
+        async with request.form(max_files=settings.images, max_fields=1, max_part_size=1) as form:
+            uploads = form.getlist("images")
+            if not uploads:
+                raise Refused(400, "the form has no field `images`")
+            with holder.now.used() as deployed:
+                given = await asyncio.gather(*(each(deployed, upload) for upload in uploads))
+        return JSONResponse({"answers": given} | _by(deployed))
+
+
+def _body(kinds: dict[str, Any]) -> dict[str, Any]:
+    """A body that FastAPI does not read itself, as OpenAPI describes it."""
+    return {"requestBody": {"required": True, "content": {kind: {"schema": one} for kind, one in kinds.items()}}}
+
+
+def _form(field: str, kind: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": [field], "properties": {field: kind}}
+
+
+def _others(app: FastAPI, holder: Holder, metrics: Metrics) -> None:
+    page = resources.files("stages.serving").joinpath("page.html").read_text()
+    script = resources.files("stages.serving").joinpath("page.js").read_text()
+
+    @app.get("/v1/model")
+    async def model() -> JSONResponse:
+        """What answers: task, labels, scores with intervals, version of the data, commit."""
+        return JSONResponse(about(holder.now))
+
+    @app.get("/metrics")
+    async def figures() -> PlainTextResponse:
+        """For Prometheus."""
+        return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> HTMLResponse:
+        return HTMLResponse(page, headers={"content-security-policy": POLICY})
+
+    @app.get("/page.js", include_in_schema=False)
+    async def code() -> Response:
+        return Response(script, media_type="text/javascript")
+
+
+async def _upload(upload: Any, field: str) -> bytes:
+    if not isinstance(upload, UploadFile):
+        raise Refused(400, f"the form needs a file in its field `{field}`")
+    return await upload.read()
+
+
+def _by(deployed: Any) -> dict[str, Any]:
+    return {"model": {"name": deployed.name, "version": deployed.version, "digest": deployed.digest}}
+
+
+def _errors(app: FastAPI) -> None:
+    """Every error is `{"error": words}`."""
+
+    def words(status: int, text: str, headers: Any = None) -> JSONResponse:
+        return JSONResponse({"error": text}, status, headers)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        hint = "; /docs lists what there is" if error.status_code == 404 else ""
+        return words(error.status_code, f"{error.detail}{hint}", error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        return words(400, told)
+
+
+def from_environment() -> FastAPI:
+    """For a worker process of uvicorn."""
+    log_lines()
+    return create(Settings.from_environment(), os.environ.get(KEY, ""))

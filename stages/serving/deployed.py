@@ -1,0 +1,152 @@
+"""The model that answers, and its exchange for a new file while requests are inside."""
+
+import asyncio
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from stages.frame.errors import UserError
+from stages.runtime import Model
+from stages.serving.batches import Batches
+from stages.serving.limits import Settings
+from stages.serving.metrics import Metrics
+
+log = logging.getLogger("macula.serve")
+LOOK = 1.0  # seconds between two looks at the file
+SETTLE = 0.2  # seconds for which a new file must stay as it is
+TOLD = tuple(
+    "task representation labels points scalars units channels depth size fit scores objective commit data_version"
+    " opset".split()
+)
+"""Of a model's metadata."""
+Signature = tuple[int, int, int]
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Deployed:
+    """An open model, its micro-batches and the requests that use it."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        """Open `settings.model` and run it once.
+
+        Raises:
+            UserError: it cannot be opened, or gives no answer.
+        """
+        parallel = settings.parallel or cores()
+        threads = settings.threads or max(1, cores() // parallel)
+        self.digest = _digest(settings.file)
+        self.model = Model(settings.file, threads)
+        self.name = settings.name or str(self.model.metadata.get("name") or settings.file.stem)
+        self.version = str(self.model.metadata["version"])
+        self.opened = time.time()
+        _tried(self.model, settings.file)
+        self.batches = Batches(self.model.answers, parallel, settings.batch, settings.latency, metrics)
+        self.users = 0
+        self.left = asyncio.Event()
+
+    @contextmanager
+    def used(self) -> Iterator["Deployed"]:
+        """Held open for a request."""
+        self.users += 1
+        try:
+            yield self
+        finally:
+            self.users -= 1
+            if self.users == 0:
+                self.left.set()
+
+    async def close(self) -> None:
+        """When the last request has its answer."""
+        while self.users:
+            self.left.clear()
+            await self.left.wait()
+        self.batches.close()
+
+
+class Holder:
+    """Which model answers now."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        """Raises `UserError` where the first model cannot be opened."""
+        self.settings, self.metrics = settings, metrics
+        self.seen = _signature(settings.file)
+        self.now = Deployed(settings, metrics)
+        metrics.answers_with(self.now.digest, self.now.version)
+
+    async def watch(self) -> None:
+        """Look for another file in the model's place, for ever; one that is no model changes nothing."""
+        while True:
+            await asyncio.sleep(LOOK)
+            found = _signature(self.settings.file)
+            if found is None or found == self.seen:
+                continue
+            await asyncio.sleep(SETTLE)
+            if _signature(self.settings.file) != found:
+                continue  # it is still being written
+            self.seen = found
+            await self._exchange()
+
+    async def _exchange(self) -> None:
+        try:
+            new = await asyncio.to_thread(Deployed, self.settings, self.metrics)
+        except Exception as error:  # whatever is wrong with the new file, the old model goes on answering
+            self.metrics.reloads.labels("refused").inc()
+            log.error("reload refused", extra={"told": {"error": str(error), "model": self.now.digest}})
+            return
+        old, self.now = self.now, new
+        if new.digest != old.digest:
+            self.metrics.reloads.labels("taken").inc()
+            self.metrics.answers_with(new.digest, new.version)
+        log.info("reload", extra={"told": {"from": old.digest, "to": new.digest, "version": new.version}})
+        await old.close()
+
+
+def _tried(model: Model, file: Path) -> None:
+    outline = model.outline
+    Image.init()  # Pillow's formats are loaded now and not with the first request
+    blank = np.zeros((outline.size, outline.size, outline.channels), np.uint16 if outline.depth == 16 else np.uint8)
+    try:
+        model.answer(blank)
+    except Exception as error:  # onnxruntime raises a type of its own for each way a graph can fail
+        raise UserError(f"model: {file} opens, but gives no answer to a black image: {error}") from error
+
+
+def _digest(file: Path) -> str:
+    """12 hex digits; of a file that is missing none, which opening it tells better."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()[:12]
+    except OSError:
+        return ""
+
+
+def _signature(file: Path) -> Signature | None:
+    """By which a new file in its place is told; None while there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def about(deployed: Deployed) -> dict[str, Any]:
+    """What a client may want to know of the model, JSON-ready."""
+    model = deployed.model
+    return {
+        "name": deployed.name,
+        "version": deployed.version,
+        "digest": deployed.digest,
+        **{key: model.metadata[key] for key in TOLD if key in model.metadata},
+    }
