@@ -39,10 +39,10 @@ def main(
     torch.set_num_threads(benchmark.threads)
     store = open_split(prepared, "val")
     network, outline, _ = load(trained / "model.pt")
-    model = Model(exported / "model.onnx", benchmark.threads)
+    exact, model = (Model(exported / file, benchmark.threads) for file in ("float32.onnx", "model.onnx"))
     paths = [path for path, _ in store.originals()]
     rows = read_manifest(ingested).set_index("path").loc[paths]
-    parity = _parity(store, network, model, originals(rows, ingested), paths)
+    parity = _parity(store, network, exact, originals(rows, ingested), paths)
     parity |= _scores(task.score, outline, truths_of(ingested, paths, outline), parity.pop("answers"))
     print(f"parity on {parity['images']} images: largest difference {parity['largest_difference']:.2e}")
     if parity["largest_difference"] > benchmark.max_difference:

@@ -1,27 +1,42 @@
-"""One ONNX file with everything in it: `python -m stages.export TRAINED EVALUATED OUTPUT`."""
+"""One ONNX file with everything in it: `python -m stages.export INGESTED PREPARED TRAINED EVALUATED OUTPUT`."""
 
+import base64
 import json
+import shutil
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import pandas as pd
 import torch
 from torch import nn
 from torch.export import Dim
 
 from stages.frame import In, Out, run
 from stages.frame.provenance import commit
+from stages.frame.sections import Benchmark, Evaluate, Export, Task
+from stages.images.manifest import originals, read_manifest
+from stages.images.store import open_split
 from stages.learning.checkpoints import load
 from stages.networks.heads import HEADS, OUTPUTS
 from stages.networks.mask_rcnn_export import ShippedInstances
 from stages.networks.preprocessing import fitted, scale
-from stages.runtime.model import INPUT
+from stages.runtime.engines import INPUT
 from stages.tasks.outline import Outline
+from stages.tasks.truths import truths_of
+from stages.variants.choice import Bench, chosen, with_probe, write_metadata
+from stages.variants.graph import front, parameters, simplify
+from stages.variants.judging import Judge
 
 OPSET = 20
 LARGEST = 16384  # pixels of a side
 MOST_IMAGES = 1024  # in a call
+DESCRIBED = ("width", "height", "brightness", "contrast", "entropy", "black", "white", "redness", "blueness")
+"""Columns of the manifest."""
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 class Shipped(nn.Module):
@@ -37,23 +52,116 @@ class Shipped(nn.Module):
         return HEADS[self.outline.representation](raw, image.shape[1], image.shape[2], self.outline)
 
 
-def main(trained: In, evaluated: In, output: Out) -> dict[str, Any]:
-    """Write `model.onnx` and its metadata once more as `metadata.json`."""
+def main(
+    ingested: In,
+    prepared: In,
+    trained: In,
+    evaluated: In,
+    output: Out,
+    *,
+    task: Task,
+    evaluate: Evaluate,
+    export: Export,
+    benchmark: Benchmark,
+) -> dict[str, Any]:
+    """Write `float32.onnx`, cheaper variants beside it, the fastest one that keeps the score once more as `model.onnx`,
+    its metadata as `metadata.json`, and what was found of each as `variants.json`.
+    """
     network, outline, about = load(trained / "model.pt")
-    scores = json.loads((evaluated / "scores.json").read_text())
-    metadata = {
+    exact = output / "float32.onnx"
+    with tempfile.TemporaryDirectory() as work:
+        raw = Path(work) / "raw.onnx"
+        to_onnx(network, outline, raw)
+        simplify(raw, exact)
+    rows = read_manifest(ingested)
+    metadata = _metadata(exact, about, json.loads((evaluated / "scores.json").read_text()), rows, export)
+    with_probe(exact, metadata)
+    bench = _bench(ingested, prepared, rows, outline, task.score, evaluate, export, benchmark)
+    name, found = chosen(exact, metadata, export.variants, bench)
+    shipped = next(variant for variant in found if variant.name == name)
+    allowed = [v.precision for v in found if v.engine == "openvino" and v.holds and v.file == shipped.file]
+    for file in {exact, output / shipped.file}:
+        _allow(file, [v.precision for v in found if v.engine == "openvino" and v.holds and v.file == file.name])
+    shutil.copyfile(output / shipped.file, output / "model.onnx")
+    stored = {prop.key: json.loads(prop.value) for prop in onnx.load(output / "model.onnx").metadata_props}
+    (output / "metadata.json").write_text(json.dumps(stored, indent=1) + "\n")
+    told = {
+        "shipped": name,
+        "max_drop": export.max_drop,
+        "score": task.score,
+        "images": bench.count,
+        "openvino": allowed,
+    }
+    told["variants"] = [variant.as_json() for variant in found]
+    (output / "variants.json").write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
+    for variant in found:
+        print(f"{variant.name}: {variant.verdict}{' (shipped)' if variant.name == name else ''}")
+    return {"shipped": name, "bytes": (output / "model.onnx").stat().st_size, "variants": len(found)}
+
+
+def _bench(
+    ingested: Path,
+    prepared: Path,
+    rows: pd.DataFrame,
+    outline: Outline,
+    score: str,
+    evaluate: Evaluate,
+    export: Export,
+    benchmark: Benchmark,
+) -> Bench:
+    """Validation images from their files' bytes, and working images of the training split for the ranges of int8."""
+    train, val = open_split(prepared, "train"), open_split(prepared, "val")
+    paths = [path for path, _ in val.originals()]
+    judged = rows.set_index("path", drop=False).loc[paths]
+    judge = Judge(
+        truths_of(ingested, paths, outline), judged["group"].to_numpy(), outline, score, evaluate.resamples,
+        evaluate.confidence,
+    )  # fmt: skip
+    drawn_C = np.random.default_rng(0).permutation(len(train))[: export.calibration]
+    calibration = [np.ascontiguousarray(train.image_NHWC[i]) for i in np.sort(drawn_C)]
+    return Bench(
+        lambda: originals(judged, ingested),
+        len(paths),
+        judge,
+        calibration,
+        export.max_drop,
+        benchmark.threads,
+        export.engine,
+    )
+
+
+def _metadata(
+    exact: Path, about: dict[str, Any], scores: dict[str, Any], rows: pd.DataFrame, export: Export
+) -> dict[str, Any]:
+    """What every variant says of itself, but for what is its own."""
+    model = onnx.load(exact)
+    cut = front(model) if about["representation"] != "boxes" else None
+    return {
         **about,
         "commit": commit(),
         "data_version": about["version"],
         "scores": scores["scores"],
         "objective": scores["objective"],
         "opset": OPSET,
+        "licence": export.licence,
+        "parameters": parameters(model.graph),
+        "precision": "float32",
+        "inputs": _inputs(rows[rows["split"] == "train"]),
+        **({"working": cut[0], "front": base64.b64encode(cut[1]).decode()} if cut else {}),
     }
-    file = output / "model.onnx"
-    to_onnx(network, outline, file)
-    _write_metadata(file, metadata)
-    (output / "metadata.json").write_text(json.dumps(metadata, indent=1) + "\n")
-    return {"bytes": file.stat().st_size}
+
+
+def _inputs(rows: pd.DataFrame) -> dict[str, Any]:
+    """Quantiles of what the training images are like, against which a deployed model's inputs can be held."""
+    known = [name for name in DESCRIBED if rows[name].notna().any()]
+    at = {name: [round(float(q), 6) for q in rows[name].dropna().quantile(list(QUANTILES))] for name in known}
+    return {"images": len(rows), "quantiles": list(QUANTILES), **at}
+
+
+def _allow(file: Path, precisions: list[str]) -> None:
+    """Note in a file in what arithmetic OpenVINO may run it."""
+    stored = {prop.key: json.loads(prop.value) for prop in onnx.load(file).metadata_props}
+    write_metadata(file, stored | {"openvino": precisions})
 
 
 def to_onnx(network: nn.Module, outline: Outline, file: Path) -> None:
@@ -85,13 +193,6 @@ def _write(model: nn.Module, outline: Outline, file: Path, batch: int, names: li
             external_data=False,
             verbose=False,
         )
-
-
-def _write_metadata(file: Path, metadata: dict[str, Any]) -> None:
-    graph = onnx.load(file)
-    onnx.helper.set_model_props(graph, {key: json.dumps(value) for key, value in metadata.items()})
-    onnx.checker.check_model(graph, full_check=True)
-    onnx.save(graph, file)
 
 
 if __name__ == "__main__":

@@ -537,6 +537,22 @@ class Evaluate(Section):
     """How many of the worst errors are shown as images."""
 
 
+class Export(Section):
+    """Which variant of the model is shipped."""
+
+    variants: tuple[Literal["int8", "bfloat16"], ...]
+    """What is tried beside float32; bfloat16 where OpenVINO is installed."""
+    engine: Literal["onnxruntime", "openvino"]
+    """For which the fastest variant is chosen. A model that runs where both are installed takes the faster one."""
+    max_drop: Annotated[float, Field(ge=0, le=1)]
+    """How much lower a variant may score on validation images, the whole interval of it: of a score that is a share in
+    points (.01 is one of a hundred), of others as a share of the score."""
+    calibration: Annotated[int, Field(ge=8, le=10_000)]
+    """Training images by which the ranges of int8 are set."""
+    licence: str
+    """Of the model, for its card; empty: not said."""
+
+
 class Benchmark(Section):
     """Parity and speed of the exported model."""
 
@@ -568,4 +584,5 @@ class Params(Section):
     tracking: Tracking
     tune: Tune
     evaluate: Evaluate
+    export: Export
     benchmark: Benchmark

@@ -6,53 +6,60 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from stages.frame.errors import UserError
 from stages.images.frames import cut, frames
 from stages.images.reading import MOST_MEGAPIXELS, Unreadable, read, to_channels
+from stages.runtime.choosing import chosen
+from stages.runtime.engines import OnnxRuntime, session_of
+from stages.runtime.safety import refuse_malicious
 from stages.tasks.answers import decode, stitched
 from stages.tasks.outline import outline_of
 
-INPUT = "image"
 REQUIRED = ("task", "representation", "labels", "channels", "version")
 TILES_AT_ONCE = 4
 
 TYPES = {"tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(float)": "float32", "tensor(int64)": "int64"}
 
 Array = np.ndarray[Any, Any]
-Described = tuple[str, str, list[int]]
 
 
 class Model:
     """A session and what the file says of itself."""
 
-    def __init__(self, file: Path, threads: int = 0) -> None:
-        """Open a model.
+    def __init__(self, file: Path, threads: int = 0, engine: str = "auto") -> None:
+        """Open a model and see that it answers here as where it was measured.
 
         Args:
             file: an ONNX file written by `export`.
-            threads: of onnxruntime; 0 lets it choose.
+            threads: of one call; 0: all cores.
+            engine: auto, onnxruntime or openvino; auto takes OpenVINO where it is installed, `export` found that it
+                keeps the score, and it is clearly faster on this machine.
 
         Raises:
-            UserError: the file is missing, damaged, or no model of Macula.
+            UserError: the file is missing, damaged, malicious, or no model of Macula; or its answers differ here.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
         if not file.is_file():
             raise UserError(f"model: {file} does not exist; `dvc repro` writes data/export/model.onnx")
+        refuse_malicious(file)
         try:
-            self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+            session = session_of(file, threads)
         except Exception as error:  # onnxruntime raises a type of its own for each way a file can be damaged
             raise UserError(f"model: {file} cannot be opened by onnxruntime: {error}") from error
-        stored = self.session.get_modelmeta().custom_metadata_map
+        stored = session.get_modelmeta().custom_metadata_map
         missing = [key for key in REQUIRED if key not in stored]
         if missing:
             raise UserError(f"model: {file} says nothing of its {', '.join(missing)}; it was not written by `export`")
         self.metadata: dict[str, Any] = {key: json.loads(value) for key, value in stored.items()}
         self.outline = outline_of(self.metadata)
-        self.names = [output.name for output in self.session.get_outputs()]
+        self.names = [output.name for output in session.get_outputs()]
+        self.signature = tuple(
+            [(one.name, TYPES[one.type], [n if isinstance(n, int) else -1 for n in one.shape]) for one in several]
+            for several in (session.get_inputs(), session.get_outputs())
+        )
+        """Name, type of numpy and shape (-1: free) of the graph's inputs, and of its outputs."""
+        precision = self.metadata.get("precision", "float32")
+        self.engine = chosen(OnnxRuntime(session, precision), engine, file, self.metadata, self.outline, threads)
 
     def decode_file(self, data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Array:
         """Bytes of an image file to the uint8 or uint16 [H, W, C] that the graph takes; raises `reading.Unreadable`."""
@@ -64,17 +71,10 @@ class Model:
         except ValueError as error:
             raise Unreadable(f"{error}; the model takes {self.outline.channels}") from None
 
-    def described(self) -> tuple[list[Described], list[Described]]:
-        """Name, type of numpy and shape (-1: free) of the graph's inputs and outputs."""
-        return tuple(  # type: ignore[return-value]
-            [(one.name, TYPES[one.type], [n if isinstance(n, int) else -1 for n in one.shape]) for one in several]
-            for several in (self.session.get_inputs(), self.session.get_outputs())
-        )
-
     def run(self, images: Sequence[Array]) -> dict[str, Array]:
         """Run the graph on images [H, W, C] of one size; its outputs by name, batch first where it takes a batch."""
-        given = self.session.run(self.names, {INPUT: np.stack(images)})
-        return {name: np.asarray(values) for name, values in zip(self.names, given, strict=True)}
+        given = self.engine.run(np.stack(images))
+        return dict(zip(self.names, given, strict=True))
 
     def outputs(self, image: Array) -> dict[str, Array]:
         """The graph's outputs for one image [H, W, C], without batch axis; from overlapping tiles where it is larger

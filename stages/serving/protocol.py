@@ -12,7 +12,7 @@ import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from stages.runtime.model import INPUT
+from stages.runtime.engines import INPUT
 from stages.serving.deployed import Deployed, Holder
 from stages.serving.errors import Refused
 from stages.serving.limits import Settings
@@ -76,7 +76,7 @@ def add(app: FastAPI, holder: Holder, settings: Settings) -> None:
 
 def described(deployed: Deployed) -> dict[str, Any]:
     """Name, versions, inputs and outputs, as the protocol has them."""
-    inputs, outputs = deployed.model.described()
+    inputs, outputs = deployed.model.signature
     return {
         "name": deployed.name,
         "versions": [deployed.digest],

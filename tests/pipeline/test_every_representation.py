@@ -70,6 +70,7 @@ def sections_of(params: Params, toy: Toy, name: str, representation: str) -> dic
         ),
         "objective": changed(params.objective, {"at_least": 0.5}),
         "evaluate": changed(params.evaluate, {"resamples": 100}),
+        "export": changed(params.export, {"calibration": 16}),
         "benchmark": changed(params.benchmark, {"batches": (1, 2), "seconds": 0.05, "max_difference": 1e-2}),
     }
 
@@ -108,7 +109,8 @@ def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
     )
     places = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated")]
     stage(evaluate, *places, needs=("task", "objective", "train", "evaluate"))
-    stage(export, folder["trained"], folder["evaluated"], folder["exported"])
+    places = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated", "exported")]
+    stage(export, *places, needs=("task", "evaluate", "export", "benchmark"))
     places = [folder[part] for part in ("ingested", "prepared", "trained", "exported", "measured")]
     measured = stage(benchmark, *places, needs=("task", "benchmark"))
     assert measured["agreement"] == 1.0

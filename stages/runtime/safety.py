@@ -1,0 +1,190 @@
+"""Files that are no plain model are refused before ONNX Runtime opens them: they may come from anywhere.
+
+The few fields that matter are read from the protobuf wire format (https://protobuf.dev/programming-guides/encoding and
+onnx.proto3); the serving environment has no package that knows them, and what is not read cannot be attacked.
+"""
+
+import math
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+from stages.frame.errors import UserError
+
+LARGEST = 2**31  # bytes: what protobuf itself can hold
+MOST_MADE = 2**28  # values that a node may be told to make out of nothing
+DEEPEST = 16  # graphs within graphs
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+# Numbers of fields.
+MODEL_GRAPH, MODEL_FUNCTION = 7, 25
+GRAPH_NODE, GRAPH_TENSOR, GRAPH_SPARSE = 1, 5, 15
+FUNCTION_NODE = 7
+NODE_INPUT, NODE_OPERATOR, NODE_ATTRIBUTE = 1, 4, 5
+ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS = 5, 10, 6, 11
+ATTRIBUTE_SPARSE, ATTRIBUTE_SPARSES = 22, 23
+SPARSE_VALUES, SPARSE_INDICES = 1, 2
+TENSOR_DIMS, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 8, 9, 13, 14
+TENSOR_VALUES = (4, 5, 6, 7, TENSOR_RAW, 10, 11)
+
+Field = tuple[int, int, int]
+"""Number of the field, and where its bytes begin and end; of a plain number its value, and `PLAIN`."""
+PLAIN = -1
+
+
+class Damaged(ValueError):
+    """No protobuf."""
+
+
+def refuse_malicious(file: Path) -> None:
+    """Look at every tensor that a model holds.
+
+    Raises:
+        UserError: it points at other files, says that a tensor is larger than it is, or makes a huge one.
+    """
+    size = file.stat().st_size
+    if size > LARGEST:
+        raise UserError(f"model: {file} has {size} bytes, above {LARGEST}; no ONNX file can")
+    if not size:
+        raise UserError(f"model: {file} cannot be opened: it is empty")
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            _Looking(file, data).model()
+        except Damaged as error:
+            raise UserError(f"model: {file} cannot be opened: it is damaged, or no ONNX file ({error})") from None
+
+
+class _Looking:
+    def __init__(self, file: Path, data: mmap.mmap) -> None:
+        self.file, self.data = file, data
+
+    def model(self) -> None:
+        for number, begin, end in self.fields(0, len(self.data)):
+            if number == MODEL_GRAPH:
+                self.graph(begin, end, GRAPH_NODE, 0)
+            elif number == MODEL_FUNCTION:
+                self.graph(begin, end, FUNCTION_NODE, 0)
+
+    def graph(self, begin: int, end: int, node: int, depth: int) -> None:
+        """Of a graph or a function."""
+        if depth > DEEPEST:
+            raise UserError(f"model: {self.file} has graphs within graphs, more than {DEEPEST} deep")
+        asked: dict[bytes, int] = {}
+        nodes = []
+        for number, at, to in self.fields(begin, end):
+            if number == node:
+                nodes.append((at, to))
+            elif node == GRAPH_NODE and number == GRAPH_TENSOR:
+                name, made = self.tensor(at, to)
+                asked[name] = made
+            elif node == GRAPH_NODE and number == GRAPH_SPARSE:
+                self.sparse(at, to)
+        for at, to in nodes:
+            self.node(at, to, asked, depth)
+
+    def node(self, begin: int, end: int, asked: dict[bytes, int], depth: int) -> None:
+        operator, inputs = b"", []
+        for number, at, to in self.fields(begin, end):
+            if number == NODE_OPERATOR:
+                operator = self.bytes(at, to)
+            elif number == NODE_INPUT:
+                inputs.append(self.bytes(at, to))
+            elif number == NODE_ATTRIBUTE:
+                self.attribute(at, to, depth)
+        made = max((asked.get(name, 0) for name in inputs), default=0)
+        if operator in (b"ConstantOfShape", b"Expand", b"Tile") and made > MOST_MADE:
+            raise UserError(
+                f"model: {self.file} makes a tensor of {made} values out of nothing; it was not written by `export`"
+            )
+
+    def attribute(self, begin: int, end: int, depth: int) -> None:
+        for number, at, to in self.fields(begin, end):
+            if number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
+                self.tensor(at, to)
+            elif number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
+                self.graph(at, to, GRAPH_NODE, depth + 1)
+            elif number in (ATTRIBUTE_SPARSE, ATTRIBUTE_SPARSES):
+                self.sparse(at, to)
+
+    def sparse(self, begin: int, end: int) -> None:
+        for number, at, to in self.fields(begin, end):
+            if number in (SPARSE_VALUES, SPARSE_INDICES):
+                self.tensor(at, to)
+
+    def tensor(self, begin: int, end: int) -> tuple[bytes, int]:
+        """Its name; and where it holds sizes, as a shape does, their product."""
+        dims: list[int] = []
+        held, name, values = 0, b"", b""
+        for number, at, to in self.fields(begin, end):
+            if number == TENSOR_EXTERNAL or (number == TENSOR_LOCATION and at != 0):
+                raise UserError(
+                    f"model: {self.file} keeps a tensor in another file; that is not opened, only one file is"
+                )
+            if number == TENSOR_DIMS:
+                dims += [_signed(at)] if to == PLAIN else self.numbers(at, to)
+            elif number == TENSOR_NAME:
+                name = self.bytes(at, to)
+            elif number in TENSOR_VALUES:
+                held += 8 if to in (PLAIN, at) else to - at
+                values = self.data[at:to] if number == TENSOR_RAW and to - at <= 64 else values
+        count = math.prod(dims)
+        if any(n < 0 for n in dims) or count > held:
+            raise UserError(
+                f"model: {self.file} says that tensor {name.decode(errors='replace')!r} has the shape {dims} and holds "
+                f"{held} bytes of it"
+            )
+        sizes = [int.from_bytes(values[i : i + 8], "little", signed=True) for i in range(0, len(values), 8)]
+        return name, math.prod(n for n in sizes if n > 0) if len(sizes) == count else 0
+
+    def numbers(self, at: int, to: int) -> list[int]:
+        """Several, packed."""
+        found = []
+        while at < to:
+            value, at = self.varint(at, to)
+            found.append(_signed(value))
+        return found
+
+    def fields(self, begin: int, end: int) -> Iterator[Field]:
+        """Of a message; `end` is `PLAIN` where a number stands in the place of one."""
+        if end == PLAIN:
+            raise Damaged("a number stands where a message should")
+        at = begin
+        while at < end:
+            tag, at = self.varint(at, end)
+            number, wire = tag >> 3, tag & 7
+            if wire == VARINT:
+                value, at = self.varint(at, end)
+                yield number, value, PLAIN
+            elif wire == BYTES:
+                length, at = self.varint(at, end)
+                if at + length > end:
+                    raise Damaged(f"a field of {length} bytes at {at} ends behind its message")
+                yield number, at, at + length
+                at += length
+            elif wire in (FIXED64, FIXED32):
+                at += 8 if wire == FIXED64 else 4
+                if at > end:
+                    raise Damaged(f"a number ends behind its message at {at}")
+                yield number, at, at
+            else:
+                raise Damaged(f"there is no wire type {wire}, at {at}")
+
+    def bytes(self, at: int, to: int) -> bytes:
+        """Of a name."""
+        if to == PLAIN:
+            raise Damaged("a number stands where a name should")
+        return self.data[at:to]
+
+    def varint(self, at: int, end: int) -> tuple[int, int]:
+        value = shift = 0
+        while at < end and shift < 70:
+            byte = self.data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value, at
+            shift += 7
+        raise Damaged(f"a number does not end at {at}")
+
+
+def _signed(value: int) -> int:
+    return value - 2**64 if value >= 2**63 else value
