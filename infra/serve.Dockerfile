@@ -1,0 +1,47 @@
+# The server of an exported model: onnxruntime and no torch, no root, nothing written outside /tmp.
+#
+#   docker build -f infra/serve.Dockerfile -t macula-serve .                    # the model is mounted at /models
+#   docker build -f infra/serve.Dockerfile -t macula-serve:digits-1 --target baked \
+#     --build-arg MODEL=data/export/model.onnx .                                # the model is inside
+#   docker run --read-only --tmpfs /tmp --cap-drop ALL -v "$PWD/data/export:/models:ro" \
+#     -p 127.0.0.1:8000:8000 -e MACULA_API_KEY macula-serve
+
+# The Python that the tests run on.
+ARG PYTHON=3.11-slim-trixie
+
+FROM python:${PYTHON} AS build
+ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_NO_CACHE=1
+WORKDIR /build
+COPY infra/locks/uv.txt infra/locks/build.txt infra/locks/serving.txt infra/locks/
+RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --require-hashes -r infra/locks/uv.txt \
+ && uv venv /opt/macula
+# Compiled here, as nothing can be written later; tests that come with packages are not needed to run them.
+RUN uv pip sync --require-hashes --compile-bytecode --python /opt/macula infra/locks/serving.txt \
+ && find /opt/macula -type d -name tests -prune -exec rm -r {} +
+COPY pyproject.toml README.md ./
+COPY stages stages
+RUN uv build --wheel --build-constraints infra/locks/build.txt --require-hashes \
+ && uv pip install --no-deps --compile-bytecode --python /opt/macula dist/*.whl
+
+FROM python:${PYTHON} AS runtime
+LABEL org.opencontainers.image.title="macula-serve" \
+      org.opencontainers.image.description="Answers of a model that Macula exported, over HTTP"
+COPY --from=build /opt/macula /opt/macula
+# Safe path: a folder that is mounted never hides the code.
+ENV PATH=/opt/macula/bin:$PATH HOME=/tmp PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /models
+USER 65532:65532
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+  CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=4)"]
+# No shell between, so that SIGTERM reaches the server. Loopback alone would be out of reach from outside the container.
+ENTRYPOINT ["python", "-m", "stages.serve"]
+CMD ["/models/model.onnx", "--host", "0.0.0.0", "--port", "8000"]
+
+# With a model inside: an image is then one model, and is rolled out and back like any other.
+FROM runtime AS baked
+ARG MODEL=data/export/model.onnx
+COPY --chmod=444 ${MODEL} /models/model.onnx
+
+# Built where no target is named: the model comes from outside.
+FROM runtime AS mounted
