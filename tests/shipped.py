@@ -1,0 +1,41 @@
+"""A model as `export` ships it, made by hand: the answer is the colour that an image has most of."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+COLOURS = ("red", "green", "blue")
+
+
+def colour_model(file: Path, labels: tuple[str, ...] = COLOURS, version: str = "colours-1") -> Path:
+    """Softmax of the mean of each channel, 0 to 255, over 16."""
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])
+    probability = helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N", 3])
+    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])
+    over = helper.make_tensor("over", TensorProto.FLOAT, [], [16.0])
+    nodes = [
+        helper.make_node("Cast", ["image"], ["level"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["level", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Div", ["mean", "over"], ["logit"]),
+        helper.make_node("Softmax", ["logit"], ["probability"], axis=1),
+    ]
+    graph = helper.make_graph(nodes, "colours", [image], [probability], [axes, over])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    about = {
+        "name": "colours", "version": version, "task": "classification", "representation": "class", "truth": "label",
+        "labels": list(labels), "channels": 3, "size": 32,
+    }  # fmt: skip
+    helper.set_model_props(model, {key: json.dumps(value) for key, value in about.items()})
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, file)
+    return file
+
+
+def plain(colour: str, size: int = 8) -> np.ndarray:
+    """uint8 [size, size, 3] of one colour."""
+    image = np.zeros((size, size, 3), np.uint8)
+    image[..., COLOURS.index(colour)] = 200
+    return image
