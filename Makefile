@@ -8,7 +8,7 @@ UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo runs configure augmentations repro flow unseal test test-slow test-search check example compare bench-augmentation bench-audits bench-training lock
+.PHONY: help env demo runs configure augmentations repro flow unseal test test-slow test-search check check-infra wheel example compare bench-augmentation bench-audits bench-training lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -49,6 +49,12 @@ $(VENV)-training-peers/synced: infra/locks/training-peers.txt $(UV)
 	$(UV) pip sync --quiet --require-hashes --python $(VENV)-training-peers $<
 	@touch $@
 
+# What lints the container, compose and Kubernetes files, and the schemas that they are held against.
+$(VENV)-infra/synced: infra/locks/infra.txt $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)-infra
+	$(UV) pip sync --quiet --require-hashes --python $(VENV)-infra $<
+	@touch $@
+
 env: $(VENV)/synced $(VENV)-serving/synced ## build the environments from the hash-pinned locks
 
 lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
@@ -57,6 +63,8 @@ lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 	$(COMPILE) pyproject.toml --extra serving -o infra/locks/serving.txt
 	$(COMPILE) infra/locks/audit-peers.in -o infra/locks/audit-peers.txt
 	$(COMPILE) infra/locks/training-peers.in -c infra/locks/pipeline.txt -o infra/locks/training-peers.txt
+	$(COMPILE) infra/locks/infra.in -o infra/locks/infra.txt
+	$(COMPILE) infra/locks/build.in -o infra/locks/build.txt
 	echo uv | $(COMPILE) - -o infra/locks/uv.txt
 
 demo: repro ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
@@ -100,7 +108,7 @@ bench-audits: $(VENV)/synced $(VENV)-audit-peers/synced ## audits beside their p
 bench-training: $(VENV)/synced $(VENV)-training-peers/synced ## training beside torchvision's, Lightning's, fastai's and Ultralytics'
 	$(RUN) python -m benchmarks.training $(ARGUMENTS)
 
-test: env check ## everything that CI runs
+test: env check check-infra ## everything that CI runs
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q --numprocesses 2 --dist loadfile
 
 test-slow: env ## every task in every representation, learned by heart: some 10 minutes
@@ -114,3 +122,13 @@ check: $(VENV)/synced ## format, lint, types, layers
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) lint-imports
+
+# The kustomization is no resource of Kubernetes and has no schema there; the tests hold it against the folder.
+check-infra: $(VENV)-infra/synced ## container, compose and Kubernetes files: linters and schemas
+	$(VENV)-infra/bin/hadolint infra/*.Dockerfile
+	$(VENV)-infra/bin/check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml
+	$(VENV)-infra/bin/compose-lint --quiet infra/compose.yaml
+	$(VENV)-infra/bin/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard infra/kubernetes/*.yaml))
+
+wheel: $(UV) ## the serving part as a wheel, in work/dist
+	$(UV) build --wheel --build-constraints infra/locks/build.txt --require-hashes --out-dir work/dist

@@ -10,17 +10,19 @@
 ARG PYTHON=3.11-slim-trixie
 
 FROM python:${PYTHON} AS build
-ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_NO_CACHE=1
+ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy
 WORKDIR /build
 COPY infra/locks/uv.txt infra/locks/build.txt infra/locks/serving.txt infra/locks/
-RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --require-hashes -r infra/locks/uv.txt \
- && uv venv /opt/macula
-# Compiled here, as nothing can be written later; tests that come with packages are not needed to run them.
-RUN uv pip sync --require-hashes --compile-bytecode --python /opt/macula infra/locks/serving.txt \
+RUN python -m pip install --no-cache-dir --root-user-action ignore --require-hashes -r infra/locks/uv.txt
+# Compiled here, as nothing can be written later. The tests that packages bring along stay behind.
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv venv /opt/macula \
+ && uv pip sync --require-hashes --compile-bytecode --python /opt/macula infra/locks/serving.txt \
  && find /opt/macula -type d -name tests -prune -exec rm -r {} +
 COPY pyproject.toml README.md ./
 COPY stages stages
-RUN uv build --wheel --build-constraints infra/locks/build.txt --require-hashes \
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv build --wheel --build-constraints infra/locks/build.txt --require-hashes \
  && uv pip install --no-deps --compile-bytecode --python /opt/macula dist/*.whl
 
 FROM python:${PYTHON} AS runtime

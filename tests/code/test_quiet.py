@@ -9,7 +9,7 @@ from tests.conftest import ROOT, png
 from tests.shipped import colour_model, plain
 
 
-def test_onnxruntime_keeps_nothing_in_the_home_folder_and_looks_up_no_server(tmp_path: Path) -> None:
+def test_onnxruntime_does_not_report_to_its_maker(tmp_path: Path) -> None:
     home, photo = tmp_path / "home", tmp_path / "photo.png"
     home.mkdir()
     photo.write_bytes(png(plain("green")))
@@ -18,4 +18,4 @@ def test_onnxruntime_keeps_nothing_in_the_home_folder_and_looks_up_no_server(tmp
     done = subprocess.run(command, cwd=ROOT, env=outside | {"HOME": str(home)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "green" in done.stdout
-    assert not list(home.rglob("*")), "its number of the machine and its database lie there when telemetry is on"
+    assert not list(home.rglob("*")), "a number of the machine and what is to be sent lie there when it reports"

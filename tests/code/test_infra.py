@@ -1,0 +1,183 @@
+"""Container, compose and Kubernetes files say the same of one server, and let it do no more than it needs."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import ROOT
+from tests.containers import context_of, described
+
+INFRA = ROOT / "infra"
+DOCKERFILE = INFRA / "serve.Dockerfile"
+STAGES = described(DOCKERFILE.read_text(), {})
+RUNTIME = dict(STAGES["runtime"][1])
+USER = int(RUNTIME["USER"].split(":")[0])
+GROUP = int(RUNTIME["USER"].split(":")[1])
+PORT = int(RUNTIME["EXPOSE"])
+COMMAND = YAML(typ="safe").load(RUNTIME["CMD"])
+KEY = "MACULA_API_KEY"
+
+
+def loaded(file: Path) -> Any:
+    return YAML(typ="safe").load(file)
+
+
+KUSTOMIZATION = loaded(INFRA / "kubernetes/kustomization.yaml")
+MANIFESTS = {m["kind"]: m for m in (loaded(INFRA / "kubernetes" / name) for name in KUSTOMIZATION["resources"])}
+SERVICE = loaded(INFRA / "compose.yaml")["services"]["serve"]
+DEPLOYMENT = MANIFESTS["Deployment"]["spec"]
+POD = DEPLOYMENT["template"]["spec"]
+(CONTAINER,) = POD["containers"]
+
+
+def test_the_kustomization_lists_every_file_of_its_folder() -> None:
+    files = {file.name for file in (INFRA / "kubernetes").glob("*.yaml")} - {"kustomization.yaml"}
+    assert files == set(KUSTOMIZATION["resources"])
+    assert len(MANIFESTS) == len(files), "one file, one kind"
+
+
+def test_every_selector_finds_the_pods() -> None:
+    labels = DEPLOYMENT["template"]["metadata"]["labels"]
+    selectors = [
+        DEPLOYMENT["selector"]["matchLabels"],
+        MANIFESTS["Service"]["spec"]["selector"],
+        MANIFESTS["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        MANIFESTS["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+        POD["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
+    ]
+    assert all(selector and selector.items() <= labels.items() for selector in selectors)
+    scaled = MANIFESTS["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+    assert scaled == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "name": MANIFESTS["Deployment"]["metadata"]["name"],
+    }
+    assert "replicas" not in DEPLOYMENT, "an apply would undo what the autoscaler set"
+    assert {image["name"] for image in KUSTOMIZATION["images"]} == {CONTAINER["image"]}
+
+
+def test_one_port_is_listened_on_asked_and_opened() -> None:
+    assert COMMAND[COMMAND.index("--port") + 1] == str(PORT)
+    assert COMMAND[COMMAND.index("--host") + 1] == "0.0.0.0"
+    assert f"127.0.0.1:{PORT}/" in RUNTIME["HEALTHCHECK"]
+    (published,) = SERVICE["ports"]
+    assert published.startswith("127.0.0.1:"), "open to this machine alone"
+    assert published.endswith(f":{PORT}")
+    assert CONTAINER["args"] == COMMAND
+    (port,) = CONTAINER["ports"]
+    assert port["containerPort"] == PORT
+    (offered,) = MANIFESTS["Service"]["spec"]["ports"]
+    (rule,) = MANIFESTS["NetworkPolicy"]["spec"]["ingress"]
+    probes = [CONTAINER[f"{kind}Probe"]["httpGet"]["port"] for kind in ("startup", "readiness", "liveness")]
+    assert {offered["targetPort"], rule["ports"][0]["port"], *probes} == {port["name"]}
+    scraped = DEPLOYMENT["template"]["metadata"]["annotations"]
+    assert scraped["prometheus.io/port"] == str(PORT)
+
+
+def test_one_user_runs_it_everywhere_and_is_not_root() -> None:
+    security = POD["securityContext"]
+    assert (security["runAsUser"], security["runAsGroup"]) == (USER, GROUP)
+    assert SERVICE["user"] == RUNTIME["USER"]
+    assert USER > 10_000, "no user of the machine's own"
+
+
+def test_a_pod_meets_the_restricted_standard() -> None:
+    assert POD["securityContext"]["runAsNonRoot"] is True
+    assert POD["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert CONTAINER["securityContext"]["allowPrivilegeEscalation"] is False
+    assert CONTAINER["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(POD)
+    assert {next(iter(set(volume) - {"name"})) for volume in POD["volumes"]} <= {"emptyDir", "persistentVolumeClaim"}
+    enforced = MANIFESTS["Namespace"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    assert enforced == "restricted"
+    assert KUSTOMIZATION["namespace"] == MANIFESTS["Namespace"]["metadata"]["name"]
+    assert POD["automountServiceAccountToken"] is False
+    assert POD["enableServiceLinks"] is False, "variables named after services could be taken for the server's own"
+
+
+def test_nothing_but_tmp_can_be_written() -> None:
+    assert SERVICE["read_only"] is True
+    (tmpfs,) = SERVICE["tmpfs"]
+    assert tmpfs.startswith("/tmp:size=")
+    (models,) = SERVICE["volumes"]
+    assert models["read_only"] is True
+    assert CONTAINER["securityContext"]["readOnlyRootFilesystem"] is True
+    (mount,) = CONTAINER["volumeMounts"]
+    (volume,) = POD["volumes"]
+    assert (mount["mountPath"], mount["name"]) == ("/tmp", volume["name"])
+    assert volume["emptyDir"]["sizeLimit"]
+    assert "HOME=/tmp" in RUNTIME["ENV"]
+
+
+def test_compose_mounts_the_folder_of_the_model() -> None:
+    (models,) = SERVICE["volumes"]
+    assert Path(COMMAND[0]).parent.as_posix() == models["target"], "a file put in its place is then seen"
+    assert models["source"].endswith(":-../data/export}")
+
+
+def test_nothing_is_gained_by_root_in_a_container_of_compose() -> None:
+    assert SERVICE["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in SERVICE["security_opt"]
+    assert "privileged" not in SERVICE
+
+
+def test_what_is_asked_for_is_within_the_limits() -> None:
+    asked, most = CONTAINER["resources"]["requests"], CONTAINER["resources"]["limits"]
+    assert int(asked["cpu"]) <= int(most["cpu"]) == SERVICE["cpus"]
+    sizes = {"Mi": 1, "Gi": 1024}
+    assert (
+        int(asked["memory"][:-2]) * sizes[asked["memory"][-2:]] < int(most["memory"][:-2]) * sizes[most["memory"][-2:]]
+    )
+    assert most["memory"] == SERVICE["mem_limit"].upper() + "i"
+    scaling = MANIFESTS["HorizontalPodAutoscaler"]["spec"]
+    assert scaling["minReplicas"] > MANIFESTS["PodDisruptionBudget"]["spec"]["maxUnavailable"]
+
+
+def test_the_key_is_a_secret_that_no_file_holds() -> None:
+    (variable,) = CONTAINER["env"]
+    assert variable["name"] == KEY
+    assert set(variable["valueFrom"]) == {"secretKeyRef"}
+    assert "optional" not in variable["valueFrom"]["secretKeyRef"], "without a key nothing starts"
+    assert SERVICE["environment"][KEY].startswith(f"${{{KEY}:?")
+    assert "Secret" not in MANIFESTS
+    told = (INFRA / "kubernetes/kustomization.yaml").read_text()
+    secret = variable["valueFrom"]["secretKeyRef"]
+    assert f"create secret generic {secret['name']} --from-literal={secret['key']}=" in told
+
+
+def test_what_is_copied_is_there_and_nothing_else_is_sent(tmp_path: Path) -> None:
+    context = context_of(ROOT, INFRA / "serve.Dockerfile.dockerignore", tmp_path)
+    sources = [
+        source
+        for name in STAGES
+        for word, rest in STAGES[name][1]
+        if word == "COPY" and "--from" not in rest
+        for source in [w for w in rest.split() if not w.startswith("--")][:-1]
+    ]
+    assert "pyproject.toml" in sources
+    for source in sources:
+        assert source == "data/export/model.onnx" or (context / source).exists(), source
+    sent = {file.relative_to(context).parts[0] for file in context.rglob("*")}
+    assert sent - {"data"} == {"infra", "pyproject.toml", "README.md", "stages"}
+    assert not list(context.rglob("__pycache__"))
+
+
+@pytest.mark.parametrize("lock", ["serving", "build", "uv"])
+def test_every_package_of_the_image_is_pinned_by_hash(lock: str) -> None:
+    text = (INFRA / f"locks/{lock}.txt").read_text()
+    pinned = re.findall(r"^[a-z0-9][^\n]*?==[^\n]*\\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
+    named = re.findall(r"^[a-z0-9].*", text, re.MULTILINE)
+    assert len(pinned) == len(named) > 0
+    assert not {"torch", "pandas", "torchvision"} & {line.split("==")[0] for line in named}
+    installs = [rest for word, rest in STAGES["build"][1] if word == "RUN"]
+    assert any(f"infra/locks/{lock}.txt" in rest and "--require-hashes" in rest for rest in installs)
+
+
+def test_a_pod_has_time_to_end_what_it_accepted() -> None:
+    sleep = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert POD["terminationGracePeriodSeconds"] >= sleep + 30
+    assert "STOPSIGNAL" not in RUNTIME, "SIGTERM, which the server drains at"
+    assert RUNTIME["ENTRYPOINT"].startswith("["), "a shell between would keep the signal to itself"

@@ -1,0 +1,232 @@
+"""The steps of a Dockerfile without an engine: bare folders, namespaces and chroot, for which it takes Linux and root.
+
+A stage is a folder that begins with a copy of this Python in `usr/local`; the system's programs and libraries are bound
+into it, read-only. What is built and run in it is therefore the real thing, on another base than the image's.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from string import Template
+
+import pathspec
+
+SYSTEM = ("etc", "usr/bin", "usr/lib", "usr/lib64", "usr/sbin", "usr/share")
+LINKS = {"bin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64", "sbin": "usr/sbin"}
+BASE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LD_LIBRARY_PATH": "/usr/local/lib"}
+ABOUT_REGISTRIES = re.compile(r"PIP_|UV_INDEX|UV_DEFAULT_INDEX|SSL_|REQUESTS_|https?_proxy|no_proxy", re.IGNORECASE)
+LOOPBACK_UP = (
+    "import fcntl, socket, struct; s = socket.socket(); "
+    "fcntl.ioctl(s, 0x8914, struct.pack('16sh', b'lo', 1 | 64))"  # SIOCSIFFLAGS: up and running
+)
+
+
+@dataclass
+class Stage:
+    """What a Dockerfile says of a stage, and the folder that is its root."""
+
+    root: Path
+    environment: dict[str, str] = field(default_factory=lambda: dict(BASE_ENVIRONMENT))
+    folder: str = "/"
+    user: str = "0:0"
+    entrypoint: list[str] = field(default_factory=list)
+    command: list[str] = field(default_factory=list)
+    health: list[str] = field(default_factory=list)
+
+
+def why_not() -> str:
+    """What this machine lacks; empty where it lacks nothing."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        return "a chroot takes Linux and root"
+    if Path(sys.base_prefix) == Path("/usr"):
+        return "this Python is a part of the system and cannot be copied alone"
+    if subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], capture_output=True).returncode:
+        return "namespaces cannot be made here"
+    return ""
+
+
+def steps(text: str) -> list[tuple[str, str]]:
+    """(instruction, the rest of its line) in order; comments left out, continued lines joined."""
+    kept = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    lines = (line.strip() for line in kept.replace("\\\n", " ").splitlines())
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in lines if line]
+
+
+def context_of(source: Path, ignore: Path, folder: Path) -> Path:
+    """The files that a build may copy, by the patterns beside the Dockerfile; the last that matches decides."""
+    ignored = pathspec.PathSpec.from_lines("gitignore", ignore.read_text().splitlines())
+    below = [source / name for name in ("infra", "stages", "data/export")]
+    for file in [*source.glob("*"), *(file for place in below for file in place.rglob("*"))]:
+        place = file.relative_to(source)
+        if file.is_file() and not ignored.match_file(place.as_posix()):
+            shutil.copy(file, _made(folder / place))
+    return folder
+
+
+def described(text: str, arguments: dict[str, str]) -> dict[str, tuple[str, list[tuple[str, str]]]]:
+    """Of every stage by its name: what it begins from, and its steps, with the arguments put in."""
+    known: dict[str, str] = {}
+    stages: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+    for word, rest in steps(text):
+        if word == "ARG":
+            key, _, value = rest.partition("=")
+            known[key] = arguments.get(key, value)
+        elif word == "FROM":
+            parent, name = Template(rest).safe_substitute(known).split(" AS ")
+            stages[name] = (parent, [])
+        else:
+            list(stages.values())[-1][1].append((word, Template(rest).safe_substitute(known)))
+    return stages
+
+
+def build(dockerfile: Path, context: Path, target: str, folder: Path, cache: Path, **arguments: str) -> Stage:
+    """Carry out the steps of a target and of the stages that it stands on, each in a folder of its name."""
+    stages = described(dockerfile.read_text(), arguments)
+    built: dict[str, Stage] = {}
+
+    def made(name: str) -> Stage:
+        parent, wanted = stages[name]
+        copied = [other for word, rest in wanted if word == "COPY" for other in re.findall(r"--from=(\S+)", rest)]
+        for other in [parent, *copied]:
+            if other in stages and other not in built:
+                made(other)
+        stage = built[name] = _begun(built.get(parent), folder / name)
+        for word, rest in wanted:
+            _step(stage, word, rest, built, context, cache)
+        return stage
+
+    return made(target)
+
+
+def _begun(parent: Stage | None, root: Path) -> Stage:
+    if parent is not None:
+        subprocess.run(["cp", "-a", parent.root, root], check=True)
+        return replace(parent, root=root, environment=dict(parent.environment))
+    for name in ("proc", "dev", "tmp", "root", "usr/local/bin", "usr/local/lib", *SYSTEM):
+        (root / name).mkdir(parents=True)
+    for name, place in LINKS.items():
+        (root / name).symlink_to(place)
+    version, prefix = f"python3.{sys.version_info.minor}", Path(sys.base_prefix)
+    shutil.copy(prefix / "bin" / version, root / "usr/local/bin/python")
+    for library in (prefix / "lib").glob("libpython*.so*"):
+        shutil.copy(library, root / "usr/local/lib")
+    left = shutil.ignore_patterns("test", "tests", "site-packages", "config-*", "__pycache__", "idlelib", "tkinter")
+    shutil.copytree(prefix / "lib" / version, root / "usr/local/lib" / version, ignore=left)
+    packages = f"lib/{version}/site-packages"
+    shutil.copytree(prefix / packages / "pip", root / "usr/local" / packages / "pip")
+    return Stage(root)
+
+
+def _step(stage: Stage, word: str, rest: str, stages: dict[str, Stage], context: Path, cache: Path) -> None:
+    match word:
+        case "COPY":
+            _copy(stage, shlex.split(rest), stages, context)
+        case "RUN":
+            mounts = re.findall(r"--mount=type=cache,target=(\S+)", rest)
+            command = re.sub(r"--mount=\S+", "", rest)
+            run(stage, ["sh", "-c", command], bound={cache: mounts[0]} if mounts else {})
+        case "ENV":
+            for entry in shlex.split(rest):
+                key, _, value = entry.partition("=")
+                stage.environment[key] = Template(value).safe_substitute(stage.environment)
+        case "WORKDIR":
+            stage.folder = rest
+            (stage.root / rest.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        case "USER":
+            stage.user = rest
+        case "ENTRYPOINT":
+            stage.entrypoint = json.loads(rest)
+        case "CMD":
+            stage.command = json.loads(rest)
+        case "HEALTHCHECK":
+            stage.health = json.loads(rest[rest.index("CMD ") + 4 :])
+        case "LABEL" | "EXPOSE":
+            pass
+        case _:
+            raise NotImplementedError(f"{word} {rest}")
+
+
+def _copy(stage: Stage, words: list[str], stages: dict[str, Stage], context: Path) -> None:
+    options = dict(w.removeprefix("--").split("=") for w in words if w.startswith("--"))
+    *sources, place = [w for w in words if not w.startswith("--")]
+    origin = stages[options["from"]].root if "from" in options else context
+    target = stage.root / place.lstrip("/") if place.startswith("/") else stage.root / stage.folder.lstrip("/") / place
+    for source in sources:
+        found = origin / source.lstrip("/")
+        if found.is_dir():
+            shutil.copytree(found, target, symlinks=True, dirs_exist_ok=True)
+        else:
+            copied = Path(shutil.copy(found, _made(target / found.name if place.endswith(("/", ".")) else target)))
+            copied.chmod(int(options.get("chmod", "644"), 8))
+
+
+def run(stage: Stage, command: list[str], bound: dict[Path, str] | None = None) -> None:
+    """As a build does it: as root, the stage's folder may be written."""
+    script = _mounts(stage.root, {f: (p, False) for f, p in (bound or {}).items()})
+    script += f"exec chroot {stage.root} env -i {_given(stage, build=True)} sh -c " + shlex.quote(
+        f"cd {stage.folder} && exec {shlex.join(command)}"
+    )
+    subprocess.run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", script], check=True)
+
+
+def start(stage: Stage, bound: dict[Path, str], **environment: str) -> subprocess.Popen[bytes]:
+    """As a container runs: its own network, first process, folder read-only but for /tmp, its user, no capability."""
+    script = f"{sys.executable} -c {shlex.quote(LOOPBACK_UP)}\n" + _mounts(
+        stage.root, {f: (p, True) for f, p in bound.items()}, read_only=True
+    )
+    words = shlex.join([*stage.entrypoint, *stage.command])
+    script += f"cd {stage.root}{stage.folder}\nexec chroot {stage.root} {_confined(stage, environment)} {words}"
+    spaces = ["--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]
+    return subprocess.Popen(["unshare", *spaces, "sh", "-ec", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def inside(first: int, stage: Stage, command: list[str], **more: bytes) -> subprocess.CompletedProcess[bytes]:
+    """Another process in a running container, as `docker exec`."""
+    enter = ["nsenter", "--target", str(first), "--mount", "--net", "--pid", "--root", "sh", "-c"]
+    script = f"cd {stage.folder} && exec {_confined(stage, {})} {shlex.join(command)}"
+    return subprocess.run([*enter, script], capture_output=True, timeout=60, **more)
+
+
+def first_process(container: subprocess.Popen[bytes]) -> int:
+    """The process that is number 1 in the container, as this machine numbers it."""
+    return int(Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text().split()[0])
+
+
+def _mounts(root: Path, bound: dict[Path, tuple[str, bool]], read_only: bool = False) -> str:
+    script = "mount --make-rprivate /\n"
+    if read_only:
+        script += f"mount --bind {root} {root}\n"
+    for name in SYSTEM:
+        if Path("/", name).is_dir():
+            script += f"mount --bind /{name} {root}/{name}\nmount -o remount,ro,bind {root}/{name}\n"
+    script += (
+        f"mount -t proc proc {root}/proc\nmount --bind /dev {root}/dev\nmount -t tmpfs -o mode=1777 tmp {root}/tmp\n"
+    )
+    for folder, (place, kept) in bound.items():
+        script += f"mkdir -p {root}{place}\nmount --bind {folder} {root}{place}\n"
+        script += f"mount -o remount,ro,bind {root}{place}\n" if kept else ""
+    return script + (f"mount -o remount,ro,bind {root}\n" if read_only else "")
+
+
+def _confined(stage: Stage, environment: dict[str, str]) -> str:
+    user, group = stage.user.split(":")
+    drop = "--clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all"
+    given = _given(replace(stage, environment=stage.environment | environment), build=False)
+    return f"setpriv --reuid {user} --regid {group} {drop} env -i {given}"
+
+
+def _given(stage: Stage, build: bool) -> str:
+    """The environment; in a build also how this machine reaches registries."""
+    outside = {key: value for key, value in os.environ.items() if build and ABOUT_REGISTRIES.match(key)}
+    return shlex.join(f"{key}={value}" for key, value in (outside | {"HOME": "/root"} | stage.environment).items())
+
+
+def _made(file: Path) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
