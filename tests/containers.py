@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Template
@@ -85,23 +86,26 @@ def described(text: str, arguments: dict[str, str]) -> dict[str, tuple[str, list
     return stages
 
 
-def build(dockerfile: Path, context: Path, target: str, folder: Path, cache: Path, **arguments: str) -> Stage:
-    """Carry out the steps of a target and of the stages that it stands on, each in a folder of its name."""
+def build(
+    dockerfile: Path, context: Path, targets: Iterable[str], folder: Path, cache: Path, **arguments: str
+) -> dict[str, Stage]:
+    """Carry out the steps of targets and of the stages that they stand on, each in a folder of its name."""
     stages = described(dockerfile.read_text(), arguments)
     built: dict[str, Stage] = {}
 
-    def made(name: str) -> Stage:
+    def make(name: str) -> None:
         parent, wanted = stages[name]
         copied = [other for word, rest in wanted if word == "COPY" for other in re.findall(r"--from=(\S+)", rest)]
         for other in [parent, *copied]:
             if other in stages and other not in built:
-                made(other)
+                make(other)
         stage = built[name] = _begun(built.get(parent), folder / name)
         for word, rest in wanted:
             _step(stage, word, rest, built, context, cache)
-        return stage
 
-    return made(target)
+    for target in targets:
+        make(target)
+    return built
 
 
 def _begun(parent: Stage | None, root: Path) -> Stage:

@@ -5,10 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from ruamel.yaml import YAML
 
+from stages.serve import GRACE
+from stages.serving.app import create
+from stages.serving.limits import KEY, Settings
 from tests.conftest import ROOT
 from tests.containers import context_of, described
+from tests.shipped import colour_model
 
 INFRA = ROOT / "infra"
 DOCKERFILE = INFRA / "serve.Dockerfile"
@@ -18,7 +23,6 @@ USER = int(RUNTIME["USER"].split(":")[0])
 GROUP = int(RUNTIME["USER"].split(":")[1])
 PORT = int(RUNTIME["EXPOSE"])
 COMMAND = YAML(typ="safe").load(RUNTIME["CMD"])
-KEY = "MACULA_API_KEY"
 
 
 def loaded(file: Path) -> Any:
@@ -73,8 +77,16 @@ def test_one_port_is_listened_on_asked_and_opened() -> None:
     (rule,) = MANIFESTS["NetworkPolicy"]["spec"]["ingress"]
     probes = [CONTAINER[f"{kind}Probe"]["httpGet"]["port"] for kind in ("startup", "readiness", "liveness")]
     assert {offered["targetPort"], rule["ports"][0]["port"], *probes} == {port["name"]}
-    scraped = DEPLOYMENT["template"]["metadata"]["annotations"]
-    assert scraped["prometheus.io/port"] == str(PORT)
+
+
+def test_every_route_that_is_probed_is_one_of_the_app_and_needs_no_key(tmp_path: Path) -> None:
+    app = create(Settings(str(colour_model(tmp_path / "model.onnx"))), key="a-key")
+    asked = re.findall(rf":{PORT}(/[^']*)'", RUNTIME["HEALTHCHECK"])
+    asked += [CONTAINER[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")]
+    assert len(asked) == 4
+    with TestClient(app) as client:
+        assert {client.get(path).status_code for path in asked} == {200}
+        assert client.get("/v1/model").status_code == 401
 
 
 def test_one_user_runs_it_everywhere_and_is_not_root() -> None:
@@ -178,6 +190,7 @@ def test_every_package_of_the_image_is_pinned_by_hash(lock: str) -> None:
 
 def test_a_pod_has_time_to_end_what_it_accepted() -> None:
     sleep = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert POD["terminationGracePeriodSeconds"] >= sleep + 30
+    assert POD["terminationGracePeriodSeconds"] > sleep + GRACE
+    assert int(SERVICE["stop_grace_period"].removesuffix("s")) > GRACE
     assert "STOPSIGNAL" not in RUNTIME, "SIGTERM, which the server drains at"
     assert RUNTIME["ENTRYPOINT"].startswith("["), "a shell between would keep the signal to itself"
