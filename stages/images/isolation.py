@@ -12,12 +12,13 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from stages.frame.cores import cores
 from stages.frame.memory import keep_freed_memory
 from stages.images.reading import Unreadable
 
 MEMORY = 4 * 2**30  # bytes a child may take, beside what it has from the start
 SECONDS = 60.0  # for one file
-WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+WORKERS = cores()
 
 
 def isolated(function: Callable[..., Any], *arguments: Any) -> Any:

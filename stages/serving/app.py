@@ -13,9 +13,10 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from stages.frame.cores import cores
 from stages.serving import protocol, schemas
 from stages.serving.answering import Answering
-from stages.serving.deployed import Holder, about, cores
+from stages.serving.deployed import Holder, about
 from stages.serving.errors import Refused
 from stages.serving.gate import Gate, log_lines
 from stages.serving.limits import KEY, Settings

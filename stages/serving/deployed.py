@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stages.frame.cores import cores
 from stages.frame.errors import UserError
 from stages.runtime import Model
 from stages.serving.batches import Batches
@@ -28,11 +28,6 @@ TOLD = tuple(
 )
 """Of a model's metadata."""
 Signature = tuple[int, int, int]
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Deployed:

@@ -1,0 +1,27 @@
+"""How many cores a process may keep busy."""
+
+import math
+import os
+from pathlib import Path
+
+GROUPS = Path("/sys/fs/cgroup")
+
+
+def cores(groups: Path = GROUPS) -> int:
+    """That the system lets this process use: by affinity, and by the quota of its container.
+
+    A container with a limit of 2 sees all 64 of its machine; threads for as many would stand still most of the time.
+    """
+    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(seen, _quota(groups))))
+
+
+def _quota(groups: Path) -> float:
+    """Cores' worth of time, by version 2 of control groups or version 1; without a limit infinite."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((groups / file).read_text() for file in files).split()
+        except (OSError, ValueError):
+            continue
+        return math.inf if quota in ("max", "-1") else int(quota) / int(period)
+    return math.inf

@@ -1,0 +1,39 @@
+"""Cores that a process may keep busy, in a container too."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from stages.frame.cores import cores
+
+SEEN = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "100000 100000\n"}, 1),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "6400000 100000\n"}, SEEN),
+        ({"cpu.max": "max 100000\n"}, SEEN),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, SEEN),
+        ({}, SEEN),
+    ],
+)
+def test_the_quota_of_a_container_counts(files: dict[str, str], expected: int, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cores(tmp_path) == expected
+
+
+@pytest.mark.skipif(SEEN < 2, reason="takes two cores")
+def test_affinity_counts(tmp_path: Path) -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert cores(tmp_path) == 1
+    finally:
+        os.sched_setaffinity(0, before)
