@@ -18,7 +18,7 @@ from stages.serving.limits import Settings
 from stages.serving.metrics import Metrics
 
 log = logging.getLogger("macula.serve")
-OPEN = frozenset(("/", "/v2/health/live", "/v2/health/ready"))
+OPEN = frozenset(("/", "/page.js", "/v2/health/live", "/v2/health/ready"))
 """Routes that need no key: the page asks for it, and probes know none."""
 
 

@@ -1,5 +1,6 @@
 """Container, compose and Kubernetes files say the same of one server, and let it do no more than it needs."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ RUNTIME = dict(STAGES["runtime"][1])
 USER = int(RUNTIME["USER"].split(":")[0])
 GROUP = int(RUNTIME["USER"].split(":")[1])
 PORT = int(RUNTIME["EXPOSE"])
-COMMAND = YAML(typ="safe").load(RUNTIME["CMD"])
+COMMAND = json.loads(RUNTIME["CMD"])
 
 
 def loaded(file: Path) -> Any:
@@ -79,7 +80,7 @@ def test_one_port_is_listened_on_asked_and_opened() -> None:
     assert {offered["targetPort"], rule["ports"][0]["port"], *probes} == {port["name"]}
 
 
-def test_every_route_that_is_probed_is_one_of_the_app_and_needs_no_key(tmp_path: Path) -> None:
+def test_probes_and_the_page_reach_routes_of_the_app_without_a_key(tmp_path: Path) -> None:
     app = create(Settings(str(colour_model(tmp_path / "model.onnx"))), key="a-key")
     asked = re.findall(rf":{PORT}(/[^']*)'", RUNTIME["HEALTHCHECK"])
     asked += [CONTAINER[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")]
@@ -87,6 +88,10 @@ def test_every_route_that_is_probed_is_one_of_the_app_and_needs_no_key(tmp_path:
     with TestClient(app) as client:
         assert {client.get(path).status_code for path in asked} == {200}
         assert client.get("/v1/model").status_code == 401
+        page = client.get("/")
+        parts = re.findall(r'src="([^"]+)"', page.text)
+        assert parts, "the page has a script"
+        assert {client.get(f"/{part}").status_code for part in parts} == {200}, "it asks for the key itself"
 
 
 def test_one_user_runs_it_everywhere_and_is_not_root() -> None:
@@ -193,4 +198,4 @@ def test_a_pod_has_time_to_end_what_it_accepted() -> None:
     assert POD["terminationGracePeriodSeconds"] > sleep + GRACE
     assert int(SERVICE["stop_grace_period"].removesuffix("s")) > GRACE
     assert "STOPSIGNAL" not in RUNTIME, "SIGTERM, which the server drains at"
-    assert RUNTIME["ENTRYPOINT"].startswith("["), "a shell between would keep the signal to itself"
+    assert json.loads(RUNTIME["ENTRYPOINT"])[0] == "python", "a shell between would keep the signal to itself"
