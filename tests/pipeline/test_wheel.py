@@ -1,0 +1,116 @@
+"""The serving part, installed from its wheel into an environment of its own, answers anywhere."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.code.test_graph import closure
+from tests.conftest import ROOT, png
+from tests.shipped import colour_model, plain
+
+UV = ROOT / ".uv/bin/uv"
+LOCK = ROOT / "infra/locks/serving.txt"
+HEAVY = {"torch", "torchvision", "pandas", "scikit-learn", "kornia", "prefect", "dvc"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    if not UV.exists():
+        pytest.skip("`make env` brings uv")
+    locked = ["--build-constraints", ROOT / "infra/locks/build.txt", "--require-hashes"]
+    _run([UV, "build", "--quiet", "--wheel", *locked, "--out-dir", folder, ROOT])
+    (file,) = folder.glob("*.whl")
+    return file
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path) -> Path:
+    """Of an environment that holds the wheel with `serving`, and what its lock names."""
+    environment = wheel.parent / "environment"
+    _run([UV, "venv", "--quiet", "--python", sys.executable, environment])
+    named = f"macula[serving] @ {wheel.as_uri()}"
+    _run([UV, "pip", "install", "--quiet", "--python", environment, "--constraints", LOCK, named])
+    return environment / "bin/python"
+
+
+def _run(command: list) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_all_that_answering_imports_and_nothing_that_trains(wheel: Path) -> None:
+    held = set(zipfile.ZipFile(wheel).namelist())
+    needed = closure("stages.predict") | closure("stages.serve")
+    assert len(needed) > 30
+    assert {str(file.relative_to(ROOT)) for file in needed} <= held
+    beside = {str(f.relative_to(ROOT)) for f in (ROOT / "stages/serving").iterdir() if f.is_file()}
+    assert any(name.endswith(".html") for name in beside)
+    assert beside <= held
+    parts = {name.split("/")[1].removesuffix(".py") for name in held if name.startswith("stages/")}
+    assert parts == {"__init__", "frame", "images", "tasks", "runtime", "serving", "predict", "serve"}
+    imported = {
+        name
+        for file in held & {str(file.relative_to(ROOT)) for file in needed}
+        for name in re.findall(r"^\s*(?:import|from) (\w+)", (ROOT / file).read_text(), re.MULTILINE)
+    }
+    assert "onnxruntime" in imported
+    assert not imported & HEAVY
+
+
+def test_the_environment_is_the_locked_one_without_what_trains(python: Path) -> None:
+    listed = json.loads(_run([UV, "pip", "list", "--format", "json", "--python", python]))
+    installed = {package["name"]: package["version"] for package in listed}
+    assert installed.pop("macula")
+    assert not HEAVY & set(installed)
+    locked = re.findall(r"^([a-z0-9-]+)==([^\s;]+)", LOCK.read_text(), re.MULTILINE)
+    assert installed.items() <= set(locked)
+
+
+def test_predict_answers_from_any_folder(python: Path, tmp_path: Path) -> None:
+    colour_model(tmp_path / "model.onnx")
+    (tmp_path / "photo.png").write_bytes(png(plain("green")))
+    command = [python, "-m", "stages.predict", "model.onnx", "photo.png", "--format", "json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (answer,) = json.loads(done.stdout)
+    assert answer["label"] == "green"
+
+
+def test_serve_answers_from_any_folder(python: Path, tmp_path: Path) -> None:
+    colour_model(tmp_path / "model.onnx")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [python, "-m", "stages.serve", "model.onnx", "--port", str(port)]
+    outside = {key: value for key, value in os.environ.items() if key != "MACULA_API_KEY"}
+    server = subprocess.Popen(command, cwd=tmp_path, env=outside, stderr=subprocess.PIPE, text=True)
+    try:
+        answer = _posted(f"http://127.0.0.1:{port}/v1/answer", png(plain("red")))
+        page = urlopen(f"http://127.0.0.1:{port}/").read().decode()
+    finally:
+        server.terminate()
+        said = server.communicate(timeout=20)[1]
+    assert answer["answer"]["label"] == "red"
+    assert "<title>Macula</title>" in page
+    assert "Traceback" not in said
+
+
+def _posted(address: str, data: bytes) -> dict:
+    for _ in range(200):
+        try:
+            return json.load(urlopen(Request(address, data)))
+        except URLError:
+            time.sleep(0.1)
+    raise AssertionError(f"{address} is not reached")
