@@ -8,7 +8,7 @@ UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo runs configure augmentations repro flow unseal test test-slow test-search check check-infra wheel example compare bench-augmentation bench-audits bench-training lock
+.PHONY: help env demo runs configure augmentations repro flow unseal test test-slow test-search check check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -25,34 +25,17 @@ $(VENV)/synced: infra/locks/pipeline.txt $(UV)
 	$(UV) pip sync --quiet --require-hashes --python $(VENV) $<
 	@touch $@
 
-# What a deployed model runs in: no torch, no pandas. The tests answer with a model inside it.
-$(VENV)-serving/synced: infra/locks/serving.txt $(UV)
-	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)-serving
-	$(UV) pip sync --quiet --require-hashes --python $(VENV)-serving $<
-	@touch $@
-
-# What Macula is measured against, beside all that it runs on itself.
-$(VENV)-benchmarks/synced: infra/locks/benchmarks.txt $(UV)
-	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)-benchmarks
-	$(UV) pip sync --quiet --require-hashes --python $(VENV)-benchmarks $<
-	@touch $@
-
-# What the audits are measured against: packages that want older ones than Macula has.
-$(VENV)-audit-peers/synced: infra/locks/audit-peers.txt $(UV)
-	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)-audit-peers
-	$(UV) pip sync --quiet --require-hashes --python $(VENV)-audit-peers $<
-	@touch $@
-
-# What training is measured against, on the torch that Macula has.
-$(VENV)-training-peers/synced: infra/locks/training-peers.txt $(UV)
-	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)-training-peers
-	$(UV) pip sync --quiet --require-hashes --python $(VENV)-training-peers $<
-	@touch $@
-
-# What lints the container, compose and Kubernetes files, and the schemas that they are held against.
-$(VENV)-infra/synced: infra/locks/infra.txt $(UV)
-	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)-infra
-	$(UV) pip sync --quiet --require-hashes --python $(VENV)-infra $<
+# Environments beside the line's, each from the lock of its name:
+# serving           what a deployed model runs in, no torch, no pandas; the tests answer with a model inside it
+# benchmarks        what augmentations are measured against, beside all that Macula runs on itself
+# audit-peers       what audits are measured against: packages that want older ones than Macula has
+# training-peers    what training is measured against, on the torch that Macula has
+# serving-peers     what the server is measured against, on the onnxruntime and Pillow that Macula has
+# inference-peers   what inference on a CPU is measured against
+# infra             what lints the container, compose and Kubernetes files, and the schemas they are held against
+$(VENV)-%/synced: infra/locks/%.txt $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)-$*
+	$(UV) pip sync --quiet --require-hashes --python $(VENV)-$* $<
 	@touch $@
 
 env: $(VENV)/synced $(VENV)-serving/synced ## build the environments from the hash-pinned locks
@@ -65,6 +48,7 @@ lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 	$(COMPILE) infra/locks/training-peers.in -c infra/locks/pipeline.txt -o infra/locks/training-peers.txt
 	$(COMPILE) infra/locks/infra.in -o infra/locks/infra.txt
 	$(COMPILE) infra/locks/build.in -o infra/locks/build.txt
+	$(COMPILE) infra/locks/serving-peers.in -o infra/locks/serving-peers.txt
 	echo uv | $(COMPILE) - -o infra/locks/uv.txt
 
 demo: repro ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
@@ -109,6 +93,11 @@ bench-training: $(VENV)/synced $(VENV)-training-peers/synced ## training beside 
 	$(RUN) python -m benchmarks.training $(ARGUMENTS)
 
 test: env check check-infra ## everything that CI runs
+bench-serving: $(VENV)/synced $(VENV)-serving-peers/synced ## the server beside LitServe's and BentoML's, under load that `wrk` makes
+	@command -v wrk >/dev/null || { echo "make: wrk not found; on Debian: apt-get install wrk" >&2; exit 1; }
+	$(RUN) python -m benchmarks.serving $(ARGUMENTS)
+
+test: env check ## everything that CI runs
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q --numprocesses 2 --dist loadfile
 
 test-slow: env ## every task in every representation, learned by heart: some 10 minutes
