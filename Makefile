@@ -92,12 +92,11 @@ bench-audits: $(VENV)/synced $(VENV)-audit-peers/synced ## audits beside their p
 bench-training: $(VENV)/synced $(VENV)-training-peers/synced ## training beside torchvision's, Lightning's, fastai's and Ultralytics'
 	$(RUN) python -m benchmarks.training $(ARGUMENTS)
 
-test: env check check-infra ## everything that CI runs
-bench-serving: $(VENV)/synced $(VENV)-serving-peers/synced ## the server beside LitServe's and BentoML's, under load that `wrk` makes
+bench-serving: $(VENV)/synced $(VENV)-serving/synced $(VENV)-serving-peers/synced ## the server beside LitServe's and BentoML's, under load that `wrk` makes
 	@command -v wrk >/dev/null || { echo "make: wrk not found; on Debian: apt-get install wrk" >&2; exit 1; }
 	$(RUN) python -m benchmarks.serving $(ARGUMENTS)
 
-test: env check ## everything that CI runs
+test: env check check-infra ## everything that CI runs
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q --numprocesses 2 --dist loadfile
 
 test-slow: env ## every task in every representation, learned by heart: some 10 minutes

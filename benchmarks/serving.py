@@ -36,6 +36,12 @@ CLIENTS = (1, 8, 64)
 IMAGES = 64
 WARM = 2.0  # seconds of load that do not count
 PORT = 8700
+TRIED = {
+    "killed": ("macula, processes", "litserve", "bentoml"),
+    "reloaded": ("macula", "macula, processes"),
+    "soaked": ("macula",),
+}
+"""Which servers have several workers, can exchange a model, and are loaded for minutes."""
 
 Told = dict[str, Any]
 
@@ -136,7 +142,7 @@ def machine() -> Told:
 def hold(
     case: Told, source: Path, files: list[Path], arguments: argparse.Namespace, written: Callable[[], None]
 ) -> None:
-    """A worker killed in every server; of Macula's also another model in place of its file, and minutes of load."""
+    """A worker killed, another model in place of the file, minutes of load."""
     images = [file.read_bytes() for file in files]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -151,17 +157,20 @@ def hold(
             return server
 
         tries: dict[str, Callable[[Server], Told]] = {
-            f"killed, {name}": lambda s: killed(s, images) for name in arguments.only
+            "killed": lambda server: killed(server, images),
+            "reloaded": lambda server: reloaded(server, images, model, other),
+            "soaked": lambda server: soak(
+                server, lambda seconds: load(server, files, 8, seconds), 60 * arguments.minutes
+            ),
         }
-        tries["reloaded, macula"] = lambda s: reloaded(s, images, model, other)
-        tries["soaked, macula"] = lambda s: soak(s, lambda seconds: load(s, files, 8, seconds), 60 * arguments.minutes)
-        for what, attempt in tries.items():
-            server = running(what.split(", ", 1)[1])
+        asked = [(what, name) for what in arguments.tries for name in TRIED[what] if name in arguments.only]
+        for what, name in asked:
+            server = running(name)
             try:
-                case[what] = attempt(server)
+                case[f"{what}, {name}"] = told = tries[what](server)
             finally:
                 server.end()
-            print(what, {k: v for k, v in case[what].items() if k not in ("memory", "failed_at")}, flush=True)
+            print(what, name, {key: told[key] for key in told if key not in ("memory", "failed_at")}, flush=True)
             written()
 
 
@@ -198,6 +207,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--case", nargs=3, action="append", default=[], metavar=("NAME", "MODEL", "IMAGES"))
     parser.add_argument("--holds", nargs=3, action="append", default=[], metavar=("NAME", "MODEL", "IMAGES"))
+    parser.add_argument("--tries", nargs="+", choices=list(TRIED), default=list(TRIED), help="of --holds")
     parser.add_argument("--minutes", type=float, default=10.0, help="of load, memory watched")
     parser.add_argument("--only", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--rounds", type=int, default=3)

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -33,15 +32,16 @@ class Kind:
     """The most images that a peer gathers for a call."""
 
 
-MACULA = (sys.executable, "-m", "stages.serve", "{model}", "--port", "{port}")
+MACULA = (".venv-serving/bin/python", "-m", "stages.serve", "{model}", "--port", "{port}", "--threads", "{threads}")
 LITSERVE = (str(PEERS / "python"), "-m", "benchmarks.serving_litserve", "{port}")
 BENTOML = (
     str(PEERS / "bentoml"), "serve", "benchmarks.serving_bentoml:Classifier", "--host", "127.0.0.1", "--port", "{port}"
 )  # fmt: skip
 GATHERED = 8
 KINDS = {
-    "macula": Kind(MACULA, "/v1/answer"),
-    "macula, form": Kind(MACULA, "/v1/answer", "image"),
+    "macula": Kind((*MACULA, "--parallel", "{workers}"), "/v1/answer"),
+    "macula, form": Kind((*MACULA, "--parallel", "{workers}"), "/v1/answer", "image"),
+    "macula, processes": Kind((*MACULA, "--workers", "{workers}", "--parallel", "1"), "/v1/answer"),
     "litserve": Kind(LITSERVE, "/predict", "image"),
     "litserve, batching": Kind(LITSERVE, "/predict", "image", GATHERED),
     "bentoml": Kind(BENTOML, "/predict", "image"),

@@ -69,8 +69,8 @@ def case(name: str, told: Told) -> str:
         "",
         f"A model of {model['megabytes']:.0f} MB at {model['size']} px ({model['task']}); {told['images']['files']} "
         f"images. {len(told['rounds'])} rounds of {told['seconds']:g} s; {told['workers']} processes with "
-        f"{told['threads']} thread(s) of a session each; {machine['cores']} cores, {machine['cpu']}. Macula {machine['commit']}: "
-        f"{_versions(machine['packages'])}; peers: {_versions(peers)}.",
+        f"{told['threads']} thread(s) of a session each; {machine['cores']} cores, {machine['cpu']}. "
+        f"Macula {machine['commit']}: {_versions(machine['packages'])}; peers: {_versions(peers)}.",
         "",
     ]
     names = list(told["rounds"][0])
