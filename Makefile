@@ -8,7 +8,7 @@ UV := .uv/bin/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo runs configure augmentations repro flow unseal test test-slow test-search check check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving lock
+.PHONY: help env demo runs configure augmentations repro flow unseal test test-slow test-search check check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving bench-inference lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -49,6 +49,7 @@ lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 	$(COMPILE) infra/locks/infra.in -o infra/locks/infra.txt
 	$(COMPILE) infra/locks/build.in -o infra/locks/build.txt
 	$(COMPILE) infra/locks/serving-peers.in -o infra/locks/serving-peers.txt
+	$(COMPILE) infra/locks/inference-peers.in -o infra/locks/inference-peers.txt
 	echo uv | $(COMPILE) - -o infra/locks/uv.txt
 
 demo: repro ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
@@ -95,6 +96,9 @@ bench-training: $(VENV)/synced $(VENV)-training-peers/synced ## training beside 
 bench-serving: $(VENV)/synced $(VENV)-serving/synced $(VENV)-serving-peers/synced ## the server beside LitServe's and BentoML's, under load that `wrk` makes
 	@command -v wrk >/dev/null || { echo "make: wrk not found; on Debian: apt-get install wrk" >&2; exit 1; }
 	$(RUN) python -m benchmarks.serving $(ARGUMENTS)
+
+bench-inference: env $(VENV)-inference-peers/synced ## answers beside torch, ONNX Runtime, OpenVINO and Ultralytics; start, memory, decoders
+	$(RUN) python -m benchmarks.inference $(ARGUMENTS)
 
 test: env check check-infra ## everything that CI runs
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q --numprocesses 2 --dist loadfile
