@@ -2,6 +2,8 @@
 
 import gzip
 import lzma
+import re
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -20,6 +22,9 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 MAX_UNPACKED = 64 * 2**30  # bytes; a bomb is refused before the disk is full
 MAX_FILE = 2**30  # bytes of one file: it is held in memory
 TABLES = (".csv", ".parquet")
+NOT_DATA = re.compile(r"(^|/)(\.(?!\.)|__MACOSX/|Thumbs\.db$|desktop\.ini$)")  # hidden, or left by operating systems
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+"""What is raised of an archive that is damaged."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def files_of(source: Path, stack: ExitStack) -> Listing:
                 else f"known: a folder, {', '.join(ARCHIVES)}, .npz"
             )
             raise UserError(f"ingest.source: {source} is no folder, archive or npz; {hint}")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+    except DAMAGED as error:
         raise UserError(f"ingest.source: {source} is a damaged archive: {error}; copy it anew") from error
     nameless = [name for name in files if not _is_text(name)]
     refused += [Refusal(name, "its name is not valid UTF-8; rename it") for name in nameless]
@@ -79,18 +84,23 @@ def _in_folder(root: Path) -> Listing:
         if path.is_symlink():
             refused.append(Refusal(name, "is a link; put the file or folder itself there"))
         elif path.is_file():
-            files[name] = partial(_read, path)
+            files[name] = partial(read_file, path)
         elif not path.is_dir():
             refused.append(Refusal(name, "is neither file nor folder"))
     return files, refused
 
 
-def _read(path: Path) -> bytes:
-    _refuse_large(path.stat().st_size)
+def read_file(path: Path) -> bytes:
+    """Its bytes; raises OSError, or Unreadable of what is too large or no file: a pipe would hang its reader."""
+    known = path.stat()
+    if not stat.S_ISREG(known.st_mode):
+        raise Unreadable(f"is {'a folder' if stat.S_ISDIR(known.st_mode) else 'no regular file'}")
+    refuse_large(known.st_size)
     return path.read_bytes()
 
 
-def _refuse_large(size: int) -> None:
+def refuse_large(size: int) -> None:
+    """Raise Unreadable where a file of so many bytes is not held in memory."""
     if size > MAX_FILE:
         raise Unreadable(f"is {size / 2**30:.1f} GiB, above {MAX_FILE / 2**30:g}, which a file may have")
 
@@ -102,23 +112,31 @@ def _in_zip(file: Path, stack: ExitStack) -> Listing:
     doubled = [name for name, count in Counter(members.values()).items() if count > 1]
     if doubled:
         raise UserError(f"{file} holds {doubled[0]} twice; which one is meant cannot be known: pack it anew")
-    return {n: partial(_unzip, archive, m) for m, n in sorted(members.items(), key=lambda item: item[1])}, []
+    return {n: partial(unzipped, archive, m) for m, n in sorted(members.items(), key=lambda item: item[1])}, []
 
 
-def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    _refuse_large(member.file_size)
+def unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """The bytes of a member; raises Unreadable of what is too large, damaged, encrypted or packed in an unknown way."""
+    refuse_large(member.file_size)
     try:
         return archive.read(member)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError) as error:
-        raise Unreadable(f"cannot be unpacked: {error}") from error  # damaged, encrypted, or packed in an unknown way
+        raise Unreadable(f"cannot be unpacked: {error}") from error
+
+
+def plain(name: str) -> str:
+    """A member's name without what does not count in a path; raises Unreadable where it leads out of the archive."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise Unreadable("its name leads out of its folder; pack it anew")
+    return "/".join(parts)
 
 
 def _plain(name: str, file: Path) -> str:
-    """A member's name without what does not count in a path."""
-    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise UserError(f"{file} holds {name}, which leads out of its folder; pack it anew")
-    return "/".join(parts)
+    try:
+        return plain(name)
+    except Unreadable:
+        raise UserError(f"{file} holds {name}, which leads out of its folder; pack it anew") from None
 
 
 def _in_tar(file: Path, stack: ExitStack) -> Listing:
@@ -126,7 +144,10 @@ def _in_tar(file: Path, stack: ExitStack) -> Listing:
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="macula-")))
     with tarfile.open(file) as archive:
         members = list(archive)
-        _refuse_cut_off(file, archive)
+        if is_cut_off(archive):
+            raise UserError(
+                f"ingest.source: {file} is damaged or cut off at byte {archive.offset} of the tar; copy it anew"
+            )
         _refuse_bomb(file, sum(m.size for m in members))
         archive.extractall(folder, members=[m for m in members if m.isreg()], filter="data")
     files, refused = _in_folder(folder)
@@ -134,17 +155,18 @@ def _in_tar(file: Path, stack: ExitStack) -> Listing:
     return files, refused + [Refusal(m.name, "is a link or no regular file; pack the file itself") for m in odd]
 
 
-def _refuse_cut_off(file: Path, archive: tarfile.TarFile) -> None:
-    """`tarfile` takes a damaged header for the end: behind the last member an empty block must stand."""
+def is_cut_off(archive: tarfile.TarFile) -> bool:
+    """Whether the end that was come to is none: `tarfile` takes a damaged header for it, but behind the last member an
+    empty block must stand. Raises one of `DAMAGED` where a checksum at the end of a compressed file is wrong.
+    """
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     end = archive.fileobj.read(tarfile.BLOCKSIZE)
     if len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):
-        raise UserError(
-            f"ingest.source: {file} is damaged or cut off at byte {archive.offset} of the tar; copy it anew"
-        )
+        return True
     while archive.fileobj.read(2**20):  # to the end, where a compressed file has its checksum
         pass
+    return False
 
 
 def _refuse_bomb(file: Path, unpacked: int) -> None:

@@ -27,12 +27,17 @@ def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
     Raises:
         Unreadable: the function says so; or its process died, took longer than `SECONDS` or more than `MEMORY`.
     """
+    return result_of(_pool().schedule(function, arguments, timeout=SECONDS), SECONDS)
+
+
+def result_of(future: Any, seconds: float) -> Any:
+    """What a task of `children` returned; raises what it raised, or Unreadable where it was lost."""
     try:
-        return _pool().schedule(function, arguments, timeout=SECONDS).result()
+        return future.result()
     except ProcessExpired as error:
         raise Unreadable(f"the decoder crashed on it ({_cause(error.exitcode)})") from error
     except futures.TimeoutError as error:
-        raise Unreadable(f"its decoding took longer than {SECONDS:g} s and was stopped") from error
+        raise Unreadable(f"its decoding took longer than {seconds:g} s and was stopped") from error
     except MemoryError as error:
         raise Unreadable(f"its decoding takes more than {MEMORY / 2**30:g} GiB of memory") from error
 
@@ -41,29 +46,42 @@ def _cause(exitcode: int) -> str:
     return signal.Signals(-exitcode).name if exitcode < 0 else f"exit status {exitcode}"
 
 
-@cache
-def _pool() -> ProcessPool:
-    """Of processes that share no memory with this one, started when the first file is decoded."""
+def children(workers: int, memory: int, prepare: Callable[[], None] | None = None) -> ProcessPool:
+    """Processes that share no memory with this one, started with the first task, replaced when they are lost.
+
+    Args:
+        workers: how many.
+        memory: bytes that each may take, beside what it has after it was prepared.
+        prepare: called in each before its first task.
+    """
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPool(max_workers=WORKERS, initializer=_bounded, context=context)
-    atexit.register(_end, pool)
-    return pool
+    return ProcessPool(max_workers=workers, initializer=_begin, initargs=(memory, prepare), context=context)
 
 
-def _end(pool: ProcessPool) -> None:
+def ended(pool: ProcessPool) -> None:
+    """Stop the processes, whatever they are at."""
     pool.stop()  # type: ignore[no-untyped-call]
     pool.join()
 
 
-def _bounded() -> None:
+@cache
+def _pool() -> ProcessPool:
+    pool = children(WORKERS, MEMORY)
+    atexit.register(ended, pool)
+    return pool
+
+
+def _begin(memory: int, prepare: Callable[[], None] | None) -> None:
     """In a child: bound its memory, and leave interrupts to the parent, with which it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_freed_memory()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # what libraries say, `Unreadable` says better
+    if prepare is not None:
+        prepare()
     if sys.platform != "linux":
         return  # elsewhere the limit is not kept
     import resource
 
     with open("/proc/self/statm") as sizes:  # noqa: PTH123  # a file of the kernel's
         taken = int(sizes.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (taken + memory, resource.RLIM_INFINITY))

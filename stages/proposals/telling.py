@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stages.images.files import Files
+from stages.images.files import NOT_DATA, Files
 from stages.images.reading import SUFFIXES
 from stages.images.sources.detection import Reading
-from stages.images.sources.item import NOT_DATA
 from stages.proposals.checks import LEAST_SIDE, MOST_ASPECT, PerClass, aspect
 from stages.proposals.facts import Facts
 from stages.proposals.protocol import Choice

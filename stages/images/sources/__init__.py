@@ -10,13 +10,13 @@ from pathlib import Path, PurePosixPath
 from stages.frame import UserError
 from stages.frame.errors import did_you_mean
 from stages.frame.sections import Ingest
-from stages.images.files import TABLES, Files, Refusal, files_of
+from stages.images.files import NOT_DATA, TABLES, Files, Refusal, files_of
 from stages.images.reading import SUFFIXES
 from stages.images.sources.arrays import arrays
 from stages.images.sources.coco import coco
 from stages.images.sources.deeplabcut import deeplabcut, is_deeplabcut
 from stages.images.sources.folders import folders
-from stages.images.sources.item import NOT_DATA, SPLIT_WORDS, Found, Item
+from stages.images.sources.item import SPLIT_WORDS, Found, Item
 from stages.images.sources.paired import dots, instances, masks, pairs
 from stages.images.sources.table import table
 from stages.images.sources.voc import voc

@@ -13,12 +13,12 @@ from typing import Any
 from stages.frame import UserError
 from stages.frame.sections import Ingest
 from stages.images.annotations import IGNORE
-from stages.images.files import TABLES, Files, Refusal
+from stages.images.files import NOT_DATA, TABLES, Files, Refusal
 from stages.images.reading import SUFFIXES
 from stages.images.sources import FORMS, Item, below
 from stages.images.sources.columns import NO_COLUMNS, columns_of, path_column
 from stages.images.sources.deeplabcut import is_deeplabcut
-from stages.images.sources.item import NOT_DATA, SPLIT_WORDS
+from stages.images.sources.item import SPLIT_WORDS
 from stages.images.sources.pairing import Beside, Pairing, beside, is_void, pairings
 from stages.images.sources.table import read_table
 

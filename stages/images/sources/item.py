@@ -1,6 +1,5 @@
 """One image that a source names, and the words that name splits."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +10,6 @@ from stages.images.files import Files, Refusal
 SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("val", "valid", "validation", "dev"), "val"
 )
-NOT_DATA = re.compile(r"(^|/)(\.(?!\.)|__MACOSX/|Thumbs\.db$|desktop\.ini$)")  # hidden, or left by operating systems
 Annotate = Callable[[int, int], Annotation]
 """Height and width of the image to its labels; raises `reading.Unreadable` with what is wrong with them."""
 
