@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from stages import predict
+from stages.answering import work
 from stages.images.annotations import box_of, encode_rle
 from stages.images.reading import read
 from stages.tasks.instances import Instances
@@ -69,13 +70,19 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
                 return answer
 
         monkeypatch.setattr(predict, "Model", Fixed)
+        monkeypatch.setattr(work, "Model", Fixed)
+        monkeypatch.setattr(predict, "_began", lambda arguments: {})
 
     return put
 
 
+def in_this_process(*words: str) -> int:
+    return predict.main(["model.onnx", *words, "--workers", "0"])
+
+
 def rows_of(images: Path, tmp_path: Path, *more: str) -> list[dict[str, str]]:
     file = tmp_path / "answers.csv"
-    status = predict.main(["model.onnx", str(images), "--output", str(file), *more])
+    status = in_this_process(str(images), "--output", str(file), *more)
     rows = list(csv.DictReader(io.StringIO(file.read_text())))
     assert [Path(row["path"]).relative_to(images).as_posix() for row in rows] == [
         "a/one.png",
@@ -92,10 +99,11 @@ def test_masks_become_files_and_shares(images: Path, tmp_path: Path, answering: 
     for _ in range(2):  # again: the files are replaced
         rows = rows_of(images, tmp_path, "--files", str(tmp_path / "masks"), "--overlays", str(tmp_path / "drawn"))
     assert [float(row["share_cell"]) for row in rows] == pytest.approx([0.25, 0.25])
-    assert sorted(f.name for f in (tmp_path / "masks").iterdir()) == ["one-2.png", "one.png"]
-    assert [Path(row["file"]).name for row in rows] == ["one.png", "one-2.png"]
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "masks/one.png")), SQUARE.astype(np.uint8))
-    dark, light = (np.asarray(Image.open(tmp_path / f"drawn/{n}.jpg")).mean() for n in ("one", "one-2"))
+    written = ["a/one.png.png", "b/one.png.png"]
+    assert sorted(f.relative_to(tmp_path / "masks").as_posix() for f in (tmp_path / "masks").glob("*/*")) == written
+    assert [row["file"] for row in rows] == [str(tmp_path / "masks" / name) for name in written]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "masks/a/one.png.png")), SQUARE.astype(np.uint8))
+    dark, light = (np.asarray(Image.open(tmp_path / f"drawn/{n}/one.png.jpg")).mean() for n in "ab")
     assert light > dark + 50
 
 
@@ -112,7 +120,7 @@ def test_an_image_that_no_png_holds_becomes_an_array(
 ) -> None:
     answering(outline("image", "image", "image", channels=channels, depth=depth), np.ones((HEIGHT, WIDTH, channels)))
     rows = rows_of(images, tmp_path, "--files", str(tmp_path / "new"))
-    assert [Path(row["file"]).name for row in rows] == ["one.npy", "one-2.npy"]
+    assert [Path(row["file"]).name for row in rows] == ["one.png.npy", "one.png.npy"]
     held = np.load(rows[0]["file"])
     assert held.shape == (HEIGHT, WIDTH, channels) and (held == 2**depth - 1).all()
 
@@ -121,7 +129,7 @@ def test_an_image_that_no_png_holds_becomes_an_array(
 def test_things_become_coco_and_numbered_files(images: Path, tmp_path: Path, answering: Any, masks: bool) -> None:
     answering(INSTANCES, things(masks))
     file = tmp_path / "answers.json"
-    assert predict.main(["m", str(images), "--format", "coco", "--output", str(file), "--files", str(tmp_path / "n")])
+    assert in_this_process(str(images), "--format", "coco", "--output", str(file), "--files", str(tmp_path / "n"))
     held = json.loads(file.read_text())
     assert [i["file_name"] for i in held["images"]] == [str(images / f"{f}/one.png") for f in "ab"]
     assert [e["file_name"] for e in held["errors"]] == [str(images / "broken.png")]
@@ -131,7 +139,7 @@ def test_things_become_coco_and_numbered_files(images: Path, tmp_path: Path, ans
         (n, 2, [2.0, 1.0, 4.0, 3.0], 12.0) for n in (1, 2)
     ]
     assert len({a["id"] for a in held["annotations"]}) == len(held["annotations"])
-    number_HW = np.asarray(Image.open(tmp_path / "n/one.png"))
+    number_HW = np.asarray(Image.open(tmp_path / "n/a/one.png.png"))
     assert np.array_equal(number_HW, SQUARE.astype(number_HW.dtype))
 
 
@@ -146,7 +154,7 @@ def test_points_and_counts_are_columns(images: Path, tmp_path: Path, answering: 
 def test_json_is_one_array(images: Path, tmp_path: Path, answering: Any) -> None:
     answering(COUNT, np.array([3.0]))
     file = tmp_path / "answers.json"
-    predict.main(["m", str(images / "a"), str(images / "broken.png"), "--format", "json", "--output", str(file)])
+    in_this_process(str(images / "a"), str(images / "broken.png"), "--format", "json", "--output", str(file))
     good, bad = json.loads(file.read_text())
     assert good == {"path": str(images / "a/one.png"), "cell": 3.0, "error": ""}
     assert set(bad) == {"path", "error"}
@@ -155,10 +163,10 @@ def test_json_is_one_array(images: Path, tmp_path: Path, answering: Any) -> None
 def test_the_folder_of_the_output_is_made(images: Path, tmp_path: Path, answering: Any) -> None:
     answering(COUNT, np.array([3.0]))
     file = tmp_path / "new" / "deep" / "answers.csv"
-    assert predict.main(["m", str(images / "a"), "--output", str(file)]) == 0
+    assert in_this_process(str(images / "a"), "--output", str(file)) == 0
     assert file.read_text().splitlines()[0] == "path,cell,error"
     with pytest.raises(SystemExit, match=r"--output .*one.png/answers.csv cannot be written: "):
-        predict.main(["m", str(images / "a"), "--output", str(images / "a/one.png/answers.csv")])
+        in_this_process(str(images / "a"), "--output", str(images / "a/one.png/answers.csv"))
 
 
 @pytest.mark.parametrize(
@@ -167,15 +175,20 @@ def test_the_folder_of_the_output_is_made(images: Path, tmp_path: Path, answerin
 def test_no_answer_takes_the_place_of_an_image(tmp_path: Path, answering: Any, option: str, name: str) -> None:
     answering(SEGMENTATION, MASK)
     (tmp_path / name).write_bytes(b"an image")
-    with pytest.raises(SystemExit, match=f"{option} .*{name} is an image to be answered; name another folder"):
-        predict.main(["m", str(tmp_path), option, str(tmp_path / ".." / tmp_path.name)])
+    with pytest.raises(SystemExit, match=f"{option} .* is, or holds, images to be answered; name another folder"):
+        in_this_process(str(tmp_path), option, str(tmp_path / ".." / tmp_path.name))
+    written = tmp_path / f"{name}{'.jpg' if option == '--overlays' else '.png'}"
+    written.write_bytes(b"an image, too")
+    with pytest.raises(SystemExit, match=f"{option} .* is, or holds, images to be answered; name another folder"):
+        in_this_process(str(tmp_path / name), str(written), option, str(tmp_path))
+    assert written.read_bytes() == b"an image, too"
 
 
 def test_the_table_of_answers_takes_the_place_of_no_image(tmp_path: Path, answering: Any) -> None:
     answering(COUNT, None)
     (tmp_path / "one.png").write_bytes(b"an image")
-    with pytest.raises(SystemExit, match="--output .*one.png is an image to be answered; name another file"):
-        predict.main(["m", str(tmp_path), "--output", str(tmp_path / "one.png")])
+    with pytest.raises(SystemExit, match="--output .*one.png is, or would look like, what is read; name another file"):
+        in_this_process(str(tmp_path), "--output", str(tmp_path / "one.png"))
     assert (tmp_path / "one.png").read_bytes() == b"an image"
 
 
@@ -192,4 +205,4 @@ def test_what_does_not_fit_the_task_is_refused(
 ) -> None:
     answering(asked, None)
     with pytest.raises(SystemExit, match=says):
-        predict.main(["m", str(images), *words])
+        in_this_process(str(images), *words)

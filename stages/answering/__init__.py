@@ -1,0 +1,8 @@
+"""Many images answered: where they come from, the processes that answer them, what is written of the answers."""
+
+from stages.answering.forms import FORMS
+from stages.answering.output import output_to
+from stages.answering.sources import asked, count, names_of, refuse_sources
+from stages.answering.work import Order, answered
+
+__all__ = ["FORMS", "Order", "answered", "asked", "count", "names_of", "output_to", "refuse_sources"]
