@@ -21,6 +21,7 @@ from stages.frame.errors import UserError
 from stages.images.isolation import WORKERS
 from stages.images.reading import SUFFIXES
 from stages.runtime import Model
+from stages.runtime.choosing import ENGINES
 from stages.tasks.outline import Outline
 from stages.tasks.pictures import PICTURED
 
@@ -43,16 +44,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    outline = Model(arguments.model, 1).outline
+    model = Model(arguments.model, arguments.threads, arguments.engine)
+    outline, engine = model.outline, model.engine.name
+    del model  # each process has its own
     _refuse_misfit(outline, arguments)
     refuse_sources(arguments.images)
     _refuse_overwriting(arguments)
     order = Order(
         arguments.model, arguments.format, arguments.files, arguments.overlays,
-        arguments.threads, arguments.workers, arguments.seconds, int(arguments.memory * 2**30),
+        arguments.threads, engine, arguments.workers, arguments.seconds, int(arguments.memory * 2**30),
     )  # fmt: skip
     images = asked(arguments.images)
-    with output_to(arguments.output, FORMS[order.form], outline, _began(arguments), arguments.restart) as output:
+    with output_to(
+        arguments.output, FORMS[order.form], outline, _began(arguments, engine), arguments.restart
+    ) as output:
         output.start(images)
         with _progress(arguments, output.rows) as tell:
             for some, lines in answered(images, order, outline):
@@ -63,12 +68,13 @@ def _run(arguments: argparse.Namespace) -> int:
     return 1 if output.failed else 0
 
 
-def _began(arguments: argparse.Namespace) -> dict[str, Any]:
+def _began(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
     """What rows depend on: a run with others does not go on where one with these stopped."""
     with arguments.model.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {
         "model": digest,
+        "--engine": engine,
         "--format": arguments.format,
         "--files": arguments.files and str(arguments.files),
         "--overlays": arguments.overlays and str(arguments.overlays),
@@ -147,6 +153,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--overlays", type=Path, help="folder for images with the answer drawn over them")
     parser.add_argument("--workers", type=int, default=WORKERS, help="processes; 0: none; default: one a core")
     parser.add_argument("--threads", type=int, default=1, help="of onnxruntime, a process; 0: all cores; default: 1")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="auto", help="default: auto, the faster one on this machine"
+    )
     parser.add_argument("--seconds", type=float, default=120, help="that an image may take; default: 120")
     parser.add_argument("--memory", type=float, default=4, help="GiB that an image may take; default: 4")
     return parser.parse_args(argv)

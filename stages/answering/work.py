@@ -37,6 +37,8 @@ class Order:
     overlays: Path | None = None
     threads: int = 1
     """Of onnxruntime, a process."""
+    engine: str = "auto"
+    """See `Model`; a name that all processes are told, where each would choose by its own measurement."""
     workers: int = 1
     """Processes; 0: none, in this one, without bounds."""
     seconds: float = 120.0
@@ -61,7 +63,7 @@ def answered(
         UserError: a file of `order.files` or `order.overlays` cannot be written.
     """
     if not order.workers:
-        model = Model(order.model, order.threads)
+        model = Model(order.model, order.threads, order.engine)
         for image in images:
             yield [image], [_answer(model, order, image)]
         return
@@ -117,7 +119,7 @@ _own: dict[str, Any] = {}
 
 
 def _prepare(order: Order) -> None:
-    _own.update(model=Model(order.model, order.threads), order=order)
+    _own.update(model=Model(order.model, order.threads, order.engine), order=order)
 
 
 def _work(chunk: list[Asked]) -> tuple[list[Line], float]:

@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,8 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def put(asked: Outline, answer: Any) -> None:
         class Fixed:
-            def __init__(self, file: Path, threads: int) -> None:
-                self.outline = asked
+            def __init__(self, file: Path, threads: int, engine: str) -> None:
+                self.outline, self.engine = asked, SimpleNamespace(name=engine)
 
             def decode_file(self, data: bytes) -> Array:
                 return read(data).image
@@ -71,7 +72,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         monkeypatch.setattr(predict, "Model", Fixed)
         monkeypatch.setattr(work, "Model", Fixed)
-        monkeypatch.setattr(predict, "_began", lambda arguments: {})
+        monkeypatch.setattr(predict, "_began", lambda arguments, engine: {})
 
     return put
 
