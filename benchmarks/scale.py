@@ -102,7 +102,7 @@ def _watched(folder: Path, stage: str, *paths: str) -> dict[str, float]:
         [sys.executable, "-m", f"stages.{stage}", *paths], cwd=folder, env=environment, stdout=subprocess.DEVNULL
     )
     while process.poll() is None:
-        peak = max(peak, _held(process.pid))
+        peak = max(peak, held(process.pid))
         time.sleep(EVERY)
     if process.returncode:
         raise SystemExit(f"{stage} failed with status {process.returncode}")
@@ -115,7 +115,8 @@ def _used() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _held(pid: int) -> float:
+def held(pid: int) -> float:
+    """Bytes of memory of a process and its children, shared pages once."""
     total = 0.0
     try:
         tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]

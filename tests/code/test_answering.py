@@ -21,6 +21,8 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from benchmarks import predicting
+from benchmarks.examples import between
 from stages import predict
 from stages.answering import Order, answered, asked, sources
 from stages.answering.sources import Asked
@@ -333,6 +335,14 @@ def test_two_runs_do_not_write_one_file(model: Path, many: Path) -> None:
         assert second.returncode == 1 and b"is being written by another process" in second.stderr
         assert process.wait() == 1
     assert len((many / "answers.csv").read_text().splitlines()) == 301
+
+
+def test_the_figures_of_the_page_are_those_that_were_measured() -> None:
+    page = (ROOT / "docs/results/predicting.md").read_text()
+    kept = json.loads((ROOT / "docs/results/predicting.json").read_text())
+    assert kept["cases"] and kept["memory"]
+    filled = between(page, "predicting", predicting.table(kept["cases"]))
+    assert between(filled, "predicting memory", predicting.memory_table(kept["memory"])) == page
 
 
 def test_a_list_names_what_is_not_there_and_is_told_so(model: Path, here: Path) -> None:
