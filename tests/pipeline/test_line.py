@@ -160,7 +160,7 @@ def test_predict_answers_without_torch(line: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=line, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
-    assert "1 of 2 images could not be read" in done.stderr
+    assert "1 of 2 images could not be answered" in done.stderr
     with (tmp_path / "out.csv").open() as stream:
         bad, good = csv.DictReader(stream)
     assert "UnidentifiedImageError" in bad["error"] and bad["label"] == ""
