@@ -254,7 +254,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same_bytes(model: Path, many: Path,
     done = interrupted(model, words, record, by)
     assert 0 < done < 300 and not (many / "answers").exists()
     with part.open("ab") as stream:
-        stream.write(b'"half a ro')  # what a kill in the middle of a row leaves
+        stream.write(b'"half a row' * 10**5)  # what a kill in the middle of rows leaves
     again = run(model, *words)
     assert again.returncode == 1 and b"1 of 300 images" in again.stderr, again.stderr
     whole = alone(model, "many", "--format", form)
