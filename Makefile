@@ -115,12 +115,12 @@ check: $(VENV)/synced ## format, lint, types, layers
 	$(RUN) mypy
 	$(RUN) lint-imports
 
-# The kustomization is no resource of Kubernetes and has no schema there; the tests hold it against the folder.
+# A kustomization is no resource of Kubernetes and has no schema there; the tests hold it against its folder.
 check-infra: $(VENV)-infra/synced ## container, compose and Kubernetes files: linters and schemas
 	$(VENV)-infra/bin/hadolint infra/*.Dockerfile
 	$(VENV)-infra/bin/check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml
 	$(VENV)-infra/bin/compose-lint --quiet infra/compose.yaml
-	$(VENV)-infra/bin/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard infra/kubernetes/*.yaml))
+	$(VENV)-infra/bin/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard infra/kubernetes*/*.yaml))
 
 wheel: $(UV) ## the serving part as a wheel, in work/dist
 	$(UV) build --wheel --build-constraints infra/locks/build.txt --require-hashes --out-dir work/dist

@@ -44,6 +44,21 @@ def test_the_kustomization_lists_every_file_of_its_folder() -> None:
     assert len(MANIFESTS) == len(files), "one file, one kind"
 
 
+def test_the_variant_with_a_volume_mounts_its_claim_where_the_server_looks() -> None:
+    variant = loaded(INFRA / "kubernetes-mounted/kustomization.yaml")
+    assert variant["namespace"] == KUSTOMIZATION["namespace"]
+    (patch,) = (YAML(typ="safe").load(patch["patch"]) for patch in variant["patches"])
+    assert {key: patch[key] for key in ("apiVersion", "kind")} == {"apiVersion": "apps/v1", "kind": "Deployment"}
+    assert patch["metadata"]["name"] == MANIFESTS["Deployment"]["metadata"]["name"]
+    changed = patch["spec"]["template"]["spec"]
+    (container,), (volume,) = changed["containers"], changed["volumes"]
+    (mount,) = container["volumeMounts"]
+    assert container["name"] == CONTAINER["name"]
+    assert mount == {"name": volume["name"], "mountPath": Path(COMMAND[0]).parent.as_posix(), "readOnly": True}
+    claim = loaded(INFRA / "kubernetes-mounted/claim.yaml")["metadata"]["name"]
+    assert volume["persistentVolumeClaim"] == {"claimName": claim, "readOnly": True}
+
+
 def test_every_selector_finds_the_pods() -> None:
     labels = DEPLOYMENT["template"]["metadata"]["labels"]
     selectors = [
