@@ -59,7 +59,7 @@ def test_the_wheel_holds_all_that_answering_imports_and_nothing_that_trains(whee
     assert any(name.endswith(".html") for name in beside)
     assert beside <= held
     parts = {name.split("/")[1].removesuffix(".py") for name in held if name.startswith("stages/")}
-    assert parts == {"__init__", "frame", "images", "tasks", "runtime", "serving", "predict", "serve"}
+    assert parts == {"__init__", "frame", "images", "tasks", "runtime", "serving", "answering", "predict", "serve"}
     imported = {
         name
         for file in held & {str(file.relative_to(ROOT)) for file in needed}
