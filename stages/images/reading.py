@@ -81,7 +81,7 @@ def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Picture:
             quality = _quality(getattr(file, "quantization", None) or {})
             white_is_zero = tags.get(TIFF_PHOTOMETRIC) == 0 if (tags := getattr(file, "tag_v2", None)) else False
             bits = tags.get(TIFF_BITS, (8,))[0] if tags else 8
-            upright = ImageOps.exif_transpose(file)
+            upright = ImageOps.exif_transpose(file) if turned else file  # which would be copied
     except (Unreadable, MemoryError):
         raise
     except Exception as error:  # Pillow raises six types on damaged files, SyntaxError and OverflowError among them
@@ -216,7 +216,8 @@ def _pixels(file: Image.Image) -> np.ndarray[Any, Any]:
         if rgba.getchannel("A").getextrema() != (255, 255):
             raise Unreadable("is partly transparent; flatten it onto a background")
         file = rgba.convert("L" if file.mode in ("LA", "L") else "RGB")
-    return np.asarray(file.convert("L" if file.mode in ("1", "L") else "RGB"))
+    mode = "L" if file.mode in ("1", "L") else "RGB"
+    return np.asarray(file if file.mode == mode else file.convert(mode))  # which would copy
 
 
 def to_channels(image: np.ndarray[Any, Any], channels: int) -> np.ndarray[Any, Any]:
