@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stages.frame.errors import UserError
+from stages.frame.memory import freed_memory_given_back
 from stages.images.frames import cut, frames
 from stages.images.reading import MOST_MEGAPIXELS, Unreadable, read, to_channels
 from stages.runtime.choosing import chosen
@@ -43,7 +44,8 @@ class Model:
             raise UserError(f"model: {file} does not exist; `dvc repro` writes data/export/model.onnx")
         refuse_malicious(file)
         try:
-            session = session_of(file, threads)
+            with freed_memory_given_back():
+                session = session_of(file, threads)
         except Exception as error:  # onnxruntime raises a type of its own for each way a file can be damaged
             raise UserError(f"model: {file} cannot be opened by onnxruntime: {error}") from error
         stored = session.get_modelmeta().custom_metadata_map
