@@ -1,6 +1,7 @@
 """Micro-batches: what waits while the model runs goes into its next run together; nothing waits for company."""
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -31,6 +32,7 @@ class Batches:
 
     A run that is free takes what is there at once. Images gather only while all runs are taken; a lone client never
     waits, and a crowd gets the throughput of batches (adaptive batching, Crankshaw et al. 2017, without its delay).
+    A thread that has run takes what waits by itself: through the event loop it would be idle until that has its turn.
     """
 
     def __init__(
@@ -41,21 +43,40 @@ class Batches:
         self.free = parallel
         self.seconds_an_image = 0.0
         self.waiting: deque[Waiting] = deque()
+        self.lock = threading.Lock()
+        """Held to change what stands above."""
         self.pool = ThreadPoolExecutor(parallel, "run")
 
     async def answer(self, image: Array) -> Any:
         """Of the model for one image [H, W, C]; raises what the model raises."""
-        waiting = Waiting(image, asyncio.get_running_loop().create_future())
-        self.waiting.append(waiting)
-        self._start()
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(image, loop.create_future())
+        with self.lock:
+            self.waiting.append(waiting)
+            starts = self.free > 0
+            self.free -= starts
+        if starts:
+            self.pool.submit(self._work, loop)
         return await waiting.answer
 
-    def _start(self) -> None:
-        while self.free and self.waiting:
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One run, in a thread of the pool; the next one is behind all else that the pool was given meanwhile."""
+        with self.lock:
             batch = self._taken()
-            if batch:
-                self.free -= 1
-                asyncio.get_running_loop().create_task(self._ran(batch))
+            if not batch:
+                self.free += 1
+                return
+        started = time.perf_counter()
+        answers = self._each([one.image for one in batch])
+        taken = time.perf_counter() - started
+        with self.lock:
+            before = self.seconds_an_image or taken / len(batch)
+            self.seconds_an_image = (1 - SMOOTHING) * before + SMOOTHING * taken / len(batch)
+        self.pool.submit(self._work, loop)
+        loop.call_soon_threadsafe(_hand_over, batch, answers)
+        self.metrics.ran(len(batch), taken)
+        for one in batch:
+            self.metrics.step("wait", started - one.since)
 
     def _taken(self) -> list[Waiting]:
         """The longest waiting image and those of its size behind it; who went away is left out."""
@@ -63,9 +84,11 @@ class Batches:
             self.waiting.popleft()
         if not self.waiting:
             return []
-        room = self.most if not self.seconds_an_image else int(self.latency / self.seconds_an_image)
+        first = self.waiting[0]
+        allowed = max(self.latency, time.perf_counter() - first.since)  # who waited long gains by going with others
+        room = self.most if not self.seconds_an_image else int(allowed / self.seconds_an_image)
         room = max(1, min(self.most, room))
-        shape, others = self.waiting[0].image.shape, deque[Waiting]()
+        shape, others = first.image.shape, deque[Waiting]()
         batch: list[Waiting] = []
         while self.waiting and len(batch) < room:
             one = self.waiting.popleft()
@@ -76,30 +99,6 @@ class Batches:
         others.extend(self.waiting)
         self.waiting = others
         return batch
-
-    async def _ran(self, batch: list[Waiting]) -> None:
-        started = time.perf_counter()
-        for one in batch:
-            self.metrics.step("wait", started - one.since)
-        images = [one.image for one in batch]
-        loop = asyncio.get_running_loop()
-        try:
-            answers = await loop.run_in_executor(self.pool, self._each, images)
-        finally:
-            self.free += 1
-        taken = time.perf_counter() - started
-        share = taken / len(batch)
-        before = self.seconds_an_image or share
-        self.seconds_an_image = (1 - SMOOTHING) * before + SMOOTHING * share
-        self.metrics.ran(len(batch), taken)
-        for one, answer in zip(batch, answers, strict=True):
-            if one.answer.done():
-                continue
-            if isinstance(answer, BaseException):
-                one.answer.set_exception(answer)
-            else:
-                one.answer.set_result(answer)
-        self._start()
 
     def _each(self, images: list[Array]) -> list[Any]:
         """An answer or an error for each; where a run of several fails, each gets one of its own."""
@@ -113,3 +112,14 @@ class Batches:
     def close(self) -> None:
         """Let the threads end, once what waits is answered."""
         self.pool.shutdown(wait=False)
+
+
+def _hand_over(batch: list[Waiting], answers: list[Any]) -> None:
+    """In the event loop, to all who still wait."""
+    for one, answer in zip(batch, answers, strict=True):
+        if one.answer.done():
+            continue
+        if isinstance(answer, BaseException):
+            one.answer.set_exception(answer)
+        else:
+            one.answer.set_result(answer)
