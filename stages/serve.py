@@ -19,6 +19,7 @@ from stages.serving.metrics import SHARED
 
 CONNECTIONS = 2048  # at once; more are answered 503 before they are read
 GRACE = 30  # seconds in which requests that are inside end
+START = 60  # seconds in which a worker has its imports done; uvicorn's own 5 end it over and over on a busy machine
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> None:
             "port": arguments.port,
             "limit_concurrency": CONNECTIONS,
             "timeout_graceful_shutdown": GRACE,
+            "timeout_worker_healthcheck": START,
             "access_log": False,
             "log_config": None,
             "server_header": False,
@@ -75,10 +77,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     for name, kind, words in (
         ("name", str, "of the model in the Open Inference Protocol; default: that of its data"),
-        ("threads", int, "of one run of the model; default: all runs together fill the cores"),
-        ("parallel", int, "runs of the model at once; default: one a core"),
+        ("threads", int, "of one run of the model; default: all runs of all workers fill the cores"),
+        ("parallel", int, "runs of the model at once; default: one a core, shared out among the workers"),
         ("batch", int, "images of one run at most"),
-        ("latency", float, "seconds that a run of several images may take"),
+        ("latency", float, "seconds that a run of several images may take, or as long as they waited"),
         ("queue", int, "requests inside; more are answered 429"),
         ("megabytes", float, "of a request"),
         ("megapixels", float, "of an image"),

@@ -39,8 +39,7 @@ class Deployed:
         Raises:
             UserError: it cannot be opened, or gives no answer.
         """
-        parallel = settings.parallel or cores()
-        threads = settings.threads or max(1, cores() // parallel)
+        parallel, threads = settings.runs(cores())
         self.digest = _digest(settings.file)
         self.model = Model(settings.file, threads)
         self.name = settings.name or str(self.model.metadata.get("name") or settings.file.stem)

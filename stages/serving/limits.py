@@ -20,13 +20,16 @@ class Settings:
     name: str = ""
     """Of the model in the Open Inference Protocol; empty: that of its data."""
     threads: int = 0
-    """Of one run of the model; 0: so many that all runs together fill the cores."""
+    """Of one run of the model; 0: so many that all runs of all workers fill the cores."""
     parallel: int = 0
-    """Runs of the model at once; 0: one a core."""
+    """Runs of the model at once in each worker; 0: one a core, shared out among the workers."""
+    workers: int = 1
+    """Processes, each with the model."""
     batch: int = 16
     """Images of one run at most."""
     latency: float = 0.1
-    """Seconds that a run of several images may take at most, by what runs took so far."""
+    """Seconds that a run of several images may take at most, by what runs took so far; as long as the first of them
+    has waited where that is more."""
     queue: int = 128
     """Requests inside at most; more are answered 429."""
     megabytes: float = 32.0
@@ -51,3 +54,13 @@ class Settings:
     def file(self) -> Path:
         """The model's."""
         return Path(self.model)
+
+    def runs(self, cores: int) -> tuple[int, int]:
+        """How many runs of the model a worker has at once, and the threads of each, on so many cores.
+
+        >>> Settings("m", workers=2).runs(8), Settings("m", workers=4, parallel=1).runs(8), Settings("m").runs(1)
+        ((4, 1), (1, 2), (1, 1))
+        """
+        share = max(1, cores // self.workers)
+        parallel = self.parallel or share
+        return parallel, self.threads or max(1, share // parallel)
