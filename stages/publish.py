@@ -1,0 +1,113 @@
+"""A folder that answers in the browser, from any static file host: `python -m stages.publish MODEL OUTPUT`.
+
+It holds the ONNX file as it is, onnxruntime as WebAssembly, and a page of plain JavaScript (`stages/browser`). Nothing
+else is fetched, and no image leaves the browser. `make publish` fetches the runtime first.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from stages.frame.errors import UserError
+from stages.images.reading import MOST_MEGAPIXELS
+from stages.runtime import Model
+from stages.tasks import TASKS, instances, landmarks, multilabel, watershed
+from stages.tasks.drawing import PALETTE
+from stages.tasks.protocol import SCALAR
+
+HERE = Path(__file__).parent
+RUNTIME = Path("infra/browser/node_modules/onnxruntime-web")
+SHIPPED = {"ort.wasm.bundle.min.mjs": "onnxruntime.js", "ort-wasm-simd-threaded.wasm": "onnxruntime.wasm"}
+"""Of the runtime's folder `dist`: under names that every web server knows the types of."""
+LISTED = ("task", "representation", "truth", "labels", "points", "scalars", "units", "masks", "channels", "depth", "size",
+          "fit", "overlap", "name", "version", "data_version", "commit")  # fmt: skip
+ABOUT = "about.json"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Publish the model that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m stages.publish", description=__doc__)
+    parser.add_argument("model", type=Path, help="an ONNX file written by export")
+    parser.add_argument("output", type=Path, help="the folder to write; one that was published before is replaced")
+    parser.add_argument("--runtime", type=Path, default=RUNTIME, help=f"the npm package onnxruntime-web ({RUNTIME})")
+    arguments = parser.parse_args(argv)
+    try:
+        size = publish(arguments.model, arguments.output, arguments.runtime)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    print(f"{arguments.output}: {size / 1e6:.0f} MB, for any static file host; to look at it here:")
+    print(f"python3 -m http.server --bind 127.0.0.1 --directory {arguments.output}")
+
+
+def publish(model: Path, output: Path, runtime: Path = RUNTIME) -> int:
+    """Write the folder; returns its bytes.
+
+    Raises:
+        UserError: the model cannot be opened, the runtime is not there, or the folder holds something else.
+    """
+    about = about_of(model) | {"runtime": _version(runtime)}
+    if output.exists() and not (output / ABOUT).is_file():
+        raise UserError(f"{output} exists and was not published; name another folder, or remove it")
+    part = output.with_name(f"{output.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(HERE / "browser", part)
+    shutil.copy(HERE / "pages" / "page.css", part)
+    for name, shown in SHIPPED.items():
+        shutil.copyfile(runtime / "dist" / name, part / shown)
+    shutil.copyfile(model, part / "model.onnx")
+    (part / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+    shutil.rmtree(output, ignore_errors=True)
+    part.rename(output)
+    return sum(file.stat().st_size for file in output.iterdir())
+
+
+def about_of(file: Path) -> dict[str, Any]:
+    """What the page needs to know: what the model is, and the constants by which answers are read.
+
+    Raises:
+        UserError: the model cannot be opened.
+    """
+    said = Model(file).metadata
+    data = file.read_bytes()
+    return {
+        "model": {key: said[key] for key in LISTED if key in said},
+        "score": _score(said),
+        "bytes": len(data),
+        "digest": hashlib.sha256(data).hexdigest()[:16],
+        "rules": {
+            "threshold": multilabel.THRESHOLD,
+            "seen": landmarks.SEEN,
+            "sure": instances.SURE,
+            "least": watershed.LEAST,
+            "smallest": watershed.SMALLEST,
+            "megapixels": MOST_MEGAPIXELS,
+            "palette": PALETTE,
+        },
+    }
+
+
+def _score(said: dict[str, Any]) -> dict[str, Any] | None:
+    """The score that the model was held to, with its interval and unit; none where the file does not say."""
+    name = said.get("objective", {}).get("score")
+    if name not in said.get("scores", {}) or name not in TASKS[said["task"]].SCORES:
+        return None
+    known = TASKS[said["task"]].SCORES[name]
+    units = set(said.get("units", {}).values())
+    unit = (units.pop() if len(units) == 1 else "") if known.unit == SCALAR else known.unit
+    return {"name": name, **said["scores"][name], "unit": unit, "better": known.better}
+
+
+def _version(runtime: Path) -> str:
+    """Of onnxruntime-web; raises UserError where a file of it is missing."""
+    missing = [name for name in SHIPPED if not (runtime / "dist" / name).is_file()]
+    if missing or not (runtime / "package.json").is_file():
+        raise UserError(f"{runtime} is not the npm package onnxruntime-web; `make publish` fetches it, --runtime names it")
+    return json.loads((runtime / "package.json").read_text())["version"]
+
+
+if __name__ == "__main__":
+    main()
