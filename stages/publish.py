@@ -23,8 +23,10 @@ HERE = Path(__file__).parent
 RUNTIME = Path("infra/browser/node_modules/onnxruntime-web")
 SHIPPED = {"ort.wasm.bundle.min.mjs": "onnxruntime.js", "ort-wasm-simd-threaded.wasm": "onnxruntime.wasm"}
 """Of the runtime's folder `dist`: under names that every web server knows the types of."""
-LISTED = ("task", "representation", "truth", "labels", "points", "scalars", "units", "masks", "channels", "depth", "size",
-          "fit", "overlap", "name", "version", "data_version", "commit")  # fmt: skip
+LISTED = (
+    *("task", "representation", "truth", "labels", "points", "scalars", "units", "masks"),
+    *("channels", "depth", "size", "fit", "overlap", "name", "version", "data_version", "commit"),
+)
 ABOUT = "about.json"
 
 
@@ -105,7 +107,9 @@ def _version(runtime: Path) -> str:
     """Of onnxruntime-web; raises UserError where a file of it is missing."""
     missing = [name for name in SHIPPED if not (runtime / "dist" / name).is_file()]
     if missing or not (runtime / "package.json").is_file():
-        raise UserError(f"{runtime} is not the npm package onnxruntime-web; `make publish` fetches it, --runtime names it")
+        raise UserError(
+            f"{runtime} is not the npm package onnxruntime-web; `make publish` fetches it, --runtime names it"
+        )
     return json.loads((runtime / "package.json").read_text())["version"]
 
 

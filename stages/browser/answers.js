@@ -11,7 +11,10 @@ export const TASKS = {
   regression: { answer: answerNumbers, record: (answer, { scalars }) => paired(scalars, answer.values) },
   landmarks: { answer: answerPoints, record: recordPoints },
   segmentation: { answer: answerMask, record: recordShares },
-  image: { answer: (outputs) => ({ restored: outputs.restored.data, dims: outputs.restored.dims }), record: () => ({}) },
+  image: {
+    answer: (outputs) => ({ restored: outputs.restored.data, dims: outputs.restored.dims }),
+    record: () => ({}),
+  },
   instances: { answer: answerThings, record: recordThings },
 };
 
@@ -62,7 +65,8 @@ function answerNumbers(outputs, outline, rules, { height, width }) {
 
 // The likeliest class of each pixel, of equal ones the first.
 function likeliest(probability, classes, pixels) {
-  const index = new Uint8Array(pixels), best = probability.slice(0, pixels);
+  const index = new Uint8Array(pixels),
+    best = probability.slice(0, pixels);
   for (let k = 1; k < classes; k++) {
     for (let place = 0, at = k * pixels; place < pixels; place++, at++) {
       if (probability[at] > best[place]) {
@@ -82,7 +86,11 @@ function answerPoints(outputs, outline, rules) {
   const { data } = outputs.point;
   return {
     points: outline.points.map((name, i) => ({
-      name, x: data[3 * i], y: data[3 * i + 1], confidence: data[3 * i + 2], seen: data[3 * i + 2] >= rules.seen,
+      name,
+      x: data[3 * i],
+      y: data[3 * i + 1],
+      confidence: data[3 * i + 2],
+      seen: data[3 * i + 2] >= rules.seen,
     })),
   };
 }
@@ -109,13 +117,19 @@ function answerThings(outputs, outline, rules, { height, width }) {
   if (outline.representation === "watershed") {
     const { piece, score } = watershed(outputs.probability.data, height, width, rules);
     const things = boxesOf(piece, score.length, height, width).map((box, i) => ({
-      box, label: 0, score: score[i], runs: outline.masks ? encodeRle((at) => piece[at] === i + 1, box, height, width) : null,
+      box,
+      label: 0,
+      score: score[i],
+      runs: outline.masks ? encodeRle((at) => piece[at] === i + 1, box, height, width) : null,
     }));
     return { things: withSure(things, rules), height, width };
   }
-  const { box, label, score, mask } = outputs, whole = [0, 0, width, height];
+  const { box, label, score, mask } = outputs,
+    whole = [0, 0, width, height];
   const things = Array.from(score.data, (value, i) => ({
-    box: Array.from(box.data.subarray(4 * i, 4 * i + 4)), label: Number(label.data[i]), score: value,
+    box: Array.from(box.data.subarray(4 * i, 4 * i + 4)),
+    label: Number(label.data[i]),
+    score: value,
     runs: mask ? encodeRle((at) => mask.data[i * height * width + at] > 0, whole, height, width) : null,
   }));
   return { things: withSure(things, rules), height, width };
@@ -127,7 +141,10 @@ function withSure(things, rules) {
 
 // Counts of those that are sure, and all things as COCO has them: bbox is left, top, width, height.
 function recordThings({ things, height, width }, { labels }) {
-  const counts = paired(labels, labels.map((_, k) => things.filter((thing) => thing.sure && thing.label === k).length));
+  const counts = paired(
+    labels,
+    labels.map((_, k) => things.filter((thing) => thing.sure && thing.label === k).length),
+  );
   const rounded = (value, digits) => Number(value.toFixed(digits));
   return {
     counts,

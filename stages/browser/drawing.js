@@ -2,7 +2,8 @@
 
 import { forRuns } from "./pieces.js";
 
-const SMALLEST_SHOWN = 448, LARGEST_SHOWN = 1600; // pixels of the longer side
+const SMALLEST_SHOWN = 448,
+  LARGEST_SHOWN = 1600; // pixels of the longer side
 const VEIL = 90; // of 255: how much a mask covers
 const MOST_NAMED = 8; // points whose names are written beside them
 
@@ -12,7 +13,12 @@ export async function drawn(picture, answer, outline, palette) {
   const image = await shown(canvasOf(picture), scale, "image/jpeg");
   if (answer.restored) {
     const restored = canvasOf(restoredPicture(answer, picture, outline));
-    return { image, over: null, restored: await shown(restored, scale, "image/jpeg"), file: await fileOf(restored, answer) };
+    return {
+      image,
+      over: null,
+      restored: await shown(restored, scale, "image/jpeg"),
+      file: await fileOf(restored, answer),
+    };
   }
   const paint = { landmarks: paintPoints, segmentation: paintMask, instances: paintThings }[outline.task];
   if (!paint) return { image, over: null, restored: null, file: null };
@@ -34,7 +40,8 @@ function sizeOf({ width, height }, scale) {
 
 // A picture as a canvas: of 16 bits the upper 8, of many channels the first three.
 function canvasOf({ height, width, channels, bits, values }) {
-  const data = new ImageData(width, height), level = bits === 16 ? (value) => value / 257 : (value) => value;
+  const data = new ImageData(width, height),
+    level = bits === 16 ? (value) => value / 257 : (value) => value;
   for (let place = 0; place < width * height; place++) {
     for (let c = 0; c < 3; c++) data.data[4 * place + c] = level(values[place * channels + (channels < 3 ? 0 : c)]);
     data.data[4 * place + 3] = 255;
@@ -45,7 +52,8 @@ function canvasOf({ height, width, channels, bits, values }) {
 }
 
 async function shown(canvas, scale, type) {
-  const out = new OffscreenCanvas(...sizeOf(canvas, scale)), context = out.getContext("2d");
+  const out = new OffscreenCanvas(...sizeOf(canvas, scale)),
+    context = out.getContext("2d");
   context.imageSmoothingEnabled = scale < 1;
   context.imageSmoothingQuality = "high";
   context.drawImage(canvas, 0, 0, out.width, out.height);
@@ -90,13 +98,16 @@ export function coloursOfClasses(labels) {
 }
 
 function paintThings(context, scale, { height, width }, { things }, { labels }, palette) {
-  const sure = things.filter((thing) => thing.sure), veil = new ImageData(width, height);
+  const sure = things.filter((thing) => thing.sure),
+    veil = new ImageData(width, height);
   const colour = (thing, number) => colourOf(palette, labels.length > 1 ? thing.label : number);
   sure.forEach((thing, number) => {
     if (!thing.runs) return;
-    const mask = new Uint8Array(height * width), box = [width, height, 0, 0];
+    const mask = new Uint8Array(height * width),
+      box = [width, height, 0, 0];
     forRuns(thing.runs, height, width, (place) => {
-      const x = place % width, y = (place - x) / width;
+      const x = place % width,
+        y = (place - x) / width;
       mask[place] = 1;
       box.splice(0, 4, Math.min(box[0], x), Math.min(box[1], y), Math.max(box[2], x + 1), Math.max(box[3], y + 1));
     });
@@ -112,7 +123,8 @@ function paintThings(context, scale, { height, width }, { things }, { labels }, 
 
 // A veil over a mask and a line along its edge, about two shown pixels wide.
 function veiled(image, inside, [left, top, right, bottom], colour, scale) {
-  const { width, height } = image, line = Math.max(1, Math.round(2 / scale));
+  const { width, height } = image,
+    line = Math.max(1, Math.round(2 / scale));
   const within = (x, y) => x < 0 || y < 0 || x >= width || y >= height || inside(y * width + x);
   for (let y = top; y < bottom; y++) {
     for (let x = left; x < right; x++) {
@@ -133,7 +145,10 @@ function lay(context, image) {
 
 // A line in a colour with a dark rim, so that it is seen on every ground.
 function stroked(context, colour, stroke) {
-  for (const [style, wide] of [["rgb(0 0 0 / 55%)", 5], [`rgb(${colour})`, 2.5]]) {
+  for (const [style, wide] of [
+    ["rgb(0 0 0 / 55%)", 5],
+    [`rgb(${colour})`, 2.5],
+  ]) {
     context.strokeStyle = style;
     context.lineWidth = wide;
     stroke();
@@ -145,7 +160,9 @@ function paintPoints(context, scale, picture, { points }, outline, palette) {
   const radius = Math.max(6, Math.max(context.canvas.width, context.canvas.height) / 90);
   points.forEach(({ name, x, y, seen }, i) => {
     if (!seen) return;
-    const colour = colourOf(palette, i), cx = (x + 0.5) * scale, cy = (y + 0.5) * scale;
+    const colour = colourOf(palette, i),
+      cx = (x + 0.5) * scale,
+      cy = (y + 0.5) * scale;
     stroked(context, colour, () => {
       context.beginPath();
       context.arc(cx, cy, radius, 0, 2 * Math.PI);

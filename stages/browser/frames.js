@@ -4,23 +4,34 @@ import { halfToEven } from "./reading.js";
 
 // Where the tiles of an image lie: {top, left, height, width}, pixels.
 export function tiles(height, width, size, overlap) {
-  const rows = starts(height, size, overlap), columns = starts(width, size, overlap);
-  return rows.flatMap((top) => columns.map((left) => ({
-    top, left, height: Math.min(size, height), width: Math.min(size, width),
-  })));
+  const rows = starts(height, size, overlap),
+    columns = starts(width, size, overlap);
+  return rows.flatMap((top) =>
+    columns.map((left) => ({
+      top,
+      left,
+      height: Math.min(size, height),
+      width: Math.min(size, width),
+    })),
+  );
 }
 
 // Evenly spread beginnings of tiles that overlap by at least the given share.
 function starts(length, size, overlap) {
   const count = Math.max(1, Math.ceil((length - size * overlap) / (size * (1 - overlap))));
-  const last = Math.max(0, length - size), step = count > 1 ? last / (count - 1) : 0;
+  const last = Math.max(0, length - size),
+    step = count > 1 ? last / (count - 1) : 0;
   return Array.from({ length: count }, (_, i) => (i === count - 1 ? (count > 1 ? last : 0) : halfToEven(i * step)));
 }
 
 // The values [size, size, C] of a tile; beyond the edge of the image the image mirrored.
 export function cut(picture, tile, size) {
-  const { channels, values } = picture, out = new values.constructor(size * size * channels);
-  const mirrored = (i, length) => { const at = i % (2 * length); return at < length ? at : 2 * length - 1 - at; };
+  const { channels, values } = picture,
+    out = new values.constructor(size * size * channels);
+  const mirrored = (i, length) => {
+    const at = i % (2 * length);
+    return at < length ? at : 2 * length - 1 - at;
+  };
   for (let y = 0, to = 0; y < size; y++) {
     const row = (tile.top + mirrored(y, tile.height)) * picture.width;
     for (let x = 0; x < size; x++) {
@@ -45,7 +56,8 @@ export class Blend {
     const { channels, height, width, size, last, ramp } = this;
     for (let y = 0; y < tile.height; y++) {
       for (let x = 0; x < tile.width; x++) {
-        const weight = ramp[y] * ramp[x], place = (tile.top + y) * width + tile.left + x;
+        const weight = ramp[y] * ramp[x],
+          place = (tile.top + y) * width + tile.left + x;
         this.weights[place] += weight;
         for (let c = 0; c < channels; c++) {
           const from = last ? (y * size + x) * channels + c : (c * size + y) * size + x;

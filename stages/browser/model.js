@@ -39,7 +39,8 @@ export class Model {
     for (const tile of tiles(picture.height, picture.width, size, overlap)) {
       const given = unbatched(await this.run(cut(picture, tile, size), size, size), representation);
       name ??= Object.keys(given)[0];
-      const last = name === "restored", { dims, data } = given[name];
+      const last = name === "restored",
+        { dims, data } = given[name];
       blend ??= new Blend(last ? channels : dims[0], picture.height, picture.width, size, last);
       blend.add(data, tile);
     }
@@ -58,5 +59,7 @@ export class Model {
 // Of instances by boxes the axes are those of the things: there is no batch.
 function unbatched(outputs, representation) {
   const taken = representation === "boxes" ? 0 : 1;
-  return Object.fromEntries(Object.entries(outputs).map(([name, { data, dims }]) => [name, { data, dims: dims.slice(taken) }]));
+  return Object.fromEntries(
+    Object.entries(outputs).map(([name, { data, dims }]) => [name, { data, dims: dims.slice(taken) }]),
+  );
 }

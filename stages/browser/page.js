@@ -6,7 +6,15 @@ const place = new URL(".", import.meta.url);
 const at = (id) => document.getElementById(id);
 export const rows = []; // as `predict --format json` writes them
 const waiting = new Map(); // id: {card, name, row}
-let about, worker, ready = false;
+let about,
+  ready = false;
+
+// A worker out of a blob is held to this page's policy; one out of a file would be held to none.
+const code = new Blob([`import ${JSON.stringify(new URL("worker.js", place).href)};`], { type: "text/javascript" });
+const worker = new Worker(URL.createObjectURL(code), { type: "module" });
+worker.onerror = (event) =>
+  broken(event.message || "its worker could not be started; browsers older than 2023 cannot run it");
+worker.onmessage = ({ data }) => heard(data);
 
 start().catch((error) => broken(error.message));
 
@@ -19,11 +27,6 @@ async function start() {
   at("name").textContent = about.model.name ?? about.model.task;
   at("about").append(...aboutIn(about).filter(Boolean));
   at("served").hidden = false;
-  // A worker out of a blob is held to this page's policy; one out of a file would be held to none.
-  const code = new Blob([`import ${JSON.stringify(new URL("worker.js", place).href)};`], { type: "text/javascript" });
-  worker = new Worker(URL.createObjectURL(code), { type: "module" });
-  worker.onerror = (event) => broken(event.message || "its worker could not be started; browsers older than 2023 cannot run it");
-  worker.onmessage = ({ data }) => heard(data);
   worker.postMessage({ open: { about, place: place.href } });
 }
 
@@ -35,7 +38,8 @@ function heard(data) {
 }
 
 function loading(got) {
-  const share = Math.min(1, got / about.bytes), mb = (bytes) => (bytes / 1e6).toFixed(0);
+  const share = Math.min(1, got / about.bytes),
+    mb = (bytes) => (bytes / 1e6).toFixed(0);
   at("progress").value = share;
   at("state").textContent = share < 1 ? `Loading the model: ${mb(got)} of ${mb(about.bytes)} MB` : "Opening the model";
 }
@@ -55,19 +59,30 @@ function broken(why) {
 
 function tell() {
   const done = rows.filter((row) => row.done).length;
-  if (ready) at("state").textContent = done < rows.length ? `${done} of ${rows.length} answered` : rows.length ? "" : "Ready";
+  if (ready)
+    at("state").textContent = done < rows.length ? `${done} of ${rows.length} answered` : rows.length ? "" : "Ready";
   at("tools").hidden = !done;
 }
 
 function take(files) {
   for (const file of files) {
-    const id = rows.length, row = { path: file.name, done: false };
-    const card = element("article.answer", { "data-id": id },
-      element("div.picture"), element("div.says", {}, element("h3", {}, file.name), element("div.body", {}, element("p.quiet.waiting", {}, "Waiting"))));
+    const id = rows.length,
+      row = { path: file.name, done: false };
+    const card = element(
+      "article.answer",
+      { "data-id": id },
+      element("div.picture"),
+      element(
+        "div.says",
+        {},
+        element("h3", {}, file.name),
+        element("div.body", {}, element("p.quiet.waiting", {}, "Waiting")),
+      ),
+    );
     at("answers").prepend(card);
     rows.push(row);
     waiting.set(id, { card, row });
-    worker.postMessage({ id, file, about });
+    worker.postMessage({ id, file });
   }
   tell();
 }
@@ -79,8 +94,13 @@ function answered({ id, error, record, words, drawing, size, milliseconds }) {
   if (error === undefined) {
     Object.assign(row, { record, milliseconds, size, file: drawing.file });
     card.querySelector(".picture").append(...pictureOf(drawing, row.path, size));
-    card.querySelector(".body").replaceChildren(
-      ...answerIn(record, words, about.model, about.rules.palette).filter(Boolean), timeIn(size, milliseconds), saving(drawing.file, row.path));
+    card
+      .querySelector(".body")
+      .replaceChildren(
+        ...answerIn(record, words, about.model, about.rules.palette).filter(Boolean),
+        timeIn(size, milliseconds),
+        saving(drawing.file, row.path),
+      );
   } else {
     row.error = error;
     fail(card, error);
@@ -100,21 +120,43 @@ function pictureOf({ image, over, restored }, name, { width, height }) {
     made.addEventListener("load", () => URL.revokeObjectURL(made.src), { once: true });
     return made;
   };
-  if (!restored) return [shown(image, "img", name), over ? shown(over, "img.over", `the answer drawn over ${name}`) : ""];
-  const above = shown(restored, "img.over", `${name}, restored`), slider = element("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "from the given to the restored image" });
+  if (!restored)
+    return [shown(image, "img", name), over ? shown(over, "img.over", `the answer drawn over ${name}`) : ""];
+  const above = shown(restored, "img.over", `${name}, restored`),
+    slider = element("input", {
+      type: "range",
+      min: 0,
+      max: 100,
+      value: 50,
+      "aria-label": "from the given to the restored image",
+    });
   const move = () => above.style.setProperty("--from", `${slider.value}%`);
   slider.addEventListener("input", move);
   move();
-  return [shown(image, "img", `${name}, as given`), above, element("span.left", {}, "given"), element("span.right", {}, "restored"), slider];
+  return [
+    shown(image, "img", `${name}, as given`),
+    above,
+    element("span.left", {}, "given"),
+    element("span.right", {}, "restored"),
+    slider,
+  ];
 }
 
 function timeIn({ width, height }, { read, answer }) {
-  return element("p.small.quiet", {}, `${width} × ${height} px; answered in ${answer.toFixed(0)} ms, read in ${read.toFixed(0)} ms`);
+  return element(
+    "p.small.quiet",
+    {},
+    `${width} × ${height} px; answered in ${answer.toFixed(0)} ms, read in ${read.toFixed(0)} ms`,
+  );
 }
 
 function saving(file, name) {
   if (!file) return "";
-  const button = element("button", { type: "button" }, about.model.task === "image" ? "Save the image" : "Save the mask");
+  const button = element(
+    "button",
+    { type: "button" },
+    about.model.task === "image" ? "Save the image" : "Save the mask",
+  );
   button.addEventListener("click", () => save(file, `${name.replace(/\.[^.]*$/, "")}.png`));
   return element("p", {}, button);
 }
@@ -126,7 +168,9 @@ function save(blob, name) {
 }
 
 at("save").addEventListener("click", () => {
-  const lines = rows.filter((row) => row.done).map(({ path, record, error }) => JSON.stringify({ path, ...record, error: error ?? "" }));
+  const lines = rows
+    .filter((row) => row.done)
+    .map(({ path, record, error }) => JSON.stringify({ path, ...record, error: error ?? "" }));
   save(new Blob([`[\n${lines.join(",\n")}\n]\n`], { type: "application/json" }), "answers.json");
 });
 at("drawn").addEventListener("change", ({ target }) => document.body.classList.toggle("bare", !target.checked));
@@ -138,6 +182,6 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();
     document.body.classList.toggle("over", kind === "dragover");
-    if (kind === "drop" && worker) take(event.dataTransfer.files);
+    if (kind === "drop") take(event.dataTransfer.files);
   });
 }

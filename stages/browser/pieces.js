@@ -4,17 +4,21 @@
 // Connected pieces where `inside(place)` holds, numbered from 1 in reading order: {number, count}. A piece goes on to
 // its 4 neighbours, or to all 8.
 export function pieces(inside, height, width, neighbours = 4) {
-  const number = new Int32Array(height * width), pile = [];
+  const number = new Int32Array(height * width),
+    pile = [];
   let count = 0;
   for (let begin = 0; begin < number.length; begin++) {
     if (number[begin] || !inside(begin)) continue;
     number[begin] = ++count;
     pile.push(begin);
     while (pile.length) {
-      const place = pile.pop(), y = Math.floor(place / width), x = place - y * width;
+      const place = pile.pop(),
+        y = Math.floor(place / width),
+        x = place - y * width;
       for (let dy = -1; dy <= 1; dy++) {
         for (let dx = -1; dx <= 1; dx++) {
-          if ((neighbours === 4 && dx && dy) || y + dy < 0 || y + dy >= height || x + dx < 0 || x + dx >= width) continue;
+          if ((neighbours === 4 && dx && dy) || y + dy < 0 || y + dy >= height || x + dx < 0 || x + dx >= width)
+            continue;
           const next = place + dy * width + dx;
           if (!number[next] && inside(next)) {
             number[next] = count;
@@ -32,13 +36,20 @@ export function watershed(probability, height, width, { least, smallest }) {
   const pixels = height * width;
   const at = (k, place) => probability[k * pixels + place];
   const foreground = Float32Array.from({ length: pixels }, (_, place) => at(1, place) + at(2, place));
-  const { seed, count } = seeds((place) => at(1, place) > at(0, place) && at(1, place) >= at(2, place), height, width, smallest);
+  const { seed, count } = seeds(
+    (place) => at(1, place) > at(0, place) && at(1, place) >= at(2, place),
+    height,
+    width,
+    smallest,
+  );
   if (!count) return { piece: seed, score: [] };
   const parts = pieces((place) => foreground[place] >= least || seed[place] > 0, height, width);
   const seeded = new Uint8Array(parts.count + 1);
   for (let place = 0; place < pixels; place++) if (seed[place]) seeded[parts.number[place]] = 1;
   const nearest = nearestSeed(seed, height, width);
-  const piece = new Int32Array(pixels), sum = new Float64Array(count + 1), size = new Float64Array(count + 1);
+  const piece = new Int32Array(pixels),
+    sum = new Float64Array(count + 1),
+    size = new Float64Array(count + 1);
   for (let place = 0; place < pixels; place++) {
     if (!seeded[parts.number[place]]) continue;
     const mine = seed[nearest[place]];
@@ -52,7 +63,8 @@ export function watershed(probability, height, width, { least, smallest }) {
 // The connected interiors that are large enough, numbered from 1.
 function seeds(inside, height, width, smallest) {
   const { number, count } = pieces(inside, height, width);
-  const size = new Int32Array(count + 1), renumbered = new Int32Array(count + 1);
+  const size = new Int32Array(count + 1),
+    renumbered = new Int32Array(count + 1);
   for (const mine of number) size[mine] += 1;
   let kept = 0;
   for (let mine = 1; mine <= count; mine++) if (size[mine] >= smallest) renumbered[mine] = ++kept;
@@ -75,7 +87,8 @@ function nearestSeed(seed, height, width) {
     }
   }
   const nearest = new Int32Array(height * width);
-  const apex = new Int32Array(width), from = new Float64Array(width + 1);
+  const apex = new Int32Array(width),
+    from = new Float64Array(width + 1);
   for (let y = 0; y < height; y++) {
     const squared = (x) => (row[y * width + x] - y) ** 2;
     let top = -1;
@@ -119,7 +132,8 @@ export function boxesOf(number, count, height, width) {
 // Run lengths down the columns, beginning with background, as COCO's uncompressed RLE; nothing lies beyond the box.
 export function encodeRle(inside, [left, top, right, bottom], height, width) {
   const runs = [];
-  let begun = 0, on = false;
+  let begun = 0,
+    on = false;
   const turn = (place) => {
     runs.push(place - begun);
     begun = place;

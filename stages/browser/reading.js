@@ -11,13 +11,19 @@ const KINDS = [
   { name: "WEBP", type: "image/webp", begins: [0x52, 0x49, 0x46, 0x46], look: lookAtWebp },
 ];
 const NPY = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59];
-const TIFF = [[0x49, 0x49, 0x2a, 0], [0x4d, 0x4d, 0, 0x2a]];
+const TIFF = [
+  [0x49, 0x49, 0x2a, 0],
+  [0x4d, 0x4d, 0, 0x2a],
+];
 
 // Decode the bytes of one image file; throws Unreadable with the reason in words.
 export async function read(bytes, mostMegapixels) {
   if (!bytes.length) throw new Unreadable("empty file, 0 bytes");
   if (startsWith(bytes, NPY)) return bounded(readNpy(bytes), mostMegapixels);
-  if (TIFF.some((sign) => startsWith(bytes, sign))) throw new Unreadable("is a TIFF, which browsers do not decode; save it as PNG, or as npy where it has 16 bits or many channels");
+  if (TIFF.some((sign) => startsWith(bytes, sign)))
+    throw new Unreadable(
+      "is a TIFF, which browsers do not decode; save it as PNG, or as npy where it has 16 bits or many channels",
+    );
   const kind = KINDS.find((known) => startsWith(bytes, known.begins));
   if (!kind) throw new Unreadable("is no JPEG, PNG, GIF, BMP, WebP or npy, going by its first bytes");
   kind.look(bytes);
@@ -29,7 +35,9 @@ async function decoded(blob, name, mostMegapixels) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(blob, {
-      colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "from-image",
+      colorSpaceConversion: "none",
+      premultiplyAlpha: "none",
+      imageOrientation: "from-image",
     });
   } catch {
     throw new Unreadable(`is a damaged ${name}, or one that this browser does not decode`);
@@ -59,13 +67,17 @@ async function decoded(blob, name, mostMegapixels) {
 function bounded(picture, mostMegapixels) {
   const megapixels = (picture.width * picture.height) / 1e6;
   if (megapixels <= mostMegapixels) return picture;
-  throw new Unreadable(`${picture.width}x${picture.height} is ${megapixels.toFixed(1)} megapixels, above ${mostMegapixels}`);
+  throw new Unreadable(
+    `${picture.width}x${picture.height} is ${megapixels.toFixed(1)} megapixels, above ${mostMegapixels}`,
+  );
 }
 
 // Colour to grey by the same whole numbers as Pillow (ITU-R BT.601 in 1/65536); grey to colour by repeating it.
 export function toChannels(picture, channels, bits) {
   if (picture.bits !== bits) throw new Unreadable(`has ${picture.bits} bits a value; the model takes ${bits}`);
-  const have = picture.channels, pixels = picture.width * picture.height, { values } = picture;
+  const have = picture.channels,
+    pixels = picture.width * picture.height,
+    { values } = picture;
   if (have === channels) return picture;
   if (Math.min(have, channels) !== 1 || Math.max(have, channels) !== 3) {
     throw new Unreadable(`has ${have} channels, not ${channels}; the model takes ${channels}`);
@@ -73,7 +85,8 @@ export function toChannels(picture, channels, bits) {
   const out = new values.constructor(pixels * channels);
   for (let i = 0; i < pixels; i++) {
     if (channels === 3) out.fill(values[i], 3 * i, 3 * i + 3);
-    else if (bits === 8) out[i] = (19595 * values[3 * i] + 38470 * values[3 * i + 1] + 7471 * values[3 * i + 2] + 32768) >> 16;
+    else if (bits === 8)
+      out[i] = (19595 * values[3 * i] + 38470 * values[3 * i + 1] + 7471 * values[3 * i + 2] + 32768) >> 16;
     else out[i] = halfToEven(0.299 * values[3 * i] + 0.587 * values[3 * i + 1] + 0.114 * values[3 * i + 2]);
   }
   return { ...picture, channels, values: out };
@@ -88,7 +101,8 @@ export function halfToEven(value) {
 
 // Whether this browser gives back the pixels that were put in: some add noise against tracking.
 export function canvasIsHonest() {
-  const side = 32, put = new ImageData(side, side);
+  const side = 32,
+    put = new ImageData(side, side);
   for (let i = 0; i < put.data.length; i++) put.data[i] = i % 4 === 3 ? 255 : (i * 37 + (i >> 5)) % 256;
   const context = new OffscreenCanvas(side, side).getContext("2d", { willReadFrequently: true });
   context.putImageData(put, 0, 0);
@@ -114,7 +128,9 @@ function lookAtPng(bytes) {
   for (let place = 8; place + 12 <= bytes.length; place += 12 + view.getUint32(place)) {
     const chunk = ascii(bytes, place + 4, place + 8);
     if (chunk === "IHDR" && bytes[place + 16] === 16) {
-      throw new Unreadable("is a PNG of 16 bits, of which a browser's canvas keeps 8; save it as npy, or answer with `python -m stages.predict`");
+      throw new Unreadable(
+        "is a PNG of 16 bits, of which a browser's canvas keeps 8; save it as npy, or use `python -m stages.predict`",
+      );
     }
     if (chunk === "acTL" && view.getUint32(place + 8) > 1) throw manyFrames(view.getUint32(place + 8));
     if (chunk === "IEND") return;
@@ -128,7 +144,10 @@ function lookAtJpeg(bytes) {
   let place = 2;
   while (place + 4 <= bytes.length && bytes[place] === 0xff) {
     const marker = bytes[place + 1];
-    if (marker === 0xff) { place += 1; continue; } // fill bytes
+    if (marker === 0xff) {
+      place += 1;
+      continue;
+    } // fill bytes
     const frame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
     if (frame && bytes[place + 4] !== 8) throw new Unreadable(`is a JPEG of ${bytes[place + 4]} bits; 8 can be read`);
     if (frame && bytes[place + 9] === 4) throw new Unreadable("mode CMYK is not read; convert it to 8-bit grey or RGB");
@@ -144,16 +163,22 @@ function lookAtJpeg(bytes) {
 // Frames and end of a GIF, from its blocks.
 function lookAtGif(bytes) {
   const table = (packed) => (packed & 0x80 ? 3 << ((packed & 7) + 1) : 0);
-  const blocks = (place) => { while (bytes[place]) place += bytes[place] + 1; return place + 1; };
-  let place = 13 + table(bytes[10]), frames = 0;
+  const blocks = (place) => {
+    while (bytes[place]) place += bytes[place] + 1;
+    return place + 1;
+  };
+  let place = 13 + table(bytes[10]),
+    frames = 0;
   while (place < bytes.length) {
     if (bytes[place] === 0x3b) {
       if (frames > 1) throw manyFrames(frames);
       return;
     }
     if (bytes[place] === 0x21) place = blocks(place + 2);
-    else if (bytes[place] === 0x2c) { frames += 1; place = blocks(place + 11 + table(bytes[place + 9])); }
-    else break;
+    else if (bytes[place] === 0x2c) {
+      frames += 1;
+      place = blocks(place + 11 + table(bytes[place + 9]));
+    } else break;
   }
   throw cutShort("GIF");
 }
@@ -174,17 +199,27 @@ function viewOf(bytes) {
 
 // An array of numpy's, [H, W] or [H, W, C] of 8 or 16 bits.
 function readNpy(bytes) {
-  const view = viewOf(bytes), long = bytes[6] > 1, begin = long ? 12 : 10;
+  const view = viewOf(bytes),
+    long = bytes[6] > 1,
+    begin = long ? 12 : 10;
   const length = bytes.length < 12 ? 0 : long ? view.getUint32(8, true) : view.getUint16(8, true);
   const header = new TextDecoder("latin1").decode(bytes.subarray(begin, begin + length));
   const kind = /'descr': *'([^']*)'/.exec(header)?.[1];
-  const shape = (/'shape': *\(([^)]*)\)/.exec(header)?.[1] ?? "").split(",").filter((n) => n.trim()).map(Number);
+  const shape = (/'shape': *\(([^)]*)\)/.exec(header)?.[1] ?? "")
+    .split(",")
+    .filter((n) => n.trim())
+    .map(Number);
   const bits = { "|u1": 8, "<u2": 16, ">u2": 16 }[kind];
   if (!bits || ![2, 3].includes(shape.length) || shape.some((n) => !Number.isInteger(n) || n < 1)) {
-    throw new Unreadable(`holds ${kind ?? "no array"} of shape (${shape}); uint8 or uint16 of [H, W] or [H, W, C] is needed`);
+    throw new Unreadable(
+      `holds ${kind ?? "no array"} of shape (${shape}); uint8 or uint16 of [H, W] or [H, W, C] is needed`,
+    );
   }
-  if (/'fortran_order': *True/.test(header)) throw new Unreadable("is stored column by column; save it with numpy.ascontiguousarray");
-  const [height, width, channels = 1] = shape, count = height * width * channels, from = begin + length;
+  if (/'fortran_order': *True/.test(header))
+    throw new Unreadable("is stored column by column; save it with numpy.ascontiguousarray");
+  const [height, width, channels = 1] = shape,
+    count = height * width * channels,
+    from = begin + length;
   if (bytes.length - from < (count * bits) / 8) throw new Unreadable("is a damaged npy: it ends before its last value");
   if (bits === 8) return { height, width, channels, bits, values: bytes.slice(from, from + count) };
   const values = Uint16Array.from({ length: count }, (_, i) => view.getUint16(from + 2 * i, kind === "<u2"));

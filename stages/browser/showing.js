@@ -1,6 +1,6 @@
 // Answers in words, figures and bars.
 
-import { coloursOfClasses, } from "./drawing.js";
+import { coloursOfClasses } from "./drawing.js";
 import { shownClasses } from "./answers.js";
 
 const MOST_BARS = 10; // classes shown at once; the others under a fold
@@ -34,8 +34,14 @@ function percent(share) {
 // What the page shows beside a picture.
 export function answerIn(record, answer, outline, palette) {
   return {
-    classification: classIn, ordinal: gradeIn, multilabel: classesIn, regression: numbersIn,
-    landmarks: pointsIn, segmentation: sharesIn, image: () => [element("p.said", {}, "Restored")], instances: countsIn,
+    classification: classIn,
+    ordinal: gradeIn,
+    multilabel: classesIn,
+    regression: numbersIn,
+    landmarks: pointsIn,
+    segmentation: sharesIn,
+    image: () => [element("p.said", {}, "Restored")],
+    instances: countsIn,
   }[outline.task](record, answer, outline, palette);
 }
 
@@ -48,7 +54,10 @@ function classIn(record, { probability }, { labels }) {
 }
 
 function gradeIn(record, { probability }, { labels }) {
-  return [said(`Grade ${record.label}`, `of ${labels.length}`), bars(labels, probability, false, (i) => labels[i] === record.label)];
+  return [
+    said(`Grade ${record.label}`, `of ${labels.length}`),
+    bars(labels, probability, false, (i) => labels[i] === record.label),
+  ];
 }
 
 function classesIn(record, { probability, there }, { labels }) {
@@ -59,22 +68,49 @@ function classesIn(record, { probability, there }, { labels }) {
 function bars(labels, probability, sorted, marked = null) {
   const order = labels.map((_, i) => i);
   if (sorted) order.sort((a, b) => probability[b] - probability[a]);
-  const list = (some) => element("ul.bars", {}, some.map((i) => {
-    const bar = element("i"), row = element("li", {}, element("span", {}, labels[i]),
-      element("span.track", { "aria-hidden": "true" }, bar), element("span.num", {}, percent(probability[i])));
-    bar.style.setProperty("--share", Math.min(1, Math.max(0, probability[i])));
-    row.classList.toggle("pale", marked !== null && !marked(i));
-    return row;
-  }));
+  const list = (some) =>
+    element(
+      "ul.bars",
+      {},
+      some.map((i) => {
+        const bar = element("i"),
+          row = element(
+            "li",
+            {},
+            element("span", {}, labels[i]),
+            element("span.track", { "aria-hidden": "true" }, bar),
+            element("span.num", {}, percent(probability[i])),
+          );
+        bar.style.setProperty("--share", Math.min(1, Math.max(0, probability[i])));
+        row.classList.toggle("pale", marked !== null && !marked(i));
+        return row;
+      }),
+    );
   if (!sorted || order.length <= MOST_BARS + 2) return list(order);
   const rest = order.slice(MOST_BARS);
-  return element("div", {}, list(order.slice(0, MOST_BARS)),
-    element("details", {}, element("summary", {}, `${rest.length} more classes`), list(rest)));
+  return element(
+    "div",
+    {},
+    list(order.slice(0, MOST_BARS)),
+    element("details", {}, element("summary", {}, `${rest.length} more classes`), list(rest)),
+  );
 }
 
 function numbersIn(record, answer, { scalars, units }) {
-  return [element("dl.numbers", {}, scalars.map((name) => element("div", {}, element("dt", {}, name),
-    element("dd", {}, figure(record[name]), units[name] ? element("span.small", {}, ` ${units[name]}`) : null))))];
+  return [
+    element(
+      "dl.numbers",
+      {},
+      scalars.map((name) =>
+        element(
+          "div",
+          {},
+          element("dt", {}, name),
+          element("dd", {}, figure(record[name]), units[name] ? element("span.small", {}, ` ${units[name]}`) : null),
+        ),
+      ),
+    ),
+  ];
 }
 
 function key(colour) {
@@ -84,53 +120,103 @@ function key(colour) {
 }
 
 function table(head, rows) {
-  return element("div.table", {}, element("table", {},
-    element("thead", {}, element("tr", {}, head.map((name, i) => element(i ? "th.num" : "th", { scope: "col" }, name)))),
-    element("tbody", {}, rows.map((cells) => element(cells.pale ? "tr.pale" : "tr", {},
-      cells.map((cell, i) => (i ? element("td.num", {}, cell) : element("th", { scope: "row" }, cell))))))));
+  return element(
+    "div.table",
+    {},
+    element(
+      "table",
+      {},
+      element(
+        "thead",
+        {},
+        element(
+          "tr",
+          {},
+          head.map((name, i) => element(i ? "th.num" : "th", { scope: "col" }, name)),
+        ),
+      ),
+      element(
+        "tbody",
+        {},
+        rows.map((cells) =>
+          element(
+            cells.pale ? "tr.pale" : "tr",
+            {},
+            cells.map((cell, i) => (i ? element("td.num", {}, cell) : element("th", { scope: "row" }, cell))),
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 function pointsIn(record, { points }, outline, palette) {
   const seen = points.filter((point) => point.seen).length;
-  const rows = points.map(({ name, x, y, confidence, seen: there }, i) => Object.assign(
-    [[key(palette[i % palette.length]), " ", name], x.toFixed(1), y.toFixed(1), percent(confidence)], { pale: !there }));
+  const rows = points.map(({ name, x, y, confidence, seen: there }, i) =>
+    Object.assign([[key(palette[i % palette.length]), " ", name], x.toFixed(1), y.toFixed(1), percent(confidence)], {
+      pale: !there,
+    }),
+  );
   return [said(`${seen} of ${points.length} points`), table(["point", "x, px", "y, px", "sure"], rows)];
 }
 
 function sharesIn(record, answer, { labels }, palette) {
   const colours = coloursOfClasses(labels);
   const rows = shownClasses(labels).map((k) => [
-    [colours[k] === null ? element("span.key.bare") : key(palette[colours[k] % palette.length]), " ", labels[k]], percent(record[labels[k]]),
+    [colours[k] === null ? element("span.key.bare") : key(palette[colours[k] % palette.length]), " ", labels[k]],
+    percent(record[labels[k]]),
   ]);
   return [table(["class", "share of the image"], rows)];
 }
 
 function countsIn(record, { things }, { labels }, palette) {
-  const sure = things.filter((thing) => thing.sure).length, unsure = things.length - sure;
+  const sure = things.filter((thing) => thing.sure).length,
+    unsure = things.length - sure;
   const rows = labels.map((label, k) => [
-    labels.length > 1 ? [key(palette[k % palette.length]), " ", label] : label, String(record.counts[label]),
+    labels.length > 1 ? [key(palette[k % palette.length]), " ", label] : label,
+    String(record.counts[label]),
   ]);
   return [
-    said(sure === 1 ? "1 thing" : `${sure} things`), table(["class", "number"], rows),
-    unsure ? element("p.small.quiet", {}, `and ${unsure} less sure than one half, which do not count and are not drawn`) : null,
+    said(sure === 1 ? "1 thing" : `${sure} things`),
+    table(["class", "number"], rows),
+    unsure
+      ? element("p.small.quiet", {}, `and ${unsure} less sure than one half, which do not count and are not drawn`)
+      : null,
   ];
 }
 
 // What the model is: key figures for the head of the page.
 export function aboutIn({ model, score, bytes, runtime }) {
   const what = {
-    classification: ["classes", model.labels], multilabel: ["classes, any number an image", model.labels], ordinal: ["grades", model.labels],
-    regression: ["numbers", model.scalars], landmarks: ["points", model.points], segmentation: ["classes of pixels", model.labels],
+    classification: ["classes", model.labels],
+    multilabel: ["classes, any number an image", model.labels],
+    ordinal: ["grades", model.labels],
+    regression: ["numbers", model.scalars],
+    landmarks: ["points", model.points],
+    segmentation: ["classes of pixels", model.labels],
     instances: ["classes of things", model.labels],
   }[model.task];
-  const cell = (name, value, small) => element("div", {}, element("dt", {}, name), element("dd", {}, value, element("div.small", {}, small)));
+  const cell = (name, value, small) =>
+    element("div", {}, element("dt", {}, name), element("dd", {}, value, element("div.small", {}, small)));
   return [
-    element("dl.figures", {},
+    element(
+      "dl.figures",
+      {},
       cell("task", model.task, `as ${model.representation}, ${model.size} px, ${model.fit}`),
-      score ? cell(words(score.name), figure(score.value) + (score.unit ? ` ${score.unit}` : ""), intervalIn(score)) : null,
+      score
+        ? cell(words(score.name), figure(score.value) + (score.unit ? ` ${score.unit}` : ""), intervalIn(score))
+        : null,
       cell("model", `${(bytes / 1e6).toFixed(0)} MB`, `version ${model.version}, onnxruntime-web ${runtime}`),
-      cell("data", model.name ?? "–", `version ${model.data_version ?? model.version}`)),
-    what ? element("details", {}, element("summary", {}, `${what[1].length} ${what[0]}`), element("p", {}, what[1].join(", "))) : null,
+      cell("data", model.name ?? "–", `version ${model.data_version ?? model.version}`),
+    ),
+    what
+      ? element(
+          "details",
+          {},
+          element("summary", {}, `${what[1].length} ${what[0]}`),
+          element("p", {}, what[1].join(", ")),
+        )
+      : null,
   ];
 }
 

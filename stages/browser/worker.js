@@ -4,28 +4,34 @@ import { drawn } from "./drawing.js";
 import { Model } from "./model.js";
 import { canvasIsHonest } from "./reading.js";
 
-let opening;
+let begin;
+const opened = new Promise((resolve) => {
+  begin = resolve;
+}).then(open); // files that come before wait for it
+let queue = opened.catch(() => {});
+
+opened.then(
+  () => self.postMessage({ ready: true }),
+  (error) => self.postMessage({ broken: said(error) }),
+);
 
 self.onmessage = ({ data }) => {
-  if (data.open) {
-    opening = open(data.open);
-    opening.then((seconds) => self.postMessage({ ready: seconds }), (error) => self.postMessage({ broken: String(error.message ?? error) }));
-  } else {
-    queue = queue.then(() => answered(data));
-  }
+  if (data.open) begin(data.open);
+  else queue = queue.then(() => answered(data));
 };
-
-let queue = Promise.resolve();
-let model;
 
 async function open({ about, place }) {
   if (!canvasIsHonest()) {
-    throw new Error("this browser alters the pixels that a page reads from images, as a protection against tracking, so that answers would be wrong; allow this page to read canvases, or use another browser");
+    throw new Error(
+      "this browser alters the pixels that a page reads from images, as a protection against tracking, so that " +
+        "answers would be wrong; allow this page to read canvases, or use another browser",
+    );
   }
-  const bytes = await fetched(new URL(`model.onnx?${about.digest}`, place));
-  const begun = performance.now();
-  model = await Model.open(about, bytes);
-  return performance.now() - begun;
+  return { about, model: await Model.open(about, await fetched(new URL(`model.onnx?${about.digest}`, place))) };
+}
+
+function said(error) {
+  return String(error.message ?? error);
 }
 
 // The bytes of a file, with word of how far it is.
@@ -44,20 +50,28 @@ async function fetched(url) {
   return new Uint8Array(await new Blob(parts).arrayBuffer());
 }
 
-async function answered({ id, file, about }) {
+async function answered({ id, file }) {
   try {
-    await opening;
+    const { about, model } = await opened;
     const begun = performance.now();
     const picture = await model.decodeFile(await bytesOf(file));
     const read = performance.now();
     const { answer, record } = await model.answer(picture);
     const done = performance.now();
     const drawing = await drawn(picture, answer, about.model, about.rules.palette);
-    const { width, height } = picture, { index, ...words } = answer;
+    const { width, height } = picture,
+      { index, ...words } = answer;
     delete words.restored;
-    self.postMessage({ id, record, drawing, size: { width, height }, words, milliseconds: { read: read - begun, answer: done - read } });
+    self.postMessage({
+      id,
+      record,
+      drawing,
+      size: { width, height },
+      words,
+      milliseconds: { read: read - begun, answer: done - read },
+    });
   } catch (error) {
-    self.postMessage({ id, error: String(error.message ?? error) });
+    self.postMessage({ id, error: said(error) });
   }
 }
 

@@ -1,0 +1,153 @@
+"""The published page answers as `stages.runtime.Model` does, for every representation, in a real Chromium."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.optimize import linear_sum_assignment
+
+from stages.images.annotations import decode_rle
+from stages.networks.heads import OUTPUTS
+from stages.publish import publish
+from stages.runtime import Model
+from stages.tasks import TASKS
+from stages.tasks.representations import REPRESENTATIONS
+from tests.conftest import png
+from tests.published import KINDS, Page, browser, exported, npy, outline, runtime, served
+from tests.toys import scene
+
+__all__ = ["browser", "runtime", "served"]
+
+NUMBERS = {"scalars": ("disc", "star"), "mean": (3.0, 40.0), "deviation": (2.0, 10.0), "units": {"star": "mm"}}
+CASES = {
+    "class": outline("classification", "class", "label", labels=KINDS),
+    "class, grey": outline("classification", "class", "label", labels=KINDS, channels=1),
+    "class, 16 bits": outline("classification", "class", "label", labels=KINDS, channels=1, depth=16),
+    "classes": outline("multilabel", "classes", "labels", labels=KINDS),
+    "grade": outline("ordinal", "class", "label", labels=KINDS),
+    "cumulative": outline("ordinal", "cumulative", "label", labels=KINDS, fit="letterbox"),
+    "scalar": outline("regression", "scalar", "scalars", **NUMBERS),
+    "density": outline("regression", "density", "count", labels=KINDS, fit="letterbox", **NUMBERS),
+    "mask, count": outline("regression", "mask", "count", labels=KINDS, **NUMBERS),
+    "mask, area": outline("regression", "mask", "area", labels=KINDS, fit="tile", overlap=0.25, **NUMBERS),
+    "coordinates": outline("landmarks", "coordinates", "points", points=("nose", "tail")),
+    "heatmap": outline("landmarks", "heatmap", "points", points=("nose", "tail"), fit="letterbox"),
+    "disc": outline("landmarks", "disc", "points", points=("nose", "tail")),
+    "mask": outline("segmentation", "mask", "mask", labels=KINDS, fit="letterbox"),
+    "mask, tiles": outline("segmentation", "mask", "mask", labels=("background", "disc"), fit="tile", overlap=0.25),
+    "image": outline("image", "image", "image", channels=3),
+    "image, tiles": outline("image", "image", "image", channels=1, fit="tile", overlap=0.5),
+    "watershed": outline("instances", "watershed", "shapes", labels=("disc",), masks=True, fit="letterbox"),
+    "watershed, boxes": outline("instances", "watershed", "shapes", labels=("disc",), fit="tile", overlap=0.25),
+    "boxes": outline("instances", "boxes", "shapes", labels=KINDS[:2], fit="letterbox", size=64),
+    "masks": outline("instances", "boxes", "shapes", labels=KINDS[:2], masks=True, fit="letterbox", size=64),
+}
+
+
+def test_every_representation_is_published_somewhere() -> None:
+    assert {case.representation for case in CASES.values()} == set(REPRESENTATIONS) == {*OUTPUTS, "boxes"}
+    assert {case.task for case in CASES.values()} == set(TASKS)
+
+
+def pictures(depth: int) -> dict[str, bytes]:
+    """Images of several sizes and forms, as bytes of files."""
+    drawn = [scene(np.random.default_rng(n), 2 + n)[0] for n in range(3)]
+    if depth == 16:
+        arrays = [image[:, :, 0].astype(np.uint16) * 200 + n for n, image in enumerate(drawn)]
+        return {f"{n}.npy": npy(array) for n, array in enumerate(arrays)}
+    small, large = drawn[1][:31, :23], np.kron(drawn[2], np.ones((2, 2, 1), np.uint8))[:101, :120]
+    palette, turned = io.BytesIO(), io.BytesIO()
+    Image.fromarray(drawn[0]).quantize(16).save(palette, "PNG")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.full((40, 60, 3), (200, 30, 30), np.uint8)).save(turned, "JPEG", quality=100, exif=exif)
+    return {
+        "plain.png": png(drawn[0]),
+        "small.png": png(small),
+        "large.png": png(large),
+        "grey.png": png(drawn[1][:, :, 1]),
+        "palette.png": palette.getvalue(),
+        "turned.jpg": turned.getvalue(),
+        "array.npy": npy(drawn[2]),
+        "touching.png": png(touching()),
+    }
+
+
+def touching() -> np.ndarray:
+    """Three red discs so near each other that only their interiors part them."""
+    y, x = np.mgrid[:64, :70]
+    there = np.any([(x - a) ** 2 + (y - b) ** 2 <= 81 for a, b in ((20, 20), (40, 22), (31, 40))], axis=0)
+    return np.where(there[..., None], (230, 60, 60), (90, 90, 90)).astype(np.uint8)
+
+
+def assert_alike(given: Any, expected: Any, off: float) -> None:
+    """Two records, numbers within `off`."""
+    if isinstance(expected, dict) and expected.keys() == {"size", "counts"}:  # a mask: a pixel may lie on the edge
+        one, other = (decode_rle(mask["counts"], *expected["size"]) for mask in (given, expected))
+        assert (one != other).sum() <= max(2, 0.01 * other.sum())
+    elif isinstance(expected, dict):
+        assert given.keys() == expected.keys()
+        for key in expected:
+            assert_alike(given[key], expected[key], off)
+    elif isinstance(expected, list | tuple):
+        assert len(given) == len(expected)
+        for one, other in zip(given, expected, strict=True):
+            assert_alike(one, other, off)
+    else:
+        assert given == (pytest.approx(expected, abs=off) if isinstance(expected, float) else expected)
+
+
+def paired(given: dict[str, Any], expected: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Records of things, each thing beside its counterpart: of boxes that are nearly tied rounding decides which is
+    suppressed, so that one in fifty may have none, or count for one of them alone.
+    """
+    ones, others = given.pop("things"), expected.pop("things")
+    for label, count in expected.pop("counts").items():
+        assert abs(given["counts"][label] - count) <= max(1, 0.02 * count)
+    told_M, told_N = (
+        np.array([[*t["bbox"], 100 * t["score"], 9 * KINDS.index(t["label"])] for t in things])
+        for things in (ones, others)
+    )
+    apart_MN = np.abs(told_M[:, None] - told_N).max(axis=2)
+    rows, columns = linear_sum_assignment(apart_MN.clip(max=1.0))
+    near = [(ones[i], others[j]) for i, j in zip(rows, columns, strict=True) if apart_MN[i, j] < 1.0]
+    assert len(near) >= 0.98 * max(len(ones), len(others)) >= 1
+    return {"things": [one for one, _ in near]}, {"things": [other for _, other in near]}
+
+
+OFF = {"landmarks": 0.1, "regression": 1e-2, "instances": 0.02, "segmentation": 2e-3}
+"""Pixels, numbers, pixels and shares; of probabilities 1e-4."""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_javascript_answers_as_python_does(
+    case: str, tmp_path: Path, runtime: Path, served: tuple[Path, str], browser: Any
+) -> None:
+    asked, folder = CASES[case], case.replace(", ", "-").replace(" ", "-")
+    file = exported(asked, tmp_path / "model.onnx")
+    publish(file, served[0] / folder, runtime)
+    model, given = Model(file), pictures(asked.depth)
+    if asked.representation == "boxes":  # hundreds of things each: seconds an image
+        given = {name: given[name] for name in ("plain.png", "small.png", "turned.jpg")}
+    page = Page(browser, f"{served[1]}/{folder}/")
+    rows = page.answered(given)
+    assert [row["path"] for row in rows] == list(given) and len(rows) >= 3
+    records = []
+    for row, data in zip(rows, given.values(), strict=True):
+        assert "error" not in row, row
+        answer = model.answer_file(data)
+        records.append(json.loads(json.dumps(TASKS[asked.task].record(answer, asked))))
+        print(row["milliseconds"], case, row["path"], str(row["record"])[:150], str(records[-1])[:150])
+        assert_alike(row["record"], records[-1], OFF.get(asked.task, 1e-4))
+        if asked.task == "segmentation":
+            shown = np.asarray(Image.open(io.BytesIO(row["file"])))[:, :, 0]
+            assert (shown == answer.index_HW).mean() > 0.998
+        if asked.task == "image":
+            shown = np.asarray(Image.open(io.BytesIO(row["file"])))[:, :, : asked.channels].astype(float)
+            assert np.abs(shown - 255 * answer.clip(0, 1)).max() < 1.01
+    assert asked.task == "image" or len({json.dumps(record) for record in records}) > 2, "all images have one answer"
+    assert all(url.startswith((served[1], "blob:", "data:")) for url in page.asked), "asked another host"

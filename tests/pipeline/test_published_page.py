@@ -1,0 +1,163 @@
+"""What the published page refuses, shows and keeps to itself, in a real Chromium."""
+
+import io
+import json
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.frame import UserError
+from stages.images.reading import Unreadable, read
+from stages.publish import publish
+from tests.conftest import png
+from tests.published import PATIENCE, Page, browser, exported, npy, outline, runtime, served
+from tests.toys import scene
+
+__all__ = ["browser", "runtime", "served"]
+
+
+@pytest.fixture(scope="module")
+def simple(tmp_path_factory: pytest.TempPathFactory, runtime: Path, served: tuple[Path, str]) -> str:
+    """A published classifier whose labels are hostile: the folder's name."""
+    asked = outline("classification", "class", "label", labels=("<img src=x onerror=alert(1)>", "square"))
+    scores = {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}}
+    file = exported(
+        asked, tmp_path_factory.mktemp("simple") / "model.onnx", name="</script><b>toy", scores=scores,
+        objective={"score": "accuracy"},
+    )  # fmt: skip
+    publish(file, served[0] / "simple", runtime)
+    return "simple"
+
+
+def broken_files() -> dict[str, tuple[bytes, str]]:
+    """What Python refuses, and what the page says of it."""
+    image = scene(np.random.default_rng(1), 3)[0]
+    picture = Image.fromarray(image)
+
+    def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
+        stream = io.BytesIO()
+        picture.save(stream, kind, **options)
+        return stream.getvalue()
+
+    clear = picture.convert("RGBA")
+    clear.putpixel((3, 3), (0, 0, 0, 254))
+    frames = {"save_all": True, "append_images": [picture.rotate(90)]}
+    jpeg, plain = saved(picture, "JPEG"), png(image)
+    return {
+        "empty.png": (b"", "empty file, 0 bytes"),
+        "words.png": (b"no image", "is no JPEG, PNG, GIF, BMP, WebP or npy"),
+        "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "is no JPEG, PNG"),
+        "short.png": (plain[:-30], "is a damaged PNG"),
+        "short.jpg": (jpeg[: len(jpeg) // 2], "is a damaged JPEG"),
+        "spoilt.png": (plain[:200] + bytes(60) + plain[260:], "is a damaged PNG"),
+        "deep.png": (
+            png(image[:, :, 0].astype(np.uint16) * 200),
+            "is a PNG of 16 bits, of which a browser's canvas keeps 8",
+        ),
+        "deep.npy": (npy(image.astype(np.uint16)), "has 16 bits a value; the model takes 8"),
+        "many.npy": (npy(np.zeros((9, 9, 5), np.uint8)), "has 5 channels, not 3"),
+        "floats.npy": (npy(np.zeros((9, 9))), "holds <f8 of shape"),
+        "short.npy": (npy(image)[:-1], "is a damaged npy"),
+        "clear.png": (saved(clear, "PNG"), "is partly transparent"),
+        "moving.gif": (saved(picture, "GIF", **frames), "holds 2 frames"),
+        "moving.png": (saved(picture, "PNG", **frames), "holds 2 frames"),
+        "moving.webp": (saved(picture, "WEBP", **frames), "holds several frames"),
+        "print.jpg": (saved(picture.convert("CMYK"), "JPEG"), "mode CMYK is not read"),
+        "section.tif": (saved(picture, "TIFF"), "is a TIFF, which browsers do not decode"),
+    }
+
+
+def test_what_cannot_be_read_is_refused_with_the_reason_and_the_rest_is_answered(
+    simple: str, served: tuple[Path, str], browser: Any
+) -> None:
+    page, broken = Page(browser, f"{served[1]}/{simple}/"), broken_files()
+    image = scene(np.random.default_rng(1), 3)[0]
+    rows = page.answered({name: data for name, (data, _) in broken.items()} | {"good.png": png(image)})
+    assert "error" not in rows[-1]
+    for row, (name, (data, says)) in zip(rows, broken.items(), strict=False):
+        assert row["path"] == name and says in row.get("error", ""), row
+        if name not in ("section.tif", "deep.png", "deep.npy", "many.npy"):  # these Python reads, or the model refuses
+            with pytest.raises(Unreadable):
+                read(data)
+    assert page.page.locator(".failed").count() == len(broken)
+
+
+def test_the_answers_can_be_saved_as_predict_writes_them(simple: str, served: tuple[Path, str], browser: Any) -> None:
+    page = Page(browser, f"{served[1]}/{simple}/")
+    page.answered({"one.png": png(scene(np.random.default_rng(1), 3)[0]), "two.png": b"no image"})
+    with page.page.expect_download() as saved:
+        page.page.click("#save")
+    good, bad = json.loads(Path(saved.value.path()).read_text())
+    assert good["path"] == "one.png" and good["error"] == "" and sum(good["probabilities"].values()) == pytest.approx(1)
+    assert bad["path"] == "two.png" and "is no JPEG" in bad["error"]
+
+
+def test_names_are_shown_as_text_and_the_score_with_its_interval(
+    simple: str, served: tuple[Path, str], browser: Any
+) -> None:
+    page = Page(browser, f"{served[1]}/{simple}/")
+    page.answered({"<b>x.png": png(scene(np.random.default_rng(1), 3)[0])})
+    shown = page.page.inner_text("main")
+    for words in (
+        "</script><b>toy",
+        "<img src=x onerror=alert(1)>",
+        "<b>x.png",
+        "0.9",
+        "between 0.8 and 0.95 on validation",
+    ):
+        assert words in shown
+    assert page.page.locator("main img").count() == 1 and not page.errors
+
+
+def test_neither_the_page_nor_its_worker_reaches_another_host(
+    simple: str, served: tuple[Path, str], browser: Any
+) -> None:
+    page = Page(browser, f"{served[1]}/{simple}/")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        listening.settimeout(0.5)
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        ask = f"""fetch("{address}", {{ mode: "no-cors" }}).then(() => "reached", (error) => error.name)"""
+        assert page.page.evaluate(ask) == "TypeError"
+        assert page.page.workers[0].evaluate(ask) == "TypeError"
+        with pytest.raises(TimeoutError):
+            listening.accept()
+
+
+def test_opened_as_a_file_the_page_says_what_to_do(simple: str, served: tuple[Path, str], browser: Any) -> None:
+    page = browser.new_page()
+    page.goto((served[0] / simple / "index.html").as_uri())
+    shown = page.inner_text("main")
+    assert "Opened as a file it cannot" in shown and "python3 -m http.server" in shown and "Drop images" not in shown
+
+
+def test_a_model_that_is_not_there_is_told(simple: str, served: tuple[Path, str], browser: Any) -> None:
+    shutil.copytree(served[0] / simple, served[0] / "robbed")
+    (served[0] / "robbed" / "model.onnx").unlink()
+    page = browser.new_page()
+    page.goto(f"{served[1]}/robbed/")
+    page.wait_for_selector("#state.bad", timeout=PATIENCE)
+    assert "model.onnx could not be fetched: 404" in page.inner_text("#state")
+
+
+def test_only_what_was_published_is_replaced(
+    simple: str, served: tuple[Path, str], runtime: Path, tmp_path: Path
+) -> None:
+    model = served[0] / simple / "model.onnx"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="mine exists and was not published; name another folder"):
+        publish(model, tmp_path / "mine", runtime)
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+    with pytest.raises(UserError, match="is not the npm package onnxruntime-web; `make publish` fetches it"):
+        publish(model, tmp_path / "new", tmp_path)
+    for _ in range(2):
+        assert publish(model, tmp_path / "new", runtime) > 14e6
+    assert (tmp_path / "new" / "model.onnx").read_bytes() == model.read_bytes()
+    assert not list(tmp_path.glob("*.part"))

@@ -1,0 +1,157 @@
+"""A published page in a real Chromium: models made quickly, a server on this machine, and hands for the page."""
+
+import base64
+import functools
+import io
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from stages.export import to_onnx
+from stages.publish import RUNTIME
+from stages.tasks.outline import Outline
+from stages.tasks.representations import REPRESENTATIONS
+from tests.conftest import ROOT
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+PATIENCE = 120_000  # milliseconds
+
+
+class Drawn(nn.Module):
+    """A network drawn by lot, whose answers differ between images; for a watershed, rings around what is red."""
+
+    def __init__(self, outline: Outline) -> None:
+        super().__init__()
+        kind = REPRESENTATIONS[outline.representation]
+        self.vector, rings = kind.gives == "vector", outline.representation == "watershed"
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            self.first = nn.Conv2d(outline.channels, 8, 5, padding=2)
+            self.last = nn.Conv2d(8, kind.outputs(outline), 5, padding=2)
+        if rings:  # background, interior and boundary by how much redder than blue the neighbourhood is
+            self.first = nn.Conv2d(3, 8, 5, padding=2, bias=False)
+            self.last = nn.Conv2d(8, 3, 1)
+            with torch.no_grad():
+                self.first.weight.zero_()
+                self.first.weight[0, 0], self.first.weight[0, 2] = 0.04, -0.04
+                self.last.weight.zero_()
+                self.last.weight[:, 0, 0, 0] = torch.tensor([0.0, 60.0, 30.0])
+                self.last.bias.copy_(torch.tensor([0.0, -24.0, -6.0]))
+        self.rings, self.middle = rings, 0.5 if outline.task == "image" else 0.0
+
+    def forward(self, image_BCSS: torch.Tensor) -> torch.Tensor:
+        map_BKSS = self.last(self.first(image_BCSS).relu())
+        mean_BK11 = map_BKSS.mean(dim=(2, 3), keepdim=True)
+        if self.vector:
+            return 4 * mean_BK11.flatten(1)
+        return map_BKSS if self.rings else self.middle + 4 * (map_BKSS - mean_BK11)  # so that every class has its place
+
+
+def outline(task: str, representation: str, truth: str, **changes: Any) -> Outline:
+    return Outline(task, representation, truth, **{"size": 48, "radius": 2.0, **changes})
+
+
+KINDS = ("disc", "square", "star")
+
+
+def exported(asked: Outline, file: Path, **said: Any) -> Path:
+    """A model file of an untrained network, as `export` writes it."""
+    if asked.representation == "boxes":
+        from tests.code.test_instances import network  # the smallest that finds boxes
+
+        untrained = network(asked.masks).eval()
+        with torch.no_grad():  # so that it is sure of some
+            untrained.body.detector.roi_heads.box_predictor.cls_score.weight *= 40
+        to_onnx(untrained, asked, file)
+    else:
+        to_onnx(Drawn(asked), asked, file)
+    graph = onnx.load(file)
+    about = {**asked.as_json(), "version": "abc", "name": "toy", **said}
+    onnx.helper.set_model_props(graph, {key: json.dumps(value) for key, value in about.items()})
+    onnx.save(graph, file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def runtime() -> Path:
+    folder = ROOT / RUNTIME
+    if not folder.is_dir():
+        pytest.skip(
+            f"onnxruntime-web is not in {RUNTIME}; `make {RUNTIME.parent}/.package-lock.json` fetches it by npm"
+        )
+    return folder
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *words: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A folder and the address under which it is served."""
+    folder = tmp_path_factory.mktemp("served")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: the published page is not tested")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+class Page:
+    """A published page that is open: gives it files and reads what it shows."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        from playwright.sync_api import expect
+
+        self.expect = expect
+        self.page, self.asked, self.errors = browser.new_page(), [], []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(address)
+        self.expect(self.page.locator("#state")).to_have_text("Ready", timeout=PATIENCE)
+
+    def answered(self, files: dict[str, bytes]) -> list[dict[str, Any]]:
+        """The rows of the page, with the bytes of what can be saved under `file`."""
+        given = [{"name": name, "mimeType": "", "buffer": data} for name, data in files.items()]
+        self.page.set_input_files("#files", given)
+        self.expect(self.page.locator(".waiting")).to_have_count(0, timeout=PATIENCE)
+        rows = self.page.evaluate(
+            """async () => {
+              const { rows } = await import("./page.js");
+              const text = async (blob) => btoa(String.fromCharCode(...new Uint8Array(await blob.arrayBuffer())));
+              return Promise.all(rows.map(async (row) => ({ ...row, file: row.file ? await text(row.file) : null })));
+            }"""
+        )
+        assert not self.errors
+        return [
+            row | {"file": base64.b64decode(row["file"]) if row.get("file") else None} for row in rows[-len(files) :]
+        ]
+
+
+def npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
