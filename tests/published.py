@@ -1,31 +1,20 @@
-"""A published page in a real Chromium: models made quickly, a server on this machine, and hands for the page."""
+"""A published page under test: models made quickly, and hands for the page."""
 
 import base64
-import functools
 import io
 import json
-import shutil
-import threading
-from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import pytest
 import torch
 from torch import nn
 
 from stages.export import to_onnx
-from stages.publish import RUNTIME
 from stages.tasks.outline import Outline
 from stages.tasks.representations import REPRESENTATIONS
-from tests.conftest import ROOT
 
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
 PATIENCE = 120_000  # milliseconds
 
 
@@ -82,42 +71,6 @@ def exported(asked: Outline, file: Path, **said: Any) -> Path:
     onnx.helper.set_model_props(graph, {key: json.dumps(value) for key, value in about.items()})
     onnx.save(graph, file)
     return file
-
-
-@pytest.fixture(scope="session")
-def runtime() -> Path:
-    folder = ROOT / RUNTIME
-    if not folder.is_dir():
-        pytest.skip(
-            f"onnxruntime-web is not in {RUNTIME}; `make {RUNTIME.parent}/.package-lock.json` fetches it by npm"
-        )
-    return folder
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *words: Any) -> None:
-        pass
-
-
-@pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """A folder and the address under which it is served."""
-    folder = tmp_path_factory.mktemp("served")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: the published page is not tested")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 class Page:

@@ -17,10 +17,8 @@ from stages.runtime import Model
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS
 from tests.conftest import png
-from tests.published import KINDS, Page, browser, exported, npy, outline, runtime, served
+from tests.published import KINDS, Page, exported, npy, outline
 from tests.toys import scene
-
-__all__ = ["browser", "runtime", "served"]
 
 NUMBERS = {"scalars": ("disc", "star"), "mean": (3.0, 40.0), "deviation": (2.0, 10.0), "units": {"star": "mm"}}
 CASES = {

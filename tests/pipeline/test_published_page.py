@@ -15,10 +15,8 @@ from stages.frame import UserError
 from stages.images.reading import Unreadable, read
 from stages.publish import publish
 from tests.conftest import png
-from tests.published import PATIENCE, Page, browser, exported, npy, outline, runtime, served
+from tests.published import PATIENCE, Page, exported, npy, outline
 from tests.toys import scene
-
-__all__ = ["browser", "runtime", "served"]
 
 
 @pytest.fixture(scope="module")
