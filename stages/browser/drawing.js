@@ -158,6 +158,7 @@ function stroked(context, colour, stroke) {
 // A ring and a dot for each point that is seen; whole numbers are centres of pixels.
 function paintPoints(context, scale, picture, { points }, outline, palette) {
   const radius = Math.max(6, Math.max(context.canvas.width, context.canvas.height) / 90);
+  const taken = [];
   points.forEach(({ name, x, y, seen }, i) => {
     if (!seen) return;
     const colour = colourOf(palette, i),
@@ -172,17 +173,22 @@ function paintPoints(context, scale, picture, { points }, outline, palette) {
     context.beginPath();
     context.arc(cx, cy, 2, 0, 2 * Math.PI);
     context.fill();
-    if (points.length <= MOST_NAMED) written(context, name, cx, cy, radius);
+    if (points.length <= MOST_NAMED) written(context, name, cx, cy, radius, taken);
   });
 }
 
-// A name beside a point, on the side that has room.
-function written(context, name, x, y, radius) {
-  context.font = `600 ${Math.round(Math.max(13, radius * 1.6))}px system-ui, sans-serif`;
+// A name beside a point, on the side that has room; left out where it would cover another name.
+function written(context, name, x, y, radius, taken) {
+  const height = Math.round(Math.max(13, radius * 1.6));
+  context.font = `600 ${height}px system-ui, sans-serif`;
   context.textBaseline = "middle";
-  const right = x + radius + 5 + context.measureText(name).width < context.canvas.width;
+  const { width } = context.measureText(name);
+  const right = x + radius + 5 + width < context.canvas.width;
   context.textAlign = right ? "left" : "right";
   const at = x + (right ? 1 : -1) * (radius + 5);
+  const left = right ? at : at - width;
+  if (taken.some((box) => left < box.right && box.left < left + width && Math.abs(y - box.y) < height)) return;
+  taken.push({ left, right: left + width, y });
   context.lineWidth = 4;
   context.lineJoin = "round";
   context.strokeStyle = "rgb(0 0 0 / 70%)";

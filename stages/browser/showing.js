@@ -1,7 +1,7 @@
 // Answers in words, figures and bars.
 
-import { coloursOfClasses } from "./drawing.js";
 import { shownClasses } from "./answers.js";
+import { coloursOfClasses } from "./drawing.js";
 
 const MOST_BARS = 10; // classes shown at once; the others under a fold
 const WORDS = { auc: "AUC", f1: "F1", iou: "IoU", psnr: "PSNR", ssim: "SSIM", pck: "PCK", r2: "R²" };
@@ -188,13 +188,13 @@ function countsIn(record, { things }, { labels }, palette) {
 // What the model is: key figures for the head of the page.
 export function aboutIn({ model, score, bytes, runtime }) {
   const what = {
-    classification: ["classes", model.labels],
-    multilabel: ["classes, any number an image", model.labels],
-    ordinal: ["grades", model.labels],
-    regression: ["numbers", model.scalars],
-    landmarks: ["points", model.points],
-    segmentation: ["classes of pixels", model.labels],
-    instances: ["classes of things", model.labels],
+    classification: ["class", "classes", model.labels],
+    multilabel: ["class", "classes, any number of them an image", model.labels],
+    ordinal: ["grade", "grades", model.labels],
+    regression: ["number", "numbers", model.scalars],
+    landmarks: ["point", "points", model.points],
+    segmentation: ["class of pixels", "classes of pixels", model.labels],
+    instances: ["class of things", "classes of things", model.labels],
   }[model.task];
   const cell = (name, value, small) =>
     element("div", {}, element("dt", {}, name), element("dd", {}, value, element("div.small", {}, small)));
@@ -213,8 +213,8 @@ export function aboutIn({ model, score, bytes, runtime }) {
       ? element(
           "details",
           {},
-          element("summary", {}, `${what[1].length} ${what[0]}`),
-          element("p", {}, what[1].join(", ")),
+          element("summary", {}, `${what[2].length} ${what[what[2].length === 1 ? 0 : 1]}`),
+          element("p", {}, what[2].join(", ")),
         )
       : null,
   ];
