@@ -1,11 +1,11 @@
 """One JPEG to one answer, by Macula and by others: `python -m benchmarks.inference --data FOLDER`.
 
 The same weights, images and machine; batches of 1 and 16, one thread and two. Everybody gets the bytes of the same
-JPEGs (of clothing10, 16 of one size, in FOLDER/clothing10.zip) and decodes with Pillow; Macula by `stages.runtime.Model`
-in the environment it is deployed in, others as their documentation teaches. Each has a process of its own; they take
-turns in an order that moves on, and are compared within a round. Two clocks: that on the wall, and the seconds of the
-processor, which other work on the machine changes less. With one thread the second is what an idle machine would show;
-with more it counts waiting threads that spin.
+JPEGs (of clothing10, 16 of one size, in FOLDER/clothing10.zip) and decodes with Pillow; Macula by
+`stages.runtime.Model` in the environment it is deployed in, others as their documentation teaches. Each has a process
+of its own; they take turns in an order that moves on, and are compared within a round. Two clocks: that on the wall,
+and the seconds of the processor, which other work on the machine changes less. With one thread the second is what an
+idle machine would show; with more it counts waiting threads that spin.
 
 Beside that: what share of the machine's peak is reached, how long a new process takes to its first answer and what
 memory it needs (`benchmarks.inference_start`), and what decoding takes (`benchmarks.inference_decoders`). What is
@@ -21,19 +21,19 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
-from benchmarks.inference_contestants import CONTESTANTS, MACULA, PEERS, TORCH
+from benchmarks.inference_contestants import CONTESTANTS, MACULA, PEERS, SERVING, TORCH
 from benchmarks.inference_files import CALIBRATION, NETWORKS, ROWS, YOLO
 from benchmarks.inference_tables import page
 
 RESULT, PAGE = Path("docs/results/inference.json"), Path("docs/results/inference.md")
-ROUNDS, SECONDS = 5, 0.3
+ROUNDS, SECONDS = 5, 0.2
 """Rounds, and how long a contestant is measured in each of them."""
 JOBS = [("read", 1), ("network", 1), ("whole", 1), ("network", ROWS), ("whole", ROWS)]
-PRODUCTS = [("product", bits) for bits in (32, 16, 8)]
 
 Cell = dict[str, Any]
 
@@ -87,38 +87,28 @@ def raced(names: list[str], folder: Path, threads: int, rounds: int) -> Cell:
     try:
         found: Cell = {worker.name: {"ready": worker.hear()["ready"], "rounds": []} for worker in workers}
         for worker in workers:  # compilers compile now
-            for what, count in jobs_of(worker.name):
+            for what, count in JOBS:
                 worker.ask(what=what, count=count, seconds=0)
         for turn in range(rounds):
             first = turn % len(workers)
             order = workers[first:] + workers[:first]
             seen: dict[str, dict[str, Any]] = {worker.name: {} for worker in workers}
-            for what, count in [*JOBS, *PRODUCTS]:
+            for what, count in JOBS:
                 for worker in order:
-                    if (what, count) in jobs_of(worker.name):
-                        told = worker.ask(what=what, count=count, seconds=SECONDS)
-                        seen[worker.name] |= (
-                            {f"{what} {count}": {k: float(np.median(v)) for k, v in told.items()}} if told else {}
-                        )
+                    if told := worker.ask(what=what, count=count, seconds=SECONDS):
+                        seen[worker.name][f"{what} {count}"] = {key: median(values) for key, values in told.items()}
             for name, round_ in seen.items():
                 found[name]["rounds"].append(round_)
             print(f"  round {turn + 1} of {rounds}", flush=True)
         for worker in workers:
-            if worker.name != "peak":
-                worker.ask(what="output", file=str(folder / "output.npy"))
-                found[worker.name] |= worker.ask(what="memory")
-                found[worker.name]["difference"] = difference(
-                    np.load(folder / "output.npy"), worker.name.startswith(MACULA), folder
-                )
+            worker.ask(what="output", file=str(folder / "output.npy"))
+            whole = worker.name.startswith(MACULA)
+            found[worker.name] |= worker.ask(what="memory")
+            found[worker.name]["difference"] = difference(np.load(folder / "output.npy"), whole, folder)
     finally:
         for worker in workers:
             worker.end()
     return found
-
-
-def jobs_of(name: str) -> list[tuple[str, int]]:
-    """What a contestant does in a round, and how often or in how many bits."""
-    return PRODUCTS if name == "peak" else JOBS
 
 
 def difference(output: Any, whole: bool, folder: Path) -> float | None:
@@ -155,10 +145,18 @@ def unpacked(archive: Path, folder: Path) -> list[int]:
 
 def made(environment: str, *arguments: str) -> dict[str, Any]:
     """What a run of `inference_files` says."""
+    return told(environment, "benchmarks.inference_files", *arguments)
+
+
+def told(environment: str, module: str, *arguments: str) -> dict[str, Any]:
+    """The last line of a module of the benchmark, run in an environment; what comes last is a folder."""
     python = Path(environment).absolute() / "bin" / "python"
-    env = os.environ | {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_CONFIG_DIR": arguments[-1]}
-    command = [python, "-m", "benchmarks.inference_files", *arguments]
-    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    env = os.environ | {
+        "YOLO_OFFLINE": "true",
+        "YOLO_AUTOINSTALL": "false",
+        "YOLO_CONFIG_DIR": [tempfile.gettempdir(), *arguments][-1],
+    }
+    done = subprocess.run([python, "-m", module, *arguments], env=env, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -172,12 +170,31 @@ def measured(name: str, archive: Path, threads: list[int], rounds: int, keep: Ce
         names = [one for one in CONTESTANTS if not one.startswith("ultralytics")]
         if keep["task"] == "classification":
             keep["yolo"] = made(PEERS, "yolo", str(folder))
-            names.insert(-1, f"ultralytics, {YOLO}")
+            names.append(f"ultralytics, {YOLO}")
         for count in threads:
             print(f"{name}, threads {count}", flush=True)
             keep.setdefault("threads", {})[str(count)] = raced(names, folder, count, rounds)
             keep["machine"] = machine()
             yield
+
+
+def started(data: Path) -> dict[str, Any]:
+    """New processes, with the first network."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        unpacked(data / "clothing10.zip", folder / "images")
+        made(TORCH, next(iter(NETWORKS)), str(folder))
+        return told(SERVING, "benchmarks.inference_start", str(folder))
+
+
+def peak(_: Path) -> dict[str, Any]:
+    """Products of matrices."""
+    return told(PEERS, "benchmarks.inference_peak")
+
+
+def decoded(data: Path) -> dict[str, Any]:
+    """Decoders, one beside the other."""
+    return told(PEERS, "benchmarks.inference_decoders", str(data))
 
 
 def machine() -> dict[str, Any]:
@@ -197,6 +214,10 @@ def main() -> None:
         if missing:
             for _ in measured(name, arguments.data / "clothing10.zip", missing, arguments.rounds, cell):
                 RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    for part, measure in (("peak", peak), ("start", started), ("decoders", decoded)):
+        if arguments.data and part not in found:
+            found[part] = measure(arguments.data)
+            RESULT.write_text(json.dumps(found, indent=1) + "\n")
     PAGE.write_text(page(found))
     print(PAGE.read_text())
 

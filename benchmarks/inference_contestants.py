@@ -33,11 +33,11 @@ class Contestant:
         self.network, self.whole, self.read = network, whole, read
 
 
-def macula(folder: Path, threads: int, variant: str = "whole") -> Contestant:
+def macula(folder: Path, threads: int, variant: str = "whole", engine: str = "onnxruntime") -> Contestant:
     """The shipped file through `stages.runtime`; the network's row has uint8 working images and the answer in it."""
     from stages.runtime import Model
 
-    model = Model(folder / f"{variant}.onnx", threads)
+    model = Model(folder / f"{variant}.onnx", threads, engine)
     images = list(whole_levels(np.load(folder / "shown.npy")[:ROWS]))
     return Contestant(
         lambda count: model.run(images[:count]),
@@ -97,8 +97,8 @@ def ultralytics(folder: Path, threads: int) -> Contestant:
     import io
 
     import onnxruntime
-    from PIL import Image
     import ultralytics as package
+    from PIL import Image
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -139,30 +139,11 @@ def _at_its_size(mask: Array, data: bytes) -> Array:
     return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
 
 
-def peak(_: Path, threads: int) -> Contestant:
-    """What the machine can do at most: the product of two large matrices by torch (oneDNN)."""
-    import torch
-
-    torch.set_num_threads(threads)
-    ordinary = torch.rand(PEAK, PEAK)
-    pairs = {
-        32: (ordinary, ordinary),
-        16: (ordinary.bfloat16(), ordinary.bfloat16()),
-        8: ((ordinary * 100).to(torch.uint8), (ordinary * 100).to(torch.int8)),
-    }
-
-    def product(bits: int) -> Any:
-        one, other = pairs[bits]
-        return torch._int_mm(one, other) if bits == 8 else one @ other
-
-    return Contestant(product, None, None)
-
-
-PEAK = 2048
-"""Rows and columns of the matrices."""
 CONTESTANTS: dict[str, tuple[str, Callable[..., Contestant], dict[str, Any]]] = {
     MACULA: (SERVING, macula, {}),
     INT8: (SERVING, macula, {"variant": "whole-int8"}),
+    "macula, bf16 by openvino": (PEERS, macula, {"engine": "openvino"}),
+    "macula, int8 by openvino": (PEERS, macula, {"variant": "whole-int8", "engine": "openvino"}),
     EAGER: (TORCH, torch_eager, {}),
     "torch.compile": (TORCH, torch_eager, {"compiled": True}),
     "torch.compile, bf16": (TORCH, torch_eager, {"compiled": True, "half": True}),
@@ -171,7 +152,6 @@ CONTESTANTS: dict[str, tuple[str, Callable[..., Contestant], dict[str, Any]]] = 
     "openvino, bf16": (PEERS, openvino, {"precision": "bf16"}),
     "openvino, int8 by nncf": (PEERS, openvino, {"file": "nncf.xml"}),
     f"ultralytics, {YOLO}": (PEERS, ultralytics, {}),
-    "peak": (TORCH, peak, {}),
 }
 """Environment, what makes it, and with which settings."""
 
@@ -211,7 +191,6 @@ def main(name: str, folder: Path, threads: int) -> None:
         job = json.loads(line)
         given = files[: job.get("count", 1)]
         calls: dict[str, Callable[[], Any]] = {
-            "product": lambda: contestant.network(job["count"]),  # noqa: B023
             "network": lambda: contestant.network(job["count"]),  # noqa: B023
             "whole": lambda: contestant.whole(given),  # type: ignore[misc]  # noqa: B023
             "read": lambda: [contestant.read(data) for data in given],  # type: ignore[misc]  # noqa: B023

@@ -8,6 +8,7 @@ export in Macula's environment, `peers NAME FOLDER` those of nncf and Ultralytic
 import io
 import json
 import sys
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def macula(name: str, folder: Path) -> dict[str, Any]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from stages.export import Shipped, _write_metadata, to_onnx
+    from stages.export import Shipped
     from stages.networks import Blueprint, build
     from stages.tasks.outline import Outline
 
@@ -63,9 +64,7 @@ def macula(name: str, folder: Path) -> dict[str, Any]:
     _show(network, torch.from_numpy(shown))
     truth = "label" if task == "classification" else "mask"
     outline = Outline(task, "classes", truth, labels, size=size)
-    to_onnx(network, outline, folder / "whole.onnx")
-    metadata = outline.as_json() | {"version": "benchmark"}
-    _write_metadata(folder / "whole.onnx", metadata)
+    _shipped(network, outline, folder, shown)
     torch.save(network, folder / "network.pt")
     x = torch.from_numpy(shown[:ROWS])
     torch.onnx.export(
@@ -77,8 +76,6 @@ def macula(name: str, folder: Path) -> dict[str, Any]:
         external_data=False,
         verbose=False,
     )
-    _int8(folder, shown)
-    _write_metadata(folder / "whole-int8.onnx", metadata)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(x[:1])
     with torch.no_grad():
@@ -101,13 +98,24 @@ def _show(network: Any, images: Any) -> None:
     network.eval()
 
 
-def _int8(folder: Path, shown: Array) -> None:
-    """Macula's int8 file, all layers quantized."""
-    from stages.variants.graph import simplify
+def _shipped(network: Any, outline: Any, folder: Path, shown: Array) -> None:
+    """Macula's float32 file and its int8 file with all layers quantized, both of them open to OpenVINO."""
+    import onnx
+
+    from stages.export import to_onnx
+    from stages.variants.choice import with_probe
+    from stages.variants.graph import front, simplify
     from stages.variants.int8 import Quantizer
 
-    simplify(folder / "whole.onnx", folder / "simple.onnx")
-    Quantizer(folder / "simple.onnx", list(whole_levels(shown)), folder).write(folder / "whole-int8.onnx")
+    exact, int8 = folder / "whole.onnx", folder / "whole-int8.onnx"
+    to_onnx(network, outline, folder / "raw.onnx")
+    simplify(folder / "raw.onnx", exact)
+    Quantizer(exact, list(whole_levels(shown)), folder).write(int8)
+    if (cut := front(onnx.load(exact))) is None:
+        raise ValueError("the graph has no resize, before which it could be cut for OpenVINO")
+    metadata = outline.as_json() | {"version": "benchmark", "working": cut[0], "front": b64encode(cut[1]).decode()}
+    with_probe(exact, metadata | {"precision": "float32", "openvino": ["bfloat16"]})
+    with_probe(int8, metadata | {"precision": "int8", "openvino": ["int8"]})
 
 
 def peers(folder: Path) -> dict[str, Any]:
@@ -126,8 +134,8 @@ def peers(folder: Path) -> dict[str, Any]:
 def yolo(folder: Path) -> dict[str, Any]:
     """Write Ultralytics' classifier, from its description, by its own export."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
     import ultralytics as package
+    from torch.utils.flop_counter import FlopCounterMode
 
     network = package.YOLO(f"{YOLO}.yaml", task="classify")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
