@@ -1,0 +1,170 @@
+"""The server: what it answers, what it refuses and how, and a model that is exchanged while it answers."""
+
+import asyncio
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from stages.serving import deployed
+from stages.serving.app import create
+from stages.serving.limits import Settings
+from tests.conftest import png
+from tests.shipped import colour_model, plain
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return colour_model(tmp_path / "model.onnx")
+
+
+def client(file: Path, key: str = "", **settings: Any) -> TestClient:
+    return TestClient(create(Settings(model=str(file), **settings), key))
+
+
+def test_an_image_is_answered_as_a_body_and_in_a_form(file: Path) -> None:
+    data = png(plain("green"))
+    with client(file) as server:
+        raw = server.post("/v1/answer", content=data).json()
+        form = server.post("/v1/answer", files={"image": ("a.png", data)}).json()
+    assert raw == form
+    assert (raw["answer"]["label"], raw["width"], raw["height"]) == ("green", 8, 8)
+
+
+def test_of_several_images_a_broken_one_has_its_error_alone(file: Path) -> None:
+    files = [
+        ("images", ("a.png", png(plain("red")))),
+        ("images", ("b.png", b"none")),
+        ("images", ("c.png", png(plain("blue")))),
+    ]
+    with client(file) as server:
+        answers = server.post("/v1/answers", files=files).json()["answers"]
+    assert [a.get("answer", {}).get("label") for a in answers] == ["red", None, "blue"]
+    assert "cannot be read" in answers[1]["error"]
+
+
+def test_the_answer_can_be_drawn_over_the_image(file: Path) -> None:
+    with client(file) as server:
+        told = server.post("/v1/answer?drawing=true", content=png(plain("red"))).json()
+    assert told["drawing"].startswith("data:image/jpeg;base64,")
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "status", "words"),
+    [
+        (b"no image", {}, 422, "cannot be read"),
+        (b"", {}, 422, "0 bytes"),
+        (png(plain("red", 64)), {"megapixels": 0.001}, 413, "megapixels"),
+        (bytes(2000), {"megabytes": 0.001}, 413, "more than 0.001 MB"),
+    ],
+)
+def test_what_cannot_be_answered_says_why(file: Path, content: bytes, settings: Any, status: int, words: str) -> None:
+    with client(file, **settings) as server:
+        response = server.post("/v1/answer", content=content)
+    assert response.status_code == status
+    assert words in response.json()["error"]
+
+
+def test_a_full_queue_says_when_to_come_again(file: Path) -> None:
+    with client(file, queue=0) as server:
+        response = server.post("/v1/answer", content=png(plain("red")))
+    assert response.status_code == 429 and int(response.headers["retry-after"]) >= 1
+
+
+def test_a_key_is_asked_for_but_not_by_probes(file: Path) -> None:
+    with client(file, key="secret") as server:
+        assert server.get("/v1/model").status_code == 401
+        assert server.get("/v1/model", headers={"X-API-Key": "wrong"}).status_code == 401
+        assert server.get("/v1/model", headers={"X-API-Key": "secret"}).status_code == 200
+        assert server.get("/v1/model", headers={"Authorization": "Bearer secret"}).status_code == 200
+        assert server.get("/v2/health/ready").status_code == 200
+
+
+def test_the_open_inference_protocol_takes_json_and_binary_tensors(file: Path) -> None:
+    image = plain("blue")[None]
+    one = {"name": "image", "shape": list(image.shape), "datatype": "UINT8"}
+    head = json.dumps({"inputs": [{**one, "parameters": {"binary_data_size": image.nbytes}}]}).encode()
+    with client(file) as server:
+        plainly = server.post("/v2/models/colours/infer", json={"inputs": [{**one, "data": image.tolist()}]})
+        binary = server.post(
+            "/v2/models/colours/infer",
+            content=head + image.tobytes(),
+            headers={"Inference-Header-Content-Length": str(len(head))},
+        )
+    assert plainly.json()["outputs"] == binary.json()["outputs"]
+    assert int(np.argmax(plainly.json()["outputs"][0]["data"])) == 2
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+     b"[", b"{}", b'{"inputs": 3}',
+     b'{"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 2, 2, 3], "data": [1]}]}',
+     b'{"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": [1, -2, 300]}]}',
+     b'{"inputs": [{"name": "image", "datatype": "UINT8", "shape": [-1, 1, 1, 3], "data": []}]}', b"[" * 100_000],
+)  # fmt: skip
+def test_a_senseless_tensor_is_a_bad_request(file: Path, request_: bytes) -> None:
+    with client(file) as server:
+        response = server.post("/v2/models/colours/infer", content=request_)
+    assert response.status_code == 400 and response.json()["error"]
+
+
+def test_figures_count_what_was_answered(file: Path) -> None:
+    with client(file) as server:
+        server.post("/v1/answer", content=png(plain("red")))
+        told = server.get("/metrics").text
+    assert 'macula_requests_total{route="/v1/answer",status="200"} 1.0' in told
+
+
+def test_a_new_file_is_taken_over_and_a_broken_one_is_not(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployed, "LOOK", 0.02)
+    monkeypatch.setattr(deployed, "SETTLE", 0.01)
+    other = colour_model(tmp_path / "other.onnx", version="colours-2")
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+
+    def version(server: TestClient) -> str:
+        return server.get("/v1/model").json()["version"]
+
+    with client(file) as server:
+        assert version(server) == "colours-1"
+        shutil.copy(broken, tmp_path / "new")
+        (tmp_path / "new").rename(file)
+        time.sleep(0.3)
+        assert version(server) == "colours-1"
+        assert server.post("/v1/answer", content=png(plain("red"))).status_code == 200
+        other.rename(file)
+        until = time.monotonic() + 10
+        while version(server) != "colours-2" and time.monotonic() < until:
+            time.sleep(0.02)
+        assert version(server) == "colours-2"
+
+
+def test_images_of_several_sizes_at_once_each_get_their_own_answer(file: Path) -> None:
+    import httpx
+
+    app = create(Settings(model=str(file), batch=4, parallel=1))
+    colours = ["red", "green", "blue"] * 8
+
+    async def all_of_them() -> list[str]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as asking:
+            given = await asyncio.gather(
+                *(asking.post("/v1/answer", content=png(plain(c, 8 + n % 4))) for n, c in enumerate(colours))
+            )
+        return [one.json()["answer"]["label"] for one in given]
+
+    assert asyncio.run(all_of_them()) == colours
+
+
+def test_the_page_and_its_script_are_there(file: Path) -> None:
+    with client(file) as server:
+        page, script = server.get("/"), server.get("/page.js")
+    assert page.status_code == script.status_code == 200
+    assert "default-src 'none'" in page.headers["content-security-policy"]
