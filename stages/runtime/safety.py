@@ -23,7 +23,8 @@ NODE_INPUT, NODE_OPERATOR, NODE_ATTRIBUTE = 1, 4, 5
 ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS = 5, 10, 6, 11
 ATTRIBUTE_SPARSE, ATTRIBUTE_SPARSES = 22, 23
 SPARSE_VALUES, SPARSE_INDICES = 1, 2
-TENSOR_DIMS, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 8, 9, 13, 14
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
+INT64 = 7  # the type of sizes
 TENSOR_VALUES = (4, 5, 6, 7, TENSOR_RAW, 10, 11)
 
 Field = tuple[int, int, int]
@@ -113,7 +114,7 @@ class _Looking:
     def tensor(self, begin: int, end: int) -> tuple[bytes, int]:
         """Its name; and where it holds sizes, as a shape does, their product."""
         dims: list[int] = []
-        held, name, values = 0, b"", b""
+        held, kind, name, values = 0, 0, b"", b""
         for number, at, to in self.fields(begin, end):
             if number == TENSOR_EXTERNAL or (number == TENSOR_LOCATION and at != 0):
                 raise UserError(
@@ -121,6 +122,8 @@ class _Looking:
                 )
             if number == TENSOR_DIMS:
                 dims += [_signed(at)] if to == PLAIN else self.numbers(at, to)
+            elif number == TENSOR_TYPE:
+                kind = at
             elif number == TENSOR_NAME:
                 name = self.bytes(at, to)
             elif number in TENSOR_VALUES:
@@ -132,6 +135,8 @@ class _Looking:
                 f"model: {self.file} says that tensor {name.decode(errors='replace')!r} has the shape {dims} and holds "
                 f"{held} bytes of it"
             )
+        if kind != INT64:  # the bits of a float are no size
+            return name, 0
         sizes = [int.from_bytes(values[i : i + 8], "little", signed=True) for i in range(0, len(values), 8)]
         return name, math.prod(n for n in sizes if n > 0) if len(sizes) == count else 0
 

@@ -51,6 +51,15 @@ def test_a_tensor_made_out_of_nothing_is_refused_where_it_is_huge(sound: Path, t
         Model(tmp_path / "bad.onnx")
 
 
+def test_the_bits_of_a_float_are_no_size(sound: Path, tmp_path: Path) -> None:
+    model = onnx.load(sound)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1.0], np.float32), "one"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2], np.int64), "shape"))
+    model.graph.node.append(helper.make_node("Expand", ["one", "shape"], ["ones"]))
+    (tmp_path / "fine.onnx").write_bytes(model.SerializeToString())
+    refuse_malicious(tmp_path / "fine.onnx")
+
+
 def test_no_damage_gets_past_with_a_traceback(sound: Path, tmp_path: Path) -> None:
     data, rng = bytearray(sound.read_bytes()), np.random.default_rng(0)
     refused = 0

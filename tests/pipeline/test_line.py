@@ -184,7 +184,7 @@ def test_the_serving_environment_is_enough_to_predict(line: Path, tmp_path: Path
     ("arguments", "says"),
     [
         (["absent.onnx", "data"], "absent.onnx does not exist"),
-        (["params.yaml", "data"], "cannot be opened by onnxruntime"),
+        (["params.yaml", "data"], "cannot be opened: it is damaged"),
         (["data/export/model.onnx", "nowhere"], "nowhere does not exist"),
         (["data/export/model.onnx", "flows"], "holds no image"),
     ],
