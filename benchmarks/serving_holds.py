@@ -4,10 +4,12 @@ Here every request is followed by itself, by clients that are threads: an answer
 (a status, a connection that was closed), or neither within `PATIENCE`, which is a request that hangs.
 """
 
+import argparse
 import http.client
 import json
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -18,8 +20,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import onnx
 
-from benchmarks.serving_servers import Server, posted
+from benchmarks.serving_load import WARM, load
+from benchmarks.serving_servers import KINDS, PORT, Server, posted
 
 PATIENCE = 15.0  # seconds, after which a request hangs
 CLIENTS = 8
@@ -30,13 +34,64 @@ ACTS = (5.0, 15.0)  # seconds of it at which something is done
 
 Told = dict[str, Any]
 
+TRIED = {
+    "killed": ("macula, processes", "litserve", "bentoml"),
+    "reloaded": ("macula", "macula, processes"),
+    "soaked": ("macula",),
+}
+"""Which servers have several workers, can exchange a model, and are loaded for minutes."""
 
-def soak(server: Server, load: Callable[[float], Told], seconds: float) -> Told:
+
+def hold(
+    case: Told, source: Path, files: list[Path], arguments: argparse.Namespace, written: Callable[[], None]
+) -> None:
+    """A worker killed, another model in place of the file, minutes of load."""
+    images = [file.read_bytes() for file in files]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        model, other = folder / "served.onnx", folder / "other.onnx"
+        shutil.copyfile(source, model)
+        retold(model, other, "another")
+
+        def running(name: str) -> Server:
+            server = Server(KINDS[name], model, PORT, arguments.workers, arguments.threads, folder / "log.txt")
+            server.answered(images[0])
+            load(server, files, 8, WARM)
+            return server
+
+        tries: dict[str, Callable[[Server], Told]] = {
+            "killed": lambda server: killed(server, images),
+            "reloaded": lambda server: reloaded(server, images, model, other),
+            "soaked": lambda server: soak(
+                server, lambda seconds: load(server, files, 8, seconds), 60 * arguments.minutes
+            ),
+        }
+        asked = [(what, name) for what in arguments.tries for name in TRIED[what] if name in arguments.only]
+        for what, name in asked:
+            server = running(name)
+            try:
+                case[f"{what}, {name}"] = told = tries[what](server)
+            finally:
+                server.end()
+            print(what, name, {key: told[key] for key in told if key not in ("memory", "failed_at")}, flush=True)
+            written()
+
+
+def retold(model: Path, other: Path, version_: str) -> None:
+    """The same network under another version, as a later training would have it."""
+    graph = onnx.load(model)
+    for entry in graph.metadata_props:
+        if entry.key == "version":
+            entry.value = json.dumps(version_)
+    onnx.save(graph, other)
+
+
+def soak(server: Server, asking: Callable[[float], Told], seconds: float) -> Told:
     """Load, memory of all processes meanwhile, and its slope: least squares behind the settling.
 
     Args:
         server: answers already.
-        load: asks for that many seconds, and says what happened.
+        asking: asks for that many seconds, and says what happened.
         seconds: how long.
     """
     seen: list[tuple[float, float, float]] = []
@@ -51,7 +106,7 @@ def soak(server: Server, load: Callable[[float], Told], seconds: float) -> Told:
     watch = threading.Thread(target=look)
     watch.start()
     try:
-        told = load(seconds)
+        told = asking(seconds)
     finally:
         ended.set()
         watch.join()

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 PEERS = Path(".venv-serving-peers/bin")
+PORT = 8700  # and those above it
 PATIENCE = 60.0  # seconds until the first answer, and until all processes have ended
 MEBI = 2**20
 
@@ -30,6 +31,8 @@ class Kind:
     """The field of the form in which the image is sent; `-` sends the bare bytes."""
     batch: int = 1
     """The most images that a peer gathers for a call."""
+    restless: bool = False
+    """It keeps the processor busy while nobody asks, and has to be stopped (SIGSTOP) while others have their turn."""
 
 
 MACULA = (".venv-serving/bin/python", "-m", "stages.serve", "{model}", "--port", "{port}", "--threads", "{threads}")
@@ -43,7 +46,7 @@ KINDS = {
     "macula, form": Kind((*MACULA, "--parallel", "{workers}"), "/v1/answer", "image"),
     "macula, processes": Kind((*MACULA, "--workers", "{workers}", "--parallel", "1"), "/v1/answer"),
     "litserve": Kind(LITSERVE, "/predict", "image"),
-    "litserve, batching": Kind(LITSERVE, "/predict", "image", GATHERED),
+    "litserve, batching": Kind(LITSERVE, "/predict", "image", GATHERED, restless=True),
     "bentoml": Kind(BENTOML, "/predict", "image"),
     "bentoml, batching": Kind(BENTOML, "/predict", "image", GATHERED),
 }
@@ -101,9 +104,24 @@ class Server:
                 total += of(process)
         return total
 
+    def rest(self) -> None:
+        """While others have their turn. Who idles by itself is not stopped: BentoML takes a pause for a slow model."""
+        if self.kind.restless:
+            self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """After a rest."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, which: signal.Signals) -> None:
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(which)
+
     def end(self) -> None:
         """SIGTERM, as an operator would; what is left after that is killed."""
         all_ = self.processes()
+        self.go_on()
         self.process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(PATIENCE / 4)

@@ -73,7 +73,7 @@ def case(name: str, told: Told) -> str:
         f"Macula {machine['commit']}: {_versions(machine['packages'])}; peers: {_versions(peers)}.",
         "",
     ]
-    names = list(told["rounds"][0])
+    names = list(told["servers"])
     for clients in CLIENTS:
         lines += [
             f"**{clients} client{'s' * (clients > 1)}**",
@@ -85,12 +85,8 @@ def case(name: str, told: Told) -> str:
             "",
         ]
     lines += ["| | s to the first answer | MB | processes |", "|---|---|---|---|"]
-    for name in names:
-        start, memory, count = (
-            _middle([f(one[name]) for one in told["rounds"]])
-            for f in (lambda t: t["start"], lambda t: t["memory"]["proportional"], lambda t: t["processes"])
-        )
-        lines.append(f"| {name} | {start:.1f} | {memory:.0f} | {count:.0f} |")
+    for name, one in told["servers"].items():
+        lines.append(f"| {name} | {one['start']:.1f} | {one['memory']['proportional']:.0f} | {one['processes']} |")
     return "\n".join([*lines, ""])
 
 
