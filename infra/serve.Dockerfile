@@ -10,18 +10,18 @@
 ARG PYTHON=3.11-slim-trixie
 
 FROM python:${PYTHON} AS build
-ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy
+ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_CACHE_DIR=/var/cache/uv
 WORKDIR /build
 COPY infra/locks/uv.txt infra/locks/build.txt infra/locks/serving.txt infra/locks/
 RUN python -m pip install --no-cache-dir --root-user-action ignore --require-hashes -r infra/locks/uv.txt
 # Compiled here, as nothing can be written later. The tests that packages bring along stay behind.
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv venv /opt/macula \
  && uv pip sync --require-hashes --compile-bytecode --python /opt/macula infra/locks/serving.txt \
  && find /opt/macula -type d -name tests -prune -exec rm -r {} +
 COPY pyproject.toml README.md ./
 COPY stages stages
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv build --wheel --build-constraints infra/locks/build.txt --require-hashes \
  && uv pip install --no-deps --compile-bytecode --python /opt/macula dist/*.whl
 
