@@ -39,9 +39,7 @@ def main(
     torch.set_num_threads(benchmark.threads)
     store = open_split(prepared, "val")
     network, outline, _ = load(trained / "model.pt")
-    exact, model = (
-        Model(exported / file, benchmark.threads, "onnxruntime") for file in ("float32.onnx", "model.onnx")
-    )
+    exact, model = (Model(exported / file, benchmark.threads, "onnxruntime") for file in ("float32.onnx", "model.onnx"))
     paths = [path for path, _ in store.originals()]
     rows = read_manifest(ingested).set_index("path").loc[paths]
     parity = _parity(store, network, exact, originals(rows, ingested), paths)

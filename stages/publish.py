@@ -73,7 +73,7 @@ def about_of(file: Path) -> dict[str, Any]:
     Raises:
         UserError: the model cannot be opened.
     """
-    said = Model(file).metadata
+    said = Model(file, engine="onnxruntime").metadata
     data = file.read_bytes()
     return {
         "model": {key: said[key] for key in LISTED if key in said},

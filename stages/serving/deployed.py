@@ -3,18 +3,17 @@
 import asyncio
 import hashlib
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from stages.frame.cores import cores
 from stages.frame.errors import UserError
 from stages.runtime import Model
+from stages.runtime.choosing import probe
 from stages.serving.batches import Batches
 from stages.serving.limits import Settings
 from stages.serving.metrics import Metrics
@@ -22,9 +21,9 @@ from stages.serving.metrics import Metrics
 log = logging.getLogger("macula.serve")
 LOOK = 1.0  # seconds between two looks at the file
 SETTLE = 0.2  # seconds for which a new file must stay as it is
-TOLD = tuple(
-    "task representation labels points scalars units channels depth size fit scores objective commit data_version"
-    " opset".split()
+TOLD = (
+    *("task", "representation", "labels", "points", "scalars", "units", "channels", "depth", "size", "fit"),
+    *("precision", "scores", "objective", "commit", "data_version", "opset", "licence"),
 )
 """Of a model's metadata."""
 Signature = tuple[int, int, int]
@@ -44,7 +43,6 @@ class Deployed:
         self.model = Model(settings.file, threads)
         self.name = settings.name or str(self.model.metadata.get("name") or settings.file.stem)
         self.version = str(self.model.metadata["version"])
-        self.opened = time.time()
         _tried(self.model, settings.file)
         self.batches = Batches(self.model.answers, parallel, settings.batch, settings.latency, metrics)
         self.users = 0
@@ -108,13 +106,11 @@ class Holder:
 
 
 def _tried(model: Model, file: Path) -> None:
-    outline = model.outline
     Image.init()  # Pillow's formats are loaded now and not with the first request
-    blank = np.zeros((outline.size, outline.size, outline.channels), np.uint16 if outline.depth == 16 else np.uint8)
     try:
-        model.answer(blank)
+        model.answer(probe(model.outline))
     except Exception as error:  # onnxruntime raises a type of its own for each way a graph can fail
-        raise UserError(f"model: {file} opens, but gives no answer to a black image: {error}") from error
+        raise UserError(f"model: {file} opens, but gives no answer to a test image: {error}") from error
 
 
 def _digest(file: Path) -> str:

@@ -86,7 +86,6 @@ class Gate:
             "ms": round(1000 * seconds, 2),
             "bytes": passing.bytes,
             "client": (scope.get("client") or ("",))[0],
-            **scope.get("state", {}).get("told", {}),
         }
         log.info("request", extra={"told": told})
 

@@ -1,6 +1,7 @@
 """Figures for Prometheus: requests, seconds, batches, and which model answers."""
 
 import os
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -20,21 +21,10 @@ class Metrics:
         self.requests = Counter(
             "macula_requests", "Requests by route and status", ["route", "status"], registry=self.registry
         )
-        self.seconds = Histogram(
-            "macula_request_seconds",
-            "From the first byte to the answer",
-            ["route"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.steps = Histogram(
-            "macula_step_seconds",
-            "An image's decoding, its wait for a run",
-            ["step"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.runs = Histogram("macula_run_seconds", "A run of the model", buckets=SECONDS, registry=self.registry)
+        timed = partial(Histogram, buckets=SECONDS, registry=self.registry)
+        self.seconds = timed("macula_request_seconds", "From the first byte to the answer", ["route"])
+        self.steps = timed("macula_step_seconds", "An image's decoding, its wait for a run", ["step"])
+        self.runs = timed("macula_run_seconds", "A run of the model")
         self.sizes = Histogram("macula_run_images", "Images of a run", buckets=SIZES, registry=self.registry)
         self.inside = Gauge(
             "macula_inside", "Requests being answered", registry=self.registry, multiprocess_mode="livesum"

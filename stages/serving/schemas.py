@@ -92,13 +92,6 @@ def answered(task: str) -> type[BaseModel]:
     return type("Answered", (BaseModel,), namespace)
 
 
-class Member(BaseModel):
-    """One image of several: its answer or its error."""
-
-    name: str
-    error: str | None = None
-
-
 class Several(BaseModel):
     """Of several images, in their order; each with `name` and either what one answer holds or `error`."""
 

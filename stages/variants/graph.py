@@ -7,7 +7,6 @@ from onnx import numpy_helper
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-COUNTED = ("float32", "float16")
 
 
 def simplify(source: Path, file: Path) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,6 @@ class Drop:
     def within(self, most: float) -> bool:
         """Whether the whole interval lies below `most`."""
         return self.high is not None and self.high <= most
-
-    def as_json(self) -> dict[str, float | None]:
-        """Plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
