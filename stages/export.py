@@ -5,6 +5,7 @@ import json
 import shutil
 import tempfile
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from stages.networks.preprocessing import fitted, scale
 from stages.runtime.engines import INPUT
 from stages.tasks.outline import Outline
 from stages.tasks.truths import truths_of
-from stages.variants.choice import Bench, chosen, with_probe, write_metadata
+from stages.variants.choice import Bench, chosen, write_metadata, write_with_probe
 from stages.variants.graph import front, parameters, simplify
 from stages.variants.judging import Judge
 
@@ -75,24 +76,24 @@ def main(
         simplify(raw, exact)
     rows = read_manifest(ingested)
     metadata = _metadata(exact, about, json.loads((evaluated / "scores.json").read_text()), rows, export)
-    with_probe(exact, metadata)
+    write_with_probe(exact, metadata)
     bench = _bench(ingested, prepared, rows, outline, task.score, evaluate, export, benchmark)
     name, found = chosen(exact, metadata, export.variants, bench)
     shipped = next(variant for variant in found if variant.name == name)
-    allowed = [v.precision for v in found if v.engine == "openvino" and v.holds and v.file == shipped.file]
-    for file in {exact, output / shipped.file}:
-        _allow(file, [v.precision for v in found if v.engine == "openvino" and v.holds and v.file == file.name])
+    for file in {exact.name, shipped.file}:
+        stored = _allow(
+            output / file, [v.precision for v in found if v.engine == "openvino" and v.holds and v.file == file]
+        )
+        if file == shipped.file:
+            (output / "metadata.json").write_text(json.dumps(stored, indent=1) + "\n")
     shutil.copyfile(output / shipped.file, output / "model.onnx")
-    stored = {prop.key: json.loads(prop.value) for prop in onnx.load(output / "model.onnx").metadata_props}
-    (output / "metadata.json").write_text(json.dumps(stored, indent=1) + "\n")
     told = {
         "shipped": name,
         "max_drop": export.max_drop,
         "score": task.score,
         "images": bench.count,
-        "openvino": allowed,
+        "variants": [asdict(variant) for variant in found],
     }
-    told["variants"] = [variant.as_json() for variant in found]
     (output / "variants.json").write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
     for variant in found:
         print(f"{variant.name}: {variant.verdict}{' (shipped)' if variant.name == name else ''}")
@@ -158,10 +159,12 @@ def _inputs(rows: pd.DataFrame) -> dict[str, Any]:
     return {"images": len(rows), "quantiles": list(QUANTILES), **at}
 
 
-def _allow(file: Path, precisions: list[str]) -> None:
-    """Note in a file in what arithmetic OpenVINO may run it."""
+def _allow(file: Path, precisions: list[str]) -> dict[str, Any]:
+    """Note in a file in what arithmetic OpenVINO may run it; returns its metadata."""
     stored = {prop.key: json.loads(prop.value) for prop in onnx.load(file).metadata_props}
-    write_metadata(file, stored | {"openvino": precisions})
+    stored["openvino"] = precisions
+    write_metadata(file, stored)
+    return stored
 
 
 def to_onnx(network: nn.Module, outline: Outline, file: Path) -> None:

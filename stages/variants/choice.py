@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from stages.runtime import Model
 from stages.runtime.choosing import answer_to_probe, has_openvino
-from stages.runtime.engines import OpenVino
+from stages.runtime.engines import OnnxRuntime, OpenVino, session_of
 from stages.tasks.answers import difference
+from stages.tasks.outline import outline_of
 from stages.variants.int8 import Quantizer
 from stages.variants.judging import Drop, Judge, answers_of, milliseconds
 
@@ -49,10 +50,6 @@ class Variant:
     """Whether it may be shipped, and why."""
     holds: bool = False
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Bench:
@@ -79,8 +76,7 @@ def chosen(exact: Path, metadata: dict[str, Any], wanted: Sequence[str], bench: 
         wanted: which of int8 and bfloat16 to try.
         bench: what they are judged with.
     """
-    models = {EXACT: Model(exact, engine="onnxruntime")}
-    truth = _answers(models[EXACT], bench, EXACT)
+    truth = _answers(Model(exact, engine="onnxruntime"), bench, EXACT)
     found = [
         Variant(EXACT, exact.name, exact.stat().st_size, "onnxruntime", EXACT, Drop(0.0, 0.0, 0.0), 1.0, holds=True)
     ]
@@ -98,19 +94,20 @@ def write_metadata(file: Path, metadata: dict[str, Any]) -> None:
     onnx.save(graph, file)
 
 
-def with_probe(file: Path, metadata: dict[str, Any]) -> dict[str, Any]:
-    """Write a file's metadata and what it answers to the probe, by which it is known again on other machines."""
+def write_with_probe(file: Path, metadata: dict[str, Any]) -> None:
+    """Write metadata, and what the file answers to the probe, by which it is known again on other machines."""
+    if metadata["representation"] != "boxes":  # how many things are listed hangs on rounding
+        engine = OnnxRuntime(session_of(file, 0), metadata["precision"])
+        metadata = metadata | {"probe": answer_to_probe(engine, outline_of(metadata))}
     write_metadata(file, metadata)
-    if metadata["representation"] == "boxes":  # how many things it lists hangs on rounding
-        return metadata
-    model = Model(file, engine="onnxruntime")
-    complete = metadata | {"probe": answer_to_probe(model.engine, model.outline)}
-    write_metadata(file, complete)
-    return complete
 
 
 def _int8(exact: Path, metadata: dict[str, Any], truth: list[Any], bench: Bench) -> Variant:
-    """With as few layers left in float32 as the score allows."""
+    """With as few layers left in float32 as the score allows.
+
+    Where so few validation images could not even show that float32 keeps up with itself, no other layers are tried.
+    """
+    shown = bench.judge.drop(truth, truth).within(bench.max_drop)
     work = exact.parent / "int8.work"
     work.mkdir()
     file = exact.with_name("int8.onnx")
@@ -123,9 +120,9 @@ def _int8(exact: Path, metadata: dict[str, Any], truth: list[Any], bench: Bench)
                 order = _most_sensitive_first(quantizer, exact, work, metadata, bench.calibration)
             variant.left = order[: round(share * len(order))]
             quantizer.write(file, variant.left)
-            with_probe(file, metadata | {"precision": INT8, "left_in_float32": variant.left})
+            write_with_probe(file, metadata | {"precision": INT8, "left_in_float32": variant.left})
             _judged(variant, Model(file, engine="onnxruntime"), truth, bench)
-            if variant.holds:
+            if variant.holds or not shown:
                 break
     finally:
         shutil.rmtree(work)
@@ -166,7 +163,8 @@ def _by_openvino(
         return []
     tried = []
     for held in [v for v in found if v.holds]:
-        for precision in [EXACT, *({BFLOAT16} & set(wanted))] if held.precision == EXACT else [held.precision]:
+        also = [BFLOAT16] if held.precision == EXACT and BFLOAT16 in wanted else []
+        for precision in [held.precision, *also]:
             variant = Variant(f"{precision}/openvino", held.file, held.bytes, "openvino", precision)
             tried.append(variant)
             try:
