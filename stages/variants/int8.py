@@ -19,8 +19,8 @@ from stages.variants.graph import between, layers
 
 Array = np.ndarray[Any, Any]
 OPERATORS = [
-    "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat",
-    "Resize",
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "Relu", "Add", "Mul", "MaxPool", "AveragePool", "GlobalAveragePool",
+    "Concat", "Resize",
 ]  # fmt: skip
 MOST_GROUPS = 24
 """Into so many groups of neighbouring layers a deep network is cut when their sensitivity is asked."""
