@@ -67,6 +67,7 @@ def main(
         what=_what(metadata, _json(trained / "params.json")),
         weights=Counter(layer["state"] for layer in _json(trained / "weights.json")),
         benchmark=benchmark,
+        exported=_json(exported / "variants.json"),
         sheet=picture_file(augmented / "sheet.png", "Training images as the network gets them, randomly changed"),
         variants=picture_file(augmented / "variants.png", "Some training images as they are, and changed in many ways"),
         policy=_json(augmented / "policy.json"),

@@ -40,8 +40,6 @@ class Variant:
     engine: str
     precision: str
     drop: Drop | None = None
-    agreement: float | None = None
-    """Share of validation images of which it says the same as float32."""
     milliseconds: float | None = None
     """Of one image's answer, from pixels on."""
     left: list[str] = field(default_factory=list)
@@ -77,9 +75,7 @@ def chosen(exact: Path, metadata: dict[str, Any], wanted: Sequence[str], bench: 
         bench: what they are judged with.
     """
     truth = _answers(Model(exact, engine="onnxruntime"), bench, EXACT)
-    found = [
-        Variant(EXACT, exact.name, exact.stat().st_size, "onnxruntime", EXACT, Drop(0.0, 0.0, 0.0), 1.0, holds=True)
-    ]
+    found = [Variant(EXACT, exact.name, exact.stat().st_size, "onnxruntime", EXACT, Drop(0.0, 0.0, 0.0), holds=True)]
     if INT8 in wanted:
         found.append(_int8(exact, metadata, truth, bench))
     found += _by_openvino(found, exact.parent, wanted, truth, bench)
@@ -186,7 +182,6 @@ def by_openvino(file: Path, precision: str, threads: int) -> Model:
 def _judged(variant: Variant, model: Model, truth: list[Any], bench: Bench) -> None:
     answers = _answers(model, bench, variant.name)
     variant.drop = bench.judge.drop(truth, answers)
-    variant.agreement = bench.judge.agreement(truth, answers)
     variant.holds = variant.drop.within(bench.max_drop)
     variant.verdict = _words(variant.drop, bench.max_drop)
 

@@ -66,12 +66,6 @@ class Judge:
             high = 1 - tail ** (1 / len(np.unique(self.group_N)))
         return Drop(float(fallen_R[0]), low, high)
 
-    def agreement(self, exact: Sequence[Any], answers: Sequence[Any]) -> float:
-        """Share of images of which both say the same in words."""
-        says = TASKS[self.outline.task].says
-        same = [says(a, self.outline) == says(b, self.outline) for a, b in zip(exact, answers, strict=True)]
-        return float(np.mean(same))
-
 
 def milliseconds(models: dict[str, Model], images: Sequence[Array]) -> dict[str, float]:
     """Median of an image's answer by each model, from pixels on; in turns, so that a busy moment strikes all."""
