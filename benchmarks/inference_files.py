@@ -103,7 +103,7 @@ def _shipped(network: Any, outline: Any, folder: Path, shown: Array) -> None:
     import onnx
 
     from stages.export import to_onnx
-    from stages.variants.choice import with_probe
+    from stages.variants.choice import write_with_probe
     from stages.variants.graph import front, simplify
     from stages.variants.int8 import Quantizer
 
@@ -114,8 +114,8 @@ def _shipped(network: Any, outline: Any, folder: Path, shown: Array) -> None:
     if (cut := front(onnx.load(exact))) is None:
         raise ValueError("the graph has no resize, before which it could be cut for OpenVINO")
     metadata = outline.as_json() | {"version": "benchmark", "working": cut[0], "front": b64encode(cut[1]).decode()}
-    with_probe(exact, metadata | {"precision": "float32", "openvino": ["bfloat16"]})
-    with_probe(int8, metadata | {"precision": "int8", "openvino": ["int8"]})
+    write_with_probe(exact, metadata | {"precision": "float32", "openvino": ["bfloat16"]})
+    write_with_probe(int8, metadata | {"precision": "int8", "openvino": ["int8"]})
 
 
 def peers(folder: Path) -> dict[str, Any]:

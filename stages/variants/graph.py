@@ -5,13 +5,19 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxscript.rewriter import rewrite
+from onnxscript.rewriter.rules.common import fuse_hardswish_rules
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def simplify(source: Path, file: Path) -> None:
-    """Constants folded and normalizations merged into convolutions, for any machine; written to `file`."""
+    """Constants folded and normalizations merged into convolutions, for any machine; written to `file`.
+
+    ONNX Runtime takes HardSwish apart, and only the whole one goes into the convolution before it in OpenVINO.
+    """
     quant_pre_process(str(source), str(file), skip_symbolic_shape=True)
+    onnx.save(rewrite(onnx.load(file), fuse_hardswish_rules()), file)
 
 
 def layers(graph: onnx.GraphProto) -> list[str]:

@@ -1,0 +1,202 @@
+"""Cheaper arithmetic: which layers int8 leaves in float32, and OpenVINO beside ONNX Runtime."""
+
+import base64
+import io
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from stages.export import OPSET, to_onnx
+from stages.frame import UserError
+from stages.runtime import Model
+from stages.runtime.choosing import fastest
+from stages.runtime.engines import OpenVino
+from stages.tasks.outline import Outline
+from stages.variants.choice import Bench, by_openvino, chosen, write_metadata, write_with_probe
+from stages.variants.graph import front, simplify
+from stages.variants.judging import Judge
+
+SIDE = 16
+OUTLINE = Outline("classification", "class", "label", labels=("blue", "red"), size=SIDE)
+FRAIL = 2
+"""Layers of the network that int8 spoils."""
+
+
+class Frail(nn.Module):
+    """Red or blue: the difference is passed on beside a value that is ten thousand times as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out_of = nn.Conv2d(3, 2, 1, bias=False), nn.Conv2d(2, 2, 1, bias=False)
+        self.rest = nn.Sequential(*(nn.Conv2d(2, 2, 1, bias=False) for _ in range(6)))
+        with torch.no_grad():
+            self.into.weight[:, :, 0, 0] = torch.tensor([[-0.1, 0.0, 0.1], [1000.0, 1000.0, 1000.0]])
+            self.out_of.weight[:, :, 0, 0] = torch.tensor([[100.0, 0.0], [-100.0, 0.0]])
+            for layer in self.rest:
+                layer.weight[:, :, 0, 0] = torch.eye(2)  # type: ignore[union-attr, index, operator]
+
+    def forward(self, image_NCHW: torch.Tensor) -> torch.Tensor:
+        return self.rest(self.out_of(self.into(image_NCHW))).mean(dim=(2, 3))
+
+
+class Bent(nn.Module):
+    """A convolution, an activation, a mean."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3), activation, nn.Conv2d(8, 2, 3))
+
+    def forward(self, image_NCHW: torch.Tensor) -> torch.Tensor:
+        return self.layers(image_NCHW).mean(dim=(2, 3))
+
+
+def exported(network: nn.Module, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """A file as `export` writes it, and its metadata."""
+    raw, file = folder / "raw.onnx", folder / "float32.onnx"
+    to_onnx(network, OUTLINE, raw)
+    simplify(raw, file)
+    cut = front(onnx.load(file))
+    assert cut is not None
+    about = OUTLINE.as_json() | {"version": "1", "opset": OPSET, "precision": "float32"}
+    about |= {"working": cut[0], "front": base64.b64encode(cut[1]).decode()}
+    write_with_probe(file, about)
+    return file, about
+
+
+def images(count: int, side: int = SIDE) -> list[np.ndarray]:
+    """Noise, with some more blue in even ones and some more red in odd ones."""
+    drawn = np.random.default_rng(0).integers(60, 140, (count, side, side, 3))
+    for number, image in enumerate(drawn):
+        image[..., 0 if number % 2 else 2] += 25
+    return list(drawn.astype(np.uint8))
+
+
+def encoded(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "png")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def frail(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Bench]:
+    """The file of the frail network, its metadata, and what its variants are judged with."""
+    file, about = exported(Frail(), tmp_path_factory.mktemp("frail"))
+    seen = images(200)
+    files = [encoded(image) for image in seen]
+    judge = Judge([i % 2 for i in range(200)], np.arange(200), OUTLINE, "accuracy", 200, 0.95)
+    return file, about, Bench(lambda: files, len(files), judge, seen[:16], 0.02, 1, "onnxruntime")
+
+
+def test_int8_leaves_those_layers_in_float32_that_would_spoil_the_answer(
+    frail: tuple[Path, dict[str, Any], Bench],
+) -> None:
+    file, about, bench = frail
+    _, found = chosen(file, about, ["int8"], bench)
+    int8 = next(variant for variant in found if variant.name == "int8")
+    first = [node.name for node in onnx.load(file).graph.node if node.op_type == "Conv"][:FRAIL]
+    assert sorted(int8.left) == sorted(first)
+    assert int8.holds, int8.verdict
+    assert sorted(Model(file.with_name(int8.file)).metadata["left_in_float32"]) == sorted(first)
+
+
+def test_what_int8_spoils_everywhere_is_not_shipped(
+    frail: tuple[Path, dict[str, Any], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.variants.choice.LEFT", (0.0, 1 / 8))  # one of the two frail layers is not enough
+    file, about, bench = frail
+    name, found = chosen(file, about, ["int8"], bench)
+    assert name == "float32"
+    int8 = next(variant for variant in found if variant.name == "int8")
+    assert not int8.holds
+    assert "above export.max_drop 0.02" in int8.verdict
+
+
+def test_hard_swish_stays_one_node(tmp_path: Path) -> None:
+    file, _ = exported(Bent(nn.Hardswish()), tmp_path)
+    assert [node.op_type for node in onnx.load(file).graph.node if "Hard" in node.op_type] == ["HardSwish"]
+
+
+@pytest.fixture(scope="module")
+def bent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that OpenVINO may run in float32."""
+    pytest.importorskip("openvino")
+    file, about = exported(Bent(nn.ReLU()), tmp_path_factory.mktemp("bent"))
+    write_with_probe(file, about | {"openvino": ["float32"]})
+    return file
+
+
+@pytest.fixture
+def shipped(bent: Path, tmp_path: Path) -> Path:
+    """A copy of it, for tests that change it."""
+    return Path(shutil.copy(bent, tmp_path))
+
+
+def retold(file: Path, **changes: Any) -> Path:
+    stored = {prop.key: json.loads(prop.value) for prop in onnx.load(file).metadata_props}
+    write_metadata(file, stored | changes)
+    return file
+
+
+@pytest.mark.parametrize("side", [SIDE, 37])
+def test_openvino_answers_as_onnx_runtime_does_at_any_size(shipped: Path, side: int) -> None:
+    first, other = Model(shipped, 1, "onnxruntime"), Model(shipped, 1, "openvino")
+    assert (first.engine.name, other.engine.name) == ("onnxruntime", "openvino")
+    for image in images(4, side):
+        assert other.answer(image) == pytest.approx(first.answer(image), abs=1e-5)
+    together = other.answers(images(4, side))
+    assert np.stack(together) == pytest.approx(np.stack(first.answers(images(4, side))), abs=1e-5)
+
+
+class Tired:
+    """An engine that takes its time."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        self.name, self.precision, self.seconds = name, "float32", seconds
+
+    def run(self, image_NHWC: np.ndarray) -> list[np.ndarray]:
+        time.sleep(self.seconds)
+        return [image_NHWC]
+
+
+@pytest.mark.parametrize(("seconds", "taken"), [(0.001, "openvino"), (0.02, "onnxruntime")])
+def test_another_engine_is_taken_where_it_is_clearly_faster(seconds: float, taken: str) -> None:
+    rivals = [Tired("onnxruntime", 0.01), Tired("openvino", seconds)]
+    assert fastest(rivals, np.zeros((1, 2, 2, 3), np.uint8)).name == taken  # type: ignore[arg-type]
+
+
+def test_a_file_that_was_not_judged_under_openvino_is_not_run_by_it(shipped: Path) -> None:
+    retold(shipped, openvino=[])
+    assert Model(shipped, 1, "auto").engine.name == "onnxruntime"
+    with pytest.raises(UserError, match="not found to keep its score under openvino"):
+        Model(shipped, 1, "openvino")
+
+
+def test_an_engine_that_answers_otherwise_here_is_not_taken(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = OpenVino.run
+    monkeypatch.setattr(OpenVino, "run", lambda self, image: [1.1 * values for values in run(self, image)])
+    assert Model(shipped, 1, "auto").engine.name == "onnxruntime"
+    with pytest.raises(UserError, match="answers otherwise on this machine"):
+        Model(shipped, 1, "openvino")
+
+
+def test_a_file_whose_answer_changed_is_refused(shipped: Path) -> None:
+    stored = json.loads(next(p.value for p in onnx.load(shipped).metadata_props if p.key == "probe"))
+    retold(shipped, probe=[1.1 * value for value in stored])
+    with pytest.raises(UserError, match="answers otherwise on this machine than where it was made"):
+        Model(shipped, 1, "onnxruntime")
+
+
+def test_bfloat16_is_close_to_what_it_stands_for(shipped: Path) -> None:
+    half, exact = by_openvino(shipped, "bfloat16", 1), Model(shipped, 1, "onnxruntime")
+    image = images(1)[0]
+    assert half.answer(image) == pytest.approx(exact.answer(image), abs=0.02)
