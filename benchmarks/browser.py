@@ -14,13 +14,14 @@ import tempfile
 import threading
 import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, Playwright, expect, sync_playwright
 
+from stages.answering.sources import asked
 from stages.images.reading import read
-from stages.predict import images_below
 from stages.publish import publish
 from stages.runtime import Model
 
@@ -107,7 +108,7 @@ def main() -> None:
     print("|---" * len(head) + "|")
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as place:
         for number, (model, images) in enumerate(zip(given[::2], given[1::2], strict=True)):
-            files, folder = list(images_below([images]))[:MOST], Path(place) / str(number)
+            files, folder = [Path(one.path) for one in islice(asked([str(images)]), MOST)], Path(place) / str(number)
             publish(model, folder)
             said = Model(model).metadata
             firsts, shown, python, levels = [], [], [], []

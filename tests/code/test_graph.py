@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import shlex
 import subprocess
 import sys
@@ -106,3 +107,17 @@ def imported_by(file: Path) -> list[str]:
         elif isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
     return names
+
+
+def test_what_benchmarks_import_of_the_project_exists() -> None:
+    asked = [
+        (file.name, node.module, alias.name)
+        for file in sorted((ROOT / "benchmarks").glob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("stages", "flows")
+        for alias in node.names
+    ]
+    assert len(asked) > 50
+    for file, module, name in asked:
+        there = hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}")
+        assert there, f"benchmarks/{file}: {module} has no {name}"
