@@ -1,6 +1,5 @@
 """One page that tells the whole story: `python -m stages.report DATA_FOLDERS... OPENINGS OUTPUT`."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from stages.pages import (
     tuning,
     write_page,
 )
+from stages.pages.files import network_of, openings_of, read_json, read_table, waived_by
 
 PER_FINDING = 12  # thumbnails
 SMALL, LARGE = 104, 144  # pixels of a photo's thumbnail
@@ -47,8 +47,8 @@ def main(
     """Write `index.html`, the answer first and what is unknown last; and its gist as `summary.txt`."""
     manifest = read_manifest(ingested)
     album = Album(manifest, ingested)
-    scores, metadata = _json(evaluated / "scores.json"), _json(exported / "metadata.json")
-    benchmark = _json(benchmarked / "benchmark.json")
+    scores, metadata = read_json(evaluated / "scores.json"), read_json(exported / "metadata.json")
+    benchmark = read_json(benchmarked / "benchmark.json")
     benchmark["latency"] = _against_torch(benchmark["latency"])
     found = _found(
         [f for folder in (validated, audited) for f in read_findings(folder / "findings.json")], gated, album
@@ -57,24 +57,24 @@ def main(
         output / "index.html",
         "report.html.j2",
         metadata=metadata,
-        ingest=_json(ingested / "metrics.json"),
-        prepare=_json(prepared / "metrics.json"),
-        model_bytes=_json(exported / "metrics.json")["bytes"],
+        ingest=read_json(ingested / "metrics.json"),
+        prepare=read_json(prepared / "metrics.json"),
+        model_bytes=read_json(exported / "metrics.json")["bytes"],
         evaluate=evaluate,
         scores=scores,
         verdict=evaluation.verdict(scores),
         target=evaluation.target(scores["objective"]),
-        what=_what(metadata, _json(trained / "params.json")),
-        weights=Counter(layer["state"] for layer in _json(trained / "weights.json")),
+        what=_what(metadata, read_json(trained / "params.json")),
+        weights=Counter(layer["state"] for layer in read_json(trained / "weights.json")),
         benchmark=benchmark,
-        exported=_json(exported / "variants.json"),
+        exported=read_json(exported / "variants.json"),
         sheet=picture_file(augmented / "sheet.png", "Training images as the network gets them, randomly changed"),
         variants=picture_file(augmented / "variants.png", "Some training images as they are, and changed in many ways"),
-        policy=_json(augmented / "policy.json"),
-        opened=_opened(openings, metadata["name"]),
+        policy=read_json(augmented / "policy.json"),
+        opened=openings_of(openings, metadata["name"]),
         how=_how(trained, metadata),
         **data.look(manifest, album),
-        **data.told(manifest, _table(ingested / "rejected.csv")),
+        **data.told(manifest, read_table(ingested / "rejected.csv")),
         **found,
         **tuning.tuning(tuned, scores["better"][scores["objective"]["score"]] == "higher"),
         **_training(trained, scores),
@@ -105,39 +105,20 @@ def _summary(scores: dict[str, Any], benchmark: dict[str, Any]) -> str:
     )
 
 
-def _json(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8"))
-
-
-def _table(file: Path) -> pd.DataFrame:
-    """A CSV file as text: a class named NA stays one."""
-    return pd.read_csv(file, dtype=str, keep_default_na=False)
-
-
-def _opened(openings: Path, name: str) -> list[dict[str, Any]]:
-    """The record of openings of this data set's sealed test, oldest first."""
-    record = _table(openings)
-    record = record[record["data"] == name]
-    figures = ["value", "low", "high"]
-    record[figures] = record[figures].apply(pd.to_numeric, errors="coerce")
-    return record.to_dict("records")
-
-
 def _what(metadata: dict[str, Any], params: dict[str, Any]) -> str:
     """The question, the form in which it is taught, and the network, in one line."""
-    network = params["network"]
-    name = network["name"] + (f" with {network['encoder']}" if network["name"] in ("unet", "mask_rcnn") else "")
     size = f"{metadata['size']} pixels, {metadata['fit']}"
-    return f"{metadata['task']}, taught as {metadata['representation']}, by {name} at {size}"
+    return f"{metadata['task']}, taught as {metadata['representation']}, by {network_of(params)} at {size}"
 
 
 def _found(findings: list[Finding], gated: Path, album: Album) -> dict[str, Any]:
     """Findings as cards; those that only say what was not checked stand apart."""
-    gate = _json(gated / "gate.json")
-    waived = {waiver["id"]: waiver["reason"] for waiver in gate["waived"]}
     unknown = [f.says for f in findings if f.id.endswith("/not-checked")]
     shown = cards(
-        [f for f in findings if f.severity != "info" or not f.id.endswith("/not-checked")], album, waived, PER_FINDING
+        [f for f in findings if f.severity != "info" or not f.id.endswith("/not-checked")],
+        album,
+        waived_by(gated),
+        PER_FINDING,
     )
     concerns = [card for card in shown if card.badge not in ("passed", "info")]
     return {
@@ -145,15 +126,15 @@ def _found(findings: list[Finding], gated: Path, album: Album) -> dict[str, Any]
         "passed": [card for card in shown if card.badge == "passed"],
         "severities": count_by_severity(concerns),
         "findings_count": len(concerns),
-        "unused_waivers": gate["unused_waivers"],
+        "unused_waivers": read_json(gated / "gate.json")["unused_waivers"],
         "not_checked": unknown,
     }
 
 
 def _training(trained: Path, scores: dict[str, Any]) -> dict[str, Any]:
     """Curves, and in words what they say."""
-    goal, params = scores["objective"], _json(trained / "params.json")
-    curves, metrics = pd.read_csv(trained / "curves.csv"), _json(trained / "metrics.json")
+    goal, params = scores["objective"], read_json(trained / "params.json")
+    curves, metrics = pd.read_csv(trained / "curves.csv"), read_json(trained / "metrics.json")
     tested = trained / "range_test.json"
     return {
         "training": metrics,
@@ -161,8 +142,8 @@ def _training(trained: Path, scores: dict[str, Any]) -> dict[str, Any]:
         "epochs": len(curves),
         "gap": training.gap(curves, metrics["best_epoch"], goal, goal["score"] in scores["shares"], params),
         "pace": training.pace(curves),
-        "resolved": _json(trained / "resolved.json"),
-        "range_test": training.range_test(_json(tested) if tested.exists() else None),
+        "resolved": read_json(trained / "resolved.json"),
+        "range_test": training.range_test(read_json(tested) if tested.exists() else None),
     }
 
 
@@ -194,14 +175,14 @@ def _against_torch(latency: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _how(trained: Path, metadata: dict[str, Any]) -> dict[str, Any]:
     """What is needed to make it again."""
-    environment = _json(trained / "environment.json")
+    environment = read_json(trained / "environment.json")
     packages = environment.pop("packages", {})
     versions = {
         "data version": metadata["data_version"],
         "commit": metadata["commit"],
         "params": metadata["params_hash"],
     }
-    return {"versions": versions | environment, "packages": packages, "params": _json(trained / "params.json")}
+    return {"versions": versions | environment, "packages": packages, "params": read_json(trained / "params.json")}
 
 
 if __name__ == "__main__":

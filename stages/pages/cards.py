@@ -59,11 +59,15 @@ def _card(finding: Finding, album: Album, reason: str, most: int) -> Card:
         return f"{finding.captions.get(row['path'], row['label'])}\n{_short(row['path'])}"
 
     strip = album.strip(images[:most], caption, places=finding.places)
-    badge = "waived" if reason and finding.severity in ("blocking", "warning") else finding.severity
     unseen = len(images) - len(strip)
     figures = {key: value for key, value in finding.evidence.items() if key != "chart"}
     chart = band(**finding.evidence["chart"]) if "chart" in finding.evidence else Markup("")
-    return Card(finding.id, badge, finding.says, reason, list(flat(figures)), strip, unseen, chart)
+    return Card(finding.id, badge_of(finding, reason), finding.says, reason, list(flat(figures)), strip, unseen, chart)
+
+
+def badge_of(finding: Finding, reason: str) -> str:
+    """The severity; waived where there is a reason to let pass what warns or blocks."""
+    return "waived" if reason and finding.severity in ("blocking", "warning") else finding.severity
 
 
 def _short(path: str) -> str:

@@ -1,5 +1,6 @@
 """What scores and errors say, in words and figures, for every task."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -69,45 +70,60 @@ def parts(scores: dict[str, Any]) -> dict[str, Any]:
     return {"part_kind": held["kind"], "part_scores": names, "part_rows": rows, "part_share": held["share"]}
 
 
-def details(scores: dict[str, Any]) -> dict[str, Any]:
-    """Charts and tables that only some tasks have; None or empty where this one has not."""
+def figures(scores: dict[str, Any]) -> dict[str, Any]:
+    """What only some tasks have, in figures and words; None or empty where this one has not."""
     held = scores["details"]
     labels = [row["label"] for row in scores["parts"]["rows"]]
     confusion = held.get("confusion")
     wrong = [(i, j) for i, row in enumerate(confusion or []) for j, n in enumerate(row) if i != j and n]
     pairs = [(confusion[i][j], confusion[i][j] / sum(confusion[i]), labels[i], labels[j]) for i, j in wrong]
-    calibration = held.get("calibration", {"bins": []})
-    bins = [b for b in calibration["bins"] if b["count"] and b["accuracy"] is not None]
-    curve = held.get("pck_curve") or []
     return {
+        "confused": sorted(pairs, reverse=True)[:15],
+        "calibration_error": held.get("calibration", {}).get("expected_calibration_error"),
+        "agreement": [_agreement(name, found) for name, found in held.get("agreement", {}).items()],
+        "others": _others(held),
+    }
+
+
+def details(scores: dict[str, Any]) -> dict[str, Any]:
+    """The same with charts."""
+    held, told = scores["details"], figures(scores)
+    labels = [row["label"] for row in scores["parts"]["rows"]]
+    confusion = held.get("confusion")
+    bins = [b for b in held.get("calibration", {"bins": []})["bins"] if b["count"] and b["accuracy"] is not None]
+    curve = held.get("pck_curve") or []
+    compared = zip(told["agreement"], held.get("agreement", {}).items(), strict=True)
+    return told | {
         "labels": labels,
         "confusion": confusion,
         "heat_map": charts.heat_map(confusion, labels) if confusion and len(labels) > MOST_CONFUSED else None,
-        "confused": sorted(pairs, reverse=True)[:15],
-        "calibration_error": calibration.get("expected_calibration_error"),
         "reliability": charts.reliability(*([b[k] for b in bins] for k in ("confidence", "accuracy", "count")))
         if bins
         else None,
-        "agreement": [_agreement(name, found) for name, found in held.get("agreement", {}).items()],
+        "agreement": [(name, said, _against(name, found)) for said, (name, found) in compared],
         "pck_curve": charts.curves(
             {"points": [share for _, share in curve]}, [t for t, _ in curve], "tolerance, share of the diagonal",
             "share of points", None,
         )
         if curve
         else None,
-        "others": _others(held),
     }  # fmt: skip
 
 
-def _agreement(name: str, found: dict[str, Any]) -> tuple[str, str, Markup]:
-    """Truth against answer, and the limits of agreement in words."""
-    truth, answer = zip(*found["pairs"], strict=True)
+def _agreement(name: str, found: dict[str, Any]) -> str:
+    """The limits of agreement in words."""
     unit = f" {found['unit']}".rstrip()
-    said = (
+    return (
         f"On average {name} is answered {abs(found['bias']):.3g}{unit} too {'high' if found['bias'] > 0 else 'low'}; "
         f"95 % of the differences lie between {found['low']:.3g} and {found['high']:.3g}{unit} (Bland and Altman 1986)."
     )
-    return name, said, charts.against(truth, answer, f"{name}, truth{unit}", f"{name}, answer{unit}")
+
+
+def _against(name: str, found: dict[str, Any]) -> Markup:
+    """Truth against answer."""
+    truth, answer = zip(*found["pairs"], strict=True)
+    unit = f" {found['unit']}".rstrip()
+    return charts.against(truth, answer, f"{name}, truth{unit}", f"{name}, answer{unit}")
 
 
 DRAWN = ("confusion", "calibration", "agreement", "pck_curve")
@@ -120,19 +136,44 @@ def _others(held: dict[str, Any]) -> list[tuple[str, str]]:
     return list(flat({key: value for key, value in held.items() if key not in DRAWN and value not in (None, {})}))
 
 
-def trends(predictions: pd.DataFrame, manifest: pd.DataFrame) -> list[tuple[str, Markup]]:
-    """Error against the size and the brightness of images: a sentence and a chart each, where they vary."""
+@dataclass(frozen=True)
+class Trend:
+    """How the error of images goes with one of their properties."""
+
+    column: str
+    rank: float
+    """Rank correlation (Spearman) of the error and the property, -1 to 1."""
+    says: str
+    rows: pd.DataFrame
+    """An image a row, with `error` and the property."""
+
+    @property
+    def notable(self) -> bool:
+        """Strong enough to be worth a word of its own."""
+        return abs(self.rank) >= NOTABLE
+
+
+def related(predictions: pd.DataFrame, manifest: pd.DataFrame) -> list[Trend]:
+    """Error against the size and the brightness of images, where these vary."""
     rows = predictions.merge(manifest[["path", "width", "height", "brightness"]], on="path")
     rows = rows.assign(size=np.sqrt(rows["width"] * rows["height"]))
-    told = []
+    found = []
     for column, words in PROPERTIES.items():
         if len(rows) < FEWEST or rows[column].nunique() < 3 or rows["error"].nunique() < 3:
             continue
         rank = float(rows[[column, "error"]].corr("spearman").iloc[0, 1])
-        if abs(rank) < NOTABLE:
-            said = f"Images that are {words} are neither better nor worse (rank correlation {rank:+.2f})."
-        else:
-            said = f"Images that are {words} are {'worse' if rank > 0 else 'better'} (rank correlation {rank:+.2f})."
-        unit = "size, pixels (root of the area)" if column == "size" else "brightness, grey level"
-        told.append((said, charts.trend(rows[column].tolist(), rows["error"].tolist(), unit, "error")))
-    return told
+        how = "neither better nor worse" if abs(rank) < NOTABLE else "worse" if rank > 0 else "better"
+        found.append(Trend(column, rank, f"Images that are {words} are {how} (rank correlation {rank:+.2f}).", rows))
+    return found
+
+
+def trends(predictions: pd.DataFrame, manifest: pd.DataFrame) -> list[tuple[str, Markup]]:
+    """A sentence and a chart for each of `related`."""
+    units = {"size": "size, pixels (root of the area)", "brightness": "brightness, grey level"}
+    return [
+        (
+            one.says,
+            charts.trend(one.rows[one.column].tolist(), one.rows["error"].tolist(), units[one.column], "error"),
+        )
+        for one in related(predictions, manifest)
+    ]
