@@ -94,7 +94,7 @@ publish: $(VENV)-serving/synced $(BROWSER) ## a page that answers in the browser
 
 unseal: env ## open the sealed test, at the very end: scored, counted, recorded in data/openings.csv
 	MACULA_UNSEAL=yes $(RUN) dvc repro --single-item data/sealed/dvc.yaml:unseal
-	$(RUN) dvc repro --single-item report
+	$(RUN) dvc repro --single-item report card
 
 example: env ## a kept parameter set, in a clone of its own: make example NAME=clothing10 SOURCE=/path/to/clothing10.zip
 	@$(RUN) python -m flows.example "$(NAME)" "$(SOURCE)" "$(CHANGES)"

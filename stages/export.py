@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pandas as pd
 import torch
+from onnx import numpy_helper
 from torch import nn
 from torch.export import Dim
 
@@ -80,8 +81,8 @@ def main(
     bench = _bench(ingested, prepared, rows, outline, task.score, evaluate, export, benchmark)
     name, found = chosen(exact, metadata, export.variants, bench)
     shipped = next(variant for variant in found if variant.name == name)
-    for file in {exact.name, shipped.file}:
-        stored = _allow(
+    for file in {variant.file for variant in found}:
+        stored = _completed(
             output / file, [v.precision for v in found if v.engine == "openvino" and v.holds and v.file == file]
         )
         if file == shipped.file:
@@ -159,12 +160,18 @@ def _inputs(rows: pd.DataFrame) -> dict[str, Any]:
     return {"images": len(rows), "quantiles": list(QUANTILES), **at}
 
 
-def _allow(file: Path, precisions: list[str]) -> dict[str, Any]:
-    """Note in a file in what arithmetic OpenVINO may run it; returns its metadata."""
-    stored = {prop.key: json.loads(prop.value) for prop in onnx.load(file).metadata_props}
-    stored["openvino"] = precisions
+def _completed(file: Path, precisions: list[str]) -> dict[str, Any]:
+    """Note in a file how large its weights are, and in what arithmetic OpenVINO may run it; returns its metadata."""
+    model = onnx.load(file)
+    stored = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
+    stored |= {"weight_bytes": _weight_bytes(model.graph), "openvino": precisions}
     write_metadata(file, stored)
     return stored
+
+
+def _weight_bytes(graph: onnx.GraphProto) -> int:
+    """Bytes of all tensors that a graph holds: a file cannot know its own size, which its metadata would change."""
+    return sum(numpy_helper.to_array(tensor).nbytes for tensor in graph.initializer)
 
 
 def to_onnx(network: nn.Module, outline: Outline, file: Path) -> None:

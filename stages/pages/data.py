@@ -28,6 +28,12 @@ STATISTICS = {
     "foreground": "foreground, share",
     "quality": "JPEG quality",
 }
+DESCRIBED = STATISTICS | {
+    "black": "pixels at level 0, share",
+    "white": "pixels at level 255, share",
+    "redness": "redness, red above green, -255 to 255",
+    "blueness": "blueness, blue above green, -255 to 255",
+}
 EXTREMES = (
     ("Darkest", "brightness", True, "grey level {brightness:.0f}"),
     ("Brightest", "brightness", False, "grey level {brightness:.0f}"),

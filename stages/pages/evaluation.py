@@ -113,8 +113,9 @@ def details(scores: dict[str, Any]) -> dict[str, Any]:
 def _agreement(name: str, found: dict[str, Any]) -> str:
     """The limits of agreement in words."""
     unit = f" {found['unit']}".rstrip()
+    off = f"{abs(found['bias']):.3g}{unit} too {'high' if found['bias'] > 0 else 'low'}" if found["bias"] else "rightly"
     return (
-        f"On average {name} is answered {abs(found['bias']):.3g}{unit} too {'high' if found['bias'] > 0 else 'low'}; "
+        f"On average {name} is answered {off}; "
         f"95 % of the differences lie between {found['low']:.3g} and {found['high']:.3g}{unit} (Bland and Altman 1986)."
     )
 

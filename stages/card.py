@@ -1,0 +1,180 @@
+"""The model's card, for whoever deploys it: `python -m stages.card DATA_FOLDERS... OPENINGS OUTPUT`.
+
+Its sections are those of Mitchell et al. 2019, "Model Cards for Model Reporting"; its figures those of the stages.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.frame import Finding, In, Out, run
+from stages.frame.findings import read_findings
+from stages.frame.sections import Ingest, Split
+from stages.images.annotations import classes_in
+from stages.images.manifest import annotations, read_manifest
+from stages.pages import data, evaluation, limits, training
+from stages.pages.cards import ORDER, badge_of
+from stages.pages.files import network_of, openings_of, read_json, waived_by
+from stages.pages.markdown import write_markdown
+from stages.runtime import Model
+from stages.tasks.outline import Outline, outline_of
+from stages.tasks.truths import truths_of
+
+AXES = {"probability": "NKHW", "value": "NS", "point": "NP", "restored": "NHW", "mask": "MHW"}
+"""Letters of an output's axes, as far as they may be free: N images, M things (of other outputs, too)."""
+MEANS = {
+    "class": "the probability of each class, in the order of the labels; together 1",
+    "classes": "the probability of each class by itself, in the order of the labels; from 0.5 on it counts as there",
+    "cumulative": "the probability of each grade, the lowest first; together 1",
+    "scalar": "the numbers, in their units",
+    "density": "the numbers: sums of a density that the network draws",
+    "coordinates": "of each point x and y, in pixels of the image as given, and the confidence that it is seen, 0 to 1",
+    "heatmap": "of each point x and y, in pixels of the image as given, and the height of its peak, 0 to 1",
+    "disc": "of each point x and y, in pixels of the image as given, and the height of its peak, 0 to 1",
+    "mask": "the probability of each class at every pixel of the image as given; together 1",
+    "image": "the answered image, white is 1",
+    "boxes": "of each thing its box (x0, y0, x1, y1 in pixels of the image as given), its label's index, its score, "
+    "and its mask where masks were learned",
+    "watershed": "at every pixel of the image as given the probability of background, inside of a thing, and boundary; "
+    "`stages.runtime` grows the things out of it",
+}
+"""By representation: what the outputs hold. A thing, class or point counts from .5 on where answers are counted."""
+SHOWN = (0.01, 0.05, 0.5, 0.95, 0.99)  # quantiles of the training images
+MOST_ROWS = 30  # of the table of classes, points or numbers; of more the worst half of it
+
+
+def main(
+    ingested: In,
+    validated: In,
+    audited: In,
+    gated: In,
+    tuned: In,
+    trained: In,
+    evaluated: In,
+    exported: In,
+    benchmarked: In,
+    openings: In,
+    output: Out,
+    *,
+    ingest: Ingest,
+    split: Split,
+) -> dict[str, Any]:
+    """Write `model-card.md`: what the model is, for what it may be used, and what is not known of it."""
+    file = exported / "model.onnx"
+    model = Model(file, threads=1, engine="onnxruntime")
+    metadata, scores = read_json(exported / "metadata.json"), read_json(evaluated / "scores.json")
+    goal, params = scores["objective"], read_json(trained / "params.json")
+    trained_to, curves = read_json(trained / "metrics.json"), pd.read_csv(trained / "curves.csv")
+    manifest, variants = read_manifest(ingested), read_json(exported / "variants.json")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    findings = [f for folder in (validated, audited) for f in read_findings(folder / "findings.json")]
+    waived, opened = waived_by(gated), openings_of(openings, metadata["name"])
+    mine = [opening for opening in opened if opening["model"] == digest[:12]]
+    trends = evaluation.related(pd.read_parquet(evaluated / "predictions.parquet"), manifest)
+    figures = evaluation.figures(scores)
+    told = [
+        *limits.of_the_test(opened, mine, scores, _chosen(len(curves), tuned)),
+        *limits.of_the_scores(scores, figures["calibration_error"], trends),
+        *limits.of_the_data(findings, waived),
+        *limits.of_the_file(variants, metadata, scores["shares"]),
+    ]
+    size = write_markdown(
+        output / "model-card.md",
+        "card.md.j2",
+        metadata=metadata,
+        model_bytes=file.stat().st_size,
+        digest=digest,
+        network=network_of(params),
+        begun=params["network"]["weights"],
+        environment=read_json(trained / "environment.json"),
+        training=trained_to,
+        epochs=len(curves),
+        gap=training.gap(curves, trained_to["best_epoch"], goal, goal["score"] in scores["shares"], params)[0],
+        variants=variants,
+        inputs=_inputs(metadata["inputs"]),
+        outputs=[(name, kind, _shape(name, shape)) for name, kind, shape in model.signature[1]],
+        means=MEANS[metadata["representation"]],
+        ingested=read_json(ingested / "metrics.json"),
+        ingest=ingest,
+        split=split,
+        counted=_counted(manifest),
+        numbers=_numbers(ingested, manifest, outline_of(metadata)),
+        findings=_told(findings, waived),
+        passed=sum(f.severity == "passed" for f in findings),
+        scores=scores,
+        target=evaluation.target(scores["objective"]),
+        verdict=evaluation.verdict(scores),
+        **evaluation.parts(scores),
+        most_rows=MOST_ROWS,
+        figures=figures,
+        trends=[trend.says for trend in trends],
+        benchmark=read_json(benchmarked / "benchmark.json"),
+        opened=opened,
+        mine=mine,
+        scored=limits.told_by(mine),
+        limits=told,
+    )
+    return {"limits": len(told), "openings": len(opened), "bytes": size}
+
+
+def _chosen(epochs: int, tuned: Path) -> str:
+    """What validation images chose."""
+    trials = read_json(tuned / "metrics.json")["trials"]
+    return f"the best of {epochs} epochs" + (f", and the best of {trials} sets of params" if trials else "")
+
+
+def _inputs(inputs: dict[str, Any]) -> list[tuple[str, list[float]]]:
+    """Quantiles `SHOWN` of what the training images are like; what is alike in all is left out but for the size."""
+    at = [inputs["quantiles"].index(quantile) for quantile in SHOWN]
+    known = {name: values for name, values in inputs.items() if name not in ("images", "quantiles")}
+    return [
+        (data.DESCRIBED.get(name, name), [values[i] for i in at])
+        for name, values in known.items()
+        if len(set(values)) > 1 or name in ("width", "height")
+    ]
+
+
+def _shape(name: str, shape: Sequence[int]) -> str:
+    """`N, 10`: numbers where an axis is fixed, letters where it is free."""
+    letters = AXES.get(name, "M")
+    return ", ".join(str(n) if n > 0 else letters[i] for i, n in enumerate(shape))
+
+
+def _counted(manifest: pd.DataFrame) -> dict[str, int]:
+    """Of each class, and of what is named in an image: how many training images hold it."""
+    rows = manifest[manifest["split"] == "train"]
+    named = (
+        {*classes_in(annotation), *json.loads(things)}
+        for annotation, things in zip(annotations(rows), rows["things"], strict=True)
+    )
+    return dict(Counter(name for names in named for name in names))
+
+
+def _numbers(ingested: Path, manifest: pd.DataFrame, outline: Outline) -> list[tuple[str, str, list[float]]]:
+    """Of each number that is asked its unit, and the smallest, median and largest one of the training images."""
+    if outline.task != "regression":
+        return []
+    paths = manifest.loc[manifest["split"] == "train", "path"].tolist()
+    value_NS = np.stack(truths_of(ingested, paths, outline))
+    ends_3S = np.quantile(value_NS, (0, 0.5, 1), axis=0)
+    return [(name, outline.units.get(name, ""), ends_3S[:, s].tolist()) for s, name in enumerate(outline.scalars)]
+
+
+def _told(findings: list[Finding], waived: dict[str, str]) -> list[dict[str, str]]:
+    """What did not pass, the worst first."""
+    told = [
+        {"id": f.id, "badge": badge_of(f, waived.get(f.id, "")), "says": f.says, "reason": waived.get(f.id, "")}
+        for f in findings
+        if f.severity != "passed"
+    ]
+    return sorted(told, key=lambda one: (ORDER.index(one["badge"]), one["id"]))
+
+
+if __name__ == "__main__":
+    run(main)
