@@ -40,10 +40,15 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
 ENTRYPOINT ["python", "-m", "stages.serve"]
 CMD ["/models/model.onnx", "--host", "0.0.0.0", "--port", "8000"]
 
-# With a model inside: an image is then one model, and is rolled out and back like any other.
+# With a model and its card inside: an image is then one model, and is rolled out and back like any other.
 FROM runtime AS baked
 ARG MODEL=data/export/model.onnx
+ARG CARD=data/card/model-card.md
 COPY --chmod=444 ${MODEL} /models/model.onnx
+COPY --chmod=444 ${CARD} /models/model-card.md
+RUN python -c "from hashlib import sha256; from pathlib import Path; \
+    digest = sha256(Path('/models/model.onnx').read_bytes()).hexdigest(); \
+    assert digest in Path('/models/model-card.md').read_text(), 'CARD is of another model than MODEL'"
 
 # Built where no target is named: the model comes from outside.
 FROM runtime AS mounted

@@ -20,6 +20,7 @@ from stages.tasks.drawing import PALETTE
 from stages.tasks.protocol import SCALAR
 
 HERE = Path(__file__).parent
+CARD = Path("data/card/model-card.md")
 RUNTIME = Path("infra/browser/node_modules/onnxruntime-web")
 SHIPPED = {"ort.wasm.bundle.min.mjs": "onnxruntime.js", "ort-wasm-simd-threaded.wasm": "onnxruntime.wasm"}
 """Of the runtime's folder `dist`: under names that every web server knows the types of."""
@@ -36,22 +37,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("model", type=Path, help="an ONNX file written by export")
     parser.add_argument("output", type=Path, help="the folder to write; one that was published before is replaced")
     parser.add_argument("--runtime", type=Path, default=RUNTIME, help=f"the npm package onnxruntime-web ({RUNTIME})")
+    parser.add_argument("--card", type=Path, default=CARD, help=f"the model's card, left out if of another ({CARD})")
     arguments = parser.parse_args(argv)
     try:
-        size = publish(arguments.model, arguments.output, arguments.runtime)
+        size = publish(arguments.model, arguments.output, arguments.runtime, arguments.card)
     except UserError as error:
         sys.exit(f"error: {error}")
     print(f"{arguments.output}: {size / 1e6:.0f} MB, for any static file host; to look at it here:")
     print(f"python3 -m http.server --bind 127.0.0.1 --directory {arguments.output}")
 
 
-def publish(model: Path, output: Path, runtime: Path = RUNTIME) -> int:
-    """Write the folder; returns its bytes.
+def publish(model: Path, output: Path, runtime: Path = RUNTIME, card: Path = CARD) -> int:
+    """Write the folder, with the card where it is this model's; returns its bytes.
 
     Raises:
         UserError: the model cannot be opened, the runtime is not there, or the folder holds something else.
     """
-    about = about_of(model) | {"runtime": _version(runtime)}
+    carded = card.is_file() and hashlib.sha256(model.read_bytes()).hexdigest() in card.read_text(encoding="utf-8")
+    about = about_of(model) | {"runtime": _version(runtime), "card": card.name if carded else None}
     if output.exists() and not (output / ABOUT).is_file():
         raise UserError(f"{output} exists and was not published; name another folder, or remove it")
     part = output.with_name(f"{output.name}.part")
@@ -61,6 +64,8 @@ def publish(model: Path, output: Path, runtime: Path = RUNTIME) -> int:
     for name, shown in SHIPPED.items():
         shutil.copyfile(runtime / "dist" / name, part / shown)
     shutil.copyfile(model, part / "model.onnx")
+    if carded:
+        shutil.copyfile(card, part / card.name)
     (part / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
     shutil.rmtree(output, ignore_errors=True)
     part.rename(output)

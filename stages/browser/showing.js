@@ -186,7 +186,7 @@ function countsIn(record, { things }, { labels }, palette) {
 }
 
 // What the model is: key figures for the head of the page.
-export function aboutIn({ model, score, bytes, runtime }) {
+export function aboutIn({ model, score, bytes, runtime, card }) {
   const what = {
     classification: ["class", "classes", model.labels],
     multilabel: ["class", "classes, any number of them an image", model.labels],
@@ -215,6 +215,14 @@ export function aboutIn({ model, score, bytes, runtime }) {
           {},
           element("summary", {}, `${what[2].length} ${what[what[2].length === 1 ? 0 : 1]}`),
           element("p", {}, what[2].join(", ")),
+        )
+      : null,
+    card
+      ? element(
+          "p.small",
+          {},
+          element("a", { href: card, download: "" }, "The model's card"),
+          ": what it was tested on, and its limits",
         )
       : null,
   ];

@@ -191,7 +191,8 @@ def test_what_is_copied_is_there_and_nothing_else_is_sent(tmp_path: Path) -> Non
     ]
     assert "pyproject.toml" in sources
     for source in sources:
-        assert source == "data/export/model.onnx" or (context / source).exists(), source
+        made = source in ("data/export/model.onnx", "data/card/model-card.md")
+        assert made or (context / source).exists(), source
     sent = {file.relative_to(context).parts[0] for file in context.rglob("*")}
     assert sent - {"data"} == {"infra", "pyproject.toml", "README.md", "stages"}
     assert not list(context.rglob("__pycache__"))

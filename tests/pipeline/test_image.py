@@ -1,16 +1,20 @@
 """The image of the server, made by its Dockerfile's own steps in bare folders, and what runs in it."""
 
 import json
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT, png
-from tests.containers import Stage, build, context_of, first_process, inside, start, why_not
+from tests.containers import Stage, build, context_of, described, first_process, inside, run, start, why_not
 from tests.shipped import colour_model, plain
 
 KEY = "one-that-nobody-guesses"
@@ -46,11 +50,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
     folder = tmp_path_factory.mktemp("image")
     context = context_of(ROOT, ROOT / "infra/serve.Dockerfile.dockerignore", folder / "context")
     (context / "data/export").mkdir(parents=True, exist_ok=True)
-    colour_model(context / "data/export/colours.onnx")
+    model = colour_model(context / "data/export/colours.onnx")
+    (context / "data/card").mkdir(exist_ok=True)
+    (context / "data/card/colours.md").write_text(f"SHA-256 {sha256(model.read_bytes()).hexdigest()}\n")
     cache = Path.home() / ".cache/uv"
     cache.mkdir(parents=True, exist_ok=True)
-    model = "data/export/colours.onnx"
-    return build(ROOT / "infra/serve.Dockerfile", context, ("mounted", "baked"), folder, cache, MODEL=model)
+    given = {"MODEL": "data/export/colours.onnx", "CARD": "data/card/colours.md"}
+    return build(ROOT / "infra/serve.Dockerfile", context, ("mounted", "baked"), folder, cache, **given)
 
 
 @pytest.fixture
@@ -150,7 +156,22 @@ def test_the_image_holds_what_it_was_told_and_is_small(image: Stage) -> None:
     assert (packages / "stages/serving/__pycache__").is_dir(), "nothing can be compiled later"
 
 
-def test_the_model_can_be_inside(images: dict[str, Stage]) -> None:
+def test_no_image_is_built_with_the_card_of_another_model(images: dict[str, Stage], tmp_path: Path) -> None:
+    (check,) = [
+        rest for word, rest in described((ROOT / "infra/serve.Dockerfile").read_text(), {})["baked"][1] if word == "RUN"
+    ]
+    shutil.copytree(images["baked"].root, tmp_path / "other", symlinks=True)
+    other = replace(images["baked"], root=tmp_path / "other")
+    run(other, ["sh", "-c", check])
+    (other.root / "models/model-card.md").chmod(0o644)
+    (other.root / "models/model-card.md").write_text("SHA-256 0123\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        run(other, ["sh", "-c", check])
+
+
+def test_the_model_can_be_inside_with_its_card(images: dict[str, Stage]) -> None:
+    inside_it = images["baked"].root / "models"
+    assert sha256((inside_it / "model.onnx").read_bytes()).hexdigest() in (inside_it / "model-card.md").read_text()
     with running(images["baked"], {}) as first:
         posted = inside(first, images["baked"], ["python", "-c", POST, KEY], input=png(plain("green")))
         assert json.loads(posted.stdout)["answer"]["label"] == "green", posted.stderr

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import socket
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,17 @@ def test_only_what_was_published_is_replaced(
         assert publish(model, tmp_path / "new", runtime) > 14e6
     assert (tmp_path / "new" / "model.onnx").read_bytes() == model.read_bytes()
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_card_is_published_with_its_model_and_with_no_other(
+    simple: str, served: tuple[Path, str], runtime: Path, tmp_path: Path, browser: Any
+) -> None:
+    model, card = served[0] / simple / "model.onnx", tmp_path / "model-card.md"
+    for digest, links in ((sha256(model.read_bytes()).hexdigest(), 1), ("0123456789abcdef", 0)):
+        card.write_text(f"SHA-256 {digest}\n")
+        publish(model, served[0] / "carded", runtime, card)
+        assert (served[0] / "carded" / "model-card.md").exists() == bool(links)
+        page = browser.new_page()
+        page.goto(f"{served[1]}/carded/")
+        page.wait_for_selector("#about dl", timeout=PATIENCE)
+        assert page.locator("#about a[href='model-card.md']").count() == links
