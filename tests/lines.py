@@ -95,7 +95,11 @@ def write_training_stages(data: Path, trials: int = 3) -> None:
     (data / "tune" / "trials.csv").write_text("\n".join([head, *rows]) + "\n")
     finals = [f"{number},{seed},{0.9 + seed / 50}" for number in (0, 2) for seed in range(2)] if trials else []
     (data / "tune" / "finals.csv").write_text("\n".join(["number,seed,score", *finals]) + "\n")
-    write(data / "tune", "metrics.json", {"importance": {"train.learning_rate": 0.8, "train.optimizer": 0.2}})
+    write(
+        data / "tune",
+        "metrics.json",
+        {"trials": trials, "importance": {"train.learning_rate": 0.8, "train.optimizer": 0.2}},
+    )
     columns = "epoch,train_loss,val_loss,train_score,val_score,learning_rate,seconds,reading,changing"
     curves = [
         f"{e},{2 / (e + 1)},{2.2 / (e + 1)},{1 - 0.5 / (e + 1)},{0.98 - 0.5 / (e + 1)},0.001,2.5,0.09,0.2"
@@ -138,7 +142,8 @@ def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]
                   "better": dict.fromkeys(("recall", "precision", "f1"), "higher")},
         "details": {"confusion": confusion.tolist(),
                     "calibration": {"expected_calibration_error": 0.031, "bins": bins}},
-        "images": int(confusion.sum()), "groups": int(confusion.sum()), "task": "classification", "worst": worst,
+        "confidence": 0.95, "task": "classification", "worst": worst,
+        "images": int(confusion.sum()), "groups": int(confusion.sum()),
     })  # fmt: skip
     columns = ["path", "truth", "answer", "error", "wrong", "record"]
     pd.DataFrame([{**w, "wrong": True, "record": "{}"} for w in worst], columns=columns).to_parquet(
@@ -146,14 +151,18 @@ def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]
     )
     metadata = {"task": "classification", "name": "toys", "labels": labels, "size": 32, "channels": 1}
     metadata |= {"representation": "class", "fit": "stretch"}
+    metadata |= {"truth": "label", "points": [], "scalars": [], "units": {}, "depth": 8, "overlap": 0.25}
+    metadata |= {"opset": 20, "licence": "", "parameters": 11_170_000, "weight_bytes": 44_600_000}
+    quantiles = {"quantiles": [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99], "width": [8] * 7, "white": [0.0] * 7}
+    metadata |= {"inputs": {"images": 8, **quantiles, "brightness": [31.0, 33.5, 36.0, 41.0, 57.0, 63.0, 66.0]}}
     metadata |= {"commit": "abc", "data_version": "d41d8cd9", "params_hash": "p", "scores": {}}
     write(data / "export", "metadata.json", metadata)
     write(data / "export", "metrics.json", {"bytes": 44_700_000})
     runs = {"engine": "onnxruntime"}
     exact = runs | {"name": "float32", "precision": "float32", "bytes": 44_700_000, "milliseconds": 1.9}
-    exact |= {"drop": {"value": 0.0, "low": 0.0, "high": 0.0}, "verdict": "what was evaluated"}
+    exact |= {"drop": {"value": 0.0, "low": 0.0, "high": 0.0}, "verdict": "what was evaluated", "holds": True}
     unknown = runs | {"name": "int8", "precision": "int8", "bytes": 11_300_000, "milliseconds": None}
-    unknown |= {"drop": None, "verdict": "its drop cannot be measured"}
+    unknown |= {"drop": None, "verdict": "its drop cannot be measured", "holds": False}
     told = {"shipped": "float32", "max_drop": 0.02, "score": "balanced_accuracy", "images": 40}
     write(data / "export", "variants.json", told | {"variants": [exact, unknown]})
     parity = {"images": 40, "largest_difference": 3e-7, "agreement": 1.0, "score_torch": 0.9, "score_onnx": 0.9}
@@ -164,9 +173,9 @@ def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]
     write(data / "benchmark", "benchmark.json", benchmark)
 
 
-def write_openings(file: Path, times: int = 0) -> None:
+def write_openings(file: Path, times: int = 0, model: str = "fedcba987654") -> None:
     """The record of openings of the sealed test."""
-    row = "2026-11-23T18:00,0123456789abcdef,toys,0a1b2c3d4e5f,fedcba987654,9,balanced_accuracy,0.963,0.941,0.981\n"
+    row = f"2026-11-23T18:00,0123456789abcdef,toys,0a1b2c3d4e5f,{model},9,balanced_accuracy,0.963,0.941,0.981\n"
     other = row.replace("0.963", "0.111").replace(",toys,", ",another,")  # of another data set: not told here
     file.write_text("opened_at,commit,data,version,model,images,score,value,low,high\n" + other + row * times)
 

@@ -1,0 +1,250 @@
+"""card: what is told is what was measured, in Markdown that no name breaks."""
+
+import json
+import re
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+from PIL import Image
+
+from stages import card
+from stages.frame import Finding
+from stages.frame.findings import write_findings
+from stages.frame.sections import Params
+from stages.frame.stage import call
+from stages.pages import limits
+from stages.pages.page import NOTHING, figure
+from stages.runtime import Model
+from stages.tasks.representations import REPRESENTATIONS
+from tests.lines import write_line, write_openings
+from tests.shipped import colour_model, plain
+
+INPUTS = "ingest validate audit gate tune train evaluate export benchmark".split()
+LABELS = ("red", "green", "blue")
+NASTY = ("a|b *c* `d`", "<script>_x_</script>", "[e](f) # $g$ \\*h\\* &amp;\n- i")
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Path:
+    """What the stages leave of a model that answers colours."""
+    write_line(tmp_path, list(LABELS))
+    colour_model(tmp_path / "export" / "model.onnx", LABELS)
+    return tmp_path
+
+
+def card_of(data: Path, params: Params, **changes: Any) -> str:
+    """The card that the stage writes, of params with changes in `ingest` and `split`."""
+    sections = {
+        name: type(section).model_validate(section.model_dump() | changes.get(name, {}))
+        for name, section in (("ingest", params.ingest), ("split", params.split))
+    }
+    metrics = call(card.main, [*(data / i for i in INPUTS), data / "openings.csv", data / "card"], sections)
+    file = data / "card" / "model-card.md"
+    text = file.read_text(encoding="utf-8")
+    assert metrics["bytes"] == file.stat().st_size
+    assert metrics["limits"] == len(re.findall(r"^- ", text[text.index("\n## Limits") :], re.MULTILINE))
+    return text
+
+
+def changed(file: Path, change: dict[str, Any]) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+
+
+def section(text: str, name: str) -> str:
+    """Of the card, under the heading `name`."""
+    return text.split(f"\n## {name}\n")[1].split("\n## ")[0]
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Cells of the rows of all tables, as a viewer shows them."""
+    found: list[list[list[str]]] = []
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    for token, inside in pairwise(tokens):
+        if token.type == "table_open":
+            found.append([])
+        elif token.type == "tr_open":
+            found[-1].append([])
+        elif token.type in ("td_open", "th_open"):
+            found[-1][-1].append("".join(child.content for child in inside.children or []))
+    return found
+
+
+def digest_of(data: Path) -> str:
+    return sha256((data / "export" / "model.onnx").read_bytes()).hexdigest()
+
+
+def test_a_test_that_was_never_opened_is_said_in_so_many_words(line: Path, params: Params) -> None:
+    text = card_of(line, params)
+    assert "**Sealed test.** Never opened" in text
+    assert section(text, "The sealed test").strip().startswith("Never opened. 9 images lie apart")
+    assert "the best of 9 epochs, and the best of 3 sets of params" in section(text, "Limits")
+
+
+def test_the_score_of_the_opened_test_comes_first_with_its_interval(line: Path, params: Params) -> None:
+    write_openings(line / "openings.csv", 1, digest_of(line)[:12])
+    text = card_of(line, params)
+    told = "Balanced accuracy 0.963 [0.941, 0.981] on 9 images that chose nothing; opened once, for this model once"
+    assert told in text[: text.index("## Model")]
+    assert "**this one**" in section(text, "The sealed test") and "0.111" not in text, "another data set's is not told"
+    assert "never been opened" not in text
+
+
+def test_looks_for_other_models_of_the_data_count_too(line: Path, params: Params) -> None:
+    write_openings(line / "openings.csv", 2)
+    text = card_of(line, params)
+    assert "No score of this model is known of it; opened 2 times, for this model never" in text
+    assert "**this one**" not in text
+    assert "never for this one" in section(text, "Limits")
+    with (line / "openings.csv").open("a") as stream:
+        stream.write(f"2026-11-24T18:00,0123456789abcdef,toys,v,{digest_of(line)[:12]},9,balanced_accuracy,,,\n")
+    text = card_of(line, params)
+    assert "looked at 3 times, 2 of them for other models" in section(text, "Limits")
+    assert "broken off before a figure was written; a look all the same" in section(text, "The sealed test")
+
+
+def test_a_test_score_below_all_of_validation_is_a_limit(line: Path, params: Params) -> None:
+    write_openings(line / "openings.csv", 1, digest_of(line)[:12])
+    assert "worse than the whole interval of validation" not in card_of(line, params)
+    record = (line / "openings.csv").read_text()
+    (line / "openings.csv").write_text(record.replace("0.963,0.941,0.981", "0.8,0.7,0.9"))
+    said = "On the sealed test balanced accuracy is 0.800, worse than the whole interval of validation, 0.951 to 0.981"
+    assert said in section(card_of(line, params), "Limits")
+
+
+def test_what_was_let_pass_stands_there_with_its_reason(line: Path, params: Params) -> None:
+    data = section(card_of(line, params), "Data")
+    (waived,) = [row for row in data.splitlines() if row.startswith("- **waived**")]
+    assert "`checks/min_side`" in waived and waived.endswith("*Let pass, because:* a test of the eye")
+    assert "- **warning** `confounder/statistics`: Statistics foretell." in data
+    assert "- **info** `duplicates/not-checked`: Sixty flat pictures were not compared." in data
+    remain = section(card_of(line, params), "Limits")
+    assert "2 findings about the data remain, told above: `checks/min_side`, `confounder/statistics`." in remain
+
+
+def test_no_name_breaks_a_table_or_becomes_markup(tmp_path: Path, params: Params) -> None:
+    write_line(tmp_path, list(NASTY))
+    colour_model(tmp_path / "export" / "model.onnx", NASTY)
+    text = card_of(tmp_path, params)
+    found = tables(text)
+    assert len(found) > 5
+    assert all(len(row) == len(table[0]) for table in found for row in table)
+    (by_class,) = [table for table in found if table[0][0] == "class"]
+    assert {row[0] for row in by_class[1:]} == {" ".join(name.split()) for name in NASTY}
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    inline = [child for token in tokens for child in token.children or []]
+    assert not [token for token in [*tokens, *inline] if token.type.startswith("html")]
+    assert {dict(token.attrs)["href"] for token in inline if token.type == "link_open"} == {"#limits"}
+    assert [after.content for before, after in pairwise(tokens) if before.type == "heading_open"] == [
+        "toys: model card", "Model", "Use", "Data", "Scores", "The sealed test", "Limits",
+    ]  # fmt: skip
+
+
+def test_figures_are_those_of_the_files(line: Path, params: Params) -> None:
+    text = card_of(line, params)
+    size = (line / "export" / "model.onnx").stat().st_size
+    model = dict(row for row in tables(section(text, "Model"))[0] if len(row) == 2)
+    assert model["SHA-256"] == digest_of(line)
+    assert f"({figure(size)} bytes), of it 44.6 MB weights; ONNX opset 20" in model["file"]
+    assert model["data version"] == "d41d8cd9" and model["params"] == "p" and model["commit"] == "abc"
+    assert model["packages"] == "torch 2.13" and model["trained"].startswith("epoch 8 of 9 kept, 60 s on cpu, a CPU")
+    overall, by_class, times = tables(section(text, "Scores"))
+    scores = {row[0]: row[1] for row in overall}
+    assert scores["balanced accuracy, the objective"] == "0.971 [0.951, 0.981]" and scores["AUC"] == NOTHING
+    assert ["red", "2", "20", "0.500 [0.480, 0.510]", "0.900 [0.880, 0.910]", NOTHING] in by_class
+    assert ["1", "1", "1.90", "2.10", "526"] in times
+    assert "1.9 ms from a file's bytes to the answer" in text and "differs by more than 3.0e-07" in text
+    assert "12 images" not in text and "21 images in 12 groups: 6 for training, 6 for validation, 9 sealed" in text
+    assert ["brightness, 0 to 255", "31", "34", "41", "63", "66"] in tables(section(text, "Use"))[0]
+    assert "level 255" not in text, "what is alike in all images is no range"
+
+
+def test_the_python_in_it_answers_as_the_model_does(
+    line: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(line / "export")
+    Image.fromarray(plain("green")).save("photo.jpg", quality=95)
+    metadata = line / "export" / "metadata.json"
+    changed(metadata, {"channels": 3})
+    (program,) = re.findall(r"```python\n(.*?)```", card_of(line, params), re.DOTALL)
+    told: dict[str, Any] = {}
+    exec(program, told)
+    asked = Model(Path("model.onnx")).answer_file(Path("photo.jpg").read_bytes())
+    assert told["outputs"][0][0].tolist() == pytest.approx(asked.tolist(), abs=1e-6)
+    changed(metadata, {"fit": "tile"})
+    assert "```python" not in card_of(line, params), "the bare graph answers tiles, and does not say so"
+
+
+def test_it_says_how_the_data_were_split(line: Path, params: Params) -> None:
+    assert "every distinct picture is one, as nobody said which belong together" in card_of(line, params)
+    by_source = card_of(line, params, split={"by": "source"}, ingest={"group": "(p|q)[0-9]"})
+    assert "The split is the data's own." in by_source and "finds in a path: `(p|q)[0-9]`" in by_source
+
+
+def test_a_licence_that_nobody_set_is_a_limit_and_one_that_is_set_is_told(line: Path, params: Params) -> None:
+    assert "**Licence.** None is set" in card_of(line, params)
+    changed(line / "export" / "metadata.json", {"licence": "CC-BY-4.0", "commit": "abc-dirty"})
+    text = card_of(line, params)
+    assert "**Licence.** CC-BY-4.0" in text and "licence" not in section(text, "Limits").lower()
+    assert "its code is that of no commit (abc-dirty)" in section(text, "Limits")
+
+
+def test_a_variant_that_is_shipped_is_told_with_what_it_may_cost(line: Path, params: Params) -> None:
+    assert "int8, which is smaller, is not shipped: its drop cannot be measured." in card_of(line, params)
+    told = json.loads((line / "export" / "variants.json").read_text())
+    told["variants"][1] |= {"holds": True, "drop": {"value": 0.004, "low": -0.001, "high": 0.013}, "verdict": "fine"}
+    changed(line / "export" / "variants.json", told | {"shipped": "int8"})
+    text = card_of(line, params)
+    assert "its balanced accuracy falls by 0.0040 [-0.0010, 0.0130]" in text
+    assert "What is shipped, int8, may cost up to 1.3 points of balanced accuracy." in section(text, "Limits")
+
+
+def test_more_images_are_said_to_help_only_where_that_was_measured(line: Path, params: Params) -> None:
+    for low, helps in ((0.05, True), (-0.01, False)):
+        twice = {"gain": 0.07, "low": low, "high": 0.08}
+        curve = Finding("learning_curve/images", "info", "A curve.", {"twice": twice})
+        write_findings([curve], line / "audit" / "findings.json")
+        text = card_of(line, params)
+        assert ("More images would help: twice as many take 7.0 points (5.0 to 8.0)" in text) == helps
+        assert ("More images would help" in text) == helps
+
+
+def scored(values: list[float], support: int, better: str = "higher") -> dict[str, Any]:
+    """Scores of three points or more, each with an interval of 0.2, where all have as many."""
+    rows = [
+        {"label": f"p{n}", "support": support, "error": {"value": v, "low": v - 0.1, "high": v + 0.1}}
+        for n, v in enumerate(values)
+    ]
+    return {
+        "objective": {"score": "error", "value": 0.5, "met": True}, "shares": ["error"], "images": 90, "groups": 90,
+        "confidence": 0.95, "scores": {"error": {"value": 0.5, "low": 0.49, "high": 0.51}}, "better": {"error": better},
+        "parts": {"kind": "point", "rows": rows, "better": {"error": better}},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("better", "worst"), [("higher", "p0"), ("lower", "p2")])
+def test_a_part_is_clearly_worse_from_its_side_and_with_its_whole_interval(better: str, worst: str) -> None:
+    (said,) = limits.of_the_scores(scored([0.2, 0.5, 0.8], 50, better), None, [])
+    assert said.startswith("Clearly worse than the median point, whose error is 0.500: `" + worst)
+    assert not limits.of_the_scores(scored([0.45, 0.5, 0.55], 50, better), None, [])
+
+
+def test_few_images_of_a_part_and_a_wide_interval_are_limits() -> None:
+    few = scored([0.5, 0.5, 0.5], 19)
+    few["scores"]["error"] = {"value": 0.5, "low": 0.4, "high": 0.6}
+    wide, parts = limits.of_the_scores(few, None, [])
+    assert "from 0.400 to 0.600 (95 % interval): 90 validation images in 90 groups tell no more" in wide
+    assert "fewer than 20" in parts and "`p0` (19), `p1` (19), `p2` (19)" in parts
+
+
+def test_confidence_that_is_no_probability_is_a_limit() -> None:
+    fine = scored([0.5, 0.5, 0.5], 50)
+    assert not limits.of_the_scores(fine, 0.049, [])
+    assert "0.051 away" in limits.of_the_scores(fine, 0.051, [])[0]
+
+
+def test_every_representation_says_what_its_outputs_hold() -> None:
+    assert set(card.MEANS) == set(REPRESENTATIONS)
