@@ -126,7 +126,7 @@ def main(
 def _chosen(epochs: int, tuned: Path) -> str:
     """What validation images chose."""
     trials = read_json(tuned / "metrics.json")["trials"]
-    return f"the best of {epochs} epochs" + (f", and the best of {trials} sets of params" if trials else "")
+    return f"the best of {epochs} epochs" + (f", and the best of {trials} sets of params" if trials > 1 else "")
 
 
 def _inputs(inputs: dict[str, Any]) -> list[tuple[str, list[float]]]:

@@ -75,4 +75,5 @@ def prose(text: str) -> Markup:
 
 
 def _in_a_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text)
+    """Without what ends a line; spaces that keep a number together stay."""
+    return re.sub(r"[^\S\u00a0\u202f]+", " ", text)

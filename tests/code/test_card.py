@@ -149,6 +149,7 @@ def test_figures_are_those_of_the_files(line: Path, params: Params) -> None:
     model = dict(row for row in tables(section(text, "Model"))[0] if len(row) == 2)
     assert model["SHA-256"] == digest_of(line)
     assert f"({figure(size)} bytes), of it 44.6 MB weights; ONNX opset 20" in model["file"]
+    assert model["network"] == f"resnet18, {figure(11_170_000)} parameters"
     assert model["data version"] == "d41d8cd9" and model["params"] == "p" and model["commit"] == "abc"
     assert model["packages"] == "torch 2.13" and model["trained"].startswith("epoch 8 of 9 kept, 60 s on cpu, a CPU")
     overall, by_class, times = tables(section(text, "Scores"))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import benchmark, evaluate, export, ingest, prepare
+from stages import benchmark, card, evaluate, export, ingest, prepare
 from stages.frame.sections import Params, Section
 from stages.frame.stage import call
 from stages.learning.checkpoints import save
@@ -14,6 +14,7 @@ from stages.learning.loop import fit
 from stages.learning.plan import material, plan
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS
+from tests.lines import write_data_stages, write_openings, write_training_stages
 from tests.toys import TOYS, Toy
 
 QUICK = {("multilabel", "auto"), ("segmentation", "auto")}
@@ -115,3 +116,13 @@ def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
     measured = stage(benchmark, *places, needs=("task", "benchmark"))
     assert measured["agreement"] == 1.0
     assert measured["largest_difference"] < 1e-2
+    write_data_stages(workspace, [])
+    write_training_stages(workspace, trials=0)
+    write_openings(workspace / "openings.csv")
+    others = [workspace / part for part in ("validate", "audit", "gate", "tune", "train")]
+    results = [folder[part] for part in ("evaluated", "exported", "measured")]
+    places = [folder["ingested"], *others, *results, workspace / "openings.csv", workspace / "card"]
+    stage(card, *places, needs=("ingest", "split"))
+    text = (workspace / "card" / "model-card.md").read_text(encoding="utf-8")
+    assert card.MEANS[given.outline.representation] in text
+    assert f"{planned.score.replace('_', ' ')}".split()[0] in text.lower()

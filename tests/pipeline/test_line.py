@@ -8,15 +8,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pandas as pd
 import pytest
 from PIL import Image
 
+from stages.pages.page import figure
 from tests.conftest import ROOT, digit_images, png, write_folders
 
 SMALL = {
@@ -113,6 +116,24 @@ def test_the_model_says_where_it_comes_from(line: Path) -> None:
     assert head.startswith(stored["commit"].removesuffix("-dirty"))
 
 
+def test_a_file_says_how_large_its_weights_are_and_its_card_how_large_it_is(line: Path) -> None:
+    for file in (line / "data/export").glob("*.onnx"):
+        model = onnx.load(file)
+        stored = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
+        assert stored["weight_bytes"] == sum(onnx.numpy_helper.to_array(t).nbytes for t in model.graph.initializer)
+        assert 0.9 * file.stat().st_size < stored["weight_bytes"] < file.stat().st_size
+    size = read(line, "export/metrics.json")["bytes"]
+    assert f"({figure(size)} bytes)" in (line / "data/card/model-card.md").read_text()
+
+
+def test_the_card_tells_the_score_and_which_file_it_is_of(line: Path) -> None:
+    text = (line / "data/card/model-card.md").read_text()
+    score = read(line, "evaluate/scores.json")["scores"]["balanced_accuracy"]
+    assert f"Balanced accuracy {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}] on" in text
+    assert sha256((line / "data/export/model.onnx").read_bytes()).hexdigest() in text
+    assert read(line, "export/metadata.json")["commit"] in text and "1 file was rejected" in text
+
+
 def test_the_broken_file_is_listed_and_shown(line: Path) -> None:
     rejected = pd.read_csv(line / "data/ingest/rejected.csv")
     assert rejected["path"].tolist() == ["7/broken.png"]
@@ -141,7 +162,7 @@ def test_the_flow_after_repro_finds_everything_unchanged(line: Path, tmp_path: P
         cwd=line, capture_output=True, text=True, timeout=280, env=environment(PREFECT_HOME=str(tmp_path)),
     )  # fmt: skip
     assert flow.returncode == 0, flow.stdout + flow.stderr
-    assert "12 stages up to date" in flow.stdout
+    assert "13 stages up to date" in flow.stdout
     assert " Ran " not in flow.stdout and " Restored " not in flow.stdout
     assert (line / "dvc.lock").read_bytes() == before
 
@@ -224,8 +245,12 @@ def test_the_seal_is_opened_on_purpose_only_and_every_opening_is_recorded(copied
     stale = dvc(copied, *unseal, MACULA_UNSEAL="yes")
     assert "it may have trained on these images" in stale.stderr
     assert len(record.read_text().splitlines()) == 2
-    assert dvc(copied, "repro", "--single-item", "report").returncode == 0
+    assert "Never opened" in (copied / "data/card/model-card.md").read_text()
+    assert dvc(copied, "repro", "--single-item", "report", "card").returncode == 0
     assert entry["model"] in (copied / "data/report/index.html").read_text()
+    told = (copied / "data/card/model-card.md").read_text()
+    assert "opened once, for this model once" in told
+    assert f"{float(entry['value']):.3f} [{float(entry['low']):.3f}, {float(entry['high']):.3f}]" in told
 
 
 def test_a_brightness_shift_of_one_class_stops_the_line_in_words(copied: Path) -> None:
