@@ -66,18 +66,14 @@ def main(
     split: Split,
 ) -> dict[str, Any]:
     """Write `model-card.md`: what the model is, for what it may be used, and what is not known of it."""
-    file = exported / "model.onnx"
-    model = Model(file, threads=1, engine="onnxruntime")
     metadata, scores = read_json(exported / "metadata.json"), read_json(evaluated / "scores.json")
-    goal, params = scores["objective"], read_json(trained / "params.json")
-    trained_to, curves = read_json(trained / "metrics.json"), pd.read_csv(trained / "curves.csv")
-    manifest, variants = read_manifest(ingested), read_json(exported / "variants.json")
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    manifest, curves = read_manifest(ingested), pd.read_csv(trained / "curves.csv")
+    variants, figures = read_json(exported / "variants.json"), evaluation.figures(scores)
     findings = [f for folder in (validated, audited) for f in read_findings(folder / "findings.json")]
     waived, opened = waived_by(gated), openings_of(openings, metadata["name"])
-    mine = [opening for opening in opened if opening["model"] == digest[:12]]
     trends = evaluation.related(pd.read_parquet(evaluated / "predictions.parquet"), manifest)
-    figures = evaluation.figures(scores)
+    file = _file(exported / "model.onnx")
+    mine = [opening for opening in opened if opening["model"] == file["digest"][:12]]
     told = [
         *limits.of_the_test(opened, mine, scores, _chosen(len(curves), tuned)),
         *limits.of_the_scores(scores, figures["calibration_error"], trends),
@@ -87,19 +83,12 @@ def main(
     size = write_markdown(
         output / "model-card.md",
         "card.md.j2",
+        **file,
         metadata=metadata,
-        model_bytes=file.stat().st_size,
-        digest=digest,
-        network=network_of(params),
-        begun=params["network"]["weights"],
-        environment=read_json(trained / "environment.json"),
-        training=trained_to,
-        epochs=len(curves),
-        gap=training.gap(curves, trained_to["best_epoch"], goal, goal["score"] in scores["shares"], params)[0],
         variants=variants,
         inputs=_inputs(metadata["inputs"]),
-        outputs=[(name, kind, _shape(name, shape)) for name, kind, shape in model.signature[1]],
         means=MEANS[metadata["representation"]],
+        **_training(trained, curves, scores),
         ingested=read_json(ingested / "metrics.json"),
         ingest=ingest,
         split=split,
@@ -121,6 +110,30 @@ def main(
         limits=told,
     )
     return {"limits": len(told), "openings": len(opened), "bytes": size}
+
+
+def _file(file: Path) -> dict[str, Any]:
+    """Which file it is, and what comes out of its graph."""
+    outputs = Model(file, threads=1, engine="onnxruntime").signature[1]
+    return {
+        "digest": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "model_bytes": file.stat().st_size,
+        "outputs": [(name, kind, _shape(name, shape)) for name, kind, shape in outputs],
+    }
+
+
+def _training(trained: Path, curves: pd.DataFrame, scores: dict[str, Any]) -> dict[str, Any]:
+    """What was trained, from what, and how far training is ahead of validation."""
+    goal, metrics, params = scores["objective"], read_json(trained / "metrics.json"), read_json(trained / "params.json")
+    gap = training.gap(curves, metrics["best_epoch"], goal, goal["score"] in scores["shares"], params)
+    return {
+        "network": network_of(params),
+        "begun": params["network"]["weights"],
+        "environment": read_json(trained / "environment.json"),
+        "training": metrics,
+        "epochs": len(curves),
+        "gap": gap[0],
+    }
 
 
 def _chosen(epochs: int, tuned: Path) -> str:

@@ -103,7 +103,7 @@ def test_looks_for_other_models_of_the_data_count_too(line: Path, params: Params
         stream.write(f"2026-11-24T18:00,0123456789abcdef,toys,v,{digest_of(line)[:12]},9,balanced_accuracy,,,\n")
     text = card_of(line, params)
     assert "looked at 3 times, 2 of them for other models" in section(text, "Limits")
-    assert "broken off before a figure was written; a look all the same" in section(text, "The sealed test")
+    assert "no figure: broken off, or undefined; a look all the same" in section(text, "The sealed test")
 
 
 def test_a_test_score_below_all_of_validation_is_a_limit(line: Path, params: Params) -> None:
