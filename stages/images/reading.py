@@ -16,6 +16,8 @@ DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I"))  # 16 bits; PNG's come a
 NPY = b"\x93NUMPY"
 TIFF = (b"II*\0", b"MM\0*")
 MOST_MEGAPIXELS = 178.0  # Pillow itself refuses more than 178,956,970 pixels
+MOST_BYTES = 16  # of a pixel, in an image of as many as are allowed; smaller ones may have more channels
+SEVERAL = "holds several frames; one image per file is expected"  # uncounted: a small file can hold a million
 LUMA = (0.299, 0.587, 0.114)
 EXIF_CAMERA = (0x010F, 0x0110)  # make, model
 EXIF_ORIENTATION, EXIF_SOFTWARE, EXIF_CHANGED, EXIF_MORE, EXIF_TAKEN = 0x0112, 0x0131, 0x0132, 0x8769, 0x9003
@@ -145,8 +147,8 @@ def _refuse_size_and_frames(file: Image.Image, max_megapixels: float) -> None:
     width, height = file.size
     if width * height > max_megapixels * 1e6:
         raise TooManyPixels(f"{width}x{height} is {width * height / 1e6:.1f} megapixels, above {max_megapixels:g}")
-    if getattr(file, "n_frames", 1) != 1:
-        raise Unreadable(f"holds {file.n_frames} frames; one image per file is expected")  # type: ignore[attr-defined]
+    if getattr(file, "is_animated", False):
+        raise Unreadable(SEVERAL)
 
 
 def _array(data: bytes, max_megapixels: float) -> Picture:
@@ -186,11 +188,13 @@ def _deep_tiff(data: bytes, max_megapixels: float) -> Picture:
 
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            if len(file.pages) != 1:
-                raise Unreadable(f"holds {len(file.pages)} frames; one image per file is expected")
+            if file.pages.is_multipage:
+                raise Unreadable(SEVERAL)
             page = file.pages[0]
             if page.imagewidth * page.imagelength > max_megapixels * 1e6:  # type: ignore[union-attr]
                 raise TooManyPixels(f"is above {max_megapixels:g} megapixels")
+            if (held := page.nbytes) > MOST_BYTES * max_megapixels * 1e6:
+                raise TooManyPixels(f"holds {held / 1e6:.0f} MB of values, above {MOST_BYTES * max_megapixels:g}")
             if (photometric := page.photometric.name) not in ("MINISBLACK", "RGB"):  # type: ignore[union-attr]
                 raise Unreadable(f"holds colours as {photometric}; convert it to grey or RGB")
             image = page.asarray()

@@ -72,9 +72,9 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "clear.png": (saved(HALF_CLEAR, "PNG"), "transparent"),
     "clear_palette.png": (saved(RGB.quantize(16), "PNG", transparency=3), "transparent"),
     "clear_level.png": (saved(Image.fromarray(RAMP), "PNG", transparency=7), "transparent"),
-    "moving.gif": (saved(GREY, "GIF", **FRAMES), "3 frames"),
-    "moving.png": (saved(GREY, "PNG", **FRAMES), "3 frames"),
-    "pages.tif": (saved(GREY, "TIFF", **FRAMES), "3 frames"),
+    "moving.gif": (saved(GREY, "GIF", **FRAMES), "several frames"),
+    "moving.png": (saved(GREY, "PNG", **FRAMES), "several frames"),
+    "pages.tif": (saved(GREY, "TIFF", **FRAMES), "several frames"),
     "object.npy": (b"\x93NUMPY\x01\x00" + b"\xff" * 200, "npy"),
 }
 READ: dict[str, tuple[bytes, np.ndarray[Any, Any]]] = {

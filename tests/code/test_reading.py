@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.fuzzing_images import gif_of_frames, tiff_of_channels, tiff_of_pages
 from stages.images.reading import Unreadable, read, to_channels
 from tests.conftest import png
 
@@ -88,7 +90,7 @@ HOSTILE = {
     "LAB": (encoded(Image.fromarray(COLOUR).convert("LAB"), "TIFF"), "LAB"),
     "animation": (
         encoded(Image.fromarray(RAMP), "GIF", save_all=True, append_images=[Image.fromarray(RAMP.T.copy())]),
-        "2 frames",
+        "several frames",
     ),
     "transparent": (png(np.dstack([COLOUR, RAMP])), "transparent"),
     "too large": (png(np.zeros((1100, 1000), np.uint8)), "1.1 megapixels, above 1"),
@@ -183,3 +185,15 @@ def test_statistics_of_sixteen_bits_are_on_the_scale_of_eight() -> None:
     for name in ("brightness", "contrast", "sharpness", "phash", "thumbnail"):
         assert statistics(deep)[name] == statistics(plain)[name]
     assert statistics(read(npy(np.zeros((9, 9, 7), np.uint8))))["redness"] == 0
+
+
+def test_a_million_frames_are_refused_uncounted_and_a_tiff_of_huge_channels_unread() -> None:
+    started = time.monotonic()
+    for data, words in (
+        (gif_of_frames(1_000_000), "several frames"),
+        (tiff_of_pages(50_000), "several frames"),  # of which Pillow's count takes seconds, and the square of it
+        (tiff_of_channels(70, 70, 60_000), "MB of values"),
+    ):
+        with pytest.raises(Unreadable, match=words):
+            read(data, 10)
+    assert time.monotonic() - started < 5
