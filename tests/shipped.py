@@ -1,6 +1,14 @@
-"""A model as `export` ships it, made by hand: the answer is the colour that an image has most of."""
+"""A model as `export` ships it, made by hand: the answer is the colour that an image has most of; and its server."""
 
 import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper
 
 COLOURS = ("red", "green", "blue")
+PATIENCE = 60.0  # seconds until a server answers
 
 
 def colour_model(file: Path, labels: tuple[str, ...] = COLOURS, version: str = "colours-1") -> Path:
@@ -39,3 +48,33 @@ def plain(colour: str, size: int = 8) -> np.ndarray:
     image = np.zeros((size, size, 3), np.uint8)
     image[..., COLOURS.index(colour)] = 200
     return image
+
+
+@contextmanager
+def served(model: Path, *arguments: str) -> Iterator[tuple[str, int]]:
+    """`python -m stages.serve` on a free port: its host and port, once it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host, port = free.getsockname()
+    command = [sys.executable, "-m", "stages.serve", str(model), "--port", str(port), *arguments]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            until = time.monotonic() + PATIENCE
+            while not _ready(f"http://{host}:{port}/v2/health/ready"):
+                if process.poll() is not None or time.monotonic() > until:
+                    log.seek(0)
+                    raise RuntimeError(f"{command} does not answer:\n{log.read()}")
+                time.sleep(0.05)
+            yield host, port
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+def _ready(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5):
+            return True
+    except OSError:
+        return False

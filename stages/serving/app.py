@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from stages.frame.cores import cores
@@ -30,17 +30,6 @@ POLICY = (
 )
 FILE = {"type": "string", "format": "binary"}
 FILES = {"type": "array", "items": FILE}
-FAILURES: dict[int | str, dict[str, Any]] = {
-    status: {"model": schemas.Failed, "description": why}
-    for status, why in {
-        400: "The request makes no sense",
-        401: "A key is needed",
-        413: "Too many bytes, pixels or images",
-        422: "The image cannot be read",
-        429: "The queue is full; Retry-After says when to try again",
-        503: "No answer in time",
-    }.items()
-}
 
 
 def create(settings: Settings, key: str = "") -> FastAPI:
@@ -70,16 +59,16 @@ def create(settings: Settings, key: str = "") -> FastAPI:
 
 def _images(app: FastAPI, holder: Holder, answering: Answering, settings: Settings) -> None:
     one = schemas.answered(holder.now.model.outline.task)
-    raw = _body({"application/octet-stream": FILE, "multipart/form-data": _form("image", FILE)})
-    many = _body({"multipart/form-data": _form("images", FILES)})
+    raw = schemas.body_of({"application/octet-stream": FILE, "multipart/form-data": _form("image", FILE)})
+    many = schemas.body_of({"multipart/form-data": _form("images", FILES)})
 
-    @app.post("/v1/answer", responses={200: {"model": one}, **FAILURES}, openapi_extra=raw)
+    @app.post("/v1/answer", responses={200: {"model": one}, **schemas.FAILURES}, openapi_extra=raw)
     async def answer(
         request: Request, drawing: Annotated[bool, DRAWING] = False, picture: Annotated[bool, PICTURE] = False
     ) -> JSONResponse:
         """Answer one image: the bytes of its file as the body, or in the field `image` of a form."""
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
-            async with request.form(max_files=1, max_fields=1, max_part_size=1) as form:
+            async with _sent_form(request, 1) as form:
                 data = await _upload(form.get("image"), "image")
         else:
             data = await request.body()
@@ -87,7 +76,7 @@ def _images(app: FastAPI, holder: Holder, answering: Answering, settings: Settin
             given = await answering.answer(deployed, data, drawing, picture)
         return JSONResponse(given | _by(deployed))
 
-    @app.post("/v1/answers", responses={200: {"model": schemas.Several}, **FAILURES}, openapi_extra=many)
+    @app.post("/v1/answers", responses={200: {"model": schemas.Several}, **schemas.FAILURES}, openapi_extra=many)
     async def answers(
         request: Request, drawing: Annotated[bool, DRAWING] = False, picture: Annotated[bool, PICTURE] = False
     ) -> JSONResponse:
@@ -98,25 +87,20 @@ def _images(app: FastAPI, holder: Holder, answering: Answering, settings: Settin
 
         async def each(deployed: Any, upload: Any) -> dict[str, Any]:
             async with room:
-                name = str(getattr(upload, "filename", None) or "")
+                name = str(getattr(upload, "filename", None) or "").encode(errors="replace").decode()
                 try:
                     data = await _upload(upload, "images")
                     return {"name": name} | await answering.answer(deployed, data, drawing, picture)
                 except Refused as refused:
                     return {"name": name, "error": refused.words}
 
-        async with request.form(max_files=settings.images, max_fields=1, max_part_size=1) as form:
+        async with _sent_form(request, settings.images) as form:
             uploads = form.getlist("images")
-            if not uploads:
-                raise Refused(400, "the form has no field `images`")
+            if not uploads or not all(isinstance(one, UploadFile) for one in uploads):
+                raise Refused(400, "the form needs files in its fields `images`")
             with holder.now.used() as deployed:
                 given = await asyncio.gather(*(each(deployed, upload) for upload in uploads))
         return JSONResponse({"answers": given} | _by(deployed))
-
-
-def _body(kinds: dict[str, Any]) -> dict[str, Any]:
-    """A body that FastAPI does not read itself, as OpenAPI describes it."""
-    return {"requestBody": {"required": True, "content": {kind: {"schema": one} for kind, one in kinds.items()}}}
 
 
 def _form(field: str, kind: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +116,7 @@ def _others(app: FastAPI, holder: Holder, metrics: Metrics) -> None:
         """What answers: task, labels, scores with intervals, version of the data, commit."""
         return JSONResponse(about(holder.now))
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def figures() -> PlainTextResponse:
         """For Prometheus."""
         return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -144,6 +128,19 @@ def _others(app: FastAPI, holder: Holder, metrics: Metrics) -> None:
     @app.get("/page.js", include_in_schema=False)
     async def code() -> Response:
         return Response(script, media_type="text/javascript")
+
+
+@asynccontextmanager
+async def _sent_form(request: Request, files: int) -> AsyncIterator[FormData]:
+    """What came in a form of so many files at most."""
+    try:
+        form = await request.form(max_files=files, max_fields=1, max_part_size=1)
+    except UnicodeError as error:  # of names in an encoding that the client has chosen
+        raise Refused(400, f"the form cannot be read: {error}") from None
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 async def _upload(upload: Any, field: str) -> bytes:

@@ -16,6 +16,8 @@ from stages.serving.metrics import Metrics
 Array = np.ndarray[Any, Any]
 SMOOTHING = 0.2
 """Weight of the last run in what an image is expected to take."""
+MOST_PIXELS = 2**24
+"""Of a run of several: large images gain nothing by company, and sixteen of 50 megapixels want 10 GB as floats."""
 
 
 @dataclass
@@ -87,8 +89,8 @@ class Batches:
         first = self.waiting[0]
         allowed = max(self.latency, time.perf_counter() - first.since)  # who waited long gains by going with others
         room = self.most if not self.seconds_an_image else int(allowed / self.seconds_an_image)
-        room = max(1, min(self.most, room))
         shape, others = first.image.shape, deque[Waiting]()
+        room = max(1, min(self.most, room, MOST_PIXELS // (shape[0] * shape[1])))
         batch: list[Waiting] = []
         while self.waiting and len(batch) < room:
             one = self.waiting.popleft()

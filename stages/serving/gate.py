@@ -8,8 +8,10 @@ import math
 import sys
 import time
 import uuid
+import warnings
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stages.serving.deployed import Holder
@@ -20,6 +22,10 @@ from stages.serving.metrics import Metrics
 log = logging.getLogger("macula.serve")
 OPEN = frozenset(("/", "/page.js", "/v2/health/live", "/v2/health/ready"))
 """Routes that need no key: the page asks for it, and probes know none."""
+LEFT = 499
+"""What log and figures say of a client that went away before it had sent all; nginx's number."""
+TALKATIVE = ("PIL", "tifffile", "python_multipart")
+"""Loggers that tell what they think of foreign bytes."""
 
 
 class Gate:
@@ -49,6 +55,8 @@ class Gate:
             await passing.refuse(refused)
         except TimeoutError:
             await passing.refuse(Refused(503, f"no answer within {self.settings.seconds:g} s; try again", self._soon()))
+        except ClientDisconnect:
+            passing.status = passing.status or LEFT
         except Exception:
             log.exception("failed", extra={"told": {"request": passing.name, "path": scope["path"]}})
             await passing.refuse(Refused(500, f"the server failed on request {passing.name}; its log says why"))
@@ -152,7 +160,10 @@ class Lines(logging.Formatter):
 
 
 def log_lines() -> None:
-    """Log to standard error, and what uvicorn says too."""
+    """Log to standard error, and what uvicorn says too; what decoders think of an image is told to who sent it."""
+    warnings.simplefilter("ignore")
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
     for name in ("macula.serve", "uvicorn"):

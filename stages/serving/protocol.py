@@ -16,6 +16,8 @@ from stages.runtime.engines import INPUT
 from stages.serving.deployed import Deployed, Holder
 from stages.serving.errors import Refused
 from stages.serving.limits import Settings
+from stages.serving.schemas import FAILURES, body_of, tensors
+from stages.tasks.outline import Outline
 
 Array = np.ndarray[Any, Any]
 HEADER = "inference-header-content-length"
@@ -25,6 +27,7 @@ TYPES = {"uint8": "UINT8", "uint16": "UINT16", "float32": "FP32", "int64": "INT6
 
 def add(app: FastAPI, holder: Holder, settings: Settings) -> None:
     """Add its routes to a server."""
+    outline = holder.now.model.outline
 
     def named(name: str) -> Deployed:
         if name != holder.now.name:
@@ -46,12 +49,12 @@ def add(app: FastAPI, holder: Holder, settings: Settings) -> None:
         """It has a model; before that it does not listen."""
         return JSONResponse({"ready": True})
 
-    @app.get("/v2/models/{name}/ready")
+    @app.get("/v2/models/{name}/ready", responses=FAILURES)
     async def model_ready(name: str) -> JSONResponse:
         """The model of that name answers."""
         return JSONResponse({"name": named(name).name, "ready": True})
 
-    @app.get("/v2/models/{name}")
+    @app.get("/v2/models/{name}", responses=FAILURES)
     async def model(name: str) -> JSONResponse:
         """Its inputs and outputs."""
         deployed = named(name)
@@ -59,9 +62,8 @@ def add(app: FastAPI, holder: Holder, settings: Settings) -> None:
 
     @app.post(
         "/v2/models/{name}/infer",
-        openapi_extra={
-            "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
-        },
+        responses=FAILURES,
+        openapi_extra=body_of({"application/json": tensors(outline.channels, kind_of(outline))}),
     )
     async def infer(name: str, request: Request) -> Response:
         """The graph's outputs for a batch of pixels."""
@@ -72,6 +74,11 @@ def add(app: FastAPI, holder: Holder, settings: Settings) -> None:
             loop = asyncio.get_running_loop()
             outputs = await loop.run_in_executor(deployed.batches.pool, _ran, deployed, image_NHWC)
             return await asyncio.to_thread(write_response, asked, outputs, deployed)
+
+
+def kind_of(outline: Outline) -> str:
+    """The protocol's name for the type of pixels."""
+    return "UINT16" if outline.depth == 16 else "UINT8"
 
 
 def described(deployed: Deployed) -> dict[str, Any]:
@@ -94,9 +101,7 @@ def read_request(
     Raises:
         Refused: 400, the request is not as the protocol has it; 413, too many images or pixels.
     """
-    if header is not None and not (header.isascii() and header.isdigit() and int(header) <= len(body)):
-        raise Refused(400, f"{HEADER}: {header!r} is no length of a header in {len(body)} bytes")
-    length = len(body) if header is None else int(header)
+    length = len(body) if header is None else _length(header, len(body))
     try:
         asked = json.loads(body[:length])
     except (ValueError, RecursionError) as error:
@@ -105,7 +110,7 @@ def read_request(
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise Refused(400, "inputs: a list of the one input is needed")
     (given,) = inputs
-    kind = "UINT16" if deployed.model.outline.depth == 16 else "UINT8"
+    kind = kind_of(deployed.model.outline)
     if given.get("name") != INPUT or given.get("datatype") != kind:
         raise Refused(
             400,
@@ -123,6 +128,15 @@ def read_request(
             shape
         )
     return asked, _values(given.get("data"), shape, dtype)
+
+
+def _length(header: str, most: int) -> int:
+    digits = (
+        header.isascii() and header.isdigit() and len(header) <= len(str(most))
+    )  # int() raises on thousands of them
+    if not digits or int(header) > most:
+        raise Refused(400, f"{HEADER}: {header[:40]!r} is no length of a header in {most} bytes")
+    return int(header)
 
 
 def _shape(shape: Any, deployed: Deployed, settings: Settings) -> tuple[int, int, int, int]:

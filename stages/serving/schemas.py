@@ -11,6 +11,21 @@ class Failed(BaseModel):
     error: str
 
 
+FAILURES: dict[int | str, dict[str, Any]] = {
+    status: {"model": Failed, "description": why}
+    for status, why in {
+        400: "The request makes no sense",
+        401: "A key is needed",
+        404: "There is no such model",
+        413: "Too many bytes, pixels or images",
+        422: "The image cannot be read",
+        429: "The queue is full; Retry-After says when to try again",
+        503: "No answer in time",
+    }.items()
+}
+"""By status, for the documentation."""
+
+
 class Classified(BaseModel):
     """One class."""
 
@@ -96,3 +111,35 @@ class Several(BaseModel):
     """Of several images, in their order; each with `name` and either what one answer holds or `error`."""
 
     answers: list[dict[str, Any]]
+
+
+def body_of(kinds: dict[str, Any]) -> dict[str, Any]:
+    """A body that FastAPI does not read itself, as OpenAPI describes it."""
+    return {"requestBody": {"required": True, "content": {kind: {"schema": one} for kind, one in kinds.items()}}}
+
+
+def tensors(channels: int, kind: str) -> dict[str, Any]:
+    """The schema of a request of the Open Inference Protocol, for images of so many channels of a datatype."""
+    size = {"type": "integer", "minimum": 1}
+    properties = {
+        "name": {"const": "image"},
+        "datatype": {"const": kind},
+        "shape": {
+            "type": "array",
+            "prefixItems": [size, size, size, {"const": channels}],
+            "minItems": 4,
+            "maxItems": 4,
+        },
+        "data": {
+            "type": "array",
+            "description": "whole numbers, nested or one after the other; or binary behind the JSON",
+        },
+    }
+    one = {"type": "object", "required": ["name", "datatype", "shape"], "properties": properties}
+    pixel = {"name": "image", "datatype": kind, "shape": [1, 1, 1, channels], "data": [0] * channels}
+    return {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {"inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": one}},
+        "example": {"inputs": [pixel]},
+    }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.serving import batches
 from stages.serving.batches import Batches
 from stages.serving.metrics import Metrics
 
@@ -69,6 +70,12 @@ def test_what_comes_while_the_model_runs_goes_together_and_each_gets_its_own_ans
 def test_no_run_has_more_images_than_allowed(runs: Runs) -> None:
     while_held(runs, [image(value) for value in range(8)], most=3)
     assert runs.sizes == [1, 3, 3, 1]
+
+
+def test_large_images_are_run_with_few_others(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "MOST_PIXELS", 40)  # two and a half of 4 x 4
+    while_held(runs, [image(value) for value in range(6)])
+    assert runs.sizes == [1, 2, 2, 1]
 
 
 def test_images_of_another_size_go_in_a_run_of_their_own(runs: Runs) -> None:

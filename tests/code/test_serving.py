@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -98,6 +99,50 @@ def test_the_open_inference_protocol_takes_json_and_binary_tensors(file: Path) -
         )
     assert plainly.json()["outputs"] == binary.json()["outputs"]
     assert int(np.argmax(plainly.json()["outputs"][0]["data"])) == 2
+
+
+def test_a_length_of_thousands_of_digits_is_a_bad_request(file: Path) -> None:
+    with client(file) as server:
+        response = server.post(
+            "/v2/models/colours/infer", content=b"{}", headers={"Inference-Header-Content-Length": "9" * 5000}
+        )
+    assert response.status_code == 400 and "no length of a header" in response.json()["error"]
+
+
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "utf-7"])
+def test_names_in_a_form_may_be_in_any_encoding_or_in_none(file: Path, charset: str) -> None:
+    name = "+2AA-\xff" if charset != "utf-7" else "+2AA-"  # which utf-7 makes half of a pair
+    part = f'--x\r\nContent-Disposition: form-data; name="images"; filename="{name}"\r\n\r\n'.encode("latin-1")
+    body = part + png(plain("red")) + b"\r\n--x--\r\n"
+    with client(file) as server:
+        kind = f"multipart/form-data; boundary=x; charset={charset}"
+        response = server.post("/v1/answers", content=body, headers={"Content-Type": kind})
+    assert response.status_code in (200, 400)
+
+
+def test_words_in_the_place_of_files_are_a_bad_request(file: Path) -> None:
+    with client(file) as server:
+        response = server.post("/v1/answers", files={"images": (None, "0")})
+    assert response.status_code == 400 and "needs files" in response.json()["error"]
+
+
+def test_a_client_that_goes_away_is_no_fault_of_the_server(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("macula.serve").propagate = True
+    app = create(Settings(model=str(file)))
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/answer", "headers": [], "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    with TestClient(app) as server:
+        told = server.get("/metrics").text
+    assert not sent and not any(record.exc_info for record in caplog.records)
+    assert 'macula_requests_total{route="/v1/answer",status="499"} 1.0' in told
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""The server under a few hundred broken requests of a seed; `make fuzz-serving` sends ten thousand."""
+
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.fuzzing import KINDS
+from benchmarks.serving_fuzz import fuzz
+from stages.serving import connection
+from stages.serving.app import create
+from stages.serving.connection import Impatient
+from stages.serving.limits import Settings
+from tests.conftest import png
+from tests.shipped import colour_model, plain, served
+
+COUNT = 400
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    model = colour_model(tmp_path_factory.mktemp("model") / "model.onnx")
+    with served(model, "--seconds", "2", "--megapixels", "8") as place:
+        yield place
+
+
+def asked(server: tuple[str, int]) -> bytes:
+    with urllib.request.urlopen(f"http://{server[0]}:{server[1]}/v1/answer", png(plain("green"))) as answer:
+        return answer.read()
+
+
+def test_no_broken_request_is_answered_500_hangs_or_changes_what_is_answered_next(server: tuple[str, int]) -> None:
+    before = asked(server)
+    fates, wrong = fuzz(7, range(COUNT), "colours", server[1])
+    assert not wrong
+    assert sum(fates.values()) == COUNT and {kind for kind, _ in fates} >= set(KINDS) - {"slow", "large"}
+    assert {became for _, became in fates} >= {"200", "400", "404", "413", "422"}
+    assert asked(server) == before
+
+
+def test_a_head_that_does_not_end_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    import uvicorn
+
+    monkeypatch.setattr(connection, "HEAD", 0.3)
+    app = create(Settings(model=str(colour_model(tmp_path / "model.onnx"))))
+    running = uvicorn.Server(uvicorn.Config(app, port=0, http=Impatient, log_config=None))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        time.sleep(0.02)
+    place = running.servers[0].sockets[0].getsockname()
+    try:
+        for said in (b"", b"POST /v1/answer HTTP/1.1\r\nHost: he", b"GET /v2 HTTP/1.1\r\nHost: here\r\n\r\nGET"):
+            with socket.create_connection(place, timeout=3) as line:
+                line.sendall(said)
+                while line.recv(1000):
+                    pass
+    finally:
+        running.should_exit = True
+        thread.join(20)
