@@ -51,12 +51,12 @@ def plain(colour: str, size: int = 8) -> np.ndarray:
 
 
 @contextmanager
-def served(model: Path, *arguments: str) -> Iterator[tuple[str, int]]:
+def served(model: Path, *arguments: str, python: str = sys.executable) -> Iterator[tuple[str, int]]:
     """`python -m stages.serve` on a free port: its host and port, once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         host, port = free.getsockname()
-    command = [sys.executable, "-m", "stages.serve", str(model), "--port", str(port), *arguments]
+    command = [python, "-m", "stages.serve", str(model), "--port", str(port), *arguments]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
