@@ -37,9 +37,7 @@ def summarize(
     kind, weight_RN = TASKS[outline.task], resample_weights(group_N, resamples)
     replicates = kind.scores(truths, answers, weight_RN, outline)
     parts = kind.parts(truths, answers, weight_RN, outline)
-    units = [_groups(group_N, member_N) for member_N in parts.member_NP.T]
-    # A score that averages over the parts is as uncertain as its rarest part makes it.
-    overall = sum(n > 0 for n in units) * min((n for n in units if n), default=0) or len(np.unique(group_N))
+    overall = trials(parts, group_N)
     scores = {
         name: interval(value_R, confidence, overall, share=kind.SCORES[name].share)
         for name, value_R in replicates.items()
@@ -62,6 +60,14 @@ def summarize(
         "details": kind.details(truths, answers, outline, bins),
     }
     return summary, replicates
+
+
+def trials(parts: Parts, group_N: Array) -> int:
+    """Of how many independent trials a score consists: one that averages over parts is as uncertain as its rarest part
+    makes it.
+    """
+    units = [_groups(group_N, member_N) for member_N in parts.member_NP.T]
+    return sum(n > 0 for n in units) * min((n for n in units if n), default=0) or len(np.unique(group_N))
 
 
 def _unit(unit: str, outline: Outline) -> str:

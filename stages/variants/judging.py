@@ -11,10 +11,15 @@ from stages.runtime import Model
 from stages.tasks import TASKS
 from stages.tasks.intervals import resample_weights
 from stages.tasks.outline import Outline
+from stages.tasks.summary import trials
 
 Array = np.ndarray[Any, Any]
 ROUNDS, LEAST_SECONDS = 9, 0.02
 """Each variant is timed in so many turns, each so long at least, one after the other."""
+FLIPPING = ("classification", "multilabel", "ordinal")
+"""Tasks whose answers are right or wrong, where a rare flip may be in none of the images."""
+FEW_GROUPS = 5
+"""Of fewer a bootstrap knows nothing: all draws of three are the same one in 27 resamples."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,9 @@ class Judge:
     def drop(self, exact: Sequence[Any], answers: Sequence[Any]) -> Drop:
         """Of `answers` below the exact ones, by a paired bootstrap over groups.
 
-        Where no resample shows a difference, the upper end is the exact binomial one for as many groups (Clopper and
-        Pearson 1934): so few images could not have shown a rarer one.
+        What so few images could not have shown is not claimed: where answers flip, where groups are few and where
+        nothing differs at all, the upper end is no lower than the exact binomial one for as many trials without a
+        difference (Clopper and Pearson 1934); of classes, the rarest one counts (`docs/why/intervals.md`).
         """
         kind = TASKS[self.outline.task]
         weight_RN = resample_weights(self.group_N, self.resamples)
@@ -62,8 +68,10 @@ class Judge:
             return Drop(None, None, None)
         tail = (1 - self.confidence) / 2
         low, high = map(float, np.quantile(defined, [tail, 1 - tail]))
-        if low == high == 0.0:
-            high = 1 - tail ** (1 / len(np.unique(self.group_N)))
+        few = len(np.unique(self.group_N)) < FEW_GROUPS
+        if few or self.outline.task in FLIPPING or low == high == 0.0:
+            parts = kind.parts(self.truths, exact, weight_RN[:1], self.outline)
+            high = max(high, 1 - tail ** (1 / trials(parts, self.group_N)))
         return Drop(float(fallen_R[0]), low, high)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stages.tasks.outline import Outline
+from stages.tasks.segmentation import Mask
 from stages.variants.judging import Drop, Judge
 
 OUTLINE = Outline("classification", "class", "label", labels=("a", "b"))
@@ -21,6 +22,33 @@ def test_without_a_difference_the_interval_still_ends_where_so_few_images_see_no
     drop = judge(50).drop(answers(50), answers(50))
     assert (drop.value, drop.low) == (0.0, 0.0)
     assert drop.high == pytest.approx(1 - 0.025 ** (1 / 50))
+
+
+def test_a_variant_that_mends_one_of_few_images_is_not_shown_to_spoil_none() -> None:
+    drop = judge(10).drop(answers(10, wrong=1), answers(10))
+    assert drop.value == pytest.approx(-0.1)
+    assert drop.high == pytest.approx(1 - 0.025 ** (1 / 10))
+    assert not drop.within(0.02)
+
+
+def test_the_rarest_class_says_how_much_is_shown() -> None:
+    truths = [0] * 190 + [1] * 4
+    right = [np.eye(2)[label] for label in truths]
+    seen = Judge(truths, np.arange(194), OUTLINE, "balanced_accuracy", 500, 0.95)
+    assert seen.drop(right, right).high == pytest.approx(1 - 0.025 ** (1 / 8))
+
+
+@pytest.mark.parametrize(("groups", "holds"), [(2, False), (40, True)])
+def test_of_few_groups_no_variant_is_shown_to_keep_up(groups: int, holds: bool) -> None:
+    outline = Outline("segmentation", "mask", "mask", labels=("background", "thing"), tolerance=1.0)
+    truths = [(np.indices((16, 16)).sum(axis=0) < 12).astype(np.uint8) for _ in range(40)]
+    nearly = [mask.copy() for mask in truths]
+    for number, mask in enumerate(nearly):
+        mask[0, number % 2] = 0
+    seen = Judge(truths, np.arange(40) % groups, outline, "dice", 500, 0.95)
+    drop = seen.drop([Mask(mask, None) for mask in truths], [Mask(mask, None) for mask in nearly])
+    assert drop.value is not None and 0 < drop.value < 0.02
+    assert drop.within(0.02) == holds
 
 
 def test_more_images_narrow_it() -> None:
