@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 
 from stages.frame.errors import UserError
+from stages.runtime.safety import refuse_malicious_bytes
 
 Array = np.ndarray[Any, Any]
 INPUT = "image"
@@ -57,7 +58,9 @@ class OpenVino:
         model = core.read_model(file)
         self.front = None
         if metadata.get("front"):
-            self.front = session_of(base64.b64decode(metadata["front"]), 1)
+            front = base64.b64decode(metadata["front"])
+            refuse_malicious_bytes(front, f"{file}, its front")
+            self.front = session_of(front, 1)
             model = _behind(model, metadata["working"])
         hints: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],

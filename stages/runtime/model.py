@@ -11,7 +11,7 @@ from stages.frame.errors import UserError
 from stages.frame.memory import freed_memory_given_back
 from stages.images.frames import cut, frames
 from stages.images.reading import MOST_MEGAPIXELS, Unreadable, read, to_channels
-from stages.runtime.choosing import chosen
+from stages.runtime.choosing import APART, chosen
 from stages.runtime.engines import OnnxRuntime, session_of
 from stages.runtime.safety import refuse_malicious
 from stages.tasks.answers import decode, stitched
@@ -48,11 +48,7 @@ class Model:
                 session = session_of(file, threads)
         except Exception as error:  # onnxruntime raises a type of its own for each way a file can be damaged
             raise UserError(f"model: {file} cannot be opened by onnxruntime: {error}") from error
-        stored = session.get_modelmeta().custom_metadata_map
-        missing = [key for key in REQUIRED if key not in stored]
-        if missing:
-            raise UserError(f"model: {file} says nothing of its {', '.join(missing)}; it was not written by `export`")
-        self.metadata: dict[str, Any] = {key: json.loads(value) for key, value in stored.items()}
+        self.metadata = _metadata(session.get_modelmeta().custom_metadata_map, file)
         self.outline = outline_of(self.metadata)
         self.names = [output.name for output in session.get_outputs()]
         self.signature = tuple(
@@ -122,3 +118,20 @@ class Model:
     def answer_file(self, data: bytes) -> Any:
         """The task's answer for the bytes of one image file; raises `reading.Unreadable`."""
         return self.answer(self.decode_file(data))
+
+
+def _metadata(stored: dict[str, str], file: Path) -> dict[str, Any]:
+    """What `export` put in; what others added later is left out where it is no JSON."""
+    missing = [key for key in REQUIRED if key not in stored]
+    if missing:
+        raise UserError(f"model: {file} says nothing of its {', '.join(missing)}; it was not written by `export`")
+    known = {}
+    for key, value in stored.items():
+        try:
+            known[key] = json.loads(value)
+        except ValueError:
+            if key in REQUIRED:
+                raise UserError(f"model: {file}: its metadata {key} is no JSON: {value[:80]!r}") from None
+    if known.get("precision", "float32") not in APART:
+        raise UserError(f"model: {file} says its precision is {known['precision']!r}; known: {', '.join(APART)}")
+    return known

@@ -1,7 +1,9 @@
 """Files that are no plain model are refused before ONNX Runtime opens them: they may come from anywhere.
 
 The few fields that matter are read from the protobuf wire format (https://protobuf.dev/programming-guides/encoding and
-onnx.proto3); the serving environment has no package that knows them, and what is not read cannot be attacked.
+onnx.proto3); the serving environment has no package that knows them, and what is not read cannot be attacked. What a
+sound-looking graph takes for an image is not known before it runs: a process that runs foreign models needs a bound of
+its own, as the container has one.
 """
 
 import math
@@ -19,13 +21,20 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MODEL_GRAPH, MODEL_FUNCTION = 7, 25
 GRAPH_NODE, GRAPH_TENSOR, GRAPH_SPARSE = 1, 5, 15
 FUNCTION_NODE = 7
-NODE_INPUT, NODE_OPERATOR, NODE_ATTRIBUTE = 1, 4, 5
+NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR, NODE_ATTRIBUTE = 1, 2, 4, 5
 ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS = 5, 10, 6, 11
+ATTRIBUTE_INT, ATTRIBUTE_INTS = 3, 8
 ATTRIBUTE_SPARSE, ATTRIBUTE_SPARSES = 22, 23
 SPARSE_VALUES, SPARSE_INDICES = 1, 2
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
 INT64 = 7  # the type of sizes
 TENSOR_VALUES = (4, 5, 6, 7, TENSOR_RAW, 10, 11)
+TENSOR_INT64S = 7
+MAKERS = {b"ConstantOfShape": 0, b"Expand": 1, b"Tile": 1}
+"""Operators that make many values out of a few, and which of their inputs says how many."""
+MOST_SIZES = 64
+COMPUTED = -1
+"""In the place of a product of sizes: it hangs on no image, and still it is not written down."""
 
 Field = tuple[int, int, int]
 """Number of the field, and where its bytes begin and end; of a plain number its value, and `PLAIN`."""
@@ -48,14 +57,19 @@ def refuse_malicious(file: Path) -> None:
     if not size:
         raise UserError(f"model: {file} cannot be opened: it is empty")
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
-            _Looking(file, data).model()
-        except Damaged as error:
-            raise UserError(f"model: {file} cannot be opened: it is damaged, or no ONNX file ({error})") from None
+        refuse_malicious_bytes(data, str(file))
+
+
+def refuse_malicious_bytes(data: bytes | mmap.mmap, name: str) -> None:
+    """The same for the bytes of a model, called `name`; raises `UserError`."""
+    try:
+        _Looking(name, data).model()
+    except Damaged as error:
+        raise UserError(f"model: {name} cannot be opened: it is damaged, or no ONNX file ({error})") from None
 
 
 class _Looking:
-    def __init__(self, file: Path, data: mmap.mmap) -> None:
+    def __init__(self, file: str, data: bytes | mmap.mmap) -> None:
         self.file, self.data = file, data
 
     def model(self) -> None:
@@ -65,46 +79,59 @@ class _Looking:
             elif number == MODEL_FUNCTION:
                 self.graph(begin, end, FUNCTION_NODE, 0)
 
-    def graph(self, begin: int, end: int, node: int, depth: int) -> None:
-        """Of a graph or a function."""
+    def graph(self, begin: int, end: int, node: int, depth: int, outside: dict[bytes, int] | None = None) -> None:
+        """Of a graph or a function; `outside`: what is known of the tensors of the graph around it."""
         if depth > DEEPEST:
             raise UserError(f"model: {self.file} has graphs within graphs, more than {DEEPEST} deep")
-        asked: dict[bytes, int] = {}
+        known = dict(outside or {})
         nodes = []
         for number, at, to in self.fields(begin, end):
             if number == node:
                 nodes.append((at, to))
             elif node == GRAPH_NODE and number == GRAPH_TENSOR:
-                name, made = self.tensor(at, to)
-                asked[name] = made
+                name, sizes = self.tensor(at, to)
+                known[name] = sizes
             elif node == GRAPH_NODE and number == GRAPH_SPARSE:
                 self.sparse(at, to)
         for at, to in nodes:
-            self.node(at, to, asked, depth)
+            self.node(at, to, known, depth)
 
-    def node(self, begin: int, end: int, asked: dict[bytes, int], depth: int) -> None:
-        operator, inputs = b"", []
+    def node(self, begin: int, end: int, known: dict[bytes, int], depth: int) -> None:
+        """`known`, to which its outputs are added: of tensors that hang on no image, the product of their sizes."""
+        operator, inputs, outputs, told = b"", [], [], 0
         for number, at, to in self.fields(begin, end):
             if number == NODE_OPERATOR:
                 operator = self.bytes(at, to)
             elif number == NODE_INPUT:
                 inputs.append(self.bytes(at, to))
+            elif number == NODE_OUTPUT:
+                outputs.append(self.bytes(at, to))
             elif number == NODE_ATTRIBUTE:
-                self.attribute(at, to, depth)
-        made = max((asked.get(name, 0) for name in inputs), default=0)
-        if operator in (b"ConstantOfShape", b"Expand", b"Tile") and made > MOST_MADE:
+                told = max(told, self.attribute(at, to, known, depth))
+        said = inputs[MAKERS.get(operator, 0) :][:1]
+        asked = known.get(said[0], 0) if said else 0
+        if operator in MAKERS and (asked > MOST_MADE or asked == COMPUTED):
+            many = "a size that nobody can see" if asked == COMPUTED else f"{asked} values"
             raise UserError(
-                f"model: {self.file} makes a tensor of {made} values out of nothing; it was not written by `export`"
+                f"model: {self.file} makes a tensor of {many} out of nothing; it was not written by `export`"
             )
+        if all(name in known for name in inputs if name):
+            made = told if operator == b"Constant" else asked if operator == b"Identity" else COMPUTED
+            known.update(dict.fromkeys(outputs, made))
 
-    def attribute(self, begin: int, end: int, depth: int) -> None:
+    def attribute(self, begin: int, end: int, known: dict[bytes, int], depth: int) -> int:
+        """Returns the product of the sizes that it holds, 0 if none."""
+        sizes: list[int] = []
         for number, at, to in self.fields(begin, end):
             if number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
-                self.tensor(at, to)
+                sizes.append(self.tensor(at, to)[1])
             elif number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-                self.graph(at, to, GRAPH_NODE, depth + 1)
+                self.graph(at, to, GRAPH_NODE, depth + 1, known)
             elif number in (ATTRIBUTE_SPARSE, ATTRIBUTE_SPARSES):
                 self.sparse(at, to)
+            elif number in (ATTRIBUTE_INT, ATTRIBUTE_INTS):
+                sizes += [_signed(at)] if to == PLAIN else self.numbers(at, to)
+        return math.prod(n for n in sizes if n > 0) if sizes else 0
 
     def sparse(self, begin: int, end: int) -> None:
         for number, at, to in self.fields(begin, end):
@@ -114,7 +141,8 @@ class _Looking:
     def tensor(self, begin: int, end: int) -> tuple[bytes, int]:
         """Its name; and where it holds sizes, as a shape does, their product."""
         dims: list[int] = []
-        held, kind, name, values = 0, 0, b"", b""
+        sizes: list[int] = []
+        held, kind, name = 0, 0, b""
         for number, at, to in self.fields(begin, end):
             if number == TENSOR_EXTERNAL or (number == TENSOR_LOCATION and at != 0):
                 raise UserError(
@@ -123,12 +151,16 @@ class _Looking:
             if number == TENSOR_DIMS:
                 dims += [_signed(at)] if to == PLAIN else self.numbers(at, to)
             elif number == TENSOR_TYPE:
-                kind = at
+                kind = at % 2**32  # as protobuf cuts it
             elif number == TENSOR_NAME:
                 name = self.bytes(at, to)
             elif number in TENSOR_VALUES:
                 held += 8 if to in (PLAIN, at) else to - at
-                values = self.data[at:to] if number == TENSOR_RAW and to - at <= 64 else values
+                few = to == PLAIN or to - at <= 8 * MOST_SIZES
+                if number == TENSOR_INT64S and few:
+                    sizes += [_signed(at)] if to == PLAIN else self.numbers(at, to)
+                elif number == TENSOR_RAW and few and to != PLAIN:
+                    sizes += [int.from_bytes(self.data[i : i + 8], "little", signed=True) for i in range(at, to, 8)]
         count = math.prod(dims)
         if any(n < 0 for n in dims) or count > held:
             raise UserError(
@@ -137,8 +169,7 @@ class _Looking:
             )
         if kind != INT64:  # the bits of a float are no size
             return name, 0
-        sizes = [int.from_bytes(values[i : i + 8], "little", signed=True) for i in range(0, len(values), 8)]
-        return name, math.prod(n for n in sizes if n > 0) if len(sizes) == count else 0
+        return name, math.prod(n for n in sizes if n > 0) if len(sizes) == count else COMPUTED
 
     def numbers(self, at: int, to: int) -> list[int]:
         """Several, packed."""
@@ -155,6 +186,8 @@ class _Looking:
         at = begin
         while at < end:
             tag, at = self.varint(at, end)
+            if tag >= 2**32:  # protobuf would cut it, and see another field than is seen here
+                raise Damaged(f"a field has the number {tag >> 3}, at {at}")
             number, wire = tag >> 3, tag & 7
             if wire == VARINT:
                 value, at = self.varint(at, end)

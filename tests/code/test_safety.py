@@ -1,5 +1,7 @@
 """Models that are refused before they are opened."""
 
+import base64
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stages.frame import UserError
 from stages.runtime import Model
+from stages.runtime.engines import OpenVino
 from stages.runtime.safety import refuse_malicious
 from tests.shipped import colour_model
 
@@ -42,12 +45,103 @@ def test_a_tensor_that_says_it_is_huge_is_refused(sound: Path, tmp_path: Path) -
         Model(tmp_path / "bad.onnx")
 
 
-def test_a_tensor_made_out_of_nothing_is_refused_where_it_is_huge(sound: Path, tmp_path: Path) -> None:
+HUGE = [1 << 20, 1 << 20]
+
+
+def as_initializer(graph: onnx.GraphProto) -> None:
+    graph.initializer.append(numpy_helper.from_array(np.array(HUGE, np.int64), "huge"))
+
+
+def as_numbers(graph: onnx.GraphProto) -> None:
+    graph.initializer.append(helper.make_tensor("huge", TensorProto.INT64, [2], HUGE))
+
+
+def as_constant(graph: onnx.GraphProto) -> None:
+    graph.node.append(helper.make_node("Constant", [], ["huge"], value=numpy_helper.from_array(np.array(HUGE))))
+
+
+def as_constant_numbers(graph: onnx.GraphProto) -> None:
+    graph.node.append(helper.make_node("Constant", [], ["huge"], value_ints=HUGE))
+
+
+def behind_another_node(graph: onnx.GraphProto) -> None:
+    graph.initializer.append(numpy_helper.from_array(np.array(HUGE, np.int64), "first"))
+    graph.node.append(helper.make_node("Identity", ["first"], ["huge"]))
+
+
+def computed(graph: onnx.GraphProto) -> None:
+    graph.initializer.append(numpy_helper.from_array(np.array([1 << 10, 1 << 10], np.int64), "root"))
+    graph.node.append(helper.make_node("Mul", ["root", "root"], ["huge"]))
+
+
+@pytest.mark.parametrize(
+    "make", [as_initializer, as_numbers, as_constant, as_constant_numbers, behind_another_node, computed]
+)
+def test_a_tensor_made_out_of_nothing_is_refused_where_it_is_huge(
+    make: Callable[[onnx.GraphProto], None], sound: Path, tmp_path: Path
+) -> None:
     model = onnx.load(sound)
-    model.graph.initializer.append(numpy_helper.from_array(np.array([1 << 20, 1 << 20], np.int64), "huge"))
+    make(model.graph)
     model.graph.node.append(helper.make_node("ConstantOfShape", ["huge"], ["filled"]))
     (tmp_path / "bad.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match="out of nothing"):
+        Model(tmp_path / "bad.onnx")
+
+
+def test_what_hangs_on_the_image_may_be_as_large_as_that(sound: Path, tmp_path: Path) -> None:
+    model = onnx.load(sound)
+    model.graph.node.insert(0, helper.make_node("Shape", ["image"], ["shape"]))
+    model.graph.node.insert(1, helper.make_node("ConstantOfShape", ["shape"], ["black"]))
+    (tmp_path / "fine.onnx").write_bytes(model.SerializeToString())
+    refuse_malicious(tmp_path / "fine.onnx")
+
+
+def test_a_field_that_protobuf_would_take_for_another_is_refused(sound: Path, tmp_path: Path) -> None:
+    graph, initializer = 7, 5
+    tensor = TensorProto(name="hidden", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="secret.bin")
+    held = tensor.SerializeToString()
+    hidden = _varint((initializer << 3 | 2) | 1 << 32) + _varint(len(held)) + held
+    (tmp_path / "bad.onnx").write_bytes(sound.read_bytes() + _varint(graph << 3 | 2) + _varint(len(hidden)) + hidden)
+    with pytest.raises(UserError, match="damaged"):
+        refuse_malicious(tmp_path / "bad.onnx")
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*found, value])
+
+
+def test_the_graph_in_the_metadata_is_looked_at_too(sound: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    front = onnx.load(sound)
+    tensor = front.graph.initializer[0]
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="secret.bin")
+    told = {"front": base64.b64encode(front.SerializeToString()).decode(), "working": "level"}
+    with pytest.raises(UserError, match="its front keeps a tensor in another file"):
+        OpenVino(sound, told, ["probability"], "float32", 1)
+
+
+def test_what_others_wrote_into_the_metadata_does_no_harm(sound: Path, tmp_path: Path) -> None:
+    model = onnx.load(sound)
+    model.metadata_props.add(key="author", value="no JSON")
+    onnx.save(model, tmp_path / "signed.onnx")
+    assert "author" not in Model(tmp_path / "signed.onnx").metadata
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"), [("labels", "red, green", "is no JSON"), ("precision", '"fp4"', "fp4")]
+)
+def test_metadata_that_make_no_sense_are_named(key: str, value: str, says: str, sound: Path, tmp_path: Path) -> None:
+    model = onnx.load(sound)
+    told = {prop.key: prop.value for prop in model.metadata_props} | {key: value}
+    helper.set_model_props(model, told)
+    onnx.save(model, tmp_path / "bad.onnx")
+    with pytest.raises(UserError, match=says):
         Model(tmp_path / "bad.onnx")
 
 
