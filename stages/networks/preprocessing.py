@@ -31,8 +31,9 @@ def fitted(image_NHWC: torch.Tensor, fit: str, size: int) -> torch.Tensor:
     if fit == "stretch":
         return resize(image_NHWC, size, size)
     height, width = letterboxed(image_NHWC.shape[1], image_NHWC.shape[2], size)
-    inner = resize(image_NHWC, height, width)
-    return functional.pad(inner.permute(0, 3, 1, 2), (0, size - width, 0, size - height)).permute(0, 2, 3, 1)
+    inner_NCHW = resize(image_NHWC, height, width).permute(0, 3, 1, 2).float()  # ONNX Runtime pads no uint16
+    padded_NCHW = functional.pad(inner_NCHW, (0, size - width, 0, size - height))
+    return padded_NCHW.to(image_NHWC.dtype).permute(0, 2, 3, 1)
 
 
 def letterboxed(height: int, width: int, size: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from torch import nn
 
 from stages.export import OPSET, to_onnx
 from stages.frame import UserError
+from stages.networks.preprocessing import fitted
 from stages.runtime import Model
 from stages.runtime.choosing import fastest
-from stages.runtime.engines import OpenVino
+from stages.runtime.engines import OpenVino, session_of
 from stages.tasks.outline import Outline
 from stages.variants.choice import Bench, by_openvino, chosen, write_metadata, write_with_probe
 from stages.variants.graph import front, simplify
@@ -124,6 +126,21 @@ def test_what_int8_spoils_everywhere_is_not_shipped(
 def test_hard_swish_stays_one_node(tmp_path: Path) -> None:
     file, _ = exported(Bent(nn.Hardswish()), tmp_path)
     assert [node.op_type for node in onnx.load(file).graph.node if "Hard" in node.op_type] == ["HardSwish"]
+
+
+def test_16_bits_in_a_letterbox_come_to_the_pixels_that_training_saw(tmp_path: Path) -> None:
+    outline = replace(OUTLINE, channels=1, depth=16, fit="letterbox")
+    raw, file = tmp_path / "raw.onnx", tmp_path / "float32.onnx"
+    to_onnx(nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), outline, raw)
+    simplify(raw, file)
+    cut = front(onnx.load(file))
+    assert cut is not None
+    image = np.random.default_rng(0).integers(0, 65536, (1, 50, 23, 1), np.uint16)
+    (working,) = session_of(cut[1], 1).run(None, {"image": image})
+    expected = fitted(torch.from_numpy(image), "letterbox", SIDE).numpy()
+    assert np.array_equal(working.reshape(expected.shape), expected)
+    assert (expected[0, :, -1] == 0).all(), "black beside it"
+    session_of(file, 1).run(None, {"image": image})
 
 
 @pytest.fixture(scope="module")
