@@ -17,7 +17,10 @@ CLEAR = 1.1
 """Times faster that OpenVINO must be to be taken instead of ONNX Runtime."""
 TURNS = 5
 APART = {"float32": 5e-3, "bfloat16": 0.1, "int8": 0.1}
-"""How far the answer to the probe may be from the one that was kept, as a share of its largest value."""
+"""How far the answer to the probe may be from the one that was kept: scalars in deviations of the training images, all
+else as a share of its largest value."""
+SCALARS, POINTS = ("scalar", "density"), ("coordinates", "heatmap", "disc")
+"""Representations whose graphs answer with scalars in their units, and with x, y and how sure they are."""
 KEPT = 64
 """Values of the answer to the probe that are kept."""
 
@@ -79,30 +82,39 @@ def probe(outline: Outline) -> Array:
 
 
 def answer_to_probe(engine: Engine, outline: Outline) -> list[float]:
-    """Some values of the graph's first output, as `export` keeps them."""
-    values = engine.run(probe(outline)[None])[0].ravel()
-    return [float(v) for v in values[np.linspace(0, len(values) - 1, min(KEPT, len(values))).round().astype(int)]]
+    """Some values of the graph's first output, as `export` keeps them: scalars in deviations of the training images; of
+    points how sure they are, since their place may jump where two are nearly alike.
+    """
+    values = engine.run(probe(outline)[None])[0]
+    if outline.representation in SCALARS:
+        values = (values - np.array(outline.mean)) / np.array(outline.deviation)
+    elif outline.representation in POINTS:
+        values = values[..., 2]
+    flat = values.ravel()
+    return [float(v) for v in flat[np.linspace(0, len(flat) - 1, min(KEPT, len(flat))).round().astype(int)]]
 
 
 def _refuse_stranger(engine: Engine, file: Path, metadata: dict[str, Any], outline: Outline) -> None:
     apart = _apart(engine, metadata, outline)
     if apart > APART[engine.precision]:
         hint = "; int8 needs a processor with VNNI or alike: use float32.onnx" if engine.precision == "int8" else ""
+        unit = "deviations" if outline.representation in SCALARS else "of the largest value"
         raise UserError(
             f"model: {file} answers otherwise on this machine than where it was made: a test image differs by "
-            f"{apart:.2g} of the largest value, above {APART[engine.precision]:g}{hint}"
+            f"{apart:.2g} {unit}, above {APART[engine.precision]:g}{hint}"
         )
 
 
 def _apart(engine: Engine, metadata: dict[str, Any], outline: Outline) -> float:
-    """Largest difference of the answer to the probe from the kept one, as a share of the largest kept value."""
+    """Largest difference of the answer to the probe from the kept one: in deviations, or of the largest kept value."""
     kept = metadata.get("probe")
     if not kept:
         return 0.0
     found = answer_to_probe(engine, outline)
     if len(found) != len(kept):
         return np.inf
-    return float(np.abs(np.subtract(found, kept)).max() / max(1e-6, np.abs(kept).max()))
+    unit = 1.0 if outline.representation in SCALARS else max(1e-6, np.abs(kept).max())
+    return float(np.abs(np.subtract(found, kept)).max() / unit)
 
 
 def has_openvino() -> bool:

@@ -20,7 +20,7 @@ from stages.export import OPSET, to_onnx
 from stages.frame import UserError
 from stages.networks.preprocessing import fitted
 from stages.runtime import Model
-from stages.runtime.choosing import fastest
+from stages.runtime.choosing import answer_to_probe, fastest
 from stages.runtime.engines import OpenVino, session_of
 from stages.tasks.outline import Outline
 from stages.variants.choice import Bench, by_openvino, chosen, write_metadata, write_with_probe
@@ -217,3 +217,23 @@ def test_bfloat16_is_close_to_what_it_stands_for(shipped: Path) -> None:
     half, exact = by_openvino(shipped, "bfloat16", 1), Model(shipped, 1, "onnxruntime")
     image = images(1)[0]
     assert half.answer(image) == pytest.approx(exact.answer(image), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("outline", "answer", "kept"),
+    [
+        (
+            Outline("regression", "scalar", "scalars", scalars=("age",), mean=(1000.0,), deviation=(2.0,)),
+            [[1004.0]],
+            [2.0],
+        ),
+        (Outline("landmarks", "heatmap", "points", points=("eye",)), [[[30.0, 4.0, 0.75]]], [0.75]),
+        (OUTLINE, [[0.25, 0.75]], [0.25, 0.75]),
+    ],
+)
+def test_a_probe_is_kept_in_what_can_be_compared(outline: Outline, answer: Any, kept: list[float]) -> None:
+    class Fixed:
+        def run(self, image_NHWC: np.ndarray) -> list[np.ndarray]:
+            return [np.array(answer, np.float32)]
+
+    assert answer_to_probe(Fixed(), outline) == kept  # type: ignore[arg-type]
