@@ -12,6 +12,7 @@ from stages.frame.stage import call
 from stages.learning.checkpoints import save
 from stages.learning.loop import fit
 from stages.learning.plan import material, plan
+from stages.pages.page import words
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS
 from tests.lines import write_data_stages, write_openings, write_training_stages
@@ -125,4 +126,4 @@ def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
     stage(card, *places, needs=("ingest", "split"))
     text = (workspace / "card" / "model-card.md").read_text(encoding="utf-8")
     assert card.MEANS[given.outline.representation] in text
-    assert f"{planned.score.replace('_', ' ')}".split()[0] in text.lower()
+    assert f"| {words(planned.score)}, **the objective** |" in text
