@@ -6,10 +6,11 @@ The one input is the batch of pixels, the outputs are those of the graph.
 
 import asyncio
 import json
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from stages.runtime.engines import INPUT
@@ -27,12 +28,17 @@ TYPES = {"uint8": "UINT8", "uint16": "UINT16", "float32": "FP32", "int64": "INT6
 
 def add(app: FastAPI, holder: Holder, settings: Settings) -> None:
     """Add its routes to a server."""
-    outline = holder.now.model.outline
 
-    def named(name: str) -> Deployed:
+    async def named(name: str) -> Deployed:
         if name != holder.now.name:
             raise Refused(404, f"there is no model {name!r}; this server has {holder.now.name!r}")
         return holder.now
+
+    async def exact(name: str, version: str) -> Deployed:
+        deployed = await named(name)
+        if version != deployed.digest:
+            raise Refused(404, f"there is no version {version!r} of {name!r}; this server has {deployed.digest!r}")
+        return deployed
 
     @app.get("/v2")
     async def server() -> JSONResponse:
@@ -49,25 +55,31 @@ def add(app: FastAPI, holder: Holder, settings: Settings) -> None:
         """It has a model; before that it does not listen."""
         return JSONResponse({"ready": True})
 
-    @app.get("/v2/models/{name}/ready", responses=FAILURES)
-    async def model_ready(name: str) -> JSONResponse:
-        """The model of that name answers."""
-        return JSONResponse({"name": named(name).name, "ready": True})
+    outline = holder.now.model.outline
+    body = body_of({"application/json": tensors(outline.channels, kind_of(outline))})
+    _add_model(app, "/v2/models/{name}", named, body, settings)
+    _add_model(app, "/v2/models/{name}/versions/{version}", exact, body, settings)
 
-    @app.get("/v2/models/{name}", responses=FAILURES)
-    async def model(name: str) -> JSONResponse:
+
+def _add_model(
+    app: FastAPI, path: str, found: Callable[..., Awaitable[Deployed]], body: dict[str, Any], settings: Settings
+) -> None:
+    """Routes of a model; `found` gives the one that the path names, or refuses."""
+
+    @app.get(f"{path}/ready", responses=FAILURES)
+    async def ready(deployed: Annotated[Deployed, Depends(found)]) -> JSONResponse:
+        """The model of that name answers."""
+        return JSONResponse({"name": deployed.name, "ready": True})
+
+    @app.get(path, responses=FAILURES)
+    async def model(deployed: Annotated[Deployed, Depends(found)]) -> JSONResponse:
         """Its inputs and outputs."""
-        deployed = named(name)
         return JSONResponse(described(deployed))
 
-    @app.post(
-        "/v2/models/{name}/infer",
-        responses=FAILURES,
-        openapi_extra=body_of({"application/json": tensors(outline.channels, kind_of(outline))}),
-    )
-    async def infer(name: str, request: Request) -> Response:
+    @app.post(f"{path}/infer", responses=FAILURES, openapi_extra=body)
+    async def infer(request: Request, deployed: Annotated[Deployed, Depends(found)]) -> Response:
         """The graph's outputs for a batch of pixels."""
-        with named(name).used() as deployed:
+        with deployed.used():
             asked, image_NHWC = await asyncio.to_thread(
                 read_request, await request.body(), request.headers.get(HEADER), deployed, settings
             )

@@ -101,6 +101,20 @@ def test_the_open_inference_protocol_takes_json_and_binary_tensors(file: Path) -
     assert int(np.argmax(plainly.json()["outputs"][0]["data"])) == 2
 
 
+def test_a_version_is_answered_by_its_digest_and_no_other_is_there(file: Path) -> None:
+    pixel = {"inputs": [{"name": "image", "shape": [1, 1, 1, 3], "datatype": "UINT8", "data": [0, 9, 0]}]}
+    with client(file) as server:
+        (version,) = server.get("/v2/models/colours").json()["versions"]
+        place = f"/v2/models/colours/versions/{version}"
+        assert server.get(place).json() == server.get("/v2/models/colours").json()
+        assert server.get(f"{place}/ready").json() == {"name": "colours", "ready": True}
+        assert server.post(f"{place}/infer", json=pixel).json()["model_version"] == version
+        for unknown in ("/v2/models/colours/versions/1", f"/v2/models/others/versions/{version}"):
+            answers = [server.get(unknown), server.get(f"{unknown}/ready"), server.post(f"{unknown}/infer", json=pixel)]
+            assert [answer.status_code for answer in answers] == [404] * 3
+            assert "this server has" in answers[0].json()["error"]
+
+
 def test_a_length_of_thousands_of_digits_is_a_bad_request(file: Path) -> None:
     with client(file) as server:
         response = server.post(
