@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -13,7 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import uvicorn
+from fastapi import FastAPI
 from onnx import TensorProto, helper
+
+from stages.serving.connection import Impatient
 
 COLOURS = ("red", "green", "blue")
 PATIENCE = 60.0  # seconds until a server answers
@@ -70,6 +75,22 @@ def served(model: Path, *arguments: str, python: str = sys.executable) -> Iterat
         finally:
             process.terminate()
             process.wait(PATIENCE)
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[tuple[str, int]]:
+    """A server in a thread of this process: its host and port."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=Impatient, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.02)
+        yield server.servers[0].sockets[0].getsockname()
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE)
 
 
 def _ready(address: str) -> bool:

@@ -17,6 +17,7 @@ from stages.runtime.choosing import probe
 from stages.serving.batches import Batches
 from stages.serving.limits import Settings
 from stages.serving.metrics import Metrics
+from stages.tasks.drawing import legend
 
 log = logging.getLogger("macula.serve")
 LOOK = 1.0  # seconds between two looks at the file
@@ -138,5 +139,6 @@ def about(deployed: Deployed) -> dict[str, Any]:
         "name": deployed.name,
         "version": deployed.version,
         "digest": deployed.digest,
+        "colours": {name: "#{:02x}{:02x}{:02x}".format(*rgb) for name, rgb in legend(model.outline).items()},
         **{key: model.metadata[key] for key in TOLD if key in model.metadata},
     }

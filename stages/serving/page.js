@@ -3,7 +3,7 @@
 
 const at = (id) => document.getElementById(id);
 const TOP = 8; // rows of a table before "and n more"
-const TINY = 96; // pixels: up to here an image is enlarged pixel by pixel
+const SMALL = 352; // pixels: up to here an image is enlarged pixel by pixel
 
 function made(tag, text = "", kind = "") {
   const one = document.createElement(tag);
@@ -46,7 +46,13 @@ function table(rows) {
   const body = made("table");
   for (const [name, value, share] of rows.slice(0, TOP)) {
     const row = body.insertRow();
-    row.append(made("th", name));
+    const head = made("th", name);
+    if (model?.colours?.[name]) {
+      const colour = made("i");
+      colour.style.background = model.colours[name];
+      head.prepend(colour);
+    }
+    row.append(head);
     row.append(made("td", value, "number"));
     if (share !== undefined) {
       const meter = made("meter");
@@ -55,7 +61,11 @@ function table(rows) {
       row.insertCell().append(meter);
     }
   }
-  if (rows.length > TOP) body.insertRow().append(made("td", `and ${rows.length - TOP} more`));
+  if (rows.length > TOP) {
+    const rest = made("td", `and ${rows.length - TOP} more`);
+    rest.colSpan = 3;
+    body.insertRow().append(rest);
+  }
   return body;
 }
 
@@ -71,22 +81,31 @@ const SAYS = {
   landmarks: (a) => ["", Object.entries(a).map(([name, p]) => [name, `${p.x.toFixed(1)}, ${p.y.toFixed(1)}`, p.confidence])],
   segmentation: (a) => ["", Object.entries(a).map(([name, share]) => [name, percent(share), share])],
   instances: (a) => [Object.entries(a.counts).map(([name, n]) => `${n} ${name}`).join(", "), a.things.map((t) => [t.label, t.score.toFixed(2), t.score])],
-  image: () => ["", []],
+  image: () => ["As sent, and as answered", []],
 };
 
 function picture(source, told, words) {
   const image = made("img");
   image.src = source;
   image.alt = words;
-  if (Math.max(told.width, told.height) <= TINY) image.className = "tiny";
+  if (Math.max(told.width, told.height) <= SMALL) image.className = "small";
+  return image;
+}
+
+// What was sent, where the browser can show it.
+function own(file, told) {
+  const address = URL.createObjectURL(file);
+  const image = picture(address, told, `${file.name} as it was sent`);
+  image.addEventListener("load", () => URL.revokeObjectURL(address));
+  image.addEventListener("error", () => { URL.revokeObjectURL(address); image.remove(); });
   return image;
 }
 
 function show(place, file, told, milliseconds) {
   const [said, rows] = SAYS[told.task](told.answer, told.units ?? {});
   const seen = made("div");
-  seen.append(picture(told.drawing, told, `${file.name} with the answer drawn over it`));
-  if (told.task === "image" && told.picture?.startsWith("data:image")) seen.append(picture(told.picture, told, "the answer"));
+  if (told.task === "image") seen.append(own(file, told));
+  seen.append(picture(told.drawing, told, told.task === "image" ? "the answer" : `${file.name} with the answer drawn over it`));
   const words = made("div");
   words.append(made("h2", file.name));
   if (said) words.append(made("p", said, "said"));
@@ -101,8 +120,7 @@ function show(place, file, told, milliseconds) {
 async function answer(file, place) {
   const started = performance.now();
   try {
-    const more = model?.task === "image" ? "&picture=true" : "";
-    const told = await asked(`v1/answer?drawing=true${more}`, { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } });
+    const told = await asked("v1/answer?drawing=true", { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } });
     told.units = model?.units;
     show(place, file, told, performance.now() - started);
   } catch (error) {
@@ -110,11 +128,12 @@ async function answer(file, place) {
     words.append(made("h2", file.name), made("p", error.message, "error"));
     place.replaceChildren(made("div"), words);
   }
+  place.classList.remove("waiting");
 }
 
 async function take(files) {
   for (const file of files) {
-    const place = made("article");
+    const place = made("article", "", "waiting");
     place.append(made("div"), made("p", `${file.name} …`, "quiet"));
     at("answers").prepend(place);
     await answer(file, place); // one after the other: a page is no load test

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from stages.tasks.outline import Outline
+
 Array = np.ndarray[Any, Any]
 Colour = tuple[int, int, int]
 PALETTE: tuple[Colour, ...] = (
@@ -22,6 +24,21 @@ PALETTE: tuple[Colour, ...] = (
 def palette(index: int) -> Colour:
     """A colour for a class, a point or a thing; they repeat."""
     return PALETTE[index % len(PALETTE)]
+
+
+def legend(outline: Outline) -> dict[str, Colour]:
+    """What a colour stands for in the drawings of a task: points, or classes where there are several to tell apart."""
+    names: Sequence[str] = {
+        "landmarks": outline.points,
+        "segmentation": [label for label in outline.labels if label != _bare(outline)],
+        "instances": outline.labels if len(outline.labels) > 1 else (),
+    }.get(outline.task, ())
+    return {name: palette(number) for number, name in enumerate(names)}
+
+
+def _bare(outline: Outline) -> str:
+    """The class that is left uncoloured in a mask: the background, or the first where none is called so."""
+    return "background" if "background" in outline.labels else (*outline.labels, "")[0]
 
 
 def as_rgb(image: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.images.annotations import Annotation
 from stages.tasks.classification import auc_of
-from stages.tasks.drawing import as_rgb, dot, palette
+from stages.tasks.drawing import as_rgb, dot, legend
 from stages.tasks.outline import Outline
 from stages.tasks.protocol import Parts, Score
 
@@ -127,9 +127,9 @@ def draw(image: Array, thing: Any, outline: Outline) -> Array:
     """A colour for each point; of an answer those that it is sure of."""
     points = thing.xy_P2 if isinstance(thing, Points) else np.where(thing[:, 2:] >= SEEN, thing[:, :2], np.nan)
     picture = as_rgb(image)
-    for number, (x, y) in enumerate(points):
+    for (x, y), colour in zip(points, legend(outline).values(), strict=True):
         if np.isfinite(x):
-            picture = dot(picture, float(x), float(y), palette(number))
+            picture = dot(picture, float(x), float(y), colour)
     return picture
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.images.annotations import IGNORE, Annotation, decode_rle
 from stages.tasks.classification import mean_over_parts
-from stages.tasks.drawing import as_rgb, fill, outline_of_mask, palette
+from stages.tasks.drawing import as_rgb, fill, legend, outline_of_mask
 from stages.tasks.outline import Outline
 from stages.tasks.protocol import Parts, Score
 from stages.tasks.rand import foreground_rand
@@ -178,9 +178,8 @@ def draw(image: Array, thing: Any, outline: Outline) -> Array:
     """A colour for each class but the background, or the first where none is called so."""
     index_HW = thing.index_HW if isinstance(thing, Mask) else thing
     picture = as_rgb(image)
-    bare = outline.labels.index("background") if "background" in outline.labels else 0
-    for colour, k in enumerate(k for k in range(len(outline.labels)) if k != bare):
-        picture = fill(picture, index_HW == k, palette(colour))
+    for label, colour in legend(outline).items():
+        picture = fill(picture, index_HW == outline.labels.index(label), colour)
     return picture
 
 

@@ -1,7 +1,6 @@
 """The server under a few hundred broken requests of a seed; `make fuzz-serving` sends ten thousand."""
 
 import socket
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,9 @@ from benchmarks.fuzzing import KINDS
 from benchmarks.serving_fuzz import fuzz
 from stages.serving import connection
 from stages.serving.app import create
-from stages.serving.connection import Impatient
 from stages.serving.limits import Settings
 from tests.conftest import png
-from tests.shipped import colour_model, plain, served
+from tests.shipped import colour_model, plain, running, served
 
 COUNT = 400
 
@@ -42,24 +40,10 @@ def test_no_broken_request_is_answered_500_hangs_or_changes_what_is_answered_nex
 
 
 def test_a_head_that_does_not_end_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
-    import uvicorn
-
     monkeypatch.setattr(connection, "HEAD", 0.3)
-    app = create(Settings(model=str(colour_model(tmp_path / "model.onnx"))))
-    running = uvicorn.Server(uvicorn.Config(app, port=0, http=Impatient, log_config=None))
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    while not running.started:
-        time.sleep(0.02)
-    place = running.servers[0].sockets[0].getsockname()
-    try:
+    with running(create(Settings(model=str(colour_model(tmp_path / "model.onnx"))))) as place:
         for said in (b"", b"POST /v1/answer HTTP/1.1\r\nHost: he", b"GET /v2 HTTP/1.1\r\nHost: here\r\n\r\nGET"):
             with socket.create_connection(place, timeout=3) as line:
                 line.sendall(said)
                 while line.recv(1000):
                     pass
-    finally:
-        running.should_exit = True
-        thread.join(20)

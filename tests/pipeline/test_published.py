@@ -17,33 +17,8 @@ from stages.runtime import Model
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS
 from tests.conftest import png
-from tests.published import KINDS, Page, exported, npy, outline
+from tests.published import CASES, KINDS, Page, exported, npy
 from tests.toys import scene
-
-NUMBERS = {"scalars": ("disc", "star"), "mean": (3.0, 40.0), "deviation": (2.0, 10.0), "units": {"star": "mm"}}
-CASES = {
-    "class": outline("classification", "class", "label", labels=KINDS),
-    "class, grey": outline("classification", "class", "label", labels=KINDS, channels=1),
-    "class, 16 bits": outline("classification", "class", "label", labels=KINDS, channels=1, depth=16),
-    "classes": outline("multilabel", "classes", "labels", labels=KINDS),
-    "grade": outline("ordinal", "class", "label", labels=KINDS),
-    "cumulative": outline("ordinal", "cumulative", "label", labels=KINDS, fit="letterbox"),
-    "scalar": outline("regression", "scalar", "scalars", **NUMBERS),
-    "density": outline("regression", "density", "count", labels=KINDS, fit="letterbox", **NUMBERS),
-    "mask, count": outline("regression", "mask", "count", labels=KINDS, **NUMBERS),
-    "mask, area": outline("regression", "mask", "area", labels=KINDS, fit="tile", overlap=0.25, **NUMBERS),
-    "coordinates": outline("landmarks", "coordinates", "points", points=("nose", "tail")),
-    "heatmap": outline("landmarks", "heatmap", "points", points=("nose", "tail"), fit="letterbox"),
-    "disc": outline("landmarks", "disc", "points", points=("nose", "tail")),
-    "mask": outline("segmentation", "mask", "mask", labels=KINDS, fit="letterbox"),
-    "mask, tiles": outline("segmentation", "mask", "mask", labels=("background", "disc"), fit="tile", overlap=0.25),
-    "image": outline("image", "image", "image", channels=3),
-    "image, tiles": outline("image", "image", "image", channels=1, fit="tile", overlap=0.5),
-    "watershed": outline("instances", "watershed", "shapes", labels=("disc",), masks=True, fit="letterbox"),
-    "watershed, boxes": outline("instances", "watershed", "shapes", labels=("disc",), fit="tile", overlap=0.25),
-    "boxes": outline("instances", "boxes", "shapes", labels=KINDS[:2], fit="letterbox", size=64),
-    "masks": outline("instances", "boxes", "shapes", labels=KINDS[:2], masks=True, fit="letterbox", size=64),
-}
 
 
 def test_every_representation_is_published_somewhere() -> None:
