@@ -12,6 +12,7 @@ import tempfile
 import uvicorn
 
 from stages.frame.errors import UserError
+from stages.runtime.choosing import ENGINES
 from stages.serving.app import create
 from stages.serving.connection import Impatient
 from stages.serving.gate import log_lines
@@ -76,6 +77,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--open", action="store_true", help="other machines may ask without a key")
     parser.add_argument(
         "--workers", type=int, default=1, help="processes, each with the model; one that dies is replaced; default: 1"
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=default.engine, help="default: auto, the faster one on this machine"
     )
     for name, kind, words in (
         ("name", str, "of the model in the Open Inference Protocol; default: that of its data"),

@@ -8,15 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from stages.frame.cores import cores
-from stages.frame.errors import UserError
-from stages.runtime import Model
-from stages.runtime.choosing import probe
 from stages.serving.batches import Batches
 from stages.serving.limits import Settings
 from stages.serving.metrics import Metrics
+from stages.serving.opening import opened, rehearse
 from stages.tasks.drawing import legend
 
 log = logging.getLogger("macula.serve")
@@ -39,12 +35,11 @@ class Deployed:
         Raises:
             UserError: it cannot be opened, or gives no answer.
         """
-        parallel, threads = settings.runs(cores())
         self.digest = _digest(settings.file)
-        self.model = Model(settings.file, threads)
+        self.model = opened(settings)
         self.name = settings.name or str(self.model.metadata.get("name") or settings.file.stem)
         self.version = str(self.model.metadata["version"])
-        _tried(self.model, settings.file)
+        parallel, _ = settings.runs(cores())
         self.batches = Batches(self.model.answers, parallel, settings.batch, settings.latency, metrics)
         self.users = 0
         self.left = asyncio.Event()
@@ -93,6 +88,9 @@ class Holder:
 
     async def _exchange(self) -> None:
         try:
+            await asyncio.to_thread(rehearse, self.settings)
+            if _signature(self.settings.file) != self.seen:
+                return  # it is another one by now, which has its own turn
             new = await asyncio.to_thread(Deployed, self.settings, self.metrics)
         except Exception as error:  # whatever is wrong with the new file, the old model goes on answering
             self.metrics.reloads.labels("refused").inc()
@@ -104,14 +102,6 @@ class Holder:
             self.metrics.answers_with(new.digest, new.version)
         log.info("reload", extra={"told": {"from": old.digest, "to": new.digest, "version": new.version}})
         await old.close()
-
-
-def _tried(model: Model, file: Path) -> None:
-    Image.init()  # Pillow's formats are loaded now and not with the first request
-    try:
-        model.answer(probe(model.outline))
-    except Exception as error:  # onnxruntime raises a type of its own for each way a graph can fail
-        raise UserError(f"model: {file} opens, but gives no answer to a test image: {error}") from error
 
 
 def _digest(file: Path) -> str:
@@ -139,6 +129,7 @@ def about(deployed: Deployed) -> dict[str, Any]:
         "name": deployed.name,
         "version": deployed.version,
         "digest": deployed.digest,
+        "engine": model.engine.name,
         "colours": {name: "#{:02x}{:02x}{:02x}".format(*rgb) for name, rgb in legend(model.outline).items()},
         **{key: model.metadata[key] for key in TOLD if key in model.metadata},
     }

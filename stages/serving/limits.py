@@ -19,6 +19,8 @@ class Settings:
     """The ONNX file; it is watched, and a new one in its place is taken over."""
     name: str = ""
     """Of the model in the Open Inference Protocol; empty: that of its data."""
+    engine: str = "auto"
+    """auto, onnxruntime or openvino; auto takes the faster one on this machine."""
     threads: int = 0
     """Of one run of the model; 0: so many that all runs of all workers fill the cores."""
     parallel: int = 0

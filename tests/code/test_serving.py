@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import shutil
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from stages.serving import deployed
+from stages.frame import UserError
+from stages.runtime import choosing
+from stages.serving import deployed, opening
 from stages.serving.app import create
 from stages.serving.limits import Settings
 from tests.conftest import png
@@ -204,6 +207,42 @@ def test_a_new_file_is_taken_over_and_a_broken_one_is_not(
         while version(server) != "colours-2" and time.monotonic() < until:
             time.sleep(0.02)
         assert version(server) == "colours-2"
+
+
+def crash(settings: Settings) -> None:
+    os.kill(os.getpid(), 11)
+
+
+def hang(settings: Settings) -> None:
+    time.sleep(600)
+
+
+def swell(settings: Settings) -> None:
+    np.ones(opening.MEMORY // 4).sum()
+
+
+def test_a_model_that_crashes_hangs_or_swells_when_it_is_opened_takes_a_child_down_and_not_the_server(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(model=str(file), engine="onnxruntime")
+    opening.rehearse(settings)
+    with pytest.raises(UserError, match="takes down who opens it .SIGSEGV"):
+        opening.rehearse(settings, crash)
+    with pytest.raises(UserError, match="takes more than 4 GiB to open"):
+        opening.rehearse(settings, swell)
+    monkeypatch.setattr(opening, "SECONDS", 0.5)
+    with pytest.raises(UserError, match="was not open after 0.5 s"):
+        opening.rehearse(settings, hang)
+
+
+def test_the_engine_is_the_one_that_was_asked_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with client(file, engine="onnxruntime") as server:
+        assert server.get("/v1/model").json()["engine"] == "onnxruntime"
+    with pytest.raises(UserError, match="engine: .*was not found to keep its score under openvino"):
+        client(file, engine="openvino")
+    monkeypatch.setattr(choosing, "has_openvino", lambda: False)
+    with pytest.raises(UserError, match="openvino is not installed; `pip install openvino`, or use onnxruntime"):
+        client(file, engine="openvino")
 
 
 def test_images_of_several_sizes_at_once_each_get_their_own_answer(file: Path) -> None:
