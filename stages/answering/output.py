@@ -47,6 +47,8 @@ class Output:
             UserError: other options or images began the rows, or they are shorter than the record says.
         """
         if self._record is None or not self._record.exists():
+            if self._record is not None:
+                self._stream.truncate(0)  # rows of which nothing is known
             self._stream.write(self._form.head(self._outline).encode())
             self._done_so_far()
             return self.keep()
@@ -130,9 +132,9 @@ def output_to(file: Path | None, form: Form, outline: Outline, began: dict[str, 
     part, record = _beside(file, ".part"), _beside(file, ".part.json")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if anew or not part.exists():  # or killed when all was done
-            record.unlink(missing_ok=True)
         with _locked(part) as stream:
+            if anew or not part.stat().st_size:  # or killed when all was done
+                record.unlink(missing_ok=True)
             output = Output(stream, form, outline, record, began)
             try:
                 yield output
@@ -147,8 +149,9 @@ def output_to(file: Path | None, form: Form, outline: Outline, began: dict[str, 
                 with whole.open("wb") as made:
                     output.finish(made)
             whole.replace(file)
-            record.unlink()
-            part.unlink(missing_ok=True)
+            record.unlink(missing_ok=True)
+            if whole is not part:  # where it is, there may be another run's by now
+                part.unlink()
     except OSError as error:
         raise UserError(f"--output {file} cannot be written: {error.strerror}") from error
 
@@ -169,10 +172,13 @@ def _to_stdout(form: Form, outline: Outline, began: dict[str, Any]) -> Iterator[
 def _locked(part: Path) -> Iterator[BinaryIO]:
     part.touch()
     with part.open("r+b") as stream:
+        other = UserError(f"{part} is being written by another process; wait for it, or name another file")
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{part} is being written by another process; wait for it, or name another file") from None
+            raise other from None
+        if not (part.exists() and os.path.samestat(part.stat(), os.fstat(stream.fileno()))):
+            raise other  # which ended meanwhile: what is open here is its file of answers
         yield stream
 
 

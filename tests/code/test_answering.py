@@ -24,8 +24,10 @@ from PIL import Image
 from benchmarks import predicting
 from benchmarks.examples import between
 from stages import predict
-from stages.answering import Order, answered, asked, sources
+from stages.answering import FORMS, Order, answered, asked, output_to, sources
 from stages.answering.sources import Asked
+from stages.answering.work import Line
+from stages.frame.errors import UserError
 from stages.tasks.outline import Outline
 from tests.conftest import ROOT, png
 
@@ -307,6 +309,40 @@ def test_rows_that_are_shorter_than_recorded_are_not_believed(here: Path) -> Non
     os.truncate(here / "answers.csv.part", 100)
     with pytest.raises(SystemExit, match=r"tells of \d+ bytes, but there are fewer"):
         predict.main([str(mask), *words])
+
+
+@pytest.mark.parametrize(("form", "option"), [("csv", "--restart"), ("coco", None)])
+def test_a_run_that_begins_anew_holds_nothing_of_the_old_one(here: Path, form: str, option: str | None) -> None:
+    boxes = replace(OUTLINE, task="instances", representation="boxes") if form == "coco" else OUTLINE
+    began: dict[str, Any] = {"model": "1"}
+    images = list(asked(["in"]))
+
+    def write(anew: bool, several: list[Asked]) -> None:
+        with output_to(here / "answers", FORMS[form], boxes, began, anew) as output:
+            output.start(iter(several))
+            assert output.rows == 0
+            output.add(several, [Line(b'{"path": "x", "error": "none"}\n', failed=False)] * len(several))
+
+    write(anew=False, several=images[:2])
+    expected = (here / "answers").read_bytes()
+    (here / "answers.part").write_bytes(b'{"path": "old", "error": "old"}\n' * 50)
+    if option:
+        (here / "answers.part.json").write_text(json.dumps({"rows": 50, "bytes": 1600, "began": began, "failed": 50}))
+    write(anew=option is not None, several=images[:2])
+    assert (here / "answers").read_bytes() == expected
+    assert sorted(file.name for file in here.glob("answers*")) == ["answers"]
+
+
+def test_beginning_anew_takes_nothing_from_a_run_that_is_on_its_way(here: Path) -> None:
+    with output_to(here / "answers", FORMS["csv"], OUTLINE, {}, False) as output:
+        output.start(asked(["in"]))
+        kept = (here / "answers.part.json").read_text()
+        with (
+            pytest.raises(UserError, match="is being written by another process"),
+            output_to(here / "answers", FORMS["csv"], OUTLINE, {}, True),
+        ):
+            pass
+        assert (here / "answers.part.json").read_text() == kept
 
 
 def test_a_full_disk_is_an_error_that_says_where_it_goes_on(model: Path, many: Path) -> None:
