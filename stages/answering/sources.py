@@ -113,7 +113,11 @@ def names_of(sources: Sequence[str]) -> list[str]:
 
 
 def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES and not NOT_DATA.search(name)  # noqa: PTH122  # of millions
+    return _ends_as_image(name) and not NOT_DATA.search(name)
+
+
+def _ends_as_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122  # of millions
 
 
 def _refused(reason: str) -> bytes:
@@ -182,13 +186,12 @@ def _in_zip(file: str, prefix: str) -> Iterator[Asked]:
     """The members in their order. Their table, some 0.5 KB a member, is held as long."""
     with ZipFile(file) as archive:
         for member in archive.infolist():
-            if member.is_dir() or not _is_image(member.filename):
-                continue
+            name, wrong = ("", "") if member.is_dir() else _named(member.filename)
             if archive.NameToInfo[member.filename] is not member:
-                twice = "stands twice in the archive, and the later one is answered; pack it anew"
-                yield _in_archive(file, member.filename, prefix, partial(_refused, twice))
-            else:
-                yield _in_archive(file, member.filename, prefix, partial(_unzipped, file, member))
+                wrong = "stands twice in the archive, and the later one is answered; pack it anew"
+            if name:
+                read = partial(_refused, wrong) if wrong else partial(_unzipped, file, member)
+                yield Asked(f"{file}/{member.filename}", prefix + name, read)
 
 
 def _unzipped(file: str, member: ZipInfo) -> bytes:
@@ -208,8 +211,10 @@ def _in_tar(file: str, prefix: str) -> Iterator[Asked]:
             while member := archive.next():
                 archive.members = []  # type: ignore[attr-defined]  # it would remember every one
                 done = archive.offset
-                if _is_image(member.name) and not member.isdir():
-                    yield _in_archive(file, member.name, prefix, *_of_tar(archive, member, file if loose else None))
+                name, wrong = ("", "") if member.isdir() else _named(member.name)
+                if name:
+                    read, held = _of_tar(archive, member, file if loose else None, wrong)
+                    yield Asked(f"{file}/{member.name}", prefix + name, read, held)
             if is_cut_off(archive):
                 raise tarfile.ReadError("no member and no end")
     except (*DAMAGED, OSError, ValueError) as error:
@@ -219,8 +224,12 @@ def _in_tar(file: str, prefix: str) -> Iterator[Asked]:
         yield Asked(file, prefix + "damaged", partial(_refused, rest))
 
 
-def _of_tar(archive: tarfile.TarFile, member: tarfile.TarInfo, file: str | None) -> tuple[Callable[[], bytes], int]:
+def _of_tar(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, file: str | None, wrong: str
+) -> tuple[Callable[[], bytes], int]:
     """How it is read, and the bytes that are held for it."""
+    if wrong:
+        return partial(_refused, wrong), 0
     if not member.isreg():
         return partial(_refused, "is a link or no regular file; pack the file itself"), 0
     try:
@@ -241,9 +250,10 @@ def _range(file: str, offset: int, size: int) -> bytes:
         return stream.read(size)
 
 
-def _in_archive(file: str, member: str, prefix: str, read: Callable[[], bytes], held: int = 0) -> Asked:
+def _named(member: str) -> tuple[str, str]:
+    """The name of an image in an archive, '' of what is none; and why it is not answered, or ''."""
     try:
-        name = plain(member)
+        name = plain(member)  # `tar -C photos .` writes ./one.jpg, which is not hidden
     except Unreadable as error:
-        name, read, held = "refused", partial(_refused, str(error)), 0
-    return Asked(f"{file}/{member}", prefix + name, read, held)
+        return ("refused", str(error)) if _ends_as_image(member) else ("", "")
+    return (name, "") if _is_image(name) else ("", "")

@@ -9,7 +9,7 @@ import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from stages.answering import FORMS, Order, answered, asked, output_to, sources
 from stages.answering.sources import Asked
 from stages.answering.work import Line
 from stages.frame.errors import UserError
+from stages.images.reading import Unreadable
 from stages.tasks.outline import Outline
 from tests.conftest import ROOT, png
 
@@ -84,15 +85,17 @@ def names_in(folder: Path) -> list[str]:
     return sorted(f.relative_to(folder).as_posix() for f in folder.glob("*/*"))
 
 
-def pack(folder: Path, archive: Path) -> Path:
+def pack(folder: Path, archive: Path, renamed: Sequence[str] | None = None) -> Path:
+    """All files of a folder; or as many as there are other names for them."""
+    pairs = list(zip(names_in(folder), renamed or names_in(folder), strict=False))
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
-            for name in names_in(folder):
-                packed.write(folder / name, name)
+            for name, new in pairs:
+                packed.writestr(new, (folder / name).read_bytes())
     else:
         with tarfile.open(archive, "w:gz" if archive.suffix == ".tgz" else "w") as tar:
-            for name in names_in(folder):
-                tar.add(folder / name, name)
+            for name, new in pairs:
+                tar.add(folder / name, new)
     return archive
 
 
@@ -182,6 +185,17 @@ def test_a_bad_member_of_an_archive_is_a_row_and_nothing_is_written_outside(here
     made = {f.relative_to(here).as_posix() for f in set(here.rglob("*")) - before if f.is_file()}
     written = ("masks/good.png.png", "masks/root.png.png", "drawn/good.png.jpg", "drawn/root.png.jpg")
     assert made == {f"deep/er/{name}" for name in written}
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar", ".tgz"])
+def test_members_whose_names_begin_with_a_dot_and_a_slash_are_answered(here: Path, ending: str) -> None:
+    names = ["./one.png", "a/./two.png", ".\\three.png", "./../out.png", "./.hidden.png", "a\\.hidden.png"]
+    images = list(asked([str(pack(here / "in", here / f"in{ending}", renamed=names))]))
+    assert [image.path.partition(f"{ending}/")[2] for image in images] == names[:4]
+    assert [image.name for image in images] == ["one.png", "a/two.png", "three.png", "refused"]
+    assert [len(image.read()) > 50 for image in images[:3]] == [True] * 3
+    with pytest.raises(Unreadable, match="leads out"):
+        images[3].read()
 
 
 @pytest.mark.parametrize("ending", [".tar", ".tgz"])
