@@ -184,11 +184,10 @@ class _Unlisted(ZipFile):
 
 def _in_zip(file: str, prefix: str) -> Iterator[Asked]:
     """The members in their order. Their table, some 0.5 KB a member, is held as long."""
+    taken: set[str] = set()
     with ZipFile(file) as archive:
         for member in archive.infolist():
-            name, wrong = ("", "") if member.is_dir() else _named(member.filename)
-            if archive.NameToInfo[member.filename] is not member:
-                wrong = "stands twice in the archive, and the later one is answered; pack it anew"
+            name, wrong = ("", "") if member.is_dir() else _named(member.filename, taken)
             if name:
                 read = partial(_refused, wrong) if wrong else partial(_unzipped, file, member)
                 yield Asked(f"{file}/{member.filename}", prefix + name, read)
@@ -203,15 +202,16 @@ def _unzipped(file: str, member: ZipInfo) -> bytes:
 
 
 def _in_tar(file: str, prefix: str) -> Iterator[Asked]:
-    """The members in their order. What is compressed is unpacked here, the rest where it is answered."""
+    """The members in their order, whose names are held. What is compressed is unpacked here, the rest elsewhere."""
     done = 0
+    taken: set[str] = set()
     try:
         with tarfile.open(file) as archive:
             loose = type(archive.fileobj).__name__ == "BufferedReader"
             while member := archive.next():
                 archive.members = []  # type: ignore[attr-defined]  # it would remember every one
                 done = archive.offset
-                name, wrong = ("", "") if member.isdir() else _named(member.name)
+                name, wrong = ("", "") if member.isdir() else _named(member.name, taken)
                 if name:
                     read, held = _of_tar(archive, member, file if loose else None, wrong)
                     yield Asked(f"{file}/{member.name}", prefix + name, read, held)
@@ -250,10 +250,15 @@ def _range(file: str, offset: int, size: int) -> bytes:
         return stream.read(size)
 
 
-def _named(member: str) -> tuple[str, str]:
+def _named(member: str, taken: set[str]) -> tuple[str, str]:
     """The name of an image in an archive, '' of what is none; and why it is not answered, or ''."""
     try:
         name = plain(member)  # `tar -C photos .` writes ./one.jpg, which is not hidden
     except Unreadable as error:
         return ("refused", str(error)) if _ends_as_image(member) else ("", "")
-    return (name, "") if _is_image(name) else ("", "")
+    if not _is_image(name):
+        return "", ""
+    if name in taken:
+        return "refused", "stands in the archive before, and that one is answered; pack it anew"
+    taken.add(name)
+    return name, ""

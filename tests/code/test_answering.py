@@ -198,6 +198,17 @@ def test_members_whose_names_begin_with_a_dot_and_a_slash_are_answered(here: Pat
         images[3].read()
 
 
+@pytest.mark.parametrize("ending", [".zip", ".tar", ".tgz"])
+@pytest.mark.filterwarnings("ignore:Duplicate name")  # zipfile's, as it packs
+def test_a_name_that_stands_twice_in_an_archive_is_answered_once_and_told(here: Path, ending: str) -> None:
+    first, *others = asked([str(pack(here / "in", here / f"in{ending}", renamed=["a.png", "a.png", "./a.png"]))])
+    assert (first.name, first.read()) == ("a.png", (here / "in/a/00.png").read_bytes())
+    assert [image.name for image in others] == ["refused"] * 2
+    for image in others:
+        with pytest.raises(Unreadable, match="stands in the archive before"):
+            image.read()
+
+
 @pytest.mark.parametrize("ending", [".tar", ".tgz"])
 def test_a_tar_that_is_cut_off_answers_what_is_there_and_says_so(model: Path, here: Path, ending: str) -> None:
     whole = pack(here / "in", here / f"in{ending}")
