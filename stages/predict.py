@@ -49,6 +49,7 @@ def _run(arguments: argparse.Namespace) -> int:
     del model  # each process has its own
     _refuse_misfit(outline, arguments)
     refuse_sources(arguments.images)
+    arguments.output = _file_behind(arguments.output)
     _refuse_overwriting(arguments)
     order = Order(
         arguments.model, arguments.format, arguments.files, arguments.overlays,
@@ -84,7 +85,7 @@ def _began(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
 def _kept(arguments: argparse.Namespace) -> str:
     """Where a run that ended goes on."""
     part = arguments.output and arguments.output.with_name(f"{arguments.output.name}.part")
-    if part is None or not part.exists():
+    if part is None or not os.access(part, os.F_OK):
         return ""
     return f"\nwhat is done is kept in {part}; the same command goes on there"
 
@@ -113,6 +114,19 @@ def _refuse_misfit(outline: Outline, arguments: argparse.Namespace) -> None:
         raise UserError(f"--files: answers of task {outline.task} are no images; leave it out")
     if arguments.format == "coco" and outline.task != "instances":
         raise UserError(f"--format coco holds instances, this model's task is {outline.task}; use csv or json")
+
+
+def _file_behind(output: Path | None) -> Path | None:
+    """What is written: of a link its end, so that the link stays; raises UserError where that is no regular file."""
+    if output is None:
+        return None
+    try:
+        end = Path(os.path.realpath(output)) if output.is_symlink() else output
+        if end.is_symlink() or (output.exists() and not output.is_file()):
+            raise UserError(f"--output {output} is no regular file: name one, or leave --output out and redirect")
+    except OSError as error:
+        raise UserError(f"--output {output} cannot be written: {error.strerror}") from error
+    return end
 
 
 def _refuse_overwriting(arguments: argparse.Namespace) -> None:

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -191,6 +193,26 @@ def test_the_table_of_answers_takes_the_place_of_no_image(tmp_path: Path, answer
     with pytest.raises(SystemExit, match="--output .*one.png is, or would look like, what is read; name another file"):
         in_this_process(str(tmp_path), "--output", str(tmp_path / "one.png"))
     assert (tmp_path / "one.png").read_bytes() == b"an image"
+
+
+def test_the_table_of_answers_takes_the_place_of_nothing_but_a_file(
+    images: Path, tmp_path: Path, answering: Any
+) -> None:
+    answering(COUNT, np.array([3.0]))
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "round").symlink_to("round")
+    for name in ("pipe", "round", "in"):
+        with pytest.raises(SystemExit, match=f"--output .*{name} is no regular file"):
+            in_this_process(str(images / "a"), "--output", str(tmp_path / name))
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    for before in (None, "old"):
+        (tmp_path / "link.csv").unlink(missing_ok=True)
+        (tmp_path / "link.csv").symlink_to(f"real-{before}.csv")
+        if before:
+            (tmp_path / f"real-{before}.csv").write_text(before)
+        assert in_this_process(str(images / "a"), "--output", str(tmp_path / "link.csv")) == 0
+        assert (tmp_path / "link.csv").is_symlink()
+        assert (tmp_path / f"real-{before}.csv").read_text().splitlines()[0] == "path,cell,error"
 
 
 @pytest.mark.parametrize(
