@@ -6,7 +6,6 @@ become files in `--files`; `--overlays` draws every answer over its image. Runs 
 """
 
 import argparse
-import hashlib
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stages.answering import FORMS, Order, answered, asked, count, names_of, output_to, refuse_sources
+from stages.answering import FORMS, Order, answered, asked, count, digest_of, names_of, output_to, refuse_sources
 from stages.frame.errors import UserError
 from stages.images.isolation import WORKERS
 from stages.images.reading import SUFFIXES
@@ -44,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    digest = digest_of(arguments.model)
     model = Model(arguments.model, arguments.threads, arguments.engine)
     outline, engine = model.outline, model.engine.name
     del model  # each process has its own
@@ -53,11 +53,11 @@ def _run(arguments: argparse.Namespace) -> int:
     _refuse_overwriting(arguments)
     order = Order(
         arguments.model, arguments.format, arguments.files, arguments.overlays,
-        arguments.threads, engine, arguments.workers, arguments.seconds, int(arguments.memory * 2**30),
+        arguments.threads, engine, arguments.workers, arguments.seconds, int(arguments.memory * 2**30), digest,
     )  # fmt: skip
     images = asked(arguments.images)
     with output_to(
-        arguments.output, FORMS[order.form], outline, _began(arguments, engine), arguments.restart
+        arguments.output, FORMS[order.form], outline, _began(arguments, digest, engine), arguments.restart
     ) as output:
         output.start(images)
         with _progress(arguments, output.rows) as tell:
@@ -69,10 +69,8 @@ def _run(arguments: argparse.Namespace) -> int:
     return 1 if output.failed else 0
 
 
-def _began(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
+def _began(arguments: argparse.Namespace, digest: str, engine: str) -> dict[str, Any]:
     """What rows depend on: a run with others does not go on where one with these stopped."""
-    with arguments.model.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {
         "model": digest,
         "--engine": engine,

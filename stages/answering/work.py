@@ -1,5 +1,6 @@
 """Images answered by child processes, each with the model at its own: a file that crashes one costs that file's row."""
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -45,6 +46,8 @@ class Order:
     """That an image may take."""
     memory: int = 4 * 2**30
     """Bytes that an image may take."""
+    digest: str = ""
+    """See `digest_of`; where it is given, no process opens another model that took this one's place."""
 
 
 class Line(NamedTuple):
@@ -60,10 +63,11 @@ def answered(
     """Some images and their rows at a time, in the order of the images, with few of them on the way.
 
     Raises:
-        UserError: a file of `order.files` or `order.overlays` cannot be written.
+        UserError: a file of `order.files` or `order.overlays` cannot be written; the model cannot be opened, or is no
+            longer the one of `order.digest`.
     """
     if not order.workers:
-        model = Model(order.model, order.threads, order.engine)
+        model = _opened(order)
         for image in images:
             yield [image], [_answer(model, order, image)]
         return
@@ -114,15 +118,37 @@ def _lines_of(chunk: list[Asked], future: Any, order: Order, outline: Outline, p
     return [line for lines, _ in parts for line in lines], sum(seconds for _, seconds in parts)
 
 
+def digest_of(file: Path) -> str:
+    """SHA-256 of a file; of one that is missing '', which opening it tells better."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _opened(order: Order) -> Model:
+    model = Model(order.model, order.threads, order.engine)
+    if order.digest and digest_of(order.model) != order.digest:
+        raise UserError(f"model: {order.model} is another file than at the start; put that one back, or begin anew")
+    return model
+
+
 _own: dict[str, Any] = {}
-"""Of a child process: its model, and its order."""
+"""Of a child process: its model and its order, or why there is no model."""
 
 
 def _prepare(order: Order) -> None:
-    _own.update(model=Model(order.model, order.threads, order.engine), order=order)
+    try:
+        _own.update(model=_opened(order), order=order)
+    except Exception as error:  # raised here nobody would learn of it but that the process ended
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        _own["failed"] = told
 
 
 def _work(chunk: list[Asked]) -> tuple[list[Line], float]:
+    if "failed" in _own:
+        raise UserError(_own["failed"])
     started = time.perf_counter()
     return [_answer(_own["model"], _own["order"], image) for image in chunk], time.perf_counter() - started
 

@@ -24,7 +24,7 @@ from PIL import Image
 from benchmarks import predicting
 from benchmarks.examples import between
 from stages import predict
-from stages.answering import FORMS, Order, answered, asked, output_to, sources
+from stages.answering import FORMS, Order, answered, asked, digest_of, output_to, sources
 from stages.answering.sources import Asked
 from stages.answering.work import Line
 from stages.frame.errors import UserError
@@ -247,6 +247,26 @@ def test_a_file_that_crashes_hangs_or_swells_costs_its_own_row(model: Path, here
     wrong = {number: row["error"] for number, row in enumerate(rows) if row["error"]}
     assert set(wrong) == {14, 15, 17, 20}
     assert "crashed on it (SIGSEGV)" in wrong[15] and "longer than 5 s" in wrong[17] and "1 GiB" in wrong[20]
+
+
+def crash_beside(model: Path, other: Path | None) -> bytes:
+    model.unlink() if other is None else other.replace(model)
+    return crash()
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_another_model_in_its_place_answers_nothing_and_ends_the_run(here: Path, gone: bool) -> None:
+    file = model_of(OUTLINE, here / "model.onnx")
+    other = None if gone else model_of(replace(OUTLINE, labels=("a", "b")), here / "other.onnx")
+    good = partial(bytes, png(np.full((20, 30), 200, np.uint8)))
+    reads: list[Callable[[], bytes]] = [good, good, partial(crash_beside, file, other), *[good] * 20]
+    images = [Asked(str(number), str(number), read) for number, read in enumerate(reads)]
+    order = Order(file, "jsonl", workers=1, digest=digest_of(file))
+    lines = []
+    with pytest.raises(UserError, match="does not exist" if gone else "is another file than at the start"):
+        for _, some in answered(iter(images), order, OUTLINE):
+            lines += some
+    assert [line.failed for line in lines] == [False, False, True]
 
 
 @pytest.fixture

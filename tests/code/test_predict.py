@@ -74,7 +74,6 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         monkeypatch.setattr(predict, "Model", Fixed)
         monkeypatch.setattr(work, "Model", Fixed)
-        monkeypatch.setattr(predict, "_began", lambda arguments, engine: {})
 
     return put
 
