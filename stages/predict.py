@@ -15,7 +15,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stages.answering import FORMS, Order, answered, asked, count, digest_of, names_of, output_to, refuse_sources
+from stages.answering import (
+    FORMS,
+    Order,
+    answered,
+    asked,
+    began_with,
+    count,
+    digest_of,
+    names_of,
+    output_to,
+    refuse_sources,
+)
 from stages.frame.errors import UserError
 from stages.images.isolation import WORKERS
 from stages.images.reading import SUFFIXES
@@ -43,22 +54,22 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    arguments.output = _file_behind(arguments.output)
     digest = digest_of(arguments.model)
-    model = Model(arguments.model, arguments.threads, arguments.engine)
-    outline, engine = model.outline, model.engine.name
+    model = Model(arguments.model, arguments.threads, *_engine(arguments, digest))
+    outline, engine, precision = model.outline, model.engine.name, model.engine.precision
     del model  # each process has its own
     _refuse_misfit(outline, arguments)
     refuse_sources(arguments.images)
-    arguments.output = _file_behind(arguments.output)
     _refuse_overwriting(arguments)
     order = Order(
         arguments.model, arguments.format, arguments.files, arguments.overlays,
-        arguments.threads, engine, arguments.workers, arguments.seconds, int(arguments.memory * 2**30), digest,
+        arguments.threads, engine, precision, arguments.workers,
+        arguments.seconds, int(arguments.memory * 2**30), digest,
     )  # fmt: skip
     images = asked(arguments.images)
-    with output_to(
-        arguments.output, FORMS[order.form], outline, _began(arguments, digest, engine), arguments.restart
-    ) as output:
+    began = _began(arguments, order)
+    with output_to(arguments.output, FORMS[order.form], outline, began, arguments.restart) as output:
         output.start(images)
         with _progress(arguments, output.rows) as tell:
             for some, lines in answered(images, order, outline):
@@ -69,11 +80,20 @@ def _run(arguments: argparse.Namespace) -> int:
     return 1 if output.failed else 0
 
 
-def _began(arguments: argparse.Namespace, digest: str, engine: str) -> dict[str, Any]:
+def _engine(arguments: argparse.Namespace, digest: str) -> tuple[str, str]:
+    """Engine and precision, '' of any; a run that goes on has those that it began with, whichever is faster by now."""
+    began = {} if arguments.restart else began_with(arguments.output)
+    if began.get("model") == digest and arguments.engine in ("auto", began["--engine"]):
+        return began["--engine"], began.get("precision", "")
+    return arguments.engine, ""
+
+
+def _began(arguments: argparse.Namespace, order: Order) -> dict[str, Any]:
     """What rows depend on: a run with others does not go on where one with these stopped."""
     return {
-        "model": digest,
-        "--engine": engine,
+        "model": order.digest,
+        "--engine": order.engine,
+        "precision": order.precision,
         "--format": arguments.format,
         "--files": arguments.files and str(arguments.files),
         "--overlays": arguments.overlays and str(arguments.overlays),

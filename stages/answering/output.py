@@ -156,6 +156,13 @@ def output_to(file: Path | None, form: Form, outline: Outline, began: dict[str, 
         raise UserError(f"--output {file} cannot be written: {error.strerror}") from error
 
 
+def began_with(file: Path | None) -> dict[str, Any]:
+    """What an unfinished run to this file began with; empty where there is none."""
+    record = file and _beside(file, ".part.json")
+    began: dict[str, Any] = json.loads(record.read_text())["began"] if record and record.is_file() else {}
+    return began
+
+
 @contextmanager
 def _to_stdout(form: Form, outline: Outline, began: dict[str, Any]) -> Iterator[Output]:
     if form.finish is None:

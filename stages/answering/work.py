@@ -40,6 +40,8 @@ class Order:
     """Of onnxruntime, a process."""
     engine: str = "auto"
     """See `Model`; a name that all processes are told, where each would choose by its own measurement."""
+    precision: str = ""
+    """See `Model`; told for the same reason."""
     workers: int = 1
     """Processes; 0: none, in this one, without bounds."""
     seconds: float = 120.0
@@ -128,7 +130,7 @@ def digest_of(file: Path) -> str:
 
 
 def _opened(order: Order) -> Model:
-    model = Model(order.model, order.threads, order.engine)
+    model = Model(order.model, order.threads, order.engine, order.precision)
     if order.digest and digest_of(order.model) != order.digest:
         raise UserError(f"model: {order.model} is another file than at the start; put that one back, or begin anew")
     return model

@@ -26,24 +26,31 @@ KEPT = 64
 
 
 def chosen(
-    first: OnnxRuntime, engine: str, file: Path, metadata: dict[str, Any], outline: Outline, threads: int
+    first: OnnxRuntime,
+    engine: str,
+    file: Path,
+    metadata: dict[str, Any],
+    outline: Outline,
+    threads: int,
+    precision: str = "",
 ) -> Engine:
-    """ONNX Runtime, or OpenVINO where that is asked for or faster.
+    """ONNX Runtime, or OpenVINO where that is asked for or faster; that in the `precision`, or '' in the fastest.
 
     Raises:
         UserError: there is no such engine, or it does not answer here as `export` saw it.
     """
     if engine not in ENGINES:
         raise UserError(f"engine: {engine}: {did_you_mean(engine, ENGINES)}")
-    allowed = metadata.get("openvino", [])
+    allowed = [one for one in metadata.get("openvino", []) if precision in ("", one)]
     if engine == "openvino" and not has_openvino():
         raise UserError("engine: openvino is not installed; `pip install openvino`, or use onnxruntime")
     if engine == "openvino" and not allowed:
-        raise UserError(f"engine: {file} was not found to keep its score under openvino; use onnxruntime")
+        told = f"openvino in {precision}" if precision else "openvino"
+        raise UserError(f"engine: {file} was not found to keep its score under {told}; use onnxruntime")
     _refuse_stranger(first, file, metadata, outline)
     if engine == "onnxruntime" or not allowed or not has_openvino():
         return first
-    others = [OpenVino(file, metadata, first.outputs, precision, threads) for precision in allowed]
+    others = [OpenVino(file, metadata, first.outputs, one, threads) for one in allowed]
     sound = [one for one in others if _apart(one, metadata, outline) <= APART[one.precision]]
     if engine == "openvino" and not sound:
         raise UserError(

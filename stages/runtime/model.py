@@ -28,7 +28,7 @@ Array = np.ndarray[Any, Any]
 class Model:
     """A session and what the file says of itself."""
 
-    def __init__(self, file: Path, threads: int = 0, engine: str = "auto") -> None:
+    def __init__(self, file: Path, threads: int = 0, engine: str = "auto", precision: str = "") -> None:
         """Open a model and see that it answers here as where it was measured.
 
         Args:
@@ -36,6 +36,7 @@ class Model:
             threads: of one call; 0: all cores.
             engine: auto, onnxruntime or openvino; auto takes OpenVINO where it is installed, `export` found that it
                 keeps the score, and it is clearly faster on this machine.
+            precision: of OpenVINO, so that two that are opened answer the same; '' takes the fastest that is allowed.
 
         Raises:
             UserError: the file is missing, damaged, malicious, or no model of Macula; or its answers differ here.
@@ -56,8 +57,8 @@ class Model:
             for several in (session.get_inputs(), session.get_outputs())
         )
         """Name, type of numpy and shape (-1: free) of the graph's inputs, and of its outputs."""
-        precision = self.metadata.get("precision", "float32")
-        self.engine = chosen(OnnxRuntime(session, precision), engine, file, self.metadata, self.outline, threads)
+        first = OnnxRuntime(session, self.metadata.get("precision", "float32"))
+        self.engine = chosen(first, engine, file, self.metadata, self.outline, threads, precision)
 
     def decode_file(self, data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Array:
         """Bytes of an image file to the uint8 or uint16 [H, W, C] that the graph takes; raises `reading.Unreadable`."""

@@ -191,6 +191,14 @@ def test_another_engine_is_taken_where_it_is_clearly_faster(seconds: float, take
     assert fastest(rivals, np.zeros((1, 2, 2, 3), np.uint8)).name == taken  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_openvino_is_opened_in_the_precision_that_is_named(shipped: Path, precision: str) -> None:
+    retold(shipped, openvino=["float32", "bfloat16"])
+    assert Model(shipped, 1, "openvino", precision).engine.precision == precision
+    with pytest.raises(UserError, match="not found to keep its score under openvino in int8"):
+        Model(shipped, 1, "openvino", "int8")
+
+
 def test_a_file_that_was_not_judged_under_openvino_is_not_run_by_it(shipped: Path) -> None:
     retold(shipped, openvino=[])
     assert Model(shipped, 1, "auto").engine.name == "onnxruntime"

@@ -62,8 +62,8 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def put(asked: Outline, answer: Any) -> None:
         class Fixed:
-            def __init__(self, file: Path, threads: int, engine: str) -> None:
-                self.outline, self.engine = asked, SimpleNamespace(name=engine)
+            def __init__(self, file: Path, threads: int, engine: str, precision: str) -> None:
+                self.outline, self.engine = asked, SimpleNamespace(name=engine, precision=precision)
 
             def decode_file(self, data: bytes) -> Array:
                 return read(data).image
@@ -212,6 +212,34 @@ def test_the_table_of_answers_takes_the_place_of_nothing_but_a_file(
         assert in_this_process(str(images / "a"), "--output", str(tmp_path / "link.csv")) == 0
         assert (tmp_path / "link.csv").is_symlink()
         assert (tmp_path / f"real-{before}.csv").read_text().splitlines()[0] == "path,cell,error"
+
+
+def test_a_run_goes_on_with_the_engine_and_the_precision_that_it_began_with(
+    images: Path, tmp_path: Path, answering: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faster, opened = [("onnxruntime", "float32"), ("openvino", "bfloat16")], []
+    answering(COUNT, np.array([3.0]))
+    fixed, words = predict.Model, [str(images / "a"), "--output", str(tmp_path / "answers.csv")]
+
+    class Choosing(fixed):  # type: ignore[misc, valid-type]  # as auto does by what is faster at the moment
+        def __init__(self, file: Path, threads: int, engine: str, precision: str) -> None:
+            opened.append((engine, precision) if engine != "auto" else faster.pop())
+            super().__init__(file, threads, *opened[-1])
+
+    def interrupted(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict, "Model", Choosing)
+    monkeypatch.setattr(work, "Model", Choosing)
+    with monkeypatch.context() as patch:
+        patch.setattr(fixed, "answer", interrupted)
+        assert in_this_process(*words) == predict.INTERRUPTED
+    with pytest.raises(SystemExit, match="began with --engine openvino, now onnxruntime"):
+        in_this_process(*words, "--engine", "onnxruntime")
+    opened.clear()
+    assert in_this_process(*words, "--engine", "openvino") == 0
+    assert opened == [("openvino", "bfloat16")] * 2
+    assert in_this_process(*words) == 0 and opened[2:] == [("onnxruntime", "float32")] * 2, "it begins anew"
 
 
 @pytest.mark.parametrize(
