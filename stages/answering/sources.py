@@ -52,16 +52,16 @@ def asked(sources: Sequence[str]) -> Iterator[Asked]:
     keeps its whole path. What cannot be read is asked for too, so that there is a row with the reason.
     """
     for source, name in zip(sources, names_of(sources), strict=True):
-        prefix = f"{name}/" if len(sources) > 1 else ""
+        prefix, lower = f"{name}/" if len(sources) > 1 else "", source.lower()
         if source == STDIN:
             yield from _in_list(sys.stdin.buffer, prefix)
         elif Path(source).is_dir():
             yield from _in_folder(Path(source), prefix)
-        elif source.endswith(".zip"):
+        elif lower.endswith(".zip"):
             yield from _in_zip(source, prefix)
-        elif source.endswith(ARCHIVES):
+        elif lower.endswith(ARCHIVES):
             yield from _in_tar(source, prefix)
-        elif source.endswith(LIST):
+        elif lower.endswith(LIST):
             with Path(source).open("rb") as stream:
                 yield from _in_list(stream, prefix)
         else:
@@ -77,7 +77,7 @@ def refuse_sources(sources: Sequence[str]) -> None:
     if sources.count(STDIN) > 1:
         raise UserError("- is named twice, but there is one standard input")
     for source in sources:
-        if source == STDIN or (source.endswith(LIST) and Path(source).is_file()):
+        if source == STDIN or (source.lower().endswith(LIST) and Path(source).is_file()):
             continue
         if not Path(source).exists():
             raise UserError(
@@ -93,7 +93,7 @@ def refuse_sources(sources: Sequence[str]) -> None:
 
 def count(sources: Sequence[str]) -> int | None:
     """How many images they hold; None where that is not known before they were read."""
-    if any(source == STDIN or source.endswith(ARCHIVES[2:]) for source in sources):
+    if any(source == STDIN or source.lower().endswith(ARCHIVES[2:]) for source in sources):
         return None
     return sum(1 for _ in asked(sources))
 

@@ -44,19 +44,20 @@ def files_of(source: Path, stack: ExitStack) -> Listing:
     """All regular files of a source, and what else was in it."""
     if not source.exists():
         raise UserError(f"ingest.source: {source} does not exist; point it at a folder, zip, tar or npz of images")
+    lower = source.name.lower()
     try:
         if source.is_dir():
             files, refused = _in_folder(source)
-        elif source.suffix == ".zip":
+        elif lower.endswith(".zip"):
             files, refused = _in_zip(source, stack)
-        elif source.name.endswith(ARCHIVES):
+        elif lower.endswith(ARCHIVES):
             files, refused = _in_tar(source, stack)
-        elif source.suffix == ".npz":
+        elif lower.endswith(".npz"):
             files, refused = {source.name: source.read_bytes}, []
         else:
             hint = (
                 f"set ingest.source: {source.parent} and ingest.inside: {source.name}: the images must be seen too"
-                if source.suffix in TABLES
+                if lower.endswith(TABLES)
                 else f"known: a folder, {', '.join(ARCHIVES)}, .npz"
             )
             raise UserError(f"ingest.source: {source} is no folder, archive or npz; {hint}")

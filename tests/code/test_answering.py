@@ -24,7 +24,7 @@ from PIL import Image
 from benchmarks import predicting
 from benchmarks.examples import between
 from stages import predict
-from stages.answering import FORMS, Order, answered, asked, digest_of, output_to, sources
+from stages.answering import FORMS, Order, answered, asked, digest_of, output_to, refuse_sources, sources
 from stages.answering.sources import Asked
 from stages.answering.work import Line
 from stages.frame.errors import UserError
@@ -125,6 +125,17 @@ def test_folders_archives_and_lists_give_the_same_rows_in_the_same_order(model: 
         expected = [row.replace(b"in/", f"{prefix}/".encode()) for row in rows]
         assert found[30 * part : 30 * part + 30] == expected, prefix
     assert found[180:] == rows[:2]
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tgz", ".txt"])
+def test_archives_and_lists_in_capitals_are_what_they_are(here: Path, ending: str) -> None:
+    if ending == ".txt":
+        (here / "in.txt").write_text("".join(f"in/{name}\n" for name in names_in(here / "in")))
+    else:
+        pack(here / "in", here / f"in{ending}")
+    capital = (here / f"in{ending}").rename(here / f"IN{ending.upper()}")
+    refuse_sources([str(capital)])
+    assert len(list(asked([str(capital)]))) == (32 if ending == ".txt" else 30)
 
 
 def test_a_folder_of_more_names_than_are_held_is_sorted_all_the_same(

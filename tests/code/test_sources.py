@@ -59,11 +59,12 @@ def test_a_folder_per_class_gives_labels(listing: Callable[..., Listing], tmp_pa
     assert len(items) == 6 and not refused
 
 
-@pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz", "ZIP", "TAR.GZ"])
 def test_an_archive_gives_what_its_folder_gives(listing: Callable[..., Listing], tmp_path: Path, ending: str) -> None:
     folder = write_folders(tmp_path / "digits", IMAGES)
     loose, _ = listing(folder)
-    packed, _ = listing(pack(folder, tmp_path / f"all.{ending}"), inside="digits")
+    archive = pack(folder, tmp_path / f"all.{ending.lower()}").rename(tmp_path / f"all.{ending}")
+    packed, _ = listing(archive, inside="digits")
     assert [(i.path, label_of(i)) for i in packed] == [(i.path, label_of(i)) for i in loose]
 
 
@@ -214,7 +215,7 @@ def test_arrays_with_their_own_splits(listing: Callable[..., Listing], tmp_path:
     for split in ("train", "val", "test"):
         arrays |= {f"{split}_images": np.zeros((2, 8, 8), np.uint8), f"{split}_labels": np.array([[0], [1]])}
     np.savez(tmp_path / "a.npz", **arrays)
-    items, _ = listing(tmp_path / "a.npz")
+    items, _ = listing((tmp_path / "a.npz").rename(tmp_path / "a.NPZ"))
     assert [(i.path, label_of(i), i.split, i.has_file) for i in items[:2]] == [
         ("train/000000.png", "0", "train", False),
         ("train/000001.png", "1", "train", False),

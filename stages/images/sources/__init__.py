@@ -88,7 +88,7 @@ def open_source(source: Path, ingest: Ingest, own_split: bool) -> Iterator[Found
         files, refused = files_of(source, stack)
         files = {path: read for path, read in files.items() if not NOT_DATA.search(path)}
         files, name = below(files, ingest.inside.strip("/"), source)
-        if source.suffix == ".npz":
+        if source.suffix.lower() == ".npz":
             name = source.name
         form, why = (ingest.form, "ingest.form says so") if ingest.form != "auto" else detect(files, name)
         if form in IN_ONE_FILE and not name:
