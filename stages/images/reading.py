@@ -197,7 +197,7 @@ def _deep_tiff(data: bytes, max_megapixels: float) -> Picture:
                 raise TooManyPixels(f"holds {held / 1e6:.0f} MB of values, above {MOST_BYTES * max_megapixels:g}")
             if (photometric := page.photometric.name) not in ("MINISBLACK", "RGB"):  # type: ignore[union-attr]
                 raise Unreadable(f"holds colours as {photometric}; convert it to grey or RGB")
-            image = page.asarray()
+            image = _unpacked(page)
             planar = page.planarconfig == 2 and image.ndim == 3  # type: ignore[union-attr]
     except Unreadable:
         raise
@@ -205,6 +205,19 @@ def _deep_tiff(data: bytes, max_megapixels: float) -> Picture:
         raise Unreadable(f"{type(error).__name__}: {error}") from error
     image = np.moveaxis(image, 0, 2) if planar else image
     return Picture(_checked(image, max_megapixels), "TIFF", f"{image.dtype} x {image.shape[-1]}")
+
+
+def _unpacked(page: Any) -> np.ndarray[Any, Any]:
+    """Values of a TIFF's page; raises Unreadable where tifffile has no code to unpack them by itself."""
+    try:
+        return np.asarray(page.asarray())
+    except (KeyError, ValueError, ImportError) as error:
+        if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
+            raise
+        raise Unreadable(
+            f"is packed by {page.compression.name}, which is not read of 16 bits a colour or more than 4 channels: "
+            "store it unpacked or by Deflate (tiffcp -c zip OLD NEW), or as npy"
+        ) from error
 
 
 def _pixels(file: Image.Image) -> np.ndarray[Any, Any]:

@@ -1,6 +1,7 @@
 """A file is read right or refused with its reason; never a crash, never a wrong picture."""
 
 import io
+import struct
 import subprocess
 import sys
 import time
@@ -168,6 +169,18 @@ def test_a_tiff_of_many_channels_or_deep_colour_is_read(dtype: type, channels: i
     stored = np.moveaxis(image, 2, 0) if planar == "separate" else image
     tifffile.imwrite(buffer, stored, photometric=photometric, planarconfig=planar)
     assert np.array_equal(read(buffer.getvalue()).image, image)
+
+
+@pytest.mark.parametrize(("code", "name"), [(5, "LZW"), (7, "JPEG")])
+def test_a_deep_tiff_whose_packing_is_unknown_says_how_to_store_it(code: int, name: str) -> None:
+    import tifffile
+
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.zeros((12, 10, 3), np.uint16), photometric="rgb")
+    packing = struct.pack("<HHII", 259, 3, 1, 1)  # the tag Compression: one short, none
+    assert buffer.getvalue().count(packing) == 1 and not read(buffer.getvalue()).image.any()
+    with pytest.raises(Unreadable, match=rf"^is packed by {name}, .*store it unpacked or by Deflate \(tiffcp"):
+        read(buffer.getvalue().replace(packing, struct.pack("<HHII", 259, 3, 1, code)))
 
 
 def test_other_numbers_of_channels_are_not_made_up() -> None:
