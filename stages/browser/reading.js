@@ -1,15 +1,10 @@
 // File bytes to pixels, by the rules of stages/images/reading.py as far as a browser can decode.
 // A picture: {height, width, channels, bits, values}, values [H, W, C] in one row of numbers.
 
-export class Unreadable extends Error {}
+import { CLEAR, Unreadable, startsWith, viewOf } from "./bytes.js";
+import { KINDS } from "./containers.js";
+import { orientationOf, turning } from "./upright.js";
 
-const KINDS = [
-  { name: "JPEG", type: "image/jpeg", begins: [0xff, 0xd8, 0xff], look: lookAtJpeg },
-  { name: "PNG", type: "image/png", begins: [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a], look: lookAtPng },
-  { name: "GIF", type: "image/gif", begins: [0x47, 0x49, 0x46, 0x38], look: lookAtGif },
-  { name: "BMP", type: "image/bmp", begins: [0x42, 0x4d], look: () => {} },
-  { name: "WEBP", type: "image/webp", begins: [0x52, 0x49, 0x46, 0x46], look: lookAtWebp },
-];
 const NPY = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59];
 const TIFF = [
   [0x49, 0x49, 0x2a, 0],
@@ -26,19 +21,31 @@ export async function read(bytes, mostMegapixels) {
     );
   const kind = KINDS.find((known) => startsWith(bytes, known.begins));
   if (!kind) throw new Unreadable("is no JPEG, PNG, GIF, BMP, WebP or npy, going by its first bytes");
-  kind.look(bytes);
-  return decoded(new Blob([bytes], { type: kind.type }), kind.name, mostMegapixels);
+  const found = await looked(kind, bytes);
+  return decoded(blind(bytes, found.hide, kind.type), kind.name, orientationOf(found), mostMegapixels);
 }
 
-// The browser's own decoder. Colour profiles are left aside, as Pillow does; EXIF turns the image upright.
-async function decoded(blob, name, mostMegapixels) {
+async function looked(kind, bytes) {
+  try {
+    return await kind.look(bytes);
+  } catch (error) {
+    if (error instanceof RangeError) throw new Unreadable(`is a damaged ${kind.name}: it ends too early`);
+    throw error;
+  }
+}
+
+// A file with its metadata wiped out, so that no browser turns it by them.
+function blind(bytes, hide, type) {
+  const copy = hide.length ? bytes.slice() : bytes;
+  for (const [from, to] of hide) copy.fill(0, from, to);
+  return new Blob([copy], { type });
+}
+
+// The browser's own decoder, and the image turned upright. Colour profiles are left aside, as Pillow does.
+async function decoded(blob, name, orientation, mostMegapixels) {
   let bitmap;
   try {
-    bitmap = await createImageBitmap(blob, {
-      colorSpaceConversion: "none",
-      premultiplyAlpha: "none",
-      imageOrientation: "from-image",
-    });
+    bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   } catch {
     throw new Unreadable(`is a damaged ${name}, or one that this browser does not decode`);
   }
@@ -54,14 +61,20 @@ async function decoded(blob, name, mostMegapixels) {
   } finally {
     bitmap.close();
   }
-  const values = new Uint8Array(width * height * 3);
-  for (let from = 0, to = 0; from < rgba.length; from += 4) {
-    if (rgba[from + 3] !== 255) throw new Unreadable("is partly transparent; flatten it onto a background");
-    values[to++] = rgba[from];
-    values[to++] = rgba[from + 1];
-    values[to++] = rgba[from + 2];
+  const values = new Uint8Array(width * height * 3),
+    size = orientation < 5 ? { height, width } : { height: width, width: height },
+    [first, down, right] = turning(orientation, width, height);
+  let to = 0;
+  for (let row = 0; row < size.height; row++) {
+    for (let column = 0; column < size.width; column++) {
+      const from = 4 * (first + row * down + column * right);
+      if (rgba[from + 3] !== 255) throw new Unreadable(CLEAR);
+      values[to++] = rgba[from];
+      values[to++] = rgba[from + 1];
+      values[to++] = rgba[from + 2];
+    }
   }
-  return { height, width, channels: 3, bits: 8, values };
+  return { ...size, channels: 3, bits: 8, values };
 }
 
 function bounded(picture, mostMegapixels) {
@@ -108,93 +121,6 @@ export function canvasIsHonest() {
   context.putImageData(put, 0, 0);
   const got = context.getImageData(0, 0, side, side).data;
   return put.data.every((value, i) => value === got[i]);
-}
-
-function startsWith(bytes, sign) {
-  return sign.every((byte, i) => bytes[i] === byte);
-}
-
-function ascii(bytes, from, to) {
-  return String.fromCharCode(...bytes.subarray(from, to));
-}
-
-function cutShort(name) {
-  return new Unreadable(`is a damaged ${name}: it ends before its end mark`);
-}
-
-// Depth, animation and end of a PNG, from its chunks.
-function lookAtPng(bytes) {
-  const view = viewOf(bytes);
-  for (let place = 8; place + 12 <= bytes.length; place += 12 + view.getUint32(place)) {
-    const chunk = ascii(bytes, place + 4, place + 8);
-    if (chunk === "IHDR" && bytes[place + 16] === 16) {
-      throw new Unreadable(
-        "is a PNG of 16 bits, of which a browser's canvas keeps 8; save it as npy, or use `python -m stages.predict`",
-      );
-    }
-    if (chunk === "acTL" && view.getUint32(place + 8) > 1) throw manyFrames(view.getUint32(place + 8));
-    if (chunk === "IEND") return;
-  }
-  throw cutShort("PNG");
-}
-
-// Channels, depth and end of a JPEG, from its markers (ITU-T T.81, annex B).
-function lookAtJpeg(bytes) {
-  const view = viewOf(bytes);
-  let place = 2;
-  while (place + 4 <= bytes.length && bytes[place] === 0xff) {
-    const marker = bytes[place + 1];
-    if (marker === 0xff) {
-      place += 1;
-      continue;
-    } // fill bytes
-    const frame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
-    if (frame && bytes[place + 4] !== 8) throw new Unreadable(`is a JPEG of ${bytes[place + 4]} bits; 8 can be read`);
-    if (frame && bytes[place + 9] === 4) throw new Unreadable("mode CMYK is not read; convert it to 8-bit grey or RGB");
-    if (marker === 0xda) break;
-    place += 2 + view.getUint16(place + 2);
-  }
-  for (let end = bytes.length - 2; end >= place; end--) {
-    if (bytes[end] === 0xff && bytes[end + 1] === 0xd9) return;
-  }
-  throw cutShort("JPEG");
-}
-
-// Frames and end of a GIF, from its blocks.
-function lookAtGif(bytes) {
-  const table = (packed) => (packed & 0x80 ? 3 << ((packed & 7) + 1) : 0);
-  const blocks = (place) => {
-    while (bytes[place]) place += bytes[place] + 1;
-    return place + 1;
-  };
-  let place = 13 + table(bytes[10]),
-    frames = 0;
-  while (place < bytes.length) {
-    if (bytes[place] === 0x3b) {
-      if (frames > 1) throw manyFrames(frames);
-      return;
-    }
-    if (bytes[place] === 0x21) place = blocks(place + 2);
-    else if (bytes[place] === 0x2c) {
-      frames += 1;
-      place = blocks(place + 11 + table(bytes[place + 9]));
-    } else break;
-  }
-  throw cutShort("GIF");
-}
-
-function lookAtWebp(bytes) {
-  if (ascii(bytes, 8, 12) !== "WEBP") throw new Unreadable("is a RIFF file, but no WebP");
-  if (viewOf(bytes).getUint32(4, true) + 8 > bytes.length) throw cutShort("WebP");
-  if (ascii(bytes, 12, 16) === "VP8X" && bytes[20] & 2) throw manyFrames("several");
-}
-
-function manyFrames(count) {
-  return new Unreadable(`holds ${count} frames; one image per file is expected`);
-}
-
-function viewOf(bytes) {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 // An array of numpy's, [H, W] or [H, W, C] of 8 or 16 bits.

@@ -1,0 +1,157 @@
+// What the bytes of a file say before it is decoded: damage, depth, frames, and how the image lies.
+// Each look refuses what cannot be read, and gives {exif, xmp, hide}: metadata, and where they stand as [from, to]s.
+
+import { CLEAR, Unreadable, ascii, cutShort, joined, manyFrames, viewOf } from "./bytes.js";
+import { lookAtPng } from "./png.js";
+import { directory, isExif } from "./upright.js";
+
+export const KINDS = [
+  { name: "JPEG", type: "image/jpeg", begins: [0xff, 0xd8, 0xff], look: lookAtJpeg },
+  { name: "PNG", type: "image/png", begins: [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a], look: lookAtPng },
+  { name: "GIF", type: "image/gif", begins: [0x47, 0x49, 0x46, 0x38], look: lookAtGif },
+  { name: "BMP", type: "image/bmp", begins: [0x42, 0x4d], look: lookAtBmp },
+  { name: "WEBP", type: "image/webp", begins: [0x52, 0x49, 0x46, 0x46], look: lookAtWebp },
+];
+const MPF_COUNT = 0xb001,
+  MPF_ENTRIES = 0xb002;
+// Of red, green, blue and alpha in a BMP of 32 bits, as Pillow takes them; the byte of alpha.
+const MASKS = [
+  { masks: [0xff0000, 0xff00, 0xff, 0], alpha: null },
+  { masks: [0xff000000, 0xff0000, 0xff00, 0], alpha: null },
+  { masks: [0xff000000, 0xff00, 0xff, 0], alpha: null },
+  { masks: [0xff000000, 0xff0000, 0xff00, 0xff], alpha: 0 },
+  { masks: [0xff, 0xff00, 0xff0000, 0xff000000], alpha: 3 },
+  { masks: [0xff0000, 0xff00, 0xff, 0xff000000], alpha: 3 },
+  { masks: [0xff000000, 0xff00, 0xff, 0xff0000], alpha: 2 },
+];
+const XMP = "http://ns.adobe.com/xap/1.0/\0";
+
+// Metadata, channels, depth and end of a JPEG.
+function lookAtJpeg(bytes) {
+  const found = { exif: null, xmp: null, hide: [] };
+  let pictures = 1,
+    place = 2,
+    brighter = false,
+    dense = false;
+  for (const { marker, from, to } of segmentsOf(bytes)) {
+    const data = bytes.subarray(from, to),
+      frame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xcc].includes(marker);
+    if (frame && data[0] !== 8) throw new Unreadable(`is a JPEG of ${data[0]} bits; 8 can be read`);
+    if (frame && data[5] === 4) throw new Unreadable("mode CMYK is not read; convert it to 8-bit grey or RGB");
+    if (marker === 0xe0 && ascii(data, 0, 4) === "JFIF") dense ||= data.length >= 12 && [1, 2].includes(data[7]);
+    if (marker === 0xe1) {
+      const isExifs = ascii(data, 0, 6) === "Exif\0\0",
+        isXmp = ascii(data, 0, XMP.length) === XMP;
+      if (isExifs) found.exif = found.exif ? joined(found.exif, data.subarray(6)) : data;
+      if (isXmp) found.xmp = ascii(data, XMP.length);
+      if (isExifs || isXmp) found.hide.push([from, to]);
+      brighter ||= ascii(data).includes(' hdrgm:Version="');
+    }
+    if (marker === 0xe2 && ascii(data, 0, 4) === "MPF\0") pictures = picturesOf(data.subarray(4));
+    place = to;
+  }
+  if (pictures > 1 && !brighter) throw manyFrames(pictures); // the second of the brighter ones holds their gains
+  // Pillow forgives broken EXIF where it looks there first for the density, and then asks nothing else.
+  if (found.exif && !isExif(found.exif) && !dense) found.exif = found.xmp = null;
+  for (let end = bytes.length - 2; end >= place; end--) {
+    if (bytes[end] === 0xff && bytes[end + 1] === 0xd9) return found;
+  }
+  throw cutShort("JPEG");
+}
+
+// The segments of a JPEG before its pixels: marker, and where its data stand (ITU-T T.81, annex B).
+function* segmentsOf(bytes) {
+  const view = viewOf(bytes),
+    standsAlone = (marker) =>
+      !marker || marker === 0xc8 || (marker >= 0xd0 && marker <= 0xd9) || (marker >= 0xf0 && marker <= 0xfd);
+  for (let place = 2; place + 4 <= bytes.length; ) {
+    const marker = bytes[place + 1];
+    if (bytes[place] !== 0xff || marker === 0xff) place += 1; // junk and fill bytes
+    else if (standsAlone(marker)) place += 2;
+    else {
+      const to = place + 2 + view.getUint16(place + 2);
+      yield { marker, from: place + 4, to };
+      if (marker === 0xda) return;
+      place = to;
+    }
+  }
+}
+
+// How many pictures a Multi-Picture Format's index holds (CIPA DC-007); 1 where it is damaged.
+function picturesOf(index) {
+  let tags;
+  try {
+    tags = directory(index);
+  } catch (error) {
+    if (error instanceof Unreadable) return 1;
+    throw error;
+  }
+  const count = tags.get(MPF_COUNT)?.number ?? 1,
+    { bytes, little } = tags.get(MPF_ENTRIES) ?? { bytes: [] };
+  for (let i = 0; i < count; i++) {
+    if (16 * (i + 1) > bytes.length || viewOf(bytes).getUint32(16 * i, little) & 0x07000000) return 1;
+  }
+  return count;
+}
+
+// From its blocks (GIF89a).
+function lookAtGif(bytes) {
+  const table = (packed) => (packed & 0x80 ? 3 << ((packed & 7) + 1) : 0);
+  const blocks = (place) => {
+    while (bytes[place]) place += bytes[place] + 1;
+    return place + 1;
+  };
+  let place = 13 + table(bytes[10]),
+    frames = 0;
+  while (place < bytes.length) {
+    if (bytes[place] === 0x3b) {
+      if (frames > 1) throw manyFrames(frames);
+      return { hide: [] };
+    }
+    if (bytes[place] === 0x21) place = blocks(place + 2);
+    else if (bytes[place] === 0x2c) {
+      frames += 1;
+      place = blocks(place + 11 + table(bytes[place + 9]));
+    } else break;
+  }
+  throw cutShort("GIF");
+}
+
+// From its chunks: metadata count where the head announces them, and of each kind the first.
+function lookAtWebp(bytes) {
+  const view = viewOf(bytes),
+    found = { exif: null, xmp: null, hide: [] };
+  if (ascii(bytes, 8, 12) !== "WEBP") throw new Unreadable("is a RIFF file, but no WebP");
+  if (view.getUint32(4, true) + 8 > bytes.length) throw cutShort("WebP");
+  if (ascii(bytes, 12, 16) !== "VP8X") return found;
+  if (bytes[20] & 2) throw manyFrames("several");
+  for (let place = 12, length; place + 8 <= bytes.length; place += 8 + length + (length & 1)) {
+    length = view.getUint32(place + 4, true);
+    const chunk = ascii(bytes, place, place + 4),
+      data = bytes.subarray(place + 8, place + 8 + length);
+    if (chunk === "EXIF" && bytes[20] & 8) found.exif ??= data;
+    if (chunk === "XMP " && bytes[20] & 4) found.xmp ??= ascii(data);
+    if (chunk === "EXIF" || chunk === "XMP ") found.hide.push([place + 8, place + 8 + length]);
+  }
+  return found;
+}
+
+// From its head: what browsers and Pillow read alike, and where it has a mask of alpha, whether that is full: some
+// browsers leave it aside.
+function lookAtBmp(bytes) {
+  const view = viewOf(bytes),
+    head = view.getUint32(14, true);
+  if (head === 12) return { hide: [] };
+  if (view.getUint16(28, true) === 16) {
+    throw new Unreadable("is a BMP of 16 bits, whose colours browsers round otherwise than Python; save it as PNG");
+  }
+  if (view.getUint32(30, true) !== 3) return { hide: [] };
+  const masks = [54, 58, 62, 66].map((at) => (at < 66 || head >= 56 ? view.getUint32(at, true) : 0)),
+    alpha = MASKS.find((known) => known.masks.every((mask, i) => mask === masks[i]))?.alpha;
+  if (alpha === undefined) throw new Unreadable("is a BMP of colours that are packed unusually; save it as PNG");
+  if (alpha === null) return { hide: [] };
+  const [begin, width, height] = [10, 18, 22].map((at) => view.getInt32(at, true));
+  const end = Math.min(bytes.length, begin + 4 * width * Math.abs(height));
+  for (let at = begin + alpha; at < end; at += 4) if (bytes[at] !== 255) throw new Unreadable(CLEAR);
+  return { hide: [] };
+}

@@ -1,0 +1,227 @@
+"""The published page reads files as Python does, to the pixel, or refuses them: in a real Chromium."""
+
+import base64
+import io
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from stages.images.reading import Unreadable, read, to_channels
+from stages.publish import publish
+from stages.runtime import Model
+from tests.published import Page, exported, outline
+from tests.toys import scene
+
+ORIENTATION = 0x0112
+READ = """async (data) => {
+  const { read } = await import("./reading.js");
+  try {
+    const { height, width, channels, values } = await read(Uint8Array.from(atob(data), (c) => c.charCodeAt(0)), 178);
+    const letters = Array.from(values, (value) => String.fromCharCode(value)).join("");
+    return { shape: [height, width, channels], values: btoa(letters) };
+  } catch (error) {
+    return { name: error.constructor.name, error: error.message };
+  }
+}"""
+PICTURE = Image.fromarray(scene(np.random.default_rng(1), 3)[0][:40, :56])
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, runtime: Path, served: tuple[Path, str]) -> str:
+    """Of a published model that restores images, so that its answer lies as the image does."""
+    file = exported(outline("image", "image", "image", channels=3), tmp_path_factory.mktemp("reading") / "model.onnx")
+    publish(file, served[0] / "reading", runtime)
+    return f"{served[1]}/reading/"
+
+
+@pytest.fixture(scope="module")
+def page(address: str, browser: Any) -> Page:
+    return Page(browser, address)
+
+
+def by_page(page: Page, data: bytes) -> np.ndarray | str:
+    """What the page makes of a file: its pixels, or why it is not read."""
+    told = page.page.evaluate(READ, base64.b64encode(data).decode())
+    if "error" in told:
+        assert told["name"] == "Unreadable", told
+        return told["error"]
+    return np.frombuffer(base64.b64decode(told["values"]), np.uint8).reshape(told["shape"])
+
+
+def by_python(data: bytes) -> np.ndarray | str:
+    try:
+        image = read(data).image
+    except Unreadable as error:
+        return str(error)
+    return to_channels(image, 3) if image.ndim == 2 or image.shape[2] == 3 else image
+
+
+def saved(kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    PICTURE.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def exif(orientation: int) -> bytes:
+    said = Image.Exif()
+    said[ORIENTATION] = orientation
+    return said.tobytes()
+
+
+def xmp(orientation: int) -> bytes:
+    return f'<rdf:Description tiff:Orientation="{orientation}"/>'.encode()
+
+
+def text(keyword: str, words: str, compressed: bool = False, international: bool = False) -> PngInfo:
+    info = PngInfo()
+    (info.add_itxt if international else info.add_text)(keyword, words, zip=compressed)
+    return info
+
+
+def profile(orientation: int, compressed: bool = False) -> PngInfo:
+    """EXIF as ImageMagick writes it into a PNG."""
+    data = exif(orientation)
+    return text("Raw profile type exif", f"\nexif\n{len(data):8}\n{data.hex()}\n", compressed)
+
+
+def png_xmp(orientation: int, compressed: bool = False) -> PngInfo:
+    return text("XML:com.adobe.xmp", xmp(orientation).decode(), compressed, international=True)
+
+
+WAYS = {
+    "JPEG, EXIF": lambda n: saved("JPEG", exif=exif(n)),
+    "JPEG, XMP": lambda n: saved("JPEG", xmp=xmp(n)),
+    "JPEG, both": lambda n: saved("JPEG", exif=exif(n), xmp=xmp(3)),
+    "JPEG, broken EXIF and XMP": lambda n: saved("JPEG", exif=b"Exif\0\0no directory", xmp=xmp(n)),
+    "WebP, EXIF": lambda n: saved("WEBP", exif=exif(n)),
+    "WebP, XMP": lambda n: saved("WEBP", xmp=xmp(n), lossless=True),
+    "PNG, EXIF": lambda n: saved("PNG", exif=exif(n)),
+    "PNG, profile": lambda n: saved("PNG", pnginfo=profile(n)),
+    "PNG, compressed profile": lambda n: saved("PNG", pnginfo=profile(n, compressed=True)),
+    "PNG, EXIF and profile": lambda n: saved("PNG", exif=exif(n), pnginfo=profile(3)),
+    "PNG, XMP": lambda n: saved("PNG", pnginfo=png_xmp(n)),
+    "PNG, compressed XMP": lambda n: saved("PNG", pnginfo=png_xmp(n, compressed=True)),
+}
+"""How a file says that it lies: an orientation to a file."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_image_is_turned_as_python_turns_it(way: str, page: Page) -> None:
+    seen = set()
+    for orientation in range(1, 9):
+        data = WAYS[way](orientation)
+        given, expected = by_page(page, data), by_python(data)
+        assert isinstance(given, np.ndarray) and isinstance(expected, np.ndarray), (given, expected)
+        assert np.array_equal(given, expected), orientation
+        seen.add(given.tobytes())
+    assert len(seen) == (1 if "broken" in way else 8)
+
+
+@pytest.mark.parametrize("kind", [1, 3, 4, 5, 6, 8, 9, 11, 12, 16])
+def test_a_number_of_any_type_is_read_as_python_reads_it(kind: int, page: Page) -> None:
+    forms = {1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 16: "Q"}
+    for order, head in ("<", b"II*\0"), (">", b"MM\0*"):
+        number = struct.pack(order + forms[kind], *((6, 1) if kind == 5 else (6,)))
+        value, behind = (number.ljust(4, b"\0"), b"") if len(number) <= 4 else (struct.pack(order + "I", 26), number)
+        entry = struct.pack(order + "IHHHI", 8, 1, ORIENTATION, kind, 1) + value
+        data = saved("WEBP", exif=head + entry + bytes(4) + behind, xmp=xmp(8))
+        assert np.array_equal(by_page(page, data), by_python(data))
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def transparent_png(depth: int, level: int) -> bytes:
+    """Grey, of all levels from left to right, of which one is transparent."""
+    row = b"\0" + int("".join(f"{n % 2**depth:0{depth}b}" for n in range(8)), 2).to_bytes(depth, "big")
+    head = struct.pack(">IIBBBBB", 8, 1, depth, 0, 0, 0, 0)
+    body = [(b"IHDR", head), (b"tRNS", struct.pack(">H", level)), (b"IDAT", zlib.compress(row)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in body)
+
+
+def bmp(masks: tuple[int, ...], pixel: bytes, head: int = 56, bits: int = 32) -> bytes:
+    """Of 4 x 2 equal pixels."""
+    start = struct.pack("<IiiHHIIiiII", head, 4, 2, 1, bits, 3, 8 * len(pixel), 0, 0, 0, 0)
+    start = (start + struct.pack("<4I", *masks)).ljust(head, b"\0")
+    return b"BM" + struct.pack("<IHHI", 14 + len(start) + 8 * len(pixel), 0, 0, 14 + len(start)) + start + 8 * pixel
+
+
+LAST = (0xFF000000, 0xFF0000, 0xFF00, 0xFF)
+
+
+def test_what_python_refuses_is_refused_where_a_browser_would_show_it(page: Page) -> None:
+    frames = {"save_all": True, "append_images": [PICTURE.rotate(90)]}
+    bomb, spoilt = text("Comment", "a" * 2_000_000, compressed=True), text("Raw profile type exif", "\n\n\nxyz")
+    unknown = saved("PNG", pnginfo=text("Comment", "a", compressed=True)).replace(b"Comment\0\0", b"Comment\0\1")
+    refused = {
+        "two pictures": (saved("MPO", **frames), "holds 2 frames"),
+        "clear by a level it has not": (transparent_png(1, 255), "is partly transparent"),
+        "clear at the first byte": (bmp(LAST, b"\x80\1\2\3"), "is partly transparent"),
+        "packed unusually": (bmp((0xF00, 0xF0, 0xF, 0), b"\1\2\3\4"), "is a BMP of colours that are packed unusually"),
+        "much text": (saved("PNG", pnginfo=bomb), "holds a compressed text of more than"),
+        "text by a new method": (unknown, "text compressed by the unknown method 1"),
+        "no hexadecimal": (saved("PNG", pnginfo=spoilt), "holds EXIF that cannot be read"),
+        "a short BMP": (bmp(LAST, b"\xff\1\2\3")[:20], "is a damaged BMP: it ends too early"),
+    }
+    for name, (data, says) in refused.items():
+        assert isinstance(by_python(data), str), name
+        assert says in by_page(page, data), name
+
+
+def test_of_such_files_the_sound_ones_are_read(page: Page) -> None:
+    brighter = b'<x hdrgm:Version="1.0"/>'  # whose second picture says how bright the first is shown
+    brighter = b"\xff\xe1" + struct.pack(">H", 2 + len(brighter)) + brighter
+    several = saved("MPO", save_all=True, append_images=[PICTURE])
+    sound = {
+        "one picture": saved("MPO", save_all=True),
+        "a map of brightness": several[:2] + brighter + several[2:],
+        "full alpha": bmp(LAST, b"\xff\1\2\3"),
+        "no alpha": bmp((0xFF0000, 0xFF00, 0xFF, 0), b"\1\2\3\4"),
+        "text": saved("PNG", pnginfo=text("Comment", "a", compressed=True)),
+    }
+    for name, data in sound.items():
+        assert np.array_equal(by_page(page, data), by_python(data)), name
+
+
+def test_colours_that_browsers_round_otherwise_are_refused_rather_than_answered(page: Page) -> None:
+    data = bmp((0xF800, 0x7E0, 0x1F, 0), b"\x35\x7a", bits=16)
+    assert isinstance(by_python(data), np.ndarray) and "is a BMP of 16 bits" in by_page(page, data)
+
+
+def test_turned_files_are_answered_as_the_runtime_answers_them(
+    page: Page, address: str, served: tuple[Path, str]
+) -> None:
+    model = Model(served[0] / "reading" / "model.onnx")
+    given = {f"{n}": WAYS[way](6) for n, way in enumerate(WAYS)}
+    rows = page.answered(given)
+    for row, data in zip(rows, given.values(), strict=True):
+        shown = np.asarray(Image.open(io.BytesIO(row["file"])))[:, :, :3].astype(float)
+        assert np.abs(shown - 255 * model.answer_file(data).clip(0, 1)).max() < 1.01, row["path"]
+    assert len({row["file"] for row in rows}) > 1
+
+
+def test_a_zoo_of_odd_images_is_read_as_python_reads_it_or_refused(page: Page, reference_data: Path) -> None:
+    with zipfile.ZipFile(reference_data / "odd_images.zip") as archive:
+        odd = {name: archive.read(name) for name in archive.namelist() if Path(name).parts[1:-1]}
+    counted: Counter[str] = Counter()
+    for name, data in odd.items():
+        given = by_page(page, data)
+        if name.endswith((".tif", ".tiff", ".pgm", ".ppm")):
+            assert isinstance(given, str), name
+            counted["of no kind that browsers decode"] += 1
+        elif isinstance(given, str):
+            assert isinstance(by_python(data), str), (name, given)
+            counted["refused by both"] += 1
+        else:
+            assert np.array_equal(given, by_python(data)), name
+            counted["read alike"] += 1
+    assert counted == {"read alike": 54, "refused by both": 31, "of no kind that browsers decode": 61}
