@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 READ = (*FORMATS, "NPY")
@@ -21,6 +21,16 @@ SEVERAL = "holds several frames; one image per file is expected"  # uncounted: a
 LUMA = (0.299, 0.587, 0.114)
 EXIF_CAMERA = (0x010F, 0x0110)  # make, model
 EXIF_ORIENTATION, EXIF_SOFTWARE, EXIF_CHANGED, EXIF_MORE, EXIF_TAKEN = 0x0112, 0x0131, 0x0132, 0x8769, 0x9003
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What an orientation of EXIF asks for (EXIF 2.3, tag 0x0112); 1 is upright."""
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
 LUMINANCE_50 = 3688  # sum of the luminance table of quality 50 (ITU-T T.81, table K.1)
 
@@ -78,12 +88,13 @@ def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Picture:
             format_, mode = str(file.format), file.mode
             file.load()  # before EXIF: after a failed load Pillow would hand out a black image
             exif = file.getexif()
-            turned = exif.get(EXIF_ORIENTATION, 1) != 1
+            turn = TURNS.get(exif.get(EXIF_ORIENTATION, 1))
             taken = exif.get_ifd(EXIF_MORE).get(EXIF_TAKEN, exif.get(EXIF_CHANGED, ""))
             quality = _quality(getattr(file, "quantization", None) or {})
             white_is_zero = tags.get(TIFF_PHOTOMETRIC) == 0 if (tags := getattr(file, "tag_v2", None)) else False
             bits = tags.get(TIFF_BITS, (8,))[0] if tags else 8
-            upright = ImageOps.exif_transpose(file) if turned else file  # which would be copied
+            # Not by ImageOps.exif_transpose, which writes the EXIF anew and fails where another tag is of a wrong type.
+            upright = file if turn is None else file.transpose(turn)
     except (Unreadable, MemoryError):
         raise
     except Exception as error:  # Pillow raises six types on damaged files, SyntaxError and OverflowError among them
@@ -94,7 +105,7 @@ def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Picture:
     if image.dtype == np.uint16:  # as Pillow does with 8 bits
         image = image * (65535 // 4095) + image // 256 if bits == 12 else image
         image = 65535 - image if white_is_zero else image
-    return Picture(image, format_, mode, camera, _text(taken), software, quality, turned)
+    return Picture(image, format_, mode, camera, _text(taken), software, quality, turn is not None)
 
 
 def _text(value: Any) -> str:

@@ -63,6 +63,13 @@ def test_exif_orientation_is_applied_once(orientation: int) -> None:
     assert np.array_equal(read_back, upright)
 
 
+def test_an_image_is_turned_where_another_tag_is_of_a_wrong_type() -> None:
+    tags = ((0x0100, 2, 2, b"9\0\0\0"), (0x0112, 3, 1, b"\6\0\0\0"))  # the width as text
+    exif = b"II*\0\x08\0\0\0\2\0" + b"".join(struct.pack("<HHI", *tag[:3]) + tag[3] for tag in tags) + bytes(4)
+    picture = read(encoded(Image.fromarray(RAMP[:4, :8]), "PNG", exif=exif))
+    assert picture.turned and np.array_equal(picture.image, np.rot90(RAMP[:4, :8], -1))
+
+
 def test_the_camera_is_known_from_exif() -> None:
     exif = Image.Exif()
     exif[0x010F], exif[0x0110] = "Maker", "Model 1"
