@@ -18,7 +18,7 @@ from stages.images.store import Store, open_split
 from stages.learning.answers import outputs_of
 from stages.learning.checkpoints import load
 from stages.networks.preprocessing import scale
-from stages.runtime import Model
+from stages.runtime import Model, shipped
 from stages.tasks import TASKS
 from stages.tasks.answers import decode, difference
 from stages.tasks.outline import Outline
@@ -39,7 +39,8 @@ def main(
     torch.set_num_threads(benchmark.threads)
     store = open_split(prepared, "val")
     network, outline, _ = load(trained / "model.pt")
-    exact, model = (Model(exported / file, benchmark.threads, "onnxruntime") for file in ("float32.onnx", "model.onnx"))
+    exact = Model(exported / "float32.onnx", benchmark.threads, "onnxruntime")
+    model = shipped(exported, benchmark.threads)
     paths = [path for path, _ in store.originals()]
     rows = read_manifest(ingested).set_index("path").loc[paths]
     parity = _parity(store, network, exact, originals(rows, ingested), paths)
@@ -97,7 +98,7 @@ def _scores(score: str, outline: Outline, truths: list[Any], answers: list[tuple
 
 
 def _runners(network: torch.nn.Module, model: Model, store: Store, batch: int) -> list[tuple[str, Callable[[], Any]]]:
-    """The same pixels at the working size through both: ONNX with its resize and decoding, torch without."""
+    """The same pixels at the working size through both: what is shipped with its resize and decoding, torch without."""
     image_NHWC = store.image_NHWC[np.arange(batch) % len(store)]
     image_NCHW = scale(torch.from_numpy(image_NHWC))
     images = list(image_NHWC)
@@ -106,7 +107,7 @@ def _runners(network: torch.nn.Module, model: Model, store: Store, batch: int) -
         with torch.inference_mode():
             network(image_NCHW)
 
-    return [("onnxruntime", lambda: model.run(images)), ("torch", by_torch)]
+    return [(model.engine.name, lambda: model.run(images)), ("torch", by_torch)]
 
 
 def _latency(runtime: str, call: Callable[[], Any], batch: int, benchmark: Benchmark) -> dict[str, Any]:

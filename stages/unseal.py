@@ -15,7 +15,7 @@ from stages.frame import In, Out, UserError, run
 from stages.frame.provenance import commit
 from stages.frame.sections import Evaluate, Task
 from stages.images.manifest import DATASET, originals, read_manifest
-from stages.runtime import Model
+from stages.runtime import Model, shipped
 from stages.tasks.summary import summarize
 from stages.tasks.truths import truths_of
 
@@ -33,7 +33,7 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
             "the test is sealed; opening it is recorded and makes it worth less: `make unseal` if you mean it"
         )
     file = exported / "model.onnx"
-    model, dataset = Model(file, engine="onnxruntime"), json.loads((sealed / DATASET).read_text())
+    model, dataset = shipped(exported), json.loads((sealed / DATASET).read_text())
     if model.metadata["version"] != dataset["version"]:
         raise UserError(
             f"the model was trained on version {model.metadata['version']} of the data, the sealed test belongs to "

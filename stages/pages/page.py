@@ -88,6 +88,7 @@ def words(key: str) -> str:
         "pck": "PCK",
         "r2": "R²",
         "onnxruntime": "ONNX Runtime",
+        "openvino": "OpenVINO",
     }.get(key, key.replace("_", " "))
 
 

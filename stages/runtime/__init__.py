@@ -1,5 +1,5 @@
 """The exported model at work: onnxruntime, numpy, Pillow and nothing else."""
 
-from stages.runtime.model import Model
+from stages.runtime.model import Model, shipped
 
-__all__ = ["Model"]
+__all__ = ["Model", "shipped"]

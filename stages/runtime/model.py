@@ -121,6 +121,18 @@ class Model:
         return self.answer(self.decode_file(data))
 
 
+def shipped(exported: Path, threads: int = 0) -> Model:
+    """`model.onnx` of a folder that `export` wrote, run as it was chosen: by that engine and in that precision.
+
+    Raises:
+        UserError: as `Model`.
+    """
+    told = json.loads((exported / "variants.json").read_text())
+    variant = next(one for one in told["variants"] if one["name"] == told["shipped"])
+    precision = variant["precision"] if variant["engine"] == "openvino" else ""
+    return Model(exported / "model.onnx", threads, variant["engine"], precision)
+
+
 def _metadata(stored: dict[str, str], file: Path) -> dict[str, Any]:
     """What `export` put in; what others added later is left out where it is no JSON."""
     missing = [key for key in REQUIRED if key not in stored]

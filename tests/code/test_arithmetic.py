@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from stages import runtime
 from stages.export import OPSET, to_onnx
 from stages.frame import UserError
 from stages.networks.preprocessing import fitted
@@ -212,6 +213,15 @@ def test_an_engine_that_answers_otherwise_here_is_not_taken(shipped: Path, monke
     assert Model(shipped, 1, "auto").engine.name == "onnxruntime"
     with pytest.raises(UserError, match="answers otherwise on this machine"):
         Model(shipped, 1, "openvino")
+
+
+@pytest.mark.parametrize(("name", "engine"), [("float32", "onnxruntime"), ("float32/openvino", "openvino")])
+def test_what_is_shipped_runs_as_it_was_chosen(shipped: Path, name: str, engine: str) -> None:
+    folder = shipped.parent
+    shipped.rename(folder / "model.onnx")
+    found = [{"name": name, "engine": engine, "precision": "float32"}]
+    (folder / "variants.json").write_text(json.dumps({"shipped": name, "variants": found}))
+    assert runtime.shipped(folder, 1).engine.name == engine
 
 
 def test_a_file_whose_answer_changed_is_refused(shipped: Path) -> None:
