@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -255,3 +256,12 @@ def test_a_probe_is_kept_in_what_can_be_compared(outline: Outline, answer: Any, 
             return [np.array(answer, np.float32)]
 
     assert answer_to_probe(Fixed(), outline) == kept  # type: ignore[arg-type]
+
+
+def test_memory_of_a_large_image_is_given_back(bent: Path) -> None:
+    process, model = psutil.Process(), Model(bent, 1, "onnxruntime")
+    image = np.zeros((4800, 4800, 3), np.uint8)
+    model.answer(image[:1000])
+    before = process.memory_info().rss
+    model.answer(image)
+    assert process.memory_info().rss - before < 200 * 2**20, "some 300 MB are kept otherwise"
