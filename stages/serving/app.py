@@ -14,7 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from stages.frame.cores import cores
-from stages.serving import protocol, schemas
+from stages.serving import docs, protocol, schemas
 from stages.serving.answering import Answering
 from stages.serving.deployed import Holder, about
 from stages.serving.errors import Refused
@@ -48,7 +48,9 @@ def create(settings: Settings, key: str = "") -> FastAPI:
         yield
         watching.cancel()
 
-    app = FastAPI(title=f"Macula: {holder.now.name}", lifespan=life, docs_url="/docs", redoc_url=None)
+    title = "Macula" if key else f"Macula: {holder.now.name}"  # the description is told without the key, the name not
+    app = FastAPI(title=title, lifespan=life, docs_url=None, redoc_url=None)
+    docs.add(app, POLICY, bool(key))
     _images(app, holder, answering, settings)
     _others(app, holder, metrics)
     protocol.add(app, holder, settings)

@@ -20,8 +20,8 @@ from stages.serving.limits import Settings
 from stages.serving.metrics import Metrics
 
 log = logging.getLogger("macula.serve")
-OPEN = frozenset(("/", "/page.js", "/v2/health/live", "/v2/health/ready"))
-"""Routes that need no key: the page asks for it, and probes know none."""
+OPEN = frozenset(("/", "/page.js", "/docs", "/docs.js", "/openapi.json", "/v2/health/live", "/v2/health/ready"))
+"""Routes that need no key: pages ask for it and hold no secret, and probes know none."""
 LEFT = 499
 """What log and figures say of a client that went away before it had sent all; nginx's number."""
 TALKATIVE = ("PIL", "tifffile", "python_multipart")

@@ -1,0 +1,104 @@
+// Shows the routes of the server that gave this page, from its own openapi.json.
+"use strict";
+
+const at = (id) => document.getElementById(id);
+
+function made(tag, text = "", kind = "") {
+  const one = document.createElement(tag);
+  one.textContent = text;
+  if (kind) one.className = kind;
+  return one;
+}
+
+// Words in which `code` stands between backticks.
+function worded(text) {
+  const one = made("p");
+  text.split("`").forEach((part, i) => one.append(i % 2 ? made("code", part) : part));
+  return one;
+}
+
+// A schema without references, as deep as it goes; one that holds itself is named there.
+function resolved(schema, all, inside = []) {
+  if (Array.isArray(schema)) return schema.map((one) => resolved(one, all, inside));
+  if (!schema || typeof schema !== "object") return schema;
+  if (schema.$ref) {
+    const name = schema.$ref.split("/").pop();
+    return inside.includes(name) ? name : resolved(all.components.schemas[name], all, [...inside, name]);
+  }
+  return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, resolved(value, all, inside)]));
+}
+
+// A schema in the shape of what it describes: {"label": "string", "probabilities": {"...": "number"}}.
+function shape(schema) {
+  if (typeof schema !== "object" || schema === null) return schema ?? "anything";
+  if (schema.const !== undefined) return schema.const;
+  const several = schema.anyOf ?? schema.oneOf;
+  if (several) return several.length > 1 && several.every((one) => typeof shape(one) === "string") ? several.map(shape).join(" or ") : shape(several[0]);
+  if (schema.type === "array") return schema.prefixItems ? schema.prefixItems.map(shape) : [shape(schema.items ?? schema.description ?? {})];
+  if (schema.properties) return Object.fromEntries(Object.entries(schema.properties).map(([name, one]) => [name, shape(one)]));
+  if (schema.type === "object") return { "...": typeof schema.additionalProperties === "object" ? shape(schema.additionalProperties) : "anything" };
+  return schema.format === "binary" ? "a file" : schema.type ?? "anything";
+}
+
+const shown = (schema) => made("pre", JSON.stringify(shape(schema), null, 2));
+
+// The command that asks a route, for a shell.
+function command(path, method, { requestBody, security }, all) {
+  const words = ["curl"];
+  if ((security ?? all.security ?? []).length) words.push('-H "X-API-Key: $MACULA_API_KEY"');
+  const [kind, body] = Object.entries(requestBody?.content ?? {})[0] ?? [];
+  if (kind === "multipart/form-data") words.push(...Object.keys(body.schema.properties).map((field) => `-F ${field}=@image.png`));
+  else if (kind === "application/json") words.push(`-H "Content-Type: ${kind}" -d '${JSON.stringify(body.schema.example ?? {})}'`);
+  else if (kind) words.push(`-H "Content-Type: ${kind}" --data-binary @image.png`);
+  else if (method !== "get") words.push(`-X ${method.toUpperCase()}`);
+  const filled = path.slice(1).replace(/\{(\w+)\}/g, (_, name) => name.toUpperCase());
+  return [...words, `'${new URL(filled, document.baseURI)}'`].join(" ");
+}
+
+function route(path, method, told, all) {
+  const one = made("section", "", "route");
+  const head = made("h2", `${method.toUpperCase()} ${path}`);
+  head.id = told.operationId;
+  one.append(head, worded(told.description ?? told.summary ?? ""), made("pre", command(path, method, told, all)));
+  const table = made("table");
+  for (const { name, in: where, required, description, schema } of told.parameters ?? []) {
+    const row = table.insertRow();
+    row.append(made("th", name));
+    for (const words of [where, shape(resolved(schema, all)), required ? "needed" : `else ${schema.default ?? "none"}`]) row.insertCell().textContent = words;
+    row.insertCell().append(...worded(description ?? "").childNodes);
+  }
+  if (table.rows.length) one.append(table);
+  for (const [kind, { schema }] of Object.entries(told.requestBody?.content ?? {})) one.append(detail(`sent: ${kind}`, [shown(resolved(schema, all))]));
+  const failures = [];
+  for (const [status, { description, content }] of Object.entries(told.responses ?? {})) {
+    const told = made("p", `${status}: ${description}`, "quiet small");
+    const bodies = Object.values(content ?? {}).filter(({ schema }) => schema && Object.keys(schema).length);
+    if (status >= 400) failures.push(told);
+    else if (bodies.length) one.append(detail(told.textContent, bodies.map(({ schema }) => shown(resolved(schema, all)))));
+    else one.append(told);
+  }
+  if (failures.length) one.append(detail('failures, each as {"error": words}', failures));
+  return one;
+}
+
+function detail(title, inside) {
+  const one = made("details");
+  one.append(made("summary", title, "quiet small"), ...inside);
+  return one;
+}
+
+async function introduce() {
+  try {
+    const response = await fetch("openapi.json");
+    if (!response.ok) throw new Error(`openapi.json: the server answered ${response.status}`);
+    const all = await response.json();
+    at("about").textContent = all.info.title === "Macula" ? "" : all.info.title;
+    at("keyed").hidden = !(all.security ?? []).length;
+    for (const [path, methods] of Object.entries(all.paths))
+      for (const [method, told] of Object.entries(methods)) at("routes").append(route(path, method, told, all));
+  } catch (error) {
+    at("about").textContent = error.message;
+  }
+}
+
+introduce();
