@@ -90,6 +90,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         ("queue", int, "requests inside; more are answered 429"),
         ("megabytes", float, "of a request"),
         ("megapixels", float, "of an image"),
+        ("memory", float, "GiB for all workers together; 0: what the container or the machine allows"),
         ("seconds", float, "from a request to its answer"),
         ("images", int, "in one request"),
     ):

@@ -1,14 +1,38 @@
-"""What a process does with memory that it has freed."""
+"""How much memory a process may take, has taken, and what it does with what it has freed."""
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
+
+from stages.frame.cores import GROUPS
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's malloc.h
 _PAGES = 1 << 16
 _KEPT_BLOCK, _KEPT = 32 << 20, 64 << 20
+
+
+def allowed(groups: Path = GROUPS) -> int:
+    """Bytes that the system lets all processes of a container take: its limit, or what the machine has."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):  # version 2 of control groups, and version 1
+        try:
+            return min(most, int((groups / file).read_text()))
+        except (OSError, ValueError):  # there is none, or it is `max`
+            continue
+    return most
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm") as sizes:  # noqa: PTH123  # a file of the kernel's
+            return int(sizes.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 @cache

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,19 @@ class TooManyPixels(Unreadable):
     """It may well be an image, but a larger one than is allowed."""
 
 
+class NotAdmitted(Exception):
+    """Raised by who is asked before pixels are decoded: see `Admit`."""
+
+
+Admit = Callable[[int, int], None]
+"""Told of an image, before it is decoded, how many pixels it has, and how many bytes of values where a reader holds all
+that a file stores; else 0. May raise `NotAdmitted`."""
+
+
+def admit_all(pixels: int, stored: int) -> None:
+    """Whatever comes."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A decoded image and what its file says of itself."""
@@ -65,10 +79,10 @@ class Picture:
     """EXIF said that it was not upright, and it was turned."""
 
 
-def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Picture:
+def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS, admit: Admit = admit_all) -> Picture:
     """Decode the bytes of one image file.
 
-    Grey stays grey, palettes become colour, EXIF orientation is applied once.
+    Grey stays grey, palettes become colour, EXIF orientation is applied once. `admit` is told what will be decoded.
 
     Raises:
         Unreadable: not an image, damaged, larger than `max_megapixels` (checked before decoding), several frames,
@@ -77,15 +91,16 @@ def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Picture:
     if not data:
         raise Unreadable("empty file, 0 bytes")
     if data.startswith(NPY):
-        return _array(data, max_megapixels)
+        return _array(data, max_megapixels, admit)
     if data.startswith(TIFF) and _is_beyond_pillow(data):
-        return _deep_tiff(data, max_megapixels)
+        return _deep_tiff(data, max_megapixels, admit)
     if data.startswith(b"\x89PNG") and data[24:26] in (b"\x10\x02", b"\x10\x06", b"\x10\x04"):
         raise Unreadable("is a colour PNG of 16 bits, of which Pillow would keep 8; store it as TIFF or npy")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as file:
             _refuse_what_needs_guessing(file, max_megapixels)
             format_, mode = str(file.format), file.mode
+            admit(file.width * file.height, 0)
             file.load()  # before EXIF: after a failed load Pillow would hand out a black image
             exif = file.getexif()
             turn = TURNS.get(exif.get(EXIF_ORIENTATION, 1))
@@ -95,7 +110,7 @@ def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Picture:
             bits = tags.get(TIFF_BITS, (8,))[0] if tags else 8
             # Not by ImageOps.exif_transpose, which writes the EXIF anew and fails where another tag is of a wrong type.
             upright = file if turn is None else file.transpose(turn)
-    except (Unreadable, MemoryError):
+    except (Unreadable, NotAdmitted, MemoryError):
         raise
     except Exception as error:  # Pillow raises six types on damaged files, SyntaxError and OverflowError among them
         raise Unreadable(_why(error)) from error
@@ -162,13 +177,15 @@ def _refuse_size_and_frames(file: Image.Image, max_megapixels: float) -> None:
         raise Unreadable(SEVERAL)
 
 
-def _array(data: bytes, max_megapixels: float) -> Picture:
+def _array(data: bytes, max_megapixels: float, admit: Admit) -> Picture:
     """A file of numpy's, [H, W] or [H, W, C]."""
     try:
         image = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # a header can be damaged in as many ways as it has words
         raise Unreadable(f"is no readable npy: {error}") from error
-    return Picture(_checked(image, max_megapixels), "NPY", f"{image.dtype}")
+    checked = _checked(image, max_megapixels)
+    admit(checked.shape[0] * checked.shape[1], 0)  # the values lay in the file as they are
+    return Picture(checked, "NPY", f"{image.dtype}")
 
 
 def _checked(image: np.ndarray[Any, Any], max_megapixels: float) -> np.ndarray[Any, Any]:
@@ -194,7 +211,7 @@ def _is_beyond_pillow(data: bytes) -> bool:
     return samples > 4 or (samples > 1 and bits > 8)
 
 
-def _deep_tiff(data: bytes, max_megapixels: float) -> Picture:
+def _deep_tiff(data: bytes, max_megapixels: float, admit: Admit) -> Picture:
     import tifffile
 
     try:
@@ -208,9 +225,10 @@ def _deep_tiff(data: bytes, max_megapixels: float) -> Picture:
                 raise TooManyPixels(f"holds {held / 1e6:.0f} MB of values, above {MOST_BYTES * max_megapixels:g}")
             if (photometric := page.photometric.name) not in ("MINISBLACK", "RGB"):  # type: ignore[union-attr]
                 raise Unreadable(f"holds colours as {photometric}; convert it to grey or RGB")
+            admit(page.imagewidth * page.imagelength, held)  # type: ignore[union-attr]
             image = _unpacked(page)
             planar = page.planarconfig == 2 and image.ndim == 3  # type: ignore[union-attr]
-    except Unreadable:
+    except (Unreadable, NotAdmitted):
         raise
     except Exception as error:  # as with Pillow: as many types as ways to be damaged
         raise Unreadable(f"{type(error).__name__}: {error}") from error

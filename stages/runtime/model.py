@@ -10,7 +10,7 @@ import numpy as np
 from stages.frame.errors import UserError
 from stages.frame.memory import freed_memory_given_back
 from stages.images.frames import cut, frames
-from stages.images.reading import MOST_MEGAPIXELS, Unreadable, read, to_channels
+from stages.images.reading import MOST_MEGAPIXELS, Admit, Unreadable, admit_all, read, to_channels
 from stages.runtime.choosing import APART, chosen
 from stages.runtime.engines import OnnxRuntime, session_of
 from stages.runtime.safety import refuse_malicious
@@ -60,9 +60,9 @@ class Model:
         first = OnnxRuntime(session, self.metadata.get("precision", "float32"))
         self.engine = chosen(first, engine, file, self.metadata, self.outline, threads, precision)
 
-    def decode_file(self, data: bytes, max_megapixels: float = MOST_MEGAPIXELS) -> Array:
+    def decode_file(self, data: bytes, max_megapixels: float = MOST_MEGAPIXELS, admit: Admit = admit_all) -> Array:
         """Bytes of an image file to the uint8 or uint16 [H, W, C] that the graph takes; raises `reading.Unreadable`."""
-        image = read(data, max_megapixels).image
+        image = read(data, max_megapixels, admit).image
         if image.dtype.itemsize * 8 != self.outline.depth:
             raise Unreadable(f"has {image.dtype.itemsize * 8} bits a value; the model takes {self.outline.depth}")
         try:

@@ -4,17 +4,19 @@ import asyncio
 import base64
 import io
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from stages.images.reading import TooManyPixels, Unreadable
+from stages.images.reading import NotAdmitted, TooManyPixels, Unreadable
 from stages.serving.deployed import Deployed
 from stages.serving.errors import Refused
 from stages.serving.limits import Settings
 from stages.serving.metrics import Metrics
+from stages.serving.room import STORED, Room, Share, bytes_a_pixel
 from stages.tasks import TASKS
 from stages.tasks.pictures import PICTURED, as_file, picture_of
 
@@ -23,12 +25,20 @@ DRAWN = 1600  # pixels of a drawing's longer side at most
 TYPES = {".png": "image/png", ".npy": "application/octet-stream"}
 
 
+class NoRoom(NotAdmitted):
+    """For so many bytes, at present."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+
 class Answering:
     """Decodes, lets the model run, and writes down."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, workers: int) -> None:
-        """`workers`: threads that decode and draw."""
-        self.settings, self.metrics = settings, metrics
+    def __init__(self, settings: Settings, metrics: Metrics, room: Room, workers: int) -> None:
+        """`room`: for pixels and what becomes of them; `workers`: threads that decode and draw."""
+        self.settings, self.metrics, self.room = settings, metrics, room
         self.pool = ThreadPoolExecutor(workers, "decode")
 
     async def answer(self, deployed: Deployed, data: bytes, drawing: bool, picture: bool) -> dict[str, Any]:
@@ -43,24 +53,47 @@ class Answering:
         Raises:
             Refused: 413 or 422, the image is too large or cannot be read; 400, no picture is answered.
         """
+        share = Share(self.room)
+        try:
+            return await self._answer(deployed, data, drawing, picture, share)
+        finally:
+            share.give_back()
+
+    async def _answer(
+        self, deployed: Deployed, data: bytes, drawing: bool, picture: bool, share: Share
+    ) -> dict[str, Any]:
         outline = deployed.model.outline
         if picture and outline.task not in PICTURED:
             raise Refused(400, f"picture: answers of task {outline.task} are no images; leave it out")
-        loop = asyncio.get_running_loop()
-        image = await loop.run_in_executor(self.pool, self._decoded, deployed, data)
+        try:
+            image = await self._in_pool(share, self._decoded, deployed, data, drawing or picture, share)
+        except NoRoom as found:
+            await share.take(found.size)
+            image = await self._in_pool(share, self._decoded, deployed, data, drawing or picture, None)
         answer = await deployed.batches.answer(image)
         height, width = image.shape[:2]
         given = {"task": outline.task, "width": width, "height": height}
         if drawing or outline.task in PICTURED:
-            given |= await loop.run_in_executor(self.pool, _written, deployed, image, answer, drawing, picture)
+            given |= await self._in_pool(share, _written, deployed, image, answer, drawing, picture)
         else:
             given["answer"] = TASKS[outline.task].record(answer, outline)
         return given
 
-    def _decoded(self, deployed: Deployed, data: bytes) -> Array:
+    async def _in_pool(self, share: Share, work: Callable[..., Any], *given: Any) -> Any:
+        share.job = self.pool.submit(work, *given)
+        return await asyncio.wrap_future(share.job)
+
+    def _decoded(self, deployed: Deployed, data: bytes, drawn: bool, share: Share | None) -> Array:
+        """The pixels; `NoRoom`, before they are decoded, where a share is given and does not get what they take."""
+
+        def admit(pixels: int, stored: int) -> None:
+            size = int(pixels * bytes_a_pixel(deployed.model.outline, drawn) + STORED * stored)
+            if share is not None and not share.take_at_once(size):
+                raise NoRoom(size)
+
         started = time.perf_counter()
         try:
-            return deployed.model.decode_file(data, self.settings.megapixels)
+            return deployed.model.decode_file(data, self.settings.megapixels, admit)
         except TooManyPixels as error:
             raise Refused(413, f"the image {error}") from None
         except Unreadable as error:

@@ -21,6 +21,7 @@ from stages.serving.errors import Refused
 from stages.serving.gate import Gate, log_lines
 from stages.serving.limits import KEY, Settings
 from stages.serving.metrics import Metrics
+from stages.serving.room import rooms
 
 DRAWING = Query(description="with `drawing`: the answer drawn over the image, a JPEG as data: URI")
 PICTURE = Query(description="with `picture`: the answered mask or image, a file as data: URI")
@@ -40,7 +41,8 @@ def create(settings: Settings, key: str = "") -> FastAPI:
     """
     metrics = Metrics()
     holder = Holder(settings, metrics)
-    answering = Answering(settings, metrics, cores())
+    bodies, images = rooms(settings)
+    answering = Answering(settings, metrics, images, cores())
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -53,9 +55,9 @@ def create(settings: Settings, key: str = "") -> FastAPI:
     docs.add(app, POLICY, bool(key))
     _images(app, holder, answering, settings)
     _others(app, holder, metrics)
-    protocol.add(app, holder, settings)
+    protocol.add(app, holder, images, settings)
     _errors(app)
-    app.add_middleware(Gate, settings=settings, key=key, holder=holder, metrics=metrics)
+    app.add_middleware(Gate, settings=settings, key=key, holder=holder, bodies=bodies, metrics=metrics)
     return app
 
 

@@ -18,6 +18,7 @@ from stages.serving.deployed import Holder
 from stages.serving.errors import Refused
 from stages.serving.limits import Settings
 from stages.serving.metrics import Metrics
+from stages.serving.room import BODY, Room, Share
 
 log = logging.getLogger("macula.serve")
 OPEN = frozenset(("/", "/page.js", "/docs", "/docs.js", "/openapi.json", "/v2/health/live", "/v2/health/ready"))
@@ -31,9 +32,11 @@ TALKATIVE = ("PIL", "tifffile", "python_multipart")
 class Gate:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, key: str, holder: Holder, metrics: Metrics) -> None:
-        """`key`: what clients must show; empty: nothing."""
-        self.app, self.settings, self.holder, self.metrics = app, settings, holder, metrics
+    def __init__(
+        self, app: ASGIApp, settings: Settings, key: str, holder: Holder, bodies: Room, metrics: Metrics
+    ) -> None:
+        """`key`: what clients must show; empty: nothing. `bodies`: room for what they send."""
+        self.app, self.settings, self.holder, self.bodies, self.metrics = app, settings, holder, bodies, metrics
         self.key = key.encode()
         self.inside = 0
 
@@ -45,11 +48,14 @@ class Gate:
         started = time.perf_counter()
         passing = Passing(receive, send, int(self.settings.megabytes * 1e6), _name(scope))
         counted = scope["method"] == "POST"
+        body = Share(self.bodies)
         self.inside += counted
         self.metrics.inside.set(self.inside)
         try:
             self._refuse(scope, counted)
             async with asyncio.timeout(self.settings.seconds):
+                if counted:
+                    await body.take(BODY * passing.announced(scope))
                 await self.app(scope, passing.receive, passing.send)
         except Refused as refused:
             await passing.refuse(refused)
@@ -61,6 +67,7 @@ class Gate:
             log.exception("failed", extra={"told": {"request": passing.name, "path": scope["path"]}})
             await passing.refuse(Refused(500, f"the server failed on request {passing.name}; its log says why"))
         finally:
+            body.give_back()
             self.inside -= counted
             self.metrics.inside.set(self.inside)
             self._tell(scope, passing, time.perf_counter() - started)
@@ -105,6 +112,11 @@ class Passing:
         """`most`: bytes of a body."""
         self._receive, self._send, self.most, self.name = receive, send, most, name
         self.bytes, self.status = 0, 0
+
+    def announced(self, scope: Scope) -> int:
+        """Bytes of the body that may come: as its head says, and where that says nothing, as many as are allowed."""
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        return min(int(length), self.most) if length.isdigit() else self.most
 
     async def receive(self) -> Message:
         """The next piece; raises `Refused` beyond the limit."""

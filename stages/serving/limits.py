@@ -38,6 +38,9 @@ class Settings:
     """Of a request's body at most; more are answered 413."""
     megapixels: float = 50.0
     """Of an image at most; more are answered 413."""
+    memory: float = 0.0
+    """GiB that all workers may take together; 0: what the container or the machine allows. Images wait until there is
+    room for their pixels; one that never has room is answered 413."""
     seconds: float = 30.0
     """From a request's first byte to its answer at most; longer is answered 503."""
     images: int = 64

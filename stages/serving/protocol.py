@@ -17,16 +17,19 @@ from stages.runtime.engines import INPUT
 from stages.serving.deployed import Deployed, Holder
 from stages.serving.errors import Refused
 from stages.serving.limits import Settings
+from stages.serving.room import Room, bytes_a_pixel
 from stages.serving.schemas import FAILURES, body_of, tensors
 from stages.tasks.outline import Outline
 
 Array = np.ndarray[Any, Any]
 HEADER = "inference-header-content-length"
 EXTENSIONS = ["binary_tensor_data"]
+PARSED = 32  # bytes that JSON takes for each of its own, where it holds little but brackets
+MOST_LISTED = 2**20  # values of an output as JSON: some 90 MB while they are written down
 TYPES = {"uint8": "UINT8", "uint16": "UINT16", "float32": "FP32", "int64": "INT64"}
 
 
-def add(app: FastAPI, holder: Holder, settings: Settings) -> None:
+def add(app: FastAPI, holder: Holder, room: Room, settings: Settings) -> None:
     """Add its routes to a server."""
 
     async def named(name: str) -> Deployed:
@@ -57,12 +60,17 @@ def add(app: FastAPI, holder: Holder, settings: Settings) -> None:
 
     outline = holder.now.model.outline
     body = body_of({"application/json": tensors(outline.channels, kind_of(outline))})
-    _add_model(app, "/v2/models/{name}", named, body, settings)
-    _add_model(app, "/v2/models/{name}/versions/{version}", exact, body, settings)
+    _add_model(app, "/v2/models/{name}", named, room, body, settings)
+    _add_model(app, "/v2/models/{name}/versions/{version}", exact, room, body, settings)
 
 
 def _add_model(
-    app: FastAPI, path: str, found: Callable[..., Awaitable[Deployed]], body: dict[str, Any], settings: Settings
+    app: FastAPI,
+    path: str,
+    found: Callable[..., Awaitable[Deployed]],
+    room: Room,
+    kinds: dict[str, Any],
+    settings: Settings,
 ) -> None:
     """Routes of a model; `found` gives the one that the path names, or refuses."""
 
@@ -76,16 +84,18 @@ def _add_model(
         """Its inputs and outputs."""
         return JSONResponse(described(deployed))
 
-    @app.post(f"{path}/infer", responses=FAILURES, openapi_extra=body)
+    @app.post(f"{path}/infer", responses=FAILURES, openapi_extra=kinds)
     async def infer(request: Request, deployed: Annotated[Deployed, Depends(found)]) -> Response:
         """The graph's outputs for a batch of pixels."""
         with deployed.used():
-            asked, image_NHWC = await asyncio.to_thread(
-                read_request, await request.body(), request.headers.get(HEADER), deployed, settings
-            )
+            body, header = await request.body(), request.headers.get(HEADER)
+            length = _length(header, len(body))
+            async with room.taken(PARSED * length):
+                asked, image_NHWC = await asyncio.to_thread(read_request, body, length, deployed, settings)
             loop = asyncio.get_running_loop()
-            outputs = await loop.run_in_executor(deployed.batches.pool, _ran, deployed, image_NHWC)
-            return await asyncio.to_thread(write_response, asked, outputs, deployed)
+            async with room.taken(image_NHWC[..., 0].size * bytes_a_pixel(deployed.model.outline)):
+                outputs = await loop.run_in_executor(deployed.batches.pool, _ran, deployed, image_NHWC)
+                return await asyncio.to_thread(write_response, asked, outputs, deployed)
 
 
 def kind_of(outline: Outline) -> str:
@@ -105,15 +115,12 @@ def described(deployed: Deployed) -> dict[str, Any]:
     }
 
 
-def read_request(
-    body: bytes, header: str | None, deployed: Deployed, settings: Settings
-) -> tuple[dict[str, Any], Array]:
-    """What is asked, and the pixels [N, H, W, C].
+def read_request(body: bytes, length: int, deployed: Deployed, settings: Settings) -> tuple[dict[str, Any], Array]:
+    """What is asked, by the JSON of so many bytes, and the pixels [N, H, W, C].
 
     Raises:
         Refused: 400, the request is not as the protocol has it; 413, too many images or pixels.
     """
-    length = len(body) if header is None else _length(header, len(body))
     try:
         asked = json.loads(body[:length])
     except (ValueError, RecursionError) as error:
@@ -139,10 +146,12 @@ def read_request(
         return asked, np.frombuffer(body, dtype.newbyteorder("<"), offset=length).astype(dtype, copy=False).reshape(
             shape
         )
-    return asked, _values(given.get("data"), shape, dtype)
+    return asked, _values(given.pop("data", None), shape, dtype)
 
 
-def _length(header: str, most: int) -> int:
+def _length(header: str | None, most: int) -> int:
+    if header is None:
+        return most
     digits = (
         header.isascii() and header.isdigit() and len(header) <= len(str(most))
     )  # int() raises on thousands of them
@@ -193,7 +202,7 @@ def write_response(asked: dict[str, Any], outputs: dict[str, Array], deployed: D
     """The outputs that are asked for, all where none is named; as JSON or behind it.
 
     Raises:
-        Refused: 400, there is no such output.
+        Refused: 400, there is no such output, or JSON would have to hold too much of it.
     """
     wanted = _wanted(asked, outputs)
     told, tail = [], b""
@@ -204,6 +213,12 @@ def write_response(asked: dict[str, Any], outputs: dict[str, Array], deployed: D
             tail += values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
             one["parameters"] = {"binary_data_size": values.nbytes}
         else:
+            if values.size > MOST_LISTED:
+                raise Refused(
+                    400,
+                    f"outputs: {name} has {values.size} values; above {MOST_LISTED} ask for it as binary, "
+                    'with "parameters": {"binary_data": true}, or send a smaller image',
+                )
             one["data"] = values.ravel().tolist()
         told.append(one)
     head: dict[str, Any] = {"model_name": deployed.name, "model_version": deployed.digest, "outputs": told}

@@ -10,8 +10,10 @@ from fastapi.testclient import TestClient
 from ruamel.yaml import YAML
 
 from stages.serve import GRACE
+from stages.serving import room
 from stages.serving.app import create
 from stages.serving.limits import KEY, Settings
+from stages.tasks.outline import Outline
 from tests.conftest import ROOT
 from tests.containers import context_of, described
 from tests.shipped import colour_model
@@ -166,6 +168,17 @@ def test_what_is_asked_for_is_within_the_limits() -> None:
     assert most["memory"] == SERVICE["mem_limit"].upper() + "i"
     scaling = MANIFESTS["HorizontalPodAutoscaler"]["spec"]
     assert scaling["minReplicas"] > MANIFESTS["PodDisruptionBudget"]["spec"]["maxUnavailable"]
+
+
+def test_what_a_container_may_take_has_room_for_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "allowed", lambda: int(CONTAINER["resources"]["limits"]["memory"][:-2]) * 2**30)
+    monkeypatch.setattr(room, "resident", lambda: 250 * 2**20)  # ResNet-18 of 45 MB, open
+    bodies, images = room.rooms(Settings(model=""))
+    assert 2 * Settings.megabytes * 1e6 * room.BODY < bodies.size
+    colours = Outline("classification", "class", "label")
+    four = Outline("segmentation", "mask", "mask", labels=("ground", "a", "b", "c"))
+    assert 24e6 * room.bytes_a_pixel(colours, drawn=True) < images.size, "of a camera"
+    assert 12e6 * room.bytes_a_pixel(four, drawn=True) < images.size, "of a telephone"
 
 
 def test_the_key_is_a_secret_that_no_file_holds() -> None:

@@ -1,9 +1,13 @@
 """What processes keep of freed memory."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from stages.frame.memory import allowed
 
 FREED = """
 from contextlib import nullcontext
@@ -28,3 +32,21 @@ def kept(context: str) -> int:
 def test_what_is_freed_inside_goes_back_to_the_system() -> None:
     assert kept("freed_memory_given_back()") < 5_000
     assert kept("nullcontext()") > 30_000, "the test would not notice a difference"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"memory.max": "104857600\n"}, 104857600),
+        ({"memory/memory.limit_in_bytes": "104857600\n"}, 104857600),
+        ({"memory.max": "max\n"}, None),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ({}, None),
+    ],
+)
+def test_the_limit_of_a_container_counts(files: dict[str, str], expected: int | None, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert allowed(tmp_path) == (expected or machine)
