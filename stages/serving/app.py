@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from importlib import resources
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from stages.frame.cores import cores
 from stages.serving import docs, protocol, schemas
@@ -134,11 +136,20 @@ def _others(app: FastAPI, holder: Holder, metrics: Metrics) -> None:
         return Response(script, media_type="text/javascript")
 
 
+class _InMemory(MultiPartParser):
+    """Writes no file, however large: there is room for the body, and a container's /tmp may hold less."""
+
+    spool_max_size = sys.maxsize
+
+
 @asynccontextmanager
 async def _sent_form(request: Request, files: int) -> AsyncIterator[FormData]:
     """What came in a form of so many files at most."""
     try:
-        form = await request.form(max_files=files, max_fields=1, max_part_size=1)
+        async with aclosing(request.stream()) as stream:
+            form = await _InMemory(request.headers, stream, max_files=files, max_fields=1, max_part_size=1).parse()
+    except MultiPartException as error:
+        raise Refused(400, error.message) from None
     except UnicodeError as error:  # of names in an encoding that the client has chosen
         raise Refused(400, f"the form cannot be read: {error}") from None
     try:

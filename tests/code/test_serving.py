@@ -1,16 +1,19 @@
 """The server: what it answers, what it refuses and how, and a model that is exchanged while it answers."""
 
 import asyncio
+import io
 import json
 import logging
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from stages.frame import UserError
@@ -135,6 +138,22 @@ def test_names_in_a_form_may_be_in_any_encoding_or_in_none(file: Path, charset: 
         kind = f"multipart/form-data; boundary=x; charset={charset}"
         response = server.post("/v1/answers", content=body, headers={"Content-Type": kind})
     assert response.status_code in (200, 400)
+
+
+def test_a_large_file_in_a_form_is_written_nowhere(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", refuse)
+    with client(file) as server:
+        response = server.post("/v1/answer", files={"image": ("a.bmp", bmp(plain("green", 800)))})
+    assert response.status_code == 200, response.json()
+
+
+def bmp(image: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "BMP")
+    return stream.getvalue()
 
 
 def test_words_in_the_place_of_files_are_a_bad_request(file: Path) -> None:
