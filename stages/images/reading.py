@@ -48,12 +48,12 @@ class NotAdmitted(Exception):
     """Raised by who is asked before pixels are decoded: see `Admit`."""
 
 
-Admit = Callable[[int, int], None]
-"""Told of an image, before it is decoded, how many pixels it has, and how many bytes of values where a reader holds all
-that a file stores; else 0. May raise `NotAdmitted`."""
+Admit = Callable[[int, int, int], None]
+"""Told of an image before it is decoded: pixels; and where the reader holds all values as they are stored, channels and
+bits of each, else 0. May raise `NotAdmitted` or `Unreadable`."""
 
 
-def admit_all(pixels: int, stored: int) -> None:
+def admit_all(pixels: int, channels: int, bits: int) -> None:
     """Whatever comes."""
 
 
@@ -100,7 +100,7 @@ def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS, admit: Admit = ad
         with Image.open(io.BytesIO(data), formats=FORMATS) as file:
             _refuse_what_needs_guessing(file, max_megapixels)
             format_, mode = str(file.format), file.mode
-            admit(file.width * file.height, 0)
+            admit(file.width * file.height, 0, 0)
             file.load()  # before EXIF: after a failed load Pillow would hand out a black image
             exif = file.getexif()
             turn = TURNS.get(exif.get(EXIF_ORIENTATION, 1))
@@ -184,7 +184,7 @@ def _array(data: bytes, max_megapixels: float, admit: Admit) -> Picture:
     except Exception as error:  # a header can be damaged in as many ways as it has words
         raise Unreadable(f"is no readable npy: {error}") from error
     checked = _checked(image, max_megapixels)
-    admit(checked.shape[0] * checked.shape[1], 0)  # the values lay in the file as they are
+    admit(checked.shape[0] * checked.shape[1], 0, 0)  # the values lay in the file as they are
     return Picture(checked, "NPY", f"{image.dtype}")
 
 
@@ -225,7 +225,8 @@ def _deep_tiff(data: bytes, max_megapixels: float, admit: Admit) -> Picture:
                 raise TooManyPixels(f"holds {held / 1e6:.0f} MB of values, above {MOST_BYTES * max_megapixels:g}")
             if (photometric := page.photometric.name) not in ("MINISBLACK", "RGB"):  # type: ignore[union-attr]
                 raise Unreadable(f"holds colours as {photometric}; convert it to grey or RGB")
-            admit(page.imagewidth * page.imagelength, held)  # type: ignore[union-attr]
+            bits = 8 * page.dtype.itemsize  # type: ignore[union-attr]
+            admit(page.imagewidth * page.imagelength, page.samplesperpixel, bits)  # type: ignore[union-attr]
             image = _unpacked(page)
             planar = page.planarconfig == 2 and image.ndim == 3  # type: ignore[union-attr]
     except (Unreadable, NotAdmitted):

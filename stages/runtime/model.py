@@ -62,13 +62,21 @@ class Model:
 
     def decode_file(self, data: bytes, max_megapixels: float = MOST_MEGAPIXELS, admit: Admit = admit_all) -> Array:
         """Bytes of an image file to the uint8 or uint16 [H, W, C] that the graph takes; raises `reading.Unreadable`."""
-        image = read(data, max_megapixels, admit).image
-        if image.dtype.itemsize * 8 != self.outline.depth:
-            raise Unreadable(f"has {image.dtype.itemsize * 8} bits a value; the model takes {self.outline.depth}")
-        try:
-            return to_channels(image, self.outline.channels)
-        except ValueError as error:
-            raise Unreadable(f"{error}; the model takes {self.outline.channels}") from None
+
+        def suits(pixels: int, channels: int, bits: int) -> None:
+            if bits:
+                self._refuse_other(channels, bits)
+            admit(pixels, channels, bits)
+
+        image = read(data, max_megapixels, suits).image
+        self._refuse_other(1 if image.ndim == 2 else image.shape[2], image.dtype.itemsize * 8)
+        return to_channels(image, self.outline.channels)
+
+    def _refuse_other(self, channels: int, bits: int) -> None:
+        if bits != self.outline.depth:
+            raise Unreadable(f"has {bits} bits a value; the model takes {self.outline.depth}")
+        if channels != self.outline.channels and {channels, self.outline.channels} != {1, 3}:
+            raise Unreadable(f"has {channels} channels; the model takes {self.outline.channels}")
 
     def run(self, images: Sequence[Array]) -> dict[str, Array]:
         """Run the graph on images [H, W, C] of one size; its outputs by name, batch first where it takes a batch."""

@@ -16,7 +16,7 @@ from stages.serving.deployed import Deployed
 from stages.serving.errors import Refused
 from stages.serving.limits import Settings
 from stages.serving.metrics import Metrics
-from stages.serving.room import STORED, Room, Share, bytes_a_pixel
+from stages.serving.room import Room, Share, bytes_a_pixel
 from stages.tasks import TASKS
 from stages.tasks.pictures import PICTURED, as_file, picture_of
 
@@ -86,8 +86,8 @@ class Answering:
     def _decoded(self, deployed: Deployed, data: bytes, drawn: bool, share: Share | None) -> Array:
         """The pixels; `NoRoom`, before they are decoded, where a share is given and does not get what they take."""
 
-        def admit(pixels: int, stored: int) -> None:
-            size = int(pixels * bytes_a_pixel(deployed.model.outline, drawn) + STORED * stored)
+        def admit(pixels: int, channels: int, bits: int) -> None:
+            size = pixels * bytes_a_pixel(deployed.model.outline, drawn)
             if share is not None and not share.take_at_once(size):
                 raise NoRoom(size)
 

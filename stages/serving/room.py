@@ -22,7 +22,7 @@ that the share for bodies. Who has a body waits for pixels, and never the other 
 LEAST = 64_000_000  # bytes for requests, without which no photo can be answered
 BODY = 2  # bytes for each byte of a body: as it came, and as it is taken out of a form
 PILLOW, DRAWN = 4, 8  # bytes of a pixel while a file is decoded, and while an answer is drawn or made a picture
-STORED = 2.5  # for each byte of values that a TIFF holds, while tifffile has them
+GREYED = 38  # bytes of a pixel while colour of 16 bits becomes grey
 DENSE, STITCHED = 10, 16  # bytes for each value that is answered of each pixel, whole or put together of parts
 THING, THINGS = 6.3, 100  # bytes of a pixel for the mask of each thing that boxes hold, and how many are reckoned with
 
@@ -37,6 +37,8 @@ def bytes_a_pixel(outline: Outline, drawn: bool = False) -> int:
     """
     kind = REPRESENTATIONS[outline.representation]
     given = outline.channels * (3 * outline.depth // 8 + 4) + PILLOW + DRAWN * drawn
+    if outline.depth == 16 and outline.channels == 1:
+        given = max(given, GREYED)
     if kind.gives == "boxes":
         return given + int(THING * THINGS) * outline.masks
     if kind.gives == "vector" or (outline.task not in PICTURED and outline.fit != "tile"):

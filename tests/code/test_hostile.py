@@ -23,7 +23,9 @@ from stages.images.described import described
 from stages.images.isolation import isolated
 from stages.images.manifest import pictures, read_manifest
 from stages.images.reading import Unreadable, read
+from stages.runtime import Model
 from tests.conftest import Ingest, digit_images, png, write_folders
+from tests.shipped import colour_model
 
 RAMP = np.arange(40 * 50, dtype=np.uint16).reshape(40, 50)
 COLOUR = (np.stack([RAMP, RAMP[::-1], RAMP.T.reshape(40, 50)], axis=2) // 8).astype(np.uint8)
@@ -262,3 +264,13 @@ def test_quality_date_and_software_are_read_from_a_file() -> None:
     for quality in (30, 50, 80, 95):
         assert abs(read(saved(RGB, "JPEG", quality=quality)).quality - quality) < 2
     assert read(saved(RGB, "PNG")).quality == 0
+
+
+@pytest.mark.parametrize(("values", "words"), [(np.uint8, "100 channels"), (np.uint16, "16 bits")])
+def test_a_tiff_that_the_model_does_not_take_is_refused_before_its_values_are_decoded(
+    values: type, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda page: pytest.fail("decoded"))
+    data = tiff(np.zeros((8, 8, 100), values), photometric="minisblack", planarconfig="contig")
+    with pytest.raises(Unreadable, match=f"has {words}"):
+        Model(colour_model(tmp_path / "model.onnx")).decode_file(data)
