@@ -17,8 +17,8 @@ from stages.runtime.safety import refuse_malicious_bytes
 Array = np.ndarray[Any, Any]
 INPUT = "image"
 LARGE = 64 * 2**20
-"""Bytes of pixels whose memory is given back after the call, which then takes three times as long. ONNX Runtime would keep
-some four times as much for ever."""
+"""Bytes of pixels whose memory is given back after the call, which then takes three times as long. ONNX Runtime would
+keep some four times as much for ever."""
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 """OpenVINO's word for the arithmetic of what is not int8."""
 
