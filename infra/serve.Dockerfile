@@ -4,7 +4,7 @@
 #   docker build -f infra/serve.Dockerfile -t macula-serve:digits-1 --target baked \
 #     --build-arg MODEL=data/export/model.onnx \
 #     --build-arg CARD=data/card/model-card.md .                                # the model is inside, with its card
-#   docker run --read-only --tmpfs /tmp --cap-drop ALL -v "$PWD/data/export:/models:ro" \
+#   docker run --read-only --tmpfs /tmp --cap-drop ALL -v "$PWD/models:/models:ro" \
 #     -p 127.0.0.1:8000:8000 -e MACULA_API_KEY macula-serve
 
 # The Python that the tests run on.

@@ -149,7 +149,13 @@ def test_nothing_but_tmp_can_be_written() -> None:
 def test_compose_mounts_the_folder_of_the_model() -> None:
     (models,) = SERVICE["volumes"]
     assert Path(COMMAND[0]).parent.as_posix() == models["target"], "a file put in its place is then seen"
-    assert models["source"].endswith(":-../data/export}")
+    folder = (INFRA / models["source"].removeprefix("${MACULA_MODELS:-").removesuffix("}")).resolve()
+    mounts = [DOCKERFILE.read_text(), (ROOT / "docs/guides/shipping.md").read_text()]
+    named = [name for text in mounts for name in re.findall(r'-v "\$PWD/([^:]+):/models:ro"', text)]
+    assert {ROOT / name for name in named} == {folder} and len(named) == 2
+    made = [ROOT / out for stage in loaded(ROOT / "dvc.yaml")["stages"].values() for out in stage["outs"]]
+    assert len(made) > 5
+    assert not any(folder.is_relative_to(out) or out.is_relative_to(folder) for out in made), "a mount would lose it"
 
 
 def test_nothing_is_gained_by_root_in_a_container_of_compose() -> None:
