@@ -5,7 +5,7 @@
 #     --build-arg MODEL=data/export/model.onnx \
 #     --build-arg CARD=data/card/model-card.md .                                # the model is inside, with its card
 #   docker run --read-only --tmpfs /tmp --cap-drop ALL -v "$PWD/models:/models:ro" \
-#     -p 127.0.0.1:8000:8000 -e MACULA_API_KEY macula-serve
+#     -p 127.0.0.1:8000:8000 --env-file infra/.env macula-serve
 
 # The Python that the tests run on.
 ARG PYTHON=3.11-slim-trixie

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +199,28 @@ def test_the_key_is_a_secret_that_no_file_holds() -> None:
     told = (INFRA / "kubernetes/kustomization.yaml").read_text()
     secret = variable["valueFrom"]["secretKeyRef"]
     assert f"create secret generic {secret['name']} --from-literal={secret['key']}=" in told
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guides/shipping.md"])
+def test_the_headers_that_a_page_names_carry_the_key(page: str, tmp_path: Path) -> None:
+    named = dict(re.findall(r"[`\"](Authorization|X-API-Key): ([^`\"]+)[`\"]", (ROOT / page).read_text()))
+    assert set(named) == {"Authorization", "X-API-Key"}
+    app = create(Settings(str(colour_model(tmp_path / "model.onnx"))), key="a-key")
+    with TestClient(app) as client:
+        for name, said in named.items():
+            shown = said.replace(f"${KEY}", "a-key").replace("KEY", "a-key")
+            assert client.get("/v1/model", headers={name: shown}).status_code == 200
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not on this machine: the line is not run")
+def test_compose_reads_the_key_where_the_guide_writes_it_and_git_does_not(tmp_path: Path) -> None:
+    (line,) = re.findall(r"^\(umask .*$", (ROOT / "docs/guides/shipping.md").read_text(), re.MULTILINE)
+    (tmp_path / "infra").mkdir()
+    subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True)
+    written = tmp_path / "infra/.env"
+    assert re.fullmatch(rf"{KEY}=[0-9a-f]{{64}}\n", written.read_text())
+    assert written.stat().st_mode & 0o077 == 0
+    assert "/infra/.env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def test_what_is_copied_is_there_and_nothing_else_is_sent(tmp_path: Path) -> None:
