@@ -29,6 +29,7 @@ from stages.answering import (
 )
 from stages.frame.errors import UserError
 from stages.images.isolation import WORKERS
+from stages.images.quiet import silence_decoders
 from stages.images.reading import SUFFIXES
 from stages.runtime import Model
 from stages.runtime.choosing import ENGINES
@@ -41,6 +42,7 @@ INTERRUPTED = 130  # exit status, as shells have it
 def main(argv: list[str] | None = None) -> int:
     """Write one row per image; 1 when an image could not be answered, which then has its reason as a row of its own."""
     arguments = _arguments(argv)
+    silence_decoders()
     try:
         return _run(arguments)
     except UserError as error:

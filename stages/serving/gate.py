@@ -8,12 +8,12 @@ import math
 import sys
 import time
 import uuid
-import warnings
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stages.images.quiet import silence_decoders
 from stages.serving.deployed import Holder
 from stages.serving.errors import Refused
 from stages.serving.limits import Settings
@@ -25,8 +25,8 @@ OPEN = frozenset(("/", "/page.js", "/docs", "/docs.js", "/openapi.json", "/v2/he
 """Routes that need no key: pages ask for it and hold no secret, and probes know none."""
 LEFT = 499
 """What log and figures say of a client that went away before it had sent all; nginx's number."""
-TALKATIVE = ("PIL", "tifffile", "python_multipart")
-"""Loggers that tell what they think of foreign bytes."""
+FORMS = "python_multipart"
+"""Logger that tells what it thinks of foreign bytes, as decoders do."""
 
 
 class Gate:
@@ -173,9 +173,8 @@ class Lines(logging.Formatter):
 
 def log_lines() -> None:
     """Log to standard error, and what uvicorn says too; what decoders think of an image is told to who sent it."""
-    warnings.simplefilter("ignore")
-    for name in TALKATIVE:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    silence_decoders()
+    logging.getLogger(FORMS).setLevel(logging.CRITICAL + 1)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
     for name in ("macula.serve", "uvicorn"):

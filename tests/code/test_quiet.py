@@ -1,9 +1,15 @@
 """A model that answers tells nobody."""
 
+import io
 import os
+import struct
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+
+import pytest
+from PIL import Image
 
 from tests.conftest import ROOT, png
 from tests.shipped import colour_model, plain
@@ -19,3 +25,38 @@ def test_onnxruntime_does_not_report_to_its_maker(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "green" in done.stdout
     assert not list(home.rglob("*")), "a number of the machine and what is to be sent lie there when it reports"
+
+
+def hostile() -> dict[str, bytes]:
+    """A TIFF over which libtiff writes to standard error, and one over which tifffile logs and Pillow warns."""
+    stream = io.BytesIO()
+    Image.fromarray(plain("green", 64)).save(stream, "TIFF", compression="tiff_deflate")
+    packed = bytearray(stream.getvalue())
+    packed[8:40] = bytes(32)
+    directory = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 5, 10**6), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8)]
+    entries = b"".join(struct.pack("<HHII", *entry) for entry in directory)
+    return {"packed.tif": bytes(packed), "tags.tif": struct.pack("<2sHIH", b"II", 42, 8, len(directory)) + entries}
+
+
+@pytest.mark.parametrize("silent", ["main(['model.onnx', '.', '--workers', '0', '--output', 'a.csv'])", "log_lines()"])
+def test_decoders_say_nothing_beside_the_answer(silent: str, tmp_path: Path) -> None:
+    colour_model(tmp_path / "model.onnx")
+    for name, data in hostile().items():
+        (tmp_path / name).write_bytes(data)
+    code = f"""
+        from pathlib import Path
+        from stages.images.reading import Unreadable, read
+        from stages.predict import main
+        from stages.serving.gate import log_lines
+        {silent}
+        for file in Path().glob("*.tif"):
+            try:
+                read(file.read_bytes())
+            except Unreadable:
+                print(file)
+    """
+    path = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True)
+    assert sorted(done.stdout.split()) == sorted(hostile())
+    assert done.stderr in ("", "2 of 2 images could not be answered; their rows say why\n")
