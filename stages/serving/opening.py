@@ -1,22 +1,27 @@
-"""A model is opened and tried; one that comes later in a child process first, which it may take down instead."""
+"""A model is opened and tried; one that comes later in a process of its own first, which it may take down instead."""
 
+import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
-from concurrent import futures
+from dataclasses import asdict
 
-from pebble import ProcessExpired
 from PIL import Image
 
 from stages.frame.cores import cores
 from stages.frame.errors import UserError
-from stages.images.isolation import children, ended
+from stages.frame.memory import allowed
 from stages.runtime import Model
 from stages.runtime.choosing import probe
-from stages.serving.limits import Settings
+from stages.serving.limits import SETTINGS, Settings
 
 SECONDS = 120.0  # for a model to open and to answer once
-MEMORY = 4 * 2**30  # bytes that it may take, beside
-COPIES = 4  # of its file
+MEMORY = 4 * 2**30  # bytes that it may take, beside copies of its file; in a container half of what that has
+COPIES = 4
+REFUSED = 3  # exit status of the process that says why
+COMMAND = (sys.executable, "-m", "stages.serving.opening")
 
 
 def opened(settings: Settings) -> Model:
@@ -35,25 +40,51 @@ def opened(settings: Settings) -> Model:
     return model
 
 
-def _opens(settings: Settings) -> None:
-    opened(settings)
-
-
-def rehearse(settings: Settings, opens: Callable[[Settings], None] = _opens) -> None:
-    """Open the model in a child process.
+def rehearse(settings: Settings) -> None:
+    """Open the model in a process of its own, by `main`.
 
     Raises:
         UserError: as `opened`; or it crashed, took longer than `SECONDS`, or more memory than it may.
     """
-    pool = children(1, MEMORY + COPIES * settings.file.stat().st_size)
+    env = os.environ | {SETTINGS: json.dumps(asdict(settings))}
     try:
-        pool.schedule(opens, (settings,), timeout=SECONDS).result()
-    except ProcessExpired as error:
-        cause = signal.Signals(-error.exitcode).name if error.exitcode < 0 else f"exit status {error.exitcode}"
-        raise UserError(f"model: {settings.file} takes down who opens it ({cause})") from error
-    except futures.TimeoutError as error:
+        done = subprocess.run(COMMAND, env=env, capture_output=True, text=True, timeout=SECONDS, errors="replace")
+    except subprocess.TimeoutExpired as error:
         raise UserError(f"model: {settings.file} was not open after {SECONDS:g} s") from error
-    except MemoryError as error:
-        raise UserError(f"model: {settings.file} takes more than {MEMORY / 2**30:g} GiB to open") from error
-    finally:
-        ended(pool)
+    if done.returncode == REFUSED:
+        raise UserError(done.stdout.strip())
+    if done.returncode:
+        code = done.returncode
+        cause = signal.Signals(-code).name if code < 0 else f"exit status {code}: {done.stderr.strip()[-300:]}"
+        raise UserError(f"model: {settings.file} takes down who opens it ({cause})")
+
+
+def main(opens: Callable[[Settings], object] = opened) -> None:
+    """Open the model of the environment's settings in bounded memory; say on stdout why that cannot be done."""
+    signal.alarm(int(SECONDS) + 1)  # should the server be gone that would end this process
+    settings = Settings.from_environment()
+    memory = min(MEMORY, allowed() // 2)
+    try:
+        _bound(memory + COPIES * settings.file.stat().st_size)
+        opens(settings)
+    except UserError as error:
+        print(error)
+        sys.exit(REFUSED)
+    except MemoryError:
+        print(f"model: {settings.file} takes more than {memory / 2**30:.1f} GiB to open")
+        sys.exit(REFUSED)
+
+
+def _bound(memory: int) -> None:
+    """Let this process have so many bytes more than it has; only Linux keeps such a limit."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    with open("/proc/self/statm") as sizes:  # noqa: PTH123  # a file of the kernel's
+        taken = int(sizes.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (taken + memory, resource.RLIM_INFINITY))
+
+
+if __name__ == "__main__":
+    main()
