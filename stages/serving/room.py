@@ -21,7 +21,7 @@ SHARED, OF_BODIES = 0.75, 0.25
 that the share for bodies. Who has a body waits for pixels, and never the other way round: nobody waits for ever."""
 LEAST = 64_000_000  # bytes for requests, without which no photo can be answered
 BODY = 2  # bytes for each byte of a body: as it came, and as it is taken out of a form
-PILLOW, DRAWN = 4, 8  # bytes of a pixel while a file is decoded, and while an answer is drawn or made a picture
+PILLOW, DRAWN = 10, 8  # bytes of a pixel while a file is decoded, and while an answer is drawn or made a picture
 GREYED = 38  # bytes of a pixel while colour of 16 bits becomes grey
 DENSE, STITCHED = 10, 16  # bytes for each value that is answered of each pixel, whole or put together of parts
 THING, THINGS = 6.3, 100  # bytes of a pixel for the mask of each thing that boxes hold, and how many are reckoned with
@@ -33,7 +33,7 @@ def bytes_a_pixel(outline: Outline, drawn: bool = False) -> int:
     The image and its copy in a batch, as floats in the graph, and what is answered of each pixel.
 
     >>> bytes_a_pixel(Outline("classification", "class", "label"))
-    25
+    31
     """
     kind = REPRESENTATIONS[outline.representation]
     given = outline.channels * (3 * outline.depth // 8 + 4) + PILLOW + DRAWN * drawn

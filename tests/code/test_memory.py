@@ -50,3 +50,31 @@ def test_the_limit_of_a_container_counts(files: dict[str, str], expected: int | 
         (tmp_path / name).write_text(text)
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert allowed(tmp_path) == (expected or machine)
+
+
+TRIMMED = """
+import threading
+from stages.frame.memory import freed_memory_given_back, give_back_freed_memory
+def resident():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
+with freed_memory_given_back():
+    pass  # after it a thread keeps what it frees
+before = resident()
+def fill():
+    blocks = [bytearray(b"x" * 100_000) for _ in range(600)]
+    last.append(bytearray(b"x" * 100_000))
+last = []
+thread = threading.Thread(target=fill)
+thread.start()
+thread.join()
+kept = resident() - before
+give_back_freed_memory()
+print(kept, resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
+def test_what_threads_have_freed_can_be_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", TRIMMED], capture_output=True, check=True)
+    kept, left = map(int, done.stdout.split())
+    assert left < 10_000 < 30_000 < kept
