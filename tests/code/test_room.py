@@ -20,6 +20,12 @@ from tests.shipped import colour_model, plain
 COLOURS = bytes_a_pixel(Outline("classification", "class", "label"))
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's process, which is smaller than one that has run a thousand tests."""
+    monkeypatch.setattr("stages.serving.room.resident", lambda: 200 * 2**20)
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return colour_model(tmp_path / "model.onnx")
