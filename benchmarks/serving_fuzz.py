@@ -13,7 +13,6 @@ import json
 import os
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -43,7 +42,7 @@ SECONDS = 4  # that the server grants a request
 WARM = 0.15  # share of the requests behind which memory has to be flat
 EVERY = 100  # requests between two looks at memory
 REST = 14.0  # seconds, in which connections that were left open end
-GROWTH = 0.2  # share by which memory may be larger in the last third than in the first: large images come by lot
+GROWTH = 0.2  # share by which the last three tenths may all be larger than the first three: large images come by lot
 PLAIN = saved(Image.fromarray(np.full((40, 30, 3), (200, 30, 90), np.uint8)), "PNG")
 LARGEST = png_of(7_000, 7_000, zlib.compress(bytes(7_001 * 7_000)))
 
@@ -67,10 +66,9 @@ class Watched:
         """What must not become more and more."""
         return {"open files": self.process.num_fds(), "threads": self.process.num_threads()}
 
-    def thirds(self) -> tuple[float, float]:
-        """Median MB of the first third and of the last."""
-        size = max(1, len(self.megabytes) // 3)
-        return statistics.median(self.megabytes[:size]), statistics.median(self.megabytes[-size:])
+    def tenths(self) -> list[float]:
+        """Median MB of ten parts, one after the other."""
+        return [float(np.median(part)) for part in np.array_split(self.megabytes, 10) if len(part)]
 
 
 def fuzz(seed: int, numbers: range, model: str, port: int, watched: Watched | None = None) -> tuple[Fates, list[str]]:
@@ -126,9 +124,10 @@ def tried(arguments: argparse.Namespace, watched: Watched, folder: Path) -> tupl
         fates, wrong = fates + more, wrong + worse
     seconds = time.perf_counter() - started
     time.sleep(REST)
-    after, (first, last) = watched.held(), watched.thirds()
+    after, parts = watched.held(), watched.tenths()
+    told = ", ".join(f"{part:.0f}" for part in parts)
     wrong += failures
-    wrong += [f"memory grew from {first:.0f} to {last:.0f} MB"] * (last > (1 + GROWTH) * first)
+    wrong += [f"memory grew: {told} MB"] * (min(parts[-3:]) > (1 + GROWTH) * max(parts[:3]))
     allowed = {"open files": 0, "threads": CLIENTS}  # pools make threads as long as they have none that is idle
     wrong += [f"{what}: {n} became {after[what]}" for what, n in held.items() if after[what] > n + allowed[what]]
     wrong += ["a plain image is answered otherwise than before"] * (answer(PLAIN) != before)
@@ -137,7 +136,7 @@ def tried(arguments: argparse.Namespace, watched: Watched, folder: Path) -> tupl
         f"`benchmarks/fuzzing.py` (seed {arguments.seed}) by {CLIENTS} clients at once, and {cases} of schemathesis on "
         f"the server's OpenAPI with all its checks, but that any bytes be an image; {seconds:.0f} s.",
         "",
-        f"Resident memory: {first:.0f} MB in the first third, {last:.0f} in the last, {max(watched.megabytes):.0f} at "
+        f"Resident memory, MB, in ten parts one after the other: {told}; {max(watched.megabytes):.0f} at "
         f"most, behind a warm-up of {WARM:.0%} of the requests and {BOMBS} images of 49 megapixels. "
         f"{', '.join(f'{what} {held[what]}, then {after[what]}' for what in held).capitalize()}.",
         "",
