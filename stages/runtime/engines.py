@@ -73,6 +73,7 @@ class OpenVino:
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
+            "ENABLE_CPU_PINNING": False,
         }
         if threads:
             hints["INFERENCE_NUM_THREADS"] = threads
