@@ -280,13 +280,16 @@ def test_another_model_in_its_place_answers_nothing_and_ends_the_run(here: Path,
     assert [line.failed for line in lines] == [False, False, True]
 
 
+MANY = 900
+
+
 @pytest.fixture
 def many(here: Path) -> Path:
     """Images enough for seconds."""
     (here / "many").mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (700, 700)).astype(np.uint8)
     (here / "many/000.png").write_bytes(png(noise))
-    for number in range(1, 300):
+    for number in range(1, MANY):
         os.link(here / "many/000.png", here / f"many/{number:03d}.png")
     (here / "many/150.png").unlink()
     (here / "many/150.png").write_bytes(b"no image")
@@ -310,13 +313,13 @@ def test_a_run_that_was_ended_goes_on_to_the_same_bytes(model: Path, many: Path,
     words = ["many", "--format", form, "--output", "answers"]
     part, record = many / "answers.part", many / "answers.part.json"
     done = interrupted(model, words, record, by)
-    assert 0 < done < 300 and not (many / "answers").exists()
+    assert 0 < done < MANY and not (many / "answers").exists()
     with part.open("ab") as stream:
         stream.write(b'"half a row' * 10**5)  # what a kill in the middle of rows leaves
     again = run(model, *words)
-    assert again.returncode == 1 and b"1 of 300 images" in again.stderr, again.stderr
+    assert again.returncode == 1 and f"1 of {MANY} images".encode() in again.stderr, again.stderr
     whole = alone(model, "many", "--format", form)
-    assert (many / "answers").read_bytes() == whole and whole.count(b"many/") == 300
+    assert (many / "answers").read_bytes() == whole and whole.count(b"many/") == MANY
     assert not part.exists() and not record.exists()
 
 
@@ -426,7 +429,7 @@ def test_two_runs_do_not_write_one_file(model: Path, many: Path) -> None:
         second = run(model, *words)
         assert second.returncode == 1 and b"is being written by another process" in second.stderr
         assert process.wait() == 1
-    assert len((many / "answers.csv").read_text().splitlines()) == 301
+    assert len((many / "answers.csv").read_text().splitlines()) == MANY + 1
 
 
 def test_the_figures_of_the_page_are_those_that_were_measured() -> None:
