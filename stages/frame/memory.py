@@ -26,13 +26,27 @@ def allowed(groups: Path = GROUPS) -> int:
     return most
 
 
+def bound(more: int) -> None:
+    """Let this process have so many bytes of addresses more than it has now; only Linux keeps such a limit."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (_pages(0) + more, resource.RLIM_INFINITY))
+
+
 def resident() -> int:
     """Bytes of this process that are in memory; 0 where the system does not tell."""
     try:
-        with open("/proc/self/statm") as sizes:  # noqa: PTH123  # a file of the kernel's
-            return int(sizes.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return _pages(1)
     except OSError:
         return 0
+
+
+def _pages(column: int) -> int:
+    """Bytes of this process: 0, of all its addresses; 1, in memory."""
+    with open("/proc/self/statm") as sizes:  # noqa: PTH123  # a file of the kernel's
+        return int(sizes.read().split()[column]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from stages.frame.cores import cores
-from stages.frame.memory import keep_freed_memory
+from stages.frame.memory import bound, keep_freed_memory
 from stages.images.reading import Unreadable
 
 MEMORY = 4 * 2**30  # bytes a child may take, beside what it has from the start
@@ -78,10 +78,4 @@ def _begin(memory: int, prepare: Callable[[], None] | None) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # what libraries say, `Unreadable` says better
     if prepare is not None:
         prepare()
-    if sys.platform != "linux":
-        return  # elsewhere the limit is not kept
-    import resource
-
-    with open("/proc/self/statm") as sizes:  # noqa: PTH123  # a file of the kernel's
-        taken = int(sizes.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (taken + memory, resource.RLIM_INFINITY))
+    bound(memory)

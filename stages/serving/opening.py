@@ -12,7 +12,7 @@ from PIL import Image
 
 from stages.frame.cores import cores
 from stages.frame.errors import UserError
-from stages.frame.memory import allowed
+from stages.frame.memory import allowed, bound
 from stages.runtime import Model
 from stages.runtime.choosing import probe
 from stages.serving.limits import SETTINGS, Settings
@@ -65,7 +65,7 @@ def main(opens: Callable[[Settings], object] = opened) -> None:
     settings = Settings.from_environment()
     memory = min(MEMORY, allowed() // 2)
     try:
-        _bound(memory + COPIES * settings.file.stat().st_size)
+        bound(memory + COPIES * settings.file.stat().st_size)
         opens(settings)
     except UserError as error:
         print(error)
@@ -73,17 +73,6 @@ def main(opens: Callable[[Settings], object] = opened) -> None:
     except MemoryError:
         print(f"model: {settings.file} takes more than {memory / 2**30:.1f} GiB to open")
         sys.exit(REFUSED)
-
-
-def _bound(memory: int) -> None:
-    """Let this process have so many bytes more than it has; only Linux keeps such a limit."""
-    if sys.platform != "linux":
-        return
-    import resource
-
-    with open("/proc/self/statm") as sizes:  # noqa: PTH123  # a file of the kernel's
-        taken = int(sizes.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (taken + memory, resource.RLIM_INFINITY))
 
 
 if __name__ == "__main__":
