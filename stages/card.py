@@ -3,7 +3,6 @@
 Its sections are those of Mitchell et al. 2019, "Model Cards for Model Reporting"; its figures those of the stages.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from stages.pages import data, evaluation, limits, training
 from stages.pages.cards import ORDER, badge_of
 from stages.pages.files import network_of, openings_of, read_json, waived_by
 from stages.pages.markdown import write_markdown
-from stages.runtime import Model
+from stages.runtime import Model, digest_of
 from stages.tasks.outline import Outline, outline_of
 from stages.tasks.truths import truths_of
 
@@ -116,7 +115,7 @@ def _file(file: Path) -> dict[str, Any]:
     """Which file it is, and what comes out of its graph."""
     outputs = Model(file, threads=1, engine="onnxruntime").signature[1]
     return {
-        "digest": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "digest": digest_of(file),
         "model_bytes": file.stat().st_size,
         "outputs": [(name, kind, _shape(name, shape)) for name, kind, shape in outputs],
     }

@@ -22,7 +22,6 @@ from stages.answering import (
     asked,
     began_with,
     count,
-    digest_of,
     names_of,
     output_to,
     refuse_sources,
@@ -31,7 +30,7 @@ from stages.frame.errors import UserError
 from stages.images.isolation import WORKERS
 from stages.images.quiet import silence_decoders
 from stages.images.reading import SUFFIXES
-from stages.runtime import Model
+from stages.runtime import Model, digest_of
 from stages.runtime.choosing import ENGINES
 from stages.tasks.outline import Outline
 from stages.tasks.pictures import PICTURED

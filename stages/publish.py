@@ -14,7 +14,7 @@ from typing import Any
 
 from stages.frame.errors import UserError
 from stages.images.reading import MOST_MEGAPIXELS
-from stages.runtime import Model
+from stages.runtime import Model, digest_of
 from stages.tasks import TASKS, instances, landmarks, multilabel, watershed
 from stages.tasks.drawing import PALETTE
 from stages.tasks.protocol import SCALAR
@@ -53,7 +53,7 @@ def publish(model: Path, output: Path, runtime: Path = RUNTIME, card: Path = CAR
     Raises:
         UserError: the model cannot be opened, the runtime is not there, or the folder holds something else.
     """
-    carded = card.is_file() and hashlib.sha256(model.read_bytes()).hexdigest() in card.read_text(encoding="utf-8")
+    carded = card.is_file() and digest_of(model) in card.read_text(encoding="utf-8")
     about = about_of(model) | {"runtime": _version(runtime), "card": card.name if carded else None}
     if output.exists() and not (output / ABOUT).is_file():
         raise UserError(f"{output} exists and was not published; name another folder, or remove it")

@@ -1,7 +1,6 @@
 """Open the sealed test, only at the very end: `python -m stages.unseal EXPORTED SEALED OPENINGS OUTPUT`."""
 
 import csv
-import hashlib
 import json
 import os
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from stages.frame import In, Out, UserError, run
 from stages.frame.provenance import commit
 from stages.frame.sections import Evaluate, Task
 from stages.images.manifest import DATASET, originals, read_manifest
-from stages.runtime import Model, shipped
+from stages.runtime import Model, digest_of, shipped
 from stages.tasks.summary import summarize
 from stages.tasks.truths import truths_of
 
@@ -46,7 +45,7 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
         "commit": commit(),
         "data": dataset["name"],
         "version": dataset["version"],
-        "model": hashlib.sha256(file.read_bytes()).hexdigest()[:12],
+        "model": digest_of(file)[:12],
         "images": len(rows),
         "score": task.score,
     }

@@ -3,7 +3,7 @@
 from stages.answering.forms import FORMS
 from stages.answering.output import began_with, output_to
 from stages.answering.sources import asked, count, names_of, refuse_sources
-from stages.answering.work import Order, answered, digest_of
+from stages.answering.work import Order, answered
 
 __all__ = [
     "FORMS",
@@ -12,7 +12,6 @@ __all__ = [
     "asked",
     "began_with",
     "count",
-    "digest_of",
     "names_of",
     "output_to",
     "refuse_sources",

@@ -1,6 +1,5 @@
 """Images answered by child processes, each with the model at its own: a file that crashes one costs that file's row."""
 
-import hashlib
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from stages.answering.sources import Asked
 from stages.frame.errors import UserError
 from stages.images.isolation import children, ended, result_of
 from stages.images.reading import Unreadable
-from stages.runtime import Model
+from stages.runtime import Model, digest_of
 from stages.tasks import TASKS
 from stages.tasks.outline import Outline
 
@@ -118,15 +117,6 @@ def _lines_of(chunk: list[Asked], future: Any, order: Order, outline: Outline, p
     alone = [_sent([image], order, pool) for image in chunk]
     parts = [_lines_of([image], one, order, outline, pool) for image, one in zip(chunk, alone, strict=True)]
     return [line for lines, _ in parts for line in lines], sum(seconds for _, seconds in parts)
-
-
-def digest_of(file: Path) -> str:
-    """SHA-256 of a file; of one that is missing '', which opening it tells better."""
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
-        return ""
 
 
 def _opened(order: Order) -> Model:

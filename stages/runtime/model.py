@@ -1,5 +1,6 @@
 """An ONNX model made by `export`: file bytes in, answers out."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,6 +128,15 @@ class Model:
     def answer_file(self, data: bytes) -> Any:
         """The task's answer for the bytes of one image file; raises `reading.Unreadable`."""
         return self.answer(self.decode_file(data))
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 of a file; of one that is missing '', which opening it tells better."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def shipped(exported: Path, threads: int = 0) -> Model:

@@ -1,7 +1,6 @@
 """The model that answers, and its exchange for a new file while requests are inside."""
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.frame.cores import cores
+from stages.runtime import digest_of
 from stages.serving.batches import Batches
 from stages.serving.limits import Settings
 from stages.serving.metrics import Metrics
@@ -35,7 +35,7 @@ class Deployed:
         Raises:
             UserError: it cannot be opened, or gives no answer.
         """
-        self.digest = _digest(settings.file)
+        self.digest = digest_of(settings.file)[:12]
         self.model = opened(settings)
         self.name = settings.name or str(self.model.metadata.get("name") or settings.file.stem)
         self.version = str(self.model.metadata["version"])
@@ -102,15 +102,6 @@ class Holder:
             self.metrics.answers_with(new.digest, new.version)
         log.info("reload", extra={"told": {"from": old.digest, "to": new.digest, "version": new.version}})
         await old.close()
-
-
-def _digest(file: Path) -> str:
-    """12 hex digits; of a file that is missing none, which opening it tells better."""
-    try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()[:12]
-    except OSError:
-        return ""
 
 
 def _signature(file: Path) -> Signature | None:

@@ -24,11 +24,12 @@ from PIL import Image
 from benchmarks import predicting
 from benchmarks.examples import between
 from stages import predict
-from stages.answering import FORMS, Order, answered, asked, digest_of, output_to, refuse_sources, sources
+from stages.answering import FORMS, Order, answered, asked, output_to, refuse_sources, sources
 from stages.answering.sources import Asked
 from stages.answering.work import Line
 from stages.frame.errors import UserError
 from stages.images.reading import Unreadable
+from stages.runtime import digest_of
 from stages.tasks.outline import Outline
 from tests.conftest import ROOT, png
 
