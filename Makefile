@@ -81,7 +81,7 @@ augmentations: $(VENV)/synced ## every augmentation with its amounts, ranges and
 	@$(RUN) python -m stages.augmentations.reference
 
 repro: env ## what is out of date, on the data that params.yaml names
-	@$(RUN) python -m stages.frame.params
+	@$(RUN) python -m stages.config.load
 	$(RUN) dvc repro
 	@$(RUN) python -m flows.record
 

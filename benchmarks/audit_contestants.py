@@ -27,9 +27,10 @@ from stages.checks import subject as checks
 from stages.checks.contract import contract
 from stages.checks.suite import outcomes
 from stages.checks.verdicts import judge
-from stages.frame import Finding, params
+from stages.config import load as params
+from stages.config.load import Params
+from stages.frame import Finding
 from stages.frame.findings import Severity
-from stages.frame.params import Params
 from stages.images.annotations import Annotation
 from stages.images.described import described
 from stages.images.manifest import COLUMNS, SEALED_INDEX

@@ -31,7 +31,7 @@ from stages.audits.curve import axes, fitted, measured, weights, wrong
 from stages.audits.features import bank, features
 from stages.audits.out_of_fold import folds
 from stages.audits.power_law import outlook
-from stages.frame import params as reading
+from stages.config import load as reading
 from stages.frame.stage import call
 from stages.images.manifest import read_manifest
 

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from flows.clones import example, params_with
 from stages import ingest, prepare
-from stages.frame import params as reading
+from stages.config import load as reading
 from stages.frame.stage import call
 from stages.learning.loop import fit
 from stages.learning.plan import Material, material, plan

@@ -22,7 +22,7 @@ import psutil
 from PIL import Image
 from ruamel.yaml import YAML
 
-from stages.frame import params as reading
+from stages.config import load as reading
 
 RESULT = Path("docs/results/scale.json")
 WIDTH, HEIGHT, CLASSES, A_GROUP = 256, 192, 10, 100

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from flows.clones import params_with
 from stages import prepare, train
-from stages.frame import params as reading
+from stages.config import load as reading
 from stages.frame.stage import call
 from stages.learning.batches import Batch, Feed
 from stages.learning.loop import Fit, Report, fit

@@ -12,8 +12,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from stages.config.edit import edited, nested
 from stages.frame import UserError
-from stages.frame.editing import edited, nested
 from stages.frame.errors import did_you_mean
 
 EXAMPLES = Path("docs/examples")

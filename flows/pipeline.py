@@ -12,8 +12,8 @@ from pathlib import Path
 
 from flows import api, dag, record
 from flows.repro import Line, Outcome
+from stages.config.load import load as load_params
 from stages.frame import UserError
-from stages.frame.params import load as load_params
 
 if __name__ == "__main__":  # Prefect reads the environment when it is imported
     try:

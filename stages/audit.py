@@ -7,9 +7,9 @@ import pandas as pd
 
 from stages.audits import AUDITS
 from stages.audits.subject import Subject
+from stages.config.schema import Audit, Task
 from stages.frame import In, Out, run
 from stages.frame.findings import write_findings
-from stages.frame.sections import Audit, Task
 from stages.images.manifest import labels_of, read_manifest
 from stages.pages import Album, cards, write_page
 

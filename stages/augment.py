@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from stages.augmentations import Draws, Policy
+from stages.config.schema import Augment, Train
 from stages.frame import In, Out, run
-from stages.frame.sections import Augment, Train
 from stages.images.sheet import contact_sheet
 from stages.images.store import Store, open_split
 from stages.learning.batches import Batch, Feed, load

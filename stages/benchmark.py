@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from stages.config.schema import Benchmark, Task
 from stages.frame import In, Out, UserError, run
 from stages.frame.provenance import processor
-from stages.frame.sections import Benchmark, Task
 from stages.images.manifest import originals, read_manifest
 from stages.images.store import Store, open_split
 from stages.learning.answers import outputs_of

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.config.schema import Ingest, Split
 from stages.frame import Finding, In, Out, run
 from stages.frame.findings import read_findings
-from stages.frame.sections import Ingest, Split
 from stages.images.annotations import classes_in
 from stages.images.manifest import annotations, read_manifest
 from stages.pages import data, evaluation, limits, training

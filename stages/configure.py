@@ -11,10 +11,10 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from stages.config.edit import edited, nested, one_line
+from stages.config.load import check, load
+from stages.config.schema import Params
 from stages.frame import UserError
-from stages.frame.editing import edited, nested, one_line
-from stages.frame.params import check, load
-from stages.frame.sections import Params
 from stages.images.files import Files, files_of
 from stages.images.reading import SUFFIXES, Unreadable, read
 from stages.images.sources import FORMS

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from stages.config.schema import Evaluate, Objective, Task, Train
 from stages.frame import In, Out, run
-from stages.frame.sections import Evaluate, Objective, Task, Train
 from stages.images.manifest import pictures, read_manifest
 from stages.images.store import open_split
 from stages.learning.answers import answers

@@ -17,9 +17,9 @@ from onnx import numpy_helper
 from torch import nn
 from torch.export import Dim
 
+from stages.config.schema import Benchmark, Evaluate, Export, Task
 from stages.frame import In, Out, run
 from stages.frame.provenance import commit
-from stages.frame.sections import Benchmark, Evaluate, Export, Task
 from stages.images.manifest import originals, read_manifest
 from stages.images.store import open_split
 from stages.learning.checkpoints import load

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stages.config.schema import Gate
 from stages.frame import Finding, In, Out, UserError, run
 from stages.frame.findings import read_findings
-from stages.frame.sections import Gate
 from stages.images.manifest import pictures, read_manifest
 from stages.images.sheet import contact_sheet
 

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from stages.config.schema import Ingest, Split
 from stages.frame import In, Out, UserError, run
-from stages.frame.sections import Ingest, Split
 from stages.images.annotations import Annotation, classes_in
 from stages.images.described import described, digest_of
 from stages.images.files import TABLES, Refusal

@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from stages.config.schema import Prepare, Representation, Task
 from stages.frame import In, Out, UserError, run
-from stages.frame.sections import Prepare, Representation, Task
 from stages.images.frames import Frame, cut, frames
 from stages.images.manifest import DATASET, annotations, pictures, read_manifest, targets
 from stages.images.point_tree import bones_of_points, tree_of_points, trees_of_pairs

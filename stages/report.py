@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from stages.config.schema import Evaluate
 from stages.frame import Finding, In, Out, run
 from stages.frame.findings import read_findings
-from stages.frame.sections import Evaluate
 from stages.images.manifest import read_manifest
 from stages.pages import (
     Album,

@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 from dvclive.live import Live
 
+from stages.config.load import overlay
+from stages.config.schema import Augment, Network, Task, Tracking, Train
 from stages.frame import In, Out, run
-from stages.frame.params import overlay
 from stages.frame.provenance import commit, digest, environment
-from stages.frame.sections import Augment, Network, Task, Tracking, Train
 from stages.frame.stage import rank
 from stages.images.manifest import MANIFEST
 from stages.learning.checkpoints import save

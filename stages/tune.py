@@ -11,9 +11,9 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
+from stages.config.schema import Augment, Network, Section, Task, Train, Tune
 from stages.frame import In, Out, UserError, run
 from stages.frame.provenance import content, digest
-from stages.frame.sections import Augment, Network, Section, Task, Train, Tune
 from stages.images.manifest import MANIFEST
 from stages.images.store import open_split
 from stages.learning.restarts import code

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from stages.config.schema import Evaluate, Task
 from stages.frame import In, Out, UserError, run
 from stages.frame.provenance import commit
-from stages.frame.sections import Evaluate, Task
 from stages.images.manifest import DATASET, originals, read_manifest
 from stages.runtime import Model, digest_of, shipped
 from stages.tasks.summary import summarize

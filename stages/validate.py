@@ -15,9 +15,9 @@ from stages.checks.rule import CHAPTERS, Verdict
 from stages.checks.subject import KINDS, Subject
 from stages.checks.suite import outcomes
 from stages.checks.verdicts import judge
+from stages.config.schema import Checks
 from stages.frame import Finding, In, Out, run
 from stages.frame.findings import write_findings
-from stages.frame.sections import Checks
 from stages.images.manifest import read_manifest
 from stages.pages import Album, cards, write_page
 

@@ -17,8 +17,8 @@ from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
 from flows.clones import example, params_with
-from stages.frame import params as params_module
-from stages.frame.sections import Params
+from stages.config import load as params_module
+from stages.config.schema import Params
 from stages.frame.stage import call
 
 ROOT = Path(__file__).parents[1]

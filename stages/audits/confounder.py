@@ -15,8 +15,8 @@ from stages.audits.probe import FOLDS, Skill, probe
 from stages.audits.subject import Subject
 from stages.audits.tells import single_tells
 from stages.augmentations import AUGMENTATIONS
+from stages.config.schema import Audit
 from stages.frame import Finding
-from stages.frame.sections import Audit
 from stages.images.manifest import annotations
 from stages.images.statistics import EXPOSURE, METADATA, STRUCTURE
 

@@ -13,8 +13,8 @@ from stages.audits.appearance import appearance
 from stages.audits.differences import CLEAR, Difference, compared, sample, shares_differ, too_few
 from stages.audits.probe import FOLDS, folds
 from stages.audits.subject import Subject
+from stages.config.schema import Audit
 from stages.frame import Finding
-from stages.frame.sections import Audit
 
 MOST_ORIGINS = 5  # that are compared with the largest
 PENALTY = 10.0  # of the probe of the label, on standardized pixels

@@ -4,8 +4,8 @@ import pandas as pd
 
 from stages.audits.copies import named, paths
 from stages.audits.subject import Subject
+from stages.config.schema import Audit
 from stages.frame import Finding
-from stages.frame.sections import Audit
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:

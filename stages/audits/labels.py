@@ -5,8 +5,8 @@ Each kind of label is looked at by a module of its own; a kind that could not be
 
 from stages.audits import label_classes, label_masks, label_numbers, label_points, label_things
 from stages.audits.subject import Subject
+from stages.config.schema import Audit
 from stages.frame import Finding
-from stages.frame.sections import Audit
 from stages.images.manifest import annotations
 
 FEWEST_IMAGES = 50  # with fewer, one wrong label is 2 % of them: the smallest share that is told apart from none

@@ -5,8 +5,8 @@ import pandas as pd
 from stages.audits.copies import named, paths
 from stages.audits.hashes import near_any, numbers
 from stages.audits.subject import Subject
+from stages.config.schema import Audit
 from stages.frame import Finding
-from stages.frame.sections import Audit
 
 HASHES = ("phash", "phash_mirrored")
 

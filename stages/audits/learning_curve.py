@@ -14,8 +14,8 @@ from stages.audits.asked import Asked, asked
 from stages.audits.curve import NOISE, Curve, measured, weights
 from stages.audits.power_law import Outlook, outlook
 from stages.audits.subject import Subject
+from stages.config.schema import Audit
 from stages.frame import Finding
-from stages.frame.sections import Audit
 
 POINTS = 0.02  # a gain worth working for
 SURE = 0.005  # of which the interval leaves at least this much

@@ -13,8 +13,8 @@ from scipy.stats import mannwhitneyu
 
 from stages.audits.alike import details, thumbnail
 from stages.audits.subject import Subject
+from stages.config.schema import Audit
 from stages.frame import Finding
-from stages.frame.sections import Audit
 from stages.images.manifest import pictures
 
 SHORTEST = 20  # images of a series; of fewer nothing can be told

@@ -11,8 +11,8 @@ import pandas as pd
 
 from stages.audits.probe import probe
 from stages.audits.tells import single_tells
+from stages.config.schema import Audit
 from stages.frame import Finding
-from stages.frame.sections import Audit
 from stages.images.statistics import THUMBNAIL, thumbnails
 
 Array = np.ndarray[Any, Any]

@@ -4,8 +4,8 @@ import pandas as pd
 
 from stages.audits.differences import CLEAR, Difference, difference, shares_differ, too_few
 from stages.audits.subject import Subject
+from stages.config.schema import Audit
 from stages.frame import Finding
-from stages.frame.sections import Audit
 
 SHARES = 0.1  # of the images that would have to change their class
 

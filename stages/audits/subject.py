@@ -11,8 +11,8 @@ import pandas as pd
 
 from stages.audits.copies import Copies, copies
 from stages.audits.features import features
+from stages.config.schema import Audit
 from stages.frame import Finding
-from stages.frame.sections import Audit
 from stages.images.manifest import annotations
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from stages.augmentations.draws import Stream
 from stages.augmentations.protocol import Augmentation, Data, Scene, Tensor, by_level, measures
-from stages.frame.sections import Section, Share
+from stages.config.schema import Section, Share
 
 HANDLES = 5  # along a bone
 ANCHORS = 4  # along each side of the image, which keep the ground in its place

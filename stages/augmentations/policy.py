@@ -11,9 +11,9 @@ from stages.augmentations.draws import Draws
 from stages.augmentations.protocol import Augmentation, Data, Level, Scene, Tensor
 from stages.augmentations.registry import AUGMENTATIONS
 from stages.augmentations.warp import Warp
+from stages.config.schema import Augment, Section
 from stages.frame import UserError
 from stages.frame.errors import did_you_mean
-from stages.frame.sections import Augment, Section
 
 MOSTLY = 0.5
 OFF = ("off", "Off", "OFF", False, None)

@@ -38,7 +38,7 @@ def run(main: Main, argv: list[str] | None = None) -> None:
     `main` has returned, the last one last, so that an output is whole or absent. What `main` returns, if anything,
     becomes `metrics.json` in the last output.
     """
-    from stages.frame.params import load  # pydantic is not needed by what merely imports a stage's noun
+    from stages.config.load import load  # pydantic is not needed by what merely imports a stage's noun
 
     if rank():  # the first process of a crew speaks for all
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, to the end of the process

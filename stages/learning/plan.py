@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from stages.augmentations import Chosen, Data, Policy, beyond_the_edge, choose
+from stages.config.schema import Augment, Network, Train
 from stages.frame import UserError
-from stages.frame.sections import Augment, Network, Train
 from stages.images.store import Store, open_split
 from stages.learning.batches import Feed
 from stages.networks import Blueprint, architecture

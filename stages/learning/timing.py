@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from stages.frame.sections import Params
+from stages.config.schema import Params
 from stages.images.annotations import Annotation
 from stages.learning.loop import fit
 from stages.learning.plan import plan

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stages.frame.sections import Params
+from stages.config.schema import Params
 from stages.images.annotations import Annotation
 from stages.images.sources.detection import Reading
 from stages.proposals.facts import Facts

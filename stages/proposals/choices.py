@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from stages.frame.sections import Params
+from stages.config.schema import Params
 from stages.images.sources.detection import Reading
 from stages.proposals.asked import asked
 from stages.proposals.checks import PerClass, held, per_class

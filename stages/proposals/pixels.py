@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stages.frame.sections import Params
+from stages.config.schema import Params
 from stages.proposals.facts import Facts
 from stages.proposals.protocol import Choice
 from stages.proposals.things import VISIBLE

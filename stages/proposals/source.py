@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.frame.sections import Params
+from stages.config.schema import Params
 from stages.images.sources.columns import NO_COLUMNS
 from stages.images.sources.detection import PLAIN, Reading
 from stages.proposals.facts import Facts

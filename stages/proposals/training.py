@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.frame.sections import Prepare
+from stages.config.schema import Prepare
 from stages.images.frames import frames
 from stages.images.sources.detection import Reading
 from stages.proposals.facts import Facts

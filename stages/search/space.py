@@ -9,9 +9,9 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from stages.config.load import overlay
+from stages.config.schema import TUNABLE, Augment, Range, Section, Tune
 from stages.frame import UserError
-from stages.frame.params import overlay
-from stages.frame.sections import TUNABLE, Augment, Range, Section, Tune
 from stages.images.store import Store
 from stages.learning.plan import policy_of
 

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import TrialState, create_trial
 
+from stages.config.schema import Tune
 from stages.frame import UserError
-from stages.frame.sections import Tune
 from stages.search.space import Values, distributions, grid, sampler
 from stages.search.trial import Outcome
 from stages.search.workers import Run

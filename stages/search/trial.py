@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from stages.config.load import overlay
+from stages.config.schema import Section
 from stages.frame import UserError
-from stages.frame.params import overlay
-from stages.frame.sections import Section
 from stages.learning.loop import fit
 from stages.learning.plan import Material, material, plan
 from stages.learning.progress import Epoch

@@ -19,9 +19,9 @@ from stages.audits.probe import probe
 from stages.audits.subject import Subject
 from stages.audits.tells import single_tells
 from stages.augmentations import Draws, Policy
+from stages.config.schema import Gate, Params
 from stages.frame import Finding, UserError
 from stages.frame.findings import write_findings
-from stages.frame.sections import Gate, Params
 from stages.frame.stage import call
 from stages.gate import main as gate
 from stages.images.manifest import read_manifest

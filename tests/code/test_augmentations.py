@@ -8,8 +8,8 @@ import torch
 
 from stages.augmentations import AUGMENTATIONS, Data, Draws, Policy, Warp, beyond_the_edge, choose, move
 from stages.augmentations.reference import described
+from stages.config.schema import Augment, Section
 from stages.frame import UserError
-from stages.frame.sections import Augment, Section
 from stages.images.annotations import IGNORE
 from stages.images.statistics import EXPOSURE, STRUCTURE
 from stages.networks.preprocessing import scale

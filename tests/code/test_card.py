@@ -12,9 +12,9 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from stages import card
+from stages.config.schema import Params
 from stages.frame import Finding
 from stages.frame.findings import write_findings
-from stages.frame.sections import Params
 from stages.frame.stage import call
 from stages.pages import limits
 from stages.pages.page import NOTHING, figure

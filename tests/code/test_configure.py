@@ -11,8 +11,8 @@ import pytest
 
 from stages import configure, prepare
 from stages import ingest as ingesting
-from stages.frame.params import load
-from stages.frame.sections import Params
+from stages.config.load import load
+from stages.config.schema import Params
 from stages.frame.stage import call
 from tests.conftest import png
 from tests.toys import TOYS, things

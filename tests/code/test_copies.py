@@ -16,8 +16,8 @@ from stages.audits import duplicates, leakage, neighbours
 from stages.audits.copies import Copies, copies
 from stages.audits.hashes import near_any, near_pairs, radius_for
 from stages.audits.subject import Subject
+from stages.config.schema import Params
 from stages.frame import Finding
-from stages.frame.sections import Params
 from stages.images.manifest import read_manifest
 from tests.conftest import Ingest, digit_images, png
 

@@ -13,8 +13,8 @@ from stages.audits import domain_gap, representativeness
 from stages.audits.appearance import appearance, noise, spectrum
 from stages.audits.differences import compared, shares_differ
 from stages.audits.subject import Subject
+from stages.config.schema import Params
 from stages.frame import Finding
-from stages.frame.sections import Params
 from stages.images.manifest import read_manifest
 from stages.images.shards import shard
 from tests.conftest import Ingest, png

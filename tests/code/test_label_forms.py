@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.config.schema import Params
 from stages.frame import UserError
-from stages.frame.sections import Params
 from stages.images.annotations import Annotation, Shape, decode_rle, encode_rle
 from stages.images.files import Refusal
 from stages.images.reading import Unreadable

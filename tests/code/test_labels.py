@@ -11,9 +11,9 @@ from stages.audits import AUDITS, labels
 from stages.audits.doubt import doubt
 from stages.audits.shape import oddness
 from stages.audits.subject import Subject
+from stages.config.schema import Params
 from stages.frame import Finding
 from stages.frame.findings import read_findings, write_findings
-from stages.frame.sections import Params
 from stages.images.annotations import Annotation, Shape
 from stages.images.manifest import read_manifest
 from stages.pages import Album, cards

@@ -14,8 +14,8 @@ from PIL import Image
 from stages.augmentations import Policy
 from stages.augmentations.protocol import Augmentation, always
 from stages.augmentations.similarity import Flip
+from stages.config.schema import Params
 from stages.frame import UserError
-from stages.frame.sections import Params
 from stages.images.sheet import contact_sheet
 from stages.images.store import open_split
 from stages.learning.answers import answers

@@ -11,8 +11,8 @@ from stages.audits.asked import Asked, asked
 from stages.audits.curve import NOISE, drawn, measured, noisy
 from stages.audits.power_law import fit, outlook
 from stages.audits.subject import Subject
+from stages.config.schema import Params
 from stages.frame import Finding
-from stages.frame.sections import Params
 from stages.images.annotations import Annotation, Shape
 from stages.images.manifest import read_manifest
 from stages.pages import Album, cards

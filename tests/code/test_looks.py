@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 from stages import ingest, prepare
 from stages.augmentations import Data, choose
 from stages.augmentations.similarity import TELLING
+from stages.config.schema import Augment, Params
 from stages.frame import UserError
-from stages.frame.sections import Augment, Params
 from stages.frame.stage import call
 from stages.images.store import open_split
 from stages.images.symmetry import black_rim, symmetries

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from stages.config.load import load, overlay
+from stages.config.schema import Params
 from stages.frame import UserError
-from stages.frame.params import load, overlay
-from stages.frame.sections import Params
 
 
 def keys_of(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -13,8 +13,8 @@ import pytest
 
 from stages import configure
 from stages import ingest as ingesting
-from stages.frame.params import load
-from stages.frame.sections import Params
+from stages.config.load import load
+from stages.config.schema import Params
 from stages.frame.stage import call
 from stages.learning import timing
 from stages.proposals import Choice, within_budget

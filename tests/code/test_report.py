@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from stages import report
-from stages.frame.sections import Evaluate
+from stages.config.schema import Evaluate
 from stages.frame.stage import call
 from stages.pages.evaluation import trends, verdict
 from stages.pages.training import gap, pace

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.config.schema import Columns, Params
 from stages.frame import UserError
-from stages.frame.sections import Columns, Params
 from stages.images.files import Refusal
 from stages.images.reading import read
 from stages.images.sources import Item, open_source, refuse_twin_labels

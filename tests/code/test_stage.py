@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from stages.config.schema import Gate
 from stages.frame import In, Out, UserError, run
-from stages.frame.sections import Gate
 from stages.frame.stage import call
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from stages.config.schema import Params
 from stages.frame import UserError
-from stages.frame.sections import Params
 from stages.images.annotations import IGNORE, Annotation, Shape, box_of, encode_rle
 from stages.pages import evaluation
 from stages.tasks import TASKS, image, landmarks, multilabel, ordinal, rand, regression, segmentation

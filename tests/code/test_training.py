@@ -14,8 +14,8 @@ import torch
 
 from stages.augmentations.protocol import Augmentation, always
 from stages.augmentations.similarity import Flip
+from stages.config.schema import Params
 from stages.frame import UserError
-from stages.frame.sections import Params
 from stages.learning import recovery, restarts
 from stages.learning.averaging import Average
 from stages.learning.batches import Batch

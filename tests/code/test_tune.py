@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from stages import tune as stage
+from stages.config.schema import Params, Range
 from stages.frame import UserError
-from stages.frame.sections import Params, Range
 from stages.frame.stage import call
 from stages.search import trial
 from stages.search.space import behind

@@ -19,9 +19,9 @@ from stages.checks.contract import contract
 from stages.checks.subject import Subject
 from stages.checks.suite import outcomes
 from stages.checks.verdicts import judge
+from stages.config.schema import Checks
 from stages.frame import Finding, In
 from stages.frame.findings import read_findings
-from stages.frame.sections import Checks
 from stages.frame.stage import call
 from stages.images.annotations import Annotation, Shape
 from stages.images.manifest import COLUMNS, MANIFEST, SEALED_INDEX

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from stages.config.load import load
 from stages.export import Shipped, to_onnx
-from stages.frame.params import load
 from stages.learning.loop import fit
 from stages.learning.plan import material, plan
 from stages.networks import build

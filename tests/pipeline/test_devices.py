@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.frame.editing import edited
+from stages.config.edit import edited
 from tests.conftest import ROOT, digit_images, prepare_digits
 
 STAGE = ["-m", "stages.train", "../ingested", "../prepared", "../tuned", "../weights", "out"]

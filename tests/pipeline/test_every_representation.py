@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages import benchmark, card, evaluate, export, ingest, prepare
-from stages.frame.sections import Params, Section
+from stages.config.schema import Params, Section
 from stages.frame.stage import call
 from stages.learning.checkpoints import save
 from stages.learning.loop import fit

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.frame.editing import edited
+from stages.config.edit import edited
 from tests.conftest import ROOT, digit_images, prepare_digits
 
 RECIPE = {

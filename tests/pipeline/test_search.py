@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from optuna.storages import RDBStorage
 
-from stages.frame.editing import edited
+from stages.config.edit import edited
 from tests.conftest import ROOT, digit_images, prepare_digits
 
 pytestmark = [pytest.mark.search, pytest.mark.timeout(900)]

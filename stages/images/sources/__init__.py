@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from stages.config.schema import Ingest
 from stages.frame import UserError
 from stages.frame.errors import did_you_mean
-from stages.frame.sections import Ingest
 from stages.images.files import NOT_DATA, TABLES, Files, Refusal, files_of
 from stages.images.reading import SUFFIXES
 from stages.images.sources.arrays import arrays

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stages.config.schema import Ingest
 from stages.frame import UserError
-from stages.frame.sections import Ingest
 from stages.images.annotations import Annotation
 from stages.images.files import MAX_UNPACKED, Files
 from stages.images.sources.item import SPLIT_WORDS, Found, Item, always

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from stages.config.schema import Ingest
 from stages.frame import UserError
-from stages.frame.sections import Ingest
 from stages.images.annotations import Annotation, Shape, box_of, decode_rle, encode_rle
 from stages.images.files import Files, Refusal
 from stages.images.reading import SUFFIXES, Unreadable

@@ -5,8 +5,8 @@ import io
 import math
 from pathlib import PurePosixPath
 
+from stages.config.schema import Ingest
 from stages.frame import UserError
-from stages.frame.sections import Ingest
 from stages.images.annotations import Annotation
 from stages.images.files import Files, Refusal
 from stages.images.reading import SUFFIXES

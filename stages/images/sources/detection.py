@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from stages.config.schema import Ingest
 from stages.frame import UserError
-from stages.frame.sections import Ingest
 from stages.images.annotations import IGNORE
 from stages.images.files import NOT_DATA, TABLES, Files, Refusal
 from stages.images.reading import SUFFIXES

@@ -1,7 +1,7 @@
 """A folder per class."""
 
+from stages.config.schema import Ingest
 from stages.frame import UserError
-from stages.frame.sections import Ingest
 from stages.images.annotations import Annotation
 from stages.images.files import Files, Refusal
 from stages.images.sources.item import SPLIT_WORDS, Found, Item, always

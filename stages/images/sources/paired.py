@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stages.config.schema import Ingest
 from stages.frame import UserError
-from stages.frame.sections import Ingest
 from stages.images.annotations import IGNORE, Annotation, Shape, box_of, encode_rle
 from stages.images.files import Files, Refusal
 from stages.images.isolation import isolated

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.config.schema import Columns, Ingest
 from stages.frame import UserError
 from stages.frame.errors import did_you_mean
-from stages.frame.sections import Columns, Ingest
 from stages.images.annotations import Annotation
 from stages.images.files import Files, Refusal
 from stages.images.sources.item import SPLIT_WORDS, Found, Item, always

@@ -4,8 +4,8 @@ import re
 from pathlib import PurePosixPath
 from xml.etree import ElementTree
 
+from stages.config.schema import Ingest
 from stages.frame import UserError
-from stages.frame.sections import Ingest
 from stages.images.annotations import Annotation, Shape
 from stages.images.files import Files, Refusal
 from stages.images.reading import SUFFIXES, Unreadable

@@ -9,8 +9,8 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from stages.config.schema import Ingest
 from stages.frame import UserError
-from stages.frame.sections import Ingest
 from stages.images.annotations import Annotation, Shape
 from stages.images.files import Files, Refusal
 from stages.images.reading import SUFFIXES, Unreadable

@@ -15,8 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from stages.config.expectation_names import LEFT_OUT, OFFERED, OWN
 from stages.frame.errors import did_you_mean
-from stages.frame.expectations import LEFT_OUT, OFFERED, OWN
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]

@@ -1,4 +1,4 @@
-"""`params.yaml` read into typed sections, every mistake reported at once: `python -m stages.frame.params` checks it."""
+"""`params.yaml` read into typed sections, every mistake reported at once: `python -m stages.config.load` checks it."""
 
 import sys
 from pathlib import Path
@@ -8,8 +8,8 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from stages.config.schema import Params, Section
 from stages.frame.errors import UserError, did_you_mean
-from stages.frame.sections import Params, Section
 
 
 def load(file: Path) -> Params:

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from stages.frame.params import check
-from stages.frame.sections import Params
+from stages.config.load import check
+from stages.config.schema import Params
 
 INDENT = 2
 
