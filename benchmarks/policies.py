@@ -67,7 +67,7 @@ def _sections(arguments: argparse.Namespace) -> dict[str, Any]:
     parts = "points" if params.task.name == "landmarks" else "foreground"
     changes: dict[str, dict[str, Any]] = {
         "ingest": {"source": str(arguments.source.resolve())},
-        "prepare": {"parts": parts} | ({"size": arguments.size} if arguments.size else {}),
+        "prepare": {"articulated_parts": parts} | ({"size": arguments.size} if arguments.size else {}),
         "train": {"epochs": arguments.epochs, "precision": arguments.precision},
     }
     return {name: getattr(params, name).model_copy(update=changes.get(name, {})) for name in type(params).model_fields}

@@ -7,7 +7,8 @@ import pandas as pd
 
 from stages.audits import AUDITS
 from stages.audits.subject import Subject
-from stages.config.schema import Audit, Task
+from stages.config.schema_data import Audit
+from stages.config.schema_task import Task
 from stages.frame import In, Out, run
 from stages.frame.findings import write_findings
 from stages.images.manifest import labels_of, read_manifest

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from stages.augmentations import Draws, Policy
-from stages.config.schema import Augment, Train
+from stages.config.schema_training import Augment, Train
 from stages.frame import In, Out, run
 from stages.images.sheet import contact_sheet
 from stages.images.store import Store, open_split

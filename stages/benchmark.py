@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from stages.config.schema import Benchmark, Task
+from stages.config.schema_task import Benchmark, Task
 from stages.frame import In, Out, UserError, run
 from stages.frame.provenance import processor
 from stages.images.manifest import originals, read_manifest
@@ -51,7 +51,7 @@ def main(
             f"export: the answers for {parity['worst']} differ by {parity['largest_difference']:.2g} between "
             f"torch and ONNX, above benchmark.max_difference {benchmark.max_difference:g}; do not ship this model"
         )
-    batches = (1,) if outline.representation == "boxes" else benchmark.batches  # its graph takes one image a call
+    batches = (1,) if outline.representation == "boxes" else benchmark.batch_sizes  # its graph takes one image a call
     latency = [_latency(r, f, b, benchmark) for b in batches for r, f in _runners(network, model, store, b)]
     first = next(originals(rows, ingested))
     single = _time(lambda: model.answer_file(first), benchmark.seconds)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.config.schema import Ingest, Split
+from stages.config.schema_data import Ingest, Split
 from stages.frame import Finding, In, Out, run
 from stages.frame.findings import read_findings
 from stages.images.annotations import classes_in

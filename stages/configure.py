@@ -12,7 +12,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from stages.config.edit import edited, nested, one_line
-from stages.config.load import check, load
+from stages.config.load import check, load, value_of
 from stages.config.schema import Params
 from stages.frame import UserError
 from stages.images.files import Files, files_of
@@ -52,8 +52,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _text(text: str, proposed: list[Choice]) -> str:
-    values = nested({choice.key: choice.value for choice in proposed})
-    return edited(text, [values], "what is proposed", {c.key: c.why for c in proposed if c.why})
+    """Return the params file with what differs from the defaults or has a reason, the reason as a comment above it."""
+    defaults = check({"ingest": {"name": "data", "source": "data"}})
+    written = [c for c in proposed if c.why or c.value != value_of(defaults, c.key)]
+    values = nested({c.key: c.value for c in written})
+    dropped = {c.key for c in proposed} - {c.key for c in written}
+    return edited(text, [values], "what is proposed", {c.key: c.why for c in written if c.why}, sorted(dropped))
 
 
 def _write(text: str, output: Path) -> None:

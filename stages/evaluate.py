@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from stages.config.schema import Evaluate, Objective, Task, Train
+from stages.config.schema_task import Evaluate, Objective, Task
+from stages.config.schema_training import Train
 from stages.frame import In, Out, run
 from stages.images.manifest import pictures, read_manifest
 from stages.images.store import open_split
@@ -60,7 +61,7 @@ def main(
     predictions.to_parquet(output / "predictions.parquet", index=False)
     pd.DataFrame(replicates).to_parquet(output / "replicates.parquet", index=False)
     wrong = predictions[predictions["wrong"]].sort_values("error", ascending=False, kind="stable")
-    worst = wrong.head(evaluate.worst)
+    worst = wrong.head(evaluate.worst_images)
     summary["worst"] = worst[["path", "truth", "answer", "error"]].to_dict("records")
     if TASKS[outline.task].DRAWN:
         _draw(worst.index.to_list(), rows, ingested, truths, given, outline, output / "worst")

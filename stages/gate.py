@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages.config.schema import Gate
+from stages.config.schema_data import Gate
 from stages.frame import Finding, In, Out, UserError, run
 from stages.frame.findings import read_findings
 from stages.images.manifest import pictures, read_manifest

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from stages.config.schema import Ingest, Split
+from stages.config.schema_data import Ingest, Split
 from stages.frame import In, Out, UserError, run
 from stages.images.annotations import Annotation, classes_in
 from stages.images.described import described, digest_of
@@ -53,7 +53,7 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         file, locked, unjoined = splits / f"{ingest.name}.json", Locked(), table["group"]
         if split.by == "hash":
             locked = read_locked(file, _rule(ingest))
-        if ingest.block > 1:
+        if ingest.sequence_block > 1:
             seen = table["phash"].where(~table["blank"], table["path"])  # blank pictures are alike without being one
             table["group"] = joined(unjoined, seen, locked)  # a scene that stands still is one picture
         table["arrival"] = 1
@@ -267,13 +267,13 @@ def _split(
 
 
 def _rule(ingest: Ingest) -> str:
-    return _grouping(ingest) + (f", blocks of {ingest.block}" if ingest.block > 1 else "")
+    return _grouping(ingest) + (f", blocks of {ingest.sequence_block}" if ingest.sequence_block > 1 else "")
 
 
 def _grouping(ingest: Ingest) -> str:
     if ingest.inside.lower().endswith(TABLES) and ingest.columns.group is not None:
         return f"column {ingest.columns.group}"
-    return f"path {ingest.group}" if ingest.group else "picture"
+    return f"path {ingest.group_regex}" if ingest.group_regex else "picture"
 
 
 if __name__ == "__main__":

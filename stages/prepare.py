@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from stages.config.schema import Prepare, Representation, Task
+from stages.config.schema_data import Prepare
+from stages.config.schema_task import Representation, Task
 from stages.frame import In, Out, UserError, run
 from stages.images.frames import Frame, cut, frames
 from stages.images.manifest import DATASET, annotations, pictures, read_manifest, targets
@@ -50,7 +51,7 @@ def main(
     class_N = np.asarray(train_set.target) if of_classes else None
     looks = {**symmetries(train_set, class_N), "black_rim": black_rim(train_set)}
     write_about(output, about | looks)
-    parts = _write_bones(output, train_set, outline, prepare.parts, task.skeleton)
+    parts = _write_bones(output, train_set, outline, prepare.articulated_parts, task.skeleton)
     return {"size": outline.size, "channels": outline.channels, **counts, **parts, **looks}
 
 
@@ -65,7 +66,9 @@ def _write_bones(
     images = tqdm(range(len(train_set)), "articulated parts", unit="img", disable=None)
     if parts == "points":
         if outline.task != "landmarks":
-            raise UserError(f"prepare.parts: points: task.name is {outline.task}, which has none; use foreground")
+            raise UserError(
+                f"prepare.articulated_parts: points: task.name is {outline.task}, which has none; use foreground"
+            )
         xy_NP2 = np.asarray(train_set.target)
         try:
             trees = trees_of_pairs(skeleton, outline.points) or [tree_of_points(xy_NP2)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.config.schema import Evaluate
+from stages.config.schema_task import Evaluate
 from stages.frame import Finding, In, Out, run
 from stages.frame.findings import read_findings
 from stages.images.manifest import read_manifest

@@ -9,7 +9,8 @@ import torch
 from dvclive.live import Live
 
 from stages.config.load import overlay
-from stages.config.schema import Augment, Network, Task, Tracking, Train
+from stages.config.schema_task import Task
+from stages.config.schema_training import Augment, Network, Tracking, Train
 from stages.frame import In, Out, run
 from stages.frame.provenance import commit, digest, environment
 from stages.frame.stage import rank
@@ -45,7 +46,7 @@ def main(
     planned = plan(given, sections, weights)
     begun_from = [file for file in [Path(planned.weights)] if file.is_file()]
     read = [prepared, ingested / MANIFEST, *begun_from]
-    taken_up = restarts(sections, read, planned.train.checkpoint, writes=rank() == 0)
+    taken_up = restarts(sections, read, planned.train.checkpoint_seconds, writes=rank() == 0)
     told = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.model_dump().items()}
     tags = {"data": str(given.train_set.about["version"]), "commit": commit()}
     tracker = Tracker(tracking.mlflow if rank() == 0 else "", str(given.train_set.about["name"]), told, tags)

@@ -11,7 +11,10 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from stages.config.schema import Augment, Network, Section, Task, Train, Tune
+from stages.config.schema_base import Section
+from stages.config.schema_search import Tune
+from stages.config.schema_task import Task
+from stages.config.schema_training import Augment, Network, Train
 from stages.frame import In, Out, UserError, run
 from stages.frame.provenance import content, digest
 from stages.images.manifest import MANIFEST

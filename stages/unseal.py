@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from stages.config.schema import Evaluate, Task
+from stages.config.schema_task import Evaluate, Task
 from stages.frame import In, Out, UserError, run
 from stages.frame.provenance import commit
 from stages.images.manifest import DATASET, originals, read_manifest

@@ -15,7 +15,7 @@ from stages.checks.rule import CHAPTERS, Verdict
 from stages.checks.subject import KINDS, Subject
 from stages.checks.suite import outcomes
 from stages.checks.verdicts import judge
-from stages.config.schema import Checks
+from stages.config.schema_data import Checks
 from stages.frame import Finding, In, Out, run
 from stages.frame.findings import write_findings
 from stages.images.manifest import read_manifest

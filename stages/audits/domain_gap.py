@@ -13,7 +13,7 @@ from stages.audits.appearance import appearance
 from stages.audits.differences import CLEAR, Difference, compared, sample, shares_differ, too_few
 from stages.audits.probe import FOLDS, folds
 from stages.audits.subject import Subject
-from stages.config.schema import Audit
+from stages.config.schema_data import Audit
 from stages.frame import Finding
 
 MOST_ORIGINS = 5  # that are compared with the largest
@@ -42,7 +42,7 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
     rows = subject.rows[~subject.rows["blank"] & (subject.rows["origin"] != "")]
     origins = rows["origin"].value_counts()
     if len(origins) < 2:
-        says = "No two origins of images are known (ingest.origin, ingest.columns.origin): there is no gap to measure."
+        says = "No two origins of images are known (ingest.origin_regex, ingest.columns.origin): nothing to compare."
         return [Finding("domain/gap", "passed", says)]
     largest, *others = (str(name) for name in origins.index[: MOST_ORIGINS + 1])
     unable = {o: too_few(rows[rows["origin"] == o], rows[rows["origin"] == largest]) for o in others}

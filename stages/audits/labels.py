@@ -5,7 +5,7 @@ Each kind of label is looked at by a module of its own; a kind that could not be
 
 from stages.audits import label_classes, label_masks, label_numbers, label_points, label_things
 from stages.audits.subject import Subject
-from stages.config.schema import Audit
+from stages.config.schema_data import Audit
 from stages.frame import Finding
 from stages.images.manifest import annotations
 

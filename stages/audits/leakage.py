@@ -5,7 +5,7 @@ import pandas as pd
 from stages.audits.copies import named, paths
 from stages.audits.hashes import near_any, numbers
 from stages.audits.subject import Subject
-from stages.config.schema import Audit
+from stages.config.schema_data import Audit
 from stages.frame import Finding
 
 HASHES = ("phash", "phash_mirrored")

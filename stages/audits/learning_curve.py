@@ -14,7 +14,7 @@ from stages.audits.asked import Asked, asked
 from stages.audits.curve import NOISE, Curve, measured, weights
 from stages.audits.power_law import Outlook, outlook
 from stages.audits.subject import Subject
-from stages.config.schema import Audit
+from stages.config.schema_data import Audit
 from stages.frame import Finding
 
 POINTS = 0.02  # a gain worth working for

@@ -1,7 +1,7 @@
 """Images of which nobody uses the range of levels: 12 bits in 16, labels taken for images, all too dark to see."""
 
 from stages.audits.subject import Subject
-from stages.config.schema import Audit
+from stages.config.schema_data import Audit
 from stages.frame import Finding
 
 LEAST = 0.25  # of the range, that the brightest pixel of an image reaches

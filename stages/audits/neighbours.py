@@ -13,7 +13,7 @@ from scipy.stats import mannwhitneyu
 
 from stages.audits.alike import details, thumbnail
 from stages.audits.subject import Subject
-from stages.config.schema import Audit
+from stages.config.schema_data import Audit
 from stages.frame import Finding
 from stages.images.manifest import pictures
 
@@ -68,7 +68,7 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
         f"Images next to each other by their names, but in different groups, are more alike than others in {told} of "
         f"cases, up to {found.reach} numbers apart: frames of a film or slices of one thing? Then validation and test "
         f"partly measure memory ({len(parted) // 2} such neighbours stand in train and val): keep them together by "
-        f"ingest.block: {4 * found.reach} or more, or by a group of their own."
+        f"ingest.sequence_block: {4 * found.reach} or more, or by a group of their own."
     )
     return [Finding("neighbours/alike", "warning", says, evidence, parted[:24])]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from stages.audits.subject import Subject
-from stages.config.schema import Audit
+from stages.config.schema_data import Audit
 from stages.frame import Finding
 
 Array = np.ndarray[Any, Any]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from stages.audits.probe import probe
 from stages.audits.tells import single_tells
-from stages.config.schema import Audit
+from stages.config.schema_data import Audit
 from stages.frame import Finding
 from stages.images.statistics import THUMBNAIL, thumbnails
 
@@ -74,7 +74,7 @@ def _spot(cells: Array, rows: pd.DataFrame, audit: Audit) -> Finding:
     tags = [
         tells[0]
         for tells in by_class.values()
-        if tells[0]["auc"] >= audit.alone and tells[0]["p"] <= audit.max_p and _is_added(tells)
+        if tells[0]["auc"] >= audit.blocking_auc and tells[0]["p"] <= audit.max_p and _is_added(tells)
     ]
     if not tags:
         return Finding("confounder/spot", "passed", "No spot at the border tells a class where the rest does not.")

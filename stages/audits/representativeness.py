@@ -4,7 +4,7 @@ import pandas as pd
 
 from stages.audits.differences import CLEAR, Difference, difference, shares_differ, too_few
 from stages.audits.subject import Subject
-from stages.config.schema import Audit
+from stages.config.schema_data import Audit
 from stages.frame import Finding
 
 SHARES = 0.1  # of the images that would have to change their class

@@ -11,7 +11,7 @@ import pandas as pd
 
 from stages.audits.copies import Copies, copies
 from stages.audits.features import features
-from stages.config.schema import Audit
+from stages.config.schema_data import Audit
 from stages.frame import Finding
 from stages.images.manifest import annotations
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from stages.augmentations.draws import Stream
 from stages.augmentations.protocol import Augmentation, Tensor, by_level, measures
 from stages.augmentations.similarity import about_middle
-from stages.config.schema import Section
+from stages.config.schema_base import Section
 
 
 class Stretch(Section):

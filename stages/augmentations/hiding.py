@@ -8,7 +8,7 @@ from pydantic import Field
 from stages.augmentations.draws import Stream
 from stages.augmentations.photometric import some
 from stages.augmentations.protocol import Augmentation, Data, Tensor, by_level
-from stages.config.schema import Section, Share
+from stages.config.schema_base import Section, Share
 
 
 class Cutout(Section):

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from stages.augmentations.draws import Stream
 from stages.augmentations.protocol import Augmentation, Data, Tensor, by_level, one_picture
-from stages.config.schema import Section, Share
+from stages.config.schema_base import Section, Share
 
 OFFSETS = 2**20  # places at which a stretch of noise may begin
 POISSON_MOST = 1e6  # photons, far beyond which nothing is to be seen

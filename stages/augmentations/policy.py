@@ -11,7 +11,8 @@ from stages.augmentations.draws import Draws
 from stages.augmentations.protocol import Augmentation, Data, Level, Scene, Tensor
 from stages.augmentations.registry import AUGMENTATIONS
 from stages.augmentations.warp import Warp
-from stages.config.schema import Augment, Section
+from stages.config.schema_base import Section
+from stages.config.schema_training import Augment
 from stages.frame import UserError
 from stages.frame.errors import did_you_mean
 
@@ -99,7 +100,7 @@ def _mistake(name: str, fields: list[str], error: Any) -> str:
 
 
 def beyond_the_edge(outside: str, data: Data) -> str:
-    """What `augment.outside: auto` means.
+    """What `augment.padding: auto` means.
 
     Points and things that a mirror repeats would go without their labels, hence black there; the edge continued where
     one thing is said of the whole image, or black where the edge is; a mirror where the label can be mirrored with it.

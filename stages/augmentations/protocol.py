@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from stages.augmentations.draws import Stream
-from stages.config.schema import Section
+from stages.config.schema_base import Section
 from stages.tasks.outline import Outline
 
 Tensor = torch.Tensor

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 from stages.augmentations.protocol import Augmentation, Data, Level
 from stages.augmentations.registry import AUGMENTATIONS
-from stages.config.schema import Section
+from stages.config.schema_base import Section
 from stages.tasks.outline import Outline
 
 LEVELS: tuple[Level, ...] = get_args(Level)

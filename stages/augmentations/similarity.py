@@ -9,7 +9,7 @@ from pydantic import Field
 
 from stages.augmentations.draws import Stream
 from stages.augmentations.protocol import Augmentation, Data, Level, Tensor, always, measures
-from stages.config.schema import Section, Share
+from stages.config.schema_base import Section, Share
 
 SIDES = ("left", "right", "up", "down", "top", "bottom", "north", "south", "east", "west", "clockwise", "od", "os")
 TELLING = 0.8

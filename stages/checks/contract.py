@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from stages.checks.rule import Rule
 from stages.checks.subject import KINDS
-from stages.config.schema import Checks
+from stages.config.schema_data import Checks
 from stages.images.manifest import COLUMNS
 from stages.images.reading import READ
 

@@ -10,7 +10,7 @@ from stages.checks import FINDERS
 from stages.checks.contract import EVERY_KIND, contract
 from stages.checks.rule import BETWEEN, Rule, columns_in
 from stages.checks.words import in_words
-from stages.config.schema import Checks, Expectation
+from stages.config.schema_data import Checks, Expectation
 from stages.frame import UserError
 from stages.frame.errors import did_you_mean
 

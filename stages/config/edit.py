@@ -1,47 +1,50 @@
-"""`params.yaml` as text: values replaced, comments kept, remarks added."""
+"""Editing of a params file as text: values replaced, comments kept and added."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
 from pydantic import BaseModel
 from ruamel.yaml import YAML
-from ruamel.yaml.representer import RoundTripRepresenter
+from ruamel.yaml.comments import CommentedMap
 
+from stages.config.aliases import rename_in_place, renamed
 from stages.config.load import check
+from stages.config.resolved import Representer
 from stages.config.schema import Params
 
 INDENT = 2
 
 
-class _Representer(RoundTripRepresenter):
-    """Writes null as the file has it, not as nothing."""
-
-
-_Representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
-
-
 def edited(
-    text: str, changes: Sequence[Mapping[str, Any]], origin: str, remarks: Mapping[str, str] | None = None
+    text: str,
+    changes: Sequence[Mapping[str, Any]],
+    origin: str,
+    remarks: Mapping[str, str] | None = None,
+    dropped: Iterable[str] = (),
 ) -> str:
-    """A text of params with values replaced, its comments kept.
+    """Return the text of a params file with values replaced; its comments are kept, its old names become current ones.
 
     Args:
-        text: of a params file.
-        changes: values by section and key; later ones win. Keys that hold mappings of their own, as `gate.waive`, are
-            replaced whole.
-        origin: names the changes in an error.
-        remarks: what is written as a comment above a key, by its dots.
+        text: content of a params file.
+        changes: values by section and key; later ones win. Keys that hold mappings of their own, such as `gate.waive`,
+            are replaced as a whole.
+        origin: name of the changes, for the message of an error.
+        remarks: comment to write above a key, by dotted key.
+        dropped: dotted keys to remove, so that they have their defaults.
 
     Raises:
-        UserError: the outcome is no valid set of params.
+        UserError: the result is not a valid set of params.
     """
     yaml = YAML()
-    yaml.Representer = _Representer
+    yaml.Representer = Representer
     yaml.preserve_quotes, yaml.width = True, 4096
     values = yaml.load(text)
+    rename_in_place(values)
     for change in changes:
-        _merge(values, change, Params)
+        _merge(values, renamed(change)[0], Params)
+    for key in dropped:
+        _drop(values, key.split("."))
     for key, remark in (remarks or {}).items():
         _remark(values, key.split("."), remark)
     out = StringIO()
@@ -54,10 +57,23 @@ def _merge(values: Any, change: Mapping[str, Any], section: Any) -> None:
     for key, new in change.items():
         field = section.model_fields.get(key)
         inner = field.annotation if field else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(new, Mapping) and key in values:
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(new, Mapping):
+            if values.get(key) is None:
+                values[key] = CommentedMap()
             _merge(values[key], new, inner)
         else:
             values[key] = new
+
+
+def _drop(values: Any, path: list[str]) -> None:
+    """Remove a key, and the sections that are empty without it."""
+    name, *inner = path
+    if not isinstance(values, Mapping) or name not in values:
+        return
+    if inner:
+        _drop(values[name], inner)
+    if not inner or values[name] == {}:
+        del values[name]  # type: ignore[attr-defined]
 
 
 def _remark(values: Any, path: list[str], remark: str) -> None:
@@ -69,7 +85,7 @@ def _remark(values: Any, path: list[str], remark: str) -> None:
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted key as values by section and key.
+    """Return values by dotted key as values by section and key.
 
     >>> nested({"network.name": "vgg11", "train.epochs": 3})
     {'network': {'name': 'vgg11'}, 'train': {'epochs': 3}}
@@ -85,7 +101,7 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def one_line(text: str) -> str:
-    r"""Text of any origin as one printable line.
+    r"""Return text of any origin as one printable line.
 
     >>> one_line("a\nb")
     'a b'

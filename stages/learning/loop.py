@@ -96,7 +96,7 @@ def _train_epoch(plan: Plan, training: Training, progress: Progress, recovery: R
     batches = feed.batches(progress.epoch, training.device, progress.step, slice(crew.rank, None, crew.size))
     bar = tqdm(total=feed.steps, initial=progress.step, desc=f"epoch {progress.epoch}", leave=False, disable=None)
     feed.clock.start()
-    for parts in zip(*[batches] * plan.train.accumulate, strict=True):
+    for parts in zip(*[batches] * plan.train.gradient_accumulation, strict=True):
         _step(plan, training, progress, parts)
         progress.step += 1
         bar.update()
@@ -127,8 +127,10 @@ def _step(plan: Plan, training: Training, progress: Progress, parts: tuple[Batch
         for weight in training.network.parameters():
             if weight.grad is not None:
                 weight.grad.add_(weight.detach().sign(), alpha=train.l1)
-    if train.clip:
-        training.fabric.clip_gradients(training.model, optimizer, max_norm=train.clip, error_if_nonfinite=False)
+    if train.gradient_clip:
+        training.fabric.clip_gradients(
+            training.model, optimizer, max_norm=train.gradient_clip, error_if_nonfinite=False
+        )
     optimizer.step()
     training.average.update(training.network)
     progress.losses.append(total)

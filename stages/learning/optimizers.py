@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.config.schema import Train
+from stages.config.schema_training import Train
 from stages.frame import UserError
 from stages.frame.errors import did_you_mean
 
@@ -19,12 +19,12 @@ class Rates:
 
     pretrained: list[nn.Parameter]
     new: list[nn.Parameter]
-    pretrained_rate: float
+    pretrained_lr_factor: float
     """Of pretrained weights, as a share of the learning rate."""
 
     def groups(self, rate: float) -> list[dict[str, Any]]:
         """As optimizers take them; the new weights last, so that the last rate is that of `train.learning_rate`."""
-        groups = [(self.pretrained, rate * self.pretrained_rate), (self.new, rate)]
+        groups = [(self.pretrained, rate * self.pretrained_lr_factor), (self.new, rate)]
         return [{"params": weights, "lr": lr, "peak": lr} for weights, lr in groups if weights]
 
     def freeze(self, frozen: bool) -> None:

@@ -35,7 +35,7 @@ class Pace:
 
 
 def pace(plan: Plan, steps: int) -> Pace:
-    """The setting of `train.precision`, `layout` and `compile` for a plan, as far as they are auto.
+    """The setting of `train.precision`, `memory_format` and `compile` for a plan, as far as they are auto.
 
     Each is tried on some batches of the plan's own; one that changes the arithmetic must be clearly faster. What was
     found is noted in `work/pace`, so that the same training is the same again on this machine. Where a trial would take
@@ -60,7 +60,7 @@ def _settings(plan: Plan) -> Iterator[tuple[str, str, str]]:
     train, device = plan.train, device_of(plan.train.device).type
     boxes = plan.material.outline.representation == "boxes"  # 16 bits are too coarse for the corners of boxes
     precisions = [train.precision] if train.precision != "auto" else ["32-true"] + ["bf16-mixed"] * (not boxes)
-    layouts = [train.layout] if train.layout != "auto" else ["channels_first", "channels_last"]
+    layouts = [train.memory_format] if train.memory_format != "auto" else ["channels_first", "channels_last"]
     compiled = [train.compile] if train.compile != "auto" else ["no"] + ["yes"] * (device == "cuda" and not boxes)
     if processes(train.devices) > 1:  # a trial in one process says little of several
         precisions, layouts, compiled = precisions[:1], layouts[:1], compiled[:1]
@@ -92,7 +92,12 @@ def _words(setting: tuple[str, str, str]) -> list[str]:
 def _seconds_a_step(plan: Plan, setting: tuple[str, str, str]) -> float:
     """The quickest of some steps, behind a first one in which all is set up."""
     precision, layout, compiled = setting
-    update: dict[str, Any] = {"precision": precision, "layout": layout, "compile": compiled, "resident": "no"}
+    update: dict[str, Any] = {
+        "precision": precision,
+        "memory_format": layout,
+        "compile": compiled,
+        "cache_on_device": "no",
+    }
     rate = 1e-4 if plan.train.learning_rate == "auto" else plan.train.learning_rate
     planned = replace(plan, train=plan.train.model_copy(update=update | {"learning_rate": rate}))
     training = set_up(planned, fabric_on(plan.train.device, precision))

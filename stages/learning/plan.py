@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stages.augmentations import Chosen, Data, Policy, beyond_the_edge, choose
-from stages.config.schema import Augment, Network, Train
+from stages.config.schema_training import Augment, Network, Train
 from stages.frame import UserError
 from stages.images.store import Store, open_split
 from stages.learning.batches import Feed
@@ -126,7 +126,7 @@ def policy_of(augment: Augment, train_set: Store) -> tuple[Policy, list[Chosen]]
     data = Data(outline, bones=bones, **looks)
     chosen = choose(augment, data)
     amounts = {one.name: one.amounts for one in chosen if one.amounts is not None}
-    outside = beyond_the_edge(augment.outside, data)
+    outside = beyond_the_edge(augment.padding, data)
     return Policy(amounts, size=outline.size, channels=outline.channels, outside=outside), chosen
 
 

@@ -82,10 +82,11 @@ class Recovery:
         train, kept = self.plan.train, self._kept(progress.epoch, step)
         loss = float(progress.losses[step])
         found = f"epoch {progress.epoch}, step {step + 1}: the training loss is {loss}{kept}"
-        if train.not_finite == "stop" or progress.brake <= LEAST_BRAKE:
+        if train.nonfinite_loss == "stop" or progress.brake <= LEAST_BRAKE:
             raise UserError(
                 f"{found}; lower train.learning_rate ({train.learning_rate:g}, {progress.brake:g} of it left), "
-                f"set train.clip ({train.clip:g}), or use train.precision 32-true (now {train.precision})"
+                f"set train.gradient_clip ({train.gradient_clip:g}), or use train.precision 32-true "
+                f"(now {train.precision})"
             )
         self.training.restore(self.beginning["training"])
         self.beginning["progress"]["brake"] = progress.brake / 2
@@ -94,7 +95,7 @@ class Recovery:
         return Progress.of(copy.deepcopy(self.beginning["progress"]), self.training.device)
 
     def _begin(self, progress: Progress) -> None:
-        if self.plan.train.not_finite == "roll_back":
+        if self.plan.train.nonfinite_loss == "roll_back":
             self.beginning = copy.deepcopy({"training": self.training.state(), "progress": progress.state()})
 
     def _due(self) -> bool:

@@ -41,13 +41,17 @@ def resolve(plan: Plan, steps: int | None = None) -> tuple[Plan, list[Resolved],
         found = []
     if train.class_weights == "auto":
         found.append(Resolved("train.class_weights", *_class_weights(plan)))
-    if "auto" in (train.precision, train.layout, train.compile):
+    if "auto" in (train.precision, train.memory_format, train.compile):
         chosen = pace(plan, steps or plan.feed.steps * plan.train.epochs)
-        for key in ("precision", "layout", "compile"):
+        for key, value in (
+            ("precision", chosen.precision),
+            ("memory_format", chosen.layout),
+            ("compile", chosen.compile),
+        ):
             if getattr(train, key) == "auto":
-                found.append(Resolved(f"train.{key}", getattr(chosen, key), chosen.why))
-    if train.resident == "auto":
-        found.append(Resolved("train.resident", *_resident(plan)))
+                found.append(Resolved(f"train.{key}", value, chosen.why))
+    if train.cache_on_device == "auto":
+        found.append(Resolved("train.cache_on_device", *_resident(plan)))
     if train.device == "auto":
         found.append(Resolved("train.device", device_of("auto").type, "the best that this machine has"))
     plan = _with(plan, found)

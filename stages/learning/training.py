@@ -116,28 +116,28 @@ def set_up(plan: Plan, fabric: Fabric) -> Training:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     if train.precision != "32-true" and fabric.device.type == "cpu":
         in_full_where_small(network)
-    layout = LAYOUTS[train.layout]
+    layout = LAYOUTS[train.memory_format]
     network.to(memory_format=layout)
-    rates = Rates(*pretrained_parameters(network, layers), plan.network.pretrained_rate)
+    rates = Rates(*pretrained_parameters(network, layers), plan.network.pretrained_lr_factor)
     model: Any = torch.compile(network) if train.compile == "yes" else network
     model, optimizer = fabric.setup(model, optimizer_of(train, rates, train.learning_rate))
     outline = plan.material.outline
     setting = Setting(outline, _class_weights(plan).to(fabric.device), train.label_smoothing)
     loss = None if outline.representation == "boxes" else LOSSES[outline.representation][plan.loss]
     feed = _feed(plan, crew, fabric.device)
-    average = Average(network, train.average)
+    average = Average(network, train.ema_decay)
     return Training(fabric, crew, network, model, rates, optimizer, average, feed, loss, setting, layout, layers)
 
 
 def _feed(plan: Plan, crew: Crew, device: torch.device) -> Feed:
     train, images = plan.train, len(plan.material.train_set)
-    pieces = train.accumulate * crew.size
+    pieces = train.gradient_accumulation * crew.size
     if images < 2 * pieces:
         raise UserError(
-            f"train: {train.accumulate} batches a step on {crew.size} devices need at least {2 * pieces} training "
-            f"images, of which there are {images}; lower train.accumulate or train.devices"
+            f"train: {train.gradient_accumulation} batches a step on {crew.size} devices need at least {2 * pieces} "
+            f"training images, of which there are {images}; lower train.gradient_accumulation or train.devices"
         )
-    store = resident(plan.feed.store, device) if train.resident == "yes" else plan.feed.store
+    store = resident(plan.feed.store, device) if train.cache_on_device == "yes" else plan.feed.store
     return replace(plan.feed, store=store, pieces=pieces)
 
 

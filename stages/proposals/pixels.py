@@ -33,7 +33,7 @@ def pixels(facts: Facts, gives: str, task: str, params: Params) -> Iterator[Choi
     yield Choice("prepare.size", size, reason)
     yield Choice("prepare.fit", fit, why)
     yield Choice("prepare.overlap", params.prepare.overlap)
-    yield Choice("prepare.parts", "auto")
+    yield Choice("prepare.articulated_parts", "auto")
     yield Choice("prepare.channels", *_channels(facts))
 
 

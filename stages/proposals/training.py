@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.config.schema import Prepare
+from stages.config.schema_data import Prepare
 from stages.images.frames import frames
 from stages.images.sources.detection import Reading
 from stages.proposals.facts import Facts
@@ -60,7 +60,7 @@ def learning(facts: Facts, gives: str, given: Amount, fit: str, per_class: dict[
     yield Choice("train.class_weights", *_weights(facts, per_class))
     yield Choice("tune.trials", 0, "search when the first run has been looked at")
     yield Choice("augment.preset", "auto", "what suits task and images; the report says what that is, and why")
-    yield Choice("augment.outside", "auto")
+    yield Choice("augment.padding", "auto")
     yield Choice("augment.amounts", {})
 
 

@@ -10,7 +10,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from stages.config.load import overlay
-from stages.config.schema import TUNABLE, Augment, Range, Section, Tune
+from stages.config.schema_base import Section
+from stages.config.schema_search import TUNABLE, Range, Tune
+from stages.config.schema_training import Augment
 from stages.frame import UserError
 from stages.images.store import Store
 from stages.learning.plan import policy_of

@@ -1,8 +1,8 @@
 """A search that can be ended at any moment and goes on where it was: every trial is kept once it has ended.
 
-Trials are proposed in rounds of `tune.together`, each by a sampler with a seed of its own that knows the rounds before.
-So what is proposed hangs neither on the number of workers, nor on which of them is faster, nor on restarts: a trial
-that was under way is proposed again with the same values.
+Trials are proposed in rounds of `tune.parallel_trials`, each by a sampler with a seed of its own that knows the
+rounds before. So what is proposed hangs neither on the number of workers, nor on which of them is faster, nor on
+restarts: a trial that was under way is proposed again with the same values.
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from stages.config.schema import Tune
+from stages.config.schema_search import Tune
 from stages.frame import UserError
 from stages.search.space import Values, distributions, grid, sampler
 from stages.search.trial import Outcome
@@ -67,8 +67,8 @@ class Search:
     def run(self, run: Run, make: Make, tell: Callable[[Ended], None]) -> None:
         """Propose and run trials until there are `tune.trials`, or `tune.minutes` are over behind a round."""
         began, known = time.monotonic(), {one.place: one for one in self.ended()}
-        for begin in range(0, self.most, self.tune.together):
-            places = range(begin, min(begin + self.tune.together, self.most))
+        for begin in range(0, self.most, self.tune.parallel_trials):
+            places = range(begin, min(begin + self.tune.parallel_trials, self.most))
             if all(place in known for place in places):
                 continue
             if begin and self.tune.minutes is not None and time.monotonic() - began > 60 * self.tune.minutes:

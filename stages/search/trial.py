@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from stages.config.load import overlay
-from stages.config.schema import Section
+from stages.config.schema_base import Section
 from stages.frame import UserError
 from stages.learning.loop import fit
 from stages.learning.plan import Material, material, plan

@@ -21,7 +21,7 @@ from stages.checks.verdicts import judge
 from stages.checks.words import PHRASES
 from stages.config.expectation_names import LEFT_OUT, OFFERED, OWN
 from stages.config.load import check as check_params
-from stages.config.schema import Checks
+from stages.config.schema_data import Checks
 from stages.frame import Finding, UserError
 from stages.frame.findings import read_findings
 from stages.frame.stage import call

@@ -51,7 +51,7 @@ def subject(ingest: Ingest, folder: Path, change: Any = None) -> Subject:
     (folder / "labels.csv").write_text(
         "path,label\n" + "\n".join(f"{p.relative_to(folder).as_posix()},{p.parent.name}" for p in folder.rglob("*.png"))
     )
-    ingested = ingest(folder, inside="labels.csv", origin="^(new|old)")
+    ingested = ingest(folder, inside="labels.csv", origin_regex="^(new|old)")
     return Subject(read_manifest(ingested), pd.read_parquet(ingested / "sealed_index.parquet"), ingested)
 
 

@@ -202,7 +202,7 @@ def masks(ingest: Ingest, tmp_path: Path) -> Subject:
         image, placed = scene(rng, 3)
         save(tmp_path / "d/images" / f"{number:02d}.png", image)
         save(tmp_path / "d/masks" / f"{number:02d}.png", mask_of([] if number == 30 else placed))
-    toy = {**TOYS["segmentation"].ingest, "values": {0: "ground", 1: "disc", 2: "square"}}
+    toy = {**TOYS["segmentation"].ingest, "mask_values": {0: "ground", 1: "disc", 2: "square"}}
     return subject_of(ingest(tmp_path / "d", **toy))
 
 

@@ -65,7 +65,7 @@ def test_all_mistakes_are_reported_at_once_with_key_value_and_a_suggestion(root:
         "train.optimizer: 'adamww': did you mean `adamw`?",
         "validation 0.15 + test 0.95 = 1.1 leaves nothing to train on",
         "did you mean `train.learning_rate`?",
-        "ingest.group: 'patient': has no parenthesis",
+        "ingest.group_regex: 'patient': has no parenthesis",
     ):
         assert part in message
 

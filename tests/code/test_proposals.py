@@ -43,7 +43,7 @@ def leaves(values: dict[str, Any], path: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in values.items():
         whole = not isinstance(value, dict) or f"{path}{key}" in (
-            "ingest.values",
+            "ingest.mask_values",
             "gate.waive",
             "task.units",
             "tune.space",
@@ -141,15 +141,15 @@ def test_slices_that_follow_each_other_stay_together(
     propose: Callable[..., tuple[Params, str]], workspace: Path
 ) -> None:
     proposed, said = propose(write(workspace / "stack", masked(drifting(60, 0.3))))
-    assert 2 <= proposed.ingest.block <= 6 and "of neighbours 59 pairs correlate at 0." in said
-    assert ingested(proposed, workspace)["group"].nunique() <= 60 / proposed.ingest.block
+    assert 2 <= proposed.ingest.sequence_block <= 6 and "of neighbours 59 pairs correlate at 0." in said
+    assert ingested(proposed, workspace)["group"].nunique() <= 60 / proposed.ingest.sequence_block
 
 
 def test_numbers_alone_make_no_block_and_what_was_seen_is_asked(
     propose: Callable[..., tuple[Params, str]], workspace: Path
 ) -> None:
     proposed, said = propose(write(workspace / "stack", masked([png(noise(n)) for n in range(60)])))
-    assert proposed.ingest.block == 1 and "no block is proposed" in said
+    assert proposed.ingest.sequence_block == 1 and "no block is proposed" in said
 
 
 def test_images_in_the_order_of_their_classes_make_no_block(
@@ -158,7 +158,7 @@ def test_images_in_the_order_of_their_classes_make_no_block(
     images = {f"i/{n:03}.png": png(np.clip(noise(n) // 4 + 60 * (n // 20), 0, 255).astype(np.uint8)) for n in range(60)}
     table = "\n".join(["path,label", *(f"i/{n:03}.png,{'abc'[n // 20]}" for n in range(60))])
     proposed, _ = propose(write(workspace / "ordered", images | {"t.csv": table}))
-    assert proposed.ingest.form == "table" and proposed.ingest.block == 1
+    assert proposed.ingest.format == "table" and proposed.ingest.sequence_block == 1
 
 
 def test_a_split_of_the_sources_own_is_kept_and_questioned(
@@ -170,7 +170,7 @@ def test_a_split_of_the_sources_own_is_kept_and_questioned(
         for n, frame in enumerate(some):
             files[f"{part}/{'ab'[2 * n // len(some)]}/{n:03}.png"] = frame
     proposed, said = propose(write(workspace / "own", files))
-    assert proposed.split.by == "source" and proposed.ingest.block == 1
+    assert proposed.split.by == "source" and proposed.ingest.sequence_block == 1
     assert "does the source's own split keep neighbours together?" in said
     assert "60 train" in said
 
@@ -293,4 +293,4 @@ def test_numbered_images_are_in_the_order_of_their_numbers() -> None:
 
 def test_frames_of_a_film_stay_together(propose: Callable[..., tuple[Params, str]], reference_data: Path) -> None:
     proposed, said = propose(reference_data / "mouse_joints.zip", "--inside", "mouse_joints/openfield")
-    assert proposed.ingest.block == 6 and "which fades after" in said
+    assert proposed.ingest.sequence_block == 6 and "which fades after" in said

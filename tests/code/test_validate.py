@@ -19,7 +19,7 @@ from stages.checks.contract import contract
 from stages.checks.subject import Subject
 from stages.checks.suite import outcomes
 from stages.checks.verdicts import judge
-from stages.config.schema import Checks
+from stages.config.schema_data import Checks
 from stages.frame import Finding, In
 from stages.frame.findings import read_findings
 from stages.frame.stage import call

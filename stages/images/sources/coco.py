@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.config.schema import Ingest
+from stages.config.schema_data import Ingest
 from stages.frame import UserError
 from stages.images.annotations import Annotation, Shape, box_of, decode_rle, encode_rle
 from stages.images.files import Files, Refusal

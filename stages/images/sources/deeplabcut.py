@@ -5,7 +5,7 @@ import io
 import math
 from pathlib import PurePosixPath
 
-from stages.config.schema import Ingest
+from stages.config.schema_data import Ingest
 from stages.frame import UserError
 from stages.images.annotations import Annotation
 from stages.images.files import Files, Refusal

@@ -1,6 +1,6 @@
 """A folder per class."""
 
-from stages.config.schema import Ingest
+from stages.config.schema_data import Ingest
 from stages.frame import UserError
 from stages.images.annotations import Annotation
 from stages.images.files import Files, Refusal

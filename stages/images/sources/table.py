@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.config.schema import Columns, Ingest
+from stages.config.schema_data import Columns, Ingest
 from stages.frame import UserError
 from stages.frame.errors import did_you_mean
 from stages.images.annotations import Annotation

@@ -4,7 +4,7 @@ import re
 from pathlib import PurePosixPath
 from xml.etree import ElementTree
 
-from stages.config.schema import Ingest
+from stages.config.schema_data import Ingest
 from stages.frame import UserError
 from stages.images.annotations import Annotation, Shape
 from stages.images.files import Files, Refusal

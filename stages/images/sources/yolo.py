@@ -9,7 +9,7 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.config.schema import Ingest
+from stages.config.schema_data import Ingest
 from stages.frame import UserError
 from stages.images.annotations import Annotation, Shape
 from stages.images.files import Files, Refusal
