@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from flows.clones import example, params_with
+from flows.worktrees import example, params_with
 from stages import ingest, prepare
 from stages.frame import params as reading
-from stages.frame.stage import call
 from stages.learning.loop import fit
 from stages.learning.plan import Material, material, plan
+from stages.runner.stage import call
 
 RESULTS = Path("docs/results/policies")
 SIMILARITY = ("flip_horizontal", "flip_vertical", "rotation", "translation", "scale")

@@ -17,7 +17,7 @@ from stages.learning.resolving import Resolved, resolve
 from stages.learning.restarts import Restarts
 from stages.learning.schedules import rate_share
 from stages.learning.training import Training, launched, set_up
-from stages.networks.weights import Layer
+from stages.networks.weight_loading import Layer
 
 Report = Callable[[Epoch], None]
 

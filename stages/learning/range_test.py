@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from stages.frame import UserError
+from stages.core.errors import UserError
 from stages.learning.batches import step_seed
 from stages.learning.plan import Plan
 from stages.learning.training import set_up
