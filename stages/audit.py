@@ -10,8 +10,7 @@ from stages.audits.audit_data import Subject
 from stages.core.findings import write_findings
 from stages.dataset.manifest import labels_of, read_manifest
 from stages.frame.sections import Audit, Task
-from stages.reports import Album, write_page
-from stages.reports import finding_cards as cards
+from stages.reports import Album, cards, write_page
 from stages.runner.stage import In, Out, run
 
 

@@ -1,4 +1,4 @@
-"""One page that compares the runs that are kept as experiments, and the workspace's: `python -m stages.compare_runs`."""
+"""Compare all runs that are kept as experiments, on one page: `python -m stages.compare_runs`."""
 
 import json
 import subprocess

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from stages.configuration import Choice, Facts, amount, looked_at, told, within_budget
-from stages.configuration import proposal as choices
+from stages.configuration import Choice, Facts, amount, choices, looked_at, told, within_budget
 from stages.configuration.summary import MOST_TOLD, left_out_of
 from stages.core.errors import UserError
 from stages.frame.editing import edited, nested, one_line

@@ -1,7 +1,7 @@
 """A folder that answers in the browser, from any static file host: `python -m stages.publish MODEL OUTPUT`.
 
-It holds the ONNX file as it is, onnxruntime as WebAssembly, and a page of plain JavaScript (`stages/web/browser`). Nothing
-else is fetched, and no image leaves the browser. `make publish` fetches the runtime first.
+It holds the ONNX file as it is, onnxruntime as WebAssembly, and a page of plain JavaScript (`stages/web/browser`).
+Nothing else is fetched, and no image leaves the browser. `make publish` fetches the runtime first.
 """
 
 import argparse

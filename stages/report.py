@@ -9,10 +9,9 @@ import pandas as pd
 from stages.core.findings import Finding, read_findings
 from stages.dataset.manifest import read_manifest
 from stages.frame.sections import Evaluate
-from stages.reports import Album, count_by_severity, picture_file, write_page
+from stages.reports import Album, cards, count_by_severity, picture_file, write_page
 from stages.reports import data_report as data
 from stages.reports import evaluation_report as evaluation
-from stages.reports import finding_cards as cards
 from stages.reports import training_report as training
 from stages.reports import tuning_report as tuning
 from stages.reports.stage_outputs import network_of, openings_of, read_json, read_table, waived_by

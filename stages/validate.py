@@ -18,8 +18,7 @@ from stages.checks.verdicts import judge
 from stages.core.findings import Finding, write_findings
 from stages.dataset.manifest import read_manifest
 from stages.frame.sections import Checks
-from stages.reports import Album, write_page
-from stages.reports import finding_cards as cards
+from stages.reports import Album, cards, write_page
 from stages.runner.stage import In, Out, run
 
 MOST_IMAGES = 24  # offenders shown per finding

@@ -31,7 +31,7 @@ class Output:
         Args:
             stream: open for reading and writing, at its start, where `record` or `form.finish` is given.
             form: of the rows.
-            outline: of the model.
+            spec: of the model.
             record: JSON file that says what is done; None where the run cannot go on later.
             began: model and options; only a run with the same ones goes on.
         """

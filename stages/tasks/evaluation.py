@@ -26,7 +26,7 @@ def summarize(
     """Scores, scores by part and details; and the scores under every resample, by which two runs can be compared.
 
     Args:
-        outline: what was asked.
+        spec: what was asked.
         truths: of each image.
         answers: likewise.
         group_N: what is drawn together by the bootstrap.

@@ -15,8 +15,7 @@ from stages.dataset.manifest import read_manifest
 from stages.frame.sections import Params
 from stages.probes.confident_learning import doubt
 from stages.probes.shape_model import oddness
-from stages.reports import Album
-from stages.reports import finding_cards as cards
+from stages.reports import Album, cards
 from tests.conftest import Ingest, digit_images, write_folders
 from tests.toys import TOYS, save, scene, things
 

@@ -15,8 +15,7 @@ from stages.frame.sections import Params
 from stages.probes.learning_curve_fit import NOISE, drawn, measured, noisy
 from stages.probes.power_law import fit, outlook
 from stages.probes.regression_targets import Asked, asked
-from stages.reports import Album
-from stages.reports import finding_cards as cards
+from stages.reports import Album, cards
 from tests.conftest import Ingest, digit_images, write_folders
 
 SIZES = np.array([100.0, 152, 230, 348, 528, 800])

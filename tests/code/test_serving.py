@@ -230,7 +230,9 @@ def test_a_new_file_is_taken_over_and_a_broken_one_is_not(
 
 
 CRASH = "import os; os.kill(os.getpid(), 11)"
-SWELL = "import numpy as np; from stages.serving import opening; model_loading.main(lambda _: np.ones(model_loading.MEMORY // 4).sum())"
+SWELL = (
+    "import numpy as np; from stages.serving import model_loading as m; m.main(lambda _: np.ones(m.MEMORY // 4).sum())"
+)
 HANG = "import time; time.sleep(60)"
 
 
