@@ -15,14 +15,14 @@ from stages.frame.provenance import processor
 from stages.frame.sections import Benchmark, Task
 from stages.images.manifest import originals, read_manifest
 from stages.images.store import Store, open_split
-from stages.learning.answers import outputs_of
-from stages.learning.checkpoints import load
 from stages.networks.preprocessing import scale
 from stages.runtime import Model, shipped
 from stages.tasks import TASKS
 from stages.tasks.answers import decode, difference
 from stages.tasks.outline import Outline
 from stages.tasks.truths import truths_of
+from stages.training.model_file import load
+from stages.training.network_inference import outputs_of
 
 WARM_UP = 3  # calls
 BATCH = 16  # images

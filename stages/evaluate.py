@@ -13,14 +13,14 @@ from stages.frame import In, Out, run
 from stages.frame.sections import Evaluate, Objective, Task, Train
 from stages.images.manifest import pictures, read_manifest
 from stages.images.store import open_split
-from stages.learning.answers import answers
-from stages.learning.checkpoints import load
-from stages.learning.devices import device_of
 from stages.tasks import TASKS
 from stages.tasks.objective import judged
 from stages.tasks.outline import Outline
 from stages.tasks.summary import summarize
 from stages.tasks.truths import truths_of
+from stages.training.devices import device_of
+from stages.training.model_file import load
+from stages.training.network_inference import answers
 
 OVERLAY = 512  # pixels of the longer side
 

@@ -22,13 +22,13 @@ from stages.frame.provenance import commit
 from stages.frame.sections import Benchmark, Evaluate, Export, Task
 from stages.images.manifest import originals, read_manifest
 from stages.images.store import open_split
-from stages.learning.checkpoints import load
 from stages.networks.heads import HEADS, OUTPUTS
 from stages.networks.mask_rcnn_export import ShippedInstances
 from stages.networks.preprocessing import fitted, scale
 from stages.runtime.engines import INPUT
 from stages.tasks.outline import Outline
 from stages.tasks.truths import truths_of
+from stages.training.model_file import load
 from stages.variants.choice import Bench, chosen, write_metadata, write_with_probe
 from stages.variants.graph import front, parameters, simplify
 from stages.variants.judging import Judge

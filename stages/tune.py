@@ -16,7 +16,6 @@ from stages.frame.provenance import content, digest
 from stages.frame.sections import Augment, Network, Section, Task, Train, Tune
 from stages.images.manifest import MANIFEST
 from stages.images.store import open_split
-from stages.learning.restarts import code
 from stages.search import trial
 from stages.search.space import Values, as_it_stands, check_amounts
 from stages.search.study import Ended, Search
@@ -24,6 +23,7 @@ from stages.search.trial import Job
 from stages.search.workers import workers
 from stages.tasks import TASKS
 from stages.tasks.asking import score_of
+from stages.training.checkpoints import code
 
 
 def main(

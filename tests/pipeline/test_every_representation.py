@@ -9,12 +9,12 @@ import pytest
 from stages import benchmark, card, evaluate, export, ingest, prepare
 from stages.frame.sections import Params, Section
 from stages.frame.stage import call
-from stages.learning.checkpoints import save
-from stages.learning.loop import fit
-from stages.learning.plan import material, plan
 from stages.pages.page import words
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS
+from stages.training.loop import fit
+from stages.training.model_file import save
+from stages.training.training_plan import material, plan
 from tests.lines import write_data_stages, write_openings, write_training_stages
 from tests.toys import TOYS, Toy
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from stages.images.store import Store
-from stages.learning.batches import Batch, plain_batches
 from stages.networks.heads import HEADS, OUTPUTS
 from stages.networks.mask_rcnn_export import at_original_size
 from stages.tasks.answers import decode, stitched
 from stages.tasks.outline import Outline
+from stages.training.batch_loader import Batch, plain_batches
 
 Array = np.ndarray[Any, Any]
 Outputs = dict[str, Array]

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.learning.batches import Batch
 from stages.tasks.drawing import as_rgb, dot, fill, frame, line, palette
 from stages.tasks.outline import Outline
 from stages.tasks.representations import REPRESENTATIONS
+from stages.training.batch_loader import Batch
 
 Array = np.ndarray[Any, Any]
 

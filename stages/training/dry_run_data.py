@@ -13,12 +13,12 @@ import torch
 from stages.images.frames import Frame, cut, frames
 from stages.images.reading import to_channels
 from stages.images.store import FRAME, Writer, open_split, write_about, write_rows, write_things
-from stages.learning.plan import Material
 from stages.networks.preprocessing import fitted
 from stages.tasks.asking import taught_outline
 from stages.tasks.outline import Outline
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.truths import Labelled, truth_of
+from stages.training.training_plan import Material
 
 Array = np.ndarray[Any, Any]
 Sample = tuple[Labelled, Array]

@@ -17,11 +17,11 @@ from pydantic import BaseModel
 
 from stages.frame import UserError
 from stages.frame.provenance import content, digest
-from stages.learning.checkpoints import write
+from stages.training.model_file import write
 
 TRAININGS = Path("work/train")
 KEPT = 4  # unfinished trainings beside the one that runs; older ones are forgotten
-CODE = ("augmentations", "images", "learning", "networks", "tasks")
+CODE = ("augmentations", "images", "training", "networks", "tasks")
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -10,13 +10,13 @@ from stages.augmentations import Chosen, Data, Policy, beyond_the_edge, choose
 from stages.frame import UserError
 from stages.frame.sections import Augment, Network, Train
 from stages.images.store import Store, open_split
-from stages.learning.batches import Feed
 from stages.networks import Blueprint, architecture
 from stages.networks.published import located
 from stages.tasks.asking import score_of
 from stages.tasks.outline import Outline, outline_of
 from stages.tasks.representations import REPRESENTATIONS, loss_of
 from stages.tasks.truths import truths_of
+from stages.training.batch_loader import Feed
 
 Array = np.ndarray[Any, Any]
 MOST_SAMPLED = 1000  # training images that are judged: enough for a gap of some percent
