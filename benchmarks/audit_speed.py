@@ -159,8 +159,8 @@ def _children() -> float:
 
 def _time(folder: Path) -> tuple[float, float]:
     """Seconds and processor seconds of describing all files, in this process."""
-    from stages.frame.memory import keep_freed_memory
-    from stages.images.described import described
+    from stages.core.memory import keep_freed_memory
+    from stages.images.image_metadata import described
 
     keep_freed_memory()  # as the processes do in which ingest decodes
     files = [folder / "images" / one["path"] for one in json.loads((folder / "case.json").read_text())]
@@ -175,10 +175,10 @@ def _where(folder: Path) -> dict[str, float]:
     """Milliseconds an image of the parts of a description, one by one; they overlap in nothing but grey levels."""
     from hashlib import sha256
 
-    from stages.frame.memory import keep_freed_memory
-    from stages.images import statistics as parts
-    from stages.images.described import described
-    from stages.images.reading import read
+    from stages.core.memory import keep_freed_memory
+    from stages.images import image_statistics
+    from stages.images.decode import read
+    from stages.images.image_metadata import described
 
     keep_freed_memory()
     spent: dict[str, float] = defaultdict(float)
@@ -198,16 +198,16 @@ def _where(folder: Path) -> dict[str, float]:
         grey = colour.convert("L")
         counts = np.array(grey.histogram())
         timed("histograms of three channels", colour.histogram)
-        timed("perceptual hashes", parts._perceptual_hashes, grey)
-        timed("sharpness", parts._sharpness, grey)
-        rim = timed("border", lambda grey: parts._rim(np.asarray(grey)).std(), grey)
+        timed("perceptual hashes", image_statistics._perceptual_hashes, grey)
+        timed("sharpness", image_statistics._sharpness, grey)
+        rim = timed("border", lambda grey: image_statistics._rim(np.asarray(grey)).std(), grey)
         timed(
             "foreground, entropy",
-            lambda counts, rim: (parts._foreground(counts, rim), parts._entropy(counts)),
+            lambda counts, rim: (image_statistics._foreground(counts, rim), image_statistics._entropy(counts)),
             counts,
             rim,
         )
-        timed("thumbnail", parts._thumbnail, colour)
+        timed("thumbnail", image_statistics._thumbnail, colour)
         timed("digest of the pixels", lambda image: sha256(image.tobytes()).hexdigest(), picture.image)
     milliseconds = {part: 1000 * seconds / len(files) for part, seconds in spent.items()}
     whole = milliseconds.pop("all")

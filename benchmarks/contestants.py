@@ -56,7 +56,7 @@ RECIPES = {
 def macula(recipe: Recipe, device: torch.device) -> Contestant:
     """One sampling map an image, one matrix of the channels."""
     from stages.augmentations import Draws, Policy, move
-    from stages.networks.preprocessing import scale
+    from stages.preprocessing.resize import scale
 
     amounts: dict[str, Any] = {"flip_horizontal": True, "rotation": ROTATION, "scale": SCALE}
     amounts["translation"] = TRANSLATION
@@ -180,7 +180,7 @@ def start(threads: int, kept: bool, shared: list[Tensor]) -> None:
     torch.set_grad_enabled(False)
     SHARED[:] = shared
     if kept:
-        from stages.frame.memory import keep_freed_memory
+        from stages.core.memory import keep_freed_memory
 
         keep_freed_memory()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.frame.params import load
-from stages.pages.evaluation import FEW_GROUPS
+from stages.reports.evaluation_report import FEW_GROUPS
 from stages.tasks.representations import representation_of
 
 RUNS = Path("docs/results/runs")

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from flows.clones import example, params_with
+from flows.worktrees import example, params_with
 from stages import ingest, prepare
 from stages.frame import params as reading
-from stages.frame.stage import call
+from stages.runner.stage import call
 from stages.training.loop import fit
 from stages.training.training_plan import Material, material, plan
 

@@ -30,7 +30,7 @@ from benchmarks.serving_holds import TRIED, hold
 from benchmarks.serving_load import WARM, load, of_one_size
 from benchmarks.serving_servers import KINDS, PEERS, PORT, Server, ask
 from benchmarks.serving_tables import page
-from stages.frame.provenance import environment
+from stages.core.provenance import environment
 
 RESULT = Path("docs/results/serving.json")
 CLIENTS = (1, 8, 64)

@@ -30,7 +30,7 @@ from PIL import Image
 
 from benchmarks.fuzzing import CLOSED, HANGS, LEFT, WAIT, drawn, fate
 from benchmarks.fuzzing_images import png_of, saved
-from stages.frame.provenance import environment
+from stages.core.provenance import environment
 from tests.shipped import colour_model
 
 RESULT, LOG = Path("docs/results/fuzz.md"), Path("work/fuzz.log")

@@ -14,10 +14,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from flows.clones import params_with
+from flows.worktrees import params_with
 from stages import prepare, train
 from stages.frame import params as reading
-from stages.frame.stage import call
+from stages.runner.stage import call
 from stages.training.batch_loader import Batch, Feed
 from stages.training.checkpoints import Restarts
 from stages.training.loop import Fit, Report, fit

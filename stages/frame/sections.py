@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from stages.frame.errors import did_you_mean
+from stages.core.errors import did_you_mean
 from stages.frame.expectations import LEFT_OUT, OFFERED, OWN
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -9,10 +9,10 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from stages.frame import UserError
+from stages.core.errors import UserError
+from stages.dataset.pixel_store import Store
 from stages.frame.params import overlay
 from stages.frame.sections import TUNABLE, Augment, Range, Section, Tune
-from stages.images.store import Store
 from stages.training.training_plan import policy_of
 
 Values = dict[str, Any]

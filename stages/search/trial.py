@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from stages.frame import UserError
+from stages.core.errors import UserError
 from stages.frame.params import overlay
 from stages.frame.sections import Section
 from stages.search.space import Values, behind

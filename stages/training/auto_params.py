@@ -67,11 +67,11 @@ def _with(plan: Plan, found: list[Resolved]) -> Plan:
 
 
 def _class_weights(plan: Plan) -> tuple[str, str]:
-    outline, target = plan.material.outline, plan.material.train_set.target
-    if REPRESENTATIONS[outline.representation].stores != "index" or plan.score not in EVEN_SCORES:
+    spec, target = plan.material.spec, plan.material.train_set.target
+    if REPRESENTATIONS[spec.representation].stores != "index" or plan.score not in EVEN_SCORES:
         return "none", f"{plan.score} does not count classes of images alike"
-    counts_K = np.bincount(np.asarray(target), minlength=len(outline.labels))
-    least, most = outline.labels[counts_K.argmin()], outline.labels[counts_K.argmax()]
+    counts_K = np.bincount(np.asarray(target), minlength=len(spec.labels))
+    least, most = spec.labels[counts_K.argmin()], spec.labels[counts_K.argmax()]
     told = f"of {most} there are {counts_K.max()} training images, of {least} {counts_K.min()}"
     return ("balanced" if counts_K.max() >= UNEVEN * counts_K.min() else "none"), told
 

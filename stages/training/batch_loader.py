@@ -12,10 +12,10 @@ import torch
 from torch.nn import functional
 
 from stages.augmentations import Draws, Policy, Warp, move
-from stages.images.store import Ragged, Store
-from stages.networks.preprocessing import scale
-from stages.tasks.outline import Outline
+from stages.dataset.pixel_store import Ragged, Store
+from stages.preprocessing.resize import scale
 from stages.tasks.representations import REPRESENTATIONS
+from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -70,7 +70,7 @@ class Feed:
     """Where training batches come from."""
 
     store: Store
-    outline: Outline
+    spec: TaskSpec
     policy: Policy
     batch_size: int
     seed: int
@@ -103,7 +103,7 @@ class Feed:
     def changed(self, index_B: Array, draws: Draws, device: torch.device) -> Batch:
         """Some images with their labels, changed but not mixed."""
         started = time.perf_counter()
-        batch = load(self.store, self.outline, index_B, device)
+        batch = load(self.store, self.spec, index_B, device)
         read = time.perf_counter()
         bones = self.store.bones
         bone_BK7 = None if bones is None else torch.from_numpy(bones.of(index_B)).to(device)
@@ -114,7 +114,7 @@ class Feed:
         return changed
 
     def _moved(self, target: Any, warp: Warp) -> Any:
-        return move(REPRESENTATIONS[self.outline.representation].stores, target, warp, swaps(self.outline))
+        return move(REPRESENTATIONS[self.spec.representation].stores, target, warp, swaps(self.spec))
 
     def _mixed(self, batch: Batch, order: Array, epoch: int, place_B: Array) -> Batch:
         """With a part of other images of the epoch in some, which change by draws of their own."""
@@ -133,8 +133,8 @@ class Feed:
 
     def _mixable(self, target: torch.Tensor) -> torch.Tensor:
         """A copy; of an index its share of the classes, 1."""
-        if REPRESENTATIONS[self.outline.representation].stores == "index":
-            return functional.one_hot(target, len(self.outline.labels)).float()
+        if REPRESENTATIONS[self.spec.representation].stores == "index":
+            return functional.one_hot(target, len(self.spec.labels)).float()
         return target.clone()
 
 
@@ -145,30 +145,30 @@ def _between(mine: torch.Tensor, other: torch.Tensor, kept_RSS: torch.Tensor) ->
     return torch.where(kept_RSS > 0.5, mine, other)
 
 
-def swaps(outline: Outline) -> list[int]:
+def swaps(spec: TaskSpec) -> list[int]:
     """For each point the one that takes its name in a mirrored image; empty where none changes."""
-    order = {name: i for i, name in enumerate(outline.points)}
-    partner = dict(outline.flip_pairs) | {b: a for a, b in outline.flip_pairs}
-    return [order[partner.get(name, name)] for name in outline.points] if partner else []
+    order = {name: i for i, name in enumerate(spec.points)}
+    partner = dict(spec.flip_pairs) | {b: a for a, b in spec.flip_pairs}
+    return [order[partner.get(name, name)] for name in spec.points] if partner else []
 
 
-def plain_batches(store: Store, outline: Outline, batch_size: int, device: torch.device) -> Iterator[Batch]:
+def plain_batches(store: Store, spec: TaskSpec, batch_size: int, device: torch.device) -> Iterator[Batch]:
     """All images in order, unchanged."""
     for index_B in np.array_split(np.arange(len(store)), steps_per_epoch(len(store), batch_size)):
-        yield load(store, outline, index_B, device)
+        yield load(store, spec, index_B, device)
 
 
-def load(store: Store, outline: Outline, index_B: Array, device: torch.device) -> Batch:
+def load(store: Store, spec: TaskSpec, index_B: Array, device: torch.device) -> Batch:
     """Bytes travel to the device, and become floats there: a quarter of the traffic."""
     image_BHWC = _taken(store.image_NHWC, index_B, device)
-    return Batch(scale(image_BHWC), _target(store, outline, index_B, device), index_B)
+    return Batch(scale(image_BHWC), _target(store, spec, index_B, device), index_B)
 
 
-def _target(store: Store, outline: Outline, index_B: Array, device: torch.device) -> Any:
+def _target(store: Store, spec: TaskSpec, index_B: Array, device: torch.device) -> Any:
     if isinstance(store.target, Ragged):
-        return [_things(store.target, int(index), outline.size, device) for index in index_B]
+        return [_things(store.target, int(index), spec.size, device) for index in index_B]
     values = _taken(store.target, index_B, device)
-    match REPRESENTATIONS[outline.representation].stores:
+    match REPRESENTATIONS[spec.representation].stores:
         case "index" | "labels" | "ids":
             return values.long()
         case "image":

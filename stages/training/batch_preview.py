@@ -5,21 +5,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.tasks.drawing import as_rgb, dot, fill, frame, line, palette
-from stages.tasks.outline import Outline
+from stages.tasks.overlays import as_rgb, dot, fill, frame, line, palette
 from stages.tasks.representations import REPRESENTATIONS
+from stages.tasks.task_spec import TaskSpec
 from stages.training.batch_loader import Batch
 
 Array = np.ndarray[Any, Any]
 
 
-def drawn(batch: Batch, index: int, outline: Outline) -> Array:
+def drawn(batch: Batch, index: int, spec: TaskSpec) -> Array:
     """uint8 [S, S, 3]: one image of a batch with its target."""
     image_CHW = batch.image_BCHW[index].cpu()
     image = (image_CHW.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
     picture = as_rgb(image)
     target = batch.target[index]
-    match REPRESENTATIONS[outline.representation].stores:
+    match REPRESENTATIONS[spec.representation].stores:
         case "points":
             for number, (x, y) in enumerate(target.cpu().numpy()):
                 if np.isfinite(x):

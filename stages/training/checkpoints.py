@@ -15,13 +15,23 @@ from typing import IO, Any
 import torch
 from pydantic import BaseModel
 
-from stages.frame import UserError
-from stages.frame.provenance import content, digest
+from stages.core.errors import UserError
+from stages.core.provenance import content, digest
 from stages.training.model_file import write
 
 TRAININGS = Path("work/train")
 KEPT = 4  # unfinished trainings beside the one that runs; older ones are forgotten
-CODE = ("augmentations", "images", "training", "networks", "tasks")
+CODE = (
+    "articulation",
+    "augmentations",
+    "core",
+    "dataset",
+    "images",
+    "training",
+    "networks",
+    "preprocessing",
+    "tasks",
+)
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 

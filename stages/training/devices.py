@@ -10,8 +10,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 
-from stages.frame import UserError
-from stages.frame.memory import keep_freed_memory
+from stages.core.errors import UserError
+from stages.core.memory import keep_freed_memory
 
 
 class _Autocast(MixedPrecision):

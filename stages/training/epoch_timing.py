@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from stages.dataset.annotations import Annotation
 from stages.frame.sections import Params
-from stages.images.annotations import Annotation
-from stages.tasks.asking import outline_of_data
-from stages.tasks.outline import Outline
-from stages.tasks.truths import truth_of
+from stages.tasks.build_spec import task_spec_of_data
+from stages.tasks.ground_truth import truth_of
+from stages.tasks.task_spec import TaskSpec
 from stages.training.auto_params import resolve
 from stages.training.dry_run_data import Sample, rehearsal
 from stages.training.loop import fit
@@ -63,12 +63,12 @@ def timed(
     Raises:
         UserError: such a training cannot be.
     """
-    outline = _outline(samples, annotations, params)
+    spec = _outline(samples, annotations, params)
     share, steps = validation / training, math.ceil(training / params.train.batch_size) * params.train.epochs
-    one = _measured(samples, outline, params, params.train.batch_size, share, 1, steps)
+    one = _measured(samples, spec, params, params.train.batch_size, share, 1, steps)
     if one.seconds < LONG_ENOUGH:  # too short to say much, and the first one, in which all is set up
         batches = min(MOST_BATCHES, math.ceil(LONG_ENOUGH / one.seconds), math.ceil(training / params.train.batch_size))
-        one = _measured(samples, outline, params, batches * params.train.batch_size, share, 2, steps)
+        one = _measured(samples, spec, params, batches * params.train.batch_size, share, 2, steps)
     said = (
         f"{one.images} working images at batches of {params.train.batch_size}, judged by {one.judged}, "
         f"took {one.seconds:.2g} s on "
@@ -84,23 +84,23 @@ def timed(
     return Timed(seconds * training / one.images, said)
 
 
-def _outline(samples: Sequence[Sample], annotations: list[Annotation], params: Params) -> Outline:
+def _outline(samples: Sequence[Sample], annotations: list[Annotation], params: Params) -> TaskSpec:
     sections = params.model_dump()
     facts = {"annotations": annotations, "depth": 8 * samples[0][1].dtype.itemsize}
-    outline = outline_of_data(sections["task"], sections["representation"], sections["prepare"], facts)
-    if outline.task != "regression":
-        return outline
-    value_NS = np.stack([truth_of(labelled, outline) for labelled, _ in samples])
+    spec = task_spec_of_data(sections["task"], sections["representation"], sections["prepare"], facts)
+    if spec.task != "regression":
+        return spec
+    value_NS = np.stack([truth_of(labelled, spec) for labelled, _ in samples])
     deviation_S = np.where(value_NS.std(axis=0) > 0, value_NS.std(axis=0), 1.0)
-    return replace(outline, mean=tuple(value_NS.mean(axis=0).tolist()), deviation=tuple(deviation_S.tolist()))
+    return replace(spec, mean=tuple(value_NS.mean(axis=0).tolist()), deviation=tuple(deviation_S.tolist()))
 
 
 def _measured(
-    samples: Sequence[Sample], outline: Outline, params: Params, images: int, share: float, epochs: int, steps: int
+    samples: Sequence[Sample], spec: TaskSpec, params: Params, images: int, share: float, epochs: int, steps: int
 ) -> _Epoch:
     """The last of some epochs over so many images, judged by a share of them, as in a training of so many steps."""
     with TemporaryDirectory() as folder:
-        given = rehearsal(Path(folder), samples, outline, images, max(1, round(images * share)))
+        given = rehearsal(Path(folder), samples, spec, images, max(1, round(images * share)))
         sections = {
             "task": params.task,
             "augment": params.augment,

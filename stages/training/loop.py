@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from tqdm import tqdm
 
-from stages.networks.weights import Layer
+from stages.networks.weight_loading import Layer
 from stages.training.auto_params import Resolved, resolve
 from stages.training.batch_loader import Batch, step_seed
 from stages.training.checkpoints import Restarts

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from stages.images.annotations import IGNORE
+from stages.dataset.annotations import IGNORE
 from stages.networks.heads import DENSITY_SCALE
-from stages.tasks.outline import Outline
+from stages.tasks.task_spec import TaskSpec
 
 Tensor = torch.Tensor
 
@@ -21,7 +21,7 @@ Tensor = torch.Tensor
 class Setting:
     """What a loss needs beside outputs and targets."""
 
-    outline: Outline
+    spec: TaskSpec
     weight_K: Tensor
     """Of each class, mean 1 over the training images; ones where classes are not weighted."""
     label_smoothing: float
@@ -65,9 +65,7 @@ def cumulative_cross_entropy(raw_BT: Tensor, index_B: Tensor, setting: Setting) 
 
 
 def _standard(value_BS: Tensor, setting: Setting) -> Tensor:
-    mean_S, deviation_S = (
-        torch.tensor(v, device=value_BS.device) for v in (setting.outline.mean, setting.outline.deviation)
-    )
+    mean_S, deviation_S = (torch.tensor(v, device=value_BS.device) for v in (setting.spec.mean, setting.spec.deviation))
     return (value_BS.float() - mean_S) / deviation_S
 
 
@@ -119,7 +117,7 @@ def _coordinate(raw_BQ: Tensor, xy_BP2: Tensor, setting: Setting, distance: Call
     """Of the visible points where they are, of all points whether they are visible."""
     raw_BP3 = raw_BQ.reshape(len(raw_BQ), -1, 3)
     seen_BP = xy_BP2.isfinite().all(dim=2)
-    wanted_BP2 = (xy_BP2.nan_to_num() + 0.5) / setting.outline.size * 2 - 1
+    wanted_BP2 = (xy_BP2.nan_to_num() + 0.5) / setting.spec.size * 2 - 1
     far_BP = distance(raw_BP3[..., :2], wanted_BP2, reduction="none").sum(dim=2)
     where = (far_BP * seen_BP).sum() / seen_BP.sum().clamp(min=1)
     whether = functional.binary_cross_entropy_with_logits(raw_BP3[..., 2], seen_BP.float())
@@ -151,7 +149,7 @@ def location_cross_entropy(raw_BPHW: Tensor, xy_BP2: Tensor, setting: Setting) -
     of the map, as pose estimators do (Biderman et al. 2024), so that a peak in a wrong place costs as much as none.
     """
     seen_BP = xy_BP2.isfinite().all(dim=2)
-    blob_BPN = (-0.5 * _squared_distance(raw_BPHW, xy_BP2) / setting.outline.radius**2).exp().flatten(2)
+    blob_BPN = (-0.5 * _squared_distance(raw_BPHW, xy_BP2) / setting.spec.radius**2).exp().flatten(2)
     share_BPN = blob_BPN / blob_BPN.sum(dim=2, keepdim=True).clamp(min=1e-6)
     nats_BP = -(share_BPN * raw_BPHW.flatten(2).log_softmax(dim=2)).sum(dim=2)
     where = (nats_BP * seen_BP).sum() / seen_BP.sum().clamp(min=1)
@@ -160,19 +158,19 @@ def location_cross_entropy(raw_BPHW: Tensor, xy_BP2: Tensor, setting: Setting) -
 
 def heatmap_cross_entropy(raw_BPHW: Tensor, xy_BP2: Tensor, setting: Setting) -> Tensor:
     """Against a blob of height 1, blob and surroundings weighing the same; missing points: nothing anywhere."""
-    blob_BPHW = (-0.5 * _squared_distance(raw_BPHW, xy_BP2) / setting.outline.radius**2).exp()
+    blob_BPHW = (-0.5 * _squared_distance(raw_BPHW, xy_BP2) / setting.spec.radius**2).exp()
     return _even(functional.binary_cross_entropy_with_logits(raw_BPHW, blob_BPHW, reduction="none"), blob_BPHW)
 
 
 def heatmap_l2(raw_BPHW: Tensor, xy_BP2: Tensor, setting: Setting) -> Tensor:
     """Squared difference of probability and blob, blob and surroundings weighing the same."""
-    blob_BPHW = (-0.5 * _squared_distance(raw_BPHW, xy_BP2) / setting.outline.radius**2).exp()
+    blob_BPHW = (-0.5 * _squared_distance(raw_BPHW, xy_BP2) / setting.spec.radius**2).exp()
     return _even((raw_BPHW.sigmoid() - blob_BPHW) ** 2, blob_BPHW)
 
 
 def disc_cross_entropy(raw_BPHW: Tensor, xy_BP2: Tensor, setting: Setting) -> Tensor:
     """Against a disc around the point, disc and surroundings weighing the same."""
-    disc_BPHW = (_squared_distance(raw_BPHW, xy_BP2) <= setting.outline.radius**2).float()
+    disc_BPHW = (_squared_distance(raw_BPHW, xy_BP2) <= setting.spec.radius**2).float()
     return _even(functional.binary_cross_entropy_with_logits(raw_BPHW, disc_BPHW, reduction="none"), disc_BPHW)
 
 
@@ -181,7 +179,7 @@ def disc_cross_entropy_dice(raw_BPHW: Tensor, xy_BP2: Tensor, setting: Setting) 
 
     Pixel by pixel, alike places may all be called the point at little cost; Dice falls with each that is not.
     """
-    disc_BPHW = (_squared_distance(raw_BPHW, xy_BP2) <= setting.outline.radius**2).float()
+    disc_BPHW = (_squared_distance(raw_BPHW, xy_BP2) <= setting.spec.radius**2).float()
     given_BPHW = raw_BPHW.sigmoid()
     overlap_P = (disc_BPHW * given_BPHW).sum(dim=(0, 2, 3))
     total_P = (disc_BPHW + given_BPHW).sum(dim=(0, 2, 3))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from stages.frame import UserError
+from stages.core.errors import UserError
 from stages.training.batch_loader import step_seed
 from stages.training.trainer_state import set_up
 from stages.training.training_plan import Plan

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.frame import UserError
-from stages.frame.errors import did_you_mean
+from stages.core.errors import UserError, did_you_mean
 from stages.frame.sections import Train
 
 FUSED = ("cpu", "cuda", "mps")  # where torch moves all weights in one go, which takes a third of the time

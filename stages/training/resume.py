@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from stages.frame import UserError
-from stages.images.sheet import contact_sheet
+from stages.core.errors import UserError
+from stages.images.contact_sheet import contact_sheet
 from stages.tasks import TASKS
 from stages.training.batch_preview import drawn
 from stages.training.checkpoints import Restarts
@@ -40,7 +40,7 @@ class Recovery:
         """Where a killed training stood, or the beginning."""
         saved = self.restarts.load() if self.restarts is not None else None
         if saved is None:
-            scores = TASKS[self.plan.material.outline.task].SCORES
+            scores = TASKS[self.plan.material.spec.task].SCORES
             progress = Progress(higher=scores[self.plan.score].better == "higher")
             self._begin(progress)
             return progress
@@ -120,10 +120,10 @@ class Recovery:
         """Draw the images of a step into a file, and say where; they are made again, as they were."""
         if self.restarts is None or self.training.crew.rank:
             return ""
-        feed, outline = self.training.feed, self.plan.material.outline
+        feed, spec = self.training.feed, self.plan.material.spec
         batches = feed.batches(epoch, self.training.device, step)
         parts = [next(batches) for _ in range(feed.pieces)]
-        pictures = [drawn(batch, i, outline) for batch in parts for i in range(len(batch.index_B))]
+        pictures = [drawn(batch, i, spec) for batch in parts for i in range(len(batch.index_B))]
         paths = [str(feed.store.rows["path"].iloc[index]) for batch in parts for index in batch.index_B]
         file: Path = self.restarts.folder / f"not-finite-epoch-{epoch}-step-{step + 1}.png"
         contact_sheet(pictures, [path.rpartition("/")[2] for path in paths]).save(file)

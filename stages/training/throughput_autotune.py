@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from stages.frame.provenance import processor
+from stages.core.provenance import processor
 from stages.training.batch_loader import Batch
 from stages.training.devices import device_of, fabric_on, processes
 from stages.training.trainer_state import Training, set_up
@@ -58,7 +58,7 @@ def pace(plan: Plan, steps: int) -> Pace:
 def _settings(plan: Plan) -> Iterator[tuple[str, str, str]]:
     """What may be chosen, what changes least first."""
     train, device = plan.train, device_of(plan.train.device).type
-    boxes = plan.material.outline.representation == "boxes"  # 16 bits are too coarse for the corners of boxes
+    boxes = plan.material.spec.representation == "boxes"  # 16 bits are too coarse for the corners of boxes
     precisions = [train.precision] if train.precision != "auto" else ["32-true"] + ["bf16-mixed"] * (not boxes)
     layouts = [train.layout] if train.layout != "auto" else ["channels_first", "channels_last"]
     compiled = [train.compile] if train.compile != "auto" else ["no"] + ["yes"] * (device == "cuda" and not boxes)
@@ -120,6 +120,6 @@ def _key(plan: Plan, settings: list[tuple[str, str, str]], steps: int) -> str:
     """What a trial depends on."""
     device = device_of(plan.train.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    parts = [asdict(plan.blueprint), plan.train.batch_size, plan.train.optimizer, plan.loss, settings, steps,
+    parts = [asdict(plan.network_config), plan.train.batch_size, plan.train.optimizer, plan.loss, settings, steps,
              name, torch.get_num_threads(), torch.__version__]  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

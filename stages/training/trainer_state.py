@@ -10,10 +10,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from stages.frame import UserError
-from stages.images.annotations import IGNORE
+from stages.core.errors import UserError
+from stages.dataset.annotations import IGNORE
 from stages.networks import build
-from stages.networks.weights import Layer, load_weights, pretrained_parameters
+from stages.networks.weight_loading import Layer, load_weights, pretrained_parameters
 from stages.tasks.representations import REPRESENTATIONS
 from stages.training.batch_loader import Batch, Feed, resident
 from stages.training.devices import Crew, crew_on, fabric_on, processes
@@ -110,8 +110,8 @@ def set_up(plan: Plan, fabric: Fabric) -> Training:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it costs, and shows bugs only
     crew = Crew(fabric.world_size, fabric.global_rank)
-    network = build(plan.blueprint)
-    layers = load_weights(network, plan.blueprint, plan.weights)
+    network = build(plan.network_config)
+    layers = load_weights(network, plan.network_config, plan.weights)
     if crew.size > 1 and fabric.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     if train.precision != "32-true" and fabric.device.type == "cpu":
@@ -121,9 +121,9 @@ def set_up(plan: Plan, fabric: Fabric) -> Training:
     rates = Rates(*pretrained_parameters(network, layers), plan.network.pretrained_rate)
     model: Any = torch.compile(network) if train.compile == "yes" else network
     model, optimizer = fabric.setup(model, optimizer_of(train, rates, train.learning_rate))
-    outline = plan.material.outline
-    setting = Setting(outline, _class_weights(plan).to(fabric.device), train.label_smoothing)
-    loss = None if outline.representation == "boxes" else LOSSES[outline.representation][plan.loss]
+    spec = plan.material.spec
+    setting = Setting(spec, _class_weights(plan).to(fabric.device), train.label_smoothing)
+    loss = None if spec.representation == "boxes" else LOSSES[spec.representation][plan.loss]
     feed = _feed(plan, crew, fabric.device)
     average = Average(network, train.average)
     return Training(fabric, crew, network, model, rates, optimizer, average, feed, loss, setting, layout, layers)
@@ -143,17 +143,17 @@ def _feed(plan: Plan, crew: Crew, device: torch.device) -> Feed:
 
 def _class_weights(plan: Plan) -> torch.Tensor:
     """[K]; `balanced`: inverse to the class's share, so that the mean over what is learned from is 1."""
-    outline, target = plan.material.outline, plan.material.train_set.target
-    classes = max(1, len(outline.labels))
+    spec, target = plan.material.spec, plan.material.train_set.target
+    classes = max(1, len(spec.labels))
     if plan.train.class_weights != "balanced":
         return torch.ones(classes)
-    match REPRESENTATIONS[outline.representation].stores:
+    match REPRESENTATIONS[spec.representation].stores:
         case "index" | "labels":
             index = np.asarray(target).ravel()
             counts_K = np.bincount(index[index != IGNORE], minlength=classes)
             return torch.tensor(counts_K.sum() / (classes * np.maximum(counts_K, 1)), dtype=torch.float32)
-        case "vector" if outline.task == "multilabel":  # how much rarer presence is than absence
+        case "vector" if spec.task == "multilabel":  # how much rarer presence is than absence
             there_K = np.asarray(target, np.float64).mean(axis=0)
             return torch.tensor((1 - there_K) / np.maximum(there_K, 1 / len(np.asarray(target))), dtype=torch.float32)
         case _:
-            raise UserError(f"train.class_weights: balanced needs classes, which task {outline.task} does not learn")
+            raise UserError(f"train.class_weights: balanced needs classes, which task {spec.task} does not learn")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stages.images.store import Store
+from stages.dataset.pixel_store import Store
 from stages.tasks import TASKS
 from stages.training.batch_loader import Batch, plain_batches
 from stages.training.devices import Crew
@@ -17,7 +17,7 @@ from stages.training.training_plan import Plan
 
 def judge(plan: Plan, training: Training, network: nn.Module, store: Store, truths: list[Any]) -> tuple[float, float]:
     """`task.score` and the mean loss over the images of a store; every process answers some, all know both."""
-    outline, crew, total = plan.material.outline, training.crew, 0.0
+    spec, crew, total = plan.material.spec, training.crew, 0.0
 
     def add(raw: Any, batch: Batch) -> None:
         nonlocal total
@@ -25,14 +25,14 @@ def judge(plan: Plan, training: Training, network: nn.Module, store: Store, trut
 
     mine, boxes = _shard(store, crew) if crew.size > 1 else store, training.loss is None
     seen = None if boxes else add
-    given = answers(network, mine, outline, plan.train.batch_size, training.device, seen) if len(mine) else []
+    given = answers(network, mine, spec, plan.train.batch_size, training.device, seen) if len(mine) else []
     if boxes and len(mine):
         total = _loss_of_boxes(plan, training, network, mine)
     if crew.size > 1:
         shards: list[Any] = [None] * crew.size
         torch.distributed.all_gather_object(shards, (given, total))
         given, total = [answer for shard, _ in shards for answer in shard], sum(loss for _, loss in shards)
-    score_R = TASKS[outline.task].scores(truths, given, np.ones((1, len(truths))), outline)[plan.score]
+    score_R = TASKS[spec.task].scores(truths, given, np.ones((1, len(truths))), spec)[plan.score]
     return float(score_R[0]), total / len(store)
 
 
@@ -45,7 +45,7 @@ def _loss_of_boxes(plan: Plan, training: Training, network: nn.Module, store: St
     total = 0.0
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.train.seed)
-        for batch in plain_batches(store, plan.material.outline, plan.train.batch_size, training.device):
+        for batch in plain_batches(store, plan.material.spec, plan.train.batch_size, training.device):
             total += float(training.loss_of(network, batch)) * len(batch.index_B)
     return total
 

@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks.fuzzing import KINDS
 from benchmarks.serving_fuzz import fuzz
-from stages.serving import connection
+from stages.serving import header_timeout as connection
 from stages.serving.app import create
-from stages.serving.limits import Settings
+from stages.serving.settings import Settings
 from tests.conftest import png
 from tests.shipped import colour_model, plain, running, served
 

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from stages.frame import In, Out
-from stages.frame.stage import contract
+from stages.runner.stage import In, Out, contract
 
 ROOT = Path(__file__).parents[2]
 FILES = ["dvc.yaml", "data/dvc.yaml", "data/sealed/dvc.yaml"]

@@ -13,12 +13,12 @@ import pytest
 
 from stages import configure
 from stages import ingest as ingesting
+from stages.configuration import Choice, within_budget
+from stages.configuration.filename_patterns import groupings, sequences
+from stages.configuration.object_size import thickness
 from stages.frame.params import load
 from stages.frame.sections import Params
-from stages.frame.stage import call
-from stages.proposals import Choice, within_budget
-from stages.proposals.names import groupings, sequences
-from stages.proposals.things import thickness
+from stages.runner.stage import call
 from stages.training import epoch_timing
 from tests.conftest import png
 from tests.toys import TOYS
