@@ -19,9 +19,9 @@ from ruamel.yaml import YAML
 from flows.worktrees import example, params_with
 from stages import ingest, prepare
 from stages.frame import params as reading
-from stages.learning.loop import fit
-from stages.learning.plan import Material, material, plan
 from stages.runner.stage import call
+from stages.training.loop import fit
+from stages.training.training_plan import Material, material, plan
 
 RESULTS = Path("docs/results/policies")
 SIMILARITY = ("flip_horizontal", "flip_vertical", "rotation", "translation", "scale")

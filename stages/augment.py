@@ -11,12 +11,12 @@ from stages.augmentations import Draws, Policy
 from stages.dataset.pixel_store import Store, open_split
 from stages.frame.sections import Augment, Train
 from stages.images.contact_sheet import contact_sheet
-from stages.learning.batches import Batch, Feed, load
-from stages.learning.devices import device_of
-from stages.learning.drawing import drawn, with_bones
-from stages.learning.plan import policy_of
 from stages.runner.stage import In, Out, run
 from stages.tasks.task_spec import TaskSpec, task_spec_of
+from stages.training.batch_loader import Batch, Feed, load
+from stages.training.batch_preview import drawn, with_bones
+from stages.training.devices import device_of
+from stages.training.training_plan import policy_of
 
 SHOWN = 32  # images, of as many batches as that takes
 OFTEN, TIMES = 4, 7  # images that are shown as they are and changed in so many ways

@@ -15,8 +15,6 @@ from stages.core.provenance import processor
 from stages.dataset.manifest import originals, read_manifest
 from stages.dataset.pixel_store import Store, open_split
 from stages.frame.sections import Benchmark, Task
-from stages.learning.answers import outputs_of
-from stages.learning.checkpoints import load
 from stages.preprocessing.resize import scale
 from stages.runner.stage import In, Out, run
 from stages.runtime import Model, shipped
@@ -24,6 +22,8 @@ from stages.tasks import TASKS
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.postprocessing import decode, difference
 from stages.tasks.task_spec import TaskSpec
+from stages.training.model_file import load
+from stages.training.network_inference import outputs_of
 
 WARM_UP = 3  # calls
 BATCH = 16  # images

@@ -99,8 +99,8 @@ def _first_usable(
 
 def _for_this_machine(proposed: list[Choice], chosen: Reading, facts: Facts, text: str, minutes: float) -> list[Choice]:
     """With as many epochs as there is time for, by some steps of just that training."""
-    from stages.learning.timing import timed  # torch takes seconds to come
     from stages.tasks.ground_truth import Labelled
+    from stages.training.epoch_timing import timed  # torch takes seconds to come
 
     params = check(YAML(typ="safe", pure=True).load(_text(text, proposed)), "what is proposed")
     samples = []

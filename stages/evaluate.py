@@ -12,15 +12,15 @@ from PIL import Image
 from stages.dataset.manifest import pictures, read_manifest
 from stages.dataset.pixel_store import open_split
 from stages.frame.sections import Evaluate, Objective, Task, Train
-from stages.learning.answers import answers
-from stages.learning.checkpoints import load
-from stages.learning.devices import device_of
 from stages.runner.stage import In, Out, run
 from stages.tasks import TASKS
 from stages.tasks.evaluation import summarize
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.objective import judged
 from stages.tasks.task_spec import TaskSpec
+from stages.training.devices import device_of
+from stages.training.model_file import load
+from stages.training.network_inference import answers
 
 OVERLAY = 512  # pixels of the longer side
 

@@ -21,7 +21,6 @@ from stages.core.provenance import commit
 from stages.dataset.manifest import originals, read_manifest
 from stages.dataset.pixel_store import open_split
 from stages.frame.sections import Benchmark, Evaluate, Export, Task
-from stages.learning.checkpoints import load
 from stages.networks.heads import HEADS, OUTPUTS
 from stages.networks.mask_rcnn_export import ShippedInstances
 from stages.preprocessing.resize import fitted, scale
@@ -32,6 +31,7 @@ from stages.runner.stage import In, Out, run
 from stages.runtime.engines import INPUT
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.task_spec import TaskSpec
+from stages.training.model_file import load
 
 OPSET = 20
 LARGEST = 16384  # pixels of a side

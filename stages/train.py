@@ -12,13 +12,13 @@ from stages.core.provenance import commit, digest, environment
 from stages.dataset.manifest import MANIFEST
 from stages.frame.params import overlay
 from stages.frame.sections import Augment, Network, Task, Tracking, Train
-from stages.learning.checkpoints import save
-from stages.learning.loop import fit
-from stages.learning.plan import material, plan
-from stages.learning.progress import Epoch
-from stages.learning.restarts import restarts
-from stages.learning.tracking import Tracker
 from stages.runner.stage import In, Out, rank, run
+from stages.training.checkpoints import restarts
+from stages.training.loop import fit
+from stages.training.model_file import save
+from stages.training.tracking import Tracker
+from stages.training.training_plan import material, plan
+from stages.training.training_progress import Epoch
 
 
 def main(

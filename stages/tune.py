@@ -16,7 +16,6 @@ from stages.core.provenance import content, digest
 from stages.dataset.manifest import MANIFEST
 from stages.dataset.pixel_store import open_split
 from stages.frame.sections import Augment, Network, Section, Task, Train, Tune
-from stages.learning.restarts import code
 from stages.runner.stage import In, Out, run
 from stages.search import trial
 from stages.search.space import Values, as_it_stands, check_amounts
@@ -25,6 +24,7 @@ from stages.search.trial import Job
 from stages.search.workers import workers
 from stages.tasks import TASKS
 from stages.tasks.build_spec import score_of
+from stages.training.checkpoints import code
 
 
 def main(

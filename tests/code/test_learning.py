@@ -18,20 +18,20 @@ from stages.core.errors import UserError
 from stages.dataset.pixel_store import open_split
 from stages.frame.sections import Params
 from stages.images.contact_sheet import contact_sheet
-from stages.learning.answers import answers
-from stages.learning.batches import Feed, plain_batches, swaps
-from stages.learning.checkpoints import load, save
-from stages.learning.devices import fabric_on
-from stages.learning.drawing import drawn
-from stages.learning.loop import fit
-from stages.learning.losses import LOSSES, Setting
-from stages.learning.plan import Material, Plan, material, plan, policy_of
-from stages.learning.progress import Epoch
 from stages.networks.heads import HEADS
 from stages.preprocessing.resize import fitted, resize, scale
 from stages.tasks import TASKS
 from stages.tasks.representations import loss_of
 from stages.tasks.task_spec import TaskSpec
+from stages.training.batch_loader import Feed, plain_batches, swaps
+from stages.training.batch_preview import drawn
+from stages.training.devices import fabric_on
+from stages.training.loop import fit
+from stages.training.losses import LOSSES, Setting
+from stages.training.model_file import load, save
+from stages.training.network_inference import answers
+from stages.training.training_plan import Material, Plan, material, plan, policy_of
+from stages.training.training_progress import Epoch
 from tests.conftest import digit_images, prepare_digits
 
 CPU = torch.device("cpu")
@@ -260,7 +260,7 @@ def test_a_network_can_learn_a_few_images_by_heart(planned: Callable[..., Plan])
 
 
 def test_balanced_weights_count_every_class_the_same(planned: Callable[..., Plan]) -> None:
-    from stages.learning.training import _class_weights
+    from stages.training.trainer_state import _class_weights
 
     one = planned(class_weights="balanced")
     counts = np.bincount(np.asarray(one.material.train_set.target))

@@ -16,16 +16,16 @@ from stages.augmentations.augmentation_interface import Augmentation, always
 from stages.augmentations.similarity import Flip
 from stages.core.errors import UserError
 from stages.frame.sections import Params
-from stages.learning import recovery, restarts
-from stages.learning.averaging import Average
-from stages.learning.batches import Batch
-from stages.learning.loop import Fit, fit
-from stages.learning.plan import Material, Plan, material, plan
-from stages.learning.precision import in_full_where_small
-from stages.learning.progress import Epoch, Progress
-from stages.learning.restarts import Restarts
-from stages.learning.schedules import BEHIND, rate_share
 from stages.networks import NetworkConfig, build
+from stages.training import checkpoints, resume
+from stages.training.batch_loader import Batch
+from stages.training.checkpoints import Restarts
+from stages.training.ema import Average
+from stages.training.loop import Fit, fit
+from stages.training.precision import in_full_where_small
+from stages.training.schedules import BEHIND, rate_share
+from stages.training.training_plan import Material, Plan, material, plan
+from stages.training.training_progress import Epoch, Progress
 from tests.conftest import digit_images, prepare_digits
 
 CPU = torch.device("cpu")
@@ -287,9 +287,9 @@ def test_only_the_newest_unfinished_trainings_are_kept(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(b"x")
     held = []
-    for number in range(restarts.KEPT + 3):
+    for number in range(checkpoints.KEPT + 3):
         (tmp_path / "file").write_bytes(str(number).encode())
-        held.append(restarts.restarts({}, [tmp_path / "file"], 0))
+        held.append(checkpoints.restarts({}, [tmp_path / "file"], 0))
         if number:
             held[-1]._lock.close()  # type: ignore[union-attr]
     names = {folder.name for folder in (tmp_path / "work/train").iterdir()}
@@ -362,7 +362,7 @@ def test_rolling_back_ends(planned: Callable[..., Plan], spoilt: Callable[..., P
 def test_losses_are_looked_at_seldom_where_a_look_waits(
     planned: Callable[..., Plan], spoilt: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "LOOKED", {})
+    monkeypatch.setattr(resume, "LOOKED", {})
     with pytest.raises(UserError, match="epoch 1, step 3: the training loss is nan"):
         fit(spoilt(planned(), times=100), silent)
 

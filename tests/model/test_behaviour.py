@@ -8,9 +8,9 @@ import torch
 
 from stages.export import Shipped, to_onnx
 from stages.frame.params import load
-from stages.learning.loop import fit
-from stages.learning.plan import material, plan
 from stages.networks import build
+from stages.training.loop import fit
+from stages.training.training_plan import material, plan
 from tests.conftest import ROOT, digit_images, prepare_digits
 
 Answers = tuple[np.ndarray, np.ndarray]

@@ -8,13 +8,13 @@ import pytest
 
 from stages import benchmark, evaluate, export, ingest, model_card, prepare
 from stages.frame.sections import Params, Section
-from stages.learning.checkpoints import save
-from stages.learning.loop import fit
-from stages.learning.plan import material, plan
 from stages.reports.html_page import words
 from stages.runner.stage import call
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS
+from stages.training.loop import fit
+from stages.training.model_file import save
+from stages.training.training_plan import material, plan
 from tests.lines import write_data_stages, write_openings, write_training_stages
 from tests.toys import TOYS, Toy
 

@@ -152,7 +152,7 @@ def test_the_image_holds_what_it_was_told_and_is_small(image: Stage) -> None:
     packages = image.root / "opt/macula/lib/python3.11/site-packages"
     stages = {file.relative_to(packages).parts[1] for file in (packages / "stages").rglob("*.py")}
     assert {"serve.py", "predict.py", "serving"} <= stages
-    assert not {"train.py", "learning", "networks"} & stages
+    assert not {"train.py", "training", "networks"} & stages
     assert (packages / "stages/serving/__pycache__").is_dir(), "nothing can be compiled later"
 
 

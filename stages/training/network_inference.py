@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from stages.dataset.pixel_store import Store
-from stages.learning.batches import Batch, plain_batches
 from stages.networks.heads import HEADS, OUTPUTS
 from stages.networks.mask_rcnn_export import at_original_size
 from stages.tasks.postprocessing import decode, stitched
 from stages.tasks.task_spec import TaskSpec
+from stages.training.batch_loader import Batch, plain_batches
 
 Array = np.ndarray[Any, Any]
 Outputs = dict[str, Array]

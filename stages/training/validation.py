@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from stages.dataset.pixel_store import Store
-from stages.learning.answers import answers
-from stages.learning.batches import Batch, plain_batches
-from stages.learning.devices import Crew
-from stages.learning.plan import Plan
-from stages.learning.training import Training
 from stages.tasks import TASKS
+from stages.training.batch_loader import Batch, plain_batches
+from stages.training.devices import Crew
+from stages.training.network_inference import answers
+from stages.training.trainer_state import Training
+from stages.training.training_plan import Plan
 
 
 def judge(plan: Plan, training: Training, network: nn.Module, store: Store, truths: list[Any]) -> tuple[float, float]:

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.learning.devices import device_of, fabric_on
-from stages.learning.pace import pace
-from stages.learning.plan import Plan
-from stages.learning.range_test import RangeTest, range_test
 from stages.tasks.representations import REPRESENTATIONS
+from stages.training.devices import device_of, fabric_on
+from stages.training.lr_finder import RangeTest, range_test
+from stages.training.throughput_autotune import pace
+from stages.training.training_plan import Plan
 
 UNEVEN = 3.0  # largest class over smallest, from which the loss weighs them
 EVEN_SCORES = ("balanced_accuracy", "f1")  # of one class an image, that count classes alike

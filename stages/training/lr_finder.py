@@ -9,9 +9,9 @@ import torch
 from lightning_fabric import Fabric
 
 from stages.core.errors import UserError
-from stages.learning.batches import step_seed
-from stages.learning.plan import Plan
-from stages.learning.training import set_up
+from stages.training.batch_loader import step_seed
+from stages.training.trainer_state import set_up
+from stages.training.training_plan import Plan
 
 LOWEST, HIGHEST = 1e-6, 3.0
 STEPS = 80

@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 import torch
 from tqdm import tqdm
 
-from stages.learning.batches import Batch, step_seed
-from stages.learning.judging import judge
-from stages.learning.plan import Plan
-from stages.learning.progress import Epoch, Progress
-from stages.learning.range_test import RangeTest
-from stages.learning.recovery import NotFinite, Recovery
-from stages.learning.resolving import Resolved, resolve
-from stages.learning.restarts import Restarts
-from stages.learning.schedules import rate_share
-from stages.learning.training import Training, launched, set_up
 from stages.networks.weight_loading import Layer
+from stages.training.auto_params import Resolved, resolve
+from stages.training.batch_loader import Batch, step_seed
+from stages.training.checkpoints import Restarts
+from stages.training.lr_finder import RangeTest
+from stages.training.resume import NotFinite, Recovery
+from stages.training.schedules import rate_share
+from stages.training.trainer_state import Training, launched, set_up
+from stages.training.training_plan import Plan
+from stages.training.training_progress import Epoch, Progress
+from stages.training.validation import judge
 
 Report = Callable[[Epoch], None]
 

@@ -8,12 +8,12 @@ import torch
 
 from stages.core.errors import UserError
 from stages.images.contact_sheet import contact_sheet
-from stages.learning.drawing import drawn
-from stages.learning.plan import Plan
-from stages.learning.progress import Progress
-from stages.learning.restarts import Restarts
-from stages.learning.training import Training
 from stages.tasks import TASKS
+from stages.training.batch_preview import drawn
+from stages.training.checkpoints import Restarts
+from stages.training.trainer_state import Training
+from stages.training.training_plan import Plan
+from stages.training.training_progress import Progress
 
 LOOKED = {"cpu": 1}  # steps between two looks at the losses
 SELDOM = 50  # elsewhere: a look waits for the device

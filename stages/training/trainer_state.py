@@ -12,16 +12,16 @@ from torch import nn
 
 from stages.core.errors import UserError
 from stages.dataset.annotations import IGNORE
-from stages.learning.averaging import Average
-from stages.learning.batches import Batch, Feed, resident
-from stages.learning.devices import Crew, crew_on, fabric_on, processes
-from stages.learning.losses import LOSSES, Setting
-from stages.learning.optimizers import Rates, optimizer_of
-from stages.learning.plan import Plan
-from stages.learning.precision import in_full_where_small
 from stages.networks import build
 from stages.networks.weight_loading import Layer, load_weights, pretrained_parameters
 from stages.tasks.representations import REPRESENTATIONS
+from stages.training.batch_loader import Batch, Feed, resident
+from stages.training.devices import Crew, crew_on, fabric_on, processes
+from stages.training.ema import Average
+from stages.training.losses import LOSSES, Setting
+from stages.training.optimizers import Rates, optimizer_of
+from stages.training.precision import in_full_where_small
+from stages.training.training_plan import Plan
 
 LAYOUTS = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
 

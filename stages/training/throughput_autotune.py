@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from stages.core.provenance import processor
-from stages.learning.batches import Batch
-from stages.learning.devices import device_of, fabric_on, processes
-from stages.learning.plan import Plan
-from stages.learning.training import Training, set_up
+from stages.training.batch_loader import Batch
+from stages.training.devices import device_of, fabric_on, processes
+from stages.training.trainer_state import Training, set_up
+from stages.training.training_plan import Plan
 
 NOTES = Path("work/pace")
 MOST = 0.05  # share of the training's own time that a trial may take

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.learning.batches import Batch
 from stages.tasks.overlays import as_rgb, dot, fill, frame, line, palette
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
+from stages.training.batch_loader import Batch
 
 Array = np.ndarray[Any, Any]
 

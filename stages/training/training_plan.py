@@ -10,13 +10,13 @@ from stages.augmentations import Chosen, Data, Policy, beyond_the_edge, choose
 from stages.core.errors import UserError
 from stages.dataset.pixel_store import Store, open_split
 from stages.frame.sections import Augment, Network, Train
-from stages.learning.batches import Feed
 from stages.networks import NetworkConfig, architecture
 from stages.networks.pretrained import located
 from stages.tasks.build_spec import score_of
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.representations import REPRESENTATIONS, loss_of
 from stages.tasks.task_spec import TaskSpec, task_spec_of
+from stages.training.batch_loader import Feed
 
 Array = np.ndarray[Any, Any]
 MOST_SAMPLED = 1000  # training images that are judged: enough for a gap of some percent

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from stages.core.errors import UserError
 from stages.core.provenance import content, digest
-from stages.learning.checkpoints import write
+from stages.training.model_file import write
 
 TRAININGS = Path("work/train")
 KEPT = 4  # unfinished trainings beside the one that runs; older ones are forgotten
@@ -27,7 +27,7 @@ CODE = (
     "core",
     "dataset",
     "images",
-    "learning",
+    "training",
     "networks",
     "preprocessing",
     "tasks",

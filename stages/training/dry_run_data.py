@@ -13,12 +13,12 @@ import torch
 from stages.dataset.pixel_store import FRAME, Writer, open_split, write_about, write_rows, write_things
 from stages.images.decode import to_channels
 from stages.images.geometry import Placement, cut, frames
-from stages.learning.plan import Material
 from stages.preprocessing.resize import fitted
 from stages.tasks.build_spec import training_spec
 from stages.tasks.ground_truth import Labelled, truth_of
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
+from stages.training.training_plan import Material
 
 Array = np.ndarray[Any, Any]
 Sample = tuple[Labelled, Array]

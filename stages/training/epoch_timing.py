@@ -13,14 +13,14 @@ import torch
 
 from stages.dataset.annotations import Annotation
 from stages.frame.sections import Params
-from stages.learning.loop import fit
-from stages.learning.plan import plan
-from stages.learning.progress import Epoch
-from stages.learning.rehearsal import Sample, rehearsal
-from stages.learning.resolving import resolve
 from stages.tasks.build_spec import task_spec_of_data
 from stages.tasks.ground_truth import truth_of
 from stages.tasks.task_spec import TaskSpec
+from stages.training.auto_params import resolve
+from stages.training.dry_run_data import Sample, rehearsal
+from stages.training.loop import fit
+from stages.training.training_plan import plan
+from stages.training.training_progress import Epoch
 
 LONG_ENOUGH = 4.0  # seconds of an epoch that say something, be it the first one
 MOST_BATCHES = 16
