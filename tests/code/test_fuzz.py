@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzzing import KINDS
-from benchmarks.serving_fuzz import fuzz
+from benchmarks.serving.fuzz_requests import KINDS
+from benchmarks.serving.fuzz_server import fuzz
 from stages.serving import connection
 from stages.serving.app import create
 from stages.serving.limits import Settings
