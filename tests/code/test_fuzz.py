@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzzing import KINDS
-from benchmarks.serving_fuzz import fuzz
-from stages.serving import header_timeout as connection
+from benchmarks.serving.fuzz_requests import KINDS
+from benchmarks.serving.fuzz_server import fuzz
 from stages.serving.app import create
 from stages.serving.settings import Settings
 from tests.conftest import png
