@@ -15,9 +15,9 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from flows import example
-from flows.clones import changes_of, clone_name, params_with, run
+from flows.worktrees import changes_of, clone_name, params_with, run
 from stages.config.load import load
-from stages.frame import UserError
+from stages.core.errors import UserError
 
 COMPARISONS = Path("work/compare")
 DEMO = "data/raw/digits"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stages.config.load import load
 from stages.config.resolved import as_yaml
-from stages.frame.errors import UserError
+from stages.core.errors import UserError
 
 
 def main(given: Path, output: Path) -> None:

@@ -15,18 +15,19 @@ from stages.config.schema_base import Section
 from stages.config.schema_search import Tune
 from stages.config.schema_task import Task
 from stages.config.schema_training import Augment, Network, Train
-from stages.frame import In, Out, UserError, run
-from stages.frame.provenance import content, digest
-from stages.images.manifest import MANIFEST
-from stages.images.store import open_split
-from stages.learning.restarts import code
+from stages.core.errors import UserError
+from stages.core.provenance import content, digest
+from stages.dataset.manifest import MANIFEST
+from stages.dataset.pixel_store import open_split
+from stages.runner.stage import In, Out, run
 from stages.search import trial
 from stages.search.space import Values, as_it_stands, check_amounts
 from stages.search.study import Ended, Search
 from stages.search.trial import Job
 from stages.search.workers import workers
 from stages.tasks import TASKS
-from stages.tasks.asking import score_of
+from stages.tasks.build_spec import score_of
+from stages.training.checkpoints import code
 
 
 def main(

@@ -15,13 +15,13 @@ from PIL import Image
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
-from flows.clones import example, params_with
+from flows.worktrees import example, params_with
 from stages import resolve
 from stages.config import load as params_module
 from stages.config.edit import edited
 from stages.config.resolved import RESOLVED
 from stages.config.schema import Params
-from stages.frame.stage import call
+from stages.runner.stage import call
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,14 +7,13 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from stages.augmentations.draws import Draws
-from stages.augmentations.protocol import Augmentation, Data, Level, Scene, Tensor
-from stages.augmentations.registry import AUGMENTATIONS
+from stages.augmentations.augmentation_interface import Augmentation, Data, Level, Scene, Tensor
+from stages.augmentations.augmentation_registry import AUGMENTATIONS
+from stages.augmentations.rng import Draws
 from stages.augmentations.warp import Warp
 from stages.config.schema_base import Section
 from stages.config.schema_training import Augment
-from stages.frame import UserError
-from stages.frame.errors import did_you_mean
+from stages.core.errors import UserError, did_you_mean
 
 MOSTLY = 0.5
 OFF = ("off", "Off", "OFF", False, None)
@@ -107,7 +106,7 @@ def beyond_the_edge(outside: str, data: Data) -> str:
     """
     if outside != "auto":
         return outside
-    match data.outline.representation:
+    match data.spec.representation:
         case "class" | "classes" | "cumulative" | "scalar":
             return "zeros" if data.black_rim > MOSTLY else "border"
         case "mask" | "image":

@@ -19,7 +19,7 @@ from stages.config.aliases import renamed
 from stages.config.load import check, read
 from stages.config.schema import Params
 from stages.config.schema_base import Unit
-from stages.frame.errors import UserError
+from stages.core.errors import UserError
 
 REQUIRED = "required"
 """Shown in place of a default where a key has none."""

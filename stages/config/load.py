@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 from stages.config.aliases import PARAMS, renamed
 from stages.config.schema import Params
 from stages.config.schema_base import Section
-from stages.frame.errors import UserError, did_you_mean
+from stages.core.errors import UserError, did_you_mean
 
 
 def read(file: Path) -> dict[str, Any]:

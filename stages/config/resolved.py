@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from stages.frame.errors import UserError
+from stages.core.errors import UserError
 
 RESOLVED = Path("data/params.resolved.yaml")
 """Output of the stage `resolve`, from which all other stages read their params."""

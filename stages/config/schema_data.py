@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, StringConstraints, field_validator, mode
 
 from stages.config.expectation_names import LEFT_OUT, OFFERED, OWN
 from stages.config.schema_base import Section, Share, Text, Unit
-from stages.frame.errors import did_you_mean
+from stages.core.errors import did_you_mean
 
 
 class Columns(Section):

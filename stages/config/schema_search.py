@@ -6,7 +6,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 
 from stages.config.schema_base import Section, Unit
 from stages.config.schema_training import Augment, Network, Train
-from stages.frame.errors import did_you_mean
+from stages.core.errors import did_you_mean
 
 
 class Range(Section):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from stages.config.schema_base import Section, Share, Text, Unit
-from stages.frame.errors import did_you_mean
+from stages.core.errors import did_you_mean
 
 
 class Augment(Section):

@@ -13,9 +13,9 @@ from stages.config.load import overlay
 from stages.config.schema_base import Section
 from stages.config.schema_search import TUNABLE, Range, Tune
 from stages.config.schema_training import Augment
-from stages.frame import UserError
-from stages.images.store import Store
-from stages.learning.plan import policy_of
+from stages.core.errors import UserError
+from stages.dataset.pixel_store import Store
+from stages.training.training_plan import policy_of
 
 Values = dict[str, Any]
 GRID_STEPS = 3  # of a range for which none are given

@@ -16,7 +16,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from stages.config.schema_search import Tune
-from stages.frame import UserError
+from stages.core.errors import UserError
 from stages.search.space import Values, distributions, grid, sampler
 from stages.search.trial import Outcome
 from stages.search.workers import Run

@@ -9,11 +9,11 @@ from typing import Literal
 
 from stages.config.load import overlay
 from stages.config.schema_base import Section
-from stages.frame import UserError
-from stages.learning.loop import fit
-from stages.learning.plan import Material, material, plan
-from stages.learning.progress import Epoch
+from stages.core.errors import UserError
 from stages.search.space import Values, behind
+from stages.training.loop import fit
+from stages.training.training_plan import Material, material, plan
+from stages.training.training_progress import Epoch
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from flows import compare
-from flows.clones import changes_of, clone_name, example, params_with
 from flows.example import main as run_example
+from flows.worktrees import changes_of, clone_name, example, params_with
 from stages.config.load import load
-from stages.frame import UserError
+from stages.core.errors import UserError
 from tests.conftest import ROOT, kept_params
 
 

@@ -13,7 +13,7 @@ from stages import configure, prepare
 from stages import ingest as ingesting
 from stages.config.load import load
 from stages.config.schema import Params
-from stages.frame.stage import call
+from stages.runner.stage import call
 from tests.conftest import png
 from tests.toys import TOYS, things
 

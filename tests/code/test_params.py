@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from stages.config.load import load, overlay
 from stages.config.schema import Params
-from stages.frame import UserError
+from stages.core.errors import UserError
 
 
 def keys_of(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from stages.config.schema_data import Gate
-from stages.frame import In, Out, UserError, run
-from stages.frame.stage import call
+from stages.core.errors import UserError
+from stages.runner.stage import In, Out, call, run
 
 
 def copy(source: In, output: Out) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import torch
 from stages import tune as stage
 from stages.config.schema import Params
 from stages.config.schema_search import Range
-from stages.frame import UserError
-from stages.frame.stage import call
+from stages.core.errors import UserError
+from stages.runner.stage import call
 from stages.search import trial
 from stages.search.space import behind
 from tests.conftest import digit_images, prepare_digits
