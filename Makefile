@@ -10,7 +10,7 @@ BROWSER := infra/browser/node_modules/.package-lock.json
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search check check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
+.PHONY: help env demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search check hooks check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -145,6 +145,9 @@ check: $(VENV)/synced ## format, lint, types, layers
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) lint-imports
+
+hooks: $(VENV)/synced ## run these checks before each commit
+	@$(RUN) pre-commit install
 
 # A kustomization is no resource of Kubernetes and has no schema there; the tests hold it against its folder.
 check-infra: $(VENV)-infra/synced ## container, compose and Kubernetes files: linters and schemas
