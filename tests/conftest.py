@@ -20,6 +20,7 @@ from flows.clones import example, params_with
 from stages.frame import params as params_module
 from stages.frame.sections import Params
 from stages.frame.stage import call
+from tests.skips import pytest_runtest_makereport as pytest_runtest_makereport
 
 ROOT = Path(__file__).parents[1]
 
