@@ -12,6 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from flows import guard
 from stages.frame import UserError
 from stages.frame.editing import edited, nested
 from stages.frame.errors import did_you_mean
@@ -89,7 +90,8 @@ def run(folder: Path, params: str) -> None:
     subprocess.run(
         ["dvc", "cache", "dir", "--local", cache], cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL
     )
-    if subprocess.run(["dvc", "repro"], cwd=folder, env=env).returncode:
+    # Progress goes to standard error, so that a program can read what is printed at the end.
+    if guard.run([sys.executable, "-m", "dvc", "repro"], env, cwd=folder, stdout=sys.__stderr__.fileno()):
         raise UserError(f"the line stopped in {folder}; it says why above")
 
 

@@ -1,0 +1,1 @@
+"""Errors, memory, CPU and provenance: code that everything else may import."""
