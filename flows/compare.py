@@ -15,8 +15,8 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from flows import example
-from flows.clones import changes_of, clone_name, params_with, run
-from stages.frame import UserError
+from flows.worktrees import changes_of, clone_name, params_with, run
+from stages.core.errors import UserError
 from stages.frame.params import load
 
 COMPARISONS = Path("work/compare")
@@ -118,9 +118,7 @@ def main(variants: list[str], name: str = "", source: str = "") -> dict[str, Any
     label = name or load(Path("params.yaml")).ingest.name
     for variant in variants:  # a mistake in the last is reported before the first is run
         params_with([changes_of(variant)], variant)
-    folders = {
-        variant: example.main(name, source, variant) if name else _own(label, variant) for variant in variants
-    }
+    folders = {variant: example.main(name, source, variant) if name else _own(label, variant) for variant in variants}
     found = {variant: measured(folder) for variant, folder in folders.items()}
     first = next(iter(found.values()))
     shown = table(found)

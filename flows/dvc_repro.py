@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.dependency_errors import DEBUG, explain
-from stages.frame import UserError
+from stages.core.errors import UserError
 
 SECONDS = Path("work/run/seconds.json")
 """How long each stage took when it last ran."""
@@ -160,7 +160,7 @@ def main(result: Path, targets: list[str]) -> int:
     Returns:
         0, or 3 if a finding blocks, or 1 if a stage failed.
     """
-    from flows import record
+    from flows import experiments
     from stages.frame.params import load
 
     began = time.time()
@@ -176,15 +176,17 @@ def main(result: Path, targets: list[str]) -> int:
     blocked = Path("work", failed.rpartition(":")[2], "blocked.md")
     blocks = bool(failed) and blocked.is_file() and blocked.stat().st_mtime >= began
     told: dict[str, Any] = {
-        "stages": [{"name": n, "state": s, "seconds": progress.seconds.get(n, 0.0)} for n, s in progress.states.items()],
+        "stages": [
+            {"name": n, "state": s, "seconds": progress.seconds.get(n, 0.0)} for n, s in progress.states.items()
+        ],
         "failed": failed or None,
         "blocked": str(blocked) if blocks else None,
     }
     if error is not None:
         _report(error, blocks, str(blocked))
     elif not targets:
-        told["experiment"] = record.run_name()
-        print(record.main(), flush=True)
+        told["experiment"] = experiments.run_name()
+        print(experiments.main(), flush=True)
     result.write_text(json.dumps(told))
     return BLOCKED if blocks else FAILED if error else 0
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stages.answering import (
+from stages.batch_prediction import (
     FORMS,
     Order,
     answered,
@@ -26,13 +26,12 @@ from stages.answering import (
     output_to,
     refuse_sources,
 )
-from stages.frame.errors import UserError
-from stages.images.isolation import WORKERS
-from stages.images.quiet import silence_decoders
-from stages.images.reading import SUFFIXES
+from stages.core.errors import UserError
+from stages.images.decode import SUFFIXES
+from stages.images.decoder_logging import silence_decoders
 from stages.runtime import Model, digest_of
-from stages.tasks.outline import Outline
-from stages.tasks.pictures import PICTURED
+from stages.tasks.image_outputs import PICTURED
+from stages.tasks.task_spec import TaskSpec
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,9 @@ def main(options: PredictOptions) -> int:
 def _run(options: PredictOptions) -> int:
     digest = digest_of(options.model)
     model = Model(options.model, options.threads, *_engine(options, digest))
-    outline, engine, precision = model.outline, model.engine.name, model.engine.precision
+    spec, engine, precision = model.spec, model.engine.name, model.engine.precision
     del model  # each process has its own
-    _refuse_misfit(outline, options)
+    _refuse_misfit(spec, options)
     refuse_sources(options.images)
     _refuse_overwriting(options)
     order = Order(
@@ -88,10 +87,10 @@ def _run(options: PredictOptions) -> int:
     )  # fmt: skip
     images = asked(options.images)
     began = _began(options, order)
-    with output_to(options.output, FORMS[order.form], outline, began, options.restart) as output:
+    with output_to(options.output, FORMS[order.form], spec, began, options.restart) as output:
         output.start(images)
         with _progress(options, output.rows) as tell:
-            for some, lines in answered(images, order, outline):
+            for some, lines in answered(images, order, spec):
                 output.add(some, lines)
                 tell(len(lines))
     if output.failed:
@@ -144,13 +143,13 @@ def _progress(options: PredictOptions, done: int) -> Iterator[Any]:
         yield bar.update
 
 
-def _refuse_misfit(outline: Outline, options: PredictOptions) -> None:
-    if outline.task == "image" and options.files is None:
+def _refuse_misfit(spec: TaskSpec, options: PredictOptions) -> None:
+    if spec.task == "image" and options.files is None:
         raise UserError("this model answers with images: name a folder for them, --files FOLDER")
-    if options.files is not None and outline.task not in PICTURED:
-        raise UserError(f"--files: answers of task {outline.task} are no images; leave it out")
-    if options.format == "coco" and outline.task != "instances":
-        raise UserError(f"--format coco holds instances, this model's task is {outline.task}; use csv or json")
+    if options.files is not None and spec.task not in PICTURED:
+        raise UserError(f"--files: answers of task {spec.task} are no images; leave it out")
+    if options.format == "coco" and spec.task != "instances":
+        raise UserError(f"--format coco holds instances, this model's task is {spec.task}; use csv or json")
 
 
 def _file_behind(output: Path | None) -> Path | None:

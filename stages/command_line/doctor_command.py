@@ -12,7 +12,7 @@ EXAMPLE = "macula doctor"
 
 
 def doctor(
-    quick: Annotated[bool, Option("--quick", help="Skip what takes seconds: devices and the speed of the CPU.")] = False,
+    quick: Annotated[bool, Option("--quick", help="Skip the devices and the speed of the CPU.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Check the installation and the machine, and state what to do about each problem.

@@ -9,7 +9,7 @@ import typer
 
 from stages.command_line.exit_codes import BUG, FAILED, INTERRUPTED, OK
 from stages.core.dependency_errors import DEBUG, explain
-from stages.frame.errors import UserError
+from stages.core.errors import UserError
 
 
 def show_tracebacks() -> None:

@@ -10,7 +10,7 @@ from typer._coercion import RuntimeParam, bool_flag_type_descriptor
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from stages.command_line.failures import show_tracebacks
-from stages.frame.errors import did_you_mean
+from stages.core.errors import did_you_mean
 
 CONVERTERS: dict[type, tuple[Callable[[str], Any], str]] = {
     str: (str, "text"),

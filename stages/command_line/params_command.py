@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from stages.frame.errors import UserError, did_you_mean
+from stages.core.errors import UserError, did_you_mean
 
 EXAMPLE = """\
 macula params                  # all keys

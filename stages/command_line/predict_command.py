@@ -38,7 +38,7 @@ def predict(
     Rows are written in the order of the images. An interrupted run with --output resumes when the command is repeated.
     An image that cannot be predicted gets a row with the reason, and the exit code is 1.
     """
-    from stages.images.isolation import WORKERS
+    from stages.images.sandbox import WORKERS
     from stages.predict import PredictOptions, main
 
     return main(

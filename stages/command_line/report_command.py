@@ -8,7 +8,7 @@ import typer
 from typer import Option
 
 from stages.command_line.options import AsJson, print_json
-from stages.frame.errors import UserError
+from stages.core.errors import UserError
 
 EXAMPLE = "macula report --open"
 PAGES = {

@@ -24,7 +24,8 @@ RESUME = (
 
 def run(
     stages: Annotated[
-        list[str] | None, Argument(help="Stages of dvc.yaml to bring up to date, with those before them.  [default: all]")
+        list[str] | None,
+        Argument(help="Stages of dvc.yaml, with those before them.  [default: all]"),
     ] = None,
     flow: Annotated[bool, Option("--flow", help="Run as a Prefect flow instead of `dvc repro`.")] = False,
     require_objective: Annotated[
@@ -58,11 +59,11 @@ def _command(flow: bool, result: Path, stages: list[str]) -> list[str]:
 
 def _run(command: list[str], as_json: bool) -> int:
     """Run a command that outlives neither this process nor Ctrl-C; with JSON its output goes to standard error."""
-    from flows import guard
-    from flows.repro import environment
+    from flows import supervisor
+    from flows.stage_runner import environment
 
     try:
-        return guard.run(command, environment(), stdout=sys.stderr.fileno() if as_json else None)
+        return supervisor.run(command, environment(), stdout=sys.stderr.fileno() if as_json else None)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(RESUME) from None
 

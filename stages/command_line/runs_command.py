@@ -7,7 +7,7 @@ EXAMPLE = "macula runs"
 
 def runs(as_json: AsJson = False) -> None:
     """Compare all runs that are kept as experiments, on one page."""
-    from stages.runs import main
+    from stages.compare_runs import main
 
     page, found = main()
     if as_json:

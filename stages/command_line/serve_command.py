@@ -5,7 +5,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from stages.command_line.options import Engine
-from stages.serving.limits import KEY, Settings
+from stages.serving.settings import KEY, Settings
 
 EXAMPLE = """\
 macula serve data/export/model.onnx
@@ -40,9 +40,7 @@ def serve(
     memory: Annotated[
         float, Option(min=0, help="GiB for all workers together; 0: the limit of the container or the machine.")
     ] = Settings.memory,
-    seconds: Annotated[
-        float, Option(min=0, help="Longest time from a request to its response.")
-    ] = Settings.seconds,
+    seconds: Annotated[float, Option(min=0, help="Longest time from a request to its response.")] = Settings.seconds,
     images: Annotated[int, Option(min=1, help="Most images in one request.")] = Settings.images,
 ) -> None:
     """Serve an exported model over HTTP, without torch: a page at /, its routes at /docs."""

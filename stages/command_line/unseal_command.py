@@ -10,7 +10,7 @@ import typer
 from typer import Option
 
 from stages.command_line.options import AsJson, print_json
-from stages.frame.errors import UserError
+from stages.core.errors import UserError
 
 EXAMPLE = "macula unseal"
 STAGE = "data/sealed/dvc.yaml:unseal"
@@ -29,8 +29,8 @@ def unseal(
     On a terminal the command asks for confirmation; elsewhere it requires --yes.
     """
     _confirm(yes)
-    from flows import guard
-    from flows.repro import environment
+    from flows import supervisor
+    from flows.stage_runner import environment
 
     output = sys.stderr.fileno() if as_json else None
     repro = [sys.executable, "-m", "dvc", "repro"]
@@ -39,7 +39,7 @@ def unseal(
         ([*repro, "--single-item", STAGE], opened),
         ([*repro, "--single-item", "report", "card"], environment()),
     ):
-        if code := guard.run(command, env, stdout=output):
+        if code := supervisor.run(command, env, stdout=output):
             raise UserError(f"`{' '.join(command[2:])}` ended with exit status {code}; its message is above")
     if as_json:
         print_json(json.loads(Path("data/unseal/scores.json").read_text(encoding="utf-8")))

@@ -1,1 +1,1 @@
-"""Errors, memory, CPU and provenance: code that everything else may import."""
+"""Code that every stage uses: errors, findings, provenance, CPU and memory limits."""
