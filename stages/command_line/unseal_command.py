@@ -37,7 +37,7 @@ def unseal(
     opened = environment() | {"MACULA_UNSEAL": "yes"}
     for command, env in (
         ([*repro, "--single-item", STAGE], opened),
-        ([*repro, "--single-item", "report", "card"], environment()),
+        ([*repro, "--single-item", "report", "model_card"], environment()),
     ):
         if code := supervisor.run(command, env, stdout=output):
             raise UserError(f"`{' '.join(command[2:])}` ended with exit status {code}; its message is above")
