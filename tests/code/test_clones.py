@@ -58,10 +58,10 @@ def test_an_unknown_example_or_source_is_told() -> None:
         example("cloting10")
     with pytest.raises(UserError, match="'nowhere.zip' does not exist"):
         run_example("clothing10", "nowhere.zip")
-    with pytest.raises(UserError, match="two variants or more"):
+    with pytest.raises(UserError, match="name two or more variants"):
         compare.main(["network.name=vgg11"])
-    with pytest.raises(UserError, match="--example needs --source"):
-        compare.main(["--example", "bccd", "network.name=vgg11", "network.name=vgg16"])
+    with pytest.raises(UserError, match="--example requires --source"):
+        compare.main(["network.name=vgg11", "network.name=vgg16"], name="bccd")
 
 
 def test_a_clone_is_named_after_what_it_changes() -> None:

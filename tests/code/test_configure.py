@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import configure, prepare
 from stages import ingest as ingesting
+from stages import prepare
 from stages.config.load import load
 from stages.config.schema import Params
+from stages.core.errors import UserError
 from stages.runner.stage import call
+from tests.command_line import macula
 from tests.conftest import png
 from tests.toys import TOYS, things
 
@@ -25,7 +27,7 @@ def propose(workspace: Path) -> Propose:
     """Configure for a source, untimed, and the params that come out."""
 
     def run(source: Path, *words: str) -> Params:
-        configure.main([str(source), "--replace", "--quick", *words])
+        macula("configure", str(source), "--replace", "--quick", *words)
         return load(workspace / "params.proposed.yaml")
 
     return run
@@ -231,8 +233,8 @@ def test_masks_that_are_none_are_not_taken_for_a_class(
     targets: list[np.ndarray], says: str, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = pictures("images/{}.png", count=4) | {f"masks/{n}.png": png(mask) for n, mask in enumerate(targets)}
-    with pytest.raises(SystemExit, match=says):
-        configure.main([str(write(workspace / "source", files))])
+    with pytest.raises(UserError, match=says):
+        macula("configure", str(write(workspace / "source", files)))
 
 
 def test_one_odd_pair_does_not_hide_masks_and_a_rare_value_is_seen(propose: Propose, workspace: Path) -> None:
@@ -287,8 +289,8 @@ def test_images_that_are_left_out_are_said(
     ],
 )
 def test_what_came_near_is_said(files: dict[str, Any], says: str, workspace: Path) -> None:
-    with pytest.raises(SystemExit, match=says):
-        configure.main([str(write(workspace / "source", files | pictures("{}.png")))])
+    with pytest.raises(UserError, match=says):
+        macula("configure", str(write(workspace / "source", files | pictures("{}.png"))))
 
 
 def test_a_rival_is_chosen_as_it_is_told(propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -303,20 +305,20 @@ def test_a_rival_is_chosen_as_it_is_told(propose: Propose, workspace: Path, caps
 
 
 def test_a_place_that_cannot_be_written_is_told(workspace: Path) -> None:
-    with pytest.raises(SystemExit, match="--output no/p.yaml cannot be written: No such file"):
-        configure.main([str(write(workspace / "s", pictures("a/{}.png", "b/{}.png"))), "--output", "no/p.yaml"])
+    with pytest.raises(UserError, match="--output no/p.yaml cannot be written: No such file"):
+        macula("configure", str(write(workspace / "s", pictures("a/{}.png", "b/{}.png"))), "--output", "no/p.yaml")
 
 
 def test_a_file_is_written_over_only_where_that_is_asked(workspace: Path) -> None:
-    with pytest.raises(SystemExit, match=r"params.yaml exists; name another --output, or say --replace"):
-        configure.main([str(workspace), "--output", "params.yaml"])
+    with pytest.raises(UserError, match=r"params.yaml exists; name another --output, or replace it with --replace"):
+        macula("configure", str(workspace), "--output", "params.yaml")
 
 
 def test_a_source_without_labels_is_told(workspace: Path) -> None:
     (workspace / "source").mkdir()
     (workspace / "source" / "a.png").write_bytes(png(blot(0)))
-    with pytest.raises(SystemExit, match="holds no labelled images in a form that is known"):
-        configure.main([str(workspace / "source")])
+    with pytest.raises(UserError, match="holds no labelled images in a form that is known"):
+        macula("configure", str(workspace / "source"))
 
 
 REAL = {

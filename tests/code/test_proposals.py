@@ -11,15 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import configure
 from stages import ingest as ingesting
 from stages.config.load import load
 from stages.config.schema import Params
 from stages.configuration import Choice, within_budget
 from stages.configuration.filename_patterns import groupings, sequences
 from stages.configuration.object_size import thickness
+from stages.core.errors import UserError
 from stages.runner.stage import call
 from stages.training import epoch_timing
+from tests.command_line import macula
 from tests.conftest import png
 from tests.toys import TOYS
 
@@ -32,7 +33,7 @@ def propose(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...
     """Configure for a source, untimed: the params that come out, and what is said."""
 
     def run(source: Path, *words: str) -> tuple[Params, str]:
-        configure.main([str(source), "--replace", "--quick", *words])
+        macula("configure", str(source), "--replace", "--quick", *words)
         return load(workspace / "params.proposed.yaml"), capsys.readouterr().out
 
     return run
@@ -245,8 +246,8 @@ def test_a_failed_write_leaves_what_was_there(workspace: Path, monkeypatch: pyte
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(SystemExit, match="old.yaml cannot be written: No space left"):
-        configure.main([str(source), "--quick", "--replace", "--output", "old.yaml"])
+    with pytest.raises(UserError, match="old.yaml cannot be written: No space left"):
+        macula("configure", str(source), "--quick", "--replace", "--output", "old.yaml")
     assert (workspace / "old.yaml").read_text() == "old" and not list(workspace.glob("*.part"))
 
 
@@ -267,7 +268,7 @@ def test_training_is_timed_as_it_is_proposed(
     source = workspace / "toy"
     source.mkdir()
     TOYS[name].write(source, np.random.default_rng(0))
-    configure.main([str(source), "--minutes", "0.01"])
+    macula("configure", str(source), "--minutes", "0.01")
     said = capsys.readouterr().out
     assert re.search(
         r"about .+ for \d+ epochs: \d+ working images at batches of \d+, judged by \d+, took [\d.e+-]+ s", said
@@ -277,13 +278,13 @@ def test_training_is_timed_as_it_is_proposed(
 
 def test_a_folder_without_files_and_a_file_are_told_apart(workspace: Path) -> None:
     (workspace / "empty").mkdir()
-    with pytest.raises(SystemExit, match="empty holds no files"):
-        configure.main(["empty"])
-    with pytest.raises(SystemExit, match="params.yaml is no folder, archive or npz"):
-        configure.main(["params.yaml"])
+    with pytest.raises(UserError, match="empty holds no files"):
+        macula("configure", "empty")
+    with pytest.raises(UserError, match="params.yaml is no folder, archive or npz"):
+        macula("configure", "params.yaml")
     write(workspace / "flat", {f"{n}.png": png(noise(n)) for n in range(5)} | {"a.txt": "no"})
-    with pytest.raises(SystemExit, match="no labelled images in a form that is known, of 5 images and 1 other files"):
-        configure.main(["flat"])
+    with pytest.raises(UserError, match="no labelled images in a form that is known, of 5 images and 1 other files"):
+        macula("configure", "flat")
 
 
 def test_numbered_images_are_in_the_order_of_their_numbers() -> None:

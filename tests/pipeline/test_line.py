@@ -172,9 +172,10 @@ def test_predict_answers_without_torch(line: Path, tmp_path: Path) -> None:
     (tmp_path / "in" / "good.png").write_bytes(png(image))
     (tmp_path / "in" / "bad.png").write_bytes(b"bad")
     program = (
-        "import sys\nfrom stages.predict import main\n"
+        "import sys\nfrom stages.command_line.app import application\n"
         f"paths = {[str(tmp_path / 'in'), '--output', str(tmp_path / 'out.csv')]}\n"
-        "code = main(['data/export/model.onnx', *paths])\n"
+        "words = ['predict', 'data/export/model.onnx', *paths]\n"
+        "code = application(['predict'])(words, standalone_mode=False)\n"
         "heavy = {'torch', 'pandas', 'sklearn', 'scipy', 'pydantic', 'onnx'} & set(sys.modules)\n"
         "assert not heavy, heavy\nsys.exit(code)"
     )
