@@ -105,23 +105,23 @@ compare: env ## two variants on one score: make compare A=representation.name=he
 	@$(RUN) python -m flows.compare $(if $(NAME),--example "$(NAME)" --source "$(SOURCE)") "$(A)" "$(B)"
 
 bench-augmentation: $(VENV)-benchmarks/synced ## augmentations beside Kornia's, torchvision's and Albumentations', on this machine
-	PYTHONUNBUFFERED=1 $(VENV)-benchmarks/bin/python -m benchmarks.augmentation $(ARGUMENTS)
+	PYTHONUNBUFFERED=1 $(VENV)-benchmarks/bin/python -m benchmarks.augmentation.compare_augmentation $(ARGUMENTS)
 
 bench-audits: $(VENV)/synced $(VENV)-audit-peers/synced ## audits beside their peers on planted faults, and images a second
-	$(RUN) OMP_NUM_THREADS=1 python -m benchmarks.audits $(ARGUMENTS)
+	$(RUN) OMP_NUM_THREADS=1 python -m benchmarks.audits.compare_audits $(ARGUMENTS)
 
 bench-training: $(VENV)/synced $(VENV)-training-peers/synced ## training beside torchvision's, Lightning's, fastai's and Ultralytics'
-	$(RUN) python -m benchmarks.training $(ARGUMENTS)
+	$(RUN) python -m benchmarks.training.compare_training $(ARGUMENTS)
 
 bench-serving: $(VENV)/synced $(VENV)-serving/synced $(VENV)-serving-peers/synced ## the server beside LitServe's and BentoML's, under load that `wrk` makes
 	@command -v wrk >/dev/null || { echo "make: wrk not found; on Debian: apt-get install wrk" >&2; exit 1; }
-	$(RUN) python -m benchmarks.serving $(ARGUMENTS)
+	$(RUN) python -m benchmarks.serving.compare_serving $(ARGUMENTS)
 
 fuzz-serving: env $(VENV)-serving-clients/synced ## the server under 10,000 requests that are broken on purpose: some 7 minutes
-	$(RUN) python -m benchmarks.serving_fuzz $(ARGUMENTS)
+	$(RUN) python -m benchmarks.serving.fuzz_server $(ARGUMENTS)
 
 bench-inference: env $(VENV)-inference-peers/synced ## answers beside torch, ONNX Runtime, OpenVINO and Ultralytics; start, memory, decoders
-	$(RUN) python -m benchmarks.inference $(ARGUMENTS)
+	$(RUN) python -m benchmarks.inference.compare_inference $(ARGUMENTS)
 
 test: env check check-infra published-test $(VENV)-serving-clients/synced ## everything that CI runs
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q --numprocesses 2 --dist loadfile

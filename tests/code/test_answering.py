@@ -21,8 +21,8 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from benchmarks import predicting
-from benchmarks.examples import between
+from benchmarks.inference import batch_prediction_speed as predicting
+from benchmarks.pipeline.example_scores import between
 from stages import predict
 from stages.batch_prediction import FORMS, Order, answered, asked, output_to, refuse_sources
 from stages.batch_prediction import inputs as sources

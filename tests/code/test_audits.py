@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.audit_contestants import settings
+from benchmarks.audits.audit_competitors import settings
 from stages.audits import AUDITS, confounder
 from stages.audits.audit_data import Subject
 from stages.augmentations import Draws, Policy

@@ -111,7 +111,7 @@ def imported_by(file: Path) -> list[str]:
 def test_what_benchmarks_import_of_the_project_exists() -> None:
     asked = [
         (file.name, node.module, alias.name)
-        for file in sorted((ROOT / "benchmarks").glob("*.py"))
+        for file in sorted((ROOT / "benchmarks").rglob("*.py"))
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("stages", "flows")
         for alias in node.names

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import planted
-from benchmarks.audit_contestants import ingested, settings, subject
-from benchmarks.carriers import pool
-from benchmarks.planted import Case
+from benchmarks.audits import injected_faults as planted
+from benchmarks.audits.audit_competitors import ingested, settings, subject
+from benchmarks.audits.base_datasets import pool
+from benchmarks.audits.injected_faults import Case
 from stages.audits import outliers
 from stages.core.findings import Finding
 

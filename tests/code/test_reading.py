@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.fuzzing_images import gif_of_frames, tiff_of_channels, tiff_of_pages
+from benchmarks.serving.fuzz_images import gif_of_frames, tiff_of_channels, tiff_of_pages
 from stages.images.decode import Unreadable, read, to_channels
 from tests.conftest import png
 

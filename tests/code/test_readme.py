@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.examples import DEMO, between, demo_block, records, table
+from benchmarks.pipeline.example_scores import DEMO, between, demo_block, records, table
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
