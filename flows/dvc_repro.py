@@ -160,9 +160,8 @@ def main(result: Path, targets: list[str]) -> int:
     Returns:
         0, or 3 if a finding blocks, or 1 if a stage failed.
     """
-    from stages.frame.params import load
-
     from flows import experiments
+    from stages.config.load import load
 
     began = time.time()
     try:

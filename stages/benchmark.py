@@ -22,8 +22,8 @@ from stages.tasks import TASKS
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.postprocessing import decode, difference
 from stages.tasks.task_spec import TaskSpec
-from stages.training.model_file import load
-from stages.training.network_inference import outputs_of
+from stages.training.model_file import load_model
+from stages.training.network_inference import graph_outputs
 
 WARM_UP = 3  # calls
 BATCH = 16  # images
@@ -39,7 +39,7 @@ def main(
     """
     torch.set_num_threads(benchmark.threads)
     store = open_split(prepared, "val")
-    network, spec, _ = load(trained / "model.pt")
+    network, spec, _ = load_model(trained / "model.pt")
     exact = Model(exported / "float32.onnx", benchmark.threads, "onnxruntime")
     model = shipped(exported, benchmark.threads)
     paths = [path for path, _ in store.originals()]
@@ -71,7 +71,7 @@ def _parity(
 ) -> dict[str, Any]:
     """Torch on the prepared pixels, as it was evaluated, against ONNX on the original files, as it will be used."""
     spec, says = model.spec, TASKS[model.spec.task].says
-    by_torch = outputs_of(network, store, spec, BATCH, torch.device("cpu"))
+    by_torch = graph_outputs(network, store, spec, BATCH, torch.device("cpu"))
     differences, same, answers = [], 0, []
     for mine, data in tqdm(zip(by_torch, files, strict=True), "parity", len(paths), unit="img", disable=None):
         image = model.decode_file(data)

@@ -127,7 +127,7 @@ def _first_usable(
 def _for_this_machine(proposed: list[Choice], chosen: Reading, facts: Facts, text: str, minutes: float) -> list[Choice]:
     """With as many epochs as there is time for, by some steps of just that training."""
     from stages.tasks.ground_truth import Labelled
-    from stages.training.epoch_timing import timed  # torch takes seconds to come
+    from stages.training.epoch_timing import estimate_epoch  # torch takes seconds to come
 
     params = check(YAML(typ="safe", pure=True).load(_text(text, proposed)), "what is proposed")
     samples = []
@@ -143,13 +143,14 @@ def _for_this_machine(proposed: list[Choice], chosen: Reading, facts: Facts, tex
             break
     given = amount(chosen, facts, params.prepare)
     try:
-        measured = timed(samples, facts.annotations, params, given.training, given.validation)
+        measured = estimate_epoch(samples, facts.annotations, params, given.training, given.validation)
     except (UserError, RuntimeError, MemoryError) as error:
         return [
             Choice(c.key, c.value, f"{c.why}; not timed: {error}") if c.key == "train.epochs" else c for c in proposed
         ]
     return [
-        within_budget(c, measured.seconds, measured.said, minutes) if c.key == "train.epochs" else c for c in proposed
+        within_budget(c, measured.seconds, measured.measurement, minutes) if c.key == "train.epochs" else c
+        for c in proposed
     ]
 
 

@@ -31,7 +31,7 @@ from stages.runner.stage import In, Out, run
 from stages.runtime.engines import INPUT
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.task_spec import TaskSpec
-from stages.training.model_file import load
+from stages.training.model_file import load_model
 
 OPSET = 20
 LARGEST = 16384  # pixels of a side
@@ -69,7 +69,7 @@ def main(
     """Write `float32.onnx`, cheaper variants beside it, the fastest one that keeps the score once more as `model.onnx`,
     its metadata as `metadata.json`, and what was found of each as `variants.json`.
     """
-    network, spec, about = load(trained / "model.pt")
+    network, spec, about = load_model(trained / "model.pt")
     exact = output / "float32.onnx"
     with tempfile.TemporaryDirectory() as work:
         raw = Path(work) / "raw.onnx"

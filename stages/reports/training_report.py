@@ -106,7 +106,7 @@ def course(curves: pd.DataFrame, best: int, score: str) -> list[Markup]:
 def pace(curves: pd.DataFrame) -> str:
     """What part of the steps was spent on images, in words; a stall is named."""
     weight = curves["seconds"] / curves["seconds"].sum()
-    reading, changing = ((curves[name] * weight).sum() for name in ("reading", "changing"))
+    reading, changing = ((curves[name] * weight).sum() for name in ("loading_share", "augmentation_share"))
     said = f"Of the time of its steps, {reading:.1%} went into reading images and {changing:.1%} into augmentation."
     if reading > STALL:
         said += f" More than {STALL:.0%} for reading is a stall: use `train.cache_on_device: yes`, or a faster disk."

@@ -178,7 +178,9 @@ def test_the_params_to_turn_are_named_with_their_values_and_those_turned_already
 
 @pytest.mark.parametrize(("reading", "stall"), [(0.01, False), (0.2, True)])
 def test_waiting_for_images_is_called_a_stall(reading: float, stall: bool) -> None:
-    curves = pd.DataFrame({"seconds": [10.0, 30.0], "reading": [reading, reading], "changing": [0.1, 0.3]})
+    curves = pd.DataFrame(
+        {"seconds": [10.0, 30.0], "loading_share": [reading, reading], "augmentation_share": [0.1, 0.3]}
+    )
     said = pace(curves)
     assert f"{reading:.1%} went into reading images and 25.0% into augmentation" in said
     assert ("is a stall" in said) == stall
