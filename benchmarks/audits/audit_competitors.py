@@ -29,9 +29,9 @@ from stages.config import load as params
 from stages.config.load import Params
 from stages.core.findings import Finding, Severity
 from stages.dataset.annotations import Annotation
-from stages.dataset.manifest import COLUMNS, SEALED_INDEX
-from stages.dataset.shards import shard, write_shard
-from stages.images.image_metadata import described
+from stages.dataset.manifest import MANIFEST_COLUMNS, SEALED_INDEX
+from stages.dataset.shards import shard_name, write_shard
+from stages.images.image_metadata import describe_image
 from stages.probes.confident_learning import doubt
 from stages.probes.cross_validation import probabilities
 
@@ -50,9 +50,9 @@ def ingested(case: Case, folder: Path) -> tuple[pd.DataFrame, dict[str, bytes]]:
     files = {shot.path: written(shot) for shot in case.shots}
     rows = pd.DataFrame([_row(shot, files[shot.path]) for shot in case.shots]).sort_values("path", ignore_index=True)
     for arrival, those in rows.groupby("arrival"):
-        offsets = write_shard(folder / shard(arrival), ((path, files[path]) for path in those["path"]))
+        offsets = write_shard(folder / shard_name(arrival), ((path, files[path]) for path in those["path"]))
         rows.loc[those.index, "offset"] = offsets
-    return rows[list(COLUMNS)].astype(COLUMNS), files
+    return rows[list(MANIFEST_COLUMNS)].astype(MANIFEST_COLUMNS), files
 
 
 def _row(shot: Shot, data: bytes) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _row(shot: Shot, data: bytes) -> dict[str, Any]:
 @lru_cache(maxsize=40_000)
 def _described(data: bytes) -> dict[str, Any]:
     """Files that a fault leaves alone come again with every strength of it."""
-    return described(data, max_megapixels=np.inf)
+    return describe_image(data, max_megapixels=np.inf)
 
 
 def subject(rows: pd.DataFrame, folder: Path) -> Subject:

@@ -161,14 +161,14 @@ def _children() -> float:
 def _time(folder: Path) -> tuple[float, float]:
     """Seconds and processor seconds of describing all files, in this process."""
     from stages.core.memory import keep_freed_memory
-    from stages.images.image_metadata import described
+    from stages.images.image_metadata import describe_image
 
     keep_freed_memory()  # as the processes do in which ingest decodes
     files = [folder / "images" / one["path"] for one in json.loads((folder / "case.json").read_text())]
-    described(files[0].read_bytes(), max_megapixels=100)
+    describe_image(files[0].read_bytes(), max_megapixels=100)
     began, before = time.perf_counter(), time.process_time()
     for file in files:
-        described(file.read_bytes(), max_megapixels=100)
+        describe_image(file.read_bytes(), max_megapixels=100)
     return time.perf_counter() - began, time.process_time() - before
 
 
@@ -178,8 +178,8 @@ def _where(folder: Path) -> dict[str, float]:
 
     from stages.core.memory import keep_freed_memory
     from stages.images import image_statistics
-    from stages.images.decode import read
-    from stages.images.image_metadata import described
+    from stages.images.decode import decode_image
+    from stages.images.image_metadata import describe_image
 
     keep_freed_memory()
     spent: dict[str, float] = defaultdict(float)
@@ -193,8 +193,8 @@ def _where(folder: Path) -> dict[str, float]:
     files = [folder / "images" / one["path"] for one in json.loads((folder / "case.json").read_text())][:WHERE]
     for file in files:
         data = file.read_bytes()
-        timed("all", described, data, 100)
-        picture = timed("decoding, EXIF", read, data, 100)
+        timed("all", describe_image, data, 100)
+        picture = timed("decoding, EXIF", decode_image, data, 100)
         colour = Image.fromarray(picture.image)
         grey = colour.convert("L")
         counts = np.array(grey.histogram())

@@ -21,7 +21,7 @@ from typing import Any
 from playwright.sync_api import Page, Playwright, expect, sync_playwright
 
 from stages.batch_prediction.inputs import asked
-from stages.images.decode import read
+from stages.images.decode import decode_image
 from stages.publish import publish
 from stages.runtime import Model
 
@@ -74,7 +74,9 @@ APART = """async ([file, pixels]) => {
 
 def apart(page: Page, files: list[Path]) -> list[list[float]]:
     """Of colour JPEGs: how far the browser's grey levels lie from Pillow's, the mean and the largest."""
-    texts = [[file.read_bytes(), read(file.read_bytes()).image.tobytes()] for file in files if file.suffix == ".jpg"]
+    texts = [
+        [file.read_bytes(), decode_image(file.read_bytes()).image.tobytes()] for file in files if file.suffix == ".jpg"
+    ]
     return [page.evaluate(APART, [base64.b64encode(part).decode() for part in pair]) for pair in texts]
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from stages.checks.rule import Rule
 from stages.checks.subject import KINDS
 from stages.config.schema_data import Checks
-from stages.dataset.manifest import COLUMNS
-from stages.images.decode import READ
+from stages.dataset.manifest import MANIFEST_COLUMNS
+from stages.images.decode import READABLE_FORMATS
 
 SEEN_BY_TRAINING = ("train", "val")
 EVERY_KIND = frozenset((*KINDS, "one class"))
@@ -34,7 +34,7 @@ def _of_the_table() -> Iterator[Rule]:
     yield Rule("path_unique", "every path occurs once", "ExpectColumnValuesToBeUnique",
                "share their path with another", {"column": "path"})
     yield Rule("column_types", "every column has its type", "column_types")
-    for column in COLUMNS:  # the other rules overlook what is missing
+    for column in MANIFEST_COLUMNS:  # the other rules overlook what is missing
         yield Rule(f"not_null_{column}", f"`{column}` is known of every image", "ExpectColumnValuesToNotBeNull",
                    f"have no `{column}`", {"column": column})
 
@@ -91,8 +91,8 @@ def _of_images(checks: Checks) -> Iterator[Rule]:
     for side in ("width", "height"):
         yield Rule(side, f"the {side} is at least 1 pixel", "ExpectColumnValuesToBeBetween",
                    f"have a {side} below 1 pixel", {"column": side, "min_value": 1}, "images")
-    yield Rule("format", f"the format is one of {', '.join(READ)}", "ExpectColumnValuesToBeInSet",
-               "are of another format", {"column": "format", "value_set": list(READ)}, "images")
+    yield Rule("format", f"the format is one of {', '.join(READABLE_FORMATS)}", "ExpectColumnValuesToBeInSet",
+               "are of another format", {"column": "format", "value_set": list(READABLE_FORMATS)}, "images")
     yield Rule("min_side", f"the shorter side is at least {checks.min_side} pixels", "ExpectColumnValuesToBeBetween",
                f"have a shorter side below {checks.min_side} pixels (checks.min_side)",
                {"column": "shorter_side", "min_value": checks.min_side}, "images")
