@@ -88,7 +88,7 @@ def run(folder: Path, params: str) -> None:
     subprocess.run(
         ["dvc", "cache", "dir", "--local", cache], cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL
     )
-    if subprocess.run(["dvc", "repro"], cwd=folder, env=env).returncode:
+    if subprocess.run(["dvc", "repro"], cwd=folder, env=env, check=False).returncode:
         raise UserError(f"the line stopped in {folder}; it says why above")
 
 

@@ -23,8 +23,10 @@ OFTEN, TIMES = 4, 7  # images that are shown as they are and changed in so many 
 
 
 def main(prepared: In, output: Out, *, augment: Augment, train: Train) -> dict[str, Any]:
-    """Write `policy.json`, what is done and why; `sheet.png`, the first images of the first epoch as the network gets
-    them; and `variants.png`, some images as they are and in many ways. Labels are drawn where they went.
+    """Write the augmentation policy and two contact sheets.
+
+    `policy.json` states each augmentation and why it is on or off. `sheet.png` shows the first images of the first
+    epoch as the network receives them, `variants.png` some images beside variants of them. Labels are drawn on both.
     """
     store = open_split(prepared, "train")
     spec, device = task_spec_of(store.about), device_of(train.device)

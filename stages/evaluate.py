@@ -36,8 +36,10 @@ def main(
     train: Train,
     evaluate: Evaluate,
 ) -> dict[str, Any]:
-    """Write `scores.json` with bootstrap intervals over groups; `predictions.parquet`, an image a row; the worst errors
-    drawn over their images; and `replicates.parquet`, the bootstrap itself. The test stays sealed.
+    """Score the model on validation images, with bootstrap intervals over groups.
+
+    Writes `scores.json`, `predictions.parquet` with one row per image, `replicates.parquet` with the bootstrap
+    replicates, and the worst errors drawn over their images. The test set stays sealed.
     """
     store = open_split(prepared, "val")
     network, spec, _ = load(trained / "model.pt")

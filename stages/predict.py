@@ -113,7 +113,7 @@ def _kept(arguments: argparse.Namespace) -> str:
 def _progress(arguments: argparse.Namespace, done: int) -> Iterator[Any]:
     """A bar on the terminal, unless the rows are written there; the number of images is found out on the way."""
     if not sys.stderr.isatty() or (arguments.output is None and sys.stdout.isatty()):
-        yield lambda images: None
+        yield lambda _: None
         return
     from tqdm import tqdm
 

@@ -20,7 +20,7 @@ from flows.worktrees import example, params_with
 from stages.frame import params as params_module
 from stages.frame.sections import Params
 from stages.runner.stage import call
-from tests.skips import pytest_runtest_makereport as pytest_runtest_makereport
+from tests.skips import pytest_runtest_makereport  # noqa: F401 - a hook of pytest
 
 ROOT = Path(__file__).parents[1]
 

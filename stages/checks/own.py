@@ -46,7 +46,7 @@ def _rule(name: str, given: Expectation) -> Rule:
     return Rule(name, words, given.expect, fault, given.arguments, "yours", given.severity, given.why)
 
 
-def _faults_of_ours(given: Expectation, columns: list[str]) -> Iterator[str]:
+def _faults_of_ours(given: Expectation, _columns: list[str]) -> Iterator[str]:
     wanted = {n: p for n, p in inspect.signature(FINDERS[given.expect]).parameters.items() if p.kind is p.KEYWORD_ONLY}
     yield from _unknown_and_missing(given.arguments, wanted, list(wanted))
     for name in given.arguments.keys() & wanted.keys():
@@ -64,9 +64,11 @@ def _faults_of_theirs(given: Expectation, columns: list[str]) -> Iterator[str]:
     fields = {n: f for n, f in kind.__fields__.items() if n not in BatchExpectation.__fields__.keys() | NOT_OFFERED}
     required = [n for n, f in fields.items() if f.required or n == "regex"]  # the default fits any text
     faults = list(_unknown_and_missing(given.arguments, fields, required))
-    for column in columns_in(given.arguments):
-        if column not in columns:
-            faults.append(f"column {column!r} is none of the manifest; {did_you_mean(column, columns)}")
+    faults.extend(
+        f"column {column!r} is none of the manifest; {did_you_mean(column, columns)}"
+        for column in columns_in(given.arguments)
+        if column not in columns
+    )
     if fields.keys() >= set(BETWEEN) and all(given.arguments.get(name) is None for name in BETWEEN):
         faults.append("neither min_value nor max_value is given: it could never be broken")
     if given.arguments.get("mostly") == 0:

@@ -95,8 +95,8 @@ class Feed:
         count = len(self.store)
         order = rng.permutation(count) if self.share_N is None else rng.choice(count, count, p=self.share_N)
         for step_S in np.array_split(np.arange(count), self.steps)[first:]:
-            for place_B in np.array_split(step_S, self.pieces)[mine]:
-                place_B = place_B[np.argsort(order[place_B], kind="stable")]  # files are read forwards
+            for piece_B in np.array_split(step_S, self.pieces)[mine]:
+                place_B = piece_B[np.argsort(order[piece_B], kind="stable")]  # files are read forwards
                 batch = self.changed(order[place_B], Draws(self.seed, epoch, place_B), device)
                 yield self._mixed(batch, order, epoch, place_B) if self.policy.mixes else batch
 
