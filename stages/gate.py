@@ -40,7 +40,7 @@ def main(ingested: In, validated: In, audited: In, output: Out, *, gate: Gate) -
 
 def _in_words(stopping: list[Finding]) -> str:
     count = "1 finding blocks" if len(stopping) == 1 else f"{len(stopping)} findings block"
-    found = "\n".join(f"  {f.id}: {f.says}" for f in stopping)
+    found = "\n".join(f"  {f.id}: {f.message}" for f in stopping)
     return (
         f"the gate stops the line: {count}\n{found}\n"
         f"Look at {LEFT_BEHIND / 'blocked.png'}, data/audit/page.html and data/validate/page.html. Mend the data; or "
@@ -50,7 +50,7 @@ def _in_words(stopping: list[Finding]) -> str:
 
 def _leave_behind(stopping: list[Finding], ingested: Path) -> None:
     LEFT_BEHIND.mkdir(parents=True, exist_ok=True)
-    bullets = "\n".join(f"- **{f.id}**: {f.says}" for f in stopping)
+    bullets = "\n".join(f"- **{f.id}**: {f.message}" for f in stopping)
     (LEFT_BEHIND / "blocked.md").write_text(f"The gate stops the line:\n\n{bullets}\n")
     picture = LEFT_BEHIND / "blocked.png"
     picture.unlink(missing_ok=True)
