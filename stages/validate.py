@@ -14,11 +14,11 @@ from stages.checks.contract import TOPICS, contract
 from stages.checks.results import Result, interpret
 from stages.checks.suite import run_suite
 from stages.checks.user_rules import user_rules
-from stages.frame import Finding, In, Out, run
-from stages.frame.findings import Severity, write_findings
-from stages.frame.sections import Checks
-from stages.images.manifest import read_manifest
-from stages.pages import Album, cards, write_page
+from stages.config.schema_data import Checks
+from stages.core.findings import Finding, Severity, write_findings
+from stages.dataset.manifest import read_manifest
+from stages.reports import Album, cards, write_page
+from stages.runner.stage import In, Out, run
 
 MAX_IMAGES = 24  # per finding
 HEADINGS = dict(

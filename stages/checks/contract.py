@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stages.checks.check_data import KINDS
-from stages.frame.sections import Checks
-from stages.images.manifest import COLUMNS
-from stages.images.reading import READ
+from stages.config.schema_data import Checks
+from stages.dataset.manifest import COLUMNS
+from stages.images.decode import READ
 
 EVERY_KIND = frozenset((*KINDS, "one class"))
 TOPICS = ("yours", "splits", "labels", "images", "table")

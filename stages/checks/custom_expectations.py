@@ -27,7 +27,7 @@ def _per_image(find: Callable[[Sample], Iterator[str]]) -> Check:
     return check
 
 
-CHECKS: dict[str, Check] = {
+CUSTOM_CHECKS: dict[str, Check] = {
     "column_types": dataset_checks.column_types,
     "same_labels": dataset_checks.same_labels,
     "picture_in_one_split": dataset_checks.picture_in_one_split,
@@ -64,19 +64,19 @@ def arguments_of(expectation: str) -> list[str]:
 
 @cache  # Great Expectations registers classes by name
 def expectation_class(name: str) -> Any:
-    """Return an expectation class of Great Expectations, or the one that runs a member of `CHECKS`."""
+    """Return an expectation class of Great Expectations, or the one that runs a member of `CUSTOM_CHECKS`."""
     import great_expectations.expectations as gxe
     from great_expectations.compatibility.pydantic import create_model
 
-    if name not in CHECKS:
+    if name not in CUSTOM_CHECKS:
         return getattr(gxe, name)
-    arguments = [p for p in inspect.signature(CHECKS[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    arguments = [p for p in inspect.signature(CUSTOM_CHECKS[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
     return create_model(name, __base__=custom_expectation(), **{p.name: (p.annotation, ...) for p in arguments})  # type: ignore[call-overload]
 
 
 @cache
 def custom_expectation() -> Any:
-    """Return the base class of the expectations that run `CHECKS`.
+    """Return the base class of the expectations that run `CUSTOM_CHECKS`.
 
     Its class attribute `data` is what they check: an argument would be written as JSON. Great Expectations catches an
     exception of a check and reports it in the result.
@@ -90,7 +90,7 @@ def custom_expectation() -> Any:
         def _validate(self, metrics, runtime_configuration=None, execution_engine=None):  # type: ignore[no-untyped-def]
             name = type(self).__name__
             arguments = {argument: getattr(self, argument) for argument in arguments_of(name)}
-            problems = list(CHECKS[name](self.data, **arguments))
+            problems = list(CUSTOM_CHECKS[name](self.data, **arguments))
             by_turns = zip_longest(*(paths[:MAX_IMAGES] for _, paths in problems))  # images of every problem come first
             paths = dict.fromkeys(path for turn in by_turns for path in turn if path is not None)
             details = {"problems": [problem for problem, _ in problems], "images": list(paths)[:MAX_IMAGES]}

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from stages.checks.check_data import CheckData, kinds_of
-from stages.images.annotations import Annotation
-from stages.images.manifest import COLUMNS
+from stages.dataset.annotations import Annotation
+from stages.dataset.manifest import COLUMNS
 
 Problem = tuple[str, list[str]]
 """A sentence with the offender and its value; and the paths of the images to look at."""

@@ -6,7 +6,7 @@ from math import isfinite
 import pandas as pd
 
 from stages.checks.check_data import Sample
-from stages.images.annotations import IGNORE, Shape
+from stages.dataset.annotations import IGNORE, Shape
 
 POINT_SLACK = 1.0  # pixels: the edge of the last pixel is half a pixel beyond its centre, and tools round
 BOX_SLACK = 0.5  # pixels: COCO rounds edges

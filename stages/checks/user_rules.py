@@ -6,9 +6,8 @@ from typing import Any
 
 from stages.checks.contract import EVERY_KIND, Rule, contract
 from stages.checks.custom_expectations import arguments_of, expectation_class
-from stages.frame import UserError
-from stages.frame.errors import did_you_mean
-from stages.frame.sections import Checks
+from stages.config.schema_data import Checks
+from stages.core.errors import UserError, did_you_mean
 
 BOUNDS = {"min_value", "max_value"}
 

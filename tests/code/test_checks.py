@@ -14,18 +14,18 @@ from ruamel.yaml import YAML
 from stages import validate
 from stages.checks.check_data import CheckData
 from stages.checks.contract import EVERY_KIND, contract
-from stages.checks.custom_expectations import CHECKS as CUSTOM_CHECKS
+from stages.checks.custom_expectations import CUSTOM_CHECKS
 from stages.checks.results import interpret
 from stages.checks.suite import run_suite
 from stages.checks.user_rules import user_rules
-from stages.frame import Finding, UserError
-from stages.frame.expectations import LEFT_OUT, OFFERED, OWN
-from stages.frame.findings import read_findings
-from stages.frame.params import check as check_params
-from stages.frame.sections import Checks
-from stages.frame.stage import call
-from stages.images.annotations import IGNORE, Annotation, Shape, encode_rle
-from stages.images.manifest import COLUMNS
+from stages.config.expectation_names import LEFT_OUT, OFFERED, OWN
+from stages.config.load import check as check_params
+from stages.config.schema_data import Checks
+from stages.core.errors import UserError
+from stages.core.findings import Finding, read_findings
+from stages.dataset.annotations import IGNORE, Annotation, Shape, encode_rle
+from stages.dataset.manifest import COLUMNS
+from stages.runner.stage import call
 from tests.code.test_validate import CHECKS, folder_of, png, sound
 
 NAN = float("nan")

@@ -16,16 +16,15 @@ from PIL import Image
 from stages import validate
 from stages.checks.check_data import CheckData
 from stages.checks.contract import contract
-from stages.checks.custom_expectations import CHECKS as CUSTOM_CHECKS
+from stages.checks.custom_expectations import CUSTOM_CHECKS
 from stages.checks.results import interpret
 from stages.checks.suite import run_suite
-from stages.frame import Finding, In
-from stages.frame.findings import read_findings
-from stages.frame.sections import Checks
-from stages.frame.stage import call
-from stages.images.annotations import Annotation, Shape
-from stages.images.manifest import COLUMNS, MANIFEST, SEALED_INDEX
-from stages.images.shards import shard, write_shard
+from stages.config.schema_data import Checks
+from stages.core.findings import Finding, read_findings
+from stages.dataset.annotations import Annotation, Shape
+from stages.dataset.manifest import COLUMNS, MANIFEST, SEALED_INDEX
+from stages.dataset.shards import shard, write_shard
+from stages.runner.stage import In, call
 
 CHECKS = Checks(
     min_classes=2,
