@@ -121,9 +121,8 @@ def _for_this_machine(proposed: list[Choice], chosen: Reading, facts: Facts, tex
         return [
             Choice(c.key, c.value, f"{c.why}; not timed: {error}") if c.key == "train.epochs" else c for c in proposed
         ]
-    return [
-        within_budget(c, measured.seconds, measured.measurement, minutes) if c.key == "train.epochs" else c for c in proposed
-    ]
+    seconds, measurement = measured.seconds, measured.measurement
+    return [within_budget(c, seconds, measurement, minutes) if c.key == "train.epochs" else c for c in proposed]
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -56,9 +56,12 @@ def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
         params.append(ResolvedParam("train.class_weights", *_class_weights(plan)))
     if "auto" in (train.precision, train.layout, train.compile):
         fastest = autotune(plan, steps or plan.loader.steps * train.epochs)
-        for key in ("precision", "layout", "compile"):
-            if getattr(train, key) == "auto":
-                params.append(ResolvedParam(f"train.{key}", getattr(fastest, key), fastest.why))
+        chosen = {"precision": fastest.precision, "layout": fastest.memory_format, "compile": fastest.compile}
+        params += [
+            ResolvedParam(f"train.{key}", value, fastest.why)
+            for key, value in chosen.items()
+            if getattr(train, key) == "auto"
+        ]
     if train.resident == "auto":
         params.append(ResolvedParam("train.resident", *_resident(plan)))
     if train.device == "auto":

@@ -117,7 +117,7 @@ def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
     if train.precision != "32-true" and fabric.device.type == "cpu":
         compute_small_maps_in_float32(network)
     network.to(memory_format=LAYOUTS[train.layout])
-    groups = ParameterGroups(*pretrained_parameters(network, layers), plan.pretrained_rate)
+    groups = ParameterGroups(*pretrained_parameters(network, layers), plan.pretrained_lr_factor)
     model: Any = torch.compile(network) if train.compile == "yes" else network
     optimizer = build_optimizer(
         train.optimizer, groups.with_rate(train.learning_rate), train.momentum, train.weight_decay
