@@ -7,9 +7,10 @@ import pandas as pd
 
 from stages.audits import AUDITS
 from stages.audits.audit_data import Subject
+from stages.config.schema_data import Audit
+from stages.config.schema_task import Task
 from stages.core.findings import write_findings
 from stages.dataset.manifest import labels_of, read_manifest
-from stages.frame.sections import Audit, Task
 from stages.reports import Album, cards, write_page
 from stages.runner.stage import In, Out, run
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from stages.augmentations import Draws
+from stages.config.schema_training import Augment, Train
 from stages.dataset.pixel_store import Store, open_split
-from stages.frame.sections import Augment, Train
 from stages.images.contact_sheet import contact_sheet
 from stages.runner.stage import In, Out, run
 from stages.tasks.task_spec import TaskSpec, task_spec_of

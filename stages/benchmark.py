@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from stages.config.schema_task import Benchmark, Task
 from stages.core.errors import UserError
 from stages.core.provenance import processor
 from stages.dataset.manifest import originals, read_manifest
 from stages.dataset.pixel_store import Store, open_split
-from stages.frame.sections import Benchmark, Task
 from stages.preprocessing.resize import scale
 from stages.runner.stage import In, Out, run
 from stages.runtime import Model, shipped
@@ -52,7 +52,7 @@ def main(
             f"export: the answers for {parity['worst']} differ by {parity['largest_difference']:.2g} between "
             f"torch and ONNX, above benchmark.max_difference {benchmark.max_difference:g}; do not ship this model"
         )
-    batches = (1,) if spec.representation == "boxes" else benchmark.batches  # its graph takes one image a call
+    batches = (1,) if spec.representation == "boxes" else benchmark.batch_sizes  # its graph takes one image a call
     latency = [_latency(r, f, b, benchmark) for b in batches for r, f in _runners(network, model, store, b)]
     first = next(originals(rows, ingested))
     single = _time(lambda: model.answer_file(first), benchmark.seconds)

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from stages.config.schema_task import Evaluate, Objective, Task
+from stages.config.schema_training import Train
 from stages.dataset.manifest import pictures, read_manifest
 from stages.dataset.pixel_store import open_split
-from stages.frame.sections import Evaluate, Objective, Task, Train
 from stages.runner.stage import In, Out, run
 from stages.tasks import TASKS
 from stages.tasks.evaluation import summarize
@@ -65,7 +66,7 @@ def main(
     predictions.to_parquet(output / "predictions.parquet", index=False)
     pd.DataFrame(replicates).to_parquet(output / "replicates.parquet", index=False)
     wrong = predictions[predictions["wrong"]].sort_values("error", ascending=False, kind="stable")
-    worst = wrong.head(evaluate.worst)
+    worst = wrong.head(evaluate.worst_images)
     summary["worst"] = worst[["path", "truth", "answer", "error"]].to_dict("records")
     if TASKS[spec.task].DRAWN:
         _draw(rows.iloc[worst.index], [pairs[index] for index in worst.index], ingested, spec, output / "worst")

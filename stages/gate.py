@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stages.config.schema_data import Gate
 from stages.core.errors import UserError
 from stages.core.findings import Finding, read_findings
 from stages.dataset.manifest import pictures, read_manifest
-from stages.frame.sections import Gate
 from stages.images.contact_sheet import contact_sheet
 from stages.runner.stage import In, Out, run
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.config.schema_data import Ingest, Split
 from stages.core.findings import Finding, read_findings
 from stages.dataset.annotations import classes_in
 from stages.dataset.manifest import annotations, read_manifest
-from stages.frame.sections import Ingest, Split
 from stages.reports import data_report as data
 from stages.reports import evaluation_report as evaluation
 from stages.reports import model_limitations

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from stages.config.schema_task import Evaluate
 from stages.core.findings import Finding, read_findings
 from stages.dataset.manifest import read_manifest
-from stages.frame.sections import Evaluate
 from stages.reports import Album, cards, count_by_severity, picture_file, write_page
 from stages.reports import data_report as data
 from stages.reports import evaluation_report as evaluation

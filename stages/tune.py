@@ -13,11 +13,14 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
+from stages.config.schema_base import Section
+from stages.config.schema_search import Tune
+from stages.config.schema_task import Task
+from stages.config.schema_training import Augment, Network, Train
 from stages.core.errors import UserError
 from stages.core.provenance import content, digest
 from stages.dataset.manifest import MANIFEST
 from stages.dataset.pixel_store import Store, open_split
-from stages.frame.sections import Augment, Network, Section, Task, Train, Tune
 from stages.runner.stage import In, Out, run
 from stages.search import trial
 from stages.search.space import Values, check_amounts, params_values

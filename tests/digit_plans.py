@@ -3,13 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from stages.frame.sections import Params
+from stages.config.schema import Params
 from stages.training.auto_params import resolve_auto
 from stages.training.loop import TrainingResult, fit
 from stages.training.training_plan import TrainingData, TrainingPlan, build_plan
 from stages.training.training_progress import EpochMetrics
 
-FIXED = {"device": "cpu", "precision": "32-true", "layout": "channels_first", "compile": "no", "resident": "no"}
+FIXED = {
+    "device": "cpu",
+    "precision": "32-true",
+    "memory_format": "channels_first",
+    "compile": "no",
+    "cache_on_device": "no",
+}
 
 
 def ignore(epoch: EpochMetrics) -> None:

@@ -59,7 +59,7 @@ def write_ingested(folder: Path, labels: list[str], per_class: int = 4) -> pd.Da
 PARAMS: dict[str, Any] = {
     "augment": {"preset": "auto"},
     "network": {"name": "resnet18", "encoder": "plain", "weights": "none", "dropout": 0.0, "stochastic_depth": 0.0},
-    "train": {"epochs": 9, "weight_decay": 0.01, "average": 0.0, "learning_rate": 0.003, "l1": 0.0},
+    "train": {"epochs": 9, "weight_decay": 0.01, "ema_decay": 0.0, "learning_rate": 0.003, "l1": 0.0},
 }
 
 

@@ -25,12 +25,12 @@ from stages.checks import subject as checks
 from stages.checks.contract import contract
 from stages.checks.suite import outcomes
 from stages.checks.verdicts import judge
+from stages.config import load as params
+from stages.config.load import Params
 from stages.core.findings import Finding, Severity
 from stages.dataset.annotations import Annotation
 from stages.dataset.manifest import COLUMNS, SEALED_INDEX
 from stages.dataset.shards import shard, write_shard
-from stages.frame import params
-from stages.frame.params import Params
 from stages.images.image_metadata import described
 from stages.probes.confident_learning import doubt
 from stages.probes.cross_validation import probabilities

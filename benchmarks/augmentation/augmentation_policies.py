@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from flows.worktrees import example, params_with
 from stages import ingest, prepare
-from stages.frame import params as reading
+from stages.config import load as reading
 from stages.runner.stage import call
 from stages.training.auto_params import resolve_auto
 from stages.training.loop import fit
@@ -68,7 +68,7 @@ def _sections(arguments: argparse.Namespace) -> dict[str, Any]:
     parts = "points" if params.task.name == "landmarks" else "foreground"
     changes: dict[str, dict[str, Any]] = {
         "ingest": {"source": str(arguments.source.resolve())},
-        "prepare": {"parts": parts} | ({"size": arguments.size} if arguments.size else {}),
+        "prepare": {"articulated_parts": parts} | ({"size": arguments.size} if arguments.size else {}),
         "train": {"epochs": arguments.epochs, "precision": arguments.precision},
     }
     return {name: getattr(params, name).model_copy(update=changes.get(name, {})) for name in type(params).model_fields}

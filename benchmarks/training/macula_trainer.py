@@ -1,7 +1,7 @@
 """Macula prepares and trains by its own stages: `python -m benchmarks.training.macula_trainer NAME RECIPE EVENTS`.
 
 As `benchmarks.training.library_trainers`, in Macula's environment. What `ingest` wrote is given; what `train.precision`,
-`train.layout` and `train.compile` are is `auto` unless the recipe names bits.
+`train.memory_format` and `train.compile` are is `auto` unless the recipe names bits.
 """
 
 import json
@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from flows.worktrees import params_with
 from stages import prepare, train
-from stages.frame import params as reading
+from stages.config import load as reading
 from stages.runner.stage import call
 from stages.training.batch_loader import Batch, BatchLoader
 from stages.training.checkpoints import Checkpoints
@@ -63,18 +63,18 @@ def main() -> None:
 
 def sections_of(recipe: dict[str, Any]) -> dict[str, Any]:
     """All of params, as the recipe has them."""
-    own = {"precision": "auto", "layout": "auto", "compile": "auto"}
+    own = {"precision": "auto", "memory_format": "auto", "compile": "auto"}
     if "bits" in recipe:
         own = {
-            32: {"precision": "32-true", "layout": "channels_first", "compile": "no"},
-            16: {"precision": "bf16-mixed", "layout": "channels_last", "compile": "no"},
+            32: {"precision": "32-true", "memory_format": "channels_first", "compile": "no"},
+            16: {"precision": "bf16-mixed", "memory_format": "channels_last", "compile": "no"},
         }[recipe["bits"]]
     changes: dict[str, Any] = {
         "task": {"score": recipe["score"]},
         "prepare": {"size": recipe["size"], "channels": 3},
         "augment": {
             "preset": "none",
-            "outside": "border",
+            "padding": "border",
             "amounts": {"flip_horizontal": True, "scale": 0.2, "stretch": 0.2, "translation": 0.1},
         },
         "network": {"name": "resnet18", "dropout": 0.0},

@@ -74,8 +74,8 @@ def _against_overfitting(params: dict[str, Any]) -> str:
         knobs.append(f"`network.dropout: 0.3` (now {network['dropout']:g})")
     if not network["stochastic_depth"] and network["name"].startswith("resnet"):
         knobs.append("`network.stochastic_depth: 0.1` (now 0)")
-    if not train["average"]:
-        knobs.append("`train.average: 0.99` (now 0)")
+    if not train["ema_decay"]:
+        knobs.append("`train.ema_decay: 0.99` (now 0)")
     return f"Against it, beside more images, one at a time: {', '.join(knobs)}; or a smaller network."
 
 
@@ -109,7 +109,7 @@ def pace(curves: pd.DataFrame) -> str:
     reading, changing = ((curves[name] * weight).sum() for name in ("loading_share", "augmentation_share"))
     said = f"Of the time of its steps, {reading:.1%} went into reading images and {changing:.1%} into augmentation."
     if reading > STALL:
-        said += f" More than {STALL:.0%} for reading is a stall: use `train.resident: yes`, or a faster disk."
+        said += f" More than {STALL:.0%} for reading is a stall: use `train.cache_on_device: yes`, or a faster disk."
     return said
 
 

@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 import sys
+import traceback
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NewType
+from typing import Any, NewType, NoReturn
 
+from stages.core.dependency_errors import DEBUG, explain
 from stages.core.errors import UserError
 
 In = NewType("In", Path)
@@ -19,6 +21,8 @@ Out = NewType("Out", Path)
 """A folder that a stage writes: an output in `dvc.yaml`. The last one receives `metrics.json`."""
 
 Main = Callable[..., dict[str, Any]]
+INTERRUPTED = 130
+"""Exit code of a stage that Ctrl-C ended."""
 
 
 def contract(main: Main) -> tuple[dict[str, Any], dict[str, type]]:
@@ -34,11 +38,12 @@ def contract(main: Main) -> tuple[dict[str, Any], dict[str, type]]:
 def run(main: Main, argv: list[str] | None = None) -> None:
     """Run a stage from the command line: `python -m stages.NAME PATH...`, paths in the order of `main`'s arguments.
 
-    All of `params.yaml` is checked before anything runs. Outputs are written into `<out>.part` and renamed when
-    `main` has returned, the last one last, so that an output is whole or absent. What `main` returns, if anything,
-    becomes `metrics.json` in the last output.
+    Params are read from the output of the stage `resolve`, which has checked `params.yaml`. Outputs are written into
+    `<out>.part` and renamed when `main` has returned, the last one last, so that an output is whole or absent. What
+    `main` returns, if anything, becomes `metrics.json` in the last output.
     """
-    from stages.frame.params import load  # pydantic is not needed by what merely imports a stage's noun
+    # Imported here: pydantic is not needed by code that merely imports a stage's types.
+    from stages.config.resolved import RESOLVED, sections_from
 
     if rank():  # the first process of a crew speaks for all
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, to the end of the process
@@ -47,14 +52,27 @@ def run(main: Main, argv: list[str] | None = None) -> None:
     if len(given) != len(paths):
         sys.exit(f"usage: python -m {sys.modules[main.__module__].__spec__.name} {' '.join(paths).upper()}")  # type: ignore[union-attr]
     try:
-        params = load(Path("params.yaml"))
-        call(main, [Path(p) for p in given], {s: getattr(params, s) for s in sections})
+        call(main, [Path(p) for p in given], sections_from(RESOLVED, sections))
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:  # whoever started the pipeline explains how to resume
+        sys.exit(INTERRUPTED)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+            _exit_with(error)
         sys.exit(f"error: the disk is full ({error}); make room and run again, unfinished outputs are not kept")
+    except Exception as error:
+        _exit_with(error)
+
+
+def _exit_with(error: Exception) -> NoReturn:
+    """Exit with the sentence for an error of a dependency; raise any other error again, which shows its traceback."""
+    told = explain(error)
+    if told is None:
+        raise error
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    sys.exit(f"error: {told}")
 
 
 def call(main: Main, given: list[Path], sections: dict[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,12 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from stages.config.load import overlay
+from stages.config.schema_base import Section
+from stages.config.schema_search import TUNABLE, Range, Tune
+from stages.config.schema_training import Augment
 from stages.core.errors import UserError
 from stages.dataset.pixel_store import Store
-from stages.frame.params import overlay
-from stages.frame.sections import TUNABLE, Augment, Range, Section, Tune
 from stages.training.training_plan import build_policy
 
 Values = dict[str, Any]

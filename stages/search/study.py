@@ -1,8 +1,8 @@
 """A search that stores every completed trial, so that it can be killed at any moment and resumed.
 
-Trials are proposed in rounds of `tune.together`, each by its own sampler and seed, from the results of earlier rounds.
-The proposed values therefore do not depend on the number of workers, on which worker is faster, or on restarts: a trial
-that was running when the search was killed is proposed again with the same values.
+Trials are proposed in rounds of `tune.parallel_trials`, each by its own sampler and seed, from the results of earlier
+rounds. The proposed values therefore do not depend on the number of workers, on which worker is faster, or on restarts:
+a trial that was running when the search was killed is proposed again with the same values.
 """
 
 import os
@@ -15,8 +15,8 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import TrialState, create_trial
 
+from stages.config.schema_search import Tune
 from stages.core.errors import UserError
-from stages.frame.sections import Tune
 from stages.search.space import Values, distributions, grid, sampler
 from stages.search.trial import TrialOutcome
 from stages.search.workers import RunJobs
@@ -79,8 +79,8 @@ class Search:
             report: called after each trial.
         """
         began, known = time.monotonic(), {trial.number: trial for trial in self.completed()}
-        for begin in range(0, self.trial_count, self.tune.together):
-            numbers = range(begin, min(begin + self.tune.together, self.trial_count))
+        for begin in range(0, self.trial_count, self.tune.parallel_trials):
+            numbers = range(begin, min(begin + self.tune.parallel_trials, self.trial_count))
             if all(number in known for number in numbers):
                 continue
             if begin and self.tune.minutes is not None and time.monotonic() - began > 60 * self.tune.minutes:

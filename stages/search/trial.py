@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from stages.config.load import overlay
+from stages.config.schema_base import Section
 from stages.core.errors import UserError
-from stages.frame.params import overlay
-from stages.frame.sections import Section
 from stages.search.pruning import should_stop
 from stages.search.space import Values
 from stages.training.auto_params import resolve_auto

@@ -39,8 +39,8 @@ class Resolution:
 def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
     """Replace every `auto` in the section `train` of a plan.
 
-    `class_weights` follow from the data, `precision`, `layout` and `compile` from a short measurement, `resident` from
-    the free memory, and `learning_rate` from a range test.
+    `class_weights` follow from the data, `precision`, `memory_format` and `compile` from a short measurement,
+    `cache_on_device` from the free memory, and `learning_rate` from a range test.
 
     Args:
         plan: with or without `auto`.
@@ -54,16 +54,16 @@ def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
         params.append(ResolvedParam("train.loss", plan.loss, "the nearest to the score"))
     if train.class_weights == "auto":
         params.append(ResolvedParam("train.class_weights", *_class_weights(plan)))
-    if "auto" in (train.precision, train.layout, train.compile):
+    if "auto" in (train.precision, train.memory_format, train.compile):
         fastest = autotune(plan, steps or plan.loader.steps * train.epochs)
-        chosen = {"precision": fastest.precision, "layout": fastest.memory_format, "compile": fastest.compile}
+        chosen = {"precision": fastest.precision, "memory_format": fastest.memory_format, "compile": fastest.compile}
         params += [
             ResolvedParam(f"train.{key}", value, fastest.why)
             for key, value in chosen.items()
             if getattr(train, key) == "auto"
         ]
-    if train.resident == "auto":
-        params.append(ResolvedParam("train.resident", *_resident(plan)))
+    if train.cache_on_device == "auto":
+        params.append(ResolvedParam("train.cache_on_device", *_resident(plan)))
     if train.device == "auto":
         params.append(ResolvedParam("train.device", torch_device("auto").type, "the best device of this machine"))
     plan = _replaced(plan, params)
@@ -94,7 +94,7 @@ def _class_weights(plan: TrainingPlan) -> tuple[str, str]:
 
 
 def _resident(plan: TrainingPlan) -> tuple[str, str]:
-    """Return the value of `train.resident`, and the reason for it."""
+    """Return the value of `train.cache_on_device`, and the reason for it."""
     device, images = torch_device(plan.train.device), plan.data.train_set.image_NHWC
     if device.type != "cuda":
         return "no", "the images are read from a memory-mapped file"

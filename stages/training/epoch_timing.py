@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from stages.config.schema import Params
 from stages.dataset.annotations import Annotation
-from stages.frame.sections import Params
 from stages.tasks.build_spec import task_spec_of_data
 from stages.tasks.ground_truth import truth_of
 from stages.tasks.task_spec import TaskSpec

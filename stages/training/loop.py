@@ -90,7 +90,7 @@ def _train_epoch(plan: TrainingPlan, state: TrainerState, progress: TrainingProg
     batches = loader.batches(progress.epoch, state.device, progress.step, selected)
     bar = tqdm(total=loader.steps, initial=progress.step, desc=f"epoch {progress.epoch}", leave=False, disable=None)
     loader.timer.start()
-    for micro_batches in zip(*[batches] * plan.train.accumulate, strict=True):
+    for micro_batches in zip(*[batches] * plan.train.gradient_accumulation, strict=True):
         _set_learning_rate(plan, state, progress)
         _step(plan, state, progress, micro_batches)
         progress.step += 1
@@ -127,8 +127,8 @@ def _step(
         for weights in state.network.parameters():
             if weights.grad is not None:
                 weights.grad.add_(weights.detach().sign(), alpha=train.l1)
-    if train.clip:
-        state.fabric.clip_gradients(state.model, optimizer, max_norm=train.clip, error_if_nonfinite=False)
+    if train.gradient_clip:
+        state.fabric.clip_gradients(state.model, optimizer, max_norm=train.gradient_clip, error_if_nonfinite=False)
     optimizer.step()
     state.average.update(state.network)
     progress.losses.append(total)

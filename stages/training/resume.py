@@ -87,15 +87,16 @@ class FaultTolerance:
             step: its step, counted from 0.
 
         Raises:
-            UserError: `train.not_finite` is stop, or the rate was halved five times before.
+            UserError: `train.nonfinite_loss` is stop, or the rate was halved five times before.
         """
         train, saved_images = self.plan.train, self._save_images(progress.epoch, step)
         loss = float(progress.losses[step])
         problem = f"epoch {progress.epoch}, step {step + 1}: the training loss is {loss}{saved_images}"
-        if train.not_finite == "stop" or progress.lr_backoff <= MIN_LR_BACKOFF:
+        if train.nonfinite_loss == "stop" or progress.lr_backoff <= MIN_LR_BACKOFF:
             raise UserError(
                 f"{problem}; lower train.learning_rate ({train.learning_rate:g}, reduced to {progress.lr_backoff:g} "
-                f"of it), set train.clip ({train.clip:g}), or use train.precision 32-true (now {train.precision})"
+                f"of it), set train.gradient_clip ({train.gradient_clip:g}), or use train.precision 32-true (now "
+                f"{train.precision})"
             )
         self.state.load_state_dict(self.epoch_start["state"])
         self.epoch_start["progress"]["lr_backoff"] = progress.lr_backoff / 2
@@ -107,7 +108,7 @@ class FaultTolerance:
         return TrainingProgress.from_state_dict(copy.deepcopy(self.epoch_start["progress"]), self.state.device)
 
     def _remember_epoch_start(self, progress: TrainingProgress) -> None:
-        if self.plan.train.not_finite == "roll_back":
+        if self.plan.train.nonfinite_loss == "roll_back":
             self.epoch_start = copy.deepcopy({"state": self.state.state_dict(), "progress": progress.state_dict()})
 
     def _checkpoint_is_due(self) -> bool:

@@ -30,7 +30,7 @@ Setting = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class ThroughputSettings:
-    """Values of `train.precision`, `train.layout` and `train.compile`, and the reason for them."""
+    """Values of `train.precision`, `train.memory_format` and `train.compile`, and the reason for them."""
 
     precision: str
     memory_format: str
@@ -39,7 +39,7 @@ class ThroughputSettings:
 
 
 def autotune(plan: TrainingPlan, steps: int) -> ThroughputSettings:
-    """Choose `train.precision`, `train.layout` and `train.compile`, as far as they are `auto`.
+    """Choose `train.precision`, `train.memory_format` and `train.compile`, as far as they are `auto`.
 
     Each setting is timed on a batch of the plan. Nothing is timed if that would take more than 5 % of the training.
     The choice is stored in `work/autotune`.
@@ -67,7 +67,7 @@ def _candidates(plan: TrainingPlan) -> Iterator[Setting]:
     train, device = plan.train, torch_device(plan.train.device).type
     boxes = plan.data.spec.representation == "boxes"  # box coordinates require more than 16 bits
     precisions = [train.precision] if train.precision != "auto" else ["32-true"] + ["bf16-mixed"] * (not boxes)
-    layouts = [train.layout] if train.layout != "auto" else ["channels_first", "channels_last"]
+    layouts = [train.memory_format] if train.memory_format != "auto" else ["channels_first", "channels_last"]
     compiled = [train.compile] if train.compile != "auto" else ["no"] + ["yes"] * (device == "cuda" and not boxes)
     if process_count(train.devices) > 1:  # a measurement in one process does not represent several
         precisions, layouts, compiled = precisions[:1], layouts[:1], compiled[:1]
@@ -100,7 +100,12 @@ def _description(setting: Setting) -> str:
 def _seconds_per_step(plan: TrainingPlan, setting: Setting) -> float:
     """Return the time of the fastest of some steps, after a first step for initialization."""
     precision, layout, compiled = setting
-    update: dict[str, Any] = {"precision": precision, "layout": layout, "compile": compiled, "resident": "no"}
+    update: dict[str, Any] = {
+        "precision": precision,
+        "memory_format": layout,
+        "compile": compiled,
+        "cache_on_device": "no",
+    }
     rate = 1e-4 if plan.train.learning_rate == "auto" else plan.train.learning_rate
     timed = replace(plan, train=plan.train.model_copy(update=update | {"learning_rate": rate}))
     state = build_state(timed, single_process_fabric(plan.train.device, precision))

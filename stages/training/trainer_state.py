@@ -116,7 +116,7 @@ def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     if train.precision != "32-true" and fabric.device.type == "cpu":
         compute_small_maps_in_float32(network)
-    network.to(memory_format=LAYOUTS[train.layout])
+    network.to(memory_format=LAYOUTS[train.memory_format])
     groups = ParameterGroups(*pretrained_parameters(network, layers), plan.pretrained_lr_factor)
     model: Any = torch.compile(network) if train.compile == "yes" else network
     optimizer = build_optimizer(
@@ -130,10 +130,10 @@ def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
         model=model,
         parameter_groups=groups,
         optimizer=optimizer,
-        average=WeightAverage(network, train.average),
+        average=WeightAverage(network, train.ema_decay),
         loader=_loader(plan, processes, fabric.device),
         loss=_loss(plan, fabric.device),
-        memory_format=LAYOUTS[train.layout],
+        memory_format=LAYOUTS[train.memory_format],
         layers=layers,
     )
 
@@ -154,13 +154,14 @@ def _loss(plan: TrainingPlan, device: torch.device) -> Loss | None:
 
 def _loader(plan: TrainingPlan, processes: ProcessGroup, device: torch.device) -> BatchLoader:
     train, images = plan.train, len(plan.data.train_set)
-    micro_batches = train.accumulate * processes.size
+    micro_batches = train.gradient_accumulation * processes.size
     if images < 2 * micro_batches:
         raise UserError(
-            f"train: {train.accumulate} batches per step on {processes.size} devices require at least "
-            f"{2 * micro_batches} training images, but there are {images}; lower train.accumulate or train.devices"
+            f"train: {train.gradient_accumulation} batches per step on {processes.size} devices require at least "
+            f"{2 * micro_batches} training images, but there are {images}; lower "
+            "train.gradient_accumulation or train.devices"
         )
-    store = resident_on(plan.loader.store, device) if train.resident == "yes" else plan.loader.store
+    store = resident_on(plan.loader.store, device) if train.cache_on_device == "yes" else plan.loader.store
     return replace(plan.loader, store=store, micro_batches=micro_batches)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from stages.augmentations import Chosen, Data, Policy, beyond_the_edge, choose
+from stages.config.schema_training import Augment, Network, Train
 from stages.core.errors import UserError
 from stages.dataset.pixel_store import Store, open_split
-from stages.frame.sections import Augment, Network, Train
 from stages.networks import NetworkConfig, architecture
 from stages.networks.pretrained import located
 from stages.tasks.build_spec import score_of
@@ -104,7 +104,7 @@ def build_plan(data: TrainingData, sections: Mapping[str, Any], weights: Path) -
         loader=BatchLoader(data.train_set, spec, policy, train.batch_size, train.seed, probability_N),
         train=train,
         frozen_epochs=network.frozen_epochs,
-        pretrained_lr_factor=network.pretrained_rate,
+        pretrained_lr_factor=network.pretrained_lr_factor,
         score=score_of(spec.task, sections["task"].score),
         weights=located(network.weights, weights),
         loss=loss_of(spec.representation, train.loss),
@@ -145,7 +145,7 @@ def build_policy(augment: Augment, train_set: Store) -> tuple[Policy, list[Chose
     data = Data(spec, bones=bones, **statistics)
     chosen = choose(augment, data)
     amounts = {one.name: one.amounts for one in chosen if one.amounts is not None}
-    outside = beyond_the_edge(augment.outside, data)
+    outside = beyond_the_edge(augment.padding, data)
     return Policy(amounts, size=spec.size, channels=spec.channels, outside=outside), chosen
 
 

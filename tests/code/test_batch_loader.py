@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from stages.augmentations import Draws, Policy
+from stages.config.schema import Params
 from stages.dataset.pixel_store import open_split
-from stages.frame.sections import Params
 from stages.images.contact_sheet import contact_sheet
 from stages.preprocessing.resize import scale
 from stages.runner.stage import call

@@ -9,10 +9,10 @@ import pytest
 
 from stages.audits import AUDITS, label_errors
 from stages.audits.audit_data import Subject
+from stages.config.schema import Params
 from stages.core.findings import Finding, read_findings, write_findings
 from stages.dataset.annotations import Annotation, Shape
 from stages.dataset.manifest import read_manifest
-from stages.frame.sections import Params
 from stages.probes.confident_learning import doubt
 from stages.probes.shape_model import oddness
 from stages.reports import Album, cards
@@ -201,7 +201,7 @@ def masks(ingest: Ingest, tmp_path: Path) -> Subject:
         image, placed = scene(rng, 3)
         save(tmp_path / "d/images" / f"{number:02d}.png", image)
         save(tmp_path / "d/masks" / f"{number:02d}.png", mask_of([] if number == 30 else placed))
-    toy = {**TOYS["segmentation"].ingest, "values": {0: "ground", 1: "disc", 2: "square"}}
+    toy = {**TOYS["segmentation"].ingest, "mask_values": {0: "ground", 1: "disc", 2: "square"}}
     return subject_of(ingest(tmp_path / "d", **toy))
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from stages.audits import learning_curve
 from stages.audits.audit_data import Subject
+from stages.config.schema import Params
 from stages.core.findings import Finding
 from stages.dataset.annotations import Annotation, Shape
 from stages.dataset.manifest import read_manifest
-from stages.frame.sections import Params
 from stages.probes.learning_curve_fit import NOISE, drawn, measured, noisy
 from stages.probes.power_law import fit, outlook
 from stages.probes.regression_targets import Asked, asked

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.frame.sections import Params
+from stages.config.schema import Params
 from stages.networks.heads import HEADS
 from stages.tasks.representations import loss_of
 from stages.tasks.task_spec import TaskSpec

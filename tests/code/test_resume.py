@@ -12,8 +12,8 @@ import torch
 
 from stages.augmentations.augmentation_interface import Augmentation, always
 from stages.augmentations.similarity import Flip
+from stages.config.schema import Params
 from stages.core.errors import UserError
-from stages.frame.sections import Params
 from stages.training import checkpoints as checkpoints_module
 from stages.training import resume
 from stages.training.auto_params import resolve_auto
@@ -76,10 +76,11 @@ class KillingCheckpoints(Checkpoints):
 
 RECIPES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"augment": {"preset": "standard"}, "network": {"dropout": 0.3, "feature_noise": 0.2}},
-     {"optimizer": "adamw", "average": 0.9}),
+     {"optimizer": "adamw", "ema_decay": 0.9}),
     ({"network": {"stochastic_depth": 0.3}}, {"optimizer": "sgd", "schedule": "plateau", "precision": "bf16-mixed"}),
-    ({}, {"optimizer": "lion", "schedule": "cosine", "learning_rate": 0.0003, "clip": 1.0, "l1": 1e-5, "accumulate": 2,
-          "class_weights": "sampled", "not_finite": "roll_back"}),
+    ({}, {"optimizer": "lion", "schedule": "cosine", "learning_rate": 0.0003, "gradient_clip": 1.0, "l1": 1e-5,
+          "gradient_accumulation": 2,
+          "class_weights": "sampled", "nonfinite_loss": "roll_back"}),
 ]  # fmt: skip
 
 
@@ -207,7 +208,7 @@ def test_a_loss_that_is_not_finite_is_rolled_back_with_half_the_rate(
     make_plan: MakePlan, with_nan: Callable[..., TrainingPlan]
 ) -> None:
     undisturbed = fit(make_plan(epochs=3), ignore)
-    result = fit(with_nan(make_plan(epochs=3, not_finite="roll_back"), times=1, at=4), ignore)
+    result = fit(with_nan(make_plan(epochs=3, nonfinite_loss="roll_back"), times=1, at=4), ignore)
     assert all(bool(weights.isfinite().all()) for weights in result.weights.values())
     rates = [(a.learning_rate, b.learning_rate) for a, b in zip(undisturbed.epochs, result.epochs, strict=True)]
     assert rates[0][0] == rates[0][1] and all(b == pytest.approx(a / 2) for a, b in rates[1:])
@@ -215,7 +216,7 @@ def test_a_loss_that_is_not_finite_is_rolled_back_with_half_the_rate(
 
 def test_rolling_back_ends_after_five_times(make_plan: MakePlan, with_nan: Callable[..., TrainingPlan]) -> None:
     with pytest.raises(UserError, match=r"reduced to 0.03125 of it"):
-        fit(with_nan(make_plan(not_finite="roll_back"), times=1000), ignore)
+        fit(with_nan(make_plan(nonfinite_loss="roll_back"), times=1000), ignore)
 
 
 def test_losses_are_checked_at_the_end_of_an_epoch_at_the_latest(

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from stages.config.schema import Params
 from stages.core.errors import UserError
-from stages.frame.sections import Params
 from stages.networks import NetworkConfig, build
 from stages.tasks import TASKS
 from stages.training.auto_params import resolve_auto
@@ -91,7 +91,7 @@ def test_l1_lowers_the_sum_of_absolute_weights(make_plan: MakePlan) -> None:
 
 def test_one_step_of_sgd_is_as_long_as_the_clipped_gradient(make_plan: MakePlan) -> None:
     one_step = {"epochs": 1, "batch_size": 64, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.0}
-    plan = make_plan(optimizer="sgd", momentum=0.0, clip=0.01, learning_rate=1.0, **one_step)
+    plan = make_plan(optimizer="sgd", momentum=0.0, gradient_clip=0.01, learning_rate=1.0, **one_step)
     torch.manual_seed(0)
     initial = build(plan.network_config)
     weights = train_on(plan).weights
@@ -101,7 +101,7 @@ def test_one_step_of_sgd_is_as_long_as_the_clipped_gradient(make_plan: MakePlan)
 
 
 def test_averaged_weights_are_validated_and_kept(make_plan: MakePlan) -> None:
-    plain, averaged = train_on(make_plan()), train_on(make_plan(average=0.99))
+    plain, averaged = train_on(make_plan()), train_on(make_plan(ema_decay=0.99))
     assert plain.epochs[0].train_loss == averaged.epochs[0].train_loss, "the average does not change training"
     assert plain.epochs[0].val_loss != averaged.epochs[0].val_loss
     layer, expected = torch.nn.Linear(1, 1, bias=False), 1.0
@@ -134,7 +134,7 @@ def test_progress_counts_epochs_since_the_best() -> None:
 def test_accumulated_batches_equal_one_large_batch(make_plan: MakePlan) -> None:
     changes = {"network": {"norm": "group"}}
     large = train_on(make_plan(changes, batch_size=12))
-    accumulated = train_on(make_plan(changes, batch_size=4, accumulate=3))
+    accumulated = train_on(make_plan(changes, batch_size=4, gradient_accumulation=3))
     losses = [epoch.train_loss for epoch in large.epochs]
     assert [epoch.train_loss for epoch in accumulated.epochs] == pytest.approx(losses, rel=1e-3)
     difference = max(float((large.weights[n] - accumulated.weights[n]).abs().max()) for n in large.weights)
@@ -143,11 +143,11 @@ def test_accumulated_batches_equal_one_large_batch(make_plan: MakePlan) -> None:
 
 def test_more_batches_per_step_than_images_are_refused(make_plan: MakePlan) -> None:
     with pytest.raises(UserError, match="require at least 200 training images, but there are 24"):
-        train_on(make_plan(accumulate=100))
+        train_on(make_plan(gradient_accumulation=100))
 
 
 def test_images_in_device_memory_give_the_same_weights(make_plan: MakePlan) -> None:
-    resident, mapped = (train_on(make_plan(resident=value)).weights for value in ("yes", "no"))
+    resident, mapped = (train_on(make_plan(cache_on_device=value)).weights for value in ("yes", "no"))
     assert resident and all(torch.equal(resident[name], mapped[name]) for name in resident)
 
 
@@ -187,8 +187,17 @@ def test_class_weights_are_chosen_from_the_data(make_plan: MakePlan) -> None:
 
 
 def test_the_loop_gets_no_auto(make_plan: MakePlan) -> None:
-    plan = make_plan(precision="auto", layout="auto", resident="auto", device="auto", learning_rate="auto")
-    assert sorted(plan.unresolved()) == ["device", "layout", "learning_rate", "loss", "precision", "resident"]
+    plan = make_plan(
+        precision="auto", memory_format="auto", cache_on_device="auto", device="auto", learning_rate="auto"
+    )
+    assert sorted(plan.unresolved()) == [
+        "cache_on_device",
+        "device",
+        "learning_rate",
+        "loss",
+        "memory_format",
+        "precision",
+    ]
     with pytest.raises(AssertionError, match="resolve_auto replaces auto"):
         fit(plan, ignore)
     assert resolve_auto(plan).plan.unresolved() == []
@@ -301,5 +310,5 @@ def test_pretrained_weights_are_frozen_first_and_have_their_own_rate(
         return max(float((weights[name] - initial[name]).abs().max()) for name in names)
 
     assert largest_change(frozen_epochs=1) == 0
-    slow, fast = largest_change(pretrained_rate=0.01), largest_change(pretrained_rate=1.0)
+    slow, fast = largest_change(pretrained_lr_factor=0.01), largest_change(pretrained_lr_factor=1.0)
     assert 0 < slow < fast / 5

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from stages import tune as stage
+from stages.config.schema import Params
+from stages.config.schema_search import Range
 from stages.core.errors import UserError
-from stages.frame.sections import Params, Range
 from stages.runner.stage import call
 from stages.search import trial
 from stages.search.pruning import should_stop
@@ -33,7 +34,7 @@ def search(tmp_path: Path, params: Params, digits: tuple[Path, Path], monkeypatc
 
     def run(space: dict[str, Range], trials: int = 3, **more: Any) -> tuple[dict[str, Any], pd.DataFrame]:
         settings = {"trials": trials, "epochs": 1, "repeats": 0, "prune": False, **more}
-        fixed = {"device": "cpu", "batch_size": 8, "precision": "32-true", "layout": "channels_first"}
+        fixed = {"device": "cpu", "batch_size": 8, "precision": "32-true", "memory_format": "channels_first"}
         sections = {
             "task": params.task,
             "augment": params.augment,
@@ -156,12 +157,12 @@ def test_two_workers_give_the_same_result_as_one(search: Search, monkeypatch: py
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        alone, trials = search(RATE, trials=4, together=2, prune=True)
+        alone, trials = search(RATE, trials=4, parallel_trials=2, prune=True)
     finally:
         torch.set_num_threads(threads)
     delete_search()
     monkeypatch.setenv("TUNE_WORKERS", "2")
-    together, others = search(RATE, trials=4, together=2, prune=True)
+    together, others = search(RATE, trials=4, parallel_trials=2, prune=True)
     assert alone == together and trials.drop(columns="seconds").equals(others.drop(columns="seconds"))
 
 
@@ -194,7 +195,7 @@ def test_a_grid_has_every_combination_after_the_values_of_params(search: Search)
 
 
 def test_no_round_starts_after_the_time_limit(search: Search, capsys: pytest.CaptureFixture[str]) -> None:
-    _, trials = search(RATE, trials=6, together=2, minutes=1e-4)
+    _, trials = search(RATE, trials=6, parallel_trials=2, minutes=1e-4)
     assert len(trials) == 2 and "tune: stopped after 2 trials and 0.0001 minutes" in capsys.readouterr().out
 
 
@@ -230,6 +231,6 @@ def test_a_trial_worse_than_half_of_the_earlier_ones_is_stopped(
     )
     assert not should_stop(0.0, earlier[:3], 2, higher_is_better=True), "too few earlier trials"
     space = {"train.learning_rate": Range(choices=(0.003, 1e-9))}
-    _, trials = search(space, trials=8, epochs=2, together=4, prune=True)
+    _, trials = search(space, trials=8, epochs=2, parallel_trials=4, prune=True)
     assert (trials["state"] != "stopped").head(4).all()
     assert trials.loc[trials["state"] == "stopped", "score"].isna().all()

@@ -19,11 +19,11 @@ from stages.checks.contract import contract
 from stages.checks.subject import Subject
 from stages.checks.suite import outcomes
 from stages.checks.verdicts import judge
+from stages.config.schema_data import Checks
 from stages.core.findings import Finding, read_findings
 from stages.dataset.annotations import Annotation, Shape
 from stages.dataset.manifest import COLUMNS, MANIFEST, SEALED_INDEX
 from stages.dataset.shards import shard, write_shard
-from stages.frame.sections import Checks
 from stages.runner.stage import In, call
 
 CHECKS = Checks(

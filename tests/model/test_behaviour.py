@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from stages.config.load import load
 from stages.export import Shipped, to_onnx
-from stages.frame.params import load
 from stages.networks import build
 from stages.training.auto_params import resolve_auto
 from stages.training.loop import fit

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from stages import benchmark, evaluate, export, ingest, model_card, prepare
-from stages.frame.sections import Params, Section
+from stages.config.schema import Params
+from stages.config.schema_base import Section
 from stages.reports.html_page import words
 from stages.runner.stage import call
 from stages.tasks import TASKS
@@ -73,8 +74,10 @@ def sections_of(params: Params, toy: Toy, name: str, representation: str) -> dic
         ),
         "objective": changed(params.objective, {"at_least": 0.5}),
         "evaluate": changed(params.evaluate, {"resamples": 100}),
-        "export": changed(params.export, {"calibration": 16, "max_drop": 1.0}),  # all variants are made and timed
-        "benchmark": changed(params.benchmark, {"batches": (1, 2), "seconds": 0.05, "max_difference": 1e-2}),
+        "export": changed(
+            params.export, {"calibration_images": 16, "max_score_drop": 1.0}
+        ),  # all variants are made and timed
+        "benchmark": changed(params.benchmark, {"batch_sizes": (1, 2), "seconds": 0.05, "max_difference": 1e-2}),
     }
 
 
