@@ -70,7 +70,7 @@ def _tracker(tracking: Tracking, sections: Mapping[str, Section], about: Mapping
     return Tracker(tracking.mlflow if rank() == 0 else "", str(about["name"]), params, tags)
 
 
-def _reporter(live: Live, tracker: Tracker, plan: TrainingPlan) -> Report:
+def _reporter(live: Any, tracker: Tracker, plan: TrainingPlan) -> Report:
     """Return a function that logs and prints the metrics of an epoch."""
 
     def report(epoch: EpochMetrics) -> None:

@@ -18,11 +18,11 @@ from flows.worktrees import params_with
 from stages import prepare, train
 from stages.config import load as reading
 from stages.runner.stage import call
-from stages.training.batch_loader import Batch, Feed
-from stages.training.checkpoints import Restarts
-from stages.training.loop import Fit, Report, fit
-from stages.training.training_plan import Plan
-from stages.training.training_progress import Epoch
+from stages.training.batch_loader import Batch, BatchLoader
+from stages.training.checkpoints import Checkpoints
+from stages.training.loop import Report, TrainingResult, fit
+from stages.training.training_plan import TrainingPlan
+from stages.training.training_progress import EpochMetrics
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,18 +34,18 @@ def main() -> None:
     def say(event: str, **more: Any) -> None:
         os.write(events, (json.dumps({"event": event, **more}) + "\n").encode())
 
-    class Watched(Feed):
+    class Watched(BatchLoader):
         def batches(self, *given: Any, **more: Any) -> Iterator[Batch]:
             say("training")
             yield from super().batches(*given, **more)
             say("trained")
 
-    def watched(planned: Plan, report: Report, restarts: Restarts | None) -> Fit:
-        def told(epoch: Epoch) -> None:
+    def watched(plan: TrainingPlan, report: Report, checkpoints: Checkpoints | None) -> TrainingResult:
+        def told(epoch: EpochMetrics) -> None:
             report(epoch)
             say("validated", score=epoch.val_score)
 
-        return fit(replace(planned, feed=Watched(**vars(planned.feed))), told, restarts)
+        return fit(replace(plan, loader=Watched(**vars(plan.loader))), told, checkpoints)
 
     setattr(train, "fit", watched)  # noqa: B010
     sections, work = sections_of(recipe), Path.cwd()

@@ -25,7 +25,7 @@ MAX_SHARE = 0.05  # of the training time, that the measurement may take
 MIN_SECONDS, MIN_STEPS = 0.5, 2  # per setting
 REQUIRED_SPEEDUP = {"32-true": 1.1, "bf16-mixed": 1.25}  # over the first setting; higher where it changes arithmetic
 Setting = tuple[str, str, str]
-"""Precision, layout and compile."""
+"""Precision, memory format and compile."""
 
 
 @dataclass(frozen=True)
