@@ -95,7 +95,7 @@ publish: $(VENV)-serving/synced $(BROWSER) ## a page that answers in the browser
 	@$(VENV)-serving/bin/python -m stages.publish "$(or $(MODEL),data/export/model.onnx)" data/published
 
 unseal: env ## open the sealed test, at the very end: scored, counted, recorded in data/openings.csv
-	MACULA_UNSEAL=yes $(RUN) dvc repro --single-item data/sealed/dvc.yaml:unseal
+	MACULA_UNSEAL=yes $(RUN) dvc repro --single-item fingerprint data/sealed/dvc.yaml:unseal
 	$(RUN) dvc repro --single-item report card
 
 example: env ## a kept parameter set, in a clone of its own: make example NAME=clothing10 SOURCE=/path/to/clothing10.zip

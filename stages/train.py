@@ -45,7 +45,7 @@ def main(
     planned = plan(given, sections, weights)
     begun_from = [file for file in [Path(planned.weights)] if file.is_file()]
     read = [prepared, ingested / MANIFEST, *begun_from]
-    taken_up = restarts(sections, read, planned.train.checkpoint, writes=rank() == 0)
+    taken_up = restarts("train", sections, read, planned.train.checkpoint, writes=rank() == 0)
     told = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.model_dump().items()}
     tags = {"data": str(given.train_set.about["version"]), "commit": commit()}
     tracker = Tracker(tracking.mlflow if rank() == 0 else "", str(given.train_set.about["name"]), told, tags)

@@ -52,7 +52,7 @@ def main(
     check_amounts(sections, tune.space, train_set)
     higher = TASKS[task.name].SCORES[score_of(task.name, task.score)].better == "higher"
     asked = tune.model_copy(update={"trials": 0, "minutes": None})  # more of the same search goes on with it
-    key = content([digest({**sections, "tune": asked}), prepared, ingested / MANIFEST, code()])
+    key = content([digest({**sections, "tune": asked}), prepared, ingested / MANIFEST, code("tune")])
     search = Search(key, tune, higher, as_it_stands(sections, tune.space, train_set))
 
     def job(values: Values, repeat: int, earlier: list[list[float]]) -> Job:

@@ -18,10 +18,10 @@ from pydantic import BaseModel
 from stages.frame import UserError
 from stages.frame.provenance import content, digest
 from stages.learning.checkpoints import write
+from stages.runner.code_check import code_digest
 
 TRAININGS = Path("work/train")
 KEPT = 4  # unfinished trainings beside the one that runs; older ones are forgotten
-CODE = ("augmentations", "images", "learning", "networks", "tasks")
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -88,33 +88,39 @@ class Restarts:
             self._lock.close()
 
 
-def restarts(sections: Mapping[str, BaseModel], given: Sequence[Path], seconds: float, writes: bool = True) -> Restarts:
-    """Those of a training by its params, by the files it reads, and by all code that it runs.
+def restarts(
+    stage: str, sections: Mapping[str, BaseModel], given: Sequence[Path], seconds: float, writes: bool = True
+) -> Restarts:
+    """Open the checkpoints of a training, which is identified by its params, the files it reads, and its code.
 
     Args:
-        sections: of params, as the training takes them.
+        stage: name of the stage that trains, whose code counts: `train`.
+        sections: params sections, as the training takes them.
         given: files, and folders of files.
-        seconds: between two checkpoints.
-        writes: false in all but the first of several processes.
+        seconds: time between two checkpoints.
+        writes: False in all but the first of several processes.
 
     Raises:
         UserError: another process trains the same.
     """
-    name = content([digest(sections), *given, code()])
+    name = content([digest(sections), *given, code(stage)])
     found = Restarts(TRAININGS / name, seconds, writes)
     if writes:
         _forget(name)
     return found
 
 
-def code() -> str:
-    """A digest of the code, and the versions below it: other code would not go on as it began."""
-    total, stages = hashlib.sha256(), Path(__file__).parents[1]
-    for noun in CODE:
-        for file in sorted((stages / noun).glob("*.py")):
-            total.update(file.read_bytes())
-    total.update(repr([metadata.version(package) for package in PACKAGES]).encode())
-    return total.hexdigest()
+def code(stage: str) -> str:
+    """Return a digest of a stage's code and of the packages below it: a training cannot resume under other code.
+
+    The code is that on which the stage depends in `dvc.yaml`: an edit that makes DVC run the stage again also makes
+    its checkpoints invalid, and an edit of comments, docstrings or formatting keeps them.
+
+    Args:
+        stage: name of the module below `stages`, such as `train`.
+    """
+    versions = [metadata.version(package) for package in PACKAGES]
+    return hashlib.sha256(f"{code_digest(stage)}{versions}".encode()).hexdigest()
 
 
 def _forget(mine: str) -> None:

@@ -289,7 +289,7 @@ def test_only_the_newest_unfinished_trainings_are_kept(tmp_path: Path, monkeypat
     held = []
     for number in range(restarts.KEPT + 3):
         (tmp_path / "file").write_bytes(str(number).encode())
-        held.append(restarts.restarts({}, [tmp_path / "file"], 0))
+        held.append(restarts.restarts("train", {}, [tmp_path / "file"], 0))
         if number:
             held[-1]._lock.close()  # type: ignore[union-attr]
     names = {folder.name for folder in (tmp_path / "work/train").iterdir()}
