@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,13 +69,11 @@ class _Found:
         self._note(node)
 
     def _visit_list(self, values: Sequence[Any]) -> None:
-        for value in values:
-            if not isinstance(value, ast.AST):
-                self.tokens.append(repr(value))
-            elif isinstance(value, ast.If) and _is_type_checking(value.test):
-                self._visit_list(value.orelse)
-            elif not _has_no_effect(value):
+        for value in _with_effect(values):
+            if isinstance(value, ast.AST):
                 self.visit(value)
+            else:
+                self.tokens.append(repr(value))
         self.tokens.append("]")
 
     def _note(self, node: ast.AST) -> None:
@@ -89,14 +87,22 @@ class _Found:
             self.strings.add(node.value)
 
 
+def _with_effect(values: Sequence[Any]) -> Iterator[Any]:
+    """Leave out statements that do nothing when the code runs."""
+    for value in values:
+        if isinstance(value, ast.If) and _is_type_checking(value.test):
+            yield from _with_effect(value.orelse)
+        elif not isinstance(value, ast.Pass) and not _is_text(value):
+            yield value
+
+
 def _is_type_checking(test: ast.expr) -> bool:
     name = test.attr if isinstance(test, ast.Attribute) else test.id if isinstance(test, ast.Name) else ""
     return name == "TYPE_CHECKING"
 
 
-def _has_no_effect(node: ast.AST) -> bool:
-    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    return is_text or isinstance(node, ast.Pass)
+def _is_text(node: Any) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 class SourceCache:
