@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.import_closure import CodeTree
-from stages.frame import In, Out, UserError, run
+from stages.core.errors import UserError
 from stages.runner.code_check import source_cache
+from stages.runner.stage import In, Out, run
 
 
 def main(code: In, output: Out) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def main(code: In, output: Out) -> dict[str, Any]:
 
 def _records(code: Path) -> dict[str, str]:
     tree = CodeTree(code, source_cache())
-    names = sorted(file.stem for file in code.glob("*.py") if file.stem != "__init__")
+    names = sorted(file.stem for file in code.glob("*.py") if not file.stem.startswith("__"))
     return {name: tree.record(f"{code.name}.{name}") for name in names}
 
 

@@ -9,12 +9,12 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import cross_val_predict
 
-from stages.audits.appearance import appearance
-from stages.audits.differences import CLEAR, Difference, compared, sample, shares_differ, too_few
-from stages.audits.probe import FOLDS, folds
-from stages.audits.subject import Subject
-from stages.frame import Finding
-from stages.frame.sections import Audit
+from stages.audits.audit_data import Subject
+from stages.config.schema_data import Audit
+from stages.core.findings import Finding
+from stages.probes.appearance import appearance
+from stages.probes.linear_probe import FOLDS, folds
+from stages.probes.two_sample_test import CLEAR, Difference, compared, sample, shares_differ, too_few
 
 MOST_ORIGINS = 5  # that are compared with the largest
 PENALTY = 10.0  # of the probe of the label, on standardized pixels
@@ -42,7 +42,7 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
     rows = subject.rows[~subject.rows["blank"] & (subject.rows["origin"] != "")]
     origins = rows["origin"].value_counts()
     if len(origins) < 2:
-        says = "No two origins of images are known (ingest.origin, ingest.columns.origin): there is no gap to measure."
+        says = "No two origins of images are known (ingest.origin_regex, ingest.columns.origin): nothing to compare."
         return [Finding("domain/gap", "passed", says)]
     largest, *others = (str(name) for name in origins.index[: MOST_ORIGINS + 1])
     unable = {o: too_few(rows[rows["origin"] == o], rows[rows["origin"] == largest]) for o in others}

@@ -11,9 +11,9 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from stages.augmentations.draws import Stream
-from stages.augmentations.protocol import Augmentation, Data, Scene, Tensor, by_level, measures
-from stages.frame.sections import Section, Share
+from stages.augmentations.augmentation_interface import Augmentation, Data, Scene, Tensor, by_level, measures
+from stages.augmentations.rng import Stream
+from stages.config.schema_base import Section, Share
 
 HANDLES = 5  # along a bone
 ANCHORS = 4  # along each side of the image, which keep the ground in its place
@@ -25,13 +25,13 @@ class Articulated(Section):
     """Another pose of the same animal."""
 
     degrees: Annotated[float, Field(ge=0, le=90)] = 15
-    """Largest angle about a joint either way, degrees; stubby parts have less (`stages.images.skeleton`)."""
+    """Largest angle about a joint either way, degrees; stubby parts have less (`stages.articulation.skeleton`)."""
     chance: Share = 1.0
     """How often, 0 to 1."""
 
 
 def _impossible(data: Data) -> str:
-    return "" if data.bones else "no figure has articulated parts: see prepare.parts"
+    return "" if data.bones else "no figure has articulated parts: see prepare.articulated_parts"
 
 
 def _field(amounts: Articulated, stream: Stream, at_BNN2: Tensor, scene: Scene) -> Tensor:

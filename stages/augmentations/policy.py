@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from stages.augmentations.draws import Draws
-from stages.augmentations.protocol import Augmentation, Data, Level, Scene, Tensor
-from stages.augmentations.registry import AUGMENTATIONS
+from stages.augmentations.augmentation_interface import Augmentation, Data, Level, Scene, Tensor
+from stages.augmentations.augmentation_registry import AUGMENTATIONS
+from stages.augmentations.rng import Draws
 from stages.augmentations.warp import Warp
-from stages.frame import UserError
-from stages.frame.errors import did_you_mean
-from stages.frame.sections import Augment, Section
+from stages.config.schema_base import Section
+from stages.config.schema_training import Augment
+from stages.core.errors import UserError, did_you_mean
 
 MOSTLY = 0.5
 OFF = ("off", "Off", "OFF", False, None)
@@ -99,14 +99,14 @@ def _mistake(name: str, fields: list[str], error: Any) -> str:
 
 
 def beyond_the_edge(outside: str, data: Data) -> str:
-    """What `augment.outside: auto` means.
+    """What `augment.padding: auto` means.
 
     Points and things that a mirror repeats would go without their labels, hence black there; the edge continued where
     one thing is said of the whole image, or black where the edge is; a mirror where the label can be mirrored with it.
     """
     if outside != "auto":
         return outside
-    match data.outline.representation:
+    match data.spec.representation:
         case "class" | "classes" | "cumulative" | "scalar":
             return "zeros" if data.black_rim > MOSTLY else "border"
         case "mask" | "image":

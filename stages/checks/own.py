@@ -10,9 +10,8 @@ from stages.checks import FINDERS
 from stages.checks.contract import EVERY_KIND, contract
 from stages.checks.rule import BETWEEN, Rule, columns_in
 from stages.checks.words import in_words
-from stages.frame import UserError
-from stages.frame.errors import did_you_mean
-from stages.frame.sections import Checks, Expectation
+from stages.config.schema_data import Checks, Expectation
+from stages.core.errors import UserError, did_you_mean
 
 NOT_OFFERED = frozenset(("row_condition", "condition_parser", "library_metadata"))
 """Arguments of Great Expectations: a condition that no row meets would pass."""

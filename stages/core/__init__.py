@@ -1,1 +1,1 @@
-"""Code that every stage uses and that knows nothing of images, params or stages."""
+"""Code that every stage uses: errors, findings, provenance, CPU and memory limits."""

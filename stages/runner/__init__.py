@@ -1,1 +1,1 @@
-"""Run a stage from the command line: params, outputs, and the check that its code is what DVC recorded."""
+"""The stage runner: calls a stage's `main` with checked params and complete or absent outputs."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import stages
 from stages.core.import_closure import CodeTree
 from stages.core.source_digest import SourceCache
-from stages.frame.errors import UserError
+from stages.core.errors import UserError
 
 RECORDS = Path("data/code")
 """Output of `fingerprint`: NAME.txt has a line for each file of the code of `stages/NAME.py`, digest and path."""
@@ -101,6 +101,13 @@ def _files(record: str) -> dict[str, str]:
     return {file: digest for digest, file in (line.split("  ", 1) for line in record.splitlines())}
 
 
-def runs_under_dvc() -> bool:
-    """Return whether DVC has started this process, as it does for the stages of `dvc.yaml`."""
-    return "DVC_STAGE" in os.environ
+def code_check_of(stage: str) -> CodeCheck | None:
+    """Return the check of a stage that DVC runs; None if it is run by hand, when nothing depends on a record.
+
+    Args:
+        stage: name of the module below `stages`, such as `train`.
+
+    Raises:
+        UserError: there is no record.
+    """
+    return CodeCheck(stage) if "DVC_STAGE" in os.environ else None

@@ -21,24 +21,25 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from benchmarks import predicting
-from benchmarks.examples import between
-from stages import predict
-from stages.answering import FORMS, Order, answered, asked, output_to, refuse_sources, sources
-from stages.answering.sources import Asked
-from stages.answering.work import Line
-from stages.frame.errors import UserError
-from stages.images.reading import Unreadable
+from benchmarks.inference import batch_prediction_speed as predicting
+from benchmarks.pipeline.example_scores import between
+from stages.batch_prediction import FORMS, Order, answered, asked, output_to, refuse_sources
+from stages.batch_prediction import inputs as sources
+from stages.batch_prediction.inputs import Asked
+from stages.batch_prediction.worker_pool import Line
+from stages.core.errors import UserError
+from stages.images.decode import Unreadable
 from stages.runtime import digest_of
-from stages.tasks.outline import Outline
+from stages.tasks.task_spec import TaskSpec
+from tests.command_line import macula
 from tests.conftest import ROOT, png
 
-OUTLINE = Outline("classification", "class", "label", labels=("dark", "light"), channels=1)
+OUTLINE = TaskSpec("classification", "class", "label", labels=("dark", "light"), channels=1)
 
 
-def model_of(outline: Outline, file: Path) -> Path:
+def model_of(spec: TaskSpec, file: Path) -> Path:
     """How light an image is, as the probability of the second class; or of every pixel."""
-    axes = [1, 2, 3] if outline.task == "classification" else [3]
+    axes = [1, 2, 3] if spec.task == "classification" else [3]
     steps = [
         helper.make_node("Cast", ["image"], ["level"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["level", "white"], ["share"]),
@@ -47,7 +48,7 @@ def model_of(outline: Outline, file: Path) -> Path:
         helper.make_node("Concat", ["dark", "light"], ["both"], axis=3),
         helper.make_node("Transpose", ["both"], ["moved"], perm=[0, 3, 1, 2]),
         helper.make_node("Flatten", ["moved"], ["probability"])
-        if outline.task == "classification"
+        if spec.task == "classification"
         else helper.make_node("Identity", ["moved"], ["probability"]),
     ]
     constants = [
@@ -55,11 +56,11 @@ def model_of(outline: Outline, file: Path) -> Path:
         helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
         helper.make_tensor("axes", TensorProto.INT64, [len(axes)], axes),
     ]
-    given = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", outline.channels])
+    given = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", spec.channels])
     answer = helper.make_tensor_value_info("probability", TensorProto.FLOAT, None)
     graph = helper.make_graph(steps, "light", [given], [answer], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(model, {k: json.dumps(v) for k, v in {**outline.as_json(), "version": "test"}.items()})
+    helper.set_model_props(model, {k: json.dumps(v) for k, v in {**spec.as_json(), "version": "test"}.items()})
     onnx.save(model, file)
     return file
 
@@ -108,7 +109,7 @@ def run(model: Path, *words: str, **options: Any) -> subprocess.CompletedProcess
 
 def alone(model: Path, *words: str) -> bytes:
     """What is written without other processes."""
-    predict.main([str(model), *words, "--workers", "0", "--output", "alone"])
+    macula("predict", str(model), *words, "--workers", "0", "--output", "alone")
     return Path("alone").read_bytes()
 
 
@@ -329,8 +330,8 @@ def unfinished(model: Path, here: Path) -> list[str]:
     (here / "masks").mkdir()
     (here / "masks/b").write_text("in the way of a folder")
     words = ["in", "--output", "answers.csv", "--files", "masks", "--workers", "0"]
-    with pytest.raises(SystemExit, match=r"--files masks: cannot write b/01.png: .*\nwhat is done is kept in"):
-        predict.main([str(model), *words])
+    with pytest.raises(UserError, match=r"--files masks: cannot write b/01.png: .*\nFinished rows are kept in"):
+        macula("predict", str(model), *words)
     assert json.loads((here / "answers.csv.part.json").read_text())["rows"] == 10
     (here / "masks/b").unlink()
     return words
@@ -340,26 +341,26 @@ def test_what_cannot_be_written_ends_the_run_and_loses_nothing(here: Path) -> No
     mask = model_of(replace(OUTLINE, task="segmentation", representation="mask"), here / "mask.onnx")
     words = unfinished(mask, here)
     first = (here / "masks/a/00.png.png").stat().st_mtime_ns
-    assert predict.main([str(mask), *words]) == 1
+    assert macula("predict", str(mask), *words) == 1
     assert (here / "masks/a/00.png.png").stat().st_mtime_ns == first, "what was done is not done again"
     assert len((here / "answers.csv").read_text().splitlines()) == 31
     assert len(list((here / "masks").glob("*/*.png"))) == 29
 
 
 def test_another_model_other_options_and_other_images_do_not_go_on(here: Path) -> None:
-    outline = replace(OUTLINE, task="segmentation", representation="mask")
-    mask = model_of(outline, here / "mask.onnx")
+    spec = replace(OUTLINE, task="segmentation", representation="mask")
+    mask = model_of(spec, here / "mask.onnx")
     words = unfinished(mask, here)
-    other = model_of(replace(outline, labels=("background", "thing")), here / "other.onnx")
+    other = model_of(replace(spec, labels=("background", "thing")), here / "other.onnx")
     for wrong, says in (
         ([str(other), *words], "an unfinished run began with model "),
         ([str(mask), *words, "--format", "jsonl"], "began with --format csv, now jsonl; --restart begins anew"),
         ([str(mask), "in/b", *words[1:]], "the first 10 images are not those of the rows; --restart"),
     ):
-        with pytest.raises(SystemExit, match=says):
-            predict.main(wrong)
+        with pytest.raises(UserError, match=says):
+            macula("predict", *wrong)
     assert json.loads((here / "answers.csv.part.json").read_text())["rows"] == 10, "they took nothing away"
-    assert predict.main([str(other), *words, "--restart"]) == 1
+    assert macula("predict", str(other), *words, "--restart") == 1
     assert (here / "answers.csv").read_text().startswith("path,share_thing,file,error")
 
 
@@ -367,8 +368,8 @@ def test_rows_that_are_shorter_than_recorded_are_not_believed(here: Path) -> Non
     mask = model_of(replace(OUTLINE, task="segmentation", representation="mask"), here / "mask.onnx")
     words = unfinished(mask, here)
     os.truncate(here / "answers.csv.part", 100)
-    with pytest.raises(SystemExit, match=r"tells of \d+ bytes, but there are fewer"):
-        predict.main([str(mask), *words])
+    with pytest.raises(UserError, match=r"tells of \d+ bytes, but there are fewer"):
+        macula("predict", str(mask), *words)
 
 
 @pytest.mark.parametrize(("form", "option"), [("csv", "--restart"), ("coco", None)])
@@ -414,10 +415,10 @@ def test_a_full_disk_is_an_error_that_says_where_it_goes_on(model: Path, many: P
     full = run(model, *words, preexec_fn=small)
     assert full.returncode == 1 and b"Traceback" not in full.stderr
     assert (
-        b"error: --output answers cannot be written: File too large\nwhat is done is kept in answers.part"
+        b"error: --output answers cannot be written: File too large\nFinished rows are kept in answers.part"
         in full.stderr
     )
-    assert predict.main([str(model), *words, "--workers", "0"]) == 1
+    assert macula("predict", str(model), *words, "--workers", "0") == 1
     assert (many / "answers").read_bytes() == alone(model, "many", "--format", "jsonl")
 
 

@@ -13,20 +13,21 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.audit_contestants import settings
+from benchmarks.audits.audit_competitors import settings
 from stages.audits import AUDITS, confounder
-from stages.audits.probe import probe
-from stages.audits.subject import Subject
-from stages.audits.tells import single_tells
+from stages.audits.audit_data import Subject
 from stages.augmentations import Draws, Policy
-from stages.frame import Finding, UserError
-from stages.frame.findings import write_findings
-from stages.frame.sections import Gate, Params
-from stages.frame.stage import call
+from stages.config.schema import Params
+from stages.config.schema_data import Gate
+from stages.core.errors import UserError
+from stages.core.findings import Finding, write_findings
+from stages.dataset.manifest import read_manifest
 from stages.gate import main as gate
-from stages.images.manifest import read_manifest
-from stages.images.reading import Picture
-from stages.images.statistics import statistics
+from stages.images.decode import Picture
+from stages.images.image_statistics import statistics
+from stages.probes.linear_probe import probe
+from stages.probes.univariate import single_tells
+from stages.runner.stage import call
 from tests.conftest import Ingest, digit_images, png, write_folders
 
 Images = list[tuple[str, np.ndarray[Any, Any]]]
@@ -223,7 +224,7 @@ def test_copies_are_found_through_strong_re_encoding(ingest: Ingest, params: Par
 
 def test_with_few_groups_the_answer_is_that_it_cannot_be_told(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     source = write_folders(tmp_path / "d", digit_images(per_class=60))
-    findings = findings_of(ingest(source, group=r"(\d)\.png$"), params)
+    findings = findings_of(ingest(source, group_regex=r"(\d)\.png$"), params)
     assert findings["confounder/not-checked"].severity == "warning"
     assert "Too few groups to tell" in findings["confounder/not-checked"].says
     assert "confounder/statistics" not in findings
@@ -384,7 +385,7 @@ def test_the_highest_level_is_that_of_the_brightest_channel_without_hot_pixels(s
 
 
 def test_bytes_that_tell_a_class_by_auc_alone_are_content_and_stop_nothing() -> None:
-    """As of the ones of USPS; `audit.alone` is an AUC for statistics, and for bytes a skill, which the finding says."""
+    """`audit.blocking_auc` is an AUC for statistics, and a skill for bytes."""
     rng = np.random.default_rng(0)
     label = pd.Series(np.repeat(["a", "b", "c", "d"], 60))
     table = pd.DataFrame({"label": label, "group": np.arange(240), "has_file": True, "path": "x", "taken": ""})
@@ -392,7 +393,7 @@ def test_bytes_that_tell_a_class_by_auc_alone_are_content_and_stop_nothing() -> 
     table = table.assign(**dict.fromkeys(("width", "height", "format", "mode", "camera", "software", "quality"), 1))
     audit = settings().audit.model_copy(update={"permutations": 99, "min_skill": 0.4})
     finding = confounder._metadata(table, audit)
-    assert single_tells(table[["bytes"]], table["label"], table["group"])[0]["auc"] > audit.alone
-    assert finding.severity == "passed" and 0.6 < finding.evidence["skill_alone"]["bytes"] < audit.alone
+    assert single_tells(table[["bytes"]], table["label"], table["group"])[0]["auc"] > audit.blocking_auc
+    assert finding.severity == "passed" and 0.6 < finding.evidence["skill_alone"]["bytes"] < audit.blocking_auc
     finding = confounder._metadata(table, audit.model_copy(update={"min_skill": 0.2}))
     assert finding.severity == "blocking" and "Skill of each alone, of the class that it tells best" in finding.says

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from stages.frame import In, Out, UserError, run
-from stages.frame.stage import call
+from stages.core.errors import UserError
 from stages.runner import code_check
 from stages.runner.code_check import CodeCheck, code_digest
+from stages.runner.stage import In, Out, call, run
 
 
 def copy(source: In, output: Out) -> dict[str, Any]:
@@ -87,11 +87,11 @@ def test_a_file_that_an_editor_is_replacing_is_read_again(package: Path, monkeyp
 
 
 def test_a_module_that_the_record_does_not_list_is_reported(package: Path) -> None:
-    (package / "frame").mkdir()
-    (package / "frame/errors.py").write_text("")  # this process has imported a module of that name
+    (package / "core").mkdir()
+    (package / "core/errors.py").write_text("")  # this process has imported a module of that name
     check = CodeCheck("toy")
     check.compare()
-    with pytest.raises(UserError, match=r"imported stages\.frame\.errors, which .*toy\.txt does not list"):
+    with pytest.raises(UserError, match=r"imported stages\.core\.errors, which .*toy\.txt does not list"):
         check.check_imports()
 
 

@@ -10,13 +10,13 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from stages.audits import domain_gap, representativeness
-from stages.audits.appearance import appearance, noise, spectrum
-from stages.audits.differences import compared, shares_differ
-from stages.audits.subject import Subject
-from stages.frame import Finding
-from stages.frame.sections import Params
-from stages.images.manifest import read_manifest
-from stages.images.shards import shard
+from stages.audits.audit_data import Subject
+from stages.config.schema import Params
+from stages.core.findings import Finding
+from stages.dataset.manifest import read_manifest
+from stages.dataset.shards import shard
+from stages.probes.appearance import appearance, noise, spectrum
+from stages.probes.two_sample_test import compared, shares_differ
 from tests.conftest import Ingest, png
 
 COUNT = 160
@@ -51,7 +51,7 @@ def subject(ingest: Ingest, folder: Path, change: Any = None) -> Subject:
     (folder / "labels.csv").write_text(
         "path,label\n" + "\n".join(f"{p.relative_to(folder).as_posix()},{p.parent.name}" for p in folder.rglob("*.png"))
     )
-    ingested = ingest(folder, inside="labels.csv", origin="^(new|old)")
+    ingested = ingest(folder, inside="labels.csv", origin_regex="^(new|old)")
     return Subject(read_manifest(ingested), pd.read_parquet(ingested / "sealed_index.parquet"), ingested)
 
 

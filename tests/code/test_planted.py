@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import audits, planted
-from benchmarks.audit_contestants import ingested, macula, settings, subject
-from benchmarks.audit_tables import told
-from benchmarks.carriers import pool
-from benchmarks.planted import CONFOUNDERS, COPIES, DRIFTS, ODD, Case, Change, Shot, written
+from benchmarks.audits import compare_audits as audits
+from benchmarks.audits import injected_faults as planted
+from benchmarks.audits.audit_competitors import ingested, macula, settings, subject
+from benchmarks.audits.audit_tables import told
+from benchmarks.audits.base_datasets import pool
+from benchmarks.audits.injected_faults import CONFOUNDERS, COPIES, DRIFTS, ODD, Case, Change, Shot, written
 
 CHANGES: dict[str, tuple[Change, float]] = {
     **{

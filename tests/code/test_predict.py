@@ -15,12 +15,15 @@ import pytest
 from PIL import Image
 
 from stages import predict
-from stages.answering import work
-from stages.images.annotations import box_of, encode_rle
-from stages.images.reading import read
+from stages.batch_prediction import worker_pool as work
+from stages.command_line.exit_codes import INTERRUPTED
+from stages.core.errors import UserError
+from stages.dataset.annotations import box_of, encode_rle
+from stages.images.decode import read
 from stages.tasks.instances import Instances
-from stages.tasks.outline import Outline
 from stages.tasks.segmentation import Mask
+from stages.tasks.task_spec import TaskSpec
+from tests.command_line import macula
 
 Array = np.ndarray[Any, Any]
 HEIGHT, WIDTH = 6, 8
@@ -28,8 +31,8 @@ SQUARE = np.zeros((HEIGHT, WIDTH), bool)
 SQUARE[1:4, 2:6] = True
 
 
-def outline(task: str, representation: str, truth: str, **changes: Any) -> Outline:
-    return Outline(**{"task": task, "representation": representation, "truth": truth, "size": 32, **changes})
+def spec(task: str, representation: str, truth: str, **changes: Any) -> TaskSpec:
+    return TaskSpec(**{"task": task, "representation": representation, "truth": truth, "size": 32, **changes})
 
 
 def things(masks: bool) -> Instances:
@@ -39,10 +42,10 @@ def things(masks: bool) -> Instances:
     return Instances(boxes, np.array([1, 0]), np.array([0.9, 0.1], np.float32), runs, np.zeros(2, bool), HEIGHT, WIDTH)
 
 
-SEGMENTATION = outline("segmentation", "mask", "mask", labels=("background", "cell"))
-INSTANCES = outline("instances", "boxes", "shapes", labels=("disc", "square"), masks=True)
-POINTS = outline("landmarks", "heatmap", "points", points=("nose", "tail"))
-COUNT = outline("regression", "density", "count", labels=("background", "cell"), scalars=("cell",))
+SEGMENTATION = spec("segmentation", "mask", "mask", labels=("background", "cell"))
+INSTANCES = spec("instances", "boxes", "shapes", labels=("disc", "square"), masks=True)
+POINTS = spec("landmarks", "heatmap", "points", points=("nose", "tail"))
+COUNT = spec("regression", "density", "count", labels=("background", "cell"), scalars=("cell",))
 MASK = Mask(SQUARE.astype(np.uint8), None)
 
 
@@ -60,10 +63,10 @@ def images(tmp_path: Path) -> Path:
 def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Put a model that always gives one answer in the place of an ONNX file."""
 
-    def put(asked: Outline, answer: Any) -> None:
+    def put(asked: TaskSpec, answer: Any) -> None:
         class Fixed:
             def __init__(self, file: Path, threads: int, engine: str, precision: str) -> None:
-                self.outline, self.engine = asked, SimpleNamespace(name=engine, precision=precision)
+                self.spec, self.engine = asked, SimpleNamespace(name=engine, precision=precision)
 
             def decode_file(self, data: bytes) -> Array:
                 return read(data).image
@@ -79,7 +82,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def in_this_process(*words: str) -> int:
-    return predict.main(["model.onnx", *words, "--workers", "0"])
+    return macula("predict", "model.onnx", *words, "--workers", "0")
 
 
 def rows_of(images: Path, tmp_path: Path, *more: str) -> list[dict[str, str]]:
@@ -120,7 +123,7 @@ def test_shares_are_of_every_class_but_the_background(images: Path, tmp_path: Pa
 def test_an_image_that_no_png_holds_becomes_an_array(
     images: Path, tmp_path: Path, answering: Any, channels: int, depth: int
 ) -> None:
-    answering(outline("image", "image", "image", channels=channels, depth=depth), np.ones((HEIGHT, WIDTH, channels)))
+    answering(spec("image", "image", "image", channels=channels, depth=depth), np.ones((HEIGHT, WIDTH, channels)))
     rows = rows_of(images, tmp_path, "--files", str(tmp_path / "new"))
     assert [Path(row["file"]).name for row in rows] == ["one.png.npy", "one.png.npy"]
     held = np.load(rows[0]["file"])
@@ -167,7 +170,7 @@ def test_the_folder_of_the_output_is_made(images: Path, tmp_path: Path, answerin
     file = tmp_path / "new" / "deep" / "answers.csv"
     assert in_this_process(str(images / "a"), "--output", str(file)) == 0
     assert file.read_text().splitlines()[0] == "path,cell,error"
-    with pytest.raises(SystemExit, match=r"--output .*one.png/answers.csv cannot be written: "):
+    with pytest.raises(UserError, match=r"--output .*one.png/answers.csv cannot be written: "):
         in_this_process(str(images / "a"), "--output", str(images / "a/one.png/answers.csv"))
 
 
@@ -177,11 +180,11 @@ def test_the_folder_of_the_output_is_made(images: Path, tmp_path: Path, answerin
 def test_no_answer_takes_the_place_of_an_image(tmp_path: Path, answering: Any, option: str, name: str) -> None:
     answering(SEGMENTATION, MASK)
     (tmp_path / name).write_bytes(b"an image")
-    with pytest.raises(SystemExit, match=f"{option} .* is, or holds, images to be answered; name another folder"):
+    with pytest.raises(UserError, match=f"{option} .* is, or holds, images to be answered; name another folder"):
         in_this_process(str(tmp_path), option, str(tmp_path / ".." / tmp_path.name))
     written = tmp_path / f"{name}{'.jpg' if option == '--overlays' else '.png'}"
     written.write_bytes(b"an image, too")
-    with pytest.raises(SystemExit, match=f"{option} .* is, or holds, images to be answered; name another folder"):
+    with pytest.raises(UserError, match=f"{option} .* is, or holds, images to be answered; name another folder"):
         in_this_process(str(tmp_path / name), str(written), option, str(tmp_path))
     assert written.read_bytes() == b"an image, too"
 
@@ -189,7 +192,7 @@ def test_no_answer_takes_the_place_of_an_image(tmp_path: Path, answering: Any, o
 def test_the_table_of_answers_takes_the_place_of_no_image(tmp_path: Path, answering: Any) -> None:
     answering(COUNT, None)
     (tmp_path / "one.png").write_bytes(b"an image")
-    with pytest.raises(SystemExit, match="--output .*one.png is, or would look like, what is read; name another file"):
+    with pytest.raises(UserError, match="--output .*one.png is, or would look like, what is read; name another file"):
         in_this_process(str(tmp_path), "--output", str(tmp_path / "one.png"))
     assert (tmp_path / "one.png").read_bytes() == b"an image"
 
@@ -201,7 +204,7 @@ def test_the_table_of_answers_takes_the_place_of_nothing_but_a_file(
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "round").symlink_to("round")
     for name in ("pipe", "round", "in"):
-        with pytest.raises(SystemExit, match=f"--output .*{name} is no regular file"):
+        with pytest.raises(UserError, match=f"--output .*{name} is no regular file"):
             in_this_process(str(images / "a"), "--output", str(tmp_path / name))
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     for before in (None, "old"):
@@ -233,8 +236,8 @@ def test_a_run_goes_on_with_the_engine_and_the_precision_that_it_began_with(
     monkeypatch.setattr(work, "Model", Choosing)
     with monkeypatch.context() as patch:
         patch.setattr(fixed, "answer", interrupted)
-        assert in_this_process(*words) == predict.INTERRUPTED
-    with pytest.raises(SystemExit, match="began with --engine openvino, now onnxruntime"):
+        assert in_this_process(*words) == INTERRUPTED
+    with pytest.raises(UserError, match="began with --engine openvino, now onnxruntime"):
         in_this_process(*words, "--engine", "onnxruntime")
     opened.clear()
     assert in_this_process(*words, "--engine", "openvino") == 0
@@ -247,12 +250,12 @@ def test_a_run_goes_on_with_the_engine_and_the_precision_that_it_began_with(
     [
         (COUNT, ["--files", "x"], "answers of task regression are no images"),
         (SEGMENTATION, ["--format", "coco"], "this model's task is segmentation"),
-        (outline("image", "image", "image", channels=1), [], "name a folder for them, --files"),
+        (spec("image", "image", "image", channels=1), [], "name a folder for them, --files"),
     ],
 )
 def test_what_does_not_fit_the_task_is_refused(
-    images: Path, answering: Any, asked: Outline, words: list[str], says: str
+    images: Path, answering: Any, asked: TaskSpec, words: list[str], says: str
 ) -> None:
     answering(asked, None)
-    with pytest.raises(SystemExit, match=says):
+    with pytest.raises(UserError, match=says):
         in_this_process(str(images), *words)

@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.frame import UserError
-from stages.frame.sections import Columns, Params
-from stages.images.files import Refusal
-from stages.images.reading import read
-from stages.images.sources import Item, open_source, refuse_twin_labels
-from stages.images.splits import Locked, joined
+from stages.config.schema import Params
+from stages.config.schema_data import Columns
+from stages.core.errors import UserError
+from stages.dataset.splits import Locked, joined
+from stages.images.archives import Refusal
+from stages.images.decode import read
+from stages.importers import Item, open_source, refuse_twin_labels
 from tests.conftest import digit_images, png, write_folders
 
 IMAGES = digit_images(per_class=3, classes=2)
@@ -267,24 +268,24 @@ def test_labels_of_arrays_are_whole_numbers_and_thin_images_keep_their_shape(
 
 def test_groups_are_read_from_paths(listing: Callable[..., Listing], tmp_path: Path) -> None:
     folder = write_folders(tmp_path / "d", IMAGES)
-    items, _ = listing(folder, group=r"/(\d{3})")
+    items, _ = listing(folder, group_regex=r"/(\d{3})")
     assert items[0].group == "000"
     for pattern in (r"patient(\d+)", r"patient(\d+)|/"):
         with pytest.raises(UserError, match="finds no group in 0/0000.png"):
-            listing(folder, group=pattern)
+            listing(folder, group_regex=pattern)
 
 
 def test_images_that_follow_each_other_by_number_are_one_block(listing: Callable[..., Listing], tmp_path: Path) -> None:
     folder = write_folders(tmp_path / "d", [("a", image) for _, image in digit_images(per_class=11, classes=1)])
-    items, _ = listing(folder, block=4)
+    items, _ = listing(folder, sequence_block=4)
     assert [item.group for item in items] == [f"a/#{n}" for n in (0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8)]
     (folder / "a/0001.png").unlink()
     (folder / "a/0010.png").rename(folder / "a/img10.png")
-    items, _ = listing(folder, block=4, group="(a)/")
+    items, _ = listing(folder, sequence_block=4, group_regex="(a)/")
     assert [item.group for item in items] == [f"a#{n}" for n in (0, 0, 0, 4, 4, 4, 4, 8, 8, 8)], "no other one moves"
     (folder / "a/0002.png").rename(folder / "a/left.png")
     with pytest.raises(UserError, match="no number in a/left.png"):
-        listing(folder, block=4)
+        listing(folder, sequence_block=4)
 
 
 def test_blocks_that_share_a_picture_are_one() -> None:
@@ -312,7 +313,7 @@ def test_archives_that_cannot_be_trusted_are_refused(
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(UserError, match="damaged archive"):
         listing(tmp_path / "broken.zip")
-    monkeypatch.setattr("stages.images.files.MAX_UNPACKED", 10)
+    monkeypatch.setattr("stages.images.archives.MAX_UNPACKED", 10)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w") as archive:
         archive.writestr("a/1.png", data)
     with pytest.raises(UserError, match="unpack it by hand"):
@@ -363,7 +364,7 @@ def test_an_npz_that_lies_or_bursts_is_refused(
     with pytest.raises(UserError, match="the npz (is damaged, or holds more than the memory|cannot be read)"):
         listing(tmp_path / "lies.npz")
     np.savez(tmp_path / "large.npz", images=np.zeros((9, 8, 8), np.uint8), labels=np.arange(9), other=np.zeros(9))
-    monkeypatch.setattr(sys.modules["stages.images.sources.arrays"], "MAX_UNPACKED", 500)
+    monkeypatch.setattr(sys.modules["stages.importers.arrays"], "MAX_UNPACKED", 500)
     with pytest.raises(UserError, match="the npz unpacks to"):
         listing(tmp_path / "large.npz")
 

@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 import torch
 
-from stages.augmentations.protocol import Augmentation, always
+from stages.augmentations.augmentation_interface import Augmentation, always
 from stages.augmentations.similarity import Flip
-from stages.frame import UserError
-from stages.frame.sections import Params
-from stages.learning import recovery, restarts
-from stages.learning.averaging import Average
-from stages.learning.batches import Batch
-from stages.learning.loop import Fit, fit
-from stages.learning.plan import Material, Plan, material, plan
-from stages.learning.precision import in_full_where_small
-from stages.learning.progress import Epoch, Progress
-from stages.learning.restarts import Restarts
-from stages.learning.schedules import BEHIND, rate_share
-from stages.networks import Blueprint, build
+from stages.config.schema import Params
+from stages.core.errors import UserError
+from stages.networks import NetworkConfig, build
+from stages.training import checkpoints, resume
+from stages.training.batch_loader import Batch
+from stages.training.checkpoints import Restarts
+from stages.training.ema import Average
+from stages.training.loop import Fit, fit
+from stages.training.precision import in_full_where_small
+from stages.training.schedules import BEHIND, rate_share
+from stages.training.training_plan import Material, Plan, material, plan
+from stages.training.training_progress import Epoch, Progress
 from tests.conftest import digit_images, prepare_digits
 
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Material:
 @pytest.fixture
 def planned(given: Material, params: Params, tmp_path: Path) -> Callable[..., Plan]:
     def make(network: dict[str, Any] | None = None, augment: str = "light", **train: Any) -> Plan:
-        fixed = {"precision": "32-true", "layout": "channels_first", "compile": "no", "resident": "no"}
+        fixed = {"precision": "32-true", "memory_format": "channels_first", "compile": "no", "cache_on_device": "no"}
         settings = {"epochs": 2, "batch_size": 8, "device": "cpu", **fixed, **train}
         sections = {
             "task": params.task,
@@ -106,15 +106,15 @@ def test_l1_makes_weights_smaller_in_sum(planned: Callable[..., Plan]) -> None:
 def test_a_clipped_gradient_moves_sgd_no_further_than_its_length(planned: Callable[..., Plan]) -> None:
     one = {"epochs": 1, "batch_size": 64, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.0}
     torch.manual_seed(0)
-    start = build(planned().blueprint)
-    weights = fit(planned(optimizer="sgd", momentum=0.0, clip=0.01, learning_rate=1.0, **one), silent).weights
+    start = build(planned().network_config)
+    weights = fit(planned(optimizer="sgd", momentum=0.0, gradient_clip=0.01, learning_rate=1.0, **one), silent).weights
     names = [name for name, _ in start.named_parameters()]
     moved = torch.cat([(weights[name] - start.state_dict()[name]).flatten() for name in names]).norm()
     assert float(moved) == pytest.approx(0.01, rel=1e-3), "one step of rate 1"
 
 
 def test_the_average_of_the_weights_is_what_is_judged_and_kept(planned: Callable[..., Plan]) -> None:
-    plain, averaged = fit(planned(), silent), fit(planned(average=0.99), silent)
+    plain, averaged = fit(planned(), silent), fit(planned(ema_decay=0.99), silent)
     assert plain.epochs[0].train_loss == averaged.epochs[0].train_loss, "the average does not change how it learns"
     assert plain.epochs[0].val_loss != averaged.epochs[0].val_loss
     layer, average = torch.nn.Linear(1, 1, bias=False), 1.0
@@ -148,7 +148,7 @@ def test_progress_counts_epochs_since_the_best() -> None:
 def test_accumulated_batches_are_one_large_batch(planned: Callable[..., Plan]) -> None:
     network = {"norm": "group"}
     large = fit(planned(network, batch_size=12), silent)
-    parts = fit(planned(network, batch_size=4, accumulate=3), silent)
+    parts = fit(planned(network, batch_size=4, gradient_accumulation=3), silent)
     assert [e.train_loss for e in parts.epochs] == pytest.approx([e.train_loss for e in large.epochs], rel=1e-3)
     far = max(float((large.weights[n] - parts.weights[n]).abs().max()) for n in large.weights)
     assert far < 0.01, "Adam turns rounding of small gradients into steps of up to the learning rate"
@@ -156,17 +156,17 @@ def test_accumulated_batches_are_one_large_batch(planned: Callable[..., Plan]) -
 
 def test_more_batches_a_step_than_images_are_refused(planned: Callable[..., Plan]) -> None:
     with pytest.raises(UserError, match="need at least 200 training images, of which there are 24"):
-        fit(planned(accumulate=100), silent)
+        fit(planned(gradient_accumulation=100), silent)
 
 
 def test_images_in_the_device_s_memory_train_the_same(planned: Callable[..., Plan]) -> None:
-    assert same(fit(planned(resident="yes"), silent), fit(planned(resident="no"), silent))
+    assert same(fit(planned(cache_on_device="yes"), silent), fit(planned(cache_on_device="no"), silent))
 
 
 def test_noise_on_features_and_skipped_blocks_act_in_training_only() -> None:
-    blueprint = Blueprint("resnet18", "plain", 1, 3, "batch", 0.0, 16, feature_noise=0.5, stochastic_depth=0.5)
+    network_config = NetworkConfig("resnet18", "plain", 1, 3, "batch", 0.0, 16, feature_noise=0.5, stochastic_depth=0.5)
     torch.manual_seed(0)
-    network, plain = build(blueprint), build(Blueprint("resnet18", "plain", 1, 3, "batch", 0.0, 16))
+    network, plain = build(network_config), build(NetworkConfig("resnet18", "plain", 1, 3, "batch", 0.0, 16))
     plain.load_state_dict(network.state_dict())
     x_BCHW = torch.rand(4, 1, 16, 16)
     assert torch.equal(network.eval()(x_BCHW), plain.eval()(x_BCHW))
@@ -176,9 +176,9 @@ def test_noise_on_features_and_skipped_blocks_act_in_training_only() -> None:
 
 def test_stochastic_depth_needs_blocks_to_skip() -> None:
     with pytest.raises(UserError, match="network.stochastic_depth: 0.5, but vgg11 has no residual blocks"):
-        build(Blueprint("vgg11", "plain", 1, 3, "batch", 0.0, 32, stochastic_depth=0.5))
+        build(NetworkConfig("vgg11", "plain", 1, 3, "batch", 0.0, 32, stochastic_depth=0.5))
     with pytest.raises(UserError, match="network.feature_noise: mask_rcnn has no place for it"):
-        build(Blueprint("mask_rcnn", "resnet18", 1, 3, "batch", 0.0, 32, feature_noise=0.5))
+        build(NetworkConfig("mask_rcnn", "resnet18", 1, 3, "batch", 0.0, 32, feature_noise=0.5))
 
 
 def test_a_rate_that_is_found_lowers_the_loss_and_is_told(planned: Callable[..., Plan]) -> None:
@@ -214,10 +214,10 @@ class _Killed(Restarts):
 
 
 RECIPES: list[dict[str, Any]] = [
-    {"optimizer": "adamw", "average": 0.9, "augment": "standard", "network": {"dropout": 0.3, "feature_noise": 0.2}},
+    {"optimizer": "adamw", "ema_decay": 0.9, "augment": "standard", "network": {"dropout": 0.3, "feature_noise": 0.2}},
     {"optimizer": "sgd", "schedule": "plateau", "precision": "bf16-mixed", "network": {"stochastic_depth": 0.3}},
-    {"optimizer": "lion", "schedule": "cosine", "learning_rate": 0.0003, "clip": 1.0, "l1": 1e-5, "accumulate": 2,
-     "class_weights": "sampled", "not_finite": "roll_back"},
+    {"optimizer": "lion", "schedule": "cosine", "learning_rate": 0.0003, "gradient_clip": 1.0, "l1": 1e-5,
+     "gradient_accumulation": 2, "class_weights": "sampled", "nonfinite_loss": "roll_back"},
 ]  # fmt: skip
 
 
@@ -287,9 +287,9 @@ def test_only_the_newest_unfinished_trainings_are_kept(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(b"x")
     held = []
-    for number in range(restarts.KEPT + 3):
+    for number in range(checkpoints.KEPT + 3):
         (tmp_path / "file").write_bytes(str(number).encode())
-        held.append(restarts.restarts("train", {}, [tmp_path / "file"], 0))
+        held.append(checkpoints.restarts("train", {}, [tmp_path / "file"], 0))
         if number:
             held[-1]._lock.close()  # type: ignore[union-attr]
     names = {folder.name for folder in (tmp_path / "work/train").iterdir()}
@@ -348,7 +348,7 @@ def test_a_loss_that_is_no_number_is_rolled_back_with_half_the_rate(
     planned: Callable[..., Plan], spoilt: Callable[..., Plan]
 ) -> None:
     plain = fit(planned(epochs=3), silent)
-    fitted = fit(spoilt(planned(epochs=3, not_finite="roll_back"), times=1, at=4), silent)
+    fitted = fit(spoilt(planned(epochs=3, nonfinite_loss="roll_back"), times=1, at=4), silent)
     assert all(bool(one.isfinite().all()) for one in fitted.weights.values())
     rates = [(a.learning_rate, b.learning_rate) for a, b in zip(plain.epochs, fitted.epochs, strict=True)]
     assert rates[0][0] == rates[0][1] and all(b == pytest.approx(a / 2) for a, b in rates[1:])
@@ -356,13 +356,13 @@ def test_a_loss_that_is_no_number_is_rolled_back_with_half_the_rate(
 
 def test_rolling_back_ends(planned: Callable[..., Plan], spoilt: Callable[..., Plan]) -> None:
     with pytest.raises(UserError, match=r"0.03125 of it left"):
-        fit(spoilt(planned(not_finite="roll_back"), times=1000), silent)
+        fit(spoilt(planned(nonfinite_loss="roll_back"), times=1000), silent)
 
 
 def test_losses_are_looked_at_seldom_where_a_look_waits(
     planned: Callable[..., Plan], spoilt: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "LOOKED", {})
+    monkeypatch.setattr(resume, "LOOKED", {})
     with pytest.raises(UserError, match="epoch 1, step 3: the training loss is nan"):
         fit(spoilt(planned(), times=100), silent)
 

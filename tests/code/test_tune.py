@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from stages import tune as stage
-from stages.frame import UserError
-from stages.frame.sections import Params, Range
-from stages.frame.stage import call
+from stages.config.schema import Params
+from stages.config.schema_search import Range
+from stages.core.errors import UserError
+from stages.runner.stage import call
 from stages.search import trial
 from stages.search.space import behind
 from tests.conftest import digit_images, prepare_digits
@@ -33,7 +34,7 @@ def search(tmp_path: Path, params: Params, digits: tuple[Path, Path], monkeypatc
 
     def run(space: dict[str, Range], trials: int = 3, **more: Any) -> tuple[dict[str, Any], pd.DataFrame]:
         settings = {"trials": trials, "epochs": 1, "repeats": 0, "prune": False, **more}
-        fixed = {"device": "cpu", "batch_size": 8, "precision": "32-true", "layout": "channels_first"}
+        fixed = {"device": "cpu", "batch_size": 8, "precision": "32-true", "memory_format": "channels_first"}
         sections = {
             "task": params.task,
             "augment": params.augment,
@@ -158,12 +159,12 @@ def test_two_workers_find_what_one_does(search: Search, monkeypatch: pytest.Monk
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        alone, trials = search(RATE, trials=4, together=2, prune=True)
+        alone, trials = search(RATE, trials=4, parallel_trials=2, prune=True)
     finally:
         torch.set_num_threads(threads)
     forget()
     monkeypatch.setenv("TUNE_WORKERS", "2")
-    together, others = search(RATE, trials=4, together=2, prune=True)
+    together, others = search(RATE, trials=4, parallel_trials=2, prune=True)
     assert alone == together and trials.drop(columns="seconds").equals(others.drop(columns="seconds"))
 
 
@@ -194,7 +195,7 @@ def test_a_grid_is_every_combination_behind_params_as_they_stand(search: Search)
 
 
 def test_no_round_begins_when_the_minutes_are_over(search: Search, capsys: pytest.CaptureFixture[str]) -> None:
-    _, trials = search(RATE, trials=6, together=2, minutes=1e-4)
+    _, trials = search(RATE, trials=6, parallel_trials=2, minutes=1e-4)
     assert len(trials) == 2 and "minutes are over behind 2 trials" in capsys.readouterr().out
 
 
@@ -224,6 +225,6 @@ def test_a_trial_that_falls_behind_is_stopped(search: Search, monkeypatch: pytes
     assert behind(0.76, earlier, 1, higher=False) and not behind(0.5, earlier, 1, higher=False)
     assert not behind(0.0, earlier[:3], 2, higher=True), "too few to tell"
     space = {"train.learning_rate": Range(choices=(0.003, 1e-9))}
-    _, trials = search(space, trials=8, epochs=2, together=4, prune=True)
+    _, trials = search(space, trials=8, epochs=2, parallel_trials=4, prune=True)
     assert (trials["state"] != "stopped").head(4).all()
     assert trials.loc[trials["state"] == "stopped", "score"].isna().all()

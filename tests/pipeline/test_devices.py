@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.frame.editing import edited
-from tests.conftest import ROOT, digit_images, prepare_digits
+from tests.conftest import ROOT, digit_images, prepare_digits, write_params
 
 STAGE = ["-m", "stages.train", "../ingested", "../prepared", "../tuned", "../weights", "out"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -32,8 +31,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Train:
     def run(name: str, before: list[str], **train: Any) -> Path:
         settings = {"epochs": 2, "device": "cpu", "optimizer": "sgd", "precision": "32-true", **train}
         (folder / name).mkdir()
-        text = edited((ROOT / "params.yaml").read_text(), [{"network": {"norm": "group"}, "train": settings}], "test")
-        (folder / name / "params.yaml").write_text(text)
+        write_params(folder / name, {"network": {"norm": "group"}, "train": settings})
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         done = subprocess.run([sys.executable, *before, *STAGE], cwd=folder / name, env=environment, timeout=300,
                               capture_output=True, text=True)  # fmt: skip

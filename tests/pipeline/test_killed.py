@@ -14,14 +14,13 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.frame.editing import edited
-from tests.conftest import ROOT, digit_images, prepare_digits
+from tests.conftest import ROOT, digit_images, prepare_digits, write_params
 
 RECIPE = {
     "network": {"dropout": 0.2},
     "train": {
-        "epochs": 12, "batch_size": 16, "average": 0.9, "checkpoint": 0.5, "device": "cpu",
-        "precision": "32-true", "layout": "channels_first",
+        "epochs": 12, "batch_size": 16, "ema_decay": 0.9, "checkpoint_seconds": 0.5, "device": "cpu",
+        "precision": "32-true", "memory_format": "channels_first",
     },
 }  # fmt: skip
 LONGEST = 300  # seconds of one run
@@ -32,7 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     images = digit_images(per_class=40, classes=5)
     prepare_digits(folder, {"train": images[::2], "val": images[1::2]}, size=16)
-    (folder / "params.yaml").write_text(edited((ROOT / "params.yaml").read_text(), [RECIPE], "test"))
+    write_params(folder, RECIPE)
     (folder / "tuned").mkdir()
     (folder / "tuned/best.json").write_text("{}")
     (folder / "weights").mkdir()

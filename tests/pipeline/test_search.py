@@ -18,14 +18,13 @@ import pandas as pd
 import pytest
 from optuna.storages import RDBStorage
 
-from stages.frame.editing import edited
-from tests.conftest import ROOT, digit_images, prepare_digits
+from tests.conftest import ROOT, digit_images, prepare_digits, write_params
 
 pytestmark = [pytest.mark.search, pytest.mark.timeout(900)]
 BIN = Path(sys.executable).parent
 TUNED = {
-    "train": {"batch_size": 8, "device": "cpu", "precision": "32-true", "layout": "channels_first"},
-    "tune": {"trials": 8, "epochs": 2, "together": 4, "finalists": 2, "repeats": 2},
+    "train": {"batch_size": 8, "device": "cpu", "precision": "32-true", "memory_format": "channels_first"},
+    "tune": {"trials": 8, "epochs": 2, "parallel_trials": 4, "finalists": 2, "repeats": 2},
 }
 
 
@@ -92,7 +91,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     images = digit_images(per_class=10, classes=3)
     prepare_digits(folder, {"train": images[::2], "val": images[1::2]}, size=16)
-    (folder / "params.yaml").write_text(edited((ROOT / "params.yaml").read_text(), [TUNED], "test"))
+    write_params(folder, TUNED)
     (folder / "weights").mkdir()
     return folder
 

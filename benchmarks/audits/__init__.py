@@ -1,0 +1,1 @@
+"""Audits compared with other libraries on injected faults, and their speed."""

@@ -1,0 +1,1 @@
+"""Inference compared with other runtimes: speed, start-up, memory, decoders, the browser and batch prediction."""

@@ -1,0 +1,1 @@
+"""Training compared with other libraries, and the speed of a training step."""

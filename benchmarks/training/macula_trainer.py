@@ -1,0 +1,103 @@
+"""Macula prepares and trains by its own stages: `python -m benchmarks.training.macula_trainer NAME RECIPE EVENTS`.
+
+As `benchmarks.training.library_trainers`, in Macula's environment. What `ingest` wrote is given; what `train.precision`,
+`train.memory_format` and `train.compile` are is `auto` unless the recipe names bits.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from flows.worktrees import params_with
+from stages import prepare, train
+from stages.config import load as reading
+from stages.runner.stage import call
+from stages.training.batch_loader import Batch, Feed
+from stages.training.checkpoints import Restarts
+from stages.training.loop import Fit, Report, fit
+from stages.training.training_plan import Plan
+from stages.training.training_progress import Epoch
+
+ROOT = Path(__file__).parents[2]
+
+
+def main() -> None:
+    """Prepare, train, and tell."""
+    recipe, events = json.loads(sys.argv[2]), int(sys.argv[3])
+
+    def say(event: str, **more: Any) -> None:
+        os.write(events, (json.dumps({"event": event, **more}) + "\n").encode())
+
+    class Watched(Feed):
+        def batches(self, *given: Any, **more: Any) -> Iterator[Batch]:
+            say("training")
+            yield from super().batches(*given, **more)
+            say("trained")
+
+    def watched(planned: Plan, report: Report, restarts: Restarts | None) -> Fit:
+        def told(epoch: Epoch) -> None:
+            report(epoch)
+            say("validated", score=epoch.val_score)
+
+        return fit(replace(planned, feed=Watched(**vars(planned.feed))), told, restarts)
+
+    setattr(train, "fit", watched)  # noqa: B010
+    sections, work = sections_of(recipe), Path.cwd()
+    given = {name: sections[name] for name in ("task", "representation", "prepare")}
+    ingested = Path(recipe["ingested"])
+    call(prepare.main, [ingested, ingested, work / "prepared"], given)
+    say("prepared")
+    (work / "tuned").mkdir()
+    (work / "tuned" / "best.json").write_text("{}")
+    given = {name: sections[name] for name in ("task", "augment", "network", "train")}
+    places = [ingested, work / "prepared", work / "tuned", work, work / "trained"]
+    call(train.main, places, given)
+    say("resolved", resolved=json.loads((work / "trained" / "resolved.json").read_text()))
+
+
+def sections_of(recipe: dict[str, Any]) -> dict[str, Any]:
+    """All of params, as the recipe has them."""
+    own = {"precision": "auto", "memory_format": "auto", "compile": "auto"}
+    if "bits" in recipe:
+        own = {
+            32: {"precision": "32-true", "memory_format": "channels_first", "compile": "no"},
+            16: {"precision": "bf16-mixed", "memory_format": "channels_last", "compile": "no"},
+        }[recipe["bits"]]
+    changes: dict[str, Any] = {
+        "task": {"score": recipe["score"]},
+        "prepare": {"size": recipe["size"], "channels": 3},
+        "augment": {
+            "preset": "none",
+            "padding": "border",
+            "amounts": {"flip_horizontal": True, "scale": 0.2, "stretch": 0.2, "translation": 0.1},
+        },
+        "network": {"name": "resnet18", "dropout": 0.0},
+        "train": {
+            "epochs": recipe["epochs"],
+            "batch_size": recipe["batch"],
+            "optimizer": "adamw",
+            "learning_rate": recipe["rate"],
+            "schedule": "one_cycle",
+            "warmup": recipe["warmup"],
+            "weight_decay": recipe["decay"],
+            "label_smoothing": 0.0,
+            "seed": recipe["seed"],
+            "device": "cpu",
+            **own,
+        },
+    }
+    os.chdir(ROOT)
+    text = params_with([changes], "benchmarks.training.compare_training")
+    os.chdir(recipe["work"])
+    params = reading.check(YAML(typ="safe", pure=True).load(text))
+    return {name: getattr(params, name) for name in type(params).model_fields}
+
+
+if __name__ == "__main__":
+    main()

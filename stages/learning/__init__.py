@@ -1,1 +1,0 @@
-"""Learning: batches, the loop, losses, checkpoints; used by `augment`, `tune`, `train` and `evaluate`."""

@@ -1,0 +1,100 @@
+"""Replace `auto` in the section `train` by values for these data and this machine, before the training loop."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from stages.tasks.representations import REPRESENTATIONS
+from stages.training.devices import single_process_fabric, torch_device
+from stages.training.lr_finder import RangeTest, find_learning_rate
+from stages.training.throughput_autotune import autotune
+from stages.training.training_plan import TrainingPlan
+
+IMBALANCE = 3.0  # size of the largest class over the smallest, from which the loss is weighted
+CLASS_BALANCED_SCORES = ("balanced_accuracy", "f1")
+MAX_RESIDENT = 0.5  # share of the device's free memory that images may take
+
+
+@dataclass(frozen=True)
+class ResolvedParam:
+    """Value chosen in place of `auto`."""
+
+    key: str
+    value: Any
+    why: str
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """A plan without `auto`, and how its values were chosen."""
+
+    plan: TrainingPlan
+    params: list[ResolvedParam]
+    range_test: RangeTest | None
+    """Present if `train.learning_rate` was `auto`."""
+
+
+def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
+    """Replace every `auto` in the section `train` of a plan.
+
+    `class_weights` follow from the data, `precision`, `memory_format` and `compile` from a short measurement, `cache_on_device` from
+    the free memory, and `learning_rate` from a range test.
+
+    Args:
+        plan: with or without `auto`.
+        steps: number of steps of the training that is planned; None: computed from the plan.
+
+    Raises:
+        UserError: a device is not available, or no learning rate lowers the loss.
+    """
+    train, params = plan.train, []
+    if train.loss == "auto":
+        params.append(ResolvedParam("train.loss", plan.loss, "the nearest to the score"))
+    if train.class_weights == "auto":
+        params.append(ResolvedParam("train.class_weights", *_class_weights(plan)))
+    if "auto" in (train.precision, train.memory_format, train.compile):
+        fastest = autotune(plan, steps or plan.loader.steps * train.epochs)
+        for key in ("precision", "memory_format", "compile"):
+            if getattr(train, key) == "auto":
+                params.append(ResolvedParam(f"train.{key}", getattr(fastest, key), fastest.why))
+    if train.cache_on_device == "auto":
+        params.append(ResolvedParam("train.cache_on_device", *_resident(plan)))
+    if train.device == "auto":
+        params.append(ResolvedParam("train.device", torch_device("auto").type, "the best device of this machine"))
+    plan = _replaced(plan, params)
+    if train.learning_rate != "auto":
+        return Resolution(plan, params, None)
+    # The optimizer of the test has rate 1, and each step of the test multiplies it by the rate that is tested.
+    rate_1 = _replaced(plan, [ResolvedParam("train.learning_rate", 1.0, "")])
+    test = find_learning_rate(rate_1, single_process_fabric(plan.train.device, plan.train.precision))
+    reason = "a fifth of the rate at which the loss of a range test was lowest"
+    rate = ResolvedParam("train.learning_rate", test.rate, reason)
+    return Resolution(_replaced(plan, [rate]), [*params, rate], test)
+
+
+def _replaced(plan: TrainingPlan, params: list[ResolvedParam]) -> TrainingPlan:
+    update = {param.key.removeprefix("train."): param.value for param in params}
+    return replace(plan, train=plan.train.model_copy(update=update))
+
+
+def _class_weights(plan: TrainingPlan) -> tuple[str, str]:
+    """Return the value of `train.class_weights`, and the reason for it."""
+    spec, target = plan.data.spec, plan.data.train_set.target
+    if REPRESENTATIONS[spec.representation].stores != "index" or plan.score not in CLASS_BALANCED_SCORES:
+        return "none", f"{plan.score} is not an average over classes of images"
+    count_K = np.bincount(np.asarray(target), minlength=len(spec.labels))
+    largest, smallest = spec.labels[count_K.argmax()], spec.labels[count_K.argmin()]
+    sizes = f"{count_K.max()} training images of {largest}, {count_K.min()} of {smallest}"
+    return ("balanced" if count_K.max() >= IMBALANCE * count_K.min() else "none"), sizes
+
+
+def _resident(plan: TrainingPlan) -> tuple[str, str]:
+    """Return the value of `train.cache_on_device`, and the reason for it."""
+    device, images = torch_device(plan.train.device), plan.data.train_set.image_NHWC
+    if device.type != "cuda":
+        return "no", "the images are read from a memory-mapped file"
+    free = torch.cuda.mem_get_info(device)[0]
+    sizes = f"the images take {images.nbytes / 1e9:.2g} GB of {free / 1e9:.2g} GB of free device memory"
+    return ("yes" if images.nbytes < MAX_RESIDENT * free else "no"), sizes

@@ -1,0 +1,24 @@
+"""Exceptions from 16-bit arithmetic, where bf16 on the CPU computes wrong gradients."""
+
+from functools import partial
+
+import torch
+from torch import nn
+
+
+def compute_small_maps_in_float32(network: nn.Module) -> None:
+    """Make convolutions compute in 32 bits, in place, when their input is smaller than the kernel.
+
+    Some weights of such a kernel see padding only, and their gradient is 0. In bf16 on the CPU the gradient is instead
+    whatever the memory held, up to 1e37 (torch 2.15 with oneDNN; tests/code/test_training.py reproduces it).
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.forward = partial(_convolve, module)  # type: ignore[method-assign]
+
+
+def _convolve(layer: nn.Conv2d, x_BCHW: torch.Tensor) -> torch.Tensor:
+    if min(x_BCHW.shape[2:]) >= max(layer.kernel_size):
+        return layer._conv_forward(x_BCHW, layer.weight, layer.bias)
+    with torch.autocast(x_BCHW.device.type, enabled=False):
+        return layer._conv_forward(x_BCHW.float(), layer.weight, layer.bias)

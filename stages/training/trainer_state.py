@@ -1,0 +1,187 @@
+"""Objects that a training changes: network, optimizer, weight average and data, built from a plan."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from stages.core.errors import UserError
+from stages.dataset.annotations import IGNORE
+from stages.networks import build
+from stages.networks.weight_loading import Layer, load_weights, pretrained_parameters
+from stages.tasks.representations import REPRESENTATIONS
+from stages.training.batch_loader import Batch, BatchLoader, resident_on
+from stages.training.devices import ProcessGroup, multi_process_fabric, process_count, single_process_fabric
+from stages.training.ema import WeightAverage
+from stages.training.loss_context import Loss, LossContext
+from stages.training.losses import LOSSES
+from stages.training.optimizers import ParameterGroups, build_optimizer
+from stages.training.precision import compute_small_maps_in_float32
+from stages.training.training_plan import TrainingPlan
+
+LAYOUTS = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """Network, optimizer, weight average and data of a running training."""
+
+    fabric: Fabric
+    processes: ProcessGroup
+    network: nn.Module
+    model: Any
+    """The network as it is trained: compiled, and wrapped for several processes, where the plan says so."""
+    parameter_groups: ParameterGroups
+    optimizer: Any
+    average: WeightAverage
+    loader: BatchLoader
+    loss: Loss | None
+    """Loss of raw outputs and targets; None where the network computes its own losses (boxes)."""
+    memory_format: torch.memory_format
+    layers: list[Layer]
+    """Which layers were initialized from pretrained weights."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of this process."""
+        return self.fabric.device
+
+    def batch_loss(self, model: Any, batch: Batch) -> torch.Tensor:
+        """Return the mean loss of a model over a batch."""
+        image_BCHW = batch.image_BCHW.contiguous(memory_format=self.memory_format)
+        if self.loss is None:
+            return torch.stack(list(model(image_BCHW, batch.target).values())).sum()
+        return self.loss(model(image_BCHW).float(), batch.target)
+
+    @contextmanager
+    def validation_network(self) -> Iterator[nn.Module]:
+        """Yield the network with averaged weights, if they are averaged, and with equal buffers in all processes."""
+        with self.average.applied_to(self.network), self.fabric.autocast():
+            if self.processes.size > 1:
+                for buffer in self.network.buffers():
+                    torch.distributed.broadcast(buffer, 0)
+            yield self.network
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of network, optimizer and weight average."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": {"weights": self.average.weights, "updates": self.average.updates},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.updates = state["average"]["updates"]
+        for name, values in state["average"]["weights"].items():
+            self.average.weights[name].copy_(values)
+
+
+def launch(plan: TrainingPlan) -> Fabric:
+    """Set up the devices of a plan and, where it asks for several processes, start them; all of them return from here.
+
+    Raises:
+        UserError: the device is not available.
+    """
+    train = plan.train
+    if process_count(train.devices) == 1:
+        return single_process_fabric(train.device, train.precision)
+    fabric = multi_process_fabric(
+        train.device, train.precision, train.devices, unused_parameters=plan.frozen_epochs > 0
+    )
+    fabric.launch()
+    return fabric
+
+
+def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
+    """Build the network with its initial weights, the optimizer and the data loader of a plan without `auto`.
+
+    Raises:
+        UserError: pretrained weights or class weights do not suit the network or the task, or there are too few images.
+    """
+    train = plan.train
+    assert not isinstance(train.learning_rate, str), "resolve_auto replaces auto"
+    _make_deterministic(train.seed)
+    processes = ProcessGroup(fabric.world_size, fabric.global_rank)
+    network = build(plan.network_config)
+    layers = load_weights(network, plan.network_config, plan.weights)
+    if processes.size > 1 and fabric.device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    if train.precision != "32-true" and fabric.device.type == "cpu":
+        compute_small_maps_in_float32(network)
+    network.to(memory_format=LAYOUTS[train.memory_format])
+    groups = ParameterGroups(*pretrained_parameters(network, layers), plan.pretrained_rate)
+    model: Any = torch.compile(network) if train.compile == "yes" else network
+    optimizer = build_optimizer(
+        train.optimizer, groups.with_rate(train.learning_rate), train.momentum, train.weight_decay
+    )
+    model, optimizer = fabric.setup(model, optimizer)
+    return TrainerState(
+        fabric=fabric,
+        processes=processes,
+        network=network,
+        model=model,
+        parameter_groups=groups,
+        optimizer=optimizer,
+        average=WeightAverage(network, train.ema_decay),
+        loader=_loader(plan, processes, fabric.device),
+        loss=_loss(plan, fabric.device),
+        memory_format=LAYOUTS[train.memory_format],
+        layers=layers,
+    )
+
+
+def _make_deterministic(seed: int) -> None:
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow, for debugging only
+
+
+def _loss(plan: TrainingPlan, device: torch.device) -> Loss | None:
+    spec = plan.data.spec
+    if spec.representation == "boxes":
+        return None
+    context = LossContext(spec, class_weights(plan).to(device), plan.train.label_smoothing)
+    return LOSSES[spec.representation][plan.loss](context)
+
+
+def _loader(plan: TrainingPlan, processes: ProcessGroup, device: torch.device) -> BatchLoader:
+    train, images = plan.train, len(plan.data.train_set)
+    micro_batches = train.gradient_accumulation * processes.size
+    if images < 2 * micro_batches:
+        raise UserError(
+            f"train: {train.gradient_accumulation} batches per step on {processes.size} devices require at least "
+            f"{2 * micro_batches} training images, but there are {images}; lower train.gradient_accumulation or train.devices"
+        )
+    store = resident_on(plan.loader.store, device) if train.cache_on_device == "yes" else plan.loader.store
+    return replace(plan.loader, store=store, micro_batches=micro_batches)
+
+
+def class_weights(plan: TrainingPlan) -> torch.Tensor:
+    """Return the weight of each class in the loss, [K]: with `balanced`, inverse to its share, so that their mean is 1.
+
+    Raises:
+        UserError: `balanced`, but the task has no classes.
+    """
+    spec, target = plan.data.spec, plan.data.train_set.target
+    classes = max(1, len(spec.labels))
+    if plan.train.class_weights != "balanced":
+        return torch.ones(classes)
+    match REPRESENTATIONS[spec.representation].stores:
+        case "index" | "labels":
+            index = np.asarray(target).ravel()
+            count_K = np.bincount(index[index != IGNORE], minlength=classes)
+            return torch.tensor(count_K.sum() / (classes * np.maximum(count_K, 1)), dtype=torch.float32)
+        case "vector" if spec.task == "multilabel":  # odds of absence to presence
+            share_K = np.asarray(target, np.float64).mean(axis=0)
+            return torch.tensor((1 - share_K) / np.maximum(share_K, 1 / len(np.asarray(target))), dtype=torch.float32)
+        case _:
+            raise UserError(f"train.class_weights: balanced requires classes, which task {spec.task} does not have; "
+                            "use none")  # fmt: skip

@@ -1,0 +1,161 @@
+"""Everything that defines a training, as one immutable value: `tune` builds a plan per trial, `train` the final one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.augmentations import Chosen, Data, Policy, beyond_the_edge, choose
+from stages.config.schema_training import Augment, Network, Train
+from stages.core.errors import UserError
+from stages.dataset.pixel_store import Store, open_split
+from stages.networks import NetworkConfig, architecture
+from stages.networks.pretrained import located
+from stages.tasks.build_spec import score_of
+from stages.tasks.ground_truth import truths_of
+from stages.tasks.representations import REPRESENTATIONS, loss_of
+from stages.tasks.task_spec import TaskSpec, task_spec_of
+from stages.training.batch_loader import BatchLoader
+
+Array = np.ndarray[Any, Any]
+MAX_TRAIN_SAMPLE = 1000  # training images that are scored: enough to measure a gap of a few percent
+OUTPUT_KINDS = {"vector": "one output per image", "map": "one output per pixel", "boxes": "boxes"}
+SUITABLE_NETWORKS = {"vector": "resnet18, vgg16, googlenet, timm/NAME ...", "map": "unet", "boxes": "mask_rcnn"}
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Prepared images and their ground truth, shared by all trials of a search."""
+
+    spec: TaskSpec
+    train_set: Store
+    val_set: Store
+    val_truths: list[Any]
+    """One per original image of `val_set`."""
+    train_sample: Store
+    """Training images without augmentation, as many as there are validation images and at most 1,000. Their score
+    shows overfitting."""
+    train_truths: list[Any]
+    """One per original image of `train_sample`."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Data, network, augmentation, optimization, and the score that selects the best epoch."""
+
+    data: TrainingData
+    network_config: NetworkConfig
+    loader: BatchLoader
+    train: Train
+    """Section `train`; `auto_params.resolve_auto` replaces its `auto` values."""
+    frozen_epochs: int
+    """Epochs at the start in which pretrained layers are not trained."""
+    pretrained_rate: float
+    """Learning rate of pretrained layers, as a share of `train.learning_rate`."""
+    weights: str
+    """Initial weights: none, default, an address or a path."""
+    score: str
+    loss: str
+
+    def unresolved(self) -> list[str]:
+        """Return the keys of `train` that are still `auto`."""
+        return [key for key, value in self.train.model_dump().items() if value == "auto"]
+
+
+def load_training_data(ingested: Path, prepared: Path) -> TrainingData:
+    """Open the splits that `prepare` wrote and read the ground truth of the images that are scored."""
+    train_set, val_set = open_split(prepared, "train"), open_split(prepared, "val")
+    spec = task_spec_of(train_set.about)
+    sample = _evenly_spaced(train_set, min(MAX_TRAIN_SAMPLE, len(list(val_set.originals()))))
+    truths = [truths_of(ingested, [path for path, _ in store.originals()], spec) for store in (val_set, sample)]
+    return TrainingData(spec, train_set, val_set, truths[0], sample, truths[1])
+
+
+def _evenly_spaced(store: Store, count: int) -> Store:
+    """Return `count` of the original images of a store, evenly spaced, with all their tiles."""
+    originals = list(store.originals())
+    chosen = np.unique(np.linspace(0, len(originals) - 1, min(count, len(originals))).round().astype(int))
+    index_B = np.concatenate([np.arange(len(store))[originals[i][1]] for i in chosen])
+    return store.some(index_B)
+
+
+def build_plan(data: TrainingData, sections: Mapping[str, Any], weights: Path) -> TrainingPlan:
+    """Build a plan from params.
+
+    Args:
+        data: images and ground truth.
+        sections: the params sections `task`, `augment`, `network` and `train`.
+        weights: folder of pretrained weights.
+
+    Raises:
+        UserError: the sections contradict each other or do not suit the data.
+    """
+    network: Network = sections["network"]
+    train: Train = sections["train"]
+    spec = data.spec
+    config = _network_config(network, spec)
+    probability_N = _balanced_probabilities(data.train_set, spec) if train.class_weights == "sampled" else None
+    policy, _ = build_policy(sections["augment"], data.train_set)
+    return TrainingPlan(
+        data=data,
+        network_config=config,
+        loader=BatchLoader(data.train_set, spec, policy, train.batch_size, train.seed, probability_N),
+        train=train,
+        frozen_epochs=network.frozen_epochs,
+        pretrained_rate=network.pretrained_rate,
+        score=score_of(spec.task, sections["task"].score),
+        weights=located(network.weights, weights),
+        loss=loss_of(spec.representation, train.loss),
+    )
+
+
+def _network_config(network: Network, spec: TaskSpec) -> NetworkConfig:
+    kind = REPRESENTATIONS[spec.representation]
+    gives = architecture(network.name).gives
+    if gives != kind.gives:
+        raise UserError(
+            f"network.name: {network.name} has {OUTPUT_KINDS[gives]}, but representation {spec.representation} of task "
+            f"{spec.task} requires {OUTPUT_KINDS[kind.gives]}; use {SUITABLE_NETWORKS[kind.gives]}"
+        )
+    return NetworkConfig(
+        name=network.name,
+        encoder=network.encoder,
+        channels=spec.channels,
+        outputs=kind.outputs(spec),
+        norm=network.norm,
+        dropout=network.dropout,
+        feature_noise=network.feature_noise,
+        stochastic_depth=network.stochastic_depth,
+        size=spec.size,
+        masks=spec.masks,
+    )
+
+
+def build_policy(augment: Augment, train_set: Store) -> tuple[Policy, list[Chosen]]:
+    """Return the augmentation policy for the training images, and the reason for each of its choices.
+
+    Raises:
+        UserError: an augmentation is unknown, or cannot be applied to these images.
+    """
+    spec = task_spec_of(train_set.about)
+    bones = train_set.bones is not None and len(train_set.bones.bone_T7) > 0
+    statistics = {name: train_set.about[name] for name in ("told_apart", "answers_lost", "black_rim")}
+    data = Data(spec, bones=bones, **statistics)
+    chosen = choose(augment, data)
+    amounts = {one.name: one.amounts for one in chosen if one.amounts is not None}
+    outside = beyond_the_edge(augment.padding, data)
+    return Policy(amounts, size=spec.size, channels=spec.channels, outside=outside), chosen
+
+
+def _balanced_probabilities(store: Store, spec: TaskSpec) -> Array:
+    """Return sampling probabilities [N] under which all classes are drawn equally often."""
+    if REPRESENTATIONS[spec.representation].stores != "index":
+        raise UserError(
+            f"train.class_weights: sampled requires one class per image, which task {spec.task} does not have; use none"
+        )
+    assert isinstance(store.target, np.ndarray)
+    index_N = np.asarray(store.target)
+    share_N = 1 / np.bincount(index_N)[index_N]
+    return share_N / share_N.sum()

@@ -1,0 +1,101 @@
+"""Progress of a training: epoch and step counters, metrics of past epochs, and the best weights so far."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """Losses, scores and times of one epoch."""
+
+    epoch: int
+    """Counted from 1."""
+    train_loss: float
+    """Mean over augmented images, with label smoothing."""
+    val_loss: float
+    train_score: float
+    """Score of the unaugmented training images in `TrainingData.train_sample`."""
+    val_score: float
+    learning_rate: float
+    """Of the last step."""
+    seconds: float
+    """Training and validation."""
+    loading_share: float
+    """Share of the training time spent on loading images and moving them to the device, 0..1."""
+    augmentation_share: float
+    """Share of the training time spent on augmentation, 0..1."""
+
+
+@dataclass
+class TrainingProgress:
+    """State of a training apart from the network and the optimizer; a resumed training restores it."""
+
+    higher_is_better: bool
+    """Whether a higher score is better."""
+    epoch: int = 1
+    """Current epoch."""
+    step: int = 0
+    """Completed steps of the current epoch."""
+    losses: list[torch.Tensor] = field(default_factory=list)
+    """Sum of the loss over the images of each completed step."""
+    seconds: float = 0.0
+    """Time of the completed steps, including the two parts below."""
+    loading_seconds: float = 0.0
+    augmentation_seconds: float = 0.0
+    lr_backoff: float = 1.0
+    """Factor on the learning rate, halved whenever the loss is not finite."""
+    epochs: list[EpochMetrics] = field(default_factory=list)
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Weights of the best epoch, on the CPU."""
+
+    @property
+    def best(self) -> EpochMetrics:
+        """Epoch with the best `val_score`; among equals, the lowest `val_loss`. An undefined score is the worst."""
+        return max(self.epochs, key=self._order)
+
+    @property
+    def without_improvement(self) -> list[bool]:
+        """For each completed epoch, whether its validation score is no better than all before."""
+        scores = [self._order(epoch)[0] for epoch in self.epochs]
+        return [i > 0 and score <= max(scores[:i]) for i, score in enumerate(scores)]
+
+    def epochs_since_best(self) -> int:
+        """Return the number of epochs since the validation score last improved."""
+        flags = reversed(self.without_improvement)
+        return next((i for i, stalled in enumerate(flags) if not stalled), len(self.epochs))
+
+    def add_time(self, seconds: float, loading: float, augmentation: float) -> None:
+        """Add to the time of the completed steps.
+
+        Args:
+            seconds: in total.
+            loading: part of it spent on loading images.
+            augmentation: part of it spent on augmentation.
+        """
+        self.seconds += seconds
+        self.loading_seconds += loading
+        self.augmentation_seconds += augmentation
+
+    def complete_epoch(self, metrics: EpochMetrics) -> None:
+        """Append the metrics of the current epoch and advance to the next one."""
+        self.epochs.append(metrics)
+        self.epoch, self.step, self.losses = self.epoch + 1, 0, []
+        self.seconds = self.loading_seconds = self.augmentation_seconds = 0.0
+
+    def _order(self, epoch: EpochMetrics) -> tuple[float, float]:
+        sign = 1 if self.higher_is_better else -1
+        return (sign * epoch.val_score if math.isfinite(epoch.val_score) else -math.inf, -epoch.val_loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the progress as plain values and tensors."""
+        losses = torch.stack(self.losses).cpu() if self.losses else torch.zeros(0)
+        return vars(self) | {"losses": losses, "epochs": [vars(epoch) for epoch in self.epochs]}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any], device: torch.device) -> "TrainingProgress":
+        """Build the progress that `state_dict` returned."""
+        losses = list(state["losses"].to(device))
+        return cls(**{**state, "losses": losses, "epochs": [EpochMetrics(**epoch) for epoch in state["epochs"]]})

@@ -1,0 +1,72 @@
+"""Score and loss of a network on unaugmented images, computed by all processes of a training together."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from stages.dataset.pixel_store import Store
+from stages.tasks import TASKS
+from stages.training.batch_loader import Batch, unaugmented_batches
+from stages.training.devices import ProcessGroup
+from stages.training.network_inference import predict_store
+from stages.training.trainer_state import TrainerState
+from stages.training.training_plan import TrainingPlan
+
+
+def validate(
+    plan: TrainingPlan, state: TrainerState, network: nn.Module, store: Store, truths: list[Any]
+) -> tuple[float, float]:
+    """Return the score and the mean loss over the images of a store, the same in all processes.
+
+    Args:
+        plan: names the score.
+        state: the running training.
+        network: from `TrainerState.validation_network`.
+        store: images, of which each process predicts a part.
+        truths: ground truth, one per original image.
+    """
+    spec, loss, processes, total = plan.data.spec, state.loss, state.processes, 0.0
+
+    def add_loss(raw: Any, batch: Batch) -> None:
+        nonlocal total
+        assert loss is not None
+        total += float(loss(raw.float(), batch.target)) * len(batch.index_B)
+
+    own = _shard(store, processes) if processes.size > 1 else store
+    on_batch = None if loss is None else add_loss
+    predictions = predict_store(network, own, spec, plan.train.batch_size, state.device, on_batch) if len(own) else []
+    if loss is None and len(own):
+        total = _total_box_loss(plan, state, network, own)
+    if processes.size > 1:
+        shards: list[Any] = [None] * processes.size
+        torch.distributed.all_gather_object(shards, (predictions, total))
+        predictions = [prediction for shard, _ in shards for prediction in shard]
+        total = sum(shard_loss for _, shard_loss in shards)
+    score_R = TASKS[spec.task].scores(truths, predictions, np.ones((1, len(truths))), spec)[plan.score]
+    return float(score_R[0]), total / len(store)
+
+
+def _total_box_loss(plan: TrainingPlan, state: TrainerState, network: nn.Module, store: Store) -> float:
+    """Return the sum of the loss over the images.
+
+    A detector returns losses in training mode only; layers that would change in that mode stay in evaluation mode.
+    """
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.Dropout):
+            module.eval()
+    total = 0.0
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.train.seed)
+        for batch in unaugmented_batches(store, plan.data.spec, plan.train.batch_size, state.device):
+            total += float(state.batch_loss(network, batch)) * len(batch.index_B)
+    return total
+
+
+def _shard(store: Store, processes: ProcessGroup) -> Store:
+    """Return the original images that this process predicts: consecutive ones, with all their tiles."""
+    rows = [rows_of_original for _, rows_of_original in store.originals()]
+    own = np.array_split(np.arange(len(rows)), processes.size)[processes.rank]
+    return store.some(np.concatenate([np.zeros(0, int), *(np.arange(len(store))[rows[i]] for i in own)]))
