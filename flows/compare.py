@@ -16,8 +16,8 @@ from ruamel.yaml import YAML
 
 from flows import example
 from flows.worktrees import changes_of, clone_name, params_with, run
+from stages.config.load import load
 from stages.core.errors import UserError
-from stages.frame.params import load
 
 COMPARISONS = Path("work/compare")
 DEMO = "data/raw/digits"

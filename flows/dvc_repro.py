@@ -161,7 +161,7 @@ def main(result: Path, targets: list[str]) -> int:
         0, or 3 if a finding blocks, or 1 if a stage failed.
     """
     from flows import experiments
-    from stages.frame.params import load
+    from stages.config.load import load
 
     began = time.time()
     try:

@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from flows import supervisor
+from stages.config.edit import edited, nested
 from stages.core.errors import UserError, did_you_mean
-from stages.frame.editing import edited, nested
 
 EXAMPLES = Path("docs/examples")
 

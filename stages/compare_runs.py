@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
+from stages.config.aliases import current_key, renamed
+from stages.config.resolved import RESOLVED
 from stages.core.errors import UserError
 from stages.reports import charts, write_page
 
@@ -81,9 +83,8 @@ def _run(name: str, revision: str | None, when: datetime) -> dict[str, Any] | No
         scores, training = read("data/evaluate/scores.json"), read("data/train/metrics.json")
         with files.open("data/train/curves.csv") as opened:
             curves = pd.read_csv(opened)
-        with files.open("params.yaml") as opened:
-            params = YAML(typ="safe", pure=True).load(opened)
-        resolved = {one["key"]: one["value"] for one in read("data/train/resolved.json")}
+        params = _params(files)
+        resolved = {current_key(one["key"]): one["value"] for one in read("data/train/resolved.json")}
         exported, metadata = read("data/export/metrics.json"), read("data/export/metadata.json")
         latency = read("data/benchmark/benchmark.json")["single_prediction_ms"]
     except ABSENT as error:
@@ -103,6 +104,13 @@ def _run(name: str, revision: str | None, when: datetime) -> dict[str, Any] | No
         "bytes": exported["bytes"], "latency": latency, "curve": curves["val_score"].tolist(),
         "params": dict(_flat(params)) | resolved,
     }  # fmt: skip
+
+
+def _params(files: Any) -> dict[str, Any]:
+    """Return all params of a run under their current names; older runs have them in `params.yaml` alone."""
+    file = str(RESOLVED) if files.exists(str(RESOLVED)) else "params.yaml"
+    with files.open(file) as opened:
+        return dict(renamed(YAML(typ="safe", pure=True).load(opened))[0])
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from stages.config.edit import edited, nested, one_line
+from stages.config.load import check, load, value_of
+from stages.config.schema import Params
 from stages.configuration import Choice, Facts, amount, choices, looked_at, told, within_budget
 from stages.configuration.summary import MOST_TOLD, left_out_of
 from stages.core.errors import UserError
-from stages.frame.editing import edited, nested, one_line
-from stages.frame.params import check, load
-from stages.frame.sections import Params
 from stages.images.archives import Files, files_of
 from stages.images.decode import SUFFIXES, Unreadable, read
 from stages.importers.format_detection import Reading, readings
@@ -75,8 +75,12 @@ def main(options: ConfigureOptions) -> Proposal:
 
 
 def _text(text: str, proposed: list[Choice]) -> str:
-    values = nested({choice.key: choice.value for choice in proposed})
-    return edited(text, [values], "what is proposed", {c.key: c.why for c in proposed if c.why})
+    """Return the params file with what differs from the defaults or has a reason, the reason as a comment above it."""
+    defaults = check({"ingest": {"name": "data", "source": "data"}})
+    written = [c for c in proposed if c.why or c.value != value_of(defaults, c.key)]
+    values = nested({c.key: c.value for c in written})
+    dropped = {c.key for c in proposed} - {c.key for c in written}
+    return edited(text, [values], "what is proposed", {c.key: c.why for c in written if c.why}, sorted(dropped))
 
 
 def _write(text: str, output: Path) -> None:
@@ -123,7 +127,7 @@ def _first_usable(
 def _for_this_machine(proposed: list[Choice], chosen: Reading, facts: Facts, text: str, minutes: float) -> list[Choice]:
     """With as many epochs as there is time for, by some steps of just that training."""
     from stages.tasks.ground_truth import Labelled
-    from stages.training.epoch_timing import timed  # torch takes seconds to come
+    from stages.training.epoch_timing import estimate_epoch  # torch takes seconds to come
 
     params = check(YAML(typ="safe", pure=True).load(_text(text, proposed)), "what is proposed")
     samples = []
@@ -139,13 +143,14 @@ def _for_this_machine(proposed: list[Choice], chosen: Reading, facts: Facts, tex
             break
     given = amount(chosen, facts, params.prepare)
     try:
-        measured = timed(samples, facts.annotations, params, given.training, given.validation)
+        measured = estimate_epoch(samples, facts.annotations, params, given.training, given.validation)
     except (UserError, RuntimeError, MemoryError) as error:
         return [
             Choice(c.key, c.value, f"{c.why}; not timed: {error}") if c.key == "train.epochs" else c for c in proposed
         ]
     return [
-        within_budget(c, measured.seconds, measured.said, minutes) if c.key == "train.epochs" else c for c in proposed
+        within_budget(c, measured.seconds, measured.measurement, minutes) if c.key == "train.epochs" else c
+        for c in proposed
     ]
 
 

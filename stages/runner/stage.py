@@ -38,11 +38,12 @@ def contract(main: Main) -> tuple[dict[str, Any], dict[str, type]]:
 def run(main: Main, argv: list[str] | None = None) -> None:
     """Run a stage from the command line: `python -m stages.NAME PATH...`, paths in the order of `main`'s arguments.
 
-    All of `params.yaml` is checked before anything runs. Outputs are written into `<out>.part` and renamed when
-    `main` has returned, the last one last, so that an output is whole or absent. What `main` returns, if anything,
-    becomes `metrics.json` in the last output.
+    Params are read from the output of the stage `resolve`, which has checked `params.yaml`. Outputs are written into
+    `<out>.part` and renamed when `main` has returned, the last one last, so that an output is whole or absent. What
+    `main` returns, if anything, becomes `metrics.json` in the last output.
     """
-    from stages.frame.params import load  # pydantic is not needed by what merely imports a stage's noun
+    # Imported here: pydantic is not needed by code that merely imports a stage's types.
+    from stages.config.resolved import RESOLVED, sections_from
 
     if rank():  # the first process of a crew speaks for all
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, to the end of the process
@@ -51,8 +52,7 @@ def run(main: Main, argv: list[str] | None = None) -> None:
     if len(given) != len(paths):
         sys.exit(f"usage: python -m {sys.modules[main.__module__].__spec__.name} {' '.join(paths).upper()}")  # type: ignore[union-attr]
     try:
-        params = load(Path("params.yaml"))
-        call(main, [Path(p) for p in given], {s: getattr(params, s) for s in sections})
+        call(main, [Path(p) for p in given], sections_from(RESOLVED, sections))
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:  # whoever started the pipeline explains how to resume

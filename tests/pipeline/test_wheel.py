@@ -44,7 +44,7 @@ def python(wheel: Path) -> Path:
     lines = re.findall(r"^pip (install .*)$", part, re.MULTILINE)
     assert lines
     for line in lines:
-        said = line.replace(f"work/dist/{wheel.name}", str(wheel)).split()
+        said = line.replace("work/dist/macula-*.whl", str(wheel)).split()
         _run([environment / "bin/pip", *said], cwd=ROOT, env={**os.environ, "PIP_NO_COMPILE": "1"})
     return environment / "bin/python"
 
