@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from ruamel.yaml import YAML
 
 from benchmarks.audits.audit_competitors import Peers
 from benchmarks.pipeline import dataset_scaling as scale
+from stages.config.load import check, read
+from stages.config.resolved import RESOLVED, as_yaml
 
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(".venv-audit-peers/bin/python")
@@ -129,10 +130,10 @@ def _line(folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         at, used = Path(name), {}
         (at / "splits").mkdir()
-        params = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
-        params["ingest"] |= {"name": "speed", "source": str(folder / "images")}
-        with (at / "params.yaml").open("w") as file:
-            YAML().dump(params, file)
+        params = read(ROOT / "params.yaml")
+        params["ingest"] = {"name": "speed", "source": str(folder / "images")}
+        (at / RESOLVED).parent.mkdir()
+        (at / RESOLVED).write_text(as_yaml(check(params)))
         stages = {
             "ingest": (str(folder / "images"), "splits", "sealed", "ingested"),
             "validate": ("ingested", "validated"),

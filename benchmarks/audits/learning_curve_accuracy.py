@@ -25,8 +25,8 @@ from ruamel.yaml import YAML
 from benchmarks.pipeline.example_scores import between
 from flows.worktrees import example, params_with
 from stages import ingest
+from stages.config import load as reading
 from stages.dataset.manifest import read_manifest
-from stages.frame import params as reading
 from stages.probes.cross_validation import folds
 from stages.probes.image_features import bank, features
 from stages.probes.learning_curve_fit import SHARES as AUDITED

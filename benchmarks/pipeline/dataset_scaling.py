@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import psutil
 from PIL import Image
-from ruamel.yaml import YAML
 
-from stages.frame import params as reading
+from stages.config import load as reading
+from stages.config.resolved import RESOLVED, as_yaml
 
 RESULT = Path("docs/results/scale.json")
 WIDTH, HEIGHT, CLASSES, A_GROUP = 256, 192, 10, 100
@@ -57,10 +57,10 @@ def _measured(count: int) -> dict[str, Any]:
         folder = Path(name)
         (folder / "splits").mkdir()
         _make(folder / "source", count)
-        params = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
-        params["ingest"] |= {"name": "scale", "source": "source", "group": r"/(\d+)_"}
-        reading.check(params)
-        YAML().dump(params, folder / "params.yaml")
+        params = reading.read(ROOT / "params.yaml")
+        params["ingest"] = {"name": "scale", "source": "source", "group_regex": r"/(\d+)_"}
+        (folder / RESOLVED).parent.mkdir()
+        (folder / RESOLVED).write_text(as_yaml(reading.check(params)))
         stages = {
             "ingest": _watched(folder, "ingest", "source", "splits", "sealed", "ingested"),
             "validate": _watched(folder, "validate", "ingested", "validated"),

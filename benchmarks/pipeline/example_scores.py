@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stages.frame.params import load
+from stages.config.load import load
 from stages.reports.evaluation_report import FEW_GROUPS
 from stages.tasks.representations import representation_of
 

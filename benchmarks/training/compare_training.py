@@ -185,7 +185,7 @@ def ingested(case: Case, data: Path, folder: Path) -> float:
     from stages.runner.stage import call
 
     sections = sections_of(case.recipe | {"score": "accuracy", "seed": 0, "warmup": 0.3, "work": str(Path.cwd())})
-    sections["ingest"] = sections["ingest"].model_copy(update={"source": str(data), "form": "folders"})
+    sections["ingest"] = sections["ingest"].model_copy(update={"source": str(data), "format": "folders"})
     sections["split"] = sections["split"].model_copy(update={"by": "source"})
     (folder / "splits").mkdir(parents=True)
     places = [data, *(folder / part for part in ("splits", "sealed", "ingested"))]

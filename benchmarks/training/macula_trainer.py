@@ -1,7 +1,7 @@
 """Macula prepares and trains by its own stages: `python -m benchmarks.training.macula_trainer NAME RECIPE EVENTS`.
 
 As `benchmarks.training.library_trainers`, in Macula's environment. What `ingest` wrote is given; what `train.precision`,
-`train.layout` and `train.compile` are is `auto` unless the recipe names bits.
+`train.memory_format` and `train.compile` are is `auto` unless the recipe names bits.
 """
 
 import json
@@ -16,13 +16,13 @@ from ruamel.yaml import YAML
 
 from flows.worktrees import params_with
 from stages import prepare, train
-from stages.frame import params as reading
+from stages.config import load as reading
 from stages.runner.stage import call
-from stages.training.batch_loader import Batch, Feed
-from stages.training.checkpoints import Restarts
-from stages.training.loop import Fit, Report, fit
-from stages.training.training_plan import Plan
-from stages.training.training_progress import Epoch
+from stages.training.batch_loader import Batch, BatchLoader
+from stages.training.checkpoints import Checkpoints
+from stages.training.loop import Report, TrainingResult, fit
+from stages.training.training_plan import TrainingPlan
+from stages.training.training_progress import EpochMetrics
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,18 +34,18 @@ def main() -> None:
     def say(event: str, **more: Any) -> None:
         os.write(events, (json.dumps({"event": event, **more}) + "\n").encode())
 
-    class Watched(Feed):
+    class Watched(BatchLoader):
         def batches(self, *given: Any, **more: Any) -> Iterator[Batch]:
             say("training")
             yield from super().batches(*given, **more)
             say("trained")
 
-    def watched(planned: Plan, report: Report, restarts: Restarts | None) -> Fit:
-        def told(epoch: Epoch) -> None:
+    def watched(plan: TrainingPlan, report: Report, checkpoints: Checkpoints | None) -> TrainingResult:
+        def told(epoch: EpochMetrics) -> None:
             report(epoch)
             say("validated", score=epoch.val_score)
 
-        return fit(replace(planned, feed=Watched(**vars(planned.feed))), told, restarts)
+        return fit(replace(plan, loader=Watched(**vars(plan.loader))), told, checkpoints)
 
     setattr(train, "fit", watched)  # noqa: B010
     sections, work = sections_of(recipe), Path.cwd()
@@ -63,18 +63,18 @@ def main() -> None:
 
 def sections_of(recipe: dict[str, Any]) -> dict[str, Any]:
     """All of params, as the recipe has them."""
-    own = {"precision": "auto", "layout": "auto", "compile": "auto"}
+    own = {"precision": "auto", "memory_format": "auto", "compile": "auto"}
     if "bits" in recipe:
         own = {
-            32: {"precision": "32-true", "layout": "channels_first", "compile": "no"},
-            16: {"precision": "bf16-mixed", "layout": "channels_last", "compile": "no"},
+            32: {"precision": "32-true", "memory_format": "channels_first", "compile": "no"},
+            16: {"precision": "bf16-mixed", "memory_format": "channels_last", "compile": "no"},
         }[recipe["bits"]]
     changes: dict[str, Any] = {
         "task": {"score": recipe["score"]},
         "prepare": {"size": recipe["size"], "channels": 3},
         "augment": {
             "preset": "none",
-            "outside": "border",
+            "padding": "border",
             "amounts": {"flip_horizontal": True, "scale": 0.2, "stretch": 0.2, "translation": 0.1},
         },
         "network": {"name": "resnet18", "dropout": 0.0},
