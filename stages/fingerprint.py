@@ -7,8 +7,8 @@ digest, so DVC runs this stage again, which takes less than a second, and no oth
 from pathlib import Path
 from typing import Any
 
-from stages.core.import_closure import CodeTree
 from stages.core.errors import UserError
+from stages.core.import_closure import CodeTree
 from stages.runner.code_check import source_cache
 from stages.runner.stage import In, Out, run
 

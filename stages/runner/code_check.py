@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 
 import stages
+from stages.core.errors import UserError
 from stages.core.import_closure import CodeTree
 from stages.core.source_digest import SourceCache
-from stages.core.errors import UserError
 
 RECORDS = Path("data/code")
 """Output of `fingerprint`: NAME.txt has a line for each file of the code of `stages/NAME.py`, digest and path."""
