@@ -281,7 +281,7 @@ def test_unknown_names_are_reported_with_a_suggestion_when_params_are_read() -> 
         "did you mean `ExpectColumnMeanToBeBetween`?",
         "checks.expectations.typed.expect: 'ExpectColumnValuesToBeOfType': is not offered",
         "checks.expectations.loud.severity: 'warn': did you mean `warning`?",
-        "checks.expectations.endless: an argument is no finite number",
+        "checks.expectations.endless: an argument is not a finite number",
     ):
         assert words in str(caught.value)
 
