@@ -43,8 +43,8 @@ def publish(model: Path, output: Path, runtime: Path = RUNTIME, card: Path = CAR
         raise UserError(f"{output} exists and was not published; name another folder, or remove it")
     part = output.with_name(f"{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(HERE / "web" / "browser", part)
-    shutil.copy(HERE / "reports" / "page.css", part)
+    shutil.copytree(HERE / "web/browser", part)
+    shutil.copy(HERE / "reports/page.css", part)
     for name, shown in SHIPPED.items():
         shutil.copyfile(runtime / "dist" / name, part / shown)
     shutil.copyfile(model, part / "model.onnx")

@@ -107,7 +107,7 @@ def _what(metadata: dict[str, Any], params: dict[str, Any]) -> str:
 
 def _found(findings: list[Finding], gated: Path, album: Album) -> dict[str, Any]:
     """Findings as cards; those that only say what was not checked stand apart."""
-    unknown = [f.says for f in findings if f.id.endswith("/not-checked")]
+    unknown = [f.message for f in findings if f.id.endswith("/not-checked")]
     shown = cards(
         [f for f in findings if f.severity != "info" or not f.id.endswith("/not-checked")],
         album,

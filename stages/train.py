@@ -47,7 +47,7 @@ def main(
     plan = build_plan(load_training_data(ingested, prepared), sections, weights)
     pretrained = [file for file in [Path(plan.weights)] if file.is_file()]
     inputs = [prepared, ingested / MANIFEST, *pretrained]
-    checkpoints = open_checkpoints(sections, inputs, plan.train.checkpoint_seconds, is_writer=rank() == 0)
+    checkpoints = open_checkpoints("train", sections, inputs, plan.train.checkpoint_seconds, is_writer=rank() == 0)
     resolution = resolve_auto(plan)
     tracker = _tracker(tracking, sections, plan.data.train_set.about)
     with Live(str(output / "live"), save_dvc_exp=False, report=None, dvcyaml=None) as live:

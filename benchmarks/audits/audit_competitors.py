@@ -21,10 +21,10 @@ from ruamel.yaml import YAML
 from benchmarks.audits.injected_faults import Case, Shot, written
 from stages.audits import AUDITS
 from stages.audits.audit_data import Subject
-from stages.checks import subject as checks
+from stages.checks.check_data import CheckData
 from stages.checks.contract import contract
-from stages.checks.suite import outcomes
-from stages.checks.verdicts import judge
+from stages.checks.results import interpret
+from stages.checks.suite import run_suite
 from stages.config import load as params
 from stages.config.load import Params
 from stages.core.findings import Finding, Severity
@@ -96,10 +96,10 @@ def macula(subject: Subject, asked: Iterable[str], given: Params) -> Answer:
     findings: list[Finding] = []
     for name in asked:
         if name == "checks":
-            held = checks.Subject(subject.rows, subject.folder)
-            rules = list(contract(given.checks, held.kinds))
-            verdicts = judge(rules, outcomes(held, rules), held.frame)
-            findings += [Finding(v.id, cast(Severity, v.severity), v.says, {}, list(v.images)) for v in verdicts]
+            data = CheckData(subject.rows, subject.folder)
+            rules = contract(given.checks, data.kinds)
+            results = interpret(rules, run_suite(data, rules), data.frame)
+            findings += [Finding(r.id, cast(Severity, r.severity), r.message, {}, list(r.images)) for r in results]
         else:
             findings += AUDITS[name](subject, given.audit)
     answer: Answer = {"alarms": [], "sets": {}, "images": {}, "figures": {}, "seconds": time.process_time() - began}
