@@ -31,7 +31,7 @@ def _per_image(find: Callable[[Sample], Iterator[str]]) -> Check:
 CUSTOM_CHECKS: dict[str, Check] = {
     "column_types": dataset_checks.column_types,
     "same_labels": dataset_checks.same_labels,
-    "picture_in_one_split": dataset_checks.picture_in_one_split,
+    "image_in_one_split": dataset_checks.image_in_one_split,
     "group_in_one_split": dataset_checks.group_in_one_split,
     "class_names": dataset_checks.class_names,
     "labels_in_both": dataset_checks.labels_in_both,
