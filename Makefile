@@ -78,15 +78,15 @@ configure: env ## look at images and propose params for them: make configure SOU
 	@$(RUN) python -m stages.configure "$(SOURCE)" --inside "$(INSIDE)" --form "$(FORM)" $(if $(REPLACE),--replace) $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(QUICK),--quick)
 
 augmentations: $(VENV)/synced ## every augmentation with its amounts, ranges and presets
-	@$(RUN) python -m stages.augmentations.reference
+	@$(RUN) python -m stages.augmentations.catalogue
 
 repro: env ## what is out of date, on the data that params.yaml names
 	@$(RUN) python -m stages.frame.params
 	$(RUN) dvc repro
-	@$(RUN) python -m flows.record
+	@$(RUN) python -m flows.experiments
 
 runs: env ## one page that compares all runs that are kept as experiments
-	@$(RUN) python -m stages.runs
+	@$(RUN) python -m stages.compare_runs
 
 flow: env ## the same as a Prefect flow
 	$(RUN) python -m flows.pipeline

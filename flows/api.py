@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.error import HTTPError
 
-from flows import guard
+from flows import supervisor
 
 STARTUP = 180
 """Seconds that a server may take to start: importing it takes ten on a small machine."""
@@ -81,10 +81,10 @@ def _serve(port: int) -> tuple[subprocess.Popen[bytes], deque[str]]:
     ]
     # No pages, and only the services that record runs.
     light = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-    server = guard.start([sys.executable, "-m", *app, "--port", str(port)], os.environ | light)
+    server = supervisor.start([sys.executable, "-m", *app, "--port", str(port)], os.environ | light)
     assert server.stdout is not None
     said: deque[str] = deque(maxlen=20)
-    threading.Thread(target=said.extend, args=(guard.lines(server.stdout),), daemon=True).start()
+    threading.Thread(target=said.extend, args=(supervisor.lines(server.stdout),), daemon=True).start()
     return server, said
 
 

@@ -15,8 +15,8 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from flows import example
-from flows.clones import changes_of, clone_name, params_with, run
-from stages.frame import UserError
+from flows.worktrees import changes_of, clone_name, params_with, run
+from stages.core.errors import UserError
 from stages.frame.params import load
 
 COMPARISONS = Path("work/compare")

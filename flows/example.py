@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from flows.clones import changes_of, clone_name, ended, example, params_with, run
-from stages.frame import UserError
+from flows.worktrees import changes_of, clone_name, ended, example, params_with, run
+from stages.core.errors import UserError
 
 
 def main(name: str, source: str, changes: str = "") -> Path:

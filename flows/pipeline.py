@@ -10,16 +10,16 @@ import sys
 import time
 from pathlib import Path
 
-from flows import api, dag, record
-from flows.repro import Line, Outcome
-from stages.frame import UserError
+from flows import api, dvc_graph, experiments
+from flows.stage_runner import Line, Outcome
+from stages.core.errors import UserError
 from stages.frame.params import load as load_params
 
 if __name__ == "__main__":  # Prefect reads the environment when it is imported
     try:
         load_params(Path("params.yaml"))
-        dag.load(sys.argv[1:])
-        with dag.locked():
+        dvc_graph.load(sys.argv[1:])
+        with dvc_graph.locked():
             pass
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -40,11 +40,11 @@ def pipeline(targets: list[str] | None = None) -> State:
     """Run the stages of the root `dvc.yaml`, or the targets, with what they depend on."""
     try:
         load_params(Path("params.yaml"))
-        stages = dag.load(targets or [])
-        with dag.locked() as lock:
+        stages = dvc_graph.load(targets or [])
+        with dvc_graph.locked() as lock:
             state = _run(stages, Line(lock))
             if state.is_completed() and not targets:
-                get_run_logger().info(record.main())
+                get_run_logger().info(experiments.main())
             return state
     except UserError as error:
         return Failed(message=f"error: {error}")

@@ -3,7 +3,7 @@
 #   docker build -f infra/serve.Dockerfile -t macula-serve .                    # the model is mounted at /models
 #   docker build -f infra/serve.Dockerfile -t macula-serve:digits-1 --target baked \
 #     --build-arg MODEL=data/export/model.onnx \
-#     --build-arg CARD=data/card/model-card.md .                                # the model is inside, with its card
+#     --build-arg CARD=data/model_card/model-card.md .                                # the model is inside, with its card
 #   docker run --read-only --tmpfs /tmp --cap-drop ALL -v "$PWD/models:/models:ro" \
 #     -p 127.0.0.1:8000:8000 --env-file infra/.env macula-serve
 
@@ -44,7 +44,7 @@ CMD ["/models/model.onnx", "--host", "0.0.0.0", "--port", "8000"]
 # With a model and its card inside: an image is then one model, and is rolled out and back like any other.
 FROM runtime AS baked
 ARG MODEL=data/export/model.onnx
-ARG CARD=data/card/model-card.md
+ARG CARD=data/model_card/model-card.md
 COPY --chmod=444 ${MODEL} /models/model.onnx
 COPY --chmod=444 ${CARD} /models/model-card.md
 RUN python -c "from hashlib import sha256; from pathlib import Path; \

@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 
 from stages.audits import AUDITS
-from stages.audits.subject import Subject
-from stages.frame import In, Out, run
-from stages.frame.findings import write_findings
+from stages.audits.audit_data import Subject
+from stages.core.findings import write_findings
+from stages.dataset.manifest import labels_of, read_manifest
 from stages.frame.sections import Audit, Task
-from stages.images.manifest import labels_of, read_manifest
-from stages.pages import Album, cards, write_page
+from stages.reports import Album, cards, write_page
+from stages.runner.stage import In, Out, run
 
 
 def main(ingested: In, output: Out, *, audit: Audit, task: Task) -> dict[str, Any]:

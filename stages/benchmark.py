@@ -10,19 +10,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from stages.frame import In, Out, UserError, run
-from stages.frame.provenance import processor
+from stages.core.errors import UserError
+from stages.core.provenance import processor
+from stages.dataset.manifest import originals, read_manifest
+from stages.dataset.pixel_store import Store, open_split
 from stages.frame.sections import Benchmark, Task
-from stages.images.manifest import originals, read_manifest
-from stages.images.store import Store, open_split
-from stages.learning.answers import outputs_of
-from stages.learning.checkpoints import load
-from stages.networks.preprocessing import scale
+from stages.preprocessing.resize import scale
+from stages.runner.stage import In, Out, run
 from stages.runtime import Model, shipped
 from stages.tasks import TASKS
-from stages.tasks.answers import decode, difference
-from stages.tasks.outline import Outline
-from stages.tasks.truths import truths_of
+from stages.tasks.ground_truth import truths_of
+from stages.tasks.postprocessing import decode, difference
+from stages.tasks.task_spec import TaskSpec
+from stages.training.model_file import load
+from stages.training.network_inference import outputs_of
 
 WARM_UP = 3  # calls
 BATCH = 16  # images
@@ -38,20 +39,20 @@ def main(
     """
     torch.set_num_threads(benchmark.threads)
     store = open_split(prepared, "val")
-    network, outline, _ = load(trained / "model.pt")
+    network, spec, _ = load(trained / "model.pt")
     exact = Model(exported / "float32.onnx", benchmark.threads, "onnxruntime")
     model = shipped(exported, benchmark.threads)
     paths = [path for path, _ in store.originals()]
     rows = read_manifest(ingested).set_index("path").loc[paths]
     parity = _parity(store, network, exact, originals(rows, ingested), paths)
-    parity |= _scores(task.score, outline, truths_of(ingested, paths, outline), parity.pop("answers"))
+    parity |= _scores(task.score, spec, truths_of(ingested, paths, spec), parity.pop("answers"))
     print(f"parity on {parity['images']} images: largest difference {parity['largest_difference']:.2e}")
     if parity["largest_difference"] > benchmark.max_difference:
         raise UserError(
             f"export: the answers for {parity['worst']} differ by {parity['largest_difference']:.2g} between "
             f"torch and ONNX, above benchmark.max_difference {benchmark.max_difference:g}; do not ship this model"
         )
-    batches = (1,) if outline.representation == "boxes" else benchmark.batches  # its graph takes one image a call
+    batches = (1,) if spec.representation == "boxes" else benchmark.batches  # its graph takes one image a call
     latency = [_latency(r, f, b, benchmark) for b in batches for r, f in _runners(network, model, store, b)]
     first = next(originals(rows, ingested))
     single = _time(lambda: model.answer_file(first), benchmark.seconds)
@@ -69,15 +70,15 @@ def _parity(
     store: Store, network: torch.nn.Module, model: Model, files: Iterator[bytes], paths: list[str]
 ) -> dict[str, Any]:
     """Torch on the prepared pixels, as it was evaluated, against ONNX on the original files, as it will be used."""
-    outline, says = model.outline, TASKS[model.outline.task].says
-    by_torch = outputs_of(network, store, outline, BATCH, torch.device("cpu"))
+    spec, says = model.spec, TASKS[model.spec.task].says
+    by_torch = outputs_of(network, store, spec, BATCH, torch.device("cpu"))
     differences, same, answers = [], 0, []
     for mine, data in tqdm(zip(by_torch, files, strict=True), "parity", len(paths), unit="img", disable=None):
         image = model.decode_file(data)
         theirs = model.outputs(image)
-        differences.append(difference(mine, theirs, outline, math.hypot(*image.shape[:2])))
-        answers.append((decode(mine, outline), decode(theirs, outline)))
-        same += says(answers[-1][0], outline) == says(answers[-1][1], outline)
+        differences.append(difference(mine, theirs, spec, math.hypot(*image.shape[:2])))
+        answers.append((decode(mine, spec), decode(theirs, spec)))
+        same += says(answers[-1][0], spec) == says(answers[-1][1], spec)
     return {
         "images": len(paths),
         "largest_difference": max(differences),
@@ -87,12 +88,10 @@ def _parity(
     }
 
 
-def _scores(score: str, outline: Outline, truths: list[Any], answers: list[tuple[Any, Any]]) -> dict[str, Any]:
+def _scores(score: str, spec: TaskSpec, truths: list[Any], answers: list[tuple[Any, Any]]) -> dict[str, Any]:
     """The score by torch and by ONNX; null where it is undefined."""
     one = np.ones((1, len(truths)))
-    both = [
-        TASKS[outline.task].scores(truths, list(given), one, outline)[score][0] for given in zip(*answers, strict=True)
-    ]
+    both = [TASKS[spec.task].scores(truths, list(given), one, spec)[score][0] for given in zip(*answers, strict=True)]
     torch_, onnx_ = (float(value) if np.isfinite(value) else None for value in both)
     return {"score": score, "score_torch": torch_, "score_onnx": onnx_}
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from stages.frame import UserError
+from stages.configuration import Choice, Facts, amount, choices, looked_at, told, within_budget
+from stages.configuration.summary import MOST_TOLD, left_out_of
+from stages.core.errors import UserError
 from stages.frame.editing import edited, nested, one_line
 from stages.frame.params import check, load
 from stages.frame.sections import Params
-from stages.images.files import Files, files_of
-from stages.images.reading import SUFFIXES, Unreadable, read
-from stages.images.sources import FORMS
-from stages.images.sources.detection import Reading, readings
-from stages.proposals import Choice, Facts, amount, choices, looked_at, told, within_budget
-from stages.proposals.telling import MOST_TOLD, left_out_of
+from stages.images.archives import Files, files_of
+from stages.images.decode import SUFFIXES, Unreadable, read
+from stages.importers import FORMS
+from stages.importers.format_detection import Reading, readings
 
 TIMED_ON = 8  # images on which training is timed
 MINUTES = 15.0
@@ -99,8 +99,8 @@ def _first_usable(
 
 def _for_this_machine(proposed: list[Choice], chosen: Reading, facts: Facts, text: str, minutes: float) -> list[Choice]:
     """With as many epochs as there is time for, by some steps of just that training."""
-    from stages.learning.timing import timed  # torch takes seconds to come
-    from stages.tasks.truths import Labelled
+    from stages.tasks.ground_truth import Labelled
+    from stages.training.epoch_timing import timed  # torch takes seconds to come
 
     params = check(YAML(typ="safe", pure=True).load(_text(text, proposed)), "what is proposed")
     samples = []

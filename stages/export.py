@@ -17,21 +17,21 @@ from onnx import numpy_helper
 from torch import nn
 from torch.export import Dim
 
-from stages.frame import In, Out, run
-from stages.frame.provenance import commit
+from stages.core.provenance import commit
+from stages.dataset.manifest import originals, read_manifest
+from stages.dataset.pixel_store import open_split
 from stages.frame.sections import Benchmark, Evaluate, Export, Task
-from stages.images.manifest import originals, read_manifest
-from stages.images.store import open_split
-from stages.learning.checkpoints import load
 from stages.networks.heads import HEADS, OUTPUTS
 from stages.networks.mask_rcnn_export import ShippedInstances
-from stages.networks.preprocessing import fitted, scale
+from stages.preprocessing.resize import fitted, scale
+from stages.quantization.onnx_graph import front, parameters, simplify
+from stages.quantization.score_drop import Judge
+from stages.quantization.selection import Bench, chosen, write_metadata, write_with_probe
+from stages.runner.stage import In, Out, run
 from stages.runtime.engines import INPUT
-from stages.tasks.outline import Outline
-from stages.tasks.truths import truths_of
-from stages.variants.choice import Bench, chosen, write_metadata, write_with_probe
-from stages.variants.graph import front, parameters, simplify
-from stages.variants.judging import Judge
+from stages.tasks.ground_truth import truths_of
+from stages.tasks.task_spec import TaskSpec
+from stages.training.model_file import load
 
 OPSET = 20
 LARGEST = 16384  # pixels of a side
@@ -44,14 +44,14 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 class Shipped(nn.Module):
     """uint8 or uint16 [N, H, W, C] of any size to answers: resize, divide by white, network, decoding."""
 
-    def __init__(self, network: nn.Module, outline: Outline) -> None:
+    def __init__(self, network: nn.Module, spec: TaskSpec) -> None:
         super().__init__()
-        self.network, self.outline = network, outline
+        self.network, self.spec = network, spec
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """The whole way from pixels to the answer, at the size of the image."""
-        raw = self.network(scale(fitted(image, self.outline.fit, self.outline.size)))
-        return HEADS[self.outline.representation](raw, image.shape[1], image.shape[2], self.outline)
+        raw = self.network(scale(fitted(image, self.spec.fit, self.spec.size)))
+        return HEADS[self.spec.representation](raw, image.shape[1], image.shape[2], self.spec)
 
 
 def main(
@@ -69,16 +69,16 @@ def main(
     """Write `float32.onnx`, cheaper variants beside it, the fastest one that keeps the score once more as `model.onnx`,
     its metadata as `metadata.json`, and what was found of each as `variants.json`.
     """
-    network, outline, about = load(trained / "model.pt")
+    network, spec, about = load(trained / "model.pt")
     exact = output / "float32.onnx"
     with tempfile.TemporaryDirectory() as work:
         raw = Path(work) / "raw.onnx"
-        to_onnx(network, outline, raw)
+        to_onnx(network, spec, raw)
         simplify(raw, exact)
     rows = read_manifest(ingested)
     metadata = _metadata(exact, about, json.loads((evaluated / "scores.json").read_text()), rows, export)
     write_with_probe(exact, metadata)
-    bench = _bench(ingested, prepared, rows, outline, task.score, evaluate, export, benchmark)
+    bench = _bench(ingested, prepared, rows, spec, task.score, evaluate, export, benchmark)
     name, found = chosen(exact, metadata, export.variants, bench)
     shipped = next(variant for variant in found if variant.name == name)
     for file in {variant.file for variant in found}:
@@ -105,7 +105,7 @@ def _bench(
     ingested: Path,
     prepared: Path,
     rows: pd.DataFrame,
-    outline: Outline,
+    spec: TaskSpec,
     score: str,
     evaluate: Evaluate,
     export: Export,
@@ -116,7 +116,7 @@ def _bench(
     paths = [path for path, _ in val.originals()]
     judged = rows.set_index("path", drop=False).loc[paths]
     judge = Judge(
-        truths_of(ingested, paths, outline), judged["group"].to_numpy(), outline, score, evaluate.resamples,
+        truths_of(ingested, paths, spec), judged["group"].to_numpy(), spec, score, evaluate.resamples,
         evaluate.confidence,
     )  # fmt: skip
     drawn_C = np.random.default_rng(0).permutation(len(train))[: export.calibration]
@@ -174,19 +174,19 @@ def _weight_bytes(graph: onnx.GraphProto) -> int:
     return sum(numpy_helper.to_array(tensor).nbytes for tensor in graph.initializer)
 
 
-def to_onnx(network: nn.Module, outline: Outline, file: Path) -> None:
+def to_onnx(network: nn.Module, spec: TaskSpec, file: Path) -> None:
     """Export with free numbers of images, rows and columns; of instances one image a call."""
-    if outline.representation == "boxes":
-        shipped: nn.Module = ShippedInstances(network, outline.size, outline.masks)
-        _write(shipped, outline, file, 1, ["box", "label", "score", *(["mask"] if outline.masks else [])])
+    if spec.representation == "boxes":
+        shipped: nn.Module = ShippedInstances(network, spec.size, spec.masks)
+        _write(shipped, spec, file, 1, ["box", "label", "score", *(["mask"] if spec.masks else [])])
     else:
-        _write(Shipped(network, outline), outline, file, 2, [OUTPUTS[outline.representation]])
+        _write(Shipped(network, spec), spec, file, 2, [OUTPUTS[spec.representation]])
 
 
-def _write(model: nn.Module, outline: Outline, file: Path, batch: int, names: list[str]) -> None:
+def _write(model: nn.Module, spec: TaskSpec, file: Path, batch: int, names: list[str]) -> None:
     """A batch of 1 would be taken for a constant, which is right where only one image goes in."""
-    kind = torch.uint16 if outline.depth == 16 else torch.uint8
-    example = torch.zeros((batch, 40, 50, outline.channels), dtype=kind)
+    kind = torch.uint16 if spec.depth == 16 else torch.uint8
+    example = torch.zeros((batch, 40, 50, spec.channels), dtype=kind)
     sizes = {1: Dim("H", min=1, max=LARGEST), 2: Dim("W", min=1, max=LARGEST)}
     free = {0: Dim("N", min=1, max=MOST_IMAGES), **sizes} if batch > 1 else sizes
     with warnings.catch_warnings():

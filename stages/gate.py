@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages.frame import Finding, In, Out, UserError, run
-from stages.frame.findings import read_findings
+from stages.core.errors import UserError
+from stages.core.findings import Finding, read_findings
+from stages.dataset.manifest import pictures, read_manifest
 from stages.frame.sections import Gate
-from stages.images.manifest import pictures, read_manifest
-from stages.images.sheet import contact_sheet
+from stages.images.contact_sheet import contact_sheet
+from stages.runner.stage import In, Out, run
 
 LEFT_BEHIND = Path("work/gate")
 """A stopped gate has no output, so its words and picture go where the flow and the user find them."""

@@ -16,19 +16,20 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from stages.frame import In, Out, UserError, run
+from stages.core.errors import UserError
+from stages.dataset.annotations import Annotation, classes_in
+from stages.dataset.label_statistics import rounded, things
+from stages.dataset.manifest import DATASET, SEALED_INDEX, SPLITS, annotations, write_manifest
+from stages.dataset.shards import shard, write_shard
+from stages.dataset.splits import Locked, assign, joined, read_locked, write_locked
 from stages.frame.sections import Ingest, Split
-from stages.images.annotations import Annotation, classes_in
-from stages.images.described import described, digest_of
-from stages.images.files import TABLES, Refusal
-from stages.images.isolation import WORKERS, isolated
-from stages.images.label_statistics import rounded, things
-from stages.images.manifest import DATASET, SEALED_INDEX, SPLITS, annotations, write_manifest
-from stages.images.reading import Unreadable, read
-from stages.images.remembered import Remembered
-from stages.images.shards import shard, write_shard
-from stages.images.sources import Item, open_source, refuse_twin_labels
-from stages.images.splits import Locked, assign, joined, read_locked, write_locked
+from stages.images.archives import TABLES, Refusal
+from stages.images.decode import Unreadable, read
+from stages.images.image_metadata import described, digest_of
+from stages.images.ingest_cache import Remembered
+from stages.images.sandbox import WORKERS, isolated
+from stages.importers import Item, open_source, refuse_twin_labels
+from stages.runner.stage import In, Out, run
 
 FAR_OFF = 0.05  # share of the images by which a split may miss its param without a word
 AT_ONCE = 256  # images whose rows are waited for at once

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stages.answering import (
+from stages.batch_prediction import (
     FORMS,
     Order,
     answered,
@@ -26,14 +26,14 @@ from stages.answering import (
     output_to,
     refuse_sources,
 )
-from stages.frame.errors import UserError
-from stages.images.isolation import WORKERS
-from stages.images.quiet import silence_decoders
-from stages.images.reading import SUFFIXES
+from stages.core.errors import UserError
+from stages.images.decode import SUFFIXES
+from stages.images.decoder_logging import silence_decoders
+from stages.images.sandbox import WORKERS
 from stages.runtime import Model, digest_of
-from stages.runtime.choosing import ENGINES
-from stages.tasks.outline import Outline
-from stages.tasks.pictures import PICTURED
+from stages.runtime.engine_selection import ENGINES
+from stages.tasks.image_outputs import PICTURED
+from stages.tasks.task_spec import TaskSpec
 
 INTERRUPTED = 130  # exit status, as shells have it
 
@@ -58,9 +58,9 @@ def _run(arguments: argparse.Namespace) -> int:
     arguments.output = _file_behind(arguments.output)
     digest = digest_of(arguments.model)
     model = Model(arguments.model, arguments.threads, *_engine(arguments, digest))
-    outline, engine, precision = model.outline, model.engine.name, model.engine.precision
+    spec, engine, precision = model.spec, model.engine.name, model.engine.precision
     del model  # each process has its own
-    _refuse_misfit(outline, arguments)
+    _refuse_misfit(spec, arguments)
     refuse_sources(arguments.images)
     _refuse_overwriting(arguments)
     order = Order(
@@ -70,10 +70,10 @@ def _run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     images = asked(arguments.images)
     began = _began(arguments, order)
-    with output_to(arguments.output, FORMS[order.form], outline, began, arguments.restart) as output:
+    with output_to(arguments.output, FORMS[order.form], spec, began, arguments.restart) as output:
         output.start(images)
         with _progress(arguments, output.rows) as tell:
-            for some, lines in answered(images, order, outline):
+            for some, lines in answered(images, order, spec):
                 output.add(some, lines)
                 tell(len(lines))
     if output.failed:
@@ -126,13 +126,13 @@ def _progress(arguments: argparse.Namespace, done: int) -> Iterator[Any]:
         yield bar.update
 
 
-def _refuse_misfit(outline: Outline, arguments: argparse.Namespace) -> None:
-    if outline.task == "image" and arguments.files is None:
+def _refuse_misfit(spec: TaskSpec, arguments: argparse.Namespace) -> None:
+    if spec.task == "image" and arguments.files is None:
         raise UserError("this model answers with images: name a folder for them, --files FOLDER")
-    if arguments.files is not None and outline.task not in PICTURED:
-        raise UserError(f"--files: answers of task {outline.task} are no images; leave it out")
-    if arguments.format == "coco" and outline.task != "instances":
-        raise UserError(f"--format coco holds instances, this model's task is {outline.task}; use csv or json")
+    if arguments.files is not None and spec.task not in PICTURED:
+        raise UserError(f"--files: answers of task {spec.task} are no images; leave it out")
+    if arguments.format == "coco" and spec.task != "instances":
+        raise UserError(f"--format coco holds instances, this model's task is {spec.task}; use csv or json")
 
 
 def _file_behind(output: Path | None) -> Path | None:

@@ -11,20 +11,30 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from stages.frame import In, Out, UserError, run
+from stages.articulation.point_tree import bones_of_points, tree_of_points, trees_of_pairs
+from stages.articulation.skeleton import bones_of_foreground
+from stages.articulation.symmetry import black_rim, symmetries
+from stages.core.errors import UserError
+from stages.dataset.manifest import DATASET, annotations, pictures, read_manifest, targets
+from stages.dataset.pixel_store import (
+    FRAME,
+    Store,
+    Writer,
+    open_split,
+    write_about,
+    write_bones,
+    write_rows,
+    write_things,
+)
 from stages.frame.sections import Prepare, Representation, Task
-from stages.images.frames import Frame, cut, frames
-from stages.images.manifest import DATASET, annotations, pictures, read_manifest, targets
-from stages.images.point_tree import bones_of_points, tree_of_points, trees_of_pairs
-from stages.images.reading import to_channels
-from stages.images.skeleton import bones_of_foreground
-from stages.images.store import FRAME, Store, Writer, open_split, write_about, write_bones, write_rows, write_things
-from stages.images.symmetry import black_rim, symmetries
-from stages.networks.preprocessing import fitted
-from stages.tasks.asking import outline_of_data, taught_outline
-from stages.tasks.outline import Outline
+from stages.images.decode import to_channels
+from stages.images.geometry import Placement, cut, frames
+from stages.preprocessing.resize import fitted
+from stages.runner.stage import In, Out, run
+from stages.tasks.build_spec import task_spec_of_data, training_spec
+from stages.tasks.ground_truth import Labelled, truth_of
 from stages.tasks.representations import REPRESENTATIONS
-from stages.tasks.truths import Labelled, truth_of
+from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -36,42 +46,42 @@ def main(
     rows = read_manifest(ingested)
     if set(rows["split"]) != {"train", "val"}:
         raise UserError(f"images are only in {sorted(set(rows['split']))}; training needs train and val: see split")
-    outline = outline_of_data(task.model_dump(), representation.model_dump(), prepare.model_dump(), _facts(rows))
+    spec = task_spec_of_data(task.model_dump(), representation.model_dump(), prepare.model_dump(), _facts(rows))
     training = rows[rows["split"] == "train"]
-    if outline.task == "regression":
-        outline = _with_moments(outline, training, ingested)
+    if spec.task == "regression":
+        spec = _with_moments(spec, training, ingested)
     counts = {}
     for split, part in rows.groupby("split"):
-        counts[str(split)] = _write_split(output, str(split), part, ingested, outline)
-    about = {**json.loads((ingested / DATASET).read_text()), **outline.as_json()}
+        counts[str(split)] = _write_split(output, str(split), part, ingested, spec)
+    about = {**json.loads((ingested / DATASET).read_text()), **spec.as_json()}
     write_about(output, about)
     train_set = open_split(output, "train")
-    of_classes = REPRESENTATIONS[outline.representation].stores == "index"
+    of_classes = REPRESENTATIONS[spec.representation].stores == "index"
     class_N = np.asarray(train_set.target) if of_classes else None
     looks = {**symmetries(train_set, class_N), "black_rim": black_rim(train_set)}
     write_about(output, about | looks)
-    parts = _write_bones(output, train_set, outline, prepare.parts, task.skeleton)
-    return {"size": outline.size, "channels": outline.channels, **counts, **parts, **looks}
+    parts = _write_bones(output, train_set, spec, prepare.parts, task.skeleton)
+    return {"size": spec.size, "channels": spec.channels, **counts, **parts, **looks}
 
 
 def _write_bones(
-    output: Path, train_set: Store, outline: Outline, parts: str, skeleton: tuple[tuple[str, str], ...]
+    output: Path, train_set: Store, spec: TaskSpec, parts: str, skeleton: tuple[tuple[str, str], ...]
 ) -> dict[str, float]:
     """The articulated parts of the training images, for augmentation alone."""
     if parts == "auto":
-        parts = "points" if outline.task == "landmarks" and skeleton else "none"
+        parts = "points" if spec.task == "landmarks" and skeleton else "none"
     if parts == "none":
         return {}
     images = tqdm(range(len(train_set)), "articulated parts", unit="img", disable=None)
     if parts == "points":
-        if outline.task != "landmarks":
-            raise UserError(f"prepare.parts: points: task.name is {outline.task}, which has none; use foreground")
+        if spec.task != "landmarks":
+            raise UserError(f"prepare.parts: points: task.name is {spec.task}, which has none; use foreground")
         xy_NP2 = np.asarray(train_set.target)
         try:
-            trees = trees_of_pairs(skeleton, outline.points) or [tree_of_points(xy_NP2)]
+            trees = trees_of_pairs(skeleton, spec.points) or [tree_of_points(xy_NP2)]
         except ValueError as error:
             raise UserError(f"task.skeleton: {error}") from None
-        bones = [bones_of_points(xy_NP2[index], trees, outline.size) for index in images]
+        bones = [bones_of_points(xy_NP2[index], trees, spec.size) for index in images]
     else:
         frames = train_set.frames()
         bones = [bones_of_foreground(_inner(train_set.image_NHWC[index], frames[index])) for index in images]
@@ -79,7 +89,7 @@ def _write_bones(
     return {"articulated": float(np.mean([len(bone_K7) > 1 for bone_K7 in bones]))}
 
 
-def _inner(image_HWC: Array, frame: Frame) -> Array:
+def _inner(image_HWC: Array, frame: Placement) -> Array:
     return image_HWC[: frame.inner_height, : frame.inner_width]
 
 
@@ -92,11 +102,11 @@ def _facts(rows: pd.DataFrame) -> dict[str, Any]:
     return {"annotations": annotations(rows), "depth": int(depths[0])}
 
 
-def _with_moments(outline: Outline, training: pd.DataFrame, ingested: Path) -> Outline:
+def _with_moments(spec: TaskSpec, training: pd.DataFrame, ingested: Path) -> TaskSpec:
     """Mean and standard deviation of the scalars over the training images."""
-    value_NS = np.stack([truth_of(labelled, outline) for labelled, _ in _originals(training, ingested, "moments")])
+    value_NS = np.stack([truth_of(labelled, spec) for labelled, _ in _originals(training, ingested, "moments")])
     deviation_S = np.where(value_NS.std(axis=0) > 0, value_NS.std(axis=0), 1.0)
-    return replace(outline, mean=tuple(map(float, value_NS.mean(axis=0))), deviation=tuple(map(float, deviation_S)))
+    return replace(spec, mean=tuple(map(float, value_NS.mean(axis=0))), deviation=tuple(map(float, deviation_S)))
 
 
 def _originals(rows: pd.DataFrame, ingested: Path, said: str) -> Iterator[tuple[Labelled, Array]]:
@@ -107,28 +117,28 @@ def _originals(rows: pd.DataFrame, ingested: Path, said: str) -> Iterator[tuple[
         yield Labelled(path, annotation, target, height, width), picture.image
 
 
-def _write_split(output: Path, split: str, rows: pd.DataFrame, ingested: Path, outline: Outline) -> int:
+def _write_split(output: Path, split: str, rows: pd.DataFrame, ingested: Path, spec: TaskSpec) -> int:
     """Images, what is learned from them, and how they lie in their originals; returns how many working images."""
     placed = [
         (row, frame)
         for row in rows[["path", "label", "group", "height", "width"]].to_dict("records")
-        for frame in frames(row["height"], row["width"], outline.fit, outline.size, outline.overlap)
+        for frame in frames(row["height"], row["width"], spec.fit, spec.size, spec.overlap)
     ]
     images, target = Writer(output / f"{split}.npy", len(placed)), Writer(output / f"{split}.target.npy", len(placed))
-    kind, asked = REPRESENTATIONS[outline.representation], taught_outline(outline)
+    kind, asked = REPRESENTATIONS[spec.representation], training_spec(spec)
     things = []
     for labelled, image in _originals(rows, ingested, f"prepare {split}"):
         truth = truth_of(labelled, asked)
-        image = _channels(image, outline, labelled.path)
-        for frame in frames(labelled.height, labelled.width, outline.fit, outline.size, outline.overlap):
-            images.add(_working(image, frame, outline))
+        image = _channels(image, spec, labelled.path)
+        for frame in frames(labelled.height, labelled.width, spec.fit, spec.size, spec.overlap):
+            images.add(_working(image, frame, spec))
             if kind.stores == "image":
-                target.add(_working(_channels(truth, outline, labelled.path), frame, outline))
+                target.add(_working(_channels(truth, spec, labelled.path), frame, spec))
             elif kind.stores == "things":
-                found = kind.target(truth, frame, outline)
+                found = kind.target(truth, frame, spec)
                 things.append((found.box_M4, found.label_M, found.mask_MSS))
             else:
-                target.add(kind.target(truth, frame, outline))
+                target.add(kind.target(truth, frame, spec))
     images.close()
     if kind.stores == "things":
         write_things(output, split, things)
@@ -138,19 +148,19 @@ def _write_split(output: Path, split: str, rows: pd.DataFrame, ingested: Path, o
     return len(placed)
 
 
-def _channels(image: Array, outline: Outline, path: str) -> Array:
+def _channels(image: Array, spec: TaskSpec, path: str) -> Array:
     try:
-        return to_channels(image, outline.channels)
+        return to_channels(image, spec.channels)
     except ValueError as error:
         raise UserError(
-            f"{path}: {error}; set prepare.channels (now {outline.channels}) to what the images have"
+            f"{path}: {error}; set prepare.channels (now {spec.channels}) to what the images have"
         ) from None
 
 
-def _working(image_HWC: Array, frame: Frame, outline: Outline) -> Array:
-    if outline.fit == "tile":
-        return cut(image_HWC, frame, outline.size)
-    return fitted(torch.from_numpy(image_HWC.copy())[None], outline.fit, outline.size)[0].numpy()
+def _working(image_HWC: Array, frame: Placement, spec: TaskSpec) -> Array:
+    if spec.fit == "tile":
+        return cut(image_HWC, frame, spec.size)
+    return fitted(torch.from_numpy(image_HWC.copy())[None], spec.fit, spec.size)[0].numpy()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A folder that answers in the browser, from any static file host: `python -m stages.publish MODEL OUTPUT`.
 
-It holds the ONNX file as it is, onnxruntime as WebAssembly, and a page of plain JavaScript (`stages/browser`). Nothing
-else is fetched, and no image leaves the browser. `make publish` fetches the runtime first.
+It holds the ONNX file as it is, onnxruntime as WebAssembly, and a page of plain JavaScript (`stages/web/browser`).
+Nothing else is fetched, and no image leaves the browser. `make publish` fetches the runtime first.
 """
 
 import argparse
@@ -12,15 +12,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stages.frame.errors import UserError
-from stages.images.reading import MOST_MEGAPIXELS
+from stages.core.errors import UserError
+from stages.images.decode import MOST_MEGAPIXELS
 from stages.runtime import Model, digest_of
 from stages.tasks import TASKS, instances, landmarks, multilabel, watershed
-from stages.tasks.drawing import PALETTE
-from stages.tasks.protocol import SCALAR
+from stages.tasks.overlays import PALETTE
+from stages.tasks.task_interface import SCALAR
 
 HERE = Path(__file__).parent
-CARD = Path("data/card/model-card.md")
+CARD = Path("data/model_card/model-card.md")
 RUNTIME = Path("infra/browser/node_modules/onnxruntime-web")
 SHIPPED = {"ort.wasm.bundle.min.mjs": "onnxruntime.js", "ort-wasm-simd-threaded.wasm": "onnxruntime.wasm"}
 """Of the runtime's folder `dist`: under names that every web server knows the types of."""
@@ -59,8 +59,8 @@ def publish(model: Path, output: Path, runtime: Path = RUNTIME, card: Path = CAR
         raise UserError(f"{output} exists and was not published; name another folder, or remove it")
     part = output.with_name(f"{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(HERE / "browser", part)
-    shutil.copy(HERE / "pages" / "page.css", part)
+    shutil.copytree(HERE / "web" / "browser", part)
+    shutil.copy(HERE / "reports" / "page.css", part)
     for name, shown in SHIPPED.items():
         shutil.copyfile(runtime / "dist" / name, part / shown)
     shutil.copyfile(model, part / "model.onnx")

@@ -6,22 +6,16 @@ from typing import Any
 
 import pandas as pd
 
-from stages.frame import Finding, In, Out, run
-from stages.frame.findings import read_findings
+from stages.core.findings import Finding, read_findings
+from stages.dataset.manifest import read_manifest
 from stages.frame.sections import Evaluate
-from stages.images.manifest import read_manifest
-from stages.pages import (
-    Album,
-    cards,
-    count_by_severity,
-    data,
-    evaluation,
-    picture_file,
-    training,
-    tuning,
-    write_page,
-)
-from stages.pages.files import network_of, openings_of, read_json, read_table, waived_by
+from stages.reports import Album, cards, count_by_severity, picture_file, write_page
+from stages.reports import data_report as data
+from stages.reports import evaluation_report as evaluation
+from stages.reports import training_report as training
+from stages.reports import tuning_report as tuning
+from stages.reports.stage_outputs import network_of, openings_of, read_json, read_table, waived_by
+from stages.runner.stage import In, Out, run
 
 PER_FINDING = 12  # thumbnails
 SMALL, LARGE = 104, 144  # pixels of a photo's thumbnail

@@ -11,13 +11,13 @@ import tempfile
 
 import uvicorn
 
-from stages.frame.errors import UserError
-from stages.runtime.choosing import ENGINES
+from stages.core.errors import UserError
+from stages.runtime.engine_selection import ENGINES
+from stages.serving.admission import log_lines
 from stages.serving.app import create
-from stages.serving.connection import Impatient
-from stages.serving.gate import log_lines
-from stages.serving.limits import KEY, Settings
+from stages.serving.header_timeout import Impatient
 from stages.serving.metrics import SHARED
+from stages.serving.settings import KEY, Settings
 
 CONNECTIONS = 2048  # at once; more are answered 503 before they are read
 GRACE = 30  # seconds in which requests that are inside end

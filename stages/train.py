@@ -8,18 +8,17 @@ import pandas as pd
 import torch
 from dvclive.live import Live
 
-from stages.frame import In, Out, run
+from stages.core.provenance import commit, digest, environment
+from stages.dataset.manifest import MANIFEST
 from stages.frame.params import overlay
-from stages.frame.provenance import commit, digest, environment
 from stages.frame.sections import Augment, Network, Task, Tracking, Train
-from stages.frame.stage import rank
-from stages.images.manifest import MANIFEST
-from stages.learning.checkpoints import save
-from stages.learning.loop import fit
-from stages.learning.plan import material, plan
-from stages.learning.progress import Epoch
-from stages.learning.restarts import restarts
-from stages.learning.tracking import Tracker
+from stages.runner.stage import In, Out, rank, run
+from stages.training.checkpoints import restarts
+from stages.training.loop import fit
+from stages.training.model_file import save
+from stages.training.tracking import Tracker
+from stages.training.training_plan import material, plan
+from stages.training.training_progress import Epoch
 
 
 def main(
@@ -65,7 +64,7 @@ def main(
 
         fitted = fit(planned, report, taken_up)
     about = {**given.train_set.about, "params_hash": digest(sections), "best_epoch": fitted.best.epoch}
-    save(output / "model.pt", planned.blueprint, fitted.weights, about)
+    save(output / "model.pt", planned.network_config, fitted.weights, about)
     pd.DataFrame([vars(epoch) for epoch in fitted.epochs]).to_csv(output / "curves.csv", index=False)
     _write_json(output / "params.json", {name: section.model_dump(mode="json") for name, section in sections.items()})
     _write_json(output / "weights.json", [vars(layer) for layer in fitted.pretrained])

@@ -11,19 +11,20 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from stages.frame import In, Out, UserError, run
-from stages.frame.provenance import content, digest
+from stages.core.errors import UserError
+from stages.core.provenance import content, digest
+from stages.dataset.manifest import MANIFEST
+from stages.dataset.pixel_store import open_split
 from stages.frame.sections import Augment, Network, Section, Task, Train, Tune
-from stages.images.manifest import MANIFEST
-from stages.images.store import open_split
-from stages.learning.restarts import code
+from stages.runner.stage import In, Out, run
 from stages.search import trial
 from stages.search.space import Values, as_it_stands, check_amounts
 from stages.search.study import Ended, Search
 from stages.search.trial import Job
 from stages.search.workers import workers
 from stages.tasks import TASKS
-from stages.tasks.asking import score_of
+from stages.tasks.build_spec import score_of
+from stages.training.checkpoints import code
 
 
 def main(

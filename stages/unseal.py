@@ -10,13 +10,14 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from stages.frame import In, Out, UserError, run
-from stages.frame.provenance import commit
+from stages.core.errors import UserError
+from stages.core.provenance import commit
+from stages.dataset.manifest import DATASET, originals, read_manifest
 from stages.frame.sections import Evaluate, Task
-from stages.images.manifest import DATASET, originals, read_manifest
+from stages.runner.stage import In, Out, run
 from stages.runtime import Model, digest_of, shipped
-from stages.tasks.summary import summarize
-from stages.tasks.truths import truths_of
+from stages.tasks.evaluation import summarize
+from stages.tasks.ground_truth import truths_of
 
 DELIBERATE = "MACULA_UNSEAL"
 
@@ -39,7 +40,7 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
             f"{dataset['name']} {dataset['version']}: it may have trained on these images; `make repro` first"
         )
     rows = read_manifest(sealed)
-    truths = truths_of(sealed, rows["path"].tolist(), model.outline)
+    truths = truths_of(sealed, rows["path"].tolist(), model.spec)
     opening = {
         "opened_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
@@ -63,7 +64,7 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
 def _score(model: Model, rows: pd.DataFrame, sealed: Path, truths: list[Any], evaluate: Evaluate) -> dict[str, Any]:
     files = tqdm(originals(rows, sealed), "test", len(rows), disable=None)
     summary, _ = summarize(
-        model.outline,
+        model.spec,
         truths,
         [model.answer_file(data) for data in files],
         rows["group"].to_numpy(),

@@ -15,11 +15,11 @@ from stages.checks.rule import CHAPTERS, Verdict
 from stages.checks.subject import KINDS, Subject
 from stages.checks.suite import outcomes
 from stages.checks.verdicts import judge
-from stages.frame import Finding, In, Out, run
-from stages.frame.findings import write_findings
+from stages.core.findings import Finding, write_findings
+from stages.dataset.manifest import read_manifest
 from stages.frame.sections import Checks
-from stages.images.manifest import read_manifest
-from stages.pages import Album, cards, write_page
+from stages.reports import Album, cards, write_page
+from stages.runner.stage import In, Out, run
 
 MOST_IMAGES = 24  # offenders shown per finding
 HEADINGS = dict(

@@ -16,10 +16,10 @@ from PIL import Image
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
-from flows.clones import example, params_with
+from flows.worktrees import example, params_with
 from stages.frame import params as params_module
 from stages.frame.sections import Params
-from stages.frame.stage import call
+from stages.runner.stage import call
 
 ROOT = Path(__file__).parents[1]
 

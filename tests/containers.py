@@ -62,7 +62,7 @@ def steps(text: str) -> list[tuple[str, str]]:
 def context_of(source: Path, ignore: Path, folder: Path) -> Path:
     """The files that a build may copy, by the patterns beside the Dockerfile; the last that matches decides."""
     ignored = pathspec.PathSpec.from_lines("gitignore", ignore.read_text().splitlines())
-    below = [source / name for name in ("infra", "stages", "data/export", "data/card")]
+    below = [source / name for name in ("infra", "stages", "data/export", "data/model_card")]
     for file in [*source.glob("*"), *(file for place in below for file in place.rglob("*"))]:
         place = file.relative_to(source)
         if file.is_file() and not ignored.match_file(place.as_posix()):

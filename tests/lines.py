@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from stages.frame import Finding
-from stages.frame.findings import write_findings
-from stages.images.annotations import Annotation
-from stages.images.manifest import COLUMNS, write_manifest
-from stages.images.shards import shard, write_shard
+from stages.core.findings import Finding, write_findings
+from stages.dataset.annotations import Annotation
+from stages.dataset.manifest import COLUMNS, write_manifest
+from stages.dataset.shards import shard, write_shard
 
 HOSTILE = '<script>alert("x")</script>'
 DEFAULTS = {"str": "", "int64": 1, "float64": 0.5, "bool": False, "object": bytes(192)}

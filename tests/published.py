@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from stages.export import to_onnx
-from stages.tasks.outline import Outline
 from stages.tasks.representations import REPRESENTATIONS
+from stages.tasks.task_spec import TaskSpec
 
 PATIENCE = 120_000  # milliseconds
 
@@ -21,14 +21,14 @@ PATIENCE = 120_000  # milliseconds
 class Drawn(nn.Module):
     """A network drawn by lot, whose answers differ between images; for a watershed, rings around what is red."""
 
-    def __init__(self, outline: Outline) -> None:
+    def __init__(self, spec: TaskSpec) -> None:
         super().__init__()
-        kind = REPRESENTATIONS[outline.representation]
-        self.vector, rings = kind.gives == "vector", outline.representation == "watershed"
+        kind = REPRESENTATIONS[spec.representation]
+        self.vector, rings = kind.gives == "vector", spec.representation == "watershed"
         with torch.random.fork_rng():
             torch.manual_seed(7)
-            self.first = nn.Conv2d(outline.channels, 8, 5, padding=2)
-            self.last = nn.Conv2d(8, kind.outputs(outline), 5, padding=2)
+            self.first = nn.Conv2d(spec.channels, 8, 5, padding=2)
+            self.last = nn.Conv2d(8, kind.outputs(spec), 5, padding=2)
         if rings:  # background, interior and boundary by how much redder than blue the neighbourhood is
             self.first = nn.Conv2d(3, 8, 5, padding=2, bias=False)
             self.last = nn.Conv2d(8, 3, 1)
@@ -38,7 +38,7 @@ class Drawn(nn.Module):
                 self.last.weight.zero_()
                 self.last.weight[:, 0, 0, 0] = torch.tensor([0.0, 60.0, 30.0])
                 self.last.bias.copy_(torch.tensor([0.0, -24.0, -6.0]))
-        self.rings, self.middle = rings, 0.5 if outline.task == "image" else 0.0
+        self.rings, self.middle = rings, 0.5 if spec.task == "image" else 0.0
 
     def forward(self, image_BCSS: torch.Tensor) -> torch.Tensor:
         map_BKSS = self.last(self.first(image_BCSS).relu())
@@ -48,38 +48,38 @@ class Drawn(nn.Module):
         return map_BKSS if self.rings else self.middle + 4 * (map_BKSS - mean_BK11)  # so that every class has its place
 
 
-def outline(task: str, representation: str, truth: str, **changes: Any) -> Outline:
-    return Outline(task, representation, truth, **{"size": 48, "radius": 2.0, **changes})
+def spec(task: str, representation: str, truth: str, **changes: Any) -> TaskSpec:
+    return TaskSpec(task, representation, truth, **{"size": 48, "radius": 2.0, **changes})
 
 
 KINDS = ("disc", "square", "star")
 NUMBERS = {"scalars": ("disc", "star"), "mean": (3.0, 40.0), "deviation": (2.0, 10.0), "units": {"star": "mm"}}
 CASES = {
-    "class": outline("classification", "class", "label", labels=KINDS),
-    "class, grey": outline("classification", "class", "label", labels=KINDS, channels=1),
-    "class, 16 bits": outline("classification", "class", "label", labels=KINDS, channels=1, depth=16),
-    "classes": outline("multilabel", "classes", "labels", labels=KINDS),
-    "grade": outline("ordinal", "class", "label", labels=KINDS),
-    "cumulative": outline("ordinal", "cumulative", "label", labels=KINDS, fit="letterbox"),
-    "scalar": outline("regression", "scalar", "scalars", **NUMBERS),
-    "density": outline("regression", "density", "count", labels=KINDS, fit="letterbox", **NUMBERS),
-    "mask, count": outline("regression", "mask", "count", labels=KINDS, **NUMBERS),
-    "mask, area": outline("regression", "mask", "area", labels=KINDS, fit="tile", overlap=0.25, **NUMBERS),
-    "coordinates": outline("landmarks", "coordinates", "points", points=("nose", "tail")),
-    "heatmap": outline("landmarks", "heatmap", "points", points=("nose", "tail"), fit="letterbox"),
-    "disc": outline("landmarks", "disc", "points", points=("nose", "tail")),
-    "mask": outline("segmentation", "mask", "mask", labels=KINDS, fit="letterbox"),
-    "mask, tiles": outline("segmentation", "mask", "mask", labels=("background", "disc"), fit="tile", overlap=0.25),
-    "image": outline("image", "image", "image", channels=3),
-    "image, tiles": outline("image", "image", "image", channels=1, fit="tile", overlap=0.5),
-    "watershed": outline("instances", "watershed", "shapes", labels=("disc",), masks=True, fit="letterbox"),
-    "watershed, boxes": outline("instances", "watershed", "shapes", labels=("disc",), fit="tile", overlap=0.25),
-    "boxes": outline("instances", "boxes", "shapes", labels=KINDS[:2], fit="letterbox", size=64),
-    "masks": outline("instances", "boxes", "shapes", labels=KINDS[:2], masks=True, fit="letterbox", size=64),
+    "class": spec("classification", "class", "label", labels=KINDS),
+    "class, grey": spec("classification", "class", "label", labels=KINDS, channels=1),
+    "class, 16 bits": spec("classification", "class", "label", labels=KINDS, channels=1, depth=16),
+    "classes": spec("multilabel", "classes", "labels", labels=KINDS),
+    "grade": spec("ordinal", "class", "label", labels=KINDS),
+    "cumulative": spec("ordinal", "cumulative", "label", labels=KINDS, fit="letterbox"),
+    "scalar": spec("regression", "scalar", "scalars", **NUMBERS),
+    "density": spec("regression", "density", "count", labels=KINDS, fit="letterbox", **NUMBERS),
+    "mask, count": spec("regression", "mask", "count", labels=KINDS, **NUMBERS),
+    "mask, area": spec("regression", "mask", "area", labels=KINDS, fit="tile", overlap=0.25, **NUMBERS),
+    "coordinates": spec("landmarks", "coordinates", "points", points=("nose", "tail")),
+    "heatmap": spec("landmarks", "heatmap", "points", points=("nose", "tail"), fit="letterbox"),
+    "disc": spec("landmarks", "disc", "points", points=("nose", "tail")),
+    "mask": spec("segmentation", "mask", "mask", labels=KINDS, fit="letterbox"),
+    "mask, tiles": spec("segmentation", "mask", "mask", labels=("background", "disc"), fit="tile", overlap=0.25),
+    "image": spec("image", "image", "image", channels=3),
+    "image, tiles": spec("image", "image", "image", channels=1, fit="tile", overlap=0.5),
+    "watershed": spec("instances", "watershed", "shapes", labels=("disc",), masks=True, fit="letterbox"),
+    "watershed, boxes": spec("instances", "watershed", "shapes", labels=("disc",), fit="tile", overlap=0.25),
+    "boxes": spec("instances", "boxes", "shapes", labels=KINDS[:2], fit="letterbox", size=64),
+    "masks": spec("instances", "boxes", "shapes", labels=KINDS[:2], masks=True, fit="letterbox", size=64),
 }
 
 
-def exported(asked: Outline, file: Path, **said: Any) -> Path:
+def exported(asked: TaskSpec, file: Path, **said: Any) -> Path:
     """A model file of an untrained network, as `export` writes it."""
     if asked.representation == "boxes":
         from tests.code.test_instances import network  # the smallest that finds boxes

@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 from onnx import TensorProto, helper
 
-from stages.serving.connection import Impatient
+from stages.serving.header_timeout import Impatient
 
 COLOURS = ("red", "green", "blue")
 PATIENCE = 60.0  # seconds until a server answers

@@ -114,11 +114,11 @@ def things(folder: Path, rng: np.random.Generator, kinds: tuple[str, ...] = ("di
                 0 if kind == "disc" else np.pi / 4
             )
             far = radius + 0.5 if kind == "disc" else (radius + 0.5) * 2**0.5
-            outline = np.stack([x + 0.5 + far * np.cos(turn), y + 0.5 + far * np.sin(turn)], axis=1)
+            spec = np.stack([x + 0.5 + far * np.cos(turn), y + 0.5 + far * np.sin(turn)], axis=1)
             box = [x - radius, y - radius, 2 * radius + 1, 2 * radius + 1]
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": number, "category_id": 1 + (kind == "square"), "iscrowd": 0,
-                 "bbox": box, "area": box[2] * box[3], "segmentation": [outline.ravel().tolist()]}
+                 "bbox": box, "area": box[2] * box[3], "segmentation": [spec.ravel().tolist()]}
             )  # fmt: skip
     categories = [{"id": 1, "name": "disc"}, {"id": 2, "name": "square"}]
     (folder / "things.json").write_text(

@@ -21,20 +21,20 @@ from ruamel.yaml import YAML
 from benchmarks.audits.fault_transforms import FaultSample, encode
 from benchmarks.audits.injected_faults import FaultyDataset
 from stages.audits import AUDITS
-from stages.audits.doubt import doubt
-from stages.audits.out_of_fold import probabilities
-from stages.audits.subject import Subject
+from stages.audits.audit_data import Subject
 from stages.checks import subject as checks
 from stages.checks.contract import contract
 from stages.checks.suite import outcomes
 from stages.checks.verdicts import judge
-from stages.frame import Finding, params
-from stages.frame.findings import Severity
+from stages.core.findings import Finding, Severity
+from stages.dataset.annotations import Annotation
+from stages.dataset.manifest import COLUMNS, SEALED_INDEX
+from stages.dataset.shards import shard, write_shard
+from stages.frame import params
 from stages.frame.sections import Params
-from stages.images.annotations import Annotation
-from stages.images.described import described
-from stages.images.manifest import COLUMNS, SEALED_INDEX
-from stages.images.shards import shard, write_shard
+from stages.images.image_metadata import described
+from stages.probes.confident_learning import doubt
+from stages.probes.cross_validation import probabilities
 
 Result = dict[str, Any]
 Array = np.ndarray[Any, Any]

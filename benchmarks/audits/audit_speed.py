@@ -201,8 +201,8 @@ def _image_files(folder: Path) -> list[Path]:
 
 def _time_description(folder: Path) -> tuple[float, float]:
     """Return the seconds and processor seconds that this process takes to describe all files."""
-    from stages.frame.memory import keep_freed_memory
-    from stages.images.described import described
+    from stages.core.memory import keep_freed_memory
+    from stages.images.image_metadata import described
 
     keep_freed_memory()  # as in the processes in which ingest decodes
     files = _image_files(folder)
@@ -217,10 +217,10 @@ def _break_down(folder: Path) -> Usage:
     """Return the milliseconds per image of the parts of a description; grey levels are computed in several of them."""
     from hashlib import sha256
 
-    from stages.frame.memory import keep_freed_memory
-    from stages.images import statistics as parts
-    from stages.images.described import described
-    from stages.images.reading import read
+    from stages.core.memory import keep_freed_memory
+    from stages.images import image_statistics as parts
+    from stages.images.decode import read
+    from stages.images.image_metadata import described
 
     keep_freed_memory()
     spent: dict[str, float] = defaultdict(float)

@@ -26,17 +26,17 @@ from ruamel.yaml import YAML
 
 from benchmarks.audits.base_datasets import load_images
 from benchmarks.result_pages import add_run_arguments, output_folder, replace_block
-from flows.clones import example, params_with
+from flows.worktrees import example, params_with
 from stages import ingest
-from stages.audits.asked import Asked, asked
-from stages.audits.curve import SHARES as AUDITED
-from stages.audits.curve import axes, fitted, measured, weights, wrong
-from stages.audits.features import bank, features
-from stages.audits.out_of_fold import folds
-from stages.audits.power_law import outlook
+from stages.dataset.manifest import read_manifest
 from stages.frame import params as reading
-from stages.frame.stage import call
-from stages.images.manifest import read_manifest
+from stages.probes.cross_validation import folds
+from stages.probes.image_features import bank, features
+from stages.probes.learning_curve_fit import SHARES as AUDITED
+from stages.probes.learning_curve_fit import axes, fitted, measured, weights, wrong
+from stages.probes.power_law import outlook
+from stages.probes.regression_targets import Asked, asked
+from stages.runner.stage import call
 
 Array = np.ndarray[Any, Any]
 PAGE = Path("learning_curve.md")

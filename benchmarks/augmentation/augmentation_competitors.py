@@ -60,7 +60,7 @@ RECIPES = {
 def macula(recipe: AugmentationRecipe, device: torch.device) -> Augmenter:
     """Return Macula's policy: one sampling map per image and one matrix for the channels."""
     from stages.augmentations import Draws, Policy, move
-    from stages.networks.preprocessing import scale
+    from stages.preprocessing.resize import scale
 
     amounts: dict[str, Any] = {"flip_horizontal": True, "rotation": ROTATION, "scale": SCALE}
     amounts["translation"] = TRANSLATION
@@ -192,7 +192,7 @@ def initialize(threads: int, keep_memory: bool, shared: list[Tensor]) -> None:
     torch.set_grad_enabled(False)
     SHARED[:] = shared
     if keep_memory:
-        from stages.frame.memory import keep_freed_memory
+        from stages.core.memory import keep_freed_memory
 
         keep_freed_memory()
 

@@ -19,12 +19,12 @@ from ruamel.yaml import YAML
 
 from benchmarks.audits.base_datasets import load_images
 from benchmarks.result_pages import RESULTS, add_run_arguments, output_folder
-from flows.clones import example, params_with
+from flows.worktrees import example, params_with
 from stages import ingest, prepare
 from stages.frame import params as reading
-from stages.frame.stage import call
-from stages.learning.loop import fit
-from stages.learning.plan import Material, material, plan
+from stages.runner.stage import call
+from stages.training.loop import fit
+from stages.training.training_plan import Material, material, plan
 
 SIMILARITY = ("flip_horizontal", "flip_vertical", "rotation", "translation", "scale")
 TINY_NAME = "digits"  # with the params of a fresh clone

@@ -17,9 +17,9 @@ from statistics import median
 from typing import Any
 
 from benchmarks.pipeline.dataset_scaling import ROOT, held
-from stages.answering import asked
-from stages.frame.memory import keep_freed_memory
-from stages.images.isolation import WORKERS
+from stages.batch_prediction import asked
+from stages.core.memory import keep_freed_memory
+from stages.images.sandbox import WORKERS
 from stages.runtime import Model
 
 RESULT = Path("docs/results/predicting.json")

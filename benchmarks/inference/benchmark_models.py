@@ -51,20 +51,20 @@ def macula(name: str, folder: Path) -> dict[str, Any]:
     from torch.utils.flop_counter import FlopCounterMode
 
     from stages.export import Shipped
-    from stages.networks import Blueprint, build
-    from stages.tasks.outline import Outline
+    from stages.networks import NetworkConfig, build
+    from stages.tasks.task_spec import TaskSpec
 
     torch.manual_seed(0)
     about = NETWORKS[name]
     size, task = about["size"], about["task"]
     labels = tuple(f"class {n}" for n in range(10 if task == "classification" else 3))
-    network = build(Blueprint(about["name"], about["encoder"], 3, len(labels), "batch", 0.0, size)).eval()
+    network = build(NetworkConfig(about["name"], about["encoder"], 3, len(labels), "batch", 0.0, size)).eval()
     files = sorted((folder / "images").iterdir())
     shown = np.stack([pixels(file.read_bytes(), size) for file in files[:CALIBRATION]])
     _show(network, torch.from_numpy(shown))
     truth = "label" if task == "classification" else "mask"
-    outline = Outline(task, "classes", truth, labels, size=size)
-    _shipped(network, outline, folder, shown)
+    spec = TaskSpec(task, "classes", truth, labels, size=size)
+    _shipped(network, spec, folder, shown)
     torch.save(network, folder / "network.pt")
     x = torch.from_numpy(shown[:ROWS])
     torch.onnx.export(
@@ -80,7 +80,7 @@ def macula(name: str, folder: Path) -> dict[str, Any]:
         network(x[:1])
     with torch.no_grad():
         np.save(folder / "expected.npy", network(x).numpy())
-        np.save(folder / "expected-whole.npy", Shipped(network, outline)(torch.from_numpy(whole_levels(shown[:ROWS]))))
+        np.save(folder / "expected-whole.npy", Shipped(network, spec)(torch.from_numpy(whole_levels(shown[:ROWS]))))
     np.save(folder / "shown.npy", shown)
     parameters = sum(one.numel() for one in network.parameters())
     return {"flop": counter.get_total_flops(), "parameters": parameters, "size": size, "task": task}
@@ -98,22 +98,22 @@ def _show(network: Any, images: Any) -> None:
     network.eval()
 
 
-def _shipped(network: Any, outline: Any, folder: Path, shown: Array) -> None:
+def _shipped(network: Any, spec: Any, folder: Path, shown: Array) -> None:
     """Macula's float32 file and its int8 file with all layers quantized, both of them open to OpenVINO."""
     import onnx
 
     from stages.export import to_onnx
-    from stages.variants.choice import write_with_probe
-    from stages.variants.graph import front, simplify
-    from stages.variants.int8 import Quantizer
+    from stages.quantization.int8 import Quantizer
+    from stages.quantization.onnx_graph import front, simplify
+    from stages.quantization.selection import write_with_probe
 
     exact, int8 = folder / "whole.onnx", folder / "whole-int8.onnx"
-    to_onnx(network, outline, folder / "raw.onnx")
+    to_onnx(network, spec, folder / "raw.onnx")
     simplify(folder / "raw.onnx", exact)
     Quantizer(exact, list(whole_levels(shown)), folder).write(int8)
     if (cut := front(onnx.load(exact))) is None:
         raise ValueError("the graph has no resize, before which it could be cut for OpenVINO")
-    metadata = outline.as_json() | {"version": "benchmark", "working": cut[0], "front": b64encode(cut[1]).decode()}
+    metadata = spec.as_json() | {"version": "benchmark", "working": cut[0], "front": b64encode(cut[1]).decode()}
     write_with_probe(exact, metadata | {"precision": "float32", "openvino": ["bfloat16"]})
     write_with_probe(int8, metadata | {"precision": "int8", "openvino": ["int8"]})
 

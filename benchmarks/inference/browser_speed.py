@@ -20,8 +20,8 @@ from typing import Any
 
 from playwright.sync_api import Page, Playwright, expect, sync_playwright
 
-from stages.answering.sources import asked
-from stages.images.reading import read
+from stages.batch_prediction.inputs import asked
+from stages.images.decode import read
 from stages.publish import publish
 from stages.runtime import Model
 

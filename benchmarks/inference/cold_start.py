@@ -103,7 +103,7 @@ def child(folder: Path, way: str) -> None:
     import onnxruntime  # noqa: F401
 
     step("import onnxruntime")
-    from stages.runtime import model as runtime
+    from stages.runtime import onnx_model as runtime
 
     step("import stages.runtime")
     file, settings = WAYS[way]

@@ -199,7 +199,7 @@ def decoded(data: Path) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """What it is, and how busy."""
-    from stages.frame.provenance import processor
+    from stages.core.provenance import processor
 
     return {"processor": processor(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stages.images.reading import read
+from stages.images.decode import read
 
 FILES, ROUNDS = 6, 7
 WORKING = 224
@@ -47,7 +47,7 @@ def decoders() -> dict[str, Callable[[bytes], Array]]:
     torch.set_num_threads(1)
     return {
         "Pillow": lambda data: np.asarray(Image.open(io.BytesIO(data)).convert("RGB")),
-        "stages.images.reading": lambda data: read(data).image,
+        "stages.images.decode": lambda data: read(data).image,
         "simplejpeg": lambda data: simplejpeg.decode_jpeg(data, "RGB"),
         "OpenCV": lambda data: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB),
         "kornia-rs": lambda data: np.asarray(kornia_rs.io.decode_image_jpeg(data)),

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.result_pages import replace_block
 from stages.frame.params import load
-from stages.pages.evaluation import FEW_GROUPS
+from stages.reports.evaluation_report import FEW_GROUPS
 from stages.tasks.representations import representation_of
 
 RUNS = Path("docs/results/runs")

@@ -30,7 +30,7 @@ from benchmarks.serving.endurance import TRIED, hold
 from benchmarks.serving.load_generator import WARM, load, of_one_size
 from benchmarks.serving.server_processes import KINDS, PEERS, PORT, Server, ask
 from benchmarks.serving.serving_tables import page
-from stages.frame.provenance import environment
+from stages.core.provenance import environment
 
 RESULT = Path("docs/results/serving.json")
 CLIENTS = (1, 8, 64)

@@ -30,7 +30,7 @@ from PIL import Image
 
 from benchmarks.serving.fuzz_images import png_of, saved
 from benchmarks.serving.fuzz_requests import CLOSED, HANGS, LEFT, WAIT, drawn, fate
-from stages.frame.provenance import environment
+from stages.core.provenance import environment
 from tests.shipped import colour_model
 
 RESULT, LOG = Path("docs/results/fuzz.md"), Path("work/fuzz.log")

@@ -182,7 +182,7 @@ def ingested(case: Case, data: Path, folder: Path) -> float:
     """Macula's `ingest` of the files; seconds, imports left out."""
     from benchmarks.training.macula_trainer import sections_of
     from stages import ingest
-    from stages.frame.stage import call
+    from stages.runner.stage import call
 
     sections = sections_of(case.recipe | {"score": "accuracy", "seed": 0, "warmup": 0.3, "work": str(Path.cwd())})
     sections["ingest"] = sections["ingest"].model_copy(update={"source": str(data), "form": "folders"})
@@ -221,7 +221,7 @@ def main() -> None:
 
 def machine() -> dict[str, Any]:
     """What it is, and how busy."""
-    from stages.frame.provenance import processor
+    from stages.core.provenance import processor
 
     return {"processor": processor(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
 

@@ -165,13 +165,13 @@ def ultralytics(recipe: Recipe, say: Say) -> None:
     from ultralytics import YOLO, settings
 
     settings.update({"sync": False})
-    blueprint = Path("yolo11-cls-resnet18.yaml")  # as its own of that name, without the published weights
-    blueprint.write_text(
+    network_config = Path("yolo11-cls-resnet18.yaml")  # as its own of that name, without the published weights
+    network_config.write_text(
         f"nc: {recipe['classes']}\n"
         "backbone:\n  - [-1, 1, TorchVision, [512, resnet18, null, True, 2]]\n"
         "head:\n  - [-1, 1, Classify, [nc]]\n"
     )
-    model = YOLO(str(blueprint), task="classify")
+    model = YOLO(str(network_config), task="classify")
     model.add_callback("on_train_epoch_start", lambda _: say("training"))
     model.add_callback("on_train_epoch_end", lambda _: say("trained"))
     judged: list[float] = []

@@ -14,15 +14,15 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from flows.clones import params_with
+from flows.worktrees import params_with
 from stages import prepare, train
 from stages.frame import params as reading
-from stages.frame.stage import call
-from stages.learning.batches import Batch, Feed
-from stages.learning.loop import Fit, Report, fit
-from stages.learning.plan import Plan
-from stages.learning.progress import Epoch
-from stages.learning.restarts import Restarts
+from stages.runner.stage import call
+from stages.training.batch_loader import Batch, Feed
+from stages.training.checkpoints import Restarts
+from stages.training.loop import Fit, Report, fit
+from stages.training.training_plan import Plan
+from stages.training.training_progress import Epoch
 
 ROOT = Path(__file__).parents[2]
 

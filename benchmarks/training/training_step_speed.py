@@ -28,8 +28,8 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 import torch
 from torch.nn import functional
 
-from stages.frame.memory import keep_freed_memory
-from stages.frame.provenance import processor
+from stages.core.memory import keep_freed_memory
+from stages.core.provenance import processor
 
 RESULT = Path("docs/results/training-steps.json")
 SHAPES = ((32, 64), (128, 32))  # pixels of a side, images of a batch

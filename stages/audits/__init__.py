@@ -4,26 +4,26 @@ from stages.audits import (
     confounder,
     domain_gap,
     duplicates,
-    labels,
+    dynamic_range,
+    label_errors,
     leakage,
     learning_curve,
-    levels,
-    neighbours,
-    oddities,
+    outliers,
     representativeness,
+    sequence_leakage,
 )
-from stages.audits.subject import Find
+from stages.audits.audit_data import Find
 
 AUDITS: dict[str, Find] = {
-    "levels": levels.find,
-    "oddities": oddities.find,
+    "levels": dynamic_range.find,
+    "oddities": outliers.find,
     "duplicates": duplicates.find,
     "leakage": leakage.find,
-    "neighbours": neighbours.find,
+    "neighbours": sequence_leakage.find,
     "representativeness": representativeness.find,
     "domain_gap": domain_gap.find,
     "confounder": confounder.find,
     "learning_curve": learning_curve.find,
-    "labels": labels.find,
+    "labels": label_errors.find,
 }
 """Every audit runs on every data set; add one here and in a file of its own."""

@@ -10,15 +10,15 @@ from typing import Any
 
 import pandas as pd
 
-from stages.audits import places
-from stages.audits.probe import FOLDS, Skill, probe
-from stages.audits.subject import Subject
-from stages.audits.tells import single_tells
+from stages.audits import border_confounders
+from stages.audits.audit_data import Subject
 from stages.augmentations import AUGMENTATIONS
-from stages.frame import Finding
+from stages.core.findings import Finding
+from stages.dataset.manifest import annotations
 from stages.frame.sections import Audit
-from stages.images.manifest import annotations
-from stages.images.statistics import EXPOSURE, METADATA, STRUCTURE
+from stages.images.image_statistics import EXPOSURE, METADATA, STRUCTURE
+from stages.probes.linear_probe import FOLDS, Skill, probe
+from stages.probes.univariate import single_tells
 
 MOST_BROKEN = 0.5  # of an augmentation: with more of it little is left of the image
 FIFTHS = 5
@@ -52,7 +52,12 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
         evidence = {"groups": groups, "classes_left_out": left_out}
         return [Finding("confounder/not-checked", "warning", says, evidence)]
     rows = _sample(rows, audit.max_images)
-    findings = [_statistics(rows, audit), *places.find(rows, audit), _metadata(rows, audit), *_names(rows, audit)]
+    findings = [
+        _statistics(rows, audit),
+        *border_confounders.find(rows, audit),
+        _metadata(rows, audit),
+        *_names(rows, audit),
+    ]
     if left_out:
         says = (
             f"{len(left_out)} classes have fewer than {FOLDS} groups and were left out of the confounder audit: "

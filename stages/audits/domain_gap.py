@@ -9,12 +9,12 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import cross_val_predict
 
-from stages.audits.appearance import appearance
-from stages.audits.differences import CLEAR, Difference, compared, sample, shares_differ, too_few
-from stages.audits.probe import FOLDS, folds
-from stages.audits.subject import Subject
-from stages.frame import Finding
+from stages.audits.audit_data import Subject
+from stages.core.findings import Finding
 from stages.frame.sections import Audit
+from stages.probes.appearance import appearance
+from stages.probes.linear_probe import FOLDS, folds
+from stages.probes.two_sample_test import CLEAR, Difference, compared, sample, shares_differ, too_few
 
 MOST_ORIGINS = 5  # that are compared with the largest
 PENALTY = 10.0  # of the probe of the label, on standardized pixels

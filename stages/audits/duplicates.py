@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from stages.audits.copies import named, paths
-from stages.audits.subject import Subject
-from stages.frame import Finding
+from stages.audits.audit_data import Subject
+from stages.core.findings import Finding
 from stages.frame.sections import Audit
+from stages.near_duplicates.search import named, paths
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:

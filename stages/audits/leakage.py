@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from stages.audits.copies import named, paths
-from stages.audits.hashes import near_any, numbers
-from stages.audits.subject import Subject
-from stages.frame import Finding
+from stages.audits.audit_data import Subject
+from stages.core.findings import Finding
 from stages.frame.sections import Audit
+from stages.near_duplicates.perceptual_hash import near_any, numbers
+from stages.near_duplicates.search import named, paths
 
 HASHES = ("phash", "phash_mirrored")
 

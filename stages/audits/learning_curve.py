@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.audits.asked import Asked, asked
-from stages.audits.curve import NOISE, Curve, measured, weights
-from stages.audits.power_law import Outlook, outlook
-from stages.audits.subject import Subject
-from stages.frame import Finding
+from stages.audits.audit_data import Subject
+from stages.core.findings import Finding
 from stages.frame.sections import Audit
+from stages.probes.learning_curve_fit import NOISE, Curve, measured, weights
+from stages.probes.power_law import Outlook, outlook
+from stages.probes.regression_targets import Asked, asked
 
 POINTS = 0.02  # a gain worth working for
 SURE = 0.005  # of which the interval leaves at least this much
@@ -140,7 +140,7 @@ def _round(images: float) -> str:
 
 
 def _chart(seen: _Seen) -> dict[str, object]:
-    """Measured dots, the law with its interval, and where the data set stands: for `stages.pages.charts.band`."""
+    """Measured dots, the law with its interval, and where the data set stands: for `stages.reports.charts.band`."""
     grid = np.geomspace(seen.curve.images_J[0], max(4 * seen.images, seen.curve.images_J[-1]), 40)
     middle, low, high = seen.ahead.error(grid)
     unit = "wrong answers, %" if seen.question.classes else "variance unexplained, %"

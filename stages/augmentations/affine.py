@@ -5,8 +5,8 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from stages.augmentations.draws import Stream
-from stages.augmentations.protocol import Augmentation, Tensor, by_level, measures
+from stages.augmentations.augmentation_interface import Augmentation, Tensor, by_level, measures
+from stages.augmentations.rng import Stream
 from stages.augmentations.similarity import about_middle
 from stages.frame.sections import Section
 

@@ -11,8 +11,8 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from stages.augmentations.draws import Stream
-from stages.augmentations.protocol import Augmentation, Data, Scene, Tensor, by_level, measures
+from stages.augmentations.augmentation_interface import Augmentation, Data, Scene, Tensor, by_level, measures
+from stages.augmentations.rng import Stream
 from stages.frame.sections import Section, Share
 
 HANDLES = 5  # along a bone
@@ -25,7 +25,7 @@ class Articulated(Section):
     """Another pose of the same animal."""
 
     degrees: Annotated[float, Field(ge=0, le=90)] = 15
-    """Largest angle about a joint either way, degrees; stubby parts have less (`stages.images.skeleton`)."""
+    """Largest angle about a joint either way, degrees; stubby parts have less (`stages.articulation.skeleton`)."""
     chance: Share = 1.0
     """How often, 0 to 1."""
 

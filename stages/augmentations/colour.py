@@ -5,8 +5,8 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from stages.augmentations.draws import Stream
-from stages.augmentations.protocol import Augmentation, Data, Tensor, by_level, one_picture
+from stages.augmentations.augmentation_interface import Augmentation, Data, Tensor, by_level, one_picture
+from stages.augmentations.rng import Stream
 from stages.frame.sections import Section
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as Kornia has it
@@ -52,7 +52,7 @@ class Tint(Section):
 
 def in_colour(data: Data) -> str:
     """Why colours cannot be changed."""
-    return "" if data.outline.channels == 3 else f"the images have {data.outline.channels} channel(s), not 3"
+    return "" if data.spec.channels == 3 else f"the images have {data.spec.channels} channel(s), not 3"
 
 
 def _brightness(amounts: Brightness, stream: Stream, channels: int) -> tuple[Tensor, Tensor]:

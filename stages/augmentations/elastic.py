@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from stages.augmentations.draws import Stream
-from stages.augmentations.protocol import Augmentation, Data, Level, Scene, Tensor, measures
+from stages.augmentations.augmentation_interface import Augmentation, Data, Level, Scene, Tensor, measures
+from stages.augmentations.rng import Stream
 from stages.frame.sections import Section, Share
 
 SPANS_PER_WAVE = 2 * math.pi / math.sqrt((2 / 3) / (151 / 315))
@@ -37,7 +37,7 @@ class Elastic(Section):
 
 def _preset(level: Level, data: Data) -> Elastic | None:
     share = {"light": 0.0, "standard": 0.015, "strong": 0.03}[level]
-    return Elastic(amplitude=share * data.outline.size, wavelength=max(8.0, data.outline.size / 2)) if share else None
+    return Elastic(amplitude=share * data.spec.size, wavelength=max(8.0, data.spec.size / 2)) if share else None
 
 
 def _spans(amounts: Elastic, size: int) -> int:

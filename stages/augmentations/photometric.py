@@ -9,8 +9,8 @@ from kornia.enhance import adjust_gamma, jpeg_codec_differentiable
 from kornia.filters import gaussian_blur2d
 from pydantic import Field
 
-from stages.augmentations.draws import Stream
-from stages.augmentations.protocol import Augmentation, Data, Tensor, by_level, one_picture
+from stages.augmentations.augmentation_interface import Augmentation, Data, Tensor, by_level, one_picture
+from stages.augmentations.rng import Stream
 from stages.frame.sections import Section, Share
 
 OFFSETS = 2**20  # places at which a stretch of noise may begin
@@ -114,7 +114,7 @@ def _jpeg(amounts: Jpeg, stream: Stream, image_BCSS: Tensor) -> Tensor:
 
 
 def _grey_or_colour(data: Data) -> str:
-    channels = data.outline.channels
+    channels = data.spec.channels
     return "" if channels in (1, 3) else f"the images have {channels} channels, JPEG has 1 or 3"
 
 

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from stages.augmentations.draws import Draws
-from stages.augmentations.protocol import Augmentation, Data, Level, Scene, Tensor
-from stages.augmentations.registry import AUGMENTATIONS
+from stages.augmentations.augmentation_interface import Augmentation, Data, Level, Scene, Tensor
+from stages.augmentations.augmentation_registry import AUGMENTATIONS
+from stages.augmentations.rng import Draws
 from stages.augmentations.warp import Warp
-from stages.frame import UserError
-from stages.frame.errors import did_you_mean
+from stages.core.errors import UserError, did_you_mean
 from stages.frame.sections import Augment, Section
 
 MOSTLY = 0.5
@@ -106,7 +105,7 @@ def beyond_the_edge(outside: str, data: Data) -> str:
     """
     if outside != "auto":
         return outside
-    match data.outline.representation:
+    match data.spec.representation:
         case "class" | "classes" | "cumulative" | "scalar":
             return "zeros" if data.black_rim > MOSTLY else "border"
         case "mask" | "image":

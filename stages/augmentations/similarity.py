@@ -7,8 +7,8 @@ import torch
 from kornia.geometry.transform import get_rotation_matrix2d
 from pydantic import Field
 
-from stages.augmentations.draws import Stream
-from stages.augmentations.protocol import Augmentation, Data, Level, Tensor, always, measures
+from stages.augmentations.augmentation_interface import Augmentation, Data, Level, Tensor, always, measures
+from stages.augmentations.rng import Stream
 from stages.frame.sections import Section, Share
 
 SIDES = ("left", "right", "up", "down", "top", "bottom", "north", "south", "east", "west", "clockwise", "od", "os")
@@ -81,8 +81,8 @@ def _scale(amounts: Scale, stream: Stream, size: int) -> Tensor:
 
 def _are_signs(data: Data) -> bool:
     """Digits or letters: classes that a single character names."""
-    labels = data.outline.labels
-    return data.outline.task == "classification" and len(labels) > 1 and all(len(label) == 1 for label in labels)
+    labels = data.spec.labels
+    return data.spec.task == "classification" and len(labels) > 1 and all(len(label) == 1 for label in labels)
 
 
 def _unlike(data: Data, change: str) -> str:
@@ -99,8 +99,8 @@ def _unlike(data: Data, change: str) -> str:
 
 def _sided(data: Data) -> str:
     """A class or an unpaired point whose name says where it is."""
-    paired = {name for pair in data.outline.flip_pairs for name in pair}
-    names = [*data.outline.labels, *(point for point in data.outline.points if point not in paired)]
+    paired = {name for pair in data.spec.flip_pairs for name in pair}
+    names = [*data.spec.labels, *(point for point in data.spec.points if point not in paired)]
     words = {name: {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)} for name in names}
     return next(
         (name for name in names if any(word.startswith(SIDES[:2]) or word in SIDES for word in words[name])), ""
@@ -112,13 +112,13 @@ def _unwise_flip(data: Data, change: str) -> str:
         return "the classes are signs"
     if sided := _sided(data):
         return f"a mirror would make `{sided}` untrue"
-    if data.outline.task == "landmarks" and not data.outline.flip_pairs:
+    if data.spec.task == "landmarks" and not data.spec.flip_pairs:
         return "task.flip_pairs does not say which points change names in a mirror"
     return measures(data) or _unlike(data, change)
 
 
 def _unwise_rotation(data: Data) -> str:
-    if data.outline.task == "instances" and not data.outline.masks:
+    if data.spec.task == "instances" and not data.spec.masks:
         return "a turned box is no longer tight"
     return measures(data)
 

@@ -6,8 +6,8 @@ import torch
 from kornia.geometry.transform import get_tps_transform, warp_points_tps
 from pydantic import Field
 
-from stages.augmentations.draws import Stream
-from stages.augmentations.protocol import Augmentation, Scene, Tensor, by_level, measures
+from stages.augmentations.augmentation_interface import Augmentation, Scene, Tensor, by_level, measures
+from stages.augmentations.rng import Stream
 from stages.frame.sections import Section, Share
 
 PULLED = ((-0.5, -0.5), (0.5, -0.5), (0.0, 0.0), (-0.5, 0.5), (0.5, 0.5))

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from stages.checks.rule import Rule
 from stages.checks.subject import KINDS
+from stages.dataset.manifest import COLUMNS
 from stages.frame.sections import Checks
-from stages.images.manifest import COLUMNS
-from stages.images.reading import READ
+from stages.images.decode import READ
 
 SEEN_BY_TRAINING = ("train", "val")
 EVERY_KIND = frozenset((*KINDS, "one class"))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from stages.checks.subject import Subject
-from stages.images.annotations import Annotation
+from stages.dataset.annotations import Annotation
 
 MOST = 3  # faults told of one image
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from stages.checks.finder import Offence, each, told_of, with_sizes
 from stages.checks.subject import Subject
-from stages.images.annotations import Annotation, Shape
+from stages.dataset.annotations import Annotation, Shape
 
 POINT_SLACK = 1.0  # pixels: the edge of the last pixel is half of one beyond its centre, and tools round
 BOX_SLACK = 0.5  # pixels: COCO's edges are rounded

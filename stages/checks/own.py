@@ -10,8 +10,7 @@ from stages.checks import FINDERS
 from stages.checks.contract import EVERY_KIND, contract
 from stages.checks.rule import BETWEEN, Rule, columns_in
 from stages.checks.words import in_words
-from stages.frame import UserError
-from stages.frame.errors import did_you_mean
+from stages.core.errors import UserError, did_you_mean
 from stages.frame.sections import Checks, Expectation
 
 NOT_OFFERED = frozenset(("row_condition", "condition_parser", "library_metadata"))

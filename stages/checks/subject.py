@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.images.annotations import Annotation
-from stages.images.manifest import SEALED_INDEX
-from stages.images.reading import Unreadable, read
-from stages.images.shards import read_member, shard
+from stages.dataset.annotations import Annotation
+from stages.dataset.manifest import SEALED_INDEX
+from stages.dataset.shards import read_member, shard
+from stages.images.decode import Unreadable, read
 
 KINDS = ("labels", "scalars", "points", "shapes", "mask", "image")
 """What an annotation may hold."""

@@ -8,8 +8,8 @@ import pandas as pd
 
 from stages.checks.finder import Offence, count, each
 from stages.checks.subject import KINDS, Subject
-from stages.images.annotations import Annotation
-from stages.images.manifest import COLUMNS
+from stages.dataset.annotations import Annotation
+from stages.dataset.manifest import COLUMNS
 
 WORDS = {"train": "training", "val": "validation"}
 

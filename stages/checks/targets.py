@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from stages.checks.finder import Offence, each, told_of, with_sizes
 from stages.checks.subject import Subject, Target
-from stages.images.annotations import IGNORE, Annotation
+from stages.dataset.annotations import IGNORE, Annotation
 
 
 def target_readable(subject: Subject) -> Iterator[Offence]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.frame.errors import UserError, did_you_mean
+from stages.core.errors import UserError, did_you_mean
 from stages.frame.sections import Params, Section
 
 

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from stages.frame.errors import did_you_mean
+from stages.core.errors import did_you_mean
 from stages.frame.expectations import LEFT_OUT, OFFERED, OWN
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -305,7 +305,7 @@ class Train(Section):
     learning_rate: Annotated[float | Literal["auto"], BeforeValidator(_rate)]
     """The highest of the schedule; auto: by a range test before training (Smith 2017)."""
     schedule: Literal["one_cycle", "cosine", "step", "plateau", "constant"]
-    """How the rate goes on behind the warm-up: see `stages.learning.schedules`."""
+    """How the rate goes on behind the warm-up: see `stages.training.schedules`."""
     warmup: Annotated[float, Field(ge=0, lt=1)]
     """Share of all steps in which the rate rises to `learning_rate`."""
     weight_decay: Annotated[float, Field(ge=0, le=1)]

@@ -1,6 +1,6 @@
 """Networks: standard architectures first."""
 
-from stages.networks.blueprint import Blueprint
-from stages.networks.registry import NETWORKS, Architecture, architecture, build
+from stages.networks.network_config import NetworkConfig
+from stages.networks.network_registry import NETWORKS, Architecture, architecture, build
 
-__all__ = ["NETWORKS", "Architecture", "Blueprint", "architecture", "build"]
+__all__ = ["NETWORKS", "Architecture", "NetworkConfig", "architecture", "build"]

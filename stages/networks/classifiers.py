@@ -8,19 +8,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.frame import UserError
-from stages.frame.errors import did_you_mean
-from stages.networks.blueprint import Blueprint
-from stages.networks.parts import last_layer, randomized, with_channels
+from stages.core.errors import UserError, did_you_mean
+from stages.networks.network_config import NetworkConfig
+from stages.networks.surgery import last_layer, randomized, with_channels
 
 
 class _Pooled(nn.Module):
     """Features, their average over the image, and one linear layer."""
 
-    def __init__(self, features: nn.Module, width: int, blueprint: Blueprint) -> None:
+    def __init__(self, features: nn.Module, width: int, network_config: NetworkConfig) -> None:
         super().__init__()
         self.features = features
-        self.fc = last_layer(width, blueprint.outputs, blueprint)
+        self.fc = last_layer(width, network_config.outputs, network_config)
 
     def forward(self, image_BCHW: torch.Tensor) -> torch.Tensor:
         """[B, outputs]."""
@@ -34,51 +33,51 @@ def vgg_features(name: str) -> nn.Module:
     return randomized(make_layers(cfgs[{"vgg11": "A", "vgg16": "D"}[name]], batch_norm=True))
 
 
-def vgg(blueprint: Blueprint) -> nn.Module:
+def vgg(network_config: NetworkConfig) -> nn.Module:
     """VGG (Simonyan and Zisserman 2015) with batch normalization.
 
     Behind the convolutions their average and one linear layer, in place of three of 4096: those hold nine tenths of
     the weights, fit one image size, and overfit small data sets.
     """
-    return with_channels(_Pooled(vgg_features(blueprint.name), 512, blueprint), blueprint.channels)
+    return with_channels(_Pooled(vgg_features(network_config.name), 512, network_config), network_config.channels)
 
 
-def googlenet(blueprint: Blueprint) -> nn.Module:
+def googlenet(network_config: NetworkConfig) -> nn.Module:
     """GoogLeNet (Szegedy et al. 2015) with batch normalization and without the auxiliary classifiers."""
     from torchvision import models
 
     network = models.googlenet(weights=None, aux_logits=False, init_weights=False, transform_input=False)
     network.dropout = nn.Identity()
-    network.fc = last_layer(1024, blueprint.outputs, blueprint)
-    return with_channels(randomized(network), blueprint.channels)
+    network.fc = last_layer(1024, network_config.outputs, network_config)
+    return with_channels(randomized(network), network_config.channels)
 
 
-def resnet(blueprint: Blueprint) -> nn.Module:
+def resnet(network_config: NetworkConfig) -> nn.Module:
     """Residual networks (He et al. 2016)."""
     from torchvision import models
 
-    network = getattr(models, blueprint.name)(weights=None)
-    network.fc = last_layer(network.fc.in_features, blueprint.outputs, blueprint)
-    return with_channels(network, blueprint.channels)
+    network = getattr(models, network_config.name)(weights=None)
+    network.fc = last_layer(network.fc.in_features, network_config.outputs, network_config)
+    return with_channels(network, network_config.channels)
 
 
-def by_timm(blueprint: Blueprint) -> nn.Module:
+def by_timm(network_config: NetworkConfig) -> nn.Module:
     """Any network of timm (Wightman 2019, "PyTorch image models")."""
-    skipped = {"drop_path_rate": blueprint.stochastic_depth} if blueprint.stochastic_depth else {}
+    skipped = {"drop_path_rate": network_config.stochastic_depth} if network_config.stochastic_depth else {}
     try:
         return timm_network(
-            blueprint.name,
-            [{"img_size": blueprint.size}],
-            num_classes=blueprint.outputs,
-            in_chans=blueprint.channels,
-            drop_rate=blueprint.dropout,
+            network_config.name,
+            [{"img_size": network_config.size}],
+            num_classes=network_config.outputs,
+            in_chans=network_config.channels,
+            drop_rate=network_config.dropout,
             **skipped,
         )
     except TypeError as error:
         if "drop_path_rate" not in str(error):
             raise
         raise UserError(
-            f"network.stochastic_depth: {blueprint.name} has no blocks that could be skipped; use 0"
+            f"network.stochastic_depth: {network_config.name} has no blocks that could be skipped; use 0"
         ) from None
 
 

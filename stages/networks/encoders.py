@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.frame import UserError
-from stages.frame.errors import did_you_mean
+from stages.core.errors import UserError, did_you_mean
 from stages.networks.classifiers import timm_network, vgg_features
-from stages.networks.parts import convolve, randomized, with_channels
+from stages.networks.surgery import convolve, randomized, with_channels
 
 
 class Staged(nn.Module):

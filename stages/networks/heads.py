@@ -8,22 +8,22 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from stages.networks.preprocessing import letterboxed
-from stages.tasks.outline import Outline
+from stages.preprocessing.resize import letterboxed
+from stages.tasks.task_spec import TaskSpec
 
-Head = Callable[[torch.Tensor, int, int, Outline], torch.Tensor]
+Head = Callable[[torch.Tensor, int, int, TaskSpec], torch.Tensor]
 """(raw, H, W, outline) -> the graph's output; all images of a call have one original size."""
 
 
-def _class(raw_BK: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
+def _class(raw_BK: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
     return raw_BK.softmax(dim=1)
 
 
-def _classes(raw_BK: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
+def _classes(raw_BK: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
     return raw_BK.sigmoid()
 
 
-def _cumulative(raw_BT: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
+def _cumulative(raw_BT: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
     """P(grade > t) for each threshold t, made to fall with t, as differences (Frank and Hall 2001)."""
     falling = [raw_BT[:, 0].sigmoid()]
     for t in range(1, raw_BT.shape[1]):  # cummin has no ONNX operator
@@ -33,46 +33,46 @@ def _cumulative(raw_BT: torch.Tensor, height: int, width: int, outline: Outline)
     return torch.cat([one, above_BT], dim=1) - torch.cat([above_BT, 0 * one], dim=1)
 
 
-def _scalar(raw_BS: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
-    mean_S = torch.tensor(outline.mean, device=raw_BS.device)
-    deviation_S = torch.tensor(outline.deviation, device=raw_BS.device)
+def _scalar(raw_BS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
+    mean_S = torch.tensor(spec.mean, device=raw_BS.device)
+    deviation_S = torch.tensor(spec.deviation, device=raw_BS.device)
     return raw_BS * deviation_S + mean_S
 
 
-def _density(raw_BSHW: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
+def _density(raw_BSHW: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
     """Sums of the densities; the part of the working image beyond a letterboxed image does not count."""
-    return _inner(raw_BSHW, height, width, outline).sum(dim=(2, 3)) / DENSITY_SCALE
+    return _inner(raw_BSHW, height, width, spec).sum(dim=(2, 3)) / DENSITY_SCALE
 
 
 DENSITY_SCALE = 100.0
 """A network gives densities times this, since a blob of sum 1 has values near 0."""
 
 
-def _coordinates(raw_BQ: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
+def _coordinates(raw_BQ: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
     """Three numbers a point: x and y, -1 to 1 over the working image, and whether it is seen."""
-    raw_BP3 = raw_BQ.reshape(raw_BQ.shape[0], len(outline.points), 3)
-    xy_BP2 = (raw_BP3[..., :2] + 1) / 2 * outline.size - 0.5
-    return _original(xy_BP2, raw_BP3[..., 2].sigmoid(), height, width, outline)
+    raw_BP3 = raw_BQ.reshape(raw_BQ.shape[0], len(spec.points), 3)
+    xy_BP2 = (raw_BP3[..., :2] + 1) / 2 * spec.size - 0.5
+    return _original(xy_BP2, raw_BP3[..., 2].sigmoid(), height, width, spec)
 
 
-def _heatmap(raw_BPSS: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
+def _heatmap(raw_BPSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
     """The highest place, refined to the centre of gravity within two deviations of it."""
     heat_BPSS = raw_BPSS.sigmoid()
-    return _around(heat_BPSS, heat_BPSS, height, width, outline)
+    return _around(heat_BPSS, heat_BPSS, height, width, spec)
 
 
-def _disc(raw_BPSS: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
+def _disc(raw_BPSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
     """The centre of gravity of what is above half of the highest probability, around the fullest place."""
     heat_BPSS = raw_BPSS.sigmoid()
     highest_BP11 = heat_BPSS.amax(dim=(2, 3), keepdim=True)
     weight_BPSS = heat_BPSS * (heat_BPSS >= highest_BP11 / 2).float()
-    side = 2 * int(outline.radius) + 1
+    side = 2 * int(spec.radius) + 1
     full_BPSS = functional.avg_pool2d(weight_BPSS, side, stride=1, padding=side // 2)
-    return _around(weight_BPSS, full_BPSS, height, width, outline)
+    return _around(weight_BPSS, full_BPSS, height, width, spec)
 
 
 def _around(
-    weight_BPSS: torch.Tensor, peaked_BPSS: torch.Tensor, height: int, width: int, outline: Outline
+    weight_BPSS: torch.Tensor, peaked_BPSS: torch.Tensor, height: int, width: int, spec: TaskSpec
 ) -> torch.Tensor:
     """The centre of gravity of the weights near the highest place of `peaked`: what is alike elsewhere has no part."""
     place_BP = peaked_BPSS.flatten(2).max(dim=2).indices
@@ -81,11 +81,11 @@ def _around(
     peak_y_BP = torch.div(place_BP, columns, rounding_mode="floor").float()
     x_W = torch.arange(columns, device=weight_BPSS.device).float()
     y_H = torch.arange(weight_BPSS.shape[2], device=weight_BPSS.device).float()
-    near_x_BPW = ((x_W - peak_x_BP[..., None]).abs() <= 2 * outline.radius).float()
-    near_y_BPH = ((y_H - peak_y_BP[..., None]).abs() <= 2 * outline.radius).float()
+    near_x_BPW = ((x_W - peak_x_BP[..., None]).abs() <= 2 * spec.radius).float()
+    near_y_BPH = ((y_H - peak_y_BP[..., None]).abs() <= 2 * spec.radius).float()
     near_BPSS = weight_BPSS * near_y_BPH[..., :, None] * near_x_BPW[..., None, :]
     highest_BP = weight_BPSS.flatten(2).amax(dim=2)
-    return _original(_middle(near_BPSS, x_W, y_H), highest_BP, height, width, outline)
+    return _original(_middle(near_BPSS, x_W, y_H), highest_BP, height, width, spec)
 
 
 def _middle(weight_BPSS: torch.Tensor, x_W: torch.Tensor, y_H: torch.Tensor) -> torch.Tensor:
@@ -97,45 +97,45 @@ def _middle(weight_BPSS: torch.Tensor, x_W: torch.Tensor, y_H: torch.Tensor) -> 
 
 
 def _original(
-    xy_BP2: torch.Tensor, confidence_BP: torch.Tensor, height: int, width: int, outline: Outline
+    xy_BP2: torch.Tensor, confidence_BP: torch.Tensor, height: int, width: int, spec: TaskSpec
 ) -> torch.Tensor:
     """[B, P, 3]: working pixels to pixels of the original, and the confidence."""
-    inner_height, inner_width = _inner_size(height, width, outline)
+    inner_height, inner_width = _inner_size(height, width, spec)
     x_BP = (xy_BP2[..., 0] + 0.5) * width / inner_width - 0.5
     y_BP = (xy_BP2[..., 1] + 0.5) * height / inner_height - 0.5
     return torch.stack([x_BP, y_BP, confidence_BP], dim=2)
 
 
-def _inner_size(height: int, width: int, outline: Outline) -> tuple[int, int]:
-    match outline.fit:
+def _inner_size(height: int, width: int, spec: TaskSpec) -> tuple[int, int]:
+    match spec.fit:
         case "stretch":
-            return outline.size, outline.size
+            return spec.size, spec.size
         case "letterbox":
-            return letterboxed(height, width, outline.size)
+            return letterboxed(height, width, spec.size)
         case _:
             return height, width
 
 
-def _inner(map_BCSS: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
-    if outline.fit == "stretch":
+def _inner(map_BCSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
+    if spec.fit == "stretch":
         return map_BCSS
-    inner_height, inner_width = _inner_size(height, width, outline)
+    inner_height, inner_width = _inner_size(height, width, spec)
     return map_BCSS[:, :, :inner_height, :inner_width]
 
 
-def _at_original_size(map_BCSS: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
-    if outline.fit == "tile":
+def _at_original_size(map_BCSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
+    if spec.fit == "tile":
         return map_BCSS
-    inner = _inner(map_BCSS, height, width, outline)
+    inner = _inner(map_BCSS, height, width, spec)
     return functional.interpolate(inner, size=(height, width), mode="bilinear", align_corners=False)
 
 
-def _mask(raw_BKSS: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
-    return _at_original_size(raw_BKSS.softmax(dim=1), height, width, outline)
+def _mask(raw_BKSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
+    return _at_original_size(raw_BKSS.softmax(dim=1), height, width, spec)
 
 
-def _image(raw_BCSS: torch.Tensor, height: int, width: int, outline: Outline) -> torch.Tensor:
-    image_BCHW = _at_original_size(raw_BCSS, height, width, outline).clamp(0, 1)
+def _image(raw_BCSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
+    image_BCHW = _at_original_size(raw_BCSS, height, width, spec).clamp(0, 1)
     return image_BCHW.permute(0, 2, 3, 1)
 
 

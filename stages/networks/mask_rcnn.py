@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.networks.blueprint import Blueprint
 from stages.networks.encoders import encoder
+from stages.networks.network_config import NetworkConfig
 from stages.tasks.instances import LEAST, MOST
 
 FEATURES = 128  # of the pyramid and of the mask head; 256 in the paper, which two CPU cores would feel
@@ -90,7 +90,7 @@ def _in_full_precision(module: nn.Module, given: Any, outputs: Any) -> Any:
     return type(outputs)(o.float() if isinstance(o, torch.Tensor) else [v.float() for v in o] for o in outputs)
 
 
-def mask_rcnn(blueprint: Blueprint) -> nn.Module:
+def mask_rcnn(network_config: NetworkConfig) -> nn.Module:
     """A detector with `blueprint.encoder`; without masks it is Faster R-CNN (Ren et al. 2015)."""
     from torchvision.models.detection import FasterRCNN, MaskRCNN
     from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -98,10 +98,10 @@ def mask_rcnn(blueprint: Blueprint) -> nn.Module:
     from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
     from torchvision.ops import MultiScaleRoIAlign
 
-    body = _Pyramid(encoder(blueprint.encoder, blueprint.channels))
+    body = _Pyramid(encoder(network_config.encoder, network_config.channels))
     levels = len(body.used) + (len(body.used) < COARSEST)
     names = [str(i) for i in range(len(body.used))]
-    classes = blueprint.outputs + 1  # and the background
+    classes = network_config.outputs + 1  # and the background
     options: dict[str, Any] = {
         "box_predictor": FastRCNNPredictor(BOX_FEATURES, classes),
         "rpn_anchor_generator": AnchorGenerator(ANCHORS[:levels], (RATIOS,) * levels),
@@ -115,7 +115,7 @@ def mask_rcnn(blueprint: Blueprint) -> nn.Module:
         "rpn_batch_size_per_image": 128,
         "box_batch_size_per_image": 128,
     }
-    if blueprint.masks:
+    if network_config.masks:
         detector = MaskRCNN(
             body,
             mask_roi_pool=MultiScaleRoIAlign(names, 14, 2),
@@ -128,4 +128,4 @@ def mask_rcnn(blueprint: Blueprint) -> nn.Module:
     detector.transform = _AsTheyAre()
     for part in (detector.backbone, detector.rpn.head, detector.roi_heads.box_predictor):
         part.register_forward_hook(_in_full_precision)
-    return Instances(detector, blueprint.masks)
+    return Instances(detector, network_config.masks)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stages.networks.preprocessing import fitted, letterboxed, scale
+from stages.preprocessing.resize import fitted, letterboxed, scale
 
 Found = dict[str, torch.Tensor]
 SMALLEST = 1e-2  # working pixels of a side; torchvision's

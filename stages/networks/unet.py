@@ -4,9 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stages.networks.blueprint import Blueprint
 from stages.networks.encoders import encoder
-from stages.networks.parts import FeatureNoise, convolve
+from stages.networks.network_config import NetworkConfig
+from stages.networks.surgery import FeatureNoise, convolve
 
 MULTIPLE = 32  # pixels: what the coarsest map stands for
 NARROWEST, WIDEST = 16, 256  # features of the decoder
@@ -18,7 +18,7 @@ class UNet(nn.Module):
     Our own decoder: the libraries at hand lack GoogLeNet as an encoder, or a free choice of normalization.
     """
 
-    def __init__(self, contracting: nn.Module, blueprint: Blueprint) -> None:
+    def __init__(self, contracting: nn.Module, network_config: NetworkConfig) -> None:
         super().__init__()
         self.encoder = contracting
         widths: list[int] = contracting.widths  # type: ignore[assignment]
@@ -29,9 +29,9 @@ class UNet(nn.Module):
             before = after
         self.expanding = nn.ModuleList(blocks)
         width = max(before // 2, NARROWEST)
-        noise = FeatureNoise(blueprint.feature_noise)
-        self.last = nn.Sequential(convolve(before, width), nn.Dropout2d(blueprint.dropout), noise)
-        self.fc = nn.Conv2d(width, blueprint.outputs, 1)
+        noise = FeatureNoise(network_config.feature_noise)
+        self.last = nn.Sequential(convolve(before, width), nn.Dropout2d(network_config.dropout), noise)
+        self.fc = nn.Conv2d(width, network_config.outputs, 1)
 
     def forward(self, image_BCHW: torch.Tensor) -> torch.Tensor:
         """[B, outputs, H, W] for any H and W."""
@@ -48,6 +48,6 @@ class UNet(nn.Module):
         return self.fc(self.last(x_BCHW))[:, :, :height, :width]
 
 
-def unet(blueprint: Blueprint) -> nn.Module:
+def unet(network_config: NetworkConfig) -> nn.Module:
     """A U-Net with `blueprint.encoder`."""
-    return UNet(encoder(blueprint.encoder, blueprint.channels), blueprint)
+    return UNet(encoder(network_config.encoder, network_config.channels), network_config)

@@ -1,5 +1,5 @@
 """The exported model at work: onnxruntime, numpy, Pillow and nothing else."""
 
-from stages.runtime.model import Model, digest_of, shipped
+from stages.runtime.onnx_model import Model, digest_of, shipped
 
 __all__ = ["Model", "digest_of", "shipped"]

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
-from stages.frame.errors import UserError
-from stages.runtime.safety import refuse_malicious_bytes
+from stages.core.errors import UserError
+from stages.runtime.model_validation import refuse_malicious_bytes
 
 Array = np.ndarray[Any, Any]
 INPUT = "image"

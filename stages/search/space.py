@@ -9,11 +9,11 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from stages.frame import UserError
+from stages.core.errors import UserError
+from stages.dataset.pixel_store import Store
 from stages.frame.params import overlay
 from stages.frame.sections import TUNABLE, Augment, Range, Section, Tune
-from stages.images.store import Store
-from stages.learning.plan import policy_of
+from stages.training.training_plan import policy_of
 
 Values = dict[str, Any]
 GRID_STEPS = 3  # of a range for which none are given

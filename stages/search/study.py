@@ -15,7 +15,7 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from stages.frame import UserError
+from stages.core.errors import UserError
 from stages.frame.sections import Tune
 from stages.search.space import Values, distributions, grid, sampler
 from stages.search.trial import Outcome

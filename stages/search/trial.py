@@ -7,13 +7,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from stages.frame import UserError
+from stages.core.errors import UserError
 from stages.frame.params import overlay
 from stages.frame.sections import Section
-from stages.learning.loop import fit
-from stages.learning.plan import Material, material, plan
-from stages.learning.progress import Epoch
 from stages.search.space import Values, behind
+from stages.training.loop import fit
+from stages.training.training_plan import Material, material, plan
+from stages.training.training_progress import Epoch
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Any
 
-from stages.frame import UserError
+from stages.core.errors import UserError
 
 Run = Callable[[Sequence[Any]], Iterator[tuple[int, Any]]]
 """Jobs to their places and outcomes, as they end."""

@@ -15,15 +15,15 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from stages.frame.cores import cores
-from stages.serving import docs, protocol, schemas
-from stages.serving.answering import Answering
-from stages.serving.deployed import Holder, about
-from stages.serving.errors import Refused
-from stages.serving.gate import Gate, log_lines
-from stages.serving.limits import KEY, Settings
+from stages.core.cpu import cores
+from stages.serving import api_docs, open_inference_v2, schemas
+from stages.serving.admission import Gate, log_lines
+from stages.serving.hot_reload import ModelHolder, about
+from stages.serving.http_errors import Refused
+from stages.serving.inference import Answering
+from stages.serving.memory_budget import rooms
 from stages.serving.metrics import Metrics
-from stages.serving.room import rooms
+from stages.serving.settings import KEY, Settings
 
 DRAWING = Query(description="with `drawing`: the answer drawn over the image, a JPEG as data: URI")
 PICTURE = Query(description="with `picture`: the answered mask or image, a file as data: URI")
@@ -42,7 +42,7 @@ def create(settings: Settings, key: str = "") -> FastAPI:
         UserError: the model cannot be opened.
     """
     metrics = Metrics()
-    holder = Holder(settings, metrics)
+    holder = ModelHolder(settings, metrics)
     bodies, images = rooms(settings)
     answering = Answering(settings, metrics, images, cores())
 
@@ -54,17 +54,17 @@ def create(settings: Settings, key: str = "") -> FastAPI:
 
     title = "Macula" if key else f"Macula: {holder.now.name}"  # the description is told without the key, the name not
     app = FastAPI(title=title, lifespan=life, docs_url=None, redoc_url=None)
-    docs.add(app, POLICY, bool(key))
+    api_docs.add(app, POLICY, bool(key))
     _images(app, holder, answering, settings)
     _others(app, holder, metrics)
-    protocol.add(app, holder, images, settings)
+    open_inference_v2.add(app, holder, images, settings)
     _errors(app)
     app.add_middleware(Gate, settings=settings, key=key, holder=holder, bodies=bodies, metrics=metrics)
     return app
 
 
-def _images(app: FastAPI, holder: Holder, answering: Answering, settings: Settings) -> None:
-    one = schemas.answered(holder.now.model.outline.task)
+def _images(app: FastAPI, holder: ModelHolder, answering: Answering, settings: Settings) -> None:
+    one = schemas.answered(holder.now.model.spec.task)
     raw = schemas.body_of({"application/octet-stream": FILE, "multipart/form-data": _form("image", FILE)})
     many = schemas.body_of({"multipart/form-data": _form("images", FILES)})
 
@@ -113,9 +113,9 @@ def _form(field: str, kind: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "required": [field], "properties": {field: kind}}
 
 
-def _others(app: FastAPI, holder: Holder, metrics: Metrics) -> None:
-    page = resources.files("stages.serving").joinpath("page.html").read_text()
-    script = resources.files("stages.serving").joinpath("page.js").read_text()
+def _others(app: FastAPI, holder: ModelHolder, metrics: Metrics) -> None:
+    page = resources.files("stages.web").joinpath("server/server_page.html").read_text()
+    script = resources.files("stages.web").joinpath("server/server_page.js").read_text()
 
     @app.get("/v1/model")
     async def model() -> JSONResponse:

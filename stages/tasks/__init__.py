@@ -4,7 +4,7 @@ from typing import Any
 
 from stages.tasks import (
     classification,
-    image,
+    image_to_image,
     instances,
     landmarks,
     multilabel,
@@ -20,7 +20,7 @@ TASKS: dict[str, Any] = {
     "regression": regression,
     "landmarks": landmarks,
     "segmentation": segmentation,
-    "image": image,
+    "image": image_to_image,
     "instances": instances,
 }
-"""A module a task, each fulfilling `stages.tasks.protocol.Task`."""
+"""A module a task, each fulfilling `stages.tasks.task_interface.Task`."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from stages.images.annotations import Annotation
-from stages.tasks.drawing import as_rgb
-from stages.tasks.outline import Outline
-from stages.tasks.protocol import Parts, Score
+from stages.dataset.annotations import Annotation
+from stages.tasks.overlays import as_rgb
+from stages.tasks.task_interface import Parts, Score
+from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -23,69 +23,69 @@ TRUTHS = ("label",)
 DRAWN = False
 
 
-def truth(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> int:
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> int:
     """The index of the class."""
     labels = annotation.labels or ()
     if len(labels) != 1:
         raise ValueError(f"has {len(labels)} classes ({', '.join(labels)}); one is needed, or task.name: multilabel")
-    return outline.labels.index(labels[0])
+    return spec.labels.index(labels[0])
 
 
-def decode(outputs: dict[str, Array], outline: Outline) -> Array:
+def decode(outputs: dict[str, Array], spec: TaskSpec) -> Array:
     """Probability of each class, [K]."""
     return outputs["probability"]
 
 
-def scores(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> dict[str, Array]:
+def scores(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
     """All scores under all weights: name to [R]."""
     label_N, probability_NK = np.array(truths), np.stack(answers)
     return {name: function(label_N, probability_NK, weight_RN) for name, function in FUNCTIONS.items()}
 
 
-def parts(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> Parts:
+def parts(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
     """Recall, precision and F1 of each class."""
     label_N, probability_NK = np.array(truths), np.stack(answers)
-    classes_K = np.arange(len(outline.labels))
+    classes_K = np.arange(len(spec.labels))
     true_NK, claimed_NK = label_N[:, None] == classes_K, probability_NK.argmax(axis=1)[:, None] == classes_K
     found = per_class(label_N, probability_NK, weight_RN)
     ordered = {name: found[name] for name in ("recall", "precision", "f1")}
     support = tuple(int(n) for n in true_NK.sum(axis=0))
-    return Parts("class", outline.labels, support, true_NK, ordered, {"precision": claimed_NK})
+    return Parts("class", spec.labels, support, true_NK, ordered, {"precision": claimed_NK})
 
 
-def error(truth: int, answer: Array, outline: Outline) -> float:
+def error(truth: int, answer: Array, spec: TaskSpec) -> float:
     """1 - probability of the true class; of wrong answers the surest first."""
     return float(1 - answer[truth])
 
 
-def wrong(truth: int, answer: Array, outline: Outline) -> bool:
+def wrong(truth: int, answer: Array, spec: TaskSpec) -> bool:
     """Another class is likelier."""
     return int(answer.argmax()) != truth
 
 
-def says(thing: Any, outline: Outline) -> str:
+def says(thing: Any, spec: TaskSpec) -> str:
     """The class, and of an answer how sure it is."""
     if isinstance(thing, int | np.integer):
-        return outline.labels[thing]
-    return f"{outline.labels[int(thing.argmax())]} ({thing.max():.0%} sure)"
+        return spec.labels[thing]
+    return f"{spec.labels[int(thing.argmax())]} ({thing.max():.0%} sure)"
 
 
-def draw(image: Array, thing: Any, outline: Outline) -> Array:
+def draw(image: Array, thing: Any, spec: TaskSpec) -> Array:
     """A class cannot be drawn: the image."""
     return as_rgb(image)
 
 
-def record(answer: Array, outline: Outline) -> dict[str, Any]:
+def record(answer: Array, spec: TaskSpec) -> dict[str, Any]:
     """Label, confidence (0..1), and the probability of every class."""
     best = int(answer.argmax())
     return {
-        "label": outline.labels[best],
+        "label": spec.labels[best],
         "confidence": float(answer[best]),
-        "probabilities": dict(zip(outline.labels, map(float, answer), strict=True)),
+        "probabilities": dict(zip(spec.labels, map(float, answer), strict=True)),
     }
 
 
-def details(truths: Sequence[int], answers: Sequence[Array], outline: Outline, bins: int) -> dict[str, Any]:
+def details(truths: Sequence[int], answers: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
     """What is taken for what; and confidence against accuracy."""
     label_N, probability_NK = np.array(truths), np.stack(answers)
     one = np.ones((1, len(label_N)))

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from stages.images.annotations import Annotation, box_of, decode_rle, encode_rle
-from stages.tasks import coco
-from stages.tasks.agreement import limits_of_agreement
+from stages.dataset.annotations import Annotation, box_of, decode_rle, encode_rle
+from stages.tasks import average_precision
 from stages.tasks.classification import mean_over_parts
-from stages.tasks.drawing import as_rgb, fill, frame, palette
-from stages.tasks.outline import Outline
-from stages.tasks.protocol import Parts, Score
+from stages.tasks.limits_of_agreement import limits_of_agreement
+from stages.tasks.overlays import as_rgb, fill, frame, palette
+from stages.tasks.task_interface import Parts, Score
+from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
 Runs = tuple[int, ...]
@@ -71,15 +71,15 @@ class Instances:
         )
 
 
-def truth(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> Instances:
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Instances:
     """The things that are there."""
     if annotation.shapes is None:
         raise ValueError("has no things, only labels of another kind")
     shapes = annotation.shapes
-    masks = [s.rle for s in shapes if s.rle is not None] if outline.masks else None
+    masks = [s.rle for s in shapes if s.rle is not None] if spec.masks else None
     return Instances(
         np.array([s.box for s in shapes], np.float32).reshape(-1, 4),
-        np.array([outline.labels.index(s.label) for s in shapes], np.int64),
+        np.array([spec.labels.index(s.label) for s in shapes], np.int64),
         np.ones(len(shapes), np.float32),
         masks,
         np.array([s.crowd for s in shapes], bool),
@@ -88,9 +88,9 @@ def truth(annotation: Annotation, target: Array | None, height: int, width: int,
     )
 
 
-def decode(outputs: dict[str, Array], outline: Outline) -> Instances:
+def decode(outputs: dict[str, Array], spec: TaskSpec) -> Instances:
     """The graph's boxes, labels, scores and masks; or what a watershed makes of its probabilities."""
-    if outline.representation == "watershed":
+    if spec.representation == "watershed":
         from stages.tasks.watershed import pieces
 
         piece_HW, score_M = pieces(outputs["probability"])
@@ -98,7 +98,7 @@ def decode(outputs: dict[str, Array], outline: Outline) -> Instances:
         boxes = np.array([box_of(m) for m in masks], np.float32).reshape(-1, 4)
         none, (height, width) = np.zeros(len(masks), bool), piece_HW.shape
         runs = [encode_rle(m) for m in masks]
-        return Instances(boxes, none.astype(np.int64), score_M, runs if outline.masks else None, none, height, width)
+        return Instances(boxes, none.astype(np.int64), score_M, runs if spec.masks else None, none, height, width)
     box_M4, score_M = outputs["box"], outputs["score"]
     height, width = (int(n) for n in outputs["size"])
     given = outputs.get("mask")
@@ -109,7 +109,7 @@ def decode(outputs: dict[str, Array], outline: Outline) -> Instances:
 
 
 def scores(
-    truths: Sequence[Instances], answers: Sequence[Instances], weight_RN: Array, outline: Outline
+    truths: Sequence[Instances], answers: Sequence[Instances], weight_RN: Array, spec: TaskSpec
 ) -> dict[str, Array]:
     """All scores under all weights: name to [R].
 
@@ -118,9 +118,9 @@ def scores(
     .50 to .95 and over images (Caicedo et al. 2019); count_error: mean absolute difference of counts, mean over
     classes.
     """
-    each = parts(truths, answers, weight_RN, outline).scores
+    each = parts(truths, answers, weight_RN, spec).scores
     dsb_N = np.array([_dsb(t, a) for t, a in zip(truths, answers, strict=True)])
-    classes = len(outline.labels)
+    classes = len(spec.labels)
     true_NK, given_NK = _counts(truths, classes), _counts(_outside_crowds(truths, answers), classes)
     total_R = weight_RN.sum(axis=1)
     return {
@@ -146,7 +146,7 @@ def _held_against(truth: Instances, answer: Instances) -> tuple[Instances, Array
     As in COCO, an answer that meets no thing and lies at least half in a crowd is neither right nor wrong.
     """
     given = answer.sure()
-    iou_MT = coco.overlaps(given, truth) * (given.label_M[:, None] == truth.label_M)
+    iou_MT = average_precision.overlaps(given, truth) * (given.label_M[:, None] == truth.label_M)
     single_MT, crowd_MT = iou_MT[:, ~truth.crowd_M], iou_MT[:, truth.crowd_M]
     counts_M = (crowd_MT.max(axis=1, initial=0) < 0.5) | (single_MT.max(axis=1, initial=0) >= 0.5)
     return given.some(counts_M), single_MT[counts_M]
@@ -157,40 +157,40 @@ def _dsb(truth: Instances, answer: Instances) -> float:
     _, iou_MT = _held_against(truth, answer)
     if not sum(iou_MT.shape):
         return 1.0
-    hits = np.array([coco.matched(iou_MT, threshold) for threshold in coco.THRESHOLDS])
+    hits = np.array([average_precision.matched(iou_MT, threshold) for threshold in average_precision.THRESHOLDS])
     return float((hits / (sum(iou_MT.shape) - hits)).mean())
 
 
-def parts(truths: Sequence[Instances], answers: Sequence[Instances], weight_RN: Array, outline: Outline) -> Parts:
+def parts(truths: Sequence[Instances], answers: Sequence[Instances], weight_RN: Array, spec: TaskSpec) -> Parts:
     """Of each class: average precision over IoU .50 to .95, at .50, at .75; and recall at .50."""
-    found = coco.precision_and_recall(truths, answers, weight_RN, len(outline.labels))
-    there_NK = np.stack([np.bincount(t.label_M[~t.crowd_M], minlength=len(outline.labels)) for t in truths])
+    found = average_precision.precision_and_recall(truths, answers, weight_RN, len(spec.labels))
+    there_NK = np.stack([np.bincount(t.label_M[~t.crowd_M], minlength=len(spec.labels)) for t in truths])
     support = tuple(int(n) for n in there_NK.sum(axis=0))
-    return Parts("class", outline.labels, support, there_NK > 0, found)
+    return Parts("class", spec.labels, support, there_NK > 0, found)
 
 
-def error(truth: Instances, answer: Instances, outline: Outline) -> float:
+def error(truth: Instances, answer: Instances, spec: TaskSpec) -> float:
     """1 - 2 TP / (2 TP + FP + FN) at IoU .50, of answers that count."""
     _, iou_MT = _held_against(truth, answer)
-    return float(1 - 2 * coco.matched(iou_MT, 0.5) / sum(iou_MT.shape)) if sum(iou_MT.shape) else 0.0
+    return float(1 - 2 * average_precision.matched(iou_MT, 0.5) / sum(iou_MT.shape)) if sum(iou_MT.shape) else 0.0
 
 
-def wrong(truth: Instances, answer: Instances, outline: Outline) -> bool:
+def wrong(truth: Instances, answer: Instances, spec: TaskSpec) -> bool:
     """A thing is missed, or claimed where none is."""
-    return error(truth, answer, outline) > 0
+    return error(truth, answer, spec) > 0
 
 
-def says(thing: Instances, outline: Outline) -> str:
+def says(thing: Instances, spec: TaskSpec) -> str:
     """How many things of each class."""
-    counts = _counts([thing], len(outline.labels))[0]
-    return ", ".join(f"{int(n)} {name}" for name, n in zip(outline.labels, counts, strict=True) if n) or "nothing"
+    counts = _counts([thing], len(spec.labels))[0]
+    return ", ".join(f"{int(n)} {name}" for name, n in zip(spec.labels, counts, strict=True) if n) or "nothing"
 
 
-def draw(image: Array, thing: Instances, outline: Outline) -> Array:
+def draw(image: Array, thing: Instances, spec: TaskSpec) -> Array:
     """A colour for each class, or for each thing where there is one class."""
     picture, sure = as_rgb(image), thing.sure()
     for number, label in enumerate(sure.label_M):
-        colour = palette(int(label) if len(outline.labels) > 1 else number)
+        colour = palette(int(label) if len(spec.labels) > 1 else number)
         if sure.mask_M is not None:
             picture = fill(picture, decode_rle(sure.mask_M[number], sure.height, sure.width), colour)
         else:
@@ -198,27 +198,27 @@ def draw(image: Array, thing: Instances, outline: Outline) -> Array:
     return picture
 
 
-def record(answer: Instances, outline: Outline) -> dict[str, Any]:
+def record(answer: Instances, spec: TaskSpec) -> dict[str, Any]:
     """Count of each class, and the things as COCO has them: bbox is x, y, width, height."""
-    counts = _counts([answer], len(outline.labels))[0]
+    counts = _counts([answer], len(spec.labels))[0]
     things = []
     for number, (x0, y0, x1, y1) in enumerate(answer.box_M4.tolist()):
         thing = {
-            "label": outline.labels[int(answer.label_M[number])],
+            "label": spec.labels[int(answer.label_M[number])],
             "score": round(float(answer.score_M[number]), 6),
             "bbox": [round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
         }
         if answer.mask_M is not None:
             thing["segmentation"] = {"size": [answer.height, answer.width], "counts": list(answer.mask_M[number])}
         things.append(thing)
-    return {"counts": {n: int(c) for n, c in zip(outline.labels, counts, strict=True)}, "things": things}
+    return {"counts": {n: int(c) for n, c in zip(spec.labels, counts, strict=True)}, "things": things}
 
 
-def details(truths: Sequence[Instances], answers: Sequence[Instances], outline: Outline, bins: int) -> dict[str, Any]:
+def details(truths: Sequence[Instances], answers: Sequence[Instances], spec: TaskSpec, bins: int) -> dict[str, Any]:
     """Counts against counts."""
-    classes = len(outline.labels)
+    classes = len(spec.labels)
     true_NK, given_NK = _counts(truths, classes), _counts(_outside_crowds(truths, answers), classes)
     agreement = {
-        f"number of {name}": limits_of_agreement(true_NK[:, k], given_NK[:, k]) for k, name in enumerate(outline.labels)
+        f"number of {name}": limits_of_agreement(true_NK[:, k], given_NK[:, k]) for k, name in enumerate(spec.labels)
     }
     return {"agreement": agreement}

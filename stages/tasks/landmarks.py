@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from stages.images.annotations import Annotation
+from stages.dataset.annotations import Annotation
 from stages.tasks.classification import auc_of
-from stages.tasks.drawing import as_rgb, dot, legend
-from stages.tasks.outline import Outline
-from stages.tasks.protocol import Parts, Score
+from stages.tasks.overlays import as_rgb, dot, legend
+from stages.tasks.task_interface import Parts, Score
+from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -43,15 +43,15 @@ class Points:
         return float(np.hypot(self.height, self.width))
 
 
-def truth(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> Points:
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Points:
     """The points in the order of the outline."""
-    if annotation.points is None or set(annotation.points) != set(outline.points):
-        raise ValueError(f"has the points {sorted(annotation.points or {})}, not {sorted(outline.points)}")
+    if annotation.points is None or set(annotation.points) != set(spec.points):
+        raise ValueError(f"has the points {sorted(annotation.points or {})}, not {sorted(spec.points)}")
     missing = (np.nan, np.nan)
-    return Points(np.array([annotation.points[name] or missing for name in outline.points], float), height, width)
+    return Points(np.array([annotation.points[name] or missing for name in spec.points], float), height, width)
 
 
-def decode(outputs: dict[str, Array], outline: Outline) -> Array:
+def decode(outputs: dict[str, Array], spec: TaskSpec) -> Array:
     """x, y and confidence (0..1) of each point, [P, 3]."""
     return outputs["point"]
 
@@ -62,7 +62,7 @@ def _distances(truths: Sequence[Points], answers: Sequence[Array]) -> tuple[Arra
     return np.hypot(*np.moveaxis(given_NP3[..., :2] - true_NP2, 2, 0)), np.array([[t.diagonal] for t in truths])
 
 
-def scores(truths: Sequence[Points], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> dict[str, Array]:
+def scores(truths: Sequence[Points], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
     """All scores under all weights: name to [R].
 
     pck: share of visible points within `tolerance` times the diagonal (Yang and Ramanan 2013; there by the object's
@@ -72,7 +72,7 @@ def scores(truths: Sequence[Points], answers: Sequence[Array], weight_RN: Array,
     seen_NP = np.isfinite(far_NP)
     with np.errstate(invalid="ignore"):
         total_R = (weight_RN @ seen_NP).sum(axis=1)
-        near_NP = np.where(seen_NP, far_NP <= outline.tolerance * diagonal_N1, False)
+        near_NP = np.where(seen_NP, far_NP <= spec.tolerance * diagonal_N1, False)
         share_NP = np.nan_to_num(far_NP / diagonal_N1)
         return {
             "pck": (weight_RN @ near_NP).sum(axis=1) / total_R,
@@ -94,59 +94,59 @@ def _weighted_median(far_NP: Array, weight_RN: Array) -> Array:
     return np.where(sums_RV[:, -1] > 0, values_V[order][place_R], np.nan)
 
 
-def parts(truths: Sequence[Points], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> Parts:
+def parts(truths: Sequence[Points], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
     """Of each point: pck, mean distance in pixels."""
     far_NP, diagonal_N1 = _distances(truths, answers)
     seen_NP = np.isfinite(far_NP)
     with np.errstate(invalid="ignore", divide="ignore"):
         seen_RP = weight_RN @ seen_NP
-        near_NP = np.where(seen_NP, far_NP <= outline.tolerance * diagonal_N1, False)
+        near_NP = np.where(seen_NP, far_NP <= spec.tolerance * diagonal_N1, False)
         found = {"pck": weight_RN @ near_NP / seen_RP, "pixel_error": weight_RN @ np.nan_to_num(far_NP) / seen_RP}
     support = tuple(int(n) for n in seen_NP.sum(axis=0))
-    return Parts("point", outline.points, support, seen_NP, found, better={"pixel_error": "lower"}, share=False)
+    return Parts("point", spec.points, support, seen_NP, found, better={"pixel_error": "lower"}, share=False)
 
 
-def error(truth: Points, answer: Array, outline: Outline) -> float:
+def error(truth: Points, answer: Array, spec: TaskSpec) -> float:
     """Mean distance over visible points, as a share of the diagonal; 0 where none is visible."""
     far_NP, diagonal = _distances([truth], [answer])
     return float(np.nanmean(far_NP) / diagonal[0, 0]) if np.isfinite(far_NP).any() else 0.0
 
 
-def wrong(truth: Points, answer: Array, outline: Outline) -> bool:
+def wrong(truth: Points, answer: Array, spec: TaskSpec) -> bool:
     """Points are never exact: every answer is worth its place in the order."""
     return True
 
 
-def says(thing: Any, outline: Outline) -> str:
+def says(thing: Any, spec: TaskSpec) -> str:
     """How many points are there."""
     there = np.isfinite(thing.xy_P2[:, 0]) if isinstance(thing, Points) else thing[:, 2] >= SEEN
-    return f"{int(there.sum())} of {len(outline.points)} points"
+    return f"{int(there.sum())} of {len(spec.points)} points"
 
 
-def draw(image: Array, thing: Any, outline: Outline) -> Array:
+def draw(image: Array, thing: Any, spec: TaskSpec) -> Array:
     """A colour for each point; of an answer those that it is sure of."""
     points = thing.xy_P2 if isinstance(thing, Points) else np.where(thing[:, 2:] >= SEEN, thing[:, :2], np.nan)
     picture = as_rgb(image)
-    for (x, y), colour in zip(points, legend(outline).values(), strict=True):
+    for (x, y), colour in zip(points, legend(spec).values(), strict=True):
         if np.isfinite(x):
             picture = dot(picture, float(x), float(y), colour)
     return picture
 
 
-def record(answer: Array, outline: Outline) -> dict[str, Any]:
+def record(answer: Array, spec: TaskSpec) -> dict[str, Any]:
     """x, y and confidence of each point by name."""
     return {
         name: {"x": float(x), "y": float(y), "confidence": float(confidence)}
-        for name, (x, y, confidence) in zip(outline.points, answer, strict=True)
+        for name, (x, y, confidence) in zip(spec.points, answer, strict=True)
     }
 
 
-def details(truths: Sequence[Points], answers: Sequence[Array], outline: Outline, bins: int) -> dict[str, Any]:
+def details(truths: Sequence[Points], answers: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
     """Pck by tolerance; and how well confidence tells visible from missing points."""
     far_NP, diagonal_N1 = _distances(truths, answers)
     seen_NP = np.isfinite(far_NP)
     share_V = (far_NP / diagonal_N1)[seen_NP]
-    tolerances = np.linspace(0, 2 * outline.tolerance, 21)
+    tolerances = np.linspace(0, 2 * spec.tolerance, 21)
     curve = [[float(t), float((share_V <= t).mean())] for t in tolerances] if len(share_V) else []
     confidence_NP = np.stack(answers)[..., 2]
     told = None

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from stages.images.annotations import Annotation
+from stages.dataset.annotations import Annotation
 from stages.tasks.classification import auc_of, mean_over_parts
-from stages.tasks.drawing import as_rgb
-from stages.tasks.outline import Outline
-from stages.tasks.protocol import Parts, Score
+from stages.tasks.overlays import as_rgb
+from stages.tasks.task_interface import Parts, Score
+from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -22,25 +22,25 @@ DRAWN = False
 THRESHOLD = 0.5  # probability from which a class counts as there
 
 
-def truth(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> Array:
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Array:
     """Which classes are there: boolean [K]."""
     if annotation.labels is None:
         raise ValueError("has no classes")
-    return np.isin(np.array(outline.labels), annotation.labels)
+    return np.isin(np.array(spec.labels), annotation.labels)
 
 
-def decode(outputs: dict[str, Array], outline: Outline) -> Array:
+def decode(outputs: dict[str, Array], spec: TaskSpec) -> Array:
     """Probability of each class, [K]."""
     return outputs["probability"]
 
 
-def scores(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> dict[str, Array]:
+def scores(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
     """All scores under all weights: name to [R]; macro ones leave out classes that no image has."""
     true_NK, probability_NK = np.stack(truths), np.stack(answers)
     claimed_NK = probability_NK >= THRESHOLD
     hit, claims, there = weight_RN @ (true_NK & claimed_NK), weight_RN @ claimed_NK, weight_RN @ true_NK
     exact_N = (true_NK == claimed_NK).all(axis=1)
-    each = parts(truths, answers, weight_RN, outline).scores
+    each = parts(truths, answers, weight_RN, spec).scores
     total = (claims + there).sum(axis=1)
     with np.errstate(invalid="ignore"):
         micro_R = np.where(total > 0, 2 * hit.sum(axis=1) / total, 1.0)
@@ -66,7 +66,7 @@ def average_precision(true_N: Array, probability_N: Array, weight_RN: Array) -> 
     return (precision_RT * np.diff(recall_RT, axis=1, prepend=0)).sum(axis=1)
 
 
-def parts(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> Parts:
+def parts(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
     """Average precision, F1 and AUC of each class."""
     true_NK, probability_NK = np.stack(truths), np.stack(answers)
     claimed_NK = probability_NK >= THRESHOLD
@@ -78,38 +78,38 @@ def parts(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, o
     auc_RK = np.stack([auc_of(true_NK[:, k], probability_NK[:, k], weight_RN) for k in columns], 1)
     support = tuple(int(n) for n in true_NK.sum(axis=0))
     return Parts(
-        "class", outline.labels, support, true_NK, {"average_precision": precision_RK, "f1": f1_RK, "auc": auc_RK}
+        "class", spec.labels, support, true_NK, {"average_precision": precision_RK, "f1": f1_RK, "auc": auc_RK}
     )
 
 
-def error(truth: Array, answer: Array, outline: Outline) -> float:
+def error(truth: Array, answer: Array, spec: TaskSpec) -> float:
     """Mean absolute difference of truth and probability."""
     return float(np.abs(truth - answer).mean())
 
 
-def wrong(truth: Array, answer: Array, outline: Outline) -> bool:
+def wrong(truth: Array, answer: Array, spec: TaskSpec) -> bool:
     """A class is claimed that is not there, or one is missed."""
     return bool(((answer >= THRESHOLD) != truth).any())
 
 
-def says(thing: Array, outline: Outline) -> str:
+def says(thing: Array, spec: TaskSpec) -> str:
     """The classes that are there."""
-    there = [label for label, value in zip(outline.labels, thing, strict=True) if value >= THRESHOLD]
+    there = [label for label, value in zip(spec.labels, thing, strict=True) if value >= THRESHOLD]
     return ", ".join(there) or "nothing"
 
 
-def draw(image: Array, thing: Any, outline: Outline) -> Array:
+def draw(image: Array, thing: Any, spec: TaskSpec) -> Array:
     """Classes cannot be drawn: the image."""
     return as_rgb(image)
 
 
-def record(answer: Array, outline: Outline) -> dict[str, Any]:
+def record(answer: Array, spec: TaskSpec) -> dict[str, Any]:
     """The classes that are there, and the probability of every class."""
-    there = [label for label, value in zip(outline.labels, answer, strict=True) if value >= THRESHOLD]
-    return {"labels": there, "probabilities": dict(zip(outline.labels, map(float, answer), strict=True))}
+    there = [label for label, value in zip(spec.labels, answer, strict=True) if value >= THRESHOLD]
+    return {"labels": there, "probabilities": dict(zip(spec.labels, map(float, answer), strict=True))}
 
 
-def details(truths: Sequence[Array], answers: Sequence[Array], outline: Outline, bins: int) -> dict[str, Any]:
+def details(truths: Sequence[Array], answers: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
     """How many classes an image has, by truth and by answer."""
     return {
         "classes_an_image": {

@@ -11,8 +11,8 @@ import numpy as np
 
 from stages.tasks import classification
 from stages.tasks.classification import DRAWN, TRUTHS, confusion, decode, draw, mean_over_parts, truth
-from stages.tasks.outline import Outline
-from stages.tasks.protocol import Parts, Score
+from stages.tasks.task_interface import Parts, Score
+from stages.tasks.task_spec import TaskSpec
 
 __all__ = ["DRAWN", "TRUTHS", "decode", "draw", "truth"]
 
@@ -38,12 +38,12 @@ def _chosen(answers: Sequence[Array]) -> Array:
     return np.eye(probability_NK.shape[1])[grade(probability_NK)]
 
 
-def scores(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> dict[str, Array]:
+def scores(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
     """All scores under all weights: name to [R].
 
     quadratic_kappa: 1 - observed over expected squared distance of grades (Cohen 1968).
     """
-    label_N, grades = np.array(truths), len(outline.labels)
+    label_N, grades = np.array(truths), len(spec.labels)
     given_N = grade(np.stack(answers))
     off_N, total_R = np.abs(label_N - given_N), weight_RN.sum(axis=1)
     true_RK, given_RK = weight_RN @ np.eye(grades)[label_N], weight_RN @ np.eye(grades)[given_N]
@@ -51,7 +51,7 @@ def scores(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, ou
     expected_R = np.einsum("rk,kl,rl->r", true_RK, squared_KK, given_RK) / total_R
     with np.errstate(invalid="ignore", divide="ignore"):
         kappa_R = 1 - (weight_RN @ off_N**2) / expected_R
-    each = parts(truths, answers, weight_RN, outline).scores
+    each = parts(truths, answers, weight_RN, spec).scores
     return {
         "quadratic_kappa": kappa_R,
         "mean_absolute_error": weight_RN @ off_N / total_R,
@@ -61,35 +61,35 @@ def scores(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, ou
     }
 
 
-def parts(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> Parts:
+def parts(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
     """Recall, precision and F1 of each grade."""
-    found = classification.parts(truths, list(_chosen(answers)), weight_RN, outline)
+    found = classification.parts(truths, list(_chosen(answers)), weight_RN, spec)
     return Parts("grade", found.names, found.support, found.member_NP, found.scores, found.rests_on)
 
 
-def error(truth: int, answer: Array, outline: Outline) -> float:
+def error(truth: int, answer: Array, spec: TaskSpec) -> float:
     """Expected distance in grades."""
     return float(answer @ np.abs(np.arange(len(answer)) - truth))
 
 
-def wrong(truth: int, answer: Array, outline: Outline) -> bool:
+def wrong(truth: int, answer: Array, spec: TaskSpec) -> bool:
     """Another grade."""
     return int(grade(answer)) != truth
 
 
-def says(thing: Any, outline: Outline) -> str:
+def says(thing: Any, spec: TaskSpec) -> str:
     """The grade."""
-    return outline.labels[int(thing) if np.ndim(thing) == 0 else int(grade(thing))]
+    return spec.labels[int(thing) if np.ndim(thing) == 0 else int(grade(thing))]
 
 
-def record(answer: Array, outline: Outline) -> dict[str, Any]:
+def record(answer: Array, spec: TaskSpec) -> dict[str, Any]:
     """Grade, and the probability of every grade."""
     return {
-        "label": outline.labels[int(grade(answer))],
-        "probabilities": dict(zip(outline.labels, map(float, answer), strict=True)),
+        "label": spec.labels[int(grade(answer))],
+        "probabilities": dict(zip(spec.labels, map(float, answer), strict=True)),
     }
 
 
-def details(truths: Sequence[int], answers: Sequence[Array], outline: Outline, bins: int) -> dict[str, Any]:
+def details(truths: Sequence[int], answers: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
     """What grade is taken for what."""
     return {"confusion": confusion(np.array(truths), _chosen(answers)).tolist()}

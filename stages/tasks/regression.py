@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from stages.images.annotations import IGNORE, Annotation, decode_rle
-from stages.tasks.agreement import limits_of_agreement
+from stages.dataset.annotations import IGNORE, Annotation, decode_rle
 from stages.tasks.classification import mean_over_parts
-from stages.tasks.drawing import as_rgb
-from stages.tasks.outline import Outline
-from stages.tasks.protocol import SCALAR, Parts, Score
+from stages.tasks.limits_of_agreement import limits_of_agreement
+from stages.tasks.overlays import as_rgb
+from stages.tasks.task_interface import SCALAR, Parts, Score
+from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -28,32 +28,32 @@ TRUTHS = ("scalars", "count", "area")
 DRAWN = False
 
 
-def truth(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> Array:
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Array:
     """The numbers [S]: as they stand, as how many things there are, or as the share of the image they cover."""
-    match outline.truth:
+    match spec.truth:
         case "scalars":
-            if annotation.scalars is None or set(annotation.scalars) != set(outline.scalars):
-                raise ValueError(f"has the numbers {sorted(annotation.scalars or {})}, not {sorted(outline.scalars)}")
-            return np.array([annotation.scalars[name] for name in outline.scalars])
+            if annotation.scalars is None or set(annotation.scalars) != set(spec.scalars):
+                raise ValueError(f"has the numbers {sorted(annotation.scalars or {})}, not {sorted(spec.scalars)}")
+            return np.array([annotation.scalars[name] for name in spec.scalars])
         case "count" if annotation.shapes is not None:
             labels = [shape.label for shape in annotation.shapes if not shape.crowd]
-            return np.array([float(labels.count(name)) for name in outline.scalars])
+            return np.array([float(labels.count(name)) for name in spec.scalars])
         case "count":
             from scipy import ndimage
 
-            masks = _masks(annotation, target, height, width, outline)
+            masks = _masks(annotation, target, height, width, spec)
             return np.array([float(ndimage.label(mask_HW, np.ones((3, 3)))[1]) for mask_HW in masks])
         case _:
-            return np.array([mask_HW.mean() for mask_HW in _masks(annotation, target, height, width, outline)])
+            return np.array([mask_HW.mean() for mask_HW in _masks(annotation, target, height, width, spec)])
 
 
-def _masks(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> list[Array]:
+def _masks(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> list[Array]:
     """What each class covers."""
     if annotation.mask is not None:
         assert target is not None, "a mask has a target file"
         known = {name: i for i, name in enumerate(annotation.mask)}
-        return [(target == known[name]) & (target != IGNORE) for name in outline.scalars]
-    masks = {name: np.zeros((height, width), bool) for name in outline.scalars}
+        return [(target == known[name]) & (target != IGNORE) for name in spec.scalars]
+    masks = {name: np.zeros((height, width), bool) for name in spec.scalars}
     for shape in annotation.shapes or ():
         if shape.rle is None:
             raise ValueError("has boxes without masks, which cover no known area")
@@ -62,18 +62,18 @@ def _masks(annotation: Annotation, target: Array | None, height: int, width: int
     return list(masks.values())
 
 
-def decode(outputs: dict[str, Array], outline: Outline) -> Array:
+def decode(outputs: dict[str, Array], spec: TaskSpec) -> Array:
     """The numbers [S]."""
     return outputs["value"]
 
 
-def scores(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> dict[str, Array]:
+def scores(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
     """All scores under all weights: name to [R]."""
-    each = parts(truths, answers, weight_RN, outline).scores
+    each = parts(truths, answers, weight_RN, spec).scores
     return {name: mean_over_parts(each[name]) for name in SCORES}
 
 
-def parts(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, outline: Outline) -> Parts:
+def parts(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
     """Of each scalar: mean absolute error, root mean square error, R2 and mean absolute percentage error.
 
     R2 = 1 - squared differences over squared distances from the mean; percentages leave out truths of 0.
@@ -95,45 +95,45 @@ def parts(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, o
     }
     count, scalars = true_NS.shape
     lower: dict[str, str] = {name: score.better for name, score in SCORES.items() if score.better == "lower"}
-    names = tuple(f"{name},{_unit(name, outline)}".rstrip(",") for name in outline.scalars)
+    names = tuple(f"{name},{_unit(name, spec)}".rstrip(",") for name in spec.scalars)
     return Parts("scalar", names, (count,) * scalars, np.ones((count, scalars), bool), found, better=lower, share=False)
 
 
-def error(truth: Array, answer: Array, outline: Outline) -> float:
+def error(truth: Array, answer: Array, spec: TaskSpec) -> float:
     """Mean absolute difference in standard deviations of the training images."""
-    return float((np.abs(answer - truth) / np.array(outline.deviation or (1.0,))).mean())
+    return float((np.abs(answer - truth) / np.array(spec.deviation or (1.0,))).mean())
 
 
-def wrong(truth: Array, answer: Array, outline: Outline) -> bool:
+def wrong(truth: Array, answer: Array, spec: TaskSpec) -> bool:
     """Numbers are never exact: every answer is worth its place in the order."""
     return True
 
 
-def says(thing: Array, outline: Outline) -> str:
+def says(thing: Array, spec: TaskSpec) -> str:
     """Name and number."""
-    pairs = zip(outline.scalars, thing, strict=True)
-    return ", ".join(f"{name} {value:.4g}{_unit(name, outline)}" for name, value in pairs)
+    pairs = zip(spec.scalars, thing, strict=True)
+    return ", ".join(f"{name} {value:.4g}{_unit(name, spec)}" for name, value in pairs)
 
 
-def _unit(name: str, outline: Outline) -> str:
-    return f" {outline.units[name]}" if name in outline.units else ""
+def _unit(name: str, spec: TaskSpec) -> str:
+    return f" {spec.units[name]}" if name in spec.units else ""
 
 
-def draw(image: Array, thing: Any, outline: Outline) -> Array:
+def draw(image: Array, thing: Any, spec: TaskSpec) -> Array:
     """Numbers cannot be drawn: the image."""
     return as_rgb(image)
 
 
-def record(answer: Array, outline: Outline) -> dict[str, Any]:
+def record(answer: Array, spec: TaskSpec) -> dict[str, Any]:
     """Name: number."""
-    return dict(zip(outline.scalars, map(float, answer), strict=True))
+    return dict(zip(spec.scalars, map(float, answer), strict=True))
 
 
-def details(truths: Sequence[Array], answers: Sequence[Array], outline: Outline, bins: int) -> dict[str, Any]:
+def details(truths: Sequence[Array], answers: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
     """Truths against answers, of each scalar."""
     true_NS, given_NS = np.stack(truths).astype(float), np.stack(answers).astype(float)
     agreement = {
-        name: limits_of_agreement(true_NS[:, s], given_NS[:, s], outline.units.get(name, ""))
-        for s, name in enumerate(outline.scalars)
+        name: limits_of_agreement(true_NS[:, s], given_NS[:, s], spec.units.get(name, ""))
+        for s, name in enumerate(spec.scalars)
     }
     return {"agreement": agreement}

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stages.frame import UserError
-from stages.images.annotations import IGNORE, decode_rle
-from stages.images.frames import Frame, labels_in
-from stages.tasks.outline import Outline
+from stages.core.errors import UserError
+from stages.dataset.annotations import IGNORE, decode_rle
+from stages.images.geometry import Placement, labels_in
+from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -25,11 +25,11 @@ class Representation:
     tasks: tuple[str, ...]
     gives: Literal["vector", "map", "boxes"]
     """What the network must give: numbers an image, numbers a pixel, or boxes."""
-    outputs: Callable[[Outline], int]
+    outputs: Callable[[TaskSpec], int]
     """How many of them."""
     stores: Literal["index", "vector", "points", "labels", "ids", "density", "image", "things"]
     """What is kept beside the working image, and so how augmentation moves it."""
-    target: Callable[[Any, Frame, Outline], Any]
+    target: Callable[[Any, Placement, TaskSpec], Any]
     """The truth of one original image as it is kept for one working image: an array, or `Things`."""
     losses: tuple[str, ...]
     """Losses that suit it, the nearest to the task's score first."""
@@ -37,28 +37,28 @@ class Representation:
     """The task whose truth it takes, where that is not the task asked: a count is taught by the things counted."""
 
 
-def _plain(truth: Any, frame: Frame, outline: Outline) -> Array:
+def _plain(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
     return np.asarray(truth)
 
 
-def _points(truth: Any, frame: Frame, outline: Outline) -> Array:
+def _points(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
     return frame.points_in(np.asarray(truth.xy_P2, np.float64)).astype(np.float32)
 
 
-def _labels(truth: Any, frame: Frame, outline: Outline) -> Array:
-    return labels_in(truth, frame, outline.size, IGNORE)
+def _labels(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
+    return labels_in(truth, frame, spec.size, IGNORE)
 
 
-def _ids(truth: Any, frame: Frame, outline: Outline) -> Array:
+def _ids(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
     """0 background, 1 ... the instances, later ones above earlier ones; a box without a mask is filled."""
     id_HW = np.zeros((frame.height, frame.width), np.uint16)
     for number, mask_HW in enumerate(_masks(truth, frame)):
         if not truth.crowd_M[number]:
             id_HW[mask_HW] = number + 1
-    return labels_in(id_HW, frame, outline.size, 0)
+    return labels_in(id_HW, frame, spec.size, 0)
 
 
-def _masks(truth: Any, frame: Frame) -> Iterator[Array]:
+def _masks(truth: Any, frame: Placement) -> Iterator[Array]:
     for number, box_4 in enumerate(truth.box_M4):
         if truth.mask_M is not None:
             yield decode_rle(truth.mask_M[number], frame.height, frame.width)
@@ -69,19 +69,19 @@ def _masks(truth: Any, frame: Frame) -> Iterator[Array]:
             yield mask_HW
 
 
-def _density(truth: Any, frame: Frame, outline: Outline) -> Array:
+def _density(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
     """[size, size, classes]: a Gaussian of sum 1 at the middle of every thing, the part beyond the edge folded in.
 
     Lempitsky and Zisserman 2010, "Learning to count objects in images".
     """
-    density_SSC = np.zeros((outline.size, outline.size, len(outline.scalars)), np.float32)
+    density_SSC = np.zeros((spec.size, spec.size, len(spec.scalars)), np.float32)
     box_M4 = frame.boxes_in(np.asarray(truth.box_M4, np.float64).reshape(-1, 4))
     inner_HWC = density_SSC[: frame.inner_height, : frame.inner_width]  # the only part that is summed
     for label, crowd, (x0, y0, x1, y1) in zip(truth.label_M, truth.crowd_M, box_M4, strict=True):
         if crowd:
             continue
-        across = _bell((x0 + x1) / 2, frame.inner_width, outline.radius)
-        down = _bell((y0 + y1) / 2, frame.inner_height, outline.radius)
+        across = _bell((x0 + x1) / 2, frame.inner_width, spec.radius)
+        down = _bell((y0 + y1) / 2, frame.inner_height, spec.radius)
         inner_HWC[:, :, label] += np.outer(down, across)
     return density_SSC
 
@@ -102,16 +102,16 @@ class Things:
     """Boolean; None where only boxes are known."""
 
 
-def _things(truth: Any, frame: Frame, outline: Outline) -> Things:
+def _things(truth: Any, frame: Placement, spec: TaskSpec) -> Things:
     """Without crowds, and without what the working size leaves no pixel of."""
     box_M4 = frame.boxes_in(np.asarray(truth.box_M4, np.float64).reshape(-1, 4)).astype(np.float32)
     kept_M = (
         ~np.asarray(truth.crowd_M, bool) & (box_M4[:, 2] - box_M4[:, 0] > 0.5) & (box_M4[:, 3] - box_M4[:, 1] > 0.5)
     )
-    if not outline.masks:
+    if not spec.masks:
         return Things(box_M4[kept_M], truth.label_M[kept_M], None)
-    masks = [labels_in(mask_HW, frame, outline.size, 0) for mask_HW in _masks(truth, frame)]
-    mask_MSS = np.stack(masks) if masks else np.zeros((0, outline.size, outline.size), bool)
+    masks = [labels_in(mask_HW, frame, spec.size, 0) for mask_HW in _masks(truth, frame)]
+    mask_MSS = np.stack(masks) if masks else np.zeros((0, spec.size, spec.size), bool)
     kept_M &= mask_MSS.any(axis=(1, 2))
     return Things(box_M4[kept_M], truth.label_M[kept_M], mask_MSS[kept_M])
 

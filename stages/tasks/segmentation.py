@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from stages.images.annotations import IGNORE, Annotation, decode_rle
+from stages.dataset.annotations import IGNORE, Annotation, decode_rle
 from stages.tasks.classification import mean_over_parts
-from stages.tasks.drawing import as_rgb, fill, legend, outline_of_mask
-from stages.tasks.outline import Outline
-from stages.tasks.protocol import Parts, Score
-from stages.tasks.rand import foreground_rand
+from stages.tasks.overlays import as_rgb, fill, legend, outline_of_mask
+from stages.tasks.rand_index import foreground_rand
+from stages.tasks.task_interface import Parts, Score
+from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -40,19 +40,19 @@ class Mask:
     """float16: of two classes the probability of the second."""
 
 
-def truth(annotation: Annotation, target: Array | None, height: int, width: int, outline: Outline) -> Array:
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Array:
     """The class of each pixel, uint8 [H, W]; `IGNORE` where it is unknown."""
-    if outline.truth == "mask":
+    if spec.truth == "mask":
         if annotation.mask is None or target is None:
             raise ValueError("has no mask")
         order = np.full(256, IGNORE, np.uint8)
         for index, name in enumerate(annotation.mask):
-            order[index] = outline.labels.index(name)
+            order[index] = spec.labels.index(name)
         return order[target]
     index_HW = np.zeros((height, width), np.uint8)
     for shape in annotation.shapes or ():
         covered = _covered(shape.rle, shape.box, height, width)
-        index_HW[covered] = IGNORE if shape.crowd else outline.labels.index(shape.label)
+        index_HW[covered] = IGNORE if shape.crowd else spec.labels.index(shape.label)
     return index_HW
 
 
@@ -65,25 +65,25 @@ def _covered(rle: Any, box: Any, height: int, width: int) -> Array:
     return covered
 
 
-def decode(outputs: dict[str, Array], outline: Outline) -> Mask:
+def decode(outputs: dict[str, Array], spec: TaskSpec) -> Mask:
     """The likeliest class of each pixel."""
     probability_KHW = outputs["probability"]
     second = probability_KHW[1].astype(np.float16) if len(probability_KHW) == 2 else None
     return Mask(probability_KHW.argmax(axis=0).astype(np.uint8), second)
 
 
-def scores(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, outline: Outline) -> dict[str, Array]:
+def scores(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
     """All scores under all weights: name to [R].
 
     dice, iou: of each class over all pixels of all images, mean over the classes but a background; pixel_accuracy: over
     all pixels; boundary_f1, boundary_error: mean over images and classes; foreground_rand: mean over images.
     """
-    each, used = _pixels(truths, answers, weight_RN, outline), _foreground(outline)
+    each, used = _pixels(truths, answers, weight_RN, spec), _foreground(spec)
     known_N = np.array([(t != IGNORE).sum() for t in truths], float)
     right_N = np.array([((t == a.index_HW) & (t != IGNORE)).sum() for t, a in zip(truths, answers, strict=True)], float)
-    edge_NK2 = np.array([_boundaries(t, a.index_HW, outline) for t, a in zip(truths, answers, strict=True)])
+    edge_NK2 = np.array([_boundaries(t, a.index_HW, spec) for t, a in zip(truths, answers, strict=True)])
     rand_N = np.full(len(truths), np.nan)
-    if len(outline.labels) == 2:
+    if len(spec.labels) == 2:
         rand_N = np.array([foreground_rand(t, a.index_HW) for t, a in zip(truths, answers, strict=True)])
     return {
         "dice": mean_over_parts(each["dice"][:, used]),
@@ -95,8 +95,8 @@ def scores(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, o
     }
 
 
-def _foreground(outline: Outline) -> list[int]:
-    return [k for k, label in enumerate(outline.labels) if label != "background"] or [0]
+def _foreground(spec: TaskSpec) -> list[int]:
+    return [k for k, label in enumerate(spec.labels) if label != "background"] or [0]
 
 
 def _mean_of_known(value_NX: Array, weight_RN: Array) -> Array:
@@ -114,16 +114,16 @@ def _counts(truth_HW: Array, index_HW: Array, classes: int) -> Array:
     return np.stack([both, np.bincount(true, minlength=classes), np.bincount(given, minlength=classes)]).astype(float)
 
 
-def _pixels(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, outline: Outline) -> dict[str, Array]:
+def _pixels(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
     """Dice and iou [R, K]; NaN where neither truth nor answer has the class."""
-    classes = len(outline.labels)
+    classes = len(spec.labels)
     count_N3K = np.stack([_counts(t, a.index_HW, classes) for t, a in zip(truths, answers, strict=True)])
     both, true, given = np.moveaxis(np.einsum("rn,nck->rck", weight_RN, count_N3K), 1, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return {"dice": 2 * both / (true + given), "iou": both / (true + given - both)}
 
 
-def _boundaries(truth_HW: Array, index_HW: Array, outline: Outline) -> list[tuple[float, float]]:
+def _boundaries(truth_HW: Array, index_HW: Array, spec: TaskSpec) -> list[tuple[float, float]]:
     """Of each class: F1 of boundary pixels within `tolerance` pixels (Csurka et al. 2013), and the mean distance from
     one boundary to the other, both ways; NaN where one of them has no boundary.
     """
@@ -131,66 +131,66 @@ def _boundaries(truth_HW: Array, index_HW: Array, outline: Outline) -> list[tupl
 
     found = []
     known = truth_HW != IGNORE
-    for k in range(len(outline.labels)):
+    for k in range(len(spec.labels)):
         true = outline_of_mask(truth_HW == k) & known
         given = outline_of_mask((index_HW == k) & known)
         if not true.any() or not given.any():
             found.append((np.nan if true.any() == given.any() else 0.0, np.nan))
             continue
         to_true, to_given = distance_transform_edt(~true)[given], distance_transform_edt(~given)[true]
-        precision, recall = (to_true <= outline.tolerance).mean(), (to_given <= outline.tolerance).mean()
+        precision, recall = (to_true <= spec.tolerance).mean(), (to_given <= spec.tolerance).mean()
         f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
         found.append((float(f1), float((to_true.sum() + to_given.sum()) / (len(to_true) + len(to_given)))))
     return found
 
 
-def parts(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, outline: Outline) -> Parts:
+def parts(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, spec: TaskSpec) -> Parts:
     """Dice and iou of each class."""
-    there_NK = np.array([[bool((t == k).any()) for k in range(len(outline.labels))] for t in truths])
+    there_NK = np.array([[bool((t == k).any()) for k in range(len(spec.labels))] for t in truths])
     support = tuple(int(n) for n in there_NK.sum(axis=0))
-    return Parts("class", outline.labels, support, there_NK, _pixels(truths, answers, weight_RN, outline))
+    return Parts("class", spec.labels, support, there_NK, _pixels(truths, answers, weight_RN, spec))
 
 
-def error(truth: Array, answer: Mask, outline: Outline) -> float:
+def error(truth: Array, answer: Mask, spec: TaskSpec) -> float:
     """1 - mean dice of the classes that truth or answer have, but a background."""
     one = np.ones((1, 1))
-    dice = _pixels([truth], [answer], one, outline)["dice"][0, _foreground(outline)]
+    dice = _pixels([truth], [answer], one, spec)["dice"][0, _foreground(spec)]
     return float(1 - np.nanmean(dice)) if np.isfinite(dice).any() else 0.0
 
 
-def wrong(truth: Array, answer: Mask, outline: Outline) -> bool:
+def wrong(truth: Array, answer: Mask, spec: TaskSpec) -> bool:
     """Masks are hardly ever exact: every answer is worth its place in the order."""
     return True
 
 
-def says(thing: Any, outline: Outline) -> str:
+def says(thing: Any, spec: TaskSpec) -> str:
     """How much of the image each class covers."""
-    shares = _shares(thing, outline)
+    shares = _shares(thing, spec)
     return ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.005) or "nothing"
 
 
-def _shares(thing: Any, outline: Outline) -> dict[str, float]:
+def _shares(thing: Any, spec: TaskSpec) -> dict[str, float]:
     index_HW = thing.index_HW if isinstance(thing, Mask) else thing
-    return {outline.labels[k]: float((index_HW == k).mean()) for k in _foreground(outline)}
+    return {spec.labels[k]: float((index_HW == k).mean()) for k in _foreground(spec)}
 
 
-def draw(image: Array, thing: Any, outline: Outline) -> Array:
+def draw(image: Array, thing: Any, spec: TaskSpec) -> Array:
     """A colour for each class but the background, or the first where none is called so."""
     index_HW = thing.index_HW if isinstance(thing, Mask) else thing
     picture = as_rgb(image)
-    for label, colour in legend(outline).items():
-        picture = fill(picture, index_HW == outline.labels.index(label), colour)
+    for label, colour in legend(spec).items():
+        picture = fill(picture, index_HW == spec.labels.index(label), colour)
     return picture
 
 
-def record(answer: Mask, outline: Outline) -> dict[str, Any]:
+def record(answer: Mask, spec: TaskSpec) -> dict[str, Any]:
     """Share of the image that each class covers."""
-    return _shares(answer, outline)
+    return _shares(answer, spec)
 
 
-def details(truths: Sequence[Array], answers: Sequence[Mask], outline: Outline, bins: int) -> dict[str, Any]:
+def details(truths: Sequence[Array], answers: Sequence[Mask], spec: TaskSpec, bins: int) -> dict[str, Any]:
     """Of two classes: the highest foreground Rand score over thresholds, as the EM challenge takes it."""
-    if len(outline.labels) != 2:
+    if len(spec.labels) != 2:
         return {}
     by_threshold = {}
     for threshold in np.arange(0.1, 0.95, 0.1):

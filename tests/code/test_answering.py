@@ -24,21 +24,22 @@ from PIL import Image
 from benchmarks.inference import batch_prediction_speed as predicting
 from benchmarks.pipeline.example_scores import between
 from stages import predict
-from stages.answering import FORMS, Order, answered, asked, output_to, refuse_sources, sources
-from stages.answering.sources import Asked
-from stages.answering.work import Line
-from stages.frame.errors import UserError
-from stages.images.reading import Unreadable
+from stages.batch_prediction import FORMS, Order, answered, asked, output_to, refuse_sources
+from stages.batch_prediction import inputs as sources
+from stages.batch_prediction.inputs import Asked
+from stages.batch_prediction.worker_pool import Line
+from stages.core.errors import UserError
+from stages.images.decode import Unreadable
 from stages.runtime import digest_of
-from stages.tasks.outline import Outline
+from stages.tasks.task_spec import TaskSpec
 from tests.conftest import ROOT, png
 
-OUTLINE = Outline("classification", "class", "label", labels=("dark", "light"), channels=1)
+OUTLINE = TaskSpec("classification", "class", "label", labels=("dark", "light"), channels=1)
 
 
-def model_of(outline: Outline, file: Path) -> Path:
+def model_of(spec: TaskSpec, file: Path) -> Path:
     """How light an image is, as the probability of the second class; or of every pixel."""
-    axes = [1, 2, 3] if outline.task == "classification" else [3]
+    axes = [1, 2, 3] if spec.task == "classification" else [3]
     steps = [
         helper.make_node("Cast", ["image"], ["level"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["level", "white"], ["share"]),
@@ -47,7 +48,7 @@ def model_of(outline: Outline, file: Path) -> Path:
         helper.make_node("Concat", ["dark", "light"], ["both"], axis=3),
         helper.make_node("Transpose", ["both"], ["moved"], perm=[0, 3, 1, 2]),
         helper.make_node("Flatten", ["moved"], ["probability"])
-        if outline.task == "classification"
+        if spec.task == "classification"
         else helper.make_node("Identity", ["moved"], ["probability"]),
     ]
     constants = [
@@ -55,11 +56,11 @@ def model_of(outline: Outline, file: Path) -> Path:
         helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
         helper.make_tensor("axes", TensorProto.INT64, [len(axes)], axes),
     ]
-    given = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", outline.channels])
+    given = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", spec.channels])
     answer = helper.make_tensor_value_info("probability", TensorProto.FLOAT, None)
     graph = helper.make_graph(steps, "light", [given], [answer], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(model, {k: json.dumps(v) for k, v in {**outline.as_json(), "version": "test"}.items()})
+    helper.set_model_props(model, {k: json.dumps(v) for k, v in {**spec.as_json(), "version": "test"}.items()})
     onnx.save(model, file)
     return file
 
@@ -347,10 +348,10 @@ def test_what_cannot_be_written_ends_the_run_and_loses_nothing(here: Path) -> No
 
 
 def test_another_model_other_options_and_other_images_do_not_go_on(here: Path) -> None:
-    outline = replace(OUTLINE, task="segmentation", representation="mask")
-    mask = model_of(outline, here / "mask.onnx")
+    spec = replace(OUTLINE, task="segmentation", representation="mask")
+    mask = model_of(spec, here / "mask.onnx")
     words = unfinished(mask, here)
-    other = model_of(replace(outline, labels=("background", "thing")), here / "other.onnx")
+    other = model_of(replace(spec, labels=("background", "thing")), here / "other.onnx")
     for wrong, says in (
         ([str(other), *words], "an unfinished run began with model "),
         ([str(mask), *words, "--format", "jsonl"], "began with --format csv, now jsonl; --restart begins anew"),

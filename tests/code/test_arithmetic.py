@@ -19,20 +19,20 @@ from PIL import Image
 from torch import nn
 
 from stages import runtime
+from stages.core.errors import UserError
 from stages.export import OPSET, to_onnx
-from stages.frame import UserError
-from stages.networks.preprocessing import fitted
+from stages.preprocessing.resize import fitted
+from stages.quantization.onnx_graph import front, simplify
+from stages.quantization.score_drop import Judge
+from stages.quantization.selection import Bench, by_openvino, chosen, write_metadata, write_with_probe
 from stages.runtime import Model
-from stages.runtime.choosing import answer_to_probe, fastest
+from stages.runtime.engine_selection import answer_to_probe, fastest
 from stages.runtime.engines import OpenVino, session_of
-from stages.tasks.outline import Outline
-from stages.variants.choice import Bench, by_openvino, chosen, write_metadata, write_with_probe
-from stages.variants.graph import front, simplify
-from stages.variants.judging import Judge
+from stages.tasks.task_spec import TaskSpec
 from tests.conftest import ROOT
 
 SIDE = 16
-OUTLINE = Outline("classification", "class", "label", labels=("blue", "red"), size=SIDE)
+OUTLINE = TaskSpec("classification", "class", "label", labels=("blue", "red"), size=SIDE)
 FRAIL = 2
 """Layers of the network that int8 spoils."""
 
@@ -118,7 +118,7 @@ def test_int8_leaves_those_layers_in_float32_that_would_spoil_the_answer(
 def test_what_int8_spoils_everywhere_is_not_shipped(
     frail: tuple[Path, dict[str, Any], Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.variants.choice.LEFT", (0.0, 1 / 8))  # one of the two frail layers is not enough
+    monkeypatch.setattr("stages.quantization.selection.LEFT", (0.0, 1 / 8))  # one of the two frail layers is not enough
     file, about, bench = frail
     name, found = chosen(file, about, ["int8"], bench)
     assert name == "float32"
@@ -133,9 +133,9 @@ def test_hard_swish_stays_one_node(tmp_path: Path) -> None:
 
 
 def test_16_bits_in_a_letterbox_come_to_the_pixels_that_training_saw(tmp_path: Path) -> None:
-    outline = replace(OUTLINE, channels=1, depth=16, fit="letterbox")
+    spec = replace(OUTLINE, channels=1, depth=16, fit="letterbox")
     raw, file = tmp_path / "raw.onnx", tmp_path / "float32.onnx"
-    to_onnx(nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), outline, raw)
+    to_onnx(nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), spec, raw)
     simplify(raw, file)
     cut = front(onnx.load(file))
     assert cut is not None
@@ -244,20 +244,20 @@ def test_bfloat16_is_close_to_what_it_stands_for(shipped: Path) -> None:
     ("outline", "answer", "kept"),
     [
         (
-            Outline("regression", "scalar", "scalars", scalars=("age",), mean=(1000.0,), deviation=(2.0,)),
+            TaskSpec("regression", "scalar", "scalars", scalars=("age",), mean=(1000.0,), deviation=(2.0,)),
             [[1004.0]],
             [2.0],
         ),
-        (Outline("landmarks", "heatmap", "points", points=("eye",)), [[[30.0, 4.0, 0.75]]], [0.75]),
+        (TaskSpec("landmarks", "heatmap", "points", points=("eye",)), [[[30.0, 4.0, 0.75]]], [0.75]),
         (OUTLINE, [[0.25, 0.75]], [0.25, 0.75]),
     ],
 )
-def test_a_probe_is_kept_in_what_can_be_compared(outline: Outline, answer: Any, kept: list[float]) -> None:
+def test_a_probe_is_kept_in_what_can_be_compared(spec: TaskSpec, answer: Any, kept: list[float]) -> None:
     class Fixed:
         def run(self, image_NHWC: np.ndarray) -> list[np.ndarray]:
             return [np.array(answer, np.float32)]
 
-    assert answer_to_probe(Fixed(), outline) == kept  # type: ignore[arg-type]
+    assert answer_to_probe(Fixed(), spec) == kept  # type: ignore[arg-type]
 
 
 GROWN = """

@@ -15,18 +15,18 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.audits.audit_competitors import settings
 from stages.audits import AUDITS, confounder
-from stages.audits.probe import probe
-from stages.audits.subject import Subject
-from stages.audits.tells import single_tells
+from stages.audits.audit_data import Subject
 from stages.augmentations import Draws, Policy
-from stages.frame import Finding, UserError
-from stages.frame.findings import write_findings
+from stages.core.errors import UserError
+from stages.core.findings import Finding, write_findings
+from stages.dataset.manifest import read_manifest
 from stages.frame.sections import Gate, Params
-from stages.frame.stage import call
 from stages.gate import main as gate
-from stages.images.manifest import read_manifest
-from stages.images.reading import Picture
-from stages.images.statistics import statistics
+from stages.images.decode import Picture
+from stages.images.image_statistics import statistics
+from stages.probes.linear_probe import probe
+from stages.probes.univariate import single_tells
+from stages.runner.stage import call
 from tests.conftest import Ingest, digit_images, png, write_folders
 
 Images = list[tuple[str, np.ndarray[Any, Any]]]

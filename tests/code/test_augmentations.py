@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from stages.augmentations import AUGMENTATIONS, Data, Draws, Policy, Warp, beyond_the_edge, choose, move
-from stages.augmentations.reference import described
-from stages.frame import UserError
+from stages.augmentations.catalogue import described
+from stages.core.errors import UserError
+from stages.dataset.annotations import IGNORE
 from stages.frame.sections import Augment, Section
-from stages.images.annotations import IGNORE
-from stages.images.statistics import EXPOSURE, STRUCTURE
-from stages.networks.preprocessing import scale
-from stages.tasks.outline import Outline
+from stages.images.image_statistics import EXPOSURE, STRUCTURE
+from stages.preprocessing.resize import scale
+from stages.tasks.task_spec import TaskSpec
 
 SIZE, COUNT = 96, 24
 SYMMETRIC = {"mirror": 0.5, "upside_down": 0.5, "turn": 0.5}
@@ -24,16 +24,16 @@ STILL = {name: one for name, one in CHANGES.items() if name not in MOVES}
 EVERYWHERE = pytest.mark.parametrize("outside", ["zeros", "border", "reflection"])
 
 
-def outline_of(representation: str = "class", channels: int = 3, **more: Any) -> Outline:
+def task_spec_of(representation: str = "class", channels: int = 3, **more: Any) -> TaskSpec:
     tasks = {"heatmap": "landmarks", "mask": "segmentation", "boxes": "instances", "scalar": "regression"}
     tasks |= {"density": "regression", "image": "image", "watershed": "instances", "classes": "multilabel"}
     known = {"labels": ("cat", "dog"), "size": SIZE, "channels": channels} | more
-    return Outline(tasks.get(representation, "classification"), representation, "label", **known)
+    return TaskSpec(tasks.get(representation, "classification"), representation, "label", **known)
 
 
 def data(representation: str = "class", told_apart: Any = None, bones: bool = True, **more: Any) -> Data:
     known = SYMMETRIC if told_apart is None else told_apart
-    return Data(outline_of(representation, **more), known, bones=bones)
+    return Data(task_spec_of(representation, **more), known, bones=bones)
 
 
 def strong(name: str) -> Section:
@@ -375,7 +375,7 @@ def test_auto_mirrors_no_signs_turns_nothing_that_has_an_up_and_colours_no_grey(
     ):
         chosen = done("strong", sided)
         assert not {"flip_horizontal", "flip_vertical"} & set(chosen)
-        assert "rotation" not in chosen or chosen["rotation"].degrees == 20 or sided.outline.points
+        assert "rotation" not in chosen or chosen["rotation"].degrees == 20 or sided.spec.points
     assert "flip_horizontal" in done("light", data(labels=("bright", "dark")))
     paired = data("heatmap", labels=(), points=("LEye", "REye"), flip_pairs=(("LEye", "REye"),))
     assert "flip_horizontal" in done("light", paired)
@@ -420,4 +420,4 @@ def test_beyond_the_edge_there_is_nothing_that_would_need_a_label() -> None:
     found = {name: beyond_the_edge("auto", data(name)) for name in ("class", "mask", "heatmap", "boxes", "density")}
     assert found == {"class": "border", "mask": "reflection", "heatmap": "zeros", "boxes": "zeros", "density": "zeros"}
     assert beyond_the_edge("border", data("heatmap")) == "border"
-    assert beyond_the_edge("auto", Data(outline_of(), {}, black_rim=0.9)) == "zeros"
+    assert beyond_the_edge("auto", Data(task_spec_of(), {}, black_rim=0.9)) == "zeros"

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.serving import batches
-from stages.serving.batches import Batches
+from stages.serving import micro_batching as batches
 from stages.serving.metrics import Metrics
+from stages.serving.micro_batching import Batches
 
 
 class Runs:

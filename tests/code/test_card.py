@@ -11,13 +11,12 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from stages import card
-from stages.frame import Finding
-from stages.frame.findings import write_findings
+from stages import model_card
+from stages.core.findings import Finding, write_findings
 from stages.frame.sections import Params
-from stages.frame.stage import call
-from stages.pages import limits
-from stages.pages.page import NOTHING, figure
+from stages.reports import model_limitations
+from stages.reports.html_page import NOTHING, figure
+from stages.runner.stage import call
 from stages.runtime import Model
 from stages.tasks.representations import REPRESENTATIONS
 from tests.lines import write_line, write_openings
@@ -42,7 +41,7 @@ def card_of(data: Path, params: Params, **changes: Any) -> str:
         name: type(section).model_validate(section.model_dump() | changes.get(name, {}))
         for name, section in (("ingest", params.ingest), ("split", params.split))
     }
-    metrics = call(card.main, [*(data / i for i in INPUTS), data / "openings.csv", data / "card"], sections)
+    metrics = call(model_card.main, [*(data / i for i in INPUTS), data / "openings.csv", data / "card"], sections)
     file = data / "card" / "model-card.md"
     text = file.read_text(encoding="utf-8")
     assert metrics["bytes"] == file.stat().st_size
@@ -229,24 +228,24 @@ def scored(values: list[float], support: int, better: str = "higher") -> dict[st
 
 @pytest.mark.parametrize(("better", "worst"), [("higher", "p0"), ("lower", "p2")])
 def test_a_part_is_clearly_worse_from_its_side_and_with_its_whole_interval(better: str, worst: str) -> None:
-    (said,) = limits.of_the_scores(scored([0.2, 0.5, 0.8], 50, better), None, [])
+    (said,) = model_limitations.of_the_scores(scored([0.2, 0.5, 0.8], 50, better), None, [])
     assert said.startswith("Clearly worse than the median point, whose error is 0.500: `" + worst)
-    assert not limits.of_the_scores(scored([0.45, 0.5, 0.55], 50, better), None, [])
+    assert not model_limitations.of_the_scores(scored([0.45, 0.5, 0.55], 50, better), None, [])
 
 
 def test_few_images_of_a_part_and_a_wide_interval_are_limits() -> None:
     few = scored([0.5, 0.5, 0.5], 19)
     few["scores"]["error"] = {"value": 0.5, "low": 0.4, "high": 0.6}
-    wide, parts = limits.of_the_scores(few, None, [])
+    wide, parts = model_limitations.of_the_scores(few, None, [])
     assert "from 0.400 to 0.600 (95 % interval): 90 validation images in 90 groups tell no more" in wide
     assert "fewer than 20" in parts and "`p0` (19), `p1` (19), `p2` (19)" in parts
 
 
 def test_confidence_that_is_no_probability_is_a_limit() -> None:
     fine = scored([0.5, 0.5, 0.5], 50)
-    assert not limits.of_the_scores(fine, 0.049, [])
-    assert "0.051 away" in limits.of_the_scores(fine, 0.051, [])[0]
+    assert not model_limitations.of_the_scores(fine, 0.049, [])
+    assert "0.051 away" in model_limitations.of_the_scores(fine, 0.051, [])[0]
 
 
 def test_every_representation_says_what_its_outputs_hold() -> None:
-    assert set(card.MEANS) == set(REPRESENTATIONS)
+    assert set(model_card.MEANS) == set(REPRESENTATIONS)

@@ -19,14 +19,14 @@ from stages.checks.subject import Subject
 from stages.checks.suite import outcomes
 from stages.checks.verdicts import judge
 from stages.checks.words import PHRASES
-from stages.frame import Finding, UserError
+from stages.core.errors import UserError
+from stages.core.findings import Finding, read_findings
+from stages.dataset.annotations import IGNORE, Annotation, Shape, encode_rle
+from stages.dataset.manifest import COLUMNS
 from stages.frame.expectations import LEFT_OUT, OFFERED, OWN
-from stages.frame.findings import read_findings
 from stages.frame.params import check as check_params
 from stages.frame.sections import Checks
-from stages.frame.stage import call
-from stages.images.annotations import IGNORE, Annotation, Shape, encode_rle
-from stages.images.manifest import COLUMNS
+from stages.runner.stage import call
 from tests.code.test_validate import CHECKS, folder_of, png, sound
 
 NAN = float("nan")

@@ -5,9 +5,9 @@ import pytest
 from sklearn import metrics
 
 from stages.tasks import classification
+from stages.tasks.evaluation import summarize
 from stages.tasks.intervals import interval, resample_weights
-from stages.tasks.outline import Outline
-from stages.tasks.summary import summarize
+from stages.tasks.task_spec import TaskSpec
 
 ONES = np.ones((1, 200))
 
@@ -54,8 +54,8 @@ def test_a_weight_of_two_is_the_image_twice() -> None:
     label_N, probability_NK = answers(0, 3)
     weight_N = np.random.default_rng(1).integers(0, 3, 200)
     twice = np.repeat(np.arange(200), weight_N)
-    outline = Outline("classification", "class", "label", labels=("a", "b", "c"))
-    weighted = classification.scores(list(label_N), list(probability_NK), weight_N[None].astype(float), outline)
+    spec = TaskSpec("classification", "class", "label", labels=("a", "b", "c"))
+    weighted = classification.scores(list(label_N), list(probability_NK), weight_N[None].astype(float), spec)
     assert weighted
     for name, value_R in weighted.items():
         assert value_R[0] == pytest.approx(score(name, label_N[twice], probability_NK[twice])), name
@@ -110,8 +110,8 @@ def test_images_of_one_group_are_drawn_together_and_widen_the_interval() -> None
 
 
 def summary_of(label_N: np.ndarray, probability_NK: np.ndarray) -> dict:
-    outline, group_N = Outline("classification", "class", "label", labels=("a", "b")), np.arange(len(label_N))
-    return summarize(outline, list(label_N), list(probability_NK), group_N, resamples=200, confidence=0.95, bins=10)[0]
+    spec, group_N = TaskSpec("classification", "class", "label", labels=("a", "b")), np.arange(len(label_N))
+    return summarize(spec, list(label_N), list(probability_NK), group_N, resamples=200, confidence=0.95, bins=10)[0]
 
 
 def test_an_undefined_score_is_null_and_not_a_number_nobody_measured() -> None:

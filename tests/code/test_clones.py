@@ -7,9 +7,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from flows import compare
-from flows.clones import changes_of, clone_name, example, params_with
 from flows.example import main as run_example
-from stages.frame import UserError
+from flows.worktrees import changes_of, clone_name, example, params_with
+from stages.core.errors import UserError
 from tests.conftest import ROOT, kept_params
 
 

@@ -13,7 +13,7 @@ from stages import configure, prepare
 from stages import ingest as ingesting
 from stages.frame.params import load
 from stages.frame.sections import Params
-from stages.frame.stage import call
+from stages.runner.stage import call
 from tests.conftest import png
 from tests.toys import TOYS, things
 

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from stages.audits import duplicates, leakage, neighbours
-from stages.audits.copies import Copies, copies
-from stages.audits.hashes import near_any, near_pairs, radius_for
-from stages.audits.subject import Subject
-from stages.frame import Finding
+from stages.audits import duplicates, leakage, sequence_leakage
+from stages.audits.audit_data import Subject
+from stages.core.findings import Finding
+from stages.dataset.manifest import read_manifest
 from stages.frame.sections import Params
-from stages.images.manifest import read_manifest
+from stages.near_duplicates.perceptual_hash import near_any, near_pairs, radius_for
+from stages.near_duplicates.search import Copies, copies
 from tests.conftest import Ingest, digit_images, png
 
 Grey = np.ndarray[Any, Any]
@@ -67,7 +67,7 @@ def subject_of(folder: Path) -> Subject:
 
 def found_in(folder: Path, params: Params) -> tuple[dict[str, Finding], Copies]:
     subject = subject_of(folder)
-    audits = (duplicates, leakage, neighbours)
+    audits = (duplicates, leakage, sequence_leakage)
     return {f.id: f for audit in audits for f in audit.find(subject, params.audit)}, subject.copies
 
 
@@ -203,14 +203,14 @@ def film(count: int, step: float) -> dict[str, Grey]:
 
 def test_neighbouring_frames_in_different_groups_warn(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     folder = ingest(folder_of(tmp_path / "d", film(100, 2.5)))
-    found = {f.id: f for f in neighbours.find(subject_of(folder), params.audit)}["neighbours/alike"]
+    found = {f.id: f for f in sequence_leakage.find(subject_of(folder), params.audit)}["neighbours/alike"]
     assert found.severity == "warning" and found.evidence["reach"] >= 2
     assert "ingest.block" in found.says and len(found.images) >= 2
 
 
 def test_names_that_count_without_a_film_pass(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     images = {f"all/{i:03d}.png": picture(i) for i in range(100)}
-    found = neighbours.find(subject_of(ingest(folder_of(tmp_path / "d", images))), params.audit)
+    found = sequence_leakage.find(subject_of(ingest(folder_of(tmp_path / "d", images))), params.audit)
     assert [f.severity for f in found] == ["passed"]
 
 
@@ -221,10 +221,10 @@ def test_neighbours_in_two_groups_that_cannot_be_compared_are_not_said_to_be_in_
     subject = subject_of(ingest(folder_of(tmp_path / "d", images)))
     rows = subject.rows.assign(path=[f"all/{i:03d}.png" for i in range(len(subject.rows))])
     rows["label"] = [str(i % 2) for i in range(len(rows))]  # no two neighbours are of one class
-    (found,) = neighbours.find(replace(subject, rows=rows), params.audit)
+    (found,) = sequence_leakage.find(replace(subject, rows=rows), params.audit)
     assert found.id == "neighbours/not-checked" and "stand next to another group's" in found.says
     one = rows.assign(group="one")
-    (found,) = neighbours.find(replace(subject, rows=one), params.audit)
+    (found,) = sequence_leakage.find(replace(subject, rows=one), params.audit)
     assert found.severity == "passed" and "one group each" in found.says
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.frame.cores import cores
+from stages.core.cpu import cores
 
 SEEN = len(os.sched_getaffinity(0))
 

@@ -10,13 +10,13 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from stages.audits import domain_gap, representativeness
-from stages.audits.appearance import appearance, noise, spectrum
-from stages.audits.differences import compared, shares_differ
-from stages.audits.subject import Subject
-from stages.frame import Finding
+from stages.audits.audit_data import Subject
+from stages.core.findings import Finding
+from stages.dataset.manifest import read_manifest
+from stages.dataset.shards import shard
 from stages.frame.sections import Params
-from stages.images.manifest import read_manifest
-from stages.images.shards import shard
+from stages.probes.appearance import appearance, noise, spectrum
+from stages.probes.two_sample_test import compared, shares_differ
 from tests.conftest import Ingest, png
 
 COUNT = 160

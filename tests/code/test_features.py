@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.audits import out_of_fold
-from stages.audits.features import bank, thumbnails
-from stages.audits.ridge import ridge
-from stages.audits.subject import Subject
-from stages.images.manifest import read_manifest
+from stages.audits.audit_data import Subject
+from stages.dataset.manifest import read_manifest
+from stages.probes import cross_validation as out_of_fold
+from stages.probes.image_features import bank, thumbnails
+from stages.probes.ridge import ridge
 from tests.conftest import Ingest, digit_images, write_folders
 
 

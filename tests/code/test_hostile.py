@@ -17,12 +17,13 @@ import tifffile
 from PIL import Image
 
 from stages import ingest as stage
-from stages.frame import UserError
-from stages.images import files, isolation
-from stages.images.described import described
-from stages.images.isolation import isolated
-from stages.images.manifest import pictures, read_manifest
-from stages.images.reading import Unreadable, read
+from stages.core.errors import UserError
+from stages.dataset.manifest import pictures, read_manifest
+from stages.images import archives
+from stages.images import sandbox as isolation
+from stages.images.decode import Unreadable, read
+from stages.images.image_metadata import described
+from stages.images.sandbox import isolated
 from stages.runtime import Model
 from tests.conftest import Ingest, digit_images, png, write_folders
 from tests.shipped import colour_model
@@ -165,7 +166,7 @@ def test_a_decoder_that_crashes_hangs_or_swells_is_one_refusal(
 def test_a_file_that_is_too_large_to_hold_is_refused_unread(
     ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "MAX_FILE", 10_000)
+    monkeypatch.setattr(archives, "MAX_FILE", 10_000)
     source = write_folders(tmp_path / "digits", digit_images(per_class=20))
     (source / "0" / "film.png").write_bytes(bytes(20_000))
     with zipfile.ZipFile(tmp_path / "digits.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -179,7 +180,7 @@ def test_a_file_that_is_too_large_to_hold_is_refused_unread(
 def test_an_archive_that_unpacks_beyond_all_bounds_is_refused(
     ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "MAX_UNPACKED", 10**6)
+    monkeypatch.setattr(archives, "MAX_UNPACKED", 10**6)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/bomb.png", bytes(10**7))
     assert (tmp_path / "bomb.zip").stat().st_size < 20_000

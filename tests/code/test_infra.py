@@ -12,10 +12,10 @@ from fastapi.testclient import TestClient
 from ruamel.yaml import YAML
 
 from stages.serve import GRACE
-from stages.serving import room
+from stages.serving import memory_budget
 from stages.serving.app import create
-from stages.serving.limits import KEY, Settings
-from stages.tasks.outline import Outline
+from stages.serving.settings import KEY, Settings
+from stages.tasks.task_spec import TaskSpec
 from tests.conftest import ROOT
 from tests.containers import context_of, described
 from tests.shipped import colour_model
@@ -179,14 +179,14 @@ def test_what_is_asked_for_is_within_the_limits() -> None:
 
 
 def test_what_a_container_may_take_has_room_for_photos(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "allowed", lambda: int(CONTAINER["resources"]["limits"]["memory"][:-2]) * 2**30)
-    monkeypatch.setattr(room, "resident", lambda: 250 * 2**20)  # ResNet-18 of 45 MB, open
-    bodies, images = room.rooms(Settings(model=""))
-    assert 2 * Settings.megabytes * 1e6 * room.BODY < bodies.size
-    colours = Outline("classification", "class", "label")
-    four = Outline("segmentation", "mask", "mask", labels=("ground", "a", "b", "c"))
-    assert 24e6 * room.bytes_a_pixel(colours, drawn=True) < images.size, "of a camera"
-    assert 12e6 * room.bytes_a_pixel(four, drawn=True) < images.size, "of a telephone"
+    monkeypatch.setattr(memory_budget, "allowed", lambda: int(CONTAINER["resources"]["limits"]["memory"][:-2]) * 2**30)
+    monkeypatch.setattr(memory_budget, "resident", lambda: 250 * 2**20)  # ResNet-18 of 45 MB, open
+    bodies, images = memory_budget.rooms(Settings(model=""))
+    assert 2 * Settings.megabytes * 1e6 * memory_budget.BODY < bodies.size
+    colours = TaskSpec("classification", "class", "label")
+    four = TaskSpec("segmentation", "mask", "mask", labels=("ground", "a", "b", "c"))
+    assert 24e6 * memory_budget.bytes_a_pixel(colours, drawn=True) < images.size, "of a camera"
+    assert 12e6 * memory_budget.bytes_a_pixel(four, drawn=True) < images.size, "of a telephone"
 
 
 def test_the_key_is_a_secret_that_no_file_holds() -> None:
@@ -234,7 +234,7 @@ def test_what_is_copied_is_there_and_nothing_else_is_sent(tmp_path: Path) -> Non
     ]
     assert "pyproject.toml" in sources
     for source in sources:
-        made = source in ("data/export/model.onnx", "data/card/model-card.md")
+        made = source in ("data/export/model.onnx", "data/model_card/model-card.md")
         assert made or (context / source).exists(), source
     sent = {file.relative_to(context).parts[0] for file in context.rglob("*")}
     assert sent - {"data"} == {"infra", "pyproject.toml", "README.md", "stages"}

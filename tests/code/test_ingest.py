@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.frame import UserError
-from stages.images.manifest import pictures, read_manifest
-from stages.images.splits import Locked, assign, read_locked, write_locked
+from stages.core.errors import UserError
+from stages.dataset.manifest import pictures, read_manifest
+from stages.dataset.splits import Locked, assign, read_locked, write_locked
 from tests.conftest import Ingest, digit_images, png, write_folders
 
 

@@ -14,29 +14,29 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from stages.dataset.annotations import Annotation, Shape, box_of, decode_rle, encode_rle
 from stages.export import to_onnx
-from stages.images.annotations import Annotation, Shape, box_of, decode_rle, encode_rle
-from stages.images.frames import frames
-from stages.networks.blueprint import Blueprint
+from stages.images.geometry import frames
 from stages.networks.mask_rcnn_export import ShippedInstances, at_original_size
-from stages.networks.preprocessing import fitted, scale
-from stages.networks.registry import build
-from stages.tasks import coco, instances
-from stages.tasks.answers import difference
+from stages.networks.network_config import NetworkConfig
+from stages.networks.network_registry import build
+from stages.preprocessing.resize import fitted, scale
+from stages.tasks import average_precision, instances
 from stages.tasks.instances import Instances
-from stages.tasks.outline import Outline
+from stages.tasks.postprocessing import difference
 from stages.tasks.representations import REPRESENTATIONS
+from stages.tasks.task_spec import TaskSpec
 from stages.tasks.watershed import pieces
 
 Array = np.ndarray[Any, Any]
 SIDE = 64
-COUNTED = Outline("regression", "density", "count", labels=("disc",), scalars=("disc",), size=SIDE, radius=2.0)
+COUNTED = TaskSpec("regression", "density", "count", labels=("disc",), scalars=("disc",), size=SIDE, radius=2.0)
 
 
-def outline(classes: int = 1, masks: bool = True, **changes: Any) -> Outline:
+def spec(classes: int = 1, masks: bool = True, **changes: Any) -> TaskSpec:
     names = ("disc", "square", "ring")[:classes]
     held = {"task": "instances", "representation": "boxes", "truth": "shapes", "labels": names, "masks": masks}
-    return Outline(**held | {"size": SIDE, "fit": "letterbox"} | changes)
+    return TaskSpec(**held | {"size": SIDE, "fit": "letterbox"} | changes)
 
 
 def disc(x: float, y: float, radius: float, height: int = SIDE, width: int = SIDE) -> Array:
@@ -107,7 +107,7 @@ def dataset(things: list[Instances], classes: int, masks: bool) -> COCO:
 def by_pycocotools(truths: list[Instances], answers: list[Instances], classes: int, masks: bool) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):
         judge = COCOeval(dataset(truths, classes, masks), dataset(answers, classes, masks), "segm" if masks else "bbox")
-        judge.params.maxDets = [1, 100, coco.MOST]
+        judge.params.maxDets = [1, 100, average_precision.MOST]
         judge.evaluate()
         judge.accumulate()
     precision_TRK, recall_TK = judge.eval["precision"][..., 0, 2], judge.eval["recall"][..., 0, 2]
@@ -129,7 +129,7 @@ def test_scores_equal_those_of_pycocotools_for_every_weight(masks: bool, seed: i
     if not masks:
         truths, answers = [without_masks(t) for t in truths], [without_masks(a) for a in answers]
     weight_RN = np.concatenate([np.ones((1, 12)), rng.multinomial(12, np.full(12, 1 / 12), 0 if ties else 3)])
-    found = instances.scores(truths, answers, weight_RN, outline(3, masks))
+    found = instances.scores(truths, answers, weight_RN, spec(3, masks))
     assert set(found) == set(instances.SCORES)
     for r, weight_N in enumerate(weight_RN.astype(int)):
         drawn = np.repeat(np.arange(12), weight_N)
@@ -137,7 +137,7 @@ def test_scores_equal_those_of_pycocotools_for_every_weight(masks: bool, seed: i
         for name, value in expected.items():
             assert found[name][r] == pytest.approx(value, abs=1e-9), (name, r)
         repeated = [[things[i] for i in drawn] for things in (truths, answers)]
-        plain = instances.scores(*repeated, np.ones((1, len(drawn))), outline(3, masks))
+        plain = instances.scores(*repeated, np.ones((1, len(drawn))), spec(3, masks))
         for name in ("dsb_score", "count_error"):
             assert found[name][r] == pytest.approx(plain[name][0]), (name, r)
 
@@ -153,7 +153,7 @@ def test_a_hundred_things_are_scored_as_pycocotools_does() -> None:
     answer = Instances(
         off_M4.astype(np.float32), none.astype(int), rng.random(100).astype(np.float32), None, none, SIDE, SIDE
     )
-    found = instances.scores([truth], [answer], np.ones((1, 1)), outline(1, masks=False))
+    found = instances.scores([truth], [answer], np.ones((1, 1)), spec(1, masks=False))
     for name, value in by_pycocotools([truth], [answer], 1, masks=False).items():
         assert found[name][0] == pytest.approx(value, abs=1e-9), name
 
@@ -164,10 +164,10 @@ def test_flawless_answers_get_flawless_scores(masks: bool) -> None:
     kept = [of_masks([decode_rle(r, SIDE, SIDE) for r in t.mask_M or ()], t.label_M, t.score_M) for t in truths]
     if not masks:
         kept = [without_masks(t) for t in kept]
-    found = instances.scores(kept, kept, np.ones((1, 8)), outline(2, masks))
+    found = instances.scores(kept, kept, np.ones((1, 8)), spec(2, masks))
     for name, value_R in found.items():
         assert value_R[0] == pytest.approx(0.0 if name == "count_error" else 1.0), name
-    assert [instances.error(t, t, outline(2, masks)) for t in kept] == [0.0] * 8
+    assert [instances.error(t, t, spec(2, masks)) for t in kept] == [0.0] * 8
 
 
 def test_a_crowd_is_neither_missed_nor_wrongly_claimed() -> None:
@@ -176,60 +176,60 @@ def test_a_crowd_is_neither_missed_nor_wrongly_claimed() -> None:
     truth = of_masks([one, crowd], [0, 0], [1, 1], [False, True])
     ones = np.ones((1, 1))
     for answer in (of_masks([one], [0], [0.9]), of_masks([one, disc(45, 45, 4)], [0, 0], [0.8, 0.9])):
-        found = instances.scores([truth], [answer], ones, outline())
+        found = instances.scores([truth], [answer], ones, spec())
         assert {name: value_R[0] for name, value_R in found.items() if name != "count_error"} == pytest.approx(
             dict.fromkeys(set(instances.SCORES) - {"count_error"}, 1.0)
         )
-        assert instances.error(truth, answer, outline()) == 0.0
+        assert instances.error(truth, answer, spec()) == 0.0
         assert found["count_error"][0] == 0.0
 
 
 def test_images_and_classes_without_things() -> None:
     one, ones = of_masks([disc(20, 20, 8)], [0], [0.9]), np.ones((1, 2))
-    good = instances.scores([one, nothing()], [one, nothing()], ones, outline(2))
+    good = instances.scores([one, nothing()], [one, nothing()], ones, spec(2))
     assert good["average_precision"][0] == good["dsb_score"][0] == 1.0  # the class without things is left out
-    claimed = instances.scores([one, nothing()], [one, one], ones, outline(2))
+    claimed = instances.scores([one, nothing()], [one, one], ones, spec(2))
     assert claimed["dsb_score"][0] == 0.5
     assert claimed["count_error"][0] == 0.25
-    missed = instances.scores([one, nothing()], [nothing(), nothing()], ones, outline(2))
+    missed = instances.scores([one, nothing()], [nothing(), nothing()], ones, spec(2))
     assert missed["average_precision"][0] == missed["recall_50"][0] == 0.0
-    empty = instances.scores([nothing()] * 2, [nothing()] * 2, ones, outline(2))
+    empty = instances.scores([nothing()] * 2, [nothing()] * 2, ones, spec(2))
     assert np.isnan(empty["average_precision"][0])
     assert empty["dsb_score"][0] == 1.0
-    assert instances.error(nothing(), one, outline()) == instances.error(one, nothing(), outline()) == 1.0
+    assert instances.error(nothing(), one, spec()) == instances.error(one, nothing(), spec()) == 1.0
 
 
 def test_truth_and_answer_are_read_drawn_and_written() -> None:
     mask = disc(20, 30, 8, 60, 80)
     shape = Shape("square", box_of(mask), encode_rle(mask))
-    truth = instances.truth(Annotation(shapes=(shape,)), None, 60, 80, outline(2))
+    truth = instances.truth(Annotation(shapes=(shape,)), None, 60, 80, spec(2))
     outputs = {
         "box": truth.box_M4, "label": truth.label_M, "score": np.array([0.75], np.float32),
         "mask": mask[None].astype(np.uint8), "size": np.array([60, 80]),
     }  # fmt: skip
-    answer = instances.decode(outputs, outline(2))
+    answer = instances.decode(outputs, spec(2))
     assert answer.mask_M == truth.mask_M
-    assert instances.error(truth, answer, outline(2)) == 0.0
-    assert instances.says(answer, outline(2)) == "1 square"
-    assert instances.says(nothing(), outline(2)) == "nothing"
-    thing = instances.record(answer, outline(2))["things"][0]
+    assert instances.error(truth, answer, spec(2)) == 0.0
+    assert instances.says(answer, spec(2)) == "1 square"
+    assert instances.says(nothing(), spec(2)) == "nothing"
+    thing = instances.record(answer, spec(2))["things"][0]
     assert thing["label"] == "square"
     assert thing["bbox"] == [12.0, 22.0, 17.0, 17.0]
     assert np.array_equal(decode_rle(thing["segmentation"]["counts"], 60, 80), mask)
     image = np.zeros((60, 80), np.uint8)
     for things in (answer, without_masks(answer)):
-        drawn = instances.draw(image, things, outline(2))
+        drawn = instances.draw(image, things, spec(2))
         assert drawn.shape == (60, 80, 3)
         assert drawn.any()
     with pytest.raises(ValueError, match="no things"):
-        instances.truth(Annotation(labels=("a",)), None, 60, 80, outline())
+        instances.truth(Annotation(labels=("a",)), None, 60, 80, spec())
 
 
 def test_crowds_are_taught_neither_as_pieces_nor_as_density() -> None:
     one, crowd = disc(15, 15, 6), disc(45, 45, 8)
     truth = of_masks([one, crowd], [0, 0], [1, 1], [False, True])
     (frame,) = frames(SIDE, SIDE, "letterbox", SIDE, 0.0)
-    id_SS = REPRESENTATIONS["watershed"].target(truth, frame, outline(representation="watershed"))
+    id_SS = REPRESENTATIONS["watershed"].target(truth, frame, spec(representation="watershed"))
     assert np.array_equal(id_SS, one.astype(int))
     density_SSC = REPRESENTATIONS["density"].target(truth, frame, COUNTED)
     assert density_SSC.sum() == pytest.approx(1, abs=1e-5)
@@ -274,7 +274,7 @@ WEAK = (90.0, 0, 0.05)
 )
 def test_things_are_held_against_their_counterparts(one: Any, other: Any, apart: float) -> None:
     for a, b in ((one, other), (other, one)):
-        assert difference(outputs(*a), outputs(*b), outline(2), 100.0) == pytest.approx(apart, abs=1e-6)
+        assert difference(outputs(*a), outputs(*b), spec(2), 100.0) == pytest.approx(apart, abs=1e-6)
 
 
 def three_classes(masks: list[Array]) -> Array:
@@ -293,10 +293,10 @@ def test_a_watershed_parts_touching_discs() -> None:
     masks = [disc(18, 30, 10), disc(37, 30, 9), disc(28, 47, 9)]
     noise = disc(58, 8, 1)
     probability_3HW = three_classes([*masks, noise])
-    answer = instances.decode({"probability": probability_3HW}, outline(representation="watershed"))
+    answer = instances.decode({"probability": probability_3HW}, spec(representation="watershed"))
     truth = of_masks(masks, [0, 0, 0], [1, 1, 1])
     assert len(answer.label_M) == 3
-    assert coco.overlaps(answer, truth).max(axis=0).min() > 0.9
+    assert average_precision.overlaps(answer, truth).max(axis=0).min() > 0.9
     assert answer.score_M.min() > 0.9
     assert not pieces(probability_3HW)[0][noise].any()
 
@@ -304,14 +304,14 @@ def test_a_watershed_parts_touching_discs() -> None:
 def test_a_watershed_of_nothing_is_nothing() -> None:
     probability_3HW = np.zeros((3, 20, 30))
     probability_3HW[0] = 1
-    answer = instances.decode({"probability": probability_3HW}, outline(representation="watershed"))
+    answer = instances.decode({"probability": probability_3HW}, spec(representation="watershed"))
     assert (len(answer.label_M), answer.height, answer.width) == (0, 20, 30)
     assert answer.box_M4.shape == (0, 4)
 
 
 def network(masks: bool = True, classes: int = 2, size: int = SIDE) -> Any:
     torch.manual_seed(0)
-    return build(Blueprint("mask_rcnn", "resnet18", 3, classes, "batch", 0.0, size, masks))
+    return build(NetworkConfig("mask_rcnn", "resnet18", 3, classes, "batch", 0.0, size, masks))
 
 
 def scene(rng: np.random.Generator, things: int) -> tuple[Array, list[Array], list[int]]:
@@ -357,7 +357,7 @@ def learned() -> tuple[Any, list[Any]]:
     return model.eval(), scenes
 
 
-def answer_of(outputs: Any, height: int, width: int, of: Outline) -> Instances:
+def answer_of(outputs: Any, height: int, width: int, of: TaskSpec) -> Instances:
     names = ("box", "label", "score", "mask")[: len(outputs)]
     arrays = {name: np.asarray(values) for name, values in zip(names, outputs, strict=True)}
     return instances.decode(arrays | {"size": np.array([height, width])}, of)
@@ -366,7 +366,7 @@ def answer_of(outputs: Any, height: int, width: int, of: Outline) -> Instances:
 @pytest.mark.slow
 def test_mask_rcnn_learns_four_images_by_heart(learned: tuple[Any, list[Any]]) -> None:
     model, scenes = learned
-    shipped, of = ShippedInstances(model, SIDE, True).eval(), outline(2)
+    shipped, of = ShippedInstances(model, SIDE, True).eval(), spec(2)
     with torch.inference_mode():
         answers = [answer_of(shipped(torch.from_numpy(image)[None]), SIDE, SIDE, of) for image, _, _ in scenes]
     truths = [of_masks(masks, labels, np.ones(len(labels))) for _, masks, labels in scenes]
@@ -394,7 +394,7 @@ def test_boxes_and_anchors_are_not_rounded_under_autocast() -> None:
 
 
 def exported(model: Any, masks: bool, file: Path) -> onnxruntime.InferenceSession:
-    to_onnx(model, outline(2, masks), file)
+    to_onnx(model, spec(2, masks), file)
     return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.frame import UserError
+from stages.core.errors import UserError
+from stages.dataset.annotations import Annotation, Shape, decode_rle, encode_rle
 from stages.frame.sections import Params
-from stages.images.annotations import Annotation, Shape, decode_rle, encode_rle
-from stages.images.files import Refusal
-from stages.images.reading import Unreadable
-from stages.images.sources import Item, open_source
+from stages.images.archives import Refusal
+from stages.images.decode import Unreadable
+from stages.importers import Item, open_source
 from tests.conftest import png
 
 GREY = png(np.full((20, 30), 90, np.uint8))
@@ -304,18 +304,18 @@ def coco(**change: Any) -> dict[str, Any]:
         [],
     ],
 )
-def test_coco_outlines_of_every_kind_give_one_box(source: Read, outline: Any) -> None:
-    if outline == "compressed":
+def test_coco_outlines_of_every_kind_give_one_box(source: Read, spec: Any) -> None:
+    if spec == "compressed":
         from pycocotools import mask as coco_mask
 
         there = np.zeros((20, 30), np.uint8, order="F")
         there[3:9, 2:7] = 1
         runs = coco_mask.encode(there)
-        outline = {"size": [20, 30], "counts": runs["counts"].decode()}
-    items, refused = source(coco(segmentation=outline), inside="c.json")
+        spec = {"size": [20, 30], "counts": runs["counts"].decode()}
+    items, refused = source(coco(segmentation=spec), inside="c.json")
     (shape,) = labels_of(items["a.png"]).shapes or ()
     assert not refused and shape.label == "cat" and shape.box == (2, 3, 7, 9)
-    assert (shape.rle is None) == (outline == [])
+    assert (shape.rle is None) == (spec == [])
 
 
 @pytest.mark.parametrize(
@@ -531,7 +531,7 @@ def test_deeplabcut_blank_cells_are_missing_points(source: Read) -> None:
 
 def reading(params: Params, file: Path, **changes: Any) -> tuple[list[Annotation], list[Refusal]]:
     """Annotations of a reference data set, with the size of each image."""
-    from stages.images.reading import read
+    from stages.images.decode import read
 
     with open_source(file, params.ingest.model_copy(update=changes), False) as (items, refused):
         found = []

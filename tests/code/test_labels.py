@@ -7,16 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.audits import AUDITS, labels
-from stages.audits.doubt import doubt
-from stages.audits.shape import oddness
-from stages.audits.subject import Subject
-from stages.frame import Finding
-from stages.frame.findings import read_findings, write_findings
+from stages.audits import AUDITS, label_errors
+from stages.audits.audit_data import Subject
+from stages.core.findings import Finding, read_findings, write_findings
+from stages.dataset.annotations import Annotation, Shape
+from stages.dataset.manifest import read_manifest
 from stages.frame.sections import Params
-from stages.images.annotations import Annotation, Shape
-from stages.images.manifest import read_manifest
-from stages.pages import Album, cards
+from stages.probes.confident_learning import doubt
+from stages.probes.shape_model import oddness
+from stages.reports import Album, cards
 from tests.conftest import Ingest, digit_images, write_folders
 from tests.toys import TOYS, save, scene, things
 
@@ -26,7 +25,7 @@ def subject_of(folder: Path) -> Subject:
 
 
 def found(subject: Subject, params: Params) -> dict[str, Finding]:
-    return {finding.id: finding for finding in labels.find(subject, params.audit)}
+    return {finding.id: finding for finding in label_errors.find(subject, params.audit)}
 
 
 def changed(subject: Subject, places: list[int], **change: object) -> Subject:
@@ -252,7 +251,7 @@ def test_every_kind_of_label_gets_an_answer(name: str, ingest: Ingest, params: P
     (tmp_path / "toy").mkdir()
     toy.write(tmp_path / "toy", np.random.default_rng(0))
     columns = params.ingest.columns.model_copy(update=toy.columns)
-    findings = labels.find(subject_of(ingest(tmp_path / "toy", columns=columns, **toy.ingest)), params.audit)
+    findings = label_errors.find(subject_of(ingest(tmp_path / "toy", columns=columns, **toy.ingest)), params.audit)
     assert findings and all(f.id.startswith("labels/") and f.severity != "blocking" and f.says for f in findings)
     assert len({f.id for f in findings}) == len(findings)
     write_findings(findings, tmp_path / "findings.json")
@@ -270,7 +269,7 @@ def test_the_page_says_what_the_label_should_be_and_frames_where_to_look(digits:
 
 
 def test_the_audit_is_registered() -> None:
-    assert AUDITS["labels"] is labels.find
+    assert AUDITS["labels"] is label_errors.find
 
 
 def test_counts_that_are_mostly_nought_are_not_called_wrong(digits: Subject, params: Params) -> None:

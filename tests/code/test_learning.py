@@ -12,26 +12,26 @@ import torch
 from PIL import Image
 
 from stages.augmentations import Policy
-from stages.augmentations.protocol import Augmentation, always
+from stages.augmentations.augmentation_interface import Augmentation, always
 from stages.augmentations.similarity import Flip
-from stages.frame import UserError
+from stages.core.errors import UserError
+from stages.dataset.pixel_store import open_split
 from stages.frame.sections import Params
-from stages.images.sheet import contact_sheet
-from stages.images.store import open_split
-from stages.learning.answers import answers
-from stages.learning.batches import Feed, plain_batches, swaps
-from stages.learning.checkpoints import load, save
-from stages.learning.devices import fabric_on
-from stages.learning.drawing import drawn
-from stages.learning.loop import fit
-from stages.learning.losses import LOSSES, Setting
-from stages.learning.plan import Material, Plan, material, plan, policy_of
-from stages.learning.progress import Epoch
+from stages.images.contact_sheet import contact_sheet
 from stages.networks.heads import HEADS
-from stages.networks.preprocessing import fitted, resize, scale
+from stages.preprocessing.resize import fitted, resize, scale
 from stages.tasks import TASKS
-from stages.tasks.outline import Outline
 from stages.tasks.representations import loss_of
+from stages.tasks.task_spec import TaskSpec
+from stages.training.batch_loader import Feed, plain_batches, swaps
+from stages.training.batch_preview import drawn
+from stages.training.devices import fabric_on
+from stages.training.loop import fit
+from stages.training.losses import LOSSES, Setting
+from stages.training.model_file import load, save
+from stages.training.network_inference import answers
+from stages.training.training_plan import Material, Plan, material, plan, policy_of
+from stages.training.training_progress import Epoch
 from tests.conftest import digit_images, prepare_digits
 
 CPU = torch.device("cpu")
@@ -105,7 +105,7 @@ def test_divide_by_255_is_all_there_is() -> None:
 @pytest.mark.parametrize("fit_", ["stretch", "letterbox"])
 @pytest.mark.parametrize("shape", [(8, 8, 1), (31, 57, 3), (200, 150, 3), (7, 400, 1)])
 def test_the_working_image_is_as_the_frames_say(shape: tuple[int, int, int], fit_: str) -> None:
-    from stages.images.frames import frames
+    from stages.images.geometry import frames
 
     image = np.full(shape, 200, np.uint8)
     working = fitted(torch.from_numpy(image)[None], fit_, 48)[0].numpy()
@@ -116,9 +116,9 @@ def test_the_working_image_is_as_the_frames_say(shape: tuple[int, int, int], fit
 
 
 def test_an_epoch_sees_every_image_once_in_an_order_of_its_own(given: Material) -> None:
-    feed = Feed(given.train_set, given.outline, Policy({}, size=16, channels=1), 7, 0)
+    feed = Feed(given.train_set, given.spec, Policy({}, size=16, channels=1), 7, 0)
     seen = [torch.cat([b.image_BCHW.flatten(1) for b in feed.batches(epoch, CPU)]) for epoch in (1, 2)]
-    plain = plain_batches(given.train_set, given.outline, 7, CPU)
+    plain = plain_batches(given.train_set, given.spec, 7, CPU)
     everything = torch.cat([b.image_BCHW.flatten(1) for b in plain])
     assert not torch.equal(seen[0], seen[1])
     for epoch in seen:
@@ -135,12 +135,12 @@ def test_sampled_batches_show_each_class_as_often_as_any_other(given: Material, 
 
 
 def test_points_that_form_pairs_take_each_other_s_place() -> None:
-    outline = Outline("landmarks", "heatmap", "points", points=("a", "nose", "b"), flip_pairs=(("a", "b"),))
-    assert swaps(outline) == [2, 1, 0]
+    spec = TaskSpec("landmarks", "heatmap", "points", points=("a", "nose", "b"), flip_pairs=(("a", "b"),))
+    assert swaps(spec) == [2, 1, 0]
 
 
 def feed_of(given: Material, batch_size: int, **amounts: Any) -> Feed:
-    return Feed(given.train_set, given.outline, Policy(amounts, size=16, channels=1), batch_size, 0)
+    return Feed(given.train_set, given.spec, Policy(amounts, size=16, channels=1), batch_size, 0)
 
 
 def epoch_of(feed: Feed, first: int = 0) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
@@ -181,7 +181,7 @@ def test_mixed_images_are_taught_as_the_shares_of_their_classes(given: Material)
     assert kept_B.min() >= 0.5 and (kept_B < 0.95).any()
     far_B = torch.stack([plain[int(row)][0] for row in batch.index_B]).sub(batch.image_BCHW).abs().flatten(1).amax(1)
     assert (far_B > 0).float().mean() > 0.8
-    setting = Setting(given.outline, torch.tensor([3.0, 0.2, 1.0, 0.5]), 0.1)
+    setting = Setting(given.spec, torch.tensor([3.0, 0.2, 1.0, 0.5]), 0.1)
     raw_BK = torch.randn((len(share_BK), 4), generator=torch.Generator().manual_seed(0))
     for loss in (LOSSES["class"]["cross_entropy"], LOSSES["class"]["focal"]):
         plain_index = torch.nn.functional.one_hot(own_B, 4).float()
@@ -212,16 +212,16 @@ def test_the_contact_sheet_shows_the_first_images_of_training(
     folders: tuple[Path, Path], params: Params, tmp_path: Path
 ) -> None:
     from stages.augment import SHOWN, main
-    from stages.frame.stage import call
+    from stages.runner.stage import call
 
     train = params.train.model_copy(update={"batch_size": 16, "device": "cpu"})
     call(main, [folders[1], tmp_path / "out"], {"augment": params.augment, "train": train})
     given = material(*folders)
     store = open_split(folders[1], "train")
-    feed = Feed(store, given.outline, policy_of(params.augment, store)[0], 16, train.seed)
+    feed = Feed(store, given.spec, policy_of(params.augment, store)[0], 16, train.seed)
     batches = list(feed.batches(1, CPU))
     assert len(batches[0].index_B) < SHOWN < len(given.train_set)
-    images = [drawn(batch, i, given.outline) for batch in batches for i in range(len(batch.index_B))]
+    images = [drawn(batch, i, given.spec) for batch in batches for i in range(len(batch.index_B))]
     labels = given.train_set.rows["label"].iloc[np.concatenate([batch.index_B for batch in batches])]
     expected = contact_sheet(images[:SHOWN], labels.tolist()[:SHOWN])
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "sheet.png")), np.asarray(expected))
@@ -245,11 +245,11 @@ def test_the_best_epoch_is_kept(planned: Callable[..., Plan], given: Material, t
     fitted = fit(one, heard.append)
     assert heard == fitted.epochs and len(heard) == 4
     assert fitted.best.val_score == max(epoch.val_score for epoch in heard)
-    save(tmp_path / "m.pt", one.blueprint, fitted.weights, {**given.outline.as_json(), "note": "x"})
-    network, outline, about = load(tmp_path / "m.pt")
-    assert outline == given.outline and about["note"] == "x"
-    answered = answers(network, given.val_set, outline, 16, CPU)
-    scores = TASKS[outline.task].scores(given.val_truths, answered, np.ones((1, len(answered))), outline)
+    save(tmp_path / "m.pt", one.network_config, fitted.weights, {**given.spec.as_json(), "note": "x"})
+    network, spec, about = load(tmp_path / "m.pt")
+    assert spec == given.spec and about["note"] == "x"
+    answered = answers(network, given.val_set, spec, 16, CPU)
+    scores = TASKS[spec.task].scores(given.val_truths, answered, np.ones((1, len(answered))), spec)
     assert scores[one.score][0] == pytest.approx(fitted.best.val_score)
 
 
@@ -260,7 +260,7 @@ def test_a_network_can_learn_a_few_images_by_heart(planned: Callable[..., Plan])
 
 
 def test_balanced_weights_count_every_class_the_same(planned: Callable[..., Plan]) -> None:
-    from stages.learning.training import _class_weights
+    from stages.training.trainer_state import _class_weights
 
     one = planned(class_weights="balanced")
     counts = np.bincount(np.asarray(one.material.train_set.target))
@@ -294,13 +294,13 @@ def test_what_looks_like_the_point_elsewhere_does_not_draw_it_away(name: str) ->
     raw_BPHW = torch.full((1, 1, 32, 32), -6.0)
     raw_BPHW[0, 0, 6:11, 4:9], raw_BPHW[0, 0, 20:23, 26:29] = 4.0, 4.1
     raw_BPHW[0, 0, 8, 6] = 4.2
-    about = Outline("landmarks", name, "points", points=("a",), size=32, radius=2.0)
+    about = TaskSpec("landmarks", name, "points", points=("a",), size=32, radius=2.0)
     assert HEADS[name](raw_BPHW, 32, 32, about)[0, 0, :2].tolist() == pytest.approx([6, 8], abs=0.1)
 
 
 @pytest.mark.parametrize("name", ["heatmap", "disc"])
 def test_a_map_in_the_wrong_place_costs_more_than_none_and_the_right_one_least(name: str) -> None:
-    about = Outline("landmarks", name, "points", points=("a", "b"), radius=2.0)
+    about = TaskSpec("landmarks", name, "points", points=("a", "b"), radius=2.0)
     setting = Setting(about, torch.ones(1), 0.0)
     xy_BP2 = torch.tensor([[[8.0, 8.0], [24.0, 24.0]]])
 
@@ -320,7 +320,7 @@ def test_a_map_in_the_wrong_place_costs_more_than_none_and_the_right_one_least(n
 
 
 def test_a_missing_point_is_taught_as_nothing_anywhere() -> None:
-    about = Outline("landmarks", "heatmap", "points", points=("a",), radius=2.0)
+    about = TaskSpec("landmarks", "heatmap", "points", points=("a",), radius=2.0)
     setting, missing_BP2 = Setting(about, torch.ones(1), 0.0), torch.full((1, 1, 2), torch.nan)
     raw_BPHW = torch.zeros((1, 1, 16, 16), requires_grad=True)
     LOSSES["heatmap"]["location_cross_entropy"](raw_BPHW, missing_BP2, setting).backward()
@@ -361,7 +361,7 @@ def test_pretrained_weights_stay_as_they_are_while_frozen_and_learn_at_a_rate_of
     planned: Callable[..., Plan], given: Material, params: Params, tmp_path: Path
 ) -> None:
     first = planned(epochs=1)
-    save(tmp_path / "first.pt", first.blueprint, fit(first, silent).weights, given.outline.as_json())
+    save(tmp_path / "first.pt", first.network_config, fit(first, silent).weights, given.spec.as_json())
     start = torch.load(tmp_path / "first.pt", weights_only=True)["weights"]
 
     def after(**network: Any) -> dict[str, torch.Tensor]:

@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 
 from stages.audits import learning_curve
-from stages.audits.asked import Asked, asked
-from stages.audits.curve import NOISE, drawn, measured, noisy
-from stages.audits.power_law import fit, outlook
-from stages.audits.subject import Subject
-from stages.frame import Finding
+from stages.audits.audit_data import Subject
+from stages.core.findings import Finding
+from stages.dataset.annotations import Annotation, Shape
+from stages.dataset.manifest import read_manifest
 from stages.frame.sections import Params
-from stages.images.annotations import Annotation, Shape
-from stages.images.manifest import read_manifest
-from stages.pages import Album, cards
+from stages.probes.learning_curve_fit import NOISE, drawn, measured, noisy
+from stages.probes.power_law import fit, outlook
+from stages.probes.regression_targets import Asked, asked
+from stages.reports import Album, cards
 from tests.conftest import Ingest, digit_images, write_folders
 
 SIZES = np.array([100.0, 152, 230, 348, 528, 800])

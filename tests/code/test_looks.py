@@ -9,14 +9,14 @@ import pytest
 from PIL import Image, ImageDraw
 
 from stages import ingest, prepare
+from stages.articulation.symmetry import black_rim, symmetries
 from stages.augmentations import Data, choose
 from stages.augmentations.similarity import TELLING
-from stages.frame import UserError
+from stages.core.errors import UserError
+from stages.dataset.pixel_store import open_split
 from stages.frame.sections import Augment, Params
-from stages.frame.stage import call
-from stages.images.store import open_split
-from stages.images.symmetry import black_rim, symmetries
-from stages.tasks.outline import Outline
+from stages.runner.stage import call
+from stages.tasks.task_spec import TaskSpec
 from tests.conftest import digit_images, prepare_digits
 from tests.toys import TOYS
 
@@ -98,7 +98,7 @@ def test_classes_that_are_each_other_s_mirror_images_lose_their_answers() -> Non
     assert found["told_apart"]["mirror"] < TELLING and found["answers_lost"]["mirror"] > 1.5
     kept = symmetries(store_of(blobs(200, rng)), (rng.random(200) < 0.5).astype(int))
     assert kept["answers_lost"] == {}, "a probe that knows nothing has nothing to lose"
-    about = Data(Outline("classification", "class", "label", labels=("OD", "OS2")), **found)
+    about = Data(TaskSpec("classification", "class", "label", labels=("OD", "OS2")), **found)
     (flip,) = [one for one in choose(Augment(preset="auto", outside="auto", amounts={}), about) if one.name == FLIP]
     assert flip.amounts is None
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from stages.frame.memory import allowed
+from stages.core.memory import allowed
 
 FREED = """
 from contextlib import nullcontext
-from stages.frame.memory import freed_memory_given_back
+from stages.core.memory import freed_memory_given_back
 def resident():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
 with {context}:
@@ -54,7 +54,7 @@ def test_the_limit_of_a_container_counts(files: dict[str, str], expected: int | 
 
 TRIMMED = """
 import threading
-from stages.frame.memory import freed_memory_given_back, give_back_freed_memory
+from stages.core.memory import freed_memory_given_back, give_back_freed_memory
 def resident():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
 with freed_memory_given_back():

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from stages.frame import UserError
-from stages.networks import NETWORKS, Blueprint, architecture, build
+from stages.core.errors import UserError
+from stages.networks import NETWORKS, NetworkConfig, architecture, build
 from stages.networks.encoders import ENCODERS, encoder
-from stages.networks.published import located
-from stages.networks.weights import Layer, load_weights, pretrained_parameters
+from stages.networks.pretrained import located
+from stages.networks.weight_loading import Layer, load_weights, pretrained_parameters
 
 OF_VECTORS = [*(name for name, known in NETWORKS.items() if known.gives == "vector"), "timm/resnet10t", "timm/test_vit"]
 OF_UNET = [*ENCODERS, "timm/test_convnext", "timm/test_efficientnet"]
@@ -33,7 +33,7 @@ NORMED = [
 every = pytest.mark.parametrize(("name", "encoding"), MEMBERS)
 KINDS = (nn.BatchNorm2d, nn.GroupNorm)
 
-make = partial(Blueprint, encoder="plain", channels=3, outputs=4, norm="batch", dropout=0.0, size=64)
+make = partial(NetworkConfig, encoder="plain", channels=3, outputs=4, norm="batch", dropout=0.0, size=64)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,8 +8,8 @@ from benchmarks.audits import injected_faults as planted
 from benchmarks.audits.audit_competitors import ingested, settings, subject
 from benchmarks.audits.base_datasets import pool
 from benchmarks.audits.injected_faults import Case
-from stages.audits import oddities
-from stages.frame import Finding
+from stages.audits import outliers
+from stages.core.findings import Finding
 
 KIND_OF = {
     "dark": "dark",
@@ -26,7 +26,7 @@ def digits(each: int = 10) -> Case:
 
 def looked_at(case: Case, folder: Path) -> dict[str, Finding]:
     rows, _ = ingested(case, folder)
-    return {f.id: f for f in oddities.find(subject(rows, folder), settings().audit)}
+    return {f.id: f for f in outliers.find(subject(rows, folder), settings().audit)}
 
 
 @pytest.mark.parametrize("kind", KIND_OF)
@@ -57,7 +57,7 @@ def test_of_few_images_it_says_that_it_cannot_tell(tmp_path: Path) -> None:
 def test_images_that_are_all_equal_are_not_odd(tmp_path: Path) -> None:
     rows, _ = ingested(digits(), tmp_path)
     same = pd.concat([rows.head(1)] * 40, ignore_index=True)
-    assert [f.id for f in oddities.find(subject(same, tmp_path), settings().audit)] == ["oddities/images"]
+    assert [f.id for f in outliers.find(subject(same, tmp_path), settings().audit)] == ["oddities/images"]
 
 
 def test_figures_are_told_as_they_are_measured(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_figures_are_told_as_they_are_measured(tmp_path: Path) -> None:
     change, strength = planted.ODD[kind]
     case.shots[7] = change(case.shots[7], strength, np.random.default_rng(0))
     rows, _ = ingested(case, tmp_path)
-    for finding in oddities.find(subject(rows, tmp_path), settings().audit):
+    for finding in outliers.find(subject(rows, tmp_path), settings().audit):
         if finding.id == "oddities/dark":
             brightest = rows.set_index("path")["brightest"][finding.images[0]]
             assert f"with {brightest:.3g} against a median of {rows['brightest'].median():.3g}" in finding.says

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from stages.frame import UserError
+from stages.core.errors import UserError
 from stages.frame.params import load, overlay
 from stages.frame.sections import Params
 

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from stages import predict
-from stages.answering import work
-from stages.images.annotations import box_of, encode_rle
-from stages.images.reading import read
+from stages.batch_prediction import worker_pool as work
+from stages.dataset.annotations import box_of, encode_rle
+from stages.images.decode import read
 from stages.tasks.instances import Instances
-from stages.tasks.outline import Outline
 from stages.tasks.segmentation import Mask
+from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
 HEIGHT, WIDTH = 6, 8
@@ -28,8 +28,8 @@ SQUARE = np.zeros((HEIGHT, WIDTH), bool)
 SQUARE[1:4, 2:6] = True
 
 
-def outline(task: str, representation: str, truth: str, **changes: Any) -> Outline:
-    return Outline(**{"task": task, "representation": representation, "truth": truth, "size": 32, **changes})
+def spec(task: str, representation: str, truth: str, **changes: Any) -> TaskSpec:
+    return TaskSpec(**{"task": task, "representation": representation, "truth": truth, "size": 32, **changes})
 
 
 def things(masks: bool) -> Instances:
@@ -39,10 +39,10 @@ def things(masks: bool) -> Instances:
     return Instances(boxes, np.array([1, 0]), np.array([0.9, 0.1], np.float32), runs, np.zeros(2, bool), HEIGHT, WIDTH)
 
 
-SEGMENTATION = outline("segmentation", "mask", "mask", labels=("background", "cell"))
-INSTANCES = outline("instances", "boxes", "shapes", labels=("disc", "square"), masks=True)
-POINTS = outline("landmarks", "heatmap", "points", points=("nose", "tail"))
-COUNT = outline("regression", "density", "count", labels=("background", "cell"), scalars=("cell",))
+SEGMENTATION = spec("segmentation", "mask", "mask", labels=("background", "cell"))
+INSTANCES = spec("instances", "boxes", "shapes", labels=("disc", "square"), masks=True)
+POINTS = spec("landmarks", "heatmap", "points", points=("nose", "tail"))
+COUNT = spec("regression", "density", "count", labels=("background", "cell"), scalars=("cell",))
 MASK = Mask(SQUARE.astype(np.uint8), None)
 
 
@@ -60,10 +60,10 @@ def images(tmp_path: Path) -> Path:
 def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Put a model that always gives one answer in the place of an ONNX file."""
 
-    def put(asked: Outline, answer: Any) -> None:
+    def put(asked: TaskSpec, answer: Any) -> None:
         class Fixed:
             def __init__(self, file: Path, threads: int, engine: str, precision: str) -> None:
-                self.outline, self.engine = asked, SimpleNamespace(name=engine, precision=precision)
+                self.spec, self.engine = asked, SimpleNamespace(name=engine, precision=precision)
 
             def decode_file(self, data: bytes) -> Array:
                 return read(data).image
@@ -120,7 +120,7 @@ def test_shares_are_of_every_class_but_the_background(images: Path, tmp_path: Pa
 def test_an_image_that_no_png_holds_becomes_an_array(
     images: Path, tmp_path: Path, answering: Any, channels: int, depth: int
 ) -> None:
-    answering(outline("image", "image", "image", channels=channels, depth=depth), np.ones((HEIGHT, WIDTH, channels)))
+    answering(spec("image", "image", "image", channels=channels, depth=depth), np.ones((HEIGHT, WIDTH, channels)))
     rows = rows_of(images, tmp_path, "--files", str(tmp_path / "new"))
     assert [Path(row["file"]).name for row in rows] == ["one.png.npy", "one.png.npy"]
     held = np.load(rows[0]["file"])
@@ -247,11 +247,11 @@ def test_a_run_goes_on_with_the_engine_and_the_precision_that_it_began_with(
     [
         (COUNT, ["--files", "x"], "answers of task regression are no images"),
         (SEGMENTATION, ["--format", "coco"], "this model's task is segmentation"),
-        (outline("image", "image", "image", channels=1), [], "name a folder for them, --files"),
+        (spec("image", "image", "image", channels=1), [], "name a folder for them, --files"),
     ],
 )
 def test_what_does_not_fit_the_task_is_refused(
-    images: Path, answering: Any, asked: Outline, words: list[str], says: str
+    images: Path, answering: Any, asked: TaskSpec, words: list[str], says: str
 ) -> None:
     answering(asked, None)
     with pytest.raises(SystemExit, match=says):

@@ -13,13 +13,13 @@ import pytest
 
 from stages import configure
 from stages import ingest as ingesting
+from stages.configuration import Choice, within_budget
+from stages.configuration.filename_patterns import groupings, sequences
+from stages.configuration.object_size import thickness
 from stages.frame.params import load
 from stages.frame.sections import Params
-from stages.frame.stage import call
-from stages.learning import timing
-from stages.proposals import Choice, within_budget
-from stages.proposals.names import groupings, sequences
-from stages.proposals.things import thickness
+from stages.runner.stage import call
+from stages.training import epoch_timing
 from tests.conftest import png
 from tests.toys import TOYS
 
@@ -262,8 +262,8 @@ def test_epochs_are_as_many_as_there_is_time_for() -> None:
 def test_training_is_timed_as_it_is_proposed(
     name: str, again: bool, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timing, "LONG_ENOUGH", 1000.0 if again else 0.0)
-    monkeypatch.setattr(timing, "MOST_BATCHES", 2)
+    monkeypatch.setattr(epoch_timing, "LONG_ENOUGH", 1000.0 if again else 0.0)
+    monkeypatch.setattr(epoch_timing, "MOST_BATCHES", 2)
     source = workspace / "toy"
     source.mkdir()
     TOYS[name].write(source, np.random.default_rng(0))

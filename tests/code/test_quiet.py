@@ -45,9 +45,9 @@ def test_decoders_say_nothing_beside_the_answer(silent: str, tmp_path: Path) -> 
         (tmp_path / name).write_bytes(data)
     code = f"""
         from pathlib import Path
-        from stages.images.reading import Unreadable, read
+        from stages.images.decode import Unreadable, read
         from stages.predict import main
-        from stages.serving.gate import log_lines
+        from stages.serving.admission import log_lines
         {silent}
         for file in Path().glob("*.tif"):
             try:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.serving.fuzz_images import gif_of_frames, tiff_of_channels, tiff_of_pages
-from stages.images.reading import Unreadable, read, to_channels
+from stages.images.decode import Unreadable, read, to_channels
 from tests.conftest import png
 
 RAMP = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
@@ -139,7 +139,7 @@ def test_a_zoo_of_odd_images_is_read_or_refused_in_bounded_time(reference_data: 
     with zipfile.ZipFile(reference_data / "odd_images.zip") as archive:
         archive.extractall(tmp_path)
     script = (
-        "import sys, pathlib\nfrom stages.images.reading import read, Unreadable\nn = [0, 0]\n"
+        "import sys, pathlib\nfrom stages.images.decode import read, Unreadable\nn = [0, 0]\n"
         "for f in sorted(pathlib.Path(sys.argv[1]).rglob('*')):\n"
         "    if not f.is_file(): continue\n"
         "    try:\n        image = read(f.read_bytes()).image; n[0] += 1\n"
@@ -198,7 +198,7 @@ def test_other_numbers_of_channels_are_not_made_up() -> None:
 
 
 def test_statistics_of_sixteen_bits_are_on_the_scale_of_eight() -> None:
-    from stages.images.statistics import statistics
+    from stages.images.image_statistics import statistics
 
     deep = read(npy(RAMP.astype(np.uint16) * 257))
     plain = read(npy(RAMP))

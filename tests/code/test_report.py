@@ -10,9 +10,9 @@ import pytest
 
 from stages import report
 from stages.frame.sections import Evaluate
-from stages.frame.stage import call
-from stages.pages.evaluation import trends, verdict
-from stages.pages.training import gap, pace
+from stages.reports.evaluation_report import trends, verdict
+from stages.reports.training_report import gap, pace
+from stages.runner.stage import call
 from tests.lines import HOSTILE, PARAMS, write_line
 
 EVALUATE = Evaluate(resamples=100, confidence=0.95, calibration_bins=10, worst=24)

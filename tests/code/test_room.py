@@ -8,22 +8,22 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from stages.serving import protocol
+from stages.serving import open_inference_v2
 from stages.serving.app import create
-from stages.serving.errors import Refused
-from stages.serving.limits import Settings
-from stages.serving.room import Room, bytes_a_pixel, rooms
-from stages.tasks.outline import Outline
+from stages.serving.http_errors import Refused
+from stages.serving.memory_budget import Room, bytes_a_pixel, rooms
+from stages.serving.settings import Settings
+from stages.tasks.task_spec import TaskSpec
 from tests.conftest import png
 from tests.shipped import colour_model, plain
 
-COLOURS = bytes_a_pixel(Outline("classification", "class", "label"))
+COLOURS = bytes_a_pixel(TaskSpec("classification", "class", "label"))
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server's process, which is smaller than one that has run a thousand tests."""
-    monkeypatch.setattr("stages.serving.room.resident", lambda: 200 * 2**20)
+    monkeypatch.setattr("stages.serving.memory_budget.resident", lambda: 200 * 2**20)
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_tensors_need_room_too_and_large_answers_are_not_written_as_json(
         assert [asked(server, image, binary).status_code for binary in (True, False)] == [200, 200]
         assert asked(server, plain("red", 300)[None], binary=True).status_code == 413, "pixels"
         assert asked(server, plain("red", 80)[None], binary=False).status_code == 413, "JSON"
-        monkeypatch.setattr(protocol, "MOST_LISTED", 2)
+        monkeypatch.setattr(open_inference_v2, "MOST_LISTED", 2)
         refused = asked(server, image, binary=True)
     assert refused.status_code == 400 and "binary_data" in refused.json()["error"]
 

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from stages.frame import UserError
+from stages.core.errors import UserError
 from stages.runtime import Model
 from stages.runtime.engines import OpenVino
-from stages.runtime.safety import refuse_malicious
+from stages.runtime.model_validation import refuse_malicious
 from tests.shipped import colour_model
 
 
@@ -23,7 +23,7 @@ def sound(tmp_path: Path) -> Path:
 
 def test_a_sound_model_passes(sound: Path) -> None:
     refuse_malicious(sound)
-    assert Model(sound).outline.task == "classification"
+    assert Model(sound).spec.task == "classification"
 
 
 def test_a_tensor_in_another_file_is_refused(sound: Path, tmp_path: Path) -> None:

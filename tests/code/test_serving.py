@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from stages.frame import UserError
-from stages.runtime import choosing
-from stages.serving import deployed, opening
+from stages.core.errors import UserError
+from stages.runtime import engine_selection
+from stages.serving import hot_reload as deployed
+from stages.serving import model_loading
 from stages.serving.app import create
-from stages.serving.limits import Settings
+from stages.serving.settings import Settings
 from tests.conftest import png
 from tests.shipped import colour_model, plain
 
@@ -230,7 +231,7 @@ def test_a_new_file_is_taken_over_and_a_broken_one_is_not(
 
 CRASH = "import os; os.kill(os.getpid(), 11)"
 SWELL = (
-    "import numpy as np; from stages.serving import opening; opening.main(lambda _: np.ones(opening.MEMORY // 4).sum())"
+    "import numpy as np; from stages.serving import model_loading as m; m.main(lambda _: np.ones(m.MEMORY // 4).sum())"
 )
 HANG = "import time; time.sleep(60)"
 
@@ -239,21 +240,21 @@ def test_a_model_that_crashes_hangs_or_swells_when_it_is_opened_takes_a_process_
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(model=str(file), engine="onnxruntime")
-    opening.rehearse(settings)
+    model_loading.rehearse(settings)
     for code, says in ((CRASH, "takes down who opens it .SIGSEGV"), (SWELL, "takes more than .* GiB to open")):
-        monkeypatch.setattr(opening, "COMMAND", (sys.executable, "-c", code))
+        monkeypatch.setattr(model_loading, "COMMAND", (sys.executable, "-c", code))
         with pytest.raises(UserError, match=says):
-            opening.rehearse(settings)
-    monkeypatch.setattr(opening, "COMMAND", (sys.executable, "-c", HANG))
-    monkeypatch.setattr(opening, "SECONDS", 0.5)
+            model_loading.rehearse(settings)
+    monkeypatch.setattr(model_loading, "COMMAND", (sys.executable, "-c", HANG))
+    monkeypatch.setattr(model_loading, "SECONDS", 0.5)
     with pytest.raises(UserError, match="was not open after 0.5 s"):
-        opening.rehearse(settings)
+        model_loading.rehearse(settings)
 
 
 def test_what_cannot_be_opened_says_why(file: Path) -> None:
     file.write_bytes(b"no model")
     with pytest.raises(UserError, match="it is damaged, or no ONNX file"):
-        opening.rehearse(Settings(model=str(file)))
+        model_loading.rehearse(Settings(model=str(file)))
 
 
 def test_the_engine_is_the_one_that_was_asked_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +262,7 @@ def test_the_engine_is_the_one_that_was_asked_for(file: Path, monkeypatch: pytes
         assert server.get("/v1/model").json()["engine"] == "onnxruntime"
     with pytest.raises(UserError, match="engine: .*was not found to keep its score under openvino"):
         client(file, engine="openvino")
-    monkeypatch.setattr(choosing, "has_openvino", lambda: False)
+    monkeypatch.setattr(engine_selection, "has_openvino", lambda: False)
     with pytest.raises(UserError, match="openvino is not installed; `pip install openvino`, or use onnxruntime"):
         client(file, engine="openvino")
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from stages.images.point_tree import bones_of_points, tree_of_points, trees_of_pairs
-from stages.images.skeleton import MOST, bones_of_foreground, foreground
+from stages.articulation.point_tree import bones_of_points, tree_of_points, trees_of_pairs
+from stages.articulation.skeleton import MOST, bones_of_foreground, foreground
 
 NAN = float("nan")
 

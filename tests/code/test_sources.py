@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.frame import UserError
+from stages.core.errors import UserError
+from stages.dataset.splits import Locked, joined
 from stages.frame.sections import Columns, Params
-from stages.images.files import Refusal
-from stages.images.reading import read
-from stages.images.sources import Item, open_source, refuse_twin_labels
-from stages.images.splits import Locked, joined
+from stages.images.archives import Refusal
+from stages.images.decode import read
+from stages.importers import Item, open_source, refuse_twin_labels
 from tests.conftest import digit_images, png, write_folders
 
 IMAGES = digit_images(per_class=3, classes=2)
@@ -312,7 +312,7 @@ def test_archives_that_cannot_be_trusted_are_refused(
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(UserError, match="damaged archive"):
         listing(tmp_path / "broken.zip")
-    monkeypatch.setattr("stages.images.files.MAX_UNPACKED", 10)
+    monkeypatch.setattr("stages.images.archives.MAX_UNPACKED", 10)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w") as archive:
         archive.writestr("a/1.png", data)
     with pytest.raises(UserError, match="unpack it by hand"):
@@ -363,7 +363,7 @@ def test_an_npz_that_lies_or_bursts_is_refused(
     with pytest.raises(UserError, match="the npz (is damaged, or holds more than the memory|cannot be read)"):
         listing(tmp_path / "lies.npz")
     np.savez(tmp_path / "large.npz", images=np.zeros((9, 8, 8), np.uint8), labels=np.arange(9), other=np.zeros(9))
-    monkeypatch.setattr(sys.modules["stages.images.sources.arrays"], "MAX_UNPACKED", 500)
+    monkeypatch.setattr(sys.modules["stages.importers.arrays"], "MAX_UNPACKED", 500)
     with pytest.raises(UserError, match="the npz unpacks to"):
         listing(tmp_path / "large.npz")
 

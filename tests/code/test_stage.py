@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stages.frame import In, Out, UserError, run
+from stages.core.errors import UserError
 from stages.frame.sections import Gate
-from stages.frame.stage import call
+from stages.runner.stage import In, Out, call, run
 
 
 def copy(source: In, output: Out) -> dict[str, Any]:

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from stages.frame import UserError
+from stages.core.errors import UserError
+from stages.dataset.annotations import IGNORE, Annotation, Shape, box_of, encode_rle
 from stages.frame.sections import Params
-from stages.images.annotations import IGNORE, Annotation, Shape, box_of, encode_rle
-from stages.pages import evaluation
-from stages.tasks import TASKS, image, landmarks, multilabel, ordinal, rand, regression, segmentation
-from stages.tasks.answers import decode
-from stages.tasks.asking import outline_of_data
+from stages.reports import evaluation_report as evaluation
+from stages.tasks import TASKS, image_to_image, landmarks, multilabel, ordinal, rand_index, regression, segmentation
+from stages.tasks.build_spec import task_spec_of_data
+from stages.tasks.evaluation import summarize
 from stages.tasks.landmarks import Points
 from stages.tasks.objective import judged
-from stages.tasks.outline import Outline, outline_of
-from stages.tasks.protocol import Task
+from stages.tasks.postprocessing import decode
 from stages.tasks.representations import REPRESENTATIONS
-from stages.tasks.summary import summarize
+from stages.tasks.task_interface import Task
+from stages.tasks.task_spec import TaskSpec, task_spec_of
 from tests.conftest import ROOT
 
 HEIGHT, WIDTH = 24, 32
@@ -32,20 +32,20 @@ ONE = np.ones((1, COUNT))
 class Case:
     """Truths of a task, and the graph's outputs for them: perfect at 0, worse as the number grows."""
 
-    outline: Outline
+    spec: TaskSpec
     truths: list[Any]
     outputs: Callable[[np.random.Generator, float], list[dict[str, np.ndarray]]]
 
     def answers(self, wrongness: float, seed: int = 0) -> list[Any]:
         rng = np.random.default_rng(seed)
-        return [TASKS[self.outline.task].decode(o, self.outline) for o in self.outputs(rng, wrongness)]
+        return [TASKS[self.spec.task].decode(o, self.spec) for o in self.outputs(rng, wrongness)]
 
 
-def outline(task: str, representation: str, truth: str, **more: Any) -> Outline:
-    return Outline(task, representation, truth, size=32, tolerance=more.pop("tolerance", 0.05), **more)
+def spec(task: str, representation: str, truth: str, **more: Any) -> TaskSpec:
+    return TaskSpec(task, representation, truth, size=32, tolerance=more.pop("tolerance", 0.05), **more)
 
 
-def truths_of(asked: Outline, annotations: list[Annotation], targets: list[Any] | None = None) -> list[Any]:
+def truths_of(asked: TaskSpec, annotations: list[Annotation], targets: list[Any] | None = None) -> list[Any]:
     kind = TASKS[asked.task]
     return [
         kind.truth(a, t, HEIGHT, WIDTH, asked)
@@ -59,7 +59,7 @@ def probabilities(hot: np.ndarray, rng: np.random.Generator, wrongness: float) -
 
 
 def of_classes(task: str, labels: str) -> Case:
-    asked = outline(task, "class", "label", labels=tuple(labels))
+    asked = spec(task, "class", "label", labels=tuple(labels))
     truths = truths_of(asked, [Annotation(labels=(labels[n % len(labels)],)) for n in range(COUNT)])
     return Case(
         asked, truths, lambda rng, w: [{"probability": probabilities(np.eye(len(labels))[t], rng, w)} for t in truths]
@@ -67,7 +67,7 @@ def of_classes(task: str, labels: str) -> Case:
 
 
 def of_several() -> Case:
-    asked = outline("multilabel", "classes", "labels", labels=("a", "b"))
+    asked = spec("multilabel", "classes", "labels", labels=("a", "b"))
     sets: list[tuple[str, ...]] = [(), ("a",), ("b",), ("a", "b")]
     truths = truths_of(asked, [Annotation(labels=sets[n % 4]) for n in range(COUNT)])
 
@@ -78,13 +78,13 @@ def of_several() -> Case:
 
 
 def of_numbers() -> Case:
-    asked = outline("regression", "scalar", "scalars", scalars=("n", "m"), deviation=(3.0, 1.0), units={"n": "mm"})
+    asked = spec("regression", "scalar", "scalars", scalars=("n", "m"), deviation=(3.0, 1.0), units={"n": "mm"})
     truths = truths_of(asked, [Annotation(scalars={"n": n + 1.0, "m": float(n % 4) + 1}) for n in range(COUNT)])
     return Case(asked, truths, lambda rng, w: [{"value": t + w * rng.normal(0, 5, 2)} for t in truths])
 
 
 def of_points() -> Case:
-    asked = outline("landmarks", "heatmap", "points", points=("nose", "tail"))
+    asked = spec("landmarks", "heatmap", "points", points=("nose", "tail"))
     held = [{"nose": (5.0 + n, 6.0), "tail": None if n == 3 else (20.0, 3.0 + n)} for n in range(COUNT)]
     truths = truths_of(asked, [Annotation(points=h) for h in held])  # type: ignore[arg-type]
 
@@ -105,7 +105,7 @@ def squares(n: int) -> list[np.ndarray]:
 
 
 def of_masks() -> Case:
-    asked = outline("segmentation", "mask", "mask", labels=("wall", "room"), tolerance=1.5)
+    asked = spec("segmentation", "mask", "mask", labels=("wall", "room"), tolerance=1.5)
     targets = [np.where(squares(n)[0] | squares(n)[1], 1, 0).astype(np.uint8) for n in range(COUNT)]
     targets[0][0] = IGNORE
     truths = truths_of(asked, [Annotation(mask=("wall", "room"))] * COUNT, targets)
@@ -118,7 +118,7 @@ def of_masks() -> Case:
 
 
 def of_images() -> Case:
-    asked = outline("image", "image", "image", channels=1)
+    asked = spec("image", "image", "image", channels=1)
     targets = [np.random.default_rng(n).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8) for n in range(COUNT)]
     truths = truths_of(asked, [Annotation(image=True)] * COUNT, targets)
 
@@ -129,7 +129,7 @@ def of_images() -> Case:
 
 
 def of_things() -> Case:
-    asked = outline("instances", "boxes", "shapes", labels=("a", "b"), masks=True)
+    asked = spec("instances", "boxes", "shapes", labels=("a", "b"), masks=True)
     held = [squares(n) for n in range(COUNT)]
     shapes = [tuple(Shape("ab"[i], box_of(m), encode_rle(m)) for i, m in enumerate(masks)) for masks in held]
     truths = truths_of(asked, [Annotation(shapes=s) for s in shapes])
@@ -165,7 +165,7 @@ PERFECT = {"psnr": 100.0}
 
 def scored(name: str, answers: list[Any], weight_RN: np.ndarray = ONE) -> dict[str, np.ndarray]:
     case = CASES[name]
-    return TASKS[name].scores(case.truths, answers, weight_RN, case.outline)
+    return TASKS[name].scores(case.truths, answers, weight_RN, case.spec)
 
 
 def test_every_task_has_a_case() -> None:
@@ -182,8 +182,8 @@ def test_a_perfect_answer_scores_perfectly_and_has_no_error(name: str) -> None:
         better = kind.SCORES[score].better
         assert value == pytest.approx(PERFECT.get(score, 1.0 if better == "higher" else 0.0), abs=1e-5), score
     for truth, answer in zip(case.truths, answers, strict=True):
-        assert kind.error(truth, answer, case.outline) == pytest.approx(0, abs=1e-6)
-        assert kind.says(truth, case.outline) and kind.says(answer, case.outline)
+        assert kind.error(truth, answer, case.spec) == pytest.approx(0, abs=1e-6)
+        assert kind.says(truth, case.spec) and kind.says(answer, case.spec)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -196,8 +196,8 @@ def test_a_worse_answer_scores_worse_by_every_score(name: str) -> None:
             continue  # as many things as there are, only elsewhere
         assert sign * good[score][0] > sign * bad[score][0], score
     case, answers = CASES[name], CASES[name].answers(1.0)
-    errors = [kind.error(t, a, case.outline) for t, a in zip(case.truths, answers, strict=True)]
-    assert max(errors) > 0 and any(kind.wrong(t, a, case.outline) for t, a in zip(case.truths, answers, strict=True))
+    errors = [kind.error(t, a, case.spec) for t, a in zip(case.truths, answers, strict=True)]
+    assert max(errors) > 0 and any(kind.wrong(t, a, case.spec) for t, a in zip(case.truths, answers, strict=True))
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -207,7 +207,7 @@ def test_a_weight_of_two_is_the_image_twice(name: str) -> None:
     twice = np.repeat(np.arange(COUNT), weight_N.astype(int))
     weighted = scored(name, answers, weight_N[None])
     repeated = TASKS[name].scores(
-        [case.truths[i] for i in twice], [answers[i] for i in twice], np.ones((1, len(twice))), case.outline
+        [case.truths[i] for i in twice], [answers[i] for i in twice], np.ones((1, len(twice))), case.spec
     )
     for score, value in weighted.items():
         assert value[0] == pytest.approx(repeated[score][0], abs=1e-9, nan_ok=True), score
@@ -219,17 +219,17 @@ def test_a_summary_is_json_with_an_interval_around_every_score(name: str) -> Non
 
     case, answers = CASES[name], CASES[name].answers(0.3)
     summary, replicates = summarize(
-        case.outline, case.truths, answers, np.arange(COUNT), resamples=100, confidence=0.9, bins=5
+        case.spec, case.truths, answers, np.arange(COUNT), resamples=100, confidence=0.9, bins=5
     )
     json.dumps(summary, allow_nan=False)
     assert set(replicates) == set(summary["scores"]) and all(len(r) == 101 for r in replicates.values())
     for score, found in summary["scores"].items():
         if found["value"] is not None:
             assert found["low"] <= found["value"] + 1e-9 and found["value"] - 1e-9 <= found["high"], score
-    names = TASKS[name].parts(case.truths, answers, ONE, case.outline).names
+    names = TASKS[name].parts(case.truths, answers, ONE, case.spec).names
     assert [row["label"] for row in summary["parts"]["rows"]] == list(names)
     assert evaluation.details(summary)["labels"] == list(names), "the report can show it"
-    again, _ = summarize(case.outline, case.truths, answers, np.arange(COUNT), resamples=100, confidence=0.9, bins=5)
+    again, _ = summarize(case.spec, case.truths, answers, np.arange(COUNT), resamples=100, confidence=0.9, bins=5)
     assert again == summary
 
 
@@ -239,10 +239,10 @@ def test_truths_and_answers_can_be_drawn_and_written(name: str) -> None:
 
     case, kind = CASES[name], TASKS[name]
     answer = case.answers(0.1)[1]
-    json.dumps(kind.record(answer, case.outline), allow_nan=False)
+    json.dumps(kind.record(answer, case.spec), allow_nan=False)
     for picture in (np.full((HEIGHT, WIDTH), 90, np.uint8), np.full((HEIGHT, WIDTH, 3), 9000, np.uint16)):
         for thing in (case.truths[1], answer):
-            drawn = kind.draw(picture, thing, case.outline)
+            drawn = kind.draw(picture, thing, case.spec)
             assert drawn.dtype == np.uint8 and drawn.shape == (HEIGHT, WIDTH, 3)
             if kind.DRAWN:
                 assert (drawn != drawn[:1, :1]).any(), "something is seen"
@@ -252,21 +252,21 @@ def test_truths_and_answers_can_be_drawn_and_written(name: str) -> None:
 def test_an_outline_survives_json(name: str) -> None:
     import json
 
-    held = CASES[name].outline
-    assert outline_of(json.loads(json.dumps({**held.as_json(), "version": "x"}))) == held
+    held = CASES[name].spec
+    assert task_spec_of(json.loads(json.dumps({**held.as_json(), "version": "x"}))) == held
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_labels_of_another_kind_are_refused_in_words(name: str) -> None:
     other = Annotation(scalars={"weight": 1.0}) if name != "regression" else Annotation(labels=("a",))
     with pytest.raises(ValueError, match="has "):
-        TASKS[name].truth(other, None, HEIGHT, WIDTH, CASES[name].outline)
+        TASKS[name].truth(other, None, HEIGHT, WIDTH, CASES[name].spec)
 
 
 def test_average_precision_f1_and_auc_equal_scikit_learn_s() -> None:
     case, answers = CASES["multilabel"], CASES["multilabel"].answers(0.8, seed=3)
     true_NK, given_NK = np.stack(case.truths), np.stack(answers).round(1)  # rounded: ties occur
-    found = multilabel.scores(case.truths, list(given_NK), ONE, case.outline)
+    found = multilabel.scores(case.truths, list(given_NK), ONE, case.spec)
     assert found["mean_average_precision"][0] == pytest.approx(metrics.average_precision_score(true_NK, given_NK))
     assert found["auc"][0] == pytest.approx(metrics.roc_auc_score(true_NK, given_NK))
     for average in ("macro", "micro"):
@@ -277,14 +277,14 @@ def test_kappa_equals_scikit_learn_s_and_the_answer_is_the_median_grade() -> Non
     case, answers = CASES["ordinal"], CASES["ordinal"].answers(0.9, seed=2)
     grades = ordinal.grade(np.stack(answers))
     expected = metrics.cohen_kappa_score(case.truths, grades, weights="quadratic")
-    assert ordinal.scores(case.truths, answers, ONE, case.outline)["quadratic_kappa"][0] == pytest.approx(expected)
+    assert ordinal.scores(case.truths, answers, ONE, case.spec)["quadratic_kappa"][0] == pytest.approx(expected)
     assert ordinal.grade(np.array([[0.4, 0.2, 0.4], [0.6, 0.0, 0.4], [0.1, 0.2, 0.7]])).tolist() == [1, 0, 2]
 
 
 def test_scores_of_numbers_equal_scikit_learn_s() -> None:
     case, answers = CASES["regression"], CASES["regression"].answers(0.5)
     true, given = np.stack(case.truths), np.stack(answers)
-    found = regression.scores(case.truths, answers, ONE, case.outline)
+    found = regression.scores(case.truths, answers, ONE, case.spec)
     assert found["r2"][0] == pytest.approx(metrics.r2_score(true, given))
     assert found["mean_absolute_error"][0] == pytest.approx(metrics.mean_absolute_error(true, given))
     each = metrics.root_mean_squared_error(true, given, multioutput="raw_values")
@@ -297,7 +297,7 @@ def test_scores_carry_the_unit_that_all_numbers_share() -> None:
     case = CASES["regression"]
 
     def told(units: dict[str, str]) -> dict[str, Any]:
-        asked = replace(case.outline, units=units)
+        asked = replace(case.spec, units=units)
         return summarize(
             asked, case.truths, case.answers(0.5), np.arange(COUNT), resamples=100, confidence=0.9, bins=5
         )[0]
@@ -321,17 +321,17 @@ def test_a_unit_of_no_number_is_told(task: str, units: dict[str, str], says: str
     asked = params.task.model_dump() | {"name": task, "score": next(iter(TASKS[task].SCORES)), "units": units}
     facts = {"annotations": [Annotation(labels=("a",), scalars={"weight": 1.0})], "depth": 8}
     with pytest.raises(UserError, match=says):
-        outline_of_data(asked, params.representation.model_dump(), params.prepare.model_dump(), facts)
+        task_spec_of_data(asked, params.representation.model_dump(), params.prepare.model_dump(), facts)
 
 
 def asked_of(
     params: Params, task: str, annotations: list[Annotation], representation: str = "auto", **changes: Any
-) -> Outline:
+) -> TaskSpec:
     """What a task asks of the labels, by the params as they ship."""
     section = params.task.model_dump() | {"name": task, "score": next(iter(TASKS[task].SCORES)), **changes}
     how = params.representation.model_dump() | {"name": representation}
     prepare = params.prepare.model_dump() | {"fit": "letterbox"}
-    return outline_of_data(section, how, prepare, {"annotations": annotations, "depth": 8})
+    return task_spec_of_data(section, how, prepare, {"annotations": annotations, "depth": 8})
 
 
 def test_a_class_that_is_named_twice_is_told(params: Params) -> None:
@@ -373,20 +373,20 @@ def test_things_that_are_called_background_are_no_things_to_measure(params: Para
 
 def test_a_mask_is_measured_and_drawn_by_its_classes_wherever_the_background_stands() -> None:
     labels = ("cell", "background")
-    measured = outline("regression", "mask", "area", labels=labels, scalars=("cell",))
+    measured = spec("regression", "mask", "area", labels=labels, scalars=("cell",))
     probability_KHW = np.zeros((2, 1, 4))
     probability_KHW[0, 0, 0], probability_KHW[1, 0, 1:] = 1, 1
     assert decode({"probability": probability_KHW}, measured).tolist() == [0.25]
-    asked = outline("segmentation", "mask", "mask", labels=labels)
+    asked = spec("segmentation", "mask", "mask", labels=labels)
     drawn = segmentation.draw(np.full((2, 4), 90, np.uint8), np.array([[0, 1, 1, 1]] * 2, np.uint8), asked)
     assert (drawn[:, 0] != 90).any() and (drawn[:, 1:] == 90).all()
 
 
 def test_things_and_masks_become_counts_and_areas() -> None:
     shapes = tuple(Shape("ab"[i], box_of(m), encode_rle(m)) for i, m in enumerate(squares(0)))
-    count = outline("regression", "scalar", "count", labels=("background", "a", "b"), scalars=("a", "b"))
+    count = spec("regression", "scalar", "count", labels=("background", "a", "b"), scalars=("a", "b"))
     assert regression.truth(Annotation(shapes=shapes * 2), None, HEIGHT, WIDTH, count).tolist() == [2, 2]
-    area = outline("regression", "scalar", "area", labels=("background", "a", "b"), scalars=("a", "b"))
+    area = spec("regression", "scalar", "area", labels=("background", "a", "b"), scalars=("a", "b"))
     shares = [m.mean() for m in squares(0)]
     assert regression.truth(Annotation(shapes=shapes), None, HEIGHT, WIDTH, area).tolist() == pytest.approx(shares)
     mask = np.where(squares(0)[0], 1, 0).astype(np.uint8) + 2 * squares(0)[1].astype(np.uint8)
@@ -396,7 +396,7 @@ def test_things_and_masks_become_counts_and_areas() -> None:
 
 
 def test_points_are_judged_where_they_are_visible() -> None:
-    asked = CASES["landmarks"].outline
+    asked = CASES["landmarks"].spec
     truth = Points(np.array([[0.0, 0.0], [np.nan, np.nan]]), 30, 40)  # diagonal 50: tolerance 2.5 pixels
     answers = [np.array([[0.0, y, 1.0], [9.0, 9.0, 0.1]]) for y in (2.4, 2.6)]
     found = landmarks.scores([truth] * 2, answers, np.ones((1, 2)), asked)
@@ -405,7 +405,7 @@ def test_points_are_judged_where_they_are_visible() -> None:
 
 
 def test_dice_and_iou_are_pooled_and_leave_out_what_is_unknown() -> None:
-    asked = outline("segmentation", "mask", "mask", labels=("background", "a"), tolerance=1.0)
+    asked = spec("segmentation", "mask", "mask", labels=("background", "a"), tolerance=1.0)
     truth = np.array([[0, 1, 1, IGNORE]], np.uint8)
     answer = segmentation.Mask(np.array([[1, 1, 0, 1]], np.uint8), None)
     found = segmentation.scores([truth], [answer], np.ones((1, 1)), asked)
@@ -415,7 +415,7 @@ def test_dice_and_iou_are_pooled_and_leave_out_what_is_unknown() -> None:
 
 def test_a_background_is_not_scored_wherever_it_stands() -> None:
     first, last = (
-        outline("segmentation", "mask", "mask", labels=labels, tolerance=1.0)
+        spec("segmentation", "mask", "mask", labels=labels, tolerance=1.0)
         for labels in (("background", "a"), ("a", "background"))
     )
     truth, answer = np.array([[0, 0, 1, 1]], np.uint8), np.array([[0, 1, 1, 1]], np.uint8)
@@ -428,12 +428,12 @@ def test_a_background_is_not_scored_wherever_it_stands() -> None:
 
 
 def test_boundaries_two_pixels_apart_are_two_pixels_apart() -> None:
-    asked = outline("segmentation", "mask", "mask", labels=("background", "a"), tolerance=1.5)
+    asked = spec("segmentation", "mask", "mask", labels=("background", "a"), tolerance=1.5)
     masks = [np.zeros((40, 40), np.uint8) for _ in range(2)]
     masks[0][:, 10:], masks[1][:, 12:] = 1, 1
     found = segmentation.scores([masks[0]], [segmentation.Mask(masks[1], None)], np.ones((1, 1)), asked)
     assert 1.0 < found["boundary_error"][0] <= 2.0
-    wide = outline("segmentation", "mask", "mask", labels=("background", "a"), tolerance=2.5)
+    wide = spec("segmentation", "mask", "mask", labels=("background", "a"), tolerance=2.5)
     wider = segmentation.scores([masks[0]], [segmentation.Mask(masks[1], None)], np.ones((1, 1)), wide)
     assert wider["boundary_f1"][0] == 1.0 > found["boundary_f1"][0]
 
@@ -442,19 +442,19 @@ def test_the_foreground_rand_score_punishes_a_wall_that_is_missing() -> None:
     truth = np.ones((20, 20), np.uint8)
     truth[:, 10] = 0
     merged = np.ones((20, 20), np.uint8)
-    assert rand.foreground_rand(truth, truth) == pytest.approx(1.0)
+    assert rand_index.foreground_rand(truth, truth) == pytest.approx(1.0)
     # 200 and 180 pixels in one piece: p = (200/380)^2 + (180/380)^2, s = 1, t = p
     p = (200 / 380) ** 2 + (180 / 380) ** 2
-    assert rand.foreground_rand(truth, merged) == pytest.approx(p / (0.5 + 0.5 * p))
-    assert np.isnan(rand.foreground_rand(np.zeros((5, 5), np.uint8), merged[:5, :5]))
+    assert rand_index.foreground_rand(truth, merged) == pytest.approx(p / (0.5 + 0.5 * p))
+    assert np.isnan(rand_index.foreground_rand(np.zeros((5, 5), np.uint8), merged[:5, :5]))
 
 
 def test_psnr_and_ssim_equal_scikit_image_s_definitions() -> None:
     truth = np.full((32, 32), 100, np.uint8)
     off = np.full((32, 32, 1), 110 / 255, np.float32)
-    assert image.psnr(truth, off) == pytest.approx(20 * np.log10(255 / 10), abs=1e-3)
+    assert image_to_image.psnr(truth, off) == pytest.approx(20 * np.log10(255 / 10), abs=1e-3)
     expected = (2 * 100 * 110 + (0.01 * 255) ** 2) / (100**2 + 110**2 + (0.01 * 255) ** 2)
-    assert image.ssim(truth, off) == pytest.approx(expected, abs=1e-4)
+    assert image_to_image.ssim(truth, off) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.frame import UserError
-from stages.learning.tracking import Tracker
+from stages.core.errors import UserError
+from stages.training.tracking import Tracker
 
 TOLD = {"loss": 0.5, "val_score": 0.9, "name": "no number"}
 

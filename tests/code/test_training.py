@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 import torch
 
-from stages.augmentations.protocol import Augmentation, always
+from stages.augmentations.augmentation_interface import Augmentation, always
 from stages.augmentations.similarity import Flip
-from stages.frame import UserError
+from stages.core.errors import UserError
 from stages.frame.sections import Params
-from stages.learning import recovery, restarts
-from stages.learning.averaging import Average
-from stages.learning.batches import Batch
-from stages.learning.loop import Fit, fit
-from stages.learning.plan import Material, Plan, material, plan
-from stages.learning.precision import in_full_where_small
-from stages.learning.progress import Epoch, Progress
-from stages.learning.restarts import Restarts
-from stages.learning.schedules import BEHIND, rate_share
-from stages.networks import Blueprint, build
+from stages.networks import NetworkConfig, build
+from stages.training import checkpoints, resume
+from stages.training.batch_loader import Batch
+from stages.training.checkpoints import Restarts
+from stages.training.ema import Average
+from stages.training.loop import Fit, fit
+from stages.training.precision import in_full_where_small
+from stages.training.schedules import BEHIND, rate_share
+from stages.training.training_plan import Material, Plan, material, plan
+from stages.training.training_progress import Epoch, Progress
 from tests.conftest import digit_images, prepare_digits
 
 CPU = torch.device("cpu")
@@ -106,7 +106,7 @@ def test_l1_makes_weights_smaller_in_sum(planned: Callable[..., Plan]) -> None:
 def test_a_clipped_gradient_moves_sgd_no_further_than_its_length(planned: Callable[..., Plan]) -> None:
     one = {"epochs": 1, "batch_size": 64, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.0}
     torch.manual_seed(0)
-    start = build(planned().blueprint)
+    start = build(planned().network_config)
     weights = fit(planned(optimizer="sgd", momentum=0.0, clip=0.01, learning_rate=1.0, **one), silent).weights
     names = [name for name, _ in start.named_parameters()]
     moved = torch.cat([(weights[name] - start.state_dict()[name]).flatten() for name in names]).norm()
@@ -164,9 +164,9 @@ def test_images_in_the_device_s_memory_train_the_same(planned: Callable[..., Pla
 
 
 def test_noise_on_features_and_skipped_blocks_act_in_training_only() -> None:
-    blueprint = Blueprint("resnet18", "plain", 1, 3, "batch", 0.0, 16, feature_noise=0.5, stochastic_depth=0.5)
+    network_config = NetworkConfig("resnet18", "plain", 1, 3, "batch", 0.0, 16, feature_noise=0.5, stochastic_depth=0.5)
     torch.manual_seed(0)
-    network, plain = build(blueprint), build(Blueprint("resnet18", "plain", 1, 3, "batch", 0.0, 16))
+    network, plain = build(network_config), build(NetworkConfig("resnet18", "plain", 1, 3, "batch", 0.0, 16))
     plain.load_state_dict(network.state_dict())
     x_BCHW = torch.rand(4, 1, 16, 16)
     assert torch.equal(network.eval()(x_BCHW), plain.eval()(x_BCHW))
@@ -176,9 +176,9 @@ def test_noise_on_features_and_skipped_blocks_act_in_training_only() -> None:
 
 def test_stochastic_depth_needs_blocks_to_skip() -> None:
     with pytest.raises(UserError, match="network.stochastic_depth: 0.5, but vgg11 has no residual blocks"):
-        build(Blueprint("vgg11", "plain", 1, 3, "batch", 0.0, 32, stochastic_depth=0.5))
+        build(NetworkConfig("vgg11", "plain", 1, 3, "batch", 0.0, 32, stochastic_depth=0.5))
     with pytest.raises(UserError, match="network.feature_noise: mask_rcnn has no place for it"):
-        build(Blueprint("mask_rcnn", "resnet18", 1, 3, "batch", 0.0, 32, feature_noise=0.5))
+        build(NetworkConfig("mask_rcnn", "resnet18", 1, 3, "batch", 0.0, 32, feature_noise=0.5))
 
 
 def test_a_rate_that_is_found_lowers_the_loss_and_is_told(planned: Callable[..., Plan]) -> None:
@@ -287,9 +287,9 @@ def test_only_the_newest_unfinished_trainings_are_kept(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(b"x")
     held = []
-    for number in range(restarts.KEPT + 3):
+    for number in range(checkpoints.KEPT + 3):
         (tmp_path / "file").write_bytes(str(number).encode())
-        held.append(restarts.restarts({}, [tmp_path / "file"], 0))
+        held.append(checkpoints.restarts({}, [tmp_path / "file"], 0))
         if number:
             held[-1]._lock.close()  # type: ignore[union-attr]
     names = {folder.name for folder in (tmp_path / "work/train").iterdir()}
@@ -362,7 +362,7 @@ def test_rolling_back_ends(planned: Callable[..., Plan], spoilt: Callable[..., P
 def test_losses_are_looked_at_seldom_where_a_look_waits(
     planned: Callable[..., Plan], spoilt: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "LOOKED", {})
+    monkeypatch.setattr(resume, "LOOKED", {})
     with pytest.raises(UserError, match="epoch 1, step 3: the training loss is nan"):
         fit(spoilt(planned(), times=100), silent)
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from stages import tune as stage
-from stages.frame import UserError
+from stages.core.errors import UserError
 from stages.frame.sections import Params, Range
-from stages.frame.stage import call
+from stages.runner.stage import call
 from stages.search import trial
 from stages.search.space import behind
 from tests.conftest import digit_images, prepare_digits

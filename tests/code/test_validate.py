@@ -19,13 +19,12 @@ from stages.checks.contract import contract
 from stages.checks.subject import Subject
 from stages.checks.suite import outcomes
 from stages.checks.verdicts import judge
-from stages.frame import Finding, In
-from stages.frame.findings import read_findings
+from stages.core.findings import Finding, read_findings
+from stages.dataset.annotations import Annotation, Shape
+from stages.dataset.manifest import COLUMNS, MANIFEST, SEALED_INDEX
+from stages.dataset.shards import shard, write_shard
 from stages.frame.sections import Checks
-from stages.frame.stage import call
-from stages.images.annotations import Annotation, Shape
-from stages.images.manifest import COLUMNS, MANIFEST, SEALED_INDEX
-from stages.images.shards import shard, write_shard
+from stages.runner.stage import In, call
 
 CHECKS = Checks(
     min_classes=2,

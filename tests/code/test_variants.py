@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from stages.tasks.outline import Outline
+from stages.quantization.score_drop import Drop, Judge
 from stages.tasks.segmentation import Mask
-from stages.variants.judging import Drop, Judge
+from stages.tasks.task_spec import TaskSpec
 
-OUTLINE = Outline("classification", "class", "label", labels=("a", "b"))
+OUTLINE = TaskSpec("classification", "class", "label", labels=("a", "b"))
 
 
 def judge(images: int) -> Judge:
@@ -40,12 +40,12 @@ def test_the_rarest_class_says_how_much_is_shown() -> None:
 
 @pytest.mark.parametrize(("groups", "holds"), [(2, False), (40, True)])
 def test_of_few_groups_no_variant_is_shown_to_keep_up(groups: int, holds: bool) -> None:
-    outline = Outline("segmentation", "mask", "mask", labels=("background", "thing"), tolerance=1.0)
+    spec = TaskSpec("segmentation", "mask", "mask", labels=("background", "thing"), tolerance=1.0)
     truths = [(np.indices((16, 16)).sum(axis=0) < 12).astype(np.uint8) for _ in range(40)]
     nearly = [mask.copy() for mask in truths]
     for number, mask in enumerate(nearly):
         mask[0, number % 2] = 0
-    seen = Judge(truths, np.arange(40) % groups, outline, "dice", 500, 0.95)
+    seen = Judge(truths, np.arange(40) % groups, spec, "dice", 500, 0.95)
     drop = seen.drop([Mask(mask, None) for mask in truths], [Mask(mask, None) for mask in nearly])
     assert drop.value is not None and 0 < drop.value < 0.02
     assert drop.within(0.02) == holds

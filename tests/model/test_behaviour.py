@@ -8,9 +8,9 @@ import torch
 
 from stages.export import Shipped, to_onnx
 from stages.frame.params import load
-from stages.learning.loop import fit
-from stages.learning.plan import material, plan
 from stages.networks import build
+from stages.training.loop import fit
+from stages.training.training_plan import material, plan
 from tests.conftest import ROOT, digit_images, prepare_digits
 
 Answers = tuple[np.ndarray, np.ndarray]
@@ -34,9 +34,9 @@ class Trained:
         sections = {"task": params.task, "augment": params.augment, "network": params.network, "train": train}
         planned = plan(given, sections, Path("data/weights"))
         fitted = fit(planned, lambda epoch: None)
-        self.network, self.outline = build(planned.blueprint).eval(), given.outline
+        self.network, self.spec = build(planned.network_config).eval(), given.spec
         self.network.load_state_dict(fitted.weights)
-        self.shipped = Shipped(self.network, given.outline).eval()
+        self.shipped = Shipped(self.network, given.spec).eval()
 
     def answers(self, images: list[np.ndarray]) -> np.ndarray:
         with torch.inference_mode():
@@ -90,7 +90,7 @@ def test_less_of_the_digit_makes_it_less_sure(trained: Trained) -> None:
 def test_the_onnx_file_gives_the_same_answers(trained: Trained, tmp_path: Path) -> None:
     import onnxruntime
 
-    to_onnx(trained.network, trained.outline, tmp_path / "m.onnx")
+    to_onnx(trained.network, trained.spec, tmp_path / "m.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
     (probability_NK,) = session.run(None, {"image": np.stack(trained.unseen)[..., None]})
     assert np.array_equal(probability_NK.argmax(axis=1), trained.answers(trained.unseen))

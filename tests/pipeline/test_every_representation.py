@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import benchmark, card, evaluate, export, ingest, prepare
+from stages import benchmark, evaluate, export, ingest, model_card, prepare
 from stages.frame.sections import Params, Section
-from stages.frame.stage import call
-from stages.learning.checkpoints import save
-from stages.learning.loop import fit
-from stages.learning.plan import material, plan
-from stages.pages.page import words
+from stages.reports.html_page import words
+from stages.runner.stage import call
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS
+from stages.training.loop import fit
+from stages.training.model_file import save
+from stages.training.training_plan import material, plan
 from tests.lines import write_data_stages, write_openings, write_training_stages
 from tests.toys import TOYS, Toy
 
@@ -100,14 +100,17 @@ def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
     given = material(folder["ingested"], folder["prepared"])
     planned = plan(given, sections, Path("data/weights"))
     fitted = fit(planned, report=lambda epoch: None)
-    better = TASKS[given.outline.task].SCORES[planned.score].better
+    better = TASKS[given.spec.task].SCORES[planned.score].better
     reached = max(epoch.train_score for epoch in fitted.epochs)
     assert better == "higher"
     assert reached >= LEARNED[planned.score], [round(e.train_score, 3) for e in fitted.epochs]
 
     folder["trained"].mkdir()
     save(
-        folder["trained"] / "model.pt", planned.blueprint, fitted.weights, {**given.train_set.about, "params_hash": ""}
+        folder["trained"] / "model.pt",
+        planned.network_config,
+        fitted.weights,
+        {**given.train_set.about, "params_hash": ""},
     )
     places = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated")]
     stage(evaluate, *places, needs=("task", "objective", "train", "evaluate"))
@@ -123,7 +126,7 @@ def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
     others = [workspace / part for part in ("validate", "audit", "gate", "tune", "train")]
     results = [folder[part] for part in ("evaluated", "exported", "measured")]
     places = [folder["ingested"], *others, *results, workspace / "openings.csv", workspace / "card"]
-    stage(card, *places, needs=("ingest", "split"))
+    stage(model_card, *places, needs=("ingest", "split"))
     text = (workspace / "card" / "model-card.md").read_text(encoding="utf-8")
-    assert card.MEANS[given.outline.representation] in text
+    assert model_card.MEANS[given.spec.representation] in text
     assert f"| {words(planned.score)}, **the objective** |" in text

@@ -29,10 +29,10 @@ from prefect.client.schemas.objects import TaskRun, TaskRunResult
 from prefect.testing.utilities import prefect_test_harness
 from ruamel.yaml import YAML
 
-from flows import dag, guard
+from flows import dvc_graph, supervisor
 from flows.pipeline import pipeline
-from flows.repro import Line
-from stages.frame import UserError
+from flows.stage_runner import Line
+from stages.core.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
 DIGITS = "data/raw/dvc.yaml:digits"
@@ -210,7 +210,7 @@ def test_tasks_and_their_dependencies_are_those_of_dvcs_graph(first: tuple[Path,
 
 def test_every_stage_starts_after_those_it_depends_on(first: tuple[Path, State]) -> None:
     with chdir(first[0]):
-        order = list(dag.load())
+        order = list(dvc_graph.load())
     assert all(order.index(up) < order.index(stage) for stage, ups in GRAPH.items() for up in ups)
     assert times(first[0], "join")[0] > max(times(first[0], "dark")[1], times(first[0], "bright")[1])
 
@@ -228,9 +228,9 @@ def test_the_sealed_stage_is_not_run(first: tuple[Path, State]) -> None:
 
 def test_a_target_runs_with_what_it_depends_on_and_nothing_else(toy: Path) -> None:
     with chdir(toy):
-        assert dag.load(["dark"]) == {DIGITS: [], "dark": [DIGITS]}
+        assert dvc_graph.load(["dark"]) == {DIGITS: [], "dark": [DIGITS]}
         with pytest.raises(UserError, match=r"drak: no stage that dvc\.yaml runs; did you mean `dark`\?"):
-            dag.load(["drak"])
+            dvc_graph.load(["drak"])
 
 
 def test_the_sealed_stage_is_refused_as_a_target(toy: Path) -> None:
@@ -318,7 +318,7 @@ def test_a_mistake_in_the_params_is_told_before_anything_runs(toy: Path) -> None
 
 
 def test_a_second_run_in_the_same_workspace_is_refused_with_the_pid_of_the_first(done: Path) -> None:
-    with chdir(done), dag.locked():
+    with chdir(done), dvc_graph.locked():
         flow = start_flow(done)
         said, _ = flow.communicate()
     assert flow.returncode == 1
@@ -329,9 +329,9 @@ def test_a_stage_waits_for_a_path_that_another_process_holds(toy: Path) -> None:
     other = subprocess.Popen(["sleep", "60"])
     (toy / ".dvc/tmp").mkdir(exist_ok=True)
     said: list[str] = []
-    with chdir(toy), dag.locked() as lock:
+    with chdir(toy), dvc_graph.locked() as lock:
         note = {"pid": other.pid, "cmd": "dvc"}
-        dag.RWLOCK.write_text(json.dumps({"read": {str(toy / "data/raw/digits"): [note]}}))
+        dvc_graph.RWLOCK.write_text(json.dumps({"read": {str(toy / "data/raw/digits"): [note]}}))
         line = Line(lock)
         stage = threading.Thread(target=line.reproduce, args=(DIGITS, said.append))
         stage.start()
@@ -344,15 +344,15 @@ def test_a_stage_waits_for_a_path_that_another_process_holds(toy: Path) -> None:
 
 def test_notes_of_killed_dvc_processes_are_dropped_and_those_of_living_ones_heeded(toy: Path) -> None:
     with chdir(toy):
-        dag.RWLOCK.parent.mkdir(exist_ok=True)
+        dvc_graph.RWLOCK.parent.mkdir(exist_ok=True)
         reused = {"pid": os.getpid(), "cmd": "dvc repro"}
-        dag.RWLOCK.write_text(json.dumps({"write": {str(toy / "data/dark"): reused}}))
-        with dag.locked():
-            assert not dag.RWLOCK.exists()
+        dvc_graph.RWLOCK.write_text(json.dumps({"write": {str(toy / "data/dark"): reused}}))
+        with dvc_graph.locked():
+            assert not dvc_graph.RWLOCK.exists()
         living = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc"])
-        dag.RWLOCK.write_text(json.dumps({"read": {"x": [{"pid": living.pid, "cmd": "dvc pull"}]}}))
+        dvc_graph.RWLOCK.write_text(json.dumps({"read": {"x": [{"pid": living.pid, "cmd": "dvc pull"}]}}))
         try:
-            with pytest.raises(UserError, match=rf"`dvc pull` \(pid {living.pid}\)"), dag.locked():
+            with pytest.raises(UserError, match=rf"`dvc pull` \(pid {living.pid}\)"), dvc_graph.locked():
                 pass
         finally:
             living.kill()
@@ -410,8 +410,8 @@ def test_an_interrupted_flow_ends_its_stages_and_says_so(toy: Path) -> None:
 
 def test_a_guarded_command_that_ignores_the_interrupt_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     stubborn = "import signal, time; signal.signal(2, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
-    code = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from flows import guard; guard.PATIENCE = 0.5; "
-    code += f"import os; sys.exit(guard.main(os.getppid(), [sys.executable, '-c', {stubborn!r}]))"
+    code = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from flows import guard; supervisor.PATIENCE = 0.5; "
+    code += f"import os; sys.exit(supervisor.main(os.getppid(), [sys.executable, '-c', {stubborn!r}]))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         process.terminate()
@@ -421,8 +421,8 @@ def test_a_guarded_command_that_ignores_the_interrupt_is_killed(monkeypatch: pyt
 def test_a_progress_bar_gives_one_line_now_and_then() -> None:
     bar = "import sys, time\nfor i in range(60): sys.stderr.write(f'\\r{i} of 60'); sys.stderr.flush(); time.sleep(.02)"
     bar += "\nprint(); print('no end', end='')"
-    with guard.start([sys.executable, "-u", "-c", bar], dict(os.environ)) as process:
+    with supervisor.start([sys.executable, "-u", "-c", bar], dict(os.environ)) as process:
         assert process.stdout is not None
-        said = list(guard.lines(process.stdout, every=0.5))
+        said = list(supervisor.lines(process.stdout, every=0.5))
     assert said[-2:] == ["59 of 60", "no end"]
     assert 2 <= len(said) <= 5

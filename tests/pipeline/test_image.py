@@ -51,11 +51,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
     context = context_of(ROOT, ROOT / "infra/serve.Dockerfile.dockerignore", folder / "context")
     (context / "data/export").mkdir(parents=True, exist_ok=True)
     model = colour_model(context / "data/export/colours.onnx")
-    (context / "data/card").mkdir(exist_ok=True)
-    (context / "data/card/colours.md").write_text(f"SHA-256 {sha256(model.read_bytes()).hexdigest()}\n")
+    (context / "data/model_card").mkdir(exist_ok=True)
+    (context / "data/model_card/colours.md").write_text(f"SHA-256 {sha256(model.read_bytes()).hexdigest()}\n")
     cache = Path.home() / ".cache/uv"
     cache.mkdir(parents=True, exist_ok=True)
-    given = {"MODEL": "data/export/colours.onnx", "CARD": "data/card/colours.md"}
+    given = {"MODEL": "data/export/colours.onnx", "CARD": "data/model_card/colours.md"}
     return build(ROOT / "infra/serve.Dockerfile", context, ("mounted", "baked"), folder, cache, **given)
 
 
@@ -152,7 +152,7 @@ def test_the_image_holds_what_it_was_told_and_is_small(image: Stage) -> None:
     packages = image.root / "opt/macula/lib/python3.11/site-packages"
     stages = {file.relative_to(packages).parts[1] for file in (packages / "stages").rglob("*.py")}
     assert {"serve.py", "predict.py", "serving"} <= stages
-    assert not {"train.py", "learning", "networks"} & stages
+    assert not {"train.py", "training", "networks"} & stages
     assert (packages / "stages/serving/__pycache__").is_dir(), "nothing can be compiled later"
 
 

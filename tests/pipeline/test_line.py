@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.pages.page import figure
+from stages.reports.html_page import figure
 from tests.conftest import ROOT, digit_images, png, write_folders
 
 SMALL = {
@@ -123,11 +123,11 @@ def test_a_file_says_how_large_its_weights_are_and_its_card_how_large_it_is(line
         assert stored["weight_bytes"] == sum(onnx.numpy_helper.to_array(t).nbytes for t in model.graph.initializer)
         assert 0.9 * file.stat().st_size < stored["weight_bytes"] < file.stat().st_size
     size = read(line, "export/metrics.json")["bytes"]
-    assert f"({figure(size)} bytes)" in (line / "data/card/model-card.md").read_text()
+    assert f"({figure(size)} bytes)" in (line / "data/model_card/model-card.md").read_text()
 
 
 def test_the_card_tells_the_score_and_which_file_it_is_of(line: Path) -> None:
-    text = (line / "data/card/model-card.md").read_text()
+    text = (line / "data/model_card/model-card.md").read_text()
     score = read(line, "evaluate/scores.json")["scores"]["balanced_accuracy"]
     assert f"Balanced accuracy {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}] on" in text
     assert sha256((line / "data/export/model.onnx").read_bytes()).hexdigest() in text
@@ -245,10 +245,10 @@ def test_the_seal_is_opened_on_purpose_only_and_every_opening_is_recorded(copied
     stale = dvc(copied, *unseal, MACULA_UNSEAL="yes")
     assert "it may have trained on these images" in stale.stderr
     assert len(record.read_text().splitlines()) == 2
-    assert "Never opened" in (copied / "data/card/model-card.md").read_text()
+    assert "Never opened" in (copied / "data/model_card/model-card.md").read_text()
     assert dvc(copied, "repro", "--single-item", "report", "card").returncode == 0
     assert entry["model"] in (copied / "data/report/index.html").read_text()
-    told = (copied / "data/card/model-card.md").read_text()
+    told = (copied / "data/model_card/model-card.md").read_text()
     assert "opened once, for this model once" in told
     assert f"{float(entry['value']):.3f} [{float(entry['low']):.3f}, {float(entry['high']):.3f}]" in told
 
@@ -280,17 +280,19 @@ def test_a_run_is_kept_as_an_experiment_once_and_the_page_compares_those_that_ar
         return done.stdout
 
     before = {file: (copied / file).read_bytes() for file in ("params.yaml", "dvc.lock")}
-    first = re.search(r"experiment  (some-[0-9a-f]{8})[;,]", python("flows.record"))  # a flow may have kept it already
-    assert first and "kept already" in python("flows.record")
+    first = re.search(
+        r"experiment  (some-[0-9a-f]{8})[;,]", python("flows.experiments")
+    )  # a flow may have kept it already
+    assert first and "kept already" in python("flows.experiments")
     assert all((copied / file).read_bytes() == text for file, text in before.items())
     text = (copied / "params.yaml").read_text()
     (copied / "params.yaml").write_text(text.replace("calibration_bins: 10", "calibration_bins: 5"))
     assert dvc(copied, "repro").returncode == 0
-    second = re.search(r"experiment  (some-[0-9a-f]{8});", python("flows.record"))
+    second = re.search(r"experiment  (some-[0-9a-f]{8});", python("flows.experiments"))
     assert second and second[1] != first[1]
     shown = dvc(copied, "exp", "show", "--csv").stdout
     assert first[1] in shown and second[1] in shown and "val_score" in shown
-    page = Path(python("stages.runs").split()[-1]).read_text()
+    page = Path(python("stages.compare_runs").split()[-1]).read_text()
     assert f"<code>{first[1]}</code>" in page and f"<code>{second[1]}</code>" in page and "workspace" in page
     assert "evaluate.calibration_bins" in page and "train.epochs" not in page, "what differs, and nothing else"
     dvc(copied, "exp", "apply", first[1])  # it misses what was never made: the opening of the sealed test
@@ -301,7 +303,7 @@ def test_a_run_is_kept_as_an_experiment_once_and_the_page_compares_those_that_ar
 def test_a_run_that_cannot_be_kept_is_no_failure(tmp_path: Path) -> None:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    command = [sys.executable, "-m", "flows.record"]
+    command = [sys.executable, "-m", "flows.experiments"]
     kept = {"cwd": tmp_path, "capture_output": True, "text": True, "env": environment(PYTHONPATH=str(ROOT))}
     assert "there is no run yet" in subprocess.run(command, **kept, check=True).stdout
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\n")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
-from stages.images.annotations import decode_rle
+from stages.dataset.annotations import decode_rle
 from stages.networks.heads import OUTPUTS
 from stages.publish import publish
 from stages.runtime import Model

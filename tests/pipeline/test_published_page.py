@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.frame import UserError
-from stages.images.reading import Unreadable, read
+from stages.core.errors import UserError
+from stages.images.decode import Unreadable, read
 from stages.publish import publish
 from tests.conftest import png
-from tests.published import PATIENCE, Page, exported, npy, outline
+from tests.published import PATIENCE, Page, exported, npy, spec
 from tests.toys import scene
 
 
 @pytest.fixture(scope="module")
 def simple(tmp_path_factory: pytest.TempPathFactory, runtime: Path, served: tuple[Path, str]) -> str:
     """A published classifier whose labels are hostile: the folder's name."""
-    asked = outline("classification", "class", "label", labels=("<img src=x onerror=alert(1)>", "square"))
+    asked = spec("classification", "class", "label", labels=("<img src=x onerror=alert(1)>", "square"))
     scores = {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}}
     file = exported(
         asked, tmp_path_factory.mktemp("simple") / "model.onnx", name="</script><b>toy", scores=scores,

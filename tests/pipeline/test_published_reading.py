@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from stages.images.reading import Unreadable, read, to_channels
+from stages.images.decode import Unreadable, read, to_channels
 from stages.publish import publish
 from stages.runtime import Model
-from tests.published import Page, exported, outline
+from tests.published import Page, exported, spec
 from tests.toys import scene
 
 ORIENTATION = 0x0112
@@ -37,7 +37,7 @@ PICTURE = Image.fromarray(scene(np.random.default_rng(1), 3)[0][:40, :56])
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory, runtime: Path, served: tuple[Path, str]) -> str:
     """Of a published model that restores images, so that its answer lies as the image does."""
-    file = exported(outline("image", "image", "image", channels=3), tmp_path_factory.mktemp("reading") / "model.onnx")
+    file = exported(spec("image", "image", "image", channels=3), tmp_path_factory.mktemp("reading") / "model.onnx")
     publish(file, served[0] / "reading", runtime)
     return f"{served[1]}/reading/"
 

@@ -5,13 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.audits import duplicates, labels, leakage
-from stages.audits.subject import Subject
-from stages.frame import Finding
-from stages.frame.findings import read_findings
-from stages.frame.stage import call
-from stages.images.manifest import annotations, read_manifest
+from stages.audits import duplicates, label_errors, leakage
+from stages.audits.audit_data import Subject
+from stages.core.findings import Finding, read_findings
+from stages.dataset.manifest import annotations, read_manifest
 from stages.ingest import main as ingest
+from stages.runner.stage import call
 from stages.validate import main as validate
 from tests.conftest import kept_params
 
@@ -26,7 +25,7 @@ def findings(name: str, reference_data: Path, folder: Path) -> tuple[dict[str, F
     assert metrics["train"] > metrics["val"] > 0 and metrics["test"] > 0
     rows = read_manifest(folder / "ingested")
     subject = Subject(rows, pd.read_parquet(folder / "ingested/sealed_index.parquet"), folder / "ingested")
-    return {f.id: f for audit in (duplicates, leakage, labels) for f in audit.find(subject, params.audit)}, rows
+    return {f.id: f for audit in (duplicates, leakage, label_errors) for f in audit.find(subject, params.audit)}, rows
 
 
 def test_the_one_photo_under_two_labels_of_clothing10(reference_data: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from stages.serving.app import create
-from stages.serving.limits import KEY, Settings
+from stages.serving.settings import KEY, Settings
 from tests.conftest import png
 from tests.shipped import colour_model, plain, served
 

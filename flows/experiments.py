@@ -1,0 +1,52 @@
+"""Keep a run that has ended as a DVC experiment: `python -m flows.experiments`.
+
+What stands in the workspace is kept under `refs/exps`: params, code, dvc.lock, and by it metrics, curves and data.
+Nothing in the workspace changes. A run that is kept already is not kept twice; one that cannot be kept is no failure.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from stages.frame.params import load
+
+KEPT = ("params.yaml", "dvc.lock", "data/dvc.lock")
+
+
+def main() -> str:
+    """Keep it, and say so in a line."""
+    if not Path("dvc.lock").exists():
+        return "experiment  none: there is no run yet"
+    name = run_name()
+    if name in names():
+        return f"experiment  {name}, kept already"
+    untracked = _git("ls-files", "--others", "--exclude-standard", "--", *KEPT).stdout.split()
+    include = [word for file in untracked for word in ("-I", file)]
+    environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+    command = ["dvc", "exp", "save", "-n", name, *include, "dvc.yaml"]  # the sealed test has a file of its own
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        return f"experiment  not kept: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
+    return f"experiment  {name}; `make runs` compares, `dvc exp apply {name}` and `dvc repro` go back to it"
+
+
+def run_name() -> str:
+    """The data set's name, and 8 hex digits that stand for params and all that came of them."""
+    text = b"".join(Path(file).read_bytes() for file in KEPT[:2])
+    return f"{load(Path('params.yaml')).ingest.name}-{hashlib.sha256(text).hexdigest()[:8]}"
+
+
+def names() -> set[str]:
+    """Of the experiments that are kept."""
+    listed = _git("for-each-ref", "--format=%(refname)", "refs/exps")
+    return {line.rpartition("/")[2] for line in listed.stdout.splitlines()}
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], capture_output=True, text=True)
+
+
+if __name__ == "__main__":
+    print(main())

@@ -1,0 +1,117 @@
+"""Which changes leave images looking like the data's own: measured, so that augmentation need not guess.
+
+Axes: N images, F features, S side of a thumbnail.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scipy.stats import mannwhitneyu
+from sklearn.model_selection import GroupKFold
+
+from stages.dataset.pixel_store import Store
+from stages.images.image_statistics import grey_bytes
+
+Array = np.ndarray[Any, Any]
+MOST, FEWEST = 1000, 50  # images looked at; with fewer nothing is said
+MARGIN = 1.96 * 3**-0.5  # of an AUC near .5, times the root of the number of images: half of its 95 % interval
+LEAST_SKILL = 0.1  # of a probe of the classes, above chance, for its answers to say anything
+SIDE, CELLS, DIRECTIONS, FOLDS = 32, 4, 8, 5
+BLACK = 8  # grey levels, of 255
+RIDGE = 0.1  # penalty, in images' worth of each standardized feature, share of their number
+CHANGES: dict[str, Callable[[Array], Array]] = {
+    "mirror": lambda image_NSS: image_NSS[:, :, ::-1],
+    "upside_down": lambda image_NSS: image_NSS[:, ::-1],
+    "turn": lambda image_NSS: np.rot90(image_NSS, axes=(1, 2)),
+}
+
+
+def symmetries(store: Store, class_N: Array | None) -> dict[str, dict[str, float]]:
+    """What becomes of images that are mirrored, turned upside down, or by a quarter.
+
+    `told_apart`: AUC at which they are told from those of the store, upper end of its 95 % interval; 0.5: not at all.
+    `answers_lost`: share of what a probe of the classes [N] knows, above chance, that it gets wrong of them: of classes
+    that are each other's mirror images all. Both by linear probes, on images of groups that they have not seen, of
+    thumbnails and of histograms of the directions of their edges (Dalal and Triggs 2005). Empty where there are too few
+    images to tell.
+    """
+    chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MOST, len(store))).astype(int))
+    group_N = store.rows["group"].to_numpy()[chosen_N]
+    if len(chosen_N) < FEWEST or len(set(group_N)) < FOLDS:
+        return {"told_apart": {}, "answers_lost": {}}
+    rows = store.rows.iloc[chosen_N]
+    inner = zip(store.image_NHWC[chosen_N], rows["inner_height"], rows["inner_width"], strict=True)
+    image_NSS = np.stack([_thumbnail(image_HWC[: int(height), : int(width)]) for image_HWC, height, width in inner])
+    own_NF, changed = _features(image_NSS), {name: _features(change(image_NSS)) for name, change in CHANGES.items()}
+    margin = MARGIN / len(own_NF) ** 0.5
+    told = {name: min(1.0, _auc(own_NF, x_NF, group_N) + margin) for name, x_NF in changed.items()}
+    lost = {} if class_N is None else _lost(own_NF, changed, class_N[chosen_N], group_N)
+    return {"told_apart": told, "answers_lost": lost}
+
+
+def _lost(own_NF: Array, changed: dict[str, Array], class_N: Array, group_N: Array) -> dict[str, float]:
+    """Balanced accuracy above chance, of changed images against the same ones unchanged."""
+    mean_F, deviation_F = own_NF.mean(axis=0), np.maximum(own_NF.std(axis=0), 1e-6)
+    x, classes = (own_NF - mean_F) / deviation_F, np.unique(class_N)
+    y = np.where(class_N[:, None] == classes, 1.0, -1.0) / (class_N[:, None] == classes).mean(axis=0)
+    given = {name: np.empty_like(class_N) for name in ("own", *changed)}
+    for train, test in GroupKFold(FOLDS).split(x, class_N, group_N):
+        penalty = RIDGE * len(train) * np.eye(x.shape[1])
+        weight_FK = np.linalg.solve(x[train].T @ x[train] + penalty, x[train].T @ y[train])
+        for name, x_NF in {"own": own_NF, **changed}.items():
+            given[name][test] = classes[((x_NF[test] - mean_F) / deviation_F @ weight_FK).argmax(axis=1)]
+    chance = 1 / len(classes)
+    skill = {
+        name: float(np.mean([(answer[class_N == one] == one).mean() for one in classes])) - chance
+        for name, answer in given.items()
+    }
+    return {name: 1 - skill[name] / skill["own"] for name in changed} if skill["own"] >= LEAST_SKILL else {}
+
+
+def black_rim(store: Store) -> float:
+    """Share of the outermost pixels of some images that are black: where most are, black is what comes into view."""
+    chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MOST, len(store))).astype(int))
+    rows, shares = store.rows.iloc[chosen_N], []
+    for image_HWC, height, width in zip(
+        store.image_NHWC[chosen_N], rows["inner_height"], rows["inner_width"], strict=True
+    ):
+        grey = grey_bytes(image_HWC[: int(height), : int(width)])
+        rim = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+        shares.append(float((rim <= BLACK).mean()))
+    return float(np.mean(shares))
+
+
+def _thumbnail(image_HWC: Array) -> Array:
+    """[SIDE, SIDE] of the middle square, mean 0 and deviation 1."""
+    grey = grey_bytes(image_HWC)
+    side = min(grey.shape)
+    top, left = (grey.shape[0] - side) // 2, (grey.shape[1] - side) // 2
+    square = Image.fromarray(np.ascontiguousarray(grey[top : top + side, left : left + side]))
+    values = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+    return (values - values.mean()) / max(float(values.std()), 1e-3)
+
+
+def _features(image_NSS: Array) -> Array:
+    """[N, F]: a thumbnail of half the side, and how strong edges are by place and direction."""
+    down, across = np.gradient(image_NSS, axis=(1, 2))
+    strength, direction = np.hypot(down, across), np.arctan2(down, across) % np.pi
+    cells = (len(image_NSS), CELLS, SIDE // CELLS, CELLS, SIDE // CELLS)
+    histogram = [
+        np.where((direction * DIRECTIONS // np.pi) % DIRECTIONS == one, strength, 0).reshape(cells).sum(axis=(2, 4))
+        for one in range(DIRECTIONS)
+    ]
+    half = image_NSS.reshape(len(image_NSS), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4))
+    return np.concatenate([np.stack(histogram, axis=1).reshape(len(half), -1), half.reshape(len(half), -1)], axis=1)
+
+
+def _auc(own_NF: Array, changed_NF: Array, group_N: Array) -> float:
+    x, y = np.concatenate([own_NF, changed_NF]), np.repeat([1.0, -1.0], len(own_NF))
+    x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
+    score, groups = np.empty(len(x)), np.tile(group_N, 2)
+    for train, test in GroupKFold(FOLDS).split(x, y, groups):
+        penalty = RIDGE * len(train) * np.eye(x.shape[1])
+        score[test] = x[test] @ np.linalg.solve(x[train].T @ x[train] + penalty, x[train].T @ y[train])
+    statistic = float(mannwhitneyu(score[y > 0], score[y < 0]).statistic)
+    return statistic / len(own_NF) ** 2

@@ -1,0 +1,31 @@
+"""All augmentations by the names that params.yaml has, in the order in which they are done."""
+
+from stages.augmentations import affine, articulated, colour, elastic, photometric, similarity, thin_plate
+from stages.augmentations import mixing as hiding
+from stages.augmentations.augmentation_interface import Augmentation
+
+AUGMENTATIONS: dict[str, Augmentation] = {
+    "flip_horizontal": similarity.FLIP_HORIZONTAL,
+    "flip_vertical": similarity.FLIP_VERTICAL,
+    "stretch": affine.STRETCH,
+    "shear": affine.SHEAR,
+    "scale": similarity.SCALE,
+    "rotation": similarity.ROTATION,
+    "translation": similarity.TRANSLATION,
+    "articulated": articulated.ARTICULATED,
+    "thin_plate": thin_plate.THIN_PLATE,
+    "elastic": elastic.ELASTIC,
+    "saturation": colour.SATURATION,
+    "hue": colour.HUE,
+    "tint": colour.TINT,
+    "contrast": colour.CONTRAST,
+    "brightness": colour.BRIGHTNESS,
+    "gamma": photometric.GAMMA,
+    "mixup": hiding.MIXUP,
+    "cutmix": hiding.CUTMIX,
+    "cutout": hiding.CUTOUT,
+    "blur": photometric.BLUR,
+    "poisson": photometric.POISSON,
+    "noise": photometric.NOISE,
+    "jpeg": photometric.JPEG,
+}

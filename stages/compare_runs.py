@@ -1,0 +1,117 @@
+"""Compare all runs that are kept as experiments, on one page: `python -m stages.compare_runs`."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from stages.core.errors import UserError
+from stages.reports import charts, write_page
+
+PAGE = Path("work/runs/index.html")
+WORKSPACE = "workspace"
+MOST_DRAWN = 4  # curves in a chart
+ABSENT = (FileNotFoundError, KeyError)
+
+
+def main() -> Path:
+    """Write the page.
+
+    Raises:
+        UserError: no run can be read.
+    """
+    found = [run for name, revision, when in _revisions() if (run := _run(name, revision, when))]
+    if not found:
+        raise UserError("no run is kept: `make repro` makes one and keeps it as an experiment")
+    kept = [(run["params"], run["curve"]) for run in found if run["name"] != WORKSPACE]
+    found = [run for run in found if run["name"] != WORKSPACE or (run["params"], run["curve"]) not in kept]
+    runs = sorted(found, key=lambda run: (run["data"], run["score_name"], -run["order"]))
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    sets = {(run["data"], run["score_name"]): [] for run in runs}  # type: ignore[var-annotated]
+    for run in runs:
+        sets[run["data"], run["score_name"]].append(run)
+    write_page(PAGE, "compare_runs.html.j2", sets=[_set(one) for one in sets.values()])
+    return PAGE
+
+
+def _set(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Runs on one version of the data and one score, the best first: these can be compared."""
+    flat = [run["params"] for run in runs]
+    keys = sorted({key for params in flat for key in params})
+    differ = [key for key in keys if len({json.dumps(params.get(key)) for params in flat}) > 1]
+    best = [run for run in runs if run["curve"]][:MOST_DRAWN]
+    longest: list[float] = max((run["curve"] for run in best), key=len, default=[])
+    lines = {run["name"]: run["curve"] + [run["curve"][-1]] * (len(longest) - len(run["curve"])) for run in best}
+    score = runs[0]["score_name"].replace("_", " ")
+    drawn = charts.curves(lines, list(range(1, len(longest) + 1)), "epoch", f"validation {score}", None) if best else ""
+    return {"runs": runs, "differ": differ, "chart": drawn, "score": score, "data": runs[0]["data"],
+            "lower": runs[0]["lower"]}  # fmt: skip
+
+
+def _revisions() -> Iterator[tuple[str, str | None, datetime]]:
+    """The workspace, and every experiment: name, revision, date."""
+    if Path("dvc.lock").exists():
+        yield WORKSPACE, None, datetime.fromtimestamp(Path("dvc.lock").stat().st_mtime, UTC)
+    form = "--format=%(refname) %(objectname) %(creatordate:unix)"
+    listed = subprocess.run(["git", "for-each-ref", form, "refs/exps"], capture_output=True, text=True).stdout
+    for line in listed.splitlines():
+        name, revision, when = line.split()
+        if name.count("/") == 4:  # others are DVC's own
+            yield name.rpartition("/")[2], revision, datetime.fromtimestamp(int(when), UTC)
+
+
+def _run(name: str, revision: str | None, when: datetime) -> dict[str, Any] | None:
+    """What a run came to; None, and a word, where it is not whole or not in the cache."""
+    from dvc.api import DVCFileSystem  # some seconds
+
+    files = DVCFileSystem(".", rev=revision)
+
+    def read(file: str) -> Any:
+        with files.open(file) as opened:
+            return json.load(opened)
+
+    try:
+        scores, training = read("data/evaluate/scores.json"), read("data/train/metrics.json")
+        with files.open("data/train/curves.csv") as opened:
+            curves = pd.read_csv(opened)
+        with files.open("params.yaml") as opened:
+            params = YAML(typ="safe", pure=True).load(opened)
+        resolved = {one["key"]: one["value"] for one in read("data/train/resolved.json")}
+        exported, metadata = read("data/export/metrics.json"), read("data/export/metadata.json")
+        latency = read("data/benchmark/benchmark.json")["single_prediction_ms"]
+    except ABSENT as error:
+        print(f"runs: {name} is left out: it is no whole run of this line, or not in the cache ({error})", flush=True)
+        return None
+    goal = scores["objective"]["score"]
+    lower, value = scores["better"][goal] == "lower", scores["scores"][goal]
+    figure = value["value"] if value["value"] is not None else float("nan")
+    return {
+        "name": name, "when": when.strftime("%Y-%m-%d %H:%M"), "commit": metadata["commit"], "score_name": goal,
+        "data": f"{metadata['name']}, version {metadata['data_version']}", "value": value, "lower": lower,
+        "order": (-figure if lower else figure) if figure == figure else float("-inf"),
+        "gap": training["train_score"] - training["val_score"], "best_epoch": training["best_epoch"],
+        "epochs": len(curves), "seconds": training["seconds"], "rate": training["images_per_second"],
+        "bytes": exported["bytes"], "latency": latency, "curve": curves["val_score"].tolist(),
+        "params": dict(_flat(params)) | resolved,
+    }  # fmt: skip
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
+
+
+if __name__ == "__main__":
+    try:
+        print(f"runs        {main().absolute()}")
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,56 @@
+"""The smallest that must stay visible: things, the gaps between points or dots, the thinnest part of a mask."""
+
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from stages.dataset.annotations import IGNORE, Annotation
+
+Array = np.ndarray[Any, Any]
+MOST_SIDE = 1024  # pixels of a mask, height and width, that are measured
+VISIBLE = {
+    "the shorter side of a thing": 8.0,
+    "the gap between two dots": 4.0,
+    "the gap between two points": 4.0,
+    "the thickness of the thinnest class": 3.0,
+}
+"""What is measured: working pixels that it should have, at least."""
+
+
+def smallest(annotation: Annotation, mask_HW: Array | None) -> tuple[float, str] | None:
+    """Pixels of the smallest in an image, and which key of VISIBLE that is; None where nothing has a size."""
+    if annotation.points is not None:
+        gap = _gap([xy for xy in annotation.points.values() if xy is not None])
+        return None if gap is None else (gap, "the gap between two points")
+    if annotation.shapes:
+        boxes = np.array([shape.box for shape in annotation.shapes if not shape.crowd], float).reshape(-1, 4)
+        sides = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+        if len(sides) and sides.max() > 1:
+            return float(np.percentile(sides, 5)), "the shorter side of a thing"
+        gap = _gap([(x, y) for x, y in boxes[:, :2]])
+        return None if gap is None else (gap, "the gap between two dots")
+    if annotation.mask is not None and mask_HW is not None:
+        return thickness(mask_HW), "the thickness of the thinnest class"
+    return None
+
+
+def _gap(points: list[tuple[float, float]]) -> float | None:
+    """The median distance to the nearest neighbour: that some touch does not make a size too small."""
+    if len(points) < 2:
+        return None
+    distance, _ = cKDTree(np.array(points)).query(points, k=2)
+    return float(np.median(distance[:, 1]))
+
+
+def thickness(mask_HW: Array) -> float:
+    """Of the thinnest class of a label image, pixels: 4 times the mean distance to its edge, as of a straight strip."""
+    part_HW = mask_HW[:MOST_SIDE, :MOST_SIDE]
+    thick = []
+    for value in np.unique(part_HW[part_HW != IGNORE]):
+        inside_HW = part_HW == value
+        if not inside_HW.all():
+            distance_HW = ndimage.distance_transform_edt(inside_HW) - 0.5
+            thick.append(4 * float(distance_HW[inside_HW].mean()))
+    return min(thick, default=float(min(part_HW.shape)))

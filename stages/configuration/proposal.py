@@ -1,0 +1,48 @@
+"""All choices, in the order of params.yaml."""
+
+from pathlib import Path
+from typing import Any
+
+from stages.configuration.choice import Choice
+from stages.configuration.contract_thresholds import PerClass, held, per_class
+from stages.configuration.inspection import Facts
+from stages.configuration.resolution import pixels
+from stages.configuration.source_proposal import divided, where
+from stages.configuration.task import asked
+from stages.configuration.training_budget import amount, learning
+from stages.frame.sections import Params
+from stages.importers.format_detection import Reading
+from stages.tasks.representations import REPRESENTATIONS, representation_of
+
+
+def choices(reading: Reading, facts: Facts, source: Path, params: Params) -> tuple[list[Choice], PerClass]:
+    """What is proposed, by key; and how many images each class will have in training and validation."""
+    question = list(asked(reading, facts, params))
+    value = {choice.key: choice.value for choice in question}
+    gives = REPRESENTATIONS[representation_of(value["task.name"], value["representation.name"])].gives
+    split = list(divided(reading, facts))
+    shares = {choice.key: choice.value for choice in split}
+    counts = per_class(reading, facts, (shares["split.validation"], shares["split.test"]))
+    looks = list(pixels(facts, gives, value["task.name"], params))
+    prepare = params.prepare.model_copy(update={c.key.removeprefix("prepare."): c.value for c in looks})
+    found = [
+        *question,
+        *where(reading, facts, source, params),
+        *split,
+        *held(facts, counts),
+        Choice("gate.waive", {}, "what was waived before was of other data" if params.gate.waive else ""),
+        *looks,
+        *learning(facts, gives, amount(reading, facts, prepare), prepare.fit, counts["train"]),
+    ]
+    return [_explained(choice, params) for choice in found], counts
+
+
+def _explained(choice: Choice, params: Params) -> Choice:
+    """No value is changed without a word."""
+    value: Any = params
+    for name in choice.key.split("."):
+        value = getattr(value, name)
+    had = list(value) if isinstance(value, tuple) else value
+    if choice.why or choice.value == had:
+        return choice
+    return Choice(choice.key, choice.value, f"not {had!r}, which was of other data")

@@ -1,0 +1,1 @@
+"""Code that every stage uses: errors, findings, provenance, CPU and memory limits."""

@@ -1,0 +1,78 @@
+"""Where a result comes from: the code, the packages, the machine."""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from stages.core.cpu import cores
+
+LOGGED = (
+    "torch",
+    "torchvision",
+    "lightning-fabric",
+    "kornia",
+    "optuna",
+    "onnx",
+    "onnxruntime",
+    "numpy",
+    "pandas",
+    "pillow",
+)
+
+
+def commit() -> str:
+    """The commit of the code, `-dirty` behind it when files differ from it; `unknown` outside a repository."""
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        return head + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return "unknown"
+
+
+def environment() -> dict[str, Any]:
+    """Versions, processor and number of cores."""
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "cpu": processor(),
+        "cores": cores(),
+        "packages": {name: metadata.version(name) for name in LOGGED},
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def digest(sections: Mapping[str, BaseModel]) -> str:
+    """12 hex digits that stand for these params."""
+    values = {name: section.model_dump(mode="json") for name, section in sections.items()}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def content(parts: Sequence[str | Path]) -> str:
+    """16 hex digits that stand for texts, and for what files and the files of folders hold."""
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            total.update(part.encode() + b"\0")
+            continue
+        for file in sorted(part.iterdir()) if part.is_dir() else [part]:
+            with file.open("rb") as opened:
+                total.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+    return total.hexdigest()[:16]
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()

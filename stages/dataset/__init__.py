@@ -1,0 +1,1 @@
+"""The data set on disk: manifest, annotations, splits, image shards and the pixel store."""

@@ -1,0 +1,165 @@
+"""The pixel store: images decoded once, at the working size, in files that are mapped into memory."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.images.geometry import Placement
+
+Array = np.ndarray[Any, Any]
+FRAME = ("height", "width", "top", "left", "inner_height", "inner_width", "scale_y", "scale_x")
+ROWS = ("path", "label", "group", *FRAME)
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Any number of things an image."""
+
+    box_T4: Array
+    """float32, of all images one after the other."""
+    label_T: Array
+    mask_TX: Array | None
+    """Packed bits of [size, size] a thing; None where only boxes are known."""
+    first: Array
+    """[N + 1]: where an image's things begin."""
+
+    def some(self, index_B: Array) -> "Ragged":
+        """The things of these images alone."""
+        things = [np.arange(self.first[i], self.first[i + 1]) for i in index_B]
+        index_T, first = np.concatenate([np.zeros(0, int), *things]), np.cumsum([0, *map(len, things)])
+        masks = None if self.mask_TX is None else self.mask_TX[index_T]
+        return Ragged(self.box_T4[index_T], self.label_T[index_T], masks, first)
+
+
+@dataclass(frozen=True)
+class Bones:
+    """The articulated parts of each image's figure, as `stages.articulation.skeleton` has them."""
+
+    bone_T7: Array
+    """float32, of all images one after the other."""
+    first: Array
+    """[N + 1]: where an image's bones begin."""
+
+    def of(self, index_B: Array) -> Array:
+        """[B, K, 7] of some images, with rows of NaN where one has fewer than the K of the richest; K at least 1."""
+        counts_B = self.first[index_B + 1] - self.first[index_B]
+        bone_BK7 = np.full((len(index_B), max(1, int(counts_B.max())), 7), np.nan, np.float32)
+        for row, (index, count) in enumerate(zip(index_B, counts_B, strict=True)):
+            bone_BK7[row, :count] = self.bone_T7[self.first[index] : self.first[index] + count]
+        return bone_BK7
+
+
+@dataclass(frozen=True)
+class Store:
+    """One split of the prepared images. A row is a working image: a whole original, or a tile of one."""
+
+    image_NHWC: Array
+    """uint8 or uint16, mapped from disk, not read until used."""
+    target: Array | Ragged
+    """What is learned from, aligned with the images."""
+    rows: pd.DataFrame
+    """path, label, group of each image, and how the original lies in it."""
+    about: dict[str, Any]
+    """name and version of the data, and the outline of the task."""
+    bones: Bones | None = None
+    """Articulated parts of the figures, where `prepare` looked for them."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def some(self, index_B: Array) -> "Store":
+        """These rows alone, without bones."""
+        rows = self.rows.iloc[index_B].reset_index(drop=True)
+        target = self.target.some(index_B) if isinstance(self.target, Ragged) else self.target[index_B]
+        return Store(self.image_NHWC[index_B], target, rows, self.about)
+
+    def frames(self) -> list[Placement]:
+        """How each working image lies in its original."""
+        return [Placement(*values) for values in self.rows[list(FRAME)].itertuples(index=False, name=None)]
+
+    def originals(self) -> Iterator[tuple[str, slice]]:
+        """Path of each original image, and its rows."""
+        paths = self.rows["path"].to_numpy()
+        begins = np.flatnonzero(np.concatenate([[True], paths[1:] != paths[:-1]]))
+        for begin, end in zip(begins, [*begins[1:], len(paths)], strict=True):
+            yield str(paths[begin]), slice(int(begin), int(end))
+
+
+class Writer:
+    """Writes one array a call into a file of known length, which is mapped later."""
+
+    def __init__(self, file: Path, count: int) -> None:
+        """Nothing is written before the first array, whose shape and type all others have."""
+        self.file, self.count, self.written = file, count, 0
+        self.mapped: np.memmap[Any, Any] | None = None
+
+    def add(self, values: Array) -> None:
+        """Write the next one."""
+        if self.mapped is None:
+            shape = (self.count, *values.shape)
+            self.mapped = np.lib.format.open_memmap(self.file, "w+", values.dtype, shape)
+            if hasattr(
+                os, "posix_fallocate"
+            ):  # a full disk is met here, as an error, and not in the mapping, as a signal
+                with self.file.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, self.mapped.nbytes + self.mapped.offset)
+        self.mapped[self.written] = values
+        self.written += 1
+
+    def close(self) -> None:
+        """All must have come."""
+        assert self.mapped is not None and self.written == self.count, f"{self.written} of {self.count} written"
+        self.mapped.flush()
+
+
+def write_rows(folder: Path, split: str, rows: pd.DataFrame) -> None:
+    """Write what is known of each working image."""
+    rows[list(ROWS)].to_parquet(folder / f"{split}.parquet", index=False)
+
+
+def write_about(folder: Path, about: dict[str, Any]) -> None:
+    """Write what is common to all."""
+    (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+def write_things(folder: Path, split: str, things: Iterable[tuple[Array, Array, Array | None]]) -> None:
+    """Write (box_M4, label_M, mask_MSS or None) of each image, in order."""
+    boxes, labels, masks, first = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)], [], [0]
+    for box_M4, label_M, mask_MSS in things:
+        boxes.append(box_M4)
+        labels.append(label_M)
+        first.append(first[-1] + len(label_M))
+        if mask_MSS is not None:
+            masks.append(np.packbits(mask_MSS.reshape(len(label_M), mask_MSS[0].size if len(label_M) else 8), axis=1))
+    arrays = {"box_T4": np.concatenate(boxes), "label_T": np.concatenate(labels), "first": np.array(first)}
+    if masks:
+        arrays["mask_TX"] = np.concatenate([m for m in masks if len(m)] or masks[:1])
+    np.savez(folder / f"{split}.things.npz", **arrays)  # type: ignore[arg-type]
+
+
+def write_bones(folder: Path, split: str, bones: Sequence[Array]) -> None:
+    """Write the [K, 7] of each image, in order."""
+    first = np.concatenate([[0], np.cumsum([len(bone_K7) for bone_K7 in bones])])
+    bone_T7 = np.concatenate([np.zeros((0, 7), np.float32), *bones])
+    np.savez(folder / f"{split}.bones.npz", bone_T7=bone_T7, first=first)
+
+
+def open_split(folder: Path, split: str) -> Store:
+    """Open what was written."""
+    about = json.loads((folder / "about.json").read_text())
+    rows = pd.read_parquet(folder / f"{split}.parquet")
+    target: Array | Ragged
+    if (folder / f"{split}.things.npz").exists():
+        arrays = dict(np.load(folder / f"{split}.things.npz"))
+        target = Ragged(arrays["box_T4"], arrays["label_T"], arrays.get("mask_TX"), arrays["first"])
+    else:
+        target = np.load(folder / f"{split}.target.npy", mmap_mode="r")
+    file = folder / f"{split}.bones.npz"
+    bones = Bones(**np.load(file)) if file.exists() else None
+    return Store(np.load(folder / f"{split}.npy", mmap_mode="r"), target, rows, about, bones)

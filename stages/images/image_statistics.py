@@ -1,0 +1,186 @@
+"""Numbers about one image, cheap enough to take of every file: what the audits and the data page look at."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageChops
+from scipy.fft import dctn
+
+from stages.images.decode import Picture, to_channels
+
+EXPOSURE = ("brightness", "darkest", "brightest", "redness", "blueness")
+"""How an image was lit and coloured: classes may differ in it, but seldom so far that it alone tells them."""
+STRUCTURE = ("contrast", "border", "sharpness", "entropy", "foreground", "black", "white")
+"""Follows from the shape of what is in the image: classes may truly differ in it."""
+METADATA = ("width", "height", "bytes", "bytes_per_pixel", "format", "mode", "camera", "taken", "software", "quality")
+"""Properties of the file: they cannot make an image what it is."""
+THUMBNAIL = 8  # pixels a side
+HOT = 1e-4  # share of the pixels, one at least, that a sensor may have wrong
+REDUCED = 3.0  # times the wanted size, to which an image is averaged before it is resized with care
+LEVELS = np.arange(256)
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def statistics(picture: Picture) -> dict[str, Any]:
+    """Grey levels 0 to 255 unless said otherwise.
+
+    brightness, contrast: mean and standard deviation; darkest, brightest: 5th and 95th percentile; highest: level of
+    any channel that no more than `HOT` of its pixels exceed; black, white: share of pixels at level 0 and 255; entropy:
+    of the grey levels, bits, 0 to 8; border, border_contrast: mean and standard deviation of the outermost sixteenth;
+    foreground: share of pixels that Otsu's threshold (1979) parts from the border; sharpness: mean absolute difference
+    of neighbours; red, green, blue and ..._contrast: mean and standard deviation of a channel, of grey all alike;
+    redness, blueness: mean of R - G and of B - G, -255 to 255; blank: a single grey level; thumbnail: 8x8 RGB bytes;
+    phash, phash_mirrored: see `_perceptual_hashes`.
+    """
+    image = as_bytes(picture.image)
+    colour = Image.fromarray(image) if image.shape[2:] == (3,) else None  # once: it copies the pixels
+    grey_image = Image.fromarray(_grey(image)) if colour is None else colour.convert("L")
+    grey = np.asarray(grey_image)
+    height, width = grey.shape
+    counts = np.array(grey_image.histogram())
+    mean, contrast = _moments(counts)
+    phash, phash_mirrored = _perceptual_hashes(grey_image)
+    histograms = counts[None] if colour is None else _histograms(colour)
+    channels = [(mean, contrast)] * 3 if colour is None else [_moments(c) for c in histograms]
+    (red, _), (green, _), (blue, _) = channels
+    darkest, brightest = np.searchsorted(np.cumsum(counts), (0.05 * grey.size, 0.95 * grey.size))
+    rim = _rim(grey)
+    return {
+        "width": width,
+        "height": height,
+        "format": picture.format,
+        "mode": picture.mode,
+        "camera": picture.camera,
+        "taken": picture.taken,
+        "software": picture.software,
+        "quality": picture.quality,
+        "brightness": mean,
+        "contrast": contrast,
+        "darkest": float(darkest),
+        "brightest": float(brightest),
+        "highest": _highest(histograms if image.ndim == 2 or image.shape[2] in (1, 3) else _of_channels(image)),
+        "black": float(counts[0] / grey.size),
+        "white": float(counts[255] / grey.size),
+        "entropy": _entropy(counts),
+        "border": float(rim.mean()),
+        "border_contrast": float(rim.std()),
+        "foreground": _foreground(counts, float(rim.mean())),
+        "sharpness": _sharpness(grey_image),
+        **{name: value for name, (value, _) in zip(("red", "green", "blue"), channels, strict=True)},
+        **{f"{name}_contrast": std for name, (_, std) in zip(("red", "green", "blue"), channels, strict=True)},
+        "redness": red - green,
+        "blueness": blue - green,
+        "blank": bool(counts.max() == grey.size),
+        "thumbnail": _thumbnail(grey_image if colour is None else colour),
+        "phash": phash,
+        "phash_mirrored": phash_mirrored,
+    }
+
+
+def as_bytes(image: np.ndarray[Any, Any]) -> Bytes:
+    """Levels of 16 bits on the scale 0 to 255."""
+    return (image // 257).astype(np.uint8) if image.dtype == np.uint16 else image
+
+
+def grey_bytes(image: np.ndarray[Any, Any]) -> Bytes:
+    """uint8 [H, W] of any image."""
+    return _grey(as_bytes(image))
+
+
+def _grey(image: Bytes) -> Bytes:
+    """[H, W]: luma of colour; of other channels the mean."""
+    if image.ndim == 3 and image.shape[2] not in (1, 3):
+        return image.mean(axis=2).round().astype(np.uint8)
+    return to_channels(image, 1)[:, :, 0]
+
+
+def _histograms(colour: Image.Image) -> np.ndarray[Any, Any]:
+    """[3, 256] counts; Pillow's are ten times as fast as numpy's moments of the pixels."""
+    return np.array(colour.histogram()).reshape(3, 256)
+
+
+def _moments(counts: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Mean and standard deviation of the levels that were counted."""
+    mean = float(counts @ LEVELS / counts.sum())
+    return mean, float(np.sqrt(counts @ (LEVELS - mean) ** 2 / counts.sum()))
+
+
+def _of_channels(image: Bytes) -> np.ndarray[Any, Any]:
+    """[C, 256] counts of any number of channels."""
+    return np.stack([np.bincount(image[:, :, c].ravel(), minlength=256) for c in range(image.shape[2])])
+
+
+def _highest(histograms: np.ndarray[Any, Any]) -> float:
+    """Of channels [C, 256] the highest level that more than hot pixels have."""
+    pixels = int(histograms[0].sum())
+    above = np.cumsum(histograms[:, ::-1], axis=1)[:, ::-1]  # pixels at this level or a higher one
+    return float(np.flatnonzero((above > min(max(1, HOT * pixels), pixels - 1)).any(axis=0))[-1])
+
+
+def _entropy(counts: np.ndarray[Any, Any]) -> float:
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log2(share)).sum()) + 0.0  # -0.0 of a blank image
+
+
+def _rim(grey: Bytes) -> Bytes:
+    """The pixels of the outermost sixteenth, one pixel at least."""
+    height, width = grey.shape
+    rim = max(1, round(min(height, width) / 16))
+    if min(height, width) <= 2 * rim:
+        return grey.ravel()
+    sides = (grey[:rim], grey[-rim:], grey[rim:-rim, :rim], grey[rim:-rim, -rim:])
+    return np.concatenate([side.ravel() for side in sides])
+
+
+def _foreground(counts: np.ndarray[Any, Any], border: float) -> float:
+    """Share of the pixels on the other side than the border of the threshold with the most variance between sides."""
+    total, weighted = counts.sum(), counts * LEVELS
+    below = np.cumsum(counts)[:-1]
+    inside = (below > 0) & (below < total)
+    if not inside.any():
+        return 0.0
+    sums = np.cumsum(weighted)[:-1][inside]
+    below = below[inside]
+    between = (weighted.sum() * below / total - sums) ** 2 / (below * (total - below))
+    best = int(np.argmax(between))
+    dark = below[best] / total
+    return float(1 - dark if border <= LEVELS[:-1][inside][best] + 0.5 else dark)
+
+
+def _sharpness(image: Image.Image) -> float:
+    """Mean absolute difference of neighbours: of columns and of rows, halved."""
+    width, height = image.size
+    steps = 0.0
+    for dx, dy in ((1, 0), (0, 1)):
+        if width > dx and height > dy:
+            one, other = image.crop((dx, dy, width, height)), image.crop((0, 0, width - dx, height - dy))
+            steps += _moments(np.array(ImageChops.difference(one, other).histogram()))[0] / 2
+    return steps
+
+
+def _thumbnail(image: Image.Image) -> bytes:
+    small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=REDUCED)
+    return small.convert("RGB").tobytes()
+
+
+def thumbnails(column: Any) -> Bytes:
+    """[N, 8, 8, 3] of a manifest's `thumbnail`."""
+    return np.frombuffer(b"".join(column), np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL, 3)
+
+
+def _perceptual_hashes(grey: Image.Image) -> tuple[str, str]:
+    """64-bit hashes, 16 hex digits each, that survive re-encoding and resizing: of the image, and of it mirrored.
+
+    Signs of the 8x8 lowest frequencies, against their median, of the DCT of the grey image at 32x32
+    (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"). A mirror turns the sign of
+    every odd horizontal frequency.
+    """
+    small = grey.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=REDUCED)
+    low = dctn(np.asarray(small, np.float32), norm="ortho")[:8, :8]
+    return _signs(low), _signs(low * np.array([1, -1] * 4))
+
+
+def _signs(low: np.ndarray[Any, Any]) -> str:
+    bits = low.ravel() > np.partition(low.ravel()[1:], 31)[31]  # the median, without the mean, which would lift it
+    return np.packbits(bits).tobytes().hex()

@@ -1,0 +1,107 @@
+"""Arrays in an npz: images and labels, as MedMNIST has them."""
+
+import io
+import zipfile
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from stages.core.errors import UserError
+from stages.dataset.annotations import Annotation
+from stages.frame.sections import Ingest
+from stages.images.archives import MAX_UNPACKED, Files
+from stages.importers.sample import SPLIT_WORDS, Found, Item, always
+from stages.importers.table import cell_text
+
+Array = np.ndarray[Any, Any]
+READ = ("images", "labels")  # ends of the names of arrays
+
+
+def arrays(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+    """`train_images`, `train_labels`, `val_...`, `test_...` as MedMNIST has them, or just `images` and `labels`.
+
+    Labels [N] or [N, 1] of whole numbers or text are classes, [N, K] of 0 and 1 any number of classes, with a
+    fraction, or several fractions of whole value beyond 0 and 1, numbers.
+    """
+    held = _held(files[name]())
+    parts = [key.removesuffix("images") for key in held if key.endswith("images")]
+    if not parts:
+        raise UserError(f"the npz holds {sorted(held)}, but neither `images` nor `train_images` with their labels")
+    items = []
+    for part in parts:
+        word = part.rstrip("_")
+        images, labels = held[f"{part}images"], held.get(f"{part}labels")
+        _refuse_misfit(f"{part}images", images, labels)
+        assert labels is not None
+        numbers = _are_numbers(labels)
+        for i, label in enumerate(labels):
+            path = f"{word or 'images'}/{i:06d}{'.png' if _fits_png(images) else '.npy'}"
+            pixels, annotation = partial(_file, images[i]), _annotation(np.atleast_1d(label), numbers)
+            items.append(Item(path, always(annotation), None, SPLIT_WORDS.get(word), pixels, has_file=False))
+    return items, []
+
+
+def _held(data: bytes) -> dict[str, Array]:
+    """Images and labels; other arrays by their names alone.
+
+    Raises:
+        UserError: it is damaged, or says that it holds more than its bytes or this machine can.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > MAX_UNPACKED:
+            raise UserError(
+                f"the npz unpacks to {unpacked / 2**30:.0f} GiB, above {MAX_UNPACKED / 2**30:.0f}: divide it"
+            )
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            return {key: file[key] if key.endswith(READ) else np.zeros(0) for key in file.files}
+    except MemoryError as error:
+        raise UserError("the npz is damaged, or holds more than the memory does: its arrays cannot be made") from error
+    except UserError:
+        raise
+    except Exception as error:  # an archive and a header can be damaged in as many ways as they have words
+        raise UserError(f"the npz cannot be read: {error}; save it anew, unencrypted, by numpy") from error
+
+
+def _annotation(label: Array, numbers: bool) -> Annotation:
+    if numbers:
+        return Annotation(scalars={f"value{i}" if len(label) > 1 else "value": float(v) for i, v in enumerate(label)})
+    if len(label) == 1:
+        return Annotation(labels=(cell_text(label[0]),))
+    return Annotation(labels=tuple(str(k) for k in np.flatnonzero(label)))
+
+
+def _are_numbers(labels: Array) -> bool:
+    """Fractions are; so are several whole numbers an image that are written as fractions and more than yes and no."""
+    if labels.dtype.kind != "f":
+        return False
+    several = labels.ndim == 2 and labels.shape[1] > 1
+    return bool((labels != labels.round()).any()) or (several and not np.isin(labels, (0, 1)).all())
+
+
+def _refuse_misfit(name: str, images: Array, labels: Array | None) -> None:
+    if images.dtype not in (np.uint8, np.uint16) or images.ndim not in (3, 4):
+        found = f"{images.dtype} of shape {images.shape}"
+        raise UserError(f"npz: {name} is {found}; uint8 or uint16 of shape [N, H, W] or [N, H, W, C] is needed")
+    if labels is None or labels.ndim not in (1, 2) or len(labels) != len(images):
+        found = "no labels" if labels is None else f"labels of shape {labels.shape} for {len(images)} images"
+        raise UserError(f"npz: {name} has {found}; one label per image is needed")
+    if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind != "f" and not np.isin(labels, (0, 1)).all():
+        raise UserError(f"npz: the labels of {name} have the shape {labels.shape}; several classes an image are 0 or 1")
+
+
+def _fits_png(images: Array) -> bool:
+    channels = images.shape[3] if images.ndim == 4 else 1
+    return channels in (1, 3) and (images.dtype == np.uint8 or channels == 1)
+
+
+def _file(image: Array) -> bytes:
+    buffer = io.BytesIO()
+    if _fits_png(image[None]):
+        Image.fromarray(image[:, :, 0] if image.shape[2:] == (1,) else image).save(buffer, "PNG", compress_level=1)
+    else:
+        np.save(buffer, image)
+    return buffer.getvalue()

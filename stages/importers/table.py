@@ -1,0 +1,128 @@
+"""A table of paths with classes, numbers or points: CSV or Parquet."""
+
+import io
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.core.errors import UserError, did_you_mean
+from stages.dataset.annotations import Annotation
+from stages.frame.sections import Columns, Ingest
+from stages.images.archives import Files, Refusal
+from stages.importers.path_patterns import pattern_of
+from stages.importers.sample import SPLIT_WORDS, Found, Item, always
+
+Cells = dict[str, str]
+
+
+def table(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+    """A row an image. With `ingest.images` only what matches it is taken, of the files and of the rows."""
+    columns, rows = ingest.columns, read_table(files[name](), name)
+    _refuse_missing(columns, rows, name)
+    wanted = pattern_of(ingest.images, "ingest.images") if ingest.images else None
+    items, refused = [], []
+    seen: set[str] = set()
+    for number, cells in enumerate(rows.to_dict("records")):
+        path = cells[columns.path].replace("\\", "/").removeprefix("./")
+        path = f"{columns.folder.strip('/')}/{path}".removeprefix("/")
+        if wanted and not wanted.fullmatch(path):
+            continue
+        try:
+            items.append(_item(path, cells, columns, files, seen))
+        except ValueError as error:
+            refused.append(Refusal(path, f"{name} line {number + 2}: {error}"))
+        seen.add(path)
+    candidates = (n for n in files if (wanted.fullmatch(n) if wanted else n != name))
+    return items, refused + [Refusal(n, f"is not listed in {name}") for n in candidates if n not in seen]
+
+
+def _refuse_missing(columns: Columns, rows: pd.DataFrame, name: str) -> None:
+    single = {"path": columns.path, "label": columns.label, "group": columns.group, "split": columns.split}
+    single["origin"] = columns.origin
+    wanted = {f"ingest.columns.{role}": column for role, column in single.items() if column is not None}
+    wanted |= {f"ingest.columns.scalars ({column})": column for column in columns.scalars}
+    wanted |= {f"ingest.columns.points ({p})": f"{p}_{axis}" for axis in "xy" for p in columns.points}
+    for role, column in wanted.items():
+        if column not in rows.columns:
+            raise UserError(f"{name} has no column {column!r} ({role}); {did_you_mean(column, rows.columns)}")
+    if columns.label is None and not columns.scalars and not columns.points:
+        raise UserError(f"{name}: ingest.columns names no label, no scalars and no points; name what is to be learned")
+
+
+def _item(path: str, cells: Cells, columns: Columns, files: Files, seen: set[str]) -> Item:
+    if path not in files:
+        raise ValueError("there is no such file")
+    if path in seen:
+        raise ValueError("stands there more than once")
+    split = None
+    if columns.split is not None:
+        split = SPLIT_WORDS.get(cells[columns.split].strip().lower())
+        if split is None:
+            raise ValueError(f"split {cells[columns.split]!r} is none of {', '.join(SPLIT_WORDS)}")
+    group = cells[columns.group].strip() if columns.group is not None else None
+    if group == "":
+        raise ValueError("has no group")
+    origin = cells[columns.origin].strip() if columns.origin is not None else ""
+    annotation = Annotation(
+        labels=_labels(cells, columns),
+        scalars={name: _number(cells, name) for name in columns.scalars} if columns.scalars else None,
+        points={name: _point(cells, name) for name in columns.points} if columns.points else None,
+    )
+    return Item(path, always(annotation), group, split, files[path], origin=origin)
+
+
+def _labels(cells: Cells, columns: Columns) -> tuple[str, ...] | None:
+    if columns.label is None:
+        return None
+    cell = cells[columns.label].strip()
+    if columns.separator:
+        return tuple(sorted({part.strip() for part in cell.split(columns.separator)} - {""}))
+    if not cell:
+        raise ValueError("has no label")
+    return (cell,)
+
+
+def _number(cells: Cells, column: str) -> float:
+    try:
+        value = float(cells[column])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{column} is {cells[column]!r}, not a number")
+    return value
+
+
+def _point(cells: Cells, name: str) -> tuple[float, float] | None:
+    x, y = f"{name}_x", f"{name}_y"
+    if not cells[x].strip() and not cells[y].strip():
+        return None
+    return _number(cells, x), _number(cells, y)
+
+
+def read_table(data: bytes, name: str) -> pd.DataFrame:
+    """Every cell as text: pandas would read class `NA` as missing and `007` as 7."""
+    try:
+        if name.lower().endswith(".parquet"):
+            return pd.read_parquet(io.BytesIO(data)).map(cell_text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # more cells than columns: which is the label?
+            return pd.read_csv(
+                io.BytesIO(data),
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                skipinitialspace=True,
+                index_col=False,
+            )
+    except (ValueError, pd.errors.ParserWarning) as error:
+        raise UserError(f"{name} cannot be read as a table: {error}") from error
+
+
+def cell_text(value: Any) -> str:
+    """A cell as text; 3.0, which a column of whole numbers with gaps holds, as 3."""
+    if pd.isna(value):
+        return ""
+    return str(int(value)) if isinstance(value, float | np.floating) and value == int(value) else str(value)

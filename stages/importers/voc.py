@@ -1,0 +1,100 @@
+"""Pascal VOC: an XML file of boxes per image."""
+
+import re
+from pathlib import PurePosixPath
+from xml.etree import ElementTree
+
+from stages.core.errors import UserError
+from stages.dataset.annotations import Annotation, Shape
+from stages.frame.sections import Ingest
+from stages.images.archives import Files, Refusal
+from stages.images.decode import SUFFIXES, Unreadable
+from stages.importers.sample import SPLIT_WORDS, Annotate, Found, Item, text_of
+
+IMAGES = re.compile(r"(^|/)JPEGImages/")
+FOLDER = re.compile(r"(^|/)(JPEGImages|Annotations)/")
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def voc(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+    """Annotations/NAME.xml beside JPEGImages/NAME.jpg; ImageSets/Main/{train,val,test}.txt name the splits."""
+    paths = [p for p in files if PurePosixPath(p).suffix.lower() in SUFFIXES]
+    paths = [p for p in paths if IMAGES.search(p)] or paths  # other folders hold label pictures of the same names
+    long = any(IMAGES.search(p) for p in paths) and len({PurePosixPath(p).stem for p in paths}) < len(paths)
+    images: dict[str, str] = {}
+    for path in paths:
+        key = _key(path, long)
+        if key in images:
+            raise UserError(f"{images[key]} and {path} would both be the image of {key}.xml; names must differ")
+        images[key] = path
+    splits = _splits(files, long)
+    items, refused, seen = [], [], set()
+    for path in (p for p in files if p.lower().endswith(".xml")):
+        key = _key(path, long)
+        if key not in images or key in seen:
+            taken = f"{images[key]} has another annotation" if key in seen else f"there is no image named {key}"
+            refused.append(Refusal(path, taken))
+            continue
+        seen.add(key)
+        items.append(Item(images[key], _annotate(files, path), None, splits.get(key), files[images[key]]))
+    return items, refused + [Refusal(p, f"has no file {key}.xml") for key, p in images.items() if key not in seen]
+
+
+def _key(path: str, long: bool) -> str:
+    """What an image and its annotation share: the name; or, where names recur in other years, the path around the
+    folder's name.
+    """
+    return str(PurePosixPath(FOLDER.sub(r"\1", path, count=1)).with_suffix("")) if long else PurePosixPath(path).stem
+
+
+def _splits(files: Files, long: bool) -> dict[str, str]:
+    """Split of each image by its key."""
+    splits: dict[str, str] = {}
+    for path in files:
+        found = re.fullmatch(r"(.*/)?ImageSets/Main/(train|val|test)\.txt", path)
+        for line in text_of(files, path).splitlines() if found else ():
+            if not line.strip():
+                continue
+            assert found is not None, "only lists are read"
+            key = ((found[1] or "") if long else "") + line.split()[0]
+            split = SPLIT_WORDS[found[2]]
+            if splits.setdefault(key, split) != split:
+                raise UserError(f"{path}: {key} is in {splits[key]} and in {split}; it may be in one split only")
+    return splits
+
+
+def _annotate(files: Files, path: str) -> Annotate:
+    def annotate(height: int, width: int) -> Annotation:
+        data = files[path]()
+        if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+            raise Unreadable(f"{path} declares entities, which can swell without bound; remove the declaration")
+        try:
+            root = ElementTree.fromstring(data)  # noqa: S314 without entities there is nothing to expand
+        except ElementTree.ParseError as error:
+            raise Unreadable(f"{path} is not readable XML: {error}") from None
+        shapes = (
+            _shape(thing, number, path, height, width) for number, thing in enumerate(root.iter("object"), start=1)
+        )
+        return Annotation(shapes=tuple(shape for shape in shapes if shape))
+
+    return annotate
+
+
+def _shape(thing: ElementTree.Element, number: int, path: str, height: int, width: int) -> Shape | None:
+    """VOC's pixels count from 1 and the last one belongs to the box."""
+    label = (thing.findtext("name") or "").strip()
+    written = [thing.findtext(f"bndbox/{corner}") for corner in CORNERS]
+    try:
+        x0, y0, x1, y1 = (float(value or "") for value in written)
+    except ValueError:
+        raise Unreadable(f"{path}, object {number} ({label}): its box is {written}, not four numbers") from None
+    if not label:
+        raise Unreadable(f"{path}, object {number} has no name")
+    if x1 <= x0 or y1 <= y0:
+        print(f"ingest: {path}, object {number} ({label}): the box {written} has no area and was left out", flush=True)
+        return None
+    if x1 <= 0 or y1 <= 0 or x0 > width or y0 > height:
+        raise Unreadable(f"{path}, object {number} ({label}): the box {written} lies outside of {width}x{height}")
+    box = (max(0.0, x0 - 1), max(0.0, y0 - 1), min(float(width), x1), min(float(height), y1))
+    hard = (thing.findtext("difficult") or "").strip() == "1"  # VOC does not score it
+    return Shape(label, box, None, hard)

@@ -1,0 +1,84 @@
+"""YOLO: a text file per image, a line per thing; boxes or polygons as shares of the image's sides."""
+
+import io
+import re
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.core.errors import UserError
+from stages.dataset.annotations import Annotation, Shape
+from stages.frame.sections import Ingest
+from stages.images.archives import Files, Refusal
+from stages.images.decode import SUFFIXES, Unreadable
+from stages.importers.coco import polygon_mask
+from stages.importers.sample import Annotate, Found, Item, split_of_path, text_of
+
+
+def yolo(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+    """images/.../NAME.jpg beside labels/.../NAME.txt; classes in data.yaml or classes.txt."""
+    names = _names(files)
+    items, refused, seen = [], [], set()
+    for path in (p for p in files if PurePosixPath(p).suffix.lower() in SUFFIXES and re.search(r"(^|/)images/", p)):
+        labels = re.sub(r"(^|/)images/", r"\1labels/", path, count=1)
+        labels = str(PurePosixPath(labels).with_suffix(".txt"))
+        if labels not in files:
+            refused.append(Refusal(path, f"has no file {labels}; an image without things has an empty one"))
+            continue
+        seen.add(labels)
+        items.append(Item(path, _annotate(files, labels, names), None, split_of_path(path), files[path]))
+    written = (p for p in files if re.search(r"(^|/)labels/.*\.txt$", p) and PurePosixPath(p).name != "classes.txt")
+    orphans = (p for p in written if p not in seen)
+    return items, refused + [Refusal(p, "there is no image of that name") for p in orphans]
+
+
+def _names(files: Files) -> dict[int, str]:
+    for path in sorted(files):
+        if PurePosixPath(path).name in ("data.yaml", "dataset.yaml", "data.yml"):
+            try:
+                names: Any = YAML(typ="safe", pure=True).load(io.BytesIO(files[path]()))["names"]
+                pairs = names.items() if isinstance(names, dict) else enumerate(names)
+                return {int(number): str(label) for number, label in pairs}
+            except (YAMLError, KeyError, TypeError, ValueError) as error:
+                raise UserError(f"{path}: `names` of the classes cannot be read: {error}") from None
+        if PurePosixPath(path).name == "classes.txt":
+            return dict(enumerate(line.strip() for line in text_of(files, path).splitlines() if line.strip()))
+    raise UserError("there is no data.yaml with `names` and no classes.txt: what do the numbers in labels/ mean?")
+
+
+def _annotate(files: Files, path: str, names: dict[int, str]) -> Annotate:
+    def annotate(height: int, width: int) -> Annotation:
+        lines = files[path]().decode("utf-8-sig", errors="replace").splitlines()
+        shapes = (
+            _shape(line, f"{path} line {n}", names, height, width) for n, line in enumerate(lines, 1) if line.strip()
+        )
+        return Annotation(shapes=tuple(shapes))
+
+    return annotate
+
+
+def _shape(line: str, where: str, names: dict[int, str], height: int, width: int) -> Shape:
+    try:
+        number, *values = (float(cell) for cell in line.split())
+    except ValueError:
+        raise Unreadable(f"{where}: {line!r} is not a row of numbers") from None
+    if number not in names:
+        raise Unreadable(f"{where}: class {number:g} is none of {', '.join(f'{k} {v}' for k, v in names.items())}")
+    wrong = [v for v in values if not -0.001 <= v <= 1.001]
+    if wrong or len(values) < 4 or (len(values) > 4 and len(values) % 2):
+        what = (
+            f"{wrong[0]:g} is no share of a side, 0..1" if wrong else f"{len(values)} numbers are no box and no polygon"
+        )
+        raise Unreadable(f"{where}: {what}")
+    label = names[int(number)]
+    if len(values) == 4:
+        x, y, w, h = values
+        box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
+        if w <= 0 or h <= 0:
+            raise Unreadable(f"{where}: the box is {w:g} wide and {h:g} high")
+        return Shape(label, (max(0.0, box[0]), max(0.0, box[1]), min(float(width), box[2]), min(float(height), box[3])))
+    spec = np.clip(np.array(values), 0, 1).reshape(-1, 2) * [width, height]
+    return polygon_mask([spec.ravel().tolist()], label, height, width, where)

@@ -1,0 +1,1 @@
+"""Search for images that are exact, perceptual or edited copies of each other."""

@@ -1,0 +1,1 @@
+"""Preprocessing shared by `prepare`, training and the exported graph."""

@@ -1,0 +1,99 @@
+"""Pictures and their masks or things at a small working size, for audits that ask of every pixel.
+
+Axes: N images, S side of the working picture, C channels. A working picture is stretched: its shape is not kept.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from stages.dataset.annotations import IGNORE, Annotation, Shape, decode_rle
+from stages.dataset.manifest import annotations, pictures, targets
+from stages.images.decode import to_channels
+from stages.images.image_statistics import as_bytes, grey_bytes
+
+Array = np.ndarray[Any, Any]
+SIDE = 64  # pixels: a thing of a tenth of the image still is 6 pixels wide
+
+
+def small_pictures(rows: pd.DataFrame, folder: Path) -> Array:
+    """uint8 [N, S, S, 3 or 1] of manifest rows, averaged over what a small pixel covers; colour if any has it."""
+    channels = 3 if (rows["channels"] == 3).any() else 1
+    small = np.empty((len(rows), SIDE, SIDE, channels), np.uint8)
+    for place, picture in zip(small, pictures(rows, folder), strict=True):
+        odd = picture.image.ndim == 3 and picture.image.shape[2] not in (1, 3)
+        image = to_channels(grey_bytes(picture.image) if odd else as_bytes(picture.image), channels)
+        whole = Image.fromarray(image if channels == 3 else image[:, :, 0])
+        place[:] = np.asarray(whole.resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(place.shape)
+    return small
+
+
+def small_masks(rows: pd.DataFrame, folder: Path, classes: int) -> tuple[Array, Array]:
+    """uint8 [N, S, S], the class at the middle of each small pixel, or `IGNORE`; and [N, K], pixels of each class."""
+    small = np.full((len(rows), SIDE, SIDE), IGNORE, np.uint8)
+    pixels_NK = np.zeros((len(rows), classes), int)
+    for n, mask in enumerate(targets(rows, folder)):
+        if mask is not None:
+            small[n] = mask[np.ix_(_middles(mask.shape[0]), _middles(mask.shape[1]))]
+            pixels_NK[n] = np.bincount(mask.ravel(), minlength=IGNORE + 1)[:classes]
+    return small, pixels_NK
+
+
+def small_things(rows: pd.DataFrame, names: list[str]) -> tuple[Array, list[list[int]]]:
+    """uint8 [N, S, S]: 0 where there is nothing, else 1 + the place of a thing's class in `names`, or `IGNORE`.
+
+    Smaller things lie over larger ones. Of what only the box is known, the ellipse in it is taken: a box's corners
+    seldom are the thing. Beside it, for each class, how many small pixels its things cover.
+    """
+    small = np.zeros((len(rows), SIDE, SIDE), np.uint8)
+    areas: list[list[int]] = [[] for _ in names]
+    for place, row, annotation in zip(small, rows.itertuples(), annotations(rows), strict=True):
+        for shape in sorted(annotation.shapes or (), key=_extent, reverse=True):
+            covered = thing(shape, int(row.height), int(row.width))
+            number = names.index(shape.label)
+            place[covered] = IGNORE if shape.crowd else 1 + number
+            areas[number] += [] if shape.crowd else [int(covered.sum())]
+    return small, areas
+
+
+def thing(shape: Shape, height: int, width: int) -> Array:
+    """The small pixels that one thing covers, bool [S, S]; at least one."""
+    rows, columns = _middles(height), _middles(width)
+    x0, y0, x1, y1 = shape.box
+    if shape.rle is not None:
+        covered = decode_rle(shape.rle, height, width)[np.ix_(rows, columns)]
+    else:
+        across = (columns + 0.5 - (x0 + x1) / 2) / ((x1 - x0) / 2)
+        down = (rows + 0.5 - (y0 + y1) / 2) / ((y1 - y0) / 2)
+        covered = down[:, None] ** 2 + across**2 <= 1
+    covered[_small((y0 + y1) / 2, height), _small((x0 + x1) / 2, width)] |= not covered.any()
+    return covered
+
+
+def box_in_pixels(covered_SS: Array, height: int, width: int) -> tuple[float, float, float, float]:
+    """Edges x0, y0, x1, y1, in pixels of the original, of a box around small pixels."""
+    rows, columns = np.flatnonzero(covered_SS.any(axis=1)), np.flatnonzero(covered_SS.any(axis=0))
+    across, down = width / SIDE, height / SIDE
+    return (columns[0] * across, rows[0] * down, (columns[-1] + 1) * across, (rows[-1] + 1) * down)
+
+
+def names_of_things(all_annotations: list[Annotation]) -> list[str]:
+    """Classes of the things in images, sorted."""
+    return sorted({shape.label for one in all_annotations for shape in one.shapes or ()})
+
+
+def _extent(shape: Shape) -> float:
+    x0, y0, x1, y1 = shape.box
+    return (x1 - x0) * (y1 - y0)
+
+
+def _middles(length: int) -> Array:
+    """[S]: the original's rows or columns at the middles of the small ones."""
+    return ((np.arange(SIDE) + 0.5) * length / SIDE).astype(int)
+
+
+def _small(place: float, length: int) -> int:
+    return min(SIDE - 1, max(0, int(place * SIDE / length)))

@@ -1,0 +1,82 @@
+"""What a plain model says of every pixel, out of fold: the answers that masks and boxes are held against.
+
+Axes: N images, S side of the working picture, C channels, M pixels, F features, K classes.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from stages.dataset.annotations import IGNORE
+from stages.probes.cross_validation import folds
+
+Array = np.ndarray[Any, Any]
+SCALES = (1.0, 2.0, 4.0, 8.0)  # pixels of the working picture
+UNITS = 192  # random features
+RIDGE = 1.0
+FITTED = 300_000  # pixels that the model learns from, about
+
+
+def foretold(image_NSSC: Array, index_NSS: Array, groups_N: Array, classes: int) -> Iterator[tuple[int, Array]]:
+    """Place of each image, and [S, S, K]: how likely each class is at each pixel, by what has not seen its group.
+
+    Ridge regression of the class indicators on random features (Rahimi and Recht 2008) of levels, edges and unevenness
+    at four scales; its answers, clipped and made to add up to 1, stand for probabilities.
+
+    Args:
+        image_NSSC: uint8.
+        index_NSS: class of each pixel, or `IGNORE`.
+        groups_N: what must not be torn apart; at least two different ones.
+        classes: K.
+    """
+    rng = np.random.default_rng(0)
+    some = rng.permutation(len(image_NSSC))[:50]
+    sample_MF = np.concatenate([_features(image_NSSC[n])[::49] for n in some])
+    mean_F, scale_F = sample_MF.mean(axis=0), sample_MF.std(axis=0) + 1e-6
+    weight_FU = rng.normal(size=(len(mean_F), UNITS)).astype(np.float32) / np.float32(np.sqrt(len(mean_F)))
+    bias_U = rng.uniform(-1, 1, UNITS).astype(np.float32)
+
+    def expanded(feature_MF: Array) -> Array:
+        x_MF = (feature_MF - mean_F) / scale_F
+        return np.concatenate([np.ones_like(x_MF[:, :1]), x_MF, np.maximum(x_MF @ weight_FU + bias_U, 0)], axis=1)
+
+    parts = [held_out for _, held_out in folds(groups_N)]
+    sums = [_sums(image_NSSC, index_NSS, part, classes, expanded) for part in parts]
+    inner, outer = sum(one for one, _ in sums), sum(other for _, other in sums)
+    for part, (own_inner, own_outer) in zip(parts, sums, strict=True):
+        coefficient = np.linalg.solve(inner - own_inner + RIDGE * np.eye(len(own_inner)), outer - own_outer)
+        coefficient = coefficient.astype(np.float32)
+        for n in part:
+            p = np.clip(expanded(_features(image_NSSC[n])) @ coefficient, 0.001, 1)
+            yield int(n), (p / p.sum(axis=1, keepdims=True)).reshape(*index_NSS.shape[1:], classes)
+
+
+def _sums(
+    image_NSSC: Array, index_NSS: Array, part: Array, classes: int, expanded: Callable[[Array], Array]
+) -> tuple[Array, Array]:
+    """The normal equations of a fold's images, from some pixels of each."""
+    rng, each = np.random.default_rng(1), max(64, FITTED // len(image_NSSC))
+    inner: Any = 0.0
+    outer: Any = 0.0
+    for n in part:
+        chosen = rng.permutation(np.flatnonzero(index_NSS[n].ravel() != IGNORE))[:each]
+        x = expanded(_features(image_NSSC[n])[chosen]).astype(np.float64)
+        inner = inner + x.T @ x
+        outer = outer + x.T @ np.eye(classes)[index_NSS[n].ravel()[chosen]]
+    return inner, outer
+
+
+def _features(image_SSC: Array) -> Array:
+    """Levels, edges and unevenness of one picture, [M, F], its pixels row by row."""
+    level_SSC = image_SSC.astype(np.float32) / 255
+    grey_SS = level_SSC.mean(axis=2)
+    middle, spread = grey_SS.mean(), grey_SS.std() + 0.01
+    maps = [*np.moveaxis(level_SSC, 2, 0), (grey_SS - middle) / spread]  # also against the rest of its own image
+    for scale in SCALES:
+        smooth_SSC = gaussian_filter(level_SSC, (scale, scale, 0), truncate=3)
+        smooth_SS = smooth_SSC.mean(axis=2)
+        maps += [*np.moveaxis(smooth_SSC, 2, 0), (smooth_SS - middle) / spread, np.hypot(*np.gradient(smooth_SS))]
+        maps.append(np.sqrt(np.maximum(gaussian_filter(grey_SS**2, scale, truncate=3) - smooth_SS**2, 0)))
+    return np.stack([one.ravel() for one in maps], axis=1)

@@ -1,0 +1,92 @@
+"""What is asked of the images, as numbers that a linear model can be fitted to: whatever form the labels have."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.dataset.annotations import IGNORE, Annotation
+from stages.dataset.manifest import annotations, targets
+
+Array = np.ndarray[Any, Any]
+LARGEST = 1e100  # numbers whose squares can be summed; larger ones are taken in shares of the largest
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question, in the form of D numbers an image."""
+
+    what: str
+    """In words: `the class`, `the area of each class` ..."""
+    target_ND: Array
+    """NaN where it is not known; 1 for the class and 0 for the others where `classes` is true."""
+    classes: bool
+    """Exactly one class an image: the largest of D answers is taken."""
+
+
+def asked(rows: pd.DataFrame, folder: Path) -> Asked | str:
+    """The question that the labels of these manifest rows answer; or why there is none that has a number."""
+    if rows.empty:
+        return "there are no images"
+    all_of_them = annotations(rows)
+    first = all_of_them[0]
+    if first.labels is not None:
+        return _classes(all_of_them)
+    if first.scalars is not None:
+        return _varying("the numbers", _table([a.scalars or {} for a in all_of_them]))
+    if first.points is not None:
+        flat = [{n + axis: xy[i] for n, xy in (a.points or {}).items() if xy for i, axis in enumerate("xy")}
+                for a in all_of_them]  # fmt: skip
+        shape_N2 = rows[["width", "height"]].to_numpy(float)
+        names = sorted({name for row in flat for name in row})
+        scale = np.stack([shape_N2[:, 0] if name.endswith("x") else shape_N2[:, 1] for name in names], axis=1)
+        return _varying("the places of the points", _table(flat, names) / scale)
+    if first.shapes is not None:
+        return _varying("the number of things of each class", _counts(all_of_them))
+    if first.mask is not None:
+        return _varying("the area of each class", _areas(all_of_them, rows, folder))
+    return "the answer is an image, not a few numbers"
+
+
+def _classes(all_of_them: list[Annotation]) -> Asked | str:
+    sets = [a.labels or () for a in all_of_them]
+    names = sorted({name for labels in sets for name in labels})
+    target_NK = np.array([[name in labels for name in names] for labels in sets], float)
+    if all(len(labels) == 1 for labels in sets):
+        return Asked("the class", target_NK, True) if len(names) > 1 else "there is one class only"
+    return _varying("the classes in the image", target_NK)
+
+
+def _varying(what: str, target_ND: Array) -> Asked | str:
+    known = (~np.isnan(target_ND)).sum(axis=0) >= len(target_ND) / 2
+    target_ND = target_ND[:, known]
+    if target_ND.size:
+        most_D = np.nanmax(abs(target_ND), axis=0)
+        target_ND = target_ND / np.where(most_D > LARGEST, most_D, 1.0)
+        target_ND = target_ND[:, np.nanstd(target_ND, axis=0) > 1e-9]
+    return Asked(what, target_ND, False) if target_ND.shape[1] else f"{what}: the same in all images, or not known"
+
+
+def _table(flat: list[dict[str, float]], names: list[str] | None = None) -> Array:
+    names = names or sorted({name for row in flat for name in row})
+    return np.array([[row.get(name, np.nan) for name in names] for row in flat], float).reshape(len(flat), -1)
+
+
+def _counts(all_of_them: list[Annotation]) -> Array:
+    counts = [Counter(shape.label for shape in a.shapes or () if not shape.crowd) for a in all_of_them]
+    names = sorted({name for count in counts for name in count})
+    return np.array([[count[name] for name in names] for count in counts], float).reshape(len(counts), -1)
+
+
+def _areas(all_of_them: list[Annotation], rows: pd.DataFrame, folder: Path) -> Array:
+    kinds = max(len(a.mask or ()) for a in all_of_them)
+    shares = []
+    for mask in targets(rows, folder):
+        known = np.zeros(0, np.uint8) if mask is None else mask[mask != IGNORE]
+        shares.append(
+            np.bincount(known, minlength=kinds)[:kinds] / len(known) if len(known) else np.full(kinds, np.nan)
+        )
+    return np.array(shares)

@@ -1,0 +1,110 @@
+"""Findings made ready to be shown: worst first, with their pictures."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from stages.core.findings import Finding
+from stages.reports.charts import band
+from stages.reports.thumbnails import Album, Thumbnail
+
+LONG = 30  # characters: longer ones stand in a line each
+ORDER = ("blocking", "warning", "waived", "info", "passed")
+
+
+@dataclass(frozen=True)
+class Card:
+    """A finding as a page shows it."""
+
+    id: str
+    badge: str
+    """One of `ORDER`: the severity, or waived."""
+    says: str
+    reason: str
+    """Why it is waived; empty when it is not."""
+    evidence: list[tuple[str, str]]
+    strip: list[Thumbnail]
+    unseen: int
+    """Images of the finding that the strip leaves out."""
+    chart: Markup
+    """Of `evidence["chart"]`, the arguments of `charts.band`; empty where there is none."""
+
+
+def cards(
+    findings: Iterable[Finding],
+    album: Album,
+    waived: Mapping[str, str] | None = None,
+    most: int = 24,
+) -> list[Card]:
+    """Cards of findings, worst first, with at most so many pictures each.
+
+    Args:
+        findings: what to show.
+        album: where their images are.
+        waived: finding id: reason.
+        most: pictures per card.
+    """
+    waived = waived or {}
+    shown = [_card(finding, album, waived.get(finding.id, ""), most) for finding in findings]
+    return sorted(shown, key=lambda card: (ORDER.index(card.badge), card.id))
+
+
+def _card(finding: Finding, album: Album, reason: str, most: int) -> Card:
+    images = list(dict.fromkeys(finding.images))
+
+    def caption(row: Any) -> str:
+        return f"{finding.captions.get(row['path'], row['label'])}\n{_short(row['path'])}"
+
+    strip = album.strip(images[:most], caption, places=finding.places)
+    unseen = len(images) - len(strip)
+    figures = {key: value for key, value in finding.evidence.items() if key != "chart"}
+    chart = band(**finding.evidence["chart"]) if "chart" in finding.evidence else Markup("")
+    return Card(finding.id, badge_of(finding, reason), finding.says, reason, list(flat(figures)), strip, unseen, chart)
+
+
+def badge_of(finding: Finding, reason: str) -> str:
+    """The severity; waived where there is a reason to let pass what warns or blocks."""
+    return "waived" if reason and finding.severity in ("blocking", "warning") else finding.severity
+
+
+def _short(path: str) -> str:
+    name = path.rpartition("/")[2]
+    return name if len(name) <= 16 else f"{name[:6]}\N{HORIZONTAL ELLIPSIS}{name[-8:]}"
+
+
+def flat(evidence: Mapping[str, Any], prefix: str = "", most: int = 40) -> Iterable[tuple[str, str]]:
+    """Nested evidence as rows of a small table, long lists cut.
+
+    >>> list(flat({"p": 0.002, "by": {"a": 1}}))
+    [('p', '0.002'), ('by / a', '1')]
+    """
+    for count, (key, value) in enumerate(evidence.items()):
+        if count == most:
+            yield f"{prefix}\N{HORIZONTAL ELLIPSIS}", f"and {len(evidence) - most} more"
+            return
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key} / ", most)
+        elif isinstance(value, list | tuple):
+            more = f" and {len(value) - most} more" if len(value) > most else ""
+            lines = any(isinstance(v, Mapping | list) or len(_text(v)) > LONG for v in value)
+            between = "\n" if lines else ", "
+            yield f"{prefix}{key}", between.join(_text(v) for v in value[:most]) + more
+        else:
+            yield f"{prefix}{key}", _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_text(v)}" for key, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(v) for v in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def count_by_severity(shown: Iterable[Card]) -> list[tuple[str, int]]:
+    """How many cards bear each badge, worst first; badges that no card bears are left out."""
+    counts = Counter(card.badge for card in shown)
+    return [(badge, counts[badge]) for badge in ORDER if counts[badge]]

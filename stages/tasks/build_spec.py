@@ -1,0 +1,193 @@
+"""From params and labels to the outline: what exactly is asked of the images of one data set."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from stages.core.errors import UserError, did_you_mean
+from stages.dataset.annotations import Annotation
+from stages.tasks import TASKS
+from stages.tasks.representations import REPRESENTATIONS, representation_of
+from stages.tasks.task_spec import TaskSpec
+
+KIND = {
+    "label": "labels",
+    "labels": "labels",
+    "scalars": "scalars",
+    "points": "points",
+    "mask": "mask",
+    "shapes": "shapes",
+    "image": "image",
+}
+"""Truth: the kind of annotation that it needs; count and area take masks or shapes."""
+BACKGROUND = "background"
+
+
+def task_spec_of_data(
+    task: dict[str, Any], representation: dict[str, Any], prepare: dict[str, Any], facts: dict[str, Any]
+) -> TaskSpec:
+    """The outline of a data set, checked.
+
+    Args:
+        task: the section of params.yaml.
+        representation: likewise.
+        prepare: likewise.
+        facts: annotations of all images, and the bits of their values (depth).
+
+    Raises:
+        UserError: the labels do not hold what is asked, or the params do not go together.
+    """
+    annotations: list[Annotation] = facts["annotations"]
+    name = representation_of(task["name"], representation["name"])
+    score_of(task["name"], task["score"])
+    truth = _truth(task, annotations[0])
+    _refuse_misfit(task, name, prepare)
+    spec = TaskSpec(
+        task=task["name"],
+        representation=name,
+        truth=truth,
+        channels=prepare["channels"],
+        depth=facts["depth"],
+        size=prepare["size"],
+        fit=prepare["fit"],
+        overlap=prepare["overlap"],
+        radius=representation["radius"],
+        tolerance=task["tolerance"],
+        flip_pairs=tuple(tuple(pair) for pair in task["flip_pairs"]),
+    )
+    spec = _with_names(spec, task["classes"], annotations)
+    spec = replace(spec, units=_units(task["units"], spec))
+    if name == "watershed" and len(spec.labels) > 1:
+        raise UserError(
+            f"representation.name: watershed tells no classes apart, and the things are {', '.join(spec.labels)}; "
+            "use boxes, or labels of one class"
+        )
+    return spec
+
+
+def score_of(task: str, name: str) -> str:
+    """The score that `task.score` means.
+
+    Raises:
+        UserError: the task has no such score.
+    """
+    known = list(TASKS[task].SCORES)
+    if name not in known:
+        raise UserError(f"task.score: {name} is no score of task {task}; known: {', '.join(known)}")
+    return name
+
+
+def training_spec(spec: TaskSpec) -> TaskSpec:
+    """The outline of what the network is taught, where that is not what is asked: a count is taught by things."""
+    taught = REPRESENTATIONS[spec.representation].taught
+    if not taught or taught == spec.task:
+        return spec
+    if taught == "instances":
+        return replace(spec, task=taught, labels=spec.scalars, masks=False)
+    return replace(spec, task=taught, truth="mask" if spec.masks else "shapes")
+
+
+def _truth(task: dict[str, Any], annotation: Annotation) -> str:
+    known = TASKS[task["name"]].TRUTHS
+    held = [t for t in known if t not in KIND or getattr(annotation, KIND[t]) not in (None, False)]
+    if task["truth"] == "auto":
+        natural = [t for t in held if t in KIND]
+        if natural:
+            return natural[0]
+        raise UserError(
+            f"task.name: {task['name']} needs labels of the kind {' or '.join(known)}; the source has "
+            f"{', '.join(_kinds(annotation)) or 'none'}: see ingest.form, ingest.columns and task.truth"
+        )
+    if task["truth"] not in known:
+        raise UserError(f"task.truth: {task['truth']} is not for task {task['name']}; known: auto, {', '.join(known)}")
+    if task["truth"] not in held or (task["truth"] not in KIND and not _things(annotation)):
+        found = ", ".join(_kinds(annotation)) or "none"
+        raise UserError(f"task.truth: {task['truth']}, but the labels of the source are {found}; see ingest.form")
+    return str(task["truth"])
+
+
+def _things(annotation: Annotation) -> bool:
+    return annotation.mask is not None or annotation.shapes is not None
+
+
+def _kinds(annotation: Annotation) -> list[str]:
+    return [kind for kind in dict.fromkeys(KIND.values()) if getattr(annotation, kind) not in (None, False)]
+
+
+def _refuse_misfit(task: dict[str, Any], representation: str, prepare: dict[str, Any]) -> None:
+    if prepare["fit"] == "tile" and (task["name"] not in ("segmentation", "image")):
+        raise UserError(
+            f"prepare.fit: tile is for segmentation and image, not for {task['name']}: an answer about the whole image "
+            "is not the sum of its tiles; use letterbox or stretch"
+        )
+    if representation == "boxes" and prepare["fit"] != "letterbox":
+        raise UserError(f"prepare.fit: {prepare['fit']}; instances by boxes need letterbox, which keeps their shape")
+
+
+def _with_names(spec: TaskSpec, wanted: Iterable[str], annotations: list[Annotation]) -> TaskSpec:
+    """Classes, points and scalars as the labels have them, in the order that is wanted."""
+    first = annotations[0]
+    match spec.truth:
+        case "label" | "labels":
+            found = {label for a in annotations for label in a.labels or ()}
+            return replace(spec, labels=_ordered(found, wanted))
+        case "points":
+            points = tuple(first.points or {})
+            unknown = [p for pair in spec.flip_pairs for p in pair if p not in points]
+            if unknown:
+                raise UserError(f"task.flip_pairs: {unknown[0]} is no point; {did_you_mean(unknown[0], points)}")
+            return replace(spec, points=points)
+        case "scalars":
+            return replace(spec, scalars=tuple(first.scalars or {}))
+        case "count" | "area":
+            labels = _of_masks(annotations, ())
+            asked = tuple(name for name in labels if name != BACKGROUND) if BACKGROUND in labels else labels[1:]
+            return replace(spec, labels=labels, scalars=asked, masks=first.mask is not None)
+        case "mask" | "shapes" if spec.task == "segmentation":
+            return replace(spec, labels=_of_masks(annotations, wanted))
+        case "shapes":
+            found = {shape.label for a in annotations for shape in a.shapes or ()}
+            bare = sum(s.rle is None for a in annotations for s in a.shapes or ())
+            masks = not bare
+            if bare and any(s.rle for a in annotations for s in a.shapes or ()):
+                print(
+                    f"prepare: {bare} things have a box and no outline: boxes alone are taught and scored", flush=True
+                )
+            return replace(spec, labels=_ordered(found, wanted), masks=masks)
+        case _:
+            return spec
+
+
+def _units(units: dict[str, str], spec: TaskSpec) -> dict[str, str]:
+    unknown = [name for name in units if name not in spec.scalars]
+    if unknown and not spec.scalars:
+        raise UserError(f"task.units: {unknown[0]}: task {spec.task} answers no numbers; leave units empty")
+    if unknown:
+        raise UserError(
+            f"task.units: {unknown[0]} is no number that is asked; {did_you_mean(unknown[0], spec.scalars)}"
+        )
+    return units
+
+
+def _of_masks(annotations: list[Annotation], wanted: Iterable[str]) -> tuple[str, ...]:
+    """Classes of a mask, in the order of its indices; of shapes, behind a background."""
+    if annotations[0].mask is not None:
+        names = annotations[0].mask
+        return _ordered(set(names), wanted) if wanted else names
+    found = {shape.label for a in annotations for shape in a.shapes or ()} - {BACKGROUND}
+    return (BACKGROUND, *_ordered(found, [w for w in wanted if w != BACKGROUND]))
+
+
+def _ordered(found: set[str], wanted: Iterable[str]) -> tuple[str, ...]:
+    """As wanted, or as people count: `2` before `10`."""
+    wanted = tuple(wanted)
+    if wanted:
+        if len(set(wanted)) < len(wanted):
+            raise UserError(f"task.classes: {', '.join(wanted)}: a class is named twice")
+        if set(wanted) != found:
+            missing, unknown = sorted(found - set(wanted)), sorted(set(wanted) - found)
+            faults = [f"lacks {', '.join(missing)}"] if missing else []
+            faults += [f"names {', '.join(unknown)}, which no image has"] if unknown else []
+            raise UserError(f"task.classes: {' and '.join(faults)}")
+        return wanted
+    return tuple(sorted(found, key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n)))

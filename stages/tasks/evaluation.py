@@ -1,0 +1,93 @@
+"""All the figures of one evaluation, JSON-ready, each with its interval."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.tasks import TASKS
+from stages.tasks.intervals import interval, resample_weights
+from stages.tasks.task_interface import SCALAR, Parts
+from stages.tasks.task_spec import TaskSpec
+
+Array = np.ndarray[Any, Any]
+
+
+def summarize(
+    spec: TaskSpec,
+    truths: Sequence[Any],
+    answers: Sequence[Any],
+    group_N: Array,
+    *,
+    resamples: int,
+    confidence: float,
+    bins: int,
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Scores, scores by part and details; and the scores under every resample, by which two runs can be compared.
+
+    Args:
+        spec: what was asked.
+        truths: of each image.
+        answers: likewise.
+        group_N: what is drawn together by the bootstrap.
+        resamples: of the bootstrap.
+        confidence: coverage of the intervals, 0..1.
+        bins: of a reliability curve.
+    """
+    kind, weight_RN = TASKS[spec.task], resample_weights(group_N, resamples)
+    replicates = kind.scores(truths, answers, weight_RN, spec)
+    parts = kind.parts(truths, answers, weight_RN, spec)
+    overall = trials(parts, group_N)
+    scores = {
+        name: interval(value_R, confidence, overall, share=kind.SCORES[name].share)
+        for name, value_R in replicates.items()
+    }
+    summary = {
+        "images": len(truths),
+        "groups": len(np.unique(group_N)),
+        "confidence": confidence,
+        "task": spec.task,
+        "scores": scores,
+        "better": {name: score.better for name, score in kind.SCORES.items()},
+        "units": {name: _unit(score.unit, spec) for name, score in kind.SCORES.items()},
+        "shares": [name for name, score in kind.SCORES.items() if score.share],
+        "parts": {
+            "kind": parts.kind,
+            "better": {name: parts.better.get(name, "higher") for name in parts.scores},
+            "share": parts.share,
+            "rows": _rows(parts, group_N, confidence),
+        },
+        "details": kind.details(truths, answers, spec, bins),
+    }
+    return summary, replicates
+
+
+def trials(parts: Parts, group_N: Array) -> int:
+    """Of how many independent trials a score consists: one that averages over parts is as uncertain as its rarest part
+    makes it.
+    """
+    units = [_groups(group_N, member_N) for member_N in parts.member_NP.T]
+    return sum(n > 0 for n in units) * min((n for n in units if n), default=0) or len(np.unique(group_N))
+
+
+def _unit(unit: str, spec: TaskSpec) -> str:
+    """The unit of a score; none where it is a mean over scalars of several units."""
+    if unit != SCALAR:
+        return unit
+    units = {spec.units.get(name, "") for name in spec.scalars}
+    return units.pop() if len(units) == 1 else ""
+
+
+def _rows(parts: Parts, group_N: Array, confidence: float) -> list[dict[str, Any]]:
+    def one(name: str, p: int) -> dict[str, float | None]:
+        units = _groups(group_N, parts.rests_on.get(name, parts.member_NP)[:, p])
+        return interval(parts.scores[name][:, p], confidence, units, share=parts.share)
+
+    return [
+        {"label": label, "support": parts.support[p], **{name: one(name, p) for name in parts.scores}}
+        for p, label in enumerate(parts.names)
+    ]
+
+
+def _groups(group_N: Array, member_N: Array) -> int:
+    return len(np.unique(group_N[member_N]))

@@ -1,0 +1,49 @@
+"""Answers that are, or hold, an image: as the pixels of a file."""
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from stages.dataset.annotations import decode_rle
+from stages.tasks.image_to_image import as_bytes
+from stages.tasks.task_spec import TaskSpec
+
+Array = np.ndarray[Any, Any]
+PICTURED = ("segmentation", "image", "instances")
+"""Tasks whose answer is, or holds, an image."""
+
+
+def picture_of(answer: Any, spec: TaskSpec) -> Array:
+    """[H, W] indices of classes or numbers of things, or the image [H, W] or [H, W, C] itself."""
+    match spec.task:
+        case "segmentation":
+            return answer.index_HW
+        case "image":
+            levels = as_bytes(answer, spec.depth)
+            return levels[:, :, 0] if levels.shape[2] == 1 else levels
+        case _:
+            number_HW = np.zeros((answer.height, answer.width), np.uint16)
+            sure = answer.sure()
+            for number, box in enumerate(sure.box_M4.round().astype(int)):
+                if sure.mask_M is not None:
+                    number_HW[decode_rle(sure.mask_M[number], sure.height, sure.width)] = number + 1
+                else:
+                    number_HW[box[1] : box[3], box[0] : box[2]] = number + 1
+            return number_HW
+
+
+def is_png(pixels: Array) -> bool:
+    """Whether Pillow knows a PNG of so many channels and bits."""
+    return pixels.ndim == 2 or (pixels.shape[2] == 3 and pixels.dtype == np.uint8)
+
+
+def as_file(pixels: Array) -> tuple[bytes, str]:
+    """The bytes of a PNG, or of an array of numpy's where no PNG can hold it; and the ending of its name."""
+    stream = io.BytesIO()
+    if is_png(pixels):
+        Image.fromarray(pixels).save(stream, "PNG")
+        return stream.getvalue(), ".png"
+    np.save(stream, pixels)
+    return stream.getvalue(), ".npy"

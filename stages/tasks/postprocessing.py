@@ -1,0 +1,76 @@
+"""Outputs of the ONNX graph, or of torch in its place, to the answer of the task."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.images.geometry import Placement, stitch
+from stages.tasks import TASKS
+from stages.tasks.instances import LEAST, MOST, SURE
+from stages.tasks.task_spec import TaskSpec
+
+Array = np.ndarray[Any, Any]
+
+NEAR = 0.05  # counterparts differ less, in score and in shares of the diagonal
+ALONE = 0.02  # share of the things of an image that only torch or only ONNX may list
+
+
+def decode(outputs: dict[str, Array], spec: TaskSpec) -> Any:
+    """The answer for one image; its outputs are without batch axis."""
+    if spec.task == "regression" and spec.representation == "mask":
+        outputs = {"value": _measured(outputs["probability"].argmax(axis=0), spec)}
+    return TASKS[spec.task].decode(outputs, spec)
+
+
+def stitched(parts: Sequence[dict[str, Array]], placed: Sequence[Placement]) -> dict[str, Array]:
+    """The outputs of the tiles of one original as those of the whole."""
+    if "restored" in parts[0]:
+        image_CHW = stitch([np.moveaxis(part["restored"], 2, 0) for part in parts], placed)
+        return {"restored": np.moveaxis(image_CHW, 0, 2)}
+    return {name: stitch([part[name] for part in parts], placed) for name in parts[0]}
+
+
+def difference(one: dict[str, Array], other: dict[str, Array], spec: TaskSpec, diagonal: float) -> float:
+    """The largest difference between two sets of outputs for one image.
+
+    Of probabilities and grey levels (white = 1) as they are; of scalars in standard deviations of the training images;
+    of points and boxes as a share of the image's diagonal, in pixels; of things as `_things_apart` says.
+    """
+    scale = {"value": np.array(spec.deviation), "point": np.array([diagonal, diagonal, 1.0])}
+    if "score" in one:
+        return _things_apart(one, other, diagonal)
+    return max(
+        float((np.abs(one[name].astype(np.float64) - other[name]) / scale.get(name, 1.0)).max(initial=0.0))
+        for name in one.keys() - {"label", "mask", "size"}
+    )
+
+
+def _things_apart(one: dict[str, Array], other: dict[str, Array], diagonal: float) -> float:
+    """Each thing is held against its counterpart, wherever it stands in the list.
+
+    What only one of them found counts by its score above `SURE`; more than a few of those, above the end of the list.
+    Suppression decides between boxes that are nearly tied, and where there are hundreds of them, rounding turns one.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    score_M, score_N = one["score"].astype(np.float64), other["score"].astype(np.float64)
+    box_MN = np.abs(one["box"].astype(np.float64)[:, None] - other["box"][None]).max(axis=2, initial=0) / diagonal
+    apart_MN = np.maximum(box_MN, np.abs(score_M[:, None] - score_N)) + (one["label"][:, None] != other["label"])
+    row_K, column_K = linear_sum_assignment(apart_MN)
+    near_K = apart_MN[row_K, column_K] < NEAR
+    alone_A = np.concatenate([np.delete(score_M, row_K[near_K]), np.delete(score_N, column_K[near_K])])
+    end = max([LEAST, *(score.min() for score in (score_M, score_N) if len(score) >= MOST)])
+    few = len(alone_A) <= max(1.0, ALONE * max(len(score_M), len(score_N)))
+    matched = apart_MN[row_K, column_K][near_K].max(initial=0.0)
+    return float(max(matched, alone_A.max(initial=0.0) - (SURE if few else end)))
+
+
+def _measured(index_HW: Array, spec: TaskSpec) -> Array:
+    """Counts of pieces, or shares of the area, of every class that is asked."""
+    from scipy import ndimage
+
+    classes = [spec.labels.index(name) for name in spec.scalars]
+    if spec.truth == "area":
+        return np.array([(index_HW == k).mean() for k in classes], np.float32)
+    return np.array([ndimage.label(index_HW == k, np.ones((3, 3)))[1] for k in classes], np.float32)
