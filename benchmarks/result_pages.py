@@ -10,7 +10,7 @@ MISSING = "skipped: {what} is not installed ({path})"
 
 
 def replace_block(text: str, marker: str, content: str) -> str:
-    """Replace the lines after the comment `<!-- marker -->`, up to the next blank line.
+    r"""Replace the lines after the comment `<!-- marker -->`, up to the next blank line.
 
     Args:
         text: a Markdown page.
@@ -20,8 +20,8 @@ def replace_block(text: str, marker: str, content: str) -> str:
     Returns:
         The page with the new lines.
 
-    >>> replace_block("<!-- speed -->\\nold\\n\\nend", "speed", "new")
-    '<!-- speed -->\\nnew\\n\\nend'
+    >>> replace_block("<!-- speed -->\nold\n\nend", "speed", "new")
+    '<!-- speed -->\nnew\n\nend'
     """
     return re.sub(rf"(<!-- {marker} -->\n).*?(?=\n\n)", lambda m: m.group(1) + content, text, flags=re.DOTALL)
 

@@ -1,7 +1,7 @@
 """Run Macula's audits on a data set with injected faults, and ask other libraries about the same files.
 
-A result has `alarms` (pairs of an id and its severity), `sets` (by id, groups of images reported as duplicates), `images`
-(by id, single images that are reported), `figures` (by id, numbers) and `seconds` of processor time.
+A result has `alarms` (pairs of an id and its severity), `sets` (by id, groups of images reported as duplicates),
+`images` (by id, single images that are reported), `figures` (by id, numbers) and `seconds` of processor time.
 """
 
 import json

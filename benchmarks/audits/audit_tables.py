@@ -58,7 +58,8 @@ def rate(cell: Cell, who: str, name: str, of: str = "seeds") -> str:
 def errors(cells: list[Cell]) -> str:
     """List the errors of the libraries that failed."""
     found = {
-        f"- {who}: {name.removeprefix('error: ')} ({count} of {cell[who]['seeds']}, {cell['base_dataset']}, {cell['fault']})"
+        f"- {who}: {name.removeprefix('error: ')} ({count} of {cell[who]['seeds']}, "
+        f"{cell['base_dataset']}, {cell['fault']})"
         for cell in cells
         for who in LIBRARIES
         for name, count in cell.get(who, {}).items()

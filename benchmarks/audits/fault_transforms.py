@@ -1,8 +1,8 @@
 """Image transforms from which faults are made, each with a strength; strength 0 changes nothing.
 
-A `Transform` takes a sample and returns a changed one. The fault results from which samples it is applied to: all images
-of one class (a confounder), a copy beside its original (a duplicate), all validation images (drift), or one image (an
-outlier). `injected_faults` does this.
+A `Transform` takes a sample and returns a changed one. The fault results from which samples it is applied to: all
+images of one class (a confounder), a copy beside its original (a duplicate), all validation images (drift), or one
+image (an outlier). `injected_faults` does this.
 """
 
 import io

@@ -10,16 +10,16 @@ changed by up to 10 %, saturation by 20 %, hue by 18 degrees. The implementation
   Gaussian of the requested wavelength, cut at three sigmas.
 - `torchvision`: v2, image by image on uint8 tensors as in its documentation, one worker process per thread; the same
   Gaussian, cut at four sigmas.
-- `albumentations`: image by image on uint8 arrays, one worker process per thread; the same Gaussian, which OpenCV cuts at
-  four sigmas. `albumentations, rough` uses `approximate=True`, which cuts it at 8 pixels: the wavelength is about half of
-  the requested one, the amplitude is kept.
+- `albumentations`: image by image on uint8 arrays, one worker process per thread; the same Gaussian, which OpenCV cuts
+  at four sigmas. `albumentations, rough` uses `approximate=True`, which cuts it at 8 pixels: the wavelength is about
+  half of the requested one, the amplitude is kept.
 
 A float batch takes 38 MB. The C library returns blocks of that size to the system when they are freed, which maps and
-clears them again for the next batch. `memory kept` uses the setting of Macula's training (`keep_freed_memory`); Kornia is
-timed with this setting and with the default.
+clears them again for the next batch. `memory kept` uses the setting of Macula's training (`keep_freed_memory`); Kornia
+is timed with this setting and with the default.
 
-Each implementation has its own processes. They take turns in rounds, and each is compared with Kornia in the same round,
-because other work on the machine varies.
+Each implementation has its own processes. They take turns in rounds, and each is compared with Kornia in the same
+round, because other work on the machine varies.
 """
 
 import argparse

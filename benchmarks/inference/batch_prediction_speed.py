@@ -2,8 +2,8 @@
 
 Run `python -m benchmarks.inference.batch_prediction_speed photos MODEL IMAGES 2000 ...`. Each case has four arguments:
 its name, a model, a folder or archive of images (repeated if there are too few), and the number of images. `predict`
-takes turns with plain processes that read, decode and run the model on their share and keep nothing; files and number of
-processes are the same. Then the memory of `predict` is measured by the number of images.
+takes turns with plain processes that read, decode and run the model on their share and keep nothing; files and number
+of processes are the same. Then the memory of `predict` is measured by the number of images.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def _time(model: Path, folder: Path, turns: int) -> dict[str, Any]:
             assert share.stdin is not None
             share.stdin.write("\n".join(paths[number::WORKERS]))
             share.stdin.close()
-        if any([share.wait() for share in shares]):
+        if any(share.wait() for share in shares):
             raise SystemExit("error: a plain process failed; its message is above")
         seconds["plain_seconds"].append(time.perf_counter() - started)
         started = time.perf_counter()

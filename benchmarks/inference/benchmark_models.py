@@ -2,8 +2,8 @@
 
 The networks have random weights, and normalizations whose statistics come from the images. Speed does not depend on
 trained weights, but layers that pass on signals are needed for a realistic quantization error. `NAME FOLDER` writes
-Macula's files and the plain export in Macula's environment; `libraries FOLDER` and `yolo FOLDER` write those of nncf and
-Ultralytics in theirs.
+Macula's files and the plain export in Macula's environment; `libraries FOLDER` and `yolo FOLDER` write those of nncf
+and Ultralytics in theirs.
 """
 
 import io

@@ -1,9 +1,9 @@
 """Compare a model's published page in a browser with Python on the same files.
 
-Run `python -m benchmarks.inference.browser_speed MODEL IMAGES [MODEL IMAGES ...]`; it prints one row per model and folder
-of images. A row gives the time from opening the page in a new browser to the first prediction, the median milliseconds
-per further image including reading, and the same for `stages.runtime.Model` on one thread. The two take turns, and the
-browser is closed while Python works. Chromium is required.
+Run `python -m benchmarks.inference.browser_speed MODEL IMAGES [MODEL IMAGES ...]`; it prints one row per model and
+folder of images. A row gives the time from opening the page in a new browser to the first prediction, the median
+milliseconds per further image including reading, and the same for `stages.runtime.Model` on one thread. The two take
+turns, and the browser is closed while Python works. Chromium is required.
 """
 
 import base64

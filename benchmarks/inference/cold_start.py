@@ -1,9 +1,9 @@
 """Measure the time and memory of a new process until its first prediction.
 
-`python -m benchmarks.inference.cold_start FOLDER` prints JSON; FOLDER is one that `benchmark_models` wrote. Each process
-runs in the environment in which a model is deployed and reports the seconds and the memory of each step. The seconds from
-its start to its prediction are measured from outside. The default of `stages.runtime` is compared with variants that may
-need less: files in cheaper arithmetic, and options of ONNX Runtime's sessions.
+`python -m benchmarks.inference.cold_start FOLDER` prints JSON; FOLDER is one that `benchmark_models` wrote. Each
+process runs in the environment in which a model is deployed and reports the seconds and the memory of each step. The
+seconds from its start to its prediction are measured from outside. The default of `stages.runtime` is compared with
+variants that may need less: files in cheaper arithmetic, and options of ONNX Runtime's sessions.
 """
 
 import json

@@ -1,11 +1,11 @@
 """Compare inference from one JPEG to one prediction: `python -m benchmarks.inference.compare_inference --data FOLDER`.
 
 The weights, images and machine are the same for all; batches of 1 and 16, one thread and two. Each competitor reads the
-same JPEGs (from FOLDER/clothing10.zip, 16 of one size) and decodes with Pillow. Macula uses `stages.runtime.Model` in the
-environment in which it is deployed, the others what their documentation teaches. Each has its own process. They take
-turns in rounds, in an order that rotates, and are compared within a round. Both wall-clock time and processor time are
-recorded. With one thread, processor time is what an idle machine would show, because other work on the machine affects it
-less; with more threads it includes waiting threads that spin.
+same JPEGs (from FOLDER/clothing10.zip, 16 of one size) and decodes with Pillow. Macula uses `stages.runtime.Model` in
+the environment in which it is deployed, the others what their documentation teaches. Each has its own process. They
+take turns in rounds, in an order that rotates, and are compared within a round. Both wall-clock time and processor time
+are recorded. With one thread, processor time is what an idle machine would show, because other work on the machine
+affects it less; with more threads it includes waiting threads that spin.
 
 The page also contains the share of the machine's peak that is reached, the time and memory of a new process until its
 first prediction (`cold_start`), and the time of decoders (`decoder_speed`). Results are written after each network, so

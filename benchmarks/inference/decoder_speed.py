@@ -2,8 +2,8 @@
 
 The files are real ones from FOLDER (clothing10.zip, bccd.zip, fundus_dr600.zip), written by cameras and web shops, and
 some of 12 megapixels, enlarged from the largest. The decoders take turns with one thread each, and their pixels are
-compared with Pillow's. Times are processor times. Pillow can also let libjpeg decode at a half, a quarter or an eighth of
-the size; there the resized image is compared, because it is what a network gets.
+compared with Pillow's. Times are processor times. Pillow can also let libjpeg decode at a half, a quarter or an eighth
+of the size; there the resized image is compared, because it is what a network gets.
 """
 
 import io

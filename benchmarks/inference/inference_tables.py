@@ -19,7 +19,7 @@ decoding and resizing. All decode with Pillow. Macula is `stages.runtime.Model` 
 in their documentation: float images resized by Pillow, the network alone exported by `torch.onnx.export` where a file
 is needed, and a session with default options. nncf quantizes with the same calibration images as Macula.
 
-The competitors run in processes of their own and take turns. Ratios are within one round: median, and lowest to highest.
+The competitors run in processes of their own and take turns. Ratios are within one round: median, lowest to highest.
 With one thread, milliseconds are processor time, which other work on the machine affects least; with two threads, they
 are wall-clock time. *Difference* is the largest difference from torch in eager mode, in probability. Memory is the peak
 of a process after all batches, including those of {rows} images.

@@ -1,8 +1,8 @@
 """Time and memory of ingest, validate and audit by the number of images.
 
-Run `python -m benchmarks.pipeline.dataset_scaling 1000 10000 100000`. It generates photo-like JPEGs of 256x192 pixels in
-ten classes and groups of a hundred images. Each stage runs as `dvc repro` would run it, while the memory of the stage
-and its children is sampled. Then one image is added and ingest runs again.
+Run `python -m benchmarks.pipeline.dataset_scaling 1000 10000 100000`. It generates photo-like JPEGs of 256x192 pixels
+in ten classes and groups of a hundred images. Each stage runs as `dvc repro` would run it, while the memory of the
+stage and its children is sampled. Then one image is added and ingest runs again.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Scores of the example configurations, in docs/results and the README.
 
-Run `python -m benchmarks.pipeline.example_scores PROJECT...`. A project is a clone in which the pipeline has run, such as
-`make example` leaves in work/examples. The DVC metrics and scores of each project are written to a file in
+Run `python -m benchmarks.pipeline.example_scores PROJECT...`. A project is a clone in which the pipeline has run, such
+as `make example` leaves in work/examples. The DVC metrics and scores of each project are written to a file in
 docs/results/runs, and the table in the README is made from these files. Files of other projects stay as they are. The
 last lines of the demo's output are kept, too, if one of the projects ran the demo.
 """

@@ -1,14 +1,14 @@
 """Compare Macula's server with LitServe and BentoML: `make bench-serving ARGUMENTS="--case NAME MODEL IMAGES"`.
 
 All serve the same ONNX file with onnxruntime to the same clients on the loopback interface, decode images with Pillow,
-and have the same number of processes and threads per session. MODEL is an image classifier that `export` wrote, IMAGES a
-folder of JPEG or PNG files. The first files of the most frequent size are sent in turn, so that a server can batch them.
-In each round 1, then 8, then 64 clients of `wrk` send requests to each server in turn, while the others idle. Clients
-keep their connections and send the next request after each response. The next round begins with another server. Ratios
-are within a round, so that other work on the machine affects all servers alike.
+and have the same number of processes and threads per session. MODEL is an image classifier that `export` wrote, IMAGES
+a folder of JPEG or PNG files. The first files of the most frequent size are sent in turn, so that a server can batch
+them. In each round 1, then 8, then 64 clients of `wrk` send requests to each server in turn, while the others idle.
+Clients keep their connections and send the next request after each response. The next round begins with another server.
+Ratios are within a round, so that other work on the machine affects all servers alike.
 
-`--endurance NAME MODEL IMAGES` runs the tests of `benchmarks.serving.endurance`. Results are written as soon as they are
-measured; without arguments only the page is written.
+`--endurance NAME MODEL IMAGES` runs the tests of `benchmarks.serving.endurance`. Results are written as soon as they
+are measured; without arguments only the page is written.
 """
 
 import argparse
@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from PIL import Image
 
 from benchmarks.result_pages import add_run_arguments, output_folder
 from benchmarks.serving.endurance import TESTS, TINY_ENDURANCE, EnduranceSizes, run_tests
-from benchmarks.serving.load_generator import WARM_UP, files_of_one_size, put_load
+from benchmarks.serving.load_generator import ServingSizes, files_of_one_size, put_load
 from benchmarks.serving.server_processes import LIBRARIES, PORT, SERVERS, RunningServer, post
 from benchmarks.serving.serving_tables import CLIENTS, page
 from stages.core.provenance import environment
@@ -39,24 +38,6 @@ from stages.core.provenance import environment
 WAKE_UP = 5  # requests of one client before each turn, which are not measured
 
 Figures = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class ServingSizes:
-    """Servers, rounds and load."""
-
-    only: list[str] = field(default_factory=lambda: list(SERVERS))
-    """Names of the servers."""
-    rounds: int = 8
-    seconds: float = 4
-    """Duration of the load for each number of clients in a round."""
-    workers: int = 2
-    """Processes with a session each."""
-    threads: int = 1
-    """Threads of a session."""
-    warm_up: float = WARM_UP
-    python: bool = False
-    """Use Python threads in place of `wrk`."""
 
 
 def run_case(case: Figures, model: Path, images: list[Path], sizes: ServingSizes, write: Callable[[], None]) -> None:
@@ -166,7 +147,6 @@ def _version(package: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Measure the requested cases, write serving.json and serving.md, and return the JSON file."""
     asked = _parse(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the servers, as Ctrl-C does
     file = output_folder(asked.output, asked.tiny) / "serving.json"
     found = json.loads(file.read_text()) if file.exists() else {"cases": {}}
 
@@ -220,4 +200,5 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the servers, as Ctrl-C does
     main()

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import onnx
 
-from benchmarks.serving.load_generator import put_load
+from benchmarks.serving.load_generator import ServingSizes, put_load
 from benchmarks.serving.server_processes import PORT, SERVERS, RunningServer, request_of
 
 TIMEOUT = 15.0  # seconds, after which a request counts as hanging
@@ -56,26 +56,11 @@ class EnduranceSizes:
 TINY_ENDURANCE = EnduranceSizes(load=3.0, actions=(0.5, 1.5), soak=2.0, interval=0.1)
 
 
-class LoadSettings(Protocol):
-    """Settings of the load that `compare_serving.ServingSizes` provides."""
-
-    @property
-    def only(self) -> list[str]: ...
-    @property
-    def workers(self) -> int: ...
-    @property
-    def threads(self) -> int: ...
-    @property
-    def warm_up(self) -> float: ...
-    @property
-    def python(self) -> bool: ...
-
-
 def run_tests(
     case: Figures,
     source: Path,
     files: list[Path],
-    settings: LoadSettings,
+    settings: ServingSizes,
     sizes: EnduranceSizes,
     write: Callable[[], None],
 ) -> None:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from benchmarks.serving.server_processes import RunningServer, request_of
+from benchmarks.serving.server_processes import SERVERS, RunningServer, request_of
 
 SCRIPT = Path(__file__).with_name("wrk_requests.lua")
 WARM_UP = 2  # seconds of load that are not measured
@@ -28,6 +29,24 @@ MAX_IMAGES = 64  # number of different images
 
 Figures = dict[str, Any]
 Generate = Callable[[RunningServer, list[Path], int, float], Figures]
+
+
+@dataclass(frozen=True)
+class ServingSizes:
+    """Servers, rounds and load."""
+
+    only: list[str] = field(default_factory=lambda: list(SERVERS))
+    """Names of the servers."""
+    rounds: int = 8
+    seconds: float = 4
+    """Duration of the load for each number of clients in a round."""
+    workers: int = 2
+    """Processes with a session each."""
+    threads: int = 1
+    """Threads of a session."""
+    warm_up: float = WARM_UP
+    python: bool = False
+    """Use Python threads in place of `wrk`."""
 
 
 def put_load(server: RunningServer, images: list[Path], clients: int, seconds: float, python: bool = False) -> Figures:

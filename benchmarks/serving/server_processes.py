@@ -34,7 +34,7 @@ class ServerKind:
     batch: int = 1
     """Maximum number of images that LitServe or BentoML collect for a call."""
     busy_when_idle: bool = False
-    """Whether it uses the processor without requests, so that it must be stopped (SIGSTOP) while others are measured."""
+    """Whether it uses the processor without requests and must be stopped (SIGSTOP) while others are measured."""
 
 
 OWN_PYTHON = str(SERVING if SERVING.exists() else sys.executable)

@@ -60,8 +60,8 @@ def _soaked(figures: Figures) -> str:
     failed = sum(load[key] for key in ("refused", "connect", "read", "write", "timeout"))
     return (
         f"**{figures['seconds'] / 60:g} minutes** of load by 8 clients of `wrk`: {load['requests']} requests, {failed} "
-        f"refused or failed, p99 {load['p99'] / 1e3:.0f} ms. Resident memory of all processes: {memory[0]:.1f} MB at the "
-        f"beginning, {memory[-1]:.1f} at the end, {max(memory):.1f} at most; after the first fifth it changed by "
+        f"refused or failed, p99 {load['p99'] / 1e3:.0f} ms. Resident memory of all processes: {memory[0]:.1f} MB at "
+        f"the beginning, {memory[-1]:.1f} at the end, {max(memory):.1f} at most; after the first fifth it changed by "
         f"{figures['slope']:+.1f} ± {figures['slope_error']:.1f} MB per hour."
     )
 
