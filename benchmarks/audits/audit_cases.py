@@ -240,7 +240,7 @@ def drift(run: AuditRun) -> Iterator[Cell]:
                 ) -> FaultyDataset:
                     return injected_faults.with_drift(run.clean(name, rng, classes, per_class), subset, *change, rng)
 
-                facts = {"base_dataset": name, "subset": subset, "images": run.count(classes, per_class)}
+                facts: Cell = {"base_dataset": name, "subset": subset, "images": run.count(classes, per_class)}
                 facts |= {"fault": fault, "strength": strength}
                 libraries = ("datalab", "deepchecks") if subset == "validation" else ()
                 seeds = 0 if libraries else min(20, run.sizes.seeds)

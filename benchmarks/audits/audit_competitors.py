@@ -161,7 +161,7 @@ class LibraryProcess:
     """Process of the other libraries, in their own environment."""
 
     def __init__(self, python: Path) -> None:
-        command = [python, "-m", "benchmarks.audits.audit_libraries"]
+        command = [str(python), "-m", "benchmarks.audits.audit_libraries"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.versions: dict[str, str] = self._read()
 

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def vision_data(files: Files, split: str | None) -> Any:
         return None
 
     class Loader:
-        def __iter__(self):
+        def __iter__(self) -> Iterator[dict[str, Any]]:
             for first in range(0, len(order), 64):
                 batch = order[first : first + 64]
                 arrays = [np.asarray(Image.open(files.table["file"][i])) for i in batch]

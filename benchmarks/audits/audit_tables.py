@@ -4,7 +4,6 @@ In that page, the tables of a part are between `<!-- PART -->` and `<!-- end -->
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,9 @@ def fill_page(page: str, kept: dict[str, Any]) -> str:
     for name in TABLES:
         if name in kept:
             found = TABLES[name](kept[name])
-            marks = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-            page = re.sub(marks, lambda m, found=found: f"{m[1]}\n{found}\n\n{m[2]}", page, flags=re.DOTALL)
+            start, end = f"<!-- {name} -->\n", "<!-- end -->"
+            before, _, rest = page.partition(start)
+            page = f"{before}{start}\n{found}\n\n{end}{rest.partition(end)[2]}" if rest else page
     return page
 
 

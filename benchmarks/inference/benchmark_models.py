@@ -10,6 +10,7 @@ import io
 import json
 import sys
 from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,5 +159,5 @@ def yolo(folder: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     what, place = sys.argv[1], Path(sys.argv[2])
-    made = {"libraries": libraries, "yolo": yolo}.get(what, lambda folder: macula(what, folder))(place)
-    print(json.dumps(made))
+    writers: dict[str, Callable[[Path], dict[str, Any]]] = {"libraries": libraries, "yolo": yolo}
+    print(json.dumps(writers[what](place) if what in writers else macula(what, place)))

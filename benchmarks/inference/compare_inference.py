@@ -200,7 +200,7 @@ def run_module(environment: str, module: str, *arguments: str) -> dict[str, Any]
     """
     settings = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
     env = os.environ | settings | {"YOLO_CONFIG_DIR": [tempfile.gettempdir(), *arguments][-1]}
-    command = [interpreter(environment), "-m", f"benchmarks.inference.{module}", *arguments]
+    command = [str(interpreter(environment)), "-m", f"benchmarks.inference.{module}", *arguments]
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -15,14 +15,14 @@ from benchmarks.serving.shared_classifier import BATCH, WORKERS, Array, ServedNe
 BATCH_DELAY = 0.01  # seconds from the first image of a batch to the call
 
 
-class SingleImageApi(litserve.LitAPI):
+class SingleImageApi(litserve.LitAPI):  # type: ignore[misc, unused-ignore]
     """API with one image per call."""
 
     def setup(self, device: str) -> None:
         """Load the model in a worker."""
         self.network = ServedNetwork()
 
-    def decode_request(self, request) -> Array:  # without annotation, so that it is a form
+    def decode_request(self, request) -> Array:  # type: ignore[no-untyped-def]  # without annotation, so that it is a form
         """Return the image of a form, uint8 [H, W, C]."""
         return self.network.pixels(Image.open(io.BytesIO(request["image"].file.read())))
 

@@ -71,14 +71,14 @@ class RunningServer:
             log: file for the server's output.
         """
         fields = {"port": port, "model": model.absolute(), "workers": workers, "threads": threads}
-        command = [word.format(**fields) for word in kind.command]
+        self.command = [word.format(**fields) for word in kind.command]
         env = os.environ | {"MODEL": str(model.absolute()), "THREADS": str(threads), "WORKERS": str(workers)}
         env |= {"BATCH": str(kind.batch), "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(Path.cwd())}
         env |= {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(log.parent / "bentoml")}
         self.kind, self.url, self.log = kind, f"http://127.0.0.1:{port}{kind.path}", log
         self.began = time.perf_counter()
         with log.open("ab") as stream:
-            self.process = subprocess.Popen(command, env=env, stdout=stream, stderr=stream, start_new_session=True)
+            self.process = subprocess.Popen(self.command, env=env, stdout=stream, stderr=stream, start_new_session=True)
 
     def wait_until_ready(self, image: bytes) -> float:
         """Wait for the first response and return the seconds since the start.
@@ -94,7 +94,9 @@ class RunningServer:
                 post(self.url, self.kind.form, image)
                 return time.perf_counter() - self.began
             time.sleep(0.02)
-        raise RuntimeError(f"{self.process.args} does not respond:\n{self.log.read_text(errors='replace')[-3000:]}")
+        raise RuntimeError(
+            f"{' '.join(self.command)} does not respond:\n{self.log.read_text(errors='replace')[-3000:]}"
+        )
 
     def processes(self) -> list[psutil.Process]:
         """Return the server's process and its descendants, including those of its session whose parent has ended."""

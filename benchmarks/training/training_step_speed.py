@@ -175,7 +175,8 @@ def clock_steps(sizes: StepSizes) -> dict[int, float]:
     """Return the images per second of wall-clock time of plain steps, by size: medians over some seconds."""
     rates = {}
     for size, batch in sizes.shapes:
-        step, taken = make_step(size, batch, 32, torch.contiguous_format, compiled=False), []
+        taken: list[float] = []
+        step = make_step(size, batch, 32, torch.contiguous_format, compiled=False)
         step()
         began = time.perf_counter()
         while not taken or time.perf_counter() - began < sizes.waiting_seconds:
