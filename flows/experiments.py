@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stages.frame.params import load
+from stages.config.load import load
 
 KEPT = ("params.yaml", "dvc.lock", "data/dvc.lock")
 

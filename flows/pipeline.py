@@ -12,8 +12,8 @@ from pathlib import Path
 
 from flows import api, dvc_graph, experiments
 from flows.stage_runner import Line, Outcome
+from stages.config.load import load as load_params
 from stages.core.errors import UserError
-from stages.frame.params import load as load_params
 
 if __name__ == "__main__":  # Prefect reads the environment when it is imported
     try:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import IO
 
 PATIENCE = 20.0
@@ -26,7 +27,7 @@ def start(command: list[str], env: dict[str, str], keep: tuple[int, ...] = ()) -
     `keep` are file descriptors that stay open for as long as anything of the command may be alive.
     """
     return subprocess.Popen(
-        [sys.executable, "-I", __file__, str(os.getpid()), *command],
+        _guarded(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -34,6 +35,40 @@ def start(command: list[str], env: dict[str, str], keep: tuple[int, ...] = ()) -
         pass_fds=keep,
         start_new_session=True,
     )
+
+
+def run(command: list[str], env: dict[str, str], cwd: Path | None = None, stdout: int | None = None) -> int:
+    """Run a command under a guard, with the output of this process, and return its exit code.
+
+    An interrupt is passed on to the command and everything it started, and raised here once all of them have ended.
+
+    Args:
+        command: program and arguments.
+        env: environment variables.
+        cwd: folder to run in; None for the current one.
+        stdout: file descriptor for standard output; None for that of this process.
+    """
+    with subprocess.Popen(
+        _guarded(command), stdin=subprocess.DEVNULL, stdout=stdout, env=env, cwd=cwd, start_new_session=True
+    ) as running:
+        try:
+            return running.wait()
+        except KeyboardInterrupt:
+            running.terminate()
+            _wait_out(running)
+            raise
+
+
+def _wait_out(running: subprocess.Popen[bytes]) -> None:
+    """Wait for a guard that was told to stop; further interrupts do not shorten its patience."""
+    while True:
+        with suppress(KeyboardInterrupt):
+            running.wait()
+            return
+
+
+def _guarded(command: list[str]) -> list[str]:
+    return [sys.executable, "-I", str(Path(__file__).absolute()), str(os.getpid()), *command]
 
 
 def lines(pipe: IO[bytes], every: float = 10.0) -> Iterator[str]:

@@ -12,8 +12,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from flows import supervisor
+from stages.config.edit import edited, nested
 from stages.core.errors import UserError, did_you_mean
-from stages.frame.editing import edited, nested
 
 EXAMPLES = Path("docs/examples")
 
@@ -88,7 +89,8 @@ def run(folder: Path, params: str) -> None:
     subprocess.run(
         ["dvc", "cache", "dir", "--local", cache], cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL
     )
-    if subprocess.run(["dvc", "repro"], cwd=folder, env=env).returncode:
+    # Progress goes to standard error, so that a program can read what is printed at the end.
+    if supervisor.run([sys.executable, "-m", "dvc", "repro"], env, cwd=folder, stdout=sys.__stderr__.fileno()):
         raise UserError(f"the line stopped in {folder}; it says why above")
 
 

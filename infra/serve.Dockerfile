@@ -20,7 +20,7 @@ RUN --mount=type=cache,target=/var/cache/uv \
     uv venv /opt/macula \
  && uv pip sync --require-hashes --compile-bytecode --python /opt/macula infra/locks/serving.txt \
  && find /opt/macula -type d -name tests -prune -exec rm -r {} +
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY stages stages
 RUN --mount=type=cache,target=/var/cache/uv \
     uv build --wheel --build-constraints infra/locks/build.txt --require-hashes \

@@ -7,9 +7,10 @@ import pandas as pd
 
 from stages.audits import AUDITS
 from stages.audits.audit_data import Subject
+from stages.config.schema_data import Audit
+from stages.config.schema_task import Task
 from stages.core.findings import write_findings
 from stages.dataset.manifest import labels_of, read_manifest
-from stages.frame.sections import Audit, Task
 from stages.reports import Album, cards, write_page
 from stages.runner.stage import In, Out, run
 
@@ -23,7 +24,7 @@ def main(ingested: In, output: Out, *, audit: Audit, task: Task) -> dict[str, An
     findings = [finding for find in AUDITS.values() for finding in find(subject, audit)]
     write_findings(findings, output / "findings.json")
     for finding in findings:
-        print(f"{finding.severity:8}  {finding.id}: {finding.says}")
+        print(f"{finding.severity:8}  {finding.id}: {finding.message}")
     severities = Counter(finding.severity for finding in findings)
     shown = cards(findings, Album(rows, ingested))
     blocking = severities["blocking"]

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from stages.config.schema_task import Benchmark, Task
 from stages.core.errors import UserError
 from stages.core.provenance import processor
 from stages.dataset.manifest import originals, read_manifest
 from stages.dataset.pixel_store import Store, open_split
-from stages.frame.sections import Benchmark, Task
 from stages.preprocessing.resize import scale
 from stages.runner.stage import In, Out, run
 from stages.runtime import Model, shipped
@@ -22,8 +22,8 @@ from stages.tasks import TASKS
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.postprocessing import decode, difference
 from stages.tasks.task_spec import TaskSpec
-from stages.training.model_file import load
-from stages.training.network_inference import outputs_of
+from stages.training.model_file import load_model
+from stages.training.network_inference import graph_outputs
 
 WARM_UP = 3  # calls
 BATCH = 16  # images
@@ -39,7 +39,7 @@ def main(
     """
     torch.set_num_threads(benchmark.threads)
     store = open_split(prepared, "val")
-    network, spec, _ = load(trained / "model.pt")
+    network, spec, _ = load_model(trained / "model.pt")
     exact = Model(exported / "float32.onnx", benchmark.threads, "onnxruntime")
     model = shipped(exported, benchmark.threads)
     paths = [path for path, _ in store.originals()]
@@ -52,7 +52,7 @@ def main(
             f"export: the answers for {parity['worst']} differ by {parity['largest_difference']:.2g} between "
             f"torch and ONNX, above benchmark.max_difference {benchmark.max_difference:g}; do not ship this model"
         )
-    batches = (1,) if spec.representation == "boxes" else benchmark.batches  # its graph takes one image a call
+    batches = (1,) if spec.representation == "boxes" else benchmark.batch_sizes  # its graph takes one image a call
     latency = [_latency(r, f, b, benchmark) for b in batches for r, f in _runners(network, model, store, b)]
     first = next(originals(rows, ingested))
     single = _time(lambda: model.answer_file(first), benchmark.seconds)
@@ -71,7 +71,7 @@ def _parity(
 ) -> dict[str, Any]:
     """Torch on the prepared pixels, as it was evaluated, against ONNX on the original files, as it will be used."""
     spec, says = model.spec, TASKS[model.spec.task].says
-    by_torch = outputs_of(network, store, spec, BATCH, torch.device("cpu"))
+    by_torch = graph_outputs(network, store, spec, BATCH, torch.device("cpu"))
     differences, same, answers = [], 0, []
     for mine, data in tqdm(zip(by_torch, files, strict=True), "parity", len(paths), unit="img", disable=None):
         image = model.decode_file(data)

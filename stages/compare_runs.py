@@ -1,6 +1,7 @@
 """Compare all runs that are kept as experiments, on one page: `python -m stages.compare_runs`."""
 
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,8 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
+from stages.config.aliases import current_key, renamed
+from stages.config.resolved import RESOLVED
 from stages.core.errors import UserError
 from stages.reports import charts, write_page
 
@@ -20,15 +23,15 @@ MOST_DRAWN = 4  # curves in a chart
 ABSENT = (FileNotFoundError, KeyError)
 
 
-def main() -> Path:
-    """Write the page.
+def main() -> tuple[Path, list[dict[str, Any]]]:
+    """Write the page; return its path and the runs on it, those on the same data and score next to each other.
 
     Raises:
         UserError: no run can be read.
     """
     found = [run for name, revision, when in _revisions() if (run := _run(name, revision, when))]
     if not found:
-        raise UserError("no run is kept: `make repro` makes one and keeps it as an experiment")
+        raise UserError("no run is kept: `macula run` makes one and keeps it as an experiment")
     kept = [(run["params"], run["curve"]) for run in found if run["name"] != WORKSPACE]
     found = [run for run in found if run["name"] != WORKSPACE or (run["params"], run["curve"]) not in kept]
     runs = sorted(found, key=lambda run: (run["data"], run["score_name"], -run["order"]))
@@ -37,7 +40,7 @@ def main() -> Path:
     for run in runs:
         sets[run["data"], run["score_name"]].append(run)
     write_page(PAGE, "compare_runs.html.j2", sets=[_set(one) for one in sets.values()])
-    return PAGE
+    return PAGE, runs
 
 
 def _set(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -80,13 +83,14 @@ def _run(name: str, revision: str | None, when: datetime) -> dict[str, Any] | No
         scores, training = read("data/evaluate/scores.json"), read("data/train/metrics.json")
         with files.open("data/train/curves.csv") as opened:
             curves = pd.read_csv(opened)
-        with files.open("params.yaml") as opened:
-            params = YAML(typ="safe", pure=True).load(opened)
-        resolved = {one["key"]: one["value"] for one in read("data/train/resolved.json")}
+        params = _params(files)
+        resolved = {current_key(one["key"]): one["value"] for one in read("data/train/resolved.json")}
         exported, metadata = read("data/export/metrics.json"), read("data/export/metadata.json")
         latency = read("data/benchmark/benchmark.json")["single_prediction_ms"]
     except ABSENT as error:
-        print(f"runs: {name} is left out: it is no whole run of this line, or not in the cache ({error})", flush=True)
+        print(
+            f"runs: {name} is left out: it is no whole run of this line, or not in the cache ({error})", file=sys.stderr
+        )
         return None
     goal = scores["objective"]["score"]
     lower, value = scores["better"][goal] == "lower", scores["scores"][goal]
@@ -102,6 +106,13 @@ def _run(name: str, revision: str | None, when: datetime) -> dict[str, Any] | No
     }  # fmt: skip
 
 
+def _params(files: Any) -> dict[str, Any]:
+    """Return all params of a run under their current names; older runs have them in `params.yaml` alone."""
+    file = str(RESOLVED) if files.exists(str(RESOLVED)) else "params.yaml"
+    with files.open(file) as opened:
+        return dict(renamed(YAML(typ="safe", pure=True).load(opened))[0])
+
+
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -110,8 +121,6 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
             yield f"{before}{key}", value
 
 
-if __name__ == "__main__":
-    try:
-        print(f"runs        {main().absolute()}")
-    except UserError as error:
-        sys.exit(f"error: {error}")
+if __name__ == "__main__":  # the options are defined once, in stages/command_line
+    sys.argv.insert(1, "runs")
+    runpy.run_module("stages", run_name="__main__")

@@ -3,57 +3,84 @@
 Every value comes with its reason, what else the source could be is listed, and what files cannot tell is asked.
 """
 
-import argparse
 import os
+import runpy
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from stages.config.edit import edited, nested, one_line
+from stages.config.load import check, load, value_of
+from stages.config.schema import Params
 from stages.configuration import Choice, Facts, amount, choices, looked_at, told, within_budget
 from stages.configuration.summary import MOST_TOLD, left_out_of
 from stages.core.errors import UserError
-from stages.frame.editing import edited, nested, one_line
-from stages.frame.params import check, load
-from stages.frame.sections import Params
 from stages.images.archives import Files, files_of
 from stages.images.decode import SUFFIXES, Unreadable, read
-from stages.importers import FORMS
 from stages.importers.format_detection import Reading, readings
 
 TIMED_ON = 8  # images on which training is timed
-MINUTES = 15.0
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Write the proposal and say why; an existing file is left alone unless asked."""
-    arguments = _arguments(argv)
-    try:
-        params, text = load(Path("params.yaml")), Path("params.yaml").read_text(encoding="utf-8")
-        if arguments.output.exists() and not arguments.replace:
-            raise UserError(f"{arguments.output} exists; name another --output, or say --replace")
-        with ExitStack() as stack:
-            files, _ = files_of(arguments.source, stack)
-            found, failures = readings(files, params.ingest)
-            found = [one for one in found if _is_wanted(one, arguments)]
-            chosen, facts = _first_usable(files, found, params, failures, arguments)
-            proposed, counts = choices(chosen, facts, arguments.source, params)
-            if not arguments.quick:
-                proposed = _for_this_machine(proposed, chosen, facts, text, arguments.minutes)
-            left_out = left_out_of(files, chosen)
-        _write(_text(text, proposed), arguments.output)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+@dataclass(frozen=True)
+class ConfigureOptions:
+    """Options of `macula configure`, which documents them and sets their defaults."""
+
+    source: Path
+    inside: str
+    form: str
+    output: Path
+    replace: bool
+    minutes: float
+    quick: bool
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What was proposed, and why."""
+
+    output: Path
+    """The file that was written."""
+    choices: list[Choice]
+    """Values that differ from params.yaml, each with its reason."""
+    lines: list[str]
+    """The same in sentences: what the source is, what else it could be, and what only a person can decide."""
+
+
+def main(options: ConfigureOptions) -> Proposal:
+    """Look at a source and write proposed params for it; an existing file is kept unless `options.replace`.
+
+    Raises:
+        UserError: no labelled images were recognized, or the file exists or cannot be written.
+    """
+    params, text = load(Path("params.yaml")), Path("params.yaml").read_text(encoding="utf-8")
+    if options.output.exists() and not options.replace:
+        raise UserError(f"{options.output} exists; name another --output, or replace it with --replace")
+    with ExitStack() as stack:
+        files, _ = files_of(options.source, stack)
+        found, failures = readings(files, params.ingest)
+        found = [one for one in found if _is_wanted(one, options)]
+        chosen, facts = _first_usable(files, found, params, failures, options)
+        proposed, counts = choices(chosen, facts, options.source, params)
+        if not options.quick:
+            proposed = _for_this_machine(proposed, chosen, facts, text, options.minutes)
+        left_out = left_out_of(files, chosen)
+    _write(_text(text, proposed), options.output)
     rivals = [one for one in found if one is not chosen]
-    print("\n".join(one_line(line) for line in told(chosen, rivals, facts, proposed, counts, left_out, failures)))
-    print(f"\nWritten to {arguments.output}, with the reasons beside the values. Read it, then")
-    print(f"  mv {arguments.output} params.yaml && make repro")
+    lines = [one_line(line) for line in told(chosen, rivals, facts, proposed, counts, left_out, failures)]
+    return Proposal(options.output, proposed, lines)
 
 
 def _text(text: str, proposed: list[Choice]) -> str:
-    values = nested({choice.key: choice.value for choice in proposed})
-    return edited(text, [values], "what is proposed", {c.key: c.why for c in proposed if c.why})
+    """Return the params file with what differs from the defaults or has a reason, the reason as a comment above it."""
+    defaults = check({"ingest": {"name": "data", "source": "data"}})
+    written = [c for c in proposed if c.why or c.value != value_of(defaults, c.key)]
+    values = nested({c.key: c.value for c in written})
+    dropped = {c.key for c in proposed} - {c.key for c in written}
+    return edited(text, [values], "what is proposed", {c.key: c.why for c in written if c.why}, sorted(dropped))
 
 
 def _write(text: str, output: Path) -> None:
@@ -67,16 +94,16 @@ def _write(text: str, output: Path) -> None:
         raise UserError(f"--output {output} cannot be written: {error.strerror}") from None
 
 
-def _is_wanted(reading: Reading, arguments: argparse.Namespace) -> bool:
-    if arguments.form and reading.form != arguments.form:
+def _is_wanted(reading: Reading, options: ConfigureOptions) -> bool:
+    if options.form and reading.form != options.form:
         return False
-    if arguments.inside == ".":
+    if options.inside == ".":
         return reading.inside == ""
-    return not arguments.inside or f"{reading.inside}/".startswith(f"{arguments.inside.strip('/')}/")
+    return not options.inside or f"{reading.inside}/".startswith(f"{options.inside.strip('/')}/")
 
 
 def _first_usable(
-    files: Files, found: list[Reading], params: Params, failures: list[str], arguments: argparse.Namespace
+    files: Files, found: list[Reading], params: Params, failures: list[str], options: ConfigureOptions
 ) -> tuple[Reading, Facts]:
     """The first reading of which images can be used, and what was seen of them."""
     for reading in found:
@@ -84,10 +111,10 @@ def _first_usable(
             return reading, looked_at(reading, params.ingest.max_megapixels)
         except UserError as error:
             failures.append(f"{reading.form} in {reading.inside or 'the source'}: {error}")
-    where = f"{arguments.source}/{arguments.inside}".rstrip("/")
+    where = f"{options.source}/{options.inside}".rstrip("/")
     pictures = sum(Path(path).suffix.lower() in SUFFIXES for path in files)
     if not files:
-        raise UserError(f"{arguments.source} holds no files")
+        raise UserError(f"{options.source} holds no files")
     reasons = "".join(f"\n  {one_line(failure)}" for failure in failures[:MOST_TOLD])
     raise UserError(
         f"{where} holds no labelled images in a form that is known, of {pictures} images and {len(files) - pictures} "
@@ -100,7 +127,7 @@ def _first_usable(
 def _for_this_machine(proposed: list[Choice], chosen: Reading, facts: Facts, text: str, minutes: float) -> list[Choice]:
     """With as many epochs as there is time for, by some steps of just that training."""
     from stages.tasks.ground_truth import Labelled
-    from stages.training.epoch_timing import timed  # torch takes seconds to come
+    from stages.training.epoch_timing import estimate_epoch  # torch takes seconds to come
 
     params = check(YAML(typ="safe", pure=True).load(_text(text, proposed)), "what is proposed")
     samples = []
@@ -116,34 +143,17 @@ def _for_this_machine(proposed: list[Choice], chosen: Reading, facts: Facts, tex
             break
     given = amount(chosen, facts, params.prepare)
     try:
-        measured = timed(samples, facts.annotations, params, given.training, given.validation)
+        measured = estimate_epoch(samples, facts.annotations, params, given.training, given.validation)
     except (UserError, RuntimeError, MemoryError) as error:
         return [
             Choice(c.key, c.value, f"{c.why}; not timed: {error}") if c.key == "train.epochs" else c for c in proposed
         ]
     return [
-        within_budget(c, measured.seconds, measured.said, minutes) if c.key == "train.epochs" else c for c in proposed
+        within_budget(c, measured.seconds, measured.measurement, minutes) if c.key == "train.epochs" else c
+        for c in proposed
     ]
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m stages.configure", description=__doc__)
-    parser.add_argument("source", type=Path, help="folder, zip, tar or npz")
-    parser.add_argument("--inside", default="", help="folder or file inside it, where it holds several data sets")
-    parser.add_argument("--form", default="", choices=["", *FORMS], help="how the labels are written")
-    parser.add_argument("--output", type=Path, default=Path("params.proposed.yaml"), help="default: %(default)s")
-    parser.add_argument("--replace", action="store_true", help="write over an existing --output")
-    parser.add_argument("--minutes", type=_minutes, default=MINUTES, help="for training; default: %(default)g")
-    parser.add_argument("--quick", action="store_true", help="do not time training on this machine")
-    return parser.parse_args(argv)
-
-
-def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not 0 < minutes < float("inf"):
-        raise ValueError(f"{text} is no time")
-    return minutes
-
-
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # the options are defined once, in stages/command_line
+    sys.argv.insert(1, "configure")
+    runpy.run_module("stages", run_name="__main__")

@@ -1,4 +1,4 @@
-"""How good is the model on validation data: `python -m stages.evaluate INGESTED PREPARED TRAINED OUTPUT`."""
+"""Score the model on validation data: `python -m stages.evaluate INGESTED PREPARED TRAINED OUTPUT`."""
 
 import json
 from collections.abc import Sequence
@@ -9,20 +9,23 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from stages.config.schema_task import Evaluate, Objective, Task
+from stages.config.schema_training import Train
 from stages.dataset.manifest import pictures, read_manifest
 from stages.dataset.pixel_store import open_split
-from stages.frame.sections import Evaluate, Objective, Task, Train
 from stages.runner.stage import In, Out, run
 from stages.tasks import TASKS
 from stages.tasks.evaluation import summarize
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.objective import judged
 from stages.tasks.task_spec import TaskSpec
-from stages.training.devices import device_of
-from stages.training.model_file import load
-from stages.training.network_inference import answers
+from stages.training.devices import torch_device
+from stages.training.model_file import load_model
+from stages.training.network_inference import predict_store
 
-OVERLAY = 512  # pixels of the longer side
+MAX_SIDE = 512  # pixels of the longer side of an image in `worst`
+Pair = tuple[Any, Any]
+"""Ground truth and prediction of one image."""
 
 
 def main(
@@ -36,73 +39,68 @@ def main(
     train: Train,
     evaluate: Evaluate,
 ) -> dict[str, Any]:
-    """Write `scores.json` with bootstrap intervals over groups; `predictions.parquet`, an image a row; the worst errors
-    drawn over their images; and `replicates.parquet`, the bootstrap itself. The test stays sealed.
+    """Write scores with bootstrap intervals over groups (`scores.json`) and the predictions.
+
+    `predictions.parquet` has one row per image, `worst` shows the worst errors, and `replicates.parquet` holds the
+    scores of each bootstrap resample. The test split stays sealed.
     """
     store = open_split(prepared, "val")
-    network, spec, _ = load(trained / "model.pt")
-    device = device_of(train.device)
-    given = answers(network.to(device), store, spec, train.batch_size, device)
+    network, spec, _ = load_model(trained / "model.pt")
+    device = torch_device(train.device)
+    predicted = predict_store(network.to(device), store, spec, train.batch_size, device)
     paths = [path for path, _ in store.originals()]
     rows = read_manifest(ingested).set_index("path", drop=False).loc[paths]
     truths = truths_of(ingested, paths, spec)
     summary, replicates = summarize(
         spec,
         truths,
-        given,
+        predicted,
         rows["group"].to_numpy(),
         resamples=evaluate.resamples,
         confidence=evaluate.confidence,
         bins=evaluate.calibration_bins,
     )
     summary["objective"] = judged(summary["scores"][task.score]["value"], task.score, objective.model_dump())
-    predictions = _predictions(paths, truths, given, spec)
+    pairs = list(zip(truths, predicted, strict=True))
+    predictions = _predictions(paths, pairs, spec)
     predictions.to_parquet(output / "predictions.parquet", index=False)
     pd.DataFrame(replicates).to_parquet(output / "replicates.parquet", index=False)
     wrong = predictions[predictions["wrong"]].sort_values("error", ascending=False, kind="stable")
-    worst = wrong.head(evaluate.worst)
+    worst = wrong.head(evaluate.worst_images)
     summary["worst"] = worst[["path", "truth", "answer", "error"]].to_dict("records")
     if TASKS[spec.task].DRAWN:
-        _draw(worst.index.to_list(), rows, ingested, truths, given, spec, output / "worst")
+        _draw(rows.iloc[worst.index], [pairs[index] for index in worst.index], ingested, spec, output / "worst")
     (output / "scores.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
     flat = {name: s["value"] for name, s in summary["scores"].items() if s["value"] is not None}
     return {**flat, "objective_met": summary["objective"]["met"], "images": len(paths), "errors": len(wrong)}
 
 
-def _predictions(paths: list[str], truths: Sequence[Any], given: Sequence[Any], spec: TaskSpec) -> pd.DataFrame:
-    """What is true and what was said, in words; how wrong it is; and the answer in full."""
+def _predictions(paths: Sequence[str], pairs: Sequence[Pair], spec: TaskSpec) -> pd.DataFrame:
+    """Return one row per image: truth and prediction as text, the error, and the full prediction as JSON."""
     kind = TASKS[spec.task]
     rows = [
         {
             "path": path,
             "truth": kind.says(truth, spec),
-            "answer": kind.says(answer, spec),
-            "error": kind.error(truth, answer, spec),
-            "wrong": kind.wrong(truth, answer, spec),
-            "record": json.dumps(kind.record(answer, spec)),
+            "answer": kind.says(prediction, spec),
+            "error": kind.error(truth, prediction, spec),
+            "wrong": kind.wrong(truth, prediction, spec),
+            "record": json.dumps(kind.record(prediction, spec)),
         }
-        for path, truth, answer in zip(paths, truths, given, strict=True)
+        for path, (truth, prediction) in zip(paths, pairs, strict=True)
     ]
     return pd.DataFrame(rows)
 
 
-def _draw(
-    worst: list[int],
-    rows: pd.DataFrame,
-    ingested: Path,
-    truths: Sequence[Any],
-    given: Sequence[Any],
-    spec: TaskSpec,
-    folder: Path,
-) -> None:
-    """Truth to the left and answer to the right, the worst first."""
+def _draw(rows: pd.DataFrame, pairs: Sequence[Pair], ingested: Path, spec: TaskSpec, folder: Path) -> None:
+    """Write an image file per row, with the truth on the left and the prediction on the right."""
     folder.mkdir()
     draw = TASKS[spec.task].draw
-    for number, (index, picture) in enumerate(zip(worst, pictures(rows.iloc[worst], ingested), strict=True)):
-        both = [draw(picture.image, thing[index], spec) for thing in (truths, given)]
-        pair = Image.fromarray(np.concatenate(both, axis=1))
-        pair.thumbnail((2 * OVERLAY, OVERLAY))
-        pair.save(folder / f"{number:03d}.jpg", quality=88)
+    for number, (pair, picture) in enumerate(zip(pairs, pictures(rows, ingested), strict=True)):
+        side_by_side = np.concatenate([draw(picture.image, one, spec) for one in pair], axis=1)
+        image = Image.fromarray(side_by_side)
+        image.thumbnail((2 * MAX_SIDE, MAX_SIDE))
+        image.save(folder / f"{number:03d}.jpg", quality=88)
 
 
 if __name__ == "__main__":

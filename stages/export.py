@@ -17,10 +17,10 @@ from onnx import numpy_helper
 from torch import nn
 from torch.export import Dim
 
+from stages.config.schema_task import Benchmark, Evaluate, Export, Task
 from stages.core.provenance import commit
 from stages.dataset.manifest import originals, read_manifest
 from stages.dataset.pixel_store import open_split
-from stages.frame.sections import Benchmark, Evaluate, Export, Task
 from stages.networks.heads import HEADS, OUTPUTS
 from stages.networks.mask_rcnn_export import ShippedInstances
 from stages.preprocessing.resize import fitted, scale
@@ -31,7 +31,7 @@ from stages.runner.stage import In, Out, run
 from stages.runtime.engines import INPUT
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.task_spec import TaskSpec
-from stages.training.model_file import load
+from stages.training.model_file import load_model
 
 OPSET = 20
 LARGEST = 16384  # pixels of a side
@@ -69,7 +69,7 @@ def main(
     """Write `float32.onnx`, cheaper variants beside it, the fastest one that keeps the score once more as `model.onnx`,
     its metadata as `metadata.json`, and what was found of each as `variants.json`.
     """
-    network, spec, about = load(trained / "model.pt")
+    network, spec, about = load_model(trained / "model.pt")
     exact = output / "float32.onnx"
     with tempfile.TemporaryDirectory() as work:
         raw = Path(work) / "raw.onnx"
@@ -90,7 +90,7 @@ def main(
     shutil.copyfile(output / shipped.file, output / "model.onnx")
     told = {
         "shipped": name,
-        "max_drop": export.max_drop,
+        "max_drop": export.max_score_drop,
         "score": task.score,
         "images": bench.count,
         "variants": [asdict(variant) for variant in found],
@@ -119,14 +119,14 @@ def _bench(
         truths_of(ingested, paths, spec), judged["group"].to_numpy(), spec, score, evaluate.resamples,
         evaluate.confidence,
     )  # fmt: skip
-    drawn_C = np.random.default_rng(0).permutation(len(train))[: export.calibration]
+    drawn_C = np.random.default_rng(0).permutation(len(train))[: export.calibration_images]
     calibration = [np.ascontiguousarray(train.image_NHWC[i]) for i in np.sort(drawn_C)]
     return Bench(
         lambda: originals(judged, ingested),
         len(paths),
         judge,
         calibration,
-        export.max_drop,
+        export.max_score_drop,
         benchmark.threads,
         export.engine,
     )

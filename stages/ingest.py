@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from stages.config.schema_data import Ingest, Split
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation, classes_in
 from stages.dataset.label_statistics import rounded, things
 from stages.dataset.manifest import DATASET, SEALED_INDEX, SPLITS, annotations, write_manifest
 from stages.dataset.shards import shard, write_shard
 from stages.dataset.splits import Locked, assign, joined, read_locked, write_locked
-from stages.frame.sections import Ingest, Split
 from stages.images.archives import TABLES, Refusal
 from stages.images.decode import Unreadable, read
 from stages.images.image_metadata import described, digest_of
@@ -54,7 +54,7 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         file, locked, unjoined = splits / f"{ingest.name}.json", Locked(), table["group"]
         if split.by == "hash":
             locked = read_locked(file, _rule(ingest))
-        if ingest.block > 1:
+        if ingest.sequence_block > 1:
             seen = table["phash"].where(~table["blank"], table["path"])  # blank pictures are alike without being one
             table["group"] = joined(unjoined, seen, locked)  # a scene that stands still is one picture
         table["arrival"] = 1
@@ -268,13 +268,13 @@ def _split(
 
 
 def _rule(ingest: Ingest) -> str:
-    return _grouping(ingest) + (f", blocks of {ingest.block}" if ingest.block > 1 else "")
+    return _grouping(ingest) + (f", blocks of {ingest.sequence_block}" if ingest.sequence_block > 1 else "")
 
 
 def _grouping(ingest: Ingest) -> str:
     if ingest.inside.lower().endswith(TABLES) and ingest.columns.group is not None:
         return f"column {ingest.columns.group}"
-    return f"path {ingest.group}" if ingest.group else "picture"
+    return f"path {ingest.group_regex}" if ingest.group_regex else "picture"
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.config.schema_data import Ingest, Split
 from stages.core.findings import Finding, read_findings
 from stages.dataset.annotations import classes_in
 from stages.dataset.manifest import annotations, read_manifest
-from stages.frame.sections import Ingest, Split
 from stages.reports import data_report as data
 from stages.reports import evaluation_report as evaluation
 from stages.reports import model_limitations
@@ -184,7 +184,7 @@ def _numbers(ingested: Path, manifest: pd.DataFrame, spec: TaskSpec) -> list[tup
 def _told(findings: list[Finding], waived: dict[str, str]) -> list[dict[str, str]]:
     """What did not pass, the worst first."""
     told = [
-        {"id": f.id, "badge": badge_of(f, waived.get(f.id, "")), "says": f.says, "reason": waived.get(f.id, "")}
+        {"id": f.id, "badge": badge_of(f, waived.get(f.id, "")), "message": f.message, "reason": waived.get(f.id, "")}
         for f in findings
         if f.severity != "passed"
     ]

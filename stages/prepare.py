@@ -14,6 +14,8 @@ from tqdm import tqdm
 from stages.articulation.point_tree import bones_of_points, tree_of_points, trees_of_pairs
 from stages.articulation.skeleton import bones_of_foreground
 from stages.articulation.symmetry import black_rim, symmetries
+from stages.config.schema_data import Prepare
+from stages.config.schema_task import Representation, Task
 from stages.core.errors import UserError
 from stages.dataset.manifest import DATASET, annotations, pictures, read_manifest, targets
 from stages.dataset.pixel_store import (
@@ -26,7 +28,6 @@ from stages.dataset.pixel_store import (
     write_rows,
     write_things,
 )
-from stages.frame.sections import Prepare, Representation, Task
 from stages.images.decode import to_channels
 from stages.images.geometry import Placement, cut, frames
 from stages.preprocessing.resize import fitted
@@ -60,7 +61,7 @@ def main(
     class_N = np.asarray(train_set.target) if of_classes else None
     looks = {**symmetries(train_set, class_N), "black_rim": black_rim(train_set)}
     write_about(output, about | looks)
-    parts = _write_bones(output, train_set, spec, prepare.parts, task.skeleton)
+    parts = _write_bones(output, train_set, spec, prepare.articulated_parts, task.skeleton)
     return {"size": spec.size, "channels": spec.channels, **counts, **parts, **looks}
 
 
@@ -75,7 +76,9 @@ def _write_bones(
     images = tqdm(range(len(train_set)), "articulated parts", unit="img", disable=None)
     if parts == "points":
         if spec.task != "landmarks":
-            raise UserError(f"prepare.parts: points: task.name is {spec.task}, which has none; use foreground")
+            raise UserError(
+                f"prepare.articulated_parts: points: task.name is {spec.task}, which has none; use foreground"
+            )
         xy_NP2 = np.asarray(train_set.target)
         try:
             trees = trees_of_pairs(skeleton, spec.points) or [tree_of_points(xy_NP2)]

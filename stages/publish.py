@@ -4,9 +4,9 @@ It holds the ONNX file as it is, onnxruntime as WebAssembly, and a page of plain
 Nothing else is fetched, and no image leaves the browser. `make publish` fetches the runtime first.
 """
 
-import argparse
 import hashlib
 import json
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -31,22 +31,6 @@ LISTED = (
 ABOUT = "about.json"
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Publish the model that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m stages.publish", description=__doc__)
-    parser.add_argument("model", type=Path, help="an ONNX file written by export")
-    parser.add_argument("output", type=Path, help="the folder to write; one that was published before is replaced")
-    parser.add_argument("--runtime", type=Path, default=RUNTIME, help=f"the npm package onnxruntime-web ({RUNTIME})")
-    parser.add_argument("--card", type=Path, default=CARD, help=f"the model's card, left out if of another ({CARD})")
-    arguments = parser.parse_args(argv)
-    try:
-        size = publish(arguments.model, arguments.output, arguments.runtime, arguments.card)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    print(f"{arguments.output}: {size / 1e6:.0f} MB, for any static file host; to look at it here:")
-    print(f"python3 -m http.server --bind 127.0.0.1 --directory {arguments.output}")
-
-
 def publish(model: Path, output: Path, runtime: Path = RUNTIME, card: Path = CARD) -> int:
     """Write the folder, with the card where it is this model's; returns its bytes.
 
@@ -59,8 +43,8 @@ def publish(model: Path, output: Path, runtime: Path = RUNTIME, card: Path = CAR
         raise UserError(f"{output} exists and was not published; name another folder, or remove it")
     part = output.with_name(f"{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(HERE / "web" / "browser", part)
-    shutil.copy(HERE / "reports" / "page.css", part)
+    shutil.copytree(HERE / "web/browser", part)
+    shutil.copy(HERE / "reports/page.css", part)
     for name, shown in SHIPPED.items():
         shutil.copyfile(runtime / "dist" / name, part / shown)
     shutil.copyfile(model, part / "model.onnx")
@@ -118,5 +102,6 @@ def _version(runtime: Path) -> str:
     return json.loads((runtime / "package.json").read_text())["version"]
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # the options are defined once, in stages/command_line
+    sys.argv.insert(1, "publish")
+    runpy.run_module("stages", run_name="__main__")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from stages.config.schema_task import Evaluate
 from stages.core.findings import Finding, read_findings
 from stages.dataset.manifest import read_manifest
-from stages.frame.sections import Evaluate
 from stages.reports import Album, cards, count_by_severity, picture_file, write_page
 from stages.reports import data_report as data
 from stages.reports import evaluation_report as evaluation
@@ -107,7 +107,7 @@ def _what(metadata: dict[str, Any], params: dict[str, Any]) -> str:
 
 def _found(findings: list[Finding], gated: Path, album: Album) -> dict[str, Any]:
     """Findings as cards; those that only say what was not checked stand apart."""
-    unknown = [f.says for f in findings if f.id.endswith("/not-checked")]
+    unknown = [f.message for f in findings if f.id.endswith("/not-checked")]
     shown = cards(
         [f for f in findings if f.severity != "info" or not f.id.endswith("/not-checked")],
         album,

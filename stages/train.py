@@ -1,6 +1,7 @@
 """Train the network: `python -m stages.train INGESTED PREPARED TUNED WEIGHTS OUTPUT`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,20 @@ import pandas as pd
 import torch
 from dvclive.live import Live
 
+from stages.config.load import overlay
+from stages.config.schema_base import Section
+from stages.config.schema_task import Task
+from stages.config.schema_training import Augment, Network, Tracking, Train
 from stages.core.provenance import commit, digest, environment
 from stages.dataset.manifest import MANIFEST
-from stages.frame.params import overlay
-from stages.frame.sections import Augment, Network, Task, Tracking, Train
 from stages.runner.stage import In, Out, rank, run
-from stages.training.checkpoints import restarts
-from stages.training.loop import fit
-from stages.training.model_file import save
+from stages.training.auto_params import Resolution, resolve_auto
+from stages.training.checkpoints import open_checkpoints
+from stages.training.loop import Report, TrainingResult, fit
+from stages.training.model_file import save_model
 from stages.training.tracking import Tracker
-from stages.training.training_plan import material, plan
-from stages.training.training_progress import Epoch
+from stages.training.training_plan import TrainingPlan, build_plan, load_training_data
+from stages.training.training_progress import EpochMetrics
 
 
 def main(
@@ -34,65 +38,86 @@ def main(
     train: Train,
     tracking: Tracking,
 ) -> dict[str, Any]:
-    """Write `model.pt` of the best epoch, `curves.csv`, DVCLive's plots, and what it took: params, weights, machine.
+    """Train and write the best weights (`model.pt`), `curves.csv`, DVCLive's plots, and params, weights and machine.
 
-    Killed and started again, it goes on from its last checkpoint, to the same weights.
+    After a kill, the next run resumes from the last checkpoint and ends with the same weights.
     """
-    given = material(ingested, prepared)
     best = json.loads((tuned / "best.json").read_text())
     sections = overlay({"task": task, "augment": augment, "network": network, "train": train}, best)
-    planned = plan(given, sections, weights)
-    begun_from = [file for file in [Path(planned.weights)] if file.is_file()]
-    read = [prepared, ingested / MANIFEST, *begun_from]
-    taken_up = restarts(sections, read, planned.train.checkpoint, writes=rank() == 0)
-    told = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.model_dump().items()}
-    tags = {"data": str(given.train_set.about["version"]), "commit": commit()}
-    tracker = Tracker(tracking.mlflow if rank() == 0 else "", str(given.train_set.about["name"]), told, tags)
+    plan = build_plan(load_training_data(ingested, prepared), sections, weights)
+    pretrained = [file for file in [Path(plan.weights)] if file.is_file()]
+    inputs = [prepared, ingested / MANIFEST, *pretrained]
+    checkpoints = open_checkpoints("train", sections, inputs, plan.train.checkpoint_seconds, is_writer=rank() == 0)
+    resolution = resolve_auto(plan)
+    tracker = _tracker(tracking, sections, plan.data.train_set.about)
     with Live(str(output / "live"), save_dvc_exp=False, report=None, dvcyaml=None) as live:
+        result = fit(resolution.plan, _reporter(live, tracker, plan), checkpoints)
+    about = {**plan.data.train_set.about, "params_hash": digest(sections), "best_epoch": result.best.epoch}
+    save_model(output / "model.pt", plan.network_config, result.weights, about)
+    _write_records(output, sections, resolution, result)
+    if result.stop_reason:
+        print(f"stopped early: {result.stop_reason}", flush=True)
+    tracker.finish({param.key: param.value for param in resolution.params})
+    checkpoints.delete()
+    return _metrics(plan, result)
 
-        def report(epoch: Epoch) -> None:
-            for name, value in vars(epoch).items():
-                live.log_metric(name, value)
-            live.next_step()
-            tracker.log(vars(epoch), epoch.epoch)
-            print(
-                f"epoch {epoch.epoch}/{planned.train.epochs}  "
-                f"loss {epoch.train_loss:.4f} train, {epoch.val_loss:.4f} val  "
-                f"{task.score} {epoch.train_score:.4f} train, {epoch.val_score:.4f} val  {epoch.seconds:.1f} s",
-                flush=True,
-            )
 
-        fitted = fit(planned, report, taken_up)
-    about = {**given.train_set.about, "params_hash": digest(sections), "best_epoch": fitted.best.epoch}
-    save(output / "model.pt", planned.network_config, fitted.weights, about)
-    pd.DataFrame([vars(epoch) for epoch in fitted.epochs]).to_csv(output / "curves.csv", index=False)
-    _write_json(output / "params.json", {name: section.model_dump(mode="json") for name, section in sections.items()})
-    _write_json(output / "weights.json", [vars(layer) for layer in fitted.pretrained])
-    _write_json(
-        output / "environment.json", environment() | {"device": fitted.device, "threads": torch.get_num_threads()}
-    )
-    _write_json(output / "resolved.json", [vars(one) for one in fitted.resolved])
-    if fitted.tested is not None:
-        _write_json(output / "range_test.json", vars(fitted.tested))
-    if fitted.stopped:
-        print(f"stopped early: {fitted.stopped}", flush=True)
-    tracker.end({one.key: one.value for one in fitted.resolved})
-    taken_up.finish()
-    return {
-        "best_epoch": fitted.best.epoch,
-        "val_score": fitted.best.val_score,
-        "val_loss": fitted.best.val_loss,
-        "train_score": fitted.best.train_score,
-        "train_loss": fitted.best.train_loss,
-        "parameters": fitted.parameters,
-        "seconds": sum(epoch.seconds for epoch in fitted.epochs),
-        "images_per_second": len(given.train_set) * len(fitted.epochs) / sum(epoch.seconds for epoch in fitted.epochs),
-        **({"stopped": fitted.stopped} if fitted.stopped else {}),
+def _tracker(tracking: Tracking, sections: Mapping[str, Section], about: Mapping[str, Any]) -> Tracker:
+    params = {
+        f"{name}.{key}": value for name, section in sections.items() for key, value in section.model_dump().items()
     }
+    tags = {"data": str(about["version"]), "commit": commit()}
+    return Tracker(tracking.mlflow if rank() == 0 else "", str(about["name"]), params, tags)
+
+
+def _reporter(live: Any, tracker: Tracker, plan: TrainingPlan) -> Report:
+    """Return a function that logs and prints the metrics of an epoch."""
+
+    def report(epoch: EpochMetrics) -> None:
+        for name, value in vars(epoch).items():
+            live.log_metric(name, value)
+        live.next_step()
+        tracker.log(vars(epoch), epoch.epoch)
+        print(
+            f"epoch {epoch.epoch}/{plan.train.epochs}  "
+            f"loss {epoch.train_loss:.4f} train, {epoch.val_loss:.4f} val  "
+            f"{plan.score} {epoch.train_score:.4f} train, {epoch.val_score:.4f} val  {epoch.seconds:.1f} s",
+            flush=True,
+        )
+
+    return report
+
+
+def _write_records(
+    output: Path, sections: Mapping[str, Section], resolution: Resolution, result: TrainingResult
+) -> None:
+    pd.DataFrame([vars(epoch) for epoch in result.epochs]).to_csv(output / "curves.csv", index=False)
+    _write_json(output / "params.json", {name: section.model_dump(mode="json") for name, section in sections.items()})
+    _write_json(output / "weights.json", [vars(layer) for layer in result.layers])
+    machine = environment() | {"device": result.device, "threads": torch.get_num_threads()}
+    _write_json(output / "environment.json", machine)
+    _write_json(output / "resolved.json", [vars(param) for param in resolution.params])
+    if resolution.range_test is not None:
+        _write_json(output / "range_test.json", vars(resolution.range_test))
 
 
 def _write_json(file: Path, values: Any) -> None:
     file.write_text(json.dumps(values, indent=1) + "\n")
+
+
+def _metrics(plan: TrainingPlan, result: TrainingResult) -> dict[str, Any]:
+    seconds = sum(epoch.seconds for epoch in result.epochs)
+    return {
+        "best_epoch": result.best.epoch,
+        "val_score": result.best.val_score,
+        "val_loss": result.best.val_loss,
+        "train_score": result.best.train_score,
+        "train_loss": result.best.train_loss,
+        "parameters": result.parameters,
+        "seconds": seconds,
+        "images_per_second": len(plan.data.train_set) * len(result.epochs) / seconds,
+        **({"stopped": result.stop_reason} if result.stop_reason else {}),
+    }
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Search for better params of training: `python -m stages.tune INGESTED PREPARED WEIGHTS OUTPUT`.
 
-`TUNE_WORKERS`, `TUNE_DASK` and `OPTUNA_STORAGE` in the environment say who runs trials and where they are kept.
+The environment variables `TUNE_WORKERS` and `TUNE_DASK` select where trials run, `OPTUNA_STORAGE` where they are kept.
 """
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -11,20 +13,27 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
+from stages.config.schema_base import Section
+from stages.config.schema_search import Tune
+from stages.config.schema_task import Task
+from stages.config.schema_training import Augment, Network, Train
 from stages.core.errors import UserError
 from stages.core.provenance import content, digest
 from stages.dataset.manifest import MANIFEST
-from stages.dataset.pixel_store import open_split
-from stages.frame.sections import Augment, Network, Section, Task, Train, Tune
+from stages.dataset.pixel_store import Store, open_split
 from stages.runner.stage import In, Out, run
 from stages.search import trial
-from stages.search.space import Values, as_it_stands, check_amounts
-from stages.search.study import Ended, Search
-from stages.search.trial import Job
+from stages.search.space import Values, check_amounts, params_values
+from stages.search.study import CompletedTrial, Search
+from stages.search.trial import TrialJob
 from stages.search.workers import workers
 from stages.tasks import TASKS
 from stages.tasks.build_spec import score_of
-from stages.training.checkpoints import code
+from stages.training.checkpoints import code_version
+
+MIN_TRIALS_FOR_IMPORTANCE = 4
+Finals = dict[int, tuple[CompletedTrial, list[float]]]
+"""Trial by number, with its scores under several seeds."""
 
 
 def main(
@@ -39,70 +48,84 @@ def main(
     train: Train,
     tune: Tune,
 ) -> dict[str, Any]:
-    """Write `best.json`, the values that `train` takes in place of its params; `trials.csv` and `finals.csv`.
+    """Write the best values (`best.json`), which `train` uses in place of params, and `trials.csv` and `finals.csv`.
 
-    Trial 0 is params.yaml as it stands, so that the search can only improve on it; without trials nothing is replaced.
-    Every trial trains with the same seed and is judged by `task.score` on validation data; the best and trial 0 train
-    under further seeds, and the best mean wins. Killed and started again it goes on, without a trial that has ended
-    being lost or run again.
+    Trial 0 has the values of params.yaml, so the result is at least as good; without trials, no value is replaced.
+    All trials train with the same seed and are compared by `task.score` on validation data. The best trials and trial 0
+    are trained with further seeds, and the best mean wins. After a kill, the next run resumes with all completed
+    trials.
     """
     if not tune.trials:
         return _write(output, tune, [], {}, {})
     sections: dict[str, Section] = {"task": task, "augment": augment, "network": network, "train": train}
     train_set = open_split(prepared, "train")
     check_amounts(sections, tune.space, train_set)
-    higher = TASKS[task.name].SCORES[score_of(task.name, task.score)].better == "higher"
-    asked = tune.model_copy(update={"trials": 0, "minutes": None})  # more of the same search goes on with it
-    key = content([digest({**sections, "tune": asked}), prepared, ingested / MANIFEST, code()])
-    search = Search(key, tune, higher, as_it_stands(sections, tune.space, train_set))
+    search = _open_search(ingested, prepared, sections, tune, train_set)
 
-    def job(values: Values, repeat: int, earlier: list[list[float]]) -> Job:
-        where = ingested.absolute(), prepared.absolute(), weights.absolute()
-        return Job(*where, sections, values, tune.epochs, train.seed + repeat, higher, earlier)
+    def make_job(values: Values, seed_offset: int, earlier_scores: list[list[float]]) -> TrialJob:
+        folders = ingested.absolute(), prepared.absolute(), weights.absolute()
+        seed, higher = train.seed + seed_offset, search.higher_is_better
+        return TrialJob(*folders, sections, values, tune.epochs, seed, higher, earlier_scores)
 
-    def tell(one: Ended) -> None:
+    def report(one: CompletedTrial) -> None:
         outcome = one.outcome
-        told = f"{task.score} {outcome.score:.4f}" if outcome.score is not None else f"{outcome.state}: {outcome.why}"
-        print(f"trial {one.place + 1}/{search.most}  {told}  {one.values}", flush=True)
+        result = f"{outcome.state}: {outcome.why}" if outcome.score is None else f"{task.score} {outcome.score:.4f}"
+        print(f"trial {one.number + 1}/{search.trial_count}  {result}  {one.values}", flush=True)
 
-    with workers(trial.run) as running:
-        search.run(running, job, tell)
-        if all(one.outcome.score is None for one in search.ended()):
-            raise UserError("all trials failed, for the reasons above; narrow tune.space or mend train")
-        finals = {one.place: (one, scores) for one, scores in search.finals(running, job)}
-    best = (max if higher else min)(finals, key=lambda place: fmean(finals[place][1]))
-    for one, scores in finals.values():
-        told = ", ".join(f"{score:.4f}" for score in scores)
-        print(f"final of trial {one.place + 1}: {fmean(scores):.4f} on average ({told})", flush=True)
-    return _write(output, tune, search.ended(), {p: s for p, (_, s) in finals.items()}, finals[best][0].values) | {
-        "best_trial": best,
-        "best_score": fmean(finals[best][1]),
+    with workers(trial.run) as run_jobs:
+        search.run(run_jobs, make_job, report)
+        if all(one.outcome.score is None for one in search.completed()):
+            raise UserError("all trials failed, for the reasons above; narrow tune.space or change train")
+        finals: Finals = {one.number: (one, scores) for one, scores in search.finals(run_jobs, make_job)}
+    best_number = (max if search.higher_is_better else min)(finals, key=lambda number: fmean(finals[number][1]))
+    best, best_scores = finals[best_number]
+    return _write(output, tune, search.completed(), finals, best.values) | {
+        "best_trial": best_number,
+        "best_score": fmean(best_scores),
         "importance": _importance(search),
     }
 
 
-def _write(output: Out, tune: Tune, ended: list[Ended], finals: dict[int, list[float]], best: Values) -> dict[str, Any]:
+def _open_search(
+    ingested: Path, prepared: Path, sections: Mapping[str, Section], tune: Tune, train_set: Store
+) -> Search:
+    """Open the search that these params, images, labels and code define."""
+    task: Any = sections["task"]
+    better = TASKS[task.name].SCORES[score_of(task.name, task.score)].better
+    extendable = tune.model_copy(update={"trials": 0, "minutes": None})  # more trials continue the same search
+    key = content([digest({**sections, "tune": extendable}), prepared, ingested / MANIFEST, code_version("tune")])
+    return Search(key, tune, better == "higher", params_values(sections, tune.space, train_set))
+
+
+def _write(output: Out, tune: Tune, completed: list[CompletedTrial], finals: Finals, best: Values) -> dict[str, Any]:
     rows = [
-        {"number": one.place, "score": one.outcome.score, "seconds": one.outcome.seconds,
+        {"number": one.number, "score": one.outcome.score, "seconds": one.outcome.seconds,
          "epochs": len(one.outcome.scores), "state": one.outcome.state, "why": one.outcome.why, **one.values}
-        for one in ended
+        for one in completed
     ]  # fmt: skip
     columns = ["number", "score", "seconds", "epochs", "state", "why", *tune.space]
     pd.DataFrame(rows, columns=columns).to_csv(output / "trials.csv", index=False)
-    seeds = [{"number": place, "seed": i, "score": s} for place, scores in finals.items() for i, s in enumerate(scores)]
+    for number, (_, scores) in finals.items():
+        each = ", ".join(f"{score:.4f}" for score in scores)
+        print(f"finalist {number + 1}: mean {fmean(scores):.4f} over {len(scores)} seeds ({each})", flush=True)
+    seeds = [
+        {"number": number, "seed": seed, "score": score}
+        for number, (_, scores) in finals.items()
+        for seed, score in enumerate(scores)
+    ]
     pd.DataFrame(seeds, columns=["number", "seed", "score"]).to_csv(output / "finals.csv", index=False)
     (output / "best.json").write_text(json.dumps(best, indent=1) + "\n")
-    return {"trials": len(ended)}
+    return {"trials": len(completed)}
 
 
 def _importance(search: Search) -> dict[str, float]:
-    """Share of the scatter of scores that each key explains (fANOVA, Hutter et al. 2014); of few trials none."""
+    """Return the share of the variance of scores that each key explains (fANOVA, Hutter et al. 2014)."""
     complete = [one for one in search.study.get_trials(deepcopy=False) if one.state is TrialState.COMPLETE]
-    if len(complete) < 4 or len({one.value for one in complete}) < 2:
+    if len(complete) < MIN_TRIALS_FOR_IMPORTANCE or len({one.value for one in complete}) == 1:
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=search.tune.seed)
-    found = optuna.importance.get_param_importances(search.study, evaluator=evaluator)
-    return {key: float(share) for key, share in found.items()}
+    importances = optuna.importance.get_param_importances(search.study, evaluator=evaluator)
+    return {key: float(share) for key, share in importances.items()}
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from stages.config.schema_task import Evaluate, Task
 from stages.core.errors import UserError
 from stages.core.provenance import commit
 from stages.dataset.manifest import DATASET, originals, read_manifest
-from stages.frame.sections import Evaluate, Task
 from stages.runner.stage import In, Out, run
 from stages.runtime import Model, digest_of, shipped
 from stages.tasks.evaluation import summarize

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
@@ -17,9 +16,13 @@ from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
 from flows.worktrees import example, params_with
-from stages.frame import params as params_module
-from stages.frame.sections import Params
+from stages import resolve
+from stages.config import load as params_module
+from stages.config.edit import edited
+from stages.config.resolved import RESOLVED
+from stages.config.schema import Params
 from stages.runner.stage import call
+from tests.skips import pytest_runtest_makereport as pytest_runtest_makereport
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,6 +72,13 @@ def kept_params(name: str) -> Params:
     return params_module.check(YAML(typ="safe", pure=True).load(text))
 
 
+def write_params(folder: Path, *changes: dict[str, Any]) -> None:
+    """Write params.yaml as it ships with changes, and what the stage `resolve` makes of it."""
+    (folder / "params.yaml").write_text(edited((ROOT / "params.yaml").read_text(), changes, "test"))
+    (folder / "data").mkdir(exist_ok=True)
+    resolve.main(folder / "params.yaml", folder / RESOLVED)
+
+
 def write_folders(folder: Path, images: list[tuple[str, np.ndarray[Any, Any]]]) -> Path:
     """A folder per class of uncompressed PNGs."""
     for number, (label, image) in enumerate(images):
@@ -80,7 +90,7 @@ def write_folders(folder: Path, images: list[tuple[str, np.ndarray[Any, Any]]]) 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with params.yaml and a place for splits, made the current one."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    write_params(tmp_path)
     (tmp_path / "splits").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path

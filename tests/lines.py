@@ -59,7 +59,7 @@ def write_ingested(folder: Path, labels: list[str], per_class: int = 4) -> pd.Da
 PARAMS: dict[str, Any] = {
     "augment": {"preset": "auto"},
     "network": {"name": "resnet18", "encoder": "plain", "weights": "none", "dropout": 0.0, "stochastic_depth": 0.0},
-    "train": {"epochs": 9, "weight_decay": 0.01, "average": 0.0, "learning_rate": 0.003, "l1": 0.0},
+    "train": {"epochs": 9, "weight_decay": 0.01, "ema_decay": 0.0, "learning_rate": 0.003, "l1": 0.0},
 }
 
 
@@ -99,7 +99,7 @@ def write_training_stages(data: Path, trials: int = 3) -> None:
         "metrics.json",
         {"trials": trials, "importance": {"train.learning_rate": 0.8, "train.optimizer": 0.2}},
     )
-    columns = "epoch,train_loss,val_loss,train_score,val_score,learning_rate,seconds,reading,changing"
+    columns = "epoch,train_loss,val_loss,train_score,val_score,learning_rate,seconds,loading_share,augmentation_share"
     curves = [
         f"{e},{2 / (e + 1)},{2.2 / (e + 1)},{1 - 0.5 / (e + 1)},{0.98 - 0.5 / (e + 1)},0.001,2.5,0.09,0.2"
         for e in range(9)

@@ -161,10 +161,10 @@ def pairs(folder: Path, rng: np.random.Generator) -> None:
 
 
 MASKS = {
-    "form": "masks",
+    "format": "masks",
     "images": "images/{key}.png",
     "targets": "masks/{key}.png",
-    "values": {0: "ground", 1: "disc", 2: "square"},
+    "mask_values": {0: "ground", 1: "disc", 2: "square"},
 }
 TOYS = {
     "classification": Toy(classes, {"score": "accuracy"}),
@@ -183,12 +183,12 @@ TOYS = {
     ),
     "counting": Toy(
         things,
-        {"name": "regression", "score": "r2", "truth": "count"},
+        {"name": "regression", "score": "r2", "target": "count"},
         {"inside": "things.json"},
         representations=("scalar", "density"),
     ),
     "area": Toy(
-        masks, {"name": "regression", "score": "r2", "truth": "area"}, MASKS, representations=("scalar", "mask")
+        masks, {"name": "regression", "score": "r2", "target": "area"}, MASKS, representations=("scalar", "mask")
     ),
     "landmarks": Toy(
         points,
@@ -202,7 +202,7 @@ TOYS = {
     ),
     "segmentation": Toy(masks, {"score": "dice", "tolerance": 2.0}, MASKS),
     "image": Toy(
-        pairs, {"score": "psnr"}, {"form": "pairs", "images": "noisy/{key}.png", "targets": "clean/{key}.png"}
+        pairs, {"score": "psnr"}, {"format": "pairs", "images": "noisy/{key}.png", "targets": "clean/{key}.png"}
     ),
     "instances": Toy(things, {"score": "average_precision_50"}, {"inside": "things.json"}, representations=("boxes",)),
     "discs": Toy(

@@ -35,7 +35,7 @@ from benchmarks.audits.fault_scores import (
 from benchmarks.audits.fault_transforms import CONFOUNDERS, DRIFTS, Transform
 from benchmarks.audits.injected_faults import FaultyDataset
 from stages.audits import AUDITS
-from stages.frame.sections import Params
+from stages.config.load import Params
 
 Cell = dict[str, Any]
 """The facts of a case, and for each library its counts."""

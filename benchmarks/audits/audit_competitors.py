@@ -22,16 +22,16 @@ from benchmarks.audits.fault_transforms import FaultSample, encode
 from benchmarks.audits.injected_faults import FaultyDataset
 from stages.audits import AUDITS
 from stages.audits.audit_data import Subject
-from stages.checks import subject as checks
+from stages.checks.check_data import CheckData
 from stages.checks.contract import contract
-from stages.checks.suite import outcomes
-from stages.checks.verdicts import judge
+from stages.checks.results import interpret
+from stages.checks.suite import run_suite
+from stages.config import load as params
+from stages.config.load import Params
 from stages.core.findings import Finding, Severity
 from stages.dataset.annotations import Annotation
 from stages.dataset.manifest import COLUMNS, SEALED_INDEX
 from stages.dataset.shards import shard, write_shard
-from stages.frame import params
-from stages.frame.sections import Params
 from stages.images.image_metadata import described
 from stages.probes.confident_learning import doubt
 from stages.probes.cross_validation import probabilities
@@ -139,10 +139,10 @@ def run_audits(data: Subject, names: Iterable[str], given: Params) -> Result:
 
 
 def _check_rules(data: Subject, given: Params) -> list[Finding]:
-    checked = checks.Subject(data.rows, data.folder)
-    rules = list(contract(given.checks, checked.kinds))
-    verdicts = judge(rules, outcomes(checked, rules), checked.frame)
-    return [Finding(v.id, cast(Severity, v.severity), v.says, {}, list(v.images)) for v in verdicts]
+    checked = CheckData(data.rows, data.folder)
+    rules = contract(given.checks, checked.kinds)
+    results = interpret(rules, run_suite(checked, rules), checked.frame)
+    return [Finding(r.id, cast(Severity, r.severity), r.message, {}, list(r.images)) for r in results]
 
 
 def _most_doubtful(data: Subject) -> list[str]:

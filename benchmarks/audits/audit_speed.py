@@ -24,11 +24,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from ruamel.yaml import YAML
 
 from benchmarks.audits.audit_competitors import PYTHON, LibraryProcess
 from benchmarks.pipeline.dataset_scaling import photo_like
 from benchmarks.result_pages import installed
+from stages.config.load import check, read
+from stages.config.resolved import RESOLVED, as_yaml
 
 ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 400, 300
@@ -170,10 +171,10 @@ def _time_stages(folder: Path, stages: tuple[str, ...]) -> dict[str, Usage]:
     with tempfile.TemporaryDirectory() as name:
         workspace = Path(name)
         (workspace / "splits").mkdir()
-        params = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
-        params["ingest"] |= {"name": "speed", "source": str(folder / "images")}
-        with (workspace / "params.yaml").open("w") as file:
-            YAML().dump(params, file)
+        params = read(ROOT / "params.yaml")
+        params["ingest"] = {"name": "speed", "source": str(folder / "images")}
+        (workspace / RESOLVED).parent.mkdir()
+        (workspace / RESOLVED).write_text(as_yaml(check(params)))
         for stage in stages:
             paths = [path.format(images=folder / "images") for path in STAGES[stage]]
             before, began = _children_seconds(), time.perf_counter()

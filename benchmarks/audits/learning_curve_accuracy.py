@@ -28,8 +28,8 @@ from benchmarks.audits.base_datasets import load_images
 from benchmarks.result_pages import add_run_arguments, output_folder, replace_block
 from flows.worktrees import example, params_with
 from stages import ingest
+from stages.config import load as reading
 from stages.dataset.manifest import read_manifest
-from stages.frame import params as reading
 from stages.probes.cross_validation import folds
 from stages.probes.image_features import bank, features
 from stages.probes.learning_curve_fit import SHARES as AUDITED

@@ -21,10 +21,11 @@ from benchmarks.audits.base_datasets import load_images
 from benchmarks.result_pages import RESULTS, add_run_arguments, output_folder
 from flows.worktrees import example, params_with
 from stages import ingest, prepare
-from stages.frame import params as reading
+from stages.config import load as reading
 from stages.runner.stage import call
+from stages.training.auto_params import resolve_auto
 from stages.training.loop import fit
-from stages.training.training_plan import Material, material, plan
+from stages.training.training_plan import TrainingData, build_plan, load_training_data
 
 SIMILARITY = ("flip_horizontal", "flip_vertical", "rotation", "translation", "scale")
 TINY_NAME = "digits"  # with the params of a fresh clone
@@ -87,28 +88,29 @@ def _sections(asked: argparse.Namespace, source: Path) -> dict[str, Any]:
     parts = "points" if params.task.name == "landmarks" else "foreground"
     changes: dict[str, dict[str, Any]] = {
         "ingest": {"source": str(source.resolve())},
-        "prepare": {"parts": parts} | ({"size": asked.size} if asked.size else {}),
+        "prepare": {"articulated_parts": parts} | ({"size": asked.size} if asked.size else {}),
         "train": {"epochs": asked.epochs, "precision": asked.precision},
     }
     return {name: getattr(params, name).model_copy(update=changes.get(name, {})) for name in type(params).model_fields}
 
 
-def _prepare(folder: Path, sections: dict[str, Any]) -> Material:
+def _prepare(folder: Path, sections: dict[str, Any]) -> TrainingData:
     (folder / "splits").mkdir()
     places = [folder / part for part in ("splits", "sealed", "ingested", "prepared")]
     taken = {name: sections[name] for name in ("ingest", "split")}
     call(ingest.main, [Path(sections["ingest"].source), *places[:3]], taken)
     taken = {name: sections[name] for name in ("task", "representation", "prepare")}
     call(prepare.main, [places[2], places[2], places[3]], taken)
-    return material(places[2], places[3])
+    return load_training_data(places[2], places[3])
 
 
-def _train(prepared: Material, sections: dict[str, Any], amounts: dict[str, Any], seed: int) -> dict[str, Any]:
+def _train(data: TrainingData, sections: dict[str, Any], amounts: dict[str, Any], seed: int) -> dict[str, Any]:
     changed = dict(sections)
     changed["augment"] = sections["augment"].model_copy(update={"preset": "none", "amounts": amounts})
     changed["train"] = sections["train"].model_copy(update={"seed": seed})
     started = time.perf_counter()
-    fitted = fit(plan(prepared, changed, Path("data/weights")), report=lambda epoch: print(epoch, flush=True))
+    plan = resolve_auto(build_plan(data, changed, Path("data/weights"))).plan
+    fitted = fit(plan, report=lambda epoch: print(epoch, flush=True))
     return {
         "val_score": fitted.best.val_score,
         "last_val_score": fitted.epochs[-1].val_score,

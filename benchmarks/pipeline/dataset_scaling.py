@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from ruamel.yaml import YAML
 
 from benchmarks.process_memory import peak_memory
 from benchmarks.result_pages import add_run_arguments, output_folder
-from stages.frame import params as reading
+from stages.config import load as reading
+from stages.config.resolved import RESOLVED, as_yaml
 
 WIDTH, HEIGHT, CLASSES, PER_GROUP = 256, 192, 10, 100
 INTERVAL = 0.2  # seconds between two samples of the memory
@@ -68,10 +68,10 @@ def _measure(count: int) -> dict[str, Any]:
         folder = Path(name)
         (folder / "splits").mkdir()
         _write_images(folder / "source", count)
-        params = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
-        params["ingest"] |= {"name": "scale", "source": "source", "group": r"/(\d+)_"}
-        reading.check(params)
-        YAML().dump(params, folder / "params.yaml")
+        params = reading.read(ROOT / "params.yaml")
+        params["ingest"] = {"name": "scale", "source": "source", "group_regex": r"/(\d+)_"}
+        (folder / RESOLVED).parent.mkdir()
+        (folder / RESOLVED).write_text(as_yaml(reading.check(params)))
         stages = {
             "ingest": run_stage(folder, "ingest", *INGEST),
             "validate": run_stage(folder, "validate", "ingested", "validated"),

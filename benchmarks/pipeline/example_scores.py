@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result_pages import replace_block
-from stages.frame.params import load
+from stages.config.load import load
 from stages.reports.evaluation_report import FEW_GROUPS
 from stages.tasks.representations import representation_of
 

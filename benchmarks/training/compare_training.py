@@ -218,7 +218,7 @@ def time_ingest(case: TrainingCase, data: Path, folder: Path) -> float:
 
     recipe = case.recipe | {"score": "accuracy", "seed": 0, "warmup": WARM_UP, "work": str(Path.cwd())}
     sections = params_sections(recipe)
-    sections["ingest"] = sections["ingest"].model_copy(update={"source": str(data), "form": "folders"})
+    sections["ingest"] = sections["ingest"].model_copy(update={"source": str(data), "format": "folders"})
     sections["split"] = sections["split"].model_copy(update={"by": "source"})
     (folder / "splits").mkdir(parents=True)
     paths = [data, *(folder / part for part in ("splits", "sealed", "ingested"))]

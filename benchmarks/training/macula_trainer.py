@@ -1,7 +1,7 @@
 """Prepare and train with Macula's own stages: `python -m benchmarks.training.macula_trainer NAME RECIPE EVENTS`.
 
 Like `benchmarks.training.library_trainers`, in Macula's environment. The output of `ingest` is given.
-`train.precision`, `train.layout` and `train.compile` are `auto` unless the recipe gives the number of bits.
+`train.precision`, `train.memory_format` and `train.compile` are `auto` unless the recipe gives the number of bits.
 """
 
 import json
@@ -16,13 +16,13 @@ from ruamel.yaml import YAML
 
 from flows.worktrees import params_with
 from stages import prepare, train
-from stages.frame import params as reading
+from stages.config import load as reading
 from stages.runner.stage import call
-from stages.training.batch_loader import Batch, Feed
-from stages.training.checkpoints import Restarts
-from stages.training.loop import Fit, Report, fit
-from stages.training.training_plan import Plan
-from stages.training.training_progress import Epoch
+from stages.training.batch_loader import Batch, BatchLoader
+from stages.training.checkpoints import Checkpoints
+from stages.training.loop import Report, TrainingResult, fit
+from stages.training.training_plan import TrainingPlan
+from stages.training.training_progress import EpochMetrics
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,18 +34,18 @@ def main() -> None:
     def send(event: str, **more: Any) -> None:
         os.write(events, (json.dumps({"event": event, **more}) + "\n").encode())
 
-    class ReportingFeed(Feed):
+    class ReportingLoader(BatchLoader):
         def batches(self, *given: Any, **more: Any) -> Iterator[Batch]:
             send("training")
             yield from super().batches(*given, **more)
             send("trained")
 
-    def reporting_fit(planned: Plan, report: Report, restarts: Restarts | None) -> Fit:
-        def report_and_send(epoch: Epoch) -> None:
+    def reporting_fit(plan: TrainingPlan, report: Report, checkpoints: Checkpoints | None) -> TrainingResult:
+        def report_and_send(epoch: EpochMetrics) -> None:
             report(epoch)
             send("validated", score=epoch.val_score)
 
-        return fit(replace(planned, feed=ReportingFeed(**vars(planned.feed))), report_and_send, restarts)
+        return fit(replace(plan, loader=ReportingLoader(**vars(plan.loader))), report_and_send, checkpoints)
 
     assert hasattr(train, "fit"), "stages.train has no fit"
     setattr(train, "fit", reporting_fit)  # noqa: B010
@@ -64,18 +64,18 @@ def main() -> None:
 
 def params_sections(recipe: dict[str, Any]) -> dict[str, Any]:
     """Return all sections of params for a recipe."""
-    arithmetic = {"precision": "auto", "layout": "auto", "compile": "auto"}
+    arithmetic = {"precision": "auto", "memory_format": "auto", "compile": "auto"}
     if "bits" in recipe:
         arithmetic = {
-            32: {"precision": "32-true", "layout": "channels_first", "compile": "no"},
-            16: {"precision": "bf16-mixed", "layout": "channels_last", "compile": "no"},
+            32: {"precision": "32-true", "memory_format": "channels_first", "compile": "no"},
+            16: {"precision": "bf16-mixed", "memory_format": "channels_last", "compile": "no"},
         }[recipe["bits"]]
     changes: dict[str, Any] = {
         "task": {"score": recipe["score"]},
         "prepare": {"size": recipe["size"], "channels": 3},
         "augment": {
             "preset": "none",
-            "outside": "border",
+            "padding": "border",
             "amounts": {"flip_horizontal": True, "scale": 0.2, "stretch": 0.2, "translation": 0.1},
         },
         "network": {"name": "resnet18", "dropout": 0.0},

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.dataset.manifest import annotations
-from stages.frame.sections import Audit
 from stages.near_duplicates.search import Copies, copies
 from stages.probes.image_features import features
 

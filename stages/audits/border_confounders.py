@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.frame.sections import Audit
 from stages.images.image_statistics import THUMBNAIL, thumbnails
 from stages.probes.linear_probe import probe
 from stages.probes.univariate import single_tells
@@ -74,7 +74,7 @@ def _spot(cells: Array, rows: pd.DataFrame, audit: Audit) -> Finding:
     tags = [
         tells[0]
         for tells in by_class.values()
-        if tells[0]["auc"] >= audit.alone and tells[0]["p"] <= audit.max_p and _is_added(tells)
+        if tells[0]["auc"] >= audit.blocking_auc and tells[0]["p"] <= audit.max_p and _is_added(tells)
     ]
     if not tags:
         return Finding("confounder/spot", "passed", "No spot at the border tells a class where the rest does not.")

@@ -13,9 +13,9 @@ import pandas as pd
 from stages.audits import border_confounders
 from stages.audits.audit_data import Subject
 from stages.augmentations import AUGMENTATIONS
+from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.dataset.manifest import annotations
-from stages.frame.sections import Audit
 from stages.images.image_statistics import EXPOSURE, METADATA, STRUCTURE
 from stages.probes.linear_probe import FOLDS, Skill, probe
 from stages.probes.univariate import single_tells
@@ -79,7 +79,7 @@ def _statistics(rows: pd.DataFrame, audit: Audit) -> Finding:
         "tells": tells[:20],
     }
     says = f"Image statistics ({', '.join(features)}) foretell the label with skill {_in_words(skill)}."
-    alone = [t for t in tells if t["feature"] in EXPOSURE and t["p"] <= audit.max_p and t["auc"] >= audit.alone]
+    alone = [t for t in tells if t["feature"] in EXPOSURE and t["p"] <= audit.max_p and t["auc"] >= audit.blocking_auc]
     if alone:
         told = "; ".join(
             f"{t['feature']} alone tells class `{t['label']}` at {t['accuracy']:.2f} balanced accuracy (AUC "
@@ -96,7 +96,7 @@ def _statistics(rows: pd.DataFrame, audit: Audit) -> Finding:
         strongest = "; ".join(f"{t['feature']} for class `{t['label']}` (AUC {t['auc']:.2f})" for t in tells[:3])
         says += f" The classes may truly differ so; strongest: {strongest}. Hold the model's score against this one."
         says += _breaking(tells[:1])
-        return Finding("confounder/statistics", "blocking" if audit.content_blocks else "warning", says, evidence)
+        return Finding("confounder/statistics", "blocking" if audit.block_on_content else "warning", says, evidence)
     return Finding("confounder/statistics", "passed", says, evidence)
 
 
@@ -131,7 +131,9 @@ def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:
     evidence = {"skill": skill.skill, "p": skill.p, "images": len(rows), "skill_alone": skill_of}
     says = f"File metadata ({', '.join(varying)}) foretell the label with skill {_in_words(skill)}."
     blocks = [skill.p <= audit.max_p and skill.skill >= audit.min_skill]
-    blocks += [skill.p <= audit.max_p and skill_of[name] >= audit.alone for name in CONTENT_TOO if name in skill_of]
+    blocks += [
+        skill.p <= audit.max_p and skill_of[name] >= audit.blocking_auc for name in CONTENT_TOO if name in skill_of
+    ]
     warns = False
     given = [name for name in varying if name not in CONTENT_TOO]
     if given:

@@ -10,8 +10,8 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import cross_val_predict
 
 from stages.audits.audit_data import Subject
+from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.frame.sections import Audit
 from stages.probes.appearance import appearance
 from stages.probes.linear_probe import FOLDS, folds
 from stages.probes.two_sample_test import CLEAR, Difference, compared, sample, shares_differ, too_few
@@ -42,7 +42,7 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
     rows = subject.rows[~subject.rows["blank"] & (subject.rows["origin"] != "")]
     origins = rows["origin"].value_counts()
     if len(origins) < 2:
-        says = "No two origins of images are known (ingest.origin, ingest.columns.origin): there is no gap to measure."
+        says = "No two origins of images are known (ingest.origin_regex, ingest.columns.origin): nothing to compare."
         return [Finding("domain/gap", "passed", says)]
     largest, *others = (str(name) for name in origins.index[: MOST_ORIGINS + 1])
     unable = {o: too_few(rows[rows["origin"] == o], rows[rows["origin"] == largest]) for o in others}

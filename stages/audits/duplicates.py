@@ -3,8 +3,8 @@
 import pandas as pd
 
 from stages.audits.audit_data import Subject
+from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.frame.sections import Audit
 from stages.near_duplicates.search import named, paths
 
 

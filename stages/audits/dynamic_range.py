@@ -1,8 +1,8 @@
 """Images of which nobody uses the range of levels: 12 bits in 16, labels taken for images, all too dark to see."""
 
 from stages.audits.audit_data import Subject
+from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.frame.sections import Audit
 
 LEAST = 0.25  # of the range, that the brightest pixel of an image reaches
 MOST = 0.95  # of the images, of which that is looked at: a few that are stored otherwise do not hide the others

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.audits.audit_data import Subject
+from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.frame.sections import Audit
 from stages.probes.learning_curve_fit import NOISE, Curve, measured, weights
 from stages.probes.power_law import Outlook, outlook
 from stages.probes.regression_targets import Asked, asked

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from stages.audits.audit_data import Subject
+from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.frame.sections import Audit
 
 Array = np.ndarray[Any, Any]
 FEWEST = 30  # images, below which quartiles say little

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from stages.audits.audit_data import Subject
+from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.frame.sections import Audit
 from stages.probes.two_sample_test import CLEAR, Difference, difference, shares_differ, too_few
 
 SHARES = 0.1  # of the images that would have to change their class

@@ -12,9 +12,9 @@ import pandas as pd
 from scipy.stats import mannwhitneyu
 
 from stages.audits.audit_data import Subject
+from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.dataset.manifest import pictures
-from stages.frame.sections import Audit
 from stages.near_duplicates.image_similarity import details, thumbnail
 
 SHORTEST = 20  # images of a series; of fewer nothing can be told
@@ -68,7 +68,7 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
         f"Images next to each other by their names, but in different groups, are more alike than others in {told} of "
         f"cases, up to {found.reach} numbers apart: frames of a film or slices of one thing? Then validation and test "
         f"partly measure memory ({len(parted) // 2} such neighbours stand in train and val): keep them together by "
-        f"ingest.block: {4 * found.reach} or more, or by a group of their own."
+        f"ingest.sequence_block: {4 * found.reach} or more, or by a group of their own."
     )
     return [Finding("neighbours/alike", "warning", says, evidence, parted[:24])]
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from stages.augmentations.augmentation_interface import Augmentation, Tensor, by_level, measures
 from stages.augmentations.rng import Stream
 from stages.augmentations.similarity import about_middle
-from stages.frame.sections import Section
+from stages.config.schema_base import Section
 
 
 class Stretch(Section):

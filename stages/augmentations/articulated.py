@@ -13,7 +13,7 @@ from pydantic import Field
 
 from stages.augmentations.augmentation_interface import Augmentation, Data, Scene, Tensor, by_level, measures
 from stages.augmentations.rng import Stream
-from stages.frame.sections import Section, Share
+from stages.config.schema_base import Section, Share
 
 HANDLES = 5  # along a bone
 ANCHORS = 4  # along each side of the image, which keep the ground in its place
@@ -31,7 +31,7 @@ class Articulated(Section):
 
 
 def _impossible(data: Data) -> str:
-    return "" if data.bones else "no figure has articulated parts: see prepare.parts"
+    return "" if data.bones else "no figure has articulated parts: see prepare.articulated_parts"
 
 
 def _field(amounts: Articulated, stream: Stream, at_BNN2: Tensor, scene: Scene) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from stages.augmentations.rng import Stream
-from stages.frame.sections import Section
+from stages.config.schema_base import Section
 from stages.tasks.task_spec import TaskSpec
 
 Tensor = torch.Tensor

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 from stages.augmentations.augmentation_interface import Augmentation, Data, Level
 from stages.augmentations.augmentation_registry import AUGMENTATIONS
-from stages.frame.sections import Section
+from stages.config.schema_base import Section
 from stages.tasks.task_spec import TaskSpec
 
 LEVELS: tuple[Level, ...] = get_args(Level)

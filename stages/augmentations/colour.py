@@ -7,7 +7,7 @@ from pydantic import Field
 
 from stages.augmentations.augmentation_interface import Augmentation, Data, Tensor, by_level, one_picture
 from stages.augmentations.rng import Stream
-from stages.frame.sections import Section
+from stages.config.schema_base import Section
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as Kornia has it
 GREY_AXIS = 3**-0.5

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from stages.augmentations.augmentation_interface import Augmentation, Data, Level, Scene, Tensor, measures
 from stages.augmentations.rng import Stream
-from stages.frame.sections import Section, Share
+from stages.config.schema_base import Section, Share
 
 SPANS_PER_WAVE = 2 * math.pi / math.sqrt((2 / 3) / (151 / 315))
 """Of a spline with random coefficients: its mean frequency is the root of the ratio of the squares of B' and B."""

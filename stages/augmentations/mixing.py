@@ -8,7 +8,7 @@ from pydantic import Field
 from stages.augmentations.augmentation_interface import Augmentation, Data, Tensor, by_level
 from stages.augmentations.photometric import some
 from stages.augmentations.rng import Stream
-from stages.frame.sections import Section, Share
+from stages.config.schema_base import Section, Share
 
 
 class Cutout(Section):

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from stages.augmentations.augmentation_interface import Augmentation, Data, Tensor, by_level, one_picture
 from stages.augmentations.rng import Stream
-from stages.frame.sections import Section, Share
+from stages.config.schema_base import Section, Share
 
 OFFSETS = 2**20  # places at which a stretch of noise may begin
 POISSON_MOST = 1e6  # photons, far beyond which nothing is to be seen

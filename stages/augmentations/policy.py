@@ -11,8 +11,9 @@ from stages.augmentations.augmentation_interface import Augmentation, Data, Leve
 from stages.augmentations.augmentation_registry import AUGMENTATIONS
 from stages.augmentations.rng import Draws
 from stages.augmentations.warp import Warp
+from stages.config.schema_base import Section
+from stages.config.schema_training import Augment
 from stages.core.errors import UserError, did_you_mean
-from stages.frame.sections import Augment, Section
 
 MOSTLY = 0.5
 OFF = ("off", "Off", "OFF", False, None)
@@ -98,7 +99,7 @@ def _mistake(name: str, fields: list[str], error: Any) -> str:
 
 
 def beyond_the_edge(outside: str, data: Data) -> str:
-    """What `augment.outside: auto` means.
+    """What `augment.padding: auto` means.
 
     Points and things that a mirror repeats would go without their labels, hence black there; the edge continued where
     one thing is said of the whole image, or black where the edge is; a mirror where the label can be mirrored with it.

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from stages.augmentations.augmentation_interface import Augmentation, Data, Level, Tensor, always, measures
 from stages.augmentations.rng import Stream
-from stages.frame.sections import Section, Share
+from stages.config.schema_base import Section, Share
 
 SIDES = ("left", "right", "up", "down", "top", "bottom", "north", "south", "east", "west", "clockwise", "od", "os")
 TELLING = 0.8

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from stages.augmentations.augmentation_interface import Augmentation, Scene, Tensor, by_level, measures
 from stages.augmentations.rng import Stream
-from stages.frame.sections import Section, Share
+from stages.config.schema_base import Section, Share
 
 PULLED = ((-0.5, -0.5), (0.5, -0.5), (0.0, 0.0), (-0.5, 0.5), (0.5, 0.5))
 """Middles of the quarters and of the image, where it is 2 wide: at the corners most of the pull would be outside."""

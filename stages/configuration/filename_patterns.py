@@ -19,7 +19,7 @@ OFTEN, SOMETIMES = 0.5, 0.2  # share of the images that are not alone in their g
 FEW_ENDINGS = 6  # left, right ...
 TOKENS = 6  # places between underscores that are looked at
 NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
-"""Of a path: what is before its last number, the number, and what comes after, as `ingest.block` reads it."""
+"""Of a path: what is before its last number, the number, and what comes after, as `ingest.sequence_block` reads it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Grouping:
     """One way in which names put images together."""
 
     pattern: str
-    """As `ingest.group` takes it."""
+    """As `ingest.group_regex` takes it."""
     keys: tuple[str, ...]
     """Of each image, in order: its group."""
     why: str

@@ -25,9 +25,9 @@ class Belonging:
     """What is known of it."""
 
     group: str = ""
-    """For `ingest.group`."""
+    """For `ingest.group_regex`."""
     block: int = 1
-    """For `ingest.block`."""
+    """For `ingest.sequence_block`."""
     why: str = ""
     asks: tuple[str, ...] = ()
     """What was seen and not taken up."""

@@ -1,8 +1,9 @@
 """All choices, in the order of params.yaml."""
 
 from pathlib import Path
-from typing import Any
 
+from stages.config.load import value_of
+from stages.config.schema import Params
 from stages.configuration.choice import Choice
 from stages.configuration.contract_thresholds import PerClass, held, per_class
 from stages.configuration.inspection import Facts
@@ -10,7 +11,6 @@ from stages.configuration.resolution import pixels
 from stages.configuration.source_proposal import divided, where
 from stages.configuration.task import asked
 from stages.configuration.training_budget import amount, learning
-from stages.frame.sections import Params
 from stages.importers.format_detection import Reading
 from stages.tasks.representations import REPRESENTATIONS, representation_of
 
@@ -39,10 +39,7 @@ def choices(reading: Reading, facts: Facts, source: Path, params: Params) -> tup
 
 def _explained(choice: Choice, params: Params) -> Choice:
     """No value is changed without a word."""
-    value: Any = params
-    for name in choice.key.split("."):
-        value = getattr(value, name)
-    had = list(value) if isinstance(value, tuple) else value
+    had = value_of(params, choice.key)
     if choice.why or choice.value == had:
         return choice
     return Choice(choice.key, choice.value, f"not {had!r}, which was of other data")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stages.config.schema import Params
 from stages.configuration.choice import Choice
 from stages.configuration.inspection import Facts
 from stages.configuration.object_size import VISIBLE
-from stages.frame.sections import Params
 
 SIDES = {"vector": (32, 64, 128), "map": (64, 128, 256), "boxes": (128, 256)}
 """Working sizes that two CPU cores train in minutes, in pixels."""
@@ -33,7 +33,7 @@ def pixels(facts: Facts, gives: str, task: str, params: Params) -> Iterator[Choi
     yield Choice("prepare.size", size, reason)
     yield Choice("prepare.fit", fit, why)
     yield Choice("prepare.overlap", params.prepare.overlap)
-    yield Choice("prepare.parts", "auto")
+    yield Choice("prepare.articulated_parts", "auto")
     yield Choice("prepare.channels", *_channels(facts))
 
 

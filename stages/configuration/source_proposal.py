@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from stages.config.schema import Params
 from stages.configuration.choice import Choice
 from stages.configuration.inspection import Facts
-from stages.frame.sections import Params
 from stages.importers.format_detection import PLAIN, Reading
 from stages.importers.table_columns import NO_COLUMNS
 
@@ -22,8 +22,8 @@ def where(reading: Reading, facts: Facts, source: Path, params: Params) -> Itera
     yield Choice("ingest.name", named, "names data/splits/NAME.json")
     yield Choice("ingest.source", str(source), "as it was given")
     yield Choice("ingest.inside", reading.inside, "where what is read lies in the source" if reading.inside else "")
-    yield Choice("ingest.form", reading.form, reading.why)
-    together = {"group": facts.belonging.group, "block": facts.belonging.block}
+    yield Choice("ingest.format", reading.form, reading.why)
+    together = {"group_regex": facts.belonging.group, "sequence_block": facts.belonging.block}
     for key, value in (PLAIN | together | reading.changes).items():
         if key == "columns":
             continue

@@ -97,9 +97,9 @@ def stops(chosen: Reading, facts: Facts, choices: list[Choice], counts: PerClass
 def _asks(chosen: Reading, facts: Facts) -> Iterator[str]:
     yield "objective: what must be reached for the answer to be worth something?"
     if not (facts.belonging.group or facts.belonging.block > 1 or chosen.changes.get("columns", {}).get("group")):
-        yield "ingest.group, ingest.block: which images belong together, of one patient, scene or film?"
+        yield "ingest.group_regex, ingest.sequence_block: which images belong together, of one patient, scene or film?"
     for ask in facts.belonging.asks:
-        yield f"ingest.group, ingest.block: {ask}"
+        yield f"ingest.group_regex, ingest.sequence_block: {ask}"
     yield "augment: is what the report shows under `What training sees` still right, each with its label?"
     if reason := chosen.reasons.get("columns"):
         yield f"ingest.columns: {reason}; is it needed?"

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stages.config.schema import Params
 from stages.configuration.choice import Choice
 from stages.configuration.inspection import Facts
 from stages.dataset.annotations import Annotation
-from stages.frame.sections import Params
 from stages.importers.format_detection import Reading
 from stages.tasks import TASKS
 
@@ -24,7 +24,7 @@ def asked(reading: Reading, facts: Facts, params: Params) -> Iterator[Choice]:
     counted = name == "regression" and first.scalars is None
     goal = ("at_most", _quarter(facts.annotations)) if name == "regression" else ("at_least", GOAL.get(name, 0.8))
     yield Choice("task.name", name, why)
-    yield Choice("task.truth", "count" if counted else "auto", "how many dots there are" if counted else "")
+    yield Choice("task.target", "count" if counted else "auto", "how many dots there are" if counted else "")
     yield Choice("task.score", next(iter(TASKS[name].SCORES)), "docs/reference/tasks.md has the others")
     near = {"segmentation": (2.0, "pixels off a boundary"), "landmarks": (0.05, "share of the diagonal")}
     tolerance, unit = near.get(name, (0.05, ""))

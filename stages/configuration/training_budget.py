@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stages.config.schema_data import Prepare
 from stages.configuration.choice import Choice
 from stages.configuration.inspection import Facts
 from stages.configuration.source_proposal import FEW, SHARE, SHARE_OF_FEW
-from stages.frame.sections import Prepare
 from stages.images.geometry import frames
 from stages.importers.format_detection import Reading
 
@@ -60,7 +60,7 @@ def learning(facts: Facts, gives: str, given: Amount, fit: str, per_class: dict[
     yield Choice("train.class_weights", *_weights(facts, per_class))
     yield Choice("tune.trials", 0, "search when the first run has been looked at")
     yield Choice("augment.preset", "auto", "what suits task and images; the report says what that is, and why")
-    yield Choice("augment.outside", "auto")
+    yield Choice("augment.padding", "auto")
     yield Choice("augment.amounts", {})
 
 

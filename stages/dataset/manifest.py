@@ -24,7 +24,7 @@ COLUMNS = {
     "pixels": "str",  # SHA-256 of the decoded pixels, 16 hex digits
     "phash": "str",  # perceptual hash, 16 hex digits
     "phash_mirrored": "str",  # of the image mirrored left to right
-    "origin": "str",  # where it comes from, as ingest.origin tells: real, simulated, a site; empty where unknown
+    "origin": "str",  # where it comes from, as ingest.origin_regex tells: real, simulated, a site; empty where unknown
     "arrival": "int64",  # 1 for the groups that came with the first ingest, 2 with the next that brought new ones ...
     "bytes": "int64",  # of the file
     "bytes_per_pixel": "float64",

@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from stages.config.schema_data import Ingest
 from stages.core.errors import UserError, did_you_mean
-from stages.frame.sections import Ingest
 from stages.images.archives import NOT_DATA, TABLES, Files, Refusal, files_of
 from stages.images.decode import SUFFIXES
 from stages.importers.arrays import arrays
@@ -89,7 +89,7 @@ def open_source(source: Path, ingest: Ingest, own_split: bool) -> Iterator[Found
         files, name = below(files, ingest.inside.strip("/"), source)
         if source.suffix.lower() == ".npz":
             name = source.name
-        form, why = (ingest.form, "ingest.form says so") if ingest.form != "auto" else detect(files, name)
+        form, why = (ingest.format, "ingest.format says so") if ingest.format != "auto" else detect(files, name)
         if form in IN_ONE_FILE and not name:
             raise UserError(
                 f"ingest.inside: form {form} is written in one file; name it, as labels/{IN_ONE_FILE[form]}"
@@ -103,7 +103,7 @@ def open_source(source: Path, ingest: Ingest, own_split: bool) -> Iterator[Found
             items = [item for item in items if item.split is not None]
         if not items:
             raise UserError(_nothing_found(source / ingest.inside, refused + unfit))
-        yield [_blocked(_named(item, ingest), ingest.block) for item in items], refused + unfit
+        yield [_blocked(_named(item, ingest), ingest.sequence_block) for item in items], refused + unfit
 
 
 def below(files: Files, inside: str, source: Path) -> tuple[Files, str]:
@@ -142,8 +142,8 @@ def refuse_twin_labels(labels: set[str]) -> None:
 
 def _named(item: Item, ingest: Ingest) -> Item:
     """With the group and the origin that the path names, where the source itself names none."""
-    group = item.group if item.group is not None else _in_path(item.path, ingest.group, "group")
-    return replace(item, group=group, origin=item.origin or _in_path(item.path, ingest.origin, "origin") or "")
+    group = item.group if item.group is not None else _in_path(item.path, ingest.group_regex, "group")
+    return replace(item, group=group, origin=item.origin or _in_path(item.path, ingest.origin_regex, "origin") or "")
 
 
 def _in_path(path: str, pattern: str, key: str) -> str | None:
@@ -162,7 +162,7 @@ def _blocked(item: Item, length: int) -> Item:
     found = re.fullmatch(r"(.*?)(\d+)(\D*)", item.path)
     if found is None:
         raise UserError(
-            f"ingest.block: {length}, but there is no number in {item.path}, by which images would follow it"
+            f"ingest.sequence_block: {length}, but there is no number in {item.path}, by which images would follow it"
         )
     return replace(item, group=f"{item.group or found[1]}#{int(found[2]) // length * length}")
 

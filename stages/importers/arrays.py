@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
-from stages.frame.sections import Ingest
 from stages.images.archives import MAX_UNPACKED, Files
 from stages.importers.sample import SPLIT_WORDS, Found, Item, always
 from stages.importers.table import cell_text

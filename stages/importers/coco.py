@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation, Shape, box_of, decode_rle, encode_rle
-from stages.frame.sections import Ingest
 from stages.images.archives import Files, Refusal
 from stages.images.decode import SUFFIXES, Unreadable
 from stages.importers.sample import Annotate, Found, Item, split_of_path

@@ -5,9 +5,9 @@ import io
 import math
 from pathlib import PurePosixPath
 
+from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
-from stages.frame.sections import Ingest
 from stages.images.archives import Files, Refusal
 from stages.images.decode import SUFFIXES
 from stages.importers.sample import Found, Item, always, split_of_path

@@ -1,8 +1,8 @@
 """A folder per class."""
 
+from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
-from stages.frame.sections import Ingest
 from stages.images.archives import Files, Refusal
 from stages.importers.sample import SPLIT_WORDS, Found, Item, always
 

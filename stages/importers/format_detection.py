@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import IGNORE
-from stages.frame.sections import Ingest
 from stages.images.archives import NOT_DATA, TABLES, Files, Refusal
 from stages.images.decode import SUFFIXES
 from stages.importers import FORMS, Item, below
@@ -30,7 +30,8 @@ TOGETHER = frozenset(
 )
 """Names of folders that hold what belongs together, not classes."""
 PLAIN: dict[str, Any] = {
-    "images": "", "targets": "", "values": {}, "ignore": [], "group": "", "block": 1, "columns": NO_COLUMNS,
+    "images": "", "targets": "", "mask_values": {}, "ignore_values": [], "group_regex": "", "sequence_block": 1,
+    "columns": NO_COLUMNS,
 }  # fmt: skip
 """Keys of `ingest` that belong to one data set, where they say nothing."""
 WRONG = (UserError, OSError, RecursionError, ValueError, TypeError, KeyError)
@@ -95,7 +96,7 @@ def readings(files: Files, ingest: Ingest) -> tuple[list[Reading], list[str]]:
 def _tried(files: Files, one: Reading, ingest: Ingest) -> Reading | None:
     """With the images that it gives; None where it gives none, or not the splits that it promises."""
     changed = Ingest.model_validate(
-        ingest.model_dump() | PLAIN | one.changes | {"form": one.form, "inside": one.inside}
+        ingest.model_dump() | PLAIN | one.changes | {"format": one.form, "inside": one.inside}
     )
     part, name = below(files, one.inside, Path())
     with contextlib.redirect_stdout(io.StringIO()):
@@ -193,11 +194,11 @@ def _of_pairing(pairing: Pairing, found: Beside) -> tuple[dict[str, Any], dict[s
         shares = ", ".join(f"{value} covers {100 * share:.3g} %" for value, share in found.values.items())
         known = [value for value in found.values if not (void and value == IGNORE)]
         other = "foreground" if len(known) == 2 else "class{}"
-        changes["values"] = {value: "background" if value == 0 else other.format(value) for value in known}
-        reasons["values"] = f"the names are yours to give: {shares}"
+        changes["mask_values"] = {value: "background" if value == 0 else other.format(value) for value in known}
+        reasons["mask_values"] = f"the names are yours to give: {shares}"
         if void:
-            changes["ignore"] = [IGNORE]
-            reasons["ignore"] = "the other values count up from 0: it may say that the truth is unknown"
+            changes["ignore_values"] = [IGNORE]
+            reasons["ignore_values"] = "the other values count up from 0: it may say that the truth is unknown"
     return changes, reasons
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import IGNORE, Annotation, Shape, box_of, encode_rle
-from stages.frame.sections import Ingest
 from stages.images.archives import Files, Refusal
 from stages.images.decode import Unreadable, label_values, read
 from stages.images.sandbox import isolated
@@ -104,7 +104,9 @@ def masks(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
         found = {label for named in targets.values() for _, label in named if label}
         names = (BACKGROUND, *sorted(found - {BACKGROUND}))
     else:
-        given = dict.fromkeys(ingest.values[value] for value in sorted(ingest.values))  # values may share a class
+        given = dict.fromkeys(
+            ingest.mask_values[value] for value in sorted(ingest.mask_values)
+        )  # values may share a class
         names = tuple(sorted(given, key=lambda name: name != BACKGROUND)) or FOREGROUND
 
     def item(path: str, named: Named) -> Item:
@@ -132,20 +134,20 @@ def _indices(files: Files, path: str, height: int, width: int) -> Array:
 
 def _of_values(files: Files, path: str, ingest: Ingest, names: tuple[str, ...], height: int, width: int) -> bytes:
     value_HW = _indices(files, path, height, width)
-    known = sorted(ingest.values)
+    known = sorted(ingest.mask_values)
     if not known:
         index_HW = (value_HW != 0).astype(np.uint8)
     else:
         index_HW = np.full(value_HW.shape, IGNORE, np.uint8)
         for value in known:
-            index_HW[value_HW == value] = names.index(ingest.values[value])
-        strange = sorted(set(np.unique(value_HW).tolist()) - set(known) - set(ingest.ignore))
+            index_HW[value_HW == value] = names.index(ingest.mask_values[value])
+        strange = sorted(set(np.unique(value_HW).tolist()) - set(known) - set(ingest.ignore_values))
         if strange:
             raise Unreadable(
-                f"its mask {path} holds {', '.join(map(str, strange[:5]))}, which neither ingest.values ({known}) nor "
-                f"ingest.ignore ({list(ingest.ignore)}) names"
+                f"its mask {path} holds {', '.join(map(str, strange[:5]))}, which neither "
+                f"ingest.mask_values ({known}) nor ingest.ignore_values ({list(ingest.ignore_values)}) names"
             )
-    for value in ingest.ignore:
+    for value in ingest.ignore_values:
         index_HW[value_HW == value] = IGNORE
     return _png(index_HW)
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.config.schema_data import Columns, Ingest
 from stages.core.errors import UserError, did_you_mean
 from stages.dataset.annotations import Annotation
-from stages.frame.sections import Columns, Ingest
 from stages.images.archives import Files, Refusal
 from stages.importers.path_patterns import pattern_of
 from stages.importers.sample import SPLIT_WORDS, Found, Item, always

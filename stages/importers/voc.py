@@ -4,9 +4,9 @@ import re
 from pathlib import PurePosixPath
 from xml.etree import ElementTree
 
+from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation, Shape
-from stages.frame.sections import Ingest
 from stages.images.archives import Files, Refusal
 from stages.images.decode import SUFFIXES, Unreadable
 from stages.importers.sample import SPLIT_WORDS, Annotate, Found, Item, text_of

@@ -9,9 +9,9 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation, Shape
-from stages.frame.sections import Ingest
 from stages.images.archives import Files, Refusal
 from stages.images.decode import SUFFIXES, Unreadable
 from stages.importers.coco import polygon_mask

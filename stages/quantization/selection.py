@@ -190,10 +190,10 @@ def _words(drop: Drop, most: float) -> str:
         return "its drop cannot be measured on these validation images"
     told = f"drop {drop.value:.4f} [{drop.low:.4f}, {drop.high:.4f}]"
     if drop.within(most):
-        return f"{told}, all below export.max_drop {most:g}"
+        return f"{told}, all below export.max_score_drop {most:g}"
     if drop.value <= most:
-        return f"{told}: too few validation images to show that it stays below export.max_drop {most:g}"
-    return f"{told}, above export.max_drop {most:g}"
+        return f"{told}: too few validation images to show that it stays below export.max_score_drop {most:g}"
+    return f"{told}, above export.max_score_drop {most:g}"
 
 
 def _answers(model: Model, bench: Bench, name: str) -> list[Any]:

@@ -74,8 +74,8 @@ def _against_overfitting(params: dict[str, Any]) -> str:
         knobs.append(f"`network.dropout: 0.3` (now {network['dropout']:g})")
     if not network["stochastic_depth"] and network["name"].startswith("resnet"):
         knobs.append("`network.stochastic_depth: 0.1` (now 0)")
-    if not train["average"]:
-        knobs.append("`train.average: 0.99` (now 0)")
+    if not train["ema_decay"]:
+        knobs.append("`train.ema_decay: 0.99` (now 0)")
     return f"Against it, beside more images, one at a time: {', '.join(knobs)}; or a smaller network."
 
 
@@ -106,10 +106,10 @@ def course(curves: pd.DataFrame, best: int, score: str) -> list[Markup]:
 def pace(curves: pd.DataFrame) -> str:
     """What part of the steps was spent on images, in words; a stall is named."""
     weight = curves["seconds"] / curves["seconds"].sum()
-    reading, changing = ((curves[name] * weight).sum() for name in ("reading", "changing"))
+    reading, changing = ((curves[name] * weight).sum() for name in ("loading_share", "augmentation_share"))
     said = f"Of the time of its steps, {reading:.1%} went into reading images and {changing:.1%} into augmentation."
     if reading > STALL:
-        said += f" More than {STALL:.0%} for reading is a stall: use `train.resident: yes`, or a faster disk."
+        said += f" More than {STALL:.0%} for reading is a stall: use `train.cache_on_device: yes`, or a faster disk."
     return said
 
 

@@ -1,1 +1,1 @@
-"""The search for better params: what is tried, by whom, and what is kept of it."""
+"""Search for better params of training, used by `tune`."""

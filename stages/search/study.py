@@ -1,8 +1,8 @@
-"""A search that can be ended at any moment and goes on where it was: every trial is kept once it has ended.
+"""A search that stores every completed trial, so that it can be killed at any moment and resumed.
 
-Trials are proposed in rounds of `tune.together`, each by a sampler with a seed of its own that knows the rounds before.
-So what is proposed hangs neither on the number of workers, nor on which of them is faster, nor on restarts: a trial
-that was under way is proposed again with the same values.
+Trials are proposed in rounds of `tune.parallel_trials`, each by its own sampler and seed, from the results of earlier
+rounds. The proposed values therefore do not depend on the number of workers, on which worker is faster, or on restarts:
+a trial that was running when the search was killed is proposed again with the same values.
 """
 
 import os
@@ -15,124 +15,140 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import TrialState, create_trial
 
+from stages.config.schema_search import Tune
 from stages.core.errors import UserError
-from stages.frame.sections import Tune
 from stages.search.space import Values, distributions, grid, sampler
-from stages.search.trial import Outcome
-from stages.search.workers import Run
+from stages.search.trial import TrialOutcome
+from stages.search.workers import RunJobs
 
-SEARCHES = Path("work/tune")
+FOLDER = Path("work/tune")
 STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "stopped": TrialState.PRUNED}
-Make = Callable[[Values, int, list[list[float]]], Any]
-"""A job out of values, how many seeds after the first one, and the scores of earlier trials."""
+MakeJob = Callable[[Values, int, list[list[float]]], Any]
+"""Function that builds a job from values, an offset of the seed, and the scores of earlier trials."""
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A trial that has ended."""
+class CompletedTrial:
+    """Values and outcome of a trial."""
 
-    place: int
+    number: int
     values: Values
-    outcome: Outcome
+    outcome: TrialOutcome
 
 
 class Search:
-    """The trials of one search, in their order."""
+    """Trials of one search, stored by Optuna."""
 
-    def __init__(self, key: str, tune: Tune, higher: bool, first: Values) -> None:
-        """`first` are the values of trial 0, as far as they are fixed; `key` stands for all that a trial depends on.
+    def __init__(self, key: str, tune: Tune, higher_is_better: bool, first: Values) -> None:
+        """Open the stored trials of a search, or begin a new one.
+
+        Args:
+            key: digest of everything that a trial depends on.
+            tune: section of params.
+            higher_is_better: whether a higher score is better.
+            first: values of trial 0, as far as they are fixed.
 
         Raises:
-            UserError: the storage cannot be opened, or a grid has more sets than `tune.trials`.
+            UserError: the storage cannot be opened, or a grid has more combinations than `tune.trials`.
         """
-        self.tune, self.higher = tune, higher
+        self.tune, self.higher_is_better = tune, higher_is_better
         self.space = distributions(tune.space)
         self.fixed: list[Values] = [first, *(grid(tune) if tune.sampler == "grid" else [])]
-        self.most = len(self.fixed) if tune.sampler == "grid" else tune.trials
+        self.trial_count = len(self.fixed) if tune.sampler == "grid" else tune.trials
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.direction: Literal["maximize", "minimize"] = "maximize" if higher else "minimize"
+        self.direction: Literal["maximize", "minimize"] = "maximize" if higher_is_better else "minimize"
         try:
             self.study = optuna.create_study(
                 storage=_storage(key), study_name=f"macula-{key}", direction=self.direction, load_if_exists=True
             )
-        except Exception as error:  # whatever a database and its driver raise
-            raise UserError(f"the storage of the search cannot be opened ({error}); mend OPTUNA_STORAGE") from error
+        except Exception as error:  # databases and their drivers raise many types
+            raise UserError(f"the storage of the search cannot be opened ({error}); fix OPTUNA_STORAGE") from error
 
-    def ended(self) -> list[Ended]:
-        """By place."""
-        trials = {t.user_attrs["place"]: t for t in reversed(self.study.get_trials(deepcopy=False))}
-        kept = sorted((place, t) for place, t in trials.items() if place < self.most)
-        return [Ended(place, dict(t.params), Outcome(**t.user_attrs["outcome"])) for place, t in kept]
+    def completed(self) -> list[CompletedTrial]:
+        """Return the completed trials, by number."""
+        trials = {t.user_attrs["number"]: t for t in reversed(self.study.get_trials(deepcopy=False))}
+        kept = sorted((number, t) for number, t in trials.items() if number < self.trial_count)
+        return [CompletedTrial(number, dict(t.params), TrialOutcome(**t.user_attrs["outcome"])) for number, t in kept]
 
-    def run(self, run: Run, make: Make, tell: Callable[[Ended], None]) -> None:
-        """Propose and run trials until there are `tune.trials`, or `tune.minutes` are over behind a round."""
-        began, known = time.monotonic(), {one.place: one for one in self.ended()}
-        for begin in range(0, self.most, self.tune.together):
-            places = range(begin, min(begin + self.tune.together, self.most))
-            if all(place in known for place in places):
+    def run(self, run_jobs: RunJobs, make_job: MakeJob, report: Callable[[CompletedTrial], None]) -> None:
+        """Propose and run trials, round by round, until all are completed or `tune.minutes` have passed.
+
+        Args:
+            run_jobs: runs a round.
+            make_job: builds the job of a trial.
+            report: called after each trial.
+        """
+        began, known = time.monotonic(), {trial.number: trial for trial in self.completed()}
+        for begin in range(0, self.trial_count, self.tune.parallel_trials):
+            numbers = range(begin, min(begin + self.tune.parallel_trials, self.trial_count))
+            if all(number in known for number in numbers):
                 continue
             if begin and self.tune.minutes is not None and time.monotonic() - began > 60 * self.tune.minutes:
-                print(f"tune: {self.tune.minutes:g} minutes are over behind {begin} trials (tune.minutes)", flush=True)
+                print(
+                    f"tune: stopped after {begin} trials and {self.tune.minutes:g} minutes (tune.minutes)", flush=True
+                )
                 return
-            before = [known[place] for place in range(begin)]
-            values = {place: self._proposed(place, before) for place in places if place not in known}
-            earlier = [one.outcome.scores for one in before] if self.tune.prune else []
-            left = list(values)
-            for i, outcome in run([make(values[place], 0, earlier) for place in left]):
-                known[left[i]] = self._keep(Ended(left[i], values[left[i]], outcome))
-                tell(known[left[i]])
+            before = [known[number] for number in range(begin)]
+            values = {number: self._propose(number, before) for number in numbers if number not in known}
+            earlier_scores = [trial.outcome.scores for trial in before] if self.tune.prune else []
+            open_numbers = list(values)
+            for i, outcome in run_jobs([make_job(values[number], 0, earlier_scores) for number in open_numbers]):
+                number = open_numbers[i]
+                known[number] = self._store(CompletedTrial(number, values[number], outcome))
+                report(known[number])
 
-    def finals(self, run: Run, make: Make) -> Iterator[tuple[Ended, list[float]]]:
-        """The best trials, and params.yaml as it stands, each with its scores under several seeds."""
-        ended = sorted((one for one in self.ended() if one.outcome.score is not None), key=self._order)
-        chosen = ended[: self.tune.finalists]
-        chosen += [one for one in ended[self.tune.finalists :] if one.place == 0]
-        asked = [(one, repeat) for one in chosen for repeat in range(1, self.tune.repeats + 1)]
-        left = [(one, repeat) for one, repeat in asked if _name(one, repeat) not in self.study.user_attrs]
-        for i, outcome in run([make(one.values, repeat, []) for one, repeat in left]):
-            self.study.set_user_attr(_name(*left[i]), vars(outcome))
-        kept = self.study.user_attrs
-        for one in chosen:
-            repeats = [kept[_name(one, repeat)]["score"] for repeat in range(1, self.tune.repeats + 1)]
-            yield one, [one.outcome.score, *(score for score in repeats if score is not None)]  # type: ignore[list-item]
+    def finals(self, run_jobs: RunJobs, make_job: MakeJob) -> Iterator[tuple[CompletedTrial, list[float]]]:
+        """Yield the best trials and trial 0, each with its scores under several seeds."""
+        ranked = sorted((trial for trial in self.completed() if trial.outcome.score is not None), key=self._order)
+        finalists = ranked[: self.tune.finalists]
+        finalists += [trial for trial in ranked[self.tune.finalists :] if trial.number == 0]
+        repeats = range(1, self.tune.repeats + 1)
+        runs = [(trial, repeat) for trial in finalists for repeat in repeats]
+        open_runs = [run for run in runs if _name(*run) not in self.study.user_attrs]
+        for i, outcome in run_jobs([make_job(trial.values, repeat, []) for trial, repeat in open_runs]):
+            self.study.set_user_attr(_name(*open_runs[i]), vars(outcome))
+        stored = self.study.user_attrs
+        for trial in finalists:
+            scores = [stored[_name(trial, repeat)]["score"] for repeat in repeats]
+            yield trial, [trial.outcome.score, *(s for s in scores if s is not None)]  # type: ignore[list-item]
 
-    def _order(self, one: Ended) -> tuple[float, int]:
-        assert one.outcome.score is not None
-        return (-one.outcome.score if self.higher else one.outcome.score), one.place
+    def _order(self, trial: CompletedTrial) -> tuple[float, int]:
+        assert trial.outcome.score is not None
+        return (-trial.outcome.score if self.higher_is_better else trial.outcome.score), trial.number
 
-    def _proposed(self, place: int, before: list[Ended]) -> Values:
-        """By a study of its own, so that nothing is kept of a trial that does not end."""
+    def _propose(self, number: int, before: list[CompletedTrial]) -> Values:
+        """Return the values of a trial, from a temporary study, so that trials that do not complete leave no trace."""
         study = optuna.create_study(direction=self.direction)
-        study.add_trials([self._trial(one) for one in before])
-        study.sampler = sampler(self.tune, place)
-        if place < len(self.fixed):
-            study.enqueue_trial(self.fixed[place])
+        study.add_trials([self._frozen(trial) for trial in before])
+        study.sampler = sampler(self.tune, number)
+        if number < len(self.fixed):
+            study.enqueue_trial(self.fixed[number])
         return study.ask(self.space).params
 
-    def _trial(self, one: Ended) -> optuna.trial.FrozenTrial:
-        outcome = one.outcome
+    def _frozen(self, trial: CompletedTrial) -> optuna.trial.FrozenTrial:
+        outcome = trial.outcome
         return create_trial(
             state=STATES[outcome.state],
-            params=one.values,
+            params=trial.values,
             distributions=self.space,
             value=outcome.score,
-            user_attrs={"place": one.place, "outcome": vars(outcome)},
+            user_attrs={"number": trial.number, "outcome": vars(outcome)},
             intermediate_values=dict(enumerate(outcome.scores)),
         )
 
-    def _keep(self, one: Ended) -> Ended:
-        self.study.add_trial(self._trial(one))
-        return one
+    def _store(self, trial: CompletedTrial) -> CompletedTrial:
+        self.study.add_trial(self._frozen(trial))
+        return trial
 
 
-def _name(one: Ended, repeat: int) -> str:
-    return f"trial {one.place}, repeat {repeat}"
+def _name(trial: CompletedTrial, repeat: int) -> str:
+    return f"trial {trial.number}, repeat {repeat}"
 
 
 def _storage(key: str) -> str:
-    """`OPTUNA_STORAGE`, a database that others can look at too; else a file in `work/tune`."""
+    """Return the database in `OPTUNA_STORAGE`, which several users can read; otherwise a file in `work/tune`."""
     if url := os.environ.get("OPTUNA_STORAGE"):
         return url
-    folder = SEARCHES / key
+    folder = FOLDER / key
     folder.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{folder / 'study.db'}"

@@ -1,4 +1,4 @@
-"""One trial: a training under some values, wherever it is run."""
+"""One trial of a search: a training with proposed values, in this process or on another machine."""
 
 import math
 import time
@@ -7,18 +7,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from stages.config.load import overlay
+from stages.config.schema_base import Section
 from stages.core.errors import UserError
-from stages.frame.params import overlay
-from stages.frame.sections import Section
-from stages.search.space import Values, behind
+from stages.search.pruning import should_stop
+from stages.search.space import Values
+from stages.training.auto_params import resolve_auto
 from stages.training.loop import fit
-from stages.training.training_plan import Material, material, plan
-from stages.training.training_progress import Epoch
+from stages.training.training_plan import TrainingData, build_plan, load_training_data
+from stages.training.training_progress import EpochMetrics
 
 
 @dataclass(frozen=True)
-class Job:
-    """All that a process, here or on another machine, needs for a trial."""
+class TrialJob:
+    """Everything that a process needs to run a trial, here or on another machine."""
 
     ingested: Path
     prepared: Path
@@ -27,55 +29,63 @@ class Job:
     values: Values
     epochs: int
     seed: int
-    higher: bool
+    higher_is_better: bool
     """Whether a higher score is better."""
-    earlier: list[list[float]] = field(default_factory=list)
-    """Scores of each epoch of earlier trials; where there are any, a trial that falls behind is stopped."""
+    earlier_scores: list[list[float]] = field(default_factory=list)
+    """Scores of each epoch of earlier trials; if there are any, a trial that falls behind is stopped."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a trial came to."""
+class TrialOutcome:
+    """Result of a trial."""
 
     score: float | None
-    """Of its best epoch; None where it failed or was stopped."""
+    """Of the best epoch; None if the trial failed or was stopped."""
     scores: list[float]
     """Of each epoch."""
     seconds: float
     state: Literal["complete", "failed", "stopped"] = "complete"
     why: str = ""
-    """Why it has no score."""
+    """Why the trial has no score."""
 
 
-class _Behind(Exception):
-    """A trial is worse than half of the earlier ones were."""
+class _StoppedError(Exception):
+    """The trial falls behind earlier trials."""
 
 
-def run(job: Job) -> Outcome:
-    """Train, and judge by `task.score` on validation data; what cannot be trained is a failed trial."""
+def run(job: TrialJob) -> TrialOutcome:
+    """Train and return the scores on validation data; a training that is not possible is a failed trial."""
     started, scores = time.perf_counter(), []
 
-    def report(epoch: Epoch) -> None:
+    def report(epoch: EpochMetrics) -> None:
         scores.append(epoch.val_score)
-        finite = [score for score in scores if math.isfinite(score)]
-        best = (max if job.higher else min)(finite) if finite else -math.inf if job.higher else math.inf
-        if len(scores) < job.epochs and behind(best, job.earlier, len(scores), job.higher):
-            raise _Behind
+        best = _best(scores, job.higher_is_better)
+        if len(scores) < job.epochs and should_stop(best, job.earlier_scores, len(scores), job.higher_is_better):
+            raise _StoppedError
 
     values = job.values | {"train.epochs": job.epochs, "train.seed": job.seed, "train.devices": 1}
     try:
-        planned = plan(_material(job.ingested, job.prepared), overlay(job.sections, values), job.weights)
-        score = fit(planned, report).best.val_score
+        data = _training_data(job.ingested, job.prepared)
+        plan = resolve_auto(build_plan(data, overlay(job.sections, values), job.weights)).plan
+        score = fit(plan, report).best.val_score
         if not math.isfinite(score):
-            raise UserError(f"{planned.score} is undefined on the validation images after tune.epochs")
-    except UserError as error:  # these values are bad, others may not be
-        return Outcome(None, scores, time.perf_counter() - started, "failed", str(error))
-    except _Behind:
-        why = f"behind half of the earlier trials after epoch {len(scores)}"
-        return Outcome(None, scores, time.perf_counter() - started, "stopped", why)
-    return Outcome(score, scores, time.perf_counter() - started)
+            raise UserError(f"{plan.score} is undefined on the validation images after tune.epochs ({job.epochs})")
+    except UserError as error:  # other values may work
+        return TrialOutcome(None, scores, time.perf_counter() - started, "failed", str(error))
+    except _StoppedError:
+        why = f"worse than half of the earlier trials after epoch {len(scores)}"
+        return TrialOutcome(None, scores, time.perf_counter() - started, "stopped", why)
+    return TrialOutcome(score, scores, time.perf_counter() - started)
+
+
+def _best(scores: list[float], higher_is_better: bool) -> float:
+    """Return the best finite score; the worst possible one if none is finite."""
+    finite = [score for score in scores if math.isfinite(score)]
+    if not finite:
+        return -math.inf if higher_is_better else math.inf
+    return max(finite) if higher_is_better else min(finite)
 
 
 @lru_cache(maxsize=1)
-def _material(ingested: Path, prepared: Path) -> Material:
-    return material(ingested, prepared)
+def _training_data(ingested: Path, prepared: Path) -> TrainingData:
+    return load_training_data(ingested, prepared)

@@ -1,6 +1,6 @@
-"""Who runs trials: this process, some on this machine, or workers of Dask on many.
+"""Workers that run trials: this process, several processes on this machine, or Dask workers on many machines.
 
-Which of them is no param, since the outcome does not hang on it: `TUNE_WORKERS=4`, or `TUNE_DASK=tcp://HOST:PORT`.
+The choice is not a param, because results do not depend on it: set `TUNE_WORKERS=4` or `TUNE_DASK=tcp://HOST:PORT`.
 """
 
 import multiprocessing
@@ -12,70 +12,70 @@ from typing import Any
 
 from stages.core.errors import UserError
 
-Run = Callable[[Sequence[Any]], Iterator[tuple[int, Any]]]
-"""Jobs to their places and outcomes, as they end."""
+RunJobs = Callable[[Sequence[Any]], Iterator[tuple[int, Any]]]
+"""Function that runs jobs and yields the position and outcome of each as it ends."""
 
 
 @contextmanager
-def workers(run: Callable[[Any], Any]) -> Iterator[Run]:
-    """Workers for `run`, to be used inside; they end with it.
+def workers(run: Callable[[Any], Any]) -> Iterator[RunJobs]:
+    """Start workers that call `run` on each job; they end with the block.
 
     Raises:
-        UserError: the environment asks for what cannot be had.
+        UserError: an environment variable is invalid, or there is no Dask scheduler at its address.
     """
     if address := os.environ.get("TUNE_DASK"):
-        with _dask(run, address) as found:
-            yield found
+        with _dask(run, address) as run_jobs:
+            yield run_jobs
         return
     text = os.environ.get("TUNE_WORKERS", "1")
     if not text.isdigit() or not int(text):
-        raise UserError(f"TUNE_WORKERS: {text!r}: a number of processes is needed, 1 or more")
+        raise UserError(f"TUNE_WORKERS: {text!r} is not a number of processes; use 1 or more")
     if int(text) == 1:
-        yield lambda jobs: ((place, run(job)) for place, job in enumerate(jobs))
+        yield lambda jobs: ((position, run(job)) for position, job in enumerate(jobs))
         return
     threads = max(1, (os.cpu_count() or 1) // int(text))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(int(text), mp_context=context, initializer=_few_threads, initargs=(threads,)) as pool:
-        yield lambda jobs: _as_they_end([pool.submit(run, job) for job in jobs])
+    with ProcessPoolExecutor(int(text), mp_context=context, initializer=_limit_threads, initargs=(threads,)) as pool:
+        yield lambda jobs: _as_completed([pool.submit(run, job) for job in jobs])
 
 
-def _few_threads(threads: int) -> None:
-    """The cores are shared out, unless the environment says how many threads each worker has."""
+def _limit_threads(threads: int) -> None:
+    """Limit the threads of a worker to its share of the cores, unless the environment sets their number."""
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads)
 
 
-def _as_they_end(futures: list[Future[Any]]) -> Iterator[tuple[int, Any]]:
-    place = {future: i for i, future in enumerate(futures)}
+def _as_completed(futures: list[Future[Any]]) -> Iterator[tuple[int, Any]]:
+    position = {future: i for i, future in enumerate(futures)}
     try:
         for future in as_completed(futures):
-            yield place[future], future.result()
+            yield position[future], future.result()
     finally:
         for future in futures:
             future.cancel()
 
 
 @contextmanager
-def _dask(run: Callable[[Any], Any], address: str) -> Iterator[Run]:
+def _dask(run: Callable[[Any], Any], address: str) -> Iterator[RunJobs]:
     try:
         from distributed import Client
-        from distributed import as_completed as as_dask_completes
+        from distributed import as_completed as dask_as_completed
     except ImportError as error:
-        raise UserError("TUNE_DASK needs the package distributed: install the extra `workers`") from error
+        raise UserError("TUNE_DASK requires the package distributed: install the extra `workers`") from error
     try:
         client = Client(address, timeout="20s")  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise UserError(
-            f"TUNE_DASK: no scheduler answers at {address} ({error}); start `dask scheduler` there"
+            f"TUNE_DASK: no Dask scheduler at {address} ({error}); start `dask scheduler` there, or correct the address"
         ) from error
 
-    def all_of(jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    def run_jobs(jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         futures = [client.submit(run, job, pure=False) for job in jobs]
-        place = {future.key: i for i, future in enumerate(futures)}
-        for future, outcome in as_dask_completes(futures, with_results=True):  # type: ignore[no-untyped-call]
-            yield place[future.key], outcome
+        position = {future.key: i for i, future in enumerate(futures)}
+        for future, outcome in dask_as_completed(futures, with_results=True):  # type: ignore[no-untyped-call]
+            yield position[future.key], outcome
 
     with client:
-        yield all_of
+        yield run_jobs

@@ -90,20 +90,22 @@ def training_spec(spec: TaskSpec) -> TaskSpec:
 def _truth(task: dict[str, Any], annotation: Annotation) -> str:
     known = TASKS[task["name"]].TRUTHS
     held = [t for t in known if t not in KIND or getattr(annotation, KIND[t]) not in (None, False)]
-    if task["truth"] == "auto":
+    if task["target"] == "auto":
         natural = [t for t in held if t in KIND]
         if natural:
             return natural[0]
         raise UserError(
             f"task.name: {task['name']} needs labels of the kind {' or '.join(known)}; the source has "
-            f"{', '.join(_kinds(annotation)) or 'none'}: see ingest.form, ingest.columns and task.truth"
+            f"{', '.join(_kinds(annotation)) or 'none'}: see ingest.format, ingest.columns and task.target"
         )
-    if task["truth"] not in known:
-        raise UserError(f"task.truth: {task['truth']} is not for task {task['name']}; known: auto, {', '.join(known)}")
-    if task["truth"] not in held or (task["truth"] not in KIND and not _things(annotation)):
+    if task["target"] not in known:
+        raise UserError(
+            f"task.target: {task['target']} is not for task {task['name']}; known: auto, {', '.join(known)}"
+        )
+    if task["target"] not in held or (task["target"] not in KIND and not _things(annotation)):
         found = ", ".join(_kinds(annotation)) or "none"
-        raise UserError(f"task.truth: {task['truth']}, but the labels of the source are {found}; see ingest.form")
-    return str(task["truth"])
+        raise UserError(f"task.target: {task['target']}, but the labels of the source are {found}; see ingest.format")
+    return str(task["target"])
 
 
 def _things(annotation: Annotation) -> bool:

@@ -1,1 +1,1 @@
-"""Learning: batches, the loop, losses, checkpoints; used by `augment`, `tune`, `train` and `evaluate`."""
+"""Training: batch loading, losses, the training loop, checkpoints, and inference with a trained network in torch."""

@@ -1,4 +1,4 @@
-"""What `auto` in the section `train` comes to, on these data and this machine."""
+"""Replace `auto` in the section `train` by values for these data and this machine, before the training loop."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,79 +7,97 @@ import numpy as np
 import torch
 
 from stages.tasks.representations import REPRESENTATIONS
-from stages.training.devices import device_of, fabric_on
-from stages.training.lr_finder import RangeTest, range_test
-from stages.training.throughput_autotune import pace
-from stages.training.training_plan import Plan
+from stages.training.devices import single_process_fabric, torch_device
+from stages.training.lr_finder import RangeTest, find_learning_rate
+from stages.training.throughput_autotune import autotune
+from stages.training.training_plan import TrainingPlan
 
-UNEVEN = 3.0  # largest class over smallest, from which the loss weighs them
-EVEN_SCORES = ("balanced_accuracy", "f1")  # of one class an image, that count classes alike
-RESIDENT = 0.5  # of the memory that is free
+IMBALANCE = 3.0  # size of the largest class over the smallest, from which the loss is weighted
+CLASS_BALANCED_SCORES = ("balanced_accuracy", "f1")
+MAX_RESIDENT = 0.5  # share of the device's free memory that images may take
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """A value in place of `auto`."""
+class ResolvedParam:
+    """Value chosen in place of `auto`."""
 
     key: str
     value: Any
     why: str
 
 
-def resolve(plan: Plan, steps: int | None = None) -> tuple[Plan, list[Resolved], RangeTest | None]:
-    """The plan with a value for every `auto` of its section `train`, what each came to and why, and the range test.
+@dataclass(frozen=True)
+class Resolution:
+    """A plan without `auto`, and how its values were chosen."""
+
+    plan: TrainingPlan
+    params: list[ResolvedParam]
+    range_test: RangeTest | None
+    """Present if `train.learning_rate` was `auto`."""
+
+
+def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
+    """Replace every `auto` in the section `train` of a plan.
+
+    `class_weights` follow from the data, `precision`, `memory_format` and `compile` from a short measurement,
+    `cache_on_device` from the free memory, and `learning_rate` from a range test.
 
     Args:
-        plan: as params have it.
-        steps: of the training that is meant; None: those of the plan.
+        plan: with or without `auto`.
+        steps: number of steps of the training that is planned; None: computed from the plan.
 
     Raises:
-        UserError: no learning rate can be found.
+        UserError: a device is not available, or no learning rate lowers the loss.
     """
-    train, found = plan.train, [Resolved("train.loss", plan.loss, "the nearest to the score")]
-    if train.loss != "auto":
-        found = []
+    train, params = plan.train, []
+    if train.loss == "auto":
+        params.append(ResolvedParam("train.loss", plan.loss, "the nearest to the score"))
     if train.class_weights == "auto":
-        found.append(Resolved("train.class_weights", *_class_weights(plan)))
-    if "auto" in (train.precision, train.layout, train.compile):
-        chosen = pace(plan, steps or plan.feed.steps * plan.train.epochs)
-        for key in ("precision", "layout", "compile"):
-            if getattr(train, key) == "auto":
-                found.append(Resolved(f"train.{key}", getattr(chosen, key), chosen.why))
-    if train.resident == "auto":
-        found.append(Resolved("train.resident", *_resident(plan)))
+        params.append(ResolvedParam("train.class_weights", *_class_weights(plan)))
+    if "auto" in (train.precision, train.memory_format, train.compile):
+        fastest = autotune(plan, steps or plan.loader.steps * train.epochs)
+        chosen = {"precision": fastest.precision, "memory_format": fastest.memory_format, "compile": fastest.compile}
+        params += [
+            ResolvedParam(f"train.{key}", value, fastest.why)
+            for key, value in chosen.items()
+            if getattr(train, key) == "auto"
+        ]
+    if train.cache_on_device == "auto":
+        params.append(ResolvedParam("train.cache_on_device", *_resident(plan)))
     if train.device == "auto":
-        found.append(Resolved("train.device", device_of("auto").type, "the best that this machine has"))
-    plan = _with(plan, found)
+        params.append(ResolvedParam("train.device", torch_device("auto").type, "the best device of this machine"))
+    plan = _replaced(plan, params)
     if train.learning_rate != "auto":
-        return plan, found, None
-    tested = range_test(_with(plan, [Resolved("train.learning_rate", 1.0, "")]),
-                        fabric_on(plan.train.device, plan.train.precision))  # fmt: skip
-    rate = Resolved(
-        "train.learning_rate", tested.rate, "a fifth of the rate at which the loss of a range test was lowest"
-    )
-    return _with(plan, [rate]), [*found, rate], tested
+        return Resolution(plan, params, None)
+    # The optimizer of the test has rate 1, and each step of the test multiplies it by the rate that is tested.
+    rate_1 = _replaced(plan, [ResolvedParam("train.learning_rate", 1.0, "")])
+    test = find_learning_rate(rate_1, single_process_fabric(plan.train.device, plan.train.precision))
+    reason = "a fifth of the rate at which the loss of a range test was lowest"
+    rate = ResolvedParam("train.learning_rate", test.rate, reason)
+    return Resolution(_replaced(plan, [rate]), [*params, rate], test)
 
 
-def _with(plan: Plan, found: list[Resolved]) -> Plan:
-    update = {one.key.removeprefix("train."): one.value for one in found}
+def _replaced(plan: TrainingPlan, params: list[ResolvedParam]) -> TrainingPlan:
+    update = {param.key.removeprefix("train."): param.value for param in params}
     return replace(plan, train=plan.train.model_copy(update=update))
 
 
-def _class_weights(plan: Plan) -> tuple[str, str]:
-    spec, target = plan.material.spec, plan.material.train_set.target
-    if REPRESENTATIONS[spec.representation].stores != "index" or plan.score not in EVEN_SCORES:
-        return "none", f"{plan.score} does not count classes of images alike"
-    counts_K = np.bincount(np.asarray(target), minlength=len(spec.labels))
-    least, most = spec.labels[counts_K.argmin()], spec.labels[counts_K.argmax()]
-    told = f"of {most} there are {counts_K.max()} training images, of {least} {counts_K.min()}"
-    return ("balanced" if counts_K.max() >= UNEVEN * counts_K.min() else "none"), told
+def _class_weights(plan: TrainingPlan) -> tuple[str, str]:
+    """Return the value of `train.class_weights`, and the reason for it."""
+    spec, target = plan.data.spec, plan.data.train_set.target
+    if REPRESENTATIONS[spec.representation].stores != "index" or plan.score not in CLASS_BALANCED_SCORES:
+        return "none", f"{plan.score} is not an average over classes of images"
+    count_K = np.bincount(np.asarray(target), minlength=len(spec.labels))
+    largest, smallest = spec.labels[count_K.argmax()], spec.labels[count_K.argmin()]
+    sizes = f"{count_K.max()} training images of {largest}, {count_K.min()} of {smallest}"
+    return ("balanced" if count_K.max() >= IMBALANCE * count_K.min() else "none"), sizes
 
 
-def _resident(plan: Plan) -> tuple[str, str]:
-    device, images = device_of(plan.train.device), plan.material.train_set.image_NHWC
+def _resident(plan: TrainingPlan) -> tuple[str, str]:
+    """Return the value of `train.cache_on_device`, and the reason for it."""
+    device, images = torch_device(plan.train.device), plan.data.train_set.image_NHWC
     if device.type != "cuda":
-        return "no", "images are read from a file that is mapped into memory"
+        return "no", "the images are read from a memory-mapped file"
     free = torch.cuda.mem_get_info(device)[0]
-    told = f"the images take {images.nbytes / 1e9:.2g} GB, {free / 1e9:.2g} GB of the device are free"
-    return ("yes" if images.nbytes < RESIDENT * free else "no"), told
+    sizes = f"the images take {images.nbytes / 1e9:.2g} GB of {free / 1e9:.2g} GB of free device memory"
+    return ("yes" if images.nbytes < MAX_RESIDENT * free else "no"), sizes

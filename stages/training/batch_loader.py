@@ -1,4 +1,4 @@
-"""What training sees, batch by batch, as a function of the seed alone."""
+"""Load training batches whose order and augmentation depend on the seed alone."""
 
 import hashlib
 import math
@@ -18,156 +18,194 @@ from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
+ALL_MICRO_BATCHES = slice(None)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images and what is learned from them, on the training device."""
+    """Working images and their targets, on the training device."""
 
     image_BCHW: torch.Tensor
-    """Float in 0..1."""
+    """Float, 0..1."""
     target: Any
-    """As `Representation.stores` has it: a tensor with the batch first, channels second; of things a list. Where images
-    were mixed, shares of the classes [B, K] in place of an index [B]."""
+    """Format of `Representation.stores`: a tensor with the batch first and channels second, or a list with one dict per
+    image (boxes). After mixing, class indices [B] are replaced by class proportions [B, K]."""
     index_B: Array
     """Rows of the store."""
 
 
 def step_seed(*parts: int) -> int:
-    """One 63-bit seed out of (seed, epoch, step): a run can be taken up anywhere without stored generator states."""
+    """Return a 63-bit seed derived from integers such as (seed, epoch, step), so that no generator state is stored."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def steps_per_epoch(images: int, batch_size: int, pieces: int = 1) -> int:
-    """Steps of nearly equal size, at most `pieces` batches of `batch_size`: every image once, no batch of one image."""
-    return max(1, min(math.ceil(images / (batch_size * pieces)), images // (2 * pieces)))
+def steps_per_epoch(images: int, batch_size: int, micro_batches: int = 1) -> int:
+    """Return the number of steps in which every image occurs once and no batch holds a single image.
+
+    Args:
+        images: number of images.
+        batch_size: largest size of a micro-batch.
+        micro_batches: micro-batches per step.
+
+    >>> steps_per_epoch(10, 4), steps_per_epoch(10, 4, micro_batches=2), steps_per_epoch(9, 8)
+    (3, 2, 2)
+    """
+    return max(1, min(math.ceil(images / (batch_size * micro_batches)), images // (2 * micro_batches)))
 
 
 @dataclass
-class Clock:
-    """Seconds of a training since it was started or read."""
+class LoadingTimer:
+    """Stopwatch for the time that training spends on loading and augmenting images."""
 
-    reading: float = 0.0
-    """From the store to the device."""
-    changing: float = 0.0
-    """By augmentation."""
+    loading: float = 0.0
+    """Seconds from the store to the device."""
+    augmentation: float = 0.0
+    """Seconds of augmentation."""
     _started: float = 0.0
 
     def start(self) -> None:
-        """From here on."""
-        self.reading, self.changing, self._started = 0.0, 0.0, time.perf_counter()
+        """Reset all counters and start."""
+        self.loading, self.augmentation, self._started = 0.0, 0.0, time.perf_counter()
 
-    def read(self) -> tuple[float, float, float]:
-        """Seconds in all, of reading, and of augmenting, and start anew."""
-        found = time.perf_counter() - self._started, self.reading, self.changing
+    def restart(self) -> tuple[float, float, float]:
+        """Return the seconds in total, of loading and of augmentation since the last start, and start again."""
+        elapsed = time.perf_counter() - self._started, self.loading, self.augmentation
         self.start()
-        return found
+        return elapsed
 
 
 @dataclass(frozen=True)
-class Feed:
-    """Where training batches come from."""
+class BatchLoader:
+    """Loader of augmented training batches."""
 
     store: Store
     spec: TaskSpec
     policy: Policy
     batch_size: int
     seed: int
-    share_N: Array | None = None
-    """How often each image is drawn, summing to 1; None: every image once an epoch."""
-    pieces: int = 1
-    """Batches a step."""
-    clock: Clock = field(default_factory=Clock)
+    probability_N: Array | None = None
+    """Sampling probability of each image, summing to 1; None: every image once per epoch."""
+    micro_batches: int = 1
+    """Batches per optimizer step, over all processes."""
+    timer: LoadingTimer = field(default_factory=LoadingTimer)
 
     @property
     def steps(self) -> int:
-        """Of an epoch."""
-        return steps_per_epoch(len(self.store), self.batch_size, self.pieces)
+        """Optimizer steps per epoch."""
+        return steps_per_epoch(len(self.store), self.batch_size, self.micro_batches)
 
-    def batches(self, epoch: int, device: torch.device, first: int = 0, mine: slice = slice(None)) -> Iterator[Batch]:
-        """The augmented batches of one epoch, in an order of its own, from the step `first` on.
+    def batches(
+        self, epoch: int, device: torch.device, first_step: int = 0, selected: slice = ALL_MICRO_BATCHES
+    ) -> Iterator[Batch]:
+        """Yield the augmented batches of an epoch, in an order that depends on the seed and the epoch.
 
-        What becomes of an image hangs on its place in that order alone: not on the size of batches, on the other images
-        of its batch, or on what was drawn before. Of the `pieces` of every step those in `mine` are given.
+        The augmentation of an image depends on the seed and its position in that order only. It does not depend on the
+        batch size, on other images of the batch, or on earlier random numbers.
+
+        Args:
+            epoch: counted from 1.
+            device: where the batches are placed.
+            first_step: step to begin with, counted from 0.
+            selected: which of the `micro_batches` of each step are yielded; each process selects its own.
         """
         rng = np.random.default_rng(step_seed(self.seed, epoch))
         count = len(self.store)
-        order = rng.permutation(count) if self.share_N is None else rng.choice(count, count, p=self.share_N)
-        for step_S in np.array_split(np.arange(count), self.steps)[first:]:
-            for place_B in np.array_split(step_S, self.pieces)[mine]:
-                place_B = place_B[np.argsort(order[place_B], kind="stable")]  # files are read forwards
-                batch = self.changed(order[place_B], Draws(self.seed, epoch, place_B), device)
-                yield self._mixed(batch, order, epoch, place_B) if self.policy.mixes else batch
+        order = rng.permutation(count) if self.probability_N is None else rng.choice(count, count, p=self.probability_N)
+        for position_S in np.array_split(np.arange(count), self.steps)[first_step:]:
+            for unsorted_B in np.array_split(position_S, self.micro_batches)[selected]:
+                position_B = unsorted_B[np.argsort(order[unsorted_B], kind="stable")]  # files are read in order
+                batch = self.augmented(order[position_B], Draws(self.seed, epoch, position_B), device)
+                yield self._mixed(batch, order, epoch, position_B) if self.policy.mixes else batch
 
-    def changed(self, index_B: Array, draws: Draws, device: torch.device) -> Batch:
-        """Some images with their labels, changed but not mixed."""
+    def augmented(self, index_B: Array, draws: Draws, device: torch.device) -> Batch:
+        """Load images with their targets and augment them, without mixing images.
+
+        Args:
+            index_B: [B] rows of the store.
+            draws: random numbers of these images.
+            device: where the batch is placed.
+        """
         started = time.perf_counter()
-        batch = load(self.store, self.spec, index_B, device)
-        read = time.perf_counter()
+        batch = load_batch(self.store, self.spec, index_B, device)
+        loaded = time.perf_counter()
         bones = self.store.bones
         bone_BK7 = None if bones is None else torch.from_numpy(bones.of(index_B)).to(device)
         image_BCHW, warp = self.policy(batch.image_BCHW, draws, bone_BK7)
-        changed = Batch(image_BCHW, batch.target if warp is None else self._moved(batch.target, warp), index_B)
-        self.clock.reading += read - started
-        self.clock.changing += time.perf_counter() - read
-        return changed
+        augmented = Batch(image_BCHW, batch.target if warp is None else self._warped(batch.target, warp), index_B)
+        self.timer.loading += loaded - started
+        self.timer.augmentation += time.perf_counter() - loaded
+        return augmented
 
-    def _moved(self, target: Any, warp: Warp) -> Any:
-        return move(REPRESENTATIONS[self.spec.representation].stores, target, warp, swaps(self.spec))
+    def _warped(self, target: Any, warp: Warp) -> Any:
+        return move(REPRESENTATIONS[self.spec.representation].stores, target, warp, flipped_points(self.spec))
 
-    def _mixed(self, batch: Batch, order: Array, epoch: int, place_B: Array) -> Batch:
-        """With a part of other images of the epoch in some, which change by draws of their own."""
-        draws, device = Draws(self.seed, epoch, place_B), batch.image_BCHW.device
+    def _mixed(self, batch: Batch, order: Array, epoch: int, position_B: Array) -> Batch:
+        """Replace parts of some images by parts of other images of the epoch, which are augmented independently."""
+        draws, device = Draws(self.seed, epoch, position_B), batch.image_BCHW.device
         kept_BSS = self.policy.kept(draws, device)
         target = self._mixable(batch.target)
         row_R = (kept_BSS.flatten(1).amin(dim=1) < 1).nonzero()[:, 0]
         if len(row_R):
             row = row_R.cpu().numpy()
             other_R = order[draws.stream("other", torch.device("cpu")).whole(len(order))[row]]
-            other = self.changed(other_R, Draws(self.seed, epoch, place_B[row] + len(order)), device)
+            other = self.augmented(other_R, Draws(self.seed, epoch, position_B[row] + len(order)), device)
             kept_RSS = kept_BSS[row_R]
             batch.image_BCHW[row_R] = torch.lerp(other.image_BCHW, batch.image_BCHW[row_R], kept_RSS[:, None])
-            target[row_R] = _between(target[row_R], self._mixable(other.target), kept_RSS)
+            target[row_R] = _mixed_target(target[row_R], self._mixable(other.target), kept_RSS)
         return Batch(batch.image_BCHW, target, batch.index_B)
 
     def _mixable(self, target: torch.Tensor) -> torch.Tensor:
-        """A copy; of an index its share of the classes, 1."""
+        """Return a copy of the target, with class indices [B] as one-hot vectors [B, K]."""
         if REPRESENTATIONS[self.spec.representation].stores == "index":
             return functional.one_hot(target, len(self.spec.labels)).float()
         return target.clone()
 
 
-def _between(mine: torch.Tensor, other: torch.Tensor, kept_RSS: torch.Tensor) -> torch.Tensor:
-    """Of classes the share that each has of the image; of labels a pixel the one that is seen."""
-    if mine.ndim == 2:
-        return torch.lerp(other, mine, kept_RSS.mean(dim=(1, 2))[:, None])
-    return torch.where(kept_RSS > 0.5, mine, other)
+def _mixed_target(own: torch.Tensor, other: torch.Tensor, kept_RSS: torch.Tensor) -> torch.Tensor:
+    """Return the class proportions by area, or for label images the label of the visible pixel."""
+    if own.ndim == 2:
+        return torch.lerp(other, own, kept_RSS.mean(dim=(1, 2))[:, None])
+    return torch.where(kept_RSS > 0.5, own, other)
 
 
-def swaps(spec: TaskSpec) -> list[int]:
-    """For each point the one that takes its name in a mirrored image; empty where none changes."""
+def flipped_points(spec: TaskSpec) -> list[int]:
+    """Return for each point the index of the point that takes its name in a mirrored image; empty without pairs."""
     order = {name: i for i, name in enumerate(spec.points)}
     partner = dict(spec.flip_pairs) | {b: a for a, b in spec.flip_pairs}
     return [order[partner.get(name, name)] for name in spec.points] if partner else []
 
 
-def plain_batches(store: Store, spec: TaskSpec, batch_size: int, device: torch.device) -> Iterator[Batch]:
-    """All images in order, unchanged."""
+def unaugmented_batches(store: Store, spec: TaskSpec, batch_size: int, device: torch.device) -> Iterator[Batch]:
+    """Yield all images in order, without augmentation.
+
+    Args:
+        store: images and targets.
+        spec: the task.
+        batch_size: largest size of a batch.
+        device: where the batches are placed.
+    """
     for index_B in np.array_split(np.arange(len(store)), steps_per_epoch(len(store), batch_size)):
-        yield load(store, spec, index_B, device)
+        yield load_batch(store, spec, index_B, device)
 
 
-def load(store: Store, spec: TaskSpec, index_B: Array, device: torch.device) -> Batch:
-    """Bytes travel to the device, and become floats there: a quarter of the traffic."""
-    image_BHWC = _taken(store.image_NHWC, index_B, device)
+def load_batch(store: Store, spec: TaskSpec, index_B: Array, device: torch.device) -> Batch:
+    """Load images and targets as integers and convert them to float on the device, which transfers fewer bytes.
+
+    Args:
+        store: images and targets.
+        spec: the task.
+        index_B: [B] rows of the store.
+        device: where the batch is placed.
+    """
+    image_BHWC = _rows_of(store.image_NHWC, index_B, device)
     return Batch(scale(image_BHWC), _target(store, spec, index_B, device), index_B)
 
 
 def _target(store: Store, spec: TaskSpec, index_B: Array, device: torch.device) -> Any:
     if isinstance(store.target, Ragged):
-        return [_things(store.target, int(index), spec.size, device) for index in index_B]
-    values = _taken(store.target, index_B, device)
+        return [_objects(store.target, int(index), spec.size, device) for index in index_B]
+    values = _rows_of(store.target, index_B, device)
     match REPRESENTATIONS[spec.representation].stores:
         case "index" | "labels" | "ids":
             return values.long()
@@ -179,15 +217,15 @@ def _target(store: Store, spec: TaskSpec, index_B: Array, device: torch.device) 
             return values.float()
 
 
-def _taken(values: Any, index_B: Array, device: torch.device) -> torch.Tensor:
-    """Some of an array that is mapped from disk, or of a tensor that lies on the device already."""
+def _rows_of(values: Any, index_B: Array, device: torch.device) -> torch.Tensor:
+    """Return rows of an array that is mapped from disk, or of a tensor that is on the device already."""
     if isinstance(values, torch.Tensor):
         return values[torch.from_numpy(index_B).to(values.device)]
     return torch.from_numpy(values[index_B]).to(device)
 
 
-def resident(store: Store, device: torch.device) -> Store:
-    """The store with its images, and labels that are arrays, in the device's memory."""
+def resident_on(store: Store, device: torch.device) -> Store:
+    """Return a copy of the store with images, and targets that are arrays, in the device's memory."""
     target: Any = store.target
     if not isinstance(target, Ragged):
         target = torch.from_numpy(np.array(target)).to(device)
@@ -195,13 +233,14 @@ def resident(store: Store, device: torch.device) -> Store:
     return replace(store, image_NHWC=image_NHWC, target=target)
 
 
-def _things(ragged: Ragged, index: int, size: int, device: torch.device) -> dict[str, torch.Tensor]:
-    mine = slice(int(ragged.first[index]), int(ragged.first[index + 1]))
-    things = {
-        "boxes": torch.from_numpy(ragged.box_T4[mine]).to(device),
-        "labels": torch.from_numpy(ragged.label_T[mine]).to(device),
+def _objects(ragged: Ragged, index: int, size: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Return boxes [M, 4], labels [M] and, where known, masks [M, S, S] of the objects of one image."""
+    rows = slice(int(ragged.first[index]), int(ragged.first[index + 1]))
+    objects = {
+        "boxes": torch.from_numpy(ragged.box_T4[rows]).to(device),
+        "labels": torch.from_numpy(ragged.label_T[rows]).to(device),
     }
     if ragged.mask_TX is not None:
-        bits = np.unpackbits(ragged.mask_TX[mine], axis=1, count=size * size)
-        things["masks"] = torch.from_numpy(bits.reshape(-1, size, size)).to(device)
-    return things
+        bits = np.unpackbits(ragged.mask_TX[rows], axis=1, count=size * size)
+        objects["masks"] = torch.from_numpy(bits.reshape(-1, size, size)).to(device)
+    return objects

@@ -1,4 +1,4 @@
-"""What a training batch looks like: images with what is learned from them drawn over."""
+"""Draw training batches: images with their targets as an overlay."""
 
 from typing import Any
 
@@ -13,11 +13,18 @@ from stages.training.batch_loader import Batch
 Array = np.ndarray[Any, Any]
 
 
-def drawn(batch: Batch, index: int, spec: TaskSpec) -> Array:
-    """uint8 [S, S, 3]: one image of a batch with its target."""
-    image_CHW = batch.image_BCHW[index].cpu()
-    image = (image_CHW.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-    picture = as_rgb(image)
+def draw_example(batch: Batch, index: int, spec: TaskSpec) -> Array:
+    """Return one image of a batch with its target drawn on it.
+
+    Args:
+        batch: images and targets.
+        index: which image of the batch.
+        spec: the task.
+
+    Returns:
+        uint8 [S, S, 3]; [S, 2 S, 3] where the target is an image, which is placed to the right.
+    """
+    picture = as_rgb(_as_uint8(batch.image_BCHW[index]))
     target = batch.target[index]
     match REPRESENTATIONS[spec.representation].stores:
         case "points":
@@ -32,18 +39,24 @@ def drawn(batch: Batch, index: int, spec: TaskSpec) -> Array:
             for number, density_HW in enumerate(target.cpu().numpy()):
                 picture = fill(picture, density_HW > density_HW.max() / 4, palette(number))
         case "image":
-            other = as_rgb((target.cpu().permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
-            picture = np.concatenate([picture, other], axis=1)
+            picture = np.concatenate([picture, as_rgb(_as_uint8(target))], axis=1)
         case "things":
             for box_4, label in zip(target["boxes"].cpu().numpy(), target["labels"].tolist(), strict=True):
                 picture = frame(picture, tuple(box_4), palette(label))
     return picture
 
 
-def with_bones(picture: Array, bone_K7: Array | None) -> Array:
-    """The parts of a figure: each from its joint, a dot, to its end; the first, which stays, in another colour."""
+def draw_bones(picture: Array, bone_K7: Array | None) -> Array:
+    """Draw the articulated parts of a figure on a picture [H, W, 3]: a dot at the joint and a line to the end.
+
+    The first part, which stays fixed, has another colour.
+    """
     for number, (x0, y0, x1, y1, *_) in enumerate([] if bone_K7 is None else bone_K7):
         if np.isfinite(x0):
             colour = palette(0 if number else 1)
             picture = dot(line(picture, (x0, y0), (x1, y1), colour), float(x0), float(y0), colour)
     return picture
+
+
+def _as_uint8(image_CHW: torch.Tensor) -> Array:
+    return (image_CHW.cpu().permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()

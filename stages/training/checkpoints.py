@@ -1,4 +1,8 @@
-"""What a killed training goes on from: whole or absent, outside of the outputs, which are deleted before a rerun."""
+"""Periodic checkpoints, from which a killed training resumes.
+
+They lie outside the stage's outputs, which DVC deletes before it runs a stage again. A checkpoint file is complete or
+absent.
+"""
 
 import errno
 import fcntl
@@ -17,136 +21,139 @@ from pydantic import BaseModel
 
 from stages.core.errors import UserError
 from stages.core.provenance import content, digest
-from stages.training.model_file import write
+from stages.runner.code_check import code_digest
+from stages.training.model_file import write_state
 
-TRAININGS = Path("work/train")
-KEPT = 4  # unfinished trainings beside the one that runs; older ones are forgotten
-CODE = (
-    "articulation",
-    "augmentations",
-    "core",
-    "dataset",
-    "images",
-    "training",
-    "networks",
-    "preprocessing",
-    "tasks",
-)
+FOLDER = Path("work/train")
+KEPT_FOLDERS = 4  # unfinished trainings that are kept beside the one that runs; older ones are deleted
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Restarts:
-    """The checkpoints of one training: each replaces the one before once it is on the disk."""
+class Checkpoints:
+    """Checkpoint file of one training, replaced atomically, and a lock against a second process."""
 
-    def __init__(self, folder: Path, seconds: float, writes: bool = True) -> None:
-        """`folder` is this training's own; `seconds` lie between two checkpoints; of several processes one `writes`.
+    def __init__(self, folder: Path, seconds: float, is_writer: bool = True) -> None:
+        """Create the folder and lock it.
+
+        Args:
+            folder: belongs to this training only.
+            seconds: time between two checkpoints.
+            is_writer: False in all but one of the processes that share a training.
 
         Raises:
-            UserError: another process trains the same.
+            UserError: another process runs the same training.
         """
-        self.folder, self.seconds, self.writes = folder, seconds, writes
+        self.folder, self.seconds, self.is_writer = folder, seconds, is_writer
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(folder) if writes else None
-        self._file, self._saved = folder / "checkpoint.pt", time.monotonic()
+        self._lock = _lock(folder) if is_writer else None
+        self._file, self._saved_at = folder / "checkpoint.pt", time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The last checkpoint; None where there is none, or where it cannot be read, which is said."""
+        """Return the last checkpoint; None if there is none or, with a message, if it is not readable."""
         if not self._file.exists():
             return None
         try:
             state: dict[str, Any] = torch.load(self._file, map_location="cpu", weights_only=True)
         except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
-            print(f"train: {self._file} cannot be read ({error}); training begins anew", flush=True)
+            print(f"train: checkpoint {self._file} is not readable ({error}); training starts anew", flush=True)
             return None
         return state
 
-    def due(self) -> bool:
-        """Whether the last checkpoint is long ago."""
-        return time.monotonic() - self._saved >= self.seconds
+    def is_due(self) -> bool:
+        """Return whether the time between two checkpoints has passed."""
+        return time.monotonic() - self._saved_at >= self.seconds
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the last checkpoint, which stays where this one cannot be written.
+        """Replace the last checkpoint; if that fails, the last one is kept.
 
         Raises:
             UserError: the disk is full.
         """
-        if not self.writes:
+        if not self.is_writer:
             return
         part = self._file.with_suffix(".part")
         try:
             with part.open("wb") as file:
-                write(state, file)
+                write_state(state, file)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self._file)
         except OSError as error:
             written = part.stat().st_size if part.exists() else 0
             part.unlink(missing_ok=True)
-            if error.errno not in FULL:
+            if error.errno not in DISK_FULL:
                 raise
             raise UserError(
-                f"the checkpoint {self._file} cannot be written: the disk is full after {written / 1e6:.0f} MB of it "
-                f"({error}); the one before is kept: make room and run again to go on from it"
+                f"checkpoint {self._file} was not written: the disk is full after {written / 1e6:.0f} MB of it "
+                f"({error}); the previous checkpoint is kept: free disk space and run again to resume"
             ) from error
-        self._saved = time.monotonic()
+        self._saved_at = time.monotonic()
 
-    def finish(self) -> None:
-        """The training has ended and its results are written: nothing is to be gone on from."""
+    def delete(self) -> None:
+        """Delete the folder and release the lock, once the results of the training are written."""
         if self._lock is not None:
             shutil.rmtree(self.folder)
             self._lock.close()
 
 
-def restarts(sections: Mapping[str, BaseModel], given: Sequence[Path], seconds: float, writes: bool = True) -> Restarts:
-    """Those of a training by its params, by the files it reads, and by all code that it runs.
+def open_checkpoints(
+    stage: str, sections: Mapping[str, BaseModel], inputs: Sequence[Path], seconds: float, is_writer: bool = True
+) -> Checkpoints:
+    """Open the checkpoints of the training that these params, input files and code define.
 
     Args:
-        sections: of params, as the training takes them.
-        given: files, and folders of files.
-        seconds: between two checkpoints.
-        writes: false in all but the first of several processes.
+        stage: name of the stage that trains, such as `train`; all code that it imports counts.
+        sections: params sections of the training.
+        inputs: files, and folders of files, that the training reads.
+        seconds: time between two checkpoints.
+        is_writer: False in all but one of the processes that share a training.
 
     Raises:
-        UserError: another process trains the same.
+        UserError: another process runs the same training.
     """
-    name = content([digest(sections), *given, code()])
-    found = Restarts(TRAININGS / name, seconds, writes)
-    if writes:
-        _forget(name)
-    return found
+    name = content([digest(sections), *inputs, code_version(stage)])
+    checkpoints = Checkpoints(FOLDER / name, seconds, is_writer)
+    if is_writer:
+        _delete_oldest(name)
+    return checkpoints
 
 
-def code() -> str:
-    """A digest of the code, and the versions below it: other code would not go on as it began."""
-    total, stages = hashlib.sha256(), Path(__file__).parents[1]
-    for noun in CODE:
-        for file in sorted((stages / noun).glob("*.py")):
-            total.update(file.read_bytes())
-    total.update(repr([metadata.version(package) for package in PACKAGES]).encode())
-    return total.hexdigest()
+def code_version(stage: str) -> str:
+    """Return a digest of a stage's code and of the package versions under which its work can resume.
+
+    The code is that on which the stage depends in `dvc.yaml`: an edit that makes DVC run the stage again also makes its
+    checkpoints invalid, and an edit of comments, docstrings or formatting keeps them.
+
+    Args:
+        stage: name of the module below `stages`, such as `train`.
+    """
+    versions = [metadata.version(package) for package in PACKAGES]
+    return hashlib.sha256(f"{code_digest(stage)}{versions}".encode()).hexdigest()
 
 
-def _forget(mine: str) -> None:
-    """Delete the oldest of the other trainings that nobody ended or goes on with."""
-    others = sorted((one for one in TRAININGS.iterdir() if one.name != mine), key=lambda one: one.stat().st_mtime)
-    for folder in others[:-KEPT]:
+def _delete_oldest(own_name: str) -> None:
+    """Delete all but the newest folders of other trainings, unless a process holds their lock."""
+    others = sorted((one for one in FOLDER.iterdir() if one.name != own_name), key=lambda one: one.stat().st_mtime)
+    for folder in others[:-KEPT_FOLDERS]:
         try:
-            lock = _locked(folder)
+            lock = _lock(folder)
         except UserError:
             continue
         shutil.rmtree(folder)
         lock.close()
 
 
-def _locked(folder: Path) -> IO[str]:
-    """Held until it is closed, or the process ends in whatever way."""
+def _lock(folder: Path) -> IO[str]:
+    """Lock a folder until the returned file is closed or the process ends."""
     lock = (folder / "lock").open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.seek(0)
-        raise UserError(f"the same training runs already (process {lock.read()}, {folder}); wait for it") from None
+        raise UserError(
+            f"the same training is already running (process {lock.read()}, {folder}); wait until it ends"
+        ) from None
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()

@@ -1,4 +1,4 @@
-"""Which devices compute, and how many processes share the work."""
+"""Select devices and processes for training, through Lightning Fabric."""
 
 import os
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from stages.core.memory import keep_freed_memory
 
 
 class _Autocast(MixedPrecision):
-    """Operations choose their precision, as PyTorch's autocast does; Fabric would also round what a model is given.
+    """Mixed precision by PyTorch's autocast alone, without Fabric's rounding of the model's inputs.
 
-    A box at 200 pixels would move by half a pixel, and 16-bit images would lose half of their bits.
+    Rounding to bf16 would move a box coordinate near 200 px by half a pixel, and 16-bit images would lose half of their
+    bits.
     """
 
     def convert_input(self, data: Any) -> Any:
@@ -25,57 +26,57 @@ class _Autocast(MixedPrecision):
 
 
 @dataclass(frozen=True)
-class Crew:
-    """The processes that share a training, each with a device of its own."""
+class ProcessGroup:
+    """Position of this process among the processes that share a training, each with its own device."""
 
     size: int = 1
     rank: int = 0
 
 
 @cache
-def device_of(name: str) -> torch.device:
-    """The device that `train.device` means on this machine.
+def torch_device(name: str) -> torch.device:
+    """Return the device that a value of `train.device` selects on this machine.
 
     Raises:
-        UserError: the device is not there.
+        UserError: the device is not available.
     """
-    return fabric_on(name, "32-true").device
+    return single_process_fabric(name, "32-true").device
 
 
-def processes(devices: int) -> int:
-    """How many share a training: those that torchrun started, else one a device."""
+def process_count(devices: int) -> int:
+    """Return how many processes share a training: those started by torchrun, otherwise one per device."""
     return int(os.environ.get("WORLD_SIZE", devices))
 
 
-def fabric_on(name: str, precision: str) -> Fabric:
-    """Fabric on one device, for this process alone.
+def single_process_fabric(name: str, precision: str) -> Fabric:
+    """Return a Fabric for one device and this process only.
 
     Args:
-        name: as `train.device`.
+        name: value of `train.device`.
         precision: 32-true or bf16-mixed.
 
     Raises:
-        UserError: the device is not there.
+        UserError: the device is not available.
     """
     return _fabric(name, precision, devices=1)
 
 
-def crew_on(name: str, precision: str, devices: int, frozen: bool) -> Fabric:
-    """Fabric on a device each of several processes, which its `launch` starts unless torchrun has.
+def multi_process_fabric(name: str, precision: str, devices: int, unused_parameters: bool) -> Fabric:
+    """Return a Fabric with one device for each of several processes, which `launch` starts unless torchrun did.
 
     Args:
-        name: as `train.device`.
+        name: value of `train.device`.
         precision: 32-true or bf16-mixed.
-        devices: on this machine.
-        frozen: some weights do not learn for a while, which the processes must know of.
+        devices: number of devices on this machine.
+        unused_parameters: some weights get no gradient in some epochs, which DDP must check for.
 
     Raises:
-        UserError: a device is not there.
+        UserError: a device is not available.
     """
     local = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
-    nodes = processes(devices) // local
-    shared = DDPStrategy(find_unused_parameters=frozen)
-    return _fabric(name, precision, devices=local, num_nodes=nodes, strategy=shared)
+    nodes = process_count(devices) // local
+    strategy = DDPStrategy(find_unused_parameters=unused_parameters)
+    return _fabric(name, precision, devices=local, num_nodes=nodes, strategy=strategy)
 
 
 def _fabric(name: str, precision: str, **options: Any) -> Fabric:
@@ -86,5 +87,6 @@ def _fabric(name: str, precision: str, **options: Any) -> Fabric:
         plugins: list[Any] = [] if precision == "32-true" else [_Autocast(precision, kind)]  # type: ignore[arg-type]
         return Fabric(accelerator=name, plugins=plugins, **options)
     except (RuntimeError, ValueError, ModuleNotFoundError) as error:
-        many = f", {options['devices']} times" if options["devices"] > 1 else ""
-        raise UserError(f"train.device: {name} is not on this machine{many}; use auto or cpu ({error})") from error
+        count = options["devices"]
+        wanted = f"{count} devices of type {name} are" if count > 1 else f"device {name} is"
+        raise UserError(f"train.device: {wanted} not available on this machine; use auto or cpu ({error})") from error

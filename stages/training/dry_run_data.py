@@ -1,4 +1,4 @@
-"""A few images, over and over, as if `prepare` had written many: to see how a training goes before there is one."""
+"""Write a small prepared data set from a few images, so that a training can be timed before `prepare` has run."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,76 +18,90 @@ from stages.tasks.build_spec import training_spec
 from stages.tasks.ground_truth import Labelled, truth_of
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
-from stages.training.training_plan import Material
+from stages.training.training_plan import TrainingData
 
 Array = np.ndarray[Any, Any]
-Sample = tuple[Labelled, Array]
-"""An image's labels, and its pixels."""
+LabelledImage = tuple[Labelled, Array]
+"""Labels of an original image, and its pixels [H, W, C]."""
 
 
 @dataclass(frozen=True)
-class _Part:
-    """One working image."""
-
+class _WorkingImage:
     image_SSC: Array
     target: Any
-    frame: Placement
+    placement: Placement
 
 
-def rehearsal(folder: Path, samples: Sequence[Sample], spec: TaskSpec, training: int, validation: int) -> Material:
-    """Write at least so many working images of both splits, whole originals, into `folder`, and open them.
+def write_dry_run_data(
+    folder: Path, samples: Sequence[LabelledImage], spec: TaskSpec, training: int, validation: int
+) -> TrainingData:
+    """Write both splits into a folder and open them; the images are repeated where more are needed.
+
+    Args:
+        folder: an empty folder.
+        samples: original images with their labels.
+        spec: the task.
+        training: smallest number of working images of the training split; originals are written whole.
+        validation: the same of the validation split.
 
     Raises:
-        UserError: the labels do not hold what the outline asks.
-        ValueError: an image has other channels than the outline.
+        UserError: the labels do not contain what the task requires.
+        ValueError: an image has other channels than the task.
     """
-    parts = [list(_parts(labelled, image, spec)) for labelled, image in samples]
-    originals = [_write(folder, split, parts, spec, n) for split, n in (("train", training), ("val", validation))]
+    originals = [list(_working_images(labelled, image, spec)) for labelled, image in samples]
+    counts = [
+        _write_split(folder, split, originals, spec, n) for split, n in (("train", training), ("val", validation))
+    ]
     write_about(folder, {**spec.as_json(), "told_apart": {}, "answers_lost": {}, "black_rim": 0.0})
     train_set, val_set = open_split(folder, "train"), open_split(folder, "val")
-    truths = [truth_of(samples[i % len(samples)][0], spec) for i in range(originals[1])]
-    return Material(spec, train_set, val_set, truths, val_set, truths)
+    truths = [truth_of(samples[i % len(samples)][0], spec) for i in range(counts[1])]
+    return TrainingData(spec, train_set, val_set, truths, val_set, truths)
 
 
-def _parts(labelled: Labelled, image: Array, spec: TaskSpec) -> Iterator[_Part]:
+def _working_images(labelled: Labelled, image: Array, spec: TaskSpec) -> Iterator[_WorkingImage]:
     kind = REPRESENTATIONS[spec.representation]
     truth, image_HWC = truth_of(labelled, training_spec(spec)), to_channels(image, spec.channels)
-    for frame in frames(labelled.height, labelled.width, spec.fit, spec.size, spec.overlap):
+    for placement in frames(labelled.height, labelled.width, spec.fit, spec.size, spec.overlap):
         if kind.stores == "image":
-            target = _working(to_channels(truth, spec.channels), frame, spec)
+            target = _resized(to_channels(truth, spec.channels), placement, spec)
         else:
-            target = kind.target(truth, frame, spec)
-        yield _Part(_working(image_HWC, frame, spec), target, frame)
+            target = kind.target(truth, placement, spec)
+        yield _WorkingImage(_resized(image_HWC, placement, spec), target, placement)
 
 
-def _working(image_HWC: Array, frame: Placement, spec: TaskSpec) -> Array:
+def _resized(image_HWC: Array, placement: Placement, spec: TaskSpec) -> Array:
     if spec.fit == "tile":
-        return cut(image_HWC, frame, spec.size)
+        return cut(image_HWC, placement, spec.size)
     return fitted(torch.from_numpy(image_HWC.copy())[None], spec.fit, spec.size)[0].numpy()
 
 
-def _write(folder: Path, split: str, parts: Sequence[list[_Part]], spec: TaskSpec, least: int) -> int:
-    """Returns how many originals were written."""
-    chosen: list[tuple[str, _Part]] = []
-    originals = 0
-    for several in cycle(parts):
-        if len(chosen) >= least:
+def _write_split(
+    folder: Path, split: str, originals: Sequence[list[_WorkingImage]], spec: TaskSpec, at_least: int
+) -> int:
+    """Write original images until there are enough working images, and return the number of originals."""
+    working: list[tuple[str, _WorkingImage]] = []
+    count = 0
+    for tiles in cycle(originals):
+        if len(working) >= at_least:
             break
-        chosen += [(str(originals), part) for part in several]
-        originals += 1
-    images = Writer(folder / f"{split}.npy", len(chosen))
-    for _, part in chosen:
-        images.add(part.image_SSC)
-    images.close()
+        working += [(str(count), tile) for tile in tiles]
+        count += 1
+    _write_arrays(folder / f"{split}.npy", [one.image_SSC for _, one in working])
     if REPRESENTATIONS[spec.representation].stores == "things":
-        things = [part.target for _, part in chosen]
-        write_things(folder, split, [(one.box_M4, one.label_M, one.mask_MSS) for one in things])
+        objects = [one.target for _, one in working]
+        write_things(folder, split, [(one.box_M4, one.label_M, one.mask_MSS) for one in objects])
     else:
-        targets = Writer(folder / f"{split}.target.npy", len(chosen))
-        for _, part in chosen:
-            targets.add(part.target)
-        targets.close()
-    place = [{name: getattr(part.frame, name) for name in FRAME} for _, part in chosen]
-    named = [{"path": path, "label": "", "group": path} for path, _ in chosen]
-    write_rows(folder, split, pd.DataFrame([one | other for one, other in zip(named, place, strict=True)]))
-    return originals
+        _write_arrays(folder / f"{split}.target.npy", [one.target for _, one in working])
+    rows = [
+        {"path": path, "label": "", "group": path} | {name: getattr(one.placement, name) for name in FRAME}
+        for path, one in working
+    ]
+    write_rows(folder, split, pd.DataFrame(rows))
+    return count
+
+
+def _write_arrays(file: Path, arrays: Sequence[Any]) -> None:
+    writer = Writer(file, len(arrays))
+    for array in arrays:
+        writer.add(array)
+    writer.close()

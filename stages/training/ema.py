@@ -1,4 +1,4 @@
-"""A moving average of the weights along the training (Polyak and Juditsky 1992), judged and kept in their place."""
+"""Exponential moving average (EMA) of the weights (Polyak and Juditsky 1992)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,38 +9,38 @@ from torch import nn
 Weights = dict[str, torch.Tensor]
 
 
-class Average:
-    """Of weights and of what normalization has seen; decay 0: the network as it is."""
+class WeightAverage:
+    """Exponential moving average of weights and normalization statistics; with decay 0, the network itself."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay, self.updates = decay, 0
         self.weights: Weights = (
-            {name: one.detach().clone() for name, one in network.state_dict().items()} if decay else {}
+            {name: values.detach().clone() for name, values in network.state_dict().items()} if decay else {}
         )
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Take in the weights behind a step: average = d average + (1 - d) weights, d = min(decay, (1 + n)/(10 + n)).
+        """Update the average after a step: average = d average + (1 - d) weights, d = min(decay, (1 + n)/(10 + n)).
 
-        The first n updates count more, as an average over all of them would have it.
+        The lower decay during the first n updates keeps the initial weights from dominating the average.
         """
         if not self.decay:
             return
         self.updates += 1
         share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        now = network.state_dict()
-        real = [name for name, one in self.weights.items() if one.is_floating_point()]
-        torch._foreach_lerp_([self.weights[name] for name in real], [now[name] for name in real], share)
-        for name in self.weights.keys() - set(real):  # how many batches a normalization saw
-            self.weights[name].copy_(now[name])
+        current = network.state_dict()
+        real = [name for name, values in self.weights.items() if values.is_floating_point()]
+        torch._foreach_lerp_([self.weights[name] for name in real], [current[name] for name in real], share)
+        for name in self.weights.keys() - set(real):  # batch counters of normalization layers
+            self.weights[name].copy_(current[name])
 
     @contextmanager
-    def in_place(self, network: nn.Module) -> Iterator[None]:
-        """The network has the averaged weights meanwhile."""
+    def applied_to(self, network: nn.Module) -> Iterator[None]:
+        """Replace the weights of the network by the average for the duration of the block."""
         if not self.decay:
             yield
             return
-        own = {name: one.detach().clone() for name, one in network.state_dict().items()}
+        own = {name: values.detach().clone() for name, values in network.state_dict().items()}
         network.load_state_dict(self.weights)
         try:
             yield

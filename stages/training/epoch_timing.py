@@ -1,4 +1,4 @@
-"""How long an epoch takes on this machine: some steps of the training that params ask for, on images as they are."""
+"""Estimate the duration of an epoch on this machine by training on a few images."""
 
 import math
 import os
@@ -11,80 +11,102 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from stages.config.schema import Params
 from stages.dataset.annotations import Annotation
-from stages.frame.sections import Params
 from stages.tasks.build_spec import task_spec_of_data
 from stages.tasks.ground_truth import truth_of
 from stages.tasks.task_spec import TaskSpec
-from stages.training.auto_params import resolve
-from stages.training.dry_run_data import Sample, rehearsal
+from stages.training.auto_params import resolve_auto
+from stages.training.dry_run_data import LabelledImage, write_dry_run_data
 from stages.training.loop import fit
-from stages.training.training_plan import plan
-from stages.training.training_progress import Epoch
+from stages.training.training_plan import build_plan
+from stages.training.training_progress import EpochMetrics
 
-LONG_ENOUGH = 4.0  # seconds of an epoch that say something, be it the first one
-MOST_BATCHES = 16
-
-
-@dataclass(frozen=True)
-class Timed:
-    """What was measured."""
-
-    seconds: float
-    """Of an epoch over all images, validation included."""
-    said: str
-    """What was measured, in words."""
+MIN_SECONDS = 4.0  # duration of a first epoch that is long enough for an estimate
+MAX_BATCHES = 16
 
 
 @dataclass(frozen=True)
-class _Epoch:
-    """One over a few images."""
+class EpochEstimate:
+    """Estimated duration of an epoch."""
 
     seconds: float
-    processor: float
-    """Seconds of the processor, of all threads together."""
+    """Training and validation, over all images."""
+    measurement: str
+    """What was measured, as text."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The images and the number of epochs of a timed run."""
+
     images: int
-    judged: int
+    epochs: int
+    validation_share: float
+    """Validation images as a share of training images."""
+    planned_steps: int
+    """Steps of the training that is planned, which decide whether `auto` values are measured."""
+
+
+@dataclass(frozen=True)
+class _MeasuredEpoch:
+    """Last epoch of a timed run."""
+
+    seconds: float
+    cpu_seconds: float
+    """Time of all threads together."""
+    images: int
+    val_images: int
     device: str
 
 
-def timed(
-    samples: Sequence[Sample], annotations: list[Annotation], params: Params, training: float, validation: float
-) -> Timed:
-    """Time an epoch on a few images, and extend it to all.
+def estimate_epoch(
+    samples: Sequence[LabelledImage],
+    annotations: list[Annotation],
+    params: Params,
+    training: float,
+    validation: float,
+) -> EpochEstimate:
+    """Time an epoch on a few images and extrapolate to all.
 
     Args:
         samples: images, which are repeated where more are needed.
-        annotations: of all images, or of those that are known.
-        params: as proposed.
-        training: working images of an epoch.
-        validation: working images by which it is judged.
+        annotations: of all known images.
+        params: the proposed params.
+        training: number of working images in the training split.
+        validation: number of working images in the validation split.
 
     Raises:
-        UserError: such a training cannot be.
+        UserError: the params do not suit the images.
     """
-    spec = _outline(samples, annotations, params)
-    share, steps = validation / training, math.ceil(training / params.train.batch_size) * params.train.epochs
-    one = _measured(samples, spec, params, params.train.batch_size, share, 1, steps)
-    if one.seconds < LONG_ENOUGH:  # too short to say much, and the first one, in which all is set up
-        batches = min(MOST_BATCHES, math.ceil(LONG_ENOUGH / one.seconds), math.ceil(training / params.train.batch_size))
-        one = _measured(samples, spec, params, batches * params.train.batch_size, share, 2, steps)
-    said = (
-        f"{one.images} working images at batches of {params.train.batch_size}, judged by {one.judged}, "
-        f"took {one.seconds:.2g} s on "
+    spec, batch_size = _spec(samples, annotations, params), params.train.batch_size
+    batches_per_epoch = math.ceil(training / batch_size)
+    run = _Run(batch_size, 1, validation / training, batches_per_epoch * params.train.epochs)
+    epoch = _measure(samples, spec, params, run)
+    if epoch.seconds < MIN_SECONDS:  # too short, and dominated by initialization
+        batches = min(MAX_BATCHES, math.ceil(MIN_SECONDS / epoch.seconds), batches_per_epoch)
+        epoch = _measure(samples, spec, params, replace(run, images=batches * batch_size, epochs=2))
+    seconds, conditions = _corrected_for_load(epoch)
+    measurement = (
+        f"{epoch.images} working images in batches of {batch_size}, with {epoch.val_images} validation images, took "
+        f"{epoch.seconds:.2g} s on {conditions}"
     )
-    if one.device != "cpu":
-        return Timed(one.seconds * training / one.images, said + one.device)
+    return EpochEstimate(seconds * training / epoch.images, measurement)
+
+
+def _corrected_for_load(epoch: _MeasuredEpoch) -> tuple[float, str]:
+    """Return the duration without the time that other processes took, and the conditions as text."""
+    if epoch.device != "cpu":
+        return epoch.seconds, epoch.device
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()
-    said += f"the CPU, {threads} threads of {cores} cores"
-    seconds = one.seconds
-    if hasattr(os, "getloadavg") and os.getloadavg()[0] > cores + 1:
-        seconds = min(seconds, one.processor / threads)
-        said += f", which others used meanwhile: {seconds:.2g} s of its own"
-    return Timed(seconds * training / one.images, said)
+    conditions = f"the CPU, {threads} threads of {cores} cores"
+    if not hasattr(os, "getloadavg") or os.getloadavg()[0] <= cores + 1:
+        return epoch.seconds, conditions
+    seconds = min(epoch.seconds, epoch.cpu_seconds / threads)
+    return seconds, f"{conditions}, which other processes used too: {seconds:.2g} s of its own"
 
 
-def _outline(samples: Sequence[Sample], annotations: list[Annotation], params: Params) -> TaskSpec:
+def _spec(samples: Sequence[LabelledImage], annotations: list[Annotation], params: Params) -> TaskSpec:
     sections = params.model_dump()
     facts = {"annotations": annotations, "depth": 8 * samples[0][1].dtype.itemsize}
     spec = task_spec_of_data(sections["task"], sections["representation"], sections["prepare"], facts)
@@ -95,24 +117,24 @@ def _outline(samples: Sequence[Sample], annotations: list[Annotation], params: P
     return replace(spec, mean=tuple(value_NS.mean(axis=0).tolist()), deviation=tuple(deviation_S.tolist()))
 
 
-def _measured(
-    samples: Sequence[Sample], spec: TaskSpec, params: Params, images: int, share: float, epochs: int, steps: int
-) -> _Epoch:
-    """The last of some epochs over so many images, judged by a share of them, as in a training of so many steps."""
+def _measure(samples: Sequence[LabelledImage], spec: TaskSpec, params: Params, run: _Run) -> _MeasuredEpoch:
+    """Train on a temporary data set and return its last epoch."""
     with TemporaryDirectory() as folder:
-        given = rehearsal(Path(folder), samples, spec, images, max(1, round(images * share)))
+        validation = max(1, round(run.images * run.validation_share))
+        data = write_dry_run_data(Path(folder), samples, spec, run.images, validation)
         sections = {
             "task": params.task,
             "augment": params.augment,
             "network": params.network.model_copy(update={"weights": "none"}),
-            "train": params.train.model_copy(update={"epochs": epochs}),
+            "train": params.train.model_copy(update={"epochs": run.epochs}),
         }
-        clock, found = [time.process_time()], []
+        cpu_clock, seconds = [time.process_time()], []
 
-        def report(epoch: Epoch) -> None:
-            clock.append(time.process_time())
-            found.append(epoch.seconds)
+        def report(epoch: EpochMetrics) -> None:
+            cpu_clock.append(time.process_time())
+            seconds.append(epoch.seconds)
 
-        planned, _, _ = resolve(plan(given, sections, Path(folder)), steps)
-        fitted_ = fit(planned, report)
-    return _Epoch(found[-1], clock[-1] - clock[-2], len(given.train_set), len(given.val_set), fitted_.device)
+        plan = resolve_auto(build_plan(data, sections, Path(folder)), run.planned_steps).plan
+        result = fit(plan, report)
+    cpu_seconds = cpu_clock[-1] - cpu_clock[-2]
+    return _MeasuredEpoch(seconds[-1], cpu_seconds, len(data.train_set), len(data.val_set), result.device)

@@ -1,4 +1,4 @@
-"""The training loop: one network, one seed, the best epoch kept."""
+"""The training loop: train a network for some epochs and keep the weights of the best one."""
 
 import time
 from collections.abc import Callable
@@ -8,166 +8,168 @@ import torch
 from tqdm import tqdm
 
 from stages.networks.weight_loading import Layer
-from stages.training.auto_params import Resolved, resolve
 from stages.training.batch_loader import Batch, step_seed
-from stages.training.checkpoints import Restarts
-from stages.training.lr_finder import RangeTest
-from stages.training.resume import NotFinite, Recovery
-from stages.training.schedules import rate_share
-from stages.training.trainer_state import Training, launched, set_up
-from stages.training.training_plan import Plan
-from stages.training.training_progress import Epoch, Progress
-from stages.training.validation import judge
+from stages.training.checkpoints import Checkpoints
+from stages.training.resume import FaultTolerance, NotFiniteError
+from stages.training.schedules import lr_factor
+from stages.training.trainer_state import TrainerState, build_state, launch
+from stages.training.training_plan import TrainingPlan
+from stages.training.training_progress import EpochMetrics, TrainingProgress
+from stages.training.validation import validate
 
-Report = Callable[[Epoch], None]
+Report = Callable[[EpochMetrics], None]
 
 
 @dataclass(frozen=True)
-class Fit:
-    """The outcome of a training."""
+class TrainingResult:
+    """Result of a training."""
 
     weights: dict[str, torch.Tensor]
     """Of the best epoch, on the CPU."""
-    best: Epoch
-    """Best val_score; among equals, lowest val_loss."""
-    epochs: list[Epoch]
+    best: EpochMetrics
+    """Epoch with the best `val_score`; among equals, the lowest `val_loss`."""
+    epochs: list[EpochMetrics]
     device: str
     parameters: int
-    pretrained: list[Layer]
-    """What became of each layer where training began from given weights."""
-    stopped: str
-    """Why before the last epoch; empty where it went to its end."""
-    resolved: list[Resolved]
-    """What `auto` came to."""
-    tested: RangeTest | None
-    """Where the learning rate was one of them."""
+    """Number of weights of the network."""
+    layers: list[Layer]
+    """Which layers were initialized from pretrained weights."""
+    stop_reason: str
+    """Why the training ended before its last epoch; empty if it did not."""
 
 
-def fit(plan: Plan, report: Report, restarts: Restarts | None = None) -> Fit:
-    """Train a network; `report` hears of every epoch, of those before a restart as well.
+def fit(plan: TrainingPlan, report: Report, checkpoints: Checkpoints | None = None) -> TrainingResult:
+    """Train a network.
 
-    Same plan, same device, same number of threads: same weights, wherever `restarts` had to take it up again.
+    The same plan, device and number of threads give the same weights, however often the training was killed and
+    resumed.
 
     Args:
-        plan: what is trained; what is left to `auto` in it is resolved first.
-        report: is called after each epoch, and may raise to end the training.
-        restarts: where checkpoints are; None: a killed training is lost.
+        plan: a plan without `auto`: see `auto_params.resolve_auto`.
+        report: called after each epoch, and after resuming for each past epoch; it may raise to end the training.
+        checkpoints: where the state is saved; None: a killed training starts anew.
 
     Raises:
-        UserError: the device is not there, given weights do not fit, the disk is full, or the loss is no longer a
-            number.
+        UserError: the device is not available, pretrained weights do not suit the network, the disk is full, or the
+            loss is not finite.
     """
-    plan, resolved, tested = resolve(plan)
-    fabric = launched(plan)
-    plan = replace(plan, train=fabric.broadcast(plan.train))  # what was measured differs between processes
-    training = set_up(plan, fabric)
-    recovery = Recovery(plan, training, restarts)
-    progress = recovery.taken_up()
+    assert not plan.unresolved(), f"resolve_auto replaces auto: {plan.unresolved()}"
+    fabric = launch(plan)
+    plan = replace(plan, train=fabric.broadcast(plan.train))  # measured values of `auto` differ between processes
+    state = build_state(plan, fabric)
+    guard = FaultTolerance(plan, state, checkpoints)
+    progress = guard.start()
     for epoch in progress.epochs:
         report(epoch)
-    while progress.epoch <= plan.train.epochs and not _stopped(plan, progress):
+    while progress.epoch <= plan.train.epochs and not _stop_reason(plan, progress):
         try:
-            _train_epoch(plan, training, progress, recovery)
-        except NotFinite as found:
-            progress = recovery.rolled_back(progress, found.step)
+            _train_epoch(plan, state, progress, guard)
+        except NotFiniteError as error:
+            progress = guard.roll_back(progress, error.step)
             continue
-        _judge(plan, training, progress)
+        _validate_epoch(plan, state, progress)
         report(progress.epochs[-1])
-        recovery.epoch_over(progress)
-    parameters = sum(tensor.numel() for tensor in training.network.parameters())
-    return Fit(
-        progress.best_weights,
-        progress.best,
-        progress.epochs,
-        str(training.device),
-        parameters,
-        training.layers,
-        _stopped(plan, progress),
-        resolved,
-        tested,
+        guard.after_epoch(progress)
+    return TrainingResult(
+        weights=progress.best_weights,
+        best=progress.best,
+        epochs=progress.epochs,
+        device=str(state.device),
+        parameters=sum(weights.numel() for weights in state.network.parameters()),
+        layers=state.layers,
+        stop_reason=_stop_reason(plan, progress),
     )
 
 
-def _train_epoch(plan: Plan, training: Training, progress: Progress, recovery: Recovery) -> None:
-    """The steps of the epoch that are not done yet."""
-    feed, crew = training.feed, training.crew
-    training.rates.freeze(progress.epoch <= plan.network.frozen_epochs)
-    training.model.train()
-    batches = feed.batches(progress.epoch, training.device, progress.step, slice(crew.rank, None, crew.size))
-    bar = tqdm(total=feed.steps, initial=progress.step, desc=f"epoch {progress.epoch}", leave=False, disable=None)
-    feed.clock.start()
-    for parts in zip(*[batches] * plan.train.accumulate, strict=True):
-        _step(plan, training, progress, parts)
+def _train_epoch(plan: TrainingPlan, state: TrainerState, progress: TrainingProgress, guard: FaultTolerance) -> None:
+    """Run the remaining steps of the current epoch."""
+    loader, processes = state.loader, state.processes
+    state.parameter_groups.freeze_pretrained(progress.epoch <= plan.frozen_epochs)
+    state.model.train()
+    selected = slice(processes.rank, None, processes.size)
+    batches = loader.batches(progress.epoch, state.device, progress.step, selected)
+    bar = tqdm(total=loader.steps, initial=progress.step, desc=f"epoch {progress.epoch}", leave=False, disable=None)
+    loader.timer.start()
+    for micro_batches in zip(*[batches] * plan.train.gradient_accumulation, strict=True):
+        _set_learning_rate(plan, state, progress)
+        _step(plan, state, progress, micro_batches)
         progress.step += 1
         bar.update()
-        recovery.step_over(progress)
+        guard.after_step(progress)
     bar.close()
 
 
-def _step(plan: Plan, training: Training, progress: Progress, parts: tuple[Batch, ...]) -> None:
-    """Move the weights once, by the mean over all images of some batches, here and in other processes."""
-    train, optimizer, crew = plan.train, training.optimizer, training.crew
-    steps = training.feed.steps
-    share = rate_share(train.schedule, train.warmup, (progress.epoch - 1) * steps + progress.step,
-                       train.epochs * steps, progress.worse)  # fmt: skip
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * share * progress.brake
-    images = _images_of_step(training, progress.step)
-    total = torch.zeros((), device=training.device)
+def _set_learning_rate(plan: TrainingPlan, state: TrainerState, progress: TrainingProgress) -> None:
+    train, steps = plan.train, state.loader.steps
+    step = (progress.epoch - 1) * steps + progress.step
+    factor = lr_factor(train.schedule, train.warmup, step, train.epochs * steps, progress.without_improvement)
+    for group in state.optimizer.param_groups:
+        group["lr"] = group["peak"] * factor * progress.lr_backoff
+
+
+def _step(
+    plan: TrainingPlan, state: TrainerState, progress: TrainingProgress, micro_batches: tuple[Batch, ...]
+) -> None:
+    """Update the weights once, by the mean gradient over all images of the micro-batches of all processes."""
+    train, optimizer, processes = plan.train, state.optimizer, state.processes
+    images = _images_in_step(state, progress.step)
+    total = torch.zeros((), device=state.device)
     optimizer.zero_grad(set_to_none=True)
-    for part, batch in enumerate(parts):
-        place = part * crew.size + crew.rank
-        torch.manual_seed(step_seed(train.seed, progress.epoch, progress.step, 1, *([place] if place else [])))
-        with training.fabric.no_backward_sync(training.model, enabled=part < len(parts) - 1):
-            loss = training.loss_of(training.model, batch)
-            weighed = loss * (len(batch.index_B) * crew.size / images)  # processes are averaged
-            training.fabric.backward(weighed if len(parts) * crew.size > 1 else loss)
+    for number, batch in enumerate(micro_batches):
+        position = number * processes.size + processes.rank
+        torch.manual_seed(step_seed(train.seed, progress.epoch, progress.step, 1, *([position] if position else [])))
+        with state.fabric.no_backward_sync(state.model, enabled=number < len(micro_batches) - 1):
+            loss = state.batch_loss(state.model, batch)
+            weighted = loss * (len(batch.index_B) * processes.size / images)  # DDP averages over processes
+            state.fabric.backward(weighted if len(micro_batches) * processes.size > 1 else loss)
         total = total + loss.detach() * len(batch.index_B)
     if train.l1:
-        for weight in training.network.parameters():
-            if weight.grad is not None:
-                weight.grad.add_(weight.detach().sign(), alpha=train.l1)
-    if train.clip:
-        training.fabric.clip_gradients(training.model, optimizer, max_norm=train.clip, error_if_nonfinite=False)
+        for weights in state.network.parameters():
+            if weights.grad is not None:
+                weights.grad.add_(weights.detach().sign(), alpha=train.l1)
+    if train.gradient_clip:
+        state.fabric.clip_gradients(state.model, optimizer, max_norm=train.gradient_clip, error_if_nonfinite=False)
     optimizer.step()
-    training.average.update(training.network)
+    state.average.update(state.network)
     progress.losses.append(total)
 
 
-def _images_of_step(training: Training, step: int) -> int:
-    count, steps = len(training.feed.store), training.feed.steps
+def _images_in_step(state: TrainerState, step: int) -> int:
+    count, steps = len(state.loader.store), state.loader.steps
     return count // steps + (step < count % steps)
 
 
-def _judge(plan: Plan, training: Training, progress: Progress) -> None:
-    """End an epoch: losses and scores, and the weights kept where they are the best."""
-    given, started = plan.material, time.perf_counter()
+def _validate_epoch(plan: TrainingPlan, state: TrainerState, progress: TrainingProgress) -> None:
+    """Complete the current epoch with its losses and scores, and keep its weights if it is the best."""
+    data, started = plan.data, time.perf_counter()
     losses = torch.stack(progress.losses).sum()
-    if training.crew.size > 1:
-        losses = training.fabric.all_reduce(losses, reduce_op="sum")  # type: ignore[assignment]
-    rate, trained = training.optimizer.param_groups[-1]["lr"], max(progress.seconds, 1e-9)
-    with training.judged() as network:
-        train_score, _ = judge(plan, training, network, given.train_sample, given.train_truths)
-        val_score, val_loss = judge(plan, training, network, given.val_set, given.val_truths)
-        epoch = Epoch(
+    if state.processes.size > 1:
+        losses = state.fabric.all_reduce(losses, reduce_op="sum")  # type: ignore[assignment]
+    training_seconds = max(progress.seconds, 1e-9)
+    with state.validation_network() as network:
+        train_score, _ = validate(plan, state, network, data.train_sample, data.train_truths)
+        val_score, val_loss = validate(plan, state, network, data.val_set, data.val_truths)
+        metrics = EpochMetrics(
             epoch=progress.epoch,
-            train_loss=float(losses / len(given.train_set)),
+            train_loss=float(losses / len(data.train_set)),
             val_loss=val_loss,
             train_score=train_score,
             val_score=val_score,
-            learning_rate=rate,
+            learning_rate=state.optimizer.param_groups[-1]["lr"],
             seconds=progress.seconds + time.perf_counter() - started,
-            reading=progress.reading / trained,
-            changing=progress.changing / trained,
+            loading_share=progress.loading_seconds / training_seconds,
+            augmentation_share=progress.augmentation_seconds / training_seconds,
         )
-        progress.done(epoch)
-        if progress.best is epoch:
-            progress.best_weights = {n: one.detach().cpu().clone() for n, one in network.state_dict().items()}
+        progress.complete_epoch(metrics)
+        if progress.best is metrics:
+            progress.best_weights = {
+                name: values.detach().cpu().clone() for name, values in network.state_dict().items()
+            }
 
 
-def _stopped(plan: Plan, progress: Progress) -> str:
-    """Why a training ends before its last epoch."""
+def _stop_reason(plan: TrainingPlan, progress: TrainingProgress) -> str:
+    """Return why the training ends before its last epoch; empty if it does not."""
     patience = plan.train.patience
-    if not patience or progress.idle() < patience or progress.epoch > plan.train.epochs:
+    if not patience or progress.epochs_since_best() < patience or progress.epoch > plan.train.epochs:
         return ""
-    return f"{patience} epochs brought no better {plan.score} than epoch {progress.best.epoch} (train.patience)"
+    return f"no better {plan.score} for {patience} epochs since epoch {progress.best.epoch} (train.patience)"

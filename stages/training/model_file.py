@@ -1,4 +1,4 @@
-"""A trained network as a file, and back."""
+"""Save and load a trained network (`model.pt`)."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,17 +11,24 @@ from stages.networks import NetworkConfig, build
 from stages.tasks.task_spec import TaskSpec, task_spec_of
 
 
-def save(file: Path, network_config: NetworkConfig, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
-    """Write weights, blueprint and `about` (the outline, what the data are, what was reached)."""
+def save_model(file: Path, config: NetworkConfig, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+    """Save a network so that `load_model` can build it again.
+
+    Args:
+        file: where to save it.
+        config: architecture of the network.
+        weights: its state dict.
+        about: the task spec, the name and version of the data, and the training that led to the weights.
+    """
     with file.open("wb") as opened:
-        write({"blueprint": asdict(network_config), "weights": weights, "about": about}, opened)
+        write_state({"network_config": asdict(config), "weights": weights, "about": about}, opened)
 
 
-def write(state: dict[str, Any], file: IO[bytes]) -> None:
-    """Write tensors and plain values.
+def write_state(state: dict[str, Any], file: IO[bytes]) -> None:
+    """Write tensors and plain values with `torch.save`.
 
     Raises:
-        OSError: of the file, which torch hides behind an error of its own.
+        OSError: the file cannot be written; torch would raise a RuntimeError instead.
     """
     try:
         torch.save(state, file)
@@ -31,9 +38,9 @@ def write(state: dict[str, Any], file: IO[bytes]) -> None:
         raise
 
 
-def load(file: Path) -> tuple[nn.Module, TaskSpec, dict[str, Any]]:
-    """The network in evaluation mode on the CPU, what it answers, and what `save` was told about it."""
+def load_model(file: Path) -> tuple[nn.Module, TaskSpec, dict[str, Any]]:
+    """Load a network in evaluation mode on the CPU, with its task spec and the `about` given to `save_model`."""
     saved = torch.load(file, map_location="cpu", weights_only=True)
-    network = build(NetworkConfig(**saved["blueprint"]))
+    network = build(NetworkConfig(**saved["network_config"]))
     network.load_state_dict(saved["weights"])
     return network.eval(), task_spec_of(saved["about"]), saved["about"]

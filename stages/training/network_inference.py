@@ -1,4 +1,4 @@
-"""From a network and prepared images to answers at the size of the originals."""
+"""Run a torch network on prepared images and return predictions at the size of the original images."""
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -12,62 +12,78 @@ from stages.networks.heads import HEADS, OUTPUTS
 from stages.networks.mask_rcnn_export import at_original_size
 from stages.tasks.postprocessing import decode, stitched
 from stages.tasks.task_spec import TaskSpec
-from stages.training.batch_loader import Batch, plain_batches
+from stages.training.batch_loader import Batch, unaugmented_batches
 
 Array = np.ndarray[Any, Any]
 Outputs = dict[str, Array]
+"""Outputs of the ONNX graph by name, for one image."""
+OnBatch = Callable[[Any, Batch], None]
+"""Callback that receives the raw outputs of each batch, and the batch."""
 
 
-Seen = Callable[[Any, Batch], None]
-
-
-def answers(
-    model: Any, store: Store, spec: TaskSpec, batch_size: int, device: torch.device, seen: Seen | None = None
+def predict_store(
+    model: Any, store: Store, spec: TaskSpec, batch_size: int, device: torch.device, on_batch: OnBatch | None = None
 ) -> list[Any]:
-    """The answer to every original image of a store, in order; `seen` gets raw outputs with their batch."""
-    return [decode(outputs, spec) for outputs in outputs_of(model, store, spec, batch_size, device, seen)]
+    """Return the prediction for every original image of a store, in order.
+
+    Args:
+        model: network on `device`.
+        store: prepared images.
+        spec: the task.
+        batch_size: largest size of a batch.
+        device: where the network computes.
+        on_batch: called with the raw outputs of each batch.
+    """
+    return [decode(outputs, spec) for outputs in graph_outputs(model, store, spec, batch_size, device, on_batch)]
 
 
-def outputs_of(
-    model: Any, store: Store, spec: TaskSpec, batch_size: int, device: torch.device, seen: Seen | None = None
+def graph_outputs(
+    model: Any, store: Store, spec: TaskSpec, batch_size: int, device: torch.device, on_batch: OnBatch | None = None
 ) -> Iterator[Outputs]:
-    """What the ONNX graph would give for every original image, by torch."""
+    """Yield for every original image what the exported ONNX graph would output, computed by torch.
+
+    Args:
+        model: network on `device`.
+        store: prepared images.
+        spec: the task.
+        batch_size: largest size of a batch.
+        device: where the network computes.
+        on_batch: called with the raw outputs of each batch.
+    """
     model.eval()
-    singly = _by_working_image(model, store, spec, batch_size, device, seen)
+    by_row = _outputs_by_row(model, store, spec, unaugmented_batches(store, spec, batch_size, device), on_batch)
     if spec.fit != "tile":
-        yield from singly
+        yield from by_row
         return
-    frames = store.frames()
+    placements = store.frames()
     for _, rows in store.originals():
-        yield stitched([next(singly) for _ in frames[rows]], frames[rows])
+        yield stitched([next(by_row) for _ in placements[rows]], placements[rows])
 
 
-def _by_working_image(
-    model: Any, store: Store, spec: TaskSpec, batch_size: int, device: torch.device, seen: Seen | None
+def _outputs_by_row(
+    model: Any, store: Store, spec: TaskSpec, batches: Iterator[Batch], on_batch: OnBatch | None
 ) -> Iterator[Outputs]:
     sizes = store.rows[["height", "width"]].to_numpy()
-    finish = _finisher(spec)
+    finish = _finish_boxes if spec.representation == "boxes" else _finish_head
     with torch.inference_mode():
-        for batch in plain_batches(store, spec, batch_size, device):
+        for batch in batches:
             raw = model(batch.image_BCHW)
-            if seen is not None:
-                seen(raw, batch)
+            if on_batch is not None:
+                on_batch(raw, batch)
             for (height, width), members in groupby(enumerate(batch.index_B), key=lambda m: tuple(sizes[m[1]])):
-                place = [i for i, _ in members]
-                yield from finish(raw, slice(place[0], place[-1] + 1), int(height), int(width))
+                position = [i for i, _ in members]
+                yield from finish(raw[position[0] : position[-1] + 1], int(height), int(width), spec)
 
 
-def _finisher(spec: TaskSpec) -> Callable[[Any, slice, int, int], Iterator[Outputs]]:
-    """What makes outputs of raw ones, for neighbours in a batch whose originals have one size."""
+def _finish_boxes(raw: Any, height: int, width: int, spec: TaskSpec) -> Iterator[Outputs]:
+    """Convert raw outputs of images whose originals have one size."""
+    for found in raw:
+        outputs = at_original_size(found, height, width, spec.size)
+        arrays = {name: values.cpu().numpy() for name, values in outputs.items()}
+        yield arrays | {"size": np.array([height, width])}
 
-    def boxes(raw: Any, place: slice, height: int, width: int) -> Iterator[Outputs]:
-        for found in raw[place]:
-            outputs = at_original_size(found, height, width, spec.size)
-            arrays = {name: values.cpu().numpy() for name, values in outputs.items()}
-            yield arrays | {"size": np.array([height, width])}
 
-    def others(raw: Any, place: slice, height: int, width: int) -> Iterator[Outputs]:
-        values = HEADS[spec.representation](raw[place].float(), height, width, spec).cpu().numpy()
-        yield from ({OUTPUTS[spec.representation]: one} for one in values)
-
-    return boxes if spec.representation == "boxes" else others
+def _finish_head(raw: Any, height: int, width: int, spec: TaskSpec) -> Iterator[Outputs]:
+    """Convert raw outputs of images whose originals have one size."""
+    values = HEADS[spec.representation](raw.float(), height, width, spec).cpu().numpy()
+    yield from ({OUTPUTS[spec.representation]: one} for one in values)

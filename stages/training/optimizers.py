@@ -1,4 +1,4 @@
-"""Optimizers by name; pretrained layers at a rate of their own."""
+"""Optimizers by name, with a separate learning rate for pretrained layers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,63 +7,71 @@ import torch
 from torch import nn
 
 from stages.core.errors import UserError, did_you_mean
-from stages.frame.sections import Train
 
-FUSED = ("cpu", "cuda", "mps")  # where torch moves all weights in one go, which takes a third of the time
+FUSED = ("cpu", "cuda", "mps")  # device types where torch updates all weights in one kernel, in a third of the time
 
 
 @dataclass(frozen=True)
-class Rates:
-    """Which weights learn how fast."""
+class ParameterGroups:
+    """Weights by learning rate: pretrained layers and new layers."""
 
     pretrained: list[nn.Parameter]
     new: list[nn.Parameter]
-    pretrained_rate: float
-    """Of pretrained weights, as a share of the learning rate."""
+    pretrained_lr_factor: float
+    """Learning rate of pretrained weights, as a share of the learning rate of new ones."""
 
-    def groups(self, rate: float) -> list[dict[str, Any]]:
-        """As optimizers take them; the new weights last, so that the last rate is that of `train.learning_rate`."""
-        groups = [(self.pretrained, rate * self.pretrained_rate), (self.new, rate)]
+    def with_rate(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Return the groups for an optimizer, with their highest rate as `peak`; the new weights come last."""
+        groups = [(self.pretrained, learning_rate * self.pretrained_lr_factor), (self.new, learning_rate)]
         return [{"params": weights, "lr": lr, "peak": lr} for weights, lr in groups if weights]
 
-    def freeze(self, frozen: bool) -> None:
-        """Keep pretrained weights as they are, or let them learn."""
+    def freeze_pretrained(self, frozen: bool) -> None:
+        """Exclude the pretrained weights from training, or include them again."""
         for weights in self.pretrained:
             weights.requires_grad_(not frozen)
 
 
-def optimizer_of(train: Train, rates: Rates, learning_rate: float) -> torch.optim.Optimizer:
-    """The optimizer that `train.optimizer` names; every group keeps its highest rate as `peak`.
+def build_optimizer(
+    name: str, groups: list[dict[str, Any]], momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Build an optimizer.
+
+    Args:
+        name: value of `train.optimizer`.
+        groups: from `ParameterGroups.with_rate`.
+        momentum: of sgd and rmsprop; beta 1 of the others, 0..<1.
+        weight_decay: decoupled (adamw, lion) or L2 (adam, sgd, rmsprop), 0..1.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: the name is unknown, or timm cannot build the optimizer.
     """
-    groups, decay, momentum = rates.groups(learning_rate), train.weight_decay, train.momentum
     fused = groups[0]["params"][0].device.type in FUSED
-    match train.optimizer:
+    match name:
         case "adamw":
-            return torch.optim.AdamW(groups, betas=(momentum, 0.999), weight_decay=decay, fused=fused)
+            return torch.optim.AdamW(groups, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused)
         case "adam":
-            return torch.optim.Adam(groups, betas=(momentum, 0.999), weight_decay=decay, fused=fused)
+            return torch.optim.Adam(groups, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused)
         case "sgd":
-            return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0, weight_decay=decay, fused=fused)
+            nesterov = momentum > 0
+            return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=fused)
         case "rmsprop":
-            return torch.optim.RMSprop(groups, momentum=momentum, weight_decay=decay)
+            return torch.optim.RMSprop(groups, momentum=momentum, weight_decay=weight_decay)
         case _:
-            return _by_timm(train, groups)
+            return _timm_optimizer(name, groups, momentum, weight_decay)
 
 
-def _by_timm(train: Train, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """Lion (Chen et al. 2023) and many more, as timm keeps them."""
-    from timm import optim  # some seconds
+def _timm_optimizer(
+    name: str, groups: list[dict[str, Any]], momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Build Lion (Chen et al. 2023) or any other optimizer of timm."""
+    from timm import optim  # the import takes seconds
 
-    name = train.optimizer.removeprefix("timm/")
+    timm_name = name.removeprefix("timm/")
     known = optim.list_optimizers()  # type: ignore[attr-defined]
-    if name not in known:
-        hint = did_you_mean(train.optimizer, [f"timm/{one}" for one in known])
-        raise UserError(f"train.optimizer: {train.optimizer}: {hint}")
-    options = {"lr": groups[-1]["lr"], "weight_decay": train.weight_decay, "momentum": train.momentum}
+    if timm_name not in known:
+        raise UserError(f"train.optimizer: {name}: {did_you_mean(name, [f'timm/{one}' for one in known])}")
+    options = {"lr": groups[-1]["lr"], "weight_decay": weight_decay, "momentum": momentum}
     try:
-        return optim.create_optimizer_v2(groups, name, **options)  # type: ignore[attr-defined]
+        return optim.create_optimizer_v2(groups, timm_name, **options)  # type: ignore[attr-defined]
     except (ImportError, AssertionError, ValueError, TypeError) as error:
-        raise UserError(f"train.optimizer: timm cannot make {name} of these params: {error}") from error
+        raise UserError(f"train.optimizer: timm cannot build {timm_name} with these params: {error}") from error

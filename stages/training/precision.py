@@ -1,4 +1,4 @@
-"""Arithmetic in 16 bits where it can be trusted."""
+"""Exceptions from 16-bit arithmetic, where bf16 on the CPU computes wrong gradients."""
 
 from functools import partial
 
@@ -6,18 +6,18 @@ import torch
 from torch import nn
 
 
-def in_full_where_small(network: nn.Module) -> None:
-    """Convolutions of maps that are smaller than their kernel compute in 32 bits, in place.
+def compute_small_maps_in_float32(network: nn.Module) -> None:
+    """Make convolutions compute in 32 bits, in place, when their input is smaller than the kernel.
 
-    There some of a kernel's weights meet nothing but padding. In bf16 on the CPU their gradient, which is 0, comes out
-    as whatever the memory held, up to 1e37 (torch 2.15 with oneDNN; tests/code/test_training.py shows it).
+    Some weights of such a kernel see padding only, and their gradient is 0. In bf16 on the CPU the gradient is instead
+    whatever the memory held, up to 1e37 (torch 2.15 with oneDNN; tests/code/test_training.py reproduces it).
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            module.forward = partial(_convolved, module)  # type: ignore[method-assign]
+            module.forward = partial(_convolve, module)  # type: ignore[method-assign]
 
 
-def _convolved(layer: nn.Conv2d, x_BCHW: torch.Tensor) -> torch.Tensor:
+def _convolve(layer: nn.Conv2d, x_BCHW: torch.Tensor) -> torch.Tensor:
     if min(x_BCHW.shape[2:]) >= max(layer.kernel_size):
         return layer._conv_forward(x_BCHW, layer.weight, layer.bias)
     with torch.autocast(x_BCHW.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""What a training does about kills, a full disk, and a loss that is no number."""
+"""Resume a killed training from its checkpoint, and roll an epoch back when the loss is not finite."""
 
 import copy
 from pathlib import Path
@@ -9,123 +9,138 @@ import torch
 from stages.core.errors import UserError
 from stages.images.contact_sheet import contact_sheet
 from stages.tasks import TASKS
-from stages.training.batch_preview import drawn
-from stages.training.checkpoints import Restarts
-from stages.training.trainer_state import Training
-from stages.training.training_plan import Plan
-from stages.training.training_progress import Progress
+from stages.training.batch_preview import draw_example
+from stages.training.checkpoints import Checkpoints
+from stages.training.trainer_state import TrainerState
+from stages.training.training_plan import TrainingPlan
+from stages.training.training_progress import TrainingProgress
 
-LOOKED = {"cpu": 1}  # steps between two looks at the losses
-SELDOM = 50  # elsewhere: a look waits for the device
-LEAST_BRAKE = 2.0**-5  # share of the learning rate
+STEPS_PER_CHECK = {"cpu": 1}  # steps after which the losses are checked, by device type
+STEPS_PER_CHECK_ELSEWHERE = 50  # reading a loss waits for the device
+MIN_LR_BACKOFF = 2.0**-5
 
 
-class NotFinite(Exception):
-    """The loss of a step is no number."""
+class NotFiniteError(Exception):
+    """The loss of a step is not finite."""
 
     def __init__(self, step: int) -> None:
-        """Counted from 0."""
+        """Remember the step, counted from 0 in its epoch."""
+        super().__init__(step)
         self.step = step
 
 
-class Recovery:
-    """Looks at losses, writes checkpoints, and takes a training up where it stood."""
+class FaultTolerance:
+    """Checks losses, writes checkpoints and restores the state of a training."""
 
-    def __init__(self, plan: Plan, training: Training, restarts: Restarts | None) -> None:
-        self.plan, self.training, self.restarts = plan, training, restarts
-        self.looked = LOOKED.get(training.device.type, SELDOM)
-        self.beginning: dict[str, Any] = {}
+    def __init__(self, plan: TrainingPlan, state: TrainerState, checkpoints: Checkpoints | None) -> None:
+        """Watch a training; without `checkpoints` none are written."""
+        self.plan, self.state, self.checkpoints = plan, state, checkpoints
+        self.steps_per_check = STEPS_PER_CHECK.get(state.device.type, STEPS_PER_CHECK_ELSEWHERE)
+        self.epoch_start: dict[str, Any] = {}
 
-    def taken_up(self) -> Progress:
-        """Where a killed training stood, or the beginning."""
-        saved = self.restarts.load() if self.restarts is not None else None
+    def start(self) -> TrainingProgress:
+        """Restore the last checkpoint and return its progress, or the progress of a new training."""
+        saved = self.checkpoints.load() if self.checkpoints is not None else None
         if saved is None:
-            scores = TASKS[self.plan.material.spec.task].SCORES
-            progress = Progress(higher=scores[self.plan.score].better == "higher")
-            self._begin(progress)
+            scores = TASKS[self.plan.data.spec.task].SCORES
+            progress = TrainingProgress(higher_is_better=scores[self.plan.score].better == "higher")
+            self._remember_epoch_start(progress)
             return progress
-        self.training.restore(saved["training"])
-        progress = Progress.of(saved["progress"], self.training.device)
-        self.beginning = saved["beginning"]
-        place = f"epoch {progress.epoch}, step {progress.step + 1} of {self.training.feed.steps}"
-        print(f"train: goes on where it was ended, at {place}", flush=True)
+        self.state.load_state_dict(saved["state"])
+        progress = TrainingProgress.from_state_dict(saved["progress"], self.state.device)
+        self.epoch_start = saved["epoch_start"]
+        position = f"epoch {progress.epoch}, step {progress.step + 1} of {self.state.loader.steps}"
+        print(f"train: resumed from a checkpoint at {position}", flush=True)
         return progress
 
-    def step_over(self, progress: Progress) -> None:
-        """Look at the losses now and then, and write a checkpoint where one is due.
+    def after_step(self, progress: TrainingProgress) -> None:
+        """Check the losses at intervals, and write a checkpoint when one is due.
 
         Raises:
-            NotFinite: a loss since the last look is none.
+            NotFiniteError: a loss since the last check is not finite.
             UserError: the disk is full.
         """
-        last = progress.step == self.training.feed.steps
-        due = not last and self._due()
-        if due or last or progress.step % self.looked == 0:
-            self._look(progress)
+        last = progress.step == self.state.loader.steps
+        due = not last and self._checkpoint_is_due()
+        if due or last or progress.step % self.steps_per_check == 0:
+            self._check_losses(progress)
         if due or last:
-            progress.spent(*self.training.feed.clock.read())
+            progress.add_time(*self.state.loader.timer.restart())
         if due:
             self._save(progress)
 
-    def epoch_over(self, progress: Progress) -> None:
-        """Write a checkpoint where one is due."""
-        self._begin(progress)
-        if self._due():
-            self._save(progress)
-
-    def rolled_back(self, progress: Progress, step: int) -> Progress:
-        """Where the epoch began, with half the learning rate.
+    def after_epoch(self, progress: TrainingProgress) -> None:
+        """Write a checkpoint when one is due.
 
         Raises:
-            UserError: params say to stop, or the rate was halved often enough.
+            UserError: the disk is full.
         """
-        train, kept = self.plan.train, self._kept(progress.epoch, step)
+        self._remember_epoch_start(progress)
+        if self._checkpoint_is_due():
+            self._save(progress)
+
+    def roll_back(self, progress: TrainingProgress, step: int) -> TrainingProgress:
+        """Return to the start of the epoch with half the learning rate.
+
+        Args:
+            progress: of the epoch with the loss that is not finite.
+            step: its step, counted from 0.
+
+        Raises:
+            UserError: `train.nonfinite_loss` is stop, or the rate was halved five times before.
+        """
+        train, saved_images = self.plan.train, self._save_images(progress.epoch, step)
         loss = float(progress.losses[step])
-        found = f"epoch {progress.epoch}, step {step + 1}: the training loss is {loss}{kept}"
-        if train.not_finite == "stop" or progress.brake <= LEAST_BRAKE:
+        problem = f"epoch {progress.epoch}, step {step + 1}: the training loss is {loss}{saved_images}"
+        if train.nonfinite_loss == "stop" or progress.lr_backoff <= MIN_LR_BACKOFF:
             raise UserError(
-                f"{found}; lower train.learning_rate ({train.learning_rate:g}, {progress.brake:g} of it left), "
-                f"set train.clip ({train.clip:g}), or use train.precision 32-true (now {train.precision})"
+                f"{problem}; lower train.learning_rate ({train.learning_rate:g}, reduced to {progress.lr_backoff:g} "
+                f"of it), set train.gradient_clip ({train.gradient_clip:g}), or use train.precision 32-true (now "
+                f"{train.precision})"
             )
-        self.training.restore(self.beginning["training"])
-        self.beginning["progress"]["brake"] = progress.brake / 2
-        print(f"train: {found}; back to the beginning of the epoch with {progress.brake / 2:g} of the learning rate",
-              flush=True)  # fmt: skip
-        return Progress.of(copy.deepcopy(self.beginning["progress"]), self.training.device)
+        self.state.load_state_dict(self.epoch_start["state"])
+        self.epoch_start["progress"]["lr_backoff"] = progress.lr_backoff / 2
+        print(
+            f"train: {problem}; rolled back to the start of the epoch, with the learning rate reduced to "
+            f"{progress.lr_backoff / 2:g} of it",
+            flush=True,
+        )
+        return TrainingProgress.from_state_dict(copy.deepcopy(self.epoch_start["progress"]), self.state.device)
 
-    def _begin(self, progress: Progress) -> None:
-        if self.plan.train.not_finite == "roll_back":
-            self.beginning = copy.deepcopy({"training": self.training.state(), "progress": progress.state()})
+    def _remember_epoch_start(self, progress: TrainingProgress) -> None:
+        if self.plan.train.nonfinite_loss == "roll_back":
+            self.epoch_start = copy.deepcopy({"state": self.state.state_dict(), "progress": progress.state_dict()})
 
-    def _due(self) -> bool:
-        """The first process decides for all."""
-        due = self.restarts is not None and self.restarts.due()
-        return bool(self.training.fabric.broadcast(due)) if self.training.crew.size > 1 else due
+    def _checkpoint_is_due(self) -> bool:
+        """Return the decision of the first process, the same in all processes."""
+        due = self.checkpoints is not None and self.checkpoints.is_due()
+        return bool(self.state.fabric.broadcast(due)) if self.state.processes.size > 1 else due
 
-    def _save(self, progress: Progress) -> None:
-        assert self.restarts is not None
-        state = {"training": self.training.state(), "progress": progress.state(), "beginning": self.beginning}
-        self.restarts.save(state)
+    def _save(self, progress: TrainingProgress) -> None:
+        assert self.checkpoints is not None
+        self.checkpoints.save(
+            {"state": self.state.state_dict(), "progress": progress.state_dict(), "epoch_start": self.epoch_start}
+        )
 
-    def _look(self, progress: Progress) -> None:
-        """Whether the last losses are numbers, in all processes."""
-        losses = torch.stack(progress.losses[-self.looked :])
-        if self.training.crew.size > 1:
-            losses = self.training.fabric.all_reduce(losses, reduce_op="sum")  # type: ignore[assignment]
+    def _check_losses(self, progress: TrainingProgress) -> None:
+        """Raise NotFiniteError if a loss since the last check is not finite in any process."""
+        losses = torch.stack(progress.losses[-self.steps_per_check :])
+        if self.state.processes.size > 1:
+            losses = self.state.fabric.all_reduce(losses, reduce_op="sum")  # type: ignore[assignment]
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
-            raise NotFinite(len(progress.losses) - len(losses) + int(bad[0]))
+            raise NotFiniteError(len(progress.losses) - len(losses) + int(bad[0]))
 
-    def _kept(self, epoch: int, step: int) -> str:
-        """Draw the images of a step into a file, and say where; they are made again, as they were."""
-        if self.restarts is None or self.training.crew.rank:
+    def _save_images(self, epoch: int, step: int) -> str:
+        """Load the images of a step again, draw them into a file, and return where it is, for a message."""
+        if self.checkpoints is None or self.state.processes.rank:
             return ""
-        feed, spec = self.training.feed, self.plan.material.spec
-        batches = feed.batches(epoch, self.training.device, step)
-        parts = [next(batches) for _ in range(feed.pieces)]
-        pictures = [drawn(batch, i, spec) for batch in parts for i in range(len(batch.index_B))]
-        paths = [str(feed.store.rows["path"].iloc[index]) for batch in parts for index in batch.index_B]
-        file: Path = self.restarts.folder / f"not-finite-epoch-{epoch}-step-{step + 1}.png"
+        loader, spec = self.state.loader, self.plan.data.spec
+        batches = loader.batches(epoch, self.state.device, step)
+        parts = [next(batches) for _ in range(loader.micro_batches)]
+        pictures = [draw_example(batch, i, spec) for batch in parts for i in range(len(batch.index_B))]
+        paths = [str(loader.store.rows["path"].iloc[index]) for batch in parts for index in batch.index_B]
+        file: Path = self.checkpoints.folder / f"not-finite-epoch-{epoch}-step-{step + 1}.png"
         contact_sheet(pictures, [path.rpartition("/")[2] for path in paths]).save(file)
         file.with_suffix(".txt").write_text("\n".join(paths) + "\n")
-        return f"; its images are kept in {file}, their paths beside it"
+        return f"; the images of the step are in {file}, their paths in {file.with_suffix('.txt').name}"

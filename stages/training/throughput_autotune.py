@@ -1,4 +1,7 @@
-"""The fastest arithmetic and layout on this machine, by a short trial: later trainings of the kind find it noted."""
+"""Measure which precision, memory layout and compilation train fastest on this machine.
+
+The result is stored, so that the same training makes the same choice again on this machine.
+"""
 
 import hashlib
 import json
@@ -13,112 +16,122 @@ import torch
 
 from stages.core.provenance import processor
 from stages.training.batch_loader import Batch
-from stages.training.devices import device_of, fabric_on, processes
-from stages.training.trainer_state import Training, set_up
-from stages.training.training_plan import Plan
+from stages.training.devices import process_count, single_process_fabric, torch_device
+from stages.training.trainer_state import TrainerState, build_state
+from stages.training.training_plan import TrainingPlan
 
-NOTES = Path("work/pace")
-MOST = 0.05  # share of the training's own time that a trial may take
-TIMED, LEAST = 0.5, 2  # seconds, and steps, of each setting
-CLEAR = {"32-true": 1.1, "bf16-mixed": 1.25}  # times faster than what changes less
-PLAIN = ("32-true", "channels_first", "no")
+FOLDER = Path("work/autotune")
+MAX_SHARE = 0.05  # of the training time, that the measurement may take
+MIN_SECONDS, MIN_STEPS = 0.5, 2  # per setting
+REQUIRED_SPEEDUP = {"32-true": 1.1, "bf16-mixed": 1.25}  # over the first setting; higher where it changes arithmetic
+Setting = tuple[str, str, str]
+"""Precision, memory format and compile."""
 
 
 @dataclass(frozen=True)
-class Pace:
-    """A setting, and what speaks for it."""
+class ThroughputSettings:
+    """Values of `train.precision`, `train.memory_format` and `train.compile`, and the reason for them."""
 
     precision: str
-    layout: str
+    memory_format: str
     compile: str
     why: str
 
 
-def pace(plan: Plan, steps: int) -> Pace:
-    """The setting of `train.precision`, `layout` and `compile` for a plan, as far as they are auto.
+def autotune(plan: TrainingPlan, steps: int) -> ThroughputSettings:
+    """Choose `train.precision`, `train.memory_format` and `train.compile`, as far as they are `auto`.
 
-    Each is tried on some batches of the plan's own; one that changes the arithmetic must be clearly faster. What was
-    found is noted in `work/pace`, so that the same training is the same again on this machine. Where a trial would take
-    long beside the training's own `steps`, nothing is tried.
+    Each setting is timed on a batch of the plan. Nothing is timed if that would take more than 5 % of the training.
+    The choice is stored in `work/autotune`.
+
+    Args:
+        plan: the training.
+        steps: its number of steps.
     """
-    settings = list(_settings(plan))
+    settings = list(_candidates(plan))
     if len(settings) == 1:
-        return Pace(*settings[0], why="params.yaml says so")
-    file = NOTES / f"{_key(plan, settings, steps)}.json"
+        return ThroughputSettings(*settings[0], why="params.yaml says so")
+    file = FOLDER / f"{_key(plan, settings, steps)}.json"
     if file.exists():
-        return Pace(**json.loads(file.read_text()))
-    found = _tried(plan, settings, steps)
+        return ThroughputSettings(**json.loads(file.read_text()))
+    chosen = _fastest(plan, settings, steps)
     part = file.with_suffix(f".{os.getpid()}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
-    part.write_text(json.dumps(asdict(found), indent=1) + "\n")
+    part.write_text(json.dumps(asdict(chosen), indent=1) + "\n")
     part.replace(file)
-    return found
+    return chosen
 
 
-def _settings(plan: Plan) -> Iterator[tuple[str, str, str]]:
-    """What may be chosen, what changes least first."""
-    train, device = plan.train, device_of(plan.train.device).type
-    boxes = plan.material.spec.representation == "boxes"  # 16 bits are too coarse for the corners of boxes
+def _candidates(plan: TrainingPlan) -> Iterator[Setting]:
+    """Yield the possible settings; the first one changes least."""
+    train, device = plan.train, torch_device(plan.train.device).type
+    boxes = plan.data.spec.representation == "boxes"  # box coordinates require more than 16 bits
     precisions = [train.precision] if train.precision != "auto" else ["32-true"] + ["bf16-mixed"] * (not boxes)
-    layouts = [train.layout] if train.layout != "auto" else ["channels_first", "channels_last"]
+    layouts = [train.memory_format] if train.memory_format != "auto" else ["channels_first", "channels_last"]
     compiled = [train.compile] if train.compile != "auto" else ["no"] + ["yes"] * (device == "cuda" and not boxes)
-    if processes(train.devices) > 1:  # a trial in one process says little of several
+    if process_count(train.devices) > 1:  # a measurement in one process does not represent several
         precisions, layouts, compiled = precisions[:1], layouts[:1], compiled[:1]
-    return ((p, one, c) for c in compiled for p in precisions for one in layouts)
+    return ((p, layout, c) for c in compiled for p in precisions for layout in layouts)
 
 
-def _tried(plan: Plan, settings: list[tuple[str, str, str]], steps: int) -> Pace:
-    """The first, unless another is clearly faster."""
+def _fastest(plan: TrainingPlan, settings: list[Setting], steps: int) -> ThroughputSettings:
+    """Return the fastest of the settings that reach the required speed-up; otherwise the first."""
+    first, *others = settings
     started = time.perf_counter()
-    seconds = {settings[0]: _seconds_a_step(plan, settings[0])}
-    whole, spent = seconds[settings[0]] * steps, time.perf_counter() - started
-    if spent * (len(settings) - 1) > MOST * whole:
-        return Pace(*settings[0], why=f"some {whole:.2g} s of training are too short for a trial")
-    for setting in settings[1:]:
-        seconds[setting] = _seconds_a_step(plan, setting)
-    best = settings[0]
-    for setting in settings[1:]:
-        if seconds[setting] * CLEAR[setting[0]] < seconds[best]:
+    seconds = {first: _seconds_per_step(plan, first)}
+    training, spent = seconds[first] * steps, time.perf_counter() - started
+    if spent * len(others) > MAX_SHARE * training:
+        return ThroughputSettings(*first, why=f"the training is too short to measure: about {training:.2g} s")
+    for setting in others:
+        seconds[setting] = _seconds_per_step(plan, setting)
+    best = first
+    for setting in others:
+        if seconds[setting] * REQUIRED_SPEEDUP[setting[0]] < seconds[best]:
             best = setting
-    told = "; ".join(f"{', '.join(_words(s))} {1000 * t:.3g} ms" for s, t in seconds.items())
-    return Pace(*best, why=f"a step took: {told}")
+    measured = "; ".join(f"{_description(setting)} {1000 * t:.3g} ms" for setting, t in seconds.items())
+    return ThroughputSettings(*best, why=f"measured per step: {measured}")
 
 
-def _words(setting: tuple[str, str, str]) -> list[str]:
+def _description(setting: Setting) -> str:
     precision, layout, compiled = setting
-    return [precision, layout.replace("_", " "), *(["compiled"] if compiled == "yes" else [])]
+    return ", ".join([precision, layout.replace("_", " "), *(["compiled"] if compiled == "yes" else [])])
 
 
-def _seconds_a_step(plan: Plan, setting: tuple[str, str, str]) -> float:
-    """The quickest of some steps, behind a first one in which all is set up."""
+def _seconds_per_step(plan: TrainingPlan, setting: Setting) -> float:
+    """Return the time of the fastest of some steps, after a first step for initialization."""
     precision, layout, compiled = setting
-    update: dict[str, Any] = {"precision": precision, "layout": layout, "compile": compiled, "resident": "no"}
+    update: dict[str, Any] = {
+        "precision": precision,
+        "memory_format": layout,
+        "compile": compiled,
+        "cache_on_device": "no",
+    }
     rate = 1e-4 if plan.train.learning_rate == "auto" else plan.train.learning_rate
-    planned = replace(plan, train=plan.train.model_copy(update=update | {"learning_rate": rate}))
-    training = set_up(planned, fabric_on(plan.train.device, precision))
-    training.model.train()
-    batch = next(training.feed.batches(1, training.device))
-    _step(training, batch)
+    timed = replace(plan, train=plan.train.model_copy(update=update | {"learning_rate": rate}))
+    state = build_state(timed, single_process_fabric(plan.train.device, precision))
+    state.model.train()
+    batch = next(state.loader.batches(1, state.device))
+    _step(state, batch)
     taken: list[float] = []
-    while len(taken) < LEAST or sum(taken) < TIMED:
+    while len(taken) < MIN_STEPS or sum(taken) < MIN_SECONDS:
         started = time.perf_counter()
-        _step(training, batch)
+        _step(state, batch)
         taken.append(time.perf_counter() - started)
     return min(taken)
 
 
-def _step(training: Training, batch: Batch) -> None:
-    loss = training.loss_of(training.model, batch)
-    training.optimizer.zero_grad(set_to_none=True)
-    training.fabric.backward(loss)
-    training.optimizer.step()
-    if training.device.type == "cuda":
+def _step(state: TrainerState, batch: Batch) -> None:
+    loss = state.batch_loss(state.model, batch)
+    state.optimizer.zero_grad(set_to_none=True)
+    state.fabric.backward(loss)
+    state.optimizer.step()
+    if state.device.type == "cuda":
         torch.cuda.synchronize()
 
 
-def _key(plan: Plan, settings: list[tuple[str, str, str]], steps: int) -> str:
-    """What a trial depends on."""
-    device = device_of(plan.train.device)
+def _key(plan: TrainingPlan, settings: list[Setting], steps: int) -> str:
+    """Return a digest of all that the measurement depends on."""
+    device = torch_device(plan.train.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     parts = [asdict(plan.network_config), plan.train.batch_size, plan.train.optimizer, plan.loss, settings, steps,
              name, torch.get_num_threads(), torch.__version__]  # fmt: skip

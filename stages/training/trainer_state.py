@@ -1,4 +1,4 @@
-"""What moves during a training, set up from a plan."""
+"""Objects that a training changes: network, optimizer, weight average and data, built from a plan."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,145 +15,174 @@ from stages.dataset.annotations import IGNORE
 from stages.networks import build
 from stages.networks.weight_loading import Layer, load_weights, pretrained_parameters
 from stages.tasks.representations import REPRESENTATIONS
-from stages.training.batch_loader import Batch, Feed, resident
-from stages.training.devices import Crew, crew_on, fabric_on, processes
-from stages.training.ema import Average
-from stages.training.losses import LOSSES, Setting
-from stages.training.optimizers import Rates, optimizer_of
-from stages.training.precision import in_full_where_small
-from stages.training.training_plan import Plan
+from stages.training.batch_loader import Batch, BatchLoader, resident_on
+from stages.training.devices import ProcessGroup, multi_process_fabric, process_count, single_process_fabric
+from stages.training.ema import WeightAverage
+from stages.training.loss_context import Loss, LossContext
+from stages.training.losses import LOSSES
+from stages.training.optimizers import ParameterGroups, build_optimizer
+from stages.training.precision import compute_small_maps_in_float32
+from stages.training.training_plan import TrainingPlan
 
 LAYOUTS = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 @dataclass(frozen=True)
-class Training:
-    """What moves during a training."""
+class TrainerState:
+    """Network, optimizer, weight average and data of a running training."""
 
     fabric: Fabric
-    crew: Crew
+    processes: ProcessGroup
     network: nn.Module
     model: Any
-    """The network as it learns: compiled and shared among processes, where params say so."""
-    rates: Rates
+    """The network as it is trained: compiled, and wrapped for several processes, where the plan says so."""
+    parameter_groups: ParameterGroups
     optimizer: Any
-    average: Average
-    feed: Feed
-    loss: Any
-    """Of raw outputs and targets."""
-    setting: Setting
-    layout: torch.memory_format
+    average: WeightAverage
+    loader: BatchLoader
+    loss: Loss | None
+    """Loss of raw outputs and targets; None where the network computes its own losses (boxes)."""
+    memory_format: torch.memory_format
     layers: list[Layer]
-    """What became of each layer where training began from given weights."""
+    """Which layers were initialized from pretrained weights."""
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of this process."""
         return self.fabric.device
 
-    def loss_of(self, model: Any, batch: Batch) -> torch.Tensor:
-        """The mean over a batch."""
-        image_BCHW = batch.image_BCHW.contiguous(memory_format=self.layout)
-        if self.loss is None:  # the network holds its answers against the truth itself
+    def batch_loss(self, model: Any, batch: Batch) -> torch.Tensor:
+        """Return the mean loss of a model over a batch."""
+        image_BCHW = batch.image_BCHW.contiguous(memory_format=self.memory_format)
+        if self.loss is None:
             return torch.stack(list(model(image_BCHW, batch.target).values())).sum()
-        return self.loss(model(image_BCHW).float(), batch.target, self.setting)
+        return self.loss(model(image_BCHW).float(), batch.target)
 
     @contextmanager
-    def judged(self) -> Iterator[nn.Module]:
-        """The network that is judged and kept: with averaged weights, where they are; the same in all processes."""
-        with self.average.in_place(self.network), self.fabric.autocast():
-            if self.crew.size > 1:
+    def validation_network(self) -> Iterator[nn.Module]:
+        """Yield the network with averaged weights, if they are averaged, and with equal buffers in all processes."""
+        with self.average.applied_to(self.network), self.fabric.autocast():
+            if self.processes.size > 1:
                 for buffer in self.network.buffers():
                     torch.distributed.broadcast(buffer, 0)
             yield self.network
 
-    def state(self) -> dict[str, Any]:
-        """All that moves: weights, optimizer, average."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of network, optimizer and weight average."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": {"weights": self.average.weights, "updates": self.average.updates},
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.updates = state["average"]["updates"]
-        for name, one in state["average"]["weights"].items():
-            self.average.weights[name].copy_(one)
+        for name, values in state["average"]["weights"].items():
+            self.average.weights[name].copy_(values)
 
 
-def launched(plan: Plan) -> Fabric:
-    """The devices of a plan; where there are several processes, all of them run from here on.
+def launch(plan: TrainingPlan) -> Fabric:
+    """Set up the devices of a plan and, where it asks for several processes, start them; all of them return from here.
 
     Raises:
-        UserError: the device is not there.
+        UserError: the device is not available.
     """
     train = plan.train
-    if processes(train.devices) == 1:
-        return fabric_on(train.device, train.precision)
-    fabric = crew_on(train.device, train.precision, train.devices, frozen=plan.network.frozen_epochs > 0)
+    if process_count(train.devices) == 1:
+        return single_process_fabric(train.device, train.precision)
+    fabric = multi_process_fabric(
+        train.device, train.precision, train.devices, unused_parameters=plan.frozen_epochs > 0
+    )
     fabric.launch()
     return fabric
 
 
-def set_up(plan: Plan, fabric: Fabric) -> Training:
-    """Build the network with its weights, the optimizer and all that goes with them; nothing in params is `auto` still.
+def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
+    """Build the network with its initial weights, the optimizer and the data loader of a plan without `auto`.
 
     Raises:
-        UserError: given weights or weighted classes do not fit, or there are too few images for such steps.
+        UserError: pretrained weights or class weights do not suit the network or the task, or there are too few images.
     """
     train = plan.train
-    assert not isinstance(train.learning_rate, str), "resolved before"
-    torch.manual_seed(train.seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it costs, and shows bugs only
-    crew = Crew(fabric.world_size, fabric.global_rank)
+    assert not isinstance(train.learning_rate, str), "resolve_auto replaces auto"
+    _make_deterministic(train.seed)
+    processes = ProcessGroup(fabric.world_size, fabric.global_rank)
     network = build(plan.network_config)
     layers = load_weights(network, plan.network_config, plan.weights)
-    if crew.size > 1 and fabric.device.type == "cuda":
+    if processes.size > 1 and fabric.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     if train.precision != "32-true" and fabric.device.type == "cpu":
-        in_full_where_small(network)
-    layout = LAYOUTS[train.layout]
-    network.to(memory_format=layout)
-    rates = Rates(*pretrained_parameters(network, layers), plan.network.pretrained_rate)
+        compute_small_maps_in_float32(network)
+    network.to(memory_format=LAYOUTS[train.memory_format])
+    groups = ParameterGroups(*pretrained_parameters(network, layers), plan.pretrained_lr_factor)
     model: Any = torch.compile(network) if train.compile == "yes" else network
-    model, optimizer = fabric.setup(model, optimizer_of(train, rates, train.learning_rate))
-    spec = plan.material.spec
-    setting = Setting(spec, _class_weights(plan).to(fabric.device), train.label_smoothing)
-    loss = None if spec.representation == "boxes" else LOSSES[spec.representation][plan.loss]
-    feed = _feed(plan, crew, fabric.device)
-    average = Average(network, train.average)
-    return Training(fabric, crew, network, model, rates, optimizer, average, feed, loss, setting, layout, layers)
+    optimizer = build_optimizer(
+        train.optimizer, groups.with_rate(train.learning_rate), train.momentum, train.weight_decay
+    )
+    model, optimizer = fabric.setup(model, optimizer)
+    return TrainerState(
+        fabric=fabric,
+        processes=processes,
+        network=network,
+        model=model,
+        parameter_groups=groups,
+        optimizer=optimizer,
+        average=WeightAverage(network, train.ema_decay),
+        loader=_loader(plan, processes, fabric.device),
+        loss=_loss(plan, fabric.device),
+        memory_format=LAYOUTS[train.memory_format],
+        layers=layers,
+    )
 
 
-def _feed(plan: Plan, crew: Crew, device: torch.device) -> Feed:
-    train, images = plan.train, len(plan.material.train_set)
-    pieces = train.accumulate * crew.size
-    if images < 2 * pieces:
+def _make_deterministic(seed: int) -> None:
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow, for debugging only
+
+
+def _loss(plan: TrainingPlan, device: torch.device) -> Loss | None:
+    spec = plan.data.spec
+    if spec.representation == "boxes":
+        return None
+    context = LossContext(spec, class_weights(plan).to(device), plan.train.label_smoothing)
+    return LOSSES[spec.representation][plan.loss](context)
+
+
+def _loader(plan: TrainingPlan, processes: ProcessGroup, device: torch.device) -> BatchLoader:
+    train, images = plan.train, len(plan.data.train_set)
+    micro_batches = train.gradient_accumulation * processes.size
+    if images < 2 * micro_batches:
         raise UserError(
-            f"train: {train.accumulate} batches a step on {crew.size} devices need at least {2 * pieces} training "
-            f"images, of which there are {images}; lower train.accumulate or train.devices"
+            f"train: {train.gradient_accumulation} batches per step on {processes.size} devices require at least "
+            f"{2 * micro_batches} training images, but there are {images}; lower "
+            "train.gradient_accumulation or train.devices"
         )
-    store = resident(plan.feed.store, device) if train.resident == "yes" else plan.feed.store
-    return replace(plan.feed, store=store, pieces=pieces)
+    store = resident_on(plan.loader.store, device) if train.cache_on_device == "yes" else plan.loader.store
+    return replace(plan.loader, store=store, micro_batches=micro_batches)
 
 
-def _class_weights(plan: Plan) -> torch.Tensor:
-    """[K]; `balanced`: inverse to the class's share, so that the mean over what is learned from is 1."""
-    spec, target = plan.material.spec, plan.material.train_set.target
+def class_weights(plan: TrainingPlan) -> torch.Tensor:
+    """Return the weight of each class in the loss, [K]: with `balanced`, inverse to its share, so that their mean is 1.
+
+    Raises:
+        UserError: `balanced`, but the task has no classes.
+    """
+    spec, target = plan.data.spec, plan.data.train_set.target
     classes = max(1, len(spec.labels))
     if plan.train.class_weights != "balanced":
         return torch.ones(classes)
     match REPRESENTATIONS[spec.representation].stores:
         case "index" | "labels":
             index = np.asarray(target).ravel()
-            counts_K = np.bincount(index[index != IGNORE], minlength=classes)
-            return torch.tensor(counts_K.sum() / (classes * np.maximum(counts_K, 1)), dtype=torch.float32)
-        case "vector" if spec.task == "multilabel":  # how much rarer presence is than absence
-            there_K = np.asarray(target, np.float64).mean(axis=0)
-            return torch.tensor((1 - there_K) / np.maximum(there_K, 1 / len(np.asarray(target))), dtype=torch.float32)
+            count_K = np.bincount(index[index != IGNORE], minlength=classes)
+            return torch.tensor(count_K.sum() / (classes * np.maximum(count_K, 1)), dtype=torch.float32)
+        case "vector" if spec.task == "multilabel":  # odds of absence to presence
+            share_K = np.asarray(target, np.float64).mean(axis=0)
+            return torch.tensor((1 - share_K) / np.maximum(share_K, 1 / len(np.asarray(target))), dtype=torch.float32)
         case _:
-            raise UserError(f"train.class_weights: balanced needs classes, which task {spec.task} does not learn")
+            raise UserError(f"train.class_weights: balanced requires classes, which task {spec.task} does not have; "
+                            "use none")  # fmt: skip

@@ -1,5 +1,6 @@
-"""All that defines a training: `tune` makes one per trial, `train` the final one."""
+"""Everything that defines a training, as one immutable value: `tune` builds a plan per trial, `train` the final one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,86 +8,118 @@ from typing import Any
 import numpy as np
 
 from stages.augmentations import Chosen, Data, Policy, beyond_the_edge, choose
+from stages.config.schema_training import Augment, Network, Train
 from stages.core.errors import UserError
 from stages.dataset.pixel_store import Store, open_split
-from stages.frame.sections import Augment, Network, Train
 from stages.networks import NetworkConfig, architecture
 from stages.networks.pretrained import located
 from stages.tasks.build_spec import score_of
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.representations import REPRESENTATIONS, loss_of
 from stages.tasks.task_spec import TaskSpec, task_spec_of
-from stages.training.batch_loader import Feed
+from stages.training.batch_loader import BatchLoader
 
 Array = np.ndarray[Any, Any]
-MOST_SAMPLED = 1000  # training images that are judged: enough for a gap of some percent
+MAX_TRAIN_SAMPLE = 1000  # training images that are scored: enough to measure a gap of a few percent
+OUTPUT_KINDS = {"vector": "one output per image", "map": "one output per pixel", "boxes": "boxes"}
+SUITABLE_NETWORKS = {"vector": "resnet18, vgg16, googlenet, timm/NAME ...", "map": "unet", "boxes": "mask_rcnn"}
 
 
 @dataclass(frozen=True)
-class Material:
-    """The prepared images and their truths; the same for every trial."""
+class TrainingData:
+    """Prepared images and their ground truth, shared by all trials of a search."""
 
     spec: TaskSpec
     train_set: Store
     val_set: Store
     val_truths: list[Any]
+    """One per original image of `val_set`."""
     train_sample: Store
-    """As many training images as there are validation images, at most 1,000, unchanged: overfitting is measured on
-    them."""
+    """Training images without augmentation, as many as there are validation images and at most 1,000. Their score
+    shows overfitting."""
     train_truths: list[Any]
+    """One per original image of `train_sample`."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The material, the network, the augmentation, the optimization and the score by which an epoch is judged."""
+class TrainingPlan:
+    """Data, network, augmentation, optimization, and the score that selects the best epoch."""
 
-    material: Material
+    data: TrainingData
     network_config: NetworkConfig
-    feed: Feed
+    loader: BatchLoader
     train: Train
-    network: Network
+    """Section `train`; `auto_params.resolve_auto` replaces its `auto` values."""
+    frozen_epochs: int
+    """Epochs at the start in which pretrained layers are not trained."""
+    pretrained_lr_factor: float
+    """Learning rate of pretrained layers, as a share of `train.learning_rate`."""
     weights: str
-    """Where training begins: none, default, an address or a path."""
+    """Initial weights: none, default, an address or a path."""
     score: str
     loss: str
 
+    def unresolved(self) -> list[str]:
+        """Return the keys of `train` that are still `auto`."""
+        return [key for key, value in self.train.model_dump().items() if value == "auto"]
 
-def material(ingested: Path, prepared: Path) -> Material:
-    """Open what `prepare` wrote, and the truths that its images are held against."""
+
+def load_training_data(ingested: Path, prepared: Path) -> TrainingData:
+    """Open the splits that `prepare` wrote and read the ground truth of the images that are scored."""
     train_set, val_set = open_split(prepared, "train"), open_split(prepared, "val")
     spec = task_spec_of(train_set.about)
-    sample = _sample(train_set, min(MOST_SAMPLED, len(list(val_set.originals()))))
+    sample = _evenly_spaced(train_set, min(MAX_TRAIN_SAMPLE, len(list(val_set.originals()))))
     truths = [truths_of(ingested, [path for path, _ in store.originals()], spec) for store in (val_set, sample)]
-    return Material(spec, train_set, val_set, truths[0], sample, truths[1])
+    return TrainingData(spec, train_set, val_set, truths[0], sample, truths[1])
 
 
-def _sample(store: Store, count: int) -> Store:
-    """Some of a store's original images, evenly spread."""
+def _evenly_spaced(store: Store, count: int) -> Store:
+    """Return `count` of the original images of a store, evenly spaced, with all their tiles."""
     originals = list(store.originals())
     chosen = np.unique(np.linspace(0, len(originals) - 1, min(count, len(originals))).round().astype(int))
     index_B = np.concatenate([np.arange(len(store))[originals[i][1]] for i in chosen])
     return store.some(index_B)
 
 
-def plan(given: Material, sections: dict[str, Any], weights: Path) -> Plan:
-    """A plan out of the sections `task`, `augment`, `network` and `train`, and the folder of pretrained weights.
+def build_plan(data: TrainingData, sections: Mapping[str, Any], weights: Path) -> TrainingPlan:
+    """Build a plan from params.
+
+    Args:
+        data: images and ground truth.
+        sections: the params sections `task`, `augment`, `network` and `train`.
+        weights: folder of pretrained weights.
 
     Raises:
-        UserError: they do not go together.
+        UserError: the sections contradict each other or do not suit the data.
     """
-    augment: Augment = sections["augment"]
     network: Network = sections["network"]
     train: Train = sections["train"]
-    spec = given.spec
+    spec = data.spec
+    config = _network_config(network, spec)
+    probability_N = _balanced_probabilities(data.train_set, spec) if train.class_weights == "sampled" else None
+    policy, _ = build_policy(sections["augment"], data.train_set)
+    return TrainingPlan(
+        data=data,
+        network_config=config,
+        loader=BatchLoader(data.train_set, spec, policy, train.batch_size, train.seed, probability_N),
+        train=train,
+        frozen_epochs=network.frozen_epochs,
+        pretrained_lr_factor=network.pretrained_lr_factor,
+        score=score_of(spec.task, sections["task"].score),
+        weights=located(network.weights, weights),
+        loss=loss_of(spec.representation, train.loss),
+    )
+
+
+def _network_config(network: Network, spec: TaskSpec) -> NetworkConfig:
     kind = REPRESENTATIONS[spec.representation]
     gives = architecture(network.name).gives
     if gives != kind.gives:
-        needed = {"vector": "resnet18, vgg16, googlenet, timm/NAME ...", "map": "unet", "boxes": "mask_rcnn"}
         raise UserError(
-            f"network.name: {network.name} gives {_gives(gives)}; representation {spec.representation} of task "
-            f"{spec.task} needs {_gives(kind.gives)}: {needed[kind.gives]}"
+            f"network.name: {network.name} has {OUTPUT_KINDS[gives]}, but representation {spec.representation} of task "
+            f"{spec.task} requires {OUTPUT_KINDS[kind.gives]}; use {SUITABLE_NETWORKS[kind.gives]}"
         )
-    network_config = NetworkConfig(
+    return NetworkConfig(
         name=network.name,
         encoder=network.encoder,
         channels=spec.channels,
@@ -98,47 +131,29 @@ def plan(given: Material, sections: dict[str, Any], weights: Path) -> Plan:
         size=spec.size,
         masks=spec.masks,
     )
-    share_N = _shares(given.train_set, spec) if train.class_weights == "sampled" else None
-    policy = policy_of(augment, given.train_set)[0]
-    feed = Feed(given.train_set, spec, policy, train.batch_size, train.seed, share_N)
-    score = score_of(spec.task, sections["task"].score)
-    return Plan(
-        given,
-        network_config,
-        feed,
-        train,
-        network,
-        located(network.weights, weights),
-        score,
-        loss_of(spec.representation, train.loss),
-    )
 
 
-def policy_of(augment: Augment, train_set: Store) -> tuple[Policy, list[Chosen]]:
-    """What is done to the training images, and why.
+def build_policy(augment: Augment, train_set: Store) -> tuple[Policy, list[Chosen]]:
+    """Return the augmentation policy for the training images, and the reason for each of its choices.
 
     Raises:
-        UserError: params ask for what there is not, or what cannot be done to these images.
+        UserError: an augmentation is unknown, or cannot be applied to these images.
     """
     spec = task_spec_of(train_set.about)
     bones = train_set.bones is not None and len(train_set.bones.bone_T7) > 0
-    looks = {name: train_set.about[name] for name in ("told_apart", "answers_lost", "black_rim")}
-    data = Data(spec, bones=bones, **looks)
+    statistics = {name: train_set.about[name] for name in ("told_apart", "answers_lost", "black_rim")}
+    data = Data(spec, bones=bones, **statistics)
     chosen = choose(augment, data)
     amounts = {one.name: one.amounts for one in chosen if one.amounts is not None}
-    outside = beyond_the_edge(augment.outside, data)
+    outside = beyond_the_edge(augment.padding, data)
     return Policy(amounts, size=spec.size, channels=spec.channels, outside=outside), chosen
 
 
-def _gives(gives: str) -> str:
-    return {"vector": "one answer an image", "map": "an answer a pixel", "boxes": "boxes"}[gives]
-
-
-def _shares(store: Store, spec: TaskSpec) -> Array:
-    """Each class drawn as often as any other."""
+def _balanced_probabilities(store: Store, spec: TaskSpec) -> Array:
+    """Return sampling probabilities [N] under which all classes are drawn equally often."""
     if REPRESENTATIONS[spec.representation].stores != "index":
         raise UserError(
-            f"train.class_weights: sampled needs one class an image, which task {spec.task} has not; use none"
+            f"train.class_weights: sampled requires one class per image, which task {spec.task} does not have; use none"
         )
     assert isinstance(store.target, np.ndarray)
     index_N = np.asarray(store.target)

@@ -1,4 +1,4 @@
-"""How far a training has come: all that is known of it beside the weights that move."""
+"""Progress of a training: epoch and step counters, metrics of past epochs, and the best weights so far."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,87 +8,94 @@ import torch
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What one pass over the training images came to."""
+class EpochMetrics:
+    """Losses, scores and times of one epoch."""
 
     epoch: int
+    """Counted from 1."""
     train_loss: float
-    """On augmented images, label smoothing included."""
+    """Mean over augmented images, with label smoothing."""
     val_loss: float
     train_score: float
-    """Of as many training images as there are validation images, unchanged."""
+    """Score of the unaugmented training images in `TrainingData.train_sample`."""
     val_score: float
     learning_rate: float
     """Of the last step."""
     seconds: float
-    reading: float
-    """Share of the seconds of its steps in which images were read and brought to the device, 0..1."""
-    changing: float
-    """The same, in which they were augmented."""
+    """Training and validation."""
+    loading_share: float
+    """Share of the training time spent on loading images and moving them to the device, 0..1."""
+    augmentation_share: float
+    """Share of the training time spent on augmentation, 0..1."""
 
 
 @dataclass
-class Progress:
-    """Where a training stands. A restart takes it up here."""
+class TrainingProgress:
+    """State of a training apart from the network and the optimizer; a resumed training restores it."""
 
-    higher: bool
+    higher_is_better: bool
     """Whether a higher score is better."""
     epoch: int = 1
-    """That is under way."""
+    """Current epoch."""
     step: int = 0
-    """How many of its steps are done."""
+    """Completed steps of the current epoch."""
     losses: list[torch.Tensor] = field(default_factory=list)
-    """Of the images of these steps, summed over each step's."""
+    """Sum of the loss over the images of each completed step."""
     seconds: float = 0.0
-    """That these steps took, and below the parts of it."""
-    reading: float = 0.0
-    changing: float = 0.0
-    brake: float = 1.0
-    """Share of the learning rate that is left after a loss that was no number."""
-    epochs: list[Epoch] = field(default_factory=list)
+    """Time of the completed steps, including the two parts below."""
+    loading_seconds: float = 0.0
+    augmentation_seconds: float = 0.0
+    lr_backoff: float = 1.0
+    """Factor on the learning rate, halved whenever the loss is not finite."""
+    epochs: list[EpochMetrics] = field(default_factory=list)
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
-    """Of the best epoch, on the CPU."""
+    """Weights of the best epoch, on the CPU."""
 
     @property
-    def best(self) -> Epoch:
-        """Best val_score; among equals, lowest val_loss; an undefined score is worse than any."""
+    def best(self) -> EpochMetrics:
+        """Epoch with the best `val_score`; among equals, the lowest `val_loss`. An undefined score is the worst."""
         return max(self.epochs, key=self._order)
 
     @property
-    def worse(self) -> list[bool]:
-        """Of each epoch that is done, whether it brought no better validation score than all before."""
+    def without_improvement(self) -> list[bool]:
+        """For each completed epoch, whether its validation score is no better than all before."""
         scores = [self._order(epoch)[0] for epoch in self.epochs]
         return [i > 0 and score <= max(scores[:i]) for i, score in enumerate(scores)]
 
-    def idle(self) -> int:
-        """Epochs since the score last was better."""
-        return next((i for i, worse in enumerate(reversed(self.worse)) if not worse), len(self.epochs))
+    def epochs_since_best(self) -> int:
+        """Return the number of epochs since the validation score last improved."""
+        flags = reversed(self.without_improvement)
+        return next((i for i, stalled in enumerate(flags) if not stalled), len(self.epochs))
 
-    def spent(self, seconds: float, reading: float, changing: float) -> None:
-        """So much longer the steps took."""
-        self.seconds, self.reading, self.changing = (
-            self.seconds + seconds,
-            self.reading + reading,
-            self.changing + changing,
-        )
+    def add_time(self, seconds: float, loading: float, augmentation: float) -> None:
+        """Add to the time of the completed steps.
 
-    def done(self, epoch: Epoch) -> None:
-        """The epoch under way is over."""
-        self.epochs.append(epoch)
+        Args:
+            seconds: in total.
+            loading: part of it spent on loading images.
+            augmentation: part of it spent on augmentation.
+        """
+        self.seconds += seconds
+        self.loading_seconds += loading
+        self.augmentation_seconds += augmentation
+
+    def complete_epoch(self, metrics: EpochMetrics) -> None:
+        """Append the metrics of the current epoch and advance to the next one."""
+        self.epochs.append(metrics)
         self.epoch, self.step, self.losses = self.epoch + 1, 0, []
-        self.seconds = self.reading = self.changing = 0.0
+        self.seconds = self.loading_seconds = self.augmentation_seconds = 0.0
 
-    def _order(self, epoch: Epoch) -> tuple[float, float]:
-        sign = 1 if self.higher else -1
+    def _order(self, epoch: EpochMetrics) -> tuple[float, float]:
+        sign = 1 if self.higher_is_better else -1
         return (sign * epoch.val_score if math.isfinite(epoch.val_score) else -math.inf, -epoch.val_loss)
 
-    def state(self) -> dict[str, Any]:
-        """As plain values and tensors."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the progress as plain values and tensors."""
         losses = torch.stack(self.losses).cpu() if self.losses else torch.zeros(0)
         return vars(self) | {"losses": losses, "epochs": [vars(epoch) for epoch in self.epochs]}
 
     @classmethod
-    def of(cls, state: dict[str, Any], device: torch.device) -> "Progress":
-        """What `state` gave."""
+    def from_state_dict(cls, state: dict[str, Any], device: torch.device) -> "TrainingProgress":
+        """Build the progress that `state_dict` returned."""
         losses = list(state["losses"].to(device))
-        return cls(**{**state, "losses": losses, "epochs": [Epoch(**epoch) for epoch in state["epochs"]]})
+        return cls(**{**state, "losses": losses, "epochs": [EpochMetrics(**epoch) for epoch in state["epochs"]]})

@@ -1,4 +1,4 @@
-"""How good a network is on images that do not change, shared out among the processes of a training."""
+"""Score and loss of a network on unaugmented images, computed by all processes of a training together."""
 
 from typing import Any
 
@@ -8,36 +8,51 @@ from torch import nn
 
 from stages.dataset.pixel_store import Store
 from stages.tasks import TASKS
-from stages.training.batch_loader import Batch, plain_batches
-from stages.training.devices import Crew
-from stages.training.network_inference import answers
-from stages.training.trainer_state import Training
-from stages.training.training_plan import Plan
+from stages.training.batch_loader import Batch, unaugmented_batches
+from stages.training.devices import ProcessGroup
+from stages.training.network_inference import predict_store
+from stages.training.trainer_state import TrainerState
+from stages.training.training_plan import TrainingPlan
 
 
-def judge(plan: Plan, training: Training, network: nn.Module, store: Store, truths: list[Any]) -> tuple[float, float]:
-    """`task.score` and the mean loss over the images of a store; every process answers some, all know both."""
-    spec, crew, total = plan.material.spec, training.crew, 0.0
+def validate(
+    plan: TrainingPlan, state: TrainerState, network: nn.Module, store: Store, truths: list[Any]
+) -> tuple[float, float]:
+    """Return the score and the mean loss over the images of a store, the same in all processes.
 
-    def add(raw: Any, batch: Batch) -> None:
+    Args:
+        plan: names the score.
+        state: the running training.
+        network: from `TrainerState.validation_network`.
+        store: images, of which each process predicts a part.
+        truths: ground truth, one per original image.
+    """
+    spec, loss, processes, total = plan.data.spec, state.loss, state.processes, 0.0
+
+    def add_loss(raw: Any, batch: Batch) -> None:
         nonlocal total
-        total += float(training.loss(raw.float(), batch.target, training.setting)) * len(batch.index_B)
+        assert loss is not None
+        total += float(loss(raw.float(), batch.target)) * len(batch.index_B)
 
-    mine, boxes = _shard(store, crew) if crew.size > 1 else store, training.loss is None
-    seen = None if boxes else add
-    given = answers(network, mine, spec, plan.train.batch_size, training.device, seen) if len(mine) else []
-    if boxes and len(mine):
-        total = _loss_of_boxes(plan, training, network, mine)
-    if crew.size > 1:
-        shards: list[Any] = [None] * crew.size
-        torch.distributed.all_gather_object(shards, (given, total))
-        given, total = [answer for shard, _ in shards for answer in shard], sum(loss for _, loss in shards)
-    score_R = TASKS[spec.task].scores(truths, given, np.ones((1, len(truths))), spec)[plan.score]
+    own = _shard(store, processes) if processes.size > 1 else store
+    on_batch = None if loss is None else add_loss
+    predictions = predict_store(network, own, spec, plan.train.batch_size, state.device, on_batch) if len(own) else []
+    if loss is None and len(own):
+        total = _total_box_loss(plan, state, network, own)
+    if processes.size > 1:
+        shards: list[Any] = [None] * processes.size
+        torch.distributed.all_gather_object(shards, (predictions, total))
+        predictions = [prediction for shard, _ in shards for prediction in shard]
+        total = sum(shard_loss for _, shard_loss in shards)
+    score_R = TASKS[spec.task].scores(truths, predictions, np.ones((1, len(truths))), spec)[plan.score]
     return float(score_R[0]), total / len(store)
 
 
-def _loss_of_boxes(plan: Plan, training: Training, network: nn.Module, store: Store) -> float:
-    """The sum over images. The network gives losses in training only: it must not learn statistics meanwhile."""
+def _total_box_loss(plan: TrainingPlan, state: TrainerState, network: nn.Module, store: Store) -> float:
+    """Return the sum of the loss over the images.
+
+    A detector returns losses in training mode only; layers that would change in that mode stay in evaluation mode.
+    """
     network.train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.Dropout):
@@ -45,13 +60,13 @@ def _loss_of_boxes(plan: Plan, training: Training, network: nn.Module, store: St
     total = 0.0
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.train.seed)
-        for batch in plain_batches(store, plan.material.spec, plan.train.batch_size, training.device):
-            total += float(training.loss_of(network, batch)) * len(batch.index_B)
+        for batch in unaugmented_batches(store, plan.data.spec, plan.train.batch_size, state.device):
+            total += float(state.batch_loss(network, batch)) * len(batch.index_B)
     return total
 
 
-def _shard(store: Store, crew: Crew) -> Store:
-    """Neighbouring originals, whole; of all shards each original is in one."""
-    rows = [place for _, place in store.originals()]
-    mine = np.array_split(np.arange(len(rows)), crew.size)[crew.rank]
-    return store.some(np.concatenate([np.zeros(0, int), *(np.arange(len(store))[rows[i]] for i in mine)]))
+def _shard(store: Store, processes: ProcessGroup) -> Store:
+    """Return the original images that this process predicts: consecutive ones, with all their tiles."""
+    rows = [rows_of_original for _, rows_of_original in store.originals()]
+    own = np.array_split(np.arange(len(rows)), processes.size)[processes.rank]
+    return store.some(np.concatenate([np.zeros(0, int), *(np.arange(len(store))[rows[i]] for i in own)]))

@@ -23,7 +23,6 @@ from PIL import Image
 
 from benchmarks.inference import batch_prediction_speed as predicting
 from benchmarks.result_pages import replace_block
-from stages import predict
 from stages.batch_prediction import FORMS, Order, answered, asked, output_to, refuse_sources
 from stages.batch_prediction import inputs as sources
 from stages.batch_prediction.inputs import Asked
@@ -32,6 +31,7 @@ from stages.core.errors import UserError
 from stages.images.decode import Unreadable
 from stages.runtime import digest_of
 from stages.tasks.task_spec import TaskSpec
+from tests.command_line import macula
 from tests.conftest import ROOT, png
 
 OUTLINE = TaskSpec("classification", "class", "label", labels=("dark", "light"), channels=1)
@@ -109,7 +109,7 @@ def run(model: Path, *words: str, **options: Any) -> subprocess.CompletedProcess
 
 def alone(model: Path, *words: str) -> bytes:
     """What is written without other processes."""
-    predict.main([str(model), *words, "--workers", "0", "--output", "alone"])
+    macula("predict", str(model), *words, "--workers", "0", "--output", "alone")
     return Path("alone").read_bytes()
 
 
@@ -330,8 +330,8 @@ def unfinished(model: Path, here: Path) -> list[str]:
     (here / "masks").mkdir()
     (here / "masks/b").write_text("in the way of a folder")
     words = ["in", "--output", "answers.csv", "--files", "masks", "--workers", "0"]
-    with pytest.raises(SystemExit, match=r"--files masks: cannot write b/01.png: .*\nwhat is done is kept in"):
-        predict.main([str(model), *words])
+    with pytest.raises(UserError, match=r"--files masks: cannot write b/01.png: .*\nFinished rows are kept in"):
+        macula("predict", str(model), *words)
     assert json.loads((here / "answers.csv.part.json").read_text())["rows"] == 10
     (here / "masks/b").unlink()
     return words
@@ -341,7 +341,7 @@ def test_what_cannot_be_written_ends_the_run_and_loses_nothing(here: Path) -> No
     mask = model_of(replace(OUTLINE, task="segmentation", representation="mask"), here / "mask.onnx")
     words = unfinished(mask, here)
     first = (here / "masks/a/00.png.png").stat().st_mtime_ns
-    assert predict.main([str(mask), *words]) == 1
+    assert macula("predict", str(mask), *words) == 1
     assert (here / "masks/a/00.png.png").stat().st_mtime_ns == first, "what was done is not done again"
     assert len((here / "answers.csv").read_text().splitlines()) == 31
     assert len(list((here / "masks").glob("*/*.png"))) == 29
@@ -357,10 +357,10 @@ def test_another_model_other_options_and_other_images_do_not_go_on(here: Path) -
         ([str(mask), *words, "--format", "jsonl"], "began with --format csv, now jsonl; --restart begins anew"),
         ([str(mask), "in/b", *words[1:]], "the first 10 images are not those of the rows; --restart"),
     ):
-        with pytest.raises(SystemExit, match=says):
-            predict.main(wrong)
+        with pytest.raises(UserError, match=says):
+            macula("predict", *wrong)
     assert json.loads((here / "answers.csv.part.json").read_text())["rows"] == 10, "they took nothing away"
-    assert predict.main([str(other), *words, "--restart"]) == 1
+    assert macula("predict", str(other), *words, "--restart") == 1
     assert (here / "answers.csv").read_text().startswith("path,share_thing,file,error")
 
 
@@ -368,8 +368,8 @@ def test_rows_that_are_shorter_than_recorded_are_not_believed(here: Path) -> Non
     mask = model_of(replace(OUTLINE, task="segmentation", representation="mask"), here / "mask.onnx")
     words = unfinished(mask, here)
     os.truncate(here / "answers.csv.part", 100)
-    with pytest.raises(SystemExit, match=r"tells of \d+ bytes, but there are fewer"):
-        predict.main([str(mask), *words])
+    with pytest.raises(UserError, match=r"tells of \d+ bytes, but there are fewer"):
+        macula("predict", str(mask), *words)
 
 
 @pytest.mark.parametrize(("form", "option"), [("csv", "--restart"), ("coco", None)])
@@ -415,10 +415,10 @@ def test_a_full_disk_is_an_error_that_says_where_it_goes_on(model: Path, many: P
     full = run(model, *words, preexec_fn=small)
     assert full.returncode == 1 and b"Traceback" not in full.stderr
     assert (
-        b"error: --output answers cannot be written: File too large\nwhat is done is kept in answers.part"
+        b"error: --output answers cannot be written: File too large\nFinished rows are kept in answers.part"
         in full.stderr
     )
-    assert predict.main([str(model), *words, "--workers", "0"]) == 1
+    assert macula("predict", str(model), *words, "--workers", "0") == 1
     assert (many / "answers").read_bytes() == alone(model, "many", "--format", "jsonl")
 
 

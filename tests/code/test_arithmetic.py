@@ -124,7 +124,7 @@ def test_what_int8_spoils_everywhere_is_not_shipped(
     assert name == "float32"
     int8 = next(variant for variant in found if variant.name == "int8")
     assert not int8.holds
-    assert "above export.max_drop 0.02" in int8.verdict
+    assert "above export.max_score_drop 0.02" in int8.verdict
 
 
 def test_hard_swish_stays_one_node(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from benchmarks.audits.audit_competitors import settings
 from stages.audits import AUDITS, confounder
 from stages.audits.audit_data import Subject
 from stages.augmentations import Draws, Policy
+from stages.config.schema import Params
+from stages.config.schema_data import Gate
 from stages.core.errors import UserError
 from stages.core.findings import Finding, write_findings
 from stages.dataset.manifest import read_manifest
-from stages.frame.sections import Gate, Params
 from stages.gate import main as gate
 from stages.images.decode import Picture
 from stages.images.image_statistics import statistics
@@ -69,7 +70,7 @@ def test_one_picture_under_two_labels_blocks_even_when_encoded_anew(
     finding = findings_of(ingest(tmp_path / "d", by="source"), params)["duplicates/conflicting-labels"]
     assert finding.severity == "blocking"
     assert sorted(finding.images) == ["train/a/0.jpg", "train/b/again.jpg"]
-    assert "`train/a/0.jpg` (a)" in finding.says and "`train/b/again.jpg` (b)" in finding.says
+    assert "`train/a/0.jpg` (a)" in finding.message and "`train/b/again.jpg` (b)" in finding.message
 
 
 def test_pictures_that_merely_look_alike_are_not_called_copies(ingest: Ingest, params: Params, tmp_path: Path) -> None:
@@ -92,8 +93,8 @@ def test_a_brightness_shift_of_one_class_blocks_in_words(
     ]
     finding = findings_of(ingest(write_folders(tmp_path / "d", planted)), params)["confounder/statistics"]
     assert finding.severity == "blocking"
-    assert "alone tells class `3`" in finding.says
-    assert re.search(r"Augmentation can break the tie, as \{[^}]*brightness: 0\.\d\d", finding.says)
+    assert "alone tells class `3`" in finding.message
+    assert re.search(r"Augmentation can break the tie, as \{[^}]*brightness: 0\.\d\d", finding.message)
     assert finding.images
 
 
@@ -106,7 +107,7 @@ def test_the_augmentation_that_the_audit_names_breaks_the_confounder(
               for label in ("tanks", "trees") for _ in range(60)]  # fmt: skip
     planted: Images = [(label, image.astype(np.uint8)) for label, image in images]
     finding = findings_of(ingest(write_folders(tmp_path / "d", planted)), params)["confounder/statistics"]
-    said = re.search(r"brightness: (\d\.\d+)", finding.says)
+    said = re.search(r"brightness: (\d\.\d+)", finding.message)
     assert said and finding.severity == "blocking"
     policy = Policy({"brightness": float(said[1])}, size=16, channels=1)
     image_BCHW = torch.from_numpy(np.stack([image for _, image in planted]))[:, None] / 255
@@ -125,7 +126,7 @@ def test_file_metadata_that_foretell_the_label_block(ingest: Ingest, params: Par
         (tmp_path / "d" / label / f"{number}.png").write_bytes(png(larger, compress_level=0))
     finding = findings_of(ingest(tmp_path / "d"), params)["confounder/metadata"]
     assert finding.severity == "blocking"
-    assert "width" in finding.says or "bytes" in finding.says
+    assert "width" in finding.message or "bytes" in finding.message
 
 
 def stamped(corner: tuple[slice, slice], level: int) -> Images:
@@ -144,7 +145,7 @@ def test_a_stamp_in_a_corner_of_one_class_blocks_and_is_placed(ingest: Ingest, p
     finding = findings_of(ingest(write_folders(tmp_path / "d", stamped(corner, 180))), params)["confounder/spot"]
     assert finding.severity == "blocking" and finding.images
     assert re.search(
-        r"The lower (left corner|edge, 2/8 across) alone tells class `[ab]` at (0\.9\d|1\.00)", finding.says
+        r"The lower (left corner|edge, 2/8 across) alone tells class `[ab]` at (0\.9\d|1\.00)", finding.message
     )
     without = findings_of(ingest(write_folders(tmp_path / "e", stamped(corner, 180)[::2] * 2), name="e"), params)
     assert "confounder/spot" not in without or without["confounder/spot"].severity == "passed"
@@ -162,7 +163,7 @@ def test_what_stands_around_the_things_warns_when_it_tells_as_much_as_they_do(
         image[np.r_[0:3, 21:24]] += 30 * rng.normal() + (0 if label == "0" else 50)
         planted.append((label, np.clip(image, 0, 255).astype(np.uint8)))
     finding = findings_of(ingest(write_folders(tmp_path / "d", planted)), params)["confounder/border"]
-    assert finding.severity == "warning" and "around the things tells as much as the things" in finding.says
+    assert finding.severity == "warning" and "around the things tells as much as the things" in finding.message
 
 
 def test_numbers_of_files_that_foretell_the_class_are_said_and_stop_nothing(
@@ -170,7 +171,7 @@ def test_numbers_of_files_that_foretell_the_class_are_said_and_stop_nothing(
 ) -> None:
     in_a_row = digit_images(per_class=60, classes=3)
     finding = findings_of(ingest(write_folders(tmp_path / "d", in_a_row)), params)["confounder/names"]
-    assert finding.severity == "info" and "taken in one session" in finding.says
+    assert finding.severity == "info" and "taken in one session" in finding.message
     mixed = [in_a_row[i] for i in np.random.default_rng(0).permutation(len(in_a_row))]
     found = findings_of(ingest(write_folders(tmp_path / "e", mixed), name="e"), params)
     assert found["confounder/names"].severity == "passed"
@@ -187,7 +188,7 @@ def test_a_number_is_foretold_by_the_fifth_in_which_it_is(ingest: Ingest, params
     (source / "labels.csv").write_text("\n".join(lines))
     columns = params.ingest.columns.model_copy(update={"label": None, "scalars": ("weight",)})
     found = findings_of(ingest(source, inside="labels.csv", columns=columns), params)["confounder/statistics"]
-    assert found.severity == "blocking" and re.search(r"alone tells class `[\d.]+ to [\d.]+`", found.says)
+    assert found.severity == "blocking" and re.search(r"alone tells class `[\d.]+ to [\d.]+`", found.message)
 
 
 @pytest.mark.parametrize(("groups", "each"), [(30, 400), (30, 20), (3000, 2)])
@@ -223,9 +224,9 @@ def test_copies_are_found_through_strong_re_encoding(ingest: Ingest, params: Par
 
 def test_with_few_groups_the_answer_is_that_it_cannot_be_told(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     source = write_folders(tmp_path / "d", digit_images(per_class=60))
-    findings = findings_of(ingest(source, group=r"(\d)\.png$"), params)
+    findings = findings_of(ingest(source, group_regex=r"(\d)\.png$"), params)
     assert findings["confounder/not-checked"].severity == "warning"
-    assert "Too few groups to tell" in findings["confounder/not-checked"].says
+    assert "Too few groups to tell" in findings["confounder/not-checked"].message
     assert "confounder/statistics" not in findings
 
 
@@ -346,7 +347,7 @@ def test_a_waiver_without_a_reason_is_a_mistake_in_the_params() -> None:
 def test_twelve_bits_in_sixteen_are_said_to_be_dark(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     dark: Images = [(label, image.astype(np.uint16) * 16) for label, image in digit_images(per_class=12)]
     finding = findings_of(ingest(write_folders(tmp_path / "d", dark)), params)["levels/range"]
-    assert finding.severity == "warning" and "of 65536" in finding.says and finding.images
+    assert finding.severity == "warning" and "of 65536" in finding.message and finding.images
     bright: Images = [(label, image * 257) for label, image in dark]
     assert (
         findings_of(ingest(write_folders(tmp_path / "e", bright), name="e"), params)["levels/range"].severity
@@ -370,7 +371,7 @@ def test_a_hot_pixel_in_every_image_and_a_bright_image_do_not_hide_twelve_bits(
     images[7] = (images[7][0], images[7][1] * 16)
     folder = ingest(write_folders(tmp_path / "d", images))
     finding = findings_of(folder, params)["levels/range"]
-    assert finding.severity == "warning" and "at most some 3840 of 65536" in finding.says
+    assert finding.severity == "warning" and "at most some 3840 of 65536" in finding.message
     rows = read_manifest(folder).set_index("path")
     assert rows["highest"].max() > 200 and rows.loc[finding.images, "highest"].max() < 16
 
@@ -384,7 +385,7 @@ def test_the_highest_level_is_that_of_the_brightest_channel_without_hot_pixels(s
 
 
 def test_bytes_that_tell_a_class_by_auc_alone_are_content_and_stop_nothing() -> None:
-    """As of the ones of USPS; `audit.alone` is an AUC for statistics, and for bytes a skill, which the finding says."""
+    """`audit.blocking_auc` is an AUC for statistics, and a skill for bytes."""
     rng = np.random.default_rng(0)
     label = pd.Series(np.repeat(["a", "b", "c", "d"], 60))
     table = pd.DataFrame({"label": label, "group": np.arange(240), "has_file": True, "path": "x", "taken": ""})
@@ -392,7 +393,7 @@ def test_bytes_that_tell_a_class_by_auc_alone_are_content_and_stop_nothing() -> 
     table = table.assign(**dict.fromkeys(("width", "height", "format", "mode", "camera", "software", "quality"), 1))
     audit = settings().audit.model_copy(update={"permutations": 99, "min_skill": 0.4})
     finding = confounder._metadata(table, audit)
-    assert single_tells(table[["bytes"]], table["label"], table["group"])[0]["auc"] > audit.alone
-    assert finding.severity == "passed" and 0.6 < finding.evidence["skill_alone"]["bytes"] < audit.alone
+    assert single_tells(table[["bytes"]], table["label"], table["group"])[0]["auc"] > audit.blocking_auc
+    assert finding.severity == "passed" and 0.6 < finding.evidence["skill_alone"]["bytes"] < audit.blocking_auc
     finding = confounder._metadata(table, audit.model_copy(update={"min_skill": 0.2}))
-    assert finding.severity == "blocking" and "Skill of each alone, of the class that it tells best" in finding.says
+    assert finding.severity == "blocking" and "Skill of each alone, of the class that it tells best" in finding.message

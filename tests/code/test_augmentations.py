@@ -8,9 +8,10 @@ import torch
 
 from stages.augmentations import AUGMENTATIONS, Data, Draws, Policy, Warp, beyond_the_edge, choose, move
 from stages.augmentations.catalogue import described
+from stages.config.schema_base import Section
+from stages.config.schema_training import Augment
 from stages.core.errors import UserError
 from stages.dataset.annotations import IGNORE
-from stages.frame.sections import Augment, Section
 from stages.images.image_statistics import EXPOSURE, STRUCTURE
 from stages.preprocessing.resize import scale
 from stages.tasks.task_spec import TaskSpec
@@ -342,7 +343,7 @@ def test_an_augmentation_says_what_it_is(name: str) -> None:
 
 
 def augment(preset: str = "auto", outside: str = "auto", **amounts: Any) -> Augment:
-    return Augment.model_validate({"preset": preset, "outside": outside, "amounts": amounts})
+    return Augment.model_validate({"preset": preset, "padding": outside, "amounts": amounts})
 
 
 def done(preset: str, about: Data, **amounts: Any) -> dict[str, Any]:
@@ -411,7 +412,7 @@ def test_all_mistakes_in_amounts_are_named_at_once() -> None:
         "augment.amounts.noise.deviation: 'much': input should be a valid number",
         "augment.amounts.shear.degrees: [1, 2]: input should be a valid number",
         "augment.amounts.scale.change: nan: input should be a finite number",
-        "augment.amounts.articulated: 20: no figure has articulated parts: see prepare.parts",
+        "augment.amounts.articulated: 20: no figure has articulated parts: see prepare.articulated_parts",
     ):
         assert part in str(caught.value)
 

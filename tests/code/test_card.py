@@ -12,8 +12,8 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from stages import model_card
+from stages.config.schema import Params
 from stages.core.findings import Finding, write_findings
-from stages.frame.sections import Params
 from stages.reports import model_limitations
 from stages.reports.html_page import NOTHING, figure
 from stages.runner.stage import call
@@ -181,7 +181,7 @@ def test_the_python_in_it_answers_as_the_model_does(
 
 def test_it_says_how_the_data_were_split(line: Path, params: Params) -> None:
     assert "every distinct picture is one, as nobody said which belong together" in card_of(line, params)
-    by_source = card_of(line, params, split={"by": "source"}, ingest={"group": "(p|q)[0-9]"})
+    by_source = card_of(line, params, split={"by": "source"}, ingest={"group_regex": "(p|q)[0-9]"})
     assert "The split is the data's own." in by_source and "finds in a path: `(p|q)[0-9]`" in by_source
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import configure, prepare
 from stages import ingest as ingesting
-from stages.frame.params import load
-from stages.frame.sections import Params
+from stages import prepare
+from stages.config.load import load
+from stages.config.schema import Params
+from stages.core.errors import UserError
 from stages.runner.stage import call
+from tests.command_line import macula
 from tests.conftest import png
 from tests.toys import TOYS, things
 
@@ -25,7 +27,7 @@ def propose(workspace: Path) -> Propose:
     """Configure for a source, untimed, and the params that come out."""
 
     def run(source: Path, *words: str) -> Params:
-        configure.main([str(source), "--replace", "--quick", *words])
+        macula("configure", str(source), "--replace", "--quick", *words)
         return load(workspace / "params.proposed.yaml")
 
     return run
@@ -63,7 +65,7 @@ def test_each_toy_is_recognized_and_its_proposal_runs(name: str, propose: Propos
     source.mkdir()
     TOYS[name].write(source, np.random.default_rng(0))
     proposed = propose(source)
-    assert (proposed.task.name, proposed.ingest.form) == EXPECTED[name]
+    assert (proposed.task.name, proposed.ingest.format) == EXPECTED[name]
     counted = passes(proposed, workspace)
     assert counted["train"] > 0 and counted["val"] > 0
 
@@ -159,10 +161,10 @@ def test_reasons_rivals_and_questions_are_said_and_stand_in_the_file(
     said, text = capsys.readouterr().out, (workspace / "params.proposed.yaml").read_text()
     assert "read as coco: it lists images, annotations and categories" in said
     assert "--inside more --form folders: 6 images" in said
-    assert "Only you know" in said and "ingest.group" in said
+    assert "Only you know" in said and "ingest.group_regex" in said
     assert "  # single things are outlined\n  name: instances" in text
     assert "# the highest of the schedule" in text, "comments are kept"
-    assert propose(source, "--inside", "more").ingest.form == "folders"
+    assert propose(source, "--inside", "more").ingest.format == "folders"
 
 
 FOUR = [blot(n) for n in range(4)]
@@ -192,7 +194,7 @@ def pictures(*names: str, count: int = 6) -> dict[str, bytes]:
 def test_names_of_any_sign_cannot_break_the_file(name: str, propose: Propose, workspace: Path) -> None:
     files = pictures(name.replace("{", "{{").replace("}", "}}") + "/{}.png", "other/{}.png")
     proposed = propose(write(workspace / "source", files))
-    assert proposed.task.name == "classification" and proposed.ingest.form == "folders"
+    assert proposed.task.name == "classification" and proposed.ingest.format == "folders"
 
 
 def test_what_the_params_at_hand_say_of_other_data_does_not_survive(propose: Propose, workspace: Path) -> None:
@@ -209,10 +211,10 @@ def test_what_the_params_at_hand_say_of_other_data_does_not_survive(propose: Pro
     )
     proposed = propose(source)
     assert (proposed.task.units, proposed.gate.waive, proposed.train.class_weights) == ({}, {}, "none")
-    assert proposed.ingest.values == {0: "background", 255: "foreground"} and proposed.task.tolerance == 2.0
+    assert proposed.ingest.mask_values == {0: "background", 255: "foreground"} and proposed.task.tolerance == 2.0
     lines = ["path,weight", *(f"i/{n}.png,{n}.5" for n in range(6))]
     table = propose(write(workspace / "other", pictures("i/{}.png") | {"t.csv": "\n".join(lines)}))
-    assert table.ingest.form == "table" and table.ingest.images == ""
+    assert table.ingest.format == "table" and table.ingest.images == ""
 
 
 def tinted(mask: np.ndarray) -> np.ndarray:
@@ -231,8 +233,8 @@ def test_masks_that_are_none_are_not_taken_for_a_class(
     targets: list[np.ndarray], says: str, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = pictures("images/{}.png", count=4) | {f"masks/{n}.png": png(mask) for n, mask in enumerate(targets)}
-    with pytest.raises(SystemExit, match=says):
-        configure.main([str(write(workspace / "source", files))])
+    with pytest.raises(UserError, match=says):
+        macula("configure", str(write(workspace / "source", files)))
 
 
 def test_one_odd_pair_does_not_hide_masks_and_a_rare_value_is_seen(propose: Propose, workspace: Path) -> None:
@@ -287,8 +289,8 @@ def test_images_that_are_left_out_are_said(
     ],
 )
 def test_what_came_near_is_said(files: dict[str, Any], says: str, workspace: Path) -> None:
-    with pytest.raises(SystemExit, match=says):
-        configure.main([str(write(workspace / "source", files | pictures("{}.png")))])
+    with pytest.raises(UserError, match=says):
+        macula("configure", str(write(workspace / "source", files | pictures("{}.png"))))
 
 
 def test_a_rival_is_chosen_as_it_is_told(propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -297,26 +299,26 @@ def test_a_rival_is_chosen_as_it_is_told(propose: Propose, workspace: Path, caps
         ["path,age", *(f"{kind}/{n}.png,{30 + n}" for n in range(6) for kind in ("ill", "well"))]
     )
     source = write(workspace / "source", files)
-    assert propose(source).ingest.form == "table"
+    assert propose(source).ingest.format == "table"
     assert "--inside . --form folders: 12 images" in capsys.readouterr().out
-    assert propose(source, "--inside", ".", "--form", "folders").ingest.form == "folders"
+    assert propose(source, "--inside", ".", "--form", "folders").ingest.format == "folders"
 
 
 def test_a_place_that_cannot_be_written_is_told(workspace: Path) -> None:
-    with pytest.raises(SystemExit, match="--output no/p.yaml cannot be written: No such file"):
-        configure.main([str(write(workspace / "s", pictures("a/{}.png", "b/{}.png"))), "--output", "no/p.yaml"])
+    with pytest.raises(UserError, match="--output no/p.yaml cannot be written: No such file"):
+        macula("configure", str(write(workspace / "s", pictures("a/{}.png", "b/{}.png"))), "--output", "no/p.yaml")
 
 
 def test_a_file_is_written_over_only_where_that_is_asked(workspace: Path) -> None:
-    with pytest.raises(SystemExit, match=r"params.yaml exists; name another --output, or say --replace"):
-        configure.main([str(workspace), "--output", "params.yaml"])
+    with pytest.raises(UserError, match=r"params.yaml exists; name another --output, or replace it with --replace"):
+        macula("configure", str(workspace), "--output", "params.yaml")
 
 
 def test_a_source_without_labels_is_told(workspace: Path) -> None:
     (workspace / "source").mkdir()
     (workspace / "source" / "a.png").write_bytes(png(blot(0)))
-    with pytest.raises(SystemExit, match="holds no labelled images in a form that is known"):
-        configure.main([str(workspace / "source")])
+    with pytest.raises(UserError, match="holds no labelled images in a form that is known"):
+        macula("configure", str(workspace / "source"))
 
 
 REAL = {
@@ -339,6 +341,6 @@ def test_real_data_sets_are_recognized_and_divided_as_their_groups_ask(
     proposed = propose(reference_data / f"{name}.zip")
     task, form, images, by, group, block = REAL[name]
     ingest = proposed.ingest
-    assert (proposed.task.name, ingest.form, proposed.split.by) == (task, form, by)
-    assert (ingest.columns.group, ingest.block) == (group, block)
+    assert (proposed.task.name, ingest.format, proposed.split.by) == (task, form, by)
+    assert (ingest.columns.group, ingest.sequence_block) == (group, block)
     assert f"{images} images, read as" in capsys.readouterr().out

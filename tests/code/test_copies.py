@@ -14,9 +14,9 @@ from scipy.ndimage import gaussian_filter
 
 from stages.audits import duplicates, leakage, sequence_leakage
 from stages.audits.audit_data import Subject
+from stages.config.schema import Params
 from stages.core.findings import Finding
 from stages.dataset.manifest import read_manifest
-from stages.frame.sections import Params
 from stages.near_duplicates.perceptual_hash import near_any, near_pairs, radius_for
 from stages.near_duplicates.search import Copies, copies
 from tests.conftest import Ingest, digit_images, png
@@ -130,7 +130,7 @@ def test_a_changed_copy_in_another_split_warns_and_the_same_picture_blocks(
     assert findings["leakage/near-copies"].images == ["train/a/000x.png", "val/a/mirrored.png"]
     assert findings["leakage/same-picture"].severity == "blocking"
     assert findings["leakage/same-picture"].images == ["train/a/001x.png", "val/a/again.png"]
-    assert "groups that had better be one" in findings["duplicates/near-copies"].says
+    assert "groups that had better be one" in findings["duplicates/near-copies"].message
 
 
 def test_a_mirrored_copy_under_another_label_is_a_conflict_to_look_at(
@@ -147,10 +147,10 @@ def test_a_mirrored_copy_under_another_label_is_a_conflict_to_look_at(
 def test_changed_copies_inside_one_group_are_allowed(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     images = splits()
     images["train/a/000y.png"] = images["train/a/000x.png"][:, ::-1]
-    folder = ingest(folder_of(tmp_path / "d", images), by="source", group=r"((?:train|val|test)/a/\d+)")
+    folder = ingest(folder_of(tmp_path / "d", images), by="source", group_regex=r"((?:train|val|test)/a/\d+)")
     findings, _ = found_in(folder, params)
     assert findings["duplicates/near-copies"].severity == "info"
-    assert "All lie inside one group each" in findings["duplicates/near-copies"].says
+    assert "All lie inside one group each" in findings["duplicates/near-copies"].message
 
 
 def test_a_re_encoded_copy_in_the_sealed_test_is_suspected_by_its_hash_alone(
@@ -205,7 +205,7 @@ def test_neighbouring_frames_in_different_groups_warn(ingest: Ingest, params: Pa
     folder = ingest(folder_of(tmp_path / "d", film(100, 2.5)))
     found = {f.id: f for f in sequence_leakage.find(subject_of(folder), params.audit)}["neighbours/alike"]
     assert found.severity == "warning" and found.evidence["reach"] >= 2
-    assert "ingest.block" in found.says and len(found.images) >= 2
+    assert "ingest.sequence_block" in found.message and len(found.images) >= 2
 
 
 def test_names_that_count_without_a_film_pass(ingest: Ingest, params: Params, tmp_path: Path) -> None:
@@ -222,10 +222,10 @@ def test_neighbours_in_two_groups_that_cannot_be_compared_are_not_said_to_be_in_
     rows = subject.rows.assign(path=[f"all/{i:03d}.png" for i in range(len(subject.rows))])
     rows["label"] = [str(i % 2) for i in range(len(rows))]  # no two neighbours are of one class
     (found,) = sequence_leakage.find(replace(subject, rows=rows), params.audit)
-    assert found.id == "neighbours/not-checked" and "stand next to another group's" in found.says
+    assert found.id == "neighbours/not-checked" and "stand next to another group's" in found.message
     one = rows.assign(group="one")
     (found,) = sequence_leakage.find(replace(subject, rows=one), params.audit)
-    assert found.severity == "passed" and "one group each" in found.says
+    assert found.severity == "passed" and "one group each" in found.message
 
 
 def test_one_picture_with_two_masks_is_a_conflict(ingest: Ingest, params: Params, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_one_picture_with_two_masks_is_a_conflict(ingest: Ingest, params: Params
         for folder, image in (("images", picture(number // 2 if number < 2 else number)), ("masks", masks[number % 2])):
             (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(tmp_path / "d" / folder / f"{number}.png")
-    folder = ingest(tmp_path / "d", form="masks", images="images/{key}.png", targets="masks/{key}.png")
+    folder = ingest(tmp_path / "d", format="masks", images="images/{key}.png", targets="masks/{key}.png")
     subject = subject_of(folder)
     pair = {"images/0.png", "images/1.png"}
     if not pair <= set(subject.rows["path"]):
@@ -252,7 +252,7 @@ def test_one_picture_with_one_answer_is_no_conflict_however_the_answer_is_encode
         for folder, made in (("images", png(image)), ("answers", png(255 - image, compress_level=number % 10))):
             (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
             (tmp_path / "d" / folder / f"{number}.png").write_bytes(made)
-    folder = ingest(tmp_path / "d", form="pairs", images="images/{key}.png", targets="answers/{key}.png")
+    folder = ingest(tmp_path / "d", format="pairs", images="images/{key}.png", targets="answers/{key}.png")
     found = {f.id: f for f in duplicates.find(subject_of(folder), params.audit)}
     assert found["duplicates/conflicting-labels"].severity == "passed"
     assert set(found["duplicates/same-label"].images) == {"images/0.png", "images/1.png"}

@@ -11,10 +11,10 @@ from scipy.ndimage import gaussian_filter
 
 from stages.audits import domain_gap, representativeness
 from stages.audits.audit_data import Subject
+from stages.config.schema import Params
 from stages.core.findings import Finding
 from stages.dataset.manifest import read_manifest
 from stages.dataset.shards import shard
-from stages.frame.sections import Params
 from stages.probes.appearance import appearance, noise, spectrum
 from stages.probes.two_sample_test import compared, shares_differ
 from tests.conftest import Ingest, png
@@ -51,7 +51,7 @@ def subject(ingest: Ingest, folder: Path, change: Any = None) -> Subject:
     (folder / "labels.csv").write_text(
         "path,label\n" + "\n".join(f"{p.relative_to(folder).as_posix()},{p.parent.name}" for p in folder.rglob("*.png"))
     )
-    ingested = ingest(folder, inside="labels.csv", origin="^(new|old)")
+    ingested = ingest(folder, inside="labels.csv", origin_regex="^(new|old)")
     return Subject(read_manifest(ingested), pd.read_parquet(ingested / "sealed_index.parquet"), ingested)
 
 
@@ -79,7 +79,7 @@ def test_new_images_that_look_other_are_found_and_the_cause_is_named(
     assert all(path.startswith("new/") for path in finding.images[:12])
     assert all(path.startswith("old/") for path in finding.images[12:])
     gap = by_id(domain_gap.find(changed, params.audit))["domain/gap"]
-    assert gap.severity == "warning" and "carries over" in gap.says
+    assert gap.severity == "warning" and "carries over" in gap.message
 
 
 def test_what_is_alike_passes(ingest: Ingest, params: Params, tmp_path: Path) -> None:
@@ -107,10 +107,10 @@ def test_without_arrivals_origins_or_enough_groups_it_says_so(ingest: Ingest, pa
     found = subject(ingest, tmp_path / "d")
     bare = Subject(found.rows.assign(origin="", label="").iloc[:12], found.sealed, found.folder)
     findings = by_id(representativeness.find(bare, params.audit) + domain_gap.find(bare, params.audit))
-    assert "first ingest" in findings["representativeness/new-data"].says
+    assert "first ingest" in findings["representativeness/new-data"].message
     assert findings["domain/gap"].severity == "passed"
-    assert "at least 10 of each" in findings["representativeness/not-checked"].says
-    assert "no class of their own" in findings["representativeness/not-checked"].says
+    assert "at least 10 of each" in findings["representativeness/not-checked"].message
+    assert "no class of their own" in findings["representativeness/not-checked"].message
 
 
 def test_the_noise_is_that_which_was_added() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.serving.fuzz_requests import KINDS
 from benchmarks.serving.fuzz_server import fuzz
+from stages.serving import header_timeout
 from stages.serving.app import create
 from stages.serving.settings import Settings
 from tests.conftest import png

@@ -246,10 +246,10 @@ def test_groups_that_come_later_are_another_arrival(ingest: Ingest, tmp_path: Pa
 
 def test_origins_are_read_from_paths_or_a_column(ingest: Ingest, tmp_path: Path, params: Any) -> None:
     source = write_folders(tmp_path / "digits", digit_images(per_class=30))
-    rows = read_manifest(ingest(source, origin=r"\d+(\d)\.png"))
+    rows = read_manifest(ingest(source, origin_regex=r"\d+(\d)\.png"))
     assert (rows["origin"] == rows["path"].str[-5]).all()
-    with pytest.raises(UserError, match=r"ingest.origin: 'site' finds no|parenthesis|no origin in"):
-        ingest(source, origin=r"(site)")
+    with pytest.raises(UserError, match=r"ingest.origin_regex: 'site' finds no|parenthesis|no origin in"):
+        ingest(source, origin_regex=r"(site)")
     table = pd.DataFrame({"path": rows["path"], "label": rows["label"], "made": "by hand"})
     table.to_csv(source / "labels.csv", index=False)
     columns = params.ingest.columns.model_copy(update={"origin": "made"})

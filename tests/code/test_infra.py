@@ -237,7 +237,7 @@ def test_what_is_copied_is_there_and_nothing_else_is_sent(tmp_path: Path) -> Non
         made = source in ("data/export/model.onnx", "data/model_card/model-card.md")
         assert made or (context / source).exists(), source
     sent = {file.relative_to(context).parts[0] for file in context.rglob("*")}
-    assert sent - {"data"} == {"infra", "pyproject.toml", "README.md", "stages"}
+    assert sent - {"data"} == {"LICENSE", "README.md", "infra", "pyproject.toml", "stages"}
     assert not list(context.rglob("__pycache__"))
 
 

@@ -96,9 +96,9 @@ def test_a_table_of_splits_that_belongs_to_other_data_is_refused(ingest: Ingest,
 
 def test_a_change_of_the_groups_does_not_move_images_silently(ingest: Ingest, tmp_path: Path) -> None:
     source = write_folders(tmp_path / "digits", digit_images(per_class=30))
-    ingest(source, group=r"/(\d\d\d)")
+    ingest(source, group_regex=r"/(\d\d\d)")
     with pytest.raises(UserError, match=r"groups by path /\(.*now they are by path .*images would move"):
-        ingest(source, group=r"/(\d\d\d\d)")
+        ingest(source, group_regex=r"/(\d\d\d\d)")
 
 
 def test_shares_that_the_table_holds_back_are_said(
@@ -220,12 +220,12 @@ def test_an_ingest_that_is_refused_decides_no_split(ingest: Ingest, tmp_path: Pa
 def test_later_images_that_look_like_old_ones_move_no_old_one(ingest: Ingest, tmp_path: Path) -> None:
     images = digit_images(per_class=30, classes=2)
     source = write_folders(tmp_path / "d", images)
-    before = ingest(source, block=5)
+    before = ingest(source, sequence_block=5)
     old = read_manifest(before).set_index("path")["split"]
     sealed = set(pd.read_parquet(tmp_path / "sealed" / "manifest.parquet")["path"])
     for number, (label, image) in enumerate(images):  # copies of all, so that every block is linked with others
         (source / label / f"a{number:04d}.png").write_bytes(png(image))
-    ingest(source, block=5)
+    ingest(source, sequence_block=5)
     now = read_manifest(before).set_index("path")["split"]
     assert now[old.index].equals(old)
     assert sealed <= set(pd.read_parquet(tmp_path / "sealed" / "manifest.parquet")["path"])
@@ -238,14 +238,14 @@ def test_old_images_stay_when_what_joined_their_blocks_is_gone(ingest: Ingest, t
     for number in twice:
         label, image = images[number]
         (source / label / f"{number + 15:04d}.png").write_bytes(png(image))
-    folder = ingest(source, block=5)
+    folder = ingest(source, sequence_block=5)
     table = tmp_path / "splits" / "digits.json"
     before, first = read_manifest(folder).set_index("path"), json.loads(table.read_text())["splits"]
     assert len(first) == 12 > before["group"].nunique(), "blocks were joined, and the table has each"
-    assert read_manifest(ingest(source, block=5)).set_index("path")["group"].equals(before["group"])
+    assert read_manifest(ingest(source, sequence_block=5)).set_index("path")["group"].equals(before["group"])
     for number in twice:
         (source / images[number][0] / f"{number:04d}.png").unlink()
-    after = read_manifest(ingest(source, block=5)).set_index("path")
+    after = read_manifest(ingest(source, sequence_block=5)).set_index("path")
     assert after["split"].equals(before["split"].reindex(after.index))
     assert json.loads(table.read_text())["splits"] == first
 
@@ -257,7 +257,7 @@ def test_a_mask_of_another_size_is_refused_before_it_is_decoded(ingest: Ingest, 
             (tmp_path / "d" / folder / f"{number}.png").write_bytes(png(image))
     cut_off = png(np.zeros((2000, 2000), np.uint8))[:60]  # to decode it would tell that it is damaged
     (tmp_path / "d/masks/7.png").write_bytes(cut_off)
-    folder = ingest(tmp_path / "d", form="masks", images="images/{key}.png", targets="masks/{key}.png",
+    folder = ingest(tmp_path / "d", format="masks", images="images/{key}.png", targets="masks/{key}.png",
                     max_rejected=0.1)  # fmt: skip
     rejected = pd.read_csv(folder / "rejected.csv")
     assert rejected["path"].tolist() == ["images/7.png"] and "is 2000x2000, the image 8x8" in rejected["reason"][0]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation, Shape, decode_rle, encode_rle
-from stages.frame.sections import Params
 from stages.images.archives import Refusal
 from stages.images.decode import Unreadable
 from stages.importers import Item, open_source
@@ -106,15 +106,15 @@ def test_a_pattern_chooses_rows_and_files_of_a_table(source: Read) -> None:
 
 def test_a_label_image_is_read_by_its_values(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1.png": mask((0, 0, 5, 5), (10, 10, 20, 20)), "i/2.png": GREY}
-    form: dict[str, Any] = {"form": "masks", "images": "i/{key}.png", "targets": "m/{key}.png"}
-    items, refused = source(files, **form, values={0: "ground", 255: "cell"}, ignore=(7,))
+    form: dict[str, Any] = {"format": "masks", "images": "i/{key}.png", "targets": "m/{key}.png"}
+    items, refused = source(files, **form, mask_values={0: "ground", 255: "cell"}, ignore_values=(7,))
     index = indices(items["i/1.png"])
     assert labels_of(items["i/1.png"]).mask == ("ground", "cell")
     assert index[2, 2] == 1 and index[15, 15] == 255 and index[0, 25] == 0
     assert [(r.path, r.reason) for r in refused] == [("i/2.png", "has no file m/2.png")]
-    items, _ = source(files, **form, values={0: "ground", 255: "cell"})
+    items, _ = source(files, **form, mask_values={0: "ground", 255: "cell"})
     with pytest.raises(
-        Unreadable, match=r"m/1.png holds 7, which neither ingest.values \(\[0, 255\]\) nor ingest.ignore"
+        Unreadable, match=r"m/1.png holds 7, which neither ingest.mask_values \(\[0, 255\]\) nor ingest.ignore_values"
     ):
         indices(items["i/1.png"])
     items, _ = source(files, **form)
@@ -124,7 +124,7 @@ def test_a_label_image_is_read_by_its_values(source: Read) -> None:
 def test_values_may_share_a_class_and_the_background_is_the_first(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1.png": mask((0, 0, 5, 5), (10, 10, 20, 20))}
     values = {0: "cell", 7: "background", 255: "cell"}
-    items, _ = source(files, form="masks", images="i/{key}.png", targets="m/{key}.png", values=values)
+    items, _ = source(files, format="masks", images="i/{key}.png", targets="m/{key}.png", mask_values=values)
     index = indices(items["i/1.png"])
     assert labels_of(items["i/1.png"]).mask == ("background", "cell")
     assert (index[2, 2], index[15, 15], index[0, 25]) == (1, 0, 1)
@@ -135,7 +135,7 @@ def test_a_mask_of_several_pictures_is_refused(source: Read, form: str, look: Ca
     buffer, picture = io.BytesIO(), Image.new("L", (30, 20), 255)
     picture.save(buffer, "TIFF", save_all=True, append_images=[picture])
     files = {"i/1.png": GREY, "m/1.tif": buffer.getvalue()}
-    items, _ = source(files, form=form, images="i/{key}.png", targets="m/{key}.tif")
+    items, _ = source(files, format=form, images="i/{key}.png", targets="m/{key}.tif")
     with pytest.raises(Unreadable, match="m/1.tif: holds several frames"):
         look(items["i/1.png"])
 
@@ -146,13 +146,15 @@ def test_a_palette_mask_is_read_by_index(source: Read) -> None:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     files = {"i/1.png": GREY, "m/1.png": buffer.getvalue()}
-    items, _ = source(files, form="masks", images="i/{key}.png", targets="m/{key}.png", values={0: "a", 1: "b", 2: "c"})
+    items, _ = source(
+        files, format="masks", images="i/{key}.png", targets="m/{key}.png", mask_values={0: "a", 1: "b", 2: "c"}
+    )
     assert np.array_equal(indices(items["i/1.png"]), np.eye(20, 30) * 2)
 
 
 def test_masks_a_class_must_not_overlap(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1_cat.png": mask((0, 0, 5, 5)), "m/1_dog.png": mask((6, 6, 9, 9))}
-    form: dict[str, Any] = {"form": "masks", "images": "i/{key}.png", "targets": "m/{key}_{label}.png"}
+    form: dict[str, Any] = {"format": "masks", "images": "i/{key}.png", "targets": "m/{key}_{label}.png"}
     items, _ = source(files, **form)
     assert labels_of(items["i/1.png"]).mask == ("background", "cat", "dog")
     assert indices(items["i/1.png"])[7, 7] == 2
@@ -163,7 +165,7 @@ def test_masks_a_class_must_not_overlap(source: Read) -> None:
 
 def test_a_mask_a_thing_gives_boxes_and_leaves_out_empty_ones(source: Read, capsys: pytest.CaptureFixture[str]) -> None:
     files = {"s/1/images/1.png": GREY, "s/1/masks/a.png": mask((2, 3, 7, 9)), "s/1/masks/b.png": mask()}
-    form = {"form": "instances", "images": "s/{key}/images/*.png", "targets": "s/{key}/masks/*.png"}
+    form = {"format": "instances", "images": "s/{key}/images/*.png", "targets": "s/{key}/masks/*.png"}
     items, _ = source(files, **form)
     (shape,) = labels_of(items["s/1/images/1.png"]).shapes or ()
     assert shape.box == (2, 3, 7, 9) and shape.label == "object"
@@ -175,14 +177,14 @@ def test_a_mask_a_thing_gives_boxes_and_leaves_out_empty_ones(source: Read, caps
 
 def test_dots_are_things(source: Read) -> None:
     files = {"1cell.png": GREY, "1dots.png": mask((4, 4, 5, 5), (20, 10, 22, 12), values=(255, 250))}
-    items, _ = source(files, form="dots", images="{key}cell.png", targets="{key}dots.png")
+    items, _ = source(files, format="dots", images="{key}cell.png", targets="{key}dots.png")
     boxes = [shape.box for shape in labels_of(items["1cell.png"]).shapes or ()]
     assert boxes == [(4.0, 4.0, 5.0, 5.0), (20.5, 10.5, 21.5, 11.5)]
 
 
 def test_dots_with_a_label_are_things_of_that_class(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1_cat.png": mask((4, 4, 5, 5)), "m/1_dog.png": mask((8, 9, 9, 10))}
-    items, _ = source(files, form="dots", images="i/{key}.png", targets="m/{key}_{label}.png")
+    items, _ = source(files, format="dots", images="i/{key}.png", targets="m/{key}_{label}.png")
     found = [(shape.label, shape.box) for shape in labels_of(items["i/1.png"]).shapes or ()]
     assert found == [("cat", (4, 4, 5, 5)), ("dog", (8, 9, 9, 10))]
 
@@ -193,17 +195,17 @@ def test_a_dot_is_what_is_not_black_and_in_a_jpeg_what_is_above_half(source: Rea
     buffer = io.BytesIO()
     Image.fromarray(level_HW).save(buffer, "JPEG")
     files = {"i/1.png": GREY, "i/2.png": GREY, "m/1.png": png(level_HW), "m/2.jpg": buffer.getvalue()}
-    items, _ = source(files, form="dots", images="i/{key}.png", targets="m/{key}.*")
+    items, _ = source(files, format="dots", images="i/{key}.png", targets="m/{key}.*")
     assert [len(labels_of(items[f"i/{key}.png"]).shapes or ()) for key in (1, 2)] == [3, 1]
     buffer = io.BytesIO()
     Image.fromarray(np.ones((20, 30), np.uint8)).save(buffer, "JPEG")
-    items, _ = source({"m/2.jpg": buffer.getvalue()}, form="dots", images="i/{key}.png", targets="m/{key}.*")
+    items, _ = source({"m/2.jpg": buffer.getvalue()}, format="dots", images="i/{key}.png", targets="m/{key}.*")
     assert labels_of(items["i/2.png"]).shapes == (), "nearly black is black"
 
 
 def test_dots_that_cannot_be_read_are_named(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1.png": b"no picture"}
-    items, _ = source(files, form="dots", images="i/{key}.png", targets="m/{key}.png")
+    items, _ = source(files, format="dots", images="i/{key}.png", targets="m/{key}.png")
     with pytest.raises(Unreadable, match="its dots m/1.png: "):
         labels_of(items["i/1.png"])
 
@@ -212,7 +214,7 @@ def test_dots_that_cannot_be_read_are_named(source: Read) -> None:
 def test_several_files_for_one_image_are_refused(source: Read, form: str, what: str) -> None:
     files = {"i/1.png": GREY, "m/1/a.png": mask(), "m/1/b.png": mask()}
     with pytest.raises(UserError, match=f"i/1.png has the {what} m/1/a.png and m/1/b.png; ingest.targets must"):
-        source(files, form=form, images="i/{key}.png", targets="m/{key}/*.png")
+        source(files, format=form, images="i/{key}.png", targets="m/{key}/*.png")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,7 @@ def test_several_files_for_one_image_are_refused(source: Read, form: str, what: 
 def test_a_star_after_the_key_leaves_it_the_key_of_an_image(
     source: Read, patterns: tuple[str, str], image: str, target: str
 ) -> None:
-    items, refused = source({image: GREY, target: mask()}, form="pairs", images=patterns[0], targets=patterns[1])
+    items, refused = source({image: GREY, target: mask()}, format="pairs", images=patterns[0], targets=patterns[1])
     assert list(items) == [image] and not refused
     assert items[image].target is not None and items[image].target(20, 30) == mask()
 
@@ -237,7 +239,7 @@ def test_a_star_after_the_key_leaves_it_the_key_of_an_image(
 @pytest.mark.parametrize(("pattern", "name"), [("m/{key}*.png", "m/{}x.png"), ("m/*{key}.png", "m/x{}.png")])
 def test_the_longest_key_that_an_image_has_wins_beside_a_star(source: Read, pattern: str, name: str) -> None:
     files = {"i/2.png": GREY, "i/22.png": GREY, name.format(2): mask(), name.format(22): GREY}
-    items, refused = source(files, form="pairs", images="i/{key}.png", targets=pattern)
+    items, refused = source(files, format="pairs", images="i/{key}.png", targets=pattern)
     assert not refused
     assert {path: item.target(20, 30) for path, item in items.items() if item.target} == {
         "i/2.png": mask(),
@@ -247,7 +249,7 @@ def test_the_longest_key_that_an_image_has_wins_beside_a_star(source: Read, patt
 
 def test_an_image_whose_name_goes_on_from_another_s_stays_one_where_it_has_a_mask(source: Read) -> None:
     files = {"a.png": GREY, "a_b.png": GREY, "a_mask.png": mask((1, 1, 4, 4)), "a_b_mask.png": mask((5, 5, 9, 9))}
-    items, refused = source(files, form="instances", images="{key}.png", targets="{key}_*.png")
+    items, refused = source(files, format="instances", images="{key}.png", targets="{key}_*.png")
     assert not refused
     boxes = {path: [shape.box for shape in labels_of(item).shapes or ()] for path, item in items.items()}
     assert boxes == {"a.png": [(1, 1, 4, 4)], "a_b.png": [(5, 5, 9, 9)]}
@@ -256,7 +258,7 @@ def test_an_image_whose_name_goes_on_from_another_s_stays_one_where_it_has_a_mas
 @pytest.mark.parametrize("form", ["table", "arrays", "coco", "deeplabcut"])
 def test_a_form_in_one_file_wants_the_name_of_that_file(source: Read, form: str) -> None:
     with pytest.raises(UserError, match=f"ingest.inside: form {form} is written in one file; name it, as labels/"):
-        source({"a.png": GREY}, form=form)
+        source({"a.png": GREY}, format=form)
 
 
 def test_several_whole_numbers_written_as_fractions_are_numbers(source: Read) -> None:
@@ -272,16 +274,16 @@ def test_several_whole_numbers_written_as_fractions_are_numbers(source: Read) ->
 
 def test_what_operating_systems_leave_behind_is_no_mask(source: Read) -> None:
     files = {"i/a.png": GREY, "m/a.png": mask(), "i/._a.png": b"x", "m/._a.png": b"x", "__MACOSX/i/a.png": b"x"}
-    items, refused = source(files, form="masks", images="i/{key}.png", targets="m/{key}.png")
+    items, refused = source(files, format="masks", images="i/{key}.png", targets="m/{key}.png")
     assert list(items) == ["i/a.png"] and not refused
 
 
 def test_patterns_that_match_nothing_or_name_no_key_are_errors(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1.png": GREY}
     with pytest.raises(UserError, match=r"both need \{key\}"):
-        source(files, form="pairs", images="i/*.png", targets="m/{key}.png")
+        source(files, format="pairs", images="i/*.png", targets="m/{key}.png")
     with pytest.raises(UserError, match=r"ingest.targets: n/\{key\}.png matches none of 2 files, which are as i/1.png"):
-        source(files, form="pairs", images="i/{key}.png", targets="n/{key}.png")
+        source(files, format="pairs", images="i/{key}.png", targets="n/{key}.png")
 
 
 def coco(**change: Any) -> dict[str, Any]:
@@ -437,7 +439,7 @@ def test_voc_folders_of_two_years_may_have_equal_names(source: Read) -> None:
 def test_voc_names_are_enough_where_they_differ(source: Read, image: str, xml: str) -> None:
     held = voc(3)
     files = {image: GREY, xml: next(content for path, content in held.items() if path.endswith(".xml"))}
-    items, refused = source(files | {"V/ImageSets/Main/val.txt": "a\n"}, own_split=True, form="voc")
+    items, refused = source(files | {"V/ImageSets/Main/val.txt": "a\n"}, own_split=True, format="voc")
     assert {path: item.split for path, item in items.items()} == {image: "val"} and not refused
 
 
@@ -455,7 +457,7 @@ def test_voc_images_and_annotations_that_share_a_name_are_told(source: Read) -> 
 
 def test_a_second_voc_annotation_of_an_image_is_refused(source: Read) -> None:
     files = {"x/a.xml": VOC.format(3), "y/a.xml": VOC.format(5), "p/a.png": GREY}
-    items, refused = source(files, form="voc")
+    items, refused = source(files, format="voc")
     assert list(items) == ["p/a.png"]
     assert [(r.path, r.reason) for r in refused] == [("y/a.xml", "p/a.png has another annotation")]
 
@@ -564,7 +566,12 @@ def test_both_sets_of_mouse_joints_are_read(reference_data: Path, params: Params
 def test_a_dot_a_cell_is_what_the_table_counts(reference_data: Path, params: Params) -> None:
     file = reference_data / "cell_counting.zip"
     dotted, _ = reading(
-        params, file, inside="cell_counting/vgg_synthetic", form="dots", images="{key}cell.png", targets="{key}dots.png"
+        params,
+        file,
+        inside="cell_counting/vgg_synthetic",
+        format="dots",
+        images="{key}cell.png",
+        targets="{key}dots.png",
     )
     columns = params.ingest.columns.model_copy(update={"path": "file", "label": None, "scalars": ("count",)})
     told, _ = reading(

@@ -9,10 +9,10 @@ import pytest
 
 from stages.audits import AUDITS, label_errors
 from stages.audits.audit_data import Subject
+from stages.config.schema import Params
 from stages.core.findings import Finding, read_findings, write_findings
 from stages.dataset.annotations import Annotation, Shape
 from stages.dataset.manifest import read_manifest
-from stages.frame.sections import Params
 from stages.probes.confident_learning import doubt
 from stages.probes.shape_model import oddness
 from stages.reports import Album, cards
@@ -72,14 +72,14 @@ def test_labels_by_chance_are_not_called_wrong_but_not_checked(digits: Subject, 
     shuffled = noisy.rows.assign(label=list(rows["label"]), annotation=list(rows["annotation"]))
     findings = found(replace(noisy, rows=shuffled), params)
     assert set(findings) == {"labels/not-checked"}
-    assert "skill" in findings["labels/not-checked"].says
+    assert "skill" in findings["labels/not-checked"].message
 
 
 def test_a_class_with_too_few_groups_is_left_out_by_name(digits: Subject, params: Params) -> None:
     rows = digits.rows
     few = pd.concat([rows[rows["label"] != "7"], rows[rows["label"] == "7"].head(3)])
     findings = found(replace(digits, rows=few), params)
-    assert "The class 7 has too few" in findings["labels/not-checked"].says
+    assert "The class 7 has too few" in findings["labels/not-checked"].message
     assert findings["labels/classes"].severity == "passed"
 
 
@@ -127,7 +127,7 @@ def test_of_counts_that_are_mostly_zero_none_is_wrong_but_a_misread_one(
     counts = np.where(grade < 7, 0, rng.poisson(grade + 3.0))
     told = found(with_numbers(digits, counts.tolist()), params)
     if not known:
-        assert "labels/numbers" not in told and "does not foretell" in told["labels/not-checked"].says
+        assert "labels/numbers" not in told and "does not foretell" in told["labels/not-checked"].message
         return
     assert told["labels/numbers"].severity == "passed" and 0.5 < told["labels/numbers"].evidence["r2"]["size"] < 0.9
     wrong = int(np.flatnonzero(counts > 9)[0])
@@ -201,7 +201,7 @@ def masks(ingest: Ingest, tmp_path: Path) -> Subject:
         image, placed = scene(rng, 3)
         save(tmp_path / "d/images" / f"{number:02d}.png", image)
         save(tmp_path / "d/masks" / f"{number:02d}.png", mask_of([] if number == 30 else placed))
-    toy = {**TOYS["segmentation"].ingest, "values": {0: "ground", 1: "disc", 2: "square"}}
+    toy = {**TOYS["segmentation"].ingest, "mask_values": {0: "ground", 1: "disc", 2: "square"}}
     return subject_of(ingest(tmp_path / "d", **toy))
 
 
@@ -252,7 +252,7 @@ def test_every_kind_of_label_gets_an_answer(name: str, ingest: Ingest, params: P
     toy.write(tmp_path / "toy", np.random.default_rng(0))
     columns = params.ingest.columns.model_copy(update=toy.columns)
     findings = label_errors.find(subject_of(ingest(tmp_path / "toy", columns=columns, **toy.ingest)), params.audit)
-    assert findings and all(f.id.startswith("labels/") and f.severity != "blocking" and f.says for f in findings)
+    assert findings and all(f.id.startswith("labels/") and f.severity != "blocking" and f.message for f in findings)
     assert len({f.id for f in findings}) == len(findings)
     write_findings(findings, tmp_path / "findings.json")
     assert [f.id for f in read_findings(tmp_path / "findings.json")] == [f.id for f in findings]

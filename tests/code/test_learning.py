@@ -14,9 +14,9 @@ from PIL import Image
 from stages.augmentations import Policy
 from stages.augmentations.augmentation_interface import Augmentation, always
 from stages.augmentations.similarity import Flip
+from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.dataset.pixel_store import open_split
-from stages.frame.sections import Params
 from stages.images.contact_sheet import contact_sheet
 from stages.networks.heads import HEADS
 from stages.preprocessing.resize import fitted, resize, scale
@@ -375,5 +375,5 @@ def test_pretrained_weights_stay_as_they_are_while_frozen_and_learn_at_a_rate_of
         return max(float((weights[name] - start[name]).abs().max()) for name in names)
 
     assert moved(after(frozen_epochs=1)) == 0
-    slow, fast = moved(after(pretrained_rate=0.01)), moved(after(pretrained_rate=1.0))
+    slow, fast = moved(after(pretrained_lr_factor=0.01)), moved(after(pretrained_rate=1.0))
     assert 0 < slow < fast / 5

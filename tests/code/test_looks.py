@@ -12,9 +12,10 @@ from stages import ingest, prepare
 from stages.articulation.symmetry import black_rim, symmetries
 from stages.augmentations import Data, choose
 from stages.augmentations.similarity import TELLING
+from stages.config.schema import Params
+from stages.config.schema_training import Augment
 from stages.core.errors import UserError
 from stages.dataset.pixel_store import open_split
-from stages.frame.sections import Augment, Params
 from stages.runner.stage import call
 from stages.tasks.task_spec import TaskSpec
 from tests.conftest import digit_images, prepare_digits
@@ -99,7 +100,7 @@ def test_classes_that_are_each_other_s_mirror_images_lose_their_answers() -> Non
     kept = symmetries(store_of(blobs(200, rng)), (rng.random(200) < 0.5).astype(int))
     assert kept["answers_lost"] == {}, "a probe that knows nothing has nothing to lose"
     about = Data(TaskSpec("classification", "class", "label", labels=("OD", "OS2")), **found)
-    (flip,) = [one for one in choose(Augment(preset="auto", outside="auto", amounts={}), about) if one.name == FLIP]
+    (flip,) = [one for one in choose(Augment(preset="auto", padding="auto", amounts={}), about) if one.name == FLIP]
     assert flip.amounts is None
 
 
@@ -112,7 +113,9 @@ def test_the_rim_of_the_image_itself_is_looked_at_and_not_what_lies_beside_it() 
 
 def test_the_skeletons_of_figures_are_kept_with_the_training_images(tmp_path: Path) -> None:
     images = digit_images(per_class=8, classes=4)
-    _, prepared = prepare_digits(tmp_path, {"train": images[::2], "val": images[1::2]}, size=32, parts="foreground")
+    _, prepared = prepare_digits(
+        tmp_path, {"train": images[::2], "val": images[1::2]}, size=32, articulated_parts="foreground"
+    )
     bones = open_split(prepared, "train").bones
     assert bones is not None and len(bones.first) == len(images) // 2 + 1 and bones.first[-1] == len(bones.bone_T7)
     bone_BK7 = bones.of(np.array([3, 0]))
@@ -129,7 +132,7 @@ def prepared_mice(workspace: Path, params: Params, skeleton: Any, parts: str = "
     changes = {
         "task": {"name": "landmarks", **toy.task, "skeleton": skeleton},
         "ingest": {"name": "toy", "columns": columns, **toy.ingest},
-        "prepare": {"size": 32, "channels": 3, "parts": parts},
+        "prepare": {"size": 32, "channels": 3, "articulated_parts": parts},
     }
     for name, change in changes.items():
         sections[name] = type(sections[name]).model_validate(sections[name].model_dump() | change)
@@ -147,5 +150,7 @@ def test_a_skeleton_between_points_must_be_one(workspace: Path, params: Params) 
 
 def test_points_are_no_parts_where_there_are_none(workspace: Path, params: Params, tmp_path: Path) -> None:
     images = digit_images(per_class=4, classes=2)
-    with pytest.raises(UserError, match=r"prepare.parts: points: task.name is classification, which has none"):
-        prepare_digits(tmp_path / "d", {"train": images[::2], "val": images[1::2]}, size=16, parts="points")
+    with pytest.raises(
+        UserError, match=r"prepare.articulated_parts: points: task.name is classification, which has none"
+    ):
+        prepare_digits(tmp_path / "d", {"train": images[::2], "val": images[1::2]}, size=16, articulated_parts="points")

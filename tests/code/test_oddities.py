@@ -36,7 +36,7 @@ def test_an_odd_image_is_named_by_what_is_odd_about_it(kind: str, tmp_path: Path
     case.shots[7] = change(case.shots[7], strength, np.random.default_rng(0))
     found = looked_at(case, tmp_path)[f"oddities/{KIND_OF[kind]}"]
     assert found.images == [case.shots[7].path]
-    assert found.severity == "info" and "1 image is" in found.says
+    assert found.severity == "info" and "1 image is" in found.message
 
 
 def test_digits_as_they_are_have_no_odd_image(tmp_path: Path) -> None:
@@ -69,6 +69,6 @@ def test_figures_are_told_as_they_are_measured(tmp_path: Path) -> None:
     for finding in outliers.find(subject(rows, tmp_path), settings().audit):
         if finding.id == "oddities/dark":
             brightest = rows.set_index("path")["brightest"][finding.images[0]]
-            assert f"with {brightest:.3g} against a median of {rows['brightest'].median():.3g}" in finding.says
+            assert f"with {brightest:.3g} against a median of {rows['brightest'].median():.3g}" in finding.message
             return
     pytest.fail("no dark image was found")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from stages.config.load import load, overlay
+from stages.config.schema import Params
 from stages.core.errors import UserError
-from stages.frame.params import load, overlay
-from stages.frame.sections import Params
 
 
 def keys_of(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -65,7 +65,7 @@ def test_all_mistakes_are_reported_at_once_with_key_value_and_a_suggestion(root:
         "train.optimizer: 'adamww': did you mean `adamw`?",
         "validation 0.15 + test 0.95 = 1.1 leaves nothing to train on",
         "did you mean `train.learning_rate`?",
-        "ingest.group: 'patient': has no parenthesis",
+        "ingest.group_regex: 'patient': has no parenthesis",
     ):
         assert part in message
 

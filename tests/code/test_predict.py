@@ -16,11 +16,14 @@ from PIL import Image
 
 from stages import predict
 from stages.batch_prediction import worker_pool as work
+from stages.command_line.exit_codes import INTERRUPTED
+from stages.core.errors import UserError
 from stages.dataset.annotations import box_of, encode_rle
 from stages.images.decode import read
 from stages.tasks.instances import Instances
 from stages.tasks.segmentation import Mask
 from stages.tasks.task_spec import TaskSpec
+from tests.command_line import macula
 
 Array = np.ndarray[Any, Any]
 HEIGHT, WIDTH = 6, 8
@@ -79,7 +82,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def in_this_process(*words: str) -> int:
-    return predict.main(["model.onnx", *words, "--workers", "0"])
+    return macula("predict", "model.onnx", *words, "--workers", "0")
 
 
 def rows_of(images: Path, tmp_path: Path, *more: str) -> list[dict[str, str]]:
@@ -167,7 +170,7 @@ def test_the_folder_of_the_output_is_made(images: Path, tmp_path: Path, answerin
     file = tmp_path / "new" / "deep" / "answers.csv"
     assert in_this_process(str(images / "a"), "--output", str(file)) == 0
     assert file.read_text().splitlines()[0] == "path,cell,error"
-    with pytest.raises(SystemExit, match=r"--output .*one.png/answers.csv cannot be written: "):
+    with pytest.raises(UserError, match=r"--output .*one.png/answers.csv cannot be written: "):
         in_this_process(str(images / "a"), "--output", str(images / "a/one.png/answers.csv"))
 
 
@@ -177,11 +180,11 @@ def test_the_folder_of_the_output_is_made(images: Path, tmp_path: Path, answerin
 def test_no_answer_takes_the_place_of_an_image(tmp_path: Path, answering: Any, option: str, name: str) -> None:
     answering(SEGMENTATION, MASK)
     (tmp_path / name).write_bytes(b"an image")
-    with pytest.raises(SystemExit, match=f"{option} .* is, or holds, images to be answered; name another folder"):
+    with pytest.raises(UserError, match=f"{option} .* is, or holds, images to be answered; name another folder"):
         in_this_process(str(tmp_path), option, str(tmp_path / ".." / tmp_path.name))
     written = tmp_path / f"{name}{'.jpg' if option == '--overlays' else '.png'}"
     written.write_bytes(b"an image, too")
-    with pytest.raises(SystemExit, match=f"{option} .* is, or holds, images to be answered; name another folder"):
+    with pytest.raises(UserError, match=f"{option} .* is, or holds, images to be answered; name another folder"):
         in_this_process(str(tmp_path / name), str(written), option, str(tmp_path))
     assert written.read_bytes() == b"an image, too"
 
@@ -189,7 +192,7 @@ def test_no_answer_takes_the_place_of_an_image(tmp_path: Path, answering: Any, o
 def test_the_table_of_answers_takes_the_place_of_no_image(tmp_path: Path, answering: Any) -> None:
     answering(COUNT, None)
     (tmp_path / "one.png").write_bytes(b"an image")
-    with pytest.raises(SystemExit, match="--output .*one.png is, or would look like, what is read; name another file"):
+    with pytest.raises(UserError, match="--output .*one.png is, or would look like, what is read; name another file"):
         in_this_process(str(tmp_path), "--output", str(tmp_path / "one.png"))
     assert (tmp_path / "one.png").read_bytes() == b"an image"
 
@@ -201,7 +204,7 @@ def test_the_table_of_answers_takes_the_place_of_nothing_but_a_file(
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "round").symlink_to("round")
     for name in ("pipe", "round", "in"):
-        with pytest.raises(SystemExit, match=f"--output .*{name} is no regular file"):
+        with pytest.raises(UserError, match=f"--output .*{name} is no regular file"):
             in_this_process(str(images / "a"), "--output", str(tmp_path / name))
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     for before in (None, "old"):
@@ -233,8 +236,8 @@ def test_a_run_goes_on_with_the_engine_and_the_precision_that_it_began_with(
     monkeypatch.setattr(work, "Model", Choosing)
     with monkeypatch.context() as patch:
         patch.setattr(fixed, "answer", interrupted)
-        assert in_this_process(*words) == predict.INTERRUPTED
-    with pytest.raises(SystemExit, match="began with --engine openvino, now onnxruntime"):
+        assert in_this_process(*words) == INTERRUPTED
+    with pytest.raises(UserError, match="began with --engine openvino, now onnxruntime"):
         in_this_process(*words, "--engine", "onnxruntime")
     opened.clear()
     assert in_this_process(*words, "--engine", "openvino") == 0
@@ -254,5 +257,5 @@ def test_what_does_not_fit_the_task_is_refused(
     images: Path, answering: Any, asked: TaskSpec, words: list[str], says: str
 ) -> None:
     answering(asked, None)
-    with pytest.raises(SystemExit, match=says):
+    with pytest.raises(UserError, match=says):
         in_this_process(str(images), *words)

@@ -38,7 +38,10 @@ def hostile() -> dict[str, bytes]:
     return {"packed.tif": bytes(packed), "tags.tif": struct.pack("<2sHIH", b"II", 42, 8, len(directory)) + entries}
 
 
-@pytest.mark.parametrize("silent", ["main(['model.onnx', '.', '--workers', '0', '--output', 'a.csv'])", "log_lines()"])
+PREDICT = "macula('predict', 'model.onnx', '.', '--workers', '0', '--output', 'a.csv')"
+
+
+@pytest.mark.parametrize("silent", [PREDICT, "log_lines()"])
 def test_decoders_say_nothing_beside_the_answer(silent: str, tmp_path: Path) -> None:
     colour_model(tmp_path / "model.onnx")
     for name, data in hostile().items():
@@ -46,8 +49,8 @@ def test_decoders_say_nothing_beside_the_answer(silent: str, tmp_path: Path) -> 
     code = f"""
         from pathlib import Path
         from stages.images.decode import Unreadable, read
-        from stages.predict import main
         from stages.serving.admission import log_lines
+        from tests.command_line import macula
         {silent}
         for file in Path().glob("*.tif"):
             try:

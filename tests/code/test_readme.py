@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -53,5 +54,26 @@ def test_the_params_shown_are_keys_that_exist() -> None:
 def test_the_tree_names_every_stage() -> None:
     tree = README[README.index("## The tree") :]
     for file in (ROOT / "stages").glob("*.py"):
-        if file.stem not in ("__init__", "fetch"):
+        if file.stem not in ("__init__", "__main__", "fetch"):
             assert re.search(rf"\b{file.stem}\b", tree), file.stem
+
+
+def test_the_version_is_defined_in_one_place() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    text = re.compile(rf"(?<![\w.=]){re.escape(version)}(?![\w.])")
+    others = (
+        "CHANGELOG.md",
+        "infra/locks/",
+        "infra/browser/package-lock.json",
+        "docs/reference/third-party-licences.md",
+    )
+    named = [
+        name
+        for name in files.split("\0")
+        if Path(name).suffix in {".py", ".md", ".toml", ".yaml", ".json", ".Dockerfile", ""} | {".js", ".html"}
+        and not name.startswith(others)
+        and (ROOT / name).is_file()
+        and text.search((ROOT / name).read_text())
+    ]
+    assert named == ["pyproject.toml"]

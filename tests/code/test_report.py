@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from stages import report
-from stages.frame.sections import Evaluate
+from stages.config.schema_task import Evaluate
 from stages.reports.evaluation_report import trends, verdict
 from stages.reports.training_report import gap, pace
 from stages.runner.stage import call
 from tests.lines import HOSTILE, PARAMS, write_line
 
-EVALUATE = Evaluate(resamples=100, confidence=0.95, calibration_bins=10, worst=24)
+EVALUATE = Evaluate(resamples=100, confidence=0.95, calibration_bins=10, worst_images=24)
 SECTIONS = re.findall(
     r"\w+", "images data findings augmentation tuning training scores errors model test unchecked how"
 )
@@ -173,12 +173,14 @@ def test_the_params_to_turn_are_named_with_their_values_and_those_turned_already
         assert knob in said
     turned = PARAMS | {"augment": {"preset": "strong"}, "network": PARAMS["network"] | {"dropout": 0.5}}
     said = " ".join(gap(curves, 2, goal, True, turned))
-    assert "augment.preset" not in said and "network.dropout" not in said and "train.average: 0.99" in said
+    assert "augment.preset" not in said and "network.dropout" not in said and "train.ema_decay: 0.99" in said
 
 
 @pytest.mark.parametrize(("reading", "stall"), [(0.01, False), (0.2, True)])
 def test_waiting_for_images_is_called_a_stall(reading: float, stall: bool) -> None:
-    curves = pd.DataFrame({"seconds": [10.0, 30.0], "reading": [reading, reading], "changing": [0.1, 0.3]})
+    curves = pd.DataFrame(
+        {"seconds": [10.0, 30.0], "loading_share": [reading, reading], "augmentation_share": [0.1, 0.3]}
+    )
     said = pace(curves)
     assert f"{reading:.1%} went into reading images and 25.0% into augmentation" in said
     assert ("is a stall" in said) == stall

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.config.schema import Params
+from stages.config.schema_data import Columns
 from stages.core.errors import UserError
 from stages.dataset.splits import Locked, joined
-from stages.frame.sections import Columns, Params
 from stages.images.archives import Refusal
 from stages.images.decode import read
 from stages.importers import Item, open_source, refuse_twin_labels
@@ -267,24 +268,24 @@ def test_labels_of_arrays_are_whole_numbers_and_thin_images_keep_their_shape(
 
 def test_groups_are_read_from_paths(listing: Callable[..., Listing], tmp_path: Path) -> None:
     folder = write_folders(tmp_path / "d", IMAGES)
-    items, _ = listing(folder, group=r"/(\d{3})")
+    items, _ = listing(folder, group_regex=r"/(\d{3})")
     assert items[0].group == "000"
     for pattern in (r"patient(\d+)", r"patient(\d+)|/"):
         with pytest.raises(UserError, match="finds no group in 0/0000.png"):
-            listing(folder, group=pattern)
+            listing(folder, group_regex=pattern)
 
 
 def test_images_that_follow_each_other_by_number_are_one_block(listing: Callable[..., Listing], tmp_path: Path) -> None:
     folder = write_folders(tmp_path / "d", [("a", image) for _, image in digit_images(per_class=11, classes=1)])
-    items, _ = listing(folder, block=4)
+    items, _ = listing(folder, sequence_block=4)
     assert [item.group for item in items] == [f"a/#{n}" for n in (0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8)]
     (folder / "a/0001.png").unlink()
     (folder / "a/0010.png").rename(folder / "a/img10.png")
-    items, _ = listing(folder, block=4, group="(a)/")
+    items, _ = listing(folder, sequence_block=4, group_regex="(a)/")
     assert [item.group for item in items] == [f"a#{n}" for n in (0, 0, 0, 4, 4, 4, 4, 8, 8, 8)], "no other one moves"
     (folder / "a/0002.png").rename(folder / "a/left.png")
     with pytest.raises(UserError, match="no number in a/left.png"):
-        listing(folder, block=4)
+        listing(folder, sequence_block=4)
 
 
 def test_blocks_that_share_a_picture_are_one() -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.dataset.annotations import IGNORE, Annotation, Shape, box_of, encode_rle
-from stages.frame.sections import Params
 from stages.reports import evaluation_report as evaluation
 from stages.tasks import TASKS, image_to_image, landmarks, multilabel, ordinal, rand_index, regression, segmentation
 from stages.tasks.build_spec import task_spec_of_data
@@ -357,7 +357,7 @@ def test_things_without_outline_among_others_are_told(params: Params, capsys: py
 @pytest.mark.parametrize(("truth", "numbers"), [("count", [2, 1]), ("area", [3 / 8, 1 / 8])])
 def test_a_background_is_not_counted_wherever_it_stands(truth: str, numbers: list[float], params: Params) -> None:
     masked = Annotation(mask=("cell", "background", "wall"))
-    asked = asked_of(params, "regression", [masked], truth=truth)
+    asked = asked_of(params, "regression", [masked], target=truth)
     assert asked.scalars == ("cell", "wall")
     mask = np.array([[0, 0, 1, 0, 1, 1, 1, 2]], np.uint8)
     assert regression.truth(masked, mask, 1, 8, asked).tolist() == pytest.approx(numbers)
@@ -366,7 +366,7 @@ def test_a_background_is_not_counted_wherever_it_stands(truth: str, numbers: lis
 def test_things_that_are_called_background_are_no_things_to_measure(params: Params) -> None:
     cell, rest = squares(0)
     shapes = (Shape("cell", box_of(cell), encode_rle(cell)), Shape("background", box_of(rest), encode_rle(rest)))
-    asked = asked_of(params, "regression", [Annotation(shapes=shapes)], truth="area")
+    asked = asked_of(params, "regression", [Annotation(shapes=shapes)], target="area")
     assert (asked.labels, asked.scalars) == (("background", "cell"), ("cell",))
     assert regression.truth(Annotation(shapes=shapes), None, HEIGHT, WIDTH, asked).tolist() == [cell.mean()]
 

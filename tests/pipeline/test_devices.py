@@ -1,4 +1,4 @@
-"""Several processes that share a training, as real stages: started by one, or by torchrun."""
+"""Training stages with several processes, started by the stage itself or by torchrun."""
 
 import json
 import os
@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.frame.editing import edited
-from tests.conftest import ROOT, digit_images, prepare_digits
+from tests.conftest import ROOT, digit_images, prepare_digits, write_params
 
 STAGE = ["-m", "stages.train", "../ingested", "../prepared", "../tuned", "../weights", "out"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -32,20 +31,21 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Train:
     def run(name: str, before: list[str], **train: Any) -> Path:
         settings = {"epochs": 2, "device": "cpu", "optimizer": "sgd", "precision": "32-true", **train}
         (folder / name).mkdir()
-        text = edited((ROOT / "params.yaml").read_text(), [{"network": {"norm": "group"}, "train": settings}], "test")
-        (folder / name / "params.yaml").write_text(text)
+        write_params(folder / name, {"network": {"norm": "group"}, "train": settings})
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         done = subprocess.run([sys.executable, *before, *STAGE], cwd=folder / name, env=environment, timeout=300,
                               capture_output=True, text=True)  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.count("epoch 1/2") == 1, "one process speaks"
-        assert [path.name for path in (folder / name).glob("out*")] == ["out"], "what the others wrote is gone"
+        assert done.stdout.count("epoch 1/2") == 1, "only one process prints"
+        assert [path.name for path in (folder / name).glob("out*")] == ["out"], (
+            "the outputs of the other processes are deleted"
+        )
         return folder / name / "out"
 
     return run
 
 
-def test_two_processes_train_as_one_with_the_doubled_batch(train: Train) -> None:
+def test_two_processes_train_as_one_with_twice_the_batch_size(train: Train) -> None:
     alone = train("alone", [], batch_size=16)
     together = train("together", [], batch_size=8, devices=2)
     by_torchrun = train("torchrun", TORCHRUN, batch_size=8)

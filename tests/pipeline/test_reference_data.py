@@ -85,7 +85,7 @@ def test_the_pictures_of_blood_without_a_box_around_a_red_cell_of_bccd(reference
     call(validate, [tmp_path / "ingested", tmp_path / "validated"], {"checks": checks})
     broken = [f for f in read_findings(tmp_path / "validated/findings.json") if f.severity != "passed"]
     assert [f.id for f in broken] == ["checks/red_cells"] and broken[0].severity == "warning"
-    assert broken[0].says.startswith("12 of 292 images") and set(broken[0].images) <= without
+    assert broken[0].message.startswith("12 of 292 images") and set(broken[0].images) <= without
 
 
 @pytest.mark.parametrize("name", ["clothing10", "pneumoniamnist", "plankton121"])

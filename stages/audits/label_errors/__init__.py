@@ -5,9 +5,9 @@ Each kind of label is looked at by a module of its own; a kind that could not be
 
 from stages.audits.audit_data import Subject
 from stages.audits.label_errors import wrong_classes, wrong_masks, wrong_numbers, wrong_objects, wrong_points
+from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.dataset.manifest import annotations
-from stages.frame.sections import Audit
 
 FEWEST_IMAGES = 50  # with fewer, one wrong label is 2 % of them: the smallest share that is told apart from none
 FEWEST_GROUPS = 5

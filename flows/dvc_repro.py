@@ -1,0 +1,208 @@
+"""Run `dvc repro` with one line per stage: `python -m flows.dvc_repro RESULT [STAGE...]`, which `macula run` starts.
+
+DVC does the work. What it prints about a stage is replaced by the number, name and state of the stage, and by what is
+left according to the previous run. RESULT is a JSON file for the caller.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stages.core.dependency_errors import DEBUG, explain
+from stages.core.errors import UserError
+
+SECONDS = Path("work/run/seconds.json")
+"""How long each stage took when it last ran."""
+FAILED, BLOCKED, INTERRUPTED = 1, 3, 130
+SILENT = (
+    "> ", "\nTo track the changes with git", "To track the changes with git", "\nTo enable auto staging",
+    "Generating lock file", "Updating lock file", "Use `dvc push`",
+)  # fmt: skip
+"""Beginnings of what DVC prints around a stage."""
+
+
+@dataclass
+class Progress:
+    """Lines about the stages of one run."""
+
+    planned: list[str]
+    """Stages in the order in which they are visited."""
+    last: dict[str, float] = field(default_factory=dict)
+    """Seconds of each stage in the previous run."""
+    states: dict[str, str] = field(default_factory=dict)
+    """unchanged, restored, ran or failed, in the order of the visits."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    running: str = ""
+    began: float = 0.0
+
+    def unchanged(self, stage: str) -> None:
+        """Report that a stage is up to date."""
+        self._next(stage, "unchanged", "unchanged")
+
+    def restored(self, stage: str) -> None:
+        """Report that the outputs of a stage come from the run cache."""
+        self._next(stage, "restored", "restored from the cache")
+
+    def started(self, stage: str) -> None:
+        """Report that a stage runs now, and how long it and the rest took before."""
+        self._next(stage, "ran", f"running{self._expectation(stage)}")
+        self.running, self.began = stage, time.monotonic()
+
+    def end(self, failed: bool) -> None:
+        """Report the end of the run; a stage that still runs has failed if the run has."""
+        if failed and self.running:
+            self.states[self.running] = "failed"
+        self._finish()
+
+    def _next(self, stage: str, state: str, text: str) -> None:
+        self._finish()
+        self.states[stage] = state
+        self._say(stage, text)
+
+    def _finish(self) -> None:
+        """Report the stage that ran until now."""
+        if not self.running:
+            return
+        seconds = self.seconds[self.running] = round(time.monotonic() - self.began, 1)
+        ending = "failed after" if self.states[self.running] == "failed" else "finished in"
+        self._say(self.running, f"{ending} {duration(seconds)}")
+        self.running = ""
+
+    def _say(self, stage: str, text: str) -> None:
+        wide, count = max(map(len, self.planned), default=0), len(self.planned)
+        number = self.planned.index(stage) + 1 if stage in self.planned else len(self.states)
+        print(f"[{number:>{len(str(count))}}/{count}] {stage:<{wide}}  {text}", flush=True)
+
+    def _expectation(self, stage: str) -> str:
+        """Seconds that this stage and all after it took last time, where each is known."""
+        rest = self.planned[self.planned.index(stage) :] if stage in self.planned else [stage]
+        if stage not in self.last:
+            return ""
+        words = f" ({duration(self.last[stage])} last time"
+        if len(rest) > 1 and all(one in self.last for one in rest):
+            words += f"; at most {duration(sum(self.last[one] for one in rest))} left"
+        return f"{words})"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as text for people.
+
+    >>> duration(3.21), duration(75), duration(7300)
+    ('3.2 s', '1 min 15 s', '2 h 01 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class StageLines(logging.Handler):
+    """Handler of DVC's log messages that reports stages to `Progress` and passes on the rest."""
+
+    def __init__(self, progress: Progress) -> None:
+        """Report to `progress`."""
+        super().__init__(logging.INFO)
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Report one message."""
+        text, arguments = str(record.msg), record.args if isinstance(record.args, tuple) else ()
+        if text == "Running stage '%s':":
+            self._progress.started(str(arguments[0]))
+        elif text.endswith("'%s' didn't change, skipping"):
+            self._progress.unchanged(str(arguments[0]))
+        elif "is cached - skipping run, checking out outputs" in text:
+            self._progress.restored(getattr(arguments[0], "addressing", str(arguments[0])))
+        elif (told := record.getMessage()).strip() and not told.startswith(SILENT):
+            print(told, file=sys.stderr if record.levelno >= logging.WARNING else sys.stdout, flush=True)
+
+
+def reproduce(targets: Sequence[str]) -> tuple[Progress, Exception | None]:
+    """Bring the stages of dvc.yaml, or the targets and what they depend on, up to date.
+
+    Returns:
+        What happened to each stage, and the exception that ended the run, if any.
+    """
+    from dvc.logger import setup
+    from dvc.repo import Repo
+    from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+    from dvc.ui import ui
+
+    setup()
+    ui.enable()
+    last = json.loads(SECONDS.read_text()) if SECONDS.is_file() else {}
+    progress = Progress([], last)
+    handlers = logging.getLogger("dvc").handlers
+    handlers[:] = [StageLines(progress)]
+    try:
+        with Repo(str(Path.cwd())) as repo:
+            planned = plan_repro(
+                get_active_graph(repo.index.graph), collect_stages(repo, list(targets) or ["dvc.yaml"])
+            )
+            progress.planned = [stage.addressing for stage in planned]
+            repo.reproduce(list(targets) or None)
+    except Exception as error:
+        progress.end(failed=True)
+        return progress, error
+    progress.end(failed=False)
+    return progress, None
+
+
+def main(result: Path, targets: list[str]) -> int:
+    """Run the stages, keep the run as an experiment, and write `result`.
+
+    Returns:
+        0, or 3 if a finding blocks, or 1 if a stage failed.
+    """
+    from flows import experiments
+    from stages.config.load import load
+
+    began = time.time()
+    try:
+        load(Path("params.yaml"))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    progress, error = reproduce(targets)
+    SECONDS.parent.mkdir(parents=True, exist_ok=True)
+    SECONDS.write_text(json.dumps(progress.last | progress.seconds, indent=1) + "\n")
+    failed = next((stage for stage, state in progress.states.items() if state == "failed"), "")
+    blocked = Path("work", failed.rpartition(":")[2], "blocked.md")
+    blocks = bool(failed) and blocked.is_file() and blocked.stat().st_mtime >= began
+    told: dict[str, Any] = {
+        "stages": [
+            {"name": n, "state": s, "seconds": progress.seconds.get(n, 0.0)} for n, s in progress.states.items()
+        ],
+        "failed": failed or None,
+        "blocked": str(blocked) if blocks else None,
+    }
+    if error is not None:
+        _report(error, blocks, str(blocked))
+    elif not targets:
+        told["experiment"] = experiments.run_name()
+        print(experiments.main(), flush=True)
+    result.write_text(json.dumps(told))
+    return BLOCKED if blocks else FAILED if error else 0
+
+
+def _report(error: Exception, blocks: bool, page: str) -> None:
+    if os.environ.get(DEBUG):
+        import traceback
+
+        traceback.print_exception(error)
+    told = f"the gate stopped the pipeline; {page} lists the findings and how to accept them" if blocks else None
+    print(f"error: {told or explain(error) or f'{type(error).__name__}: {error}'}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        code = main(Path(sys.argv[1]), sys.argv[2:])
+    except KeyboardInterrupt:  # the caller explains how to resume
+        code = INTERRUPTED
+    sys.exit(code)

@@ -1,0 +1,13 @@
+"""Start the command line: `macula COMMAND`, or `python -m stages COMMAND`."""
+
+
+def main() -> None:
+    """Run the command that `sys.argv` names and exit with its status."""
+    # Child processes import the main module again: what they do not need is imported here.
+    from stages.command_line.app import main as start
+
+    start()
+
+
+if __name__ == "__main__":
+    main()

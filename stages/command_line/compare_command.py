@@ -1,0 +1,37 @@
+"""`macula compare`: variants of params.yaml on one score."""
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+from stages.command_line.options import AsJson, print_json
+
+EXAMPLE = 'macula compare "network.name=resnet18" "network.name=googlenet train.epochs=20"'
+
+
+def compare(
+    variants: Annotated[
+        list[str], Argument(metavar="'KEY=VALUE ...'...", help="Changes of params.yaml, two or more variants.")
+    ],
+    example: Annotated[str, Option(help="Parameter set of docs/examples to change instead of params.yaml.")] = "",
+    source: Annotated[str, Option(help="Data of --example.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Run variants of params.yaml and compare their scores on the same resamples of the same images.
+
+    Each variant runs in a clone of its own under work/. The first is the baseline. Finished variants come from the
+    cache when the command is repeated.
+    """
+    from flows.compare import main
+
+    try:
+        result = main(variants, example, source)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("finished stages are kept in the cache; repeat the command to resume") from None
+    if as_json:
+        print_json({key: value for key, value in result.items() if key != "table"})
+        return
+    print(f"\n{result['table']}\n")
+    for one in result["variants"]:
+        print(f"- `{one['changes']}`: {one['report']}")
+    print(f"written to {result['file']}")

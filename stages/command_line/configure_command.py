@@ -1,0 +1,39 @@
+"""`macula configure`: params proposed for a folder of images."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from stages.command_line.options import AsJson, ImageFormat, print_json
+
+EXAMPLE = "macula configure flowers.zip"
+
+
+def configure(
+    source: Annotated[Path, Argument(help="Folder, zip, tar or npz of labelled images.")],
+    inside: Annotated[str, Option(help="Folder or file inside it, where it holds several data sets.")] = "",
+    form: Annotated[
+        ImageFormat | None, Option("--format", "--form", help="Format of the labels.  [default: recognized]")
+    ] = None,
+    output: Annotated[Path, Option(help="File to write.")] = Path("params.proposed.yaml"),
+    replace: Annotated[bool, Option("--replace", help="Replace an existing --output.")] = False,
+    minutes: Annotated[float, Option(help="Minutes that training may take.")] = 15,
+    quick: Annotated[bool, Option("--quick", help="Do not time training on this machine.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Inspect images and propose params.yaml for them, each value with its reason."""
+    if not 0 < minutes < float("inf"):
+        raise typer.BadParameter(f"{minutes:g} is not a positive number", param_hint="--minutes")
+    from stages.configure import ConfigureOptions, main
+
+    proposal = main(ConfigureOptions(source, inside, form or "", output, replace, minutes, quick))
+    if as_json:
+        print_json({"output": proposal.output, "choices": [asdict(one) for one in proposal.choices],
+                    "explanation": proposal.lines})  # fmt: skip
+        return
+    print("\n".join(proposal.lines))
+    print(f"\nWritten to {output}, with the reasons beside the values. Read it, then")
+    print(f"  mv {output} params.yaml && macula run")

@@ -1,0 +1,53 @@
+"""Run the body of a command and turn every way in which it can end into a message and an exit code."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+import typer
+
+from stages.command_line.exit_codes import BUG, FAILED, INTERRUPTED, OK
+from stages.core.dependency_errors import DEBUG, explain
+from stages.core.errors import UserError
+
+
+def show_tracebacks() -> None:
+    """Show tracebacks in this process and in the stages that it starts."""
+    os.environ[DEBUG] = "1"
+
+
+def exit_code_of(body: Callable[[], int | None]) -> int:
+    """Run a command's body and report how it ended.
+
+    Args:
+        body: returns an exit code, or None for success; raises KeyboardInterrupt with a text that explains how to
+            resume.
+    """
+    try:
+        return body() or OK
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted{f': {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader closed the output, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERRUPTED
+    except Exception as error:
+        return _reported(error)
+
+
+def _reported(error: Exception) -> int:
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    told = str(error) if isinstance(error, UserError) else explain(error)
+    if told is not None:
+        print(f"error: {told}", file=sys.stderr)
+        return FAILED
+    print(
+        f"error: unexpected {type(error).__name__}: {error}\n"
+        "This is a bug in Macula. Run the command again with --debug and report the traceback.",
+        file=sys.stderr,
+    )
+    return BUG

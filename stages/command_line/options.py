@@ -1,0 +1,18 @@
+"""Options that several commands share, and the choices of options whose registries take long to import."""
+
+import json
+from typing import Annotated, Any, Literal
+
+import typer
+
+Engine = Literal["auto", "onnxruntime", "openvino"]
+PredictFormat = Literal["csv", "jsonl", "json", "coco"]
+ImageFormat = Literal[
+    "deeplabcut", "coco", "voc", "yolo", "instances", "masks", "dots", "table", "arrays", "pairs", "folders"
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, and everything else elsewhere.")]
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON; what JSON does not know, such as a path, becomes text."""
+    print(json.dumps(value, indent=1, default=str))

@@ -1,0 +1,59 @@
+"""`macula predict`: predictions for images, with an exported model."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from stages.command_line.options import Engine, PredictFormat
+
+EXAMPLE = "macula predict data/export/model.onnx photo.jpg folder/ --output predictions.csv"
+
+
+def predict(
+    model: Annotated[Path, Argument(help="ONNX file that the stage export wrote, as data/export/model.onnx.")],
+    images: Annotated[
+        list[str],
+        Argument(help="Image files, folders, zips and tars of them; lists of paths: *.txt, or - for standard input."),
+    ],
+    format: Annotated[PredictFormat, Option(help="Format of the rows.")] = "csv",  # noqa: A002
+    json: Annotated[bool, Option("--json", help="The same as --format json.")] = False,
+    output: Annotated[Path | None, Option(help="File to write; without it, standard output.")] = None,
+    restart: Annotated[bool, Option("--restart", help="Start again instead of resuming an unfinished run.")] = False,
+    files: Annotated[
+        Path | None,
+        Option(help="Folder for predicted masks (indices of classes, or numbers of objects) and images."),
+    ] = None,
+    overlays: Annotated[Path | None, Option(help="Folder for images with the prediction drawn over them.")] = None,
+    workers: Annotated[
+        int | None, Option(min=0, help="Worker processes; 0 predicts in this process.  [default: one per core]")
+    ] = None,
+    threads: Annotated[int, Option(min=0, help="Threads of the engine per process; 0 for all cores.")] = 1,
+    engine: Annotated[Engine, Option(help="auto takes the faster one on this machine.")] = "auto",
+    seconds: Annotated[float, Option(min=0, help="Longest time that one image may take.")] = 120,
+    memory: Annotated[float, Option(min=0, help="GiB of memory that one image may take.")] = 4,
+) -> int:
+    """Predict images with an exported model, without torch.
+
+    Rows are written in the order of the images. An interrupted run with --output resumes when the command is repeated.
+    An image that cannot be predicted gets a row with the reason, and the exit code is 1.
+    """
+    from stages.images.sandbox import WORKERS
+    from stages.predict import PredictOptions, main
+
+    return main(
+        PredictOptions(
+            model=model,
+            images=images,
+            format="json" if json else format,
+            output=output,
+            restart=restart,
+            files=files,
+            overlays=overlays,
+            workers=WORKERS if workers is None else workers,
+            threads=threads,
+            engine=engine,
+            seconds=seconds,
+            memory=memory,
+        )
+    )

@@ -1,0 +1,57 @@
+"""`macula serve`: predictions over HTTP, with an exported model."""
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+from stages.command_line.options import Engine
+from stages.serving.settings import KEY, Settings
+
+EXAMPLE = """\
+macula serve data/export/model.onnx
+curl --data-binary @photo.jpg http://127.0.0.1:8000/v1/answer"""
+
+
+def serve(
+    model: Annotated[str, Argument(help="ONNX file; a new file in its place is loaded without a lost request.")],
+    host: Annotated[str, Option(help="Address to listen on; the default admits this machine only.")] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    open: Annotated[bool, Option("--open", help="Let other machines send requests without a key.")] = False,  # noqa: A002
+    workers: Annotated[int, Option(min=1, help="Processes, each with the model; one that dies is replaced.")] = 1,
+    engine: Annotated[Engine, Option(help="auto takes the faster one on this machine.")] = "auto",
+    name: Annotated[
+        str, Option(help="Name of the model in the Open Inference Protocol; empty: the name of its data.")
+    ] = Settings.name,
+    threads: Annotated[
+        int, Option(min=0, help="Threads of one run of the model; 0: all runs of all workers fill the cores.")
+    ] = Settings.threads,
+    parallel: Annotated[
+        int, Option(min=0, help="Simultaneous runs of the model per worker; 0: the cores divided by the workers.")
+    ] = Settings.parallel,
+    batch: Annotated[int, Option(min=1, help="Most images in one run of the model.")] = Settings.batch,
+    latency: Annotated[
+        float, Option(min=0, help="Seconds that a run of several images may take, or as long as they waited.")
+    ] = Settings.latency,
+    queue: Annotated[
+        int, Option(min=1, help="Most requests in the server; the next is refused with 429.")
+    ] = Settings.queue,
+    megabytes: Annotated[float, Option(min=0, help="Largest request, in MB.")] = Settings.megabytes,
+    megapixels: Annotated[float, Option(min=0, help="Largest image, in megapixels.")] = Settings.megapixels,
+    memory: Annotated[
+        float, Option(min=0, help="GiB for all workers together; 0: the limit of the container or the machine.")
+    ] = Settings.memory,
+    seconds: Annotated[float, Option(min=0, help="Longest time from a request to its response.")] = Settings.seconds,
+    images: Annotated[int, Option(min=1, help="Most images in one request.")] = Settings.images,
+) -> None:
+    """Serve an exported model over HTTP, without torch: a page at /, its routes at /docs."""
+    from stages.serve import main
+
+    settings = Settings(
+        model=model, name=name, engine=engine, threads=threads, parallel=parallel, workers=workers, batch=batch,
+        latency=latency, queue=queue, megabytes=megabytes, megapixels=megapixels, memory=memory, seconds=seconds,
+        images=images,
+    )  # fmt: skip
+    main(settings, host, port, open)
+
+
+serve.__doc__ = f"{serve.__doc__}\n\nThe environment variable {KEY} holds the key that clients must send."

@@ -1,0 +1,1 @@
+"""Params: their schema, reading `params.yaml`, editing it, and names that have changed."""

@@ -1,0 +1,126 @@
+"""Names that have changed, in one table: old params files, waivers and model files keep working."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+PARAMS = {
+    "task.truth": "task.target",
+    "ingest.form": "ingest.format",
+    "ingest.values": "ingest.mask_values",
+    "ingest.ignore": "ingest.ignore_values",
+    "ingest.group": "ingest.group_regex",
+    "ingest.block": "ingest.sequence_block",
+    "ingest.origin": "ingest.origin_regex",
+    "audit.content_blocks": "audit.block_on_content",
+    "audit.alone": "audit.blocking_auc",
+    "prepare.parts": "prepare.articulated_parts",
+    "augment.outside": "augment.padding",
+    "network.pretrained_rate": "network.pretrained_lr_factor",
+    "train.accumulate": "train.gradient_accumulation",
+    "train.clip": "train.gradient_clip",
+    "train.average": "train.ema_decay",
+    "train.not_finite": "train.nonfinite_loss",
+    "train.checkpoint": "train.checkpoint_seconds",
+    "train.layout": "train.memory_format",
+    "train.resident": "train.cache_on_device",
+    "tune.together": "tune.parallel_trials",
+    "evaluate.worst": "evaluate.worst_images",
+    "export.max_drop": "export.max_score_drop",
+    "export.calibration": "export.calibration_images",
+    "benchmark.batches": "benchmark.batch_sizes",
+}
+"""Old dotted key of a params file: its current key, in the same section."""
+DOTTED = ("tune", "space")
+"""Section and key whose own keys are dotted keys."""
+
+
+def renamed(values: Any) -> tuple[Any, list[str]]:
+    """Return the values of a params file under their current names, and a line for each name that has changed.
+
+    A key that is given under both names is left as it is: the schema then reports the old one as unknown.
+
+    >>> renamed({"train": {"clip": 1.0, "epochs": 3}})
+    ({'train': {'gradient_clip': 1.0, 'epochs': 3}}, ['train.clip is now train.gradient_clip'])
+    """
+    if not isinstance(values, Mapping):
+        return values, []
+    changes = list(_changes(values))
+    current: dict[str, Any] = {
+        section: _with_keys(inner, dict(_pairs(changes, (section,)))) for section, inner in values.items()
+    }
+    section, key = DOTTED
+    space = _inner(current, section, key)
+    if space is not None:
+        current[section] = {**current[section], key: _with_keys(space, dict(_pairs(changes, DOTTED)))}
+    return current, [notice(*_names(*change)) for change in changes]
+
+
+def rename_in_place(values: Any) -> list[str]:
+    """Rename the keys of a params file that was read with its comments; return a line for each name.
+
+    Args:
+        values: mapping of `ruamel.yaml` that keeps comments and order.
+    """
+    changes = list(_changes(values))
+    for place, old, new in changes:
+        inner = values
+        for name in place:
+            inner = inner[name]
+        _rename_key(inner, old, new)
+    return [notice(*_names(*change)) for change in changes]
+
+
+def current_key(key: str) -> str:
+    """Return the current name of a dotted params key.
+
+    >>> current_key("train.clip"), current_key("train.epochs")
+    ('train.gradient_clip', 'train.epochs')
+    """
+    return PARAMS.get(key, key)
+
+
+def notice(old: str, new: str) -> str:
+    """Return the sentence that reports a changed name."""
+    return f"{old} is now {new}"
+
+
+Change = tuple[tuple[str, ...], str, str]
+"""Path of the mapping that holds the key, the old key, the current key."""
+
+
+def _changes(values: Mapping[str, Any]) -> Iterator[Change]:
+    for old, new in PARAMS.items():
+        section, _, key = old.partition(".")
+        inner, current = _inner(values, section), new.partition(".")[2]
+        if inner is not None and key in inner and current not in inner:
+            yield (section,), key, current
+    space = _inner(values, *DOTTED) or {}
+    for key in space:
+        if key in PARAMS and PARAMS[key] not in space:
+            yield DOTTED, key, PARAMS[key]
+
+
+def _inner(values: Any, *names: str) -> Mapping[str, Any] | None:
+    for name in names:
+        values = values.get(name) if isinstance(values, Mapping) else None
+    return values if isinstance(values, Mapping) else None
+
+
+def _pairs(changes: list[Change], place: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    return ((old, new) for at, old, new in changes if at == place)
+
+
+def _with_keys(values: Any, names: Mapping[str, str]) -> Any:
+    return {names.get(key, key): value for key, value in values.items()} if names else values
+
+
+def _names(place: tuple[str, ...], old: str, new: str) -> tuple[str, str]:
+    return (f"{place[0]}.{old}", f"{place[0]}.{new}") if place != DOTTED else (f"tune.space: {old}", new)
+
+
+def _rename_key(values: Any, old: str, new: str) -> None:
+    """Rename a key of a commented mapping at its place, with the comment beside it."""
+    at, comment = list(values).index(old), values.ca.items.pop(old, None)
+    values.insert(at, new, values.pop(old))
+    if comment is not None:
+        values.ca.items[new] = comment

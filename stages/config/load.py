@@ -1,0 +1,127 @@
+"""Reading of `params.yaml` into typed sections, with all mistakes reported at once: `python -m stages.config.load`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.config.aliases import PARAMS, renamed
+from stages.config.schema import Params
+from stages.config.schema_base import Section
+from stages.core.errors import UserError, did_you_mean
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Return the values of a params file under the names that they have there.
+
+    Raises:
+        UserError: the file does not exist, is not readable YAML, or does not hold sections.
+    """
+    try:
+        values = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file} does not exist; run from the project's folder, which contains params.yaml") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not readable YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{file} holds {type(values).__name__}, not sections; restore it with `git checkout {file}`")
+    return values
+
+
+def load(file: Path) -> Params:
+    """Read and check a params file; keys that it does not give have their defaults.
+
+    Names that have changed are accepted, and their current names are printed on standard error.
+
+    Raises:
+        UserError: the file is not readable, or has mistakes; all are named with dotted key, value and what is allowed.
+    """
+    values, notices = renamed(read(file))
+    for notice in notices:
+        print(f"{file}: {notice}; rename it", file=sys.stderr)
+    return _checked(values, str(file))
+
+
+def check(values: dict[str, Any], origin: str = "params") -> Params:
+    """Validate nested values; names that have changed are accepted.
+
+    Raises:
+        UserError: there are mistakes; `origin` names the values in the message.
+    """
+    return _checked(renamed(values)[0], origin)
+
+
+def value_of(params: Params, key: str) -> Any:
+    """Return the value of a dotted key, a tuple as a list, as YAML gives it."""
+    value: Any = params
+    for name in key.split("."):
+        value = getattr(value, name)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def overlay(sections: dict[str, Section], best: dict[str, Any]) -> dict[str, Section]:
+    """Return sections with the values of dotted keys replaced, such as `{"train.learning_rate": 0.003}`."""
+    changed = {name: section.model_dump() for name, section in sections.items()}
+    for key, value in best.items():
+        *outer, name = key.split(".")
+        inner = changed
+        for part in outer:
+            if not isinstance(inner.get(part), dict):
+                inner[part] = {}
+            inner = inner[part]
+        inner[name] = value
+    return {name: type(sections[name]).model_validate(values) for name, values in changed.items()}
+
+
+def _checked(values: dict[str, Any], origin: str) -> Params:
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        mistakes = sorted(_in_words(e) for e in error.errors())
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise UserError(f"{count} in {origin}:\n" + "\n".join(f"  {m}" for m in mistakes)) from None
+
+
+def _in_words(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "(whole file)"
+    message = error["msg"].removeprefix("Value error, ")
+    match error["type"]:
+        case "extra_forbidden":
+            siblings = _fields_at(error["loc"][:-1])
+            if key in PARAMS:
+                return f"{key}: is now {PARAMS[key]}, which is given too; remove {key}"
+            return f"{key}: {error['input']!r}: unknown key; {did_you_mean(str(error['loc'][-1]), siblings)}"
+        case "missing":
+            return f"{key}: missing; it has no default"
+        case "literal_error":
+            allowed = [w.strip("' ") for w in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
+            return f"{key}: {error['input']!r}: {did_you_mean(str(error['input']), allowed)}"
+        case "value_error" if isinstance(error["input"], dict):
+            return f"{key}: {message}"
+        case _:
+            return f"{key}: {error['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = Params
+    for part in location:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def main() -> None:
+    """Check the params file of the current folder."""
+    try:
+        load(Path("params.yaml"))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

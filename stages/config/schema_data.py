@@ -1,0 +1,225 @@
+"""Params of the data: importing, splitting, checking, auditing and preparing it."""
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from stages.config.expectation_names import LEFT_OUT, OFFERED, OWN
+from stages.config.schema_base import Section, Share, Text, Unit
+from stages.core.errors import did_you_mean
+
+
+class Columns(Section):
+    """Column names of a table of images; null or an empty list where the table has no such column."""
+
+    path: Text = "path"
+    """Column of the image's path, relative to `folder`."""
+    folder: str = ""
+    """Folder that the paths are relative to, itself relative to the table's folder; empty: the table's folder."""
+    label: Text | None = "label"
+    """Column of the class, read as text: `007` stays `007`."""
+    separator: str = ""
+    """Separator between several classes in one cell, for multilabel; empty: a cell is one class."""
+    scalars: tuple[Text, ...] = ()
+    """Columns of numbers to predict."""
+    points: tuple[Text, ...] = ()
+    """Names of points: `nose` stands for the columns `nose_x` and `nose_y`, in pixels; empty cells: not visible."""
+    group: Text | None = None
+    """Column of the group that a split must not separate: patient, animal, scene."""
+    split: Text | None = None
+    """Column of the data's own split: train, val or test."""
+    origin: Text | None = None
+    """Column of the image's origin: real, simulated, a site, a device."""
+
+
+class Ingest(Section):
+    """Location of the images, and the format of their labels."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    """Name of the data set: a-z, 0-9, `_`, `-`. The split is stored in data/splits under this name."""
+    source: Text
+    """Folder, zip, tar or npz; relative to the project or absolute."""
+    inside: str = ""
+    """Path inside the source of the folder, table (csv, parquet), npz or COCO file to read; empty: the source."""
+    format: Literal[
+        "auto",
+        "folders",
+        "table",
+        "arrays",
+        "masks",
+        "instances",
+        "dots",
+        "pairs",
+        "coco",
+        "voc",
+        "yolo",
+        "deeplabcut",
+    ] = "auto"
+    """Format of the labels; auto: detected from the files, and printed."""
+    images: str = ""
+    """Pattern of image paths, such as `train/image/{key}.png`: {key} names the image, * matches any text without a
+    slash; used by masks, instances, dots and pairs."""
+    targets: str = ""
+    """Pattern of the files that belong to an image, with the same {key}, and {label} where the path names the class;
+    used by the same formats as `images`."""
+    mask_values: dict[int, Text] = Field(default_factory=dict)
+    """Class of each value in a mask. Empty: 0 is background, every other value is foreground."""
+    ignore_values: tuple[int, ...] = ()
+    """Values in a mask, 0 to 255, where the class is unknown: excluded from loss and scores."""
+    columns: Columns = Columns()
+    """Columns of a table; used where a table is read."""
+    group_regex: str = ""
+    """Regular expression searched in an image's path; its first parenthesis is the group. Empty: every distinct image
+    is its own group."""
+    sequence_block: Annotated[int, Field(ge=1), Unit("images")] = 1
+    """Number of consecutive images (by the last number in the name: slices, video frames) that the split keeps
+    together. Blocks that share a near-duplicate form one group; where groups are known, blocks lie within them. 1: no
+    blocks."""
+    origin_regex: str = ""
+    """Regular expression searched in an image's path; its first parenthesis is the image's origin (real or simulated, a
+    site, a device). The audit compares origins. Empty: unknown."""
+    max_rejected: Annotated[Share, Unit("share of files")] = 0.01
+    """Share of files that may be unreadable; above it, ingest fails."""
+    max_megapixels: Annotated[float, Field(gt=0, le=178), Unit("10^6 pixels")] = 100.0
+    """Size above which an image is rejected, checked before decoding."""
+
+    @field_validator("group_regex", "origin_regex")
+    @classmethod
+    def _has_a_parenthesis(cls, value: str) -> str:
+        try:
+            pattern = re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if value and pattern.groups < 1:
+            raise ValueError("has no parenthesis; put one around the part that is meant, as in `^(patient[0-9]+)_`")
+        return value
+
+
+class Split(Section):
+    """Division of the images into training, validation and test."""
+
+    by: Literal["hash", "source"] = "hash"
+    """hash: by groups, stratified, stored in data/splits; source: the data's own train, val and test."""
+    validation: Annotated[float, Field(gt=0, lt=1), Unit("share of images")] = 0.15
+    """Share of the images for validation; used by hash."""
+    test: Annotated[float, Field(gt=0, lt=1), Unit("share of images")] = 0.15
+    """Share of the images sealed for the test; used by hash."""
+
+    @model_validator(mode="after")
+    def _leaves_training_data(self) -> "Split":
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation {self.validation} + test {self.test} = {self.validation + self.test:g} leaves nothing to "
+                "train on; they must add up to less than 1"
+            )
+        return self
+
+
+class Expectation(Section):
+    """User-defined rule; every other key is an argument of the expectation, such as `column`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    expect: str
+    """Name of an expectation of Great Expectations, or of Macula's; default: the name of the rule."""
+    severity: Literal["blocking", "warning"] = "blocking"
+    """Severity of the finding when the rule is broken."""
+    why: str = ""
+    """Reason, shown with the finding."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the expectation."""
+        return dict(self.model_extra or {})
+
+    @field_validator("expect")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value in LEFT_OUT:
+            raise ValueError(f"is not offered: {LEFT_OUT[value]}")
+        if value not in (*OFFERED, *OWN):
+            raise ValueError(f"no such expectation; {did_you_mean(value, (*OFFERED, *OWN))}")
+        return value
+
+    @model_validator(mode="after")
+    def _has_plain_arguments(self) -> "Expectation":
+        try:
+            json.dumps(self.arguments, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"an argument is not a finite number, text, list or mapping: {error}") from None
+        return self
+
+
+class Checks(Section):
+    """Rules that the manifest must keep; a broken rule is a finding for the gate."""
+
+    min_classes: Annotated[int, Field(ge=2), Unit("classes")] = 2
+    """Smallest number of classes."""
+    min_train_per_class: Annotated[int, Field(ge=1), Unit("images")] = 10
+    """Smallest number of training images per class."""
+    min_validation_per_class: Annotated[int, Field(ge=1), Unit("images")] = 3
+    """Smallest number of validation images per class."""
+    min_side: Annotated[int, Field(ge=1), Unit("pixels")] = 8
+    """Smallest length of an image's shorter side."""
+    max_aspect: Annotated[float, Field(ge=1)] = 10.0
+    """Largest aspect ratio: longer over shorter side."""
+    max_blank: Annotated[Share, Unit("share of images")] = 0.0
+    """Largest share of images that have a single grey level."""
+    expectations: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], Expectation] = Field(
+        default_factory=dict
+    )
+    """User-defined rules by name, as {name: {expect: ..., column: ..., severity: ..., why: ...}}:
+    docs/reference/checks.md."""
+
+    @field_validator("expectations", mode="before")
+    @classmethod
+    def _are_named_by_their_expectation(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: {"expect": name, **given} if isinstance(given, dict) else given for name, given in value.items()}
+
+
+class Audit(Section):
+    """Thresholds and effort of the audits."""
+
+    permutations: Annotated[int, Field(ge=99, le=100_000)] = 499
+    """Permutations behind a p-value; the smallest p-value is 1 / (permutations + 1)."""
+    max_p: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Largest p-value at which a confounder is reported."""
+    min_skill: Share = 0.2
+    """Smallest skill at which a confounder is reported, over all classes or for the class it predicts best: 0 is
+    chance, 1 is a perfect prediction of the label."""
+    block_on_content: bool = False
+    """true: a content statistic (brightness, contrast, colour) that predicts the label blocks; false: it warns."""
+    blocking_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.95
+    """AUC at which a single statistic that separates one class from the others blocks; also the skill (0 chance, 1
+    perfect) at which the bytes of the files alone block."""
+    max_images: Annotated[int, Field(ge=100), Unit("images")] = 5000
+    """Number of images examined by audits that cost more than a statistic; larger sets are sampled by group."""
+
+
+class Gate(Section):
+    """Findings that do not stop the pipeline."""
+
+    waive: dict[str, Text] = Field(default_factory=dict)
+    """Reason for accepting a finding, by finding id. The report shows both."""
+
+
+class Prepare(Section):
+    """Pixels that the network is trained on."""
+
+    size: Annotated[int, Field(ge=8, le=2048), Unit("pixels")] = 32
+    """Working height and width."""
+    channels: Annotated[int, Field(ge=1, le=256)] = 1
+    """Number of channels. 1: grey; 3: colour; another number must be that of the images."""
+    fit: Literal["stretch", "letterbox", "tile"] = "stretch"
+    """stretch: resized without keeping the aspect ratio; letterbox: resized with the aspect ratio kept, black below or
+    to the right; tile: cut into overlapping tiles, not resized (segmentation and image)."""
+    overlap: Annotated[float, Field(ge=0, le=0.75), Unit("share of size")] = 0.25
+    """Overlap of neighbouring tiles."""
+    articulated_parts: Literal["auto", "none", "foreground", "points"] = "auto"
+    """Articulated parts for the augmentation `articulated`. foreground: from the skeleton of the foreground on a plain
+    background; points: along the tree of the annotated points; auto: points where `task.skeleton` is given, else
+    none."""

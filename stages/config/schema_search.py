@@ -1,0 +1,117 @@
+"""Params of the hyperparameter search."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from stages.config.schema_base import Section, Unit
+from stages.config.schema_training import Augment, Network, Train
+from stages.core.errors import did_you_mean
+
+
+class Range(Section):
+    """One dimension of the search: either low and high, or choices."""
+
+    low: float | None = None
+    """Smallest value."""
+    high: float | None = None
+    """Largest value."""
+    log: bool = False
+    """Whether to search the logarithm."""
+    steps: Annotated[int, Field(ge=2)] | None = None
+    """Number of values that a grid tries; 3 by default."""
+    choices: tuple[bool | int | float | str, ...] | None = None
+    """Values to choose from."""
+
+    def holds(self, value: Any) -> bool:
+        """Return whether a value lies within the range."""
+        if self.choices is not None:
+            return value in self.choices
+        return self.low is not None and self.high is not None and self.low <= value <= self.high
+
+    @model_validator(mode="after")
+    def _is_either(self) -> "Range":
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or not self.choices:
+                raise ValueError("give either low and high, or a non-empty list of choices")
+        elif self.low is None or self.high is None or self.low >= self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}; or give choices")
+        elif self.log and self.low <= 0:
+            raise ValueError(f"log needs low above 0, not {self.low}")
+        return self
+
+
+_TUNABLE: dict[str, type[Section]] = {"train": Train, "network": Network, "augment": Augment}
+_FIXED = (  # trials have their own number of epochs; the others do not affect the score, or hold keys of their own
+    "train.epochs",
+    "train.seed",
+    "train.device",
+    "train.devices",
+    "train.checkpoint_seconds",
+    "train.nonfinite_loss",
+    "augment.amounts",
+)
+_AMOUNTS = "augment.amounts."
+TUNABLE = {
+    f"{name}.{key}": field
+    for name, section in _TUNABLE.items()
+    for key, field in section.model_fields.items()
+    if f"{name}.{key}" not in _FIXED
+}
+"""Dotted keys that `tune` may search over, beside `augment.amounts.NAME` and `augment.amounts.NAME.AMOUNT`."""
+
+
+def _problems(key: str, span: Range) -> list[str]:
+    """Return what is wrong with searching `key` over `span`: an unknown key, or an end outside the key's range."""
+    if key.startswith(_AMOUNTS):
+        return []  # checked where the augmentations are known
+    if key not in TUNABLE:
+        return [f"{key}: unknown key; {did_you_mean(key, TUNABLE)}"]
+    field = TUNABLE[key]
+    allowed: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+    problems = []
+    for end in span.choices or (span.low, span.high):
+        try:
+            allowed.validate_python(end)
+        except ValidationError as error:
+            problems.append(f"{key}: {end!r}: {error.errors()[0]['msg'].removeprefix('Value error, ')}")
+    return problems
+
+
+class Tune(Section):
+    """Search for better params of `train`, `network` and `augment`."""
+
+    trials: Annotated[int, Field(ge=0)] = 3
+    """Number of trials; 0: no search."""
+    epochs: Annotated[int, Field(ge=1), Unit("epochs")] = 3
+    """Passes over the training images per trial."""
+    minutes: Annotated[float, Field(gt=0), Unit("minutes")] | None = None
+    """Time after which no further round begins; the result then depends on the machine's speed. null: no limit."""
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """tpe (Bergstra et al. 2011), random, or grid: every combination of choices and steps."""
+    parallel_trials: Annotated[int, Field(ge=1), Unit("trials")] = 2
+    """Trials per round, proposed before any of them has ended, so that as many workers can run in parallel."""
+    prune: bool = True
+    """Whether to stop a trial that is worse than half of those of earlier rounds after as many epochs."""
+    finalists: Annotated[int, Field(ge=1), Unit("trials")] = 1
+    """Number of best trials that are trained with further seeds, beside params.yaml itself, so that luck is not
+    selected."""
+    repeats: Annotated[int, Field(ge=0), Unit("seeds")] = 1
+    """Number of further seeds per finalist; the best mean wins."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Random seed. The same seed gives the same trials."""
+    space: dict[str, Range] = Field(
+        default_factory=lambda: {
+            "train.learning_rate": Range(low=0.0005, high=0.01, log=True),
+            "train.weight_decay": Range(low=0.001, high=0.1, log=True),
+        }
+    )
+    """Range of each dotted key of `train`, `network` or `augment`: {low, high, log, steps} or {choices}."""
+
+    @field_validator("space")
+    @classmethod
+    def _can_be_tuned(cls, space: dict[str, Range]) -> dict[str, Range]:
+        problems = [problem for key, span in space.items() for problem in _problems(key, span)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return space

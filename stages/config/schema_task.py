@@ -1,0 +1,125 @@
+"""Params of the question and its evaluation: task, representation, objective, evaluation, export, benchmark."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from stages.config.schema_base import Section, Text, Unit
+
+
+class Task(Section):
+    """What the model predicts, and the score that measures it."""
+
+    name: Literal[
+        "classification", "multilabel", "ordinal", "regression", "landmarks", "segmentation", "image", "instances"
+    ] = "classification"
+    """classification: one class per image; multilabel: any number of classes; ordinal: a grade; regression: numbers;
+    landmarks: named points; segmentation: a per-pixel class; image: another image; instances: every single object."""
+    target: Literal["auto", "label", "labels", "scalars", "count", "area", "points", "mask", "shapes", "image"] = "auto"
+    """Part of the labels to predict. auto: the one of the task; count or area (of objects or of a mask): for
+    regression."""
+    score: Text = "balanced_accuracy"
+    """Score that selects the best epoch and trial, and is compared with the objective; docs/reference/tasks.md lists
+    the scores of each task."""
+    classes: tuple[Text, ...] = ()
+    """Grades from lowest to highest, or the classes in the order wanted; empty: as found."""
+    flip_pairs: tuple[tuple[Text, Text], ...] = ()
+    """Points that swap names in a mirrored image, as [[left_eye, right_eye]]."""
+    skeleton: tuple[tuple[Text, Text], ...] = ()
+    """Pairs of points joined by a part, as [[neck, nose]], from the trunk outwards; empty: joined by proximity. In a
+    tree the longest part at the root stays fixed, the others may rotate (`augment.amounts.articulated`)."""
+    units: dict[Text, Text] = Field(default_factory=dict)
+    """Unit of each predicted number, as {weight: kg}; for a count, the key is its class. Shown with predictions and
+    scores."""
+    tolerance: Annotated[float, Field(gt=0)] = 0.05
+    """Error that still counts as correct. landmarks: share of the image's diagonal; segmentation: pixels from a
+    boundary."""
+
+
+class Representation(Section):
+    """Encoding of the target that the network is trained on."""
+
+    name: Literal[
+        "auto",
+        "class",
+        "classes",
+        "cumulative",
+        "scalar",
+        "density",
+        "coordinates",
+        "heatmap",
+        "disc",
+        "mask",
+        "image",
+        "boxes",
+        "watershed",
+    ] = "auto"
+    """auto: the task's first. ordinal: cumulative, class; regression: scalar, density, mask; landmarks: heatmap,
+    coordinates, disc; instances: boxes, watershed; the other tasks have one."""
+    radius: Annotated[float, Field(gt=0), Unit("working pixels")] = 2.0
+    """Radius of a disc, or standard deviation of the blob of a heatmap or a density."""
+
+
+class Objective(Section):
+    """Target value of `task.score` on validation data: one of the two keys, the other null."""
+
+    at_least: float | None = 0.95
+    """Value to reach, where a higher score is better. Null by default where `at_most` is given."""
+    at_most: float | None = None
+    """Value not to exceed, where a lower score is better."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _at_most_replaces_the_default(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("at_most") is not None and "at_least" not in values:
+            return {**values, "at_least": None}
+        return values
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> "Objective":
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("give one of at_least and at_most, and null for the other")
+        return self
+
+
+class Evaluate(Section):
+    """Scores on validation data."""
+
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    """Bootstrap resamples behind an interval."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Confidence level of the intervals."""
+    calibration_bins: Annotated[int, Field(ge=2, le=100)] = 10
+    """Bins of the reliability diagram."""
+    worst_images: Annotated[int, Field(ge=0, le=500), Unit("images")] = 24
+    """Number of images with the largest errors to show."""
+
+
+class Export(Section):
+    """Selection of the model variant to ship."""
+
+    variants: tuple[Literal["int8", "bfloat16"], ...] = ("int8", "bfloat16")
+    """Variants tried beside float32; the fastest that keeps the score is shipped. bfloat16 requires OpenVINO."""
+    engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    """Engine for which the fastest variant is selected. At run time, a model uses the faster engine installed."""
+    max_score_drop: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Largest loss of score on validation images, with its whole interval: in points for a score that is a share (0.01
+    is one of a hundred), otherwise as a share of the score."""
+    calibration_images: Annotated[int, Field(ge=8, le=10_000), Unit("images")] = 128
+    """Number of training images that calibrate the ranges of int8."""
+    licence: str = ""
+    """Licence of the model, for its card; empty: not stated."""
+
+
+class Benchmark(Section):
+    """Parity and speed of the exported model."""
+
+    batch_sizes: Annotated[tuple[int, ...], Field(min_length=1), Unit("images")] = (1, 16)
+    """Batch sizes to time."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """Threads of ONNX Runtime and of torch."""
+    seconds: Annotated[float, Field(gt=0, le=600), Unit("s")] = 1.5
+    """Duration of the timing per batch size and runtime."""
+    max_difference: Annotated[float, Field(gt=0)] = 0.005
+    """Largest difference between the predictions of torch and ONNX, in the prediction's unit; above it the stage
+    fails."""

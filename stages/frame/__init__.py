@@ -1,1 +1,0 @@
-"""Params sections, being moved to `stages.config`."""
