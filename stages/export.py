@@ -66,8 +66,10 @@ def main(
     export: Export,
     benchmark: Benchmark,
 ) -> dict[str, Any]:
-    """Write `float32.onnx`, cheaper variants beside it, the fastest one that keeps the score once more as `model.onnx`,
-    its metadata as `metadata.json`, and what was found of each as `variants.json`.
+    """Export the model and choose the fastest variant that keeps the score.
+
+    Writes `float32.onnx` and its cheaper variants, the chosen one as `model.onnx`, its metadata as `metadata.json`, and
+    the measurements of each variant as `variants.json`.
     """
     network, spec, about = load_model(trained / "model.pt")
     exact = output / "float32.onnx"

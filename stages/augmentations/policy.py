@@ -43,10 +43,11 @@ def choose(augment: Augment, data: Data) -> list[Chosen]:
     Raises:
         UserError: with all mistakes: an unknown name, an amount out of range, what cannot be done to the data.
     """
-    problems: list[str] = []
-    for name in augment.amounts:
-        if name not in AUGMENTATIONS:
-            problems.append(f"augment.amounts.{name}: unknown; {did_you_mean(name, AUGMENTATIONS)}")
+    problems = [
+        f"augment.amounts.{name}: unknown; {did_you_mean(name, AUGMENTATIONS)}"
+        for name in augment.amounts
+        if name not in AUGMENTATIONS
+    ]
     chosen = []
     for name, member in AUGMENTATIONS.items():
         try:

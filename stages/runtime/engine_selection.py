@@ -89,8 +89,10 @@ def probe(spec: TaskSpec) -> Array:
 
 
 def answer_to_probe(engine: Engine, spec: TaskSpec) -> list[float]:
-    """Some values of the graph's first output, as `export` keeps them: scalars in deviations of the training images; of
-    points how sure they are, since their place may jump where two are nearly alike.
+    """Return values of the graph's first output for the probe image, as `export` stores them.
+
+    Scalars are in standard deviations of the training images. For points these are confidences, since a location may
+    jump between two that are almost equally likely.
     """
     values = engine.run(probe(spec)[None])[0]
     if spec.representation in SCALARS:

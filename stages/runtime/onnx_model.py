@@ -85,8 +85,9 @@ class Model:
         return dict(zip(self.names, given, strict=True))
 
     def outputs(self, image: Array) -> dict[str, Array]:
-        """The graph's outputs for one image [H, W, C], without batch axis; from overlapping tiles where it is larger
-        than the working size and was learned in tiles.
+        """Return the graph's outputs for one image [H, W, C], without the batch axis.
+
+        A model that was trained on tiles is run on overlapping tiles of images larger than the working size.
         """
         if self.spec.fit != "tile":
             return self._single(self.run([image])) | {"size": np.array(image.shape[:2])}

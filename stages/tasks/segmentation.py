@@ -124,8 +124,10 @@ def _pixels(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, 
 
 
 def _boundaries(truth_HW: Array, index_HW: Array, spec: TaskSpec) -> list[tuple[float, float]]:
-    """Of each class: F1 of boundary pixels within `tolerance` pixels (Csurka et al. 2013), and the mean distance from
-    one boundary to the other, both ways; NaN where one of them has no boundary.
+    """Return the boundary scores of each class.
+
+    These are the F1 of boundary pixels within `tolerance` pixels (Csurka et al. 2013) and the symmetric mean distance
+    between the boundaries; NaN if one of them has no boundary.
     """
     from scipy.ndimage import distance_transform_edt
 

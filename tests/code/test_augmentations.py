@@ -245,7 +245,7 @@ def test_16_bits_stay_16_bits() -> None:
 def test_points_that_leave_the_image_become_missing_and_missing_ones_stay_so() -> None:
     shift_33 = torch.tensor([[1.0, 0, 50], [0, 1, 0], [0, 0, 1]])
     warp = Warp(shift_33[None], SIZE, "zeros")
-    bent = warp.displaced(4, lambda at: torch.zeros_like(at))
+    bent = warp.displaced(4, torch.zeros_like)
     xy_BP2 = torch.tensor([[[10.0, 10.0], [90.0, 10.0], [torch.nan, torch.nan]]])
     for one in (warp, bent):
         moved_BP2 = move("points", xy_BP2, one)

@@ -80,8 +80,10 @@ def _as_given(measured_ND: Array, middle_D: Array, unit_D: Array) -> Array:
 
 
 def _foretold(features_NF: Array, given_ND: Array, groups_N: Array) -> tuple[Array, Array]:
-    """[N, D] out of fold, and R2 [D], where what lies far off is pulled near (Huber 1964): one typing error in ten-fold
-    would else bend all that is foretold. Numbers are in deviations from their median.
+    """Return out-of-fold predictions [N, D] of a robust regression, and their R2 [D].
+
+    Values far from their prediction are pulled towards it (Huber 1964): otherwise one misplaced decimal point would
+    bend all predictions. Numbers are in deviations from their median.
     """
     telling_ND, pulled_ND = _telling(given_ND), given_ND
     foretold_ND = np.zeros(given_ND.shape)
@@ -99,8 +101,9 @@ def _pulled(off_ND: Array, telling_ND: Array) -> Array:
 
 
 def _telling(value_ND: Array) -> Array:
-    """[N, D] of which numbers the spread is asked: all; where more than half are one number, as counts of what most
-    images lack are, of the others.
+    """Return [N, D] the values from which the spread is estimated.
+
+    These are all values. If more than half are the same value, as counts of rare objects are, these are the others.
     """
     other_ND = value_ND != np.median(value_ND, axis=0)
     return other_ND | (other_ND.mean(axis=0) >= 0.5) | ~other_ND.any(axis=0)
