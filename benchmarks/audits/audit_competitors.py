@@ -16,7 +16,6 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
 
 from benchmarks.audits.fault_transforms import FaultSample, encode
 from benchmarks.audits.injected_faults import FaultyDataset
@@ -46,7 +45,7 @@ PYTHON = Path(".venv-audit-peers/bin/python")
 
 def default_params() -> Params:
     """Return the params of this project's `params.yaml`."""
-    return params.check(YAML(typ="safe", pure=True).load(Path("params.yaml").read_text(encoding="utf-8")))
+    return params.load(Path("params.yaml"))
 
 
 def ingest_samples(data: FaultyDataset, folder: Path) -> tuple[pd.DataFrame, dict[str, bytes]]:

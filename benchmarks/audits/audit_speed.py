@@ -113,8 +113,8 @@ def _compare(folder: Path, rounds: int) -> dict[str, Any]:
     count = len(json.loads((folder / "case.json").read_text()))
     times: dict[str, list[tuple[float, float]]] = defaultdict(list)
     if installed(PYTHON, "the other libraries' part of audit speed"):
-        with LibraryProcess(PYTHON.absolute()) as libraries, tempfile.TemporaryDirectory() as name:
-            libraries.run(LIBRARIES, _copy_some(folder, Path(name)))  # imports are not timed
+        with LibraryProcess(PYTHON.absolute()) as libraries, tempfile.TemporaryDirectory() as few:
+            libraries.run(LIBRARIES, _copy_some(folder, Path(few)))  # imports are not timed
             for turn in range(rounds):
                 names = ["macula", *LIBRARIES]
                 for name in names[turn % len(names) :] + names[: turn % len(names)]:

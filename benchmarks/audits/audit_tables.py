@@ -25,9 +25,9 @@ def fill_page(page: str, kept: dict[str, Any]) -> str:
         page: Markdown with the markers of the parts.
         kept: content of audits.json.
     """
-    for name in TABLES:
+    for name, tabulate in TABLES.items():
         if name in kept:
-            found = TABLES[name](kept[name])
+            found = tabulate(kept[name])
             start, end = f"<!-- {name} -->\n", "<!-- end -->"
             before, _, rest = page.partition(start)
             page = f"{before}{start}\n{found}\n\n{end}{rest.partition(end)[2]}" if rest else page

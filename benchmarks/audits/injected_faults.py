@@ -134,11 +134,12 @@ def with_drift(data: FaultyDataset, subset: str, transform: Transform, strength:
     samples = []
     for sample in data.samples:
         affected = sample.split == "val" if subset == "validation" else rng.random() < VALIDATION
+        placed = sample
         if subset == "arrival":
-            sample = replace(sample, arrival=1 + affected)
-        if subset == "origin":
-            sample = replace(sample, origin="there" if affected else "here")
-        samples.append(transform(sample, strength, rng) if affected else sample)
+            placed = replace(sample, arrival=1 + affected)
+        elif subset == "origin":
+            placed = replace(sample, origin="there" if affected else "here")
+        samples.append(transform(placed, strength, rng) if affected else placed)
     return replace(data, samples=samples)
 
 

@@ -58,7 +58,7 @@ def _decoders_of(library: str) -> dict[str, Callable[[bytes], Array]]:
         module.setNumThreads(1)
         return {"OpenCV": lambda data: module.imdecode(np.frombuffer(data, np.uint8), module.IMREAD_COLOR_RGB)}
     if library == "imagecodecs":
-        return {"imagecodecs": lambda data: module.jpeg8_decode(data)}
+        return {"imagecodecs": module.jpeg8_decode}
     if library == "kornia_rs":
         return {
             "kornia-rs": lambda data: np.asarray(module.io.decode_image_jpeg(data)),

@@ -137,7 +137,7 @@ def run_schemathesis(seed: int, examples: int, folder: Path) -> tuple[int, list[
         "--checks", "all", "--exclude-checks", "positive_data_acceptance", "--request-timeout", str(TIMEOUT),
         "--suppress-health-check", "all", "--no-color",
     ]  # fmt: skip
-    done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, check=False)
     sent = re.search(r"(\d+) generated", done.stdout)
     failed = done.returncode != 0 or sent is None
     return int(sent[1]) if sent else 0, [f"schemathesis:\n{done.stdout[-6000:]}{done.stderr[-2000:]}"] * failed

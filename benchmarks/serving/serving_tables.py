@@ -96,8 +96,8 @@ def case(name: str, figures: Figures) -> str:
             "",
         ]
     lines += ["| | seconds to the first response | MB | processes |", "|---|---|---|---|"]
-    for name, one in figures["servers"].items():
-        lines.append(f"| {name} | {one['start']:.1f} | {one['memory']['proportional']:.0f} | {one['processes']} |")
+    for server, one in figures["servers"].items():
+        lines.append(f"| {server} | {one['start']:.1f} | {one['memory']['proportional']:.0f} | {one['processes']} |")
     return "\n".join([*lines, ""])
 
 
