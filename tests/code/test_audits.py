@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.audits.audit_competitors import settings
+from benchmarks.audits.audit_competitors import default_params
 from stages.audits import AUDITS, confounder
 from stages.audits.audit_data import Subject
 from stages.augmentations import Draws, Policy
@@ -393,7 +393,7 @@ def test_bytes_that_tell_a_class_by_auc_alone_are_content_and_stop_nothing() -> 
     table = pd.DataFrame({"label": label, "group": np.arange(240), "has_file": True, "path": "x", "taken": ""})
     table = table.assign(bytes=rng.normal(np.where(label == "a", 100, 130), 10), bytes_per_pixel=1.0)
     table = table.assign(**dict.fromkeys(("width", "height", "format", "mode", "camera", "software", "quality"), 1))
-    audit = settings().audit.model_copy(update={"permutations": 99, "min_skill": 0.4})
+    audit = default_params().audit.model_copy(update={"permutations": 99, "min_skill": 0.4})
     finding = confounder._metadata(table, audit)
     assert single_tells(table[["bytes"]], table["label"], table["group"])[0]["auc"] > audit.blocking_auc
     assert finding.severity == "passed" and 0.6 < finding.evidence["skill_alone"]["bytes"] < audit.blocking_auc

@@ -218,7 +218,7 @@ def test_an_error_of_a_dependency_is_one_sentence_that_states_what_to_do(
     body: Callable[[], object], says: str, advises: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Exception) as caught:  # noqa: PT011  # whatever the library raises
+    with pytest.raises(Exception) as caught:  # whatever the library raises
         body()
     assert not isinstance(caught.value, UserError)
     told = explain(caught.value)
