@@ -24,7 +24,7 @@ def main(ingested: In, output: Out, *, audit: Audit, task: Task) -> dict[str, An
     findings = [finding for find in AUDITS.values() for finding in find(subject, audit)]
     write_findings(findings, output / "findings.json")
     for finding in findings:
-        print(f"{finding.severity:8}  {finding.id}: {finding.says}")
+        print(f"{finding.severity:8}  {finding.id}: {finding.message}")
     severities = Counter(finding.severity for finding in findings)
     shown = cards(findings, Album(rows, ingested))
     blocking = severities["blocking"]

@@ -66,8 +66,10 @@ def main(
     export: Export,
     benchmark: Benchmark,
 ) -> dict[str, Any]:
-    """Write `float32.onnx`, cheaper variants beside it, the fastest one that keeps the score once more as `model.onnx`,
-    its metadata as `metadata.json`, and what was found of each as `variants.json`.
+    """Export the model and choose the fastest variant that keeps the score.
+
+    Writes `float32.onnx` and its cheaper variants, the chosen one as `model.onnx`, its metadata as `metadata.json`, and
+    the measurements of each variant as `variants.json`.
     """
     network, spec, about = load_model(trained / "model.pt")
     exact = output / "float32.onnx"
@@ -148,8 +150,8 @@ def _metadata(
         "licence": export.licence,
         "parameters": parameters(model.graph),
         "precision": "float32",
-        "inputs": _inputs(rows[rows["split"] == "train"]),
-        **({"working": cut[0], "front": base64.b64encode(cut[1]).decode()} if cut else {}),
+        "input_quantiles": _inputs(rows[rows["split"] == "train"]),
+        **({"preprocessing_output": cut[0], "preprocessing": base64.b64encode(cut[1]).decode()} if cut else {}),
     }
 
 
@@ -164,7 +166,7 @@ def _completed(file: Path, precisions: list[str]) -> dict[str, Any]:
     """Note in a file how large its weights are, and in what arithmetic OpenVINO may run it; returns its metadata."""
     model = onnx.load(file)
     stored = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
-    stored |= {"weight_bytes": _weight_bytes(model.graph), "openvino": precisions}
+    stored |= {"weight_bytes": _weight_bytes(model.graph), "openvino_precisions": precisions}
     write_metadata(file, stored)
     return stored
 

@@ -45,7 +45,7 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         table, unreadable = _describe(items, known, ingest.max_megapixels)
         if len(table):
             known.save(table)
-        refused += unreadable
+        refused.extend(unreadable)
         _write_rejected(refused, output / "rejected.csv")
         _refuse_too_many(refused, len(table), ingest.max_rejected)
         _refuse_mixed(table)

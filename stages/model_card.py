@@ -88,7 +88,7 @@ def main(
         **file,
         metadata=metadata,
         variants=variants,
-        inputs=_inputs(metadata["inputs"]),
+        inputs=_inputs(metadata["input_quantiles"]),
         means=MEANS[metadata["representation"]],
         **_training(trained, curves, scores),
         ingested=read_json(ingested / "metrics.json"),
@@ -184,7 +184,7 @@ def _numbers(ingested: Path, manifest: pd.DataFrame, spec: TaskSpec) -> list[tup
 def _told(findings: list[Finding], waived: dict[str, str]) -> list[dict[str, str]]:
     """What did not pass, the worst first."""
     told = [
-        {"id": f.id, "badge": badge_of(f, waived.get(f.id, "")), "says": f.says, "reason": waived.get(f.id, "")}
+        {"id": f.id, "badge": badge_of(f, waived.get(f.id, "")), "message": f.message, "reason": waived.get(f.id, "")}
         for f in findings
         if f.severity != "passed"
     ]

@@ -130,7 +130,7 @@ def _kept(options: PredictOptions) -> str:
 def _progress(options: PredictOptions, done: int) -> Iterator[Any]:
     """A bar on the terminal, unless the rows are written there; the number of images is found out on the way."""
     if not sys.stderr.isatty() or (options.output is None and sys.stdout.isatty()):
-        yield lambda images: None
+        yield lambda _: None
         return
     from tqdm import tqdm
 

@@ -41,9 +41,9 @@ Array = np.ndarray[Any, Any]
 
 
 def main(
-    ingested: In, gated: In, output: Out, *, task: Task, representation: Representation, prepare: Prepare
+    ingested: In, _gated: In, output: Out, *, task: Task, representation: Representation, prepare: Prepare
 ) -> dict[str, Any]:
-    """Write the pixel store of train and val; `gated` is the gate's word that the line may go on."""
+    """Write the pixel store of train and val; `_gated` is the gate's word that the line may go on."""
     rows = read_manifest(ingested)
     if set(rows["split"]) != {"train", "val"}:
         raise UserError(f"images are only in {sorted(set(rows['split']))}; training needs train and val: see split")
@@ -59,7 +59,7 @@ def main(
     train_set = open_split(output, "train")
     of_classes = REPRESENTATIONS[spec.representation].stores == "index"
     class_N = np.asarray(train_set.target) if of_classes else None
-    looks = {**measure_symmetries(train_set, class_N), "black_rim": black_border_share(train_set)}
+    looks = {**measure_symmetries(train_set, class_N), "black_border_share": black_border_share(train_set)}
     write_about(output, about | looks)
     parts = _write_bones(output, train_set, spec, prepare.articulated_parts, task.skeleton)
     return {"size": spec.size, "channels": spec.channels, **counts, **parts, **looks}
@@ -139,9 +139,9 @@ def _write_split(output: Path, split: str, rows: pd.DataFrame, ingested: Path, s
     )
     kind, asked = REPRESENTATIONS[spec.representation], training_spec(spec)
     things = []
-    for labelled, image in _originals(rows, ingested, f"prepare {split}"):
+    for labelled, original in _originals(rows, ingested, f"prepare {split}"):
         truth = truth_of(labelled, asked)
-        image = _channels(image, spec, labelled.path)
+        image = _channels(original, spec, labelled.path)
         for frame in placements(labelled.height, labelled.width, spec.fit, spec.size, spec.overlap):
             images.add(_working(image, frame, spec))
             if kind.stores == "image":

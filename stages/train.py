@@ -47,7 +47,7 @@ def main(
     plan = build_plan(load_training_data(ingested, prepared), sections, weights)
     pretrained = [file for file in [Path(plan.weights)] if file.is_file()]
     inputs = [prepared, ingested / MANIFEST_FILE, *pretrained]
-    checkpoints = open_checkpoints(sections, inputs, plan.train.checkpoint_seconds, is_writer=rank() == 0)
+    checkpoints = open_checkpoints("train", sections, inputs, plan.train.checkpoint_seconds, is_writer=rank() == 0)
     resolution = resolve_auto(plan)
     tracker = _tracker(tracking, sections, plan.data.train_set.about)
     with Live(str(output / "live"), save_dvc_exp=False, report=None, dvcyaml=None) as live:
@@ -70,7 +70,7 @@ def _tracker(tracking: Tracking, sections: Mapping[str, Section], about: Mapping
     return Tracker(tracking.mlflow if rank() == 0 else "", str(about["name"]), params, tags)
 
 
-def _reporter(live: Live, tracker: Tracker, plan: TrainingPlan) -> Report:
+def _reporter(live: Any, tracker: Tracker, plan: TrainingPlan) -> Report:
     """Return a function that logs and prints the metrics of an epoch."""
 
     def report(epoch: EpochMetrics) -> None:

@@ -93,7 +93,7 @@ def _open_search(
     task: Any = sections["task"]
     better = TASKS[task.name].SCORES[score_of(task.name, task.score)].better
     extendable = tune.model_copy(update={"trials": 0, "minutes": None})  # more trials continue the same search
-    key = content([digest({**sections, "tune": extendable}), prepared, ingested / MANIFEST_FILE, code_version()])
+    key = content([digest({**sections, "tune": extendable}), prepared, ingested / MANIFEST_FILE, code_version("tune")])
     return Search(key, tune, better == "higher", params_values(sections, tune.space, train_set))
 
 

@@ -108,9 +108,10 @@ def _children(visible_P: Array, parents: list[int]) -> dict[int, list[int]]:
     Where the root is missing, the one of its visible children that has most itself stands in for it.
     """
     children: dict[int, list[int]] = {}
-    for point, above in enumerate(parents):
-        if not visible_P[point] or (above < 0 and point not in parents):
+    for point, parent in enumerate(parents):
+        if not visible_P[point] or (parent < 0 and point not in parents):
             continue
+        above = parent
         while above >= 0 and not visible_P[above]:
             above = parents[above]
         children.setdefault(above, []).append(point)

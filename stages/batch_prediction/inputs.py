@@ -141,8 +141,12 @@ def _in_folder(root: Path, prefix: str) -> Iterator[Asked]:
 
 
 def _sorted(root: str, folder: str) -> Iterator[str]:
-    """The images and, with a slash, the folders in a folder, below the root; some at a time, so that the names in a
-    folder of millions are not held. Raises OSError at once where it cannot be listed.
+    """Yield the images and, with a slash, the folders in a folder, relative to the root.
+
+    Names are read in portions, so that a folder of millions of files does not fill the memory.
+
+    Raises:
+        OSError: the folder cannot be listed; raised by the call itself.
     """
     first = nsmallest(AT_ONCE, _listed(root, folder))
 

@@ -159,8 +159,12 @@ def _in_tar(file: Path, stack: ExitStack) -> Listing:
 
 
 def is_truncated_tar(archive: tarfile.TarFile) -> bool:
-    """Whether the end that was come to is none: `tarfile` takes a damaged header for it, but behind the last member an
-    empty block must stand. Raises one of `DAMAGED` where a checksum at the end of a compressed file is wrong.
+    """Return whether the archive ends before its end-of-archive marker.
+
+    `tarfile` treats a damaged header as the end, but an empty block must follow the last member.
+
+    Raises:
+        DAMAGED: a checksum at the end of a compressed file is wrong.
     """
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)

@@ -41,8 +41,9 @@ def import_voc(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -
 
 
 def _key(path: str, long: bool) -> str:
-    """What an image and its annotation share: the name; or, where names recur in other years, the path around the
-    folder's name.
+    """Return the key that an image and its annotation share.
+
+    This is the file's stem; or, if names recur in other years, the path without the name of the folder.
     """
     return str(PurePosixPath(FOLDER.sub(r"\1", path, count=1)).with_suffix("")) if long else PurePosixPath(path).stem
 

@@ -59,7 +59,7 @@ def look(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
         spread = np.unique(np.linspace(0, len(paths) - 1, PER_CLASS).round().astype(int))
         classes.append((label, int(counts[label]), album.strip(paths.iloc[spread], side=SMALL)))
     spread = np.unique(np.linspace(0, len(manifest) - 1, SAMPLES).round().astype(int))
-    samples = [] if classes else album.strip(manifest["path"].iloc[spread], lambda row: "", LARGE)
+    samples = [] if classes else album.strip(manifest["path"].iloc[spread], lambda _: "", LARGE)
     rows = manifest.assign(area=manifest["width"] * manifest["height"])
     extremes = []
     for title, column, ascending, words in EXTREMES:

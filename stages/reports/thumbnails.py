@@ -98,7 +98,7 @@ def framed(image: np.ndarray[Any, Any], places: Sequence[Sequence[float]]) -> np
     picture = Image.fromarray(np.ascontiguousarray(first)).convert("RGB")
     draw, line = ImageDraw.Draw(picture), max(1, round(max(picture.size) / 100))
     for x0, y0, x1, y1 in places:
-        draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), spec=FRAME, width=line)
+        draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=FRAME, width=line)
     return np.asarray(picture)
 
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stages.config.aliases import renamed_metadata
 from stages.core.errors import UserError
 from stages.core.memory import freed_memory_given_back
 from stages.images.decode import MAX_MEGAPIXELS, Admit, Unreadable, admit_all, decode_image, to_channels
@@ -85,8 +87,9 @@ class Model:
         return dict(zip(self.names, given, strict=True))
 
     def outputs(self, image: Array) -> dict[str, Array]:
-        """The graph's outputs for one image [H, W, C], without batch axis; from overlapping tiles where it is larger
-        than the working size and was learned in tiles.
+        """Return the graph's outputs for one image [H, W, C], without the batch axis.
+
+        A model that was trained on tiles is run on overlapping tiles of images larger than the working size.
         """
         if self.spec.fit != "tile":
             return self._single(self.run([image])) | {"size": np.array(image.shape[:2])}
@@ -165,4 +168,7 @@ def _metadata(stored: dict[str, str], file: Path) -> dict[str, Any]:
                 raise UserError(f"model: {file}: its metadata {key} is no JSON: {value[:80]!r}") from None
     if known.get("precision", "float32") not in APART:
         raise UserError(f"model: {file} says its precision is {known['precision']!r}; known: {', '.join(APART)}")
-    return known
+    current, notices = renamed_metadata(known)
+    if notices:
+        logging.getLogger(__name__).warning("%s: metadata of an older version: %s", file, "; ".join(notices))
+    return current

@@ -42,7 +42,7 @@ class Mask:
 
 def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Array:
     """The class of each pixel, uint8 [H, W]; `IGNORE` where it is unknown."""
-    if spec.truth == "mask":
+    if spec.target == "mask":
         if annotation.mask is None or target is None:
             raise ValueError("has no mask")
         order = np.full(256, IGNORE_INDEX, np.uint8)
@@ -126,8 +126,10 @@ def _pixels(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, 
 
 
 def _boundaries(truth_HW: Array, index_HW: Array, spec: TaskSpec) -> list[tuple[float, float]]:
-    """Of each class: F1 of boundary pixels within `tolerance` pixels (Csurka et al. 2013), and the mean distance from
-    one boundary to the other, both ways; NaN where one of them has no boundary.
+    """Return the boundary scores of each class.
+
+    These are the F1 of boundary pixels within `tolerance` pixels (Csurka et al. 2013) and the symmetric mean distance
+    between the boundaries; NaN if one of them has no boundary.
     """
     from scipy.ndimage import distance_transform_edt
 

@@ -52,7 +52,7 @@ class TrainingPlan:
     """Section `train`; `auto_params.resolve_auto` replaces its `auto` values."""
     frozen_epochs: int
     """Epochs at the start in which pretrained layers are not trained."""
-    pretrained_rate: float
+    pretrained_lr_factor: float
     """Learning rate of pretrained layers, as a share of `train.learning_rate`."""
     weights: str
     """Initial weights: none, default, an address or a path."""
@@ -104,7 +104,7 @@ def build_plan(data: TrainingData, sections: Mapping[str, Any], weights: Path) -
         loader=BatchLoader(data.train_set, spec, policy, train.batch_size, train.seed, probability_N),
         train=train,
         frozen_epochs=network.frozen_epochs,
-        pretrained_rate=network.pretrained_rate,
+        pretrained_lr_factor=network.pretrained_lr_factor,
         score=score_of(spec.task, sections["task"].score),
         weights=located(network.weights, weights),
         loss=loss_of(spec.representation, train.loss),
@@ -141,7 +141,7 @@ def build_policy(augment: Augment, train_set: PixelStore) -> tuple[Policy, list[
     """
     spec = task_spec_of(train_set.about)
     bones = train_set.bones is not None and len(train_set.bones.bone_T7) > 0
-    statistics = {name: train_set.about[name] for name in ("told_apart", "answers_lost", "black_rim")}
+    statistics = {name: train_set.about[name] for name in ("symmetry_auc", "symmetry_score_drop", "black_border_share")}
     data = Data(spec, bones=bones, **statistics)
     chosen = choose(augment, data)
     amounts = {one.name: one.amounts for one in chosen if one.amounts is not None}

@@ -41,7 +41,7 @@ class _Store:
 
 
 def told_apart(images: list[np.ndarray[Any, Any]], groups: int | None = None) -> dict[str, float]:
-    return measure_symmetries(store_of(images, groups), None)["told_apart"]
+    return measure_symmetries(store_of(images, groups), None)["symmetry_auc"]
 
 
 def letters(count: int, rng: np.random.Generator) -> list[np.ndarray[Any, Any]]:
@@ -96,9 +96,9 @@ def test_classes_that_are_each_other_s_mirror_images_lose_their_answers() -> Non
     class_N = np.arange(200) % 2
     images = [image[:, ::-1] if one else image for image, one in zip(letters(200, rng), class_N, strict=True)]
     found = measure_symmetries(store_of(images), class_N)
-    assert found["told_apart"]["mirror"] < TELLING and found["answers_lost"]["mirror"] > 1.5
+    assert found["symmetry_auc"]["mirror"] < TELLING and found["symmetry_score_drop"]["mirror"] > 1.5
     kept = measure_symmetries(store_of(blobs(200, rng)), (rng.random(200) < 0.5).astype(int))
-    assert kept["answers_lost"] == {}, "a probe that knows nothing has nothing to lose"
+    assert kept["symmetry_score_drop"] == {}, "a probe that knows nothing has nothing to lose"
     about = Data(TaskSpec("classification", "class", "label", labels=("OD", "OS2")), **found)
     (flip,) = [one for one in choose(Augment(preset="auto", padding="auto", amounts={}), about) if one.name == FLIP]
     assert flip.amounts is None
