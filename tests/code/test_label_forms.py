@@ -28,7 +28,7 @@ def source(params: Params, tmp_path: Path) -> Read:
     """Write files and read them as a source: items by path, refusals."""
 
     def run(
-        files: dict[str, Any], own_split: bool = False, columns: dict[str, Any] | None = None, **changes: Any
+        files: dict[str, Any], has_split: bool = False, columns: dict[str, Any] | None = None, **changes: Any
     ) -> Found:
         for name, content in files.items():
             file = tmp_path / "source" / name
@@ -37,7 +37,7 @@ def source(params: Params, tmp_path: Path) -> Read:
         ingest = params.ingest.model_copy(
             update={"columns": params.ingest.columns.model_copy(update=columns or {}), **changes}
         )
-        with open_source(tmp_path / "source", ingest, own_split) as (items, refused):
+        with open_source(tmp_path / "source", ingest, has_split) as (items, refused):
             return {item.path: item for item in items}, refused
 
     return run
@@ -298,7 +298,7 @@ def coco(**change: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "outline",
+    "spec",
     [
         [[2, 3, 7, 3, 7, 9, 2, 9]],
         {"size": [20, 30], "counts": [43, 6, 14, 6, 14, 6, 14, 6, 14, 6, 471]},
@@ -398,7 +398,7 @@ def voc(xmin: Any) -> dict[str, Any]:
 
 
 def test_voc_boxes_count_from_one_and_image_sets_name_the_split(source: Read) -> None:
-    items, refused = source(voc(3), own_split=True)
+    items, refused = source(voc(3), has_split=True)
     item = items["V/JPEGImages/a.png"]
     assert not refused and item.split == "val"
     assert labels_of(item).shapes == (ObjectAnnotation("cat", (2, 3, 7, 9)),)
@@ -420,7 +420,7 @@ def test_voc_faults_are_named(source: Read, capsys: pytest.CaptureFixture[str]) 
 def test_voc_folders_of_two_years_may_have_equal_names(source: Read) -> None:
     files = {"V/2007" + path[1:]: content for path, content in voc(3).items()}
     files |= {"V/2012" + path[1:].replace("val", "train"): content for path, content in voc(5).items()}
-    items, refused = source(files, own_split=True)
+    items, refused = source(files, has_split=True)
     assert not refused
     assert {path: (item.split, (labels_of(item).shapes or ())[0].box[0]) for path, item in items.items()} == {
         "V/2007/JPEGImages/a.png": ("val", 2.0),
@@ -439,7 +439,7 @@ def test_voc_folders_of_two_years_may_have_equal_names(source: Read) -> None:
 def test_voc_names_are_enough_where_they_differ(source: Read, image: str, xml: str) -> None:
     held = voc(3)
     files = {image: GREY, xml: next(content for path, content in held.items() if path.endswith(".xml"))}
-    items, refused = source(files | {"V/ImageSets/Main/val.txt": "a\n"}, own_split=True, format="voc")
+    items, refused = source(files | {"V/ImageSets/Main/val.txt": "a\n"}, has_split=True, format="voc")
     assert {path: item.split for path, item in items.items()} == {image: "val"} and not refused
 
 
@@ -475,7 +475,7 @@ def yolo(line: str) -> dict[str, Any]:
 
 
 def test_yolo_boxes_and_polygons_are_shares_of_the_sides(source: Read) -> None:
-    items, refused = source(yolo("1 0.5 0.5 0.2 0.4\n0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n"), own_split=True)
+    items, refused = source(yolo("1 0.5 0.5 0.2 0.4\n0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n"), has_split=True)
     item = items["images/train/a.png"]
     box, polygon = labels_of(item).shapes or ()
     assert not refused and item.split == "train"

@@ -29,8 +29,8 @@ Listing = tuple[list[Sample], list[Rejection]]
 
 @pytest.fixture
 def listing(params: Params) -> Callable[..., Listing]:
-    def run(source: Path, own_split: bool = False, **changes: Any) -> Listing:
-        with open_source(source, params.ingest.model_copy(update=changes), own_split) as (items, refused):
+    def run(source: Path, has_split: bool = False, **changes: Any) -> Listing:
+        with open_source(source, params.ingest.model_copy(update=changes), has_split) as (items, refused):
             assert all(item.read() for item in items), "bytes can be read while the source is open"
             return items, refused
 
@@ -138,7 +138,7 @@ def test_a_file_of_an_unknown_kind_inside_is_refused(listing: Callable[..., List
 def test_the_first_folder_level_is_the_split_when_asked(listing: Callable[..., Listing], tmp_path: Path) -> None:
     for split in ("train", "Validation", "test", "extra"):
         write_folders(tmp_path / "data" / split, IMAGES)
-    items, refused = listing(tmp_path / "data", own_split=True)
+    items, refused = listing(tmp_path / "data", has_split=True)
     assert {item.split for item in items} == {"train", "val", "test"}
     assert {label_of(item) for item in items} == {"0", "1"}
     assert len(refused) == 6 and all("not in a folder named train" in r.reason for r in refused)
@@ -249,12 +249,12 @@ def test_arrays_outside_the_three_splits_are_refused_when_the_split_is_theirs(
 ) -> None:
     images, labels = np.zeros((2, 8, 8), np.uint8), np.zeros(2, int)
     np.savez(tmp_path / "a.npz", train_images=images, train_labels=labels, extra_images=images, extra_labels=labels)
-    items, refused = listing(tmp_path / "a.npz", own_split=True)
+    items, refused = listing(tmp_path / "a.npz", has_split=True)
     assert [item.path for item in items] == ["train/000000.png", "train/000001.png"]
     assert [r.path for r in refused] == ["extra/000000.png", "extra/000001.png"]
     np.savez(tmp_path / "b.npz", images=images, labels=labels)
     with pytest.raises(UserError, match="the source says no split for it"):
-        listing(tmp_path / "b.npz", own_split=True)
+        listing(tmp_path / "b.npz", has_split=True)
 
 
 def test_labels_of_arrays_are_whole_numbers_and_thin_images_keep_their_shape(
