@@ -19,8 +19,8 @@ def assign_splits(groups: pd.Series, labels: pd.Series, shares: dict[str, float]
     """Assign a split to every image: the locked split of its group, else a stratified greedy choice.
 
     New groups are assigned in descending order of size, ties by a hash of the name. Each goes to the split with the
-    largest deficit of its classes, relative to the target count. The result is deterministic, and adding images does not
-    move locked groups.
+    largest deficit of its classes, relative to the target count. The result is deterministic, and adding images does
+    not move locked groups.
 
     Args:
         groups: group name per image.

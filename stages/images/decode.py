@@ -271,7 +271,7 @@ def _page_values(page: Any) -> np.ndarray[Any, Any]:
 def _pixels(file: Image.Image) -> np.ndarray[Any, Any]:
     if file.mode in DEEP_MODES:
         if "transparency" in file.info and (np.asarray(file) == file.info["transparency"]).any():
-            raise Unreadable("is partly transparent; flatten it onto an opaque background")
+            raise Unreadable("is partly transparent; flatten it onto a background")
         levels = np.asarray(file)
         if levels.min() < 0 or levels.max() > 65535:
             raise Unreadable(
@@ -281,7 +281,7 @@ def _pixels(file: Image.Image) -> np.ndarray[Any, Any]:
     if "A" in file.getbands() or "transparency" in file.info:
         rgba = file.convert("RGBA")
         if rgba.getchannel("A").getextrema() != (255, 255):
-            raise Unreadable("is partly transparent; flatten it onto an opaque background")
+            raise Unreadable("is partly transparent; flatten it onto a background")
         file = rgba.convert("L" if file.mode in ("LA", "L") else "RGB")
     mode = "L" if file.mode in ("1", "L") else "RGB"
     return np.asarray(file if file.mode == mode else file.convert(mode))  # avoids a copy
