@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.dataset.manifest import labels_of
-from stages.images.image_statistics import thumbnails
+from stages.dataset.manifest import sorted_labels
+from stages.images.image_statistics import unpack_thumbnails
 from stages.reports import charts
 from stages.reports.thumbnails import Album, Thumbnail, thumbnail
 
@@ -50,7 +50,7 @@ def sample_images(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
     If there are more than `MAX_SHOWN_CLASSES` classes, only the largest and the smallest are shown.
     """
     counts = manifest["label"].value_counts()
-    labels = labels_of(manifest)
+    labels = sorted_labels(manifest)
     if labels == [""]:
         labels = []
     if len(labels) > MAX_SHOWN_CLASSES:
@@ -76,7 +76,7 @@ def sample_images(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
         "classes": classes,
         "averages": averages,
         "samples": samples,
-        "all_classes": len(labels_of(manifest)),
+        "all_classes": len(sorted_labels(manifest)),
         "extremes": extremes,
     }
 
@@ -84,7 +84,9 @@ def sample_images(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
 def describe_dataset(manifest: pd.DataFrame, rejected: pd.DataFrame) -> dict[str, Any]:
     """Return the images per class, statistics by split, labelled objects, and rejected files."""
     table = pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=["train", "val"], fill_value=0)
-    per_class = [(label, int(table.loc[label, "train"]), int(table.loc[label, "val"])) for label in labels_of(manifest)]
+    per_class = [
+        (label, int(table.loc[label, "train"]), int(table.loc[label, "val"])) for label in sorted_labels(manifest)
+    ]
     per_class = [] if list(table.index) == [""] else per_class
     statistics, histograms = [], []
     for column, title in STATISTICS.items():
@@ -110,7 +112,7 @@ def describe_dataset(manifest: pd.DataFrame, rejected: pd.DataFrame) -> dict[str
 
 def _average(rows: pd.DataFrame, label: str) -> Thumbnail:
     """Return the mean image of a class at 8x8 pixels."""
-    mean = thumbnails(rows["thumbnail"]).mean(axis=0).round().astype(np.uint8)
+    mean = unpack_thumbnails(rows["thumbnail"]).mean(axis=0).round().astype(np.uint8)
     return thumbnail(mean, f"average of class {label}", label)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from stages.dataset.manifest import pictures
-from stages.images.image_statistics import as_bytes
+from stages.dataset.manifest import decode_images
+from stages.images.image_statistics import to_uint8
 
 SIDE = 160  # longer side of a thumbnail, pixels
 TINY = 64  # images up to this side, in pixels, are embedded losslessly and enlarged without smoothing
@@ -47,7 +47,7 @@ def thumbnail(image: np.ndarray[Any, Any], alt: str, caption: str = "", side: in
         caption: text below the image.
         side: maximum side of the JPEG, pixels.
     """
-    image = as_bytes(image)
+    image = to_uint8(image)
     if image.ndim == 3 and image.shape[2] != 3:
         image = np.ascontiguousarray(image[:, :, :3] if image.shape[2] > 3 else image[:, :, 0])
     height, width = image.shape[:2]
@@ -101,7 +101,7 @@ class Album:
     def _thumbnail(self, row: Any, caption: str, side: int, places: Sequence[Sequence[float]]) -> Thumbnail:
         alt = f"{row['path']}, class {row['label']}" if row["label"] else str(row["path"])
         try:
-            picture = next(pictures(row.to_frame().T, self._folder))
+            picture = next(decode_images(row.to_frame().T, self._folder))
         except (ValueError, TypeError, OSError):  # a broken manifest must still yield a page
             return Thumbnail("", f"{alt} (could not be read)", caption)
         return thumbnail(draw_boxes(picture.image, places) if places else picture.image, alt, caption, side)
@@ -114,7 +114,7 @@ def draw_boxes(image: np.ndarray[Any, Any], places: Sequence[Sequence[float]]) -
         image: uint8 or uint16 [H, W] or [H, W, C].
         places: boxes (x0, y0, x1, y1), pixels.
     """
-    image = as_bytes(image)
+    image = to_uint8(image)
     first = image[:, :, :3] if image.ndim == 3 and image.shape[2] >= 3 else image.reshape(*image.shape[:2], -1)[:, :, 0]
     picture = Image.fromarray(np.ascontiguousarray(first)).convert("RGB")
     draw, line = ImageDraw.Draw(picture), max(1, round(max(picture.size) / 100))
