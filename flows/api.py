@@ -31,7 +31,7 @@ def connect() -> Callable[[], None]:
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", str(STARTUP))
-    url = os.environ.get("PREFECT_API_URL") or _url_of_profile()
+    url = configured_url()
     if url and healthy(url, patience=15):
         return lambda: None
     if url:
@@ -42,6 +42,11 @@ def connect() -> Callable[[], None]:
     os.environ["PREFECT_API_URL"] = url = f"http://127.0.0.1:{port}/api"
     server, said = _serve(port)
     return lambda: _wait(url, server, said)
+
+
+def configured_url() -> str | None:
+    """Return the address of the Prefect API that the environment or the active profile names."""
+    return os.environ.get("PREFECT_API_URL") or _url_of_profile()
 
 
 def healthy(url: str, patience: float = 1.0) -> bool:

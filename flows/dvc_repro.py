@@ -94,7 +94,7 @@ def duration(seconds: float) -> str:
     """Return seconds as text for people.
 
     >>> duration(3.21), duration(75), duration(7300)
-    ('3.2 s', '1 min 15 s', '2 h 02 min')
+    ('3.2 s', '1 min 15 s', '2 h 01 min')
     """
     if seconds < 60:
         return f"{seconds:.1f} s"

@@ -1,82 +1,87 @@
-"""Hold the manifest against its contract: `python -m stages.validate INGESTED OUTPUT`.
+"""Check the manifest against its contract: `python -m stages.validate INGESTED OUTPUT`.
 
-One Great Expectations suite: the rules of the form that the labels have, and those of `checks.expectations`. Bad data
-never fails this stage: each rule becomes a finding, and `gate` decides what a broken one leads to.
+The rules are one Great Expectations suite: those for the kind of labels in the manifest, and those of
+`checks.expectations`. Bad data never fails this stage: each rule becomes a finding, and `gate` decides what follows.
 """
 
 import json
 from collections import Counter
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
-from stages.checks.contract import contract
-from stages.checks.own import own_rules
-from stages.checks.rule import CHAPTERS, Verdict
-from stages.checks.subject import KINDS, Subject
-from stages.checks.suite import outcomes
-from stages.checks.verdicts import judge
+from stages.checks.check_data import KINDS, CheckData
+from stages.checks.contract import TOPICS, contract
+from stages.checks.results import Result, interpret
+from stages.checks.suite import run_suite
+from stages.checks.user_rules import user_rules
 from stages.config.schema_data import Checks
-from stages.core.findings import Finding, write_findings
+from stages.core.findings import Finding, Severity, write_findings
 from stages.dataset.manifest import read_manifest
 from stages.reports import Album, cards, write_page
 from stages.runner.stage import In, Out, run
 
-MOST_IMAGES = 24  # offenders shown per finding
+MAX_IMAGES = 24  # per finding
 HEADINGS = dict(
-    zip(CHAPTERS, ("Your own expectations", "The splits", "The labels", "The images", "The table"), strict=True)
+    zip(TOPICS, ("Your own expectations", "The splits", "The labels", "The images", "The table"), strict=True)
 )
 ORDER = ("blocking", "warning", "passed")
-WORDS = dict(zip(KINDS, ("classes", "numbers", "points", "boxes or outlines", "masks", "paired images"), strict=True))
+KIND_NAMES = dict(
+    zip(KINDS, ("classes", "numbers", "points", "boxes or outlines", "masks", "paired images"), strict=True)
+)
 
 
 def main(ingested: In, output: Out, *, checks: Checks) -> dict[str, Any]:
-    """Write `findings.json`, one finding per rule; `results.json`; and `page.html`, where the offenders can be seen.
+    """Write `findings.json` with one finding per rule, `results.json`, and `page.html` with the offending images.
+
+    Args:
+        ingested: output folder of ingest.
+        output: folder to write to.
+        checks: limits of the rules, and the user's rules.
+
+    Returns:
+        Number of checks, and of findings of each severity.
 
     Raises:
-        UserError: an entry of `checks.expectations` cannot be what was meant.
+        UserError: `checks.expectations` has mistakes; lists them all.
     """
-    subject = Subject(read_manifest(ingested), ingested)
-    rules = [*own_rules(checks, subject.columns), *contract(checks, subject.kinds)]
-    verdicts = judge(rules, outcomes(subject, rules), subject.frame)
-    findings = [_finding(verdict, subject) for verdict in verdicts]
+    data = CheckData(read_manifest(ingested), ingested)
+    rules = user_rules(checks, data.columns) + contract(checks, data.kinds)
+    results = interpret(rules, run_suite(data, rules), data.frame)
+    findings = [_finding(result, data) for result in results]
     write_findings(findings, output / "findings.json")
-    (output / "results.json").write_text(json.dumps([asdict(v) for v in verdicts], indent=1, allow_nan=False) + "\n")
-    _write_page(output, subject, verdicts, findings)
+    written = [{"id": r.id, "severity": r.severity, **asdict(r)} for r in results]
+    (output / "results.json").write_text(json.dumps(written, indent=1, allow_nan=False) + "\n")
+    _write_page(output, data, results, findings)
     count = Counter(finding.severity for finding in findings)
     return {"checks": len(rules), **{s: count[s] for s in ("passed", "blocking", "warning")}}
 
 
-def _finding(verdict: Verdict, subject: Subject) -> Finding:
-    evidence = {"expectation": verdict.expectation, **verdict.wants, "seen": verdict.observed}
-    if verdict.offenders:
-        evidence["offenders"] = verdict.offenders
-    severity: Any = verdict.severity
-    says = verdict.says[0].upper() + verdict.says[1:] + "."
-    if verdict.why and severity != "passed":
-        says += f" It is asked because: {verdict.why.rstrip('.')}."
-    images = list(verdict.images)[:MOST_IMAGES]
-    captions = {path: _caption(verdict, path, subject) for path in images}
-    return Finding(verdict.id, severity, says, evidence, images, captions)
+def _finding(result: Result, data: CheckData) -> Finding:
+    evidence = {"expectation": result.rule.expectation, **result.rule.arguments, "observed": result.observed}
+    if result.offenders:
+        evidence["offenders"] = result.offenders
+    images = list(result.images)[:MAX_IMAGES]
+    captions = {path: _caption(result, path, data) for path in images}
+    return Finding(result.id, cast(Severity, result.severity), result.message, evidence, images, captions)
 
 
-def _caption(verdict: Verdict, path: str, subject: Subject) -> str:
-    """What is wrong with an image, and its label."""
-    row = subject.rows.iloc[subject.paths.index(path)]
-    told = verdict.images[path] or (f"in {row['split']}" if verdict.about == "splits" else "")
-    return "\n".join(line for line in (told, str(row["label"])) if line)
+def _caption(result: Result, path: str, data: CheckData) -> str:
+    """Return the problem of an image, and its label."""
+    row = data.rows[data.rows["path"] == path].iloc[0]
+    problem = result.images[path] or (f"in {row['split']}" if result.rule.topic == "splits" else "")
+    return "\n".join(line for line in (problem, str(row["label"])) if line)
 
 
-def _write_page(output: Out, subject: Subject, verdicts: list[Verdict], findings: list[Finding]) -> None:
+def _write_page(output: Out, data: CheckData, results: list[Result], findings: list[Finding]) -> None:
     broken = [finding for finding in findings if finding.severity != "passed"]
-    worst_first = sorted(verdicts, key=lambda verdict: ORDER.index(verdict.severity))
-    album = Album(subject.rows, subject.folder)
+    worst_first = sorted(results, key=lambda result: ORDER.index(result.severity))
     write_page(
         output / "page.html",
         "checks.html.j2",
-        images=len(subject.rows),
-        labels=[WORDS[kind] for kind in KINDS if kind in subject.kinds],
-        broken=cards(broken, album, most=MOST_IMAGES),
-        chapters=[(HEADINGS[about], [v for v in worst_first if v.about == about]) for about in CHAPTERS],
+        images=len(data.rows),
+        labels=[KIND_NAMES[kind] for kind in KINDS if kind in data.kinds],
+        broken=cards(broken, Album(data.rows, data.folder), most=MAX_IMAGES),
+        topics=[(HEADINGS[topic], [r for r in worst_first if r.rule.topic == topic]) for topic in TOPICS],
     )
 
 

@@ -1,107 +1,122 @@
-"""The rules that every manifest must keep: those of the table, and those of the form that its labels have."""
+"""Rules that every manifest must satisfy: those of the table, and those of the kind of labels that it has."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
-from stages.checks.rule import Rule
-from stages.checks.subject import KINDS
+from stages.checks.check_data import KINDS
 from stages.config.schema_data import Checks
-from stages.dataset.manifest import COLUMNS
-from stages.images.decode import READ
+from stages.dataset.manifest import MANIFEST_COLUMNS
+from stages.images.decode import READABLE_FORMATS
 
-SEEN_BY_TRAINING = ("train", "val")
 EVERY_KIND = frozenset((*KINDS, "one class"))
+TOPICS = ("yours", "splits", "labels", "images", "table")
+"""Topics of the rules, in the order of the page."""
 
 
-# fmt: off
-# A rule a paragraph: name and words; expectation; what is wrong, and what it wants.
-def contract(checks: Checks, kinds: frozenset[str]) -> Iterator[Rule]:
-    """Every rule: first that there is an image at all, since an empty table breaks no other.
+@dataclass(frozen=True)
+class Rule:
+    """One rule of the manifest; one expectation of the suite."""
+
+    name: str
+    """The finding is `checks/NAME`."""
+    topic: str
+    """One of `TOPICS`."""
+    description: str
+    """The rule as a sentence without its full stop."""
+    expectation: str
+    """Name of an expectation of Great Expectations, or of a custom check."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    severity: str = "blocking"
+    """Severity of the finding if the rule is broken: blocking or warning."""
+    why: str = ""
+    """The user's reason for the rule."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that the arguments name."""
+        single = [self.arguments[key] for key in ("column", "column_A", "column_B") if key in self.arguments]
+        return [str(name) for name in (*single, *self.arguments.get("column_list", ()))]
+
+
+def contract(checks: Checks, kinds: frozenset[str]) -> list[Rule]:
+    """Return every rule that applies to a manifest.
 
     Args:
-        checks: the params.
-        kinds: of labels that there are, as `Subject.kinds` has them.
+        checks: limits of the rules.
+        kinds: kinds of labels in the manifest, as `CheckData.kinds`.
     """
-    yield Rule("not_empty", "there is at least one image", "ExpectTableRowCountToBeBetween",
-               "the manifest has {observed} images, 1 is required", {"min_value": 1})
-    yield from _of_the_splits()
-    yield from _of_classes(checks, kinds)
-    yield from _of_labels(kinds)
-    yield from _of_images(checks)
-    yield from _of_the_table()
+    return [*_split_rules(), *_class_rules(checks, kinds), *_label_rules(kinds), *_image_rules(checks), *_table_rules()]
 
 
-def _of_the_table() -> Iterator[Rule]:
-    yield Rule("path_unique", "every path occurs once", "ExpectColumnValuesToBeUnique",
-               "share their path with another", {"column": "path"})
-    yield Rule("column_types", "every column has its type", "column_types")
-    for column in COLUMNS:  # the other rules overlook what is missing
-        yield Rule(f"not_null_{column}", f"`{column}` is known of every image", "ExpectColumnValuesToNotBeNull",
-                   f"have no `{column}`", {"column": column})
+def _table_rules() -> Iterator[Rule]:
+    topic, not_null = "table", "ExpectColumnValuesToNotBeNull"
+    least = {"min_value": 1}  # an empty table breaks no other rule
+    yield Rule("not_empty", topic, "there is at least one image", "ExpectTableRowCountToBeBetween", least)
+    yield Rule("path_unique", topic, "every path occurs once", "ExpectColumnValuesToBeUnique", {"column": "path"})
+    yield Rule("column_types", topic, "every column has its type", "column_types")
+    for name in MANIFEST_COLUMNS:  # the other rules skip missing values
+        yield Rule(f"not_null_{name}", topic, f"every image has a value in `{name}`", not_null, {"column": name})
 
 
-def _of_the_splits() -> Iterator[Rule]:
-    yield Rule("split", "the split is train or val: the sealed test is elsewhere", "ExpectColumnValuesToBeInSet",
-               "are neither in train nor in val", {"column": "split", "value_set": list(SEEN_BY_TRAINING)}, "splits")
-    yield Rule("picture_in_one_split", "no picture is in two splits, the sealed test included", "picture_in_one_split",
-               about="splits")
-    yield Rule("group_in_one_split", "no group is in two splits, the sealed test included", "group_in_one_split",
-               about="splits")
+def _split_rules() -> Iterator[Rule]:
+    allowed = {"column": "split", "value_set": ["train", "val"]}
+    yield Rule("split", "splits", "every split is train or val", "ExpectColumnValuesToBeInSet", allowed)
+    for noun in ("picture", "group"):
+        name = f"{noun}_in_one_split"
+        yield Rule(name, "splits", f"no {noun} is in two splits, including the sealed test split", name)
 
 
-def _of_classes(checks: Checks, kinds: frozenset[str]) -> Iterator[Rule]:
+def _class_rules(checks: Checks, kinds: frozenset[str]) -> Iterator[Rule]:
     if "one class" in kinds:
-        least = checks.min_classes
-        yield Rule("min_classes", f"there are at least {least} classes", "ExpectColumnUniqueValueCountToBeBetween",
-                   f"the number of classes is {{observed}}, {least} are required (checks.min_classes)",
-                   {"column": "label", "min_value": least}, "labels")
+        text = f"there are at least {checks.min_classes} classes (checks.min_classes)"
+        limit = {"column": "label", "min_value": checks.min_classes}
+        yield Rule("min_classes", "labels", text, "ExpectColumnUniqueValueCountToBeBetween", limit)
     if kinds & {"labels", "shapes", "mask"}:
-        yield Rule("class_names", "every class has a name, and one spelling", "class_names", about="labels")
-        yield Rule("labels_in_both", "every class is in training and in validation", "labels_in_both", about="labels")
-        for name, split, required in (
-            ("min_train_per_class", "training", checks.min_train_per_class),
-            ("min_validation_per_class", "validation", checks.min_validation_per_class),
-        ):
-            yield Rule(name, f"every class has at least {required} {split} images", name,
-                       f", {required} are required (checks.{name})", {"limit": required}, "labels")
+        yield Rule("class_names", "labels", "every class has a name and a single spelling", "class_names")
+        yield Rule("labels_in_both", "labels", "every class is in training and in validation", "labels_in_both")
+        for split, least in (("train", checks.min_train_per_class), ("validation", checks.min_validation_per_class)):
+            name = f"min_{split}_per_class"
+            text = f"every class has at least {least} {split.replace('train', 'training')} images (checks.{name})"
+            yield Rule(name, "labels", text, name, {"limit": least})
 
 
-def _of_labels(kinds: frozenset[str]) -> Iterator[Rule]:
-    yield Rule("annotation", "the labels of every image can be read", "annotation", about="labels")
-    yield Rule("same_labels", "all images have labels of one kind, under the same names", "same_labels", about="labels")
-    rules = {
-        "scalars": (("scalars_finite", "every number is finite"),),
-        "points": (("points_inside", "every point is inside its image"),
-                   ("points_seen", "every point is visible somewhere in training and in validation")),
-        "shapes": (("boxes_inside", "every box is inside its image"),
-                   ("boxes_area", "every box has an area"),
-                   ("outlines_size", "every outline has the size of its image, and is not empty")),
-        "mask": (("mask_values", "every value in a mask is a class, or unknown"),
-                 ("mask_known", "every mask knows the truth somewhere")),
-    }
-    for kind, those in rules.items():
-        for name, words in those if kind in kinds else ():
-            yield Rule(name, words, name, about="labels")
-    if kinds & {"mask", "image"}:
-        what = "mask" if "mask" in kinds else "paired image"
-        yield Rule("target_readable", f"every {what} can be read", "target_readable", about="labels")
-        yield Rule("target_size", f"every {what} has the size of its image", "target_size", about="labels")
+LABEL_RULES = {
+    "annotation": ("any", "the labels of every image can be read"),
+    "same_labels": ("any", "all images have the same kind of labels, with the same names"),
+    "scalars_finite": ("scalars", "every number is finite"),
+    "points_inside": ("points", "every point is inside its image"),
+    "points_seen": ("points", "every point is visible in a training image and in a validation image"),
+    "boxes_inside": ("shapes", "every box is inside its image"),
+    "boxes_area": ("shapes", "every box has an area"),
+    "outlines_size": ("shapes", "every outline has the size of its image and is not empty"),
+    "mask_values": ("mask", "every value in a mask is a class or unknown"),
+    "mask_known": ("mask", "every mask has a pixel whose class is known"),
+    "target_readable": ("target", "every mask and every paired image can be read"),
+    "target_size": ("target", "every mask and every paired image has the size of its image"),
+}
+"""Custom check: the kind of labels that it applies to, and its description."""
 
 
-def _of_images(checks: Checks) -> Iterator[Rule]:
-    for side in ("width", "height"):
-        yield Rule(side, f"the {side} is at least 1 pixel", "ExpectColumnValuesToBeBetween",
-                   f"have a {side} below 1 pixel", {"column": side, "min_value": 1}, "images")
-    yield Rule("format", f"the format is one of {', '.join(READ)}", "ExpectColumnValuesToBeInSet",
-               "are of another format", {"column": "format", "value_set": list(READ)}, "images")
-    yield Rule("min_side", f"the shorter side is at least {checks.min_side} pixels", "ExpectColumnValuesToBeBetween",
-               f"have a shorter side below {checks.min_side} pixels (checks.min_side)",
-               {"column": "shorter_side", "min_value": checks.min_side}, "images")
-    yield Rule("max_aspect", f"the longer side is at most {checks.max_aspect:g} times the shorter",
-               "ExpectColumnValuesToBeBetween",
-               f"have a longer side more than {checks.max_aspect:g} times the shorter (checks.max_aspect)",
-               {"column": "aspect", "max_value": checks.max_aspect}, "images")
-    blank = checks.max_blank
-    yield Rule("max_blank", f"at most {blank:.1%} of the images are a single grey level", "ExpectColumnValuesToBeInSet",
-               f"are a single grey level, at most {blank:.1%} may be (checks.max_blank)",
-               {"column": "blank", "value_set": [False], "mostly": 1 - blank}, "images")
-# fmt: on
+def _label_rules(kinds: frozenset[str]) -> Iterator[Rule]:
+    present = {*kinds, "any", *(("target",) if kinds & {"mask", "image"} else ())}
+    for name, (kind, text) in LABEL_RULES.items():
+        if kind in present:
+            yield Rule(name, "labels", text, name)
+
+
+def _image_rules(checks: Checks) -> Iterator[Rule]:
+    in_set, blank = "ExpectColumnValuesToBeInSet", checks.max_blank
+    shorter = f"the shorter side is at least {checks.min_side} pixels (checks.min_side)"
+    longer = f"the longer side is at most {checks.max_aspect:g} times the shorter (checks.max_aspect)"
+    for name, text, limits in (
+        ("width", "the width is at least 1 pixel", {"column": "width", "min_value": 1}),
+        ("height", "the height is at least 1 pixel", {"column": "height", "min_value": 1}),
+        ("min_side", shorter, {"column": "shorter_side", "min_value": checks.min_side}),
+        ("max_aspect", longer, {"column": "aspect", "max_value": checks.max_aspect}),
+    ):
+        yield Rule(name, "images", text, "ExpectColumnValuesToBeBetween", limits)
+    text = f"at most {blank:.1%} of the images have a single grey level (checks.max_blank)"
+    yield Rule("max_blank", "images", text, in_set, {"column": "blank", "value_set": [False], "mostly": 1 - blank})
+    formats = {"column": "format", "value_set": list(READABLE_FORMATS)}
+    yield Rule("format", "images", f"the format is one of {', '.join(READABLE_FORMATS)}", in_set, formats)

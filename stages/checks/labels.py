@@ -6,7 +6,7 @@ from typing import Any
 
 from stages.checks.finder import Offence, each, told_of, with_sizes
 from stages.checks.subject import Subject
-from stages.dataset.annotations import Annotation, Shape
+from stages.dataset.annotations import Annotation, ObjectAnnotation
 
 POINT_SLACK = 1.0  # pixels: the edge of the last pixel is half of one beyond its centre, and tools round
 BOX_SLACK = 0.5  # pixels: COCO's edges are rounded
@@ -69,7 +69,7 @@ def _on(value: float, side: float) -> bool:
     return -BOX_SLACK <= value <= side + BOX_SLACK  # false of NaN too
 
 
-def _box(shape: Shape) -> str:
+def _box(shape: ObjectAnnotation) -> str:
     x0, y0, x1, y1 = shape.box
     return f"a box of {shape.label} from x {x0:g}, y {y0:g} to x {x1:g}, y {y1:g}"
 

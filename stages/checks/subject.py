@@ -11,8 +11,8 @@ import pandas as pd
 
 from stages.dataset.annotations import Annotation
 from stages.dataset.manifest import SEALED_INDEX
-from stages.dataset.shards import read_member, shard
-from stages.images.decode import Unreadable, read
+from stages.dataset.shards import read_member, shard_name
+from stages.images.decode import Unreadable, decode_image
 
 KINDS = ("labels", "scalars", "points", "shapes", "mask", "image")
 """What an annotation may hold."""
@@ -125,7 +125,9 @@ def _target(folder: Path, arrival: int, offset: int, length: int, is_mask: bool)
     if length == 0:
         return None
     try:
-        image = read(read_member(folder / shard(arrival), int(offset), int(length)), max_megapixels=np.inf).image
+        image = decode_image(
+            read_member(folder / shard_name(arrival), int(offset), int(length)), max_megapixels=np.inf
+        ).image
     except (Unreadable, OSError, ValueError, TypeError) as error:  # the last two of a damaged manifest
         return Target(None, {}, f"cannot be read: {error}")
     size = (image.shape[1], image.shape[0])

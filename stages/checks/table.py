@@ -9,14 +9,14 @@ import pandas as pd
 from stages.checks.finder import Offence, count, each
 from stages.checks.subject import KINDS, Subject
 from stages.dataset.annotations import Annotation
-from stages.dataset.manifest import COLUMNS
+from stages.dataset.manifest import MANIFEST_COLUMNS
 
 WORDS = {"train": "training", "val": "validation"}
 
 
 def column_types(subject: Subject) -> Iterator[Offence]:
     """Columns of another type than `COLUMNS` has; asked of pandas, since Great Expectations mistakes its text."""
-    for name, wanted in COLUMNS.items():
+    for name, wanted in MANIFEST_COLUMNS.items():
         column = subject.rows[name]
         right = pd.api.types.is_string_dtype(column) if wanted == "str" else str(column.dtype) == wanted
         if not right and not column.isna().all():  # of nothing at all no type is known

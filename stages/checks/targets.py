@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from stages.checks.finder import Offence, each, told_of, with_sizes
 from stages.checks.subject import Subject, Target
-from stages.dataset.annotations import IGNORE, Annotation
+from stages.dataset.annotations import IGNORE_INDEX, Annotation
 
 
 def target_readable(subject: Subject) -> Iterator[Offence]:
@@ -40,9 +40,9 @@ def mask_values(subject: Subject) -> Iterator[Offence]:
     def fault(a: Annotation | None, target: Target | None) -> str:
         if a is None or a.mask is None or target is None:
             return ""
-        strange = {v: n for v, n in target.counts.items() if v >= len(a.mask) and v != IGNORE}
+        strange = {v: n for v, n in target.counts.items() if v >= len(a.mask) and v != IGNORE_INDEX}
         told = told_of([f"{value} ({pixels} pixels)" for value, pixels in strange.items()])
-        return f"its mask holds {told}; known are 0 to {len(a.mask) - 1} and {IGNORE}" if told else ""
+        return f"its mask holds {told}; known are 0 to {len(a.mask) - 1} and {IGNORE_INDEX}" if told else ""
 
     yield from each(subject, map(fault, subject.annotations, subject.targets))
 
@@ -51,6 +51,6 @@ def mask_known(subject: Subject) -> Iterator[Offence]:
     """Masks of which no pixel is known."""
 
     def fault(target: Target | None) -> str:
-        return "its truth is unknown in every pixel" if target and set(target.counts) == {IGNORE} else ""
+        return "its truth is unknown in every pixel" if target and set(target.counts) == {IGNORE_INDEX} else ""
 
     yield from each(subject, map(fault, subject.targets))

@@ -1,4 +1,4 @@
-"""What may stand in `checks.expectations`, by name: known without Great Expectations, whose import takes seconds."""
+"""Names that `checks.expectations` accepts, listed because importing Great Expectations takes seconds."""
 
 OFFERED = tuple(
     """
@@ -16,40 +16,29 @@ OFFERED = tuple(
     ExpectTableRowCountToBeBetween ExpectTableRowCountToEqual
     """.split()
 )
-"""Great Expectations' own that answer rightly about a manifest."""
+"""Expectations of Great Expectations that are correct for a manifest."""
 OWN = ("max_group_share", "min_train_per_class", "min_validation_per_class", "only_classes")
-"""Ours: see `stages.checks.FINDERS`."""
+"""Custom checks: `stages.checks.custom_expectations.CUSTOM_CHECKS`."""
 
-_TYPES = "the types of the columns are always checked, and this one mistakes text for something else"
-_FIXED = "the columns of the manifest are always checked"
-_NO_PANDAS = "it works on databases only; use ExpectColumnValuesToMatchRegex"
-_NO_ORDER = "images have no order"
-_TEXT = "no column holds such text"
-LEFT_OUT = {
-    "ExpectColumnKLDivergenceToBeLessThan": "what differs between data sets is for the audits to find",
-    "ExpectColumnQuantileValuesToBeBetween": "use ExpectColumnMedianToBeBetween, or mostly of ...ValuesToBeBetween",
-    "ExpectColumnToExist": _FIXED,
-    "ExpectColumnTypeToBe": _TYPES,
-    "ExpectColumnValuesToBeDateutilParseable": _TEXT,
-    "ExpectColumnValuesToBeDecreasing": _NO_ORDER,
-    "ExpectColumnValuesToBeInTypeList": _TYPES,
-    "ExpectColumnValuesToBeIncreasing": _NO_ORDER,
-    "ExpectColumnValuesToBeJsonParseable": _TEXT,
-    "ExpectColumnValuesToBeOfType": _TYPES,
-    "ExpectColumnValuesToMatchJsonSchema": _TEXT,
-    "ExpectColumnValuesToMatchLikePattern": _NO_PANDAS,
-    "ExpectColumnValuesToMatchLikePatternList": _NO_PANDAS,
-    "ExpectColumnValuesToMatchStrftimeFormat": _TEXT,
-    "ExpectColumnValuesToNotMatchLikePattern": _NO_PANDAS,
-    "ExpectColumnValuesToNotMatchLikePatternList": _NO_PANDAS,
-    "ExpectMulticolumnValuesToBeUnique": "use ExpectCompoundColumnsToBeUnique",
-    "ExpectQueryResultsToMatchComparison": "there is no database to ask",
-    "ExpectSelectColumnValuesToBeUniqueWithinRecord": "no two columns hold the same thing",
-    "ExpectTableColumnCountToBeBetween": _FIXED,
-    "ExpectTableColumnCountToEqual": _FIXED,
-    "ExpectTableColumnsToMatchOrderedList": _FIXED,
-    "ExpectTableColumnsToMatchSet": _FIXED,
-    "ExpectTableRowCountToEqualOtherTable": "there is one table only",
-    "UnexpectedRowsExpectation": "there is no database to ask",
-}
-"""The rest of Great Expectations' own, and why."""
+_REASONS = {
+    "the manifest's columns and their types are always checked": """
+        ExpectColumnToExist ExpectTableColumnCountToBeBetween ExpectTableColumnCountToEqual
+        ExpectTableColumnsToMatchOrderedList ExpectTableColumnsToMatchSet ExpectColumnTypeToBe
+        ExpectColumnValuesToBeInTypeList ExpectColumnValuesToBeOfType""",
+    "no column contains such text": """
+        ExpectColumnValuesToBeDateutilParseable ExpectColumnValuesToBeJsonParseable
+        ExpectColumnValuesToMatchJsonSchema ExpectColumnValuesToMatchStrftimeFormat""",
+    "it requires a database; use ExpectColumnValuesToMatchRegex": """
+        ExpectColumnValuesToMatchLikePattern ExpectColumnValuesToMatchLikePatternList
+        ExpectColumnValuesToNotMatchLikePattern ExpectColumnValuesToNotMatchLikePatternList""",
+    "it requires a database": "ExpectQueryResultsToMatchComparison UnexpectedRowsExpectation",
+    "there is only one table": "ExpectTableRowCountToEqualOtherTable",
+    "images have no order": "ExpectColumnValuesToBeDecreasing ExpectColumnValuesToBeIncreasing",
+    "use ExpectColumnMedianToBeBetween, or mostly of ExpectColumnValuesToBeBetween":
+        "ExpectColumnQuantileValuesToBeBetween",
+    "use ExpectCompoundColumnsToBeUnique": "ExpectMulticolumnValuesToBeUnique",
+    "no two columns have the same meaning": "ExpectSelectColumnValuesToBeUniqueWithinRecord",
+    "the audits compare distributions": "ExpectColumnKLDivergenceToBeLessThan",
+}  # fmt: skip
+LEFT_OUT = {name: reason for reason, names in _REASONS.items() for name in names.split()}
+"""Expectations of Great Expectations that are not offered, and why."""

@@ -1,4 +1,4 @@
-"""What a check or an audit has to say; found by `validate` and `audit`, acted on by `gate`, shown by `report`."""
+"""Findings about the data: written by `validate` and `audit`, acted on by `gate`, shown by `report`."""
 
 import json
 import math
@@ -11,29 +11,30 @@ Severity = Literal["passed", "info", "warning", "blocking"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found in the data.
+    """Result of one check or audit of the data.
 
-    Audits find, the gate stops: only `gate` decides what a severity leads to.
+    Audits only report: `gate` alone decides what a severity leads to.
     """
 
     id: str
-    """Stable name, `audit/what`, by which `gate.waive` names it."""
+    """Stable name, `AUDIT/RESULT`, to which `gate.waive` refers."""
     severity: Severity
-    """passed: checked and fine; info: worth knowing; warning: look at it; blocking: the gate stops unless waived."""
-    says: str
+    """passed: checked without a problem; info: useful to know; warning: to be reviewed; blocking: stops the gate
+    unless waived."""
+    message: str
     """The finding in one or two sentences, with its figures."""
     evidence: dict[str, Any] = field(default_factory=dict)
-    """Figures behind the sentence, JSON-ready."""
+    """Figures behind the message, JSON-ready."""
     images: list[str] = field(default_factory=list)
-    """Manifest paths of images to look at, the most telling first. Never of the sealed test split."""
+    """Manifest paths of images to look at, the most informative first. Never of the sealed test split."""
     captions: dict[str, str] = field(default_factory=dict)
-    """Manifest path: what is written under its image; its label where nothing is said."""
+    """Manifest path: caption of its image; the label where there is none."""
     places: dict[str, list[tuple[float, float, float, float]]] = field(default_factory=dict)
-    """Manifest path: where to look in its image; boxes x0, y0, x1, y1 in pixels, edges."""
+    """Manifest path: regions of interest in its image; boxes x0, y0, x1, y1 in pixels, edges."""
 
 
 def write_findings(findings: list[Finding], file: Path) -> None:
-    """Write findings as JSON; a figure that is no finite number, as numbers near the largest one give, as null."""
+    """Write findings as JSON; figures that are not finite become null."""
     file.write_text(json.dumps(_finite([asdict(f) for f in findings]), indent=1, allow_nan=False) + "\n")
 
 
@@ -46,5 +47,6 @@ def _finite(value: Any) -> Any:
 
 
 def read_findings(file: Path) -> list[Finding]:
-    """Read what `write_findings` wrote."""
-    return [Finding(**f) for f in json.loads(file.read_text())]
+    """Read findings that `write_findings` wrote, also those of versions that called the message `says`."""
+    found = json.loads(file.read_text())
+    return [Finding(**{"message" if key == "says" else key: value for key, value in one.items()}) for one in found]

@@ -22,7 +22,7 @@ class Card:
     id: str
     badge: str
     """One of `ORDER`: the severity, or waived."""
-    says: str
+    message: str
     reason: str
     """Why it is waived; empty when it is not."""
     evidence: list[tuple[str, str]]
@@ -62,7 +62,8 @@ def _card(finding: Finding, album: Album, reason: str, most: int) -> Card:
     unseen = len(images) - len(strip)
     figures = {key: value for key, value in finding.evidence.items() if key != "chart"}
     chart = band(**finding.evidence["chart"]) if "chart" in finding.evidence else Markup("")
-    return Card(finding.id, badge_of(finding, reason), finding.says, reason, list(flat(figures)), strip, unseen, chart)
+    badge = badge_of(finding, reason)
+    return Card(finding.id, badge, finding.message, reason, list(flat(figures)), strip, unseen, chart)
 
 
 def badge_of(finding: Finding, reason: str) -> str:

@@ -1,8 +1,8 @@
 """A search that stores every completed trial, so that it can be killed at any moment and resumed.
 
-Trials are proposed in rounds of `tune.parallel_trials`, each by its own sampler and seed, from the results of earlier rounds.
-The proposed values therefore do not depend on the number of workers, on which worker is faster, or on restarts: a trial
-that was running when the search was killed is proposed again with the same values.
+Trials are proposed in rounds of `tune.parallel_trials`, each by its own sampler and seed, from the results of earlier
+rounds. The proposed values therefore do not depend on the number of workers, on which worker is faster, or on restarts:
+a trial that was running when the search was killed is proposed again with the same values.
 """
 
 import os

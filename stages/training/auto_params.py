@@ -39,8 +39,8 @@ class Resolution:
 def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
     """Replace every `auto` in the section `train` of a plan.
 
-    `class_weights` follow from the data, `precision`, `memory_format` and `compile` from a short measurement, `cache_on_device` from
-    the free memory, and `learning_rate` from a range test.
+    `class_weights` follow from the data, `precision`, `memory_format` and `compile` from a short measurement,
+    `cache_on_device` from the free memory, and `learning_rate` from a range test.
 
     Args:
         plan: with or without `auto`.
@@ -56,9 +56,12 @@ def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
         params.append(ResolvedParam("train.class_weights", *_class_weights(plan)))
     if "auto" in (train.precision, train.memory_format, train.compile):
         fastest = autotune(plan, steps or plan.loader.steps * train.epochs)
-        for key in ("precision", "memory_format", "compile"):
-            if getattr(train, key) == "auto":
-                params.append(ResolvedParam(f"train.{key}", getattr(fastest, key), fastest.why))
+        chosen = {"precision": fastest.precision, "memory_format": fastest.memory_format, "compile": fastest.compile}
+        params += [
+            ResolvedParam(f"train.{key}", value, fastest.why)
+            for key, value in chosen.items()
+            if getattr(train, key) == "auto"
+        ]
     if train.cache_on_device == "auto":
         params.append(ResolvedParam("train.cache_on_device", *_resident(plan)))
     if train.device == "auto":

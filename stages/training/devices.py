@@ -87,5 +87,6 @@ def _fabric(name: str, precision: str, **options: Any) -> Fabric:
         plugins: list[Any] = [] if precision == "32-true" else [_Autocast(precision, kind)]  # type: ignore[arg-type]
         return Fabric(accelerator=name, plugins=plugins, **options)
     except (RuntimeError, ValueError, ModuleNotFoundError) as error:
-        wanted = f"{options['devices']} devices of type {name}" if options["devices"] > 1 else f"device {name}"
+        count = options["devices"]
+        wanted = f"{count} devices of type {name} are" if count > 1 else f"device {name} is"
         raise UserError(f"train.device: {wanted} not available on this machine; use auto or cpu ({error})") from error

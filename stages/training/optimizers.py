@@ -17,12 +17,12 @@ class ParameterGroups:
 
     pretrained: list[nn.Parameter]
     new: list[nn.Parameter]
-    pretrained_rate: float
+    pretrained_lr_factor: float
     """Learning rate of pretrained weights, as a share of the learning rate of new ones."""
 
     def with_rate(self, learning_rate: float) -> list[dict[str, Any]]:
         """Return the groups for an optimizer, with their highest rate as `peak`; the new weights come last."""
-        groups = [(self.pretrained, learning_rate * self.pretrained_rate), (self.new, learning_rate)]
+        groups = [(self.pretrained, learning_rate * self.pretrained_lr_factor), (self.new, learning_rate)]
         return [{"params": weights, "lr": lr, "peak": lr} for weights, lr in groups if weights]
 
     def freeze_pretrained(self, frozen: bool) -> None:

@@ -95,7 +95,8 @@ class FaultTolerance:
         if train.nonfinite_loss == "stop" or progress.lr_backoff <= MIN_LR_BACKOFF:
             raise UserError(
                 f"{problem}; lower train.learning_rate ({train.learning_rate:g}, reduced to {progress.lr_backoff:g} "
-                f"of it), set train.gradient_clip ({train.gradient_clip:g}), or use train.precision 32-true (now {train.precision})"
+                f"of it), set train.gradient_clip ({train.gradient_clip:g}), or use train.precision 32-true (now "
+                f"{train.precision})"
             )
         self.state.load_state_dict(self.epoch_start["state"])
         self.epoch_start["progress"]["lr_backoff"] = progress.lr_backoff / 2

@@ -25,7 +25,7 @@ MAX_SHARE = 0.05  # of the training time, that the measurement may take
 MIN_SECONDS, MIN_STEPS = 0.5, 2  # per setting
 REQUIRED_SPEEDUP = {"32-true": 1.1, "bf16-mixed": 1.25}  # over the first setting; higher where it changes arithmetic
 Setting = tuple[str, str, str]
-"""Precision, layout and compile."""
+"""Precision, memory format and compile."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def autotune(plan: TrainingPlan, steps: int) -> ThroughputSettings:
     """
     settings = list(_candidates(plan))
     if len(settings) == 1:
-        return ThroughputSettings(*settings[0], why="params.yaml says so")
+        return ThroughputSettings(*settings[0], why="set in params.yaml")
     file = FOLDER / f"{_key(plan, settings, steps)}.json"
     if file.exists():
         return ThroughputSettings(**json.loads(file.read_text()))

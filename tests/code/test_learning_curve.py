@@ -10,7 +10,7 @@ from stages.audits import learning_curve
 from stages.audits.audit_data import Subject
 from stages.config.schema import Params
 from stages.core.findings import Finding
-from stages.dataset.annotations import Annotation, Shape
+from stages.dataset.annotations import Annotation, ObjectAnnotation
 from stages.dataset.manifest import read_manifest
 from stages.probes.learning_curve_fit import NOISE, drawn, measured, noisy
 from stages.probes.power_law import fit, outlook
@@ -115,7 +115,7 @@ def test_unknown_numbers_are_neither_learned_nor_counted() -> None:
         ([Annotation(scalars={"g": 3.0}), Annotation(scalars={"g": 5.0})], "the numbers", [3]),
         ([Annotation(points={"p": (5.0, 2.0)}), Annotation(points={"p": (0.0, 4.0)})], "the places of the points",
          [0.5, 0.1]),
-        ([Annotation(shapes=(Shape("x", (0, 0, 1, 1)), Shape("x", (0, 0, 2, 2)))), Annotation(shapes=())],
+        ([Annotation(shapes=(ObjectAnnotation("x", (0, 0, 1, 1)), ObjectAnnotation("x", (0, 0, 2, 2)))), Annotation(shapes=())],
          "the number of things of each class", [2]),
     ],
 )  # fmt: skip
@@ -142,10 +142,10 @@ def test_digits_need_no_more_images_and_the_chart_shows_it(ingest: Ingest, param
     findings = found(folder, params)
     assert set(findings) == {"learning_curve/images", "learning_curve/labels"}
     images, labels = findings["learning_curve/images"], findings["learning_curve/labels"]
-    assert "Twice the 280 training images" in images.says and "read the gain as a share" in images.says
+    assert "Twice the 280 training images" in images.message and "read the gain as a share" in images.message
     error = images.evidence["error"]
     assert error[0] > error[-1] and error[-1] < 0.05
-    assert labels.evidence["lost"][-1] > 0 and "20 % cost" in labels.says
+    assert labels.evidence["lost"][-1] > 0 and "20 % cost" in labels.message
     shown = cards(findings.values(), Album(read_manifest(folder), folder))
     assert [card.chart.startswith("<svg") for card in shown if card.id == "learning_curve/images"] == [True]
     assert not any("chart" in key for card in shown for key, _ in card.evidence)
@@ -157,10 +157,10 @@ def test_labels_that_mean_nothing_and_a_handful_of_groups_get_no_forecast(
     rng = np.random.default_rng(0)
     images = [(str(rng.integers(3)), image) for _, image in digit_images(per_class=20)]
     finding = found(ingest(write_folders(tmp_path / "d", images)), params)["learning_curve/not-checked"]
-    assert "no better than chance" in finding.says
+    assert "no better than chance" in finding.message
     few = ingest(write_folders(tmp_path / "e", digit_images(per_class=4)))
     finding = found(few, params)["learning_curve/not-checked"]
-    assert finding.severity == "warning" and "Too few groups" in finding.says
+    assert finding.severity == "warning" and "Too few groups" in finding.message
 
 
 def test_a_probe_without_errors_and_images_without_anything_do_no_harm(
@@ -171,7 +171,7 @@ def test_a_probe_without_errors_and_images_without_anything_do_no_harm(
              for i in range(120)]  # fmt: skip
     finding = found(ingest(write_folders(tmp_path / "d", apart)), params)["learning_curve/images"]
     assert finding.evidence["error"][-1] == 0 and finding.severity == "info"
-    assert "There are no 2 points left" in finding.says
+    assert "There are no 2 points left" in finding.message
     blank = [("ab"[i % 2], np.full((8, 8), i, np.uint8)) for i in range(120)]
     assert set(found(ingest(write_folders(tmp_path / "e", blank), name="blank"), params)) == {
         "learning_curve/not-checked"

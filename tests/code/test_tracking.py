@@ -1,4 +1,4 @@
-"""Trainings told to MLflow: for real, to a file; and to a server that is not there."""
+"""Logging of trainings to MLflow: to a real file, and to a server that does not exist."""
 
 import sys
 import time
@@ -9,18 +9,18 @@ import pytest
 from stages.core.errors import UserError
 from stages.training.tracking import Tracker
 
-TOLD = {"loss": 0.5, "val_score": 0.9, "name": "no number"}
+METRICS = {"loss": 0.5, "val_score": 0.9, "name": "not a number"}
 
 
-def test_params_metrics_and_tags_are_in_mlflow(tmp_path: Path) -> None:
+def test_params_metrics_and_tags_are_logged(tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for run in range(2):
         tracker = Tracker(uri, "digits", {"train.epochs": 3, "long": "x" * 9_000}, {"commit": f"abc{run}"})
         for step in (1, 2):
-            tracker.log(TOLD | {"loss": 0.5 / step}, step)
-        tracker.end({"train.precision": "32-true"})
+            tracker.log(METRICS | {"loss": 0.5 / step}, step)
+        tracker.finish({"train.precision": "32-true"})
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
@@ -32,24 +32,24 @@ def test_params_metrics_and_tags_are_in_mlflow(tmp_path: Path) -> None:
     assert [(one.step, one.value) for one in history] == [(1, 0.5), (2, 0.25)]
 
 
-def test_a_server_that_is_not_there_is_said_once_and_ends_no_training(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_server_is_reported_once_and_does_not_stop_training(capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     tracker = Tracker("http://127.0.0.1:9", "digits", {"a": 1}, {})
-    tracker.log(TOLD, 1)
-    tracker.end({})
-    assert capsys.readouterr().out.count("MLflow is told no more of this run") == 1
+    tracker.log(METRICS, 1)
+    tracker.finish({})
+    assert capsys.readouterr().out.count("MLflow logging stopped for this run") == 1
     assert time.monotonic() - began < 60
 
 
-def test_nobody_is_told_where_no_address_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_logged_without_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tracker = Tracker("", "digits", {"a": 1}, {})
-    tracker.log(TOLD, 1)
-    tracker.end({})
+    tracker.log(METRICS, 1)
+    tracker.finish({})
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_package_is_named_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(UserError, match="tracking.mlflow needs the package mlflow-skinny"):
+    with pytest.raises(UserError, match="tracking.mlflow requires the package mlflow-skinny"):
         Tracker("sqlite:///x.db", "digits", {}, {})

@@ -1,10 +1,10 @@
-"""The recipe of a training, each part of it; and that a training ends the same, however often it was ended."""
+"""Training on a few digits: every option of the section `train`, and errors before training starts."""
 
 from __future__ import annotations
 
-import errno
 import itertools
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,161 +12,149 @@ import numpy as np
 import pytest
 import torch
 
-from stages.augmentations.augmentation_interface import Augmentation, always
-from stages.augmentations.similarity import Flip
 from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.networks import NetworkConfig, build
-from stages.training import checkpoints, resume
-from stages.training.batch_loader import Batch
-from stages.training.checkpoints import Restarts
-from stages.training.ema import Average
-from stages.training.loop import Fit, fit
-from stages.training.precision import in_full_where_small
-from stages.training.schedules import BEHIND, rate_share
-from stages.training.training_plan import Material, Plan, material, plan
-from stages.training.training_progress import Epoch, Progress
+from stages.tasks import TASKS
+from stages.training.auto_params import resolve_auto
+from stages.training.devices import single_process_fabric
+from stages.training.ema import WeightAverage
+from stages.training.loop import fit
+from stages.training.model_file import load_model, save_model
+from stages.training.network_inference import predict_store
+from stages.training.precision import compute_small_maps_in_float32
+from stages.training.schedules import SCHEDULES, lr_factor
+from stages.training.training_plan import TrainingData, TrainingPlan, build_plan, load_training_data
+from stages.training.training_progress import EpochMetrics, TrainingProgress
 from tests.conftest import digit_images, prepare_digits
+from tests.digit_plans import digit_plan, ignore, train_on
 
 CPU = torch.device("cpu")
+MakePlan = Callable[..., TrainingPlan]
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Material:
+def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
     images = digit_images(per_class=16, classes=3)
     folder = tmp_path_factory.mktemp("digits")
-    return material(*prepare_digits(folder, {"train": images[::2], "val": images[1::2]}, size=16))
+    return load_training_data(*prepare_digits(folder, {"train": images[::2], "val": images[1::2]}, size=16))
 
 
 @pytest.fixture
-def planned(given: Material, params: Params, tmp_path: Path) -> Callable[..., Plan]:
-    def make(network: dict[str, Any] | None = None, augment: str = "light", **train: Any) -> Plan:
-        fixed = {"precision": "32-true", "memory_format": "channels_first", "compile": "no", "cache_on_device": "no"}
-        settings = {"epochs": 2, "batch_size": 8, "device": "cpu", **fixed, **train}
-        sections = {
-            "task": params.task,
-            "augment": params.augment.model_copy(update={"preset": augment}),
-            "network": params.network.model_copy(update=network or {}),
-            "train": params.train.model_copy(update=settings),
-        }
-        return plan(given, sections, tmp_path)
+def make_plan(data: TrainingData, params: Params, tmp_path: Path) -> MakePlan:
+    def make(changes: dict[str, Any] | None = None, **train: Any) -> TrainingPlan:
+        return digit_plan(data, params, tmp_path, changes, **train)
 
     return make
 
 
-def silent(epoch: Epoch) -> None:
-    pass
-
-
-def same(one: Fit, other: Fit) -> bool:
-    assert one.weights and one.weights.keys() == other.weights.keys()
-    timed = ("seconds", "reading", "changing")
-    curves = [[{k: v for k, v in vars(e).items() if k not in timed} for e in fitted.epochs] for fitted in (one, other)]
-    return curves[0] == curves[1] and all(torch.equal(one.weights[n], other.weights[n]) for n in one.weights)
+UNAUGMENTED = {"augment": {"preset": "none"}}
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "rmsprop", "lion", "timm/nadamw"])
-def test_every_optimizer_lowers_the_loss(planned: Callable[..., Plan], name: str) -> None:
+def test_every_optimizer_lowers_the_loss(make_plan: MakePlan, name: str) -> None:
     rate = {"lion": 0.0003, "rmsprop": 0.0003, "sgd": 0.003}.get(name, 0.003)
-    fitted = fit(planned(epochs=4, optimizer=name, learning_rate=rate, label_smoothing=0.0, augment="none"), silent)
-    assert fitted.epochs[-1].train_loss < 0.8 * fitted.epochs[0].train_loss
+    result = train_on(make_plan(UNAUGMENTED, epochs=4, optimizer=name, learning_rate=rate, label_smoothing=0.0))
+    assert result.epochs[-1].train_loss < 0.8 * result.epochs[0].train_loss
 
 
-def test_an_unknown_optimizer_is_named_with_the_nearest(planned: Callable[..., Plan]) -> None:
+def test_an_unknown_optimizer_is_reported_with_the_nearest_name(make_plan: MakePlan) -> None:
     with pytest.raises(UserError, match=r"train.optimizer: timm/nadamwx: did you mean `timm/nadamw`"):
-        fit(planned(optimizer="timm/nadamwx"), silent)
+        train_on(make_plan(optimizer="timm/nadamwx"))
 
 
-@pytest.mark.parametrize("name", BEHIND)
-def test_every_schedule_rises_in_the_warm_up_and_never_after(name: str) -> None:
-    rates = [rate_share(name, 0.2, step, 100, [True] * (step // 10)) for step in range(100)]
-    assert rates[0] == pytest.approx(1 / 25) and max(rates) == pytest.approx(1.0, abs=0.01)
-    assert all(a <= b for a, b in itertools.pairwise(rates[:20]))
-    assert all(a >= b for a, b in itertools.pairwise(rates[20:]))
-    assert all(0 <= rate <= 1 for rate in rates)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_rises_in_the_warm_up_and_never_after_it(name: str) -> None:
+    factors = [lr_factor(name, 0.2, step, 100, [True] * (step // 10)) for step in range(100)]
+    assert factors[0] == pytest.approx(1 / 25) and max(factors) == pytest.approx(1.0, abs=0.01)
+    assert all(a <= b for a, b in itertools.pairwise(factors[:20]))
+    assert all(a >= b for a, b in itertools.pairwise(factors[20:]))
+    assert all(0 <= factor <= 1 for factor in factors)
 
 
-def test_the_rate_drops_on_a_plateau_and_not_before() -> None:
-    assert rate_share("plateau", 0.0, 50, 100, [False, True, True, True]) == 1.0
-    assert rate_share("plateau", 0.0, 50, 100, [False] + [True] * 4) == pytest.approx(0.1)
-    assert rate_share("plateau", 0.0, 50, 100, [False] + [True] * 8) == pytest.approx(0.01)
+def test_the_rate_drops_on_a_plateau_only() -> None:
+    assert lr_factor("plateau", 0.0, 50, 100, [False, True, True, True]) == 1.0
+    assert lr_factor("plateau", 0.0, 50, 100, [False] + [True] * 4) == pytest.approx(0.1)
+    assert lr_factor("plateau", 0.0, 50, 100, [False] + [True] * 8) == pytest.approx(0.01)
 
 
-def test_the_schedule_is_what_the_epochs_report(planned: Callable[..., Plan]) -> None:
-    fitted = fit(planned(epochs=4, schedule="step", warmup=0.0, learning_rate=0.01), silent)
-    assert [epoch.learning_rate for epoch in fitted.epochs] == pytest.approx([0.01, 0.01, 0.001, 0.0001])
+def test_epochs_report_the_learning_rate_of_the_schedule(make_plan: MakePlan) -> None:
+    result = train_on(make_plan(epochs=4, schedule="step", warmup=0.0, learning_rate=0.01))
+    assert [epoch.learning_rate for epoch in result.epochs] == pytest.approx([0.01, 0.01, 0.001, 0.0001])
 
 
-def test_l1_makes_weights_smaller_in_sum(planned: Callable[..., Plan]) -> None:
-    plain, pulled = (fit(planned(l1=l1, weight_decay=0.0, epochs=4), silent).weights for l1 in (0.0, 0.05))
-    sums = [sum(float(w.abs().sum()) for n, w in one.items() if n.endswith("fc.1.weight")) for one in (plain, pulled)]
-    assert sums[1] < 0.99 * sums[0]
+def test_l1_lowers_the_sum_of_absolute_weights(make_plan: MakePlan) -> None:
+    results = [train_on(make_plan(l1=l1, weight_decay=0.0, epochs=4)).weights for l1 in (0.0, 0.05)]
+    sums = [sum(float(w.abs().sum()) for n, w in one.items() if n.endswith("fc.1.weight")) for one in results]
+    assert 0 < sums[1] < 0.99 * sums[0]
 
 
-def test_a_clipped_gradient_moves_sgd_no_further_than_its_length(planned: Callable[..., Plan]) -> None:
-    one = {"epochs": 1, "batch_size": 64, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.0}
+def test_one_step_of_sgd_is_as_long_as_the_clipped_gradient(make_plan: MakePlan) -> None:
+    one_step = {"epochs": 1, "batch_size": 64, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.0}
+    plan = make_plan(optimizer="sgd", momentum=0.0, gradient_clip=0.01, learning_rate=1.0, **one_step)
     torch.manual_seed(0)
-    start = build(planned().network_config)
-    weights = fit(planned(optimizer="sgd", momentum=0.0, gradient_clip=0.01, learning_rate=1.0, **one), silent).weights
-    names = [name for name, _ in start.named_parameters()]
-    moved = torch.cat([(weights[name] - start.state_dict()[name]).flatten() for name in names]).norm()
-    assert float(moved) == pytest.approx(0.01, rel=1e-3), "one step of rate 1"
+    initial = build(plan.network_config)
+    weights = train_on(plan).weights
+    names = [name for name, _ in initial.named_parameters()]
+    moved = torch.cat([(weights[name] - initial.state_dict()[name]).flatten() for name in names]).norm()
+    assert float(moved) == pytest.approx(0.01, rel=1e-3)
 
 
-def test_the_average_of_the_weights_is_what_is_judged_and_kept(planned: Callable[..., Plan]) -> None:
-    plain, averaged = fit(planned(), silent), fit(planned(ema_decay=0.99), silent)
-    assert plain.epochs[0].train_loss == averaged.epochs[0].train_loss, "the average does not change how it learns"
+def test_averaged_weights_are_validated_and_kept(make_plan: MakePlan) -> None:
+    plain, averaged = train_on(make_plan()), train_on(make_plan(ema_decay=0.99))
+    assert plain.epochs[0].train_loss == averaged.epochs[0].train_loss, "the average does not change training"
     assert plain.epochs[0].val_loss != averaged.epochs[0].val_loss
-    layer, average = torch.nn.Linear(1, 1, bias=False), 1.0
+    layer, expected = torch.nn.Linear(1, 1, bias=False), 1.0
     torch.nn.init.constant_(layer.weight, 1.0)
-    moving = Average(layer, 0.5)
-    for value in (2.0, 4.0):
-        torch.nn.init.constant_(layer.weight, value)
-        moving.update(layer)
+    average = WeightAverage(layer, 0.5)
     for update, value in enumerate((2.0, 4.0), 1):
+        torch.nn.init.constant_(layer.weight, value)
+        average.update(layer)
         decay = min(0.5, (1 + update) / (10 + update))
-        average = decay * average + (1 - decay) * value
-    with moving.in_place(layer):
-        assert layer.weight.item() == pytest.approx(average)
+        expected = decay * expected + (1 - decay) * value
+    with average.applied_to(layer):
+        assert layer.weight.item() == pytest.approx(expected)
     assert layer.weight.item() == 4.0
 
 
-def test_training_stops_when_no_epoch_is_better(planned: Callable[..., Plan]) -> None:
-    fitted = fit(planned(epochs=30, patience=2, learning_rate=1e-9), silent)
-    assert len(fitted.epochs) < 10 and "2 epochs brought no better balanced_accuracy" in fitted.stopped
-    assert fitted.best.epoch == len(fitted.epochs) - 2
+def test_training_stops_after_epochs_without_improvement(make_plan: MakePlan) -> None:
+    result = train_on(make_plan(epochs=30, patience=2, learning_rate=1e-9))
+    assert len(result.epochs) < 10 and "no better balanced_accuracy for 2 epochs since epoch" in result.stop_reason
+    assert result.best.epoch == len(result.epochs) - 2
 
 
 def test_progress_counts_epochs_since_the_best() -> None:
-    progress = Progress(higher=True)
+    progress = TrainingProgress(higher_is_better=True)
     for number, score in enumerate([0.5, 0.6, 0.6, float("nan"), 0.55], 1):
-        progress.epochs.append(Epoch(number, 0, 0, 0, score, 0, 0, 0, 0))
-    assert progress.worse == [False, False, True, True, True] and progress.idle() == 3
+        progress.epochs.append(EpochMetrics(number, 0, 0, 0, score, 0, 0, 0, 0))
+    assert progress.without_improvement == [False, False, True, True, True] and progress.epochs_since_best() == 3
     assert progress.best.epoch == 2
 
 
-def test_accumulated_batches_are_one_large_batch(planned: Callable[..., Plan]) -> None:
-    network = {"norm": "group"}
-    large = fit(planned(network, batch_size=12), silent)
-    parts = fit(planned(network, batch_size=4, gradient_accumulation=3), silent)
-    assert [e.train_loss for e in parts.epochs] == pytest.approx([e.train_loss for e in large.epochs], rel=1e-3)
-    far = max(float((large.weights[n] - parts.weights[n]).abs().max()) for n in large.weights)
-    assert far < 0.01, "Adam turns rounding of small gradients into steps of up to the learning rate"
+def test_accumulated_batches_equal_one_large_batch(make_plan: MakePlan) -> None:
+    changes = {"network": {"norm": "group"}}
+    large = train_on(make_plan(changes, batch_size=12))
+    accumulated = train_on(make_plan(changes, batch_size=4, gradient_accumulation=3))
+    losses = [epoch.train_loss for epoch in large.epochs]
+    assert [epoch.train_loss for epoch in accumulated.epochs] == pytest.approx(losses, rel=1e-3)
+    difference = max(float((large.weights[n] - accumulated.weights[n]).abs().max()) for n in large.weights)
+    assert difference < 0.01, "Adam turns rounding of small gradients into steps of up to the learning rate"
 
 
-def test_more_batches_a_step_than_images_are_refused(planned: Callable[..., Plan]) -> None:
-    with pytest.raises(UserError, match="need at least 200 training images, of which there are 24"):
-        fit(planned(gradient_accumulation=100), silent)
+def test_more_batches_per_step_than_images_are_refused(make_plan: MakePlan) -> None:
+    with pytest.raises(UserError, match="require at least 200 training images, but there are 24"):
+        train_on(make_plan(gradient_accumulation=100))
 
 
-def test_images_in_the_device_s_memory_train_the_same(planned: Callable[..., Plan]) -> None:
-    assert same(fit(planned(cache_on_device="yes"), silent), fit(planned(cache_on_device="no"), silent))
+def test_images_in_device_memory_give_the_same_weights(make_plan: MakePlan) -> None:
+    resident, mapped = (train_on(make_plan(cache_on_device=value)).weights for value in ("yes", "no"))
+    assert resident and all(torch.equal(resident[name], mapped[name]) for name in resident)
 
 
-def test_noise_on_features_and_skipped_blocks_act_in_training_only() -> None:
-    network_config = NetworkConfig("resnet18", "plain", 1, 3, "batch", 0.0, 16, feature_noise=0.5, stochastic_depth=0.5)
+def test_feature_noise_and_stochastic_depth_act_in_training_only() -> None:
+    config = NetworkConfig("resnet18", "plain", 1, 3, "batch", 0.0, 16, feature_noise=0.5, stochastic_depth=0.5)
     torch.manual_seed(0)
-    network, plain = build(network_config), build(NetworkConfig("resnet18", "plain", 1, 3, "batch", 0.0, 16))
+    network, plain = build(config), build(NetworkConfig("resnet18", "plain", 1, 3, "batch", 0.0, 16))
     plain.load_state_dict(network.state_dict())
     x_BCHW = torch.rand(4, 1, 16, 16)
     assert torch.equal(network.eval()(x_BCHW), plain.eval()(x_BCHW))
@@ -174,209 +162,153 @@ def test_noise_on_features_and_skipped_blocks_act_in_training_only() -> None:
     assert not torch.equal(network(x_BCHW), network(x_BCHW))
 
 
-def test_stochastic_depth_needs_blocks_to_skip() -> None:
+def test_stochastic_depth_requires_residual_blocks() -> None:
     with pytest.raises(UserError, match="network.stochastic_depth: 0.5, but vgg11 has no residual blocks"):
         build(NetworkConfig("vgg11", "plain", 1, 3, "batch", 0.0, 32, stochastic_depth=0.5))
     with pytest.raises(UserError, match="network.feature_noise: mask_rcnn has no place for it"):
         build(NetworkConfig("mask_rcnn", "resnet18", 1, 3, "batch", 0.0, 32, feature_noise=0.5))
 
 
-def test_a_rate_that_is_found_lowers_the_loss_and_is_told(planned: Callable[..., Plan]) -> None:
-    fitted = fit(planned(learning_rate="auto", epochs=3, label_smoothing=0.0, augment="none"), silent)
-    (rate,) = [one.value for one in fitted.resolved if one.key == "train.learning_rate"]
-    assert fitted.tested is not None and 1e-5 < rate < 1
-    assert rate == pytest.approx(fitted.tested.rates[int(np.argmin(fitted.tested.losses))] / 5, rel=0.05)
-    assert fitted.epochs[-1].train_loss < 0.8 * fitted.epochs[0].train_loss
+def test_the_learning_rate_that_is_found_lowers_the_loss(make_plan: MakePlan) -> None:
+    resolution = resolve_auto(make_plan(UNAUGMENTED, learning_rate="auto", epochs=3, label_smoothing=0.0))
+    (rate,) = [param.value for param in resolution.params if param.key == "train.learning_rate"]
+    test = resolution.range_test
+    assert test is not None and 1e-5 < rate < 1
+    assert rate == pytest.approx(test.rates[int(np.argmin(test.losses))] / 5, rel=0.05)
+    result = fit(resolution.plan, ignore)
+    assert result.epochs[-1].train_loss < 0.8 * result.epochs[0].train_loss
 
 
-def test_weights_of_classes_follow_from_the_data(planned: Callable[..., Plan], given: Material) -> None:
-    fitted = fit(planned(class_weights="auto", epochs=1), silent)
-    (chosen,) = [one for one in fitted.resolved if one.key == "train.class_weights"]
-    assert chosen.value == "none" and "there are 8 training images" in chosen.why
+def test_class_weights_are_chosen_from_the_data(make_plan: MakePlan) -> None:
+    resolution = resolve_auto(make_plan(class_weights="auto"))
+    (chosen,) = [param for param in resolution.params if param.key == "train.class_weights"]
+    assert chosen.value == "none" and "8 training images of" in chosen.why
+    assert resolution.plan.train.class_weights == "none"
 
 
-class _Ended(Exception):
-    pass
+def test_the_loop_gets_no_auto(make_plan: MakePlan) -> None:
+    plan = make_plan(
+        precision="auto", memory_format="auto", cache_on_device="auto", device="auto", learning_rate="auto"
+    )
+    assert sorted(plan.unresolved()) == [
+        "cache_on_device",
+        "device",
+        "learning_rate",
+        "loss",
+        "memory_format",
+        "precision",
+    ]
+    with pytest.raises(AssertionError, match="resolve_auto replaces auto"):
+        fit(plan, ignore)
+    assert resolve_auto(plan).plan.unresolved() == []
 
 
-class _Killed(Restarts):
-    """Ends a training at the k-th checkpoint, before or behind it."""
-
-    def __init__(self, folder: Path, at: int) -> None:
-        super().__init__(folder, seconds=0)
-        self.at = at
-
-    def save(self, state: dict[str, Any]) -> None:
-        super().save(state)
-        self.at -= 1
-        if self.at == 0:
-            raise _Ended
-
-
-RECIPES: list[dict[str, Any]] = [
-    {"optimizer": "adamw", "ema_decay": 0.9, "augment": "standard", "network": {"dropout": 0.3, "feature_noise": 0.2}},
-    {"optimizer": "sgd", "schedule": "plateau", "precision": "bf16-mixed", "network": {"stochastic_depth": 0.3}},
-    {"optimizer": "lion", "schedule": "cosine", "learning_rate": 0.0003, "gradient_clip": 1.0, "l1": 1e-5,
-     "gradient_accumulation": 2, "class_weights": "sampled", "nonfinite_loss": "roll_back"},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe["optimizer"])
-def test_a_training_that_was_ended_at_every_step_ends_with_the_same_weights(
-    planned: Callable[..., Plan], recipe: dict[str, Any], tmp_path: Path
-) -> None:
-    whole, ends = fit(planned(**recipe), silent), 0
-    while ends < 50:
-        again = _Killed(tmp_path / "training", at=2)
-        heard: list[Epoch] = []
-        try:
-            parts = fit(planned(**recipe), heard.append, again)
-            break
-        except _Ended:
-            ends += 1
-            again._lock.close()  # type: ignore[union-attr]
-    assert ends >= 2 and same(whole, parts)
-    assert heard == parts.epochs, "of epochs before the restart is reported as well"
-
-
-def test_a_half_written_checkpoint_is_never_read(planned: Callable[..., Plan], tmp_path: Path) -> None:
-    kept = Restarts(tmp_path / "training", seconds=0)
-    kept.save({"kept": 1})
-    (tmp_path / "training/checkpoint.part").write_bytes(b"PK\x03\x04 half of one")
-    assert kept.load() == {"kept": 1}
-    whole = (tmp_path / "training/checkpoint.pt").read_bytes()
-    (tmp_path / "training/checkpoint.pt").write_bytes(whole[: len(whole) // 2])
-    assert kept.load() is None
-    assert same(fit(planned(), silent, kept), fit(planned(), silent))
-
-
-def test_a_full_disk_is_told_and_the_last_checkpoint_kept(
-    planned: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept, written = Restarts(tmp_path / "training", seconds=0), []
-    plain = torch.save
-
-    def full(state: Any, file: Any) -> None:
-        if len(written) == 3:
-            try:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            finally:
-                raise RuntimeError("unexpected pos 704 vs 598")  # as torch does
-        plain(state, file)
-        written.append(state["progress"]["step"])
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match=r"checkpoint.pt cannot be written: the disk is full .* the one before is kept"):
-        fit(planned(), silent, kept)
-    monkeypatch.setattr(torch, "save", plain)
-    assert not list((tmp_path / "training").glob("*.part"))
-    state = kept.load()
-    assert state is not None and state["progress"]["step"] == written[-1]
-    assert same(fit(planned(), silent, kept), fit(planned(), silent))
-
-
-def test_the_same_training_is_not_run_twice_at_once(tmp_path: Path) -> None:
-    first = Restarts(tmp_path / "training", seconds=0)
-    with pytest.raises(UserError, match="the same training runs already"):
-        Restarts(tmp_path / "training", seconds=0)
-    first.finish()
-    Restarts(tmp_path / "training", seconds=0).finish()
-
-
-def test_only_the_newest_unfinished_trainings_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_bytes(b"x")
-    held = []
-    for number in range(checkpoints.KEPT + 3):
-        (tmp_path / "file").write_bytes(str(number).encode())
-        held.append(checkpoints.restarts("train", {}, [tmp_path / "file"], 0))
-        if number:
-            held[-1]._lock.close()  # type: ignore[union-attr]
-    names = {folder.name for folder in (tmp_path / "work/train").iterdir()}
-    assert held[0].folder.name in names, "it runs still"
-    assert held[1].folder.name not in names and held[-1].folder.name in names
-
-
-def test_weights_that_meet_padding_alone_have_no_gradient_in_16_bits() -> None:
+def test_weights_that_see_padding_only_have_no_gradient_in_16_bits() -> None:
     layer, x_BCHW = torch.nn.Conv2d(256, 512, 3, stride=2, padding=1, bias=False), torch.randn(8, 256, 1, 1)
-    in_full_where_small(torch.nn.Sequential(layer))
+    compute_small_maps_in_float32(torch.nn.Sequential(layer))
     edge = torch.ones(3, 3, dtype=torch.bool)
     edge[1, 1] = False
     for _ in range(10):
-        litter = [torch.full((3000, 300), 1e8) for _ in range(3)]  # what freed memory holds
-        del litter
+        garbage = [torch.full((3000, 300), 1e8) for _ in range(3)]  # the content of memory that is freed
+        del garbage
         layer.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            answer = layer(x_BCHW)
-        answer.float().pow(2).sum().backward()
+            output = layer(x_BCHW)
+        output.float().pow(2).sum().backward()
         assert layer.weight.grad is not None and not layer.weight.grad[:, :, edge].any()
         assert layer.weight.grad[:, :, 1, 1].any()
 
 
-@pytest.fixture
-def spoilt() -> Callable[..., Plan]:
-    """A plan with images of NaN in one batch, as many times as it is told."""
-
-    def spoil(one: Plan, times: int, at: int = 2) -> Plan:
-        calls: Iterator[int] = iter(range(1_000))
-        left = [times]
-
-        def pixels(amounts: Any, stream: Any, image: torch.Tensor) -> torch.Tensor:
-            if next(calls) >= at and left[0]:
-                left[0] -= 1
-                return image * torch.nan
-            return image
-
-        one.feed.policy.amounts["spoilt"] = Flip()
-        one.feed.policy.members.append(("spoilt", Augmentation(Flip, always(Flip()), pixels=pixels)))
-        return one
-
-    return spoil
+def test_loading_and_augmentation_are_shares_of_the_time(make_plan: MakePlan) -> None:
+    epochs = train_on(make_plan()).epochs
+    assert epochs
+    for epoch in epochs:
+        assert epoch.loading_share > 0 and epoch.augmentation_share > 0
+        assert epoch.loading_share + epoch.augmentation_share < 1
 
 
-def test_a_loss_that_is_no_number_stops_with_its_images_kept(
-    planned: Callable[..., Plan], spoilt: Callable[..., Plan], tmp_path: Path
+def test_the_seed_decides_the_weights(make_plan: MakePlan) -> None:
+    first, again, other = (train_on(make_plan(seed=seed)).weights for seed in (0, 0, 1))
+    assert first
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_the_best_epoch_is_kept(make_plan: MakePlan, data: TrainingData, tmp_path: Path) -> None:
+    plan = resolve_auto(make_plan(epochs=4, learning_rate=0.01)).plan
+    reported: list[EpochMetrics] = []
+    result = fit(plan, reported.append)
+    assert reported == result.epochs and len(reported) == 4
+    assert result.best.val_score == max(epoch.val_score for epoch in reported)
+    save_model(tmp_path / "m.pt", plan.network_config, result.weights, {**data.spec.as_json(), "note": "x"})
+    network, spec, about = load_model(tmp_path / "m.pt")
+    assert spec == data.spec and about["note"] == "x"
+    predictions = predict_store(network, data.val_set, spec, 16, CPU)
+    scores = TASKS[spec.task].scores(data.val_truths, predictions, np.ones((1, len(predictions))), spec)
+    assert scores[plan.score][0] == pytest.approx(result.best.val_score)
+
+
+def test_a_network_can_overfit_a_tiny_set(make_plan: MakePlan) -> None:
+    result = train_on(make_plan(epochs=20, label_smoothing=0.0, learning_rate=0.003))
+    assert result.epochs[-1].train_loss < 0.5 * result.epochs[0].train_loss
+    assert result.epochs[-1].train_score > 0.9
+
+
+def test_mixed_precision_does_not_round_the_input_of_the_network() -> None:
+    layer = torch.nn.Conv2d(1, 1, 1)
+    model = single_process_fabric("cpu", "bf16-mixed").setup(layer)
+    inputs: list[torch.Tensor] = []
+    layer.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+    outputs: list[torch.Tensor] = []
+    layer.register_forward_hook(lambda _, arguments, output: outputs.append(output))
+    grey = 40_000 / 65_535
+    model(torch.full((1, 1, 4, 4), grey))
+    assert float(inputs[0][0, 0, 0, 0]) == pytest.approx(grey, rel=1e-7)
+    assert outputs[0].dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device that must be missing")
+def test_a_missing_device_is_reported(make_plan: MakePlan) -> None:
+    with pytest.raises(UserError, match="train.device: device cuda is not available on this machine; use auto or cpu"):
+        train_on(make_plan(device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        (
+            "network",
+            {"name": "unet"},
+            "unet has one output per pixel, but representation class of task classification requires",
+        ),
+        ("network", {"name": "resnet81"}, "did you mean `resnet18`"),
+        ("train", {"loss": "huber"}, "train.loss: huber is not for representation class; known: cross_entropy, focal"),
+        ("network", {"weights": "/elsewhere/w.pth"}, "network.weights: '/elsewhere/w.pth' is no file of"),
+        ("augment", {"amounts": {"hue": 10}}, "augment.amounts.hue: 10: the images have 1 channel(s), not 3"),
+        ("task", {"score": "psnr"}, "task.score: psnr is no score of task classification; known: balanced_accuracy"),
+    ],
+)
+def test_contradicting_params_are_reported(
+    data: TrainingData, params: Params, tmp_path: Path, section: str, change: dict[str, Any], message: str
 ) -> None:
-    kept = Restarts(tmp_path / "training", seconds=100)
-    with pytest.raises(UserError, match=r"epoch 1, step 3: the training loss is nan; its images are kept in"):
-        fit(spoilt(planned(), times=100), silent, kept)
-    assert (tmp_path / "training/not-finite-epoch-1-step-3.png").stat().st_size > 500
-    assert len((tmp_path / "training/not-finite-epoch-1-step-3.txt").read_text().splitlines()) == 8
+    sections = {name: getattr(params, name) for name in ("task", "augment", "network", "train")}
+    sections[section] = sections[section].model_copy(update=change)
+    with pytest.raises(UserError, match=re.escape(message)):
+        build_plan(data, sections, tmp_path)
 
 
-def test_a_loss_that_is_no_number_is_rolled_back_with_half_the_rate(
-    planned: Callable[..., Plan], spoilt: Callable[..., Plan]
+def test_pretrained_weights_are_frozen_first_and_have_their_own_rate(
+    make_plan: MakePlan, data: TrainingData, tmp_path: Path
 ) -> None:
-    plain = fit(planned(epochs=3), silent)
-    fitted = fit(spoilt(planned(epochs=3, nonfinite_loss="roll_back"), times=1, at=4), silent)
-    assert all(bool(one.isfinite().all()) for one in fitted.weights.values())
-    rates = [(a.learning_rate, b.learning_rate) for a, b in zip(plain.epochs, fitted.epochs, strict=True)]
-    assert rates[0][0] == rates[0][1] and all(b == pytest.approx(a / 2) for a, b in rates[1:])
+    first = make_plan(epochs=1)
+    save_model(tmp_path / "first.pt", first.network_config, train_on(first).weights, data.spec.as_json())
+    initial = torch.load(tmp_path / "first.pt", weights_only=True)["weights"]
 
+    def largest_change(**network: Any) -> float:
+        weights = train_on(make_plan({"network": {"weights": "first.pt", **network}}, epochs=1)).weights
+        names = [name for name in initial if name.endswith("weight") and ".fc." not in name]
+        return max(float((weights[name] - initial[name]).abs().max()) for name in names)
 
-def test_rolling_back_ends(planned: Callable[..., Plan], spoilt: Callable[..., Plan]) -> None:
-    with pytest.raises(UserError, match=r"0.03125 of it left"):
-        fit(spoilt(planned(nonfinite_loss="roll_back"), times=1000), silent)
-
-
-def test_losses_are_looked_at_seldom_where_a_look_waits(
-    planned: Callable[..., Plan], spoilt: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resume, "LOOKED", {})
-    with pytest.raises(UserError, match="epoch 1, step 3: the training loss is nan"):
-        fit(spoilt(planned(), times=100), silent)
-
-
-def test_shares_of_the_seconds_are_shares(planned: Callable[..., Plan]) -> None:
-    fitted = fit(planned(), silent)
-    assert all(0 < e.reading < 1 and 0 < e.changing < 1 and e.reading + e.changing < 1 for e in fitted.epochs)
-
-
-def test_steps_split_into_pieces_hold_every_image_once(planned: Callable[..., Plan]) -> None:
-    from dataclasses import replace
-
-    feed = replace(planned(batch_size=3).feed, pieces=2)
-    shares: list[list[Batch]] = [list(feed.batches(1, CPU, 0, slice(rank, None, 2))) for rank in (0, 1)]
-    assert [len(share) for share in shares] == [feed.steps, feed.steps] == [4, 4]
-    seen = np.concatenate([batch.index_B for share in shares for batch in share])
-    assert sorted(seen) == list(range(24))
+    assert largest_change(frozen_epochs=1) == 0
+    slow, fast = largest_change(pretrained_lr_factor=0.01), largest_change(pretrained_lr_factor=1.0)
+    assert 0 < slow < fast / 5

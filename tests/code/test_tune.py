@@ -1,4 +1,4 @@
-"""The search: begins with params.yaml as it stands, keeps within its space, and outlives a bad trial."""
+"""Search for better params: its space, its samplers, and resuming after a kill."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from stages.config.schema_search import Range
 from stages.core.errors import UserError
 from stages.runner.stage import call
 from stages.search import trial
-from stages.search.space import behind
+from stages.search.pruning import should_stop
 from tests.conftest import digit_images, prepare_digits
 
 Search = Callable[..., tuple[dict[str, Any], pd.DataFrame]]
@@ -52,34 +52,34 @@ def search(tmp_path: Path, params: Params, digits: tuple[Path, Path], monkeypatc
 RATE = {"train.learning_rate": Range(low=1e-4, high=1e-2, log=True)}
 
 
-def test_the_first_trial_is_the_params_as_they_stand_and_the_best_is_kept(search: Search, params: Params) -> None:
+def test_the_first_trial_has_the_values_of_params_and_the_best_is_kept(search: Search, params: Params) -> None:
     best, trials = search(RATE)
     assert trials["train.learning_rate"][0] == pytest.approx(params.train.learning_rate)
     assert trials["train.learning_rate"].between(1e-4, 1e-2).all() and trials["train.learning_rate"].nunique() == 3
     assert best["train.learning_rate"] == pytest.approx(trials.loc[trials["score"].idxmax(), "train.learning_rate"])
 
 
-def forget() -> None:
+def delete_search() -> None:
     shutil.rmtree("work/tune")
 
 
 def test_the_same_seed_gives_the_same_trials(search: Search) -> None:
     one = search(RATE)[1]
-    forget()
+    delete_search()
     assert one.drop(columns="seconds").equals(search(RATE)[1].drop(columns="seconds"))
 
 
-def test_without_trials_nothing_is_replaced(search: Search) -> None:
+def test_without_trials_no_value_is_replaced(search: Search) -> None:
     best, trials = search(RATE, trials=0)
     assert best == {} and len(trials) == 0
 
 
-def test_a_value_outside_the_space_is_not_tried(search: Search) -> None:
+def test_a_value_of_params_outside_the_space_is_not_tried(search: Search) -> None:
     _, trials = search({"train.optimizer": Range(choices=("sgd",))}, trials=1)
     assert trials["train.optimizer"].tolist() == ["sgd"]
 
 
-def test_one_bad_trial_is_passed_over_and_nothing_but_bad_ones_is_an_error(
+def test_a_failed_trial_is_skipped_and_only_failed_trials_are_an_error(
     search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, calls = trial.fit, []
@@ -95,15 +95,15 @@ def test_one_bad_trial_is_passed_over_and_nothing_but_bad_ones_is_an_error(
     best, trials = search(RATE, trials=2)
     assert pd.isna(trials["score"][0]) and best["train.learning_rate"] == trials["train.learning_rate"][1]
     all_bad = True
-    forget()
+    delete_search()
     with pytest.raises(UserError, match="all trials failed"):
         search(RATE, trials=2)
 
 
-def test_amounts_of_augmentations_are_searched_and_their_ranges_checked_first(search: Search) -> None:
+def test_augmentation_amounts_are_searched_and_their_ranges_checked_first(search: Search) -> None:
     best, trials = search({"augment.amounts.rotation": Range(low=5, high=30),
                            "augment.amounts.elastic.amplitude": Range(low=0.2, high=1)}, trials=2)  # fmt: skip
-    assert trials["augment.amounts.rotation"][0] == 10, "as the preset has it"
+    assert trials["augment.amounts.rotation"][0] == 10, "the amount of the preset"
     assert trials["augment.amounts.rotation"].between(5, 30).all() and len(best) == 2
     with pytest.raises(UserError, match=r"tune.space: augment.amounts.hue: 3.0: .* 1 channel\(s\), not 3"):
         search({"augment.amounts.hue": Range(low=3, high=9)})
@@ -111,7 +111,7 @@ def test_amounts_of_augmentations_are_searched_and_their_ranges_checked_first(se
         search({"augment.amounts.rotatoin": Range(low=3, high=9)})
 
 
-def test_a_trial_that_cannot_be_is_a_failed_one_and_the_search_goes_on(search: Search) -> None:
+def test_a_trial_with_contradicting_values_fails_and_the_search_continues(search: Search) -> None:
     space = {"augment.amounts.elastic.amplitude": Range(low=1, high=4),
              "augment.amounts.elastic.wavelength": Range(low=8, high=32)}  # fmt: skip
     _, trials = search(space, trials=6)
@@ -120,69 +120,67 @@ def test_a_trial_that_cannot_be_is_a_failed_one_and_the_search_goes_on(search: S
     assert trials.loc[~torn, "score"].notna().all()
 
 
-class _Ended(Exception):
+class SearchKilledError(Exception):
     pass
 
 
-def test_a_search_that_is_ended_loses_and_repeats_no_trial_and_finds_the_same(
-    search: Search, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_search_loses_and_repeats_no_trial(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, trials = search(RATE, trials=5, repeats=1)
     finals = pd.read_csv("tuned/finals.csv")
-    forget()
+    delete_search()
     real, ran = trial.run, []
 
-    def ends(job: Any) -> Any:
-        if len(ran) % 2:  # every second start of a trial ends the search
+    def kill(job: Any) -> Any:
+        if len(ran) % 2:  # every second start of a trial kills the search
             ran.append(None)
-            raise _Ended
+            raise SearchKilledError
         ran.append((*tuple(job.values.values()), job.seed))
         return real(job)
 
-    monkeypatch.setattr(trial, "run", ends)
-    ended = 0
-    while ended < 30:
+    monkeypatch.setattr(trial, "run", kill)
+    kills = 0
+    while kills < 30:
         try:
             best, again = search(RATE, trials=5, repeats=1)
             break
-        except _Ended:
-            ended += 1
-    assert ended >= 5 and best == whole
+        except SearchKilledError:
+            kills += 1
+    assert kills >= 5 and best == whole
     assert again.drop(columns="seconds").equals(trials.drop(columns="seconds"))
     assert pd.read_csv("tuned/finals.csv").equals(finals)
     done = [one for one in ran if one]
-    assert len(done) == len(set(done)), "no trial that had ended ran again"
+    assert len(done) == len(set(done)), "no completed trial ran again"
 
 
-def test_two_workers_find_what_one_does(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # other numbers of threads round otherwise
+def test_two_workers_give_the_same_result_as_one(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the number of threads changes rounding
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         alone, trials = search(RATE, trials=4, parallel_trials=2, prune=True)
     finally:
         torch.set_num_threads(threads)
-    forget()
+    delete_search()
     monkeypatch.setenv("TUNE_WORKERS", "2")
     together, others = search(RATE, trials=4, parallel_trials=2, prune=True)
     assert alone == together and trials.drop(columns="seconds").equals(others.drop(columns="seconds"))
 
 
 @pytest.mark.parametrize("given", ["0", "two", "-1"])
-def test_a_number_of_workers_that_is_none_is_named(search: Search, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+def test_an_invalid_number_of_workers_is_reported(search: Search, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv("TUNE_WORKERS", given)
-    with pytest.raises(UserError, match=f"TUNE_WORKERS: '{given}': a number of processes is needed"):
+    with pytest.raises(UserError, match=f"TUNE_WORKERS: '{given}' is not a number of processes"):
         search(RATE)
 
 
-def test_more_trials_of_the_same_search_go_on_with_it(search: Search) -> None:
+def test_more_trials_continue_the_same_search(search: Search) -> None:
     few = search(RATE, trials=2)[1]
     more = search(RATE, trials=4)[1]
     assert more[:2].equals(few), "with their seconds: they were not run again"
     assert search(RATE, trials=2)[1].equals(few)
 
 
-def test_a_grid_is_every_combination_behind_params_as_they_stand(search: Search) -> None:
+def test_a_grid_has_every_combination_after_the_values_of_params(search: Search) -> None:
     space = {"train.learning_rate": Range(low=1e-4, high=1e-2, log=True, steps=3),
              "train.optimizer": Range(choices=("sgd", "adamw"))}  # fmt: skip
     _, trials = search(space, trials=7, sampler="grid")
@@ -190,40 +188,48 @@ def test_a_grid_is_every_combination_behind_params_as_they_stand(search: Search)
     rest = trials[1:]
     assert rest["train.learning_rate"].round(6).tolist() == [1e-4, 1e-4, 1e-3, 1e-3, 1e-2, 1e-2]
     assert rest["train.optimizer"].tolist() == ["sgd", "adamw"] * 3
-    with pytest.raises(UserError, match=r"tune.trials: 4, but the grid has 6 sets \(3 of train.learning_rate, 2 of"):
+    with pytest.raises(
+        UserError, match=r"tune.trials: 4, but the grid has 6 combinations \(3 of train.learning_rate, 2 of"
+    ):
         search(space, trials=4, sampler="grid")
 
 
-def test_no_round_begins_when_the_minutes_are_over(search: Search, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_round_starts_after_the_time_limit(search: Search, capsys: pytest.CaptureFixture[str]) -> None:
     _, trials = search(RATE, trials=6, parallel_trials=2, minutes=1e-4)
-    assert len(trials) == 2 and "minutes are over behind 2 trials" in capsys.readouterr().out
+    assert len(trials) == 2 and "tune: stopped after 2 trials and 0.0001 minutes" in capsys.readouterr().out
 
 
-def test_the_best_mean_over_seeds_wins_and_not_the_luckiest_trial(
-    search: Search, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    luck = {0: [0.80, 0.80], 1: [0.95, 0.60], 2: [0.90, 0.88], 3: [0.1, 0.1]}
+def test_the_best_mean_over_seeds_wins(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {0: [0.80, 0.80], 1: [0.95, 0.60], 2: [0.90, 0.88], 3: [0.1, 0.1]}
     seen: list[float] = []
 
-    def runs(job: Any) -> trial.Outcome:
+    def run(job: Any) -> trial.TrialOutcome:
         rate = job.values["train.learning_rate"]
         if rate not in seen:
             seen.append(rate)
-        score = luck[seen.index(rate)][job.seed]
-        return trial.Outcome(score, [score], 0.0)
+        score = scores[seen.index(rate)][job.seed]
+        return trial.TrialOutcome(score, [score], 0.0)
 
-    monkeypatch.setattr(trial, "run", runs)
+    monkeypatch.setattr(trial, "run", run)
     best, trials = search(RATE, trials=4, finalists=2, repeats=1)
     assert best["train.learning_rate"] == trials["train.learning_rate"][2]
     finals = pd.read_csv("tuned/finals.csv").groupby("number")["score"].apply(list).to_dict()
-    assert finals == {0: [0.80, 0.80], 1: [0.95, 0.60], 2: [0.90, 0.88]}, "params.yaml as it stands is among them"
+    assert finals == {0: [0.80, 0.80], 1: [0.95, 0.60], 2: [0.90, 0.88]}, (
+        "trial 0, with the values of params, is among them"
+    )
 
 
-def test_a_trial_that_falls_behind_is_stopped(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_worse_than_half_of_the_earlier_ones_is_stopped(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
     earlier = [[0.5, 0.6, 0.7], [0.6, 0.7, 0.8], [0.7, 0.8, 0.9], [0.8, 0.9, 1.0]]
-    assert behind(0.69, earlier, 2, higher=True) and not behind(0.76, earlier, 2, higher=True)
-    assert behind(0.76, earlier, 1, higher=False) and not behind(0.5, earlier, 1, higher=False)
-    assert not behind(0.0, earlier[:3], 2, higher=True), "too few to tell"
+    assert should_stop(0.69, earlier, 2, higher_is_better=True) and not should_stop(
+        0.76, earlier, 2, higher_is_better=True
+    )
+    assert should_stop(0.76, earlier, 1, higher_is_better=False) and not should_stop(
+        0.5, earlier, 1, higher_is_better=False
+    )
+    assert not should_stop(0.0, earlier[:3], 2, higher_is_better=True), "too few earlier trials"
     space = {"train.learning_rate": Range(choices=(0.003, 1e-9))}
     _, trials = search(space, trials=8, epochs=2, parallel_trials=4, prune=True)
     assert (trials["state"] != "stopped").head(4).all()

@@ -1,4 +1,4 @@
-"""validate: every rule is broken once, and found; what could not be checked never passes."""
+"""Tests of validate: each rule is broken once and reported; a rule that could not be checked never passes."""
 
 import io
 import json
@@ -14,16 +14,16 @@ import pytest
 from PIL import Image
 
 from stages import validate
-from stages.checks import FINDERS
+from stages.checks.check_data import CheckData
 from stages.checks.contract import contract
-from stages.checks.subject import Subject
-from stages.checks.suite import outcomes
-from stages.checks.verdicts import judge
+from stages.checks.custom_expectations import CUSTOM_CHECKS
+from stages.checks.results import interpret
+from stages.checks.suite import run_suite
 from stages.config.schema_data import Checks
 from stages.core.findings import Finding, read_findings
-from stages.dataset.annotations import Annotation, Shape
-from stages.dataset.manifest import COLUMNS, MANIFEST, SEALED_INDEX
-from stages.dataset.shards import shard, write_shard
+from stages.dataset.annotations import Annotation, ObjectAnnotation
+from stages.dataset.manifest import MANIFEST_COLUMNS, MANIFEST_FILE, SEALED_INDEX
+from stages.dataset.shards import shard_name, write_shard
 from stages.runner.stage import In, call
 
 CHECKS = Checks(
@@ -40,9 +40,9 @@ DEFAULTS = {"str": "", "int64": 1, "float64": 0.5, "bool": False, "object": b""}
 
 
 def sound() -> pd.DataFrame:
-    """12 rows that keep every rule: two classes, four for training and two for validation each."""
+    """Return 12 rows that satisfy every rule: two classes with four training and two validation images each."""
     table = [(label, "train" if n < 4 else "val", n) for label in ("cat", "dog") for n in range(6)]
-    rows = pd.DataFrame([{name: DEFAULTS[kind] for name, kind in COLUMNS.items()} for _ in table])
+    rows = pd.DataFrame([{name: DEFAULTS[kind] for name, kind in MANIFEST_COLUMNS.items()} for _ in table])
     rows["label"], rows["split"], number = zip(*table, strict=True)
     rows["path"] = [f"{label}/{n}.png" for label, n in zip(rows["label"], number, strict=True)]
     rows["group"] = rows["pixels"] = rows["path"]
@@ -57,20 +57,22 @@ def png(image: np.ndarray) -> bytes:
 
 
 def folder_of(rows: pd.DataFrame, folder: Path, targets: dict[str, bytes] | None = None) -> In:
-    """Write rows, real pictures and targets by path as ingest would; without looking whether they make sense."""
+    """Write rows, real images and targets by path as ingest would, without checking them."""
     folder.mkdir(parents=True)
     picture = png(np.arange(100, dtype=np.uint8).reshape(10, 10))
     masks = [(targets or {}).get(str(path), b"") for path in rows["path"]]
-    offsets = write_shard(folder / shard(1), [(str(i), data) for i, data in enumerate([picture] * len(rows) + masks)])
+    offsets = write_shard(
+        folder / shard_name(1), [(str(i), data) for i, data in enumerate([picture] * len(rows) + masks)]
+    )
     places = {"offset": offsets[: len(rows)], "bytes": len(picture)}
     places |= {"target_offset": offsets[len(rows) :], "target_bytes": [len(mask) for mask in masks]}
-    rows.assign(**places).to_parquet(folder / MANIFEST, index=False)
+    rows.assign(**places).to_parquet(folder / MANIFEST_FILE, index=False)
     pd.DataFrame({name: ["of the test"] for name in SEALED_INDEX}).to_parquet(folder / "sealed_index.parquet")
     return In(folder)
 
 
 def check(rows: pd.DataFrame, tmp_path: Path, checks: Checks = CHECKS) -> dict[str, Finding]:
-    """Findings of a manifest, by id."""
+    """Return the findings of a manifest by id."""
     metrics = call(validate.main, [folder_of(rows, tmp_path / "in"), tmp_path / "out"], {"checks": checks})
     findings = read_findings(tmp_path / "out" / "findings.json")
     assert metrics["checks"] == len(findings) == metrics["passed"] + metrics["blocking"] + metrics["warning"]
@@ -78,12 +80,12 @@ def check(rows: pd.DataFrame, tmp_path: Path, checks: Checks = CHECKS) -> dict[s
 
 
 def broken(findings: dict[str, Finding]) -> set[str]:
-    """Names of the broken rules."""
+    """Return the names of the broken rules."""
     return {f.id.removeprefix("checks/") for f in findings.values() if f.severity != "passed"}
 
 
 def with_(column: str, value: Any, count: int = 1) -> Callable[[], pd.DataFrame]:
-    """The sound rows with the first few values of a column replaced."""
+    """Return a function that makes sound rows with the first values of a column replaced."""
 
     def make() -> pd.DataFrame:
         rows = sound()
@@ -94,7 +96,7 @@ def with_(column: str, value: Any, count: int = 1) -> Callable[[], pd.DataFrame]
 
 
 def without(label: str, split: str, left: int) -> Callable[[], pd.DataFrame]:
-    """The sound rows with only so many left of a class in a split."""
+    """Return a function that makes sound rows with only `left` images of a class in a split."""
 
     def make() -> pd.DataFrame:
         rows = sound()
@@ -104,41 +106,49 @@ def without(label: str, split: str, left: int) -> Callable[[], pd.DataFrame]:
 
 
 BREAKS: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
-    "no image at all": (lambda: sound()[:0], {"not_empty"}, "0 images"),
+    "no image": (lambda: sound()[:0], {"not_empty"}, "The observed value is 0. Rule: there is at least one image"),
     "a path twice": (with_("path", "cat/1.png"), {"path_unique"}, "2 of 12 images"),
     "a test image": (with_("split", "test"), {"split"}, "`test`"),
     "a class without validation": (
         without("dog", "val", 0),
         {"labels_in_both", "min_validation_per_class"},
-        "Class `dog` has 4 training images but none for validation",
+        "Class `dog` has 4 training images but no validation image",
     ),
     "a class without training": (
         without("dog", "train", 0),
         {"labels_in_both", "min_train_per_class"},
-        "Class `dog` has 2 validation images but none for training",
+        "Class `dog` has 2 validation images but no training image",
     ),
-    "one class only": (lambda: sound().query("label == 'cat'"), {"min_classes"}, "The number of classes is 1, 2 are"),
+    "one class only": (
+        lambda: sound().query("label == 'cat'"),
+        {"min_classes"},
+        "The observed value is 1. Rule: there are at least 2",
+    ),
     "too few to train on": (
         without("cat", "train", 2),
         {"min_train_per_class"},
-        "Class `cat` has 2 training images, 3 are required (checks.min_train_per_class)",
+        "Class `cat` has 2 training images. Rule: every class has at least 3 training images (checks.min_tra",
     ),
     "too few to validate on": (
         without("cat", "val", 1),
         {"min_validation_per_class"},
-        "Class `cat` has 1 validation image, 2 are required (checks.min_validation_per_class)",
+        "Class `cat` has 1 validation image. Rule: every class has at least 2 validation images (checks.min_v",
     ),
-    "a small image": (with_("height", 7), {"min_side"}, "1 of 12 images have a shorter side below 8"),
-    "no width": (with_("width", 0), {"width", "min_side", "max_aspect"}, "below 1 pixel"),
-    "no height": (with_("height", 0), {"height", "min_side", "max_aspect"}, "below 1 pixel"),
-    "a long image": (with_("width", 41), {"max_aspect"}, "more than 4 times the shorter (checks.max_aspect): `4.1`"),
-    "a blank image": (with_("blank", True), {"max_blank"}, "single grey level, at most 0.0% may be"),
-    "a column of another type": (
+    "a small image": (
+        with_("height", 7),
+        {"min_side"},
+        "1 of 12 images: `shorter_side` is `7`. Rule: the shorter side is at least 8 p",
+    ),
+    "no width": (with_("width", 0), {"width", "min_side", "max_aspect"}, "`width` is `0`"),
+    "no height": (with_("height", 0), {"height", "min_side", "max_aspect"}, "`height` is `0`"),
+    "a long image": (with_("width", 41), {"max_aspect"}, "`aspect` is `4.1`. Rule: the longer side is at most 4"),
+    "a blank image": (with_("blank", True), {"max_blank"}, "`blank` is `True`. Rule: at most 0.0% of the images"),
+    "a column of the wrong type": (
         lambda: sound().assign(brightness="bright"),
         {"column_types"},
-        "Column `brightness` holds str, float64 is required",
+        "Column `brightness` has type str, float64 is required",
     ),
-    "labels that are none": (
+    "labels that cannot be parsed": (
         with_("annotation", "{"),
         {"annotation"},
         "`cat/0.png`: its labels cannot be read: {",
@@ -146,17 +156,17 @@ BREAKS: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
     "labels of another kind": (
         with_("annotation", '{"scalars":{"weight":2}}'),
         {"same_labels"},
-        "`cat/0.png`: has scalars weight; most have labels",
+        "`cat/0.png`: has scalars weight; most images have labels",
     ),
     "a picture in both splits": (
         with_("pixels", "cat/5.png"),
-        {"picture_in_one_split"},
-        "`cat/0.png` (training) = `cat/5.png` (validation) are one picture",
+        {"image_in_one_split"},
+        "`cat/0.png` (training) = `cat/5.png` (validation): equal pixels",
     ),
     "a picture of the test": (
         with_("pixels", "of the test"),
-        {"picture_in_one_split"},
-        "`cat/0.png`: a picture of training and of the sealed test",
+        {"image_in_one_split"},
+        "`cat/0.png`: is in training and in the sealed test split",
     ),
     "a group in both splits": (
         with_("group", "cat/5.png"),
@@ -166,22 +176,22 @@ BREAKS: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
     "a group of the test": (
         with_("group", "of the test"),
         {"group_in_one_split"},
-        "Group `of the test` has 1 image here and others in the sealed test",
+        "Group `of the test` has 1 image here and others in the sealed test split",
     ),
     "a class in two spellings": (
         with_("annotation", '{"labels":["Cat "]}'),
         {"class_names", "labels_in_both", "min_train_per_class", "min_validation_per_class"},
-        "`Cat ` (1 image), `cat` (5 images) differ only in case, blanks",
+        "`Cat ` (1 image), `cat` (5 images) differ only in case, spaces",
     ),
     "an unknown format": (with_("format", "XCF"), {"format"}, "`XCF`"),
     **{
-        f"no {column}": (with_(column, None), {f"not_null_{column}"}, f"have no `{column}`")
+        f"no {column}": (with_(column, None), {f"not_null_{column}"}, f"1 of 12 images: `{column}` is missing")
         for column in ("label", "group", "brightness", "camera")
     },
 }
 
 
-def test_every_rule_is_broken_by_some_case() -> None:
+def test_each_rule_is_broken_by_a_case() -> None:
     covered = set.union(*(rules for _, rules, _ in BREAKS.values()))
     known = {rule.name for rule in contract(CHECKS, ONE_CLASS)}
     assert covered <= known
@@ -189,19 +199,19 @@ def test_every_rule_is_broken_by_some_case() -> None:
 
 
 @pytest.mark.parametrize("case", BREAKS)
-def test_a_broken_rule_is_found_and_no_other(case: str, tmp_path: Path) -> None:
+def test_only_the_broken_rule_is_reported(case: str, tmp_path: Path) -> None:
     make, expected, words = BREAKS[case]
     findings = check(make(), tmp_path)
     assert broken(findings) == expected
-    said = [findings[f"checks/{name}"] for name in expected]
-    assert any(words in finding.says for finding in said), [f.says for f in said]
-    of_no_image = {"not_empty", "column_types"}
-    assert expected <= of_no_image or any(finding.images for finding in said)
+    reported = [findings[f"checks/{name}"] for name in expected]
+    assert any(words in finding.message for finding in reported), [f.message for f in reported]
+    without_image = {"not_empty", "column_types"}
+    assert expected <= without_image or any(finding.images for finding in reported)
 
 
 def test_sound_data_passes_every_rule(tmp_path: Path) -> None:
     findings = check(sound(), tmp_path)
-    assert len(findings) > len(COLUMNS)
+    assert len(findings) > len(MANIFEST_COLUMNS)
     assert broken(findings) == set()
 
 
@@ -210,41 +220,41 @@ def test_the_tolerated_share_of_blank_images_passes(tmp_path: Path) -> None:
 
 
 def test_a_check_that_crashes_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def crash(subject: Subject) -> None:
-        raise ZeroDivisionError("no such luck")
+    def crash(data: CheckData) -> None:
+        raise ZeroDivisionError("division of zero")
 
-    monkeypatch.setitem(FINDERS, "labels_in_both", crash)
+    monkeypatch.setitem(CUSTOM_CHECKS, "labels_in_both", crash)
     findings = check(sound(), tmp_path)
     assert broken(findings) == {"labels_in_both"}
     finding = findings["checks/labels_in_both"]
     assert finding.severity == "blocking"
-    assert "could not be checked" in finding.says and "no such luck" in finding.says
+    assert "Could not be checked" in finding.message and "division of zero" in finding.message
 
 
 def test_a_check_without_a_result_blocks(tmp_path: Path) -> None:
-    rules = list(contract(CHECKS, ONE_CLASS))
-    subject = Subject(sound(), folder_of(sound(), tmp_path / "in"))
-    results = outcomes(subject, rules)
-    del results["checks/min_side"]
-    verdicts = judge(rules, results, subject.frame)
-    assert len(verdicts) == len(rules)
-    assert [v.id for v in verdicts if v.severity != "passed"] == ["checks/min_side"]
+    rules = contract(CHECKS, ONE_CLASS)
+    data = CheckData(sound(), folder_of(sound(), tmp_path / "in"))
+    outcomes = run_suite(data, rules)
+    del outcomes["min_side"]
+    results = interpret(rules, outcomes, data.frame)
+    assert len(results) == len(rules)
+    assert [r.id for r in results if r.severity != "passed"] == ["checks/min_side"]
 
 
-def test_names_are_escaped_and_the_page_asks_nothing_of_the_network(tmp_path: Path) -> None:
+def test_names_are_escaped_and_the_page_loads_nothing_from_the_network(tmp_path: Path) -> None:
     hostile = '<script>alert("1")</script>'
     rows = sound().replace({"label": {"dog": hostile}}).query("label == 'cat' or split == 'val'")
     check(rows, tmp_path)
     page = (tmp_path / "out" / "page.html").read_text()
     assert hostile not in page and "&lt;script&gt;" in page
     assert_self_contained(page)
-    assert page.count("<img") == 4  # the two validation images without training, under the two rules that they break
+    assert page.count("<img") == 4  # the two validation images, under each of the two rules that they break
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert {"id", "severity", "wants", "observed", "offenders"} <= set(results[0])
+    assert {"id", "severity", "rule", "observed", "offenders"} <= set(results[0])
 
 
 def assert_self_contained(page: str) -> None:
-    """No script, and no address but data: and anchors."""
+    """Assert that a page has no script, and no address except data: and anchors."""
 
     class Addresses(HTMLParser):
         found: list[str]
@@ -261,19 +271,22 @@ def assert_self_contained(page: str) -> None:
     assert not re.search(r"@import|url\((?!#|data:)", page)
 
 
-def test_classes_of_things_are_counted_by_the_images_that_hold_them(tmp_path: Path) -> None:
+def test_object_classes_are_counted_by_the_images_that_contain_them(tmp_path: Path) -> None:
     rows = sound()
-    boxes = {"cat": (Shape("cat", (0, 0, 5, 5)), Shape("cat", (5, 5, 9, 9))), "dog": (Shape("dog", (0, 0, 5, 5)),)}
+    boxes = {
+        "cat": (ObjectAnnotation("cat", (0, 0, 5, 5)), ObjectAnnotation("cat", (5, 5, 9, 9))),
+        "dog": (ObjectAnnotation("dog", (0, 0, 5, 5)),),
+    }
     rows["annotation"] = [Annotation(shapes=boxes[label]).to_json() for label in rows["label"]]
     rows["label"] = ""
     assert broken(check(rows, tmp_path)) == set()
     few = rows.drop(rows.index[2:4])  # two images of cats for training are left
     found = check(few, tmp_path / "few")
     assert broken(found) == {"min_train_per_class"}
-    assert "Class `cat` has 2 training images" in found["checks/min_train_per_class"].says
+    assert "Class `cat` has 2 training images" in found["checks/min_train_per_class"].message
 
 
-def test_labels_that_are_no_classes_need_none(tmp_path: Path) -> None:
+def test_labels_without_classes_need_no_class_rule(tmp_path: Path) -> None:
     rows = sound()
     rows["annotation"], rows["label"] = Annotation(scalars={"count": 3.0}).to_json(), ""
     found = check(rows, tmp_path)

@@ -9,8 +9,9 @@ import torch
 from stages.config.load import load
 from stages.export import Shipped, to_onnx
 from stages.networks import build
+from stages.training.auto_params import resolve_auto
 from stages.training.loop import fit
-from stages.training.training_plan import material, plan
+from stages.training.training_plan import build_plan, load_training_data
 from tests.conftest import ROOT, digit_images, prepare_digits
 
 Answers = tuple[np.ndarray, np.ndarray]
@@ -29,14 +30,14 @@ class Trained:
             split: [item for item, h in zip(images, held, strict=True) if h == wanted]
             for split, wanted in {"train": False, "val": True}.items()
         }
-        given = material(*prepare_digits(folder, parts, size=24))
+        data = load_training_data(*prepare_digits(folder, parts, size=24))
         train = params.train.model_copy(update={"epochs": 8, "device": "cpu"})
         sections = {"task": params.task, "augment": params.augment, "network": params.network, "train": train}
-        planned = plan(given, sections, Path("data/weights"))
-        fitted = fit(planned, lambda epoch: None)
-        self.network, self.spec = build(planned.network_config).eval(), given.spec
-        self.network.load_state_dict(fitted.weights)
-        self.shipped = Shipped(self.network, given.spec).eval()
+        plan = resolve_auto(build_plan(data, sections, Path("data/weights"))).plan
+        result = fit(plan, lambda epoch: None)
+        self.network, self.spec = build(plan.network_config).eval(), data.spec
+        self.network.load_state_dict(result.weights)
+        self.shipped = Shipped(self.network, data.spec).eval()
 
     def answers(self, images: list[np.ndarray]) -> np.ndarray:
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Several processes that share a training, as real stages: started by one, or by torchrun."""
+"""Training stages with several processes, started by the stage itself or by torchrun."""
 
 import json
 import os
@@ -36,14 +36,16 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Train:
         done = subprocess.run([sys.executable, *before, *STAGE], cwd=folder / name, env=environment, timeout=300,
                               capture_output=True, text=True)  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.count("epoch 1/2") == 1, "one process speaks"
-        assert [path.name for path in (folder / name).glob("out*")] == ["out"], "what the others wrote is gone"
+        assert done.stdout.count("epoch 1/2") == 1, "only one process prints"
+        assert [path.name for path in (folder / name).glob("out*")] == ["out"], (
+            "the outputs of the other processes are deleted"
+        )
         return folder / name / "out"
 
     return run
 
 
-def test_two_processes_train_as_one_with_the_doubled_batch(train: Train) -> None:
+def test_two_processes_train_as_one_with_twice_the_batch_size(train: Train) -> None:
     alone = train("alone", [], batch_size=16)
     together = train("together", [], batch_size=8, devices=2)
     by_torchrun = train("torchrun", TORCHRUN, batch_size=8)

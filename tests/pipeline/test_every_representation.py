@@ -13,9 +13,10 @@ from stages.reports.html_page import words
 from stages.runner.stage import call
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS
+from stages.training.auto_params import resolve_auto
 from stages.training.loop import fit
-from stages.training.model_file import save
-from stages.training.training_plan import material, plan
+from stages.training.model_file import save_model
+from stages.training.training_plan import build_plan, load_training_data
 from tests.lines import write_data_stages, write_openings, write_training_stages
 from tests.toys import TOYS, Toy
 
@@ -100,21 +101,17 @@ def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
     stage(
         prepare, folder["ingested"], folder["ingested"], folder["prepared"], needs=("task", "representation", "prepare")
     )
-    given = material(folder["ingested"], folder["prepared"])
-    planned = plan(given, sections, Path("data/weights"))
-    fitted = fit(planned, report=lambda epoch: None)
-    better = TASKS[given.spec.task].SCORES[planned.score].better
-    reached = max(epoch.train_score for epoch in fitted.epochs)
+    data = load_training_data(folder["ingested"], folder["prepared"])
+    plan = resolve_auto(build_plan(data, sections, Path("data/weights"))).plan
+    result = fit(plan, report=lambda epoch: None)
+    better = TASKS[data.spec.task].SCORES[plan.score].better
+    reached = max(epoch.train_score for epoch in result.epochs)
     assert better == "higher"
-    assert reached >= LEARNED[planned.score], [round(e.train_score, 3) for e in fitted.epochs]
+    assert reached >= LEARNED[plan.score], [round(e.train_score, 3) for e in result.epochs]
 
     folder["trained"].mkdir()
-    save(
-        folder["trained"] / "model.pt",
-        planned.network_config,
-        fitted.weights,
-        {**given.train_set.about, "params_hash": ""},
-    )
+    about = {**data.train_set.about, "params_hash": ""}
+    save_model(folder["trained"] / "model.pt", plan.network_config, result.weights, about)
     places = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated")]
     stage(evaluate, *places, needs=("task", "objective", "train", "evaluate"))
     places = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated", "exported")]
@@ -131,5 +128,5 @@ def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
     places = [folder["ingested"], *others, *results, workspace / "openings.csv", workspace / "card"]
     stage(model_card, *places, needs=("ingest", "split"))
     text = (workspace / "card" / "model-card.md").read_text(encoding="utf-8")
-    assert model_card.MEANS[given.spec.representation] in text
-    assert f"| {words(planned.score)}, **the objective** |" in text
+    assert model_card.MEANS[data.spec.representation] in text
+    assert f"| {words(plan.score)}, **the objective** |" in text

@@ -1,4 +1,4 @@
-"""Trainings that are killed at any moment, as a real stage in a process of its own, end with the same weights."""
+"""Training stages that are killed at random moments, in their own process, end with the same weights."""
 
 import os
 import random
@@ -23,7 +23,7 @@ RECIPE = {
         "precision": "32-true", "memory_format": "channels_first",
     },
 }  # fmt: skip
-LONGEST = 300  # seconds of one run
+MAX_SECONDS = 300  # of one run
 
 
 @pytest.fixture(scope="module")
@@ -39,36 +39,36 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(project: Path, log: Path) -> subprocess.Popen[bytes]:
-    """As DVC does: what a run before wrote is deleted."""
+    """Start the stage as DVC does, which deletes the outputs of an earlier run."""
     shutil.rmtree(project / "out", ignore_errors=True)
     command = [sys.executable, "-m", "stages.train", "ingested", "prepared", "tuned", "weights", "out"]
-    # commits of the folder around it are not asked for, one thread: more would add in another order on another machine
+    # no commit of an enclosing repository; one thread, because several would add in a different order
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GIT_CEILING_DIRECTORIES": "/"}
     return subprocess.Popen(command, cwd=project, env=environment, stdout=log.open("ab"), stderr=subprocess.STDOUT)
 
 
-def ended(project: Path) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
+def results(project: Path) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
     weights = torch.load(project / "out/model.pt", weights_only=True)["weights"]
-    curves = pd.read_csv(project / "out/curves.csv").drop(columns=["seconds", "reading", "changing"])
-    assert not list((project / "work/train").iterdir()), "nothing is left to go on from"
+    curves = pd.read_csv(project / "out/curves.csv").drop(columns=["seconds", "loading_share", "augmentation_share"])
+    assert not list((project / "work/train").iterdir()), "no checkpoint is left"
     return weights, curves
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
-def test_a_training_that_was_killed_at_random_ends_with_the_same_weights(project: Path, kills: int) -> None:
+def test_a_training_killed_at_random_ends_with_the_same_weights(project: Path, kills: int) -> None:
     log, rng = project / "log.txt", random.Random(kills)
     began = time.monotonic()
-    assert start(project, log).wait(LONGEST) == 0, log.read_text()
-    whole, taken = ended(project), time.monotonic() - began
+    assert start(project, log).wait(MAX_SECONDS) == 0, log.read_text()
+    (whole_weights, whole_curves), taken = results(project), time.monotonic() - began
     killed = finished = 0
     log.write_bytes(b"")
     while killed < kills or not finished:
         process, began_at = start(project, log), time.time()
-        if killed % 3 != 2 and killed < kills:  # two of three while it trains, the third at any moment
-            until(lambda: process.poll() is not None or written(project) > began_at)  # noqa: B023, used at once
+        if killed % 3 != 2 and killed < kills:  # two of three after a checkpoint, the third at any time
+            wait_until(lambda: process.poll() is not None or last_checkpoint(project) > began_at)  # noqa: B023, used at once
             patience = rng.uniform(0, 2)
         else:
-            patience = rng.uniform(0, taken) if killed < kills else LONGEST
+            patience = rng.uniform(0, taken) if killed < kills else MAX_SECONDS
         try:
             assert process.wait(patience) == 0, log.read_text()
         except subprocess.TimeoutExpired:
@@ -77,22 +77,22 @@ def test_a_training_that_was_killed_at_random_ends_with_the_same_weights(project
             killed += 1
             continue
         finished += 1
-        weights, curves = ended(project)
-        assert curves.equals(whole[1]), log.read_text()
-        assert all(torch.equal(weights[name], whole[0][name]) for name in whole[0]), log.read_text()
-    again = log.read_text().count("goes on where it was ended")
-    print(f"{killed} kills, {finished} trainings ended, {again} times gone on from a checkpoint, {taken:.0f} s alone")
+        weights, curves = results(project)
+        assert curves.equals(whole_curves), log.read_text()
+        assert all(torch.equal(weights[name], whole_weights[name]) for name in whole_weights), log.read_text()
+    again = log.read_text().count("resumed from a checkpoint")
+    print(f"{killed} kills, {finished} trainings ended, resumed {again} times from a checkpoint, {taken:.0f} s alone")
     assert killed >= kills and again > 0
 
 
-def until(true: Callable[[], bool]) -> None:
-    for _ in range(20 * LONGEST):
-        if true():
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(20 * MAX_SECONDS):
+        if condition():
             return
         time.sleep(0.05)
-    pytest.fail(f"nothing happened in {LONGEST} s")
+    pytest.fail(f"no checkpoint within {MAX_SECONDS} s")
 
 
-def written(project: Path) -> float:
-    """When the last checkpoint was, in seconds since 1970."""
+def last_checkpoint(project: Path) -> float:
+    """Return the time of the last checkpoint, in seconds since 1970."""
     return max((file.stat().st_mtime for file in project.glob("work/train/*/checkpoint.pt")), default=0.0)

@@ -260,7 +260,7 @@ def test_a_brightness_shift_of_one_class_stops_the_line_in_words(copied: Path) -
     (copied / "data/splits/some.json").unlink()  # other pictures are other groups
     stopped = dvc(copied, "repro")
     assert stopped.returncode != 0
-    assert "error: the gate stops the line" in stopped.stderr
+    assert "error: the gate stopped the pipeline" in stopped.stderr
     assert "alone tells class `3`" in stopped.stderr
     assert not (copied / "data/gate").exists()
     assert "confounder/statistics" in (copied / "work/gate/blocked.md").read_text()

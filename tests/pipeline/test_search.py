@@ -1,4 +1,4 @@
-"""A search over workers of Dask, its trials in PostgreSQL, as a real stage that is killed: `make test-search`."""
+"""Search with Dask workers and PostgreSQL, as a stage that is killed: `make test-search`."""
 
 import json
 import os
@@ -40,13 +40,13 @@ def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[byt
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGINT)  # PostgreSQL would wait for its clients else
+        process.send_signal(signal.SIGINT)  # on SIGTERM PostgreSQL waits for its clients
         process.wait(60)
 
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real server on this machine."""
+    """Start a PostgreSQL server and yield its address."""
     homes = [*sorted(Path("/usr/lib/postgresql").glob("*/bin")), *(Path(p) for p in os.environ["PATH"].split(":"))]
     home = next((home for home in homes if (home / "initdb").exists()), None)
     if home is None:
@@ -74,7 +74,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def dask(project: Path) -> Iterator[str]:
-    """The address of a scheduler with two workers, each a process."""
+    """Start a scheduler with two worker processes and yield its address."""
     address = f"tcp://127.0.0.1:{free_port()}"
     alike = {"env": environment(), "cwd": project, "stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     with ExitStack() as stack:
@@ -105,42 +105,42 @@ def start(project: Path, **more: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=project, env=environment(**more))
 
 
-def found(project: Path) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+def results(project: Path) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
     trials = pd.read_csv(project / "tuned/trials.csv").drop(columns="seconds")
     return json.loads((project / "tuned/best.json").read_text()), trials, pd.read_csv(project / "tuned/finals.csv")
 
 
-def test_workers_of_dask_and_postgresql_find_what_one_process_does_killed_or_not(
+def test_dask_and_postgresql_give_the_result_of_one_process_even_after_kills(
     project: Path, postgres: str, dask: str
 ) -> None:
     assert start(project).wait(400) == 0
-    best, trials, finals = found(project)
+    best, trials, finals = results(project)
     assert len(trials) == 8 and not finals.empty
     shutil.rmtree(project / "work/tune")
     killed = 0
     for kept in (1, 5):  # in the first round, and in the second
         search = start(project, TUNE_DASK=dask, OPTUNA_STORAGE=postgres)
-        while len(ended(postgres)) < kept:
-            assert search.poll() is None, "it ended before it could be killed"
+        while len(completed(postgres)) < kept:
+            assert search.poll() is None, "the search ended before it was killed"
             time.sleep(0.2)
         search.send_signal(signal.SIGKILL)
         search.wait()
         killed += 1
-    before = ended(postgres)
+    before = completed(postgres)
     assert start(project, TUNE_DASK=dask, OPTUNA_STORAGE=postgres).wait(400) == 0
-    again = found(project)
+    again = results(project)
     assert killed == 2 and again[0] == best
     pd.testing.assert_frame_equal(again[1], trials)
     pd.testing.assert_frame_equal(again[2], finals)
-    after = ended(postgres)
-    assert len(after) == 8 and sorted(after) == list(range(8)), "each trial is kept once"
-    assert all(after[place] == one for place, one in before.items()), "what had ended was not run again"
-    assert not (project / "work/tune").exists(), "all is in the database"
+    after = completed(postgres)
+    assert len(after) == 8 and sorted(after) == list(range(8)), "each trial is stored once"
+    assert all(after[number] == seconds for number, seconds in before.items()), "completed trials are not run again"
+    assert not (project / "work/tune").exists(), "all trials are in the database"
 
 
-def ended(postgres: str) -> dict[int, float]:
-    """Place of every trial that the database holds, and the seconds that it took."""
+def completed(postgres: str) -> dict[int, float]:
+    """Return the duration of every trial in the database by number."""
     storage = RDBStorage(postgres)
     studies = storage.get_all_studies()
     trials = storage.get_all_trials(studies[0]._study_id) if studies else []
-    return {trial.user_attrs["place"]: trial.user_attrs["outcome"]["seconds"] for trial in trials if trial.user_attrs}
+    return {trial.user_attrs["number"]: trial.user_attrs["outcome"]["seconds"] for trial in trials if trial.user_attrs}

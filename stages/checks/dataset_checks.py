@@ -1,0 +1,143 @@
+"""Checks of the data set as a whole: each yields its problems, and the images to look at."""
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+import pandas as pd
+
+from stages.checks.check_data import CheckData, kinds_of
+from stages.dataset.annotations import Annotation
+from stages.dataset.manifest import MANIFEST_COLUMNS
+
+Problem = tuple[str, list[str]]
+"""A sentence with the offender and its value; and the paths of the images to look at."""
+SPLIT_NAMES = {"train": "training", "val": "validation"}
+
+
+def column_types(data: CheckData) -> Iterator[Problem]:
+    """Yield columns of the wrong type; Great Expectations 1.24 misreads the text type of pandas 3."""
+    for name, required in MANIFEST_COLUMNS.items():
+        column = data.rows[name]
+        right = pd.api.types.is_string_dtype(column) if required == "str" else str(column.dtype) == required
+        if not right and not column.isna().all():  # an empty column has no type
+            yield f"column `{name}` has type {column.dtype}, {required} is required", []
+
+
+def same_labels(data: CheckData) -> Iterator[Problem]:
+    """Yield images whose labels differ in kind, or in their names, from those of most images."""
+    kinds = [(s.path, _kinds_and_names(s.annotation)) for s in data.samples if s.annotation is not None]
+    usual = Counter(found for _, found in kinds).most_common(1)[0][0] if kinds else ""
+    for path, found in kinds:
+        if found != usual:
+            yield f"`{path}`: has {found}; most images have {usual}", [path]
+
+
+def _kinds_and_names(annotation: Annotation) -> str:
+    names = {kind: ", ".join(map(str, getattr(annotation, kind) or ())) for kind in ("scalars", "points", "mask")}
+    return ", ".join(f"{kind} {names.get(kind, '')}".strip() for kind in kinds_of(annotation)) or "no labels"
+
+
+def image_in_one_split(data: CheckData) -> Iterator[Problem]:
+    """Yield images with equal pixels in two splits, the sealed test split included."""
+    rows = data.rows
+    for _, same in _across_splits(rows, "pixels"):
+        images = " = ".join(f"`{r.path}` ({SPLIT_NAMES.get(r.split, r.split)})" for r in same.itertuples())
+        yield f"{images}: equal pixels", same["path"].astype(str).tolist()
+    for row in rows[rows["pixels"].isin(data.sealed["pixels"])].itertuples():
+        split = SPLIT_NAMES.get(row.split, row.split)
+        yield f"`{row.path}`: is in {split} and in the sealed test split", [str(row.path)]
+
+
+def group_in_one_split(data: CheckData) -> Iterator[Problem]:
+    """Yield groups in two splits, the sealed test split included; `image_in_one_split` reports single pictures."""
+    rows, sealed = data.rows, data.sealed
+    for group, same in _across_splits(rows, "group"):
+        if same["pixels"].eq(group).all():
+            continue
+        counts = same["split"].value_counts()
+        parts = " and ".join(_count(int(n), f"{SPLIT_NAMES.get(split, split)} image") for split, n in counts.items())
+        yield f"group `{group}` has {parts}", same.drop_duplicates("split")["path"].astype(str).tolist()
+    single_picture = rows["group"].eq(rows["pixels"]) & rows["pixels"].isin(sealed["pixels"])
+    for group, same in rows[rows["group"].isin(sealed["group"]) & ~single_picture].groupby("group"):
+        count = _count(len(same), "image")
+        yield f"group `{group}` has {count} here and others in the sealed test split", list(same["path"])
+
+
+def _across_splits(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    splits = rows.groupby(column)["split"].nunique()
+    yield from rows[rows[column].isin(splits[splits > 1].index)].groupby(column)
+
+
+def max_group_share(data: CheckData, *, share: float) -> Iterator[Problem]:
+    """Yield groups that contain more than a fraction of the images."""
+    shares = data.rows["group"].value_counts(normalize=True)
+    for group, found in shares[shares > share].items():
+        paths = data.rows.loc[data.rows["group"] == group, "path"].astype(str).tolist()
+        yield f"group `{group}` has {_count(len(paths), 'image')}, {found:.1%} of all", paths
+
+
+def class_names(data: CheckData) -> Iterator[Problem]:
+    """Yield classes without a name, and spellings that look like one class, such as `Cat` and `cat `."""
+    rows = data.classes
+    spellings = defaultdict(list)
+    for label in sorted({*rows["label"], *data.mask_classes}):
+        spellings[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
+    for name, similar in spellings.items():
+        paths = rows[rows["label"].isin(similar)].drop_duplicates("label")["path"].tolist()
+        if not name:
+            yield f"the name of a class is empty: `{similar[0]}`", paths
+        elif len(similar) > 1:
+            counts = [f"`{label}` ({_count(int(rows['label'].eq(label).sum()), 'image')})" for label in similar]
+            yield f"{', '.join(counts)} differ only in case, spaces or Unicode encoding", paths
+
+
+def labels_in_both(data: CheckData) -> Iterator[Problem]:
+    """Yield classes that occur only in training or only in validation."""
+    for label, rows in data.classes.groupby("label"):
+        splits, paths = set(rows["split"]), rows["path"].tolist()
+        for split, other in (("train", "val"), ("val", "train")):
+            if splits == {split}:
+                count = _count(len(paths), f"{SPLIT_NAMES[split]} image")
+                yield f"class `{label}` has {count} but no {SPLIT_NAMES[other]} image", paths
+
+
+def min_train_per_class(data: CheckData, *, limit: int) -> Iterator[Problem]:
+    """Yield classes with fewer training images than a limit, the rarest first."""
+    yield from _rare_classes(data, "train", limit)
+
+
+def min_validation_per_class(data: CheckData, *, limit: int) -> Iterator[Problem]:
+    """Yield classes with fewer validation images than a limit, the rarest first."""
+    yield from _rare_classes(data, "val", limit)
+
+
+def _rare_classes(data: CheckData, split: str, limit: int) -> Iterator[Problem]:
+    rows = data.classes
+    counts = rows["split"].eq(split).groupby(rows["label"]).sum()
+    counts = counts.reindex(counts.index.union(data.mask_classes), fill_value=0)
+    for label, number in counts[counts < limit].sort_values(kind="stable").items():
+        paths = list(rows.loc[rows["label"] == label, "path"])
+        yield f"class `{label}` has {_count(number, f'{SPLIT_NAMES[split]} image')}", paths
+
+
+def only_classes(data: CheckData, *, classes: list[str]) -> Iterator[Problem]:
+    """Yield classes that are not listed, and listed classes without an image."""
+    found = data.classes
+    for label, rows in found[~found["label"].isin(classes)].groupby("label"):
+        yield f"class `{label}` has {_count(len(rows), 'image')}", list(rows["path"])
+    for label in sorted(set(classes) - set(found["label"])):
+        yield f"class `{label}` has no image", []
+
+
+def points_seen(data: CheckData) -> Iterator[Problem]:
+    """Yield points that are not visible in any image of a split."""
+    for split, name in SPLIT_NAMES.items():
+        images = [s.labels.points or {} for s in data.samples if s.annotation is not None and s.split == split]
+        for point in dict.fromkeys(point for points in images for point in points):
+            if all(points.get(point) is None for points in images):
+                yield f"point `{point}` is visible in none of {len(images)} {name} images", []
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,104 @@
+"""Checks of one image: each yields the problems of the image's labels, mask or paired image."""
+
+from collections.abc import Iterator
+from math import isfinite
+
+import pandas as pd
+
+from stages.checks.check_data import Sample
+from stages.dataset.annotations import IGNORE_INDEX, ObjectAnnotation
+
+POINT_SLACK = 1.0  # pixels: the edge of the last pixel is half a pixel beyond its centre, and tools round
+BOX_SLACK = 0.5  # pixels: COCO rounds edges
+
+
+def annotation(sample: Sample) -> Iterator[str]:
+    """Yield labels that cannot be parsed."""
+    if sample.annotation is None and not pd.isna(sample.text):
+        yield f"its labels cannot be read: {sample.text:.60}"
+
+
+def scalars_finite(sample: Sample) -> Iterator[str]:
+    """Yield numbers that are not finite."""
+    for name, value in (sample.labels.scalars or {}).items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            yield f"{name} is {value!r}, which is not a finite number"
+
+
+def points_inside(sample: Sample) -> Iterator[str]:
+    """Yield points that are more than `POINT_SLACK` outside the image."""
+    for name, xy in (sample.labels.points or {}).items():
+        if xy is not None and not _inside(*xy, sample.width - 1, sample.height - 1, POINT_SLACK):
+            yield f"point {name} at x {xy[0]:g}, y {xy[1]:g} is outside the {sample.size} image"
+
+
+def boxes_inside(sample: Sample) -> Iterator[str]:
+    """Yield boxes that reach more than `BOX_SLACK` outside the image."""
+    for shape in sample.labels.shapes or ():
+        corners = (shape.box[:2], shape.box[2:])
+        if not all(_inside(x, y, sample.width, sample.height, BOX_SLACK) for x, y in corners):
+            yield f"{_box(shape)} reaches outside the {sample.size} image"
+
+
+def _inside(x: float, y: float, right: float, bottom: float, slack: float) -> bool:  # false for NaN
+    return -slack <= x <= right + slack and -slack <= y <= bottom + slack
+
+
+def boxes_area(sample: Sample) -> Iterator[str]:
+    """Yield boxes without an area."""
+    for shape in sample.labels.shapes or ():
+        x0, y0, x1, y1 = shape.box
+        if not (x1 > x0 and y1 > y0):
+            yield f"{_box(shape)} is empty"
+
+
+def _box(shape: ObjectAnnotation) -> str:
+    x0, y0, x1, y1 = shape.box
+    return f"box of {shape.label} from x {x0:g}, y {y0:g} to x {x1:g}, y {y1:g}"
+
+
+def outlines_size(sample: Sample) -> Iterator[str]:
+    """Yield outlines whose run lengths do not add up to the image, or that are empty."""
+    for shape in sample.labels.shapes or ():
+        if shape.rle is None:
+            continue
+        pixels = sum(shape.rle)
+        if pixels != sample.width * sample.height or min(shape.rle, default=0) < 0:
+            yield f"outline of {shape.label} has {pixels} pixels, the image {sample.size}"
+        elif not sum(shape.rle[1::2]):
+            yield f"outline of {shape.label} is empty"
+
+
+def target_readable(sample: Sample) -> Iterator[str]:
+    """Yield masks and paired images that are missing, cannot be read or have channels."""
+    if sample.target is None and (sample.labels.mask is not None or sample.labels.image):
+        yield f"its {_target_name(sample)} is missing"
+    if sample.target is not None and sample.target.problem:
+        yield f"its {_target_name(sample)} {sample.target.problem}"
+
+
+def target_size(sample: Sample) -> Iterator[str]:
+    """Yield masks and paired images whose size differs from the image's."""
+    size = sample.target.size if sample.target else None
+    if size not in (None, (sample.width, sample.height)):
+        yield f"its {_target_name(sample)} is {size[0]}x{size[1]}, the image {sample.size}"
+
+
+def _target_name(sample: Sample) -> str:
+    if sample.labels.mask is not None:
+        return "mask"
+    return "paired image" if sample.labels.image else "mask or paired image"
+
+
+def mask_values(sample: Sample) -> Iterator[str]:
+    """Yield values in masks that are not a class."""
+    classes = len(sample.labels.mask or ())
+    for value, pixels in sample.mask_counts.items():
+        if value >= classes and value != IGNORE_INDEX:
+            yield f"its mask contains {value} ({pixels} pixels); allowed are 0 to {classes - 1} and {IGNORE_INDEX}"
+
+
+def mask_known(sample: Sample) -> Iterator[str]:
+    """Yield masks without a single known pixel."""
+    if set(sample.mask_counts) == {IGNORE_INDEX}:
+        yield f"every pixel of its mask is unknown ({IGNORE_INDEX})"

@@ -1,0 +1,63 @@
+"""Checks of `macula doctor` on services: the DVC remote and the Prefect API."""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from stages.command_line.machine_checks import Check
+
+PATIENCE = 15.0
+"""Seconds that a service may take to respond."""
+ASK = """
+from dvc.repo import Repo
+with Repo() as repo:
+    name = repo.config["core"].get("remote")
+    if name:
+        remote = repo.cloud.get_remote(name)
+        remote.fs.exists(remote.path) or remote.fs.ls(remote.fs.parent(remote.path))
+        print(f"{name} ({remote.fs.unstrip_protocol(remote.path)})")
+"""
+"""Prints the default remote; fails with its error if it cannot be reached."""
+
+
+def dvc_remote() -> Iterator[Check]:
+    """Check that the default DVC remote can be reached."""
+    name = "dvc remote"
+    if importlib.util.find_spec("dvc") is None or not Path(".dvc").is_dir():
+        yield Check(name, "ok", "not checked: this folder or environment has no DVC project")
+        return
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", ASK], check=False, capture_output=True, text=True, timeout=PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        yield Check(name, "warning", f"no response within {PATIENCE:g} s", "check the network and `dvc remote list`")
+        return
+    if asked.returncode:
+        last = asked.stderr.strip().splitlines()[-1:] or ["no message"]
+        advice = "check its address with `dvc remote list` and its credentials with `dvc config --list`"
+        yield Check(name, "warning", f"cannot be reached: {last[0]}", advice)
+    elif asked.stdout.strip():
+        yield Check(name, "ok", f"{asked.stdout.strip()} can be reached")
+    else:
+        yield Check(name, "ok", "none configured: data and models are kept on this machine only")
+
+
+def prefect_api() -> Iterator[Check]:
+    """Check that the configured Prefect API responds."""
+    name = "prefect api"
+    if importlib.util.find_spec("prefect") is None or importlib.util.find_spec("flows") is None:
+        yield Check(name, "ok", "not checked: this environment has no Prefect")
+        return
+    from flows.api import configured_url, healthy
+
+    url = configured_url()
+    if not url:
+        yield Check(name, "ok", "none configured: `macula run --flow` starts one for each run")
+    elif healthy(url, patience=PATIENCE):
+        yield Check(name, "ok", f"{url} responds")
+    else:
+        advice = "start it with `prefect server start`, or remove it with `prefect config unset PREFECT_API_URL`"
+        yield Check(name, "warning", f"{url} does not respond", advice)

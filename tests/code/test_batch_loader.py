@@ -1,0 +1,161 @@
+"""Batches that training receives, and the pictures of them that `augment` writes."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stages.augmentations import Draws, Policy
+from stages.config.schema import Params
+from stages.dataset.pixel_store import open_split
+from stages.images.contact_sheet import contact_sheet
+from stages.preprocessing.resize import scale
+from stages.runner.stage import call
+from stages.tasks.task_spec import TaskSpec
+from stages.training.batch_loader import Batch, BatchLoader, flipped_points, unaugmented_batches
+from stages.training.batch_preview import draw_example
+from stages.training.loss_context import LossContext
+from stages.training.losses import LOSSES
+from stages.training.training_plan import TrainingData, build_policy, load_training_data
+from tests.conftest import digit_images, prepare_digits
+from tests.digit_plans import digit_plan
+
+CPU = torch.device("cpu")
+CHANGES = {"rotation": 20, "elastic": {"amplitude": 1, "wavelength": 16}, "brightness": 0.1, "noise": 0.05}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    images = digit_images(per_class=20, classes=4)
+    folder = tmp_path_factory.mktemp("digits")
+    return prepare_digits(folder, {"train": images[::2], "val": images[1::2]}, size=16)
+
+
+@pytest.fixture(scope="module")
+def data(folders: tuple[Path, Path]) -> TrainingData:
+    return load_training_data(*folders)
+
+
+def loader_of(data: TrainingData, batch_size: int, **amounts: Any) -> BatchLoader:
+    return BatchLoader(data.train_set, data.spec, Policy(amounts, size=16, channels=1), batch_size, seed=0)
+
+
+def examples_of(loader: BatchLoader, first_step: int = 0) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+    """Image and target of an epoch by row of the store."""
+    examples = {}
+    for batch in loader.batches(1, CPU, first_step):
+        examples |= {int(row): (batch.image_BCHW[i], batch.target[i]) for i, row in enumerate(batch.index_B)}
+    return examples
+
+
+def test_an_epoch_has_every_image_once_in_an_order_that_changes(data: TrainingData) -> None:
+    loader = loader_of(data, 7)
+    epochs = [torch.cat([b.image_BCHW.flatten(1) for b in loader.batches(epoch, CPU)]) for epoch in (1, 2)]
+    unaugmented = unaugmented_batches(data.train_set, data.spec, 7, CPU)
+    all_images = torch.cat([b.image_BCHW.flatten(1) for b in unaugmented])
+    assert not torch.equal(epochs[0], epochs[1])
+    for images in epochs:
+        assert sorted(map(tuple, images.tolist())) == sorted(map(tuple, all_images.tolist()))
+
+
+def test_sampling_draws_all_classes_equally_often(data: TrainingData, params: Params, tmp_path: Path) -> None:
+    target = np.array(data.train_set.target)
+    rare = np.flatnonzero(target == 0)[2:]  # two images of class 0 remain, ten of each other class
+    few = replace(data, train_set=data.train_set.some(np.setdiff1d(np.arange(len(target)), rare)))
+    probability_N = digit_plan(few, params, tmp_path, class_weights="sampled").loader.probability_N
+    assert probability_N is not None and probability_N.sum() == pytest.approx(1)
+    by_class = np.bincount(np.asarray(few.train_set.target), probability_N)
+    assert len(by_class) == 4 and np.allclose(by_class, 1 / 4)
+
+
+def test_paired_points_swap_in_a_mirrored_image() -> None:
+    spec = TaskSpec("landmarks", "heatmap", "points", points=("a", "nose", "b"), flip_pairs=(("a", "b"),))
+    assert flipped_points(spec) == [2, 1, 0]
+
+
+@pytest.mark.parametrize("mixes", [{}, {"mixup": 0.4, "cutmix": 1.0}], ids=["alone", "mixed"])
+def test_an_epoch_does_not_depend_on_the_batch_size(data: TrainingData, mixes: dict[str, Any]) -> None:
+    small, large = (examples_of(loader_of(data, size, **CHANGES, **mixes)) for size in (3, 16))
+    assert len(small) == len(data.train_set) and small.keys() == large.keys()
+    for row, (image_CHW, target) in small.items():
+        assert (image_CHW - large[row][0]).abs().max() < 1e-4
+        assert torch.allclose(target.float(), large[row][1].float(), atol=1e-5)
+
+
+def test_an_epoch_can_resume_at_any_step(data: TrainingData) -> None:
+    loader = loader_of(data, 8, **CHANGES)
+    whole, rest = list(loader.batches(1, CPU)), list(loader.batches(1, CPU, first_step=2))
+    assert len(rest) == len(whole) - 2 > 0
+    for one, other in zip(whole[2:], rest, strict=True):
+        assert torch.equal(one.image_BCHW, other.image_BCHW) and np.array_equal(one.index_B, other.index_B)
+
+
+def test_micro_batches_of_all_processes_have_every_image_once(data: TrainingData) -> None:
+    loader = replace(loader_of(data, 3), micro_batches=2)
+    shares: list[list[Batch]] = [list(loader.batches(1, CPU, 0, slice(rank, None, 2))) for rank in (0, 1)]
+    assert [len(share) for share in shares] == [loader.steps, loader.steps] == [7, 7]
+    rows = np.concatenate([batch.index_B for share in shares for batch in share])
+    assert sorted(rows) == list(range(len(data.train_set)))
+
+
+def test_targets_of_mixed_images_are_class_proportions(data: TrainingData) -> None:
+    (batch, *_) = loader_of(data, 40, mixup={"alpha": 1.0, "chance": 1.0}).batches(1, CPU)
+    unmixed = examples_of(loader_of(data, 40))
+    share_BK = batch.target
+    assert torch.allclose(share_BK.sum(dim=1), torch.ones(len(share_BK)))
+    own_B = torch.tensor([unmixed[int(row)][1] for row in batch.index_B])
+    kept_B = share_BK.gather(1, own_B[:, None])[:, 0]
+    assert kept_B.min() >= 0.5 and (kept_B < 0.95).any()
+    image_BCHW = torch.stack([unmixed[int(row)][0] for row in batch.index_B])
+    assert ((image_BCHW - batch.image_BCHW).abs().flatten(1).amax(1) > 0).float().mean() > 0.8
+    context = LossContext(data.spec, torch.tensor([3.0, 0.2, 1.0, 0.5]), 0.1)
+    raw_BK = torch.randn((len(share_BK), 4), generator=torch.Generator().manual_seed(0))
+    one_hot_BK = torch.nn.functional.one_hot(own_B, 4).float()
+    for name in ("cross_entropy", "focal"):
+        loss = LOSSES["class"][name](context)
+        assert float(loss(raw_BK, one_hot_BK)) == pytest.approx(float(loss(raw_BK, own_B)), rel=1e-5)
+        assert torch.isfinite(loss(raw_BK, share_BK))
+
+
+def test_augmenting_a_batch_allocates_a_few_copies_of_it_at_most() -> None:
+    from torch.profiler import profile
+
+    policy = Policy({**CHANGES, "saturation": 0.2, "hue": 10, "flip_horizontal": True}, size=96, channels=3)
+    image_BHWC = torch.zeros((32, 96, 96, 3), dtype=torch.uint8)
+    policy(scale(image_BHWC), Draws(0, 0, np.arange(32)))  # the bank of noise is allocated once
+    with profile(profile_memory=True) as profiled:
+        policy(scale(image_BHWC), Draws(0, 0, np.arange(32)))
+    allocated = peak = 0
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    assert events
+    for event in events:
+        allocated += event.nbytes()
+        peak = max(peak, allocated)
+    assert peak < 4.5 * 4 * image_BHWC.numel(), "copies of the batch as floats"
+
+
+def test_the_contact_sheet_shows_the_first_images_of_training(
+    folders: tuple[Path, Path], data: TrainingData, params: Params, tmp_path: Path
+) -> None:
+    from stages.augment import SHEET_IMAGES, main
+
+    train = params.train.model_copy(update={"batch_size": 16, "device": "cpu"})
+    call(main, [folders[1], tmp_path / "out"], {"augment": params.augment, "train": train})
+    store = open_split(folders[1], "train")
+    loader = BatchLoader(store, data.spec, build_policy(params.augment, store)[0], 16, train.seed)
+    batches = list(loader.batches(1, CPU))
+    assert len(batches[0].index_B) < SHEET_IMAGES < len(data.train_set)
+    images = [draw_example(batch, i, data.spec) for batch in batches for i in range(len(batch.index_B))]
+    labels = data.train_set.rows["label"].iloc[np.concatenate([batch.index_B for batch in batches])]
+    expected = contact_sheet(images[:SHEET_IMAGES], labels.tolist()[:SHEET_IMAGES])
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "sheet.png")), np.asarray(expected))
+    policy = json.loads((tmp_path / "out" / "policy.json").read_text())
+    assert policy["done"]["rotation"] == {"degrees": 10.0} and policy["outside"] == "zeros"
+    assert policy["why"]["flip_horizontal"] == "the classes are signs"
+    variants = np.asarray(Image.open(tmp_path / "out" / "variants.png"))
+    assert variants.shape[1] == np.asarray(expected).shape[1] and len(np.unique(variants)) > 50

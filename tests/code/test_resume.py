@@ -1,0 +1,227 @@
+"""Trainings that are killed, meet a full disk, or have a loss that is not finite."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stages.augmentations.augmentation_interface import Augmentation, always
+from stages.augmentations.similarity import Flip
+from stages.config.schema import Params
+from stages.core.errors import UserError
+from stages.training import checkpoints as checkpoints_module
+from stages.training import resume
+from stages.training.auto_params import resolve_auto
+from stages.training.checkpoints import Checkpoints, open_checkpoints
+from stages.training.loop import TrainingResult, fit
+from stages.training.training_plan import TrainingData, TrainingPlan, load_training_data
+from stages.training.training_progress import EpochMetrics
+from tests.conftest import digit_images, prepare_digits
+from tests.digit_plans import digit_plan, ignore, train_on
+
+MakePlan = Callable[..., TrainingPlan]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
+    images = digit_images(per_class=16, classes=3)
+    folder = tmp_path_factory.mktemp("digits")
+    return load_training_data(*prepare_digits(folder, {"train": images[::2], "val": images[1::2]}, size=16))
+
+
+@pytest.fixture
+def make_plan(data: TrainingData, params: Params, tmp_path: Path) -> MakePlan:
+    """Plans without `auto`."""
+
+    def make(changes: dict[str, Any] | None = None, **train: Any) -> TrainingPlan:
+        return resolve_auto(digit_plan(data, params, tmp_path, changes, **train)).plan
+
+    return make
+
+
+def equal(one: TrainingResult, other: TrainingResult) -> bool:
+    assert one.weights and one.weights.keys() == other.weights.keys()
+    times = ("seconds", "loading_share", "augmentation_share")
+    curves = [[{k: v for k, v in vars(e).items() if k not in times} for e in result.epochs] for result in (one, other)]
+    return curves[0] == curves[1] and all(torch.equal(one.weights[n], other.weights[n]) for n in one.weights)
+
+
+class KilledError(Exception):
+    pass
+
+
+class KillingCheckpoints(Checkpoints):
+    """Checkpoints after every step; the training ends right after the n-th."""
+
+    def __init__(self, folder: Path, at: int) -> None:
+        super().__init__(folder, seconds=0)
+        self.at = at
+
+    def save(self, state: dict[str, Any]) -> None:
+        super().save(state)
+        self.at -= 1
+        if self.at == 0:
+            raise KilledError
+
+    def release(self) -> None:
+        """Release the lock, as the end of the process does."""
+        assert self._lock is not None
+        self._lock.close()
+
+
+RECIPES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"augment": {"preset": "standard"}, "network": {"dropout": 0.3, "feature_noise": 0.2}},
+     {"optimizer": "adamw", "ema_decay": 0.9}),
+    ({"network": {"stochastic_depth": 0.3}}, {"optimizer": "sgd", "schedule": "plateau", "precision": "bf16-mixed"}),
+    ({}, {"optimizer": "lion", "schedule": "cosine", "learning_rate": 0.0003, "gradient_clip": 1.0, "l1": 1e-5,
+          "gradient_accumulation": 2,
+          "class_weights": "sampled", "nonfinite_loss": "roll_back"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "train"), RECIPES, ids=[train["optimizer"] for _, train in RECIPES])
+def test_a_training_killed_at_every_step_ends_with_the_same_weights(
+    make_plan: MakePlan, changes: dict[str, Any], train: dict[str, Any], tmp_path: Path
+) -> None:
+    whole, kills = fit(make_plan(changes, **train), ignore), 0
+    while kills < 50:
+        checkpoints = KillingCheckpoints(tmp_path / "training", at=2)
+        reported: list[EpochMetrics] = []
+        try:
+            resumed = fit(make_plan(changes, **train), reported.append, checkpoints)
+            break
+        except KilledError:
+            kills += 1
+            checkpoints.release()
+    assert kills >= 2 and equal(whole, resumed)
+    assert reported == resumed.epochs, "epochs before the last kill are reported too"
+
+
+def test_auto_is_resolved_to_the_same_rate_after_a_kill(data: TrainingData, params: Params, tmp_path: Path) -> None:
+    def plan() -> TrainingPlan:
+        return resolve_auto(digit_plan(data, params, tmp_path, learning_rate="auto")).plan
+
+    whole = fit(plan(), ignore)
+    killing = KillingCheckpoints(tmp_path / "training", at=3)
+    with pytest.raises(KilledError):
+        fit(plan(), ignore, killing)
+    killing.release()
+    assert equal(whole, fit(plan(), ignore, Checkpoints(tmp_path / "training", seconds=100)))
+
+
+def test_a_half_written_checkpoint_is_never_read(make_plan: MakePlan, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "training", seconds=0)
+    checkpoints.save({"kept": 1})
+    (tmp_path / "training/checkpoint.part").write_bytes(b"PK\x03\x04 half of one")
+    assert checkpoints.load() == {"kept": 1}
+    content = (tmp_path / "training/checkpoint.pt").read_bytes()
+    (tmp_path / "training/checkpoint.pt").write_bytes(content[: len(content) // 2])
+    assert checkpoints.load() is None
+    assert equal(fit(make_plan(), ignore, checkpoints), fit(make_plan(), ignore))
+
+
+def test_a_full_disk_is_reported_and_the_last_checkpoint_kept(
+    make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints, written = Checkpoints(tmp_path / "training", seconds=0), []
+    torch_save = torch.save
+
+    def save_until_full(state: Any, file: Any) -> None:
+        if len(written) == 3:
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            finally:
+                raise RuntimeError("unexpected pos 704 vs 598")  # as torch does
+        torch_save(state, file)
+        written.append(state["progress"]["step"])
+
+    monkeypatch.setattr(torch, "save", save_until_full)
+    message = r"checkpoint.pt was not written: the disk is full .* the previous checkpoint is kept"
+    with pytest.raises(UserError, match=message):
+        fit(make_plan(), ignore, checkpoints)
+    monkeypatch.setattr(torch, "save", torch_save)
+    assert not list((tmp_path / "training").glob("*.part"))
+    state = checkpoints.load()
+    assert state is not None and state["progress"]["step"] == written[-1]
+    assert equal(fit(make_plan(), ignore, checkpoints), fit(make_plan(), ignore))
+
+
+def test_the_same_training_cannot_run_twice_at_once(tmp_path: Path) -> None:
+    first = Checkpoints(tmp_path / "training", seconds=0)
+    with pytest.raises(UserError, match="the same training is already running"):
+        Checkpoints(tmp_path / "training", seconds=0)
+    first.delete()
+    Checkpoints(tmp_path / "training", seconds=0).delete()
+
+
+def test_only_the_newest_unfinished_trainings_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    opened = []
+    for number in range(checkpoints_module.KEPT_FOLDERS + 3):
+        (tmp_path / "file").write_bytes(str(number).encode())
+        opened.append(open_checkpoints("train", {}, [tmp_path / "file"], 0))
+        if number:
+            opened[-1]._lock.close()  # type: ignore[union-attr]
+    names = {folder.name for folder in (tmp_path / "work/train").iterdir()}
+    assert opened[0].folder.name in names, "it is still running"
+    assert opened[1].folder.name not in names and opened[-1].folder.name in names
+
+
+@pytest.fixture
+def with_nan() -> Callable[..., TrainingPlan]:
+    """Plans whose augmentation makes some batches NaN."""
+
+    def spoil(plan: TrainingPlan, times: int, at: int = 2) -> TrainingPlan:
+        calls: Iterator[int] = iter(range(1_000))
+        left = [times]
+
+        def pixels(amounts: Any, stream: Any, image: torch.Tensor) -> torch.Tensor:
+            if next(calls) >= at and left[0]:
+                left[0] -= 1
+                return image * torch.nan
+            return image
+
+        plan.loader.policy.amounts["nan"] = Flip()
+        plan.loader.policy.members.append(("nan", Augmentation(Flip, always(Flip()), pixels=pixels)))
+        return plan
+
+    return spoil
+
+
+def test_a_loss_that_is_not_finite_stops_and_its_images_are_saved(
+    make_plan: MakePlan, with_nan: Callable[..., TrainingPlan], tmp_path: Path
+) -> None:
+    checkpoints = Checkpoints(tmp_path / "training", seconds=100)
+    message = r"epoch 1, step 3: the training loss is nan; the images of the step are in .*; lower train.learning_rate"
+    with pytest.raises(UserError, match=message):
+        fit(with_nan(make_plan(), times=100), ignore, checkpoints)
+    assert (tmp_path / "training/not-finite-epoch-1-step-3.png").stat().st_size > 500
+    assert len((tmp_path / "training/not-finite-epoch-1-step-3.txt").read_text().splitlines()) == 8
+
+
+def test_a_loss_that_is_not_finite_is_rolled_back_with_half_the_rate(
+    make_plan: MakePlan, with_nan: Callable[..., TrainingPlan]
+) -> None:
+    undisturbed = fit(make_plan(epochs=3), ignore)
+    result = fit(with_nan(make_plan(epochs=3, nonfinite_loss="roll_back"), times=1, at=4), ignore)
+    assert all(bool(weights.isfinite().all()) for weights in result.weights.values())
+    rates = [(a.learning_rate, b.learning_rate) for a, b in zip(undisturbed.epochs, result.epochs, strict=True)]
+    assert rates[0][0] == rates[0][1] and all(b == pytest.approx(a / 2) for a, b in rates[1:])
+
+
+def test_rolling_back_ends_after_five_times(make_plan: MakePlan, with_nan: Callable[..., TrainingPlan]) -> None:
+    with pytest.raises(UserError, match=r"reduced to 0.03125 of it"):
+        fit(with_nan(make_plan(nonfinite_loss="roll_back"), times=1000), ignore)
+
+
+def test_losses_are_checked_at_the_end_of_an_epoch_at_the_latest(
+    make_plan: MakePlan, with_nan: Callable[..., TrainingPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resume, "STEPS_PER_CHECK", {})
+    with pytest.raises(UserError, match="epoch 1, step 3: the training loss is nan"):
+        train_on(with_nan(make_plan(), times=100))
