@@ -112,8 +112,8 @@ def macula(subject: Subject, asked: Iterable[str], given: Params) -> Answer:
         listed = [_path(t) for value in told for t in value if isinstance(t, str) and PATH.match(t)]
         answer["images"][finding.id] = list(dict.fromkeys([*finding.images, *listed]))
         answer["figures"][finding.id] = {k: v for k, v in finding.evidence.items() if isinstance(v, int | float)}
-        if finding.id == "labels/classes":
-            answer["images"]["labels/classes"] = _surest(subject)
+        if finding.id == "label_errors/classes":
+            answer["images"]["label_errors/classes"] = _surest(subject)
     return answer
 
 

@@ -53,7 +53,7 @@ SOME = (
 )
 GREY = ("border, levels", "stamp, share of images")
 """Confounders of images that are grey, on a black ground and no JPEGs."""
-ALARMS = {"confounders": ("confounder/",), "drift": ("representativeness/", "domain/")}
+ALARMS = {"confounders": ("confounder/",), "drift": ("representativeness/", "domain_gap/")}
 """Beginnings of the ids by which Macula may say that it saw the fault."""
 PEER_ALARMS = {
     "confounders": ("property_label_correlation", "spurious_correlations"),
@@ -149,9 +149,9 @@ def pairs(case: Case, answer: Answer) -> Found:
 
 def mislabelled(case: Case, answer: Answer) -> Found:
     """Of the images said to have wrong labels those that have, and how many are said to."""
-    name = "label" if "label" in answer["images"] else "labels/classes"
+    name = "label" if "label" in answer["images"] else "label_errors/classes"
     named, wrong = answer["images"].get(name, []), set(case.mislabelled)
-    figures = answer["figures"].get("labels/classes", {})
+    figures = answer["figures"].get("label_errors/classes", {})
     loud = any(one == name and severity in ALARMING for one, severity in answer["alarms"])
     skilled = name == "label" or bool(figures)
     return Counter(
@@ -236,7 +236,7 @@ def labels(bench: Bench) -> Iterator[dict[str, Any]]:
                 return planted.mislabelled(bench.case(name, rng, 10, 60), share, rng)
 
             yield bench.cell(
-                facts, made, ("labels",), ("datalab",), mislabelled, seeds=bench.few if name == "cifar10" else 0
+                facts, made, ("label_errors",), ("datalab",), mislabelled, seeds=bench.few if name == "cifar10" else 0
             )
 
 
@@ -271,7 +271,12 @@ def odd(bench: Bench) -> Iterator[dict[str, Any]]:
 
             facts = {"carrier": name, "fault": fault, "images": CLASSES * EACH}
             yield bench.cell(
-                facts, made, ("checks", "levels", "oddities"), ("cleanvision", "deepchecks"), odd_ones, seeds=bench.few
+                facts,
+                made,
+                ("checks", "dynamic_range", "outliers"),
+                ("cleanvision", "deepchecks"),
+                odd_ones,
+                seeds=bench.few,
             )
 
 

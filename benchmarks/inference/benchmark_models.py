@@ -113,9 +113,13 @@ def _shipped(network: Any, spec: Any, folder: Path, shown: Array) -> None:
     Quantizer(exact, list(whole_levels(shown)), folder).write(int8)
     if (cut := front(onnx.load(exact))) is None:
         raise ValueError("the graph has no resize, before which it could be cut for OpenVINO")
-    metadata = spec.as_json() | {"version": "benchmark", "working": cut[0], "front": b64encode(cut[1]).decode()}
-    write_with_probe(exact, metadata | {"precision": "float32", "openvino": ["bfloat16"]})
-    write_with_probe(int8, metadata | {"precision": "int8", "openvino": ["int8"]})
+    metadata = spec.as_json() | {
+        "version": "benchmark",
+        "preprocessing_output": cut[0],
+        "preprocessing": b64encode(cut[1]).decode(),
+    }
+    write_with_probe(exact, metadata | {"precision": "float32", "openvino_precisions": ["bfloat16"]})
+    write_with_probe(int8, metadata | {"precision": "int8", "openvino_precisions": ["int8"]})
 
 
 def peers(folder: Path) -> dict[str, Any]:
