@@ -1,6 +1,7 @@
 """Compare all runs that are kept as experiments, on one page: `python -m stages.compare_runs`."""
 
 import json
+import math
 import runpy
 import subprocess
 import sys
@@ -62,7 +63,9 @@ def _revisions() -> Iterator[tuple[str, str | None, datetime]]:
     if Path("dvc.lock").exists():
         yield WORKSPACE, None, datetime.fromtimestamp(Path("dvc.lock").stat().st_mtime, UTC)
     form = "--format=%(refname) %(objectname) %(creatordate:unix)"
-    listed = subprocess.run(["git", "for-each-ref", form, "refs/exps"], capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["git", "for-each-ref", form, "refs/exps"], check=False, capture_output=True, text=True
+    ).stdout
     for line in listed.splitlines():
         name, revision, when = line.split()
         if name.count("/") == 4:  # others are DVC's own
@@ -98,7 +101,7 @@ def _run(name: str, revision: str | None, when: datetime) -> dict[str, Any] | No
     return {
         "name": name, "when": when.strftime("%Y-%m-%d %H:%M"), "commit": metadata["commit"], "score_name": goal,
         "data": f"{metadata['name']}, version {metadata['data_version']}", "value": value, "lower": lower,
-        "order": (-figure if lower else figure) if figure == figure else float("-inf"),
+        "order": (-figure if lower else figure) if not math.isnan(figure) else float("-inf"),
         "gap": training["train_score"] - training["val_score"], "best_epoch": training["best_epoch"],
         "epochs": len(curves), "seconds": training["seconds"], "rate": training["images_per_second"],
         "bytes": exported["bytes"], "latency": latency, "curve": curves["val_score"].tolist(),

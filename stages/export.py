@@ -19,7 +19,7 @@ from torch.export import Dim
 
 from stages.config.schema_task import Benchmark, Evaluate, Export, Task
 from stages.core.provenance import commit
-from stages.dataset.manifest import originals, read_manifest
+from stages.dataset.manifest import read_image_files, read_manifest
 from stages.dataset.pixel_store import open_split
 from stages.networks.heads import HEADS, OUTPUTS
 from stages.networks.mask_rcnn_export import ShippedInstances
@@ -66,8 +66,10 @@ def main(
     export: Export,
     benchmark: Benchmark,
 ) -> dict[str, Any]:
-    """Write `float32.onnx`, cheaper variants beside it, the fastest one that keeps the score once more as `model.onnx`,
-    its metadata as `metadata.json`, and what was found of each as `variants.json`.
+    """Export the model and choose the fastest variant that keeps the score.
+
+    Writes `float32.onnx` and its cheaper variants, the chosen one as `model.onnx`, its metadata as `metadata.json`, and
+    the measurements of each variant as `variants.json`.
     """
     network, spec, about = load_model(trained / "model.pt")
     exact = output / "float32.onnx"
@@ -113,7 +115,7 @@ def _bench(
 ) -> Bench:
     """Validation images from their files' bytes, and working images of the training split for the ranges of int8."""
     train, val = open_split(prepared, "train"), open_split(prepared, "val")
-    paths = [path for path, _ in val.originals()]
+    paths = [path for path, _ in val.rows_by_original()]
     judged = rows.set_index("path", drop=False).loc[paths]
     judge = Judge(
         truths_of(ingested, paths, spec), judged["group"].to_numpy(), spec, score, evaluate.resamples,
@@ -122,7 +124,7 @@ def _bench(
     drawn_C = np.random.default_rng(0).permutation(len(train))[: export.calibration_images]
     calibration = [np.ascontiguousarray(train.image_NHWC[i]) for i in np.sort(drawn_C)]
     return Bench(
-        lambda: originals(judged, ingested),
+        lambda: read_image_files(judged, ingested),
         len(paths),
         judge,
         calibration,
@@ -148,8 +150,8 @@ def _metadata(
         "licence": export.licence,
         "parameters": parameters(model.graph),
         "precision": "float32",
-        "inputs": _inputs(rows[rows["split"] == "train"]),
-        **({"working": cut[0], "front": base64.b64encode(cut[1]).decode()} if cut else {}),
+        "input_quantiles": _inputs(rows[rows["split"] == "train"]),
+        **({"preprocessing_output": cut[0], "preprocessing": base64.b64encode(cut[1]).decode()} if cut else {}),
     }
 
 
@@ -164,7 +166,7 @@ def _completed(file: Path, precisions: list[str]) -> dict[str, Any]:
     """Note in a file how large its weights are, and in what arithmetic OpenVINO may run it; returns its metadata."""
     model = onnx.load(file)
     stored = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
-    stored |= {"weight_bytes": _weight_bytes(model.graph), "openvino": precisions}
+    stored |= {"weight_bytes": _weight_bytes(model.graph), "openvino_precisions": precisions}
     write_metadata(file, stored)
     return stored
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import UserError
-from stages.images.decode import MOST_MEGAPIXELS
+from stages.images.decode import MAX_MEGAPIXELS
 from stages.runtime import Model, digest_of
 from stages.tasks import TASKS, instances, landmarks, multilabel, watershed
 from stages.tasks.overlays import PALETTE
@@ -25,7 +25,7 @@ RUNTIME = Path("infra/browser/node_modules/onnxruntime-web")
 SHIPPED = {"ort.wasm.bundle.min.mjs": "onnxruntime.js", "ort-wasm-simd-threaded.wasm": "onnxruntime.wasm"}
 """Of the runtime's folder `dist`: under names that every web server knows the types of."""
 LISTED = (
-    *("task", "representation", "truth", "labels", "points", "scalars", "units", "masks"),
+    *("task", "representation", "target", "labels", "points", "scalars", "units", "masks"),
     *("channels", "depth", "size", "fit", "overlap", "name", "version", "data_version", "commit"),
 )
 ABOUT = "about.json"
@@ -43,8 +43,8 @@ def publish(model: Path, output: Path, runtime: Path = RUNTIME, card: Path = CAR
         raise UserError(f"{output} exists and was not published; name another folder, or remove it")
     part = output.with_name(f"{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(HERE / "web" / "browser", part)
-    shutil.copy(HERE / "reports" / "page.css", part)
+    shutil.copytree(HERE / "web/browser", part)
+    shutil.copy(HERE / "reports/page.css", part)
     for name, shown in SHIPPED.items():
         shutil.copyfile(runtime / "dist" / name, part / shown)
     shutil.copyfile(model, part / "model.onnx")
@@ -75,7 +75,7 @@ def about_of(file: Path) -> dict[str, Any]:
             "sure": instances.SURE,
             "least": watershed.LEAST,
             "smallest": watershed.SMALLEST,
-            "megapixels": MOST_MEGAPIXELS,
+            "megapixels": MAX_MEGAPIXELS,
             "palette": PALETTE,
         },
     }

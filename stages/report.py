@@ -73,7 +73,7 @@ def main(
         **tuning.tuning(tuned, scores["better"][scores["objective"]["score"]] == "higher"),
         **_training(trained, scores),
         **evaluation.parts(scores),
-        **_errors(scores, album, evaluated, bool(metadata["labels"])),
+        **_errors(scores, album, evaluated),
         details=evaluation.details(scores),
         trends=evaluation.trends(pd.read_parquet(evaluated / "predictions.parquet"), manifest),
     )
@@ -141,7 +141,7 @@ def _training(trained: Path, scores: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _errors(scores: dict[str, Any], album: Album, evaluated: Path, labels: bool) -> dict[str, Any]:
+def _errors(scores: dict[str, Any], album: Album, evaluated: Path) -> dict[str, Any]:
     """The worst answers as pictures: truth and answer drawn side by side, or the image with both in words."""
     worst = {error["path"]: error for error in scores["worst"]}
     drawn = sorted((evaluated / "worst").glob("*.jpg"))

@@ -9,17 +9,21 @@ from pathlib import Path
 from stages.config.load import load
 from stages.config.resolved import as_yaml
 from stages.core.errors import UserError
+from stages.runner.code_check import code_check_of
 
 
 def main(given: Path, output: Path) -> None:
     """Write the params of the file `given` to `output`, which is complete or absent.
 
     Raises:
-        UserError: the file has mistakes; all are named.
+        UserError: the file has mistakes; all are named. Or the code was edited while DVC runs this stage.
     """
+    check = code_check_of("resolve")
     text = as_yaml(load(given))
     part = output.with_name(f"{output.name}.part")
     part.write_text(text, encoding="utf-8")
+    if check is not None:
+        check.compare()
     part.replace(output)
 
 

@@ -22,7 +22,7 @@ from stages.config.edit import edited
 from stages.config.resolved import RESOLVED
 from stages.config.schema import Params
 from stages.runner.stage import call
-from tests.skips import pytest_runtest_makereport as pytest_runtest_makereport
+from tests.skips import pytest_runtest_makereport  # noqa: F401 - a hook of pytest
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from stages.core.findings import Finding, write_findings
 from stages.dataset.annotations import Annotation
-from stages.dataset.manifest import COLUMNS, write_manifest
-from stages.dataset.shards import shard, write_shard
+from stages.dataset.manifest import MANIFEST_COLUMNS, write_manifest
+from stages.dataset.shards import shard_name, write_shard
 
 HOSTILE = '<script>alert("x")</script>'
 DEFAULTS = {"str": "", "int64": 1, "float64": 0.5, "bool": False, "object": bytes(192)}
@@ -39,7 +39,9 @@ def png(shape: tuple[int, ...], seed: int = 0) -> bytes:
 def write_ingested(folder: Path, labels: list[str], per_class: int = 4) -> pd.DataFrame:
     """What ingest writes: small grey pictures, half of each class for training."""
     folder.mkdir(parents=True)
-    rows = pd.DataFrame([{n: DEFAULTS[kind] for n, kind in COLUMNS.items()} for _ in range(len(labels) * per_class)])
+    rows = pd.DataFrame(
+        [{n: DEFAULTS[kind] for n, kind in MANIFEST_COLUMNS.items()} for _ in range(len(labels) * per_class)]
+    )
     rows["label"] = np.repeat(np.array(labels, object), per_class)
     rows["split"] = ["train", "val"] * (len(rows) // 2)
     rows["path"] = rows["group"] = [f"{label}/{i}.png" for i, label in enumerate(rows["label"])]
@@ -47,7 +49,7 @@ def write_ingested(folder: Path, labels: list[str], per_class: int = 4) -> pd.Da
     rows["things"] = "{}"
     rows["brightness"] = np.arange(len(rows), dtype=float)
     data = [png((8, 8), i) for i in range(len(rows))]
-    offsets = write_shard(folder / shard(1), ((f"{i}.png", d) for i, d in enumerate(data)))
+    offsets = write_shard(folder / shard_name(1), ((f"{i}.png", d) for i, d in enumerate(data)))
     rows = rows.assign(offset=offsets, bytes=[len(d) for d in data], width=8, height=8, format="PNG", mode="L")
     write_manifest(rows, folder)
     (folder / "rejected.csv").write_text(f'path,reason\nnotes.txt,"no image, {HOSTILE.replace(chr(34), chr(39))}"\n')
@@ -150,10 +152,12 @@ def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]
     )
     metadata = {"task": "classification", "name": "toys", "labels": labels, "size": 32, "channels": 1}
     metadata |= {"representation": "class", "fit": "stretch"}
-    metadata |= {"truth": "label", "points": [], "scalars": [], "units": {}, "depth": 8, "overlap": 0.25}
+    metadata |= {"target": "label", "points": [], "scalars": [], "units": {}, "depth": 8, "overlap": 0.25}
     metadata |= {"opset": 20, "licence": "", "parameters": 11_170_000, "weight_bytes": 44_600_000}
     quantiles = {"quantiles": [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99], "width": [8] * 7, "white": [0.0] * 7}
-    metadata |= {"inputs": {"images": 8, **quantiles, "brightness": [31.0, 33.5, 36.0, 41.0, 57.0, 63.0, 66.0]}}
+    metadata |= {
+        "input_quantiles": {"images": 8, **quantiles, "brightness": [31.0, 33.5, 36.0, 41.0, 57.0, 63.0, 66.0]}
+    }
     metadata |= {"commit": "abc", "data_version": "d41d8cd9", "params_hash": "p", "scores": {}}
     write(data / "export", "metadata.json", metadata)
     write(data / "export", "metrics.json", {"bytes": 44_700_000})

@@ -43,10 +43,11 @@ def choose(augment: Augment, data: Data) -> list[Chosen]:
     Raises:
         UserError: with all mistakes: an unknown name, an amount out of range, what cannot be done to the data.
     """
-    problems: list[str] = []
-    for name in augment.amounts:
-        if name not in AUGMENTATIONS:
-            problems.append(f"augment.amounts.{name}: unknown; {did_you_mean(name, AUGMENTATIONS)}")
+    problems = [
+        f"augment.amounts.{name}: unknown; {did_you_mean(name, AUGMENTATIONS)}"
+        for name in augment.amounts
+        if name not in AUGMENTATIONS
+    ]
     chosen = []
     for name, member in AUGMENTATIONS.items():
         try:
@@ -108,7 +109,7 @@ def beyond_the_edge(outside: str, data: Data) -> str:
         return outside
     match data.spec.representation:
         case "class" | "classes" | "cumulative" | "scalar":
-            return "zeros" if data.black_rim > MOSTLY else "border"
+            return "zeros" if data.black_border_share > MOSTLY else "border"
         case "mask" | "image":
             return "reflection"
         case _:

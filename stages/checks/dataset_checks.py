@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.checks.check_data import CheckData, kinds_of
 from stages.dataset.annotations import Annotation
-from stages.dataset.manifest import COLUMNS
+from stages.dataset.manifest import MANIFEST_COLUMNS
 
 Problem = tuple[str, list[str]]
 """A sentence with the offender and its value; and the paths of the images to look at."""
@@ -17,7 +17,7 @@ SPLIT_NAMES = {"train": "training", "val": "validation"}
 
 def column_types(data: CheckData) -> Iterator[Problem]:
     """Yield columns of the wrong type; Great Expectations 1.24 misreads the text type of pandas 3."""
-    for name, required in COLUMNS.items():
+    for name, required in MANIFEST_COLUMNS.items():
         column = data.rows[name]
         right = pd.api.types.is_string_dtype(column) if required == "str" else str(column.dtype) == required
         if not right and not column.isna().all():  # an empty column has no type
@@ -38,7 +38,7 @@ def _kinds_and_names(annotation: Annotation) -> str:
     return ", ".join(f"{kind} {names.get(kind, '')}".strip() for kind in kinds_of(annotation)) or "no labels"
 
 
-def picture_in_one_split(data: CheckData) -> Iterator[Problem]:
+def image_in_one_split(data: CheckData) -> Iterator[Problem]:
     """Yield images with equal pixels in two splits, the sealed test split included."""
     rows = data.rows
     for _, same in _across_splits(rows, "pixels"):
@@ -50,7 +50,7 @@ def picture_in_one_split(data: CheckData) -> Iterator[Problem]:
 
 
 def group_in_one_split(data: CheckData) -> Iterator[Problem]:
-    """Yield groups in two splits, the sealed test split included; `picture_in_one_split` reports single pictures."""
+    """Yield groups in two splits, the sealed test split included; `image_in_one_split` reports single pictures."""
     rows, sealed = data.rows, data.sealed
     for group, same in _across_splits(rows, "group"):
         if same["pixels"].eq(group).all():

@@ -78,7 +78,7 @@ def _debug_option() -> TyperOption:
         is_flag=True,
         expose_value=False,
         is_eager=True,
-        callback=lambda context, param, value: show_tracebacks() if value else None,
+        callback=lambda _context, _param, value: show_tracebacks() if value else None,
         help="Show the traceback of an error.",
     )
 

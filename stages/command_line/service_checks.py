@@ -29,7 +29,9 @@ def dvc_remote() -> Iterator[Check]:
         yield Check(name, "ok", "not checked: this folder or environment has no DVC project")
         return
     try:
-        asked = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, timeout=PATIENCE)
+        asked = subprocess.run(
+            [sys.executable, "-c", ASK], check=False, capture_output=True, text=True, timeout=PATIENCE
+        )
     except subprocess.TimeoutExpired:
         yield Check(name, "warning", f"no response within {PATIENCE:g} s", "check the network and `dvc remote list`")
         return

@@ -36,7 +36,7 @@ def unseal(
     repro = [sys.executable, "-m", "dvc", "repro"]
     opened = environment() | {"MACULA_UNSEAL": "yes"}
     for command, env in (
-        ([*repro, "--single-item", STAGE], opened),
+        ([*repro, "--single-item", "fingerprint", STAGE], opened),
         ([*repro, "--single-item", "report", "model_card"], environment()),
     ):
         if code := supervisor.run(command, env, stdout=output):

@@ -81,7 +81,7 @@ def as_text(found: Sequence[Row], width: int = 100) -> str:
         if section not in seen:
             seen.add(section)
             lines.append(f"\n{section}: {_about(section)}")
-        differs = row.value != row.default and row.default != REQUIRED
+        differs = row.default not in (row.value, REQUIRED)
         was = f"  (default {_yaml(row.default)})" if differs else ""
         about = ", ".join(part for part in (row.kind, row.span, row.unit) if part)
         lines.append(f"{row.key}: {_yaml(row.value)}{was}")

@@ -78,12 +78,12 @@ class _AsTheyAre(nn.Module):
 
         return ImageList(torch.stack(images), [(i.shape[1], i.shape[2]) for i in images]), targets
 
-    def postprocess(self, found: Any, sizes: Any, originals: Any) -> Any:
+    def postprocess(self, found: Any, _sizes: Any, _originals: Any) -> Any:
         """Masks stay 28 x 28, to be pasted at the size of the original image."""
         return found
 
 
-def _in_full_precision(module: nn.Module, given: Any, outputs: Any) -> Any:
+def _in_full_precision(_module: nn.Module, _given: Any, outputs: Any) -> Any:
     """Under autocast torchvision would compute anchors and boxes in bfloat16, which are off by half a pixel at 200."""
     if isinstance(outputs, dict):
         return type(outputs)((name, values.float()) for name, values in outputs.items())

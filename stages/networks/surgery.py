@@ -145,7 +145,7 @@ def with_stochastic_depth(network: nn.Module, share: float, name: str) -> nn.Mod
     return network
 
 
-def _skip(share: float, module: nn.Module, given: Any, x_BCHW: torch.Tensor) -> torch.Tensor:
+def _skip(share: float, module: nn.Module, _given: Any, x_BCHW: torch.Tensor) -> torch.Tensor:
     from torchvision.ops import stochastic_depth
 
     return stochastic_depth(x_BCHW, share, "row", module.training)

@@ -111,10 +111,11 @@ def folds(codes: Array, groups: Array) -> Array:
     alone_N = np.bincount(group_N)[group_N] == 1
     if min(np.bincount(codes[alone_N], minlength=codes.max() + 1)) < FOLDS:
         alone_N[:] = False  # too few to be dealt in proportion
-    for some_N, kind in ((alone_N, StratifiedKFold), (~alone_N, StratifiedGroupKFold)):
+    for some_N, splitter in ((alone_N, StratifiedKFold), (~alone_N, StratifiedGroupKFold)):
         rows = np.flatnonzero(some_N)
         count = min(FOLDS, len(np.unique(group_N[rows])))
         if count > 1:
+            kind = splitter
             whole = group_N[rows] if kind is StratifiedGroupKFold else None
             if whole is not None and np.bincount(codes[rows]).max() < count:
                 kind = GroupKFold  # no class has an image a fold: there is nothing to keep in proportion

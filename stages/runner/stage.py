@@ -8,12 +8,15 @@ import shutil
 import sys
 import traceback
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NewType, NoReturn
+from typing import TYPE_CHECKING, Any, NewType, NoReturn
 
 from stages.core.dependency_errors import DEBUG, explain
 from stages.core.errors import UserError
+
+if TYPE_CHECKING:
+    from stages.runner.code_check import CodeCheck
 
 In = NewType("In", Path)
 """A path that a stage reads: a dependency in `dvc.yaml`."""
@@ -35,24 +38,31 @@ def contract(main: Main) -> tuple[dict[str, Any], dict[str, type]]:
     return paths, sections
 
 
-def run(main: Main, argv: list[str] | None = None) -> None:
+def run(main: Main, argv: list[str] | None = None, check_code: bool = True) -> None:
     """Run a stage from the command line: `python -m stages.NAME PATH...`, paths in the order of `main`'s arguments.
 
     Params are read from the output of the stage `resolve`, which has checked `params.yaml`. Outputs are written into
-    `<out>.part` and renamed when `main` has returned, the last one last, so that an output is whole or absent. What
+    `<out>.part` and renamed when `main` has returned, the last one last, so that an output is complete or absent. What
     `main` returns, if anything, becomes `metrics.json` in the last output.
+
+    Args:
+        main: function of the stage; its signature is the contract (see `contract`).
+        argv: paths; those of the command line if None.
+        check_code: if DVC runs the stage, compare its code with the recorded digests before `main` is called and
+            before outputs are renamed. A stage that is run by hand is not checked.
     """
-    # Imported here: pydantic is not needed by code that merely imports a stage's types.
-    from stages.config.resolved import RESOLVED, sections_from
+    # Imported here: code that merely imports a stage's types needs none of it.
+    from stages.runner.code_check import code_check_of
 
     if rank():  # the first process of a crew speaks for all
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, to the end of the process
     paths, sections = contract(main)
     given = sys.argv[1:] if argv is None else argv
     if len(given) != len(paths):
-        sys.exit(f"usage: python -m {sys.modules[main.__module__].__spec__.name} {' '.join(paths).upper()}")  # type: ignore[union-attr]
+        sys.exit(f"usage: python -m stages.{_module(main)} {' '.join(paths).upper()}")
     try:
-        call(main, [Path(p) for p in given], sections_from(RESOLVED, sections))
+        check = code_check_of(_module(main)) if check_code else None
+        call(main, [Path(p) for p in given], _read_params(sections), check)
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:  # whoever started the pipeline explains how to resume
@@ -75,20 +85,49 @@ def _exit_with(error: Exception) -> NoReturn:
     sys.exit(f"error: {told}")
 
 
-def call(main: Main, given: list[Path], sections: dict[str, Any]) -> dict[str, Any]:
-    """Call a stage on paths and sections, with its outputs whole or absent; returns its metrics."""
+def _module(main: Main) -> str:
+    """Return the name of the module of `main` below `stages`; `__main__` is the module that the command names."""
+    return str(sys.modules[main.__module__].__spec__.name).removeprefix("stages.")  # type: ignore[union-attr]
+
+
+def _read_params(kinds: dict[str, type]) -> dict[str, Any]:
+    if not kinds:
+        return {}
+    from stages.config.resolved import RESOLVED, sections_from  # importing pydantic takes longer than `fingerprint`
+
+    return dict(sections_from(RESOLVED, kinds))
+
+
+def call(main: Main, given: list[Path], sections: dict[str, Any], check: "CodeCheck | None" = None) -> dict[str, Any]:
+    """Call a stage with its outputs complete or absent.
+
+    Args:
+        main: function of the stage.
+        given: paths, in the order of its arguments.
+        sections: params sections by argument name.
+        check: comparison of the code with its record, made before `main` and before outputs are renamed.
+
+    Returns:
+        the metrics that `main` returned.
+
+    Raises:
+        UserError: an input does not exist, or the code has changed; outputs are deleted then.
+    """
     paths, _ = contract(main)
     located = dict(zip(paths, given, strict=True))
     outputs = [p for n, p in located.items() if paths[n] is Out]
     for name, path in located.items():
         if paths[name] is In and not path.exists():
             raise UserError(f"{name}: {path} does not exist; `dvc repro` runs the stages that make it")
+    if check is not None:
+        check.compare()
     parts = {out: _fresh_part(out) for out in outputs}
     metrics = main(*(parts.get(p, p) for p in located.values()), **sections)
     if rank():
-        for part in parts.values():
-            shutil.rmtree(part)
+        _delete(parts.values())
         return metrics
+    if check is not None:
+        _check_after(check, parts.values())
     if metrics:
         (parts[outputs[-1]] / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
     for out in outputs:
@@ -96,6 +135,20 @@ def call(main: Main, given: list[Path], sections: dict[str, Any]) -> dict[str, A
             shutil.rmtree(out)
         parts[out].rename(out)
     return metrics
+
+
+def _check_after(check: "CodeCheck", parts: Iterable[Path]) -> None:
+    try:
+        check.compare()
+        check.check_imports()
+    except UserError:
+        _delete(parts)
+        raise
+
+
+def _delete(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder)
 
 
 def rank() -> int:

@@ -41,7 +41,7 @@ def chosen(
     """
     if engine not in ENGINES:
         raise UserError(f"engine: {engine}: {did_you_mean(engine, ENGINES)}")
-    allowed = [one for one in metadata.get("openvino", []) if precision in ("", one)]
+    allowed = [one for one in metadata.get("openvino_precisions", []) if precision in ("", one)]
     if engine == "openvino" and not has_openvino():
         raise UserError("engine: openvino is not installed; `pip install openvino`, or use onnxruntime")
     if engine == "openvino" and not allowed:
@@ -89,8 +89,10 @@ def probe(spec: TaskSpec) -> Array:
 
 
 def answer_to_probe(engine: Engine, spec: TaskSpec) -> list[float]:
-    """Some values of the graph's first output, as `export` keeps them: scalars in deviations of the training images; of
-    points how sure they are, since their place may jump where two are nearly alike.
+    """Return values of the graph's first output for the probe image, as `export` stores them.
+
+    Scalars are in standard deviations of the training images. For points these are confidences, since a location may
+    jump between two that are almost equally likely.
     """
     values = engine.run(probe(spec)[None])[0]
     if spec.representation in SCALARS:
@@ -114,7 +116,7 @@ def _refuse_stranger(engine: Engine, file: Path, metadata: dict[str, Any], spec:
 
 def _apart(engine: Engine, metadata: dict[str, Any], spec: TaskSpec) -> float:
     """Largest difference of the answer to the probe from the kept one: in deviations, or of the largest kept value."""
-    kept = metadata.get("probe")
+    kept = metadata.get("self_test")
     if not kept:
         return 0.0
     found = answer_to_probe(engine, spec)

@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stages.config.aliases import renamed_metadata
 from stages.core.errors import UserError
 from stages.core.memory import freed_memory_given_back
-from stages.images.decode import MOST_MEGAPIXELS, Admit, Unreadable, admit_all, read, to_channels
-from stages.images.geometry import cut, frames
+from stages.images.decode import MAX_MEGAPIXELS, Admit, Unreadable, admit_all, decode_image, to_channels
+from stages.images.geometry import crop_tile, placements
 from stages.runtime.engine_selection import APART, chosen
 from stages.runtime.engines import OnnxRuntime, session_of
 from stages.runtime.model_validation import refuse_malicious
@@ -61,7 +63,7 @@ class Model:
         first = OnnxRuntime(session, self.metadata.get("precision", "float32"))
         self.engine = chosen(first, engine, file, self.metadata, self.spec, threads, precision)
 
-    def decode_file(self, data: bytes, max_megapixels: float = MOST_MEGAPIXELS, admit: Admit = admit_all) -> Array:
+    def decode_file(self, data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Admit = admit_all) -> Array:
         """Bytes of an image file to the uint8 or uint16 [H, W, C] that the graph takes; raises `reading.Unreadable`."""
 
         def suits(pixels: int, channels: int, bits: int) -> None:
@@ -69,7 +71,7 @@ class Model:
                 self._refuse_other(channels, bits)
             admit(pixels, channels, bits)
 
-        image = read(data, max_megapixels, suits).image
+        image = decode_image(data, max_megapixels, suits).image
         self._refuse_other(1 if image.ndim == 2 else image.shape[2], image.dtype.itemsize * 8)
         return to_channels(image, self.spec.channels)
 
@@ -85,13 +87,14 @@ class Model:
         return dict(zip(self.names, given, strict=True))
 
     def outputs(self, image: Array) -> dict[str, Array]:
-        """The graph's outputs for one image [H, W, C], without batch axis; from overlapping tiles where it is larger
-        than the working size and was learned in tiles.
+        """Return the graph's outputs for one image [H, W, C], without the batch axis.
+
+        A model that was trained on tiles is run on overlapping tiles of images larger than the working size.
         """
         if self.spec.fit != "tile":
             return self._single(self.run([image])) | {"size": np.array(image.shape[:2])}
-        placed = frames(image.shape[0], image.shape[1], "tile", self.spec.size, self.spec.overlap)
-        tiles = [cut(image, frame, self.spec.size) for frame in placed]
+        placed = placements(image.shape[0], image.shape[1], "tile", self.spec.size, self.spec.overlap)
+        tiles = [crop_tile(image, frame, self.spec.size) for frame in placed]
         parts: list[dict[str, Array]] = []
         for start in range(0, len(tiles), TILES_AT_ONCE):
             batch = self.run(tiles[start : start + TILES_AT_ONCE])
@@ -165,4 +168,7 @@ def _metadata(stored: dict[str, str], file: Path) -> dict[str, Any]:
                 raise UserError(f"model: {file}: its metadata {key} is no JSON: {value[:80]!r}") from None
     if known.get("precision", "float32") not in APART:
         raise UserError(f"model: {file} says its precision is {known['precision']!r}; known: {', '.join(APART)}")
-    return known
+    current, notices = renamed_metadata(known)
+    if notices:
+        logging.getLogger(__name__).warning("%s: metadata of an older version: %s", file, "; ".join(notices))
+    return current

@@ -47,7 +47,7 @@ def create(settings: Settings, key: str = "") -> FastAPI:
     answering = Answering(settings, metrics, images, cores())
 
     @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
         watching = asyncio.create_task(holder.watch())
         yield
         watching.cancel()
@@ -175,12 +175,12 @@ def _errors(app: FastAPI) -> None:
         return JSONResponse({"error": text}, status, headers)
 
     @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
+    async def http(_request: Request, error: HTTPException) -> JSONResponse:
         hint = "; /docs lists what there is" if error.status_code == 404 else ""
         return words(error.status_code, f"{error.detail}{hint}", error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         return words(400, told)
 

@@ -94,7 +94,9 @@ class ModelHolder:
             new = await asyncio.to_thread(Deployed, self.settings, self.metrics)
         except Exception as error:  # whatever is wrong with the new file, the old model goes on answering
             self.metrics.reloads.labels("refused").inc()
-            log.error("reload refused", extra={"told": {"error": str(error), "model": self.now.digest}})
+            log.error(  # noqa: TRY400 - the log has one line per event
+                "reload refused", extra={"told": {"error": str(error), "model": self.now.digest}}
+            )
             return
         old, self.now = self.now, new
         if new.digest != old.digest:

@@ -91,7 +91,7 @@ class Answering:
     def _decoded(self, deployed: Deployed, data: bytes, drawn: bool, share: Share | None) -> Array:
         """The pixels; `NoRoom`, before they are decoded, where a share is given and does not get what they take."""
 
-        def admit(pixels: int, channels: int, bits: int) -> None:
+        def admit(pixels: int, _channels: int, _bits: int) -> None:
             size = pixels * bytes_a_pixel(deployed.model.spec, drawn)
             if share is not None and not share.take_at_once(size):
                 raise NoRoom(size)

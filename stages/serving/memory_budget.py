@@ -147,7 +147,7 @@ class Share:
         else:
             self._given_back()
 
-    def _given_back(self, job: Any = None) -> None:
+    def _given_back(self, _job: Any = None) -> None:
         self.room.give_back(self.size)
         self.size = 0
 

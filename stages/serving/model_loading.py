@@ -48,7 +48,9 @@ def rehearse(settings: Settings) -> None:
     """
     env = os.environ | {SETTINGS: json.dumps(asdict(settings))}
     try:
-        done = subprocess.run(COMMAND, env=env, capture_output=True, text=True, timeout=SECONDS, errors="replace")
+        done = subprocess.run(
+            COMMAND, check=False, env=env, capture_output=True, text=True, timeout=SECONDS, errors="replace"
+        )
     except subprocess.TimeoutExpired as error:
         raise UserError(f"model: {settings.file} was not open after {SECONDS:g} s") from error
     if done.returncode == REFUSED:

@@ -63,8 +63,9 @@ def summarize(
 
 
 def trials(parts: Parts, group_N: Array) -> int:
-    """Of how many independent trials a score consists: one that averages over parts is as uncertain as its rarest part
-    makes it.
+    """Return the number of independent trials behind a score.
+
+    A score that averages over parts is as uncertain as its rarest part.
     """
     units = [_groups(group_N, member_N) for member_N in parts.member_NP.T]
     return sum(n > 0 for n in units) * min((n for n in units if n), default=0) or len(np.unique(group_N))

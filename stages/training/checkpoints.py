@@ -21,21 +21,11 @@ from pydantic import BaseModel
 
 from stages.core.errors import UserError
 from stages.core.provenance import content, digest
+from stages.runner.code_check import code_digest
 from stages.training.model_file import write_state
 
 FOLDER = Path("work/train")
-KEPT_FOLDERS = 4  # unfinished trainings that are kept beside the one that runs; older ones are deleted
-CODE = (
-    "articulation",
-    "augmentations",
-    "core",
-    "dataset",
-    "images",
-    "training",
-    "networks",
-    "preprocessing",
-    "tasks",
-)
+KEPT_FOLDERS = 4  # unfinished trainings that are kept in addition to the current one; older ones are deleted
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -108,11 +98,12 @@ class Checkpoints:
 
 
 def open_checkpoints(
-    sections: Mapping[str, BaseModel], inputs: Sequence[Path], seconds: float, is_writer: bool = True
+    stage: str, sections: Mapping[str, BaseModel], inputs: Sequence[Path], seconds: float, is_writer: bool = True
 ) -> Checkpoints:
     """Open the checkpoints of the training that these params, input files and code define.
 
     Args:
+        stage: name of the stage that trains, such as `train`; all code that it imports counts.
         sections: params sections of the training.
         inputs: files, and folders of files, that the training reads.
         seconds: time between two checkpoints.
@@ -121,21 +112,24 @@ def open_checkpoints(
     Raises:
         UserError: another process runs the same training.
     """
-    name = content([digest(sections), *inputs, code_version()])
+    name = content([digest(sections), *inputs, code_version(stage)])
     checkpoints = Checkpoints(FOLDER / name, seconds, is_writer)
     if is_writer:
         _delete_oldest(name)
     return checkpoints
 
 
-def code_version() -> str:
-    """Return a digest of the code and of the package versions under which a training can resume."""
-    total, stages = hashlib.sha256(), Path(__file__).parents[1]
-    for noun in CODE:
-        for file in sorted((stages / noun).glob("*.py")):
-            total.update(file.read_bytes())
-    total.update(repr([metadata.version(package) for package in PACKAGES]).encode())
-    return total.hexdigest()
+def code_version(stage: str) -> str:
+    """Return a digest of a stage's code and of the package versions under which its work can resume.
+
+    The code is that on which the stage depends in `dvc.yaml`: an edit that makes DVC run the stage again also makes its
+    checkpoints invalid, and an edit of comments, docstrings or formatting keeps them.
+
+    Args:
+        stage: name of the module below `stages`, such as `train`.
+    """
+    versions = [metadata.version(package) for package in PACKAGES]
+    return hashlib.sha256(f"{code_digest(stage)}{versions}".encode()).hexdigest()
 
 
 def _delete_oldest(own_name: str) -> None:

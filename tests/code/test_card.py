@@ -55,7 +55,7 @@ def changed(file: Path, change: dict[str, Any]) -> None:
 
 def section(text: str, name: str) -> str:
     """Of the card, under the heading `name`."""
-    return text.split(f"\n## {name}\n")[1].split("\n## ")[0]
+    return text.split(f"\n## {name}\n")[1].split("\n## ", maxsplit=1)[0]
 
 
 def tables(text: str) -> list[list[list[str]]]:

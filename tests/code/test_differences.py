@@ -14,7 +14,7 @@ from stages.audits.audit_data import Subject
 from stages.config.schema import Params
 from stages.core.findings import Finding
 from stages.dataset.manifest import read_manifest
-from stages.dataset.shards import shard
+from stages.dataset.shards import shard_name
 from stages.probes.appearance import appearance, noise, spectrum
 from stages.probes.two_sample_test import compared, shares_differ
 from tests.conftest import Ingest, png
@@ -57,7 +57,7 @@ def subject(ingest: Ingest, folder: Path, change: Any = None) -> Subject:
 
 def arrived(subject: Subject) -> Subject:
     """The same, the images of origin `new` as if they had come with a second ingest."""
-    shutil.copy(subject.folder / shard(1), subject.folder / shard(2))
+    shutil.copy(subject.folder / shard_name(1), subject.folder / shard_name(2))
     arrival = np.where(subject.rows["origin"] == "new", 2, 1)
     return Subject(subject.rows.assign(arrival=arrival), subject.sealed, subject.folder)
 
@@ -78,7 +78,7 @@ def test_new_images_that_look_other_are_found_and_the_cause_is_named(
     assert len(finding.images) == 24
     assert all(path.startswith("new/") for path in finding.images[:12])
     assert all(path.startswith("old/") for path in finding.images[12:])
-    gap = by_id(domain_gap.find(changed, params.audit))["domain/gap"]
+    gap = by_id(domain_gap.find(changed, params.audit))["domain_gap/origins"]
     assert gap.severity == "warning" and "carries over" in gap.message
 
 
@@ -86,7 +86,11 @@ def test_what_is_alike_passes(ingest: Ingest, params: Params, tmp_path: Path) ->
     alike = arrived(subject(ingest, tmp_path / "d"))
     findings = representativeness.find(alike, params.audit) + domain_gap.find(alike, params.audit)
     assert {f.severity for f in findings} == {"passed"}
-    assert {f.id for f in findings} >= {"representativeness/validation", "representativeness/new-data", "domain/gap"}
+    assert {f.id for f in findings} >= {
+        "representativeness/validation",
+        "representativeness/new-data",
+        "domain_gap/origins",
+    }
 
 
 def test_classes_in_other_shares_are_no_other_look(ingest: Ingest, params: Params, tmp_path: Path) -> None:
@@ -108,7 +112,7 @@ def test_without_arrivals_origins_or_enough_groups_it_says_so(ingest: Ingest, pa
     bare = Subject(found.rows.assign(origin="", label="").iloc[:12], found.sealed, found.folder)
     findings = by_id(representativeness.find(bare, params.audit) + domain_gap.find(bare, params.audit))
     assert "first ingest" in findings["representativeness/new-data"].message
-    assert findings["domain/gap"].severity == "passed"
+    assert findings["domain_gap/origins"].severity == "passed"
     assert "at least 10 of each" in findings["representativeness/not-checked"].message
     assert "no class of their own" in findings["representativeness/not-checked"].message
 

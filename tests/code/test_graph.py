@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from stages.runner.code_check import RECORDS
 from stages.runner.stage import In, Out, contract
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +21,7 @@ GRAPH: dict[str, dict[str, Any]] = {
     name: stage for file in FILES for name, stage in YAML(typ="safe").load(ROOT / file)["stages"].items()
 }
 RESOLVE = "resolve"  # reads params.yaml itself, and writes what all others read
+FINGERPRINT = "fingerprint"  # digests the code on which all others depend
 STAGES = [name for name in GRAPH if name != RESOLVE]
 NOT_IN_THE_GRAPH = {"compare_runs", "configure", "predict", "publish", "serve"}  # used by people, not by the line
 
@@ -53,15 +55,24 @@ def test_paths_of_the_command_are_dependencies_and_outputs_in_the_order_of_the_s
     assert set(inputs) <= set(stage["deps"])
     assert outputs == stage["outs"]
     code = [dep for dep in stage["deps"] if dep not in inputs]
-    assert all(dep.startswith("stages/") for dep in code)
+    assert code == ([] if name == FINGERPRINT else [record_of(stage)])
 
 
-@pytest.mark.parametrize("name", GRAPH)
-def test_dependencies_cover_all_code_that_a_stage_imports(name: str) -> None:
-    imported = {"/".join(file.relative_to(ROOT).parts[:2]) for file in closure(module_of(GRAPH[name]))}
-    assert imported, "a stage imports itself at least"
-    declared = {dep for dep in GRAPH[name]["deps"] if dep.startswith("stages/")}
-    assert declared == imported - {"stages/__init__.py"}
+def record_of(stage: dict[str, Any]) -> str:
+    """The file with the digests of a stage's code."""
+    return (RECORDS / f"{module_of(stage).removeprefix('stages.')}.txt").as_posix()
+
+
+def test_the_digests_are_taken_of_all_code_into_the_folder_that_the_runner_reads() -> None:
+    stage = GRAPH[FINGERPRINT]
+    assert stage["deps"] == ["stages"] and stage["outs"] == [RECORDS.as_posix()]
+    unchecked = [file.stem for file in sorted((ROOT / "stages").glob("*.py")) if "check_code=False" in file.read_text()]
+    assert unchecked == [FINGERPRINT], "no other stage may run without a check of its code"
+
+
+def test_params_are_resolved_by_code_whose_digests_are_taken() -> None:
+    assert record_of(GRAPH[RESOLVE]) in GRAPH[RESOLVE]["deps"]
+    assert f'code_check_of("{RESOLVE}")' in (ROOT / "stages/resolve.py").read_text()
 
 
 def test_nothing_in_the_line_reads_the_sealed_test() -> None:
@@ -81,34 +92,6 @@ def test_the_layers_hold() -> None:
 
 def test_import_linter_has_no_exceptions() -> None:
     assert "ignore_imports" not in (ROOT / "pyproject.toml").read_text()
-
-
-def closure(module: str) -> set[Path]:
-    """All files of the project that a module imports, itself included."""
-    seen: set[Path] = set()
-    todo = [module]
-    while todo:
-        file = file_of(todo.pop())
-        if file and file not in seen:
-            seen.add(file)
-            todo += imported_by(file)
-    return seen
-
-
-def file_of(module: str) -> Path | None:
-    path = ROOT.joinpath(*module.split("."))
-    candidates = (path / "__init__.py", path.with_suffix(".py"))
-    return next((c for c in candidates if module.startswith("stages") and c.exists()), None)
-
-
-def imported_by(file: Path) -> list[str]:
-    names = []
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-    return names
 
 
 def test_what_benchmarks_import_of_the_project_exists() -> None:

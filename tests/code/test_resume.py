@@ -164,7 +164,7 @@ def test_only_the_newest_unfinished_trainings_are_kept(tmp_path: Path, monkeypat
     opened = []
     for number in range(checkpoints_module.KEPT_FOLDERS + 3):
         (tmp_path / "file").write_bytes(str(number).encode())
-        opened.append(open_checkpoints({}, [tmp_path / "file"], 0))
+        opened.append(open_checkpoints("train", {}, [tmp_path / "file"], 0))
         if number:
             opened[-1]._lock.close()  # type: ignore[union-attr]
     names = {folder.name for folder in (tmp_path / "work/train").iterdir()}

@@ -7,17 +7,17 @@ from stages.audits.audit_data import Subject
 from stages.audits.label_errors import wrong_classes, wrong_masks, wrong_numbers, wrong_objects, wrong_points
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.dataset.manifest import annotations
+from stages.dataset.manifest import parse_annotations
 
 FEWEST_IMAGES = 50  # with fewer, one wrong label is 2 % of them: the smallest share that is told apart from none
 FEWEST_GROUPS = 5
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`labels/classes`, `labels/grades`, `labels/numbers`, `labels/points`, `labels/masks`, `labels/things` warn.
+    """`label_errors/classes`, `label_errors/grades`, `label_errors/numbers`, `label_errors/points`, `label_errors/masks`, `label_errors/objects` warn.
 
     None blocks: a model that disagrees is a reason to look, not a proof. What could not be told, and why, is
-    `labels/not-checked`.
+    `label_errors/not-checked`.
     """
     rows = subject.sample
     groups = rows["group"].nunique()
@@ -38,9 +38,9 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
 
 def _of_pixels(subject: Subject) -> bool:
     """Whether an image holds many labels, so that fewer images will do."""
-    first = annotations(subject.sample.head(1))[0]
+    first = parse_annotations(subject.sample.head(1))[0]
     return first.mask is not None or first.shapes is not None
 
 
 def _together(unknown: list[str], findings: list[Finding]) -> list[Finding]:
-    return findings + ([Finding("labels/not-checked", "info", " ".join(unknown))] if unknown else [])
+    return findings + ([Finding("label_errors/not-checked", "info", " ".join(unknown))] if unknown else [])

@@ -13,8 +13,8 @@ from stages.audits.audit_data import Subject
 from stages.audits.label_errors.wrong_classes import Found
 from stages.audits.label_errors.wrong_numbers import robust
 from stages.core.findings import Finding
-from stages.dataset.annotations import IGNORE
-from stages.dataset.manifest import annotations
+from stages.dataset.annotations import IGNORE_INDEX
+from stages.dataset.manifest import parse_annotations
 from stages.probes.downsampled import box_in_pixels, small_masks, small_pictures
 from stages.probes.pixel_classifier import foretold
 
@@ -28,9 +28,9 @@ USUAL = 0.9  # share of the masks that have a class or more beside the first, fr
 
 
 def find(subject: Subject) -> Found:
-    """`labels/masks` warns of masks that a plain model contradicts, `labels/odd-masks` of empty and single ones."""
+    """`label_errors/masks` warns of masks that a plain model contradicts, `label_errors/unusual-masks` of empty and single ones."""
     rows = subject.sample
-    names = annotations(rows.head(1))[0].mask
+    names = parse_annotations(rows.head(1))[0].mask
     if names is None:
         return [], []
     index_NSS, pixels_NK = small_masks(rows, subject.folder, len(names))
@@ -52,8 +52,8 @@ def _contradicted(subject: Subject, names: tuple[str, ...], index_NSS: Array) ->
     both_NK, sum_NK = np.zeros((len(rows), len(names))), np.zeros((len(rows), len(names)))
     region_N: list[Any] = [None] * len(rows)
     for n, p_SSK in foretold(image_NSSC, index_NSS, rows["group"].to_numpy(), len(names)):
-        known_SS = index_NSS[n] != IGNORE
-        answer_SS = np.where(known_SS, p_SSK.argmax(axis=2), IGNORE)
+        known_SS = index_NSS[n] != IGNORE_INDEX
+        answer_SS = np.where(known_SS, p_SSK.argmax(axis=2), IGNORE_INDEX)
         for k in range(len(names)):
             given, answered = index_NSS[n] == k, answer_SS == k
             both_NK[n, k], sum_NK[n, k] = (given & answered).sum(), given.sum() + answered.sum()
@@ -75,7 +75,7 @@ def _contradicted(subject: Subject, names: tuple[str, ...], index_NSS: Array) ->
     }
     if not ranked:
         says = f"No mask of {len(rows)} is far from what a plain model, which had not seen the image, makes of it."
-        return [Finding("labels/masks", "passed", says, evidence)], unknown
+        return [Finding("label_errors/masks", "passed", says, evidence)], unknown
     paths, captions, places = list(rows["path"]), {}, {}
     for n in ranked:
         region_SS, given, answered = region_N[n]
@@ -87,7 +87,7 @@ def _contradicted(subject: Subject, names: tuple[str, ...], index_NSS: Array) ->
         "mask may be of another image, moved or unfinished, or the image unlike others. Where they differ is framed."
     )
     evidence["which"] = [f"{path} ({words})" for path, words in captions.items()][:50]
-    return [Finding("labels/masks", "warning", says, evidence, list(captions)[:24], captions, places)], unknown
+    return [Finding("label_errors/masks", "warning", says, evidence, list(captions)[:24], captions, places)], unknown
 
 
 def _region(answer_SS: Array, given_SS: Array) -> tuple[Array, int, int]:
@@ -115,9 +115,11 @@ def _odd(rows: pd.DataFrame, names: tuple[str, ...], pixels_NK: Array) -> Findin
     captions |= {path: f"the only one with {name}" for path, name in single.items()}
     evidence = {"images": len(rows), "images_with": dict(zip(names, has_K.tolist(), strict=True))}
     if not captions:
-        return Finding("labels/odd-masks", "passed", "No mask is empty, none holds what no other does.", evidence)
+        return Finding(
+            "label_errors/unusual-masks", "passed", "No mask is empty, none holds what no other does.", evidence
+        )
     says = (
         f"{len(empty)} of {len(rows)} masks hold nothing but {names[0]}, {len(single)} a class that no other mask "
         "holds: is the mask unfinished, or a value misspelt?"
     )
-    return Finding("labels/odd-masks", "warning", says, evidence, list(captions)[:24], captions)
+    return Finding("label_errors/unusual-masks", "warning", says, evidence, list(captions)[:24], captions)

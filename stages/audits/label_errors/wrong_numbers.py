@@ -7,7 +7,7 @@ import numpy as np
 from stages.audits.audit_data import Subject
 from stages.audits.label_errors.wrong_classes import Found
 from stages.core.findings import Finding, Severity
-from stages.dataset.manifest import annotations
+from stages.dataset.manifest import parse_annotations
 from stages.probes.cross_validation import numbers
 
 Array = np.ndarray[Any, Any]
@@ -20,8 +20,8 @@ USUAL = 0.002  # share of right numbers that lie beyond `FAR`; up to it, and non
 
 
 def find(subject: Subject) -> Found:
-    """`labels/numbers`: one finding for all numbers of the images."""
-    scalars = [annotation.scalars for annotation in annotations(subject.sample)]
+    """`label_errors/numbers`: one finding for all numbers of the images."""
+    scalars = [annotation.scalars for annotation in parse_annotations(subject.sample)]
     if not scalars[0]:
         return [], []
     names = list(scalars[0])
@@ -54,14 +54,14 @@ def compare(subject: Subject, names: list[str], given_ND: Array) -> Found:
         return [], unknown
     if not far:
         says = f"No number of {len(paths)} images lies far from what a plain model foretells of it."
-        return [Finding("labels/numbers", "passed", says, evidence)], unknown
+        return [Finding("label_errors/numbers", "passed", says, evidence)], unknown
     says = (
         f"{len(captions)} of {len(paths)} images have a number that lies more than {FAR:g} deviations from what a "
         "plain model foretells of the image, the farthest first: look whether it was misread."
     )
     evidence["far"] = [f"{path} ({words})" for path, words in captions.items()][:50]
     severity: Severity = "warning" if far[0][0] > 2 * FAR or len(far) > USUAL * known_N.sum() * len(names) else "info"
-    return [Finding("labels/numbers", severity, says, evidence, list(captions)[:24], captions)], unknown
+    return [Finding("label_errors/numbers", severity, says, evidence, list(captions)[:24], captions)], unknown
 
 
 def _measured(given_ND: Array) -> tuple[Array, Array, Array]:
@@ -80,8 +80,10 @@ def _as_given(measured_ND: Array, middle_D: Array, unit_D: Array) -> Array:
 
 
 def _foretold(features_NF: Array, given_ND: Array, groups_N: Array) -> tuple[Array, Array]:
-    """[N, D] out of fold, and R2 [D], where what lies far off is pulled near (Huber 1964): one typing error in ten-fold
-    would else bend all that is foretold. Numbers are in deviations from their median.
+    """Return out-of-fold predictions [N, D] of a robust regression, and their R2 [D].
+
+    Values far from their prediction are pulled towards it (Huber 1964): otherwise one misplaced decimal point would
+    bend all predictions. Numbers are in deviations from their median.
     """
     telling_ND, pulled_ND = _telling(given_ND), given_ND
     foretold_ND = np.zeros(given_ND.shape)
@@ -99,8 +101,9 @@ def _pulled(off_ND: Array, telling_ND: Array) -> Array:
 
 
 def _telling(value_ND: Array) -> Array:
-    """[N, D] of which numbers the spread is asked: all; where more than half are one number, as counts of what most
-    images lack are, of the others.
+    """Return [N, D] the values from which the spread is estimated.
+
+    These are all values. If more than half are the same value, as counts of rare objects are, these are the others.
     """
     other_ND = value_ND != np.median(value_ND, axis=0)
     return other_ND | (other_ND.mean(axis=0) >= 0.5) | ~other_ND.any(axis=0)

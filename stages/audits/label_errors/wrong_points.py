@@ -7,7 +7,7 @@ import numpy as np
 from stages.audits.audit_data import Subject
 from stages.audits.label_errors.wrong_classes import Found
 from stages.core.findings import Finding
-from stages.dataset.manifest import annotations
+from stages.dataset.manifest import parse_annotations
 from stages.probes.shape_model import oddness
 
 FEWEST_GROUPS = 10  # shapes of a few scenes do not tell what others may look like
@@ -17,9 +17,9 @@ MARK = 0.03  # side of the frame around a point, as a share of the diagonal
 
 
 def find(subject: Subject) -> Found:
-    """`labels/points`: exchanged points first, then those far from where the others of their image say."""
+    """`label_errors/points`: exchanged points first, then those far from where the others of their image say."""
     rows = subject.sample
-    points = [annotation.points for annotation in annotations(rows)]
+    points = [annotation.points for annotation in parse_annotations(rows)]
     if not points[0]:
         return [], []
     names, groups = list(points[0]), rows["group"].nunique()
@@ -47,11 +47,11 @@ def find(subject: Subject) -> Found:
     evidence: dict[str, Any] = {"images": len(rows), "points": len(names), "exchanged": len(exchanged), "far": len(far)}
     if not captions:
         says = f"The {len(names)} points of {len(rows)} images lie as those of other images let expect."
-        return [Finding("labels/points", "passed", says, evidence)], []
+        return [Finding("label_errors/points", "passed", says, evidence)], []
     evidence["which"] = [f"{path} ({words})" for path, words in captions.items()][:50]
     says = (
         f"In {len(exchanged)} of {len(rows)} images two points look exchanged, in {len(far)} one lies far from where "
         "the others of its image say, by the shapes in other groups of images. A rare pose looks like that too: look."
     )
     images = list(captions)[:24]
-    return [Finding("labels/points", "warning", says, evidence, images, captions, places)], []
+    return [Finding("label_errors/points", "warning", says, evidence, images, captions, places)], []
