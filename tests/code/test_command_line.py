@@ -24,7 +24,7 @@ from stages.command_line.exit_codes import BLOCKED, BUG, FAILED, INTERRUPTED, OB
 from stages.command_line.machine_checks import Check
 from stages.core.dependency_errors import DEBUG
 from stages.core.errors import UserError
-from stages.importers import FORMS as IMPORTED
+from stages.importers import IMPORTERS
 from stages.runtime.engine_selection import ENGINES
 from tests.conftest import ROOT, png
 from tests.shipped import colour_model, plain
@@ -82,7 +82,7 @@ def test_start_up_imports_nothing_heavy(words: list[str]) -> None:
 
 def test_choices_are_those_of_the_registries() -> None:
     assert get_args(options.PredictFormat) == tuple(FORMS)
-    assert get_args(options.ImageFormat) == tuple(IMPORTED)
+    assert get_args(options.ImageFormat) == tuple(IMPORTERS)
     assert get_args(options.Engine) == ENGINES
 
 
@@ -171,7 +171,7 @@ def test_ctrl_c_ends_predict_and_states_how_to_resume(start: list[str], tmp_path
         command, cwd=tmp_path, env=environment(), stdin=read, stderr=subprocess.PIPE, text=True, process_group=0
     )
     os.write(write, b"photo.png\n" * 2000)
-    wait_for(lambda: (tmp_path / "rows.csv.part.json").is_file(), process)
+    wait_for((tmp_path / "rows.csv.part.json").is_file, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     said = process.communicate(timeout=PATIENCE)[1]
     os.close(write)
