@@ -78,9 +78,10 @@ lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 licences: env ## list the licences of all locked packages in docs/reference/third-party-licences.md
 	$(RUN) python -m infra.licences $(ARGUMENTS)
 
-docs: env ## write the generated page docs/reference/params.md
+docs: env ## write the generated pages docs/reference/params.md and command-line.md
 	@$(RUN) macula params --format markdown > docs/reference/params.md.part
 	@mv docs/reference/params.md.part docs/reference/params.md
+	@$(RUN) python -m stages.command_line.reference
 
 demo: repro ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
 
