@@ -10,7 +10,7 @@ BROWSER := infra/browser/node_modules/.package-lock.json
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search check hooks check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
+.PHONY: help env docs demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search check hooks check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -77,6 +77,10 @@ lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 
 licences: env ## list the licences of all locked packages in docs/reference/third-party-licences.md
 	$(RUN) python -m infra.licences $(ARGUMENTS)
+
+docs: env ## write the generated page docs/reference/params.md
+	@$(RUN) macula params --format markdown > docs/reference/params.md.part
+	@mv docs/reference/params.md.part docs/reference/params.md
 
 demo: repro ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
 

@@ -5,10 +5,13 @@ Nothing in the workspace changes. A run that is kept already is not kept twice; 
 """
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from ruamel.yaml import YAML
 
 from stages.config.load import load
 
@@ -33,8 +36,14 @@ def main() -> str:
 
 
 def run_name() -> str:
-    """The data set's name, and 8 hex digits that stand for params and all that came of them."""
-    text = b"".join(Path(file).read_bytes() for file in KEPT[:2])
+    """Return the name of the data set and 8 hexadecimal digits that identify params, code and results.
+
+    Comments and docstrings do not count: the entry of `fingerprint` in dvc.lock, which changes with them, is left out,
+    while other entries hold the digest of each stage's code.
+    """
+    lock = YAML(typ="safe").load(Path("dvc.lock").read_text(encoding="utf-8"))
+    lock.get("stages", {}).pop("fingerprint", None)
+    text = Path("params.yaml").read_bytes() + json.dumps(lock, sort_keys=True).encode()
     return f"{load(Path('params.yaml')).ingest.name}-{hashlib.sha256(text).hexdigest()[:8]}"
 
 

@@ -150,8 +150,8 @@ def _metadata(
         "licence": export.licence,
         "parameters": parameters(model.graph),
         "precision": "float32",
-        "inputs": _inputs(rows[rows["split"] == "train"]),
-        **({"working": cut[0], "front": base64.b64encode(cut[1]).decode()} if cut else {}),
+        "input_quantiles": _inputs(rows[rows["split"] == "train"]),
+        **({"preprocessing_output": cut[0], "preprocessing": base64.b64encode(cut[1]).decode()} if cut else {}),
     }
 
 
@@ -166,7 +166,7 @@ def _completed(file: Path, precisions: list[str]) -> dict[str, Any]:
     """Note in a file how large its weights are, and in what arithmetic OpenVINO may run it; returns its metadata."""
     model = onnx.load(file)
     stored = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
-    stored |= {"weight_bytes": _weight_bytes(model.graph), "openvino": precisions}
+    stored |= {"weight_bytes": _weight_bytes(model.graph), "openvino_precisions": precisions}
     write_metadata(file, stored)
     return stored
 

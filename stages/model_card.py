@@ -88,7 +88,7 @@ def main(
         **file,
         metadata=metadata,
         variants=variants,
-        inputs=_inputs(metadata["inputs"]),
+        inputs=_inputs(metadata["input_quantiles"]),
         means=MEANS[metadata["representation"]],
         **_training(trained, curves, scores),
         ingested=read_json(ingested / "metrics.json"),

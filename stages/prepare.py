@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from stages.articulation.point_tree import bones_of_points, tree_of_points, trees_of_pairs
 from stages.articulation.skeleton import bones_of_foreground
-from stages.articulation.symmetry import black_rim, symmetries
+from stages.articulation.symmetry import black_border_share, symmetries
 from stages.config.schema_data import Prepare
 from stages.config.schema_task import Representation, Task
 from stages.core.errors import UserError
@@ -59,7 +59,7 @@ def main(
     train_set = open_split(output, "train")
     of_classes = REPRESENTATIONS[spec.representation].stores == "index"
     class_N = np.asarray(train_set.target) if of_classes else None
-    looks = {**symmetries(train_set, class_N), "black_rim": black_rim(train_set)}
+    looks = {**symmetries(train_set, class_N), "black_border_share": black_border_share(train_set)}
     write_about(output, about | looks)
     parts = _write_bones(output, train_set, spec, prepare.articulated_parts, task.skeleton)
     return {"size": spec.size, "channels": spec.channels, **counts, **parts, **looks}

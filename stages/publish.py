@@ -25,7 +25,7 @@ RUNTIME = Path("infra/browser/node_modules/onnxruntime-web")
 SHIPPED = {"ort.wasm.bundle.min.mjs": "onnxruntime.js", "ort-wasm-simd-threaded.wasm": "onnxruntime.wasm"}
 """Of the runtime's folder `dist`: under names that every web server knows the types of."""
 LISTED = (
-    *("task", "representation", "truth", "labels", "points", "scalars", "units", "masks"),
+    *("task", "representation", "target", "labels", "points", "scalars", "units", "masks"),
     *("channels", "depth", "size", "fit", "overlap", "name", "version", "data_version", "commit"),
 )
 ABOUT = "about.json"

@@ -150,10 +150,12 @@ def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]
     )
     metadata = {"task": "classification", "name": "toys", "labels": labels, "size": 32, "channels": 1}
     metadata |= {"representation": "class", "fit": "stretch"}
-    metadata |= {"truth": "label", "points": [], "scalars": [], "units": {}, "depth": 8, "overlap": 0.25}
+    metadata |= {"target": "label", "points": [], "scalars": [], "units": {}, "depth": 8, "overlap": 0.25}
     metadata |= {"opset": 20, "licence": "", "parameters": 11_170_000, "weight_bytes": 44_600_000}
     quantiles = {"quantiles": [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99], "width": [8] * 7, "white": [0.0] * 7}
-    metadata |= {"inputs": {"images": 8, **quantiles, "brightness": [31.0, 33.5, 36.0, 41.0, 57.0, 63.0, 66.0]}}
+    metadata |= {
+        "input_quantiles": {"images": 8, **quantiles, "brightness": [31.0, 33.5, 36.0, 41.0, 57.0, 63.0, 66.0]}
+    }
     metadata |= {"commit": "abc", "data_version": "d41d8cd9", "params_hash": "p", "scores": {}}
     write(data / "export", "metadata.json", metadata)
     write(data / "export", "metrics.json", {"bytes": 44_700_000})

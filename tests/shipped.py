@@ -39,7 +39,7 @@ def colour_model(file: Path, labels: tuple[str, ...] = COLOURS, version: str = "
     graph = helper.make_graph(nodes, "colours", [image], [probability], [axes, over])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     about = {
-        "name": "colours", "version": version, "task": "classification", "representation": "class", "truth": "label",
+        "name": "colours", "version": version, "task": "classification", "representation": "class", "target": "label",
         "labels": list(labels), "channels": 3, "size": 32,
     }  # fmt: skip
     helper.set_model_props(model, {key: json.dumps(value) for key, value in about.items()})

@@ -43,9 +43,9 @@ NO_FAULT = "none"
 AUDITED = {
     "confounders": ("confounder",),
     "duplicates": ("duplicates", "leakage"),
-    "labels": ("labels",),
+    "labels": ("label_errors",),
     "drift": ("representativeness", "domain_gap"),
-    "outliers": ("checks", "levels", "oddities"),
+    "outliers": ("checks", "dynamic_range", "outliers"),
 }
 """Macula's audits by part; `checks` are the rules of the validate stage."""
 SOME_CONFOUNDERS = (

@@ -39,7 +39,7 @@ Result = dict[str, Any]
 Array = np.ndarray[Any, Any]
 PATH = re.compile(r"^(.+?\.(?:jpg|png)) \(")
 ALARMING = ("warning", "blocking")
-LABEL_ERRORS = "labels/classes"
+LABEL_ERRORS = "label_errors/classes"
 PYTHON = Path(".venv-audit-peers/bin/python")
 
 

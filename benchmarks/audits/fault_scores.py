@@ -9,7 +9,7 @@ from benchmarks.audits.injected_faults import FaultyDataset
 
 Counts = Counter[str]
 Score = Callable[[FaultyDataset, Result], Counts]
-ALARMS = {"confounders": ("confounder/",), "drift": ("representativeness/", "domain/")}
+ALARMS = {"confounders": ("confounder/",), "drift": ("representativeness/", "domain_gap/")}
 """Prefixes of the ids of Macula's findings that report the fault."""
 LIBRARY_ALARMS = {
     "confounders": ("property_label_correlation", "spurious_correlations"),

@@ -31,8 +31,8 @@ CHANGES: dict[str, Callable[[Array], Array]] = {
 def symmetries(store: Store, class_N: Array | None) -> dict[str, dict[str, float]]:
     """What becomes of images that are mirrored, turned upside down, or by a quarter.
 
-    `told_apart`: AUC at which they are told from those of the store, upper end of its 95 % interval; 0.5: not at all.
-    `answers_lost`: share of what a probe of the classes [N] knows, above chance, that it gets wrong of them: of classes
+    `symmetry_auc`: AUC at which they are told from those of the store, upper end of its 95 % interval; 0.5: not at all.
+    `symmetry_score_drop`: share of what a probe of the classes [N] knows, above chance, that it gets wrong of them: of classes
     that are each other's mirror images all. Both by linear probes, on images of groups that they have not seen, of
     thumbnails and of histograms of the directions of their edges (Dalal and Triggs 2005). Empty where there are too few
     images to tell.
@@ -40,7 +40,7 @@ def symmetries(store: Store, class_N: Array | None) -> dict[str, dict[str, float
     chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MOST, len(store))).astype(int))
     group_N = store.rows["group"].to_numpy()[chosen_N]
     if len(chosen_N) < FEWEST or len(set(group_N)) < FOLDS:
-        return {"told_apart": {}, "answers_lost": {}}
+        return {"symmetry_auc": {}, "symmetry_score_drop": {}}
     rows = store.rows.iloc[chosen_N]
     inner = zip(store.image_NHWC[chosen_N], rows["inner_height"], rows["inner_width"], strict=True)
     image_NSS = np.stack([_thumbnail(image_HWC[: int(height), : int(width)]) for image_HWC, height, width in inner])
@@ -48,7 +48,7 @@ def symmetries(store: Store, class_N: Array | None) -> dict[str, dict[str, float
     margin = MARGIN / len(own_NF) ** 0.5
     told = {name: min(1.0, _auc(own_NF, x_NF, group_N) + margin) for name, x_NF in changed.items()}
     lost = {} if class_N is None else _lost(own_NF, changed, class_N[chosen_N], group_N)
-    return {"told_apart": told, "answers_lost": lost}
+    return {"symmetry_auc": told, "symmetry_score_drop": lost}
 
 
 def _lost(own_NF: Array, changed: dict[str, Array], class_N: Array, group_N: Array) -> dict[str, float]:
@@ -70,7 +70,7 @@ def _lost(own_NF: Array, changed: dict[str, Array], class_N: Array, group_N: Arr
     return {name: 1 - skill[name] / skill["own"] for name in changed} if skill["own"] >= LEAST_SKILL else {}
 
 
-def black_rim(store: Store) -> float:
+def black_border_share(store: Store) -> float:
     """Share of the outermost pixels of some images that are black: where most are, black is what comes into view."""
     chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MOST, len(store))).astype(int))
     rows, shares = store.rows.iloc[chosen_N], []

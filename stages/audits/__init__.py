@@ -15,15 +15,15 @@ from stages.audits import (
 from stages.audits.audit_data import Find
 
 AUDITS: dict[str, Find] = {
-    "levels": dynamic_range.find,
-    "oddities": outliers.find,
+    "dynamic_range": dynamic_range.find,
+    "outliers": outliers.find,
     "duplicates": duplicates.find,
     "leakage": leakage.find,
-    "neighbours": sequence_leakage.find,
+    "sequence_leakage": sequence_leakage.find,
     "representativeness": representativeness.find,
     "domain_gap": domain_gap.find,
     "confounder": confounder.find,
     "learning_curve": learning_curve.find,
-    "labels": label_errors.find,
+    "label_errors": label_errors.find,
 }
 """Every audit runs on every data set; add one here and in a file of its own."""

@@ -25,7 +25,7 @@ SPOTS = [(row, column) for row in range(THUMBNAIL) for column in range(THUMBNAIL
 
 
 def find(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
-    """`confounder/thumbnail` informs, `confounder/border` warns, `confounder/spot` blocks."""
+    """`confounder/thumbnail` informs, `confounder/border` warns, `confounder/border-spot` blocks."""
     cells = thumbnails(rows["thumbnail"])
     border = _frame(cells[:, [row for row, _ in SPOTS], [column for _, column in SPOTS]])
     whole = probe(_frame(cells), rows["label"], rows["group"], permutations=0).skill
@@ -77,7 +77,9 @@ def _spot(cells: Array, rows: pd.DataFrame, audit: Audit) -> Finding:
         if tells[0]["auc"] >= audit.blocking_auc and tells[0]["p"] <= audit.max_p and _is_added(tells)
     ]
     if not tags:
-        return Finding("confounder/spot", "passed", "No spot at the border tells a class where the rest does not.")
+        return Finding(
+            "confounder/border-spot", "passed", "No spot at the border tells a class where the rest does not."
+        )
     told = "; ".join(
         f"the {_where(*tag['feature'])} alone tells class `{tag['label']}` at {tag['accuracy']:.2f} balanced accuracy "
         f"(AUC {tag['auc']:.2f}, grey level {tag['direction']})"
@@ -89,7 +91,7 @@ def _spot(cells: Array, rows: pd.DataFrame, audit: Audit) -> Finding:
     )
     images = [path for tag in tags[:4] for path in rows.loc[rows["label"] == tag["label"], "path"].head(6)]
     evidence = {"tags": [tag | {"feature": _where(*tag["feature"])} for tag in tags[:20]]}
-    return Finding("confounder/spot", "blocking", says, evidence, list(dict.fromkeys(images)))
+    return Finding("confounder/border-spot", "blocking", says, evidence, list(dict.fromkeys(images)))
 
 
 def _is_added(tells: list[dict[str, Any]]) -> bool:

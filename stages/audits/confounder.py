@@ -170,13 +170,13 @@ def _names(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
     evidence = {"skill": skill.skill, "of_one_class": skill.most, "p": skill.p}
     says = f"The numbers in the files' names foretell the label with skill {_in_words(skill)}."
     if not _matters(skill, audit):
-        return [Finding("confounder/names", "passed", says, evidence)]
+        return [Finding("confounder/file-names", "passed", says, evidence)]
     says += (
         " No network sees a name; but if the numbers are a camera's, each class was taken in one session, with one "
         "light and one background, and those it does see. If the images were numbered when they were sorted, nothing "
         "is wrong."
     )
-    return [Finding("confounder/names", "info", says, evidence)]
+    return [Finding("confounder/file-names", "info", says, evidence)]
 
 
 def _told(subject: Subject) -> pd.DataFrame | None:

@@ -38,12 +38,12 @@ class Gap:
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`domain/gap` warns where images of two origins can be told apart."""
+    """`domain_gap/origins` warns where images of two origins can be told apart."""
     rows = subject.rows[~subject.rows["blank"] & (subject.rows["origin"] != "")]
     origins = rows["origin"].value_counts()
     if len(origins) < 2:
         says = "No two origins of images are known (ingest.origin_regex, ingest.columns.origin): nothing to compare."
-        return [Finding("domain/gap", "passed", says)]
+        return [Finding("domain_gap/origins", "passed", says)]
     largest, *others = (str(name) for name in origins.index[: MOST_ORIGINS + 1])
     unable = {o: too_few(rows[rows["origin"] == o], rows[rows["origin"] == largest]) for o in others}
     findings = []
@@ -52,7 +52,7 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
         findings.append(_finding(gaps, rows, audit))
     if any(unable.values()):
         said = "; ".join(f"`{o}` and `{largest}`: {why}" for o, why in unable.items() if why)
-        findings.append(Finding("domain/not-checked", "info", f"Some origins cannot be compared: {said}."))
+        findings.append(Finding("domain_gap/not-checked", "info", f"Some origins cannot be compared: {said}."))
     return findings
 
 
@@ -65,9 +65,9 @@ def _finding(gaps: list[Gap], rows: pd.DataFrame, audit: Audit) -> Finding:
     if not clear:
         told = ", ".join(f"{gap.looks.auc:.2f} (p = {gap.looks.p:.3f})" for gap in gaps)
         says = f"Images of different origin look alike, class by class: AUC of telling them apart {told}; .5 is chance."
-        return Finding("domain/gap", "passed", says, evidence)
+        return Finding("domain_gap/origins", "passed", says, evidence)
     says = " ".join(_says(gap, rows, audit) for gap in clear)
-    return Finding("domain/gap", "warning", says, evidence, clear[0].looks.typical)
+    return Finding("domain_gap/origins", "warning", says, evidence, clear[0].looks.typical)
 
 
 def _says(gap: Gap, rows: pd.DataFrame, audit: Audit) -> str:

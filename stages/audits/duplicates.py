@@ -55,7 +55,7 @@ def _repeats(found: list[pd.DataFrame]) -> Finding:
 def _near(found: list[pd.DataFrame], pairs: pd.DataFrame) -> Finding:
     if not found:
         says = "No picture stands there a second time, mirrored, cropped or lit otherwise, as far as can be told."
-        return Finding("duplicates/near-copies", "passed", says)
+        return Finding("duplicates/near-duplicates", "passed", says)
     across = [near for near in found if near["group"].nunique() > 1]
     changed = pairs[~pairs["same"] & pairs["first"].isin({path for near in found for path in near["path"]})]
     kinds = f"{int(changed['mirrored'].sum())} pairs mirrored, {int(changed['cropped'].sum())} cropped"
@@ -66,20 +66,20 @@ def _near(found: list[pd.DataFrame], pairs: pd.DataFrame) -> Finding:
     )
     evidence = {"sets": named(found), "count": len(found), "across_groups": len(across), "pairs": _rows(changed)}
     shown = paths([*across, *_others(found, across)])
-    return Finding("duplicates/near-copies", "warning" if across else "info", says, evidence, shown)
+    return Finding("duplicates/near-duplicates", "warning" if across else "info", says, evidence, shown)
 
 
 def _near_conflicts(found: list[pd.DataFrame]) -> Finding:
     if not found:
         return Finding(
-            "duplicates/near-conflicts", "passed", "No changed copy of a picture stands under another label."
+            "duplicates/near-duplicate-conflicts", "passed", "No changed copy of a picture stands under another label."
         )
     says = (
         f"{len(found)} sets of pictures that are nearer to each other than distinct pictures of these data are stand "
         f"under two labels or more: {_listed(found)} Look whether they show one thing."
     )
     evidence = {"sets": named(found), "count": len(found)}
-    return Finding("duplicates/near-conflicts", "warning", says, evidence, paths(found))
+    return Finding("duplicates/near-duplicate-conflicts", "warning", says, evidence, paths(found))
 
 
 def _in_groups(inside: int, across: list[pd.DataFrame]) -> str:

@@ -9,7 +9,7 @@ MOST = 0.95  # of the images, of which that is looked at: a few that are stored 
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`levels/range` warns: a network divides by the largest level of the type, and would see all but black."""
+    """`dynamic_range/unused` warns: a network divides by the largest level of the type, and would see all but black."""
     for depth, rows in subject.rows.groupby("depth"):
         reached = (float(rows["highest"].quantile(MOST, "lower")) + 1) / 256
         if reached < LEAST:
@@ -20,5 +20,5 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
                 f"{reached * most:.0f} of {most}: they are nearly black to a network, which divides by {most - 1}. "
                 "Were they recorded with fewer bits, or are they labels? Store them scaled to the whole range."
             )
-            return [Finding("levels/range", "warning", says, {"depth": int(depth), "reached": reached}, shown)]
-    return [Finding("levels/range", "passed", "The images use the range of their levels.")]
+            return [Finding("dynamic_range/unused", "warning", says, {"depth": int(depth), "reached": reached}, shown)]
+    return [Finding("dynamic_range/unused", "passed", "The images use the range of their levels.")]

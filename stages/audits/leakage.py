@@ -12,7 +12,7 @@ HASHES = ("phash", "phash_mirrored")
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`leakage/same-picture` blocks, `leakage/near-copies` and `leakage/test-look-alikes` warn.
+    """`leakage/same-image` blocks, `leakage/near-duplicates` and `leakage/test-near-duplicates` warn.
 
     Equal pixels and groups in two splits are the contract's: `stages.checks`.
     """
@@ -24,7 +24,7 @@ def _pictures(subject: Subject) -> Finding:
     across = [same for same in subject.copies.same if _changed_across(same)]
     if not across:
         says = "No picture stands in train and, encoded or taken anew, in val."
-        return Finding("leakage/same-picture", "passed", says)
+        return Finding("leakage/same-image", "passed", says)
     says = (
         f"{len(across)} pictures stand in both train and val, encoded or taken anew: "
         + "; ".join(" = ".join(f"`{path}`" for path in same["path"]) for same in across[:8])
@@ -32,7 +32,7 @@ def _pictures(subject: Subject) -> Finding:
         + ". Scores on them measure memory: remove them from one split, or give each one group."
     )
     evidence = {"sets": named(across), "count": len(across)}
-    return Finding("leakage/same-picture", "blocking", says, evidence, paths(across)[:24])
+    return Finding("leakage/same-image", "blocking", says, evidence, paths(across)[:24])
 
 
 def _changed_across(same: pd.DataFrame) -> bool:
@@ -45,7 +45,7 @@ def _near(subject: Subject) -> Finding:
     across = [near for near in subject.copies.near if near["split"].nunique() > 1]
     if not across:
         says = "No changed copy of a picture (mirrored, cropped, lit otherwise) stands in another split."
-        return Finding("leakage/near-copies", "passed", says)
+        return Finding("leakage/near-duplicates", "passed", says)
     listed = "; ".join(" ~ ".join(f"`{path}`" for path in near["path"][:4]) for near in across[:5])
     more = "; ..." if len(across) > 5 else ""
     says = (
@@ -53,7 +53,7 @@ def _near(subject: Subject) -> Finding:
         f"in both train and val: {listed}{more}. If they show one thing, give them one group."
     )
     evidence = {"sets": named(across), "count": len(across)}
-    return Finding("leakage/near-copies", "warning", says, evidence, paths(across))
+    return Finding("leakage/near-duplicates", "warning", says, evidence, paths(across))
 
 
 def _test_look_alikes(subject: Subject) -> list[Finding]:
@@ -76,7 +76,7 @@ def _test_look_alikes(subject: Subject) -> list[Finding]:
         "the source's test images by hand."
     )
     evidence = {"images": suspects["path"].tolist()[:50], "count": len(suspects), "bits": bits}
-    return [Finding("leakage/test-look-alikes", "warning", says, evidence, suspects["path"].tolist()[:24])]
+    return [Finding("leakage/test-near-duplicates", "warning", says, evidence, suspects["path"].tolist()[:24])]
 
 
 def _list(rows: pd.DataFrame, most: int = 5) -> str:

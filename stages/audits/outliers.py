@@ -28,24 +28,24 @@ Measure = Callable[[pd.DataFrame], pd.Series]
 KINDS: dict[str, tuple[str, str, int, float, Measure]] = {
     "dark": ("nearly black", "brightest level", -1, 1, lambda rows: rows["brightest"]),
     "washed-out": ("nearly white", "distance of the darkest level from white", -1, 1, lambda r: 255 - r["darkest"]),
-    "flat": ("next to without contrast", "contrast", -1, 1, lambda rows: rows["contrast"]),
+    "low-contrast": ("next to without contrast", "contrast", -1, 1, lambda rows: rows["contrast"]),
     "blurred": ("blurred", "sharpness by contrast", -1, 0.01, lambda r: r["sharpness"] / (r["contrast"] + 1)),
     "small": ("far smaller", "pixels", -1, 0, lambda rows: rows["width"] * rows["height"]),
     "large": ("far larger", "pixels", 1, 0, lambda rows: rows["width"] * rows["height"]),
-    "long": ("far longer", "longer side by shorter", 1, 0, lambda r: r[SIDES].max(axis=1) / r[SIDES].min(axis=1)),
+    "elongated": ("far longer", "longer side by shorter", 1, 0, lambda r: r[SIDES].max(axis=1) / r[SIDES].min(axis=1)),
 }
 """What is odd: in words; by which number; whether it is less (-1) or more (1) of it; what is added to the number before
 its logarithm is taken."""
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`oddities/dark` and others of `KINDS` inform; none stops the line, since an odd image may be right."""
+    """`outliers/dark` and others of `KINDS` inform; none stops the line, since an odd image may be right."""
     rows = subject.rows
     if len(rows) < FEWEST:
         says = f"Which images are unlike the others cannot be told of {len(rows)}; {FEWEST} are needed."
-        return [Finding("oddities/not-checked", "info", says)]
+        return [Finding("outliers/not-checked", "info", says)]
     found = [_odd(name, rows) for name in KINDS]
-    passed = Finding("oddities/images", "passed", "No single image is far unlike all others.")
+    passed = Finding("outliers/images", "passed", "No single image is far unlike all others.")
     return [one for one in found if one] or [passed]
 
 
@@ -67,7 +67,7 @@ def _odd(name: str, rows: pd.DataFrame) -> Finding | None:
     )
     evidence = {"count": len(odd), "median": usual, "images": paths[:200]}
     shown = dict(list(captions.items())[:MOST_SHOWN])
-    return Finding(f"oddities/{name}", "info", says, evidence, list(shown), shown)
+    return Finding(f"outliers/{name}", "info", says, evidence, list(shown), shown)
 
 
 def _far(value_N: Array) -> Array:

@@ -37,21 +37,21 @@ class Series:
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`neighbours/alike` warns where images next to each other are alike and stand in different groups."""
+    """`sequence_leakage/similar-neighbours` warns where images next to each other are alike and stand in different groups."""
     rows = numbered(subject.rows)
     if rows.empty:
         says = f"The names of the images do not count on (no series of {SHORTEST}): there are no neighbouring frames."
-        return [Finding("neighbours/alike", "passed", says)]
+        return [Finding("sequence_leakage/similar-neighbours", "passed", says)]
     found = series(rows, subject, audit.max_p)
     if found is None and (between := _in_two_groups(rows)):
         says = (
             f"{between} images stand next to another group's by their names, but too few of one class, or too few far "
             "apart, to tell whether neighbours are alike."
         )
-        return [Finding("neighbours/not-checked", "info", says)]
+        return [Finding("sequence_leakage/not-checked", "info", says)]
     if found is None:
         says = "All neighbours in the order of their names lie in one group each, and so in one split."
-        return [Finding("neighbours/alike", "passed", says)]
+        return [Finding("sequence_leakage/similar-neighbours", "passed", says)]
     evidence = {"images": len(rows), "auc": found.auc, "p": found.p, "reach": found.reach}
     told = f"{found.auc:.2f} (.5 is chance, p = {found.p:.2g})"
     if SOMEWHAT <= found.auc < ALIKE and found.p <= audit.max_p:
@@ -59,10 +59,10 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
             f"Images next to each other by their names are somewhat more alike than others: in {told} of cases. They "
             "may share a hand, a patient or a session: if you know which, give them a group."
         )
-        return [Finding("neighbours/alike", "info", says, evidence)]
+        return [Finding("sequence_leakage/similar-neighbours", "info", says, evidence)]
     if found.auc < ALIKE or found.p > audit.max_p:
         says = f"Images next to each other by their names are not much more alike than others: in {told} of cases."
-        return [Finding("neighbours/alike", "passed", says, evidence)]
+        return [Finding("sequence_leakage/similar-neighbours", "passed", says, evidence)]
     parted = _parted(rows)
     says = (
         f"Images next to each other by their names, but in different groups, are more alike than others in {told} of "
@@ -70,7 +70,7 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
         f"partly measure memory ({len(parted) // 2} such neighbours stand in train and val): keep them together by "
         f"ingest.sequence_block: {4 * found.reach} or more, or by a group of their own."
     )
-    return [Finding("neighbours/alike", "warning", says, evidence, parted[:24])]
+    return [Finding("sequence_leakage/similar-neighbours", "warning", says, evidence, parted[:24])]
 
 
 def numbered(rows: pd.DataFrame) -> pd.DataFrame:

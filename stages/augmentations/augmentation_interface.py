@@ -22,12 +22,12 @@ class Data:
     """What is known of the images when a policy is chosen."""
 
     spec: TaskSpec
-    told_apart: dict[str, float]
+    symmetry_auc: dict[str, float]
     """`mirror`, `upside_down`, `turn`: AUC at which images so changed are told from the data's own, at most; 0.5: a
     symmetry. Empty: not known."""
-    answers_lost: dict[str, float] = field(default_factory=dict)
+    symmetry_score_drop: dict[str, float] = field(default_factory=dict)
     """Of the same changes: share of what a probe of the classes knows that it gets wrong of changed images."""
-    black_rim: float = 0.0
+    black_border_share: float = 0.0
     """Share of the outermost pixels that are black."""
     bones: bool = False
     """Figures have articulated parts, found by `prepare`."""

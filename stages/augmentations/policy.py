@@ -109,7 +109,7 @@ def beyond_the_edge(outside: str, data: Data) -> str:
         return outside
     match data.spec.representation:
         case "class" | "classes" | "cumulative" | "scalar":
-            return "zeros" if data.black_rim > MOSTLY else "border"
+            return "zeros" if data.black_border_share > MOSTLY else "border"
         case "mask" | "image":
             return "reflection"
         case _:

@@ -88,12 +88,12 @@ def _are_signs(data: Data) -> bool:
 def _unlike(data: Data, change: str) -> str:
     """What is not known to be a symmetry is none."""
     told = {"mirror": "mirrored images", "upside_down": "images upside down", "turn": "turned images"}[change]
-    auc = data.told_apart.get(change)
+    auc = data.symmetry_auc.get(change)
     if auc is None:
         return f"there are too few images to tell whether {told} are like the data's own"
     if auc >= TELLING:
         return f"{told} are told from the data's own (AUC up to {auc:.2f})"
-    lost = data.answers_lost.get(change, 0.0)
+    lost = data.symmetry_score_drop.get(change, 0.0)
     return f"of {told} a probe of the classes gets {lost:.0%} less right" if lost > LOSING else ""
 
 

@@ -1,6 +1,7 @@
 """Checks that Great Expectations lacks, as expectations of it."""
 
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import zip_longest
@@ -30,7 +31,7 @@ def _per_image(find: Callable[[Sample], Iterator[str]]) -> Check:
 CUSTOM_CHECKS: dict[str, Check] = {
     "column_types": dataset_checks.column_types,
     "same_labels": dataset_checks.same_labels,
-    "picture_in_one_split": dataset_checks.picture_in_one_split,
+    "image_in_one_split": dataset_checks.image_in_one_split,
     "group_in_one_split": dataset_checks.group_in_one_split,
     "class_names": dataset_checks.class_names,
     "labels_in_both": dataset_checks.labels_in_both,
@@ -53,8 +54,17 @@ CUSTOM_CHECKS: dict[str, Check] = {
 """Checks by name. To add one, write it, list it here and add a rule to `contract`."""
 
 
+def import_great_expectations() -> Any:
+    """Import Great Expectations without its analytics; takes seconds."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
+    import great_expectations.expectations
+
+    return great_expectations
+
+
 def arguments_of(expectation: str) -> list[str]:
     """Return the names of the arguments of an expectation that a rule may give."""
+    import_great_expectations()
     from great_expectations.expectations.expectation import BatchExpectation
 
     # With a condition that no row meets, a rule would pass.
@@ -65,13 +75,13 @@ def arguments_of(expectation: str) -> list[str]:
 @cache  # Great Expectations registers classes by name
 def expectation_class(name: str) -> Any:
     """Return an expectation class of Great Expectations, or the one that runs a member of `CUSTOM_CHECKS`."""
-    import great_expectations.expectations as gxe
-    from great_expectations.compatibility.pydantic import create_model
-
+    gx = import_great_expectations()
     if name not in CUSTOM_CHECKS:
-        return getattr(gxe, name)
+        return getattr(gx.expectations, name)
     arguments = [p for p in inspect.signature(CUSTOM_CHECKS[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return create_model(name, __base__=custom_expectation(), **{p.name: (p.annotation, ...) for p in arguments})  # type: ignore[call-overload]
+    return gx.compatibility.pydantic.create_model(
+        name, __base__=custom_expectation(), **{p.name: (p.annotation, ...) for p in arguments}
+    )
 
 
 @cache
@@ -81,6 +91,7 @@ def custom_expectation() -> Any:
     Its class attribute `data` is what they check: an argument would be written as JSON. Great Expectations catches an
     exception of a check and reports it in the result.
     """
+    import_great_expectations()
     from great_expectations.expectations.expectation import BatchExpectation
 
     class CustomExpectation(BatchExpectation):

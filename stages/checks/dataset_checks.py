@@ -38,7 +38,7 @@ def _kinds_and_names(annotation: Annotation) -> str:
     return ", ".join(f"{kind} {names.get(kind, '')}".strip() for kind in kinds_of(annotation)) or "no labels"
 
 
-def picture_in_one_split(data: CheckData) -> Iterator[Problem]:
+def image_in_one_split(data: CheckData) -> Iterator[Problem]:
     """Yield images with equal pixels in two splits, the sealed test split included."""
     rows = data.rows
     for _, same in _across_splits(rows, "pixels"):
@@ -50,7 +50,7 @@ def picture_in_one_split(data: CheckData) -> Iterator[Problem]:
 
 
 def group_in_one_split(data: CheckData) -> Iterator[Problem]:
-    """Yield groups in two splits, the sealed test split included; `picture_in_one_split` reports single pictures."""
+    """Yield groups in two splits, the sealed test split included; `image_in_one_split` reports single pictures."""
     rows, sealed = data.rows, data.sealed
     for group, same in _across_splits(rows, "group"):
         if same["pixels"].eq(group).all():

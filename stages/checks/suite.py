@@ -3,21 +3,18 @@
 The suite is built in code on every run: a stored suite silently loses custom expectations that are not imported.
 """
 
-import os
 from typing import Any
 
 from stages.checks.check_data import CheckData
 from stages.checks.contract import Rule
-from stages.checks.custom_expectations import custom_expectation, expectation_class
+from stages.checks.custom_expectations import custom_expectation, expectation_class, import_great_expectations
 
 
 def run_suite(data: CheckData, rules: list[Rule]) -> dict[str, Any]:
     """Validate the rules and return Great Expectations' result by rule name; a rule may have none."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
-    import great_expectations as gx  # takes seconds
-
+    gx = import_great_expectations()
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+    context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_pandas("manifest").add_dataframe_asset("manifest")
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": data.frame})
     custom_expectation().data = data
@@ -27,4 +24,4 @@ def run_suite(data: CheckData, rules: list[Rule]) -> dict[str, Any]:
     ]
     result_format = {"result_format": "COMPLETE", "unexpected_index_column_names": ["path"]}
     results = batch.validate(gx.ExpectationSuite("checks", expectations), result_format=result_format).results
-    return {result.expectation_config.meta["rule"]: result for result in results}  # type: ignore[union-attr]
+    return {result.expectation_config.meta["rule"]: result for result in results}

@@ -88,6 +88,7 @@ def _reporting(function: Callable[..., int | None]) -> Callable[..., None]:
 
 def main() -> None:
     """Run the command that `sys.argv` names and exit with its status."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C; `serve` installs its own handlers
     called = [word for word in sys.argv[1:2] if word in COMMANDS]
+    if called != ["serve"]:  # which has its own handlers
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     sys.exit(application(called or COMMANDS)(prog_name=NAME))

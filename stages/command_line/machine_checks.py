@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from stages.core.cpu import cores
+from stages.core.errors import UserError
 from stages.core.memory import allowed
 
 PROJECT = Path(__file__).parents[2]
@@ -137,14 +138,14 @@ def disk() -> Iterator[Check]:
 
 
 def _source() -> Path | None:
-    """Return ingest.source of the current folder's params.yaml, if it exists."""
-    file = Path("params.yaml")
-    found = (
-        re.search(r"^\s+source:\s*[\"']?([^\s\"'#]+)", file.read_text(encoding="utf-8"), re.M)
-        if file.is_file()
-        else None
-    )
-    return Path(found.group(1)) if found and Path(found.group(1)).exists() else None
+    """Return the source of the current folder's params.yaml, if both exist and can be read."""
+    try:
+        from stages.config.load import load
+
+        source = Path(load(Path("params.yaml")).ingest.source)
+    except (ModuleNotFoundError, UserError):
+        return None
+    return source if source.exists() else None
 
 
 def _size(path: Path) -> int:

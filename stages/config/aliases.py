@@ -30,8 +30,53 @@ PARAMS = {
     "benchmark.batches": "benchmark.batch_sizes",
 }
 """Old dotted key of a params file: its current key, in the same section."""
-DOTTED = ("tune", "space")
-"""Section and key whose own keys are dotted keys."""
+FINDINGS = {
+    "leakage/same-picture": "leakage/same-image",
+    "leakage/near-copies": "leakage/near-duplicates",
+    "leakage/test-look-alikes": "leakage/test-near-duplicates",
+    "duplicates/near-copies": "duplicates/near-duplicates",
+    "duplicates/near-conflicts": "duplicates/near-duplicate-conflicts",
+    "neighbours/alike": "sequence_leakage/similar-neighbours",
+    "neighbours/not-checked": "sequence_leakage/not-checked",
+    "domain/gap": "domain_gap/origins",
+    "domain/not-checked": "domain_gap/not-checked",
+    "confounder/spot": "confounder/border-spot",
+    "confounder/names": "confounder/file-names",
+    "oddities/images": "outliers/images",
+    "oddities/not-checked": "outliers/not-checked",
+    "oddities/dark": "outliers/dark",
+    "oddities/washed-out": "outliers/washed-out",
+    "oddities/flat": "outliers/low-contrast",
+    "oddities/blurred": "outliers/blurred",
+    "oddities/small": "outliers/small",
+    "oddities/large": "outliers/large",
+    "oddities/long": "outliers/elongated",
+    "levels/range": "dynamic_range/unused",
+    "labels/classes": "label_errors/classes",
+    "labels/grades": "label_errors/grades",
+    "labels/numbers": "label_errors/numbers",
+    "labels/points": "label_errors/points",
+    "labels/masks": "label_errors/masks",
+    "labels/odd-masks": "label_errors/unusual-masks",
+    "labels/things": "label_errors/objects",
+    "labels/not-checked": "label_errors/not-checked",
+    "checks/picture_in_one_split": "checks/image_in_one_split",
+}
+"""Old id of a finding, as in `gate.waive`: its current id."""
+METADATA = {
+    "truth": "target",
+    "told_apart": "symmetry_auc",
+    "answers_lost": "symmetry_score_drop",
+    "black_rim": "black_border_share",
+    "front": "preprocessing",
+    "working": "preprocessing_output",
+    "probe": "self_test",
+    "inputs": "input_quantiles",
+    "openvino": "openvino_precisions",
+}
+"""Old key of a model file's metadata: its current key. The metrics of `prepare` of these names have changed alike."""
+TABLES = {("tune", "space"): PARAMS, ("gate", "waive"): FINDINGS}
+"""Section and key of a mapping whose own keys are names that may have changed, with their table."""
 
 
 def renamed(values: Any) -> tuple[Any, list[str]]:
@@ -48,10 +93,11 @@ def renamed(values: Any) -> tuple[Any, list[str]]:
     current: dict[str, Any] = {
         section: _with_keys(inner, dict(_pairs(changes, (section,)))) for section, inner in values.items()
     }
-    section, key = DOTTED
-    space = _inner(current, section, key)
-    if space is not None:
-        current[section] = {**current[section], key: _with_keys(space, dict(_pairs(changes, DOTTED)))}
+    for place in TABLES:
+        section, key = place
+        inner = _inner(current, section, key)
+        if inner is not None:
+            current[section] = {**current[section], key: _with_keys(inner, dict(_pairs(changes, place)))}
     return current, [notice(*_names(*change)) for change in changes]
 
 
@@ -68,6 +114,16 @@ def rename_in_place(values: Any) -> list[str]:
             inner = inner[name]
         _rename_key(inner, old, new)
     return [notice(*_names(*change)) for change in changes]
+
+
+def renamed_metadata(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the metadata of a model under current keys, and a line for each key that has changed.
+
+    >>> renamed_metadata({"truth": "label", "size": 32})
+    ({'target': 'label', 'size': 32}, ['truth is now target'])
+    """
+    names = {old: new for old, new in METADATA.items() if old in metadata and new not in metadata}
+    return _with_keys(metadata, names) if names else dict(metadata), [notice(*pair) for pair in names.items()]
 
 
 def current_key(key: str) -> str:
@@ -94,10 +150,11 @@ def _changes(values: Mapping[str, Any]) -> Iterator[Change]:
         inner, current = _inner(values, section), new.partition(".")[2]
         if inner is not None and key in inner and current not in inner:
             yield (section,), key, current
-    space = _inner(values, *DOTTED) or {}
-    for key in space:
-        if key in PARAMS and PARAMS[key] not in space:
-            yield DOTTED, key, PARAMS[key]
+    for place, names in TABLES.items():
+        inner = _inner(values, *place) or {}
+        for key in inner:
+            if key in names and names[key] not in inner:
+                yield place, key, names[key]
 
 
 def _inner(values: Any, *names: str) -> Mapping[str, Any] | None:
@@ -115,7 +172,9 @@ def _with_keys(values: Any, names: Mapping[str, str]) -> Any:
 
 
 def _names(place: tuple[str, ...], old: str, new: str) -> tuple[str, str]:
-    return (f"{place[0]}.{old}", f"{place[0]}.{new}") if place != DOTTED else (f"tune.space: {old}", new)
+    if place in TABLES:
+        return f"{'.'.join(place)}: {old}", new
+    return f"{place[0]}.{old}", f"{place[0]}.{new}"
 
 
 def _rename_key(values: Any, old: str, new: str) -> None:

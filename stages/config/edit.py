@@ -1,5 +1,6 @@
 """Editing of a params file as text: values replaced, comments kept and added."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from typing import Any
@@ -49,8 +50,9 @@ def edited(
         _remark(values, key.split("."), remark)
     out = StringIO()
     yaml.dump(values, out)
-    check(YAML(typ="safe", pure=True).load(out.getvalue()), origin)
-    return out.getvalue()
+    result = re.sub(r"^(\S+:[^\n]*\n)\n+(?= )", r"\1", out.getvalue(), flags=re.MULTILINE)  # a section has no gap in it
+    check(YAML(typ="safe", pure=True).load(result), origin)
+    return result
 
 
 def _merge(values: Any, change: Mapping[str, Any], section: Any) -> None:

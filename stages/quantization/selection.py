@@ -94,7 +94,7 @@ def write_with_probe(file: Path, metadata: dict[str, Any]) -> None:
     """Write metadata, and what the file answers to the probe, by which it is known again on other machines."""
     if metadata["representation"] != "boxes":  # how many things are listed hangs on rounding
         engine = OnnxRuntime(session_of(file, 0), metadata["precision"])
-        metadata = metadata | {"probe": answer_to_probe(engine, task_spec_of(metadata))}
+        metadata = metadata | {"self_test": answer_to_probe(engine, task_spec_of(metadata))}
     write_metadata(file, metadata)
 
 

@@ -41,7 +41,7 @@ def chosen(
     """
     if engine not in ENGINES:
         raise UserError(f"engine: {engine}: {did_you_mean(engine, ENGINES)}")
-    allowed = [one for one in metadata.get("openvino", []) if precision in ("", one)]
+    allowed = [one for one in metadata.get("openvino_precisions", []) if precision in ("", one)]
     if engine == "openvino" and not has_openvino():
         raise UserError("engine: openvino is not installed; `pip install openvino`, or use onnxruntime")
     if engine == "openvino" and not allowed:
@@ -116,7 +116,7 @@ def _refuse_stranger(engine: Engine, file: Path, metadata: dict[str, Any], spec:
 
 def _apart(engine: Engine, metadata: dict[str, Any], spec: TaskSpec) -> float:
     """Largest difference of the answer to the probe from the kept one: in deviations, or of the largest kept value."""
-    kept = metadata.get("probe")
+    kept = metadata.get("self_test")
     if not kept:
         return 0.0
     found = answer_to_probe(engine, spec)

@@ -64,11 +64,11 @@ class OpenVino:
         core = openvino.Core()
         model = core.read_model(file)
         self.front = None
-        if metadata.get("front"):
-            front = base64.b64decode(metadata["front"])
+        if metadata.get("preprocessing"):
+            front = base64.b64decode(metadata["preprocessing"])
             refuse_malicious_bytes(front, f"{file}, its front")
             self.front = session_of(front, 1)
-            model = _behind(model, metadata["working"])
+            model = _behind(model, metadata["preprocessing_output"])
         hints: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",

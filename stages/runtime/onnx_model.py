@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stages.config.aliases import renamed_metadata
 from stages.core.errors import UserError
 from stages.core.memory import freed_memory_given_back
 from stages.images.decode import MOST_MEGAPIXELS, Admit, Unreadable, admit_all, read, to_channels
@@ -166,4 +168,7 @@ def _metadata(stored: dict[str, str], file: Path) -> dict[str, Any]:
                 raise UserError(f"model: {file}: its metadata {key} is no JSON: {value[:80]!r}") from None
     if known.get("precision", "float32") not in APART:
         raise UserError(f"model: {file} says its precision is {known['precision']!r}; known: {', '.join(APART)}")
-    return known
+    current, notices = renamed_metadata(known)
+    if notices:
+        logging.getLogger(__name__).warning("%s: metadata of an older version: %s", file, "; ".join(notices))
+    return current

@@ -30,7 +30,7 @@ class TrialJob:
     epochs: int
     seed: int
     higher_is_better: bool
-    """Whether a higher score is better."""
+    """True if a higher score is better."""
     earlier_scores: list[list[float]] = field(default_factory=list)
     """Scores of each epoch of earlier trials; if there are any, a trial that falls behind is stopped."""
 
@@ -40,13 +40,13 @@ class TrialOutcome:
     """Result of a trial."""
 
     score: float | None
-    """Of the best epoch; None if the trial failed or was stopped."""
+    """Score of the best epoch; None if the trial failed or was stopped."""
     scores: list[float]
-    """Of each epoch."""
+    """Score of each epoch."""
     seconds: float
     state: Literal["complete", "failed", "stopped"] = "complete"
     why: str = ""
-    """Why the trial has no score."""
+    """Reason why the trial has no score."""
 
 
 class _StoppedError(Exception):

@@ -45,7 +45,7 @@ def task_spec_of_data(
     spec = TaskSpec(
         task=task["name"],
         representation=name,
-        truth=truth,
+        target=truth,
         channels=prepare["channels"],
         depth=facts["depth"],
         size=prepare["size"],
@@ -84,7 +84,7 @@ def training_spec(spec: TaskSpec) -> TaskSpec:
         return spec
     if taught == "instances":
         return replace(spec, task=taught, labels=spec.scalars, masks=False)
-    return replace(spec, task=taught, truth="mask" if spec.masks else "shapes")
+    return replace(spec, task=taught, target="mask" if spec.masks else "shapes")
 
 
 def _truth(task: dict[str, Any], annotation: Annotation) -> str:
@@ -129,7 +129,7 @@ def _refuse_misfit(task: dict[str, Any], representation: str, prepare: dict[str,
 def _with_names(spec: TaskSpec, wanted: Iterable[str], annotations: list[Annotation]) -> TaskSpec:
     """Classes, points and scalars as the labels have them, in the order that is wanted."""
     first = annotations[0]
-    match spec.truth:
+    match spec.target:
         case "label" | "labels":
             found = {label for a in annotations for label in a.labels or ()}
             return replace(spec, labels=_ordered(found, wanted))

@@ -71,6 +71,6 @@ def _measured(index_HW: Array, spec: TaskSpec) -> Array:
     from scipy import ndimage
 
     classes = [spec.labels.index(name) for name in spec.scalars]
-    if spec.truth == "area":
+    if spec.target == "area":
         return np.array([(index_HW == k).mean() for k in classes], np.float32)
     return np.array([ndimage.label(index_HW == k, np.ones((3, 3)))[1] for k in classes], np.float32)

@@ -30,7 +30,7 @@ DRAWN = False
 
 def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Array:
     """The numbers [S]: as they stand, as how many things there are, or as the share of the image they cover."""
-    match spec.truth:
+    match spec.target:
         case "scalars":
             if annotation.scalars is None or set(annotation.scalars) != set(spec.scalars):
                 raise ValueError(f"has the numbers {sorted(annotation.scalars or {})}, not {sorted(spec.scalars)}")

@@ -42,7 +42,7 @@ class Mask:
 
 def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Array:
     """The class of each pixel, uint8 [H, W]; `IGNORE` where it is unknown."""
-    if spec.truth == "mask":
+    if spec.target == "mask":
         if annotation.mask is None or target is None:
             raise ValueError("has no mask")
         order = np.full(256, IGNORE, np.uint8)

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from stages.config.aliases import renamed_metadata
+
 
 @dataclass(frozen=True)
 class TaskSpec:
@@ -12,8 +14,8 @@ class TaskSpec:
     """Key of `TASKS`: the question and its scores."""
     representation: str
     """Key of `REPRESENTATIONS`: in what form the network is taught the answer."""
-    truth: str
-    """What of the annotation is the truth: label, labels, scalars, count, area, points, mask, shapes or image."""
+    target: str
+    """Part of the annotation to predict: label, labels, scalars, count, area, points, mask, shapes or image."""
     labels: tuple[str, ...] = ()
     """Classes in the order of the outputs; of grades, the lowest first; of masks, index 0 first."""
     points: tuple[str, ...] = ()
@@ -48,6 +50,7 @@ class TaskSpec:
 
 def task_spec_of(values: dict[str, Any]) -> TaskSpec:
     """Read what `as_json` gave, with or without other keys beside."""
+    values, _ = renamed_metadata(values)
     known: dict[str, Any] = {f.name: values[f.name] for f in fields(TaskSpec) if f.name in values}
     pairs = tuple((a, b) for a, b in known.pop("flip_pairs", ()))
     plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}

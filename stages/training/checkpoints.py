@@ -25,7 +25,7 @@ from stages.runner.code_check import code_digest
 from stages.training.model_file import write_state
 
 FOLDER = Path("work/train")
-KEPT_FOLDERS = 4  # unfinished trainings that are kept beside the one that runs; older ones are deleted
+KEPT_FOLDERS = 4  # unfinished trainings that are kept in addition to the current one; older ones are deleted
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 

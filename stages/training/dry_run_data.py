@@ -52,7 +52,7 @@ def write_dry_run_data(
     counts = [
         _write_split(folder, split, originals, spec, n) for split, n in (("train", training), ("val", validation))
     ]
-    write_about(folder, {**spec.as_json(), "told_apart": {}, "answers_lost": {}, "black_rim": 0.0})
+    write_about(folder, {**spec.as_json(), "symmetry_auc": {}, "symmetry_score_drop": {}, "black_border_share": 0.0})
     train_set, val_set = open_split(folder, "train"), open_split(folder, "val")
     truths = [truth_of(samples[i % len(samples)][0], spec) for i in range(counts[1])]
     return TrainingData(spec, train_set, val_set, truths, val_set, truths)

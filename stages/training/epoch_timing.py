@@ -33,7 +33,7 @@ class EpochEstimate:
     seconds: float
     """Training and validation, over all images."""
     measurement: str
-    """What was measured, as text."""
+    """Description of the measurement."""
 
 
 @dataclass(frozen=True)

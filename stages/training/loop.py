@@ -25,7 +25,7 @@ class TrainingResult:
     """Result of a training."""
 
     weights: dict[str, torch.Tensor]
-    """Of the best epoch, on the CPU."""
+    """Weights of the best epoch, on the CPU."""
     best: EpochMetrics
     """Epoch with the best `val_score`; among equals, the lowest `val_loss`."""
     epochs: list[EpochMetrics]
@@ -33,9 +33,9 @@ class TrainingResult:
     parameters: int
     """Number of weights of the network."""
     layers: list[Layer]
-    """Which layers were initialized from pretrained weights."""
+    """Layers of the network, and whether each was initialized from pretrained weights."""
     stop_reason: str
-    """Why the training ended before its last epoch; empty if it did not."""
+    """Reason why the training ended before its last epoch; empty if it did not."""
 
 
 def fit(plan: TrainingPlan, report: Report, checkpoints: Checkpoints | None = None) -> TrainingResult:

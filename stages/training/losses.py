@@ -1,4 +1,4 @@
-"""Losses by representation and name: classes, scalars, densities and images here, points and masks beside.
+"""Registry of all losses, by representation and name; losses of classes, scalars, densities and images.
 
 Each factory takes a `LossContext` and returns the loss, a function of raw outputs and targets. Every loss is a mean
 over known targets; lower is better. Axes: B images, C channels, K classes, S scalars, T thresholds, H and W working
@@ -30,7 +30,7 @@ from stages.training.segmentation_losses import (
 )
 
 Tensor = torch.Tensor
-COUNT_WEIGHT = 0.01  # of the error of counts, beside the error of densities
+COUNT_WEIGHT = 0.01  # weight of the error of counts relative to the error of densities
 
 
 def cross_entropy(context: LossContext) -> Loss:

@@ -11,8 +11,8 @@ from torch.nn import functional
 from stages.training.loss_context import Loss, LossContext
 
 Tensor = torch.Tensor
-VISIBILITY_WEIGHT = 0.1  # of the visibility, beside the position
-OBJECT_WEIGHT = 0.1  # of the pixels of a blob or disc, beside those around it
+VISIBILITY_WEIGHT = 0.1  # weight of the visibility relative to the position
+OBJECT_WEIGHT = 0.1  # weight of the pixels of a blob or disc relative to those around it
 
 
 def _coordinates(distance: Callable[..., Tensor], context: LossContext) -> Loss:

@@ -10,7 +10,7 @@ def compute_small_maps_in_float32(network: nn.Module) -> None:
     """Make convolutions compute in 32 bits, in place, when their input is smaller than the kernel.
 
     Some weights of such a kernel see padding only, and their gradient is 0. In bf16 on the CPU the gradient is instead
-    whatever the memory held, up to 1e37 (torch 2.15 with oneDNN; tests/code/test_training.py reproduces it).
+    whatever the memory contained, up to 1e37 (torch 2.15 with oneDNN; tests/code/test_training.py reproduces it).
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

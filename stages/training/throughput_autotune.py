@@ -50,7 +50,7 @@ def autotune(plan: TrainingPlan, steps: int) -> ThroughputSettings:
     """
     settings = list(_candidates(plan))
     if len(settings) == 1:
-        return ThroughputSettings(*settings[0], why="params.yaml says so")
+        return ThroughputSettings(*settings[0], why="set in params.yaml")
     file = FOLDER / f"{_key(plan, settings, steps)}.json"
     if file.exists():
         return ThroughputSettings(**json.loads(file.read_text()))

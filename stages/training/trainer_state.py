@@ -35,7 +35,7 @@ class TrainerState:
     processes: ProcessGroup
     network: nn.Module
     model: Any
-    """The network as it is trained: compiled, and wrapped for several processes, where the plan says so."""
+    """The network as it is trained: compiled, and wrapped for several processes, if the plan asks for it."""
     parameter_groups: ParameterGroups
     optimizer: Any
     average: WeightAverage
@@ -44,7 +44,7 @@ class TrainerState:
     """Loss of raw outputs and targets; None where the network computes its own losses (boxes)."""
     memory_format: torch.memory_format
     layers: list[Layer]
-    """Which layers were initialized from pretrained weights."""
+    """Layers of the network, and whether each was initialized from pretrained weights."""
 
     @property
     def device(self) -> torch.device:

@@ -141,7 +141,7 @@ def build_policy(augment: Augment, train_set: Store) -> tuple[Policy, list[Chose
     """
     spec = task_spec_of(train_set.about)
     bones = train_set.bones is not None and len(train_set.bones.bone_T7) > 0
-    statistics = {name: train_set.about[name] for name in ("told_apart", "answers_lost", "black_rim")}
+    statistics = {name: train_set.about[name] for name in ("symmetry_auc", "symmetry_score_drop", "black_border_share")}
     data = Data(spec, bones=bones, **statistics)
     chosen = choose(augment, data)
     amounts = {one.name: one.amounts for one in chosen if one.amounts is not None}

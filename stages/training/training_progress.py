@@ -20,7 +20,7 @@ class EpochMetrics:
     """Score of the unaugmented training images in `TrainingData.train_sample`."""
     val_score: float
     learning_rate: float
-    """Of the last step."""
+    """Learning rate of the last step."""
     seconds: float
     """Training and validation."""
     loading_share: float
@@ -34,7 +34,7 @@ class TrainingProgress:
     """State of a training apart from the network and the optimizer; a resumed training restores it."""
 
     higher_is_better: bool
-    """Whether a higher score is better."""
+    """True if a higher score is better."""
     epoch: int = 1
     """Current epoch."""
     step: int = 0
@@ -58,7 +58,7 @@ class TrainingProgress:
 
     @property
     def without_improvement(self) -> list[bool]:
-        """For each completed epoch, whether its validation score is no better than all before."""
+        """One flag per completed epoch: an earlier epoch had at least as good a validation score."""
         scores = [self._order(epoch)[0] for epoch in self.epochs]
         return [i > 0 and score <= max(scores[:i]) for i, score in enumerate(scores)]
 

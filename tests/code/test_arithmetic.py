@@ -74,7 +74,7 @@ def exported(network: nn.Module, folder: Path) -> tuple[Path, dict[str, Any]]:
     cut = front(onnx.load(file))
     assert cut is not None
     about = OUTLINE.as_json() | {"version": "1", "opset": OPSET, "precision": "float32"}
-    about |= {"working": cut[0], "front": base64.b64encode(cut[1]).decode()}
+    about |= {"preprocessing_output": cut[0], "preprocessing": base64.b64encode(cut[1]).decode()}
     write_with_probe(file, about)
     return file, about
 
@@ -152,7 +152,7 @@ def bent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file that OpenVINO may run in float32."""
     pytest.importorskip("openvino")
     file, about = exported(Bent(nn.ReLU()), tmp_path_factory.mktemp("bent"))
-    write_with_probe(file, about | {"openvino": ["float32"]})
+    write_with_probe(file, about | {"openvino_precisions": ["float32"]})
     return file
 
 
@@ -228,7 +228,7 @@ def test_what_is_shipped_runs_as_it_was_chosen(shipped: Path, name: str, engine:
 
 
 def test_a_file_whose_answer_changed_is_refused(shipped: Path) -> None:
-    stored = json.loads(next(p.value for p in onnx.load(shipped).metadata_props if p.key == "probe"))
+    stored = json.loads(next(p.value for p in onnx.load(shipped).metadata_props if p.key == "self_test"))
     retold(shipped, probe=[1.1 * value for value in stored])
     with pytest.raises(UserError, match="answers otherwise on this machine than where it was made"):
         Model(shipped, 1, "onnxruntime")

@@ -142,13 +142,13 @@ def stamped(corner: tuple[slice, slice], level: int) -> Images:
 
 def test_a_stamp_in_a_corner_of_one_class_blocks_and_is_placed(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     corner = (slice(84, 96), slice(0, 24))
-    finding = findings_of(ingest(write_folders(tmp_path / "d", stamped(corner, 180))), params)["confounder/spot"]
+    finding = findings_of(ingest(write_folders(tmp_path / "d", stamped(corner, 180))), params)["confounder/border-spot"]
     assert finding.severity == "blocking" and finding.images
     assert re.search(
         r"The lower (left corner|edge, 2/8 across) alone tells class `[ab]` at (0\.9\d|1\.00)", finding.message
     )
     without = findings_of(ingest(write_folders(tmp_path / "e", stamped(corner, 180)[::2] * 2), name="e"), params)
-    assert "confounder/spot" not in without or without["confounder/spot"].severity == "passed"
+    assert "confounder/border-spot" not in without or without["confounder/border-spot"].severity == "passed"
 
 
 def test_what_stands_around_the_things_warns_when_it_tells_as_much_as_they_do(
@@ -170,11 +170,11 @@ def test_numbers_of_files_that_foretell_the_class_are_said_and_stop_nothing(
     ingest: Ingest, params: Params, tmp_path: Path
 ) -> None:
     in_a_row = digit_images(per_class=60, classes=3)
-    finding = findings_of(ingest(write_folders(tmp_path / "d", in_a_row)), params)["confounder/names"]
+    finding = findings_of(ingest(write_folders(tmp_path / "d", in_a_row)), params)["confounder/file-names"]
     assert finding.severity == "info" and "taken in one session" in finding.message
     mixed = [in_a_row[i] for i in np.random.default_rng(0).permutation(len(in_a_row))]
     found = findings_of(ingest(write_folders(tmp_path / "e", mixed), name="e"), params)
-    assert found["confounder/names"].severity == "passed"
+    assert found["confounder/file-names"].severity == "passed"
 
 
 def test_a_number_is_foretold_by_the_fifth_in_which_it_is(ingest: Ingest, params: Params, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_copies_are_found_through_strong_re_encoding(ingest: Ingest, params: Par
     for number in range(0, 60, 3):  # every training picture again in val, smaller and coarser
         smaller = Image.fromarray(photo(number)).resize((64, 64), Image.Resampling.BILINEAR)
         (tmp_path / "d/val/a" / f"again{number}.jpg").write_bytes(jpeg(np.asarray(smaller), 50))
-    finding = findings_of(ingest(tmp_path / "d", by="source"), params)["leakage/same-picture"]
+    finding = findings_of(ingest(tmp_path / "d", by="source"), params)["leakage/same-image"]
     assert finding.severity == "blocking" and finding.evidence["count"] >= 19
     assert not [path for path in finding.images if path.startswith("test/")], "the seal holds for findings too"
 
@@ -312,7 +312,7 @@ def gated(folder: Path, ingested: Path, findings: list[Finding], waive: dict[str
 
 BLOCKS = [
     Finding("checks/min_classes", "passed", "There are 10 classes."),
-    Finding("leakage/same-picture", "blocking", "2 pictures stand in both.", {}, ["0/0000.png"]),
+    Finding("leakage/same-image", "blocking", "2 pictures stand in both.", {}, ["0/0000.png"]),
     Finding("duplicates/same-label", "warning", "3 pictures stand twice."),
 ]
 
@@ -320,37 +320,37 @@ BLOCKS = [
 def test_the_gate_stops_in_words_and_leaves_a_picture(ingest: Ingest, workspace: Path, tmp_path: Path) -> None:
     ingested = ingest(write_folders(tmp_path / "d", digit_images(per_class=12)))
     shown = [read_manifest(ingested)["path"][0]]
-    blocking = Finding("leakage/same-picture", "blocking", "2 pictures stand in both.", {}, shown)
-    with pytest.raises(UserError, match=r"leakage/same-picture: 2 pictures stand in both\.") as caught:
+    blocking = Finding("leakage/same-image", "blocking", "2 pictures stand in both.", {}, shown)
+    with pytest.raises(UserError, match=r"leakage/same-image: 2 pictures stand in both\.") as caught:
         gated(workspace, ingested, [BLOCKS[0], blocking], waive={})
-    assert "waive:\n      leakage/same-picture: the reason" in str(caught.value)
+    assert "waive:\n      leakage/same-image: the reason" in str(caught.value)
     assert not (workspace / "gated").exists()
-    assert "**leakage/same-picture**" in (workspace / "work/gate/blocked.md").read_text()
+    assert "**leakage/same-image**" in (workspace / "work/gate/blocked.md").read_text()
     assert Image.open(workspace / "work/gate/blocked.png").size[0] > 100
 
 
 def test_a_waiver_with_a_reason_lets_it_pass_and_is_kept(workspace: Path) -> None:
-    verdict = gated(workspace, workspace, BLOCKS, waive={"leakage/same-picture": "as published", "x/y": "old"})
+    verdict = gated(workspace, workspace, BLOCKS, waive={"leakage/same-image": "as published", "x/y": "old"})
     assert verdict == {
         "passed": 1,
         "warnings": ["duplicates/same-label"],
-        "waived": [{"id": "leakage/same-picture", "reason": "as published"}],
+        "waived": [{"id": "leakage/same-image", "reason": "as published"}],
         "unused_waivers": ["x/y"],
     }
 
 
 def test_a_waiver_without_a_reason_is_a_mistake_in_the_params() -> None:
     with pytest.raises(ValueError, match="at least 1 character"):
-        Gate(waive={"leakage/same-picture": " "})
+        Gate(waive={"leakage/same-image": " "})
 
 
 def test_twelve_bits_in_sixteen_are_said_to_be_dark(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     dark: Images = [(label, image.astype(np.uint16) * 16) for label, image in digit_images(per_class=12)]
-    finding = findings_of(ingest(write_folders(tmp_path / "d", dark)), params)["levels/range"]
+    finding = findings_of(ingest(write_folders(tmp_path / "d", dark)), params)["dynamic_range/unused"]
     assert finding.severity == "warning" and "of 65536" in finding.message and finding.images
     bright: Images = [(label, image * 257) for label, image in dark]
     assert (
-        findings_of(ingest(write_folders(tmp_path / "e", bright), name="e"), params)["levels/range"].severity
+        findings_of(ingest(write_folders(tmp_path / "e", bright), name="e"), params)["dynamic_range/unused"].severity
         == "passed"
     )
 
@@ -359,7 +359,9 @@ def test_a_hot_pixel_in_a_few_images_does_not_hide_twelve_bits(ingest: Ingest, p
     dark: Images = [(label, image.astype(np.uint16) * 16) for label, image in digit_images(per_class=12)]
     for _, image in dark[::40]:
         image[0, 0] = 65535
-    assert findings_of(ingest(write_folders(tmp_path / "d", dark)), params)["levels/range"].severity == "warning"
+    assert (
+        findings_of(ingest(write_folders(tmp_path / "d", dark)), params)["dynamic_range/unused"].severity == "warning"
+    )
 
 
 def test_a_hot_pixel_in_every_image_and_a_bright_image_do_not_hide_twelve_bits(
@@ -370,7 +372,7 @@ def test_a_hot_pixel_in_every_image_and_a_bright_image_do_not_hide_twelve_bits(
         image[3, 5] = 65535
     images[7] = (images[7][0], images[7][1] * 16)
     folder = ingest(write_folders(tmp_path / "d", images))
-    finding = findings_of(folder, params)["levels/range"]
+    finding = findings_of(folder, params)["dynamic_range/unused"]
     assert finding.severity == "warning" and "at most some 3840 of 65536" in finding.message
     rows = read_manifest(folder).set_index("path")
     assert rows["highest"].max() > 200 and rows.loc[finding.images, "highest"].max() < 16

@@ -362,9 +362,9 @@ def test_auto_mirrors_no_signs_turns_nothing_that_has_an_up_and_colours_no_grey(
     digits = done("strong", data(labels=tuple("0123456789"), channels=1))
     assert not {"flip_horizontal", "flip_vertical", "hue", "saturation", "tint"} & set(digits)
     assert digits["rotation"].degrees == 20
-    upright = done("strong", data(told_apart={"mirror": 0.6, "upside_down": 0.99, "turn": 0.97}))
+    upright = done("strong", data(symmetry_auc={"mirror": 0.6, "upside_down": 0.99, "turn": 0.97}))
     assert "flip_horizontal" in upright and "flip_vertical" not in upright and upright["rotation"].degrees == 20
-    plankton = done("standard", data(told_apart={"mirror": 0.55, "upside_down": 0.5, "turn": 0.6}))
+    plankton = done("standard", data(symmetry_auc={"mirror": 0.55, "upside_down": 0.5, "turn": 0.6}))
     assert {"flip_horizontal", "flip_vertical"} <= set(plankton) and plankton["rotation"].degrees == 180
     for sided in (
         data(labels=("hand_left", "hand_right")),
@@ -372,7 +372,7 @@ def test_auto_mirrors_no_signs_turns_nothing_that_has_an_up_and_colours_no_grey(
         data("heatmap", labels=(), points=("LEye", "REye")),
         data("heatmap", labels=(), points=("1", "2")),
         data("scalar"),
-        data(told_apart={}),
+        data(symmetry_auc={}),
     ):
         chosen = done("strong", sided)
         assert not {"flip_horizontal", "flip_vertical"} & set(chosen)
@@ -387,7 +387,7 @@ def test_auto_mirrors_no_signs_turns_nothing_that_has_an_up_and_colours_no_grey(
 
 
 def test_amounts_stand_in_for_those_of_the_preset() -> None:
-    about = data(told_apart=SYMMETRIC | {"upside_down": 0.99})
+    about = data(symmetry_auc=SYMMETRIC | {"upside_down": 0.99})
     given = done("standard", about, rotation=33, scale="off", elastic={"amplitude": 2}, jpeg=True, flip_vertical=True)
     assert given["rotation"].degrees == 33 and "scale" not in given and given["jpeg"].quality == 40
     assert (given["elastic"].amplitude, given["elastic"].wavelength) == (2, SIZE / 2)
@@ -421,4 +421,4 @@ def test_beyond_the_edge_there_is_nothing_that_would_need_a_label() -> None:
     found = {name: beyond_the_edge("auto", data(name)) for name in ("class", "mask", "heatmap", "boxes", "density")}
     assert found == {"class": "border", "mask": "reflection", "heatmap": "zeros", "boxes": "zeros", "density": "zeros"}
     assert beyond_the_edge("border", data("heatmap")) == "border"
-    assert beyond_the_edge("auto", Data(task_spec_of(), {}, black_rim=0.9)) == "zeros"
+    assert beyond_the_edge("auto", Data(task_spec_of(), {}, black_border_share=0.9)) == "zeros"

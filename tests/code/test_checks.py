@@ -134,7 +134,7 @@ def test_every_class_of_a_mask_needs_its_images(tmp_path: Path) -> None:
 def test_each_custom_check_of_the_contract_is_broken_by_a_case() -> None:
     elsewhere = {  # tests/code/test_validate.py, and above
         "annotation", "class_names", "column_types", "group_in_one_split", "labels_in_both", "min_train_per_class",
-        "min_validation_per_class", "picture_in_one_split", "points_seen", "same_labels",
+        "min_validation_per_class", "image_in_one_split", "points_seen", "same_labels",
     }  # fmt: skip
     checks = {rule.name for rule in contract(CHECKS, EVERY_KIND) if rule.expectation in CUSTOM_CHECKS}
     assert checks == elsewhere | {rule for _, _, _, rule, _ in DAMAGED.values()}
@@ -281,7 +281,7 @@ def test_unknown_names_are_reported_with_a_suggestion_when_params_are_read() -> 
         "did you mean `ExpectColumnMeanToBeBetween`?",
         "checks.expectations.typed.expect: 'ExpectColumnValuesToBeOfType': is not offered",
         "checks.expectations.loud.severity: 'warn': did you mean `warning`?",
-        "checks.expectations.endless: an argument is no finite number",
+        "checks.expectations.endless: an argument is not a finite number",
     ):
         assert words in str(caught.value)
 

@@ -126,11 +126,11 @@ def test_a_changed_copy_in_another_split_warns_and_the_same_picture_blocks(
     images["val/a/mirrored.png"] = images["train/a/000x.png"][:, ::-1]
     images["val/a/again.png"] = encoded_anew(images["train/a/001x.png"])
     findings, _ = found_in(ingest(folder_of(tmp_path / "d", images), by="source"), params)
-    assert findings["leakage/near-copies"].severity == "warning"
-    assert findings["leakage/near-copies"].images == ["train/a/000x.png", "val/a/mirrored.png"]
-    assert findings["leakage/same-picture"].severity == "blocking"
-    assert findings["leakage/same-picture"].images == ["train/a/001x.png", "val/a/again.png"]
-    assert "groups that had better be one" in findings["duplicates/near-copies"].message
+    assert findings["leakage/near-duplicates"].severity == "warning"
+    assert findings["leakage/near-duplicates"].images == ["train/a/000x.png", "val/a/mirrored.png"]
+    assert findings["leakage/same-image"].severity == "blocking"
+    assert findings["leakage/same-image"].images == ["train/a/001x.png", "val/a/again.png"]
+    assert "groups that had better be one" in findings["duplicates/near-duplicates"].message
 
 
 def test_a_mirrored_copy_under_another_label_is_a_conflict_to_look_at(
@@ -139,8 +139,8 @@ def test_a_mirrored_copy_under_another_label_is_a_conflict_to_look_at(
     images = splits()
     images["train/b/mirrored.png"] = images["train/a/000x.png"][:, ::-1]
     findings, _ = found_in(ingest(folder_of(tmp_path / "d", images), by="source"), params)
-    assert findings["duplicates/near-conflicts"].severity == "warning"
-    assert findings["duplicates/near-conflicts"].images == ["train/a/000x.png", "train/b/mirrored.png"]
+    assert findings["duplicates/near-duplicate-conflicts"].severity == "warning"
+    assert findings["duplicates/near-duplicate-conflicts"].images == ["train/a/000x.png", "train/b/mirrored.png"]
     assert findings["duplicates/conflicting-labels"].severity == "passed"
 
 
@@ -149,8 +149,8 @@ def test_changed_copies_inside_one_group_are_allowed(ingest: Ingest, params: Par
     images["train/a/000y.png"] = images["train/a/000x.png"][:, ::-1]
     folder = ingest(folder_of(tmp_path / "d", images), by="source", group_regex=r"((?:train|val|test)/a/\d+)")
     findings, _ = found_in(folder, params)
-    assert findings["duplicates/near-copies"].severity == "info"
-    assert "All lie inside one group each" in findings["duplicates/near-copies"].message
+    assert findings["duplicates/near-duplicates"].severity == "info"
+    assert "All lie inside one group each" in findings["duplicates/near-duplicates"].message
 
 
 def test_a_re_encoded_copy_in_the_sealed_test_is_suspected_by_its_hash_alone(
@@ -160,8 +160,8 @@ def test_a_re_encoded_copy_in_the_sealed_test_is_suspected_by_its_hash_alone(
     images["test/a/again.png"] = encoded_anew(images["train/a/000x.png"])
     images["test/a/mirrored.png"] = images["val/a/001x.png"][:, ::-1]
     findings, _ = found_in(ingest(folder_of(tmp_path / "d", images), by="source"), params)
-    assert findings["leakage/test-look-alikes"].severity == "warning"
-    assert findings["leakage/test-look-alikes"].evidence["images"] == ["train/a/000x.png", "val/a/001x.png"]
+    assert findings["leakage/test-near-duplicates"].severity == "warning"
+    assert findings["leakage/test-near-duplicates"].evidence["images"] == ["train/a/000x.png", "val/a/001x.png"]
 
 
 @pytest.mark.parametrize("size", [8, 64])
@@ -172,7 +172,9 @@ def test_digits_do_not_flood_at_any_size(size: int, ingest: Ingest, params: Para
     }
     findings, found = found_in(ingest(folder_of(tmp_path / "d", images)), params)
     assert found.pairs.empty
-    assert {f.id for f in findings.values() if f.severity not in ("passed", "info")} <= {"neighbours/alike"}
+    assert {f.id for f in findings.values() if f.severity not in ("passed", "info")} <= {
+        "sequence_leakage/similar-neighbours"
+    }
 
 
 def test_small_copies_are_found_too(ingest: Ingest, params: Params, tmp_path: Path) -> None:
@@ -203,7 +205,9 @@ def film(count: int, step: float) -> dict[str, Grey]:
 
 def test_neighbouring_frames_in_different_groups_warn(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     folder = ingest(folder_of(tmp_path / "d", film(100, 2.5)))
-    found = {f.id: f for f in sequence_leakage.find(subject_of(folder), params.audit)}["neighbours/alike"]
+    found = {f.id: f for f in sequence_leakage.find(subject_of(folder), params.audit)}[
+        "sequence_leakage/similar-neighbours"
+    ]
     assert found.severity == "warning" and found.evidence["reach"] >= 2
     assert "ingest.sequence_block" in found.message and len(found.images) >= 2
 
@@ -222,7 +226,7 @@ def test_neighbours_in_two_groups_that_cannot_be_compared_are_not_said_to_be_in_
     rows = subject.rows.assign(path=[f"all/{i:03d}.png" for i in range(len(subject.rows))])
     rows["label"] = [str(i % 2) for i in range(len(rows))]  # no two neighbours are of one class
     (found,) = sequence_leakage.find(replace(subject, rows=rows), params.audit)
-    assert found.id == "neighbours/not-checked" and "stand next to another group's" in found.message
+    assert found.id == "sequence_leakage/not-checked" and "stand next to another group's" in found.message
     one = rows.assign(group="one")
     (found,) = sequence_leakage.find(replace(subject, rows=one), params.audit)
     assert found.severity == "passed" and "one group each" in found.message

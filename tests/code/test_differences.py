@@ -78,7 +78,7 @@ def test_new_images_that_look_other_are_found_and_the_cause_is_named(
     assert len(finding.images) == 24
     assert all(path.startswith("new/") for path in finding.images[:12])
     assert all(path.startswith("old/") for path in finding.images[12:])
-    gap = by_id(domain_gap.find(changed, params.audit))["domain/gap"]
+    gap = by_id(domain_gap.find(changed, params.audit))["domain_gap/origins"]
     assert gap.severity == "warning" and "carries over" in gap.message
 
 
@@ -86,7 +86,11 @@ def test_what_is_alike_passes(ingest: Ingest, params: Params, tmp_path: Path) ->
     alike = arrived(subject(ingest, tmp_path / "d"))
     findings = representativeness.find(alike, params.audit) + domain_gap.find(alike, params.audit)
     assert {f.severity for f in findings} == {"passed"}
-    assert {f.id for f in findings} >= {"representativeness/validation", "representativeness/new-data", "domain/gap"}
+    assert {f.id for f in findings} >= {
+        "representativeness/validation",
+        "representativeness/new-data",
+        "domain_gap/origins",
+    }
 
 
 def test_classes_in_other_shares_are_no_other_look(ingest: Ingest, params: Params, tmp_path: Path) -> None:
@@ -108,7 +112,7 @@ def test_without_arrivals_origins_or_enough_groups_it_says_so(ingest: Ingest, pa
     bare = Subject(found.rows.assign(origin="", label="").iloc[:12], found.sealed, found.folder)
     findings = by_id(representativeness.find(bare, params.audit) + domain_gap.find(bare, params.audit))
     assert "first ingest" in findings["representativeness/new-data"].message
-    assert findings["domain/gap"].severity == "passed"
+    assert findings["domain_gap/origins"].severity == "passed"
     assert "at least 10 of each" in findings["representativeness/not-checked"].message
     assert "no class of their own" in findings["representativeness/not-checked"].message
 

@@ -166,7 +166,7 @@ def test_every_data_file_of_the_project_belongs_to_the_code_of_a_stage(project: 
 
 def test_lazy_imports_and_templates_of_the_project_are_in_the_closure(project: CodeTree) -> None:
     report = project.closure("stages.report")
-    assert {"stages/reports/report.html.j2", "stages/reports/parts.html.j2", "stages/reports/page.css"} <= set(report)
+    assert {"stages/reports/report.html.j2", "stages/reports/macros.html.j2", "stages/reports/page.css"} <= set(report)
     assert "stages/reports/card.md.j2" not in report
     lazy = "from stages.config.resolved import "
     assert f"    {lazy}" in (ROOT / "stages/runner/stage.py").read_text()

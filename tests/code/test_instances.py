@@ -35,7 +35,7 @@ COUNTED = TaskSpec("regression", "density", "count", labels=("disc",), scalars=(
 
 def spec(classes: int = 1, masks: bool = True, **changes: Any) -> TaskSpec:
     names = ("disc", "square", "ring")[:classes]
-    held = {"task": "instances", "representation": "boxes", "truth": "shapes", "labels": names, "masks": masks}
+    held = {"task": "instances", "representation": "boxes", "target": "shapes", "labels": names, "masks": masks}
     return TaskSpec(**held | {"size": SIDE, "fit": "letterbox"} | changes)
 
 

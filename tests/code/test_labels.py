@@ -53,13 +53,13 @@ def relabelled(subject: Subject, share: float) -> tuple[Subject, set[str]]:
 
 def test_digits_as_they_are_have_no_wrong_labels(digits: Subject, params: Params) -> None:
     findings = found(digits, params)
-    assert set(findings) == {"labels/classes"}
-    assert findings["labels/classes"].severity == "passed"
+    assert set(findings) == {"label_errors/classes"}
+    assert findings["label_errors/classes"].severity == "passed"
 
 
 def test_relabelled_digits_are_ranked_first_and_counted(digits: Subject, params: Params) -> None:
     noisy, wrong = relabelled(digits, 0.1)
-    finding = found(noisy, params)["labels/classes"]
+    finding = found(noisy, params)["label_errors/classes"]
     assert finding.severity == "warning"
     assert 0.05 < finding.evidence["share"] < 0.16
     assert len(wrong & set(finding.images)) >= 0.9 * len(finding.images) > 0
@@ -71,16 +71,16 @@ def test_labels_by_chance_are_not_called_wrong_but_not_checked(digits: Subject, 
     rows = noisy.rows.sample(frac=1, random_state=3)
     shuffled = noisy.rows.assign(label=list(rows["label"]), annotation=list(rows["annotation"]))
     findings = found(replace(noisy, rows=shuffled), params)
-    assert set(findings) == {"labels/not-checked"}
-    assert "skill" in findings["labels/not-checked"].message
+    assert set(findings) == {"label_errors/not-checked"}
+    assert "skill" in findings["label_errors/not-checked"].message
 
 
 def test_a_class_with_too_few_groups_is_left_out_by_name(digits: Subject, params: Params) -> None:
     rows = digits.rows
     few = pd.concat([rows[rows["label"] != "7"], rows[rows["label"] == "7"].head(3)])
     findings = found(replace(digits, rows=few), params)
-    assert "The class 7 has too few" in findings["labels/not-checked"].message
-    assert findings["labels/classes"].severity == "passed"
+    assert "The class 7 has too few" in findings["label_errors/not-checked"].message
+    assert findings["label_errors/classes"].severity == "passed"
 
 
 def test_classes_that_overlap_are_not_taken_for_wrong_labels() -> None:
@@ -107,7 +107,7 @@ def test_a_misread_number_is_found(digits: Subject, params: Params, factor: floa
     texts = [
         Annotation(scalars={"size": value * (factor if i in wrong else 1)}).to_json() for i, value in enumerate(values)
     ]
-    finding = found(replace(digits, rows=digits.rows.assign(annotation=texts)), params)["labels/numbers"]
+    finding = found(replace(digits, rows=digits.rows.assign(annotation=texts)), params)["label_errors/numbers"]
     assert finding.severity == "warning"
     large = [i for i in wrong if values[i] * (factor - 1) > 7]
     assert large and {digits.rows["path"].iloc[i] for i in large} <= set(finding.images)
@@ -127,12 +127,15 @@ def test_of_counts_that_are_mostly_zero_none_is_wrong_but_a_misread_one(
     counts = np.where(grade < 7, 0, rng.poisson(grade + 3.0))
     told = found(with_numbers(digits, counts.tolist()), params)
     if not known:
-        assert "labels/numbers" not in told and "does not foretell" in told["labels/not-checked"].message
+        assert "label_errors/numbers" not in told and "does not foretell" in told["label_errors/not-checked"].message
         return
-    assert told["labels/numbers"].severity == "passed" and 0.5 < told["labels/numbers"].evidence["r2"]["size"] < 0.9
+    assert (
+        told["label_errors/numbers"].severity == "passed"
+        and 0.5 < told["label_errors/numbers"].evidence["r2"]["size"] < 0.9
+    )
     wrong = int(np.flatnonzero(counts > 9)[0])
     counts[wrong] *= 10
-    finding = found(with_numbers(digits, counts.tolist()), params)["labels/numbers"]
+    finding = found(with_numbers(digits, counts.tolist()), params)["label_errors/numbers"]
     assert finding.severity == "warning" and finding.images == [digits.rows["path"].iloc[wrong]]
 
 
@@ -146,12 +149,12 @@ def test_numbers_as_large_as_floats_can_be_are_written_down(
     else:
         values[3] = 1.7e308
     subject = with_numbers(digits, values)
-    asked = ("labels", "learning_curve", "confounder")
+    asked = ("label_errors", "learning_curve", "confounder")
     findings = [finding for name in asked for finding in AUDITS[name](subject, params.audit)]
     write_findings(findings, tmp_path / "findings.json")
     told = {finding.id: finding for finding in findings}
-    assert 0.5 < told["labels/numbers"].evidence["r2"]["size"] < 0.95
-    assert told["labels/numbers"].images == ([] if spread else [digits.rows["path"].iloc[3]])
+    assert 0.5 < told["label_errors/numbers"].evidence["r2"]["size"] < 0.95
+    assert told["label_errors/numbers"].images == ([] if spread else [digits.rows["path"].iloc[3]])
     assert ("learning_curve/images" if spread else "learning_curve/not-checked") in told
     assert any(name.startswith("confounder/") for name in told)
 
@@ -160,7 +163,7 @@ def test_the_unit_of_a_number_changes_nothing(digits: Subject, params: Params) -
     values = [5.0 + int(label) for label in digits.rows["label"]]
     values[3] *= 10
     one, other = (found(with_numbers(digits, [v * unit for v in values]), params) for unit in (1, 1e-15))
-    assert other["labels/numbers"].images == one["labels/numbers"].images
+    assert other["label_errors/numbers"].images == one["label_errors/numbers"].images
 
 
 def test_several_classes_are_each_held_against_the_rest(digits: Subject, params: Params) -> None:
@@ -171,7 +174,7 @@ def test_several_classes_are_each_held_against_the_rest(digits: Subject, params:
     for place in wrong:
         kinds[place] = kinds[place] ^ {"round"}
     texts = [Annotation(labels=tuple(sorted(kind))).to_json() for kind in kinds]
-    finding = found(replace(digits, rows=digits.rows.assign(annotation=texts)), params)["labels/classes"]
+    finding = found(replace(digits, rows=digits.rows.assign(annotation=texts)), params)["label_errors/classes"]
     assert finding.severity in ("warning", "info")
     paths = {digits.rows["path"].iloc[place] for place in wrong}
     assert len(paths & set(finding.images)) >= 3
@@ -210,9 +213,9 @@ def test_an_empty_mask_and_no_other_is_found(masks: Subject, params: Params) -> 
     empty = "images/30.png"
     if empty not in set(masks.rows["path"]):
         pytest.fail("the split has sealed the one image that this test is about; choose another")
-    assert findings["labels/odd-masks"].images == [empty]
-    assert findings["labels/masks"].images == [empty]
-    assert findings["labels/masks"].places[empty]
+    assert findings["label_errors/unusual-masks"].images == [empty]
+    assert findings["label_errors/masks"].images == [empty]
+    assert findings["label_errors/masks"].places[empty]
 
 
 @pytest.fixture
@@ -224,7 +227,7 @@ def boxes(ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Su
 
 
 def test_marks_that_fit_pass(boxes: Subject, params: Params) -> None:
-    assert found(boxes, params)["labels/things"].severity == "passed"
+    assert found(boxes, params)["label_errors/objects"].severity == "passed"
 
 
 def test_what_is_not_marked_or_marked_on_nothing_or_as_another_class_is_found(boxes: Subject, params: Params) -> None:
@@ -237,7 +240,7 @@ def test_what_is_not_marked_or_marked_on_nothing_or_as_another_class_is_found(bo
     marked = Annotation.from_json(boxes.rows["annotation"].iloc[6]).shapes or ()
     assert all(x0 > 9 or y0 > 9 for x0, y0, _, _ in (shape.box for shape in marked)), "nothing is in the corner"
     wrong = changed(wrong, [6], shapes=(*marked, corner))
-    finding = found(wrong, params)["labels/things"]
+    finding = found(wrong, params)["label_errors/objects"]
     paths = list(boxes.rows["path"])
     assert "unmarked" in finding.captions[paths[2]]
     assert "rather" in finding.captions[paths[4]]
@@ -252,7 +255,9 @@ def test_every_kind_of_label_gets_an_answer(name: str, ingest: Ingest, params: P
     toy.write(tmp_path / "toy", np.random.default_rng(0))
     columns = params.ingest.columns.model_copy(update=toy.columns)
     findings = label_errors.find(subject_of(ingest(tmp_path / "toy", columns=columns, **toy.ingest)), params.audit)
-    assert findings and all(f.id.startswith("labels/") and f.severity != "blocking" and f.message for f in findings)
+    assert findings and all(
+        f.id.startswith("label_errors/") and f.severity != "blocking" and f.message for f in findings
+    )
     assert len({f.id for f in findings}) == len(findings)
     write_findings(findings, tmp_path / "findings.json")
     assert [f.id for f in read_findings(tmp_path / "findings.json")] == [f.id for f in findings]
@@ -269,17 +274,17 @@ def test_the_page_says_what_the_label_should_be_and_frames_where_to_look(digits:
 
 
 def test_the_audit_is_registered() -> None:
-    assert AUDITS["labels"] is label_errors.find
+    assert AUDITS["label_errors"] is label_errors.find
 
 
 def test_counts_that_are_mostly_nought_are_not_called_wrong(digits: Subject, params: Params) -> None:
     values = [float(int(label)) if label in "12" else 0.0 for label in digits.rows["label"]]
     texts = [Annotation(scalars={"count": value}).to_json() for value in values]
     findings = found(replace(digits, rows=digits.rows.assign(annotation=texts)), params)
-    told = findings.get("labels/numbers")
+    told = findings.get("label_errors/numbers")
     assert told is None or len(told.images) < 0.1 * len(values), "of 20 % that are not nought few are far off"
     constant = [Annotation(scalars={"count": 3.0}).to_json() for _ in values]
-    assert "labels/numbers" not in found(replace(digits, rows=digits.rows.assign(annotation=constant)), params)
+    assert "label_errors/numbers" not in found(replace(digits, rows=digits.rows.assign(annotation=constant)), params)
 
 
 def test_exchanges_are_looked_for_among_many_points_at_once() -> None:

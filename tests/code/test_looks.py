@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from stages import ingest, prepare
-from stages.articulation.symmetry import black_rim, symmetries
+from stages.articulation.symmetry import black_border_share, symmetries
 from stages.augmentations import Data, choose
 from stages.augmentations.similarity import TELLING
 from stages.config.schema import Params
@@ -41,7 +41,7 @@ class _Store:
 
 
 def told_apart(images: list[np.ndarray[Any, Any]], groups: int | None = None) -> dict[str, float]:
-    return symmetries(store_of(images, groups), None)["told_apart"]
+    return symmetries(store_of(images, groups), None)["symmetry_auc"]
 
 
 def letters(count: int, rng: np.random.Generator) -> list[np.ndarray[Any, Any]]:
@@ -96,9 +96,9 @@ def test_classes_that_are_each_other_s_mirror_images_lose_their_answers() -> Non
     class_N = np.arange(200) % 2
     images = [image[:, ::-1] if one else image for image, one in zip(letters(200, rng), class_N, strict=True)]
     found = symmetries(store_of(images), class_N)
-    assert found["told_apart"]["mirror"] < TELLING and found["answers_lost"]["mirror"] > 1.5
+    assert found["symmetry_auc"]["mirror"] < TELLING and found["symmetry_score_drop"]["mirror"] > 1.5
     kept = symmetries(store_of(blobs(200, rng)), (rng.random(200) < 0.5).astype(int))
-    assert kept["answers_lost"] == {}, "a probe that knows nothing has nothing to lose"
+    assert kept["symmetry_score_drop"] == {}, "a probe that knows nothing has nothing to lose"
     about = Data(TaskSpec("classification", "class", "label", labels=("OD", "OS2")), **found)
     (flip,) = [one for one in choose(Augment(preset="auto", padding="auto", amounts={}), about) if one.name == FLIP]
     assert flip.amounts is None
@@ -106,9 +106,9 @@ def test_classes_that_are_each_other_s_mirror_images_lose_their_answers() -> Non
 
 def test_the_rim_of_the_image_itself_is_looked_at_and_not_what_lies_beside_it() -> None:
     rng = np.random.default_rng(0)
-    assert black_rim(store_of(blobs(20, rng))) > 0.8 and black_rim(store_of(letters(20, rng))) < 0.1
+    assert black_border_share(store_of(blobs(20, rng))) > 0.8 and black_border_share(store_of(letters(20, rng))) < 0.1
     beside = [np.pad(image[:, :24], ((0, 0), (0, 24))) for image in letters(20, rng)]
-    assert black_rim(store_of(beside, inner=24)) < 0.1
+    assert black_border_share(store_of(beside, inner=24)) < 0.1
 
 
 def test_the_skeletons_of_figures_are_kept_with_the_training_images(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from stages.core.findings import Finding
 KIND_OF = {
     "dark": "dark",
     "washed out": "washed-out",
-    "blank": "flat",
+    "blank": "low-contrast",
     "four times as large": "large",
-    "five times as long": "long",
+    "five times as long": "elongated",
 }
 
 
@@ -34,30 +34,30 @@ def test_an_odd_image_is_named_by_what_is_odd_about_it(kind: str, tmp_path: Path
     case = digits()
     change, strength = fault_transforms.OUTLIERS[kind]
     case.samples[7] = change(case.samples[7], strength, np.random.default_rng(0))
-    found = looked_at(case, tmp_path)[f"oddities/{KIND_OF[kind]}"]
+    found = looked_at(case, tmp_path)[f"outliers/{KIND_OF[kind]}"]
     assert found.images == [case.samples[7].path]
     assert found.severity == "info" and "1 image is" in found.message
 
 
 def test_digits_as_they_are_have_no_odd_image(tmp_path: Path) -> None:
-    assert list(looked_at(digits(), tmp_path)) == ["oddities/images"]
+    assert list(looked_at(digits(), tmp_path)) == ["outliers/images"]
 
 
 def test_what_a_tenth_of_the_images_have_is_a_kind_of_its_own_and_not_odd(tmp_path: Path) -> None:
     case = digits()
     for i in range(10):
         case.samples[i] = fault_transforms.enlarged(case.samples[i], 3, np.random.default_rng(0))
-    assert "oddities/large" not in looked_at(case, tmp_path)
+    assert "outliers/large" not in looked_at(case, tmp_path)
 
 
 def test_of_few_images_it_says_that_it_cannot_tell(tmp_path: Path) -> None:
-    assert list(looked_at(digits(each=2), tmp_path)) == ["oddities/not-checked"]
+    assert list(looked_at(digits(each=2), tmp_path)) == ["outliers/not-checked"]
 
 
 def test_images_that_are_all_equal_are_not_odd(tmp_path: Path) -> None:
     rows, _ = ingest_samples(digits(), tmp_path)
     same = pd.concat([rows.head(1)] * 40, ignore_index=True)
-    assert [f.id for f in outliers.find(audit_input(same, tmp_path), default_params().audit)] == ["oddities/images"]
+    assert [f.id for f in outliers.find(audit_input(same, tmp_path), default_params().audit)] == ["outliers/images"]
 
 
 def test_figures_are_told_as_they_are_measured(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_figures_are_told_as_they_are_measured(tmp_path: Path) -> None:
     case.samples[7] = change(case.samples[7], strength, np.random.default_rng(0))
     rows, _ = ingest_samples(case, tmp_path)
     for finding in outliers.find(audit_input(rows, tmp_path), default_params().audit):
-        if finding.id == "oddities/dark":
+        if finding.id == "outliers/dark":
             brightest = rows.set_index("path")["brightest"][finding.images[0]]
             assert f"with {brightest:.3g} against a median of {rows['brightest'].median():.3g}" in finding.message
             return

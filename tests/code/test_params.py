@@ -1,14 +1,23 @@
-"""params.yaml: every key is there with its unit, and every mistake is named at once."""
+"""Params: defaults, the short file, descriptions, changed names; all mistakes are reported at once."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
-from stages.config.load import load, overlay
+from stages.config import aliases, describe
+from stages.config.edit import edited
+from stages.config.load import check, load, overlay
+from stages.config.resolved import as_yaml, sections_from
 from stages.config.schema import Params
+from stages.config.schema_data import Gate, Ingest
 from stages.core.errors import UserError
+
+BEFORE = Path(__file__).parents[1] / "data/before-renaming"
+"""Params file and model of the last commit before names were changed."""
+DATA = {"name": "a", "source": "b"}
 
 
 def keys_of(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -19,55 +28,127 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
-def test_every_key_stands_in_the_file_with_a_comment(root: Path) -> None:
+def test_the_file_that_ships_contains_decisions_only(root: Path) -> None:
     lines = (root / "params.yaml").read_text().splitlines()
-    keys = [key.rpartition(".")[2] for key in keys_of(Params)]
-    assert len(keys) > 50
-    for key in keys:
-        found = [line for line in lines if re.match(rf"\s+{key}:", line)]
-        assert found, f"{key} is missing in params.yaml"
-        assert all("#" in line for line in found), f"{key} has no comment with its unit and range"
+    assert len([line for line in lines if line.strip() and not line.startswith("#")]) <= 20
+    assert len(keys_of(Params)) > 100
 
 
-def test_every_key_has_a_docstring() -> None:
-    def check(model: type[BaseModel]) -> int:
-        for name, field in model.model_fields.items():
-            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-                check(field.annotation)
-            else:
-                assert field.description, f"{model.__name__}.{name} has no docstring"
-        return len(model.model_fields)
-
-    assert check(Params) > 10
+def test_every_key_but_the_name_and_place_of_the_data_has_a_default() -> None:
+    required = [row.key for row in describe.rows() if row.default == describe.REQUIRED]
+    assert required == ["ingest.name", "ingest.source"]
+    assert check({"ingest": DATA}).train.epochs > 0
 
 
-def test_all_mistakes_are_reported_at_once_with_key_value_and_a_suggestion(root: Path, tmp_path: Path) -> None:
-    text = (root / "params.yaml").read_text()
-    for before, after in {
-        "  size: 32": "  size: 4",
-        "  epochs: 12": "  epochz: 12",
-        "optimizer: adamw": "optimizer: adamww",
-        "test: 0.15": "test: 0.95",
-        "train.learning_rate:": "train.lerning_rate:",
-        'group: ""': 'group: "patient"',
-    }.items():
-        assert before in text
-        text = text.replace(before, after, 1)
-    (tmp_path / "params.yaml").write_text(text)
+def test_the_file_that_ships_gives_the_values_of_the_long_file_before_it(root: Path) -> None:
+    long = load(BEFORE / "params.yaml").model_copy(update={"gate": Gate()})
+    assert long == load(root / "params.yaml")
+
+
+def test_every_key_is_described_with_its_type(root: Path) -> None:
+    found = describe.rows(root / "params.yaml")
+    assert [row.key for row in found] == keys_of(Params)
+    for row in found:
+        assert row.description and row.kind != "value", row.key
+    by_key = {row.key: row for row in found}
+    size, rate, labels = by_key["prepare.size"], by_key["train.learning_rate"], by_key["ingest.columns.label"]
+    assert (size.kind, size.span, size.unit, size.value, size.given) == ("integer", "8..2,048", "pixels", 32, True)
+    assert (rate.kind, rate.span) == ("number | auto", ">0..10, or auto")
+    assert (labels.kind, labels.given, labels.default) == ("text | null", False, "label")
+    assert by_key["tune.minutes"].span == ">0.." and by_key["train.seed"].span == "0..<2^31"
+    assert by_key["train.seed"].value == 0
+
+
+def test_text_and_json_show_every_key() -> None:
+    found = describe.rows()
+    text, values = describe.as_text(found), json.loads(describe.as_json(found))
+    assert [value["key"] for value in values] == [row.key for row in found]
+    assert all(f"\n{row.key}: " in text for row in found)
+    assert max(len(line) for line in text.splitlines() if line.startswith(" ")) <= 100
+
+
+def test_the_reference_page_is_up_to_date(root: Path) -> None:
+    page = (root / "docs/reference/params.md").read_text()
+    assert page == describe.as_markdown(describe.rows()) + "\n", "run `make docs`"
+
+
+def test_resolved_params_hold_every_value_and_read_back_the_same(tmp_path: Path) -> None:
+    params = check({"ingest": DATA | {"mask_values": {0: "ground", 255: "cell"}}, "tune": {"minutes": 5}})
+    text = as_yaml(params)
+    (tmp_path / "resolved.yaml").write_text(text)
+    assert load(tmp_path / "resolved.yaml") == params
+    assert as_yaml(load(tmp_path / "resolved.yaml")) == text
+    sections = sections_from(tmp_path / "resolved.yaml", {"ingest": Ingest, "gate": Gate})
+    assert sections == {"ingest": params.ingest, "gate": params.gate}
+    assert not [key for key in keys_of(Params) if f"{key.rpartition('.')[2]}:" not in text]
+
+
+def test_an_objective_for_a_lower_score_replaces_the_default() -> None:
+    assert check({"ingest": DATA, "objective": {"at_most": 5}}).objective.at_least is None
+    with pytest.raises(UserError, match="give one of at_least and at_most"):
+        check({"ingest": DATA, "objective": {"at_least": 0.5, "at_most": 5}})
+
+
+def test_all_mistakes_are_reported_at_once_with_key_value_and_a_suggestion(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(
+        """
+        ingest: {name: digits, group_regex: patient}
+        prepare: {size: 4}
+        train: {epochz: 12, optimizer: adamww, clip: 1.0, gradient_clip: 1.0}
+        split: {test: 0.95}
+        tune: {space: {train.lerning_rate: {low: 0.001, high: 0.01}}}
+        """
+    )
     with pytest.raises(UserError) as caught:
         load(tmp_path / "params.yaml")
     message = str(caught.value)
     for part in (
-        "7 mistakes",
+        "8 mistakes",
         "prepare.size: 4: input should be greater than or equal to 8",
         "train.epochz: 12: unknown key; did you mean `epochs`?",
-        "train.epochs: missing",
+        "ingest.source: missing; it has no default",
         "train.optimizer: 'adamww': did you mean `adamw`?",
+        "train.clip: is now train.gradient_clip, which is given too; remove train.clip",
         "validation 0.15 + test 0.95 = 1.1 leaves nothing to train on",
         "did you mean `train.learning_rate`?",
         "ingest.group_regex: 'patient': has no parenthesis",
     ):
         assert part in message
+
+
+def test_old_keys_are_read_and_their_current_names_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text("ingest: {name: a, source: b, form: table}\ntune:\n  space:\n    train.clip: {low: 0, high: 1}\n")
+    params = load(file)
+    assert params.ingest.format == "table" and list(params.tune.space) == ["train.gradient_clip"]
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"{file}: ingest.form is now ingest.format; rename it",
+        f"{file}: tune.space: train.clip is now train.gradient_clip; rename it",
+    ]
+
+
+def test_every_old_key_leads_to_a_current_one_and_is_none_itself() -> None:
+    keys = keys_of(Params)
+    assert len(aliases.PARAMS) > 20
+    for old, new in aliases.PARAMS.items():
+        assert new in keys and old not in keys
+        assert old.partition(".")[0] == new.partition(".")[0], "a key stays in its section"
+
+
+def test_a_change_of_an_old_file_renames_its_keys_and_keeps_its_comments() -> None:
+    text = "ingest: {name: a, source: b}\ntrain:\n  epochs: 3 # few\n  clip: 1.0 # longest\n  l1: 0.0 # none\n"
+    changed = edited(text, [{"train": {"clip": 2.0, "average": 0.9}}], "test")
+    assert changed.splitlines()[2:] == [
+        "  epochs: 3 # few", "  gradient_clip: 2.0 # longest", "  l1: 0.0 # none", "  ema_decay: 0.9",
+    ]  # fmt: skip
+
+
+def test_a_change_adds_what_the_file_does_not_give_and_drops_what_is_asked() -> None:
+    text = "ingest: {name: a, source: b}\ngate: {waive: {x: why}}\ntrain:\n"
+    changed = edited(text, [{"train": {"epochs": 2}, "ingest": {"columns": {"group": None}}}], "test",
+                     {"train.epochs": "quick"}, ["gate.waive", "audit.max_p"])  # fmt: skip
+    assert changed == "ingest: {name: a, source: b, columns: {group: null}}\ntrain:\n  # quick\n  epochs: 2\n"
 
 
 @pytest.mark.parametrize(
@@ -102,9 +183,8 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         ("{choices: [0.1, 11]}", "11: Input should be greater than 0 and less than or equal to 10, or auto"),
     ],
 )
-def test_a_range_outside_what_the_key_allows_is_an_error(root: Path, tmp_path: Path, span: str, says: str) -> None:
-    text = (root / "params.yaml").read_text()
-    text = re.sub(r"train\.learning_rate: \{.*\}", f"train.learning_rate: {span}", text)
+def test_a_range_outside_what_the_key_allows_is_an_error(tmp_path: Path, span: str, says: str) -> None:
+    text = f"ingest: {{name: a, source: b}}\ntune: {{space: {{train.learning_rate: {span}}}}}"
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=re.escape(says)):
         load(tmp_path / "params.yaml")

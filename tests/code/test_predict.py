@@ -32,7 +32,7 @@ SQUARE[1:4, 2:6] = True
 
 
 def spec(task: str, representation: str, truth: str, **changes: Any) -> TaskSpec:
-    return TaskSpec(**{"task": task, "representation": representation, "truth": truth, "size": 32, **changes})
+    return TaskSpec(**{"task": task, "representation": representation, "target": truth, "size": 32, **changes})
 
 
 def things(masks: bool) -> Instances:

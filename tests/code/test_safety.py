@@ -121,7 +121,7 @@ def test_the_graph_in_the_metadata_is_looked_at_too(sound: Path, tmp_path: Path)
     tensor = front.graph.initializer[0]
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="secret.bin")
-    told = {"front": base64.b64encode(front.SerializeToString()).decode(), "working": "level"}
+    told = {"preprocessing": base64.b64encode(front.SerializeToString()).decode(), "preprocessing_output": "level"}
     with pytest.raises(UserError, match="its front keeps a tensor in another file"):
         OpenVino(sound, told, ["probability"], "float32", 1)
 

@@ -120,7 +120,7 @@ def test_a_trial_with_contradicting_values_fails_and_the_search_continues(search
     assert trials.loc[~torn, "score"].notna().all()
 
 
-class KilledError(Exception):
+class SearchKilledError(Exception):
     pass
 
 
@@ -133,7 +133,7 @@ def test_a_killed_search_loses_and_repeats_no_trial(search: Search, monkeypatch:
     def kill(job: Any) -> Any:
         if len(ran) % 2:  # every second start of a trial kills the search
             ran.append(None)
-            raise KilledError
+            raise SearchKilledError
         ran.append((*tuple(job.values.values()), job.seed))
         return real(job)
 
@@ -143,7 +143,7 @@ def test_a_killed_search_loses_and_repeats_no_trial(search: Search, monkeypatch:
         try:
             best, again = search(RATE, trials=5, repeats=1)
             break
-        except KilledError:
+        except SearchKilledError:
             kills += 1
     assert kills >= 5 and best == whole
     assert again.drop(columns="seconds").equals(trials.drop(columns="seconds"))

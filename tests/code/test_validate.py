@@ -158,12 +158,12 @@ BREAKS: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
     ),
     "a picture in both splits": (
         with_("pixels", "cat/5.png"),
-        {"picture_in_one_split"},
+        {"image_in_one_split"},
         "`cat/0.png` (training) = `cat/5.png` (validation): equal pixels",
     ),
     "a picture of the test": (
         with_("pixels", "of the test"),
-        {"picture_in_one_split"},
+        {"image_in_one_split"},
         "`cat/0.png`: is in training and in the sealed test split",
     ),
     "a group in both splits": (

@@ -37,7 +37,7 @@ def test_the_one_photo_under_two_labels_of_clothing10(reference_data: Path, tmp_
         "ski637a56e4",
     ]
     assert rows.set_index("path").loc[finding.images, "pixels"].nunique() == 2, "the two were encoded anew"
-    assert found["leakage/same-picture"].severity == "passed"
+    assert found["leakage/same-image"].severity == "passed"
 
 
 def test_the_eight_groups_of_identical_images_across_the_splits_of_pneumoniamnist(
@@ -48,10 +48,10 @@ def test_the_eight_groups_of_identical_images_across_the_splits_of_pneumoniamnis
     checks = kept_params("pneumoniamnist").checks
     call(validate, [tmp_path / "ingested", tmp_path / "validated"], {"checks": checks})
     broken = [f for f in read_findings(tmp_path / "validated/findings.json") if f.severity != "passed"]
-    assert [f.id for f in broken] == ["checks/picture_in_one_split"] and broken[0].severity == "blocking"
+    assert [f.id for f in broken] == ["checks/image_in_one_split"] and broken[0].severity == "blocking"
     across = rows.groupby("pixels")["split"].nunique()
     assert len(broken[0].evidence["offenders"]) == (across > 1).sum() == 8
-    assert found["leakage/same-picture"].severity == "passed", "no other is a copy, encoded anew"
+    assert found["leakage/same-image"].severity == "passed", "no other is a copy, encoded anew"
 
 
 def test_the_file_in_two_classes_of_plankton121_and_no_class_without_validation(
@@ -60,7 +60,7 @@ def test_the_file_in_two_classes_of_plankton121_and_no_class_without_validation(
     found, rows = findings("plankton121", reference_data, tmp_path)
     finding = found["duplicates/conflicting-labels"]
     assert finding.images == ["chaetognath_non_sagitta/14864.jpg", "chaetognath_other/271.jpg"]
-    assert found["leakage/same-picture"].severity == "passed"
+    assert found["leakage/same-image"].severity == "passed"
     counts = pd.crosstab(rows["label"], rows["split"])
     assert counts.shape == (121, 2)
     assert counts["train"].min() >= 5 and counts["val"].min() >= 1
@@ -75,12 +75,12 @@ def test_the_pictures_of_blood_without_a_box_around_a_red_cell_of_bccd(reference
         if not any(shape.label == "RBC" for shape in one.shapes or ())
     }
     assert len(without) == 12, "of the 15 three are sealed"
-    finding = found["labels/things"]
+    finding = found["label_errors/objects"]
     assert finding.severity == "warning"
     assert len(without & set(finding.images)) >= 10
     assert len(finding.images) <= 24 < len(rows) / 10
     assert "RBC unmarked" in finding.captions["JPEGImages/BloodImage_00330.jpg"]
-    assert found["leakage/same-picture"].images == [f"JPEGImages/BloodImage_000{n}.jpg" for n in (37, 38)]
+    assert found["leakage/same-image"].images == [f"JPEGImages/BloodImage_000{n}.jpg" for n in (37, 38)]
     checks = kept_params("bccd").checks
     call(validate, [tmp_path / "ingested", tmp_path / "validated"], {"checks": checks})
     broken = [f for f in read_findings(tmp_path / "validated/findings.json") if f.severity != "passed"]

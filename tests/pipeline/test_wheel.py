@@ -66,7 +66,7 @@ def test_the_wheel_holds_all_that_answering_imports_and_nothing_that_trains(whee
     assert beside <= held
     parts = {name.split("/")[1].removesuffix(".py") for name in held if name.startswith("stages/")}
     assert parts == {
-        "__init__", "__main__", "batch_prediction", "command_line", "core", "dataset", "frame", "images", "predict",
+        "__init__", "__main__", "batch_prediction", "command_line", "config", "core", "dataset", "images", "predict",
         "runtime", "serve", "serving", "tasks", "web",
     }  # fmt: skip
     imported = {
@@ -86,6 +86,31 @@ def test_the_environment_is_the_locked_one_without_what_trains(python: Path) -> 
     assert not HEAVY & set(installed)
     locked = re.findall(r"^([a-z0-9-]+)==([^\s;]+)", LOCK.read_text(), re.MULTILINE)
     assert installed.items() <= set(locked)
+
+
+def test_macula_predicts_and_says_where_the_pipeline_runs(python: Path, tmp_path: Path) -> None:
+    colour_model(tmp_path / "model.onnx")
+    (tmp_path / "photo.png").write_bytes(png(plain("green")))
+    macula = python.with_name("macula")
+    done = subprocess.run(
+        [macula, "predict", "model.onnx", "photo.png", "--json"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["label"] for row in json.loads(done.stdout)] == ["green"]
+    for words in (
+        ["run"],
+        ["configure", "."],
+        ["publish", "model.onnx", "out"],
+        ["compare", "a.b=1", "a.b=2"],
+        ["runs"],
+    ):
+        done = subprocess.run([macula, *words], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 1, words
+        assert done.stderr.startswith("error: this command is part of the pipeline"), done.stderr
+        assert "`make env`" in done.stderr and "Traceback" not in done.stderr
+    done = subprocess.run([macula, "doctor", "--quick", "--json"], cwd=tmp_path, capture_output=True, text=True)
+    assert {check["state"] for check in json.loads(done.stdout)} <= {"ok", "warning"}, done.stdout
+    assert done.returncode == 0
 
 
 def test_predict_answers_from_any_folder(python: Path, tmp_path: Path) -> None:

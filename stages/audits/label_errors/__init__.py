@@ -14,10 +14,10 @@ FEWEST_GROUPS = 5
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`labels/classes`, `labels/grades`, `labels/numbers`, `labels/points`, `labels/masks`, `labels/things` warn.
+    """`label_errors/classes`, `label_errors/grades`, `label_errors/numbers`, `label_errors/points`, `label_errors/masks`, `label_errors/objects` warn.
 
     None blocks: a model that disagrees is a reason to look, not a proof. What could not be told, and why, is
-    `labels/not-checked`.
+    `label_errors/not-checked`.
     """
     rows = subject.sample
     groups = rows["group"].nunique()
@@ -43,4 +43,4 @@ def _of_pixels(subject: Subject) -> bool:
 
 
 def _together(unknown: list[str], findings: list[Finding]) -> list[Finding]:
-    return findings + ([Finding("labels/not-checked", "info", " ".join(unknown))] if unknown else [])
+    return findings + ([Finding("label_errors/not-checked", "info", " ".join(unknown))] if unknown else [])

@@ -18,7 +18,7 @@ Found = tuple[list[Finding], list[str]]
 
 
 def find(subject: Subject) -> Found:
-    """`labels/classes`, or `labels/grades` where the classes have an order; one class against the rest for several."""
+    """`label_errors/classes`, or `label_errors/grades` where the classes have an order; one class against the rest for several."""
     labels = [annotation.labels for annotation in annotations(subject.sample)]
     if any(one is None for one in labels):
         return [], []
@@ -39,7 +39,7 @@ def _one_each(subject: Subject) -> Found:
     codes_N = rows["label"].map({name: code for code, name in enumerate(names)}).to_numpy()
     _, p_NK = probabilities(features_NF, codes_N, rows["group"].to_numpy())
     told = doubt(p_NK, codes_N, ordered=bool(subject.grades))
-    name = "labels/grades" if subject.grades else "labels/classes"
+    name = "label_errors/grades" if subject.grades else "label_errors/classes"
     if told.skill < SKILLED:
         return [], [*unknown, _too_weak("the label", told)]
     paths = list(rows["path"])
@@ -93,7 +93,7 @@ def _several(subject: Subject, labels: Sequence[set[str]]) -> Found:
     else:
         says = f"At most about {count} labels in {len(rows)} images look wrong ({which}); {skill}."
     severity: Severity = "warning" if at_least > NOTABLE else "info" if count else "passed"
-    found = [Finding("labels/classes", severity, says, evidence, list(captions)[:24], captions)]
+    found = [Finding("label_errors/classes", severity, says, evidence, list(captions)[:24], captions)]
     return (found if skilled else []), (unknown if left_out else [])
 
 

@@ -28,7 +28,7 @@ USUAL = 0.9  # share of the masks that have a class or more beside the first, fr
 
 
 def find(subject: Subject) -> Found:
-    """`labels/masks` warns of masks that a plain model contradicts, `labels/odd-masks` of empty and single ones."""
+    """`label_errors/masks` warns of masks that a plain model contradicts, `label_errors/unusual-masks` of empty and single ones."""
     rows = subject.sample
     names = annotations(rows.head(1))[0].mask
     if names is None:
@@ -75,7 +75,7 @@ def _contradicted(subject: Subject, names: tuple[str, ...], index_NSS: Array) ->
     }
     if not ranked:
         says = f"No mask of {len(rows)} is far from what a plain model, which had not seen the image, makes of it."
-        return [Finding("labels/masks", "passed", says, evidence)], unknown
+        return [Finding("label_errors/masks", "passed", says, evidence)], unknown
     paths, captions, places = list(rows["path"]), {}, {}
     for n in ranked:
         region_SS, given, answered = region_N[n]
@@ -87,7 +87,7 @@ def _contradicted(subject: Subject, names: tuple[str, ...], index_NSS: Array) ->
         "mask may be of another image, moved or unfinished, or the image unlike others. Where they differ is framed."
     )
     evidence["which"] = [f"{path} ({words})" for path, words in captions.items()][:50]
-    return [Finding("labels/masks", "warning", says, evidence, list(captions)[:24], captions, places)], unknown
+    return [Finding("label_errors/masks", "warning", says, evidence, list(captions)[:24], captions, places)], unknown
 
 
 def _region(answer_SS: Array, given_SS: Array) -> tuple[Array, int, int]:
@@ -115,9 +115,11 @@ def _odd(rows: pd.DataFrame, names: tuple[str, ...], pixels_NK: Array) -> Findin
     captions |= {path: f"the only one with {name}" for path, name in single.items()}
     evidence = {"images": len(rows), "images_with": dict(zip(names, has_K.tolist(), strict=True))}
     if not captions:
-        return Finding("labels/odd-masks", "passed", "No mask is empty, none holds what no other does.", evidence)
+        return Finding(
+            "label_errors/unusual-masks", "passed", "No mask is empty, none holds what no other does.", evidence
+        )
     says = (
         f"{len(empty)} of {len(rows)} masks hold nothing but {names[0]}, {len(single)} a class that no other mask "
         "holds: is the mask unfinished, or a value misspelt?"
     )
-    return Finding("labels/odd-masks", "warning", says, evidence, list(captions)[:24], captions)
+    return Finding("label_errors/unusual-masks", "warning", says, evidence, list(captions)[:24], captions)

@@ -20,7 +20,7 @@ USUAL = 0.002  # share of right numbers that lie beyond `FAR`; up to it, and non
 
 
 def find(subject: Subject) -> Found:
-    """`labels/numbers`: one finding for all numbers of the images."""
+    """`label_errors/numbers`: one finding for all numbers of the images."""
     scalars = [annotation.scalars for annotation in annotations(subject.sample)]
     if not scalars[0]:
         return [], []
@@ -54,14 +54,14 @@ def compare(subject: Subject, names: list[str], given_ND: Array) -> Found:
         return [], unknown
     if not far:
         says = f"No number of {len(paths)} images lies far from what a plain model foretells of it."
-        return [Finding("labels/numbers", "passed", says, evidence)], unknown
+        return [Finding("label_errors/numbers", "passed", says, evidence)], unknown
     says = (
         f"{len(captions)} of {len(paths)} images have a number that lies more than {FAR:g} deviations from what a "
         "plain model foretells of the image, the farthest first: look whether it was misread."
     )
     evidence["far"] = [f"{path} ({words})" for path, words in captions.items()][:50]
     severity: Severity = "warning" if far[0][0] > 2 * FAR or len(far) > USUAL * known_N.sum() * len(names) else "info"
-    return [Finding("labels/numbers", severity, says, evidence, list(captions)[:24], captions)], unknown
+    return [Finding("label_errors/numbers", severity, says, evidence, list(captions)[:24], captions)], unknown
 
 
 def _measured(given_ND: Array) -> tuple[Array, Array, Array]:

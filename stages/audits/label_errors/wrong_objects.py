@@ -42,7 +42,7 @@ class Doubts:
 
 
 def find(subject: Subject) -> Found:
-    """`labels/things`; of dots, and of what is too small to be looked at, the numbers: `labels/numbers`."""
+    """`label_errors/objects`; of dots, and of what is too small to be looked at, the numbers: `label_errors/numbers`."""
     rows = subject.sample
     all_annotations = annotations(rows)
     if all_annotations[0].shapes is None:
@@ -150,7 +150,7 @@ def _finding(
     }
     if not ranked:
         says = f"The marks of {len(paths)} images agree with what a plain model, which had not seen the image, finds."
-        return Finding("labels/things", "passed", says, evidence)
+        return Finding("label_errors/objects", "passed", says, evidence)
     evidence["which"] = [f"{paths[n]} ({words})" for _, n, words in ranked[:50]]
     nothing, other = sum(len(one.nothing) for one in doubts), sum(len(one.other) for one in doubts)
     says = (
@@ -160,7 +160,7 @@ def _finding(
     )
     captions = {paths[n]: words for _, n, words in ranked[:24]}
     places = {paths[n]: _where(doubts[n], all_annotations[n]) for _, n, _ in ranked[:24]}
-    return Finding("labels/things", "warning", says, evidence, list(captions), captions, places)
+    return Finding("label_errors/objects", "warning", says, evidence, list(captions), captions, places)
 
 
 def _where(one: Doubts, annotation: Annotation) -> list[tuple[float, float, float, float]]:

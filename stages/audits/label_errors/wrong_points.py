@@ -17,7 +17,7 @@ MARK = 0.03  # side of the frame around a point, as a share of the diagonal
 
 
 def find(subject: Subject) -> Found:
-    """`labels/points`: exchanged points first, then those far from where the others of their image say."""
+    """`label_errors/points`: exchanged points first, then those far from where the others of their image say."""
     rows = subject.sample
     points = [annotation.points for annotation in annotations(rows)]
     if not points[0]:
@@ -47,11 +47,11 @@ def find(subject: Subject) -> Found:
     evidence: dict[str, Any] = {"images": len(rows), "points": len(names), "exchanged": len(exchanged), "far": len(far)}
     if not captions:
         says = f"The {len(names)} points of {len(rows)} images lie as those of other images let expect."
-        return [Finding("labels/points", "passed", says, evidence)], []
+        return [Finding("label_errors/points", "passed", says, evidence)], []
     evidence["which"] = [f"{path} ({words})" for path, words in captions.items()][:50]
     says = (
         f"In {len(exchanged)} of {len(rows)} images two points look exchanged, in {len(far)} one lies far from where "
         "the others of its image say, by the shapes in other groups of images. A rare pose looks like that too: look."
     )
     images = list(captions)[:24]
-    return [Finding("labels/points", "warning", says, evidence, images, captions, places)], []
+    return [Finding("label_errors/points", "warning", says, evidence, images, captions, places)], []

@@ -57,7 +57,7 @@ function answerNumbers(outputs, outline, rules, { height, width }) {
   return {
     values: outline.scalars.map((name) => {
       const k = outline.labels.indexOf(name);
-      if (outline.truth === "area") return Math.fround(countOf(index, k) / index.length);
+      if (outline.target === "area") return Math.fround(countOf(index, k) / index.length);
       return pieces((place) => index[place] === k, height, width, 8).count;
     }),
   };
