@@ -1,4 +1,4 @@
-"""Where benchmarks write their results, and how tables get into Markdown pages."""
+"""Output folder of benchmarks, and tables in Markdown pages."""
 
 import argparse
 import re

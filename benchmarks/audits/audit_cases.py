@@ -23,6 +23,7 @@ from benchmarks.audits.audit_competitors import (
     write_case,
 )
 from benchmarks.audits.base_datasets import BASE_DATASETS, available, load_images
+from benchmarks.audits.fault_sample import Transform
 from benchmarks.audits.fault_scores import (
     Counts,
     Score,
@@ -32,7 +33,7 @@ from benchmarks.audits.fault_scores import (
     label_errors,
     outliers,
 )
-from benchmarks.audits.fault_transforms import CONFOUNDERS, DRIFTS, Transform
+from benchmarks.audits.fault_transforms import CONFOUNDERS, DRIFTS
 from benchmarks.audits.injected_faults import FaultyDataset
 from stages.audits import AUDITS
 from stages.config.load import Params
@@ -61,7 +62,7 @@ GREY_CONFOUNDERS = ("border, levels", "stamp, share of images")
 
 @dataclass(frozen=True)
 class AuditSizes:
-    """How many data sets are made, and how large they are."""
+    """Number and size of the data sets."""
 
     seeds: int = 50
     library_seeds: int = 5
@@ -144,7 +145,15 @@ class AuditRun:
     def clean(
         self, name: str, rng: np.random.Generator, classes: int, per_class: int, informative: bool = True
     ) -> FaultyDataset:
-        """Return images of a base data set without a fault; the arguments are those of `injected_faults.clean`."""
+        """Return images of a base data set without a fault.
+
+        Args:
+            name: the base data set.
+            rng: random generator.
+            classes: number of classes.
+            per_class: images of each class.
+            informative: keep the labels; if false, they are permuted.
+        """
         images = load_images(name, self.folder or Path())
         quality = BASE_DATASETS[name].quality
         return injected_faults.clean(images, quality, rng, *self.shape(classes, per_class), informative)

@@ -121,7 +121,7 @@ def test_learning_curve_accuracy_compares_prediction_and_measurement(tmp_path: P
 def test_every_augmentation_here_is_timed_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     for recipe in RECIPES.values():
         small = AugmentationRecipe(recipe.elastic, recipe.colour, recipe.masks, images=2, size=64)
-        monkeypatch.setattr("benchmarks.augmentation.compare_augmentation.MIN_SECONDS", 0.0)
+        monkeypatch.setattr("benchmarks.augmentation.augmentation_profile.MIN_SECONDS", 0.0)
         SHARED[:] = compare_augmentation.make_batch(small)
         for name in ("macula", "kornia", "torchvision"):
             assert_positive(compare_augmentation.rate_alone(name, small, "cpu"))
