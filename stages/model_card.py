@@ -14,8 +14,8 @@ import pandas as pd
 
 from stages.config.schema_data import Ingest, Split
 from stages.core.findings import Finding, read_findings
-from stages.dataset.annotations import classes_in
-from stages.dataset.manifest import annotations, read_manifest
+from stages.dataset.annotations import class_names
+from stages.dataset.manifest import parse_annotations, read_manifest
 from stages.reports import data_report as data
 from stages.reports import evaluation_report as evaluation
 from stages.reports import model_limitations
@@ -165,8 +165,8 @@ def _counted(manifest: pd.DataFrame) -> dict[str, int]:
     """Of each class, and of what is named in an image: how many training images hold it."""
     rows = manifest[manifest["split"] == "train"]
     named = (
-        {*classes_in(annotation), *json.loads(things)}
-        for annotation, things in zip(annotations(rows), rows["things"], strict=True)
+        {*class_names(annotation), *json.loads(things)}
+        for annotation, things in zip(parse_annotations(rows), rows["things"], strict=True)
     )
     return dict(Counter(name for names in named for name in names))
 

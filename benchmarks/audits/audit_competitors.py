@@ -29,9 +29,9 @@ from stages.config import load as params
 from stages.config.load import Params
 from stages.core.findings import Finding, Severity
 from stages.dataset.annotations import Annotation
-from stages.dataset.manifest import COLUMNS, SEALED_INDEX
-from stages.dataset.shards import shard, write_shard
-from stages.images.image_metadata import described
+from stages.dataset.manifest import MANIFEST_COLUMNS, SEALED_INDEX
+from stages.dataset.shards import shard_name, write_shard
+from stages.images.image_metadata import describe_image
 from stages.probes.confident_learning import doubt
 from stages.probes.cross_validation import probabilities
 
@@ -62,9 +62,9 @@ def ingest_samples(data: FaultyDataset, folder: Path) -> tuple[pd.DataFrame, dic
     rows = pd.DataFrame([_manifest_row(sample, files[sample.path]) for sample in data.samples])
     rows = rows.sort_values("path", ignore_index=True)
     for arrival, group in rows.groupby("arrival"):
-        offsets = write_shard(folder / shard(arrival), ((path, files[path]) for path in group["path"]))
+        offsets = write_shard(folder / shard_name(arrival), ((path, files[path]) for path in group["path"]))
         rows.loc[group.index, "offset"] = offsets
-    return rows[list(COLUMNS)].astype(COLUMNS), files
+    return rows[list(MANIFEST_COLUMNS)].astype(MANIFEST_COLUMNS), files
 
 
 def _manifest_row(sample: FaultSample, data: bytes) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _manifest_row(sample: FaultSample, data: bytes) -> dict[str, Any]:
 @lru_cache(maxsize=40_000)
 def _describe(data: bytes) -> dict[str, Any]:
     """Return the metadata of an image; cached, because unchanged files recur with each strength of a fault."""
-    return described(data, max_megapixels=np.inf)
+    return describe_image(data, max_megapixels=np.inf)
 
 
 def audit_input(rows: pd.DataFrame, folder: Path) -> Subject:

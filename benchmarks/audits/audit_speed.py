@@ -203,14 +203,14 @@ def _image_files(folder: Path) -> list[Path]:
 def _time_description(folder: Path) -> tuple[float, float]:
     """Return the seconds and processor seconds that this process takes to describe all files."""
     from stages.core.memory import keep_freed_memory
-    from stages.images.image_metadata import described
+    from stages.images.image_metadata import describe_image
 
     keep_freed_memory()  # as in the processes in which ingest decodes
     files = _image_files(folder)
-    described(files[0].read_bytes(), max_megapixels=100)
+    describe_image(files[0].read_bytes(), max_megapixels=100)
     began, before = time.perf_counter(), time.process_time()
     for file in files:
-        described(file.read_bytes(), max_megapixels=100)
+        describe_image(file.read_bytes(), max_megapixels=100)
     return time.perf_counter() - began, time.process_time() - before
 
 
@@ -220,8 +220,8 @@ def _break_down(folder: Path) -> Usage:
 
     from stages.core.memory import keep_freed_memory
     from stages.images import image_statistics as parts
-    from stages.images.decode import read
-    from stages.images.image_metadata import described
+    from stages.images.decode import decode_image
+    from stages.images.image_metadata import describe_image
 
     keep_freed_memory()
     spent: dict[str, float] = defaultdict(float)
@@ -235,8 +235,8 @@ def _break_down(folder: Path) -> Usage:
     files = _image_files(folder)[:BREAKDOWN]
     for file in files:
         data = file.read_bytes()
-        timed("all", described, data, 100)
-        picture = timed("decoding, EXIF", read, data, 100)
+        timed("all", describe_image, data, 100)
+        picture = timed("decoding, EXIF", decode_image, data, 100)
         colour = Image.fromarray(picture.image)
         grey = colour.convert("L")
         counts = np.array(grey.histogram())

@@ -23,7 +23,7 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from stages.batch_prediction.inputs import asked
-from stages.images.decode import read
+from stages.images.decode import decode_image
 from stages.publish import publish
 from stages.runtime import Model
 
@@ -89,7 +89,9 @@ DIFFERENCE = """async ([file, pixels]) => {
 
 def level_differences(page: Page, files: list[Path]) -> list[list[float]]:
     """Return the mean and the largest difference of the browser's pixels from Pillow's, for each colour JPEG."""
-    texts = [[file.read_bytes(), read(file.read_bytes()).image.tobytes()] for file in files if file.suffix == ".jpg"]
+    texts = [
+        [file.read_bytes(), decode_image(file.read_bytes()).image.tobytes()] for file in files if file.suffix == ".jpg"
+    ]
     return [page.evaluate(DIFFERENCE, [base64.b64encode(part).decode() for part in pair]) for pair in texts]
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stages.images.decode import read
+from stages.images.decode import decode_image
 
 FILES, ROUNDS = 6, 7
 LIBRARIES = ("cv2", "imagecodecs", "kornia_rs", "simplejpeg", "torchvision")
@@ -41,7 +41,7 @@ def decoders() -> dict[str, Callable[[bytes], Array]]:
     """Return the decoders by name: functions from bytes to uint8 [H, W, 3] in the order red, green, blue."""
     found: dict[str, Callable[[bytes], Array]] = {
         "Pillow": lambda data: np.asarray(Image.open(io.BytesIO(data)).convert("RGB")),
-        "Macula": lambda data: read(data).image,
+        "Macula": lambda data: decode_image(data).image,
     }
     for library in LIBRARIES:
         if find_spec(library) is None:

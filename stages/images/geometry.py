@@ -31,7 +31,7 @@ class Placement:
     """Working pixels per original pixel."""
     scale_x: float
 
-    def points_in(self, xy_P2: Array) -> Array:
+    def transform_points(self, xy_P2: Array) -> Array:
         """Points of the original as points of the working image."""
         return np.stack(
             [
@@ -41,7 +41,7 @@ class Placement:
             axis=1,
         )
 
-    def boxes_in(self, box_M4: Array) -> Array:
+    def transform_boxes(self, box_M4: Array) -> Array:
         """Boxes of the original as boxes of the working image."""
         shift, scale = [self.left, self.top] * 2, [self.scale_x, self.scale_y] * 2
         return (box_M4 - np.array(shift)) * np.array(scale)
@@ -61,7 +61,7 @@ def inner_size(height: int, width: int, fit: str, size: int) -> tuple[int, int]:
     return max(1, (2 * height * size + longer) // (2 * longer)), max(1, (2 * width * size + longer) // (2 * longer))
 
 
-def frames(height: int, width: int, fit: str, size: int, overlap: float) -> list[Placement]:
+def placements(height: int, width: int, fit: str, size: int, overlap: float) -> list[Placement]:
     """The working images of an original: one, or for `tile` as many as cover it."""
     if fit != "tile":
         inner_height, inner_width = inner_size(height, width, fit, size)
@@ -79,14 +79,14 @@ def _starts(length: int, size: int, overlap: float) -> list[int]:
     return [int(start) for start in np.linspace(0, max(0, length - size), count).round()]
 
 
-def cut(image: Array, frame: Placement, size: int) -> Array:
+def crop_tile(image: Array, frame: Placement, size: int) -> Array:
     """The tile [size, size, ...] of an image [H, W, ...]; beyond its edge the image mirrored."""
     part = image[frame.top : frame.top + size, frame.left : frame.left + size]
     short = [(0, size - part.shape[0]), (0, size - part.shape[1])] + [(0, 0)] * (part.ndim - 2)
     return np.pad(part, short, mode="symmetric") if any(after for _, after in short) else part
 
 
-def labels_in(index_HW: Array, frame: Placement, size: int, beyond: int) -> Array:
+def resample_labels(index_HW: Array, frame: Placement, size: int, beyond: int) -> Array:
     """A label image in the working frame: the nearest pixel's index, `beyond` where there is no image."""
     if frame.scale_x == frame.scale_y == 1.0:
         part = index_HW[frame.top : frame.top + frame.inner_height, frame.left : frame.left + frame.inner_width]
@@ -102,7 +102,7 @@ def _nearest(length: int, inner: int) -> Array:
     return ((np.arange(inner) + 0.5) * (length / inner)).astype(int).clip(0, length - 1)
 
 
-def resized(values_HWC: Array, height: int, width: int) -> Array:
+def resize_density(values_HWC: Array, height: int, width: int) -> Array:
     """Float channels resized without a change of their sum: for densities."""
     factor = values_HWC.shape[0] * values_HWC.shape[1] / (height * width)
     channels = [
@@ -112,7 +112,7 @@ def resized(values_HWC: Array, height: int, width: int) -> Array:
     return np.stack(channels, axis=2) * factor
 
 
-def stitch(parts: Sequence[Array], placed: Sequence[Placement]) -> Array:
+def blend_tiles(parts: Sequence[Array], placed: Sequence[Placement]) -> Array:
     """Answers of overlapping tiles [..., size, size] as one [..., H, W], blended by the distance to a tile's edge."""
     first, size = placed[0], parts[0].shape[-1]
     ramp = np.minimum(np.arange(size) + 1, size - np.arange(size)).astype(np.float32)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.dataset.manifest import labels_of
-from stages.images.image_statistics import thumbnails
+from stages.dataset.manifest import sorted_labels
+from stages.images.image_statistics import unpack_thumbnails
 from stages.reports import charts
 from stages.reports.thumbnails import Album, Thumbnail, thumbnail
 
@@ -47,7 +47,7 @@ EXTREMES = (
 def look(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
     """Some pictures of each class (of the largest and the smallest, if there are many), and the extremes."""
     counts = manifest["label"].value_counts()
-    labels = labels_of(manifest)
+    labels = sorted_labels(manifest)
     if labels == [""]:
         labels = []
     if len(labels) > FEW_CLASSES:
@@ -73,7 +73,7 @@ def look(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
         "classes": classes,
         "averages": averages,
         "samples": samples,
-        "all_classes": len(labels_of(manifest)),
+        "all_classes": len(sorted_labels(manifest)),
         "extremes": extremes,
     }
 
@@ -81,7 +81,9 @@ def look(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
 def told(manifest: pd.DataFrame, rejected: pd.DataFrame) -> dict[str, Any]:
     """Samples per class, statistics by split, what the labels say, and what was rejected."""
     table = pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=["train", "val"], fill_value=0)
-    per_class = [(label, int(table.loc[label, "train"]), int(table.loc[label, "val"])) for label in labels_of(manifest)]
+    per_class = [
+        (label, int(table.loc[label, "train"]), int(table.loc[label, "val"])) for label in sorted_labels(manifest)
+    ]
     per_class = [] if list(table.index) == [""] else per_class
     statistics, drawn = [], []
     for column, words in STATISTICS.items():
@@ -105,7 +107,7 @@ def told(manifest: pd.DataFrame, rejected: pd.DataFrame) -> dict[str, Any]:
 
 def _average(rows: pd.DataFrame, label: str) -> Thumbnail:
     """The mean of the images of a class at 8x8 pixels: where these differ, a network need not look closer."""
-    mean = thumbnails(rows["thumbnail"]).mean(axis=0).round().astype(np.uint8)
+    mean = unpack_thumbnails(rows["thumbnail"]).mean(axis=0).round().astype(np.uint8)
     return thumbnail(mean, f"average of class {label}", label)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from stages.dataset.manifest import pictures
-from stages.images.image_statistics import as_bytes
+from stages.dataset.manifest import decode_images
+from stages.images.image_statistics import to_uint8
 
 SIDE = 160  # pixels: longer side of a photo in a page
 TINY = 64  # pixels: up to here a picture travels whole and is enlarged pixel by pixel
@@ -40,7 +40,7 @@ def thumbnail(image: np.ndarray[Any, Any], alt: str, caption: str = "", side: in
 
     Of 16 bits the upper ones; of channels that are no colours the first three, or the first.
     """
-    image = as_bytes(image)
+    image = to_uint8(image)
     if image.ndim == 3 and image.shape[2] != 3:
         image = np.ascontiguousarray(image[:, :, :3] if image.shape[2] > 3 else image[:, :, 0])
     height, width = image.shape[:2]
@@ -85,7 +85,7 @@ class Album:
     def _one(self, row: Any, caption: str, side: int, places: Sequence[Sequence[float]]) -> Thumbnail:
         alt = f"{row['path']}, class {row['label']}" if row["label"] else str(row["path"])
         try:
-            picture = next(pictures(row.to_frame().T, self._folder))
+            picture = next(decode_images(row.to_frame().T, self._folder))
         except (ValueError, TypeError, OSError):  # a broken manifest must still yield a page that says so
             return Thumbnail("", f"{alt} (could not be read)", caption)
         return thumbnail(framed(picture.image, places) if places else picture.image, alt, caption, side)
@@ -93,7 +93,7 @@ class Album:
 
 def framed(image: np.ndarray[Any, Any], places: Sequence[Sequence[float]]) -> np.ndarray[Any, Any]:
     """uint8 [H, W, 3]: an image with frames around boxes x0, y0, x1, y1 in pixels."""
-    image = as_bytes(image)
+    image = to_uint8(image)
     first = image[:, :, :3] if image.ndim == 3 and image.shape[2] >= 3 else image.reshape(*image.shape[:2], -1)[:, :, 0]
     picture = Image.fromarray(np.ascontiguousarray(first)).convert("RGB")
     draw, line = ImageDraw.Draw(picture), max(1, round(max(picture.size) / 100))

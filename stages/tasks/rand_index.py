@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.dataset.annotations import IGNORE
+from stages.dataset.annotations import IGNORE_INDEX
 
 Array = np.ndarray[Any, Any]
 
@@ -21,7 +21,7 @@ def foreground_rand(truth_HW: Array, index_HW: Array) -> float:
 
     true_HW, _ = ndimage.label(truth_HW == 1)
     given_HW, pieces = ndimage.label(index_HW == 1)
-    inside = (true_HW > 0) & (truth_HW != IGNORE)
+    inside = (true_HW > 0) & (truth_HW != IGNORE_INDEX)
     true, given = true_HW[inside], given_HW[inside].astype(np.int64)
     if not len(true):
         return float("nan")

@@ -23,8 +23,8 @@ from stages.core.errors import UserError
 from stages.core.findings import Finding, write_findings
 from stages.dataset.manifest import read_manifest
 from stages.gate import main as gate
-from stages.images.decode import Picture
-from stages.images.image_statistics import statistics
+from stages.images.decode import DecodedImage
+from stages.images.image_statistics import compute_statistics
 from stages.probes.linear_probe import probe
 from stages.probes.univariate import single_tells
 from stages.runner.stage import call
@@ -383,7 +383,7 @@ def test_the_highest_level_is_that_of_the_brightest_channel_without_hot_pixels(s
     image = np.full(shape, 20, np.uint8)
     image[..., -1:] = 90
     image[0, 0] = 255 if image.size > 1 else 90
-    assert statistics(Picture(image, "PNG", "L"))["highest"] == 90
+    assert compute_statistics(DecodedImage(image, "PNG", "L"))["highest"] == 90
 
 
 def test_bytes_that_tell_a_class_by_auc_alone_are_content_and_stop_nothing() -> None:

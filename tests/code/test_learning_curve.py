@@ -10,7 +10,7 @@ from stages.audits import learning_curve
 from stages.audits.audit_data import Subject
 from stages.config.schema import Params
 from stages.core.findings import Finding
-from stages.dataset.annotations import Annotation, Shape
+from stages.dataset.annotations import Annotation, ObjectAnnotation
 from stages.dataset.manifest import read_manifest
 from stages.probes.learning_curve_fit import NOISE, drawn, measured, noisy
 from stages.probes.power_law import fit, outlook
@@ -115,7 +115,7 @@ def test_unknown_numbers_are_neither_learned_nor_counted() -> None:
         ([Annotation(scalars={"g": 3.0}), Annotation(scalars={"g": 5.0})], "the numbers", [3]),
         ([Annotation(points={"p": (5.0, 2.0)}), Annotation(points={"p": (0.0, 4.0)})], "the places of the points",
          [0.5, 0.1]),
-        ([Annotation(shapes=(Shape("x", (0, 0, 1, 1)), Shape("x", (0, 0, 2, 2)))), Annotation(shapes=())],
+        ([Annotation(shapes=(ObjectAnnotation("x", (0, 0, 1, 1)), ObjectAnnotation("x", (0, 0, 2, 2)))), Annotation(shapes=())],
          "the number of things of each class", [2]),
     ],
 )  # fmt: skip

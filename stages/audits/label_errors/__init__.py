@@ -7,7 +7,7 @@ from stages.audits.audit_data import Subject
 from stages.audits.label_errors import wrong_classes, wrong_masks, wrong_numbers, wrong_objects, wrong_points
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.dataset.manifest import annotations
+from stages.dataset.manifest import parse_annotations
 
 FEWEST_IMAGES = 50  # with fewer, one wrong label is 2 % of them: the smallest share that is told apart from none
 FEWEST_GROUPS = 5
@@ -38,7 +38,7 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
 
 def _of_pixels(subject: Subject) -> bool:
     """Whether an image holds many labels, so that fewer images will do."""
-    first = annotations(subject.sample.head(1))[0]
+    first = parse_annotations(subject.sample.head(1))[0]
     return first.mask is not None or first.shapes is not None
 
 
