@@ -7,12 +7,11 @@ of boxes its edge.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-Array = np.ndarray[Any, Any]
+from stages.core.shapes import Array, Float, Real, Shaped
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def _starts(length: int, size: int, overlap: float) -> list[int]:
     return [int(start) for start in np.linspace(0, max(0, length - size), count).round()]
 
 
-def crop_tile(image: Array, placement: Placement, size: int) -> Array:
+def crop_tile(image: Shaped[Array, "H W *C"], placement: Placement, size: int) -> Shaped[Array, "{size} {size} *C"]:
     """Crop a tile from an image and pad it by reflection at the edges of the image.
 
     Args:
@@ -112,7 +111,9 @@ def crop_tile(image: Array, placement: Placement, size: int) -> Array:
     return np.pad(part, short, mode="symmetric") if any(after for _, after in short) else part
 
 
-def resample_labels(index_HW: Array, placement: Placement, size: int, outside: int) -> Array:
+def resample_labels(
+    index_HW: Shaped[Array, "H W"], placement: Placement, size: int, outside: int
+) -> Shaped[Array, "{size} {size}"]:
     """Resample a label image to a working image by nearest neighbour.
 
     Args:
@@ -141,7 +142,7 @@ def _nearest(length: int, inner: int) -> Array:
     return ((np.arange(inner) + 0.5) * (length / inner)).astype(int).clip(0, length - 1)
 
 
-def resize_density(values_HWC: Array, height: int, width: int) -> Array:
+def resize_density(values_HWC: Real[Array, "H W C"], height: int, width: int) -> Float[Array, "{height} {width} C"]:
     """Resize density channels and keep their sum.
 
     Args:
@@ -157,7 +158,7 @@ def resize_density(values_HWC: Array, height: int, width: int) -> Array:
     return np.stack(channels, axis=2) * factor
 
 
-def blend_tiles(parts: Sequence[Array], tiles: Sequence[Placement]) -> Array:
+def blend_tiles(parts: Sequence[Float[Array, "*C S S"]], tiles: Sequence[Placement]) -> Float[Array, "*C H W"]:
     """Blend predictions of overlapping tiles, weighted by the distance to the edge of the tile.
 
     Args:
