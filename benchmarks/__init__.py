@@ -1,1 +1,1 @@
-"""Measurements, side by side in one run, and what became of them."""
+"""Benchmarks: Macula compared with other libraries in one run, and measurements of its own parts."""

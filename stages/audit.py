@@ -10,15 +10,15 @@ from stages.audits.audit_data import Subject
 from stages.config.schema_data import Audit
 from stages.config.schema_task import Task
 from stages.core.findings import write_findings
-from stages.dataset.manifest import labels_of, read_manifest
-from stages.reports import Album, cards, write_page
+from stages.dataset.manifest import read_manifest, sorted_labels
+from stages.reports import Album, make_cards, write_page
 from stages.runner.stage import In, Out, run
 
 
 def main(ingested: In, output: Out, *, audit: Audit, task: Task) -> dict[str, Any]:
     """Run every audit; write `findings.json`, and `page.html` with their images. Stopping is the gate's."""
     rows = read_manifest(ingested)
-    grades = (task.classes or tuple(labels_of(rows))) if task.name == "ordinal" else ()
+    grades = (task.classes or tuple(sorted_labels(rows))) if task.name == "ordinal" else ()
     sealed = pd.read_parquet(ingested / "sealed_index.parquet")
     subject = Subject(rows, sealed, ingested, audit.max_images, grades)
     findings = [finding for find in AUDITS.values() for finding in find(subject, audit)]
@@ -26,7 +26,7 @@ def main(ingested: In, output: Out, *, audit: Audit, task: Task) -> dict[str, An
     for finding in findings:
         print(f"{finding.severity:8}  {finding.id}: {finding.message}")
     severities = Counter(finding.severity for finding in findings)
-    shown = cards(findings, Album(rows, ingested))
+    shown = make_cards(findings, Album(rows, ingested))
     blocking = severities["blocking"]
     write_page(output / "page.html", "audit.html.j2", cards=shown, blocking=blocking, images=len(rows))
     return {severity: severities[severity] for severity in ("passed", "info", "warning", "blocking")}

@@ -10,7 +10,7 @@ from PIL import Image
 
 from stages.augmentations import Draws
 from stages.config.schema_training import Augment, Train
-from stages.dataset.pixel_store import Store, open_split
+from stages.dataset.pixel_store import PixelStore, open_split
 from stages.images.contact_sheet import contact_sheet
 from stages.runner.stage import In, Out, run
 from stages.tasks.task_spec import TaskSpec, task_spec_of
@@ -45,7 +45,7 @@ def main(prepared: In, output: Out, *, augment: Augment, train: Train) -> dict[s
     return {"images": len(images), "done": done}
 
 
-def _caption(batch: Batch, index: int, store: Store, spec: TaskSpec) -> str:
+def _caption(batch: Batch, index: int, store: PixelStore, spec: TaskSpec) -> str:
     """Return the label of an image, or the two classes with the largest proportions where images were mixed."""
     if spec.representation == "class" and batch.target.ndim == 2:
         share_K = batch.target[index].cpu()
@@ -60,7 +60,7 @@ def _variants(loader: BatchLoader, device: torch.device) -> Image.Image:
     pictures, captions = [], []
     for index in np.linspace(0, len(store) - 1, min(VARIANT_IMAGES, len(store))).astype(int):
         original = load_batch(store, spec, np.array([index]), device)
-        bone_K7 = None if store.bones is None else store.bones.of(original.index_B)[0]
+        bone_K7 = None if store.bones is None else store.bones.padded(original.index_B)[0]
         pictures.append(draw_bones(draw_example(original, 0, spec), bone_K7))
         captions.append("original")
         for number in range(VARIANTS):

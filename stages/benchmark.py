@@ -13,8 +13,8 @@ from tqdm import tqdm
 from stages.config.schema_task import Benchmark, Task
 from stages.core.errors import UserError
 from stages.core.provenance import processor
-from stages.dataset.manifest import originals, read_manifest
-from stages.dataset.pixel_store import Store, open_split
+from stages.dataset.manifest import read_image_files, read_manifest
+from stages.dataset.pixel_store import PixelStore, open_split
 from stages.preprocessing.resize import scale
 from stages.runner.stage import In, Out, run
 from stages.runtime import Model, shipped
@@ -42,9 +42,9 @@ def main(
     network, spec, _ = load_model(trained / "model.pt")
     exact = Model(exported / "float32.onnx", benchmark.threads, "onnxruntime")
     model = shipped(exported, benchmark.threads)
-    paths = [path for path, _ in store.originals()]
+    paths = [path for path, _ in store.rows_by_original()]
     rows = read_manifest(ingested).set_index("path").loc[paths]
-    parity = _parity(store, network, exact, originals(rows, ingested), paths)
+    parity = _parity(store, network, exact, read_image_files(rows, ingested), paths)
     parity |= _scores(task.score, spec, truths_of(ingested, paths, spec), parity.pop("answers"))
     print(f"parity on {parity['images']} images: largest difference {parity['largest_difference']:.2e}")
     if parity["largest_difference"] > benchmark.max_difference:
@@ -54,7 +54,7 @@ def main(
         )
     batches = (1,) if spec.representation == "boxes" else benchmark.batch_sizes  # its graph takes one image a call
     latency = [_latency(r, f, b, benchmark) for b in batches for r, f in _runners(network, model, store, b)]
-    first = next(originals(rows, ingested))
+    first = next(read_image_files(rows, ingested))
     single = _time(lambda: model.answer_file(first), benchmark.seconds)
     summary = {"cpu": processor(), "parity": parity, "latency": latency, "single_prediction_ms": single["median_ms"]}
     (output / "benchmark.json").write_text(json.dumps(summary, indent=1) + "\n")
@@ -67,7 +67,7 @@ def main(
 
 
 def _parity(
-    store: Store, network: torch.nn.Module, model: Model, files: Iterator[bytes], paths: list[str]
+    store: PixelStore, network: torch.nn.Module, model: Model, files: Iterator[bytes], paths: list[str]
 ) -> dict[str, Any]:
     """Torch on the prepared pixels, as it was evaluated, against ONNX on the original files, as it will be used."""
     spec, says = model.spec, TASKS[model.spec.task].says
@@ -96,7 +96,9 @@ def _scores(score: str, spec: TaskSpec, truths: list[Any], answers: list[tuple[A
     return {"score": score, "score_torch": torch_, "score_onnx": onnx_}
 
 
-def _runners(network: torch.nn.Module, model: Model, store: Store, batch: int) -> list[tuple[str, Callable[[], Any]]]:
+def _runners(
+    network: torch.nn.Module, model: Model, store: PixelStore, batch: int
+) -> list[tuple[str, Callable[[], Any]]]:
     """The same pixels at the working size through both: what is shipped with its resize and decoding, torch without."""
     image_NHWC = store.image_NHWC[np.arange(batch) % len(store)]
     image_NCHW = scale(torch.from_numpy(image_NHWC))

@@ -18,9 +18,9 @@ from stages.config.schema import Params
 from stages.configuration import Choice, Facts, amount, choices, looked_at, told, within_budget
 from stages.configuration.summary import MOST_TOLD, left_out_of
 from stages.core.errors import UserError
-from stages.images.archives import Files, files_of
-from stages.images.decode import SUFFIXES, Unreadable, read
-from stages.importers.format_detection import Reading, readings
+from stages.images.archives import SourceFiles, list_source_files
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
+from stages.importers.format_detection import FormatCandidate, find_formats
 
 TIMED_ON = 8  # images on which training is timed
 
@@ -31,7 +31,7 @@ class ConfigureOptions:
 
     source: Path
     inside: str
-    form: str
+    format: str
     output: Path
     replace: bool
     minutes: float
@@ -60,8 +60,8 @@ def main(options: ConfigureOptions) -> Proposal:
     if options.output.exists() and not options.replace:
         raise UserError(f"{options.output} exists; name another --output, or replace it with --replace")
     with ExitStack() as stack:
-        files, _ = files_of(options.source, stack)
-        found, failures = readings(files, params.ingest)
+        files, _ = list_source_files(options.source, stack)
+        found, failures = find_formats(files, params.ingest)
         found = [one for one in found if _is_wanted(one, options)]
         chosen, facts = _first_usable(files, found, params, failures, options)
         proposed, counts = choices(chosen, facts, options.source, params)
@@ -94,8 +94,8 @@ def _write(text: str, output: Path) -> None:
         raise UserError(f"--output {output} cannot be written: {error.strerror}") from None
 
 
-def _is_wanted(reading: Reading, options: ConfigureOptions) -> bool:
-    if options.form and reading.form != options.form:
+def _is_wanted(reading: FormatCandidate, options: ConfigureOptions) -> bool:
+    if options.format and reading.format != options.format:
         return False
     if options.inside == ".":
         return reading.inside == ""
@@ -103,16 +103,16 @@ def _is_wanted(reading: Reading, options: ConfigureOptions) -> bool:
 
 
 def _first_usable(
-    files: Files, found: list[Reading], params: Params, failures: list[str], options: ConfigureOptions
-) -> tuple[Reading, Facts]:
+    files: SourceFiles, found: list[FormatCandidate], params: Params, failures: list[str], options: ConfigureOptions
+) -> tuple[FormatCandidate, Facts]:
     """The first reading of which images can be used, and what was seen of them."""
     for reading in found:
         try:
             return reading, looked_at(reading, params.ingest.max_megapixels)
         except UserError as error:
-            failures.append(f"{reading.form} in {reading.inside or 'the source'}: {error}")
+            failures.append(f"{reading.format} in {reading.inside or 'the source'}: {error}")
     where = f"{options.source}/{options.inside}".rstrip("/")
-    pictures = sum(Path(path).suffix.lower() in SUFFIXES for path in files)
+    pictures = sum(Path(path).suffix.lower() in IMAGE_SUFFIXES for path in files)
     if not files:
         raise UserError(f"{options.source} holds no files")
     reasons = "".join(f"\n  {one_line(failure)}" for failure in failures[:MOST_TOLD])
@@ -124,18 +124,20 @@ def _first_usable(
     )
 
 
-def _for_this_machine(proposed: list[Choice], chosen: Reading, facts: Facts, text: str, minutes: float) -> list[Choice]:
+def _for_this_machine(
+    proposed: list[Choice], chosen: FormatCandidate, facts: Facts, text: str, minutes: float
+) -> list[Choice]:
     """With as many epochs as there is time for, by some steps of just that training."""
     from stages.tasks.ground_truth import Labelled
     from stages.training.epoch_timing import estimate_epoch  # torch takes seconds to come
 
     params = check(YAML(typ="safe", pure=True).load(_text(text, proposed)), "what is proposed")
     samples = []
-    for item in chosen.items:
+    for item in chosen.samples:
         try:
-            image = read(item.read(), params.ingest.max_megapixels).image
+            image = decode_image(item.read(), params.ingest.max_megapixels).image
             height, width = image.shape[:2]
-            target = None if item.target is None else read(item.target(height, width)).image
+            target = None if item.target is None else decode_image(item.target(height, width)).image
             samples.append((Labelled(item.path, item.annotate(height, width), target, height, width), image))
         except (Unreadable, OSError):  # `facts` says so
             continue

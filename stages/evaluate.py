@@ -11,7 +11,7 @@ from PIL import Image
 
 from stages.config.schema_task import Evaluate, Objective, Task
 from stages.config.schema_training import Train
-from stages.dataset.manifest import pictures, read_manifest
+from stages.dataset.manifest import decode_images, read_manifest
 from stages.dataset.pixel_store import open_split
 from stages.runner.stage import In, Out, run
 from stages.tasks import TASKS
@@ -48,7 +48,7 @@ def main(
     network, spec, _ = load_model(trained / "model.pt")
     device = torch_device(train.device)
     predicted = predict_store(network.to(device), store, spec, train.batch_size, device)
-    paths = [path for path, _ in store.originals()]
+    paths = [path for path, _ in store.rows_by_original()]
     rows = read_manifest(ingested).set_index("path", drop=False).loc[paths]
     truths = truths_of(ingested, paths, spec)
     summary, replicates = summarize(
@@ -96,7 +96,7 @@ def _draw(rows: pd.DataFrame, pairs: Sequence[Pair], ingested: Path, spec: TaskS
     """Write an image file per row, with the truth on the left and the prediction on the right."""
     folder.mkdir()
     draw = TASKS[spec.task].draw
-    for number, (pair, picture) in enumerate(zip(pairs, pictures(rows, ingested), strict=True)):
+    for number, (pair, picture) in enumerate(zip(pairs, decode_images(rows, ingested), strict=True)):
         side_by_side = np.concatenate([draw(picture.image, one, spec) for one in pair], axis=1)
         image = Image.fromarray(side_by_side)
         image.thumbnail((2 * MAX_SIDE, MAX_SIDE))

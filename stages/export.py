@@ -19,7 +19,7 @@ from torch.export import Dim
 
 from stages.config.schema_task import Benchmark, Evaluate, Export, Task
 from stages.core.provenance import commit
-from stages.dataset.manifest import originals, read_manifest
+from stages.dataset.manifest import read_image_files, read_manifest
 from stages.dataset.pixel_store import open_split
 from stages.networks.heads import HEADS, OUTPUTS
 from stages.networks.mask_rcnn_export import ShippedInstances
@@ -115,7 +115,7 @@ def _bench(
 ) -> Bench:
     """Validation images from their files' bytes, and working images of the training split for the ranges of int8."""
     train, val = open_split(prepared, "train"), open_split(prepared, "val")
-    paths = [path for path, _ in val.originals()]
+    paths = [path for path, _ in val.rows_by_original()]
     judged = rows.set_index("path", drop=False).loc[paths]
     judge = Judge(
         truths_of(ingested, paths, spec), judged["group"].to_numpy(), spec, score, evaluate.resamples,
@@ -124,7 +124,7 @@ def _bench(
     drawn_C = np.random.default_rng(0).permutation(len(train))[: export.calibration_images]
     calibration = [np.ascontiguousarray(train.image_NHWC[i]) for i in np.sort(drawn_C)]
     return Bench(
-        lambda: originals(judged, ingested),
+        lambda: read_image_files(judged, ingested),
         len(paths),
         judge,
         calibration,

@@ -7,7 +7,7 @@ from typing import Any
 from stages.config.schema_data import Gate
 from stages.core.errors import UserError
 from stages.core.findings import Finding, read_findings
-from stages.dataset.manifest import pictures, read_manifest
+from stages.dataset.manifest import decode_images, read_manifest
 from stages.images.contact_sheet import contact_sheet
 from stages.runner.stage import In, Out, run
 
@@ -70,7 +70,7 @@ def _write_blocked(stopping: list[Finding], ingested: Path) -> None:
     if shown:
         rows = read_manifest(ingested).set_index("path", drop=False).loc[shown]
         captions = [f"{r.label}: {Path(r.path).name}" for r in rows.itertuples()]
-        contact_sheet([p.image for p in pictures(rows, ingested)], captions).save(picture)
+        contact_sheet([p.image for p in decode_images(rows, ingested)], captions).save(picture)
 
 
 if __name__ == "__main__":

@@ -18,17 +18,17 @@ from tqdm import tqdm
 
 from stages.config.schema_data import Ingest, Split
 from stages.core.errors import UserError
-from stages.dataset.annotations import Annotation, classes_in
-from stages.dataset.label_statistics import rounded, things
-from stages.dataset.manifest import DATASET, SEALED_INDEX, SPLITS, annotations, write_manifest
-from stages.dataset.shards import shard, write_shard
-from stages.dataset.splits import Locked, assign, joined, read_locked, write_locked
-from stages.images.archives import TABLES, Refusal
-from stages.images.decode import Unreadable, read
-from stages.images.image_metadata import described, digest_of
-from stages.images.ingest_cache import Remembered
-from stages.images.sandbox import WORKERS, isolated
-from stages.importers import Item, open_source, refuse_twin_labels
+from stages.dataset.annotations import Annotation, class_names
+from stages.dataset.label_statistics import measure_objects, round_measurements
+from stages.dataset.manifest import DATASET_FILE, SEALED_INDEX, SPLITS, parse_annotations, write_manifest
+from stages.dataset.shards import shard_name, write_shard
+from stages.dataset.splits import SplitTable, assign_splits, merge_linked_groups, read_split_table, write_split_table
+from stages.images.archives import TABLE_SUFFIXES, Rejection
+from stages.images.decode import Unreadable, decode_image
+from stages.images.image_metadata import describe_image, pixel_digest
+from stages.images.ingest_cache import IngestCache
+from stages.images.sandbox import WORKERS, run_isolated
+from stages.importers import Sample, open_source, reject_ambiguous_labels
 from stages.runner.stage import In, Out, run
 
 FAR_OFF = 0.05  # share of the images by which a split may miss its param without a word
@@ -41,22 +41,22 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
     `splits` is kept like a lock file: groups that it lists stay in their split, new groups are appended.
     """
     with open_source(source, ingest, own_split=split.by == "source") as (items, refused):
-        known = Remembered(ingest.name)
+        known = IngestCache(ingest.name)
         table, unreadable = _describe(items, known, ingest.max_megapixels)
         if len(table):
-            known.keep(table)
+            known.save(table)
         refused.extend(unreadable)
         _write_rejected(refused, output / "rejected.csv")
         _refuse_too_many(refused, len(table), ingest.max_rejected)
         _refuse_mixed(table)
-        refuse_twin_labels(_classes(table))
+        reject_ambiguous_labels(_classes(table))
         by_path = {item.path: item for item in items}
-        file, locked, unjoined = splits / f"{ingest.name}.json", Locked(), table["group"]
+        file, locked, unjoined = splits / f"{ingest.name}.json", SplitTable(), table["group"]
         if split.by == "hash":
-            locked = read_locked(file, _rule(ingest))
+            locked = read_split_table(file, _rule(ingest))
         if ingest.sequence_block > 1:
             seen = table["phash"].where(~table["blank"], table["path"])  # blank pictures are alike without being one
-            table["group"] = joined(unjoined, seen, locked)  # a scene that stands still is one picture
+            table["group"] = merge_linked_groups(unjoined, seen, locked)  # a scene that stands still is one picture
         table["arrival"] = 1
         if split.by == "hash":
             table["split"], locked = _split(table, unjoined, split, file, locked)
@@ -65,11 +65,11 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         test = table["split"] == "test"
         for part, folder in ((table[~test], output), (table[test], sealed)):
             _write_part(part.sort_values("path"), by_path, folder)
-            (folder / DATASET).write_text(json.dumps({"name": ingest.name, "version": _version(table)}) + "\n")
+            (folder / DATASET_FILE).write_text(json.dumps({"name": ingest.name, "version": _version(table)}) + "\n")
     index = table.loc[test, list(SEALED_INDEX)].sort_values("content")  # the source's order would tell the classes
     index.to_parquet(output / "sealed_index.parquet", index=False)
     if split.by == "hash":  # last: of an ingest that is refused no image has come
-        write_locked(file, _rule(ingest), locked)
+        write_split_table(file, _rule(ingest), locked)
     return {
         "images": len(table),
         "rejected": len(refused),
@@ -79,10 +79,10 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
     }
 
 
-def _describe(items: list[Item], known: Remembered, max_megapixels: float) -> tuple[pd.DataFrame, list[Refusal]]:
+def _describe(items: list[Sample], known: IngestCache, max_megapixels: float) -> tuple[pd.DataFrame, list[Rejection]]:
     """A row per readable image, a refusal per other file. Threads wait for the processes that decode."""
     parts: list[pd.DataFrame] = [pd.DataFrame()]
-    refused: list[Refusal] = []
+    refused: list[Rejection] = []
     with (
         ThreadPoolExecutor(2 * WORKERS) as pool,
         tqdm(total=len(items), desc="ingest", unit="img", disable=None) as bar,
@@ -90,25 +90,25 @@ def _describe(items: list[Item], known: Remembered, max_megapixels: float) -> tu
         for start in range(0, len(items), AT_ONCE):
             chunk = items[start : start + AT_ONCE]
             found = list(pool.map(lambda item: _row(item, known, max_megapixels), chunk))
-            refused += [one for one in found if isinstance(one, Refusal)]
-            parts.append(pd.DataFrame([one for one in found if not isinstance(one, Refusal)]))
+            refused += [one for one in found if isinstance(one, Rejection)]
+            parts.append(pd.DataFrame([one for one in found if not isinstance(one, Rejection)]))
             bar.update(len(chunk))
     return pd.concat(parts, ignore_index=True), refused
 
 
-def _row(item: Item, known: Remembered, max_megapixels: float) -> dict[str, Any] | Refusal:
+def _row(item: Sample, known: IngestCache, max_megapixels: float) -> dict[str, Any] | Rejection:
     try:
         data = item.read()
         content = _digest(data)
-        seen = known.get(content, max_megapixels) or isolated(described, data, max_megapixels)
+        seen = known.get(content, max_megapixels) or run_isolated(describe_image, data, max_megapixels)
         height, width = seen["height"], seen["width"]
         annotation = item.annotate(height, width)
         _refuse_outside(annotation, height, width)
         data_of_target, target = _target(item, height, width, max_megapixels)
     except (Unreadable, OSError) as error:
-        return Refusal(item.path, str(error))
+        return Rejection(item.path, str(error))
     if seen["turned"] and (annotation.points or annotation.shapes or item.target):
-        return Refusal(item.path, "EXIF turned it, and whether its labels are of the turned image is not known")
+        return Rejection(item.path, "EXIF turned it, and whether its labels are of the turned image is not known")
     return {
         "path": item.path,
         "label": "|".join(annotation.labels or ()),
@@ -120,9 +120,11 @@ def _row(item: Item, known: Remembered, max_megapixels: float) -> dict[str, Any]
         "bytes_per_pixel": len(data) / (height * width),
         "has_file": item.has_file,
         "annotation": annotation.to_json(),
-        "things": json.dumps(rounded(things(annotation, height, width, target)), ensure_ascii=False),
+        "things": json.dumps(
+            round_measurements(measure_objects(annotation, height, width, target)), ensure_ascii=False
+        ),
         "target_content": _digest(data_of_target) if item.target else "",
-        "target_pixels": "" if target is None else digest_of(target),
+        "target_pixels": "" if target is None else pixel_digest(target),
         **seen,
     }
 
@@ -133,13 +135,13 @@ def _refuse_outside(annotation: Annotation, height: int, width: int) -> None:
             raise Unreadable(f"its point {name} is at x {xy[0]:g}, y {xy[1]:g}, outside of {width}x{height}")
 
 
-def _target(item: Item, height: int, width: int, max_megapixels: float) -> tuple[bytes, np.ndarray[Any, Any] | None]:
+def _target(item: Sample, height: int, width: int, max_megapixels: float) -> tuple[bytes, np.ndarray[Any, Any] | None]:
     """The bytes and the pixels of its mask or paired image; none where there is none."""
     if item.target is None:
         return b"", None
     data = item.target(height, width)
     try:
-        target = isolated(read, data, max_megapixels).image
+        target = run_isolated(decode_image, data, max_megapixels).image
     except Unreadable as error:
         raise Unreadable(f"the image paired with it: {error}") from error
     if target.shape[:2] != (height, width):
@@ -147,13 +149,13 @@ def _target(item: Item, height: int, width: int, max_megapixels: float) -> tuple
     return data, target
 
 
-def _write_part(rows: pd.DataFrame, by_path: dict[str, Item], folder: Path) -> None:
+def _write_part(rows: pd.DataFrame, by_path: dict[str, Sample], folder: Path) -> None:
     """The files of images, a shard an arrival, and the manifest of where they lie."""
-    placed = [_write_shard(those, by_path, folder / shard(arrival)) for arrival, those in rows.groupby("arrival")]
+    placed = [_write_shard(those, by_path, folder / shard_name(arrival)) for arrival, those in rows.groupby("arrival")]
     write_manifest(rows.join(pd.concat(placed)), folder)
 
 
-def _write_shard(rows: pd.DataFrame, by_path: dict[str, Item], file: Path) -> pd.DataFrame:
+def _write_shard(rows: pd.DataFrame, by_path: dict[str, Sample], file: Path) -> pd.DataFrame:
     """The files of images, each followed by that of its target; returns where they lie."""
     lengths: list[int] = []
 
@@ -197,12 +199,12 @@ def _version(table: pd.DataFrame) -> str:
     return sha256(rows.to_csv(index=False).encode()).hexdigest()[:12]
 
 
-def _write_rejected(refused: list[Refusal], file: Path) -> None:
+def _write_rejected(refused: list[Rejection], file: Path) -> None:
     rows = [(r.path.encode(errors="replace").decode(), r.reason) for r in refused]
     pd.DataFrame(rows, columns=["path", "reason"]).to_csv(file, index=False)
 
 
-def _refuse_too_many(refused: list[Refusal], accepted: int, max_rejected: float) -> None:
+def _refuse_too_many(refused: list[Rejection], accepted: int, max_rejected: float) -> None:
     share = len(refused) / (len(refused) + accepted)
     if share > max_rejected or not accepted:
         shown = "\n".join(f"  {r.path}: {r.reason}" for r in refused[:20])
@@ -216,7 +218,7 @@ def _refuse_too_many(refused: list[Refusal], accepted: int, max_rejected: float)
 def _refuse_mixed(table: pd.DataFrame) -> None:
     """All images must have labels of one kind, with one set of names where names are common to all."""
     seen: dict[tuple[Any, ...], str] = {}
-    for path, annotation in zip(table["path"], annotations(table), strict=True):
+    for path, annotation in zip(table["path"], parse_annotations(table), strict=True):
         seen.setdefault(_kind(annotation), path)
     if len(seen) > 1:
         (one, first), (other, second) = list(seen.items())[:2]
@@ -243,12 +245,12 @@ def _refuse_unusable(table: pd.DataFrame) -> None:
 
 
 def _classes(rows: pd.DataFrame) -> set[str]:
-    return {label for annotation in annotations(rows) for label in classes_in(annotation)}
+    return {label for annotation in parse_annotations(rows) for label in class_names(annotation)}
 
 
 def _split(
-    table: pd.DataFrame, unjoined: pd.Series, split: Split, file: Path, locked: Locked
-) -> tuple[pd.Series, Locked]:
+    table: pd.DataFrame, unjoined: pd.Series, split: Split, file: Path, locked: SplitTable
+) -> tuple[pd.Series, SplitTable]:
     """Split per image, as `file` has it for those that came before; and what `file` is to hold.
 
     That is the groups before any were joined: what joined them may be gone the next time, and their split must stay.
@@ -259,12 +261,12 @@ def _split(
             "this data set a name of its own in ingest.name, or delete the file to split anew"
         )
     shares = {"train": 1 - split.validation - split.test, "val": split.validation, "test": split.test}
-    assigned = assign(table["group"], table["label"], shares, locked.splits)
+    assigned = assign_splits(table["group"], table["label"], shares, locked.splits)
     for name, wanted in shares.items():
         share = float((assigned == name).mean())
         if locked.splits and abs(share - wanted) > FAR_OFF:
             print(f"split: {name} holds {share:.0%} of the images, not {wanted:.0%}: {file} keeps what it lists")
-    return assigned, locked.grown(dict(zip(unjoined, assigned, strict=True)))
+    return assigned, locked.with_new_groups(dict(zip(unjoined, assigned, strict=True)))
 
 
 def _rule(ingest: Ingest) -> str:
@@ -272,7 +274,7 @@ def _rule(ingest: Ingest) -> str:
 
 
 def _grouping(ingest: Ingest) -> str:
-    if ingest.inside.lower().endswith(TABLES) and ingest.columns.group is not None:
+    if ingest.inside.lower().endswith(TABLE_SUFFIXES) and ingest.columns.group is not None:
         return f"column {ingest.columns.group}"
     return f"path {ingest.group_regex}" if ingest.group_regex else "picture"
 

@@ -27,7 +27,7 @@ from stages.batch_prediction import (
     refuse_sources,
 )
 from stages.core.errors import UserError
-from stages.images.decode import SUFFIXES
+from stages.images.decode import IMAGE_SUFFIXES
 from stages.images.decoder_logging import silence_decoders
 from stages.runtime import Model, digest_of
 from stages.tasks.image_outputs import PICTURED
@@ -169,7 +169,7 @@ def _refuse_overwriting(options: PredictOptions) -> None:
     """What is written never takes the place of what is read, nor lies where images are looked for."""
     given = {source: Path(source).resolve() for source in options.images if source != "-"}
     output = options.output and options.output.resolve()
-    if output and (output in [*given.values(), options.model.resolve()] or output.suffix.lower() in SUFFIXES):
+    if output and (output in [*given.values(), options.model.resolve()] or output.suffix.lower() in IMAGE_SUFFIXES):
         raise UserError(f"--output {options.output} is, or would look like, what is read; name another file")
     for option, named in (("--files", options.files), ("--overlays", options.overlays)):
         for source, place in given.items() if named is not None else ():

@@ -11,25 +11,25 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from stages.articulation.point_tree import bones_of_points, tree_of_points, trees_of_pairs
-from stages.articulation.skeleton import bones_of_foreground
-from stages.articulation.symmetry import black_border_share, symmetries
+from stages.articulation.point_tree import bones_from_points, infer_point_tree, trees_from_pairs
+from stages.articulation.skeleton import bones_from_foreground
+from stages.articulation.symmetry import black_border_share, measure_symmetries
 from stages.config.schema_data import Prepare
 from stages.config.schema_task import Representation, Task
 from stages.core.errors import UserError
-from stages.dataset.manifest import DATASET, annotations, pictures, read_manifest, targets
+from stages.dataset.manifest import DATASET_FILE, decode_images, decode_targets, parse_annotations, read_manifest
 from stages.dataset.pixel_store import (
-    FRAME,
-    Store,
-    Writer,
+    PLACEMENT_COLUMNS,
+    ArrayWriter,
+    PixelStore,
     open_split,
     write_about,
     write_bones,
+    write_objects,
     write_rows,
-    write_things,
 )
 from stages.images.decode import to_channels
-from stages.images.geometry import Placement, cut, frames
+from stages.images.geometry import Placement, crop_tile, placements
 from stages.preprocessing.resize import fitted
 from stages.runner.stage import In, Out, run
 from stages.tasks.build_spec import task_spec_of_data, training_spec
@@ -54,19 +54,19 @@ def main(
     counts = {}
     for split, part in rows.groupby("split"):
         counts[str(split)] = _write_split(output, str(split), part, ingested, spec)
-    about = {**json.loads((ingested / DATASET).read_text()), **spec.as_json()}
+    about = {**json.loads((ingested / DATASET_FILE).read_text()), **spec.as_json()}
     write_about(output, about)
     train_set = open_split(output, "train")
     of_classes = REPRESENTATIONS[spec.representation].stores == "index"
     class_N = np.asarray(train_set.target) if of_classes else None
-    looks = {**symmetries(train_set, class_N), "black_border_share": black_border_share(train_set)}
+    looks = {**measure_symmetries(train_set, class_N), "black_border_share": black_border_share(train_set)}
     write_about(output, about | looks)
     parts = _write_bones(output, train_set, spec, prepare.articulated_parts, task.skeleton)
     return {"size": spec.size, "channels": spec.channels, **counts, **parts, **looks}
 
 
 def _write_bones(
-    output: Path, train_set: Store, spec: TaskSpec, parts: str, skeleton: tuple[tuple[str, str], ...]
+    output: Path, train_set: PixelStore, spec: TaskSpec, parts: str, skeleton: tuple[tuple[str, str], ...]
 ) -> dict[str, float]:
     """The articulated parts of the training images, for augmentation alone."""
     if parts == "auto":
@@ -81,13 +81,13 @@ def _write_bones(
             )
         xy_NP2 = np.asarray(train_set.target)
         try:
-            trees = trees_of_pairs(skeleton, spec.points) or [tree_of_points(xy_NP2)]
+            trees = trees_from_pairs(skeleton, spec.points) or [infer_point_tree(xy_NP2)]
         except ValueError as error:
             raise UserError(f"task.skeleton: {error}") from None
-        bones = [bones_of_points(xy_NP2[index], trees, spec.size) for index in images]
+        bones = [bones_from_points(xy_NP2[index], trees, spec.size) for index in images]
     else:
-        frames = train_set.frames()
-        bones = [bones_of_foreground(_inner(train_set.image_NHWC[index], frames[index])) for index in images]
+        frames = train_set.placements()
+        bones = [bones_from_foreground(_inner(train_set.image_NHWC[index], frames[index])) for index in images]
     write_bones(output, "train", bones)
     return {"articulated": float(np.mean([len(bone_K7) > 1 for bone_K7 in bones]))}
 
@@ -102,7 +102,7 @@ def _facts(rows: pd.DataFrame) -> dict[str, Any]:
     if len(depths) > 1:
         paths = [rows.loc[rows["depth"] == depth, "path"].iloc[0] for depth in depths]
         raise UserError(f"{paths[0]} has {depths[0]} bits, {paths[1]} has {depths[1]}: convert the images to one depth")
-    return {"annotations": annotations(rows), "depth": int(depths[0])}
+    return {"annotations": parse_annotations(rows), "depth": int(depths[0])}
 
 
 def _with_moments(spec: TaskSpec, training: pd.DataFrame, ingested: Path) -> TaskSpec:
@@ -114,7 +114,13 @@ def _with_moments(spec: TaskSpec, training: pd.DataFrame, ingested: Path) -> Tas
 
 def _originals(rows: pd.DataFrame, ingested: Path, said: str) -> Iterator[tuple[Labelled, Array]]:
     """Each image with its labels, and its pixels."""
-    read = zip(rows["path"], annotations(rows), targets(rows, ingested), pictures(rows, ingested), strict=True)
+    read = zip(
+        rows["path"],
+        parse_annotations(rows),
+        decode_targets(rows, ingested),
+        decode_images(rows, ingested),
+        strict=True,
+    )
     for path, annotation, target, picture in tqdm(read, said, len(rows), unit="img", disable=None):
         height, width = picture.image.shape[:2]
         yield Labelled(path, annotation, target, height, width), picture.image
@@ -125,15 +131,18 @@ def _write_split(output: Path, split: str, rows: pd.DataFrame, ingested: Path, s
     placed = [
         (row, frame)
         for row in rows[["path", "label", "group", "height", "width"]].to_dict("records")
-        for frame in frames(row["height"], row["width"], spec.fit, spec.size, spec.overlap)
+        for frame in placements(row["height"], row["width"], spec.fit, spec.size, spec.overlap)
     ]
-    images, target = Writer(output / f"{split}.npy", len(placed)), Writer(output / f"{split}.target.npy", len(placed))
+    images, target = (
+        ArrayWriter(output / f"{split}.npy", len(placed)),
+        ArrayWriter(output / f"{split}.target.npy", len(placed)),
+    )
     kind, asked = REPRESENTATIONS[spec.representation], training_spec(spec)
     things = []
     for labelled, original in _originals(rows, ingested, f"prepare {split}"):
         truth = truth_of(labelled, asked)
         image = _channels(original, spec, labelled.path)
-        for frame in frames(labelled.height, labelled.width, spec.fit, spec.size, spec.overlap):
+        for frame in placements(labelled.height, labelled.width, spec.fit, spec.size, spec.overlap):
             images.add(_working(image, frame, spec))
             if kind.stores == "image":
                 target.add(_working(_channels(truth, spec, labelled.path), frame, spec))
@@ -144,10 +153,12 @@ def _write_split(output: Path, split: str, rows: pd.DataFrame, ingested: Path, s
                 target.add(kind.target(truth, frame, spec))
     images.close()
     if kind.stores == "things":
-        write_things(output, split, things)
+        write_objects(output, split, things)
     else:
         target.close()
-    write_rows(output, split, pd.DataFrame([row | {k: getattr(frame, k) for k in FRAME} for row, frame in placed]))
+    write_rows(
+        output, split, pd.DataFrame([row | {k: getattr(frame, k) for k in PLACEMENT_COLUMNS} for row, frame in placed])
+    )
     return len(placed)
 
 
@@ -162,7 +173,7 @@ def _channels(image: Array, spec: TaskSpec, path: str) -> Array:
 
 def _working(image_HWC: Array, frame: Placement, spec: TaskSpec) -> Array:
     if spec.fit == "tile":
-        return cut(image_HWC, frame, spec.size)
+        return crop_tile(image_HWC, frame, spec.size)
     return fitted(torch.from_numpy(image_HWC.copy())[None], spec.fit, spec.size)[0].numpy()
 
 

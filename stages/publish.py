@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import UserError
-from stages.images.decode import MOST_MEGAPIXELS
+from stages.images.decode import MAX_MEGAPIXELS
 from stages.runtime import Model, digest_of
 from stages.tasks import TASKS, instances, landmarks, multilabel, watershed
 from stages.tasks.overlays import PALETTE
@@ -75,7 +75,7 @@ def about_of(file: Path) -> dict[str, Any]:
             "sure": instances.SURE,
             "least": watershed.LEAST,
             "smallest": watershed.SMALLEST,
-            "megapixels": MOST_MEGAPIXELS,
+            "megapixels": MAX_MEGAPIXELS,
             "palette": PALETTE,
         },
     }

@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from dvclive.live import Live
 
-from stages.config.load import overlay
+from stages.config.overlay import overlay
 from stages.config.schema_base import Section
 from stages.config.schema_task import Task
 from stages.config.schema_training import Augment, Network, Tracking, Train
 from stages.core.provenance import commit, digest, environment
-from stages.dataset.manifest import MANIFEST
+from stages.dataset.manifest import MANIFEST_FILE
 from stages.runner.stage import In, Out, rank, run
 from stages.training.auto_params import Resolution, resolve_auto
 from stages.training.checkpoints import open_checkpoints
@@ -46,7 +46,7 @@ def main(
     sections = overlay({"task": task, "augment": augment, "network": network, "train": train}, best)
     plan = build_plan(load_training_data(ingested, prepared), sections, weights)
     pretrained = [file for file in [Path(plan.weights)] if file.is_file()]
-    inputs = [prepared, ingested / MANIFEST, *pretrained]
+    inputs = [prepared, ingested / MANIFEST_FILE, *pretrained]
     checkpoints = open_checkpoints("train", sections, inputs, plan.train.checkpoint_seconds, is_writer=rank() == 0)
     resolution = resolve_auto(plan)
     tracker = _tracker(tracking, sections, plan.data.train_set.about)

@@ -19,8 +19,8 @@ from stages.config.schema_task import Task
 from stages.config.schema_training import Augment, Network, Train
 from stages.core.errors import UserError
 from stages.core.provenance import content, digest
-from stages.dataset.manifest import MANIFEST
-from stages.dataset.pixel_store import Store, open_split
+from stages.dataset.manifest import MANIFEST_FILE
+from stages.dataset.pixel_store import PixelStore, open_split
 from stages.runner.stage import In, Out, run
 from stages.search import trial
 from stages.search.space import Values, check_amounts, params_values
@@ -87,13 +87,13 @@ def main(
 
 
 def _open_search(
-    ingested: Path, prepared: Path, sections: Mapping[str, Section], tune: Tune, train_set: Store
+    ingested: Path, prepared: Path, sections: Mapping[str, Section], tune: Tune, train_set: PixelStore
 ) -> Search:
     """Open the search that these params, images, labels and code define."""
     task: Any = sections["task"]
     better = TASKS[task.name].SCORES[score_of(task.name, task.score)].better
     extendable = tune.model_copy(update={"trials": 0, "minutes": None})  # more trials continue the same search
-    key = content([digest({**sections, "tune": extendable}), prepared, ingested / MANIFEST, code_version("tune")])
+    key = content([digest({**sections, "tune": extendable}), prepared, ingested / MANIFEST_FILE, code_version("tune")])
     return Search(key, tune, better == "higher", params_values(sections, tune.space, train_set))
 
 

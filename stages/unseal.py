@@ -13,7 +13,7 @@ from tqdm import tqdm
 from stages.config.schema_task import Evaluate, Task
 from stages.core.errors import UserError
 from stages.core.provenance import commit
-from stages.dataset.manifest import DATASET, originals, read_manifest
+from stages.dataset.manifest import DATASET_FILE, read_image_files, read_manifest
 from stages.runner.stage import In, Out, run
 from stages.runtime import Model, digest_of, shipped
 from stages.tasks.evaluation import summarize
@@ -33,7 +33,7 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
             "the test is sealed; opening it is recorded and makes it worth less: `make unseal` if you mean it"
         )
     file = exported / "model.onnx"
-    model, dataset = shipped(exported), json.loads((sealed / DATASET).read_text())
+    model, dataset = shipped(exported), json.loads((sealed / DATASET_FILE).read_text())
     if model.metadata["version"] != dataset["version"]:
         raise UserError(
             f"the model was trained on version {model.metadata['version']} of the data, the sealed test belongs to "
@@ -62,7 +62,7 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
 
 
 def _score(model: Model, rows: pd.DataFrame, sealed: Path, truths: list[Any], evaluate: Evaluate) -> dict[str, Any]:
-    files = tqdm(originals(rows, sealed), "test", len(rows), disable=None)
+    files = tqdm(read_image_files(rows, sealed), "test", len(rows), disable=None)
     summary, _ = summarize(
         model.spec,
         truths,

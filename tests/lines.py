@@ -11,8 +11,8 @@ from PIL import Image
 
 from stages.core.findings import Finding, write_findings
 from stages.dataset.annotations import Annotation
-from stages.dataset.manifest import COLUMNS, write_manifest
-from stages.dataset.shards import shard, write_shard
+from stages.dataset.manifest import MANIFEST_COLUMNS, write_manifest
+from stages.dataset.shards import shard_name, write_shard
 
 HOSTILE = '<script>alert("x")</script>'
 DEFAULTS = {"str": "", "int64": 1, "float64": 0.5, "bool": False, "object": bytes(192)}
@@ -39,7 +39,9 @@ def png(shape: tuple[int, ...], seed: int = 0) -> bytes:
 def write_ingested(folder: Path, labels: list[str], per_class: int = 4) -> pd.DataFrame:
     """What ingest writes: small grey pictures, half of each class for training."""
     folder.mkdir(parents=True)
-    rows = pd.DataFrame([{n: DEFAULTS[kind] for n, kind in COLUMNS.items()} for _ in range(len(labels) * per_class)])
+    rows = pd.DataFrame(
+        [{n: DEFAULTS[kind] for n, kind in MANIFEST_COLUMNS.items()} for _ in range(len(labels) * per_class)]
+    )
     rows["label"] = np.repeat(np.array(labels, object), per_class)
     rows["split"] = ["train", "val"] * (len(rows) // 2)
     rows["path"] = rows["group"] = [f"{label}/{i}.png" for i, label in enumerate(rows["label"])]
@@ -47,7 +49,7 @@ def write_ingested(folder: Path, labels: list[str], per_class: int = 4) -> pd.Da
     rows["things"] = "{}"
     rows["brightness"] = np.arange(len(rows), dtype=float)
     data = [png((8, 8), i) for i in range(len(rows))]
-    offsets = write_shard(folder / shard(1), ((f"{i}.png", d) for i, d in enumerate(data)))
+    offsets = write_shard(folder / shard_name(1), ((f"{i}.png", d) for i, d in enumerate(data)))
     rows = rows.assign(offset=offsets, bytes=[len(d) for d in data], width=8, height=8, format="PNG", mode="L")
     write_manifest(rows, folder)
     (folder / "rejected.csv").write_text(f'path,reason\nnotes.txt,"no image, {HOSTILE.replace(chr(34), chr(39))}"\n')

@@ -1,7 +1,7 @@
-"""Macula's audits asked about a planted case, and the peers asked about the same files.
+"""Run Macula's audits on a data set with injected faults, and ask other libraries about the same files.
 
-An answer has `alarms`, pairs of an id and its severity; `sets` by id, pictures said to be copies of each other;
-`images` by id, single ones named; `figures` by id, numbers; and `seconds` of processor time.
+A result has `alarms` (pairs of an id and its severity), `sets` (by id, groups of images reported as duplicates),
+`images` (by id, single images that are reported), `figures` (by id, numbers) and `seconds` of processor time.
 """
 
 import json
@@ -16,9 +16,9 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
 
-from benchmarks.audits.injected_faults import Case, Shot, written
+from benchmarks.audits.fault_sample import FaultSample, encode
+from benchmarks.audits.injected_faults import FaultyDataset
 from stages.audits import AUDITS
 from stages.audits.audit_data import Subject
 from stages.checks.check_data import CheckData
@@ -29,47 +29,59 @@ from stages.config import load as params
 from stages.config.load import Params
 from stages.core.findings import Finding, Severity
 from stages.dataset.annotations import Annotation
-from stages.dataset.manifest import COLUMNS, SEALED_INDEX
-from stages.dataset.shards import shard, write_shard
-from stages.images.image_metadata import described
+from stages.dataset.manifest import MANIFEST_COLUMNS, SEALED_INDEX
+from stages.dataset.shards import shard_name, write_shard
+from stages.images.image_metadata import describe_image
 from stages.probes.confident_learning import doubt
 from stages.probes.cross_validation import probabilities
 
-Answer = dict[str, Any]
+Result = dict[str, Any]
+Array = np.ndarray[Any, Any]
 PATH = re.compile(r"^(.+?\.(?:jpg|png)) \(")
 ALARMING = ("warning", "blocking")
+LABEL_ERRORS = "label_errors/classes"
+PYTHON = Path(".venv-audit-peers/bin/python")
 
 
-def settings() -> Params:
-    """The params of the project as they are delivered."""
-    return params.check(YAML(typ="safe", pure=True).load(Path("params.yaml").read_text(encoding="utf-8")))
+def default_params() -> Params:
+    """Return the params of this project's `params.yaml`."""
+    return params.load(Path("params.yaml"))
 
 
-def ingested(case: Case, folder: Path) -> tuple[pd.DataFrame, dict[str, bytes]]:
-    """The manifest that ingest would write of a case, its shards in `folder`; and the bytes of the files by path."""
-    files = {shot.path: written(shot) for shot in case.shots}
-    rows = pd.DataFrame([_row(shot, files[shot.path]) for shot in case.shots]).sort_values("path", ignore_index=True)
-    for arrival, those in rows.groupby("arrival"):
-        offsets = write_shard(folder / shard(arrival), ((path, files[path]) for path in those["path"]))
-        rows.loc[those.index, "offset"] = offsets
-    return rows[list(COLUMNS)].astype(COLUMNS), files
+def ingest_samples(data: FaultyDataset, folder: Path) -> tuple[pd.DataFrame, dict[str, bytes]]:
+    """Write the shards that ingest would write for a data set.
+
+    Args:
+        data: the data set.
+        folder: folder for the shards.
+
+    Returns:
+        The manifest, and the files' bytes by path.
+    """
+    files = {sample.path: encode(sample) for sample in data.samples}
+    rows = pd.DataFrame([_manifest_row(sample, files[sample.path]) for sample in data.samples])
+    rows = rows.sort_values("path", ignore_index=True)
+    for arrival, group in rows.groupby("arrival"):
+        offsets = write_shard(folder / shard_name(arrival), ((path, files[path]) for path in group["path"]))
+        rows.loc[group.index, "offset"] = offsets
+    return rows[list(MANIFEST_COLUMNS)].astype(MANIFEST_COLUMNS), files
 
 
-def _row(shot: Shot, data: bytes) -> dict[str, Any]:
-    seen = _described(data)
+def _manifest_row(sample: FaultSample, data: bytes) -> dict[str, Any]:
+    described_image = _describe(data)
     return {
-        **seen,
-        "path": shot.path,
-        "label": shot.label,
-        "group": seen["pixels"],
-        "split": shot.split,
-        "origin": shot.origin,
-        "arrival": shot.arrival,
+        **described_image,
+        "path": sample.path,
+        "label": sample.label,
+        "group": described_image["pixels"],
+        "split": sample.split,
+        "origin": sample.origin,
+        "arrival": sample.arrival,
         "content": f"{abs(hash(data)):016x}"[:16],
         "bytes": len(data),
-        "bytes_per_pixel": len(data) / (seen["height"] * seen["width"]),
+        "bytes_per_pixel": len(data) / (described_image["height"] * described_image["width"]),
         "has_file": True,
-        "annotation": Annotation(labels=(shot.label,)).to_json(),
+        "annotation": Annotation(labels=(sample.label,)).to_json(),
         "target_content": "",
         "target_pixels": "",
         "things": "{}",
@@ -80,48 +92,63 @@ def _row(shot: Shot, data: bytes) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=40_000)
-def _described(data: bytes) -> dict[str, Any]:
-    """Files that a fault leaves alone come again with every strength of it."""
-    return described(data, max_megapixels=np.inf)
+def _describe(data: bytes) -> dict[str, Any]:
+    """Return the metadata of an image; cached, because unchanged files recur with each strength of a fault."""
+    return describe_image(data, max_megapixels=np.inf)
 
 
-def subject(rows: pd.DataFrame, folder: Path) -> Subject:
-    """What the audits are given; no test is sealed."""
+def audit_input(rows: pd.DataFrame, folder: Path) -> Subject:
+    """Return the input of the audits, without a sealed test.
+
+    Args:
+        rows: the manifest.
+        folder: folder of the shards.
+    """
     return Subject(rows, pd.DataFrame({name: pd.Series(dtype=str) for name in SEALED_INDEX}), folder)
 
 
-def macula(subject: Subject, asked: Iterable[str], given: Params) -> Answer:
-    """The answer of the audits of these names; `checks` stands for the rules of validate."""
+def run_audits(data: Subject, names: Iterable[str], given: Params) -> Result:
+    """Run audits by name and summarize their findings.
+
+    Args:
+        data: input of the audits.
+        names: names in `AUDITS`, or `checks` for the rules of the validate stage.
+        given: params.
+
+    Returns:
+        The result, as described in the module's docstring.
+    """
     began = time.process_time()
     findings: list[Finding] = []
-    for name in asked:
-        if name == "checks":
-            data = CheckData(subject.rows, subject.folder)
-            rules = contract(given.checks, data.kinds)
-            results = interpret(rules, run_suite(data, rules), data.frame)
-            findings += [Finding(r.id, cast(Severity, r.severity), r.message, {}, list(r.images)) for r in results]
-        else:
-            findings += AUDITS[name](subject, given.audit)
-    answer: Answer = {"alarms": [], "sets": {}, "images": {}, "figures": {}, "seconds": time.process_time() - began}
+    for name in names:
+        findings += _check_rules(data, given) if name == "checks" else AUDITS[name](data, given.audit)
+    result: Result = {"alarms": [], "sets": {}, "images": {}, "figures": {}, "seconds": time.process_time() - began}
     for finding in findings:
-        answer["alarms"].append([finding.id, finding.severity])
-        told = [value for value in finding.evidence.values() if isinstance(value, list) and value]
-        sets = [[_path(text) for text in one] for value in told for one in value if isinstance(one, list)]
+        result["alarms"].append([finding.id, finding.severity])
+        lists = [value for value in finding.evidence.values() if isinstance(value, list) and value]
+        sets = [[_path(text) for text in entry] for value in lists for entry in value if isinstance(entry, list)]
         if sets:
-            answer["sets"][finding.id] = answer["sets"].get(finding.id, []) + sets
-        listed = [_path(t) for value in told for t in value if isinstance(t, str) and PATH.match(t)]
-        answer["images"][finding.id] = list(dict.fromkeys([*finding.images, *listed]))
-        answer["figures"][finding.id] = {k: v for k, v in finding.evidence.items() if isinstance(v, int | float)}
-        if finding.id == "label_errors/classes":
-            answer["images"]["label_errors/classes"] = _surest(subject)
-    return answer
+            result["sets"][finding.id] = result["sets"].get(finding.id, []) + sets
+        listed = [_path(text) for value in lists for text in value if isinstance(text, str) and PATH.match(text)]
+        result["images"][finding.id] = list(dict.fromkeys([*finding.images, *listed]))
+        result["figures"][finding.id] = {k: v for k, v in finding.evidence.items() if isinstance(v, int | float)}
+        if finding.id == LABEL_ERRORS:
+            result["images"][LABEL_ERRORS] = _most_doubtful(data)
+    return result
 
 
-def _surest(looked_at: Subject) -> list[str]:
-    """As many images as the audit of labels says are wrong, the surest; in its finding it names 24 at most."""
-    _, codes = np.unique(looked_at.rows["label"].to_numpy(str), return_inverse=True)
-    told = doubt(out_of_fold(looked_at)[0], codes)
-    return [looked_at.rows["path"].iloc[i] for i in told.surest(most=told.count)]
+def _check_rules(data: Subject, given: Params) -> list[Finding]:
+    checked = CheckData(data.rows, data.folder)
+    rules = contract(given.checks, checked.kinds)
+    results = interpret(rules, run_suite(checked, rules), checked.frame)
+    return [Finding(r.id, cast(Severity, r.severity), r.message, {}, list(r.images)) for r in results]
+
+
+def _most_doubtful(data: Subject) -> list[str]:
+    """Return all images that the label audit reports as mislabelled, the most certain first; its finding lists 24."""
+    _, codes = np.unique(data.rows["label"].to_numpy(str), return_inverse=True)
+    doubted = doubt(out_of_fold(data)[0], codes)
+    return [data.rows["path"].iloc[i] for i in doubted.surest(most=doubted.count)]
 
 
 def _path(text: str) -> str:
@@ -129,32 +156,33 @@ def _path(text: str) -> str:
     return found.group(1) if found else text
 
 
-class Peers:
-    """The process of the peers, in an environment of their own."""
+class LibraryProcess:
+    """Process of the other libraries, in their own environment."""
 
     def __init__(self, python: Path) -> None:
-        self._process = subprocess.Popen(
-            [python, "-m", "benchmarks.audits.audit_libraries"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        command = [str(python), "-m", "benchmarks.audits.audit_libraries"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.versions: dict[str, str] = self._read()
 
     def _read(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"the process of the peers ended with status {self._process.wait()}")
+            raise SystemExit(f"error: the process of the other libraries ended with status {self._process.wait()}")
         return json.loads(line)
 
-    def ask(self, names: Iterable[str], folder: Path) -> dict[str, Answer]:
-        """Their answers about the case that `lay_out` wrote to a folder."""
+    def run(self, names: Iterable[str], folder: Path) -> dict[str, Result]:
+        """Return the libraries' results for a data set.
+
+        Args:
+            names: names in `audit_libraries.LIBRARIES`.
+            folder: folder that `write_case` wrote.
+        """
         assert self._process.stdin is not None
         print(json.dumps({"names": list(names), "folder": str(folder)}), file=self._process.stdin, flush=True)
         return self._read()
 
-    def __enter__(self) -> "Peers":
+    def __enter__(self) -> "LibraryProcess":
         return self
 
     def __exit__(
@@ -165,22 +193,28 @@ class Peers:
         self._process.wait()
 
 
-def by_arrival(rows: pd.DataFrame) -> np.ndarray[Any, Any]:
-    """[N] places of the rows: older before newer, training before validation, else in no order."""
-    mixed = rows["path"].str.extract(r"(\d+)\.\w+$")[0]
-    return np.lexsort((mixed.to_numpy(str), rows["split"].to_numpy(str), rows["arrival"].to_numpy()))
+def arrival_order(rows: pd.DataFrame) -> Array:
+    """Return the positions of the rows [N]: older before newer, training before validation, otherwise shuffled."""
+    shuffled = rows["path"].str.extract(r"(\d+)\.\w+$")[0]
+    return np.lexsort((shuffled.to_numpy(str), rows["split"].to_numpy(str), rows["arrival"].to_numpy()))
 
 
-def out_of_fold(looked_at: Subject) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """What the audit of labels believes: probabilities [N, K] of the classes by name, and features [N, F]."""
-    rows = looked_at.rows
-    return probabilities(looked_at.features, rows["label"].to_numpy(str), rows["group"].to_numpy(str))[
-        1
-    ], looked_at.features
+def out_of_fold(data: Subject) -> tuple[Array, Array]:
+    """Return what the label audit uses: out-of-fold probabilities [N, K], classes by name, and features [N, F]."""
+    rows = data.rows
+    labels, groups = rows["label"].to_numpy(str), rows["group"].to_numpy(str)
+    return probabilities(data.features, labels, groups)[1], data.features
 
 
-def lay_out(rows: pd.DataFrame, files: dict[str, bytes], folder: Path, *arrays: np.ndarray[Any, Any]) -> None:
-    """A case as files: the images; `case.json` with their labels and splits; and what `out_of_fold` gave, if it did."""
+def write_case(rows: pd.DataFrame, files: dict[str, bytes], folder: Path, *arrays: Array) -> None:
+    """Write a data set for the other libraries: images, and `case.json` with labels and splits.
+
+    Args:
+        rows: the manifest, in the order of the images.
+        files: the files' bytes by path.
+        folder: the folder to write to.
+        *arrays: the two arrays of `out_of_fold`, or none.
+    """
     for path, data in files.items():
         (folder / "images" / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / "images" / path).write_bytes(data)

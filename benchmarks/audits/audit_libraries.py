@@ -1,6 +1,7 @@
-"""cleanvision, cleanlab's Datalab, deepchecks and imagededup as their documentation has them, with their defaults.
+"""cleanvision, cleanlab's Datalab, deepchecks and imagededup, used as in their documentation, with their defaults.
 
-Runs in an environment that has them and nothing of Macula (infra/locks/audit-peers.txt): a line of JSON in, a line out.
+Runs in an environment of these libraries without Macula (infra/locks/audit-peers.txt). Each line of JSON on stdin is a
+request, each line of JSON on stdout a result.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ NAMES = ("cleanvision", "cleanlab", "deepchecks", "imagededup", "numpy", "pandas
 
 
 class Files:
-    """The files of a case."""
+    """Files, labels and arrays that `audit_competitors.write_case` wrote."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "images"
@@ -38,58 +40,58 @@ class Files:
                 self.arrays[name] = np.load(folder / f"{name}.npy")
 
     def path(self, file: str) -> str:
-        """Relative to the case."""
+        """Return the path of a file relative to the folder of the images."""
         return str(Path(file).relative_to(self.folder))
 
 
 def cleanvision(files: Files) -> dict[str, Any]:
-    """`Imagelab.find_issues()`."""
+    """Run `Imagelab.find_issues()`."""
     from cleanvision import Imagelab
 
     lab = Imagelab(filepaths=list(files.table["file"]), verbose=False)
     lab.find_issues(n_jobs=1, verbose=False)
-    answer = empty()
+    result = empty()
     for issue in lab.issue_summary["issue_type"]:
         flagged = lab.issues.index[lab.issues[f"is_{issue}_issue"]]
-        answer["alarms"] += [[issue, "warning" if len(flagged) else "passed"]]
-        answer["images"][issue] = [files.path(file) for file in flagged]
+        result["alarms"] += [[issue, "warning" if len(flagged) else "passed"]]
+        result["images"][issue] = [files.path(file) for file in flagged]
     for issue in ("exact_duplicates", "near_duplicates"):
-        answer["sets"][issue] = [[files.path(file) for file in one] for one in lab.info[issue]["sets"]]
-    return answer
+        result["sets"][issue] = [[files.path(file) for file in one] for one in lab.info[issue]["sets"]]
+    return result
 
 
 def datalab(files: Files) -> dict[str, Any]:
-    """`Datalab(..., image_key=...).find_issues(pred_probs=..., features=...)`."""
+    """Run `Datalab(..., image_key=...).find_issues(pred_probs=..., features=...)`."""
     from cleanlab import Datalab
     from datasets import Dataset, Image, disable_progress_bars
 
     disable_progress_bars()
-    told = {"image": list(files.table["file"]), "label": list(files.table["label"])}
-    data = Dataset.from_dict(told).cast_column("image", Image())
+    columns = {"image": list(files.table["file"]), "label": list(files.table["label"])}
+    data = Dataset.from_dict(columns).cast_column("image", Image())
     lab = Datalab(data=data, label_name="label", image_key="image", verbosity=0)
     given = {"pred_probs": files.arrays.get("probabilities"), "features": files.arrays.get("features")}
     lab.find_issues(**{name: array for name, array in given.items() if array is not None})
-    answer, paths = empty(), list(files.table["path"])
+    result, paths = empty(), list(files.table["path"])
     issues = lab.get_issues()
     for issue in lab.get_issue_summary()["issue_type"]:
         flagged = np.flatnonzero(issues[f"is_{issue}_issue"])
-        answer["alarms"] += [[issue, "warning" if len(flagged) else "passed"]]
-        answer["images"][issue] = [paths[i] for i in flagged]
+        result["alarms"] += [[issue, "warning" if len(flagged) else "passed"]]
+        result["images"][issue] = [paths[i] for i in flagged]
     if "near_duplicate" in set(lab.get_issue_summary()["issue_type"]):
         near = lab.get_issues("near_duplicate")
         flagged = near.index[near["is_near_duplicate_issue"]]
-        answer["sets"]["near_duplicate"] = [
+        result["sets"]["near_duplicate"] = [
             [paths[i], *(paths[j] for j in near["near_duplicate_sets"][i])] for i in flagged
         ]
-    told = lab.get_info("spurious_correlations")
-    found = told["correlations_df"].query("score < @told['threshold']")
-    answer["alarms"] += [["spurious_correlations", "warning" if len(found) else "passed"]]
-    answer["figures"]["spurious_correlations"] = dict(zip(found["property"], found["score"].astype(float), strict=True))
-    return answer
+    correlations = lab.get_info("spurious_correlations")
+    found = correlations["correlations_df"].query("score < @correlations['threshold']")
+    result["alarms"] += [["spurious_correlations", "warning" if len(found) else "passed"]]
+    result["figures"]["spurious_correlations"] = dict(zip(found["property"], found["score"].astype(float), strict=True))
+    return result
 
 
 def deepchecks(files: Files) -> dict[str, Any]:
-    """The checks of its suites `data_integrity` and `train_test_validation` with their default conditions."""
+    """Run the checks of the suites `data_integrity` and `train_test_validation` with their default conditions."""
     from deepchecks.vision.checks import (
         ImageDatasetDrift,
         ImagePropertyDrift,
@@ -99,7 +101,7 @@ def deepchecks(files: Files) -> dict[str, Any]:
     )
 
     whole, train, val = (vision_data(files, split) for split in (None, "train", "val"))
-    answer = empty()
+    result = empty()
     correlation = PropertyLabelCorrelation().add_condition_property_pps_less_than().run(whole, with_display=False)
     conditions = {"property_label_correlation": correlation}
     if val is not None and train is not None:
@@ -108,21 +110,21 @@ def deepchecks(files: Files) -> dict[str, Any]:
         change = PropertyLabelCorrelationChange().add_condition_property_pps_difference_less_than()
         conditions["property_label_correlation_change"] = change.run(train, val, with_display=False)
         found = ImageDatasetDrift().run(train, val, with_display=False).value["domain_classifier_drift_score"]
-        answer["figures"]["dataset_drift"] = {"score": float(found)}
+        result["figures"]["dataset_drift"] = {"score": float(found)}
     for name, result in conditions.items():
         passed = all(condition.is_pass() for condition in result.conditions_results)
-        answer["alarms"] += [[name, "passed" if passed else "warning"]]
+        result["alarms"] += [[name, "passed" if passed else "warning"]]
     outliers = ImagePropertyOutliers().run(whole, with_display=False).value
     for name, found in outliers.items():
         if isinstance(found, dict) and "outliers_identifiers" in found:
             named = list(found["outliers_identifiers"])
-            answer["images"][f"outliers: {name}"] = named
-            answer["alarms"] += [[f"outliers: {name}", "warning" if named else "passed"]]
-    return answer
+            result["images"][f"outliers: {name}"] = named
+            result["alarms"] += [[f"outliers: {name}", "warning" if named else "passed"]]
+    return result
 
 
 def properties(files: Files) -> dict[str, Any]:
-    """Of deepchecks, one pass over the images for their properties: the check `ImagePropertyOutliers` alone."""
+    """Run `ImagePropertyOutliers` alone: one pass of deepchecks over the images for their properties."""
     from deepchecks.vision.checks import ImagePropertyOutliers
 
     ImagePropertyOutliers().run(vision_data(files, None), with_display=False)
@@ -130,7 +132,7 @@ def properties(files: Files) -> dict[str, Any]:
 
 
 def vision_data(files: Files, split: str | None) -> Any:
-    """Its form of data, of a split or of all; shuffled, as it wants them."""
+    """Return the `VisionData` of a split, or of all images if `split` is None; shuffled, as deepchecks requires."""
     from deepchecks.vision import VisionData
     from PIL import Image
 
@@ -140,14 +142,14 @@ def vision_data(files: Files, split: str | None) -> Any:
         return None
 
     class Loader:
-        def __iter__(self):
+        def __iter__(self) -> Iterator[dict[str, Any]]:
             for first in range(0, len(order), 64):
-                those = order[first : first + 64]
-                arrays = [np.asarray(Image.open(files.table["file"][i])) for i in those]
+                batch = order[first : first + 64]
+                arrays = [np.asarray(Image.open(files.table["file"][i])) for i in batch]
                 yield {
                     "images": [array if array.ndim == 3 else array[:, :, None] for array in arrays],
-                    "labels": [files.codes[i] for i in those],
-                    "image_identifiers": [files.table["path"][i] for i in those],
+                    "labels": [files.codes[i] for i in batch],
+                    "image_identifiers": [files.table["path"][i] for i in batch],
                 }
 
     names = dict(enumerate(files.classes))
@@ -155,19 +157,19 @@ def vision_data(files: Files, split: str | None) -> Any:
 
 
 def imagededup(files: Files) -> dict[str, Any]:
-    """`PHash().find_duplicates(...)`; its CNN needs weights that are downloaded."""
+    """Run `PHash().find_duplicates(...)`; the CNN is left out because its weights would have to be downloaded."""
     from imagededup.methods import PHash
 
     found = PHash(verbose=False).find_duplicates(
         image_dir=str(files.folder), recursive=True, num_enc_workers=0, num_dist_workers=0
     )
-    answer = empty()
-    answer["sets"]["phash"] = [[one, other] for one, others in found.items() for other in others if one < other]
-    answer["alarms"] = [["phash", "warning" if answer["sets"]["phash"] else "passed"]]
-    return answer
+    result = empty()
+    result["sets"]["phash"] = [[one, other] for one, others in found.items() for other in others if one < other]
+    result["alarms"] = [["phash", "warning" if result["sets"]["phash"] else "passed"]]
+    return result
 
 
-PEERS = {
+LIBRARIES = {
     "cleanvision": cleanvision,
     "datalab": datalab,
     "deepchecks": deepchecks,
@@ -177,34 +179,34 @@ PEERS = {
 
 
 def empty() -> dict[str, Any]:
-    """An answer that says nothing yet."""
+    """Return a result without findings."""
     return {"alarms": [], "sets": {}, "images": {}, "figures": {}}
 
 
 def main() -> None:
-    """Answer until there are no more questions."""
+    """Serve requests until stdin ends."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    answers = sys.stdout
+    results = sys.stdout
     with (
         contextlib.redirect_stdout(sys.stderr),
-        Path(os.devnull).open("w") as nowhere,
-        contextlib.redirect_stderr(nowhere),
+        Path(os.devnull).open("w") as devnull,
+        contextlib.redirect_stderr(devnull),
     ):
-        print(json.dumps({name: version(name) for name in NAMES}), file=answers, flush=True)
+        print(json.dumps({name: version(name) for name in NAMES}), file=results, flush=True)
         for line in sys.stdin:
-            asked = json.loads(line)
-            files, found = Files(Path(asked["folder"])), {}
-            for name in asked["names"]:
+            request = json.loads(line)
+            files, found = Files(Path(request["folder"])), {}
+            for name in request["names"]:
                 began, before = time.perf_counter(), os.times()
                 try:
-                    found[name] = PEERS[name](files)
+                    found[name] = LIBRARIES[name](files)
                 except Exception as error:
                     found[name] = empty() | {"error": f"{type(error).__name__}: {error}"[:500]}
                 after = os.times()
                 found[name]["seconds"] = time.perf_counter() - began
                 found[name]["cpu_seconds"] = sum(after[:4]) - sum(before[:4])
-            print(json.dumps(found, default=float), file=answers, flush=True)
+            print(json.dumps(found, default=float), file=results, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Images a second of what looks at every image: Macula's description of a file beside its peers, on the same JPEGs.
+"""Images per second of the code that reads each image: Macula's description of a file and that of other libraries.
 
-Everybody has one core and takes turns, round by round; each is compared with cleanvision of the same round, by
-processor time, since these machines are shared. `describe` is all that ingest finds out of a file: decoding, thirty
-statistics, EXIF, two perceptual hashes, a thumbnail and the digest of the pixels. `line` is the three stages ingest,
-validate and audit, each as `dvc repro` starts it, imports and child processes included.
+All use one core and the same JPEGs. They take turns in rounds, and each is compared with cleanvision in the same round
+by processor time, because other work on the machine affects it less. `macula` is all that ingest computes for a file:
+decoding, thirty statistics, EXIF, two perceptual hashes, a thumbnail and the digest of the pixels. `pipeline` is the
+stages ingest, validate and audit, started as `dvc repro` starts them, including imports and child processes.
 """
 
 import json
@@ -18,40 +18,68 @@ import time
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.audits.audit_competitors import Peers
-from benchmarks.pipeline import dataset_scaling as scale
+from benchmarks.audits.audit_competitors import PYTHON, LibraryProcess
+from benchmarks.pipeline.dataset_scaling import photo_like
+from benchmarks.result_pages import installed
 from stages.config.load import check, read
 from stages.config.resolved import RESOLVED, as_yaml
 
 ROOT = Path(__file__).parents[2]
-PYTHON = Path(".venv-audit-peers/bin/python")
-COUNT, WIDTH, HEIGHT = 1000, 400, 300
-PEERS = ("cleanvision", "deepchecks properties", "imagededup")
+WIDTH, HEIGHT = 400, 300
+LIBRARIES = ("cleanvision", "deepchecks properties", "imagededup")
 REFERENCE = "cleanvision"
 PHOTOS = {"clothing10": "400 to 888 pixels", "bccd": "640x480"}
-WHERE = 400  # images whose description is taken apart
+STAGES = {
+    "ingest": ("{images}", "splits", "sealed", "ingested"),
+    "validate": ("ingested", "validated"),
+    "audit": ("ingested", "audited"),
+}
+BREAKDOWN = 400  # images whose description is timed part by part
+Usage = dict[str, float]
 
 
-def measured(data: Path | None, rounds: int, count: int = COUNT) -> dict[str, Any]:
-    """Rates by kind of JPEGs and contestant; where the time of `describe` goes."""
-    found: dict[str, Any] = {"rounds": rounds, "load": os.getloadavg()[0], "cores": len(os.sched_getaffinity(0))}
-    with tempfile.TemporaryDirectory() as name, one_core():
-        for kind, folder in _folders(Path(name), data, count).items():
-            found[kind] = _compared(folder, rounds) | {"where": json.loads(_ours("where", folder))}
-            found[kind]["line"] = _line(folder)
+@dataclass(frozen=True)
+class SpeedSizes:
+    """Number of generated images, rounds and pipeline stages."""
+
+    images: int = 1000
+    rounds: int = 3
+    stages: tuple[str, ...] = tuple(STAGES)
+
+
+TINY = SpeedSizes(images=20, rounds=1, stages=("ingest",))
+
+
+def measure(data: Path | None, sizes: SpeedSizes) -> dict[str, Any]:
+    """Measure the rates by set of JPEGs and library, and the parts of Macula's description.
+
+    Args:
+        data: folder of the reference data; None uses generated images only.
+        sizes: number of images, rounds and stages.
+
+    Returns:
+        By set of images: rates of each library, milliseconds per image of each part, and seconds of each stage.
+    """
+    found: dict[str, Any] = {"rounds": sizes.rounds, "load": os.getloadavg()[0]}
+    found["cores"] = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as name, use_one_core():
+        for kind, folder in _write_images(Path(name), data, sizes.images).items():
+            found[kind] = _compare(folder, sizes.rounds) | {"breakdown": json.loads(_in_process("breakdown", folder))}
+            found[kind]["pipeline"] = _time_stages(folder, sizes.stages)
             print(kind, found[kind], flush=True)
             shutil.rmtree(folder)
     return found
 
 
-class one_core:  # noqa: N801
-    """Within it, this process and those that it starts share one core."""
+class use_one_core:  # noqa: N801
+    """Context in which this process and those that it starts share one core."""
 
     def __enter__(self) -> None:
         self._before = os.sched_getaffinity(0)
@@ -61,161 +89,170 @@ class one_core:  # noqa: N801
         os.sched_setaffinity(0, self._before)
 
 
-def _folders(at: Path, data: Path | None, count: int) -> dict[str, Path]:
-    scale.WIDTH, scale.HEIGHT = WIDTH, HEIGHT
-    made = {f"{count} made, {WIDTH}x{HEIGHT}": [scale.picture(number) for number in range(count)]}
+def _write_images(parent: Path, data: Path | None, count: int) -> dict[str, Path]:
+    """Write the sets of images and return their folders."""
+    sets = {f"{count} generated, {WIDTH}x{HEIGHT}": [photo_like(number, WIDTH, HEIGHT) for number in range(count)]}
     for name, size in PHOTOS.items():
         if data and (data / f"{name}.zip").exists():
             with zipfile.ZipFile(data / f"{name}.zip") as archive:
                 files = [n for n in archive.namelist() if n.lower().endswith((".jpg", ".jpeg"))]
-                made[f"{len(files)} of {name}, {size}"] = [archive.read(n) for n in files]
-    for kind, files in made.items():
-        folder = at / kind
-        told = []
-        for number, content in enumerate(files):
+                sets[f"{len(files)} of {name}, {size}"] = [archive.read(n) for n in files]
+    for kind, contents in sets.items():
+        folder = parent / kind
+        rows = []
+        for number, content in enumerate(contents):
             path = f"c{number % 10}/{number}.jpg"
             (folder / "images" / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / "images" / path).write_bytes(content)
-            told.append({"path": path, "label": f"c{number % 10}", "split": "train"})
-        (folder / "case.json").write_text(json.dumps(told))
-    return {kind: at / kind for kind in made}
+            rows.append({"path": path, "label": f"c{number % 10}", "split": "train"})
+        (folder / "case.json").write_text(json.dumps(rows))
+    return {kind: parent / kind for kind in sets}
 
 
-def _compared(folder: Path, rounds: int) -> dict[str, Any]:
+def _compare(folder: Path, rounds: int) -> dict[str, Any]:
     count = len(json.loads((folder / "case.json").read_text()))
     times: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    with Peers(PYTHON.absolute()) as peers, tempfile.TemporaryDirectory() as name:
-        peers.ask(PEERS, _some(folder, Path(name)))  # imports are not timed
-        for turn in range(rounds):
-            names = ["macula", *PEERS]
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                if name == "macula":
-                    times[name].append(tuple(json.loads(_ours("time", folder))))
-                    continue
-                answer = peers.ask([name], folder)[name]
-                if "error" in answer:
-                    raise SystemExit(f"{name}: {answer['error']}")
-                times[name].append((answer["seconds"], answer["cpu_seconds"]))
-    reference = [cpu for _, cpu in times[REFERENCE]]
-    rates = {}
-    for name, those in times.items():
-        ratios = [other / cpu for other, (_, cpu) in zip(reference, those, strict=True)]
-        rates[name] = {
-            "images_per_second": count / statistics.median(wall for wall, _ in those),
-            "images_per_cpu_second": count / statistics.median(cpu for _, cpu in those),
-            "ratio": statistics.median(ratios),
-            "ratio_low": min(ratios),
-            "ratio_high": max(ratios),
-        }
-    return {"images": count, "rates": rates}
+    if installed(PYTHON, "the other libraries' part of audit speed"):
+        with LibraryProcess(PYTHON.absolute()) as libraries, tempfile.TemporaryDirectory() as few:
+            libraries.run(LIBRARIES, _copy_some(folder, Path(few)))  # imports are not timed
+            for turn in range(rounds):
+                names = ["macula", *LIBRARIES]
+                for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                    times[name].append(_timed(name, folder, libraries))
+    else:
+        times["macula"] = [_timed("macula", folder, None) for _ in range(rounds)]
+    return {
+        "images": count,
+        "rates": {name: _rates(taken, times.get(REFERENCE), count) for name, taken in times.items()},
+    }
 
 
-def _some(folder: Path, at: Path, count: int = 20) -> Path:
-    """The first few of the images, elsewhere."""
-    told = json.loads((folder / "case.json").read_text())[:count]
-    for one in told:
-        (at / "images" / one["path"]).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(folder / "images" / one["path"], at / "images" / one["path"])
-    (at / "case.json").write_text(json.dumps(told))
-    return at
+def _timed(name: str, folder: Path, libraries: LibraryProcess | None) -> tuple[float, float]:
+    """Return seconds and processor seconds of a library."""
+    if libraries is None or name == "macula":
+        wall, cpu = json.loads(_in_process("time", folder))
+        return wall, cpu
+    result = libraries.run([name], folder)[name]
+    if "error" in result:
+        raise SystemExit(f"error: {name} failed: {result['error']}")
+    return result["seconds"], result["cpu_seconds"]
 
 
-def _ours(what: str, folder: Path) -> str:
-    done = [sys.executable, "-m", "benchmarks.audits.audit_speed", what, str(folder)]
-    return subprocess.run(done, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+def _rates(taken: list[tuple[float, float]], reference: list[tuple[float, float]] | None, count: int) -> Usage:
+    rates = {
+        "images_per_second": count / statistics.median(wall for wall, _ in taken),
+        "images_per_cpu_second": count / statistics.median(cpu for _, cpu in taken),
+    }
+    if reference:
+        ratios = [other / cpu for (_, other), (_, cpu) in zip(reference, taken, strict=True)]
+        rates |= {"ratio": statistics.median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios)}
+    return rates
 
 
-def _line(folder: Path) -> dict[str, Any]:
-    """Processor seconds and seconds of the three stages, once."""
+def _copy_some(folder: Path, target: Path, count: int = 20) -> Path:
+    """Copy the first images to another folder and return it."""
+    rows = json.loads((folder / "case.json").read_text())[:count]
+    for row in rows:
+        (target / "images" / row["path"]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "images" / row["path"], target / "images" / row["path"])
+    (target / "case.json").write_text(json.dumps(rows))
+    return target
+
+
+def _in_process(what: str, folder: Path) -> str:
+    """Run this module in a process of its own and return what it prints."""
+    command = [sys.executable, "-m", "benchmarks.audits.audit_speed", what, str(folder)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+
+
+def _time_stages(folder: Path, stages: tuple[str, ...]) -> dict[str, Usage]:
+    """Return the seconds and processor seconds of each stage, run once."""
+    used: dict[str, Usage] = {}
     with tempfile.TemporaryDirectory() as name:
-        at, used = Path(name), {}
-        (at / "splits").mkdir()
+        workspace = Path(name)
+        (workspace / "splits").mkdir()
         params = read(ROOT / "params.yaml")
         params["ingest"] = {"name": "speed", "source": str(folder / "images")}
-        (at / RESOLVED).parent.mkdir()
-        (at / RESOLVED).write_text(as_yaml(check(params)))
-        stages = {
-            "ingest": (str(folder / "images"), "splits", "sealed", "ingested"),
-            "validate": ("ingested", "validated"),
-            "audit": ("ingested", "audited"),
-        }
-        for stage, paths in stages.items():
-            before, began = _children(), time.perf_counter()
+        (workspace / RESOLVED).parent.mkdir()
+        (workspace / RESOLVED).write_text(as_yaml(check(params)))
+        for stage in stages:
+            paths = [path.format(images=folder / "images") for path in STAGES[stage]]
+            before, began = _children_seconds(), time.perf_counter()
             subprocess.run(
                 [sys.executable, "-m", f"stages.{stage}", *paths],
                 check=True,
-                cwd=at,
+                cwd=workspace,
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            used[stage] = {"seconds": time.perf_counter() - began, "cpu_seconds": _children() - before}
+            used[stage] = {"seconds": time.perf_counter() - began, "cpu_seconds": _children_seconds() - before}
     return used
 
 
-def _children() -> float:
+def _children_seconds() -> float:
+    """Return the processor seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def _time(folder: Path) -> tuple[float, float]:
-    """Seconds and processor seconds of describing all files, in this process."""
-    from stages.core.memory import keep_freed_memory
-    from stages.images.image_metadata import described
+def _image_files(folder: Path) -> list[Path]:
+    return [folder / "images" / row["path"] for row in json.loads((folder / "case.json").read_text())]
 
-    keep_freed_memory()  # as the processes do in which ingest decodes
-    files = [folder / "images" / one["path"] for one in json.loads((folder / "case.json").read_text())]
-    described(files[0].read_bytes(), max_megapixels=100)
+
+def _time_description(folder: Path) -> tuple[float, float]:
+    """Return the seconds and processor seconds that this process takes to describe all files."""
+    from stages.core.memory import keep_freed_memory
+    from stages.images.image_metadata import describe_image
+
+    keep_freed_memory()  # as in the processes in which ingest decodes
+    files = _image_files(folder)
+    describe_image(files[0].read_bytes(), max_megapixels=100)
     began, before = time.perf_counter(), time.process_time()
     for file in files:
-        described(file.read_bytes(), max_megapixels=100)
+        describe_image(file.read_bytes(), max_megapixels=100)
     return time.perf_counter() - began, time.process_time() - before
 
 
-def _where(folder: Path) -> dict[str, float]:
-    """Milliseconds an image of the parts of a description, one by one; they overlap in nothing but grey levels."""
+def _break_down(folder: Path) -> Usage:
+    """Return the milliseconds per image of the parts of a description; grey levels are computed in several of them."""
     from hashlib import sha256
 
     from stages.core.memory import keep_freed_memory
-    from stages.images import image_statistics
-    from stages.images.decode import read
-    from stages.images.image_metadata import described
+    from stages.images import image_statistics as parts
+    from stages.images.decode import decode_image
+    from stages.images.image_metadata import describe_image
 
     keep_freed_memory()
     spent: dict[str, float] = defaultdict(float)
 
     def timed(part: str, function: Callable[..., Any], *given: Any) -> Any:
         began = time.process_time()
-        answer = function(*given)
+        result = function(*given)
         spent[part] += time.process_time() - began
-        return answer
+        return result
 
-    files = [folder / "images" / one["path"] for one in json.loads((folder / "case.json").read_text())][:WHERE]
+    files = _image_files(folder)[:BREAKDOWN]
     for file in files:
         data = file.read_bytes()
-        timed("all", described, data, 100)
-        picture = timed("decoding, EXIF", read, data, 100)
+        timed("all", describe_image, data, 100)
+        picture = timed("decoding, EXIF", decode_image, data, 100)
         colour = Image.fromarray(picture.image)
         grey = colour.convert("L")
         counts = np.array(grey.histogram())
         timed("histograms of three channels", colour.histogram)
-        timed("perceptual hashes", image_statistics._perceptual_hashes, grey)
-        timed("sharpness", image_statistics._sharpness, grey)
-        rim = timed("border", lambda grey: image_statistics._rim(np.asarray(grey)).std(), grey)
-        timed(
-            "foreground, entropy",
-            lambda counts, rim: (image_statistics._foreground(counts, rim), image_statistics._entropy(counts)),
-            counts,
-            rim,
-        )
-        timed("thumbnail", image_statistics._thumbnail, colour)
+        timed("perceptual hashes", parts._perceptual_hashes, grey)
+        timed("sharpness", parts._sharpness, grey)
+        rim = timed("border", lambda grey: parts._rim(np.asarray(grey)).std(), grey)
+        timed("foreground, entropy", lambda c, r: (parts._foreground(c, r), parts._entropy(c)), counts, rim)
+        timed("thumbnail", parts._thumbnail, colour)
         timed("digest of the pixels", lambda image: sha256(image.tobytes()).hexdigest(), picture.image)
     milliseconds = {part: 1000 * seconds / len(files) for part, seconds in spent.items()}
-    whole = milliseconds.pop("all")
-    rest = {"grey, moments, the rest": whole - sum(milliseconds.values())}
-    return {"all": whole} | dict(sorted((milliseconds | rest).items(), key=lambda one: -one[1]))
+    total = milliseconds.pop("all")
+    rest = {"grey, moments, the rest": total - sum(milliseconds.values())}
+    return {"all": total} | dict(sorted((milliseconds | rest).items(), key=lambda part: -part[1]))
 
 
 if __name__ == "__main__":
     what, folder = sys.argv[1], Path(sys.argv[2])
-    print(json.dumps(_time(folder) if what == "time" else _where(folder)))
+    print(json.dumps(_time_description(folder) if what == "time" else _break_down(folder)))

@@ -1,51 +1,67 @@
-"""The tables of docs/results/audits.md out of what `benchmarks.audits.compare_audits` wrote: `python -m benchmarks.audits.audit_tables`.
+"""Tables of `compare_audits`, and their place in docs/results/audits.md: `python -m benchmarks.audits.audit_tables`.
 
-In that page a table stands between `<!-- its part -->` and `<!-- end -->`.
+In that page, the tables of a part are between `<!-- PART -->` and `<!-- end -->`.
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 RESULT, PAGE = Path("docs/results/audits.json"), Path("docs/results/audits.md")
 Cell = dict[str, Any]
-WHO = ("macula", "datalab", "deepchecks", "cleanvision", "imagededup")
+LIBRARIES = ("macula", "datalab", "deepchecks", "cleanvision", "imagededup")
 
 
-def told(kept: dict[str, Any]) -> str:
-    """All that was measured, part by part, in Markdown."""
+def all_tables(kept: dict[str, Any]) -> str:
+    """Return the tables of all parts that were measured, in Markdown."""
     return "\n\n".join(f"### {name}\n\n{TABLES[name](kept[name])}" for name in TABLES if name in kept)
 
 
-def into(page: str, kept: dict[str, Any]) -> str:
-    """The page with the tables of what was measured."""
-    for name in TABLES:
+def fill_page(page: str, kept: dict[str, Any]) -> str:
+    """Return the page with the tables of all parts that were measured.
+
+    Args:
+        page: Markdown with the markers of the parts.
+        kept: content of audits.json.
+    """
+    for name, tabulate in TABLES.items():
         if name in kept:
-            found = TABLES[name](kept[name])
-            marks = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-            page = re.sub(marks, lambda m, found=found: f"{m[1]}\n{found}\n\n{m[2]}", page, flags=re.DOTALL)
+            found = tabulate(kept[name])
+            start, end = f"<!-- {name} -->\n", "<!-- end -->"
+            before, _, rest = page.partition(start)
+            page = f"{before}{start}\n{found}\n\n{end}{rest.partition(end)[2]}" if rest else page
     return page
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Markdown."""
+    """Return a Markdown table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [list(head), ["---"] * len(list(head)), *rows])
 
 
 def rate(cell: Cell, who: str, name: str, of: str = "seeds") -> str:
-    """A share of what was counted; `-` where it was not asked."""
+    """Return a count divided by another one.
+
+    Args:
+        cell: counts of a case.
+        who: the library.
+        name: the count.
+        of: the count by which it is divided.
+
+    Returns:
+        The share with two decimals; `-` if the library did not run.
+    """
     found = cell.get(who, {})
     return f"{found.get(name, 0) / found[of]:.2f}" if found.get(of) else "-"
 
 
 def errors(cells: list[Cell]) -> str:
-    """What a peer said when it could not answer."""
+    """List the errors of the libraries that failed."""
     found = {
-        f"- {who}: {name.removeprefix('error: ')} ({count} of {cell[who]['seeds']}, {cell['carrier']}, {cell['fault']})"
+        f"- {who}: {name.removeprefix('error: ')} ({count} of {cell[who]['seeds']}, "
+        f"{cell['base_dataset']}, {cell['fault']})"
         for cell in cells
-        for who in WHO
+        for who in LIBRARIES
         for name, count in cell.get(who, {}).items()
         if name.startswith("error: ")
     }
@@ -53,123 +69,125 @@ def errors(cells: list[Cell]) -> str:
 
 
 def confounders(cells: list[Cell]) -> str:
-    """Rates of alarms."""
+    """Tabulate the rates of alarms for confounders."""
     rows = []
     for cell in cells:
-        where = f"{cell['carrier']}, {cell['classes']} classes"
+        where = f"{cell['base_dataset']}, {cell['classes']} classes"
         rates = [rate(cell, "macula", "alarm"), rate(cell, "macula", "blocking")]
         rates += [rate(cell, who, "alarm") for who in ("datalab", "deepchecks")]
-        rows.append([where, cell["fault"], f"{cell['strength']:g}", *rates, which(cell)])
-    head = ["images", "planted in one class", "strength", "Macula", "... blocks", "Datalab", "deepchecks"]
-    return table([*head, "by which"], rows) + errors(cells)
+        rows.append([where, cell["fault"], f"{cell['strength']:g}", *rates, alarm_ids(cell)])
+    head = ["images", "fault in one class", "strength", "Macula", "blocking", "Datalab", "deepchecks"]
+    return table([*head, "Macula's findings"], rows) + errors(cells)
 
 
-def which(cell: Cell) -> str:
-    """The ids of Macula's alarms, the most frequent first."""
+def alarm_ids(cell: Cell) -> str:
+    """List the ids of Macula's alarms with their rates, the most frequent first."""
     ids = {k.removeprefix("id: "): v for k, v in cell["macula"].items() if k.startswith("id: ")}
     return ", ".join(
         f"`{k}` {v / cell['macula']['seeds']:.2f}" for k, v in sorted(ids.items(), key=lambda one: -one[1])
     )
 
 
-def copies(cells: list[Cell]) -> str:
-    """Share of the copies found by kind, and pairs that are none."""
+def duplicates(cells: list[Cell]) -> str:
+    """Tabulate the share of injected copies that were found, by kind, and the other pairs that were reported."""
     parts = []
     who = ("macula", "cleanvision", "imagededup", "datalab")
     for cell in cells:
-        kinds = [name.removeprefix("planted: ") for name in cell["macula"] if name.startswith("planted: ")]
-        rows = [[kind, *(rate(cell, w, f"found: {kind}", f"planted: {kind}") for w in who)] for kind in kinds]
+        kinds = [name.removeprefix("injected: ") for name in cell["macula"] if name.startswith("injected: ")]
+        rows = [[kind, *(rate(cell, w, f"found: {kind}", f"injected: {kind}") for w in who)] for kind in kinds]
         extra = [f"{cell[w].get('extra', 0) / cell[w]['seeds']:.1f}" if cell.get(w) else "-" for w in who]
-        rows.append(["pairs named that were not planted, a data set", *extra])
-        title = f"{cell['carrier']}, {cell['fault']}"
+        rows.append(["other pairs reported, per data set", *extra])
+        title = f"{cell['base_dataset']}, {cell['fault']}"
         parts.append(table([title, "Macula", "cleanvision", "imagededup PHash", "Datalab"], rows))
     return "\n\n".join(parts) + errors(cells)
 
 
 def labels(cells: list[Cell]) -> str:
-    """Alarms, how many labels are said to be wrong, how many of those are."""
+    """Tabulate alarms, the share of labels reported as wrong, precision and recall."""
     rows = []
     for cell in cells:
         for who in ("macula", "datalab"):
             found = cell.get(who)
             if not found:
                 continue
-            precision = f"{found.get('named rightly', 0) / found['named']:.2f}" if found.get("named") else "-"
-            recall = rate(cell, who, "named rightly", "planted where told") if cell["strength"] else "-"
-            share = f"{found.get('share', 0) / found['told']:.3f}" if found.get("told") else "-"
-            figures = [rate(cell, who, "told"), rate(cell, who, "alarm"), share, precision, recall]
-            rows.append([cell["carrier"], f"{cell['strength']:.0%}", who, *figures])
-    head = ["images", "wrong labels", "who", "could tell", "alarm", "share said to be wrong", "precision", "recall"]
+            precision = f"{found.get('flagged correctly', 0) / found['flagged']:.2f}" if found.get("flagged") else "-"
+            recall = rate(cell, who, "flagged correctly", "injected where evaluated") if cell["strength"] else "-"
+            share = f"{found.get('share', 0) / found['evaluated']:.3f}" if found.get("evaluated") else "-"
+            figures = [rate(cell, who, "evaluated"), rate(cell, who, "alarm"), share, precision, recall]
+            rows.append([cell["base_dataset"], f"{cell['strength']:.0%}", who, *figures])
+    head = ["images", "label errors", "library", "evaluated", "alarm", "share reported as wrong", "precision", "recall"]
     return table(head, rows) + errors(cells)
 
 
 def drift(cells: list[Cell]) -> str:
-    """Rates of alarms."""
+    """Tabulate the rates of alarms for drift."""
     rows = []
     for cell in cells:
         rates = [rate(cell, who, "alarm") for who in ("macula", "datalab", "deepchecks")]
-        rows.append([cell["whom"], cell["fault"], f"{cell['strength']:g}", *rates, which(cell)])
-    head = ["what differs", "by", "strength", "Macula", "Datalab", "deepchecks", "by which"]
+        rows.append([cell["subset"], cell["fault"], f"{cell['strength']:g}", *rates, alarm_ids(cell)])
+    head = ["changed images", "fault", "strength", "Macula", "Datalab", "deepchecks", "Macula's findings"]
     return table(head, rows) + errors(cells)
 
 
-def odd(cells: list[Cell]) -> str:
-    """Share of the odd images named, and of the others."""
+def outlier_images(cells: list[Cell]) -> str:
+    """Tabulate the share of injected outliers that were reported, by kind, and of the other images."""
     parts = []
     who = ("macula", "cleanvision", "deepchecks")
     for cell in cells:
-        kinds = [name.removeprefix("planted: ") for name in cell["macula"] if name.startswith("planted: ")]
-        rows = [[kind, *(rate(cell, w, f"found: {kind}", f"planted: {kind}") for w in who)] for kind in kinds]
-        rows.append(["other images named, a share", *(rate(cell, w, "extra", "images") for w in who)])
-        parts.append(table([f"{cell['carrier']}, {cell['fault']}", "Macula", "cleanvision", "deepchecks"], rows))
+        kinds = [name.removeprefix("injected: ") for name in cell["macula"] if name.startswith("injected: ")]
+        rows = [[kind, *(rate(cell, w, f"found: {kind}", f"injected: {kind}") for w in who)] for kind in kinds]
+        rows.append(["share of other images reported", *(rate(cell, w, "extra", "images") for w in who)])
+        parts.append(table([f"{cell['base_dataset']}, {cell['fault']}", "Macula", "cleanvision", "deepchecks"], rows))
     return "\n\n".join(parts) + errors(cells)
 
 
-def untouched(cells: list[Cell]) -> str:
-    """How often each finding comes up where nothing was planted."""
+def unmodified(cells: list[Cell]) -> str:
+    """Tabulate how often each finding is raised without an injected fault."""
     rows = []
     for cell in cells:
-        for who in WHO:
+        for who in LIBRARIES:
             found = cell.get(who, {})
             loud = {k: v / found["seeds"] for k, v in found.items() if k.startswith(("warning: ", "blocking: "))}
             ranked = sorted(loud.items(), key=lambda one: (-one[1], one[0]))
-            said = ", ".join(f"{name} {share:.2f}" for name, share in ranked) or "nothing"
+            warnings = ", ".join(f"{name} {share:.2f}" for name, share in ranked) or "none"
             if found:
-                rows.append([cell["carrier"], who, said, f"{found['seconds'] / found['seeds']:.1f}"])
-    return table(["images", "who", "warnings, and how often", "seconds"], rows) + errors(cells)
+                rows.append([cell["base_dataset"], who, warnings, f"{found['seconds'] / found['seeds']:.1f}"])
+    return table(["images", "library", "warnings with their rates", "seconds"], rows) + errors(cells)
 
 
 def speed(found: dict[str, Any]) -> str:
-    """Rates, ratios, and where the time goes."""
+    """Tabulate rates, ratios and the parts of the time."""
     parts = []
     for kind, one in found.items():
         if not isinstance(one, dict):
             continue
         rows = []
         for who, rates in one["rates"].items():
-            spread = f"{rates['ratio']:.1f} ({rates['ratio_low']:.1f} to {rates['ratio_high']:.1f})"
+            spread = "-"
+            if "ratio" in rates:
+                spread = f"{rates['ratio']:.1f} ({rates['ratio_low']:.1f} to {rates['ratio_high']:.1f})"
             figures = [f"{rates['images_per_second']:.0f}", f"{rates['images_per_cpu_second']:.0f}", spread]
             rows.append([who, *figures])
-        cpu = {stage: used["cpu_seconds"] for stage, used in one["line"].items()}
-        line = sum(cpu.values())
-        rows.append(["macula: ingest, validate, audit, starting included", "", f"{one['images'] / line:.0f}", ""])
-        parts.append(table([kind, "images a second", "a CPU-second", "times cleanvision"], rows))
+        cpu = {stage: used["cpu_seconds"] for stage, used in one["pipeline"].items()}
+        total = sum(cpu.values())
+        rows.append([f"macula: {', '.join(cpu)}, including start-up", "", f"{one['images'] / total:.0f}", ""])
+        parts.append(table([kind, "images/s", "images per CPU second", "ratio to cleanvision"], rows))
         parts.append(
-            f"CPU seconds: {', '.join(f'{stage} {seconds:.1f}' for stage, seconds in cpu.items())}. Milliseconds an "
-            f"image: {', '.join(f'{part} {ms:.2f}' for part, ms in one['where'].items())}."
+            f"CPU seconds: {', '.join(f'{stage} {seconds:.1f}' for stage, seconds in cpu.items())}. Milliseconds per "
+            f"image: {', '.join(f'{part} {ms:.2f}' for part, ms in one['breakdown'].items())}."
         )
     return "\n\n".join(parts)
 
 
 TABLES: dict[str, Callable[[Any], str]] = {
     "confounders": confounders,
-    "copies": copies,
+    "duplicates": duplicates,
     "labels": labels,
     "drift": drift,
-    "odd": odd,
-    "untouched": untouched,
+    "outliers": outlier_images,
+    "unmodified": unmodified,
     "speed": speed,
 }
 
 if __name__ == "__main__":
-    PAGE.write_text(into(PAGE.read_text(), json.loads(RESULT.read_text())))
+    PAGE.write_text(fill_page(PAGE.read_text(), json.loads(RESULT.read_text())))

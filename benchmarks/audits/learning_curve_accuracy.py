@@ -1,11 +1,12 @@
-"""Half of the data foretell the error on all, or do they: `python -m benchmarks.audits.learning_curve_accuracy NAME=SOURCE...`.
+"""Compare the learning curve's prediction from half of the data with the error that is measured on all data.
 
-NAME is cifar10 (its archive, train/CLASS and test/CLASS) or one of docs/examples. Every trial sets test groups aside
-(CIFAR-10: its own 10,000 test images), draws five eighths of the others, and lets the audit measure its curve on them,
-out of fold: trained on 10 to 50 % of what there is. What its two laws foretell for 100 % is held against the error of
-the probe trained on all. With `--sample 5000` the curve is that of so many images, as the audit takes it of a large
-set. Into docs/results/learning_curve.json, and the table into docs/results/learning_curve.md; without arguments the
-table is made anew.
+Run `python -m benchmarks.audits.learning_curve_accuracy NAME=SOURCE...`. NAME is cifar10 (its archive, with train/CLASS
+and test/CLASS) or a file of docs/examples. Each trial sets test groups aside (for CIFAR-10 its own 10,000 test images),
+draws five eighths of the other groups, and lets the audit measure its curve on them out of fold, that is, trained on 10
+to 50 % of the images. What the two laws predict for 100 % is compared with the error of the probe that is trained on
+all of them. With `--sample 5000` the curve uses that many images, as the audit does for a large data set. The trials
+are written to docs/results/learning_curve.json and the table to docs/results/learning_curve.md; without arguments only
+the table is written.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import json
 import tarfile
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ import pandas as pd
 from PIL import Image
 from ruamel.yaml import YAML
 
-from benchmarks.pipeline.example_scores import between
+from benchmarks.audits.base_datasets import load_images
+from benchmarks.result_pages import add_run_arguments, output_folder, replace_block
 from flows.worktrees import example, params_with
 from stages import ingest
 from stages.config import load as reading
@@ -36,41 +39,77 @@ from stages.probes.regression_targets import Asked, asked
 from stages.runner.stage import call
 
 Array = np.ndarray[Any, Any]
-RECORD, PAGE = Path("docs/results/learning_curve.json"), Path("docs/results/learning_curve.md")
-KNOWN = 5 / 8  # of the images: four of five folds of them are a half
-SHARES = np.geomspace(0.2, 1, 6)  # of that half: 10 to 50 %
-HEAD = ["data set", "trained on all", "trials", "error at the largest size", "on all", "foretold", "off by",
-        "off if nothing changed", "width of interval", "inside", "inside, with the test's own error"]  # fmt: skip
+PAGE = Path("learning_curve.md")
+KNOWN = 5 / 8  # share of the images for the curve: four of five folds of them are a half of all
+SHARES = np.geomspace(0.2, 1, 6)  # shares of that half: 10 to 50 % of all
+HEAD = ["data set", "training images", "trials", "error at the largest size", "error on all", "predicted",
+        "absolute error", "absolute error of no change", "width of the interval", "inside",
+        "inside, with the test's own error"]  # fmt: skip
+Question = tuple[Array, Asked, Array, Array | None]
+"""Features [N, F], what is predicted, groups [N], and the positions of the test images, if they are fixed."""
 
 
-def main() -> None:
-    """Run the trials of the data sets that are named, and print the table."""
-    arguments = _arguments()
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    for text in arguments.data:
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Run the trials of the given data sets, write and print the table, and return the file with the trials."""
+    asked_for = _parse(arguments)
+    folder = output_folder(asked_for.output, asked_for.tiny)
+    file, trials = folder / "learning_curve.json", 1 if asked_for.tiny else asked_for.trials
+    record = json.loads(file.read_text()) if file.exists() else {}
+    for text in asked_for.data or (["digits="] if asked_for.tiny else []):
         name, _, source = text.partition("=")
         started = time.perf_counter()
-        x_NF, question, group_N, test = _cifar(Path(source)) if name == "cifar10" else _ingested(name, Path(source))
+        x_NF, question, group_N, test = _read(name, source, asked_for.tiny)
         print(f"{name}: features {x_NF.shape} in {time.perf_counter() - started:.0f} s", flush=True)
-        trials: list[dict[str, float]] = []
-        for seed in range(arguments.trials):
-            trials.append(_trial(x_NF, question, group_N, test, seed, arguments.sample))
-            print(name, seed, {key: round(value, 4) for key, value in trials[-1].items()}, flush=True)
-        record[f"{name}, {arguments.sample:,} of them" if arguments.sample else name] = {
-            "asked": question.what,
-            "trials": trials,
-        }
-        RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    found = _table(record)
-    if PAGE.exists():
-        PAGE.write_text(between(PAGE.read_text(), "table", found))
-    print(found)
+        found: list[dict[str, float]] = []
+        key = f"{name}, sample of {asked_for.sample:,}" if asked_for.sample else name
+        for seed in range(trials):
+            found.append(_trial(x_NF, question, group_N, test, seed, asked_for.sample))
+            print(name, seed, {figure: round(value, 4) for figure, value in found[-1].items()}, flush=True)
+        record[key] = {"target": question.what, "trials": found}
+        file.write_text(json.dumps(record, indent=1) + "\n")
+    result = table(record)
+    if (folder / PAGE).exists():
+        (folder / PAGE).write_text(replace_block((folder / PAGE).read_text(), "table", result))
+    print(result)
+    return file
+
+
+def _read(name: str, source: str, tiny: bool) -> Question:
+    """Read a data set.
+
+    Args:
+        name: cifar10, or a file of docs/examples.
+        source: its archive or folder.
+        tiny: use a few of scikit-learn's digits instead.
+    """
+    if tiny:
+        return _read_digits()
+    return _read_cifar(Path(source)) if name == "cifar10" else _ingest(name, Path(source))
+
+
+def _read_digits(per_class: int = 20) -> Question:
+    images = load_images("digits", Path())
+    labels = np.array([label for _, label in images])
+    chosen = np.concatenate([np.flatnonzero(labels == label)[:per_class] for label in np.unique(labels)])
+    code = np.unique(labels[chosen], return_inverse=True)[1]
+    pixels = np.stack([images[i][0] for i in chosen])
+    x_NF = bank(np.repeat(np.kron(pixels, np.ones((1, 4, 4), np.uint8))[..., None], 3, axis=3))
+    return x_NF, Asked("the class", np.eye(10)[code], True), np.arange(len(x_NF)), None
 
 
 def _trial(
     x_NF: Array, question: Asked, group_N: Array, test: Array | None, seed: int, sample: int
 ) -> dict[str, float]:
-    """One draw: what is foretold, and what then comes."""
+    """Return the prediction from a random part of the data, and the error measured with all of it.
+
+    Args:
+        x_NF: features [N, F].
+        question: what is predicted.
+        group_N: group of each image [N].
+        test: positions of the test images; None draws a quarter of the groups.
+        seed: seed of the draw.
+        sample: number of groups for the curve; 0 takes five eighths of the groups.
+    """
     code_N = question.target_ND.argmax(axis=1) if question.classes else None
     if test is None:
         test = folds(group_N, code_N, count=4, seed=1000 + seed)[0][1]
@@ -87,12 +126,12 @@ def _trial(
     error_M = wrong(fitted(p_NF[rest], question, question.target_ND[rest])(p_NF[test]), question, test)
     w_M = weights(question)[test]
     error = float((w_M * error_M).sum() / w_M.sum())
-    blur = 1.96 * float(np.sqrt((w_M**2 * (error_M - error) ** 2).sum()) / w_M.sum())
-    return {"images": len(rest), "largest": float(curve.error_J[-1]), "measured": error, "foretold": middle,
-            "low": low, "high": high, "with_floor": with_floor, "without_floor": without, "blur": blur}  # fmt: skip
+    margin = 1.96 * float(np.sqrt((w_M**2 * (error_M - error) ** 2).sum()) / w_M.sum())
+    return {"images": len(rest), "largest": float(curve.error_J[-1]), "measured": error, "predicted": middle,
+            "low": low, "high": high, "with_floor": with_floor, "without_floor": without, "margin": margin}  # fmt: skip
 
 
-def _cifar(source: Path) -> tuple[Array, Asked, Array, Array]:
+def _read_cifar(source: Path) -> Question:
     images, labels, is_test = [], [], []
     with tarfile.open(source) as tar:
         for member in tar:
@@ -108,7 +147,7 @@ def _cifar(source: Path) -> tuple[Array, Asked, Array, Array]:
     return x_NF, Asked("the class", np.eye(10)[code], True), np.arange(len(x_NF)), np.flatnonzero(is_test)
 
 
-def _ingested(name: str, source: Path) -> tuple[Array, Asked, Array, None]:
+def _ingest(name: str, source: Path) -> Question:
     changes = [example(name)] if (Path("docs/examples") / f"{name}.yaml").exists() else []
     params = reading.check(YAML(typ="safe", pure=True).load(params_with(changes, name)))
     with tempfile.TemporaryDirectory() as temporary:
@@ -122,29 +161,31 @@ def _ingested(name: str, source: Path) -> tuple[Array, Asked, Array, None]:
         return features(rows, folder / "ingested"), question, pd.factorize(rows["group"])[0], None
 
 
-def _table(record: dict[str, Any]) -> str:
+def table(record: dict[str, Any]) -> str:
+    """Return a Markdown table of the mean figures of each data set, errors in percent."""
     rows = []
     for name, kept in record.items():
         t = pd.DataFrame(kept["trials"])
-        off, still = (t["foretold"] - t["measured"]).abs(), (t["largest"] - t["measured"]).abs()
+        error, unchanged = (t["predicted"] - t["measured"]).abs(), (t["largest"] - t["measured"]).abs()
         inside = (t["low"] <= t["measured"]) & (t["measured"] <= t["high"])
-        # Two independent uncertainties of one difference add as squares.
-        down = np.hypot(t["foretold"] - t["low"], t["blur"])
-        up = np.hypot(t["high"] - t["foretold"], t["blur"])
-        wide = (t["foretold"] - down <= t["measured"]) & (t["measured"] <= t["foretold"] + up)
-        figures = [t["largest"], t["measured"], t["foretold"], off, still, t["high"] - t["low"]]
+        # The variances of two independent errors add.
+        down = np.hypot(t["predicted"] - t["low"], t["margin"])
+        up = np.hypot(t["high"] - t["predicted"], t["margin"])
+        wide = (t["predicted"] - down <= t["measured"]) & (t["measured"] <= t["predicted"] + up)
+        figures = [t["largest"], t["measured"], t["predicted"], error, unchanged, t["high"] - t["low"]]
         cells = [f"{100 * value.mean():.1f}" for value in figures]
         shares = [f"{int(hit.sum())} of {len(t)}" for hit in (inside, wide)]
         rows.append([f"`{name}`", f"{t['images'].mean():,.0f}", str(len(t)), *cells, *shares])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [HEAD, ["---"] * len(HEAD), *rows])
 
 
-def _arguments() -> argparse.Namespace:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.audits.learning_curve_accuracy", description=__doc__)
-    parser.add_argument("data", nargs="*", help="NAME=SOURCE")
-    parser.add_argument("--sample", type=int, default=0, help="groups of which the curve is; else five eighths of all")
-    parser.add_argument("--trials", type=int, default=20)
-    return parser.parse_args()
+    parser.add_argument("data", nargs="*", metavar="NAME=SOURCE", help="data sets and their archives or folders")
+    parser.add_argument("--sample", type=int, default=0, help="groups for the curve; default: five eighths of all")
+    parser.add_argument("--trials", type=int, default=20, help="random draws per data set")
+    add_run_arguments(parser)
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

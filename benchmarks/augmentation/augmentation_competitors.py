@@ -1,6 +1,7 @@
-"""Who is compared in `benchmarks.augmentation.compare_augmentation`, and the processes that some of them run in.
+"""Implementations that `compare_augmentation` compares, and the processes in which some of them run.
 
-From uint8 images as a pixel store has them to float32 in 0..1 on the device. Axes: B (or N) images, S pixels a side.
+All start from uint8 images as in a pixel store and return float32 in 0..1 on the device. Axes: B (or N) images, S
+pixels per side.
 """
 
 import itertools
@@ -13,48 +14,51 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask its registry for a newer version on import
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise it asks its registry for a newer version on import
 
 import numpy as np
 import torch
 
 Tensor = torch.Tensor
-Batch = tuple[Tensor, Tensor | None]
-"""float32 [B, 3, S, S] and the mask, int64 [B, S, S]."""
-Contestant = Callable[[Tensor, Tensor | None], Batch]
-"""From uint8 [B, S, S, 3] and perhaps a mask, uint8 [B, S, S]."""
+AugmentedBatch = tuple[Tensor, Tensor | None]
+"""Images, float32 [B, 3, S, S], and masks, int64 [B, S, S]."""
+Augmenter = Callable[[Tensor, Tensor | None], AugmentedBatch]
+"""From images, uint8 [B, S, S, 3], and perhaps masks, uint8 [B, S, S], to the augmented batch."""
 
-IMAGES, SIZE, CLASSES = 64, 224, 5
+CLASSES = 5
 ROTATION, SCALE, TRANSLATION = 15.0, 0.1, 0.08
 AMPLITUDE, WAVELENGTH = 3.0, 56.0
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.1, 0.1, 0.2, 0.05  # hue: share of a full turn
 SIGMA = WAVELENGTH / (2 * math.pi * math.sqrt(2))
-"""Of the Gaussian: noise smoothed by it has the mean frequency 1 / (sigma sqrt 2) along an axis."""
+"""Standard deviation of the Gaussian: noise smoothed by it has the mean frequency 1 / (sigma sqrt 2) along an axis."""
 ALPHA = AMPLITUDE / math.sqrt(2) * SIGMA * math.sqrt(12 * math.pi)
-"""Factor from noise in -1..1, so smoothed, to pixels along an axis."""
-ROUGH_GAIN = 0.67  # seen: what brings the amplitude back where the Gaussian is cut short
+"""Factor from smoothed noise in -1..1 to pixels along an axis."""
+ROUGH_GAIN = 0.67  # measured: restores the amplitude where the Gaussian is cut short
 ROUGH = "albumentations, rough"
-SHARED: list[Tensor] = []  # of a worker process: the images and masks given, and those wanted
+SHARED: list[Tensor] = []  # in a worker process: input images and masks, output images and masks
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Which part of the whole is asked for."""
+class AugmentationRecipe:
+    """Parts of the augmentation that are applied, and the size of the batch."""
 
     elastic: bool = True
     colour: bool = True
     masks: bool = False
+    images: int = 64
+    size: int = 224
+    """Pixels per side."""
 
 
 RECIPES = {
-    "images": Recipe(),
-    "images and masks": Recipe(masks=True),
-    "moves alone": Recipe(elastic=False, colour=False),
+    "images": AugmentationRecipe(),
+    "images and masks": AugmentationRecipe(masks=True),
+    "geometry only": AugmentationRecipe(elastic=False, colour=False),
 }
 
 
-def macula(recipe: Recipe, device: torch.device) -> Contestant:
-    """One sampling map an image, one matrix of the channels."""
+def macula(recipe: AugmentationRecipe, device: torch.device) -> Augmenter:
+    """Return Macula's policy: one sampling map per image and one matrix for the channels."""
     from stages.augmentations import Draws, Policy, move
     from stages.preprocessing.resize import scale
 
@@ -64,37 +68,38 @@ def macula(recipe: Recipe, device: torch.device) -> Contestant:
         amounts["elastic"] = {"amplitude": AMPLITUDE, "wavelength": WAVELENGTH}
     if recipe.colour:
         amounts |= {"brightness": BRIGHTNESS, "contrast": CONTRAST, "saturation": SATURATION, "hue": 360 * HUE}
-    policy = Policy(amounts, size=SIZE, channels=3, outside="zeros")
+    policy = Policy(amounts, size=recipe.size, channels=3, outside="zeros")
     epochs = itertools.count()
 
-    def batch(image_NHWC: Tensor, mask_NHW: Tensor | None) -> Batch:
+    def batch(image_NHWC: Tensor, mask_NHW: Tensor | None) -> AugmentedBatch:
         draws = Draws(0, next(epochs), np.arange(len(image_NHWC)))
         image_BCHW, warp = policy(scale(image_NHWC.to(device)), draws)
         if mask_NHW is not None:
+            assert warp is not None
             mask_NHW = move("labels", mask_NHW.to(device), warp)
         return image_BCHW, mask_NHW
 
     return batch
 
 
-def kornia(recipe: Recipe, device: torch.device) -> Contestant:
-    """A chain of modules, each of which writes the batch anew."""
+def kornia(recipe: AugmentationRecipe, device: torch.device) -> Augmenter:
+    """Return a chain of Kornia's modules, each of which writes the whole batch."""
     import kornia.augmentation as K
     from kornia.constants import DataKey, Resample
 
-    reach = 2 * math.ceil(3 * SIGMA) + 1
-    alpha = ALPHA / (SIZE / 2)  # in its coordinates the image is 2 wide
+    kernel = 2 * math.ceil(3 * SIGMA) + 1
+    alpha = ALPHA / (recipe.size / 2)  # in its coordinates the image is 2 wide
     steps: list[Any] = [K.RandomHorizontalFlip(p=0.5)]
     steps += [K.RandomAffine(ROTATION, (TRANSLATION, TRANSLATION), (1 - SCALE, 1 + SCALE), p=1.0)]
     if recipe.elastic:
-        steps += [K.RandomElasticTransform((reach, reach), (SIGMA, SIGMA), (alpha, alpha), p=1.0)]
+        steps += [K.RandomElasticTransform((kernel, kernel), (SIGMA, SIGMA), (alpha, alpha), p=1.0)]
     if recipe.colour:
         steps += [K.ColorJitter(BRIGHTNESS, CONTRAST, SATURATION, HUE, p=1.0)]
     nearest = {DataKey.MASK: {"resample": Resample.NEAREST, "align_corners": False}}
     keys = ["input", "mask"] if recipe.masks else ["input"]
     chain = K.AugmentationSequential(*steps, data_keys=keys, extra_args=nearest)
 
-    def batch(image_NHWC: Tensor, mask_NHW: Tensor | None) -> Batch:
+    def batch(image_NHWC: Tensor, mask_NHW: Tensor | None) -> AugmentedBatch:
         image_BCHW = image_NHWC.to(device).permute(0, 3, 1, 2).float().div_(255).contiguous()
         if mask_NHW is None:
             return chain(image_BCHW), None
@@ -104,8 +109,8 @@ def kornia(recipe: Recipe, device: torch.device) -> Contestant:
     return batch
 
 
-def torchvision(recipe: Recipe) -> Contestant:
-    """Its second version, image by image."""
+def torchvision(recipe: AugmentationRecipe) -> Augmenter:
+    """Return torchvision's transforms v2, applied image by image."""
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 
@@ -113,14 +118,13 @@ def torchvision(recipe: Recipe) -> Contestant:
     shift, zoom = (TRANSLATION, TRANSLATION), (1 - SCALE, 1 + SCALE)
     steps: list[Any] = [v2.RandomHorizontalFlip(0.5), v2.RandomAffine(ROTATION, shift, zoom, interpolation=bilinear)]
     if recipe.elastic:
-        steps += [
-            v2.ElasticTransform(2 * ALPHA, SIGMA)
-        ]  # in its coordinates the image is 2 wide, the factor's size is 1
+        # In its coordinates the image is 2 wide; the factor is relative to a size of 1.
+        steps += [v2.ElasticTransform(2 * ALPHA, SIGMA)]
     if recipe.colour:
         steps += [v2.ColorJitter(BRIGHTNESS, CONTRAST, SATURATION, HUE)]
     chain = v2.Compose([*steps, v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True)])
 
-    def batch(image_NHWC: Tensor, mask_NHW: Tensor | None) -> Batch:
+    def batch(image_NHWC: Tensor, mask_NHW: Tensor | None) -> AugmentedBatch:
         image_NCHW = image_NHWC.permute(0, 3, 1, 2)
         if mask_NHW is None:
             return torch.stack([chain(tv_tensors.Image(image_CHW)) for image_CHW in image_NCHW]), None
@@ -131,12 +135,12 @@ def torchvision(recipe: Recipe) -> Contestant:
     return batch
 
 
-def albumentations(recipe: Recipe, rough: bool = False) -> Contestant:
-    """OpenCV, image by image."""
+def albumentations(recipe: AugmentationRecipe, rough: bool = False) -> Augmenter:
+    """Return Albumentations' transforms (OpenCV), applied image by image; `rough` cuts the Gaussian short."""
     import albumentations as A
     import cv2
 
-    cv2.setNumThreads(0)  # a worker is one thread
+    cv2.setNumThreads(0)  # one thread per worker
     shift = (-TRANSLATION, TRANSLATION)
     steps: list[Any] = [A.HorizontalFlip(p=0.5)]
     affine = {"rotate": (-ROTATION, ROTATION), "scale": (1 - SCALE, 1 + SCALE), "keep_ratio": True}
@@ -145,74 +149,121 @@ def albumentations(recipe: Recipe, rough: bool = False) -> Contestant:
         alpha = ALPHA * (ROUGH_GAIN if rough else 1)
         steps += [A.ElasticTransform(alpha, SIGMA, approximate=rough, noise_distribution="uniform", p=1.0)]
     if recipe.colour:
-        near = {"brightness": BRIGHTNESS, "contrast": CONTRAST, "saturation": SATURATION}
-        ranges = {name: (1 - change, 1 + change) for name, change in near.items()}
+        amounts = {"brightness": BRIGHTNESS, "contrast": CONTRAST, "saturation": SATURATION}
+        ranges = {name: (1 - change, 1 + change) for name, change in amounts.items()}
         steps += [A.ColorJitter(**ranges, hue=(-HUE, HUE), p=1.0)]
     chain = A.Compose(steps)
 
-    def batch(image_NHWC: Tensor, mask_NHW: Tensor | None) -> Batch:
+    def batch(image_NHWC: Tensor, mask_NHW: Tensor | None) -> AugmentedBatch:
         images, masks = image_NHWC.numpy(), None if mask_NHW is None else mask_NHW.numpy()
         if masks is None:
-            return as_float(np.stack([chain(image=image)["image"] for image in images])), None
+            return to_float(np.stack([chain(image=image)["image"] for image in images])), None
         made = [chain(image=image, mask=mask) for image, mask in zip(images, masks, strict=True)]
         mask_NHW = torch.from_numpy(np.stack([one["mask"] for one in made])).long()
-        return as_float(np.stack([one["image"] for one in made])), mask_NHW
+        return to_float(np.stack([one["image"] for one in made])), mask_NHW
 
     return batch
 
 
-def as_float(image_NHWC: np.ndarray[Any, Any]) -> Tensor:
-    """Float in 0..1, channels first."""
+def to_float(image_NHWC: np.ndarray[Any, Any]) -> Tensor:
+    """Convert images from uint8 [N, H, W, C] to float32 [N, C, H, W] in 0..1."""
     return torch.from_numpy(image_NHWC).permute(0, 3, 1, 2).float().div_(255)
 
 
-ON_THREADS: dict[str, Callable[[Recipe, torch.device], Contestant]] = {"macula": macula, "kornia": kornia}
-ON_PROCESSES: dict[str, Callable[[Recipe], Contestant]] = {
+ON_THREADS: dict[str, Callable[[AugmentationRecipe, torch.device], Augmenter]] = {"macula": macula, "kornia": kornia}
+"""Augment whole batches on torch's threads."""
+ON_PROCESSES: dict[str, Callable[[AugmentationRecipe], Augmenter]] = {
     "torchvision": torchvision,
     "albumentations": albumentations,
     ROUGH: partial(albumentations, rough=True),
 }
+"""Augment image by image in worker processes."""
 
 
-def start(threads: int, kept: bool, shared: list[Tensor]) -> None:
-    """Make a process ready."""
+def initialize(threads: int, keep_memory: bool, shared: list[Tensor]) -> None:
+    """Initialize a worker process.
+
+    Args:
+        threads: number of torch's threads.
+        keep_memory: let glibc keep freed memory, as Macula's training does.
+        shared: input images and masks, output images and masks.
+    """
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     SHARED[:] = shared
-    if kept:
+    if keep_memory:
         from stages.core.memory import keep_freed_memory
 
         keep_freed_memory()
 
 
-def processes(count: int, shared: list[Tensor], threads: int = 1, kept: bool = False) -> ProcessPoolExecutor:
-    """So many, each with so many threads; `kept`: glibc keeps freed memory."""
+def start_processes(
+    count: int, shared: list[Tensor], threads: int = 1, keep_memory: bool = False
+) -> ProcessPoolExecutor:
+    """Start worker processes.
+
+    Args:
+        count: number of processes.
+        shared: input images and masks, output images and masks.
+        threads: threads of each process.
+        keep_memory: let glibc keep freed memory, as Macula's training does.
+    """
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(count, mp_context=context, initializer=start, initargs=(threads, kept, shared))
+    arguments = (threads, keep_memory, shared)
+    return ProcessPoolExecutor(count, mp_context=context, initializer=initialize, initargs=arguments)
 
 
 @cache
-def made(name: str, recipe: Recipe, device: str = "cpu") -> Contestant:
-    """A contestant in a process, which keeps it."""
+def augmenter(name: str, recipe: AugmentationRecipe, device: str = "cpu") -> Augmenter:
+    """Return an implementation by name; each process builds it once.
+
+    Args:
+        name: a key of `ON_THREADS` or `ON_PROCESSES`.
+        recipe: what is applied.
+        device: device of the whole-batch implementations.
+    """
     return ON_THREADS[name](recipe, torch.device(device)) if name in ON_THREADS else ON_PROCESSES[name](recipe)
 
 
-def one_call(name: str, recipe: Recipe, device: str) -> Callable[[], Batch]:
-    """What is timed of a contestant with the process to itself."""
-    return partial(made(name, recipe, device), SHARED[0], SHARED[1] if recipe.masks else None)
+def call_alone(name: str, recipe: AugmentationRecipe, device: str) -> Callable[[], AugmentedBatch]:
+    """Return the call that is timed for an implementation which has the process to itself.
+
+    Args:
+        name: a key of `ON_THREADS` or `ON_PROCESSES`.
+        recipe: what is applied.
+        device: `cpu` or `cuda`.
+    """
+    return partial(augmenter(name, recipe, device), SHARED[0], SHARED[1] if recipe.masks else None)
 
 
-def part(name: str, recipe: Recipe, first: int, last: int) -> None:
-    """One process's part of a batch that it shares with others, as the workers of a loader do."""
+def augment_part(name: str, recipe: AugmentationRecipe, first: int, last: int) -> None:
+    """Augment a worker's part of a batch and write it into the shared output.
+
+    Args:
+        name: a key of `ON_PROCESSES`.
+        recipe: what is applied.
+        first: index of the first image.
+        last: index after the last image.
+    """
     image_NHWC, mask_NHW, image_BCHW, mask_BHW = (shared[first:last] for shared in SHARED)
-    image, mask = made(name, recipe)(image_NHWC, mask_NHW if recipe.masks else None)
+    image, mask = augmenter(name, recipe)(image_NHWC, mask_NHW if recipe.masks else None)
     image_BCHW.copy_(image)
     if mask is not None:
         mask_BHW.copy_(mask)
 
 
-def shared_call(pool: ProcessPoolExecutor, count: int, shared: list[Tensor], name: str, recipe: Recipe) -> Batch:
-    """What is timed of a contestant whose batch is shared among processes."""
-    bounds = [IMAGES * at // count for at in range(count + 1)]
-    list(pool.map(partial(part, name, recipe), bounds[:-1], bounds[1:]))
+def call_shared(
+    pool: ProcessPoolExecutor, count: int, shared: list[Tensor], name: str, recipe: AugmentationRecipe
+) -> AugmentedBatch:
+    """Augment one batch that several processes share, as the workers of a data loader do.
+
+    Args:
+        pool: the processes.
+        count: number of processes.
+        shared: input images and masks, output images and masks.
+        name: a key of `ON_PROCESSES`.
+        recipe: what is applied.
+    """
+    bounds = [recipe.images * at // count for at in range(count + 1)]
+    list(pool.map(partial(augment_part, name, recipe), bounds[:-1], bounds[1:]))
     return shared[2], shared[3] if recipe.masks else None

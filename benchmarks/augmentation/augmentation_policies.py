@@ -1,21 +1,24 @@
-"""Does augmentation help? `python -m benchmarks.augmentation.augmentation_policies NAME SOURCE --epochs 12`, NAME one of docs/examples.
+"""Measure whether augmentation improves the validation score of an example configuration.
 
-The images of an example are ingested and prepared once; then one network a policy and seed is trained on them, all else
-being equal. Every training is written down when it ends, so that a run that was stopped goes on where it was. Without
-SOURCE the table is made anew of what is written.
+Run `python -m benchmarks.augmentation.augmentation_policies NAME SOURCE --epochs 12`, where NAME is a file of
+docs/examples. The images are ingested and prepared once. Then one network is trained for each policy and seed, with all
+else equal. Each training is written when it ends, so that an interrupted run resumes. Without SOURCE only the table is
+printed.
 """
 
 import argparse
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
 
+from benchmarks.audits.base_datasets import load_images
+from benchmarks.result_pages import RESULTS, add_run_arguments, output_folder
 from flows.worktrees import example, params_with
 from stages import ingest, prepare
 from stages.config import load as reading
@@ -24,32 +27,48 @@ from stages.training.auto_params import resolve_auto
 from stages.training.loop import fit
 from stages.training.training_plan import TrainingData, build_plan, load_training_data
 
-RESULTS = Path("docs/results/policies")
 SIMILARITY = ("flip_horizontal", "flip_vertical", "rotation", "translation", "scale")
+TINY_NAME = "digits"  # with the params of a fresh clone
+TINY_POLICIES = ("none", "similarity")
 
 
-def main() -> None:
-    """Train what is not written yet, and print the table."""
-    arguments = _arguments()
-    file = RESULTS / f"{arguments.name}-{arguments.epochs}-epochs.json"
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Run the trainings that are not written yet, print the table, and return the file with the results."""
+    asked = _parse(arguments)
+    folder = output_folder(asked.output or (None if asked.tiny else RESULTS / "policies"), asked.tiny)
+    file = folder / f"{asked.name}-{asked.epochs}-epochs.json"
     runs = json.loads(file.read_text())["runs"] if file.exists() else []
-    if arguments.source:
-        sections = _sections(arguments)
-        amounts = sections["augment"].amounts
-        policies = _policies({name: amounts[name] for name in SIMILARITY if name in amounts}, sections["prepare"].size)
-        with tempfile.TemporaryDirectory() as folder:
-            given = _prepared(Path(folder), sections)
-            for seed in arguments.seeds:
+    if asked.source or asked.tiny:
+        with tempfile.TemporaryDirectory() as temporary:
+            source = _write_digits(Path(temporary) / "digits") if asked.tiny else asked.source
+            sections = _sections(asked, source)
+            prepared = _prepare(Path(temporary), sections)
+            size, amounts = sections["prepare"].size, sections["augment"].amounts
+            policies = _policies({name: amounts[name] for name in SIMILARITY if name in amounts}, size)
+            facts = {"data": asked.name, "epochs": asked.epochs, "size": size, "score": sections["task"].score}
+            for seed in asked.seeds:
                 for policy, chosen in policies.items():
-                    wanted = not arguments.only or policy in arguments.only
-                    if wanted and not any(run["policy"] == policy and run["seed"] == seed for run in runs):
-                        runs.append({"policy": policy, "seed": seed, **_trained(given, sections, chosen, seed)})
-                        about = {"data": arguments.name, "epochs": arguments.epochs, "size": sections["prepare"].size}
-                        about["score"] = sections["task"].score
-                        file.parent.mkdir(parents=True, exist_ok=True)
-                        file.write_text(json.dumps(about | {"policies": policies, "runs": runs}, indent=1) + "\n")
-                        print(runs[-1], flush=True)
-    print(_table(runs))
+                    done = any(run["policy"] == policy and run["seed"] == seed for run in runs)
+                    if done or (asked.only and policy not in asked.only):
+                        continue
+                    runs.append({"policy": policy, "seed": seed, **_train(prepared, sections, chosen, seed)})
+                    file.write_text(json.dumps(facts | {"policies": policies, "runs": runs}, indent=1) + "\n")
+                    print(runs[-1], flush=True)
+    print(table(runs))
+    return file
+
+
+def _write_digits(folder: Path, per_class: int = 12, classes: int = 2) -> Path:
+    """Write a few digits as a folder per class, and return the folder."""
+    from PIL import Image
+
+    counts: dict[str, int] = {}
+    for image, label in load_images("digits", Path()):
+        counts[label] = counts.get(label, 0) + 1
+        if int(label) < classes and counts[label] <= per_class:
+            (folder / label).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).resize((32, 32)).save(folder / label / f"{counts[label]}.png")
+    return folder
 
 
 def _policies(similarity: Mapping[str, Any], size: int) -> dict[str, dict[str, Any]]:
@@ -62,19 +81,20 @@ def _policies(similarity: Mapping[str, Any], size: int) -> dict[str, dict[str, A
     }
 
 
-def _sections(arguments: argparse.Namespace) -> dict[str, Any]:
-    text = params_with([example(arguments.name)], arguments.name)
+def _sections(asked: argparse.Namespace, source: Path) -> dict[str, Any]:
+    """Return the params sections of the example with the changes that the arguments request."""
+    text = params_with([] if asked.tiny else [example(asked.name)], asked.name)
     params = reading.check(YAML(typ="safe", pure=True).load(text))
     parts = "points" if params.task.name == "landmarks" else "foreground"
     changes: dict[str, dict[str, Any]] = {
-        "ingest": {"source": str(arguments.source.resolve())},
-        "prepare": {"articulated_parts": parts} | ({"size": arguments.size} if arguments.size else {}),
-        "train": {"epochs": arguments.epochs, "precision": arguments.precision},
+        "ingest": {"source": str(source.resolve())},
+        "prepare": {"articulated_parts": parts} | ({"size": asked.size} if asked.size else {}),
+        "train": {"epochs": asked.epochs, "precision": asked.precision},
     }
     return {name: getattr(params, name).model_copy(update=changes.get(name, {})) for name in type(params).model_fields}
 
 
-def _prepared(folder: Path, sections: dict[str, Any]) -> TrainingData:
+def _prepare(folder: Path, sections: dict[str, Any]) -> TrainingData:
     (folder / "splits").mkdir()
     places = [folder / part for part in ("splits", "sealed", "ingested", "prepared")]
     taken = {name: sections[name] for name in ("ingest", "split")}
@@ -84,7 +104,7 @@ def _prepared(folder: Path, sections: dict[str, Any]) -> TrainingData:
     return load_training_data(places[2], places[3])
 
 
-def _trained(data: TrainingData, sections: dict[str, Any], amounts: dict[str, Any], seed: int) -> dict[str, Any]:
+def _train(data: TrainingData, sections: dict[str, Any], amounts: dict[str, Any], seed: int) -> dict[str, Any]:
     changed = dict(sections)
     changed["augment"] = sections["augment"].model_copy(update={"preset": "none", "amounts": amounts})
     changed["train"] = sections["train"].model_copy(update={"seed": seed})
@@ -100,7 +120,8 @@ def _trained(data: TrainingData, sections: dict[str, Any], amounts: dict[str, An
     }
 
 
-def _table(runs: list[dict[str, Any]]) -> str:
+def table(runs: list[dict[str, Any]]) -> str:
+    """Return a Markdown table: mean and standard deviation over seeds of each policy's scores."""
     lines = ["| policy | seeds | validation score, best epoch | last epoch | training score |", "|---|---|---|---|---|"]
     for policy in dict.fromkeys(run["policy"] for run in runs):
         mine = [run for run in runs if run["policy"] == policy]
@@ -110,22 +131,26 @@ def _table(runs: list[dict[str, Any]]) -> str:
 
 
 def _spread(values: list[float]) -> str:
-    """Mean and standard deviation over seeds."""
+    """Format the mean and the standard deviation."""
     return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}"
 
 
-def _arguments() -> argparse.Namespace:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.augmentation.augmentation_policies", description=__doc__
     )
-    parser.add_argument("name", help="of docs/examples")
-    parser.add_argument("source", type=Path, nargs="?", help="what the example is read from")
+    parser.add_argument("name", nargs="?", default=TINY_NAME, help="a file of docs/examples, without its suffix")
+    parser.add_argument("source", type=Path, nargs="?", help="archive or folder of the example's images")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", nargs="+", help="policies by name; else all")
+    parser.add_argument("--only", nargs="+", help="names of policies; default: all")
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--size", type=int, help="working size, pixels; else the example's")
+    parser.add_argument("--size", type=int, help="working size in pixels; default: that of the example")
     parser.add_argument("--precision", default="bf16-mixed")
-    return parser.parse_args()
+    add_run_arguments(parser)
+    asked = parser.parse_args(arguments)
+    if asked.tiny:
+        asked.name, asked.seeds, asked.only, asked.epochs, asked.size = TINY_NAME, [0], TINY_POLICIES, 1, 32
+    return asked
 
 
 if __name__ == "__main__":

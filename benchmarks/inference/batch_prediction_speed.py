@@ -1,55 +1,89 @@
-"""What `predict` costs beyond decoding and the model: `python -m benchmarks.inference.batch_prediction_speed photos MODEL IMAGES 2000 ...`.
+"""Measure the overhead of `predict` over decoding and the model, and its memory by the number of images.
 
-Four words a case: its name, a model, a folder or archive whose images it takes, repeated where they are fewer, and
-their number. In turns, on the same files and with as many processes: `predict`, and plain processes that read, decode
-and run the model on their share and keep nothing. Then the memory of `predict`, by the number of images.
+Run `python -m benchmarks.inference.batch_prediction_speed photos MODEL IMAGES 2000 ...`. Each case has four arguments:
+its name, a model, a folder or archive of images (repeated if there are too few), and the number of images. `predict`
+takes turns with plain processes that read, decode and run the model on their share and keep nothing; files and number
+of processes are the same. Then the memory of `predict` is measured by the number of images.
 """
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.pipeline.dataset_scaling import ROOT, held
+from benchmarks.pipeline.dataset_scaling import ROOT
+from benchmarks.process_memory import peak_memory
+from benchmarks.result_pages import add_run_arguments, output_folder
 from stages.batch_prediction import asked
 from stages.core.memory import keep_freed_memory
 from stages.images.sandbox import WORKERS
 from stages.runtime import Model
 
-RESULT = Path("docs/results/predicting.json")
-TURNS = 3
-COUNTS = (1000, 10_000, 100_000)  # of images, where memory is watched
-EVERY = 0.1  # seconds between two looks at it
+INTERVAL = 0.1  # seconds between two samples of the memory
 
 
-def main() -> None:
-    """Measure, print and write."""
-    words = sys.argv[1:]
-    if words[0] == "--plain":
-        _plain(Path(words[1]), [Path(path) for path in sys.stdin.read().splitlines()])
-        return
-    result: dict[str, Any] = {"workers": WORKERS, "turns": TURNS, "cases": [], "memory": []}
-    with tempfile.TemporaryDirectory() as name:
-        for number in range(0, len(words), 4):
-            case, model, source, count = words[number : number + 4]
-            folder = _copied(source, Path(name) / case, int(count))
-            result["cases"].append({"case": case, **_timed(Path(model).resolve(), folder)})
-        for count in COUNTS:
-            folder = _copied(source, Path(name) / str(count), count)
-            seconds, most = _watched(_command(Path(model).resolve(), folder))
-            result["memory"].append({"images": count, "mib": most / 2**20, "seconds": seconds})
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+@dataclass(frozen=True)
+class PredictionSizes:
+    """Number of turns, and numbers of images for which memory is measured."""
+
+    turns: int = 3
+    counts: tuple[int, ...] = (1000, 10_000, 100_000)
+
+
+def main(arguments: Sequence[str] | None = None) -> Path | None:
+    """Measure, write predicting.json, print the tables, and return the file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.inference.batch_prediction_speed", description=__doc__)
+    parser.add_argument("cases", nargs="*", help="for each case: NAME MODEL IMAGES NUMBER")
+    parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
+    add_run_arguments(parser)
+    given = parser.parse_args(arguments)
+    if given.plain:
+        _run_plain(given.plain, [Path(path) for path in sys.stdin.read().splitlines()])
+        return None
+    if not given.cases or len(given.cases) % 4:
+        parser.error(f"each case needs four arguments, NAME MODEL IMAGES NUMBER; there are {len(given.cases)} in all")
+    sizes = PredictionSizes(turns=1, counts=(8,)) if given.tiny else PredictionSizes()
+    cases = [given.cases[number : number + 4] for number in range(0, len(given.cases), 4)]
+    result = measure(cases, sizes)
+    file = output_folder(given.output, given.tiny) / "predicting.json"
+    file.write_text(json.dumps(result, indent=1) + "\n")
     print(table(result["cases"]), memory_table(result["memory"]), sep="\n\n")
+    return file
+
+
+def measure(cases: list[list[str]], sizes: PredictionSizes) -> dict[str, Any]:
+    """Measure all cases, and the memory with the last case's model and images.
+
+    Args:
+        cases: name, model, images and number of images of each.
+        sizes: turns, and numbers of images for the memory.
+
+    Returns:
+        The results, as they are written.
+    """
+    result: dict[str, Any] = {"workers": WORKERS, "turns": sizes.turns, "cases": [], "memory": []}
+    with tempfile.TemporaryDirectory() as name:
+        for case, model, source, number in cases:
+            folder = _copy_images(source, Path(name) / case, int(number))
+            result["cases"].append({"case": case, **_time(Path(model).resolve(), folder, sizes.turns)})
+        for count in sizes.counts:
+            folder = _copy_images(source, Path(name) / str(count), count)
+            seconds, peak = _watch(_command(Path(model).resolve(), folder))
+            result["memory"].append({"images": count, "mib": peak / 2**20, "seconds": seconds})
+    return result
 
 
 def table(cases: list[dict[str, Any]]) -> str:
-    """Images a second beside the bound, in Markdown."""
+    """Tabulate images per second of `predict` and of the bound, in Markdown."""
     lines = [
         "| files | images | bound, images/s | predict, images/s | predict / bound | by turn |",
         "|---|---:|---:|---:|---:|---|",
@@ -65,14 +99,14 @@ def table(cases: list[dict[str, Any]]) -> str:
 
 
 def memory_table(runs: list[dict[str, Any]]) -> str:
-    """The most memory that all processes held, by the number of images, in Markdown."""
+    """Tabulate the peak memory of all processes by the number of images, in Markdown."""
     lines = ["| images | peak MiB of all processes | seconds |", "|---:|---:|---:|"]
     lines += [f"| {run['images']:,} | {run['mib']:.0f} | {run['seconds']:.0f} |" for run in runs]
     return "\n".join(lines)
 
 
-def _copied(source: str, folder: Path, count: int) -> Path:
-    """The files of a source, in folders of a thousand; one that comes again is a link."""
+def _copy_images(source: str, folder: Path, count: int) -> Path:
+    """Copy the images of a source into folders of a thousand files; repeated images are hard links."""
     first: dict[str, Path] = {}
     for number, image in enumerate(islice(cycle(asked([source])), count)):
         file = folder / f"{number // 1000:03d}" / f"{number:06d}{Path(image.path).suffix}"
@@ -86,10 +120,10 @@ def _copied(source: str, folder: Path, count: int) -> Path:
     return folder
 
 
-def _timed(model: Path, folder: Path) -> dict[str, Any]:
+def _time(model: Path, folder: Path, turns: int) -> dict[str, Any]:
     paths = [image.path for image in asked([str(folder)])]
     seconds: dict[str, list[float]] = {"plain_seconds": [], "predict_seconds": []}
-    for _ in range(TURNS):
+    for _ in range(turns):
         started = time.perf_counter()
         command = [sys.executable, "-m", "benchmarks.inference.batch_prediction_speed", "--plain", str(model)]
         shares = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, text=True) for _ in range(WORKERS)]
@@ -98,7 +132,7 @@ def _timed(model: Path, folder: Path) -> dict[str, Any]:
             share.stdin.write("\n".join(paths[number::WORKERS]))
             share.stdin.close()
         if any(share.wait() for share in shares):
-            raise SystemExit("a plain process failed")
+            raise SystemExit("error: a plain process failed; its message is above")
         seconds["plain_seconds"].append(time.perf_counter() - started)
         started = time.perf_counter()
         subprocess.run(_command(model, folder), cwd=ROOT, check=True)
@@ -106,7 +140,8 @@ def _timed(model: Path, folder: Path) -> dict[str, Any]:
     return {"images": len(paths), **seconds}
 
 
-def _plain(model: Path, paths: list[Path]) -> None:
+def _run_plain(model: Path, paths: list[Path]) -> None:
+    """Read, decode and predict for some files in this process, without keeping the predictions."""
     keep_freed_memory()
     opened = Model(model, 1)
     for path in paths:
@@ -118,15 +153,14 @@ def _command(model: Path, folder: Path) -> list[str]:
     return [sys.executable, "-m", "stages.predict", str(model), str(folder), "--output", output]
 
 
-def _watched(command: list[str]) -> tuple[float, float]:
-    started, most = time.perf_counter(), 0.0
+def _watch(command: list[str]) -> tuple[float, float]:
+    """Run a command; return its seconds and its peak memory in bytes."""
+    started = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT)
-    while process.poll() is None:
-        most = max(most, held(process.pid))
-        time.sleep(EVERY)
+    peak = peak_memory(process, INTERVAL)
     if process.returncode:
-        raise SystemExit("predict failed")
-    return time.perf_counter() - started, most
+        raise SystemExit(f"error: predict failed with status {process.returncode}; its message is above")
+    return time.perf_counter() - started, peak
 
 
 if __name__ == "__main__":

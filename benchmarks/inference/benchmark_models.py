@@ -1,21 +1,23 @@
-"""The files that `benchmarks.inference.compare_inference` compares, all of one set of weights: `python -m benchmarks.inference.benchmark_models`.
+"""Write the models that `compare_inference` compares, all with the same weights.
 
-Networks have random weights, and normalizations that have seen the images: speed does not ask for a trained one, and
-layers that pass something on make quantization earn its difference. `NAME FOLDER` writes Macula's files and the plain
-export in Macula's environment, `peers NAME FOLDER` those of nncf and Ultralytics in theirs.
+The networks have random weights, and normalizations whose statistics come from the images. Speed does not depend on
+trained weights, but layers that pass on signals are needed for a realistic quantization error. `NAME FOLDER` writes
+Macula's files and the plain export in Macula's environment; `libraries FOLDER` and `yolo FOLDER` write those of nncf
+and Ultralytics in theirs.
 """
 
 import io
 import json
 import sys
 from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 ROWS = 16
-"""Images of a batch; all of one size, as a batch of the shipped graph needs them."""
+"""Images of a batch, all of one size, as the shipped graph requires."""
 CALIBRATION = 48
 YOLO = "yolo11n-cls"
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -28,25 +30,35 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
     "U-Net on ResNet-18, 256 px": {"name": "unet", "encoder": "resnet18", "size": 256, "task": "segmentation"},
 }
+TINY_NETWORK = "ResNet-18, 64 px"
+TINY = {TINY_NETWORK: {"name": "resnet18", "encoder": "plain", "size": 64, "task": "classification"}}
 
 Array = np.ndarray[Any, Any]
 
 
-def pixels(data: bytes, size: int) -> Array:
-    """Bytes of a JPEG to float32 [3, size, size] in 0..1, as a program without Macula does it with Pillow."""
+def to_pixels(data: bytes, size: int) -> Array:
+    """Decode a JPEG to float32 [3, size, size] in 0..1 with Pillow, as a program without Macula would."""
     from PIL import Image
 
     image = Image.open(io.BytesIO(data)).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(image, np.float32).transpose(2, 0, 1) / 255)
 
 
-def whole_levels(shown_NCHW: Array) -> Array:
-    """The same images as uint8 [N, H, W, C]."""
+def to_uint8(shown_NCHW: Array) -> Array:
+    """Convert images from float32 [N, C, H, W] in 0..1 to uint8 [N, H, W, C]."""
     return np.ascontiguousarray((shown_NCHW * 255).round().astype(np.uint8).transpose(0, 2, 3, 1))
 
 
 def macula(name: str, folder: Path) -> dict[str, Any]:
-    """Write the network as torch has it, Macula's files and the plain export; what it costs in FLOP, and parameters."""
+    """Write a network's torch file, Macula's model files and the plain export.
+
+    Args:
+        name: a key of `NETWORKS`, or `TINY_NETWORK`.
+        folder: folder with the images, which receives the files.
+
+    Returns:
+        FLOP per image, number of parameters, size in pixels, and task.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -55,16 +67,16 @@ def macula(name: str, folder: Path) -> dict[str, Any]:
     from stages.tasks.task_spec import TaskSpec
 
     torch.manual_seed(0)
-    about = NETWORKS[name]
+    about = (NETWORKS | TINY)[name]
     size, task = about["size"], about["task"]
     labels = tuple(f"class {n}" for n in range(10 if task == "classification" else 3))
     network = build(NetworkConfig(about["name"], about["encoder"], 3, len(labels), "batch", 0.0, size)).eval()
     files = sorted((folder / "images").iterdir())
-    shown = np.stack([pixels(file.read_bytes(), size) for file in files[:CALIBRATION]])
-    _show(network, torch.from_numpy(shown))
+    shown = np.stack([to_pixels(file.read_bytes(), size) for file in files[:CALIBRATION]])
+    _set_normalization(network, torch.from_numpy(shown))
     truth = "label" if task == "classification" else "mask"
     spec = TaskSpec(task, "classes", truth, labels, size=size)
-    _shipped(network, spec, folder, shown)
+    _write_shipped(network, spec, folder, shown)
     torch.save(network, folder / "network.pt")
     x = torch.from_numpy(shown[:ROWS])
     torch.onnx.export(
@@ -80,14 +92,14 @@ def macula(name: str, folder: Path) -> dict[str, Any]:
         network(x[:1])
     with torch.no_grad():
         np.save(folder / "expected.npy", network(x).numpy())
-        np.save(folder / "expected-whole.npy", Shipped(network, spec)(torch.from_numpy(whole_levels(shown[:ROWS]))))
+        np.save(folder / "expected-whole.npy", Shipped(network, spec)(torch.from_numpy(to_uint8(shown[:ROWS]))))
     np.save(folder / "shown.npy", shown)
     parameters = sum(one.numel() for one in network.parameters())
     return {"flop": counter.get_total_flops(), "parameters": parameters, "size": size, "task": task}
 
 
-def _show(network: Any, images: Any) -> None:
-    """Let normalizations see images, without a step of training."""
+def _set_normalization(network: Any, images: Any) -> None:
+    """Update the statistics of the normalizations with images [N, C, H, W], without a training step."""
     import torch
 
     network.train()
@@ -98,8 +110,8 @@ def _show(network: Any, images: Any) -> None:
     network.eval()
 
 
-def _shipped(network: Any, spec: Any, folder: Path, shown: Array) -> None:
-    """Macula's float32 file and its int8 file with all layers quantized, both of them open to OpenVINO."""
+def _write_shipped(network: Any, spec: Any, folder: Path, shown: Array) -> None:
+    """Write Macula's float32 file and its int8 file with all layers quantized; both can be run by OpenVINO."""
     import onnx
 
     from stages.export import to_onnx
@@ -110,20 +122,17 @@ def _shipped(network: Any, spec: Any, folder: Path, shown: Array) -> None:
     exact, int8 = folder / "whole.onnx", folder / "whole-int8.onnx"
     to_onnx(network, spec, folder / "raw.onnx")
     simplify(folder / "raw.onnx", exact)
-    Quantizer(exact, list(whole_levels(shown)), folder).write(int8)
+    Quantizer(exact, list(to_uint8(shown)), folder).write(int8)
     if (cut := front(onnx.load(exact))) is None:
-        raise ValueError("the graph has no resize, before which it could be cut for OpenVINO")
-    metadata = spec.as_json() | {
-        "version": "benchmark",
-        "preprocessing_output": cut[0],
-        "preprocessing": b64encode(cut[1]).decode(),
-    }
+        raise ValueError(f"{exact}: the graph has no resize operator at which it can be cut for OpenVINO")
+    metadata = spec.as_json() | {"version": "benchmark", "preprocessing_output": cut[0]}
+    metadata["preprocessing"] = b64encode(cut[1]).decode()
     write_with_probe(exact, metadata | {"precision": "float32", "openvino_precisions": ["bfloat16"]})
     write_with_probe(int8, metadata | {"precision": "int8", "openvino_precisions": ["int8"]})
 
 
-def peers(folder: Path) -> dict[str, Any]:
-    """Write int8 by nncf, and the export of Ultralytics' classifier with random weights."""
+def libraries(folder: Path) -> dict[str, Any]:
+    """Write the network as nncf quantizes it to int8."""
     import nncf
     import openvino
 
@@ -136,7 +145,7 @@ def peers(folder: Path) -> dict[str, Any]:
 
 
 def yolo(folder: Path) -> dict[str, Any]:
-    """Write Ultralytics' classifier, from its description, by its own export."""
+    """Write Ultralytics' classifier with random weights by its own export; return its FLOP and parameters."""
     import torch
     import ultralytics as package
     from torch.utils.flop_counter import FlopCounterMode
@@ -151,5 +160,5 @@ def yolo(folder: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     what, place = sys.argv[1], Path(sys.argv[2])
-    made = {"peers": peers, "yolo": yolo}.get(what, lambda folder: macula(what, folder))(place)
-    print(json.dumps(made))
+    writers: dict[str, Callable[[Path], dict[str, Any]]] = {"libraries": libraries, "yolo": yolo}
+    print(json.dumps(writers[what](place) if what in writers else macula(what, place)))

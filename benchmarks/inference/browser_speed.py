@@ -1,64 +1,79 @@
-"""A published page beside Python on the same files: `python -m benchmarks.inference.browser_speed MODEL IMAGES [MODEL IMAGES ...]`.
+"""Compare a model's published page in a browser with Python on the same files.
 
-Of each model and folder of images, a row of a table: from opening the page, in a browser that is new, to the first
-answer; then milliseconds an image, read and answered, the median; and the same by `stages.runtime.Model` on one
-thread. Both take turns in one process at a time: the browser is closed while Python works. Needs Chromium.
+Run `python -m benchmarks.inference.browser_speed MODEL IMAGES [MODEL IMAGES ...]`; it prints one row per model and
+folder of images. A row gives the time from opening the page in a new browser to the first prediction, the median
+milliseconds per further image including reading, and the same for `stages.runtime.Model` on one thread. The two take
+turns, and the browser is closed while Python works. Chromium is required.
 """
 
 import base64
-import functools
 import shutil
 import statistics
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from stages.batch_prediction.inputs import asked
-from stages.images.decode import read
+from stages.images.decode import decode_image
 from stages.publish import publish
 from stages.runtime import Model
 
-MOST = 12  # images of a folder
+MAX_IMAGES = 12  # of a folder
 ROUNDS = 3
-PATIENCE = 300_000  # milliseconds
+Launch = Callable[[], Browser | BrowserContext]
+"""Start a browser; a context of a running one serves as well."""
+TIMEOUT = 300_000  # milliseconds
+HEAD = ["model", "network", "MB", "browser: first prediction, s", "browser: ms per image", "Python: ms per image",
+        "ratio", "JPEG difference"]  # fmt: skip
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves a folder and says nothing of it."""
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serve a folder without logging requests."""
 
     def log_message(self, *words: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
-def by_browser(playwright: Playwright, folder: Path, files: list[Path]) -> dict[str, Any]:
-    """Seconds to the first answer, milliseconds of each further one, and how far JPEGs lie apart."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+def measure_browser(launch: Launch, folder: Path, files: list[Path]) -> dict[str, Any]:
+    """Open a published page in a new browser and let it predict for some files.
+
+    Args:
+        launch: starts a browser.
+        folder: the published page.
+        files: images.
+
+    Returns:
+        Seconds to the first prediction, milliseconds of each further one, and differences of decoded JPEGs.
+    """
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    browser = launch()
     page = browser.new_page()
-    begun = time.perf_counter()
+    began = time.perf_counter()
     page.goto(f"http://127.0.0.1:{server.server_port}/")
-    expect(page.locator("#served")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#served")).to_be_visible(timeout=TIMEOUT)
     page.set_input_files("#files", files[0])
-    page.wait_for_selector(".answer .body :not(.waiting)", timeout=PATIENCE)
-    first = time.perf_counter() - begun
+    page.wait_for_selector(".answer .body :not(.waiting)", timeout=TIMEOUT)
+    first = time.perf_counter() - began
     page.set_input_files("#files", files[1:])
-    expect(page.locator(".waiting")).to_have_count(0, timeout=PATIENCE)
+    expect(page.locator(".waiting")).to_have_count(0, timeout=TIMEOUT)
     spent = page.evaluate("import('./page.js').then(({ rows }) => rows.map((row) => row.milliseconds))")
-    levels = apart(page, files[:4])
+    levels = level_differences(page, files[:4])
     browser.close()
     server.shutdown()
     return {"first": first, "each": [s["read"] + s["answer"] for s in spent[1:]], "levels": levels}
 
 
-APART = """async ([file, pixels]) => {
+DIFFERENCE = """async ([file, pixels]) => {
   const { read } = await import("./reading.js");
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const { values } = await read(bytes(file), 178), expected = bytes(pixels);
@@ -72,65 +87,84 @@ APART = """async ([file, pixels]) => {
 }"""
 
 
-def apart(page: Page, files: list[Path]) -> list[list[float]]:
-    """Of colour JPEGs: how far the browser's grey levels lie from Pillow's, the mean and the largest."""
-    texts = [[file.read_bytes(), read(file.read_bytes()).image.tobytes()] for file in files if file.suffix == ".jpg"]
-    return [page.evaluate(APART, [base64.b64encode(part).decode() for part in pair]) for pair in texts]
+def level_differences(page: Page, files: list[Path]) -> list[list[float]]:
+    """Return the mean and the largest difference of the browser's pixels from Pillow's, for each colour JPEG."""
+    texts = [
+        [file.read_bytes(), decode_image(file.read_bytes()).image.tobytes()] for file in files if file.suffix == ".jpg"
+    ]
+    return [page.evaluate(DIFFERENCE, [base64.b64encode(part).decode() for part in pair]) for pair in texts]
 
 
-def by_python(model: Path, files: list[Path]) -> tuple[float, list[float]]:
-    """Seconds from opening the file to the first answer, and milliseconds of each further one."""
-    begun = time.perf_counter()
+def measure_python(model: Path, files: list[Path]) -> tuple[float, list[float]]:
+    """Return the seconds to the first prediction, and the milliseconds of each further one."""
+    began = time.perf_counter()
     opened = Model(model, threads=1)
     opened.answer_file(files[0].read_bytes())
-    first, each = time.perf_counter() - begun, []
+    first, each = time.perf_counter() - began, []
     for file in files[1:]:
-        begun = time.perf_counter()
+        began = time.perf_counter()
         opened.answer_file(file.read_bytes())
-        each.append(1000 * (time.perf_counter() - begun))
+        each.append(1000 * (time.perf_counter() - began))
     return first, each
+
+
+def measure(launch: Launch, model: Path, files: list[Path], rounds: int = ROUNDS, **publishing: Any) -> dict[str, Any]:
+    """Publish a model and measure the browser and Python in turn.
+
+    Args:
+        launch: starts a browser.
+        model: ONNX file that export wrote.
+        files: at least two images.
+        rounds: number of rounds.
+        **publishing: further arguments of `publish`.
+
+    Returns:
+        `firsts` in seconds, `browser` and `python` in milliseconds per image, and `levels`.
+    """
+    found: dict[str, Any] = {"firsts": [], "browser": [], "python": [], "levels": []}
+    with tempfile.TemporaryDirectory() as folder:
+        publish(model, Path(folder) / "page", **publishing)
+        for _ in range(rounds):
+            seen = measure_browser(launch, Path(folder) / "page", files)
+            found["firsts"].append(seen["first"])
+            found["browser"] += seen["each"]
+            found["levels"] = seen["levels"]
+            found["python"] += measure_python(model, files)[1]
+    return found
+
+
+def row(model: Path, found: dict[str, Any]) -> str:
+    """Return the row of the table for a model; `found` is the result of `measure`."""
+    about, levels, firsts = Model(model).metadata, found["levels"], found["firsts"]
+    differences = "no JPEG"
+    if levels:
+        largest = max(most for _, most in levels)
+        differences = f"{statistics.mean(mean for mean, _ in levels):.3f} (at most {largest:.0f})"
+    browser, python = statistics.median(found["browser"]), statistics.median(found["python"])
+    cells = [
+        about["name"],
+        f"{about['representation']}, {about['size']} px, {about['fit']}",
+        f"{model.stat().st_size / 1e6:.0f}",
+        f"{statistics.median(firsts):.1f} ({min(firsts):.1f} to {max(firsts):.1f})",
+        f"{browser:.0f}",
+        f"{python:.0f}",
+        f"{browser / python:.1f}",
+        differences,
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
     """Print the table."""
     given = [Path(word) for word in sys.argv[1:]]
-    head = [
-        "model",
-        "network",
-        "MB",
-        "browser: first answer, s",
-        "ms an image",
-        "Python: ms an image",
-        "times",
-        "JPEG apart",
-    ]
-    print(f"| {' | '.join(head)} |")
-    print("|---" * len(head) + "|")
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as place:
-        for number, (model, images) in enumerate(zip(given[::2], given[1::2], strict=True)):
-            files, folder = [Path(one.path) for one in islice(asked([str(images)]), MOST)], Path(place) / str(number)
-            publish(model, folder)
-            said = Model(model).metadata
-            firsts, shown, python, levels = [], [], [], []
-            for _ in range(ROUNDS):
-                seen = by_browser(playwright, folder, files)
-                firsts.append(seen["first"])
-                shown += seen["each"]
-                levels = seen["levels"]
-                python += by_python(model, files)[1]
-            told = (
-                f"{statistics.mean(mean for mean, _ in levels):.3f} (most {max(most for _, most in levels):.0f})"
-                if levels
-                else "no JPEG"
-            )
-            ms, beside = statistics.median(shown), statistics.median(python)
-            kind = f"{said['representation']}, {said['size']} px, {said['fit']}"
-            print(
-                f"| {said['name']} | {kind} | {model.stat().st_size / 1e6:.0f} | {statistics.median(firsts):.1f} "
-                f"({min(firsts):.1f} to {max(firsts):.1f}) | {ms:.0f} | {beside:.0f} | {ms / beside:.1f} "
-                f"| {told} |",
-                flush=True,
-            )
+    print(f"| {' | '.join(HEAD)} |")
+    print("|---" * len(HEAD) + "|")
+    with sync_playwright() as playwright:
+        executable = shutil.which("chromium")
+        launch = partial(playwright.chromium.launch, executable_path=executable, args=["--no-sandbox"])
+        for model, images in zip(given[::2], given[1::2], strict=True):
+            files = [Path(one.path) for one in islice(asked([str(images)]), MAX_IMAGES)]
+            print(row(model, measure(launch, model, files)), flush=True)
 
 
 if __name__ == "__main__":

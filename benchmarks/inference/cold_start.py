@@ -1,8 +1,9 @@
-"""What a new process takes to its first answer, and what memory: `python -m benchmarks.inference.cold_start FOLDER`.
+"""Measure the time and memory of a new process until its first prediction.
 
-FOLDER is that of `benchmarks.inference.benchmark_models`. Every process runs in the environment a model is deployed in and says of
-each step its seconds and its memory; from outside come the seconds from its start to its answer. Ways to need less of
-either are tried beside the way of `stages.runtime`: files in cheaper arithmetic, options of ONNX Runtime's sessions.
+`python -m benchmarks.inference.cold_start FOLDER` prints JSON; FOLDER is one that `benchmark_models` wrote. Each
+process runs in the environment in which a model is deployed and reports the seconds and the memory of each step. The
+seconds from its start to its prediction are measured from outside. The default of `stages.runtime` is compared with
+variants that may need less: files in cheaper arithmetic, and options of ONNX Runtime's sessions.
 """
 
 import json
@@ -10,24 +11,24 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 BEGAN = time.perf_counter()
-ROUNDS, ANSWERS = 7, 15
+ROUNDS, PREDICTIONS = 7, 15
 SERVING = Path(".venv-serving/bin/python")
-AS_IT_IS = "as it is"
+DEFAULT = "default"
 ARENA = {"arena": False}
-WAYS: dict[str, tuple[str, dict[str, Any]]] = {
-    AS_IT_IS: ("whole.onnx", {}),
-    "memory as the C library keeps it": ("whole.onnx", {"plain": True}),
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    DEFAULT: ("whole.onnx", {}),
+    "freed memory kept": ("whole.onnx", {"plain": True}),
     "no arena": ("whole.onnx", ARENA),
     "no prepacking": ("whole.onnx", {"config": {"session.disable_prepacking": "1"}}),
-    "optimized before": ("whole-optimized.onnx", {"optimized": True}),
-    "optimized before for this machine": ("whole-machine.onnx", {"optimized": True}),
-    "optimized before and again": ("whole-optimized.onnx", {"arena": True}),
+    "optimized beforehand": ("whole-optimized.onnx", {"optimized": True}),
+    "optimized beforehand for this machine": ("whole-machine.onnx", {"optimized": True}),
+    "optimized beforehand and again": ("whole-optimized.onnx", {"arena": True}),
     "ORT format": ("whole.ort", {"optimized": True}),
     "ORT format, bytes used in place": (
         "whole.ort",
@@ -42,17 +43,19 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "int8": ("whole-int8.onnx", {}),
     "int8, no arena": ("whole-int8.onnx", ARENA),
-    "int8, optimized before": ("whole-int8-optimized.onnx", {"optimized": True}),
-    "int8, optimized before for this machine": ("whole-int8-machine.onnx", {"optimized": True}),
+    "int8, optimized beforehand": ("whole-int8-optimized.onnx", {"optimized": True}),
+    "int8, optimized beforehand for this machine": ("whole-int8-machine.onnx", {"optimized": True}),
 }
-"""File, and how its session differs."""
+"""Model file, and the settings of its session that differ from the default."""
 
 
 def prepare(folder: Path) -> None:
-    """Write files of which ONNX Runtime has done its optimizations already, those that fit any machine, or all."""
+    """Write files that ONNX Runtime has optimized already: with optimizations for all machines, or for this one."""
     import onnxruntime
 
     for source in ("whole", "whole-int8"):
+        if not (folder / f"{source}.onnx").exists():
+            continue
         for suffix in ("-optimized.onnx", "-machine.onnx", ".ort"):
             options = onnxruntime.SessionOptions()
             options.optimized_model_filepath = str(folder / f"{source}{suffix}")
@@ -64,8 +67,8 @@ def prepare(folder: Path) -> None:
             onnxruntime.InferenceSession(folder / f"{source}.onnx", options, providers=["CPUExecutionProvider"])
 
 
-def session_by(settings: dict[str, Any]) -> Callable[..., Any]:
-    """In place of `session_of` of `stages.runtime`."""
+def session_with(settings: dict[str, Any]) -> Callable[..., Any]:
+    """Return a replacement of `session_of` in `stages.runtime` with other settings."""
     import onnxruntime
 
     def session_of(source: Path, threads: int) -> Any:
@@ -82,9 +85,9 @@ def session_by(settings: dict[str, Any]) -> Callable[..., Any]:
     return session_of
 
 
-def child(folder: Path, way: str) -> None:
-    """One process: each step with its seconds and its memory, and the answer at last."""
-    from benchmarks.inference.inference_competitors import memory  # and numpy with it
+def run_steps(folder: Path, variant: str) -> None:
+    """Run all steps up to the first prediction in this process; print the time and memory of each as JSON."""
+    from benchmarks.inference.inference_competitors import process_megabytes  # imports numpy
 
     steps: list[dict[str, Any]] = []
     last = BEGAN
@@ -93,7 +96,8 @@ def child(folder: Path, way: str) -> None:
         nonlocal last
         now = time.perf_counter()
         spent = time.process_time()  # since the process began
-        steps.append({"name": name, "seconds": now - last, "cpu": spent - sum(s["cpu"] for s in steps), **memory()})
+        cpu = spent - sum(s["cpu"] for s in steps)
+        steps.append({"name": name, "seconds": now - last, "cpu": cpu, **process_megabytes()})
         last = time.perf_counter()
 
     step("import numpy")
@@ -106,32 +110,39 @@ def child(folder: Path, way: str) -> None:
     from stages.runtime import onnx_model as runtime
 
     step("import stages.runtime")
-    file, settings = WAYS[way]
+    file, settings = VARIANTS[variant]
     if settings:
-        runtime.session_of = session_by(settings)
+        _replace(runtime, "session_of", session_with(settings))
     if settings.get("plain"):
-        runtime.freed_memory_given_back = nullcontext
+        _replace(runtime, "freed_memory_given_back", nullcontext)
     if file.endswith(".ort"):
-        runtime.refuse_malicious = lambda _: None  # which reads ONNX
+        _replace(runtime, "refuse_malicious", lambda _: None)  # it reads ONNX files only
     opened = runtime.Model(folder / file, 1)
     step("open the model")
     data = min((folder / "images").iterdir()).read_bytes()
     image = opened.decode_file(data)
     step("decode")
     answer = opened.answer(image)
-    step("answer")
+    step("predict")
     print(json.dumps({"steps": steps, "answer": str(answer)}), flush=True)
     again = []
-    for _ in range(ANSWERS):
+    for _ in range(PREDICTIONS):
         began = time.process_time()
         opened.answer(image)
         again.append(time.process_time() - began)
-    print(json.dumps({"again": statistics.median(again), "after": memory()}), flush=True)
+    print(json.dumps({"again": statistics.median(again), "after": process_megabytes()}), flush=True)
 
 
-def once(folder: Path, way: str) -> dict[str, Any]:
-    """A process from its start to its answer: seconds by the clock and of the processor."""
-    command = [SERVING.absolute(), "-m", "benchmarks.inference.cold_start", str(folder), way]
+def _replace(module: Any, name: str, value: Any) -> None:
+    """Replace an attribute that a module must have, so that a renamed one is not missed."""
+    assert hasattr(module, name), f"{module.__name__} has no {name}"
+    setattr(module, name, value)
+
+
+def run_process(folder: Path, variant: str) -> dict[str, Any]:
+    """Start a process; return the wall-clock and processor seconds until its first prediction, and its steps."""
+    python = str(SERVING.absolute()) if SERVING.exists() else sys.executable
+    command = [python, "-m", "benchmarks.inference.cold_start", str(folder), variant]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -140,22 +151,31 @@ def once(folder: Path, way: str) -> dict[str, Any]:
     rest, errors = process.communicate()
     if not line:
         return {"error": (errors.strip().splitlines() or [f"ended by signal {-process.returncode}"])[-1]}
-    told = json.loads(line)
-    return told | json.loads(rest) | {"wall": wall, "cpu": sum(step["cpu"] for step in told["steps"])}
+    first = json.loads(line)
+    return first | json.loads(rest) | {"wall": wall, "cpu": sum(step["cpu"] for step in first["steps"])}
 
 
-def main(folder: Path) -> dict[str, Any]:
-    """All ways, in turns."""
+def main(folder: Path, variants: Sequence[str] = tuple(VARIANTS), rounds: int = ROUNDS) -> dict[str, Any]:
+    """Measure variants in turn.
+
+    Args:
+        folder: folder that `benchmark_models` wrote.
+        variants: keys of `VARIANTS`.
+        rounds: number of rounds.
+
+    Returns:
+        By variant, the medians over rounds.
+    """
     prepare(folder)
-    found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
-    for _ in range(ROUNDS):
-        for way in WAYS:
-            found[way].append(once(folder, way))
-    return {way: summary(runs) for way, runs in found.items()}
+    found: dict[str, list[dict[str, Any]]] = {variant: [] for variant in variants}
+    for _ in range(rounds):
+        for variant in variants:
+            found[variant].append(run_process(folder, variant))
+    return {variant: summarize(runs) for variant, runs in found.items()}
 
 
-def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over runs; of the clock the spread as well."""
+def summarize(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the medians over runs, and the range of the wall-clock seconds."""
     if "error" in runs[0]:
         return {"error": runs[0]["error"]}
     middle = statistics.median
@@ -177,6 +197,6 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     if len(sys.argv) > 2:
-        child(Path(sys.argv[1]), sys.argv[2])
+        run_steps(Path(sys.argv[1]), sys.argv[2])
     else:
         print(json.dumps(main(Path(sys.argv[1]))))

@@ -1,53 +1,68 @@
-"""One JPEG to one answer, by Macula and by others: `python -m benchmarks.inference.compare_inference --data FOLDER`.
+"""Compare inference from one JPEG to one prediction: `python -m benchmarks.inference.compare_inference --data FOLDER`.
 
-The same weights, images and machine; batches of 1 and 16, one thread and two. Everybody gets the bytes of the same
-JPEGs (of clothing10, 16 of one size, in FOLDER/clothing10.zip) and decodes with Pillow; Macula by
-`stages.runtime.Model` in the environment it is deployed in, others as their documentation teaches. Each has a process
-of its own; they take turns in an order that moves on, and are compared within a round. Two clocks: that on the wall,
-and the seconds of the processor, which other work on the machine changes less. With one thread the second is what an
-idle machine would show; with more it counts waiting threads that spin.
+The weights, images and machine are the same for all; batches of 1 and 16, one thread and two. Each competitor reads the
+same JPEGs (from FOLDER/clothing10.zip, 16 of one size) and decodes with Pillow. Macula uses `stages.runtime.Model` in
+the environment in which it is deployed, the others what their documentation teaches. Each has its own process. They
+take turns in rounds, in an order that rotates, and are compared within a round. Both wall-clock time and processor time
+are recorded. With one thread, processor time is what an idle machine would show, because other work on the machine
+affects it less; with more threads it includes waiting threads that spin.
 
-Beside that: what share of the machine's peak is reached, how long a new process takes to its first answer and what
-memory it needs (`benchmarks.inference.cold_start`), and what decoding takes (`benchmarks.inference.decoder_speed`). What is
-measured is written down after each network; a run that was stopped goes on there.
+The page also contains the share of the machine's peak that is reached, the time and memory of a new process until its
+first prediction (`cold_start`), and the time of decoders (`decoder_speed`). Results are written after each network, so
+that an interrupted run resumes.
 """
 
 import argparse
+import io
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from benchmarks.inference.benchmark_models import CALIBRATION, NETWORKS, ROWS, YOLO
-from benchmarks.inference.inference_competitors import CONTESTANTS, MACULA, PEERS, SERVING, TORCH
+from benchmarks.inference.benchmark_models import CALIBRATION, NETWORKS, ROWS, TINY_NETWORK, YOLO
+from benchmarks.inference.inference_competitors import COMPETITORS, EAGER, LIBRARIES, MACULA, SERVING, TORCH
 from benchmarks.inference.inference_tables import page
+from benchmarks.pipeline.dataset_scaling import photo_like
+from benchmarks.result_pages import add_run_arguments, installed, output_folder
+from stages.core.provenance import processor
 
-RESULT, PAGE = Path("docs/results/inference.json"), Path("docs/results/inference.md")
-ROUNDS, SECONDS = 5, 0.2
-"""Rounds, and how long a contestant is measured in each of them."""
 JOBS = [("read", 1), ("network", 1), ("whole", 1), ("network", ROWS), ("whole", ROWS)]
+TINY_COMPETITORS = (MACULA, EAGER, "onnxruntime, plain export")
 
 Cell = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class InferenceSizes:
+    """Length of a measurement."""
+
+    rounds: int = 5
+    seconds: float = 0.2
+    """Time for which a competitor is measured in a round."""
+    threads: tuple[int, ...] = (1, 2)
+
+
 class Worker:
-    """The process of a contestant."""
+    """Process of a competitor."""
 
     def __init__(self, name: str, folder: Path, threads: int) -> None:
         env = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
         env |= {"YOLO_CONFIG_DIR": str(folder), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
-        python = Path(CONTESTANTS[name][0]).absolute() / "bin" / "python"
         self.name, self.log = name, (folder / "log.txt").open("a+")
+        module = "benchmarks.inference.inference_competitors"
         self.process = subprocess.Popen(
-            [python, "-m", "benchmarks.inference.inference_competitors", name, str(folder), str(threads)],
+            [interpreter(COMPETITORS[name][0]), "-m", module, name, str(folder), str(threads)],
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -55,11 +70,11 @@ class Worker:
             text=True,
         )
 
-    def hear(self) -> dict[str, Any]:
-        """Its next word.
+    def read(self) -> dict[str, Any]:
+        """Return the process's next message.
 
         Raises:
-            RuntimeError: it has ended.
+            RuntimeError: the process has ended.
         """
         assert self.process.stdout is not None
         if not (line := self.process.stdout.readline()):
@@ -67,73 +82,105 @@ class Worker:
             raise RuntimeError(f"{self.name} ended:\n{self.log.read()[-2000:]}")
         return json.loads(line)
 
-    def ask(self, **job: Any) -> dict[str, Any]:
-        """Have it do something."""
+    def request(self, **job: Any) -> dict[str, Any]:
+        """Send a job and return the result."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
-        return self.hear()
+        return self.read()
 
     def end(self) -> None:
-        """Its process."""
+        """Kill the process."""
         self.process.kill()
         self.process.wait()
         self.log.close()
 
 
-def raced(names: list[str], folder: Path, threads: int, rounds: int) -> Cell:
-    """Everybody answers, in turns; for each the medians of its rounds, and what it needs."""
+def interpreter(environment: str) -> Path:
+    """Return the Python of an environment; the current one stands for `.venv`."""
+    return Path(sys.executable) if environment == TORCH else Path(environment).absolute() / "bin" / "python"
+
+
+def compare(names: Sequence[str], folder: Path, threads: int, sizes: InferenceSizes) -> Cell:
+    """Run all competitors in turn.
+
+    Args:
+        names: the competitors.
+        folder: folder with the images and models.
+        threads: threads of each competitor.
+        sizes: rounds and seconds.
+
+    Returns:
+        By competitor: medians of each round, memory, and the difference from torch.
+    """
     workers = [Worker(name, folder, threads) for name in names]
     try:
-        found: Cell = {worker.name: {"ready": worker.hear()["ready"], "rounds": []} for worker in workers}
-        for worker in workers:  # compilers compile now
+        found: Cell = {worker.name: {"ready": worker.read()["ready"], "rounds": []} for worker in workers}
+        for worker in workers:  # compile and warm up
             for what, count in JOBS:
-                worker.ask(what=what, count=count, seconds=0)
-        for turn in range(rounds):
+                worker.request(what=what, count=count, seconds=0)
+        for turn in range(sizes.rounds):
             first = turn % len(workers)
             order = workers[first:] + workers[:first]
             seen: dict[str, dict[str, Any]] = {worker.name: {} for worker in workers}
             for what, count in JOBS:
                 for worker in order:
-                    if told := worker.ask(what=what, count=count, seconds=SECONDS):
-                        seen[worker.name][f"{what} {count}"] = {key: median(values) for key, values in told.items()}
-            for name, round_ in seen.items():
-                found[name]["rounds"].append(round_)
-            print(f"  round {turn + 1} of {rounds}", flush=True)
+                    if taken := worker.request(what=what, count=count, seconds=sizes.seconds):
+                        seen[worker.name][f"{what} {count}"] = {key: median(values) for key, values in taken.items()}
+            for name, medians in seen.items():
+                found[name]["rounds"].append(medians)
+            print(f"  round {turn + 1} of {sizes.rounds}", flush=True)
         for worker in workers:
-            worker.ask(what="output", file=str(folder / "output.npy"))
-            whole = worker.name.startswith(MACULA)
-            found[worker.name] |= worker.ask(what="memory")
-            found[worker.name]["difference"] = difference(np.load(folder / "output.npy"), whole, folder)
+            worker.request(what="output", file=str(folder / "output.npy"))
+            shipped = worker.name.startswith(MACULA)
+            found[worker.name] |= worker.request(what="memory")
+            found[worker.name]["difference"] = difference(np.load(folder / "output.npy"), shipped, folder)
     finally:
         for worker in workers:
             worker.end()
     return found
 
 
-def difference(output: Any, whole: bool, folder: Path) -> float | None:
-    """Largest difference from torch eager, in probability; none where another network answers."""
-    expected = np.load(folder / ("expected-whole.npy" if whole else "expected.npy")).astype(np.float64)
+def difference(output: Any, shipped: bool, folder: Path) -> float | None:
+    """Return the largest difference from torch in eager mode, in probability.
+
+    Args:
+        output: output of a competitor.
+        shipped: whether it is Macula's model file, whose outputs are probabilities already.
+        folder: folder with the expected outputs.
+
+    Returns:
+        The difference; None if the competitor uses another network.
+    """
+    expected = np.load(folder / ("expected-whole.npy" if shipped else "expected.npy")).astype(np.float64)
     if output.shape != expected.shape:
         return None
-    if not whole:
+    if not shipped:
         output, expected = softmax(output.astype(np.float64)), softmax(expected)
     return float(np.abs(output - expected).max())
 
 
 def softmax(output: Any) -> Any:
-    """Shares of 1 along axis 1."""
+    """Return the softmax along axis 1."""
     shares = np.exp(output - output.max(axis=1, keepdims=True))
     return shares / shares.sum(axis=1, keepdims=True)
 
 
-def unpacked(archive: Path, folder: Path) -> list[int]:
-    """The JPEGs of the most frequent size; height and width."""
-    import io
+def write_images(archive: Path | None, folder: Path) -> list[int]:
+    """Write the JPEGs of the most frequent size, or generated ones without an archive.
 
-    from PIL import Image
+    Args:
+        archive: zip of JPEGs, or None.
+        folder: new folder for the files.
 
+    Returns:
+        Height and width.
+    """
     folder.mkdir()
+    if archive is None:
+        for number in range(ROWS):
+            (folder / f"{number:03d}.jpg").write_bytes(photo_like(number, 128, 96))
+        return [96, 128]
     with zipfile.ZipFile(archive) as packed:
         names = [name for name in sorted(packed.namelist()) if name.lower().endswith(".jpg")]
         sizes = {name: Image.open(io.BytesIO(packed.read(name))).size for name in names}
@@ -143,93 +190,114 @@ def unpacked(archive: Path, folder: Path) -> list[int]:
     return [common[1], common[0]]
 
 
-def made(environment: str, *arguments: str) -> dict[str, Any]:
-    """What a run of `inference_files` says."""
-    return told(environment, "benchmarks.inference.benchmark_models", *arguments)
+def run_module(environment: str, module: str, *arguments: str) -> dict[str, Any]:
+    """Run a module of this benchmark and return its last line.
 
-
-def told(environment: str, module: str, *arguments: str) -> dict[str, Any]:
-    """The last line of a module of the benchmark, run in an environment; what comes last is a folder."""
-    python = Path(environment).absolute() / "bin" / "python"
-    env = os.environ | {
-        "YOLO_OFFLINE": "true",
-        "YOLO_AUTOINSTALL": "false",
-        "YOLO_CONFIG_DIR": [tempfile.gettempdir(), *arguments][-1],
-    }
-    done = subprocess.run([python, "-m", module, *arguments], env=env, stdout=subprocess.PIPE, text=True, check=True)
+    Args:
+        environment: folder of the environment.
+        module: name of the module in `benchmarks.inference`.
+        *arguments: its arguments; the last one is a folder.
+    """
+    settings = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
+    env = os.environ | settings | {"YOLO_CONFIG_DIR": [tempfile.gettempdir(), *arguments][-1]}
+    command = [str(interpreter(environment)), "-m", f"benchmarks.inference.{module}", *arguments]
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measured(name: str, archive: Path, threads: list[int], rounds: int, keep: Cell) -> Iterator[None]:
-    """A network with each number of threads; after each, what is in `keep` is worth writing down."""
+def usable(names: Sequence[str]) -> list[str]:
+    """Return the competitors whose environment exists; print those that are skipped."""
+    return [name for name in names if installed(interpreter(COMPETITORS[name][0]), name)]
+
+
+def measure(name: str, archive: Path | None, sizes: InferenceSizes, cell: Cell) -> Iterator[None]:
+    """Measure a network with each number of threads; after each, `cell` is complete enough to be written.
+
+    Args:
+        name: a key of `NETWORKS`, or `TINY_NETWORK`.
+        archive: zip of JPEGs; None for a tiny run with generated images.
+        sizes: rounds, seconds and threads.
+        cell: receives the results.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        keep["image"] = unpacked(archive, folder / "images")
-        keep |= made(TORCH, name, str(folder))
-        made(PEERS, "peers", str(folder))
-        names = [one for one in CONTESTANTS if not one.startswith("ultralytics")]
-        if keep["task"] == "classification":
-            keep["yolo"] = made(PEERS, "yolo", str(folder))
-            names.append(f"ultralytics, {YOLO}")
-        for count in threads:
+        cell["image"] = write_images(archive, folder / "images")
+        cell |= run_module(TORCH, "benchmark_models", name, str(folder))
+        names = [one for one in COMPETITORS if not one.startswith("ultralytics")]
+        if archive is None:
+            names = usable(TINY_COMPETITORS)
+        else:
+            run_module(LIBRARIES, "benchmark_models", "libraries", str(folder))
+            if cell["task"] == "classification":
+                cell["yolo"] = run_module(LIBRARIES, "benchmark_models", "yolo", str(folder))
+                names.append(f"ultralytics, {YOLO}")
+        for count in sizes.threads:
             print(f"{name}, threads {count}", flush=True)
-            keep.setdefault("threads", {})[str(count)] = raced(names, folder, count, rounds)
-            keep["machine"] = machine()
+            cell.setdefault("threads", {})[str(count)] = compare(names, folder, count, sizes)
+            cell["machine"] = {"processor": processor(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
             yield
 
 
-def started(data: Path) -> dict[str, Any]:
-    """New processes, with the first network."""
+def measure_start(data: Path) -> dict[str, Any]:
+    """Measure new processes with the first network."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        unpacked(data / "clothing10.zip", folder / "images")
-        made(TORCH, next(iter(NETWORKS)), str(folder))
-        return told(SERVING, "benchmarks.inference.cold_start", str(folder))
+        write_images(data / "clothing10.zip", folder / "images")
+        run_module(TORCH, "benchmark_models", next(iter(NETWORKS)), str(folder))
+        return run_module(SERVING, "cold_start", str(folder))
 
 
-def peak(_: Path) -> dict[str, Any]:
-    """Products of matrices."""
-    return told(PEERS, "benchmarks.inference.peak_flops")
+def measure_peak(_: Path) -> dict[str, Any]:
+    """Measure matrix products."""
+    return run_module(LIBRARIES, "peak_flops")
 
 
-def decoded(data: Path) -> dict[str, Any]:
-    """Decoders, one beside the other."""
-    return told(PEERS, "benchmarks.inference.decoder_speed", str(data))
+def measure_decoders(data: Path) -> dict[str, Any]:
+    """Measure the decoders on the archives of a folder."""
+    return run_module(LIBRARIES, "decoder_speed", str(data))
 
 
-def machine() -> dict[str, Any]:
-    """What it is, and how busy."""
-    from stages.core.provenance import processor
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Measure what is not written yet, write inference.json and inference.md, and return the JSON file."""
+    asked = _parse(arguments)
+    folder = output_folder(asked.output, asked.tiny)
+    file = folder / "inference.json"
+    found = json.loads(file.read_text()) if file.exists() and not asked.restart else {}
 
-    return {"processor": processor(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
+    def write() -> None:
+        file.write_text(json.dumps(found, indent=1) + "\n")
+
+    if asked.tiny:
+        sizes = InferenceSizes(rounds=1, seconds=0.02, threads=(1,))
+        for _ in measure(TINY_NETWORK, None, sizes, found.setdefault("networks", {}).setdefault(TINY_NETWORK, {})):
+            write()
+    elif asked.data:
+        for name in asked.networks:
+            cell = found.setdefault("networks", {}).setdefault(name, {})
+            missing = tuple(count for count in asked.threads if str(count) not in cell.get("threads", {}))
+            if missing:
+                sizes = InferenceSizes(rounds=asked.rounds, threads=missing)
+                for _ in measure(name, asked.data / "clothing10.zip", sizes, cell):
+                    write()
+        for part, function in (("peak", measure_peak), ("start", measure_start), ("decoders", measure_decoders)):
+            if part not in found:
+                found[part] = function(asked.data)
+                write()
+    text = page(found)
+    (folder / "inference.md").write_text(text)
+    print(text)
+    return file
 
 
-def main() -> None:
-    """Measure what is not written yet, and write the page."""
-    arguments = _arguments()
-    found = json.loads(RESULT.read_text()) if RESULT.exists() and not arguments.anew else {}
-    for name in arguments.networks if arguments.data else []:
-        cell = found.setdefault("networks", {}).setdefault(name, {})
-        missing = [count for count in arguments.threads if str(count) not in cell.get("threads", {})]
-        if missing:
-            for _ in measured(name, arguments.data / "clothing10.zip", missing, arguments.rounds, cell):
-                RESULT.write_text(json.dumps(found, indent=1) + "\n")
-    for part, measure in (("peak", peak), ("start", started), ("decoders", decoded)):
-        if arguments.data and part not in found:
-            found[part] = measure(arguments.data)
-            RESULT.write_text(json.dumps(found, indent=1) + "\n")
-    PAGE.write_text(page(found))
-    print(PAGE.read_text())
-
-
-def _arguments() -> argparse.Namespace:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inference.compare_inference", description=__doc__)
-    parser.add_argument("--data", type=Path, help="folder of the archives; without it, the page alone")
+    parser.add_argument("--data", type=Path, help="folder of the archives; without it, only the page is written")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--anew", action="store_true", help="forget what is written")
-    return parser.parse_args()
+    parser.add_argument("--threads", type=int, nargs="+", default=list(InferenceSizes.threads))
+    parser.add_argument("--rounds", type=int, default=InferenceSizes.rounds)
+    parser.add_argument("--restart", action="store_true", help="measure everything again")
+    add_run_arguments(parser)
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

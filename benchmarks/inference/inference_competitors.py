@@ -1,7 +1,8 @@
-"""One that answers, in a process of its own: `python -m benchmarks.inference.inference_competitors NAME FOLDER THREADS`.
+"""Run one competitor of `compare_inference` in its own process.
 
-It reads jobs as lines of JSON from stdin and tells what it took as lines of JSON on stdout. It runs in the environment
-of `CONTESTANTS`; nothing is imported that its contestant does not need.
+`python -m benchmarks.inference.inference_competitors NAME FOLDER THREADS` reads jobs as lines of JSON from stdin and
+writes the times as lines of JSON to stdout. It runs in the environment given in `COMPETITORS` and imports nothing that
+its competitor does not need.
 """
 
 import json
@@ -14,40 +15,54 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.inference.benchmark_models import ROWS, YOLO, pixels, whole_levels
+from benchmarks.inference.benchmark_models import ROWS, YOLO, to_pixels, to_uint8
 
 EAGER, INT8 = "torch eager", "macula, int8"
-MACULA, TORCH, SERVING, PEERS = "macula", ".venv", ".venv-serving", ".venv-inference-peers"
+MACULA, TORCH, SERVING, LIBRARIES = "macula", ".venv", ".venv-serving", ".venv-inference-peers"
 Array = np.ndarray[Any, Any]
-Whole = Callable[[list[bytes]], Any]
-"""Bytes of JPEGs to answers."""
-Network = Callable[[int], Any]
-"""Answers for so many images that are pixels already."""
-MOST_CALLS = 200
+PredictFiles = Callable[[list[bytes]], Any]
+"""From the bytes of JPEGs to predictions."""
+PredictPixels = Callable[[int], Any]
+"""From a number of images, which are decoded already, to outputs of the network."""
+MAX_CALLS = 200
 
 
-class Contestant:
-    """What one can do."""
+class Competitor:
+    """Functions that are timed: the network alone, from JPEG to prediction (`whole`), and reading a JPEG."""
 
-    def __init__(self, network: Network, whole: Whole | None, read: Callable[[bytes], Any] | None) -> None:
+    def __init__(self, network: PredictPixels, whole: PredictFiles | None, read: Callable[[bytes], Any] | None) -> None:
         self.network, self.whole, self.read = network, whole, read
 
 
-def macula(folder: Path, threads: int, variant: str = "whole", engine: str = "onnxruntime") -> Contestant:
-    """The shipped file through `stages.runtime`; the network's row has uint8 working images and the answer in it."""
+def macula(folder: Path, threads: int, variant: str = "whole", engine: str = "onnxruntime") -> Competitor:
+    """Return Macula's model file in `stages.runtime`; for the network alone it gets uint8 images of the working size.
+
+    Args:
+        folder: folder with the models.
+        threads: threads of the session.
+        variant: stem of the model file.
+        engine: engine of the runtime.
+    """
     from stages.runtime import Model
 
     model = Model(folder / f"{variant}.onnx", threads, engine)
-    images = list(whole_levels(np.load(folder / "shown.npy")[:ROWS]))
-    return Contestant(
+    images = list(to_uint8(np.load(folder / "shown.npy")[:ROWS]))
+    return Competitor(
         lambda count: model.run(images[:count]),
         lambda files: model.answers([model.decode_file(data) for data in files]),
         model.decode_file,
     )
 
 
-def torch_eager(folder: Path, threads: int, compiled: bool = False, half: bool = False) -> Contestant:
-    """The network as it was trained; compiled with weights frozen, as torch documents for inference on CPUs."""
+def torch_eager(folder: Path, threads: int, compiled: bool = False, half: bool = False) -> Competitor:
+    """Return the network in torch.
+
+    Args:
+        folder: folder with the models.
+        threads: threads of torch.
+        compiled: compile it with frozen weights, as torch documents for inference on CPUs.
+        half: use bf16 by autocast.
+    """
     import torch
 
     torch.set_num_threads(threads)
@@ -65,22 +80,29 @@ def torch_eager(folder: Path, threads: int, compiled: bool = False, half: bool =
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
             return network(image_NCHW).float().numpy()
 
-    return _plain(folder, run)
+    return _network_alone(folder, run)
 
 
-def onnxruntime(folder: Path, threads: int) -> Contestant:
-    """The network alone as `torch.onnx.export` writes it, in a session as it comes."""
+def onnxruntime(folder: Path, threads: int) -> Competitor:
+    """Return the network as `torch.onnx.export` writes it, in a session with default options."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(folder / "plain.onnx", options, providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0].name
-    return _plain(folder, lambda images: session.run(None, {given: images})[0])
+    return _network_alone(folder, lambda images: session.run(None, {given: images})[0])
 
 
-def openvino(folder: Path, threads: int, precision: str = "f32", file: str = "plain.onnx") -> Contestant:
-    """OpenVINO's own runtime, in its mode for low latency."""
+def openvino(folder: Path, threads: int, precision: str = "f32", file: str = "plain.onnx") -> Competitor:
+    """Return the network in OpenVINO's runtime, in its low-latency mode.
+
+    Args:
+        folder: folder with the models.
+        threads: threads of the runtime.
+        precision: `f32` or `bf16`.
+        file: name of the model file.
+    """
     import openvino
 
     settings = {
@@ -89,11 +111,11 @@ def openvino(folder: Path, threads: int, precision: str = "f32", file: str = "pl
         "INFERENCE_PRECISION_HINT": precision,
     }
     request = openvino.Core().compile_model(folder / file, "CPU", settings).create_infer_request()
-    return _plain(folder, lambda images: request.infer([images], share_inputs=True)[0])
+    return _network_alone(folder, lambda images: request.infer([images], share_inputs=True)[0])
 
 
-def ultralytics(folder: Path, threads: int) -> Contestant:
-    """Its exported classifier; end to end by its own `predict`, which takes decoded images."""
+def ultralytics(folder: Path, threads: int) -> Competitor:
+    """Return Ultralytics' exported classifier; from JPEG to prediction by its `predict`, which takes decoded images."""
     import io
 
     import onnxruntime
@@ -105,32 +127,32 @@ def ultralytics(folder: Path, threads: int) -> Contestant:
     session = onnxruntime.InferenceSession(folder / "yolo.onnx", options, providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0].name
     shown = np.load(folder / "shown.npy")[:ROWS]
-    whole = package.YOLO(folder / "yolo.onnx", task="classify")
+    model = package.YOLO(folder / "yolo.onnx", task="classify")
 
-    def answers(files: list[bytes]) -> Any:
+    def predict(files: list[bytes]) -> Any:
         images = [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
-        return [one.probs.top1 for one in whole.predict(images, imgsz=224, device="cpu", verbose=False)]
+        return [one.probs.top1 for one in model.predict(images, imgsz=224, device="cpu", verbose=False)]
 
-    return Contestant(lambda count: session.run(None, {given: shown[:count]})[0], answers, None)
+    return Competitor(lambda count: session.run(None, {given: shown[:count]})[0], predict, None)
 
 
-def _plain(folder: Path, run: Callable[[Array], Array]) -> Contestant:
-    """Around a network alone, what a program needs to answer for files: Pillow, and the largest of the outputs."""
+def _network_alone(folder: Path, run: Callable[[Array], Array]) -> Competitor:
+    """Add to a network what a program needs to predict for files: Pillow, and the largest of the outputs."""
     shown = np.load(folder / "shown.npy")[:ROWS]
     size = shown.shape[-1]
 
-    def whole(files: list[bytes]) -> Any:
-        output = run(np.stack([pixels(data, size) for data in files]))
+    def predict(files: list[bytes]) -> Any:
+        output = run(np.stack([to_pixels(data, size) for data in files]))
         if output.ndim == 2:
             shares = np.exp(output - output.max(axis=1, keepdims=True))
             return (shares / shares.sum(axis=1, keepdims=True)).argmax(axis=1)
-        return [_at_its_size(mask, data) for mask, data in zip(output.argmax(axis=1), files, strict=True)]
+        return [_resize_to_image(mask, data) for mask, data in zip(output.argmax(axis=1), files, strict=True)]
 
-    return Contestant(lambda count: run(shown[:count]), whole, lambda data: pixels(data, size))
+    return Competitor(lambda count: run(shown[:count]), predict, lambda data: to_pixels(data, size))
 
 
-def _at_its_size(mask: Array, data: bytes) -> Array:
-    """A mask as large as the image of the file."""
+def _resize_to_image(mask: Array, data: bytes) -> Array:
+    """Resize a mask to the size of the image in a file."""
     import io
 
     from PIL import Image
@@ -139,29 +161,33 @@ def _at_its_size(mask: Array, data: bytes) -> Array:
     return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
 
 
-CONTESTANTS: dict[str, tuple[str, Callable[..., Contestant], dict[str, Any]]] = {
+COMPETITORS: dict[str, tuple[str, Callable[..., Competitor], dict[str, Any]]] = {
     MACULA: (SERVING, macula, {}),
     INT8: (SERVING, macula, {"variant": "whole-int8"}),
-    "macula, bf16 by openvino": (PEERS, macula, {"engine": "openvino"}),
-    "macula, int8 by openvino": (PEERS, macula, {"variant": "whole-int8", "engine": "openvino"}),
+    "macula, bf16 by openvino": (LIBRARIES, macula, {"engine": "openvino"}),
+    "macula, int8 by openvino": (LIBRARIES, macula, {"variant": "whole-int8", "engine": "openvino"}),
     EAGER: (TORCH, torch_eager, {}),
     "torch.compile": (TORCH, torch_eager, {"compiled": True}),
     "torch.compile, bf16": (TORCH, torch_eager, {"compiled": True, "half": True}),
     "onnxruntime, plain export": (SERVING, onnxruntime, {}),
-    "openvino": (PEERS, openvino, {}),
-    "openvino, bf16": (PEERS, openvino, {"precision": "bf16"}),
-    "openvino, int8 by nncf": (PEERS, openvino, {"file": "nncf.xml"}),
-    f"ultralytics, {YOLO}": (PEERS, ultralytics, {}),
+    "openvino": (LIBRARIES, openvino, {}),
+    "openvino, bf16": (LIBRARIES, openvino, {"precision": "bf16"}),
+    "openvino, int8 by nncf": (LIBRARIES, openvino, {"file": "nncf.xml"}),
+    f"ultralytics, {YOLO}": (LIBRARIES, ultralytics, {}),
 }
-"""Environment, what makes it, and with which settings."""
+"""Environment, function that makes the competitor, and its settings."""
 
 
-def taken(call: Callable[[], Any], seconds: float) -> dict[str, list[float]]:
-    """Seconds by the clock and of the processor, all threads together, of calls in a row."""
+def time_calls(call: Callable[[], Any], seconds: float) -> dict[str, list[float]]:
+    """Repeat a call, at least once and until `seconds` have passed.
+
+    Returns:
+        Seconds of each call: `wall` by the clock, and `cpu` of the processor, summed over all threads.
+    """
     wall: list[float] = []
     cpu: list[float] = []
     began = time.perf_counter()
-    while not wall or (time.perf_counter() - began < seconds and len(wall) < MOST_CALLS):
+    while not wall or (time.perf_counter() - began < seconds and len(wall) < MAX_CALLS):
         clock, processor = time.perf_counter(), time.process_time()
         call()
         wall.append(time.perf_counter() - clock)
@@ -169,8 +195,8 @@ def taken(call: Callable[[], Any], seconds: float) -> dict[str, list[float]]:
     return {"wall": wall, "cpu": cpu}
 
 
-def memory() -> dict[str, float]:
-    """Megabytes of this process: resident, its share of what is shared, and the most it had."""
+def process_megabytes() -> dict[str, float]:
+    """Return the memory of this process in MB: resident (`rss`), proportional (`pss`) and its peak (`most`)."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:] + [
         line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
     ]
@@ -179,33 +205,40 @@ def memory() -> dict[str, float]:
 
 
 def main(name: str, folder: Path, threads: int) -> None:
-    """Answer jobs until stdin ends."""
-    telling = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    """Run jobs until stdin ends.
+
+    Args:
+        name: a key of `COMPETITORS`.
+        folder: folder with the images and models.
+        threads: threads of the competitor.
+    """
+    results = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not mix with the results
     began = time.perf_counter()
-    _, make, settings = CONTESTANTS[name]
-    contestant = make(folder, threads, **settings)
+    _, make, settings = COMPETITORS[name]
+    competitor = make(folder, threads, **settings)
     files = [file.read_bytes() for file in sorted((folder / "images").iterdir())[:ROWS]]
-    print(json.dumps({"ready": time.perf_counter() - began}), file=telling, flush=True)
+    print(json.dumps({"ready": time.perf_counter() - began}), file=results, flush=True)
     for line in sys.stdin:
-        job = json.loads(line)
-        given = files[: job.get("count", 1)]
-        calls: dict[str, Callable[[], Any]] = {
-            "network": lambda: contestant.network(job["count"]),  # noqa: B023
-            "whole": lambda: contestant.whole(given),  # type: ignore[misc]  # noqa: B023
-            "read": lambda: [contestant.read(data) for data in given],  # type: ignore[misc]  # noqa: B023
-        }
-        told: dict[str, Any]
-        match job["what"]:
-            case "memory":
-                told = memory()
-            case "output":
-                output = contestant.network(ROWS)
-                np.save(job["file"], output["probability"] if isinstance(output, dict) else output)
-                told = {}
-            case what:
-                told = taken(calls[what], job["seconds"]) if getattr(contestant, what, True) else {}
-        print(json.dumps(told), file=telling, flush=True)
+        print(json.dumps(_run_job(competitor, json.loads(line), files)), file=results, flush=True)
+
+
+def _run_job(competitor: Competitor, job: dict[str, Any], files: list[bytes]) -> dict[str, Any]:
+    given = files[: job.get("count", 1)]
+    whole, read = competitor.whole, competitor.read
+    match job["what"]:
+        case "memory":
+            return process_megabytes()
+        case "output":
+            output = competitor.network(ROWS)
+            np.save(job["file"], output["probability"] if isinstance(output, dict) else output)
+        case "network":
+            return time_calls(lambda: competitor.network(job["count"]), job["seconds"])
+        case "whole" if whole:
+            return time_calls(lambda: whole(given), job["seconds"])
+        case "read" if read:
+            return time_calls(lambda: [read(data) for data in given], job["seconds"])
+    return {}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The page of `benchmarks.inference.compare_inference`: `python -m benchmarks.inference.compare_inference` without arguments writes it anew."""
+"""Tables of `compare_inference`; without `--data` it writes the page from inference.json."""
 
 import statistics
 from collections.abc import Callable
@@ -9,50 +9,52 @@ from benchmarks.inference.inference_competitors import EAGER
 
 Cell = dict[str, Any]
 COLUMNS = [("network", 1), ("network", ROWS), ("whole", 1), ("whole", ROWS)]
-HEAD = """# Inference on a CPU, beside others
+NAMES = {"network": "network", "whole": "end to end"}
+HEAD = """# Inference on a CPU, compared with other runtimes
 
-`make bench-inference ARGUMENTS="--data FOLDER"`; all that was seen is in [inference.json](inference.json), this page is
-made of it. The same weights (random ones: speed does not ask for more), the same JPEGs, batches of 1 and 16. *Network*
-is from pixels at working size to the network's output; *whole* is from the bytes of JPEGs to the answer, decoding and
-resizing included. Everybody decodes with Pillow. Macula is `stages.runtime.Model` on its own files; the others are
-used as their documentation teaches: float images resized by Pillow, the network alone exported by `torch.onnx.export`
-where a file is needed, a session as it comes. nncf quantizes with the same calibration images as Macula.
+Made by `make bench-inference ARGUMENTS="--data FOLDER"` from [inference.json](inference.json). The weights (random
+ones, since speed does not depend on them) and the JPEGs are the same for all; batches of 1 and 16. *Network* is from
+pixels of the working size to the network's output; *end to end* is from the bytes of JPEGs to the prediction, including
+decoding and resizing. All decode with Pillow. Macula is `stages.runtime.Model` on its own files. The others are used as
+in their documentation: float images resized by Pillow, the network alone exported by `torch.onnx.export` where a file
+is needed, and a session with default options. nncf quantizes with the same calibration images as Macula.
 
-Contestants take turns in processes of their own, and ratios are of one round: median, and lowest to highest. With one
-thread milliseconds are those of the processor, which other work on the machine changes least; with two they are those
-of the clock. *Difference* is the largest one from torch eager, in probability. Memory is the most a process had after
-all batches, those of {rows} images among them.
+The competitors run in processes of their own and take turns. Ratios are within one round: median, lowest to highest.
+With one thread, milliseconds are processor time, which other work on the machine affects least; with two threads, they
+are wall-clock time. *Difference* is the largest difference from torch in eager mode, in probability. Memory is the peak
+of a process after all batches, including those of {rows} images.
 """
 PEAKS = f"""## Share of the machine's peak
 
-The peak is the faster product of two large matrices by torch and by OpenVINO, one thread, by the processor's seconds.
-FLOP are two for each product and sum of the network, without what a fast convolution saves: shares are of batches of
-{ROWS}, network alone, one thread. bf16 and int8 are held against the peak of their own arithmetic.
+The peak is the faster product of two large matrices by torch and by OpenVINO, with one thread, in processor time. A
+multiplication and an addition of the network count as two FLOP, without savings of fast convolutions. Shares are for
+batches of {ROWS}, network alone, one thread. bf16 and int8 are compared with the peak of their own arithmetic.
 """
 START = """## Start and memory, ResNet-18
 
-A new process in the environment a model is deployed in, one thread, one JPEG; medians of its runs, MB after the first
-answer. *Further answers* are by the processor. *Share* counts memory that several processes share in parts (PSS).
+A new process in the environment in which a model is deployed, one thread, one JPEG; medians of the runs, memory after
+the first prediction. *Further predictions* are in processor time. *Proportional* divides memory that several processes
+share among them (PSS).
 
-| | start to answer, s | by the processor, s | resident, MB | share, MB | most, MB | further answers, ms |
+| | start to prediction, s | processor time, s | resident, MB | proportional, MB | peak, MB | further predictions, ms |
 |---|---|---|---|---|---|---|"""
 DECODERS = """## Decoders
 
-Milliseconds of the processor for one JPEG, one thread; in brackets the largest difference from Pillow's pixels in grey
-levels, where there is one.
+Processor milliseconds for one JPEG with one thread; in brackets the largest difference from Pillow's pixels in grey
+levels, if there is one.
 """
 SCALES = """
-Decoding and resizing to 224 x 224 px by Pillow, whole or with libjpeg's own halving (`draft`); in brackets the largest
-difference of the working image, in grey levels.
+Decoding and resizing to 224 x 224 px by Pillow, at full size or reduced by libjpeg (`draft`); in brackets the largest
+difference of the resized image, in grey levels.
 """
 
 
 def page(found: Cell) -> str:
-    """Markdown."""
+    """Return the page in Markdown; `found` is the content of inference.json."""
     parts = [HEAD.format(rows=ROWS)]
     for name, cell in found.get("networks", {}).items():
-        parts.append(f"## {name}\n\n{_described(cell)}\n")
-        parts += [_race(cell["threads"][count], int(count)) for count in sorted(cell["threads"])]
+        parts.append(f"## {name}\n\n{_describe(cell)}\n")
+        parts += [_comparison(cell["threads"][count], int(count)) for count in sorted(cell["threads"])]
     if "peak" in found:
         parts.append(_peaks(found["networks"], found["peak"]))
     if "start" in found:
@@ -62,21 +64,21 @@ def page(found: Cell) -> str:
     return "\n".join(parts)
 
 
-def _described(cell: Cell) -> str:
+def _describe(cell: Cell) -> str:
     height, width = cell["image"]
     machine = cell["machine"]
     return (
-        f"{cell['parameters'] / 1e6:.1f} million parameters, {cell['flop'] / 1e9:.2f} GFLOP an image, JPEGs of "
+        f"{cell['parameters'] / 1e6:.1f} million parameters, {cell['flop'] / 1e9:.2f} GFLOP per image, JPEGs of "
         f"{width} x {height} pixels; {machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f} "
         "at the end."
     )
 
 
-def _race(cell: Cell, threads: int) -> str:
-    """A table of one number of threads."""
+def _comparison(cell: Cell, threads: int) -> str:
+    """Return the table for one number of threads."""
     clock = "cpu" if threads == 1 else "wall"
-    names = [f"{what}, {count}" for what, count in COLUMNS]
-    unit = "ms, and times as fast as torch eager"
+    names = [f"{NAMES[what]}, {count}" for what, count in COLUMNS]
+    unit = "ms · speed relative to torch eager"
     lines = [
         f"**{threads} thread{'s' * (threads > 1)}**, {unit}",
         "",
@@ -97,12 +99,12 @@ def _column(own: list[Cell], eager: list[Cell], job: str, clock: str) -> str:
 
 
 def _spread(values: list[float]) -> str:
-    """Median, lowest and highest."""
+    """Format the median, the lowest and the highest value."""
     return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
 def _peaks(networks: dict[str, Cell], peak: dict[str, dict[str, float]]) -> str:
-    """What share of the machine's peak a batch of the network reaches, with one thread."""
+    """Return the table of the shares of the machine's peak."""
     best = {bits: max(by.get(bits, 0.0) for by in peak.values()) for bits in ("32", "16", "8")}
     rates = ", ".join(f"{name} {' / '.join(f'{rate:.0f}' for rate in by.values())}" for name, by in peak.items())
     lines = [
@@ -124,33 +126,33 @@ def _seconds(rounds: list[Cell]) -> float:
     return statistics.median(turn[f"network {ROWS}"]["cpu"] for turn in rounds)
 
 
-def _start(ways: dict[str, Cell]) -> str:
-    """From the start of a process to its first answer, and memory."""
+def _start(variants: dict[str, Cell]) -> str:
+    """Return the tables of a new process's time and memory."""
     lines = START.splitlines()
-    for way, one in ways.items():
+    for variant, one in variants.items():
         if "error" in one:
-            lines.append(f"| {way} | {one['error']} | | | | | |")
+            lines.append(f"| {variant} | {one['error']} | | | | | |")
             continue
         last = one["steps"][-1]
         lines.append(
-            f"| {way} | {one['wall']:.2f} ({one['least']:.2f} to {one['most']:.2f}) | {one['cpu']:.2f} | "
+            f"| {variant} | {one['wall']:.2f} ({one['least']:.2f} to {one['most']:.2f}) | {one['cpu']:.2f} | "
             f"{last['rss']:.0f} | {last['pss']:.0f} | {last['most']:.0f} | {1000 * one['again']:.1f} |"
         )
-    first = next(iter(ways.values()))
-    int8 = ways["int8"]
-    lines += ["", "| step | as it is: s by the processor, MB resident | int8 |", "|---|---|---|"]
+    first = next(iter(variants.values()))
+    int8 = variants["int8"]
+    lines += ["", "| step | default: processor time in s, resident MB | int8 |", "|---|---|---|"]
     cells: Callable[[Cell], str] = lambda step: f"{step['cpu']:.3f}, {step['rss']:.0f}"  # noqa: E731
     lines += [f"| {a['name']} | {cells(a)} | {cells(b)} |" for a, b in zip(first["steps"], int8["steps"], strict=True)]
     return "\n".join([*lines, ""])
 
 
 def _decoders(sets: dict[str, Cell]) -> str:
-    """Milliseconds an image, and how far from Pillow's pixels."""
+    """Return the tables of the decoders."""
     names = list(next(iter(sets.values()))["decoders"])
-    described = [f"{name}: {one['megapixels']:.2g} Mpx, {one['kilobytes']:.0f} kB" for name, one in sets.items()]
+    columns = [f"{name}: {one['megapixels']:.2g} Mpx, {one['kilobytes']:.0f} kB" for name, one in sets.items()]
     lines = [
         DECODERS,
-        f"| | {' | '.join(described)} |",
+        f"| | {' | '.join(columns)} |",
         "|---" * (len(sets) + 1) + "|",
     ]
     lines += [f"| {name} | {' | '.join(_decoded(one['decoders'][name]) for one in sets.values())} |" for name in names]
@@ -165,5 +167,5 @@ def _decoders(sets: dict[str, Cell]) -> str:
 
 
 def _decoded(cell: Cell) -> str:
-    off = cell["apart"]["most"]
+    off = cell["difference"]["most"]
     return f"{statistics.median(cell['milliseconds']):.3g}{f' ({off:.0f})' if off else ''}"

@@ -1,7 +1,8 @@
-"""What ingest, validate and audit cost by the number of images: `python -m benchmarks.pipeline.dataset_scaling 1000 10000 100000`.
+"""Time and memory of ingest, validate and audit by the number of images.
 
-Photo-like JPEGs of 256x192 pixels in ten classes are made, a group a hundred; each stage runs as `dvc repro` would run
-it, and the memory of it and its children is watched. Then one image is added, and ingest runs once more.
+Run `python -m benchmarks.pipeline.dataset_scaling 1000 10000 100000`. It generates photo-like JPEGs of 256x192 pixels
+in ten classes and groups of a hundred images. Each stage runs as `dvc repro` would run it, while the memory of the
+stage and its children is sampled. Then one image is added and ingest runs again.
 """
 
 import argparse
@@ -13,80 +14,101 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from PIL import Image
 
+from benchmarks.process_memory import peak_memory
+from benchmarks.result_pages import add_run_arguments, output_folder
 from stages.config import load as reading
 from stages.config.resolved import RESOLVED, as_yaml
 
-RESULT = Path("docs/results/scale.json")
-WIDTH, HEIGHT, CLASSES, A_GROUP = 256, 192, 10, 100
-EVERY = 0.2  # seconds between two looks at the memory
+WIDTH, HEIGHT, CLASSES, PER_GROUP = 256, 192, 10, 100
+INTERVAL = 0.2  # seconds between two samples of the memory
 ROOT = Path(__file__).parents[2]
+INGEST = ("source", "splits", "sealed", "ingested")
+TINY_COUNT = 60
+Usage = dict[str, float]
 
 
-def main() -> None:
-    """Measure, print, and write what is not written of this size yet."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("counts", type=int, nargs="+", help="numbers of images")
-    runs = [_measured(count) for count in parser.parse_args().counts]
-    RESULT.write_text(
-        json.dumps({"size": [WIDTH, HEIGHT], "cores": len(os.sched_getaffinity(0)), "runs": runs}, indent=1)
-    )
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Measure all numbers of images, write scale.json, print the table, and return the file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline.dataset_scaling", description=__doc__)
+    parser.add_argument("counts", type=int, nargs="*", help="numbers of images")
+    add_run_arguments(parser)
+    asked = parser.parse_args(arguments)
+    counts = asked.counts or ([TINY_COUNT] if asked.tiny else [])
+    if not counts:
+        parser.error("give at least one number of images, such as 1000")
+    runs = [_measure(count) for count in counts]
+    file = output_folder(asked.output, asked.tiny) / "scale.json"
+    found = {"size": [WIDTH, HEIGHT], "cores": len(os.sched_getaffinity(0)), "runs": runs}
+    file.write_text(json.dumps(found, indent=1))
     print(table(runs))
+    return file
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Seconds, processor time an image and peak memory by stage and number of images, in Markdown."""
-    lines = ["| stage | images | seconds | CPU ms an image | peak MiB |", "|---|---:|---:|---:|---:|"]
+    """Tabulate seconds, processor time per image and peak memory by stage and number of images, in Markdown."""
+    lines = ["| stage | images | seconds | CPU ms per image | peak MiB |", "|---|---:|---:|---:|---:|"]
     for stage in runs[0]["stages"]:
         for run in runs:
-            seen, images = run["stages"][stage], run["images"]
-            figures = f"{seen['seconds']:.0f} | {1000 * seen['cpu_seconds'] / images:.2f} | {seen['mib']:.0f}"
+            used, images = run["stages"][stage], run["images"]
+            figures = f"{used['seconds']:.0f} | {1000 * used['cpu_seconds'] / images:.2f} | {used['mib']:.0f}"
             lines.append(f"| {stage} | {images:,} | {figures} |")
     return "\n".join(lines)
 
 
-def _measured(count: int) -> dict[str, Any]:
+def _measure(count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "splits").mkdir()
-        _make(folder / "source", count)
+        _write_images(folder / "source", count)
         params = reading.read(ROOT / "params.yaml")
         params["ingest"] = {"name": "scale", "source": "source", "group_regex": r"/(\d+)_"}
         (folder / RESOLVED).parent.mkdir()
         (folder / RESOLVED).write_text(as_yaml(reading.check(params)))
         stages = {
-            "ingest": _watched(folder, "ingest", "source", "splits", "sealed", "ingested"),
-            "validate": _watched(folder, "validate", "ingested", "validated"),
-            "audit": _watched(folder, "audit", "ingested", "audited"),
+            "ingest": run_stage(folder, "ingest", *INGEST),
+            "validate": run_stage(folder, "validate", "ingested", "validated"),
+            "audit": run_stage(folder, "audit", "ingested", "audited"),
         }
-        (folder / "source" / "c0" / "0_new.jpg").write_bytes(picture(count + 1))
-        stages["ingest, one image added"] = _watched(folder, "ingest", "source", "splits", "sealed", "ingested")
+        (folder / "source" / "c0" / "0_new.jpg").write_bytes(photo_like(count + 1))
+        stages["ingest, one image added"] = run_stage(folder, "ingest", *INGEST)
         return {"images": count, "stages": stages}
 
 
-def _make(folder: Path, count: int) -> None:
+def _write_images(folder: Path, count: int) -> None:
     for label in range(CLASSES):
         (folder / f"c{label}").mkdir(parents=True)
     with ProcessPoolExecutor() as pool:
-        for number, data in enumerate(pool.map(picture, range(count), chunksize=64)):
-            (folder / f"c{number % CLASSES}" / f"{number // A_GROUP}_{number}.jpg").write_bytes(data)
+        for number, data in enumerate(pool.map(photo_like, range(count), chunksize=64)):
+            (folder / f"c{number % CLASSES}" / f"{number // PER_GROUP}_{number}.jpg").write_bytes(data)
 
 
-def picture(number: int) -> bytes:
-    """Smooth shapes, fine grain, another light and colour each: what a camera gives, as far as a decoder cares."""
+def photo_like(number: int, width: int = WIDTH, height: int = HEIGHT) -> bytes:
+    """Generate a JPEG with smooth shapes, fine grain, and random brightness and colour.
+
+    For a decoder it resembles a photo from a camera.
+
+    Args:
+        number: seed of the image.
+        width: pixels.
+        height: pixels.
+
+    Returns:
+        The bytes of the file.
+    """
     rng = np.random.default_rng(number)
-    image = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+    image = np.zeros((height, width, 3), np.float32)
     for cells in (3, 12, 48):
         coarse = rng.normal(0, 1, (cells, cells, 3)).astype(np.float32)
         for channel in range(3):
-            level = Image.fromarray(coarse[:, :, channel]).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+            level = Image.fromarray(coarse[:, :, channel]).resize((width, height), Image.Resampling.BICUBIC)
             image[:, :, channel] += np.asarray(level) * 100 / cells**0.5
     image += rng.uniform(70, 180, 3).astype(np.float32)
     buffer = io.BytesIO()
@@ -94,40 +116,33 @@ def picture(number: int) -> bytes:
     return buffer.getvalue()
 
 
-def _watched(folder: Path, stage: str, *paths: str) -> dict[str, float]:
-    """Seconds, processor time, and the most memory that the stage and its children held at once, shared pages once."""
+def run_stage(folder: Path, stage: str, *paths: str) -> Usage:
+    """Run a stage in a workspace.
+
+    Args:
+        folder: the workspace, with `params.yaml`.
+        stage: name of the stage.
+        *paths: arguments of the stage.
+
+    Returns:
+        Seconds, processor seconds, and the highest memory of the stage and its children in MiB; pages that several
+        processes share count once.
+    """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    started, peak, before = time.monotonic(), 0.0, _used()
+    started, before = time.monotonic(), _children_seconds()
     process = subprocess.Popen(
         [sys.executable, "-m", f"stages.{stage}", *paths], cwd=folder, env=environment, stdout=subprocess.DEVNULL
     )
-    while process.poll() is None:
-        peak = max(peak, held(process.pid))
-        time.sleep(EVERY)
+    peak = peak_memory(process, INTERVAL)
     if process.returncode:
-        raise SystemExit(f"{stage} failed with status {process.returncode}")
-    return {"seconds": time.monotonic() - started, "cpu_seconds": _used() - before, "mib": peak / 2**20}
+        raise SystemExit(f"error: {stage} failed with status {process.returncode}")
+    return {"seconds": time.monotonic() - started, "cpu_seconds": _children_seconds() - before, "mib": peak / 2**20}
 
 
-def _used() -> float:
-    """Processor time of all children that have ended, and of theirs."""
+def _children_seconds() -> float:
+    """Return the processor seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def held(pid: int) -> float:
-    """Bytes of memory of a process and its children, shared pages once."""
-    total = 0.0
-    try:
-        tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0.0
-    for one in tree:
-        try:
-            total += one.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue  # it has just ended
-    return total
 
 
 if __name__ == "__main__":

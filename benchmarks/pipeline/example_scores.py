@@ -1,16 +1,17 @@
-"""What kept parameter sets reached, into docs/results and the README: `python -m benchmarks.pipeline.example_scores PROJECT...`.
+"""Scores of the example configurations, in docs/results and the README.
 
-A project is a clone in which the line has run, as `make example` leaves in work/examples. Its DVC metrics and scores
-are kept in docs/results/runs, a file a run, and the table is made of these files. What is not named keeps its file. Of
-a project that ran the demo, its last lines are kept too.
+Run `python -m benchmarks.pipeline.example_scores PROJECT...`. A project is a clone in which the pipeline has run, such
+as `make example` leaves in work/examples. The DVC metrics and scores of each project are written to a file in
+docs/results/runs, and the table in the README is made from these files. Files of other projects stay as they are. The
+last lines of the demo's output are kept, too, if one of the projects ran the demo.
 """
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.result_pages import replace_block
 from stages.config.load import load
 from stages.reports.evaluation_report import FEW_GROUPS
 from stages.tasks.representations import representation_of
@@ -19,12 +20,12 @@ RUNS = Path("docs/results/runs")
 DEMO = Path("docs/results/demo.txt")
 README = Path("README.md")
 STAGES = ("ingest", "prepare", "train", "evaluate", "export", "benchmark")
-"""Whose DVC metrics are kept."""
-HEAD = ["data set", "images", "asked", "network", "score", "validation", "sealed test", "training", "ONNX", "one image"]
+"""Stages whose DVC metrics are kept."""
+HEAD = ["data set", "images", "task", "network", "score", "validation", "sealed test", "training", "ONNX", "one image"]
 
 
-def measured(project: Path) -> dict[str, Any]:
-    """The record of a project in which the line has run; without a test where the seal was not opened."""
+def measure(project: Path) -> dict[str, Any]:
+    """Return the record of a project in which the pipeline has run; `test` is None if the test is still sealed."""
 
     def read(name: str) -> Any:
         return json.loads((project / "data" / name).read_text())
@@ -54,35 +55,40 @@ def measured(project: Path) -> dict[str, Any]:
 
 
 def records() -> list[dict[str, Any]]:
-    """All that is kept, by data set; the rivals of a kept set behind it."""
+    """Return all records, ordered by data set; variants of a data set follow it."""
     return [json.loads(file.read_text()) for file in sorted(RUNS.glob("*.json"), key=lambda file: file.stem)]
 
 
 def table(kept: list[dict[str, Any]]) -> str:
-    """The records as a Markdown table."""
+    """Return the records as a Markdown table."""
     rows = []
     for r in kept:
         arrow = "" if r["better"] == "higher" else ", lower is better"
         unit = f", {r['unit']}" if r["unit"] else ""
         cells = [f"`{r['data_set']}`", f"{r['metrics']['ingest']['images']:,}"]
         cells += [f"{r['task']} as {r['representation']}", f"{r['network']}, {r['size']} px"]
-        cells += [f"{r['score'].replace('_', ' ')}{unit}{arrow}", told(r, "validation")]
-        cells += [told(r, "test") if r["test"] else "not opened"]
+        cells += [f"{r['score'].replace('_', ' ')}{unit}{arrow}", score_of(r, "validation")]
+        cells += [score_of(r, "test") if r["test"] else "still sealed"]
         cells += [f"{r['metrics']['train']['seconds'] / 60:.1f} min", f"{r['metrics']['export']['bytes'] / 1e6:.0f} MB"]
         rows.append([*cells, f"{r['one_image_ms']:.1f} ms"])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [HEAD, ["---"] * len(HEAD), *rows])
 
 
-def told(record: dict[str, Any], part: str) -> str:
-    """Value and interval; and on how many groups it rests, where these are too few for it to be believed."""
+def score_of(record: dict[str, Any], part: str) -> str:
+    """Return the value and interval of a score, and the number of groups if these are few.
+
+    Args:
+        record: record of a project.
+        part: `validation` or `test`.
+    """
     groups, score = record["groups"][part], figure(record[part][record["score"]])
     if groups >= FEW_GROUPS:
         return score
-    return f"{score} of {groups} group{'s' if groups > 1 else ''} alone"
+    return f"{score} of {groups} group{'s' if groups > 1 else ''} only"
 
 
 def figure(score: dict[str, float]) -> str:
-    """Value and interval; three places where it is a share, else three figures.
+    """Format a value and its interval: three decimals for a share, else three significant digits.
 
     >>> figure({"value": 0.5, "low": 0.25, "high": 0.75})
     '0.500 [0.250, 0.750]'
@@ -96,28 +102,23 @@ def figure(score: dict[str, float]) -> str:
 
 
 def demo_block(words: str) -> str:
-    """The demo's last lines, as the README shows them."""
+    """Return the last lines of the demo's output as a block of the README."""
     return f"```\n{words}\n```"
 
 
-def between(text: str, marker: str, content: str) -> str:
-    """Text with what follows the comment `<!-- marker -->`, up to the next blank line, replaced."""
-    return re.sub(rf"(<!-- {marker} -->\n).*?(?=\n\n)", lambda m: m.group(1) + content, text, flags=re.DOTALL)
-
-
 def main(projects: list[Path]) -> None:
-    """Read what was run there and write it down."""
+    """Write the records of projects, and the table and the demo's output in the README."""
     RUNS.mkdir(parents=True, exist_ok=True)
     for project in projects:
-        record = measured(project)
+        record = measure(project)
         name = project.name if project.name.startswith(record["data_set"]) else record["data_set"]
         (RUNS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
         if record["data_set"] == "digits":
             summary = (project / "data/report/summary.txt").read_text()
             DEMO.write_text(f"{summary}report      data/report/index.html\n")
     found = table(records())
-    readme = between(README.read_text(), "examples", found)
-    README.write_text(between(readme, "demo", demo_block(DEMO.read_text().strip())))
+    readme = replace_block(README.read_text(), "examples", found)
+    README.write_text(replace_block(readme, "demo", demo_block(DEMO.read_text().strip())))
     print(found)
 
 

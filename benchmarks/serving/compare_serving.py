@@ -1,91 +1,112 @@
-"""Macula's server beside LitServe's and BentoML's: `make bench-serving ARGUMENTS="--case NAME MODEL IMAGES"`.
+"""Compare Macula's server with LitServe and BentoML: `make bench-serving ARGUMENTS="--case NAME MODEL IMAGES"`.
 
-All serve the same ONNX file by onnxruntime to the same clients on the loopback, images decoded by Pillow, with as many
-processes and threads of a session. MODEL is an image classifier that `export` wrote, IMAGES a folder of JPEG or PNG
-files; of those of the most frequent size the first are posted in turn, so that who gathers images into calls can.
-In a round 1, then 8, then 64 clients of `wrk`, which keep their connections and ask anew as soon as they are answered,
-ask each server in turn for some seconds, while all others idle; the next round begins with another server.
-Ratios are those of a round, so that other work on the machine, as long as it lasts, meets all alike.
-`--holds NAME MODEL IMAGES` tries what a server has to hold: see `benchmarks.serving.endurance`. What is measured is written
-down at once; without arguments the page is written anew.
+All serve the same ONNX file with onnxruntime to the same clients on the loopback interface, decode images with Pillow,
+and have the same number of processes and threads per session. MODEL is an image classifier that `export` wrote, IMAGES
+a folder of JPEG or PNG files. The first files of the most frequent size are sent in turn, so that a server can batch
+them. In each round 1, then 8, then 64 clients of `wrk` send requests to each server in turn, while the others idle.
+Clients keep their connections and send the next request after each response. The next round begins with another server.
+Ratios are within a round, so that other work on the machine affects all servers alike.
+
+`--endurance NAME MODEL IMAGES` runs the tests of `benchmarks.serving.endurance`. Results are written as soon as they
+are measured; without arguments only the page is written.
 """
 
 import argparse
 import contextlib
 import itertools
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import onnx
 from PIL import Image
 
-from benchmarks.serving.endurance import TRIED, hold
-from benchmarks.serving.load_generator import WARM, load, of_one_size
-from benchmarks.serving.server_processes import KINDS, PEERS, PORT, Server, ask
-from benchmarks.serving.serving_tables import page
+from benchmarks.result_pages import add_run_arguments, output_folder
+from benchmarks.serving.endurance import TESTS, TINY_ENDURANCE, EnduranceSizes, run_tests
+from benchmarks.serving.load_generator import ServingSizes, files_of_one_size, put_load
+from benchmarks.serving.server_processes import LIBRARIES, PORT, SERVERS, RunningServer, post
+from benchmarks.serving.serving_tables import CLIENTS, page
 from stages.core.provenance import environment
 
-RESULT = Path("docs/results/serving.json")
-CLIENTS = (1, 8, 64)
-STIRRING = 5  # requests of one client before each turn, which do not count
+WAKE_UP = 5  # requests of one client before each turn, which are not measured
 
-Told = dict[str, Any]
+Figures = dict[str, Any]
 
 
-def race(
-    case: Told, model: Path, images: list[Path], arguments: argparse.Namespace, written: Callable[[], None]
-) -> None:
-    """All rounds of a case; `written` is called after each."""
+def run_case(case: Figures, model: Path, images: list[Path], sizes: ServingSizes, write: Callable[[], None]) -> None:
+    """Run all rounds of a case.
+
+    Args:
+        case: receives the results.
+        model: ONNX file.
+        images: files that are sent.
+        sizes: servers, rounds and load.
+        write: called after each round.
+    """
     first = images[0].read_bytes()
     case |= {"servers": {}, "rounds": []}
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as running:
-        servers: dict[str, Server] = {}
-        for number, name in enumerate(arguments.only):
+        servers: dict[str, RunningServer] = {}
+        for number, name in enumerate(sizes.only):
             folder = Path(temporary) / str(number)
             folder.mkdir()
-            servers[name] = server = Server(
-                KINDS[name], model, PORT + number, arguments.workers, arguments.threads, folder / "log.txt"
+            servers[name] = server = RunningServer(
+                SERVERS[name], model, PORT + number, sizes.workers, sizes.threads, folder / "log.txt"
             )
             running.callback(server.end)
-            case["servers"][name] = {"start": server.answered(first)}
-            load(server, images, CLIENTS[-1], WARM)
-            server.rest()
-        for number in range(arguments.rounds):
-            names = arguments.only[number % len(servers) :] + arguments.only[: number % len(servers)]
-            told: dict[str, Told] = {name: {} for name in names}
+            case["servers"][name] = {"start": server.wait_until_ready(first)}
+            put_load(server, images, CLIENTS[-1], sizes.warm_up, sizes.python)
+            server.pause()
+        for number in range(sizes.rounds):
+            names = sizes.only[number % len(servers) :] + sizes.only[: number % len(servers)]
+            figures: dict[str, Figures] = {name: {} for name in names}
             for clients, name in itertools.product(CLIENTS, names):
-                told[name][str(clients)] = turn(servers[name], images, first, clients, arguments.seconds)
-            case["rounds"].append(told)
+                figures[name][str(clients)] = run_turn(servers[name], images, clients, sizes)
+            case["rounds"].append(figures)
             for name, server in servers.items():
                 case["servers"][name] |= {"memory": server.memory(), "processes": len(server.processes())}
-                print(f"{name}: " + ", ".join(_line(told[name][str(clients)]) for clients in CLIENTS), flush=True)
-            written()
+                print(f"{name}: " + ", ".join(_line(figures[name][str(clients)]) for clients in CLIENTS), flush=True)
+            write()
 
 
-def turn(server: Server, images: list[Path], first: bytes, clients: int, seconds: float) -> Told:
-    """Load on one server, while the others rest."""
-    server.go_on()
-    for _ in range(STIRRING):
-        ask(server.url, server.kind.form, first)
+def run_turn(server: RunningServer, images: list[Path], clients: int, sizes: ServingSizes) -> Figures:
+    """Put load on one server while the others idle.
+
+    Args:
+        server: the server.
+        images: files that are sent.
+        clients: number of clients.
+        sizes: duration and kind of the load.
+    """
+    server.resume()
+    for _ in range(WAKE_UP):
+        post(server.url, server.kind.form, images[0].read_bytes())
     try:
-        return load(server, images, clients, seconds)
+        return put_load(server, images, clients, sizes.seconds, sizes.python)
     finally:
-        server.rest()
+        server.pause()
 
 
-def _line(told: Told) -> str:
-    return f"{told['requests'] / told['seconds']:.0f}/s p99 {told['p99'] / 1e3:.0f} ms"
+def _line(figures: Figures) -> str:
+    return f"{figures['requests'] / figures['seconds']:.0f}/s p99 {figures['p99'] / 1e3:.0f} ms"
 
 
-def about(name: str, model: Path, files: list[Path], arguments: argparse.Namespace) -> Told:
-    """What is asked of whom."""
+def describe(name: str, model: Path, files: list[Path], sizes: ServingSizes) -> Figures:
+    """Return the facts of a case.
+
+    Args:
+        name: its name.
+        model: ONNX file.
+        files: files that are sent.
+        sizes: servers, rounds and load.
+    """
     stored = {entry.key: json.loads(entry.value) for entry in onnx.load(model, load_external_data=False).metadata_props}
     return {
         "name": name,
@@ -95,57 +116,89 @@ def about(name: str, model: Path, files: list[Path], arguments: argparse.Namespa
         },
         "images": {"size": Image.open(files[0]).size, "files": len(files)},
         "bytes": sum(file.stat().st_size for file in files) // len(files),
-        "machine": machine(),
-        "workers": arguments.workers,
-        "threads": arguments.threads,
-        "seconds": arguments.seconds,
+        "machine": describe_machine(),
+        "workers": sizes.workers,
+        "threads": sizes.threads,
+        "seconds": sizes.seconds,
     }
 
 
-def machine() -> Told:
-    """Processor, cores, and the versions of both environments."""
+def describe_machine() -> Figures:
+    """Return the processor, the cores, and the versions of the packages in both environments."""
     names = ("bentoml", "litserve", "onnxruntime", "pillow", "uvicorn", "fastapi")
-    code = f"import json; from importlib.metadata import version as v; print(json.dumps({{n: v(n) for n in {names}}}))"
-    peers = subprocess.run([PEERS / "python", "-c", code], capture_output=True, text=True, check=True).stdout
-    own = environment()
-    own["packages"] = {name: version(name) for name in names if name not in ("bentoml", "litserve")}
-    return own | {"peers": json.loads(peers)}
+    facts = environment()
+    facts["packages"] = {name: _version(name) for name in names if name not in ("bentoml", "litserve")}
+    facts["peers"] = {}
+    if LIBRARIES.exists():
+        code = "import json; from importlib.metadata import version as v; "
+        code += f"print(json.dumps({{n: v(n) for n in {names}}}))"
+        done = subprocess.run([LIBRARIES / "python", "-c", code], capture_output=True, text=True, check=True)
+        facts["peers"] = json.loads(done.stdout)
+    return facts
 
 
-def main() -> None:
-    """Measure what is asked, and write the page."""
-    arguments = _arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends what it started, as Control-C does
-    found = json.loads(RESULT.read_text()) if RESULT.exists() else {"cases": {}}
-
-    def written() -> None:
-        RESULT.write_text(json.dumps(found, indent=1) + "\n")
-        RESULT.with_suffix(".md").write_text(page(found))
-
-    for name, model, images in arguments.case:
-        files = of_one_size(Path(images))
-        found["cases"][name] = case = about(name, Path(model), files, arguments)
-        race(case, Path(model), files, arguments, written)
-    for name, model, images in arguments.holds:
-        files = of_one_size(Path(images))
-        found["holds"] = case = about(name, Path(model), files, arguments)
-        hold(case, Path(model), files, arguments, written)
-    written()
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
-def _arguments() -> argparse.Namespace:
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Measure the requested cases, write serving.json and serving.md, and return the JSON file."""
+    asked = _parse(arguments)
+    file = output_folder(asked.output, asked.tiny) / "serving.json"
+    found = json.loads(file.read_text()) if file.exists() else {"cases": {}}
+
+    def write() -> None:
+        file.write_text(json.dumps(found, indent=1) + "\n")
+        file.with_suffix(".md").write_text(page(found))
+
+    sizes = _sizes(asked)
+    for name, model, images in asked.case:
+        files = files_of_one_size(Path(images))
+        found["cases"][name] = case = describe(name, Path(model), files, sizes)
+        run_case(case, Path(model), files, sizes, write)
+    for name, model, images in asked.endurance:
+        files = files_of_one_size(Path(images))
+        found["endurance"] = case = describe(name, Path(model), files, sizes)
+        endurance = TINY_ENDURANCE if asked.tiny else EnduranceSizes(tuple(asked.tests), soak=60 * asked.minutes)
+        run_tests(case, Path(model), files, sizes, endurance, write)
+    write()
+    return file
+
+
+def _sizes(asked: argparse.Namespace) -> ServingSizes:
+    """Return the sizes of a run; a tiny one skips servers that are not installed."""
+    if not asked.tiny:
+        return ServingSizes(asked.only, asked.rounds, asked.seconds, asked.workers, asked.threads)
+    only = [name for name in asked.only if name.startswith("macula") or LIBRARIES.exists()]
+    if not LIBRARIES.exists():
+        print(f"skipped: LitServe and BentoML are not installed ({LIBRARIES})", flush=True)
+    python = shutil.which("wrk") is None
+    return ServingSizes(
+        only, rounds=1, seconds=1 if not python else 0.2, warm_up=1 if not python else 0.1, python=python
+    )
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.compare_serving", description=__doc__)
-    parser.add_argument("--case", nargs=3, action="append", default=[], metavar=("NAME", "MODEL", "IMAGES"))
-    parser.add_argument("--holds", nargs=3, action="append", default=[], metavar=("NAME", "MODEL", "IMAGES"))
-    parser.add_argument("--tries", nargs="+", choices=list(TRIED), default=list(TRIED), help="of --holds")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of load, memory watched")
-    parser.add_argument("--only", nargs="+", choices=list(KINDS), default=list(KINDS))
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds", type=int, default=4, help="of load for each number of clients in a round")
-    parser.add_argument("--workers", type=int, default=2, help="processes with a session each")
-    parser.add_argument("--threads", type=int, default=1, help="of a session")
-    return parser.parse_args()
+    names = ("NAME", "MODEL", "IMAGES")
+    parser.add_argument("--case", nargs=3, action="append", default=[], metavar=names)
+    parser.add_argument("--endurance", nargs=3, action="append", default=[], metavar=names)
+    parser.add_argument("--tests", nargs="+", choices=list(TESTS), default=list(TESTS), help="tests of --endurance")
+    parser.add_argument("--minutes", type=float, default=10.0, help="duration of the soak test")
+    parser.add_argument("--only", nargs="+", choices=list(SERVERS), default=list(SERVERS), help="servers")
+    parser.add_argument("--rounds", type=int, default=ServingSizes.rounds)
+    parser.add_argument(
+        "--seconds", type=int, default=ServingSizes.seconds, help="load per number of clients and round"
+    )
+    parser.add_argument("--workers", type=int, default=ServingSizes.workers, help="processes with a session each")
+    parser.add_argument("--threads", type=int, default=ServingSizes.threads, help="threads of a session")
+    add_run_arguments(parser)
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the servers, as Ctrl-C does
     main()

@@ -1,10 +1,9 @@
-"""What a server has to hold: minutes of load, a killed worker, another model in place of its file.
+"""Endurance tests of a server: a killed worker, a replaced model file, and minutes of load.
 
-Here every request is followed by itself, by clients that are threads: an answer, an error that the client was told
-(a status, a connection that was closed), or neither within `PATIENCE`, which is a request that hangs.
+Clients are threads that follow each request. The outcome of a request is a response, an error that the client received
+(a status, or a closed connection), or neither within `TIMEOUT`: the request hangs.
 """
 
-import argparse
 import http.client
 import json
 import shutil
@@ -15,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,119 +22,175 @@ from urllib.parse import urlsplit
 import numpy as np
 import onnx
 
-from benchmarks.serving.load_generator import WARM, load
-from benchmarks.serving.server_processes import KINDS, PORT, Server, posted
+from benchmarks.serving.load_generator import ServingSizes, put_load
+from benchmarks.serving.server_processes import PORT, SERVERS, RunningServer, request_of
 
-PATIENCE = 15.0  # seconds, after which a request hangs
+TIMEOUT = 15.0  # seconds, after which a request counts as hanging
 CLIENTS = 8
-SAMPLE = 5.0  # seconds between two looks at memory
-SETTLING = 0.2  # share of a soak, at its beginning, that the slope leaves out
-SUITE = 25.0  # seconds of load around a kill or a reload
-ACTS = (5.0, 15.0)  # seconds of it at which something is done
+SETTLING = 0.2  # share of a soak test, at its beginning, that the slope leaves out
 
-Told = dict[str, Any]
+Figures = dict[str, Any]
 
-TRIED = {
+TESTS = {
     "killed": ("macula, processes", "litserve", "bentoml"),
     "reloaded": ("macula", "macula, processes"),
     "soaked": ("macula",),
 }
-"""Which servers have several workers, can exchange a model, and are loaded for minutes."""
+"""Servers of each test: those with several workers, those that can exchange a model, and the one under long load."""
 
 
-def hold(
-    case: Told, source: Path, files: list[Path], arguments: argparse.Namespace, written: Callable[[], None]
+@dataclass(frozen=True)
+class EnduranceSizes:
+    """Tests and durations in seconds."""
+
+    tests: tuple[str, ...] = tuple(TESTS)
+    load: float = 25.0
+    """Load around a kill or a replaced model."""
+    actions: tuple[float, float] = (5.0, 15.0)
+    """Times of the two actions within the load."""
+    soak: float = 600.0
+    interval: float = 5.0
+    """Time between two samples of the memory in a soak test."""
+
+
+TINY_ENDURANCE = EnduranceSizes(load=3.0, actions=(0.5, 1.5), soak=2.0, interval=0.1)
+
+
+def run_tests(
+    case: Figures,
+    source: Path,
+    files: list[Path],
+    settings: ServingSizes,
+    sizes: EnduranceSizes,
+    write: Callable[[], None],
 ) -> None:
-    """A worker killed, another model in place of the file, minutes of load."""
+    """Run the tests on all servers that they apply to.
+
+    Args:
+        case: receives the results.
+        source: ONNX file.
+        files: image files that are sent.
+        settings: servers, processes and threads.
+        sizes: tests and durations.
+        write: called after each test.
+    """
     images = [file.read_bytes() for file in files]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model, other = folder / "served.onnx", folder / "other.onnx"
         shutil.copyfile(source, model)
-        retold(model, other, "another")
+        write_other_version(model, other, "another")
 
-        def running(name: str) -> Server:
-            server = Server(KINDS[name], model, PORT, arguments.workers, arguments.threads, folder / "log.txt")
-            server.answered(images[0])
-            load(server, files, 8, WARM)
+        def start(name: str) -> RunningServer:
+            server = RunningServer(SERVERS[name], model, PORT, settings.workers, settings.threads, folder / "log.txt")
+            server.wait_until_ready(images[0])
+            put_load(server, files, CLIENTS, settings.warm_up, settings.python)
             return server
 
-        tries: dict[str, Callable[[Server], Told]] = {
-            "killed": lambda server: killed(server, images),
-            "reloaded": lambda server: reloaded(server, images, model, other),
-            "soaked": lambda server: soak(
-                server, lambda seconds: load(server, files, 8, seconds), 60 * arguments.minutes
-            ),
+        def load(server: RunningServer, seconds: float) -> Figures:
+            return put_load(server, files, CLIENTS, seconds, settings.python)
+
+        tests: dict[str, Callable[[RunningServer], Figures]] = {
+            "killed": lambda server: kill_workers(server, images, sizes),
+            "reloaded": lambda server: replace_model(server, images, model, other, sizes),
+            "soaked": lambda server: soak(server, lambda seconds: load(server, seconds), sizes.soak, sizes.interval),
         }
-        asked = [(what, name) for what in arguments.tries for name in TRIED[what] if name in arguments.only]
-        for what, name in asked:
-            server = running(name)
+        for test, name in [(one, name) for one in sizes.tests for name in TESTS[one] if name in settings.only]:
+            server = start(name)
             try:
-                case[f"{what}, {name}"] = told = tries[what](server)
+                case[f"{test}, {name}"] = figures = tests[test](server)
             finally:
                 server.end()
-            print(what, name, {key: told[key] for key in told if key not in ("memory", "failed_at")}, flush=True)
-            written()
+            shown = {key: figures[key] for key in figures if key not in ("memory", "failed_at")}
+            print(test, name, shown, flush=True)
+            write()
 
 
-def retold(model: Path, other: Path, version_: str) -> None:
-    """The same network under another version, as a later training would have it."""
+def write_other_version(model: Path, other: Path, version: str) -> None:
+    """Write the same network with another version, as a later training would have it.
+
+    Args:
+        model: ONNX file.
+        other: the file to write.
+        version: version in its metadata.
+    """
     graph = onnx.load(model)
     for entry in graph.metadata_props:
         if entry.key == "version":
-            entry.value = json.dumps(version_)
+            entry.value = json.dumps(version)
     onnx.save(graph, other)
 
 
-def soak(server: Server, asking: Callable[[float], Told], seconds: float) -> Told:
-    """Load, memory of all processes meanwhile, and its slope: least squares behind the settling.
+def soak(server: RunningServer, load: Callable[[float], Figures], seconds: float, interval: float) -> Figures:
+    """Put load on a server and sample the memory of all its processes.
 
     Args:
-        server: answers already.
-        asking: asks for that many seconds, and says what happened.
-        seconds: how long.
+        server: a server that responds already.
+        load: puts load on the server for some seconds and returns its figures.
+        seconds: duration.
+        interval: seconds between two samples.
+
+    Returns:
+        Figures of the load, samples of the memory, and the slope of a least-squares line without the settling time,
+        in MB per hour.
     """
     seen: list[tuple[float, float, float]] = []
     ended = threading.Event()
     began = time.perf_counter()
 
-    def look() -> None:
-        while not ended.wait(SAMPLE):
+    def sample() -> None:
+        while not ended.wait(interval):
             memory = server.memory()
             seen.append((time.perf_counter() - began, memory["resident"], memory["proportional"]))
 
-    watch = threading.Thread(target=look)
+    watch = threading.Thread(target=sample)
     watch.start()
     try:
-        told = asking(seconds)
+        figures = load(seconds)
     finally:
         ended.set()
         watch.join()
     settled = np.array([row for row in seen if row[0] > SETTLING * seconds])
     slope, error = _slope(settled[:, 0] / 3600, settled[:, 1])
-    return {"load": told, "seconds": seconds, "memory": seen, "slope": slope, "slope_error": error}
+    return {"load": figures, "seconds": seconds, "memory": seen, "slope": slope, "slope_error": error}
 
 
 def _slope(x: Any, y: Any) -> tuple[float, float]:
-    """Of the line of least squares, and its standard error."""
+    """Return the slope of the least-squares line and its standard error."""
     (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
     return float(slope), float(np.sqrt(covariance[0, 0]))
 
 
-def killed(server: Server, images: list[bytes]) -> Told:
-    """Twice SIGKILL for the busiest process that is not the first one."""
+def kill_workers(server: RunningServer, images: list[bytes], sizes: EnduranceSizes) -> Figures:
+    """Send SIGKILL twice to the busiest process that is not the first one, under load.
+
+    Args:
+        server: a server with several processes.
+        images: bytes of image files.
+        sizes: durations.
+    """
 
     def kill() -> str:
         workers = [one for one in server.processes() if one.pid != server.process.pid] or server.processes()
-        victim = max(workers, key=lambda one: sum(one.cpu_times()[:2]))
-        victim.send_signal(signal.SIGKILL)
+        busiest = max(workers, key=lambda one: sum(one.cpu_times()[:2]))
+        busiest.send_signal(signal.SIGKILL)
         return f"one of {len(workers)} workers"
 
-    return _meanwhile(server, images, [kill, kill])
+    return _under_load(server, images, [kill, kill], sizes)
 
 
-def reloaded(server: Server, images: list[bytes], model: Path, other: Path) -> Told:
-    """Another model takes the place of the file at once, as `mv` does, and then the first one again."""
+def replace_model(
+    server: RunningServer, images: list[bytes], model: Path, other: Path, sizes: EnduranceSizes
+) -> Figures:
+    """Replace the model file by another one, as `mv` does, and then by the first one again, under load.
+
+    Args:
+        server: the server.
+        images: bytes of image files.
+        model: the served file.
+        other: a file with another version.
+        sizes: durations.
+    """
 
     def put(source: Path) -> str:
         fresh = model.with_suffix(".fresh")
@@ -144,63 +200,71 @@ def reloaded(server: Server, images: list[bytes], model: Path, other: Path) -> T
 
     first = model.with_suffix(".first")
     shutil.copyfile(model, first)
-    return _meanwhile(server, images, [lambda: put(other), lambda: put(first)])
+    return _under_load(server, images, [lambda: put(other), lambda: put(first)], sizes)
 
 
-def _meanwhile(server: Server, images: list[bytes], acts: list[Callable[[], str]]) -> Told:
-    """Clients that ask one after another, while something is done."""
+def _under_load(
+    server: RunningServer, images: list[bytes], actions: list[Callable[[], str]], sizes: EnduranceSizes
+) -> Figures:
+    """Run actions while clients send one request after another."""
     began = time.perf_counter()
     done = []
     with ThreadPoolExecutor(CLIENTS) as pool:
-        clients = [pool.submit(_client, server, images[k::CLIENTS] or images, began) for k in range(CLIENTS)]
-        for act, at in zip(acts, ACTS, strict=True):
+        clients = [
+            pool.submit(_client, server, images[number::CLIENTS] or images, began, sizes.load)
+            for number in range(CLIENTS)
+        ]
+        for action, at in zip(actions, sizes.actions, strict=True):
             time.sleep(max(0.0, began + at - time.perf_counter()))
-            done.append({"at": time.perf_counter() - began, "what": act()})
+            done.append({"at": time.perf_counter() - began, "what": action()})
         requests = sorted(row for client in clients for row in client.result())
-    fates = Counter(fate for _, _, fate, _ in requests)
+    outcomes = Counter(outcome for _, _, outcome, _ in requests)
     return {
-        "acts": done,
+        "actions": done,
         "requests": len(requests),
-        "fates": dict(fates),
-        "hanging": sum(seconds >= PATIENCE for _, seconds, _, _ in requests),
+        "outcomes": dict(outcomes),
+        "hanging": sum(seconds >= TIMEOUT for _, seconds, _, _ in requests),
         "longest": max(seconds for _, seconds, _, _ in requests),
-        "failed_at": [round(at, 2) for at, _, fate, _ in requests if fate != "200"],
-        "versions": _spells([(at, version) for at, _, _, version in requests if version]),
-        "seconds": SUITE,
+        "failed_at": [round(at, 2) for at, _, outcome, _ in requests if outcome != "200"],
+        "versions": _versions([(at, version) for at, _, _, version in requests if version]),
+        "seconds": sizes.load,
     }
 
 
-def _spells(versions: list[tuple[float, str]]) -> list[Told]:
-    """Of each version: the requests that it answered, and when the first and the last of them were sent."""
-    found: dict[str, Told] = {}
-    for at, version in versions:
-        spell = found.setdefault(version, {"version": version, "answers": 0, "first": at})
-        spell |= {"answers": spell["answers"] + 1, "last": at}
+def _versions(responses: list[tuple[float, str]]) -> list[Figures]:
+    """Return for each version the number of its responses, and when the first and the last request were sent."""
+    found: dict[str, Figures] = {}
+    for at, version in responses:
+        entry = found.setdefault(version, {"version": version, "responses": 0, "first": at})
+        entry |= {"responses": entry["responses"] + 1, "last": at}
     return list(found.values())
 
 
-def _client(server: Server, images: list[bytes], began: float) -> list[tuple[float, float, str, str]]:
-    """When a request was sent, the seconds it took, what became of it, and which model answered."""
-    place, rows = urlsplit(server.url), []
-    connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=PATIENCE)
-    while (at := time.perf_counter() - began) < SUITE:
-        head, body = posted(server.kind.form, images[len(rows) % len(images)])
+def _client(
+    server: RunningServer, images: list[bytes], began: float, seconds: float
+) -> list[tuple[float, float, str, str]]:
+    """Return for each request when it was sent, its duration, its outcome, and the version of the model."""
+    place = urlsplit(server.url)
+    rows: list[tuple[float, float, str, str]] = []
+    connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=TIMEOUT)
+    while (at := time.perf_counter() - began) < seconds:
+        headers, body = request_of(server.kind.form, images[len(rows) % len(images)])
         try:
-            connection.request("POST", place.path, body, head)
-            answer = connection.getresponse()
-            text = answer.read()
-            fate, version = str(answer.status), _version(text) if answer.status == 200 else ""
+            connection.request("POST", place.path, body, headers)
+            response = connection.getresponse()
+            text = response.read()
+            outcome, version = str(response.status), _version(text) if response.status == 200 else ""
         except (OSError, http.client.HTTPException) as error:
-            fate, version = type(error).__name__, ""
+            outcome, version = type(error).__name__, ""
             connection.close()
-        rows.append((at, time.perf_counter() - began - at, fate, version))
-        if fate != "200":
-            time.sleep(0.05)  # as a client would before it asks again
+        rows.append((at, time.perf_counter() - began - at, outcome, version))
+        if outcome != "200":
+            time.sleep(0.05)  # as a client would wait before it retries
     connection.close()
     return rows
 
 
 def _version(text: bytes) -> str:
-    """Of the model, where an answer says it."""
-    answer = json.loads(text)
-    return str(answer.get("model", {}).get("version", "")) if isinstance(answer, dict) else ""
+    """Return the model's version in a response, or an empty string."""
+    response = json.loads(text)
+    return str(response.get("model", {}).get("version", "")) if isinstance(response, dict) else ""

@@ -1,4 +1,4 @@
-"""Files that a server is sent and that are no plain images: broken, lying, huge, odd, or something else altogether."""
+"""Image files that a server must survive: damaged, wrong, huge or unusual ones, and files that are not images."""
 
 import io
 import struct
@@ -10,49 +10,57 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-SIDE = 24  # pixels of what is small
+SIDE = 24  # pixels per side of small images
 
 
-def saved(picture: Image.Image, form: str, **options: Any) -> bytes:
-    """The bytes of a file."""
+def encode_image(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    """Return the bytes of an image file.
+
+    Args:
+        picture: the image.
+        kind: name of the format in Pillow.
+        **options: options of the format.
+    """
     stream = io.BytesIO()
-    picture.save(stream, form, **options)
+    picture.save(stream, kind, **options)
     return stream.getvalue()
 
 
 def tiff(image: np.ndarray[Any, Any], **options: Any) -> bytes:
-    """The bytes of a TIFF as tifffile writes it."""
+    """Return the bytes of a TIFF, written by tifffile."""
     stream = io.BytesIO()
     tifffile.imwrite(stream, image, **options)
     return stream.getvalue()
 
 
 def npy(image: np.ndarray[Any, Any]) -> bytes:
-    """The bytes of a file of numpy's."""
+    """Return the bytes of an npy file."""
     stream = io.BytesIO()
     np.save(stream, image)
     return stream.getvalue()
 
 
 def whole(rng: np.random.Generator) -> bytes:
-    """An image that can be read, in any form."""
+    """Draw an image that can be read, in a random format."""
     array = rng.integers(0, 256, (int(rng.integers(1, SIDE)), int(rng.integers(1, SIDE)), 3)).astype(np.uint8)
     picture = Image.fromarray(array)
-    forms: list[Callable[[], bytes]] = [
-        *(lambda form=form: saved(picture, form) for form in ("PNG", "JPEG", "BMP", "PPM", "WEBP", "TIFF")),
-        lambda: saved(picture.quantize(16), "GIF"),
-        lambda: saved(picture.quantize(16), "PNG"),
-        lambda: saved(picture.convert("L"), "JPEG"),
-        lambda: saved(picture.convert("1"), "TIFF", compression="group4"),
-        lambda: saved(picture, "TIFF", compression=str(rng.choice(["tiff_lzw", "tiff_deflate", "packbits", "jpeg"]))),
-        lambda: saved(picture, "JPEG", progressive=True, exif=_turned(rng)),
-        lambda: saved(picture, "WEBP", lossless=True, exif=_turned(rng)),
+    formats: list[Callable[[], bytes]] = [
+        *(lambda kind=kind: encode_image(picture, kind) for kind in ("PNG", "JPEG", "BMP", "PPM", "WEBP", "TIFF")),
+        lambda: encode_image(picture.quantize(16), "GIF"),
+        lambda: encode_image(picture.quantize(16), "PNG"),
+        lambda: encode_image(picture.convert("L"), "JPEG"),
+        lambda: encode_image(picture.convert("1"), "TIFF", compression="group4"),
+        lambda: encode_image(
+            picture, "TIFF", compression=str(rng.choice(["tiff_lzw", "tiff_deflate", "packbits", "jpeg"]))
+        ),
+        lambda: encode_image(picture, "JPEG", progressive=True, exif=_random_exif(rng)),
+        lambda: encode_image(picture, "WEBP", lossless=True, exif=_random_exif(rng)),
         lambda: npy(array),
     ]
-    return forms[rng.integers(len(forms))]()
+    return formats[rng.integers(len(formats))]()
 
 
-def _turned(rng: np.random.Generator) -> Image.Exif:
+def _random_exif(rng: np.random.Generator) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = int(rng.integers(0, 10))
     exif[0x9003] = "2026:13:41 25:61:61"
@@ -60,7 +68,7 @@ def _turned(rng: np.random.Generator) -> Image.Exif:
 
 
 def flipped(rng: np.random.Generator) -> bytes:
-    """Some bytes are others; half of the time they are of the beginning, where sizes and offsets stand."""
+    """Replace some bytes; half of the time only at the beginning, where sizes and offsets are."""
     data = bytearray(_any(rng))
     reach = len(data) if rng.random() < 0.5 else min(len(data), 200)
     for place in rng.integers(0, reach, int(rng.integers(1, 12))):
@@ -69,14 +77,14 @@ def flipped(rng: np.random.Generator) -> bytes:
 
 
 def truncated(rng: np.random.Generator) -> bytes:
-    """The beginning of a file, now and then with nothing behind it."""
+    """Truncate a file; sometimes the rest is zeros."""
     data = _any(rng)
     kept = data[: rng.integers(0, len(data))]
     return kept + bytes(len(data) - len(kept)) if rng.random() < 0.3 else kept
 
 
 def spliced(rng: np.random.Generator) -> bytes:
-    """The beginning of one file and the end of another, a piece twice, or two files in one."""
+    """Join the beginning of one file and the end of another, repeat a part, or concatenate two files."""
     first, second = _any(rng), _any(rng)
     at, to = sorted(rng.integers(0, len(first), 2))
     kinds = (first[:at] + second[min(at, len(second)) :], first[:to] + first[at:], first + second)
@@ -88,19 +96,22 @@ def _any(rng: np.random.Generator) -> bytes:
 
 
 def odd(rng: np.random.Generator) -> bytes:
-    """Sound, but of several frames, 16 bits, inks, floats, transparent, thin or with strange notes."""
+    """Draw a valid but unusual image: frames, 16 bits, CMYK, floats, transparency, one row, or random metadata."""
     array = rng.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
     picture, deep = Image.fromarray(array), (array.astype(np.uint16) * 257)
     more: dict[str, Any] = {"save_all": True, "append_images": [picture.rotate(90 * n) for n in range(1, 4)]}
     kinds: list[Callable[[], bytes]] = [
-        *(lambda form=form: saved(picture, form, **more) for form in ("GIF", "PNG", "WEBP", "TIFF")),
-        *(lambda mode=mode: saved(picture.convert(mode), "TIFF") for mode in ("CMYK", "LAB", "F", "I", "YCbCr", "1")),
-        *(lambda mode=mode: saved(picture.convert(mode), "PNG") for mode in ("1", "L", "LA", "RGBA", "P")),
-        lambda: saved(Image.fromarray(deep[:, :, 0]), "PNG"),
-        lambda: saved(picture.convert("CMYK"), "JPEG"),
-        lambda: saved(picture.quantize(8), "PNG", transparency=3),
-        lambda: saved(picture, "JPEG", icc_profile=rng.bytes(400), comment=rng.bytes(300)),
-        lambda: saved(picture, "PNG", exif=rng.bytes(200)),
+        *(lambda kind=kind: encode_image(picture, kind, **more) for kind in ("GIF", "PNG", "WEBP", "TIFF")),
+        *(
+            lambda mode=mode: encode_image(picture.convert(mode), "TIFF")
+            for mode in ("CMYK", "LAB", "F", "I", "YCbCr", "1")
+        ),
+        *(lambda mode=mode: encode_image(picture.convert(mode), "PNG") for mode in ("1", "L", "LA", "RGBA", "P")),
+        lambda: encode_image(Image.fromarray(deep[:, :, 0]), "PNG"),
+        lambda: encode_image(picture.convert("CMYK"), "JPEG"),
+        lambda: encode_image(picture.quantize(8), "PNG", transparency=3),
+        lambda: encode_image(picture, "JPEG", icc_profile=rng.bytes(400), comment=rng.bytes(300)),
+        lambda: encode_image(picture, "PNG", exif=rng.bytes(200)),
         lambda: tiff(deep),
         lambda: tiff(deep[:, :, 0], photometric="miniswhite"),
         lambda: tiff(np.repeat(array, 4, axis=2), planarconfig="separate", photometric="minisblack"),
@@ -110,14 +121,14 @@ def odd(rng: np.random.Generator) -> bytes:
         lambda: npy(deep),
         lambda: npy(np.zeros((0, 5, 3), np.uint8)),
         lambda: npy(array[None, None]),
-        lambda: saved(Image.new("RGB", (int(rng.integers(1, 9000)), 1)), "PNG"),
-        lambda: saved(Image.new("RGB", (1, int(rng.integers(1, 9000)))), "BMP"),
+        lambda: encode_image(Image.new("RGB", (int(rng.integers(1, 9000)), 1)), "PNG"),
+        lambda: encode_image(Image.new("RGB", (1, int(rng.integers(1, 9000)))), "BMP"),
     ]
     return kinds[rng.integers(len(kinds))]()
 
 
 def bomb(rng: np.random.Generator) -> bytes:
-    """A small file that says that it is huge, or is."""
+    """Draw a small file whose image is huge, or is declared to be."""
     side = int(rng.choice([7_100, 20_000, 65_535, 2**31 - 1]))
     kinds: list[Callable[[], bytes]] = [
         lambda: png_of(side, side),
@@ -127,15 +138,15 @@ def bomb(rng: np.random.Generator) -> bytes:
         lambda: png_of(SIDE, SIDE, b"", (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(60_000_000)))),
         lambda: png_of(SIDE, SIDE, b"", (b"iCCP", b"name\0\0" + zlib.compress(bytes(60_000_000)))),
         lambda: b"GIF89a" + struct.pack("<HH", 65_535, 65_535) + bytes(3) + b"," + bytes(9) + b"\x08\x01\0\0;",
-        lambda: saved(Image.new("1", (9_000, 9_000)), "TIFF", compression="group4"),
-        lambda: saved(Image.new("1", (9_000, 9_000)), "TIFF", compression="tiff_deflate"),
+        lambda: encode_image(Image.new("1", (9_000, 9_000)), "TIFF", compression="group4"),
+        lambda: encode_image(Image.new("1", (9_000, 9_000)), "TIFF", compression="tiff_deflate"),
         lambda: tiff_of_channels(70, 70, 60_000),
-        lambda: _lying_tiff(rng),
+        lambda: _tiff_with_wrong_tag(rng),
         lambda: b"RIFF\xff\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff\x3f\0" * 2 + b"VP8L\x08\0\0\0/" + b"\xff" * 7,
         lambda: b"BM" + bytes(8) + struct.pack("<IIiiHHI", 54, 40, side % 2**31, side % 2**31, 1, 24, 0) + bytes(24),
         lambda: f"P6 {side} {side} 255\n".encode() + bytes(99),
-        lambda: _lying_npy((side, side, 3)),
-        lambda: _lying_npy((2**62, 2**62)),
+        lambda: _npy_with_wrong_shape((side, side, 3)),
+        lambda: _npy_with_wrong_shape((2**62, 2**62)),
         lambda: gif_of_frames(int(rng.integers(1_000, 20_000))),
         lambda: tiff_of_pages(int(rng.integers(1_000, 20_000))),
     ]
@@ -143,15 +154,22 @@ def bomb(rng: np.random.Generator) -> bytes:
 
 
 def png_of(width: int, height: int, data: bytes = b"", *more: tuple[bytes, bytes]) -> bytes:
-    """A grey PNG that says it is that large, with this as its compressed rows."""
+    """Return a grey PNG of a declared size.
+
+    Args:
+        width: declared width, pixels.
+        height: declared height, pixels.
+        data: compressed rows; by default there are none.
+        *more: further chunks, as pairs of name and data.
+    """
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), *more, (b"IDAT", data or zlib.compress(b"")), (b"IEND", b"")]
     packed = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
-def _lying_tiff(rng: np.random.Generator) -> bytes:
-    """One of its tags has a value that was drawn by lot."""
+def _tiff_with_wrong_tag(rng: np.random.Generator) -> bytes:
+    """Return a TIFF in which one tag has a random value."""
     data = bytearray(tiff(np.zeros((SIDE, SIDE, 3), np.uint8), photometric="rgb"))
     (at,) = struct.unpack_from("<I", data, 4)
     (tags,) = struct.unpack_from("<H", data, at)
@@ -162,24 +180,30 @@ def _lying_tiff(rng: np.random.Generator) -> bytes:
     return bytes(data)
 
 
-def _lying_npy(shape: tuple[int, ...]) -> bytes:
+def _npy_with_wrong_shape(shape: tuple[int, ...]) -> bytes:
     head = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(head)) + head + bytes(99)
 
 
 def gif_of_frames(frames: int) -> bytes:
-    """A GIF of that many frames of one pixel, 20 bytes each."""
+    """Return a GIF with a number of frames of one pixel, 20 bytes each."""
     frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02D\x01\0"
     return b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff" + frame * frames + b";"
 
 
 def tiff_of_channels(height: int, width: int, channels: int) -> bytes:
-    """A TIFF of few pixels, each of which is large."""
+    """Return a TIFF with few pixels and many channels, uint8 [height, width, channels].
+
+    Args:
+        height: pixels.
+        width: pixels.
+        channels: values per pixel.
+    """
     return tiff(np.zeros((height, width, channels), np.uint8), compression="zlib", planarconfig="contig")
 
 
 def tiff_of_pages(pages: int) -> bytes:
-    """A TIFF of that many pages of one pixel, which all share it."""
+    """Return a TIFF with a number of pages that all share one pixel."""
     tags = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 1)]
     size = 2 + 12 * len(tags) + 4
     parts = [b"II*\0" + struct.pack("<I", 12) + bytes(4)]
@@ -190,8 +214,8 @@ def tiff_of_pages(pages: int) -> bytes:
     return b"".join(parts)
 
 
-def stranger(rng: np.random.Generator) -> bytes:
-    """No image at all, or one that is something else as well."""
+def not_an_image(rng: np.random.Generator) -> bytes:
+    """Draw a file that is not an image, or that is also a file of another kind."""
     picture = whole(rng)
     kinds = (
         b"", b"\0", rng.bytes(int(rng.integers(1, 3000))), b"<html><script>alert(1)</script>", b"%PDF-1.7\n%%EOF",

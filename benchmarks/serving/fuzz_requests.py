@@ -1,4 +1,4 @@
-"""Requests that no honest client sends, from a seed; and how one is sent, down to a body that never ends."""
+"""Malformed and hostile requests, drawn from a seed, and how they are sent, including bodies that never end."""
 
 import contextlib
 import json
@@ -13,53 +13,62 @@ import numpy as np
 from benchmarks.serving import fuzz_images as files
 
 Rng = np.random.Generator
-WAIT = 15.0
-"""Seconds, after which a request hangs."""
+TIMEOUT = 15.0
+"""Seconds, after which a request counts as hanging."""
 HANGS = "hangs"
 CLOSED = "closed"
-"""What became of a request that was sent whole, without any answer."""
+"""Outcome of a request that was sent completely: the connection was closed without a response."""
 LEFT = "left"
-"""The client went away."""
+"""Outcome of a request whose client closed the connection."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request, as bytes on the wire."""
+class FuzzRequest:
+    """Bytes of a request."""
 
     kind: str
     head: bytes
     body: bytes = b""
     leaves: bool = False
-    """The client goes away behind its last byte, without waiting for an answer."""
+    """The client closes the connection after its last byte, without waiting for a response."""
     pause: float = 0.0
-    """Seconds between two halves of the body."""
+    """Seconds between the two halves of the body."""
 
 
-def drawn(rng: Rng, model: str) -> Asked:
-    """One request; `model`: the name of the served one."""
+def draw_request(rng: Rng, model: str) -> FuzzRequest:
+    """Draw a random request; `model` is the name of the served model."""
     kind = list(KINDS)[rng.choice(len(KINDS), p=np.array([w for w, _ in KINDS.values()]) / TOTAL)]
     return KINDS[kind][1](rng, kind, model)
 
 
-def fate(asked: Asked, host: str, port: int) -> str:
-    """The status that a request was answered with; or `CLOSED`, `LEFT`, `HANGS`."""
-    deadline = time.monotonic() + WAIT
-    with socket.create_connection((host, port), timeout=WAIT) as line:
-        answer = b""
-        with contextlib.suppress(ConnectionError):  # it may answer before it has read all, and close
-            middle = len(asked.body) // 2
-            line.sendall(asked.head + asked.body[:middle])
-            time.sleep(asked.pause)
-            line.sendall(asked.body[middle:])
-        if asked.leaves:
+def send_request(request: FuzzRequest, host: str, port: int) -> str:
+    """Send a request and return its outcome.
+
+    Args:
+        request: the request.
+        host: host of the server.
+        port: port of the server.
+
+    Returns:
+        The status of the response, or `CLOSED`, `LEFT` or `HANGS`.
+    """
+    deadline = time.monotonic() + TIMEOUT
+    with socket.create_connection((host, port), timeout=TIMEOUT) as connection:
+        response = b""
+        with contextlib.suppress(ConnectionError):  # the server may respond and close before it has read everything
+            middle = len(request.body) // 2
+            connection.sendall(request.head + request.body[:middle])
+            time.sleep(request.pause)
+            connection.sendall(request.body[middle:])
+        if request.leaves:
             return LEFT
         with contextlib.suppress(ConnectionError, TimeoutError):
-            while piece := line.recv(1 << 16):
-                answer += piece[: 64 - len(answer)]
-                line.settimeout(max(0.001, deadline - time.monotonic()))
+            while piece := connection.recv(1 << 16):
+                response += piece[: 64 - len(response)]
+                connection.settimeout(max(0.001, deadline - time.monotonic()))
     if time.monotonic() >= deadline:
         return HANGS
-    return answer.split()[1].decode() if answer.startswith(b"HTTP/") else CLOSED
+    return response.split()[1].decode() if response.startswith(b"HTTP/") else CLOSED
 
 
 def _wire(path: str, body: bytes, *headers: str, method: str = "POST", length: int | None = None) -> bytes:
@@ -68,10 +77,10 @@ def _wire(path: str, body: bytes, *headers: str, method: str = "POST", length: i
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
 
-def _image(make: Callable[[Rng], bytes]) -> Callable[[Rng, str, str], Asked]:
-    """An image by any of the ways that there are."""
+def _image(make: Callable[[Rng], bytes]) -> Callable[[Rng, str, str], FuzzRequest]:
+    """Return a function that sends images by one of the image routes."""
 
-    def one(rng: Rng, kind: str, model: str) -> Asked:
+    def one(rng: Rng, kind: str, model: str) -> FuzzRequest:
         query = str(
             rng.choice(
                 ["", "", "", "", "?drawing=true", "?drawing=maybe", "?picture=true", "?drawing=1&drawing=0&x=%00"]
@@ -79,12 +88,12 @@ def _image(make: Callable[[Rng], bytes]) -> Callable[[Rng, str, str], Asked]:
         )
         if rng.random() < 0.6:
             body = make(rng)
-            return Asked(kind, _wire(f"/v1/answer{query}", body, "Content-Type: image/png"), body)
+            return FuzzRequest(kind, _wire(f"/v1/answer{query}", body, "Content-Type: image/png"), body)
         path, field, count = (
             ("answers", "images", int(rng.integers(1, 5))) if rng.random() < 0.5 else ("answer", "image", 1)
         )
         body = _form([(field, f"{n}.png", make(rng)) for n in range(count)])
-        return Asked(kind, _wire(f"/v1/{path}{query}", body, FORM), body)
+        return FuzzRequest(kind, _wire(f"/v1/{path}{query}", body, FORM), body)
 
     return one
 
@@ -93,16 +102,16 @@ FORM = "Content-Type: multipart/form-data; boundary=fuzz"
 
 
 def _form(parts: list[tuple[str, str | None, bytes]], end: bytes = b"--fuzz--\r\n") -> bytes:
-    told = b""
+    body = b""
     for field, name, data in parts:
         filename = "" if name is None else f'; filename="{name}"'
         head = f'--fuzz\r\nContent-Disposition: form-data; name="{field}"{filename}\r\n\r\n'
-        told += head.encode("latin-1", "replace") + data + b"\r\n"
-    return told + end
+        body += head.encode("latin-1", "replace") + data + b"\r\n"
+    return body + end
 
 
-def _forms(rng: Rng, kind: str, model: str) -> Asked:
-    """Forms of too many, too large, nameless or foreign parts, or of none."""
+def _forms(rng: Rng, kind: str, model: str) -> FuzzRequest:
+    """Draw a form with too many, too large, nameless or unknown parts, or without parts."""
     image, one = files.whole(rng), str(rng.choice(["image", "images"]))
     charset = str(
         rng.choice(["utf-7", "undefined", "punycode", "utf-16", "idna", "hex", "rot13", "a\x80b", "x" * 5000])
@@ -127,11 +136,11 @@ def _forms(rng: Rng, kind: str, model: str) -> Asked:
     ]  # fmt: skip
     header, body = kinds[rng.integers(len(kinds))]
     path = str(rng.choice(["/v1/answer", "/v1/answers", "/v1/answers?drawing=true"]))
-    return Asked(kind, _wire(path, body, header), body)
+    return FuzzRequest(kind, _wire(path, body, header), body)
 
 
-def _tensor(rng: Rng, kind: str, model: str) -> Asked:
-    """Of the Open Inference Protocol, sound but for what lies in it."""
+def _tensor(rng: Rng, kind: str, model: str) -> FuzzRequest:
+    """Draw a request of the Open Inference Protocol with wrong values or lengths."""
     shape = [int(rng.integers(1, 3)), int(rng.integers(1, 9)), int(rng.integers(1, 9)), 3]
     pixels = rng.integers(0, 256, shape).astype(np.uint8)
     given: dict[str, Any] = {"name": "image", "datatype": "UINT8", "shape": shape, "data": pixels.tolist()}
@@ -141,32 +150,34 @@ def _tensor(rng: Rng, kind: str, model: str) -> Asked:
         {"binary_data_size": 2**70}, [2**31, 2**31, 2, 3],
         [0, 0, 0, 3], [1, 1, 1, 3.0], [-1, -1, 1, 3], [64, 1, 1, 3], [65, 1, 1, 3], [1, 50_000_000, 1, 3],
     ]  # fmt: skip
-    asked: dict[str, Any] = {"id": "1", "inputs": [given]}
+    message: dict[str, Any] = {"id": "1", "inputs": [given]}
     headers, tail = [], b""
     if rng.random() < 0.5:
         del given["data"]
         given["parameters"] = {"binary_data_size": pixels.nbytes + int(rng.choice([0, 0, 0, 1, -1, 2**31]))}
         tail = pixels.tobytes() + bytes(int(rng.choice([0, 0, 0, 5])))
     for _ in range(int(rng.integers(0, 3))):
-        place = [given, asked, given.get("parameters")][rng.integers(3)]
+        place = [given, message, given.get("parameters")][rng.integers(3)]
         place = place if isinstance(place, dict) else given
         keys = [*place, "outputs", "parameters", "binary_data_output"]
         place[keys[rng.integers(len(keys))]] = strange[rng.integers(len(strange))]
     if rng.random() < 0.3:
-        asked["outputs"] = [{"name": str(rng.choice(["probability", "nothing"])), "parameters": {"binary_data": True}}]
-    head = json.dumps(asked).encode()
+        message["outputs"] = [
+            {"name": str(rng.choice(["probability", "nothing"])), "parameters": {"binary_data": True}}
+        ]
+    head = json.dumps(message).encode()
     if rng.random() < 0.2:
         head = head[: rng.integers(0, len(head))] if rng.random() < 0.5 else rng.bytes(40) + head
     if tail:
-        lies = ["-1", "9" * 5000, "1e3", "\xb2", "", str(len(head) + 10**6), str(len(head) - 1)]
-        told = str(len(head)) if rng.random() < 0.7 else lies[rng.integers(len(lies))]
-        headers.append(f"Inference-Header-Content-Length: {told}")
+        wrong = ["-1", "9" * 5000, "1e3", "\xb2", "", str(len(head) + 10**6), str(len(head) - 1)]
+        length = str(len(head)) if rng.random() < 0.7 else wrong[rng.integers(len(wrong))]
+        headers.append(f"Inference-Header-Content-Length: {length}")
     name = model if rng.random() < 0.9 else str(rng.choice(["nothing", "%00", "..%2f..", "%ff%fe", "a" * 9000]))
-    return Asked(kind, _wire(f"/v2/models/{name}/infer", head + tail, *headers), head + tail)
+    return FuzzRequest(kind, _wire(f"/v2/models/{name}/infer", head + tail, *headers), head + tail)
 
 
-def _deep(rng: Rng, kind: str, model: str) -> Asked:
-    """JSON that is nested, long, or full of digits."""
+def _deep(rng: Rng, kind: str, model: str) -> FuzzRequest:
+    """Draw JSON that is deeply nested, long, or full of digits."""
     many = int(rng.integers(1, 200_000))
     one = b'{"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": '
     kinds = (
@@ -178,11 +189,11 @@ def _deep(rng: Rng, kind: str, model: str) -> Asked:
         one + b"[" * (many % 900) + b"1" + b"]" * (many % 900) + b"}]}",
     )
     body = kinds[rng.integers(len(kinds))]
-    return Asked(kind, _wire(f"/v2/models/{model}/infer", body, "Content-Type: application/json"), body)
+    return FuzzRequest(kind, _wire(f"/v2/models/{model}/infer", body, "Content-Type: application/json"), body)
 
 
-def _wires(rng: Rng, kind: str, model: str) -> Asked:
-    """What is hardly HTTP, or not at all."""
+def _malformed(rng: Rng, kind: str, model: str) -> FuzzRequest:
+    """Draw malformed HTTP, or bytes that are not HTTP."""
     image, path = files.whole(rng), str(rng.choice(["/v1/answer", "/v1/answers", "/v1/model", "/", "/metrics", "*"]))
     pieces = b"%x\r\n" % len(image) + image + b"\r\n0\r\n\r\n"
     chunked = _wire(path, b"", "Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
@@ -211,52 +222,52 @@ def _wires(rng: Rng, kind: str, model: str) -> Asked:
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""),
     ]  # fmt: skip
     head, body = kinds[rng.integers(len(kinds))]
-    return Asked(kind, head, body)
+    return FuzzRequest(kind, head, body)
 
 
-def _leaving(rng: Rng, kind: str, model: str) -> Asked:
-    """The connection ends within the head, within the body, or before the answer."""
+def _leaving(rng: Rng, kind: str, model: str) -> FuzzRequest:
+    """Draw a request whose client leaves within the head, within the body, or before the response."""
     image = files.whole(rng) * int(rng.choice([1, 1, 900]))
     whole = _wire("/v1/answer", image) if rng.random() < 0.5 else _wire("/v1/answers", image, FORM)
     if rng.random() < 0.3:
-        return Asked(kind, whole[: rng.integers(1, len(whole))], leaves=True)
-    return Asked(kind, whole, image[: rng.integers(0, len(image) + 1)], leaves=True)
+        return FuzzRequest(kind, whole[: rng.integers(1, len(whole))], leaves=True)
+    return FuzzRequest(kind, whole, image[: rng.integers(0, len(image) + 1)], leaves=True)
 
 
-def _slow(rng: Rng, kind: str, model: str) -> Asked:
-    """A body that comes in two halves, or never comes to its end, or a head that does not."""
+def _slow(rng: Rng, kind: str, model: str) -> FuzzRequest:
+    """Draw a request whose body is sent in two halves, or whose body or head is never completed."""
     image = files.whole(rng)
     whole = _wire("/v1/answer", image)
     short = _wire("/v1/answer", image, length=len(image) + int(rng.integers(1, 10**6)))
-    kinds = (Asked(kind, whole, image, pause=0.5), Asked(kind, short, image), Asked(kind, whole[:-3]))
+    kinds = (FuzzRequest(kind, whole, image, pause=0.5), FuzzRequest(kind, short, image), FuzzRequest(kind, whole[:-3]))
     return kinds[rng.integers(len(kinds))]
 
 
-def _large(rng: Rng, kind: str, model: str) -> Asked:
-    """More bytes than a request may have, in one body or one part, or as many as it may of nothing."""
+def _large(rng: Rng, kind: str, model: str) -> FuzzRequest:
+    """Draw a request with more bytes than are allowed, in one body or one part."""
     body = bytes(int(rng.choice([31_000_000, 40_000_000])))
     if rng.random() < 0.5:
         body = _form([("images", "a.png", body)])
-        return Asked(kind, _wire("/v1/answers", body, FORM), body)
+        return FuzzRequest(kind, _wire("/v1/answers", body, FORM), body)
     path = str(rng.choice(["/v1/answer", f"/v2/models/{model}/infer"]))
-    return Asked(kind, _wire(path, body), body)
+    return FuzzRequest(kind, _wire(path, body), body)
 
 
-KINDS: dict[str, tuple[float, Callable[[Rng, str, str], Asked]]] = {
+KINDS: dict[str, tuple[float, Callable[[Rng, str, str], FuzzRequest]]] = {
     "whole images": (8, _image(files.whole)),
     "bits flipped": (22, _image(files.flipped)),
     "truncated": (10, _image(files.truncated)),
     "spliced": (8, _image(files.spliced)),
     "odd images": (10, _image(files.odd)),
     "bombs": (6, _image(files.bomb)),
-    "no images": (6, _image(files.stranger)),
+    "not images": (6, _image(files.not_an_image)),
     "forms": (8, _forms),
     "tensors": (12, _tensor),
     "deep JSON": (1, _deep),
-    "wire": (6, _wires),
+    "wire": (6, _malformed),
     "left": (3, _leaving),
     "slow": (0.3, _slow),
     "large": (0.2, _large),
 }
-"""Kind of request: its weight, and how one is made."""
+"""Weight of each kind of request, and the function that draws one."""
 TOTAL = sum(weight for weight, _ in KINDS.values())

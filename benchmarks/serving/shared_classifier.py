@@ -1,7 +1,7 @@
-"""What LitServe and BentoML serve: the ONNX file that Macula serves, images decoded by Pillow.
+"""Model that LitServe and BentoML serve: the ONNX file that Macula serves, with images decoded by Pillow.
 
-Runs in an environment that has them and nothing of Macula (infra/locks/serving-peers.txt), told by variables: MODEL,
-THREADS of a session, WORKERS (processes), BATCH (the most images of a call; 1: none are gathered).
+Runs in an environment of these libraries without Macula (infra/locks/serving-peers.txt). Environment variables: MODEL,
+THREADS per session, WORKERS (processes), and BATCH (maximum number of images per call; 1 switches batching off).
 """
 
 import json
@@ -17,8 +17,8 @@ WORKERS, BATCH = int(os.environ.get("WORKERS", "1")), int(os.environ.get("BATCH"
 Array = np.ndarray[Any, Any]
 
 
-class Network:
-    """A session on the file, and its labels."""
+class ServedNetwork:
+    """Session for the model file, and its labels."""
 
     def __init__(self) -> None:
         options = onnxruntime.SessionOptions()
@@ -29,15 +29,15 @@ class Network:
         self.mode = "L" if about["channels"] == "1" else "RGB"
 
     def pixels(self, image: Image.Image) -> Array:
-        """uint8 [H, W, C], which the graph takes at any size."""
+        """Return the pixels, uint8 [H, W, C]; the graph accepts each size."""
         values = np.asarray(image.convert(self.mode))
         return values if values.ndim == 3 else values[:, :, None]
 
     def __call__(self, images: Array) -> Array:
-        """Probabilities [N, K] of images [N, H, W, C]."""
+        """Return the probabilities [N, K] of images [N, H, W, C]."""
         return self.session.run(None, {"image": images})[0]
 
     def record(self, probability: Array) -> dict[str, Any]:
-        """What is answered for one image."""
+        """Return the response for one image, whose probabilities are [K]."""
         by_label = {label: float(value) for label, value in zip(self.labels, probability, strict=True)}
         return {"label": self.labels[int(probability.argmax())], "probability": by_label}

@@ -1,5 +1,6 @@
--- wrk posts image files in turn: wrk -s wrk_requests.lua URL -- FORM FILES...; FORM is a field's name, or - for the bare bytes.
--- Its last line is JSON: requests, errors by kind, seconds, latencies in microseconds.
+-- Send image files in turn: wrk -s wrk_requests.lua URL -- FORM FILES...
+-- FORM is the name of the form field, or - for the bytes without a form. The last line of the output is JSON:
+-- requests, errors by kind, seconds, latencies in microseconds.
 
 local requests, turn = {}, 0
 

@@ -1,22 +1,23 @@
-"""Training beside torchvision, Lightning, fastai and Ultralytics: `make bench-training ARGUMENTS="--data FOLDER"`.
+"""Compare training with torchvision, Lightning, fastai and Ultralytics.
 
-All train ResNet-18 with random weights on the same files, with AdamW on one cycle, at the same batch size, number of
-epochs, highest rate and weight decay; half of the images mirrored, with random crops of half to all of their area, or
-what comes near it. They are given as many threads, and loaders as many worker processes. FOLDER holds `cifar10.tar.xz`
-and `clothing10.zip`. Each contestant has processes of its own, which rest (SIGSTOP) while others have their turn: a
-round is one epoch of everybody, and each is compared with Macula of the same round. The clock stands outside, is one
-for all, and runs while a contestant has its turn. On a machine that is busy otherwise it favours those with more
-processes, among which the cores are shared out; seconds of the processor do not:
+Run `make bench-training ARGUMENTS="--data FOLDER"`.
 
-- images/s: training images over the time between the first and the last step of an epoch, without the first epoch;
-  the same over the seconds of the processor, all cores and worker processes together, which other work on the machine
-  changes less;
-- time to a score: from the start of the process, imports included, until a validation has said the score; Macula's
-  `prepare` is in it, `ingest`, which has no counterpart, is told beside it. The score is the highest multiple of 0.05
-  that everybody reached with every seed.
+All train ResNet-18 with random weights on the same files, with AdamW and a one-cycle schedule, at the same batch size,
+number of epochs, maximum learning rate and weight decay. Half of the images are mirrored, with random crops of half to
+all of their area, or the closest equivalent. All have the same number of threads, and of worker processes for loading.
+FOLDER contains `cifar10.tar.xz` and `clothing10.zip`. Each competitor has its own processes, which are stopped
+(SIGSTOP) while others run. In a round each competitor trains one epoch, and each is compared with Macula in the same
+round. Time is measured outside, by one clock for all, while a competitor runs. On a busy machine wall-clock time
+favours competitors with more processes, among which the cores are divided; processor time does not.
 
-Threads wait without spinning (OMP_WAIT_POLICY): two that spin for each other on a machine that others use are twenty
-times slower, whoever trains. What is measured is written down after each seed; a run that was stopped goes on there.
+- images/s: training images over the time between the first and the last step of an epoch, without the first epoch; the
+  same over processor time, summed over cores and worker processes, which other work on the machine affects less;
+- time to a score: from the start of the process, including imports, until a validation reaches the score. Macula's
+  `prepare` is included; `ingest`, which has no equivalent, is reported separately. The score is the highest multiple of
+  0.05 that all competitors reached with all seeds.
+
+Threads wait without spinning (OMP_WAIT_POLICY): on a shared machine, two threads that spin for each other are twenty
+times slower, for all libraries. Results are written after each seed, so that an interrupted run resumes.
 """
 
 import argparse
@@ -29,48 +30,52 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from benchmarks.training.training_cases import CASES, CONTESTANTS, Case
+from benchmarks.result_pages import add_run_arguments, installed, output_folder
+from benchmarks.training.training_cases import CASES, COMPETITORS, TINY_CASE, TrainingCase
 from benchmarks.training.training_tables import Race, Run, table
+from stages.core.provenance import processor
 
-RESULT = Path("docs/results/training.json")
-PEERS_PYTHON = Path(".venv-training-peers/bin/python")
-PATIENCE = 600.0  # seconds without a word, after which a contestant is given up
+LIBRARIES_PYTHON = Path(".venv-training-peers/bin/python")
+TIMEOUT = 600.0  # seconds without an event, after which a competitor is stopped
+WARM_UP = 0.3  # share of the steps in which the learning rate rises
+TINY = "digits, 32 px"
 
 
 @dataclass
-class Contestant:
-    """One that trains in processes of its own, and what was seen of it. Its clock runs in its turns alone."""
+class TrainingProcess:
+    """A competitor that trains in its own processes; its clock runs only in its turns."""
 
     name: str
     process: subprocess.Popen[bytes]
     events: int
+    """File descriptor of the pipe for events."""
     log: Path
     seconds: float = 0.0
-    told: list[dict[str, Any]] = field(default_factory=list)
+    received: list[dict[str, Any]] = field(default_factory=list)
     rest: bytes = b""
 
     def turn(self) -> bool:
-        """Until it has validated an epoch, or has ended: then False."""
+        """Let the competitor train until it has validated an epoch; return False when it has ended."""
         began = time.perf_counter()
         before = self.seconds
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGCONT)
-        heard = began
-        while time.perf_counter() - heard < PATIENCE:
+        last = began
+        while time.perf_counter() - last < TIMEOUT:
             ended = self.process.poll() is not None
             ready = select.select([self.events], [], [], 0.0 if ended else 0.2)[0]
             now = time.perf_counter()
             self.seconds = before + now - began
             events = list(self._read()) if ready else []
-            self.told += [event | {"at": self.seconds, "processor": self._processor()} for event in events]
-            heard = now if events else heard
+            self.received += [event | {"at": self.seconds, "processor": self._cpu_seconds()} for event in events]
+            last = now if events else last
             if ended:
                 return False
             if any(event["event"] == "validated" for event in events):
@@ -80,7 +85,7 @@ class Contestant:
         return False
 
     def end(self) -> None:
-        """Its processes, whatever they do."""
+        """Kill all processes of the competitor."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -89,8 +94,8 @@ class Contestant:
         *lines, self.rest = (self.rest + os.read(self.events, 65536)).split(b"\n")
         yield from map(json.loads, lines)
 
-    def _processor(self) -> float:
-        """Seconds of all cores: its own, those of workers that live, and of those that have ended."""
+    def _cpu_seconds(self) -> float:
+        """Return the processor seconds of the process, of its living workers, and of those that have ended."""
         try:
             own = psutil.Process(self.process.pid)
             spent = sum(own.cpu_times()[:4])
@@ -99,60 +104,81 @@ class Contestant:
             return 0.0
 
 
-def start(name: str, recipe: dict[str, Any], threads: int) -> Contestant:
-    """A contestant, at the beginning of its first turn."""
-    who, own = name.partition(",")[0], who_runs(name)
+def start(name: str, recipe: dict[str, Any], threads: int) -> TrainingProcess:
+    """Start a competitor; its first turn begins now.
+
+    Args:
+        name: a key of `COMPETITORS`.
+        recipe: what and how it trains.
+        threads: number of threads.
+    """
     work = Path(recipe["work"])
     work.mkdir(parents=True)
     reading, writing = os.pipe()
     env = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(Path.cwd())}
     env |= {"YOLO_CONFIG_DIR": str(work), "YOLO_OFFLINE": "true", "HF_HUB_OFFLINE": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    command = [*own, who, json.dumps(recipe), str(writing)]
+    command = [*trainer_command(name), name.partition(",")[0], json.dumps(recipe), str(writing)]
     with (work / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=work, env=env, stdout=log, stderr=log, pass_fds=[writing], start_new_session=True
         )
     os.close(writing)
-    return Contestant(name, process, reading, work / "log.txt")
+    return TrainingProcess(name, process, reading, work / "log.txt")
 
 
-def who_runs(name: str) -> list[str]:
-    """The interpreter and the module of a contestant."""
+def trainer_command(name: str) -> list[str]:
+    """Return the interpreter and the module of a competitor."""
     if name.startswith("macula"):
         return [sys.executable, "-m", "benchmarks.training.macula_trainer"]
-    return [str(PEERS_PYTHON.absolute()), "-m", "benchmarks.training.library_trainers"]
+    return [str(LIBRARIES_PYTHON.absolute()), "-m", "benchmarks.training.library_trainers"]
 
 
-def race(names: list[str], recipe: dict[str, Any], folder: Path, threads: int) -> Race:
-    """Everybody trains once, an epoch in turn; the first turn begins with the process."""
-    racing: dict[str, Contestant] = {}
-    left, turn, runs = list(names), 0, {}
+def race(names: Sequence[str], recipe: dict[str, Any], folder: Path, threads: int) -> Race:
+    """Train with all competitors, one epoch in turn.
+
+    Args:
+        names: keys of `COMPETITORS`.
+        recipe: what and how they train.
+        folder: folder for their files.
+        threads: number of threads of each.
+
+    Returns:
+        The run of each competitor.
+    """
+    racing: dict[str, TrainingProcess] = {}
+    left, turn = list(names), 0
+    runs: Race = {}
     try:
         while left:
             first = turn % len(left)
             for name in left[first:] + left[:first]:
                 if name not in racing:
-                    own = recipe | CONTESTANTS[name] | {"work": str(folder / name.replace(", ", "-").replace(" ", "-"))}
-                    racing[name] = start(name, own, threads)
+                    work = str(folder / name.replace(", ", "-").replace(" ", "-"))
+                    racing[name] = start(name, recipe | COMPETITORS[name] | {"work": work}, threads)
                 if not racing[name].turn():
                     left.remove(name)
-                    runs[name] = summary(racing[name], recipe["epochs"])
+                    runs[name] = summarize(racing[name], recipe["epochs"])
             turn += 1
     except KeyboardInterrupt:
-        print("interrupted: what was seen so far is kept", flush=True)
-        runs |= {name: summary(racing[name], 0) for name in left if name in racing}
+        print("interrupted: the results so far are kept", flush=True)
+        runs |= {name: summarize(racing[name], 0) for name in left if name in racing}
     finally:
-        for contestant in racing.values():
-            contestant.end()
+        for competitor in racing.values():
+            competitor.end()
     return runs
 
 
-def summary(contestant: Contestant, epochs: int) -> Run:
-    """What was seen of a contestant: of each epoch its seconds of training and all until its score was known."""
-    found: Run = {"epochs": [], "seconds": contestant.seconds}
+def summarize(competitor: TrainingProcess, epochs: int) -> Run:
+    """Return the seconds of training and the score of each epoch, and the error if epochs are missing.
+
+    Args:
+        competitor: a process that has ended or is stopped.
+        epochs: expected number of epochs.
+    """
+    found: Run = {"epochs": [], "seconds": competitor.seconds}
     began: dict[str, Any] = {}
     trained: dict[str, Any] = {}
-    for event in contestant.told:
+    for event in competitor.received:
         match event["event"]:
             case "training":
                 began = event
@@ -173,68 +199,76 @@ def summary(contestant: Contestant, epochs: int) -> Run:
             case other:
                 found[other] = event[other]
     if len(found["epochs"]) < epochs:
-        found["error"] = contestant.log.read_text(errors="replace")[-2000:]
-        print(f"{contestant.name} ended with {contestant.process.returncode}:\n{found['error']}", flush=True)
+        found["error"] = competitor.log.read_text(errors="replace")[-2000:]
+        print(f"{competitor.name} ended with {competitor.process.returncode}:\n{found['error']}", flush=True)
     return found
 
 
-def ingested(case: Case, data: Path, folder: Path) -> float:
-    """Macula's `ingest` of the files; seconds, imports left out."""
-    from benchmarks.training.macula_trainer import sections_of
+def time_ingest(case: TrainingCase, data: Path, folder: Path) -> float:
+    """Run Macula's `ingest` on the files and return its seconds without imports.
+
+    Args:
+        case: the case.
+        data: folder of the images.
+        folder: folder for the outputs.
+    """
+    from benchmarks.training.macula_trainer import params_sections
     from stages import ingest
     from stages.runner.stage import call
 
-    sections = sections_of(case.recipe | {"score": "accuracy", "seed": 0, "warmup": 0.3, "work": str(Path.cwd())})
+    recipe = case.recipe | {"score": "accuracy", "seed": 0, "warmup": WARM_UP, "work": str(Path.cwd())}
+    sections = params_sections(recipe)
     sections["ingest"] = sections["ingest"].model_copy(update={"source": str(data), "format": "folders"})
     sections["split"] = sections["split"].model_copy(update={"by": "source"})
     (folder / "splits").mkdir(parents=True)
-    places = [data, *(folder / part for part in ("splits", "sealed", "ingested"))]
+    paths = [data, *(folder / part for part in ("splits", "sealed", "ingested"))]
     began = time.perf_counter()
-    call(ingest.main, places, {name: sections[name] for name in ("ingest", "split")})
+    call(ingest.main, paths, {name: sections[name] for name in ("ingest", "split")})
     return time.perf_counter() - began
 
 
-def main() -> None:
-    """Race on what is not written yet, and print the tables."""
-    arguments = _arguments()
-    found = json.loads(RESULT.read_text()) if RESULT.exists() and not arguments.anew else {}
-    for name in arguments.cases if arguments.data else []:
-        case = CASES[name]
-        names = [one for one in case.contestants if one in arguments.only]
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Train what is not written yet, write training.json, print the tables, and return the file."""
+    asked = _parse(arguments)
+    file = output_folder(asked.output, asked.tiny) / "training.json"
+    found = json.loads(file.read_text()) if file.exists() and not asked.restart else {}
+    cases = {TINY: TINY_CASE} if asked.tiny else {name: CASES[name] for name in asked.cases if asked.data}
+    for name, case in cases.items():
+        names = [one for one in case.competitors if one in asked.only]
+        if asked.tiny and not installed(LIBRARIES_PYTHON, "training with other libraries"):
+            names = [one for one in names if one.startswith("macula")]
         cell = found.setdefault(name, {"recipe": case.recipe, "races": {}})
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            case.unpack(arguments.data / case.archive, folder / "data")
+            case.unpack(asked.data / case.archive if asked.data else Path(), folder / "data")
             images = len(list((folder / "data" / "train").glob("*/*")))
-            cell |= {"images": images, "ingest": ingested(case, folder / "data", folder), "threads": arguments.threads}
-            cell["machine"] = machine()
-            for seed in (seed for seed in arguments.seeds if str(seed) not in cell["races"]):
-                recipe = case.recipe | {"seed": seed, "warmup": 0.3, "score": "accuracy", "data": str(folder / "data")}
-                recipe |= {"ingested": str(folder / "ingested"), "workers": arguments.threads}
-                recipe["threads"] = arguments.threads
-                cell["races"][str(seed)] = race(names, recipe, folder / f"seed-{seed}", arguments.threads)
-                RESULT.write_text(json.dumps(found, indent=1) + "\n")
+            cell |= {"images": images, "ingest": time_ingest(case, folder / "data", folder), "threads": asked.threads}
+            cell["machine"] = {"processor": processor(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
+            for seed in (seed for seed in asked.seeds if str(seed) not in cell["races"]):
+                recipe = case.recipe | {"seed": seed, "warmup": WARM_UP, "score": "accuracy"}
+                recipe |= {"data": str(folder / "data"), "ingested": str(folder / "ingested")}
+                recipe |= {"workers": asked.threads, "threads": asked.threads}
+                cell["races"][str(seed)] = race(names, recipe, folder / f"seed-{seed}", asked.threads)
+                file.write_text(json.dumps(found, indent=1) + "\n")
                 print(table(name, cell), flush=True)
     for name, cell in found.items():
         print(table(name, cell))
+    return file
 
 
-def machine() -> dict[str, Any]:
-    """What it is, and how busy."""
-    from stages.core.provenance import processor
-
-    return {"processor": processor(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
-
-
-def _arguments() -> argparse.Namespace:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training.compare_training", description=__doc__)
-    parser.add_argument("--data", type=Path, help="folder of the archives; without it, the tables alone")
+    parser.add_argument("--data", type=Path, help="folder of the archives; without it, only the tables are printed")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
+    parser.add_argument("--only", nargs="+", choices=list(COMPETITORS), default=list(COMPETITORS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--anew", action="store_true", help="forget what is written")
-    return parser.parse_args()
+    parser.add_argument("--restart", action="store_true", help="measure everything again")
+    add_run_arguments(parser)
+    asked = parser.parse_args(arguments)
+    if asked.tiny:
+        asked.seeds, asked.threads = [0], 1
+    return asked
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""torchvision, Lightning, fastai and Ultralytics train one network on one recipe, each as its documentation teaches.
+"""torchvision, Lightning, fastai and Ultralytics train one network with one recipe, each as in its documentation.
 
-Runs in an environment that has them and nothing of Macula (infra/locks/training-peers.txt), one of them a process:
-`python -m benchmarks.training.library_trainers NAME RECIPE EVENTS`. What happens is told in lines of JSON to the file descriptor
-EVENTS; `benchmarks.training.compare_training` holds the clock.
+Runs in an environment of these libraries without Macula (infra/locks/training-peers.txt), one library per process:
+`python -m benchmarks.training.library_trainers NAME RECIPE EVENTS`. Events are lines of JSON on the file descriptor
+EVENTS; `benchmarks.training.compare_training` measures the time.
 """
 
 import json
@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 Recipe = dict[str, Any]
-Say = Callable[..., None]
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as all of them teach
-LEAST_AREA = 0.5  # of an image, that a random crop keeps
+Send = Callable[..., None]
+"""Send an event, with its name and further values."""
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as in all their documentation
+MIN_AREA = 0.5  # share of an image that a random crop keeps
 PACKAGES = ("torch", "torchvision", "lightning", "fastai", "ultralytics", "numpy", "pillow")
 
 
-def torchvision(recipe: Recipe, say: Say) -> None:
-    """A plain loop: the transforms of "Getting started with transforms v2", the loop of "Training a classifier".
+def torchvision(recipe: Recipe, send: Send) -> None:
+    """Train in a plain loop, with the transforms of "Getting started with transforms v2" and "Training a classifier".
 
-    In 16 bits with channels last, as "Automatic mixed precision" and "Channels last memory format" have them.
+    16 bits use channels last, as in "Automatic mixed precision" and "Channels last memory format".
     """
     import torch
     from torch import nn
@@ -36,38 +37,38 @@ def torchvision(recipe: Recipe, say: Say) -> None:
     network = network.to(memory_format=layout)
     arithmetic = partial(torch.autocast, "cpu", dtype=torch.bfloat16, enabled=recipe["bits"] == 16)
     optimizer, schedule = optimization(recipe, network, len(training))
-    judge = nn.CrossEntropyLoss()
+    criterion = nn.CrossEntropyLoss()
     for _ in range(recipe["epochs"]):
-        say("training")
+        send("training")
         network.train()
         for images, labels in training:
             with arithmetic():
-                loss = judge(network(images.to(memory_format=layout)), labels)
+                loss = criterion(network(images.to(memory_format=layout)), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-        say("trained")
+        send("trained")
         network.eval()
-        right = total = 0
+        correct = total = 0
         with torch.no_grad(), arithmetic():
             for images, labels in validation:
-                right += int((network(images.to(memory_format=layout)).argmax(dim=1) == labels).sum())
+                correct += int((network(images.to(memory_format=layout)).argmax(dim=1) == labels).sum())
                 total += len(labels)
-        say("validated", score=right / total)
+        send("validated", score=correct / total)
 
 
-def lightning(recipe: Recipe, say: Say) -> None:
-    """A `LightningModule` and the `Trainer` with its defaults, but for the bar."""
+def lightning(recipe: Recipe, send: Send) -> None:
+    """Train a `LightningModule` with a `Trainer` with default settings except for the progress bar."""
     from lightning import pytorch as pl
     from torch.nn import functional
     from torchmetrics.classification import MulticlassAccuracy
 
-    class Classifier(pl.LightningModule):
+    class Classifier(pl.LightningModule):  # type: ignore[misc]
         def __init__(self, steps: int) -> None:
             super().__init__()
             self.network, self.steps = resnet(recipe), steps
-            self.right = MulticlassAccuracy(recipe["classes"], average="micro")
+            self.accuracy = MulticlassAccuracy(recipe["classes"], average="micro")
 
         def training_step(self, batch: Any, _: int) -> Any:
             images, labels = batch
@@ -77,24 +78,24 @@ def lightning(recipe: Recipe, say: Say) -> None:
 
         def validation_step(self, batch: Any, _: int) -> None:
             images, labels = batch
-            self.right(self.network(images), labels)
-            self.log("val_accuracy", self.right)
+            self.accuracy(self.network(images), labels)
+            self.log("val_accuracy", self.accuracy)
 
         def configure_optimizers(self) -> Any:
             optimizer, schedule = optimization(recipe, self.network, self.steps)
             return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
-    class Told(pl.Callback):
+    class EventCallback(pl.Callback):  # type: ignore[misc]
         def on_train_epoch_start(self, *_: Any) -> None:
-            say("training")
+            send("training")
 
         def on_validation_start(self, trainer: Any, *_: Any) -> None:
             if not trainer.sanity_checking:
-                say("trained")
+                send("trained")
 
         def on_validation_end(self, trainer: Any, *_: Any) -> None:
             if not trainer.sanity_checking:
-                say("validated", score=float(trainer.callback_metrics["val_accuracy"]))
+                send("validated", score=float(trainer.callback_metrics["val_accuracy"]))
 
     pl.seed_everything(recipe["seed"], workers=True)
     training, validation = loaders(recipe)
@@ -102,14 +103,14 @@ def lightning(recipe: Recipe, say: Say) -> None:
         max_epochs=recipe["epochs"],
         accelerator="cpu",
         precision={32: "32-true", 16: "bf16-mixed"}[recipe["bits"]],
-        callbacks=[Told()],
+        callbacks=[EventCallback()],
         enable_progress_bar=False,
     )
     trainer.fit(Classifier(len(training)), training, validation)
 
 
-def fastai(recipe: Recipe, say: Say) -> None:
-    """`ImageDataLoaders.from_folder` and a `Learner` that fits one cycle."""
+def fastai(recipe: Recipe, send: Send) -> None:
+    """Train with `ImageDataLoaders.from_folder` and a `Learner` that fits one cycle."""
     from fastai.vision.all import (
         Adam,
         Callback,
@@ -123,24 +124,24 @@ def fastai(recipe: Recipe, say: Say) -> None:
         set_seed,
     )
 
-    class Told(Callback):
-        order = 100  # behind its recorder
+    class EventCallback(Callback):  # type: ignore[misc]
+        order = 100  # after its recorder
 
         def before_train(self) -> None:
-            say("training")
+            send("training")
 
         def after_train(self) -> None:
-            say("trained")
+            send("trained")
 
         def after_epoch(self) -> None:
-            say("validated", score=float(self.learn.recorder.values[-1][-1]))
+            send("validated", score=float(self.learn.recorder.values[-1][-1]))
 
     set_seed(recipe["seed"])
     loaded = ImageDataLoaders.from_folder(
         recipe["data"],
         train="train",
         valid="val",
-        item_tfms=[RandomResizedCrop(recipe["size"], min_scale=LEAST_AREA), FlipItem()],
+        item_tfms=[RandomResizedCrop(recipe["size"], min_scale=MIN_AREA), FlipItem()],
         batch_tfms=[Normalize.from_stats(MEAN, DEVIATION)],
         bs=recipe["batch"],
         num_workers=recipe["workers"],
@@ -156,30 +157,35 @@ def fastai(recipe: Recipe, say: Say) -> None:
     moments = (0.9, 0.9, 0.9)
     with learner.no_bar(), learner.no_logging():
         learner.fit_one_cycle(
-            recipe["epochs"], recipe["rate"], wd=recipe["decay"], pct_start=recipe["warmup"], moms=moments, cbs=[Told()]
+            recipe["epochs"],
+            recipe["rate"],
+            wd=recipe["decay"],
+            pct_start=recipe["warmup"],
+            moms=moments,
+            cbs=[EventCallback()],
         )
 
 
-def ultralytics(recipe: Recipe, say: Say) -> None:
-    """`YOLO(...).train(...)` on its ResNet-18 classifier; its own augmentation switched off but for crop and flip."""
+def ultralytics(recipe: Recipe, send: Send) -> None:
+    """Train Ultralytics' ResNet-18 classifier by `YOLO(...).train(...)`, with crop and flip only."""
     from ultralytics import YOLO, settings
 
     settings.update({"sync": False})
-    network_config = Path("yolo11-cls-resnet18.yaml")  # as its own of that name, without the published weights
-    network_config.write_text(
+    network_file = Path("yolo11-cls-resnet18.yaml")  # as the one of Ultralytics, without published weights
+    network_file.write_text(
         f"nc: {recipe['classes']}\n"
         "backbone:\n  - [-1, 1, TorchVision, [512, resnet18, null, True, 2]]\n"
         "head:\n  - [-1, 1, Classify, [nc]]\n"
     )
-    model = YOLO(str(network_config), task="classify")
-    model.add_callback("on_train_epoch_start", lambda _: say("training"))
-    model.add_callback("on_train_epoch_end", lambda _: say("trained"))
-    judged: list[float] = []
+    model = YOLO(str(network_file), task="classify")
+    model.add_callback("on_train_epoch_start", lambda _: send("training"))
+    model.add_callback("on_train_epoch_end", lambda _: send("trained"))
+    scores: list[float] = []
 
     def validated(trainer: Any) -> None:
-        if len(judged) < recipe["epochs"]:  # behind the last epoch it judges the best once more
-            judged.append(float(trainer.metrics["metrics/accuracy_top1"]))
-            say("validated", score=judged[-1])
+        if len(scores) < recipe["epochs"]:  # after the last epoch it validates the best one again
+            scores.append(float(trainer.metrics["metrics/accuracy_top1"]))
+            send("validated", score=scores[-1])
 
     model.add_callback("on_fit_epoch_end", validated)
     model.train(
@@ -202,7 +208,7 @@ def ultralytics(recipe: Recipe, say: Say) -> None:
         warmup_bias_lr=0.0,
         amp=False,
         pretrained=False,
-        scale=LEAST_AREA,
+        scale=MIN_AREA,
         fliplr=0.5,
         auto_augment=None,
         erasing=0.0,
@@ -215,14 +221,14 @@ def ultralytics(recipe: Recipe, say: Say) -> None:
 
 
 def resnet(recipe: Recipe) -> Any:
-    """ResNet-18 with random weights."""
+    """Return ResNet-18 with random weights."""
     from torchvision.models import resnet18
 
     return resnet18(weights=None, num_classes=recipe["classes"])
 
 
 def loaders(recipe: Recipe) -> tuple[Any, Any]:
-    """Training and validation images of torchvision and Lightning."""
+    """Return the loaders of training and validation images for torchvision and Lightning."""
     import torch
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
@@ -230,7 +236,7 @@ def loaders(recipe: Recipe) -> tuple[Any, Any]:
 
     size, folder = recipe["size"], Path(recipe["data"])
     finish = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, DEVIATION)]
-    crop = v2.RandomResizedCrop((size, size), scale=(LEAST_AREA, 1.0), antialias=True)
+    crop = v2.RandomResizedCrop((size, size), scale=(MIN_AREA, 1.0), antialias=True)
     changed = v2.Compose([v2.ToImage(), crop, v2.RandomHorizontalFlip(), *finish])
     plain = v2.Compose([v2.ToImage(), v2.Resize((size, size), antialias=True), *finish])
     given: dict[str, Any] = {"batch_size": recipe["batch"], "num_workers": recipe["workers"]}
@@ -240,7 +246,13 @@ def loaders(recipe: Recipe) -> tuple[Any, Any]:
 
 
 def optimization(recipe: Recipe, network: Any, steps: int) -> tuple[Any, Any]:
-    """AdamW on one cycle."""
+    """Return AdamW and a one-cycle schedule.
+
+    Args:
+        recipe: the recipe.
+        network: the network.
+        steps: steps per epoch.
+    """
     import torch
 
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe["rate"], weight_decay=recipe["decay"])
@@ -254,18 +266,18 @@ def optimization(recipe: Recipe, network: Any, steps: int) -> tuple[Any, Any]:
     return optimizer, schedule
 
 
-PEERS = {"torchvision": torchvision, "lightning": lightning, "fastai": fastai, "ultralytics": ultralytics}
+LIBRARIES = {"torchvision": torchvision, "lightning": lightning, "fastai": fastai, "ultralytics": ultralytics}
 
 
 def main() -> None:
-    """Train, and tell."""
+    """Train with one library and send events."""
     name, recipe, events = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
 
-    def say(event: str, **more: Any) -> None:
+    def send(event: str, **more: Any) -> None:
         os.write(events, (json.dumps({"event": event, **more}) + "\n").encode())
 
-    say("versions", versions={package: version(package) for package in PACKAGES})
-    PEERS[name](recipe, say)
+    send("versions", versions={package: version(package) for package in PACKAGES})
+    LIBRARIES[name](recipe, send)
 
 
 if __name__ == "__main__":

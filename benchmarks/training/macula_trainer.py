@@ -1,7 +1,7 @@
-"""Macula prepares and trains by its own stages: `python -m benchmarks.training.macula_trainer NAME RECIPE EVENTS`.
+"""Prepare and train with Macula's own stages: `python -m benchmarks.training.macula_trainer NAME RECIPE EVENTS`.
 
-As `benchmarks.training.library_trainers`, in Macula's environment. What `ingest` wrote is given; what `train.precision`,
-`train.memory_format` and `train.compile` are is `auto` unless the recipe names bits.
+Like `benchmarks.training.library_trainers`, in Macula's environment. The output of `ingest` is given.
+`train.precision`, `train.memory_format` and `train.compile` are `auto` unless the recipe gives the number of bits.
 """
 
 import json
@@ -28,44 +28,45 @@ ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
-    """Prepare, train, and tell."""
+    """Prepare, train, and send events."""
     recipe, events = json.loads(sys.argv[2]), int(sys.argv[3])
 
-    def say(event: str, **more: Any) -> None:
+    def send(event: str, **more: Any) -> None:
         os.write(events, (json.dumps({"event": event, **more}) + "\n").encode())
 
-    class Watched(BatchLoader):
+    class ReportingLoader(BatchLoader):
         def batches(self, *given: Any, **more: Any) -> Iterator[Batch]:
-            say("training")
+            send("training")
             yield from super().batches(*given, **more)
-            say("trained")
+            send("trained")
 
-    def watched(plan: TrainingPlan, report: Report, checkpoints: Checkpoints | None) -> TrainingResult:
-        def told(epoch: EpochMetrics) -> None:
+    def reporting_fit(plan: TrainingPlan, report: Report, checkpoints: Checkpoints | None) -> TrainingResult:
+        def report_and_send(epoch: EpochMetrics) -> None:
             report(epoch)
-            say("validated", score=epoch.val_score)
+            send("validated", score=epoch.val_score)
 
-        return fit(replace(plan, loader=Watched(**vars(plan.loader))), told, checkpoints)
+        return fit(replace(plan, loader=ReportingLoader(**vars(plan.loader))), report_and_send, checkpoints)
 
-    setattr(train, "fit", watched)  # noqa: B010
-    sections, work = sections_of(recipe), Path.cwd()
+    assert hasattr(train, "fit"), "stages.train has no fit"
+    setattr(train, "fit", reporting_fit)  # noqa: B010
+    sections, work = params_sections(recipe), Path.cwd()
     given = {name: sections[name] for name in ("task", "representation", "prepare")}
     ingested = Path(recipe["ingested"])
     call(prepare.main, [ingested, ingested, work / "prepared"], given)
-    say("prepared")
+    send("prepared")
     (work / "tuned").mkdir()
     (work / "tuned" / "best.json").write_text("{}")
-    given = {name: sections[name] for name in ("task", "augment", "network", "train")}
-    places = [ingested, work / "prepared", work / "tuned", work, work / "trained"]
-    call(train.main, places, given)
-    say("resolved", resolved=json.loads((work / "trained" / "resolved.json").read_text()))
+    given = {name: sections[name] for name in ("task", "augment", "network", "train", "tracking")}
+    paths = [ingested, work / "prepared", work / "tuned", work, work / "trained"]
+    call(train.main, paths, given)
+    send("resolved", resolved=json.loads((work / "trained" / "resolved.json").read_text()))
 
 
-def sections_of(recipe: dict[str, Any]) -> dict[str, Any]:
-    """All of params, as the recipe has them."""
-    own = {"precision": "auto", "memory_format": "auto", "compile": "auto"}
+def params_sections(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return all sections of params for a recipe."""
+    arithmetic = {"precision": "auto", "memory_format": "auto", "compile": "auto"}
     if "bits" in recipe:
-        own = {
+        arithmetic = {
             32: {"precision": "32-true", "memory_format": "channels_first", "compile": "no"},
             16: {"precision": "bf16-mixed", "memory_format": "channels_last", "compile": "no"},
         }[recipe["bits"]]
@@ -89,12 +90,15 @@ def sections_of(recipe: dict[str, Any]) -> dict[str, Any]:
             "label_smoothing": 0.0,
             "seed": recipe["seed"],
             "device": "cpu",
-            **own,
+            **arithmetic,
         },
     }
+    before = Path.cwd()
     os.chdir(ROOT)
-    text = params_with([changes], "benchmarks.training.compare_training")
-    os.chdir(recipe["work"])
+    try:
+        text = params_with([changes], "benchmarks.training.compare_training")
+    finally:
+        os.chdir(before)
     params = reading.check(YAML(typ="safe", pure=True).load(text))
     return {name: getattr(params, name) for name in type(params).model_fields}
 

@@ -1,4 +1,4 @@
-"""What is trained on in `benchmarks.training.compare_training`, by which recipe, and who trains."""
+"""Cases of `compare_training`: images, recipes and competitors."""
 
 import shutil
 import tarfile
@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CIFAR_TRAIN, CIFAR_VAL, CIFAR_TEST = 500, 100, 20  # images a class
+from benchmarks.audits.base_datasets import load_images
+
+CIFAR_TRAIN, CIFAR_VAL, CIFAR_TEST = 500, 100, 20  # images per class
 AUTO, EQUAL = "macula", "macula, 32 bits"
 
-CONTESTANTS = {
+COMPETITORS = {
     AUTO: {},
     EQUAL: {"bits": 32},
     "macula, 16 bits": {"bits": 16},
@@ -23,11 +25,11 @@ CONTESTANTS = {
     "ultralytics": {"bits": 32},
     "torchvision, 16 bits": {"bits": 16},
 }
-"""Lightning would have 16 bits as well, as its autocast is torch's; fastai and Ultralytics have them on CUDA alone."""
+"""Lightning could use 16 bits, too, by torch's autocast; fastai and Ultralytics use them on CUDA only."""
 
 
 def cifar(archive: Path, folder: Path) -> None:
-    """Some of CIFAR-10, evenly spread, as folders train, val and test of classes."""
+    """Write evenly spaced images of CIFAR-10 into the folders train, val and test, with a folder per class."""
     with tarfile.open(archive) as packed:
         files: dict[tuple[str, str], list[tarfile.TarInfo]] = defaultdict(list)
         for member in sorted(packed.getmembers(), key=lambda one: one.name):
@@ -48,33 +50,54 @@ def cifar(archive: Path, folder: Path) -> None:
 
 
 def clothing(archive: Path, folder: Path) -> None:
-    """All of clothing10, with its own splits."""
+    """Write all images of clothing10, with its own splits."""
     with tempfile.TemporaryDirectory() as name, zipfile.ZipFile(archive) as packed:
-        packed.extractall(name)  # noqa: S202, an archive of our own
+        packed.extractall(name)  # noqa: S202 - an archive of this project's reference data
         for split, origin in (("train", "train"), ("val", "validation"), ("test", "test")):
             shutil.copytree(Path(name) / "clothing10" / origin, folder / split)
 
 
+def digits(archive: Path, folder: Path) -> None:
+    """Write a few digits of two classes, enlarged to 32x32 pixels, without an archive."""
+    from PIL import Image
+
+    counts: dict[str, int] = {}
+    for image, label in load_images("digits", Path()):
+        number = counts[label] = counts.get(label, 0) + 1
+        if int(label) < 2 and number <= 24:
+            split = "train" if number <= 16 else "val" if number <= 20 else "test"
+            (folder / split / label).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).resize((32, 32)).convert("RGB").save(folder / split / label / f"{number}.png")
+
+
 @dataclass(frozen=True)
-class Case:
-    """Images and a recipe."""
+class TrainingCase:
+    """Images, and the recipe that all competitors follow."""
 
     archive: str
     unpack: Callable[[Path, Path], None]
+    """Write the images of an archive to a folder."""
     recipe: dict[str, Any]
-    contestants: tuple[str, ...] = tuple(CONTESTANTS)
+    competitors: tuple[str, ...] = tuple(COMPETITORS)
 
 
 CASES = {
-    "cifar10, 32 px": Case(
+    "cifar10, 32 px": TrainingCase(
         "cifar10.tar.xz",
         cifar,
         {"size": 32, "classes": 10, "batch": 64, "epochs": 6, "rate": 0.003, "decay": 0.01},
-        contestants=tuple(name for name in CONTESTANTS if "16 bits" not in name),  # which gain nothing at 32 px
+        competitors=tuple(name for name in COMPETITORS if "16 bits" not in name),  # 16 bits have no advantage at 32 px
     ),
-    "clothing10, 128 px": Case(
+    "clothing10, 128 px": TrainingCase(
         "clothing10.zip",
         clothing,
         {"size": 128, "classes": 10, "batch": 32, "epochs": 4, "rate": 0.002, "decay": 0.01},
     ),
 }
+TINY_CASE = TrainingCase(
+    "",
+    digits,
+    {"size": 32, "classes": 2, "batch": 8, "epochs": 2, "rate": 0.003, "decay": 0.01},
+    competitors=tuple(name for name in COMPETITORS if "," not in name or name == EQUAL),
+)
+"""Only checks that the benchmark runs."""

@@ -1,16 +1,18 @@
-"""What makes a training step faster on this machine's CPU: `python -m benchmarks.training.training_step_speed`.
+"""Measure what makes a training step faster on this machine's CPU: `python -m benchmarks.training.training_step_speed`.
 
-ResNet-18 with AdamW on random images, one thread unless said; images a second of that processor, which other work on
-the machine disturbs less than seconds of the clock. Settings take turns; medians of the rounds, and the median of each
-round's ratio to the first setting.
+ResNet-18 with AdamW trains on random images, with one thread unless stated otherwise. Rates are images per processor
+second, which other work on the machine affects less than wall-clock time. The settings take turns. Figures are medians
+of the rounds, and medians of each round's ratio to the first setting.
 
 - arithmetic: 32 bits, or bf16 where autocast allows it; channels first or last; compiled by torch or not, with the
-  seconds that the first two steps took;
-- optimizers: milliseconds of a step by itself, weights in a loop, in groups, or fused in one call;
-- waiting: two threads, which by default spin for each other, against threads that sleep (OMP_WAIT_POLICY=PASSIVE), in
-  processes of their own, in turn, by the clock. Says something of a machine that others use as well: the load is told.
+  seconds of the first two steps;
+- optimizers: milliseconds of one optimizer step, with weights in a loop, in groups, or fused in one call;
+- waiting: two threads that by default spin while they wait, and threads that sleep (OMP_WAIT_POLICY=PASSIVE), in
+  separate processes in turn, in wall-clock time. These figures depend on other work on the machine; its load is
+  recorded.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -18,7 +20,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,42 +31,77 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 import torch
 from torch.nn import functional
 
+from benchmarks.result_pages import add_run_arguments, output_folder
 from stages.core.memory import keep_freed_memory
 from stages.core.provenance import processor
 
-RESULT = Path("docs/results/training-steps.json")
-SHAPES = ((32, 64), (128, 32))  # pixels of a side, images of a batch
-ROUNDS, LEAST = 4, 0.7  # seconds of a setting in a round
 LAYOUTS = {"first": torch.contiguous_format, "last": torch.channels_last}
-SPENT = time.process_time
+WAITING = {"1 thread": ("1", ""), "2 threads, spinning": ("2", ""), "2 threads, sleeping": ("2", "PASSIVE")}
+"""Number of threads, and OMP_WAIT_POLICY."""
+CPU = time.process_time
 
 
-def arithmetic(size: int, batch: int) -> dict[str, dict[str, float]]:
-    """Precision, layout and compilation."""
+@dataclass(frozen=True)
+class StepSizes:
+    """Shapes and durations."""
+
+    shapes: tuple[tuple[int, int], ...] = ((32, 64), (128, 32))
+    """Pixels per side, and images per batch."""
+    rounds: int = 4
+    seconds: float = 0.7
+    """Time of a setting in a round."""
+    compiled: tuple[bool, ...] = (False, True)
+    waiting: tuple[str, ...] = tuple(WAITING)
+    waiting_rounds: int = 3
+    waiting_seconds: float = 3.0
+
+
+TINY = StepSizes(((32, 4),), 1, 0.0, (False,), ("1 thread",), 1, 0.05)
+
+
+def measure_arithmetic(size: int, batch: int, sizes: StepSizes) -> dict[str, dict[str, float]]:
+    """Measure steps by precision, layout and compilation.
+
+    Args:
+        size: pixels per side.
+        batch: images per batch.
+        sizes: rounds and durations.
+
+    Returns:
+        By setting: images per processor second, the ratio to the first setting, and the seconds of the first two steps.
+    """
     steps, first = {}, {}
-    for compiled, bits, layout in product((False, True), (32, 16), LAYOUTS):
+    for compiled, bits, layout in product(sizes.compiled, (32, 16), LAYOUTS):
         name = f"{bits} bits, channels {layout}" + (", compiled" if compiled else "")
-        steps[name], began = step(size, batch, bits, LAYOUTS[layout], compiled), time.perf_counter()
+        steps[name], began = make_step(size, batch, bits, LAYOUTS[layout], compiled), time.perf_counter()
         for _ in range(2):
             steps[name]()
         first[name] = time.perf_counter() - began
     rates = defaultdict(list)
-    for _ in range(ROUNDS):
-        for name, call in steps.items():
-            rates[name].append(batch / seconds(call))
+    for _ in range(sizes.rounds):
+        for name, step in steps.items():
+            rates[name].append(batch / mean_cpu_seconds(step, sizes.seconds))
     plain = next(iter(steps))
     return {
         name: {
-            "images_per_cpu_second": statistics.median(mine),
-            "ratio": statistics.median(a / b for a, b in zip(mine, rates[plain], strict=True)),
+            "images_per_cpu_second": statistics.median(own),
+            "ratio": statistics.median(a / b for a, b in zip(own, rates[plain], strict=True)),
             "first_two_steps": first[name],
         }
-        for name, mine in rates.items()
+        for name, own in rates.items()
     }
 
 
-def step(size: int, batch: int, bits: int, layout: torch.memory_format, compiled: bool) -> Callable[[], None]:
-    """A training step."""
+def make_step(size: int, batch: int, bits: int, layout: torch.memory_format, compiled: bool) -> Callable[[], None]:
+    """Return a function that runs one training step.
+
+    Args:
+        size: pixels per side.
+        batch: images per batch.
+        bits: 32, or 16 for bf16 by autocast.
+        layout: memory format.
+        compiled: whether torch compiles the network.
+    """
     from torchvision.models import resnet18
 
     torch.manual_seed(0)
@@ -73,91 +111,104 @@ def step(size: int, batch: int, bits: int, layout: torch.memory_format, compiled
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     model: Any = torch.compile(network) if compiled else network
 
-    def one() -> None:
+    def step() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bits == 16):
             raw_BK = model(image_BCHW)
         optimizer.zero_grad()
         functional.cross_entropy(raw_BK.float(), target_B).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    return one
+    return step
 
 
-def seconds(call: Callable[[], None]) -> float:
-    """Of the processor, the mean of at least two calls."""
-    began, calls = SPENT(), 0
-    while calls < 2 or SPENT() - began < LEAST:
+def mean_cpu_seconds(call: Callable[[], None], seconds: float) -> float:
+    """Return the mean processor seconds of a call, repeated at least twice and until `seconds` have passed."""
+    began, calls = CPU(), 0
+    while calls < 2 or CPU() - began < seconds:
         call()
         calls += 1
-    return (SPENT() - began) / calls
+    return (CPU() - began) / calls
 
 
-def optimizers() -> dict[str, float]:
-    """Milliseconds of a step over the weights of ResNet-18."""
+def measure_optimizers(rounds: int) -> dict[str, float]:
+    """Return the processor milliseconds of an optimizer step over the weights of ResNet-18."""
     from torchvision.models import resnet18
 
     network, taken = resnet18(num_classes=10), defaultdict(list)
-    made: dict[str, torch.optim.Optimizer] = {}
+    optimizers: dict[str, torch.optim.Optimizer] = {}
     for weight in network.parameters():
         weight.grad = 1e-3 * torch.randn_like(weight)
-    ways: dict[str, dict[str, Any]] = {
+    variants: dict[str, dict[str, Any]] = {
         "loop": {"foreach": False},
         "groups": {"foreach": True},
         "fused": {"fused": True},
     }
-    for way, how in ways.items():
-        made[f"adamw, {way}"] = torch.optim.AdamW(network.parameters(), lr=1e-6, **how)
-        made[f"sgd, {way}"] = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9, nesterov=True, **how)
-    for _ in range(3 * ROUNDS):
-        for name, optimizer in made.items():
-            began = SPENT()
+    for variant, options in variants.items():
+        optimizers[f"adamw, {variant}"] = torch.optim.AdamW(network.parameters(), lr=1e-6, **options)
+        sgd = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9, nesterov=True, **options)
+        optimizers[f"sgd, {variant}"] = sgd
+    for _ in range(3 * rounds):
+        for name, optimizer in optimizers.items():
+            began = CPU()
             optimizer.step()
-            taken[name].append(1000 * (SPENT() - began))
-    return {name: statistics.median(mine[1:]) for name, mine in taken.items()}
+            taken[name].append(1000 * (CPU() - began))
+    return {name: statistics.median(own[1:]) for name, own in taken.items()}
 
 
-def waiting(rounds: int = 3) -> dict[str, Any]:
-    """Images a second by the clock, of processes in turn; and how busy the machine was."""
-    ways = {"1 thread": ("1", ""), "2 threads, spinning": ("2", ""), "2 threads, sleeping": ("2", "PASSIVE")}
-    found: dict[str, Any] = {way: {str(size): [] for size, _ in SHAPES} for way in ways} | {"load": []}
-    for _ in range(rounds):
-        for way, (threads, policy) in ways.items():
-            env = {name: one for name, one in os.environ.items() if name != "OMP_WAIT_POLICY"}
+def measure_waiting(sizes: StepSizes) -> dict[str, Any]:
+    """Return images per second of wall-clock time by way of waiting and size, and the machine's load."""
+    found: dict[str, Any] = {way: {str(size): [] for size, _ in sizes.shapes} for way in sizes.waiting} | {"load": []}
+    for _ in range(sizes.waiting_rounds):
+        for way in sizes.waiting:
+            threads, policy = WAITING[way]
+            env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
             env |= {"OMP_NUM_THREADS": threads} | ({"OMP_WAIT_POLICY": policy} if policy else {})
             found["load"].append(os.getloadavg()[0])
-            command = [sys.executable, "-m", "benchmarks.training.training_step_speed", "clock"]
+            command = [sys.executable, "-m", "benchmarks.training.training_step_speed", "--clock"]
+            command += ["--tiny"] if sizes == TINY else []
             for size, rate in json.loads(subprocess.check_output(command, env=env)).items():
                 found[way][size].append(rate)
     return found
 
 
-def clock() -> dict[int, float]:
-    """Images a second of plain steps: of each size the median of some seconds."""
+def clock_steps(sizes: StepSizes) -> dict[int, float]:
+    """Return the images per second of wall-clock time of plain steps, by size: medians over some seconds."""
     rates = {}
-    for size, batch in SHAPES:
-        call, taken = step(size, batch, 32, torch.contiguous_format, compiled=False), []
-        call()
+    for size, batch in sizes.shapes:
+        taken: list[float] = []
+        step = make_step(size, batch, 32, torch.contiguous_format, compiled=False)
+        step()
         began = time.perf_counter()
-        while time.perf_counter() - began < 3:
+        while not taken or time.perf_counter() - began < sizes.waiting_seconds:
             before = time.perf_counter()
-            call()
+            step()
             taken.append(time.perf_counter() - before)
         rates[size] = batch / statistics.median(taken)
     return rates
 
 
-def main() -> None:
-    """Measure all, and write it down."""
+def main(arguments: Sequence[str] | None = None) -> Path | None:
+    """Measure everything, write training-steps.json, print it, and return the file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training.training_step_speed", description=__doc__)
+    parser.add_argument("--clock", action="store_true", help=argparse.SUPPRESS)
+    add_run_arguments(parser)
+    asked = parser.parse_args(arguments)
+    sizes = TINY if asked.tiny else StepSizes()
     keep_freed_memory()
-    if sys.argv[1:] == ["clock"]:
-        print(json.dumps(clock()))
-        return
+    if asked.clock:
+        print(json.dumps(clock_steps(sizes)))
+        return None
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    found = {"processor": processor(), "torch": torch.__version__, "optimizers": optimizers(), "waiting": waiting()}
-    for size, batch in SHAPES:
-        found[f"arithmetic, {size} px"] = arithmetic(size, batch)
-    RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    found: dict[str, Any] = {"processor": processor(), "torch": torch.__version__}
+    found |= {"optimizers": measure_optimizers(sizes.rounds), "waiting": measure_waiting(sizes)}
+    for size, batch in sizes.shapes:
+        found[f"arithmetic, {size} px"] = measure_arithmetic(size, batch, sizes)
+    torch.set_num_threads(threads)
+    file = output_folder(asked.output, asked.tiny) / "training-steps.json"
+    file.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
+    return file
 
 
 if __name__ == "__main__":

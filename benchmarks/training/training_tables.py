@@ -1,44 +1,53 @@
-"""The tables of `benchmarks.training.compare_training`."""
+"""Tables of `compare_training`."""
 
 import math
 import statistics
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.training.training_cases import AUTO, CONTESTANTS, EQUAL
+from benchmarks.training.training_cases import AUTO, COMPETITORS, EQUAL
 
-STEP = 0.05  # of a score
+SCORE_STEP = 0.05
 Run = dict[str, Any]
-"""What was seen of a contestant."""
+"""Epochs and times of a competitor with one seed."""
 Race = dict[str, Run]
 
 
 def table(case: str, cell: dict[str, Any]) -> str:
-    """Markdown: rates, with ratios to Macula in 32 bits, and times to a score, with ratios to Macula as it is."""
+    """Return two tables in Markdown: rates, and times to a score.
+
+    Rates are compared with Macula in 32 bits, times with Macula's automatic settings.
+
+    Args:
+        case: name of the case.
+        cell: its races.
+    """
     images, races = cell["images"], list(cell["races"].values())
-    least = min(best(run) for race in races for run in race.values() if run["epochs"])
-    target = STEP * math.floor(least / STEP + 1e-9)
+    scores = [best_score(run) for race in races for run in race.values() if run["epochs"]]
+    if not scores:
+        return f"**{case}**: no competitor completed an epoch\n"
+    target = SCORE_STEP * math.floor(min(scores) / SCORE_STEP + 1e-9)
     rates = [
         f"**{case}**: {images} images, {cell['recipe']['epochs']} epochs, {len(races)} seeds",
         "",
-        f"| | images/s | times {EQUAL} | images a CPU second | times {EQUAL} |",
+        f"| | images/s | ratio to {EQUAL} | images per CPU second | ratio to {EQUAL} |",
         "|---|---|---|---|---|",
     ]
     times = [
-        f"| CPU seconds unless said | until the first epoch | of an epoch with its score | times {AUTO} | "
-        f"to {target:.2f} | times {AUTO} | by the clock | times {AUTO} | best score |",
+        f"| CPU seconds | before the first epoch | per epoch with validation | ratio to {AUTO} | "
+        f"to {target:.2f} | ratio to {AUTO} | wall-clock seconds | ratio to {AUTO} | best score |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in CONTESTANTS:
+    for name in COMPETITORS:
         mine = [(race[name], race) for race in races if race.get(name, {}).get("epochs")]
         if mine:
             rates.append(f"| {name} | {_rates(mine, images)} |")
-            times.append(f"| {name} | {_times(mine, target)} | {_middle([best(run) for run, _ in mine], 3)} |")
+            times.append(f"| {name} | {_times(mine, target)} | {_median([best_score(run) for run, _ in mine], 3)} |")
     return "\n".join([*rates, "", *times, ""])
 
 
 def _rates(mine: list[tuple[Run, Race]], images: int) -> str:
-    """Columns of a contestant: images a second by the clock and of the processor."""
+    """Return the cells of a competitor: images per second of wall-clock and of processor time."""
     cells = []
     for clock in ("training", "training_processor"):
         rates = [images / epoch[clock] for run, _ in mine for epoch in run["epochs"][1:]]
@@ -48,49 +57,57 @@ def _rates(mine: list[tuple[Run, Race]], images: int) -> str:
             if EQUAL in race
             for epoch, own in zip(run["epochs"][1:], race[EQUAL]["epochs"][1:], strict=True)
         ]
-        cells += [_middle(rates, 0), _spread(shares)]
+        cells += [_median(rates, 0), _spread(shares)]
     return " | ".join(cells)
 
 
 def _times(mine: list[tuple[Run, Race]], target: float) -> str:
-    """Columns of a contestant: what it takes to begin, an epoch, and to reach the score."""
-    begins = [_begun(run) for run, _ in mine]
+    """Return the cells of a competitor: times to begin, per epoch, and to the score."""
+    begins = [_seconds_before_training(run) for run, _ in mine]
     lasting = [seconds for run, _ in mine for seconds in _epochs(run)]
     ratios = [
         a / b for run, race in mine if AUTO in race for a, b in zip(_epochs(run), _epochs(race[AUTO]), strict=False)
     ]
-    cells = [_middle(begins, 0), _middle(lasting, 1), _spread(ratios)]
+    cells = [_median(begins, 0), _median(lasting, 1), _spread(ratios)]
     for clock in ("processor", "at"):
-        times = [when(run, target, clock) for run, _ in mine]
-        shares = [when(run, target, clock) / when(race[AUTO], target, clock) for run, race in mine if AUTO in race]
-        cells += [_middle(times, 0), _spread(shares)]
+        times = [seconds_to(run, target, clock) for run, _ in mine]
+        shares = [
+            seconds_to(run, target, clock) / seconds_to(race[AUTO], target, clock) for run, race in mine if AUTO in race
+        ]
+        cells += [_median(times, 0), _spread(shares)]
     return " | ".join(cells)
 
 
 def _epochs(run: Run) -> list[float]:
-    """CPU seconds from score to score."""
+    """Return the processor seconds from one validation to the next."""
     return [after["processor"] - before["processor"] for before, after in pairwise(run["epochs"])]
 
 
-def _begun(run: Run) -> float:
-    """CPU seconds until an epoch's worth before the first score."""
+def _seconds_before_training(run: Run) -> float:
+    """Return the processor seconds before the first epoch: those to the first validation, less an epoch."""
     return run["epochs"][0]["processor"] - statistics.median(_epochs(run))
 
 
-def best(run: Run) -> float:
-    """The highest score of a validation."""
+def best_score(run: Run) -> float:
+    """Return the highest validation score."""
     return max(epoch["score"] for epoch in run["epochs"])
 
 
-def when(run: Run, target: float, clock: str) -> float:
-    """Seconds until a validation said the score."""
+def seconds_to(run: Run, target: float, clock: str) -> float:
+    """Return the seconds until a validation reached a score.
+
+    Args:
+        run: a competitor's run.
+        target: the score.
+        clock: `at` for wall-clock time, `processor` for processor time.
+    """
     return next(epoch[clock] for epoch in run["epochs"] if epoch["score"] >= target)
 
 
-def _middle(values: list[float], digits: int) -> str:
+def _median(values: list[float], digits: int) -> str:
     return f"{statistics.median(values):.{digits}f}" if values else ""
 
 
 def _spread(values: list[float]) -> str:
-    """Median, lowest and highest."""
+    """Format the median, the lowest and the highest value."""
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else ""

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from stages.articulation.skeleton import MOST, NONE, lengths
+from stages.articulation.skeleton import MAX_BONES, NO_BONES, bone_lengths
 
 Array = np.ndarray[Any, Any]
 
 
-def tree_of_points(xy_NP2: Array) -> list[int]:
+def infer_point_tree(xy_NP2: Array) -> list[int]:
     """Parent of each point, -1 for the root and for points that are in no image.
 
     Of all training images, NaN where a point is missing: the minimum spanning tree over the median distance between
@@ -42,7 +42,7 @@ def _medians(values_NP: Array) -> Array:
     return np.take_along_axis(np.sort(values_NP, axis=0), middle_P[None], axis=0)[0]
 
 
-def trees_of_pairs(pairs: Sequence[tuple[str, str]], points: Sequence[str]) -> list[list[int]]:
+def trees_from_pairs(pairs: Sequence[tuple[str, str]], points: Sequence[str]) -> list[list[int]]:
     """The parents of each tree that (nearer the trunk, farther from it) pairs of names say; -1 elsewhere.
 
     Raises:
@@ -72,7 +72,7 @@ def trees_of_pairs(pairs: Sequence[tuple[str, str]], points: Sequence[str]) -> l
     ]
 
 
-def bones_of_points(xy_P2: Array, trees: Sequence[list[int]], size: int) -> Array:
+def bones_from_points(xy_P2: Array, trees: Sequence[list[int]], size: int) -> Array:
     """Bones [K, 7] as those of a foreground, from every visible point to its nearest visible ancestor.
 
     Points in pixels, NaN where missing, in an image `size` pixels long; the parents of each tree. Of a tree the first
@@ -82,13 +82,13 @@ def bones_of_points(xy_P2: Array, trees: Sequence[list[int]], size: int) -> Arra
     first = np.cumsum([0, *map(len, figures)])
     for figure, offset in zip(figures, first, strict=False):
         figure[:, 5] += np.where(figure[:, 5] >= 0, offset, 0)
-    return np.concatenate(figures)[:MOST].astype(np.float32) if figures else NONE
+    return np.concatenate(figures)[:MAX_BONES].astype(np.float32) if figures else NO_BONES
 
 
 def _figure(xy_P2: Array, parents: list[int], size: int) -> Array:
     children = _children(np.asarray(np.isfinite(xy_P2).all(axis=1)), parents)
     if sum(map(len, children.values())) < 2:
-        return NONE
+        return NO_BONES
     root = next(iter(children))
     order = sorted(children[root], key=lambda child: -float(np.linalg.norm(xy_P2[child] - xy_P2[root])))
     pairs = [(root, child) for child in order]
@@ -98,7 +98,7 @@ def _figure(xy_P2: Array, parents: list[int], size: int) -> Array:
     bone_K7 = np.zeros((len(pairs), 7))
     for index, (point, child) in enumerate(pairs):
         bone_K7[index] = [*xy_P2[point], *xy_P2[child], 0, number.get(point, 0 if index else -1), 1]
-    bone_K7[:, 4] = np.clip(0.3 * lengths(bone_K7), 0.02 * size, 0.08 * size)
+    bone_K7[:, 4] = np.clip(0.3 * bone_lengths(bone_K7), 0.02 * size, 0.08 * size)
     return bone_K7
 
 

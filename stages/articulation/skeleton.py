@@ -14,7 +14,7 @@ from scipy import ndimage
 
 Array = np.ndarray[Any, Any]
 
-MOST = 16  # bones of a figure
+MAX_BONES = 16  # bones of a figure
 LEAST_SIDE = 8  # pixels of an image in which a figure has limbs
 LEAST_SHARE, LARGEST_SHARE = 0.01, 0.7  # of the image that is figure
 MOST_RIM = 0.4  # share of the outermost pixels that may be figure
@@ -27,7 +27,7 @@ SPUR = 2.0  # local radii that a branch is long at least
 LEAST_LIMB = 0.6, 3.0, 0.04  # greatest radii, pixels and lengths of the figure that a limb is long at least
 PIECES = 6  # bones along the length of a figure, at most
 SLENDER = 6.0  # radii that a straight bone may be long
-NONE = np.zeros((0, 7), np.float32)
+NO_BONES = np.zeros((0, 7), np.float32)
 
 
 class _Tree(NamedTuple):
@@ -43,25 +43,25 @@ class _Tree(NamedTuple):
     """Length of the way to the root, pixels."""
 
 
-def bones_of_foreground(image_HWC: Array) -> Array:
+def bones_from_foreground(image_HWC: Array) -> Array:
     """Bones of the one figure in an image [H, W] or [H, W, C] of uint8 or uint16, float32 [K, 7], K at most 16.
 
     Columns: joint x, y and other end x, y, pixels; radius, half the thickness, pixels; index of the parent, less than
     the bone's own, -1 for the thickest part, row 0, which stays; share 0 to 1 of the largest angle that the joint
     allows, less for stubby parts. K is 0 where nothing can move or no figure can be told from its ground.
     """
-    figure_HW = foreground(image_HWC)
+    figure_HW = segment_foreground(image_HWC)
     if not figure_HW.any():
-        return NONE
+        return NO_BONES
     box = ndimage.find_objects(figure_HW.astype(np.int8))[0]
     tree = _tree(np.pad(figure_HW[box], 1))
     bone_K7 = _fewest(_with_limbs(tree, float(np.hypot(*figure_HW[box].shape))))
     bone_K7[:, :4] += np.tile((box[1].start - 1, box[0].start - 1), 2)
-    bone_K7[:, 6] = np.clip((lengths(bone_K7) / (2 * bone_K7[:, 4]) - 0.5) / 2, 0, 1)
-    return bone_K7.astype(np.float32) if len(bone_K7) > 1 else NONE
+    bone_K7[:, 6] = np.clip((bone_lengths(bone_K7) / (2 * bone_K7[:, 4]) - 0.5) / 2, 0, 1)
+    return bone_K7.astype(np.float32) if len(bone_K7) > 1 else NO_BONES
 
 
-def foreground(image_HWC: Array) -> Array:
+def segment_foreground(image_HWC: Array) -> Array:
     """Whether a pixel belongs to the heaviest thing that stands out from the colour of the border, [H, W].
 
     Otsu's threshold (1979) on the distance to that colour, lowered next to what exceeds it, gaps of a pixel closed,
@@ -212,10 +212,10 @@ def _corners(tree: _Tree, way_N: Array, length: float) -> list[int]:
 
 def _fewest(bone_K7: Array) -> Array:
     """At most 16 bones: the shortest leaf goes, or becomes one with its parent where it is its only child."""
-    while len(bone_K7) > MOST:
+    while len(bone_K7) > MAX_BONES:
         parent_K = bone_K7[:, 5].astype(int)
         leaf_N = np.setdiff1d(np.arange(1, len(bone_K7)), parent_K)
-        leaf = int(leaf_N[lengths(bone_K7)[leaf_N].argmin()])
+        leaf = int(leaf_N[bone_lengths(bone_K7)[leaf_N].argmin()])
         if parent_K[leaf] > 0 and (bone_K7[leaf, :2] == bone_K7[parent_K[leaf], 2:4]).all():
             bone_K7[parent_K[leaf], 2:4] = bone_K7[leaf, 2:4]
         bone_K7 = np.delete(bone_K7, leaf, axis=0)
@@ -223,6 +223,6 @@ def _fewest(bone_K7: Array) -> Array:
     return bone_K7
 
 
-def lengths(bone_K7: Array) -> Array:
+def bone_lengths(bone_K7: Array) -> Array:
     """From joint to end, pixels."""
     return np.linalg.norm(bone_K7[:, 2:4] - bone_K7[:, :2], axis=1)

@@ -11,8 +11,8 @@ from PIL import Image
 from scipy.stats import mannwhitneyu
 from sklearn.model_selection import GroupKFold
 
-from stages.dataset.pixel_store import Store
-from stages.images.image_statistics import grey_bytes
+from stages.dataset.pixel_store import PixelStore
+from stages.images.image_statistics import to_grey
 
 Array = np.ndarray[Any, Any]
 MOST, FEWEST = 1000, 50  # images looked at; with fewer nothing is said
@@ -28,14 +28,14 @@ CHANGES: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def symmetries(store: Store, class_N: Array | None) -> dict[str, dict[str, float]]:
+def measure_symmetries(store: PixelStore, class_N: Array | None) -> dict[str, dict[str, float]]:
     """What becomes of images that are mirrored, turned upside down, or by a quarter.
 
     `symmetry_auc`: AUC at which they are told from those of the store, upper end of its 95 % interval; 0.5: not at all.
-    `symmetry_score_drop`: share of what a probe of the classes [N] knows, above chance, that it gets wrong of them: of classes
-    that are each other's mirror images all. Both by linear probes, on images of groups that they have not seen, of
-    thumbnails and of histograms of the directions of their edges (Dalal and Triggs 2005). Empty where there are too few
-    images to tell.
+    `symmetry_score_drop`: share of what a probe of the classes [N] knows, above chance, that it gets wrong of them: of
+    classes that are each other's mirror images all. Both by linear probes, on images of groups that they have not seen,
+    of thumbnails and of histograms of the directions of their edges (Dalal and Triggs 2005). Empty where there are too
+    few images to tell.
     """
     chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MOST, len(store))).astype(int))
     group_N = store.rows["group"].to_numpy()[chosen_N]
@@ -70,14 +70,14 @@ def _lost(own_NF: Array, changed: dict[str, Array], class_N: Array, group_N: Arr
     return {name: 1 - skill[name] / skill["own"] for name in changed} if skill["own"] >= LEAST_SKILL else {}
 
 
-def black_border_share(store: Store) -> float:
+def black_border_share(store: PixelStore) -> float:
     """Share of the outermost pixels of some images that are black: where most are, black is what comes into view."""
     chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MOST, len(store))).astype(int))
     rows, shares = store.rows.iloc[chosen_N], []
     for image_HWC, height, width in zip(
         store.image_NHWC[chosen_N], rows["inner_height"], rows["inner_width"], strict=True
     ):
-        grey = grey_bytes(image_HWC[: int(height), : int(width)])
+        grey = to_grey(image_HWC[: int(height), : int(width)])
         rim = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
         shares.append(float((rim <= BLACK).mean()))
     return float(np.mean(shares))
@@ -85,7 +85,7 @@ def black_border_share(store: Store) -> float:
 
 def _thumbnail(image_HWC: Array) -> Array:
     """[SIDE, SIDE] of the middle square, mean 0 and deviation 1."""
-    grey = grey_bytes(image_HWC)
+    grey = to_grey(image_HWC)
     side = min(grey.shape)
     top, left = (grey.shape[0] - side) // 2, (grey.shape[1] - side) // 2
     square = Image.fromarray(np.ascontiguousarray(grey[top : top + side, left : left + side]))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.dataset.manifest import annotations
+from stages.dataset.manifest import parse_annotations
 from stages.near_duplicates.search import Copies, copies
 from stages.probes.image_features import features
 
@@ -34,7 +34,7 @@ class Subject:
     @cached_property
     def one_class_each(self) -> bool:
         """Whether the label of every image is exactly one class, which can be foretold."""
-        return all(a.labels is not None and len(a.labels) == 1 for a in annotations(self.rows))
+        return all(a.labels is not None and len(a.labels) == 1 for a in parse_annotations(self.rows))
 
     @cached_property
     def copies(self) -> Copies:

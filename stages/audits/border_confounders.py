@@ -11,7 +11,7 @@ import pandas as pd
 
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.images.image_statistics import THUMBNAIL, thumbnails
+from stages.images.image_statistics import THUMBNAIL_SIZE, unpack_thumbnails
 from stages.probes.linear_probe import probe
 from stages.probes.univariate import single_tells
 
@@ -19,14 +19,14 @@ Array = np.ndarray[Any, Any]
 AS_MUCH = 0.8  # of what a whole thumbnail foretells: so much of the border alone is suspicious
 ELSEWHERE = 0.8  # AUC up to which the rest of the border says little, so that a spot that says more stands out
 AS_USUAL = 0.5  # of the difference that a tag makes: so far a spot may be from the rest of the border without it
-SPOTS = [(row, column) for row in range(THUMBNAIL) for column in range(THUMBNAIL)
-         if {row, column} & {0, THUMBNAIL - 1}]  # fmt: skip
+SPOTS = [(row, column) for row in range(THUMBNAIL_SIZE) for column in range(THUMBNAIL_SIZE)
+         if {row, column} & {0, THUMBNAIL_SIZE - 1}]  # fmt: skip
 """Of a thumbnail, those at the border."""
 
 
 def find(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
     """`confounder/thumbnail` informs, `confounder/border` warns, `confounder/border-spot` blocks."""
-    cells = thumbnails(rows["thumbnail"])
+    cells = unpack_thumbnails(rows["thumbnail"])
     border = _frame(cells[:, [row for row, _ in SPOTS], [column for _, column in SPOTS]])
     whole = probe(_frame(cells), rows["label"], rows["group"], permutations=0).skill
     return [_thumbnail(whole), _border(border, whole, rows, audit), _spot(cells, rows, audit)]
@@ -41,7 +41,7 @@ def _frame(cells: Array) -> pd.DataFrame:
 
 def _thumbnail(skill: float) -> Finding:
     says = (
-        f"A thumbnail of {THUMBNAIL}x{THUMBNAIL} pixels, looked at by a linear model, foretells the label with skill "
+        f"A thumbnail of {THUMBNAIL_SIZE}x{THUMBNAIL_SIZE} pixels, looked at by a linear model, foretells the label with skill "
         f"{skill:.2f} (0 chance, 1 certain): a network that does no better has not looked closer."
     )
     return Finding("confounder/thumbnail", "info", says, {"skill": skill})
@@ -111,10 +111,10 @@ def _where(row: int, column: int) -> str:
     >>> _where(0, 7), _where(4, 0), _where(7, 3)
     ('upper right corner', 'left edge, 5/8 down', 'lower edge, 4/8 across')
     """
-    last = THUMBNAIL - 1
+    last = THUMBNAIL_SIZE - 1
     upper, side = {0: "upper", last: "lower"}.get(row), {0: "left", last: "right"}.get(column)
     if upper and side:
         return f"{upper} {side} corner"
     if upper:
-        return f"{upper} edge, {column + 1}/{THUMBNAIL} across"
-    return f"{side} edge, {row + 1}/{THUMBNAIL} down"
+        return f"{upper} edge, {column + 1}/{THUMBNAIL_SIZE} across"
+    return f"{side} edge, {row + 1}/{THUMBNAIL_SIZE} down"

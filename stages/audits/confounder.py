@@ -15,7 +15,7 @@ from stages.audits.audit_data import Subject
 from stages.augmentations import AUGMENTATIONS
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.dataset.manifest import annotations
+from stages.dataset.manifest import parse_annotations
 from stages.images.image_statistics import EXPOSURE, METADATA, STRUCTURE
 from stages.probes.linear_probe import FOLDS, Skill, probe
 from stages.probes.univariate import single_tells
@@ -183,7 +183,7 @@ def _told(subject: Subject) -> pd.DataFrame | None:
     """The rows with what is to be foretold as their `label`: the class, or the fifth in which the one number is."""
     if subject.one_class_each:
         return subject.rows
-    scalars = [a.scalars for a in annotations(subject.rows)]
+    scalars = [a.scalars for a in parse_annotations(subject.rows)]
     if not all(found is not None and len(found) == 1 for found in scalars):
         return None
     values = pd.Series([next(iter(found.values())) for found in scalars if found], index=subject.rows.index)

@@ -14,7 +14,7 @@ from scipy.stats import mannwhitneyu
 from stages.audits.audit_data import Subject
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.dataset.manifest import pictures
+from stages.dataset.manifest import decode_images
 from stages.near_duplicates.image_similarity import details, thumbnail
 
 SHORTEST = 20  # images of a series; of fewer nothing can be told
@@ -37,7 +37,7 @@ class Series:
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`sequence_leakage/similar-neighbours` warns where images next to each other are alike and stand in different groups."""
+    """Report consecutive images that are similar and in different groups: `sequence_leakage/similar-neighbours`."""
     rows = numbered(subject.rows)
     if rows.empty:
         says = f"The names of the images do not count on (no series of {SHORTEST}): there are no neighbouring frames."
@@ -91,7 +91,7 @@ def series(rows: pd.DataFrame, subject: Subject, max_p: float) -> Series | None:
         return None
     chosen = {step: rng.permutation(p)[:PAIRS] for step, p in {**pairs, 0: far}.items()}
     wanted = np.unique(np.concatenate(list(chosen.values())))
-    found = details(np.stack([thumbnail(p.image) for p in pictures(rows.iloc[wanted], subject.folder)]))
+    found = details(np.stack([thumbnail(p.image) for p in decode_images(rows.iloc[wanted], subject.folder)]))
     alike = {s: (found[np.searchsorted(wanted, p)].prod(axis=1)).sum(axis=1) for s, p in chosen.items()}
     reach, auc, p_value = 0, 0.5, 1.0
     for step in STEPS:

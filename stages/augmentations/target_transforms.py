@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from stages.augmentations.warp import Warp
-from stages.dataset.annotations import IGNORE
+from stages.dataset.annotations import IGNORE_INDEX
 
 Things = dict[str, torch.Tensor]
 ROUND = 32  # points around a box
@@ -30,7 +30,7 @@ def move(kind: str, target: Any, warp: Warp, swap: Sequence[int] = ()) -> Any:
         case "points":
             return _points(target, warp, swap)
         case "labels":
-            return warp.sample(target[:, None].float(), "nearest", beyond=IGNORE)[:, 0].round().long()
+            return warp.sample(target[:, None].float(), "nearest", beyond=IGNORE_INDEX)[:, 0].round().long()
         case "ids":
             return warp.sample(target[:, None].float(), "nearest")[:, 0].round().long()
         case "density":

@@ -13,16 +13,16 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from stages.core.errors import UserError
 from stages.images.archives import (
-    ARCHIVES,
-    DAMAGED,
-    NOT_DATA,
-    is_cut_off,
-    plain,
+    ARCHIVE_ERRORS,
+    ARCHIVE_SUFFIXES,
+    HIDDEN_FILES,
+    check_file_size,
+    is_truncated_tar,
+    normalize_member_name,
     read_file,
-    refuse_large,
-    unzipped,
+    read_zip_member,
 )
-from stages.images.decode import SUFFIXES, Unreadable
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 
 STDIN, LIST = "-", ".txt"
 AT_ONCE = 100_000  # names of one folder that are held
@@ -59,7 +59,7 @@ def asked(sources: Sequence[str]) -> Iterator[Asked]:
             yield from _in_folder(Path(source), prefix)
         elif lower.endswith(".zip"):
             yield from _in_zip(source, prefix)
-        elif lower.endswith(ARCHIVES):
+        elif lower.endswith(ARCHIVE_SUFFIXES):
             yield from _in_tar(source, prefix)
         elif lower.endswith(LIST):
             with Path(source).open("rb") as stream:
@@ -85,15 +85,15 @@ def refuse_sources(sources: Sequence[str]) -> None:
             )
         try:
             first = next(asked([source]), None)
-        except (*DAMAGED, OSError) as error:
+        except (*ARCHIVE_ERRORS, OSError) as error:
             raise UserError(f"{source} cannot be opened: {error}") from None
         if first is None:
-            raise UserError(f"{source} holds no image; known endings: {' '.join(sorted(SUFFIXES))}")
+            raise UserError(f"{source} holds no image; known endings: {' '.join(sorted(IMAGE_SUFFIXES))}")
 
 
 def count(sources: Sequence[str]) -> int | None:
     """How many images they hold; None where that is not known before they were read."""
-    if any(source == STDIN or source.lower().endswith(ARCHIVES[2:]) for source in sources):
+    if any(source == STDIN or source.lower().endswith(ARCHIVE_SUFFIXES[2:]) for source in sources):
         return None
     return sum(1 for _ in asked(sources))
 
@@ -113,11 +113,11 @@ def names_of(sources: Sequence[str]) -> list[str]:
 
 
 def _is_image(name: str) -> bool:
-    return _ends_as_image(name) and not NOT_DATA.search(name)
+    return _ends_as_image(name) and not HIDDEN_FILES.search(name)
 
 
 def _ends_as_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122  # of millions
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  # of millions
 
 
 def _refused(reason: str) -> bytes:
@@ -164,7 +164,7 @@ def _listed(root: str, folder: str) -> Iterator[str]:
     with os.scandir(f"{root}/{folder}") as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                if not NOT_DATA.search(f"{entry.name}/"):
+                if not HIDDEN_FILES.search(f"{entry.name}/"):
                     yield f"{folder}{entry.name}/"
             elif _is_image(entry.name) and entry.is_file():
                 yield folder + entry.name
@@ -200,7 +200,7 @@ def _in_zip(file: str, prefix: str) -> Iterator[Asked]:
 def _unzipped(file: str, member: ZipInfo) -> bytes:
     try:
         with _Unlisted(file) as archive:
-            return unzipped(archive, member)
+            return read_zip_member(archive, member)
     except (BadZipFile, EOFError) as error:
         raise Unreadable(f"cannot be unpacked: {error}") from error
 
@@ -219,9 +219,9 @@ def _in_tar(file: str, prefix: str) -> Iterator[Asked]:
                 if name:
                     read, held = _of_tar(archive, member, file if loose else None, wrong)
                     yield Asked(f"{file}/{member.name}", prefix + name, read, held)
-            if is_cut_off(archive):
+            if is_truncated_tar(archive):
                 raise tarfile.ReadError("no member and no end")
-    except (*DAMAGED, OSError, ValueError) as error:
+    except (*ARCHIVE_ERRORS, OSError, ValueError) as error:
         if not done:
             raise
         rest = f"is damaged or cut off at byte {done} of the tar ({error}); what follows was not answered: copy it anew"
@@ -237,7 +237,7 @@ def _of_tar(
     if not member.isreg():
         return partial(_refused, "is a link or no regular file; pack the file itself"), 0
     try:
-        refuse_large(member.size)
+        check_file_size(member.size)
     except Unreadable as error:
         return partial(_refused, str(error)), 0
     if file is not None and not member.issparse():
@@ -257,7 +257,7 @@ def _range(file: str, offset: int, size: int) -> bytes:
 def _named(member: str, taken: set[str]) -> tuple[str, str]:
     """The name of an image in an archive, '' of what is none; and why it is not answered, or ''."""
     try:
-        name = plain(member)  # `tar -C photos .` writes ./one.jpg, which is not hidden
+        name = normalize_member_name(member)  # `tar -C photos .` writes ./one.jpg, which is not hidden
     except Unreadable as error:
         return ("refused", str(error)) if _ends_as_image(member) else ("", "")
     if not _is_image(name):

@@ -15,7 +15,7 @@ from stages.batch_prediction.inputs import Asked
 from stages.batch_prediction.prediction_images import write_answer, write_overlay
 from stages.core.errors import UserError
 from stages.images.decode import Unreadable
-from stages.images.sandbox import children, ended, result_of
+from stages.images.sandbox import create_process_pool, stop_process_pool, wait_for_result
 from stages.runtime import Model, digest_of
 from stages.tasks import TASKS
 from stages.tasks.task_spec import TaskSpec
@@ -70,7 +70,7 @@ def answered(images: Iterator[Asked], order: Order, spec: TaskSpec) -> Iterator[
         for image in images:
             yield [image], [_answer(model, order, image)]
         return
-    pool = children(order.workers, order.memory, partial(_prepare, order))
+    pool = create_process_pool(order.workers, order.memory, partial(_prepare, order))
     try:
         waiting: deque[tuple[list[Asked], Any]] = deque()
         size = 1
@@ -86,7 +86,7 @@ def answered(images: Iterator[Asked], order: Order, spec: TaskSpec) -> Iterator[
             elif not chunk:
                 return
     finally:
-        ended(pool)
+        stop_process_pool(pool)
 
 
 def _chunk(images: Iterator[Asked], size: int) -> list[Asked]:
@@ -106,7 +106,7 @@ def _sent(chunk: list[Asked], order: Order, pool: Any) -> Any:
 def _lines_of(chunk: list[Asked], future: Any, order: Order, spec: TaskSpec, pool: Any) -> tuple[list[Line], float]:
     """What a process made of a chunk, and in how many seconds; where it was lost, what is made of each image alone."""
     try:
-        return result_of(future, order.seconds)
+        return wait_for_result(future, order.seconds)
     except Unreadable as error:
         if len(chunk) == 1:
             return [_line({"path": chunk[0].path, "error": str(error)}, order, spec)], order.seconds

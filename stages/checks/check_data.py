@@ -11,8 +11,8 @@ import pandas as pd
 
 from stages.dataset.annotations import Annotation
 from stages.dataset.manifest import SEALED_INDEX
-from stages.dataset.shards import read_member, shard
-from stages.images.decode import Unreadable, read
+from stages.dataset.shards import read_member, shard_name
+from stages.images.decode import Unreadable, decode_image
 
 KINDS = ("labels", "scalars", "points", "shapes", "mask", "image")
 """Kinds of labels: the fields of an annotation."""
@@ -70,8 +70,8 @@ class Sample:
         if self.target_bytes == 0:
             return None
         try:
-            data = read_member(self.folder / shard(self.arrival), int(self.target_offset), int(self.target_bytes))
-            image = read(data, max_megapixels=np.inf).image
+            data = read_member(self.folder / shard_name(self.arrival), int(self.target_offset), int(self.target_bytes))
+            image = decode_image(data, max_megapixels=np.inf).image
         except (Unreadable, OSError, ValueError, TypeError) as error:  # the last two if the manifest is damaged
             return Target(problem=f"cannot be read: {error}")
         size = (image.shape[1], image.shape[0])

@@ -6,8 +6,8 @@ from typing import Any
 
 from stages.checks.check_data import KINDS
 from stages.config.schema_data import Checks
-from stages.dataset.manifest import COLUMNS
-from stages.images.decode import READ
+from stages.dataset.manifest import MANIFEST_COLUMNS
+from stages.images.decode import READABLE_FORMATS
 
 EVERY_KIND = frozenset((*KINDS, "one class"))
 TOPICS = ("yours", "splits", "labels", "images", "table")
@@ -55,7 +55,7 @@ def _table_rules() -> Iterator[Rule]:
     yield Rule("not_empty", topic, "there is at least one image", "ExpectTableRowCountToBeBetween", least)
     yield Rule("path_unique", topic, "every path occurs once", "ExpectColumnValuesToBeUnique", {"column": "path"})
     yield Rule("column_types", topic, "every column has its type", "column_types")
-    for name in COLUMNS:  # the other rules skip missing values
+    for name in MANIFEST_COLUMNS:  # the other rules skip missing values
         yield Rule(f"not_null_{name}", topic, f"every image has a value in `{name}`", not_null, {"column": name})
 
 
@@ -118,5 +118,5 @@ def _image_rules(checks: Checks) -> Iterator[Rule]:
         yield Rule(name, "images", text, "ExpectColumnValuesToBeBetween", limits)
     text = f"at most {blank:.1%} of the images have a single grey level (checks.max_blank)"
     yield Rule("max_blank", "images", text, in_set, {"column": "blank", "value_set": [False], "mostly": 1 - blank})
-    formats = {"column": "format", "value_set": list(READ)}
-    yield Rule("format", "images", f"the format is one of {', '.join(READ)}", in_set, formats)
+    formats = {"column": "format", "value_set": list(READABLE_FORMATS)}
+    yield Rule("format", "images", f"the format is one of {', '.join(READABLE_FORMATS)}", in_set, formats)

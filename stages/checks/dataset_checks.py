@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.checks.check_data import CheckData, kinds_of
 from stages.dataset.annotations import Annotation
-from stages.dataset.manifest import COLUMNS
+from stages.dataset.manifest import MANIFEST_COLUMNS
 
 Problem = tuple[str, list[str]]
 """A sentence with the offender and its value; and the paths of the images to look at."""
@@ -17,7 +17,7 @@ SPLIT_NAMES = {"train": "training", "val": "validation"}
 
 def column_types(data: CheckData) -> Iterator[Problem]:
     """Yield columns of the wrong type; Great Expectations 1.24 misreads the text type of pandas 3."""
-    for name, required in COLUMNS.items():
+    for name, required in MANIFEST_COLUMNS.items():
         column = data.rows[name]
         right = pd.api.types.is_string_dtype(column) if required == "str" else str(column.dtype) == required
         if not right and not column.isna().all():  # an empty column has no type

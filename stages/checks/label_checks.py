@@ -6,7 +6,7 @@ from math import isfinite
 import pandas as pd
 
 from stages.checks.check_data import Sample
-from stages.dataset.annotations import IGNORE, Shape
+from stages.dataset.annotations import IGNORE_INDEX, ObjectAnnotation
 
 POINT_SLACK = 1.0  # pixels: the edge of the last pixel is half a pixel beyond its centre, and tools round
 BOX_SLACK = 0.5  # pixels: COCO rounds edges
@@ -52,7 +52,7 @@ def boxes_area(sample: Sample) -> Iterator[str]:
             yield f"{_box(shape)} is empty"
 
 
-def _box(shape: Shape) -> str:
+def _box(shape: ObjectAnnotation) -> str:
     x0, y0, x1, y1 = shape.box
     return f"box of {shape.label} from x {x0:g}, y {y0:g} to x {x1:g}, y {y1:g}"
 
@@ -94,11 +94,11 @@ def mask_values(sample: Sample) -> Iterator[str]:
     """Yield values in masks that are not a class."""
     classes = len(sample.labels.mask or ())
     for value, pixels in sample.mask_counts.items():
-        if value >= classes and value != IGNORE:
-            yield f"its mask contains {value} ({pixels} pixels); allowed are 0 to {classes - 1} and {IGNORE}"
+        if value >= classes and value != IGNORE_INDEX:
+            yield f"its mask contains {value} ({pixels} pixels); allowed are 0 to {classes - 1} and {IGNORE_INDEX}"
 
 
 def mask_known(sample: Sample) -> Iterator[str]:
     """Yield masks without a single known pixel."""
-    if set(sample.mask_counts) == {IGNORE}:
-        yield f"every pixel of its mask is unknown ({IGNORE})"
+    if set(sample.mask_counts) == {IGNORE_INDEX}:
+        yield f"every pixel of its mask is unknown ({IGNORE_INDEX})"

@@ -9,9 +9,9 @@ import pandas as pd
 from stages.configuration.choice import Choice
 from stages.configuration.filename_patterns import pattern_groups
 from stages.configuration.inspection import Facts
-from stages.dataset.annotations import classes_in
-from stages.dataset.splits import assign
-from stages.importers.format_detection import Reading
+from stages.dataset.annotations import class_names
+from stages.dataset.splits import assign_splits
+from stages.importers.format_detection import FormatCandidate
 
 TRAINING, VALIDATION = 10, 3  # images per class
 SHORTEST, ASPECT = 8, 10  # pixels; longer over shorter side
@@ -41,7 +41,7 @@ def aspect(facts: Facts) -> float:
     return float((facts.sides.max(axis=1) / facts.sides.min(axis=1)).max())
 
 
-def per_class(reading: Reading, facts: Facts, shares: tuple[float, float]) -> PerClass:
+def per_class(reading: FormatCandidate, facts: Facts, shares: tuple[float, float]) -> PerClass:
     """Split, class: images that the class will have there; empty where images have no classes.
 
     Exact where every image has one and the source divides; as ingest would divide where it does not, but for images
@@ -53,19 +53,19 @@ def per_class(reading: Reading, facts: Facts, shares: tuple[float, float]) -> Pe
         shares: of validation and test, where the images are divided anew.
     """
     if facts.labels:
-        if reading.own_split:
-            split = [str(item.split) for item in reading.items]
+        if reading.has_split:
+            split = [str(item.split) for item in reading.samples]
         else:
-            groups = pattern_groups(reading.items, facts.belonging.group, facts.belonging.block)
+            groups = pattern_groups(reading.samples, facts.belonging.group, facts.belonging.block)
             by = {"train": 1 - sum(shares), "val": shares[0], "test": shares[1]}
-            split = list(assign(pd.Series(groups), pd.Series(facts.labels), by, {}))
+            split = list(assign_splits(pd.Series(groups), pd.Series(facts.labels), by, {}))
         both = Counter(zip(split, facts.labels, strict=True))
         return {part: {label: both[part, label] for label in sorted(set(facts.labels))} for part in ("train", "val")}
-    present = Counter(name for annotation in facts.annotations for name in classes_in(annotation))
+    present = Counter(name for annotation in facts.annotations for name in class_names(annotation))
     scale = facts.count / len(facts.annotations)
-    known = Counter(item.split for item in reading.items)
+    known = Counter(item.split for item in reading.samples)
     part_of = {
-        part: known[part] / facts.count if reading.own_split else share
+        part: known[part] / facts.count if reading.has_split else share
         for part, share in (("train", 1 - sum(shares)), ("val", shares[0]))
     }
     return {part: {name: int(n * scale * share) for name, n in present.items()} for part, share in part_of.items()}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from stages.importers.sample import SPLIT_WORDS, Item
+from stages.importers.sample import SPLIT_WORDS, Sample
 
 WORDS = (
     "patient|subject|person|case|animal|individual|specimen|donor|mouse|mice|rat|fish|larva|plant|slide|series|study|"
@@ -116,7 +116,7 @@ def sequences(paths: Sequence[str]) -> list[list[tuple[int, int]]]:
     return sorted((sorted(one) for one in found.values()), key=len, reverse=True)
 
 
-def pattern_groups(items: Sequence[Item], pattern: str, block: int) -> list[str]:
+def pattern_groups(items: Sequence[Sample], pattern: str, block: int) -> list[str]:
     """The group of each image as ingest will have it; of its own where nothing puts it to others."""
     groups = []
     for item in items:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stages.images.decode import Unreadable, read
-from stages.images.image_statistics import as_bytes, grey_bytes
-from stages.importers.sample import Item
+from stages.images.decode import Unreadable, decode_image
+from stages.images.image_statistics import to_grey, to_uint8
+from stages.importers.sample import Sample
 
 Array = np.ndarray[Any, Any]
 Pairs = Sequence[tuple[int, int]]
@@ -37,20 +37,20 @@ class Glance:
 
 def glance(image: Array) -> Glance:
     """Of a decoded image."""
-    small = Image.fromarray(grey_bytes(image)).resize((SIDE, SIDE), Image.Resampling.BOX)
-    levels_XC = as_bytes(image).reshape(image.shape[0] * image.shape[1], -1)[:, :3].astype(np.float32)
+    small = Image.fromarray(to_grey(image)).resize((SIDE, SIDE), Image.Resampling.BOX)
+    levels_XC = to_uint8(image).reshape(image.shape[0] * image.shape[1], -1)[:, :3].astype(np.float32)
     tone = np.resize(np.stack([levels_XC.mean(axis=0), levels_XC.std(axis=0)]), (2, 3)).ravel()
     digest = sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
     return Glance(np.asarray(small, np.float32).ravel(), tone, digest, image.shape[0] * image.shape[1] / 1e6)
 
 
-def opened(items: Sequence[Item], places: Iterable[int], known: dict[int, Glance], most_megapixels: float) -> None:
+def opened(items: Sequence[Sample], places: Iterable[int], known: dict[int, Glance], most_megapixels: float) -> None:
     """Add what is seen of more images to `known`, by place, until so many megapixels were read; bad ones are passed."""
     room = most_megapixels
     for place in places:
         if place not in known and room > 0:
             try:
-                known[place] = glance(read(items[place].read(), most_megapixels).image)
+                known[place] = glance(decode_image(items[place].read(), most_megapixels).image)
             except (Unreadable, OSError):  # facts say so of those that they look at, ingest of all
                 continue
             room -= known[place].megapixels

@@ -8,7 +8,7 @@ import numpy as np
 
 from stages.configuration.filename_patterns import Grouping, groupings, sequences
 from stages.configuration.group_similarity import Evidence, Glance, evidence, opened
-from stages.importers.sample import Item
+from stages.importers.sample import Sample
 
 PAIRS = 32  # groups of which two images are opened
 ALIKE, ALIKE_IN_ORDER = 0.65, 0.8  # AUC from which groups, and neighbours by number, are evidently alike
@@ -33,7 +33,7 @@ class Belonging:
     """What was seen and not taken up."""
 
 
-def belonging(items: Sequence[Item], labels: Sequence[str], known: dict[int, Glance], own_split: bool) -> Belonging:
+def belonging(items: Sequence[Sample], labels: Sequence[str], known: dict[int, Glance], own_split: bool) -> Belonging:
     """Look for groups.
 
     Args:
@@ -58,7 +58,7 @@ def belonging(items: Sequence[Item], labels: Sequence[str], known: dict[int, Gla
 
 
 def _of_groups(
-    items: Sequence[Item], labels: Sequence[str], grouping: Grouping, known: dict[int, Glance]
+    items: Sequence[Sample], labels: Sequence[str], grouping: Grouping, known: dict[int, Glance]
 ) -> list[Evidence]:
     """Two images of each of some groups, against images of different groups, of one class where there are such."""
     groups = list(grouping.groups.values())
@@ -74,7 +74,7 @@ def _of_groups(
     return evidence(known, pairs, of_class or strangers)
 
 
-def _of_numbers(items: Sequence[Item], labels: Sequence[str], known: dict[int, Glance], own_split: bool) -> Belonging:
+def _of_numbers(items: Sequence[Sample], labels: Sequence[str], known: dict[int, Glance], own_split: bool) -> Belonging:
     """Images numbered one after the other: slices, frames."""
     longest = next(iter(sequences([item.path for item in items])), [])
     if len(longest) < SHORTEST:

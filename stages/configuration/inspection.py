@@ -14,10 +14,10 @@ from stages.configuration.grouping import Belonging, belonging
 from stages.configuration.object_size import smallest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
-from stages.images.decode import FORMATS, Unreadable, read
-from stages.images.image_statistics import grey_bytes
-from stages.importers.format_detection import Reading
-from stages.importers.sample import Item
+from stages.images.decode import PILLOW_FORMATS, Unreadable, decode_image
+from stages.images.image_statistics import to_grey
+from stages.importers.format_detection import FormatCandidate
+from stages.importers.sample import Sample
 
 Array = np.ndarray[Any, Any]
 LOOKED_AT = 64  # images that are opened with their labels
@@ -62,13 +62,13 @@ class Facts:
     belonging: Belonging
 
 
-def looked_at(reading: Reading, max_megapixels: float) -> Facts:
+def looked_at(reading: FormatCandidate, max_megapixels: float) -> Facts:
     """Open some of the images, and what belongs to them.
 
     Raises:
         UserError: none of them can be used.
     """
-    items, known = reading.items, dict[int, Glance]()
+    items, known = reading.samples, dict[int, Glance]()
     annotations, levels, sizes, unusable = [], [], [], {}
     sides: list[tuple[int, ...]] = []
     channels, depths, greys, megapixels = Counter[int](), Counter[int](), Counter[str](), 0.0
@@ -77,9 +77,9 @@ def looked_at(reading: Reading, max_megapixels: float) -> Facts:
             break
         item = items[place]
         try:
-            image = read(item.read(), max_megapixels).image
+            image = decode_image(item.read(), max_megapixels).image
             annotation = item.annotate(*image.shape[:2])
-            target = None if item.target is None else read(item.target(*image.shape[:2])).image
+            target = None if item.target is None else decode_image(item.target(*image.shape[:2])).image
             if target is not None and target.shape[:2] != image.shape[:2]:
                 raise Unreadable("what belongs to it has another size")
         except (Unreadable, OSError) as error:
@@ -95,16 +95,16 @@ def looked_at(reading: Reading, max_megapixels: float) -> Facts:
         greys[look] += 1
         channels[1 if look in ("grey", "stored grey") else image.shape[2]] += 1
         depths[8 * image.dtype.itemsize] += 1
-        grey = grey_bytes(image)
+        grey = to_grey(image)
         levels.append((grey.mean(), np.percentile(grey, 99)))
     if not sides:
         first, why = next(iter(unusable.items()))
         raise UserError(f"none of {len(unusable)} images that were opened can be used; {first}: {why}")
-    if reading.form in WHOLE_LABELS:
+    if reading.format in WHOLE_LABELS:
         annotations = [item.annotate(*sides[0]) for item in items]
     whole = len(annotations) == len(items) and all(len(a.labels or ()) == 1 for a in annotations)
     labels = [(a.labels or ("",))[0] for a in annotations] if whole else []
-    found = belonging(items, labels or [""] * len(items), known, reading.own_split)
+    found = belonging(items, labels or [""] * len(items), known, reading.has_split)
     pictures = {one.pixels for one in known.values()}
     return Facts(
         count=len(items),
@@ -135,7 +135,7 @@ def _look(image: Array) -> str:
     return "faint" if image.dtype == np.uint8 and np.percentile(apart, 99) <= FAINT else "colour"
 
 
-def _sides(items: Sequence[Item], seen: Array, max_megapixels: float) -> Array:
+def _sides(items: Sequence[Sample], seen: Array, max_megapixels: float) -> Array:
     """[images, 2]: of all images by the headers of their files; as seen where that would take long."""
     if len(items) > MOST_HEADERS or not all(item.has_file for item in items):
         return seen
@@ -143,7 +143,7 @@ def _sides(items: Sequence[Item], seen: Array, max_megapixels: float) -> Array:
     for item in items:
         try:
             data = item.read()
-            with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+            with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as file:
                 if file.height * file.width <= max_megapixels * 1e6:
                     sides.append((file.height, file.width))
         except Exception:  # noqa: S112  # Pillow raises six types; whether a file can be read is ingest's to say

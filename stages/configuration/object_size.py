@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from stages.dataset.annotations import IGNORE, Annotation
+from stages.dataset.annotations import IGNORE_INDEX, Annotation
 
 Array = np.ndarray[Any, Any]
 MOST_SIDE = 1024  # pixels of a mask, height and width, that are measured
@@ -48,7 +48,7 @@ def thickness(mask_HW: Array) -> float:
     """Of the thinnest class of a label image, pixels: 4 times the mean distance to its edge, as of a straight strip."""
     part_HW = mask_HW[:MOST_SIDE, :MOST_SIDE]
     thick = []
-    for value in np.unique(part_HW[part_HW != IGNORE]):
+    for value in np.unique(part_HW[part_HW != IGNORE_INDEX]):
         inside_HW = part_HW == value
         if not inside_HW.all():
             distance_HW = ndimage.distance_transform_edt(inside_HW) - 0.5

@@ -11,11 +11,11 @@ from stages.configuration.resolution import pixels
 from stages.configuration.source_proposal import divided, where
 from stages.configuration.task import asked
 from stages.configuration.training_budget import amount, learning
-from stages.importers.format_detection import Reading
+from stages.importers.format_detection import FormatCandidate
 from stages.tasks.representations import REPRESENTATIONS, representation_of
 
 
-def choices(reading: Reading, facts: Facts, source: Path, params: Params) -> tuple[list[Choice], PerClass]:
+def choices(reading: FormatCandidate, facts: Facts, source: Path, params: Params) -> tuple[list[Choice], PerClass]:
     """What is proposed, by key; and how many images each class will have in training and validation."""
     question = list(asked(reading, facts, params))
     value = {choice.key: choice.value for choice in question}

@@ -7,9 +7,9 @@ from stages.configuration.choice import Choice
 from stages.configuration.contract_thresholds import LEAST_SIDE, MOST_ASPECT, PerClass, aspect
 from stages.configuration.inspection import Facts
 from stages.configuration.source_proposal import TOLERABLE, refused_share
-from stages.images.archives import NOT_DATA, Files
-from stages.images.decode import SUFFIXES
-from stages.importers.format_detection import Reading
+from stages.images.archives import HIDDEN_FILES, SourceFiles
+from stages.images.decode import IMAGE_SUFFIXES
+from stages.importers.format_detection import FormatCandidate
 
 MOST_TOLD = 5
 DARK, BRIGHT = 10, 245  # grey levels
@@ -17,8 +17,8 @@ FEWEST_IMAGES = 10
 
 
 def told(
-    chosen: Reading,
-    rivals: list[Reading],
+    chosen: FormatCandidate,
+    rivals: list[FormatCandidate],
     facts: Facts,
     choices: list[Choice],
     counts: PerClass,
@@ -26,7 +26,7 @@ def told(
     failures: list[str],
 ) -> Iterator[str]:
     """Lines for a person."""
-    yield f"{len(chosen.items)} images, read as {chosen.form}: {chosen.why}"
+    yield f"{len(chosen.samples)} images, read as {chosen.format}: {chosen.reason}"
     for choice in choices:
         if choice.why:
             yield f"  {choice.key}: {choice.value}"
@@ -49,9 +49,9 @@ def _titled(title: str, lines: Iterator[str] | Sequence[str]) -> Iterator[str]:
         yield f"  {line}"
 
 
-def _rivals(rivals: list[Reading]) -> Iterator[str]:
+def _rivals(rivals: list[FormatCandidate]) -> Iterator[str]:
     for other in rivals[:MOST_TOLD]:
-        yield f"--inside {other.inside or '.'} --form {other.form}: {len(other.items)} images; {other.why}"
+        yield f"--inside {other.inside or '.'} --form {other.format}: {len(other.samples)} images; {other.reason}"
 
 
 def _seen(facts: Facts) -> Iterator[str]:
@@ -70,7 +70,7 @@ def _seen(facts: Facts) -> Iterator[str]:
         yield f"{bright} of {opened} are nearly white, {BRIGHT} of 255 on average"
 
 
-def stops(chosen: Reading, facts: Facts, choices: list[Choice], counts: PerClass) -> Iterator[str]:
+def stops(chosen: FormatCandidate, facts: Facts, choices: list[Choice], counts: PerClass) -> Iterator[str]:
     """What no value can mend, and why the line would stop at it."""
     value = {choice.key: choice.value for choice in choices}
     share = refused_share(chosen, facts)
@@ -94,7 +94,7 @@ def stops(chosen: Reading, facts: Facts, choices: list[Choice], counts: PerClass
         )
 
 
-def _asks(chosen: Reading, facts: Facts) -> Iterator[str]:
+def _asks(chosen: FormatCandidate, facts: Facts) -> Iterator[str]:
     yield "objective: what must be reached for the answer to be worth something?"
     if not (facts.belonging.group or facts.belonging.block > 1 or chosen.changes.get("columns", {}).get("group")):
         yield "ingest.group_regex, ingest.sequence_block: which images belong together, of one patient, scene or film?"
@@ -105,23 +105,25 @@ def _asks(chosen: Reading, facts: Facts) -> Iterator[str]:
         yield f"ingest.columns: {reason}; is it needed?"
 
 
-def _refused(chosen: Reading, facts: Facts, left_out: list[str]) -> Iterator[str]:
+def _refused(chosen: FormatCandidate, facts: Facts, left_out: list[str]) -> Iterator[str]:
     """Files that ingest will refuse, or not see."""
     if left_out:
         yield f"{len(left_out)} images lie elsewhere, as {left_out[0]}"
-    if chosen.refused:
-        first, share = chosen.refused[0], len(chosen.refused) / (len(chosen.refused) + len(chosen.items))
-        yield f"{len(chosen.refused)} files ({share:.1%}) are refused, as {first.path}: {first.reason[:80]}"
+    if chosen.rejected:
+        first, share = chosen.rejected[0], len(chosen.rejected) / (len(chosen.rejected) + len(chosen.samples))
+        yield f"{len(chosen.rejected)} files ({share:.1%}) are refused, as {first.path}: {first.reason[:80]}"
     if facts.unusable:
         path, reason = next(iter(facts.unusable.items()))
         opened = len(facts.unusable) + len(facts.opened)
         yield f"of {opened} images that were opened {len(facts.unusable)} cannot be used, as {path}: {reason}"
 
 
-def left_out_of(files: Files, chosen: Reading) -> list[str]:
+def left_out_of(files: SourceFiles, chosen: FormatCandidate) -> list[str]:
     """Images of the source that the reading gives no meaning to."""
     folder = chosen.inside if chosen.inside not in files else chosen.inside.rpartition("/")[0]
-    used = {f"{folder}/{item.path}".removeprefix("/") for item in chosen.items} | chosen.targets
-    used |= {f"{folder}/{one.path}".removeprefix("/") for one in chosen.refused} | {item.path for item in chosen.items}
-    images = (path for path in files if Path(path).suffix.lower() in SUFFIXES and not NOT_DATA.search(path))
+    used = {f"{folder}/{item.path}".removeprefix("/") for item in chosen.samples} | chosen.targets
+    used |= {f"{folder}/{one.path}".removeprefix("/") for one in chosen.rejected} | {
+        item.path for item in chosen.samples
+    }
+    images = (path for path in files if Path(path).suffix.lower() in IMAGE_SUFFIXES and not HIDDEN_FILES.search(path))
     return [path for path in images if path not in used]

@@ -9,7 +9,7 @@ from stages.config.schema import Params
 from stages.configuration.choice import Choice
 from stages.configuration.inspection import Facts
 from stages.dataset.annotations import Annotation
-from stages.importers.format_detection import Reading
+from stages.importers.format_detection import FormatCandidate
 from stages.tasks import TASKS
 
 GOAL = {"image": 25.0, "instances": 0.5}
@@ -17,7 +17,7 @@ GOAL = {"image": 25.0, "instances": 0.5}
 LEFT, RIGHT = "left", "right"
 
 
-def asked(reading: Reading, facts: Facts, params: Params) -> Iterator[Choice]:
+def asked(reading: FormatCandidate, facts: Facts, params: Params) -> Iterator[Choice]:
     """The task, and the score that says how well it is done."""
     first = next((one for one in facts.annotations if one.points), facts.annotations[0])
     name, why = _task(reading, facts, first)
@@ -43,7 +43,7 @@ def asked(reading: Reading, facts: Facts, params: Params) -> Iterator[Choice]:
         yield Choice(f"objective.{key}", goal[1] if key == goal[0] else None, why)
 
 
-def _task(reading: Reading, facts: Facts, first: Annotation) -> tuple[str, str]:
+def _task(reading: FormatCandidate, facts: Facts, first: Annotation) -> tuple[str, str]:
     """What can be asked of images with such labels, and why."""
     if first.labels is not None:
         several = reading.changes.get("columns", {}).get("separator") or any(
@@ -63,7 +63,7 @@ def _task(reading: Reading, facts: Facts, first: Annotation) -> tuple[str, str]:
         return "segmentation", "images have masks"
     if first.image:
         return "image", "images have an image beside them"
-    if reading.form == "dots":
+    if reading.format == "dots":
         return "regression", "a dot a thing: they are counted"
     return "instances", "single things are outlined"
 

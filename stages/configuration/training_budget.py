@@ -10,8 +10,8 @@ from stages.config.schema_data import Prepare
 from stages.configuration.choice import Choice
 from stages.configuration.inspection import Facts
 from stages.configuration.source_proposal import FEW, SHARE, SHARE_OF_FEW
-from stages.images.geometry import frames
-from stages.importers.format_detection import Reading
+from stages.images.geometry import placements
+from stages.importers.format_detection import FormatCandidate
 
 STEPS = 600  # of the optimizer that a first training should take
 EPOCHS, BATCHES = (10, 60), (4, 64)
@@ -32,12 +32,12 @@ class Amount:
     validation: float
 
 
-def amount(reading: Reading, facts: Facts, prepare: Prepare) -> Amount:
+def amount(reading: FormatCandidate, facts: Facts, prepare: Prepare) -> Amount:
     """As the split and the working size that are proposed have it."""
     size, fit, overlap = prepare.size, prepare.fit, prepare.overlap
-    tiles = float(np.mean([len(frames(int(h), int(w), fit, size, overlap)) for h, w in facts.sides]))
-    if reading.own_split:
-        training, validation = (sum(item.split == part for item in reading.items) for part in ("train", "val"))
+    tiles = float(np.mean([len(placements(int(h), int(w), fit, size, overlap)) for h, w in facts.sides]))
+    if reading.has_split:
+        training, validation = (sum(item.split == part for item in reading.samples) for part in ("train", "val"))
     else:
         share = SHARE_OF_FEW if facts.count < FEW else SHARE
         training, validation = (1 - 2 * share) * facts.count, share * facts.count  # type: ignore[assignment]

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-IGNORE = 255
+IGNORE_INDEX = 255
 """Index in a mask where the truth is unknown: neither learned nor scored."""
 
 
 @dataclass(frozen=True)
-class Shape:
+class ObjectAnnotation:
     """One thing in an image."""
 
     label: str
@@ -40,7 +40,7 @@ class Annotation:
     """Name: value, in the unit that the source has."""
     points: dict[str, tuple[float, float] | None] | None = None
     """Name: (x, y); None where it is not visible. The same names in every image of a data set."""
-    shapes: tuple[Shape, ...] | None = None
+    shapes: tuple[ObjectAnnotation, ...] | None = None
     mask: tuple[str, ...] | None = None
     """The item's target file is a label image; names of its indices 0, 1, ... . Index 255 is `IGNORE`."""
     image: bool = False
@@ -69,9 +69,11 @@ class Annotation:
         return Annotation(**values)
 
 
-def _shape(values: dict[str, Any]) -> Shape:
+def _shape(values: dict[str, Any]) -> ObjectAnnotation:
     rle = values.get("rle")
-    return Shape(values["label"], tuple(values["box"]), None if rle is None else tuple(rle), values.get("crowd", False))
+    return ObjectAnnotation(
+        values["label"], tuple(values["box"]), None if rle is None else tuple(rle), values.get("crowd", False)
+    )
 
 
 def encode_rle(mask_HW: Array) -> tuple[int, ...]:
@@ -98,14 +100,14 @@ def decode_rle(runs: Iterable[int], height: int, width: int) -> Array:
     return flat.reshape(width, height).T
 
 
-def box_of(mask_HW: Array) -> tuple[float, float, float, float]:
+def bounding_box(mask_HW: Array) -> tuple[float, float, float, float]:
     """The tight box around a mask that is not empty."""
     rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
     assert len(rows), "an empty mask has no box"
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def classes_in(annotation: Annotation) -> list[str]:
+def class_names(annotation: Annotation) -> list[str]:
     """The classes that are said to be in an image, each once: of the image, or of the things in it."""
     things = [shape.label for shape in annotation.shapes or ()]
     return sorted({*(annotation.labels or ()), *things})

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from stages.dataset.annotations import IGNORE, Annotation
+from stages.dataset.annotations import IGNORE_INDEX, Annotation
 
-Things = dict[str, list[dict[str, float]]]
+ObjectMeasurements = dict[str, list[dict[str, float]]]
 """Class or point: its things, each with x and y of its middle, and area where it has one."""
 
 
-def things(annotation: Annotation, height: int, width: int, mask_HW: np.ndarray[Any, Any] | None) -> Things:
+def measure_objects(
+    annotation: Annotation, height: int, width: int, mask_HW: np.ndarray[Any, Any] | None
+) -> ObjectMeasurements:
     """The things of an image by class; a class of a mask is one thing, a point is one without area.
 
     Args:
@@ -23,7 +25,7 @@ def things(annotation: Annotation, height: int, width: int, mask_HW: np.ndarray[
         width: of the image, pixels.
         mask_HW: indices of `annotation.mask`, or None where there is no mask.
     """
-    found: Things = {}
+    found: ObjectMeasurements = {}
     for shape in annotation.shapes or ():
         x0, y0, x1, y1 = shape.box
         pixels = (x1 - x0) * (y1 - y0) if shape.rle is None else sum(shape.rle[1::2])
@@ -33,7 +35,7 @@ def things(annotation: Annotation, height: int, width: int, mask_HW: np.ndarray[
         if xy is not None:
             found[name] = [{"x": (xy[0] + 0.5) / width, "y": (xy[1] + 0.5) / height}]
     if annotation.mask is not None and mask_HW is not None:
-        for index in np.unique(mask_HW[mask_HW != IGNORE]):
+        for index in np.unique(mask_HW[mask_HW != IGNORE_INDEX]):
             there_HW = mask_HW == index
             rows, columns = there_HW.sum(axis=1), there_HW.sum(axis=0)
             pixels = int(rows.sum())
@@ -43,6 +45,6 @@ def things(annotation: Annotation, height: int, width: int, mask_HW: np.ndarray[
     return found
 
 
-def rounded(found: Things) -> Things:
+def round_measurements(found: ObjectMeasurements) -> ObjectMeasurements:
     """To 1e-5, of which a table stays small."""
     return {label: [{k: round(v, 5) for k, v in thing.items()} for thing in some] for label, some in found.items()}

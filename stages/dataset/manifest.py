@@ -9,13 +9,13 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
-from stages.dataset.shards import read_member, shard
-from stages.images.decode import Picture, read
+from stages.dataset.shards import read_member, shard_name
+from stages.images.decode import DecodedImage, decode_image
 
-MANIFEST = "manifest.parquet"
-DATASET = "dataset.json"  # {"name": ..., "version": ...}
+MANIFEST_FILE = "manifest.parquet"
+DATASET_FILE = "dataset.json"  # {"name": ..., "version": ...}
 SPLITS = ("train", "val", "test")
-COLUMNS = {
+MANIFEST_COLUMNS = {
     "path": "str",  # inside the source, unique: the key of a row
     "label": "str",  # its class; several joined by |; empty where it has none
     "group": "str",  # what must not be torn apart by a split
@@ -75,7 +75,7 @@ SEALED_INDEX = ("group", "content", "pixels", "phash")
 
 def write_manifest(rows: pd.DataFrame, folder: Path) -> None:
     """Write the rows, in the order and the types of `COLUMNS`."""
-    rows[list(COLUMNS)].astype(COLUMNS).to_parquet(folder / MANIFEST, index=False)
+    rows[list(MANIFEST_COLUMNS)].astype(MANIFEST_COLUMNS).to_parquet(folder / MANIFEST_FILE, index=False)
 
 
 def read_manifest(folder: Path) -> pd.DataFrame:
@@ -84,38 +84,38 @@ def read_manifest(folder: Path) -> pd.DataFrame:
     Raises:
         UserError: when its columns are not those of this version.
     """
-    rows = pd.read_parquet(folder / MANIFEST)
-    if list(rows.columns) != list(COLUMNS):
-        raise UserError(f"{folder / MANIFEST} was written by another version; run `dvc repro ingest`")
+    rows = pd.read_parquet(folder / MANIFEST_FILE)
+    if list(rows.columns) != list(MANIFEST_COLUMNS):
+        raise UserError(f"{folder / MANIFEST_FILE} was written by another version; run `dvc repro ingest`")
     return rows
 
 
-def originals(rows: pd.DataFrame, folder: Path) -> Iterator[bytes]:
+def read_image_files(rows: pd.DataFrame, folder: Path) -> Iterator[bytes]:
     """The files of the images of manifest rows, in order, from the shards beside the manifest."""
     for arrival, offset, length in zip(rows["arrival"], rows["offset"], rows["bytes"], strict=True):
-        yield read_member(folder / shard(arrival), offset, length)
+        yield read_member(folder / shard_name(arrival), offset, length)
 
 
-def pictures(rows: pd.DataFrame, folder: Path) -> Iterator[Picture]:
+def decode_images(rows: pd.DataFrame, folder: Path) -> Iterator[DecodedImage]:
     """Decode the images of manifest rows, in order."""
-    for data in originals(rows, folder):
+    for data in read_image_files(rows, folder):
         # Ingest has held the image against ingest.max_megapixels; it need not be held again.
-        yield read(data, max_megapixels=np.inf)
+        yield decode_image(data, max_megapixels=np.inf)
 
 
-def annotations(rows: pd.DataFrame) -> list[Annotation]:
+def parse_annotations(rows: pd.DataFrame) -> list[Annotation]:
     """The labels of manifest rows, in order."""
     return [Annotation.from_json(text) for text in rows["annotation"]]
 
 
-def targets(rows: pd.DataFrame, folder: Path) -> Iterator[np.ndarray[Any, Any] | None]:
+def decode_targets(rows: pd.DataFrame, folder: Path) -> Iterator[np.ndarray[Any, Any] | None]:
     """The masks (indices) or paired images of manifest rows, in order; None where there is none."""
     for arrival, offset, length in zip(rows["arrival"], rows["target_offset"], rows["target_bytes"], strict=True):
-        data = read_member(folder / shard(arrival), offset, length) if length else b""
-        yield read(data, max_megapixels=np.inf).image if data else None
+        data = read_member(folder / shard_name(arrival), offset, length) if length else b""
+        yield decode_image(data, max_megapixels=np.inf).image if data else None
 
 
-def labels_of(rows: pd.DataFrame) -> list[str]:
+def sorted_labels(rows: pd.DataFrame) -> list[str]:
     """The classes, sorted as people count: `2` before `10`."""
     return sorted(
         rows["label"].unique(), key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label)

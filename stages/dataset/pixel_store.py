@@ -13,12 +13,12 @@ import pandas as pd
 from stages.images.geometry import Placement
 
 Array = np.ndarray[Any, Any]
-FRAME = ("height", "width", "top", "left", "inner_height", "inner_width", "scale_y", "scale_x")
-ROWS = ("path", "label", "group", *FRAME)
+PLACEMENT_COLUMNS = ("height", "width", "top", "left", "inner_height", "inner_width", "scale_y", "scale_x")
+ROW_COLUMNS = ("path", "label", "group", *PLACEMENT_COLUMNS)
 
 
 @dataclass(frozen=True)
-class Ragged:
+class RaggedObjects:
     """Any number of things an image."""
 
     box_T4: Array
@@ -29,16 +29,16 @@ class Ragged:
     first: Array
     """[N + 1]: where an image's things begin."""
 
-    def some(self, index_B: Array) -> "Ragged":
+    def select(self, index_B: Array) -> "RaggedObjects":
         """The things of these images alone."""
         things = [np.arange(self.first[i], self.first[i + 1]) for i in index_B]
         index_T, first = np.concatenate([np.zeros(0, int), *things]), np.cumsum([0, *map(len, things)])
         masks = None if self.mask_TX is None else self.mask_TX[index_T]
-        return Ragged(self.box_T4[index_T], self.label_T[index_T], masks, first)
+        return RaggedObjects(self.box_T4[index_T], self.label_T[index_T], masks, first)
 
 
 @dataclass(frozen=True)
-class Bones:
+class RaggedBones:
     """The articulated parts of each image's figure, as `stages.articulation.skeleton` has them."""
 
     bone_T7: Array
@@ -46,7 +46,7 @@ class Bones:
     first: Array
     """[N + 1]: where an image's bones begin."""
 
-    def of(self, index_B: Array) -> Array:
+    def padded(self, index_B: Array) -> Array:
         """[B, K, 7] of some images, with rows of NaN where one has fewer than the K of the richest; K at least 1."""
         counts_B = self.first[index_B + 1] - self.first[index_B]
         bone_BK7 = np.full((len(index_B), max(1, int(counts_B.max())), 7), np.nan, np.float32)
@@ -56,34 +56,34 @@ class Bones:
 
 
 @dataclass(frozen=True)
-class Store:
+class PixelStore:
     """One split of the prepared images. A row is a working image: a whole original, or a tile of one."""
 
     image_NHWC: Array
     """uint8 or uint16, mapped from disk, not read until used."""
-    target: Array | Ragged
+    target: Array | RaggedObjects
     """What is learned from, aligned with the images."""
     rows: pd.DataFrame
     """path, label, group of each image, and how the original lies in it."""
     about: dict[str, Any]
     """name and version of the data, and the outline of the task."""
-    bones: Bones | None = None
+    bones: RaggedBones | None = None
     """Articulated parts of the figures, where `prepare` looked for them."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def some(self, index_B: Array) -> "Store":
+    def select(self, index_B: Array) -> "PixelStore":
         """These rows alone, without bones."""
         rows = self.rows.iloc[index_B].reset_index(drop=True)
-        target = self.target.some(index_B) if isinstance(self.target, Ragged) else self.target[index_B]
-        return Store(self.image_NHWC[index_B], target, rows, self.about)
+        target = self.target.select(index_B) if isinstance(self.target, RaggedObjects) else self.target[index_B]
+        return PixelStore(self.image_NHWC[index_B], target, rows, self.about)
 
-    def frames(self) -> list[Placement]:
+    def placements(self) -> list[Placement]:
         """How each working image lies in its original."""
-        return [Placement(*values) for values in self.rows[list(FRAME)].itertuples(index=False, name=None)]
+        return [Placement(*values) for values in self.rows[list(PLACEMENT_COLUMNS)].itertuples(index=False, name=None)]
 
-    def originals(self) -> Iterator[tuple[str, slice]]:
+    def rows_by_original(self) -> Iterator[tuple[str, slice]]:
         """Path of each original image, and its rows."""
         paths = self.rows["path"].to_numpy()
         begins = np.flatnonzero(np.concatenate([[True], paths[1:] != paths[:-1]]))
@@ -91,7 +91,7 @@ class Store:
             yield str(paths[begin]), slice(int(begin), int(end))
 
 
-class Writer:
+class ArrayWriter:
     """Writes one array a call into a file of known length, which is mapped later."""
 
     def __init__(self, file: Path, count: int) -> None:
@@ -120,7 +120,7 @@ class Writer:
 
 def write_rows(folder: Path, split: str, rows: pd.DataFrame) -> None:
     """Write what is known of each working image."""
-    rows[list(ROWS)].to_parquet(folder / f"{split}.parquet", index=False)
+    rows[list(ROW_COLUMNS)].to_parquet(folder / f"{split}.parquet", index=False)
 
 
 def write_about(folder: Path, about: dict[str, Any]) -> None:
@@ -128,7 +128,7 @@ def write_about(folder: Path, about: dict[str, Any]) -> None:
     (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
-def write_things(folder: Path, split: str, things: Iterable[tuple[Array, Array, Array | None]]) -> None:
+def write_objects(folder: Path, split: str, things: Iterable[tuple[Array, Array, Array | None]]) -> None:
     """Write (box_M4, label_M, mask_MSS or None) of each image, in order."""
     boxes, labels, masks, first = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)], [], [0]
     for box_M4, label_M, mask_MSS in things:
@@ -150,16 +150,16 @@ def write_bones(folder: Path, split: str, bones: Sequence[Array]) -> None:
     np.savez(folder / f"{split}.bones.npz", bone_T7=bone_T7, first=first)
 
 
-def open_split(folder: Path, split: str) -> Store:
+def open_split(folder: Path, split: str) -> PixelStore:
     """Open what was written."""
     about = json.loads((folder / "about.json").read_text())
     rows = pd.read_parquet(folder / f"{split}.parquet")
-    target: Array | Ragged
+    target: Array | RaggedObjects
     if (folder / f"{split}.things.npz").exists():
         arrays = dict(np.load(folder / f"{split}.things.npz"))
-        target = Ragged(arrays["box_T4"], arrays["label_T"], arrays.get("mask_TX"), arrays["first"])
+        target = RaggedObjects(arrays["box_T4"], arrays["label_T"], arrays.get("mask_TX"), arrays["first"])
     else:
         target = np.load(folder / f"{split}.target.npy", mmap_mode="r")
     file = folder / f"{split}.bones.npz"
-    bones = Bones(**np.load(file)) if file.exists() else None
-    return Store(np.load(folder / f"{split}.npy", mmap_mode="r"), target, rows, about, bones)
+    bones = RaggedBones(**np.load(file)) if file.exists() else None
+    return PixelStore(np.load(folder / f"{split}.npy", mmap_mode="r"), target, rows, about, bones)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def shard(arrival: int) -> str:
+def shard_name(arrival: int) -> str:
     """Name of the file of the images that came with an arrival: images that come later leave it as it is."""
     return f"images-{arrival}.tar"
 

@@ -15,7 +15,7 @@ from stages.core.errors import UserError
 from stages.dataset.manifest import SPLITS
 
 
-def assign(groups: pd.Series, labels: pd.Series, shares: dict[str, float], locked: dict[str, str]) -> pd.Series:
+def assign_splits(groups: pd.Series, labels: pd.Series, shares: dict[str, float], locked: dict[str, str]) -> pd.Series:
     """The split of every image: as locked where its group is, else chosen so that every class comes out in its shares.
 
     New groups are taken largest first, ties by a hash of their name, and each goes to the split that is most short of
@@ -50,7 +50,7 @@ def assign(groups: pd.Series, labels: pd.Series, shares: dict[str, float], locke
     return groups.map(decided)
 
 
-def joined(groups: pd.Series, pictures: pd.Series, locked: "Locked") -> pd.Series:
+def merge_linked_groups(groups: pd.Series, pictures: pd.Series, locked: "SplitTable") -> pd.Series:
     """Groups that share a picture made one: it must not stand in two splits.
 
     New groups go to the split of the first that came. Groups that are in two splits stay in them, as one group in each:
@@ -86,7 +86,7 @@ def joined(groups: pd.Series, pictures: pd.Series, locked: "Locked") -> pd.Serie
 
 
 @dataclass(frozen=True)
-class Locked:
+class SplitTable:
     """What was decided of groups when they came."""
 
     splits: dict[str, str] = field(default_factory=dict)
@@ -94,11 +94,11 @@ class Locked:
     arrivals: dict[str, int] = field(default_factory=dict)
     """Which of the ingests that brought new groups a group came with, 1 the first."""
 
-    def grown(self, splits: dict[str, str]) -> "Locked":
+    def with_new_groups(self, splits: dict[str, str]) -> "SplitTable":
         """With the groups that are not known yet, as one arrival."""
         new = {group: split for group, split in splits.items() if group not in self.splits}
         latest = max(self.arrivals.values(), default=0) + 1
-        return Locked(self.splits | new, self.arrivals | dict.fromkeys(new, latest))
+        return SplitTable(self.splits | new, self.arrivals | dict.fromkeys(new, latest))
 
 
 def stable_hash(text: str) -> str:
@@ -106,7 +106,7 @@ def stable_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_locked(file: Path, rule: str) -> Locked:
+def read_split_table(file: Path, rule: str) -> SplitTable:
     """What was decided earlier; empty when nothing was yet.
 
     Args:
@@ -117,7 +117,7 @@ def read_locked(file: Path, rule: str) -> Locked:
         UserError: the table cannot be trusted, or groups were made by another rule.
     """
     if not file.exists():
-        return Locked()
+        return SplitTable()
     try:
         table = json.loads(file.read_text(encoding="utf-8"))
         grouped_by, splits = table["grouped_by"], dict(table["splits"])
@@ -133,10 +133,10 @@ def read_locked(file: Path, rule: str) -> Locked:
             f"{file} was made with groups by {grouped_by}, now they are by {rule}: images would move between training "
             "and test. Keep the rule, or delete the file to split anew; a test that was opened is worthless then"
         )
-    return Locked(splits, dict.fromkeys(splits, 1) | later)
+    return SplitTable(splits, dict.fromkeys(splits, 1) | later)
 
 
-def write_locked(file: Path, rule: str, locked: Locked) -> None:
+def write_split_table(file: Path, rule: str, locked: SplitTable) -> None:
     """Write the table, a group a line, whole or not at all; of arrivals those after the first."""
     part = file.with_name(file.name + ".part")
     later = {group: arrival for group, arrival in locked.arrivals.items() if arrival > 1}

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-READ = (*FORMATS, "NPY")
-SUFFIXES = frozenset(".npy .bmp .gif .jpeg .jpg .jpe .jfif .png .pbm .pgm .pnm .ppm .tif .tiff .webp".split())
+PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+READABLE_FORMATS = (*PILLOW_FORMATS, "NPY")
+IMAGE_SUFFIXES = frozenset(".npy .bmp .gif .jpeg .jpg .jpe .jfif .png .pbm .pgm .pnm .ppm .tif .tiff .webp".split())
 READABLE_MODES = frozenset(("1", "L", "P", "RGB", "RGBA", "LA", "PA", "I;16", "I;16L", "I;16B", "I"))
 DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I"))  # 16 bits; PNG's come as I
 NPY = b"\x93NUMPY"
 TIFF = (b"II*\0", b"MM\0*")
-MOST_MEGAPIXELS = 178.0  # Pillow itself refuses more than 178,956,970 pixels
-MOST_BYTES = 16  # of a pixel, in an image of as many as are allowed; smaller ones may have more channels
-SEVERAL = "holds several frames; one image per file is expected"  # uncounted: a small file can hold a million
+MAX_MEGAPIXELS = 178.0  # Pillow itself refuses more than 178,956,970 pixels
+MAX_BYTES_PER_PIXEL = 16  # of a pixel, in an image of as many as are allowed; smaller ones may have more channels
+MULTIPLE_FRAMES = "holds several frames; one image per file is expected"  # uncounted: a small file can hold a million
 LUMA = (0.299, 0.587, 0.114)
 EXIF_CAMERA = (0x010F, 0x0110)  # make, model
 EXIF_ORIENTATION, EXIF_SOFTWARE, EXIF_CHANGED, EXIF_MORE, EXIF_TAKEN = 0x0112, 0x0131, 0x0132, 0x8769, 0x9003
@@ -58,7 +58,7 @@ def admit_all(pixels: int, channels: int, bits: int) -> None:
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """A decoded image and what its file says of itself."""
 
     image: np.ndarray[Any, Any]
@@ -79,7 +79,7 @@ class Picture:
     """EXIF said that it was not upright, and it was turned."""
 
 
-def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS, admit: Admit = admit_all) -> Picture:
+def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Admit = admit_all) -> DecodedImage:
     """Decode the bytes of one image file.
 
     Grey stays grey, palettes become colour, EXIF orientation is applied once. `admit` is told what will be decoded.
@@ -97,7 +97,7 @@ def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS, admit: Admit = ad
     if data.startswith(b"\x89PNG") and data[24:26] in (b"\x10\x02", b"\x10\x06", b"\x10\x04"):
         raise Unreadable("is a colour PNG of 16 bits, of which Pillow would keep 8; store it as TIFF or npy")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as file:
             _refuse_what_needs_guessing(file, max_megapixels)
             format_, mode = str(file.format), file.mode
             admit(file.width * file.height, 0, 0)
@@ -120,7 +120,7 @@ def read(data: bytes, max_megapixels: float = MOST_MEGAPIXELS, admit: Admit = ad
     if image.dtype == np.uint16:  # as Pillow does with 8 bits
         image = image * (65535 // 4095) + image // 256 if bits == 12 else image
         image = 65535 - image if white_is_zero else image
-    return Picture(image, format_, mode, camera, _text(taken), software, quality, turn is not None)
+    return DecodedImage(image, format_, mode, camera, _text(taken), software, quality, turn is not None)
 
 
 def _text(value: Any) -> str:
@@ -136,14 +136,14 @@ def _quality(tables: dict[int, Any]) -> float:
     return max(1.0, round(100 - scale / 2 if scale <= 100 else 5000 / scale, 1))
 
 
-def label_values(data: bytes, height: int, width: int) -> np.ndarray[Any, Any]:
+def decode_label_image(data: bytes, height: int, width: int) -> np.ndarray[Any, Any]:
     """[height, width] values of a label image: of a palette its indices, of equal colours their level.
 
     Raises:
         Unreadable: not an image, damaged, of another size (checked before decoding), several frames or coloured.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as file:
             if file.size != (width, height):
                 raise Unreadable(f"is {file.width}x{file.height}, the image {width}x{height}")
             _refuse_size_and_frames(file, np.inf)
@@ -174,10 +174,10 @@ def _refuse_size_and_frames(file: Image.Image, max_megapixels: float) -> None:
     if width * height > max_megapixels * 1e6:
         raise TooManyPixels(f"{width}x{height} is {width * height / 1e6:.1f} megapixels, above {max_megapixels:g}")
     if getattr(file, "is_animated", False):
-        raise Unreadable(SEVERAL)
+        raise Unreadable(MULTIPLE_FRAMES)
 
 
-def _array(data: bytes, max_megapixels: float, admit: Admit) -> Picture:
+def _array(data: bytes, max_megapixels: float, admit: Admit) -> DecodedImage:
     """A file of numpy's, [H, W] or [H, W, C]."""
     try:
         image = np.load(io.BytesIO(data), allow_pickle=False)
@@ -185,7 +185,7 @@ def _array(data: bytes, max_megapixels: float, admit: Admit) -> Picture:
         raise Unreadable(f"is no readable npy: {error}") from error
     checked = _checked(image, max_megapixels)
     admit(checked.shape[0] * checked.shape[1], 0, 0)  # the values lay in the file as they are
-    return Picture(checked, "NPY", f"{image.dtype}")
+    return DecodedImage(checked, "NPY", f"{image.dtype}")
 
 
 def _checked(image: np.ndarray[Any, Any], max_megapixels: float) -> np.ndarray[Any, Any]:
@@ -211,18 +211,20 @@ def _is_beyond_pillow(data: bytes) -> bool:
     return samples > 4 or (samples > 1 and bits > 8)
 
 
-def _deep_tiff(data: bytes, max_megapixels: float, admit: Admit) -> Picture:
+def _deep_tiff(data: bytes, max_megapixels: float, admit: Admit) -> DecodedImage:
     import tifffile
 
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             if file.pages.is_multipage:
-                raise Unreadable(SEVERAL)
+                raise Unreadable(MULTIPLE_FRAMES)
             page = file.pages[0]
             if page.imagewidth * page.imagelength > max_megapixels * 1e6:  # type: ignore[union-attr]
                 raise TooManyPixels(f"is above {max_megapixels:g} megapixels")
-            if (held := page.nbytes) > MOST_BYTES * max_megapixels * 1e6:
-                raise TooManyPixels(f"holds {held / 1e6:.0f} MB of values, above {MOST_BYTES * max_megapixels:g}")
+            if (held := page.nbytes) > MAX_BYTES_PER_PIXEL * max_megapixels * 1e6:
+                raise TooManyPixels(
+                    f"holds {held / 1e6:.0f} MB of values, above {MAX_BYTES_PER_PIXEL * max_megapixels:g}"
+                )
             if (photometric := page.photometric.name) not in ("MINISBLACK", "RGB"):  # type: ignore[union-attr]
                 raise Unreadable(f"holds colours as {photometric}; convert it to grey or RGB")
             bits = 8 * page.dtype.itemsize  # type: ignore[union-attr]
@@ -234,7 +236,7 @@ def _deep_tiff(data: bytes, max_megapixels: float, admit: Admit) -> Picture:
     except Exception as error:  # as with Pillow: as many types as ways to be damaged
         raise Unreadable(f"{type(error).__name__}: {error}") from error
     image = np.moveaxis(image, 0, 2) if planar else image
-    return Picture(_checked(image, max_megapixels), "TIFF", f"{image.dtype} x {image.shape[-1]}")
+    return DecodedImage(_checked(image, max_megapixels), "TIFF", f"{image.dtype} x {image.shape[-1]}")
 
 
 def _unpacked(page: Any) -> np.ndarray[Any, Any]:

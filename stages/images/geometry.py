@@ -30,7 +30,7 @@ class Placement:
     """Working pixels per original pixel."""
     scale_x: float
 
-    def points_in(self, xy_P2: Array) -> Array:
+    def transform_points(self, xy_P2: Array) -> Array:
         """Points of the original as points of the working image."""
         return np.stack(
             [
@@ -40,7 +40,7 @@ class Placement:
             axis=1,
         )
 
-    def boxes_in(self, box_M4: Array) -> Array:
+    def transform_boxes(self, box_M4: Array) -> Array:
         """Boxes of the original as boxes of the working image."""
         shift, scale = [self.left, self.top] * 2, [self.scale_x, self.scale_y] * 2
         return (box_M4 - np.array(shift)) * np.array(scale)
@@ -60,7 +60,7 @@ def inner_size(height: int, width: int, fit: str, size: int) -> tuple[int, int]:
     return max(1, (2 * height * size + longer) // (2 * longer)), max(1, (2 * width * size + longer) // (2 * longer))
 
 
-def frames(height: int, width: int, fit: str, size: int, overlap: float) -> list[Placement]:
+def placements(height: int, width: int, fit: str, size: int, overlap: float) -> list[Placement]:
     """The working images of an original: one, or for `tile` as many as cover it."""
     if fit != "tile":
         inner_height, inner_width = inner_size(height, width, fit, size)
@@ -78,14 +78,14 @@ def _starts(length: int, size: int, overlap: float) -> list[int]:
     return [int(start) for start in np.linspace(0, max(0, length - size), count).round()]
 
 
-def cut(image: Shaped[Array, "H W *C"], frame: Placement, size: int) -> Shaped[Array, "{size} {size} *C"]:
+def crop_tile(image: Shaped[Array, "H W *C"], frame: Placement, size: int) -> Shaped[Array, "{size} {size} *C"]:
     """The tile [size, size, ...] of an image [H, W, ...]; beyond its edge the image mirrored."""
     part = image[frame.top : frame.top + size, frame.left : frame.left + size]
     short = [(0, size - part.shape[0]), (0, size - part.shape[1])] + [(0, 0)] * (part.ndim - 2)
     return np.pad(part, short, mode="symmetric") if any(after for _, after in short) else part
 
 
-def labels_in(
+def resample_labels(
     index_HW: Shaped[Array, "H W"], frame: Placement, size: int, beyond: int
 ) -> Shaped[Array, "{size} {size}"]:
     """A label image in the working frame: the nearest pixel's index, `beyond` where there is no image."""
@@ -103,7 +103,7 @@ def _nearest(length: int, inner: int) -> Array:
     return ((np.arange(inner) + 0.5) * (length / inner)).astype(int).clip(0, length - 1)
 
 
-def resized(values_HWC: Real[Array, "H W C"], height: int, width: int) -> Float[Array, "{height} {width} C"]:
+def resize_density(values_HWC: Real[Array, "H W C"], height: int, width: int) -> Float[Array, "{height} {width} C"]:
     """Float channels resized without a change of their sum: for densities."""
     factor = values_HWC.shape[0] * values_HWC.shape[1] / (height * width)
     channels = [
@@ -113,7 +113,7 @@ def resized(values_HWC: Real[Array, "H W C"], height: int, width: int) -> Float[
     return np.stack(channels, axis=2) * factor
 
 
-def stitch(parts: Sequence[Float[Array, "*C S S"]], placed: Sequence[Placement]) -> Float[Array, "*C H W"]:
+def blend_tiles(parts: Sequence[Float[Array, "*C S S"]], placed: Sequence[Placement]) -> Float[Array, "*C H W"]:
     """Answers of overlapping tiles [..., size, size] as one [..., H, W], blended by the distance to a tile's edge."""
     first, size = placed[0], parts[0].shape[-1]
     ramp = np.minimum(np.arange(size) + 1, size - np.arange(size)).astype(np.float32)

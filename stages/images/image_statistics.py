@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageChops
 from scipy.fft import dctn
 
-from stages.images.decode import Picture, to_channels
+from stages.images.decode import DecodedImage, to_channels
 
 EXPOSURE = ("brightness", "darkest", "brightest", "redness", "blueness")
 """How an image was lit and coloured: classes may differ in it, but seldom so far that it alone tells them."""
@@ -14,15 +14,15 @@ STRUCTURE = ("contrast", "border", "sharpness", "entropy", "foreground", "black"
 """Follows from the shape of what is in the image: classes may truly differ in it."""
 METADATA = ("width", "height", "bytes", "bytes_per_pixel", "format", "mode", "camera", "taken", "software", "quality")
 """Properties of the file: they cannot make an image what it is."""
-THUMBNAIL = 8  # pixels a side
-HOT = 1e-4  # share of the pixels, one at least, that a sensor may have wrong
-REDUCED = 3.0  # times the wanted size, to which an image is averaged before it is resized with care
+THUMBNAIL_SIZE = 8  # pixels a side
+HOT_PIXEL_SHARE = 1e-4  # share of the pixels, one at least, that a sensor may have wrong
+REDUCING_GAP = 3.0  # times the wanted size, to which an image is averaged before it is resized with care
 LEVELS = np.arange(256)
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def statistics(picture: Picture) -> dict[str, Any]:
+def compute_statistics(picture: DecodedImage) -> dict[str, Any]:
     """Grey levels 0 to 255 unless said otherwise.
 
     brightness, contrast: mean and standard deviation; darkest, brightest: 5th and 95th percentile; highest: level of
@@ -33,7 +33,7 @@ def statistics(picture: Picture) -> dict[str, Any]:
     redness, blueness: mean of R - G and of B - G, -255 to 255; blank: a single grey level; thumbnail: 8x8 RGB bytes;
     phash, phash_mirrored: see `_perceptual_hashes`.
     """
-    image = as_bytes(picture.image)
+    image = to_uint8(picture.image)
     colour = Image.fromarray(image) if image.shape[2:] == (3,) else None  # once: it copies the pixels
     grey_image = Image.fromarray(_grey(image)) if colour is None else colour.convert("L")
     grey = np.asarray(grey_image)
@@ -78,14 +78,14 @@ def statistics(picture: Picture) -> dict[str, Any]:
     }
 
 
-def as_bytes(image: np.ndarray[Any, Any]) -> Bytes:
+def to_uint8(image: np.ndarray[Any, Any]) -> Bytes:
     """Levels of 16 bits on the scale 0 to 255."""
     return (image // 257).astype(np.uint8) if image.dtype == np.uint16 else image
 
 
-def grey_bytes(image: np.ndarray[Any, Any]) -> Bytes:
+def to_grey(image: np.ndarray[Any, Any]) -> Bytes:
     """uint8 [H, W] of any image."""
-    return _grey(as_bytes(image))
+    return _grey(to_uint8(image))
 
 
 def _grey(image: Bytes) -> Bytes:
@@ -115,7 +115,7 @@ def _highest(histograms: np.ndarray[Any, Any]) -> float:
     """Of channels [C, 256] the highest level that more than hot pixels have."""
     pixels = int(histograms[0].sum())
     above = np.cumsum(histograms[:, ::-1], axis=1)[:, ::-1]  # pixels at this level or a higher one
-    return float(np.flatnonzero((above > min(max(1, HOT * pixels), pixels - 1)).any(axis=0))[-1])
+    return float(np.flatnonzero((above > min(max(1, HOT_PIXEL_SHARE * pixels), pixels - 1)).any(axis=0))[-1])
 
 
 def _entropy(counts: np.ndarray[Any, Any]) -> float:
@@ -160,13 +160,13 @@ def _sharpness(image: Image.Image) -> float:
 
 
 def _thumbnail(image: Image.Image) -> bytes:
-    small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=REDUCED)
+    small = image.resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BOX, reducing_gap=REDUCING_GAP)
     return small.convert("RGB").tobytes()
 
 
-def thumbnails(column: Any) -> Bytes:
+def unpack_thumbnails(column: Any) -> Bytes:
     """[N, 8, 8, 3] of a manifest's `thumbnail`."""
-    return np.frombuffer(b"".join(column), np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL, 3)
+    return np.frombuffer(b"".join(column), np.uint8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
 
 
 def _perceptual_hashes(grey: Image.Image) -> tuple[str, str]:
@@ -176,7 +176,7 @@ def _perceptual_hashes(grey: Image.Image) -> tuple[str, str]:
     (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"). A mirror turns the sign of
     every odd horizontal frequency.
     """
-    small = grey.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=REDUCED)
+    small = grey.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
     low = dctn(np.asarray(small, np.float32), norm="ortho")[:8, :8]
     return _signs(low), _signs(low * np.array([1, -1] * 4))
 

@@ -11,19 +11,19 @@ import pyarrow.parquet as pq
 
 from stages.core.source_digest import parse
 from stages.images import decode, image_metadata, image_statistics
-from stages.images.image_metadata import DESCRIBED
+from stages.images.image_metadata import DESCRIPTION_KEYS
 
-MEMORY = Path("work/ingest")
+CACHE_FOLDER = Path("work/ingest")
 """Outside the outputs, which are deleted before a stage runs."""
-DESCRIBED_BY = (image_metadata, decode, image_statistics)
+CODE_FILES = (image_metadata, decode, image_statistics)
 PACKAGES = ("numpy", "pillow", "scipy", "tifffile")
 
 
-class Remembered:
+class IngestCache:
     """What the last ingest of a data set knew of its images, by the digest of their bytes."""
 
     def __init__(self, name: str) -> None:
-        self._file = MEMORY / f"{name}.parquet"
+        self._file = CACHE_FOLDER / f"{name}.parquet"
         self._table: pa.Table = pa.table({"content": pa.array([], pa.string())})
         if self._file.exists():
             try:
@@ -42,9 +42,9 @@ class Remembered:
         (row,) = self._table.slice(self._row[content], 1).drop_columns("content").to_pylist()
         return row if row["width"] * row["height"] <= max_megapixels * 1e6 else None
 
-    def keep(self, rows: pd.DataFrame) -> None:
+    def save(self, rows: pd.DataFrame) -> None:
         """Remember what these rows of ingest say of images, and no others; whole or not at all."""
-        table = pa.Table.from_pandas(rows[["content", *DESCRIBED]], preserve_index=False)
+        table = pa.Table.from_pandas(rows[["content", *DESCRIPTION_KEYS]], preserve_index=False)
         part = self._file.with_name(self._file.name + ".part")
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ class Remembered:
 def _code() -> bytes:
     """What an answer depends on beside the image: another code or package may describe it otherwise."""
     digest = hashlib.sha256()
-    for module in DESCRIBED_BY:  # an edit of comments or docstrings changes no description
+    for module in CODE_FILES:  # an edit of comments or docstrings changes no description
         digest.update(parse(Path(str(module.__file__)).read_bytes()).digest.encode())
     digest.update(repr([metadata.version(package) for package in PACKAGES]).encode())
     return digest.hexdigest().encode()

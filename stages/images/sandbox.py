@@ -16,21 +16,21 @@ from stages.core.cpu import cores
 from stages.core.memory import bound, keep_freed_memory
 from stages.images.decode import Unreadable
 
-MEMORY = 4 * 2**30  # bytes a child may take, beside what it has from the start
-SECONDS = 60.0  # for one file
+MEMORY_BYTES = 4 * 2**30  # bytes a child may take, beside what it has from the start
+TIMEOUT_SECONDS = 60.0  # for one file
 WORKERS = cores()
 
 
-def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
+def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
     """`function(*arguments)` in one of `WORKERS` child processes; function and arguments are pickled.
 
     Raises:
         Unreadable: the function says so; or its process died, took longer than `SECONDS` or more than `MEMORY`.
     """
-    return result_of(_pool().schedule(function, arguments, timeout=SECONDS), SECONDS)
+    return wait_for_result(_pool().schedule(function, arguments, timeout=TIMEOUT_SECONDS), TIMEOUT_SECONDS)
 
 
-def result_of(future: Any, seconds: float) -> Any:
+def wait_for_result(future: Any, seconds: float) -> Any:
     """What a task of `children` returned; raises what it raised, or Unreadable where it was lost."""
     try:
         return future.result()
@@ -39,14 +39,14 @@ def result_of(future: Any, seconds: float) -> Any:
     except futures.TimeoutError as error:
         raise Unreadable(f"its decoding took longer than {seconds:g} s and was stopped") from error
     except MemoryError as error:
-        raise Unreadable(f"its decoding takes more than {MEMORY / 2**30:g} GiB of memory") from error
+        raise Unreadable(f"its decoding takes more than {MEMORY_BYTES / 2**30:g} GiB of memory") from error
 
 
 def _cause(exitcode: int) -> str:
     return signal.Signals(-exitcode).name if exitcode < 0 else f"exit status {exitcode}"
 
 
-def children(workers: int, memory: int, prepare: Callable[[], None] | None = None) -> ProcessPool:
+def create_process_pool(workers: int, memory: int, prepare: Callable[[], None] | None = None) -> ProcessPool:
     """Processes that share no memory with this one, started with the first task, replaced when they are lost.
 
     Args:
@@ -58,7 +58,7 @@ def children(workers: int, memory: int, prepare: Callable[[], None] | None = Non
     return ProcessPool(max_workers=workers, initializer=_begin, initargs=(memory, prepare), context=context)
 
 
-def ended(pool: ProcessPool) -> None:
+def stop_process_pool(pool: ProcessPool) -> None:
     """Stop the processes, whatever they are at."""
     pool.stop()  # type: ignore[no-untyped-call]
     pool.join()
@@ -66,8 +66,8 @@ def ended(pool: ProcessPool) -> None:
 
 @cache
 def _pool() -> ProcessPool:
-    pool = children(WORKERS, MEMORY)
-    atexit.register(ended, pool)
+    pool = create_process_pool(WORKERS, MEMORY_BYTES)
+    atexit.register(stop_process_pool, pool)
     return pool
 
 

@@ -11,15 +11,15 @@ from PIL import Image
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
-from stages.images.archives import MAX_UNPACKED, Files
-from stages.importers.sample import SPLIT_WORDS, Found, Item, always
+from stages.images.archives import MAX_UNPACKED_BYTES, SourceFiles
+from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation
 from stages.importers.table import cell_text
 
 Array = np.ndarray[Any, Any]
 READ = ("images", "labels")  # ends of the names of arrays
 
 
-def arrays(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+def import_arrays(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
     """`train_images`, `train_labels`, `val_...`, `test_...` as MedMNIST has them, or just `images` and `labels`.
 
     Labels [N] or [N, 1] of whole numbers or text are classes, [N, K] of 0 and 1 any number of classes, with a
@@ -39,7 +39,9 @@ def arrays(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
         for i, label in enumerate(labels):
             path = f"{word or 'images'}/{i:06d}{'.png' if _fits_png(images) else '.npy'}"
             pixels, annotation = partial(_file, images[i]), _annotation(np.atleast_1d(label), numbers)
-            items.append(Item(path, always(annotation), None, SPLIT_WORDS.get(word), pixels, has_file=False))
+            items.append(
+                Sample(path, fixed_annotation(annotation), None, SPLIT_WORDS.get(word), pixels, has_file=False)
+            )
     return items, []
 
 
@@ -52,9 +54,9 @@ def _held(data: bytes) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > MAX_UNPACKED:
+        if unpacked > MAX_UNPACKED_BYTES:
             raise UserError(
-                f"the npz unpacks to {unpacked / 2**30:.0f} GiB, above {MAX_UNPACKED / 2**30:.0f}: divide it"
+                f"the npz unpacks to {unpacked / 2**30:.0f} GiB, above {MAX_UNPACKED_BYTES / 2**30:.0f}: divide it"
             )
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return {key: file[key] if key.endswith(READ) else np.zeros(0) for key in file.files}

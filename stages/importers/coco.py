@@ -10,16 +10,16 @@ import numpy as np
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
-from stages.dataset.annotations import Annotation, Shape, box_of, decode_rle, encode_rle
-from stages.images.archives import Files, Refusal
-from stages.images.decode import SUFFIXES, Unreadable
-from stages.importers.sample import Annotate, Found, Item, split_of_path
+from stages.dataset.annotations import Annotation, ObjectAnnotation, bounding_box, decode_rle, encode_rle
+from stages.images.archives import Rejection, SourceFiles
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable
+from stages.importers.sample import Annotate, ImportResult, Sample, split_from_path
 
 Json = dict[str, Any]
 FAR = 1e6  # pixels; coordinates beyond it make rasterizers hang
 
 
-def coco(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+def import_coco(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
     """Images by `file_name` beside the JSON file; an annotation is a thing, or key points where an image has one."""
     data = _parsed(files[name](), name)
     categories = {c["id"]: c for c in data["categories"]}
@@ -39,21 +39,23 @@ def coco(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
         path = _located(str(image.get("file_name")), files, by_name)
         if path is None or path in seen:
             refused.append(
-                Refusal(
+                Rejection(
                     str(image.get("file_name")),
                     f"{name}: {'two images are this file' if path else 'there is no such file'}",
                 )
             )
             continue
         seen.add(path)
-        items.append(Item(path, _annotate(by_image[number], categories, name), None, split_of_path(path), files[path]))
+        items.append(
+            Sample(path, _annotate(by_image[number], categories, name), None, split_from_path(path), files[path])
+        )
     folders = {PurePosixPath(path).parent for path in seen}  # the images of other files of annotations lie elsewhere
     others = (
         p
         for p in files
-        if PurePosixPath(p).suffix.lower() in SUFFIXES and p not in seen and PurePosixPath(p).parent in folders
+        if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES and p not in seen and PurePosixPath(p).parent in folders
     )
-    return items, refused + [Refusal(p, f"is not listed in {name}") for p in others]
+    return items, refused + [Rejection(p, f"is not listed in {name}") for p in others]
 
 
 def _parsed(data: bytes, name: str) -> Json:
@@ -77,7 +79,7 @@ def _parsed(data: bytes, name: str) -> Json:
     return held
 
 
-def _located(written: str, files: Files, by_name: dict[str, list[str]]) -> str | None:
+def _located(written: str, files: SourceFiles, by_name: dict[str, list[str]]) -> str | None:
     """The file of that path, or the only one whose path ends so."""
     written = written.replace("\\", "/").removeprefix("./")
     if written in files:
@@ -112,7 +114,7 @@ def _points(one: Json, categories: dict[Any, Json], where: str) -> dict[str, tup
     return {str(name): (float(x), float(y)) if seen else None for name, x, y, seen in triples}
 
 
-def _shape(one: Json, categories: dict[Any, Json], height: int, width: int, where: str) -> Shape:
+def _shape(one: Json, categories: dict[Any, Json], height: int, width: int, where: str) -> ObjectAnnotation:
     label, crowd = str(categories[one["category_id"]].get("name")), bool(one.get("iscrowd"))
     spec = one.get("segmentation")
     if isinstance(spec, list) and spec:
@@ -125,14 +127,18 @@ def _shape(one: Json, categories: dict[Any, Json], height: int, width: int, wher
     x, y, w, h = (float(v) for v in box)
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise Unreadable(f"{where}: its bbox {box} lies outside of {width}x{height}")
-    return Shape(label, (max(0.0, x), max(0.0, y), min(float(width), x + w), min(float(height), y + h)), None, crowd)
+    return ObjectAnnotation(
+        label, (max(0.0, x), max(0.0, y), min(float(width), x + w), min(float(height), y + h)), None, crowd
+    )
 
 
 def _is_near(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and abs(value) < FAR
 
 
-def polygon_mask(polygons: list[Any], label: str, height: int, width: int, where: str, crowd: bool = False) -> Shape:
+def polygon_mask(
+    polygons: list[Any], label: str, height: int, width: int, where: str, crowd: bool = False
+) -> ObjectAnnotation:
     """Polygons of one thing, each x1, y1, x2, y2 ..., as a shape with its mask.
 
     Raises:
@@ -152,10 +158,10 @@ def polygon_mask(polygons: list[Any], label: str, height: int, width: int, where
     mask_HW = coco_mask.decode(runs).astype(bool)
     if not mask_HW.any():
         raise Unreadable(f"{where}: its outline covers no pixel of {width}x{height}")
-    return Shape(label, box_of(mask_HW), encode_rle(mask_HW), crowd)
+    return ObjectAnnotation(label, bounding_box(mask_HW), encode_rle(mask_HW), crowd)
 
 
-def _of_runs(held: Json, label: str, height: int, width: int, where: str, crowd: bool) -> Shape:
+def _of_runs(held: Json, label: str, height: int, width: int, where: str, crowd: bool) -> ObjectAnnotation:
     size, counts = held.get("size"), held.get("counts")
     if size != [height, width]:
         raise Unreadable(f"{where}: its mask is of {size} (height, width), the image of [{height}, {width}]")
@@ -170,4 +176,4 @@ def _of_runs(held: Json, label: str, height: int, width: int, where: str, crowd:
         raise Unreadable(f"{where}: its run lengths cannot be read: {error}") from None
     if mask_HW.shape != (height, width) or not mask_HW.any():
         raise Unreadable(f"{where}: its mask covers no pixel")
-    return Shape(label, box_of(mask_HW), encode_rle(mask_HW), crowd)
+    return ObjectAnnotation(label, bounding_box(mask_HW), encode_rle(mask_HW), crowd)

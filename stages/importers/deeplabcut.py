@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
-from stages.images.archives import Files, Refusal
-from stages.images.decode import SUFFIXES
-from stages.importers.sample import Found, Item, always, split_of_path
+from stages.images.archives import Rejection, SourceFiles
+from stages.images.decode import IMAGE_SUFFIXES
+from stages.importers.sample import ImportResult, Sample, fixed_annotation, split_from_path
 
 Point = tuple[float, float] | None
 
@@ -21,7 +21,7 @@ def is_deeplabcut(data: bytes) -> bool:
     return words[:2] == [b"scorer", b"bodyparts"] or words[:2] == [b"scorer", b"individuals"]
 
 
-def deeplabcut(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+def import_deeplabcut(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
     """A row an image; blank cells are points that cannot be seen. Coordinates are indices of pixels."""
     try:
         lines = list(csv.reader(io.StringIO(files[name]().decode("utf-8-sig"))))
@@ -41,18 +41,20 @@ def deeplabcut(files: Files, name: str, ingest: Ingest, own_split: bool) -> Foun
         path = _found(written, files)
         if path is None or path in seen:
             refused.append(
-                Refusal(written, f"{name} line {number}: {'stands there twice' if path else 'there is no such file'}")
+                Rejection(written, f"{name} line {number}: {'stands there twice' if path else 'there is no such file'}")
             )
             continue
         seen.add(path)
         try:
             points = {point: _point(line, x, y, point) for point, (x, y) in columns.items()}
         except ValueError as error:
-            refused.append(Refusal(path, f"{name} line {number}: {error}"))
+            refused.append(Rejection(path, f"{name} line {number}: {error}"))
             continue
-        items.append(Item(path, always(Annotation(points=points)), None, split_of_path(path), files[path]))
-    images = (p for p in files if PurePosixPath(p).suffix.lower() in SUFFIXES)
-    return items, refused + [Refusal(p, f"has no row in {name}") for p in images if p not in seen]
+        items.append(
+            Sample(path, fixed_annotation(Annotation(points=points)), None, split_from_path(path), files[path])
+        )
+    images = (p for p in files if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES)
+    return items, refused + [Rejection(p, f"has no row in {name}") for p in images if p not in seen]
 
 
 def _columns(lines: list[list[str]], name: str) -> dict[str, tuple[int, int]]:
@@ -69,7 +71,7 @@ def _columns(lines: list[list[str]], name: str) -> dict[str, tuple[int, int]]:
     return {point: (axes["x"], axes["y"]) for point, axes in places.items()}
 
 
-def _found(written: str, files: Files) -> str | None:
+def _found(written: str, files: SourceFiles) -> str | None:
     """The file that a path means, whose first folders may be those of another machine."""
     parts = PurePosixPath(written.replace("\\", "/")).parts
     return next((path for i in range(len(parts)) if (path := "/".join(parts[i:])) in files), None)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stages.dataset.annotations import IGNORE
-from stages.images.archives import Files
-from stages.images.decode import SUFFIXES, Unreadable, read
-from stages.images.image_statistics import grey_bytes
+from stages.dataset.annotations import IGNORE_INDEX
+from stages.images.archives import SourceFiles
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
+from stages.images.image_statistics import to_grey
 from stages.importers.sample import SPLIT_WORDS
 
 Array = np.ndarray[Any, Any]
@@ -33,7 +33,7 @@ WORSE = frozenset("noisy noise input low lr blur blurred degraded corrupted raw 
 
 
 @dataclass(frozen=True)
-class Pairing:
+class FilePairing:
     """Two patterns of which one names the images and the other what belongs to them."""
 
     images: str
@@ -57,7 +57,7 @@ class Pairing:
 
 
 @dataclass(frozen=True)
-class Beside:
+class TargetInspection:
     """What the files beside the images are."""
 
     form: str
@@ -67,12 +67,12 @@ class Beside:
     """Of masks: value and the share of the pixels that have it."""
 
 
-def pairings(files: Files) -> Iterator[Pairing]:
+def find_pairings(files: SourceFiles) -> Iterator[FilePairing]:
     """All pairs of patterns that name half of the images of a folder or more, either way round."""
     below: Counter[str] = Counter()
     held: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for path in files:
-        if PurePosixPath(path).suffix.lower() in SUFFIXES:
+        if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
             below.update({"", *map(str, PurePosixPath(path).parents)})
             for pattern, key in _patterns(PurePosixPath(path)):
                 held[pattern][key].append(path)
@@ -88,7 +88,7 @@ def pairings(files: Files) -> Iterator[Pairing]:
             several = "{label}" not in targets and any(len(of_targets[key]) > 1 for key in common)
             files_of = tuple((of_images[key][0], of_targets[key][0]) for key in sorted(common))
             named = frozenset(path for key in common for path in of_targets[key])
-            pairing = Pairing(images, targets, several, files_of, named)
+            pairing = FilePairing(images, targets, several, files_of, named)
             if len(common) + len(named) >= below[pairing.root] / 2:
                 yield pairing
 
@@ -136,37 +136,41 @@ def _is_split_alone(one: str, other: str) -> bool:
     return any(a != b and {a.lower(), b.lower()} & {*SPLIT_WORDS, "*"} for a, b in parts[:-1])
 
 
-def beside(files: Files, pairing: Pairing) -> Beside:
+def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspection:
     """Look into some files, and say what those of the second pattern are to those of the first."""
     spread = np.unique(np.linspace(0, len(pairing.files) - 1, SAMPLED).round().astype(int))
     looked = [(_levels(files, image), _levels(files, target)) for image, target in (pairing.files[i] for i in spread)]
     read_ = [(a, b) for a, b in looked if a is not None and b is not None]
     pairs = [(a, b) for a, b in read_ if a.shape[:2] == b.shape[:2]]
     if len(pairs) < max(FEWEST, MOST * len(looked)):
-        return Beside("", "most cannot be read" if len(read_) <= len(looked) / 2 else "their sizes differ", {})
+        return TargetInspection(
+            "", "most cannot be read" if len(read_) <= len(looked) / 2 else "their sizes differ", {}
+        )
     images, targets = zip(*pairs, strict=True)
     if _most(_is_plain(a) for a in images) or _most(_is_dotted(a) for a in images):
-        return Beside("", "what would be the images are masks themselves", {})
+        return TargetInspection("", "what would be the images are masks themselves", {})
     plain, binary = _most(_is_plain(b) for b in targets), _most(_is_plain(b, 2) for b in targets)
     if pairing.several or "{label}" in pairing.targets:
         if not binary:
-            return Beside("", "several files belong to an image, and they are no masks of two values", {})
+            return TargetInspection("", "several files belong to an image, and they are no masks of two values", {})
         form = "instances" if pairing.several else "masks"
-        return Beside(form, "several files of two values belong to an image", {})
+        return TargetInspection(form, "several files of two values belong to an image", {})
     if _most(_is_dotted(b) for b in targets):
-        return Beside("dots", "they hold small bright dots on black", {})
+        return TargetInspection("dots", "they hold small bright dots on black", {})
     if plain:
         why = "they hold few values, as masks do"
         if _most(_is_of_single_things(b) for b in targets):
             why += (
                 "; but each value is one piece: if they number single things, write a mask a thing and form: instances"
             )
-        return Beside("masks", why, _values(files, pairing))
+        return TargetInspection("masks", why, _values(files, pairing))
     if _is_worse(pairing.targets, pairing.images):
-        return Beside("", "they are named as what is to be restored", {})
+        return TargetInspection("", "they are named as what is to be restored", {})
     if not _are_alike(pairs):
-        return Beside("", _no_mask(targets), {})
-    return Beside("pairs", "they are pictures of the same scenes; which of the two is asked is yours to say", {})
+        return TargetInspection("", _no_mask(targets), {})
+    return TargetInspection(
+        "pairs", "they are pictures of the same scenes; which of the two is asked is yours to say", {}
+    )
 
 
 def _no_mask(targets: tuple[Array, ...]) -> str:
@@ -195,7 +199,7 @@ def _is_of_single_things(level_HW: Array) -> bool:
     return len(found) > FEWEST and all(ndimage.label(level_HW == value, np.ones((3, 3)))[1] == 1 for value in found)
 
 
-def _values(files: Files, pairing: Pairing) -> dict[int, float]:
+def _values(files: SourceFiles, pairing: FilePairing) -> dict[int, float]:
     """Shares of the values in the masks; a rare one must not be missed."""
     values: Counter[int] = Counter()
     for _, target in pairing.files[:COUNTED]:
@@ -206,20 +210,20 @@ def _values(files: Files, pairing: Pairing) -> dict[int, float]:
     return {value: count / values.total() for value, count in sorted(values.items())}
 
 
-def is_void(values: dict[int, float]) -> bool:
+def marks_unknown(values: dict[int, float]) -> bool:
     """Whether the value 255 is likely to say that the truth is unknown: the others count up from 0."""
-    others = sorted(set(values) - {IGNORE})
-    return IGNORE in values and len(others) > 1 and others[-1] < 2 * len(others)
+    others = sorted(set(values) - {IGNORE_INDEX})
+    return IGNORE_INDEX in values and len(others) > 1 and others[-1] < 2 * len(others)
 
 
-def _levels(files: Files, path: str) -> Array | None:
+def _levels(files: SourceFiles, path: str) -> Array | None:
     """Levels [H, W], also of equal colours, of a palette its indices; or colours [H, W, C]; None: not readable."""
     try:
         data = files[path]()
         with Image.open(io.BytesIO(data)) as file:
             if file.mode in ("1", "P"):
                 return np.asarray(file.convert("L") if file.mode == "1" else file)
-        image = read(data).image
+        image = decode_image(data).image
     except (Unreadable, OSError, SyntaxError, ValueError, OverflowError):
         return None
     return image[:, :, 0] if image.ndim == 3 and (image == image[:, :, :1]).all() else image
@@ -247,7 +251,7 @@ def _are_alike(pairs: list[tuple[Array, Array]]) -> bool:
 
 def _thumbnail(image: Array) -> Array:
     """256 grey levels of mean 0 and length 1."""
-    values = np.asarray(Image.fromarray(grey_bytes(image)).resize((16, 16)), np.float64).ravel()
+    values = np.asarray(Image.fromarray(to_grey(image)).resize((16, 16)), np.float64).ravel()
     values -= values.mean()
     return np.asarray(values / max(float(np.linalg.norm(values)), 1e-9))
 

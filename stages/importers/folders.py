@@ -3,11 +3,11 @@
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
-from stages.images.archives import Files, Refusal
-from stages.importers.sample import SPLIT_WORDS, Found, Item, always
+from stages.images.archives import Rejection, SourceFiles
+from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation
 
 
-def folders(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+def import_folders(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
     """A folder per class; with `own_split` a folder per split around them."""
     items, refused = [], []
     tops = {path.split("/")[0] for path in files if "/" in path}
@@ -18,9 +18,11 @@ def folders(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
         *inner, _ = path.split("/")
         split = SPLIT_WORDS.get(inner.pop(0).lower()) if own_split and inner else None
         if own_split and split is None:
-            refused.append(Refusal(path, f"not in a folder named {', '.join(SPLIT_WORDS)}, as split.by: source wants"))
+            refused.append(
+                Rejection(path, f"not in a folder named {', '.join(SPLIT_WORDS)}, as split.by: source wants")
+            )
         elif not inner:
-            refused.append(Refusal(path, "not in a class folder"))
+            refused.append(Rejection(path, "not in a class folder"))
         else:
-            items.append(Item(path, always(Annotation(labels=(inner[0],))), None, split, read))
+            items.append(Sample(path, fixed_annotation(Annotation(labels=(inner[0],))), None, split, read))
     return items, refused

@@ -4,10 +4,10 @@ import re
 
 from stages.core.errors import UserError
 
-SIGNS = {"{key}": r"(?P<key>[^/]+)", "{label}": r"(?P<label>[^/]+)", "**": ".*", "*": "[^/]*"}
+PLACEHOLDERS = {"{key}": r"(?P<key>[^/]+)", "{label}": r"(?P<label>[^/]+)", "**": ".*", "*": "[^/]*"}
 
 
-def pattern_of(text: str, param: str) -> re.Pattern[str]:
+def compile_pattern(text: str, param: str) -> re.Pattern[str]:
     """The pattern as a regular expression on whole paths.
 
     Raises:
@@ -23,7 +23,7 @@ def pattern_of(text: str, param: str) -> re.Pattern[str]:
         if part in seen and part.startswith("{"):  # the same text again, as in {key}/{key}.png
             expression += f"(?P={part.strip('{}')})"
         else:
-            expression += SIGNS.get(part, re.escape(part))
+            expression += PLACEHOLDERS.get(part, re.escape(part))
         seen.add(part)
     try:
         return re.compile(expression)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
-from stages.images.archives import Files, Refusal
+from stages.images.archives import Rejection, SourceFiles
 
 SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("val", "valid", "validation", "dev"), "val"
@@ -15,7 +15,7 @@ Annotate = Callable[[int, int], Annotation]
 
 
 @dataclass(frozen=True)
-class Item:
+class Sample:
     """Not yet read."""
 
     path: str
@@ -34,10 +34,10 @@ class Item:
     `reading.Unreadable`."""
 
 
-Found = tuple[list[Item], list[Refusal]]
+ImportResult = tuple[list[Sample], list[Rejection]]
 
 
-def text_of(files: Files, path: str) -> str:
+def read_text(files: SourceFiles, path: str) -> str:
     """A small text file of a source.
 
     Raises:
@@ -49,11 +49,11 @@ def text_of(files: Files, path: str) -> str:
         raise UserError(f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}); save it so") from None
 
 
-def always(annotation: Annotation) -> Annotate:
+def fixed_annotation(annotation: Annotation) -> Annotate:
     """Labels that do not depend on the size of the image."""
     return lambda height, width: annotation
 
 
-def split_of_path(path: str) -> str | None:
+def split_from_path(path: str) -> str | None:
     """The split that one of a path's folders names, the outermost first."""
     return next((SPLIT_WORDS[part.lower()] for part in path.split("/")[:-1] if part.lower() in SPLIT_WORDS), None)

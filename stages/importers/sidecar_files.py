@@ -12,12 +12,12 @@ from PIL import Image
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
-from stages.dataset.annotations import IGNORE, Annotation, Shape, box_of, encode_rle
-from stages.images.archives import Files, Refusal
-from stages.images.decode import Unreadable, label_values, read
-from stages.images.sandbox import isolated
-from stages.importers.path_patterns import SIGNS, pattern_of
-from stages.importers.sample import Annotate, Found, Item, always, split_of_path
+from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, bounding_box, encode_rle
+from stages.images.archives import Rejection, SourceFiles
+from stages.images.decode import Unreadable, decode_image, decode_label_image
+from stages.images.sandbox import run_isolated
+from stages.importers.path_patterns import PLACEHOLDERS, compile_pattern
+from stages.importers.sample import Annotate, ImportResult, Sample, fixed_annotation, split_from_path
 
 Array = np.ndarray[Any, Any]
 Named = list[tuple[str, str | None]]
@@ -28,14 +28,17 @@ THING = "object"
 RINGS = 16  # grey level that a JPEG's rings on black do not reach
 
 
-def _matched(files: Files, ingest: Ingest) -> tuple[dict[str, str], dict[str, Named]]:
+def _matched(files: SourceFiles, ingest: Ingest) -> tuple[dict[str, str], dict[str, Named]]:
     """Path of each image by its key, and the files that belong to it."""
     if "{key}" not in ingest.images or "{key}" not in ingest.targets:
         raise UserError(
             f"ingest.images: {ingest.images!r}, ingest.targets: {ingest.targets!r}: both need {{key}} where the name "
             "of an image stands, as images/{key}.png and masks/{key}.png"
         )
-    of_images, of_targets = (pattern_of(ingest.images, "ingest.images"), pattern_of(ingest.targets, "ingest.targets"))
+    of_images, of_targets = (
+        compile_pattern(ingest.images, "ingest.images"),
+        compile_pattern(ingest.targets, "ingest.targets"),
+    )
     images: dict[str, str] = {}
     targets: dict[str, Named] = defaultdict(list)
     for path in files:
@@ -66,27 +69,27 @@ def _as_target(pattern: re.Pattern[str], path: str, images: Iterable[str], own: 
         return found
     keys = {part[i:j] for part in path.split("/") for i in range(len(part)) for j in range(i + 1, len(part) + 1)}
     for key in sorted((key for key in keys if key in images and key != own), key=lambda key: (-len(key), key)):
-        if fitting := re.fullmatch(pattern.pattern.replace(SIGNS["{key}"], f"(?P<key>{re.escape(key)})"), path):
+        if fitting := re.fullmatch(pattern.pattern.replace(PLACEHOLDERS["{key}"], f"(?P<key>{re.escape(key)})"), path):
             return fitting
     return None if found["key"] == own else found
 
 
 def _has_star_beside_key(pattern: re.Pattern[str]) -> bool:
-    inside = re.escape(SIGNS["{key}"])
-    star = re.escape(SIGNS["*"])
+    inside = re.escape(PLACEHOLDERS["{key}"])
+    star = re.escape(PLACEHOLDERS["*"])
     return bool(re.search(rf"{star}[^/]*{inside}|{inside}[^/]*{star}", pattern.pattern))
 
 
-def _paired(files: Files, ingest: Ingest, item: Callable[[str, Named], Item]) -> Found:
+def _paired(files: SourceFiles, ingest: Ingest, item: Callable[[str, Named], Sample]) -> ImportResult:
     images, targets = _matched(files, ingest)
     items = [item(path, targets[key]) for key, path in images.items() if key in targets]
     refused = [
-        Refusal(path, f"has no file {_filled(ingest.targets, key)}")
+        Rejection(path, f"has no file {_filled(ingest.targets, key)}")
         for key, path in images.items()
         if key not in targets
     ]
     refused += [
-        Refusal(named[0][0], f"has no image {_filled(ingest.images, key)}")
+        Rejection(named[0][0], f"has no image {_filled(ingest.images, key)}")
         for key, named in targets.items()
         if key not in images
     ]
@@ -97,7 +100,7 @@ def _filled(pattern: str, key: str) -> str:
     return pattern.replace("{key}", key)
 
 
-def masks(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+def import_masks(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
     """A label image per image; or, with {label} in the pattern, one per class."""
     if "{label}" in ingest.targets:
         _, targets = _matched(files, ingest)
@@ -109,7 +112,7 @@ def masks(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
         )  # values may share a class
         names = tuple(sorted(given, key=lambda name: name != BACKGROUND)) or FOREGROUND
 
-    def item(path: str, named: Named) -> Item:
+    def item(path: str, named: Named) -> Sample:
         if "{label}" in ingest.targets:
             target: Callable[[int, int], bytes] = partial(_of_classes, files, named, names)
         elif len(named) > 1:
@@ -118,27 +121,27 @@ def masks(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
             )
         else:
             target = partial(_of_values, files, named[0][0], ingest, names)
-        split = split_of_path(path)
-        return Item(path, always(Annotation(mask=names)), None, split, files[path], target=target)
+        split = split_from_path(path)
+        return Sample(path, fixed_annotation(Annotation(mask=names)), None, split, files[path], target=target)
 
     return _paired(files, ingest, item)
 
 
-def _indices(files: Files, path: str, height: int, width: int) -> Array:
+def _indices(files: SourceFiles, path: str, height: int, width: int) -> Array:
     """[height, width] values of a label image: of a palette its indices, of equal colours their level."""
     try:
-        return isolated(label_values, files[path](), height, width)
+        return run_isolated(decode_label_image, files[path](), height, width)
     except Unreadable as error:
         raise Unreadable(f"its mask {path}: {error}") from None
 
 
-def _of_values(files: Files, path: str, ingest: Ingest, names: tuple[str, ...], height: int, width: int) -> bytes:
+def _of_values(files: SourceFiles, path: str, ingest: Ingest, names: tuple[str, ...], height: int, width: int) -> bytes:
     value_HW = _indices(files, path, height, width)
     known = sorted(ingest.mask_values)
     if not known:
         index_HW = (value_HW != 0).astype(np.uint8)
     else:
-        index_HW = np.full(value_HW.shape, IGNORE, np.uint8)
+        index_HW = np.full(value_HW.shape, IGNORE_INDEX, np.uint8)
         for value in known:
             index_HW[value_HW == value] = names.index(ingest.mask_values[value])
         strange = sorted(set(np.unique(value_HW).tolist()) - set(known) - set(ingest.ignore_values))
@@ -148,11 +151,11 @@ def _of_values(files: Files, path: str, ingest: Ingest, names: tuple[str, ...], 
                 f"ingest.mask_values ({known}) nor ingest.ignore_values ({list(ingest.ignore_values)}) names"
             )
     for value in ingest.ignore_values:
-        index_HW[value_HW == value] = IGNORE
-    return _png(index_HW)
+        index_HW[value_HW == value] = IGNORE_INDEX
+    return _encode_png(index_HW)
 
 
-def _of_classes(files: Files, named: Named, names: tuple[str, ...], height: int, width: int) -> bytes:
+def _of_classes(files: SourceFiles, named: Named, names: tuple[str, ...], height: int, width: int) -> bytes:
     index_HW = np.zeros((height, width), np.uint8)
     for path, label in named:
         assert label is not None, "the pattern has {label}"
@@ -161,35 +164,35 @@ def _of_classes(files: Files, named: Named, names: tuple[str, ...], height: int,
             y, x = np.argwhere(twice)[0]
             raise Unreadable(f"its mask {path} overlaps that of {names[index_HW[y, x]]}, as at x {x}, y {y}")
         index_HW[there_HW] = names.index(label)
-    return _png(index_HW)
+    return _encode_png(index_HW)
 
 
 def _size(array: Array) -> str:
     return f"{array.shape[1]}x{array.shape[0]}"
 
 
-def _png(index_HW: Array) -> bytes:
+def _encode_png(index_HW: Array) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(index_HW).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def instances(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+def import_instances(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
     """A mask per thing; the class by {label} in the pattern, or all of one class."""
 
-    def item(path: str, named: Named) -> Item:
-        return Item(path, _things(files, named), None, split_of_path(path), files[path])
+    def item(path: str, named: Named) -> Sample:
+        return Sample(path, _things(files, named), None, split_from_path(path), files[path])
 
     return _paired(files, ingest, item)
 
 
-def _things(files: Files, named: Named) -> Annotate:
+def _things(files: SourceFiles, named: Named) -> Annotate:
     def annotate(height: int, width: int) -> Annotation:
         shapes = []
         for path, label in sorted(named):
             mask_HW = _indices(files, path, height, width) != 0
             if mask_HW.any():
-                shapes.append(Shape(label or THING, box_of(mask_HW), encode_rle(mask_HW)))
+                shapes.append(ObjectAnnotation(label or THING, bounding_box(mask_HW), encode_rle(mask_HW)))
             else:
                 print(f"ingest: {path} is empty and was left out", flush=True)
         return Annotation(shapes=tuple(shapes))
@@ -197,22 +200,24 @@ def _things(files: Files, named: Named) -> Annotate:
     return annotate
 
 
-def dots(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+def import_dots(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
     """An image of bright dots per image, a dot a thing."""
 
-    def item(path: str, named: Named) -> Item:
+    def item(path: str, named: Named) -> Sample:
         if "{label}" not in ingest.targets:
             _refuse_several(path, named, "files of dots")
-        return Item(path, partial(_dotted, files, named, ingest.max_megapixels), None, split_of_path(path), files[path])
+        return Sample(
+            path, partial(_dotted, files, named, ingest.max_megapixels), None, split_from_path(path), files[path]
+        )
 
     return _paired(files, ingest, item)
 
 
-def _dotted(files: Files, named: Named, max_megapixels: float, height: int, width: int) -> Annotation:
+def _dotted(files: SourceFiles, named: Named, max_megapixels: float, height: int, width: int) -> Annotation:
     shapes = []
     for path, label in sorted(named):
         for x, y in _middles(files[path](), path, max_megapixels, height, width):
-            shapes.append(Shape(label or THING, (x, y, x + 1, y + 1)))
+            shapes.append(ObjectAnnotation(label or THING, (x, y, x + 1, y + 1)))
     return Annotation(shapes=tuple(shapes))
 
 
@@ -221,7 +226,7 @@ def _middles(data: bytes, path: str, max_megapixels: float, height: int, width: 
     from scipy import ndimage
 
     try:
-        picture = isolated(read, data, max_megapixels)
+        picture = run_isolated(decode_image, data, max_megapixels)
     except Unreadable as error:
         raise Unreadable(f"its dots {path}: {error}") from None
     image = picture.image
@@ -239,12 +244,12 @@ def _refuse_several(path: str, named: Named, what: str) -> None:
         raise UserError(f"{path} has the {what} {named[0][0]} and {named[1][0]}; ingest.targets must match one")
 
 
-def pairs(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+def import_pairs(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
     """Another image per image."""
 
-    def item(path: str, named: Named) -> Item:
+    def item(path: str, named: Named) -> Sample:
         _refuse_several(path, named, "pictures")
-        annotation, other = always(Annotation(image=True)), files[named[0][0]]
-        return Item(path, annotation, None, split_of_path(path), files[path], target=lambda height, width: other())
+        annotation, other = fixed_annotation(Annotation(image=True)), files[named[0][0]]
+        return Sample(path, annotation, None, split_from_path(path), files[path], target=lambda height, width: other())
 
     return _paired(files, ingest, item)

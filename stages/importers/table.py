@@ -11,18 +11,18 @@ import pandas as pd
 from stages.config.schema_data import Columns, Ingest
 from stages.core.errors import UserError, did_you_mean
 from stages.dataset.annotations import Annotation
-from stages.images.archives import Files, Refusal
-from stages.importers.path_patterns import pattern_of
-from stages.importers.sample import SPLIT_WORDS, Found, Item, always
+from stages.images.archives import Rejection, SourceFiles
+from stages.importers.path_patterns import compile_pattern
+from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation
 
 Cells = dict[str, str]
 
 
-def table(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+def import_table(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
     """A row an image. With `ingest.images` only what matches it is taken, of the files and of the rows."""
     columns, rows = ingest.columns, read_table(files[name](), name)
     _refuse_missing(columns, rows, name)
-    wanted = pattern_of(ingest.images, "ingest.images") if ingest.images else None
+    wanted = compile_pattern(ingest.images, "ingest.images") if ingest.images else None
     items, refused = [], []
     seen: set[str] = set()
     for number, cells in enumerate(rows.to_dict("records")):
@@ -33,10 +33,10 @@ def table(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
         try:
             items.append(_item(path, cells, columns, files, seen))
         except ValueError as error:
-            refused.append(Refusal(path, f"{name} line {number + 2}: {error}"))
+            refused.append(Rejection(path, f"{name} line {number + 2}: {error}"))
         seen.add(path)
     candidates = (n for n in files if (wanted.fullmatch(n) if wanted else n != name))
-    return items, refused + [Refusal(n, f"is not listed in {name}") for n in candidates if n not in seen]
+    return items, refused + [Rejection(n, f"is not listed in {name}") for n in candidates if n not in seen]
 
 
 def _refuse_missing(columns: Columns, rows: pd.DataFrame, name: str) -> None:
@@ -52,7 +52,7 @@ def _refuse_missing(columns: Columns, rows: pd.DataFrame, name: str) -> None:
         raise UserError(f"{name}: ingest.columns names no label, no scalars and no points; name what is to be learned")
 
 
-def _item(path: str, cells: Cells, columns: Columns, files: Files, seen: set[str]) -> Item:
+def _item(path: str, cells: Cells, columns: Columns, files: SourceFiles, seen: set[str]) -> Sample:
     if path not in files:
         raise ValueError("there is no such file")
     if path in seen:
@@ -71,7 +71,7 @@ def _item(path: str, cells: Cells, columns: Columns, files: Files, seen: set[str
         scalars={name: _number(cells, name) for name in columns.scalars} if columns.scalars else None,
         points={name: _point(cells, name) for name in columns.points} if columns.points else None,
     )
-    return Item(path, always(annotation), group, split, files[path], origin=origin)
+    return Sample(path, fixed_annotation(annotation), group, split, files[path], origin=origin)
 
 
 def _labels(cells: Cells, columns: Columns) -> tuple[str, ...] | None:

@@ -32,7 +32,7 @@ NO_COLUMNS: dict[str, Any] = {
 }
 
 
-def path_column(rows: pd.DataFrame, images: Iterable[str]) -> tuple[str, str] | None:
+def find_path_column(rows: pd.DataFrame, images: Iterable[str]) -> tuple[str, str] | None:
     """The column that names images in most rows, and the folder in which its paths begin."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for image in images:
@@ -50,7 +50,7 @@ def path_column(rows: pd.DataFrame, images: Iterable[str]) -> tuple[str, str] | 
     return best[1:] if best[0] and best[0] >= len(seen) / 2 else None
 
 
-def columns_of(rows: pd.DataFrame) -> tuple[dict[str, Any], dict[str, str]]:
+def infer_columns(rows: pd.DataFrame) -> tuple[dict[str, Any], dict[str, str]]:
     """Keys of `ingest.columns` for what stands beside the paths, and reasons."""
     filled = {name: bool((rows[name].str.strip() != "").all()) for name in rows}
     is_number = {name: _are_numbers(rows[name]) for name in rows}

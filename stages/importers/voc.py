@@ -6,19 +6,19 @@ from xml.etree import ElementTree
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
-from stages.dataset.annotations import Annotation, Shape
-from stages.images.archives import Files, Refusal
-from stages.images.decode import SUFFIXES, Unreadable
-from stages.importers.sample import SPLIT_WORDS, Annotate, Found, Item, text_of
+from stages.dataset.annotations import Annotation, ObjectAnnotation
+from stages.images.archives import Rejection, SourceFiles
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable
+from stages.importers.sample import SPLIT_WORDS, Annotate, ImportResult, Sample, read_text
 
 IMAGES = re.compile(r"(^|/)JPEGImages/")
 FOLDER = re.compile(r"(^|/)(JPEGImages|Annotations)/")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def voc(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+def import_voc(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
     """Annotations/NAME.xml beside JPEGImages/NAME.jpg; ImageSets/Main/{train,val,test}.txt name the splits."""
-    paths = [p for p in files if PurePosixPath(p).suffix.lower() in SUFFIXES]
+    paths = [p for p in files if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES]
     paths = [p for p in paths if IMAGES.search(p)] or paths  # other folders hold label pictures of the same names
     long = any(IMAGES.search(p) for p in paths) and len({PurePosixPath(p).stem for p in paths}) < len(paths)
     images: dict[str, str] = {}
@@ -33,11 +33,11 @@ def voc(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
         key = _key(path, long)
         if key not in images or key in seen:
             taken = f"{images[key]} has another annotation" if key in seen else f"there is no image named {key}"
-            refused.append(Refusal(path, taken))
+            refused.append(Rejection(path, taken))
             continue
         seen.add(key)
-        items.append(Item(images[key], _annotate(files, path), None, splits.get(key), files[images[key]]))
-    return items, refused + [Refusal(p, f"has no file {key}.xml") for key, p in images.items() if key not in seen]
+        items.append(Sample(images[key], _annotate(files, path), None, splits.get(key), files[images[key]]))
+    return items, refused + [Rejection(p, f"has no file {key}.xml") for key, p in images.items() if key not in seen]
 
 
 def _key(path: str, long: bool) -> str:
@@ -48,12 +48,12 @@ def _key(path: str, long: bool) -> str:
     return str(PurePosixPath(FOLDER.sub(r"\1", path, count=1)).with_suffix("")) if long else PurePosixPath(path).stem
 
 
-def _splits(files: Files, long: bool) -> dict[str, str]:
+def _splits(files: SourceFiles, long: bool) -> dict[str, str]:
     """Split of each image by its key."""
     splits: dict[str, str] = {}
     for path in files:
         found = re.fullmatch(r"(.*/)?ImageSets/Main/(train|val|test)\.txt", path)
-        for line in text_of(files, path).splitlines() if found else ():
+        for line in read_text(files, path).splitlines() if found else ():
             if not line.strip():
                 continue
             assert found is not None, "only lists are read"
@@ -64,7 +64,7 @@ def _splits(files: Files, long: bool) -> dict[str, str]:
     return splits
 
 
-def _annotate(files: Files, path: str) -> Annotate:
+def _annotate(files: SourceFiles, path: str) -> Annotate:
     def annotate(height: int, width: int) -> Annotation:
         data = files[path]()
         if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
@@ -81,7 +81,7 @@ def _annotate(files: Files, path: str) -> Annotate:
     return annotate
 
 
-def _shape(thing: ElementTree.Element, number: int, path: str, height: int, width: int) -> Shape | None:
+def _shape(thing: ElementTree.Element, number: int, path: str, height: int, width: int) -> ObjectAnnotation | None:
     """VOC's pixels count from 1 and the last one belongs to the box."""
     label = (thing.findtext("name") or "").strip()
     written = [thing.findtext(f"bndbox/{corner}") for corner in CORNERS]
@@ -98,4 +98,4 @@ def _shape(thing: ElementTree.Element, number: int, path: str, height: int, widt
         raise Unreadable(f"{path}, object {number} ({label}): the box {written} lies outside of {width}x{height}")
     box = (max(0.0, x0 - 1), max(0.0, y0 - 1), min(float(width), x1), min(float(height), y1))
     hard = (thing.findtext("difficult") or "").strip() == "1"  # VOC does not score it
-    return Shape(label, box, None, hard)
+    return ObjectAnnotation(label, box, None, hard)

@@ -11,31 +11,33 @@ from ruamel.yaml.error import YAMLError
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
-from stages.dataset.annotations import Annotation, Shape
-from stages.images.archives import Files, Refusal
-from stages.images.decode import SUFFIXES, Unreadable
+from stages.dataset.annotations import Annotation, ObjectAnnotation
+from stages.images.archives import Rejection, SourceFiles
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.importers.coco import polygon_mask
-from stages.importers.sample import Annotate, Found, Item, split_of_path, text_of
+from stages.importers.sample import Annotate, ImportResult, Sample, read_text, split_from_path
 
 
-def yolo(files: Files, name: str, ingest: Ingest, own_split: bool) -> Found:
+def import_yolo(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
     """images/.../NAME.jpg beside labels/.../NAME.txt; classes in data.yaml or classes.txt."""
     names = _names(files)
     items, refused, seen = [], [], set()
-    for path in (p for p in files if PurePosixPath(p).suffix.lower() in SUFFIXES and re.search(r"(^|/)images/", p)):
+    for path in (
+        p for p in files if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES and re.search(r"(^|/)images/", p)
+    ):
         labels = re.sub(r"(^|/)images/", r"\1labels/", path, count=1)
         labels = str(PurePosixPath(labels).with_suffix(".txt"))
         if labels not in files:
-            refused.append(Refusal(path, f"has no file {labels}; an image without things has an empty one"))
+            refused.append(Rejection(path, f"has no file {labels}; an image without things has an empty one"))
             continue
         seen.add(labels)
-        items.append(Item(path, _annotate(files, labels, names), None, split_of_path(path), files[path]))
+        items.append(Sample(path, _annotate(files, labels, names), None, split_from_path(path), files[path]))
     written = (p for p in files if re.search(r"(^|/)labels/.*\.txt$", p) and PurePosixPath(p).name != "classes.txt")
     orphans = (p for p in written if p not in seen)
-    return items, refused + [Refusal(p, "there is no image of that name") for p in orphans]
+    return items, refused + [Rejection(p, "there is no image of that name") for p in orphans]
 
 
-def _names(files: Files) -> dict[int, str]:
+def _names(files: SourceFiles) -> dict[int, str]:
     for path in sorted(files):
         if PurePosixPath(path).name in ("data.yaml", "dataset.yaml", "data.yml"):
             try:
@@ -45,11 +47,11 @@ def _names(files: Files) -> dict[int, str]:
             except (YAMLError, KeyError, TypeError, ValueError) as error:
                 raise UserError(f"{path}: `names` of the classes cannot be read: {error}") from None
         if PurePosixPath(path).name == "classes.txt":
-            return dict(enumerate(line.strip() for line in text_of(files, path).splitlines() if line.strip()))
+            return dict(enumerate(line.strip() for line in read_text(files, path).splitlines() if line.strip()))
     raise UserError("there is no data.yaml with `names` and no classes.txt: what do the numbers in labels/ mean?")
 
 
-def _annotate(files: Files, path: str, names: dict[int, str]) -> Annotate:
+def _annotate(files: SourceFiles, path: str, names: dict[int, str]) -> Annotate:
     def annotate(height: int, width: int) -> Annotation:
         lines = files[path]().decode("utf-8-sig", errors="replace").splitlines()
         shapes = (
@@ -60,7 +62,7 @@ def _annotate(files: Files, path: str, names: dict[int, str]) -> Annotate:
     return annotate
 
 
-def _shape(line: str, where: str, names: dict[int, str], height: int, width: int) -> Shape:
+def _shape(line: str, where: str, names: dict[int, str], height: int, width: int) -> ObjectAnnotation:
     try:
         number, *values = (float(cell) for cell in line.split())
     except ValueError:
@@ -79,6 +81,8 @@ def _shape(line: str, where: str, names: dict[int, str], height: int, width: int
         box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
         if w <= 0 or h <= 0:
             raise Unreadable(f"{where}: the box is {w:g} wide and {h:g} high")
-        return Shape(label, (max(0.0, box[0]), max(0.0, box[1]), min(float(width), box[2]), min(float(height), box[3])))
+        return ObjectAnnotation(
+            label, (max(0.0, box[0]), max(0.0, box[1]), min(float(width), box[2]), min(float(height), box[3]))
+        )
     spec = np.clip(np.array(values), 0, 1).reshape(-1, 2) * [width, height]
     return polygon_mask([spec.ravel().tolist()], label, height, width, where)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 
-from stages.images.image_statistics import grey_bytes
+from stages.images.image_statistics import to_grey
 
 SIDE = 32  # pixels of a thumbnail; its details are compared at half of that
 SMOOTH = 2.0  # pixels of 16; what is smoother (light, a bright disc on black) two pictures of one device share
@@ -25,7 +25,7 @@ Array = np.ndarray[Any, Any]
 
 def thumbnail(image: Array) -> Array:
     """uint8 [32, 32] grey, whatever the shape."""
-    return np.asarray(Image.fromarray(grey_bytes(image)).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(to_grey(image)).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def details(thumb_NHW: Array) -> Array:

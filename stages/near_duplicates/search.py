@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from stages.dataset.manifest import pictures
+from stages.dataset.manifest import decode_images
 from stages.near_duplicates.distance_distribution import FEWEST, Density, density, distance
 from stages.near_duplicates.image_similarity import WINDOWS, aligned, correlations, details, thumbnail
 from stages.near_duplicates.perceptual_hash import RADIUS, near_pairs, numbers, radius_for
@@ -127,7 +127,7 @@ def _look(known: pd.DataFrame, pairs: Array, usable: Array, folder: Path) -> tup
     """The pairs judged by their pictures, and how many pictures are too flat for that."""
     references = np.random.default_rng(0).permutation(usable)[:REFERENCES]
     wanted = np.unique(np.concatenate([references, pairs.ravel()]))
-    thumbs = np.stack([thumbnail(p.image) for p in pictures(known.iloc[wanted], folder)])
+    thumbs = np.stack([thumbnail(p.image) for p in decode_images(known.iloc[wanted], folder)])
     found = details(thumbs)
     flat = np.asarray(~found.any(axis=1))
     asked = np.searchsorted(wanted, references)

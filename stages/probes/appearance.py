@@ -12,8 +12,8 @@ import pandas as pd
 from PIL import Image
 from scipy.stats import norm, rankdata
 
-from stages.dataset.manifest import pictures
-from stages.images.image_statistics import EXPOSURE, STRUCTURE, grey_bytes
+from stages.dataset.manifest import decode_images
+from stages.images.image_statistics import EXPOSURE, STRUCTURE, to_grey
 
 BINS = 16  # of the radial spectrum, from the slowest wave to the finest
 WINDOW = 256  # pixels of the middle, at the image's own scale, where blur and noise are seen
@@ -62,8 +62,8 @@ class Appearance:
 def appearance(rows: pd.DataFrame, folder: Path) -> Appearance:
     """Look at every image of `rows`."""
     measured, small = [], []
-    for picture in pictures(rows, folder):
-        grey = grey_bytes(picture.image)
+    for picture in decode_images(rows, folder):
+        grey = to_grey(picture.image)
         measured.append(_waves(grey) | {"noise": noise(grey)})
         small.append(np.asarray(Image.fromarray(grey).resize((SMALL, SMALL), Image.Resampling.BILINEAR)))
     table = pd.DataFrame(measured, index=rows.index).join(rows[[*EXPOSURE, *STRUCTURE]].astype(float))

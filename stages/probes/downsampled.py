@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from stages.dataset.annotations import IGNORE, Annotation, Shape, decode_rle
-from stages.dataset.manifest import annotations, pictures, targets
+from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, decode_rle
+from stages.dataset.manifest import decode_images, decode_targets, parse_annotations
 from stages.images.decode import to_channels
-from stages.images.image_statistics import as_bytes, grey_bytes
+from stages.images.image_statistics import to_grey, to_uint8
 
 Array = np.ndarray[Any, Any]
 SIDE = 64  # pixels: a thing of a tenth of the image still is 6 pixels wide
@@ -23,9 +23,9 @@ def small_pictures(rows: pd.DataFrame, folder: Path) -> Array:
     """uint8 [N, S, S, 3 or 1] of manifest rows, averaged over what a small pixel covers; colour if any has it."""
     channels = 3 if (rows["channels"] == 3).any() else 1
     small = np.empty((len(rows), SIDE, SIDE, channels), np.uint8)
-    for place, picture in zip(small, pictures(rows, folder), strict=True):
+    for place, picture in zip(small, decode_images(rows, folder), strict=True):
         odd = picture.image.ndim == 3 and picture.image.shape[2] not in (1, 3)
-        image = to_channels(grey_bytes(picture.image) if odd else as_bytes(picture.image), channels)
+        image = to_channels(to_grey(picture.image) if odd else to_uint8(picture.image), channels)
         whole = Image.fromarray(image if channels == 3 else image[:, :, 0])
         place[:] = np.asarray(whole.resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(place.shape)
     return small
@@ -33,12 +33,12 @@ def small_pictures(rows: pd.DataFrame, folder: Path) -> Array:
 
 def small_masks(rows: pd.DataFrame, folder: Path, classes: int) -> tuple[Array, Array]:
     """uint8 [N, S, S], the class at the middle of each small pixel, or `IGNORE`; and [N, K], pixels of each class."""
-    small = np.full((len(rows), SIDE, SIDE), IGNORE, np.uint8)
+    small = np.full((len(rows), SIDE, SIDE), IGNORE_INDEX, np.uint8)
     pixels_NK = np.zeros((len(rows), classes), int)
-    for n, mask in enumerate(targets(rows, folder)):
+    for n, mask in enumerate(decode_targets(rows, folder)):
         if mask is not None:
             small[n] = mask[np.ix_(_middles(mask.shape[0]), _middles(mask.shape[1]))]
-            pixels_NK[n] = np.bincount(mask.ravel(), minlength=IGNORE + 1)[:classes]
+            pixels_NK[n] = np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1)[:classes]
     return small, pixels_NK
 
 
@@ -50,16 +50,16 @@ def small_things(rows: pd.DataFrame, names: list[str]) -> tuple[Array, list[list
     """
     small = np.zeros((len(rows), SIDE, SIDE), np.uint8)
     areas: list[list[int]] = [[] for _ in names]
-    for place, row, annotation in zip(small, rows.itertuples(), annotations(rows), strict=True):
+    for place, row, annotation in zip(small, rows.itertuples(), parse_annotations(rows), strict=True):
         for shape in sorted(annotation.shapes or (), key=_extent, reverse=True):
             covered = thing(shape, int(row.height), int(row.width))
             number = names.index(shape.label)
-            place[covered] = IGNORE if shape.crowd else 1 + number
+            place[covered] = IGNORE_INDEX if shape.crowd else 1 + number
             areas[number] += [] if shape.crowd else [int(covered.sum())]
     return small, areas
 
 
-def thing(shape: Shape, height: int, width: int) -> Array:
+def thing(shape: ObjectAnnotation, height: int, width: int) -> Array:
     """The small pixels that one thing covers, bool [S, S]; at least one."""
     rows, columns = _middles(height), _middles(width)
     x0, y0, x1, y1 = shape.box
@@ -85,7 +85,7 @@ def names_of_things(all_annotations: list[Annotation]) -> list[str]:
     return sorted({shape.label for one in all_annotations for shape in one.shapes or ()})
 
 
-def _extent(shape: Shape) -> float:
+def _extent(shape: ObjectAnnotation) -> float:
     x0, y0, x1, y1 = shape.box
     return (x1 - x0) * (y1 - y0)
 

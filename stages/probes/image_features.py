@@ -14,9 +14,9 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
-from stages.dataset.manifest import pictures
+from stages.dataset.manifest import decode_images
 from stages.images.decode import to_channels
-from stages.images.image_statistics import as_bytes, grey_bytes
+from stages.images.image_statistics import to_grey, to_uint8
 
 Array = np.ndarray[Any, Any]
 
@@ -49,9 +49,9 @@ def thumbnails(rows: pd.DataFrame, folder: Path) -> Array:
     """uint8 [N, 32, 32, 3 or 1] of manifest rows, shape not kept; in colour if any image has three channels."""
     colour = bool((rows["channels"] == 3).any())
     small = np.empty((len(rows), SIDE, SIDE, 3 if colour else 1), np.uint8)
-    for place, picture in zip(small, pictures(rows, folder), strict=True):
+    for place, picture in zip(small, decode_images(rows, folder), strict=True):
         odd = picture.image.ndim == 3 and picture.image.shape[2] not in (1, 3)
-        image = grey_bytes(picture.image) if odd else as_bytes(picture.image)
+        image = to_grey(picture.image) if odd else to_uint8(picture.image)
         image = to_channels(image, place.shape[2])
         whole = Image.fromarray(image if colour else image[:, :, 0])
         place[:] = np.asarray(whole.resize((SIDE, SIDE), Image.Resampling.BILINEAR)).reshape(place.shape)

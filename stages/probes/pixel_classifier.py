@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from stages.dataset.annotations import IGNORE
+from stages.dataset.annotations import IGNORE_INDEX
 from stages.probes.cross_validation import folds
 
 Array = np.ndarray[Any, Any]
@@ -61,7 +61,7 @@ def _sums(
     inner: Any = 0.0
     outer: Any = 0.0
     for n in part:
-        chosen = rng.permutation(np.flatnonzero(index_NSS[n].ravel() != IGNORE))[:each]
+        chosen = rng.permutation(np.flatnonzero(index_NSS[n].ravel() != IGNORE_INDEX))[:each]
         x = expanded(_features(image_NSSC[n])[chosen]).astype(np.float64)
         inner = inner + x.T @ x
         outer = outer + x.T @ np.eye(classes)[index_NSS[n].ravel()[chosen]]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.dataset.annotations import IGNORE, Annotation
-from stages.dataset.manifest import annotations, targets
+from stages.dataset.annotations import IGNORE_INDEX, Annotation
+from stages.dataset.manifest import decode_targets, parse_annotations
 
 Array = np.ndarray[Any, Any]
 LARGEST = 1e100  # numbers whose squares can be summed; larger ones are taken in shares of the largest
@@ -31,7 +31,7 @@ def asked(rows: pd.DataFrame, folder: Path) -> Asked | str:
     """The question that the labels of these manifest rows answer; or why there is none that has a number."""
     if rows.empty:
         return "there are no images"
-    all_of_them = annotations(rows)
+    all_of_them = parse_annotations(rows)
     first = all_of_them[0]
     if first.labels is not None:
         return _classes(all_of_them)
@@ -84,8 +84,8 @@ def _counts(all_of_them: list[Annotation]) -> Array:
 def _areas(all_of_them: list[Annotation], rows: pd.DataFrame, folder: Path) -> Array:
     kinds = max(len(a.mask or ()) for a in all_of_them)
     shares = []
-    for mask in targets(rows, folder):
-        known = np.zeros(0, np.uint8) if mask is None else mask[mask != IGNORE]
+    for mask in decode_targets(rows, folder):
+        known = np.zeros(0, np.uint8) if mask is None else mask[mask != IGNORE_INDEX]
         shares.append(
             np.bincount(known, minlength=kinds)[:kinds] / len(known) if len(known) else np.full(kinds, np.nan)
         )

@@ -12,8 +12,8 @@ import numpy as np
 from stages.config.aliases import renamed_metadata
 from stages.core.errors import UserError
 from stages.core.memory import freed_memory_given_back
-from stages.images.decode import MOST_MEGAPIXELS, Admit, Unreadable, admit_all, read, to_channels
-from stages.images.geometry import cut, frames
+from stages.images.decode import MAX_MEGAPIXELS, Admit, Unreadable, admit_all, decode_image, to_channels
+from stages.images.geometry import crop_tile, placements
 from stages.runtime.engine_selection import APART, chosen
 from stages.runtime.engines import OnnxRuntime, session_of
 from stages.runtime.model_validation import refuse_malicious
@@ -63,7 +63,7 @@ class Model:
         first = OnnxRuntime(session, self.metadata.get("precision", "float32"))
         self.engine = chosen(first, engine, file, self.metadata, self.spec, threads, precision)
 
-    def decode_file(self, data: bytes, max_megapixels: float = MOST_MEGAPIXELS, admit: Admit = admit_all) -> Array:
+    def decode_file(self, data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Admit = admit_all) -> Array:
         """Bytes of an image file to the uint8 or uint16 [H, W, C] that the graph takes; raises `reading.Unreadable`."""
 
         def suits(pixels: int, channels: int, bits: int) -> None:
@@ -71,7 +71,7 @@ class Model:
                 self._refuse_other(channels, bits)
             admit(pixels, channels, bits)
 
-        image = read(data, max_megapixels, suits).image
+        image = decode_image(data, max_megapixels, suits).image
         self._refuse_other(1 if image.ndim == 2 else image.shape[2], image.dtype.itemsize * 8)
         return to_channels(image, self.spec.channels)
 
@@ -93,8 +93,8 @@ class Model:
         """
         if self.spec.fit != "tile":
             return self._single(self.run([image])) | {"size": np.array(image.shape[:2])}
-        placed = frames(image.shape[0], image.shape[1], "tile", self.spec.size, self.spec.overlap)
-        tiles = [cut(image, frame, self.spec.size) for frame in placed]
+        placed = placements(image.shape[0], image.shape[1], "tile", self.spec.size, self.spec.overlap)
+        tiles = [crop_tile(image, frame, self.spec.size) for frame in placed]
         parts: list[dict[str, Array]] = []
         for start in range(0, len(tiles), TILES_AT_ONCE):
             batch = self.run(tiles[start : start + TILES_AT_ONCE])

@@ -8,12 +8,12 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from stages.config.load import overlay
+from stages.config.overlay import overlay
 from stages.config.schema_base import Section
 from stages.config.schema_search import TUNABLE, Range, Tune
 from stages.config.schema_training import Augment
 from stages.core.errors import UserError
-from stages.dataset.pixel_store import Store
+from stages.dataset.pixel_store import PixelStore
 from stages.training.training_plan import build_policy
 
 Values = dict[str, Any]
@@ -73,7 +73,7 @@ def _grid_values(key: str, span: Range) -> list[Any]:
     return sorted({round(value) for value in values}) if _is_integer(key) else values
 
 
-def params_values(sections: Mapping[str, Section], space: Mapping[str, Range], train_set: Store) -> Values:
+def params_values(sections: Mapping[str, Section], space: Mapping[str, Range], train_set: PixelStore) -> Values:
     """Return the values of params.yaml that lie within the search space.
 
     Args:
@@ -97,7 +97,7 @@ def _value_at(values: Any, path: list[str]) -> Any:
     return next(iter(values.values()), None) if isinstance(values, dict) else values
 
 
-def check_amounts(sections: dict[str, Section], space: Mapping[str, Range], train_set: Store) -> None:
+def check_amounts(sections: dict[str, Section], space: Mapping[str, Range], train_set: PixelStore) -> None:
     """Check the ends of the ranges of augmentation amounts, whose limits only the augmentations know.
 
     Args:
@@ -117,7 +117,7 @@ def check_amounts(sections: dict[str, Section], space: Mapping[str, Range], trai
                 raise UserError(f"tune.space: {key}: {end!r}: {problems[0]}")
 
 
-def _problem(augment: Section, train_set: Store) -> str:
+def _problem(augment: Section, train_set: PixelStore) -> str:
     assert isinstance(augment, Augment)
     try:
         build_policy(augment, train_set)

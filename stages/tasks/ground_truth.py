@@ -8,7 +8,7 @@ import numpy as np
 
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
-from stages.dataset.manifest import annotations, read_manifest, targets
+from stages.dataset.manifest import decode_targets, parse_annotations, read_manifest
 from stages.tasks import TASKS
 from stages.tasks.task_spec import TaskSpec
 
@@ -40,5 +40,12 @@ def truth_of(labelled: Labelled, spec: TaskSpec) -> Any:
 def truths_of(ingested: Path, paths: list[str], spec: TaskSpec) -> list[Any]:
     """The truths of ingested images, in the order of their paths."""
     rows = read_manifest(ingested).set_index("path", drop=False).loc[paths]
-    together = zip(rows["path"], annotations(rows), targets(rows, ingested), rows["height"], rows["width"], strict=True)
+    together = zip(
+        rows["path"],
+        parse_annotations(rows),
+        decode_targets(rows, ingested),
+        rows["height"],
+        rows["width"],
+        strict=True,
+    )
     return [truth_of(Labelled(*one), spec) for one in together]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.dataset.annotations import Annotation, box_of, decode_rle, encode_rle
+from stages.dataset.annotations import Annotation, bounding_box, decode_rle, encode_rle
 from stages.tasks import average_precision
 from stages.tasks.classification import mean_over_parts
 from stages.tasks.limits_of_agreement import limits_of_agreement
@@ -95,7 +95,7 @@ def decode(outputs: dict[str, Array], spec: TaskSpec) -> Instances:
 
         piece_HW, score_M = pieces(outputs["probability"])
         masks = [piece_HW == number + 1 for number in range(len(score_M))]
-        boxes = np.array([box_of(m) for m in masks], np.float32).reshape(-1, 4)
+        boxes = np.array([bounding_box(m) for m in masks], np.float32).reshape(-1, 4)
         none, (height, width) = np.zeros(len(masks), bool), piece_HW.shape
         runs = [encode_rle(m) for m in masks]
         return Instances(boxes, none.astype(np.int64), score_M, runs if spec.masks else None, none, height, width)

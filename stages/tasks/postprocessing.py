@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.images.geometry import Placement, stitch
+from stages.images.geometry import Placement, blend_tiles
 from stages.tasks import TASKS
 from stages.tasks.instances import LEAST, MOST, SURE
 from stages.tasks.task_spec import TaskSpec
@@ -26,9 +26,9 @@ def decode(outputs: dict[str, Array], spec: TaskSpec) -> Any:
 def stitched(parts: Sequence[dict[str, Array]], placed: Sequence[Placement]) -> dict[str, Array]:
     """The outputs of the tiles of one original as those of the whole."""
     if "restored" in parts[0]:
-        image_CHW = stitch([np.moveaxis(part["restored"], 2, 0) for part in parts], placed)
+        image_CHW = blend_tiles([np.moveaxis(part["restored"], 2, 0) for part in parts], placed)
         return {"restored": np.moveaxis(image_CHW, 0, 2)}
-    return {name: stitch([part[name] for part in parts], placed) for name in parts[0]}
+    return {name: blend_tiles([part[name] for part in parts], placed) for name in parts[0]}
 
 
 def difference(one: dict[str, Array], other: dict[str, Array], spec: TaskSpec, diagonal: float) -> float:

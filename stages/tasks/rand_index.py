@@ -3,7 +3,7 @@
 import numpy as np
 
 from stages.core.shapes import Array, Integer
-from stages.dataset.annotations import IGNORE
+from stages.dataset.annotations import IGNORE_INDEX
 
 
 def foreground_rand(truth_HW: Integer[Array, "H W"], index_HW: Integer[Array, "H W"]) -> float:
@@ -18,7 +18,7 @@ def foreground_rand(truth_HW: Integer[Array, "H W"], index_HW: Integer[Array, "H
 
     true_HW, _ = ndimage.label(truth_HW == 1)
     given_HW, pieces = ndimage.label(index_HW == 1)
-    inside = (true_HW > 0) & (truth_HW != IGNORE)
+    inside = (true_HW > 0) & (truth_HW != IGNORE_INDEX)
     true, given = true_HW[inside], given_HW[inside].astype(np.int64)
     if not len(true):
         return float("nan")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.dataset.annotations import IGNORE, Annotation, decode_rle
+from stages.dataset.annotations import IGNORE_INDEX, Annotation, decode_rle
 from stages.tasks.classification import mean_over_parts
 from stages.tasks.limits_of_agreement import limits_of_agreement
 from stages.tasks.overlays import as_rgb
@@ -52,7 +52,7 @@ def _masks(annotation: Annotation, target: Array | None, height: int, width: int
     if annotation.mask is not None:
         assert target is not None, "a mask has a target file"
         known = {name: i for i, name in enumerate(annotation.mask)}
-        return [(target == known[name]) & (target != IGNORE) for name in spec.scalars]
+        return [(target == known[name]) & (target != IGNORE_INDEX) for name in spec.scalars]
     masks = {name: np.zeros((height, width), bool) for name in spec.scalars}
     for shape in annotation.shapes or ():
         if shape.rle is None:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from stages.core.errors import UserError
-from stages.dataset.annotations import IGNORE, decode_rle
-from stages.images.geometry import Placement, labels_in
+from stages.dataset.annotations import IGNORE_INDEX, decode_rle
+from stages.images.geometry import Placement, resample_labels
 from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
@@ -42,11 +42,11 @@ def _plain(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
 
 
 def _points(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
-    return frame.points_in(np.asarray(truth.xy_P2, np.float64)).astype(np.float32)
+    return frame.transform_points(np.asarray(truth.xy_P2, np.float64)).astype(np.float32)
 
 
 def _labels(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
-    return labels_in(truth, frame, spec.size, IGNORE)
+    return resample_labels(truth, frame, spec.size, IGNORE_INDEX)
 
 
 def _ids(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
@@ -55,7 +55,7 @@ def _ids(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
     for number, mask_HW in enumerate(_masks(truth, frame)):
         if not truth.crowd_M[number]:
             id_HW[mask_HW] = number + 1
-    return labels_in(id_HW, frame, spec.size, 0)
+    return resample_labels(id_HW, frame, spec.size, 0)
 
 
 def _masks(truth: Any, frame: Placement) -> Iterator[Array]:
@@ -75,7 +75,7 @@ def _density(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
     Lempitsky and Zisserman 2010, "Learning to count objects in images".
     """
     density_SSC = np.zeros((spec.size, spec.size, len(spec.scalars)), np.float32)
-    box_M4 = frame.boxes_in(np.asarray(truth.box_M4, np.float64).reshape(-1, 4))
+    box_M4 = frame.transform_boxes(np.asarray(truth.box_M4, np.float64).reshape(-1, 4))
     inner_HWC = density_SSC[: frame.inner_height, : frame.inner_width]  # the only part that is summed
     for label, crowd, (x0, y0, x1, y1) in zip(truth.label_M, truth.crowd_M, box_M4, strict=True):
         if crowd:
@@ -104,13 +104,13 @@ class Things:
 
 def _things(truth: Any, frame: Placement, spec: TaskSpec) -> Things:
     """Without crowds, and without what the working size leaves no pixel of."""
-    box_M4 = frame.boxes_in(np.asarray(truth.box_M4, np.float64).reshape(-1, 4)).astype(np.float32)
+    box_M4 = frame.transform_boxes(np.asarray(truth.box_M4, np.float64).reshape(-1, 4)).astype(np.float32)
     kept_M = (
         ~np.asarray(truth.crowd_M, bool) & (box_M4[:, 2] - box_M4[:, 0] > 0.5) & (box_M4[:, 3] - box_M4[:, 1] > 0.5)
     )
     if not spec.masks:
         return Things(box_M4[kept_M], truth.label_M[kept_M], None)
-    masks = [labels_in(mask_HW, frame, spec.size, 0) for mask_HW in _masks(truth, frame)]
+    masks = [resample_labels(mask_HW, frame, spec.size, 0) for mask_HW in _masks(truth, frame)]
     mask_MSS = np.stack(masks) if masks else np.zeros((0, spec.size, spec.size), bool)
     kept_M &= mask_MSS.any(axis=(1, 2))
     return Things(box_M4[kept_M], truth.label_M[kept_M], mask_MSS[kept_M])

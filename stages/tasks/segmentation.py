@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.dataset.annotations import IGNORE, Annotation, decode_rle
+from stages.dataset.annotations import IGNORE_INDEX, Annotation, decode_rle
 from stages.tasks.classification import mean_over_parts
 from stages.tasks.overlays import as_rgb, fill, legend, outline_of_mask
 from stages.tasks.rand_index import foreground_rand
@@ -45,14 +45,14 @@ def truth(annotation: Annotation, target: Array | None, height: int, width: int,
     if spec.target == "mask":
         if annotation.mask is None or target is None:
             raise ValueError("has no mask")
-        order = np.full(256, IGNORE, np.uint8)
+        order = np.full(256, IGNORE_INDEX, np.uint8)
         for index, name in enumerate(annotation.mask):
             order[index] = spec.labels.index(name)
         return order[target]
     index_HW = np.zeros((height, width), np.uint8)
     for shape in annotation.shapes or ():
         covered = _covered(shape.rle, shape.box, height, width)
-        index_HW[covered] = IGNORE if shape.crowd else spec.labels.index(shape.label)
+        index_HW[covered] = IGNORE_INDEX if shape.crowd else spec.labels.index(shape.label)
     return index_HW
 
 
@@ -79,8 +79,10 @@ def scores(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, s
     all pixels; boundary_f1, boundary_error: mean over images and classes; foreground_rand: mean over images.
     """
     each, used = _pixels(truths, answers, weight_RN, spec), _foreground(spec)
-    known_N = np.array([(t != IGNORE).sum() for t in truths], float)
-    right_N = np.array([((t == a.index_HW) & (t != IGNORE)).sum() for t, a in zip(truths, answers, strict=True)], float)
+    known_N = np.array([(t != IGNORE_INDEX).sum() for t in truths], float)
+    right_N = np.array(
+        [((t == a.index_HW) & (t != IGNORE_INDEX)).sum() for t, a in zip(truths, answers, strict=True)], float
+    )
     edge_NK2 = np.array([_boundaries(t, a.index_HW, spec) for t, a in zip(truths, answers, strict=True)])
     rand_N = np.full(len(truths), np.nan)
     if len(spec.labels) == 2:
@@ -108,7 +110,7 @@ def _mean_of_known(value_NX: Array, weight_RN: Array) -> Array:
 
 def _counts(truth_HW: Array, index_HW: Array, classes: int) -> Array:
     """[3, K]: pixels that both, the truth, the answer give to each class, where the truth is known."""
-    known = truth_HW != IGNORE
+    known = truth_HW != IGNORE_INDEX
     true, given = truth_HW[known], index_HW[known]
     both = np.bincount(true[true == given], minlength=classes)
     return np.stack([both, np.bincount(true, minlength=classes), np.bincount(given, minlength=classes)]).astype(float)
@@ -132,7 +134,7 @@ def _boundaries(truth_HW: Array, index_HW: Array, spec: TaskSpec) -> list[tuple[
     from scipy.ndimage import distance_transform_edt
 
     found = []
-    known = truth_HW != IGNORE
+    known = truth_HW != IGNORE_INDEX
     for k in range(len(spec.labels)):
         true = outline_of_mask(truth_HW == k) & known
         given = outline_of_mask((index_HW == k) & known)

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from stages.augmentations import Draws, Policy, Warp, move
-from stages.dataset.pixel_store import Ragged, Store
+from stages.dataset.pixel_store import PixelStore, RaggedObjects
 from stages.preprocessing.resize import scale
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
@@ -79,7 +79,7 @@ class LoadingTimer:
 class BatchLoader:
     """Loader of augmented training batches."""
 
-    store: Store
+    store: PixelStore
     spec: TaskSpec
     policy: Policy
     batch_size: int
@@ -130,7 +130,7 @@ class BatchLoader:
         batch = load_batch(self.store, self.spec, index_B, device)
         loaded = time.perf_counter()
         bones = self.store.bones
-        bone_BK7 = None if bones is None else torch.from_numpy(bones.of(index_B)).to(device)
+        bone_BK7 = None if bones is None else torch.from_numpy(bones.padded(index_B)).to(device)
         image_BCHW, warp = self.policy(batch.image_BCHW, draws, bone_BK7)
         augmented = Batch(image_BCHW, batch.target if warp is None else self._warped(batch.target, warp), index_B)
         self.timer.loading += loaded - started
@@ -176,7 +176,7 @@ def flipped_points(spec: TaskSpec) -> list[int]:
     return [order[partner.get(name, name)] for name in spec.points] if partner else []
 
 
-def unaugmented_batches(store: Store, spec: TaskSpec, batch_size: int, device: torch.device) -> Iterator[Batch]:
+def unaugmented_batches(store: PixelStore, spec: TaskSpec, batch_size: int, device: torch.device) -> Iterator[Batch]:
     """Yield all images in order, without augmentation.
 
     Args:
@@ -189,7 +189,7 @@ def unaugmented_batches(store: Store, spec: TaskSpec, batch_size: int, device: t
         yield load_batch(store, spec, index_B, device)
 
 
-def load_batch(store: Store, spec: TaskSpec, index_B: Array, device: torch.device) -> Batch:
+def load_batch(store: PixelStore, spec: TaskSpec, index_B: Array, device: torch.device) -> Batch:
     """Load images and targets as integers and convert them to float on the device, which transfers fewer bytes.
 
     Args:
@@ -202,8 +202,8 @@ def load_batch(store: Store, spec: TaskSpec, index_B: Array, device: torch.devic
     return Batch(scale(image_BHWC), _target(store, spec, index_B, device), index_B)
 
 
-def _target(store: Store, spec: TaskSpec, index_B: Array, device: torch.device) -> Any:
-    if isinstance(store.target, Ragged):
+def _target(store: PixelStore, spec: TaskSpec, index_B: Array, device: torch.device) -> Any:
+    if isinstance(store.target, RaggedObjects):
         return [_objects(store.target, int(index), spec.size, device) for index in index_B]
     values = _rows_of(store.target, index_B, device)
     match REPRESENTATIONS[spec.representation].stores:
@@ -224,16 +224,16 @@ def _rows_of(values: Any, index_B: Array, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(values[index_B]).to(device)
 
 
-def resident_on(store: Store, device: torch.device) -> Store:
+def resident_on(store: PixelStore, device: torch.device) -> PixelStore:
     """Return a copy of the store with images, and targets that are arrays, in the device's memory."""
     target: Any = store.target
-    if not isinstance(target, Ragged):
+    if not isinstance(target, RaggedObjects):
         target = torch.from_numpy(np.array(target)).to(device)
     image_NHWC: Any = torch.from_numpy(np.array(store.image_NHWC)).to(device)
     return replace(store, image_NHWC=image_NHWC, target=target)
 
 
-def _objects(ragged: Ragged, index: int, size: int, device: torch.device) -> dict[str, torch.Tensor]:
+def _objects(ragged: RaggedObjects, index: int, size: int, device: torch.device) -> dict[str, torch.Tensor]:
     """Return boxes [M, 4], labels [M] and, where known, masks [M, S, S] of the objects of one image."""
     rows = slice(int(ragged.first[index]), int(ragged.first[index + 1]))
     objects = {

@@ -10,9 +10,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.dataset.pixel_store import FRAME, Writer, open_split, write_about, write_rows, write_things
+from stages.dataset.pixel_store import (
+    PLACEMENT_COLUMNS,
+    ArrayWriter,
+    open_split,
+    write_about,
+    write_objects,
+    write_rows,
+)
 from stages.images.decode import to_channels
-from stages.images.geometry import Placement, cut, frames
+from stages.images.geometry import Placement, crop_tile, placements
 from stages.preprocessing.resize import fitted
 from stages.tasks.build_spec import training_spec
 from stages.tasks.ground_truth import Labelled, truth_of
@@ -61,7 +68,7 @@ def write_dry_run_data(
 def _working_images(labelled: Labelled, image: Array, spec: TaskSpec) -> Iterator[_WorkingImage]:
     kind = REPRESENTATIONS[spec.representation]
     truth, image_HWC = truth_of(labelled, training_spec(spec)), to_channels(image, spec.channels)
-    for placement in frames(labelled.height, labelled.width, spec.fit, spec.size, spec.overlap):
+    for placement in placements(labelled.height, labelled.width, spec.fit, spec.size, spec.overlap):
         if kind.stores == "image":
             target = _resized(to_channels(truth, spec.channels), placement, spec)
         else:
@@ -71,7 +78,7 @@ def _working_images(labelled: Labelled, image: Array, spec: TaskSpec) -> Iterato
 
 def _resized(image_HWC: Array, placement: Placement, spec: TaskSpec) -> Array:
     if spec.fit == "tile":
-        return cut(image_HWC, placement, spec.size)
+        return crop_tile(image_HWC, placement, spec.size)
     return fitted(torch.from_numpy(image_HWC.copy())[None], spec.fit, spec.size)[0].numpy()
 
 
@@ -89,11 +96,11 @@ def _write_split(
     _write_arrays(folder / f"{split}.npy", [one.image_SSC for _, one in working])
     if REPRESENTATIONS[spec.representation].stores == "things":
         objects = [one.target for _, one in working]
-        write_things(folder, split, [(one.box_M4, one.label_M, one.mask_MSS) for one in objects])
+        write_objects(folder, split, [(one.box_M4, one.label_M, one.mask_MSS) for one in objects])
     else:
         _write_arrays(folder / f"{split}.target.npy", [one.target for _, one in working])
     rows = [
-        {"path": path, "label": "", "group": path} | {name: getattr(one.placement, name) for name in FRAME}
+        {"path": path, "label": "", "group": path} | {name: getattr(one.placement, name) for name in PLACEMENT_COLUMNS}
         for path, one in working
     ]
     write_rows(folder, split, pd.DataFrame(rows))
@@ -101,7 +108,7 @@ def _write_split(
 
 
 def _write_arrays(file: Path, arrays: Sequence[Any]) -> None:
-    writer = Writer(file, len(arrays))
+    writer = ArrayWriter(file, len(arrays))
     for array in arrays:
         writer.add(array)
     writer.close()

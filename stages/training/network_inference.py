@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.dataset.pixel_store import Store
+from stages.dataset.pixel_store import PixelStore
 from stages.networks.heads import HEADS, OUTPUTS
 from stages.networks.mask_rcnn_export import at_original_size
 from stages.tasks.postprocessing import decode, stitched
@@ -22,7 +22,12 @@ OnBatch = Callable[[Any, Batch], None]
 
 
 def predict_store(
-    model: Any, store: Store, spec: TaskSpec, batch_size: int, device: torch.device, on_batch: OnBatch | None = None
+    model: Any,
+    store: PixelStore,
+    spec: TaskSpec,
+    batch_size: int,
+    device: torch.device,
+    on_batch: OnBatch | None = None,
 ) -> list[Any]:
     """Return the prediction for every original image of a store, in order.
 
@@ -38,7 +43,12 @@ def predict_store(
 
 
 def graph_outputs(
-    model: Any, store: Store, spec: TaskSpec, batch_size: int, device: torch.device, on_batch: OnBatch | None = None
+    model: Any,
+    store: PixelStore,
+    spec: TaskSpec,
+    batch_size: int,
+    device: torch.device,
+    on_batch: OnBatch | None = None,
 ) -> Iterator[Outputs]:
     """Yield for every original image what the exported ONNX graph would output, computed by torch.
 
@@ -55,13 +65,13 @@ def graph_outputs(
     if spec.fit != "tile":
         yield from by_row
         return
-    placements = store.frames()
-    for _, rows in store.originals():
+    placements = store.placements()
+    for _, rows in store.rows_by_original():
         yield stitched([next(by_row) for _ in placements[rows]], placements[rows])
 
 
 def _outputs_by_row(
-    model: Any, store: Store, spec: TaskSpec, batches: Iterator[Batch], on_batch: OnBatch | None
+    model: Any, store: PixelStore, spec: TaskSpec, batches: Iterator[Batch], on_batch: OnBatch | None
 ) -> Iterator[Outputs]:
     sizes = store.rows[["height", "width"]].to_numpy()
     finish = _finish_boxes if spec.representation == "boxes" else _finish_head

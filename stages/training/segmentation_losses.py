@@ -6,7 +6,7 @@ Axes: B images, K classes, H and W working size.
 import torch
 from torch.nn import functional
 
-from stages.dataset.annotations import IGNORE
+from stages.dataset.annotations import IGNORE_INDEX
 from stages.training.loss_context import Loss, LossContext
 
 Tensor = torch.Tensor
@@ -18,17 +18,17 @@ def pixel_cross_entropy(context: LossContext) -> Loss:
     """Cross-entropy in nats per pixel of known class."""
 
     def loss(raw_BKHW: Tensor, index_BHW: Tensor) -> Tensor:
-        if not (index_BHW != IGNORE).any():
+        if not (index_BHW != IGNORE_INDEX).any():
             return raw_BKHW.sum() * 0
         return functional.cross_entropy(
-            raw_BKHW, index_BHW, context.weight_K, ignore_index=IGNORE, label_smoothing=context.label_smoothing
+            raw_BKHW, index_BHW, context.weight_K, ignore_index=IGNORE_INDEX, label_smoothing=context.label_smoothing
         )
 
     return loss
 
 
 def _dice(raw_BKHW: Tensor, index_BHW: Tensor) -> Tensor:
-    known_BHW = index_BHW != IGNORE
+    known_BHW = index_BHW != IGNORE_INDEX
     classes = raw_BKHW.shape[1]
     true_BKHW = functional.one_hot(torch.where(known_BHW, index_BHW, 0), classes).movedim(3, 1) * known_BHW[:, None]
     predicted_BKHW = raw_BKHW.softmax(dim=1) * known_BHW[:, None]

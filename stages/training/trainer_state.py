@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from stages.core.errors import UserError
-from stages.dataset.annotations import IGNORE
+from stages.dataset.annotations import IGNORE_INDEX
 from stages.networks import build
 from stages.networks.weight_loading import Layer, load_weights, pretrained_parameters
 from stages.tasks.representations import REPRESENTATIONS
@@ -178,7 +178,7 @@ def class_weights(plan: TrainingPlan) -> torch.Tensor:
     match REPRESENTATIONS[spec.representation].stores:
         case "index" | "labels":
             index = np.asarray(target).ravel()
-            count_K = np.bincount(index[index != IGNORE], minlength=classes)
+            count_K = np.bincount(index[index != IGNORE_INDEX], minlength=classes)
             return torch.tensor(count_K.sum() / (classes * np.maximum(count_K, 1)), dtype=torch.float32)
         case "vector" if spec.task == "multilabel":  # odds of absence to presence
             share_K = np.asarray(target, np.float64).mean(axis=0)

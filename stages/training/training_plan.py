@@ -10,7 +10,7 @@ import numpy as np
 from stages.augmentations import Chosen, Data, Policy, beyond_the_edge, choose
 from stages.config.schema_training import Augment, Network, Train
 from stages.core.errors import UserError
-from stages.dataset.pixel_store import Store, open_split
+from stages.dataset.pixel_store import PixelStore, open_split
 from stages.networks import NetworkConfig, architecture
 from stages.networks.pretrained import located
 from stages.tasks.build_spec import score_of
@@ -30,11 +30,11 @@ class TrainingData:
     """Prepared images and their ground truth, shared by all trials of a search."""
 
     spec: TaskSpec
-    train_set: Store
-    val_set: Store
+    train_set: PixelStore
+    val_set: PixelStore
     val_truths: list[Any]
     """One per original image of `val_set`."""
-    train_sample: Store
+    train_sample: PixelStore
     """Training images without augmentation, as many as there are validation images and at most 1,000. Their score
     shows overfitting."""
     train_truths: list[Any]
@@ -68,17 +68,17 @@ def load_training_data(ingested: Path, prepared: Path) -> TrainingData:
     """Open the splits that `prepare` wrote and read the ground truth of the images that are scored."""
     train_set, val_set = open_split(prepared, "train"), open_split(prepared, "val")
     spec = task_spec_of(train_set.about)
-    sample = _evenly_spaced(train_set, min(MAX_TRAIN_SAMPLE, len(list(val_set.originals()))))
-    truths = [truths_of(ingested, [path for path, _ in store.originals()], spec) for store in (val_set, sample)]
+    sample = _evenly_spaced(train_set, min(MAX_TRAIN_SAMPLE, len(list(val_set.rows_by_original()))))
+    truths = [truths_of(ingested, [path for path, _ in store.rows_by_original()], spec) for store in (val_set, sample)]
     return TrainingData(spec, train_set, val_set, truths[0], sample, truths[1])
 
 
-def _evenly_spaced(store: Store, count: int) -> Store:
+def _evenly_spaced(store: PixelStore, count: int) -> PixelStore:
     """Return `count` of the original images of a store, evenly spaced, with all their tiles."""
-    originals = list(store.originals())
+    originals = list(store.rows_by_original())
     chosen = np.unique(np.linspace(0, len(originals) - 1, min(count, len(originals))).round().astype(int))
     index_B = np.concatenate([np.arange(len(store))[originals[i][1]] for i in chosen])
-    return store.some(index_B)
+    return store.select(index_B)
 
 
 def build_plan(data: TrainingData, sections: Mapping[str, Any], weights: Path) -> TrainingPlan:
@@ -133,7 +133,7 @@ def _network_config(network: Network, spec: TaskSpec) -> NetworkConfig:
     )
 
 
-def build_policy(augment: Augment, train_set: Store) -> tuple[Policy, list[Chosen]]:
+def build_policy(augment: Augment, train_set: PixelStore) -> tuple[Policy, list[Chosen]]:
     """Return the augmentation policy for the training images, and the reason for each of its choices.
 
     Raises:
@@ -149,7 +149,7 @@ def build_policy(augment: Augment, train_set: Store) -> tuple[Policy, list[Chose
     return Policy(amounts, size=spec.size, channels=spec.channels, outside=outside), chosen
 
 
-def _balanced_probabilities(store: Store, spec: TaskSpec) -> Array:
+def _balanced_probabilities(store: PixelStore, spec: TaskSpec) -> Array:
     """Return sampling probabilities [N] under which all classes are drawn equally often."""
     if REPRESENTATIONS[spec.representation].stores != "index":
         raise UserError(

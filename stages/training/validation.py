@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stages.dataset.pixel_store import Store
+from stages.dataset.pixel_store import PixelStore
 from stages.tasks import TASKS
 from stages.training.batch_loader import Batch, unaugmented_batches
 from stages.training.devices import ProcessGroup
@@ -16,7 +16,7 @@ from stages.training.training_plan import TrainingPlan
 
 
 def validate(
-    plan: TrainingPlan, state: TrainerState, network: nn.Module, store: Store, truths: list[Any]
+    plan: TrainingPlan, state: TrainerState, network: nn.Module, store: PixelStore, truths: list[Any]
 ) -> tuple[float, float]:
     """Return the score and the mean loss over the images of a store, the same in all processes.
 
@@ -48,7 +48,7 @@ def validate(
     return float(score_R[0]), total / len(store)
 
 
-def _total_box_loss(plan: TrainingPlan, state: TrainerState, network: nn.Module, store: Store) -> float:
+def _total_box_loss(plan: TrainingPlan, state: TrainerState, network: nn.Module, store: PixelStore) -> float:
     """Return the sum of the loss over the images.
 
     A detector returns losses in training mode only; layers that would change in that mode stay in evaluation mode.
@@ -65,8 +65,8 @@ def _total_box_loss(plan: TrainingPlan, state: TrainerState, network: nn.Module,
     return total
 
 
-def _shard(store: Store, processes: ProcessGroup) -> Store:
+def _shard(store: PixelStore, processes: ProcessGroup) -> PixelStore:
     """Return the original images that this process predicts: consecutive ones, with all their tiles."""
-    rows = [rows_of_original for _, rows_of_original in store.originals()]
+    rows = [rows_of_original for _, rows_of_original in store.rows_by_original()]
     own = np.array_split(np.arange(len(rows)), processes.size)[processes.rank]
-    return store.some(np.concatenate([np.zeros(0, int), *(np.arange(len(store))[rows[i]] for i in own)]))
+    return store.select(np.concatenate([np.zeros(0, int), *(np.arange(len(store))[rows[i]] for i in own)]))

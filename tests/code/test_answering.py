@@ -22,7 +22,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from benchmarks.inference import batch_prediction_speed as predicting
-from benchmarks.pipeline.example_scores import between
+from benchmarks.result_pages import replace_block
 from stages.batch_prediction import FORMS, Order, answered, asked, output_to, refuse_sources
 from stages.batch_prediction import inputs as sources
 from stages.batch_prediction.inputs import Asked
@@ -438,8 +438,8 @@ def test_the_figures_of_the_page_are_those_that_were_measured() -> None:
     page = (ROOT / "docs/results/predicting.md").read_text()
     kept = json.loads((ROOT / "docs/results/predicting.json").read_text())
     assert kept["cases"] and kept["memory"]
-    filled = between(page, "predicting", predicting.table(kept["cases"]))
-    assert between(filled, "predicting memory", predicting.memory_table(kept["memory"])) == page
+    filled = replace_block(page, "predicting", predicting.table(kept["cases"]))
+    assert replace_block(filled, "predicting memory", predicting.memory_table(kept["memory"])) == page
 
 
 def test_a_list_names_what_is_not_there_and_is_told_so(model: Path, here: Path) -> None:

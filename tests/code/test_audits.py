@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.audits.audit_competitors import settings
+from benchmarks.audits.audit_competitors import default_params
 from stages.audits import AUDITS, confounder
 from stages.audits.audit_data import Subject
 from stages.augmentations import Draws, Policy
@@ -23,8 +23,8 @@ from stages.core.errors import UserError
 from stages.core.findings import Finding, write_findings
 from stages.dataset.manifest import read_manifest
 from stages.gate import main as gate
-from stages.images.decode import Picture
-from stages.images.image_statistics import statistics
+from stages.images.decode import DecodedImage
+from stages.images.image_statistics import compute_statistics
 from stages.probes.linear_probe import probe
 from stages.probes.univariate import single_tells
 from stages.runner.stage import call
@@ -384,7 +384,7 @@ def test_the_highest_level_is_that_of_the_brightest_channel_without_hot_pixels(s
     image = np.full(shape, 20, np.uint8)
     image[..., -1:] = 90
     image[0, 0] = 255 if image.size > 1 else 90
-    assert statistics(Picture(image, "PNG", "L"))["highest"] == 90
+    assert compute_statistics(DecodedImage(image, "PNG", "L"))["highest"] == 90
 
 
 def test_bytes_that_tell_a_class_by_auc_alone_are_content_and_stop_nothing() -> None:
@@ -394,7 +394,7 @@ def test_bytes_that_tell_a_class_by_auc_alone_are_content_and_stop_nothing() -> 
     table = pd.DataFrame({"label": label, "group": np.arange(240), "has_file": True, "path": "x", "taken": ""})
     table = table.assign(bytes=rng.normal(np.where(label == "a", 100, 130), 10), bytes_per_pixel=1.0)
     table = table.assign(**dict.fromkeys(("width", "height", "format", "mode", "camera", "software", "quality"), 1))
-    audit = settings().audit.model_copy(update={"permutations": 99, "min_skill": 0.4})
+    audit = default_params().audit.model_copy(update={"permutations": 99, "min_skill": 0.4})
     finding = confounder._metadata(table, audit)
     assert single_tells(table[["bytes"]], table["label"], table["group"])[0]["auc"] > audit.blocking_auc
     assert finding.severity == "passed" and 0.6 < finding.evidence["skill_alone"]["bytes"] < audit.blocking_auc

@@ -11,7 +11,7 @@ from stages.augmentations.catalogue import described
 from stages.config.schema_base import Section
 from stages.config.schema_training import Augment
 from stages.core.errors import UserError
-from stages.dataset.annotations import IGNORE
+from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.image_statistics import EXPOSURE, STRUCTURE
 from stages.preprocessing.resize import scale
 from stages.tasks.task_spec import TaskSpec
@@ -172,7 +172,7 @@ def test_a_mask_warped_is_the_mask_of_the_warped_shape(name: str, outside: str) 
     moved_BCHW, warp = policy(name, channels=1, outside=outside)(image_BCHW, draws(seed=5), bones())
     assert warp is not None
     moved_BHW = move("labels", mask_BHW, warp)
-    known = moved_BHW != IGNORE
+    known = moved_BHW != IGNORE_INDEX
     clear = (moved_BCHW[:, 0] - 0.1).abs() > 0.05  # not on the very edge, where nearest and bilinear part
     assert ((moved_BHW == 1) == (moved_BCHW[:, 0] > 0.1))[known & clear].float().mean() > 0.999
     assert known.all() if outside != "zeros" else known.float().mean() > 0.6

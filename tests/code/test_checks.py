@@ -23,8 +23,8 @@ from stages.config.load import check as check_params
 from stages.config.schema_data import Checks
 from stages.core.errors import UserError
 from stages.core.findings import Finding, read_findings
-from stages.dataset.annotations import IGNORE, Annotation, Shape, encode_rle
-from stages.dataset.manifest import COLUMNS
+from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, encode_rle
+from stages.dataset.manifest import MANIFEST_COLUMNS
 from stages.runner.stage import call
 from tests.code.test_validate import CHECKS, folder_of, png, sound
 
@@ -34,7 +34,9 @@ OUTLINE = encode_rle(np.eye(10, dtype=bool))
 GOOD: dict[str, Annotation] = {
     "scalars": Annotation(scalars={"weight": 2.5}),
     "points": Annotation(points={"nose": (0, 9), "tail": (4.5, 4.5)}),
-    "shapes": Annotation(shapes=(Shape("cell", (0, 0, 10, 10), OUTLINE), Shape("cell", (1, 1, 2, 2)))),
+    "shapes": Annotation(
+        shapes=(ObjectAnnotation("cell", (0, 0, 10, 10), OUTLINE), ObjectAnnotation("cell", (1, 1, 2, 2)))
+    ),
     "mask": Annotation(mask=("background", "cell")),
     "image": Annotation(image=True),
     "several classes": Annotation(labels=("cat", "dog")),
@@ -86,7 +88,7 @@ def points(**changed: Any) -> Annotation:
 
 
 def box(*corners: float, rle: Any = None) -> Annotation:
-    return Annotation(shapes=(Shape("cell", corners, rle),))  # type: ignore[arg-type]
+    return Annotation(shapes=(ObjectAnnotation("cell", corners, rle),))  # type: ignore[arg-type]
 
 
 DAMAGED: dict[str, tuple[str, Annotation | None, bytes | None, str, str]] = {
@@ -104,7 +106,7 @@ DAMAGED: dict[str, tuple[str, Annotation | None, bytes | None, str, str]] = {
     "a colour mask": ("mask", None, png(np.dstack([HALF] * 3)), "target_readable", "has 3 channels; a mask has one"),
     "a small mask": ("mask", None, png(HALF[:9]), "target_size", f"`{FIRST}`: its mask is 10x9, the image 10x10"),
     "a mask of other values": ("mask", None, png(HALF * 7), "mask_values", "contains 7 (50 pixels); allowed are 0"),
-    "a mask without a known pixel": ("mask", None, png(np.full_like(HALF, IGNORE)), "mask_known", "every pixel of its"),
+    "a mask of unknown pixels": ("mask", None, png(np.full_like(HALF, IGNORE_INDEX)), "mask_known", "every pixel"),
     "masks under other names": ("mask", Annotation(mask=("background", "nerve")), None, "same_labels", "background, n"),
     "a small paired image": ("image", None, png(HALF[:, :4]), "target_size", "paired image is 4x10, the image 10x10"),
     "no paired image": ("image", None, b"", "target_readable", "its paired image is missing"),
@@ -357,10 +359,10 @@ def test_the_examples_of_the_documentation_are_valid(page: str, root: Path) -> N
     shown = [YAML(typ="safe").load(block)["checks"] for block in blocks if block.startswith("checks:")]
     assert shown
     for one in shown:
-        assert user_rules(with_user_rules(**one["expectations"]), [*COLUMNS, "count.RBC"])
+        assert user_rules(with_user_rules(**one["expectations"]), [*MANIFEST_COLUMNS, "count.RBC"])
 
 
 def test_columns_of_labels_differ_from_the_columns_of_the_manifest(tmp_path: Path) -> None:
     for kind, usual in GOOD.items():
-        own = set(check_data(tmp_path / kind, usual).columns[len(COLUMNS) :])
-        assert own >= {"shorter_side", "aspect"} and not own & set(COLUMNS)
+        own = set(check_data(tmp_path / kind, usual).columns[len(MANIFEST_COLUMNS) :])
+        assert own >= {"shorter_side", "aspect"} and not own & set(MANIFEST_COLUMNS)

@@ -14,7 +14,7 @@ from stages.audits.audit_data import Subject
 from stages.config.schema import Params
 from stages.core.findings import Finding
 from stages.dataset.manifest import read_manifest
-from stages.dataset.shards import shard
+from stages.dataset.shards import shard_name
 from stages.probes.appearance import appearance, noise, spectrum
 from stages.probes.two_sample_test import compared, shares_differ
 from tests.conftest import Ingest, png
@@ -57,7 +57,7 @@ def subject(ingest: Ingest, folder: Path, change: Any = None) -> Subject:
 
 def arrived(subject: Subject) -> Subject:
     """The same, the images of origin `new` as if they had come with a second ingest."""
-    shutil.copy(subject.folder / shard(1), subject.folder / shard(2))
+    shutil.copy(subject.folder / shard_name(1), subject.folder / shard_name(2))
     arrival = np.where(subject.rows["origin"] == "new", 2, 1)
     return Subject(subject.rows.assign(arrival=arrival), subject.sealed, subject.folder)
 

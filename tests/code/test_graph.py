@@ -132,7 +132,7 @@ def test_import_linter_has_no_exceptions() -> None:
     assert "ignore_imports" not in (ROOT / "pyproject.toml").read_text()
 
 
-def test_what_benchmarks_import_of_the_project_exists() -> None:
+def test_everything_that_benchmarks_import_from_the_project_exists() -> None:
     asked = [
         (file.name, node.module, alias.name)
         for file in sorted((ROOT / "benchmarks").rglob("*.py"))

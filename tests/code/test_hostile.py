@@ -18,12 +18,12 @@ from PIL import Image
 
 from stages import ingest as stage
 from stages.core.errors import UserError
-from stages.dataset.manifest import pictures, read_manifest
+from stages.dataset.manifest import decode_images, read_manifest
 from stages.images import archives
 from stages.images import sandbox as isolation
-from stages.images.decode import Unreadable, read
-from stages.images.image_metadata import described
-from stages.images.sandbox import isolated
+from stages.images.decode import Unreadable, decode_image
+from stages.images.image_metadata import describe_image
+from stages.images.sandbox import run_isolated
 from stages.runtime import Model
 from tests.conftest import Ingest, digit_images, png, write_folders
 from tests.shipped import colour_model
@@ -113,7 +113,7 @@ def test_every_hostile_file_is_read_right_or_refused_by_name_and_takes_no_other_
     seen = {
         row.path: picture.image
         for rows, part in parts
-        for row, picture in zip(rows.itertuples(), pictures(rows, part), strict=True)
+        for row, picture in zip(rows.itertuples(), decode_images(rows, part), strict=True)
     }
     for name, (_, image) in READ.items():
         assert np.array_equal(seen[f"0/{name}"], image), name
@@ -130,7 +130,7 @@ def test_mutated_files_are_read_or_refused_and_the_decoder_never_takes_the_run_d
             for place in rng.integers(0, len(data), 12):
                 mutated[place] = int(rng.integers(0, 256))
             try:
-                answers.append(isolated(described, bytes(mutated), 10.0)["width"] > 0)
+                answers.append(run_isolated(describe_image, bytes(mutated), 10.0)["width"] > 0)
             except Unreadable:
                 answers.append(False)
     assert len(answers) == 25 * len(whole) and 0 < sum(answers) < len(answers)
@@ -145,7 +145,7 @@ def hang(data: bytes) -> None:
 
 
 def swell(data: bytes) -> int:
-    return int(np.ones(isolation.MEMORY // 4).sum())
+    return int(np.ones(isolation.MEMORY_BYTES // 4).sum())
 
 
 @pytest.mark.parametrize(
@@ -155,18 +155,18 @@ def swell(data: bytes) -> int:
 def test_a_decoder_that_crashes_hangs_or_swells_is_one_refusal(
     decoder: Callable[[bytes], Any], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    isolated(len, b"")  # the processes are there
-    monkeypatch.setattr(isolation, "SECONDS", 1.0)
+    run_isolated(len, b"")  # the processes are there
+    monkeypatch.setattr(isolation, "TIMEOUT_SECONDS", 1.0)
     with pytest.raises(Unreadable, match=says):
-        isolated(decoder, b"")
-    monkeypatch.setattr(isolation, "SECONDS", 60.0)
-    assert isolated(len, b"four") == 4, "and the next is decoded"
+        run_isolated(decoder, b"")
+    monkeypatch.setattr(isolation, "TIMEOUT_SECONDS", 60.0)
+    assert run_isolated(len, b"four") == 4, "and the next is decoded"
 
 
 def test_a_file_that_is_too_large_to_hold_is_refused_unread(
     ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "MAX_FILE", 10_000)
+    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 10_000)
     source = write_folders(tmp_path / "digits", digit_images(per_class=20))
     (source / "0" / "film.png").write_bytes(bytes(20_000))
     with zipfile.ZipFile(tmp_path / "digits.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -180,7 +180,7 @@ def test_a_file_that_is_too_large_to_hold_is_refused_unread(
 def test_an_archive_that_unpacks_beyond_all_bounds_is_refused(
     ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "MAX_UNPACKED", 10**6)
+    monkeypatch.setattr(archives, "MAX_UNPACKED_BYTES", 10**6)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/bomb.png", bytes(10**7))
     assert (tmp_path / "bomb.zip").stat().st_size < 20_000
@@ -260,11 +260,11 @@ def test_origins_are_read_from_paths_or_a_column(ingest: Ingest, tmp_path: Path,
 def test_quality_date_and_software_are_read_from_a_file() -> None:
     exif = Image.Exif()
     exif[0x0131], exif[0x0132] = "Painter\0", "2020:01:02 03:04:05"
-    picture = read(saved(RGB, "JPEG", quality=80, exif=exif))
+    picture = decode_image(saved(RGB, "JPEG", quality=80, exif=exif))
     assert (picture.software, picture.taken) == ("Painter", "2020:01:02 03:04:05")
     for quality in (30, 50, 80, 95):
-        assert abs(read(saved(RGB, "JPEG", quality=quality)).quality - quality) < 2
-    assert read(saved(RGB, "PNG")).quality == 0
+        assert abs(decode_image(saved(RGB, "JPEG", quality=quality)).quality - quality) < 2
+    assert decode_image(saved(RGB, "PNG")).quality == 0
 
 
 @pytest.mark.parametrize(("values", "words"), [(np.uint8, "100 channels"), (np.uint16, "16 bits")])

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from stages.core.errors import UserError
-from stages.dataset.manifest import pictures, read_manifest
-from stages.dataset.splits import Locked, assign, read_locked, write_locked
+from stages.dataset.manifest import decode_images, read_manifest
+from stages.dataset.splits import SplitTable, assign_splits, read_split_table, write_split_table
 from tests.conftest import Ingest, digit_images, png, write_folders
 
 
@@ -33,7 +33,7 @@ def test_the_shard_holds_the_original_bytes(ingest: Ingest, tmp_path: Path) -> N
     rows = read_manifest(folder)
     by_path = {f"{label}/{number:04d}.png": image for number, (label, image) in enumerate(images)}
     assert len(rows)
-    for row, picture in zip(rows.itertuples(), pictures(rows, folder), strict=True):
+    for row, picture in zip(rows.itertuples(), decode_images(rows, folder), strict=True):
         assert np.array_equal(picture.image, by_path[row.path])
 
 
@@ -128,14 +128,14 @@ def test_shares_that_the_table_holds_back_are_said(
 def test_a_table_that_cannot_be_trusted_is_refused(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "t.json").write_text(text)
     with pytest.raises(UserError, match=says):
-        read_locked(tmp_path / "t.json", "picture")
+        read_split_table(tmp_path / "t.json", "picture")
 
 
 def test_a_name_of_a_group_survives_the_table_whatever_is_in_it(tmp_path: Path) -> None:
     splits = {"a\rb": "train", 'quote"s, comma': "val", "\u00e9 \U0001f600": "test", "": "train"}
-    locked = Locked().grown(splits)
-    write_locked(tmp_path / "t.json", "column who", locked)
-    assert read_locked(tmp_path / "t.json", "column who") == locked
+    locked = SplitTable().with_new_groups(splits)
+    write_split_table(tmp_path / "t.json", "column who", locked)
+    assert read_split_table(tmp_path / "t.json", "column who") == locked
 
 
 def test_no_usable_image_or_an_empty_split_is_said(ingest: Ingest, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_splits_keep_groups_whole_and_classes_in_proportion() -> None:
     rng = np.random.default_rng(0)
     groups = pd.Series([f"patient{i}" for i in rng.integers(0, 400, 3000)])
     labels = pd.Series(rng.choice(["a", "b", "c"], 3000, p=[0.7, 0.25, 0.05]))
-    splits = assign(groups, labels, SHARES, {})
+    splits = assign_splits(groups, labels, SHARES, {})
     assert (splits.groupby(groups).nunique() == 1).all()
     found = pd.crosstab(labels, splits, normalize="index")
     assert (found - pd.Series(SHARES)).abs().to_numpy().max() < 0.03
@@ -186,16 +186,16 @@ def test_splits_keep_groups_whole_and_classes_in_proportion() -> None:
 
 def test_a_class_of_nine_is_in_every_split() -> None:
     labels = pd.Series([f"class{i // 9}" for i in range(9 * 20)])
-    splits = assign(pd.Series([f"g{i}" for i in range(len(labels))]), labels, SHARES, {})
+    splits = assign_splits(pd.Series([f"g{i}" for i in range(len(labels))]), labels, SHARES, {})
     assert (pd.crosstab(labels, splits)[["train", "val", "test"]] >= 1).all(axis=None)
 
 
 def test_locked_groups_stay_whatever_is_added() -> None:
     first = pd.Series([f"g{i}" for i in range(100)])
     labels = pd.Series(["a", "b"] * 50)
-    locked = dict(zip(first, assign(first, labels, SHARES, {}), strict=True))
+    locked = dict(zip(first, assign_splits(first, labels, SHARES, {}), strict=True))
     more = pd.Series([f"g{i}" for i in range(60, 300)])
-    again = assign(more, pd.Series(["b", "a", "a"] * 80), SHARES, locked)
+    again = assign_splits(more, pd.Series(["b", "a", "a"] * 80), SHARES, locked)
     kept = [again[i] == locked[g] for i, g in enumerate(more) if g in locked]
     assert len(kept) == 40 and all(kept)
 

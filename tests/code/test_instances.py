@@ -14,9 +14,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from stages.dataset.annotations import Annotation, Shape, box_of, decode_rle, encode_rle
+from stages.dataset.annotations import Annotation, ObjectAnnotation, bounding_box, decode_rle, encode_rle
 from stages.export import to_onnx
-from stages.images.geometry import frames
+from stages.images.geometry import placements
 from stages.networks.mask_rcnn_export import ShippedInstances, at_original_size
 from stages.networks.network_config import NetworkConfig
 from stages.networks.network_registry import build
@@ -47,7 +47,7 @@ def disc(x: float, y: float, radius: float, height: int = SIDE, width: int = SID
 def of_masks(
     masks: list[Array], labels: Any, scores: Any, crowd: Any = None, size: tuple[int, int] = (SIDE, SIDE)
 ) -> Instances:
-    boxes = np.array([box_of(m) for m in masks], np.float32).reshape(-1, 4)
+    boxes = np.array([bounding_box(m) for m in masks], np.float32).reshape(-1, 4)
     crowd_M = np.zeros(len(masks), bool) if crowd is None else np.array(crowd, bool)
     runs = [encode_rle(m) for m in masks]
     return Instances(boxes, np.array(labels, np.int64), np.array(scores, np.float32), runs, crowd_M, *size)
@@ -201,7 +201,7 @@ def test_images_and_classes_without_things() -> None:
 
 def test_truth_and_answer_are_read_drawn_and_written() -> None:
     mask = disc(20, 30, 8, 60, 80)
-    shape = Shape("square", box_of(mask), encode_rle(mask))
+    shape = ObjectAnnotation("square", bounding_box(mask), encode_rle(mask))
     truth = instances.truth(Annotation(shapes=(shape,)), None, 60, 80, spec(2))
     outputs = {
         "box": truth.box_M4, "label": truth.label_M, "score": np.array([0.75], np.float32),
@@ -228,7 +228,7 @@ def test_truth_and_answer_are_read_drawn_and_written() -> None:
 def test_crowds_are_taught_neither_as_pieces_nor_as_density() -> None:
     one, crowd = disc(15, 15, 6), disc(45, 45, 8)
     truth = of_masks([one, crowd], [0, 0], [1, 1], [False, True])
-    (frame,) = frames(SIDE, SIDE, "letterbox", SIDE, 0.0)
+    (frame,) = placements(SIDE, SIDE, "letterbox", SIDE, 0.0)
     id_SS = REPRESENTATIONS["watershed"].target(truth, frame, spec(representation="watershed"))
     assert np.array_equal(id_SS, one.astype(int))
     density_SSC = REPRESENTATIONS["density"].target(truth, frame, COUNTED)
@@ -240,7 +240,7 @@ def test_a_density_sums_to_the_count_inside_the_image(height: int, width: int) -
     """Things at the edge that looks out on the padding are folded back."""
     places = [(3, 3), (width - 3, height - 3), (width - 3, 3), (3, height - 3)]
     truth = of_masks([disc(x, y, 2, height, width) for x, y in places], [0] * 4, [1] * 4, size=(height, width))
-    (frame,) = frames(height, width, "letterbox", SIDE, 0.0)
+    (frame,) = placements(height, width, "letterbox", SIDE, 0.0)
     density_SSC = REPRESENTATIONS["density"].target(truth, frame, COUNTED)
     assert density_SSC[: frame.inner_height, : frame.inner_width].sum() == pytest.approx(4, abs=1e-4)
     assert density_SSC.sum() == pytest.approx(4, abs=1e-4)
@@ -327,7 +327,7 @@ def scene(rng: np.random.Generator, things: int) -> tuple[Array, list[Array], li
 
 def taught(masks: list[Array], labels: list[int]) -> dict[str, torch.Tensor]:
     return {
-        "boxes": torch.tensor([box_of(m) for m in masks]).reshape(-1, 4),
+        "boxes": torch.tensor([bounding_box(m) for m in masks]).reshape(-1, 4),
         "labels": torch.tensor(labels, dtype=torch.int64),
         "masks": torch.from_numpy(np.array(masks, np.uint8).reshape(-1, SIDE, SIDE)),
     }

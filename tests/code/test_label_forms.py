@@ -12,14 +12,14 @@ from PIL import Image
 
 from stages.config.schema import Params
 from stages.core.errors import UserError
-from stages.dataset.annotations import Annotation, Shape, decode_rle, encode_rle
-from stages.images.archives import Refusal
+from stages.dataset.annotations import Annotation, ObjectAnnotation, decode_rle, encode_rle
+from stages.images.archives import Rejection
 from stages.images.decode import Unreadable
-from stages.importers import Item, open_source
+from stages.importers import Sample, open_source
 from tests.conftest import png
 
 GREY = png(np.full((20, 30), 90, np.uint8))
-Found = tuple[dict[str, Item], list[Refusal]]
+Found = tuple[dict[str, Sample], list[Rejection]]
 Read = Callable[..., Found]
 
 
@@ -43,7 +43,7 @@ def source(params: Params, tmp_path: Path) -> Read:
     return run
 
 
-def labels_of(item: Item) -> Annotation:
+def labels_of(item: Sample) -> Annotation:
     return item.annotate(20, 30)
 
 
@@ -54,7 +54,7 @@ def mask(*boxes: tuple[int, int, int, int], values: tuple[int, ...] = (255, 7)) 
     return png(image)
 
 
-def indices(item: Item) -> np.ndarray:
+def indices(item: Sample) -> np.ndarray:
     assert item.target is not None
     return np.asarray(Image.open(io.BytesIO(item.target(20, 30))))
 
@@ -70,7 +70,7 @@ def test_run_lengths_and_json_give_back_what_went_in() -> None:
         ("a",),
         {"n": 1.5},
         {"nose": (1.0, 2.0), "tail": None},
-        (Shape("x", (0, 1, 2, 3), (4, 2), True),),
+        (ObjectAnnotation("x", (0, 1, 2, 3), (4, 2), True),),
         ("g", "h"),
         True,
     )
@@ -131,7 +131,7 @@ def test_values_may_share_a_class_and_the_background_is_the_first(source: Read) 
 
 
 @pytest.mark.parametrize(("form", "look"), [("masks", indices), ("instances", labels_of)])
-def test_a_mask_of_several_pictures_is_refused(source: Read, form: str, look: Callable[[Item], Any]) -> None:
+def test_a_mask_of_several_pictures_is_refused(source: Read, form: str, look: Callable[[Sample], Any]) -> None:
     buffer, picture = io.BytesIO(), Image.new("L", (30, 20), 255)
     picture.save(buffer, "TIFF", save_all=True, append_images=[picture])
     files = {"i/1.png": GREY, "m/1.tif": buffer.getvalue()}
@@ -401,7 +401,7 @@ def test_voc_boxes_count_from_one_and_image_sets_name_the_split(source: Read) ->
     items, refused = source(voc(3), own_split=True)
     item = items["V/JPEGImages/a.png"]
     assert not refused and item.split == "val"
-    assert labels_of(item).shapes == (Shape("cat", (2, 3, 7, 9)),)
+    assert labels_of(item).shapes == (ObjectAnnotation("cat", (2, 3, 7, 9)),)
 
 
 def test_voc_faults_are_named(source: Read, capsys: pytest.CaptureFixture[str]) -> None:
@@ -531,14 +531,14 @@ def test_deeplabcut_blank_cells_are_missing_points(source: Read) -> None:
     ]
 
 
-def reading(params: Params, file: Path, **changes: Any) -> tuple[list[Annotation], list[Refusal]]:
+def reading(params: Params, file: Path, **changes: Any) -> tuple[list[Annotation], list[Rejection]]:
     """Annotations of a reference data set, with the size of each image."""
-    from stages.images.decode import read
+    from stages.images.decode import decode_image
 
     with open_source(file, params.ingest.model_copy(update=changes), False) as (items, refused):
         found = []
         for item in items:
-            image = read(item.read()).image
+            image = decode_image(item.read()).image
             found.append(item.annotate(*image.shape[:2]))
         return found, refused
 

@@ -11,11 +11,11 @@ from stages.audits import AUDITS, label_errors
 from stages.audits.audit_data import Subject
 from stages.config.schema import Params
 from stages.core.findings import Finding, read_findings, write_findings
-from stages.dataset.annotations import Annotation, Shape
+from stages.dataset.annotations import Annotation, ObjectAnnotation
 from stages.dataset.manifest import read_manifest
 from stages.probes.confident_learning import doubt
 from stages.probes.shape_model import oddness
-from stages.reports import Album, cards
+from stages.reports import Album, make_cards
 from tests.conftest import Ingest, digit_images, write_folders
 from tests.toys import TOYS, save, scene, things
 
@@ -236,7 +236,7 @@ def test_what_is_not_marked_or_marked_on_nothing_or_as_another_class_is_found(bo
     other = {"disc": "square", "square": "disc"}
     wrong = changed(boxes, [2], shapes=())
     wrong = changed(wrong, [4], shapes=tuple(replace(shape, label=other[shape.label]) for shape in shapes))
-    corner = Shape("disc", (0.0, 0.0, 9.0, 9.0))
+    corner = ObjectAnnotation("disc", (0.0, 0.0, 9.0, 9.0))
     marked = Annotation.from_json(boxes.rows["annotation"].iloc[6]).shapes or ()
     assert all(x0 > 9 or y0 > 9 for x0, y0, _, _ in (shape.box for shape in marked)), "nothing is in the corner"
     wrong = changed(wrong, [6], shapes=(*marked, corner))
@@ -268,7 +268,7 @@ def test_the_page_says_what_the_label_should_be_and_frames_where_to_look(digits:
     plain = Finding("labels/x", "warning", "Look.", {}, [path])
     told = replace(plain, captions={path: "3 or 8?"}, places={path: [(1.0, 1.0, 6.0, 6.0)]})
     album = Album(digits.rows, digits.folder)
-    (before,), (after,) = (cards([one], album)[0].strip for one in (plain, told))
+    (before,), (after,) = (make_cards([one], album)[0].strip for one in (plain, told))
     assert after.caption.startswith("3 or 8?") and not before.caption.startswith("3 or 8?")
     assert after.uri != before.uri
 

@@ -105,11 +105,11 @@ def test_divide_by_255_is_all_there_is() -> None:
 @pytest.mark.parametrize("fit_", ["stretch", "letterbox"])
 @pytest.mark.parametrize("shape", [(8, 8, 1), (31, 57, 3), (200, 150, 3), (7, 400, 1)])
 def test_the_working_image_is_as_the_frames_say(shape: tuple[int, int, int], fit_: str) -> None:
-    from stages.images.geometry import frames
+    from stages.images.geometry import placements
 
     image = np.full(shape, 200, np.uint8)
     working = fitted(torch.from_numpy(image)[None], fit_, 48)[0].numpy()
-    (frame,) = frames(*shape[:2], fit_, 48, 0.0)
+    (frame,) = placements(*shape[:2], fit_, 48, 0.0)
     assert working.shape == (48, 48, shape[2])
     assert (working[: frame.inner_height, : frame.inner_width] == 200).all()
     assert (working != 0).all(axis=2).sum() == frame.inner_height * frame.inner_width

@@ -10,12 +10,12 @@ from stages.audits import learning_curve
 from stages.audits.audit_data import Subject
 from stages.config.schema import Params
 from stages.core.findings import Finding
-from stages.dataset.annotations import Annotation, Shape
+from stages.dataset.annotations import Annotation, ObjectAnnotation
 from stages.dataset.manifest import read_manifest
 from stages.probes.learning_curve_fit import NOISE, drawn, measured, noisy
 from stages.probes.power_law import fit, outlook
 from stages.probes.regression_targets import Asked, asked
-from stages.reports import Album, cards
+from stages.reports import Album, make_cards
 from tests.conftest import Ingest, digit_images, write_folders
 
 SIZES = np.array([100.0, 152, 230, 348, 528, 800])
@@ -115,7 +115,7 @@ def test_unknown_numbers_are_neither_learned_nor_counted() -> None:
         ([Annotation(scalars={"g": 3.0}), Annotation(scalars={"g": 5.0})], "the numbers", [3]),
         ([Annotation(points={"p": (5.0, 2.0)}), Annotation(points={"p": (0.0, 4.0)})], "the places of the points",
          [0.5, 0.1]),
-        ([Annotation(shapes=(Shape("x", (0, 0, 1, 1)), Shape("x", (0, 0, 2, 2)))), Annotation(shapes=())],
+        ([Annotation(shapes=(ObjectAnnotation("x", (0, 0, 1, 1)), ObjectAnnotation("x", (0, 0, 2, 2)))), Annotation(shapes=())],
          "the number of things of each class", [2]),
     ],
 )  # fmt: skip
@@ -146,7 +146,7 @@ def test_digits_need_no_more_images_and_the_chart_shows_it(ingest: Ingest, param
     error = images.evidence["error"]
     assert error[0] > error[-1] and error[-1] < 0.05
     assert labels.evidence["lost"][-1] > 0 and "20 % cost" in labels.message
-    shown = cards(findings.values(), Album(read_manifest(folder), folder))
+    shown = make_cards(findings.values(), Album(read_manifest(folder), folder))
     assert [card.chart.startswith("<svg") for card in shown if card.id == "learning_curve/images"] == [True]
     assert not any("chart" in key for card in shown for key, _ in card.evidence)
 

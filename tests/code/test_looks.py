@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from stages import ingest, prepare
-from stages.articulation.symmetry import black_border_share, symmetries
+from stages.articulation.symmetry import black_border_share, measure_symmetries
 from stages.augmentations import Data, choose
 from stages.augmentations.similarity import TELLING
 from stages.config.schema import Params
@@ -41,7 +41,7 @@ class _Store:
 
 
 def told_apart(images: list[np.ndarray[Any, Any]], groups: int | None = None) -> dict[str, float]:
-    return symmetries(store_of(images, groups), None)["symmetry_auc"]
+    return measure_symmetries(store_of(images, groups), None)["symmetry_auc"]
 
 
 def letters(count: int, rng: np.random.Generator) -> list[np.ndarray[Any, Any]]:
@@ -95,9 +95,9 @@ def test_classes_that_are_each_other_s_mirror_images_lose_their_answers() -> Non
     rng = np.random.default_rng(0)
     class_N = np.arange(200) % 2
     images = [image[:, ::-1] if one else image for image, one in zip(letters(200, rng), class_N, strict=True)]
-    found = symmetries(store_of(images), class_N)
+    found = measure_symmetries(store_of(images), class_N)
     assert found["symmetry_auc"]["mirror"] < TELLING and found["symmetry_score_drop"]["mirror"] > 1.5
-    kept = symmetries(store_of(blobs(200, rng)), (rng.random(200) < 0.5).astype(int))
+    kept = measure_symmetries(store_of(blobs(200, rng)), (rng.random(200) < 0.5).astype(int))
     assert kept["symmetry_score_drop"] == {}, "a probe that knows nothing has nothing to lose"
     about = Data(TaskSpec("classification", "class", "label", labels=("OD", "OS2")), **found)
     (flip,) = [one for one in choose(Augment(preset="auto", padding="auto", amounts={}), about) if one.name == FLIP]
@@ -118,7 +118,7 @@ def test_the_skeletons_of_figures_are_kept_with_the_training_images(tmp_path: Pa
     )
     bones = open_split(prepared, "train").bones
     assert bones is not None and len(bones.first) == len(images) // 2 + 1 and bones.first[-1] == len(bones.bone_T7)
-    bone_BK7 = bones.of(np.array([3, 0]))
+    bone_BK7 = bones.padded(np.array([3, 0]))
     assert bone_BK7.shape[0] == 2 and bone_BK7.shape[2] == 7
     assert open_split(prepared, "val").bones is None
 

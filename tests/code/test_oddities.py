@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.audits import injected_faults as planted
-from benchmarks.audits.audit_competitors import ingested, settings, subject
-from benchmarks.audits.base_datasets import pool
-from benchmarks.audits.injected_faults import Case
+from benchmarks.audits import fault_transforms, injected_faults
+from benchmarks.audits.audit_competitors import audit_input, default_params, ingest_samples
+from benchmarks.audits.base_datasets import load_images
+from benchmarks.audits.injected_faults import FaultyDataset
 from stages.audits import outliers
 from stages.core.findings import Finding
 
@@ -20,22 +20,22 @@ KIND_OF = {
 }
 
 
-def digits(each: int = 10) -> Case:
-    return planted.clean(pool("digits", Path()), 0, np.random.default_rng(0), 10, each)
+def digits(each: int = 10) -> FaultyDataset:
+    return injected_faults.clean(load_images("digits", Path()), 0, np.random.default_rng(0), 10, each)
 
 
-def looked_at(case: Case, folder: Path) -> dict[str, Finding]:
-    rows, _ = ingested(case, folder)
-    return {f.id: f for f in outliers.find(subject(rows, folder), settings().audit)}
+def looked_at(case: FaultyDataset, folder: Path) -> dict[str, Finding]:
+    rows, _ = ingest_samples(case, folder)
+    return {f.id: f for f in outliers.find(audit_input(rows, folder), default_params().audit)}
 
 
 @pytest.mark.parametrize("kind", KIND_OF)
 def test_an_odd_image_is_named_by_what_is_odd_about_it(kind: str, tmp_path: Path) -> None:
     case = digits()
-    change, strength = planted.ODD[kind]
-    case.shots[7] = change(case.shots[7], strength, np.random.default_rng(0))
+    change, strength = fault_transforms.OUTLIERS[kind]
+    case.samples[7] = change(case.samples[7], strength, np.random.default_rng(0))
     found = looked_at(case, tmp_path)[f"outliers/{KIND_OF[kind]}"]
-    assert found.images == [case.shots[7].path]
+    assert found.images == [case.samples[7].path]
     assert found.severity == "info" and "1 image is" in found.message
 
 
@@ -46,7 +46,7 @@ def test_digits_as_they_are_have_no_odd_image(tmp_path: Path) -> None:
 def test_what_a_tenth_of_the_images_have_is_a_kind_of_its_own_and_not_odd(tmp_path: Path) -> None:
     case = digits()
     for i in range(10):
-        case.shots[i] = planted.enlarged(case.shots[i], 3, np.random.default_rng(0))
+        case.samples[i] = fault_transforms.enlarged(case.samples[i], 3, np.random.default_rng(0))
     assert "outliers/large" not in looked_at(case, tmp_path)
 
 
@@ -55,18 +55,18 @@ def test_of_few_images_it_says_that_it_cannot_tell(tmp_path: Path) -> None:
 
 
 def test_images_that_are_all_equal_are_not_odd(tmp_path: Path) -> None:
-    rows, _ = ingested(digits(), tmp_path)
+    rows, _ = ingest_samples(digits(), tmp_path)
     same = pd.concat([rows.head(1)] * 40, ignore_index=True)
-    assert [f.id for f in outliers.find(subject(same, tmp_path), settings().audit)] == ["outliers/images"]
+    assert [f.id for f in outliers.find(audit_input(same, tmp_path), default_params().audit)] == ["outliers/images"]
 
 
 def test_figures_are_told_as_they_are_measured(tmp_path: Path) -> None:
     case = digits()
     (kind,) = (kind for kind, name in KIND_OF.items() if name == "dark")
-    change, strength = planted.ODD[kind]
-    case.shots[7] = change(case.shots[7], strength, np.random.default_rng(0))
-    rows, _ = ingested(case, tmp_path)
-    for finding in outliers.find(subject(rows, tmp_path), settings().audit):
+    change, strength = fault_transforms.OUTLIERS[kind]
+    case.samples[7] = change(case.samples[7], strength, np.random.default_rng(0))
+    rows, _ = ingest_samples(case, tmp_path)
+    for finding in outliers.find(audit_input(rows, tmp_path), default_params().audit):
         if finding.id == "outliers/dark":
             brightest = rows.set_index("path")["brightest"][finding.images[0]]
             assert f"with {brightest:.3g} against a median of {rows['brightest'].median():.3g}" in finding.message

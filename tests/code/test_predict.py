@@ -18,8 +18,8 @@ from stages import predict
 from stages.batch_prediction import worker_pool as work
 from stages.command_line.exit_codes import INTERRUPTED
 from stages.core.errors import UserError
-from stages.dataset.annotations import box_of, encode_rle
-from stages.images.decode import read
+from stages.dataset.annotations import bounding_box, encode_rle
+from stages.images.decode import decode_image
 from stages.tasks.instances import Instances
 from stages.tasks.segmentation import Mask
 from stages.tasks.task_spec import TaskSpec
@@ -37,7 +37,7 @@ def spec(task: str, representation: str, truth: str, **changes: Any) -> TaskSpec
 
 def things(masks: bool) -> Instances:
     """A sure one and one that does not count."""
-    boxes = np.array([box_of(SQUARE), (0, 0, 2, 2)], np.float32)
+    boxes = np.array([bounding_box(SQUARE), (0, 0, 2, 2)], np.float32)
     runs = [encode_rle(SQUARE), encode_rle(~SQUARE)] if masks else None
     return Instances(boxes, np.array([1, 0]), np.array([0.9, 0.1], np.float32), runs, np.zeros(2, bool), HEIGHT, WIDTH)
 
@@ -69,7 +69,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
                 self.spec, self.engine = asked, SimpleNamespace(name=engine, precision=precision)
 
             def decode_file(self, data: bytes) -> Array:
-                return read(data).image
+                return decode_image(data).image
 
             def answer(self, image: Array) -> Any:
                 assert image.shape[:2] == (HEIGHT, WIDTH)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.serving.fuzz_images import gif_of_frames, tiff_of_channels, tiff_of_pages
-from stages.images.decode import Unreadable, read, to_channels
+from stages.images.decode import Unreadable, decode_image, to_channels
 from tests.conftest import png
 
 RAMP = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
@@ -29,24 +29,24 @@ def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
 
 @pytest.mark.parametrize("format_", ["PNG", "BMP", "TIFF", "PPM", "GIF"])
 def test_lossless_grey_comes_back_as_it_was(format_: str) -> None:
-    picture = read(encoded(Image.fromarray(RAMP), format_))
+    picture = decode_image(encoded(Image.fromarray(RAMP), format_))
     assert np.array_equal(to_channels(picture.image, 1)[:, :, 0], RAMP)
     assert picture.format == format_
 
 
 @pytest.mark.parametrize("format_", ["PNG", "BMP", "TIFF", "PPM"])
 def test_lossless_colour_comes_back_as_it_was(format_: str) -> None:
-    assert np.array_equal(read(encoded(Image.fromarray(COLOUR), format_)).image, COLOUR)
+    assert np.array_equal(decode_image(encoded(Image.fromarray(COLOUR), format_)).image, COLOUR)
 
 
 def test_one_bit_becomes_black_and_white() -> None:
     bits = Image.fromarray(RAMP > 100)
-    assert sorted(np.unique(read(encoded(bits, "PNG")).image)) == [0, 255]
+    assert sorted(np.unique(decode_image(encoded(bits, "PNG")).image)) == [0, 255]
 
 
 def test_a_palette_becomes_its_colours() -> None:
     palette = Image.fromarray(COLOUR).quantize(16)
-    assert np.array_equal(read(encoded(palette, "PNG")).image, np.asarray(palette.convert("RGB")))
+    assert np.array_equal(decode_image(encoded(palette, "PNG")).image, np.asarray(palette.convert("RGB")))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -59,21 +59,21 @@ def test_exif_orientation_is_applied_once(orientation: int) -> None:
         stored = stored.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    read_back = read(encoded(stored, "PNG", exif=exif)).image
+    read_back = decode_image(encoded(stored, "PNG", exif=exif)).image
     assert np.array_equal(read_back, upright)
 
 
 def test_an_image_is_turned_where_another_tag_is_of_a_wrong_type() -> None:
     tags = ((0x0100, 2, 2, b"9\0\0\0"), (0x0112, 3, 1, b"\6\0\0\0"))  # the width as text
     exif = b"II*\0\x08\0\0\0\2\0" + b"".join(struct.pack("<HHI", *tag[:3]) + tag[3] for tag in tags) + bytes(4)
-    picture = read(encoded(Image.fromarray(RAMP[:4, :8]), "PNG", exif=exif))
+    picture = decode_image(encoded(Image.fromarray(RAMP[:4, :8]), "PNG", exif=exif))
     assert picture.turned and np.array_equal(picture.image, np.rot90(RAMP[:4, :8], -1))
 
 
 def test_the_camera_is_known_from_exif() -> None:
     exif = Image.Exif()
     exif[0x010F], exif[0x0110] = "Maker", "Model 1"
-    assert read(encoded(Image.fromarray(COLOUR), "JPEG", exif=exif)).camera == "Maker Model 1"
+    assert decode_image(encoded(Image.fromarray(COLOUR), "JPEG", exif=exif)).camera == "Maker Model 1"
 
 
 def npy(image: np.ndarray) -> bytes:
@@ -109,21 +109,21 @@ HOSTILE = {
 def test_what_cannot_be_read_without_guessing_is_refused_with_its_reason(name: str) -> None:
     data, reason = HOSTILE[name]
     with pytest.raises(Unreadable, match=reason):
-        read(data, max_megapixels=1)
+        decode_image(data, max_megapixels=1)
 
 
 def test_an_alpha_channel_that_hides_nothing_is_dropped() -> None:
     opaque = np.dstack([COLOUR, np.full_like(RAMP, 255)])
-    assert np.array_equal(read(png(opaque)).image, COLOUR)
+    assert np.array_equal(decode_image(png(opaque)).image, COLOUR)
 
 
 def test_damaged_files_never_give_a_picture_that_differs_from_what_pillow_gives_whole() -> None:
     """Files cut at every eighth length: each is refused, or was complete already."""
-    whole = read(JPEG).image
+    whole = decode_image(JPEG).image
     refused = 0
     for length in range(0, len(JPEG), 8):
         try:
-            assert np.array_equal(read(JPEG[:length]).image, whole)
+            assert np.array_equal(decode_image(JPEG[:length]).image, whole)
         except Unreadable:
             refused += 1
     assert refused > len(JPEG) // 8 - 3
@@ -155,14 +155,14 @@ def test_a_zoo_of_odd_images_is_read_or_refused_in_bounded_time(reference_data: 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_stay_sixteen(kind: str) -> None:
-    assert np.array_equal(read(encoded(Image.fromarray(DEEP), kind)).image, DEEP)
+    assert np.array_equal(decode_image(encoded(Image.fromarray(DEEP), kind)).image, DEEP)
 
 
 @pytest.mark.parametrize("shape", [(8, 9), (8, 9, 1), (8, 9, 5)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_arrays_of_any_channels_are_read(shape: tuple[int, ...], dtype: type) -> None:
     image = np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
-    assert np.array_equal(read(npy(image)).image, image.reshape(shape[:2]) if shape[2:] == (1,) else image)
+    assert np.array_equal(decode_image(npy(image)).image, image.reshape(shape[:2]) if shape[2:] == (1,) else image)
 
 
 @pytest.mark.parametrize(("dtype", "channels"), [(np.uint16, 3), (np.uint8, 6), (np.uint16, 6)])
@@ -175,7 +175,7 @@ def test_a_tiff_of_many_channels_or_deep_colour_is_read(dtype: type, channels: i
     photometric = "rgb" if channels == 3 else "minisblack"
     stored = np.moveaxis(image, 2, 0) if planar == "separate" else image
     tifffile.imwrite(buffer, stored, photometric=photometric, planarconfig=planar)
-    assert np.array_equal(read(buffer.getvalue()).image, image)
+    assert np.array_equal(decode_image(buffer.getvalue()).image, image)
 
 
 @pytest.mark.parametrize(("code", "name"), [(5, "LZW"), (7, "JPEG")])
@@ -185,9 +185,9 @@ def test_a_deep_tiff_whose_packing_is_unknown_says_how_to_store_it(code: int, na
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, np.zeros((12, 10, 3), np.uint16), photometric="rgb")
     packing = struct.pack("<HHII", 259, 3, 1, 1)  # the tag Compression: one short, none
-    assert buffer.getvalue().count(packing) == 1 and not read(buffer.getvalue()).image.any()
+    assert buffer.getvalue().count(packing) == 1 and not decode_image(buffer.getvalue()).image.any()
     with pytest.raises(Unreadable, match=rf"^is packed by {name}, .*store it unpacked or by Deflate \(tiffcp"):
-        read(buffer.getvalue().replace(packing, struct.pack("<HHII", 259, 3, 1, code)))
+        decode_image(buffer.getvalue().replace(packing, struct.pack("<HHII", 259, 3, 1, code)))
 
 
 def test_other_numbers_of_channels_are_not_made_up() -> None:
@@ -198,13 +198,13 @@ def test_other_numbers_of_channels_are_not_made_up() -> None:
 
 
 def test_statistics_of_sixteen_bits_are_on_the_scale_of_eight() -> None:
-    from stages.images.image_statistics import statistics
+    from stages.images.image_statistics import compute_statistics
 
-    deep = read(npy(RAMP.astype(np.uint16) * 257))
-    plain = read(npy(RAMP))
+    deep = decode_image(npy(RAMP.astype(np.uint16) * 257))
+    plain = decode_image(npy(RAMP))
     for name in ("brightness", "contrast", "sharpness", "phash", "thumbnail"):
-        assert statistics(deep)[name] == statistics(plain)[name]
-    assert statistics(read(npy(np.zeros((9, 9, 7), np.uint8))))["redness"] == 0
+        assert compute_statistics(deep)[name] == compute_statistics(plain)[name]
+    assert compute_statistics(decode_image(npy(np.zeros((9, 9, 7), np.uint8))))["redness"] == 0
 
 
 def test_a_million_frames_are_refused_uncounted_and_a_tiff_of_huge_channels_unread() -> None:
@@ -215,5 +215,5 @@ def test_a_million_frames_are_refused_uncounted_and_a_tiff_of_huge_channels_unre
         (tiff_of_channels(70, 70, 60_000), "MB of values"),
     ):
         with pytest.raises(Unreadable, match=words):
-            read(data, 10)
+            decode_image(data, 10)
     assert time.monotonic() - started < 5

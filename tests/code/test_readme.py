@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from benchmarks.pipeline.example_scores import DEMO, between, demo_block, records, table
+from benchmarks.pipeline.example_scores import DEMO, demo_block, records, table
+from benchmarks.result_pages import replace_block
 from stages.config.load import check
 from tests.conftest import ROOT
 
@@ -39,8 +40,8 @@ def test_figures_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(ROOT)
     kept = records()
     assert len(kept) > 1
-    assert between(README, "examples", table(kept)) == README
-    assert between(README, "demo", demo_block((ROOT / DEMO).read_text().strip())) == README
+    assert replace_block(README, "examples", table(kept)) == README
+    assert replace_block(README, "demo", demo_block((ROOT / DEMO).read_text().strip())) == README
 
 
 def test_the_params_shown_are_valid() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stages.images.geometry import frames
+from stages.images.geometry import placements
 from stages.preprocessing.resize import fitted, resize, scale
 
 
@@ -55,7 +55,7 @@ def test_scaling_divides_by_255() -> None:
 def test_the_working_image_has_the_geometry_of_its_placement(shape: tuple[int, int, int], fit: str) -> None:
     image = np.full(shape, 200, np.uint8)
     working = fitted(torch.from_numpy(image)[None], fit, 48)[0].numpy()
-    (placement,) = frames(*shape[:2], fit, 48, 0.0)
+    (placement,) = placements(*shape[:2], fit, 48, 0.0)
     assert working.shape == (48, 48, shape[2])
     assert (working[: placement.inner_height, : placement.inner_width] == 200).all()
     assert (working != 0).all(axis=2).sum() == placement.inner_height * placement.inner_width

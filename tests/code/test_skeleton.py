@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from stages.articulation.point_tree import bones_of_points, tree_of_points, trees_of_pairs
-from stages.articulation.skeleton import MOST, bones_of_foreground, foreground
+from stages.articulation.point_tree import bones_from_points, infer_point_tree, trees_from_pairs
+from stages.articulation.skeleton import MAX_BONES, bones_from_foreground, segment_foreground
 
 NAN = float("nan")
 
@@ -21,14 +21,14 @@ def _spider(size=128, legs=5, figure=(40, 40, 40), ground=(250, 250, 250)):
 
 def _assert_a_tree(bone_K7):
     assert bone_K7.dtype == np.float32 and bone_K7.shape[1:] == (7,) and len(bone_K7) != 1
-    assert len(bone_K7) <= MOST and np.isfinite(bone_K7).all()
+    assert len(bone_K7) <= MAX_BONES and np.isfinite(bone_K7).all()
     parent_K = bone_K7[:, 5]
     assert (parent_K[:1] == -1).all() and (parent_K[1:] >= 0).all() and (parent_K < np.arange(len(bone_K7))).all()
     assert (bone_K7[:, 4] > 0).all() and ((bone_K7[:, 6] >= 0) & (bone_K7[:, 6] <= 1)).all()
 
 
 def test_each_leg_starts_at_the_bodys_skin_and_ends_at_its_tip():
-    bone_K7 = bones_of_foreground(_spider())
+    bone_K7 = bones_from_foreground(_spider())
     _assert_a_tree(bone_K7)
     assert 8 <= bone_K7[0, 4] <= 13.5 and (bone_K7[1:, 4] <= 2.5).all(), "half of 26 and of 3 pixels"
     assert np.abs(bone_K7[0, [0, 1, 2, 3]].reshape(2, 2).mean(axis=0) - 64).max() < 3
@@ -40,7 +40,7 @@ def test_each_leg_starts_at_the_bodys_skin_and_ends_at_its_tip():
 
 
 def test_a_childs_joint_is_its_parents_other_end_along_a_limb():
-    bone_K7 = bones_of_foreground(_spider(legs=3))
+    bone_K7 = bones_from_foreground(_spider(legs=3))
     later_K7 = bone_K7[bone_K7[:, 5] > 0]
     assert len(later_K7) >= 3
     assert (later_K7[:, :2] == bone_K7[later_K7[:, 5].astype(int), 2:4]).all()
@@ -51,33 +51,33 @@ def test_a_straight_limb_has_joints_and_a_bent_one_has_one_at_its_bend():
     draw = ImageDraw.Draw(image)
     draw.ellipse([10, 50, 40, 80], fill=0)
     draw.line([(25, 65), (70, 65), (70, 110)], fill=0, width=3)
-    bone_K7 = bones_of_foreground(np.asarray(image))
+    bone_K7 = bones_from_foreground(np.asarray(image))
     assert len(bone_K7) >= 4
     assert np.linalg.norm(bone_K7[1:, :2] - (70, 65), axis=1).min() < 3
 
 
 def test_the_same_figure_has_the_same_bones_whatever_its_colours_and_depth():
-    dark = bones_of_foreground(_spider())
+    dark = bones_from_foreground(_spider())
     assert len(dark) > 5
     light = _spider(figure=(220, 220, 220), ground=(10, 10, 10))
     coloured = _spider(figure=(200, 60, 60), ground=(60, 143, 60))
     deep = (257 * _spider()[:, :, 0].astype(np.uint16)).astype(np.uint16)
     for same in (light, coloured, deep, _spider()[:, :, :1]):
-        assert np.allclose(bones_of_foreground(same), dark, atol=0.01)
+        assert np.allclose(bones_from_foreground(same), dark, atol=0.01)
 
 
 def test_bones_are_where_the_figure_is_in_the_image():
     larger = np.pad(_spider()[:, :, 0], ((20, 0), (7, 0)), constant_values=250)
-    moved_K7 = bones_of_foreground(_spider()) + np.array([7, 20, 7, 20, 0, 0, 0], np.float32)
-    assert len(moved_K7) and np.allclose(bones_of_foreground(larger), moved_K7)
+    moved_K7 = bones_from_foreground(_spider()) + np.array([7, 20, 7, 20, 0, 0, 0], np.float32)
+    assert len(moved_K7) and np.allclose(bones_from_foreground(larger), moved_K7)
 
 
 @pytest.mark.parametrize("shape", ["ellipse", "rectangle"])
 def test_a_blob_has_no_bones(shape):
     image = Image.new("L", (96, 96), 255)
     getattr(ImageDraw.Draw(image), shape)([20, 30, 75, 70], fill=30)
-    assert foreground(np.asarray(image)).any()
-    assert bones_of_foreground(np.asarray(image)).shape == (0, 7)
+    assert segment_foreground(np.asarray(image)).any()
+    assert bones_from_foreground(np.asarray(image)).shape == (0, 7)
 
 
 def test_a_worm_bends_and_a_stubby_limb_turns_less_than_a_slender_one():
@@ -86,7 +86,7 @@ def test_a_worm_bends_and_a_stubby_limb_turns_less_than_a_slender_one():
     draw = ImageDraw.Draw(stub)
     draw.ellipse([20, 34, 80, 94], fill=0)
     draw.rectangle([60, 57, 108, 71], fill=0)
-    worm_K7, stub_K7 = (bones_of_foreground(np.asarray(image)) for image in (worm, stub))
+    worm_K7, stub_K7 = (bones_from_foreground(np.asarray(image)) for image in (worm, stub))
     assert len(worm_K7) >= 5 and len(stub_K7) == 2
     assert stub_K7[1, 6] < 0.5 < worm_K7[1:, 6].max()
 
@@ -98,9 +98,9 @@ def test_a_figure_with_many_legs_keeps_the_longest():
         way = np.array([np.cos(np.pi * leg / 12), np.sin(np.pi * leg / 12)]) * (60 if leg % 2 else 100)
         draw.line([(112, 112), tuple(112 + way)], fill=0, width=3)
     draw.ellipse([82, 82, 142, 142], fill=0)
-    bone_K7 = bones_of_foreground(np.asarray(image))
+    bone_K7 = bones_from_foreground(np.asarray(image))
     _assert_a_tree(bone_K7)
-    assert len(bone_K7) == MOST
+    assert len(bone_K7) == MAX_BONES
 
 
 def test_no_image_is_too_odd():
@@ -115,7 +115,7 @@ def test_no_image_is_too_odd():
             trial % 5
         ]
         image = (image_HW * 65535).astype(np.uint16) if trial % 2 else (image_HW * 255).astype(np.uint8)
-        bone_K7 = bones_of_foreground(np.repeat(image[:, :, None], trial % 4, axis=2) if trial % 4 else image)
+        bone_K7 = bones_from_foreground(np.repeat(image[:, :, None], trial % 4, axis=2) if trial % 4 else image)
         _assert_a_tree(bone_K7)
         checked, moving = checked + 1, moving + (len(bone_K7) > 0)
     assert checked == 400 and moving > 20
@@ -127,7 +127,7 @@ def test_figures_that_cannot_be_told_have_no_bones():
     faint = np.where(_spider()[:, :, 0] < 128, 128, 132).astype(np.uint8)
     close = _spider()[40:88, 40:88]
     for image in (busy, faint, close[:, :, 0][14:34, 14:34], np.zeros((64, 64), np.uint8)):
-        assert bones_of_foreground(image).shape == (0, 7)
+        assert bones_from_foreground(image).shape == (0, 7)
 
 
 def _mice(images=6):
@@ -140,49 +140,49 @@ def _mice(images=6):
 def test_the_tree_of_points_joins_neighbours_and_is_rooted_in_the_middle():
     xy_NP2 = _mice()
     xy_NP2[0, 1] = xy_NP2[3, 3] = NAN
-    assert tree_of_points(xy_NP2) in ([1, 2, -1, 2, -1], [1, -1, 1, 2, -1])
+    assert infer_point_tree(xy_NP2) in ([1, 2, -1, 2, -1], [1, -1, 1, 2, -1])
 
 
 def test_points_that_are_never_seen_together_are_in_one_tree():
     xy_NP2 = _mice()
     xy_NP2[::2, 0] = xy_NP2[1::2, 1:] = NAN
-    parents = tree_of_points(xy_NP2)
+    parents = infer_point_tree(xy_NP2)
     assert parents[:4].count(-1) == 1 and parents[4] == -1
-    assert tree_of_points(np.full((3, 4, 2), NAN)) == [-1] * 4
+    assert infer_point_tree(np.full((3, 4, 2), NAN)) == [-1] * 4
 
 
 def test_bones_of_points_skip_what_is_missing():
     parents = [1, 2, -1, 2, -1]
-    whole_K7 = bones_of_points(_mice()[0], [parents], 100)
+    whole_K7 = bones_from_points(_mice()[0], [parents], 100)
     _assert_a_tree(whole_K7)
     assert whole_K7[:, :4].tolist() == [[25, 0, 10, 0], [25, 0, 37, 0], [10, 0, 0, 0]]
     assert whole_K7[:, 4].tolist() == pytest.approx([4.5, 3.6, 3]) and whole_K7[:, 5].tolist() == [-1, 0, 0]
     without_neck = _mice()[0]
     without_neck[1] = NAN
-    assert bones_of_points(without_neck, [parents], 100)[:, :4].tolist() == [[25, 0, 0, 0], [25, 0, 37, 0]]
+    assert bones_from_points(without_neck, [parents], 100)[:, :4].tolist() == [[25, 0, 0, 0], [25, 0, 37, 0]]
     without_hip = _mice()[0]
     without_hip[2] = NAN
-    assert bones_of_points(without_hip, [parents], 100)[:, :4].tolist() == [[10, 0, 37, 0], [10, 0, 0, 0]]
+    assert bones_from_points(without_hip, [parents], 100)[:, :4].tolist() == [[10, 0, 37, 0], [10, 0, 0, 0]]
     without_hip[3] = NAN
-    assert bones_of_points(without_hip, [parents], 100).shape == (0, 7), "two points are no figure"
+    assert bones_from_points(without_hip, [parents], 100).shape == (0, 7), "two points are no figure"
 
 
 def test_of_many_points_those_near_the_root_have_bones():
     xy_P2 = np.stack([np.arange(30.0), np.zeros(30)], axis=1)
-    bone_K7 = bones_of_points(xy_P2, [[-1, *range(29)]], 100)
+    bone_K7 = bones_from_points(xy_P2, [[-1, *range(29)]], 100)
     _assert_a_tree(bone_K7)
-    assert len(bone_K7) == MOST and bone_K7[:, 2].tolist() == list(range(1, 17))
+    assert len(bone_K7) == MAX_BONES and bone_K7[:, 2].tolist() == list(range(1, 17))
 
 
 POINTS = ("nose", "neck", "hip", "paw")
 
 
 def test_pairs_of_points_are_trees_and_a_tree_of_its_own_stays_where_it_is():
-    assert trees_of_pairs([("neck", "nose"), ("hip", "paw")], POINTS) == [[1, -1, -1, -1], [-1, -1, -1, 2]]
-    assert trees_of_pairs([], POINTS) == []
-    assert trees_of_pairs([("neck", "nose"), ("neck", "hip"), ("hip", "paw")], POINTS) == [[1, -1, 1, 2]]
+    assert trees_from_pairs([("neck", "nose"), ("hip", "paw")], POINTS) == [[1, -1, -1, -1], [-1, -1, -1, 2]]
+    assert trees_from_pairs([], POINTS) == []
+    assert trees_from_pairs([("neck", "nose"), ("neck", "hip"), ("hip", "paw")], POINTS) == [[1, -1, 1, 2]]
     xy_P2 = np.array([[0, 0], [10, 0], [30, 0], [30, 20], [0, 50], [0, 60], [9, 60]], float)
-    bone_K7 = bones_of_points(xy_P2, [[-1, 0, 1, 2, -1, -1, -1], [-1, -1, -1, -1, -1, 4, 5]], 100)
+    bone_K7 = bones_from_points(xy_P2, [[-1, 0, 1, 2, -1, -1, -1], [-1, -1, -1, -1, -1, 4, 5]], 100)
     assert bone_K7[:, 5].tolist() == [-1, 0, 1, -1, 3]
 
 
@@ -196,4 +196,4 @@ def test_pairs_of_points_are_trees_and_a_tree_of_its_own_stays_where_it_is():
 )
 def test_pairs_that_are_no_tree_are_named(pairs, says):
     with pytest.raises(ValueError, match=says):
-        trees_of_pairs(pairs, POINTS)
+        trees_from_pairs(pairs, POINTS)

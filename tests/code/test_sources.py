@@ -17,14 +17,14 @@ import pytest
 from stages.config.schema import Params
 from stages.config.schema_data import Columns
 from stages.core.errors import UserError
-from stages.dataset.splits import Locked, joined
-from stages.images.archives import Refusal
-from stages.images.decode import read
-from stages.importers import Item, open_source, refuse_twin_labels
+from stages.dataset.splits import SplitTable, merge_linked_groups
+from stages.images.archives import Rejection
+from stages.images.decode import decode_image
+from stages.importers import Sample, open_source, reject_ambiguous_labels
 from tests.conftest import digit_images, png, write_folders
 
 IMAGES = digit_images(per_class=3, classes=2)
-Listing = tuple[list[Item], list[Refusal]]
+Listing = tuple[list[Sample], list[Rejection]]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def listing(params: Params) -> Callable[..., Listing]:
     return run
 
 
-def label_of(item: Item) -> str:
+def label_of(item: Sample) -> str:
     """The one class that an item has."""
     (label,) = item.annotate(8, 8).labels or ()
     return label
@@ -77,7 +77,7 @@ def test_files_outside_class_folders_are_refused_and_hidden_ones_passed_over(
     (folder / "0" / ".DS_Store").write_text("")
     items, refused = listing(folder)
     assert len(items) == 6
-    assert refused == [Refusal("LICENSE", "not in a class folder")]
+    assert refused == [Rejection("LICENSE", "not in a class folder")]
 
 
 def test_links_pipes_and_nameless_files_are_refused_by_name(listing: Callable[..., Listing], tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_damaged_tar_is_not_taken_for_a_smaller_one(
 @pytest.mark.parametrize(("one", "other"), [("A", "a"), ("caf\u00e9", "cafe\u0301")])
 def test_two_spellings_of_a_class_are_refused(one: str, other: str) -> None:
     with pytest.raises(UserError, match="differ only in case or in the encoding"):
-        refuse_twin_labels({one, other, "b"})
+        reject_ambiguous_labels({one, other, "b"})
 
 
 def test_a_file_of_an_unknown_kind_inside_is_refused(listing: Callable[..., Listing], tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_labels_of_arrays_are_whole_numbers_and_thin_images_keep_their_shape(
     np.savez(tmp_path / "a.npz", images=np.zeros((2, 1, 8, 3), np.uint8), labels=np.array([0.0, 1.0]))
     items, _ = listing(tmp_path / "a.npz")
     assert [label_of(item) for item in items] == ["0", "1"]
-    assert read(items[0].read()).image.shape == (1, 8, 3)
+    assert decode_image(items[0].read()).image.shape == (1, 8, 3)
 
 
 def test_groups_are_read_from_paths(listing: Callable[..., Listing], tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_images_that_follow_each_other_by_number_are_one_block(listing: Callable
 def test_blocks_that_share_a_picture_are_one() -> None:
     groups = pd.Series(["b", "a", "c", "c", "d", "e"])
     pictures = pd.Series(["1", "1", "2", "3", "3", "4"])
-    assert joined(groups, pictures, Locked()).tolist() == ["a", "a", "c", "c", "c", "e"]
+    assert merge_linked_groups(groups, pictures, SplitTable()).tolist() == ["a", "a", "c", "c", "c", "e"]
 
 
 def test_archives_that_cannot_be_trusted_are_refused(
@@ -313,7 +313,7 @@ def test_archives_that_cannot_be_trusted_are_refused(
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(UserError, match="damaged archive"):
         listing(tmp_path / "broken.zip")
-    monkeypatch.setattr("stages.images.archives.MAX_UNPACKED", 10)
+    monkeypatch.setattr("stages.images.archives.MAX_UNPACKED_BYTES", 10)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w") as archive:
         archive.writestr("a/1.png", data)
     with pytest.raises(UserError, match="unpack it by hand"):
@@ -342,14 +342,20 @@ def test_a_source_that_gives_nothing_says_what_to_do(
 
 def test_blocks_whose_split_is_decided_keep_it() -> None:
     groups, pictures = pd.Series(["z", "a", "m", "b", "z"]), pd.Series(["1", "1", "2", "2", "2"])
-    one = Locked().grown({"z": "test"})
-    assert joined(groups, pictures, one).tolist() == ["z"] * 5, "new ones join the one whose split is decided"
-    all_ = one.grown(dict.fromkeys("amb", "test"))
-    assert joined(groups, pictures, all_).tolist() == ["z"] * 5, "and are named as before when theirs is decided too"
-    two = Locked().grown({"z": "test", "a": "train"})
-    assert joined(groups, pictures, two).tolist() == ["z", "a", "a", "a", "z"], "none that is decided moves"
-    three = Locked().grown({"z": "test", "m": "test", "b": "train"})
-    assert joined(groups, pictures, three).tolist() == ["m", "b", "m", "b", "m"], "one group in each split"
+    one = SplitTable().with_new_groups({"z": "test"})
+    assert merge_linked_groups(groups, pictures, one).tolist() == ["z"] * 5, (
+        "new ones join the one whose split is decided"
+    )
+    all_ = one.with_new_groups(dict.fromkeys("amb", "test"))
+    assert merge_linked_groups(groups, pictures, all_).tolist() == ["z"] * 5, (
+        "and are named as before when theirs is decided too"
+    )
+    two = SplitTable().with_new_groups({"z": "test", "a": "train"})
+    assert merge_linked_groups(groups, pictures, two).tolist() == ["z", "a", "a", "a", "z"], (
+        "none that is decided moves"
+    )
+    three = SplitTable().with_new_groups({"z": "test", "m": "test", "b": "train"})
+    assert merge_linked_groups(groups, pictures, three).tolist() == ["m", "b", "m", "b", "m"], "one group in each split"
 
 
 def test_an_npz_that_lies_or_bursts_is_refused(

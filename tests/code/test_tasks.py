@@ -10,7 +10,7 @@ from sklearn import metrics
 
 from stages.config.schema import Params
 from stages.core.errors import UserError
-from stages.dataset.annotations import IGNORE, Annotation, Shape, box_of, encode_rle
+from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, bounding_box, encode_rle
 from stages.reports import evaluation_report as evaluation
 from stages.tasks import TASKS, image_to_image, landmarks, multilabel, ordinal, rand_index, regression, segmentation
 from stages.tasks.build_spec import task_spec_of_data
@@ -107,11 +107,11 @@ def squares(n: int) -> list[np.ndarray]:
 def of_masks() -> Case:
     asked = spec("segmentation", "mask", "mask", labels=("wall", "room"), tolerance=1.5)
     targets = [np.where(squares(n)[0] | squares(n)[1], 1, 0).astype(np.uint8) for n in range(COUNT)]
-    targets[0][0] = IGNORE
+    targets[0][0] = IGNORE_INDEX
     truths = truths_of(asked, [Annotation(mask=("wall", "room"))] * COUNT, targets)
 
     def outputs(rng: np.random.Generator, w: float) -> list[dict[str, np.ndarray]]:
-        hot = [np.moveaxis(np.eye(2)[np.where(t == IGNORE, 0, t)], 2, 0) for t in truths]
+        hot = [np.moveaxis(np.eye(2)[np.where(t == IGNORE_INDEX, 0, t)], 2, 0) for t in truths]
         return [{"probability": probabilities(h, rng, w)} for h in hot]
 
     return Case(asked, truths, outputs)
@@ -131,14 +131,16 @@ def of_images() -> Case:
 def of_things() -> Case:
     asked = spec("instances", "boxes", "shapes", labels=("a", "b"), masks=True)
     held = [squares(n) for n in range(COUNT)]
-    shapes = [tuple(Shape("ab"[i], box_of(m), encode_rle(m)) for i, m in enumerate(masks)) for masks in held]
+    shapes = [
+        tuple(ObjectAnnotation("ab"[i], bounding_box(m), encode_rle(m)) for i, m in enumerate(masks)) for masks in held
+    ]
     truths = truths_of(asked, [Annotation(shapes=s) for s in shapes])
 
     def outputs(rng: np.random.Generator, w: float) -> list[dict[str, np.ndarray]]:
         moved = [[np.roll(m, round(w * float(rng.integers(2, 9))), axis=1) for m in masks] for masks in held]
         return [
             {
-                "box": np.array([box_of(m) for m in masks], np.float32),
+                "box": np.array([bounding_box(m) for m in masks], np.float32),
                 "label": np.array([0, 1]),
                 "score": np.array([0.9, 0.8], np.float32),
                 "mask": np.stack(masks).astype(np.uint8),
@@ -228,7 +230,7 @@ def test_a_summary_is_json_with_an_interval_around_every_score(name: str) -> Non
             assert found["low"] <= found["value"] + 1e-9 and found["value"] - 1e-9 <= found["high"], score
     names = TASKS[name].parts(case.truths, answers, ONE, case.spec).names
     assert [row["label"] for row in summary["parts"]["rows"]] == list(names)
-    assert evaluation.details(summary)["labels"] == list(names), "the report can show it"
+    assert evaluation.task_charts(summary)["labels"] == list(names), "the report can show it"
     again, _ = summarize(case.spec, case.truths, answers, np.arange(COUNT), resamples=100, confidence=0.9, bins=5)
     assert again == summary
 
@@ -341,7 +343,9 @@ def test_a_class_that_is_named_twice_is_told(params: Params) -> None:
 
 
 def test_a_watershed_of_several_classes_is_refused(params: Params) -> None:
-    things = [Annotation(shapes=tuple(Shape(label, (0, 0, 2, 2)) for label in labels)) for labels in ("a", "ab")]
+    things = [
+        Annotation(shapes=tuple(ObjectAnnotation(label, (0, 0, 2, 2)) for label in labels)) for labels in ("a", "ab")
+    ]
     assert asked_of(params, "instances", things[:1], "watershed").labels == ("a",)
     with pytest.raises(UserError, match="watershed tells no classes apart, and the things are a, b"):
         asked_of(params, "instances", things, "watershed")
@@ -349,7 +353,7 @@ def test_a_watershed_of_several_classes_is_refused(params: Params) -> None:
 
 def test_things_without_outline_among_others_are_told(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
     mask = squares(0)[0]
-    shapes = (Shape("a", box_of(mask), encode_rle(mask)), Shape("a", (0, 0, 2, 2)))
+    shapes = (ObjectAnnotation("a", bounding_box(mask), encode_rle(mask)), ObjectAnnotation("a", (0, 0, 2, 2)))
     assert not asked_of(params, "instances", [Annotation(shapes=shapes)]).masks
     assert "prepare: 1 things have a box and no outline: boxes alone are taught" in capsys.readouterr().out
 
@@ -365,7 +369,10 @@ def test_a_background_is_not_counted_wherever_it_stands(truth: str, numbers: lis
 
 def test_things_that_are_called_background_are_no_things_to_measure(params: Params) -> None:
     cell, rest = squares(0)
-    shapes = (Shape("cell", box_of(cell), encode_rle(cell)), Shape("background", box_of(rest), encode_rle(rest)))
+    shapes = (
+        ObjectAnnotation("cell", bounding_box(cell), encode_rle(cell)),
+        ObjectAnnotation("background", bounding_box(rest), encode_rle(rest)),
+    )
     asked = asked_of(params, "regression", [Annotation(shapes=shapes)], target="area")
     assert (asked.labels, asked.scalars) == (("background", "cell"), ("cell",))
     assert regression.truth(Annotation(shapes=shapes), None, HEIGHT, WIDTH, asked).tolist() == [cell.mean()]
@@ -383,7 +390,7 @@ def test_a_mask_is_measured_and_drawn_by_its_classes_wherever_the_background_sta
 
 
 def test_things_and_masks_become_counts_and_areas() -> None:
-    shapes = tuple(Shape("ab"[i], box_of(m), encode_rle(m)) for i, m in enumerate(squares(0)))
+    shapes = tuple(ObjectAnnotation("ab"[i], bounding_box(m), encode_rle(m)) for i, m in enumerate(squares(0)))
     count = spec("regression", "scalar", "count", labels=("background", "a", "b"), scalars=("a", "b"))
     assert regression.truth(Annotation(shapes=shapes * 2), None, HEIGHT, WIDTH, count).tolist() == [2, 2]
     area = spec("regression", "scalar", "area", labels=("background", "a", "b"), scalars=("a", "b"))
@@ -406,7 +413,7 @@ def test_points_are_judged_where_they_are_visible() -> None:
 
 def test_dice_and_iou_are_pooled_and_leave_out_what_is_unknown() -> None:
     asked = spec("segmentation", "mask", "mask", labels=("background", "a"), tolerance=1.0)
-    truth = np.array([[0, 1, 1, IGNORE]], np.uint8)
+    truth = np.array([[0, 1, 1, IGNORE_INDEX]], np.uint8)
     answer = segmentation.Mask(np.array([[1, 1, 0, 1]], np.uint8), None)
     found = segmentation.scores([truth], [answer], np.ones((1, 1)), asked)
     assert found["dice"][0] == pytest.approx(2 * 1 / (2 + 2)) and found["iou"][0] == pytest.approx(1 / 3)

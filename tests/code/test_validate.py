@@ -21,9 +21,9 @@ from stages.checks.results import interpret
 from stages.checks.suite import run_suite
 from stages.config.schema_data import Checks
 from stages.core.findings import Finding, read_findings
-from stages.dataset.annotations import Annotation, Shape
-from stages.dataset.manifest import COLUMNS, MANIFEST, SEALED_INDEX
-from stages.dataset.shards import shard, write_shard
+from stages.dataset.annotations import Annotation, ObjectAnnotation
+from stages.dataset.manifest import MANIFEST_COLUMNS, MANIFEST_FILE, SEALED_INDEX
+from stages.dataset.shards import shard_name, write_shard
 from stages.runner.stage import In, call
 
 CHECKS = Checks(
@@ -42,7 +42,7 @@ DEFAULTS = {"str": "", "int64": 1, "float64": 0.5, "bool": False, "object": b""}
 def sound() -> pd.DataFrame:
     """Return 12 rows that satisfy every rule: two classes with four training and two validation images each."""
     table = [(label, "train" if n < 4 else "val", n) for label in ("cat", "dog") for n in range(6)]
-    rows = pd.DataFrame([{name: DEFAULTS[kind] for name, kind in COLUMNS.items()} for _ in table])
+    rows = pd.DataFrame([{name: DEFAULTS[kind] for name, kind in MANIFEST_COLUMNS.items()} for _ in table])
     rows["label"], rows["split"], number = zip(*table, strict=True)
     rows["path"] = [f"{label}/{n}.png" for label, n in zip(rows["label"], number, strict=True)]
     rows["group"] = rows["pixels"] = rows["path"]
@@ -61,10 +61,12 @@ def folder_of(rows: pd.DataFrame, folder: Path, targets: dict[str, bytes] | None
     folder.mkdir(parents=True)
     picture = png(np.arange(100, dtype=np.uint8).reshape(10, 10))
     masks = [(targets or {}).get(str(path), b"") for path in rows["path"]]
-    offsets = write_shard(folder / shard(1), [(str(i), data) for i, data in enumerate([picture] * len(rows) + masks)])
+    offsets = write_shard(
+        folder / shard_name(1), [(str(i), data) for i, data in enumerate([picture] * len(rows) + masks)]
+    )
     places = {"offset": offsets[: len(rows)], "bytes": len(picture)}
     places |= {"target_offset": offsets[len(rows) :], "target_bytes": [len(mask) for mask in masks]}
-    rows.assign(**places).to_parquet(folder / MANIFEST, index=False)
+    rows.assign(**places).to_parquet(folder / MANIFEST_FILE, index=False)
     pd.DataFrame({name: ["of the test"] for name in SEALED_INDEX}).to_parquet(folder / "sealed_index.parquet")
     return In(folder)
 
@@ -209,7 +211,7 @@ def test_only_the_broken_rule_is_reported(case: str, tmp_path: Path) -> None:
 
 def test_sound_data_passes_every_rule(tmp_path: Path) -> None:
     findings = check(sound(), tmp_path)
-    assert len(findings) > len(COLUMNS)
+    assert len(findings) > len(MANIFEST_COLUMNS)
     assert broken(findings) == set()
 
 
@@ -271,7 +273,10 @@ def assert_self_contained(page: str) -> None:
 
 def test_object_classes_are_counted_by_the_images_that_contain_them(tmp_path: Path) -> None:
     rows = sound()
-    boxes = {"cat": (Shape("cat", (0, 0, 5, 5)), Shape("cat", (5, 5, 9, 9))), "dog": (Shape("dog", (0, 0, 5, 5)),)}
+    boxes = {
+        "cat": (ObjectAnnotation("cat", (0, 0, 5, 5)), ObjectAnnotation("cat", (5, 5, 9, 9))),
+        "dog": (ObjectAnnotation("dog", (0, 0, 5, 5)),),
+    }
     rows["annotation"] = [Annotation(shapes=boxes[label]).to_json() for label in rows["label"]]
     rows["label"] = ""
     assert broken(check(rows, tmp_path)) == set()

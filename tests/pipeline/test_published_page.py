@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from stages.core.errors import UserError
-from stages.images.decode import Unreadable, read
+from stages.images.decode import Unreadable, decode_image
 from stages.publish import publish
 from tests.conftest import png
 from tests.published import PATIENCE, Page, exported, npy, spec
@@ -82,7 +82,7 @@ def test_what_cannot_be_read_is_refused_with_the_reason_and_the_rest_is_answered
         assert row["path"] == name and says in row.get("error", ""), row
         if name not in ("section.tif", "deep.png", "deep.npy", "many.npy"):  # these Python reads, or the model refuses
             with pytest.raises(Unreadable):
-                read(data)
+                decode_image(data)
     assert page.page.locator(".failed").count() == len(broken)
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from stages.images.decode import Unreadable, read, to_channels
+from stages.images.decode import Unreadable, decode_image, to_channels
 from stages.publish import publish
 from stages.runtime import Model
 from tests.published import Page, exported, spec
@@ -58,7 +58,7 @@ def by_page(page: Page, data: bytes) -> np.ndarray | str:
 
 def by_python(data: bytes) -> np.ndarray | str:
     try:
-        image = read(data).image
+        image = decode_image(data).image
     except Unreadable as error:
         return str(error)
     return to_channels(image, 3) if image.ndim == 2 or image.shape[2] == 3 else image

@@ -8,7 +8,7 @@ import pytest
 from stages.audits import duplicates, label_errors, leakage
 from stages.audits.audit_data import Subject
 from stages.core.findings import Finding, read_findings
-from stages.dataset.manifest import annotations, read_manifest
+from stages.dataset.manifest import parse_annotations, read_manifest
 from stages.ingest import main as ingest
 from stages.runner.stage import call
 from stages.validate import main as validate
@@ -71,7 +71,7 @@ def test_the_pictures_of_blood_without_a_box_around_a_red_cell_of_bccd(reference
     found, rows = findings("bccd", reference_data, tmp_path)
     without = {
         path
-        for path, one in zip(rows["path"], annotations(rows), strict=True)
+        for path, one in zip(rows["path"], parse_annotations(rows), strict=True)
         if not any(shape.label == "RBC" for shape in one.shapes or ())
     }
     assert len(without) == 12, "of the 15 three are sealed"

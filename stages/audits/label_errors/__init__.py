@@ -7,14 +7,14 @@ from stages.audits.audit_data import Subject
 from stages.audits.label_errors import wrong_classes, wrong_masks, wrong_numbers, wrong_objects, wrong_points
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.dataset.manifest import annotations
+from stages.dataset.manifest import parse_annotations
 
 FEWEST_IMAGES = 50  # with fewer, one wrong label is 2 % of them: the smallest share that is told apart from none
 FEWEST_GROUPS = 5
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`label_errors/classes`, `label_errors/grades`, `label_errors/numbers`, `label_errors/points`, `label_errors/masks`, `label_errors/objects` warn.
+    """Report labels that look wrong, as `label_errors/KIND` by the kind of label.
 
     None blocks: a model that disagrees is a reason to look, not a proof. What could not be told, and why, is
     `label_errors/not-checked`.
@@ -38,7 +38,7 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
 
 def _of_pixels(subject: Subject) -> bool:
     """Whether an image holds many labels, so that fewer images will do."""
-    first = annotations(subject.sample.head(1))[0]
+    first = parse_annotations(subject.sample.head(1))[0]
     return first.mask is not None or first.shapes is not None
 
 

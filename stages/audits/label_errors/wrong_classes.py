@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.audits.audit_data import Subject
 from stages.core.findings import Finding, Severity
-from stages.dataset.manifest import annotations, labels_of
+from stages.dataset.manifest import parse_annotations, sorted_labels
 from stages.probes.confident_learning import Doubt, doubt
 from stages.probes.cross_validation import FOLDS, numbers, probabilities
 
@@ -18,8 +18,8 @@ Found = tuple[list[Finding], list[str]]
 
 
 def find(subject: Subject) -> Found:
-    """`label_errors/classes`, or `label_errors/grades` where the classes have an order; one class against the rest for several."""
-    labels = [annotation.labels for annotation in annotations(subject.sample)]
+    """Report wrong classes, or grades where the classes have an order; several labels are checked one by one."""
+    labels = [annotation.labels for annotation in parse_annotations(subject.sample)]
     if any(one is None for one in labels):
         return [], []
     return _one_each(subject) if subject.one_class_each else _several(subject, [set(one or ()) for one in labels])
@@ -29,12 +29,12 @@ def _one_each(subject: Subject) -> Found:
     rows = subject.sample
     groups_of = rows.groupby("label")["group"].nunique()
     known_N = rows["label"].map(groups_of >= FOLDS).to_numpy()
-    rare = [label for label in labels_of(rows) if groups_of[label] < FOLDS]
+    rare = [label for label in sorted_labels(rows) if groups_of[label] < FOLDS]
     unknown = [f"{_listed('class', rare)} too few groups to tell wrong labels."] if rare else []
     rows, features_NF = rows[known_N], subject.features[known_N]
     if rows["label"].nunique() < 2:
         return [], [*unknown, "Fewer than two classes are left in which wrong labels can be told."]
-    order = subject.grades if set(rows["label"]) <= set(subject.grades) else labels_of(rows)
+    order = subject.grades if set(rows["label"]) <= set(subject.grades) else sorted_labels(rows)
     names = [name for name in order if name in set(rows["label"])]
     codes_N = rows["label"].map({name: code for code, name in enumerate(names)}).to_numpy()
     _, p_NK = probabilities(features_NF, codes_N, rows["group"].to_numpy())

@@ -13,8 +13,8 @@ from stages.audits.audit_data import Subject
 from stages.audits.label_errors.wrong_classes import Found
 from stages.audits.label_errors.wrong_numbers import robust
 from stages.core.findings import Finding
-from stages.dataset.annotations import IGNORE
-from stages.dataset.manifest import annotations
+from stages.dataset.annotations import IGNORE_INDEX
+from stages.dataset.manifest import parse_annotations
 from stages.probes.downsampled import box_in_pixels, small_masks, small_pictures
 from stages.probes.pixel_classifier import foretold
 
@@ -28,9 +28,9 @@ USUAL = 0.9  # share of the masks that have a class or more beside the first, fr
 
 
 def find(subject: Subject) -> Found:
-    """`label_errors/masks` warns of masks that a plain model contradicts, `label_errors/unusual-masks` of empty and single ones."""
+    """Report masks that the baseline contradicts, and masks that are empty or hold a class that no other mask does."""
     rows = subject.sample
-    names = annotations(rows.head(1))[0].mask
+    names = parse_annotations(rows.head(1))[0].mask
     if names is None:
         return [], []
     index_NSS, pixels_NK = small_masks(rows, subject.folder, len(names))
@@ -52,8 +52,8 @@ def _contradicted(subject: Subject, names: tuple[str, ...], index_NSS: Array) ->
     both_NK, sum_NK = np.zeros((len(rows), len(names))), np.zeros((len(rows), len(names)))
     region_N: list[Any] = [None] * len(rows)
     for n, p_SSK in foretold(image_NSSC, index_NSS, rows["group"].to_numpy(), len(names)):
-        known_SS = index_NSS[n] != IGNORE
-        answer_SS = np.where(known_SS, p_SSK.argmax(axis=2), IGNORE)
+        known_SS = index_NSS[n] != IGNORE_INDEX
+        answer_SS = np.where(known_SS, p_SSK.argmax(axis=2), IGNORE_INDEX)
         for k in range(len(names)):
             given, answered = index_NSS[n] == k, answer_SS == k
             both_NK[n, k], sum_NK[n, k] = (given & answered).sum(), given.sum() + answered.sum()

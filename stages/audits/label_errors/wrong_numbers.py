@@ -7,7 +7,7 @@ import numpy as np
 from stages.audits.audit_data import Subject
 from stages.audits.label_errors.wrong_classes import Found
 from stages.core.findings import Finding, Severity
-from stages.dataset.manifest import annotations
+from stages.dataset.manifest import parse_annotations
 from stages.probes.cross_validation import numbers
 
 Array = np.ndarray[Any, Any]
@@ -21,7 +21,7 @@ USUAL = 0.002  # share of right numbers that lie beyond `FAR`; up to it, and non
 
 def find(subject: Subject) -> Found:
     """`label_errors/numbers`: one finding for all numbers of the images."""
-    scalars = [annotation.scalars for annotation in annotations(subject.sample)]
+    scalars = [annotation.scalars for annotation in parse_annotations(subject.sample)]
     if not scalars[0]:
         return [], []
     names = list(scalars[0])

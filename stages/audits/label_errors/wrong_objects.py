@@ -13,8 +13,8 @@ from stages.audits.audit_data import Subject
 from stages.audits.label_errors.wrong_classes import Found
 from stages.audits.label_errors.wrong_numbers import compare
 from stages.core.findings import Finding
-from stages.dataset.annotations import IGNORE, Annotation
-from stages.dataset.manifest import annotations
+from stages.dataset.annotations import IGNORE_INDEX, Annotation
+from stages.dataset.manifest import parse_annotations
 from stages.probes.downsampled import box_in_pixels, names_of_things, small_pictures, small_things, thing
 from stages.probes.pixel_classifier import foretold
 
@@ -42,9 +42,9 @@ class Doubts:
 
 
 def find(subject: Subject) -> Found:
-    """`label_errors/objects`; of dots, and of what is too small to be looked at, the numbers: `label_errors/numbers`."""
+    """Report wrong objects; for dots and very small objects their number per image (`label_errors/numbers`)."""
     rows = subject.sample
-    all_annotations = annotations(rows)
+    all_annotations = parse_annotations(rows)
     if all_annotations[0].shapes is None:
         return [], []
     names = names_of_things(all_annotations)
@@ -73,7 +73,7 @@ def _doubts(
     both_K, sum_K = np.zeros(classes), np.zeros(classes)
     for n, p_SSK in foretold(image_NSSC, index_NSS, rows["group"].to_numpy(), classes):
         given_SS, answer_SS = index_NSS[n], p_SSK.argmax(axis=2)
-        known_SS = given_SS != IGNORE
+        known_SS = given_SS != IGNORE_INDEX
         for k in range(classes):
             both_K[k] += ((given_SS == k) & (answer_SS == k)).sum()
             sum_K[k] += (given_SS == k).sum() + ((answer_SS == k) & known_SS).sum()

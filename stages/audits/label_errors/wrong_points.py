@@ -7,7 +7,7 @@ import numpy as np
 from stages.audits.audit_data import Subject
 from stages.audits.label_errors.wrong_classes import Found
 from stages.core.findings import Finding
-from stages.dataset.manifest import annotations
+from stages.dataset.manifest import parse_annotations
 from stages.probes.shape_model import oddness
 
 FEWEST_GROUPS = 10  # shapes of a few scenes do not tell what others may look like
@@ -19,7 +19,7 @@ MARK = 0.03  # side of the frame around a point, as a share of the diagonal
 def find(subject: Subject) -> Found:
     """`label_errors/points`: exchanged points first, then those far from where the others of their image say."""
     rows = subject.sample
-    points = [annotation.points for annotation in annotations(rows)]
+    points = [annotation.points for annotation in parse_annotations(rows)]
     if not points[0]:
         return [], []
     names, groups = list(points[0]), rows["group"].nunique()

@@ -1,0 +1,303 @@
+"""The parts of `compare_audits`: which faults are injected into which data sets, and who audits them."""
+
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.audits import fault_transforms, injected_faults
+from benchmarks.audits.audit_competitors import (
+    LibraryProcess,
+    Result,
+    arrival_order,
+    audit_input,
+    default_params,
+    ingest_samples,
+    out_of_fold,
+    run_audits,
+    write_case,
+)
+from benchmarks.audits.base_datasets import BASE_DATASETS, available, load_images
+from benchmarks.audits.fault_sample import Transform
+from benchmarks.audits.fault_scores import (
+    Counts,
+    Score,
+    alarms,
+    duplicate_pairs,
+    finding_ids,
+    label_errors,
+    outliers,
+)
+from benchmarks.audits.fault_transforms import CONFOUNDERS, DRIFTS
+from benchmarks.audits.injected_faults import FaultyDataset
+from stages.audits import AUDITS
+from stages.config.load import Params
+
+Cell = dict[str, Any]
+"""The facts of a case, and for each library its counts."""
+NO_FAULT = "none"
+AUDITED = {
+    "confounders": ("confounder",),
+    "duplicates": ("duplicates", "leakage"),
+    "labels": ("label_errors",),
+    "drift": ("representativeness", "domain_gap"),
+    "outliers": ("checks", "dynamic_range", "outliers"),
+}
+"""Macula's audits by part; `checks` are the rules of the validate stage."""
+SOME_CONFOUNDERS = (
+    "brightness, levels",
+    "stamp, share of images",
+    "JPEG quality, below 95",
+    "file size, bytes",
+    "camera, share of images",
+)
+GREY_CONFOUNDERS = ("border, levels", "stamp, share of images")
+"""Confounders for grey images on a black background that are not JPEGs."""
+
+
+@dataclass(frozen=True)
+class AuditSizes:
+    """Number and size of the data sets."""
+
+    seeds: int = 50
+    library_seeds: int = 5
+    """Seeds for the other libraries, which are slow."""
+    few: int = 10
+    very_few: int = 5
+    classes: int = 4
+    per_class: int = 75
+    substitute: bool = False
+    """Use the digits where none of the wanted base data sets is available; only for tiny runs."""
+
+
+TINY = AuditSizes(seeds=1, library_seeds=1, few=1, very_few=1, per_class=12, substitute=True)
+
+
+@dataclass
+class AuditRun:
+    """Settings of a run, and the cells that an earlier run has measured already."""
+
+    sizes: AuditSizes
+    folder: Path | None
+    """Folder of the reference data."""
+    libraries: LibraryProcess | None
+    done: list[Cell] = field(default_factory=list)
+    given: Params = field(default_factory=default_params)
+
+    def cell(
+        self,
+        facts: Cell,
+        make: Callable[[np.random.Generator], FaultyDataset],
+        audits: Iterable[str],
+        libraries: Iterable[str],
+        score: Score,
+        seeds: int = 0,
+    ) -> Cell:
+        """Audit one data set per seed and sum the counts.
+
+        Args:
+            facts: description of the case, which identifies it among the cells that are measured already.
+            make: makes the data set of a seed.
+            audits: names of Macula's audits.
+            libraries: names of the other libraries, which run for the first seeds only.
+            score: counts what a result reports.
+            seeds: number of seeds; 0 takes that of `sizes`.
+
+        Returns:
+            The facts, and the counts of each library.
+        """
+        seeds = seeds or self.sizes.seeds
+        for cell in self.done:
+            if facts.items() <= cell.items() and cell["macula"]["seeds"] == seeds:
+                return cell
+        counts: dict[str, Counts] = defaultdict(Counter)
+        for seed in range(seeds):
+            data = make(np.random.default_rng(seed))
+            with tempfile.TemporaryDirectory() as name:
+                used = libraries if seed < self.sizes.library_seeds else ()
+                results = self._results(data, Path(name), audits, used)
+            for who, result in results.items():
+                if "error" in result:
+                    counts[who].update({f"error: {result['error']}": 1, "seeds": 1})
+                else:
+                    counts[who].update(score(data, result) + Counter(seeds=1, seconds=result["seconds"]))
+        print(facts, {who: {k: round(v, 2) for k, v in found.items()} for who, found in counts.items()}, flush=True)
+        return facts | {who: dict(found) for who, found in counts.items()}
+
+    def _results(
+        self, data: FaultyDataset, folder: Path, audits: Iterable[str], libraries: Iterable[str]
+    ) -> dict[str, Result]:
+        rows, files = ingest_samples(data, folder)
+        audited = audit_input(rows, folder)
+        results = {"macula": run_audits(audited, audits, self.given)}
+        if libraries and self.libraries:
+            order = arrival_order(rows)
+            arrays = out_of_fold(audited) if "datalab" in libraries else ()
+            write_case(rows.iloc[order], files, folder, *(array[order] for array in arrays))
+            results |= self.libraries.run(libraries, folder)
+        return results
+
+    def clean(
+        self, name: str, rng: np.random.Generator, classes: int, per_class: int, informative: bool = True
+    ) -> FaultyDataset:
+        """Return images of a base data set without a fault.
+
+        Args:
+            name: the base data set.
+            rng: random generator.
+            classes: number of classes.
+            per_class: images of each class.
+            informative: keep the labels; if false, they are permuted.
+        """
+        images = load_images(name, self.folder or Path())
+        quality = BASE_DATASETS[name].quality
+        return injected_faults.clean(images, quality, rng, *self.shape(classes, per_class), informative)
+
+    def shape(self, classes: int, per_class: int) -> tuple[int, int]:
+        """Return the number of classes and of images per class that a data set gets; a tiny run has fewer."""
+        if self.sizes.substitute:
+            return min(classes, 10), min(per_class, self.sizes.per_class)
+        return classes, per_class
+
+    def count(self, classes: int, per_class: int) -> int:
+        """Return the number of images of a data set."""
+        classes, per_class = self.shape(classes, per_class)
+        return classes * per_class
+
+    def datasets(self, *names: str) -> list[str]:
+        """Return those of the base data sets that can be read here."""
+        found = [name for name in available(self.folder) if name in names]
+        return found or (["digits"] if self.sizes.substitute else [])
+
+
+def confounders(run: AuditRun) -> Iterator[Cell]:
+    """Change one class, with randomly permuted labels, so that nothing but the fault can predict them.
+
+    Four classes of colour images get all strengths, ten classes some of the faults at the highest strength, digits
+    those that are possible on a black background.
+    """
+    sizes = (run.sizes.classes, run.sizes.per_class)
+    regimes = {("cifar10", 10, 30): SOME_CONFOUNDERS, ("digits", *sizes): GREY_CONFOUNDERS}
+    for (name, classes, per_class), faults in (regimes | {("cifar10", *sizes): tuple(CONFOUNDERS)}).items():
+        if name not in run.datasets(name):
+            continue
+        cells: list[tuple[str, Transform, float]] = [(NO_FAULT, fault_transforms.brightness, 0.0)]
+        for fault in faults:
+            transform, strengths = CONFOUNDERS[fault]
+            cells += [(fault, transform, s) for s in (strengths if faults == tuple(CONFOUNDERS) else strengths[-1:])]
+        for fault, transform, strength in cells:
+            facts = {"base_dataset": name, "classes": classes, "images": run.count(classes, per_class)}
+            make = partial(_with_confounder, run, name, (classes, per_class), transform, strength)
+            libraries = ("datalab", "deepchecks") if name != "digits" else ()
+            described = facts | {"fault": fault, "strength": strength}
+            yield run.cell(described, make, AUDITED["confounders"], libraries, alarms("confounders"))
+
+
+def _with_confounder(
+    run: AuditRun, name: str, shape: tuple[int, int], transform: Transform, strength: float, rng: np.random.Generator
+) -> FaultyDataset:
+    data = run.clean(name, rng, *shape, informative=False)
+    return injected_faults.with_confounder(data, transform, strength, rng)
+
+
+def duplicates(run: AuditRun) -> Iterator[Cell]:
+    """Add changed copies of 36 images among 400, half of them in the other split; and none."""
+    libraries = ("cleanvision", "datalab", "imagededup")
+    for name in run.datasets("cifar10", "plankton121", "clothing10"):
+        classes = 20 if name == "plankton121" else 10
+        for per_kind, fault in ((0, NO_FAULT), (3, "copies")):
+            facts = {"base_dataset": name, "fault": fault, "images": run.count(classes, 400 // classes)}
+
+            def make(
+                rng: np.random.Generator, name: str = name, classes: int = classes, per_kind: int = per_kind
+            ) -> FaultyDataset:
+                return injected_faults.with_copies(run.clean(name, rng, classes, 400 // classes), per_kind, rng)
+
+            seeds = 0 if per_kind else run.sizes.few
+            yield run.cell(facts, make, AUDITED["duplicates"], libraries, duplicate_pairs, seeds)
+
+
+def labels(run: AuditRun) -> Iterator[Cell]:
+    """Replace a share of the labels by others."""
+    for name in run.datasets("digits", "usps", "cifar10"):
+        for share in (0, 0.02, 0.05, 0.1, 0.2) if name == "digits" and not run.sizes.substitute else (0, 0.1):
+            facts: Cell = {"base_dataset": name, "classes": 10, "images": run.count(10, 60)}
+            facts |= {"fault": "label errors", "strength": share}
+
+            def make(rng: np.random.Generator, name: str = name, share: float = share) -> FaultyDataset:
+                return injected_faults.with_label_errors(run.clean(name, rng, 10, 60), share, rng)
+
+            seeds = run.sizes.few if name == "cifar10" else 0
+            yield run.cell(facts, make, AUDITED["labels"], ("datalab",), label_errors, seeds)
+
+
+def drift(run: AuditRun) -> Iterator[Cell]:
+    """Change the images of validation, of a later arrival or of another origin."""
+    classes, per_class = run.sizes.classes, run.sizes.per_class
+    for name in run.datasets("cifar10") or run.datasets("digits"):
+        for subset in ("validation", "arrival", "origin"):
+            cells: list[tuple[str, Transform, float]] = [(NO_FAULT, fault_transforms.brightness, 0.0)]
+            for fault, (transform, strengths) in DRIFTS.items():
+                if subset == "validation":
+                    cells += [(fault, transform, strength) for strength in strengths]
+                elif fault in ("brightness, levels", "blur, share of side"):
+                    cells += [(fault, transform, strength) for strength in strengths[1:2]]
+            for fault, transform, strength in cells:
+
+                def make(
+                    rng: np.random.Generator,
+                    name: str = name,
+                    subset: str = subset,
+                    change: tuple[Transform, float] = (transform, strength),
+                ) -> FaultyDataset:
+                    return injected_faults.with_drift(run.clean(name, rng, classes, per_class), subset, *change, rng)
+
+                facts: Cell = {"base_dataset": name, "subset": subset, "images": run.count(classes, per_class)}
+                facts |= {"fault": fault, "strength": strength}
+                libraries = ("datalab", "deepchecks") if subset == "validation" else ()
+                seeds = 0 if libraries else min(20, run.sizes.seeds)
+                yield run.cell(facts, make, AUDITED["drift"], libraries, alarms("drift"), seeds)
+
+
+def outlier_images(run: AuditRun) -> Iterator[Cell]:
+    """Change single images: dark, washed out, blurred, blank, much too large or much too long."""
+    classes, per_class = run.sizes.classes, run.sizes.per_class
+    for name in run.datasets("cifar10", "clothing10"):
+        for per_kind, fault in ((0, NO_FAULT), (3, "outliers")):
+
+            def make(rng: np.random.Generator, name: str = name, per_kind: int = per_kind) -> FaultyDataset:
+                return injected_faults.with_outliers(run.clean(name, rng, classes, per_class), per_kind, rng)
+
+            facts = {"base_dataset": name, "fault": fault, "images": run.count(classes, per_class)}
+            yield run.cell(facts, make, AUDITED["outliers"], ("cleanvision", "deepchecks"), outliers, run.sizes.few)
+
+
+def unmodified(run: AuditRun) -> Iterator[Cell]:
+    """Audit real images with their own labels and without a fault: all audits, all libraries, all findings."""
+    for name in run.datasets(*BASE_DATASETS):
+        classes, per_class = (20, 30) if name == "plankton121" else (10, 60)
+
+        def make(
+            rng: np.random.Generator, name: str = name, classes: int = classes, per_class: int = per_class
+        ) -> FaultyDataset:
+            return run.clean(name, rng, classes, per_class)
+
+        facts = {"base_dataset": name, "fault": NO_FAULT, "images": run.count(classes, per_class)}
+        libraries = ("cleanvision", "datalab", "deepchecks", "imagededup")
+        seeds = min(run.sizes.very_few, run.sizes.seeds)
+        yield run.cell(facts, make, list(AUDITS), libraries, finding_ids, seeds)
+
+
+PARTS: dict[str, Callable[[AuditRun], Iterator[Cell]]] = {
+    "confounders": confounders,
+    "duplicates": duplicates,
+    "labels": labels,
+    "drift": drift,
+    "outliers": outlier_images,
+    "unmodified": unmodified,
+}

@@ -1,0 +1,246 @@
+"""Run each benchmark in its tiny form, and check that the output has all rows, with finite positive numbers.
+
+The other libraries, schemathesis and `wrk` are skipped where they are not installed. The forms that take longer are
+marked as slow.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.audits import audit_speed, compare_audits, learning_curve_accuracy
+from benchmarks.audits.audit_cases import AUDITED, PARTS
+from benchmarks.augmentation import augmentation_policies, compare_augmentation
+from benchmarks.augmentation.augmentation_competitors import RECIPES, SHARED, AugmentationRecipe
+from benchmarks.inference import (
+    batch_prediction_speed,
+    cold_start,
+    compare_inference,
+    decoder_speed,
+    peak_flops,
+)
+from benchmarks.pipeline import dataset_scaling
+from benchmarks.pipeline.dataset_scaling import photo_like
+from benchmarks.result_pages import replace_block
+from benchmarks.serving import compare_serving, fuzz_server
+from benchmarks.serving.serving_tables import CLIENTS
+from benchmarks.training import compare_training, training_step_speed
+from stages.audits import AUDITS
+from tests.conftest import ROOT
+from tests.shipped import colour_model
+
+Main = Callable[[list[str]], Path | None]
+
+
+def run_tiny(main: Main, folder: Path, *arguments: str) -> Any:
+    """Return the results that the tiny form writes."""
+    file = main(["--tiny", "--output", str(folder), *arguments])
+    assert file is not None and file.parent == folder
+    return json.loads(file.read_text())
+
+
+def numbers_in(found: Any) -> Iterator[float]:
+    if isinstance(found, dict | list):
+        for value in found.values() if isinstance(found, dict) else found:
+            yield from numbers_in(value)
+    elif isinstance(found, int | float) and not isinstance(found, bool):
+        yield found
+
+
+def assert_positive(found: Any) -> None:
+    numbers = list(numbers_in(found))
+    assert numbers
+    assert all(math.isfinite(number) and number > 0 for number in numbers), found
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"{number}.jpg").write_bytes(photo_like(number, 48, 36))
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return colour_model(tmp_path / "colours.onnx")
+
+
+@pytest.fixture(autouse=True)
+def project_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.mark.parametrize(
+    "part", [part if part != "outliers" else pytest.param(part, marks=pytest.mark.slow) for part in PARTS]
+)
+def test_the_audits_find_injected_faults(part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = run_tiny(compare_audits.main, tmp_path, part)[part]
+    assert [cell for cell in cells if cell["fault"] == "none" or cell.get("strength") == 0]
+    for cell in cells:
+        assert cell["base_dataset"] == "digits" and cell["macula"]["seeds"] == 1
+        assert_positive([cell["images"], cell["macula"]["seconds"]])
+    assert f"### {part}\n\n|" in capsys.readouterr().out
+    found = [cell["macula"] for cell in cells if cell["fault"] != "none"]
+    if part in ("confounders", "drift"):
+        assert sum(counts.get("alarm", 0) for counts in found) >= 1
+    elif part == "labels":
+        assert max(counts.get("flagged correctly", 0) for counts in found) >= 1
+    elif part == "duplicates":
+        assert sum(counts["found: mirrored"] for counts in found) == 3
+
+
+def test_the_audits_of_the_benchmark_are_registered() -> None:
+    assert {name for names in AUDITED.values() for name in names} <= {*AUDITS, "checks"}
+
+
+def test_audit_speed_measures_ingest_and_its_parts(tmp_path: Path) -> None:
+    ((kind, found),) = [
+        (kind, found) for kind, found in audit_speed.measure(None, audit_speed.TINY).items() if isinstance(found, dict)
+    ]
+    assert kind == "20 generated, 400x300" and found["images"] == 20
+    assert_positive(found["rates"]["macula"])
+    assert_positive(found["pipeline"]["ingest"])
+    assert {"all", "decoding, EXIF", "thumbnail"} <= set(found["breakdown"]) and found["breakdown"]["all"] > 0
+
+
+def test_learning_curve_accuracy_compares_prediction_and_measurement(tmp_path: Path) -> None:
+    (trial,) = run_tiny(learning_curve_accuracy.main, tmp_path)["digits"]["trials"]
+    assert_positive({key: trial[key] for key in ("images", "largest", "predicted", "high")})
+    assert 0 <= trial["measured"] < 0.5 and trial["low"] <= trial["predicted"] <= trial["high"]
+
+
+def test_every_augmentation_here_is_timed_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for recipe in RECIPES.values():
+        small = AugmentationRecipe(recipe.elastic, recipe.colour, recipe.masks, images=2, size=64)
+        monkeypatch.setattr("benchmarks.augmentation.augmentation_profile.MIN_SECONDS", 0.0)
+        SHARED[:] = compare_augmentation.make_batch(small)
+        for name in ("macula", "kornia", "torchvision"):
+            assert_positive(compare_augmentation.rate_alone(name, small, "cpu"))
+
+
+@pytest.mark.slow
+def test_compare_augmentation_writes_rates_memory_and_time_by_function(tmp_path: Path) -> None:
+    found = run_tiny(compare_augmentation.main, tmp_path)
+    rates = found["rates"]["images and masks"]["1"]
+    assert {"macula", "kornia", "torchvision"} <= set(rates)
+    assert_positive([rates, found["memory"], found["breakdown"]])
+
+
+def test_augmentation_policies_trains_one_network_per_policy(tmp_path: Path) -> None:
+    found = run_tiny(augmentation_policies.main, tmp_path)
+    assert [run["policy"] for run in found["runs"]] == ["none", "similarity"]
+    assert_positive([[run["val_score"], run["val_loss"], run["seconds"]] for run in found["runs"]])
+
+
+def test_decoder_speed_compares_with_pillow() -> None:
+    found = decoder_speed.measure({"generated": [photo_like(0, 300, 240)]}, rounds=1)["generated"]
+    assert {"Pillow", "Macula"} <= set(found["decoders"]) and len(found["working"]) == 3
+    assert_positive([found["megapixels"], found["kilobytes"]])
+    assert all(np.isfinite(cell["milliseconds"]).all() for cell in found["decoders"].values())
+    assert found["decoders"]["Macula"]["difference"]["most"] == 0
+
+
+def test_peak_flops_measures_torch() -> None:
+    found = peak_flops.main(peak_flops.TINY_SIDES)
+    assert set(found["torch"]) == {"32", "16", "8"}
+    assert all(rate > 0 for rates in found.values() for rate in rates.values())
+
+
+def test_cold_start_measures_each_step_of_each_variant(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (40, 30), (200, 10, 10)).save(tmp_path / "images" / "0.jpg")
+    colour_model(tmp_path / "whole.onnx")
+    variants = (cold_start.DEFAULT, "freed memory kept", "no arena", "ORT format")
+    found = cold_start.main(tmp_path, variants, rounds=1)
+    assert set(found) == set(variants)
+    for variant in found.values():
+        assert "error" not in variant, variant
+        assert [step["name"] for step in variant["steps"]][-2:] == ["decode", "predict"]
+        assert "red" in variant["answer"]
+        assert_positive([variant["wall"], variant["cpu"], [step["rss"] for step in variant["steps"]]])
+
+
+@pytest.mark.slow
+def test_compare_inference_compares_macula_with_torch(tmp_path: Path) -> None:
+    found = run_tiny(compare_inference.main, tmp_path)
+    (network,) = found["networks"].values()
+    competitors = network["threads"]["1"]
+    assert {"macula", "torch eager"} <= set(competitors)
+    for competitor in competitors.values():
+        assert set(competitor["rounds"][0]) == {f"{what} {count}" for what, count in compare_inference.JOBS}
+        assert_positive([job["wall"] for job in competitor["rounds"][0].values()])
+        assert competitor["difference"] < 0.01
+    assert "| macula |" in (tmp_path / "inference.md").read_text()
+
+
+def test_batch_prediction_speed_measures_predict_and_the_bound(tmp_path: Path, model: Path, photos: Path) -> None:
+    found = run_tiny(batch_prediction_speed.main, tmp_path / "out", "photos", str(model), str(photos), "10")
+    (case,), (memory,) = found["cases"], found["memory"]
+    assert case["case"] == "photos" and case["images"] == 10 and memory["images"] == 8
+    assert_positive([case["plain_seconds"], case["predict_seconds"], memory])
+
+
+def test_compare_serving_measures_load_and_endurance(tmp_path: Path, model: Path, photos: Path) -> None:
+    case = ("toy", str(model), str(photos))
+    tests = ["--tests", "reloaded", "soaked"]
+    found = run_tiny(
+        compare_serving.main, tmp_path / "out", "--case", *case, "--endurance", *case, "--only", "macula", *tests
+    )
+    (figures,) = found["cases"]["toy"]["rounds"]
+    assert set(figures["macula"]) == {str(clients) for clients in CLIENTS}
+    for load in figures["macula"].values():
+        assert_positive([load["requests"], load["seconds"], load["p50"], load["p99"], load["server"]])
+        assert load["refused"] == 0
+    endurance = found["endurance"]
+    assert endurance["soaked, macula"]["load"]["requests"] > 0 and len(endurance["soaked, macula"]["memory"]) > 5
+    assert endurance["reloaded, macula"]["outcomes"]["200"] > 0
+    assert [entry["version"] for entry in endurance["reloaded, macula"]["versions"]] == ["colours-1", "another"]
+    assert "## Endurance (toy)" in (tmp_path / "out" / "serving.md").read_text()
+
+
+def test_fuzz_server_writes_the_outcome_of_every_request(tmp_path: Path) -> None:
+    file = fuzz_server.main(["--tiny", "--output", str(tmp_path)])
+    page = file.read_text()
+    assert "**No 500" in page and "| **all** |" in page and "60 requests" in page
+
+
+def test_compare_training_trains_every_epoch(tmp_path: Path) -> None:
+    (cell,) = run_tiny(compare_training.main, tmp_path, "--only", "macula").values()
+    (race,) = cell["races"].values()
+    assert "error" not in race["macula"], race["macula"]["error"]
+    assert len(race["macula"]["epochs"]) == cell["recipe"]["epochs"]
+    assert_positive([race["macula"]["epochs"], race["macula"]["prepared"], cell["ingest"], cell["images"]])
+
+
+def test_training_step_speed_measures_every_setting(tmp_path: Path) -> None:
+    found = run_tiny(training_step_speed.main, tmp_path)
+    assert len(found["arithmetic, 32 px"]) == 4 and len(found["optimizers"]) == 6
+    assert_positive([found["arithmetic, 32 px"], found["optimizers"], found["waiting"]["1 thread"]])
+
+
+@pytest.mark.slow
+def test_dataset_scaling_measures_every_stage(tmp_path: Path) -> None:
+    (run,) = run_tiny(dataset_scaling.main, tmp_path)["runs"]
+    assert list(run["stages"]) == ["ingest", "validate", "audit", "ingest, one image added"]
+    assert_positive(run)
+
+
+def test_a_tiny_run_without_a_folder_does_not_replace_results() -> None:
+    from benchmarks.result_pages import RESULTS, output_folder
+
+    assert output_folder(None, tiny=False) == RESULTS
+    assert ROOT not in output_folder(None, tiny=True).resolve().parents
+
+
+def test_only_the_marked_lines_of_a_page_are_replaced() -> None:
+    assert replace_block("<!-- a -->\nold\nold\n\nend", "a", "new") == "<!-- a -->\nnew\n\nend"
+    assert replace_block("<!-- a -->\n\nend", "a", "new\nnew") == "<!-- a -->\nnew\nnew\n\nend"
