@@ -312,7 +312,12 @@ def test_a_run_that_cannot_be_kept_is_no_failure(tmp_path: Path) -> None:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     command = [sys.executable, "-m", "flows.experiments"]
-    kept = {"cwd": tmp_path, "capture_output": True, "text": True, "env": environment(PYTHONPATH=str(ROOT))}
+    kept: dict[str, Any] = {
+        "cwd": tmp_path,
+        "capture_output": True,
+        "text": True,
+        "env": environment(PYTHONPATH=str(ROOT)),
+    }
     assert "there is no run yet" in subprocess.run(command, **kept, check=True).stdout
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\n")
     assert "experiment  not kept: " in subprocess.run(command, **kept, check=True).stdout
