@@ -37,7 +37,7 @@ def encoded_anew(image: Grey) -> Grey:
     return np.asarray(Image.open(buffer))
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Grey], Grey]] = {
     "encoded anew at three quarters of the size": encoded_anew,
     "mirrored": lambda image: image[:, ::-1],
     "brighter": lambda image: np.clip(image.astype(int) + 25, 0, 255).astype(np.uint8),

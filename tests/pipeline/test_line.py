@@ -203,7 +203,7 @@ def test_the_serving_environment_is_enough_to_predict(line: Path, tmp_path: Path
     assert python.exists(), "`make env` builds it"
     file = tmp_path / "4.png"
     file.write_bytes(png(digit_images(per_class=1)[4][1]))
-    command = [python, "-m", "stages.predict", "data/export/model.onnx", file, "--format", "json"]
+    command = [str(python), "-m", "stages.predict", "data/export/model.onnx", str(file), "--format", "json"]
     done = subprocess.run(command, cwd=line, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (answer,) = json.loads(done.stdout)
