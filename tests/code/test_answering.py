@@ -275,7 +275,7 @@ def test_another_model_in_its_place_answers_nothing_and_ends_the_run(here: Path,
     reads: list[Callable[[], bytes]] = [good, good, partial(crash_beside, file, other), *[good] * 20]
     images = [Asked(str(number), str(number), read) for number, read in enumerate(reads)]
     order = Order(file, "jsonl", workers=1, digest=digest_of(file))
-    lines = []
+    lines: list[Any] = []
     with pytest.raises(UserError, match="does not exist" if gone else "is another file than at the start"):
         for _, some in answered(iter(images), order, OUTLINE):
             lines += some

@@ -294,7 +294,7 @@ def test_what_came_near_is_said(files: dict[str, Any], says: str, workspace: Pat
 
 
 def test_a_rival_is_chosen_as_it_is_told(propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = pictures("ill/{}.png", "well/{}.png")
+    files: dict[str, Any] = dict(pictures("ill/{}.png", "well/{}.png"))
     files["t.csv"] = "\n".join(
         ["path,age", *(f"{kind}/{n}.png,{30 + n}" for n in range(6) for kind in ("ill", "well"))]
     )

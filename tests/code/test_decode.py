@@ -161,7 +161,7 @@ def test_sixteen_bits_stay_sixteen(kind: str) -> None:
 @pytest.mark.parametrize("shape", [(8, 9), (8, 9, 1), (8, 9, 5)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_arrays_of_any_channels_are_read(shape: tuple[int, ...], dtype: type) -> None:
-    image = np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
+    image: np.ndarray = np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
     assert np.array_equal(decode_image(npy(image)).image, image.reshape(shape[:2]) if shape[2:] == (1,) else image)
 
 
@@ -170,7 +170,7 @@ def test_arrays_of_any_channels_are_read(shape: tuple[int, ...], dtype: type) ->
 def test_a_tiff_of_many_channels_or_deep_colour_is_read(dtype: type, channels: int, planar: str) -> None:
     import tifffile
 
-    image = np.random.default_rng(0).integers(0, 250, (12, 10, channels)).astype(dtype)
+    image: np.ndarray = np.random.default_rng(0).integers(0, 250, (12, 10, channels)).astype(dtype)
     buffer = io.BytesIO()
     photometric = "rgb" if channels == 3 else "minisblack"
     stored = np.moveaxis(image, 2, 0) if planar == "separate" else image

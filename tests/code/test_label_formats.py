@@ -233,7 +233,8 @@ def test_a_star_after_the_key_leaves_it_the_key_of_an_image(
 ) -> None:
     items, refused = source({image: GREY, target: mask()}, format="pairs", images=patterns[0], targets=patterns[1])
     assert list(items) == [image] and not refused
-    assert items[image].target is not None and items[image].target(20, 30) == mask()
+    target_of = items[image].target
+    assert target_of is not None and target_of(20, 30) == mask()
 
 
 @pytest.mark.parametrize(("pattern", "name"), [("m/{key}*.png", "m/{}x.png"), ("m/*{key}.png", "m/x{}.png")])
