@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from dvclive.live import Live
 
-from stages.config.load import overlay
+from stages.config.overlay import overlay
 from stages.config.schema_base import Section
 from stages.config.schema_task import Task
 from stages.config.schema_training import Augment, Network, Tracking, Train

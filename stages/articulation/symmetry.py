@@ -32,10 +32,10 @@ def measure_symmetries(store: PixelStore, class_N: Array | None) -> dict[str, di
     """What becomes of images that are mirrored, turned upside down, or by a quarter.
 
     `symmetry_auc`: AUC at which they are told from those of the store, upper end of its 95 % interval; 0.5: not at all.
-    `symmetry_score_drop`: share of what a probe of the classes [N] knows, above chance, that it gets wrong of them: of classes
-    that are each other's mirror images all. Both by linear probes, on images of groups that they have not seen, of
-    thumbnails and of histograms of the directions of their edges (Dalal and Triggs 2005). Empty where there are too few
-    images to tell.
+    `symmetry_score_drop`: share of what a probe of the classes [N] knows, above chance, that it gets wrong of them: of
+    classes that are each other's mirror images all. Both by linear probes, on images of groups that they have not seen,
+    of thumbnails and of histograms of the directions of their edges (Dalal and Triggs 2005). Empty where there are too
+    few images to tell.
     """
     chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MOST, len(store))).astype(int))
     group_N = store.rows["group"].to_numpy()[chosen_N]

@@ -9,7 +9,7 @@ from stages.near_duplicates.search import named, paths
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`duplicates/conflicting-labels` blocks, `.../same-label`, `.../near-copies` and `.../near-conflicts` warn."""
+    """Report images that occur twice: under two labels (blocking), under one label, or edited (warnings)."""
     same, near = subject.copies.same, subject.copies.near
     findings = [
         _conflicts([s for s in same if _contradict(s)]),

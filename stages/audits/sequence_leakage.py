@@ -37,7 +37,7 @@ class Series:
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`sequence_leakage/similar-neighbours` warns where images next to each other are alike and stand in different groups."""
+    """Report consecutive images that are similar and in different groups: `sequence_leakage/similar-neighbours`."""
     rows = numbered(subject.rows)
     if rows.empty:
         says = f"The names of the images do not count on (no series of {SHORTEST}): there are no neighbouring frames."

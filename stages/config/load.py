@@ -10,7 +10,6 @@ from ruamel.yaml.error import YAMLError
 
 from stages.config.aliases import PARAMS, renamed
 from stages.config.schema import Params
-from stages.config.schema_base import Section
 from stages.core.errors import UserError, did_you_mean
 
 
@@ -60,20 +59,6 @@ def value_of(params: Params, key: str) -> Any:
     for name in key.split("."):
         value = getattr(value, name)
     return list(value) if isinstance(value, tuple) else value
-
-
-def overlay(sections: dict[str, Section], best: dict[str, Any]) -> dict[str, Section]:
-    """Return sections with the values of dotted keys replaced, such as `{"train.learning_rate": 0.003}`."""
-    changed = {name: section.model_dump() for name, section in sections.items()}
-    for key, value in best.items():
-        *outer, name = key.split(".")
-        inner = changed
-        for part in outer:
-            if not isinstance(inner.get(part), dict):
-                inner[part] = {}
-            inner = inner[part]
-        inner[name] = value
-    return {name: type(sections[name]).model_validate(values) for name, values in changed.items()}
 
 
 def _checked(values: dict[str, Any], origin: str) -> Params:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.config.schema import Params
+from stages.config.schema_data import Columns
 from stages.configuration.choice import Choice
 from stages.configuration.inspection import Facts
 from stages.importers.format_detection import SOURCE_DEFAULTS, FormatCandidate
@@ -31,8 +32,10 @@ def where(reading: FormatCandidate, facts: Facts, source: Path, params: Params) 
         if key in together and value == together[key] != SOURCE_DEFAULTS[key]:
             own = facts.belonging.why
         yield Choice(f"ingest.{key}", value, reading.reasons.get(key, own))
-    for key, value in (NO_COLUMNS | reading.changes.get("columns", {})).items():
-        known = "as the table's header has it" if value != NO_COLUMNS[key] else ""
+    table = reading.changes.get("columns")
+    unused = Columns().model_dump(mode="json")  # where no table is read, the columns have their defaults
+    for key, value in (NO_COLUMNS | table if table else unused).items():
+        known = "as the table's header has it" if table and value != NO_COLUMNS[key] else ""
         yield Choice(f"ingest.columns.{key}", value, reading.reasons.get(f"columns.{key}", known))
     yield Choice("ingest.max_rejected", *_rejected(reading, facts, params.ingest.max_rejected))
     yield Choice("ingest.max_megapixels", params.ingest.max_megapixels)

@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from stages.config.load import overlay
+from stages.config.overlay import overlay
 from stages.config.schema_base import Section
 from stages.config.schema_search import TUNABLE, Range, Tune
 from stages.config.schema_training import Augment

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from stages.config.load import overlay
+from stages.config.overlay import overlay
 from stages.config.schema_base import Section
 from stages.core.errors import UserError
 from stages.search.pruning import should_stop

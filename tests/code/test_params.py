@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from stages.config import aliases, describe
 from stages.config.edit import edited
-from stages.config.load import check, load, overlay
+from stages.config.load import check, load
+from stages.config.overlay import overlay
 from stages.config.resolved import as_yaml, sections_from
 from stages.config.schema import Params
 from stages.config.schema_data import Gate, Ingest

@@ -14,7 +14,7 @@ FEWEST_GROUPS = 5
 
 
 def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`label_errors/classes`, `label_errors/grades`, `label_errors/numbers`, `label_errors/points`, `label_errors/masks`, `label_errors/objects` warn.
+    """Report labels that look wrong, as `label_errors/KIND` by the kind of label.
 
     None blocks: a model that disagrees is a reason to look, not a proof. What could not be told, and why, is
     `label_errors/not-checked`.

@@ -18,7 +18,7 @@ Found = tuple[list[Finding], list[str]]
 
 
 def find(subject: Subject) -> Found:
-    """`label_errors/classes`, or `label_errors/grades` where the classes have an order; one class against the rest for several."""
+    """Report wrong classes, or grades where the classes have an order; several labels are checked one by one."""
     labels = [annotation.labels for annotation in parse_annotations(subject.sample)]
     if any(one is None for one in labels):
         return [], []

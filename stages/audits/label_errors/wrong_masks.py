@@ -28,7 +28,7 @@ USUAL = 0.9  # share of the masks that have a class or more beside the first, fr
 
 
 def find(subject: Subject) -> Found:
-    """`label_errors/masks` warns of masks that a plain model contradicts, `label_errors/unusual-masks` of empty and single ones."""
+    """Report masks that the baseline contradicts, and masks that are empty or hold a class that no other mask does."""
     rows = subject.sample
     names = parse_annotations(rows.head(1))[0].mask
     if names is None:

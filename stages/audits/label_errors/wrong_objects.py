@@ -42,7 +42,7 @@ class Doubts:
 
 
 def find(subject: Subject) -> Found:
-    """`label_errors/objects`; of dots, and of what is too small to be looked at, the numbers: `label_errors/numbers`."""
+    """Report wrong objects; for dots and very small objects their number per image (`label_errors/numbers`)."""
     rows = subject.sample
     all_annotations = parse_annotations(rows)
     if all_annotations[0].shapes is None:
