@@ -32,7 +32,7 @@ def dvc_remote() -> Iterator[Check]:
         return
     try:
         asked = subprocess.run(
-            [sys.executable, "-c", ASK], check=False, capture_output=True, text=True, timeout=PATIENCE
+            [sys.executable, "-c", ASK], check=False, capture_output=True, text=True, timeout=PATIENCE + IMPORTING
         )
     except subprocess.TimeoutExpired:
         yield Check(
