@@ -27,15 +27,15 @@ $(VENV)/synced: infra/locks/pipeline.txt $(UV)
 	$(UV) pip sync --quiet --require-hashes --python $(VENV) $<
 	@touch $@
 
-# Environments beside the line's, each from the lock of its name:
-# serving           what a deployed model runs in, no torch, no pandas; the tests answer with a model inside it
-# benchmarks        what augmentations are measured against, beside all that Macula runs on itself
-# audit-peers       what audits are measured against: packages that want older ones than Macula has
-# training-peers    what training is measured against, on the torch that Macula has
-# serving-peers     what the server is measured against, on the onnxruntime and Pillow that Macula has
-# serving-clients   what asks the server: a fuzzer, and a client of the Open Inference Protocol
-# inference-peers   what inference on a CPU is measured against
-# infra             what lints the container, compose and Kubernetes files, and the schemas they are held against
+# Further environments, each from the lock of its name:
+# serving           environment of a deployed model, without torch and pandas; the tests run a model in it
+# benchmarks        libraries with which augmentation is compared, in addition to all of Macula's own
+# audit-peers       libraries with which audits are compared; they require older packages than Macula
+# training-peers    libraries with which training is compared, with Macula's version of torch
+# serving-peers     servers with which Macula's is compared, with Macula's versions of onnxruntime and Pillow
+# serving-clients   a fuzzer, and a client of the Open Inference Protocol
+# inference-peers   runtimes with which inference on a CPU is compared
+# infra             linters of the container, compose and Kubernetes files, and their schemas
 $(VENV)-%/synced: infra/locks/%.txt $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)-$*
 	$(UV) pip sync --quiet --require-hashes --python $(VENV)-$* $<
@@ -78,9 +78,10 @@ lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
 licences: env ## list the licences of all locked packages in docs/reference/third-party-licences.md
 	$(RUN) python -m infra.licences $(ARGUMENTS)
 
-docs: env ## write the generated page docs/reference/params.md
+docs: env ## write the generated pages docs/reference/params.md and command-line.md
 	@$(RUN) macula params --format markdown > docs/reference/params.md.part
 	@mv docs/reference/params.md.part docs/reference/params.md
+	@$(RUN) python -m stages.command_line.reference
 
 demo: repro ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
 
@@ -111,23 +112,23 @@ example: env ## a kept parameter set, in a clone of its own: make example NAME=c
 compare: env ## two variants on one score: make compare A=representation.name=heatmap B=representation.name=disc
 	@$(RUN) macula compare $(if $(NAME),--example "$(NAME)" --source "$(SOURCE)") "$(A)" "$(B)"
 
-bench-augmentation: $(VENV)-benchmarks/synced ## augmentations beside Kornia's, torchvision's and Albumentations', on this machine
+bench-augmentation: $(VENV)-benchmarks/synced ## compare augmentation speed with Kornia, torchvision and Albumentations
 	PYTHONUNBUFFERED=1 $(VENV)-benchmarks/bin/python -m benchmarks.augmentation.compare_augmentation $(ARGUMENTS)
 
-bench-audits: $(VENV)/synced $(VENV)-audit-peers/synced ## audits beside their peers on planted faults, and images a second
+bench-audits: $(VENV)/synced $(VENV)-audit-peers/synced ## compare audits with other libraries: injected faults, and images per second
 	$(RUN) OMP_NUM_THREADS=1 python -m benchmarks.audits.compare_audits $(ARGUMENTS)
 
-bench-training: $(VENV)/synced $(VENV)-training-peers/synced ## training beside torchvision's, Lightning's, fastai's and Ultralytics'
+bench-training: $(VENV)/synced $(VENV)-training-peers/synced ## compare training with torchvision, Lightning, fastai and Ultralytics
 	$(RUN) python -m benchmarks.training.compare_training $(ARGUMENTS)
 
-bench-serving: $(VENV)/synced $(VENV)-serving/synced $(VENV)-serving-peers/synced ## the server beside LitServe's and BentoML's, under load that `wrk` makes
+bench-serving: $(VENV)/synced $(VENV)-serving/synced $(VENV)-serving-peers/synced ## compare the server with LitServe and BentoML under load by `wrk`
 	@command -v wrk >/dev/null || { echo "make: wrk not found; on Debian: apt-get install wrk" >&2; exit 1; }
 	$(RUN) python -m benchmarks.serving.compare_serving $(ARGUMENTS)
 
-fuzz-serving: env $(VENV)-serving-clients/synced ## the server under 10,000 requests that are broken on purpose: some 7 minutes
+fuzz-serving: env $(VENV)-serving-clients/synced ## send 10,000 malformed requests to the server: about 7 minutes
 	$(RUN) python -m benchmarks.serving.fuzz_server $(ARGUMENTS)
 
-bench-inference: env $(VENV)-inference-peers/synced ## answers beside torch, ONNX Runtime, OpenVINO and Ultralytics; start, memory, decoders
+bench-inference: env $(VENV)-inference-peers/synced ## compare inference with torch, ONNX Runtime, OpenVINO and Ultralytics; start-up, memory, decoders
 	$(RUN) python -m benchmarks.inference.compare_inference $(ARGUMENTS)
 
 test: env check check-infra published-test $(VENV)-serving-clients/synced ## everything that CI runs

@@ -1,4 +1,4 @@
-"""Where benchmarks write their results, and how tables get into Markdown pages."""
+"""Output folder of benchmarks, and tables in Markdown pages."""
 
 import argparse
 import re
@@ -23,7 +23,7 @@ def replace_block(text: str, marker: str, content: str) -> str:
     >>> replace_block("<!-- speed -->\nold\n\nend", "speed", "new")
     '<!-- speed -->\nnew\n\nend'
     """
-    return re.sub(rf"(<!-- {marker} -->\n).*?(?=\n\n)", lambda m: m.group(1) + content, text, flags=re.DOTALL)
+    return re.sub(rf"(<!-- {re.escape(marker)} -->\n)(?:[^\n]+\n)*", lambda m: f"{m[1]}{content.rstrip()}\n", text)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

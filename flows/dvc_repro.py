@@ -7,6 +7,8 @@ left according to the previous run. RESULT is a JSON file for the caller.
 import json
 import logging
 import os
+import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ from stages.core.errors import UserError
 SECONDS = Path("work/run/seconds.json")
 """How long each stage took when it last ran."""
 FAILED, BLOCKED, INTERRUPTED = 1, 3, 130
+ENDINGS = {"ran": "finished in", "failed": "failed after", "interrupted": "interrupted after"}
 SILENT = (
     "> ", "\nTo track the changes with git", "To track the changes with git", "\nTo enable auto staging",
     "Generating lock file", "Updating lock file", "Use `dvc push`",
@@ -36,7 +39,7 @@ class Progress:
     last: dict[str, float] = field(default_factory=dict)
     """Seconds of each stage in the previous run."""
     states: dict[str, str] = field(default_factory=dict)
-    """unchanged, restored, ran or failed, in the order of the visits."""
+    """unchanged, restored, ran, failed or interrupted, in the order of the visits."""
     seconds: dict[str, float] = field(default_factory=dict)
     running: str = ""
     began: float = 0.0
@@ -54,10 +57,14 @@ class Progress:
         self._next(stage, "ran", f"running{self._expectation(stage)}")
         self.running, self.began = stage, time.monotonic()
 
-    def end(self, failed: bool) -> None:
-        """Report the end of the run; a stage that still runs has failed if the run has."""
-        if failed and self.running:
-            self.states[self.running] = "failed"
+    def end(self, state: str) -> None:
+        """Report the end of the run, which is that of the stage that still runs.
+
+        Args:
+            state: ran, failed or interrupted.
+        """
+        if self.running:
+            self.states[self.running] = state
         self._finish()
 
     def _next(self, stage: str, state: str, text: str) -> None:
@@ -70,8 +77,7 @@ class Progress:
         if not self.running:
             return
         seconds = self.seconds[self.running] = round(time.monotonic() - self.began, 1)
-        ending = "failed after" if self.states[self.running] == "failed" else "finished in"
-        self._say(self.running, f"{ending} {duration(seconds)}")
+        self._say(self.running, f"{ENDINGS[self.states[self.running]]} {duration(seconds)}")
         self.running = ""
 
     def _say(self, stage: str, text: str) -> None:
@@ -148,10 +154,15 @@ def reproduce(targets: Sequence[str]) -> tuple[Progress, Exception | None]:
             progress.planned = [stage.addressing for stage in planned]
             repo.reproduce(list(targets) or None)
     except Exception as error:
-        progress.end(failed=True)
+        progress.end("interrupted" if _is_interrupt(error) else "failed")
         return progress, error
-    progress.end(failed=False)
+    progress.end("ran")
     return progress, None
+
+
+def _is_interrupt(error: Exception) -> bool:
+    """Return whether a stage was ended by Ctrl-C: by the signal itself, or with the exit code of shells and stages."""
+    return bool(re.search(rf", exited with (-{signal.SIGINT:d}|{INTERRUPTED})$", str(error.__cause__)))
 
 
 def main(result: Path, targets: list[str]) -> int:
@@ -169,7 +180,7 @@ def main(result: Path, targets: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    progress, error = reproduce(targets)
+    progress, failure = reproduce(targets)
     SECONDS.parent.mkdir(parents=True, exist_ok=True)
     SECONDS.write_text(json.dumps(progress.last | progress.seconds, indent=1) + "\n")
     failed = next((stage for stage, state in progress.states.items() if state == "failed"), "")
@@ -182,13 +193,15 @@ def main(result: Path, targets: list[str]) -> int:
         "failed": failed or None,
         "blocked": str(blocked) if blocks else None,
     }
-    if error is not None:
-        _report(error, blocks, str(blocked))
+    if failure is not None and _is_interrupt(failure):
+        return INTERRUPTED
+    if failure is not None:
+        _report(failure, blocks, str(blocked))
     elif not targets:
         told["experiment"] = experiments.run_name()
         print(experiments.main(), flush=True)
     result.write_text(json.dumps(told))
-    return BLOCKED if blocks else FAILED if error else 0
+    return BLOCKED if blocks else FAILED if failure else 0
 
 
 def _report(error: Exception, blocks: bool, page: str) -> None:

@@ -90,7 +90,7 @@ def run(folder: Path, params: str) -> None:
         ["dvc", "cache", "dir", "--local", cache], cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL
     )
     # Progress goes to standard error, so that a program can read what is printed at the end.
-    if supervisor.run([sys.executable, "-m", "dvc", "repro"], env, cwd=folder, stdout=sys.__stderr__.fileno()):
+    if supervisor.run([sys.executable, "-m", "dvc", "repro"], env, cwd=folder, stdout=sys.stderr.fileno()):
         raise UserError(f"the line stopped in {folder}; it says why above")
 
 

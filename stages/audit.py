@@ -11,7 +11,7 @@ from stages.config.schema_data import Audit
 from stages.config.schema_task import Task
 from stages.core.findings import write_findings
 from stages.dataset.manifest import read_manifest, sorted_labels
-from stages.reports import Album, cards, write_page
+from stages.reports import Album, make_cards, write_page
 from stages.runner.stage import In, Out, run
 
 
@@ -26,7 +26,7 @@ def main(ingested: In, output: Out, *, audit: Audit, task: Task) -> dict[str, An
     for finding in findings:
         print(f"{finding.severity:8}  {finding.id}: {finding.message}")
     severities = Counter(finding.severity for finding in findings)
-    shown = cards(findings, Album(rows, ingested))
+    shown = make_cards(findings, Album(rows, ingested))
     blocking = severities["blocking"]
     write_page(output / "page.html", "audit.html.j2", cards=shown, blocking=blocking, images=len(rows))
     return {severity: severities[severity] for severity in ("passed", "info", "warning", "blocking")}

@@ -20,19 +20,19 @@ from stages.reports import charts, write_page
 
 PAGE = Path("work/runs/index.html")
 WORKSPACE = "workspace"
-MOST_DRAWN = 4  # curves in a chart
+MAX_CURVES = 4  # in a chart
 ABSENT = (FileNotFoundError, KeyError)
 
 
 def main() -> tuple[Path, list[dict[str, Any]]]:
-    """Write the page; return its path and the runs on it, those on the same data and score next to each other.
+    """Write the page, and return its path and its runs, sorted by data version and score.
 
     Raises:
         UserError: no run can be read.
     """
     found = [run for name, revision, when in _revisions() if (run := _run(name, revision, when))]
     if not found:
-        raise UserError("no run is kept: `macula run` makes one and keeps it as an experiment")
+        raise UserError("no runs found; `macula run` stores each completed run as an experiment")
     kept = [(run["params"], run["curve"]) for run in found if run["name"] != WORKSPACE]
     found = [run for run in found if run["name"] != WORKSPACE or (run["params"], run["curve"]) not in kept]
     runs = sorted(found, key=lambda run: (run["data"], run["score_name"], -run["order"]))
@@ -40,26 +40,26 @@ def main() -> tuple[Path, list[dict[str, Any]]]:
     sets = {(run["data"], run["score_name"]): [] for run in runs}  # type: ignore[var-annotated]
     for run in runs:
         sets[run["data"], run["score_name"]].append(run)
-    write_page(PAGE, "compare_runs.html.j2", sets=[_set(one) for one in sets.values()])
+    write_page(PAGE, "compare_runs.html.j2", sets=[_set(runs_of_set) for runs_of_set in sets.values()])
     return PAGE, runs
 
 
 def _set(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Runs on one version of the data and one score, the best first: these can be compared."""
+    """Return the table and chart of runs that can be compared: same data version and score, best first."""
     flat = [run["params"] for run in runs]
     keys = sorted({key for params in flat for key in params})
     differ = [key for key in keys if len({json.dumps(params.get(key)) for params in flat}) > 1]
-    best = [run for run in runs if run["curve"]][:MOST_DRAWN]
+    best = [run for run in runs if run["curve"]][:MAX_CURVES]
     longest: list[float] = max((run["curve"] for run in best), key=len, default=[])
     lines = {run["name"]: run["curve"] + [run["curve"][-1]] * (len(longest) - len(run["curve"])) for run in best}
     score = runs[0]["score_name"].replace("_", " ")
-    drawn = charts.curves(lines, list(range(1, len(longest) + 1)), "epoch", f"validation {score}", None) if best else ""
-    return {"runs": runs, "differ": differ, "chart": drawn, "score": score, "data": runs[0]["data"],
+    chart = charts.curves(lines, list(range(1, len(longest) + 1)), "epoch", f"validation {score}", None) if best else ""
+    return {"runs": runs, "differ": differ, "chart": chart, "score": score, "data": runs[0]["data"],
             "lower": runs[0]["lower"]}  # fmt: skip
 
 
 def _revisions() -> Iterator[tuple[str, str | None, datetime]]:
-    """The workspace, and every experiment: name, revision, date."""
+    """Yield name, revision and date of the workspace and of every experiment."""
     if Path("dvc.lock").exists():
         yield WORKSPACE, None, datetime.fromtimestamp(Path("dvc.lock").stat().st_mtime, UTC)
     form = "--format=%(refname) %(objectname) %(creatordate:unix)"
@@ -68,12 +68,12 @@ def _revisions() -> Iterator[tuple[str, str | None, datetime]]:
     ).stdout
     for line in listed.splitlines():
         name, revision, when = line.split()
-        if name.count("/") == 4:  # others are DVC's own
+        if name.count("/") == 4:  # other refs are internal to DVC
             yield name.rpartition("/")[2], revision, datetime.fromtimestamp(int(when), UTC)
 
 
 def _run(name: str, revision: str | None, when: datetime) -> dict[str, Any] | None:
-    """What a run came to; None, and a word, where it is not whole or not in the cache."""
+    """Return the results of a run; None, with a message, if it is incomplete or not in the cache."""
     from dvc.api import DVCFileSystem  # some seconds
 
     files = DVCFileSystem(".", rev=revision)
@@ -91,9 +91,7 @@ def _run(name: str, revision: str | None, when: datetime) -> dict[str, Any] | No
         exported, metadata = read("data/export/metrics.json"), read("data/export/metadata.json")
         latency = read("data/benchmark/benchmark.json")["single_prediction_ms"]
     except ABSENT as error:
-        print(
-            f"runs: {name} is left out: it is no whole run of this line, or not in the cache ({error})", file=sys.stderr
-        )
+        print(f"runs: {name} is skipped: it is incomplete, or not in the cache ({error})", file=sys.stderr)
         return None
     goal = scores["objective"]["score"]
     lower, value = scores["better"][goal] == "lower", scores["scores"][goal]

@@ -31,7 +31,7 @@ class ConfigureOptions:
 
     source: Path
     inside: str
-    form: str
+    format: str
     output: Path
     replace: bool
     minutes: float
@@ -95,7 +95,7 @@ def _write(text: str, output: Path) -> None:
 
 
 def _is_wanted(reading: FormatCandidate, options: ConfigureOptions) -> bool:
-    if options.form and reading.format != options.form:
+    if options.format and reading.format != options.format:
         return False
     if options.inside == ".":
         return reading.inside == ""

@@ -1,6 +1,6 @@
-"""The model's card, for whoever deploys it: `python -m stages.model_card DATA_FOLDERS... OPENINGS OUTPUT`.
+"""Write the model card: `python -m stages.model_card DATA_FOLDERS... OPENINGS OUTPUT`.
 
-Its sections are those of Mitchell et al. 2019, "Model Cards for Model Reporting"; its figures those of the stages.
+Its sections follow Mitchell et al. 2019, "Model Cards for Model Reporting"; its figures come from the other stages.
 """
 
 import json
@@ -22,33 +22,33 @@ from stages.reports import model_limitations
 from stages.reports import training_report as training
 from stages.reports.finding_cards import ORDER, badge_of
 from stages.reports.markdown import write_markdown
-from stages.reports.stage_outputs import network_of, openings_of, read_json, waived_by
+from stages.reports.stage_outputs import network_name, read_json, read_openings, read_waivers
 from stages.runner.stage import In, Out, run
 from stages.runtime import Model, digest_of
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.task_spec import TaskSpec, task_spec_of
 
 AXES = {"probability": "NKHW", "value": "NS", "point": "NP", "restored": "NHW", "mask": "MHW"}
-"""Letters of an output's axes, as far as they may be free: N images, M things (of other outputs, too)."""
-MEANS = {
-    "class": "the probability of each class, in the order of the labels; together 1",
-    "classes": "the probability of each class by itself, in the order of the labels; from 0.5 on it counts as there",
-    "cumulative": "the probability of each grade, the lowest first; together 1",
+"""Letters of the dynamic axes of an output: N images, M instances; outputs that are not listed have M."""
+OUTPUT_MEANINGS = {
+    "class": "the probability of each class, in the order of the labels; the sum is 1",
+    "classes": "the independent probability of each class, in the order of the labels; a class is predicted from 0.5",
+    "cumulative": "the probability of each grade, lowest first; the sum is 1",
     "scalar": "the numbers, in their units",
-    "density": "the numbers: sums of a density that the network draws",
-    "coordinates": "of each point x and y, in pixels of the image as given, and the confidence that it is seen, 0 to 1",
-    "heatmap": "of each point x and y, in pixels of the image as given, and the height of its peak, 0 to 1",
-    "disc": "of each point x and y, in pixels of the image as given, and the height of its peak, 0 to 1",
-    "mask": "the probability of each class at every pixel of the image as given; together 1",
-    "image": "the answered image, white is 1",
-    "boxes": "of each thing its box (x0, y0, x1, y1 in pixels of the image as given), its label's index, its score, "
-    "and its mask where masks were learned",
-    "watershed": "at every pixel of the image as given the probability of background, inside of a thing, and boundary; "
-    "`stages.runtime` grows the things out of it",
+    "density": "the numbers: sums of a predicted density",
+    "coordinates": "x and y of each point, in pixels of the original image, and its visibility, 0 to 1",
+    "heatmap": "x and y of each point, in pixels of the original image, and the height of its peak, 0 to 1",
+    "disc": "x and y of each point, in pixels of the original image, and the height of its peak, 0 to 1",
+    "mask": "the probability of each class at every pixel of the original image; the sum is 1",
+    "image": "the predicted image, where white is 1",
+    "boxes": "the box of each instance (x0, y0, x1, y1 in pixels of the original image), its label index, its score, "
+    "and its mask if masks were trained",
+    "watershed": "the probability of background, interior and boundary at every pixel of the original image; "
+    "`stages.runtime` computes the instances from it (watershed)",
 }
-"""By representation: what the outputs hold. A thing, class or point counts from .5 on where answers are counted."""
+"""Meaning of the outputs, by representation. Instances, classes and points count from a score of 0.5."""
 SHOWN = (0.01, 0.05, 0.5, 0.95, 0.99)  # quantiles of the training images
-MOST_ROWS = 30  # of the table of classes, points or numbers; of more the worst half of it
+MAX_ROWS = 30  # of the table of classes, points or numbers; of longer tables the worst rows are shown
 
 
 def main(
@@ -67,20 +67,20 @@ def main(
     ingest: Ingest,
     split: Split,
 ) -> dict[str, Any]:
-    """Write `model-card.md`: what the model is, for what it may be used, and what is not known of it."""
+    """Write `model-card.md`: what the model is, its intended use, and its limits."""
     metadata, scores = read_json(exported / "metadata.json"), read_json(evaluated / "scores.json")
     manifest, curves = read_manifest(ingested), pd.read_csv(trained / "curves.csv")
-    variants, figures = read_json(exported / "variants.json"), evaluation.figures(scores)
+    variants, figures = read_json(exported / "variants.json"), evaluation.task_figures(scores)
     findings = [f for folder in (validated, audited) for f in read_findings(folder / "findings.json")]
-    waived, opened = waived_by(gated), openings_of(openings, metadata["name"])
-    trends = evaluation.related(pd.read_parquet(evaluated / "predictions.parquet"), manifest)
+    waived, opened = read_waivers(gated), read_openings(openings, metadata["name"])
+    trends = evaluation.error_trends(pd.read_parquet(evaluated / "predictions.parquet"), manifest)
     file = _file(exported / "model.onnx")
     mine = [opening for opening in opened if opening["model"] == file["digest"][:12]]
-    told = [
-        *model_limitations.of_the_test(opened, mine, scores, _chosen(len(curves), tuned)),
-        *model_limitations.of_the_scores(scores, figures["calibration_error"], trends),
-        *model_limitations.of_the_data(findings, waived),
-        *model_limitations.of_the_file(variants, metadata, scores["shares"]),
+    limits = [
+        *model_limitations.sealed_test_limits(opened, mine, scores, _selected(len(curves), tuned)),
+        *model_limitations.score_limits(scores, figures["calibration_error"], trends),
+        *model_limitations.data_limits(findings, waived),
+        *model_limitations.file_limits(variants, metadata, scores["shares"]),
     ]
     size = write_markdown(
         output / "model-card.md",
@@ -89,33 +89,33 @@ def main(
         metadata=metadata,
         variants=variants,
         inputs=_inputs(metadata["input_quantiles"]),
-        means=MEANS[metadata["representation"]],
+        means=OUTPUT_MEANINGS[metadata["representation"]],
         **_training(trained, curves, scores),
         ingested=read_json(ingested / "metrics.json"),
         ingest=ingest,
         split=split,
         counted=_counted(manifest),
         numbers=_numbers(ingested, manifest, task_spec_of(metadata)),
-        findings=_told(findings, waived),
+        findings=_finding_rows(findings, waived),
         passed=sum(f.severity == "passed" for f in findings),
         scores=scores,
-        target=evaluation.target(scores["objective"]),
-        verdict=evaluation.verdict(scores),
-        **evaluation.parts(scores),
-        most_rows=MOST_ROWS,
+        target=evaluation.objective_target(scores["objective"]),
+        verdict=evaluation.objective_verdict(scores),
+        **evaluation.parts_table(scores),
+        most_rows=MAX_ROWS,
         figures=figures,
-        trends=[trend.says for trend in trends],
+        trends=[trend.sentence for trend in trends],
         benchmark=read_json(benchmarked / "benchmark.json"),
         opened=opened,
         mine=mine,
-        scored=model_limitations.told_by(mine),
-        limits=told,
+        scored=model_limitations.completed_openings(mine),
+        limits=limits,
     )
-    return {"limits": len(told), "openings": len(opened), "bytes": size}
+    return {"limits": len(limits), "openings": len(opened), "bytes": size}
 
 
 def _file(file: Path) -> dict[str, Any]:
-    """Which file it is, and what comes out of its graph."""
+    """Return the digest, size and outputs of the model file."""
     outputs = Model(file, threads=1, engine="onnxruntime").signature[1]
     return {
         "digest": digest_of(file),
@@ -125,12 +125,12 @@ def _file(file: Path) -> dict[str, Any]:
 
 
 def _training(trained: Path, curves: pd.DataFrame, scores: dict[str, Any]) -> dict[str, Any]:
-    """What was trained, from what, and how far training is ahead of validation."""
+    """Return the network, its initial weights, the environment and the gap between training and validation."""
     goal, metrics, params = scores["objective"], read_json(trained / "metrics.json"), read_json(trained / "params.json")
-    gap = training.gap(curves, metrics["best_epoch"], goal, goal["score"] in scores["shares"], params)
+    gap = training.overfitting_sentences(curves, metrics["best_epoch"], goal, goal["score"] in scores["shares"], params)
     return {
-        "network": network_of(params),
-        "begun": params["network"]["weights"],
+        "network": network_name(params),
+        "initial_weights": params["network"]["weights"],
         "environment": read_json(trained / "environment.json"),
         "training": metrics,
         "epochs": len(curves),
@@ -138,14 +138,14 @@ def _training(trained: Path, curves: pd.DataFrame, scores: dict[str, Any]) -> di
     }
 
 
-def _chosen(epochs: int, tuned: Path) -> str:
-    """What validation images chose."""
+def _selected(epochs: int, tuned: Path) -> str:
+    """Return what was selected on validation data, in words."""
     trials = read_json(tuned / "metrics.json")["trials"]
-    return f"the best of {epochs} epochs" + (f", and the best of {trials} sets of params" if trials > 1 else "")
+    return f"the best of {epochs} epochs" + (f", and the best of {trials} trials" if trials > 1 else "")
 
 
 def _inputs(inputs: dict[str, Any]) -> list[tuple[str, list[float]]]:
-    """Quantiles `SHOWN` of what the training images are like; what is alike in all is left out but for the size."""
+    """Return the quantiles `SHOWN` of the statistics of training images, without constant ones except for the size."""
     at = [inputs["quantiles"].index(quantile) for quantile in SHOWN]
     known = {name: values for name, values in inputs.items() if name not in ("images", "quantiles")}
     return [
@@ -156,23 +156,23 @@ def _inputs(inputs: dict[str, Any]) -> list[tuple[str, list[float]]]:
 
 
 def _shape(name: str, shape: Sequence[int]) -> str:
-    """`N, 10`: numbers where an axis is fixed, letters where it is free."""
+    """Return a shape such as `N, 10`: numbers for fixed axes, letters for dynamic axes."""
     letters = AXES.get(name, "M")
     return ", ".join(str(n) if n > 0 else letters[i] for i, n in enumerate(shape))
 
 
 def _counted(manifest: pd.DataFrame) -> dict[str, int]:
-    """Of each class, and of what is named in an image: how many training images hold it."""
+    """Return the number of training images that contain each class or named object."""
     rows = manifest[manifest["split"] == "train"]
     named = (
-        {*class_names(annotation), *json.loads(things)}
-        for annotation, things in zip(parse_annotations(rows), rows["things"], strict=True)
+        {*class_names(annotation), *json.loads(objects)}
+        for annotation, objects in zip(parse_annotations(rows), rows["things"], strict=True)
     )
     return dict(Counter(name for names in named for name in names))
 
 
 def _numbers(ingested: Path, manifest: pd.DataFrame, spec: TaskSpec) -> list[tuple[str, str, list[float]]]:
-    """Of each number that is asked its unit, and the smallest, median and largest one of the training images."""
+    """Return the unit and the minimum, median and maximum in the training images of each regression target."""
     if spec.task != "regression":
         return []
     paths = manifest.loc[manifest["split"] == "train", "path"].tolist()
@@ -181,14 +181,14 @@ def _numbers(ingested: Path, manifest: pd.DataFrame, spec: TaskSpec) -> list[tup
     return [(name, spec.units.get(name, ""), ends_3S[:, s].tolist()) for s, name in enumerate(spec.scalars)]
 
 
-def _told(findings: list[Finding], waived: dict[str, str]) -> list[dict[str, str]]:
-    """What did not pass, the worst first."""
-    told = [
+def _finding_rows(findings: list[Finding], waived: dict[str, str]) -> list[dict[str, str]]:
+    """Return the findings that did not pass, worst first."""
+    rows = [
         {"id": f.id, "badge": badge_of(f, waived.get(f.id, "")), "message": f.message, "reason": waived.get(f.id, "")}
         for f in findings
         if f.severity != "passed"
     ]
-    return sorted(told, key=lambda one: (ORDER.index(one["badge"]), one["id"]))
+    return sorted(rows, key=lambda row: (ORDER.index(row["badge"]), row["id"]))
 
 
 if __name__ == "__main__":

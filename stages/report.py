@@ -1,4 +1,4 @@
-"""One page that tells the whole story: `python -m stages.report DATA_FOLDERS... OPENINGS OUTPUT`."""
+"""Write the report page: `python -m stages.report DATA_FOLDERS... OPENINGS OUTPUT`."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,16 +9,16 @@ import pandas as pd
 from stages.config.schema_task import Evaluate
 from stages.core.findings import Finding, read_findings
 from stages.dataset.manifest import read_manifest
-from stages.reports import Album, cards, count_by_severity, picture_file, write_page
+from stages.reports import Album, count_by_severity, make_cards, thumbnail_of_file, write_page
 from stages.reports import data_report as data
 from stages.reports import evaluation_report as evaluation
 from stages.reports import training_report as training
 from stages.reports import tuning_report as tuning
-from stages.reports.stage_outputs import network_of, openings_of, read_json, read_table, waived_by
+from stages.reports.stage_outputs import network_name, read_json, read_openings, read_table, read_waivers
 from stages.runner.stage import In, Out, run
 
 PER_FINDING = 12  # thumbnails
-SMALL, LARGE = 104, 144  # pixels of a photo's thumbnail
+SMALL, LARGE = 104, 144  # side of a thumbnail, pixels
 
 
 def main(
@@ -38,13 +38,13 @@ def main(
     *,
     evaluate: Evaluate,
 ) -> dict[str, Any]:
-    """Write `index.html`, the answer first and what is unknown last; and its gist as `summary.txt`."""
+    """Write `index.html`, the score first and open questions last, and a summary as `summary.txt`."""
     manifest = read_manifest(ingested)
     album = Album(manifest, ingested)
     scores, metadata = read_json(evaluated / "scores.json"), read_json(exported / "metadata.json")
     benchmark = read_json(benchmarked / "benchmark.json")
-    benchmark["latency"] = _against_torch(benchmark["latency"])
-    found = _found(
+    benchmark["latency"] = _with_speedup(benchmark["latency"])
+    findings = _finding_cards(
         [f for folder in (validated, audited) for f in read_findings(folder / "findings.json")], gated, album
     )
     size = write_page(
@@ -56,41 +56,43 @@ def main(
         model_bytes=read_json(exported / "metrics.json")["bytes"],
         evaluate=evaluate,
         scores=scores,
-        verdict=evaluation.verdict(scores),
-        target=evaluation.target(scores["objective"]),
-        what=_what(metadata, read_json(trained / "params.json")),
+        verdict=evaluation.objective_verdict(scores),
+        target=evaluation.objective_target(scores["objective"]),
+        what=_title(metadata, read_json(trained / "params.json")),
         weights=Counter(layer["state"] for layer in read_json(trained / "weights.json")),
         benchmark=benchmark,
         exported=read_json(exported / "variants.json"),
-        sheet=picture_file(augmented / "sheet.png", "Training images as the network gets them, randomly changed"),
-        variants=picture_file(augmented / "variants.png", "Some training images as they are, and changed in many ways"),
+        sheet=thumbnail_of_file(augmented / "sheet.png", "Augmented training images, as the network receives them"),
+        variants=thumbnail_of_file(
+            augmented / "variants.png", "Training images without augmentation, each with several random variants"
+        ),
         policy=read_json(augmented / "policy.json"),
-        opened=openings_of(openings, metadata["name"]),
-        how=_how(trained, metadata),
-        **data.look(manifest, album),
-        **data.told(manifest, read_table(ingested / "rejected.csv")),
-        **found,
-        **tuning.tuning(tuned, scores["better"][scores["objective"]["score"]] == "higher"),
+        opened=read_openings(openings, metadata["name"]),
+        how=_provenance(trained, metadata),
+        **data.sample_images(manifest, album),
+        **data.describe_dataset(manifest, read_table(ingested / "rejected.csv")),
+        **findings,
+        **tuning.search_summary(tuned, scores["better"][scores["objective"]["score"]] == "higher"),
         **_training(trained, scores),
-        **evaluation.parts(scores),
+        **evaluation.parts_table(scores),
         **_errors(scores, album, evaluated),
-        details=evaluation.details(scores),
-        trends=evaluation.trends(pd.read_parquet(evaluated / "predictions.parquet"), manifest),
+        details=evaluation.task_charts(scores),
+        trends=evaluation.trend_charts(pd.read_parquet(evaluated / "predictions.parquet"), manifest),
     )
     summary = _summary(scores, benchmark)
     print(summary)
     (output / "summary.txt").write_text(summary + "\n")
-    return {"findings": found["findings_count"], "bytes": size}
+    return {"findings": findings["findings_count"], "bytes": size}
 
 
 def _summary(scores: dict[str, Any], benchmark: dict[str, Any]) -> str:
-    """The score with its interval and the latency, as the last lines on the terminal."""
+    """Return the score with its interval and the latency, as printed at the end of a run."""
     goal, threads = scores["objective"], benchmark["latency"][0]["threads"]
     value, low, high = (
         "undefined" if figure is None else f"{figure:.3f}" for figure in scores["scores"][goal["score"]].values()
     )
-    words, wanted = evaluation.target(goal)
-    objective = f"{wanted:g}" if words == "at least" else f"{words} {wanted:g}"
+    relation, wanted = evaluation.objective_target(goal)
+    objective = f"{wanted:g}" if relation == "at least" else f"{relation} {wanted:g}"
     unit = f" {scores['units'][goal['score']]}".rstrip()
     return (
         f"score       {goal['score']} {value} [{low}, {high}]{unit} on {scores['images']} validation images; "
@@ -99,19 +101,19 @@ def _summary(scores: dict[str, Any], benchmark: dict[str, Any]) -> str:
     )
 
 
-def _what(metadata: dict[str, Any], params: dict[str, Any]) -> str:
-    """The question, the form in which it is taught, and the network, in one line."""
+def _title(metadata: dict[str, Any], params: dict[str, Any]) -> str:
+    """Return the task, the representation, the network and the working size in one line."""
     size = f"{metadata['size']} pixels, {metadata['fit']}"
-    return f"{metadata['task']}, taught as {metadata['representation']}, by {network_of(params)} at {size}"
+    return f"{metadata['task']} as {metadata['representation']}, {network_name(params)}, {size}"
 
 
-def _found(findings: list[Finding], gated: Path, album: Album) -> dict[str, Any]:
-    """Findings as cards; those that only say what was not checked stand apart."""
-    unknown = [f.message for f in findings if f.id.endswith("/not-checked")]
-    shown = cards(
+def _finding_cards(findings: list[Finding], gated: Path, album: Album) -> dict[str, Any]:
+    """Return findings as cards, and separately the notes on what was not checked."""
+    not_checked = [f.message for f in findings if f.id.endswith("/not-checked")]
+    shown = make_cards(
         [f for f in findings if f.severity != "info" or not f.id.endswith("/not-checked")],
         album,
-        waived_by(gated),
+        read_waivers(gated),
         PER_FINDING,
     )
     concerns = [card for card in shown if card.badge not in ("passed", "info")]
@@ -121,45 +123,48 @@ def _found(findings: list[Finding], gated: Path, album: Album) -> dict[str, Any]
         "severities": count_by_severity(concerns),
         "findings_count": len(concerns),
         "unused_waivers": read_json(gated / "gate.json")["unused_waivers"],
-        "not_checked": unknown,
+        "not_checked": not_checked,
     }
 
 
 def _training(trained: Path, scores: dict[str, Any]) -> dict[str, Any]:
-    """Curves, and in words what they say."""
+    """Return charts and sentences about the training."""
     goal, params = scores["objective"], read_json(trained / "params.json")
     curves, metrics = pd.read_csv(trained / "curves.csv"), read_json(trained / "metrics.json")
-    tested = trained / "range_test.json"
+    test = trained / "range_test.json"
     return {
         "training": metrics,
-        "curves": training.course(curves, metrics["best_epoch"], goal["score"]),
+        "curves": training.curve_charts(curves, metrics["best_epoch"], goal["score"]),
         "epochs": len(curves),
-        "gap": training.gap(curves, metrics["best_epoch"], goal, goal["score"] in scores["shares"], params),
-        "pace": training.pace(curves),
+        "gap": training.overfitting_sentences(
+            curves, metrics["best_epoch"], goal, goal["score"] in scores["shares"], params
+        ),
+        "time_shares": training.time_shares(curves),
         "resolved": read_json(trained / "resolved.json"),
-        "range_test": training.range_test(read_json(tested) if tested.exists() else None),
+        "range_test": training.range_test_chart(read_json(test) if test.exists() else None),
     }
 
 
 def _errors(scores: dict[str, Any], album: Album, evaluated: Path) -> dict[str, Any]:
-    """The worst answers as pictures: truth and answer drawn side by side, or the image with both in words."""
+    """Return the worst predictions: truth and prediction drawn side by side, or the image with both as a caption."""
     worst = {error["path"]: error for error in scores["worst"]}
-    drawn = sorted((evaluated / "worst").glob("*.jpg"))
-    if drawn:
-        both = [
-            (picture_file(f, f"truth and answer of {e['path']}"), e) for f, e in zip(drawn, worst.values(), strict=True)
+    files = sorted((evaluated / "worst").glob("*.jpg"))
+    if files:
+        pairs = [
+            (thumbnail_of_file(f, f"truth and prediction of {e['path']}"), e)
+            for f, e in zip(files, worst.values(), strict=True)
         ]
-        return {"worst": [], "drawn": both}
+        return {"worst": [], "drawn": pairs}
     side = LARGE if len(worst) <= 120 else SMALL
-    return {"worst": album.strip(worst, lambda row: _said(worst[row["path"]]), side), "drawn": []}
+    return {"worst": album.strip(worst, lambda row: _error_caption(worst[row["path"]]), side), "drawn": []}
 
 
-def _said(error: dict[str, Any]) -> str:
-    return f"is {error['truth']}\nsaid {error['answer']}"
+def _error_caption(error: dict[str, Any]) -> str:
+    return f"truth {error['truth']}\npredicted {error['answer']}"
 
 
-def _against_torch(latency: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Timings with how many times faster each is than torch at the same batch size and threads."""
+def _with_speedup(latency: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the timings with their speed-up over torch at the same batch size and number of threads."""
     torch = {(t["batch"], t["threads"]): t["median_ms"] for t in latency if t["runtime"] == "torch"}
     return [
         t | {"times": torch[key] / t["median_ms"] if (key := (t["batch"], t["threads"])) in torch else None}
@@ -167,8 +172,8 @@ def _against_torch(latency: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _how(trained: Path, metadata: dict[str, Any]) -> dict[str, Any]:
-    """What is needed to make it again."""
+def _provenance(trained: Path, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return versions, machine, packages and params of the run."""
     environment = read_json(trained / "environment.json")
     packages = environment.pop("packages", {})
     versions = {

@@ -17,7 +17,7 @@ from stages.checks.user_rules import user_rules
 from stages.config.schema_data import Checks
 from stages.core.findings import Finding, Severity, write_findings
 from stages.dataset.manifest import read_manifest
-from stages.reports import Album, cards, write_page
+from stages.reports import Album, make_cards, write_page
 from stages.runner.stage import In, Out, run
 
 MAX_IMAGES = 24  # per finding
@@ -80,7 +80,7 @@ def _write_page(output: Out, data: CheckData, results: list[Result], findings: l
         "checks.html.j2",
         images=len(data.rows),
         labels=[KIND_NAMES[kind] for kind in KINDS if kind in data.kinds],
-        broken=cards(broken, Album(data.rows, data.folder), most=MAX_IMAGES),
+        broken=make_cards(broken, Album(data.rows, data.folder), most=MAX_IMAGES),
         topics=[(HEADINGS[topic], [r for r in worst_first if r.rule.topic == topic]) for topic in TOPICS],
     )
 

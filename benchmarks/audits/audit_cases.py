@@ -23,6 +23,7 @@ from benchmarks.audits.audit_competitors import (
     write_case,
 )
 from benchmarks.audits.base_datasets import BASE_DATASETS, available, load_images
+from benchmarks.audits.fault_sample import Transform
 from benchmarks.audits.fault_scores import (
     Counts,
     Score,
@@ -32,7 +33,7 @@ from benchmarks.audits.fault_scores import (
     label_errors,
     outliers,
 )
-from benchmarks.audits.fault_transforms import CONFOUNDERS, DRIFTS, Transform
+from benchmarks.audits.fault_transforms import CONFOUNDERS, DRIFTS
 from benchmarks.audits.injected_faults import FaultyDataset
 from stages.audits import AUDITS
 from stages.config.load import Params
@@ -40,6 +41,14 @@ from stages.config.load import Params
 Cell = dict[str, Any]
 """The facts of a case, and for each library its counts."""
 NO_FAULT = "none"
+AUDITED = {
+    "confounders": ("confounder",),
+    "duplicates": ("duplicates", "leakage"),
+    "labels": ("label_errors",),
+    "drift": ("representativeness", "domain_gap"),
+    "outliers": ("checks", "dynamic_range", "outliers"),
+}
+"""Macula's audits by part; `checks` are the rules of the validate stage."""
 SOME_CONFOUNDERS = (
     "brightness, levels",
     "stamp, share of images",
@@ -53,7 +62,7 @@ GREY_CONFOUNDERS = ("border, levels", "stamp, share of images")
 
 @dataclass(frozen=True)
 class AuditSizes:
-    """How many data sets are made, and how large they are."""
+    """Number and size of the data sets."""
 
     seeds: int = 50
     library_seeds: int = 5
@@ -136,7 +145,15 @@ class AuditRun:
     def clean(
         self, name: str, rng: np.random.Generator, classes: int, per_class: int, informative: bool = True
     ) -> FaultyDataset:
-        """Return images of a base data set without a fault; the arguments are those of `injected_faults.clean`."""
+        """Return images of a base data set without a fault.
+
+        Args:
+            name: the base data set.
+            rng: random generator.
+            classes: number of classes.
+            per_class: images of each class.
+            informative: keep the labels; if false, they are permuted.
+        """
         images = load_images(name, self.folder or Path())
         quality = BASE_DATASETS[name].quality
         return injected_faults.clean(images, quality, rng, *self.shape(classes, per_class), informative)
@@ -178,7 +195,7 @@ def confounders(run: AuditRun) -> Iterator[Cell]:
             make = partial(_with_confounder, run, name, (classes, per_class), transform, strength)
             libraries = ("datalab", "deepchecks") if name != "digits" else ()
             described = facts | {"fault": fault, "strength": strength}
-            yield run.cell(described, make, ["confounder"], libraries, alarms("confounders"))
+            yield run.cell(described, make, AUDITED["confounders"], libraries, alarms("confounders"))
 
 
 def _with_confounder(
@@ -202,7 +219,7 @@ def duplicates(run: AuditRun) -> Iterator[Cell]:
                 return injected_faults.with_copies(run.clean(name, rng, classes, 400 // classes), per_kind, rng)
 
             seeds = 0 if per_kind else run.sizes.few
-            yield run.cell(facts, make, ("duplicates", "leakage"), libraries, duplicate_pairs, seeds)
+            yield run.cell(facts, make, AUDITED["duplicates"], libraries, duplicate_pairs, seeds)
 
 
 def labels(run: AuditRun) -> Iterator[Cell]:
@@ -216,7 +233,7 @@ def labels(run: AuditRun) -> Iterator[Cell]:
                 return injected_faults.with_label_errors(run.clean(name, rng, 10, 60), share, rng)
 
             seeds = run.sizes.few if name == "cifar10" else 0
-            yield run.cell(facts, make, ("labels",), ("datalab",), label_errors, seeds)
+            yield run.cell(facts, make, AUDITED["labels"], ("datalab",), label_errors, seeds)
 
 
 def drift(run: AuditRun) -> Iterator[Cell]:
@@ -244,13 +261,12 @@ def drift(run: AuditRun) -> Iterator[Cell]:
                 facts |= {"fault": fault, "strength": strength}
                 libraries = ("datalab", "deepchecks") if subset == "validation" else ()
                 seeds = 0 if libraries else min(20, run.sizes.seeds)
-                yield run.cell(facts, make, ("representativeness", "domain_gap"), libraries, alarms("drift"), seeds)
+                yield run.cell(facts, make, AUDITED["drift"], libraries, alarms("drift"), seeds)
 
 
 def outlier_images(run: AuditRun) -> Iterator[Cell]:
     """Change single images: dark, washed out, blurred, blank, much too large or much too long."""
     classes, per_class = run.sizes.classes, run.sizes.per_class
-    audits = ("checks", "levels", "oddities")
     for name in run.datasets("cifar10", "clothing10"):
         for per_kind, fault in ((0, NO_FAULT), (3, "outliers")):
 
@@ -258,7 +274,7 @@ def outlier_images(run: AuditRun) -> Iterator[Cell]:
                 return injected_faults.with_outliers(run.clean(name, rng, classes, per_class), per_kind, rng)
 
             facts = {"base_dataset": name, "fault": fault, "images": run.count(classes, per_class)}
-            yield run.cell(facts, make, audits, ("cleanvision", "deepchecks"), outliers, run.sizes.few)
+            yield run.cell(facts, make, AUDITED["outliers"], ("cleanvision", "deepchecks"), outliers, run.sizes.few)
 
 
 def unmodified(run: AuditRun) -> Iterator[Cell]:

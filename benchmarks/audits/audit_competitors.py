@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from benchmarks.audits.fault_transforms import FaultSample, encode
+from benchmarks.audits.fault_sample import FaultSample, encode
 from benchmarks.audits.injected_faults import FaultyDataset
 from stages.audits import AUDITS
 from stages.audits.audit_data import Subject

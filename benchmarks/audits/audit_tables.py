@@ -149,9 +149,9 @@ def unmodified(cells: list[Cell]) -> str:
             found = cell.get(who, {})
             loud = {k: v / found["seeds"] for k, v in found.items() if k.startswith(("warning: ", "blocking: "))}
             ranked = sorted(loud.items(), key=lambda one: (-one[1], one[0]))
-            said = ", ".join(f"{name} {share:.2f}" for name, share in ranked) or "none"
+            warnings = ", ".join(f"{name} {share:.2f}" for name, share in ranked) or "none"
             if found:
-                rows.append([cell["base_dataset"], who, said, f"{found['seconds'] / found['seeds']:.1f}"])
+                rows.append([cell["base_dataset"], who, warnings, f"{found['seconds'] / found['seeds']:.1f}"])
     return table(["images", "library", "warnings with their rates", "seconds"], rows) + errors(cells)
 
 

@@ -1,95 +1,77 @@
 """Image transforms from which faults are made, each with a strength; strength 0 changes nothing.
 
 A `Transform` takes a sample and returns a changed one. The fault results from which samples it is applied to: all
-images of one class (a confounder), a copy beside its original (a duplicate), all validation images (drift), or one
+images of one class (a confounder), a copy of another image (a duplicate), all validation images (drift), or one
 image (an outlier). `injected_faults` does this.
 """
 
-import io
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from PIL import Image, ImageFilter, PngImagePlugin
+from PIL import Image, ImageFilter
 
-Array = np.ndarray[Any, Any]
-Rng = np.random.Generator
-EXIF_MAKE, EXIF_CHANGED, EXIF_SUBFOLDER, EXIF_TAKEN = 0x010F, 0x0132, 0x8769, 0x9003
-CAMERAS, FIRST_DAY = ("Alpha", "Beta"), datetime(2024, 5, 1, 12)
+from benchmarks.audits.fault_sample import Array, FaultSample, Rng, Transform
+
+CAMERAS = ("Alpha", "Beta")
 STAMP = 8  # the sides of a stamp are this fraction of the image's: one eighth
 
 
-@dataclass(frozen=True)
-class FaultSample:
-    """An image and how its file is written."""
-
-    image: Array
-    """uint8, [H, W] or [H, W, 3]."""
-    label: str
-    split: str
-    path: str
-    quality: int
-    """JPEG quality, 1 to 100; 0 writes PNG."""
-    camera: str
-    day: float
-    """Date of exposure, in days after the first day."""
-    padding: int = 0
-    """Length of a comment in the file, bytes."""
-    arrival: int = 1
-    origin: str = ""
-
-
-Transform = Callable[[FaultSample, float, Rng], FaultSample]
-"""From a sample, the strength and a random generator to the changed sample."""
-
-
-def encode(sample: FaultSample) -> bytes:
-    """Return the bytes of a sample's file."""
-    exif = Image.Exif()
-    exif[EXIF_MAKE] = sample.camera
-    taken = (FIRST_DAY + timedelta(days=sample.day)).strftime("%Y:%m:%d %H:%M:%S")
-    exif[EXIF_CHANGED] = taken
-    exif.get_ifd(EXIF_SUBFOLDER)[EXIF_TAKEN] = taken
-    file = io.BytesIO()
-    if sample.quality:
-        comment = {"comment": b" " * sample.padding} if sample.padding else {}
-        Image.fromarray(sample.image).save(file, "JPEG", quality=sample.quality, exif=exif, **comment)
-    else:
-        text = PngImagePlugin.PngInfo()
-        if sample.padding:
-            text.add_text("Comment", " " * sample.padding)
-        Image.fromarray(sample.image).save(file, "PNG", exif=exif, pnginfo=text)
-    return file.getvalue()
-
-
 def brightness(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Add `strength` grey levels."""
+    """Add `strength` grey levels.
+
+    Args:
+        sample: the sample.
+        strength: grey levels.
+        rng: random generator; not used.
+    """
     return _with_levels(sample, sample.image + float(strength))
 
 
 def contrast(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Multiply the differences from middle grey by 1 + `strength`."""
+    """Multiply the differences from middle grey by 1 + `strength`.
+
+    Args:
+        sample: the sample.
+        strength: relative change, above -1.
+        rng: random generator; not used.
+    """
     return _with_levels(sample, 127.5 + (sample.image - 127.5) * (1 + strength))
 
 
 def colour_cast(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Add `strength` levels to red and subtract them from blue; a grey image stays unchanged."""
+    """Add `strength` levels to red and subtract them from blue; a grey image stays unchanged.
+
+    Args:
+        sample: the sample.
+        strength: levels.
+        rng: random generator; not used.
+    """
     if sample.image.ndim != 3:
         return sample
     return _with_levels(sample, sample.image + strength * np.array([1, 0, -1]))
 
 
 def noise(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Add Gaussian noise with a standard deviation of `strength` levels."""
+    """Add Gaussian noise with a standard deviation of `strength` levels.
+
+    Args:
+        sample: the sample.
+        strength: standard deviation, levels.
+        rng: random generator.
+    """
     if not strength:
         return sample
     return _with_levels(sample, sample.image + rng.normal(0, strength, sample.image.shape))
 
 
 def blur(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Apply a Gaussian blur whose standard deviation is `strength` times the shorter side."""
+    """Apply a Gaussian blur whose standard deviation is `strength` times the shorter side.
+
+    Args:
+        sample: the sample.
+        strength: standard deviation, as a share of the shorter side.
+        rng: random generator; not used.
+    """
     if not strength:
         return sample
     radius = strength * min(sample.image.shape[:2])
@@ -97,7 +79,13 @@ def blur(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
 
 
 def border(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Add `strength` levels to the outermost sixteenth of the image, at least one pixel."""
+    """Add `strength` levels to the outermost sixteenth of the image, at least one pixel.
+
+    Args:
+        sample: the sample.
+        strength: grey levels.
+        rng: random generator; not used.
+    """
     rim = max(1, round(min(sample.image.shape[:2]) / 16))
     inside = np.zeros(sample.image.shape[:2], bool)
     inside[rim:-rim, rim:-rim] = True
@@ -107,7 +95,13 @@ def border(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
 
 
 def stamp(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Draw a white square in the upper right corner, with probability `strength`."""
+    """Draw a white square in the upper right corner, with probability `strength`.
+
+    Args:
+        sample: the sample.
+        strength: probability, 0 to 1.
+        rng: random generator.
+    """
     if rng.random() >= strength:
         return sample
     image = sample.image.copy()
@@ -117,43 +111,91 @@ def stamp(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
 
 
 def compression(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Write a JPEG whose quality is 95 - `strength`."""
+    """Write a JPEG whose quality is 95 - `strength`.
+
+    Args:
+        sample: the sample.
+        strength: loss of JPEG quality, 0 to 94.
+        rng: random generator; not used.
+    """
     return replace(sample, quality=95 - round(strength)) if strength else sample
 
 
 def padding(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Add a comment of `strength` bytes to the file."""
+    """Add a comment of `strength` bytes to the file.
+
+    Args:
+        sample: the sample.
+        strength: bytes.
+        rng: random generator; not used.
+    """
     return replace(sample, padding=round(strength))
 
 
 def camera(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Set the camera to the first one with probability `strength`; otherwise keep it."""
+    """Set the camera to the first one with probability `strength`; otherwise keep it.
+
+    Args:
+        sample: the sample.
+        strength: probability, 0 to 1.
+        rng: random generator.
+    """
     return replace(sample, camera=CAMERAS[0]) if rng.random() < strength else sample
 
 
 def date(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Move the date of exposure `strength` days later."""
+    """Move the date of exposure `strength` days later.
+
+    Args:
+        sample: the sample.
+        strength: days.
+        rng: random generator; not used.
+    """
     return replace(sample, day=sample.day + strength)
 
 
 def reduced(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Multiply both sides by 1 - `strength`."""
+    """Multiply both sides by 1 - `strength`.
+
+    Args:
+        sample: the sample.
+        strength: share of each side, 0 to 1.
+        rng: random generator; not used.
+    """
     return _scaled(sample, 1 - strength, 1 - strength)
 
 
 def enlarged(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Multiply both sides by 1 + `strength`."""
+    """Multiply both sides by 1 + `strength`.
+
+    Args:
+        sample: the sample.
+        strength: share of each side.
+        rng: random generator; not used.
+    """
     return _scaled(sample, 1 + strength, 1 + strength)
 
 
 def elongated(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Multiply the longer side by 1 + `strength`."""
+    """Multiply the longer side by 1 + `strength`.
+
+    Args:
+        sample: the sample.
+        strength: share of the longer side.
+        rng: random generator; not used.
+    """
     height, width = sample.image.shape[:2]
     return _scaled(sample, 1 + strength * (height > width), 1 + strength * (height <= width))
 
 
 def cropped(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Crop `strength` times each side, at a random position."""
+    """Crop `strength` times each side, at a random position.
+
+    Args:
+        sample: the sample.
+        strength: share of each side, 0 to 1.
+        rng: random generator.
+    """
     height, width = sample.image.shape[:2]
     rows, columns = round(height * strength), round(width * strength)
     top, left = int(rng.integers(rows + 1)), int(rng.integers(columns + 1))
@@ -161,22 +203,46 @@ def cropped(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
 
 
 def mirrored(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Mirror left and right if `strength` is not 0."""
+    """Mirror left and right if `strength` is not 0.
+
+    Args:
+        sample: the sample.
+        strength: 0 or 1.
+        rng: random generator; not used.
+    """
     return replace(sample, image=sample.image[:, ::-1]) if strength else sample
 
 
 def dimmed(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Multiply the levels by 1 - `strength`."""
+    """Multiply the levels by 1 - `strength`.
+
+    Args:
+        sample: the sample.
+        strength: share, 0 to 1.
+        rng: random generator; not used.
+    """
     return _with_levels(sample, sample.image * (1 - strength))
 
 
 def washed_out(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Multiply the differences from white by 1 - `strength`."""
+    """Multiply the differences from white by 1 - `strength`.
+
+    Args:
+        sample: the sample.
+        strength: share, 0 to 1.
+        rng: random generator; not used.
+    """
     return _with_levels(sample, 255 - (255.0 - sample.image) * (1 - strength))
 
 
 def blanked(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Multiply the differences from the image's mean by 1 - `strength`."""
+    """Multiply the differences from the image's mean by 1 - `strength`.
+
+    Args:
+        sample: the sample.
+        strength: share, 0 to 1.
+        rng: random generator; not used.
+    """
     return _with_levels(sample, sample.image.mean() + (sample.image - sample.image.mean()) * (1 - strength))
 
 

@@ -3,15 +3,8 @@
 from dataclasses import dataclass, field, replace
 
 from benchmarks.audits.base_datasets import LabelledImages
-from benchmarks.audits.fault_transforms import (
-    CAMERAS,
-    COPIES,
-    OUTLIERS,
-    FaultSample,
-    Rng,
-    Transform,
-    compression,
-)
+from benchmarks.audits.fault_sample import FaultSample, Rng, Transform
+from benchmarks.audits.fault_transforms import CAMERAS, COPIES, OUTLIERS, compression
 
 DAYS = 30  # period in which the images were taken
 VALIDATION = 0.2  # share of the images

@@ -1,11 +1,13 @@
-"""Time by function and peak memory of one augmentation call."""
+"""Time, time by function and peak memory of augmentation calls."""
 
 import json
 import os
+import statistics
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -18,7 +20,32 @@ import torch
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.augmentation.augmentation_competitors import AugmentationRecipe, call_alone
+from benchmarks.augmentation.augmentation_competitors import (
+    CLASSES,
+    ON_THREADS,
+    RECIPES,
+    AugmentationRecipe,
+    Augmenter,
+    Tensor,
+    call_alone,
+    to_float,
+)
+
+Rates = dict[str, float]
+
+MIN_SECONDS = 0.25  # for which an implementation is timed in a round
+
+
+def mean_seconds(call: Callable[[], Any], min_seconds: float | None = None) -> float:
+    """Return the mean seconds of a call, repeated until `min_seconds` (default: `MIN_SECONDS`) have passed."""
+    least = MIN_SECONDS if min_seconds is None else min_seconds
+    began, calls = time.perf_counter(), 0
+    while calls == 0 or time.perf_counter() - began < least:
+        call()
+        calls += 1
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize()
+    return (time.perf_counter() - began) / calls
 
 
 def time_shares(name: str, recipe: AugmentationRecipe, device: str) -> dict[str, float]:
@@ -100,3 +127,41 @@ def peak_allocation(name: str, recipe: AugmentationRecipe, device: str) -> float
             events = json.loads(file.read_text())["traceEvents"]
         peak = max(event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]")
     return peak / (recipe.images * 3 * recipe.size**2 * 4)
+
+
+def time_training_steps(rounds: int, image_NHWC: Tensor, device: torch.device) -> Rates:
+    """Return the milliseconds of a training step of ResNet-18 in bf16, and those that augmentation adds.
+
+    Args:
+        rounds: number of rounds.
+        image_NHWC: images, uint8 [N, S, S, 3].
+        device: device of the network.
+    """
+    from torchvision.models import resnet18
+
+    network = resnet18(num_classes=CLASSES).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
+    index_B = torch.arange(len(image_NHWC), device=device) % CLASSES
+    ready_BCHW = to_float(image_NHWC.numpy()).to(device)
+
+    def step(augment: Augmenter | None) -> None:
+        image_BCHW = ready_BCHW
+        if augment:
+            with torch.no_grad():
+                image_BCHW, _ = augment(image_NHWC, None)
+        with torch.autocast(device.type, torch.bfloat16):
+            logit_BK = network(image_BCHW.contiguous(memory_format=torch.channels_last))
+            loss = torch.nn.functional.cross_entropy(logit_BK, index_B)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+
+    steps: dict[str, Augmenter | None] = {"step alone": None}
+    steps |= {name: make(RECIPES["images"], device) for name, make in ON_THREADS.items()}
+    times = defaultdict(list)
+    for _ in range(rounds + 1):  # the first one warms up
+        for name, augment in steps.items():
+            times[name].append(1000 * mean_seconds(partial(step, augment)))
+    alone = statistics.median(times["step alone"][1:])
+    added = {f"{name} adds": statistics.median(times[name][1:]) - alone for name in ON_THREADS}
+    return {"step alone": alone} | added

@@ -31,7 +31,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,31 +46,22 @@ from benchmarks.augmentation.augmentation_competitors import (
     ROUGH,
     AugmentationRecipe,
     AugmentedBatch,
-    Augmenter,
     Tensor,
     call_alone,
     call_shared,
     start_processes,
-    to_float,
 )
-from benchmarks.augmentation.augmentation_profile import peak_allocation, time_shares
+from benchmarks.augmentation.augmentation_profile import (
+    Rates,
+    mean_seconds,
+    peak_allocation,
+    time_shares,
+    time_training_steps,
+)
 from benchmarks.result_pages import add_run_arguments, output_folder
 
 REFERENCE, KEPT = "kornia", "memory kept"
-MIN_SECONDS = 0.25  # for which an implementation is timed in a round
 TINY_RECIPES = {"images and masks": AugmentationRecipe(masks=True, images=4, size=64)}
-Rates = dict[str, float]
-
-
-def mean_seconds(call: Callable[[], Any], min_seconds: float = MIN_SECONDS) -> float:
-    """Return the mean seconds of a call, repeated until `min_seconds` have passed."""
-    began, calls = time.perf_counter(), 0
-    while calls == 0 or time.perf_counter() - began < min_seconds:
-        call()
-        calls += 1
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.synchronize()
-    return (time.perf_counter() - began) / calls
 
 
 def rate_alone(name: str, recipe: AugmentationRecipe, device: str) -> float:
@@ -177,44 +167,6 @@ def summarize(rates: list[float], reference: list[float]) -> Rates:
     ratios = [rate / other for rate, other in zip(rates, reference, strict=True)]
     found = {"images_per_second": statistics.median(rates), "ratio": statistics.median(ratios)}
     return found | {"ratio_low": min(ratios), "ratio_high": max(ratios)}
-
-
-def time_training_steps(rounds: int, image_NHWC: Tensor, device: torch.device) -> Rates:
-    """Return the milliseconds of a training step of ResNet-18 in bf16, and those that augmentation adds.
-
-    Args:
-        rounds: number of rounds.
-        image_NHWC: images, uint8 [N, S, S, 3].
-        device: device of the network.
-    """
-    from torchvision.models import resnet18
-
-    network = resnet18(num_classes=CLASSES).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
-    index_B = torch.arange(len(image_NHWC), device=device) % CLASSES
-    ready_BCHW = to_float(image_NHWC.numpy()).to(device)
-
-    def step(augment: Augmenter | None) -> None:
-        image_BCHW = ready_BCHW
-        if augment:
-            with torch.no_grad():
-                image_BCHW, _ = augment(image_NHWC, None)
-        with torch.autocast(device.type, torch.bfloat16):
-            logit_BK = network(image_BCHW.contiguous(memory_format=torch.channels_last))
-            loss = torch.nn.functional.cross_entropy(logit_BK, index_B)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-
-    steps: dict[str, Augmenter | None] = {"step alone": None}
-    steps |= {name: make(RECIPES["images"], device) for name, make in ON_THREADS.items()}
-    times = defaultdict(list)
-    for _ in range(rounds + 1):  # the first one warms up
-        for name, augment in steps.items():
-            times[name].append(1000 * mean_seconds(partial(step, augment)))
-    alone = statistics.median(times["step alone"][1:])
-    added = {f"{name} adds": statistics.median(times[name][1:]) - alone for name in ON_THREADS}
-    return {"step alone": alone} | added
 
 
 def machine_facts(device: str) -> dict[str, Any]:

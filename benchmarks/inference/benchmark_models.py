@@ -125,9 +125,10 @@ def _write_shipped(network: Any, spec: Any, folder: Path, shown: Array) -> None:
     Quantizer(exact, list(to_uint8(shown)), folder).write(int8)
     if (cut := front(onnx.load(exact))) is None:
         raise ValueError(f"{exact}: the graph has no resize operator at which it can be cut for OpenVINO")
-    metadata = spec.as_json() | {"version": "benchmark", "working": cut[0], "front": b64encode(cut[1]).decode()}
-    write_with_probe(exact, metadata | {"precision": "float32", "openvino": ["bfloat16"]})
-    write_with_probe(int8, metadata | {"precision": "int8", "openvino": ["int8"]})
+    metadata = spec.as_json() | {"version": "benchmark", "preprocessing_output": cut[0]}
+    metadata["preprocessing"] = b64encode(cut[1]).decode()
+    write_with_probe(exact, metadata | {"precision": "float32", "openvino_precisions": ["bfloat16"]})
+    write_with_probe(int8, metadata | {"precision": "int8", "openvino_precisions": ["int8"]})
 
 
 def libraries(folder: Path) -> dict[str, Any]:

@@ -7,19 +7,20 @@ turns, and the browser is closed while Python works. Chromium is required.
 """
 
 import base64
-import functools
 import shutil
 import statistics
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from stages.batch_prediction.inputs import asked
 from stages.images.decode import decode_image
@@ -28,6 +29,8 @@ from stages.runtime import Model
 
 MAX_IMAGES = 12  # of a folder
 ROUNDS = 3
+Launch = Callable[[], Browser | BrowserContext]
+"""Start a browser; a context of a running one serves as well."""
 TIMEOUT = 300_000  # milliseconds
 HEAD = ["model", "network", "MB", "browser: first prediction, s", "browser: ms per image", "Python: ms per image",
         "ratio", "JPEG difference"]  # fmt: skip
@@ -40,20 +43,20 @@ class QuietHandler(SimpleHTTPRequestHandler):
         """Log nothing."""
 
 
-def measure_browser(playwright: Playwright, folder: Path, files: list[Path]) -> dict[str, Any]:
+def measure_browser(launch: Launch, folder: Path, files: list[Path]) -> dict[str, Any]:
     """Open a published page in a new browser and let it predict for some files.
 
     Args:
-        playwright: the running Playwright.
+        launch: starts a browser.
         folder: the published page.
         files: images.
 
     Returns:
         Seconds to the first prediction, milliseconds of each further one, and differences of decoded JPEGs.
     """
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    browser = launch()
     page = browser.new_page()
     began = time.perf_counter()
     page.goto(f"http://127.0.0.1:{server.server_port}/")
@@ -105,13 +108,11 @@ def measure_python(model: Path, files: list[Path]) -> tuple[float, list[float]]:
     return first, each
 
 
-def measure(
-    playwright: Playwright, model: Path, files: list[Path], rounds: int = ROUNDS, **publishing: Any
-) -> dict[str, Any]:
+def measure(launch: Launch, model: Path, files: list[Path], rounds: int = ROUNDS, **publishing: Any) -> dict[str, Any]:
     """Publish a model and measure the browser and Python in turn.
 
     Args:
-        playwright: the running Playwright.
+        launch: starts a browser.
         model: ONNX file that export wrote.
         files: at least two images.
         rounds: number of rounds.
@@ -124,7 +125,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         publish(model, Path(folder) / "page", **publishing)
         for _ in range(rounds):
-            seen = measure_browser(playwright, Path(folder) / "page", files)
+            seen = measure_browser(launch, Path(folder) / "page", files)
             found["firsts"].append(seen["first"])
             found["browser"] += seen["each"]
             found["levels"] = seen["levels"]
@@ -159,9 +160,11 @@ def main() -> None:
     print(f"| {' | '.join(HEAD)} |")
     print("|---" * len(HEAD) + "|")
     with sync_playwright() as playwright:
+        executable = shutil.which("chromium")
+        launch = partial(playwright.chromium.launch, executable_path=executable, args=["--no-sandbox"])
         for model, images in zip(given[::2], given[1::2], strict=True):
             files = [Path(one.path) for one in islice(asked([str(images)]), MAX_IMAGES)]
-            print(row(model, measure(playwright, model, files)), flush=True)
+            print(row(model, measure(launch, model, files)), flush=True)
 
 
 if __name__ == "__main__":

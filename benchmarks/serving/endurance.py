@@ -1,6 +1,6 @@
 """Endurance tests of a server: a killed worker, a replaced model file, and minutes of load.
 
-Clients are threads that follow each request. The outcome of a request is a response, an error that the client was told
+Clients are threads that follow each request. The outcome of a request is a response, an error that the client received
 (a status, or a closed connection), or neither within `TIMEOUT`: the request hangs.
 """
 

@@ -192,7 +192,13 @@ def gif_of_frames(frames: int) -> bytes:
 
 
 def tiff_of_channels(height: int, width: int, channels: int) -> bytes:
-    """Return a TIFF with few pixels and many channels, uint8 [height, width, channels]."""
+    """Return a TIFF with few pixels and many channels, uint8 [height, width, channels].
+
+    Args:
+        height: pixels.
+        width: pixels.
+        channels: values per pixel.
+    """
     return tiff(np.zeros((height, width, channels), np.uint8), compression="zlib", planarconfig="contig")
 
 

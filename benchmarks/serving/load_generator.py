@@ -64,21 +64,21 @@ def put_load(server: RunningServer, images: list[Path], clients: int, seconds: f
         (`wrk`) and of all other processes of the machine (`elsewhere`).
     """
     before = server.cpu_seconds(), _children_seconds(), _busy_seconds()
-    figures = (by_threads if python else by_wrk)(server, images, clients, seconds)
+    figures = (_by_threads if python else _by_wrk)(server, images, clients, seconds)
     after = server.cpu_seconds(), _children_seconds(), _busy_seconds()
     used = [end - start for end, start in zip(after, before, strict=True)]
     return figures | {"server": used[0], "wrk": used[1], "elsewhere": max(0.0, used[2] - used[0] - used[1])}
 
 
-def by_wrk(server: RunningServer, images: list[Path], clients: int, seconds: float) -> Figures:
+def _by_wrk(server: RunningServer, images: list[Path], clients: int, seconds: float) -> Figures:
     """Run `wrk` and return its figures; the arguments are those of `put_load`."""
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "10s", "-s", str(SCRIPT), server.url, "--"]
     done = subprocess.run([*command, server.kind.form, *map(str, images)], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def by_threads(server: RunningServer, images: list[Path], clients: int, seconds: float) -> Figures:
-    """Send requests from Python threads; the arguments and the figures are those of `by_wrk`."""
+def _by_threads(server: RunningServer, images: list[Path], clients: int, seconds: float) -> Figures:
+    """Send requests from Python threads; the arguments and the figures are those of `_by_wrk`."""
     place, requests = urlsplit(server.url), [request_of(server.kind.form, file.read_bytes()) for file in images]
     began = time.perf_counter()
 

@@ -23,8 +23,10 @@ def table(case: str, cell: dict[str, Any]) -> str:
         cell: its races.
     """
     images, races = cell["images"], list(cell["races"].values())
-    least = min(best_score(run) for race in races for run in race.values() if run["epochs"])
-    target = SCORE_STEP * math.floor(least / SCORE_STEP + 1e-9)
+    scores = [best_score(run) for race in races for run in race.values() if run["epochs"]]
+    if not scores:
+        return f"**{case}**: no competitor completed an epoch\n"
+    target = SCORE_STEP * math.floor(min(scores) / SCORE_STEP + 1e-9)
     rates = [
         f"**{case}**: {images} images, {cell['recipe']['epochs']} epochs, {len(races)} seeds",
         "",

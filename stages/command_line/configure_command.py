@@ -15,7 +15,7 @@ EXAMPLE = "macula configure flowers.zip"
 def configure(
     source: Annotated[Path, Argument(help="Folder, zip, tar or npz of labelled images.")],
     inside: Annotated[str, Option(help="Folder or file inside it, where it holds several data sets.")] = "",
-    form: Annotated[
+    format: Annotated[  # noqa: A002
         ImageFormat | None, Option("--format", "--form", help="Format of the labels.  [default: recognized]")
     ] = None,
     output: Annotated[Path, Option(help="File to write.")] = Path("params.proposed.yaml"),
@@ -29,7 +29,7 @@ def configure(
         raise typer.BadParameter(f"{minutes:g} is not a positive number", param_hint="--minutes")
     from stages.configure import ConfigureOptions, main
 
-    proposal = main(ConfigureOptions(source, inside, form or "", output, replace, minutes, quick))
+    proposal = main(ConfigureOptions(source, inside, format or "", output, replace, minutes, quick))
     if as_json:
         print_json({"output": proposal.output, "choices": [asdict(one) for one in proposal.choices],
                     "explanation": proposal.lines})  # fmt: skip

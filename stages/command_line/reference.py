@@ -18,8 +18,8 @@ INTRODUCTION = """\
 `.venv/bin/macula`), or `python -m stages COMMAND` in its folder. This page is generated from the commands themselves:
 `python -m stages.command_line.reference`.
 
-The wheel ([shipping](../guides/shipping.md)) provides predict, serve and doctor; the other commands state there that they
-require a clone. `python -m stages.predict`, `python -m stages.serve`, `python -m stages.configure` and
+The wheel ([shipping](../guides/shipping.md)) provides predict, serve and doctor; the other commands state there that
+they require a clone. `python -m stages.predict`, `python -m stages.serve`, `python -m stages.configure` and
 `python -m stages.publish` are the same commands under the names of their modules.
 
 `macula --install-completion` installs completion for the current shell.
@@ -29,7 +29,7 @@ require a clone. `python -m stages.predict`, `python -m stages.serve`, `python -
 | code | meaning |
 |---|---|
 | 0 | success; `doctor` may have printed warnings, and `run` may have missed the objective |
-| 1 | error: its message states what to do. `predict`: an image could not be predicted. `doctor`: a check reports an error |
+| 1 | error: its message states what to do; `predict`: an image failed; `doctor`: a check reports an error |
 | 2 | usage error: an unknown option, a missing argument, a value out of range |
 | 3 | `run`: the gate stopped the pipeline because of a finding that nobody has accepted |
 | 4 | `run --require-objective`: every stage finished, but the score misses the objective |
@@ -49,9 +49,9 @@ what to do. `--debug`, or `MACULA_DEBUG=1` in the environment, shows the traceba
 
 ## Ctrl-C
 
-Ctrl-C or SIGTERM ends the command and all processes that it started, and prints how to resume. `run`: finished stages are
-kept, the next `run` skips them, and an interrupted training continues from its last checkpoint. `predict --output`: the
-same command continues behind the last finished row. `compare`: finished stages of all variants are kept in the cache.
+Ctrl-C or SIGTERM ends the command and all processes that it started, and prints how to resume. `run`: finished stages
+are kept, the next `run` skips them, and an interrupted training continues from its last checkpoint. `predict --output`:
+the same command continues behind the last finished row. `compare`: finished stages of all variants are kept.
 
 ## Speed that doctor expects
 

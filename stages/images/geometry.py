@@ -7,12 +7,11 @@ edge.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-Array = np.ndarray[Any, Any]
+from stages.core.shapes import Array, Float, Real, Shaped
 
 
 @dataclass(frozen=True)
@@ -79,14 +78,16 @@ def _starts(length: int, size: int, overlap: float) -> list[int]:
     return [int(start) for start in np.linspace(0, max(0, length - size), count).round()]
 
 
-def crop_tile(image: Array, frame: Placement, size: int) -> Array:
+def crop_tile(image: Shaped[Array, "H W *C"], frame: Placement, size: int) -> Shaped[Array, "{size} {size} *C"]:
     """The tile [size, size, ...] of an image [H, W, ...]; beyond its edge the image mirrored."""
     part = image[frame.top : frame.top + size, frame.left : frame.left + size]
     short = [(0, size - part.shape[0]), (0, size - part.shape[1])] + [(0, 0)] * (part.ndim - 2)
     return np.pad(part, short, mode="symmetric") if any(after for _, after in short) else part
 
 
-def resample_labels(index_HW: Array, frame: Placement, size: int, beyond: int) -> Array:
+def resample_labels(
+    index_HW: Shaped[Array, "H W"], frame: Placement, size: int, beyond: int
+) -> Shaped[Array, "{size} {size}"]:
     """A label image in the working frame: the nearest pixel's index, `beyond` where there is no image."""
     if frame.scale_x == frame.scale_y == 1.0:
         part = index_HW[frame.top : frame.top + frame.inner_height, frame.left : frame.left + frame.inner_width]
@@ -102,7 +103,7 @@ def _nearest(length: int, inner: int) -> Array:
     return ((np.arange(inner) + 0.5) * (length / inner)).astype(int).clip(0, length - 1)
 
 
-def resize_density(values_HWC: Array, height: int, width: int) -> Array:
+def resize_density(values_HWC: Real[Array, "H W C"], height: int, width: int) -> Float[Array, "{height} {width} C"]:
     """Float channels resized without a change of their sum: for densities."""
     factor = values_HWC.shape[0] * values_HWC.shape[1] / (height * width)
     channels = [
@@ -112,7 +113,7 @@ def resize_density(values_HWC: Array, height: int, width: int) -> Array:
     return np.stack(channels, axis=2) * factor
 
 
-def blend_tiles(parts: Sequence[Array], placed: Sequence[Placement]) -> Array:
+def blend_tiles(parts: Sequence[Float[Array, "*C S S"]], placed: Sequence[Placement]) -> Float[Array, "*C H W"]:
     """Answers of overlapping tiles [..., size, size] as one [..., H, W], blended by the distance to a tile's edge."""
     first, size = placed[0], parts[0].shape[-1]
     ramp = np.minimum(np.arange(size) + 1, size - np.arange(size)).astype(np.float32)

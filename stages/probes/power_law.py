@@ -1,11 +1,11 @@
 """Error as a power of the number of training images: what has been measured often, from linear models to networks."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from stages.core.shapes import Array, Float, Real
+
 EXPONENTS = np.linspace(0.02, 2, 100)
 
 
@@ -22,7 +22,7 @@ class PowerLaw:
         return self.a[:, None] * np.atleast_1d(images)[None] ** -self.b[:, None] + self.c[:, None]
 
 
-def fit(images_J: Array, error_BJ: Array, floor: bool) -> PowerLaw:
+def fit(images_J: Real[Array, " J"], error_BJ: Float[Array, "B J"], floor: bool) -> PowerLaw:
     """The law of least squares for B curves that were measured at the same J numbers of images.
 
     Args:
@@ -88,7 +88,7 @@ class Outlook:
         return found, float(min(low, found)), float(max(high, found))
 
 
-def outlook(images_J: Array, error_J: Array, resampled_BJ: Array) -> Outlook:
+def outlook(images_J: Real[Array, " J"], error_J: Float[Array, " J"], resampled_BJ: Float[Array, "B J"]) -> Outlook:
     """Fit both laws to a curve and to its resampled ones.
 
     The resampled curves share the draws of training sets. What these leave open is added to them: normal scatter, of

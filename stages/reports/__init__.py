@@ -1,16 +1,16 @@
-"""The one house style for pages: a file that opens anywhere, off-line, and asks nothing of the network."""
+"""Self-contained HTML pages and Markdown files that the stages write."""
 
-from stages.reports.finding_cards import Card, cards, count_by_severity
+from stages.reports.finding_cards import Card, count_by_severity, make_cards
 from stages.reports.html_page import prose, write_page
-from stages.reports.thumbnails import Album, Thumbnail, picture_file, thumbnail
+from stages.reports.thumbnails import Album, Thumbnail, thumbnail, thumbnail_of_file
 
 __all__ = [
     "Album",
     "Card",
     "Thumbnail",
-    "cards",
     "count_by_severity",
-    "picture_file",
+    "make_cards",
+    "thumbnail_of_file",
     "prose",
     "thumbnail",
     "write_page",

@@ -1,4 +1,4 @@
-"""Charts as inline SVG that reads on light and on dark paper: no background, ink in the colour of the text around."""
+"""Charts as inline SVG without a background, in colours that the style sheet adapts to light and dark mode."""
 
 import hashlib
 import io
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, RED = "#3f83c4", "#d0771f", "#2f9a6e", "#d14b5a"  # mid-tones: 3:1 against white and near-black
 INK = "#010203"
 ROLES = {INK: "currentColor", BLUE: "var(--bar)", ORANGE: "var(--bar-2)", GREEN: "var(--bar-3)", RED: "var(--bar-4)"}
-"""What a colour becomes in the page, whose style sheet has a shade of it for light and one for dark paper."""
+"""CSS colour by colour of the chart; the style sheet defines a shade for light and for dark mode."""
 STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: the page's own font, findable, readable aloud
+    "svg.fonttype": "none",  # text remains text, in the font of the page: searchable and accessible
     "font.size": 10,
     "text.color": INK,
     "axes.edgecolor": INK,
@@ -43,7 +43,14 @@ STYLE: dict[Any, Any] = {
 
 
 def _chart(draw: Any, alt: str, width: float = 4.4, height: float = 3.0) -> Markup:
-    """Call `draw(axes)` on a figure of so many inches and return it as SVG with a text alternative."""
+    """Return what `draw(axes)` plots, as SVG with an alternative text.
+
+    Args:
+        draw: plots on matplotlib axes.
+        alt: alternative text.
+        width: of the figure, inches.
+        height: of the figure, inches.
+    """
     import matplotlib
     from matplotlib.figure import Figure  # not pyplot, which would open a display
 
@@ -56,7 +63,7 @@ def _chart(draw: Any, alt: str, width: float = 4.4, height: float = 3.0) -> Mark
 
 
 def _inline(svg: str, alt: str) -> Markup:
-    """Strip what only a stand-alone SVG needs, take the page's ink and font, and make ids unique in the page."""
+    """Adapt an SVG for embedding: no metadata, colours and font of the page, ids that are unique in the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
@@ -75,7 +82,15 @@ def _inline(svg: str, alt: str) -> Markup:
 def curves(
     lines: dict[str, Sequence[float]], x: Sequence[float], xlabel: str, ylabel: str, mark: float | None
 ) -> Markup:
-    """Named lines over x, each with its name at its end; `mark` is an x to point out."""
+    """Plot named lines over x, each labelled at its end.
+
+    Args:
+        lines: values by name, at most four lines.
+        x: positions of the values.
+        xlabel: label of the x axis.
+        ylabel: label of the y axis.
+        mark: x of a dashed vertical line; None: no line.
+    """
     from matplotlib.ticker import MaxNLocator
 
     def draw(axes: "Axes") -> None:
@@ -88,19 +103,19 @@ def curves(
         low, high = axes.get_ylim()
         line = (high - low) * 0.075
         places = np.array(_apart([value for value, _, _ in ends], line))
-        places += max(0.0, low + line - places.min())  # clear of the axis
+        places += max(0.0, low + line - places.min())  # not on the axis
         for place, (_, name, colour) in zip(places, ends, strict=True):
             axes.annotate(name, (x[-1], place), (5, 0), textcoords="offset points", color=colour, va="center")
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
-    spoken = "; ".join(f"{name} from {v[0]:.3g} to {v[-1]:.3g}" for name, v in lines.items())
-    return _chart(draw, f"{ylabel} by {xlabel}: {spoken}")
+    summary = "; ".join(f"{name} from {v[0]:.3g} to {v[-1]:.3g}" for name, v in lines.items())
+    return _chart(draw, f"{ylabel} by {xlabel}: {summary}")
 
 
-def against_rate(rates: Sequence[float], losses: Sequence[float], chosen: float) -> Markup:
-    """The losses of a range test along its rising rates, with the rate that was chosen."""
+def loss_by_rate(rates: Sequence[float], losses: Sequence[float], chosen: float) -> Markup:
+    """Plot the loss of a learning-rate range test by the rate, with the chosen rate."""
 
     def draw(axes: "Axes") -> None:
         axes.plot(rates, losses, color=BLUE)
@@ -111,7 +126,7 @@ def against_rate(rates: Sequence[float], losses: Sequence[float], chosen: float)
 
 
 def _apart(values: list[float], gap: float) -> list[float]:
-    """Places close to the values and at least `gap` apart, so that names at the ends of lines do not overlap."""
+    """Return positions close to the values and at least `gap` apart, so that labels do not overlap."""
     places = np.array(values)
     order = np.argsort(places)
     for before, after in pairwise(order):
@@ -123,7 +138,13 @@ def _apart(values: list[float], gap: float) -> list[float]:
 
 
 def reliability(confidence: Sequence[float], accuracy: Sequence[float], count: Sequence[int]) -> Markup:
-    """How often a prediction of some confidence is right; the size of a dot grows with the images behind it."""
+    """Plot a reliability diagram: accuracy by confidence, with dots sized by the number of images.
+
+    Args:
+        confidence: mean confidence of each bin, 0 to 1.
+        accuracy: share of correct predictions of each bin, 0 to 1.
+        count: images of each bin.
+    """
 
     def draw(axes: "Axes") -> None:
         size = 20 + 160 * np.sqrt(np.array(count) / max([1, *count]))
@@ -131,19 +152,19 @@ def reliability(confidence: Sequence[float], accuracy: Sequence[float], count: S
         axes.plot(confidence, accuracy, color=BLUE, linewidth=1, alpha=0.6)
         axes.scatter(confidence, accuracy, s=size, color=BLUE, alpha=0.8)
         axes.set(xlim=(-0.02, 1.04), ylim=(-0.04, 1.06))
-        axes.set(xlabel="confidence of the prediction", ylabel="share that is right")
+        axes.set(xlabel="confidence of the prediction", ylabel="share of correct predictions")
 
     pairs = ", ".join(f"{a:.2f} at {c:.2f}" for c, a in zip(confidence, accuracy, strict=True))
-    return _chart(draw, f"Share of right predictions by confidence: {pairs}", 4.4, 3.8)
+    return _chart(draw, f"Share of correct predictions by confidence: {pairs}", 4.4, 3.8)
 
 
 def heat_map(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> Markup:
-    """Confusions of many classes, each row as shares of its true class; right ones blue, wrong ones red."""
+    """Plot the confusion matrix of many classes, as shares of each true class; correct is blue, wrong is red."""
     counts = np.array(confusion, float)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     right = np.eye(len(counts), dtype=bool)
     colour = np.where(right[:, :, None], _rgb(BLUE), _rgb(RED))
-    # Square root: a tenth of a class going astray is already worth seeing.
+    # Square root, so that a confusion of a tenth of a class is visible.
     cells = np.concatenate([colour, np.sqrt(share)[:, :, None]], axis=2)
 
     def draw(axes: "Axes") -> None:
@@ -168,8 +189,8 @@ def _cut(label: str) -> str:
     return label if len(label) <= 18 else label[:17] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def against(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> Markup:
-    """Truth against answer, with the line on which they are equal."""
+def prediction_scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> Markup:
+    """Plot predictions y against truths x, with the line of equality."""
 
     def draw(axes: "Axes") -> None:
         low, high = min(*x, *y), max(*x, *y)
@@ -181,7 +202,7 @@ def against(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) ->
 
 
 def trend(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> Markup:
-    """Dots, and the medians of fifths along x."""
+    """Plot y against x, with the medians of the fifths along x."""
 
     def draw(axes: "Axes") -> None:
         axes.scatter(x, y, s=14, color=BLUE, alpha=0.45)
@@ -196,7 +217,16 @@ def trend(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> M
 
 
 def scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str, best: int, log: bool) -> Markup:
-    """Dots, the best one pointed out."""
+    """Plot y against x and mark one point.
+
+    Args:
+        x: values of a key.
+        y: scores.
+        xlabel: label of the x axis.
+        ylabel: label of the y axis.
+        best: index of the point to mark.
+        log: use a logarithmic x axis.
+    """
 
     def draw(axes: "Axes") -> None:
         axes.scatter(x, y, s=28, color=BLUE, alpha=0.75)
@@ -213,7 +243,7 @@ def scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str, be
 
 
 def history(number: Sequence[int], score: Sequence[float], so_far: Sequence[float]) -> Markup:
-    """The score of each trial, and the best up to it."""
+    """Plot the score of each trial, and the best score so far."""
     from matplotlib.ticker import MaxNLocator
 
     def draw(axes: "Axes") -> None:
@@ -227,8 +257,14 @@ def history(number: Sequence[int], score: Sequence[float], so_far: Sequence[floa
     return _chart(draw, f"Score by trial; the best is {so_far[-1]:.3g}", 3.6, 2.7)
 
 
-def parallel(columns: Mapping[str, Sequence[Any]], score: Sequence[float], higher: bool) -> Markup:
-    """A line a trial across the keys that were searched, each scaled to its range; the better, the stronger."""
+def parallel_coordinates(columns: Mapping[str, Sequence[Any]], score: Sequence[float], higher: bool) -> Markup:
+    """Plot one line per trial across the searched keys, each scaled to its range; better trials are more opaque.
+
+    Args:
+        columns: values of the trials, by key.
+        score: scores of the trials.
+        higher: True if a higher score is better.
+    """
     places, ticks = [], []
     for values in columns.values():
         words = sorted({str(v) for v in values}) if not all(isinstance(v, int | float) for v in values) else []
@@ -251,28 +287,34 @@ def parallel(columns: Mapping[str, Sequence[Any]], score: Sequence[float], highe
         axes.tick_params(axis="x", pad=12)
         axes.set(yticks=[], ylim=(-0.05, 1.1))
 
-    return _chart(draw, f"{len(score)} trials across {', '.join(columns)}; the best stands out", 4.4, 2.7)
+    return _chart(draw, f"{len(score)} trials across {', '.join(columns)}; the best is highlighted", 4.4, 2.7)
 
 
 def histogram(values: Mapping[str, Sequence[float]], xlabel: str) -> Markup:
-    """How often a value occurs, as a share of each kind, so that kinds of unequal size can be compared."""
-    together = np.concatenate([np.asarray(some, float) for some in values.values()])
+    """Plot histograms of several sets, each as shares of its set, so that sets of different size are comparable."""
+    together = np.concatenate([np.asarray(numbers, float) for numbers in values.values()])
     edges = np.histogram_bin_edges(together, bins=24)
 
     def draw(axes: "Axes") -> None:
-        for colour, (name, some) in zip((BLUE, ORANGE), values.items(), strict=False):
-            share = np.histogram(some, edges)[0] / max(1, len(some))
+        for colour, (name, numbers) in zip((BLUE, ORANGE), values.items(), strict=False):
+            share = np.histogram(numbers, edges)[0] / max(1, len(numbers))
             axes.stairs(share, edges, color=colour, linewidth=1.4, label=name)
         axes.set(xlabel=xlabel, ylabel="share of the images")
         axes.legend(frameon=False, fontsize=8)
         axes.locator_params(axis="x", nbins=4)
 
-    medians = ", ".join(f"{name} {np.median(some):.3g}" for name, some in values.items() if len(some))
+    medians = ", ".join(f"{name} {np.median(numbers):.3g}" for name, numbers in values.items() if len(numbers))
     return _chart(draw, f"Distribution of {xlabel}: median {medians}", 3.0, 2.3)
 
 
-def places(x: Sequence[float], y: Sequence[float], name: str) -> Markup:
-    """Where in the image, as shares of its sides, things are; the more, the darker."""
+def position_map(x: Sequence[float], y: Sequence[float], name: str) -> Markup:
+    """Plot a 2D histogram of the positions of objects.
+
+    Args:
+        x: horizontal positions, shares of the width.
+        y: vertical positions, shares of the height.
+        name: name of the objects.
+    """
     counts, _, _ = np.histogram2d(y, x, bins=16, range=((0, 1), (0, 1)))
     cells = np.concatenate(
         [np.broadcast_to(_rgb(BLUE), (16, 16, 3)), np.sqrt(counts / max(1, counts.max()))[:, :, None]], axis=2
@@ -286,10 +328,10 @@ def places(x: Sequence[float], y: Sequence[float], name: str) -> Markup:
         axes.set_yticks([])
 
     middle = f"{np.median(x):.2f} across, {np.median(y):.2f} down"
-    return _chart(draw, f"Where {name} is in the image: median {middle}", 1.1, 1.1)
+    return _chart(draw, f"Position of {name} in the image: median {middle}", 1.1, 1.1)
 
 
-def band(
+def interval_band(
     x: Sequence[float],
     y: Sequence[float],
     low: Sequence[float],
@@ -299,7 +341,18 @@ def band(
     xlabel: str,
     ylabel: str,
 ) -> Markup:
-    """A line within its interval over x on a logarithmic scale, the measured dots, and `mark`: where one stands now."""
+    """Plot a line with its interval over a logarithmic x axis, measured points, and the current x.
+
+    Args:
+        x: positions of the line.
+        y: values of the line.
+        low: lower ends of the interval.
+        high: upper ends of the interval.
+        dots: measured (x, y).
+        mark: current x.
+        xlabel: label of the x axis.
+        ylabel: label of the y axis.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     def draw(axes: "Axes") -> None:
@@ -316,4 +369,4 @@ def band(
 
     measured = ", ".join(f"{v:.3g} at {n:,.0f}" for n, v in dots)
     ahead = f"{y[-1]:.3g} ({low[-1]:.3g} to {high[-1]:.3g}) at {x[-1]:,.0f}"
-    return _chart(draw, f"{ylabel} by {xlabel}: measured {measured}; foretold {ahead}", 4.4, 2.9)
+    return _chart(draw, f"{ylabel} by {xlabel}: measured {measured}; predicted {ahead}", 4.4, 2.9)

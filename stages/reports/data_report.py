@@ -1,4 +1,4 @@
-"""The images of a data set as a page shows them: what they look like, what their labels say, what is odd."""
+"""Sample images, statistics and labelled objects of a data set for the report."""
 
 import json
 from typing import Any
@@ -11,12 +11,12 @@ from stages.images.image_statistics import unpack_thumbnails
 from stages.reports import charts
 from stages.reports.thumbnails import Album, Thumbnail, thumbnail
 
-FEW_CLASSES = 24  # up to here every class is shown as pictures
-SAMPLES = 24  # images shown where there are no classes
+MAX_SHOWN_CLASSES = 24  # with more classes, the largest and the smallest are shown
+SAMPLES = 24  # images shown if there are no classes
 PER_CLASS, PER_EXTREME = 8, 6  # thumbnails
-SMALL, LARGE = 104, 144  # pixels of a photo's thumbnail
-MOST_ROWS = 50  # of a table
-MOST_THINGS = 16  # classes of things, or points, that are described
+SMALL, LARGE = 104, 144  # side of a thumbnail, pixels
+MAX_ROWS = 50  # of a table
+MAX_OBJECT_NAMES = 16  # classes of objects, or points, that are described
 STATISTICS = {
     "width": "width, pixels",
     "height": "height, pixels",
@@ -44,15 +44,18 @@ EXTREMES = (
 )
 
 
-def look(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
-    """Some pictures of each class (of the largest and the smallest, if there are many), and the extremes."""
+def sample_images(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
+    """Return thumbnails of each class, average images of the classes, and extreme images.
+
+    If there are more than `MAX_SHOWN_CLASSES` classes, only the largest and the smallest are shown.
+    """
     counts = manifest["label"].value_counts()
     labels = sorted_labels(manifest)
     if labels == [""]:
         labels = []
-    if len(labels) > FEW_CLASSES:
+    if len(labels) > MAX_SHOWN_CLASSES:
         by_size = list(counts.index)
-        labels = by_size[: FEW_CLASSES // 2] + by_size[-FEW_CLASSES // 2 :]
+        labels = by_size[: MAX_SHOWN_CLASSES // 2] + by_size[-MAX_SHOWN_CLASSES // 2 :]
     classes = []
     for label in labels:
         paths = manifest.loc[manifest["label"] == label, "path"]
@@ -62,10 +65,10 @@ def look(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
     samples = [] if classes else album.strip(manifest["path"].iloc[spread], lambda _: "", LARGE)
     rows = manifest.assign(area=manifest["width"] * manifest["height"])
     extremes = []
-    for title, column, ascending, words in EXTREMES:
+    for title, column, ascending, template in EXTREMES:
         if rows[column].nunique() > 1:
             paths = rows.sort_values([column, "path"], ascending=ascending)["path"][:PER_EXTREME]
-            caption = f"{{label}}\n{words}" if labels else words
+            caption = f"{{label}}\n{template}" if labels else template
             strip = album.strip(paths, lambda row, caption=caption: caption.format_map(row), LARGE)  # type: ignore[misc]
             extremes.append((title, strip))
     averages = [_average(manifest[manifest["label"] == label], label) for label in labels]
@@ -78,59 +81,63 @@ def look(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
     }
 
 
-def told(manifest: pd.DataFrame, rejected: pd.DataFrame) -> dict[str, Any]:
-    """Samples per class, statistics by split, what the labels say, and what was rejected."""
+def describe_dataset(manifest: pd.DataFrame, rejected: pd.DataFrame) -> dict[str, Any]:
+    """Return the images per class, statistics by split, labelled objects, and rejected files."""
     table = pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=["train", "val"], fill_value=0)
     per_class = [
         (label, int(table.loc[label, "train"]), int(table.loc[label, "val"])) for label in sorted_labels(manifest)
     ]
     per_class = [] if list(table.index) == [""] else per_class
-    statistics, drawn = [], []
-    for column, words in STATISTICS.items():
+    statistics, histograms = [], []
+    for column, title in STATISTICS.items():
         by_split = [manifest.loc[manifest["split"] == split, column] for split in ("train", "val")]
         statistics.append(
-            (words, *(f(values) for values in by_split for f in (pd.Series.min, pd.Series.median, pd.Series.max)))
+            (title, *(f(values) for values in by_split for f in (pd.Series.min, pd.Series.median, pd.Series.max)))
         )
         if manifest[column].nunique() > 2:
-            drawn.append(charts.histogram(dict(zip(("training", "validation"), by_split, strict=True)), words))
+            histograms.append(charts.histogram(dict(zip(("training", "validation"), by_split, strict=True)), title))
     kinds = [(f"{kind}s", manifest[kind].value_counts().to_dict()) for kind in ("format", "mode", "camera")]
     return {
         "per_class": sorted(per_class, key=lambda row: -row[1] - row[2]),
         "statistics": statistics,
-        "statistics_drawn": drawn,
-        "things": _things(manifest),
-        "kinds": [(words, counts) for words, counts in kinds if any(counts)],  # not where all are unknown
-        "rejected_rows": rejected.head(MOST_ROWS).to_numpy().tolist(),
+        "statistics_drawn": histograms,
+        "objects": _describe_objects(manifest),
+        "kinds": [
+            (title, counts) for title, counts in kinds if any(counts)
+        ],  # without columns in which all are unknown
+        "rejected_rows": rejected.head(MAX_ROWS).to_numpy().tolist(),
         "rejected_count": len(rejected),
     }
 
 
 def _average(rows: pd.DataFrame, label: str) -> Thumbnail:
-    """The mean of the images of a class at 8x8 pixels: where these differ, a network need not look closer."""
+    """Return the mean image of a class at 8x8 pixels."""
     mean = unpack_thumbnails(rows["thumbnail"]).mean(axis=0).round().astype(np.uint8)
     return thumbnail(mean, f"average of class {label}", label)
 
 
-def _things(manifest: pd.DataFrame) -> list[dict[str, Any]]:
-    """How many things, or points, of a name there are in an image, how large and where; the most frequent first."""
+def _describe_objects(manifest: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the number, area and position of labelled objects or points, by name, most frequent first."""
     rows = [
-        (image, name, thing.get("area"), thing["x"], thing["y"])
+        (image, name, instance.get("area"), instance["x"], instance["y"])
         for image, text in enumerate(manifest["things"])
-        for name, found in json.loads(text).items()
-        for thing in found
+        for name, instances in json.loads(text).items()
+        for instance in instances
     ]
     table = pd.DataFrame(rows, columns=["image", "name", "area", "x", "y"])
-    told = []
-    for name in table["name"].value_counts().index[:MOST_THINGS]:
-        those = table[table["name"] == name]
-        counts = those.groupby("image").size()
-        told.append(
+    described = []
+    for name in table["name"].value_counts().index[:MAX_OBJECT_NAMES]:
+        rows_of_name = table[table["name"] == name]
+        counts = rows_of_name.groupby("image").size()
+        described.append(
             {
                 "name": name,
                 "images": len(counts),
                 "counts": (int(counts.min()), float(counts.median()), int(counts.max())),
-                "areas": None if those["area"].isna().all() else tuple(those["area"].quantile((0, 0.5, 1))),
-                "map": charts.places(those["x"].tolist(), those["y"].tolist(), str(name)),
+                "areas": None
+                if rows_of_name["area"].isna().all()
+                else tuple(rows_of_name["area"].quantile((0, 0.5, 1))),
+                "map": charts.position_map(rows_of_name["x"].tolist(), rows_of_name["y"].tolist(), str(name)),
             }
         )
-    return told
+    return described

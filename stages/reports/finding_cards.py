@@ -1,4 +1,4 @@
-"""Findings made ready to be shown: worst first, with their pictures."""
+"""Findings prepared for a page: worst first, with their images."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -8,44 +8,44 @@ from typing import Any
 from markupsafe import Markup
 
 from stages.core.findings import Finding
-from stages.reports.charts import band
+from stages.reports.charts import interval_band
 from stages.reports.thumbnails import Album, Thumbnail
 
-LONG = 30  # characters: longer ones stand in a line each
+LONG = 30  # characters; longer values are written on separate lines
 ORDER = ("blocking", "warning", "waived", "info", "passed")
 
 
 @dataclass(frozen=True)
 class Card:
-    """A finding as a page shows it."""
+    """A finding as shown on a page."""
 
     id: str
     badge: str
-    """One of `ORDER`: the severity, or waived."""
+    """One of `ORDER`: the severity, or `waived`."""
     message: str
     reason: str
-    """Why it is waived; empty when it is not."""
+    """Reason for the waiver; empty if the finding is not waived."""
     evidence: list[tuple[str, str]]
     strip: list[Thumbnail]
     unseen: int
-    """Images of the finding that the strip leaves out."""
+    """Number of images of the finding that are not shown."""
     chart: Markup
-    """Of `evidence["chart"]`, the arguments of `charts.band`; empty where there is none."""
+    """Chart of `evidence["chart"]`, the arguments of `charts.interval_band`; empty if there is none."""
 
 
-def cards(
+def make_cards(
     findings: Iterable[Finding],
     album: Album,
     waived: Mapping[str, str] | None = None,
     most: int = 24,
 ) -> list[Card]:
-    """Cards of findings, worst first, with at most so many pictures each.
+    """Return the cards of findings, worst first.
 
     Args:
-        findings: what to show.
-        album: where their images are.
-        waived: finding id: reason.
-        most: pictures per card.
+        findings: findings to show.
+        album: thumbnails of the images.
+        waived: reasons by id of the finding.
+        most: maximum number of images per card.
     """
     waived = waived or {}
     shown = [_card(finding, album, waived.get(finding.id, ""), most) for finding in findings]
@@ -61,13 +61,13 @@ def _card(finding: Finding, album: Album, reason: str, most: int) -> Card:
     strip = album.strip(images[:most], caption, places=finding.places)
     unseen = len(images) - len(strip)
     figures = {key: value for key, value in finding.evidence.items() if key != "chart"}
-    chart = band(**finding.evidence["chart"]) if "chart" in finding.evidence else Markup("")
+    chart = interval_band(**finding.evidence["chart"]) if "chart" in finding.evidence else Markup("")
     badge = badge_of(finding, reason)
-    return Card(finding.id, badge, finding.message, reason, list(flat(figures)), strip, unseen, chart)
+    return Card(finding.id, badge, finding.message, reason, list(flatten_evidence(figures)), strip, unseen, chart)
 
 
 def badge_of(finding: Finding, reason: str) -> str:
-    """The severity; waived where there is a reason to let pass what warns or blocks."""
+    """Return the severity, or `waived` if a warning or blocking finding has a reason."""
     return "waived" if reason and finding.severity in ("blocking", "warning") else finding.severity
 
 
@@ -76,10 +76,10 @@ def _short(path: str) -> str:
     return name if len(name) <= 16 else f"{name[:6]}\N{HORIZONTAL ELLIPSIS}{name[-8:]}"
 
 
-def flat(evidence: Mapping[str, Any], prefix: str = "", most: int = 40) -> Iterable[tuple[str, str]]:
-    """Nested evidence as rows of a small table, long lists cut.
+def flatten_evidence(evidence: Mapping[str, Any], prefix: str = "", most: int = 40) -> Iterable[tuple[str, str]]:
+    """Yield nested evidence as rows of a table, with long lists truncated.
 
-    >>> list(flat({"p": 0.002, "by": {"a": 1}}))
+    >>> list(flatten_evidence({"p": 0.002, "by": {"a": 1}}))
     [('p', '0.002'), ('by / a', '1')]
     """
     for count, (key, value) in enumerate(evidence.items()):
@@ -87,7 +87,7 @@ def flat(evidence: Mapping[str, Any], prefix: str = "", most: int = 40) -> Itera
             yield f"{prefix}\N{HORIZONTAL ELLIPSIS}", f"and {len(evidence) - most} more"
             return
         if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{key} / ", most)
+            yield from flatten_evidence(value, f"{prefix}{key} / ", most)
         elif isinstance(value, list | tuple):
             more = f" and {len(value) - most} more" if len(value) > most else ""
             lines = any(isinstance(v, Mapping | list) or len(_text(v)) > LONG for v in value)
@@ -106,6 +106,6 @@ def _text(value: Any) -> str:
 
 
 def count_by_severity(shown: Iterable[Card]) -> list[tuple[str, int]]:
-    """How many cards bear each badge, worst first; badges that no card bears are left out."""
+    """Return the number of cards by badge, worst first, without badges that do not occur."""
     counts = Counter(card.badge for card in shown)
     return [(badge, counts[badge]) for badge in ORDER if counts[badge]]

@@ -1,4 +1,4 @@
-"""Templates into whole pages; everything that goes in is escaped, since file and class names are hostile."""
+"""Render templates into self-contained HTML pages; all values are escaped, because file names are untrusted."""
 
 import math
 import re
@@ -10,14 +10,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 HERE = Path(__file__).parent
-NOTHING = "\N{EN DASH}"  # shown where a figure is undefined
+UNDEFINED = "\N{EN DASH}"  # shown for an undefined number
 
 
 def write_page(file: Path, template: str, **values: Any) -> int:
-    """Render a template of this folder into one self-contained file; returns its size in bytes."""
-    css = Markup((HERE / "page.css").read_text())  # noqa: S704 our own
+    """Render a template of this folder into one self-contained file and return its size in bytes."""
+    css = Markup((HERE / "page.css").read_text())  # noqa: S704 our own file
     text = _templates().get_template(template).render(css=css, **values)
-    data = text.encode("utf-8", errors="replace")  # a file name may hold bytes that are no text
+    data = text.encode("utf-8", errors="replace")  # file names may contain undecodable bytes
     file.write_bytes(data)
     return len(data)
 
@@ -40,7 +40,7 @@ def _templates() -> Environment:
 
 
 def prose(text: str) -> Markup:
-    """Plain words into HTML: all is escaped, then what stands between backticks becomes code.
+    """Return text as HTML: escaped, with text between backticks as code.
 
     >>> prose("class `<b>` is rare")
     Markup('class <code>&lt;b&gt;</code> is rare')
@@ -50,7 +50,7 @@ def prose(text: str) -> Markup:
 
 
 def name(text: str) -> Markup:
-    """A name of a class or file that may break where people put a sign, not within a word.
+    """Return a name of a class or file with line-break opportunities after separators.
 
     >>> name("fish_larvae")
     Markup('fish_<wbr>larvae')
@@ -60,21 +60,21 @@ def name(text: str) -> Markup:
 
 
 def figure(value: Any, digits: int | None = None) -> str:
-    """A number as a person reads it: groups of three digits, so many decimals (of itself 0 or 3); a dash for none.
+    """Return a number with grouped digits and `digits` decimals (default: 0 for integers, else 3); a dash if undefined.
 
     >>> figure(0.97153), figure(1250), figure(1, 3), figure(None)
     ('0.972', '1\u202f250', '1.000', '\u2013')
     """
     if value is None or isinstance(value, str):
-        return value or NOTHING
+        return value or UNDEFINED
     if not math.isfinite(value):
-        return NOTHING
+        return UNDEFINED
     digits = (0 if value == int(value) else 3) if digits is None else digits
     return f"{value:,.{digits}f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def words(key: str) -> str:
-    """A key as words.
+    """Return a key as words.
 
     >>> words("balanced_accuracy"), words("auc")
     ('balanced accuracy', 'AUC')
@@ -93,7 +93,7 @@ def words(key: str) -> str:
 
 
 def anchor(label: str) -> str:
-    """A name as the id of an element.
+    """Return a name as the id of an HTML element.
 
     >>> anchor("checks/min_side")
     'checks-min_side'
@@ -102,5 +102,5 @@ def anchor(label: str) -> str:
 
 
 def bounded(share: float | None) -> str:
-    """A share as a CSS number within 0 to 1; what is no number counts as 0."""
+    """Return a share as a CSS number within 0 to 1; undefined and non-finite values are 0."""
     return f"{min(1.0, max(0.0, share)):.4f}" if share is not None and math.isfinite(share) else "0"

@@ -1,6 +1,7 @@
-"""Templates into Markdown that any viewer shows alike; names of files and classes are hostile here, too.
+"""Render templates into Markdown that every viewer shows alike.
 
-All that goes in is escaped (CommonMark 0.31, and GitHub's tables), but for what `code` and `prose` have made of it.
+All values are escaped (CommonMark 0.31 and GitHub tables), because file names are untrusted, except for the output of
+`code` and `prose`.
 """
 
 import re
@@ -16,44 +17,44 @@ SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&#]")
 
 
 def write_markdown(file: Path, template: str, **values: Any) -> int:
-    """Render a template of this folder into a Markdown file; returns its size in bytes."""
+    """Render a template of this folder into a Markdown file and return its size in bytes."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
-        autoescape=True,  # of what `finalize` gives nothing is left to escape
+        autoescape=True,  # `finalize` has already escaped the values
         finalize=escaped,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": figure, "words": words, "code": code, "prose": prose, "sentence": sentence}
+    environment.filters |= {"figure": figure, "words": words, "code": code, "prose": prose, "capitalized": capitalized}
     text = environment.get_template(template).render(**values)
-    data = text.encode("utf-8", errors="replace")  # a file name may hold bytes that are no text
+    data = text.encode("utf-8", errors="replace")  # file names may contain undecodable bytes
     file.write_bytes(data)
     return len(data)
 
 
 def escaped(value: Any) -> Markup:
-    r"""Text that stands in the file as it is, in a line or in the cell of a table.
+    r"""Return text escaped for a line or a table cell.
 
     >>> print(escaped("a|b *c*"))
     a\|b \*c\*
     """
     if isinstance(value, Markup):
         return value
-    return Markup(SPECIAL.sub(r"\\\g<0>", _in_a_line(str(value))))  # noqa: S704 what is special is escaped
+    return Markup(SPECIAL.sub(r"\\\g<0>", _in_a_line(str(value))))  # noqa: S704 special characters are escaped
 
 
-def sentence(text: str) -> str:
-    """Text with a capital where a sentence begins.
+def capitalized(text: str) -> str:
+    """Return text with a capital first letter.
 
-    >>> sentence("balanced accuracy"), sentence("AUC")
+    >>> capitalized("balanced accuracy"), capitalized("AUC")
     ('Balanced accuracy', 'AUC')
     """
     return text[:1].upper() + text[1:]
 
 
 def code(text: str) -> Markup:
-    """Text as code, whatever backticks are in it; not for the cell of a table where there may be a bar in it.
+    """Return text as a code span, also if it contains backticks; not for table cells with a vertical bar.
 
     >>> print(code("a`b"))
     ``a`b``
@@ -65,7 +66,7 @@ def code(text: str) -> Markup:
 
 
 def prose(text: str) -> Markup:
-    r"""Plain words, in which what stands between backticks becomes code.
+    r"""Return escaped text, with text between backticks as code spans.
 
     >>> print(prose("class `<b>` is *rare*"))
     class `<b>` is \*rare\*
@@ -75,5 +76,5 @@ def prose(text: str) -> Markup:
 
 
 def _in_a_line(text: str) -> str:
-    """Without what ends a line; spaces that keep a number together stay."""
+    """Return text without line breaks; non-breaking spaces are kept."""
     return re.sub(r"[^\S\u00a0\u202f]+", " ", text)

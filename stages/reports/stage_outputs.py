@@ -1,4 +1,4 @@
-"""What stages left in their folders, as a page or a card takes it."""
+"""Read outputs of stages for the report and the model card."""
 
 import json
 from pathlib import Path
@@ -8,17 +8,20 @@ import pandas as pd
 
 
 def read_json(file: Path) -> Any:
-    """What a JSON file holds."""
+    """Return the content of a JSON file."""
     return json.loads(file.read_text(encoding="utf-8"))
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """A CSV file as text: a class named NA stays one."""
+    """Read a CSV file as text, so that a class named NA is kept."""
     return pd.read_csv(file, dtype=str, keep_default_na=False)
 
 
-def openings_of(record: Path, name: str) -> list[dict[str, Any]]:
-    """Openings of the sealed test of the data set `name`, oldest first; NaN where none was written any more."""
+def read_openings(record: Path, name: str) -> list[dict[str, Any]]:
+    """Return the openings of the sealed test of the data set `name`, oldest first.
+
+    A value is NaN if the opening was interrupted before its score was written.
+    """
     openings = read_table(record)
     openings = openings[openings["data"] == name]
     figures = ["value", "low", "high"]
@@ -26,12 +29,16 @@ def openings_of(record: Path, name: str) -> list[dict[str, Any]]:
     return openings.to_dict("records")
 
 
-def waived_by(gated: Path) -> dict[str, str]:
-    """Finding that the gate let pass: the reason that was given."""
+def read_waivers(gated: Path) -> dict[str, str]:
+    """Return the reasons of waived findings, by id."""
     return {waiver["id"]: waiver["reason"] for waiver in read_json(gated / "gate.json")["waived"]}
 
 
-def network_of(params: dict[str, Any]) -> str:
-    """The network, and its encoder where it has one to choose, of the params of training."""
+def network_name(params: dict[str, Any]) -> str:
+    """Return the name of the network, with its encoder if it has one.
+
+    Args:
+        params: sections of the params that training used.
+    """
     network = params["network"]
     return network["name"] + (f" with {network['encoder']}" if network["name"] in ("unet", "mask_rcnn") else "")

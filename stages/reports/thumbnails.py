@@ -1,4 +1,4 @@
-"""Small pictures that travel inside a page."""
+"""Thumbnails that are embedded in a page as data URIs."""
 
 import base64
 import io
@@ -14,31 +14,38 @@ from PIL import Image, ImageDraw
 from stages.dataset.manifest import decode_images
 from stages.images.image_statistics import to_uint8
 
-SIDE = 160  # pixels: longer side of a photo in a page
-TINY = 64  # pixels: up to here a picture travels whole and is enlarged pixel by pixel
-HEAVY = 300_000  # bytes
-FRAME = (230, 159, 0)  # orange, told by colour-blind people too (Okabe and Ito 2008)
+SIDE = 160  # longer side of a thumbnail, pixels
+TINY = 64  # images up to this side, in pixels, are embedded losslessly and enlarged without smoothing
+MAX_BYTES = 300_000  # of an embedded image; larger ones are recompressed as JPEG
+FRAME = (230, 159, 0)  # orange, distinguishable for colour-blind readers (Okabe and Ito 2008)
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture with its words."""
+    """An embedded image with its alternative text and caption."""
 
     uri: str
-    """data: URI; empty when the picture could not be read."""
+    """Data URI; empty if the image could not be read."""
     alt: str
-    """What it is, for those who do not see it."""
+    """Alternative text."""
     caption: str = ""
     width: int = 0
     height: int = 0
     tiny: bool = False
-    """Enlarge without smoothing."""
+    """True if the page enlarges the image without smoothing."""
 
 
 def thumbnail(image: np.ndarray[Any, Any], alt: str, caption: str = "", side: int = SIDE) -> Thumbnail:
-    """Encode an image: tiny ones without loss, others as JPEG with at most `side` pixels a side.
+    """Encode an image as a thumbnail: small images losslessly, others as JPEG.
 
-    Of 16 bits the upper ones; of channels that are no colours the first three, or the first.
+    Of 16-bit images, the upper 8 bits are shown. Of images with neither 1 nor 3 channels, the first three or the
+    first.
+
+    Args:
+        image: uint8 or uint16 [H, W] or [H, W, C].
+        alt: alternative text.
+        caption: text below the image.
+        side: maximum side of the JPEG, pixels.
     """
     image = to_uint8(image)
     if image.ndim == 3 and image.shape[2] != 3:
@@ -56,15 +63,20 @@ def thumbnail(image: np.ndarray[Any, Any], alt: str, caption: str = "", side: in
 
 
 def data_uri(data: bytes, kind: str) -> str:
-    """Bytes as a link that holds them, as `data:image/png;base64,...`."""
+    """Return bytes as a data URI, such as `data:image/png;base64,...`."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 class Album:
-    """The images of a manifest by their paths, as strips of thumbnails."""
+    """Thumbnails of the images of a manifest."""
 
     def __init__(self, rows: pd.DataFrame, folder: Path) -> None:
-        """`folder` holds the shard that the rows point into."""
+        """Open an album.
+
+        Args:
+            rows: manifest.
+            folder: output folder of `ingest`, which contains the shard of the rows.
+        """
         self._rows = rows.dropna(subset="path").drop_duplicates("path").set_index("path", drop=False)
         self._folder = folder
 
@@ -75,24 +87,33 @@ class Album:
         side: int = SIDE,
         places: Mapping[str, Sequence[Sequence[float]]] | None = None,
     ) -> list[Thumbnail]:
-        """Thumbnails of images, in order; `caption` turns a manifest row into words. Unknown paths are left out.
+        """Return the thumbnails of images, in the given order, without unknown paths.
 
-        `places` are boxes in pixels, by path, that are framed.
+        Args:
+            paths: manifest paths.
+            caption: returns the caption of a manifest row.
+            side: maximum side of a thumbnail, pixels.
+            places: boxes (x0, y0, x1, y1), in pixels of the image, that are outlined, by path.
         """
-        found = [self._rows.loc[path] for path in paths if path in self._rows.index]
-        return [self._one(row, caption(row), side, (places or {}).get(row["path"], ())) for row in found]
+        rows = [self._rows.loc[path] for path in paths if path in self._rows.index]
+        return [self._thumbnail(row, caption(row), side, (places or {}).get(row["path"], ())) for row in rows]
 
-    def _one(self, row: Any, caption: str, side: int, places: Sequence[Sequence[float]]) -> Thumbnail:
+    def _thumbnail(self, row: Any, caption: str, side: int, places: Sequence[Sequence[float]]) -> Thumbnail:
         alt = f"{row['path']}, class {row['label']}" if row["label"] else str(row["path"])
         try:
             picture = next(decode_images(row.to_frame().T, self._folder))
-        except (ValueError, TypeError, OSError):  # a broken manifest must still yield a page that says so
+        except (ValueError, TypeError, OSError):  # a broken manifest must still yield a page
             return Thumbnail("", f"{alt} (could not be read)", caption)
-        return thumbnail(framed(picture.image, places) if places else picture.image, alt, caption, side)
+        return thumbnail(draw_boxes(picture.image, places) if places else picture.image, alt, caption, side)
 
 
-def framed(image: np.ndarray[Any, Any], places: Sequence[Sequence[float]]) -> np.ndarray[Any, Any]:
-    """uint8 [H, W, 3]: an image with frames around boxes x0, y0, x1, y1 in pixels."""
+def draw_boxes(image: np.ndarray[Any, Any], places: Sequence[Sequence[float]]) -> np.ndarray[Any, Any]:
+    """Return an image, uint8 [H, W, 3], with outlined boxes.
+
+    Args:
+        image: uint8 or uint16 [H, W] or [H, W, C].
+        places: boxes (x0, y0, x1, y1), pixels.
+    """
     image = to_uint8(image)
     first = image[:, :, :3] if image.ndim == 3 and image.shape[2] >= 3 else image.reshape(*image.shape[:2], -1)[:, :, 0]
     picture = Image.fromarray(np.ascontiguousarray(first)).convert("RGB")
@@ -102,12 +123,12 @@ def framed(image: np.ndarray[Any, Any], places: Sequence[Sequence[float]]) -> np
     return np.asarray(picture)
 
 
-def picture_file(file: Path, alt: str) -> Thumbnail:
-    """A picture made by another stage, whole; as JPEG where its own format would weigh down the page."""
+def thumbnail_of_file(file: Path, alt: str) -> Thumbnail:
+    """Embed an image file at full size, recompressed as JPEG if it is large."""
     data = file.read_bytes()
     with Image.open(io.BytesIO(data)) as picture:
         kind, (width, height) = str(picture.format).lower(), picture.size
-        if len(data) > HEAVY:
+        if len(data) > MAX_BYTES:
             buffer, kind = io.BytesIO(), "jpeg"
             picture.convert("RGB").save(buffer, "JPEG", quality=82, optimize=True)
             data = buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What the course of a training says, in words and charts."""
+"""Sentences and charts about the course of a training."""
 
 from typing import Any
 
@@ -9,58 +9,59 @@ from stages.reports import charts
 from stages.reports import evaluation_report as evaluation
 from stages.reports.html_page import figure
 
-CLEAR_GAP, SLIGHT_GAP = 0.10, 0.03  # of a score, between training and validation; of others, shares of the score
-STALL = 0.05  # share of the steps' time
+CLEAR_GAP, SLIGHT_GAP = 0.10, 0.03  # training score minus validation score; relative for scores outside 0..1
+STALL = 0.05  # share of the training time spent on loading images
 
 
-def gap(curves: pd.DataFrame, best: int, goal: dict[str, Any], share: bool, params: dict[str, Any]) -> list[str]:
-    """What the distance between training and validation means, and which params to turn.
+def overfitting_sentences(
+    curves: pd.DataFrame, best: int, goal: dict[str, Any], share: bool, params: dict[str, Any]
+) -> list[str]:
+    """Return sentences about overfitting or underfitting, and the params to change.
 
     Args:
-        curves: a row an epoch.
-        best: the epoch whose weights were kept.
+        curves: one row per epoch.
+        best: epoch whose weights were kept.
         goal: the objective.
-        share: whether the score lies in 0..1.
-        params: the sections that training took.
+        share: True if the score lies in 0..1.
+        params: sections of the params that training used.
     """
     at = (
         curves[curves["epoch"] == best].iloc[0]
         if (curves["epoch"] == best).any()
         else curves.loc[curves["val_score"].idxmax()]
     )
-    words, wanted = evaluation.target(goal)
-    sign = 1 if words == "at least" else -1
-    apart = sign * (at["train_score"] - at["val_score"])
-    relative = apart if share else apart / max(abs(at["train_score"]), abs(at["val_score"]), 1e-9)
-    in_both = f"{figure(at['train_score'], 3)} on training images and {figure(at['val_score'], 3)} in validation"
-    figures = f"At the best epoch, {best}, the score is {in_both}"
+    relation, wanted = evaluation.objective_target(goal)
+    sign = 1 if relation == "at least" else -1
+    gap = sign * (at["train_score"] - at["val_score"])
+    relative = gap if share else gap / max(abs(at["train_score"]), abs(at["val_score"]), 1e-9)
+    in_both = f"{figure(at['train_score'], 3)} on training images and {figure(at['val_score'], 3)} on validation images"
+    figures = f"At the best epoch ({best}), the score is {in_both}"
     if relative > CLEAR_GAP:
-        known = "The network overfits: it knows its training images better than their kind"
-        said = [f"{figures}: a gap of {figure(apart, 3)}. {known}.", _against_overfitting(params)]
+        sentences = [f"{figures}: a gap of {figure(gap, 3)}. The network overfits.", _against_overfitting(params)]
     elif relative > SLIGHT_GAP:
-        said = [f"{figures}: a gap of {figure(apart, 3)}, some overfitting.", _against_overfitting(params)]
+        sentences = [f"{figures}: a gap of {figure(gap, 3)}, slight overfitting.", _against_overfitting(params)]
     elif relative < -SLIGHT_GAP:
-        said = [f"{figures}. Validation is ahead: its images are easier, or too few to tell."]
+        sentences = [f"{figures}. The validation score is higher: its images are easier, or too few."]
     else:
-        said = [f"{figures}: hardly any gap, so no sign of overfitting."]
+        sentences = [f"{figures}: there is almost no gap, so no sign of overfitting."]
     if max(sign * at["train_score"], sign * at["val_score"]) < sign * wanted:
-        said.append(
-            f"Training itself misses the objective of {words} {wanted:g}: underfitting, or labels that disagree. "
+        sentences.append(
+            f"The training score also misses the objective ({relation} {wanted:g}): underfitting or wrong labels. "
             + _against_underfitting(params)
         )
     lowest = curves.loc[curves["val_loss"].idxmin()]
     rise = curves["val_loss"].iloc[-1] / lowest["val_loss"] - 1
     if rise > 0.1:
-        said.append(
+        sentences.append(
             f"The validation loss was lowest at epoch {lowest['epoch']:.0f} and rose by {rise:.0%} until the end."
         )
     elif best == curves["epoch"].iloc[-1] and not goal["met"]:
-        said.append("The best epoch is the last one: training longer may still help.")
-    return said
+        sentences.append("The best epoch is the last one: more epochs may help.")
+    return sentences
 
 
 def _against_overfitting(params: dict[str, Any]) -> str:
-    """What is not turned yet, the mildest first."""
+    """Return a sentence that lists params against overfitting that are not used yet, mildest first."""
     augment, network, train = params["augment"], params["network"], params["train"]
     knobs = []
     if augment["preset"] != "strong":
@@ -76,7 +77,7 @@ def _against_overfitting(params: dict[str, Any]) -> str:
         knobs.append("`network.stochastic_depth: 0.1` (now 0)")
     if not train["ema_decay"]:
         knobs.append("`train.ema_decay: 0.99` (now 0)")
-    return f"Against it, beside more images, one at a time: {', '.join(knobs)}; or a smaller network."
+    return f"To reduce overfitting, add images, or try one at a time: {', '.join(knobs)}; or a smaller network."
 
 
 def _against_underfitting(params: dict[str, Any]) -> str:
@@ -88,11 +89,11 @@ def _against_underfitting(params: dict[str, Any]) -> str:
         knobs.append(f"`augment.preset: light` (now {augment['preset']})")
     if network["dropout"] or train["weight_decay"] > 0.1 or train["l1"]:
         knobs.append("less dropout, weight decay and L1")
-    return f"Against underfitting, one at a time: {', '.join(knobs)}; or a larger network."
+    return f"To reduce underfitting, try one at a time: {', '.join(knobs)}; or a larger network."
 
 
-def course(curves: pd.DataFrame, best: int, score: str) -> list[Markup]:
-    """Losses and scores by epoch, and how far training is ahead."""
+def curve_charts(curves: pd.DataFrame, best: int, score: str) -> list[Markup]:
+    """Return charts of the losses and of the scores by epoch."""
     epochs = curves["epoch"].tolist()
     return [
         charts.curves(
@@ -103,18 +104,18 @@ def course(curves: pd.DataFrame, best: int, score: str) -> list[Markup]:
     ]  # fmt: skip
 
 
-def pace(curves: pd.DataFrame) -> str:
-    """What part of the steps was spent on images, in words; a stall is named."""
+def time_shares(curves: pd.DataFrame) -> str:
+    """Return a sentence about the share of time spent on loading and augmenting images."""
     weight = curves["seconds"] / curves["seconds"].sum()
-    reading, changing = ((curves[name] * weight).sum() for name in ("loading_share", "augmentation_share"))
-    said = f"Of the time of its steps, {reading:.1%} went into reading images and {changing:.1%} into augmentation."
-    if reading > STALL:
-        said += f" More than {STALL:.0%} for reading is a stall: use `train.cache_on_device: yes`, or a faster disk."
-    return said
+    loading, augmenting = ((curves[name] * weight).sum() for name in ("loading_share", "augmentation_share"))
+    sentence = f"Loading images took {loading:.1%} of the training time, augmentation {augmenting:.1%}."
+    if loading > STALL:
+        sentence += " Loading is a bottleneck: use `train.cache_on_device: yes`, or a faster disk."
+    return sentence
 
 
-def range_test(tested: dict[str, Any] | None) -> Markup | None:
-    """Loss by learning rate, where the rate was looked for."""
-    if tested is None:
+def range_test_chart(test: dict[str, Any] | None) -> Markup | None:
+    """Return a chart of the learning-rate range test; None if there was none."""
+    if test is None:
         return None
-    return charts.against_rate(tested["rates"], tested["losses"], tested["rate"])
+    return charts.loss_by_rate(test["rates"], test["losses"], test["rate"])

@@ -1,4 +1,4 @@
-"""What a search for better params tried, and what it found."""
+"""Tables and charts of a hyperparameter search."""
 
 import json
 from pathlib import Path
@@ -9,25 +9,30 @@ from markupsafe import Markup
 
 from stages.reports import charts
 
-MOST_ROWS = 50  # of a table
-MOST_CHARTS = 6
-TOLD = ("number", "score", "seconds", "epochs", "state", "why")
+MAX_ROWS = 50  # of a table
+MAX_CHARTS = 6
+TRIAL_COLUMNS = ("number", "score", "seconds", "epochs", "state", "why")
 
 
-def tuning(tuned: Path, higher: bool) -> dict[str, Any]:
-    """The trials, best first, the finals under several seeds, and charts of how the search went."""
+def search_summary(tuned: Path, higher: bool) -> dict[str, Any]:
+    """Return the trials, best first, the finalists under several seeds, and charts of the search.
+
+    Args:
+        tuned: output folder of the stage tune.
+        higher: True if a higher score is better.
+    """
     trials = pd.read_csv(tuned / "trials.csv").sort_values("score", ascending=not higher, na_position="last")
     finals = pd.read_csv(tuned / "finals.csv")
     metrics = json.loads((tuned / "metrics.json").read_text(encoding="utf-8"))
-    keys = [column for column in trials.columns if column not in TOLD]
-    told = trials.dropna(subset=["score"])
+    keys = [column for column in trials.columns if column not in TRIAL_COLUMNS]
+    scored = trials.dropna(subset=["score"])
     return {
         "best": json.loads((tuned / "best.json").read_text(encoding="utf-8")),
-        "trials": [_row(one, keys) for one in trials.head(MOST_ROWS).to_dict("records")],
+        "trials": [_row(trial, keys) for trial in trials.head(MAX_ROWS).to_dict("records")],
         "trial_keys": keys,
-        "trial_charts": [*_course(told, keys, higher), *_by_key(told, keys)],
+        "trial_charts": [*_history_charts(scored, keys, higher), *_key_charts(scored, keys)],
         "finals": _finals(finals, higher),
-        "importance": sorted(metrics.get("importance", {}).items(), key=lambda one: -one[1]),
+        "importance": sorted(metrics.get("importance", {}).items(), key=lambda item: -item[1]),
     }
 
 
@@ -38,33 +43,35 @@ def _row(trial: dict[str, Any], keys: list[str]) -> dict[str, Any]:
 
 
 def _finals(finals: pd.DataFrame, higher: bool) -> list[dict[str, Any]]:
-    """Mean and all scores of each finalist, the winner first; nothing where no further seed was tried."""
-    found = [{"number": int(number), "mean": float(scores.mean()), "scores": scores.tolist()}
-             for number, scores in finals.groupby("number")["score"]]  # fmt: skip
-    if not any(len(one["scores"]) > 1 for one in found):
+    """Return the mean and all scores of each finalist, best first; empty if no further seed was tried."""
+    finalists = [{"number": int(number), "mean": float(scores.mean()), "scores": scores.tolist()}
+                 for number, scores in finals.groupby("number")["score"]]  # fmt: skip
+    if not any(len(finalist["scores"]) > 1 for finalist in finalists):
         return []
-    return sorted(found, key=lambda one: -one["mean"] if higher else one["mean"])
+    return sorted(finalists, key=lambda finalist: -finalist["mean"] if higher else finalist["mean"])
 
 
-def _course(told: pd.DataFrame, keys: list[str], higher: bool) -> list[tuple[str, Markup]]:
-    """The score trial by trial with the best so far; and all keys of a trial side by side."""
-    if len(told) < 2:
+def _history_charts(scored: pd.DataFrame, keys: list[str], higher: bool) -> list[tuple[str, Markup]]:
+    """Return charts of the score by trial, and of all keys as parallel coordinates."""
+    if len(scored) < 2:
         return []
-    ordered = told.sort_values("number")
+    ordered = scored.sort_values("number")
     so_far = ordered["score"].cummax() if higher else ordered["score"].cummin()
-    drawn = [("history", charts.history(ordered["number"].tolist(), ordered["score"].tolist(), so_far.tolist()))]
-    varied = [key for key in keys if told[key].nunique() > 1]
-    if len(varied) > 1 and len(told) > 3:
-        columns = {key: told[key].tolist() for key in varied[:MOST_CHARTS]}
-        drawn.append(("parallel", charts.parallel(columns, told["score"].tolist(), higher)))
-    return drawn
+    made = [("history", charts.history(ordered["number"].tolist(), ordered["score"].tolist(), so_far.tolist()))]
+    varied = [key for key in keys if scored[key].nunique() > 1]
+    if len(varied) > 1 and len(scored) > 3:
+        columns = {key: scored[key].tolist() for key in varied[:MAX_CHARTS]}
+        made.append(("parallel", charts.parallel_coordinates(columns, scored["score"].tolist(), higher)))
+    return made
 
 
-def _by_key(told: pd.DataFrame, keys: list[str]) -> list[tuple[str, Markup]]:
-    """The score by each number that was searched."""
-    drawn = []
-    for key in keys[:MOST_CHARTS]:
-        if len(told) > 1 and pd.api.types.is_numeric_dtype(told[key]) and told[key].nunique() > 1:
-            log = told[key].min() > 0 and told[key].max() / told[key].min() > 8
-            drawn.append((key, charts.scatter(told[key].tolist(), told["score"].tolist(), key, "score", 0, bool(log))))
-    return drawn
+def _key_charts(scored: pd.DataFrame, keys: list[str]) -> list[tuple[str, Markup]]:
+    """Return a chart of the score by each numeric key."""
+    made = []
+    for key in keys[:MAX_CHARTS]:
+        if len(scored) > 1 and pd.api.types.is_numeric_dtype(scored[key]) and scored[key].nunique() > 1:
+            log = scored[key].min() > 0 and scored[key].max() / scored[key].min() > 8
+            made.append(
+                (key, charts.scatter(scored[key].tolist(), scored["score"].tolist(), key, "score", 0, bool(log)))
+            )
+    return made

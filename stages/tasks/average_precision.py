@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from stages.core.shapes import Array, Float
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 MOST = 500  # answers of an image that count, the surest first: nuclei come by the hundred
 RECALLS = np.linspace(0, 1, 101)
 
 
-def overlaps(answer: Any, truth: Any) -> Array:
+def overlaps(answer: Any, truth: Any) -> Float[Array, "D T"]:
     """IoU [D, T] of masks, or of boxes where one has no masks; with a crowd, the share of the answer inside of it."""
     from pycocotools import mask as coco_mask
 
@@ -40,7 +40,7 @@ def _compressed(things: Any) -> list[Any]:
     return [coco_mask.frPyObjects({"size": size, "counts": list(runs)}, *size) for runs in things.mask_M]
 
 
-def matched(iou_DT: Array, threshold: float) -> int:
+def matched(iou_DT: Float[Array, "D T"], threshold: float) -> int:
     """How many pairs can be made, each answer and each thing in one at most."""
     from scipy.optimize import linear_sum_assignment
 
@@ -50,8 +50,8 @@ def matched(iou_DT: Array, threshold: float) -> int:
 
 
 def precision_and_recall(
-    truths: Sequence[Any], answers: Sequence[Any], weight_RN: Array, classes: int
-) -> dict[str, Array]:
+    truths: Sequence[Any], answers: Sequence[Any], weight_RN: Float[Array, "R N"], classes: int
+) -> dict[str, Float[Array, "R {classes}"]]:
     """average_precision, average_precision_50, average_precision_75 and recall_50, each [R, K].
 
     Matching, crowds and the rule of the surest first are pycocotools'; precision over recall is added up here, so that

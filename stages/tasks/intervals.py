@@ -1,13 +1,11 @@
 """Bootstrap intervals: a score without one is half a figure."""
 
-from typing import Any
-
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from stages.core.shapes import Array, Float, Shaped
 
 
-def resample_weights(group_N: Array, resamples: int, seed: int = 0) -> Array:
+def resample_weights(group_N: Shaped[Array, " N"], resamples: int, seed: int = 0) -> Float[Array, "{resamples}+1 N"]:
     """How often each image is drawn, [resamples + 1, N]; the first row is all ones: the data as they are.
 
     Whole groups are drawn with replacement (cluster bootstrap; Efron and Tibshirani 1993, ch. 8), since images of one
@@ -20,7 +18,7 @@ def resample_weights(group_N: Array, resamples: int, seed: int = 0) -> Array:
     return np.concatenate([np.ones((1, len(group_N))), drawn_RG[:, index_N]])
 
 
-def interval(value_R: Array, confidence: float, units: int, share: bool = True) -> dict[str, float | None]:
+def interval(value_R: Float[Array, " R"], confidence: float, units: int, share: bool = True) -> dict[str, float | None]:
     """Value and percentile interval of a score under `resample_weights`; null where the score is undefined.
 
     Resampling a flawless result cannot show a flaw, nor the reverse. There the open end is the exact binomial one

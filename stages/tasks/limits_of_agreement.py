@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from stages.core.shapes import Array, Real
 
 MOST_PAIRS = 2000  # kept for a chart
 
 
-def limits_of_agreement(true_N: Array, given_N: Array, unit: str = "") -> dict[str, Any]:
+def limits_of_agreement(true_N: Real[Array, " N"], given_N: Real[Array, " N"], unit: str = "") -> dict[str, Any]:
     """Bias, and bias +- 1.96 standard deviations of the difference (Bland and Altman 1986); JSON-ready.
 
     Args:

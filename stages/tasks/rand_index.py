@@ -1,15 +1,12 @@
 """The foreground-restricted Rand score of the ISBI 2012 challenge on membranes."""
 
-from typing import Any
-
 import numpy as np
 
+from stages.core.shapes import Array, Integer
 from stages.dataset.annotations import IGNORE_INDEX
 
-Array = np.ndarray[Any, Any]
 
-
-def foreground_rand(truth_HW: Array, index_HW: Array) -> float:
+def foreground_rand(truth_HW: Integer[Array, "H W"], index_HW: Integer[Array, "H W"]) -> float:
     """How well pieces of the second class agree: 0 to 1, 1 where they are the same; NaN where the truth has none.
 
     V = sum p_ij^2 / (sum s_i^2 / 2 + sum t_j^2 / 2), p_ij the share of pixels in piece i of the answer and piece j of

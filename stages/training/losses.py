@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
+from stages.core.shapes import Float, Integer, Real, Shaped
 from stages.networks.heads import DENSITY_SCALE
 from stages.training.loss_context import Loss, LossContext
 from stages.training.point_losses import (
@@ -40,7 +41,7 @@ def cross_entropy(context: LossContext) -> Loss:
     """
     weight_K, smoothing = context.weight_K, context.label_smoothing
 
-    def loss(raw_BK: Tensor, target: Tensor) -> Tensor:
+    def loss(raw_BK: Float[Tensor, "B K"], target: Shaped[Tensor, "B ..."]) -> Float[Tensor, ""]:
         if target.ndim == 1:
             return functional.cross_entropy(raw_BK, target, weight_K, label_smoothing=smoothing)
         total = functional.cross_entropy(raw_BK, target, weight_K, label_smoothing=smoothing, reduction="sum")
@@ -55,7 +56,7 @@ def focal(context: LossContext) -> Loss:
     The target is a class index [B], or class proportions [B, K] where images were mixed.
     """
 
-    def loss(raw_BK: Tensor, target: Tensor) -> Tensor:
+    def loss(raw_BK: Float[Tensor, "B K"], target: Shaped[Tensor, "B ..."]) -> Float[Tensor, ""]:
         share_BK = target if target.ndim == 2 else functional.one_hot(target, raw_BK.shape[1])
         log_BK, weight_BK = functional.log_softmax(raw_BK, dim=1), context.weight_K * share_BK
         return (-weight_BK * (1 - log_BK.exp()) ** 2 * log_BK).sum() / weight_BK.sum()
@@ -66,7 +67,7 @@ def focal(context: LossContext) -> Loss:
 def binary_cross_entropy(context: LossContext) -> Loss:
     """Cross-entropy in nats per image and class, independent for each class."""
 
-    def loss(raw_BK: Tensor, target_BK: Tensor) -> Tensor:
+    def loss(raw_BK: Float[Tensor, "B K"], target_BK: Shaped[Tensor, "B K"]) -> Float[Tensor, ""]:
         smoothed_BK = target_BK.float() * (1 - context.label_smoothing) + context.label_smoothing / 2
         return functional.binary_cross_entropy_with_logits(raw_BK, smoothed_BK, pos_weight=context.weight_K)
 
@@ -76,7 +77,7 @@ def binary_cross_entropy(context: LossContext) -> Loss:
 def cumulative_cross_entropy(context: LossContext) -> Loss:
     """Cross-entropy in nats per threshold of "the grade is above it" (Frank and Hall 2001; Niu et al. 2016)."""
 
-    def loss(raw_BT: Tensor, index_B: Tensor) -> Tensor:
+    def loss(raw_BT: Float[Tensor, "B T"], index_B: Integer[Tensor, " B"]) -> Float[Tensor, ""]:
         above_BT = (index_B[:, None] > torch.arange(raw_BT.shape[1], device=raw_BT.device)).float()
         above_BT = above_BT * (1 - context.label_smoothing) + context.label_smoothing / 2
         each_B = functional.binary_cross_entropy_with_logits(raw_BT, above_BT, reduction="none").mean(dim=1)
@@ -89,7 +90,7 @@ def cumulative_cross_entropy(context: LossContext) -> Loss:
 def _standardized(distance: Callable[[Tensor, Tensor], Tensor], context: LossContext) -> Loss:
     """Return a loss that compares outputs with standardized values: (value - mean) / deviation."""
 
-    def loss(raw_BS: Tensor, value_BS: Tensor) -> Tensor:
+    def loss(raw_BS: Float[Tensor, "B S"], value_BS: Real[Tensor, "B S"]) -> Float[Tensor, ""]:
         spec, device = context.spec, value_BS.device
         mean_S, deviation_S = (torch.tensor(values, device=device) for values in (spec.mean, spec.deviation))
         return distance(raw_BS, (value_BS.float() - mean_S) / deviation_S)
@@ -137,7 +138,7 @@ def density_l1(_: LossContext) -> Loss:
     )
 
 
-def _count_error(raw_BSHW: Tensor, density_BSHW: Tensor) -> Tensor:
+def _count_error(raw_BSHW: Float[Tensor, "B S H W"], density_BSHW: Float[Tensor, "B S H W"]) -> Float[Tensor, ""]:
     return (raw_BSHW.sum(dim=(2, 3)) / DENSITY_SCALE - density_BSHW.sum(dim=(2, 3))).abs().mean()
 
 

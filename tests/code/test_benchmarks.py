@@ -1,7 +1,7 @@
 """Run each benchmark in its tiny form, and check that the output has all rows, with finite positive numbers.
 
-The other libraries, schemathesis and `wrk` are skipped where they are not installed. The forms that take longer are marked
-as slow.
+The other libraries, schemathesis and `wrk` are skipped where they are not installed. The forms that take longer are
+marked as slow.
 """
 
 import json
@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.audits import audit_speed, compare_audits, learning_curve_accuracy
-from benchmarks.audits.audit_cases import PARTS
+from benchmarks.audits.audit_cases import AUDITED, PARTS
 from benchmarks.augmentation import augmentation_policies, compare_augmentation
 from benchmarks.augmentation.augmentation_competitors import RECIPES, SHARED, AugmentationRecipe
 from benchmarks.inference import (
@@ -31,6 +31,7 @@ from benchmarks.result_pages import replace_block
 from benchmarks.serving import compare_serving, fuzz_server
 from benchmarks.serving.serving_tables import CLIENTS
 from benchmarks.training import compare_training, training_step_speed
+from stages.audits import AUDITS
 from tests.conftest import ROOT
 from tests.shipped import colour_model
 
@@ -97,6 +98,10 @@ def test_the_audits_find_injected_faults(part: str, tmp_path: Path, capsys: pyte
         assert sum(counts["found: mirrored"] for counts in found) == 3
 
 
+def test_the_audits_of_the_benchmark_are_registered() -> None:
+    assert {name for names in AUDITED.values() for name in names} <= {*AUDITS, "checks"}
+
+
 def test_audit_speed_measures_ingest_and_its_parts(tmp_path: Path) -> None:
     ((kind, found),) = [
         (kind, found) for kind, found in audit_speed.measure(None, audit_speed.TINY).items() if isinstance(found, dict)
@@ -116,7 +121,7 @@ def test_learning_curve_accuracy_compares_prediction_and_measurement(tmp_path: P
 def test_every_augmentation_here_is_timed_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     for recipe in RECIPES.values():
         small = AugmentationRecipe(recipe.elastic, recipe.colour, recipe.masks, images=2, size=64)
-        monkeypatch.setattr("benchmarks.augmentation.compare_augmentation.MIN_SECONDS", 0.0)
+        monkeypatch.setattr("benchmarks.augmentation.augmentation_profile.MIN_SECONDS", 0.0)
         SHARED[:] = compare_augmentation.make_batch(small)
         for name in ("macula", "kornia", "torchvision"):
             assert_positive(compare_augmentation.rate_alone(name, small, "cpu"))
@@ -238,3 +243,4 @@ def test_a_tiny_run_without_a_folder_does_not_replace_results() -> None:
 
 def test_only_the_marked_lines_of_a_page_are_replaced() -> None:
     assert replace_block("<!-- a -->\nold\nold\n\nend", "a", "new") == "<!-- a -->\nnew\n\nend"
+    assert replace_block("<!-- a -->\n\nend", "a", "new\nnew") == "<!-- a -->\nnew\nnew\n\nend"

@@ -106,7 +106,7 @@ DAMAGED: dict[str, tuple[str, Annotation | None, bytes | None, str, str]] = {
     "a colour mask": ("mask", None, png(np.dstack([HALF] * 3)), "target_readable", "has 3 channels; a mask has one"),
     "a small mask": ("mask", None, png(HALF[:9]), "target_size", f"`{FIRST}`: its mask is 10x9, the image 10x10"),
     "a mask of other values": ("mask", None, png(HALF * 7), "mask_values", "contains 7 (50 pixels); allowed are 0"),
-    "a mask without a known pixel": ("mask", None, png(np.full_like(HALF, IGNORE_INDEX)), "mask_known", "every pixel of its"),
+    "a mask of unknown pixels": ("mask", None, png(np.full_like(HALF, IGNORE_INDEX)), "mask_known", "every pixel"),
     "masks under other names": ("mask", Annotation(mask=("background", "nerve")), None, "same_labels", "background, n"),
     "a small paired image": ("image", None, png(HALF[:, :4]), "target_size", "paired image is 4x10, the image 10x10"),
     "no paired image": ("image", None, b"", "target_readable", "its paired image is missing"),

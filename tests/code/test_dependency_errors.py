@@ -1,9 +1,7 @@
 """The real exceptions of the real libraries are explained in one sentence that states what to do."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -236,17 +234,8 @@ def test_an_error_of_a_dependency_is_one_sentence_that_states_what_to_do(
     ],
 )
 def test_a_missing_module_is_explained(module: str, says: str) -> None:
-    command = "import importlib, sys\nfrom stages.core.dependency_errors import explain\nsys.path = sys.path[1:]\n"
-    code = f"{command}try:\n    importlib.import_module({module!r})\nexcept ImportError as error:\n    print(explain(error))"
-    # Away from the project, as an installed package is: only its `stages` is there.
-    path = Path.cwd() / "stages"
-    env = {**os.environ, "PYTHONPATH": ""}
-    if module == "flows":
-        code = f"import sys, types\nstages = types.ModuleType('stages')\nstages.__path__ = [{str(path)!r}]\nsys.modules['stages'] = stages\n{code}"
-        done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, env=env)
-    else:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.startswith(says), done.stderr
+    told = explain(ModuleNotFoundError(f"No module named {module!r}", name=module))
+    assert (told or "").startswith(says)
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), ZeroDivisionError(), KeyError("a"), AssertionError()])

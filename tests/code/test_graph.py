@@ -3,7 +3,9 @@
 import ast
 import importlib
 import importlib.util
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from infra.import_contracts import PAGES, sentence
 from stages.runner.code_check import RECORDS
 from stages.runner.stage import In, Out, contract
 
@@ -82,19 +85,54 @@ def test_nothing_in_the_line_reads_the_sealed_test() -> None:
     assert not [dep for dep in deps if dep.startswith("data/sealed") or dep.startswith("data/unseal")]
 
 
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
 def test_the_layers_hold() -> None:
-    checked = subprocess.run(
-        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True
-    )
+    checked = lint_imports(ROOT)
     assert checked.returncode == 0, checked.stdout
     assert "0 broken" in checked.stdout
+
+
+ADDED = {
+    "stages/added.py": "import stages.ingest",
+    "stages/heavy.py": "import torch",
+    "stages/unlisted/__init__.py": "",
+    "flows/added.py": "import stages.added",
+    "stages/core/upwards.py": "import stages.images.decode",
+}
+
+
+def test_new_files_are_subject_to_the_contracts(tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("__pycache__", "node_modules")
+    for folder in ("stages", "flows", "infra"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name, text in ADDED.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    said = lint_imports(tmp_path).stdout
+    assert "3 broken" in said
+    assert "stages.added is not allowed to import stages.ingest" in said
+    assert "stages.heavy is not allowed to import torch" in said
+    assert "stages.unlisted" in said
+    assert "flows is not allowed to import stages.added" in said
+    assert "stages.core is not allowed to import stages.images" in said
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_name_the_layers_that_are_defined(page: Path) -> None:
+    assert sentence() in page.read_text(), "run `python -m infra.import_contracts`"
+    assert {"training", "images", "core"} <= set(re.findall(r"`(\w+)`", sentence()))
 
 
 def test_import_linter_has_no_exceptions() -> None:
     assert "ignore_imports" not in (ROOT / "pyproject.toml").read_text()
 
 
-def test_what_benchmarks_import_of_the_project_exists() -> None:
+def test_everything_that_benchmarks_import_from_the_project_exists() -> None:
     asked = [
         (file.name, node.module, alias.name)
         for file in sorted((ROOT / "benchmarks").rglob("*.py"))

@@ -11,15 +11,8 @@ from PIL import Image
 from benchmarks.audits import fault_transforms, injected_faults
 from benchmarks.audits.audit_competitors import audit_input, default_params, ingest_samples, run_audits
 from benchmarks.audits.base_datasets import load_images
-from benchmarks.audits.fault_transforms import (
-    CONFOUNDERS,
-    COPIES,
-    DRIFTS,
-    OUTLIERS,
-    FaultSample,
-    Transform,
-    encode,
-)
+from benchmarks.audits.fault_sample import EXIF_MAKE, EXIF_SUBFOLDER, EXIF_TAKEN, FaultSample, Transform, encode
+from benchmarks.audits.fault_transforms import CONFOUNDERS, COPIES, DRIFTS, OUTLIERS
 from benchmarks.audits.injected_faults import FaultyDataset
 
 TRANSFORMS: dict[str, tuple[Transform, float]] = {
@@ -78,8 +71,8 @@ def test_camera_date_and_comment_are_written_to_the_file() -> None:
     sample = fault_transforms.padding(fault_transforms.date(sample, 40, rng), 500, rng)
     with Image.open(io.BytesIO(encode(sample))) as file:
         exif = file.getexif()
-        assert exif[fault_transforms.EXIF_MAKE] == "Beta"
-        taken = exif.get_ifd(fault_transforms.EXIF_SUBFOLDER)[fault_transforms.EXIF_TAKEN]
+        assert exif[EXIF_MAKE] == "Beta"
+        taken = exif.get_ifd(EXIF_SUBFOLDER)[EXIF_TAKEN]
         assert taken.startswith("2024:06:14")
     assert len(encode(sample)) - len(encode(replace(sample, padding=0))) == 504
 

@@ -15,7 +15,7 @@ from stages.dataset.annotations import Annotation, ObjectAnnotation
 from stages.dataset.manifest import read_manifest
 from stages.probes.confident_learning import doubt
 from stages.probes.shape_model import oddness
-from stages.reports import Album, cards
+from stages.reports import Album, make_cards
 from tests.conftest import Ingest, digit_images, write_folders
 from tests.toys import TOYS, save, scene, things
 
@@ -268,7 +268,7 @@ def test_the_page_says_what_the_label_should_be_and_frames_where_to_look(digits:
     plain = Finding("labels/x", "warning", "Look.", {}, [path])
     told = replace(plain, captions={path: "3 or 8?"}, places={path: [(1.0, 1.0, 6.0, 6.0)]})
     album = Album(digits.rows, digits.folder)
-    (before,), (after,) = (cards([one], album)[0].strip for one in (plain, told))
+    (before,), (after,) = (make_cards([one], album)[0].strip for one in (plain, told))
     assert after.caption.startswith("3 or 8?") and not before.caption.startswith("3 or 8?")
     assert after.uri != before.uri
 

@@ -15,7 +15,7 @@ from stages.dataset.manifest import read_manifest
 from stages.probes.learning_curve_fit import NOISE, drawn, measured, noisy
 from stages.probes.power_law import fit, outlook
 from stages.probes.regression_targets import Asked, asked
-from stages.reports import Album, cards
+from stages.reports import Album, make_cards
 from tests.conftest import Ingest, digit_images, write_folders
 
 SIZES = np.array([100.0, 152, 230, 348, 528, 800])
@@ -146,7 +146,7 @@ def test_digits_need_no_more_images_and_the_chart_shows_it(ingest: Ingest, param
     error = images.evidence["error"]
     assert error[0] > error[-1] and error[-1] < 0.05
     assert labels.evidence["lost"][-1] > 0 and "20 % cost" in labels.message
-    shown = cards(findings.values(), Album(read_manifest(folder), folder))
+    shown = make_cards(findings.values(), Album(read_manifest(folder), folder))
     assert [card.chart.startswith("<svg") for card in shown if card.id == "learning_curve/images"] == [True]
     assert not any("chart" in key for card in shown for key, _ in card.evidence)
 

@@ -10,8 +10,8 @@ import pytest
 
 from stages import report
 from stages.config.schema_task import Evaluate
-from stages.reports.evaluation_report import trends, verdict
-from stages.reports.training_report import gap, pace
+from stages.reports.evaluation_report import objective_verdict, trend_charts
+from stages.reports.training_report import overfitting_sentences, time_shares
 from stages.runner.stage import call
 from tests.lines import HOSTILE, PARAMS, write_line
 
@@ -87,7 +87,7 @@ def test_every_section_is_there_and_in_the_contents(page: str) -> None:
     assert len(seen.ids) == len(set(seen.ids))
 
 
-def test_the_page_is_well_formed_and_asks_nothing_of_the_network(page: str) -> None:
+def test_the_page_is_well_formed_and_makes_no_network_requests(page: str) -> None:
     seen = parsed(page)
     assert seen.addresses
     assert all(address.startswith(("data:", "#")) for address in seen.addresses)
@@ -108,13 +108,13 @@ def test_hostile_names_are_escaped(page: str) -> None:
     assert page.count("&lt;script&gt;") > 5
 
 
-def test_the_answer_comes_first(page: str) -> None:
+def test_the_score_comes_first(page: str) -> None:
     lede = re.sub(r"<[^>]+>|\s+", " ", page[page.index("<h1") : page.index("<dl")])
     for figure in ("0.971", "0.951 to 0.981", "at least 0.95", "met", "1.9 ms", "2 findings"):
         assert figure in re.sub(r" +", " ", lede), figure
 
 
-def test_findings_waivers_and_what_was_not_checked_are_told(page: str) -> None:
+def test_findings_waivers_and_unchecked_questions_are_shown(page: str) -> None:
     for words in ("a test of the eye", "checks/old", "confounder/statistics", "Sixty flat pictures", "Near-duplicates"):
         assert words in page
     assert '<span class="badge waived">' in page and '<span class="badge warning">' in page
@@ -136,11 +136,11 @@ def test_many_classes_and_no_trials_make_a_page(count: int, tmp_path: Path) -> N
     write_line(tmp_path, [f"class {i:03}" for i in range(count - 1)] + [r"a$\frac{$ & <i>"], trials=0)
     page = page_of(tmp_path)
     parsed(page)
-    assert "No search was made" in page and "The most frequent confusions" in page
+    assert "No search:" in page and "The most frequent confusions" in page
     assert len(page) < 2_000_000
 
 
-def test_undefined_scores_and_a_missed_objective_are_said(tmp_path: Path) -> None:
+def test_undefined_scores_and_a_missed_objective_are_reported(tmp_path: Path) -> None:
     write_line(tmp_path, ["cat", "dog"], value=None)
     page = page_of(tmp_path)
     parsed(page)
@@ -149,71 +149,75 @@ def test_undefined_scores_and_a_missed_objective_are_said(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("train", "val", "words"),
-    [(1.0, 0.8, "overfits"), (0.99, 0.94, "some overfitting"), (0.97, 0.97, "hardly any gap"), (0.8, 0.9, "ahead")],
+    [(1.0, 0.8, "overfits"), (0.99, 0.94, "slight overfitting"), (0.97, 0.97, "almost no gap"), (0.8, 0.9, "higher")],
 )
-def test_the_gap_between_training_and_validation_is_named(train: float, val: float, words: str) -> None:
+def test_the_gap_between_training_and_validation_is_described(train: float, val: float, words: str) -> None:
     curves = pd.DataFrame({"epoch": [1, 2], "train_score": train, "val_score": val, "val_loss": [1.0, 1.3]})
     goal = {"at_least": 0.95, "at_most": None, "met": False}
-    said = " ".join(gap(curves, 2, goal, share=True, params=PARAMS))
-    assert words in said
-    assert ("overfitting, beside" in said or "Against it" in said) == ("overfit" in words)
-    assert "lowest at epoch 1 and rose by 30%" in said
-    assert ("underfitting" in said) == (max(train, val) < 0.95)
+    text = " ".join(overfitting_sentences(curves, 2, goal, share=True, params=PARAMS))
+    assert words in text
+    assert ("To reduce overfitting" in text) == ("overfit" in words)
+    assert "lowest at epoch 1 and rose by 30%" in text
+    assert ("underfitting" in text) == (max(train, val) < 0.95)
 
 
-def test_the_params_to_turn_are_named_with_their_values_and_those_turned_already_are_not() -> None:
+def test_only_params_that_are_not_used_yet_are_suggested_with_their_values() -> None:
     curves = pd.DataFrame({"epoch": [1, 2], "train_score": 1.0, "val_score": 0.7, "val_loss": [1.0, 1.0]})
     goal = {"at_least": 0.6, "at_most": None, "met": True}
-    said = " ".join(gap(curves, 2, goal, True, PARAMS))
+    text = " ".join(overfitting_sentences(curves, 2, goal, True, PARAMS))
     for knob in (
         "`augment.preset: strong` (now auto)",
         "`network.dropout: 0.3` (now 0)",
         "weight_decay: 0.03` (now 0.01)",
     ):
-        assert knob in said
+        assert knob in text
     turned = PARAMS | {"augment": {"preset": "strong"}, "network": PARAMS["network"] | {"dropout": 0.5}}
-    said = " ".join(gap(curves, 2, goal, True, turned))
-    assert "augment.preset" not in said and "network.dropout" not in said and "train.ema_decay: 0.99" in said
+    text = " ".join(overfitting_sentences(curves, 2, goal, True, turned))
+    assert "augment.preset" not in text and "network.dropout" not in text and "train.ema_decay: 0.99" in text
 
 
-@pytest.mark.parametrize(("reading", "stall"), [(0.01, False), (0.2, True)])
-def test_waiting_for_images_is_called_a_stall(reading: float, stall: bool) -> None:
+@pytest.mark.parametrize(("loading", "bottleneck"), [(0.01, False), (0.2, True)])
+def test_slow_loading_is_reported_as_a_bottleneck(loading: float, bottleneck: bool) -> None:
     curves = pd.DataFrame(
-        {"seconds": [10.0, 30.0], "loading_share": [reading, reading], "augmentation_share": [0.1, 0.3]}
+        {"seconds": [10.0, 30.0], "loading_share": [loading, loading], "augmentation_share": [0.1, 0.3]}
     )
-    said = pace(curves)
-    assert f"{reading:.1%} went into reading images and 25.0% into augmentation" in said
-    assert ("is a stall" in said) == stall
+    text = time_shares(curves)
+    assert f"Loading images took {loading:.1%} of the training time, augmentation 25.0%" in text
+    assert ("Loading is a bottleneck" in text) == bottleneck
 
 
 @pytest.mark.parametrize(
     ("value", "low", "high", "goal", "words"),
     [
-        (3.0, 2.0, 4.0, 5.0, "Even the upper end of the interval reaches the objective"),
-        (3.0, 2.0, 6.0, 5.0, "The interval reaches above the objective"),
-        (6.0, 4.0, 8.0, 5.0, "The objective lies within the interval"),
-        (7.0, 6.0, 8.0, 5.0, "Even the lower end of the interval stays above it"),
+        (3.0, 2.0, 4.0, 5.0, "The upper end of the interval also meets the objective"),
+        (3.0, 2.0, 6.0, 5.0, "the interval extends above it"),
+        (6.0, 4.0, 8.0, 5.0, "the objective lies within the interval"),
+        (7.0, 6.0, 8.0, 5.0, "The lower end of the interval is also above the objective"),
     ],
 )
-def test_a_score_of_which_less_is_better_is_judged_from_its_side(
+def test_an_error_is_compared_with_the_objective_in_its_direction(
     value: float, low: float, high: float, goal: float, words: str
 ) -> None:
     objective = {"score": "pixel_error", "at_least": None, "at_most": goal, "value": value, "met": value <= goal}
     interval = {"value": value, "low": low, "high": high}
-    assert words in verdict({"objective": objective, "scores": {"pixel_error": interval}, "images": 9, "groups": 9})
+    assert words in objective_verdict(
+        {"objective": objective, "scores": {"pixel_error": interval}, "images": 9, "groups": 9}
+    )
 
 
-def test_an_interval_of_a_few_groups_is_not_believed() -> None:
+def test_an_interval_of_a_few_groups_is_called_unreliable() -> None:
     objective = {"score": "dice", "at_least": 0.8, "at_most": None, "value": 0.9, "met": True}
     scores = {"dice": {"value": 0.9, "low": 0.89, "high": 0.91}}
-    assert "rests on 2 groups" in verdict({"objective": objective, "scores": scores, "images": 6, "groups": 2})
+    assert "based on only 2 groups" in objective_verdict(
+        {"objective": objective, "scores": scores, "images": 6, "groups": 2}
+    )
 
 
-def test_an_error_that_grows_with_size_is_said() -> None:
+def test_an_error_that_grows_with_size_is_reported() -> None:
     paths = [str(n) for n in range(20)]
     predictions = pd.DataFrame({"path": paths, "error": np.arange(20.0)})
     side = np.arange(20) + 10
     manifest = pd.DataFrame({"path": paths, "width": side, "height": side, "brightness": [3.0, 4.0, 5.0, 5.0] * 5})
-    (by_size, _), (by_light, _) = trends(predictions, manifest)
-    assert "larger are worse (rank correlation +1.00)" in by_size
-    assert "brighter are neither better nor worse" in by_light
+    (by_size, _), (by_light, _) = trend_charts(predictions, manifest)
+    assert "worse for larger images (rank correlation +1.00)" in by_size
+    assert "neither better nor worse for brighter images" in by_light

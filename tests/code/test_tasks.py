@@ -230,7 +230,7 @@ def test_a_summary_is_json_with_an_interval_around_every_score(name: str) -> Non
             assert found["low"] <= found["value"] + 1e-9 and found["value"] - 1e-9 <= found["high"], score
     names = TASKS[name].parts(case.truths, answers, ONE, case.spec).names
     assert [row["label"] for row in summary["parts"]["rows"]] == list(names)
-    assert evaluation.details(summary)["labels"] == list(names), "the report can show it"
+    assert evaluation.task_charts(summary)["labels"] == list(names), "the report can show it"
     again, _ = summarize(case.spec, case.truths, answers, np.arange(COUNT), resamples=100, confidence=0.9, bins=5)
     assert again == summary
 

@@ -128,5 +128,5 @@ def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
     places = [folder["ingested"], *others, *results, workspace / "openings.csv", workspace / "card"]
     stage(model_card, *places, needs=("ingest", "split"))
     text = (workspace / "card" / "model-card.md").read_text(encoding="utf-8")
-    assert model_card.MEANS[data.spec.representation] in text
+    assert model_card.OUTPUT_MEANINGS[data.spec.representation] in text
     assert f"| {words(plan.score)}, **the objective** |" in text

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from benchmarks.pipeline import example_scores
 from stages.config.edit import edited
 from stages.reports.html_page import figure
 from tests.conftest import ROOT, digit_images, png, write_folders
@@ -70,6 +71,15 @@ def dvc(project: Path, *arguments: str, **more: str) -> subprocess.CompletedProc
 
 def read(project: Path, name: str) -> Any:
     return json.loads((project / "data" / name).read_text())
+
+
+def test_the_record_of_an_example_has_its_scores(line: Path) -> None:
+    record = example_scores.measure(line)
+    assert record["data_set"] == "some" and record["test"] is None
+    figures = [record["one_image_ms"], *(score["value"] for score in record["validation"].values())]
+    assert all(np.isfinite(figures)) and min(figures) >= 0 < record["one_image_ms"]
+    head, _, row = example_scores.table([record]).splitlines()
+    assert row.count("|") == head.count("|") and "| still sealed |" in row
 
 
 def test_the_model_has_learned(line: Path) -> None:

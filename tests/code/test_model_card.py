@@ -15,7 +15,7 @@ from stages import model_card
 from stages.config.schema import Params
 from stages.core.findings import Finding, write_findings
 from stages.reports import model_limitations
-from stages.reports.html_page import NOTHING, figure
+from stages.reports.html_page import UNDEFINED, figure
 from stages.runner.stage import call
 from stages.runtime import Model
 from stages.tasks.representations import REPRESENTATIONS
@@ -76,53 +76,56 @@ def digest_of(data: Path) -> str:
     return sha256((data / "export" / "model.onnx").read_bytes()).hexdigest()
 
 
-def test_a_test_that_was_never_opened_is_said_in_so_many_words(line: Path, params: Params) -> None:
+def test_the_card_states_that_the_sealed_test_was_never_opened(line: Path, params: Params) -> None:
     text = card_of(line, params)
     assert "**Sealed test.** Never opened" in text
-    assert section(text, "The sealed test").strip().startswith("Never opened. 9 images lie apart")
-    assert "the best of 9 epochs, and the best of 3 sets of params" in section(text, "Limits")
+    assert section(text, "The sealed test").strip().startswith("Never opened. No stage has read these 9 images")
+    assert "the best of 9 epochs, and the best of 3 trials" in section(text, "Limits")
 
 
 def test_the_score_of_the_opened_test_comes_first_with_its_interval(line: Path, params: Params) -> None:
     write_openings(line / "openings.csv", 1, digest_of(line)[:12])
     text = card_of(line, params)
-    told = "Balanced accuracy 0.963 [0.941, 0.981] on 9 images that chose nothing; opened once, for this model once"
-    assert told in text[: text.index("## Model")]
-    assert "**this one**" in section(text, "The sealed test") and "0.111" not in text, "another data set's is not told"
+    head = text[: text.index("## Model")]
+    assert "Balanced accuracy 0.963 [0.941, 0.981] on 9 images that were independent of all choices" in head
+    assert "opened once, for this model once" in head
+    assert "**this model**" in section(text, "The sealed test") and "0.111" not in text, (
+        "openings of other data sets are omitted"
+    )
     assert "never been opened" not in text
 
 
-def test_looks_for_other_models_of_the_data_count_too(line: Path, params: Params) -> None:
+def test_openings_for_other_models_of_the_data_count_too(line: Path, params: Params) -> None:
     write_openings(line / "openings.csv", 2)
     text = card_of(line, params)
-    assert "No score of this model is known of it; opened twice, for this model never" in text
-    assert "**this one**" not in text
-    assert "never for this one" in section(text, "Limits")
+    assert "No score of this model is known; opened twice, for this model never" in text
+    assert "**this model**" not in text
+    assert "but not for this one" in section(text, "Limits")
     with (line / "openings.csv").open("a") as stream:
         stream.write(f"2026-11-24T18:00,0123456789abcdef,toys,v,{digest_of(line)[:12]},9,balanced_accuracy,,,\n")
     text = card_of(line, params)
-    assert "looked at 3 times, 2 of them for other models" in section(text, "Limits")
-    assert "no figure: broken off, or undefined; a look all the same" in section(text, "The sealed test")
+    assert "opened 3 times, 2 of them for other models" in section(text, "Limits")
+    assert "no value: interrupted, or undefined; it counts as an opening" in section(text, "The sealed test")
 
 
 def test_a_test_score_below_all_of_validation_is_a_limit(line: Path, params: Params) -> None:
     write_openings(line / "openings.csv", 1, digest_of(line)[:12])
-    assert "worse than the whole interval of validation" not in card_of(line, params)
+    assert "worse than the whole validation interval" not in card_of(line, params)
     record = (line / "openings.csv").read_text()
     (line / "openings.csv").write_text(record.replace("0.963,0.941,0.981", "0.8,0.7,0.9"))
-    said = "On the sealed test balanced accuracy is 0.800, worse than the whole interval of validation, 0.951 to 0.981"
-    told = section(card_of(line, params), "Limits")
-    assert said in told and "On the sealed test the objective, at least 0.95, is missed: 0.800." in told
+    limits = section(card_of(line, params), "Limits")
+    assert "balanced accuracy is 0.800, worse than the whole validation interval, 0.951 to 0.981" in limits
+    assert "On the sealed test, the objective (at least 0.95) is missed: 0.800." in limits
 
 
-def test_what_was_let_pass_stands_there_with_its_reason(line: Path, params: Params) -> None:
+def test_waived_findings_are_listed_with_their_reason(line: Path, params: Params) -> None:
     data = section(card_of(line, params), "Data")
     (waived,) = [row for row in data.splitlines() if row.startswith("- **waived**")]
-    assert "`checks/min_side`" in waived and waived.endswith("*Let pass, because:* a test of the eye")
+    assert "`checks/min_side`" in waived and waived.endswith("*Waived, reason:* a test of the eye")
     assert "- **warning** `confounder/statistics`: Statistics foretell." in data
     assert "- **info** `duplicates/not-checked`: Sixty flat pictures were not compared." in data
     remain = section(card_of(line, params), "Limits")
-    assert "2 findings about the data remain, told above: `checks/min_side`, `confounder/statistics`." in remain
+    assert "2 findings about the data remain, listed above: `checks/min_side`, `confounder/statistics`." in remain
 
 
 def test_no_name_breaks_a_table_or_becomes_markup(tmp_path: Path, params: Params) -> None:
@@ -148,22 +151,22 @@ def test_figures_are_those_of_the_files(line: Path, params: Params) -> None:
     size = (line / "export" / "model.onnx").stat().st_size
     model = dict(row for row in tables(section(text, "Model"))[0] if len(row) == 2)
     assert model["SHA-256"] == digest_of(line)
-    assert f"({figure(size)} bytes), of it 44.6 MB weights; ONNX opset 20" in model["file"]
+    assert f"({figure(size)} bytes), of which 44.6 MB are weights; ONNX opset 20" in model["file"]
     assert model["network"] == f"resnet18, {figure(11_170_000)} parameters"
     assert model["data version"] == "d41d8cd9" and model["params"] == "p" and model["commit"] == "abc"
     assert model["packages"] == "torch 2.13" and model["trained"].startswith("epoch 8 of 9 kept, 60 s on cpu, a CPU")
     overall, by_class, times = tables(section(text, "Scores"))
     scores = {row[0]: row[1] for row in overall}
-    assert scores["balanced accuracy, the objective"] == "0.971 [0.951, 0.981]" and scores["AUC"] == NOTHING
-    assert ["red", "2", "20", "0.500 [0.480, 0.510]", "0.900 [0.880, 0.910]", NOTHING] in by_class
+    assert scores["balanced accuracy, the objective"] == "0.971 [0.951, 0.981]" and scores["AUC"] == UNDEFINED
+    assert ["red", "2", "20", "0.500 [0.480, 0.510]", "0.900 [0.880, 0.910]", UNDEFINED] in by_class
     assert ["1", "1", "1.90", "2.10", "526"] in times
-    assert "1.9 ms from a file's bytes to the answer" in text and "differs by more than 3.0e-07" in text
+    assert "1.9 ms from the bytes of one file to the prediction" in text and "by at most 3.0e-07" in text
     assert "12 images" not in text and "21 images in 12 groups: 6 for training, 6 for validation, 9 sealed" in text
     assert ["brightness, 0 to 255", "31", "34", "41", "63", "66"] in tables(section(text, "Use"))[0]
-    assert "level 255" not in text, "what is alike in all images is no range"
+    assert "level 255" not in text, "constant statistics are omitted"
 
 
-def test_the_python_in_it_answers_as_the_model_does(
+def test_the_python_code_of_the_card_predicts_as_the_model_does(
     line: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(line / "export")
@@ -171,45 +174,49 @@ def test_the_python_in_it_answers_as_the_model_does(
     metadata = line / "export" / "metadata.json"
     changed(metadata, {"channels": 3})
     (program,) = re.findall(r"```python\n(.*?)```", card_of(line, params), re.DOTALL)
-    told: dict[str, Any] = {}
-    exec(program, told)
-    asked = Model(Path("model.onnx")).answer_file(Path("photo.jpg").read_bytes())
-    assert told["outputs"][0][0].tolist() == pytest.approx(asked.tolist(), abs=1e-6)
+    namespace: dict[str, Any] = {}
+    exec(program, namespace)
+    expected = Model(Path("model.onnx")).answer_file(Path("photo.jpg").read_bytes())
+    assert namespace["outputs"][0][0].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
     changed(metadata, {"fit": "tile"})
-    assert "```python" not in card_of(line, params), "the bare graph answers tiles, and does not say so"
+    assert "```python" not in card_of(line, params), "the graph alone predicts tiles only"
 
 
-def test_it_says_how_the_data_were_split(line: Path, params: Params) -> None:
-    assert "every distinct picture is one, as nobody said which belong together" in card_of(line, params)
+def test_the_card_states_how_the_data_were_split(line: Path, params: Params) -> None:
+    assert "no groups were specified, so each distinct image is a group" in card_of(line, params)
     by_source = card_of(line, params, split={"by": "source"}, ingest={"group_regex": "(p|q)[0-9]"})
-    assert "The split is the data's own." in by_source and "finds in a path: `(p|q)[0-9]`" in by_source
+    assert "The split is defined by the source." in by_source and "`ingest.group_regex`: `(p|q)[0-9]`" in by_source
 
 
-def test_a_licence_that_nobody_set_is_a_limit_and_one_that_is_set_is_told(line: Path, params: Params) -> None:
+def test_a_missing_licence_is_a_limit_and_a_licence_is_shown(line: Path, params: Params) -> None:
     assert "**Licence.** None is set" in card_of(line, params)
     changed(line / "export" / "metadata.json", {"licence": "CC-BY-4.0", "commit": "abc-dirty"})
     text = card_of(line, params)
     assert "**Licence.** CC-BY-4.0" in text and "licence" not in section(text, "Limits").lower()
-    assert "its code is that of no commit (abc-dirty)" in section(text, "Limits")
+    assert "Not reproducible: built from uncommitted changes (abc-dirty)." in section(text, "Limits")
 
 
-def test_a_variant_that_is_shipped_is_told_with_what_it_may_cost(line: Path, params: Params) -> None:
-    assert "int8, which is smaller, is not shipped: its drop cannot be measured." in card_of(line, params)
-    told = json.loads((line / "export" / "variants.json").read_text())
-    told["variants"][1] |= {"holds": True, "drop": {"value": 0.004, "low": -0.001, "high": 0.013}, "verdict": "fine"}
-    changed(line / "export" / "variants.json", told | {"shipped": "int8"})
+def test_the_possible_loss_of_a_shipped_variant_is_a_limit(line: Path, params: Params) -> None:
+    assert "The smaller int8 variant is not shipped: its drop cannot be measured." in card_of(line, params)
+    variants = json.loads((line / "export" / "variants.json").read_text())
+    variants["variants"][1] |= {
+        "holds": True,
+        "drop": {"value": 0.004, "low": -0.001, "high": 0.013},
+        "verdict": "fine",
+    }
+    changed(line / "export" / "variants.json", variants | {"shipped": "int8"})
     text = card_of(line, params)
-    assert "its balanced accuracy falls by 0.0040 [-0.0010, 0.0130]" in text
-    assert "What is shipped, int8, may cost up to 1.3 points of balanced accuracy." in section(text, "Limits")
+    assert "its balanced accuracy drops by 0.0040 [-0.0010, 0.0130]" in text
+    assert "The shipped variant, int8, may lose up to 1.3 points of balanced accuracy." in section(text, "Limits")
 
 
-def test_more_images_are_said_to_help_only_where_that_was_measured(line: Path, params: Params) -> None:
+def test_more_images_are_recommended_only_if_the_gain_was_measured(line: Path, params: Params) -> None:
     for low, helps in ((0.05, True), (-0.01, False)):
         twice = {"gain": 0.07, "low": low, "high": 0.08}
         curve = Finding("learning_curve/images", "info", "A curve.", {"twice": twice})
         write_findings([curve], line / "audit" / "findings.json")
         text = card_of(line, params)
-        assert ("More images would help: twice as many take 7.0 points (5.0 to 8.0)" in text) == helps
+        assert ("twice as many reduce a simple model's error by 7.0 points (5.0 to 8.0)" in text) == helps
         assert ("More images would help" in text) == helps
 
 
@@ -228,24 +235,24 @@ def scored(values: list[float], support: int, better: str = "higher") -> dict[st
 
 @pytest.mark.parametrize(("better", "worst"), [("higher", "p0"), ("lower", "p2")])
 def test_a_part_is_clearly_worse_from_its_side_and_with_its_whole_interval(better: str, worst: str) -> None:
-    (said,) = model_limitations.of_the_scores(scored([0.2, 0.5, 0.8], 50, better), None, [])
-    assert said.startswith("Clearly worse than the median point, whose error is 0.500: `" + worst)
-    assert not model_limitations.of_the_scores(scored([0.45, 0.5, 0.55], 50, better), None, [])
+    (limit,) = model_limitations.score_limits(scored([0.2, 0.5, 0.8], 50, better), None, [])
+    assert limit.startswith("Clearly worse than the median point, whose error is 0.500: `" + worst)
+    assert not model_limitations.score_limits(scored([0.45, 0.5, 0.55], 50, better), None, [])
 
 
 def test_few_images_of_a_part_and_a_wide_interval_are_limits() -> None:
     few = scored([0.5, 0.5, 0.5], 19)
     few["scores"]["error"] = {"value": 0.5, "low": 0.4, "high": 0.6}
-    wide, parts = model_limitations.of_the_scores(few, None, [])
-    assert "from 0.400 to 0.600 (95 % interval): 90 validation images in 90 groups tell no more" in wide
+    wide, parts = model_limitations.score_limits(few, None, [])
+    assert "0.400 to 0.600 (95 % interval): 90 validation images in 90 groups cannot narrow it further" in wide
     assert "fewer than 20" in parts and "`p0` (19), `p1` (19), `p2` (19)" in parts
 
 
-def test_confidence_that_is_no_probability_is_a_limit() -> None:
+def test_miscalibration_is_a_limit() -> None:
     fine = scored([0.5, 0.5, 0.5], 50)
-    assert not model_limitations.of_the_scores(fine, 0.049, [])
-    assert "0.051 away" in model_limitations.of_the_scores(fine, 0.051, [])[0]
+    assert not model_limitations.score_limits(fine, 0.049, [])
+    assert "expected calibration error is 0.051" in model_limitations.score_limits(fine, 0.051, [])[0]
 
 
-def test_every_representation_says_what_its_outputs_hold() -> None:
-    assert set(model_card.MEANS) == set(REPRESENTATIONS)
+def test_the_outputs_of_every_representation_are_described() -> None:
+    assert set(model_card.OUTPUT_MEANINGS) == set(REPRESENTATIONS)

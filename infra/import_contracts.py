@@ -1,0 +1,95 @@
+"""Types of import-linter's contracts, and the sentence on layers in README.md and CONTRIBUTING.md.
+
+    python -m infra.import_contracts  # write the sentence anew after a change of the layers in pyproject.toml
+
+`stage_layers` is a contract of layers in which the word `STAGES` stands for every file of the container, so that a new
+stage is subject to it. `forbidden_except` forbids imports to all modules that match, except those that it lists.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+from grimp import ImportGraph
+from importlinter.contracts.forbidden import ForbiddenContract
+from importlinter.contracts.layers import Layer, LayersContract, ModuleTail
+from importlinter.domain import fields
+from importlinter.domain.contract import ContractCheck
+from importlinter.domain.helpers import module_expressions_to_modules
+from importlinter.domain.imports import ModuleExpression
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md")
+STAGES = "STAGES"
+
+
+def stages_in(graph: ImportGraph, package: str, listed: Iterable[str] = ()) -> set[str]:
+    """Return the names of the files of a package, dunder names left out.
+
+    Args:
+        graph: The import graph.
+        package: The full name of the package, whose folder is below the current one.
+        listed: Names that have a layer of their own.
+    """
+    children = {child.removeprefix(f"{package}.") for child in graph.find_children(package)}
+    folder = Path(*package.split("."))
+    return {name for name in children if not name.startswith("__") and (folder / f"{name}.py").is_file()} - set(listed)
+
+
+class StageLayersContract(LayersContract):
+    """Layers in which `STAGES` stands for every file of the container."""
+
+    type_name = "stage_layers"
+
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
+        """Replace `STAGES` by the files, and check the layers."""
+        (container,) = cast("list[ModuleExpression]", self.containers)
+        layers = cast("list[Layer]", self.layers)
+        listed = {tail.name for layer in layers for tail in layer.module_tails}
+        stages = Layer({ModuleTail(name) for name in stages_in(graph, container.expression, listed)})
+        self.layers = [stages if layer.module_tails == {ModuleTail(STAGES)} else layer for layer in layers]
+        return super().check(graph, verbose)
+
+
+class ForbiddenExceptContract(ForbiddenContract):
+    """Forbidden imports, where `except_modules` are neither sources nor forbidden."""
+
+    type_name = "forbidden_except"
+
+    except_modules = fields.SetField(subfield=fields.ModuleExpressionField())
+
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
+        """Leave out the exceptions, and check the rest."""
+        exceptions = module_expressions_to_modules(graph, self.except_modules, raise_if_unmatched=True)
+        for field in ("source_modules", "forbidden_modules"):
+            matching = module_expressions_to_modules(graph, getattr(self, field)) - exceptions
+            setattr(self, field, {ModuleExpression(module.name) for module in matching})
+        return super().check(graph, verbose)
+
+
+def layers() -> list[str]:
+    """Return the layers of `stages/` from the top, as pyproject.toml defines them."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (found,) = (contract["layers"] for contract in contracts if contract["type"] == StageLayersContract.type_name)
+    return cast("list[str]", found)
+
+
+def sentence() -> str:
+    """Return the sentence that names the layers, as Markdown."""
+    folders = [layer.split(" | ") for layer in layers() if layer != STAGES and not layer.startswith("__")]
+    chain = " → ".join(", ".join(f"`{name}`" for name in layer) for layer in folders)
+    return f"Folders import downwards only: {chain}."
+
+
+def with_sentence(text: str) -> str:
+    """Return a page with the sentence after the comment `<!-- layers -->`, up to the next blank line."""
+    return re.sub(r"(<!-- layers -->\n).*?(?=\n\n)", lambda found: found[1] + sentence(), text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(with_sentence(page.read_text()))
