@@ -62,7 +62,7 @@ def _table_rules() -> Iterator[Rule]:
 def _split_rules() -> Iterator[Rule]:
     allowed = {"column": "split", "value_set": ["train", "val"]}
     yield Rule("split", "splits", "every split is train or val", "ExpectColumnValuesToBeInSet", allowed)
-    for noun in ("picture", "group"):
+    for noun in ("image", "group"):
         name = f"{noun}_in_one_split"
         yield Rule(name, "splits", f"no {noun} is in two splits, including the sealed test split", name)
 
