@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.images.geometry import Placement, crop_tile, blend_tiles
 from stages.images.geometry import Placement, blend_tiles, crop_tile
 from stages.tasks.intervals import resample_weights
 from stages.tasks.rand_index import foreground_rand
