@@ -14,7 +14,7 @@ from stages.core.cpu import cores
 from stages.core.errors import UserError
 from stages.core.memory import allowed, bound
 from stages.runtime import Model
-from stages.runtime.engine_selection import probe
+from stages.runtime.engine_selection import create_probe_image
 from stages.serving.settings import SETTINGS, Settings
 
 SECONDS = 120.0  # for a model to open and to answer once
@@ -34,7 +34,7 @@ def opened(settings: Settings) -> Model:
     model = Model(settings.file, threads, settings.engine)
     Image.init()  # Pillow's formats are loaded now and not with the first request
     try:
-        model.answer(probe(model.spec))
+        model.answer(create_probe_image(model.spec))
     except Exception as error:  # onnxruntime raises a type of its own for each way a graph can fail
         raise UserError(f"model: {settings.file} opens, but gives no answer to a test image: {error}") from error
     return model
