@@ -18,7 +18,7 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 def pairwise_iou(prediction: Any, truth: Any) -> Float[Array, "D T"]:
-    """Return the IoU [D, T] of masks, or of boxes if there are no masks; for a crowd, the share of the prediction in it."""
+    """Return the IoU [D, T] of masks, or else of boxes; for a crowd, the share of the prediction in it."""
     from pycocotools import mask as coco_mask
 
     if not len(prediction.label_M) or not len(truth.label_M):

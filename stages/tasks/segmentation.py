@@ -116,7 +116,7 @@ def _mean_of_known(value_NX: Array, weight_RN: Array) -> Array:
 
 
 def _counts(truth_HW: Array, index_HW: Array, classes: int) -> Array:
-    """Return pixel counts [3, K] of each class: in both, in the truth, in the prediction; unknown pixels are excluded."""
+    """Return pixel counts [3, K] of each class: in both, in the truth, in the prediction (known pixels)."""
     known = truth_HW != IGNORE_INDEX
     true, given = truth_HW[known], index_HW[known]
     both = np.bincount(true[true == given], minlength=classes)
