@@ -96,7 +96,7 @@ class AdmissionMiddleware:
         shown = bearer.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
         return hmac.compare_digest(shown, self.key)
 
-    def _soon(self) -> int:
+    def _retry_after(self) -> int:
         """Return the expected time until the admitted requests are done, seconds."""
         batches = self.holder.now.batches
         return max(1, math.ceil(self.admitted * batches.seconds_per_image))
