@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.audits.audit_competitors import default_params
 from stages.audits import AUDITS, confounder
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.augmentations import Draws, Policy
 from stages.config.schema import Params
 from stages.config.schema_data import Gate
@@ -26,7 +26,7 @@ from stages.gate import main as gate
 from stages.images.decode import DecodedImage
 from stages.images.image_statistics import compute_statistics
 from stages.probes.linear_probe import probe
-from stages.probes.univariate import single_tells
+from stages.probes.univariate import single_feature_separation
 from stages.runner.stage import call
 from tests.conftest import Ingest, digit_images, png, write_folders
 
@@ -34,7 +34,7 @@ Images = list[tuple[str, np.ndarray[Any, Any]]]
 
 
 def findings_of(folder: Path, params: Params) -> dict[str, Finding]:
-    subject = Subject(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
+    subject = AuditData(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
     found = [finding for find in AUDITS.values() for finding in find(subject, params.audit)]
     assert len({f.id for f in found}) == len(found)
     return {f.id: f for f in found}
@@ -202,7 +202,7 @@ def test_sampling_keeps_every_class_and_enough_groups(
     many["group"] = [f"g{i}" for i in number // each]
     many["label"] = np.where(number // each % (2 if groups == 30 else 500) == 0, "rare", "common")
     audit = params.audit.model_copy(update={"max_images": 500, "permutations": 99})
-    found = {f.id: f for f in AUDITS["confounder"](Subject(many, many[:0], folder), audit)}
+    found = {f.id: f for f in AUDITS["confounder"](AuditData(many, many[:0], folder), audit)}
     assert "confounder/not-checked" not in found
     assert 200 < found["confounder/statistics"].evidence["images"] <= 520
     assert {tell["label"] for tell in found["confounder/statistics"].evidence["tells"]} == {"rare", "common"}
@@ -293,9 +293,9 @@ def test_of_many_classes_the_one_that_is_told_stands_out() -> None:
 def test_a_tell_is_the_auc_of_group_means() -> None:
     features = pd.DataFrame({"brightness": [1.0, 1, 2, 5, 6, 7]})
     labels, groups = pd.Series(list("aaabbb")), pd.Series(["g", "g", "h", "i", "j", "k"])
-    tell = single_tells(features, labels, groups)[0]
+    tell = single_feature_separation(features, labels, groups)[0]
     assert tell["auc"] == 1.0
-    assert {t["direction"] for t in single_tells(features, labels, groups)} == {
+    assert {t["direction"] for t in single_feature_separation(features, labels, groups)} == {
         "lower: median 1.5 against 6.0",
         "higher: median 6.0 against 1.5",
     }
@@ -395,7 +395,7 @@ def test_bytes_that_tell_a_class_by_auc_alone_are_content_and_stop_nothing() -> 
     table = table.assign(**dict.fromkeys(("width", "height", "format", "mode", "camera", "software", "quality"), 1))
     audit = default_params().audit.model_copy(update={"permutations": 99, "min_skill": 0.4})
     finding = confounder._metadata(table, audit)
-    assert single_tells(table[["bytes"]], table["label"], table["group"])[0]["auc"] > audit.blocking_auc
+    assert single_feature_separation(table[["bytes"]], table["label"], table["group"])[0]["auc"] > audit.blocking_auc
     assert finding.severity == "passed" and 0.6 < finding.evidence["skill_alone"]["bytes"] < audit.blocking_auc
     finding = confounder._metadata(table, audit.model_copy(update={"min_skill": 0.2}))
     assert finding.severity == "blocking" and "Skill of each alone, of the class that it tells best" in finding.message

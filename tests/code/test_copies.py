@@ -13,12 +13,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from stages.audits import duplicates, leakage, sequence_leakage
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.config.schema import Params
 from stages.core.findings import Finding
 from stages.dataset.manifest import read_manifest
 from stages.near_duplicates.perceptual_hash import near_any, near_pairs, radius_for
-from stages.near_duplicates.search import Copies, copies
+from stages.near_duplicates.search import Copies, find_copies
 from tests.conftest import Ingest, digit_images, png
 
 Grey = np.ndarray[Any, Any]
@@ -61,8 +61,8 @@ def splits(count: int = 40) -> dict[str, Grey]:
     return {path: image for split in ("train", "val", "test") for path, image in distinct(count, split).items()}
 
 
-def subject_of(folder: Path) -> Subject:
-    return Subject(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
+def subject_of(folder: Path) -> AuditData:
+    return AuditData(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
 
 
 def found_in(folder: Path, params: Params) -> tuple[dict[str, Finding], Copies]:
@@ -189,7 +189,7 @@ def test_small_copies_are_found_too(ingest: Ingest, params: Params, tmp_path: Pa
 def test_too_few_or_flat_pictures_are_said_not_to_be_checked(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     folder = ingest(folder_of(tmp_path / "d", splits(8)), by="source")
     rows = read_manifest(folder)
-    assert "too few" in copies(rows, folder, 8).not_checked
+    assert "too few" in find_copies(rows, folder, 8).not_checked
     flat = {f"{split}/a/{i:02d}x.png": np.full((40, 40), 90, np.uint8) + (np.arange(40) == i).astype(np.uint8)
             for split in ("train", "val", "test") for i in range(40)}  # fmt: skip
     findings, found = found_in(ingest(folder_of(tmp_path / "f", flat), by="source"), params)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from stages.audits import duplicates, label_errors, leakage
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.core.findings import Finding, read_findings
 from stages.dataset.manifest import parse_annotations, read_manifest
 from stages.ingest import main as ingest
@@ -24,7 +24,7 @@ def findings(name: str, reference_data: Path, folder: Path) -> tuple[dict[str, F
     metrics = call(ingest, paths, {"ingest": params.ingest, "split": params.split})
     assert metrics["train"] > metrics["val"] > 0 and metrics["test"] > 0
     rows = read_manifest(folder / "ingested")
-    subject = Subject(rows, pd.read_parquet(folder / "ingested/sealed_index.parquet"), folder / "ingested")
+    subject = AuditData(rows, pd.read_parquet(folder / "ingested/sealed_index.parquet"), folder / "ingested")
     return {f.id: f for audit in (duplicates, leakage, label_errors) for f in audit.find(subject, params.audit)}, rows
 
 
