@@ -117,7 +117,7 @@ def test_patterns_are_found_in_the_names_at_hand(
                 file.write_bytes(png(content))
     proposed = propose(source).ingest
     inside = f"{proposed.inside}/" if proposed.inside else ""
-    assert (proposed.form, inside + proposed.images, inside + proposed.targets) == (form, images, targets)
+    assert (proposed.format, inside + proposed.images, inside + proposed.targets) == (form, images, targets)
     assert passes(load(workspace / "params.proposed.yaml"), workspace)["train"] > 0
 
 
@@ -244,8 +244,8 @@ def test_one_odd_pair_does_not_hide_masks_and_a_rare_value_is_seen(propose: Prop
     files = pictures("images/{}.png", count=30) | {path: png(mask) for path, mask in targets.items()}
     files["images/0.png"] = png(np.zeros((24, 30), np.uint8))
     proposed = propose(write(workspace / "source", files)).ingest
-    assert (proposed.form, proposed.values) == ("masks", {0: "background", 1: "class1", 2: "class2"})
-    assert proposed.ignore == (255,), "what counts not up is likely void"
+    assert (proposed.format, proposed.mask_values) == ("masks", {0: "background", 1: "class1", 2: "class2"})
+    assert proposed.ignore_values == (255,), "what counts not up is likely void"
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_the_folder_that_is_meant_is_found(
     files: dict[str, Any], form: str, inside: str, propose: Propose, workspace: Path
 ) -> None:
     proposed = propose(write(workspace / "source", files)).ingest
-    assert (proposed.form, proposed.inside) == (form, inside)
+    assert (proposed.format, proposed.inside) == (form, inside)
 
 
 def test_images_that_are_left_out_are_said(
@@ -294,7 +294,7 @@ def test_what_came_near_is_said(files: dict[str, Any], says: str, workspace: Pat
 
 
 def test_a_rival_is_chosen_as_it_is_told(propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = pictures("ill/{}.png", "well/{}.png")
+    files: dict[str, Any] = dict(pictures("ill/{}.png", "well/{}.png"))
     files["t.csv"] = "\n".join(
         ["path,age", *(f"{kind}/{n}.png,{30 + n}" for n in range(6) for kind in ("ill", "well"))]
     )
