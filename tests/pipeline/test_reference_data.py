@@ -67,7 +67,7 @@ def test_the_file_in_two_classes_of_plankton121_and_no_class_without_validation(
 
 
 def test_the_pictures_of_blood_without_a_box_around_a_red_cell_of_bccd(reference_data: Path, tmp_path: Path) -> None:
-    """Asked for by an expectation, and told by what a plain model makes of the others; and one field in two splits."""
+    """Missing labels are found by an expectation and by the label audit, and one field is in two splits."""
     found, rows = findings("bccd", reference_data, tmp_path)
     without = {
         path
@@ -79,7 +79,7 @@ def test_the_pictures_of_blood_without_a_box_around_a_red_cell_of_bccd(reference
     assert finding.severity == "warning"
     assert len(without & set(finding.images)) >= 10
     assert len(finding.images) <= 24 < len(rows) / 10
-    assert "RBC unmarked" in finding.captions["JPEGImages/BloodImage_00330.jpg"]
+    assert "RBC unlabelled" in finding.captions["JPEGImages/BloodImage_00330.jpg"]
     assert found["leakage/same-image"].images == [f"JPEGImages/BloodImage_000{n}.jpg" for n in (37, 38)]
     checks = kept_params("bccd").checks
     call(validate, [tmp_path / "ingested", tmp_path / "validated"], {"checks": checks})

@@ -88,16 +88,16 @@ def test_classes_that_overlap_are_not_taken_for_wrong_labels() -> None:
     codes = rng.integers(0, 2, 2000)
     signal = 2 * codes - 1 + 0.8 * rng.normal(size=2000)  # a tenth of them on the wrong side
     p = 1 / (1 + np.exp(-2 * signal / 0.64))
-    told = find_label_errors(np.stack([1 - p, p], axis=1), codes)
-    assert (told.better_N != codes).mean() > 0.08, "as many disagree"
-    assert told.share < 0.02 and told.at_least < 0.01
+    result = find_label_errors(np.stack([1 - p, p], axis=1), codes)
+    assert (result.better_N != codes).mean() > 0.08, "as many disagree"
+    assert result.share < 0.02 and result.at_least < 0.01
 
 
 def test_a_grade_is_doubted_by_how_far_it_is_off() -> None:
     p = np.tile([0.9, 0.1, 0.0, 0.0], (40, 1))
     codes = np.array([0] * 36 + [0, 1, 2, 3])
-    told = find_label_errors(p, codes, ordered=True)
-    assert list(told.doubt_N[-4:].round(3)) == [0.0, 0.8, 1.8, 2.8]
+    result = find_label_errors(p, codes, ordered=True)
+    assert list(result.score_N[-4:].round(3)) == [0.0, 0.8, 1.8, 2.8]
 
 
 @pytest.mark.parametrize("factor", [2.0, 10.0])
@@ -125,13 +125,13 @@ def test_of_counts_that_are_mostly_zero_none_is_wrong_but_a_misread_one(
     rng, grade = np.random.default_rng(0), digits.rows["label"].astype(int).to_numpy()
     grade = grade if known else rng.permutation(grade)
     counts = np.where(grade < 7, 0, rng.poisson(grade + 3.0))
-    told = found(with_numbers(digits, counts.tolist()), params)
+    result = found(with_numbers(digits, counts.tolist()), params)
     if not known:
-        assert "label_errors/numbers" not in told and "does not foretell" in told["label_errors/not-checked"].message
+        assert "label_errors/numbers" not in result and "does not predict" in result["label_errors/not-checked"].message
         return
     assert (
-        told["label_errors/numbers"].severity == "passed"
-        and 0.5 < told["label_errors/numbers"].evidence["r2"]["size"] < 0.9
+        result["label_errors/numbers"].severity == "passed"
+        and 0.5 < result["label_errors/numbers"].evidence["r2"]["size"] < 0.9
     )
     wrong = int(np.flatnonzero(counts > 9)[0])
     counts[wrong] *= 10
@@ -152,11 +152,11 @@ def test_numbers_as_large_as_floats_can_be_are_written_down(
     asked = ("label_errors", "learning_curve", "confounder")
     findings = [finding for name in asked for finding in AUDITS[name](subject, params.audit)]
     write_findings(findings, tmp_path / "findings.json")
-    told = {finding.id: finding for finding in findings}
-    assert 0.5 < told["label_errors/numbers"].evidence["r2"]["size"] < 0.95
-    assert told["label_errors/numbers"].images == ([] if spread else [digits.rows["path"].iloc[3]])
-    assert ("learning_curve/images" if spread else "learning_curve/not-checked") in told
-    assert any(name.startswith("confounder/") for name in told)
+    result = {finding.id: finding for finding in findings}
+    assert 0.5 < result["label_errors/numbers"].evidence["r2"]["size"] < 0.95
+    assert result["label_errors/numbers"].images == ([] if spread else [digits.rows["path"].iloc[3]])
+    assert ("learning_curve/images" if spread else "learning_curve/not-checked") in result
+    assert any(name.startswith("confounder/") for name in result)
 
 
 def test_the_unit_of_a_number_changes_nothing(digits: AuditData, params: Params) -> None:
@@ -178,10 +178,10 @@ def test_several_classes_are_each_held_against_the_rest(digits: AuditData, param
     assert finding.severity in ("warning", "info")
     paths = {digits.rows["path"].iloc[place] for place in wrong}
     assert len(paths & set(finding.images)) >= 3
-    assert any("round, wrongly?" in words for words in finding.captions.values())
+    assert any("labelled round?" in words for words in finding.captions.values())
 
 
-def test_exchanged_and_far_off_points_are_told() -> None:
+def test_exchanged_and_misplaced_points_are_detected() -> None:
     rng = np.random.default_rng(0)
     shape = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.5, 0.5]])
     place = shape + rng.normal(scale=2, size=(60, 1, 2)) + rng.normal(scale=0.05, size=(60, 5, 2))
@@ -243,9 +243,9 @@ def test_what_is_not_marked_or_marked_on_nothing_or_as_another_class_is_found(bo
     wrong = changed(wrong, [6], shapes=(*marked, corner))
     finding = found(wrong, params)["label_errors/objects"]
     paths = list(boxes.rows["path"])
-    assert "unmarked" in finding.captions[paths[2]]
-    assert "rather" in finding.captions[paths[4]]
-    assert "on nothing" in finding.captions[paths[6]]
+    assert "unlabelled" in finding.captions[paths[2]]
+    assert "instead" in finding.captions[paths[4]]
+    assert "without an object" in finding.captions[paths[6]]
     assert set(finding.images) <= {paths[2], paths[4], paths[6]}
 
 
@@ -264,12 +264,12 @@ def test_every_kind_of_label_gets_an_answer(name: str, ingest: Ingest, params: P
     assert [f.id for f in read_findings(tmp_path / "findings.json")] == [f.id for f in findings]
 
 
-def test_the_page_says_what_the_label_should_be_and_frames_where_to_look(digits: AuditData) -> None:
+def test_the_page_shows_the_suggested_label_and_outlines_the_region(digits: AuditData) -> None:
     path = digits.rows["path"].iloc[0]
     plain = Finding("labels/x", "warning", "Look.", {}, [path])
-    told = replace(plain, captions={path: "3 or 8?"}, places={path: [(1.0, 1.0, 6.0, 6.0)]})
+    result = replace(plain, captions={path: "3 or 8?"}, places={path: [(1.0, 1.0, 6.0, 6.0)]})
     album = Album(digits.rows, digits.folder)
-    (before,), (after,) = (make_cards([one], album)[0].strip for one in (plain, told))
+    (before,), (after,) = (make_cards([one], album)[0].strip for one in (plain, result))
     assert after.caption.startswith("3 or 8?") and not before.caption.startswith("3 or 8?")
     assert after.uri != before.uri
 
@@ -282,8 +282,8 @@ def test_counts_that_are_mostly_nought_are_not_called_wrong(digits: AuditData, p
     values = [float(int(label)) if label in "12" else 0.0 for label in digits.rows["label"]]
     texts = [Annotation(scalars={"count": value}).to_json() for value in values]
     findings = found(replace(digits, rows=digits.rows.assign(annotation=texts)), params)
-    told = findings.get("label_errors/numbers")
-    assert told is None or len(told.images) < 0.1 * len(values), "of 20 % that are not nought few are far off"
+    result = findings.get("label_errors/numbers")
+    assert result is None or len(result.images) < 0.1 * len(values), "few of the 20 % nonzero values are outliers"
     constant = [Annotation(scalars={"count": 3.0}).to_json() for _ in values]
     assert "label_errors/numbers" not in found(replace(digits, rows=digits.rows.assign(annotation=constant)), params)
 

@@ -49,7 +49,7 @@ def test_a_sample_takes_some_of_each_group_and_then_more(digits: AuditData) -> N
     assert sample.index.is_monotonic_increasing
 
 
-def test_who_knows_only_the_group_is_told_nothing_out_of_fold() -> None:
+def test_a_feature_of_the_group_alone_has_no_out_of_fold_skill() -> None:
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(40), 10)
     features = np.eye(40, dtype=np.float32)[group] + 0.01 * rng.normal(size=(400, 40)).astype(np.float32)
@@ -70,7 +70,7 @@ def test_numbers_keep_their_units_and_classes_of_one_image_do_no_harm() -> None:
     labels = np.where(np.arange(200) == 0, "rare", np.where(features[:, 0] > 0, "up", "down"))
     classes, probability = out_of_fold.out_of_fold_probabilities(features, labels, np.arange(200))
     assert classes.tolist() == ["down", "rare", "up"] and np.isfinite(probability).all()
-    with pytest.raises(ValueError, match="1 group"):
+    with pytest.raises(ValueError, match="at least two groups"):
         out_of_fold.out_of_fold_numbers(features, truth, np.zeros(200))
 
 

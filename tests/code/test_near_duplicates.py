@@ -131,7 +131,7 @@ def test_a_changed_copy_in_another_split_warns_and_the_same_picture_blocks(
     assert findings["leakage/near-duplicates"].images == ["train/a/000x.png", "val/a/mirrored.png"]
     assert findings["leakage/same-image"].severity == "blocking"
     assert findings["leakage/same-image"].images == ["train/a/001x.png", "val/a/again.png"]
-    assert "groups that had better be one" in findings["duplicates/near-duplicates"].message
+    assert "which should be merged" in findings["duplicates/near-duplicates"].message
 
 
 def test_a_mirrored_copy_under_another_label_is_a_conflict_to_look_at(
@@ -151,7 +151,7 @@ def test_changed_copies_inside_one_group_are_allowed(ingest: Ingest, params: Par
     folder = ingest(folder_of(tmp_path / "d", images), by="source", group_regex=r"((?:train|val|test)/a/\d+)")
     findings, _ = found_in(folder, params)
     assert findings["duplicates/near-duplicates"].severity == "info"
-    assert "All lie inside one group each" in findings["duplicates/near-duplicates"].message
+    assert "Each set is in one group" in findings["duplicates/near-duplicates"].message
 
 
 def test_a_re_encoded_copy_in_the_sealed_test_is_suspected_by_its_hash_alone(
@@ -227,10 +227,10 @@ def test_neighbours_in_two_groups_that_cannot_be_compared_are_not_said_to_be_in_
     rows = subject.rows.assign(path=[f"all/{i:03d}.png" for i in range(len(subject.rows))])
     rows["label"] = [str(i % 2) for i in range(len(rows))]  # no two neighbours are of one class
     (found,) = sequence_leakage.find(replace(subject, rows=rows), params.audit)
-    assert found.id == "sequence_leakage/not-checked" and "stand next to another group's" in found.message
+    assert found.id == "sequence_leakage/not-checked" and "are next to an image of another group" in found.message
     one = rows.assign(group="one")
     (found,) = sequence_leakage.find(replace(subject, rows=one), params.audit)
-    assert found.severity == "passed" and "one group each" in found.message
+    assert found.severity == "passed" and "are in one group" in found.message
 
 
 def test_one_picture_with_two_masks_is_a_conflict(ingest: Ingest, params: Params, tmp_path: Path) -> None:
