@@ -279,7 +279,7 @@ def test_a_folder_without_files_and_a_file_are_told_apart(workspace: Path) -> No
     (workspace / "empty").mkdir()
     with pytest.raises(UserError, match="empty holds no files"):
         macula("configure", "empty")
-    with pytest.raises(UserError, match="params.yaml is no folder, archive or npz"):
+    with pytest.raises(UserError, match="params.yaml is not a folder, archive or npz"):
         macula("configure", "params.yaml")
     write(workspace / "flat", {f"{n}.png": png(noise(n)) for n in range(5)} | {"a.txt": "no"})
     with pytest.raises(UserError, match="no labelled images in a form that is known, of 5 images and 1 other files"):

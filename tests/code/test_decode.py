@@ -92,7 +92,7 @@ HOSTILE = {
     "truncated PNG": (png(COLOUR)[:60], "Error"),
     "an npy of floats": (npy(np.zeros((8, 8))), "float64 of shape"),
     "a damaged npy": (npy(RAMP)[:40], "no readable npy"),
-    "16-bit colour PNG": (DEEP_COLOUR_PNG, "colour PNG of 16 bits, of which Pillow would keep 8"),
+    "16-bit colour PNG": (DEEP_COLOUR_PNG, "16-bit colour PNG, which would be reduced to 8 bits"),
     "float": (encoded(Image.fromarray(np.full((8, 8), 0.5, np.float32)), "TIFF"), "mode F"),
     "CMYK": (encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"), "CMYK"),
     "LAB": (encoded(Image.fromarray(COLOUR).convert("LAB"), "TIFF"), "LAB"),
@@ -186,12 +186,14 @@ def test_a_deep_tiff_whose_packing_is_unknown_says_how_to_store_it(code: int, na
     tifffile.imwrite(buffer, np.zeros((12, 10, 3), np.uint16), photometric="rgb")
     packing = struct.pack("<HHII", 259, 3, 1, 1)  # the tag Compression: one short, none
     assert buffer.getvalue().count(packing) == 1 and not decode_image(buffer.getvalue()).image.any()
-    with pytest.raises(Unreadable, match=rf"^is packed by {name}, .*store it unpacked or by Deflate \(tiffcp"):
+    with pytest.raises(
+        Unreadable, match=rf"^is compressed by {name}, .*store it uncompressed or with Deflate \(tiffcp"
+    ):
         decode_image(buffer.getvalue().replace(packing, struct.pack("<HHII", 259, 3, 1, code)))
 
 
 def test_other_numbers_of_channels_are_not_made_up() -> None:
-    with pytest.raises(ValueError, match="has 5 channels, not 3"):
+    with pytest.raises(ValueError, match="has 5 channels, but 3 are required"):
         to_channels(np.zeros((4, 4, 5), np.uint8), 3)
     assert to_channels(DEEP, 3).shape == (64, 64, 3) and to_channels(DEEP, 3).dtype == np.uint16
     assert np.array_equal(to_channels(to_channels(DEEP, 3), 1)[:, :, 0], DEEP)
