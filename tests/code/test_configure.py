@@ -224,9 +224,9 @@ def tinted(mask: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("targets", "says"),
     [
-        ([tinted(mask) for mask in FOUR], "they are in colour"),
+        ([tinted(mask) for mask in FOUR], "the targets are in colour"),
         ([np.random.default_rng(n).integers(0, 255, (24, 30), dtype=np.uint8) for n in range(4)], "32 grey levels"),
-        ([mask[:20] for mask in FOUR], "their sizes differ"),
+        ([mask[:20] for mask in FOUR], "the sizes of image and target differ"),
     ],
 )
 def test_masks_that_are_none_are_not_taken_for_a_class(
@@ -281,8 +281,8 @@ def test_images_that_are_left_out_are_said(
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({"t.csv": "path,label"}, "t.csv: no column names images"),
-        ({"t.csv": "path,label\n1.jpeg,a\n2.jpeg,b"}, "t.csv: no column names images as they lie there"),
+        ({"t.csv": "path,label"}, "t.csv: no column contains paths"),
+        ({"t.csv": "path,label\n1.jpeg,a\n2.jpeg,b"}, "t.csv: no column contains paths of the images"),
         ({"t.json": '{"images": [{"id": [1]}], "annotations": [], "categories": []}'}, "coco in t.json"),
         ({"t.json": "[" * 100_000}, "t.json"),
         ({"t.npz": b"no array"}, "arrays in t.npz: the npz cannot be read"),
