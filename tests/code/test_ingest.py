@@ -257,17 +257,9 @@ def test_a_mask_of_another_size_is_refused_before_it_is_decoded(ingest: Ingest, 
             (tmp_path / "d" / folder / f"{number}.png").write_bytes(png(image))
     cut_off = png(np.zeros((2000, 2000), np.uint8))[:60]  # to decode it would tell that it is damaged
     (tmp_path / "d/masks/7.png").write_bytes(cut_off)
-<<<<<<< HEAD
-    found = ingest(tmp_path / "d", format="masks", images="images/{key}.png", targets="masks/{key}.png",
-                    max_rejected=0.1)  # fmt: skip
-    rejected = pd.read_csv(found / "rejected.csv")
-    assert (
-        rejected["path"].tolist() == ["images/7.png"] and "is 2000x2000, but the image is 8x8" in rejected["reason"][0]
-    )
-=======
     ingested = ingest(
         tmp_path / "d", format="masks", images="images/{key}.png", targets="masks/{key}.png", max_rejected=0.1
     )
     rejected = pd.read_csv(ingested / "rejected.csv")
-    assert rejected["path"].tolist() == ["images/7.png"] and "is 2000x2000, but the image is 8x8" in rejected["reason"][0]
->>>>>>> main
+    assert rejected["path"].tolist() == ["images/7.png"]
+    assert "is 2000x2000, but the image is 8x8" in rejected["reason"][0]
