@@ -26,7 +26,7 @@ from stages.checks.contract import contract
 from stages.checks.results import interpret
 from stages.checks.suite import run_suite
 from stages.config import load as params
-from stages.config.load import Params
+from stages.config.schema import Params
 from stages.core.findings import Finding, Severity
 from stages.dataset.annotations import Annotation
 from stages.dataset.manifest import MANIFEST_COLUMNS, SEALED_INDEX

@@ -115,7 +115,7 @@ def test_a_label_image_is_read_by_its_values(source: Read) -> None:
     items, _ = source(files, **form, mask_values={0: "ground", 255: "cell"})
     with pytest.raises(
         Unreadable,
-        match=r"m/1.png contains the values 7, which are neither in ingest.mask_values \(\[0, 255\]\) nor in ingest.ignore_values",
+        match=r"m/1.png contains the values 7, which are neither in ingest.mask_values \(\[0, 255\]\) nor in ingest.ig",
     ):
         indices(items["i/1.png"])
     items, _ = source(files, **form)
