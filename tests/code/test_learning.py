@@ -375,5 +375,5 @@ def test_pretrained_weights_stay_as_they_are_while_frozen_and_learn_at_a_rate_of
         return max(float((weights[name] - start[name]).abs().max()) for name in names)
 
     assert moved(after(frozen_epochs=1)) == 0
-    slow, fast = moved(after(pretrained_lr_factor=0.01)), moved(after(pretrained_rate=1.0))
+    slow, fast = moved(after(pretrained_lr_factor=0.01)), moved(after(pretrained_lr_factor=1.0))
     assert 0 < slow < fast / 5
