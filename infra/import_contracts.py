@@ -51,7 +51,9 @@ class StageLayersContract(LayersContract):
         layers = cast("list[Layer]", self.layers)
         listed = {tail.name for layer in layers for tail in layer.module_tails}
         stages = Layer({ModuleTail(name) for name in stages_in(graph, container.expression, listed)})
-        self.layers = [stages if layer.module_tails == {ModuleTail(STAGES)} else layer for layer in layers]
+        self.layers = [  # type: ignore[assignment] # the parsed value of the field
+            stages if layer.module_tails == {ModuleTail(STAGES)} else layer for layer in layers
+        ]
         return super().check(graph, verbose)
 
 
@@ -64,7 +66,8 @@ class ForbiddenExceptContract(ForbiddenContract):
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Leave out the exceptions, and check the rest."""
-        exceptions = module_expressions_to_modules(graph, self.except_modules, raise_if_unmatched=True)
+        listed = cast("set[ModuleExpression]", self.except_modules)
+        exceptions = module_expressions_to_modules(graph, listed, raise_if_unmatched=True)
         for field in ("source_modules", "forbidden_modules"):
             matching = module_expressions_to_modules(graph, getattr(self, field)) - exceptions
             setattr(self, field, {ModuleExpression(module.name) for module in matching})

@@ -1,8 +1,8 @@
-"""The embedded default, as a folder per class: `python -m stages.fetch_demo OUTPUT`.
+"""Write the demo data set with one folder per class: `python -m stages.fetch_demo OUTPUT`.
 
 1,797 handwritten digits of 8x8 pixels that scikit-learn ships: the test half of "Optical Recognition of Handwritten
-Digits" (E. Alpaydin and C. Kaynak 1998, UCI Machine Learning Repository), scans by 13 people. Who wrote which is not
-recorded.
+Digits" (E. Alpaydin and C. Kaynak 1998, UCI Machine Learning Repository), scans by 13 people. The data do not
+record which person wrote which digit.
 """
 
 from typing import Any
@@ -13,11 +13,11 @@ from sklearn.datasets import load_digits
 
 from stages.runner.stage import Out, run
 
-GREY_PER_LEVEL = 15  # the scans hold 0 to 16
+GREY_PER_LEVEL = 15  # the levels of the scans are 0 to 16
 
 
 def main(output: Out) -> dict[str, Any]:
-    """Write `<digit>/<number>.png`, uncompressed, so that the size of a file says nothing about its digit."""
+    """Write `<digit>/<number>.png`, uncompressed, so that the file size does not depend on the digit."""
     digits = load_digits()
     for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         folder = output / str(label)

@@ -172,7 +172,9 @@ def _refuse_overwriting(options: PredictOptions) -> None:
     if output and (output in [*given.values(), options.model.resolve()] or output.suffix.lower() in IMAGE_SUFFIXES):
         raise UserError(f"--output {options.output} is, or would look like, what is read; name another file")
     for option, named in (("--files", options.files), ("--overlays", options.overlays)):
-        for source, place in given.items() if named is not None else ():
+        if named is None:
+            continue
+        for source, place in given.items():
             if _may_meet(named.resolve(), place, names_of(options.images)):
                 raise UserError(f"{option} {named}: {source} is, or holds, images to be answered; name another folder")
     if options.files and options.overlays and options.files.resolve() == options.overlays.resolve():

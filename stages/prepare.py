@@ -1,4 +1,4 @@
-"""Decode every image once, to the working size, with its label: `python -m stages.prepare INGESTED GATED OUTPUT`."""
+"""Decode all images to the working size, with their targets: `python -m stages.prepare INGESTED GATED OUTPUT`."""
 
 import json
 from collections.abc import Iterator
@@ -43,11 +43,30 @@ Array = np.ndarray[Any, Any]
 def main(
     ingested: In, _gated: In, output: Out, *, task: Task, representation: Representation, prepare: Prepare
 ) -> dict[str, Any]:
-    """Write the pixel store of train and val; `_gated` is the gate's word that the line may go on."""
+    """Write the pixel store of train and val.
+
+    Args:
+        ingested: output of ingest.
+        _gated: output of the gate, which must have passed.
+        output: folder of the pixel store.
+        task: params of the task.
+        representation: params of the representation.
+        prepare: params of this stage.
+
+    Returns:
+        working size, channels, images per split, and symmetry measures.
+
+    Raises:
+        UserError: a split is missing, or the images do not fit the params.
+    """
     rows = read_manifest(ingested)
     if set(rows["split"]) != {"train", "val"}:
-        raise UserError(f"images are only in {sorted(set(rows['split']))}; training needs train and val: see split")
-    spec = task_spec_of_data(task.model_dump(), representation.model_dump(), prepare.model_dump(), _facts(rows))
+        raise UserError(
+            f"images are only in {sorted(set(rows['split']))}, but training requires train and val; see section split"
+        )
+    spec = task_spec_of_data(
+        task.model_dump(), representation.model_dump(), prepare.model_dump(), _shared_properties(rows)
+    )
     training = rows[rows["split"] == "train"]
     if spec.task == "regression":
         spec = _with_moments(spec, training, ingested)
@@ -68,7 +87,7 @@ def main(
 def _write_bones(
     output: Path, train_set: PixelStore, spec: TaskSpec, parts: str, skeleton: tuple[tuple[str, str], ...]
 ) -> dict[str, float]:
-    """The articulated parts of the training images, for augmentation alone."""
+    """Write the bones of the training images for augmentation, and return the share of images that have any."""
     if parts == "auto":
         parts = "points" if spec.task == "landmarks" and skeleton else "none"
     if parts == "none":
@@ -76,9 +95,7 @@ def _write_bones(
     images = tqdm(range(len(train_set)), "articulated parts", unit="img", disable=None)
     if parts == "points":
         if spec.task != "landmarks":
-            raise UserError(
-                f"prepare.articulated_parts: points: task.name is {spec.task}, which has none; use foreground"
-            )
+            raise UserError(f"prepare.articulated_parts: points: the task {spec.task} has no points; use foreground")
         xy_NP2 = np.asarray(train_set.target)
         try:
             trees = trees_from_pairs(skeleton, spec.points) or [infer_point_tree(xy_NP2)]
@@ -86,34 +103,36 @@ def _write_bones(
             raise UserError(f"task.skeleton: {error}") from None
         bones = [bones_from_points(xy_NP2[index], trees, spec.size) for index in images]
     else:
-        frames = train_set.placements()
-        bones = [bones_from_foreground(_inner(train_set.image_NHWC[index], frames[index])) for index in images]
+        positions = train_set.placements()
+        bones = [bones_from_foreground(_inner(train_set.image_NHWC[index], positions[index])) for index in images]
     write_bones(output, "train", bones)
     return {"articulated": float(np.mean([len(bone_K7) > 1 for bone_K7 in bones]))}
 
 
-def _inner(image_HWC: Array, frame: Placement) -> Array:
-    return image_HWC[: frame.inner_height, : frame.inner_width]
+def _inner(image_HWC: Array, placement: Placement) -> Array:
+    return image_HWC[: placement.inner_height, : placement.inner_width]
 
 
-def _facts(rows: pd.DataFrame) -> dict[str, Any]:
-    """What the labels and the pixels of all images have in common."""
+def _shared_properties(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return the properties that all images share: annotations and bit depth."""
     depths = sorted(set(rows["depth"]))
     if len(depths) > 1:
         paths = [rows.loc[rows["depth"] == depth, "path"].iloc[0] for depth in depths]
-        raise UserError(f"{paths[0]} has {depths[0]} bits, {paths[1]} has {depths[1]}: convert the images to one depth")
+        raise UserError(
+            f"{paths[0]} has {depths[0]} bits, but {paths[1]} has {depths[1]}; convert all images to one bit depth"
+        )
     return {"annotations": parse_annotations(rows), "depth": int(depths[0])}
 
 
 def _with_moments(spec: TaskSpec, training: pd.DataFrame, ingested: Path) -> TaskSpec:
-    """Mean and standard deviation of the scalars over the training images."""
-    value_NS = np.stack([truth_of(labelled, spec) for labelled, _ in _originals(training, ingested, "moments")])
+    """Set mean and standard deviation of the scalars of the training images in the spec."""
+    value_NS = np.stack([truth_of(labelled, spec) for labelled, _ in _read_samples(training, ingested, "moments")])
     deviation_S = np.where(value_NS.std(axis=0) > 0, value_NS.std(axis=0), 1.0)
     return replace(spec, mean=tuple(map(float, value_NS.mean(axis=0))), deviation=tuple(map(float, deviation_S)))
 
 
-def _originals(rows: pd.DataFrame, ingested: Path, said: str) -> Iterator[tuple[Labelled, Array]]:
-    """Each image with its labels, and its pixels."""
+def _read_samples(rows: pd.DataFrame, ingested: Path, description: str) -> Iterator[tuple[Labelled, Array]]:
+    """Yield the labels and pixels of each image."""
     read = zip(
         rows["path"],
         parse_annotations(rows),
@@ -121,59 +140,61 @@ def _originals(rows: pd.DataFrame, ingested: Path, said: str) -> Iterator[tuple[
         decode_images(rows, ingested),
         strict=True,
     )
-    for path, annotation, target, picture in tqdm(read, said, len(rows), unit="img", disable=None):
+    for path, annotation, target, picture in tqdm(read, description, len(rows), unit="img", disable=None):
         height, width = picture.image.shape[:2]
         yield Labelled(path, annotation, target, height, width), picture.image
 
 
 def _write_split(output: Path, split: str, rows: pd.DataFrame, ingested: Path, spec: TaskSpec) -> int:
-    """Images, what is learned from them, and how they lie in their originals; returns how many working images."""
-    placed = [
-        (row, frame)
+    """Write images, targets and placements of one split, and return the number of working images."""
+    tiles = [
+        (row, placement)
         for row in rows[["path", "label", "group", "height", "width"]].to_dict("records")
-        for frame in placements(row["height"], row["width"], spec.fit, spec.size, spec.overlap)
+        for placement in placements(row["height"], row["width"], spec.fit, spec.size, spec.overlap)
     ]
     images, target = (
-        ArrayWriter(output / f"{split}.npy", len(placed)),
-        ArrayWriter(output / f"{split}.target.npy", len(placed)),
+        ArrayWriter(output / f"{split}.npy", len(tiles)),
+        ArrayWriter(output / f"{split}.target.npy", len(tiles)),
     )
-    kind, asked = REPRESENTATIONS[spec.representation], training_spec(spec)
-    things = []
-    for labelled, original in _originals(rows, ingested, f"prepare {split}"):
-        truth = truth_of(labelled, asked)
-        image = _channels(original, spec, labelled.path)
-        for frame in placements(labelled.height, labelled.width, spec.fit, spec.size, spec.overlap):
-            images.add(_working(image, frame, spec))
-            if kind.stores == "image":
-                target.add(_working(_channels(truth, spec, labelled.path), frame, spec))
-            elif kind.stores == "things":
-                found = kind.target(truth, frame, spec)
-                things.append((found.box_M4, found.label_M, found.mask_MSS))
+    representation, training_task = REPRESENTATIONS[spec.representation], training_spec(spec)
+    objects = []
+    for labelled, original in _read_samples(rows, ingested, f"prepare {split}"):
+        truth = truth_of(labelled, training_task)
+        image = _convert_channels(original, spec, labelled.path)
+        for placement in placements(labelled.height, labelled.width, spec.fit, spec.size, spec.overlap):
+            images.add(_to_working_size(image, placement, spec))
+            if representation.stores == "image":
+                target.add(_to_working_size(_convert_channels(truth, spec, labelled.path), placement, spec))
+            elif representation.stores == "things":
+                found = representation.target(truth, placement, spec)
+                objects.append((found.box_M4, found.label_M, found.mask_MSS))
             else:
-                target.add(kind.target(truth, frame, spec))
+                target.add(representation.target(truth, placement, spec))
     images.close()
-    if kind.stores == "things":
-        write_objects(output, split, things)
+    if representation.stores == "things":
+        write_objects(output, split, objects)
     else:
         target.close()
     write_rows(
-        output, split, pd.DataFrame([row | {k: getattr(frame, k) for k in PLACEMENT_COLUMNS} for row, frame in placed])
+        output,
+        split,
+        pd.DataFrame([row | {k: getattr(placement, k) for k in PLACEMENT_COLUMNS} for row, placement in tiles]),
     )
-    return len(placed)
+    return len(tiles)
 
 
-def _channels(image: Array, spec: TaskSpec, path: str) -> Array:
+def _convert_channels(image: Array, spec: TaskSpec, path: str) -> Array:
     try:
         return to_channels(image, spec.channels)
     except ValueError as error:
         raise UserError(
-            f"{path}: {error}; set prepare.channels (now {spec.channels}) to what the images have"
+            f"{path}: {error}; set prepare.channels (now {spec.channels}) to the number of channels of the images"
         ) from None
 
 
-def _working(image_HWC: Array, frame: Placement, spec: TaskSpec) -> Array:
+def _to_working_size(image_HWC: Array, placement: Placement, spec: TaskSpec) -> Array:
     if spec.fit == "tile":
-        return crop_tile(image_HWC, frame, spec.size)
+        return crop_tile(image_HWC, placement, spec.size)
     return fitted(torch.from_numpy(image_HWC.copy())[None], spec.fit, spec.size)[0].numpy()
 
 

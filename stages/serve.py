@@ -8,6 +8,7 @@ import os
 import runpy
 import sys
 import tempfile
+from typing import Any
 
 import uvicorn
 
@@ -37,7 +38,7 @@ def main(settings: Settings, host: str, port: int, open_to_all: bool) -> None:
     """
     key = os.environ.get(KEY, "")
     _refuse_open(host, key, open_to_all)
-    options = {
+    options: dict[str, Any] = {
         "host": host,
         "port": port,
         "limit_concurrency": CONNECTIONS,

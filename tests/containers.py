@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import pathspec
 
@@ -190,7 +191,7 @@ def start(stage: Stage, bound: dict[Path, str], **environment: str) -> subproces
     return subprocess.Popen(["unshare", *spaces, "sh", "-ec", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def inside(first: int, stage: Stage, command: list[str], **more: bytes) -> subprocess.CompletedProcess[bytes]:
+def inside(first: int, stage: Stage, command: list[str], **more: Any) -> subprocess.CompletedProcess[bytes]:
     """Another process in a running container, as `docker exec`."""
     enter = ["nsenter", "--target", str(first), "--mount", "--net", "--pid", "--root", "sh", "-c"]
     script = f"cd {stage.folder} && exec {_confined(stage, {})} {shlex.join(command)}"

@@ -37,6 +37,7 @@ class Drawn(nn.Module):
                 self.first.weight[0, 0], self.first.weight[0, 2] = 0.04, -0.04
                 self.last.weight.zero_()
                 self.last.weight[:, 0, 0, 0] = torch.tensor([0.0, 60.0, 30.0])
+                assert self.last.bias is not None
                 self.last.bias.copy_(torch.tensor([0.0, -24.0, -6.0]))
         self.rings, self.middle = rings, 0.5 if spec.task == "image" else 0.0
 
@@ -104,7 +105,9 @@ class Page:
         from playwright.sync_api import expect
 
         self.expect = expect
-        self.page, self.asked, self.errors = browser.new_page(), [], []
+        self.page = browser.new_page()
+        self.asked: list[str] = []
+        self.errors: list[str] = []
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(address)

@@ -9,4 +9,4 @@ CONFIGURATION = BeartypeConf(is_pep484_tower=True)  # an int is a float, as type
 
 def checked(function: Any) -> Any:
     """Return a function that checks its arguments and its result against their annotations."""
-    return beartype(function, conf=CONFIGURATION)
+    return beartype(conf=CONFIGURATION)(function)

@@ -31,7 +31,8 @@ def scene(
 ) -> tuple[Any, list[Any]]:
     """A grey ground with discs and squares on it that do not touch; and what they are: (kind, x, y, radius)."""
     image = Image.new("RGB", (SIZE + 6, SIZE), (90, 90, 90))
-    draw, placed = ImageDraw.Draw(image), []
+    draw = ImageDraw.Draw(image)
+    placed: list[Any] = []
     while len(placed) < things:
         kind, radius = str(rng.choice(kinds)), int(rng.integers(6, 9))
         x, y = (int(v) for v in rng.integers(radius + 2, SIZE - radius - 2, 2))
@@ -104,7 +105,8 @@ def discs(folder: Path, rng: np.random.Generator) -> None:
 
 def things(folder: Path, rng: np.random.Generator, kinds: tuple[str, ...] = ("disc", "square")) -> None:
     """COCO: boxes and outlines."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number in range(COUNT):
         image, placed = scene(rng, 2 + number % 2, kinds)
         save(folder / f"{number}.png", image)

@@ -1,6 +1,6 @@
-"""Bones along annotated points: given as pairs, or the tree of points that lie near each other.
+"""Bones along annotated points: from given pairs, or from a minimum spanning tree of the points.
 
-Axes: N images, P points, S points that are in some image, K bones.
+Axes: N images, P points, S points that are visible in some image, K bones.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,16 @@ Array = np.ndarray[Any, Any]
 
 
 def infer_point_tree(xy_NP2: Array) -> list[int]:
-    """Parent of each point, -1 for the root and for points that are in no image.
+    """Infer the parent of each point; -1 for the root and for points that no image shows.
 
-    Of all training images, NaN where a point is missing: the minimum spanning tree over the median distance between
-    two points where both are there, rooted at the point from which the ways to all others are shortest in sum.
+    The tree is the minimum spanning tree of the median distances between points, rooted at the point with the smallest
+    sum of path lengths to all others.
+
+    Args:
+        xy_NP2: points [N, P, 2] of the training images, pixels; NaN where a point is missing.
+
+    Returns:
+        parents of the P points.
     """
     from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 
@@ -28,7 +34,7 @@ def infer_point_tree(xy_NP2: Array) -> list[int]:
     xy_NS2 = xy_NP2[:, seen_P]
     apart_SS = np.stack([_medians(np.linalg.norm(xy_NS2 - xy_NS2[:, [point]], axis=2)) for point in range(len(seen_P))])
     never_SS = np.isnan(apart_SS)
-    far = 1 + 2 * float(np.nansum(apart_SS))  # two that are never together are joined last, but are joined
+    far = 1 + 2 * float(np.nansum(apart_SS))  # points that never occur together are linked last
     tree = minimum_spanning_tree(np.where(never_SS, far, np.maximum(apart_SS, 1e-6)))
     way_SS, before_SS = dijkstra(tree, directed=False, return_predecessors=True)
     before_S = before_SS[way_SS.sum(axis=1).argmin()]
@@ -37,25 +43,29 @@ def infer_point_tree(xy_NP2: Array) -> list[int]:
 
 
 def _medians(values_NP: Array) -> Array:
-    """The lower median of what is not NaN in each column; NaN where nothing is there."""
+    """Return the lower median of each column without NaN; NaN for columns of NaN."""
     middle_P = np.maximum((~np.isnan(values_NP)).sum(axis=0) - 1, 0) // 2
     return np.take_along_axis(np.sort(values_NP, axis=0), middle_P[None], axis=0)[0]
 
 
 def trees_from_pairs(pairs: Sequence[tuple[str, str]], points: Sequence[str]) -> list[list[int]]:
-    """The parents of each tree that (nearer the trunk, farther from it) pairs of names say; -1 elsewhere.
+    """Return the parents of the points for each tree that the pairs define; -1 elsewhere.
+
+    Args:
+        pairs: names of parent and child, the parent nearer to the trunk.
+        points: names of all points.
 
     Raises:
-        ValueError: a name is no point, a point has two parents, or a chain of pairs is closed.
+        ValueError: a name is not a point, a point has two parents, or the pairs form a cycle.
     """
     order = {name: index for index, name in enumerate(points)}
     above: dict[int, int] = {}
     for parent, child in pairs:
         for name in (parent, child):
             if name not in order:
-                raise ValueError(f"{name} is no point; the points are {', '.join(points)}")
+                raise ValueError(f"{name} is not a point; the points are {', '.join(points)}")
         if order[child] in above:
-            raise ValueError(f"{child} hangs from {points[above[order[child]]]} and from {parent}; it may from one")
+            raise ValueError(f"{child} has the parents {points[above[order[child]]]} and {parent}; only one is allowed")
         above[order[child]] = order[parent]
 
     def root_of(point: int) -> int:
@@ -63,7 +73,7 @@ def trees_from_pairs(pairs: Sequence[tuple[str, str]], points: Sequence[str]) ->
             if point not in above:
                 return point
             point = above[point]
-        raise ValueError(f"{points[point]} hangs from itself")
+        raise ValueError(f"{points[point]} is its own ancestor; remove one pair of the cycle")
 
     roots = {point: root_of(point) for point in above}
     return [
@@ -73,26 +83,34 @@ def trees_from_pairs(pairs: Sequence[tuple[str, str]], points: Sequence[str]) ->
 
 
 def bones_from_points(xy_P2: Array, trees: Sequence[list[int]], size: int) -> Array:
-    """Bones [K, 7] as those of a foreground, from every visible point to its nearest visible ancestor.
+    """Return a bone from the nearest visible ancestor to every visible point, in the format of `bones_from_foreground`.
 
-    Points in pixels, NaN where missing, in an image `size` pixels long; the parents of each tree. Of a tree the first
-    bone, which stays, is the longest at its root. The radius is guessed, .3 of the length within 2 to 8 % of the size.
+    The first bone of a tree, which does not move, is the longest at its root. The radius is estimated as 0.3 of the
+    length, clipped to 2 to 8 % of the size.
+
+    Args:
+        xy_P2: points [P, 2], pixels; NaN where missing.
+        trees: parents of the points for each tree.
+        size: side of the image, pixels.
+
+    Returns:
+        bones [K, 7].
     """
-    figures = [figure for tree in trees if len(figure := _figure(xy_P2, tree, size))]
+    figures = [figure for tree in trees if len(figure := _bones_of_tree(xy_P2, tree, size))]
     first = np.cumsum([0, *map(len, figures)])
     for figure, offset in zip(figures, first, strict=False):
         figure[:, 5] += np.where(figure[:, 5] >= 0, offset, 0)
     return np.concatenate(figures)[:MAX_BONES].astype(np.float32) if figures else NO_BONES
 
 
-def _figure(xy_P2: Array, parents: list[int], size: int) -> Array:
+def _bones_of_tree(xy_P2: Array, parents: list[int], size: int) -> Array:
     children = _children(np.asarray(np.isfinite(xy_P2).all(axis=1)), parents)
     if sum(map(len, children.values())) < 2:
         return NO_BONES
     root = next(iter(children))
     order = sorted(children[root], key=lambda child: -float(np.linalg.norm(xy_P2[child] - xy_P2[root])))
     pairs = [(root, child) for child in order]
-    for _, point in pairs:  # grows meanwhile: parents before children, those near the root first
+    for _, point in pairs:  # extended while iterating: parents before children
         pairs += [(point, child) for child in children.get(point, [])]
     number = {child: index for index, (_, child) in enumerate(pairs)}
     bone_K7 = np.zeros((len(pairs), 7))
@@ -103,9 +121,9 @@ def _figure(xy_P2: Array, parents: list[int], size: int) -> Array:
 
 
 def _children(visible_P: Array, parents: list[int]) -> dict[int, list[int]]:
-    """Visible children of each visible point, the root first.
+    """Return the visible children of each visible point, the root first.
 
-    Where the root is missing, the one of its visible children that has most itself stands in for it.
+    A missing root is replaced by its visible child with the most children.
     """
     children: dict[int, list[int]] = {}
     for point, parent in enumerate(parents):

@@ -1,9 +1,9 @@
-"""Bones of a figure on plain ground: what turns about what, found once per image.
+"""Extract articulated bones from a figure on a plain background.
 
-Axes beside the usual: N pixels of the skeleton or images, K bones, P points, B pixels of the body,
-S points that were seen. The foreground's
-skeleton (Zhang and Suen 1984) becomes a tree that is rooted at its thickest place; its branches, where they leave the
-body, are simplified (Douglas and Peucker 1973) and divided into bones.
+The skeleton of the foreground (Zhang and Suen 1984) becomes a tree that is rooted at its thickest pixel. Branches that
+leave the body are simplified (Douglas and Peucker 1973) and divided into bones.
+
+Axes: N pixels of the skeleton, K bones, B pixels of the body.
 """
 
 from itertools import pairwise
@@ -14,62 +14,73 @@ from scipy import ndimage
 
 Array = np.ndarray[Any, Any]
 
-MAX_BONES = 16  # bones of a figure
-LEAST_SIDE = 8  # pixels of an image in which a figure has limbs
-LEAST_SHARE, LARGEST_SHARE = 0.01, 0.7  # of the image that is figure
-MOST_RIM = 0.4  # share of the outermost pixels that may be figure
-LEAST_CONTRAST = 10.0  # grey levels between figure and ground; of 16 bits too, which seldom use all of theirs
-NOISES = 4.0  # times the spread of the ground that a figure's threshold must exceed
-FAINT = 0.25  # share of the threshold at which a limb may go on: antennae are fainter than bodies
-THICK = 0.5  # share of the greatest radius from which on the skeleton is body
-REACH = 2.5  # greatest radii from the thickest place that are body at most: longer ones bend
-SPUR = 2.0  # local radii that a branch is long at least
-LEAST_LIMB = 0.6, 3.0, 0.04  # greatest radii, pixels and lengths of the figure that a limb is long at least
-PIECES = 6  # bones along the length of a figure, at most
-SLENDER = 6.0  # radii that a straight bone may be long
+MAX_BONES = 16  # maximum number of bones of a figure
+MIN_SIDE = 8  # pixels of an image
+MIN_SHARE, MAX_SHARE = 0.01, 0.7  # of the image covered by the figure
+MAX_BORDER_SHARE = 0.4  # of the outermost pixels covered by the figure
+MIN_CONTRAST = 10.0  # grey levels between figure and background; also for 16 bits, which seldom use the full range
+NOISE_FACTOR = 4.0  # minimum ratio of the threshold to the spread of the background
+FAINT = 0.25  # share of the threshold for pixels next to certain ones: antennae are fainter than bodies
+THICK = 0.5  # share of the maximum radius from which the skeleton belongs to the body
+MAX_BODY_LENGTH = 2.5  # maximum radii from the thickest pixel; longer bodies bend
+SPUR = 2.0  # minimum length of a branch in local radii
+MIN_LIMB = 0.6, 3.0, 0.04  # minimum length of a limb in maximum radii, in pixels and in lengths of the figure
+PIECES = 6  # maximum number of bones along the length of a figure
+SLENDER = 6.0  # maximum length of a straight bone in radii
 NO_BONES = np.zeros((0, 7), np.float32)
 
 
 class _Tree(NamedTuple):
-    """Skeleton of a figure; the root is the thickest of its pixels."""
+    """Skeleton of a figure as a tree; the root is the pixel with the largest radius."""
 
     xy_N2: Array
-    """Pixels."""
+    """x and y, pixels."""
     radius_N: Array
-    """Distance to the skin, pixels."""
+    """Distance to the outline of the figure, pixels."""
     before_N: Array
-    """Next pixel on the way to the root; -1 at the root."""
+    """Next pixel on the path to the root; -1 at the root."""
     way_N: Array
-    """Length of the way to the root, pixels."""
+    """Length of the path to the root, pixels."""
 
 
 def bones_from_foreground(image_HWC: Array) -> Array:
-    """Bones of the one figure in an image [H, W] or [H, W, C] of uint8 or uint16, float32 [K, 7], K at most 16.
+    """Return the bones of the figure in an image.
 
-    Columns: joint x, y and other end x, y, pixels; radius, half the thickness, pixels; index of the parent, less than
-    the bone's own, -1 for the thickest part, row 0, which stays; share 0 to 1 of the largest angle that the joint
-    allows, less for stubby parts. K is 0 where nothing can move or no figure can be told from its ground.
+    Args:
+        image_HWC: uint8 or uint16 image [H, W] or [H, W, C].
+
+    Returns:
+        float32 bones [K, 7], K at most 16; K is 0 if nothing can move or no figure is detected. Columns: x, y of the
+        joint and of the other end, pixels; radius (half the thickness), pixels; index of the parent, lower than that
+        of the bone, -1 for row 0, the thickest part, which does not move; flexibility, 0 to 1, as a share of the
+        largest joint angle, lower for short thick parts.
     """
     figure_HW = segment_foreground(image_HWC)
     if not figure_HW.any():
         return NO_BONES
     box = ndimage.find_objects(figure_HW.astype(np.int8))[0]
     tree = _tree(np.pad(figure_HW[box], 1))
-    bone_K7 = _fewest(_with_limbs(tree, float(np.hypot(*figure_HW[box].shape))))
+    bone_K7 = _limit_bones(_bones_of_tree_branches(tree, float(np.hypot(*figure_HW[box].shape))))
     bone_K7[:, :4] += np.tile((box[1].start - 1, box[0].start - 1), 2)
     bone_K7[:, 6] = np.clip((bone_lengths(bone_K7) / (2 * bone_K7[:, 4]) - 0.5) / 2, 0, 1)
     return bone_K7.astype(np.float32) if len(bone_K7) > 1 else NO_BONES
 
 
 def segment_foreground(image_HWC: Array) -> Array:
-    """Whether a pixel belongs to the heaviest thing that stands out from the colour of the border, [H, W].
+    """Segment the most salient object that differs from the colour of the border.
 
-    Otsu's threshold (1979) on the distance to that colour, lowered next to what exceeds it, gaps of a pixel closed,
-    holes filled. All False where no figure can be told.
+    Hysteresis threshold on the distance to that colour with the upper threshold of Otsu (1979); gaps of one pixel are
+    closed and holes are filled.
+
+    Args:
+        image_HWC: uint8 or uint16 image [H, W] or [H, W, C].
+
+    Returns:
+        boolean mask [H, W]; all False if no object is detected.
     """
     height, width = image_HWC.shape[:2]
     nothing_HW = np.zeros((height, width), bool)
-    if min(height, width) < LEAST_SIDE:
+    if min(height, width) < MIN_SIDE:
         return nothing_HW
     values_HWC = image_HWC.reshape(height, width, -1).astype(np.float32)
     rim_HW = ~np.pad(np.ones((height - 2, width - 2), bool), 1)
@@ -78,20 +89,24 @@ def segment_foreground(image_HWC: Array) -> Array:
     smooth_HW = ndimage.gaussian_filter(distance_HW, 0.5)
     threshold, contrast = _otsu(smooth_HW)
     spread = float(np.median(distance_HW[rim_HW]))
-    if contrast < LEAST_CONTRAST or threshold < NOISES * spread or (smooth_HW[rim_HW] > threshold).mean() > MOST_RIM:
+    if (
+        contrast < MIN_CONTRAST
+        or threshold < NOISE_FACTOR * spread
+        or (smooth_HW[rim_HW] > threshold).mean() > MAX_BORDER_SHARE
+    ):
         return nothing_HW
-    faint_HW = smooth_HW > max(FAINT * threshold, NOISES * spread)
+    faint_HW = smooth_HW > max(FAINT * threshold, NOISE_FACTOR * spread)
     faint_HW |= ndimage.binary_closing(faint_HW, np.ones((3, 3)))
     part_HW, parts = ndimage.label(faint_HW, np.ones((3, 3)))
     certain_HW = smooth_HW > threshold
     weight_N = np.bincount(part_HW[certain_HW], smooth_HW[certain_HW], parts + 1)
     weight_N[0] = 0
     figure_HW = _filled(part_HW == weight_N.argmax())
-    return figure_HW if LEAST_SHARE <= figure_HW.mean() <= LARGEST_SHARE else nothing_HW
+    return figure_HW if MIN_SHARE <= figure_HW.mean() <= MAX_SHARE else nothing_HW
 
 
 def _otsu(values_HW: Array) -> tuple[float, float]:
-    """The threshold that best divides values into two groups, and how far apart their means are."""
+    """Return Otsu's threshold (1979) and the distance between the means of the two groups."""
     count_N, edge_N = np.histogram(values_HW, 128)
     centre_N = (edge_N[1:] + edge_N[:-1]) / 2
     below_N, sum_N = np.cumsum(count_N), np.cumsum(count_N * centre_N)
@@ -99,17 +114,17 @@ def _otsu(values_HW: Array) -> tuple[float, float]:
     above_mean_N, below_mean_N = (sum_N[-1] - sum_N) / np.maximum(above_N, 1), sum_N / np.maximum(below_N, 1)
     best = int((below_N * above_N * np.square(above_mean_N - below_mean_N)).argmax())
     above, below = float(above_mean_N[best]), float(below_mean_N[best])
-    return (above + below) / 2, above - below  # midway, where many thresholds divide as well
+    return (above + below) / 2, above - below  # midpoint of the means, since many thresholds give the same groups
 
 
 def _filled(figure_HW: Array) -> Array:
-    """Without holes: ground that does not reach the border is figure."""
+    """Fill holes: background that does not reach the border becomes figure."""
     ground_HW, _ = ndimage.label(np.pad(~figure_HW, 1, constant_values=True))
     return ground_HW[1:-1, 1:-1] != ground_HW[0, 0]
 
 
 def _tree(figure_HW: Array) -> _Tree:
-    """The skeleton as the shortest ways to its thickest pixel, which cuts loops."""
+    """Build the skeleton as shortest paths to its thickest pixel, which cuts loops."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import dijkstra
     from skimage.morphology import skeletonize
@@ -122,31 +137,31 @@ def _tree(figure_HW: Array) -> _Tree:
     number_HW = np.full(figure_HW.shape, -1)
     number_HW[y_N, x_N] = np.arange(len(x_N))
     edges, lengths = [], []
-    for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):  # the figure never touches the rim
+    for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):  # the figure never touches the border
         to_N = number_HW[y_N + down, x_N + right]
         edges.append(np.stack([np.flatnonzero(to_N >= 0), to_N[to_N >= 0]]))
         lengths.append(np.full(edges[-1].shape[1], np.hypot(down, right)))
     edge_2E = np.concatenate(edges, axis=1)
     graph = csr_array((np.concatenate(lengths), (edge_2E[0], edge_2E[1])), (len(x_N), len(x_N)))
-    radius_N = depth_HW[y_N, x_N] - 0.5  # the skin lies between two pixels
+    radius_N = depth_HW[y_N, x_N] - 0.5  # the outline lies between two pixels
     way_N, before_N = dijkstra(graph, directed=False, indices=int(radius_N.argmax()), return_predecessors=True)
-    assert np.isfinite(way_N).all(), "the skeleton of one thing is in one piece"
+    assert np.isfinite(way_N).all(), "the skeleton of one object is connected"
     return _Tree(np.stack([x_N, y_N], axis=1).astype(np.float64), radius_N, np.maximum(before_N, -1), way_N)
 
 
-def _with_limbs(tree: _Tree, length: float) -> Array:
-    """The body's bone and those of every branch that leaves it, [K, 7], the limits still to come."""
+def _bones_of_tree_branches(tree: _Tree, length: float) -> Array:
+    """Return the bones [K, 7] of the body and of every branch that leaves it; flexibility is still 0."""
     bones, owner_N = _body(tree)
     thickest = tree.radius_N.max()
-    least = max(LEAST_LIMB[0] * thickest, LEAST_LIMB[1], LEAST_LIMB[2] * length)
+    least = max(MIN_LIMB[0] * thickest, MIN_LIMB[1], MIN_LIMB[2] * length)
     leaf_N = np.setdiff1d(np.arange(len(owner_N)), tree.before_N)
-    for leaf in leaf_N[np.argsort(-tree.way_N[leaf_N], kind="stable")]:  # the longest first: the others branch off it
+    for leaf in leaf_N[np.argsort(-tree.way_N[leaf_N], kind="stable")]:  # the longest first, since others branch off it
         branch = [int(leaf)]
         while owner_N[branch[-1]] < 0:
             branch.append(int(tree.before_N[branch[-1]]))
         fork, way_N = branch.pop(), np.array(branch[::-1], int)
         parent, wide = int(owner_N[fork]), tree.radius_N[fork]
-        if parent:  # off a limb: it starts at the limb's skin
+        if parent:  # a branch of a limb starts at the outline of the limb
             way_N = way_N[np.linalg.norm(tree.xy_N2[way_N] - tree.xy_N2[fork], axis=1) >= wide]
         elif branch:
             wide = tree.radius_N[way_N[0]]
@@ -163,16 +178,16 @@ def _with_limbs(tree: _Tree, length: float) -> Array:
 
 
 def _body(tree: _Tree) -> tuple[list[list[float]], Array]:
-    """The body's bone, along its own axis; and 0 at each pixel of the skeleton within the body, -1 elsewhere, [N].
+    """Return the bone along the axis of the body, and the owner [N] of each skeleton pixel: 0 in the body, else -1.
 
-    A round body's bone is half its thickness long at least, so that it has a direction.
+    The bone is at least half as long as the body is thick, so that a round body has a direction.
     """
     from scipy.spatial.distance import cdist
 
     thickest = tree.radius_N.max()
-    core_N = (tree.radius_N >= THICK * thickest) & (tree.way_N <= REACH * thickest)
+    core_N = (tree.radius_N >= THICK * thickest) & (tree.way_N <= MAX_BODY_LENGTH * thickest)
     order_N = np.argsort(tree.way_N, kind="stable")
-    for pixel in order_N[1:]:  # what is thick again beyond a thin place is not body
+    for pixel in order_N[1:]:  # thick pixels beyond a thin pixel do not belong to the body
         core_N[pixel] &= core_N[tree.before_N[pixel]]
     body_B = order_N[core_N[order_N]]
     xy_B2, radius = tree.xy_N2[body_B], float(np.median(tree.radius_N[body_B]))
@@ -181,16 +196,22 @@ def _body(tree: _Tree) -> tuple[list[list[float]], Array]:
     along = float(np.linalg.norm(other_2 - one_2))
     half_2 = (other_2 - one_2) / along if along else np.array([1.0, 0.0])
     half_2, middle_2 = half_2 * max(along, radius) / 2, (one_2 + other_2) / 2
-    some_B = body_B[:: 1 + len(body_B) // 64]  # their discs overlap so much that these cover what all do
+    some_B = body_B[:: 1 + len(body_B) // 64]  # a subset suffices, since the discs overlap
     covered_N = (cdist(tree.xy_N2, tree.xy_N2[some_B]) < tree.radius_N[some_B]).any(axis=1)
     bone = [*(middle_2 - half_2), *(middle_2 + half_2), radius, -1.0, 0.0]
     return [bone], np.where(covered_N | core_N, 0, -1)
 
 
 def _corners(tree: _Tree, way_N: Array, length: float) -> list[int]:
-    """Where a branch is divided: indices on its way, the first and the last among them."""
+    """Return the indices that divide a branch into bones, including the first and the last.
+
+    Args:
+        tree: skeleton of the figure.
+        way_N: pixels of the branch, from the body outwards.
+        length: of the figure, pixels.
+    """
     xy_N2, radius = tree.xy_N2[way_N], float(np.median(tree.radius_N[way_N]))
-    shortest = max(LEAST_LIMB[1], SPUR * radius)
+    shortest = max(MIN_LIMB[1], SPUR * radius)
     corners, pending = [0], [len(way_N) - 1]
     while pending:
         first, last = corners[-1], pending[-1]
@@ -210,8 +231,8 @@ def _corners(tree: _Tree, way_N: Array, length: float) -> list[int]:
     return corners
 
 
-def _fewest(bone_K7: Array) -> Array:
-    """At most 16 bones: the shortest leaf goes, or becomes one with its parent where it is its only child."""
+def _limit_bones(bone_K7: Array) -> Array:
+    """Reduce to 16 bones: remove the shortest leaf, or merge it with its parent if it is the only child."""
     while len(bone_K7) > MAX_BONES:
         parent_K = bone_K7[:, 5].astype(int)
         leaf_N = np.setdiff1d(np.arange(1, len(bone_K7)), parent_K)
@@ -224,5 +245,5 @@ def _fewest(bone_K7: Array) -> Array:
 
 
 def bone_lengths(bone_K7: Array) -> Array:
-    """From joint to end, pixels."""
+    """Return the distance from joint to end of bones [K, 7], pixels."""
     return np.linalg.norm(bone_K7[:, 2:4] - bone_K7[:, :2], axis=1)

@@ -1,4 +1,4 @@
-"""Which changes leave images looking like the data's own: measured, so that augmentation need not guess.
+"""Measure which geometric changes preserve the appearance of a data set, to configure augmentation.
 
 Axes: N images, F features, S side of a thumbnail.
 """
@@ -15,12 +15,12 @@ from stages.dataset.pixel_store import PixelStore
 from stages.images.image_statistics import to_grey
 
 Array = np.ndarray[Any, Any]
-MOST, FEWEST = 1000, 50  # images looked at; with fewer nothing is said
-MARGIN = 1.96 * 3**-0.5  # of an AUC near .5, times the root of the number of images: half of its 95 % interval
-LEAST_SKILL = 0.1  # of a probe of the classes, above chance, for its answers to say anything
+MAX_IMAGES, MIN_IMAGES = 1000, 50  # maximum and minimum number of images
+MARGIN = 1.96 * 3**-0.5  # half of the 95 % interval of an AUC near 0.5, times the root of the number of images
+MIN_SKILL = 0.1  # accuracy above chance of the class probe, below which no score drop is reported
 SIDE, CELLS, DIRECTIONS, FOLDS = 32, 4, 8, 5
 BLACK = 8  # grey levels, of 255
-RIDGE = 0.1  # penalty, in images' worth of each standardized feature, share of their number
+RIDGE = 0.1  # ridge penalty relative to the number of images
 CHANGES: dict[str, Callable[[Array], Array]] = {
     "mirror": lambda image_NSS: image_NSS[:, :, ::-1],
     "upside_down": lambda image_NSS: image_NSS[:, ::-1],
@@ -29,50 +29,56 @@ CHANGES: dict[str, Callable[[Array], Array]] = {
 
 
 def measure_symmetries(store: PixelStore, class_N: Array | None) -> dict[str, dict[str, float]]:
-    """What becomes of images that are mirrored, turned upside down, or by a quarter.
+    """Measure whether mirrored, flipped and rotated images still look like the data.
 
-    `symmetry_auc`: AUC at which they are told from those of the store, upper end of its 95 % interval; 0.5: not at all.
-    `symmetry_score_drop`: share of what a probe of the classes [N] knows, above chance, that it gets wrong of them: of
-    classes that are each other's mirror images all. Both by linear probes, on images of groups that they have not seen,
-    of thumbnails and of histograms of the directions of their edges (Dalal and Triggs 2005). Empty where there are too
-    few images to tell.
+    Linear classifiers on thumbnails and on histograms of oriented gradients (Dalal and Triggs 2005), cross-validated by
+    group. Both results are empty if there are too few images.
+
+    Args:
+        store: the training images.
+        class_N: class of each image [N]; None without classes.
+
+    Returns:
+        `symmetry_auc`: AUC at which a classifier separates changed from original images, upper end of its 95 %
+        interval; 0.5 means indistinguishable. `symmetry_score_drop`: share of the balanced accuracy above chance that a
+        classifier of the classes loses on changed images.
     """
-    chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MOST, len(store))).astype(int))
+    chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MAX_IMAGES, len(store))).astype(int))
     group_N = store.rows["group"].to_numpy()[chosen_N]
-    if len(chosen_N) < FEWEST or len(set(group_N)) < FOLDS:
+    if len(chosen_N) < MIN_IMAGES or len(set(group_N)) < FOLDS:
         return {"symmetry_auc": {}, "symmetry_score_drop": {}}
     rows = store.rows.iloc[chosen_N]
     inner = zip(store.image_NHWC[chosen_N], rows["inner_height"], rows["inner_width"], strict=True)
     image_NSS = np.stack([_thumbnail(image_HWC[: int(height), : int(width)]) for image_HWC, height, width in inner])
     own_NF, changed = _features(image_NSS), {name: _features(change(image_NSS)) for name, change in CHANGES.items()}
     margin = MARGIN / len(own_NF) ** 0.5
-    told = {name: min(1.0, _auc(own_NF, x_NF, group_N) + margin) for name, x_NF in changed.items()}
-    lost = {} if class_N is None else _lost(own_NF, changed, class_N[chosen_N], group_N)
-    return {"symmetry_auc": told, "symmetry_score_drop": lost}
+    auc = {name: min(1.0, _auc(own_NF, x_NF, group_N) + margin) for name, x_NF in changed.items()}
+    drop = {} if class_N is None else _score_drop(own_NF, changed, class_N[chosen_N], group_N)
+    return {"symmetry_auc": auc, "symmetry_score_drop": drop}
 
 
-def _lost(own_NF: Array, changed: dict[str, Array], class_N: Array, group_N: Array) -> dict[str, float]:
-    """Balanced accuracy above chance, of changed images against the same ones unchanged."""
+def _score_drop(own_NF: Array, changed: dict[str, Array], class_N: Array, group_N: Array) -> dict[str, float]:
+    """Return the relative drop of balanced accuracy above chance from unchanged to changed images."""
     mean_F, deviation_F = own_NF.mean(axis=0), np.maximum(own_NF.std(axis=0), 1e-6)
     x, classes = (own_NF - mean_F) / deviation_F, np.unique(class_N)
     y = np.where(class_N[:, None] == classes, 1.0, -1.0) / (class_N[:, None] == classes).mean(axis=0)
-    given = {name: np.empty_like(class_N) for name in ("own", *changed)}
+    predicted = {name: np.empty_like(class_N) for name in ("own", *changed)}
     for train, test in GroupKFold(FOLDS).split(x, class_N, group_N):
         penalty = RIDGE * len(train) * np.eye(x.shape[1])
         weight_FK = np.linalg.solve(x[train].T @ x[train] + penalty, x[train].T @ y[train])
         for name, x_NF in {"own": own_NF, **changed}.items():
-            given[name][test] = classes[((x_NF[test] - mean_F) / deviation_F @ weight_FK).argmax(axis=1)]
+            predicted[name][test] = classes[((x_NF[test] - mean_F) / deviation_F @ weight_FK).argmax(axis=1)]
     chance = 1 / len(classes)
     skill = {
-        name: float(np.mean([(answer[class_N == one] == one).mean() for one in classes])) - chance
-        for name, answer in given.items()
+        name: float(np.mean([(predicted_N[class_N == value] == value).mean() for value in classes])) - chance
+        for name, predicted_N in predicted.items()
     }
-    return {name: 1 - skill[name] / skill["own"] for name in changed} if skill["own"] >= LEAST_SKILL else {}
+    return {name: 1 - skill[name] / skill["own"] for name in changed} if skill["own"] >= MIN_SKILL else {}
 
 
 def black_border_share(store: PixelStore) -> float:
-    """Share of the outermost pixels of some images that are black: where most are, black is what comes into view."""
-    chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MOST, len(store))).astype(int))
+    """Return the share of black pixels on the image borders; if it is high, augmentation pads with black."""
+    chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MAX_IMAGES, len(store))).astype(int))
     rows, shares = store.rows.iloc[chosen_N], []
     for image_HWC, height, width in zip(
         store.image_NHWC[chosen_N], rows["inner_height"], rows["inner_width"], strict=True
@@ -84,7 +90,7 @@ def black_border_share(store: PixelStore) -> float:
 
 
 def _thumbnail(image_HWC: Array) -> Array:
-    """[SIDE, SIDE] of the middle square, mean 0 and deviation 1."""
+    """Return a thumbnail [SIDE, SIDE] of the central square with mean 0 and standard deviation 1."""
     grey = to_grey(image_HWC)
     side = min(grey.shape)
     top, left = (grey.shape[0] - side) // 2, (grey.shape[1] - side) // 2
@@ -94,13 +100,13 @@ def _thumbnail(image_HWC: Array) -> Array:
 
 
 def _features(image_NSS: Array) -> Array:
-    """[N, F]: a thumbnail of half the side, and how strong edges are by place and direction."""
+    """Return features [N, F]: downsampled thumbnails and gradient strength by cell and direction."""
     down, across = np.gradient(image_NSS, axis=(1, 2))
     strength, direction = np.hypot(down, across), np.arctan2(down, across) % np.pi
     cells = (len(image_NSS), CELLS, SIDE // CELLS, CELLS, SIDE // CELLS)
     histogram = [
-        np.where((direction * DIRECTIONS // np.pi) % DIRECTIONS == one, strength, 0).reshape(cells).sum(axis=(2, 4))
-        for one in range(DIRECTIONS)
+        np.where((direction * DIRECTIONS // np.pi) % DIRECTIONS == value, strength, 0).reshape(cells).sum(axis=(2, 4))
+        for value in range(DIRECTIONS)
     ]
     half = image_NSS.reshape(len(image_NSS), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4))
     return np.concatenate([np.stack(histogram, axis=1).reshape(len(half), -1), half.reshape(len(half), -1)], axis=1)

@@ -62,8 +62,7 @@ def _table_rules() -> Iterator[Rule]:
 def _split_rules() -> Iterator[Rule]:
     allowed = {"column": "split", "value_set": ["train", "val"]}
     yield Rule("split", "splits", "every split is train or val", "ExpectColumnValuesToBeInSet", allowed)
-    for noun in ("picture", "group"):
-        name = f"{noun}_in_one_split"
+    for name, noun in (("image_in_one_split", "image"), ("group_in_one_split", "group")):
         yield Rule(name, "splits", f"no {noun} is in two splits, including the sealed test split", name)
 
 
@@ -75,9 +74,11 @@ def _class_rules(checks: Checks, kinds: frozenset[str]) -> Iterator[Rule]:
     if kinds & {"labels", "shapes", "mask"}:
         yield Rule("class_names", "labels", "every class has a name and a single spelling", "class_names")
         yield Rule("labels_in_both", "labels", "every class is in training and in validation", "labels_in_both")
-        for split, least in (("train", checks.min_train_per_class), ("validation", checks.min_validation_per_class)):
-            name = f"min_{split}_per_class"
-            text = f"every class has at least {least} {split.replace('train', 'training')} images (checks.{name})"
+        for name, split, least in (
+            ("min_train_per_class", "training", checks.min_train_per_class),
+            ("min_validation_per_class", "validation", checks.min_validation_per_class),
+        ):
+            text = f"every class has at least {least} {split} images (checks.{name})"
             yield Rule(name, "labels", text, name, {"limit": least})
 
 

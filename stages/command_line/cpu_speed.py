@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from stages.command_line.machine_checks import PROJECT, Check
+from stages.command_line.machine_checks import PROJECT, Check, State
 from stages.core.cpu import GROUPS, cores
 from stages.core.provenance import processor
 
@@ -72,7 +72,7 @@ def settings() -> Iterator[Check]:
 def speed() -> Iterator[Check]:
     """Time a matrix product and the decoding of a JPEG on one core."""
     waiting = share_of_waiting()
-    state = "warning" if waiting > MOST_WAITING else "ok"
+    state: State = "warning" if waiting > MOST_WAITING else "ok"
     advice = "end other programs, or use a machine whose CPUs are not shared" if state == "warning" else ""
     yield Check("cpu load", state, f"a busy thread waited {waiting:.0%} of the time", advice)
     frequency, operations = hertz(), operations_per_cycle()

@@ -27,8 +27,9 @@ WORKER_MEMORY = 4
 COPIES = 4
 """Times the size of the source that a run needs, estimated: data/ingest and data/prepare, both again in the cache."""
 MODELS = 1
-"""GiB for models, estimated from the largest ONNX file in the README, 82 MB: five times that in the checkpoint (weights,
-two moments of AdamW, averaged and best weights), and weights and two exported files, each again in the cache."""
+"""GiB for models, estimated from the largest ONNX file in the README, 82 MB: five times that in the checkpoint
+(weights, two moments of AdamW, averaged and best weights), and weights and two exported files, each again in the cache.
+"""
 SHARED = Path("/dev/shm")  # noqa: S108  # a file system of the kernel's, where nothing is written
 SHARED_MEMORY = 64
 """MiB of /dev/shm that Docker gives to a container by default."""

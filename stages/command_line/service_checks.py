@@ -10,6 +10,8 @@ from stages.command_line.machine_checks import Check
 
 PATIENCE = 15.0
 """Seconds that a service may take to respond."""
+IMPORTING = 45.0
+"""Seconds more for importing DVC on a busy machine."""
 ASK = """
 from dvc.repo import Repo
 with Repo() as repo:
@@ -30,10 +32,12 @@ def dvc_remote() -> Iterator[Check]:
         return
     try:
         asked = subprocess.run(
-            [sys.executable, "-c", ASK], check=False, capture_output=True, text=True, timeout=PATIENCE
+            [sys.executable, "-c", ASK], check=False, capture_output=True, text=True, timeout=PATIENCE + IMPORTING
         )
     except subprocess.TimeoutExpired:
-        yield Check(name, "warning", f"no response within {PATIENCE:g} s", "check the network and `dvc remote list`")
+        yield Check(
+            name, "warning", f"no response within {PATIENCE + IMPORTING:g} s", "check the network and `dvc remote list`"
+        )
         return
     if asked.returncode:
         last = asked.stderr.strip().splitlines()[-1:] or ["no message"]

@@ -33,14 +33,14 @@ class Belonging:
     """What was seen and not taken up."""
 
 
-def belonging(items: Sequence[Sample], labels: Sequence[str], known: dict[int, Glance], own_split: bool) -> Belonging:
+def belonging(items: Sequence[Sample], labels: Sequence[str], known: dict[int, Glance], has_split: bool) -> Belonging:
     """Look for groups.
 
     Args:
         items: all images.
         labels: the class of each, or ''.
         known: images that were opened, by place; more are added.
-        own_split: the source names the splits.
+        has_split: the source names the splits.
     """
     if any(item.group is not None for item in items):
         return Belonging()
@@ -53,7 +53,7 @@ def belonging(items: Sequence[Sample], labels: Sequence[str], known: dict[int, G
         if one.told or best:
             return Belonging(group=one.pattern, why=f"{one.why}{shown}", asks=tuple(asks))
         asks.append(f"`{one.pattern}` would be a group: {one.why}{shown}")
-    blocks = _of_numbers(items, labels, known, own_split)
+    blocks = _of_numbers(items, labels, known, has_split)
     return Belonging(blocks.group, blocks.block, blocks.why, (*asks, *blocks.asks))
 
 
@@ -74,7 +74,7 @@ def _of_groups(
     return evidence(known, pairs, of_class or strangers)
 
 
-def _of_numbers(items: Sequence[Sample], labels: Sequence[str], known: dict[int, Glance], own_split: bool) -> Belonging:
+def _of_numbers(items: Sequence[Sample], labels: Sequence[str], known: dict[int, Glance], has_split: bool) -> Belonging:
     """Images numbered one after the other: slices, frames."""
     longest = next(iter(sequences([item.path for item in items])), [])
     if len(longest) < SHORTEST:
@@ -94,7 +94,7 @@ def _of_numbers(items: Sequence[Sample], labels: Sequence[str], known: dict[int,
         return Belonging(asks=(f"{span}: no block is proposed",))
     faded = next((lag for lag, kinds in by_lag.items() if kinds[kind].auc < FADED), None)
     fades = f"which fades after {faded}" if faded else f"which has not faded after {max(by_lag)}"
-    if own_split:
+    if has_split:
         return Belonging(asks=(f"{span}, {fades}: does the source's own split keep neighbours together?",))
     steps = min(faded or RUN, max(2, len(places) // FEWEST_BLOCKS))
     block = steps * int(np.median([b - a for (a, _), (b, _) in pairwise(longest)]))

@@ -1,8 +1,7 @@
-"""What a source says of one image: the one form into which every kind of label is read.
+"""Annotations of one image: the common representation of all label formats.
 
-Coordinates are in pixels of the upright original image. Points: x to the right, y down, whole numbers are centres of
-pixels, as annotation tools and pixel indices have it. Boxes: edges, so that a box around the whole image is
-(0, 0, width, height), as COCO has it.
+Coordinates are in pixels of the upright original image. Points: x to the right, y down, integers are pixel centres, as
+in annotation tools. Boxes: edges, so that a box around the whole image is (0, 0, width, height), as in COCO.
 """
 
 import json
@@ -14,40 +13,41 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 IGNORE_INDEX = 255
-"""Index in a mask where the truth is unknown: neither learned nor scored."""
+"""Mask index of pixels whose class is unknown; they are excluded from training and scoring."""
 
 
 @dataclass(frozen=True)
 class ObjectAnnotation:
-    """One thing in an image."""
+    """Annotation of one object in an image."""
 
     label: str
     box: tuple[float, float, float, float]
     """x0, y0, x1, y1 in pixels, edges; x0 < x1, y0 < y1."""
     rle: tuple[int, ...] | None = None
-    """Its mask over the whole image as `encode_rle` writes it; None where only the box is known."""
+    """Mask over the whole image in the encoding of `encode_rle`; None if only the box is known."""
     crowd: bool = False
-    """Many things in one outline, not to be told apart: neither learned nor scored."""
+    """Whether this is a group of objects in one outline; excluded from training and scoring."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """Labels of one image; None where the source has no such kind."""
+    """Labels of one image; a kind of label that the source does not have is None."""
 
     labels: tuple[str, ...] | None = None
-    """Classes: exactly one where the task is classification or ordinal, any number for multilabel."""
+    """Classes: exactly one for classification and ordinal tasks, any number for multilabel."""
     scalars: dict[str, float] | None = None
-    """Name: value, in the unit that the source has."""
+    """Value by name, in the unit of the source."""
     points: dict[str, tuple[float, float] | None] | None = None
-    """Name: (x, y); None where it is not visible. The same names in every image of a data set."""
+    """(x, y) by name; None if the point is not visible. All images of a data set have the same names."""
     shapes: tuple[ObjectAnnotation, ...] | None = None
+    """Objects in the image."""
     mask: tuple[str, ...] | None = None
-    """The item's target file is a label image; names of its indices 0, 1, ... . Index 255 is `IGNORE`."""
+    """Class names of the indices 0, 1, ... of the target file, a label image. Index 255 is `IGNORE_INDEX`."""
     image: bool = False
-    """The item's target file is the image to be answered."""
+    """Whether the target file is the image to predict."""
 
     def to_json(self) -> str:
-        """One line of text."""
+        """Serialize to one line of JSON."""
         kept: dict[str, Any] = {k: v for k, v in vars(self).items() if v is not None and v is not False}
         if self.shapes is not None:
             kept["shapes"] = [
@@ -57,7 +57,7 @@ class Annotation:
 
     @staticmethod
     def from_json(text: str) -> "Annotation":
-        """Read what `to_json` wrote."""
+        """Parse the output of `to_json`."""
         values = json.loads(text)
         for name in ("labels", "mask"):
             if name in values:
@@ -77,7 +77,7 @@ def _shape(values: dict[str, Any]) -> ObjectAnnotation:
 
 
 def encode_rle(mask_HW: Array) -> tuple[int, ...]:
-    """Run lengths of a boolean mask, down the columns and beginning with background, as COCO's uncompressed RLE.
+    """Encode a boolean mask [H, W] as run lengths in column-major order, background first (COCO's uncompressed RLE).
 
     >>> encode_rle(np.array([[0, 1], [0, 1]], bool))
     (2, 2)
@@ -88,7 +88,15 @@ def encode_rle(mask_HW: Array) -> tuple[int, ...]:
 
 
 def decode_rle(runs: Iterable[int], height: int, width: int) -> Array:
-    """Boolean [height, width] of what `encode_rle` wrote.
+    """Decode the output of `encode_rle`.
+
+    Args:
+        runs: run lengths in pixels.
+        height: of the image, pixels.
+        width: of the image, pixels.
+
+    Returns:
+        boolean mask [height, width].
 
     Raises:
         ValueError: the runs do not add up to height * width.
@@ -101,13 +109,18 @@ def decode_rle(runs: Iterable[int], height: int, width: int) -> Array:
 
 
 def bounding_box(mask_HW: Array) -> tuple[float, float, float, float]:
-    """The tight box around a mask that is not empty."""
+    """Return the tight box (x0, y0, x1, y1) of a mask [H, W] that is not empty."""
     rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
     assert len(rows), "an empty mask has no box"
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
+def annotate_mask(label: str, mask_HW: Array, crowd: bool = False) -> ObjectAnnotation:
+    """Return the annotation of one object from its boolean mask [height, width], which must not be empty."""
+    return ObjectAnnotation(label, bounding_box(mask_HW), encode_rle(mask_HW), crowd)
+
+
 def class_names(annotation: Annotation) -> list[str]:
-    """The classes that are said to be in an image, each once: of the image, or of the things in it."""
-    things = [shape.label for shape in annotation.shapes or ()]
-    return sorted({*(annotation.labels or ()), *things})
+    """Return the sorted distinct classes of an image and of the objects in it."""
+    of_objects = [shape.label for shape in annotation.shapes or ()]
+    return sorted({*(annotation.labels or ()), *of_objects})

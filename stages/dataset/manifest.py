@@ -1,4 +1,4 @@
-"""The manifest: one row per image, the one table that every later stage reads."""
+"""The manifest: a table with one row per image that all later stages read."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stages.core.errors import UserError
+from stages.core.natural_sort import natural_sort_key
 from stages.dataset.annotations import Annotation
 from stages.dataset.shards import read_member, shard_name
 from stages.images.decode import DecodedImage, decode_image
@@ -16,19 +17,19 @@ MANIFEST_FILE = "manifest.parquet"
 DATASET_FILE = "dataset.json"  # {"name": ..., "version": ...}
 SPLITS = ("train", "val", "test")
 MANIFEST_COLUMNS = {
-    "path": "str",  # inside the source, unique: the key of a row
-    "label": "str",  # its class; several joined by |; empty where it has none
-    "group": "str",  # what must not be torn apart by a split
+    "path": "str",  # path inside the source; unique key of the row
+    "label": "str",  # class; several are joined by |; empty if there is none
+    "group": "str",  # images of one group are always in the same split
     "split": "str",  # train or val; test only in the sealed manifest
     "content": "str",  # SHA-256 of the file's bytes, 16 hex digits
     "pixels": "str",  # SHA-256 of the decoded pixels, 16 hex digits
     "phash": "str",  # perceptual hash, 16 hex digits
-    "phash_mirrored": "str",  # of the image mirrored left to right
-    "origin": "str",  # where it comes from, as ingest.origin_regex tells: real, simulated, a site; empty where unknown
-    "arrival": "int64",  # 1 for the groups that came with the first ingest, 2 with the next that brought new ones ...
+    "phash_mirrored": "str",  # of the horizontally mirrored image
+    "origin": "str",  # from ingest.origin_regex or a column: real, simulated, a site; empty if unknown
+    "arrival": "int64",  # 1 for groups of the first ingest, 2 for groups of the next ingest that added any ...
     "bytes": "int64",  # of the file
     "bytes_per_pixel": "float64",
-    "has_file": "bool",  # false when the image came out of an array: its format and bytes are ours
+    "has_file": "bool",  # false if the image was encoded from an array, so that format and bytes are not the user's
     "width": "int64",  # pixels
     "height": "int64",  # pixels
     "format": "str",
@@ -61,20 +62,20 @@ MANIFEST_COLUMNS = {
     "thumbnail": "object",  # bytes
     "channels": "int64",
     "depth": "int64",  # bits of a value, 8 or 16
-    "annotation": "str",  # all labels, as Annotation.to_json writes them
-    "target_content": "str",  # digest of its mask's or paired image's file, empty where there is none
-    "target_pixels": "str",  # digest of the same decoded
-    "things": "str",  # areas and places of what the labels name, JSON as stages.dataset.label_statistics has it
-    "offset": "int64",  # of the file's bytes in the shard of its arrival
-    "target_offset": "int64",  # of its mask's or paired image's file
-    "target_bytes": "int64",  # 0 where there is none
+    "annotation": "str",  # all labels, output of Annotation.to_json
+    "target_content": "str",  # digest of the file of the mask or paired image; empty if there is none
+    "target_pixels": "str",  # digest of its decoded pixels
+    "things": "str",  # areas and positions of the labelled objects, JSON of stages.dataset.label_statistics
+    "offset": "int64",  # of the file in the shard of its arrival, bytes
+    "target_offset": "int64",  # of the file of the mask or paired image
+    "target_bytes": "int64",  # 0 if there is none
 }
 SEALED_INDEX = ("group", "content", "pixels", "phash")
-"""What the line may know of the sealed test images: enough to find leakage, no label and no picture."""
+"""Columns of the sealed test images that the pipeline may read: enough to detect leakage, no labels and no pixels."""
 
 
 def write_manifest(rows: pd.DataFrame, folder: Path) -> None:
-    """Write the rows, in the order and the types of `COLUMNS`."""
+    """Write the rows with the columns and types of `MANIFEST_COLUMNS`."""
     rows[list(MANIFEST_COLUMNS)].astype(MANIFEST_COLUMNS).to_parquet(folder / MANIFEST_FILE, index=False)
 
 
@@ -82,7 +83,7 @@ def read_manifest(folder: Path) -> pd.DataFrame:
     """Read the manifest of a folder that ingest wrote.
 
     Raises:
-        UserError: when its columns are not those of this version.
+        UserError: the columns are not those of this version.
     """
     rows = pd.read_parquet(folder / MANIFEST_FILE)
     if list(rows.columns) != list(MANIFEST_COLUMNS):
@@ -91,32 +92,30 @@ def read_manifest(folder: Path) -> pd.DataFrame:
 
 
 def read_image_files(rows: pd.DataFrame, folder: Path) -> Iterator[bytes]:
-    """The files of the images of manifest rows, in order, from the shards beside the manifest."""
+    """Yield the image files of manifest rows, in order, from the shards in the folder."""
     for arrival, offset, length in zip(rows["arrival"], rows["offset"], rows["bytes"], strict=True):
         yield read_member(folder / shard_name(arrival), offset, length)
 
 
 def decode_images(rows: pd.DataFrame, folder: Path) -> Iterator[DecodedImage]:
-    """Decode the images of manifest rows, in order."""
+    """Yield the decoded images of manifest rows, in order."""
     for data in read_image_files(rows, folder):
-        # Ingest has held the image against ingest.max_megapixels; it need not be held again.
+        # ingest has already checked ingest.max_megapixels
         yield decode_image(data, max_megapixels=np.inf)
 
 
 def parse_annotations(rows: pd.DataFrame) -> list[Annotation]:
-    """The labels of manifest rows, in order."""
+    """Return the annotations of manifest rows, in order."""
     return [Annotation.from_json(text) for text in rows["annotation"]]
 
 
 def decode_targets(rows: pd.DataFrame, folder: Path) -> Iterator[np.ndarray[Any, Any] | None]:
-    """The masks (indices) or paired images of manifest rows, in order; None where there is none."""
+    """Yield the masks (class indices) or paired images of manifest rows, in order; None if there is none."""
     for arrival, offset, length in zip(rows["arrival"], rows["target_offset"], rows["target_bytes"], strict=True):
         data = read_member(folder / shard_name(arrival), offset, length) if length else b""
         yield decode_image(data, max_megapixels=np.inf).image if data else None
 
 
 def sorted_labels(rows: pd.DataFrame) -> list[str]:
-    """The classes, sorted as people count: `2` before `10`."""
-    return sorted(
-        rows["label"].unique(), key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label)
-    )
+    """Return the distinct classes in natural order: `2` before `10`."""
+    return sorted(rows["label"].unique(), key=natural_sort_key)

@@ -1,4 +1,4 @@
-"""The pixel store: images decoded once, at the working size, in files that are mapped into memory."""
+"""The pixel store: decoded images at the working size in memory-mapped files."""
 
 import json
 import os
@@ -19,35 +19,35 @@ ROW_COLUMNS = ("path", "label", "group", *PLACEMENT_COLUMNS)
 
 @dataclass(frozen=True)
 class RaggedObjects:
-    """Any number of things an image."""
+    """Objects of all images, any number per image."""
 
     box_T4: Array
-    """float32, of all images one after the other."""
+    """float32, concatenated over the images."""
     label_T: Array
     mask_TX: Array | None
-    """Packed bits of [size, size] a thing; None where only boxes are known."""
+    """Packed bits of a mask [size, size] per object; None if only boxes are known."""
     first: Array
-    """[N + 1]: where an image's things begin."""
+    """[N + 1]: index of the first object of each image."""
 
     def select(self, index_B: Array) -> "RaggedObjects":
-        """The things of these images alone."""
-        things = [np.arange(self.first[i], self.first[i + 1]) for i in index_B]
-        index_T, first = np.concatenate([np.zeros(0, int), *things]), np.cumsum([0, *map(len, things)])
+        """Return the objects of the selected images [B]."""
+        ranges = [np.arange(self.first[i], self.first[i + 1]) for i in index_B]
+        index_T, first = np.concatenate([np.zeros(0, int), *ranges]), np.cumsum([0, *map(len, ranges)])
         masks = None if self.mask_TX is None else self.mask_TX[index_T]
         return RaggedObjects(self.box_T4[index_T], self.label_T[index_T], masks, first)
 
 
 @dataclass(frozen=True)
 class RaggedBones:
-    """The articulated parts of each image's figure, as `stages.articulation.skeleton` has them."""
+    """Bones of all images, in the format of `stages.articulation.skeleton`."""
 
     bone_T7: Array
-    """float32, of all images one after the other."""
+    """float32, concatenated over the images."""
     first: Array
-    """[N + 1]: where an image's bones begin."""
+    """[N + 1]: index of the first bone of each image."""
 
     def padded(self, index_B: Array) -> Array:
-        """[B, K, 7] of some images, with rows of NaN where one has fewer than the K of the richest; K at least 1."""
+        """Return the bones [B, K, 7] of the images [B], padded with NaN to the most bones K, at least 1."""
         counts_B = self.first[index_B + 1] - self.first[index_B]
         bone_BK7 = np.full((len(index_B), max(1, int(counts_B.max())), 7), np.nan, np.float32)
         for row, (index, count) in enumerate(zip(index_B, counts_B, strict=True)):
@@ -57,34 +57,34 @@ class RaggedBones:
 
 @dataclass(frozen=True)
 class PixelStore:
-    """One split of the prepared images. A row is a working image: a whole original, or a tile of one."""
+    """One split of the prepared data. Each row is a working image: a whole original, or a tile."""
 
     image_NHWC: Array
-    """uint8 or uint16, mapped from disk, not read until used."""
+    """uint8 or uint16, memory-mapped."""
     target: Array | RaggedObjects
-    """What is learned from, aligned with the images."""
+    """Training targets, aligned with the images."""
     rows: pd.DataFrame
-    """path, label, group of each image, and how the original lies in it."""
+    """path, label, group and placement of each image."""
     about: dict[str, Any]
-    """name and version of the data, and the outline of the task."""
+    """Name and version of the data, and the task spec."""
     bones: RaggedBones | None = None
-    """Articulated parts of the figures, where `prepare` looked for them."""
+    """Bones, if `prepare` computed them."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def select(self, index_B: Array) -> "PixelStore":
-        """These rows alone, without bones."""
+        """Return the selected rows [B], without bones."""
         rows = self.rows.iloc[index_B].reset_index(drop=True)
         target = self.target.select(index_B) if isinstance(self.target, RaggedObjects) else self.target[index_B]
         return PixelStore(self.image_NHWC[index_B], target, rows, self.about)
 
     def placements(self) -> list[Placement]:
-        """How each working image lies in its original."""
+        """Return the placement of each working image in its original."""
         return [Placement(*values) for values in self.rows[list(PLACEMENT_COLUMNS)].itertuples(index=False, name=None)]
 
     def rows_by_original(self) -> Iterator[tuple[str, slice]]:
-        """Path of each original image, and its rows."""
+        """Yield the path of each original image with the slice of its rows."""
         paths = self.rows["path"].to_numpy()
         begins = np.flatnonzero(np.concatenate([[True], paths[1:] != paths[:-1]]))
         for begin, end in zip(begins, [*begins[1:], len(paths)], strict=True):
@@ -92,46 +92,56 @@ class PixelStore:
 
 
 class ArrayWriter:
-    """Writes one array a call into a file of known length, which is mapped later."""
+    """Write arrays one by one to a .npy file of known length that can be memory-mapped."""
 
     def __init__(self, file: Path, count: int) -> None:
-        """Nothing is written before the first array, whose shape and type all others have."""
+        """Set the file and the number of arrays; the first array determines shape and type."""
         self.file, self.count, self.written = file, count, 0
         self.mapped: np.memmap[Any, Any] | None = None
 
     def add(self, values: Array) -> None:
-        """Write the next one."""
+        """Write the next array."""
         if self.mapped is None:
             shape = (self.count, *values.shape)
             self.mapped = np.lib.format.open_memmap(self.file, "w+", values.dtype, shape)
-            if hasattr(
-                os, "posix_fallocate"
-            ):  # a full disk is met here, as an error, and not in the mapping, as a signal
+            if hasattr(os, "posix_fallocate"):  # a full disk raises an error here instead of a signal in the mapping
                 with self.file.open("r+b") as file:
                     os.posix_fallocate(file.fileno(), 0, self.mapped.nbytes + self.mapped.offset)
         self.mapped[self.written] = values
         self.written += 1
 
     def close(self) -> None:
-        """All must have come."""
+        """Flush the file; all arrays must have been written."""
         assert self.mapped is not None and self.written == self.count, f"{self.written} of {self.count} written"
         self.mapped.flush()
 
 
 def write_rows(folder: Path, split: str, rows: pd.DataFrame) -> None:
-    """Write what is known of each working image."""
+    """Write the rows of the working images.
+
+    Args:
+        folder: of the store.
+        split: train or val.
+        rows: table with the columns `ROW_COLUMNS`.
+    """
     rows[list(ROW_COLUMNS)].to_parquet(folder / f"{split}.parquet", index=False)
 
 
 def write_about(folder: Path, about: dict[str, Any]) -> None:
-    """Write what is common to all."""
+    """Write the metadata that all splits share."""
     (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
-def write_objects(folder: Path, split: str, things: Iterable[tuple[Array, Array, Array | None]]) -> None:
-    """Write (box_M4, label_M, mask_MSS or None) of each image, in order."""
+def write_objects(folder: Path, split: str, objects: Iterable[tuple[Array, Array, Array | None]]) -> None:
+    """Write the objects of each image.
+
+    Args:
+        folder: of the store.
+        split: train or val.
+        objects: (box_M4, label_M, mask_MSS or None) per image.
+    """
     boxes, labels, masks, first = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)], [], [0]
-    for box_M4, label_M, mask_MSS in things:
+    for box_M4, label_M, mask_MSS in objects:
         boxes.append(box_M4)
         labels.append(label_M)
         first.append(first[-1] + len(label_M))
@@ -144,14 +154,20 @@ def write_objects(folder: Path, split: str, things: Iterable[tuple[Array, Array,
 
 
 def write_bones(folder: Path, split: str, bones: Sequence[Array]) -> None:
-    """Write the [K, 7] of each image, in order."""
+    """Write the bones of each image.
+
+    Args:
+        folder: of the store.
+        split: train or val.
+        bones: [K, 7] per image.
+    """
     first = np.concatenate([[0], np.cumsum([len(bone_K7) for bone_K7 in bones])])
     bone_T7 = np.concatenate([np.zeros((0, 7), np.float32), *bones])
     np.savez(folder / f"{split}.bones.npz", bone_T7=bone_T7, first=first)
 
 
 def open_split(folder: Path, split: str) -> PixelStore:
-    """Open what was written."""
+    """Open one split of a pixel store."""
     about = json.loads((folder / "about.json").read_text())
     rows = pd.read_parquet(folder / f"{split}.parquet")
     target: Array | RaggedObjects

@@ -1,4 +1,4 @@
-"""Image files packed into tars: a version store keeps one file fast and 50,000 slowly."""
+"""Image files packed into tar shards, since DVC handles one file faster than 50,000."""
 
 import io
 import tarfile
@@ -7,12 +7,16 @@ from pathlib import Path
 
 
 def shard_name(arrival: int) -> str:
-    """Name of the file of the images that came with an arrival: images that come later leave it as it is."""
+    """Return the shard file name of an arrival; later arrivals do not change the shard."""
     return f"images-{arrival}.tar"
 
 
 def write_shard(file: Path, members: Iterable[tuple[str, bytes]]) -> list[int]:
-    """Write (name, bytes) in order; returns where each member's bytes begin. Same members, same bytes."""
+    """Write members (name, bytes) in order; the output depends on the members only.
+
+    Returns:
+        offset of the bytes of each member in the file.
+    """
     with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as tar:
         for name, data in members:
             info = tarfile.TarInfo(name)
@@ -23,7 +27,13 @@ def write_shard(file: Path, members: Iterable[tuple[str, bytes]]) -> list[int]:
 
 
 def read_member(file: Path, offset: int, length: int) -> bytes:
-    """The bytes of one member, without looking at the others."""
-    with file.open("rb") as shard:
-        shard.seek(offset)
-        return shard.read(length)
+    """Read one member by its offset.
+
+    Args:
+        file: the shard.
+        offset: of the member in the file, bytes.
+        length: of the member, bytes.
+    """
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        return stream.read(length)

@@ -1,4 +1,4 @@
-"""Which group of images is for training, validation or the sealed test: decided once per group, never again."""
+"""Assign groups of images to train, val or the sealed test split; the split of a group never changes."""
 
 import hashlib
 import json
@@ -16,16 +16,16 @@ from stages.dataset.manifest import SPLITS
 
 
 def assign_splits(groups: pd.Series, labels: pd.Series, shares: dict[str, float], locked: dict[str, str]) -> pd.Series:
-    """The split of every image: as locked where its group is, else chosen so that every class comes out in its shares.
+    """Assign a split to every image: the locked split of its group, else a stratified greedy choice.
 
-    New groups are taken largest first, ties by a hash of their name, and each goes to the split that is most short of
-    the group's classes, as a share of what that split should hold of them. So a group's split depends on nothing
-    random, and adding images moves no group that is locked.
+    New groups are assigned in descending order of size, ties by a hash of the name. Each goes to the split with the
+    largest deficit of its classes, relative to the target count. The result is deterministic, and adding images does
+    not move locked groups.
 
     Args:
         groups: group name per image.
         labels: class per image, aligned with `groups`.
-        shares: wanted share of the images by split, summing to 1, as {"train": .7, "val": .15, "test": .15}.
+        shares: target share of the images by split, summing to 1, for example {"train": .7, "val": .15, "test": .15}.
         locked: split by group name.
 
     Returns:
@@ -33,44 +33,44 @@ def assign_splits(groups: pd.Series, labels: pd.Series, shares: dict[str, float]
     """
     counts = pd.crosstab(groups.to_numpy(), labels.to_numpy())
     names = list(shares)
-    wanted = np.outer(np.fromiter(shares.values(), float), counts.sum().to_numpy())  # [split, class]
-    missing = wanted.copy()
-    decided: dict[str, str] = {}
+    target = np.outer(np.fromiter(shares.values(), float), counts.sum().to_numpy())  # [split, class]
+    deficit = target.copy()
+    assigned: dict[str, str] = {}
     for group in counts.index.intersection(list(locked)):
-        decided[group] = locked[group]
-        missing[names.index(locked[group])] -= counts.loc[group].to_numpy()
+        assigned[group] = locked[group]
+        deficit[names.index(locked[group])] -= counts.loc[group].to_numpy()
     order = sorted(counts.index.difference(list(locked)), key=lambda g: (-int(counts.loc[g].sum()), stable_hash(g)))
-    table = dict(zip(counts.index, counts.to_numpy(), strict=True))
+    counts_of = dict(zip(counts.index, counts.to_numpy(), strict=True))
     for group in order:
-        holds = table[group] > 0
-        shortage = (missing[:, holds] / wanted[:, holds]).mean(axis=1)
-        best = int(np.argmax(shortage))
-        decided[group] = names[best]
-        missing[best] -= table[group]
-    return groups.map(decided)
+        present = counts_of[group] > 0
+        relative_deficit = (deficit[:, present] / target[:, present]).mean(axis=1)
+        best = int(np.argmax(relative_deficit))
+        assigned[group] = names[best]
+        deficit[best] -= counts_of[group]
+    return groups.map(assigned)
 
 
-def merge_linked_groups(groups: pd.Series, pictures: pd.Series, locked: "SplitTable") -> pd.Series:
-    """Groups that share a picture made one: it must not stand in two splits.
+def merge_linked_groups(groups: pd.Series, images: pd.Series, locked: "SplitTable") -> pd.Series:
+    """Merge groups that share an image, so that the image is not in two splits.
 
-    New groups go to the split of the first that came. Groups that are in two splits stay in them, as one group in each:
-    the audit of leakage tells.
+    New groups get the split of the earliest group. Groups that are already in two splits stay there, as one group in
+    each; the leakage audit reports them.
 
     Args:
         groups: group name per image.
-        pictures: equal where images show the same, aligned with `groups`.
-        locked: what is decided of groups that came before.
+        images: equal values for equal images, aligned with `groups`.
+        locked: splits and arrivals of earlier groups.
 
     Returns:
-        group name per image, aligned with `groups`: of those made one the first that came, by name among equals. It is
-        the same once the new groups are locked too.
+        group name per image, aligned with `groups`: of merged groups the earliest, ties by name. The result stays the
+        same once the new groups are locked.
     """
     known = groups.unique()
     place = {group: i for i, group in enumerate(known)}
     shared = [
-        (place[one], place[other])
-        for _, those in groups.groupby(pictures.to_numpy())
-        for one, other in pairwise(those.unique())
+        (place[first], place[second])
+        for _, linked in groups.groupby(images.to_numpy())
+        for first, second in pairwise(linked.unique())
     ]
     ends = np.array(shared, int).reshape(-1, 2).T
     links = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(known), len(known)))
@@ -87,34 +87,34 @@ def merge_linked_groups(groups: pd.Series, pictures: pd.Series, locked: "SplitTa
 
 @dataclass(frozen=True)
 class SplitTable:
-    """What was decided of groups when they came."""
+    """Splits and arrivals of the groups that were assigned so far."""
 
     splits: dict[str, str] = field(default_factory=dict)
     """Split by group."""
     arrivals: dict[str, int] = field(default_factory=dict)
-    """Which of the ingests that brought new groups a group came with, 1 the first."""
+    """Arrival by group: the number, from 1, of the ingest that added the group, among ingests that added any."""
 
     def with_new_groups(self, splits: dict[str, str]) -> "SplitTable":
-        """With the groups that are not known yet, as one arrival."""
+        """Return a table extended by the groups that are not in it, as one arrival."""
         new = {group: split for group, split in splits.items() if group not in self.splits}
         latest = max(self.arrivals.values(), default=0) + 1
         return SplitTable(self.splits | new, self.arrivals | dict.fromkeys(new, latest))
 
 
 def stable_hash(text: str) -> str:
-    """SHA-256 in hex: the same on every machine and in every run, as Python's own hash is not."""
+    """Return the SHA-256 in hex, which is the same in every process, unlike `hash`."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_split_table(file: Path, rule: str) -> SplitTable:
-    """What was decided earlier; empty when nothing was yet.
+    """Read the table of splits; empty if the file does not exist.
 
     Args:
-        file: as `write_locked` wrote it.
-        rule: how groups are made now.
+        file: output of `write_split_table`.
+        rule: current grouping rule.
 
     Raises:
-        UserError: the table cannot be trusted, or groups were made by another rule.
+        UserError: the file is damaged, or the groups were made by another rule.
     """
     if not file.exists():
         return SplitTable()
@@ -127,17 +127,24 @@ def read_split_table(file: Path, rule: str) -> SplitTable:
     wrong = {group: split for group, split in splits.items() if split not in SPLITS}
     if wrong:
         group, split = next(iter(wrong.items()))
-        raise UserError(f"{file}: split {split!r} of group {group!r} is none of {', '.join(SPLITS)}")
+        raise UserError(f"{file}: split {split!r} of group {group!r} is not one of {', '.join(SPLITS)}")
     if grouped_by != rule:
         raise UserError(
-            f"{file} was made with groups by {grouped_by}, now they are by {rule}: images would move between training "
-            "and test. Keep the rule, or delete the file to split anew; a test that was opened is worthless then"
+            f"{file} was written with groups by {grouped_by}, but they are now by {rule}: images would move between "
+            "training and test. Restore the rule, or delete the file to split again; scores of a test that was "
+            "already opened are then invalid"
         )
     return SplitTable(splits, dict.fromkeys(splits, 1) | later)
 
 
 def write_split_table(file: Path, rule: str, locked: SplitTable) -> None:
-    """Write the table, a group a line, whole or not at all; of arrivals those after the first."""
+    """Write the table, one group per line, either completely or not at all; only arrivals after the first are listed.
+
+    Args:
+        file: file to replace.
+        rule: grouping rule.
+        locked: splits and arrivals.
+    """
     part = file.with_name(file.name + ".part")
     later = {group: arrival for group, arrival in locked.arrivals.items() if arrival > 1}
     table = {"grouped_by": rule, "splits": locked.splits} | ({"later_arrivals": later} if later else {})

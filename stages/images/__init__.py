@@ -1,1 +1,1 @@
-"""Images on disk and in memory: reading files, sources, the manifest, splits, shards, the pixel store."""
+"""Images: archives, decoding, geometry, statistics and the sandbox for untrusted files."""

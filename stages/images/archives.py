@@ -1,4 +1,4 @@
-"""The files of a source: of a folder, a zip or a tar, with what cannot be taken and why."""
+"""List and read the files of a source: a folder, a zip, a tar or an npz."""
 
 import gzip
 import lzma
@@ -19,33 +19,40 @@ from stages.core.errors import UserError
 from stages.images.decode import Unreadable
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
-MAX_UNPACKED_BYTES = 64 * 2**30  # bytes; a bomb is refused before the disk is full
-MAX_FILE_BYTES = 2**30  # bytes of one file: it is held in memory
+MAX_UNPACKED_BYTES = 64 * 2**30  # bytes; refuse archive bombs before they fill the disk
+MAX_FILE_BYTES = 2**30  # bytes of one file, which is read into memory
 TABLE_SUFFIXES = (".csv", ".parquet")
-HIDDEN_FILES = re.compile(
-    r"(^|/)(\.(?!\.)|__MACOSX/|Thumbs\.db$|desktop\.ini$)"
-)  # hidden, or left by operating systems
+HIDDEN_FILES = re.compile(r"(^|/)(\.(?!\.)|__MACOSX/|Thumbs\.db$|desktop\.ini$)")
+"""Hidden files and files that operating systems create; they are ignored."""
 ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
-"""What is raised of an archive that is damaged."""
+"""Exceptions that damaged archives raise."""
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A file or row that cannot become an image of the data set, and why."""
+    """A file or row that is excluded from the data set, with the reason."""
 
     path: str
     reason: str
 
 
 SourceFiles = dict[str, Callable[[], bytes]]
-"""Name with forward slashes: a function that reads the bytes."""
+"""Function that reads the bytes, by path with forward slashes."""
 Listing = tuple[SourceFiles, list[Rejection]]
 
 
 def list_source_files(source: Path, stack: ExitStack) -> Listing:
-    """All regular files of a source, and what else was in it."""
+    """List the regular files of a source; reject everything else.
+
+    Args:
+        source: folder, archive or npz.
+        stack: closes the archive, and deletes unpacked files, when it exits.
+
+    Raises:
+        UserError: the source does not exist, is damaged, or has an unknown format.
+    """
     if not source.exists():
-        raise UserError(f"ingest.source: {source} does not exist; point it at a folder, zip, tar or npz of images")
+        raise UserError(f"ingest.source: {source} does not exist; set it to a folder, zip, tar or npz of images")
     lower = source.name.lower()
     try:
         if source.is_dir():
@@ -58,15 +65,15 @@ def list_source_files(source: Path, stack: ExitStack) -> Listing:
             files, refused = {source.name: source.read_bytes}, []
         else:
             hint = (
-                f"set ingest.source: {source.parent} and ingest.inside: {source.name}: the images must be seen too"
+                f"set ingest.source: {source.parent} and ingest.inside: {source.name}, so that the images are found"
                 if lower.endswith(TABLE_SUFFIXES)
-                else f"known: a folder, {', '.join(ARCHIVE_SUFFIXES)}, .npz"
+                else f"supported: a folder, {', '.join(ARCHIVE_SUFFIXES)}, .npz"
             )
-            raise UserError(f"ingest.source: {source} is no folder, archive or npz; {hint}")
+            raise UserError(f"ingest.source: {source} is not a folder, archive or npz; {hint}")
     except ARCHIVE_ERRORS as error:
-        raise UserError(f"ingest.source: {source} is a damaged archive: {error}; copy it anew") from error
+        raise UserError(f"ingest.source: {source} is a damaged archive: {error}; copy it again") from error
     nameless = [name for name in files if not _is_text(name)]
-    refused += [Rejection(name, "its name is not valid UTF-8; rename it") for name in nameless]
+    refused += [Rejection(name, "the name is not valid UTF-8; rename it") for name in nameless]
     return {name: read for name, read in files.items() if _is_text(name)}, refused
 
 
@@ -79,47 +86,56 @@ def _is_text(name: str) -> bool:
 
 
 def _in_folder(root: Path) -> Listing:
-    """Regular files below a folder; a pipe would hang a reader, and a link may lead out of the folder."""
+    """List the regular files below a folder. Pipes would block the reader, and links may leave the folder."""
     files: SourceFiles = {}
     refused = []
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.is_symlink():
-            refused.append(Rejection(name, "is a link; put the file or folder itself there"))
+            refused.append(Rejection(name, "is a link; replace it by the file or folder itself"))
         elif path.is_file():
             files[name] = partial(read_file, path)
         elif not path.is_dir():
-            refused.append(Rejection(name, "is neither file nor folder"))
+            refused.append(Rejection(name, "is neither a file nor a folder"))
     return files, refused
 
 
 def read_file(path: Path) -> bytes:
-    """Its bytes; raises OSError, or Unreadable of what is too large or no file: a pipe would hang its reader."""
+    """Read a file.
+
+    Raises:
+        OSError: the file cannot be read.
+        Unreadable: the file is too large or not a regular file; a pipe would block the reader.
+    """
     known = path.stat()
     if not stat.S_ISREG(known.st_mode):
-        raise Unreadable(f"is {'a folder' if stat.S_ISDIR(known.st_mode) else 'no regular file'}")
+        raise Unreadable(f"is {'a folder' if stat.S_ISDIR(known.st_mode) else 'not a regular file'}")
     check_file_size(known.st_size)
     return path.read_bytes()
 
 
 def check_file_size(size: int) -> None:
-    """Raise Unreadable where a file of so many bytes is not held in memory."""
+    """Raise Unreadable if a file of `size` bytes is too large to be read into memory."""
     if size > MAX_FILE_BYTES:
-        raise Unreadable(f"is {size / 2**30:.1f} GiB, above {MAX_FILE_BYTES / 2**30:g}, which a file may have")
+        raise Unreadable(f"is {size / 2**30:.1f} GiB, above the limit of {MAX_FILE_BYTES / 2**30:g} GiB per file")
 
 
 def _in_zip(file: Path, stack: ExitStack) -> Listing:
     archive = stack.enter_context(zipfile.ZipFile(file))
-    members = {m: _plain(m.filename, file) for m in archive.infolist() if not m.is_dir()}
-    _refuse_bomb(file, sum(m.file_size for m in members))
-    doubled = [name for name, count in Counter(members.values()).items() if count > 1]
-    if doubled:
-        raise UserError(f"{file} holds {doubled[0]} twice; which one is meant cannot be known: pack it anew")
+    members = {m: _check_member_name(m.filename, file) for m in archive.infolist() if not m.is_dir()}
+    _check_unpacked_size(file, sum(m.file_size for m in members))
+    duplicates = [name for name, count in Counter(members.values()).items() if count > 1]
+    if duplicates:
+        raise UserError(f"{file} contains {duplicates[0]} twice, which is ambiguous; pack it again")
     return {n: partial(read_zip_member, archive, m) for m, n in sorted(members.items(), key=lambda item: item[1])}, []
 
 
 def read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """The bytes of a member; raises Unreadable of what is too large, damaged, encrypted or packed in an unknown way."""
+    """Read a member of a zip.
+
+    Raises:
+        Unreadable: the member is too large, damaged, encrypted, or compressed by an unknown method.
+    """
     check_file_size(member.file_size)
     try:
         return archive.read(member)
@@ -128,34 +144,38 @@ def read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 
 def normalize_member_name(name: str) -> str:
-    """A member's name without what does not count in a path; raises Unreadable where it leads out of the archive."""
+    """Normalize a member name to a relative path.
+
+    Raises:
+        Unreadable: the path leaves the archive.
+    """
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise Unreadable("its name leads out of its folder; pack it anew")
+        raise Unreadable("the path leaves the archive; pack it again")
     return "/".join(parts)
 
 
-def _plain(name: str, file: Path) -> str:
+def _check_member_name(name: str, file: Path) -> str:
     try:
         return normalize_member_name(name)
     except Unreadable:
-        raise UserError(f"{file} holds {name}, which leads out of its folder; pack it anew") from None
+        raise UserError(f"{file} contains {name}, a path that leaves the archive; pack it again") from None
 
 
 def _in_tar(file: Path, stack: ExitStack) -> Listing:
-    """Unpacked first, since a compressed tar can only be read from front to back."""
+    """Unpack a tar to a temporary folder, since a compressed tar can only be read sequentially."""
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="macula-")))
     with tarfile.open(file) as archive:
         members = list(archive)
         if is_truncated_tar(archive):
             raise UserError(
-                f"ingest.source: {file} is damaged or cut off at byte {archive.offset} of the tar; copy it anew"
+                f"ingest.source: {file} is damaged or truncated at byte {archive.offset} of the tar; copy it again"
             )
-        _refuse_bomb(file, sum(m.size for m in members))
+        _check_unpacked_size(file, sum(m.size for m in members))
         archive.extractall(folder, members=[m for m in members if m.isreg()], filter="data")
     files, refused = _in_folder(folder)
     odd = [m for m in members if not (m.isreg() or m.isdir())]
-    return files, refused + [Rejection(m.name, "is a link or no regular file; pack the file itself") for m in odd]
+    return files, refused + [Rejection(m.name, "is a link or not a regular file; pack the file itself") for m in odd]
 
 
 def is_truncated_tar(archive: tarfile.TarFile) -> bool:
@@ -164,7 +184,7 @@ def is_truncated_tar(archive: tarfile.TarFile) -> bool:
     `tarfile` treats a damaged header as the end, but an empty block must follow the last member.
 
     Raises:
-        DAMAGED: a checksum at the end of a compressed file is wrong.
+        Exception: one of `ARCHIVE_ERRORS`; a checksum at the end of a compressed file is wrong.
     """
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
@@ -176,8 +196,9 @@ def is_truncated_tar(archive: tarfile.TarFile) -> bool:
     return False
 
 
-def _refuse_bomb(file: Path, unpacked: int) -> None:
+def _check_unpacked_size(file: Path, unpacked: int) -> None:
     if unpacked > MAX_UNPACKED_BYTES:
         raise UserError(
-            f"{file} unpacks to {unpacked / 2**30:.0f} GiB, above {MAX_UNPACKED_BYTES / 2**30:.0f}: unpack it by hand"
+            f"{file} unpacks to {unpacked / 2**30:.0f} GiB, above {MAX_UNPACKED_BYTES / 2**30:.0f}; "
+            "unpack it to a folder first"
         )

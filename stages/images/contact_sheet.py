@@ -1,4 +1,4 @@
-"""Contact sheets: many small pictures in one, with a word under each."""
+"""Contact sheets: a grid of thumbnails with captions."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,13 @@ GAP = 8  # pixels
 
 
 def contact_sheet(images: Sequence[np.ndarray[Any, Any]], captions: Sequence[str], columns: int = 8) -> Image.Image:
-    """Lay out uint8 images [H, W], [H, W, 1] or [H, W, 3] of any size; small ones are enlarged without smoothing."""
+    """Arrange images in a grid with a caption below each; small images are enlarged without smoothing.
+
+    Args:
+        images: uint8 images [H, W], [H, W, 1] or [H, W, 3] of any size.
+        captions: one per image; truncated to the width of a tile.
+        columns: maximum number of columns.
+    """
     assert len(images) == len(captions)
     columns = max(1, min(columns, len(images)))
     rows = math.ceil(len(images) / columns)
@@ -24,7 +30,7 @@ def contact_sheet(images: Sequence[np.ndarray[Any, Any]], captions: Sequence[str
         left, top = GAP + i % columns * width, GAP + i // columns * height
         tile = _tile(image)
         sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
-        draw.text((left, top + TILE + 2), _fitting(caption, font), fill="black", font=font)
+        draw.text((left, top + TILE + 2), _truncate(caption, font), fill="black", font=font)
     return sheet
 
 
@@ -35,7 +41,7 @@ def _tile(image: np.ndarray[Any, Any]) -> Image.Image:
     return picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
 
 
-def _fitting(caption: str, font: Any) -> str:
+def _truncate(caption: str, font: Any) -> str:
     while caption and font.getlength(caption) > TILE:
         caption = caption[:-2].rstrip(".") + "." if len(caption) > 2 else ""
     return caption

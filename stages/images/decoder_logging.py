@@ -1,4 +1,4 @@
-"""What decoders think of foreign bytes reaches who sent them as `Unreadable`, and not the terminal or a log."""
+"""Silence the warnings of image decoders; errors in untrusted files are reported as `Unreadable` instead."""
 
 import ctypes
 import logging
@@ -11,13 +11,13 @@ LIBTIFF = ("TIFFSetErrorHandler", "TIFFSetWarningHandler")
 
 
 def silence_decoders() -> None:
-    """For this process, from now on; libtiff too, which would write to standard error past all of Python."""
+    """Silence Pillow, tifffile and libtiff in this process; libtiff writes to standard error directly."""
     warnings.simplefilter("ignore")
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    pillow = ctypes.CDLL(PIL._imaging.__file__)  # by which the libtiff is found that Pillow itself calls
+    pillow = ctypes.CDLL(PIL._imaging.__file__)  # resolves the libtiff that Pillow links
     for setter in LIBTIFF:
-        call = getattr(pillow, setter, None)  # a Pillow without libtiff reads no TIFF by it
+        call = getattr(pillow, setter, None)  # None if Pillow was built without libtiff
         if call is not None:
             call.argtypes, call.restype = [ctypes.c_void_p], ctypes.c_void_p
             call(None)

@@ -1,7 +1,7 @@
-"""How an original image lies in the working image, and back: the one geometry of pixels, labels and answers.
+"""Map original images to working images and back: the geometry of pixels, labels and predictions.
 
-Pixel coordinates as in `stages.dataset.annotations`: points count from the centre of the first pixel, boxes from its
-edge.
+Pixel coordinates are those of `stages.dataset.annotations`: the origin of points is the centre of the first pixel, that
+of boxes its edge.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,16 @@ from stages.core.shapes import Array, Float, Real, Shaped
 
 @dataclass(frozen=True)
 class Placement:
-    """One working image: `inner_height` x `inner_width` pixels of it, at its top left, show a part of the original."""
+    """Position of an original image, or of a tile of it, in a working image.
+
+    The top left `inner_height` x `inner_width` pixels of the working image show the original.
+    """
 
     height: int
-    """Of the original image, pixels."""
+    """Height of the original image, pixels."""
     width: int
     top: int
-    """Where the part begins in the original, pixels; 0 but for tiles."""
+    """First row of the tile in the original, pixels; 0 without tiling."""
     left: int
     inner_height: int
     inner_width: int
@@ -31,7 +34,7 @@ class Placement:
     scale_x: float
 
     def transform_points(self, xy_P2: Array) -> Array:
-        """Points of the original as points of the working image."""
+        """Transform points [P, 2] from the original to the working image."""
         return np.stack(
             [
                 (xy_P2[:, 0] - self.left + 0.5) * self.scale_x - 0.5,
@@ -41,15 +44,21 @@ class Placement:
         )
 
     def transform_boxes(self, box_M4: Array) -> Array:
-        """Boxes of the original as boxes of the working image."""
+        """Transform boxes [M, 4] from the original to the working image."""
         shift, scale = [self.left, self.top] * 2, [self.scale_x, self.scale_y] * 2
         return (box_M4 - np.array(shift)) * np.array(scale)
 
 
 def inner_size(height: int, width: int, fit: str, size: int) -> tuple[int, int]:
-    """Height and width to which an image is resized inside a working image of `size`.
+    """Return the height and width to which an image is resized inside a working image.
 
-    Whole-number arithmetic, which the exported graph repeats exactly.
+    Integer arithmetic, so that the exported graph reproduces it exactly.
+
+    Args:
+        height: of the original image, pixels.
+        width: of the original image, pixels.
+        fit: "stretch", or another mode, which keeps the aspect ratio.
+        size: side of the working image, pixels.
 
     >>> inner_size(100, 200, "letterbox", 64), inner_size(100, 200, "stretch", 64)
     ((32, 64), (64, 64))
@@ -61,7 +70,15 @@ def inner_size(height: int, width: int, fit: str, size: int) -> tuple[int, int]:
 
 
 def placements(height: int, width: int, fit: str, size: int, overlap: float) -> list[Placement]:
-    """The working images of an original: one, or for `tile` as many as cover it."""
+    """Return the placements of an original image: one, or for `tile` as many tiles as cover it.
+
+    Args:
+        height: of the original image, pixels.
+        width: of the original image, pixels.
+        fit: "letterbox", "stretch" or "tile".
+        size: side of the working image, pixels.
+        overlap: minimum overlap of neighbouring tiles, as a share of their side.
+    """
     if fit != "tile":
         inner_height, inner_width = inner_size(height, width, fit, size)
         return [Placement(height, width, 0, 0, inner_height, inner_width, inner_height / height, inner_width / width)]
@@ -73,28 +90,50 @@ def placements(height: int, width: int, fit: str, size: int, overlap: float) -> 
 
 
 def _starts(length: int, size: int, overlap: float) -> list[int]:
-    """Evenly spread beginnings of tiles that overlap by at least the given share."""
+    """Return evenly spaced starts of tiles that overlap by at least the given share."""
     count = max(1, ceil((length - size * overlap) / (size * (1 - overlap))))
     return [int(start) for start in np.linspace(0, max(0, length - size), count).round()]
 
 
-def crop_tile(image: Shaped[Array, "H W *C"], frame: Placement, size: int) -> Shaped[Array, "{size} {size} *C"]:
-    """The tile [size, size, ...] of an image [H, W, ...]; beyond its edge the image mirrored."""
-    part = image[frame.top : frame.top + size, frame.left : frame.left + size]
+def crop_tile(image: Shaped[Array, "H W *C"], placement: Placement, size: int) -> Shaped[Array, "{size} {size} *C"]:
+    """Crop a tile from an image and pad it by reflection at the edges of the image.
+
+    Args:
+        image: [H, W, ...].
+        placement: position of the tile.
+        size: side of the tile, pixels.
+
+    Returns:
+        tile [size, size, ...].
+    """
+    part = image[placement.top : placement.top + size, placement.left : placement.left + size]
     short = [(0, size - part.shape[0]), (0, size - part.shape[1])] + [(0, 0)] * (part.ndim - 2)
     return np.pad(part, short, mode="symmetric") if any(after for _, after in short) else part
 
 
 def resample_labels(
-    index_HW: Shaped[Array, "H W"], frame: Placement, size: int, beyond: int
+    index_HW: Shaped[Array, "H W"], placement: Placement, size: int, outside: int
 ) -> Shaped[Array, "{size} {size}"]:
-    """A label image in the working frame: the nearest pixel's index, `beyond` where there is no image."""
-    if frame.scale_x == frame.scale_y == 1.0:
-        part = index_HW[frame.top : frame.top + frame.inner_height, frame.left : frame.left + frame.inner_width]
+    """Resample a label image to a working image by nearest neighbour.
+
+    Args:
+        index_HW: label image [H, W].
+        placement: position of the original in the working image.
+        size: side of the working image, pixels.
+        outside: index of pixels outside the original.
+
+    Returns:
+        label image [size, size].
+    """
+    if placement.scale_x == placement.scale_y == 1.0:
+        part = index_HW[
+            placement.top : placement.top + placement.inner_height,
+            placement.left : placement.left + placement.inner_width,
+        ]
     else:
-        rows = _nearest(frame.height, frame.inner_height)
-        part = index_HW[rows][:, _nearest(frame.width, frame.inner_width)]
-    out = np.full((size, size), beyond, index_HW.dtype)
+        rows = _nearest(placement.height, placement.inner_height)
+        part = index_HW[rows][:, _nearest(placement.width, placement.inner_width)]
+    out = np.full((size, size), outside, index_HW.dtype)
     out[: part.shape[0], : part.shape[1]] = part
     return out
 
@@ -104,7 +143,13 @@ def _nearest(length: int, inner: int) -> Array:
 
 
 def resize_density(values_HWC: Real[Array, "H W C"], height: int, width: int) -> Float[Array, "{height} {width} C"]:
-    """Float channels resized without a change of their sum: for densities."""
+    """Resize density channels and keep their sum.
+
+    Args:
+        values_HWC: densities [H, W, C].
+        height: new height, pixels.
+        width: new width, pixels.
+    """
     factor = values_HWC.shape[0] * values_HWC.shape[1] / (height * width)
     channels = [
         np.asarray(Image.fromarray(values_HW.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
@@ -113,16 +158,24 @@ def resize_density(values_HWC: Real[Array, "H W C"], height: int, width: int) ->
     return np.stack(channels, axis=2) * factor
 
 
-def blend_tiles(parts: Sequence[Float[Array, "*C S S"]], placed: Sequence[Placement]) -> Float[Array, "*C H W"]:
-    """Answers of overlapping tiles [..., size, size] as one [..., H, W], blended by the distance to a tile's edge."""
-    first, size = placed[0], parts[0].shape[-1]
+def blend_tiles(parts: Sequence[Float[Array, "*C S S"]], tiles: Sequence[Placement]) -> Float[Array, "*C H W"]:
+    """Blend predictions of overlapping tiles, weighted by the distance to the edge of the tile.
+
+    Args:
+        parts: predictions [..., size, size] of the tiles.
+        tiles: placements of the tiles.
+
+    Returns:
+        predictions [..., H, W] of the original image.
+    """
+    first, size = tiles[0], parts[0].shape[-1]
     ramp = np.minimum(np.arange(size) + 1, size - np.arange(size)).astype(np.float32)
     weight_SS = np.outer(ramp, ramp)
     total = np.zeros((*parts[0].shape[:-2], first.height, first.width), np.float32)
     weights = np.zeros((first.height, first.width), np.float32)
-    for part, frame in zip(parts, placed, strict=True):
-        height, width = frame.inner_height, frame.inner_width
-        where = (slice(frame.top, frame.top + height), slice(frame.left, frame.left + width))
+    for part, placement in zip(parts, tiles, strict=True):
+        height, width = placement.inner_height, placement.inner_width
+        where = (slice(placement.top, placement.top + height), slice(placement.left, placement.left + width))
         weight_HW = weight_SS[:height, :width]
         total[(..., *where)] += part[..., :height, :width] * weight_HW
         weights[where] += weight_HW

@@ -1,4 +1,4 @@
-"""What is known of an image from the bytes of its file alone."""
+"""Manifest values of an image that depend only on the bytes of its file."""
 
 import hashlib
 from typing import Any
@@ -10,10 +10,10 @@ from stages.images.image_statistics import compute_statistics
 
 
 def describe_image(data: bytes, max_megapixels: float) -> dict[str, Any]:
-    """Everything in a manifest's row that follows from a file's bytes; and `turned`, see `Picture`.
+    """Return the manifest values that depend only on the bytes of the file, and `turned` of `DecodedImage`.
 
     Raises:
-        Unreadable: see `read`.
+        Unreadable: see `decode_image`.
     """
     picture = decode_image(data, max_megapixels)
     image = picture.image
@@ -27,7 +27,7 @@ def describe_image(data: bytes, max_megapixels: float) -> dict[str, Any]:
 
 
 def pixel_digest(image: np.ndarray[Any, Any]) -> str:
-    """SHA-256 of shape and pixels, 16 hex digits; in two steps, since to join them would copy the pixels twice."""
+    """Return the SHA-256 of shape and pixels, 16 hex digits."""
     digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()[:16]
@@ -40,4 +40,4 @@ DESCRIPTION_KEYS = [
     "depth",
     "turned",
 ]
-"""The keys of what `described` answers."""
+"""Keys of the result of `describe_image`."""

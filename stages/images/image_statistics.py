@@ -1,4 +1,4 @@
-"""Numbers about one image, cheap enough to take of every file: what the audits and the data page look at."""
+"""Statistics of one image for the audits and the data report, cheap enough to compute for every file."""
 
 from typing import Any
 
@@ -9,32 +9,32 @@ from scipy.fft import dctn
 from stages.images.decode import DecodedImage, to_channels
 
 EXPOSURE = ("brightness", "darkest", "brightest", "redness", "blueness")
-"""How an image was lit and coloured: classes may differ in it, but seldom so far that it alone tells them."""
+"""Statistics of lighting and colour: classes may differ in them, but they seldom suffice to predict the class."""
 STRUCTURE = ("contrast", "border", "sharpness", "entropy", "foreground", "black", "white")
-"""Follows from the shape of what is in the image: classes may truly differ in it."""
+"""Statistics of the content of an image: classes may legitimately differ in them."""
 METADATA = ("width", "height", "bytes", "bytes_per_pixel", "format", "mode", "camera", "taken", "software", "quality")
-"""Properties of the file: they cannot make an image what it is."""
-THUMBNAIL_SIZE = 8  # pixels a side
-HOT_PIXEL_SHARE = 1e-4  # share of the pixels, one at least, that a sensor may have wrong
-REDUCING_GAP = 3.0  # times the wanted size, to which an image is averaged before it is resized with care
+"""Properties of the file, which do not determine the class of an image."""
+THUMBNAIL_SIZE = 8  # pixels per side
+HOT_PIXEL_SHARE = 1e-4  # share of pixels, at least one, that may be hot pixels of the sensor
+REDUCING_GAP = 3.0  # multiple of the target size to which an image is averaged before resampling
 LEVELS = np.arange(256)
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def compute_statistics(picture: DecodedImage) -> dict[str, Any]:
-    """Grey levels 0 to 255 unless said otherwise.
+    """Compute the statistics of an image; in grey levels from 0 to 255 unless stated otherwise.
 
     brightness, contrast: mean and standard deviation; darkest, brightest: 5th and 95th percentile; highest: level of
-    any channel that no more than `HOT` of its pixels exceed; black, white: share of pixels at level 0 and 255; entropy:
-    of the grey levels, bits, 0 to 8; border, border_contrast: mean and standard deviation of the outermost sixteenth;
-    foreground: share of pixels that Otsu's threshold (1979) parts from the border; sharpness: mean absolute difference
-    of neighbours; red, green, blue and ..._contrast: mean and standard deviation of a channel, of grey all alike;
+    any channel that no more than `HOT_PIXEL_SHARE` of its pixels exceed; black, white: share of pixels at level 0 and
+    255; entropy: of the grey levels, bits, 0 to 8; border, border_contrast: mean and standard deviation of the outermost sixteenth;
+    foreground: share of pixels that Otsu's threshold (1979) separates from the border; sharpness: mean absolute
+    difference of neighbours; red, green, blue and ..._contrast: mean and standard deviation of a channel;
     redness, blueness: mean of R - G and of B - G, -255 to 255; blank: a single grey level; thumbnail: 8x8 RGB bytes;
     phash, phash_mirrored: see `_perceptual_hashes`.
     """
     image = to_uint8(picture.image)
-    colour = Image.fromarray(image) if image.shape[2:] == (3,) else None  # once: it copies the pixels
+    colour = Image.fromarray(image) if image.shape[2:] == (3,) else None  # created once, since it copies the pixels
     grey_image = Image.fromarray(_grey(image)) if colour is None else colour.convert("L")
     grey = np.asarray(grey_image)
     height, width = grey.shape
@@ -79,40 +79,40 @@ def compute_statistics(picture: DecodedImage) -> dict[str, Any]:
 
 
 def to_uint8(image: np.ndarray[Any, Any]) -> Bytes:
-    """Levels of 16 bits on the scale 0 to 255."""
+    """Convert uint16 levels to the scale 0 to 255; uint8 is returned unchanged."""
     return (image // 257).astype(np.uint8) if image.dtype == np.uint16 else image
 
 
 def to_grey(image: np.ndarray[Any, Any]) -> Bytes:
-    """uint8 [H, W] of any image."""
+    """Convert an image [H, W] or [H, W, C] to grey, uint8 [H, W]."""
     return _grey(to_uint8(image))
 
 
 def _grey(image: Bytes) -> Bytes:
-    """[H, W]: luma of colour; of other channels the mean."""
+    """Return luma [H, W] of a colour image, or the mean of other channels."""
     if image.ndim == 3 and image.shape[2] not in (1, 3):
         return image.mean(axis=2).round().astype(np.uint8)
     return to_channels(image, 1)[:, :, 0]
 
 
 def _histograms(colour: Image.Image) -> np.ndarray[Any, Any]:
-    """[3, 256] counts; Pillow's are ten times as fast as numpy's moments of the pixels."""
+    """Return counts [3, 256]; Pillow histograms are ten times as fast as NumPy moments of the pixels."""
     return np.array(colour.histogram()).reshape(3, 256)
 
 
 def _moments(counts: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """Mean and standard deviation of the levels that were counted."""
+    """Return mean and standard deviation of a histogram of levels [256]."""
     mean = float(counts @ LEVELS / counts.sum())
     return mean, float(np.sqrt(counts @ (LEVELS - mean) ** 2 / counts.sum()))
 
 
 def _of_channels(image: Bytes) -> np.ndarray[Any, Any]:
-    """[C, 256] counts of any number of channels."""
+    """Return histograms [C, 256] of any number of channels."""
     return np.stack([np.bincount(image[:, :, c].ravel(), minlength=256) for c in range(image.shape[2])])
 
 
 def _highest(histograms: np.ndarray[Any, Any]) -> float:
-    """Of channels [C, 256] the highest level that more than hot pixels have."""
+    """Return the highest level of histograms [C, 256] that more pixels than the hot pixels reach."""
     pixels = int(histograms[0].sum())
     above = np.cumsum(histograms[:, ::-1], axis=1)[:, ::-1]  # pixels at this level or a higher one
     return float(np.flatnonzero((above > min(max(1, HOT_PIXEL_SHARE * pixels), pixels - 1)).any(axis=0))[-1])
@@ -120,11 +120,11 @@ def _highest(histograms: np.ndarray[Any, Any]) -> float:
 
 def _entropy(counts: np.ndarray[Any, Any]) -> float:
     share = counts[counts > 0] / counts.sum()
-    return float(-(share * np.log2(share)).sum()) + 0.0  # -0.0 of a blank image
+    return float(-(share * np.log2(share)).sum()) + 0.0  # avoids -0.0 for a blank image
 
 
 def _rim(grey: Bytes) -> Bytes:
-    """The pixels of the outermost sixteenth, one pixel at least."""
+    """Return the pixels of the outermost sixteenth, at least one pixel wide."""
     height, width = grey.shape
     rim = max(1, round(min(height, width) / 16))
     if min(height, width) <= 2 * rim:
@@ -134,7 +134,7 @@ def _rim(grey: Bytes) -> Bytes:
 
 
 def _foreground(counts: np.ndarray[Any, Any], border: float) -> float:
-    """Share of the pixels on the other side than the border of the threshold with the most variance between sides."""
+    """Return the share of pixels on the other side of Otsu's threshold than the border."""
     total, weighted = counts.sum(), counts * LEVELS
     below = np.cumsum(counts)[:-1]
     inside = (below > 0) & (below < total)
@@ -149,7 +149,7 @@ def _foreground(counts: np.ndarray[Any, Any], border: float) -> float:
 
 
 def _sharpness(image: Image.Image) -> float:
-    """Mean absolute difference of neighbours: of columns and of rows, halved."""
+    """Return the mean absolute difference of neighbours, averaged over columns and rows."""
     width, height = image.size
     steps = 0.0
     for dx, dy in ((1, 0), (0, 1)):
@@ -165,16 +165,17 @@ def _thumbnail(image: Image.Image) -> bytes:
 
 
 def unpack_thumbnails(column: Any) -> Bytes:
-    """[N, 8, 8, 3] of a manifest's `thumbnail`."""
+    """Return thumbnails [N, 8, 8, 3] from the manifest column `thumbnail`."""
     return np.frombuffer(b"".join(column), np.uint8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
 
 
 def _perceptual_hashes(grey: Image.Image) -> tuple[str, str]:
-    """64-bit hashes, 16 hex digits each, that survive re-encoding and resizing: of the image, and of it mirrored.
+    """Return perceptual hashes of the image and of its mirror image, 64 bits as 16 hex digits each.
 
-    Signs of the 8x8 lowest frequencies, against their median, of the DCT of the grey image at 32x32
-    (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"). A mirror turns the sign of
-    every odd horizontal frequency.
+    The hash is robust to re-encoding and resizing: signs of the 8x8 lowest frequencies minus their median, of the DCT
+    of the grey image at 32x32
+    (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"). Mirroring flips the sign
+    of every odd horizontal frequency.
     """
     small = grey.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
     low = dctn(np.asarray(small, np.float32), norm="ortho")[:8, :8]
@@ -182,5 +183,5 @@ def _perceptual_hashes(grey: Image.Image) -> tuple[str, str]:
 
 
 def _signs(low: np.ndarray[Any, Any]) -> str:
-    bits = low.ravel() > np.partition(low.ravel()[1:], 31)[31]  # the median, without the mean, which would lift it
+    bits = low.ravel() > np.partition(low.ravel()[1:], 31)[31]  # median without the DC term, which would raise it
     return np.packbits(bits).tobytes().hex()

@@ -1,4 +1,4 @@
-"""Foreign bytes are decoded in child processes: a decoder that crashes, hangs or swells takes one file with it."""
+"""Decode untrusted files in worker processes: a crash, a hang or excessive memory loses only that file."""
 
 import atexit
 import multiprocessing
@@ -16,30 +16,35 @@ from stages.core.cpu import cores
 from stages.core.memory import bound, keep_freed_memory
 from stages.images.decode import Unreadable
 
-MEMORY_BYTES = 4 * 2**30  # bytes a child may take, beside what it has from the start
+MEMORY_BYTES = 4 * 2**30  # bytes a worker may allocate in addition to its memory at the start
 TIMEOUT_SECONDS = 60.0  # for one file
 WORKERS = cores()
 
 
 def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)` in one of `WORKERS` child processes; function and arguments are pickled.
+    """Run `function(*arguments)` in one of `WORKERS` worker processes; function and arguments are pickled.
 
     Raises:
-        Unreadable: the function says so; or its process died, took longer than `SECONDS` or more than `MEMORY`.
+        Unreadable: raised by the function; or the worker crashed, exceeded `TIMEOUT_SECONDS` or `MEMORY_BYTES`.
     """
     return wait_for_result(_pool().schedule(function, arguments, timeout=TIMEOUT_SECONDS), TIMEOUT_SECONDS)
 
 
 def wait_for_result(future: Any, seconds: float) -> Any:
-    """What a task of `children` returned; raises what it raised, or Unreadable where it was lost."""
+    """Return the result of a task, or raise its exception; raise Unreadable if the worker was lost.
+
+    Args:
+        future: of a task of `create_process_pool`.
+        seconds: timeout of the task, for the message.
+    """
     try:
         return future.result()
     except ProcessExpired as error:
-        raise Unreadable(f"the decoder crashed on it ({_cause(error.exitcode)})") from error
+        raise Unreadable(f"the decoder crashed ({_cause(error.exitcode)})") from error
     except futures.TimeoutError as error:
-        raise Unreadable(f"its decoding took longer than {seconds:g} s and was stopped") from error
+        raise Unreadable(f"decoding took longer than {seconds:g} s and was stopped") from error
     except MemoryError as error:
-        raise Unreadable(f"its decoding takes more than {MEMORY_BYTES / 2**30:g} GiB of memory") from error
+        raise Unreadable(f"decoding requires more than {MEMORY_BYTES / 2**30:g} GiB of memory") from error
 
 
 def _cause(exitcode: int) -> str:
@@ -47,19 +52,19 @@ def _cause(exitcode: int) -> str:
 
 
 def create_process_pool(workers: int, memory: int, prepare: Callable[[], None] | None = None) -> ProcessPool:
-    """Processes that share no memory with this one, started with the first task, replaced when they are lost.
+    """Create a pool of spawned processes that start with the first task and are replaced when they are lost.
 
     Args:
-        workers: how many.
-        memory: bytes that each may take, beside what it has after it was prepared.
-        prepare: called in each before its first task.
+        workers: number of processes.
+        memory: bytes that each may allocate in addition to its memory after `prepare`.
+        prepare: called in each process before its first task.
     """
     context = multiprocessing.get_context("spawn")
-    return ProcessPool(max_workers=workers, initializer=_begin, initargs=(memory, prepare), context=context)
+    return ProcessPool(max_workers=workers, initializer=_initialize_worker, initargs=(memory, prepare), context=context)
 
 
 def stop_process_pool(pool: ProcessPool) -> None:
-    """Stop the processes, whatever they are at."""
+    """Stop all processes of a pool, including running tasks."""
     pool.stop()  # type: ignore[no-untyped-call]
     pool.join()
 
@@ -71,11 +76,13 @@ def _pool() -> ProcessPool:
     return pool
 
 
-def _begin(memory: int, prepare: Callable[[], None] | None) -> None:
-    """In a child: bound its memory, and leave interrupts to the parent, with which it ends."""
+def _initialize_worker(memory: int, prepare: Callable[[], None] | None) -> None:
+    """Initialize a worker: limit its memory, and ignore interrupts, which the parent handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_freed_memory()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # what libraries say, `Unreadable` says better
+    os.dup2(
+        os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno()
+    )  # hide messages of libraries; `Unreadable` reports the error
     if prepare is not None:
         prepare()
     bound(memory)

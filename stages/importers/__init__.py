@@ -1,4 +1,4 @@
-"""Where labelled images come from: every form in which labels are written, loose or in an archive."""
+"""Importers of labelled images: one per label format, for folders and archives alike."""
 
 import re
 import unicodedata
@@ -44,23 +44,32 @@ IMPORTERS: dict[str, Callable[[SourceFiles, str, Ingest, bool], ImportResult]] =
     "pairs": import_pairs,
     "folders": import_folders,
 }
-"""(files, name of the file that `ingest.inside` is or "", params, whether the source names splits) -> what is there.
+"""Importer by label format: (files, name of the file that is `ingest.inside` or "", params, has_split) -> samples.
 
-The most telling first: of forms that explain about as many files, `configure` proposes the first.
+The most specific format comes first: among formats that explain about as many files, `configure` proposes the first.
 """
-IN_ONE_FILE = {"table": "labels.csv", "arrays": "data.npz", "coco": "instances.json", "deeplabcut": "CollectedData.csv"}
-"""Forms of which `ingest.inside` names the file, with an example."""
+SINGLE_FILE_FORMATS = {
+    "table": "labels.csv",
+    "arrays": "data.npz",
+    "coco": "instances.json",
+    "deeplabcut": "CollectedData.csv",
+}
+"""Formats that consist of one file, which `ingest.inside` must name; the value is an example."""
 
 
 def detect_format(files: SourceFiles, name: str) -> tuple[str, str]:
-    """The form in which labels are written, and why it is taken for it.
+    """Return the label format of a source and the reason for the choice.
+
+    Args:
+        files: files of the source.
+        name: file that `ingest.inside` names; empty for a folder.
 
     Raises:
-        UserError: `name` is a file of no known form.
+        UserError: `name` is a file of an unknown format.
     """
     lower = name.lower()
     if lower.endswith(".npz"):
-        return "arrays", f"{name} holds arrays"
+        return "arrays", f"{name} contains arrays"
     if lower.endswith(".json"):
         return "coco", f"{name} is JSON"
     if lower.endswith(TABLE_SUFFIXES):
@@ -69,65 +78,83 @@ def detect_format(files: SourceFiles, name: str) -> tuple[str, str]:
         return "table", f"{name} is a table"
     if name:
         raise UserError(
-            f"ingest.inside: {name} is none of {', '.join(TABLE_SUFFIXES)}, .npz, .json; name a folder or such a file"
+            f"ingest.inside: {name} is not a folder or a file with a supported suffix "
+            f"({', '.join(TABLE_SUFFIXES)}, .npz, .json); name one of these"
         )
     folders_of = {part for path in files for part in PurePosixPath(path).parts[:-1]}
     if {"Annotations", "JPEGImages"} <= folders_of and any(path.lower().endswith(".xml") for path in files):
-        return "voc", "there are the folders Annotations and JPEGImages"
+        return "voc", "the folders Annotations and JPEGImages exist"
     if {"images", "labels"} <= folders_of and any(re.search(r"(^|/)labels/.*\.txt$", path) for path in files):
-        return "yolo", "there are the folders images and labels with text files"
-    return "folders", "there is a folder per class"
+        return "yolo", "the folders images and labels exist, with text files"
+    return "folders", "one folder per class"
 
 
 @contextmanager
-def open_source(source: Path, ingest: Ingest, own_split: bool) -> Iterator[ImportResult]:
-    """List the images of a source; their bytes can be read while the context is open.
+def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[ImportResult]:
+    """List the samples of a source; their bytes can be read while the context is open.
 
     Args:
-        source: the folder, archive or npz.
-        ingest: what to read inside it and how it is labelled.
-        own_split: the source itself names the splits.
+        source: folder, archive or npz file.
+        ingest: which part of the source to read and how it is labelled.
+        has_split: whether the source defines the splits itself (`split.by: source`).
+
+    Yields:
+        samples, and the files or rows that were rejected.
 
     Raises:
-        UserError: the source is missing, empty, damaged, or not of a known form.
+        UserError: the source is missing, empty, damaged, or in an unknown format.
     """
     with ExitStack() as stack:
-        files, refused = list_source_files(source, stack)
+        files, rejected = list_source_files(source, stack)
         files = {path: read for path, read in files.items() if not HIDDEN_FILES.search(path)}
         files, name = select_inside(files, ingest.inside.strip("/"), source)
         if source.suffix.lower() == ".npz":
             name = source.name
-        form, why = (ingest.format, "ingest.format says so") if ingest.format != "auto" else detect_format(files, name)
-        if form in IN_ONE_FILE and not name:
+        format_, reason = (
+            (ingest.format, "set by ingest.format") if ingest.format != "auto" else detect_format(files, name)
+        )
+        if format_ in SINGLE_FILE_FORMATS and not name:
             raise UserError(
-                f"ingest.inside: form {form} is written in one file; name it, as labels/{IN_ONE_FILE[form]}"
+                f"ingest.inside: format {format_} consists of one file; name it, for example "
+                f"labels/{SINGLE_FILE_FORMATS[format_]}"
             )
-        if form != "folders":
-            print(f"ingest: labels are read as {form}: {why}", flush=True)
-        items, unfit = IMPORTERS[form](files, name, ingest, own_split)
-        if own_split:
-            nowhere = "the source says no split for it, as split.by: source wants"
-            unfit += [Rejection(item.path, nowhere) for item in items if item.split is None]
-            items = [item for item in items if item.split is not None]
-        if not items:
-            raise UserError(_nothing_found(source / ingest.inside, refused + unfit))
-        yield [_blocked(_named(item, ingest), ingest.sequence_block) for item in items], refused + unfit
+        if format_ != "folders":
+            print(f"ingest: label format {format_}: {reason}", flush=True)
+        samples, unfit = IMPORTERS[format_](files, name, ingest, has_split)
+        if has_split:
+            unassigned = "the source does not assign a split, which split.by: source requires"
+            unfit += [Rejection(sample.path, unassigned) for sample in samples if sample.split is None]
+            samples = [sample for sample in samples if sample.split is not None]
+        if not samples:
+            raise UserError(_no_samples_message(source / ingest.inside, rejected + unfit))
+        yield (
+            [_with_block_group(_with_group_and_origin(sample, ingest), ingest.sequence_block) for sample in samples],
+            rejected + unfit,
+        )
 
 
 def select_inside(files: SourceFiles, inside: str, source: Path) -> tuple[SourceFiles, str]:
-    """The files below `inside`, named relative to it; and the name of the file that `inside` is, or ''.
+    """Select the files below `inside` and name them relative to it.
+
+    Args:
+        files: files of the source.
+        inside: path of a folder or file in the source; empty for the whole source.
+        source: path of the source, for the error message.
+
+    Returns:
+        selected files, and the name of the file if `inside` is a file, else ''.
 
     Raises:
-        UserError: the source holds nothing of that name.
+        UserError: the source has no such folder or file.
     """
     if not inside:
         return files, ""
     if inside in files:
         root, _, name = inside.rpartition("/")
-        beside = select_inside(files, root, source)[0]
-        if not root or any(PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES for path in beside):
-            return beside, name
-        return files, inside  # as COCO itself has it: annotations/NAME.json, and the images beside that folder
+        siblings = select_inside(files, root, source)[0]
+        if not root or any(PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES for path in siblings):
+            return siblings, name
+        return files, inside  # layout of COCO: annotations/NAME.json, images in a sibling folder
     part = {name.removeprefix(inside + "/"): read for name, read in files.items() if name.startswith(inside + "/")}
     if not part:
         known = {str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."} or {"(no folders)"}
@@ -136,47 +163,50 @@ def select_inside(files: SourceFiles, inside: str, source: Path) -> tuple[Source
 
 
 def reject_ambiguous_labels(labels: set[str]) -> None:
-    """Two spellings of one class, which a person or another file system would take for one."""
+    """Raise UserError if two class names differ only in case or in Unicode normalization."""
     spellings: dict[str, str] = {}
     for label in sorted(labels):
         key = unicodedata.normalize("NFC", label).casefold()
         if key in spellings:
             raise UserError(
-                f"the classes {spellings[key]!a} and {label!a} differ only in case or in the encoding of "
-                "their letters; give them one name, or names that differ"
+                f"the classes {spellings[key]!a} and {label!a} differ only in case or in the Unicode "
+                "encoding of their letters; merge or rename them"
             )
         spellings[key] = label
 
 
-def _named(item: Sample, ingest: Ingest) -> Sample:
-    """With the group and the origin that the path names, where the source itself names none."""
-    group = item.group if item.group is not None else _in_path(item.path, ingest.group_regex, "group")
-    return replace(item, group=group, origin=item.origin or _in_path(item.path, ingest.origin_regex, "origin") or "")
+def _with_group_and_origin(sample: Sample, ingest: Ingest) -> Sample:
+    """Set group and origin from the path where the source does not define them."""
+    group = sample.group if sample.group is not None else _match_path(sample.path, ingest.group_regex, "group")
+    return replace(
+        sample, group=group, origin=sample.origin or _match_path(sample.path, ingest.origin_regex, "origin") or ""
+    )
 
 
-def _in_path(path: str, pattern: str, key: str) -> str | None:
+def _match_path(path: str, pattern: str, key: str) -> str | None:
     if not pattern:
         return None
-    found = re.search(pattern, path)
-    if found is None or not found.group(1):
-        raise UserError(f"ingest.{key}: {pattern!r} finds no {key} in {path}; it must name the {key} of every image")
-    return found.group(1)
+    match = re.search(pattern, path)
+    if match is None or not match.group(1):
+        raise UserError(f"ingest.{key}_regex: {pattern!r} does not match {path}; it must match every image")
+    return match.group(1)
 
 
-def _blocked(item: Sample, length: int) -> Sample:
-    """In one group with its neighbours by number: it stays there whatever images are added later."""
+def _with_block_group(sample: Sample, length: int) -> Sample:
+    """Group a sample with its neighbours by number; images that are added later do not change the group."""
     if length == 1:
-        return item
-    found = re.fullmatch(r"(.*?)(\d+)(\D*)", item.path)
-    if found is None:
+        return sample
+    match = re.fullmatch(r"(.*?)(\d+)(\D*)", sample.path)
+    if match is None:
         raise UserError(
-            f"ingest.sequence_block: {length}, but there is no number in {item.path}, by which images would follow it"
+            f"ingest.sequence_block is {length}, but the path {sample.path} contains no number that orders the images; "
+            "set it to 1"
         )
-    return replace(item, group=f"{item.group or found[1]}#{int(found[2]) // length * length}")
+    return replace(sample, group=f"{sample.group or match[1]}#{int(match[2]) // length * length}")
 
 
-def _nothing_found(where: Path, refused: list[Rejection]) -> str:
-    if not refused:
-        return f"ingest.source: {where} holds no files"
-    reasons = "; ".join(f"{r.path!a}: {r.reason}" for r in refused[:3])
-    return f"ingest.source: {where} holds no labelled image; {len(refused)} files were refused, as {reasons}"
+def _no_samples_message(where: Path, rejected: list[Rejection]) -> str:
+    if not rejected:
+        return f"ingest.source: {where} contains no files"
+    reasons = "; ".join(f"{r.path!a}: {r.reason}" for r in rejected[:3])
+    return f"ingest.source: {where} contains no labelled images; {len(rejected)} files were rejected, e.g. {reasons}"

@@ -1,4 +1,4 @@
-"""Arrays in an npz: images and labels, as MedMNIST has them."""
+"""Import images and labels from the arrays of an npz file, in the layout of MedMNIST."""
 
 import io
 import zipfile
@@ -16,56 +16,56 @@ from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_ann
 from stages.importers.table import cell_text
 
 Array = np.ndarray[Any, Any]
-READ = ("images", "labels")  # ends of the names of arrays
+READ = ("images", "labels")  # suffixes of the names of arrays
 
 
-def import_arrays(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
-    """`train_images`, `train_labels`, `val_...`, `test_...` as MedMNIST has them, or just `images` and `labels`.
+def import_arrays(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
+    """Import `train_images`, `train_labels`, `val_...`, `test_...` (MedMNIST), or `images` and `labels`.
 
-    Labels [N] or [N, 1] of whole numbers or text are classes, [N, K] of 0 and 1 any number of classes, with a
-    fraction, or several fractions of whole value beyond 0 and 1, numbers.
+    Labels [N] or [N, 1] of integers or text are classes; [N, K] of 0 and 1 are multilabel classes; floats that are not
+    integers, or [N, K] floats with values other than 0 and 1, are numbers (regression).
     """
-    held = _held(files[name]())
-    parts = [key.removesuffix("images") for key in held if key.endswith("images")]
+    arrays = _load_arrays(files[name]())
+    parts = [key.removesuffix("images") for key in arrays if key.endswith("images")]
     if not parts:
-        raise UserError(f"the npz holds {sorted(held)}, but neither `images` nor `train_images` with their labels")
-    items = []
+        raise UserError(f"the npz contains {sorted(arrays)}, but neither `images` nor `train_images` with labels")
+    samples = []
     for part in parts:
         word = part.rstrip("_")
-        images, labels = held[f"{part}images"], held.get(f"{part}labels")
-        _refuse_misfit(f"{part}images", images, labels)
+        images, labels = arrays[f"{part}images"], arrays.get(f"{part}labels")
+        _check_shapes(f"{part}images", images, labels)
         assert labels is not None
         numbers = _are_numbers(labels)
         for i, label in enumerate(labels):
             path = f"{word or 'images'}/{i:06d}{'.png' if _fits_png(images) else '.npy'}"
-            pixels, annotation = partial(_file, images[i]), _annotation(np.atleast_1d(label), numbers)
-            items.append(
+            pixels, annotation = partial(_encode, images[i]), _annotation(np.atleast_1d(label), numbers)
+            samples.append(
                 Sample(path, fixed_annotation(annotation), None, SPLIT_WORDS.get(word), pixels, has_file=False)
             )
-    return items, []
+    return samples, []
 
 
-def _held(data: bytes) -> dict[str, Array]:
-    """Images and labels; other arrays by their names alone.
+def _load_arrays(data: bytes) -> dict[str, Array]:
+    """Load images and labels; other arrays are empty, only their names are kept.
 
     Raises:
-        UserError: it is damaged, or says that it holds more than its bytes or this machine can.
+        UserError: the file is damaged, or declares more data than the file or the memory can hold.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > MAX_UNPACKED_BYTES:
             raise UserError(
-                f"the npz unpacks to {unpacked / 2**30:.0f} GiB, above {MAX_UNPACKED_BYTES / 2**30:.0f}: divide it"
+                f"the npz unpacks to {unpacked / 2**30:.0f} GiB, above {MAX_UNPACKED_BYTES / 2**30:.0f}; split it up"
             )
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return {key: file[key] if key.endswith(READ) else np.zeros(0) for key in file.files}
     except MemoryError as error:
-        raise UserError("the npz is damaged, or holds more than the memory does: its arrays cannot be made") from error
+        raise UserError("the npz is damaged or too large for the memory: its arrays cannot be allocated") from error
     except UserError:
         raise
-    except Exception as error:  # an archive and a header can be damaged in as many ways as they have words
-        raise UserError(f"the npz cannot be read: {error}; save it anew, unencrypted, by numpy") from error
+    except Exception as error:  # a damaged archive or header can raise almost any exception
+        raise UserError(f"the npz cannot be read: {error}; save it again with numpy, unencrypted") from error
 
 
 def _annotation(label: Array, numbers: bool) -> Annotation:
@@ -77,22 +77,22 @@ def _annotation(label: Array, numbers: bool) -> Annotation:
 
 
 def _are_numbers(labels: Array) -> bool:
-    """Fractions are; so are several whole numbers an image that are written as fractions and more than yes and no."""
+    """Return whether labels are numbers: non-integer floats, or [N, K] floats with values other than 0 and 1."""
     if labels.dtype.kind != "f":
         return False
     several = labels.ndim == 2 and labels.shape[1] > 1
     return bool((labels != labels.round()).any()) or (several and not np.isin(labels, (0, 1)).all())
 
 
-def _refuse_misfit(name: str, images: Array, labels: Array | None) -> None:
+def _check_shapes(name: str, images: Array, labels: Array | None) -> None:
     if images.dtype not in (np.uint8, np.uint16) or images.ndim not in (3, 4):
         found = f"{images.dtype} of shape {images.shape}"
-        raise UserError(f"npz: {name} is {found}; uint8 or uint16 of shape [N, H, W] or [N, H, W, C] is needed")
+        raise UserError(f"npz: {name} is {found}; uint8 or uint16 of shape [N, H, W] or [N, H, W, C] is required")
     if labels is None or labels.ndim not in (1, 2) or len(labels) != len(images):
         found = "no labels" if labels is None else f"labels of shape {labels.shape} for {len(images)} images"
-        raise UserError(f"npz: {name} has {found}; one label per image is needed")
+        raise UserError(f"npz: {name} has {found}; one label per image is required")
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind != "f" and not np.isin(labels, (0, 1)).all():
-        raise UserError(f"npz: the labels of {name} have the shape {labels.shape}; several classes an image are 0 or 1")
+        raise UserError(f"npz: the labels of {name} have shape {labels.shape}; multilabel classes must be 0 or 1")
 
 
 def _fits_png(images: Array) -> bool:
@@ -100,7 +100,7 @@ def _fits_png(images: Array) -> bool:
     return channels in (1, 3) and (images.dtype == np.uint8 or channels == 1)
 
 
-def _file(image: Array) -> bytes:
+def _encode(image: Array) -> bytes:
     buffer = io.BytesIO()
     if _fits_png(image[None]):
         Image.fromarray(image[:, :, 0] if image.shape[2:] == (1,) else image).save(buffer, "PNG", compress_level=1)

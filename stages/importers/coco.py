@@ -1,7 +1,6 @@
-"""COCO JSON: boxes, polygons, run lengths, key points."""
+"""Import COCO JSON files: boxes, polygons, run-length masks and key points."""
 
 import json
-import math
 from collections import Counter, defaultdict
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,77 +9,78 @@ import numpy as np
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
-from stages.dataset.annotations import Annotation, ObjectAnnotation, bounding_box, decode_rle, encode_rle
+from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_mask, decode_rle
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
+from stages.images.polygons import is_coordinate, rasterize_polygons
 from stages.importers.sample import Annotate, ImportResult, Sample, split_from_path
 
+Array = np.ndarray[Any, Any]
 Json = dict[str, Any]
-FAR = 1e6  # pixels; coordinates beyond it make rasterizers hang
 
 
-def import_coco(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
-    """Images by `file_name` beside the JSON file; an annotation is a thing, or key points where an image has one."""
-    data = _parsed(files[name](), name)
+def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
+    """Import images by `file_name`, relative to the JSON file; an annotation is an object or a set of key points."""
+    data = _parse(files[name](), name)
     categories = {c["id"]: c for c in data["categories"]}
     by_image: dict[Any, list[Json]] = defaultdict(list)
     images = {image["id"]: image for image in data["images"]}
     for annotation in data["annotations"]:
         if annotation.get("image_id") not in images:
             raise UserError(
-                f"{name}: annotation {annotation['id']} is of image {annotation.get('image_id')!r}, which is not there"
+                f"{name}: annotation {annotation['id']} refers to the missing image {annotation.get('image_id')!r}"
             )
         by_image[annotation["image_id"]].append(annotation)
-    items, refused, seen = [], [], set()
+    samples, rejected, seen = [], [], set()
     by_name: dict[str, list[str]] = defaultdict(list)
     for file in files:
         by_name[PurePosixPath(file).name].append(file)
     for number, image in images.items():
-        path = _located(str(image.get("file_name")), files, by_name)
+        path = _locate(str(image.get("file_name")), files, by_name)
         if path is None or path in seen:
-            refused.append(
+            rejected.append(
                 Rejection(
                     str(image.get("file_name")),
-                    f"{name}: {'two images are this file' if path else 'there is no such file'}",
+                    f"{name}: {'two images have this file' if path else 'the file does not exist'}",
                 )
             )
             continue
         seen.add(path)
-        items.append(
+        samples.append(
             Sample(path, _annotate(by_image[number], categories, name), None, split_from_path(path), files[path])
         )
-    folders = {PurePosixPath(path).parent for path in seen}  # the images of other files of annotations lie elsewhere
+    folders = {PurePosixPath(path).parent for path in seen}  # other annotation files list the images of other folders
     others = (
         p
         for p in files
         if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES and p not in seen and PurePosixPath(p).parent in folders
     )
-    return items, refused + [Rejection(p, f"is not listed in {name}") for p in others]
+    return samples, rejected + [Rejection(p, f"is not listed in {name}") for p in others]
 
 
-def _parsed(data: bytes, name: str) -> Json:
-    """The file, with what every line of it must have.
+def _parse(content: bytes, name: str) -> Json:
+    """Parse the file and check the lists and ids that COCO requires.
 
     Raises:
-        UserError: it is no COCO file, or ids are missing or doubled.
+        UserError: this is not a COCO file, or ids are missing or duplicated.
     """
     try:
-        held = json.loads(data)
+        data: Any = json.loads(content)
     except ValueError as error:
-        raise UserError(f"{name} is not readable JSON: {error}") from None
+        raise UserError(f"{name} is not valid JSON: {error}") from None
     for key in ("images", "annotations", "categories"):
-        if not isinstance(held, dict) or not isinstance(held.get(key), list):
-            raise UserError(f"{name} has no list `{key}`; a COCO file of instances or key points has one")
-        ids = [entry.get("id") if isinstance(entry, dict) else None for entry in held[key]]
+        if not isinstance(data, dict) or not isinstance(data.get(key), list):
+            raise UserError(f"{name} has no list `{key}`, which COCO files of instances or key points require")
+        ids = [entry.get("id") if isinstance(entry, dict) else None for entry in data[key]]
         doubled = [number for number, count in Counter(map(str, ids)).items() if count > 1]
         if None in ids or doubled:
-            what = "an entry without id" if None in ids else f"the id {doubled[0]} twice"
-            raise UserError(f"{name}: `{key}` holds {what}; ids must be there and differ")
-    return held
+            what = "an entry without an id" if None in ids else f"the id {doubled[0]} twice"
+            raise UserError(f"{name}: `{key}` contains {what}; ids must exist and be unique")
+    return data
 
 
-def _located(written: str, files: SourceFiles, by_name: dict[str, list[str]]) -> str | None:
-    """The file of that path, or the only one whose path ends so."""
+def _locate(written: str, files: SourceFiles, by_name: dict[str, list[str]]) -> str | None:
+    """Return the file of a path, or the only file whose path ends with it; None if there is none or several."""
     written = written.replace("\\", "/").removeprefix("./")
     if written in files:
         return written
@@ -91,89 +91,72 @@ def _located(written: str, files: SourceFiles, by_name: dict[str, list[str]]) ->
 def _annotate(annotations: list[Json], categories: dict[Any, Json], name: str) -> Annotate:
     def annotate(height: int, width: int) -> Annotation:
         named = [(a, f"{name}, annotation {a['id']}") for a in annotations]
-        for one, where in named:
-            if one.get("category_id") not in categories:
-                raise Unreadable(f"{where}: category {one.get('category_id')!r} is not in the list of categories")
-        if any(one.get("keypoints") for one, _ in named):
+        for entry, where in named:
+            if entry.get("category_id") not in categories:
+                raise Unreadable(f"{where}: category {entry.get('category_id')!r} is not in `categories`")
+        if any(entry.get("keypoints") for entry, _ in named):
             if len(named) != 1:
                 raise Unreadable(
-                    f"{named[0][1]}: {len(named)} things with key points; one an image is read: crop them apart"
+                    f"{named[0][1]}: {len(named)} objects with key points in one image, but only one is supported; "
+                    "crop the image into one object each"
                 )
             return Annotation(points=_points(named[0][0], categories, named[0][1]))
-        return Annotation(shapes=tuple(_shape(one, categories, height, width, where) for one, where in named))
+        return Annotation(shapes=tuple(_shape(entry, categories, height, width, where) for entry, where in named))
 
     return annotate
 
 
-def _points(one: Json, categories: dict[Any, Json], where: str) -> dict[str, tuple[float, float] | None]:
-    names = categories[one["category_id"]].get("keypoints") or []
-    values = one["keypoints"]
+def _points(entry: Json, categories: dict[Any, Json], where: str) -> dict[str, tuple[float, float] | None]:
+    names = categories[entry["category_id"]].get("keypoints") or []
+    values = entry["keypoints"]
     if len(values) != 3 * len(names):
-        raise Unreadable(f"{where}: {len(values)} numbers for {len(names)} key points; each has x, y and visibility")
+        raise Unreadable(
+            f"{where}: {len(values)} numbers for {len(names)} key points; each requires x, y and visibility"
+        )
     triples = zip(names, values[::3], values[1::3], values[2::3], strict=True)
     return {str(name): (float(x), float(y)) if seen else None for name, x, y, seen in triples}
 
 
-def _shape(one: Json, categories: dict[Any, Json], height: int, width: int, where: str) -> ObjectAnnotation:
-    label, crowd = str(categories[one["category_id"]].get("name")), bool(one.get("iscrowd"))
-    spec = one.get("segmentation")
-    if isinstance(spec, list) and spec:
-        return polygon_mask(spec, label, height, width, where, crowd)
-    if isinstance(spec, dict):
-        return _of_runs(spec, label, height, width, where, crowd)
-    box = one.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_near(v) for v in box) or box[2] <= 0 or box[3] <= 0:
-        raise Unreadable(f"{where}: its bbox is {box}; x, y, width > 0 and height > 0 are needed")
+def _shape(entry: Json, categories: dict[Any, Json], height: int, width: int, where: str) -> ObjectAnnotation:
+    label, crowd = str(categories[entry["category_id"]].get("name")), bool(entry.get("iscrowd"))
+    segmentation = entry.get("segmentation")
+    if isinstance(segmentation, list) and segmentation:
+        return annotate_mask(label, rasterize_polygons(segmentation, height, width, where), crowd)
+    if isinstance(segmentation, dict):
+        return annotate_mask(label, _decode_mask(segmentation, height, width, where), crowd)
+    box = entry.get("bbox")
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(is_coordinate(v) for v in box)
+        or box[2] <= 0
+        or box[3] <= 0
+    ):
+        raise Unreadable(f"{where}: the bbox is {box}; x, y, width > 0 and height > 0 are required")
     x, y, w, h = (float(v) for v in box)
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        raise Unreadable(f"{where}: its bbox {box} lies outside of {width}x{height}")
+        raise Unreadable(f"{where}: the bbox {box} is outside the {width}x{height} image")
     return ObjectAnnotation(
         label, (max(0.0, x), max(0.0, y), min(float(width), x + w), min(float(height), y + h)), None, crowd
     )
 
 
-def _is_near(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and abs(value) < FAR
-
-
-def polygon_mask(
-    polygons: list[Any], label: str, height: int, width: int, where: str, crowd: bool = False
-) -> ObjectAnnotation:
-    """Polygons of one thing, each x1, y1, x2, y2 ..., as a shape with its mask.
-
-    Raises:
-        Unreadable: fewer than three corners, a coordinate that is no number or far away, or no pixel inside.
-    """
-    from pycocotools import mask as coco_mask
-
-    for polygon in polygons:
-        if (
-            not isinstance(polygon, list)
-            or len(polygon) < 6
-            or len(polygon) % 2
-            or not all(_is_near(v) for v in polygon)
-        ):
-            raise Unreadable(f"{where}: the polygon {str(polygon)[:60]} is no list of three corners or more, x and y")
-    runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    mask_HW = coco_mask.decode(runs).astype(bool)
-    if not mask_HW.any():
-        raise Unreadable(f"{where}: its outline covers no pixel of {width}x{height}")
-    return ObjectAnnotation(label, bounding_box(mask_HW), encode_rle(mask_HW), crowd)
-
-
-def _of_runs(held: Json, label: str, height: int, width: int, where: str, crowd: bool) -> ObjectAnnotation:
-    size, counts = held.get("size"), held.get("counts")
+def _decode_mask(data: Json, height: int, width: int, where: str) -> Array:
+    """Return the boolean mask [height, width] of a run-length encoding, compressed or not."""
+    size, counts = data.get("size"), data.get("counts")
     if size != [height, width]:
-        raise Unreadable(f"{where}: its mask is of {size} (height, width), the image of [{height}, {width}]")
+        raise Unreadable(
+            f"{where}: the mask has size {size} (height, width), but the image has size [{height}, {width}]"
+        )
     try:
         if isinstance(counts, str):
             from pycocotools import mask as coco_mask
 
-            mask_HW = np.asarray(coco_mask.decode({"size": size, "counts": counts.encode()})).astype(bool)
+            mask_HW: Array = np.asarray(coco_mask.decode({"size": size, "counts": counts.encode()})).astype(bool)
         else:
             mask_HW = decode_rle(counts or (), height, width)
     except (ValueError, TypeError, OverflowError) as error:
-        raise Unreadable(f"{where}: its run lengths cannot be read: {error}") from None
+        raise Unreadable(f"{where}: the run lengths cannot be decoded: {error}") from None
     if mask_HW.shape != (height, width) or not mask_HW.any():
-        raise Unreadable(f"{where}: its mask covers no pixel")
-    return ObjectAnnotation(label, bounding_box(mask_HW), encode_rle(mask_HW), crowd)
+        raise Unreadable(f"{where}: the mask covers no pixel")
+    return mask_HW

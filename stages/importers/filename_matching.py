@@ -1,4 +1,4 @@
-"""Which files stand beside which: patterns with {key} that fit the names at hand, and what the files beside are."""
+"""Match images with target files by name patterns with {key}, and detect the format of the targets."""
 
 import io
 import itertools
@@ -19,35 +19,35 @@ from stages.images.image_statistics import to_grey
 from stages.importers.sample import SPLIT_WORDS
 
 Array = np.ndarray[Any, Any]
-FEWEST = 3  # images that make a pattern
-MOST_PATTERNS = 200  # held against each other, those of most images first
-MOST_PARTS = 4  # of a name, in which a key is looked for from either end
-SAMPLED = 12  # images looked into
-MOST = 0.75  # share of those that must be so
-MOST_VALUES = 32  # of a mask; more are grey levels
-COUNTED = 500  # masks of which the values are counted
-DARK = 16  # grey level up to which a picture of dots is black, a JPEG's rings included
-ALIKE = 0.3  # correlation of two pictures of one scene, above that of pictures of two
-WORSE = frozenset("noisy noise input low lr blur blurred degraded corrupted raw source".split())
-"""Words that name the image to be restored."""
+MIN_IMAGES = 3  # images that a pattern must match
+MAX_PATTERNS = 200  # patterns compared with each other, those with the most images first
+MAX_PARTS = 4  # separators of a name, from either end, at which a key may begin
+INSPECTED = 12  # images decoded
+MIN_VOTES = 0.75  # share of the decoded images that must agree
+MAX_VALUES = 32  # distinct values of a mask; an image with more is not a mask
+MAX_COUNTED = 500  # masks whose values are counted
+DARK = 16  # grey level up to which a dot image counts as black; JPEG ringing stays below it
+MIN_CORRELATION_GAIN = 0.3  # correlation of paired images above that of unpaired images
+DEGRADED_WORDS = frozenset("noisy noise input low lr blur blurred degraded corrupted raw source".split())
+"""Words in file names that denote the degraded image, which is the input of a restoration task."""
 
 
 @dataclass(frozen=True)
 class FilePairing:
-    """Two patterns of which one names the images and the other what belongs to them."""
+    """A pattern of images and a pattern of their target files."""
 
     images: str
     targets: str
     several: bool
-    """More than one file belongs to some image."""
+    """Whether some image has more than one target file."""
     files: tuple[tuple[str, str], ...]
-    """Of each key the image and the first file that belongs to it."""
+    """The image and its first target file, for each key."""
     named: frozenset[str]
-    """All files that belong to an image."""
+    """All target files."""
 
     @property
     def root(self) -> str:
-        """The folder that both share."""
+        """The deepest folder that both patterns share."""
         shared = []
         for one, other in zip(self.images.split("/")[:-1], self.targets.split("/")[:-1], strict=False):
             if one != other or "{" in one or "*" in one:
@@ -58,29 +58,34 @@ class FilePairing:
 
 @dataclass(frozen=True)
 class TargetInspection:
-    """What the files beside the images are."""
+    """Detected format of the target files of a pairing."""
 
-    form: str
-    """masks, instances, dots or pairs; empty: none of these."""
-    why: str
+    format: str
+    """masks, instances, dots or pairs; empty if none of these."""
+    reason: str
     values: dict[int, float]
-    """Of masks: value and the share of the pixels that have it."""
+    """Share of the pixels by mask value; empty for other formats."""
 
 
 def find_pairings(files: SourceFiles) -> Iterator[FilePairing]:
-    """All pairs of patterns that name half of the images of a folder or more, either way round."""
+    """Yield the pairs of patterns that cover at least half of the images of a folder, in both directions."""
     below: Counter[str] = Counter()
-    held: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    paths_of: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for path in files:
         if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
             below.update({"", *map(str, PurePosixPath(path).parents)})
             for pattern, key in _patterns(PurePosixPath(path)):
-                held[pattern][key].append(path)
-    large = sorted((p for p in held if len(held[p]) >= FEWEST), key=lambda p: -len(held[p]))[:MOST_PATTERNS]
+                paths_of[pattern][key].append(path)
+    large = [pattern for pattern in paths_of if len(paths_of[pattern]) >= MIN_IMAGES]
+    large = sorted(large, key=lambda pattern: -len(paths_of[pattern]))[:MAX_PATTERNS]
     for images, targets in itertools.permutations(large, 2):
-        of_images, of_targets = held[images], held[targets]
+        of_images, of_targets = paths_of[images], paths_of[targets]
         common = of_images.keys() & of_targets.keys()
-        if len(common) < max(FEWEST, len(of_images) / 2) or "{label}" in images or _is_split_alone(images, targets):
+        if (
+            len(common) < max(MIN_IMAGES, len(of_images) / 2)
+            or "{label}" in images
+            or _differ_by_split(images, targets)
+        ):
             continue
         if any(len(found) > 1 for found in of_images.values()):
             continue
@@ -94,10 +99,10 @@ def find_pairings(files: SourceFiles) -> Iterator[FilePairing]:
 
 
 def _patterns(path: PurePosixPath) -> Iterator[tuple[str, str]]:
-    """Each way to see a key in a path: images/{key}.png, {key}_mask.png, {key}/masks/*.png, masks/{label}/{key}.png."""
+    """Yield (pattern, key) for a path: images/{key}.png, {key}_mask.png, {key}/masks/*.png, masks/{label}/{key}.png."""
     folders, stem = path.parts[:-1], path.stem
     if any(sign in str(path) for sign in "{}*"):
-        return  # such a name cannot be written in a pattern
+        return  # placeholder characters cannot be escaped in a pattern
     free = tuple("*" if part.lower() in SPLIT_WORDS else part for part in folders)
     for ending in (path.suffix, ".*"):
         for places in dict.fromkeys((folders, free)):
@@ -106,14 +111,14 @@ def _patterns(path: PurePosixPath) -> Iterator[tuple[str, str]]:
                 yield "/".join((*places[:-1], "{label}", f"{{key}}{ending}")), stem
             for before, key, after in _keys(stem):
                 yield "/".join((*places, f"{before}{{key}}{after}{ending}")), key
-    for depth in range(1, min(3, len(path.parts))):  # a folder an image
+    for depth in range(1, min(3, len(path.parts))):  # one folder per image
         key, *rest = path.parts[-1 - depth : -1]
         for name in dict.fromkeys(("{key}" if stem == key else stem, "*")):
             yield "/".join((*path.parts[: -1 - depth], "{key}", *rest, f"{name}{path.suffix}")), key
 
 
 def _keys(stem: str) -> Iterator[tuple[str, str, str]]:
-    """What may stand before a key and behind it: parts of a name, or letters at its ends.
+    """Yield (prefix, key, suffix) of a file stem: split at separators, or letters before or after the key.
 
     >>> list(_keys("001cell"))
     [('', '001', 'cell')]
@@ -121,7 +126,7 @@ def _keys(stem: str) -> Iterator[tuple[str, str, str]]:
     [('img_', '7', ''), ('', 'img', '_7')]
     """
     cuts = [found.start() for found in re.finditer(r"[_\-. ]", stem)]
-    for cut in dict.fromkeys((*cuts[:MOST_PARTS], *cuts[-MOST_PARTS:])):
+    for cut in dict.fromkeys((*cuts[:MAX_PARTS], *cuts[-MAX_PARTS:])):
         if stem[cut + 1 :] and stem[:cut]:
             yield stem[: cut + 1], stem[cut + 1 :], ""
             yield "", stem[:cut], stem[cut:]
@@ -130,79 +135,82 @@ def _keys(stem: str) -> Iterator[tuple[str, str, str]]:
             yield found[1], found[2], found[3]
 
 
-def _is_split_alone(one: str, other: str) -> bool:
-    """Whether two patterns differ as train and test do: then neither holds what belongs to the other."""
+def _differ_by_split(one: str, other: str) -> bool:
+    """Return whether two patterns differ only by a split folder: then neither is the target of the other."""
     parts = list(itertools.zip_longest(one.split("/"), other.split("/"), fillvalue=""))
     return any(a != b and {a.lower(), b.lower()} & {*SPLIT_WORDS, "*"} for a, b in parts[:-1])
 
 
 def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspection:
-    """Look into some files, and say what those of the second pattern are to those of the first."""
-    spread = np.unique(np.linspace(0, len(pairing.files) - 1, SAMPLED).round().astype(int))
-    looked = [(_levels(files, image), _levels(files, target)) for image, target in (pairing.files[i] for i in spread)]
-    read_ = [(a, b) for a, b in looked if a is not None and b is not None]
-    pairs = [(a, b) for a, b in read_ if a.shape[:2] == b.shape[:2]]
-    if len(pairs) < max(FEWEST, MOST * len(looked)):
+    """Decode some pairs and detect which format the target files have."""
+    spread = np.unique(np.linspace(0, len(pairing.files) - 1, INSPECTED).round().astype(int))
+    decoded = [(_levels(files, image), _levels(files, target)) for image, target in (pairing.files[i] for i in spread)]
+    readable = [(a, b) for a, b in decoded if a is not None and b is not None]
+    pairs = [(a, b) for a, b in readable if a.shape[:2] == b.shape[:2]]
+    if len(pairs) < max(MIN_IMAGES, MIN_VOTES * len(decoded)):
         return TargetInspection(
-            "", "most cannot be read" if len(read_) <= len(looked) / 2 else "their sizes differ", {}
+            "",
+            "most files cannot be read"
+            if len(readable) <= len(decoded) / 2
+            else "the sizes of image and target differ",
+            {},
         )
     images, targets = zip(*pairs, strict=True)
-    if _most(_is_plain(a) for a in images) or _most(_is_dotted(a) for a in images):
-        return TargetInspection("", "what would be the images are masks themselves", {})
-    plain, binary = _most(_is_plain(b) for b in targets), _most(_is_plain(b, 2) for b in targets)
+    if _most_agree(_is_plain(a) for a in images) or _most_agree(_is_dotted(a) for a in images):
+        return TargetInspection("", "the images are masks themselves", {})
+    plain, binary = _most_agree(_is_plain(b) for b in targets), _most_agree(_is_plain(b, 2) for b in targets)
     if pairing.several or "{label}" in pairing.targets:
         if not binary:
-            return TargetInspection("", "several files belong to an image, and they are no masks of two values", {})
-        form = "instances" if pairing.several else "masks"
-        return TargetInspection(form, "several files of two values belong to an image", {})
-    if _most(_is_dotted(b) for b in targets):
-        return TargetInspection("dots", "they hold small bright dots on black", {})
+            return TargetInspection("", "an image has several target files that are not binary masks", {})
+        format_ = "instances" if pairing.several else "masks"
+        return TargetInspection(format_, "an image has several binary masks", {})
+    if _most_agree(_is_dotted(b) for b in targets):
+        return TargetInspection("dots", "the targets contain small bright dots on black", {})
     if plain:
-        why = "they hold few values, as masks do"
-        if _most(_is_of_single_things(b) for b in targets):
-            why += (
-                "; but each value is one piece: if they number single things, write a mask a thing and form: instances"
+        reason = "the targets contain few distinct values, as masks do"
+        if _most_agree(_has_one_region_per_value(b) for b in targets):
+            reason += (
+                "; but each value is one connected region: if values number objects, write one mask per object and "
+                "use format: instances"
             )
-        return TargetInspection("masks", why, _values(files, pairing))
-    if _is_worse(pairing.targets, pairing.images):
-        return TargetInspection("", "they are named as what is to be restored", {})
-    if not _are_alike(pairs):
-        return TargetInspection("", _no_mask(targets), {})
-    return TargetInspection(
-        "pairs", "they are pictures of the same scenes; which of the two is asked is yours to say", {}
-    )
+        return TargetInspection("masks", reason, _values(files, pairing))
+    if _is_degraded(pairing.targets, pairing.images):
+        return TargetInspection("", "the target names denote degraded images", {})
+    if not _show_same_scenes(pairs):
+        return TargetInspection("", _reason_not_masks(targets), {})
+    return TargetInspection("pairs", "images of the same scenes; check which of the two is the target", {})
 
 
-def _no_mask(targets: tuple[Array, ...]) -> str:
-    """Why files that are not of the same scenes are no masks."""
-    if _most(b.ndim == 3 for b in targets):
-        return "they are in colour, and no pictures of the same scenes; masks are grey, or have a palette"
+def _reason_not_masks(targets: tuple[Array, ...]) -> str:
+    """Return why target files are not masks."""
+    if _most_agree(b.ndim == 3 for b in targets):
+        return "the targets are in colour and do not show the same scenes; masks are grey or have a palette"
     return (
-        f"they hold more than {MOST_VALUES} grey levels: masks have few, and JPEG spoils them; numbered things are "
-        "read as a mask a thing"
+        f"the targets contain more than {MAX_VALUES} grey levels: masks have few, and JPEG alters them; write numbered "
+        "objects as one mask per object"
     )
 
 
-def _most(votes: Iterator[bool]) -> bool:
-    return bool(np.mean(list(votes)) >= MOST)
+def _most_agree(votes: Iterator[bool]) -> bool:
+    return bool(np.mean(list(votes)) >= MIN_VOTES)
 
 
-def _is_plain(level: Array, values: int = MOST_VALUES) -> bool:
+def _is_plain(level: Array, values: int = MAX_VALUES) -> bool:
     return level.ndim == 2 and len(np.unique(level)) <= values
 
 
-def _is_of_single_things(level_HW: Array) -> bool:
-    """Whether each of several values is one connected piece."""
+def _has_one_region_per_value(level_HW: Array) -> bool:
+    """Return whether each of several values is one connected region."""
     from scipy import ndimage
 
     found = [value for value in np.unique(level_HW) if value]
-    return len(found) > FEWEST and all(ndimage.label(level_HW == value, np.ones((3, 3)))[1] == 1 for value in found)
+    return len(found) > MIN_IMAGES and all(ndimage.label(level_HW == value, np.ones((3, 3)))[1] == 1 for value in found)
 
 
 def _values(files: SourceFiles, pairing: FilePairing) -> dict[int, float]:
-    """Shares of the values in the masks; a rare one must not be missed."""
+    """Return the share of pixels by mask value, counted in many masks so that rare values are included."""
     values: Counter[int] = Counter()
-    for _, target in pairing.files[:COUNTED]:
+    for _, target in pairing.files[:MAX_COUNTED]:
         level = _levels(files, target)
         if level is not None and level.ndim == 2:
             found, counts = np.unique(level, return_counts=True)
@@ -211,13 +219,13 @@ def _values(files: SourceFiles, pairing: FilePairing) -> dict[int, float]:
 
 
 def marks_unknown(values: dict[int, float]) -> bool:
-    """Whether the value 255 is likely to say that the truth is unknown: the others count up from 0."""
+    """Return whether the value 255 probably marks unknown pixels: the other values count up from 0."""
     others = sorted(set(values) - {IGNORE_INDEX})
     return IGNORE_INDEX in values and len(others) > 1 and others[-1] < 2 * len(others)
 
 
 def _levels(files: SourceFiles, path: str) -> Array | None:
-    """Levels [H, W], also of equal colours, of a palette its indices; or colours [H, W, C]; None: not readable."""
+    """Return grey levels or palette indices [H, W], or colours [H, W, C]; None if the file is not readable."""
     try:
         data = files[path]()
         with Image.open(io.BytesIO(data)) as file:
@@ -230,7 +238,7 @@ def _levels(files: SourceFiles, path: str) -> Array | None:
 
 
 def _is_dotted(level: Array) -> bool:
-    """Small bright pieces on black."""
+    """Return whether an image shows small bright regions on black."""
     from scipy import ndimage
 
     level_HW = level if level.ndim == 2 else level.max(axis=2)
@@ -238,25 +246,25 @@ def _is_dotted(level: Array) -> bool:
     if (level_HW > DARK).mean() > 0.1 or bright_HW.mean() > 0.05:
         return False
     piece_HW, count = ndimage.label(bright_HW, np.ones((3, 3)))
-    return bool(count >= FEWEST and np.median(np.bincount(piece_HW.ravel())[1:]) <= 30)
+    return bool(count >= MIN_IMAGES and np.median(np.bincount(piece_HW.ravel())[1:]) <= 30)
 
 
-def _are_alike(pairs: list[tuple[Array, Array]]) -> bool:
-    """Whether the two of a pair show one scene: more alike than the pictures of two pairs."""
+def _show_same_scenes(pairs: list[tuple[Array, Array]]) -> bool:
+    """Return whether paired images correlate more than unpaired images, so that they show the same scene."""
     thumbs = [[_thumbnail(image) for image in pair] for pair in pairs]
     own = np.mean([np.dot(a, b) for a, b in thumbs])
     others = np.mean([np.dot(a, b) for (a, _), (_, b) in zip(thumbs, thumbs[1:] + thumbs[:1], strict=True)])
-    return bool(own > others + ALIKE)
+    return bool(own > others + MIN_CORRELATION_GAIN)
 
 
 def _thumbnail(image: Array) -> Array:
-    """256 grey levels of mean 0 and length 1."""
+    """Return a 16x16 grey thumbnail as a vector [256] of mean 0 and norm 1."""
     values = np.asarray(Image.fromarray(to_grey(image)).resize((16, 16)), np.float64).ravel()
     values -= values.mean()
     return np.asarray(values / max(float(np.linalg.norm(values)), 1e-9))
 
 
-def _is_worse(targets: str, images: str) -> bool:
-    """Whether the words that only the targets' pattern has name what is to be restored."""
+def _is_degraded(targets: str, images: str) -> bool:
+    """Return whether words that only the target pattern contains denote degraded images."""
     words = [set(re.split(r"[^a-z]+", pattern.lower())) for pattern in (targets, images)]
-    return bool((words[0] - words[1]) & WORSE)
+    return bool((words[0] - words[1]) & DEGRADED_WORDS)

@@ -1,4 +1,4 @@
-"""How the labels of a source could be read: every reading that the files allow is tried, not guessed from one name."""
+"""Detect the label formats of a source by trying every importer that its files allow."""
 
 import contextlib
 import io
@@ -28,139 +28,148 @@ from stages.importers.sample import SPLIT_WORDS
 from stages.importers.table import read_table
 from stages.importers.table_columns import NO_COLUMNS, find_path_column, infer_columns
 
-ABOUT = 0.5  # of the images that the widest reading explains, from which a more telling form comes first
-LOPSIDED = 0.95  # share of the images in one folder, from which the folders are no classes
-TOGETHER = frozenset(
+MIN_COVERAGE = 0.5  # share of the maximum coverage from which a more specific format is preferred
+MAX_FOLDER_SHARE = 0.95  # share of the images in candidate folder above which folders are not classes
+DATA_FOLDERS = frozenset(
     "image images img imgs jpegimages mask masks gt truth label labels annotation annotations target targets seg "
     "segmentation segmentations segmentationclass segmentationobject noisy clean input output".split()
 )
-"""Names of folders that hold what belongs together, not classes."""
+"""Folder names that denote the role of files, not classes."""
 SOURCE_DEFAULTS: dict[str, Any] = {
     "images": "", "targets": "", "mask_values": {}, "ignore_values": [], "group_regex": "", "sequence_block": 1,
     "columns": NO_COLUMNS,
 }  # fmt: skip
-"""Keys of `ingest` that belong to one data set, where they say nothing."""
-WRONG = (UserError, OSError, RecursionError, ValueError, TypeError, KeyError)
-"""What a file that is not what it is called may raise; it then is no candidate, and the reason is kept."""
+"""Neutral values of the keys of `ingest` that describe candidate data set."""
+IMPORT_ERRORS = (UserError, OSError, RecursionError, ValueError, TypeError, KeyError)
+"""Exceptions of importers on files in another format; the candidate is dropped and the reason is reported."""
 
 
 @dataclass(frozen=True)
 class FormatCandidate:
-    """One way to read a source."""
+    """A label format in which a source can be read."""
 
     format: str
     inside: str
     reason: str
     changes: dict[str, Any] = field(default_factory=dict)
-    """Keys of `PLAIN` that say something."""
+    """Keys of `SOURCE_DEFAULTS` that differ from the defaults."""
     reasons: dict[str, str] = field(default_factory=dict)
-    """Key of `changes`: why it is so."""
+    """Reason by key of `changes`."""
     has_split: bool = False
-    """The source itself names all three splits."""
+    """Whether the source defines all three splits."""
     targets: frozenset[str] = frozenset()
-    """Files beside the images, of which the labels come."""
+    """Sidecar files that contain the labels."""
     samples: tuple[Sample, ...] = ()
     rejected: tuple[Rejection, ...] = ()
 
     @property
-    def explains(self) -> int:
-        """How many image files it gives a meaning to."""
+    def coverage(self) -> int:
+        """Number of image files that are samples or targets."""
         pictures = {path for path in self.targets if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
         return len(self.samples) + len(pictures)
 
 
 def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandidate], list[str]]:
-    """All readings that give images with labels, the one to propose first; and why others give none.
+    """Try all candidate formats and return those that yield labelled images.
 
     Args:
-        files: of the source, while it is open.
-        ingest: whose limits hold; what belongs to one data set in it is not used.
+        files: files of the open source.
+        ingest: limits to apply; keys that describe candidate data set are not used.
+
+    Returns:
+        candidates, the best first, and the reasons why other candidates failed.
     """
     files = {path: read for path, read in files.items() if not HIDDEN_FILES.search(path)}
-    tried: list[FormatCandidate] = []
+    successful: list[FormatCandidate] = []
     failures: list[str] = []
-    for one in _candidates(files, failures):
+    for candidate in _candidates(files, failures):
         try:
-            if found := _tried(files, one, ingest):
-                tried.append(found)
-        except WRONG as error:
-            failures.append(f"{one.format} in {one.inside or 'the source'}: {error}")
-    widest = max((one.explains for one in tried), default=0)
+            if found := _try_candidate(files, candidate, ingest):
+                successful.append(found)
+        except IMPORT_ERRORS as error:
+            failures.append(f"{candidate.format} in {candidate.inside or 'the source'}: {error}")
+    widest = max((candidate.coverage for candidate in successful), default=0)
 
-    def order(one: FormatCandidate) -> tuple[bool, int, int, bool, int, int]:
-        for_later = SPLIT_WORDS.get(PurePosixPath(one.inside).name.lower()) in ("val", "test")
-        narrow = one.explains < ABOUT * widest
-        form, depth = list(IMPORTERS).index(one.format), one.inside.count("/")
-        return narrow, form, -one.explains, for_later, -depth, len(one.rejected)
+    def order(candidate: FormatCandidate) -> tuple[bool, int, int, bool, int, int]:
+        is_heldout = SPLIT_WORDS.get(PurePosixPath(candidate.inside).name.lower()) in ("val", "test")
+        narrow = candidate.coverage < MIN_COVERAGE * widest
+        rank, depth = list(IMPORTERS).index(candidate.format), candidate.inside.count("/")
+        return narrow, rank, -candidate.coverage, is_heldout, -depth, len(candidate.rejected)
 
     distinct: dict[Any, FormatCandidate] = {}
-    for one in sorted(tried, key=order):
-        distinct.setdefault((one.format, one.inside, one.targets, tuple(item.path for item in one.samples)), one)
+    for candidate in sorted(successful, key=order):
+        distinct.setdefault(
+            (candidate.format, candidate.inside, candidate.targets, tuple(sample.path for sample in candidate.samples)),
+            candidate,
+        )
     return list(distinct.values()), failures
 
 
-def _tried(files: SourceFiles, one: FormatCandidate, ingest: Ingest) -> FormatCandidate | None:
-    """With the images that it gives; None where it gives none, or not the splits that it promises."""
+def _try_candidate(files: SourceFiles, candidate: FormatCandidate, ingest: Ingest) -> FormatCandidate | None:
+    """Import the samples of a candidate; None if there are none, or if the promised splits are missing."""
     changed = Ingest.model_validate(
-        ingest.model_dump() | SOURCE_DEFAULTS | one.changes | {"format": one.format, "inside": one.inside}
+        ingest.model_dump()
+        | SOURCE_DEFAULTS
+        | candidate.changes
+        | {"format": candidate.format, "inside": candidate.inside}
     )
-    part, name = select_inside(files, one.inside, Path())
+    part, name = select_inside(files, candidate.inside, Path())
     with contextlib.redirect_stdout(io.StringIO()):
-        items, refused = IMPORTERS[one.format](part, name, changed, one.has_split)
-    complete = {item.split for item in items} == set(SPLIT_WORDS.values())
-    if not items or (one.has_split and not complete):
+        samples, rejected = IMPORTERS[candidate.format](part, name, changed, candidate.has_split)
+    complete = {sample.split for sample in samples} == set(SPLIT_WORDS.values())
+    if not samples or (candidate.has_split and not complete):
         return None
-    return replace(one, has_split=complete, samples=tuple(items), rejected=tuple(refused))
+    return replace(candidate, has_split=complete, samples=tuple(samples), rejected=tuple(rejected))
 
 
 def _candidates(files: SourceFiles, failures: list[str]) -> Iterator[FormatCandidate]:
     for path in files:
         try:
-            yield from _of_file(files, path)
-        except WRONG as error:
+            yield from _from_file(files, path)
+        except IMPORT_ERRORS as error:
             failures.append(f"{path}: {error}")
-    yield from _of_annotation_folders(files)
-    together = set()
+    yield from _from_annotation_folders(files)
+    reported = set()
     for pairing in find_pairings(files):
         found = inspect_targets(files, pairing)
-        if found.form:
-            changes, reasons = _of_pairing(pairing, found)
-            yield FormatCandidate(found.form, pairing.root, found.why, changes, reasons, targets=pairing.named)
-        elif (pairing.root, found.why) not in together:
-            together.add((pairing.root, found.why))
-            failures.append(f"{pairing.images} with {pairing.targets}: {found.why}")
-    yield from _of_class_folders(files)
+        if found.format:
+            changes, reasons = _describe_pairing(pairing, found)
+            yield FormatCandidate(found.format, pairing.root, found.reason, changes, reasons, targets=pairing.named)
+        elif (pairing.root, found.reason) not in reported:
+            reported.add((pairing.root, found.reason))
+            failures.append(f"{pairing.images} with {pairing.targets}: {found.reason}")
+    yield from _from_class_folders(files)
 
 
-def _of_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
-    """A table, a COCO file or an npz."""
+def _from_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
+    """Yield the candidates of a table, a JSON file or an npz."""
     lower = path.lower()
     if lower.endswith(".npz"):
-        yield FormatCandidate("arrays", path, "it holds arrays of images and labels")
+        yield FormatCandidate("arrays", path, "it contains arrays of images and labels")
     elif lower.endswith(".json"):
-        held = json.loads(files[path]())
-        if isinstance(held, dict) and all(isinstance(held.get(key), list) for key in ("images", "annotations")):
+        content = json.loads(files[path]())
+        if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "annotations")):
             yield FormatCandidate("coco", path, "it lists images, annotations and categories")
     elif lower.endswith(".csv") and is_deeplabcut(files[path]()):
         yield FormatCandidate("deeplabcut", path, "it begins with scorer, bodyparts, coords")
     elif lower.endswith(TABLE_SUFFIXES):
-        yield from _of_table(files, path)
+        yield from _from_table(files, path)
 
 
-def _of_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
+def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
     rows = read_table(files[path](), path)
     part, _ = select_inside(files, path, Path())
     images = [name for name in part if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
     place = find_path_column(rows, images)
     if place is None:
         raise ValueError(
-            f"no column names images as they lie there; the columns are {', '.join(map(str, rows.columns))}"
+            f"no column contains paths of the images; the columns are {', '.join(map(str, rows.columns))}"
             + (f", the first row {', '.join(rows.iloc[0])}" if len(rows) else "")
         )
     column, folder = place
     columns, reasons = infer_columns(rows.drop(columns=column))
     if not (columns["label"] or columns["scalars"] or columns["points"]):
-        raise ValueError(f"its column {column} names images, and no other holds classes, numbers or points")
+        raise ValueError(f"its column {column} names images, but no other column contains classes, numbers or points")
     changes: dict[str, Any] = {"columns": columns | {"path": column, "folder": folder}}
     paths = [f"{folder}/{cell}".removeprefix("/") for cell in rows[column]]
     listed = {*paths, path, PurePosixPath(path).name}
@@ -170,14 +179,14 @@ def _of_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
         changes["images"] = f"{shared}/**".removeprefix("./").removeprefix("/") + (
             ending.pop() if len(ending) == 1 else ""
         )
-        reasons["images"] = f"the table is of these; {len(others)} files beside are not, as {others[0]}"
+        reasons["images"] = f"the table lists these; {len(others)} other files are not listed, for example {others[0]}"
     yield FormatCandidate("table", path, f"its column {column} names images", changes, reasons)
 
 
-def _of_annotation_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
-    for form, folder, ending, why in (
-        ("voc", "Annotations", ".xml", "there are XML files in a folder Annotations"),
-        ("yolo", "labels", ".txt", "there are text files in a folder labels"),
+def _from_annotation_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
+    for format_, folder, ending, reason in (
+        ("voc", "Annotations", ".xml", "a folder Annotations contains XML files"),
+        ("yolo", "labels", ".txt", "a folder labels contains text files"),
     ):
         places = set()
         for path in files:
@@ -187,29 +196,29 @@ def _of_annotation_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
         above = {os.path.commonpath(places)} if places and "" not in places else set()
         above |= {str(PurePosixPath(place).parent).removeprefix(".") for place in places}
         for inside in sorted(places | above):
-            yield FormatCandidate(form, inside, why)
+            yield FormatCandidate(format_, inside, reason)
 
 
-def _of_pairing(pairing: FilePairing, found: TargetInspection) -> tuple[dict[str, Any], dict[str, str]]:
-    """Patterns and values, and reasons."""
+def _describe_pairing(pairing: FilePairing, found: TargetInspection) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return patterns and mask values, with reasons."""
     images, targets = (p.removeprefix(f"{pairing.root}/") for p in (pairing.images, pairing.targets))
     changes: dict[str, Any] = {"images": images, "targets": targets}
-    reasons = {"targets": f"{len(pairing.files)} images have such a file"}
+    reasons = {"targets": f"{len(pairing.files)} images have a matching file"}
     if set(found.values) - {0}:
-        void = marks_unknown(found.values)
+        has_ignore = marks_unknown(found.values)
         shares = ", ".join(f"{value} covers {100 * share:.3g} %" for value, share in found.values.items())
-        known = [value for value in found.values if not (void and value == IGNORE_INDEX)]
+        known = [value for value in found.values if not (has_ignore and value == IGNORE_INDEX)]
         other = "foreground" if len(known) == 2 else "class{}"
         changes["mask_values"] = {value: "background" if value == 0 else other.format(value) for value in known}
-        reasons["mask_values"] = f"the names are yours to give: {shares}"
-        if void:
+        reasons["mask_values"] = f"replace the names: {shares}"
+        if has_ignore:
             changes["ignore_values"] = [IGNORE_INDEX]
-            reasons["ignore_values"] = "the other values count up from 0: it may say that the truth is unknown"
+            reasons["ignore_values"] = "the other values count up from 0, so 255 may mark unknown pixels"
     return changes, reasons
 
 
-def _of_class_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
-    """A folder whose folders hold images."""
+def _from_class_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
+    """Yield the folders whose subfolders contain images."""
     inner: dict[str, Counter[str]] = defaultdict(Counter)
     for path in files:
         parts = PurePosixPath(path).parts
@@ -220,8 +229,8 @@ def _of_class_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
         sizes = sorted(counts.values())
         splits = sorted(folder for folder in counts if folder.lower() in SPLIT_WORDS)
         if len(splits) > 1:
-            yield FormatCandidate("folders", inside, f"the folders {', '.join(splits)} name splits", has_split=True)
-        elif len(sizes) < 2 or sizes[len(sizes) // 2] < 2 or sizes[-1] > LOPSIDED * sum(sizes):
-            continue  # a picture each, or stray ones beside the folder that is meant
-        elif not {folder.lower() for folder in counts} & TOGETHER:
-            yield FormatCandidate("folders", inside, f"{len(counts)} folders hold images, a class each")
+            yield FormatCandidate("folders", inside, f"the folders {', '.join(splits)} denote splits", has_split=True)
+        elif len(sizes) < 2 or sizes[len(sizes) // 2] < 2 or sizes[-1] > MAX_FOLDER_SHARE * sum(sizes):
+            continue  # candidate image per folder, or a few stray images next to the main folder
+        elif not {folder.lower() for folder in counts} & DATA_FOLDERS:
+            yield FormatCandidate("folders", inside, f"{len(counts)} folders contain images, candidate class each")

@@ -1,4 +1,4 @@
-"""Patterns of paths: `train/image/{key}.png`."""
+"""Path patterns with placeholders, such as `train/image/{key}.png`."""
 
 import re
 
@@ -8,10 +8,14 @@ PLACEHOLDERS = {"{key}": r"(?P<key>[^/]+)", "{label}": r"(?P<label>[^/]+)", "**"
 
 
 def compile_pattern(text: str, param: str) -> re.Pattern[str]:
-    """The pattern as a regular expression on whole paths.
+    """Compile a path pattern to a regular expression that matches whole paths.
+
+    Args:
+        text: pattern with the placeholders {key}, {label}, * (within a folder) and ** (across folders).
+        param: name of the param, for the error message.
 
     Raises:
-        UserError: it names a sign twice.
+        UserError: the pattern is invalid.
 
     >>> pattern_of("a/{key}_*.png", "ingest.images").fullmatch("a/7_x.png")["key"]
     '7'
@@ -20,7 +24,9 @@ def compile_pattern(text: str, param: str) -> re.Pattern[str]:
     seen: set[str] = set()
     expression = ""
     for part in parts:
-        if part in seen and part.startswith("{"):  # the same text again, as in {key}/{key}.png
+        if part in seen and part.startswith(
+            "{"
+        ):  # a repeated placeholder must match the same text, as in {key}/{key}.png
             expression += f"(?P={part.strip('{}')})"
         else:
             expression += PLACEHOLDERS.get(part, re.escape(part))
@@ -28,4 +34,4 @@ def compile_pattern(text: str, param: str) -> re.Pattern[str]:
     try:
         return re.compile(expression)
     except re.error as error:
-        raise UserError(f"{param}: {text!r} is no pattern: {error}") from None
+        raise UserError(f"{param}: {text!r} is not a valid pattern: {error}") from None

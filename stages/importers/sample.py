@@ -1,4 +1,4 @@
-"""One image that a source names, and the words that name splits."""
+"""Samples of a source before they are read, and the folder names that denote splits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,49 +11,49 @@ SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing":
     ("val", "valid", "validation", "dev"), "val"
 )
 Annotate = Callable[[int, int], Annotation]
-"""Height and width of the image to its labels; raises `reading.Unreadable` with what is wrong with them."""
+"""(height, width) of the image -> its labels; raises `Unreadable` if they are invalid."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Not yet read."""
+    """An image of a source with its labels, neither of which has been read yet."""
 
     path: str
-    """Unique inside the source, with forward slashes."""
+    """Path inside the source with forward slashes; unique."""
     annotate: Annotate
     group: str | None
     split: str | None
-    """train, val or test where the source says so."""
+    """train, val or test if the source defines it."""
     read: Callable[[], bytes]
     has_file: bool = True
-    """False when the bytes are made by us out of an array."""
+    """False if `read` encodes the bytes from an array."""
     origin: str = ""
-    """Where the image comes from: real, simulated, a site; empty where the source does not say."""
+    """Origin of the image, for example real, simulated or a site; empty if unknown."""
     target: Callable[[int, int], bytes] | None = None
-    """Height and width of the image to the file of its mask, as a PNG of indices, or of its paired image; raises
-    `reading.Unreadable`."""
+    """(height, width) of the image -> the file of its mask (PNG of class indices) or of its paired image; raises
+    `Unreadable`."""
 
 
 ImportResult = tuple[list[Sample], list[Rejection]]
 
 
 def read_text(files: SourceFiles, path: str) -> str:
-    """A small text file of a source.
+    """Read a small UTF-8 text file of a source.
 
     Raises:
-        UserError: it is not in UTF-8.
+        UserError: the file is not valid UTF-8.
     """
     try:
         return files[path]().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}); save it so") from None
+        raise UserError(f"{path} is not valid UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
 def fixed_annotation(annotation: Annotation) -> Annotate:
-    """Labels that do not depend on the size of the image."""
+    """Return an annotate function for labels that do not depend on the size of the image."""
     return lambda height, width: annotation
 
 
 def split_from_path(path: str) -> str | None:
-    """The split that one of a path's folders names, the outermost first."""
+    """Return the split named by one of the folders of a path, the outermost first; None if there is none."""
     return next((SPLIT_WORDS[part.lower()] for part in path.split("/")[:-1] if part.lower() in SPLIT_WORDS), None)

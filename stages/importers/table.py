@@ -1,4 +1,4 @@
-"""A table of paths with classes, numbers or points: CSV or Parquet."""
+"""Import tables (CSV or Parquet) of paths with classes, numbers or points."""
 
 import io
 import math
@@ -18,53 +18,53 @@ from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_ann
 Cells = dict[str, str]
 
 
-def import_table(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
-    """A row an image. With `ingest.images` only what matches it is taken, of the files and of the rows."""
+def import_table(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
+    """Import one row per image. `ingest.images` restricts both the files and the rows to paths that match it."""
     columns, rows = ingest.columns, read_table(files[name](), name)
-    _refuse_missing(columns, rows, name)
-    wanted = compile_pattern(ingest.images, "ingest.images") if ingest.images else None
-    items, refused = [], []
+    _check_columns(columns, rows, name)
+    pattern = compile_pattern(ingest.images, "ingest.images") if ingest.images else None
+    samples, rejected = [], []
     seen: set[str] = set()
     for number, cells in enumerate(rows.to_dict("records")):
         path = cells[columns.path].replace("\\", "/").removeprefix("./")
         path = f"{columns.folder.strip('/')}/{path}".removeprefix("/")
-        if wanted and not wanted.fullmatch(path):
+        if pattern and not pattern.fullmatch(path):
             continue
         try:
-            items.append(_item(path, cells, columns, files, seen))
+            samples.append(_to_sample(path, cells, columns, files, seen))
         except ValueError as error:
-            refused.append(Rejection(path, f"{name} line {number + 2}: {error}"))
+            rejected.append(Rejection(path, f"{name} line {number + 2}: {error}"))
         seen.add(path)
-    candidates = (n for n in files if (wanted.fullmatch(n) if wanted else n != name))
-    return items, refused + [Rejection(n, f"is not listed in {name}") for n in candidates if n not in seen]
+    candidates = (n for n in files if (pattern.fullmatch(n) if pattern else n != name))
+    return samples, rejected + [Rejection(n, f"is not listed in {name}") for n in candidates if n not in seen]
 
 
-def _refuse_missing(columns: Columns, rows: pd.DataFrame, name: str) -> None:
+def _check_columns(columns: Columns, rows: pd.DataFrame, name: str) -> None:
     single = {"path": columns.path, "label": columns.label, "group": columns.group, "split": columns.split}
     single["origin"] = columns.origin
-    wanted = {f"ingest.columns.{role}": column for role, column in single.items() if column is not None}
-    wanted |= {f"ingest.columns.scalars ({column})": column for column in columns.scalars}
-    wanted |= {f"ingest.columns.points ({p})": f"{p}_{axis}" for axis in "xy" for p in columns.points}
-    for role, column in wanted.items():
+    required = {f"ingest.columns.{role}": column for role, column in single.items() if column is not None}
+    required |= {f"ingest.columns.scalars ({column})": column for column in columns.scalars}
+    required |= {f"ingest.columns.points ({p})": f"{p}_{axis}" for axis in "xy" for p in columns.points}
+    for role, column in required.items():
         if column not in rows.columns:
             raise UserError(f"{name} has no column {column!r} ({role}); {did_you_mean(column, rows.columns)}")
     if columns.label is None and not columns.scalars and not columns.points:
-        raise UserError(f"{name}: ingest.columns names no label, no scalars and no points; name what is to be learned")
+        raise UserError(f"{name}: ingest.columns defines no label, scalars or points; name the columns to learn")
 
 
-def _item(path: str, cells: Cells, columns: Columns, files: SourceFiles, seen: set[str]) -> Sample:
+def _to_sample(path: str, cells: Cells, columns: Columns, files: SourceFiles, seen: set[str]) -> Sample:
     if path not in files:
-        raise ValueError("there is no such file")
+        raise ValueError("the file does not exist")
     if path in seen:
-        raise ValueError("stands there more than once")
+        raise ValueError("is listed more than once")
     split = None
     if columns.split is not None:
         split = SPLIT_WORDS.get(cells[columns.split].strip().lower())
         if split is None:
-            raise ValueError(f"split {cells[columns.split]!r} is none of {', '.join(SPLIT_WORDS)}")
+            raise ValueError(f"split {cells[columns.split]!r} is not one of {', '.join(SPLIT_WORDS)}")
     group = cells[columns.group].strip() if columns.group is not None else None
     if group == "":
-        raise ValueError("has no group")
+        raise ValueError("the group is empty")
     origin = cells[columns.origin].strip() if columns.origin is not None else ""
     annotation = Annotation(
         labels=_labels(cells, columns),
@@ -81,7 +81,7 @@ def _labels(cells: Cells, columns: Columns) -> tuple[str, ...] | None:
     if columns.separator:
         return tuple(sorted({part.strip() for part in cell.split(columns.separator)} - {""}))
     if not cell:
-        raise ValueError("has no label")
+        raise ValueError("the label is empty")
     return (cell,)
 
 
@@ -91,7 +91,7 @@ def _number(cells: Cells, column: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{column} is {cells[column]!r}, not a number")
+        raise ValueError(f"{column} is {cells[column]!r}, which is not a finite number")
     return value
 
 
@@ -103,12 +103,18 @@ def _point(cells: Cells, name: str) -> tuple[float, float] | None:
 
 
 def read_table(data: bytes, name: str) -> pd.DataFrame:
-    """Every cell as text: pandas would read class `NA` as missing and `007` as 7."""
+    """Read a table with every cell as text: pandas would parse the class `NA` as missing and `007` as 7.
+
+    Raises:
+        UserError: the file cannot be parsed.
+    """
     try:
         if name.lower().endswith(".parquet"):
             return pd.read_parquet(io.BytesIO(data)).map(cell_text)
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # more cells than columns: which is the label?
+            warnings.simplefilter(
+                "error", pd.errors.ParserWarning
+            )  # more cells than columns: the label would be ambiguous
             return pd.read_csv(
                 io.BytesIO(data),
                 dtype=str,
@@ -122,7 +128,7 @@ def read_table(data: bytes, name: str) -> pd.DataFrame:
 
 
 def cell_text(value: Any) -> str:
-    """A cell as text; 3.0, which a column of whole numbers with gaps holds, as 3."""
+    """Return a cell as text; integral floats lose `.0`, since pandas stores integer columns with gaps as float."""
     if pd.isna(value):
         return ""
     return str(int(value)) if isinstance(value, float | np.floating) and value == int(value) else str(value)

@@ -1,4 +1,4 @@
-"""What the columns of a table are likely to be: the path, class, numbers, points, group, split."""
+"""Infer the role of each column of a table: path, class, number, point, group or split."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ import pandas as pd
 
 from stages.importers.sample import SPLIT_WORDS
 
-FEW_LABELS = 0.2  # distinct texts of a column of classes, as a share of the rows
-FEWEST_GROUPS = 5
-SEEN = 2000  # rows in which paths are looked for
+MAX_LABEL_SHARE = 0.2  # maximum number of distinct values of a class column, as a share of the rows
+MIN_GROUPS = 5
+MAX_ROWS = 2000  # rows searched for paths
 LABELS = frozenset("label labels class classes category diagnosis species grade level tag tags".split())
 GROUPS = frozenset(
     "patient subject animal person individual donor mouse specimen scene group series study session video film slide "
@@ -33,11 +33,11 @@ NO_COLUMNS: dict[str, Any] = {
 
 
 def find_path_column(rows: pd.DataFrame, images: Iterable[str]) -> tuple[str, str] | None:
-    """The column that names images in most rows, and the folder in which its paths begin."""
+    """Return the column that names images in most rows, and the base folder of its paths; None if none does."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for image in images:
         by_name[PurePosixPath(image).name].append(image)
-    seen = rows.head(SEEN)
+    seen = rows.head(MAX_ROWS)
     best: tuple[int, str, str] = (0, "", "")
     for column in rows.columns:
         folders: Counter[str] = Counter()
@@ -46,52 +46,59 @@ def find_path_column(rows: pd.DataFrame, images: Iterable[str]) -> tuple[str, st
             ends = (i for i in by_name.get(PurePosixPath(written).name, ()) if f"/{i}".endswith(f"/{written}"))
             folders.update({image.removesuffix(written).rstrip("/") for image in ends})
         for folder, count in folders.items():
-            best = max(best, (count, str(column), folder), key=lambda found: found[0])
+            best = max(best, (count, str(column), folder), key=lambda candidate: candidate[0])
     return best[1:] if best[0] and best[0] >= len(seen) / 2 else None
 
 
 def infer_columns(rows: pd.DataFrame) -> tuple[dict[str, Any], dict[str, str]]:
-    """Keys of `ingest.columns` for what stands beside the paths, and reasons."""
+    """Infer the keys of `ingest.columns` from the columns other than the path.
+
+    Returns:
+        values of the keys, and reasons by key.
+    """
     filled = {name: bool((rows[name].str.strip() != "").all()) for name in rows}
     is_number = {name: _are_numbers(rows[name]) for name in rows}
     words = {name: set(str(name).lower().replace("-", "_").replace(" ", "_").split("_")) for name in rows}
-    found, reasons = dict(NO_COLUMNS), {}
+    roles, reasons = dict(NO_COLUMNS), {}
     for name in rows:
         if set(rows[name].str.strip().str.lower()) <= set(SPLIT_WORDS):
-            found["split"] = name
-    telling = [name for name in rows if words[name] & GROUPS and name != found["split"] and filled[name]]
-    telling = [name for name in telling if rows[name].nunique() >= FEWEST_GROUPS]
-    if telling:  # of patients in hospitals the patients: the finest that puts rows together
-        finest = max(telling, key=lambda name: (rows[name].nunique() < len(rows), rows[name].nunique()))
-        found["group"] = finest
-        others = [f"{name} has {rows[name].nunique()}, for a model that is to serve new ones" for name in telling]
-        others = [other for name, other in zip(telling, others, strict=True) if name != finest]
+            roles["split"] = name
+    groupings = [name for name in rows if words[name] & GROUPS and name != roles["split"] and filled[name]]
+    groupings = [name for name in groupings if rows[name].nunique() >= MIN_GROUPS]
+    if groupings:  # patients rather than hospitals: the finest grouping that still joins rows
+        finest = max(groupings, key=lambda name: (rows[name].nunique() < len(rows), rows[name].nunique()))
+        roles["group"] = finest
+        others = [
+            f"{name} has {rows[name].nunique()} values; choose it if the model must generalize to new ones"
+            for name in groupings
+        ]
+        others = [other for name, other in zip(groupings, others, strict=True) if name != finest]
         reasons["columns.group"] = "; ".join(
             [
-                f"{rows[finest].nunique()} values in {len(rows)} rows, so that none is in two splits",
+                f"{rows[finest].nunique()} values in {len(rows)} rows, so that no group is in two splits",
                 *others,
-                "null if it means something else",
+                "set it to null if it means something else",
             ]
         )
-    free = [name for name in rows if name not in (found["split"], found["group"])]
+    free = [name for name in rows if name not in (roles["split"], roles["group"])]
     named = [name for name in free if words[name] & LABELS and rows[name].nunique() > 1]
-    found["points"] = [name[:-2] for name in free if name.endswith("_x") and _is_point(name, is_number)]
+    roles["points"] = [name[:-2] for name in free if name.endswith("_x") and _is_point(name, is_number)]
     measured = [name for name in free if is_number[name] and filled[name] and not words[name] & IDS]
     texts = [name for name in free if not is_number[name] and filled[name]]
-    texts = [name for name in texts if 1 < rows[name].nunique() <= max(2, FEW_LABELS * len(rows))]
+    texts = [name for name in texts if 1 < rows[name].nunique() <= max(2, MAX_LABEL_SHARE * len(rows))]
     if named:
-        found["points"], found["label"] = [], named[0]
+        roles["points"], roles["label"] = [], named[0]
         if separator := _separator(rows[named[0]]):
-            found["separator"] = separator
-            reasons["columns.separator"] = "cells hold several words, which recur in others"
-    elif not found["points"] and measured:
-        found["scalars"] = measured
-    elif not found["points"] and texts:
-        found["label"] = texts[0]
-    used = {found["label"], *found["scalars"], *(f"{p}_{axis}" for p in found["points"] for axis in "xy")}
+            roles["separator"] = separator
+            reasons["columns.separator"] = "cells contain several words that also occur in other cells"
+    elif not roles["points"] and measured:
+        roles["scalars"] = measured
+    elif not roles["points"] and texts:
+        roles["label"] = texts[0]
+    used = {roles["label"], *roles["scalars"], *(f"{p}_{axis}" for p in roles["points"] for axis in "xy")}
     if others := [name for name in free if name not in used]:
         reasons["columns"] = f"not used: {', '.join(others)}"
-    return found, reasons
+    return roles, reasons
 
 
 def _are_numbers(cells: pd.Series) -> bool:
@@ -104,7 +111,7 @@ def _is_point(name: str, is_number: dict[str, bool]) -> bool:
 
 
 def _separator(cells: pd.Series) -> str:
-    """What parts several classes in a cell; empty where nothing does."""
+    """Return the separator of several classes in a cell; empty if each cell is one class."""
     for sign in SEPARATORS:
         parts = cells.str.split(sign, regex=False)
         vocabulary = {part.strip() for row in parts for part in row}

@@ -1,4 +1,4 @@
-"""Pascal VOC: an XML file of boxes per image."""
+"""Import Pascal VOC: one XML file of boxes per image."""
 
 import re
 from pathlib import PurePosixPath
@@ -16,28 +16,28 @@ FOLDER = re.compile(r"(^|/)(JPEGImages|Annotations)/")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def import_voc(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
-    """Annotations/NAME.xml beside JPEGImages/NAME.jpg; ImageSets/Main/{train,val,test}.txt name the splits."""
+def import_voc(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
+    """Import Annotations/NAME.xml with JPEGImages/NAME.jpg; ImageSets/Main/{train,val,test}.txt define the splits."""
     paths = [p for p in files if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES]
-    paths = [p for p in paths if IMAGES.search(p)] or paths  # other folders hold label pictures of the same names
+    paths = [p for p in paths if IMAGES.search(p)] or paths  # other folders contain label images of the same names
     long = any(IMAGES.search(p) for p in paths) and len({PurePosixPath(p).stem for p in paths}) < len(paths)
     images: dict[str, str] = {}
     for path in paths:
         key = _key(path, long)
         if key in images:
-            raise UserError(f"{images[key]} and {path} would both be the image of {key}.xml; names must differ")
+            raise UserError(f"{images[key]} and {path} both match {key}.xml; rename one of them")
         images[key] = path
     splits = _splits(files, long)
-    items, refused, seen = [], [], set()
+    samples, rejected, seen = [], [], set()
     for path in (p for p in files if p.lower().endswith(".xml")):
         key = _key(path, long)
         if key not in images or key in seen:
-            taken = f"{images[key]} has another annotation" if key in seen else f"there is no image named {key}"
-            refused.append(Rejection(path, taken))
+            taken = f"{images[key]} already has an annotation" if key in seen else f"no image is named {key}"
+            rejected.append(Rejection(path, taken))
             continue
         seen.add(key)
-        items.append(Sample(images[key], _annotate(files, path), None, splits.get(key), files[images[key]]))
-    return items, refused + [Rejection(p, f"has no file {key}.xml") for key, p in images.items() if key not in seen]
+        samples.append(Sample(images[key], _annotate(files, path), None, splits.get(key), files[images[key]]))
+    return samples, rejected + [Rejection(p, f"has no file {key}.xml") for key, p in images.items() if key not in seen]
 
 
 def _key(path: str, long: bool) -> str:
@@ -49,18 +49,18 @@ def _key(path: str, long: bool) -> str:
 
 
 def _splits(files: SourceFiles, long: bool) -> dict[str, str]:
-    """Split of each image by its key."""
+    """Return the split of each image by its key."""
     splits: dict[str, str] = {}
     for path in files:
-        found = re.fullmatch(r"(.*/)?ImageSets/Main/(train|val|test)\.txt", path)
-        for line in read_text(files, path).splitlines() if found else ():
+        match = re.fullmatch(r"(.*/)?ImageSets/Main/(train|val|test)\.txt", path)
+        for line in read_text(files, path).splitlines() if match else ():
             if not line.strip():
                 continue
-            assert found is not None, "only lists are read"
-            key = ((found[1] or "") if long else "") + line.split()[0]
-            split = SPLIT_WORDS[found[2]]
+            assert match is not None, "only lists are read"
+            key = ((match[1] or "") if long else "") + line.split()[0]
+            split = SPLIT_WORDS[match[2]]
             if splits.setdefault(key, split) != split:
-                raise UserError(f"{path}: {key} is in {splits[key]} and in {split}; it may be in one split only")
+                raise UserError(f"{path}: {key} is in both {splits[key]} and {split}; remove it from one of them")
     return splits
 
 
@@ -68,34 +68,34 @@ def _annotate(files: SourceFiles, path: str) -> Annotate:
     def annotate(height: int, width: int) -> Annotation:
         data = files[path]()
         if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-            raise Unreadable(f"{path} declares entities, which can swell without bound; remove the declaration")
+            raise Unreadable(f"{path} declares XML entities, which could expand without limit; remove the declaration")
         try:
-            root = ElementTree.fromstring(data)  # noqa: S314 without entities there is nothing to expand
+            root = ElementTree.fromstring(data)  # noqa: S314 no entities, so nothing expands
         except ElementTree.ParseError as error:
             raise Unreadable(f"{path} is not readable XML: {error}") from None
         shapes = (
-            _shape(thing, number, path, height, width) for number, thing in enumerate(root.iter("object"), start=1)
+            _shape(element, number, path, height, width) for number, element in enumerate(root.iter("object"), start=1)
         )
         return Annotation(shapes=tuple(shape for shape in shapes if shape))
 
     return annotate
 
 
-def _shape(thing: ElementTree.Element, number: int, path: str, height: int, width: int) -> ObjectAnnotation | None:
-    """VOC's pixels count from 1 and the last one belongs to the box."""
-    label = (thing.findtext("name") or "").strip()
-    written = [thing.findtext(f"bndbox/{corner}") for corner in CORNERS]
+def _shape(element: ElementTree.Element, number: int, path: str, height: int, width: int) -> ObjectAnnotation | None:
+    """Convert one object; VOC counts pixels from 1 and includes the last pixel of the box."""
+    label = (element.findtext("name") or "").strip()
+    written = [element.findtext(f"bndbox/{corner}") for corner in CORNERS]
     try:
         x0, y0, x1, y1 = (float(value or "") for value in written)
     except ValueError:
-        raise Unreadable(f"{path}, object {number} ({label}): its box is {written}, not four numbers") from None
+        raise Unreadable(f"{path}, object {number} ({label}): the box {written} is not four numbers") from None
     if not label:
         raise Unreadable(f"{path}, object {number} has no name")
     if x1 <= x0 or y1 <= y0:
-        print(f"ingest: {path}, object {number} ({label}): the box {written} has no area and was left out", flush=True)
+        print(f"ingest: {path}, object {number} ({label}): the box {written} has no area and is skipped", flush=True)
         return None
     if x1 <= 0 or y1 <= 0 or x0 > width or y0 > height:
         raise Unreadable(f"{path}, object {number} ({label}): the box {written} lies outside of {width}x{height}")
     box = (max(0.0, x0 - 1), max(0.0, y0 - 1), min(float(width), x1), min(float(height), y1))
-    hard = (thing.findtext("difficult") or "").strip() == "1"  # VOC does not score it
+    hard = (element.findtext("difficult") or "").strip() == "1"  # excluded from scoring by VOC
     return ObjectAnnotation(label, box, None, hard)

@@ -1,4 +1,4 @@
-"""YOLO: a text file per image, a line per thing; boxes or polygons as shares of the image's sides."""
+"""Import YOLO labels: one text file per image, one line per object, coordinates relative to the image size."""
 
 import io
 import re
@@ -11,30 +11,32 @@ from ruamel.yaml.error import YAMLError
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
-from stages.dataset.annotations import Annotation, ObjectAnnotation
+from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_mask
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
-from stages.importers.coco import polygon_mask
+from stages.images.polygons import rasterize_polygons
 from stages.importers.sample import Annotate, ImportResult, Sample, read_text, split_from_path
 
 
-def import_yolo(files: SourceFiles, name: str, ingest: Ingest, own_split: bool) -> ImportResult:
-    """images/.../NAME.jpg beside labels/.../NAME.txt; classes in data.yaml or classes.txt."""
+def import_yolo(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
+    """Import images/.../NAME.jpg with labels/.../NAME.txt; class names are in data.yaml or classes.txt."""
     names = _names(files)
-    items, refused, seen = [], [], set()
+    samples, rejected, seen = [], [], set()
     for path in (
         p for p in files if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES and re.search(r"(^|/)images/", p)
     ):
         labels = re.sub(r"(^|/)images/", r"\1labels/", path, count=1)
         labels = str(PurePosixPath(labels).with_suffix(".txt"))
         if labels not in files:
-            refused.append(Rejection(path, f"has no file {labels}; an image without things has an empty one"))
+            rejected.append(
+                Rejection(path, f"has no file {labels}; add an empty file if the image contains no objects")
+            )
             continue
         seen.add(labels)
-        items.append(Sample(path, _annotate(files, labels, names), None, split_from_path(path), files[path]))
+        samples.append(Sample(path, _annotate(files, labels, names), None, split_from_path(path), files[path]))
     written = (p for p in files if re.search(r"(^|/)labels/.*\.txt$", p) and PurePosixPath(p).name != "classes.txt")
     orphans = (p for p in written if p not in seen)
-    return items, refused + [Rejection(p, "there is no image of that name") for p in orphans]
+    return samples, rejected + [Rejection(p, "no image has this name") for p in orphans]
 
 
 def _names(files: SourceFiles) -> dict[int, str]:
@@ -45,10 +47,10 @@ def _names(files: SourceFiles) -> dict[int, str]:
                 pairs = names.items() if isinstance(names, dict) else enumerate(names)
                 return {int(number): str(label) for number, label in pairs}
             except (YAMLError, KeyError, TypeError, ValueError) as error:
-                raise UserError(f"{path}: `names` of the classes cannot be read: {error}") from None
+                raise UserError(f"{path}: the class list `names` cannot be read: {error}") from None
         if PurePosixPath(path).name == "classes.txt":
             return dict(enumerate(line.strip() for line in read_text(files, path).splitlines() if line.strip()))
-    raise UserError("there is no data.yaml with `names` and no classes.txt: what do the numbers in labels/ mean?")
+    raise UserError("no class names were found: add a data.yaml with `names`, or a classes.txt")
 
 
 def _annotate(files: SourceFiles, path: str, names: dict[int, str]) -> Annotate:
@@ -66,13 +68,15 @@ def _shape(line: str, where: str, names: dict[int, str], height: int, width: int
     try:
         number, *values = (float(cell) for cell in line.split())
     except ValueError:
-        raise Unreadable(f"{where}: {line!r} is not a row of numbers") from None
+        raise Unreadable(f"{where}: {line!r} is not a list of numbers") from None
     if number not in names:
-        raise Unreadable(f"{where}: class {number:g} is none of {', '.join(f'{k} {v}' for k, v in names.items())}")
+        raise Unreadable(f"{where}: class {number:g} is not one of {', '.join(f'{k} {v}' for k, v in names.items())}")
     wrong = [v for v in values if not -0.001 <= v <= 1.001]
     if wrong or len(values) < 4 or (len(values) > 4 and len(values) % 2):
         what = (
-            f"{wrong[0]:g} is no share of a side, 0..1" if wrong else f"{len(values)} numbers are no box and no polygon"
+            f"{wrong[0]:g} is not between 0 and 1"
+            if wrong
+            else f"{len(values)} numbers are neither a box (4) nor a polygon (6 or more, even)"
         )
         raise Unreadable(f"{where}: {what}")
     label = names[int(number)]
@@ -80,9 +84,9 @@ def _shape(line: str, where: str, names: dict[int, str], height: int, width: int
         x, y, w, h = values
         box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
         if w <= 0 or h <= 0:
-            raise Unreadable(f"{where}: the box is {w:g} wide and {h:g} high")
+            raise Unreadable(f"{where}: the box has width {w:g} and height {h:g}; both must be greater than 0")
         return ObjectAnnotation(
             label, (max(0.0, box[0]), max(0.0, box[1]), min(float(width), box[2]), min(float(height), box[3]))
         )
-    spec = np.clip(np.array(values), 0, 1).reshape(-1, 2) * [width, height]
-    return polygon_mask([spec.ravel().tolist()], label, height, width, where)
+    corners_P2 = np.clip(np.array(values), 0, 1).reshape(-1, 2) * [width, height]
+    return annotate_mask(label, rasterize_polygons([corners_P2.ravel().tolist()], height, width, where))

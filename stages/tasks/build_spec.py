@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from stages.core.errors import UserError, did_you_mean
+from stages.core.natural_sort import natural_sort_key
 from stages.dataset.annotations import Annotation
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS, representation_of
@@ -192,4 +193,4 @@ def _ordered(found: set[str], wanted: Iterable[str]) -> tuple[str, ...]:
             faults += [f"names {', '.join(unknown)}, which no image has"] if unknown else []
             raise UserError(f"task.classes: {' and '.join(faults)}")
         return wanted
-    return tuple(sorted(found, key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n)))
+    return tuple(sorted(found, key=natural_sort_key))

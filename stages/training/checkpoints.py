@@ -11,6 +11,7 @@ import os
 import pickle
 import shutil
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -47,6 +48,8 @@ class Checkpoints:
         self.folder, self.seconds, self.is_writer = folder, seconds, is_writer
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(folder) if is_writer else None
+        if self._lock is not None:
+            weakref.finalize(self, self._lock.close)
         self._file, self._saved_at = folder / "checkpoint.pt", time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -150,9 +153,11 @@ def _lock(folder: Path) -> IO[str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        lock.seek(0)
+        with lock:
+            lock.seek(0)
+            process = lock.read()
         raise UserError(
-            f"the same training is already running (process {lock.read()}, {folder}); wait until it ends"
+            f"the same training is already running (process {process}, {folder}); wait until it ends"
         ) from None
     lock.truncate(0)
     lock.write(str(os.getpid()))

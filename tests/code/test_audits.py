@@ -326,7 +326,8 @@ def test_the_gate_stops_in_words_and_leaves_a_picture(ingest: Ingest, workspace:
     assert "waive:\n      leakage/same-image: the reason" in str(caught.value)
     assert not (workspace / "gated").exists()
     assert "**leakage/same-image**" in (workspace / "work/gate/blocked.md").read_text()
-    assert Image.open(workspace / "work/gate/blocked.png").size[0] > 100
+    with Image.open(workspace / "work/gate/blocked.png") as sheet:
+        assert sheet.size[0] > 100
 
 
 def test_a_waiver_with_a_reason_lets_it_pass_and_is_kept(workspace: Path) -> None:

@@ -47,7 +47,7 @@ def loader_of(data: TrainingData, batch_size: int, **amounts: Any) -> BatchLoade
 
 def examples_of(loader: BatchLoader, first_step: int = 0) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
     """Image and target of an epoch by row of the store."""
-    examples = {}
+    examples: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for batch in loader.batches(1, CPU, first_step):
         examples |= {int(row): (batch.image_BCHW[i], batch.target[i]) for i, row in enumerate(batch.index_B)}
     return examples

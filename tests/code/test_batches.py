@@ -110,7 +110,7 @@ def test_who_went_away_is_not_run(runs: Runs) -> None:
         leaving.cancel()
         await asyncio.sleep(0)
         runs.open.set()
-        assert await asyncio.gather(first, staying) == [0, 2]
+        assert list(await asyncio.gather(first, staying)) == [0, 2]
         batches.close()
 
     run(one_leaves)

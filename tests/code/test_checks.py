@@ -24,7 +24,7 @@ from stages.config.schema_data import Checks
 from stages.core.errors import UserError
 from stages.core.findings import Finding, read_findings
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, encode_rle
-from stages.dataset.manifest import MANIFEST_COLUMNS
+from stages.dataset.manifest import MANIFEST_COLUMNS, read_manifest
 from stages.runner.stage import call
 from tests.code.test_validate import CHECKS, folder_of, png, sound
 
@@ -56,7 +56,7 @@ def check_data(
     if target is not None:
         targets[FIRST] = target
     ingested = folder_of(rows, folder / "in", targets)
-    return CheckData(validate.read_manifest(ingested), ingested)
+    return CheckData(read_manifest(ingested), ingested)
 
 
 def _json(annotation: Annotation) -> str:
@@ -197,7 +197,7 @@ def test_labels_can_be_checked_as_columns(tmp_path: Path) -> None:
         nose={"expect": "ExpectColumnValuesToBeBetween", "column": "point.nose.y", "max_value": 8},
         covered={"expect": "ExpectColumnMeanToBeBetween", "column": "mask.cell", "max_value": 0.4},
     )
-    found = {}
+    found: dict[str, Any] = {}
     for kind, name in (("scalars", "heavy"), ("shapes", "crowded"), ("points", "nose"), ("mask", "covered")):
         data = check_data(tmp_path / name, GOOD[kind])
         one = checks.model_copy(update={"expectations": {name: checks.expectations[name]}})

@@ -81,8 +81,8 @@ def test_a_file_that_an_editor_is_replacing_is_read_again(package: Path, monkeyp
     text = (package / "part.py").read_text()
     (package / "part.py").write_text("")
     monkeypatch.setattr(code_check, "PAUSES", (0.0, 0.0))
-    monkeypatch.setattr(code_check.time, "sleep", lambda _: (package / "part.py").write_text(next(texts)))
     texts = iter(["", text])
+    monkeypatch.setattr("time.sleep", lambda _: (package / "part.py").write_text(next(texts)))
     CodeCheck("toy").compare()
 
 

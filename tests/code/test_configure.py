@@ -117,7 +117,7 @@ def test_patterns_are_found_in_the_names_at_hand(
                 file.write_bytes(png(content))
     proposed = propose(source).ingest
     inside = f"{proposed.inside}/" if proposed.inside else ""
-    assert (proposed.form, inside + proposed.images, inside + proposed.targets) == (form, images, targets)
+    assert (proposed.format, inside + proposed.images, inside + proposed.targets) == (form, images, targets)
     assert passes(load(workspace / "params.proposed.yaml"), workspace)["train"] > 0
 
 
@@ -224,9 +224,9 @@ def tinted(mask: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("targets", "says"),
     [
-        ([tinted(mask) for mask in FOUR], "they are in colour"),
+        ([tinted(mask) for mask in FOUR], "the targets are in colour"),
         ([np.random.default_rng(n).integers(0, 255, (24, 30), dtype=np.uint8) for n in range(4)], "32 grey levels"),
-        ([mask[:20] for mask in FOUR], "their sizes differ"),
+        ([mask[:20] for mask in FOUR], "the sizes of image and target differ"),
     ],
 )
 def test_masks_that_are_none_are_not_taken_for_a_class(
@@ -244,8 +244,8 @@ def test_one_odd_pair_does_not_hide_masks_and_a_rare_value_is_seen(propose: Prop
     files = pictures("images/{}.png", count=30) | {path: png(mask) for path, mask in targets.items()}
     files["images/0.png"] = png(np.zeros((24, 30), np.uint8))
     proposed = propose(write(workspace / "source", files)).ingest
-    assert (proposed.form, proposed.values) == ("masks", {0: "background", 1: "class1", 2: "class2"})
-    assert proposed.ignore == (255,), "what counts not up is likely void"
+    assert (proposed.format, proposed.mask_values) == ("masks", {0: "background", 1: "class1", 2: "class2"})
+    assert proposed.ignore_values == (255,), "what counts not up is likely void"
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_the_folder_that_is_meant_is_found(
     files: dict[str, Any], form: str, inside: str, propose: Propose, workspace: Path
 ) -> None:
     proposed = propose(write(workspace / "source", files)).ingest
-    assert (proposed.form, proposed.inside) == (form, inside)
+    assert (proposed.format, proposed.inside) == (form, inside)
 
 
 def test_images_that_are_left_out_are_said(
@@ -281,8 +281,8 @@ def test_images_that_are_left_out_are_said(
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({"t.csv": "path,label"}, "t.csv: no column names images"),
-        ({"t.csv": "path,label\n1.jpeg,a\n2.jpeg,b"}, "t.csv: no column names images as they lie there"),
+        ({"t.csv": "path,label"}, "t.csv: no column contains paths"),
+        ({"t.csv": "path,label\n1.jpeg,a\n2.jpeg,b"}, "t.csv: no column contains paths of the images"),
         ({"t.json": '{"images": [{"id": [1]}], "annotations": [], "categories": []}'}, "coco in t.json"),
         ({"t.json": "[" * 100_000}, "t.json"),
         ({"t.npz": b"no array"}, "arrays in t.npz: the npz cannot be read"),
@@ -294,7 +294,7 @@ def test_what_came_near_is_said(files: dict[str, Any], says: str, workspace: Pat
 
 
 def test_a_rival_is_chosen_as_it_is_told(propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = pictures("ill/{}.png", "well/{}.png")
+    files: dict[str, Any] = dict(pictures("ill/{}.png", "well/{}.png"))
     files["t.csv"] = "\n".join(
         ["path,age", *(f"{kind}/{n}.png,{30 + n}" for n in range(6) for kind in ("ill", "well"))]
     )

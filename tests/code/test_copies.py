@@ -2,6 +2,7 @@
 
 import io
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def encoded_anew(image: Grey) -> Grey:
     return np.asarray(Image.open(buffer))
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Grey], Grey]] = {
     "encoded anew at three quarters of the size": encoded_anew,
     "mirrored": lambda image: image[:, ::-1],
     "brighter": lambda image: np.clip(image.astype(int) + 25, 0, 255).astype(np.uint8),
@@ -239,8 +240,8 @@ def test_one_picture_with_two_masks_is_a_conflict(ingest: Ingest, params: Params
         for folder, image in (("images", picture(number // 2 if number < 2 else number)), ("masks", masks[number % 2])):
             (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(tmp_path / "d" / folder / f"{number}.png")
-    folder = ingest(tmp_path / "d", format="masks", images="images/{key}.png", targets="masks/{key}.png")
-    subject = subject_of(folder)
+    ingested = ingest(tmp_path / "d", format="masks", images="images/{key}.png", targets="masks/{key}.png")
+    subject = subject_of(ingested)
     pair = {"images/0.png", "images/1.png"}
     if not pair <= set(subject.rows["path"]):
         pytest.fail("the split has sealed the two images that this test is about; choose others")
@@ -256,7 +257,7 @@ def test_one_picture_with_one_answer_is_no_conflict_however_the_answer_is_encode
         for folder, made in (("images", png(image)), ("answers", png(255 - image, compress_level=number % 10))):
             (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
             (tmp_path / "d" / folder / f"{number}.png").write_bytes(made)
-    folder = ingest(tmp_path / "d", format="pairs", images="images/{key}.png", targets="answers/{key}.png")
-    found = {f.id: f for f in duplicates.find(subject_of(folder), params.audit)}
+    ingested = ingest(tmp_path / "d", format="pairs", images="images/{key}.png", targets="answers/{key}.png")
+    found = {f.id: f for f in duplicates.find(subject_of(ingested), params.audit)}
     assert found["duplicates/conflicting-labels"].severity == "passed"
     assert set(found["duplicates/same-label"].images) == {"images/0.png", "images/1.png"}

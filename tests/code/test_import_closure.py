@@ -190,7 +190,7 @@ def test_no_stage_imports_a_module_by_a_name_that_is_put_together(project: CodeT
     ]
     for file, node in calls:
         name = node.args[0]
-        assert isinstance(name, ast.Constant) and not name.value.startswith("."), f"{file}:{node.lineno}"
+        assert isinstance(name, ast.Constant) and not str(name.value).startswith("."), f"{file}:{node.lineno}"
 
 
 @pytest.mark.parametrize("stage", ["gate", "model_card"])

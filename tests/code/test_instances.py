@@ -35,7 +35,13 @@ COUNTED = TaskSpec("regression", "density", "count", labels=("disc",), scalars=(
 
 def spec(classes: int = 1, masks: bool = True, **changes: Any) -> TaskSpec:
     names = ("disc", "square", "ring")[:classes]
-    held = {"task": "instances", "representation": "boxes", "target": "shapes", "labels": names, "masks": masks}
+    held: dict[str, Any] = {
+        "task": "instances",
+        "representation": "boxes",
+        "target": "shapes",
+        "labels": names,
+        "masks": masks,
+    }
     return TaskSpec(**held | {"size": SIDE, "fit": "letterbox"} | changes)
 
 
@@ -86,7 +92,7 @@ def dataset(things: list[Instances], classes: int, masks: bool) -> COCO:
     annotations: list[dict[str, Any]] = []
     for n, one in enumerate(things):
         for m, (x0, y0, x1, y1) in enumerate(one.box_M4.astype(float).tolist()):
-            held = {"id": len(annotations) + 1, "image_id": n, "category_id": int(one.label_M[m])}
+            held: dict[str, Any] = {"id": len(annotations) + 1, "image_id": n, "category_id": int(one.label_M[m])}
             held |= {"iscrowd": int(one.crowd_M[m]), "score": float(one.score_M[m])}
             held |= {"area": (x1 - x0) * (y1 - y0), "bbox": [x0, y0, x1 - x0, y1 - y0]}
             if masks:
@@ -136,8 +142,8 @@ def test_scores_equal_those_of_pycocotools_for_every_weight(masks: bool, seed: i
         expected = by_pycocotools([truths[i] for i in drawn], [answers[i] for i in drawn], 3, masks)
         for name, value in expected.items():
             assert found[name][r] == pytest.approx(value, abs=1e-9), (name, r)
-        repeated = [[things[i] for i in drawn] for things in (truths, answers)]
-        plain = instances.scores(*repeated, np.ones((1, len(drawn))), spec(3, masks))
+        repeated, given = ([things[i] for i in drawn] for things in (truths, answers))
+        plain = instances.scores(repeated, given, np.ones((1, len(drawn))), spec(3, masks))
         for name in ("dsb_score", "count_error"):
             assert found[name][r] == pytest.approx(plain[name][0]), (name, r)
 

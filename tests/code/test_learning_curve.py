@@ -115,7 +115,7 @@ def test_unknown_numbers_are_neither_learned_nor_counted() -> None:
         ([Annotation(scalars={"g": 3.0}), Annotation(scalars={"g": 5.0})], "the numbers", [3]),
         ([Annotation(points={"p": (5.0, 2.0)}), Annotation(points={"p": (0.0, 4.0)})], "the places of the points",
          [0.5, 0.1]),
-        ([Annotation(shapes=(ObjectAnnotation("x", (0, 0, 1, 1)), ObjectAnnotation("x", (0, 0, 2, 2)))), Annotation(shapes=())],
+        ([Annotation(shapes=tuple(ObjectAnnotation("x", (0, 0, n, n)) for n in (1, 2))), Annotation(shapes=())],
          "the number of things of each class", [2]),
     ],
 )  # fmt: skip

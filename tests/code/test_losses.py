@@ -58,5 +58,5 @@ def test_the_target_of_an_invisible_point_is_an_empty_map() -> None:
     spec = TaskSpec("landmarks", "heatmap", "points", points=("a",), radius=2.0)
     raw_BPHW = torch.zeros((1, 1, 16, 16), requires_grad=True)
     loss = LOSSES["heatmap"]["location_cross_entropy"](LossContext(spec, torch.ones(1), 0.0))
-    loss(raw_BPHW, torch.full((1, 1, 2), torch.nan)).backward()
+    loss(raw_BPHW, torch.full((1, 1, 2), torch.nan)).backward()  # type: ignore[no-untyped-call]
     assert raw_BPHW.grad is not None and bool((raw_BPHW.grad > 0).all())

@@ -116,7 +116,7 @@ def test_eight_images_are_learned_by_heart(name: str, encoding: str) -> None:
     for _ in range(300):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(network(pixels), target)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if loss < 0.05:
             break

@@ -222,7 +222,8 @@ def test_a_run_goes_on_with_the_engine_and_the_precision_that_it_began_with(
 ) -> None:
     faster, opened = [("onnxruntime", "float32"), ("openvino", "bfloat16")], []
     answering(COUNT, np.array([3.0]))
-    fixed, words = predict.Model, [str(images / "a"), "--output", str(tmp_path / "answers.csv")]
+    fixed = predict.Model  # type: ignore[attr-defined] # as the stage imports it
+    words = [str(images / "a"), "--output", str(tmp_path / "answers.csv")]
 
     class Choosing(fixed):  # type: ignore[misc, valid-type]  # as auto does by what is faster at the moment
         def __init__(self, file: Path, threads: int, engine: str, precision: str) -> None:

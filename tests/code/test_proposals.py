@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def noise(number: int, side: int = SIDE) -> np.ndarray:
     return np.random.default_rng(number).integers(60, 250, (side, side), dtype=np.uint8)
 
 
-def write(folder: Path, files: dict[str, bytes | str]) -> Path:
+def write(folder: Path, files: Mapping[str, bytes | str]) -> Path:
     for name, content in files.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def drifting(count: int, step: float) -> list[bytes]:
     return files
 
 
-def masked(images: list[bytes], name: str = "{:03}.png") -> dict[str, bytes | str]:
+def masked(images: list[bytes], name: str = "{:03}.png") -> Mapping[str, bytes | str]:
     mask = np.zeros((SIDE, SIDE), np.uint8)
     mask[4:20, 6:12] = 255
     return {f"images/{name.format(n)}": image for n, image in enumerate(images)} | {
@@ -232,7 +232,7 @@ def test_files_that_are_refused_are_borne_where_they_are_few_and_named(
     )
     assert 0.03 <= proposed.ingest.max_rejected <= 0.2 and "as labels.csv: not in a class folder" in said
     assert (
-        "labels.csv: no column names images as they lie there; the columns are file, age, the first row x.jpg, 3"
+        "labels.csv: no column contains paths of the images; the columns are file, age, the first row x.jpg, 3"
         in said
     )
     assert len(ingested(proposed, workspace)) > 30
@@ -279,7 +279,7 @@ def test_a_folder_without_files_and_a_file_are_told_apart(workspace: Path) -> No
     (workspace / "empty").mkdir()
     with pytest.raises(UserError, match="empty holds no files"):
         macula("configure", "empty")
-    with pytest.raises(UserError, match="params.yaml is no folder, archive or npz"):
+    with pytest.raises(UserError, match="params.yaml is not a folder, archive or npz"):
         macula("configure", "params.yaml")
     write(workspace / "flat", {f"{n}.png": png(noise(n)) for n in range(5)} | {"a.txt": "no"})
     with pytest.raises(UserError, match="no labelled images in a form that is known, of 5 images and 1 other files"):

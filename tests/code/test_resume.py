@@ -128,7 +128,8 @@ def test_a_half_written_checkpoint_is_never_read(make_plan: MakePlan, tmp_path: 
 def test_a_full_disk_is_reported_and_the_last_checkpoint_kept(
     make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoints, written = Checkpoints(tmp_path / "training", seconds=0), []
+    checkpoints = Checkpoints(tmp_path / "training", seconds=0)
+    written: list[Any] = []
     torch_save = torch.save
 
     def save_until_full(state: Any, file: Any) -> None:

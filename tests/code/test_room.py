@@ -123,7 +123,7 @@ def test_tensors_need_room_too_and_large_answers_are_not_written_as_json(
     image = plain("red", 8)[None]
 
     def asked(server: TestClient, image: Any, binary: bool) -> Any:
-        one = {"name": "image", "shape": list(image.shape), "datatype": "UINT8", "parameters": {}}
+        one: dict[str, Any] = {"name": "image", "shape": list(image.shape), "datatype": "UINT8", "parameters": {}}
         if binary:
             one["parameters"]["binary_data_size"] = image.nbytes
             head = json.dumps({"inputs": [one]}).encode()

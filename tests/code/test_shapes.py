@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.images.geometry import Placement, cut, stitch
+from stages.images.geometry import Placement, blend_tiles, crop_tile
 from stages.tasks.intervals import resample_weights
 from stages.tasks.rand_index import foreground_rand
 from tests import modules_with_shapes
@@ -34,9 +34,9 @@ def test_modules_that_use_shape_types_are_found() -> None:
     [
         (foreground_rand, (np.zeros((2, 3), int), np.zeros((3, 2), int))),
         (foreground_rand, (np.zeros((2, 3)), np.zeros((2, 3)))),
-        (cut, (np.zeros(4), WHOLE, 4)),
+        (crop_tile, (np.zeros(4), WHOLE, 4)),
         (resample_weights, (np.zeros((2, 2)), 3)),
-        (stitch, ([np.zeros((4, 3))], [WHOLE])),
+        (blend_tiles, ([np.zeros((4, 3))], [WHOLE])),
     ],
 )
 def test_arrays_of_another_shape_or_type_are_refused(function: Any, arguments: tuple[Any, ...]) -> None:
@@ -45,7 +45,7 @@ def test_arrays_of_another_shape_or_type_are_refused(function: Any, arguments: t
 
 
 def test_arrays_of_the_stated_shape_are_accepted() -> None:
-    assert cut(np.zeros((4, 6, 3), np.uint8), WHOLE, 8).shape == (8, 8, 3)
+    assert crop_tile(np.zeros((4, 6, 3), np.uint8), WHOLE, 8).shape == (8, 8, 3)
     assert resample_weights(np.arange(5), 3).shape == (4, 5)
 
 

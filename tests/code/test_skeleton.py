@@ -8,7 +8,12 @@ from stages.articulation.skeleton import MAX_BONES, bones_from_foreground, segme
 NAN = float("nan")
 
 
-def _spider(size=128, legs=5, figure=(40, 40, 40), ground=(250, 250, 250)):
+Colour = tuple[int, int, int]
+
+
+def _spider(
+    size: int = 128, legs: int = 5, figure: Colour = (40, 40, 40), ground: Colour = (250, 250, 250)
+) -> np.ndarray:
     """A body with legs that leave it to all sides."""
     image = Image.new("RGB", (size, size), ground)
     draw, middle, body = ImageDraw.Draw(image), size / 2, size / 10
@@ -19,7 +24,7 @@ def _spider(size=128, legs=5, figure=(40, 40, 40), ground=(250, 250, 250)):
     return np.asarray(image)
 
 
-def _assert_a_tree(bone_K7):
+def _assert_a_tree(bone_K7: np.ndarray) -> None:
     assert bone_K7.dtype == np.float32 and bone_K7.shape[1:] == (7,) and len(bone_K7) != 1
     assert len(bone_K7) <= MAX_BONES and np.isfinite(bone_K7).all()
     parent_K = bone_K7[:, 5]
@@ -27,7 +32,7 @@ def _assert_a_tree(bone_K7):
     assert (bone_K7[:, 4] > 0).all() and ((bone_K7[:, 6] >= 0) & (bone_K7[:, 6] <= 1)).all()
 
 
-def test_each_leg_starts_at_the_bodys_skin_and_ends_at_its_tip():
+def test_each_leg_starts_at_the_bodys_skin_and_ends_at_its_tip() -> None:
     bone_K7 = bones_from_foreground(_spider())
     _assert_a_tree(bone_K7)
     assert 8 <= bone_K7[0, 4] <= 13.5 and (bone_K7[1:, 4] <= 2.5).all(), "half of 26 and of 3 pixels"
@@ -39,14 +44,14 @@ def test_each_leg_starts_at_the_bodys_skin_and_ends_at_its_tip():
     assert np.abs(joint_5 - 13).max() < 3 and np.abs(tip_5 - 45).max() < 3
 
 
-def test_a_childs_joint_is_its_parents_other_end_along_a_limb():
+def test_a_childs_joint_is_its_parents_other_end_along_a_limb() -> None:
     bone_K7 = bones_from_foreground(_spider(legs=3))
     later_K7 = bone_K7[bone_K7[:, 5] > 0]
     assert len(later_K7) >= 3
     assert (later_K7[:, :2] == bone_K7[later_K7[:, 5].astype(int), 2:4]).all()
 
 
-def test_a_straight_limb_has_joints_and_a_bent_one_has_one_at_its_bend():
+def test_a_straight_limb_has_joints_and_a_bent_one_has_one_at_its_bend() -> None:
     image = Image.new("L", (128, 128), 255)
     draw = ImageDraw.Draw(image)
     draw.ellipse([10, 50, 40, 80], fill=0)
@@ -56,7 +61,7 @@ def test_a_straight_limb_has_joints_and_a_bent_one_has_one_at_its_bend():
     assert np.linalg.norm(bone_K7[1:, :2] - (70, 65), axis=1).min() < 3
 
 
-def test_the_same_figure_has_the_same_bones_whatever_its_colours_and_depth():
+def test_the_same_figure_has_the_same_bones_whatever_its_colours_and_depth() -> None:
     dark = bones_from_foreground(_spider())
     assert len(dark) > 5
     light = _spider(figure=(220, 220, 220), ground=(10, 10, 10))
@@ -66,21 +71,21 @@ def test_the_same_figure_has_the_same_bones_whatever_its_colours_and_depth():
         assert np.allclose(bones_from_foreground(same), dark, atol=0.01)
 
 
-def test_bones_are_where_the_figure_is_in_the_image():
+def test_bones_are_where_the_figure_is_in_the_image() -> None:
     larger = np.pad(_spider()[:, :, 0], ((20, 0), (7, 0)), constant_values=250)
     moved_K7 = bones_from_foreground(_spider()) + np.array([7, 20, 7, 20, 0, 0, 0], np.float32)
     assert len(moved_K7) and np.allclose(bones_from_foreground(larger), moved_K7)
 
 
 @pytest.mark.parametrize("shape", ["ellipse", "rectangle"])
-def test_a_blob_has_no_bones(shape):
+def test_a_blob_has_no_bones(shape: str) -> None:
     image = Image.new("L", (96, 96), 255)
     getattr(ImageDraw.Draw(image), shape)([20, 30, 75, 70], fill=30)
     assert segment_foreground(np.asarray(image)).any()
     assert bones_from_foreground(np.asarray(image)).shape == (0, 7)
 
 
-def test_a_worm_bends_and_a_stubby_limb_turns_less_than_a_slender_one():
+def test_a_worm_bends_and_a_stubby_limb_turns_less_than_a_slender_one() -> None:
     worm, stub = Image.new("L", (128, 128), 255), Image.new("L", (128, 128), 255)
     ImageDraw.Draw(worm).line([(10, 64), (118, 64)], fill=0, width=7)
     draw = ImageDraw.Draw(stub)
@@ -91,7 +96,7 @@ def test_a_worm_bends_and_a_stubby_limb_turns_less_than_a_slender_one():
     assert stub_K7[1, 6] < 0.5 < worm_K7[1:, 6].max()
 
 
-def test_a_figure_with_many_legs_keeps_the_longest():
+def test_a_figure_with_many_legs_keeps_the_longest() -> None:
     image = Image.new("L", (224, 224), 255)
     draw = ImageDraw.Draw(image)
     for leg in range(24):
@@ -103,7 +108,7 @@ def test_a_figure_with_many_legs_keeps_the_longest():
     assert len(bone_K7) == MAX_BONES
 
 
-def test_no_image_is_too_odd():
+def test_no_image_is_too_odd() -> None:
     random, checked, moving = np.random.default_rng(0), 0, 0
     for trial in range(400):
         height, width = random.integers(1, 48, 2)
@@ -121,7 +126,7 @@ def test_no_image_is_too_odd():
     assert checked == 400 and moving > 20
 
 
-def test_figures_that_cannot_be_told_have_no_bones():
+def test_figures_that_cannot_be_told_have_no_bones() -> None:
     random = np.random.default_rng(0)
     busy = random.integers(0, 256, (64, 64), np.uint8)
     faint = np.where(_spider()[:, :, 0] < 128, 128, 132).astype(np.uint8)
@@ -130,20 +135,20 @@ def test_figures_that_cannot_be_told_have_no_bones():
         assert bones_from_foreground(image).shape == (0, 7)
 
 
-def _mice(images=6):
+def _mice(images: int = 6) -> np.ndarray:
     """Nose, neck, hip, tail; and a point that nobody has marked."""
     xy_NP2 = np.full((images, 5, 2), NAN)
     xy_NP2[:, :4] = [[0, 0], [10, 0], [25, 0], [37, 0]]
     return xy_NP2 + np.arange(images)[:, None, None]
 
 
-def test_the_tree_of_points_joins_neighbours_and_is_rooted_in_the_middle():
+def test_the_tree_of_points_joins_neighbours_and_is_rooted_in_the_middle() -> None:
     xy_NP2 = _mice()
     xy_NP2[0, 1] = xy_NP2[3, 3] = NAN
     assert infer_point_tree(xy_NP2) in ([1, 2, -1, 2, -1], [1, -1, 1, 2, -1])
 
 
-def test_points_that_are_never_seen_together_are_in_one_tree():
+def test_points_that_are_never_seen_together_are_in_one_tree() -> None:
     xy_NP2 = _mice()
     xy_NP2[::2, 0] = xy_NP2[1::2, 1:] = NAN
     parents = infer_point_tree(xy_NP2)
@@ -151,7 +156,7 @@ def test_points_that_are_never_seen_together_are_in_one_tree():
     assert infer_point_tree(np.full((3, 4, 2), NAN)) == [-1] * 4
 
 
-def test_bones_of_points_skip_what_is_missing():
+def test_bones_of_points_skip_what_is_missing() -> None:
     parents = [1, 2, -1, 2, -1]
     whole_K7 = bones_from_points(_mice()[0], [parents], 100)
     _assert_a_tree(whole_K7)
@@ -167,7 +172,7 @@ def test_bones_of_points_skip_what_is_missing():
     assert bones_from_points(without_hip, [parents], 100).shape == (0, 7), "two points are no figure"
 
 
-def test_of_many_points_those_near_the_root_have_bones():
+def test_of_many_points_those_near_the_root_have_bones() -> None:
     xy_P2 = np.stack([np.arange(30.0), np.zeros(30)], axis=1)
     bone_K7 = bones_from_points(xy_P2, [[-1, *range(29)]], 100)
     _assert_a_tree(bone_K7)
@@ -177,7 +182,7 @@ def test_of_many_points_those_near_the_root_have_bones():
 POINTS = ("nose", "neck", "hip", "paw")
 
 
-def test_pairs_of_points_are_trees_and_a_tree_of_its_own_stays_where_it_is():
+def test_pairs_of_points_are_trees_and_a_tree_of_its_own_stays_where_it_is() -> None:
     assert trees_from_pairs([("neck", "nose"), ("hip", "paw")], POINTS) == [[1, -1, -1, -1], [-1, -1, -1, 2]]
     assert trees_from_pairs([], POINTS) == []
     assert trees_from_pairs([("neck", "nose"), ("neck", "hip"), ("hip", "paw")], POINTS) == [[1, -1, 1, 2]]
@@ -194,6 +199,6 @@ def test_pairs_of_points_are_trees_and_a_tree_of_its_own_stays_where_it_is():
         ([("neck", "hip"), ("hip", "neck")], "hangs from itself"),
     ],
 )
-def test_pairs_that_are_no_tree_are_named(pairs, says):
+def test_pairs_that_are_no_tree_are_named(pairs: list[tuple[str, str]], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         trees_from_pairs(pairs, POINTS)

@@ -86,7 +86,7 @@ def of_numbers() -> Case:
 def of_points() -> Case:
     asked = spec("landmarks", "heatmap", "points", points=("nose", "tail"))
     held = [{"nose": (5.0 + n, 6.0), "tail": None if n == 3 else (20.0, 3.0 + n)} for n in range(COUNT)]
-    truths = truths_of(asked, [Annotation(points=h) for h in held])  # type: ignore[arg-type]
+    truths = truths_of(asked, [Annotation(points=h) for h in held])
 
     def outputs(rng: np.random.Generator, w: float) -> list[dict[str, np.ndarray]]:
         seen = [np.isfinite(t.xy_P2[:, :1]) for t in truths]

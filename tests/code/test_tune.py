@@ -17,6 +17,7 @@ from stages.core.errors import UserError
 from stages.runner.stage import call
 from stages.search import trial
 from stages.search.pruning import should_stop
+from stages.training.loop import fit
 from tests.conftest import digit_images, prepare_digits
 
 Search = Callable[..., tuple[dict[str, Any], pd.DataFrame]]
@@ -82,7 +83,7 @@ def test_a_value_of_params_outside_the_space_is_not_tried(search: Search) -> Non
 def test_a_failed_trial_is_skipped_and_only_failed_trials_are_an_error(
     search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = trial.fit, []
+    real, calls = fit, list[int]()
 
     def diverges(*arguments: Any, **more: Any) -> Any:
         calls.append(1)
@@ -128,7 +129,7 @@ def test_a_killed_search_loses_and_repeats_no_trial(search: Search, monkeypatch:
     whole, trials = search(RATE, trials=5, repeats=1)
     finals = pd.read_csv("tuned/finals.csv")
     delete_search()
-    real, ran = trial.run, []
+    real, ran = trial.run, list[Any]()
 
     def kill(job: Any) -> Any:
         if len(ran) % 2:  # every second start of a trial kills the search

@@ -42,9 +42,6 @@ if __name__ == "__main__":
 """
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # dvc's own
-
-
 def dvc(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dvc", *words]
     return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=200)

@@ -76,8 +76,6 @@ stages:
     outs: [{out}]
 """
 
-pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # dvc's own
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _api() -> Iterator[None]:

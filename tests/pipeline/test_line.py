@@ -203,7 +203,7 @@ def test_the_serving_environment_is_enough_to_predict(line: Path, tmp_path: Path
     assert python.exists(), "`make env` builds it"
     file = tmp_path / "4.png"
     file.write_bytes(png(digit_images(per_class=1)[4][1]))
-    command = [python, "-m", "stages.predict", "data/export/model.onnx", file, "--format", "json"]
+    command = [str(python), "-m", "stages.predict", "data/export/model.onnx", str(file), "--format", "json"]
     done = subprocess.run(command, cwd=line, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (answer,) = json.loads(done.stdout)
@@ -312,7 +312,12 @@ def test_a_run_that_cannot_be_kept_is_no_failure(tmp_path: Path) -> None:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     command = [sys.executable, "-m", "flows.experiments"]
-    kept = {"cwd": tmp_path, "capture_output": True, "text": True, "env": environment(PYTHONPATH=str(ROOT))}
+    kept: dict[str, Any] = {
+        "cwd": tmp_path,
+        "capture_output": True,
+        "text": True,
+        "env": environment(PYTHONPATH=str(ROOT)),
+    }
     assert "there is no run yet" in subprocess.run(command, **kept, check=True).stdout
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\n")
     assert "experiment  not kept: " in subprocess.run(command, **kept, check=True).stdout

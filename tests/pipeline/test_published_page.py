@@ -65,7 +65,7 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
         "clear.png": (saved(clear, "PNG"), "is partly transparent"),
         "moving.gif": (saved(picture, "GIF", **frames), "holds 2 frames"),
         "moving.png": (saved(picture, "PNG", **frames), "holds 2 frames"),
-        "moving.webp": (saved(picture, "WEBP", **frames), "holds several frames"),
+        "moving.webp": (saved(picture, "WEBP", **frames), "contains several frames"),
         "print.jpg": (saved(picture.convert("CMYK"), "JPEG"), "mode CMYK is not read"),
         "section.tif": (saved(picture, "TIFF"), "is a TIFF, which browsers do not decode"),
     }

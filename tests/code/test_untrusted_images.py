@@ -71,7 +71,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "cmyk16.tif": (tiff(np.zeros((9, 9, 4), np.uint16), photometric="separated"), "SEPARATED"),
     "lab.tif": (saved(RGB.convert("LAB"), "TIFF"), "mode LAB"),
     "nan.tif": (tiff(NAN), "mode F"),
-    "deep.png": (b"\x89PNG\r\n\x1a\n" + bytes(16) + b"\x10\x02" + bytes(99), "16 bits"),
+    "deep.png": (b"\x89PNG\r\n\x1a\n" + bytes(16) + b"\x10\x02" + bytes(99), "16-bit"),
     "clear.png": (saved(HALF_CLEAR, "PNG"), "transparent"),
     "clear_palette.png": (saved(RGB.quantize(16), "PNG", transparency=3), "transparent"),
     "clear_level.png": (saved(Image.fromarray(RAMP), "PNG", transparency=7), "transparent"),
@@ -248,7 +248,7 @@ def test_origins_are_read_from_paths_or_a_column(ingest: Ingest, tmp_path: Path,
     source = write_folders(tmp_path / "digits", digit_images(per_class=30))
     rows = read_manifest(ingest(source, origin_regex=r"\d+(\d)\.png"))
     assert (rows["origin"] == rows["path"].str[-5]).all()
-    with pytest.raises(UserError, match=r"ingest.origin_regex: 'site' finds no|parenthesis|no origin in"):
+    with pytest.raises(UserError, match=r"ingest.origin_regex: 'site' does not match|parenthesis"):
         ingest(source, origin_regex=r"(site)")
     table = pd.DataFrame({"path": rows["path"], "label": rows["label"], "made": "by hand"})
     table.to_csv(source / "labels.csv", index=False)

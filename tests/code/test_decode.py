@@ -92,7 +92,7 @@ HOSTILE = {
     "truncated PNG": (png(COLOUR)[:60], "Error"),
     "an npy of floats": (npy(np.zeros((8, 8))), "float64 of shape"),
     "a damaged npy": (npy(RAMP)[:40], "no readable npy"),
-    "16-bit colour PNG": (DEEP_COLOUR_PNG, "colour PNG of 16 bits, of which Pillow would keep 8"),
+    "16-bit colour PNG": (DEEP_COLOUR_PNG, "16-bit colour PNG, which would be reduced to 8 bits"),
     "float": (encoded(Image.fromarray(np.full((8, 8), 0.5, np.float32)), "TIFF"), "mode F"),
     "CMYK": (encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"), "CMYK"),
     "LAB": (encoded(Image.fromarray(COLOUR).convert("LAB"), "TIFF"), "LAB"),
@@ -161,7 +161,7 @@ def test_sixteen_bits_stay_sixteen(kind: str) -> None:
 @pytest.mark.parametrize("shape", [(8, 9), (8, 9, 1), (8, 9, 5)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_arrays_of_any_channels_are_read(shape: tuple[int, ...], dtype: type) -> None:
-    image = np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
+    image: np.ndarray = np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
     assert np.array_equal(decode_image(npy(image)).image, image.reshape(shape[:2]) if shape[2:] == (1,) else image)
 
 
@@ -170,7 +170,7 @@ def test_arrays_of_any_channels_are_read(shape: tuple[int, ...], dtype: type) ->
 def test_a_tiff_of_many_channels_or_deep_colour_is_read(dtype: type, channels: int, planar: str) -> None:
     import tifffile
 
-    image = np.random.default_rng(0).integers(0, 250, (12, 10, channels)).astype(dtype)
+    image: np.ndarray = np.random.default_rng(0).integers(0, 250, (12, 10, channels)).astype(dtype)
     buffer = io.BytesIO()
     photometric = "rgb" if channels == 3 else "minisblack"
     stored = np.moveaxis(image, 2, 0) if planar == "separate" else image
@@ -186,12 +186,12 @@ def test_a_deep_tiff_whose_packing_is_unknown_says_how_to_store_it(code: int, na
     tifffile.imwrite(buffer, np.zeros((12, 10, 3), np.uint16), photometric="rgb")
     packing = struct.pack("<HHII", 259, 3, 1, 1)  # the tag Compression: one short, none
     assert buffer.getvalue().count(packing) == 1 and not decode_image(buffer.getvalue()).image.any()
-    with pytest.raises(Unreadable, match=rf"^is packed by {name}, .*store it unpacked or by Deflate \(tiffcp"):
+    with pytest.raises(Unreadable, match=rf"^is compressed by {name}, .*store it uncompressed or with Deflate \(tiffcp"):
         decode_image(buffer.getvalue().replace(packing, struct.pack("<HHII", 259, 3, 1, code)))
 
 
 def test_other_numbers_of_channels_are_not_made_up() -> None:
-    with pytest.raises(ValueError, match="has 5 channels, not 3"):
+    with pytest.raises(ValueError, match="has 5 channels, but 3 are required"):
         to_channels(np.zeros((4, 4, 5), np.uint8), 3)
     assert to_channels(DEEP, 3).shape == (64, 64, 3) and to_channels(DEEP, 3).dtype == np.uint16
     assert np.array_equal(to_channels(to_channels(DEEP, 3), 1)[:, :, 0], DEEP)

@@ -99,7 +99,7 @@ def test_classes_that_are_each_other_s_mirror_images_lose_their_answers() -> Non
     assert found["symmetry_auc"]["mirror"] < TELLING and found["symmetry_score_drop"]["mirror"] > 1.5
     kept = measure_symmetries(store_of(blobs(200, rng)), (rng.random(200) < 0.5).astype(int))
     assert kept["symmetry_score_drop"] == {}, "a probe that knows nothing has nothing to lose"
-    about = Data(TaskSpec("classification", "class", "label", labels=("OD", "OS2")), **found)
+    about = Data(TaskSpec("classification", "class", "label", labels=("OD", "OS2")), **found)  # type: ignore[arg-type]
     (flip,) = [one for one in choose(Augment(preset="auto", padding="auto", amounts={}), about) if one.name == FLIP]
     assert flip.amounts is None
 

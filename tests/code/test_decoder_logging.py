@@ -19,7 +19,7 @@ def test_onnxruntime_does_not_report_to_its_maker(tmp_path: Path) -> None:
     home, photo = tmp_path / "home", tmp_path / "photo.png"
     home.mkdir()
     photo.write_bytes(png(plain("green")))
-    command = [sys.executable, "-m", "stages.predict", colour_model(tmp_path / "model.onnx"), photo]
+    command = [sys.executable, "-m", "stages.predict", str(colour_model(tmp_path / "model.onnx")), str(photo)]
     outside = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
     done = subprocess.run(command, cwd=ROOT, env=outside | {"HOME": str(home)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -28,7 +28,7 @@ def source(params: Params, tmp_path: Path) -> Read:
     """Write files and read them as a source: items by path, refusals."""
 
     def run(
-        files: dict[str, Any], own_split: bool = False, columns: dict[str, Any] | None = None, **changes: Any
+        files: dict[str, Any], has_split: bool = False, columns: dict[str, Any] | None = None, **changes: Any
     ) -> Found:
         for name, content in files.items():
             file = tmp_path / "source" / name
@@ -37,7 +37,7 @@ def source(params: Params, tmp_path: Path) -> Read:
         ingest = params.ingest.model_copy(
             update={"columns": params.ingest.columns.model_copy(update=columns or {}), **changes}
         )
-        with open_source(tmp_path / "source", ingest, own_split) as (items, refused):
+        with open_source(tmp_path / "source", ingest, has_split) as (items, refused):
             return {item.path: item for item in items}, refused
 
     return run
@@ -93,8 +93,8 @@ def test_a_cell_that_is_no_number_is_named_by_line_and_value(source: Read) -> No
     items, refused = source(files, inside="t.csv", columns={"label": None, "scalars": ("n",)})
     assert list(items) == ["a.png"]
     assert [r.reason for r in refused] == [
-        "t.csv line 3: n is 'three', not a number",
-        "t.csv line 4: n is 'inf', not a number",
+        "t.csv line 3: n is 'three', which is not a finite number",
+        "t.csv line 4: n is 'inf', which is not a finite number",
     ]
 
 
@@ -114,7 +114,7 @@ def test_a_label_image_is_read_by_its_values(source: Read) -> None:
     assert [(r.path, r.reason) for r in refused] == [("i/2.png", "has no file m/2.png")]
     items, _ = source(files, **form, mask_values={0: "ground", 255: "cell"})
     with pytest.raises(
-        Unreadable, match=r"m/1.png holds 7, which neither ingest.mask_values \(\[0, 255\]\) nor ingest.ignore_values"
+        Unreadable, match=r"m/1.png contains the values 7, which are neither in ingest.mask_values \(\[0, 255\]\) nor in ingest.ignore_values"
     ):
         indices(items["i/1.png"])
     items, _ = source(files, **form)
@@ -136,7 +136,7 @@ def test_a_mask_of_several_pictures_is_refused(source: Read, form: str, look: Ca
     picture.save(buffer, "TIFF", save_all=True, append_images=[picture])
     files = {"i/1.png": GREY, "m/1.tif": buffer.getvalue()}
     items, _ = source(files, format=form, images="i/{key}.png", targets="m/{key}.tif")
-    with pytest.raises(Unreadable, match="m/1.tif: holds several frames"):
+    with pytest.raises(Unreadable, match="m/1.tif: contains several frames"):
         look(items["i/1.png"])
 
 
@@ -159,7 +159,7 @@ def test_masks_a_class_must_not_overlap(source: Read) -> None:
     assert labels_of(items["i/1.png"]).mask == ("background", "cat", "dog")
     assert indices(items["i/1.png"])[7, 7] == 2
     items, _ = source({**files, "m/1_dog.png": mask((4, 4, 9, 9))}, **form)
-    with pytest.raises(Unreadable, match="m/1_dog.png overlaps that of cat, as at x 4, y 4"):
+    with pytest.raises(Unreadable, match="m/1_dog.png overlaps the mask of cat, for example at x 4, y 4"):
         indices(items["i/1.png"])
 
 
@@ -170,8 +170,8 @@ def test_a_mask_a_thing_gives_boxes_and_leaves_out_empty_ones(source: Read, caps
     (shape,) = labels_of(items["s/1/images/1.png"]).shapes or ()
     assert shape.box == (2, 3, 7, 9) and shape.label == "object"
     assert decode_rle(shape.rle or (), 20, 30).sum() == 30
-    assert "s/1/masks/b.png is empty and was left out" in capsys.readouterr().out
-    with pytest.raises(Unreadable, match="a.png: is 30x20, the image 31x20"):
+    assert "s/1/masks/b.png is empty and is skipped" in capsys.readouterr().out
+    with pytest.raises(Unreadable, match="a.png: is 30x20, but the image is 31x20"):
         items["s/1/images/1.png"].annotate(20, 31)
 
 
@@ -206,11 +206,11 @@ def test_a_dot_is_what_is_not_black_and_in_a_jpeg_what_is_above_half(source: Rea
 def test_dots_that_cannot_be_read_are_named(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1.png": b"no picture"}
     items, _ = source(files, format="dots", images="i/{key}.png", targets="m/{key}.png")
-    with pytest.raises(Unreadable, match="its dots m/1.png: "):
+    with pytest.raises(Unreadable, match="the dot image m/1.png: "):
         labels_of(items["i/1.png"])
 
 
-@pytest.mark.parametrize(("form", "what"), [("dots", "files of dots"), ("pairs", "pictures")])
+@pytest.mark.parametrize(("form", "what"), [("dots", "dot images"), ("pairs", "paired images")])
 def test_several_files_for_one_image_are_refused(source: Read, form: str, what: str) -> None:
     files = {"i/1.png": GREY, "m/1/a.png": mask(), "m/1/b.png": mask()}
     with pytest.raises(UserError, match=f"i/1.png has the {what} m/1/a.png and m/1/b.png; ingest.targets must"):
@@ -233,7 +233,8 @@ def test_a_star_after_the_key_leaves_it_the_key_of_an_image(
 ) -> None:
     items, refused = source({image: GREY, target: mask()}, format="pairs", images=patterns[0], targets=patterns[1])
     assert list(items) == [image] and not refused
-    assert items[image].target is not None and items[image].target(20, 30) == mask()
+    target_of = items[image].target
+    assert target_of is not None and target_of(20, 30) == mask()
 
 
 @pytest.mark.parametrize(("pattern", "name"), [("m/{key}*.png", "m/{}x.png"), ("m/*{key}.png", "m/x{}.png")])
@@ -257,7 +258,7 @@ def test_an_image_whose_name_goes_on_from_another_s_stays_one_where_it_has_a_mas
 
 @pytest.mark.parametrize("form", ["table", "arrays", "coco", "deeplabcut"])
 def test_a_form_in_one_file_wants_the_name_of_that_file(source: Read, form: str) -> None:
-    with pytest.raises(UserError, match=f"ingest.inside: form {form} is written in one file; name it, as labels/"):
+    with pytest.raises(UserError, match=f"ingest.inside: format {form} consists of one file; name it, for example labels/"):
         source({"a.png": GREY}, format=form)
 
 
@@ -280,9 +281,9 @@ def test_what_operating_systems_leave_behind_is_no_mask(source: Read) -> None:
 
 def test_patterns_that_match_nothing_or_name_no_key_are_errors(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1.png": GREY}
-    with pytest.raises(UserError, match=r"both need \{key\}"):
+    with pytest.raises(UserError, match=r"both must contain \{key\}"):
         source(files, format="pairs", images="i/*.png", targets="m/{key}.png")
-    with pytest.raises(UserError, match=r"ingest.targets: n/\{key\}.png matches none of 2 files, which are as i/1.png"):
+    with pytest.raises(UserError, match=r"ingest.targets: n/\{key\}.png matches none of 2 files, for example i/1.png"):
         source(files, format="pairs", images="i/{key}.png", targets="n/{key}.png")
 
 
@@ -298,7 +299,7 @@ def coco(**change: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "outline",
+    "spec",
     [
         [[2, 3, 7, 3, 7, 9, 2, 9]],
         {"size": [20, 30], "counts": [43, 6, 14, 6, 14, 6, 14, 6, 14, 6, 471]},
@@ -325,15 +326,15 @@ def test_coco_outlines_of_every_kind_give_one_box(source: Read, spec: Any) -> No
     [
         ({"segmentation": [[2, 3, float("nan"), 3, 7, 9]]}, "c.json, annotation 7: the polygon"),
         ({"segmentation": [[2, 3, 1e9, 3, 7, 9]]}, "annotation 7: the polygon"),
-        ({"segmentation": [[2, 3, 7, 9]]}, "no list of three corners"),
+        ({"segmentation": [[2, 3, 7, 9]]}, "not a list of x and y of three"),
         (
             {"segmentation": {"size": [20, 30], "counts": [1, 2]}},
-            "annotation 7: its run lengths cannot be read: .* 3, not",
+            "annotation 7: the run lengths cannot be decoded: .* 3, not",
         ),
-        ({"segmentation": {"size": [30, 20], "counts": [600]}}, r"its mask is of \[30, 20\]"),
-        ({"segmentation": [], "bbox": [2, 3, 0, 6]}, r"its bbox is \[2, 3, 0, 6\]"),
-        ({"segmentation": [], "bbox": [90, 3, 5, 6]}, "lies outside of 30x20"),
-        ({"category_id": 4}, "annotation 7: category 4 is not in the list"),
+        ({"segmentation": {"size": [30, 20], "counts": [600]}}, r"the mask has size \[30, 20\]"),
+        ({"segmentation": [], "bbox": [2, 3, 0, 6]}, r"the bbox is \[2, 3, 0, 6\]"),
+        ({"segmentation": [], "bbox": [90, 3, 5, 6]}, "is outside the 30x20 image"),
+        ({"category_id": 4}, "annotation 7: category 4 is not in `categories`"),
         ({"keypoints": [1, 2, 2]}, "3 numbers for 2 key points"),
     ],
 )
@@ -346,10 +347,10 @@ def test_a_faulty_coco_annotation_is_named(source: Read, change: dict[str, Any],
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "not readable JSON"),
+        ("{", "not valid JSON"),
         ("[]", "has no list `images`"),
-        ('{"images": [{"id": 1}, {"id": 1}], "annotations": [], "categories": []}', "`images` holds the id 1 twice"),
-        ('{"images": [], "annotations": [{"id": 1, "image_id": 5}], "categories": []}', "annotation 1 is of image 5"),
+        ('{"images": [{"id": 1}, {"id": 1}], "annotations": [], "categories": []}', "`images` contains the id 1 twice"),
+        ('{"images": [], "annotations": [{"id": 1, "image_id": 5}], "categories": []}', "annotation 1 refers to the missing image 5"),
     ],
 )
 def test_a_file_that_is_no_coco_is_named(source: Read, text: str, says: str) -> None:
@@ -398,7 +399,7 @@ def voc(xmin: Any) -> dict[str, Any]:
 
 
 def test_voc_boxes_count_from_one_and_image_sets_name_the_split(source: Read) -> None:
-    items, refused = source(voc(3), own_split=True)
+    items, refused = source(voc(3), has_split=True)
     item = items["V/JPEGImages/a.png"]
     assert not refused and item.split == "val"
     assert labels_of(item).shapes == (ObjectAnnotation("cat", (2, 3, 7, 9)),)
@@ -413,14 +414,14 @@ def test_voc_faults_are_named(source: Read, capsys: pytest.CaptureFixture[str]) 
         with pytest.raises(Unreadable, match=f"V/Annotations/a.xml.*{says}"):
             labels_of(items["V/JPEGImages/a.png"])
     items, _ = source({**voc(3), "V/Annotations/a.xml": "<!DOCTYPE a><annotation/>"})
-    with pytest.raises(Unreadable, match="declares entities"):
+    with pytest.raises(Unreadable, match="declares XML entities"):
         labels_of(items["V/JPEGImages/a.png"])
 
 
 def test_voc_folders_of_two_years_may_have_equal_names(source: Read) -> None:
     files = {"V/2007" + path[1:]: content for path, content in voc(3).items()}
     files |= {"V/2012" + path[1:].replace("val", "train"): content for path, content in voc(5).items()}
-    items, refused = source(files, own_split=True)
+    items, refused = source(files, has_split=True)
     assert not refused
     assert {path: (item.split, (labels_of(item).shapes or ())[0].box[0]) for path, item in items.items()} == {
         "V/2007/JPEGImages/a.png": ("val", 2.0),
@@ -439,7 +440,7 @@ def test_voc_folders_of_two_years_may_have_equal_names(source: Read) -> None:
 def test_voc_names_are_enough_where_they_differ(source: Read, image: str, xml: str) -> None:
     held = voc(3)
     files = {image: GREY, xml: next(content for path, content in held.items() if path.endswith(".xml"))}
-    items, refused = source(files | {"V/ImageSets/Main/val.txt": "a\n"}, own_split=True, format="voc")
+    items, refused = source(files | {"V/ImageSets/Main/val.txt": "a\n"}, has_split=True, format="voc")
     assert {path: item.split for path, item in items.items()} == {image: "val"} and not refused
 
 
@@ -450,7 +451,7 @@ def test_voc_label_pictures_are_no_images(source: Read) -> None:
 
 def test_voc_images_and_annotations_that_share_a_name_are_told(source: Read) -> None:
     with pytest.raises(
-        UserError, match=r"V/JPEGImages/a.bmp and V/JPEGImages/a.png would both be the image of V/a.xml"
+        UserError, match=r"V/JPEGImages/a.bmp and V/JPEGImages/a.png both match V/a.xml"
     ):
         source(voc(3) | {"V/JPEGImages/a.bmp": GREY})
 
@@ -459,7 +460,7 @@ def test_a_second_voc_annotation_of_an_image_is_refused(source: Read) -> None:
     files = {"x/a.xml": VOC.format(3), "y/a.xml": VOC.format(5), "p/a.png": GREY}
     items, refused = source(files, format="voc")
     assert list(items) == ["p/a.png"]
-    assert [(r.path, r.reason) for r in refused] == [("y/a.xml", "p/a.png has another annotation")]
+    assert [(r.path, r.reason) for r in refused] == [("y/a.xml", "p/a.png already has an annotation")]
 
 
 def test_what_voc_calls_difficult_is_not_scored(source: Read) -> None:
@@ -475,7 +476,7 @@ def yolo(line: str) -> dict[str, Any]:
 
 
 def test_yolo_boxes_and_polygons_are_shares_of_the_sides(source: Read) -> None:
-    items, refused = source(yolo("1 0.5 0.5 0.2 0.4\n0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n"), own_split=True)
+    items, refused = source(yolo("1 0.5 0.5 0.2 0.4\n0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n"), has_split=True)
     item = items["images/train/a.png"]
     box, polygon = labels_of(item).shapes or ()
     assert not refused and item.split == "train"
@@ -486,10 +487,10 @@ def test_yolo_boxes_and_polygons_are_shares_of_the_sides(source: Read) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("2 0.5 0.5 0.2 0.4", "line 2: class 2 is none of 0 cat, 1 dog"),
-        ("0 0.5 0.5 1.2 0.4", "line 2: 1.2 is no share of a side"),
-        ("0 0.5 0.5 0.2", "line 2: 3 numbers are no box"),
-        ("cat 0.5", "line 2: 'cat 0.5' is not a row of numbers"),
+        ("2 0.5 0.5 0.2 0.4", "line 2: class 2 is not one of 0 cat, 1 dog"),
+        ("0 0.5 0.5 1.2 0.4", "line 2: 1.2 is not between 0 and 1"),
+        ("0 0.5 0.5 0.2", "line 2: 3 numbers are neither a box"),
+        ("cat 0.5", "line 2: 'cat 0.5' is not a list of numbers"),
     ],
 )
 def test_yolo_faults_are_named_by_line(source: Read, line: str, says: str) -> None:
@@ -513,7 +514,7 @@ def test_a_yolo_list_of_classes_may_lie_with_the_labels_and_begin_with_a_mark(so
     ],
 )
 def test_a_list_that_is_no_utf_8_is_named(source: Read, files: dict[str, Any], path: str) -> None:
-    with pytest.raises(UserError, match=f"{path} is no text in UTF-8 .* at byte 3"):
+    with pytest.raises(UserError, match=f"{path} is not valid UTF-8 .* at byte 3"):
         source(files | {path: "café".encode("latin-1")})
 
 
@@ -525,8 +526,8 @@ def test_deeplabcut_blank_cells_are_missing_points(source: Read) -> None:
     items, refused = source({"d.csv": rows, "m/a.png": GREY, "m/b.png": GREY, "m/c.png": GREY}, inside="d.csv")
     assert labels_of(items["m/a.png"]).points == {"nose": (1.5, 2.0), "tail": None}
     assert [(r.path, r.reason) for r in refused] == [
-        ("labeled-data/m/gone.png", "d.csv line 5: there is no such file"),
-        ("m/b.png", "d.csv line 6: the point nose is '1', 'x': not two numbers"),
+        ("labeled-data/m/gone.png", "d.csv line 5: the file does not exist"),
+        ("m/b.png", "d.csv line 6: the point nose is '1', 'x', which are not two numbers"),
         ("m/c.png", "has no row in d.csv"),
     ]
 

@@ -1,0 +1,45 @@
+"""Rasterization of polygons."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from stages.images.decode import Unreadable
+
+Array = np.ndarray[Any, Any]
+MAX_COORDINATE = 1e6  # pixels; larger coordinates make rasterizers hang
+
+
+def rasterize_polygons(polygons: list[Any], height: int, width: int, where: str) -> Array:
+    """Return the union of polygons as a mask, rasterized as in the COCO API (pycocotools).
+
+    Args:
+        polygons: lists of coordinates x1, y1, x2, y2, ... in pixels, at least three corners each.
+        height: of the image, pixels.
+        width: of the image, pixels.
+        where: position in the source, for the error messages.
+
+    Returns:
+        boolean mask [height, width] with at least one pixel.
+
+    Raises:
+        Unreadable: a polygon has fewer than three corners or an invalid coordinate, or no pixel is inside.
+    """
+    from pycocotools import mask as coco_mask
+
+    for polygon in polygons:
+        is_list = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+        if not is_list or not all(is_coordinate(value) for value in polygon):
+            raise Unreadable(
+                f"{where}: the polygon {str(polygon)[:60]} is not a list of x and y of three or more corners"
+            )
+    mask_HW: Array = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(bool)
+    if not mask_HW.any():
+        raise Unreadable(f"{where}: the polygon covers no pixel of the {width}x{height} image")
+    return mask_HW
+
+
+def is_coordinate(value: Any) -> bool:
+    """Return whether a value is a finite number below `MAX_COORDINATE`."""
+    return isinstance(value, int | float) and math.isfinite(value) and abs(value) < MAX_COORDINATE
