@@ -82,7 +82,7 @@ def _parity(
     store: PixelStore, network: torch.nn.Module, model: Model, files: Iterator[bytes], paths: list[str]
 ) -> dict[str, Any]:
     """Compare torch on the prepared pixels, as in evaluate, with ONNX on the original files, as in deployment."""
-    spec, says = model.spec, TASKS[model.spec.task].says
+    spec, describe = model.spec, TASKS[model.spec.task].describe
     by_torch = graph_outputs(network, store, spec, BATCH_SIZE, torch.device("cpu"))
     differences, same, predictions = [], 0, []
     for torch_output, data in tqdm(zip(by_torch, files, strict=True), "parity", len(paths), unit="img", disable=None):
@@ -90,7 +90,7 @@ def _parity(
         onnx_output = model.outputs(image)
         differences.append(difference(torch_output, onnx_output, spec, math.hypot(*image.shape[:2])))
         predictions.append((decode(torch_output, spec), decode(onnx_output, spec)))
-        same += says(predictions[-1][0], spec) == says(predictions[-1][1], spec)
+        same += describe(predictions[-1][0], spec) == describe(predictions[-1][1], spec)
     return {
         "images": len(paths),
         "largest_difference": max(differences),
