@@ -22,8 +22,8 @@ from stages.core.provenance import commit
 from stages.dataset.manifest import read_image_files, read_manifest
 from stages.dataset.pixel_store import open_split
 from stages.networks.heads import HEADS, OUTPUTS
-from stages.networks.mask_rcnn_export import ShippedInstances
-from stages.preprocessing.resize import fitted, scale
+from stages.networks.mask_rcnn_export import ExportedDetector
+from stages.preprocessing.resize import fit_image, scale
 from stages.quantization.onnx_graph import front, parameters, simplify
 from stages.quantization.score_drop import Judge
 from stages.quantization.selection import Bench, chosen, write_metadata, write_with_probe
@@ -50,7 +50,7 @@ class Shipped(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """The whole way from pixels to the answer, at the size of the image."""
-        raw = self.network(scale(fitted(image, self.spec.fit, self.spec.size)))
+        raw = self.network(scale(fit_image(image, self.spec.fit, self.spec.size)))
         return HEADS[self.spec.representation](raw, image.shape[1], image.shape[2], self.spec)
 
 
@@ -179,7 +179,7 @@ def _weight_bytes(graph: onnx.GraphProto) -> int:
 def to_onnx(network: nn.Module, spec: TaskSpec, file: Path) -> None:
     """Export with free numbers of images, rows and columns; of instances one image a call."""
     if spec.representation == "boxes":
-        shipped: nn.Module = ShippedInstances(network, spec.size, spec.masks)
+        shipped: nn.Module = ExportedDetector(network, spec.size, spec.masks)
         _write(shipped, spec, file, 1, ["box", "label", "score", *(["mask"] if spec.masks else [])])
     else:
         _write(Shipped(network, spec), spec, file, 2, [OUTPUTS[spec.representation]])

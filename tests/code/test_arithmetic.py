@@ -21,7 +21,7 @@ from torch import nn
 from stages import runtime
 from stages.core.errors import UserError
 from stages.export import OPSET, to_onnx
-from stages.preprocessing.resize import fitted
+from stages.preprocessing.resize import fit_image
 from stages.quantization.onnx_graph import front, simplify
 from stages.quantization.score_drop import Judge
 from stages.quantization.selection import Bench, by_openvino, chosen, write_metadata, write_with_probe
@@ -141,7 +141,7 @@ def test_16_bits_in_a_letterbox_come_to_the_pixels_that_training_saw(tmp_path: P
     assert cut is not None
     image = np.random.default_rng(0).integers(0, 65536, (1, 50, 23, 1), np.uint16)
     (working,) = session_of(cut[1], 1).run(None, {"image": image})
-    expected = fitted(torch.from_numpy(image), "letterbox", SIDE).numpy()
+    expected = fit_image(torch.from_numpy(image), "letterbox", SIDE).numpy()
     assert np.array_equal(working.reshape(expected.shape), expected)
     assert (expected[0, :, -1] == 0).all(), "black beside it"
     session_of(file, 1).run(None, {"image": image})
