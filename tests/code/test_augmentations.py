@@ -41,8 +41,8 @@ def task_spec_of(representation: str = "class", channels: int = 3, **more: Any) 
     return TaskSpec(tasks.get(representation, "classification"), representation, "label", **known)
 
 
-def data(representation: str = "class", told_apart: Any = None, bones: bool = True, **more: Any) -> AugmentationData:
-    known = SYMMETRIC if told_apart is None else told_apart
+def data(representation: str = "class", symmetry_auc: Any = None, bones: bool = True, **more: Any) -> AugmentationData:
+    known = SYMMETRIC if symmetry_auc is None else symmetry_auc
     return AugmentationData(task_spec_of(representation, **more), known, bones=bones)
 
 
