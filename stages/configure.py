@@ -126,8 +126,8 @@ def _first_usable(
     reasons = "".join(f"\n  {one_line(failure)}" for failure in failures[:MAX_LISTED])
     raise UserError(
         f"{where} contains no labelled images in a known format, among {image_count} images and "
-        f"{len(files) - image_count} other files. Known formats: a folder of images per class, a table of paths, masks or other files next to "
-        "images, COCO, Pascal VOC, YOLO, DeepLabCut, npz; see docs/guides/your-images.md"
+        f"{len(files) - image_count} other files. Known formats: a folder of images per class, a table of paths, masks "
+        "or other files next to images, COCO, Pascal VOC, YOLO, DeepLabCut, npz; see docs/guides/your-images.md"
         + (f". Rejected interpretations:{reasons}" if reasons else "")
     )
 

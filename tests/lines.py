@@ -163,7 +163,7 @@ def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]
     write(data / "export", "metrics.json", {"bytes": 44_700_000})
     runs = {"engine": "onnxruntime"}
     exact = runs | {"name": "float32", "precision": "float32", "bytes": 44_700_000, "milliseconds": 1.9}
-    exact |= {"drop": {"value": 0.0, "low": 0.0, "high": 0.0}, "verdict": "what was evaluated", "holds": True}
+    exact |= {"drop": {"value": 0.0, "low": 0.0, "high": 0.0}, "verdict": "the evaluated model", "holds": True}
     unknown = runs | {"name": "int8", "precision": "int8", "bytes": 11_300_000, "milliseconds": None}
     unknown |= {"drop": None, "verdict": "its drop cannot be measured", "holds": False}
     told = {"shipped": "float32", "max_drop": 0.02, "score": "balanced_accuracy", "images": 40}

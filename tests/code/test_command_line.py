@@ -17,7 +17,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from stages.batch_prediction import FORMS
+from stages.batch_prediction import FORMATS
 from stages.command_line import app, cpu_speed, machine_checks, options, reference
 from stages.command_line.app import COMMANDS, application
 from stages.command_line.exit_codes import BLOCKED, BUG, FAILED, INTERRUPTED, OBJECTIVE_MISSED, USAGE
@@ -81,7 +81,7 @@ def test_start_up_imports_nothing_heavy(words: list[str]) -> None:
 
 
 def test_choices_are_those_of_the_registries() -> None:
-    assert get_args(options.PredictFormat) == tuple(FORMS)
+    assert get_args(options.PredictFormat) == tuple(FORMATS)
     assert get_args(options.ImageFormat) == tuple(IMPORTERS)
     assert get_args(options.Engine) == ENGINES
 
@@ -153,7 +153,9 @@ def test_shells_complete_commands_and_choices(tmp_path: Path) -> None:
 
     assert completed("macula re", 1) == ["report"]
     assert set(completed("macula predict --o", 2)) == {"--output", "--overlays"}
-    assert "complete" in ran("--show-completion", "bash", cwd=tmp_path).stdout
+    line = shlex.join([*MACULA, "--show-completion"]) + "; true"  # two commands, so that the shell stays the parent
+    shown = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert "complete -o" in shown.stdout and "macula" in shown.stdout, shown.stderr
 
 
 def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
