@@ -15,8 +15,6 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.audits.audit_competitors import default_params
 from stages.audits import AUDITS, confounder
-from stages.audits.audit_data import Subject
-from stages.augmentations import BatchRandom, Policy
 from stages.audits.audit_data import AuditData
 from stages.augmentations import BatchRandom, Policy
 from stages.config.schema import Params
