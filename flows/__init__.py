@@ -1,1 +1,1 @@
-"""Flows run the stages of `dvc.yaml` by name and import none: `python -m flows.pipeline`."""
+"""Programs that run the stages of `dvc.yaml` by name and do not import them: `python -m flows.pipeline`."""

@@ -1,4 +1,4 @@
-"""The Prefect API that a flow talks to: a running server's, or one of its own for as long as it runs."""
+"""Connect a flow to a Prefect API: a running server, or a temporary one for the duration of the flow."""
 
 import json
 import os
@@ -18,15 +18,18 @@ from urllib.error import HTTPError
 from flows import supervisor
 
 STARTUP = 180
-"""Seconds that a server may take to start: importing it takes ten on a small machine."""
+"""Time limit in seconds for the start of a server; its import takes ten on a small machine."""
 
 
 def connect() -> Callable[[], None]:
-    """Prepare the environment, to be called before Prefect is imported; returns what waits for the API.
+    """Set up the environment of Prefect; call this before Prefect is imported.
 
-    Uses the server at `PREFECT_API_URL` if it answers. Else starts one under a guard, on Prefect's usual database,
-    so that runs can be looked at later with `prefect server start`. Prefect would start one by itself, but as a plain
-    child, which a killed flow leaves behind for ever.
+    Uses the server at `PREFECT_API_URL` if it responds. Otherwise starts a supervised one on Prefect's default
+    database, so that `prefect server start` shows the runs later. Prefect would start one as a plain child process,
+    which a killed flow leaves running.
+
+    Returns:
+        A function that waits until the API responds.
     """
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -35,13 +38,13 @@ def connect() -> Callable[[], None]:
     if url and healthy(url, patience=15):
         return lambda: None
     if url:
-        print(f"no Prefect server answers at {url}: using one of our own for this run", file=sys.stderr)
+        print(f"no Prefect server responds at {url}: starting a temporary one for this run", file=sys.stderr)
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ["PREFECT_API_URL"] = url = f"http://127.0.0.1:{port}/api"
-    server, said = _serve(port)
-    return lambda: _wait(url, server, said)
+    server, output = _serve(port)
+    return lambda: _wait(url, server, output)
 
 
 def configured_url() -> str | None:
@@ -50,18 +53,18 @@ def configured_url() -> str | None:
 
 
 def healthy(url: str, patience: float = 1.0) -> bool:
-    """Whether a Prefect server answers at this URL."""
+    """Return whether a Prefect server responds at this URL."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=patience) as answer:  # noqa: S310 the user's own setting
-            return json.load(answer) is True
+        with urllib.request.urlopen(f"{url}/health", timeout=patience) as response:  # noqa: S310 the user's own setting
+            return json.load(response) is True
     except HTTPError as error:
-        return error.code in (401, 403)  # it answers; the key is Prefect's to send
+        return error.code in (401, 403)  # the server responds; Prefect sends the key
     except (OSError, ValueError):
         return False
 
 
 def _url_of_profile() -> str | None:
-    """What `prefect config set PREFECT_API_URL=...` has stored; Prefect itself is not to be imported yet."""
+    """Return the URL stored by `prefect config set PREFECT_API_URL=...`, without importing Prefect."""
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect"))
     file = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")).expanduser()
     try:
@@ -74,7 +77,7 @@ def _url_of_profile() -> str | None:
 
 
 def _serve(port: int) -> tuple[subprocess.Popen[bytes], deque[str]]:
-    """Start a server as Prefect starts its own ephemeral one; returns its last words too, as they come."""
+    """Start a server like the ephemeral one of Prefect; return the process and its last lines of output."""
     app = [
         "uvicorn",
         "--factory",
@@ -84,18 +87,18 @@ def _serve(port: int) -> tuple[subprocess.Popen[bytes], deque[str]]:
         "--log-level",
         "error",
     ]
-    # No pages, and only the services that record runs.
-    light = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-    server = supervisor.start([sys.executable, "-m", *app, "--port", str(port)], os.environ | light)
+    # Without the web pages, and only the services that record runs.
+    settings = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    server = supervisor.start([sys.executable, "-m", *app, "--port", str(port)], os.environ | settings)
     assert server.stdout is not None
-    said: deque[str] = deque(maxlen=20)
-    threading.Thread(target=said.extend, args=(supervisor.lines(server.stdout),), daemon=True).start()
-    return server, said
+    output: deque[str] = deque(maxlen=20)
+    threading.Thread(target=output.extend, args=(supervisor.lines(server.stdout),), daemon=True).start()
+    return server, output
 
 
-def _wait(url: str, server: subprocess.Popen[bytes], said: deque[str]) -> None:
+def _wait(url: str, server: subprocess.Popen[bytes], output: deque[str]) -> None:
     deadline = time.monotonic() + STARTUP
     while not healthy(url):
         if server.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("the Prefect server did not start; its last words:\n" + "\n".join(said))
+            raise RuntimeError("the Prefect server did not start; its last output:\n" + "\n".join(output))
         time.sleep(0.1)

@@ -1,7 +1,7 @@
-"""Two representations, networks or anything else of one data set on one score.
+"""Compare variants of params on one data set and one score.
 
 `python -m flows.compare [--example NAME --source SOURCE] "KEY=VALUE ..." "KEY=VALUE ..."`: each argument is a variant
-of params.yaml, or of a kept parameter set; the first is what the others are held against.
+of params.yaml, or of an example; the others are compared with the first.
 """
 
 import json
@@ -15,7 +15,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from flows import example
-from flows.worktrees import changes_of, clone_name, params_with, run
+from flows.worktrees import change_params, clone_name, parse_changes, run_in_clone
 from stages.config.load import load
 from stages.core.errors import UserError
 
@@ -23,8 +23,8 @@ COMPARISONS = Path("work/compare")
 DEMO = "data/raw/digits"
 
 
-def measured(folder: Path) -> dict[str, Any]:
-    """What a clone in which the line has run reached: its figures, its bootstrap, and on which images."""
+def read_results(folder: Path) -> dict[str, Any]:
+    """Return the score, bootstrap replicates, image paths and other results of a run in a clone."""
 
     def read(name: str) -> Any:
         return json.loads((folder / "data" / name).read_text(encoding="utf-8"))
@@ -45,10 +45,10 @@ def measured(folder: Path) -> dict[str, Any]:
 
 
 def difference(first: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
-    """`other` less `first` with its percentile interval: both are scored on the same resamples of the same images.
+    """Return `other` minus `first` with the percentile interval of a paired bootstrap.
 
     Raises:
-        UserError: they were not.
+        UserError: they were not scored on the same resamples of the same images.
     """
     if first["score"] != other["score"]:
         raise UserError(
@@ -56,8 +56,8 @@ def difference(first: dict[str, Any], other: dict[str, Any]) -> dict[str, float]
         )
     if first["paths"] != other["paths"] or len(first["replicates"]) != len(other["replicates"]):
         raise UserError(
-            "the variants were not scored on the same resamples of the same validation images; leave ingest, split and "
-            "evaluate alike"
+            "the variants were not scored on the same resamples of the same validation images; use the same params of "
+            "ingest, split and evaluate"
         )
     delta_R = other["replicates"] - first["replicates"]
     tail = (1 - first["confidence"]) / 2
@@ -66,18 +66,18 @@ def difference(first: dict[str, Any], other: dict[str, Any]) -> dict[str, float]
 
 
 def verdict(delta: dict[str, float], better: str) -> str:
-    """Whether the other variant is better than the first, in a word."""
+    """Return "better", "worse" or "no difference shown" for a variant compared with the first."""
     if delta["low"] <= 0 <= delta["high"]:
         return "no difference shown"
     return "better" if (delta["value"] > 0) == (better == "higher") else "worse"
 
 
 def table(variants: dict[str, dict[str, Any]]) -> str:
-    """A Markdown table, a variant a row."""
+    """Return a Markdown table with one row per variant."""
     first = next(iter(variants.values()))
     sign = "higher" if first["better"] == "higher" else "lower"
     head = [
-        "variant", f"{first['score'].replace('_', ' ')} ({sign} is better)", "less the first", "", "training", "ONNX",
+        "variant", f"{first['score'].replace('_', ' ')} ({sign} is better)", "minus the first", "", "training", "ONNX",
         "one image",
     ]  # fmt: skip
     rows = []
@@ -102,11 +102,11 @@ def main(variants: list[str], name: str = "", source: str = "") -> dict[str, Any
 
     Args:
         variants: changes of params.yaml as `KEY=VALUE ...`, two or more; the first is the baseline.
-        name: of a parameter set in docs/examples to change instead of params.yaml; requires `source`.
-        source: the data of `name`.
+        name: example in docs/examples to change instead of params.yaml; requires `source`.
+        source: data of the example.
 
     Returns:
-        `table` in Markdown, `file` that holds it, and `variants` with the figures and the report of each.
+        `table` in Markdown, `file` that contains it, and `variants` with the results and the report of each.
 
     Raises:
         UserError: a variant is wrong, or a run failed.
@@ -116,40 +116,42 @@ def main(variants: list[str], name: str = "", source: str = "") -> dict[str, Any
     if bool(name) != bool(source):
         raise UserError("--example requires --source, and --source requires --example")
     label = name or load(Path("params.yaml")).ingest.name
-    for variant in variants:  # a mistake in the last is reported before the first is run
-        params_with([changes_of(variant)], variant)
-    folders = {variant: example.main(name, source, variant) if name else _own(label, variant) for variant in variants}
-    found = {variant: measured(folder) for variant, folder in folders.items()}
+    for variant in variants:  # report a mistake in the last variant before the first one runs
+        change_params([parse_changes(variant)], variant)
+    folders = {
+        variant: example.main(name, source, variant) if name else _run_variant(label, variant) for variant in variants
+    }
+    found = {variant: read_results(folder) for variant, folder in folders.items()}
     first = next(iter(found.values()))
     shown = table(found)
     COMPARISONS.mkdir(parents=True, exist_ok=True)
     file = COMPARISONS / f"{label}.md"
-    reports = "\n".join(f"- `{variant}`: {one['report']}" for variant, one in found.items())
+    reports = "\n".join(f"- `{variant}`: {results['report']}" for variant, results in found.items())
     file.write_text(f"{shown}\n\n{reports}\n", encoding="utf-8")
     return {
         "table": shown,
         "file": str(file),
-        "variants": [_summary(variant, one, first) for variant, one in found.items()],
+        "variants": [_summary(variant, results, first) for variant, results in found.items()],
     }
 
 
-def _summary(variant: str, one: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
-    """Figures of one variant, without its resamples and paths, and its difference from the first."""
-    kept = {key: value for key, value in one.items() if key not in ("replicates", "paths")}
-    if one is first:
+def _summary(variant: str, results: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+    """Return the results of one variant, without replicates and paths, and its difference from the first."""
+    kept = {key: value for key, value in results.items() if key not in ("replicates", "paths")}
+    if results is first:
         return {"changes": variant, **kept}
-    delta = difference(first, one)
+    delta = difference(first, results)
     return {"changes": variant, **kept, "difference": delta, "verdict": verdict(delta, first["better"])}
 
 
-def _own(name: str, variant: str) -> Path:
-    """A variant of the params.yaml at hand, on the data that it names."""
-    text = params_with([changes_of(variant)], variant)
+def _run_variant(name: str, variant: str) -> Path:
+    """Run a variant of params.yaml of the current folder in a clone; return the clone."""
+    text = change_params([parse_changes(variant)], variant)
     source = YAML(typ="safe", pure=True).load(text)["ingest"]["source"]
     folder = COMPARISONS / clone_name(name, variant)
-    if source != DEMO:  # whose data are made in the clone itself
-        text = params_with([changes_of(variant), {"ingest": {"source": str(Path(source).absolute())}}], variant)
-    run(folder, text)
+    if source != DEMO:  # the clone creates the demo data itself
+        text = change_params([parse_changes(variant), {"ingest": {"source": str(Path(source).absolute())}}], variant)
+    run_in_clone(folder, text)
     return folder
 
 

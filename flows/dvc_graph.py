@@ -1,4 +1,4 @@
-"""What DVC says of the workspace: its stages, their order, what is unchanged; and the lock that a flow holds on it."""
+"""Query DVC for the stages of the workspace, their order and state; lock the workspace for one flow."""
 
 import fcntl
 import json
@@ -16,17 +16,20 @@ from stages.core.errors import UserError, did_you_mean
 
 LOCK = Path(".dvc/tmp/flow.lock")
 RWLOCK = Path(".dvc/tmp/rwlock")
-"""Where DVC notes which process reads or writes which path."""
-ENDING = 30.0
-"""Seconds that a killed run's guards may take to end its stages."""
+"""File in which DVC records which process reads or writes which path."""
+RELEASE_SECONDS = 30.0
+"""Time limit in seconds for the supervisors of a killed run to end its stages."""
 _CHECKING = threading.Lock()
 
 
 def load(targets: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Stages that `dvc repro` goes through, upstream first, each with the stages it depends on.
+    """Return the stages that `dvc repro` runs, upstream first, each with the stages on which it depends.
 
-    With targets only these and what they depend on. Stages of nested files count only where one of the root
-    `dvc.yaml` depends on them: the sealed test is never among them, nor to be had as a target.
+    With targets, only these and their dependencies. Stages of nested `dvc.yaml` files are included only if a stage of
+    the root file depends on them. The sealed test set is therefore never included, and cannot be a target.
+
+    Raises:
+        UserError: a target is unknown, or DVC reports an error.
     """
     import networkx as nx
     from dvc.exceptions import DvcException, NotDvcRepoError
@@ -39,59 +42,59 @@ def load(targets: Sequence[str] = ()) -> dict[str, list[str]]:
             known = {stage.addressing: stage for stage in plan_repro(graph, collect_stages(repo, ["dvc.yaml"]))}
             for target in targets:
                 if target not in known:
-                    raise UserError(f"{target}: no stage that dvc.yaml runs; {did_you_mean(target, known)}")
+                    raise UserError(f"{target} is not a stage of dvc.yaml; {did_you_mean(target, known)}")
             wanted = graph.subgraph(plan_repro(graph, [known[t] for t in targets or known]))
             order = nx.lexicographical_topological_sort(wanted.reverse(copy=True), key=lambda stage: stage.addressing)
             return {s.addressing: sorted(up.addressing for up in wanted.successors(s)) for s in order}
     except NotDvcRepoError:
-        raise UserError(f"{Path.cwd()} holds no .dvc; run from the project's folder") from None
+        raise UserError(f"{Path.cwd()} contains no .dvc; run from the folder of the project") from None
     except DvcException as error:
         raise UserError(f"dvc: {error}; `dvc repro --dry` shows the same") from None
 
 
 def unchanged(stage: str) -> bool:
-    """Whether `dvc repro` would skip the stage. Asked here, because starting a dvc process costs a second."""
+    """Return whether `dvc repro` would skip the stage; checked in process, since starting dvc takes a second."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    # DVC tells lock holders apart by process only: two threads of one would pass each other's locks.
+    # DVC identifies lock holders by process only, so two threads could hold a lock at the same time.
     with _CHECKING:
         try:
             with Repo(str(Path.cwd()), _wait_for_lock=True) as repo, repo.lock:
-                (found,) = repo.stage.collect(stage)
-                return not found.frozen and not found.changed()
+                (collected,) = repo.stage.collect(stage)
+                return not collected.frozen and not collected.changed()
         except DvcException:
-            return False  # dvc repro meets the same error, waits if a path is busy, and says the rest in its output
+            return False  # dvc repro reports the same error, or waits if a path is busy
 
 
 @contextmanager
-def locked() -> Iterator[int]:
-    """Hold this workspace for one run; gives the lock's file descriptor.
+def lock_workspace() -> Iterator[int]:
+    """Lock this workspace for one run; yield the file descriptor of the lock.
 
-    Guards inherit the descriptor: the lock of a killed run is free only when the last of its stages has ended.
+    Supervisors inherit the descriptor, so the lock of a killed run is released when the last of its stages has ended.
 
     Raises:
-        UserError: naming the process that works here.
+        UserError: another process uses the workspace; the message contains its id.
     """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     with LOCK.open("a+") as file:
-        deadline = time.monotonic() + ENDING
-        while not _taken(file.fileno()):
+        deadline = time.monotonic() + RELEASE_SECONDS
+        while not _try_lock(file.fileno()):
             holder = LOCK.read_text().strip()
             if not holder or psutil.pid_exists(int(holder)) or time.monotonic() > deadline:
                 raise UserError(
-                    f"another run (pid {holder or 'not known yet'}) works in {Path.cwd()}; wait for it, stop it with "
+                    f"another run (pid {holder or 'unknown'}) is using {Path.cwd()}; wait for it, stop it with "
                     f"`kill {holder or 'PID'}`, or run in another clone"
                 )
             time.sleep(0.2)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
-        _drop_stale_rwlock()
+        _remove_stale_rwlock()
         yield file.fileno()
 
 
-def _taken(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -99,28 +102,28 @@ def _taken(descriptor: int) -> bool:
     return True
 
 
-def _drop_stale_rwlock() -> None:
-    """Remove DVC's notes left by killed processes: DVC would wait for ever once a pid among them is used again."""
-    for note in _notes():
-        if _is_dvc(note["pid"]):
+def _remove_stale_rwlock() -> None:
+    """Remove DVC's records of killed processes: DVC would wait forever once such a process id is reused."""
+    for entry in _read_rwlock():
+        if _is_dvc(entry["pid"]):
             raise UserError(
-                f"`{note['cmd']}` (pid {note['pid']}) works in {Path.cwd()}; wait for it, or stop it with "
-                f"`kill -INT {note['pid']}`"
+                f"`{entry['cmd']}` (pid {entry['pid']}) is using {Path.cwd()}; wait for it, or stop it with "
+                f"`kill -INT {entry['pid']}`"
             )
     RWLOCK.unlink(missing_ok=True)
 
 
-def _notes() -> list[dict[str, Any]]:
+def _read_rwlock() -> list[dict[str, Any]]:
     for _ in range(3):
         try:
-            notes = json.loads(RWLOCK.read_text())
+            entries = json.loads(RWLOCK.read_text())
         except FileNotFoundError:
             return []
-        except ValueError:  # being written just now, or killed while writing it
+        except ValueError:  # incomplete: it is being written, or the writer was killed
             time.sleep(0.2)
         else:
-            readers = [reader for those in notes.get("read", {}).values() for reader in those]
-            return [*readers, *notes.get("write", {}).values()]
+            readers = [reader for processes in entries.get("read", {}).values() for reader in processes]
+            return [*readers, *entries.get("write", {}).values()]
     return []
 
 

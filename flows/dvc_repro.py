@@ -1,7 +1,7 @@
 """Run `dvc repro` with one line per stage: `python -m flows.dvc_repro RESULT [STAGE...]`, which `macula run` starts.
 
-DVC does the work. What it prints about a stage is replaced by the number, name and state of the stage, and by what is
-left according to the previous run. RESULT is a JSON file for the caller.
+DVC does the work. Its output about a stage is replaced by the number, name and state of the stage, and by the remaining
+time according to the previous run. RESULT is a JSON file for the caller.
 """
 
 import json
@@ -20,19 +20,19 @@ from stages.core.dependency_errors import DEBUG, explain
 from stages.core.errors import UserError
 
 SECONDS = Path("work/run/seconds.json")
-"""How long each stage took when it last ran."""
+"""File with the duration of each stage in its last run, in seconds."""
 FAILED, BLOCKED, INTERRUPTED = 1, 3, 130
 ENDINGS = {"ran": "finished in", "failed": "failed after", "interrupted": "interrupted after"}
 SILENT = (
     "> ", "\nTo track the changes with git", "To track the changes with git", "\nTo enable auto staging",
     "Generating lock file", "Updating lock file", "Use `dvc push`",
 )  # fmt: skip
-"""Beginnings of what DVC prints around a stage."""
+"""First words of DVC messages that are not printed."""
 
 
 @dataclass
 class Progress:
-    """Lines about the stages of one run."""
+    """Prints one line per stage of a run and records states and durations."""
 
     planned: list[str]
     """Stages in the order in which they are visited."""
@@ -53,12 +53,12 @@ class Progress:
         self._next(stage, "restored", "restored from the cache")
 
     def started(self, stage: str) -> None:
-        """Report that a stage runs now, and how long it and the rest took before."""
+        """Report that a stage starts, and the durations of it and the rest in the previous run."""
         self._next(stage, "ran", f"running{self._expectation(stage)}")
         self.running, self.began = stage, time.monotonic()
 
     def end(self, state: str) -> None:
-        """Report the end of the run, which is that of the stage that still runs.
+        """Report the end of the run, and of the stage that is running.
 
         Args:
             state: ran, failed or interrupted.
@@ -70,29 +70,29 @@ class Progress:
     def _next(self, stage: str, state: str, text: str) -> None:
         self._finish()
         self.states[stage] = state
-        self._say(stage, text)
+        self._print(stage, text)
 
     def _finish(self) -> None:
-        """Report the stage that ran until now."""
+        """Report the end of the running stage, if any."""
         if not self.running:
             return
         seconds = self.seconds[self.running] = round(time.monotonic() - self.began, 1)
-        self._say(self.running, f"{ENDINGS[self.states[self.running]]} {duration(seconds)}")
+        self._print(self.running, f"{ENDINGS[self.states[self.running]]} {duration(seconds)}")
         self.running = ""
 
-    def _say(self, stage: str, text: str) -> None:
+    def _print(self, stage: str, text: str) -> None:
         wide, count = max(map(len, self.planned), default=0), len(self.planned)
         number = self.planned.index(stage) + 1 if stage in self.planned else len(self.states)
         print(f"[{number:>{len(str(count))}}/{count}] {stage:<{wide}}  {text}", flush=True)
 
     def _expectation(self, stage: str) -> str:
-        """Seconds that this stage and all after it took last time, where each is known."""
+        """Return the duration of this stage and of all remaining ones in the previous run, as far as known."""
         rest = self.planned[self.planned.index(stage) :] if stage in self.planned else [stage]
         if stage not in self.last:
             return ""
         words = f" ({duration(self.last[stage])} last time"
-        if len(rest) > 1 and all(one in self.last for one in rest):
-            words += f"; at most {duration(sum(self.last[one] for one in rest))} left"
+        if len(rest) > 1 and all(name in self.last for name in rest):
+            words += f"; at most {duration(sum(self.last[name] for name in rest))} left"
         return f"{words})"
 
 
@@ -125,15 +125,15 @@ class StageLines(logging.Handler):
             self._progress.unchanged(str(arguments[0]))
         elif "is cached - skipping run, checking out outputs" in text:
             self._progress.restored(getattr(arguments[0], "addressing", str(arguments[0])))
-        elif (told := record.getMessage()).strip() and not told.startswith(SILENT):
-            print(told, file=sys.stderr if record.levelno >= logging.WARNING else sys.stdout, flush=True)
+        elif (message := record.getMessage()).strip() and not message.startswith(SILENT):
+            print(message, file=sys.stderr if record.levelno >= logging.WARNING else sys.stdout, flush=True)
 
 
 def reproduce(targets: Sequence[str]) -> tuple[Progress, Exception | None]:
     """Bring the stages of dvc.yaml, or the targets and what they depend on, up to date.
 
     Returns:
-        What happened to each stage, and the exception that ended the run, if any.
+        Progress with the state of each stage, and the exception that ended the run, if any.
     """
     from dvc.logger import setup
     from dvc.repo import Repo
@@ -186,7 +186,7 @@ def main(result: Path, targets: list[str]) -> int:
     failed = next((stage for stage, state in progress.states.items() if state == "failed"), "")
     blocked = Path("work", failed.rpartition(":")[2], "blocked.md")
     blocks = bool(failed) and blocked.is_file() and blocked.stat().st_mtime >= began
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "stages": [
             {"name": n, "state": s, "seconds": progress.seconds.get(n, 0.0)} for n, s in progress.states.items()
         ],
@@ -198,9 +198,9 @@ def main(result: Path, targets: list[str]) -> int:
     if failure is not None:
         _report(failure, blocks, str(blocked))
     elif not targets:
-        told["experiment"] = experiments.run_name()
+        summary["experiment"] = experiments.run_name()
         print(experiments.main(), flush=True)
-    result.write_text(json.dumps(told))
+    result.write_text(json.dumps(summary))
     return BLOCKED if blocks else FAILED if failure else 0
 
 
@@ -209,8 +209,8 @@ def _report(error: Exception, blocks: bool, page: str) -> None:
         import traceback
 
         traceback.print_exception(error)
-    told = f"the gate stopped the pipeline; {page} lists the findings and how to accept them" if blocks else None
-    print(f"error: {told or explain(error) or f'{type(error).__name__}: {error}'}", file=sys.stderr, flush=True)
+    message = f"the gate stopped the pipeline; {page} lists the findings and how to accept them" if blocks else None
+    print(f"error: {message or explain(error) or f'{type(error).__name__}: {error}'}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Keep a run that has ended as a DVC experiment: `python -m flows.experiments`.
+"""Save a finished run as a DVC experiment: `python -m flows.experiments`.
 
-What stands in the workspace is kept under `refs/exps`: params, code, dvc.lock, and by it metrics, curves and data.
-Nothing in the workspace changes. A run that is kept already is not kept twice; one that cannot be kept is no failure.
+The params, the code and dvc.lock of the workspace, and thereby metrics, curves and data, are saved under `refs/exps`.
+The workspace does not change. A run is saved only once; failing to save is reported, but is not an error.
 """
 
 import hashlib
@@ -15,24 +15,24 @@ from ruamel.yaml import YAML
 
 from stages.config.load import load
 
-KEPT = ("params.yaml", "dvc.lock", "data/dvc.lock")
+SAVED_FILES = ("params.yaml", "dvc.lock", "data/dvc.lock")
 
 
 def main() -> str:
-    """Keep it, and say so in a line."""
+    """Save the run, and return one line that describes the result."""
     if not Path("dvc.lock").exists():
-        return "experiment  none: there is no run yet"
+        return "experiment  none: no run has finished yet"
     name = run_name()
     if name in names():
-        return f"experiment  {name}, kept already"
-    untracked = _git("ls-files", "--others", "--exclude-standard", "--", *KEPT).stdout.split()
+        return f"experiment  {name}, saved before"
+    untracked = _git("ls-files", "--others", "--exclude-standard", "--", *SAVED_FILES).stdout.split()
     include = [word for file in untracked for word in ("-I", file)]
     environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
-    command = ["dvc", "exp", "save", "-n", name, *include, "dvc.yaml"]  # the sealed test has a file of its own
+    command = ["dvc", "exp", "save", "-n", name, *include, "dvc.yaml"]  # the sealed test set has its own dvc.yaml
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
-        return f"experiment  not kept: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
-    return f"experiment  {name}; `make runs` compares, `dvc exp apply {name}` and `dvc repro` go back to it"
+        return f"experiment  not saved: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
+    return f"experiment  {name}; `make runs` compares runs, `dvc exp apply {name}` and `dvc repro` restore it"
 
 
 def run_name() -> str:
@@ -48,7 +48,7 @@ def run_name() -> str:
 
 
 def names() -> set[str]:
-    """Of the experiments that are kept."""
+    """Return the names of the saved experiments."""
     listed = _git("for-each-ref", "--format=%(refname)", "refs/exps")
     return {line.rpartition("/")[2] for line in listed.stdout.splitlines()}
 

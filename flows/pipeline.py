@@ -1,7 +1,7 @@
-"""Every stage of `dvc.yaml` as one Prefect task: `python -m flows.pipeline [STAGE...]`.
+"""Run every stage of `dvc.yaml` as one Prefect task: `python -m flows.pipeline [STAGE...]`.
 
-Order, names and dependencies are DVC's; so is the work: each task is `dvc repro --single-item STAGE`. `dvc repro` after
-the flow finds nothing to do, and the flow after `dvc repro` neither.
+Order, names and dependencies are read from DVC, and each task runs `dvc repro --single-item STAGE`. After the flow `dvc
+repro` has nothing to do, and vice versa.
 """
 
 import base64
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from flows import api, dvc_graph, experiments
-from flows.stage_runner import Line, Outcome
+from flows.stage_runner import Outcome, StageRunner
 from stages.config.load import load as load_params
 from stages.core.errors import UserError
 
@@ -19,7 +19,7 @@ if __name__ == "__main__":  # Prefect reads the environment when it is imported
     try:
         load_params(Path("params.yaml"))
         dvc_graph.load(sys.argv[1:])
-        with dvc_graph.locked():
+        with dvc_graph.lock_workspace():
             pass
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -32,17 +32,17 @@ from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, Failed
 
 LARGEST_PICTURE = 700_000
-"""Bytes; what a larger one shows is better looked at in its file, and every visit to the artifact would load it."""
+"""Largest picture in bytes that is embedded in an artifact, since each view of the artifact loads it."""
 
 
 @flow(name="pipeline", persist_result=False)
 def pipeline(targets: list[str] | None = None) -> State:
-    """Run the stages of the root `dvc.yaml`, or the targets, with what they depend on."""
+    """Run the stages of the root `dvc.yaml`, or the targets, with their dependencies."""
     try:
         load_params(Path("params.yaml"))
         stages = dvc_graph.load(targets or [])
-        with dvc_graph.locked() as lock:
-            state = _run(stages, Line(lock))
+        with dvc_graph.lock_workspace() as lock:
+            state = _run(stages, StageRunner(lock))
             if state.is_completed() and not targets:
                 get_run_logger().info(experiments.main())
             return state
@@ -50,30 +50,30 @@ def pipeline(targets: list[str] | None = None) -> State:
         return Failed(message=f"error: {error}")
 
 
-def _run(stages: dict[str, list[str]], line: Line) -> State:
+def _run(stages: dict[str, list[str]], runner: StageRunner) -> State:
     futures: dict[str, PrefectFuture[State]] = {}
     try:
         for stage, upstreams in stages.items():
             before = [futures[up] for up in upstreams]
-            futures[stage] = run_stage.submit(stage, line, wait_for=before, return_state=False)
+            futures[stage] = run_stage.submit(stage, runner, wait_for=before, return_state=False)
         for future in futures.values():
             future.wait()
     finally:
-        line.stop()  # an interrupt or a cancellation comes here while stages run
-    ends = {stage: _end(future.state, line.outcomes.get(stage)) for stage, future in futures.items()}
-    get_run_logger().info("stages\n%s", table(ends, line.outcomes))
+        runner.stop()  # after an interrupt or a cancellation stages may still be running
+    ends = {stage: _end(future.state, runner.outcomes.get(stage)) for stage, future in futures.items()}
+    get_run_logger().info("stages\n%s", table(ends, runner.outcomes))
     missed = [stage for stage, future in futures.items() if not future.state.is_completed()]
     if not missed:
         return Completed(message=f"{len(ends)} stages up to date")
     not_run = [stage for stage in missed if ends[stage] == "NotRun"]
-    reasons = [f"`{s}`: {_reason(s, line.outcomes.get(s))}" for s in missed if s not in not_run]
+    reasons = [f"`{s}`: {_reason(s, runner.outcomes.get(s))}" for s in missed if s not in not_run]
     return Failed(message="\n\n".join(reasons + ([f"Not run: {', '.join(not_run)}"] if not_run else [])))
 
 
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
-def run_stage(stage: str, line: Line) -> State:
-    """Bring one stage up to date; the state's name says how."""
-    outcome = line.reproduce(stage, get_run_logger().info)
+def run_stage(stage: str, runner: StageRunner) -> State:
+    """Bring one stage up to date; the name of the state is its outcome."""
+    outcome = runner.reproduce(stage, get_run_logger().info)
     if outcome.ending == "Failed":
         if blocked(stage, outcome.began):
             _publish(stage)
@@ -84,13 +84,13 @@ def run_stage(stage: str, line: Line) -> State:
 
 
 def blocked(stage: str, since: float) -> str:
-    """What a stage that failed on purpose left in `work/STAGE/blocked.md` since then; empty where it left nothing."""
+    """Return `work/STAGE/blocked.md` if the stage wrote it since the time `since`; otherwise an empty text."""
     file = _work(stage) / "blocked.md"
     return file.read_text() if file.is_file() and file.stat().st_mtime >= since else ""
 
 
 def summary(markdown: str) -> str:
-    r"""The first paragraph of a Markdown text and the list after it, without headings and pictures.
+    r"""Return the first paragraph of a Markdown text and the list after it, without headings and images.
 
     >>> summary("# Blocked\n\n2 findings:\n\n- dark images\n- copies\n\nDetails follow.")
     '2 findings:\n- dark images\n- copies'
@@ -106,7 +106,7 @@ def summary(markdown: str) -> str:
 
 
 def table(ends: dict[str, str], outcomes: dict[str, Outcome]) -> str:
-    """Stage, state and seconds, in the order of the graph."""
+    """Return a table of stage, state and seconds, in the order of the graph."""
     wide = max(map(len, ends), default=0)
     spent = {stage: f"{outcome.seconds:8.1f} s" for stage, outcome in outcomes.items()}
     return "\n".join(f"{stage:<{wide}}  {end:<9}{spent.get(stage, '')}".rstrip() for stage, end in ends.items())
@@ -118,7 +118,7 @@ def _end(state: State, outcome: Outcome | None) -> str:
 
 def _reason(stage: str, outcome: Outcome | None) -> str:
     if outcome is None:
-        return "crashed in the flow itself; its log has the traceback"
+        return "the flow itself crashed; its log contains the traceback"
     return summary(blocked(stage, outcome.began)) or outcome.words or outcome.ending
 
 
@@ -129,15 +129,20 @@ def _work(stage: str) -> Path:
 def _publish(stage: str) -> None:
     words, picture = (_work(stage) / "blocked.md").read_text(), _work(stage) / "blocked.png"
     if picture.is_file() and picture.stat().st_size <= LARGEST_PICTURE:
-        words += f"\n\n![what blocks](data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()})\n"
+        encoded = base64.b64encode(picture.read_bytes()).decode()
+        words += f"\n\n![images of the findings](data:image/png;base64,{encoded})\n"
     elif picture.is_file():
-        words += f"\n\nThe picture is too large to stand here: `{picture}`\n"
+        words += f"\n\nThe picture is too large to be shown here: `{picture}`\n"
     name = re.sub(r"[^a-z0-9]+", "-", _work(stage).name.lower()).strip("-")
     create_markdown_artifact(key=f"{name}-blocked", markdown=words, description=f"Why `{stage}` blocks")
 
 
 def main(targets: list[str]) -> int:
-    """Run the flow; 0 if every stage is up to date, else 1."""
+    """Run the flow.
+
+    Returns:
+        0 if every stage is up to date, 130 after an interrupt, otherwise 1.
+    """
     wait_for_api()
     began = time.monotonic()
     try:

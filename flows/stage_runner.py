@@ -1,4 +1,4 @@
-"""One stage at a time through `dvc repro`, at most two side by side, each under a guard."""
+"""Run stages through `dvc repro`, at most two at the same time, each under a supervisor."""
 
 import os
 import re
@@ -14,107 +14,107 @@ from typing import Literal
 
 from flows import dvc_graph, supervisor
 
-SIDE_BY_SIDE = 2
-"""Stages that run at the same time, at most."""
+MAX_PARALLEL = 2
+"""Number of stages that run at the same time, at most."""
 BUSY = re.compile(r"^ERROR: .* is busy, it is being blocked by:")
-"""DVC's words when another stage's command holds an overlapping path; nothing has been run then."""
+"""Message of DVC if another stage uses an overlapping path; the command has not been run then."""
 HINTS = re.compile(r"^(To track the changes with git|To enable auto staging|Use `dvc push`|\s+(git add|dvc config) )")
-DVC_WORDS = re.compile(r"^(Running stage '|> |ERROR: failed to reproduce .*: failed to run: )")
+DVC_MESSAGES = re.compile(r"^(Running stage '|> |ERROR: failed to reproduce .*: failed to run: )")
 
 Ending = Literal["Ran", "Restored", "Unchanged", "Failed", "Stopped"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended."""
+    """Result of a stage."""
 
     ending: Ending
-    """Ran; Restored from the run cache; Unchanged, so skipped; Failed; Stopped, because the flow was."""
+    """Ran; Restored from the run cache; Unchanged and skipped; Failed; Stopped with the flow."""
     words: str
-    """The stage's last words, where it failed."""
+    """Last lines of output if the stage failed."""
     began: float
-    """Seconds since the epoch."""
+    """Start in seconds since the epoch."""
     seconds: float
-    """From the first check to the end, without waiting for a turn."""
+    """Duration from the first check to the end, without waiting for other stages."""
 
 
-class Line:
-    """The stages of one flow run: who may run now, and how each ended."""
+class StageRunner:
+    """Runs the stages of one flow, and stores the outcome of each."""
 
     def __init__(self, lock: int) -> None:
-        """`lock` is the workspace lock's file descriptor, which the guards hold as well."""
+        """Create a runner; supervisors inherit `lock`, the file descriptor of the workspace lock."""
         self.outcomes: dict[str, Outcome] = {}
         self._lock = lock
-        self._turns = threading.Semaphore(SIDE_BY_SIDE)
-        self._guards: set[subprocess.Popen[bytes]] = set()
+        self._slots = threading.Semaphore(MAX_PARALLEL)
+        self._supervisors: set[subprocess.Popen[bytes]] = set()
         self._starting = threading.Lock()
         self._stopped = threading.Event()
 
     def reproduce(self, stage: str, log: Callable[[str], None]) -> Outcome:
-        """Bring a stage up to date; its output goes to `log` line by line."""
+        """Bring a stage up to date, and pass its output to `log` line by line."""
         began = time.time()
         ending: Ending | None = "Unchanged" if dvc_graph.unchanged(stage) else None
         words = ""
         while ending is None:
-            with self._turns:
+            with self._slots:
                 began = time.time()
                 ending, words = self._repro(stage, log)
             if ending is None:
-                log("waits for another stage to free a path that both use")
+                log("waiting for another stage to release a path that both use")
                 self._stopped.wait(1)
         self.outcomes[stage] = Outcome(ending, words, began, time.time() - began)
         return self.outcomes[stage]
 
     def stop(self) -> None:
-        """Interrupt what runs and let nothing start any more."""
+        """Interrupt running stages and prevent others from starting."""
         with self._starting:
             self._stopped.set()
-            for running in self._guards:
+            for running in self._supervisors:
                 running.terminate()
 
     def _repro(self, stage: str, log: Callable[[str], None]) -> tuple[Ending | None, str]:
-        """One `dvc repro` of one stage; no ending where it has to be tried again."""
-        # Without --wait-for-lock a finished stage is lost when DVC's lock is taken for 3 s at its end.
+        """Run `dvc repro` for one stage; return None as ending if it has to be tried again."""
+        # Without --wait-for-lock a finished stage is lost if another process holds DVC's lock for 3 s at its end.
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
         with self._starting:
             if self._stopped.is_set():
                 return "Stopped", ""
             running = supervisor.start(command, environment(), keep=(self._lock,))
-            self._guards.add(running)
+            self._supervisors.add(running)
         assert running.stdout is not None
-        said: deque[str] = deque(maxlen=1000)
+        output: deque[str] = deque(maxlen=1000)
         ending: Ending = "Ran"
         with running:
             for line in supervisor.lines(running.stdout):
                 if not line.strip() or HINTS.match(line):
                     continue
-                said.append(line)
+                output.append(line)
                 log(line)
                 if line == f"Stage '{stage}' is cached - skipping run, checking out outputs":
                     ending = "Restored"
                 elif line.endswith(f"'{stage}' didn't change, skipping"):
                     ending = "Unchanged"
         with self._starting:
-            self._guards.discard(running)
+            self._supervisors.discard(running)
         if running.returncode == 0:
             return ending, ""
         if self._stopped.is_set():
             return "Stopped", ""
-        return (None, "") if any(map(BUSY.match, said)) else ("Failed", last_words(list(said)))
+        return (None, "") if any(map(BUSY.match, output)) else ("Failed", last_output(list(output)))
 
 
 def environment() -> dict[str, str]:
-    """A stage's environment: `python` is this one, and output comes as it is written."""
+    """Return the environment of a stage: the same `python`, and unbuffered output."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
 
 
-def last_words(said: list[str]) -> str:
-    r"""From the last line that starts `error: ` on, else the last lines; without what DVC says around them.
+def last_output(output: list[str]) -> str:
+    r"""Return the output from the last line that starts with `error: `, or the last lines, without messages of DVC.
 
-    >>> last_words(["> python x.py", "epoch 1", "error: 2 findings", "  dark"])
+    >>> last_output(["> python x.py", "epoch 1", "error: 2 findings", "  dark"])
     'error: 2 findings\n  dark'
     """
-    own = [line for line in said if not DVC_WORDS.match(line)]
+    own = [line for line in output if not DVC_MESSAGES.match(line)]
     errors = [i for i, line in enumerate(own) if line.startswith("error: ")]
-    return "\n".join(own[errors[-1] :][:40] if errors else own[-12:]) or "no word from the stage"
+    return "\n".join(own[errors[-1] :][:40] if errors else own[-12:]) or "the stage produced no output"

@@ -1,8 +1,8 @@
-"""A command that never outlives the process that started it: `python flows/supervisor.py PARENT_PID COMMAND...`.
+"""Run a command that ends with the process that started it: `python flows/supervisor.py PARENT_PID COMMAND...`.
 
-DVC, when terminated or killed, leaves the stage it runs behind as an orphan that goes on writing. Interrupting the
-whole process group is what ends both cleanly. So between a flow and each `dvc repro` stands this guard. It lies in a
-session of its own, where neither Ctrl-C in the terminal nor the end of the flow reaches it or the stage.
+If DVC is terminated or killed, its running stage continues as an orphan and keeps writing. Interrupting the whole
+process group ends both cleanly. Therefore a supervisor runs between a flow and each `dvc repro`. It has its own
+session, so that neither Ctrl-C in the terminal nor the end of the flow reaches it or the stage.
 """
 
 import os
@@ -18,16 +18,21 @@ from typing import IO
 PATIENCE = 20.0
 """Seconds between the interrupt and the kill."""
 LONGEST = 65536
-"""Bytes of output without an end of line that are kept."""
+"""Number of bytes without a line end that are buffered, at most."""
 
 
 def start(command: list[str], env: dict[str, str], keep: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-    """Start a command under a guard; its stdout and stderr are the pipe `stdout`. `terminate()` stops it cleanly.
+    """Start a command under a supervisor; `terminate()` stops it cleanly.
 
-    `keep` are file descriptors that stay open for as long as anything of the command may be alive.
+    Standard output and error are the pipe `stdout` of the process.
+
+    Args:
+        command: program and arguments.
+        env: environment variables.
+        keep: file descriptors that stay open until all processes of the command have ended.
     """
     return subprocess.Popen(
-        _guarded(command),
+        _supervised(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -38,7 +43,7 @@ def start(command: list[str], env: dict[str, str], keep: tuple[int, ...] = ()) -
 
 
 def run(command: list[str], env: dict[str, str], cwd: Path | None = None, stdout: int | None = None) -> int:
-    """Run a command under a guard, with the output of this process, and return its exit code.
+    """Run a command under a supervisor, with the output of this process, and return its exit code.
 
     An interrupt is passed on to the command and everything it started, and raised here once all of them have ended.
 
@@ -49,66 +54,66 @@ def run(command: list[str], env: dict[str, str], cwd: Path | None = None, stdout
         stdout: file descriptor for standard output; None for that of this process.
     """
     with subprocess.Popen(
-        _guarded(command), stdin=subprocess.DEVNULL, stdout=stdout, env=env, cwd=cwd, start_new_session=True
+        _supervised(command), stdin=subprocess.DEVNULL, stdout=stdout, env=env, cwd=cwd, start_new_session=True
     ) as running:
         try:
             return running.wait()
         except KeyboardInterrupt:
             running.terminate()
-            _wait_out(running)
+            _wait_until_ended(running)
             raise
 
 
-def _wait_out(running: subprocess.Popen[bytes]) -> None:
-    """Wait for a guard that was told to stop; further interrupts do not shorten its patience."""
+def _wait_until_ended(running: subprocess.Popen[bytes]) -> None:
+    """Wait for a supervisor that is stopping; further interrupts do not shorten its time limit."""
     while True:
         with suppress(KeyboardInterrupt):
             running.wait()
             return
 
 
-def _guarded(command: list[str]) -> list[str]:
+def _supervised(command: list[str]) -> list[str]:
     return [sys.executable, "-I", str(Path(__file__).absolute()), str(os.getpid()), *command]
 
 
 def lines(pipe: IO[bytes], every: float = 10.0) -> Iterator[str]:
-    """Lines of a pipe as they come; of a progress bar, which rewrites its line, the newest piece each `every` s."""
+    """Yield the lines of a pipe as they are written; of a progress bar the current state every `every` seconds."""
     rest, shown = b"", time.monotonic()
     while chunk := os.read(pipe.fileno(), LONGEST):
         *whole, rest = (rest + chunk).split(b"\n")
-        yield from map(_last_piece, whole)
+        yield from map(_last_segment, whole)
         if len(rest) > LONGEST and b"\r" not in rest:
-            yield _last_piece(rest)
+            yield _last_segment(rest)
             rest = b""
         if b"\r" in rest:
             if time.monotonic() - shown > every:
-                yield _last_piece(rest)
+                yield _last_segment(rest)
                 shown = time.monotonic()
             rest = rest[rest.rstrip(b"\r").rfind(b"\r") + 1 :]
     if rest:
-        yield _last_piece(rest)
+        yield _last_segment(rest)
 
 
-def _last_piece(line: bytes) -> str:
+def _last_segment(line: bytes) -> str:
     pieces = [piece for piece in line.decode(errors="replace").split("\r") if piece.strip()]
     return pieces[-1].rstrip() if pieces else ""
 
 
 def main(parent: int, command: list[str]) -> int:
-    """Run the command until it ends, until someone asks to stop, or until the parent is gone."""
-    asked: list[int] = []
-    # Handlers, not SIG_IGN, which the command would inherit: a shell's background job ignores SIGINT.
+    """Run the command until it ends, a signal requests the stop, or the parent process has ended."""
+    signals: list[int] = []
+    # Handlers instead of SIG_IGN, which the command would inherit; background jobs of a shell ignore SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda signum, _: asked.append(signum))
+        signal.signal(number, lambda signum, _: signals.append(signum))
     child = subprocess.Popen(command, process_group=0)
-    # Asking who the parent is works where PR_SET_PDEATHSIG does not exist, and minds processes, not threads.
-    while child.poll() is None and not asked and os.getppid() == parent:
+    # Unlike PR_SET_PDEATHSIG, polling the parent id is portable and follows the process, not the thread.
+    while child.poll() is None and not signals and os.getppid() == parent:
         time.sleep(0.1)
     if child.poll() is None:
         _signal_group(child.pid, signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             child.wait(PATIENCE)
-    _signal_group(child.pid, signal.SIGKILL)  # what ignored the interrupt, or outlived a killed dvc
+    _signal_group(child.pid, signal.SIGKILL)  # processes that ignored the interrupt, or outlived a killed dvc
     code = child.wait()
     return code if code >= 0 else 128 - code
 

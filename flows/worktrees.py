@@ -1,4 +1,4 @@
-"""The project cloned beside itself under changed params, so that two runs never share a workspace but share a cache."""
+"""Clone the project and run it with changed params; clones share the cache, but not the workspace."""
 
 import os
 import re
@@ -19,38 +19,42 @@ from stages.core.errors import UserError, did_you_mean
 EXAMPLES = Path("docs/examples")
 
 
-def changes_of(text: str) -> dict[str, Any]:
-    """`"network.name=vgg11 train.epochs=3"` as nested values, each read as YAML reads it.
+def parse_changes(text: str) -> dict[str, Any]:
+    """Parse changes of params, `KEY=VALUE ...` with dotted keys and YAML values, to nested values.
 
     Raises:
-        UserError: a word is no KEY=VALUE with a dotted key.
+        UserError: a word is not KEY=VALUE with a dotted key.
 
-    >>> changes_of("network.name=vgg11 train.epochs=3")
+    >>> parse_changes("network.name=vgg11 train.epochs=3")
     {'network': {'name': 'vgg11'}, 'train': {'epochs': 3}}
     """
     changes: dict[str, Any] = {}
     for word in text.split():
         key, sign, value = word.partition("=")
         if not sign or "." not in key:
-            raise UserError(f"{word!r} is no change of params; write KEY=VALUE, as network.name=vgg11")
+            raise UserError(f"{word!r} is not a change of params; write KEY=VALUE, such as network.name=vgg11")
         changes[key] = YAML(typ="safe", pure=True).load(value)
     return nested(changes)
 
 
-def params_with(changes: Sequence[Mapping[str, Any]], origin: str) -> str:
-    """`params.yaml` of this folder with values replaced, its comments kept; `origin` names them in an error.
+def change_params(changes: Sequence[Mapping[str, Any]], origin: str) -> str:
+    """Return the text of `params.yaml` of this folder with replaced values; comments are kept.
+
+    Args:
+        changes: nested values, applied in this order.
+        origin: source of the changes in error messages.
 
     Raises:
-        UserError: the outcome is no valid set of params.
+        UserError: the result is not valid.
     """
     return edited(Path("params.yaml").read_text(encoding="utf-8"), changes, origin)
 
 
 def example(name: str) -> dict[str, Any]:
-    """What a kept parameter set changes of params.yaml.
+    """Return the changes of params.yaml of an example in docs/examples.
 
     Raises:
-        UserError: there is none of that name, or it is not readable.
+        UserError: the example does not exist or is not valid YAML.
     """
     file = EXAMPLES / f"{name}.yaml"
     if not file.exists():
@@ -58,23 +62,26 @@ def example(name: str) -> dict[str, Any]:
     try:
         return dict(YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8")))
     except (YAMLError, TypeError) as error:
-        raise UserError(f"{file} is not readable YAML: {error}") from None
+        raise UserError(f"{file} is not valid YAML: {error}") from None
 
 
 def clone_name(name: str, changes: str) -> str:
-    """A folder's name of what is run there: `clothing10-vgg11`."""
+    """Return the folder name of a clone with changed params, such as `clothing10-vgg11`."""
     values = [word.partition("=")[2] for word in changes.split()]
     return "-".join([name, *(re.sub(r"[^A-Za-z0-9.]+", "_", value) for value in values)])
 
 
-def run(folder: Path, params: str) -> None:
-    """Clone the last commit into `folder`, emptied before, and run the line there under these params.
+def run_in_clone(folder: Path, params: str) -> None:
+    """Clone the last commit into `folder`, which is removed before, and run the pipeline there.
 
-    Which image is in which split and pretrained weights are taken along; what this project's cache already holds is not
-    computed again.
+    The assignment of images to splits and the pretrained weights are copied; cached results are not computed again.
+
+    Args:
+        folder: folder of the clone.
+        params: text of its params.yaml.
 
     Raises:
-        UserError: the line stopped.
+        UserError: the pipeline failed.
     """
     if folder.exists():
         shutil.rmtree(folder)
@@ -89,12 +96,12 @@ def run(folder: Path, params: str) -> None:
     subprocess.run(
         ["dvc", "cache", "dir", "--local", cache], cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL
     )
-    # Progress goes to standard error, so that a program can read what is printed at the end.
+    # Progress goes to standard error, so that a program can read the results from standard output.
     if supervisor.run([sys.executable, "-m", "dvc", "repro"], env, cwd=folder, stdout=sys.stderr.fileno()):
-        raise UserError(f"the line stopped in {folder}; it says why above")
+        raise UserError(f"the pipeline in {folder} failed; see the error above")
 
 
-def ended(folder: Path) -> str:
-    """The run's last words."""
+def summarize_run(folder: Path) -> str:
+    """Return the summary of a finished run with the path of its report."""
     summary = (folder / "data/report/summary.txt").read_text(encoding="utf-8")
     return f"{summary}report      {folder.absolute() / 'data/report/index.html'}"

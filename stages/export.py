@@ -1,4 +1,4 @@
-"""One ONNX file with everything in it: `python -m stages.export INGESTED PREPARED TRAINED EVALUATED OUTPUT`."""
+"""Export the model as one ONNX file: `python -m stages.export INGESTED PREPARED TRAINED EVALUATED OUTPUT`."""
 
 import base64
 import json
@@ -22,11 +22,11 @@ from stages.core.provenance import commit
 from stages.dataset.manifest import read_image_files, read_manifest
 from stages.dataset.pixel_store import open_split
 from stages.networks.heads import HEADS, OUTPUTS
-from stages.networks.mask_rcnn_export import ShippedInstances
-from stages.preprocessing.resize import fitted, scale
-from stages.quantization.onnx_graph import front, parameters, simplify
-from stages.quantization.score_drop import Judge
-from stages.quantization.selection import Bench, chosen, write_metadata, write_with_probe
+from stages.networks.mask_rcnn_export import ExportedDetector
+from stages.preprocessing.resize import fit_image, scale
+from stages.quantization.onnx_graph import count_parameters, extract_preprocessing, simplify
+from stages.quantization.score_drop import DropEvaluator
+from stages.quantization.selection import VariantSetup, select_variant, write_metadata, write_metadata_with_probe
 from stages.runner.stage import In, Out, run
 from stages.runtime.engines import INPUT
 from stages.tasks.ground_truth import truths_of
@@ -34,23 +34,23 @@ from stages.tasks.task_spec import TaskSpec
 from stages.training.model_file import load_model
 
 OPSET = 20
-LARGEST = 16384  # pixels of a side
-MOST_IMAGES = 1024  # in a call
-DESCRIBED = ("width", "height", "brightness", "contrast", "entropy", "black", "white", "redness", "blueness")
-"""Columns of the manifest."""
+MAX_SIDE = 16384  # pixels
+MAX_BATCH = 1024  # images per call
+STATISTICS = ("width", "height", "brightness", "contrast", "entropy", "black", "white", "redness", "blueness")
+"""Columns of the manifest whose quantiles are exported."""
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
-class Shipped(nn.Module):
-    """uint8 or uint16 [N, H, W, C] of any size to answers: resize, divide by white, network, decoding."""
+class ExportedModel(nn.Module):
+    """Exported module: resizes images, scales them to 0..1, runs the network and decodes its outputs."""
 
     def __init__(self, network: nn.Module, spec: TaskSpec) -> None:
         super().__init__()
         self.network, self.spec = network, spec
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """The whole way from pixels to the answer, at the size of the image."""
-        raw = self.network(scale(fitted(image, self.spec.fit, self.spec.size)))
+        """Return the outputs for images [N, H, W, C], uint8 or uint16 of any size; maps have the size of the images."""
+        raw = self.network(scale(fit_image(image, self.spec.fit, self.spec.size)))
         return HEADS[self.spec.representation](raw, image.shape[1], image.shape[2], self.spec)
 
 
@@ -70,6 +70,20 @@ def main(
 
     Writes `float32.onnx` and its cheaper variants, the chosen one as `model.onnx`, its metadata as `metadata.json`, and
     the measurements of each variant as `variants.json`.
+
+    Args:
+        ingested: output folder of ingest.
+        prepared: output folder of prepare.
+        trained: output folder of train.
+        evaluated: output folder of evaluate, whose scores the metadata contain.
+        output: folder to write to.
+        task: params of the task.
+        evaluate: params of evaluate, for the confidence intervals.
+        export: params of this stage.
+        benchmark: params of benchmark; the variants are timed with its threads.
+
+    Returns:
+        Name of the shipped variant, its size in bytes and the number of variants.
     """
     network, spec, about = load_model(trained / "model.pt")
     exact = output / "float32.onnx"
@@ -79,31 +93,31 @@ def main(
         simplify(raw, exact)
     rows = read_manifest(ingested)
     metadata = _metadata(exact, about, json.loads((evaluated / "scores.json").read_text()), rows, export)
-    write_with_probe(exact, metadata)
-    bench = _bench(ingested, prepared, rows, spec, task.score, evaluate, export, benchmark)
-    name, found = chosen(exact, metadata, export.variants, bench)
-    shipped = next(variant for variant in found if variant.name == name)
-    for file in {variant.file for variant in found}:
-        stored = _completed(
-            output / file, [v.precision for v in found if v.engine == "openvino" and v.holds and v.file == file]
+    write_metadata_with_probe(exact, metadata)
+    bench = _variant_setup(ingested, prepared, rows, spec, task.score, evaluate, export, benchmark)
+    name, variants = select_variant(exact, metadata, export.variants, bench)
+    shipped = next(variant for variant in variants if variant.name == name)
+    for file in {variant.file for variant in variants}:
+        stored = _add_measured_metadata(
+            output / file, [v.precision for v in variants if v.engine == "openvino" and v.holds and v.file == file]
         )
         if file == shipped.file:
             (output / "metadata.json").write_text(json.dumps(stored, indent=1) + "\n")
     shutil.copyfile(output / shipped.file, output / "model.onnx")
-    told = {
+    summary = {
         "shipped": name,
         "max_drop": export.max_score_drop,
         "score": task.score,
         "images": bench.count,
-        "variants": [asdict(variant) for variant in found],
+        "variants": [asdict(variant) for variant in variants],
     }
-    (output / "variants.json").write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
-    for variant in found:
+    (output / "variants.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    for variant in variants:
         print(f"{variant.name}: {variant.verdict}{' (shipped)' if variant.name == name else ''}")
-    return {"shipped": name, "bytes": (output / "model.onnx").stat().st_size, "variants": len(found)}
+    return {"shipped": name, "bytes": (output / "model.onnx").stat().st_size, "variants": len(variants)}
 
 
-def _bench(
+def _variant_setup(
     ingested: Path,
     prepared: Path,
     rows: pd.DataFrame,
@@ -112,18 +126,18 @@ def _bench(
     evaluate: Evaluate,
     export: Export,
     benchmark: Benchmark,
-) -> Bench:
-    """Validation images from their files' bytes, and working images of the training split for the ranges of int8."""
+) -> VariantSetup:
+    """Return the validation images as file bytes, and training images to measure the ranges of int8."""
     train, val = open_split(prepared, "train"), open_split(prepared, "val")
     paths = [path for path, _ in val.rows_by_original()]
     judged = rows.set_index("path", drop=False).loc[paths]
-    judge = Judge(
+    judge = DropEvaluator(
         truths_of(ingested, paths, spec), judged["group"].to_numpy(), spec, score, evaluate.resamples,
         evaluate.confidence,
     )  # fmt: skip
     drawn_C = np.random.default_rng(0).permutation(len(train))[: export.calibration_images]
     calibration = [np.ascontiguousarray(train.image_NHWC[i]) for i in np.sort(drawn_C)]
-    return Bench(
+    return VariantSetup(
         lambda: read_image_files(judged, ingested),
         len(paths),
         judge,
@@ -137,9 +151,9 @@ def _bench(
 def _metadata(
     exact: Path, about: dict[str, Any], scores: dict[str, Any], rows: pd.DataFrame, export: Export
 ) -> dict[str, Any]:
-    """What every variant says of itself, but for what is its own."""
+    """Return the metadata that all variants share."""
     model = onnx.load(exact)
-    cut = front(model) if about["representation"] != "boxes" else None
+    cut = extract_preprocessing(model) if about["representation"] != "boxes" else None
     return {
         **about,
         "commit": commit(),
@@ -148,22 +162,22 @@ def _metadata(
         "objective": scores["objective"],
         "opset": OPSET,
         "licence": export.licence,
-        "parameters": parameters(model.graph),
+        "parameters": count_parameters(model.graph),
         "precision": "float32",
-        "input_quantiles": _inputs(rows[rows["split"] == "train"]),
+        "input_quantiles": _input_quantiles(rows[rows["split"] == "train"]),
         **({"preprocessing_output": cut[0], "preprocessing": base64.b64encode(cut[1]).decode()} if cut else {}),
     }
 
 
-def _inputs(rows: pd.DataFrame) -> dict[str, Any]:
-    """Quantiles of what the training images are like, against which a deployed model's inputs can be held."""
-    known = [name for name in DESCRIBED if rows[name].notna().any()]
+def _input_quantiles(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return quantiles of statistics of the training images, for comparison with the inputs in deployment."""
+    known = [name for name in STATISTICS if rows[name].notna().any()]
     at = {name: [round(float(q), 6) for q in rows[name].dropna().quantile(list(QUANTILES))] for name in known}
     return {"images": len(rows), "quantiles": list(QUANTILES), **at}
 
 
-def _completed(file: Path, precisions: list[str]) -> dict[str, Any]:
-    """Note in a file how large its weights are, and in what arithmetic OpenVINO may run it; returns its metadata."""
+def _add_measured_metadata(file: Path, precisions: list[str]) -> dict[str, Any]:
+    """Add the size of the weights and the accepted OpenVINO precisions to the metadata of a file; return them."""
     model = onnx.load(file)
     stored = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
     stored |= {"weight_bytes": _weight_bytes(model.graph), "openvino_precisions": precisions}
@@ -172,27 +186,36 @@ def _completed(file: Path, precisions: list[str]) -> dict[str, Any]:
 
 
 def _weight_bytes(graph: onnx.GraphProto) -> int:
-    """Bytes of all tensors that a graph holds: a file cannot know its own size, which its metadata would change."""
+    """Return the bytes of all initializers; the file size would change with the metadata that contain it."""
     return sum(numpy_helper.to_array(tensor).nbytes for tensor in graph.initializer)
 
 
 def to_onnx(network: nn.Module, spec: TaskSpec, file: Path) -> None:
-    """Export with free numbers of images, rows and columns; of instances one image a call."""
+    """Export a network to ONNX with free batch size, height and width; `boxes` takes one image per call.
+
+    Args:
+        network: trained network.
+        spec: task specification.
+        file: ONNX file to write.
+    """
     if spec.representation == "boxes":
-        shipped: nn.Module = ShippedInstances(network, spec.size, spec.masks)
+        shipped: nn.Module = ExportedDetector(network, spec.size, spec.masks)
         _write(shipped, spec, file, 1, ["box", "label", "score", *(["mask"] if spec.masks else [])])
     else:
-        _write(Shipped(network, spec), spec, file, 2, [OUTPUTS[spec.representation]])
+        _write(ExportedModel(network, spec), spec, file, 2, [OUTPUTS[spec.representation]])
 
 
 def _write(model: nn.Module, spec: TaskSpec, file: Path, batch: int, names: list[str]) -> None:
-    """A batch of 1 would be taken for a constant, which is right where only one image goes in."""
-    kind = torch.uint16 if spec.depth == 16 else torch.uint8
-    example = torch.zeros((batch, 40, 50, spec.channels), dtype=kind)
-    sizes = {1: Dim("H", min=1, max=LARGEST), 2: Dim("W", min=1, max=LARGEST)}
-    free = {0: Dim("N", min=1, max=MOST_IMAGES), **sizes} if batch > 1 else sizes
+    """Write the ONNX file.
+
+    The exporter would treat a batch of 1 as a constant, so the example has 2 images if the batch size is free.
+    """
+    dtype = torch.uint16 if spec.depth == 16 else torch.uint8
+    example = torch.zeros((batch, 40, 50, spec.channels), dtype=dtype)
+    sizes = {1: Dim("H", min=1, max=MAX_SIDE), 2: Dim("W", min=1, max=MAX_SIDE)}
+    free = {0: Dim("N", min=1, max=MAX_BATCH), **sizes} if batch > 1 else sizes
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's deprecations of its own internals
+        warnings.simplefilter("ignore")  # deprecation warnings of the exporter about its own internals
         torch.onnx.export(
             model.eval(),
             (example,),

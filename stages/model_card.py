@@ -24,7 +24,7 @@ from stages.reports.finding_cards import ORDER, badge_of
 from stages.reports.markdown import write_markdown
 from stages.reports.stage_outputs import network_name, read_json, read_openings, read_waivers
 from stages.runner.stage import In, Out, run
-from stages.runtime import Model, digest_of
+from stages.runtime import Model, compute_digest
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.task_spec import TaskSpec, task_spec_of
 
@@ -118,7 +118,7 @@ def _file(file: Path) -> dict[str, Any]:
     """Return the digest, size and outputs of the model file."""
     outputs = Model(file, threads=1, engine="onnxruntime").signature[1]
     return {
-        "digest": digest_of(file),
+        "digest": compute_digest(file),
         "model_bytes": file.stat().st_size,
         "outputs": [(name, kind, _shape(name, shape)) for name, kind, shape in outputs],
     }

@@ -1,8 +1,8 @@
-"""Answer with an exported model: `python -m stages.predict MODEL IMAGES...`, to CSV, JSON lines, JSON or COCO.
+"""Predict images with an exported model: `python -m stages.predict MODEL IMAGES...`.
 
-Images are files, folders, archives (zip, tar) and lists, any number of them: they stream through one process a core,
-and a run that was ended goes on where it stopped when the command is repeated. Masks and images that are answered
-become files in `--files`; `--overlays` draws every answer over its image. Runs without torch.
+Writes CSV, JSON lines, JSON or COCO. Images are files, folders, archives (zip, tar) and lists; they are predicted in
+one process per core. Repeating the command resumes an interrupted run. Predicted masks and images are written to
+`--files`; `--overlays` draws each prediction over its image. Does not require torch.
 """
 
 import os
@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from stages.batch_prediction import (
-    FORMS,
-    Order,
-    answered,
-    asked,
-    began_with,
-    count,
-    names_of,
-    output_to,
-    refuse_sources,
+    FORMATS,
+    PredictionJob,
+    check_sources,
+    count_images,
+    iterate_images,
+    open_output,
+    predict_images,
+    read_run_settings,
+    unique_source_names,
 )
 from stages.core.errors import UserError
 from stages.images.decode import IMAGE_SUFFIXES
 from stages.images.decoder_logging import silence_decoders
-from stages.runtime import Model, digest_of
+from stages.runtime import Model, compute_digest
 from stages.tasks.image_outputs import PICTURED
 from stages.tasks.task_spec import TaskSpec
 
@@ -63,62 +63,65 @@ def main(options: PredictOptions) -> int:
         KeyboardInterrupt: with a text that states how to resume.
     """
     silence_decoders()
-    options = replace(options, output=_file_behind(options.output))
+    options = replace(options, output=_resolve_output(options.output))
     try:
         return _run(options)
     except UserError as error:
-        raise UserError(f"{error}{_kept(options)}") from error
+        raise UserError(f"{error}{_resume_hint(options)}") from error
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"not all images were predicted{_kept(options)}") from None
+        raise KeyboardInterrupt(f"not all images were predicted{_resume_hint(options)}") from None
 
 
 def _run(options: PredictOptions) -> int:
-    digest = digest_of(options.model)
+    digest = compute_digest(options.model)
     model = Model(options.model, options.threads, *_engine(options, digest))
     spec, engine, precision = model.spec, model.engine.name, model.engine.precision
-    del model  # each process has its own
-    _refuse_misfit(spec, options)
-    refuse_sources(options.images)
+    del model  # each process opens its own
+    _check_options(spec, options)
+    check_sources(options.images)
     _refuse_overwriting(options)
-    order = Order(
+    job = PredictionJob(
         options.model, options.format, options.files, options.overlays,
         options.threads, engine, precision, options.workers,
         options.seconds, int(options.memory * 2**30), digest,
     )  # fmt: skip
-    images = asked(options.images)
-    began = _began(options, order)
-    with output_to(options.output, FORMS[order.form], spec, began, options.restart) as output:
+    images = iterate_images(options.images)
+    began = _run_settings(options, job)
+    with open_output(options.output, FORMATS[job.format], spec, began, options.restart) as output:
         output.start(images)
-        with _progress(options, output.rows) as tell:
-            for some, lines in answered(images, order, spec):
-                output.add(some, lines)
-                tell(len(lines))
+        with _progress(options, output.rows) as report_progress:
+            for chunk, rows in predict_images(images, job, spec):
+                output.add(chunk, rows)
+                report_progress(len(rows))
     if output.failed:
-        print(f"{output.failed} of {output.rows} images could not be answered; their rows say why", file=sys.stderr)
+        print(
+            f"{output.failed} of {output.rows} images could not be predicted; their rows contain the reason",
+            file=sys.stderr,
+        )
     return 1 if output.failed else 0
 
 
 def _engine(options: PredictOptions, digest: str) -> tuple[str, str]:
-    """Engine and precision, '' of any; a run that goes on has those that it began with, whichever is faster by now."""
-    began = {} if options.restart else began_with(options.output)
+    """Return the engine and precision ('' for any); a resumed run keeps those of its first part."""
+    began = {} if options.restart else read_run_settings(options.output)
     if began.get("model") == digest and options.engine in ("auto", began["--engine"]):
         return began["--engine"], began.get("precision", "")
     return options.engine, ""
 
 
-def _began(options: PredictOptions, order: Order) -> dict[str, Any]:
-    """What rows depend on: a run with others does not go on where one with these stopped."""
+def _run_settings(options: PredictOptions, job: PredictionJob) -> dict[str, Any]:
+    """Return the settings on which rows depend; a run resumes only if they are unchanged."""
     return {
-        "model": order.digest,
-        "--engine": order.engine,
-        "precision": order.precision,
+        "model": job.digest,
+        "--engine": job.engine,
+        "precision": job.precision,
         "--format": options.format,
         "--files": options.files and str(options.files),
         "--overlays": options.overlays and str(options.overlays),
     }
 
 
-def _kept(options: PredictOptions) -> str:
+def _resume_hint(options: PredictOptions) -> str:
     """Return the sentence that states how to resume, or an empty text where nothing was kept."""
     part = options.output and options.output.with_name(f"{options.output.name}.part")
     if part is None or not os.access(part, os.F_OK):
@@ -128,7 +131,7 @@ def _kept(options: PredictOptions) -> str:
 
 @contextmanager
 def _progress(options: PredictOptions, done: int) -> Iterator[Any]:
-    """A bar on the terminal, unless the rows are written there; the number of images is found out on the way."""
+    """Show a progress bar on the terminal, unless the rows are written there; images are counted meanwhile."""
     if not sys.stderr.isatty() or (options.output is None and sys.stdout.isatty()):
         yield lambda _: None
         return
@@ -137,52 +140,56 @@ def _progress(options: PredictOptions, done: int) -> Iterator[Any]:
     with tqdm(initial=done, unit=" images", smoothing=0.05) as bar:
 
         def find_total() -> None:
-            bar.total = count(options.images)
+            bar.total = count_images(options.images)
 
         threading.Thread(target=find_total, daemon=True).start()
         yield bar.update
 
 
-def _refuse_misfit(spec: TaskSpec, options: PredictOptions) -> None:
+def _check_options(spec: TaskSpec, options: PredictOptions) -> None:
     if spec.task == "image" and options.files is None:
-        raise UserError("this model answers with images: name a folder for them, --files FOLDER")
+        raise UserError("this model predicts images: name a folder for them, --files FOLDER")
     if options.files is not None and spec.task not in PICTURED:
-        raise UserError(f"--files: answers of task {spec.task} are no images; leave it out")
+        raise UserError(f"--files: predictions of task {spec.task} are not images; leave it out")
     if options.format == "coco" and spec.task != "instances":
-        raise UserError(f"--format coco holds instances, this model's task is {spec.task}; use csv or json")
+        raise UserError(f"--format coco requires task instances, but the model has task {spec.task}; use csv or json")
 
 
-def _file_behind(output: Path | None) -> Path | None:
-    """What is written: of a link its end, so that the link stays; raises UserError where that is no regular file."""
+def _resolve_output(output: Path | None) -> Path | None:
+    """Return the file to write, with links resolved so that a link is kept.
+
+    Raises:
+        UserError: the path is not a regular file.
+    """
     if output is None:
         return None
     try:
         end = Path(os.path.realpath(output)) if output.is_symlink() else output
         if end.is_symlink() or (output.exists() and not output.is_file()):
-            raise UserError(f"--output {output} is no regular file: name one, or leave --output out and redirect")
+            raise UserError(f"--output {output} is not a regular file: name one, or omit --output and redirect")
     except OSError as error:
         raise UserError(f"--output {output} cannot be written: {error.strerror}") from error
     return end
 
 
 def _refuse_overwriting(options: PredictOptions) -> None:
-    """What is written never takes the place of what is read, nor lies where images are looked for."""
-    given = {source: Path(source).resolve() for source in options.images if source != "-"}
+    """Refuse outputs that would overwrite an input or lie in a folder of input images."""
+    inputs = {source: Path(source).resolve() for source in options.images if source != "-"}
     output = options.output and options.output.resolve()
-    if output and (output in [*given.values(), options.model.resolve()] or output.suffix.lower() in IMAGE_SUFFIXES):
-        raise UserError(f"--output {options.output} is, or would look like, what is read; name another file")
-    for option, named in (("--files", options.files), ("--overlays", options.overlays)):
-        if named is None:
+    if output and (output in [*inputs.values(), options.model.resolve()] or output.suffix.lower() in IMAGE_SUFFIXES):
+        raise UserError(f"--output {options.output} is an input or has the suffix of an image; name another file")
+    for option, folder in (("--files", options.files), ("--overlays", options.overlays)):
+        if folder is None:
             continue
-        for source, place in given.items():
-            if _may_meet(named.resolve(), place, names_of(options.images)):
-                raise UserError(f"{option} {named}: {source} is, or holds, images to be answered; name another folder")
+        for source, place in inputs.items():
+            if _may_overlap(folder.resolve(), place, unique_source_names(options.images)):
+                raise UserError(f"{option} {folder}: {source} is, or contains, input images; name another folder")
     if options.files and options.overlays and options.files.resolve() == options.overlays.resolve():
-        raise UserError("--files and --overlays are one folder; name two")
+        raise UserError("--files and --overlays name the same folder; name two")
 
 
-def _may_meet(folder: Path, place: Path, names: list[str]) -> bool:
-    """Whether what is written in a folder, NAME.png or NAME/..., may be where a source has its images."""
+def _may_overlap(folder: Path, place: Path, names: list[str]) -> bool:
+    """Return whether files written to a folder, NAME.png or NAME/..., could overwrite images of a source."""
     if place.is_dir():
         return folder.is_relative_to(place) or place.is_relative_to(folder)
     return (place.parent == folder and place.stem in names) or any(place.is_relative_to(folder / n) for n in names)

@@ -1,7 +1,8 @@
-"""A folder that answers in the browser, from any static file host: `python -m stages.publish MODEL OUTPUT`.
+"""Publish a model as a web page that predicts in the browser: `python -m stages.publish MODEL OUTPUT`.
 
-It holds the ONNX file as it is, onnxruntime as WebAssembly, and a page of plain JavaScript (`stages/web/browser`).
-Nothing else is fetched, and no image leaves the browser. `make publish` fetches the runtime first.
+The output folder works on any static file host. It contains the unchanged ONNX file, onnxruntime as WebAssembly, and a
+page of plain JavaScript (`stages/web/browser`). The page loads nothing else, and no image leaves the browser. `make
+publish` downloads the runtime first.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from typing import Any
 
 from stages.core.errors import UserError
 from stages.images.decode import MAX_MEGAPIXELS
-from stages.runtime import Model, digest_of
+from stages.runtime import Model, compute_digest
 from stages.tasks import TASKS, instances, landmarks, multilabel, watershed
 from stages.tasks.overlays import PALETTE
 from stages.tasks.task_interface import SCALAR
@@ -22,9 +23,9 @@ from stages.tasks.task_interface import SCALAR
 HERE = Path(__file__).parent
 CARD = Path("data/model_card/model-card.md")
 RUNTIME = Path("infra/browser/node_modules/onnxruntime-web")
-SHIPPED = {"ort.wasm.bundle.min.mjs": "onnxruntime.js", "ort-wasm-simd-threaded.wasm": "onnxruntime.wasm"}
-"""Of the runtime's folder `dist`: under names that every web server knows the types of."""
-LISTED = (
+RUNTIME_FILES = {"ort.wasm.bundle.min.mjs": "onnxruntime.js", "ort-wasm-simd-threaded.wasm": "onnxruntime.wasm"}
+"""Files of the runtime's folder `dist`, and names for which every web server knows the content type."""
+METADATA_KEYS = (
     *("task", "representation", "target", "labels", "points", "scalars", "units", "masks"),
     *("channels", "depth", "size", "fit", "overlap", "name", "version", "data_version", "commit"),
 )
@@ -32,23 +33,32 @@ ABOUT = "about.json"
 
 
 def publish(model: Path, output: Path, runtime: Path = RUNTIME, card: Path = CARD) -> int:
-    """Write the folder, with the card where it is this model's; returns its bytes.
+    """Write the folder, including the model card if it belongs to the model.
+
+    Args:
+        model: ONNX file written by `export`.
+        output: folder to write to; an earlier published folder is replaced.
+        runtime: folder of the npm package onnxruntime-web.
+        card: model card.
+
+    Returns:
+        Size of the folder in bytes.
 
     Raises:
-        UserError: the model cannot be opened, the runtime is not there, or the folder holds something else.
+        UserError: the model cannot be opened, the runtime is missing, or the folder has other content.
     """
-    carded = card.is_file() and digest_of(model) in card.read_text(encoding="utf-8")
-    about = about_of(model) | {"runtime": _version(runtime), "card": card.name if carded else None}
+    has_card = card.is_file() and compute_digest(model) in card.read_text(encoding="utf-8")
+    about = collect_about(model) | {"runtime": _version(runtime), "card": card.name if has_card else None}
     if output.exists() and not (output / ABOUT).is_file():
-        raise UserError(f"{output} exists and was not published; name another folder, or remove it")
+        raise UserError(f"{output} exists and is not a published model; name another folder, or remove it")
     part = output.with_name(f"{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(HERE / "web/browser", part)
     shutil.copy(HERE / "reports/page.css", part)
-    for name, shown in SHIPPED.items():
+    for name, shown in RUNTIME_FILES.items():
         shutil.copyfile(runtime / "dist" / name, part / shown)
     shutil.copyfile(model, part / "model.onnx")
-    if carded:
+    if has_card:
         shutil.copyfile(card, part / card.name)
     (part / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
     shutil.rmtree(output, ignore_errors=True)
@@ -56,17 +66,17 @@ def publish(model: Path, output: Path, runtime: Path = RUNTIME, card: Path = CAR
     return sum(file.stat().st_size for file in output.iterdir())
 
 
-def about_of(file: Path) -> dict[str, Any]:
-    """What the page needs to know: what the model is, and the constants by which answers are read.
+def collect_about(file: Path) -> dict[str, Any]:
+    """Return the content of `about.json`: metadata of the model, and the constants that decode its outputs.
 
     Raises:
         UserError: the model cannot be opened.
     """
-    said = Model(file, engine="onnxruntime").metadata
+    metadata = Model(file, engine="onnxruntime").metadata
     data = file.read_bytes()
     return {
-        "model": {key: said[key] for key in LISTED if key in said},
-        "score": _score(said),
+        "model": {key: metadata[key] for key in METADATA_KEYS if key in metadata},
+        "score": _score(metadata),
         "bytes": len(data),
         "digest": hashlib.sha256(data).hexdigest()[:16],
         "rules": {
@@ -81,23 +91,27 @@ def about_of(file: Path) -> dict[str, Any]:
     }
 
 
-def _score(said: dict[str, Any]) -> dict[str, Any] | None:
-    """The score that the model was held to, with its interval and unit; none where the file does not say."""
-    name = said.get("objective", {}).get("score")
-    if name not in said.get("scores", {}) or name not in TASKS[said["task"]].SCORES:
+def _score(metadata: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the score of the objective with interval and unit; None if the metadata lack it."""
+    name = metadata.get("objective", {}).get("score")
+    if name not in metadata.get("scores", {}) or name not in TASKS[metadata["task"]].SCORES:
         return None
-    known = TASKS[said["task"]].SCORES[name]
-    units = set(said.get("units", {}).values())
+    known = TASKS[metadata["task"]].SCORES[name]
+    units = set(metadata.get("units", {}).values())
     unit = (units.pop() if len(units) == 1 else "") if known.unit == SCALAR else known.unit
-    return {"name": name, **said["scores"][name], "unit": unit, "better": known.better}
+    return {"name": name, **metadata["scores"][name], "unit": unit, "better": known.better}
 
 
 def _version(runtime: Path) -> str:
-    """Of onnxruntime-web; raises UserError where a file of it is missing."""
-    missing = [name for name in SHIPPED if not (runtime / "dist" / name).is_file()]
+    """Return the version of onnxruntime-web.
+
+    Raises:
+        UserError: a file of the package is missing.
+    """
+    missing = [name for name in RUNTIME_FILES if not (runtime / "dist" / name).is_file()]
     if missing or not (runtime / "package.json").is_file():
         raise UserError(
-            f"{runtime} is not the npm package onnxruntime-web; `make publish` fetches it, --runtime names it"
+            f"{runtime} is not the npm package onnxruntime-web; `make publish` downloads it, --runtime sets its folder"
         )
     return json.loads((runtime / "package.json").read_text())["version"]
 

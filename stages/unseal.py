@@ -1,4 +1,4 @@
-"""Open the sealed test, only at the very end: `python -m stages.unseal EXPORTED SEALED OPENINGS OUTPUT`."""
+"""Evaluate on the sealed test set, once at the end: `python -m stages.unseal EXPORTED SEALED OPENINGS OUTPUT`."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from stages.core.errors import UserError
 from stages.core.provenance import commit
 from stages.dataset.manifest import DATASET_FILE, read_image_files, read_manifest
 from stages.runner.stage import In, Out, run
-from stages.runtime import Model, digest_of, shipped
+from stages.runtime import Model, compute_digest, open_shipped_model
 from stages.tasks.evaluation import summarize
 from stages.tasks.ground_truth import truths_of
 
@@ -23,21 +23,34 @@ DELIBERATE = "MACULA_UNSEAL"
 
 
 def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, evaluate: Evaluate) -> dict[str, Any]:
-    """Score the exported model on the test images, from file bytes, and add the opening to the record `openings`.
+    """Score the exported model on the test images, from file bytes, and record the opening.
+
+    Args:
+        exported: output folder of export.
+        sealed: folder of the sealed test set.
+        openings: CSV file that lists every opening.
+        output: folder to write to.
+        task: params of the task.
+        evaluate: params of evaluate.
+
+    Returns:
+        Value of each score.
 
     Raises:
-        UserError: not called through `make unseal`, so that no broad `dvc repro` opens the seal in passing.
+        UserError: not called through `make unseal`, which a plain `dvc repro` must not replace; or the test set belongs
+            to another version of the data.
     """
     if os.environ.get(DELIBERATE) != "yes":
         raise UserError(
-            "the test is sealed; opening it is recorded and makes it worth less: `make unseal` if you mean it"
+            "the test set is sealed; every opening is recorded and makes it less independent: use `make unseal` to "
+            "open it"
         )
     file = exported / "model.onnx"
-    model, dataset = shipped(exported), json.loads((sealed / DATASET_FILE).read_text())
+    model, dataset = open_shipped_model(exported), json.loads((sealed / DATASET_FILE).read_text())
     if model.metadata["version"] != dataset["version"]:
         raise UserError(
-            f"the model was trained on version {model.metadata['version']} of the data, the sealed test belongs to "
-            f"{dataset['name']} {dataset['version']}: it may have trained on these images; `make repro` first"
+            f"the model was trained on version {model.metadata['version']} of the data, the sealed test set to "
+            f"{dataset['name']} {dataset['version']}: it may have trained on these images; run `make repro` first"
         )
     rows = read_manifest(sealed)
     truths = truths_of(sealed, rows["path"].tolist(), model.spec)
@@ -46,18 +59,18 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
         "commit": commit(),
         "data": dataset["name"],
         "version": dataset["version"],
-        "model": digest_of(file)[:12],
+        "model": compute_digest(file)[:12],
         "images": len(rows),
         "score": task.score,
     }
-    count = _record(openings, opening)  # before a figure is seen: a look that is broken off is a look
+    count = _record(openings, opening)  # before any score is computed: an interrupted opening counts
     summary = _score(model, rows, sealed, truths, evaluate)
     (output / "scores.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
     _complete(openings, opening | summary["scores"][task.score])
     for name, figures in summary["scores"].items():
         print(f"test {name}: {' '.join('undefined' if f is None else f'{f:.4f}' for f in figures.values())}")
     times = "1 time" if count == 1 else f"{count} times"
-    print(f"the sealed test of {dataset['name']} has been opened {times} so far; recorded in {openings}: commit it")
+    print(f"the sealed test set of {dataset['name']} has been opened {times}; recorded in {openings}: commit it")
     return {name: figures["value"] for name, figures in summary["scores"].items() if figures["value"] is not None}
 
 
@@ -76,7 +89,7 @@ def _score(model: Model, rows: pd.DataFrame, sealed: Path, truths: list[Any], ev
 
 
 def _record(openings: Path, opening: dict[str, Any]) -> int:
-    """Append an opening; returns how often the test of this data set has been opened."""
+    """Append an opening; return how often the test set of this data set has been opened."""
     with openings.open(newline="") as stream:
         reader = csv.DictReader(stream)
         before, columns = list(reader), list(reader.fieldnames or [])
@@ -89,7 +102,7 @@ def _record(openings: Path, opening: dict[str, Any]) -> int:
 
 
 def _complete(openings: Path, opening: dict[str, Any]) -> None:
-    """Put the figures into the last line."""
+    """Add the scores to the last row."""
     *before, _ = openings.read_text().splitlines(keepends=True)
     part = openings.with_name(openings.name + ".part")
     with part.open("w", newline="") as stream:

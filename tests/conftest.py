@@ -15,7 +15,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
-from flows.worktrees import example, params_with
+from flows.worktrees import example, change_params
 from stages import resolve
 from stages.config import load as params_module
 from stages.config.edit import edited
@@ -68,7 +68,7 @@ def digit_images(per_class: int, classes: int = 10) -> list[tuple[str, np.ndarra
 def kept_params(name: str) -> Params:
     """The params of docs/examples/NAME.yaml, as `make example` makes them."""
     with chdir(ROOT):
-        text = params_with([example(name)], name)
+        text = change_params([example(name)], name)
     return params_module.check(YAML(typ="safe", pure=True).load(text))
 
 

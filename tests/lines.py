@@ -87,7 +87,7 @@ def write_training_stages(data: Path, trials: int = 3) -> None:
     for name in ("sheet", "variants"):
         (data / "augment" / f"{name}.png").write_bytes(png((40, 80, 3)))
     done = {"rotation": {"degrees": 10.0}, "elastic": {"amplitude": 0.48, "wavelength": 16.0, "chance": 1.0}}
-    why = {"rotation": "in the preset auto", "elastic": "params.yaml says so", "hue": "the images have 1 channel(s)"}
+    why = {"rotation": "in the preset auto", "elastic": "set in params.yaml", "hue": "the images have 1 channel(s)"}
     write(data / "augment", "policy.json", {"outside": "border", "done": done, "why": why})
     write(data / "tune", "best.json", {"train.learning_rate": 0.003} if trials else {})
     rows = [f"{i},{0.9 + i / 100},1.5,3,complete,,{0.001 * 3**i},{['sgd', 'adam'][i % 2]}" for i in range(trials)]
@@ -163,7 +163,7 @@ def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]
     write(data / "export", "metrics.json", {"bytes": 44_700_000})
     runs = {"engine": "onnxruntime"}
     exact = runs | {"name": "float32", "precision": "float32", "bytes": 44_700_000, "milliseconds": 1.9}
-    exact |= {"drop": {"value": 0.0, "low": 0.0, "high": 0.0}, "verdict": "what was evaluated", "holds": True}
+    exact |= {"drop": {"value": 0.0, "low": 0.0, "high": 0.0}, "verdict": "the evaluated model", "holds": True}
     unknown = runs | {"name": "int8", "precision": "int8", "bytes": 11_300_000, "milliseconds": None}
     unknown |= {"drop": None, "verdict": "its drop cannot be measured", "holds": False}
     told = {"shipped": "float32", "max_drop": 0.02, "score": "balanced_accuracy", "images": 40}

@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.audits.base_datasets import load_images
 from benchmarks.result_pages import add_run_arguments, output_folder, replace_block
-from flows.worktrees import example, params_with
+from flows.worktrees import change_params, example
 from stages import ingest
 from stages.config import load as reading
 from stages.dataset.manifest import read_manifest
@@ -149,7 +149,7 @@ def _read_cifar(source: Path) -> Question:
 
 def _ingest(name: str, source: Path) -> Question:
     changes = [example(name)] if (Path("docs/examples") / f"{name}.yaml").exists() else []
-    params = reading.check(YAML(typ="safe", pure=True).load(params_with(changes, name)))
+    params = reading.check(YAML(typ="safe", pure=True).load(change_params(changes, name)))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "splits").mkdir()

@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.audits.base_datasets import load_images
 from benchmarks.result_pages import RESULTS, add_run_arguments, output_folder
-from flows.worktrees import example, params_with
+from flows.worktrees import change_params, example
 from stages import ingest, prepare
 from stages.config import load as reading
 from stages.runner.stage import call
@@ -83,7 +83,7 @@ def _policies(similarity: Mapping[str, Any], size: int) -> dict[str, dict[str, A
 
 def _sections(asked: argparse.Namespace, source: Path) -> dict[str, Any]:
     """Return the params sections of the example with the changes that the arguments request."""
-    text = params_with([] if asked.tiny else [example(asked.name)], asked.name)
+    text = change_params([] if asked.tiny else [example(asked.name)], asked.name)
     params = reading.check(YAML(typ="safe", pure=True).load(text))
     parts = "points" if params.task.name == "landmarks" else "foreground"
     changes: dict[str, dict[str, Any]] = {

@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.pipeline.dataset_scaling import ROOT
 from benchmarks.process_memory import peak_memory
 from benchmarks.result_pages import add_run_arguments, output_folder
-from stages.batch_prediction import asked
+from stages.batch_prediction import iterate_images
 from stages.core.memory import keep_freed_memory
 from stages.images.sandbox import WORKERS
 from stages.runtime import Model
@@ -108,7 +108,7 @@ def memory_table(runs: list[dict[str, Any]]) -> str:
 def _copy_images(source: str, folder: Path, count: int) -> Path:
     """Copy the images of a source into folders of a thousand files; repeated images are hard links."""
     first: dict[str, Path] = {}
-    for number, image in enumerate(islice(cycle(asked([source])), count)):
+    for number, image in enumerate(islice(cycle(iterate_images([source])), count)):
         file = folder / f"{number // 1000:03d}" / f"{number:06d}{Path(image.path).suffix}"
         file.parent.mkdir(parents=True, exist_ok=True)
         if image.path in first:
@@ -121,7 +121,7 @@ def _copy_images(source: str, folder: Path, count: int) -> Path:
 
 
 def _time(model: Path, folder: Path, turns: int) -> dict[str, Any]:
-    paths = [image.path for image in asked([str(folder)])]
+    paths = [image.path for image in iterate_images([str(folder)])]
     seconds: dict[str, list[float]] = {"plain_seconds": [], "predict_seconds": []}
     for _ in range(turns):
         started = time.perf_counter()

@@ -62,7 +62,7 @@ def macula(name: str, folder: Path) -> dict[str, Any]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from stages.export import Shipped
+    from stages.export import ExportedModel
     from stages.networks import NetworkConfig, build
     from stages.tasks.task_spec import TaskSpec
 
@@ -92,7 +92,7 @@ def macula(name: str, folder: Path) -> dict[str, Any]:
         network(x[:1])
     with torch.no_grad():
         np.save(folder / "expected.npy", network(x).numpy())
-        np.save(folder / "expected-whole.npy", Shipped(network, spec)(torch.from_numpy(to_uint8(shown[:ROWS]))))
+        np.save(folder / "expected-whole.npy", ExportedModel(network, spec)(torch.from_numpy(to_uint8(shown[:ROWS]))))
     np.save(folder / "shown.npy", shown)
     parameters = sum(one.numel() for one in network.parameters())
     return {"flop": counter.get_total_flops(), "parameters": parameters, "size": size, "task": task}
@@ -116,19 +116,19 @@ def _write_shipped(network: Any, spec: Any, folder: Path, shown: Array) -> None:
 
     from stages.export import to_onnx
     from stages.quantization.int8 import Quantizer
-    from stages.quantization.onnx_graph import front, simplify
-    from stages.quantization.selection import write_with_probe
+    from stages.quantization.onnx_graph import extract_preprocessing, simplify
+    from stages.quantization.selection import write_metadata_with_probe
 
     exact, int8 = folder / "whole.onnx", folder / "whole-int8.onnx"
     to_onnx(network, spec, folder / "raw.onnx")
     simplify(folder / "raw.onnx", exact)
     Quantizer(exact, list(to_uint8(shown)), folder).write(int8)
-    if (cut := front(onnx.load(exact))) is None:
+    if (cut := extract_preprocessing(onnx.load(exact))) is None:
         raise ValueError(f"{exact}: the graph has no resize operator at which it can be cut for OpenVINO")
     metadata = spec.as_json() | {"version": "benchmark", "preprocessing_output": cut[0]}
     metadata["preprocessing"] = b64encode(cut[1]).decode()
-    write_with_probe(exact, metadata | {"precision": "float32", "openvino_precisions": ["bfloat16"]})
-    write_with_probe(int8, metadata | {"precision": "int8", "openvino_precisions": ["int8"]})
+    write_metadata_with_probe(exact, metadata | {"precision": "float32", "openvino_precisions": ["bfloat16"]})
+    write_metadata_with_probe(int8, metadata | {"precision": "int8", "openvino_precisions": ["int8"]})
 
 
 def libraries(folder: Path) -> dict[str, Any]:

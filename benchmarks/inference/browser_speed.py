@@ -22,7 +22,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from stages.batch_prediction.inputs import asked
+from stages.batch_prediction.inputs import iterate_images
 from stages.images.decode import decode_image
 from stages.publish import publish
 from stages.runtime import Model
@@ -163,7 +163,7 @@ def main() -> None:
         executable = shutil.which("chromium")
         launch = partial(playwright.chromium.launch, executable_path=executable, args=["--no-sandbox"])
         for model, images in zip(given[::2], given[1::2], strict=True):
-            files = [Path(one.path) for one in islice(asked([str(images)]), MAX_IMAGES)]
+            files = [Path(one.path) for one in islice(iterate_images([str(images)]), MAX_IMAGES)]
             print(row(model, measure(launch, model, files)), flush=True)
 
 

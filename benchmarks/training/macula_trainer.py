@@ -14,7 +14,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from flows.worktrees import params_with
+from flows.worktrees import change_params
 from stages import prepare, train
 from stages.config import load as reading
 from stages.runner.stage import call
@@ -96,7 +96,7 @@ def params_sections(recipe: dict[str, Any]) -> dict[str, Any]:
     before = Path.cwd()
     os.chdir(ROOT)
     try:
-        text = params_with([changes], "benchmarks.training.compare_training")
+        text = change_params([changes], "benchmarks.training.compare_training")
     finally:
         os.chdir(before)
     params = reading.check(YAML(typ="safe", pure=True).load(text))

@@ -1,18 +1,18 @@
-"""Many images answered: where they come from, the processes that answer them, what is written of the answers."""
+"""Batch prediction: input images, worker processes and output formats."""
 
-from stages.batch_prediction.formats import FORMS
-from stages.batch_prediction.inputs import asked, count, names_of, refuse_sources
-from stages.batch_prediction.resumable_output import began_with, output_to
-from stages.batch_prediction.worker_pool import Order, answered
+from stages.batch_prediction.formats import FORMATS
+from stages.batch_prediction.inputs import check_sources, count_images, iterate_images, unique_source_names
+from stages.batch_prediction.resumable_output import open_output, read_run_settings
+from stages.batch_prediction.worker_pool import PredictionJob, predict_images
 
 __all__ = [
-    "FORMS",
-    "Order",
-    "answered",
-    "asked",
-    "began_with",
-    "count",
-    "names_of",
-    "output_to",
-    "refuse_sources",
+    "FORMATS",
+    "PredictionJob",
+    "check_sources",
+    "count_images",
+    "iterate_images",
+    "open_output",
+    "predict_images",
+    "read_run_settings",
+    "unique_source_names",
 ]

@@ -1,4 +1,4 @@
-"""The images that are asked for, one after the other: of folders, archives, lists and files, none of them held."""
+"""Iterate over the images of folders, archives, lists and files without keeping them in memory."""
 
 import os
 import sys
@@ -24,123 +24,125 @@ from stages.images.archives import (
 )
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 
-STDIN, LIST = "-", ".txt"
-AT_ONCE = 100_000  # names of one folder that are held
-LONGEST_LINE = 2**16  # bytes of a list
+STDIN, LIST_SUFFIX = "-", ".txt"
+MAX_NAMES_IN_MEMORY = 100_000  # file names of a folder that are kept in memory
+MAX_LINE_BYTES = 2**16  # of a list
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One image to be answered."""
+class InputImage:
+    """One image to predict."""
 
     path: str
-    """As its row names it; of an archive ARCHIVE/MEMBER."""
+    """Path as written in the output; ARCHIVE/MEMBER for a member of an archive."""
     name: str
-    """Below `--files` and `--overlays`, with its ending: no two images of a run have the same, and none leads out."""
+    """Unique path below `--files` and `--overlays`, with the suffix of the image; never outside of these folders."""
     read: Callable[[], bytes]
-    """Its bytes; raises OSError or `Unreadable`. Can be pickled."""
+    """Return the bytes of the image; raises OSError or `Unreadable`. Can be pickled."""
     held: int = 0
-    """Bytes that `read` itself holds."""
+    """Number of bytes that `read` keeps in memory."""
     listed: bool = False
-    """A list named it, so that it may lie anywhere."""
+    """Whether a list names the image, so that it may lie in any folder."""
 
 
-def asked(sources: Sequence[str]) -> Iterator[Asked]:
-    """The images of folders, archives, lists and files, in that order; of folders sorted as text.
+def iterate_images(sources: Sequence[str]) -> Iterator[InputImage]:
+    """Yield the images of folders, archives, lists and files, source by source; folders are sorted as text.
 
-    What lies in the only source keeps its path below it, in several the source's name comes first; what a list names
-    keeps its whole path. What cannot be read is asked for too, so that there is a row with the reason.
+    The name of an image is its path below the source, preceded by the name of the source if there are several. For a
+    list it is the absolute path. Unreadable images are yielded too, so that the output has a row with the reason.
     """
-    for source, name in zip(sources, names_of(sources), strict=True):
+    for source, name in zip(sources, unique_source_names(sources), strict=True):
         prefix, lower = f"{name}/" if len(sources) > 1 else "", source.lower()
         if source == STDIN:
-            yield from _in_list(sys.stdin.buffer, prefix)
+            yield from _iterate_list(sys.stdin.buffer, prefix)
         elif Path(source).is_dir():
-            yield from _in_folder(Path(source), prefix)
+            yield from _iterate_folder(Path(source), prefix)
         elif lower.endswith(".zip"):
-            yield from _in_zip(source, prefix)
+            yield from _iterate_zip(source, prefix)
         elif lower.endswith(ARCHIVE_SUFFIXES):
-            yield from _in_tar(source, prefix)
-        elif lower.endswith(LIST):
+            yield from _iterate_tar(source, prefix)
+        elif lower.endswith(LIST_SUFFIX):
             with Path(source).open("rb") as stream:
-                yield from _in_list(stream, prefix)
+                yield from _iterate_list(stream, prefix)
         else:
-            yield Asked(str(Path(source)), name, partial(read_file, Path(source)))
+            yield InputImage(str(Path(source)), name, partial(read_file, Path(source)))
 
 
-def refuse_sources(sources: Sequence[str]) -> None:
-    """Say at the start what is missing or empty.
+def check_sources(sources: Sequence[str]) -> None:
+    """Check that every source exists and contains images.
 
     Raises:
-        UserError: a path does not exist, or a folder or archive holds no image or cannot be opened.
+        UserError: a path does not exist, or a folder or archive contains no image or cannot be opened.
     """
     if sources.count(STDIN) > 1:
-        raise UserError("- is named twice, but there is one standard input")
+        raise UserError("- (standard input) is given twice; name it once")
     for source in sources:
-        if source == STDIN or (source.lower().endswith(LIST) and Path(source).is_file()):
+        if source == STDIN or (source.lower().endswith(LIST_SUFFIX) and Path(source).is_file()):
             continue
         if not Path(source).exists():
             raise UserError(
-                f"{source} does not exist; name image files, folders or archives of them, lists (*{LIST}), or -"
+                f"{source} does not exist; name image files, folders or archives of them, lists (*{LIST_SUFFIX}), or -"
             )
         try:
-            first = next(asked([source]), None)
+            first = next(iterate_images([source]), None)
         except (*ARCHIVE_ERRORS, OSError) as error:
             raise UserError(f"{source} cannot be opened: {error}") from None
         if first is None:
-            raise UserError(f"{source} holds no image; known endings: {' '.join(sorted(IMAGE_SUFFIXES))}")
+            raise UserError(f"{source} contains no image; supported suffixes: {' '.join(sorted(IMAGE_SUFFIXES))}")
 
 
-def count(sources: Sequence[str]) -> int | None:
-    """How many images they hold; None where that is not known before they were read."""
+def count_images(sources: Sequence[str]) -> int | None:
+    """Return the number of images in the sources; None if it is unknown before they are read."""
     if any(source == STDIN or source.lower().endswith(ARCHIVE_SUFFIXES[2:]) for source in sources):
         return None
-    return sum(1 for _ in asked(sources))
+    return sum(1 for _ in iterate_images(sources))
 
 
-def names_of(sources: Sequence[str]) -> list[str]:
-    """Of each source its own, with a number where several have one name."""
-    taken: set[str] = set()
+def unique_source_names(sources: Sequence[str]) -> list[str]:
+    """Return a unique name per source; sources with equal names get a number."""
+    seen: set[str] = set()
     names = []
     for source in sources:
         own = "stdin" if source == STDIN else Path(source).resolve().name
         name, number = own, 2
-        while name in taken:
+        while name in seen:
             name, number = f"{own}-{number}", number + 1
-        taken.add(name)
+        seen.add(name)
         names.append(name)
     return names
 
 
 def _is_image(name: str) -> bool:
-    return _ends_as_image(name) and not HIDDEN_FILES.search(name)
+    return _has_image_suffix(name) and not HIDDEN_FILES.search(name)
 
 
-def _ends_as_image(name: str) -> bool:
+def _has_image_suffix(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  # of millions
 
 
-def _refused(reason: str) -> bytes:
+def _refuse(reason: str) -> bytes:
     raise Unreadable(reason)
 
 
-def _in_folder(root: Path, prefix: str) -> Iterator[Asked]:
-    """Down into folders, not through links to folders."""
-    waiting = [_sorted(str(root), "")]
+def _iterate_folder(root: Path, prefix: str) -> Iterator[InputImage]:
+    """Yield the images of a folder and its subfolders; links to folders are not followed."""
+    waiting = [_sorted_names(str(root), "")]
     while waiting:
         name = next(waiting[-1], None)
         if name is None:
             waiting.pop()
         elif name.endswith("/"):
             try:
-                waiting.append(_sorted(str(root), name))
+                waiting.append(_sorted_names(str(root), name))
             except OSError as error:
-                yield Asked(str(root / name), prefix + name, partial(_refused, f"cannot be listed: {error.strerror}"))
+                yield InputImage(
+                    str(root / name), prefix + name, partial(_refuse, f"cannot be listed: {error.strerror}")
+                )
         else:
-            yield Asked(str(root / name), prefix + name, partial(read_file, root / name))
+            yield InputImage(str(root / name), prefix + name, partial(read_file, root / name))
 
 
-def _sorted(root: str, folder: str) -> Iterator[str]:
+def _sorted_names(root: str, folder: str) -> Iterator[str]:
     """Yield the images and, with a slash, the folders in a folder, relative to the root.
 
     Names are read in portions, so that a folder of millions of files does not fill the memory.
@@ -148,19 +150,23 @@ def _sorted(root: str, folder: str) -> Iterator[str]:
     Raises:
         OSError: the folder cannot be listed; raised by the call itself.
     """
-    first = nsmallest(AT_ONCE, _listed(root, folder))
+    first = nsmallest(MAX_NAMES_IN_MEMORY, _list_folder(root, folder))
 
     def rest() -> Iterator[str]:
         names = first
         while names:
             yield from names
             last = names[-1]
-            names = nsmallest(AT_ONCE, (n for n in _listed(root, folder) if n > last)) if len(names) == AT_ONCE else []
+            names = (
+                nsmallest(MAX_NAMES_IN_MEMORY, (n for n in _list_folder(root, folder) if n > last))
+                if len(names) == MAX_NAMES_IN_MEMORY
+                else []
+            )
 
     return rest()
 
 
-def _listed(root: str, folder: str) -> Iterator[str]:
+def _list_folder(root: str, folder: str) -> Iterator[str]:
     with os.scandir(f"{root}/{folder}") as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
@@ -170,99 +176,105 @@ def _listed(root: str, folder: str) -> Iterator[str]:
                 yield folder + entry.name
 
 
-def _in_list(stream: BinaryIO, prefix: str) -> Iterator[Asked]:
-    """A path a line, as seen from the working folder; what is no image of a known ending is tried too."""
-    while line := stream.readline(LONGEST_LINE):
+def _iterate_list(stream: BinaryIO, prefix: str) -> Iterator[InputImage]:
+    """Yield the images of a list with one path per line, relative to the working folder; any suffix is accepted."""
+    while line := stream.readline(MAX_LINE_BYTES):
         path = os.fsdecode(line.rstrip(b"\r\n"))
         if path:
             name = os.path.abspath(path).lstrip("/")  # noqa: PTH100  # links are not followed
-            yield Asked(path, prefix + name, partial(read_file, Path(path)), listed=True)
+            yield InputImage(path, prefix + name, partial(read_file, Path(path)), listed=True)
 
 
-class _Unlisted(ZipFile):
-    """A zip whose table of contents is not read: each process would hold all of it once more."""
+class _ZipWithoutTable(ZipFile):
+    """Zip file whose table of contents is not read, because every process would keep a copy of it."""
 
     def _RealGetContents(self) -> None:
         pass
 
 
-def _in_zip(file: str, prefix: str) -> Iterator[Asked]:
-    """The members in their order. Their table, some 0.5 KB a member, is held as long."""
-    taken: set[str] = set()
+def _iterate_zip(file: str, prefix: str) -> Iterator[InputImage]:
+    """Yield the images of a zip file in its order; its table, about 0.5 KB per member, stays in memory."""
+    seen: set[str] = set()
     with ZipFile(file) as archive:
         for member in archive.infolist():
-            name, wrong = ("", "") if member.is_dir() else _named(member.filename, taken)
+            name, refusal = ("", "") if member.is_dir() else _member_name(member.filename, seen)
             if name:
-                read = partial(_refused, wrong) if wrong else partial(_unzipped, file, member)
-                yield Asked(f"{file}/{member.filename}", prefix + name, read)
+                read = partial(_refuse, refusal) if refusal else partial(_read_from_zip, file, member)
+                yield InputImage(f"{file}/{member.filename}", prefix + name, read)
 
 
-def _unzipped(file: str, member: ZipInfo) -> bytes:
+def _read_from_zip(file: str, member: ZipInfo) -> bytes:
     try:
-        with _Unlisted(file) as archive:
+        with _ZipWithoutTable(file) as archive:
             return read_zip_member(archive, member)
     except (BadZipFile, EOFError) as error:
         raise Unreadable(f"cannot be unpacked: {error}") from error
 
 
-def _in_tar(file: str, prefix: str) -> Iterator[Asked]:
-    """The members in their order, whose names are held. What is compressed is unpacked here, the rest elsewhere."""
+def _iterate_tar(file: str, prefix: str) -> Iterator[InputImage]:
+    """Yield the images of a tar file in its order.
+
+    Their names stay in memory. Compressed archives are unpacked here, others are read by the workers.
+    """
     done = 0
-    taken: set[str] = set()
+    seen: set[str] = set()
     try:
         with tarfile.open(file) as archive:
-            loose = type(archive.fileobj).__name__ == "BufferedReader"
+            uncompressed = type(archive.fileobj).__name__ == "BufferedReader"
             while member := archive.next():
-                archive.members = []  # type: ignore[attr-defined]  # it would remember every one
+                archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps every member
                 done = archive.offset
-                name, wrong = ("", "") if member.isdir() else _named(member.name, taken)
+                name, refusal = ("", "") if member.isdir() else _member_name(member.name, seen)
                 if name:
-                    read, held = _of_tar(archive, member, file if loose else None, wrong)
-                    yield Asked(f"{file}/{member.name}", prefix + name, read, held)
+                    read, held = _tar_reader(archive, member, file if uncompressed else None, refusal)
+                    yield InputImage(f"{file}/{member.name}", prefix + name, read, held)
             if is_truncated_tar(archive):
                 raise tarfile.ReadError("no member and no end")
     except (*ARCHIVE_ERRORS, OSError, ValueError) as error:
         if not done:
             raise
-        rest = f"is damaged or cut off at byte {done} of the tar ({error}); what follows was not answered: copy it anew"
-        yield Asked(file, prefix + "damaged", partial(_refused, rest))
+        reason = (
+            f"is damaged or truncated at byte {done} of the tar ({error}); the members after it were not predicted: "
+            "copy it again"
+        )
+        yield InputImage(file, prefix + "damaged", partial(_refuse, reason))
 
 
-def _of_tar(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, file: str | None, wrong: str
+def _tar_reader(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, file: str | None, refusal: str
 ) -> tuple[Callable[[], bytes], int]:
-    """How it is read, and the bytes that are held for it."""
-    if wrong:
-        return partial(_refused, wrong), 0
+    """Return the function that reads a member, and the number of bytes that it keeps in memory."""
+    if refusal:
+        return partial(_refuse, refusal), 0
     if not member.isreg():
-        return partial(_refused, "is a link or no regular file; pack the file itself"), 0
+        return partial(_refuse, "is a link or not a regular file; pack the file itself"), 0
     try:
         check_file_size(member.size)
     except Unreadable as error:
-        return partial(_refused, str(error)), 0
+        return partial(_refuse, str(error)), 0
     if file is not None and not member.issparse():
-        return partial(_range, file, member.offset_data, member.size), 0
+        return partial(_read_range, file, member.offset_data, member.size), 0
     stream = archive.extractfile(member)
     assert stream is not None
     data = stream.read()
     return partial(bytes, data), len(data)
 
 
-def _range(file: str, offset: int, size: int) -> bytes:
+def _read_range(file: str, offset: int, size: int) -> bytes:
     with Path(file).open("rb") as stream:
         stream.seek(offset)
         return stream.read(size)
 
 
-def _named(member: str, taken: set[str]) -> tuple[str, str]:
-    """The name of an image in an archive, '' of what is none; and why it is not answered, or ''."""
+def _member_name(member: str, seen: set[str]) -> tuple[str, str]:
+    """Return the name of an image in an archive and the reason to refuse it, each empty if there is none."""
     try:
         name = normalize_member_name(member)  # `tar -C photos .` writes ./one.jpg, which is not hidden
     except Unreadable as error:
-        return ("refused", str(error)) if _ends_as_image(member) else ("", "")
+        return ("refused", str(error)) if _has_image_suffix(member) else ("", "")
     if not _is_image(name):
         return "", ""
-    if name in taken:
-        return "refused", "stands in the archive before, and that one is answered; pack it anew"
-    taken.add(name)
+    if name in seen:
+        return "refused", "occurs twice in the archive; only the first was predicted: pack it again"
+    seen.add(name)
     return name, ""

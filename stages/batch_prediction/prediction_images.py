@@ -1,4 +1,4 @@
-"""Answers that are images, and images with their answer drawn over, as files."""
+"""Write predicted masks and images, and overlays of predictions, to files."""
 
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,37 @@ from stages.tasks.task_spec import TaskSpec
 Array = np.ndarray[Any, Any]
 
 
-def write_answer(answer: Any, spec: TaskSpec, place: Path) -> Path:
-    """Indices of classes, numbers of things, or the image, beside `place` with an ending of its own."""
-    data, ending = as_file(picture_of(answer, spec))
+def write_prediction(prediction: Any, spec: TaskSpec, place: Path) -> Path:
+    """Write class indices, instance numbers or the predicted image to a file.
+
+    Args:
+        prediction: prediction of the task.
+        spec: task specification.
+        place: path of the file without its suffix, which depends on the content.
+
+    Returns:
+        Path of the file.
+    """
+    data, ending = as_file(picture_of(prediction, spec))
     file = place.with_name(f"{place.name}{ending}")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)
     return file
 
 
-def write_overlay(image: Array, answer: Any, spec: TaskSpec, place: Path) -> Path:
-    """The answer over its image [H, W, C], as JPEG."""
+def write_overlay(image: Array, prediction: Any, spec: TaskSpec, place: Path) -> Path:
+    """Write the prediction drawn over its image as JPEG.
+
+    Args:
+        image: uint8 or uint16 [H, W, C].
+        prediction: prediction of the task.
+        spec: task specification.
+        place: path of the file without its suffix.
+
+    Returns:
+        Path of the file.
+    """
     file = place.with_name(f"{place.name}.jpg")
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(TASKS[spec.task].draw(image, answer, spec)).save(file)
+    Image.fromarray(TASKS[spec.task].draw(image, prediction, spec)).save(file)
     return file

@@ -1,4 +1,4 @@
-"""Rows written as they come, so that a run that was ended in the middle goes on where it stopped."""
+"""Write rows as they are predicted, so that an interrupted run can resume."""
 
 import fcntl
 import hashlib
@@ -12,96 +12,107 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from stages.batch_prediction.formats import Form
-from stages.batch_prediction.inputs import Asked
-from stages.batch_prediction.worker_pool import Line
+from stages.batch_prediction.formats import OutputFormat
+from stages.batch_prediction.inputs import InputImage
+from stages.batch_prediction.worker_pool import OutputRow
 from stages.core.errors import UserError
 from stages.tasks.task_spec import TaskSpec
 
-EVERY = 1.0  # seconds between two records of what is done
-ANEW = "--restart begins anew, without what is done"
+RECORD_INTERVAL = 1.0  # seconds between two writes of the progress record
+RESTART_HINT = "use --restart to discard it"
 
 
-class Output:
-    """A growing table of rows, and how much of it is to be believed."""
+class RowWriter:
+    """Writer of rows that records how many are complete."""
 
-    def __init__(self, stream: BinaryIO, form: Form, spec: TaskSpec, record: Path | None, began: dict[str, Any]):
-        """Rows go to a stream.
+    def __init__(
+        self, stream: BinaryIO, format_: OutputFormat, spec: TaskSpec, record: Path | None, began: dict[str, Any]
+    ):
+        """Write rows to a stream.
 
         Args:
-            stream: open for reading and writing, at its start, where `record` or `form.finish` is given.
-            form: of the rows.
-            spec: of the model.
-            record: JSON file that says what is done; None where the run cannot go on later.
-            began: model and options; only a run with the same ones goes on.
+            stream: binary stream; open for reading and writing, at its start, if `record` or `format_.finish` is given.
+            format_: output format.
+            spec: task specification of the model.
+            record: JSON file with the progress; None if the run cannot be resumed.
+            began: model and options; a run resumes only if they are the same.
         """
         self.rows = self.failed = 0
-        self._stream, self._form, self._outline, self._record, self._began = stream, form, spec, record, began
-        self._paths, self._kept_at = hashlib.sha256(), 0.0
+        self._stream, self._format, self._spec, self._record, self._began = stream, format_, spec, record, began
+        self._paths, self._saved_at = hashlib.sha256(), 0.0
         self._done: dict[str, Any] = {}
 
-    def start(self, images: Iterator[Asked]) -> None:
-        """Write what stands before the rows; or go on behind the rows that are recorded, and pass over their images.
+    def start(self, images: Iterator[InputImage]) -> None:
+        """Write the header; or, to resume, go to the end of the recorded rows and skip their images.
 
         Raises:
-            UserError: other options or images began the rows, or they are shorter than the record says.
+            UserError: the unfinished run had other options or images, or rows are missing.
         """
         if self._record is None or not self._record.exists():
             if self._record is not None:
-                self._stream.truncate(0)  # rows of which nothing is known
-            self._stream.write(self._form.head(self._outline).encode())
-            self._done_so_far()
-            return self.keep()
+                self._stream.truncate(0)  # rows without a record
+            self._stream.write(self._format.head(self._spec).encode())
+            self._update_progress()
+            return self.save_progress()
         known = json.loads(self._record.read_text())
         changed = [key for key in self._began if known["began"].get(key) != self._began[key]]
         if changed:
-            were = ", ".join(f"{key} {known['began'].get(key)}, now {self._began[key]}" for key in changed)
-            raise UserError(f"{self._record}: an unfinished run began with {were}; {ANEW}")
+            differences = ", ".join(f"{key} {known['began'].get(key)}, now {self._began[key]}" for key in changed)
+            raise UserError(f"{self._record}: the unfinished run used {differences}; {RESTART_HINT}")
         while self.rows < known["rows"] and (image := next(images, None)):
-            self._passed(image)
+            self._count_image(image)
         if self._paths.hexdigest() != known["paths"]:
-            raise UserError(f"{self._record}: the first {known['rows']} images are not those of the rows; {ANEW}")
+            raise UserError(
+                f"{self._record}: the first {known['rows']} images differ from those of the unfinished run; "
+                f"{RESTART_HINT}"
+            )
         if self._stream.seek(0, os.SEEK_END) < known["bytes"]:
-            raise UserError(f"{self._record} tells of {known['bytes']} bytes, but there are fewer; {ANEW}")
+            raise UserError(
+                f"{self._record} records {known['bytes']} bytes of rows, but the file has fewer; {RESTART_HINT}"
+            )
         self._stream.seek(known["bytes"])
-        self._stream.truncate()  # a row that was half written, and those that were not recorded
+        self._stream.truncate()  # incomplete and unrecorded rows
         self.failed = known["failed"]
-        return self._done_so_far()
+        return self._update_progress()
 
-    def add(self, images: Sequence[Asked], lines: Sequence[Line]) -> None:
-        """Write rows; raises OSError."""
-        between = self._form.between.encode()
+    def add(self, images: Sequence[InputImage], lines: Sequence[OutputRow]) -> None:
+        """Write the rows of images.
+
+        Raises:
+            OSError: the rows cannot be written.
+        """
+        between = self._format.between.encode()
         text = b"".join((between if self.rows + n else b"") + line.text for n, line in enumerate(lines))
         self._stream.write(text)
         self.failed += sum(line.failed for line in lines)
         for image in images:
-            self._passed(image)
-        self._done_so_far()
+            self._count_image(image)
+        self._update_progress()
         if self._record is None:
             self._stream.flush()
-        elif time.monotonic() - self._kept_at > EVERY:
-            self.keep()
+        elif time.monotonic() - self._saved_at > RECORD_INTERVAL:
+            self.save_progress()
 
     def finish(self, file: BinaryIO | None = None) -> None:
-        """Write what stands behind the rows; or, of forms that are made of all rows, the file."""
-        self.keep()
-        self._stream.write(self._form.tail.encode())
-        if self._form.finish is not None and file is not None:
-            self._form.finish(self._stream, self._outline, file)
+        """Write the end of the output; for a format that requires all rows, write `file`."""
+        self.save_progress()
+        self._stream.write(self._format.tail.encode())
+        if self._format.finish is not None and file is not None:
+            self._format.finish(self._stream, self._spec, file)
         self._stream.flush()
 
-    def _passed(self, image: Asked) -> None:
+    def _count_image(self, image: InputImage) -> None:
         self.rows += 1
         self._paths.update(os.fsencode(image.path) + b"\0")
 
-    def _done_so_far(self) -> None:
-        """All at once, so that an interrupt leaves nothing that does not fit together."""
+    def _update_progress(self) -> None:
+        """Update the progress in one assignment, so that an interrupt cannot leave it inconsistent."""
         if self._record is not None:
             known = {"rows": self.rows, "failed": self.failed, "bytes": self._stream.tell()}
             self._done = {"began": self._began, **known, "paths": self._paths.hexdigest()}
 
-    def keep(self) -> None:
-        """Record what is done: first the rows reach the disk, then what is said of them."""
+    def save_progress(self) -> None:
+        """Write the rows to the disk, then the progress record."""
         if self._record is None or not self._done:
             return
         self._stream.flush()
@@ -112,82 +123,91 @@ class Output:
             stream.flush()
             os.fsync(stream.fileno())
         draft.replace(self._record)
-        self._kept_at = time.monotonic()
+        self._saved_at = time.monotonic()
 
 
 @contextmanager
-def output_to(file: Path | None, form: Form, spec: TaskSpec, began: dict[str, Any], anew: bool) -> Iterator[Output]:
-    """Rows to a file, or to standard output.
+def open_output(
+    file: Path | None, format_: OutputFormat, spec: TaskSpec, began: dict[str, Any], restart: bool
+) -> Iterator[RowWriter]:
+    """Open the output for rows: a file, or standard output.
 
-    While it grows the file is called FILE.part, beside it FILE.part.json says what is done; it is there as a whole when
-    the context is left without an error. After one the next run goes on, unless it is told to begin `anew`.
+    Rows are written to FILE.part, and the progress to FILE.part.json. FILE is created when the context ends without an
+    error; after an error the next run resumes.
+
+    Args:
+        file: output file; None for standard output.
+        format_: output format.
+        spec: task specification of the model.
+        began: model and options; a run resumes only if they are the same.
+        restart: discard an unfinished run.
 
     Raises:
-        UserError: the file cannot be written, or another process writes it.
+        UserError: the file cannot be written, or another process is writing it.
     """
     if file is None:
-        with _to_stdout(form, spec, began) as output:
+        with _to_stdout(format_, spec, began) as output:
             yield output
         return
-    part, record = _beside(file, ".part"), _beside(file, ".part.json")
+    part, record = _with_suffix(file, ".part"), _with_suffix(file, ".part.json")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(part) as stream:
-            if anew or not part.stat().st_size:  # or killed when all was done
+        with _lock(part) as stream:
+            if restart or not part.stat().st_size:  # or a finished run was killed before it removed the record
                 record.unlink(missing_ok=True)
-            output = Output(stream, form, spec, record, began)
+            output = RowWriter(stream, format_, spec, record, began)
             try:
                 yield output
             except (KeyboardInterrupt, UserError):
-                output.keep()
+                output.save_progress()
                 raise
-            whole = part
-            if form.finish is None:
+            complete = part
+            if format_.finish is None:
                 output.finish()
             else:
-                whole = _beside(file, ".new")
-                with whole.open("wb") as made:
+                complete = _with_suffix(file, ".new")
+                with complete.open("wb") as made:
                     output.finish(made)
-            whole.replace(file)
+            complete.replace(file)
             record.unlink(missing_ok=True)
-            if whole is not part:  # where it is, there may be another run's by now
+            if complete is not part:  # otherwise FILE.part was renamed, and may now belong to another run
                 part.unlink()
     except OSError as error:
         raise UserError(f"--output {file} cannot be written: {error.strerror}") from error
 
 
-def began_with(file: Path | None) -> dict[str, Any]:
-    """What an unfinished run to this file began with; empty where there is none."""
-    record = file and _beside(file, ".part.json")
+def read_run_settings(file: Path | None) -> dict[str, Any]:
+    """Return the model and options of the unfinished run for this file; empty if there is none."""
+    record = file and _with_suffix(file, ".part.json")
     began: dict[str, Any] = json.loads(record.read_text())["began"] if record and record.is_file() else {}
     return began
 
 
 @contextmanager
-def _to_stdout(form: Form, spec: TaskSpec, began: dict[str, Any]) -> Iterator[Output]:
-    if form.finish is None:
-        yield (output := Output(sys.stdout.buffer, form, spec, None, began))
+def _to_stdout(format_: OutputFormat, spec: TaskSpec, began: dict[str, Any]) -> Iterator[RowWriter]:
+    if format_.finish is None:
+        yield (output := RowWriter(sys.stdout.buffer, format_, spec, None, began))
         output.finish()
         return
     with tempfile.TemporaryFile() as rows:
-        yield (output := Output(rows, form, spec, None, began))
+        yield (output := RowWriter(rows, format_, spec, None, began))
         output.finish(sys.stdout.buffer)
         sys.stdout.flush()
 
 
 @contextmanager
-def _locked(part: Path) -> Iterator[BinaryIO]:
+def _lock(part: Path) -> Iterator[BinaryIO]:
     part.touch()
     with part.open("r+b") as stream:
-        other = UserError(f"{part} is being written by another process; wait for it, or name another file")
+        busy = UserError(f"{part} is being written by another process; wait for it, or name another file")
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise other from None
+            raise busy from None
         if not (part.exists() and os.path.samestat(part.stat(), os.fstat(stream.fileno()))):
-            raise other  # which ended meanwhile: what is open here is its file of answers
+            raise busy  # it ended meanwhile: the open file is now its finished output
         yield stream
 
 
-def _beside(file: Path, ending: str) -> Path:
+def _with_suffix(file: Path, ending: str) -> Path:
     return file.with_name(file.name + ending)

@@ -1,4 +1,4 @@
-"""Images answered by child processes, each with the model at its own: a file that crashes one costs that file's row."""
+"""Predict images in worker processes: a crash, a hang or excessive memory loses only that image."""
 
 import time
 from collections import deque
@@ -10,183 +10,194 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.batch_prediction.formats import FORMS, Row
-from stages.batch_prediction.inputs import Asked
-from stages.batch_prediction.prediction_images import write_answer, write_overlay
+from stages.batch_prediction.formats import FORMATS, Row
+from stages.batch_prediction.inputs import InputImage
+from stages.batch_prediction.prediction_images import write_overlay, write_prediction
 from stages.core.errors import UserError
 from stages.images.decode import Unreadable
 from stages.images.sandbox import create_process_pool, stop_process_pool, wait_for_result
-from stages.runtime import Model, digest_of
+from stages.runtime import Model, compute_digest
 from stages.tasks import TASKS
 from stages.tasks.task_spec import TaskSpec
 
-CHUNK_SECONDS = 0.1  # of work that a process is given at once: what is said between processes is then no cost
-CHUNK_MOST, CHUNK_BYTES = 256, 2**20  # images, and bytes of them that are held
-CHUNK_LIMIT = 10.0  # seconds; after them each image of a chunk is answered alone, with all the time that it may take
-AHEAD = 3  # chunks a process
+CHUNK_SECONDS = 0.1  # target duration of a chunk, long enough to make communication negligible
+MAX_CHUNK_IMAGES, MAX_CHUNK_BYTES = 256, 2**20  # limits of a chunk: images, and bytes in memory
+CHUNK_LIMIT = 10.0  # seconds per chunk; after that each of its images runs alone, with the full time limit
+CHUNKS_PER_WORKER = 3  # submitted ahead
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is done with every image."""
+class PredictionJob:
+    """Model, outputs and limits of a batch prediction."""
 
     model: Path
-    form: str
-    """Key of `FORMS`."""
+    format: str
+    """Key of `FORMATS`."""
     files: Path | None = None
     overlays: Path | None = None
     threads: int = 1
-    """Of onnxruntime, a process."""
+    """Threads of the engine per process."""
     engine: str = "auto"
-    """See `Model`; a name that all processes are told, where each would choose by its own measurement."""
+    """See `Model`; set to one name, so that all processes use the same engine."""
     precision: str = ""
-    """See `Model`; told for the same reason."""
+    """See `Model`; set for the same reason."""
     workers: int = 1
-    """Processes; 0: none, in this one, without bounds."""
+    """Number of processes; 0 to predict in this process, without limits."""
     seconds: float = 120.0
-    """That an image may take."""
+    """Time limit per image in seconds."""
     memory: int = 4 * 2**30
-    """Bytes that an image may take."""
+    """Memory limit per process in bytes."""
     digest: str = ""
-    """See `digest_of`; where it is given, no process opens another model that took this one's place."""
+    """See `compute_digest`; if set, a process refuses a model file with another digest."""
 
 
-class Line(NamedTuple):
-    """A row as it is written."""
+class OutputRow(NamedTuple):
+    """One row of the output, formatted."""
 
     text: bytes
     failed: bool
 
 
-def answered(images: Iterator[Asked], order: Order, spec: TaskSpec) -> Iterator[tuple[Sequence[Asked], Sequence[Line]]]:
-    """Some images and their rows at a time, in the order of the images, with few of them on the way.
+def predict_images(
+    images: Iterator[InputImage], job: PredictionJob, spec: TaskSpec
+) -> Iterator[tuple[Sequence[InputImage], Sequence[OutputRow]]]:
+    """Yield chunks of images with their rows, in the order of the images.
+
+    At most `CHUNKS_PER_WORKER` chunks per process are pending.
+
+    Args:
+        images: images to predict.
+        job: model, outputs and limits.
+        spec: task specification of the model.
 
     Raises:
-        UserError: a file of `order.files` or `order.overlays` cannot be written; the model cannot be opened, or is no
-            longer the one of `order.digest`.
+        UserError: a file of `job.files` or `job.overlays` cannot be written; the model cannot be opened, or
+            its digest is not `job.digest`.
     """
-    if not order.workers:
-        model = _opened(order)
+    if not job.workers:
+        model = _open_model(job)
         for image in images:
-            yield [image], [_answer(model, order, image)]
+            yield [image], [_predict(model, job, image)]
         return
-    pool = create_process_pool(order.workers, order.memory, partial(_prepare, order))
+    pool = create_process_pool(job.workers, job.memory, partial(_prepare, job))
     try:
-        waiting: deque[tuple[list[Asked], Any]] = deque()
+        waiting: deque[tuple[list[InputImage], Any]] = deque()
         size = 1
         while True:
             chunk = _chunk(images, size)
             if chunk:
-                waiting.append((chunk, _sent(chunk, order, pool)))
-            if waiting and (not chunk or len(waiting) > AHEAD * order.workers):
+                waiting.append((chunk, _submit(chunk, job, pool)))
+            if waiting and (not chunk or len(waiting) > CHUNKS_PER_WORKER * job.workers):
                 first, future = waiting.popleft()
-                lines, seconds = _lines_of(first, future, order, spec, pool)
-                size = min(CHUNK_MOST, max(1, int(CHUNK_SECONDS * len(first) / max(seconds, 1e-6))))
-                yield first, lines
+                rows, seconds = _collect_rows(first, future, job, spec, pool)
+                size = min(MAX_CHUNK_IMAGES, max(1, int(CHUNK_SECONDS * len(first) / max(seconds, 1e-6))))
+                yield first, rows
             elif not chunk:
                 return
     finally:
         stop_process_pool(pool)
 
 
-def _chunk(images: Iterator[Asked], size: int) -> list[Asked]:
-    chunk: list[Asked] = []
-    held = 0
-    while len(chunk) < size and held < CHUNK_BYTES and (image := next(images, None)):
+def _chunk(images: Iterator[InputImage], size: int) -> list[InputImage]:
+    chunk: list[InputImage] = []
+    size_bytes = 0
+    while len(chunk) < size and size_bytes < MAX_CHUNK_BYTES and (image := next(images, None)):
         chunk.append(image)
-        held += image.held
+        size_bytes += image.held
     return chunk
 
 
-def _sent(chunk: list[Asked], order: Order, pool: Any) -> Any:
-    limit = order.seconds if len(chunk) == 1 else min(order.seconds, CHUNK_LIMIT)
-    return pool.schedule(_work, (chunk,), timeout=limit)
+def _submit(chunk: list[InputImage], job: PredictionJob, pool: Any) -> Any:
+    limit = job.seconds if len(chunk) == 1 else min(job.seconds, CHUNK_LIMIT)
+    return pool.schedule(_predict_chunk, (chunk,), timeout=limit)
 
 
-def _lines_of(chunk: list[Asked], future: Any, order: Order, spec: TaskSpec, pool: Any) -> tuple[list[Line], float]:
-    """What a process made of a chunk, and in how many seconds; where it was lost, what is made of each image alone."""
+def _collect_rows(
+    chunk: list[InputImage], future: Any, job: PredictionJob, spec: TaskSpec, pool: Any
+) -> tuple[list[OutputRow], float]:
+    """Return the rows of a chunk and its duration in seconds; if the process was lost, run each image alone."""
     try:
-        return wait_for_result(future, order.seconds)
+        return wait_for_result(future, job.seconds)
     except Unreadable as error:
         if len(chunk) == 1:
-            return [_line({"path": chunk[0].path, "error": str(error)}, order, spec)], order.seconds
+            return [_format_row({"path": chunk[0].path, "error": str(error)}, job, spec)], job.seconds
     except (RuntimeError, CancelledError) as error:
-        raise UserError(f"the processes that answer cannot be kept running: {error}; try fewer --workers") from error
-    alone = [_sent([image], order, pool) for image in chunk]
-    parts = [_lines_of([image], one, order, spec, pool) for image, one in zip(chunk, alone, strict=True)]
-    return [line for lines, _ in parts for line in lines], sum(seconds for _, seconds in parts)
+        raise UserError(f"the worker processes cannot be kept running: {error}; try fewer --workers") from error
+    alone = [_submit([image], job, pool) for image in chunk]
+    parts = [_collect_rows([image], single, job, spec, pool) for image, single in zip(chunk, alone, strict=True)]
+    return [row for rows, _ in parts for row in rows], sum(seconds for _, seconds in parts)
 
 
-def _opened(order: Order) -> Model:
-    model = Model(order.model, order.threads, order.engine, order.precision)
-    if order.digest and digest_of(order.model) != order.digest:
-        raise UserError(f"model: {order.model} is another file than at the start; put that one back, or begin anew")
+def _open_model(job: PredictionJob) -> Model:
+    model = Model(job.model, job.threads, job.engine, job.precision)
+    if job.digest and compute_digest(job.model) != job.digest:
+        raise UserError(f"model: {job.model} has changed since the start; restore the file, or use --restart")
     return model
 
 
-_own: dict[str, Any] = {}
-"""Of a child process: its model and its order, or why there is no model."""
+_worker: dict[str, Any] = {}
+"""State of a worker process: its model and job, or the error that prevented opening the model."""
 
 
-def _prepare(order: Order) -> None:
+def _prepare(job: PredictionJob) -> None:
     try:
-        _own.update(model=_opened(order), order=order)
-    except Exception as error:  # raised here nobody would learn of it but that the process ended
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        _own["failed"] = told
+        _worker.update(model=_open_model(job), job=job)
+    except Exception as error:  # an error raised here would only be reported as the end of the process
+        _worker["failed"] = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
-def _work(chunk: list[Asked]) -> tuple[list[Line], float]:
-    if "failed" in _own:
-        raise UserError(_own["failed"])
+def _predict_chunk(chunk: list[InputImage]) -> tuple[list[OutputRow], float]:
+    if "failed" in _worker:
+        raise UserError(_worker["failed"])
     started = time.perf_counter()
-    return [_answer(_own["model"], _own["order"], image) for image in chunk], time.perf_counter() - started
+    return [_predict(_worker["model"], _worker["job"], image) for image in chunk], time.perf_counter() - started
 
 
-def _answer(model: Model, order: Order, asked: Asked) -> Line:
+def _predict(model: Model, job: PredictionJob, source: InputImage) -> OutputRow:
     try:
-        row = _row(model, order, asked)
+        row = _row(model, job, source)
     except UserError:
         raise
     except (Unreadable, OSError) as error:
         row = {"error": str(error)}
     except MemoryError:
-        row = {"error": f"takes more than {order.memory / 2**30:g} GiB of memory; see --memory"}
-    except Exception as error:  # onnxruntime's errors have no type in common; one image does not end the run
-        row = {"error": f"the model fails on it: {type(error).__name__}: {error}"}
-    return _line({"path": asked.path, **row}, order, model.spec)
+        row = {"error": f"requires more than {job.memory / 2**30:g} GiB of memory; raise --memory"}
+    except Exception as error:  # onnxruntime's errors have no common base class; one image must not end the run
+        row = {"error": f"the model failed on it: {type(error).__name__}: {error}"}
+    return _format_row({"path": source.path, **row}, job, model.spec)
 
 
-def _line(row: Row, order: Order, spec: TaskSpec) -> Line:
-    text = FORMS[order.form].row(row, spec)
-    return Line(text.encode(errors="backslashreplace"), failed=bool(row["error"]))  # names may be no text
+def _format_row(row: Row, job: PredictionJob, spec: TaskSpec) -> OutputRow:
+    text = FORMATS[job.format].row(row, spec)
+    # File names may not be valid text.
+    return OutputRow(text.encode(errors="backslashreplace"), failed=bool(row["error"]))
 
 
-def _row(model: Model, order: Order, asked: Asked) -> Row:
-    """Without its path."""
+def _row(model: Model, job: PredictionJob, source: InputImage) -> Row:
+    """Return the row of an image, without its path."""
     try:
-        image = model.decode_file(asked.read())
-    except ValueError as error:  # a name that no file can have is one, too
+        image = model.decode_file(source.read())
+    except ValueError as error:  # also raised for a file name with a null byte
         raise Unreadable(str(error)) from error
-    answer = model.answer(image)
-    row = {"size": image.shape[:2], "record": TASKS[model.spec.task].record(answer, model.spec), "error": ""}
-    if order.files is not None:
-        with _writing(order.files, asked, "--files"):
-            row["file"] = str(write_answer(answer, model.spec, order.files / asked.name))
-    if order.overlays is not None:
-        with _writing(order.overlays, asked, "--overlays"):
-            write_overlay(image, answer, model.spec, order.overlays / asked.name)
+    prediction = model.answer(image)
+    row = {"size": image.shape[:2], "record": TASKS[model.spec.task].record(prediction, model.spec), "error": ""}
+    if job.files is not None:
+        with _guard_write(job.files, source, "--files"):
+            row["file"] = str(write_prediction(prediction, model.spec, job.files / source.name))
+    if job.overlays is not None:
+        with _guard_write(job.overlays, source, "--overlays"):
+            write_overlay(image, prediction, model.spec, job.overlays / source.name)
     return row
 
 
 @contextmanager
-def _writing(folder: Path, asked: Asked, option: str) -> Iterator[None]:
-    """Nothing is written where an image may lie; and what cannot be written ends the run, which can go on later."""
-    if asked.listed and Path(asked.path).resolve().is_relative_to(folder.resolve()):
+def _guard_write(folder: Path, source: InputImage, option: str) -> Iterator[None]:
+    """Refuse to overwrite an image of a list; turn a failed write into a `UserError`, which ends the run."""
+    if source.listed and Path(source.path).resolve().is_relative_to(folder.resolve()):
         raise Unreadable(f"lies in {option} {folder}, where it could be overwritten; name another folder")
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # Pillow's, of an image that has no such file
+        if error.errno is None:  # raised by Pillow for an image that the format cannot store
             raise
-        raise UserError(f"{option} {folder}: cannot write {asked.name}: {error.strerror}") from error
+        raise UserError(f"{option} {folder}: cannot write {source.name}: {error.strerror}") from error

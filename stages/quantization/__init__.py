@@ -1,1 +1,1 @@
-"""The same model in cheaper arithmetic: made, judged on validation images, timed; the fastest that holds is shipped."""
+"""Create variants of a model in lower precision, measure score and latency, and select the fastest acceptable one."""

@@ -1,4 +1,4 @@
-"""What of an exported graph is the network: its layers with weights, and what lies between them."""
+"""Simplify exported ONNX graphs and find their layers with weights, network nodes and preprocessing."""
 
 from pathlib import Path
 
@@ -12,74 +12,79 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def simplify(source: Path, file: Path) -> None:
-    """Constants folded and normalizations merged into convolutions, for any machine; written to `file`.
+    """Fold constants, merge normalizations into convolutions, and write the result to `file`.
 
-    ONNX Runtime takes HardSwish apart, and only the whole one goes into the convolution before it in OpenVINO.
+    ONNX Runtime splits HardSwish into several nodes. These are merged again, because OpenVINO fuses only a single
+    HardSwish node with the convolution before it. The result does not depend on the machine.
     """
     quant_pre_process(str(source), str(file), skip_symbolic_shape=True)
     onnx.save(rewrite(onnx.load(file), fuse_hardswish_rules()), file)
 
 
-def layers(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes with weights, in the order of the graph."""
-    weights = {one.name for one in graph.initializer}
+def find_weighted_layers(graph: onnx.GraphProto) -> list[str]:
+    """Return the names of the nodes with weights, in the order of the graph."""
+    weights = {tensor.name for tensor in graph.initializer}
     return [n.name for n in graph.node if n.op_type in WEIGHTED and any(i in weights for i in n.input[1:2])]
 
 
-def between(graph: onnx.GraphProto) -> set[str]:
-    """Names of the nodes with weights and of all nodes on a way from one of them to another.
+def find_network_nodes(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of the nodes with weights and of all nodes on a path between two of them.
 
-    Left out is what lies before, the preprocessing, and what lies behind, the decoding of answers.
+    This leaves out the preprocessing before them and the decoding of predictions after them.
     """
-    weighted = set(layers(graph))
-    behind = _reached(graph, weighted, forwards=True)
+    weighted = set(find_weighted_layers(graph))
+    after = _reached(graph, weighted, forwards=True)
     before = _reached(graph, weighted, forwards=False)
-    return weighted | (behind & before)
+    return weighted | (after & before)
 
 
 def _reached(graph: onnx.GraphProto, begin: set[str], forwards: bool) -> set[str]:
-    """Nodes that follow, or lead to, one of `begin`; the order of the graph is topological."""
+    """Return the nodes that follow, or precede, one of `begin`; the order of the graph is topological."""
     reached: set[str] = set()
     tensors: set[str] = set()
     for node in graph.node if forwards else reversed(graph.node):
-        comes, goes = (node.input, node.output) if forwards else (node.output, node.input)
-        touched = any(tensor in tensors for tensor in comes)
+        inputs, outputs = (node.input, node.output) if forwards else (node.output, node.input)
+        touched = any(tensor in tensors for tensor in inputs)
         if touched:
             reached.add(node.name)
         if touched or node.name in begin:
-            tensors.update(goes)
+            tensors.update(outputs)
     return reached
 
 
-def parameters(graph: onnx.GraphProto) -> int:
-    """Numbers that were learned: those of the weights in the graph, in whatever arithmetic."""
-    by_name = {one.name: one for one in graph.initializer}
+def count_parameters(graph: onnx.GraphProto) -> int:
+    """Return the number of learned parameters in the graph, in any precision."""
+    by_name = {tensor.name: tensor for tensor in graph.initializer}
     used = {i for node in graph.node if node.op_type in WEIGHTED for i in node.input[1:]}
     return sum(numpy_helper.to_array(by_name[name]).size for name in used if name in by_name)
 
 
-def front(model: onnx.ModelProto) -> tuple[str, bytes] | None:
-    """The tensor of working pixels, and a graph of its own that leads there; None where an image has no resize."""
+def extract_preprocessing(model: onnx.ModelProto) -> tuple[str, bytes] | None:
+    """Return the name of the tensor with the resized pixels, and the graph that computes it as an ONNX file.
+
+    Returns:
+        None if the model does not resize.
+    """
     graph = model.graph
-    made = {output: node for node in graph.node for output in node.output}
-    weighted = set(layers(graph))
+    producers = {output: node for node in graph.node for output in node.output}
+    weighted = set(find_weighted_layers(graph))
     first = next((node for node in graph.node if node.name in weighted), None)
-    node = made.get(first.input[0]) if first is not None else None
+    node = producers.get(first.input[0]) if first is not None else None
     while node is not None and node.op_type != "Cast":
-        node = made.get(node.input[0])
-    if node is None or not any(one.op_type == "Resize" for one in graph.node[: list(graph.node).index(node)]):
+        node = producers.get(node.input[0])
+    if node is None or not any(n.op_type == "Resize" for n in graph.node[: list(graph.node).index(node)]):
         return None
     working = node.input[0]
-    leading: list[onnx.NodeProto] = []
+    nodes: list[onnx.NodeProto] = []
     wanted = {working}
-    for one in reversed(graph.node):
-        if wanted.intersection(one.output):
-            leading.insert(0, one)
-            wanted.update(one.input)
-    kind = graph.input[0].type.tensor_type.elem_type
-    output = onnx.helper.make_tensor_value_info(working, kind, [None, None, None, None])
-    held = [one for one in graph.initializer if one.name in wanted]
-    small = onnx.helper.make_graph(leading, "front", [graph.input[0]], [output], held)
-    made_of = onnx.helper.make_model(small, opset_imports=model.opset_import, ir_version=model.ir_version)
-    onnx.checker.check_model(made_of, full_check=True)
-    return working, made_of.SerializeToString()
+    for earlier in reversed(graph.node):
+        if wanted.intersection(earlier.output):
+            nodes.insert(0, earlier)
+            wanted.update(earlier.input)
+    element_type = graph.input[0].type.tensor_type.elem_type
+    output = onnx.helper.make_tensor_value_info(working, element_type, [None, None, None, None])
+    initializers = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    subgraph = onnx.helper.make_graph(nodes, "front", [graph.input[0]], [output], initializers)
+    preprocessing = onnx.helper.make_model(subgraph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    onnx.checker.check_model(preprocessing, full_check=True)
+    return working, preprocessing.SerializeToString()

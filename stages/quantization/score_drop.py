@@ -1,4 +1,4 @@
-"""What a variant costs in score, with an interval, and what it takes in time."""
+"""Measure how much score a variant loses, with a confidence interval, and its latency."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,20 +14,20 @@ from stages.tasks.intervals import resample_weights
 from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
-ROUNDS, LEAST_SECONDS = 9, 0.02
-"""Each variant is timed in so many turns, each so long at least, one after the other."""
-FLIPPING = ("classification", "multilabel", "ordinal")
-"""Tasks whose answers are right or wrong, where a rare flip may be in none of the images."""
-FEW_GROUPS = 5
-"""Of fewer a bootstrap knows nothing: all draws of three are the same one in 27 resamples."""
+ROUNDS, MIN_ROUND_SECONDS = 9, 0.02
+"""Number of timing rounds of each variant, and the shortest duration of one in seconds."""
+CATEGORICAL = ("classification", "multilabel", "ordinal")
+"""Tasks whose predictions are right or wrong: a rare change of class may occur in none of the images."""
+MIN_GROUPS = 5
+"""Fewest groups for a meaningful bootstrap: with three, one of 9 resamples draws the same group each time."""
 
 
 @dataclass(frozen=True)
 class Drop:
     """How much lower a variant scores than float32 on the same images; below 0 it scores higher.
 
-    Of scores that are shares in points (.01 is one of a hundred); of others, as mean absolute errors are, as a share
-    of float32's own value.
+    Absolute for scores between 0 and 1; for other scores, such as a mean absolute error, relative to the value of
+    float32.
     """
 
     value: float | None
@@ -35,13 +35,13 @@ class Drop:
     high: float | None
 
     def within(self, most: float) -> bool:
-        """Whether the whole interval lies below `most`."""
+        """Return whether the upper end of the interval is at most `most`."""
         return self.high is not None and self.high <= most
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Validation images, their truths, and how a drop is measured on them."""
+class DropEvaluator:
+    """Measures score drops on validation images with known truth."""
 
     truths: Sequence[Any]
     group_N: Array
@@ -50,56 +50,65 @@ class Judge:
     resamples: int
     confidence: float
 
-    def drop(self, exact: Sequence[Any], answers: Sequence[Any]) -> Drop:
-        """Of `answers` below the exact ones, by a paired bootstrap over groups.
+    def measure(self, exact: Sequence[Any], predictions: Sequence[Any]) -> Drop:
+        """Return the drop of `predictions` below `exact`, with the interval of a paired bootstrap over groups.
 
-        What so few images could not have shown is not claimed: where answers flip, where groups are few and where
-        nothing differs at all, the upper end is no lower than the exact binomial one for as many trials without a
-        difference (Clopper and Pearson 1934); of classes, the rarest one counts (`docs/why/intervals.md`).
+        If predictions are right or wrong, if there are fewer than `MIN_GROUPS` groups, or if nothing differs, the upper
+        end is at least that of the exact binomial interval for as many trials without a difference (Clopper and Pearson
+        1934). For classes the rarest one counts (`docs/why/intervals.md`).
+
+        Args:
+            exact: predictions of float32, one per image.
+            predictions: predictions of the variant, one per image.
         """
-        kind = TASKS[self.spec.task]
+        task = TASKS[self.spec.task]
         weight_RN = resample_weights(self.group_N, self.resamples)
-        both = [kind.scores(self.truths, given, weight_RN, self.spec)[self.score] for given in (exact, answers)]
-        fallen_R = both[0] - both[1] if kind.SCORES[self.score].better == "higher" else both[1] - both[0]
-        if not kind.SCORES[self.score].share:
-            fallen_R = fallen_R / np.maximum(np.abs(both[0]), 1e-12)
-        defined = fallen_R[1:][np.isfinite(fallen_R[1:])]
-        if not np.isfinite(fallen_R[0]) or not len(defined):
+        score_2R = [
+            task.scores(self.truths, values, weight_RN, self.spec)[self.score] for values in (exact, predictions)
+        ]
+        drop_R = score_2R[0] - score_2R[1] if task.SCORES[self.score].better == "higher" else score_2R[1] - score_2R[0]
+        if not task.SCORES[self.score].share:
+            drop_R = drop_R / np.maximum(np.abs(score_2R[0]), 1e-12)
+        defined = drop_R[1:][np.isfinite(drop_R[1:])]
+        if not np.isfinite(drop_R[0]) or not len(defined):
             return Drop(None, None, None)
         tail = (1 - self.confidence) / 2
         low, high = map(float, np.quantile(defined, [tail, 1 - tail]))
-        few = len(np.unique(self.group_N)) < FEW_GROUPS
-        if few or self.spec.task in FLIPPING or low == high == 0.0:
-            parts = kind.parts(self.truths, exact, weight_RN[:1], self.spec)
+        too_few_groups = len(np.unique(self.group_N)) < MIN_GROUPS
+        if too_few_groups or self.spec.task in CATEGORICAL or low == high == 0.0:
+            parts = task.parts(self.truths, exact, weight_RN[:1], self.spec)
             high = max(high, 1 - tail ** (1 / trials(parts, self.group_N)))
-        return Drop(float(fallen_R[0]), low, high)
+        return Drop(float(drop_R[0]), low, high)
 
 
-def milliseconds(models: dict[str, Model], images: Sequence[Array]) -> dict[str, float]:
-    """Median of an image's answer by each model, from pixels on; in turns, so that a busy moment strikes all."""
+def measure_latencies(models: dict[str, Model], images: Sequence[Array]) -> dict[str, float]:
+    """Return the median latency per image of each model in milliseconds, from pixels to prediction.
+
+    The models are timed in interleaved rounds, so that background load affects all alike.
+    """
     calls: dict[str, Callable[[], Any]] = {
         name: (lambda model=model: [model.answer(image) for image in images])  # type: ignore[misc]
         for name, model in models.items()
     }
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(ROUNDS):
         for name, call in calls.items():
-            taken[name].append(_seconds(call) / len(images))
-    return {name: 1000 * float(np.median(values)) for name, values in taken.items()}
+            seconds[name].append(_mean_seconds(call) / len(images))
+    return {name: 1000 * float(np.median(values)) for name, values in seconds.items()}
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    """Of one call, the mean over as many as `LEAST_SECONDS` hold."""
+def _mean_seconds(call: Callable[[], Any]) -> float:
+    """Return the mean duration of a call, over at least `MIN_ROUND_SECONDS`."""
     started, calls, spent = time.perf_counter(), 0, 0.0
-    while spent < LEAST_SECONDS:
+    while spent < MIN_ROUND_SECONDS:
         call()
         calls += 1
         spent = time.perf_counter() - started
     return spent / calls
 
 
-def answers_of(model: Model, files: Iterable[bytes]) -> list[Any]:
-    """From the bytes of files on."""
+def predict_files(model: Model, files: Iterable[bytes]) -> list[Any]:
+    """Return the prediction of each image file, values as bytes."""
     return [model.answer_file(data) for data in files]

@@ -1,4 +1,4 @@
-"""Which variant is shipped: the fastest of those whose drop stays small, with its whole interval."""
+"""Select the variant to ship: the fastest one whose score drop is acceptable, including its confidence interval."""
 
 import json
 import shutil
@@ -12,98 +12,103 @@ import onnx
 from tqdm import tqdm
 
 from stages.quantization.int8 import Quantizer
-from stages.quantization.score_drop import Drop, Judge, answers_of, milliseconds
+from stages.quantization.score_drop import Drop, DropEvaluator, measure_latencies, predict_files
 from stages.runtime import Model
-from stages.runtime.engine_selection import answer_to_probe, has_openvino
-from stages.runtime.engines import OnnxRuntime, OpenVino, session_of
+from stages.runtime.engine_selection import has_openvino, predict_probe_image
+from stages.runtime.engines import OnnxRuntime, OpenVino, create_session
 from stages.tasks.postprocessing import difference
 from stages.tasks.task_spec import task_spec_of
 
 Array = np.ndarray[Any, Any]
-CLEAR = 1.15
-"""Times faster that a variant must be to be shipped instead of float32, which changes nothing."""
-LEFT = (0.0, 1 / 8, 1 / 4, 1 / 2)
-"""Shares of the layers, the most sensitive first, that int8 leaves in float32, tried in turn."""
+MIN_SPEEDUP = 1.15
+"""Smallest speed-up over float32 at which a variant is shipped instead."""
+FLOAT32_SHARES = (0.0, 1 / 8, 1 / 4, 1 / 2)
+"""Shares of the layers, the most sensitive first, that stay float32 in an int8 file; tried in this order."""
 TIMED = 4  # images
-PROBED = 16  # training images by which layers are told apart
+PROBED = 16  # training images on which the sensitivity of layers is measured
 EXACT, INT8, BFLOAT16 = "float32", "int8", "bfloat16"
 
 
 @dataclass
 class Variant:
-    """A way to run the model, and what was found of it."""
+    """File, engine and precision that run the model, with the measured score drop and latency."""
 
     name: str
-    """float32, int8 or bfloat16; behind a slash the engine, where that is not ONNX Runtime."""
+    """float32, int8 or bfloat16; followed by a slash and the engine if it is not ONNX Runtime."""
     file: str
     bytes: int
     engine: str
     precision: str
     drop: Drop | None = None
     milliseconds: float | None = None
-    """Of one image's answer, from pixels on."""
+    """Median latency per image, from pixels to prediction."""
     left: list[str] = field(default_factory=list)
     """Layers that stay float32 in an int8 file."""
     verdict: str = ""
-    """Whether it may be shipped, and why."""
+    """Explanation why the variant may or may not be shipped."""
     holds: bool = False
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What variants are made and judged with."""
+class VariantSetup:
+    """Data and settings to create and compare variants."""
 
     files: Callable[[], Iterable[bytes]]
-    """Bytes of the validation images, each time anew."""
+    """Returns an iterator over the validation images as file bytes."""
     count: int
-    judge: Judge
+    judge: DropEvaluator
     calibration: Sequence[Array]
-    """[S, S, C] working images of the training split."""
+    """Images [S, S, C] of the training split at the working size."""
     max_drop: float
     threads: int
     engine: str
-    """For which the fastest is chosen: onnxruntime or openvino."""
+    """Engine for which the fastest variant is selected: onnxruntime or openvino."""
 
 
-def chosen(exact: Path, metadata: dict[str, Any], wanted: Sequence[str], bench: Bench) -> tuple[str, list[Variant]]:
-    """The name of the variant to ship, and all of them with what was found; files lie beside `exact`.
+def select_variant(
+    exact: Path, metadata: dict[str, Any], wanted: Sequence[str], bench: VariantSetup
+) -> tuple[str, list[Variant]]:
+    """Create and measure the variants; write their files next to `exact`.
 
     Args:
         exact: the float32 file, with metadata.
-        metadata: what every file holds.
-        wanted: which of int8 and bfloat16 to try.
-        bench: what they are judged with.
+        metadata: metadata that all files share.
+        wanted: precisions to try besides float32: int8, bfloat16.
+        bench: data and settings.
+
+    Returns:
+        Name of the variant to ship, and all variants.
     """
-    truth = _answers(Model(exact, engine="onnxruntime"), bench, EXACT)
-    found = [Variant(EXACT, exact.name, exact.stat().st_size, "onnxruntime", EXACT, Drop(0.0, 0.0, 0.0), holds=True)]
+    exact_predictions = _predict(Model(exact, engine="onnxruntime"), bench, EXACT)
+    variants = [Variant(EXACT, exact.name, exact.stat().st_size, "onnxruntime", EXACT, Drop(0.0, 0.0, 0.0), holds=True)]
     if INT8 in wanted:
-        found.append(_int8(exact, metadata, truth, bench))
-    found += _by_openvino(found, exact.parent, wanted, truth, bench)
-    return _fastest(exact.parent, found, bench), found
+        variants.append(_create_int8(exact, metadata, exact_predictions, bench))
+    variants += _create_openvino_variants(variants, exact.parent, wanted, exact_predictions, bench)
+    return _select_fastest(exact.parent, variants, bench), variants
 
 
 def write_metadata(file: Path, metadata: dict[str, Any]) -> None:
-    """Put metadata, JSON by key, into a file, and check the whole."""
+    """Replace the metadata of an ONNX file, each value as JSON, and check the file."""
     graph = onnx.load(file)
     onnx.helper.set_model_props(graph, {key: json.dumps(value) for key, value in metadata.items()})
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, file)
 
 
-def write_with_probe(file: Path, metadata: dict[str, Any]) -> None:
-    """Write metadata, and what the file answers to the probe, by which it is known again on other machines."""
-    if metadata["representation"] != "boxes":  # how many things are listed hangs on rounding
-        engine = OnnxRuntime(session_of(file, 0), metadata["precision"])
-        metadata = metadata | {"self_test": answer_to_probe(engine, task_spec_of(metadata))}
+def write_metadata_with_probe(file: Path, metadata: dict[str, Any]) -> None:
+    """Write metadata, including the output for the probe image, with which other machines check the file."""
+    if metadata["representation"] != "boxes":  # the number of instances depends on rounding
+        engine = OnnxRuntime(create_session(file, 0), metadata["precision"])
+        metadata = metadata | {"self_test": predict_probe_image(engine, task_spec_of(metadata))}
     write_metadata(file, metadata)
 
 
-def _int8(exact: Path, metadata: dict[str, Any], truth: list[Any], bench: Bench) -> Variant:
-    """With as few layers left in float32 as the score allows.
+def _create_int8(exact: Path, metadata: dict[str, Any], exact_predictions: list[Any], bench: VariantSetup) -> Variant:
+    """Return the int8 variant with as few layers in float32 as the score drop allows.
 
-    Where so few validation images could not even show that float32 keeps up with itself, no other layers are tried.
+    With too few validation images even float32 compared with itself exceeds the limit; then no layers stay float32.
     """
-    shown = bench.judge.drop(truth, truth).within(bench.max_drop)
+    can_pass = bench.judge.measure(exact_predictions, exact_predictions).within(bench.max_drop)
     work = exact.parent / "int8.work"
     work.mkdir()
     file = exact.with_name("int8.onnx")
@@ -111,14 +116,14 @@ def _int8(exact: Path, metadata: dict[str, Any], truth: list[Any], bench: Bench)
     try:
         quantizer = Quantizer(exact, bench.calibration, work)
         order: list[str] = []
-        for share in LEFT:
+        for share in FLOAT32_SHARES:
             if share and not order:
                 order = _most_sensitive_first(quantizer, exact, work, metadata, bench.calibration)
             variant.left = order[: round(share * len(order))]
             quantizer.write(file, variant.left)
-            write_with_probe(file, metadata | {"precision": INT8, "left_in_float32": variant.left})
-            _judged(variant, Model(file, engine="onnxruntime"), truth, bench)
-            if variant.holds or not shown:
+            write_metadata_with_probe(file, metadata | {"precision": INT8, "left_in_float32": variant.left})
+            _measure(variant, Model(file, engine="onnxruntime"), exact_predictions, bench)
+            if variant.holds or not can_pass:
                 break
     finally:
         shutil.rmtree(work)
@@ -129,96 +134,106 @@ def _int8(exact: Path, metadata: dict[str, Any], truth: list[Any], bench: Bench)
 def _most_sensitive_first(
     quantizer: Quantizer, exact: Path, work: Path, metadata: dict[str, Any], images: Sequence[Array]
 ) -> list[str]:
-    """Layers by how far the answers to training images move when they alone are int8."""
+    """Return the layers, sorted by how much the outputs for training images change when only they are int8."""
     model, file = Model(exact, engine="onnxruntime"), work / "one.onnx"
-    some = images[:: max(1, len(images) // PROBED)]
-    told = [model.outputs(image) for image in some]
-    moved = []
-    for group in tqdm(quantizer.groups(), "sensitivity", unit="group", disable=None):
-        quantizer.only(file, group)
+    probed = images[:: max(1, len(images) // PROBED)]
+    expected = [model.outputs(image) for image in probed]
+    changes = []
+    for group in tqdm(quantizer.layer_groups(), "sensitivity", unit="group", disable=None):
+        quantizer.write_only(file, group)
         write_metadata(file, metadata)
-        alone = Model(file, engine="onnxruntime")
-        diagonal = float(np.hypot(*some[0].shape[:2]))
-        apart = [
-            difference(mine, alone.outputs(image), model.spec, diagonal) for mine, image in zip(told, some, strict=True)
+        quantized = Model(file, engine="onnxruntime")
+        diagonal = float(np.hypot(*probed[0].shape[:2]))
+        differences = [
+            difference(output, quantized.outputs(image), model.spec, diagonal)
+            for output, image in zip(expected, probed, strict=True)
         ]
-        moved.append(float(np.mean(apart)))
-    groups = quantizer.groups()
-    return [layer for number in np.argsort(moved)[::-1] for layer in groups[number]]
+        changes.append(float(np.mean(differences)))
+    groups = quantizer.layer_groups()
+    return [layer for number in np.argsort(changes)[::-1] for layer in groups[number]]
 
 
-def _by_openvino(
-    found: list[Variant], folder: Path, wanted: Sequence[str], truth: list[Any], bench: Bench
+def _create_openvino_variants(
+    variants: list[Variant], folder: Path, wanted: Sequence[str], exact_predictions: list[Any], bench: VariantSetup
 ) -> list[Variant]:
-    """The files that there are, by OpenVINO; none where it is not installed, or where things are listed.
+    """Return the accepted variants run by OpenVINO; none if it is not installed or the model detects boxes.
 
-    Its graphs have no suppression of boxes that agrees with ONNX Runtime's.
+    The non-maximum suppression of OpenVINO does not agree with that of ONNX Runtime.
     """
     if not has_openvino() or bench.judge.spec.representation == "boxes":
         return []
     tried = []
-    for held in [v for v in found if v.holds]:
-        also = [BFLOAT16] if held.precision == EXACT and BFLOAT16 in wanted else []
-        for precision in [held.precision, *also]:
-            variant = Variant(f"{precision}/openvino", held.file, held.bytes, "openvino", precision)
+    for source in [v for v in variants if v.holds]:
+        more = [BFLOAT16] if source.precision == EXACT and BFLOAT16 in wanted else []
+        for precision in [source.precision, *more]:
+            variant = Variant(f"{precision}/openvino", source.file, source.bytes, "openvino", precision)
             tried.append(variant)
             try:
-                model = by_openvino(folder / held.file, precision, 0)
-            except RuntimeError as error:  # OpenVINO's own, for graphs that it does not know
-                variant.verdict = f"openvino does not run it: {str(error).splitlines()[0]}"
+                model = open_with_openvino(folder / source.file, precision, 0)
+            except RuntimeError as error:  # unsupported graph
+                variant.verdict = f"openvino cannot run it: {str(error).splitlines()[0]}"
                 continue
-            _judged(variant, model, truth, bench)
+            _measure(variant, model, exact_predictions, bench)
     return tried
 
 
-def by_openvino(file: Path, precision: str, threads: int) -> Model:
-    """A model that OpenVINO runs, whether or not it is known to keep the score; raises RuntimeError where it cannot."""
+def open_with_openvino(file: Path, precision: str, threads: int) -> Model:
+    """Open a model with OpenVINO, even if `export` has not accepted it for this file.
+
+    Args:
+        file: ONNX file with metadata.
+        precision: float32, bfloat16 or int8.
+        threads: threads per call; 0 for the default of OpenVINO.
+
+    Raises:
+        RuntimeError: OpenVINO does not support the graph.
+    """
     model = Model(file, threads, "onnxruntime")
     model.engine = OpenVino(file, model.metadata, model.names, precision, threads)
     return model
 
 
-def _judged(variant: Variant, model: Model, truth: list[Any], bench: Bench) -> None:
-    answers = _answers(model, bench, variant.name)
-    variant.drop = bench.judge.drop(truth, answers)
+def _measure(variant: Variant, model: Model, exact_predictions: list[Any], bench: VariantSetup) -> None:
+    predictions = _predict(model, bench, variant.name)
+    variant.drop = bench.judge.measure(exact_predictions, predictions)
     variant.holds = variant.drop.within(bench.max_drop)
-    variant.verdict = _words(variant.drop, bench.max_drop)
+    variant.verdict = _verdict(variant.drop, bench.max_drop)
 
 
-def _words(drop: Drop, most: float) -> str:
+def _verdict(drop: Drop, most: float) -> str:
     if drop.value is None or drop.high is None:
-        return "its drop cannot be measured on these validation images"
-    told = f"drop {drop.value:.4f} [{drop.low:.4f}, {drop.high:.4f}]"
+        return "the drop is undefined on these validation images"
+    text = f"drop {drop.value:.4f} [{drop.low:.4f}, {drop.high:.4f}]"
     if drop.within(most):
-        return f"{told}, all below export.max_score_drop {most:g}"
+        return f"{text}, interval below export.max_score_drop {most:g}"
     if drop.value <= most:
-        return f"{told}: too few validation images to show that it stays below export.max_score_drop {most:g}"
-    return f"{told}, above export.max_score_drop {most:g}"
+        return f"{text}: too few validation images to show that it stays below export.max_score_drop {most:g}"
+    return f"{text}, above export.max_score_drop {most:g}"
 
 
-def _answers(model: Model, bench: Bench, name: str) -> list[Any]:
-    return answers_of(model, tqdm(bench.files(), f"validation, {name}", bench.count, unit="img", disable=None))
+def _predict(model: Model, bench: VariantSetup, name: str) -> list[Any]:
+    return predict_files(model, tqdm(bench.files(), f"validation, {name}", bench.count, unit="img", disable=None))
 
 
-def _fastest(folder: Path, found: list[Variant], bench: Bench) -> str:
-    """Of those that hold, timed in turns, on the engine that counts; float32 unless another is clearly faster."""
-    holding = [v for v in found if v.holds]
-    models = {v.name: _opened(folder / v.file, v, bench.threads) for v in holding}
-    taken_by = milliseconds(models, bench.calibration[:TIMED])
-    for variant in holding:
-        variant.milliseconds = taken_by[variant.name]
-    exact = next((v for v in holding if v.precision == EXACT and v.engine == bench.engine), holding[0])
-    for variant in holding:
+def _select_fastest(folder: Path, variants: list[Variant], bench: VariantSetup) -> str:
+    """Time the accepted variants; return the fastest on `bench.engine`, or float32 if none is clearly faster."""
+    accepted = [v for v in variants if v.holds]
+    models = {v.name: _open(folder / v.file, v, bench.threads) for v in accepted}
+    latencies = measure_latencies(models, bench.calibration[:TIMED])
+    for variant in accepted:
+        variant.milliseconds = latencies[variant.name]
+    exact = next((v for v in accepted if v.precision == EXACT and v.engine == bench.engine), accepted[0])
+    for variant in accepted:
         if variant is not exact:
-            times = taken_by[exact.name] / taken_by[variant.name]
+            times = latencies[exact.name] / latencies[variant.name]
             variant.verdict += f"; {times:.2f} times as fast as {exact.name}"
-    rivals = [v for v in holding if v is exact or v.engine == bench.engine]
-    best = min(rivals, key=lambda v: taken_by[v.name] * (1.0 if v is exact else CLEAR))
-    holding[0].verdict = "what was evaluated"
+    candidates = [v for v in accepted if v is exact or v.engine == bench.engine]
+    best = min(candidates, key=lambda v: latencies[v.name] * (1.0 if v is exact else MIN_SPEEDUP))
+    accepted[0].verdict = "the evaluated model"
     return best.name
 
 
-def _opened(file: Path, variant: Variant, threads: int) -> Model:
+def _open(file: Path, variant: Variant, threads: int) -> Model:
     if variant.engine == "openvino":
-        return by_openvino(file, variant.precision, threads)
+        return open_with_openvino(file, variant.precision, threads)
     return Model(file, threads, "onnxruntime")

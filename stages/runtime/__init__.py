@@ -1,5 +1,5 @@
-"""The exported model at work: onnxruntime, numpy, Pillow and nothing else."""
+"""Inference with an exported model; requires onnxruntime, numpy and Pillow only."""
 
-from stages.runtime.onnx_model import Model, digest_of, shipped
+from stages.runtime.onnx_model import Model, compute_digest, open_shipped_model
 
-__all__ = ["Model", "digest_of", "shipped"]
+__all__ = ["Model", "compute_digest", "open_shipped_model"]

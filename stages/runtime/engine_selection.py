@@ -1,4 +1,4 @@
-"""Which engine answers on this machine: one that is clearly the fastest of those that answer as was measured."""
+"""Select the inference engine: the fastest one whose outputs on this machine agree with those at export."""
 
 import importlib.util
 import time
@@ -13,19 +13,21 @@ from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
 ENGINES = ("auto", "onnxruntime", "openvino")
-CLEAR = 1.1
-"""Times faster that OpenVINO must be to be taken instead of ONNX Runtime."""
-TURNS = 5
-APART = {"float32": 5e-3, "bfloat16": 0.1, "int8": 0.1}
-"""How far the answer to the probe may be from the one that was kept: scalars in deviations of the training images, all
-else as a share of its largest value."""
+MIN_SPEEDUP = 1.1
+"""Smallest ratio of ONNX Runtime's latency to OpenVINO's at which OpenVINO is selected."""
+ROUNDS = 5
+PROBE_TOLERANCE = {"float32": 5e-3, "bfloat16": 0.1, "int8": 0.1}
+"""Largest accepted difference between the outputs for the probe image here and those in the metadata, per precision.
+
+Scalars: in standard deviations of the training images. Other outputs: relative to the largest stored value.
+"""
 SCALARS, POINTS = ("scalar", "density"), ("coordinates", "heatmap", "disc")
-"""Representations whose graphs answer with scalars in their units, and with x, y and how sure they are."""
-KEPT = 64
-"""Values of the answer to the probe that are kept."""
+"""Representations whose graphs output scalars in their units, and points as x, y, confidence."""
+PROBE_VALUES = 64
+"""Number of output values for the probe image that the metadata stores."""
 
 
-def chosen(
+def select_engine(
     first: OnnxRuntime,
     engine: str,
     file: Path,
@@ -34,49 +36,68 @@ def chosen(
     threads: int,
     precision: str = "",
 ) -> Engine:
-    """ONNX Runtime, or OpenVINO where that is asked for or faster; that in the `precision`, or '' in the fastest.
+    """Return the engine to use: ONNX Runtime, or OpenVINO if it was requested or is clearly faster.
+
+    Args:
+        first: the model opened in ONNX Runtime.
+        engine: auto, onnxruntime or openvino.
+        file: the ONNX file.
+        metadata: metadata of the file.
+        spec: task specification of the model.
+        threads: threads per call; 0 for all cores.
+        precision: precision of OpenVINO; '' for the fastest that `export` accepted.
 
     Raises:
-        UserError: there is no such engine, or it does not answer here as `export` saw it.
+        UserError: the engine is unknown or not available, or its outputs differ from those that `export` stored.
     """
     if engine not in ENGINES:
         raise UserError(f"engine: {engine}: {did_you_mean(engine, ENGINES)}")
-    allowed = [one for one in metadata.get("openvino_precisions", []) if precision in ("", one)]
+    allowed = [name for name in metadata.get("openvino_precisions", []) if precision in ("", name)]
     if engine == "openvino" and not has_openvino():
         raise UserError("engine: openvino is not installed; `pip install openvino`, or use onnxruntime")
     if engine == "openvino" and not allowed:
-        told = f"openvino in {precision}" if precision else "openvino"
-        raise UserError(f"engine: {file} was not found to keep its score under {told}; use onnxruntime")
-    _refuse_stranger(first, file, metadata, spec)
+        name = f"openvino in {precision}" if precision else "openvino"
+        raise UserError(f"engine: `export` did not accept {name} for {file}; use onnxruntime")
+    _check_probe_output(first, file, metadata, spec)
     if engine == "onnxruntime" or not allowed or not has_openvino():
         return first
-    others = [OpenVino(file, metadata, first.outputs, one, threads) for one in allowed]
-    sound = [one for one in others if _apart(one, metadata, spec) <= APART[one.precision]]
-    if engine == "openvino" and not sound:
+    others = [OpenVino(file, metadata, first.outputs, name, threads) for name in allowed]
+    accepted = [e for e in others if _probe_difference(e, metadata, spec) <= PROBE_TOLERANCE[e.precision]]
+    if engine == "openvino" and not accepted:
         raise UserError(
-            f"engine: openvino answers otherwise on this machine than where {file} was made; use onnxruntime"
+            f"engine: the outputs of openvino on this machine differ from those that {file} stores; use onnxruntime"
         )
-    rivals: list[Engine] = [*sound] if engine == "openvino" else [first, *sound]
-    return fastest(rivals, probe(spec)[None])
+    candidates: list[Engine] = [*accepted] if engine == "openvino" else [first, *accepted]
+    return select_fastest(candidates, create_probe_image(spec)[None])
 
 
-def fastest(engines: list[Engine], image_NHWC: Array) -> Engine:
-    """The first, unless a later one is clearly faster on this image; timed in turns."""
+def select_fastest(engines: list[Engine], image_NHWC: Array) -> Engine:
+    """Return the first engine, unless another is at least `MIN_SPEEDUP` times as fast.
+
+    The engines are timed alternately, and the shortest of `ROUNDS` calls counts.
+
+    Args:
+        engines: open engines; the first is the default.
+        image_NHWC: images [N, H, W, C] to time them on.
+    """
     if len(engines) == 1:
         return engines[0]
     seconds: dict[int, float] = dict.fromkeys(range(len(engines)), np.inf)
     for engine in engines:
         engine.run(image_NHWC)
-    for _ in range(TURNS):
+    for _ in range(ROUNDS):
         for number, engine in enumerate(engines):
             started = time.perf_counter()
             engine.run(image_NHWC)
             seconds[number] = min(seconds[number], time.perf_counter() - started)
-    return engines[min(seconds, key=lambda n: seconds[n] * (CLEAR if n else 1.0))]
+    return engines[min(seconds, key=lambda n: seconds[n] * (MIN_SPEEDUP if n else 1.0))]
 
 
-def probe(spec: TaskSpec) -> Array:
-    """[S, S, C]: an image of soft shapes and some noise, the same everywhere: whole numbers decide every pixel."""
+def create_probe_image(spec: TaskSpec) -> Array:
+    """Return the probe image [S, S, C], uint8 or uint16: smooth shapes with noise.
+
+    It is computed in integers only, so that it is identical on every machine.
+    """
     side, white = spec.size, 65535 if spec.depth == 16 else 255
     y_S1, x_1S = np.arange(side)[:, None] * 256 // side, np.arange(side)[None] * 256 // side
     channels = []
@@ -88,44 +109,47 @@ def probe(spec: TaskSpec) -> Array:
     return (np.stack(channels, axis=2) * (white // 255)).astype(np.uint16 if spec.depth == 16 else np.uint8)
 
 
-def answer_to_probe(engine: Engine, spec: TaskSpec) -> list[float]:
-    """Return values of the graph's first output for the probe image, as `export` stores them.
+def predict_probe_image(engine: Engine, spec: TaskSpec) -> list[float]:
+    """Return up to `PROBE_VALUES` values of the graph's first output for the probe image, as `export` stores them.
 
     Scalars are in standard deviations of the training images. For points these are confidences, since a location may
     jump between two that are almost equally likely.
     """
-    values = engine.run(probe(spec)[None])[0]
+    values = engine.run(create_probe_image(spec)[None])[0]
     if spec.representation in SCALARS:
         values = (values - np.array(spec.mean)) / np.array(spec.deviation)
     elif spec.representation in POINTS:
         values = values[..., 2]
     flat = values.ravel()
-    return [float(v) for v in flat[np.linspace(0, len(flat) - 1, min(KEPT, len(flat))).round().astype(int)]]
+    return [float(v) for v in flat[np.linspace(0, len(flat) - 1, min(PROBE_VALUES, len(flat))).round().astype(int)]]
 
 
-def _refuse_stranger(engine: Engine, file: Path, metadata: dict[str, Any], spec: TaskSpec) -> None:
-    apart = _apart(engine, metadata, spec)
-    if apart > APART[engine.precision]:
-        hint = "; int8 needs a processor with VNNI or alike: use float32.onnx" if engine.precision == "int8" else ""
-        unit = "deviations" if spec.representation in SCALARS else "of the largest value"
+def _check_probe_output(engine: Engine, file: Path, metadata: dict[str, Any], spec: TaskSpec) -> None:
+    difference = _probe_difference(engine, metadata, spec)
+    if difference > PROBE_TOLERANCE[engine.precision]:
+        hint = "; int8 requires VNNI or an equivalent: use float32.onnx" if engine.precision == "int8" else ""
+        unit = "standard deviations" if spec.representation in SCALARS else "of the largest value"
         raise UserError(
-            f"model: {file} answers otherwise on this machine than where it was made: a test image differs by "
-            f"{apart:.2g} {unit}, above {APART[engine.precision]:g}{hint}"
+            f"model: the outputs of {file} on this machine differ from those at export: by {difference:.2g} {unit} for "
+            f"the probe image, above {PROBE_TOLERANCE[engine.precision]:g}{hint}"
         )
 
 
-def _apart(engine: Engine, metadata: dict[str, Any], spec: TaskSpec) -> float:
-    """Largest difference of the answer to the probe from the kept one: in deviations, or of the largest kept value."""
-    kept = metadata.get("self_test")
-    if not kept:
+def _probe_difference(engine: Engine, metadata: dict[str, Any], spec: TaskSpec) -> float:
+    """Return the largest difference from the stored output for the probe image.
+
+    The unit is standard deviations for scalars, and the largest stored value for other outputs.
+    """
+    stored = metadata.get("self_test")
+    if not stored:
         return 0.0
-    found = answer_to_probe(engine, spec)
-    if len(found) != len(kept):
+    found = predict_probe_image(engine, spec)
+    if len(found) != len(stored):
         return np.inf
-    unit = 1.0 if spec.representation in SCALARS else max(1e-6, np.abs(kept).max())
-    return float(np.abs(np.subtract(found, kept)).max() / unit)
+    unit = 1.0 if spec.representation in SCALARS else max(1e-6, np.abs(stored).max())
+    return float(np.abs(np.subtract(found, stored)).max() / unit)
 
 
 def has_openvino() -> bool:
-    """Whether it is installed."""
+    """Return whether the package `openvino` is installed."""
     return importlib.util.find_spec("openvino") is not None

@@ -1,7 +1,8 @@
-"""What runs a graph: ONNX Runtime always; OpenVINO where it is installed and the file says that it may.
+"""Inference engines: ONNX Runtime, and OpenVINO if it is installed and `export` accepted it for the file.
 
-OpenVINO resizes otherwise than torch and ONNX Runtime do (version 2026.4, up to .05 of a probability): pixels come to
-working size by a small graph that `export` keeps in the file's metadata, run by ONNX Runtime; OpenVINO has the rest.
+OpenVINO resizes differently from torch and ONNX Runtime (version 2026.4, probabilities differ by up to 0.05). ONNX
+Runtime therefore resizes to the working size, with a small graph that `export` stores in the metadata of the file.
+OpenVINO runs the rest of the graph.
 """
 
 import base64
@@ -16,25 +17,27 @@ from stages.runtime.model_validation import refuse_malicious_bytes
 
 Array = np.ndarray[Any, Any]
 INPUT = "image"
-LARGE = 64 * 2**20
-"""Bytes of pixels whose memory is given back after the call, which then takes three times as long. ONNX Runtime would
-keep some four times as much for ever."""
+SHRINK_ABOVE = 64 * 2**20
+"""Input size in bytes above which the memory arena is shrunk after the call.
+
+ONNX Runtime would otherwise keep about four times the input size. Shrinking triples the duration of the call.
+"""
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
-"""OpenVINO's word for the arithmetic of what is not int8."""
+"""OpenVINO's name for the precision of the layers that are not int8."""
 
 
 class Engine(Protocol):
-    """An open graph."""
+    """Interface of an inference engine with an open graph."""
 
     name: str
     precision: str
 
     def run(self, image_NHWC: Array) -> list[Array]:
-        """The graph's outputs, in its order."""
+        """Return the outputs of the graph for images [N, H, W, C], in the order of the graph."""
 
 
 class OnnxRuntime:
-    """By its CPU provider."""
+    """ONNX Runtime with its CPU execution provider."""
 
     name = "onnxruntime"
 
@@ -43,32 +46,44 @@ class OnnxRuntime:
         self.outputs = [output.name for output in session.get_outputs()]
 
     def run(self, image_NHWC: Array) -> list[Array]:
-        """The graph's outputs, in its order."""
+        """Return the outputs of the graph for images [N, H, W, C], in the order of the graph."""
         options = None
-        if image_NHWC.nbytes > LARGE:
+        if image_NHWC.nbytes > SHRINK_ABOVE:
             options = onnxruntime.RunOptions()
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         return [np.asarray(values) for values in self.session.run(self.outputs, {INPUT: image_NHWC}, options)]
 
 
 class OpenVino:
-    """By OpenVINO's CPU plugin."""
+    """OpenVINO with its CPU plugin."""
 
     name = "openvino"
 
     def __init__(self, file: Path, metadata: dict[str, Any], outputs: list[str], precision: str, threads: int) -> None:
-        """Raises whatever OpenVINO raises where it does not know the graph."""
+        """Compile the graph.
+
+        Args:
+            file: ONNX file written by `export`.
+            metadata: metadata of the file, with the preprocessing graph if it has one.
+            outputs: names of the outputs to return.
+            precision: float32, bfloat16 or int8.
+            threads: threads per call; 0 for the default of OpenVINO.
+
+        Raises:
+            RuntimeError: OpenVINO does not support the graph; other errors of OpenVINO pass through.
+            UserError: the preprocessing graph is malicious or damaged.
+        """
         import openvino
 
         self.precision = precision
         core = openvino.Core()
         model = core.read_model(file)
-        self.front = None
+        self.preprocessing = None
         if metadata.get("preprocessing"):
-            front = base64.b64decode(metadata["preprocessing"])
-            refuse_malicious_bytes(front, f"{file}, its front")
-            self.front = session_of(front, 1)
-            model = _behind(model, metadata["preprocessing_output"])
+            graph = base64.b64decode(metadata["preprocessing"])
+            refuse_malicious_bytes(graph, f"{file}, preprocessing graph")
+            self.preprocessing = create_session(graph, 1)
+            model = _replace_preprocessing(model, metadata["preprocessing_output"])
         hints: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",
@@ -82,40 +97,50 @@ class OpenVino:
         self.ports = [self.compiled.output(name) for name in outputs]
 
     def run(self, image_NHWC: Array) -> list[Array]:
-        """The graph's outputs, in its order."""
-        given = {INPUT: image_NHWC}
-        if self.front is not None:
-            (given["working"],) = self.front.run(None, {INPUT: image_NHWC})
-        request = self.compiled.create_infer_request()  # one a call: calls come from several threads
-        found = request.infer([given[name] for name in self.inputs], share_inputs=True)
-        return [np.array(found[port]) for port in self.ports]
+        """Return the outputs of the graph for images [N, H, W, C], in the order of the graph."""
+        inputs_by_name = {INPUT: image_NHWC}
+        if self.preprocessing is not None:
+            (inputs_by_name["working"],) = self.preprocessing.run(None, {INPUT: image_NHWC})
+        request = self.compiled.create_infer_request()  # one per call: several threads may call
+        outputs = request.infer([inputs_by_name[name] for name in self.inputs], share_inputs=True)
+        return [np.array(outputs[port]) for port in self.ports]
 
 
-def _behind(model: Any, tensor: str) -> Any:
-    """The model with a second input, `working`, in the place of a tensor; `image` stays where its size is asked."""
+def _replace_preprocessing(model: Any, tensor: str) -> Any:
+    """Return the model with a second input, `working`, in place of a tensor.
+
+    The input `image` remains if the graph uses its size.
+    """
     import openvino
     from openvino import opset13
 
     for node in model.get_ordered_ops():
         for port in node.outputs():
             if tensor in port.get_names():
-                put = opset13.parameter(port.get_partial_shape(), port.get_element_type(), name="working")
+                parameter = opset13.parameter(port.get_partial_shape(), port.get_element_type(), name="working")
                 for target in port.get_target_inputs():
-                    target.replace_source_output(put.output(0))
-                whole = openvino.Model(model.get_results(), [*model.get_parameters(), put], "behind")
-                return _without_idle_inputs(whole)
-    raise UserError(f"openvino: the graph has no tensor {tensor!r}; it was not written by `export`")
+                    target.replace_source_output(parameter.output(0))
+                changed = openvino.Model(
+                    model.get_results(), [*model.get_parameters(), parameter], "without_preprocessing"
+                )
+                return _remove_unused_inputs(changed)
+    raise UserError(f"openvino: the graph has no tensor {tensor!r}; export the model again")
 
 
-def _without_idle_inputs(model: Any) -> Any:
+def _remove_unused_inputs(model: Any) -> Any:
     import openvino
 
     used = [p for p in model.get_parameters() if p.output(0).get_target_inputs()]
-    return openvino.Model(model.get_results(), used, "behind")
+    return openvino.Model(model.get_results(), used, "without_preprocessing")
 
 
-def session_of(source: Path | bytes, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the CPU; threads 0: all cores. Raises what ONNX Runtime raises."""
+def create_session(source: Path | bytes, threads: int) -> onnxruntime.InferenceSession:
+    """Return an ONNX Runtime session on the CPU.
+
+    Args:
+        source: an ONNX file, or its bytes.
+        threads: threads per call; 0 for all cores.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

@@ -1,9 +1,9 @@
-"""Files that are no plain model are refused before ONNX Runtime opens them: they may come from anywhere.
+"""Validate ONNX files before ONNX Runtime opens them: an untrusted file could read other files or exhaust the memory.
 
-The few fields that matter are read from the protobuf wire format (https://protobuf.dev/programming-guides/encoding and
-onnx.proto3); the serving environment has no package that knows them, and what is not read cannot be attacked. What a
-sound-looking graph takes for an image is not known before it runs: a process that runs foreign models needs a bound of
-its own, as the container has one.
+The relevant fields are read directly from the protobuf wire format (https://protobuf.dev/programming-guides/encoding
+and onnx.proto3), because the serving environment contains no package that parses ONNX, and a small parser has a small
+attack surface. The memory that a valid graph uses for an image is unknown before it runs. A process that runs untrusted
+models therefore needs a memory limit of its own, such as that of the container.
 """
 
 import math
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from stages.core.errors import UserError
 
-LARGEST = 2**31  # bytes: what protobuf itself can hold
-MOST_MADE = 2**28  # values that a node may be told to make out of nothing
-DEEPEST = 16  # graphs within graphs
+MAX_FILE_BYTES = 2**31  # bytes: the limit of protobuf
+MAX_CREATED_VALUES = 2**28  # values that a node may create independently of the image
+MAX_GRAPH_DEPTH = 16  # levels of nested graphs
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-# Numbers of fields.
+# Field numbers in onnx.proto3.
 MODEL_GRAPH, MODEL_FUNCTION = 7, 25
 GRAPH_NODE, GRAPH_TENSOR, GRAPH_SPARSE = 1, 5, 15
 FUNCTION_NODE = 7
@@ -27,33 +27,34 @@ ATTRIBUTE_INT, ATTRIBUTE_INTS = 3, 8
 ATTRIBUTE_SPARSE, ATTRIBUTE_SPARSES = 22, 23
 SPARSE_VALUES, SPARSE_INDICES = 1, 2
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
-INT64 = 7  # the type of sizes
+INT64 = 7  # the data type of shapes
 TENSOR_VALUES = (4, 5, 6, 7, TENSOR_RAW, 10, 11)
 TENSOR_INT64S = 7
-MAKERS = {b"ConstantOfShape": 0, b"Expand": 1, b"Tile": 1}
-"""Operators that make many values out of a few, and which of their inputs says how many."""
-MOST_SIZES = 64
+CREATING_OPERATORS = {b"ConstantOfShape": 0, b"Expand": 1, b"Tile": 1}
+"""Operators that create large tensors from small inputs: the index of the input that holds the shape."""
+MAX_DIMENSIONS = 64
 COMPUTED = -1
-"""In the place of a product of sizes: it hangs on no image, and still it is not written down."""
+"""Placeholder for a number of elements that does not depend on the image but is computed by the graph."""
 
 Field = tuple[int, int, int]
-"""Number of the field, and where its bytes begin and end; of a plain number its value, and `PLAIN`."""
+"""(field number, first byte, end byte); for an integer field (field number, value, `PLAIN`)."""
 PLAIN = -1
 
 
-class Damaged(ValueError):
-    """No protobuf."""
+class InvalidProtobuf(ValueError):
+    """Bytes that are not valid protobuf."""
 
 
 def refuse_malicious(file: Path) -> None:
-    """Look at every tensor that a model holds.
+    """Check every tensor and node of a model file.
 
     Raises:
-        UserError: it points at other files, says that a tensor is larger than it is, or makes a huge one.
+        UserError: the file is empty, damaged or too large, refers to other files, declares a tensor larger than its
+            data, or creates a huge tensor.
     """
     size = file.stat().st_size
-    if size > LARGEST:
-        raise UserError(f"model: {file} has {size} bytes, above {LARGEST}; no ONNX file can")
+    if size > MAX_FILE_BYTES:
+        raise UserError(f"model: {file} has {size} bytes; an ONNX file has at most {MAX_FILE_BYTES}")
     if not size:
         raise UserError(f"model: {file} cannot be opened: it is empty")
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -61,14 +62,22 @@ def refuse_malicious(file: Path) -> None:
 
 
 def refuse_malicious_bytes(data: bytes | mmap.mmap, name: str) -> None:
-    """The same for the bytes of a model, called `name`; raises `UserError`."""
+    """Check every tensor and node of a model in memory.
+
+    Args:
+        data: bytes of the ONNX file.
+        name: name of the model in error messages.
+
+    Raises:
+        UserError: see `refuse_malicious`.
+    """
     try:
-        _Looking(name, data).model()
-    except Damaged as error:
-        raise UserError(f"model: {name} cannot be opened: it is damaged, or no ONNX file ({error})") from None
+        _ModelChecker(name, data).model()
+    except InvalidProtobuf as error:
+        raise UserError(f"model: {name} cannot be opened: it is damaged, or not an ONNX file ({error})") from None
 
 
-class _Looking:
+class _ModelChecker:
     def __init__(self, file: str, data: bytes | mmap.mmap) -> None:
         self.file, self.data = file, data
 
@@ -80,9 +89,19 @@ class _Looking:
                 self.graph(begin, end, FUNCTION_NODE, 0)
 
     def graph(self, begin: int, end: int, node: int, depth: int, outside: dict[bytes, int] | None = None) -> None:
-        """Of a graph or a function; `outside`: what is known of the tensors of the graph around it."""
-        if depth > DEEPEST:
-            raise UserError(f"model: {self.file} has graphs within graphs, more than {DEEPEST} deep")
+        """Check a graph or a function.
+
+        Args:
+            begin: offset of the first byte.
+            end: offset after the last byte.
+            node: field number of the nodes.
+            depth: number of enclosing graphs.
+            outside: known tensors of the enclosing graph.
+        """
+        if depth > MAX_GRAPH_DEPTH:
+            raise UserError(
+                f"model: {self.file} nests graphs more than {MAX_GRAPH_DEPTH} levels deep; export the model again"
+            )
         known = dict(outside or {})
         nodes = []
         for number, at, to in self.fields(begin, end):
@@ -97,8 +116,15 @@ class _Looking:
             self.node(at, to, known, depth)
 
     def node(self, begin: int, end: int, known: dict[bytes, int], depth: int) -> None:
-        """`known`, to which its outputs are added: of tensors that hang on no image, the product of their sizes."""
-        operator, inputs, outputs, told = b"", [], [], 0
+        """Check a node and add its outputs to `known` if they do not depend on the image.
+
+        Args:
+            begin: offset of the first byte.
+            end: offset after the last byte.
+            known: tensors that do not depend on the image: the number of elements of a tensor with that shape.
+            depth: number of enclosing graphs.
+        """
+        operator, inputs, outputs, attribute_size = b"", [], [], 0
         for number, at, to in self.fields(begin, end):
             if number == NODE_OPERATOR:
                 operator = self.bytes(at, to)
@@ -107,20 +133,20 @@ class _Looking:
             elif number == NODE_OUTPUT:
                 outputs.append(self.bytes(at, to))
             elif number == NODE_ATTRIBUTE:
-                told = max(told, self.attribute(at, to, known, depth))
-        said = inputs[MAKERS.get(operator, 0) :][:1]
-        asked = known.get(said[0], 0) if said else 0
-        if operator in MAKERS and (asked > MOST_MADE or asked == COMPUTED):
-            many = "a size that nobody can see" if asked == COMPUTED else f"{asked} values"
+                attribute_size = max(attribute_size, self.attribute(at, to, known, depth))
+        shape_input = inputs[CREATING_OPERATORS.get(operator, 0) :][:1]
+        size = known.get(shape_input[0], 0) if shape_input else 0
+        if operator in CREATING_OPERATORS and (size > MAX_CREATED_VALUES or size == COMPUTED):
+            many = "a computed size" if size == COMPUTED else f"{size} values"
             raise UserError(
-                f"model: {self.file} makes a tensor of {many} out of nothing; it was not written by `export`"
+                f"model: {self.file} creates a tensor of {many} independently of the image; export the model again"
             )
         if all(name in known for name in inputs if name):
-            made = told if operator == b"Constant" else asked if operator == b"Identity" else COMPUTED
-            known.update(dict.fromkeys(outputs, made))
+            elements = attribute_size if operator == b"Constant" else size if operator == b"Identity" else COMPUTED
+            known.update(dict.fromkeys(outputs, elements))
 
     def attribute(self, begin: int, end: int, known: dict[bytes, int], depth: int) -> int:
-        """Returns the product of the sizes that it holds, 0 if none."""
+        """Check an attribute; return the product of the sizes that it holds, 0 if none."""
         sizes: list[int] = []
         for number, at, to in self.fields(begin, end):
             if number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
@@ -139,55 +165,56 @@ class _Looking:
                 self.tensor(at, to)
 
     def tensor(self, begin: int, end: int) -> tuple[bytes, int]:
-        """Its name; and where it holds sizes, as a shape does, their product."""
+        """Check a tensor; return its name, and the product of its values if it is a shape."""
         dims: list[int] = []
         sizes: list[int] = []
-        held, kind, name = 0, 0, b""
+        held, data_type, name = 0, 0, b""
         for number, at, to in self.fields(begin, end):
             if number == TENSOR_EXTERNAL or (number == TENSOR_LOCATION and at != 0):
                 raise UserError(
-                    f"model: {self.file} keeps a tensor in another file; that is not opened, only one file is"
+                    f"model: {self.file} stores a tensor in another file, which is not supported; save the model as "
+                    "one file"
                 )
             if number == TENSOR_DIMS:
                 dims += [_signed(at)] if to == PLAIN else self.numbers(at, to)
             elif number == TENSOR_TYPE:
-                kind = at % 2**32  # as protobuf cuts it
+                data_type = at % 2**32  # protobuf truncates it to 32 bits
             elif number == TENSOR_NAME:
                 name = self.bytes(at, to)
             elif number in TENSOR_VALUES:
                 held += 8 if to in (PLAIN, at) else to - at
-                few = to == PLAIN or to - at <= 8 * MOST_SIZES
-                if number == TENSOR_INT64S and few:
+                is_small = to == PLAIN or to - at <= 8 * MAX_DIMENSIONS
+                if number == TENSOR_INT64S and is_small:
                     sizes += [_signed(at)] if to == PLAIN else self.numbers(at, to)
-                elif number == TENSOR_RAW and few and to != PLAIN:
+                elif number == TENSOR_RAW and is_small and to != PLAIN:
                     sizes += [int.from_bytes(self.data[i : i + 8], "little", signed=True) for i in range(at, to, 8)]
         count = math.prod(dims)
         if any(n < 0 for n in dims) or count > held:
             raise UserError(
-                f"model: {self.file} says that tensor {name.decode(errors='replace')!r} has the shape {dims} and holds "
-                f"{held} bytes of it"
+                f"model: {self.file}: tensor {name.decode(errors='replace')!r} has the shape {dims}, but only {held} "
+                "bytes of data; the file is damaged or malicious"
             )
-        if kind != INT64:  # the bits of a float are no size
+        if data_type != INT64:  # only int64 tensors are shapes
             return name, 0
         return name, math.prod(n for n in sizes if n > 0) if len(sizes) == count else COMPUTED
 
     def numbers(self, at: int, to: int) -> list[int]:
-        """Several, packed."""
-        found = []
+        """Return packed integers."""
+        values = []
         while at < to:
             value, at = self.varint(at, to)
-            found.append(_signed(value))
-        return found
+            values.append(_signed(value))
+        return values
 
     def fields(self, begin: int, end: int) -> Iterator[Field]:
-        """Of a message; `end` is `PLAIN` where a number stands in the place of one."""
+        """Yield the fields of a message; `end` is `PLAIN` if the field is an integer instead."""
         if end == PLAIN:
-            raise Damaged("a number stands where a message should")
+            raise InvalidProtobuf("an integer instead of a message")
         at = begin
         while at < end:
             tag, at = self.varint(at, end)
-            if tag >= 2**32:  # protobuf would cut it, and see another field than is seen here
-                raise Damaged(f"a field has the number {tag >> 3}, at {at}")
+            if tag >= 2**32:  # protobuf would truncate it and read another field
+                raise InvalidProtobuf(f"field number {tag >> 3} at {at} is too large")
             number, wire = tag >> 3, tag & 7
             if wire == VARINT:
                 value, at = self.varint(at, end)
@@ -195,21 +222,21 @@ class _Looking:
             elif wire == BYTES:
                 length, at = self.varint(at, end)
                 if at + length > end:
-                    raise Damaged(f"a field of {length} bytes at {at} ends behind its message")
+                    raise InvalidProtobuf(f"a field of {length} bytes at {at} ends after its message")
                 yield number, at, at + length
                 at += length
             elif wire in (FIXED64, FIXED32):
                 at += 8 if wire == FIXED64 else 4
                 if at > end:
-                    raise Damaged(f"a number ends behind its message at {at}")
+                    raise InvalidProtobuf(f"a number at {at} ends after its message")
                 yield number, at, at
             else:
-                raise Damaged(f"there is no wire type {wire}, at {at}")
+                raise InvalidProtobuf(f"unknown wire type {wire} at {at}")
 
     def bytes(self, at: int, to: int) -> bytes:
-        """Of a name."""
+        """Return the bytes of a name."""
         if to == PLAIN:
-            raise Damaged("a number stands where a name should")
+            raise InvalidProtobuf("an integer instead of a name")
         return self.data[at:to]
 
     def varint(self, at: int, end: int) -> tuple[int, int]:
@@ -221,7 +248,7 @@ class _Looking:
             if byte < 128:
                 return value, at
             shift += 7
-        raise Damaged(f"a number does not end at {at}")
+        raise InvalidProtobuf(f"a number does not end at {at}")
 
 
 def _signed(value: int) -> int:

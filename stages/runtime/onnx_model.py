@@ -1,4 +1,4 @@
-"""An ONNX model made by `export`: file bytes in, answers out."""
+"""Load an ONNX model written by `export` and predict from image bytes."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ from stages.core.errors import UserError
 from stages.core.memory import freed_memory_given_back
 from stages.images.decode import MAX_MEGAPIXELS, Admit, Unreadable, admit_all, decode_image, to_channels
 from stages.images.geometry import crop_tile, placements
-from stages.runtime.engine_selection import APART, chosen
-from stages.runtime.engines import OnnxRuntime, session_of
+from stages.runtime.engine_selection import PROBE_TOLERANCE, select_engine
+from stages.runtime.engines import OnnxRuntime, create_session
 from stages.runtime.model_validation import refuse_malicious
 from stages.tasks.postprocessing import decode, stitched
 from stages.tasks.task_spec import task_spec_of
 
 REQUIRED = ("task", "representation", "labels", "channels", "version")
-TILES_AT_ONCE = 4
+TILES_PER_CALL = 4
 
 TYPES = {"tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(float)": "float32", "tensor(int64)": "int64"}
 
@@ -29,92 +29,112 @@ Array = np.ndarray[Any, Any]
 
 
 class Model:
-    """A session and what the file says of itself."""
+    """An exported model: inference session, metadata and task specification."""
 
     def __init__(self, file: Path, threads: int = 0, engine: str = "auto", precision: str = "") -> None:
-        """Open a model and see that it answers here as where it was measured.
+        """Open a model and check that its outputs on this machine agree with those at export.
 
         Args:
             file: an ONNX file written by `export`.
-            threads: of one call; 0: all cores.
-            engine: auto, onnxruntime or openvino; auto takes OpenVINO where it is installed, `export` found that it
-                keeps the score, and it is clearly faster on this machine.
-            precision: of OpenVINO, so that two that are opened answer the same; '' takes the fastest that is allowed.
+            threads: threads per call; 0 for all cores.
+            engine: auto, onnxruntime or openvino; auto selects OpenVINO if it is installed, `export`
+                accepted it for this file, and it is clearly faster on this machine.
+            precision: precision of OpenVINO, to open a model twice with identical outputs; '' for the fastest that
+                `export` accepted.
 
         Raises:
-            UserError: the file is missing, damaged, malicious, or no model of Macula; or its answers differ here.
+            UserError: the file is missing, damaged, malicious or not written by `export`, or its outputs differ here.
         """
         if not file.is_file():
             raise UserError(f"model: {file} does not exist; `dvc repro` writes data/export/model.onnx")
         refuse_malicious(file)
         try:
             with freed_memory_given_back():
-                session = session_of(file, threads)
-        except Exception as error:  # onnxruntime raises a type of its own for each way a file can be damaged
+                session = create_session(file, threads)
+        except Exception as error:  # onnxruntime's exceptions have no common base class
             raise UserError(f"model: {file} cannot be opened by onnxruntime: {error}") from error
         self.metadata = _metadata(session.get_modelmeta().custom_metadata_map, file)
         self.spec = task_spec_of(self.metadata)
         self.names = [output.name for output in session.get_outputs()]
         self.signature = tuple(
-            [(one.name, TYPES[one.type], [n if isinstance(n, int) else -1 for n in one.shape]) for one in several]
-            for several in (session.get_inputs(), session.get_outputs())
+            [
+                (value.name, TYPES[value.type], [n if isinstance(n, int) else -1 for n in value.shape])
+                for value in values
+            ]
+            for values in (session.get_inputs(), session.get_outputs())
         )
-        """Name, type of numpy and shape (-1: free) of the graph's inputs, and of its outputs."""
+        """(inputs, outputs) of the graph, each as name, numpy type and shape (-1 for a free axis)."""
         first = OnnxRuntime(session, self.metadata.get("precision", "float32"))
-        self.engine = chosen(first, engine, file, self.metadata, self.spec, threads, precision)
+        self.engine = select_engine(first, engine, file, self.metadata, self.spec, threads, precision)
 
     def decode_file(self, data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Admit = admit_all) -> Array:
-        """Bytes of an image file to the uint8 or uint16 [H, W, C] that the graph takes; raises `reading.Unreadable`."""
+        """Decode an image file to the pixels that the graph takes.
 
-        def suits(pixels: int, channels: int, bits: int) -> None:
+        Args:
+            data: bytes of the file.
+            max_megapixels: largest accepted image size in megapixels.
+            admit: called with (pixels, channels, bits) before the pixels are decoded; raises to refuse the image.
+
+        Returns:
+            uint8 or uint16 [H, W, C].
+
+        Raises:
+            Unreadable: the file is damaged, too large, or has other channels or another bit depth than the model.
+        """
+
+        def check_and_admit(pixels: int, channels: int, bits: int) -> None:
             if bits:
-                self._refuse_other(channels, bits)
+                self._check_format(channels, bits)
             admit(pixels, channels, bits)
 
-        image = decode_image(data, max_megapixels, suits).image
-        self._refuse_other(1 if image.ndim == 2 else image.shape[2], image.dtype.itemsize * 8)
+        image = decode_image(data, max_megapixels, check_and_admit).image
+        self._check_format(1 if image.ndim == 2 else image.shape[2], image.dtype.itemsize * 8)
         return to_channels(image, self.spec.channels)
 
-    def _refuse_other(self, channels: int, bits: int) -> None:
+    def _check_format(self, channels: int, bits: int) -> None:
         if bits != self.spec.depth:
-            raise Unreadable(f"has {bits} bits a value; the model takes {self.spec.depth}")
+            raise Unreadable(f"has {bits} bits per value; the model requires {self.spec.depth}")
         if channels != self.spec.channels and {channels, self.spec.channels} != {1, 3}:
-            raise Unreadable(f"has {channels} channels; the model takes {self.spec.channels}")
+            raise Unreadable(f"has {channels} channels; the model requires {self.spec.channels}")
 
     def run(self, images: Sequence[Array]) -> dict[str, Array]:
-        """Run the graph on images [H, W, C] of one size; its outputs by name, batch first where it takes a batch."""
-        given = self.engine.run(np.stack(images))
-        return dict(zip(self.names, given, strict=True))
+        """Run the graph on images [H, W, C] of equal size.
+
+        Returns:
+            Outputs by name, with a leading batch axis except for the representation `boxes`.
+        """
+        values = self.engine.run(np.stack(images))
+        return dict(zip(self.names, values, strict=True))
 
     def outputs(self, image: Array) -> dict[str, Array]:
         """Return the graph's outputs for one image [H, W, C], without the batch axis.
 
-        A model that was trained on tiles is run on overlapping tiles of images larger than the working size.
+        A model trained on tiles runs on overlapping tiles, and their outputs are merged.
         """
         if self.spec.fit != "tile":
             return self._single(self.run([image])) | {"size": np.array(image.shape[:2])}
         placed = placements(image.shape[0], image.shape[1], "tile", self.spec.size, self.spec.overlap)
         tiles = [crop_tile(image, frame, self.spec.size) for frame in placed]
         parts: list[dict[str, Array]] = []
-        for start in range(0, len(tiles), TILES_AT_ONCE):
-            batch = self.run(tiles[start : start + TILES_AT_ONCE])
+        for start in range(0, len(tiles), TILES_PER_CALL):
+            batch = self.run(tiles[start : start + TILES_PER_CALL])
             parts += [
                 {name: values[i] for name, values in batch.items()} for i in range(len(next(iter(batch.values()))))
             ]
         return stitched(parts, placed)
 
     def _single(self, outputs: dict[str, Array]) -> dict[str, Array]:
-        if self.spec.representation == "boxes":  # one image a call: its axes are those of the instances
+        if self.spec.representation == "boxes":  # no batch axis: the first axis is that of the instances
             return outputs
         return {name: values[0] for name, values in outputs.items()}
 
     @property
     def batches(self) -> bool:
-        """Whether one call takes several images of one size."""
+        """Whether one call predicts several images of equal size."""
         return self.spec.representation != "boxes" and self.spec.fit != "tile"
 
     def answers(self, images: Sequence[Array]) -> list[Any]:
-        """The task's answers for images [H, W, C] of one size, in one call where `batches`."""
+        """Return the predictions for images [H, W, C] of equal size, computed in one call if `batches`."""
         if not self.batches or len(images) == 1:
             return [self.answer(image) for image in images]
         size = np.array(images[0].shape[:2])
@@ -125,16 +145,20 @@ class Model:
         ]
 
     def answer(self, image: Array) -> Any:
-        """The task's answer for one image [H, W, C]."""
+        """Return the prediction for one image [H, W, C]."""
         return decode(self.outputs(image), self.spec)
 
     def answer_file(self, data: bytes) -> Any:
-        """The task's answer for the bytes of one image file; raises `reading.Unreadable`."""
+        """Return the prediction for the bytes of one image file.
+
+        Raises:
+            Unreadable: see `decode_file`.
+        """
         return self.answer(self.decode_file(data))
 
 
-def digest_of(file: Path) -> str:
-    """SHA-256 of a file; of one that is missing '', which opening it tells better."""
+def compute_digest(file: Path) -> str:
+    """Return the SHA-256 of a file; empty if it cannot be read, which opening it reports in detail."""
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -142,32 +166,43 @@ def digest_of(file: Path) -> str:
         return ""
 
 
-def shipped(exported: Path, threads: int = 0) -> Model:
-    """`model.onnx` of a folder that `export` wrote, run as it was chosen: by that engine and in that precision.
+def open_shipped_model(exported: Path, threads: int = 0) -> Model:
+    """Open `model.onnx` of an output folder of `export` with the engine and precision that were selected there.
+
+    Args:
+        exported: output folder of `export`.
+        threads: threads per call; 0 for all cores.
 
     Raises:
-        UserError: as `Model`.
+        UserError: see `Model`.
     """
-    told = json.loads((exported / "variants.json").read_text())
-    variant = next(one for one in told["variants"] if one["name"] == told["shipped"])
+    summary = json.loads((exported / "variants.json").read_text())
+    variant = next(v for v in summary["variants"] if v["name"] == summary["shipped"])
     precision = variant["precision"] if variant["engine"] == "openvino" else ""
     return Model(exported / "model.onnx", threads, variant["engine"], precision)
 
 
 def _metadata(stored: dict[str, str], file: Path) -> dict[str, Any]:
-    """What `export` put in; what others added later is left out where it is no JSON."""
+    """Return the metadata that `export` wrote, under their current names.
+
+    Values that other programs added are left out if they are not JSON.
+    """
     missing = [key for key in REQUIRED if key not in stored]
     if missing:
-        raise UserError(f"model: {file} says nothing of its {', '.join(missing)}; it was not written by `export`")
+        raise UserError(f"model: the metadata of {file} lack {', '.join(missing)}; use a file that `export` wrote")
     known = {}
     for key, value in stored.items():
         try:
             known[key] = json.loads(value)
         except ValueError:
             if key in REQUIRED:
-                raise UserError(f"model: {file}: its metadata {key} is no JSON: {value[:80]!r}") from None
-    if known.get("precision", "float32") not in APART:
-        raise UserError(f"model: {file} says its precision is {known['precision']!r}; known: {', '.join(APART)}")
+                raise UserError(
+                    f"model: {file}: metadata {key} is not JSON: {value[:80]!r}; export the model again"
+                ) from None
+    if known.get("precision", "float32") not in PROBE_TOLERANCE:
+        raise UserError(
+            f"model: {file} has the unknown precision {known['precision']!r}; known: {', '.join(PROBE_TOLERANCE)}"
+        )
     current, notices = renamed_metadata(known)
     if notices:
         logging.getLogger(__name__).warning("%s: metadata of an older version: %s", file, "; ".join(notices))

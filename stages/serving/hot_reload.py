@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.cpu import cores
-from stages.runtime import digest_of
+from stages.runtime import compute_digest
 from stages.serving.metrics import Metrics
 from stages.serving.micro_batching import MicroBatcher
 from stages.serving.model_loading import load_model, try_in_subprocess
@@ -35,7 +35,7 @@ class LoadedModel:
         Raises:
             UserError: the model cannot be loaded or run.
         """
-        self.digest = digest_of(settings.file)[:12]
+        self.digest = compute_digest(settings.file)[:12]
         self.model = load_model(settings)
         self.name = settings.name or str(self.model.metadata.get("name") or settings.file.stem)
         self.version = str(self.model.metadata["version"])

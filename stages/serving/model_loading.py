@@ -14,7 +14,7 @@ from stages.core.cpu import cores
 from stages.core.errors import UserError
 from stages.core.memory import allowed, bound
 from stages.runtime import Model
-from stages.runtime.engine_selection import probe
+from stages.runtime.engine_selection import create_probe_image
 from stages.serving.settings import SETTINGS, Settings
 
 SECONDS = 120.0  # for loading a model and running it once
@@ -34,7 +34,7 @@ def load_model(settings: Settings) -> Model:
     model = Model(settings.file, threads, settings.engine)
     Image.init()  # load the formats of Pillow before the first request
     try:
-        model.answer(probe(model.spec))
+        model.answer(create_probe_image(model.spec))
     except Exception as error:  # onnxruntime raises many exception types
         raise UserError(f"model: {settings.file} was loaded, but does not predict a test image: {error}") from error
     return model

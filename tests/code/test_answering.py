@@ -23,13 +23,13 @@ from PIL import Image
 
 from benchmarks.inference import batch_prediction_speed as predicting
 from benchmarks.result_pages import replace_block
-from stages.batch_prediction import FORMS, Order, answered, asked, output_to, refuse_sources
+from stages.batch_prediction import FORMATS, PredictionJob, check_sources, iterate_images, open_output, predict_images
 from stages.batch_prediction import inputs as sources
-from stages.batch_prediction.inputs import Asked
-from stages.batch_prediction.worker_pool import Line
+from stages.batch_prediction.inputs import InputImage
+from stages.batch_prediction.worker_pool import OutputRow
 from stages.core.errors import UserError
 from stages.images.decode import Unreadable
-from stages.runtime import digest_of
+from stages.runtime import compute_digest
 from stages.tasks.task_spec import TaskSpec
 from tests.command_line import macula
 from tests.conftest import ROOT, png
@@ -121,7 +121,7 @@ def test_folders_archives_and_lists_give_the_same_rows_in_the_same_order(model: 
     (here / "list.txt").write_bytes(listed)
     archives = [pack(here / "in", here / f"in{ending}").name for ending in (".zip", ".tar", ".tgz")]
     given = run(model, "in", *archives, "list.txt", "-", *names[:2], input=listed)
-    assert given.returncode == 1 and b"6 of 182 images could not be answered" in given.stderr, given.stderr
+    assert given.returncode == 1 and b"6 of 182 images could not be predicted" in given.stderr, given.stderr
     _, *found = given.stdout.splitlines()
     for part, prefix in enumerate(["in", *archives, "in", "in"]):
         expected = [row.replace(b"in/", f"{prefix}/".encode()) for row in rows]
@@ -136,8 +136,8 @@ def test_archives_and_lists_in_capitals_are_what_they_are(here: Path, ending: st
     else:
         pack(here / "in", here / f"in{ending}")
     capital = (here / f"in{ending}").rename(here / f"IN{ending.upper()}")
-    refuse_sources([str(capital)])
-    assert len(list(asked([str(capital)]))) == (32 if ending == ".txt" else 30)
+    check_sources([str(capital)])
+    assert len(list(iterate_images([str(capital)]))) == (32 if ending == ".txt" else 30)
 
 
 def test_a_folder_of_more_names_than_are_held_is_sorted_all_the_same(
@@ -149,8 +149,8 @@ def test_a_folder_of_more_names_than_are_held_is_sorted_all_the_same(
         (tmp_path / name).write_bytes(b"")
     expected = sorted([*names, "5/a.png", "5/deep/b.png", "5-/c.png"])
     for held in (100, 7, 1):
-        monkeypatch.setattr(sources, "AT_ONCE", held)
-        assert [image.name for image in asked([str(tmp_path)])] == expected, held
+        monkeypatch.setattr(sources, "MAX_NAMES_IN_MEMORY", held)
+        assert [image.name for image in iterate_images([str(tmp_path)])] == expected, held
 
 
 def test_no_two_images_share_a_name_and_none_leads_out(here: Path) -> None:
@@ -159,7 +159,7 @@ def test_no_two_images_share_a_name_and_none_leads_out(here: Path) -> None:
     (here / "else/in/a/00.png").write_bytes(b"")
     (here / "else/in/a/00.jpg").write_bytes(b"")
     (here / "list.txt").write_text("in/a/00.png\n../" + here.name + "/else/in/a/00.png\n/in/a/00.png\n")
-    images = list(asked(["in", "in.zip", "else/in", "list.txt", "in/a/00.png"]))
+    images = list(iterate_images(["in", "in.zip", "else/in", "list.txt", "in/a/00.png"]))
     names = [image.name for image in images]
     assert len(set(names)) == len(names) == 30 + 30 + 2 + 3 + 1
     assert {"in/a/00.png", "in.zip/a/00.png", "in-2/a/00.png", "00.png"} <= set(names)
@@ -203,7 +203,7 @@ def test_a_bad_member_of_an_archive_is_a_row_and_nothing_is_written_outside(here
 @pytest.mark.parametrize("ending", [".zip", ".tar", ".tgz"])
 def test_members_whose_names_begin_with_a_dot_and_a_slash_are_answered(here: Path, ending: str) -> None:
     names = ["./one.png", "a/./two.png", ".\\three.png", "./../out.png", "./.hidden.png", "a\\.hidden.png"]
-    images = list(asked([str(pack(here / "in", here / f"in{ending}", renamed=names))]))
+    images = list(iterate_images([str(pack(here / "in", here / f"in{ending}", renamed=names))]))
     assert [image.path.partition(f"{ending}/")[2] for image in images] == names[:4]
     assert [image.name for image in images] == ["one.png", "a/two.png", "three.png", "refused"]
     assert [len(image.read()) > 50 for image in images[:3]] == [True] * 3
@@ -214,11 +214,12 @@ def test_members_whose_names_begin_with_a_dot_and_a_slash_are_answered(here: Pat
 @pytest.mark.parametrize("ending", [".zip", ".tar", ".tgz"])
 @pytest.mark.filterwarnings("ignore:Duplicate name")  # zipfile's, as it packs
 def test_a_name_that_stands_twice_in_an_archive_is_answered_once_and_told(here: Path, ending: str) -> None:
-    first, *others = asked([str(pack(here / "in", here / f"in{ending}", renamed=["a.png", "a.png", "./a.png"]))])
+    archive = pack(here / "in", here / f"in{ending}", renamed=["a.png", "a.png", "./a.png"])
+    first, *others = iterate_images([str(archive)])
     assert (first.name, first.read()) == ("a.png", (here / "in/a/00.png").read_bytes())
     assert [image.name for image in others] == ["refused"] * 2
     for image in others:
-        with pytest.raises(Unreadable, match="stands in the archive before"):
+        with pytest.raises(Unreadable, match="occurs twice in the archive"):
             image.read()
 
 
@@ -230,7 +231,7 @@ def test_a_tar_that_is_cut_off_answers_what_is_there_and_says_so(model: Path, he
     given = run(model, cut.name, "--format", "jsonl")
     assert given.returncode == 1, given.stderr
     *_, last = rows = [json.loads(line) for line in given.stdout.splitlines()]
-    assert 5 < len(rows) < 30 and last["path"] == cut.name and "damaged or cut off" in last["error"]
+    assert 5 < len(rows) < 30 and last["path"] == cut.name and "damaged or truncated" in last["error"]
 
 
 def crash() -> bytes:
@@ -251,9 +252,9 @@ def test_a_file_that_crashes_hangs_or_swells_costs_its_own_row(model: Path, here
     good = png(np.full((20, 30), 200, np.uint8))
     reads: list[Callable[[], bytes]] = [partial(bytes, good)] * 24
     reads[14:16], reads[17], reads[20] = [crash, crash], hang, swell
-    images = [Asked(str(number), str(number), read) for number, read in enumerate(reads)]
-    order = Order(model, "jsonl", workers=2, seconds=5.0, memory=2**30)
-    given = [(image, line) for some, lines in answered(iter(images), order, OUTLINE)
+    images = [InputImage(str(number), str(number), read) for number, read in enumerate(reads)]
+    order = PredictionJob(model, "jsonl", workers=2, seconds=5.0, memory=2**30)
+    given = [(image, line) for some, lines in predict_images(iter(images), order, OUTLINE)
              for image, line in zip(some, lines, strict=True)]  # fmt: skip
     assert [image for image, _ in given] == images
     rows = [json.loads(line.text) for _, line in given]
@@ -273,11 +274,11 @@ def test_another_model_in_its_place_answers_nothing_and_ends_the_run(here: Path,
     other = None if gone else model_of(replace(OUTLINE, labels=("a", "b")), here / "other.onnx")
     good = partial(bytes, png(np.full((20, 30), 200, np.uint8)))
     reads: list[Callable[[], bytes]] = [good, good, partial(crash_beside, file, other), *[good] * 20]
-    images = [Asked(str(number), str(number), read) for number, read in enumerate(reads)]
-    order = Order(file, "jsonl", workers=1, digest=digest_of(file))
+    images = [InputImage(str(number), str(number), read) for number, read in enumerate(reads)]
+    order = PredictionJob(file, "jsonl", workers=1, digest=compute_digest(file))
     lines: list[Any] = []
-    with pytest.raises(UserError, match="does not exist" if gone else "is another file than at the start"):
-        for _, some in answered(iter(images), order, OUTLINE):
+    with pytest.raises(UserError, match="does not exist" if gone else "has changed since the start"):
+        for _, some in predict_images(iter(images), order, OUTLINE):
             lines += some
     assert [line.failed for line in lines] == [False, False, True]
 
@@ -353,9 +354,9 @@ def test_another_model_other_options_and_other_images_do_not_go_on(here: Path) -
     words = unfinished(mask, here)
     other = model_of(replace(spec, labels=("background", "thing")), here / "other.onnx")
     for wrong, says in (
-        ([str(other), *words], "an unfinished run began with model "),
-        ([str(mask), *words, "--format", "jsonl"], "began with --format csv, now jsonl; --restart begins anew"),
-        ([str(mask), "in/b", *words[1:]], "the first 10 images are not those of the rows; --restart"),
+        ([str(other), *words], "the unfinished run used model "),
+        ([str(mask), *words, "--format", "jsonl"], "used --format csv, now jsonl; use --restart to discard it"),
+        ([str(mask), "in/b", *words[1:]], "the first 10 images differ from those of the unfinished run; use --restart"),
     ):
         with pytest.raises(UserError, match=says):
             macula("predict", *wrong)
@@ -368,7 +369,7 @@ def test_rows_that_are_shorter_than_recorded_are_not_believed(here: Path) -> Non
     mask = model_of(replace(OUTLINE, task="segmentation", representation="mask"), here / "mask.onnx")
     words = unfinished(mask, here)
     os.truncate(here / "answers.csv.part", 100)
-    with pytest.raises(UserError, match=r"tells of \d+ bytes, but there are fewer"):
+    with pytest.raises(UserError, match=r"records \d+ bytes of rows, but the file has fewer"):
         macula("predict", str(mask), *words)
 
 
@@ -376,13 +377,13 @@ def test_rows_that_are_shorter_than_recorded_are_not_believed(here: Path) -> Non
 def test_a_run_that_begins_anew_holds_nothing_of_the_old_one(here: Path, form: str, option: str | None) -> None:
     boxes = replace(OUTLINE, task="instances", representation="boxes") if form == "coco" else OUTLINE
     began: dict[str, Any] = {"model": "1"}
-    images = list(asked(["in"]))
+    images = list(iterate_images(["in"]))
 
-    def write(anew: bool, several: list[Asked]) -> None:
-        with output_to(here / "answers", FORMS[form], boxes, began, anew) as output:
+    def write(anew: bool, several: list[InputImage]) -> None:
+        with open_output(here / "answers", FORMATS[form], boxes, began, anew) as output:
             output.start(iter(several))
             assert output.rows == 0
-            output.add(several, [Line(b'{"path": "x", "error": "none"}\n', failed=False)] * len(several))
+            output.add(several, [OutputRow(b'{"path": "x", "error": "none"}\n', failed=False)] * len(several))
 
     write(anew=False, several=images[:2])
     expected = (here / "answers").read_bytes()
@@ -395,12 +396,12 @@ def test_a_run_that_begins_anew_holds_nothing_of_the_old_one(here: Path, form: s
 
 
 def test_beginning_anew_takes_nothing_from_a_run_that_is_on_its_way(here: Path) -> None:
-    with output_to(here / "answers", FORMS["csv"], OUTLINE, {}, False) as output:
-        output.start(asked(["in"]))
+    with open_output(here / "answers", FORMATS["csv"], OUTLINE, {}, False) as output:
+        output.start(iterate_images(["in"]))
         kept = (here / "answers.part.json").read_text()
         with (
             pytest.raises(UserError, match="is being written by another process"),
-            output_to(here / "answers", FORMS["csv"], OUTLINE, {}, True),
+            open_output(here / "answers", FORMATS["csv"], OUTLINE, {}, True),
         ):
             pass
         assert (here / "answers.part.json").read_text() == kept

@@ -21,13 +21,19 @@ from torch import nn
 from stages import runtime
 from stages.core.errors import UserError
 from stages.export import OPSET, to_onnx
-from stages.preprocessing.resize import fitted
-from stages.quantization.onnx_graph import front, simplify
-from stages.quantization.score_drop import Judge
-from stages.quantization.selection import Bench, by_openvino, chosen, write_metadata, write_with_probe
+from stages.preprocessing.resize import fit_image
+from stages.quantization.onnx_graph import extract_preprocessing, simplify
+from stages.quantization.score_drop import DropEvaluator
+from stages.quantization.selection import (
+    VariantSetup,
+    open_with_openvino,
+    select_variant,
+    write_metadata,
+    write_metadata_with_probe,
+)
 from stages.runtime import Model
-from stages.runtime.engine_selection import answer_to_probe, fastest
-from stages.runtime.engines import OpenVino, session_of
+from stages.runtime.engine_selection import predict_probe_image, select_fastest
+from stages.runtime.engines import OpenVino, create_session
 from stages.tasks.task_spec import TaskSpec
 from tests.conftest import ROOT
 
@@ -71,11 +77,11 @@ def exported(network: nn.Module, folder: Path) -> tuple[Path, dict[str, Any]]:
     raw, file = folder / "raw.onnx", folder / "float32.onnx"
     to_onnx(network, OUTLINE, raw)
     simplify(raw, file)
-    cut = front(onnx.load(file))
+    cut = extract_preprocessing(onnx.load(file))
     assert cut is not None
     about = OUTLINE.as_json() | {"version": "1", "opset": OPSET, "precision": "float32"}
     about |= {"preprocessing_output": cut[0], "preprocessing": base64.b64encode(cut[1]).decode()}
-    write_with_probe(file, about)
+    write_metadata_with_probe(file, about)
     return file, about
 
 
@@ -94,20 +100,20 @@ def encoded(image: np.ndarray) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def frail(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Bench]:
+def frail(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], VariantSetup]:
     """The file of the frail network, its metadata, and what its variants are judged with."""
     file, about = exported(Frail(), tmp_path_factory.mktemp("frail"))
     seen = images(200)
     files = [encoded(image) for image in seen]
-    judge = Judge([i % 2 for i in range(200)], np.arange(200), OUTLINE, "accuracy", 200, 0.95)
-    return file, about, Bench(lambda: files, len(files), judge, seen[:16], 0.02, 1, "onnxruntime")
+    judge = DropEvaluator([i % 2 for i in range(200)], np.arange(200), OUTLINE, "accuracy", 200, 0.95)
+    return file, about, VariantSetup(lambda: files, len(files), judge, seen[:16], 0.02, 1, "onnxruntime")
 
 
 def test_int8_leaves_those_layers_in_float32_that_would_spoil_the_answer(
-    frail: tuple[Path, dict[str, Any], Bench],
+    frail: tuple[Path, dict[str, Any], VariantSetup],
 ) -> None:
     file, about, bench = frail
-    _, found = chosen(file, about, ["int8"], bench)
+    _, found = select_variant(file, about, ["int8"], bench)
     int8 = next(variant for variant in found if variant.name == "int8")
     first = [node.name for node in onnx.load(file).graph.node if node.op_type == "Conv"][:FRAIL]
     assert sorted(int8.left) == sorted(first)
@@ -116,11 +122,13 @@ def test_int8_leaves_those_layers_in_float32_that_would_spoil_the_answer(
 
 
 def test_what_int8_spoils_everywhere_is_not_shipped(
-    frail: tuple[Path, dict[str, Any], Bench], monkeypatch: pytest.MonkeyPatch
+    frail: tuple[Path, dict[str, Any], VariantSetup], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.quantization.selection.LEFT", (0.0, 1 / 8))  # one of the two frail layers is not enough
+    monkeypatch.setattr(
+        "stages.quantization.selection.FLOAT32_SHARES", (0.0, 1 / 8)
+    )  # one of the two frail layers is not enough
     file, about, bench = frail
-    name, found = chosen(file, about, ["int8"], bench)
+    name, found = select_variant(file, about, ["int8"], bench)
     assert name == "float32"
     int8 = next(variant for variant in found if variant.name == "int8")
     assert not int8.holds
@@ -137,14 +145,14 @@ def test_16_bits_in_a_letterbox_come_to_the_pixels_that_training_saw(tmp_path: P
     raw, file = tmp_path / "raw.onnx", tmp_path / "float32.onnx"
     to_onnx(nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), spec, raw)
     simplify(raw, file)
-    cut = front(onnx.load(file))
+    cut = extract_preprocessing(onnx.load(file))
     assert cut is not None
     image = np.random.default_rng(0).integers(0, 65536, (1, 50, 23, 1), np.uint16)
-    (working,) = session_of(cut[1], 1).run(None, {"image": image})
-    expected = fitted(torch.from_numpy(image), "letterbox", SIDE).numpy()
+    (working,) = create_session(cut[1], 1).run(None, {"image": image})
+    expected = fit_image(torch.from_numpy(image), "letterbox", SIDE).numpy()
     assert np.array_equal(working.reshape(expected.shape), expected)
     assert (expected[0, :, -1] == 0).all(), "black beside it"
-    session_of(file, 1).run(None, {"image": image})
+    create_session(file, 1).run(None, {"image": image})
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +160,7 @@ def bent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file that OpenVINO may run in float32."""
     pytest.importorskip("openvino")
     file, about = exported(Bent(nn.ReLU()), tmp_path_factory.mktemp("bent"))
-    write_with_probe(file, about | {"openvino_precisions": ["float32"]})
+    write_metadata_with_probe(file, about | {"openvino_precisions": ["float32"]})
     return file
 
 
@@ -192,21 +200,21 @@ class Tired:
 @pytest.mark.parametrize(("seconds", "taken"), [(0.001, "openvino"), (0.02, "onnxruntime")])
 def test_another_engine_is_taken_where_it_is_clearly_faster(seconds: float, taken: str) -> None:
     rivals = [Tired("onnxruntime", 0.01), Tired("openvino", seconds)]
-    assert fastest(rivals, np.zeros((1, 2, 2, 3), np.uint8)).name == taken  # type: ignore[arg-type]
+    assert select_fastest(rivals, np.zeros((1, 2, 2, 3), np.uint8)).name == taken  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_openvino_is_opened_in_the_precision_that_is_named(shipped: Path, precision: str) -> None:
     retold(shipped, openvino=["float32", "bfloat16"])
     assert Model(shipped, 1, "openvino", precision).engine.precision == precision
-    with pytest.raises(UserError, match="not found to keep its score under openvino in int8"):
+    with pytest.raises(UserError, match="did not accept openvino in int8"):
         Model(shipped, 1, "openvino", "int8")
 
 
 def test_a_file_that_was_not_judged_under_openvino_is_not_run_by_it(shipped: Path) -> None:
     retold(shipped, openvino=[])
     assert Model(shipped, 1, "auto").engine.name == "onnxruntime"
-    with pytest.raises(UserError, match="not found to keep its score under openvino"):
+    with pytest.raises(UserError, match="did not accept openvino"):
         Model(shipped, 1, "openvino")
 
 
@@ -214,7 +222,7 @@ def test_an_engine_that_answers_otherwise_here_is_not_taken(shipped: Path, monke
     run = OpenVino.run
     monkeypatch.setattr(OpenVino, "run", lambda self, image: [1.1 * values for values in run(self, image)])
     assert Model(shipped, 1, "auto").engine.name == "onnxruntime"
-    with pytest.raises(UserError, match="answers otherwise on this machine"):
+    with pytest.raises(UserError, match="outputs of openvino on this machine differ"):
         Model(shipped, 1, "openvino")
 
 
@@ -224,18 +232,18 @@ def test_what_is_shipped_runs_as_it_was_chosen(shipped: Path, name: str, engine:
     shipped.rename(folder / "model.onnx")
     found = [{"name": name, "engine": engine, "precision": "float32"}]
     (folder / "variants.json").write_text(json.dumps({"shipped": name, "variants": found}))
-    assert runtime.shipped(folder, 1).engine.name == engine
+    assert runtime.open_shipped_model(folder, 1).engine.name == engine
 
 
 def test_a_file_whose_answer_changed_is_refused(shipped: Path) -> None:
     stored = json.loads(next(p.value for p in onnx.load(shipped).metadata_props if p.key == "self_test"))
     retold(shipped, probe=[1.1 * value for value in stored])
-    with pytest.raises(UserError, match="answers otherwise on this machine than where it was made"):
+    with pytest.raises(UserError, match="on this machine differ from those at export"):
         Model(shipped, 1, "onnxruntime")
 
 
 def test_bfloat16_is_close_to_what_it_stands_for(shipped: Path) -> None:
-    half, exact = by_openvino(shipped, "bfloat16", 1), Model(shipped, 1, "onnxruntime")
+    half, exact = open_with_openvino(shipped, "bfloat16", 1), Model(shipped, 1, "onnxruntime")
     image = images(1)[0]
     assert half.answer(image) == pytest.approx(exact.answer(image), abs=0.02)
 
@@ -257,7 +265,7 @@ def test_a_probe_is_kept_in_what_can_be_compared(spec: TaskSpec, answer: Any, ke
         def run(self, image_NHWC: np.ndarray) -> list[np.ndarray]:
             return [np.array(answer, np.float32)]
 
-    assert answer_to_probe(Fixed(), spec) == kept  # type: ignore[arg-type]
+    assert predict_probe_image(Fixed(), spec) == kept  # type: ignore[arg-type]
 
 
 GROWN = """

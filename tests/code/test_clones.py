@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 from flows import compare
 from flows.example import main as run_example
-from flows.worktrees import changes_of, clone_name, example, params_with
+from flows.worktrees import change_params, clone_name, example, parse_changes
 from stages.config.load import load
 from stages.core.errors import UserError
 from tests.conftest import ROOT, kept_params
@@ -29,7 +29,9 @@ def test_kept_parameter_sets_are_valid_and_change_what_they_name(name: str) -> N
 
 
 def test_changes_keep_the_comments_and_all_else() -> None:
-    text = params_with([{"train": {"epochs": 3}}, changes_of("network.name=vgg11 ingest.columns.label=kind")], "here")
+    text = change_params(
+        [{"train": {"epochs": 3}}, parse_changes("network.name=vgg11 ingest.columns.label=kind")], "here"
+    )
     before, after = (ROOT / "params.yaml").read_text(), text
     comments = [line.partition("#")[2] for line in before.splitlines() if "#" in line]
     assert comments == [line.partition("#")[2] for line in after.splitlines() if "#" in line] and len(comments) > 5
@@ -42,7 +44,7 @@ def test_changes_keep_the_comments_and_all_else() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("network=vgg11", "'network=vgg11' is no change of params; write KEY=VALUE"),
+        ("network=vgg11", "'network=vgg11' is not a change of params; write KEY=VALUE"),
         ("network.name", "'network.name' is no change"),
         ("network.nam=vgg11", "network.nam: 'vgg11': unknown key"),
         ("train.epochs=none", "1 mistake in these words"),
@@ -50,7 +52,7 @@ def test_changes_keep_the_comments_and_all_else() -> None:
 )
 def test_a_wrong_change_is_told(words: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        params_with([changes_of(words)], "these words")
+        change_params([parse_changes(words)], "these words")
 
 
 def test_an_unknown_example_or_source_is_told() -> None:

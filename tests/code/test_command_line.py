@@ -17,7 +17,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from stages.batch_prediction import FORMS
+from stages.batch_prediction import FORMATS
 from stages.command_line import app, cpu_speed, machine_checks, options, reference
 from stages.command_line.app import COMMANDS, application
 from stages.command_line.exit_codes import BLOCKED, BUG, FAILED, INTERRUPTED, OBJECTIVE_MISSED, USAGE
@@ -81,7 +81,7 @@ def test_start_up_imports_nothing_heavy(words: list[str]) -> None:
 
 
 def test_choices_are_those_of_the_registries() -> None:
-    assert get_args(options.PredictFormat) == tuple(FORMS)
+    assert get_args(options.PredictFormat) == tuple(FORMATS)
     assert get_args(options.ImageFormat) == tuple(IMPORTERS)
     assert get_args(options.Engine) == ENGINES
 

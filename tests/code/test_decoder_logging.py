@@ -62,4 +62,4 @@ def test_decoders_say_nothing_beside_the_answer(silent: str, tmp_path: Path) -> 
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True)
     assert sorted(done.stdout.split()) == sorted(hostile())
-    assert done.stderr in ("", "2 of 2 images could not be answered; their rows say why\n")
+    assert done.stderr in ("", "2 of 2 images could not be predicted; their rows contain the reason\n")

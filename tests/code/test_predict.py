@@ -180,11 +180,11 @@ def test_the_folder_of_the_output_is_made(images: Path, tmp_path: Path, answerin
 def test_no_answer_takes_the_place_of_an_image(tmp_path: Path, answering: Any, option: str, name: str) -> None:
     answering(SEGMENTATION, MASK)
     (tmp_path / name).write_bytes(b"an image")
-    with pytest.raises(UserError, match=f"{option} .* is, or holds, images to be answered; name another folder"):
+    with pytest.raises(UserError, match=f"{option} .* is, or contains, input images; name another folder"):
         in_this_process(str(tmp_path), option, str(tmp_path / ".." / tmp_path.name))
     written = tmp_path / f"{name}{'.jpg' if option == '--overlays' else '.png'}"
     written.write_bytes(b"an image, too")
-    with pytest.raises(UserError, match=f"{option} .* is, or holds, images to be answered; name another folder"):
+    with pytest.raises(UserError, match=f"{option} .* is, or contains, input images; name another folder"):
         in_this_process(str(tmp_path / name), str(written), option, str(tmp_path))
     assert written.read_bytes() == b"an image, too"
 
@@ -192,7 +192,7 @@ def test_no_answer_takes_the_place_of_an_image(tmp_path: Path, answering: Any, o
 def test_the_table_of_answers_takes_the_place_of_no_image(tmp_path: Path, answering: Any) -> None:
     answering(COUNT, None)
     (tmp_path / "one.png").write_bytes(b"an image")
-    with pytest.raises(UserError, match="--output .*one.png is, or would look like, what is read; name another file"):
+    with pytest.raises(UserError, match="--output .*one.png is an input or has the suffix of an image; name another file"):
         in_this_process(str(tmp_path), "--output", str(tmp_path / "one.png"))
     assert (tmp_path / "one.png").read_bytes() == b"an image"
 
@@ -204,7 +204,7 @@ def test_the_table_of_answers_takes_the_place_of_nothing_but_a_file(
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "round").symlink_to("round")
     for name in ("pipe", "round", "in"):
-        with pytest.raises(UserError, match=f"--output .*{name} is no regular file"):
+        with pytest.raises(UserError, match=f"--output .*{name} is not a regular file"):
             in_this_process(str(images / "a"), "--output", str(tmp_path / name))
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     for before in (None, "old"):
@@ -238,19 +238,19 @@ def test_a_run_goes_on_with_the_engine_and_the_precision_that_it_began_with(
     with monkeypatch.context() as patch:
         patch.setattr(fixed, "answer", interrupted)
         assert in_this_process(*words) == INTERRUPTED
-    with pytest.raises(UserError, match="began with --engine openvino, now onnxruntime"):
+    with pytest.raises(UserError, match="used --engine openvino, now onnxruntime"):
         in_this_process(*words, "--engine", "onnxruntime")
     opened.clear()
     assert in_this_process(*words, "--engine", "openvino") == 0
     assert opened == [("openvino", "bfloat16")] * 2
-    assert in_this_process(*words) == 0 and opened[2:] == [("onnxruntime", "float32")] * 2, "it begins anew"
+    assert in_this_process(*words) == 0 and opened[2:] == [("onnxruntime", "float32")] * 2, "a finished run was resumed"
 
 
 @pytest.mark.parametrize(
     ("asked", "words", "says"),
     [
-        (COUNT, ["--files", "x"], "answers of task regression are no images"),
-        (SEGMENTATION, ["--format", "coco"], "this model's task is segmentation"),
+        (COUNT, ["--files", "x"], "predictions of task regression are not images"),
+        (SEGMENTATION, ["--format", "coco"], "the model has task segmentation"),
         (spec("image", "image", "image", channels=1), [], "name a folder for them, --files"),
     ],
 )

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from stages.quantization.score_drop import Drop, Judge
+from stages.quantization.score_drop import Drop, DropEvaluator
 from stages.tasks.segmentation import Mask
 from stages.tasks.task_spec import TaskSpec
 
 OUTLINE = TaskSpec("classification", "class", "label", labels=("a", "b"))
 
 
-def judge(images: int) -> Judge:
-    return Judge([i % 2 for i in range(images)], np.arange(images), OUTLINE, "accuracy", 500, 0.95)
+def judge(images: int) -> DropEvaluator:
+    return DropEvaluator([i % 2 for i in range(images)], np.arange(images), OUTLINE, "accuracy", 500, 0.95)
 
 
 def answers(images: int, wrong: int = 0) -> list[np.ndarray]:
@@ -34,7 +34,7 @@ def test_a_variant_that_mends_one_of_few_images_is_not_shown_to_spoil_none() -> 
 def test_the_rarest_class_says_how_much_is_shown() -> None:
     truths = [0] * 190 + [1] * 4
     right = [np.eye(2)[label] for label in truths]
-    seen = Judge(truths, np.arange(194), OUTLINE, "balanced_accuracy", 500, 0.95)
+    seen = DropEvaluator(truths, np.arange(194), OUTLINE, "balanced_accuracy", 500, 0.95)
     assert seen.drop(right, right).high == pytest.approx(1 - 0.025 ** (1 / 8))
 
 
@@ -45,7 +45,7 @@ def test_of_few_groups_no_variant_is_shown_to_keep_up(groups: int, holds: bool) 
     nearly = [mask.copy() for mask in truths]
     for number, mask in enumerate(nearly):
         mask[0, number % 2] = 0
-    seen = Judge(truths, np.arange(40) % groups, spec, "dice", 500, 0.95)
+    seen = DropEvaluator(truths, np.arange(40) % groups, spec, "dice", 500, 0.95)
     drop = seen.drop([Mask(mask, None) for mask in truths], [Mask(mask, None) for mask in nearly])
     assert drop.value is not None and 0 < drop.value < 0.02
     assert drop.within(0.02) == holds

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stages.config.load import load
-from stages.export import Shipped, to_onnx
+from stages.export import ExportedModel, to_onnx
 from stages.networks import build
 from stages.training.auto_params import resolve_auto
 from stages.training.loop import fit
@@ -37,7 +37,7 @@ class Trained:
         result = fit(plan, lambda epoch: None)
         self.network, self.spec = build(plan.network_config).eval(), data.spec
         self.network.load_state_dict(result.weights)
-        self.shipped = Shipped(self.network, data.spec).eval()
+        self.shipped = ExportedModel(self.network, data.spec).eval()
 
     def answers(self, images: list[np.ndarray]) -> np.ndarray:
         with torch.inference_mode():

@@ -31,7 +31,7 @@ from ruamel.yaml import YAML
 
 from flows import dvc_graph, supervisor
 from flows.pipeline import pipeline
-from flows.stage_runner import Line
+from flows.stage_runner import StageRunner
 from stages.core.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
@@ -227,13 +227,13 @@ def test_the_sealed_stage_is_not_run(first: tuple[Path, State]) -> None:
 def test_a_target_runs_with_what_it_depends_on_and_nothing_else(toy: Path) -> None:
     with chdir(toy):
         assert dvc_graph.load(["dark"]) == {DIGITS: [], "dark": [DIGITS]}
-        with pytest.raises(UserError, match=r"drak: no stage that dvc\.yaml runs; did you mean `dark`\?"):
+        with pytest.raises(UserError, match=r"drak is not a stage of dvc\.yaml; did you mean `dark`\?"):
             dvc_graph.load(["drak"])
 
 
 def test_the_sealed_stage_is_refused_as_a_target(toy: Path) -> None:
     state = run(toy, "data/sealed/dvc.yaml:unseal")
-    assert state.is_failed() and "data/sealed/dvc.yaml:unseal: no stage that dvc.yaml runs" in str(state.message)
+    assert state.is_failed() and "data/sealed/dvc.yaml:unseal is not a stage of dvc.yaml" in str(state.message)
     assert not (toy / "data/raw/digits").exists()
 
 
@@ -316,21 +316,21 @@ def test_a_mistake_in_the_params_is_told_before_anything_runs(toy: Path) -> None
 
 
 def test_a_second_run_in_the_same_workspace_is_refused_with_the_pid_of_the_first(done: Path) -> None:
-    with chdir(done), dvc_graph.locked():
+    with chdir(done), dvc_graph.lock_workspace():
         flow = start_flow(done)
         said, _ = flow.communicate()
     assert flow.returncode == 1
-    assert said.startswith(f"error: another run (pid {os.getpid()}) works in {done}") and "Traceback" not in said
+    assert said.startswith(f"error: another run (pid {os.getpid()}) is using {done}") and "Traceback" not in said
 
 
 def test_a_stage_waits_for_a_path_that_another_process_holds(toy: Path) -> None:
     other = subprocess.Popen(["sleep", "60"])
     (toy / ".dvc/tmp").mkdir(exist_ok=True)
     said: list[str] = []
-    with chdir(toy), dvc_graph.locked() as lock:
+    with chdir(toy), dvc_graph.lock_workspace() as lock:
         note = {"pid": other.pid, "cmd": "dvc"}
         dvc_graph.RWLOCK.write_text(json.dumps({"read": {str(toy / "data/raw/digits"): [note]}}))
-        line = Line(lock)
+        line = StageRunner(lock)
         stage = threading.Thread(target=line.reproduce, args=(DIGITS, said.append))
         stage.start()
         assert eventually(lambda: any("waits for" in words for words in said))
@@ -345,12 +345,12 @@ def test_notes_of_killed_dvc_processes_are_dropped_and_those_of_living_ones_heed
         dvc_graph.RWLOCK.parent.mkdir(exist_ok=True)
         reused = {"pid": os.getpid(), "cmd": "dvc repro"}
         dvc_graph.RWLOCK.write_text(json.dumps({"write": {str(toy / "data/dark"): reused}}))
-        with dvc_graph.locked():
+        with dvc_graph.lock_workspace():
             assert not dvc_graph.RWLOCK.exists()
         living = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc"])
         dvc_graph.RWLOCK.write_text(json.dumps({"read": {"x": [{"pid": living.pid, "cmd": "dvc pull"}]}}))
         try:
-            with pytest.raises(UserError, match=rf"`dvc pull` \(pid {living.pid}\)"), dvc_graph.locked():
+            with pytest.raises(UserError, match=rf"`dvc pull` \(pid {living.pid}\)"), dvc_graph.lock_workspace():
                 pass
         finally:
             living.kill()

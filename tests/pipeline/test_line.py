@@ -191,7 +191,7 @@ def test_predict_answers_without_torch(line: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=line, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
-    assert "1 of 2 images could not be answered" in done.stderr
+    assert "1 of 2 images could not be predicted" in done.stderr
     with (tmp_path / "out.csv").open() as stream:
         bad, good = csv.DictReader(stream)
     assert "UnidentifiedImageError" in bad["error"] and bad["label"] == ""
@@ -217,7 +217,7 @@ def test_the_serving_environment_is_enough_to_predict(line: Path, tmp_path: Path
         (["absent.onnx", "data"], "absent.onnx does not exist"),
         (["params.yaml", "data"], "cannot be opened: it is damaged"),
         (["data/export/model.onnx", "nowhere"], "nowhere does not exist"),
-        (["data/export/model.onnx", "flows"], "holds no image"),
+        (["data/export/model.onnx", "flows"], "contains no image"),
     ],
 )
 def test_predict_names_what_is_wrong(line: Path, arguments: list[str], says: str) -> None:
@@ -238,7 +238,7 @@ def test_the_seal_is_opened_on_purpose_only_and_every_opening_is_recorded(copied
     unseal = ("repro", "--single-item", "data/sealed/dvc.yaml:unseal")
     refused = dvc(copied, *unseal)
     assert refused.returncode != 0
-    assert "error: the test is sealed" in refused.stderr
+    assert "error: the test set is sealed" in refused.stderr
     record = copied / "data/openings.csv"
     assert len(record.read_text().splitlines()) == 1
     opened = dvc(copied, *unseal, MACULA_UNSEAL="yes")
@@ -292,7 +292,7 @@ def test_a_run_is_kept_as_an_experiment_once_and_the_page_compares_those_that_ar
     first = re.search(
         r"experiment  (some-[0-9a-f]{8})[;,]", python("flows.experiments")
     )  # a flow may have kept it already
-    assert first and "kept already" in python("flows.experiments")
+    assert first and "saved before" in python("flows.experiments")
     assert all((copied / file).read_bytes() == text for file, text in before.items())
     change(copied / "params.yaml", {"evaluate": {"calibration_bins": 5}})
     assert dvc(copied, "repro").returncode == 0
@@ -318,6 +318,6 @@ def test_a_run_that_cannot_be_kept_is_no_failure(tmp_path: Path) -> None:
         "text": True,
         "env": environment(PYTHONPATH=str(ROOT)),
     }
-    assert "there is no run yet" in subprocess.run(command, **kept, check=True).stdout
+    assert "no run has finished yet" in subprocess.run(command, **kept, check=True).stdout
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\n")
-    assert "experiment  not kept: " in subprocess.run(command, **kept, check=True).stdout
+    assert "experiment  not saved: " in subprocess.run(command, **kept, check=True).stdout

@@ -151,7 +151,7 @@ def test_only_what_was_published_is_replaced(
     model = served[0] / simple / "model.onnx"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="mine exists and was not published; name another folder"):
+    with pytest.raises(UserError, match="mine exists and is not a published model; name another folder"):
         publish(model, tmp_path / "mine", runtime)
     assert (tmp_path / "mine" / "thesis.txt").exists()
     with pytest.raises(UserError, match="is not the npm package onnxruntime-web; `make publish` fetches it"):
