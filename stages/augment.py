@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stages.augmentations import Draws
+from stages.augmentations import BatchRandom
 from stages.config.schema_training import Augment, Train
 from stages.dataset.pixel_store import PixelStore, open_split
 from stages.images.contact_sheet import contact_sheet
@@ -64,7 +64,7 @@ def _variants(loader: BatchLoader, device: torch.device) -> Image.Image:
         pictures.append(draw_bones(draw_example(original, 0, spec), bone_K7))
         captions.append("original")
         for number in range(VARIANTS):
-            augmented = loader.augmented(original.index_B, Draws(loader.seed, number, original.index_B), device)
+            augmented = loader.augmented(original.index_B, BatchRandom(loader.seed, number, original.index_B), device)
             pictures.append(draw_example(augmented, 0, spec))
             captions.append("augmented")
     return contact_sheet(pictures, captions, columns=1 + VARIANTS)

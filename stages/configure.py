@@ -1,6 +1,6 @@
-"""Look at images and propose params for them: `python -m stages.configure SOURCE`, or `make configure SOURCE=...`.
+"""Inspect images and propose params: `python -m stages.configure SOURCE`, or `make configure SOURCE=...`.
 
-Every value comes with its reason, what else the source could be is listed, and what files cannot tell is asked.
+Every value has a reason. Other interpretations of the source and open questions are listed.
 """
 
 import os
@@ -15,14 +15,22 @@ from ruamel.yaml import YAML
 from stages.config.edit import edited, nested, one_line
 from stages.config.load import check, load, value_of
 from stages.config.schema import Params
-from stages.configuration import Choice, Facts, amount, choices, looked_at, told, within_budget
-from stages.configuration.summary import MOST_TOLD, left_out_of
+from stages.configuration import (
+    Choice,
+    SourceFacts,
+    estimate_data_amount,
+    inspect_images,
+    limit_epochs,
+    propose_params,
+    summarize,
+)
+from stages.configuration.summary import MAX_LISTED, find_unused_images
 from stages.core.errors import UserError
 from stages.images.archives import SourceFiles, list_source_files
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
 from stages.importers.format_detection import FormatCandidate, find_formats
 
-TIMED_ON = 8  # images on which training is timed
+TIMED_ON = 8  # number of images on which training is timed
 
 
 @dataclass(frozen=True)
@@ -40,61 +48,61 @@ class ConfigureOptions:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What was proposed, and why."""
+    """Result of `configure`: proposed values with reasons."""
 
     output: Path
-    """The file that was written."""
+    """Written file."""
     choices: list[Choice]
-    """Values that differ from params.yaml, each with its reason."""
+    """Proposed values with reasons."""
     lines: list[str]
-    """The same in sentences: what the source is, what else it could be, and what only a person can decide."""
+    """Text summary: interpretation of the source, alternatives and open questions."""
 
 
 def main(options: ConfigureOptions) -> Proposal:
-    """Look at a source and write proposed params for it; an existing file is kept unless `options.replace`.
+    """Inspect a source and write proposed params; keep an existing file unless `options.replace`.
 
     Raises:
-        UserError: no labelled images were recognized, or the file exists or cannot be written.
+        UserError: no labelled images were recognized, or the output file exists or cannot be written.
     """
     params, text = load(Path("params.yaml")), Path("params.yaml").read_text(encoding="utf-8")
     if options.output.exists() and not options.replace:
-        raise UserError(f"{options.output} exists; name another --output, or replace it with --replace")
+        raise UserError(f"{options.output} exists; use another --output, or --replace to overwrite it")
     with ExitStack() as stack:
         files, _ = list_source_files(options.source, stack)
         found, failures = find_formats(files, params.ingest)
-        found = [one for one in found if _is_wanted(one, options)]
+        found = [one for one in found if _matches_options(one, options)]
         chosen, facts = _first_usable(files, found, params, failures, options)
-        proposed, counts = choices(chosen, facts, options.source, params)
+        proposed, counts = propose_params(chosen, facts, options.source, params)
         if not options.quick:
-            proposed = _for_this_machine(proposed, chosen, facts, text, options.minutes)
-        left_out = left_out_of(files, chosen)
+            proposed = _fit_to_time_budget(proposed, chosen, facts, text, options.minutes)
+        left_out = find_unused_images(files, chosen)
     _write(_text(text, proposed), options.output)
     rivals = [one for one in found if one is not chosen]
-    lines = [one_line(line) for line in told(chosen, rivals, facts, proposed, counts, left_out, failures)]
+    lines = [one_line(line) for line in summarize(chosen, rivals, facts, proposed, counts, left_out, failures)]
     return Proposal(options.output, proposed, lines)
 
 
 def _text(text: str, proposed: list[Choice]) -> str:
-    """Return the params file with what differs from the defaults or has a reason, the reason as a comment above it."""
+    """Return the params file with the values that differ from the defaults or have a reason, as a comment above."""
     defaults = check({"ingest": {"name": "data", "source": "data"}})
     written = [c for c in proposed if c.why or c.value != value_of(defaults, c.key)]
     values = nested({c.key: c.value for c in written})
     dropped = {c.key for c in proposed} - {c.key for c in written}
-    return edited(text, [values], "what is proposed", {c.key: c.why for c in written if c.why}, sorted(dropped))
+    return edited(text, [values], "the proposed params", {c.key: c.why for c in written if c.why}, sorted(dropped))
 
 
 def _write(text: str, output: Path) -> None:
-    """Whole or not at all: what was there stays until the new file is complete."""
+    """Write a file atomically: an existing file is kept until the new one is complete."""
     part = output.with_name(f"{output.name}.part")
     try:
         part.write_text(text, encoding="utf-8")
-        os.replace(part, output)  # noqa: PTH105  # as Path.replace; names what it does
+        os.replace(part, output)  # noqa: PTH105  # same as Path.replace
     except OSError as error:
         part.unlink(missing_ok=True)
         raise UserError(f"--output {output} cannot be written: {error.strerror}") from None
 
 
-def _is_wanted(reading: FormatCandidate, options: ConfigureOptions) -> bool:
+def _matches_options(reading: FormatCandidate, options: ConfigureOptions) -> bool:
     if options.format and reading.format != options.format:
         return False
     if options.inside == ".":
@@ -104,34 +112,34 @@ def _is_wanted(reading: FormatCandidate, options: ConfigureOptions) -> bool:
 
 def _first_usable(
     files: SourceFiles, found: list[FormatCandidate], params: Params, failures: list[str], options: ConfigureOptions
-) -> tuple[FormatCandidate, Facts]:
-    """The first reading of which images can be used, and what was seen of them."""
+) -> tuple[FormatCandidate, SourceFacts]:
+    """Return the first interpretation with usable images, and statistics of these."""
     for reading in found:
         try:
-            return reading, looked_at(reading, params.ingest.max_megapixels)
+            return reading, inspect_images(reading, params.ingest.max_megapixels)
         except UserError as error:
             failures.append(f"{reading.format} in {reading.inside or 'the source'}: {error}")
     where = f"{options.source}/{options.inside}".rstrip("/")
-    pictures = sum(Path(path).suffix.lower() in IMAGE_SUFFIXES for path in files)
+    image_count = sum(Path(path).suffix.lower() in IMAGE_SUFFIXES for path in files)
     if not files:
-        raise UserError(f"{options.source} holds no files")
-    reasons = "".join(f"\n  {one_line(failure)}" for failure in failures[:MOST_TOLD])
+        raise UserError(f"{options.source} contains no files")
+    reasons = "".join(f"\n  {one_line(failure)}" for failure in failures[:MAX_LISTED])
     raise UserError(
-        f"{where} holds no labelled images in a form that is known, of {pictures} images and {len(files) - pictures} "
-        "other files: a folder of several images per class, a table of paths, masks or other files beside images, "
-        "COCO, Pascal VOC, YOLO, DeepLabCut, npz; docs/guides/your-images.md shows each"
-        + (f". What came near:{reasons}" if reasons else "")
+        f"{where} contains no labelled images in a known format, among {image_count} images and "
+        f"{len(files) - image_count} other files. Known formats: a folder of images per class, a table of paths, masks "
+        "or other files next to images, COCO, Pascal VOC, YOLO, DeepLabCut, npz; see docs/guides/your-images.md"
+        + (f". Rejected interpretations:{reasons}" if reasons else "")
     )
 
 
-def _for_this_machine(
-    proposed: list[Choice], chosen: FormatCandidate, facts: Facts, text: str, minutes: float
+def _fit_to_time_budget(
+    proposed: list[Choice], chosen: FormatCandidate, facts: SourceFacts, text: str, minutes: float
 ) -> list[Choice]:
-    """With as many epochs as there is time for, by some steps of just that training."""
+    """Limit the epochs to the time budget, by timing some steps of the proposed training."""
     from stages.tasks.ground_truth import Labelled
-    from stages.training.epoch_timing import estimate_epoch  # torch takes seconds to come
+    from stages.training.epoch_timing import estimate_epoch  # importing torch takes seconds
 
-    params = check(YAML(typ="safe", pure=True).load(_text(text, proposed)), "what is proposed")
+    params = check(YAML(typ="safe", pure=True).load(_text(text, proposed)), "the proposed params")
     samples = []
     for item in chosen.samples:
         try:
@@ -139,19 +147,19 @@ def _for_this_machine(
             height, width = image.shape[:2]
             target = None if item.target is None else decode_image(item.target(height, width)).image
             samples.append((Labelled(item.path, item.annotate(height, width), target, height, width), image))
-        except (Unreadable, OSError):  # `facts` says so
+        except (Unreadable, OSError):  # reported in `facts`
             continue
         if len(samples) == TIMED_ON:
             break
-    given = amount(chosen, facts, params.prepare)
+    data = estimate_data_amount(chosen, facts, params.prepare)
     try:
-        measured = estimate_epoch(samples, facts.annotations, params, given.training, given.validation)
+        measured = estimate_epoch(samples, facts.annotations, params, data.training, data.validation)
     except (UserError, RuntimeError, MemoryError) as error:
         return [
             Choice(c.key, c.value, f"{c.why}; not timed: {error}") if c.key == "train.epochs" else c for c in proposed
         ]
     return [
-        within_budget(c, measured.seconds, measured.measurement, minutes) if c.key == "train.epochs" else c
+        limit_epochs(c, measured.seconds, measured.measurement, minutes) if c.key == "train.epochs" else c
         for c in proposed
     ]
 

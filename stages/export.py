@@ -22,8 +22,8 @@ from stages.core.provenance import commit
 from stages.dataset.manifest import read_image_files, read_manifest
 from stages.dataset.pixel_store import open_split
 from stages.networks.heads import HEADS, OUTPUTS
-from stages.networks.mask_rcnn_export import ShippedInstances
-from stages.preprocessing.resize import fitted, scale
+from stages.networks.mask_rcnn_export import ExportedDetector
+from stages.preprocessing.resize import fit_image, scale
 from stages.quantization.onnx_graph import count_parameters, extract_preprocessing, simplify
 from stages.quantization.score_drop import DropEvaluator
 from stages.quantization.selection import VariantSetup, select_variant, write_metadata, write_metadata_with_probe
@@ -50,7 +50,7 @@ class ExportedModel(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the outputs for images [N, H, W, C], uint8 or uint16 of any size; maps have the size of the images."""
-        raw = self.network(scale(fitted(image, self.spec.fit, self.spec.size)))
+        raw = self.network(scale(fit_image(image, self.spec.fit, self.spec.size)))
         return HEADS[self.spec.representation](raw, image.shape[1], image.shape[2], self.spec)
 
 
@@ -199,7 +199,7 @@ def to_onnx(network: nn.Module, spec: TaskSpec, file: Path) -> None:
         file: ONNX file to write.
     """
     if spec.representation == "boxes":
-        shipped: nn.Module = ShippedInstances(network, spec.size, spec.masks)
+        shipped: nn.Module = ExportedDetector(network, spec.size, spec.masks)
         _write(shipped, spec, file, 1, ["box", "label", "score", *(["mask"] if spec.masks else [])])
     else:
         _write(ExportedModel(network, spec), spec, file, 2, [OUTPUTS[spec.representation]])

@@ -30,7 +30,7 @@ from stages.dataset.pixel_store import (
 )
 from stages.images.decode import to_channels
 from stages.images.geometry import Placement, crop_tile, placements
-from stages.preprocessing.resize import fitted
+from stages.preprocessing.resize import fit_image
 from stages.runner.stage import In, Out, run
 from stages.tasks.build_spec import build_task_spec, training_spec
 from stages.tasks.ground_truth import Labelled, truth_of
@@ -195,7 +195,7 @@ def _convert_channels(image: Array, spec: TaskSpec, path: str) -> Array:
 def _to_working_size(image_HWC: Array, placement: Placement, spec: TaskSpec) -> Array:
     if spec.fit == "tile":
         return crop_tile(image_HWC, placement, spec.size)
-    return fitted(torch.from_numpy(image_HWC.copy())[None], spec.fit, spec.size)[0].numpy()
+    return fit_image(torch.from_numpy(image_HWC.copy())[None], spec.fit, spec.size)[0].numpy()
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ RECIPES = {
 
 def macula(recipe: AugmentationRecipe, device: torch.device) -> Augmenter:
     """Return Macula's policy: one sampling map per image and one matrix for the channels."""
-    from stages.augmentations import Draws, Policy, move
+    from stages.augmentations import BatchRandom, Policy, transform_targets
     from stages.preprocessing.resize import scale
 
     amounts: dict[str, Any] = {"flip_horizontal": True, "rotation": ROTATION, "scale": SCALE}
@@ -72,11 +72,11 @@ def macula(recipe: AugmentationRecipe, device: torch.device) -> Augmenter:
     epochs = itertools.count()
 
     def batch(image_NHWC: Tensor, mask_NHW: Tensor | None) -> AugmentedBatch:
-        draws = Draws(0, next(epochs), np.arange(len(image_NHWC)))
+        draws = BatchRandom(0, next(epochs), np.arange(len(image_NHWC)))
         image_BCHW, warp = policy(scale(image_NHWC.to(device)), draws)
         if mask_NHW is not None:
             assert warp is not None
-            mask_NHW = move("labels", mask_NHW.to(device), warp)
+            mask_NHW = transform_targets("labels", mask_NHW.to(device), warp)
         return image_BCHW, mask_NHW
 
     return batch

@@ -1,40 +1,40 @@
-"""What keeps lines straight but not angles: stretching and shearing."""
+"""Affine augmentations that do not preserve angles: stretch and shear."""
 
 from typing import Annotated
 
 import torch
 from pydantic import Field
 
-from stages.augmentations.augmentation_interface import Augmentation, Tensor, by_level, measures
-from stages.augmentations.rng import Stream
-from stages.augmentations.similarity import about_middle
+from stages.augmentations.augmentation_interface import Augmentation, Tensor, by_level, geometry_alters_target
+from stages.augmentations.rng import RandomStream
+from stages.augmentations.similarity import about_centre
 from stages.config.schema_base import Section
 
 
 class Stretch(Section):
-    """Longer along one axis, shorter along the other; the area stays."""
+    """Stretch along one axis and shrink along the other; the area is unchanged."""
 
     change: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Largest change of the ratio of the sides either way: 0.1 is 0.9 to 1.1 times."""
+    """Maximum change of the aspect ratio, in either direction: 0.1 means 0.9 to 1.1 times."""
 
 
 class Shear(Section):
-    """Rows slide along each other."""
+    """Shift each row horizontally in proportion to its height in the image."""
 
     degrees: Annotated[float, Field(ge=0, le=60)] = 5
-    """Largest angle either way, degrees."""
+    """Maximum angle in either direction, degrees."""
 
 
-def _stretch(amounts: Stretch, stream: Stream, size: int) -> Tensor:
-    root_B = (1 + stream.either_way(amounts.change)).sqrt()
-    return about_middle(torch.diag_embed(torch.stack([root_B, 1 / root_B], dim=1)), size)
+def _stretch(amounts: Stretch, stream: RandomStream, size: int) -> Tensor:
+    root_B = (1 + stream.symmetric(amounts.change)).sqrt()
+    return about_centre(torch.diag_embed(torch.stack([root_B, 1 / root_B], dim=1)), size)
 
 
-def _shear(amounts: Shear, stream: Stream, size: int) -> Tensor:
+def _shear(amounts: Shear, stream: RandomStream, size: int) -> Tensor:
     linear_B22 = torch.eye(2, device=stream.device).repeat(len(stream), 1, 1)
-    linear_B22[:, 0, 1] = torch.deg2rad(stream.either_way(amounts.degrees)).tan()
-    return about_middle(linear_B22, size)
+    linear_B22[:, 0, 1] = torch.deg2rad(stream.symmetric(amounts.degrees)).tan()
+    return about_centre(linear_B22, size)
 
 
-STRETCH = Augmentation(Stretch, by_level(strong=Stretch()), unwise=measures, matrix=_stretch)
-SHEAR = Augmentation(Shear, by_level(strong=Shear()), unwise=measures, matrix=_shear)
+STRETCH = Augmentation(Stretch, by_level(strong=Stretch()), unwise=geometry_alters_target, matrix=_stretch)
+SHEAR = Augmentation(Shear, by_level(strong=Shear()), unwise=geometry_alters_target, matrix=_shear)

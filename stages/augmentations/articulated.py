@@ -1,9 +1,9 @@
-"""Articulated deformation: parts turn about their joints, and what lies around them follows smoothly.
+"""Articulated deformation: body parts rotate about their joints, and their surroundings follow smoothly.
 
-Axes beside the usual: K bones, H handles on them, X places. The bones that `prepare` found are posed by angles about
-their joints, parents first; the map from the posed figure back to the figure as it was is that of moving least squares
-with rigid transformations (Schaefer, McPhail and Warren 2006): at each place the rotation and shift that best take the
-posed handles to the old ones, near handles and those of thick parts counting more.
+Axes: K bones, H handles (control points on the bones), X positions. The bones found by `prepare` are rotated about
+their joints, parents first. The map from the new pose back to the original is moving least squares with rigid
+transformations (Schaefer, McPhail and Warren 2006): at each position, the rotation and translation that best map the
+new handles to the original ones. Near handles and handles on thick parts have larger weights.
 """
 
 from typing import Annotated
@@ -11,34 +11,41 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from stages.augmentations.augmentation_interface import Augmentation, Data, Scene, Tensor, by_level, measures
-from stages.augmentations.rng import Stream
+from stages.augmentations.augmentation_interface import (
+    Augmentation,
+    AugmentationData,
+    Scene,
+    Tensor,
+    by_level,
+    geometry_alters_target,
+)
+from stages.augmentations.rng import RandomStream
 from stages.config.schema_base import Section, Share
 
 HANDLES = 5  # along a bone
-ANCHORS = 4  # along each side of the image, which keep the ground in its place
-ANCHOR_RADIUS = 0.02  # share of the side: they give way to any figure
-NEAR = 1.0  # working pixels; handles nearer than that do not count more
+ANCHORS = 4  # along each side of the image; they keep the background in place
+ANCHOR_RADIUS = 0.02  # share of the side; small, so that bones outweigh the anchors
+NEAR = 1.0  # working pixels; limits the weight of handles closer than that
 
 
 class Articulated(Section):
-    """Another pose of the same animal."""
+    """Random pose of an articulated figure."""
 
     degrees: Annotated[float, Field(ge=0, le=90)] = 15
-    """Largest angle about a joint either way, degrees; stubby parts have less (`stages.articulation.skeleton`)."""
+    """Maximum joint angle in either direction, degrees; short parts rotate less (`stages.articulation.skeleton`)."""
     chance: Share = 1.0
-    """How often, 0 to 1."""
+    """Probability per image, 0 to 1."""
 
 
-def _impossible(data: Data) -> str:
-    return "" if data.bones else "no figure has articulated parts: see prepare.articulated_parts"
+def _impossible(data: AugmentationData) -> str:
+    return "" if data.bones else "no articulated parts were found in the images; see prepare.articulated_parts"
 
 
-def _field(amounts: Articulated, stream: Stream, at_BNN2: Tensor, scene: Scene) -> Tensor:
+def _field(amounts: Articulated, stream: RandomStream, at_BNN2: Tensor, scene: Scene) -> Tensor:
     assert scene.bone_BK7 is not None, "impossible without bones"
     bones = scene.bone_BK7.shape[1]
-    angle_BK = stream.either_way(amounts.degrees, 16)[:, :bones]  # as many draws whatever the batch holds
-    angle_BK = angle_BK * stream.happens(amounts.chance)[:, None]
+    angle_BK = stream.symmetric(amounts.degrees, 16)[:, :bones]  # a fixed number of draws, independent of the batch
+    angle_BK = angle_BK * stream.bernoulli(amounts.chance)[:, None]
     there_BK = scene.bone_BK7[..., 0].isfinite()
     if not there_BK.any():
         return torch.zeros_like(at_BNN2)
@@ -60,7 +67,10 @@ def _moved(end_BK22: Tensor, matrix_B33: Tensor) -> Tensor:
 
 
 def _posed(end_BK22: Tensor, parent_BK: Tensor, angle_BK: Tensor) -> Tensor:
-    """[B, K, 2 ends, 2]: forward kinematics; a bone turns about its first end, which its parent carries along."""
+    """Return the bones in the new pose, [B, K, 2 ends, 2], by forward kinematics.
+
+    Each bone rotates about its first end, which moves with its parent.
+    """
     turn_BK, posed_BK22 = torch.zeros_like(angle_BK), end_BK22.clone()
     each_B = torch.arange(len(end_BK22), device=end_BK22.device)
     for bone in range(end_BK22.shape[1]):
@@ -82,7 +92,7 @@ def _turned(xy: Tensor, angle: Tensor) -> Tensor:
 
 
 def _handles(end_BK22: Tensor, posed_BK22: Tensor, weight_BK: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Old and new places [B, H, 2] and weights [B, H] of points along the bones and of anchors at the edge."""
+    """Return old and new positions [B, H, 2] and weights [B, H] of handles on the bones and anchors at the edge."""
     along_H = torch.linspace(0, 1, HANDLES, device=end_BK22.device)[:, None]
     old, new = (
         (ends[:, :, None, 0] * (1 - along_H) + ends[:, :, None, 1] * along_H).flatten(1, 2)
@@ -98,9 +108,9 @@ def _handles(end_BK22: Tensor, posed_BK22: Tensor, weight_BK: Tensor, size: int)
 
 
 def _least_squares(place_BX2: Tensor, from_BH2: Tensor, to_BH2: Tensor, weight_BH: Tensor, size: int) -> Tensor:
-    """[B, X, 2]: each place moved as the handles around it, without being stretched.
+    """Return positions moved by moving least squares with rigid transformations, [B, X, 2].
 
-    With weights w = weight / distance^4, means q* and p* of the handles before and after, the angle is
+    With weights w = weight / distance^4, weighted means q* and p* of the handles before and after, the angle is
     atan2(sum w (q - q*) x (p - p*), sum w (q - q*) . (p - p*)); all sums are one product with [H, 7].
     """
     middle = size / 2
@@ -121,7 +131,7 @@ ARTICULATED = Augmentation(
     Articulated,
     by_level(standard=Articulated(), strong=Articulated(degrees=30)),
     impossible=_impossible,
-    unwise=measures,
+    unwise=geometry_alters_target,
     spans=lambda amounts, size: max(4, min(48, size // 2)),
     field=_field,
 )

@@ -1,6 +1,6 @@
-"""What an augmentation is: its amounts, when it suits, and one function that says what changes.
+"""Interface of an augmentation: its parameters, when it applies, and the function that computes it.
 
-Axes: B images, N nodes of a lattice, C channels, S working size, K bones of a figure.
+Axes: B images, N lattice nodes, C channels, S working size, K bones.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from stages.augmentations.rng import Stream
+from stages.augmentations.rng import RandomStream
 from stages.config.schema_base import Section
 from stages.tasks.task_spec import TaskSpec
 
@@ -18,78 +18,80 @@ Level = Literal["light", "standard", "strong"]
 
 
 @dataclass(frozen=True)
-class Data:
-    """What is known of the images when a policy is chosen."""
+class AugmentationData:
+    """Properties of the data set that determine which augmentations apply."""
 
     spec: TaskSpec
     symmetry_auc: dict[str, float]
-    """`mirror`, `upside_down`, `turn`: AUC at which images so changed are told from the data's own, at most; 0.5: a
-    symmetry. Empty: not known."""
+    """Upper confidence limit of the AUC of a probe that distinguishes transformed from original images, by
+    transformation (`mirror`, `upside_down`, `turn`). 0.5 indicates a symmetry; empty if not measured."""
     symmetry_score_drop: dict[str, float] = field(default_factory=dict)
-    """Of the same changes: share of what a probe of the classes knows that it gets wrong of changed images."""
+    """Share of a class probe's skill lost on transformed images, by transformation."""
     black_border_share: float = 0.0
     """Share of the outermost pixels that are black."""
     bones: bool = False
-    """Figures have articulated parts, found by `prepare`."""
+    """Whether `prepare` found articulated parts."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a displacement may look at."""
+    """AugmentationData available to displacement functions."""
 
     size: int
     bone_BK7: Tensor | None
-    """Of the old images, as `stages.articulation.skeleton` has them, with rows of NaN where a figure has fewer."""
+    """Bones in the original images, in the format of `stages.articulation.skeleton`; missing bones are rows of NaN."""
     matrix_B33: Tensor
-    """From old to new places."""
+    """Homogeneous matrix from original to new positions, pixels."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One member of AUGMENTATIONS. Of the functions that change something it has exactly one."""
+    """Entry of AUGMENTATIONS. Exactly one of `matrix`, `field`, `levels`, `pixels` and `mix` is set."""
 
     amounts: type[Section]
-    """Its amounts with units and ranges; the first one may be given alone, as `rotation: 15`."""
-    preset: Callable[[Level, Data], Section | None]
-    """Its amounts in a preset; None: not part of it."""
-    impossible: Callable[[Data], str] = lambda data: ""
-    """Why it cannot be done to such data; empty: it can."""
-    unwise: Callable[[Data], str] = lambda data: ""
-    """Why no preset does it to such data; empty: no reason not to."""
+    """Parameters with units and ranges; a single value sets the first one, as in `rotation: 15`."""
+    preset: Callable[[Level, AugmentationData], Section | None]
+    """Parameters in a preset level; None if the preset does not include the augmentation."""
+    impossible: Callable[[AugmentationData], str] = lambda data: ""
+    """Reason why the augmentation cannot be applied to the data; empty if it can."""
+    unwise: Callable[[AugmentationData], str] = lambda data: ""
+    """Reason why presets leave the augmentation out for the data; empty if there is none."""
     breaks: tuple[str, ...] = ()
-    """Statistics of `stages.images.image_statistics` that no longer tell a class once it is strong enough."""
+    """Statistics of `stages.images.image_statistics` that no longer predict a class if the augmentation is strong."""
     enough: Callable[[float, float], float] | None = None
-    """With `breaks`: from the medians of such a statistic in a class and in the others to the first amount at which it
-    tells them at an AUC of some .7 at most."""
-    matrix: Callable[[Any, Stream, int], Tensor] | None = None
-    """(amounts, stream, size) to [B, 3, 3], from old to new places in pixels."""
+    """Only with `breaks`: maps the statistic's medians inside and outside a class to the smallest first parameter at
+    which the statistic predicts the class with an AUC of at most about 0.7."""
+    matrix: Callable[[Any, RandomStream, int], Tensor] | None = None
+    """(amounts, stream, size) -> matrices [B, 3, 3] from original to new positions, pixels."""
     spans: Callable[[Any, int], int] | None = None
-    """With `field`: (amounts, size) to how many spans its lattice needs along a side."""
-    field: Callable[[Any, Stream, Tensor, Scene], Tensor] | None = None
-    """(amounts, stream, places [B, N, N, 2], scene) to what is added to each place before it is looked up, pixels."""
-    levels: Callable[[Any, Stream, int], tuple[Tensor, Tensor]] | None = None
-    """(amounts, stream, channels) to a matrix of channels, [B, C, C] or [B, 1, 1], and an offset [B, 1]; white = 1."""
-    pixels: Callable[[Any, Stream, Tensor], Tensor] | None = None
-    """(amounts, stream, image [B, C, S, S] in 0..1) to the image, perhaps in place."""
-    mix: Callable[[Any, Stream, int], Tensor] | None = None
-    """(amounts, stream, size) to [B, S, S] or [B, 1, 1]: how much of an image is kept; the rest is another's."""
+    """Only with `field`: (amounts, size) -> number of lattice spans along a side."""
+    field: Callable[[Any, RandomStream, Tensor, Scene], Tensor] | None = None
+    """(amounts, stream, positions [B, N, N, 2], scene) -> displacement of the lookup positions, pixels."""
+    levels: Callable[[Any, RandomStream, int], tuple[Tensor, Tensor]] | None = None
+    """(amounts, stream, channels) -> channel matrix [B, C, C] or [B, 1, 1], and offset [B, 1]; white is 1."""
+    pixels: Callable[[Any, RandomStream, Tensor], Tensor] | None = None
+    """(amounts, stream, image [B, C, S, S] in 0..1) -> image; may work in place."""
+    mix: Callable[[Any, RandomStream, int], Tensor] | None = None
+    """(amounts, stream, size) -> weight of the original image, [B, S, S] or [B, 1, 1]; the rest is another image."""
 
 
-def always(amounts: Section) -> Callable[[Level, Data], Section]:
-    """A preset of the same amounts at every level."""
+def always(amounts: Section) -> Callable[[Level, AugmentationData], Section]:
+    """Return a preset function with the same parameters at every level."""
     return lambda level, data: amounts
 
 
-def by_level(**amounts: Section) -> Callable[[Level, Data], Section | None]:
-    """A preset by the names of levels; left out where none is given."""
+def by_level(**amounts: Section) -> Callable[[Level, AugmentationData], Section | None]:
+    """Return a preset function with parameters by level name; levels without parameters are left out."""
     return lambda level, data: amounts.get(level)
 
 
-def measures(data: Data) -> str:
-    """Why geometry is unwise: what is asked may be how large, how many, where, or at what angle."""
-    return "a number may depend on size, place and direction" if data.spec.representation == "scalar" else ""
+def geometry_alters_target(data: AugmentationData) -> str:
+    """Return why geometric changes may alter a regression target, which can depend on size, position or angle."""
+    return (
+        "a regression target may depend on size, position and direction" if data.spec.representation == "scalar" else ""
+    )
 
 
-def one_picture(data: Data) -> str:
-    """Why a change of the input alone is unwise: it would be learned to be undone."""
-    return "the answer is the image itself" if data.spec.task == "image" else ""
+def predicts_image(data: AugmentationData) -> str:
+    """Return why changing only the input is harmful in image restoration: the network would learn to undo it."""
+    return "the prediction is the image itself" if data.spec.task == "image" else ""

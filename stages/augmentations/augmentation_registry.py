@@ -1,7 +1,6 @@
-"""All augmentations by the names that params.yaml has, in the order in which they are done."""
+"""Registry of augmentations by their names in params.yaml, in order of application."""
 
-from stages.augmentations import affine, articulated, colour, elastic, photometric, similarity, thin_plate
-from stages.augmentations import mixing as hiding
+from stages.augmentations import affine, articulated, colour, elastic, mixing, photometric, similarity, thin_plate
 from stages.augmentations.augmentation_interface import Augmentation
 
 AUGMENTATIONS: dict[str, Augmentation] = {
@@ -21,9 +20,9 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     "contrast": colour.CONTRAST,
     "brightness": colour.BRIGHTNESS,
     "gamma": photometric.GAMMA,
-    "mixup": hiding.MIXUP,
-    "cutmix": hiding.CUTMIX,
-    "cutout": hiding.CUTOUT,
+    "mixup": mixing.MIXUP,
+    "cutmix": mixing.CUTMIX,
+    "cutout": mixing.CUTOUT,
     "blur": photometric.BLUR,
     "poisson": photometric.POISSON,
     "noise": photometric.NOISE,

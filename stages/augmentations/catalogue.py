@@ -1,32 +1,32 @@
-"""Every augmentation with its amounts, ranges and presets, as text: `make augmentations`."""
+"""Text catalogue of all augmentations with parameters, ranges and presets (`make augmentations`)."""
 
 from typing import Any, get_args
 
-from stages.augmentations.augmentation_interface import Augmentation, Data, Level
+from stages.augmentations.augmentation_interface import Augmentation, AugmentationData, Level
 from stages.augmentations.augmentation_registry import AUGMENTATIONS
 from stages.config.schema_base import Section
 from stages.tasks.task_spec import TaskSpec
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 SIZE = 224
-EXAMPLE = Data(
+EXAMPLE = AugmentationData(
     TaskSpec("classification", "class", "label", size=SIZE),
     {"mirror": 0.5, "upside_down": 1.0, "turn": 1.0},
     bones=True,
 )
-"""Colour photos with an up and a down, and figures with limbs in them."""
+"""Colour photos that are not symmetric under rotation and show articulated figures."""
 
 
-def described(name: str, member: Augmentation) -> list[str]:
-    """A few lines about one."""
+def describe_augmentation(name: str, member: Augmentation) -> list[str]:
+    """Return the lines that describe one augmentation."""
     doc = (member.amounts.__doc__ or "").strip()
     lines = [f"{name}: {doc}"]
     for amount, field in member.amounts.model_fields.items():
-        lines.append(f"    {amount} (usually {field.default:g}): {field.description}")
+        lines.append(f"    {amount} (default {field.default:g}): {field.description}")
     presets = [f"{level} {_short(member.preset(level, EXAMPLE))}" for level in LEVELS]
     lines.append(f"    presets: {'; '.join(presets)}")
     if member.breaks:
-        lines.append(f"    breaks what {', '.join(member.breaks)} say of the label")
+        lines.append(f"    removes the correlation of the label with {', '.join(member.breaks)}")
     return lines
 
 
@@ -36,10 +36,10 @@ def _short(amounts: Section | None) -> str:
 
 
 def main() -> None:
-    """Print all of them."""
-    print(f"In the order in which they are done; presets for colour photos of {SIZE} pixels.")
+    """Print the catalogue."""
+    print(f"In order of application; presets for colour photos of {SIZE} x {SIZE} pixels.")
     for name, member in AUGMENTATIONS.items():
-        print("\n" + "\n".join(described(name, member)))
+        print("\n" + "\n".join(describe_augmentation(name, member)))
 
 
 if __name__ == "__main__":

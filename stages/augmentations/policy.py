@@ -1,4 +1,4 @@
-"""What is done to training images: amounts out of a preset and out of params, and how a batch goes through them."""
+"""Augmentation policy: parameters from a preset and from params.yaml, and their application to a batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from stages.augmentations.augmentation_interface import Augmentation, Data, Level, Scene, Tensor
+from stages.augmentations.augmentation_interface import Augmentation, AugmentationData, Level, Scene, Tensor
 from stages.augmentations.augmentation_registry import AUGMENTATIONS
-from stages.augmentations.rng import Draws
+from stages.augmentations.rng import BatchRandom
 from stages.augmentations.warp import Warp
 from stages.config.schema_base import Section
 from stages.config.schema_training import Augment
@@ -24,24 +24,24 @@ LEVELS: dict[str, Level | None] = {
     "strong": "strong",
     "auto": "standard",
 }
-"""What a preset asks of each augmentation."""
+"""Preset: level of every augmentation; None for none."""
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """One augmentation as a policy has it."""
+class AugmentationChoice:
+    """Decision on one augmentation, with its reason."""
 
     name: str
     amounts: Section | None
-    """None: it is not done."""
+    """Parameters; None if the augmentation is not applied."""
     why: str
 
 
-def choose(augment: Augment, data: Data) -> list[Chosen]:
-    """What `augment` means for such data: every augmentation, done or not, and why.
+def choose_augmentations(augment: Augment, data: AugmentationData) -> list[AugmentationChoice]:
+    """Decide for every augmentation whether it is applied, with which parameters and why.
 
     Raises:
-        UserError: with all mistakes: an unknown name, an amount out of range, what cannot be done to the data.
+        UserError: unknown names, parameters out of range, or augmentations that the data do not permit; lists all.
     """
     problems = [
         f"augment.amounts.{name}: unknown; {did_you_mean(name, AUGMENTATIONS)}"
@@ -59,26 +59,29 @@ def choose(augment: Augment, data: Data) -> list[Chosen]:
     return chosen
 
 
-def _chosen(name: str, member: Augmentation, augment: Augment, data: Data) -> Chosen:
+def _chosen(name: str, member: Augmentation, augment: Augment, data: AugmentationData) -> AugmentationChoice:
     level = LEVELS[augment.preset]
     preset = member.preset(level, data) if level else None
     if name in augment.amounts:
         given = augment.amounts[name]
         if given in OFF:
-            return Chosen(name, None, "params.yaml switches it off")
+            return AugmentationChoice(name, None, "switched off in params.yaml")
         amounts = _amounts(name, member, given, preset or member.preset("standard", data))
         if amounts is not None and (reason := member.impossible(data)):
             raise ValueError(f"augment.amounts.{name}: {given!r}: {reason}")
-        return Chosen(name, amounts, "params.yaml says so")
+        return AugmentationChoice(name, amounts, "set in params.yaml")
     if preset is None:
-        return Chosen(name, None, f"not in the preset {augment.preset}")
+        return AugmentationChoice(name, None, f"not in the preset {augment.preset}")
     if reason := member.impossible(data) or member.unwise(data):
-        return Chosen(name, None, reason)
-    return Chosen(name, preset, f"in the preset {augment.preset}")
+        return AugmentationChoice(name, None, reason)
+    return AugmentationChoice(name, preset, f"in the preset {augment.preset}")
 
 
 def _amounts(name: str, member: Augmentation, given: Any, usual: Section | None) -> Section:
-    """`true`: the usual ones; a number: the first one; a mapping: these, the others as usual."""
+    """Return validated parameters.
+
+    `true` selects the usual values, a number sets the first parameter, and a mapping sets parameters by name.
+    """
     fields = list(member.amounts.model_fields)
     base: dict[str, Any] = usual.model_dump() if usual else {}
     named = {str(key): value for key, value in given.items()} if isinstance(given, Mapping) else None
@@ -86,24 +89,24 @@ def _amounts(name: str, member: Augmentation, given: Any, usual: Section | None)
     try:
         return member.amounts.model_validate(base | own)
     except ValidationError as error:
-        raise ValueError("\n".join(_mistake(name, fields, one) for one in error.errors())) from None
+        raise ValueError("\n".join(_describe_error(name, fields, one) for one in error.errors())) from None
 
 
-def _mistake(name: str, fields: list[str], error: Any) -> str:
+def _describe_error(name: str, fields: list[str], error: Any) -> str:
     key = ".".join(["augment.amounts", name, *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown; {did_you_mean(str(error['loc'][-1]), fields)}"
     if error["type"] == "missing":
-        return f"{key}: missing; {name} has {', '.join(fields)}"
+        return f"{key}: missing; the parameters of {name} are {', '.join(fields)}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: {error['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-def beyond_the_edge(outside: str, data: Data) -> str:
-    """What `augment.padding: auto` means.
+def resolve_padding(outside: str, data: AugmentationData) -> str:
+    """Return the padding mode used where an augmented image shows positions outside the original.
 
-    Points and things that a mirror repeats would go without their labels, hence black there; the edge continued where
-    one thing is said of the whole image, or black where the edge is; a mirror where the label can be mirrored with it.
+    For `auto`: `zeros` for points and objects, because a mirrored copy would have no label; `border` for labels of the
+    whole image (`zeros` if most borders are black); `reflection` for masks and images, whose label is reflected too.
     """
     if outside != "auto":
         return outside
@@ -117,13 +120,19 @@ def beyond_the_edge(outside: str, data: Data) -> str:
 
 
 class Policy:
-    """Random changes of a batch: its pixels move once, whatever moves them, and their levels change once."""
+    """Random augmentation of a batch with one resampling and one linear colour matrix per image."""
 
     def __init__(self, amounts: Mapping[str, Any], *, size: int, channels: int, outside: str = "zeros") -> None:
-        """Amounts by name, as a section or as params.yaml gives them.
+        """Create a policy.
+
+        Args:
+            amounts: parameters by augmentation name, as sections or in the format of params.yaml.
+            size: working size S, pixels.
+            channels: channels of the images.
+            outside: padding mode: `zeros`, `border` or `reflection`.
 
         Raises:
-            ValueError: a name or an amount that there is not.
+            ValueError: a name is unknown or a parameter is invalid.
         """
         self.size, self.channels, self.outside = size, channels, outside
         self.amounts: dict[str, Section] = {}
@@ -137,10 +146,18 @@ class Policy:
         self.members = [(name, member) for name, member in AUGMENTATIONS.items() if name in self.amounts]
         self.mixes = any(member.mix for _, member in self.members)
 
-    def __call__(self, image_BCSS: Tensor, draws: Draws, bone_BK7: Tensor | None = None) -> tuple[Tensor, Warp | None]:
-        """Float [B, C, S, S] in 0..1 to the same, changed, and how its pixels moved; None where none did.
+    def __call__(
+        self, image_BCSS: Tensor, draws: BatchRandom, bone_BK7: Tensor | None = None
+    ) -> tuple[Tensor, Warp | None]:
+        """Return augmented copies of a batch, and the warp of their pixels.
 
-        The given images are left as they are.
+        Args:
+            image_BCSS: float [B, C, S, S] in 0..1; not modified.
+            draws: random numbers of the batch.
+            bone_BK7: bones [B, K, 7], if known.
+
+        Returns:
+            Images [B, C, S, S] in 0..1, and the warp, or None if no pixel moves.
         """
         warp = self._warp(draws, image_BCSS.device, bone_BK7)
         changed_BCSS = image_BCSS.clone() if warp is None else warp.sample(image_BCSS, "bilinear")
@@ -151,15 +168,15 @@ class Policy:
                 changed_BCSS = member.pixels(self.amounts[name], stream, changed_BCSS).clamp_(0, 1)
         return changed_BCSS, warp
 
-    def kept(self, draws: Draws, device: torch.device) -> Tensor:
-        """[B, S, S] or [B, 1, 1]: how much of each image is kept, where others are mixed in."""
+    def kept(self, draws: BatchRandom, device: torch.device) -> Tensor:
+        """Return the weight of each image in mixup and CutMix, [B, S, S] or [B, 1, 1] in 0..1."""
         kept = torch.ones((len(draws), 1, 1), device=device)
         for name, member in self.members:
             if member.mix:
                 kept = kept * member.mix(self.amounts[name], draws.stream(name, device), self.size)
         return kept
 
-    def _warp(self, draws: Draws, device: torch.device, bone_BK7: Tensor | None) -> Warp | None:
+    def _warp(self, draws: BatchRandom, device: torch.device, bone_BK7: Tensor | None) -> Warp | None:
         matrices = [
             member.matrix(self.amounts[name], draws.stream(name, device), self.size)
             for name, member in self.members
@@ -172,14 +189,14 @@ class Policy:
         for one_B33 in matrices:
             matrix_B33 = one_B33 @ matrix_B33
         warp, scene = Warp(matrix_B33, self.size, self.outside), Scene(self.size, bone_BK7, matrix_B33)
-        for name, member in reversed(fields):  # the last one acts on the new image, and so comes first on the way back
+        for name, member in reversed(fields):  # the map goes from new to old positions: the last change comes first
             assert member.field and member.spans
             amounts, stream, field = self.amounts[name], draws.stream(name, device), member.field
             warp = warp.displaced(member.spans(amounts, self.size), lambda at: field(amounts, stream, at, scene))  # noqa: B023
         return warp
 
-    def _levels(self, image_BCSS: Tensor, draws: Draws) -> Tensor:
-        """In place where no channel takes from another."""
+    def _levels(self, image_BCSS: Tensor, draws: BatchRandom) -> Tensor:
+        """Apply all linear colour changes as one matrix; in place if the channels are independent."""
         gain, offset_B1 = None, None
         for name, member in self.members:
             if member.levels:

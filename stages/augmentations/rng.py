@@ -1,4 +1,4 @@
-"""Random numbers that belong to an image: the same whatever else is in the batch, and wherever the batch is made."""
+"""Counter-based random numbers per image, independent of the batch composition and of the device."""
 
 import hashlib
 import math
@@ -12,8 +12,8 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mixed(state: Array) -> Array:
-    """64 bits to 64 bits: the output function of SplitMix64 (Steele, Lea and Flood 2014)."""
-    with np.errstate(over="ignore"):  # whole numbers modulo 2^64 are meant
+    """Return the SplitMix64 output function of 64-bit states (Steele, Lea and Flood 2014)."""
+    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is intended
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
@@ -23,14 +23,20 @@ def _hashed(*parts: Any) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big"))
 
 
-class Draws:
-    """The source of all that is random about a batch: a key for each image, and a stream for each augmentation.
+class BatchRandom:
+    """Random numbers of a batch: a key per image and a stream per augmentation.
 
-    An augmentation draws from the stream of its own name, so that switching another one on changes nothing for it.
+    Each augmentation uses the stream of its own name, so that enabling another one does not change its numbers.
     """
 
     def __init__(self, seed: int, epoch: int, position_B: Array) -> None:
-        """`position_B` [B]: the place of each image in the order of its epoch."""
+        """Create the keys of a batch.
+
+        Args:
+            seed: training seed.
+            epoch: number of the epoch.
+            position_B: position of each image in the order of its epoch, [B].
+        """
         with np.errstate(over="ignore"):
             place_B = np.asarray(position_B).astype(np.uint64) * _GOLDEN
         self.key_B = _mixed(place_B ^ _hashed(seed, epoch))
@@ -38,13 +44,13 @@ class Draws:
     def __len__(self) -> int:
         return len(self.key_B)
 
-    def stream(self, name: str, device: torch.device) -> "Stream":
-        """Random numbers for one augmentation, on the device where they are used."""
-        return Stream(_mixed(self.key_B ^ _hashed(name)), device)
+    def stream(self, name: str, device: torch.device) -> "RandomStream":
+        """Return the random numbers of one augmentation, on the given device."""
+        return RandomStream(_mixed(self.key_B ^ _hashed(name)), device)
 
 
-class Stream:
-    """Random numbers for each image of a batch, one after the other."""
+class RandomStream:
+    """Sequence of random numbers for each image of a batch."""
 
     def __init__(self, key_B: Array, device: torch.device) -> None:
         self.key_B, self.device, self.drawn = key_B, device, 0
@@ -53,7 +59,7 @@ class Stream:
         return len(self.key_B)
 
     def _uniform(self, shape: tuple[int, ...]) -> Array:
-        """[B, *shape] in 0..1, exclusive of 1."""
+        """Return uniform numbers in [0, 1), shape [B, *shape]."""
         count = math.prod(shape)
         counter = np.arange(self.drawn + 1, self.drawn + count + 1, dtype=np.uint64)
         self.drawn += count
@@ -64,34 +70,34 @@ class Stream:
     def _tensor(self, values: Array) -> torch.Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(self.device)
 
-    def between(self, low: float, high: float, *shape: int) -> torch.Tensor:
-        """Float [B, *shape], evenly spread over low..high."""
+    def uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
+        """Return floats from the uniform distribution over low..high, shape [B, *shape]."""
         return self._tensor(low + (high - low) * self._uniform(shape))
 
-    def either_way(self, most: float, *shape: int) -> torch.Tensor:
-        """Float [B, *shape], evenly spread over -most..most."""
-        return self.between(-most, most, *shape)
+    def symmetric(self, most: float, *shape: int) -> torch.Tensor:
+        """Return floats from the uniform distribution over -most..most, shape [B, *shape]."""
+        return self.uniform(-most, most, *shape)
 
     def normal(self, *shape: int) -> torch.Tensor:
-        """Float [B, *shape] of mean 0 and deviation 1 (Box and Muller 1958)."""
+        """Return standard normal floats, shape [B, *shape] (Box and Muller 1958)."""
         first, second = 1 - self._uniform(shape), self._uniform(shape)
         return self._tensor(np.sqrt(-2 * np.log(first)) * np.cos(2 * np.pi * second))
 
     def beta(self, both: float) -> torch.Tensor:
-        """Float [B] of the symmetric beta distribution."""
+        """Return floats from the distribution Beta(both, both), shape [B]."""
         return self._tensor(np.array([np.random.default_rng(key).beta(both, both) for key in self._keys()]))
 
-    def happens(self, chance: float) -> torch.Tensor:
-        """Boolean [B]."""
+    def bernoulli(self, chance: float) -> torch.Tensor:
+        """Return booleans that are true with the given probability, shape [B]."""
         return torch.from_numpy(self._uniform(()) < chance).to(self.device)
 
-    def whole(self, below: int) -> Array:
-        """Whole numbers [B] in 0..below, exclusive, on the CPU."""
+    def integers(self, below: int) -> Array:
+        """Return uniform integers in 0..below - 1, shape [B], on the CPU."""
         return (self._uniform(()) * below).astype(np.int64)
 
     def _keys(self) -> list[int]:
         return [int(value * 2**53) for value in self._uniform(())]
 
     def generators(self) -> list[torch.Generator]:
-        """One of torch's generators for each image, where a draw depends on the pixels."""
+        """Return one torch generator per image, for distributions that depend on the pixels."""
         return [torch.Generator(self.device).manual_seed(key) for key in self._keys()]

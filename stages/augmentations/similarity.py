@@ -1,4 +1,4 @@
-"""What leaves shapes alike: flips, rotation, translation, one scale."""
+"""Similarity transformations: flips, rotation, translation and uniform scale."""
 
 import re
 from typing import Annotated
@@ -7,47 +7,54 @@ import torch
 from kornia.geometry.transform import get_rotation_matrix2d
 from pydantic import Field
 
-from stages.augmentations.augmentation_interface import Augmentation, Data, Level, Tensor, always, measures
-from stages.augmentations.rng import Stream
+from stages.augmentations.augmentation_interface import (
+    Augmentation,
+    AugmentationData,
+    Level,
+    Tensor,
+    always,
+    geometry_alters_target,
+)
+from stages.augmentations.rng import RandomStream
 from stages.config.schema_base import Section, Share
 
 SIDES = ("left", "right", "up", "down", "top", "bottom", "north", "south", "east", "west", "clockwise", "od", "os")
-TELLING = 0.8
-"""AUC from which a changed image is no longer one of the data's own; the probe's may be so high by its interval."""
-LOSING = 0.2
-"""Share of what a probe of the classes knows that may be wrong of changed images: more, and their labels are."""
+MIN_DISTINGUISHABLE_AUC = 0.8
+"""Upper confidence limit of the probe's AUC from which a transformation is not a symmetry of the data."""
+MAX_SKILL_LOSS = 0.2
+"""Maximum share of a class probe's skill lost on transformed images; above it, the transformation changes labels."""
 
 
 class Flip(Section):
-    """A mirror image, some of the time."""
+    """Mirror the image with a given probability."""
 
     chance: Share = 0.5
-    """How often, 0 to 1."""
+    """Probability per image, 0 to 1."""
 
 
 class Rotation(Section):
-    """About the middle of the image."""
+    """Rotate about the image centre."""
 
     degrees: Annotated[float, Field(ge=0, le=180)] = 10
-    """Largest angle either way, degrees."""
+    """Maximum angle in either direction, degrees."""
 
 
 class Translation(Section):
-    """Along both axes, each for itself."""
+    """Shift along both axes independently."""
 
     share: Annotated[float, Field(ge=0, le=0.5)] = 0.08
-    """Largest shift either way, share of the side."""
+    """Maximum shift in either direction, share of the side."""
 
 
 class Scale(Section):
-    """About the middle of the image, the same along both axes."""
+    """Scale about the image centre, equally along both axes."""
 
     change: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Largest change of size either way: 0.1 is 0.9 to 1.1 times."""
+    """Maximum change of size: 0.1 means 0.9 to 1.1 times."""
 
 
-def about_middle(linear_B22: Tensor, size: int) -> Tensor:
-    """[B, 3, 3]: a linear map about the middle of an image."""
+def about_centre(linear_B22: Tensor, size: int) -> Tensor:
+    """Return homogeneous matrices [B, 3, 3] of linear maps [B, 2, 2] about the image centre."""
     middle = (size - 1) / 2
     matrix_B33 = torch.eye(3, device=linear_B22.device).repeat(len(linear_B22), 1, 1)
     matrix_B33[:, :2, :2] = linear_B22
@@ -55,50 +62,50 @@ def about_middle(linear_B22: Tensor, size: int) -> Tensor:
     return matrix_B33
 
 
-def _flip(axis: int, amounts: Flip, stream: Stream, size: int) -> Tensor:
+def _flip(axis: int, amounts: Flip, stream: RandomStream, size: int) -> Tensor:
     linear_B22 = torch.eye(2, device=stream.device).repeat(len(stream), 1, 1)
-    linear_B22[:, axis, axis] = torch.where(stream.happens(amounts.chance), -1.0, 1.0)
-    return about_middle(linear_B22, size)
+    linear_B22[:, axis, axis] = torch.where(stream.bernoulli(amounts.chance), -1.0, 1.0)
+    return about_centre(linear_B22, size)
 
 
-def _rotation(amounts: Rotation, stream: Stream, size: int) -> Tensor:
+def _rotation(amounts: Rotation, stream: RandomStream, size: int) -> Tensor:
     middle_B2 = torch.full((len(stream), 2), (size - 1) / 2, device=stream.device)
-    turned_B23 = get_rotation_matrix2d(middle_B2, stream.either_way(amounts.degrees), torch.ones_like(middle_B2))
+    turned_B23 = get_rotation_matrix2d(middle_B2, stream.symmetric(amounts.degrees), torch.ones_like(middle_B2))
     last_B13 = torch.tensor([0.0, 0.0, 1.0], device=stream.device).expand(len(stream), 1, 3)
     return torch.cat([turned_B23, last_B13], dim=1)
 
 
-def _translation(amounts: Translation, stream: Stream, size: int) -> Tensor:
+def _translation(amounts: Translation, stream: RandomStream, size: int) -> Tensor:
     matrix_B33 = torch.eye(3, device=stream.device).repeat(len(stream), 1, 1)
-    matrix_B33[:, :2, 2] = stream.either_way(amounts.share * size, 2)
+    matrix_B33[:, :2, 2] = stream.symmetric(amounts.share * size, 2)
     return matrix_B33
 
 
-def _scale(amounts: Scale, stream: Stream, size: int) -> Tensor:
-    factor_B = 1 + stream.either_way(amounts.change)
-    return about_middle(factor_B[:, None, None] * torch.eye(2, device=stream.device), size)
+def _scale(amounts: Scale, stream: RandomStream, size: int) -> Tensor:
+    factor_B = 1 + stream.symmetric(amounts.change)
+    return about_centre(factor_B[:, None, None] * torch.eye(2, device=stream.device), size)
 
 
-def _are_signs(data: Data) -> bool:
-    """Digits or letters: classes that a single character names."""
+def _are_characters(data: AugmentationData) -> bool:
+    """Return whether all classes are digits or letters, that is, have names of one character."""
     labels = data.spec.labels
     return data.spec.task == "classification" and len(labels) > 1 and all(len(label) == 1 for label in labels)
 
 
-def _unlike(data: Data, change: str) -> str:
-    """What is not known to be a symmetry is none."""
-    told = {"mirror": "mirrored images", "upside_down": "images upside down", "turn": "turned images"}[change]
+def _asymmetry(data: AugmentationData, change: str) -> str:
+    """Return why a transformation is not known to be a symmetry of the data; empty if it is."""
+    images = {"mirror": "mirrored images", "upside_down": "images upside down", "turn": "rotated images"}[change]
     auc = data.symmetry_auc.get(change)
     if auc is None:
-        return f"there are too few images to tell whether {told} are like the data's own"
-    if auc >= TELLING:
-        return f"{told} are told from the data's own (AUC up to {auc:.2f})"
+        return f"there are too few images to test whether {images} resemble the original ones"
+    if auc >= MIN_DISTINGUISHABLE_AUC:
+        return f"{images} can be distinguished from the original ones (AUC up to {auc:.2f})"
     lost = data.symmetry_score_drop.get(change, 0.0)
-    return f"of {told} a probe of the classes gets {lost:.0%} less right" if lost > LOSING else ""
+    return f"a class probe loses {lost:.0%} of its skill on {images}" if lost > MAX_SKILL_LOSS else ""
 
 
-def _sided(data: Data) -> str:
-    """A class or an unpaired point whose name says where it is."""
+def _name_of_side(data: AugmentationData) -> str:
+    """Return a class or unpaired point whose name contains a side or direction; empty if there is none."""
     paired = {name for pair in data.spec.flip_pairs for name in pair}
     names = [*data.spec.labels, *(point for point in data.spec.points if point not in paired)]
     words = {name: {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)} for name in names}
@@ -107,34 +114,36 @@ def _sided(data: Data) -> str:
     )
 
 
-def _unwise_flip(data: Data, change: str) -> str:
-    if _are_signs(data):
-        return "the classes are signs"
-    if sided := _sided(data):
-        return f"a mirror would make `{sided}` untrue"
+def _unwise_flip(data: AugmentationData, change: str) -> str:
+    if _are_characters(data):
+        return "the classes are characters"
+    if sided := _name_of_side(data):
+        return f"mirroring would invalidate the label `{sided}`"
     if data.spec.task == "landmarks" and not data.spec.flip_pairs:
-        return "task.flip_pairs does not say which points change names in a mirror"
-    return measures(data) or _unlike(data, change)
+        return "task.flip_pairs does not list the points that swap names when mirrored"
+    return geometry_alters_target(data) or _asymmetry(data, change)
 
 
-def _unwise_rotation(data: Data) -> str:
+def _unwise_rotation(data: AugmentationData) -> str:
     if data.spec.task == "instances" and not data.spec.masks:
-        return "a turned box is no longer tight"
-    return measures(data)
+        return "a rotated box is no longer tight"
+    return geometry_alters_target(data)
 
 
-def _rotations(level: Level, data: Data) -> Rotation:
-    """Any angle where no direction is up."""
-    if not (_are_signs(data) or _sided(data) or _unlike(data, "turn") or _unlike(data, "upside_down")):
+def _rotations(level: Level, data: AugmentationData) -> Rotation:
+    """Return any angle if the data have no preferred orientation, else small angles by level."""
+    if not (
+        _are_characters(data) or _name_of_side(data) or _asymmetry(data, "turn") or _asymmetry(data, "upside_down")
+    ):
         return Rotation(degrees=180)
     return Rotation(degrees={"light": 5, "standard": 10, "strong": 20}[level])
 
 
-def _translations(level: Level, data: Data) -> Translation:
+def _translations(level: Level, data: AugmentationData) -> Translation:
     return Translation(share={"light": 0.04, "standard": 0.08, "strong": 0.12}[level])
 
 
-def _scales(level: Level, data: Data) -> Scale:
+def _scales(level: Level, data: AugmentationData) -> Scale:
     return Scale(change={"light": 0.05, "standard": 0.1, "strong": 0.25}[level])
 
 
@@ -151,5 +160,5 @@ FLIP_VERTICAL = Augmentation(
     matrix=lambda amounts, stream, size: _flip(1, amounts, stream, size),
 )
 ROTATION = Augmentation(Rotation, _rotations, unwise=_unwise_rotation, matrix=_rotation)
-TRANSLATION = Augmentation(Translation, _translations, unwise=measures, matrix=_translation)
-SCALE = Augmentation(Scale, _scales, unwise=measures, matrix=_scale)
+TRANSLATION = Augmentation(Translation, _translations, unwise=geometry_alters_target, matrix=_translation)
+SCALE = Augmentation(Scale, _scales, unwise=geometry_alters_target, matrix=_scale)

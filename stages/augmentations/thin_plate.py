@@ -1,4 +1,4 @@
-"""Thin-plate splines: the corners and the middle are pulled, the rest bends as little as it can (Bookstein 1989)."""
+"""Thin-plate spline deformation by five displaced control points, with minimal bending energy (Bookstein 1989)."""
 
 from typing import Annotated
 
@@ -6,27 +6,30 @@ import torch
 from kornia.geometry.transform import get_tps_transform, warp_points_tps
 from pydantic import Field
 
-from stages.augmentations.augmentation_interface import Augmentation, Scene, Tensor, by_level, measures
-from stages.augmentations.rng import Stream
+from stages.augmentations.augmentation_interface import Augmentation, Scene, Tensor, by_level, geometry_alters_target
+from stages.augmentations.rng import RandomStream
 from stages.config.schema_base import Section, Share
 
-PULLED = ((-0.5, -0.5), (0.5, -0.5), (0.0, 0.0), (-0.5, 0.5), (0.5, 0.5))
-"""Middles of the quarters and of the image, where it is 2 wide: at the corners most of the pull would be outside."""
+CONTROL_POINTS = ((-0.5, -0.5), (0.5, -0.5), (0.0, 0.0), (-0.5, 0.5), (0.5, 0.5))
+"""Control points (x, y) in an image of side 2: centres of the quadrants and of the image.
+
+At the corners most of the displacement would lie outside the image.
+"""
 
 
 class ThinPlate(Section):
-    """As a thin sheet of metal, bent."""
+    """Smooth deformation by displacing five control points."""
 
     share: Annotated[float, Field(ge=0, le=0.3)] = 0.05
-    """Largest pull either way, share of the side, 0 to 0.3."""
+    """Maximum displacement of a control point, share of the side, 0 to 0.3."""
     chance: Share = 1.0
-    """How often, 0 to 1."""
+    """Probability per image, 0 to 1."""
 
 
-def _field(amounts: ThinPlate, stream: Stream, at_BNN2: Tensor, scene: Scene) -> Tensor:
-    pull_B1 = 2 * amounts.share * stream.happens(amounts.chance)[:, None, None]
-    rest_BP2 = torch.tensor(PULLED, device=stream.device).expand(len(stream), -1, -1)
-    pulled_BP2 = rest_BP2 + stream.either_way(1.0, len(PULLED), 2) * pull_B1
+def _field(amounts: ThinPlate, stream: RandomStream, at_BNN2: Tensor, scene: Scene) -> Tensor:
+    pull_B1 = 2 * amounts.share * stream.bernoulli(amounts.chance)[:, None, None]
+    rest_BP2 = torch.tensor(CONTROL_POINTS, device=stream.device).expand(len(stream), -1, -1)
+    pulled_BP2 = rest_BP2 + stream.symmetric(1.0, len(CONTROL_POINTS), 2) * pull_B1
     kernel_BP2, affine_B32 = get_tps_transform(rest_BP2, pulled_BP2)
     place_BX2 = ((at_BNN2 + 0.5) / scene.size * 2 - 1).flatten(1, 2)
     moved_BX2 = warp_points_tps(place_BX2, rest_BP2, kernel_BP2, affine_B32)
@@ -36,7 +39,7 @@ def _field(amounts: ThinPlate, stream: Stream, at_BNN2: Tensor, scene: Scene) ->
 THIN_PLATE = Augmentation(
     ThinPlate,
     by_level(strong=ThinPlate(share=0.05, chance=0.5)),
-    unwise=measures,
+    unwise=geometry_alters_target,
     spans=lambda amounts, size: 16,
     field=_field,
 )

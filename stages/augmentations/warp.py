@@ -1,12 +1,12 @@
-"""One sampling map an image: matrices composed, displacements added, and all that belongs to it sent through once.
+"""Sampling map of an image: composed matrices and displacements, applied once to the image and its labels.
 
 Axes: B images, S working size, N nodes along a side of a lattice, P points. Coordinates are in working pixels, x before
-y, the centre of the first pixel is 0. The map g says for each place of the new image where it is in the old one:
+y; the centre of the first pixel is 0. The map g gives for each position of the new image its position in the original:
 
     g(x) = M (x + d_1(x) + d_2(x) + ...)
 
-with M the inverse of the composed matrices and each d_k a uniform cubic B-spline over a lattice of nodes. A spline is
-linear in its nodes, and M can be taken to the nodes; so the whole map of an image is one matrix product of
+where M is the inverse of the composed matrices and each d_k is a uniform cubic B-spline over a lattice of nodes. A
+spline is linear in its nodes, so M can be applied to the nodes, and the map of an image is one matrix product of
 [S, N + 2] (basis of the rows, one, y) with [N + 2, 2 S].
 """
 
@@ -18,36 +18,45 @@ import torch
 from torch.nn import functional
 
 Tensor = torch.Tensor
-LEAST_AREA = 0.1  # of what a small piece of the new image shows, against its own: below it folds over itself
-_CHECKED = 33, 8 / 3  # places along a side at which folds are looked for, at least: in all, and per span of a lattice
-_STARTS = 65  # places along a side, at most, from which Newton's method begins
-_STEPS = 8  # of it; seen to reach 1e-3 pixels in 4
-_LOST = 0.5  # pixels off, from which it has failed
-_MILDER = (0.7, 0.7, 0.7, 0.7, 0.7, 0.0)  # factors, one after the other, of a displacement that folds
+LEAST_AREA = 0.1  # smallest Jacobian determinant; below it the map counts as folded
+_CHECKED = 33, 8 / 3  # min. positions along a side checked for folds: total, and per lattice span
+_STARTS = 65  # maximum start positions along a side for Newton's method
+_STEPS = 8  # iterations of Newton's method; 4 reached 1e-3 pixels in tests
+_LOST = 0.5  # residual in pixels from which it has failed
+_MILDER = (0.7, 0.7, 0.7, 0.7, 0.7, 0.0)  # successive factors of a displacement that folds the image
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """A displacement field: what is added to a place of the new image before the matrix."""
+    """Displacement field, added to positions of the new image before the matrix is applied."""
 
     node_BNN2: Tensor
-    """Coefficients, pixels; rows first. Nodes lie one span apart, one span beyond the image on each side."""
+    """Coefficients [B, N, N, 2], pixels, rows first. Nodes are one span apart and extend one span beyond the image."""
 
     @property
     def spans(self) -> int:
-        """Between nodes, along a side of the image."""
+        """Number of spans along a side of the image."""
         return self.node_BNN2.shape[1] - 3
 
 
 def node_places(spans: int, size: int, device: torch.device) -> Tensor:
-    """[N, N, 2]: where the nodes of a lattice lie, N = spans + 3."""
+    """Return the positions of lattice nodes, [N, N, 2] with N = spans + 3, pixels.
+
+    Args:
+        spans: number of spans along a side.
+        size: working size S, pixels.
+        device: device of the result.
+    """
     along_N = (torch.arange(spans + 3, device=device) - 1) * (size / spans) - 0.5
     y_NN, x_NN = torch.meshgrid(along_N, along_N, indexing="ij")
     return torch.stack([x_NN, y_NN], dim=-1)
 
 
 def _basis(place: Tensor, spans: int, size: int, derivative: bool = False) -> Tensor:
-    """[..., N] of the uniform cubic B-spline at places [...], or its derivative; constant beyond the edges."""
+    """Return the uniform cubic B-spline basis at positions [...], or its derivative, as [..., N].
+
+    The spline is constant beyond the edges.
+    """
     wanted = (place + 0.5) * (spans / size)
     along = wanted.clamp(0, spans)
     first = along.floor().clamp(max=spans - 1)
@@ -69,19 +78,23 @@ def _basis(place: Tensor, spans: int, size: int, derivative: bool = False) -> Te
 
 @dataclass(frozen=True)
 class Warp:
-    """How a batch of images moved."""
+    """Geometric transformation of a batch of images."""
 
     matrix_B33: Tensor
-    """From old to new places, as Kornia's matrices; displacements are undone before it."""
+    """Homogeneous matrix from original to new positions, as in Kornia, without the displacements."""
     size: int
     outside: str
-    """What is shown beyond the edge: zeros, border or reflection."""
+    """Padding mode beyond the edge: zeros, border or reflection."""
     lattices: tuple[Lattice, ...] = field(default=())
 
     def displaced(self, spans: int, at: Callable[[Tensor], Tensor]) -> "Warp":
-        """With one more displacement: `at` gives it for places [B, N, N, 2].
+        """Return the warp with one more displacement.
 
-        Where the map would fold over itself the displacement is made milder, down to a sixth, and then left out.
+        If the map would fold, the displacement is reduced stepwise down to a sixth, and then omitted.
+
+        Args:
+            spans: number of lattice spans along a side.
+            at: function of positions [B, N, N, 2] that returns the displacement there, pixels.
         """
         place_BNN2 = node_places(spans, self.size, self.matrix_B33.device).expand(len(self.matrix_B33), -1, -1, -1)
         node_BNN2 = at(place_BNN2 + self._displacement(place_BNN2))
@@ -96,7 +109,7 @@ class Warp:
         return Warp(self.matrix_B33, self.size, self.outside, (*self.lattices, Lattice(node_BNN2)))
 
     def _folded(self) -> Tensor:
-        """[B]: whether somewhere the map turns over, or nearly so."""
+        """Return whether the map of each image folds, or nearly so, [B]."""
         places = self._checked()
         step = self.size / (places - 1)
         moved_BCC2 = self._on_grid(torch.linspace(-0.5, self.size - 0.5, places, device=self.matrix_B33.device))
@@ -109,7 +122,7 @@ class Warp:
         return max(_CHECKED[0], *(round(_CHECKED[1] * one.spans) + 1 for one in self.lattices))
 
     def _on_grid(self, place_C: Tensor) -> Tensor:
-        """[B, C, C, 2]: sum of all displacements, rows first."""
+        """Return the sum of all displacements on a regular grid, [B, C, C, 2], rows first."""
         moved_BCC2 = torch.zeros((len(self.matrix_B33), len(place_C), len(place_C), 2), device=place_C.device)
         for one in self.lattices:
             basis_CN = _basis(place_C, one.spans, self.size)
@@ -119,17 +132,17 @@ class Warp:
 
     @cached_property
     def inverse_B33(self) -> Tensor:
-        """From new to old places."""
+        """Homogeneous matrices from new to original positions, [B, 3, 3]."""
         return torch.linalg.inv(self.matrix_B33)
 
     @cached_property
     def mirrored_B(self) -> Tensor:
-        """Whether left and right are exchanged."""
+        """Whether each image is mirrored, [B]."""
         return self.matrix_B33[:, :2, :2].det() < 0
 
     @cached_property
     def grid_BSS2(self) -> Tensor:
-        """G at every pixel, in torch's coordinates: -1 and 1 are the edges of the image."""
+        """Sampling grid [B, S, S, 2] in the coordinates of `grid_sample`: -1 and 1 are the image edges."""
         inverse_B33, size = self.inverse_B33, self.size
         place_S = torch.arange(size, device=inverse_B33.device, dtype=torch.float32)
         origin_BS2 = inverse_B33[:, None, :2, 0] * place_S[:, None] + inverse_B33[:, None, :2, 2]
@@ -146,13 +159,16 @@ class Warp:
         return torch.matmul(torch.cat(left_S1, dim=1), right_BNX).reshape(len(inverse_B33), size, size, 2)
 
     def sample(self, value_BCSS: Tensor, mode: str, outside: str | None = None, beyond: float = 0.0) -> Tensor:
-        """What is at each place of the new image, float32.
+        """Resample values at each position of the new image.
 
         Args:
-            value_BCSS: float32; on the CPU torch reads wrong planes of half precision.
-            mode: bilinear or nearest.
-            outside: as the images' own, unless given.
-            beyond: what comes in from outside where that is `zeros`.
+            value_BCSS: float32 [B, C, S, S]; in half precision torch samples wrong planes on the CPU.
+            mode: `bilinear` or `nearest`.
+            outside: padding mode; that of the images by default.
+            beyond: value outside the image for padding mode `zeros`.
+
+        Returns:
+            float32 [B, C, S, S].
         """
         assert value_BCSS.dtype == torch.float32 and value_BCSS.shape[2:] == (self.size, self.size)
         shifted = value_BCSS - beyond if beyond else value_BCSS
@@ -161,7 +177,7 @@ class Warp:
 
     @cached_property
     def area_BSS(self) -> Tensor:
-        """How much of the old image a pixel of the new one shows."""
+        """Area of the original image that each new pixel shows, [B, S, S], pixels."""
         grid_BSS2 = functional.pad(self.grid_BSS2.movedim(3, 1), (1, 1, 1, 1), "replicate").movedim(1, 3)
         reach = torch.full((self.size,), 2.0, device=grid_BSS2.device)
         reach[0] = reach[-1] = 1.0  # at the edges the difference spans one pixel
@@ -171,10 +187,11 @@ class Warp:
         return (across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]).abs()
 
     def points(self, xy_BP2: Tensor) -> Tensor:
-        """Where points of the old image go, which may be outside; NaN stays NaN.
+        """Return the new positions of points of the original image, [B, P, 2]; they may lie outside.
 
-        Without displacements that is the matrix; else g(x) = xy is solved by Newton's method from the nearest of a grid
-        of places. NaN too where that fails, which is seen only where the map nearly folds.
+        Without displacements, the matrix is applied; otherwise g(x) = xy is solved by Newton's method, starting at the
+        nearest of a grid of positions. NaN remains NaN; points for which the method fails, observed only where the
+        map nearly folds, become NaN.
         """
         known_BP3 = functional.pad(xy_BP2, (0, 1), value=1.0)
         if not self.lattices:
@@ -190,7 +207,7 @@ class Warp:
         return torch.where(known_BP1, place_BP2, torch.nan)
 
     def _nearest(self, wanted_BP2: Tensor) -> Tensor:
-        """Of a grid of places the one that comes nearest to each wanted one."""
+        """Return the grid position whose image is nearest to each target position, [B, P, 2]."""
         place_C = torch.linspace(-0.5, self.size - 0.5, min(_STARTS, self._checked()), device=wanted_BP2.device)
         y_CC, x_CC = torch.meshgrid(place_C, place_C, indexing="ij")
         place_CC2 = torch.stack([x_CC, y_CC], dim=2)
@@ -200,7 +217,7 @@ class Warp:
         return place_BC2.gather(1, best_BP[..., None].expand(-1, -1, 2))
 
     def _displacement(self, place: Tensor) -> Tensor:
-        """Sum of all displacements at places [B, ..., 2]."""
+        """Return the sum of all displacements at positions [B, ..., 2]."""
         flat_BP2 = place.flatten(1, -2)
         moved_BP2 = torch.zeros_like(flat_BP2)
         for one in self.lattices:
@@ -209,7 +226,7 @@ class Warp:
         return moved_BP2.reshape(place.shape)
 
     def _slope(self, place_BP2: Tensor) -> Tensor:
-        """[B, P, 2, 2]: the displacement's derivative, by x and y in the last axis."""
+        """Return the Jacobian of the displacement, [B, P, 2, 2]; the last axis is the derivative by x and y."""
         slope_BP22 = torch.zeros((*place_BP2.shape, 2), device=place_BP2.device)
         for one in self.lattices:
             x_BPN, y_BPN = (_basis(place_BP2[..., axis], one.spans, self.size) for axis in (0, 1))
@@ -219,7 +236,7 @@ class Warp:
         return slope_BP22
 
     def only(self, index: int) -> "Warp":
-        """That of one image, as a batch of one."""
+        """Return the warp of one image, as a batch of one."""
         one = slice(index, index + 1)
         lattices = tuple(Lattice(lattice.node_BNN2[one]) for lattice in self.lattices)
         warp = Warp(self.matrix_B33[one], self.size, self.outside, lattices)

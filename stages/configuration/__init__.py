@@ -1,9 +1,17 @@
-"""What is proposed for images that were looked at, value by value, each with its reason."""
+"""Proposal of params for a data set: each value with its reason."""
 
 from stages.configuration.choice import Choice
-from stages.configuration.inspection import Facts, looked_at
-from stages.configuration.proposal import choices
-from stages.configuration.summary import told
-from stages.configuration.training_budget import amount, within_budget
+from stages.configuration.inspection import SourceFacts, inspect_images
+from stages.configuration.proposal import propose_params
+from stages.configuration.summary import summarize
+from stages.configuration.training_budget import estimate_data_amount, limit_epochs
 
-__all__ = ["Choice", "Facts", "amount", "choices", "looked_at", "told", "within_budget"]
+__all__ = [
+    "Choice",
+    "SourceFacts",
+    "estimate_data_amount",
+    "inspect_images",
+    "limit_epochs",
+    "propose_params",
+    "summarize",
+]

@@ -1,4 +1,4 @@
-"""What a proposal is made of."""
+"""Proposed value of one params key."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Choice:
-    """A value that is proposed."""
+    """Proposed value with its reason."""
 
     key: str
-    """Dotted."""
+    """Dotted params key."""
     value: Any
     why: str = ""
-    """Empty where it is merely as it must be."""
+    """Reason; empty if the value needs no explanation."""

@@ -1,4 +1,4 @@
-"""What the manifest must keep, so far as these images can keep it; what they lower is said."""
+"""Thresholds of the data contract (`checks`), lowered and explained where the images cannot meet the usual ones."""
 
 import math
 from collections import Counter
@@ -7,56 +7,60 @@ from collections.abc import Iterator
 import pandas as pd
 
 from stages.configuration.choice import Choice
-from stages.configuration.filename_patterns import pattern_groups
-from stages.configuration.inspection import Facts
+from stages.configuration.filename_patterns import assign_groups
+from stages.configuration.inspection import SourceFacts
 from stages.dataset.annotations import class_names
 from stages.dataset.splits import assign_splits
 from stages.importers.format_detection import FormatCandidate
 
-TRAINING, VALIDATION = 10, 3  # images per class
-SHORTEST, ASPECT = 8, 10  # pixels; longer over shorter side
-LEAST_SIDE, MOST_ASPECT = 4, 50  # beyond which no image is proposed to pass
+TRAINING, VALIDATION = 10, 3  # usual minimum number of images per class
+SHORTEST, ASPECT = 8, 10  # minimum side in pixels; maximum aspect ratio
+LEAST_SIDE, MOST_ASPECT = 4, 50  # limits beyond which the threshold is not relaxed
 
 PerClass = dict[str, dict[str, int]]
-"""Split, class: images."""
+"""Number of images by split and class."""
 
 
-def held(facts: Facts, counts: PerClass) -> Iterator[Choice]:
-    """The section `checks`."""
+def propose_checks(facts: SourceFacts, counts: PerClass) -> Iterator[Choice]:
+    """Propose the section `checks`."""
     for key, part, usual in (("train", "train", TRAINING), ("validation", "val", VALIDATION)):
-        rarest = min(counts[part].items(), key=lambda one: one[1], default=("", usual))
+        rarest = min(counts[part].items(), key=lambda item: item[1], default=("", usual))
         low = max(1, min(usual, rarest[1]))
-        why = f"class {rarest[0]} will have some {rarest[1]} of them, and {usual} are usual: are so few enough for you?"
+        why = f"class {rarest[0]} will have about {rarest[1]}, fewer than the usual {usual}: are these enough?"
         yield Choice(f"checks.min_{key}_per_class", low, why if low < usual else "")
-    shortest, slim = int(facts.sides.min()), aspect(facts)
+    shortest, slim = int(facts.sides.min()), max_aspect_ratio(facts)
     low = shortest if LEAST_SIDE <= shortest < SHORTEST else SHORTEST
-    yield Choice("checks.min_side", low, f"an image has {shortest} pixels: is it whole?" if low < SHORTEST else "")
+    yield Choice(
+        "checks.min_side",
+        low,
+        f"the shortest side of an image is {shortest} pixels: is the image complete?" if low < SHORTEST else "",
+    )
     wide = math.ceil(slim) if ASPECT < slim <= MOST_ASPECT else ASPECT
-    why = f"an image is {slim:.3g} times as long as wide: is it whole?" if wide > ASPECT else ""
+    why = f"an image has the aspect ratio {slim:.3g}: is it complete?" if wide > ASPECT else ""
     yield Choice("checks.max_aspect", wide, why)
 
 
-def aspect(facts: Facts) -> float:
-    """Longer over shorter side of the slimmest image."""
+def max_aspect_ratio(facts: SourceFacts) -> float:
+    """Return the largest aspect ratio (longer over shorter side) of the images."""
     return float((facts.sides.max(axis=1) / facts.sides.min(axis=1)).max())
 
 
-def per_class(reading: FormatCandidate, facts: Facts, shares: tuple[float, float]) -> PerClass:
-    """Split, class: images that the class will have there; empty where images have no classes.
+def count_per_class(reading: FormatCandidate, facts: SourceFacts, shares: tuple[float, float]) -> PerClass:
+    """Return the expected number of images per split and class; empty if images have no classes.
 
-    Exact where every image has one and the source divides; as ingest would divide where it does not, but for images
-    that are copies. Where only some images were opened, what they tell of all.
+    The numbers are exact if every image has a class and the source defines the split. Otherwise the split of `ingest`
+    is computed, without the removal of duplicates. If only some images were opened, the numbers are extrapolated.
 
     Args:
-        reading: as chosen.
-        facts: of it.
-        shares: of validation and test, where the images are divided anew.
+        reading: chosen interpretation of the source.
+        facts: statistics of its images.
+        shares: shares of validation and test if the images are split again, 0 to 1.
     """
     if facts.labels:
         if reading.has_split:
             split = [str(item.split) for item in reading.samples]
         else:
-            groups = pattern_groups(reading.samples, facts.belonging.group, facts.belonging.block)
+            groups = assign_groups(reading.samples, facts.grouping.group, facts.grouping.block)
             by = {"train": 1 - sum(shares), "val": shares[0], "test": shares[1]}
             split = list(assign_splits(pd.Series(groups), pd.Series(facts.labels), by, {}))
         both = Counter(zip(split, facts.labels, strict=True))

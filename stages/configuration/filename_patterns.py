@@ -1,4 +1,4 @@
-"""What the names of files say of which images belong together: stems that recur, and numbers that follow each other."""
+"""Groups of images derived from file names: recurring stems and consecutive numbers."""
 
 import re
 from collections import Counter, defaultdict
@@ -12,43 +12,43 @@ WORDS = (
     "patient|subject|person|case|animal|individual|specimen|donor|mouse|mice|rat|fish|larva|plant|slide|series|study|"
     "session|scene|video|movie|film|clip|plate|well|site|plot|tree|nest|colony|station"
 )
-"""Words that name what several images are of."""
+"""Words that denote a subject or recording with several images."""
 FEWEST_IMAGES, FEWEST_GROUPS = 10, 5
-MOST_IN_ONE = 0.4  # share of the images in one group, from which the name says something else
-OFTEN, SOMETIMES = 0.5, 0.2  # share of the images that are not alone in their group
-FEW_ENDINGS = 6  # left, right ...
-TOKENS = 6  # places between underscores that are looked at
+MOST_IN_ONE = 0.4  # maximum share of the images in one group
+OFTEN, SOMETIMES = 0.5, 0.2  # minimum share of the images in groups of several images
+FEW_ENDINGS = 6  # maximum number of different endings (left, right ...)
+TOKENS = 6  # maximum number of underscore-separated tokens considered
 NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
-"""Of a path: what is before its last number, the number, and what comes after, as `ingest.sequence_block` reads it."""
+"""Prefix, last number and suffix of a path, as used by `ingest.sequence_block`."""
 
 
 @dataclass(frozen=True)
-class Grouping:
-    """One way in which names put images together."""
+class CandidateGrouping:
+    """Candidate grouping of images by file name."""
 
     pattern: str
-    """As `ingest.group_regex` takes it."""
+    """Regular expression for `ingest.group_regex`."""
     keys: tuple[str, ...]
-    """Of each image, in order: its group."""
+    """Group of each image."""
     why: str
-    told: bool
-    """A word, or endings that recur, say so; else images must be looked at."""
+    certain: bool
+    """Whether the names alone justify the grouping; otherwise images must be compared."""
 
     @property
     def groups(self) -> dict[str, list[int]]:
-        """Places of the images of each group that has several."""
+        """Indices of the images of each group with several images."""
         found: dict[str, list[int]] = defaultdict(list)
         for place, key in enumerate(self.keys):
             found[key].append(place)
         return {key: places for key, places in found.items() if len(places) > 1}
 
 
-def groupings(paths: Sequence[str], labels: Sequence[str]) -> Iterator[Grouping]:
-    """Every way that puts enough images together, the most telling first.
+def find_groupings(paths: Sequence[str], labels: Sequence[str]) -> Iterator[CandidateGrouping]:
+    """Yield plausible groupings of images by file name, the most convincing first.
 
     Args:
-        paths: of the images.
-        labels: the class of each, or ''.
+        paths: paths of the images.
+        labels: class of each image, or ''.
     """
     if len(paths) < FEWEST_IMAGES:
         return
@@ -58,28 +58,28 @@ def groupings(paths: Sequence[str], labels: Sequence[str]) -> Iterator[Grouping]
         if all(keys) and _is_plausible(keys, labels, least):
             endings = {path[one.end(1) :] for path, one in zip(paths, found, strict=True) if one}
             recur = 2 <= len(endings) <= FEW_ENDINGS
-            ends = f", and {len(endings)} endings recur, as {min(endings)}" if recur else ""
+            ends = f", and {len(endings)} endings recur, such as {min(endings)}" if recur else ""
             count = len(set(keys))
-            yield Grouping(
+            yield CandidateGrouping(
                 pattern,
                 keys,
-                f"{words or 'names'} put {len(keys)} images into {count} groups{ends}",
+                f"{words or 'file names'} divide {len(keys)} images into {count} groups{ends}",
                 bool(words) or recur,
             )
 
 
 def _patterns(paths: Sequence[str], labels: Sequence[str]) -> Iterator[tuple[str, float, str]]:
-    """Expression, share of the images that must not be alone in their group, and words that speak for it."""
+    """Yield regular expressions, the minimum share of images in groups of several, and supporting words."""
     for word, count in Counter(
         word.lower() for path in paths for word in set(re.findall(rf"(?i)(?<![a-z])(?:{WORDS})(?![a-z])", path))
     ).items():
         if count >= len(paths):
-            yield rf"(?i)(?<![a-z]){word}[ _-]?(\w*?\d+)", SOMETIMES, f"the word {word} and its number"
+            yield rf"(?i)(?<![a-z]){word}[ _-]?(\w*?\d+)", SOMETIMES, f"the word {word} with its number"
     deepest = [PurePosixPath(path).parent.name for path in paths]
     if all(name and name.lower() not in SPLIT_WORDS and name != own for name, own in zip(deepest, labels, strict=True)):
         yield r"([^/]+)/[^/]*$", OFTEN, ""
     files_differ = len({PurePosixPath(path).name for path in paths}) == len(paths)
-    begin = "(" if files_differ else "^((?:.*/)?"  # img1_left in two folders is of two
+    begin = "(" if files_differ else "^((?:.*/)?"  # img1_left in two folders denotes two groups
     yield rf"{begin}[^/]+)[ _-][^ _/-]*$", OFTEN, ""
     yield rf"{begin}[^/]*?[^/\d _.-])[ _.-]*\d+[^/\d]*$", OFTEN, ""
     if files_differ:
@@ -99,13 +99,13 @@ def _is_plausible(keys: Sequence[str], labels: Sequence[str], least: float) -> b
     of_label: dict[str, set[str]] = defaultdict(set)
     for key, label in zip(keys, labels, strict=True):
         of_label[label].add(key)
-    return any(len(groups) > 1 for groups in of_label.values())  # else it is the class that the name says
+    return any(len(groups) > 1 for groups in of_label.values())  # otherwise the name denotes the class
 
 
-def sequences(paths: Sequence[str]) -> list[list[tuple[int, int]]]:
-    """(number, place) of images that are numbered, in order, by what else is in their names; the longest first.
+def find_sequences(paths: Sequence[str]) -> list[list[tuple[int, int]]]:
+    """Return sequences of numbered images as sorted (number, index), grouped by the rest of the name, longest first.
 
-    Empty where one image has no number.
+    Empty if any image has no number.
     """
     found: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for place, path in enumerate(paths):
@@ -116,8 +116,14 @@ def sequences(paths: Sequence[str]) -> list[list[tuple[int, int]]]:
     return sorted((sorted(one) for one in found.values()), key=len, reverse=True)
 
 
-def pattern_groups(items: Sequence[Sample], pattern: str, block: int) -> list[str]:
-    """The group of each image as ingest will have it; of its own where nothing puts it to others."""
+def assign_groups(items: Sequence[Sample], pattern: str, block: int) -> list[str]:
+    """Return the group of each image as determined by `ingest`; images without a group form their own.
+
+    Args:
+        items: images of the source.
+        pattern: value of `ingest.group_regex`.
+        block: value of `ingest.sequence_block`.
+    """
     groups = []
     for item in items:
         group = item.group

@@ -1,4 +1,4 @@
-"""How alike images are that may belong together, against images that do not.
+"""Similarity of images within candidate groups, compared with unrelated images.
 
 Axes: N images, F features.
 """
@@ -17,93 +17,113 @@ from stages.importers.sample import Sample
 
 Array = np.ndarray[Any, Any]
 Pairs = Sequence[tuple[int, int]]
-SIDE = 32  # pixels of a thumbnail
-SURE = 3.3  # standard errors above chance
+SIDE = 32  # side of a thumbnail, pixels
+SURE = 3.3  # standard errors above chance level
 MOST_PAIRS = 4000
 
 
 @dataclass(frozen=True)
-class Glance:
-    """What is kept of an image that was opened."""
+class ImageSignature:
+    """Statistics of an opened image."""
 
     thumbnail: Array
-    """float32 [SIDE * SIDE], grey."""
+    """Grey thumbnail, float32 [SIDE * SIDE]."""
     tone: Array
-    """Mean and deviation of each of three channels, 0 to 255."""
+    """Mean and standard deviation of each of three channels [6], 0 to 255."""
     pixels: str
-    """Digest of its decoded pixels."""
+    """Digest of the decoded pixels."""
     megapixels: float
 
 
-def glance(image: Array) -> Glance:
-    """Of a decoded image."""
+def compute_signature(image: Array) -> ImageSignature:
+    """Compute the statistics of a decoded image [H, W] or [H, W, C]."""
     small = Image.fromarray(to_grey(image)).resize((SIDE, SIDE), Image.Resampling.BOX)
     levels_XC = to_uint8(image).reshape(image.shape[0] * image.shape[1], -1)[:, :3].astype(np.float32)
     tone = np.resize(np.stack([levels_XC.mean(axis=0), levels_XC.std(axis=0)]), (2, 3)).ravel()
     digest = sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-    return Glance(np.asarray(small, np.float32).ravel(), tone, digest, image.shape[0] * image.shape[1] / 1e6)
+    return ImageSignature(np.asarray(small, np.float32).ravel(), tone, digest, image.shape[0] * image.shape[1] / 1e6)
 
 
-def opened(items: Sequence[Sample], places: Iterable[int], known: dict[int, Glance], most_megapixels: float) -> None:
-    """Add what is seen of more images to `known`, by place, until so many megapixels were read; bad ones are passed."""
+def add_signatures(
+    items: Sequence[Sample], places: Iterable[int], known: dict[int, ImageSignature], most_megapixels: float
+) -> None:
+    """Add signatures of more images to `known`, up to a limit of megapixels; skip unreadable images.
+
+    Args:
+        items: images of the source.
+        places: indices of the images to open.
+        known: signatures by index; modified in place.
+        most_megapixels: limit of decoded megapixels.
+    """
     room = most_megapixels
     for place in places:
         if place not in known and room > 0:
             try:
-                known[place] = glance(decode_image(items[place].read(), most_megapixels).image)
-            except (Unreadable, OSError):  # facts say so of those that they look at, ingest of all
+                known[place] = compute_signature(decode_image(items[place].read(), most_megapixels).image)
+            except (Unreadable, OSError):  # reported by `inspect_images` and by ingest
                 continue
             room -= known[place].megapixels
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Whether pairs are more alike than strangers."""
+class SimilarityEvidence:
+    """Comparison of image pairs within groups with unrelated pairs."""
 
     by: str
-    """picture or tone."""
+    """Compared property: `picture` or `tone`."""
     auc: float
-    """Of a pair and two strangers: how often the pair is more alike."""
+    """Probability that a pair is more similar than an unrelated pair (AUC, 0 to 1)."""
     within: float
-    """Correlation of the pictures of a pair, median; or distance in tone, grey levels."""
+    """Median correlation of the thumbnails of a pair, or median difference in tone, grey levels."""
     between: float
-    """Of strangers."""
+    """The same for unrelated pairs."""
     pairs: int
 
     @property
-    def sure(self) -> bool:
-        """Hardly by chance: an AUC of pairs that do not differ has a standard error of some 1 / sqrt(12 pairs)."""
+    def significant(self) -> bool:
+        """Whether the AUC is significantly above 0.5; its standard error by chance is about 1 / sqrt(12 pairs)."""
         return (self.auc - 0.5) * (12 * self.pairs) ** 0.5 >= SURE
 
     def __str__(self) -> str:
         unit = "correlate at" if self.by == "picture" else "differ in tone by"
         return (
-            f"{self.pairs} pairs {unit} {self.within:.2f}, strangers {self.between:.2f}; "
-            f"{self.auc:.0%} of the time a pair is more alike than strangers"
+            f"{self.pairs} pairs {unit} {self.within:.2f}, unrelated images {self.between:.2f}; "
+            f"a pair is more similar than unrelated images in {self.auc:.0%} of the comparisons"
         )
 
 
-def evidence(known: dict[int, Glance], pairs: Pairs, strangers: Pairs) -> list[Evidence]:
-    """By picture and by tone; empty where too few of the images were opened."""
-    within, between = ([(a, b) for a, b in some if a in known and b in known] for some in (pairs, strangers))
+def compare_pairs(known: dict[int, ImageSignature], pairs: Pairs, unrelated: Pairs) -> list[SimilarityEvidence]:
+    """Compare pairs with unrelated pairs by thumbnail and by tone.
+
+    Args:
+        known: signatures by index.
+        pairs: index pairs within groups.
+        unrelated: index pairs of unrelated images.
+
+    Returns:
+        One comparison per property; empty if too few of the images were opened.
+    """
+    within, between = ([(a, b) for a, b in some if a in known and b in known] for some in (pairs, unrelated))
     if not within or not between:
         return []
     thinned = between[:: max(1, len(between) // MOST_PAIRS)]
     places = sorted(known)
     row = {place: i for i, place in enumerate(places)}
     thumbnail_NF = np.stack([known[place].thumbnail for place in places])
-    thumbnail_NF = thumbnail_NF - thumbnail_NF.mean(axis=0)  # without what a standing camera sees in every picture
+    thumbnail_NF = thumbnail_NF - thumbnail_NF.mean(axis=0)  # removes the background of a static camera
     thumbnail_NF -= thumbnail_NF.mean(axis=1, keepdims=True)
     thumbnail_NF /= np.maximum(np.linalg.norm(thumbnail_NF, axis=1, keepdims=True), 1e-6)
     tone_NF = np.stack([known[place].tone for place in places])
 
-    def of(some: Pairs) -> tuple[Array, Array]:
+    def similarities(some: Pairs) -> tuple[Array, Array]:
         one, other = (np.array([row[pair[i]] for pair in some]) for i in (0, 1))
         alike = (thumbnail_NF[one] * thumbnail_NF[other]).sum(axis=1)
         return alike, np.abs(tone_NF[one] - tone_NF[other]).mean(axis=1)
 
     found = []
-    for by, sign, near, far in zip(("picture", "tone"), (1, -1), of(within), of(thinned), strict=True):
+    for by, sign, near, far in zip(
+        ("picture", "tone"), (1, -1), similarities(within), similarities(thinned), strict=True
+    ):
         auc = float((np.sign(sign * (near[:, None] - far[None])) + 1).mean() / 2)
-        found.append(Evidence(by, auc, float(np.median(near)), float(np.median(far)), len(within)))
+        found.append(SimilarityEvidence(by, auc, float(np.median(near)), float(np.median(far)), len(within)))
     return found

@@ -1,4 +1,4 @@
-"""Which images belong together, so that no split tears them apart: by their names, and by how alike they are."""
+"""Detection of related images, which must stay in one split, by file name and by similarity."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,115 +6,124 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from stages.configuration.filename_patterns import Grouping, groupings, sequences
-from stages.configuration.group_similarity import Evidence, Glance, evidence, opened
+from stages.configuration.filename_patterns import CandidateGrouping, find_groupings, find_sequences
+from stages.configuration.group_similarity import ImageSignature, SimilarityEvidence, add_signatures, compare_pairs
 from stages.importers.sample import Sample
 
-PAIRS = 32  # groups of which two images are opened
-ALIKE, ALIKE_IN_ORDER = 0.65, 0.8  # AUC from which groups, and neighbours by number, are evidently alike
-SURELY = 0.9  # from which the picture, which says more than the tone, is as good
-FADED = 0.7  # AUC below which numbers so far from each other no longer are
-SHORTEST, WHOLE, RUNS, RUN = 12, 64, 4, 16  # of a sequence: images; looked at as a whole, or in runs
+PAIRS = 32  # number of groups of which two images are opened
+ALIKE, ALIKE_IN_ORDER = 0.65, 0.8  # minimum AUC of groups and of consecutive images
+SURELY = 0.9  # AUC from which pictures, which are more specific, are preferred to tone
+FADED = 0.7  # AUC below which images at a distance are unrelated
+SHORTEST, WHOLE, RUNS, RUN = (
+    12,
+    64,
+    4,
+    16,
+)  # sequence length in images: minimum, opened completely up to, number of runs, length of a run
 FEWEST_BLOCKS = 10
-MEGAPIXELS = 100.0  # opened for this, at most
-TORN = "; blocks that touch stay alike at their border, which flatters scores a little"
+MEGAPIXELS = 100.0  # maximum number of megapixels opened
+BORDER_NOTE = "; adjacent blocks remain similar at their border, which biases scores slightly upwards"
 
 
 @dataclass(frozen=True)
-class Belonging:
-    """What is known of it."""
+class ImageGrouping:
+    """Detected grouping of images."""
 
     group: str = ""
-    """For `ingest.group_regex`."""
+    """Value of `ingest.group_regex`."""
     block: int = 1
-    """For `ingest.sequence_block`."""
+    """Value of `ingest.sequence_block`."""
     why: str = ""
     asks: tuple[str, ...] = ()
-    """What was seen and not taken up."""
+    """Observations that did not lead to a proposal."""
 
 
-def belonging(items: Sequence[Sample], labels: Sequence[str], known: dict[int, Glance], has_split: bool) -> Belonging:
-    """Look for groups.
+def detect_grouping(
+    items: Sequence[Sample], labels: Sequence[str], known: dict[int, ImageSignature], has_split: bool
+) -> ImageGrouping:
+    """Detect groups of related images.
 
     Args:
         items: all images.
-        labels: the class of each, or ''.
-        known: images that were opened, by place; more are added.
-        has_split: the source names the splits.
+        labels: class of each image, or ''.
+        known: signatures of opened images by index; more are added.
+        has_split: whether the source defines the splits.
     """
     if any(item.group is not None for item in items):
-        return Belonging()
+        return ImageGrouping()
     paths = [item.path for item in items]
     asks: list[str] = []
-    for one in groupings(paths, labels):
-        seen = _of_groups(items, labels, one, known)
-        best = max((e for e in seen if e.sure and e.auc >= ALIKE), key=lambda e: e.auc, default=None)
-        shown = f": {best}" if best else f"; their looks do not say so: {seen[0]}" if seen else ""
-        if one.told or best:
-            return Belonging(group=one.pattern, why=f"{one.why}{shown}", asks=tuple(asks))
-        asks.append(f"`{one.pattern}` would be a group: {one.why}{shown}")
-    blocks = _of_numbers(items, labels, known, has_split)
-    return Belonging(blocks.group, blocks.block, blocks.why, (*asks, *blocks.asks))
+    for one in find_groupings(paths, labels):
+        seen = _compare_groups(items, labels, one, known)
+        best = max((e for e in seen if e.significant and e.auc >= ALIKE), key=lambda e: e.auc, default=None)
+        shown = f": {best}" if best else f"; the images do not confirm it: {seen[0]}" if seen else ""
+        if one.certain or best:
+            return ImageGrouping(group=one.pattern, why=f"{one.why}{shown}", asks=tuple(asks))
+        asks.append(f"`{one.pattern}` is a possible group: {one.why}{shown}")
+    blocks = _detect_sequence(items, labels, known, has_split)
+    return ImageGrouping(blocks.group, blocks.block, blocks.why, (*asks, *blocks.asks))
 
 
-def _of_groups(
-    items: Sequence[Sample], labels: Sequence[str], grouping: Grouping, known: dict[int, Glance]
-) -> list[Evidence]:
-    """Two images of each of some groups, against images of different groups, of one class where there are such."""
+def _compare_groups(
+    items: Sequence[Sample], labels: Sequence[str], grouping: CandidateGrouping, known: dict[int, ImageSignature]
+) -> list[SimilarityEvidence]:
+    """Compare two images of each of some groups with images of different groups, of the same class if possible."""
     groups = list(grouping.groups.values())
     chosen = [groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, min(PAIRS, len(groups))).astype(int))]
     pairs = [(places[0], places[1]) for places in chosen]
-    opened(items, (place for pair in pairs for place in pair), known, MEGAPIXELS)
-    strangers = [
+    add_signatures(items, (place for pair in pairs for place in pair), known, MEGAPIXELS)
+    unrelated = [
         (a, b)
         for a, b in combinations([place for pair in pairs for place in pair], 2)
         if grouping.keys[a] != grouping.keys[b]
     ]
-    of_class = [(a, b) for a, b in strangers if labels[a] == labels[b]]
-    return evidence(known, pairs, of_class or strangers)
+    of_class = [(a, b) for a, b in unrelated if labels[a] == labels[b]]
+    return compare_pairs(known, pairs, of_class or unrelated)
 
 
-def _of_numbers(items: Sequence[Sample], labels: Sequence[str], known: dict[int, Glance], has_split: bool) -> Belonging:
-    """Images numbered one after the other: slices, frames."""
-    longest = next(iter(sequences([item.path for item in items])), [])
+def _detect_sequence(
+    items: Sequence[Sample], labels: Sequence[str], known: dict[int, ImageSignature], has_split: bool
+) -> ImageGrouping:
+    """Detect similar consecutive images, such as slices or frames, and propose a block length."""
+    longest = next(iter(find_sequences([item.path for item in items])), [])
     if len(longest) < SHORTEST:
-        return Belonging()
+        return ImageGrouping()
     places = [place for _, place in longest]
     starts = [0] if len(places) <= WHOLE else np.linspace(0, len(places) - RUN, RUNS).astype(int)
     length = len(places) if len(places) <= WHOLE else RUN
-    opened(items, (place for start in starts for place in places[start : start + length]), known, MEGAPIXELS)
-    by_lag = dict(_by_lag(places, labels, known))
+    add_signatures(items, (place for start in starts for place in places[start : start + length]), known, MEGAPIXELS)
+    by_lag = dict(_similarity_by_lag(places, labels, known))
     if not by_lag:
-        return Belonging()
-    kind = max((0, 1), key=lambda one: (by_lag[1][one].sure, min(by_lag[1][one].auc, SURELY)))
-    first = by_lag[1][kind]
+        return ImageGrouping()
+    best = max((0, 1), key=lambda one: (by_lag[1][one].significant, min(by_lag[1][one].auc, SURELY)))
+    first = by_lag[1][best]
     ends = f"{items[places[0]].path} to {items[places[-1]].path}"
-    span = f"{len(places)} images are numbered, {ends}; of neighbours {first}"
-    if not (first.sure and first.auc >= ALIKE_IN_ORDER):
-        return Belonging(asks=(f"{span}: no block is proposed",))
-    faded = next((lag for lag, kinds in by_lag.items() if kinds[kind].auc < FADED), None)
-    fades = f"which fades after {faded}" if faded else f"which has not faded after {max(by_lag)}"
+    span = f"{len(places)} images are numbered, {ends}; of consecutive images, {first}"
+    if not (first.significant and first.auc >= ALIKE_IN_ORDER):
+        return ImageGrouping(asks=(f"{span}: no block is proposed",))
+    faded = next((lag for lag, comparisons in by_lag.items() if comparisons[best].auc < FADED), None)
+    fades = f"similar up to a distance of {faded}" if faded else f"still similar at a distance of {max(by_lag)}"
     if has_split:
-        return Belonging(asks=(f"{span}, {fades}: does the source's own split keep neighbours together?",))
+        return ImageGrouping(asks=(f"{span}, {fades}: does the split of the source keep consecutive images together?",))
     steps = min(faded or RUN, max(2, len(places) // FEWEST_BLOCKS))
     block = steps * int(np.median([b - a for (a, _), (b, _) in pairwise(longest)]))
-    fewer = f", but blocks of more than {steps} would be too few to divide" if steps < (faded or RUN) else ""
-    return Belonging(block=block, why=f"{span}, {fades}{fewer}{TORN}")
+    fewer = f", but blocks of more than {steps} would be too few to split" if steps < (faded or RUN) else ""
+    return ImageGrouping(block=block, why=f"{span}, {fades}{fewer}{BORDER_NOTE}")
 
 
-def _by_lag(
-    places: Sequence[int], labels: Sequence[str], known: dict[int, Glance]
-) -> Iterator[tuple[int, list[Evidence]]]:
-    """How alike images of one class are that are so far apart in order, against those half of the whole apart."""
+def _similarity_by_lag(
+    places: Sequence[int], labels: Sequence[str], known: dict[int, ImageSignature]
+) -> Iterator[tuple[int, list[SimilarityEvidence]]]:
+    """Yield the similarity of images of one class by distance, compared with images half a sequence apart."""
     far = len(places) // 2
-    strangers = _of_one_class(((a, b) for i, a in enumerate(places) for b in places[i + far :]), labels, known)
+    unrelated = _same_class(((a, b) for i, a in enumerate(places) for b in places[i + far :]), labels, known)
     for lag in range(1, min(RUN, far)):
-        pairs = _of_one_class(zip(places, places[lag:], strict=False), labels, known)
-        if found := evidence(known, pairs, strangers):
+        pairs = _same_class(zip(places, places[lag:], strict=False), labels, known)
+        if found := compare_pairs(known, pairs, unrelated):
             yield lag, found
 
 
-def _of_one_class(
-    pairs: Iterable[tuple[int, int]], labels: Sequence[str], known: dict[int, Glance]
+def _same_class(
+    pairs: Iterable[tuple[int, int]], labels: Sequence[str], known: dict[int, ImageSignature]
 ) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairs if a in known and b in known and labels[a] == labels[b]]

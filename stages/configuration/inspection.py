@@ -1,4 +1,4 @@
-"""What is seen of images before anything is proposed for them."""
+"""Inspection of the images of a source before params are proposed."""
 
 import io
 from collections import Counter
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stages.configuration.group_similarity import Glance, glance
-from stages.configuration.grouping import Belonging, belonging
-from stages.configuration.object_size import smallest
+from stages.configuration.group_similarity import ImageSignature, compute_signature
+from stages.configuration.grouping import ImageGrouping, detect_grouping
+from stages.configuration.object_size import smallest_structure
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
 from stages.images.decode import PILLOW_FORMATS, Unreadable, decode_image
@@ -20,58 +20,59 @@ from stages.importers.format_detection import FormatCandidate
 from stages.importers.sample import Sample
 
 Array = np.ndarray[Any, Any]
-LOOKED_AT = 64  # images that are opened with their labels
-MOST_MEGAPIXELS = 400.0  # opened for that, at most, once a few were
+LOOKED_AT = 64  # maximum number of images opened with their labels
+MOST_MEGAPIXELS = 400.0  # limit of opened megapixels, applied after FEWEST images
 FEWEST = 8
 WHOLE_LABELS = ("folders", "table", "arrays", "deeplabcut")
-"""Forms of which the labels are known without opening images."""
-MOST_HEADERS, MOST_BYTES = 10_000, 2**29  # files of which the size in pixels is read, and their bytes
-FAINT = 6  # grey levels between the channels of a pixel, 99 in 100, up to which a picture is grey with a tinge
+"""Formats whose labels are known without opening images."""
+MOST_HEADERS, MOST_BYTES = 10_000, 2**29  # limits of reading image headers: files, bytes
+FAINT = 6  # 99th percentile of the channel difference in grey levels, up to which colours are faint
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What was seen of the images."""
+class SourceFacts:
+    """Statistics of the inspected images."""
 
     count: int
     sides: Array
-    """[images, 2]: height and width in pixels; of all images where their headers are quickly read."""
+    """Height and width in pixels [images, 2]; of all images if reading their headers is fast."""
     opened: Array
-    """[opened, 2]: of those that were opened."""
+    """Height and width of the opened images [opened, 2]."""
     channels: Counter[int]
-    """How many of the opened ones have so many: 1 where all are equal."""
+    """Number of opened images by channels; images with equal channels count as 1."""
     depths: Counter[int]
-    """Likewise bits of a value."""
+    """Number of opened images by bits per value."""
     stored_grey: int
-    """Opened images of three equal channels."""
+    """Number of opened images with three equal channels."""
     faint: int
-    """Opened images in colour of which the colours are faint."""
+    """Number of opened colour images with faint colours."""
     levels: Array
-    """[opened, 2]: mean and 99th percentile of the grey levels, 0 to 255."""
+    """Mean and 99th percentile of the grey levels [opened, 2], 0 to 255."""
     smallest: list[tuple[float, str]]
-    """Pixels at the scale of the original, and what; of opened images where something has a size."""
+    """Smallest structure of opened images: size in original pixels and key of `VISIBLE`."""
     annotations: list[Annotation]
-    """Of all images where that is known without opening them, else of those that were opened."""
+    """Annotations of all images if known without opening them, else of the opened images."""
     labels: list[str]
-    """The one class of each image; empty where they have none, or several."""
+    """Class of each image; empty if images have none or several."""
     unusable: dict[str, str]
-    """Path: why."""
+    """Reason by path of images that cannot be used."""
     copies: int
-    """Of the images that were opened: the same picture as an earlier one."""
-    glances: int
-    belonging: Belonging
+    """Number of opened images with the same pixels as an earlier one."""
+    inspected: int
+    """Number of images with a signature."""
+    grouping: ImageGrouping
 
 
-def looked_at(reading: FormatCandidate, max_megapixels: float) -> Facts:
-    """Open some of the images, and what belongs to them.
+def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFacts:
+    """Open a sample of the images and their labels, and compute statistics.
 
     Raises:
-        UserError: none of them can be used.
+        UserError: none of the opened images can be used.
     """
-    items, known = reading.samples, dict[int, Glance]()
+    items, known = reading.samples, dict[int, ImageSignature]()
     annotations, levels, sizes, unusable = [], [], [], {}
     sides: list[tuple[int, ...]] = []
-    channels, depths, greys, megapixels = Counter[int](), Counter[int](), Counter[str](), 0.0
+    channels, depths, colours, megapixels = Counter[int](), Counter[int](), Counter[str](), 0.0
     for place in np.unique(np.linspace(0, len(items) - 1, LOOKED_AT).round().astype(int)).tolist():
         if megapixels > MOST_MEGAPIXELS and len(sides) >= FEWEST:
             break
@@ -81,52 +82,52 @@ def looked_at(reading: FormatCandidate, max_megapixels: float) -> Facts:
             annotation = item.annotate(*image.shape[:2])
             target = None if item.target is None else decode_image(item.target(*image.shape[:2])).image
             if target is not None and target.shape[:2] != image.shape[:2]:
-                raise Unreadable("what belongs to it has another size")
+                raise Unreadable("image and target differ in size")
         except (Unreadable, OSError) as error:
             unusable[item.path] = str(error)
             continue
-        known[place] = glance(image)
+        known[place] = compute_signature(image)
         megapixels += known[place].megapixels
         annotations.append(annotation)
         sides.append(image.shape[:2])
-        if size := smallest(annotation, target):
+        if size := smallest_structure(annotation, target):
             sizes.append(size)
-        look = _look(image)
-        greys[look] += 1
-        channels[1 if look in ("grey", "stored grey") else image.shape[2]] += 1
+        colour = _colour_type(image)
+        colours[colour] += 1
+        channels[1 if colour in ("grey", "stored grey") else image.shape[2]] += 1
         depths[8 * image.dtype.itemsize] += 1
         grey = to_grey(image)
         levels.append((grey.mean(), np.percentile(grey, 99)))
     if not sides:
         first, why = next(iter(unusable.items()))
-        raise UserError(f"none of {len(unusable)} images that were opened can be used; {first}: {why}")
+        raise UserError(f"none of the {len(unusable)} opened images can be used; {first}: {why}")
     if reading.format in WHOLE_LABELS:
         annotations = [item.annotate(*sides[0]) for item in items]
     whole = len(annotations) == len(items) and all(len(a.labels or ()) == 1 for a in annotations)
     labels = [(a.labels or ("",))[0] for a in annotations] if whole else []
-    found = belonging(items, labels or [""] * len(items), known, reading.has_split)
+    found = detect_grouping(items, labels or [""] * len(items), known, reading.has_split)
     pictures = {one.pixels for one in known.values()}
-    return Facts(
+    return SourceFacts(
         count=len(items),
         sides=_sides(items, np.array(sides), max_megapixels),
         opened=np.array(sides),
         channels=channels,
         depths=depths,
-        stored_grey=greys["stored grey"],
-        faint=greys["faint"],
+        stored_grey=colours["stored grey"],
+        faint=colours["faint"],
         levels=np.array(levels),
         smallest=sizes,
         annotations=annotations,
         labels=labels,
         unusable=unusable,
         copies=len(known) - len(pictures),
-        glances=len(known),
-        belonging=found,
+        inspected=len(known),
+        grouping=found,
     )
 
 
-def _look(image: Array) -> str:
-    """grey, stored grey, faint, colour, or channels."""
+def _colour_type(image: Array) -> str:
+    """Return the colour type of an image: grey, stored grey, faint, colour, or channels."""
     if image.ndim == 2 or image.shape[2] != 3:
         return "grey" if image.ndim == 2 else "channels"
     apart = image.max(axis=2) - image.min(axis=2)
@@ -136,7 +137,7 @@ def _look(image: Array) -> str:
 
 
 def _sides(items: Sequence[Sample], seen: Array, max_megapixels: float) -> Array:
-    """[images, 2]: of all images by the headers of their files; as seen where that would take long."""
+    """Return the sizes of all images from their file headers, [images, 2]; those of opened images if that is slow."""
     if len(items) > MOST_HEADERS or not all(item.has_file for item in items):
         return seen
     sides, read_ = [], 0
@@ -146,7 +147,7 @@ def _sides(items: Sequence[Sample], seen: Array, max_megapixels: float) -> Array
             with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as file:
                 if file.height * file.width <= max_megapixels * 1e6:
                     sides.append((file.height, file.width))
-        except Exception:  # noqa: S112  # Pillow raises six types; whether a file can be read is ingest's to say
+        except Exception:  # noqa: S112  # Pillow raises many types; ingest reports unreadable files
             continue
         read_ += len(data)
         if read_ > MOST_BYTES:

@@ -1,4 +1,4 @@
-"""The smallest that must stay visible: things, the gaps between points or dots, the thinnest part of a mask."""
+"""Size of the smallest structures that must remain visible: objects, gaps between points, and thin mask parts."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from scipy.spatial import cKDTree
 from stages.dataset.annotations import IGNORE_INDEX, Annotation
 
 Array = np.ndarray[Any, Any]
-MOST_SIDE = 1024  # pixels of a mask, height and width, that are measured
+MOST_SIDE = 1024  # maximum height and width of the measured part of a mask, pixels
 VISIBLE = {
-    "the shorter side of a thing": 8.0,
+    "the shorter side of an object": 8.0,
     "the gap between two dots": 4.0,
     "the gap between two points": 4.0,
     "the thickness of the thinnest class": 3.0,
 }
-"""What is measured: working pixels that it should have, at least."""
+"""Minimum size in working pixels by structure."""
 
 
-def smallest(annotation: Annotation, mask_HW: Array | None) -> tuple[float, str] | None:
-    """Pixels of the smallest in an image, and which key of VISIBLE that is; None where nothing has a size."""
+def smallest_structure(annotation: Annotation, mask_HW: Array | None) -> tuple[float, str] | None:
+    """Return the size in pixels of the smallest structure of an image and its key in VISIBLE; None if there is none."""
     if annotation.points is not None:
         gap = _gap([xy for xy in annotation.points.values() if xy is not None])
         return None if gap is None else (gap, "the gap between two points")
@@ -28,29 +28,32 @@ def smallest(annotation: Annotation, mask_HW: Array | None) -> tuple[float, str]
         boxes = np.array([shape.box for shape in annotation.shapes if not shape.crowd], float).reshape(-1, 4)
         sides = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
         if len(sides) and sides.max() > 1:
-            return float(np.percentile(sides, 5)), "the shorter side of a thing"
+            return float(np.percentile(sides, 5)), "the shorter side of an object"
         gap = _gap([(x, y) for x, y in boxes[:, :2]])
         return None if gap is None else (gap, "the gap between two dots")
     if annotation.mask is not None and mask_HW is not None:
-        return thickness(mask_HW), "the thickness of the thinnest class"
+        return mask_thickness(mask_HW), "the thickness of the thinnest class"
     return None
 
 
 def _gap(points: list[tuple[float, float]]) -> float | None:
-    """The median distance to the nearest neighbour: that some touch does not make a size too small."""
+    """Return the median distance to the nearest neighbour, which is robust to a few touching points."""
     if len(points) < 2:
         return None
     distance, _ = cKDTree(np.array(points)).query(points, k=2)
     return float(np.median(distance[:, 1]))
 
 
-def thickness(mask_HW: Array) -> float:
-    """Of the thinnest class of a label image, pixels: 4 times the mean distance to its edge, as of a straight strip."""
+def mask_thickness(mask_HW: Array) -> float:
+    """Return the thickness of the thinnest class of a label image [H, W], pixels.
+
+    The thickness is 4 times the mean distance to the edge, which is exact for a straight strip.
+    """
     part_HW = mask_HW[:MOST_SIDE, :MOST_SIDE]
-    thick = []
+    thicknesses = []
     for value in np.unique(part_HW[part_HW != IGNORE_INDEX]):
         inside_HW = part_HW == value
         if not inside_HW.all():
             distance_HW = ndimage.distance_transform_edt(inside_HW) - 0.5
-            thick.append(4 * float(distance_HW[inside_HW].mean()))
-    return min(thick, default=float(min(part_HW.shape)))
+            thicknesses.append(4 * float(distance_HW[inside_HW].mean()))
+    return min(thicknesses, default=float(min(part_HW.shape)))

@@ -1,4 +1,4 @@
-"""The working size, and how an image comes to it."""
+"""Working size, fit and channels of the images."""
 
 import math
 from collections import Counter
@@ -8,25 +8,34 @@ import numpy as np
 
 from stages.config.schema import Params
 from stages.configuration.choice import Choice
-from stages.configuration.inspection import Facts
+from stages.configuration.inspection import SourceFacts
 from stages.configuration.object_size import VISIBLE
 
 SIDES = {"vector": (32, 64, 128), "map": (64, 128, 256), "boxes": (128, 256)}
-"""Working sizes that two CPU cores train in minutes, in pixels."""
-SLIM = 1.25  # longer over shorter side, from which stretching is not nothing
-OFTEN = 0.25  # share of the images that are so
+"""Working sizes in pixels that two CPU cores can train in minutes."""
+SLIM = 1.25  # aspect ratio from which stretching is a relevant distortion
+OFTEN = 0.25  # share of such images
 
 
-def pixels(facts: Facts, gives: str, task: str, params: Params) -> Iterator[Choice]:
-    """The section `prepare`."""
+def propose_prepare(facts: SourceFacts, gives: str, task: str, params: Params) -> Iterator[Choice]:
+    """Propose the section `prepare`.
+
+    Args:
+        facts: statistics of the images.
+        gives: output type of the network: vector, map or boxes.
+        task: name of the task.
+        params: current params.
+    """
     height, width = np.median(facts.sides, axis=0).round().astype(int)
     middle = float(np.median(np.sqrt(facts.sides.prod(axis=1))))
     sizes = SIDES[gives]
     size = min(sizes, key=lambda side: abs(np.log(side / middle)))
     fit, why = _fit(facts, gives, task, size)
     shortest, longest = facts.sides.min(), facts.sides.max()
-    sides = f"sides from {shortest} to {longest}" if shortest < longest else f"all of {longest}"
-    reason = f"the middle image has {width}x{height}, {sides}; more shows finer things and takes longer"
+    sides = f"sides from {shortest} to {longest}" if shortest < longest else f"all sides {longest}"
+    reason = (
+        f"the median image has {width}x{height} pixels, {sides}; a larger size shows finer details and takes longer"
+    )
     if facts.smallest:
         size, seen = _visible(facts, size, fit, sizes)
         reason += f"; {seen}"
@@ -37,46 +46,46 @@ def pixels(facts: Facts, gives: str, task: str, params: Params) -> Iterator[Choi
     yield Choice("prepare.channels", *_channels(facts))
 
 
-def _fit(facts: Facts, gives: str, task: str, size: int) -> tuple[str, str]:
+def _fit(facts: SourceFacts, gives: str, task: str, size: int) -> tuple[str, str]:
     if task in ("segmentation", "image") and facts.sides.max() > size:
         return "tile", f"images of up to {facts.sides.max()} pixels keep their scale in tiles"
     slim = float((facts.sides.max(axis=1) / facts.sides.min(axis=1) >= SLIM).mean())
     if slim >= OFTEN:
-        return "letterbox", f"shapes are kept: {slim:.0%} of the images are at least {SLIM:g} times as long as wide"
+        return "letterbox", f"preserves shapes: {slim:.0%} of the images have an aspect ratio of at least {SLIM:g}"
     if gives != "vector" or task == "landmarks":
-        return "letterbox", "shapes are kept"
+        return "letterbox", "preserves shapes"
     return "stretch", "the images are nearly square"
 
 
-def _visible(facts: Facts, size: int, fit: str, sizes: tuple[int, ...]) -> tuple[int, str]:
-    """Of these sizes one at which the smallest is still to be seen, where there is one, and what is said of it."""
+def _visible(facts: SourceFacts, size: int, fit: str, sizes: tuple[int, ...]) -> tuple[int, str]:
+    """Return the smallest size at which the finest structure is visible, or the given size, and an explanation."""
     what = Counter(name for _, name in facts.smallest).most_common(1)[0][0]
-    pixels_N = np.array([found for found, name in facts.smallest if name == what])
+    pixels_N = np.array([size_ for size_, name in facts.smallest if name == what])
     original = float(np.percentile(pixels_N, 5))
     if fit == "tile":
-        return size, f"{what} is {original:.0f} pixels, in tiles as in the image"
+        return size, f"{what} is {original:.0f} pixels, unchanged in tiles"
     shrunk = np.median(facts.sides.max(axis=1))
-    there = {side: original * side / shrunk for side in sizes if side >= size}
-    taken = next((side for side in there if there[side] >= VISIBLE[what]), size)
-    says = f"{what}, {original:.3g} pixels in the image, has {there[taken]:.2g} there"
-    if taken > size:
-        says += f", at {size} it would have {there[size]:.2g}"
-    if there[taken] < VISIBLE[what]:
+    scaled = {side: original * side / shrunk for side in sizes if side >= size}
+    chosen = next((side for side in scaled if scaled[side] >= VISIBLE[what]), size)
+    text = f"{what} is {original:.3g} pixels in the image and {scaled[chosen]:.2g} at this size"
+    if chosen > size:
+        text += f", {scaled[size]:.2g} at {size}"
+    if scaled[chosen] < VISIBLE[what]:
         enough = math.ceil(VISIBLE[what] / original * shrunk / 32) * 32
-        work = (enough / taken) ** 2
-        says += f": few to be seen; {enough} would give it {VISIBLE[what]:.0f}, for {work:.1f} times the work"
-    return taken, says
+        work = (enough / chosen) ** 2
+        text += f": hardly visible; size {enough} would give {VISIBLE[what]:.0f}, for {work:.1f} times the computation"
+    return chosen, text
 
 
-def _channels(facts: Facts) -> tuple[int, str]:
+def _channels(facts: SourceFacts) -> tuple[int, str]:
     count, opened = facts.channels, len(facts.opened)
     if set(count) == {1}:
-        grey = f", of three equal channels {facts.stored_grey}" if facts.stored_grey else ""
-        return 1, f"all {opened} images that were opened are grey{grey}"
+        grey = f", {facts.stored_grey} of them with three equal channels" if facts.stored_grey else ""
+        return 1, f"all {opened} opened images are grey{grey}"
     if set(count) <= {1, 3}:
-        faint = f", in {facts.faint} it is faint: 1 may do" if facts.faint else ""
-        return 3, f"{count[3]} of {opened} images that were opened are in colour{faint}"
+        faint = f", {facts.faint} of them faintly: 1 may suffice" if facts.faint else ""
+        return 3, f"{count[3]} of {opened} opened images are in colour{faint}"
     usual = count.most_common(1)[0][0]
-    told = ", ".join(f"{images} have {channels}" for channels, images in sorted(count.items()))
-    others = ": prepare will stop at the others" if len(count) > 1 else ""
-    return usual, f"of the images that were opened {told}{others}"
+    listed = ", ".join(f"{images} have {channels}" for channels, images in sorted(count.items()))
+    others = ": prepare rejects the others" if len(count) > 1 else ""
+    return usual, f"of the opened images, {listed}{others}"

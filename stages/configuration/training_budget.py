@@ -1,4 +1,4 @@
-"""Network and training: the simplest that is known to work first, for as long as this machine has time."""
+"""Proposal of network and training: a simple standard network, within the time budget of the machine."""
 
 import math
 from collections.abc import Iterator
@@ -8,32 +8,38 @@ import numpy as np
 
 from stages.config.schema_data import Prepare
 from stages.configuration.choice import Choice
-from stages.configuration.inspection import Facts
+from stages.configuration.inspection import SourceFacts
 from stages.configuration.source_proposal import FEW, SHARE, SHARE_OF_FEW
 from stages.images.geometry import placements
 from stages.importers.format_detection import FormatCandidate
 
-STEPS = 600  # of the optimizer that a first training should take
+STEPS = 600  # optimizer steps of a first training
 EPOCHS, BATCHES = (10, 60), (4, 64)
 NETWORK = {
-    "vector": ("resnet18", "an answer an image"),
-    "map": ("unet", "an answer a pixel"),
-    "boxes": ("mask_rcnn", "single things"),
+    "vector": ("resnet18", "one prediction per image"),
+    "map": ("unet", "one prediction per pixel"),
+    "boxes": ("mask_rcnn", "individual objects"),
 }
-UNEVEN = 3.0  # largest class over smallest, from which the loss weighs them
+UNEVEN = 3.0  # ratio of the largest to the smallest class from which the loss is weighted
 
 
 @dataclass(frozen=True)
-class Amount:
-    """How much there is to learn from."""
+class DataAmount:
+    """Number of working images for training and validation."""
 
     training: float
-    """Working images."""
+    """Working images (tiles count separately)."""
     validation: float
 
 
-def amount(reading: FormatCandidate, facts: Facts, prepare: Prepare) -> Amount:
-    """As the split and the working size that are proposed have it."""
+def estimate_data_amount(reading: FormatCandidate, facts: SourceFacts, prepare: Prepare) -> DataAmount:
+    """Estimate the number of working images under the proposed split and working size.
+
+    Args:
+        reading: chosen interpretation of the source.
+        facts: statistics of its images.
+        prepare: proposed section `prepare`.
+    """
     size, fit, overlap = prepare.size, prepare.fit, prepare.overlap
     tiles = float(np.mean([len(placements(int(h), int(w), fit, size, overlap)) for h, w in facts.sides]))
     if reading.has_split:
@@ -41,57 +47,76 @@ def amount(reading: FormatCandidate, facts: Facts, prepare: Prepare) -> Amount:
     else:
         share = SHARE_OF_FEW if facts.count < FEW else SHARE
         training, validation = (1 - 2 * share) * facts.count, share * facts.count  # type: ignore[assignment]
-    return Amount(max(1.0, training * tiles), max(1.0, validation * tiles))
+    return DataAmount(max(1.0, training * tiles), max(1.0, validation * tiles))
 
 
-def learning(facts: Facts, gives: str, given: Amount, fit: str, per_class: dict[str, int]) -> Iterator[Choice]:
-    """The sections `network`, `train`, `tune` and `augment`."""
+def propose_training(
+    facts: SourceFacts, gives: str, data: DataAmount, fit: str, per_class: dict[str, int]
+) -> Iterator[Choice]:
+    """Propose the sections `network`, `train`, `tune` and `augment`.
+
+    Args:
+        facts: statistics of the images.
+        gives: output type of the network: vector, map or boxes.
+        data: number of working images.
+        fit: proposed `prepare.fit`.
+        per_class: training images per class.
+    """
     network, why = NETWORK[gives]
     yield Choice("network.name", network, f"{why}: a simple standard architecture first")
     yield Choice("network.encoder", "resnet18")
-    yield Choice("network.weights", "none", "default: published weights, which help where images are few")
-    batch = int(np.clip(2 ** round(math.log2(max(1, given.training / 12))), *BATCHES)) if gives != "boxes" else 2
-    epochs = int(np.clip(math.ceil(STEPS * batch / given.training), *EPOCHS))
+    yield Choice("network.weights", "none", "use default for published weights, which help with few images")
+    batch = int(np.clip(2 ** round(math.log2(max(1, data.training / 12))), *BATCHES)) if gives != "boxes" else 2
+    epochs = int(np.clip(math.ceil(STEPS * batch / data.training), *EPOCHS))
     what = "tiles" if fit == "tile" else "images"
-    yield Choice("train.batch_size", batch, f"some {given.training:.0f} {what} to learn from; small sets need steps")
-    yield Choice("train.epochs", epochs, f"some {epochs * math.ceil(given.training / batch)} steps")
-    yield Choice("train.learning_rate", 0.001 if gives == "boxes" else 0.002, "the peak, which suits most first runs")
+    yield Choice(
+        "train.batch_size", batch, f"about {data.training:.0f} training {what}; small data sets need more steps"
+    )
+    yield Choice("train.epochs", epochs, f"about {epochs * math.ceil(data.training / batch)} steps")
+    yield Choice(
+        "train.learning_rate", 0.001 if gives == "boxes" else 0.002, "peak of the schedule; suits most first runs"
+    )
     yield Choice("train.loss", "auto")
     yield Choice("train.class_weights", *_weights(facts, per_class))
-    yield Choice("tune.trials", 0, "search when the first run has been looked at")
-    yield Choice("augment.preset", "auto", "what suits task and images; the report says what that is, and why")
+    yield Choice("tune.trials", 0, "search after inspecting the first run")
+    yield Choice(
+        "augment.preset", "auto", "suitable for task and images; the report lists the augmentations with reasons"
+    )
     yield Choice("augment.padding", "auto")
     yield Choice("augment.amounts", {})
 
 
-def _weights(facts: Facts, per_class: dict[str, int]) -> tuple[str, str]:
+def _weights(facts: SourceFacts, per_class: dict[str, int]) -> tuple[str, str]:
     if not facts.labels or min(per_class.values()) < 1:
         return "none", ""
-    least, most = (pick(per_class.items(), key=lambda one: one[1]) for pick in (min, max))
-    told = f"of {most[0]} there are {most[1]} training images, of {least[0]} {least[1]}"
+    least, most = (pick(per_class.items(), key=lambda item: item[1]) for pick in (min, max))
+    sizes = f"{most[0]} has {most[1]} training images, {least[0]} has {least[1]}"
     if most[1] == least[1]:
         return "none", f"every class has {most[1]} training images"
     if most[1] < UNEVEN * least[1]:
-        return "none", f"the classes are about as large: {told}"
-    return "balanced", f"{told}, and the score counts every class the same"
+        return "none", f"the classes have similar sizes: {sizes}"
+    return "balanced", f"{sizes}, and the score weights all classes equally"
 
 
-def within_budget(choice: Choice, seconds: float, measured: str, minutes: float) -> Choice:
-    """`train.epochs` as many as are wanted, or as the machine has time for.
+def limit_epochs(choice: Choice, seconds: float, measured: str, minutes: float) -> Choice:
+    """Limit `train.epochs` to the time budget.
 
     Args:
-        choice: as wanted.
-        seconds: an epoch takes.
-        measured: how that is known.
-        minutes: there are.
+        choice: proposed number of epochs.
+        seconds: duration of an epoch.
+        measured: description of the measurement.
+        minutes: time budget.
+
+    Returns:
+        The proposed or reduced number of epochs, with the expected duration in its reason.
     """
     most = max(1, int(60 * minutes / seconds))
     epochs = min(choice.value, most)
     why = f"about {_duration(epochs * seconds)} for {epochs} epochs: {measured}"
     if epochs < choice.value:
         longer = _duration(choice.value * seconds)
-        why += f"; {choice.value} would be better and take {longer}, of which --minutes allows {minutes:g}"
-        why += "; at half of prepare.size each takes about a quarter"
+        why += f"; {choice.value} would be better but take {longer}; --minutes allows {minutes:g}"
+        why += "; half of prepare.size takes about a quarter of the time"
     return Choice(choice.key, epochs, f"{choice.why}; {why}" if epochs == choice.value else why)
 
 

@@ -1,4 +1,4 @@
-"""Networks: standard architectures first."""
+"""Network architectures, pretrained weights and output heads."""
 
 from stages.networks.network_config import NetworkConfig
 from stages.networks.network_registry import NETWORKS, Architecture, architecture, build

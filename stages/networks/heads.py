@@ -1,4 +1,4 @@
-"""What stands behind a network in the ONNX graph: raw outputs to the answer, in the pixels of the original image.
+"""Output heads of the ONNX graph: convert raw network outputs to predictions in pixels of the original image.
 
 Axes: B images, K classes, P points, S scalars or working size, H and W of the original image.
 """
@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from stages.preprocessing.resize import letterboxed
+from stages.preprocessing.resize import letterbox_size
 from stages.tasks.task_spec import TaskSpec
 
 Head = Callable[[torch.Tensor, int, int, TaskSpec], torch.Tensor]
-"""(raw, H, W, outline) -> the graph's output; all images of a call have one original size."""
+"""Function (raw outputs, H, W, task spec) -> graph output; all images of a call have the same original size."""
 
 
 def _class(raw_BK: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
@@ -24,7 +24,7 @@ def _classes(raw_BK: torch.Tensor, height: int, width: int, spec: TaskSpec) -> t
 
 
 def _cumulative(raw_BT: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
-    """P(grade > t) for each threshold t, made to fall with t, as differences (Frank and Hall 2001)."""
+    """Return class probabilities as differences of P(grade > t), made non-increasing in t (Frank and Hall 2001)."""
     falling = [raw_BT[:, 0].sigmoid()]
     for t in range(1, raw_BT.shape[1]):  # cummin has no ONNX operator
         falling.append(torch.minimum(falling[-1], raw_BT[:, t].sigmoid()))
@@ -40,41 +40,41 @@ def _scalar(raw_BS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> to
 
 
 def _density(raw_BSHW: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
-    """Sums of the densities; the part of the working image beyond a letterboxed image does not count."""
-    return _inner(raw_BSHW, height, width, spec).sum(dim=(2, 3)) / DENSITY_SCALE
+    """Return the sum of each density map, without the padding of a letterboxed image."""
+    return _crop_padding(raw_BSHW, height, width, spec).sum(dim=(2, 3)) / DENSITY_SCALE
 
 
 DENSITY_SCALE = 100.0
-"""A network gives densities times this, since a blob of sum 1 has values near 0."""
+"""Factor of the predicted densities; without it, the values of a blob of sum 1 would be close to 0."""
 
 
 def _coordinates(raw_BQ: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
-    """Three numbers a point: x and y, -1 to 1 over the working image, and whether it is seen."""
+    """Return points from three outputs per point: x and y in -1..1 over the working image, and visibility."""
     raw_BP3 = raw_BQ.reshape(raw_BQ.shape[0], len(spec.points), 3)
     xy_BP2 = (raw_BP3[..., :2] + 1) / 2 * spec.size - 0.5
-    return _original(xy_BP2, raw_BP3[..., 2].sigmoid(), height, width, spec)
+    return _to_original_pixels(xy_BP2, raw_BP3[..., 2].sigmoid(), height, width, spec)
 
 
 def _heatmap(raw_BPSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
-    """The highest place, refined to the centre of gravity within two deviations of it."""
+    """Return the maximum of each heatmap, refined to the centre of mass within two standard deviations."""
     heat_BPSS = raw_BPSS.sigmoid()
-    return _around(heat_BPSS, heat_BPSS, height, width, spec)
+    return _local_centroid(heat_BPSS, heat_BPSS, height, width, spec)
 
 
 def _disc(raw_BPSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
-    """The centre of gravity of what is above half of the highest probability, around the fullest place."""
+    """Return the centre of mass of values above half the maximum, around the position with the largest local sum."""
     heat_BPSS = raw_BPSS.sigmoid()
     highest_BP11 = heat_BPSS.amax(dim=(2, 3), keepdim=True)
     weight_BPSS = heat_BPSS * (heat_BPSS >= highest_BP11 / 2).float()
     side = 2 * int(spec.radius) + 1
     full_BPSS = functional.avg_pool2d(weight_BPSS, side, stride=1, padding=side // 2)
-    return _around(weight_BPSS, full_BPSS, height, width, spec)
+    return _local_centroid(weight_BPSS, full_BPSS, height, width, spec)
 
 
-def _around(
+def _local_centroid(
     weight_BPSS: torch.Tensor, peaked_BPSS: torch.Tensor, height: int, width: int, spec: TaskSpec
 ) -> torch.Tensor:
-    """The centre of gravity of the weights near the highest place of `peaked`: what is alike elsewhere has no part."""
+    """Return the centre of mass of the weights near the maximum of `peaked`, ignoring similar regions elsewhere."""
     place_BP = peaked_BPSS.flatten(2).max(dim=2).indices
     columns = weight_BPSS.shape[3]
     peak_x_BP = (place_BP % columns).float()
@@ -85,21 +85,21 @@ def _around(
     near_y_BPH = ((y_H - peak_y_BP[..., None]).abs() <= 2 * spec.radius).float()
     near_BPSS = weight_BPSS * near_y_BPH[..., :, None] * near_x_BPW[..., None, :]
     highest_BP = weight_BPSS.flatten(2).amax(dim=2)
-    return _original(_middle(near_BPSS, x_W, y_H), highest_BP, height, width, spec)
+    return _to_original_pixels(_centroid(near_BPSS, x_W, y_H), highest_BP, height, width, spec)
 
 
-def _middle(weight_BPSS: torch.Tensor, x_W: torch.Tensor, y_H: torch.Tensor) -> torch.Tensor:
-    """[B, P, 2]: centre of gravity."""
+def _centroid(weight_BPSS: torch.Tensor, x_W: torch.Tensor, y_H: torch.Tensor) -> torch.Tensor:
+    """Return the centre of mass (x, y), [B, P, 2]."""
     total_BP = weight_BPSS.sum(dim=(2, 3)).clamp(min=1e-12)
     x_BP = (weight_BPSS.sum(dim=2) * x_W).sum(dim=2) / total_BP
     y_BP = (weight_BPSS.sum(dim=3) * y_H).sum(dim=2) / total_BP
     return torch.stack([x_BP, y_BP], dim=2)
 
 
-def _original(
+def _to_original_pixels(
     xy_BP2: torch.Tensor, confidence_BP: torch.Tensor, height: int, width: int, spec: TaskSpec
 ) -> torch.Tensor:
-    """[B, P, 3]: working pixels to pixels of the original, and the confidence."""
+    """Return points in pixels of the original, with their confidence, [B, P, 3]."""
     inner_height, inner_width = _inner_size(height, width, spec)
     x_BP = (xy_BP2[..., 0] + 0.5) * width / inner_width - 0.5
     y_BP = (xy_BP2[..., 1] + 0.5) * height / inner_height - 0.5
@@ -111,12 +111,12 @@ def _inner_size(height: int, width: int, spec: TaskSpec) -> tuple[int, int]:
         case "stretch":
             return spec.size, spec.size
         case "letterbox":
-            return letterboxed(height, width, spec.size)
+            return letterbox_size(height, width, spec.size)
         case _:
             return height, width
 
 
-def _inner(map_BCSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
+def _crop_padding(map_BCSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
     if spec.fit == "stretch":
         return map_BCSS
     inner_height, inner_width = _inner_size(height, width, spec)
@@ -126,7 +126,7 @@ def _inner(map_BCSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> t
 def _at_original_size(map_BCSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
     if spec.fit == "tile":
         return map_BCSS
-    inner = _inner(map_BCSS, height, width, spec)
+    inner = _crop_padding(map_BCSS, height, width, spec)
     return functional.interpolate(inner, size=(height, width), mode="bilinear", align_corners=False)
 
 
@@ -152,7 +152,7 @@ HEADS: dict[str, Head] = {
     "image": _image,
     "watershed": _mask,
 }
-"""By representation; `boxes` has its own in `stages.networks.mask_rcnn_export`."""
+"""Head by representation; that of `boxes` is in `stages.networks.mask_rcnn_export`."""
 OUTPUTS = {
     "class": "probability",
     "classes": "probability",
@@ -166,4 +166,4 @@ OUTPUTS = {
     "image": "restored",
     "watershed": "probability",
 }
-"""The name of what a head gives."""
+"""Output name of the graph by representation."""

@@ -1,4 +1,4 @@
-"""Mask R-CNN (He et al. 2017) over a feature pyramid (Lin et al. 2017), by torchvision: every single thing."""
+"""Mask R-CNN (He et al. 2017) with a feature pyramid (Lin et al. 2017), based on torchvision."""
 
 from collections import OrderedDict
 from typing import Any
@@ -6,19 +6,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.networks.encoders import encoder
+from stages.networks.encoders import build_encoder
 from stages.networks.network_config import NetworkConfig
 from stages.tasks.instances import MIN_SCORE, MAX_INSTANCES
 
-FEATURES = 128  # of the pyramid and of the mask head; 256 in the paper, which two CPU cores would feel
-BOX_FEATURES = 1024  # torchvision's
-COARSEST = 5  # maps of the pyramid
-ANCHORS = ((8,), (16,), (32,), (64,), (128,))  # pixels: of cells and the like, in a working image of some 256
+FEATURES = 128  # channels of the pyramid and the mask head; 256 in the paper, which is slow on two CPU cores
+BOX_FEATURES = 1024  # as in torchvision
+COARSEST = 5  # maximum number of pyramid levels
+ANCHORS = (
+    (8,),
+    (16,),
+    (32,),
+    (64,),
+    (128,),
+)  # side in pixels by level, for objects such as cells in working images of about 256 pixels
 RATIOS = (0.5, 1.0, 2.0)
 
 
 class _Pyramid(nn.Module):
-    """An encoder's maps of stride 4 and more, made one width by top-down connections, and one coarser map."""
+    """Feature pyramid over the encoder maps of stride 4 to 32, with one additional coarser map."""
 
     def __init__(self, contracting: nn.Module) -> None:
         super().__init__()
@@ -39,11 +45,11 @@ class _Pyramid(nn.Module):
         return self.pyramid(OrderedDict((str(place), maps[i]) for place, i in enumerate(self.used)))
 
 
-class Instances(nn.Module):
-    """Torchvision's detector, fed with working images as they are.
+class DetectorAdapter(nn.Module):
+    """Adapter of a torchvision detector that takes working images without further resizing.
 
     In training: (image_BCHW in 0..1, list of {boxes [M, 4], labels [M] from 0, masks [M, S, S]}) to a dict of losses.
-    Else: image_BCHW to a list of {boxes, labels, scores, masks [M, 1, 28, 28]}, working pixels.
+    In evaluation: image_BCHW to a list of {boxes, labels, scores, masks [M, 1, 28, 28]}, in working pixels.
     """
 
     def __init__(self, detector: nn.Module, masks: bool) -> None:
@@ -51,27 +57,29 @@ class Instances(nn.Module):
         self.detector, self.masks = detector, masks
 
     def forward(self, image_BCHW: torch.Tensor, targets: list[dict[str, torch.Tensor]] | None = None) -> Any:
-        """Losses in training, things found otherwise."""
+        """Return the losses in training mode and the detected objects in evaluation mode."""
         images = list(image_BCHW)
         if self.training:
-            assert targets is not None, "training needs the truth"
-            return self.detector(images, [_from_one(t, self.masks, image_BCHW) for t in targets])
-        return [{**found, "labels": found["labels"] - 1} for found in self.detector(images)]
+            assert targets is not None, "training requires targets"
+            return self.detector(images, [_to_torchvision_target(t, self.masks, image_BCHW) for t in targets])
+        return [{**detections, "labels": detections["labels"] - 1} for detections in self.detector(images)]
 
 
-def _from_one(things: dict[str, torch.Tensor], masks: bool, image_BCHW: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Class 0 is the background here; boxes of no area, which an augmentation can leave, are not taken."""
-    box_M4 = things["boxes"]
+def _to_torchvision_target(
+    objects: dict[str, torch.Tensor], masks: bool, image_BCHW: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Return targets with labels from 1 (0 is the background), without empty boxes, which augmentation can produce."""
+    box_M4 = objects["boxes"]
     kept_M = (box_M4[:, 2] > box_M4[:, 0]) & (box_M4[:, 3] > box_M4[:, 1])
-    given = {"boxes": box_M4[kept_M], "labels": things["labels"][kept_M] + 1}
+    target = {"boxes": box_M4[kept_M], "labels": objects["labels"][kept_M] + 1}
     if masks:
         empty = torch.zeros((0, *image_BCHW.shape[2:]), dtype=torch.uint8, device=box_M4.device)
-        given["masks"] = things["masks"][kept_M] if "masks" in things else empty
-    return given
+        target["masks"] = objects["masks"][kept_M] if "masks" in objects else empty
+    return target
 
 
-class _AsTheyAre(nn.Module):
-    """In place of torchvision's resizing and normalization, which `prepare` and the network's front have done."""
+class _IdentityTransform(nn.Module):
+    """Replacement of torchvision's resizing and normalization, which `prepare` and `Network` already perform."""
 
     def forward(self, images: list[torch.Tensor], targets: Any = None) -> tuple[Any, Any]:
         from torchvision.models.detection.image_list import ImageList
@@ -79,29 +87,32 @@ class _AsTheyAre(nn.Module):
         return ImageList(torch.stack(images), [(i.shape[1], i.shape[2]) for i in images]), targets
 
     def postprocess(self, found: Any, _sizes: Any, _originals: Any) -> Any:
-        """Masks stay 28 x 28, to be pasted at the size of the original image."""
+        """Return detections unchanged: masks stay 28 x 28 and are pasted later, at the original image size."""
         return found
 
 
-def _in_full_precision(_module: nn.Module, _given: Any, outputs: Any) -> Any:
-    """Under autocast torchvision would compute anchors and boxes in bfloat16, which are off by half a pixel at 200."""
+def _to_float32(_module: nn.Module, _inputs: Any, outputs: Any) -> Any:
+    """Convert outputs to float32.
+
+    Under autocast torchvision would compute boxes in bfloat16, with errors of half a pixel at coordinate 200.
+    """
     if isinstance(outputs, dict):
         return type(outputs)((name, values.float()) for name, values in outputs.items())
     return type(outputs)(o.float() if isinstance(o, torch.Tensor) else [v.float() for v in o] for o in outputs)
 
 
 def mask_rcnn(network_config: NetworkConfig) -> nn.Module:
-    """A detector with `blueprint.encoder`; without masks it is Faster R-CNN (Ren et al. 2015)."""
+    """Build a Mask R-CNN with `network_config.encoder`; without masks, a Faster R-CNN (Ren et al. 2015)."""
     from torchvision.models.detection import FasterRCNN, MaskRCNN
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
     from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
     from torchvision.ops import MultiScaleRoIAlign
 
-    body = _Pyramid(encoder(network_config.encoder, network_config.channels))
+    body = _Pyramid(build_encoder(network_config.encoder, network_config.channels))
     levels = len(body.used) + (len(body.used) < COARSEST)
     names = [str(i) for i in range(len(body.used))]
-    classes = network_config.outputs + 1  # and the background
+    classes = network_config.outputs + 1  # plus the background
     options: dict[str, Any] = {
         "box_predictor": FastRCNNPredictor(BOX_FEATURES, classes),
         "rpn_anchor_generator": AnchorGenerator(ANCHORS[:levels], (RATIOS,) * levels),
@@ -125,7 +136,7 @@ def mask_rcnn(network_config: NetworkConfig) -> nn.Module:
         )
     else:
         detector = FasterRCNN(body, **options)
-    detector.transform = _AsTheyAre()
+    detector.transform = _IdentityTransform()
     for part in (detector.backbone, detector.rpn.head, detector.roi_heads.box_predictor):
-        part.register_forward_hook(_in_full_precision)
-    return Instances(detector, network_config.masks)
+        part.register_forward_hook(_to_float32)
+    return DetectorAdapter(detector, network_config.masks)

@@ -1,8 +1,8 @@
-"""Mask R-CNN at work: torchvision's trained parts in an order that an ONNX graph can hold, and masks at full size.
+"""Exportable inference of Mask R-CNN: the trained modules of torchvision in traceable order, with full-size masks.
 
-Torchvision's own forward pass cannot be traced with sizes left free. This one takes one image of fixed working size,
-so that the anchors are constants; boxes are suppressed class by class through an offset, and each is pooled on its own
-level of the pyramid.
+Torchvision's own forward pass cannot be traced with dynamic sizes. This one takes one image of fixed working size, so
+that anchors are constants. Boxes are suppressed per class by means of an offset, and each box is pooled on its own
+pyramid level.
 
 Axes: A anchors, M boxes, K classes with background, S working size, H and W of the original image.
 """
@@ -13,26 +13,26 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stages.preprocessing.resize import fitted, letterboxed, scale
+from stages.preprocessing.resize import fit_image, letterbox_size, scale
 
-Found = dict[str, torch.Tensor]
-SMALLEST = 1e-2  # working pixels of a side; torchvision's
-LEAST_SIDE = 1.0  # pixels of the original
+DetectorOutputs = dict[str, torch.Tensor]
+SMALLEST = 1e-2  # minimum side in working pixels, as in torchvision
+LEAST_SIDE = 1.0  # minimum side of a detection, pixels of the original
 
 
-def at_original_size(found: Found, height: int, width: int, size: int) -> Found:
-    """Boxes, labels, scores and masks of a letterboxed working image, in the pixels of the original.
+def at_original_size(found: DetectorOutputs, height: int, width: int, size: int) -> DetectorOutputs:
+    """Convert detections in a letterboxed working image to pixels of the original image.
 
     Args:
-        found: boxes [M, 4], labels [M], scores [M] and perhaps masks [M, 1, 28, 28].
-        height: of the original.
-        width: likewise.
-        size: of the working image.
+        found: boxes [M, 4], labels [M], scores [M] and optionally masks [M, 1, 28, 28].
+        height: height of the original image, pixels.
+        width: width of the original image, pixels.
+        size: side of the working image, pixels.
 
     Returns:
-        box [M, 4], label [M], score [M] and perhaps mask uint8 [M, H, W].
+        box [M, 4], label [M], score [M] and optionally mask uint8 [M, H, W].
     """
-    inner_height, inner_width = letterboxed(height, width, size)
+    inner_height, inner_width = letterbox_size(height, width, size)
     box_M4 = torch.stack(
         [
             (found["boxes"][:, 0] * width / inner_width).clamp(0, width),
@@ -42,19 +42,19 @@ def at_original_size(found: Found, height: int, width: int, size: int) -> Found:
         ],
         dim=1,
     )
-    # What was found beside the image, in the black of the letterbox, is nothing once clipped to it.
+    # Detections in the padding of the letterbox are empty after clipping.
     kept_M = (box_M4[:, 2] - box_M4[:, 0] >= LEAST_SIDE) & (box_M4[:, 3] - box_M4[:, 1] >= LEAST_SIDE)
     box_M4 = box_M4[kept_M]
     outputs = {"box": box_M4, "label": found["labels"][kept_M], "score": found["scores"][kept_M]}
     if "masks" in found:
-        outputs["mask"] = _pasted(found["masks"][kept_M], box_M4, height, width)
+        outputs["mask"] = _paste_masks(found["masks"][kept_M], box_M4, height, width)
     return outputs
 
 
-def _pasted(mask_M1XX: torch.Tensor, box_M4: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """uint8 [M, H, W]: each mask stretched over its box, bilinear, from probability .5.
+def _paste_masks(mask_M1XX: torch.Tensor, box_M4: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return binary masks uint8 [M, H, W]: each mask resized bilinearly to its box, with threshold 0.5.
 
-    Rows and columns apart, which needs a fifth of the time and half of the memory of `grid_sample`.
+    Rows and columns are interpolated separately, with a fifth of the time and half of the memory of `grid_sample`.
     """
     x0, y0, x1, y1 = box_M4.unbind(dim=1)
     down_MHX = _interpolation(y0, y1, height, mask_M1XX.shape[2])
@@ -64,15 +64,15 @@ def _pasted(mask_M1XX: torch.Tensor, box_M4: torch.Tensor, height: int, width: i
 
 
 def _interpolation(begin_M: torch.Tensor, end_M: torch.Tensor, length: int, cells: int) -> torch.Tensor:
-    """[M, length, cells]: how much of each cell, spread from begin to end, a pixel takes; nothing beyond them."""
+    """Return bilinear weights of mask cells stretched from begin to end, [M, length, cells]; zero outside."""
     place_L = torch.arange(length, device=begin_M.device).float() + 0.5
     cell_ML = (place_L - begin_M[:, None]) / (end_M - begin_M).clamp(min=1e-6)[:, None] * cells - 0.5
     cell_X = torch.arange(cells, device=begin_M.device).float()
     return (1 - (cell_ML[:, :, None] - cell_X).abs()).clamp(min=0)
 
 
-class ShippedInstances(nn.Module):
-    """uint8 [1, H, W, C] of any size to box, label, score and perhaps mask, at the size of the image."""
+class ExportedDetector(nn.Module):
+    """Exported detector: uint8 [1, H, W, C] of any size to box, label, score and optional mask in image pixels."""
 
     def __init__(self, network: Any, size: int, masks: bool) -> None:
         super().__init__()
@@ -90,30 +90,30 @@ class ShippedInstances(nn.Module):
         self.scales = [f.shape[2] / size for f in feature_BCHW]
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The whole way from pixels to things."""
-        working = scale(fitted(image, "letterbox", self.size))
+        """Return box, label, score and optionally mask of the objects in one image."""
+        working = scale(fit_image(image, "letterbox", self.size))
         found = self.detect((working - self.network.mean_C11) / self.network.deviation_C11)
         outputs = at_original_size(found, image.shape[1], image.shape[2], self.size)
         return tuple(outputs[name] for name in ("box", "label", "score", *(["mask"] if self.masks else [])))
 
-    def detect(self, image_1CSS: torch.Tensor) -> Found:
-        """Boxes, labels from 0, scores and perhaps masks [M, 1, 28, 28], working pixels."""
+    def detect(self, image_1CSS: torch.Tensor) -> DetectorOutputs:
+        """Return boxes, labels from 0, scores and optionally masks [M, 1, 28, 28], in working pixels."""
         maps = list(self.parts.backbone(image_1CSS).values())
-        proposal_M4 = self._proposals(maps)
+        proposal_M4 = self._propose(maps)
         roi = self.parts.roi_heads
-        feature_MX = roi.box_head(self._pooled(maps, proposal_M4, roi.box_roi_pool))
+        feature_MX = roi.box_head(self._pool_features(maps, proposal_M4, roi.box_roi_pool))
         logit_MK, delta_MQ = roi.box_predictor(feature_MX)
-        found = self._classified(logit_MK, delta_MQ, proposal_M4)
+        found = self._classify(logit_MK, delta_MQ, proposal_M4)
         if self.masks:
-            feature_MCXX = self._pooled(maps, found["boxes"], roi.mask_roi_pool)
+            feature_MCXX = self._pool_features(maps, found["boxes"], roi.mask_roi_pool)
             logit_MKXX = roi.mask_predictor(roi.mask_head(feature_MCXX))
             index_M = found["labels"] + 1
             chosen = index_M[:, None, None, None].expand(-1, 1, logit_MKXX.shape[2], logit_MKXX.shape[3])
             found["masks"] = logit_MKXX.gather(1, chosen).sigmoid()
         return found
 
-    def _proposals(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """[M, 4]: where things may be, the likeliest of each level, without what overlaps a likelier one."""
+    def _propose(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """Return proposals [M, 4]: the highest-scoring boxes of each level after non-maximum suppression."""
         rpn = self.parts.rpn
         objectness, deltas = rpn.head(maps)
         score_A = torch.cat([o.permute(0, 2, 3, 1).reshape(-1) for o in objectness])
@@ -127,31 +127,38 @@ class ShippedInstances(nn.Module):
             level.append(torch.full((most,), float(number)))
             begin += count
         index_M = torch.cat(chosen)
-        return self._suppressed(
+        return self._suppress(
             box_A4[index_M].clamp(0, self.size), score_A[index_M].sigmoid(), torch.cat(level), rpn.nms_thresh,
             rpn._post_nms_top_n["testing"], rpn.score_thresh,
         )[0]  # fmt: skip
 
-    def _suppressed(
-        self, box_M4: torch.Tensor, score_M: torch.Tensor, kind_M: torch.Tensor, iou: float, most: int, least: float
+    def _suppress(
+        self, box_M4: torch.Tensor, score_M: torch.Tensor, class_M: torch.Tensor, iou: float, most: int, least: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Boxes, scores and kinds without those that are too small, unlikely, or overlap a likelier one of their kind.
+        """Return boxes, scores and classes after removal of small, low-scoring and overlapping boxes.
 
-        A box that does not count keeps its place with score -1, far away, so that no shape depends on values before
-        the suppression.
+        Before the suppression, removed boxes keep their rows with score -1, so that shapes do not depend on values.
+
+        Args:
+            box_M4: boxes [M, 4], working pixels.
+            score_M: scores [M].
+            class_M: class or level [M]; boxes suppress only boxes of the same class.
+            iou: overlap above which the lower-scoring box is removed, 0 to 1.
+            most: maximum number of boxes returned.
+            least: minimum score.
         """
         from torchvision.ops import nms
 
         counts_M = (score_M > least) | (least <= 0)
         counts_M = counts_M & (box_M4[:, 2] - box_M4[:, 0] >= SMALLEST) & (box_M4[:, 3] - box_M4[:, 1] >= SMALLEST)
         score_M = torch.where(counts_M, score_M, -1.0)
-        apart_M4 = box_M4 + (kind_M * (self.size + 1))[:, None]
+        apart_M4 = box_M4 + (class_M * (self.size + 1))[:, None]
         kept = nms(apart_M4, score_M, iou)[:most]
         kept = kept[score_M[kept] >= 0]
-        return box_M4[kept], score_M[kept], kind_M[kept]
+        return box_M4[kept], score_M[kept], class_M[kept]
 
-    def _pooled(self, maps: list[torch.Tensor], box_M4: torch.Tensor, pool: Any) -> torch.Tensor:
-        """[M, C, X, X]: each box from its own level (Lin et al. 2017, equation 1)."""
+    def _pool_features(self, maps: list[torch.Tensor], box_M4: torch.Tensor, pool: Any) -> torch.Tensor:
+        """Return features [M, C, X, X] of each box from its own pyramid level (Lin et al. 2017, equation 1)."""
         from torchvision.ops import roi_align
 
         levels = len(pool.featmap_names)
@@ -170,13 +177,13 @@ class ShippedInstances(nn.Module):
         assert out is not None
         return out
 
-    def _classified(self, logit_MK: torch.Tensor, delta_MQ: torch.Tensor, box_M4: torch.Tensor) -> Found:
+    def _classify(self, logit_MK: torch.Tensor, delta_MQ: torch.Tensor, box_M4: torch.Tensor) -> DetectorOutputs:
         roi = self.parts.roi_heads
         classes = logit_MK.shape[1]
         score_MK = logit_MK.softmax(dim=1)
         box_MK4 = roi.box_coder.decode_single(delta_MQ, box_M4).reshape(-1, classes, 4).clamp(0, self.size)
         label_MT = torch.arange(classes - 1).float().expand(score_MK.shape[0], -1)
-        box, score, label = self._suppressed(
+        box, score, label = self._suppress(
             box_MK4[:, 1:].reshape(-1, 4), score_MK[:, 1:].reshape(-1), label_MT.reshape(-1), roi.nms_thresh,
             roi.detections_per_img, roi.score_thresh,
         )  # fmt: skip

@@ -1,28 +1,28 @@
-"""What it takes to build a network again."""
+"""Configuration from which a network can be rebuilt."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Plain values, kept in checkpoints."""
+    """Architecture and size of a network, stored in checkpoints."""
 
     name: str
-    """Key of `NETWORKS`, or timm/NAME."""
+    """Key of `NETWORKS`, or `timm/NAME`."""
     encoder: str
-    """Of unet and mask_rcnn: plain, or the name of a network that gives one answer an image."""
+    """Encoder of unet and mask_rcnn: a key of `ENCODERS`, or `timm/NAME`."""
     channels: int
-    """Of the images."""
+    """Channels of the images."""
     outputs: int
     norm: str
-    """batch, group or none."""
+    """Normalization: batch, group or none."""
     dropout: float
     """Share of features dropped before the last layer, 0 to 1."""
     size: int
     """Working size, pixels."""
     masks: bool = False
-    """Of mask_rcnn: masks, not boxes alone."""
+    """Whether mask_rcnn predicts masks in addition to boxes."""
     feature_noise: float = 0.0
-    """Deviation around 1 of the noise by which features before the last layer are multiplied."""
+    """Standard deviation of multiplicative Gaussian noise (mean 1) on the features before the last layer."""
     stochastic_depth: float = 0.0
-    """Share of images that leave the last residual block out."""
+    """Probability of skipping the last residual block, 0 to 1; lower for earlier blocks."""

@@ -1,4 +1,4 @@
-"""The networks by name. To add one: a function from blueprint to module, and its line here."""
+"""Registry of networks. To add one, write a function from NetworkConfig to module and add it here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from torch import nn
 from stages.core.errors import UserError, did_you_mean
 from stages.networks import classifiers, mask_rcnn, unet
 from stages.networks.network_config import NetworkConfig
-from stages.networks.surgery import Network, with_norm, with_stochastic_depth
+from stages.networks.surgery import Network, add_stochastic_depth, replace_norm
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a network is built, and what it gives."""
+    """Builder and output type of a network."""
 
     build: Callable[[NetworkConfig], nn.Module]
     gives: Literal["vector", "map", "boxes"]
-    """vector: image_BCHW in 0..1 to [B, outputs]; map: to [B, outputs, H, W]; boxes: see `mask_rcnn`."""
+    """Output for images [B, C, H, W] in 0..1: [B, outputs], [B, outputs, H, W], or boxes (see `mask_rcnn`)."""
 
 
 NETWORKS = {
@@ -31,34 +31,33 @@ NETWORKS = {
     "unet": Architecture(unet.unet, "map"),
     "mask_rcnn": Architecture(mask_rcnn.mask_rcnn, "boxes"),
 }
-"""Beside these every backbone of timm, as `timm/NAME`."""
+"""Networks by name; in addition, any network of timm, as `timm/NAME`."""
 
 
 def architecture(name: str) -> Architecture:
-    """The architecture of that name.
+    """Return the architecture with the given name.
 
     Raises:
-        UserError: there is none.
+        UserError: the name is unknown.
     """
     if name.startswith("timm/"):
-        classifiers.refuse_unknown_to_timm(name)
-        return Architecture(classifiers.by_timm, "vector")
+        classifiers.check_timm_name(name)
+        return Architecture(classifiers.timm_classifier, "vector")
     if name not in NETWORKS:
         raise UserError(f"network.name: {name}: {did_you_mean(name, [*NETWORKS, 'timm/NAME'])}")
     return NETWORKS[name]
 
 
 def build(network_config: NetworkConfig) -> Network:
-    """The network with random weights.
+    """Build a network with random weights.
 
     Raises:
-        UserError: there is no such network, or it has no batch normalization that `norm` could replace, or no blocks
-            that could be skipped.
+        UserError: the name is unknown, or the network does not support `norm`, `feature_noise` or `stochastic_depth`.
     """
     timm = network_config.name.startswith("timm/")
     if network_config.feature_noise and (timm or network_config.name == "mask_rcnn"):
-        raise UserError(f"network.feature_noise: {network_config.name} has no place for it; use 0, or network.dropout")
+        raise UserError(f"network.feature_noise: {network_config.name} does not support it; use 0, or network.dropout")
     body = architecture(network_config.name).build(network_config)
     if network_config.stochastic_depth and not timm:
-        with_stochastic_depth(body, network_config.stochastic_depth, network_config.name)
-    return Network(with_norm(body, network_config.norm, network_config.name), network_config.channels)
+        add_stochastic_depth(body, network_config.stochastic_depth, network_config.name)
+    return Network(replace_norm(body, network_config.norm, network_config.name), network_config.channels)

@@ -1,4 +1,4 @@
-"""Where pretrained weights come from: a file, an address, or what torchvision and timm publish."""
+"""Sources of pretrained weights: a file, an address, or weights published by torchvision and timm."""
 
 import hashlib
 import os
@@ -16,103 +16,104 @@ import torch
 from stages.core.errors import UserError
 from stages.networks.network_config import NetworkConfig
 
-TIMEOUT = 30  # seconds without an answer
+TIMEOUT = 30  # seconds without a response
 ADDRESS = ("http://", "https://")
 WITH_ENCODER = ("unet", "mask_rcnn")
 HASHED = re.compile(r"-([0-9a-f]{8,})\.")
-"""torchvision names a file after the first digits of its SHA-256."""
+"""Pattern of the SHA-256 prefix in the file names of torchvision."""
 
 State = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Given:
-    """Weights by layer; mean and deviation, by channel and in 0..1, of the images behind them, where stated."""
+class PretrainedWeights:
+    """Pretrained weights, with the mean and standard deviation of their images per channel (0..1), if known."""
 
     weights: State
     mean: list[float] = field(default_factory=list)
     deviation: list[float] = field(default_factory=list)
 
 
-def located(source: str, folder: Path) -> str:
-    """`network.weights` with the name of a file in `folder` turned into its path; all else as it is.
+def locate_weights(source: str, folder: Path) -> str:
+    """Return `network.weights` with a file name in `folder` replaced by its path; other values are unchanged.
 
-    Files of weights lie in one folder of the project, so that DVC sees when one is replaced.
+    Weight files are kept in one folder of the project, so that DVC detects when one is replaced.
 
     Raises:
-        UserError: there is no such file.
+        UserError: the file does not exist.
     """
     if source in ("none", "default") or source.startswith(ADDRESS):
         return source
-    held = sorted(file.name for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    if source not in held:
-        listed = f"it holds {', '.join(held)}" if held else "it is empty"
+    names = sorted(file.name for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    if source not in names:
+        listed = f"it contains {', '.join(names)}" if names else "it is empty"
         raise UserError(
-            f"network.weights: {source!r} is no file of {folder}, and {listed}; copy the weights, or the model.pt of "
-            "another run, there and give its name; or use none, default or an address (https://...)"
+            f"network.weights: {source!r} is not a file in {folder}; {listed}; copy the weights, or the model.pt of "
+            "another run, there and use its name; or use none, default or an address (https://...)"
         )
     return str(folder / source)
 
 
-def obtain(source: str, network_config: NetworkConfig) -> Given:
-    """The weights at `source`: default, an address or a path.
+def load_pretrained(source: str, network_config: NetworkConfig) -> PretrainedWeights:
+    """Load the weights from `source`: `default`, an address or a path.
 
     Raises:
-        UserError: it cannot be had, or is damaged.
+        UserError: the source cannot be loaded or is damaged.
     """
     if source == "default":
-        return _published(network_config)
+        return _load_published(network_config)
     if source.startswith(ADDRESS):
-        return Given(_fetched(source))
-    return Given(_read(Path(source), source))
+        return PretrainedWeights(_fetch(source))
+    return PretrainedWeights(_read(Path(source), source))
 
 
-def _published(network_config: NetworkConfig) -> Given:
-    """Weights of the network, or of its encoder."""
+def _load_published(network_config: NetworkConfig) -> PretrainedWeights:
+    """Return the published weights of the network, or of its encoder."""
     name = network_config.encoder if network_config.name in WITH_ENCODER else network_config.name
     if name == "plain":
         raise UserError(
-            "network.weights: default, but nobody publishes weights of the plain encoder; use none or a file"
+            "network.weights: default, but there are no published weights of the plain encoder; use none or a file"
         )
     if name.startswith("timm/"):
-        return _published_by_timm(network_config, name)
+        return _load_timm_weights(network_config, name)
     from torchvision import models
 
     weights = models.get_model_weights(f"{name}_bn" if name.startswith("vgg") else name).DEFAULT
     if name == "googlenet":
         # torchvision's `GoogLeNet._transform_input` turns its usual mean and deviation into these.
-        return Given(_fetched(weights.url, hashed=True), [0.5] * 3, [0.5] * 3)
+        return PretrainedWeights(_fetch(weights.url, hashed=True), [0.5] * 3, [0.5] * 3)
     transform = weights.transforms()
-    return Given(_fetched(weights.url, hashed=True), list(transform.mean), list(transform.std))
+    return PretrainedWeights(_fetch(weights.url, hashed=True), list(transform.mean), list(transform.std))
 
 
-def _published_by_timm(network_config: NetworkConfig, name: str) -> Given:
-    """Built by timm as we build it, so that timm itself fits position embeddings to the size."""
+def _load_timm_weights(network_config: NetworkConfig, name: str) -> PretrainedWeights:
+    """Return the published weights of a timm network, built for our size so that timm resizes position embeddings."""
     import timm
 
     from stages.networks.classifiers import timm_network
-    from stages.networks.encoders import ByTimm
+    from stages.networks.encoders import TimmEncoder
 
     try:
         if name == network_config.name:
             made = timm_network(name, [{"img_size": network_config.size}], pretrained=True)
         else:
-            made = ByTimm(name, 3, pretrained=True)
+            made = TimmEncoder(name, 3, pretrained=True)
     except UserError:
         raise
-    except Exception as error:  # as many types as ways in which a hub cannot be reached
+    except Exception as error:  # hub failures raise many exception types
         raise UserError(
-            f"network.weights: published weights of {name} cannot be had: {error}; fetch them by hand and name the file"
+            f"network.weights: published weights of {name} could not be loaded: {error}; "
+            "download them manually and use the file name"
         ) from None
     config = timm.get_pretrained_cfg(name.removeprefix("timm/"))
     assert config is not None, "pretrained weights have a configuration"
-    return Given(made.state_dict(), list(config.mean), list(config.std))
+    return PretrainedWeights(made.state_dict(), list(config.mean), list(config.std))
 
 
-def _fetched(address: str, hashed: bool = False) -> State:
-    """Weights at an address, kept in torch's cache of downloads.
+def _fetch(address: str, hashed: bool = False) -> State:
+    """Return the weights at an address, cached in the download folder of torch.
 
-    A published file keeps its name there, which holds its hash; any other gets one of the whole address.
+    Published files keep their names, which contain a hash; other names are prefixed with a hash of the address.
     """
     name = address.rpartition("/")[2]
     key = "" if hashed else f"{hashlib.sha256(address.encode()).hexdigest()[:12]}-"
@@ -127,37 +128,37 @@ def _fetched(address: str, hashed: bool = False) -> State:
 
 
 def _download(address: str, file: Path, expected: re.Match[str] | None) -> None:
-    """Write the file whole or not at all."""
+    """Download a file atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    request = Request(address, headers={"User-Agent": "macula"})  # noqa: S310  # http and https alone come here
+    request = Request(address, headers={"User-Agent": "macula"})  # noqa: S310  # only http and https reach this line
     try:
-        with urlopen(request, timeout=TIMEOUT) as answer, part.open("wb") as opened:  # noqa: S310
-            shutil.copyfileobj(answer, opened)
-            length = answer.headers.get("Content-Length")
+        with urlopen(request, timeout=TIMEOUT) as response, part.open("wb") as opened:  # noqa: S310
+            shutil.copyfileobj(response, opened)
+            length = response.headers.get("Content-Length")
         if length is not None and part.stat().st_size != int(length):
             raise UserError(
-                f"network.weights: {address} broke off after {part.stat().st_size} of {length} bytes; try again"
+                f"network.weights: {address} ended after {part.stat().st_size} of {length} bytes; try again"
             )
-        _refuse_other_hash(part, address, expected)
+        _check_hash(part, address, expected)
         part.replace(file)
     except (URLError, OSError, ValueError, HTTPException) as error:
         raise UserError(
-            f"network.weights: {address} cannot be fetched: {error}; fetch it by hand and name the file"
+            f"network.weights: {address} cannot be downloaded: {error}; download it manually and use the file name"
         ) from None
     finally:
         part.unlink(missing_ok=True)
 
 
-def _refuse_other_hash(part: Path, address: str, expected: re.Match[str] | None) -> None:
+def _check_hash(part: Path, address: str, expected: re.Match[str] | None) -> None:
     if expected is None:
         return
     with part.open("rb") as opened:
         found = hashlib.file_digest(opened, "sha256").hexdigest()
     if not found.startswith(expected[1]):
         raise UserError(
-            f"network.weights: {address} came with SHA-256 {found[: len(expected[1])]}..., not {expected[1]}... as its "
-            "name says: damaged or replaced on the way; try again, or fetch it by hand and name the file"
+            f"network.weights: {address} has SHA-256 {found[: len(expected[1])]}..., not {expected[1]}... as in its "
+            "name: damaged or replaced in transit; try again, or download it manually and use the file name"
         )
 
 
@@ -169,15 +170,18 @@ def _read(file: Path, source: str) -> State:
             values: Any = load_file(file)
         else:
             values = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise a type of their own for each way a file can be damaged
+    except Exception as error:  # damaged files raise many exception types in torch and safetensors
         why = str(error).partition("\n")[0]
         raise UserError(
             f"network.weights: {source} cannot be read as weights: {why or type(error).__name__}; "
             "write them with torch.save(network.state_dict(), file)"
         ) from None
-    for key in ("weights", "state_dict", "model"):  # a model.pt of Macula; what others wrap theirs in
+    for key in ("weights", "state_dict", "model"):  # a model.pt of Macula; common wrappers
         if isinstance(values, dict) and isinstance(values.get(key), dict):
             values = values[key]
     if not isinstance(values, dict) or not values or not all(isinstance(v, torch.Tensor) for v in values.values()):
-        raise UserError(f"network.weights: {source} holds no weights by layer; torch.save(network.state_dict(), file)")
+        raise UserError(
+            f"network.weights: {source} does not contain weights by layer; "
+            "write it with torch.save(network.state_dict(), file)"
+        )
     return values

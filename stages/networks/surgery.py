@@ -1,4 +1,4 @@
-"""What networks are adapted by: input channels, normalization, the last layer."""
+"""Adaptation of networks: input channels, normalization, initialization and last layer."""
 
 from functools import partial
 from typing import Any
@@ -13,7 +13,10 @@ MOST_GROUPS = 32  # Wu and He 2018, "Group normalization"
 
 
 class Network(nn.Module):
-    """A body behind (image - mean) / deviation: 0 and 1, unless published weights were trained with others."""
+    """Network body with input normalization (image - mean) / deviation.
+
+    The defaults are 0 and 1; pretrained weights set the statistics they were trained with.
+    """
 
     mean_C11: torch.Tensor
     deviation_C11: torch.Tensor
@@ -25,40 +28,47 @@ class Network(nn.Module):
         self.register_buffer("deviation_C11", torch.ones(channels, 1, 1))
 
     def forward(self, image_BCHW: torch.Tensor, *targets: Any) -> Any:
-        """Whatever the body gives."""
+        """Return the output of the body for images [B, C, H, W] in 0..1."""
         return self.body((image_BCHW - self.mean_C11) / self.deviation_C11, *targets)
 
     def normalize(self, mean: list[float], deviation: list[float]) -> None:
-        """Take the statistics of published weights; images of other channels get their average."""
+        """Set mean and standard deviation; if the number of channels differs, use their average for all channels."""
         channels = len(self.mean_C11)
         for buffer, values in ((self.mean_C11, mean), (self.deviation_C11, deviation)):
-            given = torch.tensor(values)
-            buffer.copy_((given if len(given) == channels else given.mean().expand(channels))[:, None, None])
+            statistics = torch.tensor(values)
+            buffer.copy_(
+                (statistics if len(statistics) == channels else statistics.mean().expand(channels))[:, None, None]
+            )
 
 
-def with_norm(network: nn.Module, norm: str, name: str) -> nn.Module:
-    """The network with its batch normalization kept, or replaced by group normalization or nothing.
+def replace_norm(network: nn.Module, norm: str, name: str) -> nn.Module:
+    """Keep the batch normalization of a network, or replace it in place.
+
+    Args:
+        network: network to modify.
+        norm: `batch`, `group` or `none`.
+        name: network name for the error message.
 
     Raises:
-        UserError: it has none.
+        UserError: the network has no batch normalization.
     """
     if norm == "batch":
         return network
-    found = [(path, module) for path, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
-    if not found:
+    norms = [(path, module) for path, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
         raise UserError(f"network.norm: {norm}, but {name} has no batch normalization to replace; use batch")
-    for path, module in found:
-        _replace(network, path, _with_what_follows(_instead(norm, module.num_features), module))
+    for path, module in norms:
+        _replace(network, path, _keep_activation(_replacement_norm(norm, module.num_features), module))
     return network
 
 
-def _with_what_follows(new: nn.Module, old: nn.Module) -> nn.Module:
-    """An activation that timm keeps inside its batch normalization (`BatchNormAct2d`) stays."""
+def _keep_activation(new: nn.Module, old: nn.Module) -> nn.Module:
+    """Return the new layer followed by the activation that timm stores in `BatchNormAct2d`, if any."""
     inside = list(old.children())
     return nn.Sequential(new, *inside) if inside else new
 
 
-def _instead(norm: str, features: int) -> nn.Module:
+def _replacement_norm(norm: str, features: int) -> nn.Module:
     if norm == "none":
         return Shift(features)
     groups = max(g for g in range(1, MOST_GROUPS + 1) if features % g == 0)
@@ -66,14 +76,14 @@ def _instead(norm: str, features: int) -> nn.Module:
 
 
 class Shift(nn.Module):
-    """In place of a normalization: the bias, from 0 on, that the convolution in front of one does without."""
+    """Learned bias per channel, initially 0, in place of a normalization: the preceding convolution has none."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(features))
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W]."""
+        """Return the input [B, C, H, W] plus the bias."""
         return x_BCHW + self.bias[:, None, None]
 
 
@@ -82,8 +92,8 @@ def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
     setattr(network.get_submodule(parent), name, module)
 
 
-def with_channels(network: nn.Module, channels: int) -> nn.Module:
-    """The network with a first convolution for images of so many channels."""
+def adapt_input_channels(network: nn.Module, channels: int) -> nn.Module:
+    """Replace the first convolution if the images have another number of channels."""
     path, first = next((p, m) for p, m in network.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels != channels:
         new = nn.Conv2d(
@@ -94,12 +104,12 @@ def with_channels(network: nn.Module, channels: int) -> nn.Module:
             padding=first.padding,  # type: ignore[arg-type]
             bias=first.bias is not None,
         )
-        _replace(network, path, randomized(new))
+        _replace(network, path, initialize_convolutions(new))
     return network
 
 
-def randomized(network: nn.Module) -> nn.Module:
-    """Convolutions drawn so that deep networks neither fade nor burst without normalization (He et al. 2015)."""
+def initialize_convolutions(network: nn.Module) -> nn.Module:
+    """Initialize all convolutions with Kaiming-normal weights (He et al. 2015), in place."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
@@ -109,30 +119,35 @@ def randomized(network: nn.Module) -> nn.Module:
 
 
 class FeatureNoise(nn.Module):
-    """Multiplies every feature by a draw of N(1, deviation^2) in training (Srivastava et al. 2014, section 10)."""
+    """Multiplicative Gaussian noise N(1, deviation^2) in training (Srivastava et al. 2014, section 10)."""
 
     def __init__(self, deviation: float) -> None:
         super().__init__()
         self.deviation = deviation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Of the same shape."""
+        """Return the noisy features, of the same shape; unchanged in evaluation mode."""
         return x * (1 + self.deviation * torch.randn_like(x)) if self.training and self.deviation else x
 
 
-def last_layer(features: int, outputs: int, network_config: NetworkConfig) -> nn.Module:
-    """Dropout and noise, then one linear layer; the same names of layers whatever their amounts."""
+def build_last_layer(features: int, outputs: int, network_config: NetworkConfig) -> nn.Module:
+    """Return dropout, feature noise and a linear layer; layer names do not depend on the settings."""
     return nn.Sequential(
         nn.Sequential(nn.Dropout(network_config.dropout), FeatureNoise(network_config.feature_noise)),
         nn.Linear(features, outputs),
     )
 
 
-def with_stochastic_depth(network: nn.Module, share: float, name: str) -> nn.Module:
-    """The network with residual blocks that some images skip in training, later ones more (Huang et al. 2016).
+def add_stochastic_depth(network: nn.Module, share: float, name: str) -> nn.Module:
+    """Add stochastic depth to a residual network, in place (Huang et al. 2016).
+
+    Args:
+        network: network to modify.
+        share: probability of skipping the last block, 0 to 1; it increases linearly with depth.
+        name: network name for the error message.
 
     Raises:
-        UserError: it has no residual blocks.
+        UserError: the network has no residual blocks.
     """
     from torchvision.models.resnet import BasicBlock, Bottleneck
 
@@ -145,16 +160,16 @@ def with_stochastic_depth(network: nn.Module, share: float, name: str) -> nn.Mod
     return network
 
 
-def _skip(share: float, module: nn.Module, _given: Any, x_BCHW: torch.Tensor) -> torch.Tensor:
+def _skip(share: float, module: nn.Module, _inputs: Any, x_BCHW: torch.Tensor) -> torch.Tensor:
     from torchvision.ops import stochastic_depth
 
     return stochastic_depth(x_BCHW, share, "row", module.training)
 
 
-def convolve(channels: int, features: int) -> nn.Module:
-    """Two 3x3 convolutions with batch normalization and ReLU, the building block of a U-Net."""
+def double_convolution(channels: int, features: int) -> nn.Module:
+    """Return two 3x3 convolutions with batch normalization and ReLU, the building block of a U-Net."""
 
     def one(before: int) -> list[nn.Module]:
         return [nn.Conv2d(before, features, 3, padding=1, bias=False), nn.BatchNorm2d(features), nn.ReLU(inplace=True)]
 
-    return randomized(nn.Sequential(*one(channels), *one(features)))
+    return initialize_convolutions(nn.Sequential(*one(channels), *one(features)))

@@ -1,21 +1,21 @@
-"""U-Net (Ronneberger, Fischer and Brox 2015), with any encoder: an answer a pixel."""
+"""U-Net (Ronneberger, Fischer and Brox 2015) with any encoder, for per-pixel predictions."""
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from stages.networks.encoders import encoder
+from stages.networks.encoders import build_encoder
 from stages.networks.network_config import NetworkConfig
-from stages.networks.surgery import FeatureNoise, convolve
+from stages.networks.surgery import FeatureNoise, double_convolution
 
-MULTIPLE = 32  # pixels: what the coarsest map stands for
-NARROWEST, WIDEST = 16, 256  # features of the decoder
+MULTIPLE = 32  # stride of the coarsest map, pixels
+NARROWEST, WIDEST = 16, 256  # minimum and maximum channels of the decoder
 
 
 class UNet(nn.Module):
-    """Feature maps of an encoder, brought together again from the coarsest to the finest.
+    """U-Net with skip connections from the feature maps of an encoder.
 
-    Our own decoder: the libraries at hand lack GoogLeNet as an encoder, or a free choice of normalization.
+    The decoder is our own, because existing libraries lack a GoogLeNet encoder or a choice of normalization.
     """
 
     def __init__(self, contracting: nn.Module, network_config: NetworkConfig) -> None:
@@ -25,16 +25,16 @@ class UNet(nn.Module):
         before, blocks = widths[-1], []
         for skip in reversed(widths[:-1]):
             after = min(max(skip, NARROWEST), WIDEST)
-            blocks.append(convolve(before + skip, after))
+            blocks.append(double_convolution(before + skip, after))
             before = after
         self.expanding = nn.ModuleList(blocks)
         width = max(before // 2, NARROWEST)
         noise = FeatureNoise(network_config.feature_noise)
-        self.last = nn.Sequential(convolve(before, width), nn.Dropout2d(network_config.dropout), noise)
+        self.last = nn.Sequential(double_convolution(before, width), nn.Dropout2d(network_config.dropout), noise)
         self.fc = nn.Conv2d(width, network_config.outputs, 1)
 
     def forward(self, image_BCHW: torch.Tensor) -> torch.Tensor:
-        """[B, outputs, H, W] for any H and W."""
+        """Return [B, outputs, H, W] for images [B, C, H, W] of any size."""
         height, width = image_BCHW.shape[2:]
         down = (height + MULTIPLE - 1) // MULTIPLE * MULTIPLE - height
         right = (width + MULTIPLE - 1) // MULTIPLE * MULTIPLE - width
@@ -49,5 +49,5 @@ class UNet(nn.Module):
 
 
 def unet(network_config: NetworkConfig) -> nn.Module:
-    """A U-Net with `blueprint.encoder`."""
-    return UNet(encoder(network_config.encoder, network_config.channels), network_config)
+    """Build a U-Net with `network_config.encoder`."""
+    return UNet(build_encoder(network_config.encoder, network_config.channels), network_config)

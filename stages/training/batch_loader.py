@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from stages.augmentations import Draws, Policy, Warp, move
+from stages.augmentations import BatchRandom, Policy, Warp, transform_targets
 from stages.dataset.pixel_store import PixelStore, RaggedObjects
 from stages.preprocessing.resize import scale
 from stages.tasks.representations import REPRESENTATIONS
@@ -115,10 +115,10 @@ class BatchLoader:
         for position_S in np.array_split(np.arange(count), self.steps)[first_step:]:
             for unsorted_B in np.array_split(position_S, self.micro_batches)[selected]:
                 position_B = unsorted_B[np.argsort(order[unsorted_B], kind="stable")]  # files are read in order
-                batch = self.augmented(order[position_B], Draws(self.seed, epoch, position_B), device)
+                batch = self.augmented(order[position_B], BatchRandom(self.seed, epoch, position_B), device)
                 yield self._mixed(batch, order, epoch, position_B) if self.policy.mixes else batch
 
-    def augmented(self, index_B: Array, draws: Draws, device: torch.device) -> Batch:
+    def augmented(self, index_B: Array, draws: BatchRandom, device: torch.device) -> Batch:
         """Load images with their targets and augment them, without mixing images.
 
         Args:
@@ -138,18 +138,20 @@ class BatchLoader:
         return augmented
 
     def _warped(self, target: Any, warp: Warp) -> Any:
-        return move(REPRESENTATIONS[self.spec.representation].stores, target, warp, flipped_points(self.spec))
+        return transform_targets(
+            REPRESENTATIONS[self.spec.representation].stores, target, warp, flipped_points(self.spec)
+        )
 
     def _mixed(self, batch: Batch, order: Array, epoch: int, position_B: Array) -> Batch:
         """Replace parts of some images by parts of other images of the epoch, which are augmented independently."""
-        draws, device = Draws(self.seed, epoch, position_B), batch.image_BCHW.device
+        draws, device = BatchRandom(self.seed, epoch, position_B), batch.image_BCHW.device
         kept_BSS = self.policy.kept(draws, device)
         target = self._mixable(batch.target)
         row_R = (kept_BSS.flatten(1).amin(dim=1) < 1).nonzero()[:, 0]
         if len(row_R):
             row = row_R.cpu().numpy()
-            other_R = order[draws.stream("other", torch.device("cpu")).whole(len(order))[row]]
-            other = self.augmented(other_R, Draws(self.seed, epoch, position_B[row] + len(order)), device)
+            other_R = order[draws.stream("other", torch.device("cpu")).integers(len(order))[row]]
+            other = self.augmented(other_R, BatchRandom(self.seed, epoch, position_B[row] + len(order)), device)
             kept_RSS = kept_BSS[row_R]
             batch.image_BCHW[row_R] = torch.lerp(other.image_BCHW, batch.image_BCHW[row_R], kept_RSS[:, None])
             target[row_R] = _mixed_target(target[row_R], self._mixable(other.target), kept_RSS)

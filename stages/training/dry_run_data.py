@@ -20,7 +20,7 @@ from stages.dataset.pixel_store import (
 )
 from stages.images.decode import to_channels
 from stages.images.geometry import Placement, crop_tile, placements
-from stages.preprocessing.resize import fitted
+from stages.preprocessing.resize import fit_image
 from stages.tasks.build_spec import training_spec
 from stages.tasks.ground_truth import Labelled, truth_of
 from stages.tasks.representations import REPRESENTATIONS
@@ -79,7 +79,7 @@ def _working_images(labelled: Labelled, image: Array, spec: TaskSpec) -> Iterato
 def _resized(image_HWC: Array, placement: Placement, spec: TaskSpec) -> Array:
     if spec.fit == "tile":
         return crop_tile(image_HWC, placement, spec.size)
-    return fitted(torch.from_numpy(image_HWC.copy())[None], spec.fit, spec.size)[0].numpy()
+    return fit_image(torch.from_numpy(image_HWC.copy())[None], spec.fit, spec.size)[0].numpy()
 
 
 def _write_split(

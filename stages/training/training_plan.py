@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from stages.augmentations import Chosen, Data, Policy, beyond_the_edge, choose
+from stages.augmentations import AugmentationChoice, AugmentationData, Policy, choose_augmentations, resolve_padding
 from stages.config.schema_training import Augment, Network, Train
 from stages.core.errors import UserError
 from stages.dataset.pixel_store import PixelStore, open_split
 from stages.networks import NetworkConfig, architecture
-from stages.networks.pretrained import located
+from stages.networks.pretrained import locate_weights
 from stages.tasks.build_spec import score_of
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.representations import REPRESENTATIONS, loss_of
@@ -106,7 +106,7 @@ def build_plan(data: TrainingData, sections: Mapping[str, Any], weights: Path) -
         frozen_epochs=network.frozen_epochs,
         pretrained_lr_factor=network.pretrained_lr_factor,
         score=score_of(spec.task, sections["task"].score),
-        weights=located(network.weights, weights),
+        weights=locate_weights(network.weights, weights),
         loss=loss_of(spec.representation, train.loss),
     )
 
@@ -133,7 +133,7 @@ def _network_config(network: Network, spec: TaskSpec) -> NetworkConfig:
     )
 
 
-def build_policy(augment: Augment, train_set: PixelStore) -> tuple[Policy, list[Chosen]]:
+def build_policy(augment: Augment, train_set: PixelStore) -> tuple[Policy, list[AugmentationChoice]]:
     """Return the augmentation policy for the training images, and the reason for each of its choices.
 
     Raises:
@@ -142,10 +142,10 @@ def build_policy(augment: Augment, train_set: PixelStore) -> tuple[Policy, list[
     spec = task_spec_of(train_set.about)
     bones = train_set.bones is not None and len(train_set.bones.bone_T7) > 0
     statistics = {name: train_set.about[name] for name in ("symmetry_auc", "symmetry_score_drop", "black_border_share")}
-    data = Data(spec, bones=bones, **statistics)
-    chosen = choose(augment, data)
+    data = AugmentationData(spec, bones=bones, **statistics)
+    chosen = choose_augmentations(augment, data)
     amounts = {one.name: one.amounts for one in chosen if one.amounts is not None}
-    outside = beyond_the_edge(augment.padding, data)
+    outside = resolve_padding(augment.padding, data)
     return Policy(amounts, size=spec.size, channels=spec.channels, outside=outside), chosen
 
 

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.audits.audit_competitors import default_params
 from stages.audits import AUDITS, confounder
 from stages.audits.audit_data import AuditData
-from stages.augmentations import Draws, Policy
+from stages.augmentations import BatchRandom, Policy
 from stages.config.schema import Params
 from stages.config.schema_data import Gate
 from stages.core.errors import UserError
@@ -114,7 +114,7 @@ def test_the_augmentation_that_the_audit_names_breaks_the_confounder(
     tank_B = np.array([label == "tanks" for label, _ in planted])
     before, after = (
         roc_auc_score(tank_B, one.mean(dim=(1, 2, 3)).numpy())
-        for one in (image_BCHW, policy(image_BCHW, Draws(0, 1, np.arange(len(planted))))[0])
+        for one in (image_BCHW, policy(image_BCHW, BatchRandom(0, 1, np.arange(len(planted))))[0])
     )
     assert before > 0.99 and after < 0.8
 

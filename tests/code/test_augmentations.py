@@ -1,4 +1,4 @@
-"""One suite for every augmentation: what is random belongs to an image alone, and labels go where the pixels go."""
+"""Shared test suite of all augmentations: randomness per image, and labels that follow the pixels."""
 
 from typing import Any
 
@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from stages.augmentations import AUGMENTATIONS, Data, Draws, Policy, Warp, beyond_the_edge, choose, move
-from stages.augmentations.catalogue import described
+from stages.augmentations import (
+    AUGMENTATIONS,
+    AugmentationData,
+    BatchRandom,
+    Policy,
+    Warp,
+    choose_augmentations,
+    resolve_padding,
+    transform_targets,
+)
+from stages.augmentations.catalogue import describe_augmentation
 from stages.config.schema_base import Section
 from stages.config.schema_training import Augment
 from stages.core.errors import UserError
@@ -32,13 +41,13 @@ def task_spec_of(representation: str = "class", channels: int = 3, **more: Any) 
     return TaskSpec(tasks.get(representation, "classification"), representation, "label", **known)
 
 
-def data(representation: str = "class", told_apart: Any = None, bones: bool = True, **more: Any) -> Data:
-    known = SYMMETRIC if told_apart is None else told_apart
-    return Data(task_spec_of(representation, **more), known, bones=bones)
+def data(representation: str = "class", symmetry_auc: Any = None, bones: bool = True, **more: Any) -> AugmentationData:
+    known = SYMMETRIC if symmetry_auc is None else symmetry_auc
+    return AugmentationData(task_spec_of(representation, **more), known, bones=bones)
 
 
 def strong(name: str) -> Section:
-    """Amounts at which something is to be seen."""
+    """Return parameters with a visible effect."""
     member = AUGMENTATIONS[name]
     amounts = member.preset("strong", data()) or member.amounts()
     return amounts.model_copy(update={"chance": 0.7}) if "chance" in type(amounts).model_fields else amounts
@@ -48,18 +57,18 @@ def policy(*names: str, channels: int = 3, outside: str = "zeros") -> Policy:
     return Policy({name: strong(name) for name in names}, size=SIZE, channels=channels, outside=outside)
 
 
-def draws(places: Any = COUNT, seed: int = 3, epoch: int = 1) -> Draws:
-    return Draws(seed, epoch, np.arange(places) if isinstance(places, int) else np.asarray(places))
+def draws(places: Any = COUNT, seed: int = 3, epoch: int = 1) -> BatchRandom:
+    return BatchRandom(seed, epoch, np.arange(places) if isinstance(places, int) else np.asarray(places))
 
 
 def images(channels: int = 3, seed: int = 0, count: int = COUNT) -> torch.Tensor:
-    """Smooth, so that a shift of a fraction of a pixel is a small change."""
+    """Return smooth images, in which a shift by a fraction of a pixel is a small change."""
     coarse = torch.rand((count, channels, 12, 12), generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.interpolate(coarse, size=(SIZE, SIZE), mode="bilinear") * 0.8 + 0.1
 
 
 def bones(count: int = COUNT) -> torch.Tensor:
-    """A trunk and two limbs, of which one has a joint; every fourth figure has one limb only."""
+    """Return a trunk and two limbs, one of which has a joint; every fourth figure has one limb only."""
     middle = SIZE / 2
     one_K7 = torch.tensor(
         [
@@ -75,7 +84,7 @@ def bones(count: int = COUNT) -> torch.Tensor:
 
 
 def spots(seed: int = 0, count: int = COUNT) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images with a soft spot each, and where it is."""
+    """Return images with one blurred spot each, and its positions."""
     xy_B12 = torch.from_numpy(np.random.default_rng(seed).uniform(25, SIZE - 25, (count, 1, 2))).float()
     place = torch.arange(SIZE).float()
     far = (place[None, :, None] - xy_B12[:, :, 1:]) ** 2 + (place[None, None, :] - xy_B12[:, :, :1]) ** 2
@@ -83,7 +92,7 @@ def spots(seed: int = 0, count: int = COUNT) -> tuple[torch.Tensor, torch.Tensor
 
 
 def brightest_of(image_BCHW: torch.Tensor) -> torch.Tensor:
-    """Where a spot is, however it was stretched: within about half a pixel each way."""
+    """Return the position of a spot, also if stretched, to about half a pixel."""
     best_B = image_BCHW[:, 0].flatten(1).argmax(dim=1)
     return torch.stack([best_B % SIZE, best_B // SIZE], dim=1).float()
 
@@ -95,7 +104,7 @@ def warp_of(*names: str, outside: str = "zeros", seed: int = 3) -> Warp:
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_what_becomes_of_an_image_hangs_on_its_place_alone(name: str) -> None:
+def test_augmentation_depends_only_on_image_position(name: str) -> None:
     changed, _ = policy(name)(images(), draws(), bones())
     again, _ = policy(name)(images(), draws(), bones())
     assert torch.equal(changed, again)
@@ -107,7 +116,7 @@ def test_what_becomes_of_an_image_hangs_on_its_place_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_another_augmentation_changes_nothing_in_what_is_drawn(name: str) -> None:
+def test_enabling_another_augmentation_keeps_random_numbers(name: str) -> None:
     rival = "contrast" if name == "brightness" else "brightness"
     together = Policy({name: strong(name), rival: dict.fromkeys(AUGMENTATIONS[rival].amounts.model_fields, 0)},
                       size=SIZE, channels=3)  # fmt: skip
@@ -122,7 +131,7 @@ def possible(channels: int) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "channels"), [(name, channels) for channels in (1, 3, 5) for name in possible(channels)]
 )
-def test_images_of_any_channels_stay_images_and_the_given_ones_as_they_are(name: str, channels: int) -> None:
+def test_output_is_valid_for_any_channels_and_input_is_unchanged(name: str, channels: int) -> None:
     given = images(channels)
     kept, state = given.clone(), torch.random.get_rng_state()
     changed, _ = policy(name, channels=channels)(given, draws(), bones())
@@ -130,28 +139,28 @@ def test_images_of_any_channels_stay_images_and_the_given_ones_as_they_are(name:
     assert changed.shape == given.shape and changed.dtype == torch.float32 and changed.is_contiguous()
     assert changed.min() >= 0 and changed.max() <= 1 and not changed.isnan().any()
     moved_B = (changed - given).abs().flatten(1).amax(dim=1) > 1e-3
-    assert moved_B.sum() >= COUNT / 4, "most images are changed, where chance allows it"
+    assert moved_B.sum() >= COUNT / 4, "most images are changed"
 
 
 @pytest.mark.parametrize("name", STILL)
-def test_what_moves_no_pixel_moves_no_label(name: str) -> None:
+def test_photometric_augmentations_move_no_labels(name: str) -> None:
     assert policy(name)(images(), draws(), bones())[1] is None
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_a_spot_ends_where_its_point_ends(name: str) -> None:
+def test_points_move_with_the_pixels(name: str) -> None:
     image_BCHW, xy_B12 = spots()
     moved_BCHW, warp = policy(name, channels=1)(image_BCHW, draws(), bones())
     assert warp is not None
-    moved_B12 = move("points", xy_B12, warp)
-    seen_B = ((moved_B12 > 12) & (moved_B12 < SIZE - 12)).all(dim=2)[:, 0]  # whole spots only
+    moved_B12 = transform_targets("points", xy_B12, warp)
+    seen_B = ((moved_B12 > 12) & (moved_B12 < SIZE - 12)).all(dim=2)[:, 0]  # only complete spots
     assert seen_B.sum() > COUNT / 2
     assert (brightest_of(moved_BCHW)[seen_B] - moved_B12[seen_B, 0]).abs().max() < 0.75
     assert (moved_B12[seen_B] - xy_B12[seen_B]).norm(dim=2).max() > 1
 
 
 @pytest.mark.parametrize("names", [*[(name,) for name in MOVES], tuple(MOVES)], ids=lambda names: "+".join(names)[:30])
-def test_the_pixel_at_a_moved_point_is_the_pixel_that_was_at_the_point(names: tuple[str, ...]) -> None:
+def test_point_transformation_inverts_sampling_grid(names: tuple[str, ...]) -> None:
     warp = warp_of(*names)
     generator = torch.Generator().manual_seed(0)
     xy_BP2 = torch.rand((COUNT, 40, 2), generator=generator) * (SIZE - 1)
@@ -161,43 +170,45 @@ def test_the_pixel_at_a_moved_point_is_the_pixel_that_was_at_the_point(names: tu
     place_BP12 = ((moved_BP2 + 0.5) / SIZE * 2 - 1)[:, :, None]
     from_BCP1 = torch.nn.functional.grid_sample(warp.grid_BSS2.movedim(3, 1), place_BP12, align_corners=False)
     looked_up_BP2 = ((from_BCP1[..., 0].mT + 1) * SIZE - 1) / 2
-    assert (looked_up_BP2 - xy_BP2).norm(dim=2)[inside_BP].max() < 0.15  # between pixels a bend is cut short
+    assert (looked_up_BP2 - xy_BP2).norm(dim=2)[
+        inside_BP
+    ].max() < 0.15  # tolerance of linear interpolation between pixels
 
 
 @EVERYWHERE
 @pytest.mark.parametrize("name", MOVES)
-def test_a_mask_warped_is_the_mask_of_the_warped_shape(name: str, outside: str) -> None:
+def test_warped_mask_equals_mask_of_warped_shape(name: str, outside: str) -> None:
     image_BCHW, _ = spots()
     mask_BHW = (image_BCHW[:, 0] > 0.1).long()
     moved_BCHW, warp = policy(name, channels=1, outside=outside)(image_BCHW, draws(seed=5), bones())
     assert warp is not None
-    moved_BHW = move("labels", mask_BHW, warp)
+    moved_BHW = transform_targets("labels", mask_BHW, warp)
     known = moved_BHW != IGNORE_INDEX
-    clear = (moved_BCHW[:, 0] - 0.1).abs() > 0.05  # not on the very edge, where nearest and bilinear part
+    clear = (moved_BCHW[:, 0] - 0.1).abs() > 0.05  # excludes edges, where nearest and bilinear sampling differ
     assert ((moved_BHW == 1) == (moved_BCHW[:, 0] > 0.1))[known & clear].float().mean() > 0.999
     assert known.all() if outside != "zeros" else known.float().mean() > 0.6
-    id_BHW = move("ids", mask_BHW * 777, warp)
-    assert torch.equal(id_BHW == 777, moved_BHW == 1), "the ground of instances is 0, beyond the edge too"
+    id_BHW = transform_targets("ids", mask_BHW * 777, warp)
+    assert torch.equal(id_BHW == 777, moved_BHW == 1), "the background of instances is 0, also beyond the edge"
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_a_density_keeps_its_sum(name: str) -> None:
+def test_density_sum_is_preserved(name: str) -> None:
     image_BCHW, xy_B12 = spots()
     density = image_BCHW / image_BCHW.sum(dim=(1, 2, 3), keepdim=True)
     warp = warp_of(name)
     moved_B12 = warp.points(xy_B12)
     whole_B = ((moved_B12 > 10) & (moved_B12 < SIZE - 10)).all(dim=2)[:, 0]
-    sums_B = move("density", density, warp).sum(dim=(1, 2, 3))
+    sums_B = transform_targets("density", density, warp).sum(dim=(1, 2, 3))
     assert whole_B.sum() > COUNT / 2
     assert sums_B[whole_B].tolist() == pytest.approx([1.0] * int(whole_B.sum()), abs=0.03)
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_boxes_stay_tight_around_their_masks_and_leave_with_them(name: str) -> None:
+def test_boxes_are_tight_around_masks_and_dropped_with_them(name: str) -> None:
     image_BCHW, _ = spots()
     mask_BHW = (image_BCHW[:, 0] > 0.1).to(torch.uint8)
     things = [{"boxes": torch.zeros(1, 4), "labels": torch.tensor([2]), "masks": mask_HW[None]} for mask_HW in mask_BHW]
-    kept = [one for one in move("things", things, warp_of(name)) if len(one["boxes"])]
+    kept = [one for one in transform_targets("things", things, warp_of(name)) if len(one["boxes"])]
     assert len(kept) > COUNT / 2
     for one in kept:
         rows, columns = one["masks"][0].nonzero(as_tuple=True)
@@ -207,73 +218,73 @@ def test_boxes_stay_tight_around_their_masks_and_leave_with_them(name: str) -> N
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_a_box_without_a_mask_is_the_box_of_what_fills_it(name: str) -> None:
-    """Of round things, which an ellipse fills; one box in the middle, a long one."""
+def test_box_without_mask_encloses_moved_ellipse(name: str) -> None:
+    """Use round objects, which fill the ellipse of their box; one box in the centre is elongated."""
     place = torch.arange(SIZE) - SIZE / 2 + 0.5
     mask_HW = ((place[None] / 22) ** 2 + (place[:, None] / 12) ** 2 <= 1).to(torch.uint8)
     box_14 = torch.tensor([[SIZE / 2 - 22, SIZE / 2 - 12, SIZE / 2 + 22, SIZE / 2 + 12]])
     label_1, warp = torch.tensor([0]), warp_of(name)
-    by_mask = move("things", [{"boxes": box_14, "labels": label_1, "masks": mask_HW[None]}] * COUNT, warp)
-    by_box = move("things", [{"boxes": box_14, "labels": label_1}] * COUNT, warp)
+    by_mask = transform_targets("things", [{"boxes": box_14, "labels": label_1, "masks": mask_HW[None]}] * COUNT, warp)
+    by_box = transform_targets("things", [{"boxes": box_14, "labels": label_1}] * COUNT, warp)
     for masked, boxed in zip(by_mask, by_box, strict=True):
         assert (masked["boxes"] - boxed["boxes"]).abs().max() <= 2
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_an_image_that_is_the_answer_moves_as_the_one_that_is_asked(name: str) -> None:
+def test_target_image_moves_with_the_input(name: str) -> None:
     changed, warp = policy(name, outside="reflection")(images(), draws(), bones())
     assert warp is not None
-    assert torch.equal(move("image", images(), warp).clamp(0, 1), changed)
-    assert move("index", 7, warp) == 7 and move("vector", 7, warp) == 7
+    assert torch.equal(transform_targets("image", images(), warp).clamp(0, 1), changed)
+    assert transform_targets("index", 7, warp) == 7 and transform_targets("vector", 7, warp) == 7
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_all_channels_move_alike(name: str) -> None:
+def test_channels_move_identically(name: str) -> None:
     five, _ = policy(name, channels=5)(images(5), draws(), bones())
     for channel in range(5):
         one, _ = policy(name, channels=1)(images(5)[:, [channel]], draws(), bones())
         assert (five[:, [channel]] - one).abs().max() < 1e-6
 
 
-def test_16_bits_stay_16_bits() -> None:
+def test_16_bit_precision_is_preserved() -> None:
     level_B = torch.arange(COUNT, dtype=torch.int32)[:, None, None, None]
-    image_BHWC = (30_000 + level_B).expand(-1, SIZE, SIZE, 5).to(torch.uint16)  # a difference that 8 bits lack
+    image_BHWC = (30_000 + level_B).expand(-1, SIZE, SIZE, 5).to(torch.uint16)  # a difference lost in 8 bits
     changed, _ = policy("rotation", "elastic", channels=5, outside="border")(scale(image_BHWC), draws())
     assert torch.equal((changed * 65535).round().to(torch.int32), (30_000 + level_B).expand_as(changed))
 
 
-def test_points_that_leave_the_image_become_missing_and_missing_ones_stay_so() -> None:
+def test_points_outside_the_image_become_nan() -> None:
     shift_33 = torch.tensor([[1.0, 0, 50], [0, 1, 0], [0, 0, 1]])
     warp = Warp(shift_33[None], SIZE, "zeros")
     bent = warp.displaced(4, torch.zeros_like)
     xy_BP2 = torch.tensor([[[10.0, 10.0], [90.0, 10.0], [torch.nan, torch.nan]]])
     for one in (warp, bent):
-        moved_BP2 = move("points", xy_BP2, one)
+        moved_BP2 = transform_targets("points", xy_BP2, one)
         assert moved_BP2[0, 0].tolist() == pytest.approx([60.0, 10.0], abs=1e-4)
         assert moved_BP2[0, 1:].isnan().all()
 
 
-def test_left_and_right_change_names_in_a_mirror_only() -> None:
+def test_flip_pairs_swap_only_in_mirrored_images() -> None:
     mirror_33 = torch.tensor([[-1.0, 0, SIZE - 1], [0, 1, 0], [0, 0, 1]])
     xy_BP2 = torch.tensor([[[10.0, 20.0], [80.0, 30.0]]]).repeat(2, 1, 1)
     warp = Warp(torch.stack([mirror_33, torch.eye(3)]), SIZE, "zeros")
-    moved_BP2 = move("points", xy_BP2, warp, swap=[1, 0])
+    moved_BP2 = transform_targets("points", xy_BP2, warp, swap=[1, 0])
     assert moved_BP2[0].tolist() == [pytest.approx([15, 30]), pytest.approx([85, 20])]
     assert moved_BP2[1].tolist() == [pytest.approx([10, 20]), pytest.approx([80, 30])]
 
 
-def test_a_map_that_would_fold_is_made_milder_until_it_does_not() -> None:
+def test_folding_displacement_is_reduced() -> None:
     still = Warp(torch.eye(3)[None].repeat(3, 1, 1), SIZE, "zeros")
     waves = torch.tensor([1.0, 6.0, 1000.0])[:, None, None, None]
     warp = still.displaced(24, lambda at: waves * torch.sin(at.flip(-1) * 0 + at / 6))
     strongest = torch.stack([lattice.node_BNN2.abs().amax(dim=(1, 2, 3)) for lattice in warp.lattices])[0]
-    assert strongest[0] == pytest.approx(1, abs=0.05), "a gentle wave is left alone"
+    assert strongest[0] == pytest.approx(1, abs=0.05), "a small displacement is not reduced"
     assert 0 < strongest[1] < 5 and strongest[2] == 0
     assert (warp.area_BSS[:, 2:-2, 2:-2] > 0).all()
 
 
-def test_points_are_right_wherever_a_lattice_is_fine_or_a_pose_is_wild() -> None:
-    """Seen: 8 of 17 points of a wild pose, and a quarter of a fine wave's, lay elsewhere; folds between the places."""
+def test_points_are_exact_for_fine_lattices_and_extreme_poses() -> None:
+    """Regression test: undetected folds misplaced 8 of 17 points of an extreme pose and a quarter in a fine wave."""
     xy_BP2 = torch.rand((COUNT, 60, 2), generator=torch.Generator().manual_seed(0)) * SIZE
     for amounts in ({"articulated": 80.0}, {"elastic": {"amplitude": 1, "wavelength": 8}}):
         _, warp = Policy(amounts, size=SIZE, channels=1)(images(1), draws(), bones())
@@ -287,7 +298,7 @@ def test_points_are_right_wherever_a_lattice_is_fine_or_a_pose_is_wild() -> None
         assert (moved_BP2 - xy_BP2)[known_BP].norm(dim=1).max() > 0.5
 
 
-def test_of_a_masked_thing_no_sliver_is_kept() -> None:
+def test_small_remainders_of_masked_objects_are_dropped() -> None:
     mask_1SS = torch.zeros((1, SIZE, SIZE), dtype=torch.uint8)
     mask_1SS[0, 20:40, 20:40] = 1
     things = {"boxes": torch.tensor([[20.0, 20, 40, 40]]), "labels": torch.tensor([1]), "masks": mask_1SS}
@@ -295,13 +306,15 @@ def test_of_a_masked_thing_no_sliver_is_kept() -> None:
     left = []
     for shift in (0, -35, -37, -45):
         matrix_133 = torch.tensor([[[1.0, 0, shift], [0, 1, 0], [0, 0, 1]]])
-        moved, none = (move("things", [one], Warp(matrix_133, SIZE, "zeros"))[0] for one in (things, empty))
+        moved, none = (
+            transform_targets("things", [one], Warp(matrix_133, SIZE, "zeros"))[0] for one in (things, empty)
+        )
         left.append(len(moved["boxes"]))
         assert moved["masks"].dtype == torch.uint8 and none["masks"].shape == (0, SIZE, SIZE)
     assert left == [1, 1, 0, 0]
 
 
-def test_limbs_turn_about_their_joints_and_the_trunk_stays() -> None:
+def test_limbs_rotate_about_joints_and_trunk_is_fixed() -> None:
     joint, tip = torch.tensor([62.0, 48.0]), torch.tensor([72.0, 36.0])
     trunk = torch.tensor([[36.0, 48.0], [48.0, 48.0], [60.0, 48.0]])
     xy_BP2 = torch.cat([trunk, joint[None], tip[None]]).repeat(COUNT, 1, 1)
@@ -320,7 +333,7 @@ def test_limbs_turn_about_their_joints_and_the_trunk_stays() -> None:
 
 
 @pytest.mark.parametrize("name", MIXES)
-def test_a_mix_keeps_the_larger_part_or_a_whole_rectangle(name: str) -> None:
+def test_mixing_weights_are_valid(name: str) -> None:
     kept = policy(name).kept(draws(), torch.device("cpu"))
     assert kept.shape in ((COUNT, 1, 1), (COUNT, SIZE, SIZE))
     assert kept.min() >= 0 and kept.max() == 1 and (kept.flatten(1).amin(dim=1) < 1).sum() >= COUNT / 4
@@ -328,16 +341,16 @@ def test_a_mix_keeps_the_larger_part_or_a_whole_rectangle(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_an_augmentation_says_what_it_is(name: str) -> None:
+def test_augmentation_is_documented_and_consistent(name: str) -> None:
     member = AUGMENTATIONS[name]
     functions = [f for f in ("matrix", "field", "levels", "pixels", "mix") if getattr(member, f) is not None]
-    assert len(functions) == 1, "exactly one function says what changes"
+    assert len(functions) == 1, "exactly one function is set"
     assert (member.field is None) == (member.spans is None)
-    assert member.amounts.__doc__ and member.amounts(), "amounts can be left to their defaults"
+    assert member.amounts.__doc__ and member.amounts(), "all parameters have defaults"
     for amount, field in member.amounts.model_fields.items():
         assert field.description and field.annotation is float, f"{name}.{amount}: a number with unit and range"
-    told = " ".join(described(name, member))
-    assert all(word in told for word in (name, *member.amounts.model_fields, "light", "standard", "strong"))
+    lines = " ".join(describe_augmentation(name, member))
+    assert all(word in lines for word in (name, *member.amounts.model_fields, "light", "standard", "strong"))
     assert set(member.breaks) <= {*EXPOSURE, *STRUCTURE}
 
 
@@ -345,19 +358,19 @@ def augment(preset: str = "auto", outside: str = "auto", **amounts: Any) -> Augm
     return Augment.model_validate({"preset": preset, "padding": outside, "amounts": amounts})
 
 
-def done(preset: str, about: Data, **amounts: Any) -> dict[str, Any]:
-    chosen = choose(augment(preset, **amounts), about)
+def done(preset: str, about: AugmentationData, **amounts: Any) -> dict[str, Any]:
+    chosen = choose_augmentations(augment(preset, **amounts), about)
     assert [one.name for one in chosen] == list(AUGMENTATIONS) and all(one.why for one in chosen)
     return {one.name: one.amounts for one in chosen if one.amounts is not None}
 
 
-def test_presets_go_from_nothing_to_much() -> None:
+def test_preset_levels_increase() -> None:
     counts = [len(done(level, data())) for level in ("none", "light", "standard", "strong")]
     assert counts[0] == 0 and counts == sorted(set(counts))
     assert done("auto", data()) == done("standard", data())
 
 
-def test_auto_mirrors_no_signs_turns_nothing_that_has_an_up_and_colours_no_grey() -> None:
+def test_auto_preset_respects_symmetry_labels_and_channels() -> None:
     digits = done("strong", data(labels=tuple("0123456789"), channels=1))
     assert not {"flip_horizontal", "flip_vertical", "hue", "saturation", "tint"} & set(digits)
     assert digits["rotation"].degrees == 20
@@ -385,16 +398,16 @@ def test_auto_mirrors_no_signs_turns_nothing_that_has_an_up_and_colours_no_grey(
     assert not {"brightness", "noise", "blur"} & set(done("strong", data("image"))) and done("strong", data("image"))
 
 
-def test_amounts_stand_in_for_those_of_the_preset() -> None:
+def test_amounts_override_preset() -> None:
     about = data(symmetry_auc=SYMMETRIC | {"upside_down": 0.99})
     given = done("standard", about, rotation=33, scale="off", elastic={"amplitude": 2}, jpeg=True, flip_vertical=True)
     assert given["rotation"].degrees == 33 and "scale" not in given and given["jpeg"].quality == 40
     assert (given["elastic"].amplitude, given["elastic"].wavelength) == (2, SIZE / 2)
-    assert given["flip_vertical"].chance == 0.5, "what is asked for is done, wise or not"
+    assert given["flip_vertical"].chance == 0.5, "explicit amounts override the presets"
     assert list(done("none", about, noise=0.1)) == ["noise"] and not done("none", about, noise=False)
 
 
-def test_all_mistakes_in_amounts_are_named_at_once() -> None:
+def test_all_invalid_amounts_are_reported() -> None:
     wrong = {
         "elastik": 3, "rotation": 270, "elastic": {"amplitude": 9, "wavelength": 16}, "blur": {"sigma": 1},
         "hue": 10, "noise": "much", "articulated": 20, "shear": [1, 2], "gamma": {1: 2}, "scale": float("nan"),
@@ -404,7 +417,7 @@ def test_all_mistakes_in_amounts_are_named_at_once() -> None:
     for part in (
         "augment.amounts.elastik: unknown; did you mean `elastic`?",
         "augment.amounts.rotation.degrees: 270: input should be less than or equal to 180",
-        "amplitude 9 tears what has wavelength 16; at most an eighth of it, 2",
+        "amplitude 9 would fold the image at wavelength 16; use at most 2",
         "augment.amounts.blur.sigma: unknown",
         "augment.amounts.gamma.1: unknown",
         "augment.amounts.hue: 10: the images have 1 channel(s), not 3",
@@ -416,8 +429,8 @@ def test_all_mistakes_in_amounts_are_named_at_once() -> None:
         assert part in str(caught.value)
 
 
-def test_beyond_the_edge_there_is_nothing_that_would_need_a_label() -> None:
-    found = {name: beyond_the_edge("auto", data(name)) for name in ("class", "mask", "heatmap", "boxes", "density")}
+def test_auto_padding_depends_on_representation() -> None:
+    found = {name: resolve_padding("auto", data(name)) for name in ("class", "mask", "heatmap", "boxes", "density")}
     assert found == {"class": "border", "mask": "reflection", "heatmap": "zeros", "boxes": "zeros", "density": "zeros"}
-    assert beyond_the_edge("border", data("heatmap")) == "border"
-    assert beyond_the_edge("auto", Data(task_spec_of(), {}, black_border_share=0.9)) == "zeros"
+    assert resolve_padding("border", data("heatmap")) == "border"
+    assert resolve_padding("auto", AugmentationData(task_spec_of(), {}, black_border_share=0.9)) == "zeros"

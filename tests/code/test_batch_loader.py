@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stages.augmentations import Draws, Policy
+from stages.augmentations import BatchRandom, Policy
 from stages.config.schema import Params
 from stages.dataset.pixel_store import open_split
 from stages.images.contact_sheet import contact_sheet
@@ -127,9 +127,9 @@ def test_augmenting_a_batch_allocates_a_few_copies_of_it_at_most() -> None:
 
     policy = Policy({**CHANGES, "saturation": 0.2, "hue": 10, "flip_horizontal": True}, size=96, channels=3)
     image_BHWC = torch.zeros((32, 96, 96, 3), dtype=torch.uint8)
-    policy(scale(image_BHWC), Draws(0, 0, np.arange(32)))  # the bank of noise is allocated once
+    policy(scale(image_BHWC), BatchRandom(0, 0, np.arange(32)))  # the bank of noise is allocated once
     with profile(profile_memory=True) as profiled:
-        policy(scale(image_BHWC), Draws(0, 0, np.arange(32)))
+        policy(scale(image_BHWC), BatchRandom(0, 0, np.arange(32)))
     allocated = peak = 0
     events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
     assert events

@@ -1,4 +1,4 @@
-"""Files of every form are recognized, and what is proposed for them passes ingest and prepare as it stands."""
+"""Detection of every source format, and proposals that pass ingest and prepare unchanged."""
 
 import re
 import shutil
@@ -24,7 +24,7 @@ Propose = Callable[..., Params]
 
 @pytest.fixture
 def propose(workspace: Path) -> Propose:
-    """Configure for a source, untimed, and the params that come out."""
+    """Run configure without timing; return the proposed params."""
 
     def run(source: Path, *words: str) -> Params:
         macula("configure", str(source), "--replace", "--quick", *words)
@@ -34,7 +34,7 @@ def propose(workspace: Path) -> Propose:
 
 
 def passes(proposed: Params, workspace: Path) -> dict[str, Any]:
-    """Run ingest and prepare under the params; how many images came through."""
+    """Run ingest and prepare with the params; return the number of images."""
     shutil.rmtree(workspace / "splits")
     (workspace / "splits").mkdir()
     paths = [Path(proposed.ingest.source), *(workspace / name for name in ("splits", "sealed", "ingested"))]
@@ -46,7 +46,7 @@ def passes(proposed: Params, workspace: Path) -> dict[str, Any]:
 EXPECTED = {
     "classification": ("classification", "folders"),
     "multilabel": ("multilabel", "table"),
-    "ordinal": ("classification", "folders"),  # that they are grades, only a person knows
+    "ordinal": ("classification", "folders"),  # files do not show that classes are ordinal
     "regression": ("regression", "table"),
     "counting": ("instances", "coco"),
     "area": ("segmentation", "masks"),
@@ -60,7 +60,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_each_toy_is_recognized_and_its_proposal_runs(name: str, propose: Propose, workspace: Path) -> None:
+def test_toy_sources_are_detected_and_proposals_run(name: str, propose: Propose, workspace: Path) -> None:
     source = workspace / "toy"
     source.mkdir()
     TOYS[name].write(source, np.random.default_rng(0))
@@ -102,7 +102,7 @@ def specks(number: int) -> np.ndarray:
         ("{split}/i/{}.png", "{split}/m/{}.png", None, "masks", "*/i/{key}.png", "*/m/{key}.png"),
     ],
 )  # fmt: skip
-def test_patterns_are_found_in_the_names_at_hand(
+def test_file_name_patterns_are_detected(
     image: str, target: str, second: str | None, form: str, images: str, targets: str, propose: Propose, workspace: Path
 ) -> None:
     source = workspace / "source"
@@ -121,7 +121,7 @@ def test_patterns_are_found_in_the_names_at_hand(
     assert passes(load(workspace / "params.proposed.yaml"), workspace)["train"] > 0
 
 
-def test_a_table_says_group_and_split_and_where_its_paths_begin(propose: Propose, workspace: Path) -> None:
+def test_table_defines_group_split_and_path_prefix(propose: Propose, workspace: Path) -> None:
     lines = ["file,patient,diagnosis,set,age"]
     for number, pixels in enumerate(rows(20)):
         file = workspace / "source" / "scans" / f"{number}.png"
@@ -133,11 +133,11 @@ def test_a_table_says_group_and_split_and_where_its_paths_begin(propose: Propose
     ingest = propose(workspace / "source").ingest
     columns = ingest.columns
     assert (columns.path, columns.folder, columns.label, columns.group) == ("file", "scans", "diagnosis", "patient")
-    assert ingest.images == "scans/**.png", "images beside those of the table are none of the data set"
+    assert ingest.images == "scans/**.png", "images that the table does not list are excluded"
     assert columns.split == "set" and load(workspace / "params.proposed.yaml").split.by == "hash", "train alone"
 
 
-def test_left_and_right_are_flip_pairs(propose: Propose, workspace: Path) -> None:
+def test_left_and_right_points_are_flip_pairs(propose: Propose, workspace: Path) -> None:
     lines = ["path,LeftEar_x,LeftEar_y,rightear_x,rightear_y,tail_x,tail_y"]
     for number, pixels in enumerate(rows(12)):
         (workspace / "source").mkdir(exist_ok=True)
@@ -147,7 +147,7 @@ def test_left_and_right_are_flip_pairs(propose: Propose, workspace: Path) -> Non
     assert propose(workspace / "source").task.flip_pairs == (("LeftEar", "rightear"),)
 
 
-def test_reasons_rivals_and_questions_are_said_and_stand_in_the_file(
+def test_reasons_alternatives_and_questions_are_reported(
     propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = workspace / "source"
@@ -160,9 +160,9 @@ def test_reasons_rivals_and_questions_are_said_and_stand_in_the_file(
     propose(source)
     said, text = capsys.readouterr().out, (workspace / "params.proposed.yaml").read_text()
     assert "read as coco: it lists images, annotations and categories" in said
-    assert "--inside more --form folders: 6 images" in said
-    assert "Only you know" in said and "ingest.group_regex" in said
-    assert "  # single things are outlined\n  name: instances" in text
+    assert "--inside more --format folders: 6 images" in said
+    assert "Questions that only you can answer" in said and "ingest.group_regex" in said
+    assert "  # individual objects are outlined\n  name: instances" in text
     assert "# the highest of the schedule" in text, "comments are kept"
     assert propose(source, "--inside", "more").ingest.format == "folders"
 
@@ -179,7 +179,7 @@ def write(source: Path, files: dict[str, Any]) -> Path:
 
 
 def pictures(*names: str, count: int = 6) -> dict[str, bytes]:
-    """Noise under names with {} for a number."""
+    """Return noise images by file names with {} for a number."""
     rng = np.random.default_rng(0)
     return {
         name.format(number): png(rng.integers(40, 250, (24, 30), dtype=np.uint8))
@@ -191,13 +191,13 @@ def pictures(*names: str, count: int = 6) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     "name", ["ca\nt: [", "a\n  name: regression", "a\u2028b", "a\x07b", "a: b # c", "'\"", "a {b}*[c]"]
 )
-def test_names_of_any_sign_cannot_break_the_file(name: str, propose: Propose, workspace: Path) -> None:
+def test_special_characters_in_names_are_escaped(name: str, propose: Propose, workspace: Path) -> None:
     files = pictures(name.replace("{", "{{").replace("}", "}}") + "/{}.png", "other/{}.png")
     proposed = propose(write(workspace / "source", files))
     assert proposed.task.name == "classification" and proposed.ingest.format == "folders"
 
 
-def test_what_the_params_at_hand_say_of_other_data_does_not_survive(propose: Propose, workspace: Path) -> None:
+def test_values_of_other_data_are_reset(propose: Propose, workspace: Path) -> None:
     params, text = workspace / "params.yaml", (workspace / "params.yaml").read_text()
     text = text.replace("  units: {}", "  units: {weight: kg}").replace("  values: {} ", "  values: {0: a, 7: cell} ")
     text = text.replace("  waive: {}", "  waive: {a/b: of other data}").replace('images: "" ', 'images: "x/{key}.png" ')
@@ -229,7 +229,7 @@ def tinted(mask: np.ndarray) -> np.ndarray:
         ([mask[:20] for mask in FOUR], "the sizes of image and target differ"),
     ],
 )
-def test_masks_that_are_none_are_not_taken_for_a_class(
+def test_invalid_masks_are_not_taken_for_a_class(
     targets: list[np.ndarray], says: str, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = pictures("images/{}.png", count=4) | {f"masks/{n}.png": png(mask) for n, mask in enumerate(targets)}
@@ -237,7 +237,7 @@ def test_masks_that_are_none_are_not_taken_for_a_class(
         macula("configure", str(write(workspace / "source", files)))
 
 
-def test_one_odd_pair_does_not_hide_masks_and_a_rare_value_is_seen(propose: Propose, workspace: Path) -> None:
+def test_masks_are_detected_despite_one_invalid_pair(propose: Propose, workspace: Path) -> None:
     targets = {f"masks/{n}.png": blot(n, 1) for n in range(30)}
     targets["masks/17.png"][20:22, 20:25] = 2
     targets["masks/18.png"][20:22, 20:25] = 255
@@ -245,7 +245,7 @@ def test_one_odd_pair_does_not_hide_masks_and_a_rare_value_is_seen(propose: Prop
     files["images/0.png"] = png(np.zeros((24, 30), np.uint8))
     proposed = propose(write(workspace / "source", files)).ingest
     assert (proposed.format, proposed.mask_values) == ("masks", {0: "background", 1: "class1", 2: "class2"})
-    assert proposed.ignore_values == (255,), "what counts not up is likely void"
+    assert proposed.ignore_values == (255,), "values out of sequence are probably void"
 
 
 @pytest.mark.parametrize(
@@ -261,21 +261,19 @@ def test_one_odd_pair_does_not_hide_masks_and_a_rare_value_is_seen(propose: Prop
         (pictures("low_raw/i/{}.png") | {f"low_raw/m/{n}.png": png(blot(n)) for n in range(6)}, "masks", "low_raw"),
     ],
 )  # fmt: skip
-def test_the_folder_that_is_meant_is_found(
+def test_folder_of_the_data_set_is_found(
     files: dict[str, Any], form: str, inside: str, propose: Propose, workspace: Path
 ) -> None:
     proposed = propose(write(workspace / "source", files)).ingest
     assert (proposed.format, proposed.inside) == (form, inside)
 
 
-def test_images_that_are_left_out_are_said(
-    propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unused_images_are_reported(propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = pictures("train/a/{}.png", "train/b/{}.png", "val/a/{}.png", "val/b/{}.png")
     propose(write(workspace / "source", files | {"train/LICENSE": "free"}))
     said = capsys.readouterr().out
-    assert "12 images lie elsewhere, as val/a/0.png" in said
-    assert "ingest.max_rejected: 0.08\n      1 files are no images of the data set, as LICENSE" in said
+    assert "12 images are elsewhere in the source, such as val/a/0.png" in said
+    assert "ingest.max_rejected: 0.08\n      1 files are not images of the data set, such as LICENSE" in said
 
 
 @pytest.mark.parametrize(
@@ -288,36 +286,38 @@ def test_images_that_are_left_out_are_said(
         ({"t.npz": b"no array"}, "arrays in t.npz: the npz cannot be read"),
     ],
 )
-def test_what_came_near_is_said(files: dict[str, Any], says: str, workspace: Path) -> None:
+def test_rejected_interpretations_are_reported(files: dict[str, Any], says: str, workspace: Path) -> None:
     with pytest.raises(UserError, match=says):
         macula("configure", str(write(workspace / "source", files | pictures("{}.png"))))
 
 
-def test_a_rival_is_chosen_as_it_is_told(propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_alternative_can_be_chosen_by_options(
+    propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files: dict[str, Any] = dict(pictures("ill/{}.png", "well/{}.png"))
     files["t.csv"] = "\n".join(
         ["path,age", *(f"{kind}/{n}.png,{30 + n}" for n in range(6) for kind in ("ill", "well"))]
     )
     source = write(workspace / "source", files)
     assert propose(source).ingest.format == "table"
-    assert "--inside . --form folders: 12 images" in capsys.readouterr().out
+    assert "--inside . --format folders: 12 images" in capsys.readouterr().out
     assert propose(source, "--inside", ".", "--form", "folders").ingest.format == "folders"
 
 
-def test_a_place_that_cannot_be_written_is_told(workspace: Path) -> None:
+def test_unwritable_output_is_reported(workspace: Path) -> None:
     with pytest.raises(UserError, match="--output no/p.yaml cannot be written: No such file"):
         macula("configure", str(write(workspace / "s", pictures("a/{}.png", "b/{}.png"))), "--output", "no/p.yaml")
 
 
-def test_a_file_is_written_over_only_where_that_is_asked(workspace: Path) -> None:
-    with pytest.raises(UserError, match=r"params.yaml exists; name another --output, or replace it with --replace"):
+def test_existing_file_is_replaced_only_on_request(workspace: Path) -> None:
+    with pytest.raises(UserError, match=r"params.yaml exists; use another --output, or --replace to overwrite it"):
         macula("configure", str(workspace), "--output", "params.yaml")
 
 
-def test_a_source_without_labels_is_told(workspace: Path) -> None:
+def test_source_without_labels_is_reported(workspace: Path) -> None:
     (workspace / "source").mkdir()
     (workspace / "source" / "a.png").write_bytes(png(blot(0)))
-    with pytest.raises(UserError, match="holds no labelled images in a form that is known"):
+    with pytest.raises(UserError, match="contains no labelled images in a known format"):
         macula("configure", str(workspace / "source"))
 
 
@@ -335,7 +335,7 @@ REAL = {
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_real_data_sets_are_recognized_and_divided_as_their_groups_ask(
+def test_real_data_sets_are_detected_and_grouped(
     name: str, propose: Propose, reference_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     proposed = propose(reference_data / f"{name}.zip")

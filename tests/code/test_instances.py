@@ -17,10 +17,10 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from stages.dataset.annotations import Annotation, ObjectAnnotation, bounding_box, decode_rle, encode_rle
 from stages.export import to_onnx
 from stages.images.geometry import placements
-from stages.networks.mask_rcnn_export import ShippedInstances, at_original_size
+from stages.networks.mask_rcnn_export import ExportedDetector, at_original_size
 from stages.networks.network_config import NetworkConfig
 from stages.networks.network_registry import build
-from stages.preprocessing.resize import fitted, scale
+from stages.preprocessing.resize import fit_image, scale
 from stages.tasks import average_precision, instances
 from stages.tasks.instances import Instances
 from stages.tasks.postprocessing import difference
@@ -372,7 +372,7 @@ def answer_of(outputs: Any, height: int, width: int, of: TaskSpec) -> Instances:
 @pytest.mark.slow
 def test_mask_rcnn_learns_four_images_by_heart(learned: tuple[Any, list[Any]]) -> None:
     model, scenes = learned
-    shipped, of = ShippedInstances(model, SIDE, True).eval(), spec(2)
+    shipped, of = ExportedDetector(model, SIDE, True).eval(), spec(2)
     with torch.inference_mode():
         answers = [answer_of(shipped(torch.from_numpy(image)[None]), SIDE, SIDE, of) for image, _, _ in scenes]
     truths = [of_masks(masks, labels, np.ones(len(labels))) for _, masks, labels in scenes]
@@ -417,14 +417,14 @@ def assert_alike(found: Any, expected: Any) -> None:
 @pytest.mark.slow
 def test_onnx_torch_and_torchvision_find_the_same(learned: tuple[Any, list[Any]], tmp_path: Path) -> None:
     model, scenes = learned
-    shipped, session = ShippedInstances(model, SIDE, True).eval(), exported(model, True, tmp_path / "model.onnx")
+    shipped, session = ExportedDetector(model, SIDE, True).eval(), exported(model, True, tmp_path / "model.onnx")
     sizes, seen = [(SIDE, SIDE), (48, 96), (150, 101)], 0
     for (height, width), (image, _, _) in zip(sizes, scenes[:3], strict=True):
         resized = np.kron(image, np.ones((3, 2, 1), np.uint8))[:height, :width]
         given = torch.from_numpy(image if (height, width) == (SIDE, SIDE) else resized)[None]
         with torch.inference_mode():
             by_torch = shipped(given)
-            working = scale(fitted(given, "letterbox", SIDE))
+            working = scale(fit_image(given, "letterbox", SIDE))
             by_torchvision = at_original_size(model(working)[0], height, width, SIDE)
         by_onnx = session.run(None, {"image": given.numpy()})
         seen += len(by_onnx[1])
@@ -445,7 +445,7 @@ def test_hundreds_of_boxes_of_an_untrained_network_are_answered_alike(tmp_path: 
     session = exported(untrained, True, tmp_path / "untrained.onnx")
     image = np.random.default_rng(0).integers(0, 255, (1, 70, 50, 3)).astype(np.uint8)
     with torch.inference_mode():
-        by_torch = ShippedInstances(untrained, SIDE, True).eval()(torch.from_numpy(image))
+        by_torch = ExportedDetector(untrained, SIDE, True).eval()(torch.from_numpy(image))
     assert len(by_torch) == 4
     assert len(by_torch[0]) > 20
     assert_alike(session.run(None, {"image": image}), by_torch)

@@ -1,4 +1,4 @@
-"""Every network by one shared suite, and what becomes of pretrained weights."""
+"""Shared test suite of all networks, and loading of pretrained weights."""
 
 import dataclasses
 import threading
@@ -16,14 +16,14 @@ from torch.export import Dim
 
 from stages.core.errors import UserError
 from stages.networks import NETWORKS, NetworkConfig, architecture, build
-from stages.networks.encoders import ENCODERS, encoder
-from stages.networks.pretrained import located
+from stages.networks.encoders import ENCODERS, build_encoder
+from stages.networks.pretrained import locate_weights
 from stages.networks.weight_loading import Layer, load_weights, pretrained_parameters
 
 OF_VECTORS = [*(name for name, known in NETWORKS.items() if known.gives == "vector"), "timm/resnet10t", "timm/test_vit"]
 OF_UNET = [*ENCODERS, "timm/test_convnext", "timm/test_efficientnet"]
 MEMBERS = [*((name, "plain") for name in OF_VECTORS), *(("unet", name) for name in OF_UNET)]
-ALIKE = {"vgg16", "resnet34", "resnet50"}  # built as their smaller kin, and slow
+ALIKE = {"vgg16", "resnet34", "resnet50"}  # same code as their smaller variants, and slow
 DISTINCT = [member for member in MEMBERS if not ALIKE & {*member}]
 EXPORTED = [member for member in DISTINCT if member[1] not in ("vgg11", "timm/test_efficientnet")]
 WITHOUT_BATCH_NORM = ("timm/test_vit",)
@@ -38,7 +38,7 @@ make = partial(NetworkConfig, encoder="plain", channels=3, outputs=4, norm="batc
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Networks so small are not faster with more, and far slower where the cores are busy."""
+    """Use one thread: small networks are not faster with more, and slower on busy cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -55,7 +55,7 @@ def image(channels: int, height: int, width: int, batch: int = 2) -> torch.Tenso
 
 
 def stirred(network: nn.Module) -> nn.Module:
-    """Nothing left at the zeros and ones in which wrongly placed weights would not show."""
+    """Randomize all weights, so that misplaced weights change the output."""
     torch.manual_seed(2)
     for values in network.state_dict().values():
         if values.ndim == 1 and values.is_floating_point():
@@ -65,7 +65,7 @@ def stirred(network: nn.Module) -> nn.Module:
 
 @every
 @pytest.mark.parametrize("channels", [1, 3, 5])
-def test_the_answer_has_the_shape_promised(name: str, encoding: str, channels: int) -> None:
+def test_output_shape(name: str, encoding: str, channels: int) -> None:
     network = made(name, encoding, channels=channels).eval()
     of_map = architecture(name).gives == "map"
     height, width = (33, 47) if of_map else (64, 64)
@@ -75,7 +75,7 @@ def test_the_answer_has_the_shape_promised(name: str, encoding: str, channels: i
 
 
 @pytest.mark.parametrize(("name", "encoding", "norm"), NORMED)
-def test_gradients_reach_every_weight_under_every_norm(name: str, encoding: str, norm: str) -> None:
+def test_gradients_reach_all_weights_with_every_norm(name: str, encoding: str, norm: str) -> None:
     if norm != "batch" and name in WITHOUT_BATCH_NORM:
         with pytest.raises(UserError, match=f"norm: {norm}, but {name} has no batch normalization"):
             made(name, norm=norm)
@@ -95,13 +95,13 @@ def test_gradients_reach_every_weight_under_every_norm(name: str, encoding: str,
 
 
 SLOW = [member for member in MEMBERS if member[0] == "unet" and member[1] != "timm/test_convnext"]
-"""Learned by `make test-slow`; the others in every run of the tests."""
+"""Mark slow networks for `make test-slow`; the others run in every test run."""
 
 
 @pytest.mark.parametrize(
     ("name", "encoding"), [pytest.param(*m, marks=pytest.mark.slow if m in SLOW else []) for m in MEMBERS]
 )
-def test_eight_images_are_learned_by_heart(name: str, encoding: str) -> None:
+def test_network_overfits_eight_images(name: str, encoding: str) -> None:
     network = made(name, encoding)
     of_map = architecture(name).gives == "map"
     side = 32 if of_map else 64
@@ -120,19 +120,19 @@ def test_eight_images_are_learned_by_heart(name: str, encoding: str) -> None:
         optimizer.step()
         if loss < 0.05:
             break
-    with torch.no_grad():  # still training: averages of batch normalization come long after the weights
+    with torch.no_grad():  # training mode: running averages of batch normalization lag behind the weights
         right = (network(pixels).argmax(dim=1) == target).float().mean()
     assert right > (0.98 if of_map else 0.99), f"{right:.3f} right, loss {loss:.3f}"
 
 
-def test_activations_that_timm_keeps_in_its_normalization_stay() -> None:
+def test_replacing_norm_keeps_timm_activations() -> None:
     network = made("timm/test_efficientnet", norm="group")
     kinds = [type(module).__name__ for module in network.modules()]
     assert kinds.count("SiLU") == [type(m).__name__ for m in made("timm/test_efficientnet").modules()].count("SiLU") > 0
 
 
 @pytest.mark.parametrize(("name", "encoding"), DISTINCT)
-def test_dropout_is_for_training_alone(name: str, encoding: str) -> None:
+def test_dropout_is_inactive_in_evaluation(name: str, encoding: str) -> None:
     network = made(name, encoding, dropout=0.5, norm="batch" if name in WITHOUT_BATCH_NORM else "group")
     pixels = image(3, *(32, 32) if name == "unet" else (64, 64))
     with torch.no_grad():
@@ -141,7 +141,7 @@ def test_dropout_is_for_training_alone(name: str, encoding: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "encoding"), EXPORTED)
-def test_onnx_gives_what_torch_gives_at_free_sizes(name: str, encoding: str, tmp_path: Path) -> None:
+def test_onnx_equals_torch_at_dynamic_sizes(name: str, encoding: str, tmp_path: Path) -> None:
     import onnxruntime
 
     network = stirred(made(name, encoding))
@@ -164,8 +164,8 @@ def test_onnx_gives_what_torch_gives_at_free_sizes(name: str, encoding: str, tmp
 
 @pytest.mark.parametrize("name", [*ENCODERS, "timm/resnet10t", "timm/test_vit", "timm/swin_tiny_patch4_window7_224"])
 @pytest.mark.parametrize("size", [(32, 32), (64, 96)])
-def test_encoders_keep_to_their_widths_and_strides(name: str, size: tuple[int, int]) -> None:
-    contracting: Any = encoder(name, 1).eval()
+def test_encoder_widths_and_strides(name: str, size: tuple[int, int]) -> None:
+    contracting: Any = build_encoder(name, 1).eval()
     with torch.no_grad():
         maps = contracting(image(1, *size))
     expected = zip(contracting.widths, contracting.strides, strict=True)
@@ -182,12 +182,12 @@ def test_encoders_keep_to_their_widths_and_strides(name: str, size: tuple[int, i
         ({"name": "unet", "encoder": "timm/resnet81"}, "timm/resnet81: timm has no such network"),
     ],
 )
-def test_unknown_names_are_refused_with_the_nearest(changes: dict[str, Any], message: str) -> None:
+def test_unknown_names_raise_with_suggestion(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build(make(**changes))
 
 
-def test_the_first_step_is_the_stated_mean_and_deviation() -> None:
+def test_network_normalizes_input() -> None:
     network = made("resnet18").eval()
     pixels = image(3, 64, 64)
     assert torch.equal(network(pixels), network.body(pixels)), "nothing, unless stated"
@@ -211,7 +211,7 @@ def by_torchvision(name: str, **options: Any) -> nn.Module:
 
 @pytest.fixture
 def resnet(tmp_path: Path) -> Path:
-    """A plain file of weights, as torchvision's users have them; without counters, as old files are."""
+    """Save a state dict of torchvision without counters, as in old files."""
     file = tmp_path / "resnet18.pth"
     weights = by_torchvision("resnet18", num_classes=10).state_dict()
     torch.save({n: v for n, v in weights.items() if not n.endswith("num_batches_tracked")}, file)
@@ -229,7 +229,7 @@ def count(layers: dict[str, Layer]) -> dict[str, int]:
     return {state: states.count(state) for state in states}
 
 
-def test_a_plain_file_gives_the_network_it_was_saved_from(resnet: Path) -> None:
+def test_state_dict_file_restores_network(resnet: Path) -> None:
     network, layers = load("resnet18", resnet, outputs=10, dropout=0.3)
     pixels = image(3, 64, 64)
     with torch.no_grad():
@@ -238,7 +238,7 @@ def test_a_plain_file_gives_the_network_it_was_saved_from(resnet: Path) -> None:
     assert set(count(layers)) == {"loaded"}
 
 
-def test_another_last_layer_begins_anew_and_says_both_shapes(resnet: Path) -> None:
+def test_different_last_layer_is_random_and_reported(resnet: Path) -> None:
     network, layers = load("resnet18", resnet)
     fresh = {name: layer.why for name, layer in layers.items() if layer.state == "random"}
     assert fresh == {
@@ -252,14 +252,14 @@ def test_another_last_layer_begins_anew_and_says_both_shapes(resnet: Path) -> No
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "module.model.", "encoder.", "backbone.body."])
-def test_words_in_front_of_names_do_not_matter(resnet: Path, prefix: str) -> None:
+def test_wrapper_prefixes_are_ignored(resnet: Path, prefix: str) -> None:
     weights = {f"{prefix}{name}": values for name, values in torch.load(resnet).items()}
     torch.save({"state_dict": weights, "epoch": 3}, resnet)
     assert count(load("resnet18", resnet, outputs=10)[1]) == {"loaded": 102}
 
 
 @pytest.mark.parametrize("name", ["unet", "mask_rcnn"])
-def test_a_plain_file_fits_the_encoder(resnet: Path, name: str) -> None:
+def test_state_dict_file_fits_encoder(resnet: Path, name: str) -> None:
     network, layers = load(name, resnet, "resnet18")
     contracting = network.body.encoder if name == "unet" else network.body.detector.backbone.encoder
     pixels = image(3, 64, 64)
@@ -275,7 +275,7 @@ def test_a_plain_file_fits_the_encoder(resnet: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11", "googlenet", "timm/test_convnext", "timm/test_efficientnet"])
-def test_another_run_fits_the_encoder_of_the_same_name_and_its_own_network(name: str, tmp_path: Path) -> None:
+def test_weights_of_another_run_fit_encoder_and_network(name: str, tmp_path: Path) -> None:
     before = stirred(made(name))
     before.normalize([0.4] * 3, [0.3] * 3)  # type: ignore[operator]
     saved = {"blueprint": dataclasses.asdict(make(name)), "weights": before.state_dict(), "about": {"labels": ["a"]}}
@@ -291,7 +291,7 @@ def test_another_run_fits_the_encoder_of_the_same_name_and_its_own_network(name:
     assert network.mean_C11.flatten().tolist() == pytest.approx([0.4] * 3)
 
 
-def test_an_adapted_first_convolution_answers_a_grey_image_as_before(resnet: Path) -> None:
+def test_adapted_first_convolution_preserves_output_for_grey_images(resnet: Path) -> None:
     pixels = image(1, 64, 64)
     with torch.no_grad():
         expected = load("resnet18", resnet, outputs=10)[0](pixels.expand(-1, 3, -1, -1))
@@ -302,7 +302,7 @@ def test_an_adapted_first_convolution_answers_a_grey_image_as_before(resnet: Pat
             assert len(pretrained_parameters(network, list(layers.values()))[0]) == 60
 
 
-def test_every_layer_that_does_not_fit_is_listed_with_both_shapes(resnet: Path) -> None:
+def test_misfitting_layers_are_listed_with_both_shapes(resnet: Path) -> None:
     weights = torch.load(resnet)
     weights["layer1.0.conv1.weight"] = torch.zeros(64, 64, 5, 5)
     del weights["layer4.1.bn2.bias"]
@@ -312,7 +312,7 @@ def test_every_layer_that_does_not_fit_is_listed_with_both_shapes(resnet: Path) 
     with pytest.raises(UserError) as raised:
         load_weights(network, make("resnet18"), str(resnet))
     lines = str(raised.value).splitlines()
-    assert "resnet18.pth does not fit resnet18: it holds 100% of the weights" in lines[0]
+    assert "resnet18.pth does not fit resnet18: it contains 100% of the expected weights" in lines[0]
     assert lines[1:-1] == [
         "  body.layer1.0.conv1.weight: (64, 64, 3, 3) here, (64, 64, 5, 5) in the file",
         "  body.layer4.1.bn2.bias: (512,) here, none in the file",
@@ -320,16 +320,16 @@ def test_every_layer_that_does_not_fit_is_listed_with_both_shapes(resnet: Path) 
     assert all(torch.equal(before[name], values) for name, values in network.state_dict().items())
 
 
-def test_a_file_of_another_network_is_called_so(resnet: Path) -> None:
+def test_file_of_another_network_is_detected(resnet: Path) -> None:
     with pytest.raises(UserError) as raised:
         load("unet", resnet, "googlenet")
-    assert "does not fit unet with googlenet: it holds 0%" in str(raised.value)
-    assert "another network's file" in str(raised.value) and "and 245 more" in str(raised.value)
+    assert "does not fit unet with googlenet: it contains 0%" in str(raised.value)
+    assert "a file of another network" in str(raised.value) and "and 245 more" in str(raised.value)
     assert len(str(raised.value).splitlines()) == 43
 
 
 @pytest.mark.parametrize(("before", "after"), [("batch", "group"), ("batch", "none"), ("group", "none")])
-def test_weights_trained_under_another_norm_are_refused(before: str, after: str, tmp_path: Path) -> None:
+def test_weights_with_another_norm_are_rejected(before: str, after: str, tmp_path: Path) -> None:
     torch.save({"weights": made("resnet18", norm=before).state_dict()}, tmp_path / "model.pt")
     assert set(count(load("resnet18", tmp_path / "model.pt", norm=before)[1])) == {"loaded"}
     with pytest.raises(
@@ -338,7 +338,7 @@ def test_weights_trained_under_another_norm_are_refused(before: str, after: str,
         load("resnet18", tmp_path / "model.pt", norm=after)
 
 
-def test_safetensors_are_read(resnet: Path, tmp_path: Path) -> None:
+def test_safetensors_can_be_loaded(resnet: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file(torch.load(resnet), tmp_path / "r.safetensors")
@@ -346,29 +346,29 @@ def test_safetensors_are_read(resnet: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_damaged_files_are_told_in_words(suffix: str, tmp_path: Path) -> None:
+def test_damaged_files_raise_user_error(suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"w.{suffix}"
     file.write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(UserError, match="cannot be read as weights"):
         load("resnet18", file)
     if suffix == "pth":
         torch.save([1, 2], file)
-        with pytest.raises(UserError, match="holds no weights by layer"):
+        with pytest.raises(UserError, match="does not contain weights by layer"):
             load("resnet18", file)
 
 
-def test_a_file_of_weights_is_looked_for_in_its_folder_alone(tmp_path: Path) -> None:
+def test_weight_files_are_resolved_in_their_folder_only(tmp_path: Path) -> None:
     for stays in ("none", "default", "https://example.org/w.pth"):
-        assert located(stays, tmp_path) == stays
+        assert locate_weights(stays, tmp_path) == stays
     (tmp_path / "mine.pth").touch()
-    assert located("mine.pth", tmp_path) == str(tmp_path / "mine.pth")
+    assert locate_weights("mine.pth", tmp_path) == str(tmp_path / "mine.pth")
     for wrong in ("your.pth", f"../{tmp_path.name}/mine.pth", str(tmp_path / "mine.pth")):
-        with pytest.raises(UserError, match=f"'{wrong}' is no file of .* it holds mine.pth; copy the weights"):
-            located(wrong, tmp_path)
+        with pytest.raises(UserError, match=f"'{wrong}' is not a file in .* it contains mine.pth; copy the weights"):
+            locate_weights(wrong, tmp_path)
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Tells of nothing; gives half of what it promises of files named cut."""
+    """HTTP handler that logs nothing and truncates files named `cut`."""
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         pass
@@ -380,7 +380,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Address of `tmp_path`; torch's cache is a new one."""
+    """Serve `tmp_path` over HTTP, with an empty torch cache; return the address."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -392,31 +392,31 @@ def cached(tmp_path: Path) -> list[str]:
     return [file.name for file in (tmp_path / "cache").rglob("*") if file.is_file()]
 
 
-def test_an_address_is_fetched_once(resnet: Path, served: str, tmp_path: Path) -> None:
+def test_address_is_downloaded_once(resnet: Path, served: str, tmp_path: Path) -> None:
     assert count(load("resnet18", f"{served}/resnet18.pth", outputs=10)[1]) == {"loaded": 102}
     resnet.unlink()
     assert count(load("resnet18", f"{served}/resnet18.pth", outputs=10)[1]) == {"loaded": 102}
     assert len(cached(tmp_path)) == 1 and cached(tmp_path)[0].endswith("-resnet18.pth")
 
 
-def test_what_cannot_be_fetched_leaves_nothing_behind(resnet: Path, served: str, tmp_path: Path) -> None:
+def test_failed_download_leaves_no_file(resnet: Path, served: str, tmp_path: Path) -> None:
     (tmp_path / "cut.pth").write_bytes(resnet.read_bytes())
     (tmp_path / "text.pth").write_text("<html>")
     for name, message in {
-        "none.pth": "cannot be fetched: HTTP Error 404",
-        "cut.pth": "broke off after",
+        "none.pth": "cannot be downloaded: HTTP Error 404",
+        "cut.pth": "ended after",
         "text.pth": "cannot be read as weights",
     }.items():
         with pytest.raises(UserError, match=message):
             load("resnet18", f"{served}/{name}")
-    with pytest.raises(UserError, match="cannot be fetched"):
+    with pytest.raises(UserError, match="cannot be downloaded"):
         load("resnet18", "http://127.0.0.1:1/w.pth")
     assert cached(tmp_path) == []
 
 
 @pytest.fixture
 def publish(served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, nn.Module], str]:
-    """Serve a network's weights where torchvision's published ones are looked for, under a name of the right hash."""
+    """Serve the weights of a network in place of those of torchvision, under a file name with the right hash."""
     import hashlib
     from types import SimpleNamespace
 
@@ -435,7 +435,7 @@ def publish(served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 
 @pytest.mark.parametrize("name", ["resnet18", "googlenet"])
-def test_published_weights_answer_as_torchvision_s_network_does(name: str, publish: Callable[..., str]) -> None:
+def test_published_weights_equal_torchvision_output(name: str, publish: Callable[..., str]) -> None:
     options = {"transform_input": True, "init_weights": False} if name == "googlenet" else {}
     theirs = by_torchvision(name, **options)
     publish(name, theirs)
@@ -465,10 +465,10 @@ def test_published_weights_of_an_encoder(publish: Callable[..., str]) -> None:
     assert load("vgg11", "default")[1]["body.fc.1.weight"].state == "random"
 
 
-def test_published_weights_with_another_hash_are_refused(publish: Callable[..., str], tmp_path: Path) -> None:
+def test_published_weights_with_wrong_hash_are_rejected(publish: Callable[..., str], tmp_path: Path) -> None:
     digits = publish("resnet18", nn.Linear(2, 2))
     (tmp_path / f"resnet18-{digits}.pth").write_text("replaced")
-    with pytest.raises(UserError, match=rf"came with SHA-256 .*, not {digits}"):
+    with pytest.raises(UserError, match=rf"has SHA-256 .*, not {digits}"):
         load("resnet18", "default")
     assert cached(tmp_path) == []
 
@@ -490,8 +490,10 @@ def test_published_weights_by_timm(name: str, tmp_path: Path, monkeypatch: pytes
         assert count(load("unet", "default", name)[1])["loaded"] > 20
 
 
-def test_nobody_publishes_weights_of_the_plain_encoder() -> None:
-    with pytest.raises(UserError, match="nobody publishes weights of the plain encoder"):
+def test_plain_encoder_has_no_published_weights() -> None:
+    with pytest.raises(UserError, match="there are no published weights of the plain encoder"):
         load("unet", "default")
-    with pytest.raises(UserError, match=r"published weights of timm/lcnet_035 cannot be had: No pretrained weights"):
+    with pytest.raises(
+        UserError, match=r"published weights of timm/lcnet_035 could not be loaded: No pretrained weights"
+    ):
         load("timm/lcnet_035", "default")

@@ -1,4 +1,4 @@
-"""What configure sees of images, what it makes of it, and that it says so."""
+"""Inspection of images by configure, and the values and reasons it proposes."""
 
 import errno
 import os
@@ -14,9 +14,9 @@ import pytest
 from stages import ingest as ingesting
 from stages.config.load import load
 from stages.config.schema import Params
-from stages.configuration import Choice, within_budget
-from stages.configuration.filename_patterns import groupings, sequences
-from stages.configuration.object_size import thickness
+from stages.configuration import Choice, limit_epochs
+from stages.configuration.filename_patterns import find_groupings, find_sequences
+from stages.configuration.object_size import mask_thickness
 from stages.core.errors import UserError
 from stages.runner.stage import call
 from stages.training import epoch_timing
@@ -30,7 +30,7 @@ SIDE = 24
 
 @pytest.fixture
 def propose(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Params, str]]:
-    """Configure for a source, untimed: the params that come out, and what is said."""
+    """Run configure without timing; return the proposed params and the output text."""
 
     def run(source: Path, *words: str) -> tuple[Params, str]:
         macula("configure", str(source), "--replace", "--quick", *words)
@@ -40,7 +40,7 @@ def propose(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...
 
 
 def leaves(values: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """Values by dotted key; what only one data set has is one value."""
+    """Return values by dotted key; mappings specific to a data set are one value."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         whole = not isinstance(value, dict) or f"{path}{key}" in (
@@ -72,7 +72,7 @@ def ingested(params: Params, workspace: Path) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_every_value_that_is_not_the_one_at_hand_has_its_reason(
+def test_changed_values_have_reasons(
     name: str, propose: Callable[..., tuple[Params, str]], params: Params, workspace: Path
 ) -> None:
     source = workspace / "toy"
@@ -89,7 +89,7 @@ def test_every_value_that_is_not_the_one_at_hand_has_its_reason(
         assert f"# {found[1]}" in text, key
 
 
-def test_two_eyes_of_a_patient_stay_together(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
+def test_images_of_a_patient_are_grouped(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
     files = {
         f"{'ill' if (number + side) % 3 else 'well'}/p{number:02}_{'LR'[side]}.png": png(noise(2 * number + side))
         for number in range(40)
@@ -115,14 +115,14 @@ def test_two_eyes_of_a_patient_stay_together(propose: Callable[..., tuple[Params
         ([f"train/x/{n:08x}-{7 * n:04x}.png" for n in range(60)], None),
     ],
 )
-def test_names_put_images_together_or_do_not(paths: list[str], together: int | None) -> None:
+def test_groups_by_file_name(paths: list[str], together: int | None) -> None:
     labels = [path.split("/")[0] if path[0] in "abcdef" and path[1] == "/" else "" for path in paths]
-    found = list(groupings(paths, labels))
+    found = list(find_groupings(paths, labels))
     assert (len(set(found[0].keys)) if found else None) == together
 
 
 def drifting(count: int, step: float) -> list[bytes]:
-    """Pictures each of which keeps a part of the one before."""
+    """Return images that each keep part of the previous one."""
     rng, image, files = np.random.default_rng(0), np.random.default_rng(1).normal(size=(SIDE, SIDE)), []
     for _ in range(count):
         image = (1 - step) ** 0.5 * image + step**0.5 * rng.normal(size=image.shape)
@@ -138,31 +138,25 @@ def masked(images: list[bytes], name: str = "{:03}.png") -> Mapping[str, bytes |
     }
 
 
-def test_slices_that_follow_each_other_stay_together(
-    propose: Callable[..., tuple[Params, str]], workspace: Path
-) -> None:
+def test_consecutive_slices_are_grouped(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
     proposed, said = propose(write(workspace / "stack", masked(drifting(60, 0.3))))
-    assert 2 <= proposed.ingest.sequence_block <= 6 and "of neighbours 59 pairs correlate at 0." in said
+    assert 2 <= proposed.ingest.sequence_block <= 6 and "of consecutive images, 59 pairs correlate at 0." in said
     assert ingested(proposed, workspace)["group"].nunique() <= 60 / proposed.ingest.sequence_block
 
 
-def test_numbers_alone_make_no_block_and_what_was_seen_is_asked(
-    propose: Callable[..., tuple[Params, str]], workspace: Path
-) -> None:
+def test_numbered_unrelated_images_are_not_grouped(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
     proposed, said = propose(write(workspace / "stack", masked([png(noise(n)) for n in range(60)])))
     assert proposed.ingest.sequence_block == 1 and "no block is proposed" in said
 
 
-def test_images_in_the_order_of_their_classes_make_no_block(
-    propose: Callable[..., tuple[Params, str]], workspace: Path
-) -> None:
+def test_images_sorted_by_class_are_not_grouped(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
     images = {f"i/{n:03}.png": png(np.clip(noise(n) // 4 + 60 * (n // 20), 0, 255).astype(np.uint8)) for n in range(60)}
     table = "\n".join(["path,label", *(f"i/{n:03}.png,{'abc'[n // 20]}" for n in range(60))])
     proposed, _ = propose(write(workspace / "ordered", images | {"t.csv": table}))
     assert proposed.ingest.format == "table" and proposed.ingest.sequence_block == 1
 
 
-def test_a_split_of_the_sources_own_is_kept_and_questioned(
+def test_split_of_the_source_is_kept_and_questioned(
     propose: Callable[..., tuple[Params, str]], workspace: Path
 ) -> None:
     frames = drifting(90, 0.5)
@@ -172,13 +166,11 @@ def test_a_split_of_the_sources_own_is_kept_and_questioned(
             files[f"{part}/{'ab'[2 * n // len(some)]}/{n:03}.png"] = frame
     proposed, said = propose(write(workspace / "own", files))
     assert proposed.split.by == "source" and proposed.ingest.sequence_block == 1
-    assert "does the source's own split keep neighbours together?" in said
+    assert "does the split of the source keep consecutive images together?" in said
     assert "60 train" in said
 
 
-def test_the_finest_column_that_puts_rows_together_is_the_group(
-    propose: Callable[..., tuple[Params, str]], workspace: Path
-) -> None:
+def test_finest_grouping_column_is_chosen(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
     lines = ["path,label,hospital,subject,scan_id"]
     lines += [f"{n}.png,{'ab'[n % 2]},h{n % 5},s{n // 3},{n}" for n in range(60)]
     files = {f"{n}.png": png(noise(n)) for n in range(60)}
@@ -187,57 +179,53 @@ def test_the_finest_column_that_puts_rows_together_is_the_group(
     assert "20 values in 60 rows" in said and "hospital has 5, for a model that is to serve new ones" in said
 
 
-def test_rare_classes_lower_the_checks_as_far_as_ingest_divides_them(
-    propose: Callable[..., tuple[Params, str]], workspace: Path
-) -> None:
+def test_rare_classes_lower_the_checks(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
     files = {f"{kind}/{n}.png": png(noise(100 * i + n)) for i, (kind, count) in enumerate((("many", 60), ("few", 8)))
              for n in range(count)}  # fmt: skip
     proposed, said = propose(write(workspace / "uneven", files))
     counts = ingested(proposed, workspace).groupby(["split", "label"]).size()
     assert proposed.checks.min_train_per_class == counts["train", "few"]
     assert proposed.checks.min_validation_per_class == min(3, counts["val", "few"])
-    assert proposed.train.class_weights == "balanced" and "are so few enough for you?" in said
+    assert proposed.train.class_weights == "balanced" and "are these enough?" in said
 
 
-def test_the_smallest_that_must_be_seen_is_said(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
+def test_smallest_structure_is_reported(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
     stripes = np.zeros((400, 400), np.uint8)
     stripes[:, ::16] = stripes[:, 1::16] = 255
-    assert thickness(stripes // 255) == pytest.approx(2, abs=0.5)
+    assert mask_thickness(stripes // 255) == pytest.approx(2, abs=0.5)
     files = {f"images/{n}.png": png(noise(n, 400)) for n in range(12)} | {
         f"masks/{n}.png": png(stripes) for n in range(12)
     }
     _, said = propose(write(workspace / "stripes", files))
-    assert "the thickness of the thinnest class is 2 pixels, in tiles as in the image" in said
+    assert "the thickness of the thinnest class is 2 pixels, unchanged in tiles" in said
 
 
-def test_what_stops_the_line_is_said_before_it_does(
-    propose: Callable[..., tuple[Params, str]], workspace: Path
-) -> None:
+def test_blockers_are_reported(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
     deep = [png(noise(n).astype(np.uint16) if n % 2 else noise(n)) for n in range(40)]
     _, said = propose(write(workspace / "deep", {f"{'ab'[n // 20]}/{n}.png": image for n, image in enumerate(deep)}))
     assert "prepare: images of 8 and 16 bits" in said and "20 of 40 are nearly black" in said
     bad = {f"{'ab'[n % 2]}/{n}.png": b"no image" if n % 3 == 0 else png(noise(n)) for n in range(40)}
     proposed, said = propose(write(workspace / "bad", bad))
-    assert "some 35% of the files will be refused" in said and proposed.ingest.max_rejected == 0.01
+    assert "about 35% of the files will be rejected" in said and proposed.ingest.max_rejected == 0.01
     _, said = propose(write(workspace / "two", {f"{c}/{n}.png": png(noise(n)) for n in range(2) for c in "ab"}))
     assert "4 images are too few" in said
 
 
-def test_files_that_are_refused_are_borne_where_they_are_few_and_named(
+def test_few_rejected_files_are_tolerated_and_listed(
     propose: Callable[..., tuple[Params, str]], workspace: Path
 ) -> None:
     files: dict[str, bytes | str] = {f"{'ab'[n % 2]}/{n}.png": png(noise(n)) for n in range(60)}
     proposed, said = propose(
         write(workspace / "s", files | {"a/3.png": b"no image", "labels.csv": "file,age\nx.jpg,3"})
     )
-    assert 0.03 <= proposed.ingest.max_rejected <= 0.2 and "as labels.csv: not in a class folder" in said
+    assert 0.03 <= proposed.ingest.max_rejected <= 0.2 and "such as labels.csv: not in a class folder" in said
     assert (
         "labels.csv: no column contains paths of the images; the columns are file, age, the first row x.jpg, 3" in said
     )
     assert len(ingested(proposed, workspace)) > 30
 
 
-def test_a_failed_write_leaves_what_was_there(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_existing_file(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write(workspace / "s", {f"{'ab'[n % 2]}/{n}.png": png(noise(n)) for n in range(20)})
     (workspace / "old.yaml").write_text("old")
 
@@ -250,16 +238,16 @@ def test_a_failed_write_leaves_what_was_there(workspace: Path, monkeypatch: pyte
     assert (workspace / "old.yaml").read_text() == "old" and not list(workspace.glob("*.part"))
 
 
-def test_epochs_are_as_many_as_there_is_time_for() -> None:
+def test_epochs_fit_the_time_budget() -> None:
     wanted = Choice("train.epochs", 40, "some 600 steps")
-    assert within_budget(wanted, 2.0, "it took 1 s", 15).value == 40
-    less = within_budget(wanted, 60.0, "it took 1 s", 15)
-    assert less.value == 15 and "40 would be better and take 40 minutes" in less.why
-    assert within_budget(wanted, 6000.0, "it took 1 s", 15).value == 1
+    assert limit_epochs(wanted, 2.0, "it took 1 s", 15).value == 40
+    less = limit_epochs(wanted, 60.0, "it took 1 s", 15)
+    assert less.value == 15 and "40 would be better but take 40 minutes" in less.why
+    assert limit_epochs(wanted, 6000.0, "it took 1 s", 15).value == 1
 
 
 @pytest.mark.parametrize(("name", "again"), [("classification", True), ("regression", False), ("segmentation", False)])
-def test_training_is_timed_as_it_is_proposed(
+def test_proposed_training_is_timed(
     name: str, again: bool, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(epoch_timing, "MIN_SECONDS", 1000.0 if again else 0.0)
@@ -274,22 +262,22 @@ def test_training_is_timed_as_it_is_proposed(
     assert load(workspace / "params.proposed.yaml").train.epochs < 60, "there was no time for more"
 
 
-def test_a_folder_without_files_and_a_file_are_told_apart(workspace: Path) -> None:
+def test_empty_folder_and_file_give_different_errors(workspace: Path) -> None:
     (workspace / "empty").mkdir()
-    with pytest.raises(UserError, match="empty holds no files"):
+    with pytest.raises(UserError, match="empty contains no files"):
         macula("configure", "empty")
     with pytest.raises(UserError, match="params.yaml is not a folder, archive or npz"):
         macula("configure", "params.yaml")
     write(workspace / "flat", {f"{n}.png": png(noise(n)) for n in range(5)} | {"a.txt": "no"})
-    with pytest.raises(UserError, match="no labelled images in a form that is known, of 5 images and 1 other files"):
+    with pytest.raises(UserError, match="no labelled images in a known format, among 5 images and 1 other files"):
         macula("configure", "flat")
 
 
-def test_numbered_images_are_in_the_order_of_their_numbers() -> None:
-    assert sequences(["a10.png", "a9.png", "b1.png"]) == [[(9, 1), (10, 0)], [(1, 2)]]
-    assert sequences(["a10.png", "cover.png"]) == []
+def test_numbered_images_are_sorted_numerically() -> None:
+    assert find_sequences(["a10.png", "a9.png", "b1.png"]) == [[(9, 1), (10, 0)], [(1, 2)]]
+    assert find_sequences(["a10.png", "cover.png"]) == []
 
 
-def test_frames_of_a_film_stay_together(propose: Callable[..., tuple[Params, str]], reference_data: Path) -> None:
+def test_video_frames_are_grouped(propose: Callable[..., tuple[Params, str]], reference_data: Path) -> None:
     proposed, said = propose(reference_data / "mouse_joints.zip", "--inside", "mouse_joints/openfield")
-    assert proposed.ingest.sequence_block == 6 and "which fades after" in said
+    assert proposed.ingest.sequence_block == 6 and "similar up to a distance of" in said

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from stages.images.geometry import placements
-from stages.preprocessing.resize import fitted, resize, scale
+from stages.preprocessing.resize import fit_image, resize, scale
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (31, 57, 3), (200, 150, 3), (90, 400, 1)])
-def test_resize_equals_pillow_s_antialiased_bilinear_within_one_grey_level(shape: tuple[int, int, int]) -> None:
+def test_resize_matches_pillow_within_one_grey_level(shape: tuple[int, int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     ours = resize(torch.from_numpy(image)[None], 32, 32)[0].numpy()
     pillow = Image.fromarray(image.squeeze()).resize((32, 32), Image.Resampling.BILINEAR)
@@ -20,7 +20,7 @@ def test_resize_equals_pillow_s_antialiased_bilinear_within_one_grey_level(shape
 
 
 @pytest.mark.parametrize("side", [8, 14, 28, 45])
-def test_the_exported_resize_rounds_as_torch_does(side: int, tmp_path: Path) -> None:
+def test_exported_resize_rounds_like_torch(side: int, tmp_path: Path) -> None:
     import onnxruntime
     from torch.export import Dim
 
@@ -40,7 +40,7 @@ def test_the_exported_resize_rounds_as_torch_does(side: int, tmp_path: Path) -> 
     assert (by_onnx != by_torch).mean() < 5e-5  # 1e-3 of 28 pixels if exact halves round arbitrarily
 
 
-def test_an_image_of_the_working_size_is_unchanged() -> None:
+def test_image_of_working_size_is_unchanged() -> None:
     image = torch.randint(0, 256, (2, 24, 24, 3), dtype=torch.uint8)
     assert torch.equal(resize(image, 24, 24), image)
 
@@ -52,9 +52,9 @@ def test_scaling_divides_by_255() -> None:
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox"])
 @pytest.mark.parametrize("shape", [(8, 8, 1), (31, 57, 3), (200, 150, 3), (7, 400, 1)])
-def test_the_working_image_has_the_geometry_of_its_placement(shape: tuple[int, int, int], fit: str) -> None:
+def test_working_image_matches_placement(shape: tuple[int, int, int], fit: str) -> None:
     image = np.full(shape, 200, np.uint8)
-    working = fitted(torch.from_numpy(image)[None], fit, 48)[0].numpy()
+    working = fit_image(torch.from_numpy(image)[None], fit, 48)[0].numpy()
     (placement,) = placements(*shape[:2], fit, 48, 0.0)
     assert working.shape == (48, 48, shape[2])
     assert (working[: placement.inner_height, : placement.inner_width] == 200).all()

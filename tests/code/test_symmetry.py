@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from stages import ingest, prepare
 from stages.articulation.symmetry import black_border_share, measure_symmetries
-from stages.augmentations import Data, choose
-from stages.augmentations.similarity import TELLING
+from stages.augmentations import AugmentationData, choose_augmentations
+from stages.augmentations.similarity import MIN_DISTINGUISHABLE_AUC
 from stages.config.schema import Params
 from stages.config.schema_training import Augment
 from stages.core.errors import UserError
@@ -73,14 +73,14 @@ def test_changes_that_make_other_images_are_told_and_symmetries_are_not() -> Non
     rng = np.random.default_rng(0)
     assert min(told_apart(letters(120, rng)).values()) > 0.95
     highest = [max(told_apart(blobs(120, np.random.default_rng(seed))).values()) for seed in range(10)]
-    assert max(highest) < TELLING, "a symmetry is not taken for none"
+    assert max(highest) < MIN_DISTINGUISHABLE_AUC, "a symmetry is not taken for none"
 
 
 def test_only_mirroring_shows_in_images_that_have_an_up() -> None:
     rng = np.random.default_rng(0)
     images = [image if rng.random() < 0.5 else image[:, ::-1] for image in letters(160, rng)]
     found = told_apart(images)
-    assert found["mirror"] < TELLING and found["upside_down"] > 0.9
+    assert found["mirror"] < MIN_DISTINGUISHABLE_AUC and found["upside_down"] > 0.9
 
 
 def test_of_few_images_or_groups_nothing_is_said() -> None:
@@ -96,11 +96,15 @@ def test_classes_that_are_each_other_s_mirror_images_lose_their_answers() -> Non
     class_N = np.arange(200) % 2
     images = [image[:, ::-1] if one else image for image, one in zip(letters(200, rng), class_N, strict=True)]
     found = measure_symmetries(store_of(images), class_N)
-    assert found["symmetry_auc"]["mirror"] < TELLING and found["symmetry_score_drop"]["mirror"] > 1.5
+    assert found["symmetry_auc"]["mirror"] < MIN_DISTINGUISHABLE_AUC and found["symmetry_score_drop"]["mirror"] > 1.5
     kept = measure_symmetries(store_of(blobs(200, rng)), (rng.random(200) < 0.5).astype(int))
     assert kept["symmetry_score_drop"] == {}, "a probe that knows nothing has nothing to lose"
-    about = Data(TaskSpec("classification", "class", "label", labels=("OD", "OS2")), **found)  # type: ignore[arg-type]
-    (flip,) = [one for one in choose(Augment(preset="auto", padding="auto", amounts={}), about) if one.name == FLIP]
+    about = AugmentationData(TaskSpec("classification", "class", "label", labels=("OD", "OS2")), **found)  # type: ignore[arg-type]
+    (flip,) = [
+        one
+        for one in choose_augmentations(Augment(preset="auto", padding="auto", amounts={}), about)
+        if one.name == FLIP
+    ]
     assert flip.amounts is None
 
 
