@@ -126,11 +126,7 @@ def test_int8_is_rejected_if_every_layer_is_sensitive(
 ) -> None:
     monkeypatch.setattr(
         "stages.quantization.selection.FLOAT32_SHARES", (0.0, 1 / 8)
-<<<<<<< HEAD:tests/code/test_quantization.py
     )  # one of the two sensitive layers is not enough
-=======
-    )  # one of the two frail layers is not enough
->>>>>>> main:tests/code/test_arithmetic.py
     file, about, bench = frail
     name, found = select_variant(file, about, ["int8"], bench)
     assert name == "float32"
