@@ -91,7 +91,7 @@ HOSTILE = {
     "truncated JPEG": (JPEG[: len(JPEG) // 2], "truncated"),
     "truncated PNG": (png(COLOUR)[:60], "Error"),
     "an npy of floats": (npy(np.zeros((8, 8))), "float64 of shape"),
-    "a damaged npy": (npy(RAMP)[:40], "no readable npy"),
+    "a damaged npy": (npy(RAMP)[:40], "not a valid npy file"),
     "16-bit colour PNG": (DEEP_COLOUR_PNG, "16-bit colour PNG, which would be reduced to 8 bits"),
     "float": (encoded(Image.fromarray(np.full((8, 8), 0.5, np.float32)), "TIFF"), "mode F"),
     "CMYK": (encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"), "CMYK"),
