@@ -1,5 +1,4 @@
-# Everything a fresh machine needs: Python 3.11, make and git are enough to begin.
-# `make` alone lists the targets.
+# Targets for a new machine with Python 3.11, make and git. `make` without a target lists them.
 
 PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
@@ -15,7 +14,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
-# uv lives in an environment of its own, because syncing .venv to the lock removes what the lock lacks.
+# uv has its own environment, because syncing .venv to the lock removes packages that the lock does not list.
 $(UV): infra/locks/uv.txt
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found; install Python 3.11 or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .uv
@@ -28,8 +27,8 @@ $(VENV)/synced: infra/locks/pipeline.txt $(UV)
 	@touch $@
 
 # Further environments, each from the lock of its name:
-# serving           environment of a deployed model, without torch and pandas; the tests run a model in it
-# benchmarks        libraries with which augmentation is compared, in addition to all of Macula's own
+# serving           environment of a deployed model, without torch and pandas; tests run a model in it
+# benchmarks        all packages of Macula, and libraries with which augmentation is compared
 # audit-peers       libraries with which audits are compared; they require older packages than Macula
 # training-peers    libraries with which training is compared, with Macula's version of torch
 # serving-peers     servers with which Macula's is compared, with Macula's versions of onnxruntime and Pillow
@@ -41,25 +40,25 @@ $(VENV)-%/synced: infra/locks/%.txt $(UV)
 	$(UV) pip sync --quiet --require-hashes --python $(VENV)-$* $<
 	@touch $@
 
-# npm, on a machine that has none.
+# npm, if the machine does not have it.
 $(CURDIR)/$(VENV)-node/bin/npm: infra/locks/node.txt $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)-node
 	$(UV) pip sync --quiet --require-hashes --python $(VENV)-node $<
 	@touch $@
 
-# What a published page runs on: onnxruntime as WebAssembly. No package's own scripts are run.
+# onnxruntime as WebAssembly, which a published page uses. Install scripts of packages are not run.
 $(BROWSER): infra/browser/package-lock.json $(filter $(CURDIR)/%,$(NPM))
 	cd infra/browser && PATH="$(dir $(NPM)):$$PATH" "$(NPM)" ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-# The command `macula`, which runs the code of this folder; whatever builds it is pinned by hash as well.
+# The command `macula`, which runs the code of this folder. Its build dependencies are pinned by hash as well.
 $(VENV)/bin/macula $(VENV)-serving/bin/macula: %/bin/macula: %/synced pyproject.toml
 	$(UV) pip install --quiet --no-deps --build-constraints infra/locks/build.txt --python $* --editable .
 	@touch $@
 
 env: $(VENV)/bin/macula $(VENV)-serving/bin/macula ## build the environments from the hash-pinned locks
 
-lock: $(UV) ## resolve the locks anew after a change of pyproject.toml
+lock: $(UV) ## update the lock files after a change of pyproject.toml
 	$(COMPILE) pyproject.toml --extra pipeline --extra dev -o infra/locks/pipeline.txt
 	$(COMPILE) pyproject.toml --extra pipeline --extra benchmarks -o infra/locks/benchmarks.txt
 	$(COMPILE) pyproject.toml --extra serving -o infra/locks/serving.txt
@@ -83,33 +82,33 @@ docs: env ## write the generated pages docs/reference/params.md and command-line
 	@mv docs/reference/params.md.part docs/reference/params.md
 	@$(RUN) python -m stages.command_line.reference
 
-demo: repro ## the whole line on the embedded default, 1,797 handwritten digits: some 3 minutes
+demo: repro ## run the whole pipeline on 1,797 handwritten digits: about 3 minutes
 
-configure: env ## look at images and propose params for them: make configure SOURCE=/path/to/images.zip
+configure: env ## inspect images and propose params.yaml: make configure SOURCE=/path/to/images.zip
 	@$(RUN) macula configure "$(SOURCE)" --inside "$(INSIDE)" $(if $(FORM),--format "$(FORM)") $(if $(REPLACE),--replace) $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(QUICK),--quick)
 
-augmentations: $(VENV)/synced ## every augmentation with its amounts, ranges and presets
+augmentations: $(VENV)/synced ## list every augmentation with its amounts, ranges and presets
 	@$(RUN) python -m stages.augmentations.catalogue
 
-repro: env ## what is out of date, on the data that params.yaml names
+repro: env ## run all stages that are out of date
 	@$(RUN) macula run
 
-runs: env ## one page that compares all runs that are kept as experiments
+runs: env ## write one page that compares all saved runs
 	@$(RUN) macula runs
 
-flow: env ## the same as a Prefect flow
+flow: env ## run all stages that are out of date, as a Prefect flow
 	@$(RUN) macula run --flow
 
-publish: $(VENV)-serving/bin/macula $(BROWSER) ## a page that answers in the browser, for any static host: make publish MODEL=data/export/model.onnx
+publish: $(VENV)-serving/bin/macula $(BROWSER) ## write a static page that predicts in the browser: make publish MODEL=data/export/model.onnx
 	@$(VENV)-serving/bin/macula publish "$(or $(MODEL),data/export/model.onnx)" data/published
 
-unseal: env ## open the sealed test, at the very end: scored, counted, recorded in data/openings.csv
+unseal: env ## score the sealed test split, once, at the end; recorded in data/openings.csv
 	@$(RUN) macula unseal --yes
 
-example: env ## a kept parameter set, in a clone of its own: make example NAME=clothing10 SOURCE=/path/to/clothing10.zip
+example: env ## run a parameter set of docs/examples in its own clone: make example NAME=clothing10 SOURCE=/path/to/clothing10.zip
 	@$(RUN) python -m flows.example "$(NAME)" "$(SOURCE)" "$(CHANGES)"
 
-compare: env ## two variants on one score: make compare A=representation.name=heatmap B=representation.name=disc
+compare: env ## compare two variants on the same resamples: make compare A=representation.name=heatmap B=representation.name=disc
 	@$(RUN) macula compare $(if $(NAME),--example "$(NAME)" --source "$(SOURCE)") "$(A)" "$(B)"
 
 bench-augmentation: $(VENV)-benchmarks/synced ## compare augmentation speed with Kornia, torchvision and Albumentations
@@ -131,20 +130,20 @@ fuzz-serving: env $(VENV)-serving-clients/synced ## send 10,000 malformed reques
 bench-inference: env $(VENV)-inference-peers/synced ## compare inference with torch, ONNX Runtime, OpenVINO and Ultralytics; start-up, memory, decoders
 	$(RUN) python -m benchmarks.inference.compare_inference $(ARGUMENTS)
 
-test: env check check-infra published-test $(VENV)-serving-clients/synced ## everything that CI runs
+test: env check check-infra published-test $(VENV)-serving-clients/synced ## run everything that CI runs
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q --numprocesses 2 --dist loadfile
 
-# The tests say themselves that they skip the page where npm could not fetch what it runs on.
+# If npm cannot fetch onnxruntime-web, the tests of the published page are skipped and report it.
 published-test:
 	@$(MAKE) --no-print-directory $(BROWSER) || echo "make: npm cannot fetch onnxruntime-web: the published page is not tested" >&2
 
-test-slow: env ## every task in every representation, learned by heart: some 10 minutes
+test-slow: env ## overfit every task in every representation to a tiny set: about 10 minutes
 	$(RUN) python -m pytest -q -m slow
 
-test-search: env ## a search over workers of Dask, kept in PostgreSQL, killed on the way: some 3 minutes
+test-search: env ## test a search with Dask workers and PostgreSQL that is killed twice: about 3 minutes
 	$(RUN) python -m pytest -q -m search
 
-check: $(VENV)/synced ## format, lint, types, layers
+check: $(VENV)/synced ## check format, lint, types and import layers
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
@@ -153,12 +152,12 @@ check: $(VENV)/synced ## format, lint, types, layers
 hooks: $(VENV)/synced ## run these checks before each commit
 	@$(RUN) pre-commit install
 
-# A kustomization is no resource of Kubernetes and has no schema there; the tests hold it against its folder.
-check-infra: $(VENV)-infra/synced ## container, compose and Kubernetes files: linters and schemas
+# Kubernetes has no schema for a kustomization; the tests compare it with its folder.
+check-infra: $(VENV)-infra/synced ## check the container, Compose and Kubernetes files
 	$(VENV)-infra/bin/hadolint infra/*.Dockerfile
 	$(VENV)-infra/bin/check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml
 	$(VENV)-infra/bin/compose-lint --quiet infra/compose.yaml
 	$(VENV)-infra/bin/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard infra/kubernetes*/*.yaml))
 
-wheel: $(UV) ## the serving part as a wheel, in work/dist
+wheel: $(UV) ## build a wheel of the serving part in work/dist
 	$(UV) build --wheel --build-constraints infra/locks/build.txt --require-hashes --out-dir work/dist

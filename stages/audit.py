@@ -1,4 +1,4 @@
-"""Look for what is wrong with the data: `python -m stages.audit INGESTED OUTPUT`."""
+"""Audit the ingested data: `python -m stages.audit INGESTED OUTPUT`."""
 
 from collections import Counter
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from stages.audits import AUDITS
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.config.schema_task import Task
 from stages.core.findings import write_findings
@@ -16,12 +16,12 @@ from stages.runner.stage import In, Out, run
 
 
 def main(ingested: In, output: Out, *, audit: Audit, task: Task) -> dict[str, Any]:
-    """Run every audit; write `findings.json`, and `page.html` with their images. Stopping is the gate's."""
+    """Run every audit and write `findings.json` and `page.html`; only the gate stops the pipeline."""
     rows = read_manifest(ingested)
     grades = (task.classes or tuple(sorted_labels(rows))) if task.name == "ordinal" else ()
     sealed = pd.read_parquet(ingested / "sealed_index.parquet")
-    subject = Subject(rows, sealed, ingested, audit.max_images, grades)
-    findings = [finding for find in AUDITS.values() for finding in find(subject, audit)]
+    data = AuditData(rows, sealed, ingested, audit.max_images, grades)
+    findings = [finding for find in AUDITS.values() for finding in find(data, audit)]
     write_findings(findings, output / "findings.json")
     for finding in findings:
         print(f"{finding.severity:8}  {finding.id}: {finding.message}")

@@ -70,7 +70,7 @@ def _parity(
     store: PixelStore, network: torch.nn.Module, model: Model, files: Iterator[bytes], paths: list[str]
 ) -> dict[str, Any]:
     """Torch on the prepared pixels, as it was evaluated, against ONNX on the original files, as it will be used."""
-    spec, says = model.spec, TASKS[model.spec.task].says
+    spec, describe = model.spec, TASKS[model.spec.task].describe
     by_torch = graph_outputs(network, store, spec, BATCH, torch.device("cpu"))
     differences, same, answers = [], 0, []
     for mine, data in tqdm(zip(by_torch, files, strict=True), "parity", len(paths), unit="img", disable=None):
@@ -78,7 +78,7 @@ def _parity(
         theirs = model.outputs(image)
         differences.append(difference(mine, theirs, spec, math.hypot(*image.shape[:2])))
         answers.append((decode(mine, spec), decode(theirs, spec)))
-        same += says(answers[-1][0], spec) == says(answers[-1][1], spec)
+        same += describe(answers[-1][0], spec) == describe(answers[-1][1], spec)
     return {
         "images": len(paths),
         "largest_difference": max(differences),

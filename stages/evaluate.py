@@ -17,7 +17,7 @@ from stages.runner.stage import In, Out, run
 from stages.tasks import TASKS
 from stages.tasks.evaluation import summarize
 from stages.tasks.ground_truth import truths_of
-from stages.tasks.objective import judged
+from stages.tasks.objective import compare_with_objective
 from stages.tasks.task_spec import TaskSpec
 from stages.training.devices import torch_device
 from stages.training.model_file import load_model
@@ -60,7 +60,9 @@ def main(
         confidence=evaluate.confidence,
         bins=evaluate.calibration_bins,
     )
-    summary["objective"] = judged(summary["scores"][task.score]["value"], task.score, objective.model_dump())
+    summary["objective"] = compare_with_objective(
+        summary["scores"][task.score]["value"], task.score, objective.model_dump()
+    )
     pairs = list(zip(truths, predicted, strict=True))
     predictions = _predictions(paths, pairs, spec)
     predictions.to_parquet(output / "predictions.parquet", index=False)
@@ -81,8 +83,8 @@ def _predictions(paths: Sequence[str], pairs: Sequence[Pair], spec: TaskSpec) ->
     rows = [
         {
             "path": path,
-            "truth": kind.says(truth, spec),
-            "answer": kind.says(prediction, spec),
+            "truth": kind.describe(truth, spec),
+            "answer": kind.describe(prediction, spec),
             "error": kind.error(truth, prediction, spec),
             "wrong": kind.wrong(truth, prediction, spec),
             "record": json.dumps(kind.record(prediction, spec)),

@@ -32,7 +32,7 @@ from stages.images.decode import to_channels
 from stages.images.geometry import Placement, crop_tile, placements
 from stages.preprocessing.resize import fitted
 from stages.runner.stage import In, Out, run
-from stages.tasks.build_spec import task_spec_of_data, training_spec
+from stages.tasks.build_spec import build_task_spec, training_spec
 from stages.tasks.ground_truth import Labelled, truth_of
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
@@ -64,7 +64,7 @@ def main(
         raise UserError(
             f"images are only in {sorted(set(rows['split']))}, but training requires train and val; see section split"
         )
-    spec = task_spec_of_data(
+    spec = build_task_spec(
         task.model_dump(), representation.model_dump(), prepare.model_dump(), _shared_properties(rows)
     )
     training = rows[rows["split"] == "train"]

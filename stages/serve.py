@@ -1,6 +1,6 @@
-"""Answer over HTTP with an exported model: `python -m stages.serve MODEL`; its page at /, its routes at /docs.
+"""Serve an exported model over HTTP: `macula serve MODEL`, with a page at / and the routes at /docs.
 
-Runs without torch. A new file in the model's place is taken over without a lost request.
+It runs without torch. A new model file in the same place is loaded without losing a request.
 """
 
 import ipaddress
@@ -13,15 +13,15 @@ from typing import Any
 import uvicorn
 
 from stages.core.errors import UserError
-from stages.serving.admission import log_lines
-from stages.serving.app import create
-from stages.serving.header_timeout import Impatient
+from stages.serving.admission import configure_logging
+from stages.serving.app import create_app
+from stages.serving.header_timeout import HeaderTimeoutProtocol
 from stages.serving.metrics import SHARED
 from stages.serving.settings import KEY, Settings
 
-CONNECTIONS = 2048  # at once; more are answered 503 before they are read
-GRACE = 30  # seconds in which requests that are inside end
-START = 60  # seconds in which a worker has its imports done; uvicorn's own 5 end it over and over on a busy machine
+MAX_CONNECTIONS = 2048  # further connections get status 503
+GRACE_SECONDS = 30  # for running requests after SIGTERM
+START_SECONDS = 60  # for the imports of a worker; the default of uvicorn (5) is too short on a busy machine
 
 
 def main(settings: Settings, host: str, port: int, open_to_all: bool) -> None:
@@ -41,17 +41,17 @@ def main(settings: Settings, host: str, port: int, open_to_all: bool) -> None:
     options: dict[str, Any] = {
         "host": host,
         "port": port,
-        "limit_concurrency": CONNECTIONS,
-        "timeout_graceful_shutdown": GRACE,
-        "timeout_worker_healthcheck": START,
+        "limit_concurrency": MAX_CONNECTIONS,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
+        "timeout_worker_healthcheck": START_SECONDS,
         "access_log": False,
         "log_config": None,
         "server_header": False,
-        "http": Impatient,
+        "http": HeaderTimeoutProtocol,
     }
-    log_lines()
+    configure_logging()
     if settings.workers == 1:
-        uvicorn.run(create(settings, key), **options)
+        uvicorn.run(create_app(settings, key), **options)
         return
     settings.to_environment()
     with tempfile.TemporaryDirectory(prefix="macula-metrics-") as shared:
@@ -59,14 +59,14 @@ def main(settings: Settings, host: str, port: int, open_to_all: bool) -> None:
         uvicorn.run("stages.serving.app:from_environment", factory=True, workers=settings.workers, **options)
 
 
-def _refuse_open(host: str, key: str, meant: bool) -> None:
-    """Nobody opens a server to a network by mistake."""
+def _refuse_open(host: str, key: str, intended: bool) -> None:
+    """Raise an error if other machines could send requests without a key, unless this is intended."""
     try:
-        near = ipaddress.ip_address(host).is_loopback
+        is_local = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        near = host == "localhost"
-    if not (near or key or meant):
-        raise UserError(f"--host {host} lets others in: set {KEY} to the key they must show, or say --open")
+        is_local = host == "localhost"
+    if not (is_local or key or intended):
+        raise UserError(f"--host {host} accepts requests from other machines: set {KEY} to an API key, or pass --open")
 
 
 if __name__ == "__main__":  # the options are defined once, in stages/command_line

@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 from onnx import TensorProto, helper
 
-from stages.serving.header_timeout import Impatient
+from stages.serving.header_timeout import HeaderTimeoutProtocol
 
 COLOURS = ("red", "green", "blue")
 PATIENCE = 60.0  # seconds until a server answers
@@ -80,7 +80,7 @@ def served(model: Path, *arguments: str, python: str = sys.executable) -> Iterat
 @contextmanager
 def running(app: FastAPI) -> Iterator[tuple[str, int]]:
     """A server in a thread of this process: its host and port."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=Impatient, log_config=None))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=HeaderTimeoutProtocol, log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

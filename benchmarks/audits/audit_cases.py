@@ -36,7 +36,7 @@ from benchmarks.audits.fault_scores import (
 from benchmarks.audits.fault_transforms import CONFOUNDERS, DRIFTS
 from benchmarks.audits.injected_faults import FaultyDataset
 from stages.audits import AUDITS
-from stages.config.load import Params
+from stages.config.schema import Params
 
 Cell = dict[str, Any]
 """The facts of a case, and for each library its counts."""

@@ -20,20 +20,20 @@ import pandas as pd
 from benchmarks.audits.fault_sample import FaultSample, encode
 from benchmarks.audits.injected_faults import FaultyDataset
 from stages.audits import AUDITS
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.checks.check_data import CheckData
 from stages.checks.contract import contract
 from stages.checks.results import interpret
 from stages.checks.suite import run_suite
 from stages.config import load as params
-from stages.config.load import Params
+from stages.config.schema import Params
 from stages.core.findings import Finding, Severity
 from stages.dataset.annotations import Annotation
 from stages.dataset.manifest import MANIFEST_COLUMNS, SEALED_INDEX
 from stages.dataset.shards import shard_name, write_shard
 from stages.images.image_metadata import describe_image
-from stages.probes.confident_learning import doubt
-from stages.probes.cross_validation import probabilities
+from stages.probes.confident_learning import find_label_errors
+from stages.probes.cross_validation import out_of_fold_probabilities
 
 Result = dict[str, Any]
 Array = np.ndarray[Any, Any]
@@ -97,17 +97,17 @@ def _describe(data: bytes) -> dict[str, Any]:
     return describe_image(data, max_megapixels=np.inf)
 
 
-def audit_input(rows: pd.DataFrame, folder: Path) -> Subject:
+def audit_input(rows: pd.DataFrame, folder: Path) -> AuditData:
     """Return the input of the audits, without a sealed test.
 
     Args:
         rows: the manifest.
         folder: folder of the shards.
     """
-    return Subject(rows, pd.DataFrame({name: pd.Series(dtype=str) for name in SEALED_INDEX}), folder)
+    return AuditData(rows, pd.DataFrame({name: pd.Series(dtype=str) for name in SEALED_INDEX}), folder)
 
 
-def run_audits(data: Subject, names: Iterable[str], given: Params) -> Result:
+def run_audits(data: AuditData, names: Iterable[str], given: Params) -> Result:
     """Run audits by name and summarize their findings.
 
     Args:
@@ -137,17 +137,17 @@ def run_audits(data: Subject, names: Iterable[str], given: Params) -> Result:
     return result
 
 
-def _check_rules(data: Subject, given: Params) -> list[Finding]:
+def _check_rules(data: AuditData, given: Params) -> list[Finding]:
     checked = CheckData(data.rows, data.folder)
     rules = contract(given.checks, checked.kinds)
     results = interpret(rules, run_suite(checked, rules), checked.frame)
     return [Finding(r.id, cast(Severity, r.severity), r.message, {}, list(r.images)) for r in results]
 
 
-def _most_doubtful(data: Subject) -> list[str]:
+def _most_doubtful(data: AuditData) -> list[str]:
     """Return all images that the label audit reports as mislabelled, the most certain first; its finding lists 24."""
     _, codes = np.unique(data.rows["label"].to_numpy(str), return_inverse=True)
-    doubted = doubt(out_of_fold(data)[0], codes)
+    doubted = find_label_errors(out_of_fold(data)[0], codes)
     return [data.rows["path"].iloc[i] for i in doubted.surest(most=doubted.count)]
 
 
@@ -199,11 +199,11 @@ def arrival_order(rows: pd.DataFrame) -> Array:
     return np.lexsort((shuffled.to_numpy(str), rows["split"].to_numpy(str), rows["arrival"].to_numpy()))
 
 
-def out_of_fold(data: Subject) -> tuple[Array, Array]:
+def out_of_fold(data: AuditData) -> tuple[Array, Array]:
     """Return what the label audit uses: out-of-fold probabilities [N, K], classes by name, and features [N, F]."""
     rows = data.rows
     labels, groups = rows["label"].to_numpy(str), rows["group"].to_numpy(str)
-    return probabilities(data.features, labels, groups)[1], data.features
+    return out_of_fold_probabilities(data.features, labels, groups)[1], data.features
 
 
 def write_case(rows: pd.DataFrame, files: dict[str, bytes], folder: Path, *arrays: Array) -> None:

@@ -17,13 +17,9 @@ import tempfile
 import time
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from benchmarks.audits.audit_competitors import PYTHON, LibraryProcess
 from benchmarks.pipeline.dataset_scaling import photo_like
@@ -41,7 +37,6 @@ STAGES = {
     "validate": ("ingested", "validated"),
     "audit": ("ingested", "audited"),
 }
-BREAKDOWN = 400  # images whose description is timed part by part
 Usage = dict[str, float]
 
 
@@ -160,8 +155,8 @@ def _copy_some(folder: Path, target: Path, count: int = 20) -> Path:
 
 
 def _in_process(what: str, folder: Path) -> str:
-    """Run this module in a process of its own and return what it prints."""
-    command = [sys.executable, "-m", "benchmarks.audits.audit_speed", what, str(folder)]
+    """Run `description_speed` in a process of its own and return what it prints."""
+    command = [sys.executable, "-m", "benchmarks.audits.description_speed", what, str(folder)]
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
 
 
@@ -194,65 +189,3 @@ def _children_seconds() -> float:
     """Return the processor seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _image_files(folder: Path) -> list[Path]:
-    return [folder / "images" / row["path"] for row in json.loads((folder / "case.json").read_text())]
-
-
-def _time_description(folder: Path) -> tuple[float, float]:
-    """Return the seconds and processor seconds that this process takes to describe all files."""
-    from stages.core.memory import keep_freed_memory
-    from stages.images.image_metadata import describe_image
-
-    keep_freed_memory()  # as in the processes in which ingest decodes
-    files = _image_files(folder)
-    describe_image(files[0].read_bytes(), max_megapixels=100)
-    began, before = time.perf_counter(), time.process_time()
-    for file in files:
-        describe_image(file.read_bytes(), max_megapixels=100)
-    return time.perf_counter() - began, time.process_time() - before
-
-
-def _break_down(folder: Path) -> Usage:
-    """Return the milliseconds per image of the parts of a description; grey levels are computed in several of them."""
-    from hashlib import sha256
-
-    from stages.core.memory import keep_freed_memory
-    from stages.images import image_statistics as parts
-    from stages.images.decode import decode_image
-    from stages.images.image_metadata import describe_image
-
-    keep_freed_memory()
-    spent: dict[str, float] = defaultdict(float)
-
-    def timed(part: str, function: Callable[..., Any], *given: Any) -> Any:
-        began = time.process_time()
-        result = function(*given)
-        spent[part] += time.process_time() - began
-        return result
-
-    files = _image_files(folder)[:BREAKDOWN]
-    for file in files:
-        data = file.read_bytes()
-        timed("all", describe_image, data, 100)
-        picture = timed("decoding, EXIF", decode_image, data, 100)
-        colour = Image.fromarray(picture.image)
-        grey = colour.convert("L")
-        counts = np.array(grey.histogram())
-        timed("histograms of three channels", colour.histogram)
-        timed("perceptual hashes", parts._perceptual_hashes, grey)
-        timed("sharpness", parts._sharpness, grey)
-        rim = timed("border", lambda grey: parts._rim(np.asarray(grey)).std(), grey)
-        timed("foreground, entropy", lambda c, r: (parts._foreground(c, r), parts._entropy(c)), counts, rim)
-        timed("thumbnail", parts._thumbnail, colour)
-        timed("digest of the pixels", lambda image: sha256(image.tobytes()).hexdigest(), picture.image)
-    milliseconds = {part: 1000 * seconds / len(files) for part, seconds in spent.items()}
-    total = milliseconds.pop("all")
-    rest = {"grey, moments, the rest": total - sum(milliseconds.values())}
-    return {"all": total} | dict(sorted((milliseconds | rest).items(), key=lambda part: -part[1]))
-
-
-if __name__ == "__main__":
-    what, folder = sys.argv[1], Path(sys.argv[2])
-    print(json.dumps(_time_description(folder) if what == "time" else _break_down(folder)))

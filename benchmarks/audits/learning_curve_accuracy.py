@@ -31,11 +31,11 @@ from stages import ingest
 from stages.config import load as reading
 from stages.dataset.manifest import read_manifest
 from stages.probes.cross_validation import folds
-from stages.probes.image_features import bank, features
+from stages.probes.image_features import thumbnail_features, image_features
 from stages.probes.learning_curve_fit import SHARES as AUDITED
-from stages.probes.learning_curve_fit import axes, fitted, measured, weights, wrong
-from stages.probes.power_law import outlook
-from stages.probes.regression_targets import Asked, asked
+from stages.probes.learning_curve_fit import principal_features, fit_probe, measure_curve, weights, errors
+from stages.probes.power_law import extrapolate
+from stages.probes.regression_targets import RegressionTargets, regression_targets
 from stages.runner.stage import call
 
 Array = np.ndarray[Any, Any]
@@ -45,7 +45,7 @@ SHARES = np.geomspace(0.2, 1, 6)  # shares of that half: 10 to 50 % of all
 HEAD = ["data set", "training images", "trials", "error at the largest size", "error on all", "predicted",
         "absolute error", "absolute error of no change", "width of the interval", "inside",
         "inside, with the test's own error"]  # fmt: skip
-Question = tuple[Array, Asked, Array, Array | None]
+Question = tuple[Array, RegressionTargets, Array, Array | None]
 """Features [N, F], what is predicted, groups [N], and the positions of the test images, if they are fixed."""
 
 
@@ -93,12 +93,12 @@ def _read_digits(per_class: int = 20) -> Question:
     chosen = np.concatenate([np.flatnonzero(labels == label)[:per_class] for label in np.unique(labels)])
     code = np.unique(labels[chosen], return_inverse=True)[1]
     pixels = np.stack([images[i][0] for i in chosen])
-    x_NF = bank(np.repeat(np.kron(pixels, np.ones((1, 4, 4), np.uint8))[..., None], 3, axis=3))
-    return x_NF, Asked("the class", np.eye(10)[code], True), np.arange(len(x_NF)), None
+    x_NF = thumbnail_features(np.repeat(np.kron(pixels, np.ones((1, 4, 4), np.uint8))[..., None], 3, axis=3))
+    return x_NF, RegressionTargets("the class", np.eye(10)[code], True), np.arange(len(x_NF)), None
 
 
 def _trial(
-    x_NF: Array, question: Asked, group_N: Array, test: Array | None, seed: int, sample: int
+    x_NF: Array, question: RegressionTargets, group_N: Array, test: Array | None, seed: int, sample: int
 ) -> dict[str, float]:
     """Return the prediction from a random part of the data, and the error measured with all of it.
 
@@ -117,13 +117,13 @@ def _trial(
     names = np.unique(group_N[rest])
     some = np.random.default_rng(seed).choice(names, sample or round(KNOWN * len(names)), replace=False)
     known = rest[np.isin(group_N[rest], some)]
-    half = Asked(question.what, question.target_ND[known], question.classes)
-    curve = measured(x_NF[known], half, group_N[known], seed=seed, shares=AUDITED if sample else SHARES, noise=())
-    ahead = outlook(curve.images_J, curve.error_J, curve.resampled_BJ)
+    half = RegressionTargets(question.what, question.target_ND[known], question.classes)
+    curve = measure_curve(x_NF[known], half, group_N[known], seed=seed, shares=AUDITED if sample else SHARES, noise=())
+    ahead = extrapolate(curve.images_J, curve.error_J, curve.resampled_BJ)
     middle, low, high = (float(value[0]) for value in ahead.error(len(rest)))
     with_floor, without = (float(law(len(rest))[0, 0]) for law in ahead.laws)
-    p_NF = axes(x_NF)
-    error_M = wrong(fitted(p_NF[rest], question, question.target_ND[rest])(p_NF[test]), question, test)
+    p_NF = principal_features(x_NF)
+    error_M = errors(fit_probe(p_NF[rest], question, question.target_ND[rest])(p_NF[test]), question, test)
     w_M = weights(question)[test]
     error = float((w_M * error_M).sum() / w_M.sum())
     margin = 1.96 * float(np.sqrt((w_M**2 * (error_M - error) ** 2).sum()) / w_M.sum())
@@ -143,8 +143,8 @@ def _read_cifar(source: Path) -> Question:
                 labels.append(label)
                 is_test.append(split == "test")
     code = np.unique(labels, return_inverse=True)[1]
-    x_NF = bank(np.stack(images))
-    return x_NF, Asked("the class", np.eye(10)[code], True), np.arange(len(x_NF)), np.flatnonzero(is_test)
+    x_NF = thumbnail_features(np.stack(images))
+    return x_NF, RegressionTargets("the class", np.eye(10)[code], True), np.arange(len(x_NF)), np.flatnonzero(is_test)
 
 
 def _ingest(name: str, source: Path) -> Question:
@@ -156,9 +156,9 @@ def _ingest(name: str, source: Path) -> Question:
         sections = {"ingest": params.ingest, "split": params.split}
         call(ingest.main, [source, *(folder / part for part in ("splits", "sealed", "ingested"))], sections)
         rows = read_manifest(folder / "ingested")
-        question = asked(rows, folder / "ingested")
-        assert isinstance(question, Asked), question
-        return features(rows, folder / "ingested"), question, pd.factorize(rows["group"])[0], None
+        question = regression_targets(rows, folder / "ingested")
+        assert isinstance(question, RegressionTargets), question
+        return image_features(rows, folder / "ingested"), question, pd.factorize(rows["group"])[0], None
 
 
 def table(record: dict[str, Any]) -> str:

@@ -102,12 +102,20 @@ def rate_shared(
 class Competition:
     """All implementations, each with the same number of threads and its own processes."""
 
-    def __init__(self, threads: int, shared: list[Tensor], device: str) -> None:
+    def __init__(self, threads: int, shared: list[Tensor], device: str, kept: bool = True) -> None:
+        """Start the processes.
+
+        Args:
+            threads: threads of each implementation.
+            shared: input images and masks, output images and masks.
+            device: `cpu` or `cuda`.
+            kept: also measure with freed memory kept, where glibc allows it.
+        """
         self.threads, self.shared, self.device = threads, shared, device
         self.alone = {}
         for name in ON_THREADS:
             self.alone[name] = start_processes(1, shared, threads)
-            if device == "cpu" and platform.libc_ver()[0] == "glibc":
+            if kept and device == "cpu" and platform.libc_ver()[0] == "glibc":
                 self.alone[f"{name}, {KEPT}"] = start_processes(1, shared, threads, keep_memory=True)
         self.workers = start_processes(threads, shared)
         self.on_processes = [name for name in ON_PROCESSES if find_spec(name.partition(",")[0])]
@@ -198,7 +206,11 @@ def make_batch(recipe: AugmentationRecipe) -> list[Tensor]:
 
 
 def measure(
-    threads: Sequence[int], rounds: int, device: str, recipes: dict[str, AugmentationRecipe] = RECIPES
+    threads: Sequence[int],
+    rounds: int,
+    device: str,
+    recipes: dict[str, AugmentationRecipe] = RECIPES,
+    kept: bool = True,
 ) -> dict[str, Any]:
     """Measure rates, memory and time by function.
 
@@ -207,6 +219,7 @@ def measure(
         rounds: number of rounds.
         device: `cpu` or `cuda`.
         recipes: recipes by name; memory and time by function are measured with the first one.
+        kept: also measure with freed memory kept.
 
     Returns:
         The results, as they are written.
@@ -217,7 +230,7 @@ def measure(
     for count in threads:
         for name, recipe in recipes.items():
             # New processes for each recipe, because memory that one recipe leaves behind would help the next.
-            competition = Competition(count, shared, device)
+            competition = Competition(count, shared, device, kept)
             found["rates"][name][str(count)] = competition.compare(recipe, rounds)
             if name == next(iter(recipes)):
                 alone = [who for who in competition.alone if "macula" in who]
@@ -260,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     add_run_arguments(parser)
     asked = parser.parse_args(arguments)
     if asked.tiny:
-        found = measure([1], 1, asked.device, TINY_RECIPES)
+        found = measure([1], 1, asked.device, TINY_RECIPES, kept=False)
     else:
         found = measure(asked.threads, asked.rounds, asked.device)
     print(report(found))

@@ -40,7 +40,7 @@ class PredictionSizes:
 
 
 def main(arguments: Sequence[str] | None = None) -> Path | None:
-    """Measure, write predicting.json, print the tables, and return the file."""
+    """Measure, write batch-prediction.json, print the tables, and return the file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inference.batch_prediction_speed", description=__doc__)
     parser.add_argument("cases", nargs="*", help="for each case: NAME MODEL IMAGES NUMBER")
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> Path | None:
     sizes = PredictionSizes(turns=1, counts=(8,)) if given.tiny else PredictionSizes()
     cases = [given.cases[number : number + 4] for number in range(0, len(given.cases), 4)]
     result = measure(cases, sizes)
-    file = output_folder(given.output, given.tiny) / "predicting.json"
+    file = output_folder(given.output, given.tiny) / "batch-prediction.json"
     file.write_text(json.dumps(result, indent=1) + "\n")
     print(table(result["cases"]), memory_table(result["memory"]), sep="\n\n")
     return file

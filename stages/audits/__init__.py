@@ -1,4 +1,4 @@
-"""Audits: what is wrong with the data, each one a function from the data to findings."""
+"""Audits of the ingested data: each is a function that returns findings."""
 
 from stages.audits import (
     confounder,
@@ -26,4 +26,4 @@ AUDITS: dict[str, Find] = {
     "learning_curve": learning_curve.find,
     "label_errors": label_errors.find,
 }
-"""Every audit runs on every data set; add one here and in a file of its own."""
+"""Audits by name, in the order in which they run. Every audit runs on every data set."""

@@ -1,4 +1,4 @@
-"""What an audit looks at."""
+"""Input of the audits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,49 +12,49 @@ import pandas as pd
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.dataset.manifest import parse_annotations
-from stages.near_duplicates.search import Copies, copies
-from stages.probes.image_features import features
+from stages.near_duplicates.search import Copies, find_copies
+from stages.probes.image_features import image_features
 
 
 @dataclass(frozen=True)
-class Subject:
-    """The ingested data, with the sealed test known only by its hashes and groups."""
+class AuditData:
+    """Ingested data; of the sealed test only hashes and groups."""
 
     rows: pd.DataFrame
-    """Manifest of train and val."""
+    """Manifest of the training and validation images."""
     sealed: pd.DataFrame
-    """group, content, pixels, phash of the test images."""
+    """Columns group, content, pixels and phash of the test images."""
     folder: Path
-    """Where ingest wrote; the images of `rows` can be read from it."""
-    most: int = 5000
-    """Images that audits look at whose cost grows faster than their number, or that look at pixels again."""
+    """Output folder of ingest, from which the images of `rows` can be read."""
+    max_images: int = 5000
+    """Maximum number of images in `sample`, for audits that decode images or whose cost grows faster than linearly."""
     grades: tuple[str, ...] = ()
-    """The classes from the lowest to the highest, where the task is to answer a grade."""
+    """Classes from lowest to highest if the task is ordinal, else empty."""
 
     @cached_property
     def one_class_each(self) -> bool:
-        """Whether the label of every image is exactly one class, which can be foretold."""
+        """True if every image has exactly one class."""
         return all(a.labels is not None and len(a.labels) == 1 for a in parse_annotations(self.rows))
 
     @cached_property
     def copies(self) -> Copies:
-        """Which rows show one picture, or one picture changed."""
-        return copies(self.rows, self.folder, len(self.sealed))
+        """Duplicates and near-duplicates among the rows."""
+        return find_copies(self.rows, self.folder, len(self.sealed))
 
     @cached_property
     def sample(self) -> pd.DataFrame:
-        """At most `most` of the rows at random: as many groups as there can be, then as even a share of each."""
-        if len(self.rows) <= self.most:
+        """Random sample of at most `max_images` rows: as many groups as possible, each with a similar share."""
+        if len(self.rows) <= self.max_images:
             return self.rows
         shuffled = self.rows.sample(frac=1, random_state=0)
         turn = shuffled.groupby("group").cumcount()
-        return shuffled.loc[turn.sort_values(kind="stable").index[: self.most]].sort_index()
+        return shuffled.loc[turn.sort_values(kind="stable").index[: self.max_images]].sort_index()
 
     @cached_property
     def features(self) -> np.ndarray[Any, Any]:
-        """float32 [N, F] of the images of `sample`: see `stages.probes.image_features`."""
-        return features(self.sample, self.folder)
+        """Features of the images of `sample`, float32 [N, F]; see `stages.probes.image_features`."""
+        return image_features(self.sample, self.folder)
 
 
-Find = Callable[[Subject, Audit], list[Finding]]
-"""An audit: never raises for bad data, always says something, `passed` where nothing is wrong."""
+Find = Callable[[AuditData, Audit], list[Finding]]
+"""An audit. It does not raise on bad data and returns at least one finding, with severity `passed` if all is well."""

@@ -1,7 +1,7 @@
-"""Where in an image the label is told: by its border alone, by a spot at the border, by a thumbnail.
+"""Border audit: can the border, a spot of the border, or a thumbnail alone predict the label?
 
-What stands around a thing, a tag in a corner (Lapuschkin et al. 2019, "Unmasking Clever Hans predictors"), a frame or
-another background, is as good for a network as the thing itself.
+A network can use the background, a frame or a tag in a corner instead of the object (Lapuschkin et al. 2019, "Unmasking
+Clever Hans predictors and assessing what machines really learn").
 """
 
 from typing import Any
@@ -13,63 +13,65 @@ from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.images.image_statistics import THUMBNAIL_SIZE, unpack_thumbnails
 from stages.probes.linear_probe import probe
-from stages.probes.univariate import single_tells
+from stages.probes.univariate import single_feature_separation
 
 Array = np.ndarray[Any, Any]
-AS_MUCH = 0.8  # of what a whole thumbnail foretells: so much of the border alone is suspicious
-ELSEWHERE = 0.8  # AUC up to which the rest of the border says little, so that a spot that says more stands out
-AS_USUAL = 0.5  # of the difference that a tag makes: so far a spot may be from the rest of the border without it
+SUSPICIOUS_SHARE = 0.8  # skill of the border, as a share of the skill of a whole thumbnail
+MAX_REST_AUC = 0.8  # AUC of the rest of the border, up to which a spot with a higher AUC is a tag
+MAX_OFFSET = 0.5  # of a spot from the rest of the border in the other classes, as a share of the difference
 SPOTS = [(row, column) for row in range(THUMBNAIL_SIZE) for column in range(THUMBNAIL_SIZE)
          if {row, column} & {0, THUMBNAIL_SIZE - 1}]  # fmt: skip
-"""Of a thumbnail, those at the border."""
+"""Rows and columns of the cells at the border of a thumbnail."""
 
 
 def find(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
-    """`confounder/thumbnail` informs, `confounder/border` warns, `confounder/border-spot` blocks."""
+    """Report whether a thumbnail, the border (warning) or a spot of the border (blocking) predicts the label."""
     cells = unpack_thumbnails(rows["thumbnail"])
-    border = _frame(cells[:, [row for row, _ in SPOTS], [column for _, column in SPOTS]])
-    whole = probe(_frame(cells), rows["label"], rows["group"], permutations=0).skill
+    border = _columns(cells[:, [row for row, _ in SPOTS], [column for _, column in SPOTS]])
+    whole = probe(_columns(cells), rows["label"], rows["group"], permutations=0).skill
     return [_thumbnail(whole), _border(border, whole, rows, audit), _spot(cells, rows, audit)]
 
 
-def _frame(cells: Array) -> pd.DataFrame:
-    """[N, ..., 3] as columns; one of three where all is grey."""
+def _columns(cells: Array) -> pd.DataFrame:
+    """Return cells [N, ..., 3] as table columns; one channel if all images are grey."""
     grey = bool((cells == cells[..., :1]).all())
     flat = (cells[..., :1] if grey else cells).reshape(len(cells), -1).astype(float)
-    return pd.DataFrame(flat).loc[:, lambda frame: frame.nunique() > 1]
+    return pd.DataFrame(flat).loc[:, lambda table: table.nunique() > 1]
 
 
 def _thumbnail(skill: float) -> Finding:
-    says = (
-        f"A thumbnail of {THUMBNAIL_SIZE}x{THUMBNAIL_SIZE} pixels, looked at by a linear model, foretells the label with skill "
-        f"{skill:.2f} (0 chance, 1 certain): a network that does no better has not looked closer."
+    message = (
+        f"A linear model predicts the label from a thumbnail of {THUMBNAIL_SIZE}x{THUMBNAIL_SIZE} pixels with skill "
+        f"{skill:.2f} (0: chance, 1: perfect). A network should exceed this."
     )
-    return Finding("confounder/thumbnail", "info", says, {"skill": skill})
+    return Finding("confounder/thumbnail", "info", message, {"skill": skill})
 
 
 def _border(border: pd.DataFrame, whole: float, rows: pd.DataFrame, audit: Audit) -> Finding:
     if border.empty:
         return Finding("confounder/border", "passed", "The border of all images is the same.", {"whole": whole})
-    found = probe(border, rows["label"], rows["group"], audit.permutations, audit.min_skill)
-    evidence = {"skill": found.skill, "p": found.p, "whole": whole, "images": len(rows)}
-    says = (
-        f"The border alone, an eighth at each side, foretells the label with skill {found.skill:.2f} "
-        f"(p = {found.p:.3f}); a thumbnail of the whole image with {whole:.2f}."
+    result = probe(border, rows["label"], rows["group"], audit.permutations, audit.min_skill)
+    evidence = {"skill": result.skill, "p": result.p, "whole": whole, "images": len(rows)}
+    message = (
+        f"The border alone (an eighth at each side) predicts the label with skill {result.skill:.2f} "
+        f"(p = {result.p:.3f}); a thumbnail of the whole image with skill {whole:.2f}."
     )
-    if found.p <= audit.max_p and found.skill >= audit.min_skill and found.skill >= AS_MUCH * whole:
-        says += (
-            " What is around the things tells as much as the things: other backgrounds, frames or stages. A network "
-            "may learn that: crop closer, or show each class before the same backgrounds."
+    if result.p <= audit.max_p and result.skill >= audit.min_skill and result.skill >= SUSPICIOUS_SHARE * whole:
+        message += (
+            " The surroundings are as informative as the object: different backgrounds, frames or stages. A network "
+            "may learn them: crop closer, or record all classes with the same backgrounds."
         )
-        return Finding("confounder/border", "warning", says, evidence)
-    return Finding("confounder/border", "passed", says, evidence)
+        return Finding("confounder/border", "warning", message, evidence)
+    return Finding("confounder/border", "passed", message, evidence)
 
 
 def _spot(cells: Array, rows: pd.DataFrame, audit: Audit) -> Finding:
-    """One spot of the border that tells a class where the rest of the border does not: a tag, a stamp, a date."""
+    """Report a spot of the border that separates a class although the rest of the border does not, such as a tag."""
     levels = pd.DataFrame({spot: cells[:, spot[0], spot[1]].mean(axis=1) for spot in SPOTS}, index=rows.index)
     by_class: dict[str, list[dict[str, Any]]] = {}
-    for tell in single_tells(levels, rows["label"], rows["group"], most=len(SPOTS) * rows["label"].nunique()):
+    for tell in single_feature_separation(
+        levels, rows["label"], rows["group"], most=len(SPOTS) * rows["label"].nunique()
+    ):
         by_class.setdefault(tell["label"], []).append(tell)
     tags = [
         tells[0]
@@ -77,38 +79,36 @@ def _spot(cells: Array, rows: pd.DataFrame, audit: Audit) -> Finding:
         if tells[0]["auc"] >= audit.blocking_auc and tells[0]["p"] <= audit.max_p and _is_added(tells)
     ]
     if not tags:
-        return Finding(
-            "confounder/border-spot", "passed", "No spot at the border tells a class where the rest does not."
-        )
-    told = "; ".join(
-        f"the {_where(*tag['feature'])} alone tells class `{tag['label']}` at {tag['accuracy']:.2f} balanced accuracy "
-        f"(AUC {tag['auc']:.2f}, grey level {tag['direction']})"
+        return Finding("confounder/border-spot", "passed", "No spot of the border separates a class by itself.")
+    spots = "; ".join(
+        f"the {_position(*tag['feature'])} alone separates class `{tag['label']}` with balanced accuracy "
+        f"{tag['accuracy']:.2f} (AUC {tag['auc']:.2f}, grey level {tag['direction']})"
         for tag in tags[:5]
     )
-    says = (
-        f"{told[0].upper()}{told[1:]}, and the rest of the border does not: look there for a tag, a stamp or a date, "
-        "which a network would learn. Cut it away in all images."
+    message = (
+        f"{spots[0].upper()}{spots[1:]}; the rest of the border does not. Look there for a tag, a stamp or a date, "
+        "which a network would learn, and crop it in all images."
     )
     images = [path for tag in tags[:4] for path in rows.loc[rows["label"] == tag["label"], "path"].head(6)]
-    evidence = {"tags": [tag | {"feature": _where(*tag["feature"])} for tag in tags[:20]]}
-    return Finding("confounder/border-spot", "blocking", says, evidence, list(dict.fromkeys(images)))
+    evidence = {"tags": [tag | {"feature": _position(*tag["feature"])} for tag in tags[:20]]}
+    return Finding("confounder/border-spot", "blocking", message, evidence, list(dict.fromkeys(images)))
 
 
 def _is_added(tells: list[dict[str, Any]]) -> bool:
-    """Whether the strongest spot stands out in the class, and in the other classes looks as the rest of the border.
+    """Return True if the spot differs from the border in this class only.
 
-    Where the things themselves reach the border of the other classes, as digits do, it is they that the class lacks.
+    If the objects of the other classes reach the border, as digits do, the spot also differs in these.
     """
     spot = tells[0]
     usual = float(np.median([tell["outside"] for tell in tells]))
-    others_too = abs(spot["outside"] - usual) > AS_USUAL * abs(spot["inside"] - spot["outside"])
-    return not others_too and float(np.median([tell["auc"] for tell in tells])) <= ELSEWHERE
+    also_in_others = abs(spot["outside"] - usual) > MAX_OFFSET * abs(spot["inside"] - spot["outside"])
+    return not also_in_others and float(np.median([tell["auc"] for tell in tells])) <= MAX_REST_AUC
 
 
-def _where(row: int, column: int) -> str:
-    """The place of a cell in words.
+def _position(row: int, column: int) -> str:
+    """Return the position of a cell in words.
 
-    >>> _where(0, 7), _where(4, 0), _where(7, 3)
+    >>> _position(0, 7), _position(4, 0), _position(7, 3)
     ('upper right corner', 'left edge, 5/8 down', 'lower edge, 4/8 across')
     """
     last = THUMBNAIL_SIZE - 1

@@ -1,8 +1,8 @@
-"""The tank lesson: the label must not be foretold by what has nothing to do with the thing.
+"""Confounder audit: can image statistics or file metadata alone predict the label?
 
-A network trained to find tanks had learned to tell sunny from overcast days. So a plain linear model is given nothing
-but statistics of the images, then nothing but properties of their files, and asked for the label, across groups that
-it has not seen. What it foretells better than chance, a network may have learned instead of the thing.
+In the tank anecdote, a network trained to detect tanks had learned to distinguish sunny from overcast days. This audit
+fits a linear model to image statistics only, and to file metadata only, and predicts the label of groups that the model
+has not seen. A network may use whatever predicts the label better than chance instead of the object.
 """
 
 import math
@@ -11,46 +11,43 @@ from typing import Any
 import pandas as pd
 
 from stages.audits import border_confounders
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.augmentations import AUGMENTATIONS
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.dataset.manifest import parse_annotations
 from stages.images.image_statistics import EXPOSURE, METADATA, STRUCTURE
 from stages.probes.linear_probe import FOLDS, Skill, probe
-from stages.probes.univariate import single_tells
+from stages.probes.univariate import single_feature_separation
 
-MOST_BROKEN = 0.5  # of an augmentation: with more of it little is left of the image
-FIFTHS = 5
-CONTENT_TOO = ("bytes", "bytes_per_pixel")
-"""Of a compressed file they follow from what is in the image: a class of little detail has small files. That they tell
-one class alone blocks by skill and not by AUC: the ones of USPS have .84 and .99, with nothing wrong."""
-CLEAR = 0.5  # skill, without the bytes, for one class of many, from which metadata block; below it they warn
-FEWEST_GROUPS = 20  # with 8 scenes the test had no power: silence would not mean clean
+MAX_AMOUNT = 0.5  # of a suggested augmentation; a larger amount destroys the image
+BINS = 5
+CONTENT_DEPENDENT = ("bytes", "bytes_per_pixel")
+"""Metadata that depend on the content: a class with little detail has small compressed files. They block by skill, not
+by AUC: digit 1 of USPS has a skill of 0.84 and an AUC of 0.99 although nothing is wrong."""
+BLOCKING_SKILL = 0.5  # skill of metadata without the file size, from which the finding blocks; below it warns
+MIN_GROUPS = 20  # with 8 groups, the test had no power
 
 
-def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`confounder/statistics` warns, or blocks when one statistic alone tells a class; `confounder/metadata` blocks.
+def find(data: AuditData, audit: Audit) -> list[Finding]:
+    """Report whether image statistics, the border, file metadata or file names predict the label.
 
-    Of `places` and of names see there. Numbers are foretold as the fifth of the images to which they belong.
+    `confounder/statistics` warns, or blocks if one statistic alone separates a class; `confounder/metadata` blocks. A
+    regression target is predicted as one of five quantile bins.
     """
-    told = _told(subject)
-    if told is None:
-        says = (
-            "Whether image statistics or file metadata give the label away was not looked at: "
-            "the labels are neither one class nor one number an image."
-        )
-        return [Finding("confounder/not-checked", "info", says)]
-    rows, left_out = _with_enough_groups(told)
+    labelled = _with_label(data)
+    if labelled is None:
+        message = "Confounders were not checked: the images have neither exactly one class nor exactly one number each."
+        return [Finding("confounder/not-checked", "info", message)]
+    rows, left_out = _with_enough_groups(labelled)
     groups = rows["group"].nunique()
-    if rows["label"].nunique() < 2 or groups < FEWEST_GROUPS:
-        says = (
-            "Too few groups to tell whether image statistics or file metadata give the label away: "
-            f"{groups} groups in classes of at least {FOLDS}; at least {FEWEST_GROUPS} in two classes are needed. "
-            "This does not mean that they don't."
+    if rows["label"].nunique() < 2 or groups < MIN_GROUPS:
+        message = (
+            f"Confounders could not be checked: {groups} groups in classes with at least {FOLDS} groups, but at least "
+            f"{MIN_GROUPS} groups in two classes are required. Confounders may be present."
         )
         evidence = {"groups": groups, "classes_left_out": left_out}
-        return [Finding("confounder/not-checked", "warning", says, evidence)]
+        return [Finding("confounder/not-checked", "warning", message, evidence)]
     rows = _sample(rows, audit.max_images)
     findings = [
         _statistics(rows, audit),
@@ -59,153 +56,156 @@ def find(subject: Subject, audit: Audit) -> list[Finding]:
         *_names(rows, audit),
     ]
     if left_out:
-        says = (
-            f"{len(left_out)} classes have fewer than {FOLDS} groups and were left out of the confounder audit: "
+        message = (
+            f"{len(left_out)} classes have fewer than {FOLDS} groups and were excluded from the confounder audit: "
             f"{', '.join(left_out[:10])}."
         )
-        findings.append(Finding("confounder/not-checked", "info", says, {"classes": left_out}))
+        findings.append(Finding("confounder/not-checked", "info", message, {"classes": left_out}))
     return findings
 
 
 def _statistics(rows: pd.DataFrame, audit: Audit) -> Finding:
     features = rows[[*EXPOSURE, *STRUCTURE]]
     skill = probe(features, rows["label"], rows["group"], audit.permutations, audit.min_skill)
-    tells = single_tells(features, rows["label"], rows["group"])
+    tells = single_feature_separation(features, rows["label"], rows["group"])
     evidence = {
         "skill": skill.skill,
-        "of_one_class": skill.most,
+        "of_one_class": skill.best,
         "p": skill.p,
         "images": len(rows),
         "tells": tells[:20],
     }
-    says = f"Image statistics ({', '.join(features)}) foretell the label with skill {_in_words(skill)}."
+    message = f"Image statistics ({', '.join(features)}) predict the label with skill {_skill_text(skill)}."
     alone = [t for t in tells if t["feature"] in EXPOSURE and t["p"] <= audit.max_p and t["auc"] >= audit.blocking_auc]
     if alone:
-        told = "; ".join(
-            f"{t['feature']} alone tells class `{t['label']}` at {t['accuracy']:.2f} balanced accuracy (AUC "
+        separations = "; ".join(
+            f"{t['feature']} alone separates class `{t['label']}` with balanced accuracy {t['accuracy']:.2f} (AUC "
             f"{t['auc']:.2f}, {t['direction']})"
             for t in alone[:5]
         )
-        says = (
-            f"{told[0].upper()}{told[1:]}. {says} A network may learn that instead of the thing: "
-            f"find out how these images were made.{_breaking(alone[:3])}"
+        message = (
+            f"{separations[0].upper()}{separations[1:]}. {message} A network may learn this instead of the object: "
+            f"find out how these images were recorded.{_augmentation_advice(alone[:3])}"
         )
         images = [path for t in alone[:3] for path in rows.loc[rows["label"] == t["label"], "path"].head(6)]
-        return Finding("confounder/statistics", "blocking", says, evidence, list(dict.fromkeys(images)))
-    if _matters(skill, audit):
+        return Finding("confounder/statistics", "blocking", message, evidence, list(dict.fromkeys(images)))
+    if _is_significant(skill, audit):
         strongest = "; ".join(f"{t['feature']} for class `{t['label']}` (AUC {t['auc']:.2f})" for t in tells[:3])
-        says += f" The classes may truly differ so; strongest: {strongest}. Hold the model's score against this one."
-        says += _breaking(tells[:1])
-        return Finding("confounder/statistics", "blocking" if audit.block_on_content else "warning", says, evidence)
-    return Finding("confounder/statistics", "passed", says, evidence)
+        message += f" This may be a true difference between the classes; strongest: {strongest}."
+        message += f" Compare the score of the model with this skill.{_augmentation_advice(tells[:1])}"
+        return Finding("confounder/statistics", "blocking" if audit.block_on_content else "warning", message, evidence)
+    return Finding("confounder/statistics", "passed", message, evidence)
 
 
-def _breaking(tells: list[dict[str, Any]]) -> str:
-    """Which augmentations make such statistics say little, and how much of them it takes."""
+def _augmentation_advice(tells: list[dict[str, Any]]) -> str:
+    """Return the augmentations, with their amounts, that make these statistics uninformative."""
     amounts: dict[str, str] = {}
     for tell in tells:
-        for name, one in AUGMENTATIONS.items():
-            if tell["feature"] in one.breaks:
-                enough = math.ceil(100 * one.enough(tell["inside"], tell["outside"])) / 100 if one.enough else None
+        for name, augmentation in AUGMENTATIONS.items():
+            if tell["feature"] in augmentation.breaks:
+                amount_for = augmentation.enough
+                enough = math.ceil(100 * amount_for(tell["inside"], tell["outside"])) / 100 if amount_for else None
                 if enough is None:
                     amounts[name] = "true"
-                elif 0 < enough <= MOST_BROKEN:
+                elif 0 < enough <= MAX_AMOUNT:
                     amounts[name] = max(amounts.get(name, ""), f"{enough:.2f}")
     if not amounts:
         return ""
     listed = ", ".join(f"{name}: {amount}" for name, amount in amounts.items())
-    return f" Augmentation can break the tie, as {{{listed}}} in augment.amounts; look at what training then sees."
+    return f" Augmentation can remove this information: set augment.amounts to {{{listed}}} and look at the result."
 
 
 def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:
     if not rows["has_file"].all():
-        says = "The images came out of arrays: there is no file metadata to foretell the label."
-        return Finding("confounder/metadata", "info", says)
+        message = "The images come from arrays and have no file metadata."
+        return Finding("confounder/metadata", "info", message)
     varying = [name for name in METADATA if rows[name].nunique() > 1]
     if not varying:
-        says = "All files have one size, format and length: nothing in them can foretell the label."
-        return Finding("confounder/metadata", "passed", says)
+        message = "All files have the same metadata, so these cannot predict the label."
+        return Finding("confounder/metadata", "passed", message)
     features = rows[varying].assign(**({"taken": _days(rows["taken"])} if "taken" in varying else {}))
     skill = probe(features, rows["label"], rows["group"], audit.permutations, audit.min_skill)
-    skill_of = {name: probe(features[[name]], rows["label"], rows["group"], permutations=0).most for name in varying}
+    skill_of = {name: probe(features[[name]], rows["label"], rows["group"], permutations=0).best for name in varying}
     evidence = {"skill": skill.skill, "p": skill.p, "images": len(rows), "skill_alone": skill_of}
-    says = f"File metadata ({', '.join(varying)}) foretell the label with skill {_in_words(skill)}."
+    message = f"File metadata ({', '.join(varying)}) predict the label with skill {_skill_text(skill)}."
     blocks = [skill.p <= audit.max_p and skill.skill >= audit.min_skill]
     blocks += [
-        skill.p <= audit.max_p and skill_of[name] >= audit.blocking_auc for name in CONTENT_TOO if name in skill_of
+        skill.p <= audit.max_p and skill_of[name] >= audit.blocking_auc
+        for name in CONTENT_DEPENDENT
+        if name in skill_of
     ]
     warns = False
-    given = [name for name in varying if name not in CONTENT_TOO]
-    if given:
-        without = probe(features[given], rows["label"], rows["group"], audit.permutations, audit.min_skill)
-        evidence |= {"without_bytes": without.most, "p_without_bytes": without.p}
-        says += f" Without the size of the file: {_in_words(without)}."
-        warns = _matters(without, audit)
-        blocks.append(warns and without.most >= CLEAR)
+    independent = [name for name in varying if name not in CONTENT_DEPENDENT]
+    if independent:
+        without = probe(features[independent], rows["label"], rows["group"], audit.permutations, audit.min_skill)
+        evidence |= {"without_bytes": without.best, "p_without_bytes": without.p}
+        message += f" Without the file size: {_skill_text(without)}."
+        warns = _is_significant(without, audit)
+        blocks.append(warns and without.best >= BLOCKING_SKILL)
     if warns or any(blocks):
         ranked = sorted(skill_of, key=lambda name: -skill_of[name])[:3]
         strongest = ", ".join(f"{name} {skill_of[name]:.2f}" for name in ranked if skill_of[name] > 0)
-        says += (
-            f" Skill of each alone, of the class that it tells best: {strongest}. A file cannot make an image what it "
-            "is: find out why the classes were stored differently."
+        message += (
+            f" Highest skill of each property alone: {strongest}. The label cannot depend on how a file is stored: "
+            "find out why the classes were stored differently, and store all images alike."
         )
-        return Finding("confounder/metadata", "blocking" if any(blocks) else "warning", says, evidence)
-    return Finding("confounder/metadata", "passed", says, evidence)
+        return Finding("confounder/metadata", "blocking" if any(blocks) else "warning", message, evidence)
+    return Finding("confounder/metadata", "passed", message, evidence)
 
 
 def _days(taken: pd.Series) -> pd.Series:
-    """Days since 1970 of dates as EXIF has them; -1 where there is none."""
+    """Return days since 1970 for EXIF dates; -1 for a missing date."""
     when = pd.to_datetime(taken, format="%Y:%m:%d %H:%M:%S", errors="coerce")
     return ((when - pd.Timestamp(0)) / pd.Timedelta(days=1)).fillna(-1.0)
 
 
 def _names(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
-    """A network never sees a name, so that this only warns; but numbers in a row come from one session."""
+    """Report whether the numbers in file names predict the label: consecutive numbers often come from one session."""
     if not rows["has_file"].all():
         return []
     number = rows["path"].str.extract(r"(\d{1,15})\D*$")[0].astype(float)
     if number.isna().any() or number.nunique() < len(number) / 2:
-        return []  # images without numbers, or numbered anew in each class
+        return []  # images without numbers, or numbered separately in each class
     skill = probe(pd.DataFrame({"number": number}), rows["label"], rows["group"], audit.permutations, audit.min_skill)
-    evidence = {"skill": skill.skill, "of_one_class": skill.most, "p": skill.p}
-    says = f"The numbers in the files' names foretell the label with skill {_in_words(skill)}."
-    if not _matters(skill, audit):
-        return [Finding("confounder/file-names", "passed", says, evidence)]
-    says += (
-        " No network sees a name; but if the numbers are a camera's, each class was taken in one session, with one "
-        "light and one background, and those it does see. If the images were numbered when they were sorted, nothing "
-        "is wrong."
+    evidence = {"skill": skill.skill, "of_one_class": skill.best, "p": skill.p}
+    message = f"The numbers in file names predict the label with skill {_skill_text(skill)}."
+    if not _is_significant(skill, audit):
+        return [Finding("confounder/file-names", "passed", message, evidence)]
+    message += (
+        " A network does not see file names. However, if a camera assigned the numbers, each class was recorded in one "
+        "session with its own light and background, which the network does see. If the images were numbered after "
+        "sorting, nothing is wrong."
     )
-    return [Finding("confounder/file-names", "info", says, evidence)]
+    return [Finding("confounder/file-names", "info", message, evidence)]
 
 
-def _told(subject: Subject) -> pd.DataFrame | None:
-    """The rows with what is to be foretold as their `label`: the class, or the fifth in which the one number is."""
-    if subject.one_class_each:
-        return subject.rows
-    scalars = [a.scalars for a in parse_annotations(subject.rows)]
-    if not all(found is not None and len(found) == 1 for found in scalars):
+def _with_label(data: AuditData) -> pd.DataFrame | None:
+    """Return the rows with the class, or the quantile bin of the only number, as `label`; None if there is neither."""
+    if data.one_class_each:
+        return data.rows
+    scalars = [a.scalars for a in parse_annotations(data.rows)]
+    if not all(numbers is not None and len(numbers) == 1 for numbers in scalars):
         return None
-    values = pd.Series([next(iter(found.values())) for found in scalars if found], index=subject.rows.index)
-    few = values.nunique() <= FIFTHS  # equal numbers stay together
-    fifths = pd.Series(pd.factorize(values)[0], values.index) if few else _fifths(values)
-    bounds = values.groupby(fifths).agg(["min", "max"])
-    words = {fifth: f"{low:g} to {high:g}" for fifth, low, high in bounds.itertuples()}
-    return subject.rows.assign(label=fifths.map(words))
+    values = pd.Series([next(iter(numbers.values())) for numbers in scalars if numbers], index=data.rows.index)
+    few = values.nunique() <= BINS  # equal numbers stay in one bin
+    bins = pd.Series(pd.factorize(values)[0], values.index) if few else _quantile_bins(values)
+    bounds = values.groupby(bins).agg(["min", "max"])
+    words = {number: f"{low:g} to {high:g}" for number, low, high in bounds.itertuples()}
+    return data.rows.assign(label=bins.map(words))
 
 
-def _fifths(values: pd.Series) -> pd.Series:
-    return pd.qcut(values, FIFTHS, labels=False, duplicates="drop")
+def _quantile_bins(values: pd.Series) -> pd.Series:
+    return pd.qcut(values, BINS, labels=False, duplicates="drop")
 
 
-def _matters(skill: Skill, audit: Audit) -> bool:
-    return skill.p <= audit.max_p and skill.most >= audit.min_skill
+def _is_significant(skill: Skill, audit: Audit) -> bool:
+    return skill.p <= audit.max_p and skill.best >= audit.min_skill
 
 
-def _in_words(skill: Skill) -> str:
+def _skill_text(skill: Skill) -> str:
     best = skill.by_class.idxmax()
-    one = f", class `{best}` {skill.most:.2f}" if skill.most > skill.skill and len(skill.by_class) > 2 else ""
-    return f"{skill.skill:.2f}{one} (0 chance, 1 certain; p = {skill.p:.3f})"
+    one = f", class `{best}` {skill.best:.2f}" if skill.best > skill.skill and len(skill.by_class) > 2 else ""
+    return f"{skill.skill:.2f}{one} (0: chance, 1: perfect; p = {skill.p:.3f})"
 
 
 def _with_enough_groups(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -215,7 +215,7 @@ def _with_enough_groups(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _sample(rows: pd.DataFrame, most: int) -> pd.DataFrame:
-    """About `most` images at random: fewer of each group first, and only then fewer groups; no class is lost."""
+    """Return about `most` random images: first fewer images per group, then fewer groups, but all classes."""
     if len(rows) <= most:
         return rows
     shuffled = rows.sample(frac=1, random_state=0)

@@ -1,4 +1,4 @@
-"""Images of two origins (sites, cameras, real and simulated): how far apart they are, why, and what carries over."""
+"""Domain-gap audit: how images of different origins (sites, cameras, real and simulated) differ."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,112 +9,115 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import cross_val_predict
 
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.probes.appearance import appearance
-from stages.probes.linear_probe import FOLDS, folds
-from stages.probes.two_sample_test import CLEAR, Difference, compared, sample, shares_differ, too_few
+from stages.probes.appearance import measure_appearance
+from stages.probes.linear_probe import FOLDS, stratified_group_folds
+from stages.probes.two_sample_test import CLEAR, Difference, compare_features, sample, shares_differ, too_few
 
-MOST_ORIGINS = 5  # that are compared with the largest
-PENALTY = 10.0  # of the probe of the label, on standardized pixels
-SHARES = 0.3  # of the images that would need another class, from which the origin tells the class
-WEAK = 0.1  # skill of the probe within an origin below which nothing can be said of what carries over
+MAX_ORIGINS = 5  # compared with the largest one
+PENALTY = 10.0  # of the label probe, on standardized pixels
+MIN_SHARE_DISTANCE = 0.3  # total variation of the class shares, from which the origin predicts the class
+MIN_SKILL = 0.1  # of the label probe within an origin; below it, transfer is not reported
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Between the images of one origin and those of the largest one."""
+    """Difference between the images of one origin and those of the largest origin."""
 
     origin: str
     other: str
-    looks: Difference
+    difference: Difference
     own: float | None
-    """Skill of a probe of the label on `origin`, out of fold: 0 is chance, 1 certain. None: no common classes."""
+    """Out-of-fold skill of a label probe on `origin` (0: chance, 1: perfect); None if there are no common classes."""
     carried: float | None
-    """Skill on `origin` of the probe that has learned on `other`."""
+    """Skill on `origin` of the probe that was trained on `other`."""
 
 
-def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`domain_gap/origins` warns where images of two origins can be told apart."""
-    rows = subject.rows[~subject.rows["blank"] & (subject.rows["origin"] != "")]
+def find(data: AuditData, audit: Audit) -> list[Finding]:
+    """Report origins whose images can be distinguished (warning)."""
+    rows = data.rows[~data.rows["blank"] & (data.rows["origin"] != "")]
     origins = rows["origin"].value_counts()
     if len(origins) < 2:
-        says = "No two origins of images are known (ingest.origin_regex, ingest.columns.origin): nothing to compare."
-        return [Finding("domain_gap/origins", "passed", says)]
-    largest, *others = (str(name) for name in origins.index[: MOST_ORIGINS + 1])
+        message = "All images have the same origin, or none is specified (ingest.origin_regex, ingest.columns.origin)."
+        return [Finding("domain_gap/origins", "passed", message)]
+    largest, *others = (str(name) for name in origins.index[: MAX_ORIGINS + 1])
     unable = {o: too_few(rows[rows["origin"] == o], rows[rows["origin"] == largest]) for o in others}
     findings = []
-    gaps = [_gap(rows, o, largest, subject, audit) for o in others if not unable[o]]
+    gaps = [_gap(rows, o, largest, data, audit) for o in others if not unable[o]]
     if gaps:
         findings.append(_finding(gaps, rows, audit))
     if any(unable.values()):
-        said = "; ".join(f"`{o}` and `{largest}`: {why}" for o, why in unable.items() if why)
-        findings.append(Finding("domain_gap/not-checked", "info", f"Some origins cannot be compared: {said}."))
+        reasons = "; ".join(f"`{o}` and `{largest}`: {why}" for o, why in unable.items() if why)
+        findings.append(Finding("domain_gap/not-checked", "info", f"Some origins cannot be compared: {reasons}."))
     return findings
 
 
 def _finding(gaps: list[Gap], rows: pd.DataFrame, audit: Audit) -> Finding:
-    clear = [gap for gap in gaps if gap.looks.p <= audit.max_p and gap.looks.auc >= CLEAR]
+    clear = [gap for gap in gaps if gap.difference.p <= audit.max_p and gap.difference.auc >= CLEAR]
     evidence = {
-        f"{gap.origin} against {gap.other}": gap.looks.evidence() | {"own_skill": gap.own, "carried_skill": gap.carried}
+        f"{gap.origin} against {gap.other}": gap.difference.evidence()
+        | {"own_skill": gap.own, "carried_skill": gap.carried}
         for gap in gaps
     }
     if not clear:
-        told = ", ".join(f"{gap.looks.auc:.2f} (p = {gap.looks.p:.3f})" for gap in gaps)
-        says = f"Images of different origin look alike, class by class: AUC of telling them apart {told}; .5 is chance."
-        return Finding("domain_gap/origins", "passed", says, evidence)
-    says = " ".join(_says(gap, rows, audit) for gap in clear)
-    return Finding("domain_gap/origins", "warning", says, evidence, clear[0].looks.typical)
+        values = ", ".join(f"{gap.difference.auc:.2f} (p = {gap.difference.p:.3f})" for gap in gaps)
+        message = (
+            f"Images of different origins look alike, class by class: AUC of a probe that distinguishes them {values}."
+        )
+        return Finding("domain_gap/origins", "passed", message, evidence)
+    message = " ".join(_describe(gap, rows, audit) for gap in clear)
+    return Finding("domain_gap/origins", "warning", message, evidence, clear[0].looks.typical)
 
 
-def _says(gap: Gap, rows: pd.DataFrame, audit: Audit) -> str:
-    says = (
-        f"Images of origin `{gap.origin}` can be told from those of `{gap.other}`, class by class, at AUC "
-        f"{gap.looks.auc:.2f} (.5 is chance, 1 certain; p = {gap.looks.p:.3f}). Those of `{gap.origin}` are "
-        f"{gap.looks.in_words()}."
+def _describe(gap: Gap, rows: pd.DataFrame, audit: Audit) -> str:
+    message = (
+        f"A probe distinguishes images of origin `{gap.origin}` from those of `{gap.other}`, class by class, with AUC "
+        f"{gap.difference.auc:.2f} (0.5: chance, 1: perfect; p = {gap.difference.p:.3f}). Those of `{gap.origin}` are "
+        f"{gap.difference.describe()}."
     )
-    if gap.own is not None and gap.carried is not None and gap.own >= WEAK:
-        says += (
-            f" A plain probe of the label reaches skill {gap.own:.2f} (0 chance, 1 certain) on `{gap.origin}` when it "
-            f"has learned there, {gap.carried:.2f} when it has learned on `{gap.other}`: "
-            f"{max(0.0, min(1.0, gap.carried / gap.own)):.0%} carries over."
+    if gap.own is not None and gap.carried is not None and gap.own >= MIN_SKILL:
+        message += (
+            f" A simple label probe has a skill of {gap.own:.2f} (0: chance, 1: perfect) on `{gap.origin}` if it is "
+            f"trained there, and {gap.carried:.2f} if it is trained on `{gap.other}`: "
+            f"{max(0.0, min(1.0, gap.carried / gap.own)):.0%} transfers."
         )
     both = rows[rows["origin"].isin([gap.origin, gap.other])]
-    distance, p, said = shares_differ(both, (both["origin"] == gap.origin).to_numpy(), audit.permutations)
-    if p <= audit.max_p and distance >= SHARES:
-        says += f" Their classes stand in other shares, too ({', '.join(said)}): the origin tells the class."
-    return says
+    distance, p, classes = shares_differ(both, (both["origin"] == gap.origin).to_numpy(), audit.permutations)
+    if p <= audit.max_p and distance >= MIN_SHARE_DISTANCE:
+        message += f" Their class shares also differ ({', '.join(classes)}): the origin predicts the class."
+    return message
 
 
-def _gap(rows: pd.DataFrame, origin: str, largest: str, subject: Subject, audit: Audit) -> Gap:
+def _gap(rows: pd.DataFrame, origin: str, largest: str, data: AuditData, audit: Audit) -> Gap:
     chosen = pd.concat([sample(rows[rows["origin"] == name]) for name in (origin, largest)])
     of_one = (chosen["origin"] == origin).to_numpy()
-    looks = appearance(chosen, subject.folder)
-    found = compared(chosen, of_one, looks, audit.permutations, audit.max_p)
-    own, carried = _skills(chosen, of_one, looks.small) if subject.one_class_each else (None, None)
-    return Gap(origin, largest, found, own, carried)
+    features = measure_appearance(chosen, data.folder)
+    result = compare_features(chosen, of_one, features, audit.permutations, audit.max_p)
+    own, carried = _skills(chosen, of_one, features.small) if data.one_class_each else (None, None)
+    return Gap(origin, largest, result, own, carried)
 
 
 def _skills(rows: pd.DataFrame, of_one: Array, small: Array) -> tuple[float | None, float | None]:
-    """Skill on the one origin of ridge regression on pixels at 16x16: learned there, out of fold, and on the other."""
+    """Return the skill on one origin of a pixel probe trained there (out of fold) and of one trained on the other."""
     per_class = rows.groupby(["label", of_one])["group"].nunique().unstack(fill_value=0)
     common = rows["label"].isin(per_class.index[(per_class >= FOLDS).all(axis=1)]).to_numpy()
     labels, groups = rows["label"].to_numpy(), rows["group"].to_numpy()
     if len(set(labels[common])) < 2:
         return None, None
-    here, there = common & of_one, common & ~of_one
-    x_here, x_there = _standard(small[here], small[there]), _standard(small[there], small[there])
+    own_N, other_N = common & of_one, common & ~of_one
+    x_own, x_other = _standardize(small[own_N], small[other_N]), _standardize(small[other_N], small[other_N])
     probe = RidgeClassifier(PENALTY, class_weight="balanced")
-    fold_N = folds(pd.factorize(labels[here])[0], groups[here])
+    fold_N = stratified_group_folds(pd.factorize(labels[own_N])[0], groups[own_N])
     parts = [(np.flatnonzero(fold_N != fold), np.flatnonzero(fold_N == fold)) for fold in np.unique(fold_N)]
-    own = cross_val_predict(probe, x_here, labels[here], cv=parts)
-    carried = probe.fit(x_there, labels[there]).predict(x_here)
-    skills = [float(balanced_accuracy_score(labels[here], answer, adjusted=True)) for answer in (own, carried)]
+    own = cross_val_predict(probe, x_own, labels[own_N], cv=parts)
+    carried = probe.fit(x_other, labels[other_N]).predict(x_own)
+    skills = [float(balanced_accuracy_score(labels[own_N], predicted, adjusted=True)) for predicted in (own, carried)]
     return skills[0], skills[1]
 
 
-def _standard(pixels: Array, like: Array) -> Array:
+def _standardize(pixels: Array, like: Array) -> Array:
     return (pixels - like.mean(axis=0)) / (like.std(axis=0) + 0.05)

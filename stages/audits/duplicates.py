@@ -1,115 +1,118 @@
-"""One picture in the data more than once: a contradiction when its labels differ, a weight when they agree."""
+"""Duplicate audit: images that occur more than once, with different labels (blocking) or the same label."""
 
 import pandas as pd
 
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.near_duplicates.search import named, paths
+from stages.near_duplicates.search import label_sets, paths_of
 
 
-def find(subject: Subject, audit: Audit) -> list[Finding]:
+def find(data: AuditData, audit: Audit) -> list[Finding]:
     """Report images that occur twice: under two labels (blocking), under one label, or edited (warnings)."""
-    same, near = subject.copies.same, subject.copies.near
+    same, near = data.copies.same, data.copies.near
     findings = [
         _conflicts([s for s in same if _contradict(s)]),
         _repeats([s for s in same if not _contradict(s)]),
-        _near([s for s in near if s["label"].nunique() == 1], subject.copies.pairs),
+        _near([s for s in near if s["label"].nunique() == 1], data.copies.pairs),
         _near_conflicts([s for s in near if s["label"].nunique() > 1]),
     ]
-    if subject.copies.not_checked:
-        says = f"Of changed copies not all can be told: {subject.copies.not_checked}."
-        findings.append(Finding("duplicates/not-checked", "info", says))
+    if data.copies.not_checked:
+        message = f"Near-duplicates were only partly checked: {data.copies.not_checked}."
+        findings.append(Finding("duplicates/not-checked", "info", message))
     return findings
 
 
 def _contradict(same: pd.DataFrame) -> bool:
-    """Two classes; or, where the pixels are equal and nothing was resized, two annotations, masks or paired images."""
+    """Return True if duplicates have different classes, or equal pixels with different annotations or targets."""
     if same["label"].nunique() > 1:
         return True
-    told = same["annotation"] + same["target_pixels"]
-    return bool((told.groupby(same["pixels"]).nunique() > 1).any())
+    targets = same["annotation"] + same["target_pixels"]
+    return bool((targets.groupby(same["pixels"]).nunique() > 1).any())
 
 
 def _conflicts(found: list[pd.DataFrame]) -> Finding:
     if not found:
-        return Finding("duplicates/conflicting-labels", "passed", "No picture stands under two labels.")
-    says = f"{_pictures(len(found))} under two labels or more: {_listed(found)}"
-    evidence = {"sets": named(found), "count": len(found)}
-    return Finding("duplicates/conflicting-labels", "blocking", says, evidence, paths(found))
+        return Finding("duplicates/conflicting-labels", "passed", "No image has two different labels.")
+    message = f"{_images(len(found))} more than once with different labels: {_listed(found)}"
+    evidence = {"sets": label_sets(found), "count": len(found)}
+    return Finding("duplicates/conflicting-labels", "blocking", message, evidence, paths_of(found))
 
 
 def _repeats(found: list[pd.DataFrame]) -> Finding:
     if not found:
-        return Finding("duplicates/same-label", "passed", "No picture stands twice under one label.")
+        return Finding("duplicates/same-label", "passed", "No image occurs twice with the same label.")
     extra = sum(len(same) - 1 for same in found)
     across = [same for same in found if same["group"].nunique() > 1]
-    says = (
-        f"{_pictures(len(found))} more than once under one label; {extra} images add nothing but weight. "
+    message = (
+        f"{_images(len(found))} more than once with the same label; {extra} images are redundant. "
         f"{_in_groups(len(found) - len(across), across)}"
     )
-    evidence = {"sets": named(found), "count": len(found), "across_groups": len(across)}
-    return Finding("duplicates/same-label", "warning", says, evidence, paths([*across, *_others(found, across)]))
+    evidence = {"sets": label_sets(found), "count": len(found), "across_groups": len(across)}
+    return Finding("duplicates/same-label", "warning", message, evidence, paths_of([*across, *_without(found, across)]))
 
 
 def _near(found: list[pd.DataFrame], pairs: pd.DataFrame) -> Finding:
     if not found:
-        says = "No picture stands there a second time, mirrored, cropped or lit otherwise, as far as can be told."
-        return Finding("duplicates/near-duplicates", "passed", says)
+        message = "No near-duplicates (mirrored, cropped or differently exposed copies) were found."
+        return Finding("duplicates/near-duplicates", "passed", message)
     across = [near for near in found if near["group"].nunique() > 1]
     changed = pairs[~pairs["same"] & pairs["first"].isin({path for near in found for path in near["path"]})]
     kinds = f"{int(changed['mirrored'].sum())} pairs mirrored, {int(changed['cropped'].sum())} cropped"
-    says = (
-        f"{len(found)} sets of {sum(map(len, found))} pictures are nearer to each other than distinct pictures of "
-        f"these data are ({kinds}): changed copies, or moments of one scene. "
+    message = (
+        f"{len(found)} sets with {sum(map(len, found))} images are more similar than distinct images of this data set "
+        f"({kinds}): edited copies, or frames of one scene. "
         f"{_in_groups(len(found) - len(across), across)}"
     )
-    evidence = {"sets": named(found), "count": len(found), "across_groups": len(across), "pairs": _rows(changed)}
-    shown = paths([*across, *_others(found, across)])
-    return Finding("duplicates/near-duplicates", "warning" if across else "info", says, evidence, shown)
+    evidence = {
+        "sets": label_sets(found),
+        "count": len(found),
+        "across_groups": len(across),
+        "pairs": _evidence_rows(changed),
+    }
+    shown = paths_of([*across, *_without(found, across)])
+    return Finding("duplicates/near-duplicates", "warning" if across else "info", message, evidence, shown)
 
 
 def _near_conflicts(found: list[pd.DataFrame]) -> Finding:
     if not found:
-        return Finding(
-            "duplicates/near-duplicate-conflicts", "passed", "No changed copy of a picture stands under another label."
-        )
-    says = (
-        f"{len(found)} sets of pictures that are nearer to each other than distinct pictures of these data are stand "
-        f"under two labels or more: {_listed(found)} Look whether they show one thing."
+        return Finding("duplicates/near-duplicate-conflicts", "passed", "No near-duplicates have different labels.")
+    message = (
+        f"{len(found)} sets of near-duplicates have different labels: {_listed(found)} Check whether they show the "
+        "same object."
     )
-    evidence = {"sets": named(found), "count": len(found)}
-    return Finding("duplicates/near-duplicate-conflicts", "warning", says, evidence, paths(found))
+    evidence = {"sets": label_sets(found), "count": len(found)}
+    return Finding("duplicates/near-duplicate-conflicts", "warning", message, evidence, paths_of(found))
 
 
 def _in_groups(inside: int, across: list[pd.DataFrame]) -> str:
-    """What to do about copies, by whether their groups keep them in one split."""
+    """Return a sentence about the groups of duplicates: only duplicates in one group are certain to be in one split."""
     if not across:
-        return "All lie inside one group each, and so in one split."
+        return "Each set is in one group, and thus in one split."
     joined = "; ".join(" = ".join(f"`{group}`" for group in near["group"].unique()[:4]) for near in across[:3])
-    kept = f"{inside} lie inside one group each, and so in one split. " if inside else ""
+    kept = f"{inside} sets are in one group each, and thus in one split. " if inside else ""
     more = "; ..." if len(across) > 3 else ""
-    return f"{kept}{len(across)} go across groups that had better be one: {joined}{more}."
+    return f"{kept}{len(across)} sets span several groups, which should be merged: {joined}{more}."
 
 
-def _others(found: list[pd.DataFrame], without: list[pd.DataFrame]) -> list[pd.DataFrame]:
-    taken = {id(one) for one in without}
-    return [one for one in found if id(one) not in taken]
+def _without(found: list[pd.DataFrame], without: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    excluded = {id(rows) for rows in without}
+    return [rows for rows in found if id(rows) not in excluded]
 
 
-def _rows(pairs: pd.DataFrame, most: int = 50) -> list[dict[str, object]]:
+def _evidence_rows(pairs: pd.DataFrame, most: int = 50) -> list[dict[str, object]]:
     shown = pairs[["first", "second", "correlation", "mirrored", "cropped", "expected"]].head(most)
     return [{str(key): value for key, value in row.items()} for row in shown.to_dict("records")]
 
 
 def _listed(found: list[pd.DataFrame]) -> str:
-    listed = "; ".join(" and ".join(_one(r) for r in same.itertuples()) for same in found[:3])
-    return listed + ("; ..." if len(found) > 3 else ". At most one can be right: correct or remove the others.")
+    listed = "; ".join(" and ".join(_path_and_label(r) for r in same.itertuples()) for same in found[:3])
+    return listed + ("; ..." if len(found) > 3 else ". At most one label can be correct: correct or remove the others.")
 
 
-def _pictures(count: int) -> str:
-    return "1 picture stands" if count == 1 else f"{count} pictures stand"
+def _images(count: int) -> str:
+    return "1 image occurs" if count == 1 else f"{count} images occur"
 
 
-def _one(row) -> str:  # type: ignore[no-untyped-def]  # pandas names the tuple only at run time
+def _path_and_label(row) -> str:  # type: ignore[no-untyped-def]  # pandas names the tuple only at run time
     return f"`{row.path}` ({row.label})"

@@ -1,79 +1,80 @@
-"""Whether validation looks as training does, and new data as the old: else a score says little of what will be met."""
+"""Representativeness audit: do validation images resemble training images, and new images the older ones?"""
 
 import pandas as pd
 
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
-from stages.probes.two_sample_test import CLEAR, Difference, difference, shares_differ, too_few
+from stages.probes.two_sample_test import CLEAR, Difference, compare_rows, shares_differ, too_few
 
-SHARES = 0.1  # of the images that would have to change their class
+MIN_SHARE_DISTANCE = 0.1  # total variation of the class shares that is reported
 
 
-def find(subject: Subject, audit: Audit) -> list[Finding]:
-    """`representativeness/validation`, `.../new-data` and `.../classes` warn."""
-    rows = subject.rows[~subject.rows["blank"]]
+def find(data: AuditData, audit: Audit) -> list[Finding]:
+    """Report differences of validation and training images, of new and older images, and of class shares (warnings)."""
+    rows = data.rows[~data.rows["blank"]]
     latest = rows["arrival"].max()
     train, val = rows[rows["split"] == "train"], rows[rows["split"] == "val"]
     new, old = rows[rows["arrival"] == latest], rows[rows["arrival"] < latest]
-    findings, unsaid = [], []
+    findings, unchecked = [], []
     for name, ones, others, one, other in (
         ("validation", "validation", "training", val, train),
         ("new-data", "new", "older", new, old),
     ):
         unable = too_few(one, other)
         if name == "new-data" and old.empty:
-            says = "All images came with the first ingest: there are no new ones to compare."
-            findings.append(Finding("representativeness/new-data", "passed", says))
+            message = "All images were added by the first ingest, so there are no new images to compare."
+            findings.append(Finding("representativeness/new-data", "passed", message))
         elif unable:
-            unsaid.append(f"whether the {ones} images look as the {others} ones do, of {unable}")
+            unchecked.append(f"whether {ones} images resemble {others} images ({unable})")
         else:
-            found = difference(one, other, subject.folder, audit.permutations, audit.max_p)
-            findings.append(_looks(name, ones, others, found, audit))
+            result = compare_rows(one, other, data.folder, audit.permutations, audit.max_p)
+            findings.append(_compare_sets(name, ones, others, result, audit))
     if (rows["label"] == "").all():
-        unsaid.append("whether classes stand in the same shares, as the images have no class of their own")
+        unchecked.append("class shares, because the images have no class")
     else:
         findings.append(_classes(val, train, new, old, audit))
-    if unsaid:
-        findings.append(Finding("representativeness/not-checked", "info", f"It cannot be told {'; '.join(unsaid)}."))
+    if unchecked:
+        findings.append(Finding("representativeness/not-checked", "info", f"Not checked: {'; '.join(unchecked)}."))
     return findings
 
 
-def _looks(name: str, ones: str, others: str, found: Difference, audit: Audit) -> Finding:
-    told = f"a probe tells them apart at AUC {found.auc:.2f} (.5 is chance, 1 certain; p = {found.p:.3f})"
-    if found.p > audit.max_p or found.auc < CLEAR:
-        nearly = "nearly " if found.p <= audit.max_p else ""
-        says = f"The {ones} images look {nearly}as the {others} ones do: {told}."
-        return Finding(f"representativeness/{name}", "passed", says, found.evidence())
+def _compare_sets(name: str, ones: str, others: str, result: Difference, audit: Audit) -> Finding:
+    auc = f"a probe distinguishes them with AUC {result.auc:.2f} (0.5: chance, 1: perfect; p = {result.p:.3f})"
+    if result.p > audit.max_p or result.auc < CLEAR:
+        nearly = "nearly " if result.p <= audit.max_p else ""
+        message = f"The {ones} images look {nearly}like the {others} images: {auc}."
+        return Finding(f"representativeness/{name}", "passed", message, result.evidence())
     advice = (
-        "A score on validation images then says little of images like the training ones, and the reverse: mix them."
+        "The validation score may not hold for images like the training images: draw both splits from the same images."
         if name == "validation"
-        else "A model of the older ones may fail on them: have some of the new ones in validation, and train on some."
+        else "A model trained on the older images may fail on them: add some to the training and the validation split."
     )
-    says = (
-        f"The {ones} images look other than the {others} ones, class by class: {told}. The {ones} ones are "
-        f"{found.in_words()}. Shown are the most typical {ones} ones, then the most typical {others} ones. {advice}"
+    message = (
+        f"The {ones} images look different from the {others} images, class by class: {auc}. The {ones} images are "
+        f"{result.describe()}. Shown are the most typical {ones} images, then the most typical {others} images. "
+        f"{advice}"
     )
-    return Finding(f"representativeness/{name}", "warning", says, found.evidence(), found.typical)
+    return Finding(f"representativeness/{name}", "warning", message, result.evidence(), result.typical)
 
 
 def _classes(val: pd.DataFrame, train: pd.DataFrame, new: pd.DataFrame, old: pd.DataFrame, audit: Audit) -> Finding:
-    """Class shares, of any labels that name classes."""
+    """Report differences of the class shares."""
     evidence, parts, compared = {}, [], []
     for ones, others, one, other in (("validation", "training", val, train), ("new", "older", new, old)):
         if one.empty or other.empty:
             continue
         both = pd.concat([one, other])
-        distance, p, said = shares_differ(both, both.index.isin(one.index), audit.permutations)
+        distance, p, classes = shares_differ(both, both.index.isin(one.index), audit.permutations)
         evidence[ones] = {"distance": distance, "p": p}
         compared.append(f"{ones} and {others} images ({distance:.1%} apart)")
-        if p <= audit.max_p and distance >= SHARES:
+        if p <= audit.max_p and distance >= MIN_SHARE_DISTANCE:
             parts.append(
-                f"{distance:.0%} of the {ones} images would need another class to stand in the shares of the {others} "
-                f"ones (p = {p:.3f}): {', '.join(said)}"
+                f"The class shares of {ones} and {others} images differ by {distance:.0%} of the images (p = {p:.3f}): "
+                f"{', '.join(classes)}"
             )
     if parts:
-        says = f"{'. '.join(parts)}. Scores that weigh images, not classes, then shift with the shares alone."
-        return Finding("representativeness/classes", "warning", says, evidence)
-    says = f"Classes stand in about the same shares: {', '.join(compared)}."
-    return Finding("representativeness/classes", "passed", says, evidence)
+        message = f"{'. '.join(parts)}. Scores that average over images, not classes, depend on these shares."
+        return Finding("representativeness/classes", "warning", message, evidence)
+    message = f"The class shares are about equal: {', '.join(compared)}."
+    return Finding("representativeness/classes", "passed", message, evidence)

@@ -27,7 +27,8 @@ def compute_statistics(picture: DecodedImage) -> dict[str, Any]:
 
     brightness, contrast: mean and standard deviation; darkest, brightest: 5th and 95th percentile; highest: level of
     any channel that no more than `HOT_PIXEL_SHARE` of its pixels exceed; black, white: share of pixels at level 0 and
-    255; entropy: of the grey levels, bits, 0 to 8; border, border_contrast: mean and standard deviation of the outermost sixteenth;
+    255; entropy: of the grey levels, bits, 0 to 8; border, border_contrast: mean and standard deviation of the
+    outermost sixteenth;
     foreground: share of pixels that Otsu's threshold (1979) separates from the border; sharpness: mean absolute
     difference of neighbours; red, green, blue and ..._contrast: mean and standard deviation of a channel;
     redness, blueness: mean of R - G and of B - G, -255 to 255; blank: a single grey level; thumbnail: 8x8 RGB bytes;

@@ -1,6 +1,6 @@
-"""How alike two pictures are when looked at: details at 16x16 pixels, as they are, mirrored, and slightly cropped.
+"""Similarity of two images: correlation of details at 16x16 pixels, upright, mirrored, and slightly cropped.
 
-Axes: N pictures, P pairs, F = 256 values of a picture.
+Axes: N images, P pairs, F = 256 values of an image.
 """
 
 from itertools import product
@@ -12,24 +12,24 @@ from scipy.ndimage import gaussian_filter1d
 
 from stages.images.image_statistics import to_grey
 
-SIDE = 32  # pixels of a thumbnail; its details are compared at half of that
-SMOOTH = 2.0  # pixels of 16; what is smoother (light, a bright disc on black) two pictures of one device share
-FLAT = 0.5  # grey levels; with less detail than that nothing but noise would be compared
-SHARES = (0.975, 0.95, 0.925)  # of a side, left by a crop
-PLACES = (0.0, 0.5, 1.0)  # where the crop was: from the start to the end
-WINDOWS = 2 * len(SHARES) * len(PLACES) ** 2  # through which a pair is looked at
-AT_ONCE = 2000  # pairs
+SIDE = 32  # of a thumbnail, pixels; details are compared at half of that
+SMOOTH = 2.0  # pixels of 16; smoother structure is removed, because images of one device share it
+FLAT = 0.5  # grey levels; images with less detail are not compared
+SHARES = (0.975, 0.95, 0.925)  # sides of a crop, as shares of the image
+PLACES = (0.0, 0.5, 1.0)  # positions of the crop, from start to end
+WINDOWS = 2 * len(SHARES) * len(PLACES) ** 2  # crops that are compared for each pair
+AT_ONCE = 2000  # pairs per batch
 
 Array = np.ndarray[Any, Any]
 
 
-def thumbnail(image: Array) -> Array:
-    """uint8 [32, 32] grey, whatever the shape."""
+def grey_thumbnail(image: Array) -> Array:
+    """Return a grey thumbnail, uint8 [32, 32]."""
     return np.asarray(Image.fromarray(to_grey(image)).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
-def details(thumb_NHW: Array) -> Array:
-    """[N, 256] of thumbnails [N, 32, 32]: without what is smooth, zero mean, length 1; all zero where it is flat."""
+def image_details(thumb_NHW: Array) -> Array:
+    """Return high-pass filtered unit vectors [N, 256] of thumbnails [N, 32, 32]; zero for flat images."""
     return _unit(thumb_NHW.reshape(-1, 16, 2, 16, 2).mean(axis=(2, 4), dtype=np.float32))
 
 
@@ -42,12 +42,12 @@ def _unit(small_NHW: Array) -> Array:
 
 
 def mirrored(details_NF: Array) -> Array:
-    """The details of the pictures seen in a mirror."""
+    """Return the details of the mirrored images."""
     return details_NF.reshape(-1, 16, 16)[:, :, ::-1].reshape(len(details_NF), -1)
 
 
 def correlations(details_NF: Array, pairs_P2: Array) -> tuple[Array, Array]:
-    """[P] correlation of the details, and [P] that of one with the other in a mirror."""
+    """Return the correlations [P] of pairs, and of pairs with one image mirrored [P]."""
     parts = np.split(pairs_P2, range(AT_ONCE, len(pairs_P2), AT_ONCE))
     one, other = (
         np.concatenate([(f(details_NF[p[:, 0]]) * details_NF[p[:, 1]]).sum(axis=1) for p in parts])
@@ -56,8 +56,14 @@ def correlations(details_NF: Array, pairs_P2: Array) -> tuple[Array, Array]:
     return one, other
 
 
-def aligned(thumb_NHW: Array, pairs_P2: Array, mirror_P: Array) -> Array:
-    """[P] highest correlation of one picture with a part of the other: where one is slightly cropped."""
+def cropped_correlation(thumb_NHW: Array, pairs_P2: Array, mirror_P: Array) -> Array:
+    """Return the highest correlation [P] of one image with a crop of the other.
+
+    Args:
+        thumb_NHW: thumbnails.
+        pairs_P2: indices of the pairs.
+        mirror_P: True for pairs in which one image is mirrored.
+    """
     best = [np.empty(0)]
     for p, mirror in zip(
         np.split(pairs_P2, range(AT_ONCE, len(pairs_P2), AT_ONCE)),
@@ -71,7 +77,7 @@ def aligned(thumb_NHW: Array, pairs_P2: Array, mirror_P: Array) -> Array:
 
 
 def _through_windows(whole_PHW: Array, part_PHW: Array) -> Array:
-    part_PF = details(part_PHW)
+    part_PF = image_details(part_PHW)
     highest = np.full(len(part_PF), -1.0)
     for share, top in product(SHARES, PLACES):
         rows = _window(share, top) @ whole_PHW
@@ -81,7 +87,7 @@ def _through_windows(whole_PHW: Array, part_PHW: Array) -> Array:
 
 
 def _window(share: float, place: float) -> Array:
-    """[16, 32]: averages that shrink the `share` of a line beginning at `place` (0 its start, 1 its end) to 16."""
+    """Return a matrix [16, 32] that averages the `share` of a line at `place` (0: start, 1: end) to 16 values."""
     edges = place * (1 - share) * SIDE + np.arange(17) * share * SIDE / 16
     pixel = np.arange(SIDE)
     covered = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)

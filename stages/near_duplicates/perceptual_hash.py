@@ -1,4 +1,4 @@
-"""Perceptual hashes that are near each other, found without comparing all with all.
+"""Search for pairs of similar perceptual hashes (multi-index hashing).
 
 Axes: N hashes, P pairs.
 """
@@ -8,82 +8,96 @@ from typing import Any
 
 import numpy as np
 
-RADIUS = 8  # bits of 64 within which hashes are near
-BANDS = ((0, 22), (22, 21), (43, 21))  # first bit and bits of each: three that split 64
-MOST_PAIRS = 2_000_000  # beyond it the radius shrinks: what is near everything says nothing
-SAMPLE = 3000  # hashes by which the number of pairs is foretold
+RADIUS = 8  # maximum Hamming distance, bits of 64
+BANDS = ((0, 22), (22, 21), (43, 21))  # first bit and number of bits of the three bands of 64 bits
+MAX_PAIRS = 2_000_000  # the radius is reduced until there are fewer pairs
+SAMPLE = 3000  # hashes for estimating the number of pairs
 AT_ONCE = 4_000_000  # pairs in memory
 
 Array = np.ndarray[Any, Any]
 
 
-def numbers(phash: Any) -> Array:
-    """uint64 [N] of hashes of 16 hex digits."""
+def parse_hashes(phash: Any) -> Array:
+    """Return hashes of 16 hex digits as uint64 [N]."""
     return np.array([int(text, 16) for text in phash], np.uint64)
 
 
-def radius_for(hashes: Array, asked: Array, most: int = MOST_PAIRS) -> int:
-    """The largest radius up to `RADIUS` at which not more than about `most` pairs are near; -1 where 0 is too many."""
-    some = np.random.default_rng(0).permutation(len(hashes))[:SAMPLE]
+def radius_for(hashes: Array, queries: Array, most: int = MAX_PAIRS) -> int:
+    """Return the largest radius up to `RADIUS` with about `most` pairs or fewer; -1 if radius 0 has more.
+
+    Args:
+        hashes: uint64 [N].
+        queries: uint64 [N], compared with `hashes`.
+        most: maximum number of pairs.
+    """
+    sample = np.random.default_rng(0).permutation(len(hashes))[:SAMPLE]
     counts = np.zeros(65)
-    for place, i in enumerate(some[:-1]):
-        counts += np.bincount(np.bitwise_count(hashes[some[place + 1 :]] ^ asked[i]), minlength=65)
-    expected = np.cumsum(counts) * (len(hashes) / max(1, len(some))) ** 2
+    for place, i in enumerate(sample[:-1]):
+        counts += np.bincount(np.bitwise_count(hashes[sample[place + 1 :]] ^ queries[i]), minlength=65)
+    expected = np.cumsum(counts) * (len(hashes) / max(1, len(sample))) ** 2
     return int(np.searchsorted(expected[: RADIUS + 1], most, side="right")) - 1
 
 
-def near_pairs(hashes: Array, asked: Array, radius: int = RADIUS) -> Array:
-    """[P, 2] positions i < j with at most `radius` bits between `asked` of one and `hashes` of the other.
+def near_pairs(hashes: Array, queries: Array, radius: int = RADIUS) -> Array:
+    """Return index pairs i < j, [P, 2], with a Hamming distance of at most `radius` between query and hash.
 
-    Exact: of three bands of bits at least one differs in at most radius // 3 bits (pigeonhole), so that for every such
-    change of a band, its hashes are looked up among those that have exactly that band (Norouzi, Punjani and Fleet 2012,
-    "Fast search in Hamming space with multi-index hashing").
+    The search is exact: at least one of three bands of bits differs in at most radius // 3 bits (pigeonhole principle).
+    Hashes are looked up by every such change of each band (Norouzi, Punjani and Fleet 2012, "Fast search in Hamming
+    space with multi-index hashing").
 
     Args:
-        hashes: uint64 [N], all different: equal ones would be near in bulk.
-        asked: uint64 [N], `hashes` again, or those of the mirrored pictures.
+        hashes: uint64 [N], all different.
+        queries: uint64 [N], `hashes` or the hashes of the mirrored images.
         radius: bits, up to 8.
     """
     found = [np.empty(0, np.int64)]
     for shift, width in BANDS:
-        band, changed = (((h >> np.uint64(shift)) & np.uint64(2**width - 1)).astype(np.int64) for h in (hashes, asked))
+        band, changed = (
+            ((h >> np.uint64(shift)) & np.uint64(2**width - 1)).astype(np.int64) for h in (hashes, queries)
+        )
         order = np.argsort(band, kind="stable")
         first = np.searchsorted(band[order], np.arange(2**width + 1)).astype(np.int64)
         for change in _changes(width, radius // len(BANDS)):
             begin = first[changed ^ change]
-            found += _joined(hashes, asked, order, begin, first[(changed ^ change) + 1] - begin, radius)
+            found += _match(hashes, queries, order, begin, first[(changed ^ change) + 1] - begin, radius)
     codes = np.unique(np.concatenate(found))
     return np.stack([codes // max(1, len(hashes)), codes % max(1, len(hashes))], axis=1)
 
 
-def near_any(asked: Array, hashes: Array, radius: int) -> Array:
-    """[N] whether any of `hashes` is within `radius` bits of each one of `asked` [N]."""
-    known, wanted = np.unique(hashes), np.unique(asked)
+def near_any(queries: Array, hashes: Array, radius: int) -> Array:
+    """Return bool [N], True for queries with a hash within `radius` bits.
+
+    Args:
+        queries: uint64 [N].
+        hashes: uint64.
+        radius: maximum Hamming distance, up to 8.
+    """
+    known, wanted = np.unique(hashes), np.unique(queries)
     both = np.unique(np.concatenate([known, wanted]))
     pairs = near_pairs(both, both, radius)
     pairs = np.concatenate([pairs, pairs[:, ::-1]])
     inside = np.isin(both, known)
     found = inside.copy()
     found[pairs[inside[pairs[:, 1]], 0]] = True
-    return found[np.searchsorted(both, asked)]
+    return found[np.searchsorted(both, queries)]
 
 
 def _changes(width: int, most: int) -> list[int]:
-    """All masks of `width` bits of which at most `most` are set."""
+    """Return all masks of `width` bits with at most `most` bits set."""
     return [sum(1 << bit for bit in bits) for n in range(most + 1) for bits in combinations(range(width), n)]
 
 
-def _joined(hashes: Array, asked: Array, order: Array, begin: Array, count: Array, radius: int) -> list[Array]:
-    """Codes i * N + j of near pairs: of each i `asked` is compared with `count` hashes in `order` from `begin` on."""
+def _match(hashes: Array, queries: Array, order: Array, begin: Array, count: Array, radius: int) -> list[Array]:
+    """Return codes i * N + j of the near pairs; query i is compared with `count` hashes in `order` from `begin`."""
     found = []
     ends = np.cumsum(count)
-    asking = np.flatnonzero(count)
-    while len(asking):
-        taken = asking[: max(1, int(np.searchsorted(ends[asking] - ends[asking[0]], AT_ONCE)))]
-        asking = asking[len(taken) :]
-        i = np.repeat(taken, count[taken])
-        within = np.arange(len(i)) - np.repeat(np.cumsum(count[taken]) - count[taken], count[taken])
-        j = order[np.repeat(begin[taken], count[taken]) + within]
-        near = (np.bitwise_count(asked[i] ^ hashes[j]) <= radius) & (i != j)
+    pending = np.flatnonzero(count)
+    while len(pending):
+        chunk = pending[: max(1, int(np.searchsorted(ends[pending] - ends[pending[0]], AT_ONCE)))]
+        pending = pending[len(chunk) :]
+        i = np.repeat(chunk, count[chunk])
+        within = np.arange(len(i)) - np.repeat(np.cumsum(count[chunk]) - count[chunk], count[chunk])
+        j = order[np.repeat(begin[chunk], count[chunk]) + within]
+        near = (np.bitwise_count(queries[i] ^ hashes[j]) <= radius) & (i != j)
         found.append(np.minimum(i, j)[near] * len(hashes) + np.maximum(i, j)[near])
     return found

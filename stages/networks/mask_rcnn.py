@@ -8,7 +8,7 @@ from torch import nn
 
 from stages.networks.encoders import encoder
 from stages.networks.network_config import NetworkConfig
-from stages.tasks.instances import LEAST, MOST
+from stages.tasks.instances import MIN_SCORE, MAX_INSTANCES
 
 FEATURES = 128  # of the pyramid and of the mask head; 256 in the paper, which two CPU cores would feel
 BOX_FEATURES = 1024  # torchvision's
@@ -106,8 +106,8 @@ def mask_rcnn(network_config: NetworkConfig) -> nn.Module:
         "box_predictor": FastRCNNPredictor(BOX_FEATURES, classes),
         "rpn_anchor_generator": AnchorGenerator(ANCHORS[:levels], (RATIOS,) * levels),
         "box_roi_pool": MultiScaleRoIAlign(names, 7, 2),
-        "box_detections_per_img": MOST,
-        "box_score_thresh": LEAST,
+        "box_detections_per_img": MAX_INSTANCES,
+        "box_score_thresh": MIN_SCORE,
         "rpn_pre_nms_top_n_train": 1000,
         "rpn_post_nms_top_n_train": 500,
         "rpn_pre_nms_top_n_test": 1000,

@@ -1,11 +1,12 @@
-"""How well labels fit what is foretold of their images, and about how many are wrong.
+"""Confident learning: which labels disagree with predicted probabilities, and about how many labels are wrong.
 
-A label is doubted by how much better another one would do (confident learning: Northcutt, Jiang and Chuang 2021). How
-many are wrong is asked of labels that are known to be wrong: each image is given, in thought, the labels of others. Let
-q of those be doubted by t or more. If a share s of the given labels are wrong in that manner, at least s * q of the
-images are doubted so much. So the share doubted, divided by q, is more than s, whatever t is, and its smallest value is
-the estimate (as the proportion of a mixture: Blanchard, Lee and Scott 2010). Classes that overlap are doubted
-a little, and hence do not add to it, as they do to plain counts of disagreement.
+The error score of a label is the amount by which another label fits better (Northcutt, Jiang and Chuang 2021). The
+share of wrong labels is estimated by comparison with labels that are known to be wrong: each image is assigned the
+labels of other images. Let q be the share of these whose score is at least t. If a share s of the given labels is wrong
+in this way, at least s * q of the images have such a score. The share of images with a score of at least t, divided by
+q, is therefore an upper bound of s for every t; the estimate is its minimum (a mixture proportion: Blanchard, Lee and
+Scott 2010). Overlapping classes have low scores and do not inflate the estimate, as they do for counts of
+disagreements.
 
 Axes: N images, K classes.
 """
@@ -16,66 +17,66 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # values of q: few images lie beyond the first, and overlap begins at the last
-SURE = 2.6  # normal deviates of a lower bound: one of 200 lies beyond
+LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # values of q over which the minimum is taken
+Z = 2.6  # normal quantile of the lower bound (99.5 %)
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """What is held against the labels of images."""
+class LabelErrors:
+    """Scores of possible label errors, and their estimated share."""
 
-    doubt_N: Array
-    """0: no other class fits better; 1: another one is certain. For grades, times how far it is off."""
+    score_N: Array
+    """0: no other class fits better; 1: another class is certain. For grades, multiplied by the difference."""
     better_N: Array
-    """The class that fits best."""
+    """Class that fits best."""
     skill: float
-    """Of what foretold, over classes that count alike: 0 knows nothing of the images, 1 foretells every label."""
+    """Skill of the predictions, averaged over classes: 0 is chance, 1 is perfect."""
     share: float
-    """About how many of the labels are wrong, 0 to 1; too high where the skill is low."""
+    """Estimated share of wrong labels, 0 to 1; too high if the skill is low."""
     at_least: float
-    """Lower bound of `share`, from the number of images."""
+    """Lower confidence bound of `share`."""
 
-    def surest(self, most: int = 24) -> Array:
-        """Places of the images that are most likely wrong, the surest first: as many as `share` says."""
-        return np.argsort(-self.doubt_N, kind="stable")[: min(most, self.count)]
+    def most_certain(self, most: int = 24) -> Array:
+        """Return indices of the most likely label errors, most certain first, at most `count`."""
+        return np.argsort(-self.score_N, kind="stable")[: min(most, self.count)]
 
     @property
     def count(self) -> int:
-        """About how many labels are wrong."""
-        return round(self.share * len(self.doubt_N))
+        """Estimated number of wrong labels."""
+        return round(self.share * len(self.score_N))
 
 
-def doubt(p_NK: Array, codes_N: Array, ordered: bool = False) -> Doubt:
-    """Hold labels against probabilities by a model that has not learned from the image or its group.
+def find_label_errors(p_NK: Array, codes_N: Array, ordered: bool = False) -> LabelErrors:
+    """Compare labels with out-of-fold probabilities.
 
     Args:
-        p_NK: probability of each class; rows add up to 1.
-        codes_N: the class given, 0 to K - 1; each one at least once.
-        ordered: classes are grades, from the lowest to the highest: a mistake weighs as many as it is off.
+        p_NK: probability of each class, [N, K], from a model that was not trained on the group; each row sums to 1.
+        codes_N: given class of each image, 0 to K - 1; each class occurs.
+        ordered: classes are grades in order, and an error is weighted by the difference.
     """
     classes = np.arange(p_NK.shape[1])
     cost_KK = np.abs(classes[:, None] - classes) if ordered else 1 - np.eye(len(classes))
     loss_NK = p_NK @ cost_KK
-    doubt_NK = loss_NK - loss_NK.min(axis=1, keepdims=True)
+    score_NK = loss_NK - loss_NK.min(axis=1, keepdims=True)
     better_N = loss_NK.argmin(axis=1)
-    given_N = doubt_NK[np.arange(len(codes_N)), codes_N]
-    share, at_least = _share(doubt_NK, codes_N, given_N)
-    return Doubt(given_N, better_N, _skill(better_N, codes_N, cost_KK), share, at_least)
+    given_N = score_NK[np.arange(len(codes_N)), codes_N]
+    share, at_least = _share(score_NK, codes_N, given_N)
+    return LabelErrors(given_N, better_N, _skill(better_N, codes_N, cost_KK), share, at_least)
 
 
-def _share(doubt_NK: Array, codes_N: Array, given_N: Array) -> tuple[float, float]:
-    """Estimate and lower bound of the share of wrong labels: see above."""
-    frequency_K = np.bincount(codes_N, minlength=doubt_NK.shape[1]) / len(codes_N)
-    weight_NK = np.broadcast_to(frequency_K, doubt_NK.shape).copy()
-    weight_NK[np.arange(len(codes_N)), codes_N] = 0  # mistakes that take turns: as many from a to b as from b to a
-    order = np.argsort(-doubt_NK, axis=None)
-    known_wrong, weight = doubt_NK.ravel()[order], weight_NK.ravel()[order].cumsum()
+def _share(score_NK: Array, codes_N: Array, given_N: Array) -> tuple[float, float]:
+    """Return the estimate and the lower bound of the share of wrong labels, as described in the module."""
+    frequency_K = np.bincount(codes_N, minlength=score_NK.shape[1]) / len(codes_N)
+    weight_NK = np.broadcast_to(frequency_K, score_NK.shape).copy()
+    weight_NK[np.arange(len(codes_N)), codes_N] = 0  # symmetric errors: as many from a to b as from b to a
+    order = np.argsort(-score_NK, axis=None)
+    known_wrong, weight = score_NK.ravel()[order], weight_NK.ravel()[order].cumsum()
     weight /= weight[-1]
     sorted_N = np.sort(given_N)
     estimates, bounds = [], []
     for level in LEVELS:
         place = np.searchsorted(weight, level)
-        place = np.searchsorted(-known_wrong, -known_wrong[place], side="right") - 1  # all that are doubted alike
+        place = np.searchsorted(-known_wrong, -known_wrong[place], side="right") - 1  # include all equal scores
         reached = len(sorted_N) - np.searchsorted(sorted_N, known_wrong[place], side="left")
         estimates.append(reached / len(sorted_N) / weight[place])
         bounds.append(_lower(reached, len(sorted_N)) / weight[place])
@@ -83,13 +84,13 @@ def _share(doubt_NK: Array, codes_N: Array, given_N: Array) -> tuple[float, floa
 
 
 def _lower(count: int, of: int) -> float:
-    """Lower end of the interval of Wilson (1927)."""
-    share, z2 = count / of, SURE**2 / of
-    return float(max(0.0, (share + z2 / 2 - SURE * np.sqrt(share * (1 - share) / of + z2 / (4 * of))) / (1 + z2)))
+    """Return the lower end of the Wilson interval (1927)."""
+    share, z2 = count / of, Z**2 / of
+    return float(max(0.0, (share + z2 / 2 - Z * np.sqrt(share * (1 - share) / of + z2 / (4 * of))) / (1 + z2)))
 
 
 def _skill(better_N: Array, codes_N: Array, cost_KK: Array) -> float:
-    """1 - cost / cost of the best answer that is the same for all images; classes count alike."""
+    """Return 1 - cost / cost of the best constant prediction, averaged over classes."""
     counts_K = np.bincount(codes_N, minlength=len(cost_KK))
     weight_N = 1 / counts_K[codes_N] / (counts_K > 0).sum()
     loss = float(weight_N @ cost_KK[better_N, codes_N])

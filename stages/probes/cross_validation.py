@@ -1,4 +1,4 @@
-"""What a plain linear model answers for images that it has not seen, nor any other of their group."""
+"""Out-of-fold predictions of a linear model, with groups kept together."""
 
 import warnings
 from typing import Any
@@ -14,63 +14,69 @@ Array = np.ndarray[Any, Any]
 FOLDS = 5
 
 
-def probabilities(features_NF: Array, labels_N: Array, groups_N: Array) -> tuple[Array, Array]:
-    """Probability of each class, calibrated on all out-of-fold scores by one temperature (Guo et al. 2017).
+def out_of_fold_probabilities(features_NF: Array, labels_N: Array, groups_N: Array) -> tuple[Array, Array]:
+    """Return out-of-fold class probabilities, calibrated by one temperature (Guo et al. 2017).
 
     Args:
-        features_NF: as `stages.probes.image_features` makes them.
-        labels_N: the class of each image.
-        groups_N: its group; no group is answered by what has seen it.
+        features_NF: features, such as those of `stages.probes.image_features`.
+        labels_N: class of each image.
+        groups_N: group of each image; a group is predicted by a model that was not trained on it.
 
     Returns:
-        [K] the classes, sorted, and [N, K] their probabilities, rows adding up to 1.
+        Sorted classes [K], and their probabilities [N, K], whose rows sum to 1.
 
     Raises:
         ValueError: fewer than two groups.
     """
     classes_K, codes_N = np.unique(labels_N, return_inverse=True)
-    scores_NK = _answers(features_NF, np.eye(len(classes_K))[codes_N], folds(groups_N, codes_N))
-    return classes_K, softmax(scores_NK * _sharpness(scores_NK, codes_N), axis=1)
+    scores_NK = _out_of_fold(features_NF, np.eye(len(classes_K))[codes_N], folds(groups_N, codes_N))
+    return classes_K, softmax(scores_NK * _inverse_temperature(scores_NK, codes_N), axis=1)
 
 
-def numbers(features_NF: Array, targets_ND: Array, groups_N: Array) -> Array:
-    """[N, D] of numbers that are all known; of several classes an image, with 1 and 0 for targets, their scores.
+def out_of_fold_numbers(features_NF: Array, targets_ND: Array, groups_N: Array) -> Array:
+    """Return out-of-fold predictions [N, D] of numbers, or scores of 0/1 targets.
 
     Raises:
         ValueError: fewer than two groups.
     """
-    spread_D = np.maximum(targets_ND.std(axis=0), 1e-12)  # one penalty serves all: in one unit
-    return _answers(features_NF, targets_ND / spread_D, folds(groups_N)) * spread_D
+    spread_D = np.maximum(targets_ND.std(axis=0), 1e-12)  # one penalty for all targets requires a common unit
+    return _out_of_fold(features_NF, targets_ND / spread_D, folds(groups_N)) * spread_D
 
 
 def folds(
     groups_N: Array, codes_N: Array | None = None, count: int = FOLDS, seed: int = 0
 ) -> list[tuple[Array, Array]]:
-    """Places of training and held-out images: groups whole, and classes in proportion where there are some.
+    """Return pairs of indices of training and held-out images; groups are kept together, classes are stratified.
+
+    Args:
+        groups_N: group of each image.
+        codes_N: class of each image; None: not stratified.
+        count: number of folds, at most the number of groups.
+        seed: of the random assignment.
 
     Raises:
         ValueError: fewer than two groups.
     """
     groups = len(np.unique(groups_N))
     if groups < 2:
-        raise ValueError(f"{groups} group: nothing is left to learn from when it is held out")
+        raise ValueError(f"cross-validation requires at least two groups, but there is {groups}")
     count = min(count, groups)
     if codes_N is None or np.bincount(codes_N).max() < count:
         return list(GroupKFold(count, shuffle=True, random_state=seed).split(groups_N, groups=groups_N))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")  # its images are spread as far as they go
+        warnings.filterwarnings("ignore", "The least populated class")  # such a class is missing in some folds
         return list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(groups_N, codes_N, groups_N))
 
 
-def _answers(features_NF: Array, targets_ND: Array, parts: list[tuple[Array, Array]]) -> Array:
-    found_ND = np.empty(targets_ND.shape)
+def _out_of_fold(features_NF: Array, targets_ND: Array, parts: list[tuple[Array, Array]]) -> Array:
+    predicted_ND = np.empty(targets_ND.shape)
     for train, held_out in parts:
-        found_ND[held_out] = ridge(features_NF[train], targets_ND[train])(features_NF[held_out])
-    return found_ND
+        predicted_ND[held_out] = ridge(features_NF[train], targets_ND[train])(features_NF[held_out])
+    return predicted_ND
 
 
-def _sharpness(scores_NK: Array, codes_N: Array) -> float:
-    """What scores are multiplied by so that their softmax has the least log loss."""
+def _inverse_temperature(scores_NK: Array, codes_N: Array) -> float:
+    """Return the factor of the scores that minimizes the log loss of their softmax."""
     every = np.arange(len(codes_N))
 
     def loss(logarithm: float) -> float:

@@ -1,6 +1,6 @@
-"""Pictures and their masks or things at a small working size, for audits that ask of every pixel.
+"""Images, masks and objects at a small working size, for audits that examine each pixel.
 
-Axes: N images, S side of the working picture, C channels. A working picture is stretched: its shape is not kept.
+Axes: N images, S side of the downsampled image, C channels. The aspect ratio is not kept.
 """
 
 from pathlib import Path
@@ -16,11 +16,11 @@ from stages.images.decode import to_channels
 from stages.images.image_statistics import to_grey, to_uint8
 
 Array = np.ndarray[Any, Any]
-SIDE = 64  # pixels: a thing of a tenth of the image still is 6 pixels wide
+SIDE = 64  # pixels; an object of a tenth of the image is still 6 pixels wide
 
 
-def small_pictures(rows: pd.DataFrame, folder: Path) -> Array:
-    """uint8 [N, S, S, 3 or 1] of manifest rows, averaged over what a small pixel covers; colour if any has it."""
+def downsample_images(rows: pd.DataFrame, folder: Path) -> Array:
+    """Return the images of manifest rows, uint8 [N, S, S, 3 or 1], area-averaged; colour if any image is in colour."""
     channels = 3 if (rows["channels"] == 3).any() else 1
     small = np.empty((len(rows), SIDE, SIDE, channels), np.uint8)
     for place, picture in zip(small, decode_images(rows, folder), strict=True):
@@ -31,37 +31,43 @@ def small_pictures(rows: pd.DataFrame, folder: Path) -> Array:
     return small
 
 
-def small_masks(rows: pd.DataFrame, folder: Path, classes: int) -> tuple[Array, Array]:
-    """uint8 [N, S, S], the class at the middle of each small pixel, or `IGNORE`; and [N, K], pixels of each class."""
+def downsample_masks(rows: pd.DataFrame, folder: Path, classes: int) -> tuple[Array, Array]:
+    """Return masks, uint8 [N, S, S] (nearest neighbour), and the number of original pixels of each class, [N, K].
+
+    Args:
+        rows: manifest rows.
+        folder: output folder of ingest.
+        classes: number of classes K; unknown pixels are `IGNORE_INDEX`.
+    """
     small = np.full((len(rows), SIDE, SIDE), IGNORE_INDEX, np.uint8)
     pixels_NK = np.zeros((len(rows), classes), int)
     for n, mask in enumerate(decode_targets(rows, folder)):
         if mask is not None:
-            small[n] = mask[np.ix_(_middles(mask.shape[0]), _middles(mask.shape[1]))]
+            small[n] = mask[np.ix_(_centres(mask.shape[0]), _centres(mask.shape[1]))]
             pixels_NK[n] = np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1)[:classes]
     return small, pixels_NK
 
 
-def small_things(rows: pd.DataFrame, names: list[str]) -> tuple[Array, list[list[int]]]:
-    """uint8 [N, S, S]: 0 where there is nothing, else 1 + the place of a thing's class in `names`, or `IGNORE`.
+def downsample_objects(rows: pd.DataFrame, names: list[str]) -> tuple[Array, list[list[int]]]:
+    """Return object masks, uint8 [N, S, S], and the areas of the objects of each class in downsampled pixels.
 
-    Smaller things lie over larger ones. Of what only the box is known, the ellipse in it is taken: a box's corners
-    seldom are the thing. Beside it, for each class, how many small pixels its things cover.
+    A pixel is 0 without an object, else 1 + the index of the class in `names`, or `IGNORE_INDEX` for crowds. Smaller
+    objects cover larger ones. An object that has only a box is represented by the ellipse in the box.
     """
     small = np.zeros((len(rows), SIDE, SIDE), np.uint8)
     areas: list[list[int]] = [[] for _ in names]
     for place, row, annotation in zip(small, rows.itertuples(), parse_annotations(rows), strict=True):
         for shape in sorted(annotation.shapes or (), key=_extent, reverse=True):
-            covered = thing(shape, int(row.height), int(row.width))
+            covered = object_mask(shape, int(row.height), int(row.width))
             number = names.index(shape.label)
             place[covered] = IGNORE_INDEX if shape.crowd else 1 + number
             areas[number] += [] if shape.crowd else [int(covered.sum())]
     return small, areas
 
 
-def thing(shape: ObjectAnnotation, height: int, width: int) -> Array:
-    """The small pixels that one thing covers, bool [S, S]; at least one."""
-    rows, columns = _middles(height), _middles(width)
+def object_mask(shape: ObjectAnnotation, height: int, width: int) -> Array:
+    """Return the downsampled pixels of one object, bool [S, S]; at least one is True."""
+    rows, columns = _centres(height), _centres(width)
     x0, y0, x1, y1 = shape.box
     if shape.rle is not None:
         covered = decode_rle(shape.rle, height, width)[np.ix_(rows, columns)]
@@ -74,15 +80,15 @@ def thing(shape: ObjectAnnotation, height: int, width: int) -> Array:
 
 
 def box_in_pixels(covered_SS: Array, height: int, width: int) -> tuple[float, float, float, float]:
-    """Edges x0, y0, x1, y1, in pixels of the original, of a box around small pixels."""
+    """Return the bounding box (x0, y0, x1, y1) of downsampled pixels, in pixels of the original image."""
     rows, columns = np.flatnonzero(covered_SS.any(axis=1)), np.flatnonzero(covered_SS.any(axis=0))
     across, down = width / SIDE, height / SIDE
     return (columns[0] * across, rows[0] * down, (columns[-1] + 1) * across, (rows[-1] + 1) * down)
 
 
-def names_of_things(all_annotations: list[Annotation]) -> list[str]:
-    """Classes of the things in images, sorted."""
-    return sorted({shape.label for one in all_annotations for shape in one.shapes or ()})
+def object_classes(all_annotations: list[Annotation]) -> list[str]:
+    """Return the sorted class names of the objects in all images."""
+    return sorted({shape.label for annotation in all_annotations for shape in annotation.shapes or ()})
 
 
 def _extent(shape: ObjectAnnotation) -> float:
@@ -90,8 +96,8 @@ def _extent(shape: ObjectAnnotation) -> float:
     return (x1 - x0) * (y1 - y0)
 
 
-def _middles(length: int) -> Array:
-    """[S]: the original's rows or columns at the middles of the small ones."""
+def _centres(length: int) -> Array:
+    """Return the original rows or columns [S] at the centres of the downsampled ones."""
     return ((np.arange(SIDE) + 0.5) * length / SIDE).astype(int)
 
 

@@ -1,9 +1,9 @@
-"""What pictures look like, in numbers, without a network and without pretrained weights.
+"""Image features from random patches, without a network and without pretrained weights.
 
-Random patches of the images themselves, whitened, are a bank of filters; what each answers, of both signs, is averaged
-over the quarters of the thumbnail. A linear model on that is a respectable classifier on a plain CPU (Coates, Ng and
-Lee 2011, "An analysis of single-layer networks in unsupervised feature learning"; Recht et al. 2019, "Do ImageNet
-classifiers generalize to ImageNet?", who take random patches for the filters).
+Whitened random patches of the images are used as filters; the positive and negative responses are averaged over the
+quarters of a thumbnail. A linear model on these features is a good classifier on a CPU (Coates, Ng and Lee 2011, "An
+analysis of single-layer networks in unsupervised feature learning"; Recht et al. 2019, "Do ImageNet classifiers
+generalize to ImageNet?").
 """
 
 from pathlib import Path
@@ -22,31 +22,31 @@ Array = np.ndarray[Any, Any]
 
 SIDE = 32  # pixels of a thumbnail
 PATCH = 6  # pixels of a filter
-FILTERS = 128  # twice as many cost twice the time, and four times that of the regression, for a point or two
-PATCHES = 40_000  # from which whitening is learned
-FLOOR = 10.0  # grey levels squared, added to the variance of a patch: a flat one stays flat
-SMOOTHING = 0.1  # added to the variances that whitening divides by, so that it does not blow up noise
-BIAS = 0.25  # an answer below it counts as none
-CHUNK = 32  # images at a time: some 50 MB
+FILTERS = 128  # twice as many improve the score by one or two points at twice the time
+PATCHES = 40_000  # for estimating the whitening
+FLOOR = 10.0  # grey levels squared, added to the variance of a patch
+SMOOTHING = 0.1  # added to the variances of the whitening, so that noise is not amplified
+BIAS = 0.25  # subtracted from the absolute response
+CHUNK = 32  # images per batch, about 50 MB
 
 
-def features(rows: pd.DataFrame, folder: Path, filters: int = FILTERS, seed: int = 0) -> Array:
-    """Answers of a bank of filters learned from the images of these manifest rows.
+def image_features(rows: pd.DataFrame, folder: Path, filters: int = FILTERS, seed: int = 0) -> Array:
+    """Return responses of filters that are learned from the images of manifest rows.
 
     Args:
         rows: [N] manifest rows.
-        folder: where ingest wrote.
-        filters: how many; F is 8 times that (two signs, four quarters).
-        seed: of the patches that are drawn.
+        folder: output folder of ingest.
+        filters: number of filters; F is 8 times that (two signs, four quarters).
+        seed: of the random patches.
 
     Returns:
-        float32 [N, F], not negative.
+        Features, float32 [N, F], non-negative.
     """
-    return bank(thumbnails(rows, folder), filters, seed)
+    return thumbnail_features(thumbnails_of(rows, folder), filters, seed)
 
 
-def thumbnails(rows: pd.DataFrame, folder: Path) -> Array:
-    """uint8 [N, 32, 32, 3 or 1] of manifest rows, shape not kept; in colour if any image has three channels."""
+def thumbnails_of(rows: pd.DataFrame, folder: Path) -> Array:
+    """Return thumbnails of manifest rows, uint8 [N, 32, 32, 3 or 1]; in colour if any image has three channels."""
     colour = bool((rows["channels"] == 3).any())
     small = np.empty((len(rows), SIDE, SIDE, 3 if colour else 1), np.uint8)
     for place, picture in zip(small, decode_images(rows, folder), strict=True):
@@ -58,27 +58,39 @@ def thumbnails(rows: pd.DataFrame, folder: Path) -> Array:
     return small
 
 
-def bank(small_NHWC: Array, filters: int = FILTERS, seed: int = 0) -> Array:
-    """float32 [N, 8 * filters] of thumbnails, by filters learned from them."""
-    filter_PK, offset_K = _learned(small_NHWC, filters, np.random.default_rng(seed))
-    return answers(small_NHWC, filter_PK, offset_K)
+def thumbnail_features(small_NHWC: Array, filters: int = FILTERS, seed: int = 0) -> Array:
+    """Return features, float32 [N, 8 * filters], of thumbnails, with filters learned from them.
+
+    Args:
+        small_NHWC: thumbnails, uint8.
+        filters: number of filters.
+        seed: of the random patches.
+    """
+    filter_PK, offset_K = _learn_filters(small_NHWC, filters, np.random.default_rng(seed))
+    return filter_responses(small_NHWC, filter_PK, offset_K)
 
 
-def answers(small_NHWC: Array, filter_PK: Array, offset_K: Array) -> Array:
-    """float32 [N, 8 * K] of thumbnails by a bank of K filters over patches of P values."""
-    found = np.empty((len(small_NHWC), 8 * len(offset_K)), np.float32)
+def filter_responses(small_NHWC: Array, filter_PK: Array, offset_K: Array) -> Array:
+    """Return pooled responses, float32 [N, 8 * K], of thumbnails to K filters.
+
+    Args:
+        small_NHWC: thumbnails, uint8.
+        filter_PK: filters over patches of P values.
+        offset_K: subtracted from the responses.
+    """
+    features = np.empty((len(small_NHWC), 8 * len(offset_K)), np.float32)
     for first in range(0, len(small_NHWC), CHUNK):
         patch_NYXP = _normalized(sliding_window_view(small_NHWC[first : first + CHUNK], (PATCH, PATCH), axis=(1, 2)))
-        answer_NYXK = patch_NYXP @ filter_PK - offset_K
-        middle = answer_NYXK.shape[1] // 2
-        quarters = [answer_NYXK[:, y, x] for y in _halves(middle) for x in _halves(middle)]
+        response_NYXK = patch_NYXP @ filter_PK - offset_K
+        middle = response_NYXK.shape[1] // 2
+        quarters = [response_NYXK[:, y, x] for y in _halves(middle) for x in _halves(middle)]
         pooled = []
         for quarter in quarters:
             above = np.maximum(quarter - BIAS, 0).mean(axis=(1, 2))
             below = np.maximum(-quarter - BIAS, 0).mean(axis=(1, 2))
             pooled += [above, below]
-        found[first : first + CHUNK] = np.concatenate(pooled, axis=1)
-    return found
+        features[first : first + CHUNK] = np.concatenate(pooled, axis=1)
+    return features
 
 
 def _halves(middle: int) -> tuple[slice, slice]:
@@ -86,15 +98,15 @@ def _halves(middle: int) -> tuple[slice, slice]:
 
 
 def _normalized(window: Array) -> Array:
-    """float32 [..., P] of patches [..., C, h, w]: zero mean, unit variance unless they are flat."""
+    """Return patches [..., C, h, w] as float32 [..., P] with zero mean and, unless they are flat, unit variance."""
     patch = window.reshape(*window.shape[:-3], -1).astype(np.float32)
     patch -= patch.mean(axis=-1, keepdims=True)
     patch /= np.sqrt((patch**2).mean(axis=-1, keepdims=True) + FLOOR)
     return patch
 
 
-def _learned(small_NHWC: Array, filters: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """[P, K] and [K]: whitening (ZCA) followed by comparison with K patches, as one linear map of a patch."""
+def _learn_filters(small_NHWC: Array, filters: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return weights [P, K] and offsets [K]: ZCA whitening and comparison with K patches as one linear map."""
     count, side = len(small_NHWC), small_NHWC.shape[1] - PATCH + 1
     windows = sliding_window_view(small_NHWC, (PATCH, PATCH), axis=(1, 2))
     image, y, x = rng.integers(count, size=PATCHES), rng.integers(side, size=PATCHES), rng.integers(side, size=PATCHES)

@@ -1,4 +1,4 @@
-"""How well a few numbers foretell the label: the statistics behind the confounder audit.
+"""Linear probe: how well a few features predict the label, with a permutation test over groups.
 
 Axes: N images, F features, K classes, T held-out images.
 """
@@ -12,30 +12,29 @@ from scipy.stats import norm, rankdata
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 
 FOLDS = 5
-FEW = 99  # permutations
+FEW_PERMUTATIONS = 99  # if the skill is too low to matter
 RIDGE = 1.0  # penalty on standardized features
-MOST_LEVELS = 20  # of a categorical property; rarer ones are pooled
+MAX_LEVELS = 20  # of a categorical feature; rarer levels are pooled
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Skill:
-    """How well a probe foretells the label out of fold."""
+    """Out-of-fold performance of a probe."""
 
     skill: float
-    """Balanced accuracy rescaled: 0 is chance, 1 is every label."""
+    """Balanced accuracy, rescaled so that 0 is chance and 1 is perfect."""
     p: float
-    """Share of block permutations of the labels that do as well."""
+    """P-value of a block permutation test (labels are permuted between groups)."""
     scores: pd.DataFrame
-    """[N, K] of each image for each class, out of fold."""
+    """Out-of-fold score of each image for each class, [N, K]."""
     by_class: pd.Series
-    """Share of a class's images that are told, less the share of the others that are taken for it (Youden 1950): of two
-    classes this is `skill`; of many, one that is told while the others are not stands out here and not there."""
+    """True positive rate minus false positive rate of each class (Youden 1950). For two classes this is `skill`."""
 
     @property
-    def most(self) -> float:
-        """The greater of `skill` and that of the class which is told best."""
+    def best(self) -> float:
+        """Maximum of `skill` and of `by_class`."""
         return max(self.skill, float(self.by_class.max()))
 
 
@@ -44,73 +43,72 @@ def probe(
     labels: pd.Series,
     groups: pd.Series,
     permutations: int,
-    matters: float = -1.0,
+    min_skill: float = -1.0,
     strata: pd.Series | None = None,
 ) -> Skill:
-    """Out-of-fold skill of ridge regression on rank-normal features and their squares, against permuted labels.
+    """Compute the out-of-fold skill of ridge regression on rank-normal features and their squares, with a p-value.
 
-    Folds keep groups whole and classes in proportion. The null permutes whole groups: the labels, laid out group by
-    group, are laid anew in a random order of groups, so that what a group shares is kept. Ridge is linear in the
-    labels, hence all permutations are a few matrix products.
+    Folds keep groups together and are stratified by class. The null distribution permutes the labels of whole groups.
+    Ridge regression is linear in the labels, so each permutation requires only matrix products.
 
     Args:
         features: [N, F], numbers or categories.
         labels: [N] class per image.
         groups: [N] group per image.
-        permutations: how many; the smallest p is 1 / (permutations + 1) (Phipson and Smyth 2010).
-        matters: skill, or that of a class, below which nobody asks for a precise p, so that `FEW` permutations do.
-        strata: [N] what a group is exchanged within only, the same for all of a group; None: groups are all alike.
+        permutations: number of permutations; the smallest p-value is 1 / (permutations + 1) (Phipson and Smyth 2010).
+        min_skill: skill below which the p-value is estimated with `FEW_PERMUTATIONS` only.
+        strata: [N] labels are permuted only between groups of the same stratum; None: between all groups.
     """
     stratum_N = np.zeros(len(groups), int) if strata is None else pd.factorize(strata)[0]
     order = np.lexsort((pd.factorize(groups, sort=True)[0], stratum_N))
-    x_NF = design(features.iloc[order])
+    x_NF = design_matrix(features.iloc[order])
     codes, names = pd.factorize(labels.iloc[order])
     starts = np.concatenate([[0], np.flatnonzero(np.diff(pd.factorize(groups.iloc[order])[0])) + 1])
     blocks, stratum_of_block = np.split(codes, starts[1:]), stratum_N[order][starts]
-    fold_N = folds(codes, groups.iloc[order].to_numpy())
+    fold_N = stratified_group_folds(codes, groups.iloc[order].to_numpy())
     parts = [(np.flatnonzero(fold_N == fold), np.flatnonzero(fold_N != fold)) for fold in np.unique(fold_N)]
     solvers = [_Fold(test, train, x_NF[test], _ridge(x_NF[train])) for test, train in parts]
     skill, observed, scores_NK = _out_of_fold(solvers, codes)
-    by_class = pd.Series(_by_class(scores_NK.argmax(axis=1), codes), names)
+    by_class = pd.Series(_youden(scores_NK.argmax(axis=1), codes), names)
     rng = np.random.default_rng(0)
     null = [
-        _out_of_fold(solvers, _exchanged(blocks, _shuffled(stratum_of_block, rng)))[1]
-        for _ in range(permutations if max(skill, by_class.max()) >= matters else min(permutations, FEW))
+        _out_of_fold(solvers, _permute_blocks(blocks, _shuffle_within_strata(stratum_of_block, rng)))[1]
+        for _ in range(permutations if max(skill, by_class.max()) >= min_skill else min(permutations, FEW_PERMUTATIONS))
     ]
     scores = pd.DataFrame(scores_NK, features.index[order], names).loc[features.index]
     return Skill(skill, (1 + sum(n >= observed for n in null)) / (1 + len(null)), scores, by_class)
 
 
-def _by_class(said_N: Array, codes_N: Array) -> Array:
+def _youden(predicted_N: Array, codes_N: Array) -> Array:
     counts_K = np.bincount(codes_N)
-    right_K = np.bincount(codes_N, said_N == codes_N)
-    wrongly_K = np.bincount(said_N, said_N != codes_N, len(counts_K))
-    return right_K / counts_K - wrongly_K / np.maximum(len(codes_N) - counts_K, 1)
+    true_positives_K = np.bincount(codes_N, predicted_N == codes_N)
+    false_positives_K = np.bincount(predicted_N, predicted_N != codes_N, len(counts_K))
+    return true_positives_K / counts_K - false_positives_K / np.maximum(len(codes_N) - counts_K, 1)
 
 
-def _exchanged(blocks: list[Array], order: Array) -> Array:
-    """Codes in which each group has the labels of another, repeated or cut to its own length.
+def _permute_blocks(blocks: list[Array], order: Array) -> Array:
+    """Return codes in which each group has the labels of another group, repeated or truncated to its own length.
 
-    Laid end to end, blocks of unequal length would straddle groups, and the null would know less than the data.
+    Concatenating blocks of unequal length would mix the labels of groups and make p-values too small.
     """
     return np.concatenate([np.resize(blocks[i], len(own)) for own, i in zip(blocks, order, strict=True)])
 
 
-def _shuffled(stratum_of_block: Array, rng: np.random.Generator) -> Array:
-    """The blocks in random order, each stratum in its place."""
+def _shuffle_within_strata(stratum_of_block: Array, rng: np.random.Generator) -> Array:
+    """Return a random order of the blocks that keeps each block in its stratum."""
     return np.lexsort((rng.random(len(stratum_of_block)), stratum_of_block))
 
 
-def folds(codes: Array, groups: Array) -> Array:
-    """Number of the fold [N] of each image, groups whole, classes in proportion.
+def stratified_group_folds(codes: Array, groups: Array) -> Array:
+    """Return the fold [N] of each image; groups are kept together, classes are stratified.
 
-    Images that are their own group are dealt apart from the others, which is alike and a hundred times faster.
+    Images that are their own group are assigned separately, which is a hundred times faster and equivalent.
     """
     fold_N = np.zeros(len(codes), int)
     group_N = pd.factorize(groups)[0]
     alone_N = np.bincount(group_N)[group_N] == 1
     if min(np.bincount(codes[alone_N], minlength=codes.max() + 1)) < FOLDS:
-        alone_N[:] = False  # too few to be dealt in proportion
+        alone_N[:] = False  # too few to be stratified
     for some_N, splitter in ((alone_N, StratifiedKFold), (~alone_N, StratifiedGroupKFold)):
         rows = np.flatnonzero(some_N)
         count = min(FOLDS, len(np.unique(group_N[rows])))
@@ -118,16 +116,16 @@ def folds(codes: Array, groups: Array) -> Array:
             kind = splitter
             whole = group_N[rows] if kind is StratifiedGroupKFold else None
             if whole is not None and np.bincount(codes[rows]).max() < count:
-                kind = GroupKFold  # no class has an image a fold: there is nothing to keep in proportion
-            dealt = kind(count, shuffle=True, random_state=0).split(rows, codes[rows], whole)
-            for fold, (_, test) in enumerate(dealt):
+                kind = GroupKFold  # no class has an image for each fold, so stratification is impossible
+            split = kind(count, shuffle=True, random_state=0).split(rows, codes[rows], whole)
+            for fold, (_, test) in enumerate(split):
                 fold_N[rows[test]] = fold
     return fold_N
 
 
 @dataclass(frozen=True)
 class _Fold:
-    """One fold, solved for any labels: kept as two thin matrices, whose product would be as large as the data."""
+    """Ridge solution of one fold for arbitrary labels, as two factors."""
 
     test: Array
     train: Array
@@ -136,31 +134,33 @@ class _Fold:
 
 
 def _ridge(x_NF: Array) -> Array:
-    """[F, N]: what maps targets to coefficients."""
+    """Return the matrix [F, N] that maps targets to ridge coefficients."""
     return np.linalg.solve(x_NF.T @ x_NF + RIDGE * np.eye(x_NF.shape[1]), x_NF.T)
 
 
 def _out_of_fold(folds: list[_Fold], codes: Array) -> tuple[float, float, Array]:
-    """Rescaled balanced accuracy, mean margin of the true class over the mean class, scores [N, K] of `codes` [N]."""
+    """Return the skill, the mean margin of the true class, and the scores [N, K] for labels `codes` [N]."""
     classes = int(codes.max()) + 1
-    there = np.bincount(codes, minlength=classes) > 0  # where groups exchange their labels a class may vanish
+    present_K = np.bincount(codes, minlength=classes) > 0  # a permutation of blocks may lose a class
     counts = np.maximum(np.bincount(codes, minlength=classes), 1)
     scores_NK = np.empty((len(codes), classes))
     for fold in folds:
         ordered = np.argsort(codes[fold.train], kind="stable")
         first = np.searchsorted(codes[fold.train][ordered], np.arange(classes))
         sums_FK = np.add.reduceat(np.pad(fold.ridge_FN[:, ordered], ((0, 0), (0, 1))), first, axis=1)
-        sums_FK[:, np.bincount(codes[fold.train], minlength=classes) == 0] = 0  # reduceat repeats a value for these
-        coefficients_FK = sums_FK / counts  # every class weighs the same
+        sums_FK[:, np.bincount(codes[fold.train], minlength=classes) == 0] = (
+            0  # np.add.reduceat repeats a value for empty classes
+        )
+        coefficients_FK = sums_FK / counts  # all classes have the same weight
         scores_NK[fold.test] = fold.x_TF @ (coefficients_FK - coefficients_FK.mean(axis=1, keepdims=True))
     margin = scores_NK[np.arange(len(codes)), codes] - scores_NK.mean(axis=1)
     recall = np.bincount(codes, scores_NK.argmax(axis=1) == codes, classes) / counts
-    skill = (recall[there].mean() - 1 / classes) / (1 - 1 / classes)
-    return float(skill), float((np.bincount(codes, margin, classes) / counts)[there].mean()), scores_NK
+    skill = (recall[present_K].mean() - 1 / classes) / (1 - 1 / classes)
+    return float(skill), float((np.bincount(codes, margin, classes) / counts)[present_K].mean()), scores_NK
 
 
-def design(features: pd.DataFrame) -> Array:
-    """Features as [N, columns], standardized: numbers as normal scores and their squares, categories as indicators."""
+def design_matrix(features: pd.DataFrame) -> Array:
+    """Return the design matrix [N, columns]: normal scores and their squares for numbers, indicators for categories."""
     columns = [np.ones(len(features))]
     for name in features:
         values = features[name]
@@ -168,7 +168,7 @@ def design(features: pd.DataFrame) -> Array:
             normal = norm.ppf((rankdata(values) - 0.5) / len(values))
             columns += [normal, normal**2]
         else:
-            common = values.where(values.isin(values.value_counts().index[:MOST_LEVELS]), "(rare)")
+            common = values.where(values.isin(values.value_counts().index[:MAX_LEVELS]), "(rare)")
             columns += list(pd.get_dummies(common, dtype=float).to_numpy().T)
     x_NF = np.stack(columns[1:], axis=1)
     x_NF = (x_NF - x_NF.mean(axis=0)) / np.maximum(x_NF.std(axis=0), 1e-9)

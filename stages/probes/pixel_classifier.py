@@ -1,6 +1,6 @@
-"""What a plain model says of every pixel, out of fold: the answers that masks and boxes are held against.
+"""Out-of-fold pixel classifier: class probabilities of every pixel, with which masks and boxes are compared.
 
-Axes: N images, S side of the working picture, C channels, M pixels, F features, K classes.
+Axes: N images, S side of the downsampled image, C channels, M pixels, F features, K classes.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,27 +13,27 @@ from stages.dataset.annotations import IGNORE_INDEX
 from stages.probes.cross_validation import folds
 
 Array = np.ndarray[Any, Any]
-SCALES = (1.0, 2.0, 4.0, 8.0)  # pixels of the working picture
+SCALES = (1.0, 2.0, 4.0, 8.0)  # pixels of the downsampled image
 UNITS = 192  # random features
 RIDGE = 1.0
-FITTED = 300_000  # pixels that the model learns from, about
+FITTED = 300_000  # approximate number of training pixels
 
 
-def foretold(image_NSSC: Array, index_NSS: Array, groups_N: Array, classes: int) -> Iterator[tuple[int, Array]]:
-    """Place of each image, and [S, S, K]: how likely each class is at each pixel, by what has not seen its group.
+def predict_pixels(image_NSSC: Array, index_NSS: Array, groups_N: Array, classes: int) -> Iterator[tuple[int, Array]]:
+    """Yield the index of each image and its out-of-fold class probabilities [S, S, K].
 
-    Ridge regression of the class indicators on random features (Rahimi and Recht 2008) of levels, edges and unevenness
-    at four scales; its answers, clipped and made to add up to 1, stand for probabilities.
+    The model is ridge regression of class indicators on random features (Rahimi and Recht 2008) of levels, edges and
+    local variation at four scales. Its outputs are clipped and normalized to probabilities.
 
     Args:
-        image_NSSC: uint8.
-        index_NSS: class of each pixel, or `IGNORE`.
-        groups_N: what must not be torn apart; at least two different ones.
-        classes: K.
+        image_NSSC: downsampled images, uint8.
+        index_NSS: class of each pixel, or `IGNORE_INDEX`.
+        groups_N: group of each image; at least two groups.
+        classes: number of classes K.
     """
     rng = np.random.default_rng(0)
-    some = rng.permutation(len(image_NSSC))[:50]
-    sample_MF = np.concatenate([_features(image_NSSC[n])[::49] for n in some])
+    chosen = rng.permutation(len(image_NSSC))[:50]
+    sample_MF = np.concatenate([_features(image_NSSC[n])[::49] for n in chosen])
     mean_F, scale_F = sample_MF.mean(axis=0), sample_MF.std(axis=0) + 1e-6
     weight_FU = rng.normal(size=(len(mean_F), UNITS)).astype(np.float32) / np.float32(np.sqrt(len(mean_F)))
     bias_U = rng.uniform(-1, 1, UNITS).astype(np.float32)
@@ -56,7 +56,7 @@ def foretold(image_NSSC: Array, index_NSS: Array, groups_N: Array, classes: int)
 def _sums(
     image_NSSC: Array, index_NSS: Array, part: Array, classes: int, expanded: Callable[[Array], Array]
 ) -> tuple[Array, Array]:
-    """The normal equations of a fold's images, from some pixels of each."""
+    """Return the normal equations of the images of a fold, from random pixels of each."""
     rng, each = np.random.default_rng(1), max(64, FITTED // len(image_NSSC))
     inner: Any = 0.0
     outer: Any = 0.0
@@ -69,14 +69,14 @@ def _sums(
 
 
 def _features(image_SSC: Array) -> Array:
-    """Levels, edges and unevenness of one picture, [M, F], its pixels row by row."""
+    """Return levels, edges and local variation of one image, [M, F], pixel by pixel."""
     level_SSC = image_SSC.astype(np.float32) / 255
     grey_SS = level_SSC.mean(axis=2)
     middle, spread = grey_SS.mean(), grey_SS.std() + 0.01
-    maps = [*np.moveaxis(level_SSC, 2, 0), (grey_SS - middle) / spread]  # also against the rest of its own image
+    maps = [*np.moveaxis(level_SSC, 2, 0), (grey_SS - middle) / spread]  # also relative to the image
     for scale in SCALES:
         smooth_SSC = gaussian_filter(level_SSC, (scale, scale, 0), truncate=3)
         smooth_SS = smooth_SSC.mean(axis=2)
         maps += [*np.moveaxis(smooth_SSC, 2, 0), (smooth_SS - middle) / spread, np.hypot(*np.gradient(smooth_SS))]
         maps.append(np.sqrt(np.maximum(gaussian_filter(grey_SS**2, scale, truncate=3) - smooth_SS**2, 0)))
-    return np.stack([one.ravel() for one in maps], axis=1)
+    return np.stack([feature.ravel() for feature in maps], axis=1)

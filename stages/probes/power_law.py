@@ -1,4 +1,4 @@
-"""Error as a power of the number of training images: what has been measured often, from linear models to networks."""
+"""Power laws of the error by number of training images, and their extrapolation."""
 
 from dataclasses import dataclass
 
@@ -11,25 +11,25 @@ EXPONENTS = np.linspace(0.02, 2, 100)
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """a n^-b + c of B curves, each [B]."""
+    """Power laws a n^-b + c of B curves; each parameter has shape [B]."""
 
     a: Array
     b: Array
     c: Array
 
     def __call__(self, images: Array | float) -> Array:
-        """Error [B, M] at numbers of images [M]."""
+        """Return the error [B, M] at numbers of images [M]."""
         return self.a[:, None] * np.atleast_1d(images)[None] ** -self.b[:, None] + self.c[:, None]
 
 
 def fit(images_J: Real[Array, " J"], error_BJ: Float[Array, "B J"], floor: bool) -> PowerLaw:
-    """The law of least squares for B curves that were measured at the same J numbers of images.
+    """Fit power laws to B curves by least squares.
 
     Args:
-        images_J: [J], positive.
-        error_BJ: [B, J].
-        floor: with an error c >= 0 that no number of images removes; else c is 0. Of data that the law describes, the
-            first promises less at large numbers than the second (Hestness et al. 2017; Rosenfeld et al. 2020).
+        images_J: numbers of training images, positive.
+        error_BJ: errors of the curves at these numbers.
+        floor: include a constant c >= 0; otherwise c is 0. Laws with a floor predict a smaller gain for many images
+            (Hestness et al. 2017; Rosenfeld et al. 2020).
     """
     unit = float(images_J.mean())
     best, law = np.full(len(error_BJ), np.inf), np.zeros((3, len(error_BJ)))
@@ -44,7 +44,7 @@ def fit(images_J: Real[Array, " J"], error_BJ: Float[Array, "B J"], floor: bool)
 
 
 def _line(x_J: Array, error_BJ: Array) -> tuple[Array, Array]:
-    """Slope and intercept of least squares, neither of them negative."""
+    """Return the non-negative slope and intercept of a least-squares line."""
     centred = x_J - x_J.mean()
     a = np.maximum(error_BJ @ centred / (centred @ centred), 0)
     c = error_BJ.mean(axis=1) - a * x_J.mean()
@@ -53,33 +53,38 @@ def _line(x_J: Array, error_BJ: Array) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """What is foretold from one curve and its resampled ones, by a law with a floor and by one without.
+class Extrapolation:
+    """Extrapolation of one curve and its bootstrap replicates by power laws with and without a floor.
 
-    The law with a floor speaks: it was off by as much upwards as downwards. At each end of an interval stands the law
-    that reaches farther.
+    Values come from the law with a floor, which was unbiased in benchmarks. Intervals are the union of both laws.
     """
 
     laws: tuple[PowerLaw, PowerLaw]
-    """Of the curve as measured, B = 1."""
+    """Laws of the measured curve, B = 1: with and without a floor."""
     resampled: tuple[PowerLaw, PowerLaw]
 
     def error(self, images: Array | float) -> tuple[Array, Array, Array]:
-        """Error [M] at numbers of images, and the ends of its 95 % interval."""
+        """Return the error [M] at numbers of images, and the ends of its 95 % interval."""
         middle = self.laws[0](images)[0]
         low = np.min([np.quantile(law(images), 0.025, axis=0) for law in self.resampled], axis=0)
         high = np.max([np.quantile(law(images), 0.975, axis=0) for law in self.resampled], axis=0)
         return middle, np.minimum(low, middle), np.maximum(high, middle)
 
     def gain(self, now: float, then: float) -> tuple[float, float, float]:
-        """By how much the error falls from `now` images to `then`, and the 95 % interval of that."""
+        """Return the reduction of the error from `now` to `then` images, and its 95 % interval."""
         middle = self.laws[0](now)[0, 0] - self.laws[0](then)[0, 0]
         gains = [(law(now) - law(then))[:, 0] for law in self.resampled]
         low, high = min(np.quantile(g, 0.025) for g in gains), max(np.quantile(g, 0.975) for g in gains)
         return float(middle), float(min(low, middle)), float(max(high, middle))
 
     def needed(self, now: float, gain: float, most: float) -> tuple[float, float, float]:
-        """Images in all for an error lower by `gain` than at `now`, with interval; infinite where `most` do not do."""
+        """Return the number of images that reduces the error by `gain`, and its 95 % interval.
+
+        Args:
+            now: present number of images.
+            gain: reduction of the error, 0 to 1.
+            most: maximum number of images; the result is infinite if it does not suffice.
+        """
         grid = np.geomspace(now, most, 2000)
         each = [_first(law(grid), gain, grid) for law in self.resampled]
         low = min(np.quantile(n, 0.025, method="lower") for n in each)
@@ -88,21 +93,28 @@ class Outlook:
         return found, float(min(low, found)), float(max(high, found))
 
 
-def outlook(images_J: Real[Array, " J"], error_J: Float[Array, " J"], resampled_BJ: Float[Array, "B J"]) -> Outlook:
-    """Fit both laws to a curve and to its resampled ones.
+def extrapolate(
+    images_J: Real[Array, " J"], error_J: Float[Array, " J"], resampled_BJ: Float[Array, "B J"]
+) -> Extrapolation:
+    """Fit power laws with and without a floor to a curve and to its bootstrap replicates.
 
-    The resampled curves share the draws of training sets. What these leave open is added to them: normal scatter, of
-    the deviation that the curve has from the law with a floor (J - 3 degrees of freedom).
+    The replicates share the training subsets. The uncertainty due to these is added as normal noise with the residual
+    standard deviation of the law with a floor (J - 3 degrees of freedom).
+
+    Args:
+        images_J: numbers of training images.
+        error_J: measured errors.
+        resampled_BJ: bootstrap replicates of the errors.
     """
     both = (True, False)
     one, other = (fit(images_J, error_J[None], floor) for floor in both)
     deviation = np.sqrt(((one(images_J)[0] - error_J) ** 2).sum() / max(1, len(images_J) - 3))
     scattered_BJ = resampled_BJ + np.random.default_rng(0).normal(0, deviation, resampled_BJ.shape)
     found, without = (fit(images_J, np.maximum(scattered_BJ, 0), floor) for floor in both)
-    return Outlook((one, other), (found, without))
+    return Extrapolation((one, other), (found, without))
 
 
 def _first(error_BM: Array, gain: float, grid_M: Array) -> Array:
-    """[B]: the first of the numbers at which the error has fallen by `gain`."""
+    """Return the smallest numbers of images [B] at which the error is lower by `gain`."""
     fallen = error_BM <= error_BM[:, :1] - gain
     return np.where(fallen.any(axis=1), grid_M[fallen.argmax(axis=1)], np.inf)

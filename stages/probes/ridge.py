@@ -1,4 +1,4 @@
-"""Ridge regression whose penalty is chosen by generalized cross-validation."""
+"""Ridge regression with the penalty selected by generalized cross-validation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +8,12 @@ from scipy.linalg import eigh
 
 Array = np.ndarray[Any, Any]
 PENALTIES = np.logspace(-3, 3, 25)
-"""As a multiple of the mean variance that the features have, over the directions that they have at all."""
+"""Candidate penalties, as multiples of the mean variance of the features along their principal axes."""
 
 
 @dataclass(frozen=True)
 class Ridge:
-    """What was fitted."""
+    """Fitted ridge regression."""
 
     centre_F: Array
     spread_F: Array
@@ -21,22 +21,27 @@ class Ridge:
     level_K: Array
 
     def __call__(self, x_NF: Array) -> Array:
-        """[N, K] for features [N, F]."""
+        """Return predictions [N, K] for features [N, F]."""
         return ((x_NF - self.centre_F) / self.spread_F) @ self.coefficient_FK + self.level_K
 
 
 def ridge(x_NF: Array, y_NK: Array, standardized: bool = True) -> Ridge:
-    """Fit K numbers on F features; one penalty for all K, which need the same unit, and for all F.
+    """Fit ridge regression of K targets on F features with one penalty.
 
-    The penalty minimizes |residual|^2 / (N - 1 - degrees of freedom)^2 (Golub, Heath and Wahba 1979), which one
-    eigendecomposition of the smaller of the two Gram matrices gives for all penalties at once.
+    The penalty minimizes |residual|^2 / (N - 1 - degrees of freedom)^2 (Golub, Heath and Wahba 1979), computed for all
+    candidates from one eigendecomposition of the smaller Gram matrix.
+
+    Args:
+        x_NF: features.
+        y_NK: targets, in a common unit.
+        standardized: divide the features by their standard deviations.
     """
     centre_F, level_K = x_NF.mean(axis=0), y_NK.mean(axis=0)
     spread_F = _spread(x_NF) if standardized else np.ones(x_NF.shape[1], x_NF.dtype)
     x, y = (x_NF - centre_F) / spread_F, y_NK - level_K
     count, wide = len(x), x.shape[1] >= len(x)
     variance, axes = eigh((x @ x.T if wide else x.T @ x).astype(np.float64), driver="evd", overwrite_a=True)
-    kept = variance > 1e-6 * max(variance[-1], 1e-12)  # what is less is rounding
+    kept = variance > 1e-6 * max(variance[-1], 1e-12)  # smaller values are rounding errors
     variance, axes = variance[kept], axes[:, kept]
     along_EK = axes.T @ y if wide else (axes.T @ (x.T @ y)) / np.sqrt(variance)[:, None]
     power_E = (along_EK**2).sum(axis=1)
@@ -57,7 +62,7 @@ def ridge(x_NF: Array, y_NK: Array, standardized: bool = True) -> Ridge:
 
 
 def principal(x_NF: Array, most: int) -> Array:
-    """float32 [N, at most `most`]: features, standardized, along the axes in which they vary most; no label is used."""
+    """Return standardized features along their `most` principal axes, float32 [N, at most `most`]."""
     x = (x_NF - x_NF.mean(axis=0)) / _spread(x_NF)
     if min(x.shape) <= most:
         return x
@@ -66,6 +71,6 @@ def principal(x_NF: Array, most: int) -> Array:
 
 
 def _spread(x_NF: Array) -> Array:
-    """Standard deviations; 1 for a feature that is constant up to rounding."""
+    """Return standard deviations; 1 for constant features."""
     spread_F = x_NF.std(axis=0)
     return np.where(spread_F > 1e-6 * max(float(spread_F.max()), 1e-12), spread_F, 1).astype(x_NF.dtype)

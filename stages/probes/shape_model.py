@@ -1,4 +1,4 @@
-"""Where a point should be, by the others of its image: a normal distribution of shapes, learned out of fold.
+"""Out-of-fold shape model: a normal distribution of landmark configurations.
 
 Axes: N images, P points, D = 2P coordinates, V those that are visible.
 """
@@ -11,23 +11,22 @@ from sklearn.covariance import ledoit_wolf
 from stages.probes.cross_validation import folds
 
 Array = np.ndarray[Any, Any]
-ROUNDS = 5  # of filling in what is not visible and learning anew
+ROUNDS = 5  # of imputing invisible points and re-estimating the distribution
 
 
-def oddness(place_NP2: Array, groups_N: Array) -> tuple[Array, Array, Array]:
-    """How little points fit the others of their image, by shapes of images of other groups.
+def landmark_errors(place_NP2: Array, groups_N: Array) -> tuple[Array, Array, Array]:
+    """Compare each point with its prediction from the other points of its image, by shapes of other groups.
 
-    A point's oddness is its squared distance from where the others say that it is, in deviations of that guess
-    (Mahalanobis): of one that is right it is 2 on average. Exchanging two points gains what the squared distance of all
-    points from the mean shape loses by it.
+    The error of a point is its squared Mahalanobis distance from the prediction; the expected value for a correct point
+    is 2. The gain of exchanging two points is the reduction of the squared Mahalanobis distance of the whole shape.
 
     Args:
-        place_NP2: x, y in one unit; NaN: not visible.
-        groups_N: [N] what must not be torn apart; at least two different ones.
+        place_NP2: x, y in one unit; NaN for invisible points.
+        groups_N: group of each image; at least two groups.
 
     Returns:
-        oddness [N, P], NaN where a point is not visible or is the only one; and of the exchange that gains the most in
-        each image, its gain [N] and its two points [N, 2].
+        Errors [N, P], NaN for invisible or single points; the largest gain of an exchange in each image [N], and its
+        two points [N, 2].
     """
     count, points, _ = place_NP2.shape
     flat_ND = place_NP2.reshape(count, -1)
@@ -37,12 +36,12 @@ def oddness(place_NP2: Array, groups_N: Array) -> tuple[Array, Array, Array]:
         for n in held_out:
             seen = np.flatnonzero(np.isfinite(place_NP2[n, :, 0]))
             if len(seen) > 1:
-                odd_NP[n, seen], gain_N[n], pair_N2[n] = _of_one(flat_ND[n], seen, mean_D, covariance_DD)
+                odd_NP[n, seen], gain_N[n], pair_N2[n] = _errors_of_image(flat_ND[n], seen, mean_D, covariance_DD)
     return odd_NP, gain_N, pair_N2
 
 
 def _shapes(flat_ND: Array) -> tuple[Array, Array]:
-    """Mean and covariance, shrunk (Ledoit and Wolf 2004); what is not visible is filled in by what is, in turns."""
+    """Return mean and shrunk covariance (Ledoit and Wolf 2004), with invisible points imputed iteratively."""
     known_ND = np.isfinite(flat_ND)
     mean_D = np.where(known_ND.any(axis=0), np.nanmean(np.where(known_ND.any(axis=0), flat_ND, 0), axis=0), 0)
     filled_ND = np.where(known_ND, flat_ND, mean_D)
@@ -50,14 +49,14 @@ def _shapes(flat_ND: Array) -> tuple[Array, Array]:
         mean_D = filled_ND.mean(axis=0)
         covariance_DD = ledoit_wolf(filled_ND)[0] + 1e-9 * np.eye(len(mean_D))
         for n in np.flatnonzero(~known_ND.all(axis=1)):
-            here, gone = np.flatnonzero(known_ND[n]), np.flatnonzero(~known_ND[n])
-            slope = np.linalg.solve(covariance_DD[np.ix_(here, here)], covariance_DD[np.ix_(here, gone)])
-            filled_ND[n, gone] = mean_D[gone] + (flat_ND[n, here] - mean_D[here]) @ slope
+            visible, hidden = np.flatnonzero(known_ND[n]), np.flatnonzero(~known_ND[n])
+            slope = np.linalg.solve(covariance_DD[np.ix_(visible, visible)], covariance_DD[np.ix_(visible, hidden)])
+            filled_ND[n, hidden] = mean_D[hidden] + (flat_ND[n, visible] - mean_D[visible]) @ slope
     return mean_D, covariance_DD
 
 
-def _of_one(flat_D: Array, seen: Array, mean_D: Array, covariance_DD: Array) -> tuple[Array, float, Array]:
-    """Oddness of the visible points of one image; the best exchange's gain, and its points."""
+def _errors_of_image(flat_D: Array, seen: Array, mean_D: Array, covariance_DD: Array) -> tuple[Array, float, Array]:
+    """Return the errors of the visible points of one image, the gain of the best exchange, and its points."""
     visible = np.stack([2 * seen, 2 * seen + 1], axis=1).ravel()
     precision_VV = np.linalg.inv(covariance_DD[np.ix_(visible, visible)])
     off_V = flat_D[visible] - mean_D[visible]
@@ -72,7 +71,7 @@ def _of_one(flat_D: Array, seen: Array, mean_D: Array, covariance_DD: Array) -> 
 
 
 def _gains(place_K2: Array, pull_K2: Array, precision_VV: Array) -> Array:
-    """[K, K] how much less odd an image is with two of its points exchanged: -(2 m.p + m.P.m) of the move m."""
+    """Return the gain [K, K] of exchanging two points: -(2 m.p + m.P.m) for the displacement m."""
     count = len(place_K2)
     block_KK22 = precision_VV.reshape(count, 2, count, 2).transpose(0, 2, 1, 3)
     own_K22 = block_KK22[np.arange(count), np.arange(count)]

@@ -1,7 +1,7 @@
-"""Whether two sets of images can be told apart by how they look, by how much, and in what they differ.
+"""Classifier two-sample test: do two sets of images look different, and in which statistics (Lopez-Paz and Oquab 2017)?
 
-A classifier two-sample test (Lopez-Paz and Oquab 2017): if a probe tells, of images that it has not seen, which set
-they are from, the sets differ. Groups stay whole, and classes are compared with themselves.
+If a probe predicts the set of held-out images, the sets differ. Groups are kept together, and images are compared
+within classes.
 """
 
 from dataclasses import dataclass
@@ -12,102 +12,111 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from stages.probes.appearance import FILE, WORDS, Appearance, appearance, within_classes
+from stages.probes.appearance import FILE, WORDS, Appearance, measure_appearance, within_classes
 from stages.probes.linear_probe import FOLDS, probe
-from stages.probes.univariate import single_tells
+from stages.probes.univariate import single_feature_separation
 
-FEWEST_GROUPS = 2 * FOLDS  # on each side; of fewer nothing can be told
-MOST = 500  # images of a side that are looked at
-CLEAR = 0.6  # AUC at which a difference that is no chance is worth a warning; .5 is none, 1 complete
-SHOWN = 12  # images of each side
+MIN_GROUPS = 2 * FOLDS  # in each set
+MAX_IMAGES = 500  # of each set
+CLEAR = 0.6  # AUC from which a significant difference is reported
+SHOWN = 12  # images of each set
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How one set of images differs from another."""
+    """Difference between two sets of images."""
 
     auc: float
-    """Chance that the probe finds an image of the one set more like that set than an image of the other."""
+    """AUC of the probe: 0.5 is chance, 1 is perfect."""
     p: float
-    """Share of random divisions of the groups that are told apart as well."""
+    """P-value of a permutation test over groups."""
     causes: list[dict[str, Any]]
-    """The feature of each family that differs most, the strongest first: feature, family, auc, p, says."""
+    """Most different feature of each family, strongest first: feature, family, auc, p, description."""
     typical: list[str]
-    """Paths: of images most typical of the one set, then of the other."""
+    """Paths of the most typical images of the first set, then of the second."""
 
     def evidence(self) -> dict[str, Any]:
-        """What the finding keeps."""
+        """Return the evidence for a finding."""
         return {"auc": self.auc, "p": self.p, "causes": self.causes}
 
-    def in_words(self) -> str:
-        """What differs most: `brighter (median brightness 120.3 against 81.0)`."""
-        return "; ".join(cause["says"] for cause in self.causes[:3]) or "no single statistic stands out"
+    def describe(self) -> str:
+        """Return the strongest differences, such as `brighter (median brightness 120.3 against 81.0)`."""
+        return "; ".join(cause["description"] for cause in self.causes[:3]) or "not different in any single statistic"
 
 
 def sample(rows: pd.DataFrame) -> pd.DataFrame:
-    """Up to `MOST` rows at random, as many groups as can be."""
+    """Return at most `MAX_IMAGES` random rows of as many groups as possible."""
     shuffled = rows.sample(frac=1, random_state=0)
     turn = shuffled.groupby("group").cumcount()
-    return shuffled.loc[turn.sort_values(kind="stable").index[:MOST]].sort_index()
+    return shuffled.loc[turn.sort_values(kind="stable").index[:MAX_IMAGES]].sort_index()
 
 
 def too_few(one: pd.DataFrame, other: pd.DataFrame) -> str:
-    """Why two sets cannot be compared; empty where they can."""
+    """Return the reason why two sets cannot be compared; empty if they can."""
     counts = [rows["group"].nunique() for rows in (one, other)]
-    if min(counts) >= FEWEST_GROUPS:
+    if min(counts) >= MIN_GROUPS:
         return ""
-    return f"{counts[0]} and {counts[1]} groups; at least {FEWEST_GROUPS} of each are needed"
+    return f"{counts[0]} and {counts[1]} groups; at least {MIN_GROUPS} in each set are required"
 
 
-def difference(one: pd.DataFrame, other: pd.DataFrame, folder: Path, permutations: int, max_p: float) -> Difference:
-    """How the images of manifest rows `one` differ from those of `other`, classes compared with themselves.
+def compare_rows(one: pd.DataFrame, other: pd.DataFrame, folder: Path, permutations: int, max_p: float) -> Difference:
+    """Compare the images of two sets of manifest rows, within classes.
 
     Args:
-        one: rows with at least `FEWEST_GROUPS` groups.
-        other: the same; an image is in one of the two.
-        folder: where their images can be read from.
-        permutations: shuffles behind p.
-        max_p: p up to which a single statistic is called different.
+        one: rows with at least `MIN_GROUPS` groups.
+        other: rows with at least `MIN_GROUPS` groups, disjoint from `one`.
+        folder: output folder of ingest.
+        permutations: number of permutations of the test.
+        max_p: significance level for single statistics.
     """
     rows = pd.concat([sample(one), sample(other)])
-    return compared(rows, rows.index.isin(one.index), appearance(rows, folder), permutations, max_p)
+    return compare_features(rows, rows.index.isin(one.index), measure_appearance(rows, folder), permutations, max_p)
 
 
-def compared(
+def compare_features(
     rows: pd.DataFrame, of_one: np.ndarray[Any, Any], looks: Appearance, permutations: int, max_p: float
 ) -> Difference:
-    """The same, of images that were looked at: `of_one` [N] is true for those of the one set."""
+    """Compare two sets of images by their features, within classes.
+
+    Args:
+        rows: manifest rows [N] of both sets.
+        of_one: bool [N], True for the first set.
+        looks: appearance features of the rows.
+        permutations: number of permutations of the test.
+        max_p: significance level for single statistics.
+    """
     side = pd.Series(np.where(of_one, "one", "other"), rows.index)
     scores = within_classes(looks.features, rows["label"])
     class_of_group = rows.groupby("group")["label"].transform("first")
-    found = probe(scores, side, rows["group"], permutations, strata=class_of_group)
-    leaning = found.scores["one"] - found.scores["other"]
-    order = rows["path"][leaning.sort_values(kind="stable").index]
+    result = probe(scores, side, rows["group"], permutations, strata=class_of_group)
+    score_N = result.scores["one"] - result.scores["other"]
+    order = rows["path"][score_N.sort_values(kind="stable").index]
     ones = order[of_one[rows.index.get_indexer(order.index)]]
     others = order[~of_one[rows.index.get_indexer(order.index)]]
     typical = [*ones[::-1][:SHOWN], *others[:SHOWN]]
     causes = _causes(rows, side, looks.features, max_p)
-    return Difference(float(roc_auc_score(of_one, leaning)), found.p, causes, typical)
+    return Difference(float(roc_auc_score(of_one, score_N)), result.p, causes, typical)
 
 
 def _causes(rows: pd.DataFrame, side: pd.Series, features: pd.DataFrame, max_p: float) -> list[dict[str, Any]]:
     table = features.join(rows[list(FILE)].astype(float))
     table = table[[name for name in WORDS if table[name].nunique() > 1]]
-    tells = single_tells(within_classes(table, rows["label"]), side, rows["group"])
-    middles = table.groupby([side, rows["group"]]).mean().groupby(level=0).median()
+    separations = single_feature_separation(within_classes(table, rows["label"]), side, rows["group"])
+    medians = table.groupby([side, rows["group"]]).mean().groupby(level=0).median()
     causes: dict[str, dict[str, Any]] = {}
-    for tell in tells:
-        family, less, more = WORDS[tell["feature"]]
-        if tell["label"] == "one" and tell["p"] <= max_p and family not in causes:
-            one, other = (float(middles.loc[name, tell["feature"]]) for name in ("one", "other"))
-            word = more if tell["direction"].startswith("higher") else less
-            says = f"{word} (median {tell['feature']} {one:.4g} against {other:.4g}, alone AUC {tell['auc']:.2f})"
+    for separation in separations:
+        family, less, more = WORDS[separation["feature"]]
+        if separation["label"] == "one" and separation["p"] <= max_p and family not in causes:
+            one, other = (float(medians.loc[name, separation["feature"]]) for name in ("one", "other"))
+            word = more if separation["direction"].startswith("higher") else less
+            medians_text = f"median {separation['feature']} {one:.4g} against {other:.4g}"
+            description = f"{word} ({medians_text}, AUC {separation['auc']:.2f})"
             causes[family] = {
-                "feature": tell["feature"],
+                "feature": separation["feature"],
                 "family": family,
-                "auc": tell["auc"],
-                "p": tell["p"],
-                "says": says,
+                "auc": separation["auc"],
+                "p": separation["p"],
+                "description": description,
             }
     return list(causes.values())
 
@@ -115,9 +124,12 @@ def _causes(rows: pd.DataFrame, side: pd.Series, features: pd.DataFrame, max_p: 
 def shares_differ(
     rows: pd.DataFrame, of_one: np.ndarray[Any, Any], permutations: int
 ) -> tuple[float, float, list[str]]:
-    """Distance of the class shares of two sets, its p by divisions of the groups, and the classes furthest apart.
+    """Return the total variation distance of the class shares of two sets, its p-value, and the most different classes.
 
-    The distance is that of total variation: the share of images that would have to change their class.
+    Args:
+        rows: manifest rows [N] of both sets.
+        of_one: bool [N], True for the first set.
+        permutations: number of permutations of the groups.
     """
     code, names = pd.factorize(rows["label"])
     group = pd.factorize(rows["group"])[0]
@@ -128,11 +140,11 @@ def shares_differ(
     distance, apart = _distance(table, in_one)
     null = [_distance(table, rng.permutation(in_one))[0] for _ in range(permutations)]
     furthest = np.argsort(-np.abs(apart))[:3]
-    said = [f"`{names[i]}` {apart[i]:+.1%}" for i in furthest if apart[i]]
-    return distance, (1 + sum(n >= distance - 1e-12 for n in null)) / (1 + permutations), said
+    classes = [f"`{names[i]}` {apart[i]:+.1%}" for i in furthest if apart[i]]
+    return distance, (1 + sum(n >= distance - 1e-12 for n in null)) / (1 + permutations), classes
 
 
 def _distance(table: np.ndarray[Any, Any], in_one: np.ndarray[Any, Any]) -> tuple[float, np.ndarray[Any, Any]]:
     one, other = (table[chosen].sum(axis=0) for chosen in (in_one, ~in_one))
-    apart = one / max(1, one.sum()) - other / max(1, other.sum())  # where every group is in both, one side is empty
+    apart = one / max(1, one.sum()) - other / max(1, other.sum())  # if every group is in both sets, one side is empty
     return float(np.abs(apart).sum() / 2), apart

@@ -1,4 +1,4 @@
-"""How well a single number tells a class from all others."""
+"""Univariate separation: how well a single feature separates a class from all others."""
 
 from typing import Any
 
@@ -9,12 +9,20 @@ from scipy.stats import norm, rankdata
 Array = np.ndarray[Any, Any]
 
 
-def single_tells(features: pd.DataFrame, labels: pd.Series, groups: pd.Series, most: int = 200) -> list[dict[str, Any]]:
-    """How well each feature alone, by a threshold, tells each class from all others; the strongest `most` first.
+def single_feature_separation(
+    features: pd.DataFrame, labels: pd.Series, groups: pd.Series, most: int = 200
+) -> list[dict[str, Any]]:
+    """Return how well each feature separates each class from all others by a threshold, strongest first.
 
-    A group counts once per class, by its mean. AUC is that of Mann and Whitney (1947), p its two-sided p-value by the
-    normal approximation with ties, times the number of pairs of feature and class (Bonferroni); accuracy is the
+    Each group counts once per class, with its mean. The p-value is that of a two-sided Mann-Whitney test (1947, normal
+    approximation with ties), multiplied by the number of pairs of feature and class (Bonferroni). Accuracy is the
     balanced accuracy at the best threshold.
+
+    Args:
+        features: [N, F].
+        labels: [N] class of each image.
+        groups: [N] group of each image.
+        most: maximum number of entries.
     """
     units = features.groupby([labels.rename("label"), groups.rename("group")], observed=True).mean()
     code_of, names = pd.factorize(units.index.get_level_values("label"))
@@ -24,12 +32,12 @@ def single_tells(features: pd.DataFrame, labels: pd.Series, groups: pd.Series, m
     counts = np.bincount(code_of)
     auc_FK, p_FK = np.transpose([_mann_whitney(units[name].to_numpy(), code_of, counts) for name in units], (1, 0, 2))
     strongest = np.argsort(-np.abs(auc_FK - 0.5), axis=None, kind="stable")[:most]
-    tells = []
+    separations = []
     for feature, code in zip(*np.unravel_index(strongest, auc_FK.shape), strict=True):
         values = units.iloc[:, feature].to_numpy()
         inside, outside = values[code_of == code], values[code_of != code]
         auc, middles = float(auc_FK[feature, code]), (float(np.median(inside)), float(np.median(outside)))
-        tells.append(
+        separations.append(
             {
                 "feature": units.columns[feature],
                 "label": names[code],
@@ -41,23 +49,23 @@ def single_tells(features: pd.DataFrame, labels: pd.Series, groups: pd.Series, m
                 "p": min(1.0, float(p_FK[feature, code]) * auc_FK.size),
             }
         )
-    return tells
+    return separations
 
 
 def _mann_whitney(values_N: Array, code_N: Array, counts_K: Array) -> tuple[Array, Array]:
-    """AUC and p-value [K] of each class against all others; of a class that is all there is .5 and 1."""
+    """Return AUC and p-value [K] of each class against all others; 0.5 and 1 if there is only one class."""
     total = len(values_N)
     ranks_N = rankdata(values_N)
     pairs_K = counts_K * (total - counts_K)
     auc_K = (np.bincount(code_N, ranks_N) - counts_K * (counts_K + 1) / 2) / np.maximum(pairs_K, 1)
     ties = np.unique(values_N, return_counts=True)[1].astype(float)
     spread_K = np.sqrt(pairs_K / 12 * (total + 1 - (ties**3 - ties).sum() / (total * (total - 1))))
-    off_K = np.maximum(np.abs(auc_K - 0.5) * pairs_K - 0.5, 0)  # continuity
+    off_K = np.maximum(np.abs(auc_K - 0.5) * pairs_K - 0.5, 0)  # continuity correction
     return auc_K, 2 * norm.sf(off_K / np.maximum(spread_K, 1e-9))
 
 
 def _accuracy(inside: Array, outside: Array) -> float:
-    """Balanced accuracy at the threshold where it is best: half of 1 + the greatest distance of the distributions."""
+    """Return the balanced accuracy at the best threshold: (1 + Kolmogorov-Smirnov distance) / 2."""
     values = np.unique(np.concatenate([inside, outside]))
-    below = [np.searchsorted(np.sort(some), values, side="right") / len(some) for some in (inside, outside)]
+    below = [np.searchsorted(np.sort(sample), values, side="right") / len(sample) for sample in (inside, outside)]
     return 0.5 + 0.5 * float(np.abs(below[0] - below[1]).max())

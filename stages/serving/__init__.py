@@ -1,1 +1,1 @@
-"""A model behind HTTP: admission, micro-batches, the routes, and a model that is exchanged while it answers."""
+"""HTTP server of an exported model: admission, micro-batching, routes and hot reload."""

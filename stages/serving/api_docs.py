@@ -1,4 +1,4 @@
-"""The routes of a server for people: a page at /docs shows its openapi.json, and asks no other host for anything."""
+"""Documentation page at /docs, which shows openapi.json without resources of other hosts."""
 
 from importlib import resources
 from typing import Any
@@ -12,16 +12,16 @@ SCHEMES = {
     "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "Bearer": {"type": "http", "scheme": "bearer"},
 }
-"""How a key is shown, either way, as OpenAPI 3.1 describes it."""
+"""Security schemes of OpenAPI 3.1 for the API key."""
 
 
-def add(app: FastAPI, policy: str, keyed: bool) -> None:
-    """Add the page to a server.
+def add_routes(app: FastAPI, policy: str, keyed: bool) -> None:
+    """Add the documentation page to an application.
 
     Args:
-        app: the server.
-        policy: the page's content security policy.
-        keyed: the server wants a key, which its description says.
+        app: application.
+        policy: content security policy of the page.
+        keyed: True if the server requires an API key.
     """
     page = resources.files("stages.web").joinpath("server/api_docs.html").read_text(encoding="utf-8")
     script = resources.files("stages.web").joinpath("server/api_docs.js").read_text(encoding="utf-8")
@@ -35,19 +35,19 @@ def add(app: FastAPI, policy: str, keyed: bool) -> None:
         return Response(script, media_type="text/javascript")
 
     if keyed:
-        _tell_of_the_key(app)
+        _add_security(app)
 
 
-def _tell_of_the_key(app: FastAPI) -> None:
-    described = app.openapi
+def _add_security(app: FastAPI) -> None:
+    openapi = app.openapi
 
     def with_key() -> dict[str, Any]:
-        told = described()
-        told.setdefault("components", {})["securitySchemes"] = SCHEMES
-        told["security"] = [{scheme: []} for scheme in SCHEMES]
-        for path in OPEN & told["paths"].keys():
-            for one in told["paths"][path].values():
-                one["security"] = []
-        return told
+        schema = openapi()
+        schema.setdefault("components", {})["securitySchemes"] = SCHEMES
+        schema["security"] = [{scheme: []} for scheme in SCHEMES]
+        for path in OPEN & schema["paths"].keys():
+            for operation in schema["paths"][path].values():
+                operation["security"] = []
+        return schema
 
     app.openapi = with_key  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""The routes of a server: images in, answers out."""
+"""FastAPI application: the routes of the server."""
 
 import asyncio
 import os
@@ -17,16 +17,16 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from stages.core.cpu import cores
 from stages.serving import api_docs, open_inference_v2, schemas
-from stages.serving.admission import Gate, log_lines
-from stages.serving.hot_reload import ModelHolder, about
+from stages.serving.admission import AdmissionMiddleware, configure_logging
+from stages.serving.hot_reload import ModelHolder, describe_model
 from stages.serving.http_errors import Refused
-from stages.serving.inference import Answering
-from stages.serving.memory_budget import rooms
+from stages.serving.inference import Predictor
+from stages.serving.memory_budget import memory_budgets
 from stages.serving.metrics import Metrics
 from stages.serving.settings import KEY, Settings
 
-DRAWING = Query(description="with `drawing`: the answer drawn over the image, a JPEG as data: URI")
-PICTURE = Query(description="with `picture`: the answered mask or image, a file as data: URI")
+DRAWING = Query(description="add `drawing`: the prediction drawn over the image, a JPEG as a data URI")
+PICTURE = Query(description="add `picture`: the predicted mask or image, a file as a data URI")
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; img-src data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'"
@@ -35,96 +35,104 @@ FILE = {"type": "string", "format": "binary"}
 FILES = {"type": "array", "items": FILE}
 
 
-def create(settings: Settings, key: str = "") -> FastAPI:
-    """A server of one model, which is opened here.
+def create_app(settings: Settings, key: str = "") -> FastAPI:
+    """Load the model and return the application.
+
+    Args:
+        settings: model and limits.
+        key: API key of clients; empty: no key is required.
 
     Raises:
         UserError: the model cannot be opened.
     """
     metrics = Metrics()
     holder = ModelHolder(settings, metrics)
-    bodies, images = rooms(settings)
-    answering = Answering(settings, metrics, images, cores())
+    bodies, images = memory_budgets(settings)
+    predictor = Predictor(settings, metrics, images, cores())
 
     @asynccontextmanager
-    async def life(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         watching = asyncio.create_task(holder.watch())
         yield
         watching.cancel()
 
-    title = "Macula" if key else f"Macula: {holder.now.name}"  # the description is told without the key, the name not
-    app = FastAPI(title=title, lifespan=life, docs_url=None, redoc_url=None)
-    api_docs.add(app, POLICY, bool(key))
-    _images(app, holder, answering, settings)
-    _others(app, holder, metrics)
-    open_inference_v2.add(app, holder, images, settings)
-    _errors(app)
-    app.add_middleware(Gate, settings=settings, key=key, holder=holder, bodies=bodies, metrics=metrics)
+    title = "Macula" if key else f"Macula: {holder.now.name}"  # /openapi.json requires no key, so it omits the name
+    app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None)
+    api_docs.add_routes(app, POLICY, bool(key))
+    _add_prediction_routes(app, holder, predictor, settings)
+    _add_information_routes(app, holder, metrics)
+    open_inference_v2.add_routes(app, holder, images, settings)
+    _add_error_handlers(app)
+    app.add_middleware(AdmissionMiddleware, settings=settings, key=key, holder=holder, bodies=bodies, metrics=metrics)
     return app
 
 
-def _images(app: FastAPI, holder: ModelHolder, answering: Answering, settings: Settings) -> None:
-    one = schemas.answered(holder.now.model.spec.task)
-    raw = schemas.body_of({"application/octet-stream": FILE, "multipart/form-data": _form("image", FILE)})
-    many = schemas.body_of({"multipart/form-data": _form("images", FILES)})
+def _add_prediction_routes(app: FastAPI, holder: ModelHolder, predictor: Predictor, settings: Settings) -> None:
+    one = schemas.response_model(holder.now.model.spec.task)
+    raw = schemas.request_body({"application/octet-stream": FILE, "multipart/form-data": _form("image", FILE)})
+    many = schemas.request_body({"multipart/form-data": _form("images", FILES)})
 
-    @app.post("/v1/answer", responses={200: {"model": one}, **schemas.FAILURES}, openapi_extra=raw)
-    async def answer(
+    @app.post("/v1/predict", responses={200: {"model": one}, **schemas.FAILURES}, openapi_extra=raw)
+    @app.post("/v1/answer", include_in_schema=False)  # the route of earlier releases
+    async def predict(
         request: Request, drawing: Annotated[bool, DRAWING] = False, picture: Annotated[bool, PICTURE] = False
     ) -> JSONResponse:
-        """Answer one image: the bytes of its file as the body, or in the field `image` of a form."""
+        """Predict one image: the bytes of its file as the body, or in the field `image` of a form."""
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
-            async with _sent_form(request, 1) as form:
+            async with _parse_form(request, 1) as form:
                 data = await _upload(form.get("image"), "image")
         else:
             data = await request.body()
         with holder.now.used() as deployed:
-            given = await answering.answer(deployed, data, drawing, picture)
-        return JSONResponse(given | _by(deployed))
+            response = await predictor.predict(deployed, data, drawing, picture)
+        return JSONResponse(response | _model_of(deployed))
 
-    @app.post("/v1/answers", responses={200: {"model": schemas.Several}, **schemas.FAILURES}, openapi_extra=many)
-    async def answers(
+    @app.post(
+        "/v1/predict-many", responses={200: {"model": schemas.BatchResponse}, **schemas.FAILURES}, openapi_extra=many
+    )
+    @app.post("/v1/answers", include_in_schema=False)  # the route of earlier releases
+    async def predict_many(
         request: Request, drawing: Annotated[bool, DRAWING] = False, picture: Annotated[bool, PICTURE] = False
     ) -> JSONResponse:
-        """Answer several images, files in the fields `images` of a form; one that fails has its error alone."""
+        """Predict several images: files in the fields `images` of a form. A file that fails has an error of its own."""
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-            raise Refused(400, "send a form (multipart/form-data) with files in its fields `images`")
-        room = asyncio.Semaphore(2 * cores())
+            raise Refused(400, "send a form (multipart/form-data) with files in the fields `images`")
+        slots = asyncio.Semaphore(2 * cores())
 
         async def each(deployed: Any, upload: Any) -> dict[str, Any]:
-            async with room:
+            async with slots:
                 name = str(getattr(upload, "filename", None) or "").encode(errors="replace").decode()
                 try:
                     data = await _upload(upload, "images")
-                    return {"name": name} | await answering.answer(deployed, data, drawing, picture)
+                    return {"name": name} | await predictor.predict(deployed, data, drawing, picture)
                 except Refused as refused:
-                    return {"name": name, "error": refused.words}
+                    return {"name": name, "error": refused.message}
 
-        async with _sent_form(request, settings.images) as form:
+        async with _parse_form(request, settings.images) as form:
             uploads = form.getlist("images")
-            if not uploads or not all(isinstance(one, UploadFile) for one in uploads):
-                raise Refused(400, "the form needs files in its fields `images`")
+            if not uploads or not all(isinstance(upload, UploadFile) for upload in uploads):
+                raise Refused(400, "the form requires files in the fields `images`")
             with holder.now.used() as deployed:
-                given = await asyncio.gather(*(each(deployed, upload) for upload in uploads))
-        return JSONResponse({"answers": given} | _by(deployed))
+                responses = await asyncio.gather(*(each(deployed, upload) for upload in uploads))
+        return JSONResponse({"answers": responses} | _model_of(deployed))
 
 
 def _form(field: str, kind: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "required": [field], "properties": {field: kind}}
 
 
-def _others(app: FastAPI, holder: ModelHolder, metrics: Metrics) -> None:
+def _add_information_routes(app: FastAPI, holder: ModelHolder, metrics: Metrics) -> None:
     page = resources.files("stages.web").joinpath("server/server_page.html").read_text()
     script = resources.files("stages.web").joinpath("server/server_page.js").read_text()
 
     @app.get("/v1/model")
     async def model() -> JSONResponse:
-        """What answers: task, labels, scores with intervals, version of the data, commit."""
-        return JSONResponse(about(holder.now))
+        """Return the description of the model: task, labels, scores with intervals, data version, commit."""
+        return JSONResponse(describe_model(holder.now))
 
     @app.get("/metrics", response_class=PlainTextResponse)
-    async def figures() -> PlainTextResponse:
-        """For Prometheus."""
+    async def prometheus() -> PlainTextResponse:
+        """Return metrics in the format of Prometheus."""
         return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/", include_in_schema=False)
@@ -136,21 +144,23 @@ def _others(app: FastAPI, holder: ModelHolder, metrics: Metrics) -> None:
         return Response(script, media_type="text/javascript")
 
 
-class _InMemory(MultiPartParser):
-    """Writes no file, however large: there is room for the body, and a container's /tmp may hold less."""
+class _InMemoryParser(MultiPartParser):
+    """Form parser that keeps files in memory: they are within the memory budget, and /tmp may be smaller."""
 
     spool_max_size = sys.maxsize
 
 
 @asynccontextmanager
-async def _sent_form(request: Request, files: int) -> AsyncIterator[FormData]:
-    """What came in a form of so many files at most."""
+async def _parse_form(request: Request, files: int) -> AsyncIterator[FormData]:
+    """Parse a form with at most `files` files."""
     try:
         async with aclosing(request.stream()) as stream:
-            form = await _InMemory(request.headers, stream, max_files=files, max_fields=1, max_part_size=1).parse()
+            form = await _InMemoryParser(
+                request.headers, stream, max_files=files, max_fields=1, max_part_size=1
+            ).parse()
     except MultiPartException as error:
         raise Refused(400, error.message) from None
-    except UnicodeError as error:  # of names in an encoding that the client has chosen
+    except UnicodeError as error:  # names in an encoding chosen by the client
         raise Refused(400, f"the form cannot be read: {error}") from None
     try:
         yield form
@@ -160,32 +170,32 @@ async def _sent_form(request: Request, files: int) -> AsyncIterator[FormData]:
 
 async def _upload(upload: Any, field: str) -> bytes:
     if not isinstance(upload, UploadFile):
-        raise Refused(400, f"the form needs a file in its field `{field}`")
+        raise Refused(400, f"the form requires a file in the field `{field}`")
     return await upload.read()
 
 
-def _by(deployed: Any) -> dict[str, Any]:
+def _model_of(deployed: Any) -> dict[str, Any]:
     return {"model": {"name": deployed.name, "version": deployed.version, "digest": deployed.digest}}
 
 
-def _errors(app: FastAPI) -> None:
-    """Every error is `{"error": words}`."""
+def _add_error_handlers(app: FastAPI) -> None:
+    """Return every error as `{"error": message}`."""
 
-    def words(status: int, text: str, headers: Any = None) -> JSONResponse:
-        return JSONResponse({"error": text}, status, headers)
+    def error_response(status: int, message: str, headers: Any = None) -> JSONResponse:
+        return JSONResponse({"error": message}, status, headers)
 
     @app.exception_handler(HTTPException)
     async def http(_request: Request, error: HTTPException) -> JSONResponse:
-        hint = "; /docs lists what there is" if error.status_code == 404 else ""
-        return words(error.status_code, f"{error.detail}{hint}", error.headers)
+        hint = "; /docs lists the routes" if error.status_code == 404 else ""
+        return error_response(error.status_code, f"{error.detail}{hint}", error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        return words(400, told)
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        return error_response(400, problems)
 
 
 def from_environment() -> FastAPI:
-    """For a worker process of uvicorn."""
-    log_lines()
-    return create(Settings.from_environment(), os.environ.get(KEY, ""))
+    """Return the application of a worker process of uvicorn."""
+    configure_logging()
+    return create_app(Settings.from_environment(), os.environ.get(KEY, ""))

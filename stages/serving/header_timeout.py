@@ -1,42 +1,42 @@
-"""A connection that does not wait for ever for the head of a request; uvicorn bounds the time between them alone."""
+"""Time limit for the headers of a request; uvicorn only limits the time between requests."""
 
 import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-HEAD = 10.0  # seconds from a connection, or from the first byte of a later request, to the end of its head
+HEADER_SECONDS = 10.0  # from the connection, or the first byte of a later request, to the end of its headers
 
 
-class Impatient(HttpToolsProtocol):
-    """uvicorn's, with a limit on heads; that on bodies and answers is the gate's."""
+class HeaderTimeoutProtocol(HttpToolsProtocol):
+    """HTTP protocol of uvicorn with a time limit for headers; bodies are limited by `AdmissionMiddleware`."""
 
-    due: asyncio.TimerHandle | None = None
+    timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The first head is awaited."""
+        """Start the timer for the first headers."""
         super().connection_made(transport)
-        self._await_head()
+        self._start_timer()
 
     def on_message_begin(self) -> None:
-        """The first byte of a head."""
-        self._await_head()
+        """Start the timer at the first byte of a request."""
+        self._start_timer()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
-        self._stop()
+        """Stop the timer when the headers are complete."""
+        self._stop_timer()
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is awaited any more."""
-        self._stop()
+        """Stop the timer when the connection is lost."""
+        self._stop_timer()
         super().connection_lost(exc)
 
-    def _await_head(self) -> None:
-        if self.due is None:
-            self.due = self.loop.call_later(HEAD, self.timeout_keep_alive_handler)  # closes
+    def _start_timer(self) -> None:
+        if self.timer is None:
+            self.timer = self.loop.call_later(HEADER_SECONDS, self.timeout_keep_alive_handler)  # closes
 
-    def _stop(self) -> None:
-        if self.due is not None:
-            self.due.cancel()
-            self.due = None
+    def _stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

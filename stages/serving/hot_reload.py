@@ -1,4 +1,4 @@
-"""The model that answers, and its exchange for a new file while requests are inside."""
+"""The current model, and its replacement by a new file while requests are running."""
 
 import asyncio
 import logging
@@ -10,113 +10,117 @@ from typing import Any
 from stages.core.cpu import cores
 from stages.runtime import digest_of
 from stages.serving.metrics import Metrics
-from stages.serving.micro_batching import Batches
-from stages.serving.model_loading import opened, rehearse
+from stages.serving.micro_batching import MicroBatcher
+from stages.serving.model_loading import load_model, try_in_subprocess
 from stages.serving.settings import Settings
 from stages.tasks.overlays import legend
 
 log = logging.getLogger("macula.serve")
-LOOK = 1.0  # seconds between two looks at the file
-SETTLE = 0.2  # seconds for which a new file must stay as it is
-TOLD = (
+POLL_SECONDS = 1.0  # between two checks of the file
+SETTLE_SECONDS = 0.2  # during which a new file must not change
+DESCRIBED = (
     *("task", "representation", "labels", "points", "scalars", "units", "channels", "depth", "size", "fit"),
     *("precision", "scores", "objective", "commit", "data_version", "opset", "licence"),
 )
-"""Of a model's metadata."""
+"""Metadata of the model that clients can read."""
 Signature = tuple[int, int, int]
 
 
-class Deployed:
-    """An open model, its micro-batches and the requests that use it."""
+class LoadedModel:
+    """A loaded model with its micro-batcher and the number of requests that use it."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        """Open `settings.model` and run it once.
+        """Load `settings.model` and run it once.
 
         Raises:
-            UserError: it cannot be opened, or gives no answer.
+            UserError: the model cannot be loaded or run.
         """
         self.digest = digest_of(settings.file)[:12]
-        self.model = opened(settings)
+        self.model = load_model(settings)
         self.name = settings.name or str(self.model.metadata.get("name") or settings.file.stem)
         self.version = str(self.model.metadata["version"])
         parallel, _ = settings.runs(cores())
-        self.batches = Batches(self.model.answers, parallel, settings.batch, settings.latency, metrics)
+        self.batches = MicroBatcher(self.model.answers, parallel, settings.batch, settings.latency, metrics)
         self.users = 0
-        self.left = asyncio.Event()
+        self.unused = asyncio.Event()
 
     @contextmanager
-    def used(self) -> Iterator["Deployed"]:
-        """Held open for a request."""
+    def used(self) -> Iterator["LoadedModel"]:
+        """Keep the model open during a request."""
         self.users += 1
         try:
             yield self
         finally:
             self.users -= 1
             if self.users == 0:
-                self.left.set()
+                self.unused.set()
 
     async def close(self) -> None:
-        """When the last request has its answer."""
+        """Close the model after its last request."""
         while self.users:
-            self.left.clear()
-            await self.left.wait()
+            self.unused.clear()
+            await self.unused.wait()
         self.batches.close()
 
 
 class ModelHolder:
-    """Which model answers now."""
+    """Holds the current model and replaces it when its file changes."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        """Raises `UserError` where the first model cannot be opened."""
+        """Load the first model.
+
+        Raises:
+            UserError: the model cannot be loaded.
+        """
         self.settings, self.metrics = settings, metrics
         self.seen = _signature(settings.file)
-        self.now = Deployed(settings, metrics)
-        metrics.answers_with(self.now.digest, self.now.version)
+        self.now = LoadedModel(settings, metrics)
+        metrics.set_model(self.now.digest, self.now.version)
 
     async def watch(self) -> None:
-        """Look for another file in the model's place, for ever; one that is no model changes nothing."""
+        """Watch the model file and load a new one; an invalid file keeps the current model."""
         while True:
-            await asyncio.sleep(LOOK)
-            found = _signature(self.settings.file)
-            if found is None or found == self.seen:
+            await asyncio.sleep(POLL_SECONDS)
+            current = _signature(self.settings.file)
+            if current is None or current == self.seen:
                 continue
-            await asyncio.sleep(SETTLE)
-            if _signature(self.settings.file) != found:
+            await asyncio.sleep(SETTLE_SECONDS)
+            if _signature(self.settings.file) != current:
                 continue  # it is still being written
-            self.seen = found
-            await self._exchange()
+            self.seen = current
+            await self._replace()
 
-    async def _exchange(self) -> None:
+    async def _replace(self) -> None:
         try:
-            await asyncio.to_thread(rehearse, self.settings)
+            await asyncio.to_thread(try_in_subprocess, self.settings)
             if _signature(self.settings.file) != self.seen:
-                return  # it is another one by now, which has its own turn
-            new = await asyncio.to_thread(Deployed, self.settings, self.metrics)
-        except Exception as error:  # whatever is wrong with the new file, the old model goes on answering
+                return  # the file has changed again; the next check handles it
+            new = await asyncio.to_thread(LoadedModel, self.settings, self.metrics)
+        except Exception as error:  # any error of the new file must keep the current model
             self.metrics.reloads.labels("refused").inc()
             log.error(  # noqa: TRY400 - the log has one line per event
-                "reload refused", extra={"told": {"error": str(error), "model": self.now.digest}}
+                "reload refused", extra={"fields": {"error": str(error), "model": self.now.digest}}
             )
             return
         old, self.now = self.now, new
         if new.digest != old.digest:
             self.metrics.reloads.labels("taken").inc()
-            self.metrics.answers_with(new.digest, new.version)
-        log.info("reload", extra={"told": {"from": old.digest, "to": new.digest, "version": new.version}})
+            self.metrics.set_model(new.digest, new.version)
+        log.info("reload", extra={"fields": {"from": old.digest, "to": new.digest, "version": new.version}})
         await old.close()
 
 
 def _signature(file: Path) -> Signature | None:
-    """By which a new file in its place is told; None while there is none."""
+    """Return what identifies a file (time, size, inode); None if it does not exist."""
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def about(deployed: Deployed) -> dict[str, Any]:
-    """What a client may want to know of the model, JSON-ready."""
+def describe_model(deployed: LoadedModel) -> dict[str, Any]:
+    """Return the description of the model for clients, JSON-ready."""
     model = deployed.model
     return {
         "name": deployed.name,
@@ -124,5 +128,5 @@ def about(deployed: Deployed) -> dict[str, Any]:
         "digest": deployed.digest,
         "engine": model.engine.name,
         "colours": {name: "#{:02x}{:02x}{:02x}".format(*rgb) for name, rgb in legend(model.spec).items()},
-        **{key: model.metadata[key] for key in TOLD if key in model.metadata},
+        **{key: model.metadata[key] for key in DESCRIBED if key in model.metadata},
     }

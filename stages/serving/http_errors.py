@@ -1,10 +1,16 @@
-"""Why a request gets no answer: a status, and words that say what to do."""
+"""Error of a request: an HTTP status, and a message that states what to do."""
 
 
 class Refused(Exception):
-    """Answered with this status and `{"error": words}`."""
+    """The request is answered with this status and `{"error": message}`."""
 
-    def __init__(self, status: int, words: str, retry_after: int | None = None) -> None:
-        """`retry_after`: seconds, for the header of that name."""
-        super().__init__(words)
-        self.status, self.words, self.retry_after = status, words, retry_after
+    def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
+        """Create an error.
+
+        Args:
+            status: HTTP status.
+            message: what is wrong and what to do.
+            retry_after: value of the header Retry-After, seconds.
+        """
+        super().__init__(message)
+        self.status, self.message, self.retry_after = status, message, retry_after

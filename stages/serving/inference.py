@@ -1,4 +1,4 @@
-"""From the bytes of an image to the JSON of its answer."""
+"""Inference for a request: decode the image, run the model, and encode the prediction as JSON."""
 
 import asyncio
 import base64
@@ -13,88 +13,106 @@ from PIL import Image
 
 from stages.core.memory import give_back_freed_memory
 from stages.images.decode import NotAdmitted, TooManyPixels, Unreadable
-from stages.serving.hot_reload import Deployed
+from stages.serving.hot_reload import LoadedModel
 from stages.serving.http_errors import Refused
-from stages.serving.memory_budget import Room, Share, bytes_a_pixel
+from stages.serving.memory_budget import MemoryBudget, Reservation, bytes_per_pixel
 from stages.serving.metrics import Metrics
 from stages.serving.settings import Settings
 from stages.tasks import TASKS
 from stages.tasks.image_outputs import PICTURED, as_file, picture_of
 
 Array = np.ndarray[Any, Any]
-LARGE = 64 * 2**20  # bytes of a share, behind which memory is cleared: some 10 ms
-DRAWN = 1600  # pixels of a drawing's longer side at most
+LARGE = 64 * 2**20  # bytes of a reservation, after which freed memory is returned to the system (about 10 ms)
+MAX_DRAWING_SIDE = 1600  # pixels of the longer side of an overlay
 TYPES = {".png": "image/png", ".npy": "application/octet-stream"}
 
 
-class NoRoom(NotAdmitted):
-    """For so many bytes, at present."""
+class InsufficientMemory(NotAdmitted):
+    """The memory budget does not have `size` bytes at present."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
 
 
-class Answering:
-    """Decodes, lets the model run, and writes down."""
+class Predictor:
+    """Decodes images, runs the model, and encodes predictions."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, room: Room, workers: int) -> None:
-        """`room`: for pixels and what becomes of them; `workers`: threads that decode and draw."""
-        self.settings, self.metrics, self.room = settings, metrics, room
-        self.pool = ThreadPoolExecutor(workers, "decode")
-
-    async def answer(self, deployed: Deployed, data: bytes, drawing: bool, picture: bool) -> dict[str, Any]:
-        """The answer to one image, JSON-ready.
+    def __init__(self, settings: Settings, metrics: Metrics, budget: MemoryBudget, workers: int) -> None:
+        """Create a predictor.
 
         Args:
-            deployed: the model.
+            settings: limits of requests.
+            metrics: Prometheus metrics.
+            budget: memory budget of pixels.
+            workers: threads that decode and draw.
+        """
+        self.settings, self.metrics, self.budget = settings, metrics, budget
+        self.pool = ThreadPoolExecutor(workers, "decode")
+
+    async def predict(self, deployed: LoadedModel, data: bytes, drawing: bool, picture: bool) -> dict[str, Any]:
+        """Return the prediction for one image, JSON-ready.
+
+        Args:
+            deployed: loaded model.
             data: bytes of an image file.
-            drawing: with the answer drawn over the image, a JPEG as data: URI.
-            picture: with the answered mask or image as a file in a data: URI.
+            drawing: add the prediction drawn over the image, a JPEG as a data URI.
+            picture: add the predicted mask or image as a data URI.
 
         Raises:
-            Refused: 413 or 422, the image is too large or cannot be read; 400, no picture is answered.
+            Refused: 413 or 422, the image is too large or cannot be read; 400, the task predicts no picture.
         """
-        share = Share(self.room)
+        reservation = Reservation(self.budget)
         try:
-            return await self._answer(deployed, data, drawing, picture, share)
+            return await self._predict(deployed, data, drawing, picture, reservation)
         finally:
-            if share.size > LARGE:  # its thread may still have work: it is behind that
-                self.pool.submit(_cleared, share)
+            if reservation.size > LARGE:  # after the pending work of its thread
+                self.pool.submit(_trim_and_release, reservation)
             else:
-                share.give_back()
+                reservation.release()
 
-    async def _answer(
-        self, deployed: Deployed, data: bytes, drawing: bool, picture: bool, share: Share
+    async def _predict(
+        self, deployed: LoadedModel, data: bytes, drawing: bool, picture: bool, reservation: Reservation
     ) -> dict[str, Any]:
         spec = deployed.model.spec
         if picture and spec.task not in PICTURED:
-            raise Refused(400, f"picture: answers of task {spec.task} are no images; leave it out")
+            raise Refused(400, f"picture: predictions of task {spec.task} are not images; omit this parameter")
         try:
-            image = await self._in_pool(share, self._decoded, deployed, data, drawing or picture, share)
-        except NoRoom as found:
-            await share.take(found.size)
-            image = await self._in_pool(share, self._decoded, deployed, data, drawing or picture, None)
-        answer = await deployed.batches.answer(image)
+            image = await self._in_pool(reservation, self._decode, deployed, data, drawing or picture, reservation)
+        except InsufficientMemory as error:
+            await reservation.acquire(error.size)
+            image = await self._in_pool(reservation, self._decode, deployed, data, drawing or picture, None)
+        answer = await deployed.batches.predict(image)
         height, width = image.shape[:2]
-        given = {"task": spec.task, "width": width, "height": height}
+        response = {"task": spec.task, "width": width, "height": height}
         if drawing or spec.task in PICTURED:
-            given |= await self._in_pool(share, _written, deployed, image, answer, drawing, picture)
+            response |= await self._in_pool(reservation, _encode, deployed, image, answer, drawing, picture)
         else:
-            given["answer"] = TASKS[spec.task].record(answer, spec)
-        return given
+            response["answer"] = TASKS[spec.task].record(answer, spec)
+        return response
 
-    async def _in_pool(self, share: Share, work: Callable[..., Any], *given: Any) -> Any:
-        share.job = self.pool.submit(work, *given)
-        return await asyncio.wrap_future(share.job)
+    async def _in_pool(self, reservation: Reservation, work: Callable[..., Any], *arguments: Any) -> Any:
+        reservation.job = self.pool.submit(work, *arguments)
+        return await asyncio.wrap_future(reservation.job)
 
-    def _decoded(self, deployed: Deployed, data: bytes, drawn: bool, share: Share | None) -> Array:
-        """The pixels; `NoRoom`, before they are decoded, where a share is given and does not get what they take."""
+    def _decode(self, deployed: LoadedModel, data: bytes, drawn: bool, reservation: Reservation | None) -> Array:
+        """Return the pixels of an image file.
+
+        Args:
+            deployed: loaded model.
+            data: bytes of an image file.
+            drawn: True if the prediction will be drawn.
+            reservation: reservation for the pixels; None: already reserved.
+
+        Raises:
+            InsufficientMemory: the reservation is not possible at present.
+            Refused: the image is too large or cannot be read.
+        """
 
         def admit(pixels: int, _channels: int, _bits: int) -> None:
-            size = pixels * bytes_a_pixel(deployed.model.spec, drawn)
-            if share is not None and not share.take_at_once(size):
-                raise NoRoom(size)
+            size = pixels * bytes_per_pixel(deployed.model.spec, drawn)
+            if reservation is not None and not reservation.try_acquire(size):
+                raise InsufficientMemory(size)
 
         started = time.perf_counter()
         try:
@@ -107,26 +125,26 @@ class Answering:
             self.metrics.step("decode", time.perf_counter() - started)
 
 
-def _cleared(share: Share) -> None:
-    """Who comes next is let in when what was freed is no more held by the threads that freed it."""
+def _trim_and_release(reservation: Reservation) -> None:
+    """Return freed memory to the system before the next request is admitted."""
     give_back_freed_memory()
-    share.give_back()
+    reservation.release()
 
 
-def _written(deployed: Deployed, image: Array, answer: Any, drawing: bool, picture: bool) -> dict[str, Any]:
+def _encode(deployed: LoadedModel, image: Array, answer: Any, drawing: bool, picture: bool) -> dict[str, Any]:
     spec = deployed.model.spec
     task = TASKS[spec.task]
-    given = {"answer": task.record(answer, spec)}
+    response = {"answer": task.record(answer, spec)}
     if drawing:
         drawn = Image.fromarray(task.draw(image, answer, spec))
-        drawn.thumbnail((DRAWN, DRAWN))
+        drawn.thumbnail((MAX_DRAWING_SIDE, MAX_DRAWING_SIDE))
         stream = io.BytesIO()
         drawn.save(stream, "JPEG", quality=90)
-        given["drawing"] = _uri(stream.getvalue(), "image/jpeg")
+        response["drawing"] = _uri(stream.getvalue(), "image/jpeg")
     if picture:
         data, ending = as_file(picture_of(answer, spec))
-        given["picture"] = _uri(data, TYPES[ending])
-    return given
+        response["picture"] = _uri(data, TYPES[ending])
+    return response
 
 
 def _uri(data: bytes, kind: str) -> str:

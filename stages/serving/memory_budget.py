@@ -1,4 +1,4 @@
-"""Memory that requests share: who does not fit waits for its turn, and what never fits is refused before it is read."""
+"""Memory budget shared by all requests; requests wait in FIFO order until their memory is available."""
 
 import asyncio
 import threading
@@ -16,23 +16,27 @@ from stages.tasks.image_outputs import PICTURED
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
 
-SHARED, OF_BODIES = 0.75, 0.25
-"""Of what the open model leaves free: share for requests, the rest is for fragments, answers and a new model; and of
-that the share for bodies. Who has a body waits for pixels, and never the other way round: nobody waits for ever."""
-LEAST = 64_000_000  # bytes for requests, without which no photo can be answered
-BODY = 2  # bytes for each byte of a body: as it came, and as it is taken out of a form
-PILLOW, DRAWN = 10, 8  # bytes of a pixel while a file is decoded, and while an answer is drawn or made a picture
-GREYED = 38  # bytes of a pixel while colour of 16 bits becomes grey
-DENSE, STITCHED = 10, 16  # bytes for each value that is answered of each pixel, whole or put together of parts
-THING, THINGS = 6.3, 100  # bytes of a pixel for the mask of each thing that boxes hold, and how many are reckoned with
+REQUEST_SHARE, BODY_SHARE = 0.75, 0.25
+"""Share of the free memory for requests (the rest is for fragmentation, responses and a new model), and the share of that
+for bodies. A request reserves its body before its pixels, never the reverse, which prevents deadlocks."""
+MIN_BYTES = 64_000_000  # for requests, enough for a photo
+BODY = 2  # bytes per byte of a body: as received, and as extracted from a form
+PILLOW, DRAWN = 10, 8  # bytes per pixel for decoding, and for drawing the prediction
+GREYED = 38  # bytes per pixel for converting 16-bit colour to grey
+DENSE, STITCHED = 10, 16  # bytes per output value of a pixel, whole or stitched from tiles
+PER_INSTANCE, INSTANCES = 6.3, 100  # bytes per pixel of an instance mask, and the assumed number of instances
 
 
-def bytes_a_pixel(spec: TaskSpec, drawn: bool = False) -> int:
-    """What a pixel takes from its file to its answer, at the worst moment; measured, and rounded up.
+def bytes_per_pixel(spec: TaskSpec, drawn: bool = False) -> int:
+    """Return the peak memory per pixel from the file to the prediction, bytes; measured and rounded up.
 
-    The image and its copy in a batch, as floats in the graph, and what is answered of each pixel.
+    It includes the image, its copy in a batch, the floats in the graph, and the outputs.
 
-    >>> bytes_a_pixel(Outline("classification", "class", "label"))
+    Args:
+        spec: task of the model.
+        drawn: True if the prediction is drawn.
+
+    >>> bytes_per_pixel(TaskSpec("classification", "class", "label"))
     31
     """
     kind = REPRESENTATIONS[spec.representation]
@@ -40,131 +44,140 @@ def bytes_a_pixel(spec: TaskSpec, drawn: bool = False) -> int:
     if spec.depth == 16 and spec.channels == 1:
         given = max(given, GREYED)
     if kind.gives == "boxes":
-        return given + int(THING * THINGS) * spec.masks
+        return given + int(PER_INSTANCE * INSTANCES) * spec.masks
     if kind.gives == "vector" or (spec.task not in PICTURED and spec.fit != "tile"):
         return given
     parts = spec.fit == "tile" or spec.task == "instances"
     return given + kind.outputs(spec) * (STITCHED if parts else DENSE)
 
 
-class Room:
-    """So many bytes, first come, first served; for threads and coroutines."""
+class MemoryBudget:
+    """Bytes that are reserved in FIFO order by threads and coroutines."""
 
     def __init__(self, size: int, what: str) -> None:
-        """`what` may be in it, for people."""
+        """Create a budget.
+
+        Args:
+            size: bytes.
+            what: what the budget is for, in error messages.
+        """
         self.size = self.free = size
         self.what = what
-        self.waiting: deque[_Turn] = deque()
+        self.waiting: deque[_Waiter] = deque()
         self.lock = threading.Lock()
-        """Held to change what stands above."""
+        """Protects `free` and `waiting`."""
 
-    def take_at_once(self, size: int) -> bool:
-        """Whether there was room, and nobody who came first."""
+    def try_acquire(self, size: int) -> bool:
+        """Reserve `size` bytes if they are available and no request is waiting; return whether they were."""
         with self.lock:
             fits = not self.waiting and size <= self.free
             self.free -= size * fits
         return fits
 
-    async def take(self, size: int) -> None:
-        """Once there is room; raises `Refused`, 413, where there never will be."""
+    async def acquire(self, size: int) -> None:
+        """Reserve `size` bytes as soon as they are available.
+
+        Raises:
+            Refused: 413, the budget is smaller.
+        """
         if size > self.size:
             raise Refused(
                 413,
-                f"this takes {size / 1e6:.0f} MB of memory while it is answered, and {self.what} may take "
-                f"{self.size / 1e6:.0f} MB together: send something smaller, or give the server more memory (--memory)",
+                f"the request requires {size / 1e6:.0f} MB of memory, but {self.what} are limited to "
+                f"{self.size / 1e6:.0f} MB; send a smaller image, or give the server more memory (--memory)",
             )
-        if self.take_at_once(size):
+        if self.try_acquire(size):
             return
-        turn = _Turn(size)
+        waiter = _Waiter(size)
         with self.lock:
-            self.waiting.append(turn)
-        self.give_back(0)  # what was given back between the two
+            self.waiting.append(waiter)
+        self.release(0)  # bytes may have been released in the meantime
         try:
-            await turn.come
+            await waiter.admitted
         except asyncio.CancelledError:
             with self.lock:
-                if not turn.taken:
-                    self.waiting.remove(turn)
-            self.give_back(size * turn.taken)
+                if not waiter.acquired:
+                    self.waiting.remove(waiter)
+            self.release(size * waiter.acquired)
             raise
 
     @asynccontextmanager
-    async def taken(self, size: int) -> AsyncIterator[None]:
-        """Inside, it is."""
-        await self.take(size)
+    async def reserve(self, size: int) -> AsyncIterator[None]:
+        """Reserve `size` bytes for the duration of the block."""
+        await self.acquire(size)
         try:
             yield
         finally:
-            self.give_back(size)
+            self.release(size)
 
-    def give_back(self, size: int) -> None:
-        """And let in who waits and fits now."""
+    def release(self, size: int) -> None:
+        """Release `size` bytes and admit queued requests in FIFO order while they fit."""
         with self.lock:
             self.free += size
             while self.waiting and self.waiting[0].size <= self.free:
-                turn = self.waiting.popleft()
-                self.free -= turn.size
-                turn.taken = True
-                turn.loop.call_soon_threadsafe(turn.let_in)
+                waiter = self.waiting.popleft()
+                self.free -= waiter.size
+                waiter.acquired = True
+                waiter.loop.call_soon_threadsafe(waiter.admit)
 
 
-class _Turn:
-    """Of one who waits."""
+class _Waiter:
+    """A queued request for memory."""
 
     def __init__(self, size: int) -> None:
-        self.size, self.taken = size, False
+        self.size, self.acquired = size, False
         self.loop = asyncio.get_running_loop()
-        self.come: asyncio.Future[None] = self.loop.create_future()
+        self.admitted: asyncio.Future[None] = self.loop.create_future()
 
-    def let_in(self) -> None:
-        if not self.come.done():
-            self.come.set_result(None)
+    def admit(self) -> None:
+        if not self.admitted.done():
+            self.admitted.set_result(None)
 
 
-class Share:
-    """What one image holds of a room."""
+class Reservation:
+    """Memory that one request has reserved from a budget."""
 
-    def __init__(self, room: Room) -> None:
-        self.room, self.size = room, 0
+    def __init__(self, budget: MemoryBudget) -> None:
+        self.budget, self.size = budget, 0
         self.job: Future[Any] | None = None
-        """A thread's work on it that goes on, though nobody waits for it any more."""
+        """Work of a thread that uses the memory, even if the request was cancelled."""
 
-    def take_at_once(self, size: int) -> bool:
-        """As of `Room`."""
-        taken = self.room.take_at_once(size)
-        self.size += size * taken
-        return taken
+    def try_acquire(self, size: int) -> bool:
+        """Reserve more bytes if they are available; see `MemoryBudget.try_acquire`."""
+        acquired = self.budget.try_acquire(size)
+        self.size += size * acquired
+        return acquired
 
-    async def take(self, size: int) -> None:
-        """As of `Room`."""
-        await self.room.take(size)
+    async def acquire(self, size: int) -> None:
+        """Reserve more bytes; see `MemoryBudget.acquire`."""
+        await self.budget.acquire(size)
         self.size += size
 
-    def give_back(self) -> None:
-        """All of it, as soon as no thread is at work on it."""
+    def release(self) -> None:
+        """Release all bytes as soon as no thread uses them."""
         if self.job is not None:
-            self.job.add_done_callback(self._given_back)
+            self.job.add_done_callback(self._release)
         else:
-            self._given_back()
+            self._release()
 
-    def _given_back(self, _job: Any = None) -> None:
-        self.room.give_back(self.size)
+    def _release(self, _job: Any = None) -> None:
+        self.budget.release(self.size)
         self.size = 0
 
 
-def rooms(settings: Settings) -> tuple[Room, Room]:
-    """For bodies, and for pixels: of what the memory allows to each worker beside the model that it has opened.
+def memory_budgets(settings: Settings) -> tuple[MemoryBudget, MemoryBudget]:
+    """Return the budgets of a worker for request bodies and for pixels, beside the loaded model.
 
     Raises:
-        UserError: the model leaves too little.
+        UserError: the memory limit is too low for this model.
     """
     whole = settings.memory * 2**30 or allowed()
-    free = int((whole / settings.workers - resident()) * SHARED)
-    if free < LEAST:
-        needed = ((LEAST / SHARED) + resident()) * settings.workers
+    free = int((whole / settings.workers - resident()) * REQUEST_SHARE)
+    if free < MIN_BYTES:
+        needed = ((MIN_BYTES / REQUEST_SHARE) + resident()) * settings.workers
         raise UserError(
-            f"memory: {settings.workers} workers may take {whole / 2**30:.2f} GiB together, and need "
-            f"{needed / 2**30:.2f} for this model and the smallest images; give the container more, or see --memory"
+            f"memory: the limit of {settings.workers} workers is {whole / 2**30:.2f} GiB, but this model requires at "
+            f"least {needed / 2**30:.2f} GiB; raise the limit of the container or --memory"
         )
-    bodies = int(free * OF_BODIES)
-    return Room(bodies, "bodies of requests"), Room(free - bodies, "images")
+    bodies = int(free * BODY_SHARE)
+    return MemoryBudget(bodies, "bodies of requests"), MemoryBudget(free - bodies, "images")

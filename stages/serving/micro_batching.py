@@ -1,4 +1,4 @@
-"""Micro-batches: what waits while the model runs goes into its next run together; nothing waits for company."""
+"""Dynamic batching without a delay: images that arrive during a run form the next batch."""
 
 import asyncio
 import threading
@@ -15,113 +15,121 @@ from stages.serving.metrics import Metrics
 
 Array = np.ndarray[Any, Any]
 SMOOTHING = 0.2
-"""Weight of the last run in what an image is expected to take."""
-MOST_PIXELS = 2**24
-"""Of a run of several: large images gain nothing by company, and sixteen of 50 megapixels want 10 GB as floats."""
+"""Weight of the last run in the expected time per image."""
+MAX_BATCH_PIXELS = 2**24
+"""Maximum pixels of a batch: batching does not speed up large images, and 16 of 50 megapixels require 10 GB."""
 
 
 @dataclass
-class Waiting:
-    """An image, and who waits for its answer."""
+class QueuedImage:
+    """An image in the queue, and the future of its prediction."""
 
     image: Array
     answer: "asyncio.Future[Any]"
     since: float = field(default_factory=time.perf_counter)
 
 
-class Batches:
-    """Runs of a model, some at once, each with as many images of one size as its latency bound has room for.
+class MicroBatcher:
+    """Runs a model on batches of images of one size, with a bounded duration per batch.
 
-    A run that is free takes what is there at once. Images gather only while all runs are taken; a lone client never
-    waits, and a crowd gets the throughput of batches (adaptive batching, Crankshaw et al. 2017, without its delay).
-    A thread that has run takes what waits by itself: through the event loop it would be idle until that has its turn.
+    A free thread starts a batch immediately, so images are queued only while all threads are busy: a single client
+    never waits, and many clients get the throughput of batches (adaptive batching, Crankshaw et al. 2017, without the
+    delay).
     """
 
     def __init__(
         self, run: Callable[[list[Array]], list[Any]], parallel: int, most: int, latency: float, metrics: Metrics
     ) -> None:
-        """`run` gives an answer for each image of a list; `latency`, seconds, bounds a run of several."""
+        """Create a batcher.
+
+        Args:
+            run: returns the prediction of each image of a list.
+            parallel: number of concurrent runs.
+            most: maximum number of images per batch.
+            latency: maximum expected duration of a batch, seconds.
+            metrics: Prometheus metrics.
+        """
         self.run, self.most, self.latency, self.metrics = run, most, latency, metrics
         self.free = parallel
-        self.seconds_an_image = 0.0
-        self.waiting: deque[Waiting] = deque()
+        self.seconds_per_image = 0.0
+        self.waiting: deque[QueuedImage] = deque()
         self.lock = threading.Lock()
-        """Held to change what stands above."""
+        """Protects `free`, `waiting` and `seconds_per_image`."""
         self.pool = ThreadPoolExecutor(parallel, "run")
 
-    async def answer(self, image: Array) -> Any:
-        """Of the model for one image [H, W, C]; raises what the model raises."""
+    async def predict(self, image: Array) -> Any:
+        """Return the prediction for one image [H, W, C]; exceptions of the model are raised."""
         loop = asyncio.get_running_loop()
-        waiting = Waiting(image, loop.create_future())
+        queued = QueuedImage(image, loop.create_future())
         with self.lock:
-            self.waiting.append(waiting)
+            self.waiting.append(queued)
             starts = self.free > 0
             self.free -= starts
         if starts:
             self.pool.submit(self._work, loop)
-        return await waiting.answer
+        return await queued.answer
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        """One run, in a thread of the pool; the next one is behind all else that the pool was given meanwhile."""
+        """Run one batch in a thread of the pool, and submit the next."""
         with self.lock:
-            batch = self._taken()
+            batch = self._next_batch()
             if not batch:
                 self.free += 1
                 return
         started = time.perf_counter()
-        answers = self._each([one.image for one in batch])
-        taken = time.perf_counter() - started
+        predictions = self._run_batch([queued.image for queued in batch])
+        seconds = time.perf_counter() - started
         with self.lock:
-            before = self.seconds_an_image or taken / len(batch)
-            self.seconds_an_image = (1 - SMOOTHING) * before + SMOOTHING * taken / len(batch)
+            before = self.seconds_per_image or seconds / len(batch)
+            self.seconds_per_image = (1 - SMOOTHING) * before + SMOOTHING * seconds / len(batch)
         self.pool.submit(self._work, loop)
-        loop.call_soon_threadsafe(_hand_over, batch, answers)
-        self.metrics.ran(len(batch), taken)
-        for one in batch:
-            self.metrics.step("wait", started - one.since)
+        loop.call_soon_threadsafe(_set_results, batch, predictions)
+        self.metrics.record_run(len(batch), seconds)
+        for queued in batch:
+            self.metrics.step("wait", started - queued.since)
 
-    def _taken(self) -> list[Waiting]:
-        """The longest waiting image and those of its size behind it; who went away is left out."""
+    def _next_batch(self) -> list[QueuedImage]:
+        """Return the first image of the queue and those of the same size, without cancelled requests."""
         while self.waiting and self.waiting[0].answer.done():
             self.waiting.popleft()
         if not self.waiting:
             return []
         first = self.waiting[0]
-        allowed = max(self.latency, time.perf_counter() - first.since)  # who waited long gains by going with others
-        room = self.most if not self.seconds_an_image else int(allowed / self.seconds_an_image)
-        shape, others = first.image.shape, deque[Waiting]()
-        room = max(1, min(self.most, room, MOST_PIXELS // (shape[0] * shape[1])))
-        batch: list[Waiting] = []
-        while self.waiting and len(batch) < room:
-            one = self.waiting.popleft()
-            if one.image.shape != shape:
-                others.append(one)
-            elif not one.answer.done():
-                batch.append(one)
+        allowed = max(self.latency, time.perf_counter() - first.since)  # after a long wait, a larger batch is faster
+        limit = self.most if not self.seconds_per_image else int(allowed / self.seconds_per_image)
+        shape, others = first.image.shape, deque[QueuedImage]()
+        limit = max(1, min(self.most, limit, MAX_BATCH_PIXELS // (shape[0] * shape[1])))
+        batch: list[QueuedImage] = []
+        while self.waiting and len(batch) < limit:
+            queued = self.waiting.popleft()
+            if queued.image.shape != shape:
+                others.append(queued)
+            elif not queued.answer.done():
+                batch.append(queued)
         others.extend(self.waiting)
         self.waiting = others
         return batch
 
-    def _each(self, images: list[Array]) -> list[Any]:
-        """An answer or an error for each; where a run of several fails, each gets one of its own."""
+    def _run_batch(self, images: list[Array]) -> list[Any]:
+        """Return a prediction or an exception for each image; if a batch fails, its images are run separately."""
         try:
             return self.run(images)
-        except Exception as error:  # handed to who waits
+        except Exception as error:  # raised in the waiting request
             if len(images) == 1:
                 return [error]
-        return [answer for image in images for answer in self._each([image])]
+        return [prediction for image in images for prediction in self._run_batch([image])]
 
     def close(self) -> None:
-        """Let the threads end, once what waits is answered."""
+        """End the threads after the queued images."""
         self.pool.shutdown(wait=False)
 
 
-def _hand_over(batch: list[Waiting], answers: list[Any]) -> None:
-    """In the event loop, to all who still wait."""
-    for one, answer in zip(batch, answers, strict=True):
-        if one.answer.done():
+def _set_results(batch: list[QueuedImage], predictions: list[Any]) -> None:
+    """Set the results of the requests that still wait; runs in the event loop."""
+    for queued, prediction in zip(batch, predictions, strict=True):
+        if queued.answer.done():
             continue
-        if isinstance(answer, BaseException):
-            one.answer.set_exception(answer)
+        if isinstance(prediction, BaseException):
+            queued.answer.set_exception(prediction)
         else:
-            one.answer.set_result(answer)
+            queued.answer.set_result(prediction)

@@ -1,4 +1,4 @@
-"""A model is opened and tried; one that comes later in a process of its own first, which it may take down instead."""
+"""Load the model and run it once; a replacement is first loaded in a subprocess, which it may crash."""
 
 import json
 import os
@@ -17,34 +17,34 @@ from stages.runtime import Model
 from stages.runtime.engine_selection import probe
 from stages.serving.settings import SETTINGS, Settings
 
-SECONDS = 120.0  # for a model to open and to answer once
-MEMORY = 4 * 2**30  # bytes that it may take, beside copies of its file; in a container half of what that has
+SECONDS = 120.0  # for loading a model and running it once
+MEMORY = 4 * 2**30  # bytes for loading, beside copies of the file; at most half of the container limit
 COPIES = 4
-REFUSED = 3  # exit status of the process that says why
+REFUSED = 3  # exit status of the subprocess if it prints the reason
 COMMAND = (sys.executable, "-m", "stages.serving.model_loading")
 
 
-def opened(settings: Settings) -> Model:
-    """The model of a server, which has answered once.
+def load_model(settings: Settings) -> Model:
+    """Load the model and run it once.
 
     Raises:
-        UserError: it cannot be opened, or gives no answer.
+        UserError: the model cannot be loaded or run.
     """
     _, threads = settings.runs(cores())
     model = Model(settings.file, threads, settings.engine)
-    Image.init()  # Pillow's formats are loaded now and not with the first request
+    Image.init()  # load the formats of Pillow before the first request
     try:
         model.answer(probe(model.spec))
-    except Exception as error:  # onnxruntime raises a type of its own for each way a graph can fail
-        raise UserError(f"model: {settings.file} opens, but gives no answer to a test image: {error}") from error
+    except Exception as error:  # onnxruntime raises many exception types
+        raise UserError(f"model: {settings.file} was loaded, but does not predict a test image: {error}") from error
     return model
 
 
-def rehearse(settings: Settings) -> None:
-    """Open the model in a process of its own, by `main`.
+def try_in_subprocess(settings: Settings) -> None:
+    """Load the model in a subprocess that runs `main`.
 
     Raises:
-        UserError: as `opened`; or it crashed, took longer than `SECONDS`, or more memory than it may.
+        UserError: see `load_model`; or it crashed, or exceeded its limit of time or memory.
     """
     env = os.environ | {SETTINGS: json.dumps(asdict(settings))}
     try:
@@ -52,28 +52,28 @@ def rehearse(settings: Settings) -> None:
             COMMAND, check=False, env=env, capture_output=True, text=True, timeout=SECONDS, errors="replace"
         )
     except subprocess.TimeoutExpired as error:
-        raise UserError(f"model: {settings.file} was not open after {SECONDS:g} s") from error
+        raise UserError(f"model: {settings.file} was not loaded within {SECONDS:g} s") from error
     if done.returncode == REFUSED:
         raise UserError(done.stdout.strip())
     if done.returncode:
         code = done.returncode
         cause = signal.Signals(-code).name if code < 0 else f"exit status {code}: {done.stderr.strip()[-300:]}"
-        raise UserError(f"model: {settings.file} takes down who opens it ({cause})")
+        raise UserError(f"model: loading {settings.file} crashed the process ({cause})")
 
 
-def main(opens: Callable[[Settings], object] = opened) -> None:
-    """Open the model of the environment's settings in bounded memory; say on stdout why that cannot be done."""
-    signal.alarm(int(SECONDS) + 1)  # should the server be gone that would end this process
+def main(load: Callable[[Settings], object] = load_model) -> None:
+    """Load the model of the settings in the environment with limited memory; print the reason if this fails."""
+    signal.alarm(int(SECONDS) + 1)  # in case the server that would end this process has died
     settings = Settings.from_environment()
     memory = min(MEMORY, allowed() // 2)
     try:
         bound(memory + COPIES * settings.file.stat().st_size)
-        opens(settings)
+        load(settings)
     except UserError as error:
         print(error)
         sys.exit(REFUSED)
     except MemoryError:
-        print(f"model: {settings.file} takes more than {memory / 2**30:.1f} GiB to open")
+        print(f"model: loading {settings.file} requires more than {memory / 2**30:.1f} GiB")
         sys.exit(REFUSED)
 
 

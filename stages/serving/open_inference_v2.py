@@ -1,7 +1,7 @@
-"""The Open Inference Protocol (v2), JSON and binary tensors, so that existing clients work.
+"""Open Inference Protocol (v2) with JSON and binary tensors, for existing clients.
 
-https://github.com/open-inference/open-inference-protocol; the binary tensors are Triton's extension of it.
-The one input is the batch of pixels, the outputs are those of the graph.
+https://github.com/open-inference/open-inference-protocol; binary tensors are an extension by Triton.
+The input is a batch of pixels; the outputs are those of the graph.
 """
 
 import asyncio
@@ -14,97 +14,113 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from stages.runtime.engines import INPUT
-from stages.serving.hot_reload import Deployed, ModelHolder
+from stages.serving.hot_reload import LoadedModel, ModelHolder
 from stages.serving.http_errors import Refused
-from stages.serving.memory_budget import Room, bytes_a_pixel
-from stages.serving.schemas import FAILURES, body_of, tensors
+from stages.serving.memory_budget import MemoryBudget, bytes_per_pixel
+from stages.serving.schemas import FAILURES, request_body, tensor_schema
 from stages.serving.settings import Settings
 from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
 HEADER = "inference-header-content-length"
 EXTENSIONS = ["binary_tensor_data"]
-PARSED = 32  # bytes that JSON takes for each of its own, where it holds little but brackets
-MOST_LISTED = 2**20  # values of an output as JSON: some 90 MB while they are written down
+PARSED = 32  # bytes of memory per byte of JSON, at most
+MAX_JSON_VALUES = 2**20  # of an output; encoding them requires about 90 MB
 TYPES = {"uint8": "UINT8", "uint16": "UINT16", "float32": "FP32", "int64": "INT64"}
 
 
-def add(app: FastAPI, holder: ModelHolder, room: Room, settings: Settings) -> None:
-    """Add its routes to a server."""
+def add_routes(app: FastAPI, holder: ModelHolder, budget: MemoryBudget, settings: Settings) -> None:
+    """Add the routes of the protocol to an application.
 
-    async def named(name: str) -> Deployed:
+    Args:
+        app: application.
+        holder: current model.
+        budget: memory budget of pixels.
+        settings: limits of requests.
+    """
+
+    async def named(name: str) -> LoadedModel:
         if name != holder.now.name:
-            raise Refused(404, f"there is no model {name!r}; this server has {holder.now.name!r}")
+            raise Refused(404, f"unknown model {name!r}; this server has {holder.now.name!r}")
         return holder.now
 
-    async def exact(name: str, version: str) -> Deployed:
+    async def exact(name: str, version: str) -> LoadedModel:
         deployed = await named(name)
         if version != deployed.digest:
-            raise Refused(404, f"there is no version {version!r} of {name!r}; this server has {deployed.digest!r}")
+            raise Refused(404, f"unknown version {version!r} of {name!r}; this server has {deployed.digest!r}")
         return deployed
 
     @app.get("/v2")
     async def server() -> JSONResponse:
-        """What this server is."""
+        """Return the name and extensions of the server."""
         return JSONResponse({"name": "macula", "version": "1", "extensions": EXTENSIONS})
 
     @app.get("/v2/health/live")
     async def live() -> JSONResponse:
-        """It runs."""
+        """Report that the server is running."""
         return JSONResponse({"live": True})
 
     @app.get("/v2/health/ready")
     async def ready() -> JSONResponse:
-        """It has a model; before that it does not listen."""
+        """Report that the model is loaded; before that, the server does not listen."""
         return JSONResponse({"ready": True})
 
     spec = holder.now.model.spec
-    body = body_of({"application/json": tensors(spec.channels, kind_of(spec))})
-    _add_model(app, "/v2/models/{name}", named, room, body, settings)
-    _add_model(app, "/v2/models/{name}/versions/{version}", exact, room, body, settings)
+    body = request_body({"application/json": tensor_schema(spec.channels, datatype_of(spec))})
+    _add_model(app, "/v2/models/{name}", named, budget, body, settings)
+    _add_model(app, "/v2/models/{name}/versions/{version}", exact, budget, body, settings)
 
 
 def _add_model(
     app: FastAPI,
     path: str,
-    found: Callable[..., Awaitable[Deployed]],
-    room: Room,
-    kinds: dict[str, Any],
+    find_model: Callable[..., Awaitable[LoadedModel]],
+    budget: MemoryBudget,
+    body_schema: dict[str, Any],
     settings: Settings,
 ) -> None:
-    """Routes of a model; `found` gives the one that the path names, or refuses."""
+    """Add the routes of a model.
+
+    Args:
+        app: application.
+        path: path of the model.
+        find_model: returns the model of the path, or raises `Refused`.
+        budget: memory budget of pixels.
+        body_schema: OpenAPI schema of the request body.
+        settings: limits of requests.
+    """
 
     @app.get(f"{path}/ready", responses=FAILURES)
-    async def ready(deployed: Annotated[Deployed, Depends(found)]) -> JSONResponse:
-        """The model of that name answers."""
+    async def ready(deployed: Annotated[LoadedModel, Depends(find_model)]) -> JSONResponse:
+        """Report that the model is ready."""
         return JSONResponse({"name": deployed.name, "ready": True})
 
     @app.get(path, responses=FAILURES)
-    async def model(deployed: Annotated[Deployed, Depends(found)]) -> JSONResponse:
-        """Its inputs and outputs."""
-        return JSONResponse(described(deployed))
+    async def model(deployed: Annotated[LoadedModel, Depends(find_model)]) -> JSONResponse:
+        """Return the inputs and outputs of the model."""
+        return JSONResponse(describe_signature(deployed))
 
-    @app.post(f"{path}/infer", responses=FAILURES, openapi_extra=kinds)
-    async def infer(request: Request, deployed: Annotated[Deployed, Depends(found)]) -> Response:
-        """The graph's outputs for a batch of pixels."""
+    @app.post(f"{path}/infer", responses=FAILURES, openapi_extra=body_schema)
+    async def infer(request: Request, deployed: Annotated[LoadedModel, Depends(find_model)]) -> Response:
+        """Return the outputs of the graph for a batch of pixels."""
         with deployed.used():
             body, header = await request.body(), request.headers.get(HEADER)
             length = _length(header, len(body))
-            async with room.taken(PARSED * length):
-                asked, image_NHWC = await asyncio.to_thread(read_request, body, length, deployed, settings)
+            async with budget.reserve(PARSED * length):
+                payload, image_NHWC = await asyncio.to_thread(read_request, body, length, deployed, settings)
             loop = asyncio.get_running_loop()
-            async with room.taken(image_NHWC[..., 0].size * bytes_a_pixel(deployed.model.spec)):
-                outputs = await loop.run_in_executor(deployed.batches.pool, _ran, deployed, image_NHWC)
-                return await asyncio.to_thread(write_response, asked, outputs, deployed)
+            async with budget.reserve(image_NHWC[..., 0].size * bytes_per_pixel(deployed.model.spec)):
+                outputs = await loop.run_in_executor(deployed.batches.pool, _run_graph, deployed, image_NHWC)
+                return await asyncio.to_thread(write_response, payload, outputs, deployed)
 
 
-def kind_of(spec: TaskSpec) -> str:
-    """The protocol's name for the type of pixels."""
+def datatype_of(spec: TaskSpec) -> str:
+    """Return the datatype of pixels in the protocol."""
     return "UINT16" if spec.depth == 16 else "UINT8"
 
 
-def described(deployed: Deployed) -> dict[str, Any]:
-    """Name, versions, inputs and outputs, as the protocol has them."""
+def describe_signature(deployed: LoadedModel) -> dict[str, Any]:
+    """Return name, versions, inputs and outputs in the format of the protocol."""
     inputs, outputs = deployed.model.signature
     return {
         "name": deployed.name,
@@ -115,38 +131,45 @@ def described(deployed: Deployed) -> dict[str, Any]:
     }
 
 
-def read_request(body: bytes, length: int, deployed: Deployed, settings: Settings) -> tuple[dict[str, Any], Array]:
-    """What is asked, by the JSON of so many bytes, and the pixels [N, H, W, C].
+def read_request(body: bytes, length: int, deployed: LoadedModel, settings: Settings) -> tuple[dict[str, Any], Array]:
+    """Parse a request into its JSON and its pixels [N, H, W, C].
+
+    Args:
+        body: body of the request.
+        length: bytes of JSON at its start; binary data follow.
+        deployed: loaded model.
+        settings: limits of requests.
 
     Raises:
-        Refused: 400, the request is not as the protocol has it; 413, too many images or pixels.
+        Refused: 400, malformed request; 413, too many images or pixels.
     """
     try:
-        asked = json.loads(body[:length])
+        payload = json.loads(body[:length])
     except (ValueError, RecursionError) as error:
-        raise Refused(400, f"the request is no JSON: {error}") from None
-    inputs = asked.get("inputs") if isinstance(asked, dict) else None
+        raise Refused(400, f"the request is not valid JSON: {error}") from None
+    inputs = payload.get("inputs") if isinstance(payload, dict) else None
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
-        raise Refused(400, "inputs: a list of the one input is needed")
-    (given,) = inputs
-    kind = kind_of(deployed.model.spec)
-    if given.get("name") != INPUT or given.get("datatype") != kind:
+        raise Refused(400, "inputs: a list with exactly one input is required")
+    (tensor,) = inputs
+    kind = datatype_of(deployed.model.spec)
+    if tensor.get("name") != INPUT or tensor.get("datatype") != kind:
         raise Refused(
             400,
-            f"inputs: {INPUT!r} of datatype {kind} is needed, not {given.get('name')!r} of {given.get('datatype')!r}",
+            f"inputs: {INPUT!r} of datatype {kind} is required, not {tensor.get('name')!r} of "
+            f"{tensor.get('datatype')!r}",
         )
-    shape = _shape(given.get("shape"), deployed, settings)
+    shape = _shape(tensor.get("shape"), deployed, settings)
     dtype = np.dtype(np.uint16 if kind == "UINT16" else np.uint8)
-    size = _parameters(given).get("binary_data_size")
+    size = _parameters(tensor).get("binary_data_size")
     if size is not None:
         if size != len(body) - length or size != int(np.prod(shape)) * dtype.itemsize:
             raise Refused(
-                400, f"binary_data_size: {size!r}, but {len(body) - length} bytes came for shape {list(shape)}"
+                400, f"binary_data_size: {size!r}, but {len(body) - length} bytes were received for shape {list(shape)}"
             )
-        return asked, np.frombuffer(body, dtype.newbyteorder("<"), offset=length).astype(dtype, copy=False).reshape(
+        return payload, np.frombuffer(body, dtype.newbyteorder("<"), offset=length).astype(dtype, copy=False).reshape(
             shape
         )
-    return asked, _values(given.pop("data", None), shape, dtype)
+    return payload, _values(tensor.pop("data", None), shape, dtype)
 
 
 def _length(header: str | None, most: int) -> int:
@@ -154,19 +177,19 @@ def _length(header: str | None, most: int) -> int:
         return most
     digits = (
         header.isascii() and header.isdigit() and len(header) <= len(str(most))
-    )  # int() raises on thousands of them
+    )  # int() raises for thousands of digits
     if not digits or int(header) > most:
-        raise Refused(400, f"{HEADER}: {header[:40]!r} is no length of a header in {most} bytes")
+        raise Refused(400, f"{HEADER}: {header[:40]!r} is not a valid length of the JSON in {most} bytes")
     return int(header)
 
 
-def _shape(shape: Any, deployed: Deployed, settings: Settings) -> tuple[int, int, int, int]:
+def _shape(shape: Any, deployed: LoadedModel, settings: Settings) -> tuple[int, int, int, int]:
     channels = deployed.model.spec.channels
     whole = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
     if not whole or len(shape) != 4 or shape[3] != channels:
-        raise Refused(400, f"shape: [N, H, W, {channels}] is needed, each at least 1, not {shape!r}")
+        raise Refused(400, f"shape: [N, H, W, {channels}] is required, each at least 1, not {shape!r}")
     if shape[0] > settings.images:
-        raise Refused(413, f"shape: {shape[0]} images; at most {settings.images} at once")
+        raise Refused(413, f"shape: {shape[0]} images; at most {settings.images} are allowed")
     if shape[1] * shape[2] > settings.megapixels * 1e6:
         raise Refused(413, f"shape: {shape[1]}x{shape[2]} is above {settings.megapixels:g} megapixels")
     return tuple(shape)
@@ -178,73 +201,78 @@ def _values(data: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     except (ValueError, OverflowError):
         values = np.asarray(None)
     if values.dtype.kind not in "iu" or values.size != np.prod(shape):
-        raise Refused(400, f"data: {int(np.prod(shape))} whole numbers are needed for shape {list(shape)}")
+        raise Refused(400, f"data: {int(np.prod(shape))} integers are required for shape {list(shape)}")
     if values.min() < 0 or values.max() > np.iinfo(dtype).max:
         raise Refused(
-            400, f"data: values from {values.min()} to {values.max()}; 0 to {np.iinfo(dtype).max} are possible"
+            400, f"data: values from {values.min()} to {values.max()}; the range is 0 to {np.iinfo(dtype).max}"
         )
     return values.astype(dtype).reshape(shape)
 
 
-def _ran(deployed: Deployed, image_NHWC: Array) -> dict[str, Array]:
+def _run_graph(deployed: LoadedModel, image_NHWC: Array) -> dict[str, Array]:
     model = deployed.model
     if model.batches:
         return model.run(list(image_NHWC))
     if len(image_NHWC) > 1:
-        raise Refused(400, "this model takes one image a call")
+        raise Refused(400, "this model accepts one image per request")
     outputs = model.outputs(image_NHWC[0])
     return {
         name: outputs[name] if model.spec.representation == "boxes" else outputs[name][None] for name in model.names
     }
 
 
-def write_response(asked: dict[str, Any], outputs: dict[str, Array], deployed: Deployed) -> Response:
-    """The outputs that are asked for, all where none is named; as JSON or behind it.
+def write_response(payload: dict[str, Any], outputs: dict[str, Array], deployed: LoadedModel) -> Response:
+    """Return the requested outputs, by default all, as JSON or as binary data after the JSON.
+
+    Args:
+        payload: JSON of the request.
+        outputs: outputs of the graph.
+        deployed: loaded model.
 
     Raises:
-        Refused: 400, there is no such output, or JSON would have to hold too much of it.
+        Refused: 400, unknown output, or too many values for JSON.
     """
-    wanted = _wanted(asked, outputs)
-    told, tail = [], b""
-    for name, binary in wanted.items():
+    requested = _requested_outputs(payload, outputs)
+    described, tail = [], b""
+    for name, binary in requested.items():
         values = np.ascontiguousarray(outputs[name])
-        one: dict[str, Any] = {"name": name, "datatype": TYPES[values.dtype.name], "shape": list(values.shape)}
+        tensor: dict[str, Any] = {"name": name, "datatype": TYPES[values.dtype.name], "shape": list(values.shape)}
         if binary:
             tail += values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-            one["parameters"] = {"binary_data_size": values.nbytes}
+            tensor["parameters"] = {"binary_data_size": values.nbytes}
         else:
-            if values.size > MOST_LISTED:
+            if values.size > MAX_JSON_VALUES:
                 raise Refused(
                     400,
-                    f"outputs: {name} has {values.size} values; above {MOST_LISTED} ask for it as binary, "
+                    f"outputs: {name} has {values.size} values; request more than {MAX_JSON_VALUES} as binary data, "
                     'with "parameters": {"binary_data": true}, or send a smaller image',
                 )
-            one["data"] = values.ravel().tolist()
-        told.append(one)
-    head: dict[str, Any] = {"model_name": deployed.name, "model_version": deployed.digest, "outputs": told}
-    if isinstance(asked.get("id"), str):
-        head["id"] = asked["id"]
+            tensor["data"] = values.ravel().tolist()
+        described.append(tensor)
+    head: dict[str, Any] = {"model_name": deployed.name, "model_version": deployed.digest, "outputs": described}
+    if isinstance(payload.get("id"), str):
+        head["id"] = payload["id"]
     data = json.dumps(head).encode()
     if not tail:
         return Response(data, media_type="application/json")
     return Response(data + tail, media_type="application/octet-stream", headers={HEADER: str(len(data))})
 
 
-def _wanted(asked: dict[str, Any], outputs: dict[str, Array]) -> dict[str, bool]:
-    """Name: whether it is to be binary."""
-    binary = _parameters(asked).get("binary_data_output") is True
-    named = asked.get("outputs")
+def _requested_outputs(payload: dict[str, Any], outputs: dict[str, Array]) -> dict[str, bool]:
+    """Return the requested outputs, and whether each is binary."""
+    binary = _parameters(payload).get("binary_data_output") is True
+    named = payload.get("outputs")
     if not named:
         return dict.fromkeys(outputs, binary)
-    wanted = {}
-    for one in named if isinstance(named, list) else [named]:
-        name = one.get("name") if isinstance(one, dict) else one
+    requested = {}
+    for output in named if isinstance(named, list) else [named]:
+        name = output.get("name") if isinstance(output, dict) else output
         if not isinstance(name, str) or name not in outputs:
-            raise Refused(400, f"outputs: there is no {name!r}; this model has {', '.join(outputs)}")
-        wanted[name] = _parameters(one).get("binary_data", binary) is True
-    return wanted
+            raise Refused(400, f"outputs: unknown output {name!r}; this model has {', '.join(outputs)}")
+        requested[name] = _parameters(output).get("binary_data", binary) is True
+    return requested
 
 
-def _parameters(thing: Any) -> dict[str, Any]:
-    found = thing.get("parameters") if isinstance(thing, dict) else None
-    return found if isinstance(found, dict) else {}
+def _parameters(value: Any) -> dict[str, Any]:
+    parameters = value.get("parameters") if isinstance(value, dict) else None
+    return parameters if isinstance(parameters, dict) else {}

@@ -1,63 +1,63 @@
-"""What the JSON holds, for the documentation at /docs: a model of pydantic for each task."""
+"""Schemas of requests and responses for the OpenAPI documentation."""
 
 from typing import Any
 
 from pydantic import BaseModel, Field
 
 
-class Failed(BaseModel):
-    """Why there is no answer."""
+class ErrorResponse(BaseModel):
+    """Reason of an error."""
 
     error: str
 
 
 FAILURES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Failed, "description": why}
+    status: {"model": ErrorResponse, "description": why}
     for status, why in {
-        400: "The request makes no sense",
-        401: "A key is needed",
-        404: "There is no such model",
+        400: "Malformed request",
+        401: "API key required",
+        404: "Unknown model",
         413: "Too many bytes, pixels or images",
         422: "The image cannot be read",
-        429: "The queue is full; Retry-After says when to try again",
-        503: "No answer in time",
+        429: "The queue is full; try again after Retry-After seconds",
+        503: "Timeout",
     }.items()
 }
-"""By status, for the documentation."""
+"""Error responses by status."""
 
 
-class Classified(BaseModel):
-    """One class."""
+class ClassPrediction(BaseModel):
+    """Predicted class."""
 
     label: str
     confidence: float = Field(ge=0, le=1)
     probabilities: dict[str, float]
 
 
-class Graded(BaseModel):
-    """One grade."""
+class GradePrediction(BaseModel):
+    """Predicted grade."""
 
     label: str
     probabilities: dict[str, float]
 
 
-class Tagged(BaseModel):
-    """Any number of classes."""
+class MultiLabelPrediction(BaseModel):
+    """Predicted classes, any number."""
 
     labels: list[str]
     probabilities: dict[str, float]
 
 
-class Point(BaseModel):
-    """Pixels of the image as it was sent; the middle of its first pixel is 0, 0."""
+class PointPrediction(BaseModel):
+    """Predicted point, in pixels of the original image; the centre of its first pixel is 0, 0."""
 
     x: float
     y: float
     confidence: float
 
 
-class Thing(BaseModel):
-    """One instance, as COCO has it."""
+class InstancePrediction(BaseModel):
+    """Predicted instance in the format of COCO."""
 
     label: str
     score: float
@@ -67,33 +67,33 @@ class Thing(BaseModel):
     )
 
 
-class Things(BaseModel):
-    """Counts of the sure ones, and all of them."""
+class InstancePredictions(BaseModel):
+    """All predicted instances, and the number of confident ones by class."""
 
     counts: dict[str, int]
-    things: list[Thing]
+    things: list[InstancePrediction]
 
 
-ANSWERS: dict[str, Any] = {
-    "classification": Classified,
-    "ordinal": Graded,
-    "multilabel": Tagged,
+PREDICTIONS: dict[str, Any] = {
+    "classification": ClassPrediction,
+    "ordinal": GradePrediction,
+    "multilabel": MultiLabelPrediction,
     "regression": dict[str, float],
-    "landmarks": dict[str, Point],
+    "landmarks": dict[str, PointPrediction],
     "segmentation": dict[str, float],
-    "instances": Things,
+    "instances": InstancePredictions,
     "image": dict[str, Any],
 }
-"""By task; of a segmentation the share of each class; of an image nothing, which comes as `picture`."""
+"""Schema by task. A segmentation has the area share of each class; an image is returned as `picture` only."""
 
 
-def answered(task: str) -> type[BaseModel]:
-    """The model of one answer of a task."""
+def response_model(task: str) -> type[BaseModel]:
+    """Return the schema of the response to one image."""
     fields: dict[str, Any] = {
         "task": str,
         "width": int,
         "height": int,
-        "answer": ANSWERS[task],
+        "answer": PREDICTIONS[task],
         "drawing": str | None,
         "picture": str | None,
         "model": dict[str, str],
@@ -102,24 +102,24 @@ def answered(task: str) -> type[BaseModel]:
         "__annotations__": fields,
         "drawing": None,
         "picture": None,
-        "__doc__": "An image's answer.",
+        "__doc__": "Prediction of an image.",
     }
-    return type("Answered", (BaseModel,), namespace)
+    return type("PredictionResponse", (BaseModel,), namespace)
 
 
-class Several(BaseModel):
-    """Of several images, in their order; each with `name` and either what one answer holds or `error`."""
+class BatchResponse(BaseModel):
+    """Responses to several images in their order; each has `name` and either a prediction or `error`."""
 
     answers: list[dict[str, Any]]
 
 
-def body_of(kinds: dict[str, Any]) -> dict[str, Any]:
-    """A body that FastAPI does not read itself, as OpenAPI describes it."""
-    return {"requestBody": {"required": True, "content": {kind: {"schema": one} for kind, one in kinds.items()}}}
+def request_body(kinds: dict[str, Any]) -> dict[str, Any]:
+    """Return the OpenAPI description of a body that FastAPI does not parse itself."""
+    return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind, schema in kinds.items()}}}
 
 
-def tensors(channels: int, kind: str) -> dict[str, Any]:
-    """The schema of a request of the Open Inference Protocol, for images of so many channels of a datatype."""
+def tensor_schema(channels: int, kind: str) -> dict[str, Any]:
+    """Return the schema of a request of the Open Inference Protocol for images with this datatype and channels."""
     size = {"type": "integer", "minimum": 1}
     properties = {
         "name": {"const": "image"},
@@ -132,14 +132,14 @@ def tensors(channels: int, kind: str) -> dict[str, Any]:
         },
         "data": {
             "type": "array",
-            "description": "whole numbers, nested or one after the other; or binary behind the JSON",
+            "description": "integers, nested or flat; or binary data after the JSON",
         },
     }
-    one = {"type": "object", "required": ["name", "datatype", "shape"], "properties": properties}
+    tensor = {"type": "object", "required": ["name", "datatype", "shape"], "properties": properties}
     pixel = {"name": "image", "datatype": kind, "shape": [1, 1, 1, channels], "data": [0] * channels}
     return {
         "type": "object",
         "required": ["inputs"],
-        "properties": {"inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": one}},
+        "properties": {"inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": tensor}},
         "example": {"inputs": [pixel]},
     }

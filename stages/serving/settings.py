@@ -1,4 +1,4 @@
-"""What a server grants to a request, and to all of them together."""
+"""Settings of the server: the model file, limits of a request, and limits of all requests together."""
 
 import json
 import os
@@ -6,62 +6,61 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 SETTINGS = "MACULA_SERVE"
-"""Environment variable by which worker processes learn the settings."""
+"""Environment variable that passes the settings to worker processes."""
 KEY = "MACULA_API_KEY"
-"""Environment variable that holds the key a client must show; empty: none is asked for."""
+"""Environment variable with the API key of clients; empty: no key is required."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that `python -m stages.serve` can be told but for the address."""
+    """All options of `macula serve` except for the address."""
 
     model: str
-    """The ONNX file; it is watched, and a new one in its place is taken over."""
+    """ONNX file. The server watches it and loads a new file that replaces it."""
     name: str = ""
-    """Of the model in the Open Inference Protocol; empty: that of its data."""
+    """Name of the model in the Open Inference Protocol; empty: the name of its data set."""
     engine: str = "auto"
-    """auto, onnxruntime or openvino; auto takes the faster one on this machine."""
+    """auto, onnxruntime or openvino; auto selects the faster one on this machine."""
     threads: int = 0
-    """Of one run of the model; 0: so many that all runs of all workers fill the cores."""
+    """Threads per run of the model; 0: the cores are divided among all concurrent runs."""
     parallel: int = 0
-    """Runs of the model at once in each worker; 0: one a core, shared out among the workers."""
+    """Concurrent runs of the model in each worker; 0: one per core, divided among the workers."""
     workers: int = 1
-    """Processes, each with the model."""
+    """Worker processes; each loads the model."""
     batch: int = 16
-    """Images of one run at most."""
+    """Maximum number of images per run."""
     latency: float = 0.1
-    """Seconds that a run of several images may take at most, by what runs took so far; as long as the first of them
-    has waited where that is more."""
+    """Maximum expected duration of a run of several images, seconds, or the waiting time of the first if that is longer."""
     queue: int = 128
-    """Requests inside at most; more are answered 429."""
+    """Maximum number of accepted requests; further requests get status 429."""
     megabytes: float = 32.0
-    """Of a request's body at most; more are answered 413."""
+    """Maximum size of a request body, MB; larger bodies get status 413."""
     megapixels: float = 50.0
-    """Of an image at most; more are answered 413."""
+    """Maximum size of an image, megapixels; larger images get status 413."""
     memory: float = 0.0
-    """GiB that all workers may take together; 0: what the container or the machine allows. Images wait until there is
-    room for their pixels; one that never has room is answered 413."""
+    """Memory limit of all workers together, GiB; 0: the limit of the container or the machine. Images wait until memory
+    for their pixels is available; an image that exceeds the limit gets status 413."""
     seconds: float = 30.0
-    """From a request's first byte to its answer at most; longer is answered 503."""
+    """Maximum time from the first byte of a request to its response, seconds; then it gets status 503."""
     images: int = 64
-    """In a request at most."""
+    """Maximum number of images per request."""
 
     def to_environment(self) -> None:
-        """Hand them to worker processes."""
+        """Pass the settings to worker processes."""
         os.environ[SETTINGS] = json.dumps(asdict(self))
 
     @staticmethod
     def from_environment() -> "Settings":
-        """In a worker process: what `to_environment` left."""
+        """Return the settings that `to_environment` has passed to this worker process."""
         return Settings(**json.loads(os.environ[SETTINGS]))
 
     @property
     def file(self) -> Path:
-        """The model's."""
+        """Path of the model file."""
         return Path(self.model)
 
     def runs(self, cores: int) -> tuple[int, int]:
-        """How many runs of the model a worker has at once, and the threads of each, on so many cores.
+        """Return the number of concurrent runs of the model per worker, and the threads of each run.
 
         >>> Settings("m", workers=2).runs(8), Settings("m", workers=4, parallel=1).runs(8), Settings("m").runs(1)
         ((4, 1), (1, 2), (1, 1))

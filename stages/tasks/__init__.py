@@ -1,4 +1,4 @@
-"""Tasks: what a network answers, and how well. numpy only, so that serving and training share them."""
+"""Tasks: targets, decoding and scores of predictions. Tasks use numpy only, so that serving and training share them."""
 
 from typing import Any
 
@@ -23,4 +23,4 @@ TASKS: dict[str, Any] = {
     "image": image_to_image,
     "instances": instances,
 }
-"""A module a task, each fulfilling `stages.tasks.task_interface.Task`."""
+"""One module per task; each implements `stages.tasks.task_interface.Task`."""

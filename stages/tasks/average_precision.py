@@ -1,6 +1,6 @@
-"""Average precision and recall of things as COCO has them, by pycocotools; weighted for the bootstrap.
+"""Average precision and recall of instances as defined by COCO, with pycocotools and bootstrap weights.
 
-Axes: N images, D answers of an image, T true things, I thresholds of IoU, K classes, R resamples.
+Axes: N images, D predictions of an image, T true objects, I thresholds of IoU, K classes, R resamples.
 """
 
 import contextlib
@@ -13,19 +13,19 @@ import numpy as np
 from stages.core.shapes import Array, Float
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-MOST = 500  # answers of an image that count, the surest first: nuclei come by the hundred
+MAX_DETECTIONS = 500  # predictions per image that count, by score; images of nuclei have hundreds
 RECALLS = np.linspace(0, 1, 101)
 
 
-def overlaps(answer: Any, truth: Any) -> Float[Array, "D T"]:
-    """IoU [D, T] of masks, or of boxes where one has no masks; with a crowd, the share of the answer inside of it."""
+def pairwise_iou(prediction: Any, truth: Any) -> Float[Array, "D T"]:
+    """Return the IoU [D, T] of masks, or else of boxes; for a crowd, the share of the prediction in it."""
     from pycocotools import mask as coco_mask
 
-    if not len(answer.label_M) or not len(truth.label_M):
-        return np.zeros((len(answer.label_M), len(truth.label_M)))
-    if answer.mask_M is None or truth.mask_M is None:
-        return np.asarray(coco_mask.iou(_xywh(answer), _xywh(truth), truth.crowd_M.tolist()))
-    return np.asarray(coco_mask.iou(_compressed(answer), _compressed(truth), truth.crowd_M.tolist()))
+    if not len(prediction.label_M) or not len(truth.label_M):
+        return np.zeros((len(prediction.label_M), len(truth.label_M)))
+    if prediction.mask_M is None or truth.mask_M is None:
+        return np.asarray(coco_mask.iou(_xywh(prediction), _xywh(truth), truth.crowd_M.tolist()))
+    return np.asarray(coco_mask.iou(_compressed(prediction), _compressed(truth), truth.crowd_M.tolist()))
 
 
 def _xywh(things: Any) -> Array:
@@ -40,8 +40,8 @@ def _compressed(things: Any) -> list[Any]:
     return [coco_mask.frPyObjects({"size": size, "counts": list(runs)}, *size) for runs in things.mask_M]
 
 
-def matched(iou_DT: Float[Array, "D T"], threshold: float) -> int:
-    """How many pairs can be made, each answer and each thing in one at most."""
+def count_matches(iou_DT: Float[Array, "D T"], threshold: float) -> int:
+    """Return the maximum number of matching pairs, with each prediction and object in at most one."""
     from scipy.optimize import linear_sum_assignment
 
     good = iou_DT >= threshold
@@ -50,14 +50,20 @@ def matched(iou_DT: Float[Array, "D T"], threshold: float) -> int:
 
 
 def precision_and_recall(
-    truths: Sequence[Any], answers: Sequence[Any], weight_RN: Float[Array, "R N"], classes: int
+    truths: Sequence[Any], predictions: Sequence[Any], weight_RN: Float[Array, "R N"], classes: int
 ) -> dict[str, Float[Array, "R {classes}"]]:
-    """average_precision, average_precision_50, average_precision_75 and recall_50, each [R, K].
+    """Return average_precision, average_precision_50, average_precision_75 and recall_50, each [R, K].
 
-    Matching, crowds and the rule of the surest first are pycocotools'; precision over recall is added up here, so that
-    an image can count more than once. NaN where no image has the class.
+    Matching follows pycocotools. Precision over recall is accumulated here, so that an image can count more than once.
+    A value is NaN if no image has the class.
+
+    Args:
+        truths: true instances of N images.
+        predictions: predicted instances of N images.
+        weight_RN: bootstrap weights.
+        classes: number of classes K.
     """
-    found = _matches(truths, answers)
+    found = _matches(truths, predictions)
     shape = (len(weight_RN), classes)
     names = ("average_precision", "average_precision_50", "average_precision_75", "recall_50")
     result = {name: np.full(shape, np.nan) for name in names}
@@ -69,16 +75,16 @@ def precision_and_recall(
     return result
 
 
-def _matches(truths: Sequence[Any], answers: Sequence[Any]) -> dict[tuple[int, int], dict[str, Any]]:
-    """Pycocotools' verdict for each (class, image) that has things or answers."""
+def _matches(truths: Sequence[Any], predictions: Sequence[Any]) -> dict[tuple[int, int], dict[str, Any]]:
+    """Return the matches of pycocotools for each (class, image) with objects or predictions."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    masks = all(t.mask_M is not None for t in (*truths, *answers))
-    categories = sorted({int(label) for t in (*truths, *answers) for label in t.label_M})
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+    masks = all(t.mask_M is not None for t in (*truths, *predictions))
+    categories = sorted({int(label) for t in (*truths, *predictions) for label in t.label_M})
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         both = []
-        for things in (truths, answers):
+        for things in (truths, predictions):
             dataset = COCO()
             dataset.dataset = {
                 "images": [{"id": n + 1, "height": t.height, "width": t.width} for n, t in enumerate(things)],
@@ -88,7 +94,7 @@ def _matches(truths: Sequence[Any], answers: Sequence[Any]) -> dict[tuple[int, i
             dataset.createIndex()
             both.append(dataset)
         judge = COCOeval(*both, "segm" if masks else "bbox")
-        judge.params.maxDets = [MOST]
+        judge.params.maxDets = [MAX_DETECTIONS]
         judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]], ["all"]
         judge.evaluate()
     return {(e["category_id"] - 1, e["image_id"] - 1): e for e in judge.evalImgs if e is not None}
@@ -113,7 +119,7 @@ def _annotations(things: Sequence[Any], masks: bool) -> list[dict[str, Any]]:
 
 
 def _of_class(found: dict[tuple[int, int], dict[str, Any]], k: int, weight_RN: Array) -> tuple[Array, Array]:
-    """Average precision and recall, each [R, I]."""
+    """Return average precision and recall of a class, each [R, I]."""
     mine = {n: verdict for (category, n), verdict in found.items() if category == k}
     things_N = np.zeros(weight_RN.shape[1])
     for n, verdict in mine.items():
@@ -141,7 +147,7 @@ def _of_class(found: dict[tuple[int, int], dict[str, Any]], k: int, weight_RN: A
 
 
 def _interpolated(hit_D: Array, miss_D: Array, weight_D: Array, total: float) -> tuple[float, float]:
-    """COCO's average precision, over 101 recalls with the highest precision to the right; and the final recall."""
+    """Return the average precision of COCO (101 recalls, interpolated precision) and the final recall."""
     hits_D, misses_D = (weight_D * hit_D).cumsum(), (weight_D * miss_D).cumsum()
     recall_D = hits_D / total
     precision_D = hits_D / np.maximum(hits_D + misses_D, np.finfo(float).eps)

@@ -1,4 +1,4 @@
-"""From params and labels to the outline: what exactly is asked of the images of one data set."""
+"""Build the task specification of a data set from its params and labels."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,23 +20,23 @@ KIND = {
     "shapes": "shapes",
     "image": "image",
 }
-"""Truth: the kind of annotation that it needs; count and area take masks or shapes."""
+"""Kind of annotation that each target requires; count and area accept masks or shapes."""
 BACKGROUND = "background"
 
 
-def task_spec_of_data(
+def build_task_spec(
     task: dict[str, Any], representation: dict[str, Any], prepare: dict[str, Any], facts: dict[str, Any]
 ) -> TaskSpec:
-    """The outline of a data set, checked.
+    """Build and check the task specification of a data set.
 
     Args:
-        task: the section of params.yaml.
-        representation: likewise.
-        prepare: likewise.
-        facts: annotations of all images, and the bits of their values (depth).
+        task: section `task` of the params.
+        representation: section `representation` of the params.
+        prepare: section `prepare` of the params.
+        facts: annotations of all images, and their bit depth.
 
     Raises:
-        UserError: the labels do not hold what is asked, or the params do not go together.
+        UserError: the labels do not contain the target, or the params are inconsistent.
     """
     annotations: list[Annotation] = facts["annotations"]
     name = representation_of(task["name"], representation["name"])
@@ -60,26 +60,26 @@ def task_spec_of_data(
     spec = replace(spec, units=_units(task["units"], spec))
     if name == "watershed" and len(spec.labels) > 1:
         raise UserError(
-            f"representation.name: watershed tells no classes apart, and the things are {', '.join(spec.labels)}; "
+            f"representation.name: watershed supports one class only, but the objects are {', '.join(spec.labels)}; "
             "use boxes, or labels of one class"
         )
     return spec
 
 
 def score_of(task: str, name: str) -> str:
-    """The score that `task.score` means.
+    """Return the score that `task.score` selects.
 
     Raises:
         UserError: the task has no such score.
     """
     known = list(TASKS[task].SCORES)
     if name not in known:
-        raise UserError(f"task.score: {name} is no score of task {task}; known: {', '.join(known)}")
+        raise UserError(f"task.score: {name} is not a score of task {task}; known: {', '.join(known)}")
     return name
 
 
 def training_spec(spec: TaskSpec) -> TaskSpec:
-    """The outline of what the network is taught, where that is not what is asked: a count is taught by things."""
+    """Return the specification of the training target, which differs if a count is trained by its objects."""
     taught = REPRESENTATIONS[spec.representation].taught
     if not taught or taught == spec.task:
         return spec
@@ -96,12 +96,12 @@ def _truth(task: dict[str, Any], annotation: Annotation) -> str:
         if natural:
             return natural[0]
         raise UserError(
-            f"task.name: {task['name']} needs labels of the kind {' or '.join(known)}; the source has "
+            f"task.name: {task['name']} requires labels of the kind {' or '.join(known)}; the source has "
             f"{', '.join(_kinds(annotation)) or 'none'}: see ingest.format, ingest.columns and task.target"
         )
     if task["target"] not in known:
         raise UserError(
-            f"task.target: {task['target']} is not for task {task['name']}; known: auto, {', '.join(known)}"
+            f"task.target: {task['target']} is not a target of task {task['name']}; known: auto, {', '.join(known)}"
         )
     if task["target"] not in held or (task["target"] not in KIND and not _things(annotation)):
         found = ", ".join(_kinds(annotation)) or "none"
@@ -120,25 +120,25 @@ def _kinds(annotation: Annotation) -> list[str]:
 def _refuse_misfit(task: dict[str, Any], representation: str, prepare: dict[str, Any]) -> None:
     if prepare["fit"] == "tile" and (task["name"] not in ("segmentation", "image")):
         raise UserError(
-            f"prepare.fit: tile is for segmentation and image, not for {task['name']}: an answer about the whole image "
-            "is not the sum of its tiles; use letterbox or stretch"
+            f"prepare.fit: tile is for segmentation and image, not for {task['name']}: predictions of "
+            "a whole image cannot be combined from its tiles; use letterbox or stretch"
         )
     if representation == "boxes" and prepare["fit"] != "letterbox":
-        raise UserError(f"prepare.fit: {prepare['fit']}; instances by boxes need letterbox, which keeps their shape")
+        raise UserError(f"prepare.fit: {prepare['fit']}; boxes require letterbox, which keeps the aspect ratio")
 
 
-def _with_names(spec: TaskSpec, wanted: Iterable[str], annotations: list[Annotation]) -> TaskSpec:
-    """Classes, points and scalars as the labels have them, in the order that is wanted."""
+def _with_names(spec: TaskSpec, configured: Iterable[str], annotations: list[Annotation]) -> TaskSpec:
+    """Return the specification with the classes, points and scalars of the labels, in the configured order."""
     first = annotations[0]
     match spec.target:
         case "label" | "labels":
             found = {label for a in annotations for label in a.labels or ()}
-            return replace(spec, labels=_ordered(found, wanted))
+            return replace(spec, labels=_ordered(found, configured))
         case "points":
             points = tuple(first.points or {})
             unknown = [p for pair in spec.flip_pairs for p in pair if p not in points]
             if unknown:
-                raise UserError(f"task.flip_pairs: {unknown[0]} is no point; {did_you_mean(unknown[0], points)}")
+                raise UserError(f"task.flip_pairs: {unknown[0]} is not a point; {did_you_mean(unknown[0], points)}")
             return replace(spec, points=points)
         case "scalars":
             return replace(spec, scalars=tuple(first.scalars or {}))
@@ -147,16 +147,16 @@ def _with_names(spec: TaskSpec, wanted: Iterable[str], annotations: list[Annotat
             asked = tuple(name for name in labels if name != BACKGROUND) if BACKGROUND in labels else labels[1:]
             return replace(spec, labels=labels, scalars=asked, masks=first.mask is not None)
         case "mask" | "shapes" if spec.task == "segmentation":
-            return replace(spec, labels=_of_masks(annotations, wanted))
+            return replace(spec, labels=_of_masks(annotations, configured))
         case "shapes":
             found = {shape.label for a in annotations for shape in a.shapes or ()}
             bare = sum(s.rle is None for a in annotations for s in a.shapes or ())
             masks = not bare
             if bare and any(s.rle for a in annotations for s in a.shapes or ()):
                 print(
-                    f"prepare: {bare} things have a box and no outline: boxes alone are taught and scored", flush=True
+                    f"prepare: {bare} objects have a box but no mask, so only boxes are trained and scored", flush=True
                 )
-            return replace(spec, labels=_ordered(found, wanted), masks=masks)
+            return replace(spec, labels=_ordered(found, configured), masks=masks)
         case _:
             return spec
 
@@ -164,33 +164,33 @@ def _with_names(spec: TaskSpec, wanted: Iterable[str], annotations: list[Annotat
 def _units(units: dict[str, str], spec: TaskSpec) -> dict[str, str]:
     unknown = [name for name in units if name not in spec.scalars]
     if unknown and not spec.scalars:
-        raise UserError(f"task.units: {unknown[0]}: task {spec.task} answers no numbers; leave units empty")
+        raise UserError(f"task.units: {unknown[0]}: task {spec.task} predicts no numbers; leave units empty")
     if unknown:
         raise UserError(
-            f"task.units: {unknown[0]} is no number that is asked; {did_you_mean(unknown[0], spec.scalars)}"
+            f"task.units: {unknown[0]} is not a number of this task; {did_you_mean(unknown[0], spec.scalars)}"
         )
     return units
 
 
-def _of_masks(annotations: list[Annotation], wanted: Iterable[str]) -> tuple[str, ...]:
-    """Classes of a mask, in the order of its indices; of shapes, behind a background."""
+def _of_masks(annotations: list[Annotation], configured: Iterable[str]) -> tuple[str, ...]:
+    """Return the classes of a mask in the order of their indices; of shapes, after the background."""
     if annotations[0].mask is not None:
         names = annotations[0].mask
-        return _ordered(set(names), wanted) if wanted else names
+        return _ordered(set(names), configured) if configured else names
     found = {shape.label for a in annotations for shape in a.shapes or ()} - {BACKGROUND}
-    return (BACKGROUND, *_ordered(found, [w for w in wanted if w != BACKGROUND]))
+    return (BACKGROUND, *_ordered(found, [w for w in configured if w != BACKGROUND]))
 
 
-def _ordered(found: set[str], wanted: Iterable[str]) -> tuple[str, ...]:
-    """As wanted, or as people count: `2` before `10`."""
-    wanted = tuple(wanted)
-    if wanted:
-        if len(set(wanted)) < len(wanted):
-            raise UserError(f"task.classes: {', '.join(wanted)}: a class is named twice")
-        if set(wanted) != found:
-            missing, unknown = sorted(found - set(wanted)), sorted(set(wanted) - found)
+def _ordered(found: set[str], configured: Iterable[str]) -> tuple[str, ...]:
+    """Return names in the configured order, or in natural order (`2` before `10`)."""
+    configured = tuple(configured)
+    if configured:
+        if len(set(configured)) < len(configured):
+            raise UserError(f"task.classes: {', '.join(configured)}: a class is listed twice")
+        if set(configured) != found:
+            missing, unknown = sorted(found - set(configured)), sorted(set(configured) - found)
             faults = [f"lacks {', '.join(missing)}"] if missing else []
             faults += [f"names {', '.join(unknown)}, which no image has"] if unknown else []
             raise UserError(f"task.classes: {' and '.join(faults)}")
-        return wanted
+        return configured
     return tuple(sorted(found, key=natural_sort_key))

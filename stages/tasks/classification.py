@@ -1,8 +1,7 @@
-"""One class per image: the answer and its scores.
+"""Classification: one class per image.
 
-Axes: N images, K classes, R resamples, B bins. Every score takes weights [R, N], so that a bootstrap is one call,
-and returns [R].
-A class without images is left out of an average; a score that is undefined is NaN.
+Axes: N images, K classes, R resamples, B bins. Every score accepts weights [R, N] and returns [R], so that a bootstrap
+is one call. A class without images is excluded from averages; an undefined score is NaN.
 """
 
 from collections.abc import Sequence
@@ -24,27 +23,29 @@ DRAWN = False
 
 
 def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> int:
-    """The index of the class."""
+    """Return the index of the class."""
     labels = annotation.labels or ()
     if len(labels) != 1:
-        raise ValueError(f"has {len(labels)} classes ({', '.join(labels)}); one is needed, or task.name: multilabel")
+        raise ValueError(
+            f"has {len(labels)} classes ({', '.join(labels)}); exactly one is required, or set task.name to multilabel"
+        )
     return spec.labels.index(labels[0])
 
 
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Array:
-    """Probability of each class, [K]."""
+    """Return the probability of each class, [K]."""
     return outputs["probability"]
 
 
-def scores(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """All scores under all weights: name to [R]."""
-    label_N, probability_NK = np.array(truths), np.stack(answers)
+def scores(truths: Sequence[int], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
+    """Return every score under all bootstrap weights, each [R]."""
+    label_N, probability_NK = np.array(truths), np.stack(predictions)
     return {name: function(label_N, probability_NK, weight_RN) for name, function in FUNCTIONS.items()}
 
 
-def parts(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
-    """Recall, precision and F1 of each class."""
-    label_N, probability_NK = np.array(truths), np.stack(answers)
+def parts(truths: Sequence[int], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
+    """Return recall, precision and F1 of each class."""
+    label_N, probability_NK = np.array(truths), np.stack(predictions)
     classes_K = np.arange(len(spec.labels))
     true_NK, claimed_NK = label_N[:, None] == classes_K, probability_NK.argmax(axis=1)[:, None] == classes_K
     found = per_class(label_N, probability_NK, weight_RN)
@@ -53,41 +54,41 @@ def parts(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, spe
     return Parts("class", spec.labels, support, true_NK, ordered, {"precision": claimed_NK})
 
 
-def error(truth: int, answer: Array, spec: TaskSpec) -> float:
-    """1 - probability of the true class; of wrong answers the surest first."""
-    return float(1 - answer[truth])
+def error(truth: int, prediction: Array, spec: TaskSpec) -> float:
+    """Return 1 - probability of the true class."""
+    return float(1 - prediction[truth])
 
 
-def wrong(truth: int, answer: Array, spec: TaskSpec) -> bool:
-    """Another class is likelier."""
-    return int(answer.argmax()) != truth
+def wrong(truth: int, prediction: Array, spec: TaskSpec) -> bool:
+    """Return True if another class is predicted."""
+    return int(prediction.argmax()) != truth
 
 
-def says(thing: Any, spec: TaskSpec) -> str:
-    """The class, and of an answer how sure it is."""
-    if isinstance(thing, int | np.integer):
-        return spec.labels[thing]
-    return f"{spec.labels[int(thing.argmax())]} ({thing.max():.0%} sure)"
+def describe(value: Any, spec: TaskSpec) -> str:
+    """Return the class, and the confidence of a prediction."""
+    if isinstance(value, int | np.integer):
+        return spec.labels[value]
+    return f"{spec.labels[int(value.argmax())]} ({value.max():.0%} confidence)"
 
 
-def draw(image: Array, thing: Any, spec: TaskSpec) -> Array:
-    """A class cannot be drawn: the image."""
+def draw(image: Array, value: Any, spec: TaskSpec) -> Array:
+    """Return the image unchanged, because a class cannot be drawn."""
     return as_rgb(image)
 
 
-def record(answer: Array, spec: TaskSpec) -> dict[str, Any]:
-    """Label, confidence (0..1), and the probability of every class."""
-    best = int(answer.argmax())
+def record(prediction: Array, spec: TaskSpec) -> dict[str, Any]:
+    """Return label, confidence (0..1) and the probability of every class."""
+    best = int(prediction.argmax())
     return {
         "label": spec.labels[best],
-        "confidence": float(answer[best]),
-        "probabilities": dict(zip(spec.labels, map(float, answer), strict=True)),
+        "confidence": float(prediction[best]),
+        "probabilities": dict(zip(spec.labels, map(float, prediction), strict=True)),
     }
 
 
-def details(truths: Sequence[int], answers: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
-    """What is taken for what; and confidence against accuracy."""
-    label_N, probability_NK = np.array(truths), np.stack(answers)
+def details(truths: Sequence[int], predictions: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
+    """Return the confusion matrix and the calibration."""
+    label_N, probability_NK = np.array(truths), np.stack(predictions)
     one = np.ones((1, len(label_N)))
     found = calibration(label_N, probability_NK, one, bins)
     return {
@@ -100,35 +101,46 @@ def details(truths: Sequence[int], answers: Sequence[Array], spec: TaskSpec, bin
 
 
 def accuracy(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
-    """Share of images whose likeliest class is true."""
+    """Return the accuracy: the share of images whose most probable class is the true class."""
     correct_N = probability_NK.argmax(axis=1) == label_N
     return weight_RN @ correct_N / weight_RN.sum(axis=1)
 
 
 def balanced_accuracy(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
-    """Mean recall over the classes, so that a rare class counts as much as a common one."""
+    """Return the balanced accuracy: the mean recall over classes."""
     return mean_over_parts(per_class(label_N, probability_NK, weight_RN)["recall"])
 
 
 def f1(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
-    """Macro F1: mean over the classes of 2 TP / (2 TP + FP + FN)."""
+    """Return the macro F1: the mean over classes of 2 TP / (2 TP + FP + FN)."""
     return mean_over_parts(per_class(label_N, probability_NK, weight_RN)["f1"])
 
 
 def auc(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
-    """Area under the ROC curve, one class against the others, mean over the classes.
+    """Return the area under the ROC curve of each class against the others, averaged over classes.
 
-    The probability that an image of the class is ranked above one of the others, ties counting one half
-    (Hanley and McNeil 1982).
+    It is the probability that an image of the class has a higher score than another image; ties count one half (Hanley
+    and McNeil 1982).
+
+    Args:
+        label_N: true classes.
+        probability_NK: probability of each class.
+        weight_RN: bootstrap weights.
     """
     classes = range(probability_NK.shape[1])
-    told = classes if len(classes) > 2 else classes[1:]  # of two classes, each one's area is the other's
-    areas = [auc_of(label_N == k, probability_NK[:, k], weight_RN) for k in told]
+    counted = classes if len(classes) > 2 else classes[1:]  # both classes of two have the same area
+    areas = [auc_of(label_N == k, probability_NK[:, k], weight_RN) for k in counted]
     return mean_over_parts(np.stack(areas, axis=1))
 
 
 def auc_of(positive_N: Array, probability_N: Array, weight_RN: Array) -> Array:
-    """[R]: area under the ROC curve of one class against the others."""
+    """Return the area under the ROC curve [R] of one class against the others.
+
+    Args:
+        positive_N: True for images of the class.
+        probability_N: probability of the class.
+        weight_RN: bootstrap weights.
+    """
     values, tie_N = np.unique(probability_N, return_inverse=True)
     order = np.argsort(tie_N, kind="stable")
     first = np.searchsorted(tie_N[order], np.arange(len(values)))
@@ -143,33 +155,49 @@ FUNCTIONS = {"balanced_accuracy": balanced_accuracy, "accuracy": accuracy, "auc"
 
 
 def per_class(label_N: Array, probability_NK: Array, weight_RN: Array) -> dict[str, Array]:
-    """precision, recall and f1 of every class, each [R, K]; NaN where a class has no images."""
+    """Return precision, recall and f1 of every class, each [R, K]; NaN if a class has no images.
+
+    Args:
+        label_N: true classes.
+        probability_NK: probability of each class.
+        weight_RN: bootstrap weights.
+    """
     classes_K = np.arange(probability_NK.shape[1])
     true_NK = label_N[:, None] == classes_K
     predicted_NK = probability_NK.argmax(axis=1)[:, None] == classes_K
     hit_RK, support_RK = weight_RN @ (true_NK & predicted_NK), weight_RN @ true_NK
-    claimed_RK = weight_RN @ predicted_NK
+    predicted_RK = weight_RN @ predicted_NK
     with np.errstate(invalid="ignore", divide="ignore"):
         absent = np.where(support_RK > 0, 0.0, np.nan)
         return {
-            "precision": np.where(claimed_RK > 0, hit_RK / claimed_RK, absent),  # no claim of a present class: 0
+            "precision": np.where(
+                predicted_RK > 0, hit_RK / predicted_RK, absent
+            ),  # 0 if a present class is never predicted
             "recall": hit_RK / support_RK,
-            "f1": np.where(support_RK > 0, 2 * hit_RK / (support_RK + claimed_RK), np.nan),
+            "f1": np.where(support_RK > 0, 2 * hit_RK / (support_RK + predicted_RK), np.nan),
         }
 
 
 def confusion(label_N: Array, probability_NK: Array) -> Array:
-    """Counts [true class, predicted class]."""
+    """Return the confusion matrix: counts [true class, predicted class]."""
     classes = probability_NK.shape[1]
     pairs = label_N * classes + probability_NK.argmax(axis=1)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def calibration(label_N: Array, probability_NK: Array, weight_RN: Array, bins: int) -> dict[str, Any]:
-    """How far confidence and accuracy part: the expected calibration error and the bins behind it.
+    """Return the expected calibration error and its bins.
 
-    Bins of equal width over 0..1; error = sum over bins of share * |accuracy - confidence| (Naeini et al. 2015).
-    Returns expected_calibration_error [R] and, of the data as they are, bins of {confidence, accuracy, count}.
+    The error is the sum over bins of share * |accuracy - confidence| with bins of equal width (Naeini et al. 2015).
+
+    Args:
+        label_N: true classes.
+        probability_NK: probability of each class.
+        weight_RN: bootstrap weights.
+        bins: number of bins over 0..1.
+
+    Returns:
+        expected_calibration_error [R], and bins of {confidence, accuracy, count} of the original data.
     """
     confidence_N = probability_NK.max(axis=1)
     correct_N = probability_NK.argmax(axis=1) == label_N
@@ -191,7 +219,7 @@ def calibration(label_N: Array, probability_NK: Array, weight_RN: Array, bins: i
 
 
 def mean_over_parts(value_RK: Array) -> Array:
-    """[R]: mean over the parts that are defined; NaN where none is."""
+    """Return the mean [R] over the defined parts; NaN if none is defined."""
     present_RK = np.isfinite(value_RK)
     with np.errstate(invalid="ignore"):
         return np.where(present_RK, value_RK, 0).sum(axis=1) / present_RK.sum(axis=1)

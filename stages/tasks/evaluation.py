@@ -1,4 +1,4 @@
-"""All the figures of one evaluation, JSON-ready, each with its interval."""
+"""Summary of an evaluation: every score with its confidence interval, JSON-ready."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,27 +16,27 @@ Array = np.ndarray[Any, Any]
 def summarize(
     spec: TaskSpec,
     truths: Sequence[Any],
-    answers: Sequence[Any],
+    predictions: Sequence[Any],
     group_N: Array,
     *,
     resamples: int,
     confidence: float,
     bins: int,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Scores, scores by part and details; and the scores under every resample, by which two runs can be compared.
+    """Return scores, scores by part and details; and the bootstrap replicates, with which two runs can be compared.
 
     Args:
-        spec: what was asked.
-        truths: of each image.
-        answers: likewise.
-        group_N: what is drawn together by the bootstrap.
-        resamples: of the bootstrap.
+        spec: task specification.
+        truths: ground truth of each image.
+        predictions: prediction of each image.
+        group_N: group of each image; groups are resampled together.
+        resamples: number of bootstrap resamples.
         confidence: coverage of the intervals, 0..1.
-        bins: of a reliability curve.
+        bins: number of bins of the reliability diagram.
     """
     kind, weight_RN = TASKS[spec.task], resample_weights(group_N, resamples)
-    replicates = kind.scores(truths, answers, weight_RN, spec)
-    parts = kind.parts(truths, answers, weight_RN, spec)
+    replicates = kind.scores(truths, predictions, weight_RN, spec)
+    parts = kind.parts(truths, predictions, weight_RN, spec)
     overall = trials(parts, group_N)
     scores = {
         name: interval(value_R, confidence, overall, share=kind.SCORES[name].share)
@@ -57,7 +57,7 @@ def summarize(
             "share": parts.share,
             "rows": _rows(parts, group_N, confidence),
         },
-        "details": kind.details(truths, answers, spec, bins),
+        "details": kind.details(truths, predictions, spec, bins),
     }
     return summary, replicates
 
@@ -72,7 +72,7 @@ def trials(parts: Parts, group_N: Array) -> int:
 
 
 def _unit(unit: str, spec: TaskSpec) -> str:
-    """The unit of a score; none where it is a mean over scalars of several units."""
+    """Return the unit of a score; empty if it is a mean over scalars with several units."""
     if unit != SCALAR:
         return unit
     units = {spec.units.get(name, "") for name in spec.scalars}

@@ -1,4 +1,4 @@
-"""The truth of an image, out of its labels."""
+"""Ground truth of images in the form of their task."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +15,21 @@ from stages.tasks.task_spec import TaskSpec
 
 @dataclass(frozen=True)
 class Labelled:
-    """An original image's labels and size."""
+    """Labels and size of an original image."""
 
     path: str
     annotation: Annotation
     target: np.ndarray[Any, Any] | None
-    """Label image or paired image, where there is one."""
+    """Label image or paired image; None if there is none."""
     height: int
     width: int
 
 
 def truth_of(labelled: Labelled, spec: TaskSpec) -> Any:
-    """The truth as the task has it.
+    """Return the ground truth of an image in the form of its task.
 
     Raises:
-        UserError: the labels do not hold it.
+        UserError: the labels do not contain it.
     """
     try:
         return TASKS[spec.task].truth(labelled.annotation, labelled.target, labelled.height, labelled.width, spec)
@@ -38,7 +38,13 @@ def truth_of(labelled: Labelled, spec: TaskSpec) -> Any:
 
 
 def truths_of(ingested: Path, paths: list[str], spec: TaskSpec) -> list[Any]:
-    """The truths of ingested images, in the order of their paths."""
+    """Return the ground truth of ingested images.
+
+    Args:
+        ingested: output folder of ingest.
+        paths: manifest paths, which define the order.
+        spec: task specification.
+    """
     rows = read_manifest(ingested).set_index("path", drop=False).loc[paths]
     together = zip(
         rows["path"],

@@ -1,4 +1,4 @@
-"""Answers that are, or hold, an image: as the pixels of a file."""
+"""Predictions that are or contain an image, as pixels of a file."""
 
 import io
 from typing import Any
@@ -12,20 +12,20 @@ from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
 PICTURED = ("segmentation", "image", "instances")
-"""Tasks whose answer is, or holds, an image."""
+"""Tasks whose prediction is or contains an image."""
 
 
-def picture_of(answer: Any, spec: TaskSpec) -> Array:
-    """[H, W] indices of classes or numbers of things, or the image [H, W] or [H, W, C] itself."""
+def picture_of(prediction: Any, spec: TaskSpec) -> Array:
+    """Return the class indices or instance numbers [H, W], or the predicted image [H, W] or [H, W, C]."""
     match spec.task:
         case "segmentation":
-            return answer.index_HW
+            return prediction.index_HW
         case "image":
-            levels = as_bytes(answer, spec.depth)
+            levels = as_bytes(prediction, spec.depth)
             return levels[:, :, 0] if levels.shape[2] == 1 else levels
         case _:
-            number_HW = np.zeros((answer.height, answer.width), np.uint16)
-            sure = answer.sure()
+            number_HW = np.zeros((prediction.height, prediction.width), np.uint16)
+            sure = prediction.sure()
             for number, box in enumerate(sure.box_M4.round().astype(int)):
                 if sure.mask_M is not None:
                     number_HW[decode_rle(sure.mask_M[number], sure.height, sure.width)] = number + 1
@@ -35,12 +35,12 @@ def picture_of(answer: Any, spec: TaskSpec) -> Array:
 
 
 def is_png(pixels: Array) -> bool:
-    """Whether Pillow knows a PNG of so many channels and bits."""
+    """Return True if Pillow can write these pixels as PNG."""
     return pixels.ndim == 2 or (pixels.shape[2] == 3 and pixels.dtype == np.uint8)
 
 
 def as_file(pixels: Array) -> tuple[bytes, str]:
-    """The bytes of a PNG, or of an array of numpy's where no PNG can hold it; and the ending of its name."""
+    """Return the bytes of a PNG, or of a NumPy file if PNG does not support the pixels, and the file extension."""
     stream = io.BytesIO()
     if is_png(pixels):
         Image.fromarray(pixels).save(stream, "PNG")

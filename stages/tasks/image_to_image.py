@@ -1,4 +1,4 @@
-"""Another image: denoised, restored, or any picture that lies pixel on pixel over the first.
+"""Image-to-image: predict an image of the same size, such as a denoised or restored image.
 
 Axes: N images, R resamples, H and W of the original image, C channels.
 """
@@ -20,43 +20,43 @@ SCORES = {
     "ssim": Score("higher"),
     "mean_absolute_error": Score("lower", "grey levels of 255", share=False),
 }
-"""Means over the images."""
+"""Scores; each is a mean over images."""
 TRUTHS = ("image",)
 DRAWN = True
-K1, K2, SIGMA = 0.01, 0.03, 1.5  # of SSIM (Wang et al. 2004)
+K1, K2, SIGMA = 0.01, 0.03, 1.5  # constants of SSIM (Wang et al. 2004)
 
 
 def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Array:
-    """The wanted image, as its file has it."""
+    """Return the target image with the levels of its file."""
     if target is None or target.shape[:2] != (height, width):
         raise ValueError("has no paired image of its own size")
     return target
 
 
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Array:
-    """[H, W, C], white = 1."""
+    """Return the predicted image [H, W, C], white = 1."""
     return outputs["restored"]
 
 
-def _both(truth: Array, answer: Array) -> tuple[Array, Array]:
-    """[H, W, C] of one number of channels, white = 1."""
+def _both(truth: Array, prediction: Array) -> tuple[Array, Array]:
+    """Return truth and prediction [H, W, C] with the same number of channels, white = 1."""
     from stages.images.decode import to_channels
 
     white = 65535.0 if truth.dtype == np.uint16 else 255.0
-    return to_channels(truth, answer.shape[2]).astype(np.float32) / white, answer
+    return to_channels(truth, prediction.shape[2]).astype(np.float32) / white, prediction
 
 
-def psnr(truth: Array, answer: Array) -> float:
-    """10 log10(1 / mean squared difference) in dB; of equal images 100, to stay finite."""
-    true, given = _both(truth, answer)
+def psnr(truth: Array, prediction: Array) -> float:
+    """Return the peak signal-to-noise ratio, 10 log10(1 / mean squared error), in dB; 100 for equal images."""
+    true, given = _both(truth, prediction)
     return float(min(100.0, -10 * np.log10(max(float(((true - given) ** 2).mean()), 1e-10))))
 
 
-def ssim(truth: Array, answer: Array) -> float:
-    """Structural similarity, Gaussian windows of deviation 1.5, mean over pixels and channels (Wang et al. 2004)."""
+def ssim(truth: Array, prediction: Array) -> float:
+    """Return the structural similarity with Gaussian windows (deviation 1.5), averaged (Wang et al. 2004)."""
     from scipy.ndimage import gaussian_filter
 
-    true, given = _both(truth, answer)
+    true, given = _both(truth, prediction)
 
     def blurred(values: Array) -> Array:
         return gaussian_filter(values.astype(np.float64), (SIGMA, SIGMA, 0), truncate=3.5)
@@ -69,14 +69,14 @@ def ssim(truth: Array, answer: Array) -> float:
     return float((top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean())
 
 
-def _off(truth: Array, answer: Array) -> float:
-    true, given = _both(truth, answer)
+def _off(truth: Array, prediction: Array) -> float:
+    true, given = _both(truth, prediction)
     return float(np.abs(true - given).mean())
 
 
-def scores(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """All scores under all weights: name to [R]."""
-    pairs = list(zip(truths, answers, strict=True))
+def scores(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
+    """Return every score under all bootstrap weights, each [R]."""
+    pairs = list(zip(truths, predictions, strict=True))
     each = {
         "psnr": np.array([psnr(t, a) for t, a in pairs]),
         "ssim": np.array([ssim(t, a) for t, a in pairs]),
@@ -85,43 +85,43 @@ def scores(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, 
     return {name: weight_RN @ value_N / weight_RN.sum(axis=1) for name, value_N in each.items()}
 
 
-def parts(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
-    """An image has no parts."""
+def parts(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
+    """Return no parts, because an image has none."""
     return Parts("image", (), (), np.zeros((len(truths), 0), bool), {})
 
 
-def error(truth: Array, answer: Array, spec: TaskSpec) -> float:
-    """Mean absolute difference, white = 1."""
-    return _off(truth, answer)
+def error(truth: Array, prediction: Array, spec: TaskSpec) -> float:
+    """Return the mean absolute difference, white = 1."""
+    return _off(truth, prediction)
 
 
-def wrong(truth: Array, answer: Array, spec: TaskSpec) -> bool:
-    """Images are never exact: every answer is worth its place in the order."""
+def wrong(truth: Array, prediction: Array, spec: TaskSpec) -> bool:
+    """Return True, because predicted images are never exact."""
     return True
 
 
-def says(thing: Array, spec: TaskSpec) -> str:
-    """How bright it is."""
-    white = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}.get(thing.dtype, 1.0)
-    return f"mean grey level {255 * float(thing.mean()) / white:.0f}"
+def describe(value: Array, spec: TaskSpec) -> str:
+    """Return the mean grey level."""
+    white = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}.get(value.dtype, 1.0)
+    return f"mean grey level {255 * float(value.mean()) / white:.0f}"
 
 
-def draw(image: Array, thing: Array, spec: TaskSpec) -> Array:
-    """The truth or the answer itself."""
-    return as_rgb(thing if thing.dtype in (np.uint8, np.uint16) else as_bytes(thing, 8))
+def draw(image: Array, value: Array, spec: TaskSpec) -> Array:
+    """Return the true or predicted image."""
+    return as_rgb(value if value.dtype in (np.uint8, np.uint16) else as_bytes(value, 8))
 
 
-def as_bytes(answer: Array, depth: int) -> Array:
-    """An answered image as whole grey levels of 8 or 16 bits."""
+def as_bytes(prediction: Array, depth: int) -> Array:
+    """Return a predicted image as integer levels of 8 or 16 bits."""
     white, kind = (65535, np.uint16) if depth == 16 else (255, np.uint8)
-    return (answer * white).round().clip(0, white).astype(kind)
+    return (prediction * white).round().clip(0, white).astype(kind)
 
 
-def record(answer: Array, spec: TaskSpec) -> dict[str, Any]:
-    """An image is a file of its own."""
+def record(prediction: Array, spec: TaskSpec) -> dict[str, Any]:
+    """Return an empty record, because the image is a separate file."""
     return {}
 
 
-def details(truths: Sequence[Array], answers: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
-    """None beyond the scores."""
+def details(truths: Sequence[Array], predictions: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
+    """Return no details."""
     return {}

@@ -1,6 +1,6 @@
-"""Every single thing: boxes, with masks or without.
+"""Instances: boxes with or without masks.
 
-Axes: N images, M things of an image, K classes, R resamples. Boxes in pixels of the original image, edges.
+Axes: N images, M instances of an image, K classes, R resamples. Boxes in pixels of the original image, edges.
 """
 
 from collections.abc import Sequence
@@ -30,34 +30,34 @@ SCORES = {
 }
 TRUTHS = ("shapes",)
 DRAWN = True
-LEAST = 0.05  # score from which a network lists a thing
-MOST = 300  # things that it lists of one image, the surest
-SURE = 0.5  # score from which an answered thing counts, where things are counted or drawn
+MIN_SCORE = 0.05  # of a listed instance
+MAX_INSTANCES = 300  # listed instances per image
+CONFIDENT = 0.5  # score from which a predicted instance is counted and drawn
 
 
 @dataclass(frozen=True)
 class Instances:
-    """The things in an image, true or answered."""
+    """True or predicted instances of an image."""
 
     box_M4: Array
-    """float32."""
+    """Boxes x0, y0, x1, y1, float32 [M, 4]."""
     label_M: Array
-    """Index into `outline.labels`."""
+    """Index of the class in `TaskSpec.labels`, [M]."""
     score_M: Array
-    """0..1; 1 of the truth."""
+    """Scores [M], 0..1; 1 for the ground truth."""
     mask_M: list[Runs] | None
-    """Run lengths as `encode_rle` gives them; None where there are only boxes."""
+    """Run-length encoded masks (`encode_rle`); None if there are only boxes."""
     crowd_M: Array
-    """Boolean."""
+    """True for crowds, [M]."""
     height: int
     width: int
 
     def sure(self) -> "Instances":
-        """Those that count."""
-        return self.some(self.score_M >= SURE)
+        """Return the instances with a score of at least `CONFIDENT`."""
+        return self.some(self.score_M >= CONFIDENT)
 
     def some(self, chosen_M: Array) -> "Instances":
-        """Those for which a boolean is true."""
+        """Return the instances for which `chosen_M` is True."""
         kept = np.flatnonzero(chosen_M)
         masks = None if self.mask_M is None else [self.mask_M[i] for i in kept]
         return Instances(
@@ -72,9 +72,9 @@ class Instances:
 
 
 def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Instances:
-    """The things that are there."""
+    """Return the labelled instances."""
     if annotation.shapes is None:
-        raise ValueError("has no things, only labels of another kind")
+        raise ValueError("has no objects, only labels of another kind")
     shapes = annotation.shapes
     masks = [s.rle for s in shapes if s.rle is not None] if spec.masks else None
     return Instances(
@@ -89,11 +89,11 @@ def truth(annotation: Annotation, target: Array | None, height: int, width: int,
 
 
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Instances:
-    """The graph's boxes, labels, scores and masks; or what a watershed makes of its probabilities."""
+    """Return the instances of the outputs, by watershed if these are probability maps."""
     if spec.representation == "watershed":
-        from stages.tasks.watershed import pieces
+        from stages.tasks.watershed import watershed_instances
 
-        piece_HW, score_M = pieces(outputs["probability"])
+        piece_HW, score_M = watershed_instances(outputs["probability"])
         masks = [piece_HW == number + 1 for number in range(len(score_M))]
         boxes = np.array([bounding_box(m) for m in masks], np.float32).reshape(-1, 4)
         none, (height, width) = np.zeros(len(masks), bool), piece_HW.shape
@@ -109,19 +109,25 @@ def decode(outputs: dict[str, Array], spec: TaskSpec) -> Instances:
 
 
 def scores(
-    truths: Sequence[Instances], answers: Sequence[Instances], weight_RN: Array, spec: TaskSpec
+    truths: Sequence[Instances], predictions: Sequence[Instances], weight_RN: Array, spec: TaskSpec
 ) -> dict[str, Array]:
-    """All scores under all weights: name to [R].
+    """Return every score under all bootstrap weights, each [R].
 
-    average_precision: mean over IoU .50 to .95 and over the classes, as COCO has it, with up to 500 answers an image;
-    recall_50: share of the things that are found; dsb_score: TP / (TP + FP + FN) of answers that count, mean over IoU
-    .50 to .95 and over images (Caicedo et al. 2019); count_error: mean absolute difference of counts, mean over
-    classes.
+    average_precision is the mean over IoU 0.50 to 0.95 and over classes, as in COCO, with up to 500 predictions per
+    image. recall_50 is the share of objects that are detected. dsb_score is TP / (TP + FP + FN) of confident
+    predictions, averaged over IoU 0.50 to 0.95 and images (Caicedo et al. 2019). count_error is the mean absolute
+    difference of counts, averaged over classes.
+
+    Args:
+        truths: ground truth of N images.
+        predictions: predictions of N images.
+        weight_RN: bootstrap weights.
+        spec: task specification.
     """
-    each = parts(truths, answers, weight_RN, spec).scores
-    dsb_N = np.array([_dsb(t, a) for t, a in zip(truths, answers, strict=True)])
+    each = parts(truths, predictions, weight_RN, spec).scores
+    dsb_N = np.array([_dsb(t, a) for t, a in zip(truths, predictions, strict=True)])
     classes = len(spec.labels)
-    true_NK, given_NK = _counts(truths, classes), _counts(_outside_crowds(truths, answers), classes)
+    true_NK, given_NK = _counts(truths, classes), _counts(_outside_crowds(truths, predictions), classes)
     total_R = weight_RN.sum(axis=1)
     return {
         **{name: mean_over_parts(value_RK) for name, value_RK in each.items()},
@@ -135,60 +141,60 @@ def _counts(things: Sequence[Instances], classes: int) -> Array:
     return np.stack([np.bincount(t.label_M[~t.crowd_M], minlength=classes) for t in counted]).astype(float)
 
 
-def _outside_crowds(truths: Sequence[Instances], answers: Sequence[Instances]) -> list[Instances]:
-    """The answers that count: sure, and no part of a crowd, where nobody knows how many there are."""
-    return [_held_against(t, a)[0] for t, a in zip(truths, answers, strict=True)]
+def _outside_crowds(truths: Sequence[Instances], predictions: Sequence[Instances]) -> list[Instances]:
+    """Return the confident predictions outside crowds, whose number of objects is unknown."""
+    return [_match_candidates(t, a)[0] for t, a in zip(truths, predictions, strict=True)]
 
 
-def _held_against(truth: Instances, answer: Instances) -> tuple[Instances, Array]:
-    """The answers that count, and their IoU with the true things of the same class: [M, T], crowds left out.
+def _match_candidates(truth: Instances, prediction: Instances) -> tuple[Instances, Array]:
+    """Return the confident predictions, and their IoU [M, T] with the true objects of the same class, without crowds.
 
-    As in COCO, an answer that meets no thing and lies at least half in a crowd is neither right nor wrong.
+    As in COCO, a prediction that matches no object and lies at least half in a crowd is ignored.
     """
-    given = answer.sure()
-    iou_MT = average_precision.overlaps(given, truth) * (given.label_M[:, None] == truth.label_M)
+    given = prediction.sure()
+    iou_MT = average_precision.pairwise_iou(given, truth) * (given.label_M[:, None] == truth.label_M)
     single_MT, crowd_MT = iou_MT[:, ~truth.crowd_M], iou_MT[:, truth.crowd_M]
     counts_M = (crowd_MT.max(axis=1, initial=0) < 0.5) | (single_MT.max(axis=1, initial=0) >= 0.5)
     return given.some(counts_M), single_MT[counts_M]
 
 
-def _dsb(truth: Instances, answer: Instances) -> float:
-    """1 where neither has a thing."""
-    _, iou_MT = _held_against(truth, answer)
+def _dsb(truth: Instances, prediction: Instances) -> float:
+    """Return the DSB score of an image; 1 if neither truth nor prediction has an object."""
+    _, iou_MT = _match_candidates(truth, prediction)
     if not sum(iou_MT.shape):
         return 1.0
-    hits = np.array([average_precision.matched(iou_MT, threshold) for threshold in average_precision.THRESHOLDS])
+    hits = np.array([average_precision.count_matches(iou_MT, threshold) for threshold in average_precision.THRESHOLDS])
     return float((hits / (sum(iou_MT.shape) - hits)).mean())
 
 
-def parts(truths: Sequence[Instances], answers: Sequence[Instances], weight_RN: Array, spec: TaskSpec) -> Parts:
-    """Of each class: average precision over IoU .50 to .95, at .50, at .75; and recall at .50."""
-    found = average_precision.precision_and_recall(truths, answers, weight_RN, len(spec.labels))
+def parts(truths: Sequence[Instances], predictions: Sequence[Instances], weight_RN: Array, spec: TaskSpec) -> Parts:
+    """Return average precision over IoU 0.50 to 0.95, at 0.50 and at 0.75, and recall at 0.50, of each class."""
+    found = average_precision.precision_and_recall(truths, predictions, weight_RN, len(spec.labels))
     there_NK = np.stack([np.bincount(t.label_M[~t.crowd_M], minlength=len(spec.labels)) for t in truths])
     support = tuple(int(n) for n in there_NK.sum(axis=0))
     return Parts("class", spec.labels, support, there_NK > 0, found)
 
 
-def error(truth: Instances, answer: Instances, spec: TaskSpec) -> float:
-    """1 - 2 TP / (2 TP + FP + FN) at IoU .50, of answers that count."""
-    _, iou_MT = _held_against(truth, answer)
-    return float(1 - 2 * average_precision.matched(iou_MT, 0.5) / sum(iou_MT.shape)) if sum(iou_MT.shape) else 0.0
+def error(truth: Instances, prediction: Instances, spec: TaskSpec) -> float:
+    """Return 1 - 2 TP / (2 TP + FP + FN) at IoU 0.50 of the confident predictions."""
+    _, iou_MT = _match_candidates(truth, prediction)
+    return float(1 - 2 * average_precision.count_matches(iou_MT, 0.5) / sum(iou_MT.shape)) if sum(iou_MT.shape) else 0.0
 
 
-def wrong(truth: Instances, answer: Instances, spec: TaskSpec) -> bool:
-    """A thing is missed, or claimed where none is."""
-    return error(truth, answer, spec) > 0
+def wrong(truth: Instances, prediction: Instances, spec: TaskSpec) -> bool:
+    """Return True if an object is missed or falsely detected."""
+    return error(truth, prediction, spec) > 0
 
 
-def says(thing: Instances, spec: TaskSpec) -> str:
-    """How many things of each class."""
-    counts = _counts([thing], len(spec.labels))[0]
+def describe(value: Instances, spec: TaskSpec) -> str:
+    """Return the number of instances of each class."""
+    counts = _counts([value], len(spec.labels))[0]
     return ", ".join(f"{int(n)} {name}" for name, n in zip(spec.labels, counts, strict=True) if n) or "nothing"
 
 
-def draw(image: Array, thing: Instances, spec: TaskSpec) -> Array:
-    """A colour for each class, or for each thing where there is one class."""
-    picture, sure = as_rgb(image), thing.sure()
+def draw(image: Array, value: Instances, spec: TaskSpec) -> Array:
+    """Draw the instances, coloured by class, or by instance if there is one class."""
+    picture, sure = as_rgb(image), value.sure()
     for number, label in enumerate(sure.label_M):
         colour = palette(int(label) if len(spec.labels) > 1 else number)
         if sure.mask_M is not None:
@@ -198,26 +204,29 @@ def draw(image: Array, thing: Instances, spec: TaskSpec) -> Array:
     return picture
 
 
-def record(answer: Instances, spec: TaskSpec) -> dict[str, Any]:
-    """Count of each class, and the things as COCO has them: bbox is x, y, width, height."""
-    counts = _counts([answer], len(spec.labels))[0]
+def record(prediction: Instances, spec: TaskSpec) -> dict[str, Any]:
+    """Return the count of each class, and the instances in the format of COCO (bbox: x, y, width, height)."""
+    counts = _counts([prediction], len(spec.labels))[0]
     things = []
-    for number, (x0, y0, x1, y1) in enumerate(answer.box_M4.tolist()):
-        thing = {
-            "label": spec.labels[int(answer.label_M[number])],
-            "score": round(float(answer.score_M[number]), 6),
+    for number, (x0, y0, x1, y1) in enumerate(prediction.box_M4.tolist()):
+        value = {
+            "label": spec.labels[int(prediction.label_M[number])],
+            "score": round(float(prediction.score_M[number]), 6),
             "bbox": [round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
         }
-        if answer.mask_M is not None:
-            thing["segmentation"] = {"size": [answer.height, answer.width], "counts": list(answer.mask_M[number])}
-        things.append(thing)
+        if prediction.mask_M is not None:
+            value["segmentation"] = {
+                "size": [prediction.height, prediction.width],
+                "counts": list(prediction.mask_M[number]),
+            }
+        things.append(value)
     return {"counts": {n: int(c) for n, c in zip(spec.labels, counts, strict=True)}, "things": things}
 
 
-def details(truths: Sequence[Instances], answers: Sequence[Instances], spec: TaskSpec, bins: int) -> dict[str, Any]:
-    """Counts against counts."""
+def details(truths: Sequence[Instances], predictions: Sequence[Instances], spec: TaskSpec, bins: int) -> dict[str, Any]:
+    """Return predicted against true counts."""
     classes = len(spec.labels)
-    true_NK, given_NK = _counts(truths, classes), _counts(_outside_crowds(truths, answers), classes)
+    true_NK, given_NK = _counts(truths, classes), _counts(_outside_crowds(truths, predictions), classes)
     agreement = {
         f"number of {name}": limits_of_agreement(true_NK[:, k], given_NK[:, k]) for k, name in enumerate(spec.labels)
     }

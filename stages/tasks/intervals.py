@@ -1,4 +1,4 @@
-"""Bootstrap intervals: a score without one is half a figure."""
+"""Bootstrap confidence intervals of scores."""
 
 import numpy as np
 
@@ -6,10 +6,15 @@ from stages.core.shapes import Array, Float, Shaped
 
 
 def resample_weights(group_N: Shaped[Array, " N"], resamples: int, seed: int = 0) -> Float[Array, "{resamples}+1 N"]:
-    """How often each image is drawn, [resamples + 1, N]; the first row is all ones: the data as they are.
+    """Return how often each image is drawn, [resamples + 1, N]; the first row is all ones (the original data).
 
-    Whole groups are drawn with replacement (cluster bootstrap; Efron and Tibshirani 1993, ch. 8), since images of one
-    group are not independent.
+    Whole groups are drawn with replacement (cluster bootstrap; Efron and Tibshirani 1993, chapter 8), because images of
+    one group are not independent.
+
+    Args:
+        group_N: group of each image.
+        resamples: number of bootstrap resamples.
+        seed: of the random draws.
     """
     _, index_N = np.unique(group_N, return_inverse=True)
     groups = int(index_N.max()) + 1
@@ -19,16 +24,16 @@ def resample_weights(group_N: Shaped[Array, " N"], resamples: int, seed: int = 0
 
 
 def interval(value_R: Float[Array, " R"], confidence: float, units: int, share: bool = True) -> dict[str, float | None]:
-    """Value and percentile interval of a score under `resample_weights`; null where the score is undefined.
+    """Return value, low and high (percentile interval) of a score under `resample_weights`; None if undefined.
 
-    Resampling a flawless result cannot show a flaw, nor the reverse. There the open end is the exact binomial one
-    (Clopper and Pearson 1934) for `units` independent trials.
+    A bootstrap of a perfect result has no spread. In this case, the open end is that of the exact binomial interval
+    (Clopper and Pearson 1934) of `units` independent trials.
 
     Args:
-        value_R: the score of the data as they are, then of the resamples.
+        value_R: score of the original data, then of the resamples.
         confidence: coverage, 0..1.
-        units: how many groups the score rests on.
-        share: the score is a share of such trials; of others nothing exact is known.
+        units: number of groups behind the score.
+        share: True if the score is a share of such trials.
 
     >>> interval(np.array([0.5, 0.4, 0.5, 0.6]), 0.9, units=10)["value"]
     0.5

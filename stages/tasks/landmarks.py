@@ -1,6 +1,6 @@
-"""Named points in an image, any of which may be missing.
+"""Landmarks: named points, any of which may be missing.
 
-Axes: N images, P points, R resamples. Pixels of the original image, whole numbers are centres of pixels.
+Axes: N images, P points, R resamples. Coordinates are pixels of the original image; integers are pixel centres.
 """
 
 from collections.abc import Sequence
@@ -25,26 +25,26 @@ SCORES = {
 }
 TRUTHS = ("points",)
 DRAWN = True
-SEEN = 0.5  # confidence from which an answered point is drawn
+VISIBLE = 0.5  # confidence from which a predicted point is drawn
 
 
 @dataclass(frozen=True)
 class Points:
-    """The true points of an image, and its size."""
+    """True points of an image, and its size."""
 
     xy_P2: Array
-    """NaN where missing."""
+    """x, y [P, 2]; NaN for missing points."""
     height: int
     width: int
 
     @property
     def diagonal(self) -> float:
-        """Of the image, pixels."""
+        """Diagonal of the image, pixels."""
         return float(np.hypot(self.height, self.width))
 
 
 def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Points:
-    """The points in the order of the outline."""
+    """Return the points in the order of the specification."""
     if annotation.points is None or set(annotation.points) != set(spec.points):
         raise ValueError(f"has the points {sorted(annotation.points or {})}, not {sorted(spec.points)}")
     missing = (np.nan, np.nan)
@@ -52,23 +52,31 @@ def truth(annotation: Annotation, target: Array | None, height: int, width: int,
 
 
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Array:
-    """x, y and confidence (0..1) of each point, [P, 3]."""
+    """Return x, y and confidence (0..1) of each point, [P, 3]."""
     return outputs["point"]
 
 
-def _distances(truths: Sequence[Points], answers: Sequence[Array]) -> tuple[Array, Array]:
-    """[N, P] in pixels, NaN where the truth is missing; and the images' diagonals [N, 1]."""
-    true_NP2, given_NP3 = np.stack([t.xy_P2 for t in truths]), np.stack(answers)
+def _distances(truths: Sequence[Points], predictions: Sequence[Array]) -> tuple[Array, Array]:
+    """Return distances [N, P] in pixels, NaN for missing points, and the diagonals of the images [N, 1]."""
+    true_NP2, given_NP3 = np.stack([t.xy_P2 for t in truths]), np.stack(predictions)
     return np.hypot(*np.moveaxis(given_NP3[..., :2] - true_NP2, 2, 0)), np.array([[t.diagonal] for t in truths])
 
 
-def scores(truths: Sequence[Points], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """All scores under all weights: name to [R].
+def scores(
+    truths: Sequence[Points], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec
+) -> dict[str, Array]:
+    """Return every score under all bootstrap weights, each [R].
 
-    pck: share of visible points within `tolerance` times the diagonal (Yang and Ramanan 2013; there by the object's
-    size); errors: mean or median distance over visible points, in pixels or as a share of the diagonal.
+    pck is the share of visible points within `tolerance` times the diagonal (Yang and Ramanan 2013, who use the size of
+    the object). Errors are the mean or median distance over visible points, in pixels or relative to the diagonal.
+
+    Args:
+        truths: ground truth of N images.
+        predictions: predictions of N images.
+        weight_RN: bootstrap weights.
+        spec: task specification.
     """
-    far_NP, diagonal_N1 = _distances(truths, answers)
+    far_NP, diagonal_N1 = _distances(truths, predictions)
     seen_NP = np.isfinite(far_NP)
     with np.errstate(invalid="ignore"):
         total_R = (weight_RN @ seen_NP).sum(axis=1)
@@ -83,7 +91,7 @@ def scores(truths: Sequence[Points], answers: Sequence[Array], weight_RN: Array,
 
 
 def _weighted_median(far_NP: Array, weight_RN: Array) -> Array:
-    """[R]: the distance below which half of the visible points lie."""
+    """Return the weighted median distance [R] over visible points."""
     image_V, _ = np.nonzero(np.isfinite(far_NP))
     values_V = far_NP[np.isfinite(far_NP)]
     if not len(values_V):
@@ -94,9 +102,9 @@ def _weighted_median(far_NP: Array, weight_RN: Array) -> Array:
     return np.where(sums_RV[:, -1] > 0, values_V[order][place_R], np.nan)
 
 
-def parts(truths: Sequence[Points], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
-    """Of each point: pck, mean distance in pixels."""
-    far_NP, diagonal_N1 = _distances(truths, answers)
+def parts(truths: Sequence[Points], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
+    """Return pck and mean distance in pixels of each point."""
+    far_NP, diagonal_N1 = _distances(truths, predictions)
     seen_NP = np.isfinite(far_NP)
     with np.errstate(invalid="ignore", divide="ignore"):
         seen_RP = weight_RN @ seen_NP
@@ -106,26 +114,26 @@ def parts(truths: Sequence[Points], answers: Sequence[Array], weight_RN: Array, 
     return Parts("point", spec.points, support, seen_NP, found, better={"pixel_error": "lower"}, share=False)
 
 
-def error(truth: Points, answer: Array, spec: TaskSpec) -> float:
-    """Mean distance over visible points, as a share of the diagonal; 0 where none is visible."""
-    far_NP, diagonal = _distances([truth], [answer])
+def error(truth: Points, prediction: Array, spec: TaskSpec) -> float:
+    """Return the mean distance over visible points relative to the diagonal; 0 if none is visible."""
+    far_NP, diagonal = _distances([truth], [prediction])
     return float(np.nanmean(far_NP) / diagonal[0, 0]) if np.isfinite(far_NP).any() else 0.0
 
 
-def wrong(truth: Points, answer: Array, spec: TaskSpec) -> bool:
-    """Points are never exact: every answer is worth its place in the order."""
+def wrong(truth: Points, prediction: Array, spec: TaskSpec) -> bool:
+    """Return True, because predicted points are never exact."""
     return True
 
 
-def says(thing: Any, spec: TaskSpec) -> str:
-    """How many points are there."""
-    there = np.isfinite(thing.xy_P2[:, 0]) if isinstance(thing, Points) else thing[:, 2] >= SEEN
+def describe(value: Any, spec: TaskSpec) -> str:
+    """Return the number of visible points."""
+    there = np.isfinite(value.xy_P2[:, 0]) if isinstance(value, Points) else value[:, 2] >= VISIBLE
     return f"{int(there.sum())} of {len(spec.points)} points"
 
 
-def draw(image: Array, thing: Any, spec: TaskSpec) -> Array:
-    """A colour for each point; of an answer those that it is sure of."""
-    points = thing.xy_P2 if isinstance(thing, Points) else np.where(thing[:, 2:] >= SEEN, thing[:, :2], np.nan)
+def draw(image: Array, value: Any, spec: TaskSpec) -> Array:
+    """Draw the points, each in its colour; of a prediction only the visible ones."""
+    points = value.xy_P2 if isinstance(value, Points) else np.where(value[:, 2:] >= VISIBLE, value[:, :2], np.nan)
     picture = as_rgb(image)
     for (x, y), colour in zip(points, legend(spec).values(), strict=True):
         if np.isfinite(x):
@@ -133,22 +141,22 @@ def draw(image: Array, thing: Any, spec: TaskSpec) -> Array:
     return picture
 
 
-def record(answer: Array, spec: TaskSpec) -> dict[str, Any]:
-    """x, y and confidence of each point by name."""
+def record(prediction: Array, spec: TaskSpec) -> dict[str, Any]:
+    """Return x, y and confidence of each point by name."""
     return {
         name: {"x": float(x), "y": float(y), "confidence": float(confidence)}
-        for name, (x, y, confidence) in zip(spec.points, answer, strict=True)
+        for name, (x, y, confidence) in zip(spec.points, prediction, strict=True)
     }
 
 
-def details(truths: Sequence[Points], answers: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
-    """Pck by tolerance; and how well confidence tells visible from missing points."""
-    far_NP, diagonal_N1 = _distances(truths, answers)
+def details(truths: Sequence[Points], predictions: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
+    """Return pck by tolerance, and the AUC of the confidence for visibility."""
+    far_NP, diagonal_N1 = _distances(truths, predictions)
     seen_NP = np.isfinite(far_NP)
     share_V = (far_NP / diagonal_N1)[seen_NP]
     tolerances = np.linspace(0, 2 * spec.tolerance, 21)
     curve = [[float(t), float((share_V <= t).mean())] for t in tolerances] if len(share_V) else []
-    confidence_NP = np.stack(answers)[..., 2]
+    confidence_NP = np.stack(predictions)[..., 2]
     told = None
     if seen_NP.any() and not seen_NP.all():
         told = float(auc_of(seen_NP.ravel(), confidence_NP.ravel(), np.ones((1, seen_NP.size)))[0])

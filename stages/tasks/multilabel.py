@@ -1,4 +1,4 @@
-"""Any number of classes per image.
+"""Multi-label classification: any number of classes per image.
 
 Axes: N images, K classes, R resamples.
 """
@@ -19,28 +19,28 @@ Array = np.ndarray[Any, Any]
 SCORES = {name: Score("higher") for name in ("mean_average_precision", "macro_f1", "micro_f1", "auc", "exact_match")}
 TRUTHS = ("labels",)
 DRAWN = False
-THRESHOLD = 0.5  # probability from which a class counts as there
+THRESHOLD = 0.5  # probability from which a class is predicted
 
 
 def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Array:
-    """Which classes are there: boolean [K]."""
+    """Return which classes are present, boolean [K]."""
     if annotation.labels is None:
         raise ValueError("has no classes")
     return np.isin(np.array(spec.labels), annotation.labels)
 
 
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Array:
-    """Probability of each class, [K]."""
+    """Return the probability of each class, [K]."""
     return outputs["probability"]
 
 
-def scores(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """All scores under all weights: name to [R]; macro ones leave out classes that no image has."""
-    true_NK, probability_NK = np.stack(truths), np.stack(answers)
+def scores(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
+    """Return every score under all bootstrap weights, each [R]; macro scores exclude absent classes."""
+    true_NK, probability_NK = np.stack(truths), np.stack(predictions)
     claimed_NK = probability_NK >= THRESHOLD
     hit, claims, there = weight_RN @ (true_NK & claimed_NK), weight_RN @ claimed_NK, weight_RN @ true_NK
     exact_N = (true_NK == claimed_NK).all(axis=1)
-    each = parts(truths, answers, weight_RN, spec).scores
+    each = parts(truths, predictions, weight_RN, spec).scores
     total = (claims + there).sum(axis=1)
     with np.errstate(invalid="ignore"):
         micro_R = np.where(total > 0, 2 * hit.sum(axis=1) / total, 1.0)
@@ -54,7 +54,13 @@ def scores(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, 
 
 
 def average_precision(true_N: Array, probability_N: Array, weight_RN: Array) -> Array:
-    """[R]: mean precision over the recall that each distinct threshold adds; NaN where the class is absent."""
+    """Return the average precision [R] of a class; NaN if the class is absent.
+
+    Args:
+        true_N: True for images with the class.
+        probability_N: probability of the class.
+        weight_RN: bootstrap weights.
+    """
     values, tie_N = np.unique(-probability_N, return_inverse=True)  # highest first
     order = np.argsort(tie_N, kind="stable")
     first = np.searchsorted(tie_N[order], np.arange(len(values)))
@@ -66,9 +72,9 @@ def average_precision(true_N: Array, probability_N: Array, weight_RN: Array) -> 
     return (precision_RT * np.diff(recall_RT, axis=1, prepend=0)).sum(axis=1)
 
 
-def parts(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
-    """Average precision, F1 and AUC of each class."""
-    true_NK, probability_NK = np.stack(truths), np.stack(answers)
+def parts(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
+    """Return average precision, F1 and AUC of each class."""
+    true_NK, probability_NK = np.stack(truths), np.stack(predictions)
     claimed_NK = probability_NK >= THRESHOLD
     hit, claims, there = weight_RN @ (true_NK & claimed_NK), weight_RN @ claimed_NK, weight_RN @ true_NK
     columns = range(true_NK.shape[1])
@@ -82,38 +88,38 @@ def parts(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, s
     )
 
 
-def error(truth: Array, answer: Array, spec: TaskSpec) -> float:
-    """Mean absolute difference of truth and probability."""
-    return float(np.abs(truth - answer).mean())
+def error(truth: Array, prediction: Array, spec: TaskSpec) -> float:
+    """Return the mean absolute difference between truth and probability."""
+    return float(np.abs(truth - prediction).mean())
 
 
-def wrong(truth: Array, answer: Array, spec: TaskSpec) -> bool:
-    """A class is claimed that is not there, or one is missed."""
-    return bool(((answer >= THRESHOLD) != truth).any())
+def wrong(truth: Array, prediction: Array, spec: TaskSpec) -> bool:
+    """Return True if a class is missed or falsely predicted."""
+    return bool(((prediction >= THRESHOLD) != truth).any())
 
 
-def says(thing: Array, spec: TaskSpec) -> str:
-    """The classes that are there."""
-    there = [label for label, value in zip(spec.labels, thing, strict=True) if value >= THRESHOLD]
+def describe(value: Array, spec: TaskSpec) -> str:
+    """Return the present classes."""
+    there = [label for label, value in zip(spec.labels, value, strict=True) if value >= THRESHOLD]
     return ", ".join(there) or "nothing"
 
 
-def draw(image: Array, thing: Any, spec: TaskSpec) -> Array:
-    """Classes cannot be drawn: the image."""
+def draw(image: Array, value: Any, spec: TaskSpec) -> Array:
+    """Return the image unchanged, because classes cannot be drawn."""
     return as_rgb(image)
 
 
-def record(answer: Array, spec: TaskSpec) -> dict[str, Any]:
-    """The classes that are there, and the probability of every class."""
-    there = [label for label, value in zip(spec.labels, answer, strict=True) if value >= THRESHOLD]
-    return {"labels": there, "probabilities": dict(zip(spec.labels, map(float, answer), strict=True))}
+def record(prediction: Array, spec: TaskSpec) -> dict[str, Any]:
+    """Return the present classes and the probability of every class."""
+    there = [label for label, value in zip(spec.labels, prediction, strict=True) if value >= THRESHOLD]
+    return {"labels": there, "probabilities": dict(zip(spec.labels, map(float, prediction), strict=True))}
 
 
-def details(truths: Sequence[Array], answers: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
-    """How many classes an image has, by truth and by answer."""
+def details(truths: Sequence[Array], predictions: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
+    """Return the true and predicted number of classes per image."""
     return {
         "classes_an_image": {
             "truth": float(np.stack(truths).sum(axis=1).mean()),
-            "answer": float((np.stack(answers) >= THRESHOLD).sum(axis=1).mean()),
+            "answer": float((np.stack(predictions) >= THRESHOLD).sum(axis=1).mean()),
         }
     }

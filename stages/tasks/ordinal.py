@@ -1,6 +1,6 @@
-"""A grade per image: classes in an order, where one grade off is better than three.
+"""Ordinal classification: one grade per image, where a difference of one grade is better than of three.
 
-Axes: N images, K grades, R resamples. The grade answered is the median of the probabilities, which has the smallest
+Axes: N images, K grades, R resamples. The predicted grade is the median of the probabilities, which has the smallest
 expected distance.
 """
 
@@ -28,30 +28,36 @@ SCORES = {
 
 
 def grade(probability_NK: Array) -> Array:
-    """The median grade [N]: the lowest one up to which half of the probability lies."""
+    """Return the median grade [N]: the lowest grade with a cumulative probability of at least one half."""
     return (probability_NK.cumsum(axis=-1) >= 0.5 - 1e-9).argmax(axis=-1)
 
 
-def _chosen(answers: Sequence[Array]) -> Array:
-    """[N, K]: 1 at the grade answered."""
-    probability_NK = np.stack(answers)
+def _chosen(predictions: Sequence[Array]) -> Array:
+    """Return one-hot vectors [N, K] of the predicted grades."""
+    probability_NK = np.stack(predictions)
     return np.eye(probability_NK.shape[1])[grade(probability_NK)]
 
 
-def scores(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """All scores under all weights: name to [R].
+def scores(truths: Sequence[int], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
+    """Return every score under all bootstrap weights, each [R].
 
-    quadratic_kappa: 1 - observed over expected squared distance of grades (Cohen 1968).
+    quadratic_kappa is 1 - observed / expected squared distance of the grades (Cohen 1968).
+
+    Args:
+        truths: true grades of N images.
+        predictions: predictions of N images.
+        weight_RN: bootstrap weights.
+        spec: task specification.
     """
     label_N, grades = np.array(truths), len(spec.labels)
-    given_N = grade(np.stack(answers))
+    given_N = grade(np.stack(predictions))
     off_N, total_R = np.abs(label_N - given_N), weight_RN.sum(axis=1)
     true_RK, given_RK = weight_RN @ np.eye(grades)[label_N], weight_RN @ np.eye(grades)[given_N]
     squared_KK = np.subtract.outer(np.arange(grades), np.arange(grades)) ** 2
     expected_R = np.einsum("rk,kl,rl->r", true_RK, squared_KK, given_RK) / total_R
     with np.errstate(invalid="ignore", divide="ignore"):
         kappa_R = 1 - (weight_RN @ off_N**2) / expected_R
-    each = parts(truths, answers, weight_RN, spec).scores
+    each = parts(truths, predictions, weight_RN, spec).scores
     return {
         "quadratic_kappa": kappa_R,
         "mean_absolute_error": weight_RN @ off_N / total_R,
@@ -61,35 +67,35 @@ def scores(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, sp
     }
 
 
-def parts(truths: Sequence[int], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
-    """Recall, precision and F1 of each grade."""
-    found = classification.parts(truths, list(_chosen(answers)), weight_RN, spec)
+def parts(truths: Sequence[int], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
+    """Return recall, precision and F1 of each grade."""
+    found = classification.parts(truths, list(_chosen(predictions)), weight_RN, spec)
     return Parts("grade", found.names, found.support, found.member_NP, found.scores, found.rests_on)
 
 
-def error(truth: int, answer: Array, spec: TaskSpec) -> float:
-    """Expected distance in grades."""
-    return float(answer @ np.abs(np.arange(len(answer)) - truth))
+def error(truth: int, prediction: Array, spec: TaskSpec) -> float:
+    """Return the expected distance in grades."""
+    return float(prediction @ np.abs(np.arange(len(prediction)) - truth))
 
 
-def wrong(truth: int, answer: Array, spec: TaskSpec) -> bool:
-    """Another grade."""
-    return int(grade(answer)) != truth
+def wrong(truth: int, prediction: Array, spec: TaskSpec) -> bool:
+    """Return True if another grade is predicted."""
+    return int(grade(prediction)) != truth
 
 
-def says(thing: Any, spec: TaskSpec) -> str:
-    """The grade."""
-    return spec.labels[int(thing) if np.ndim(thing) == 0 else int(grade(thing))]
+def describe(value: Any, spec: TaskSpec) -> str:
+    """Return the grade."""
+    return spec.labels[int(value) if np.ndim(value) == 0 else int(grade(value))]
 
 
-def record(answer: Array, spec: TaskSpec) -> dict[str, Any]:
-    """Grade, and the probability of every grade."""
+def record(prediction: Array, spec: TaskSpec) -> dict[str, Any]:
+    """Return the grade and the probability of every grade."""
     return {
-        "label": spec.labels[int(grade(answer))],
-        "probabilities": dict(zip(spec.labels, map(float, answer), strict=True)),
+        "label": spec.labels[int(grade(prediction))],
+        "probabilities": dict(zip(spec.labels, map(float, prediction), strict=True)),
     }
 
 
-def details(truths: Sequence[int], answers: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
-    """What grade is taken for what."""
-    return {"confusion": confusion(np.array(truths), _chosen(answers)).tolist()}
+def details(truths: Sequence[int], predictions: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
+    """Return the confusion matrix."""
+    return {"confusion": confusion(np.array(truths), _chosen(predictions)).tolist()}

@@ -1,4 +1,4 @@
-"""Outputs of the ONNX graph, or of torch in its place, to the answer of the task."""
+"""Postprocessing of the outputs of the ONNX graph, or of the torch network, to predictions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,24 +7,24 @@ import numpy as np
 
 from stages.images.geometry import Placement, blend_tiles
 from stages.tasks import TASKS
-from stages.tasks.instances import LEAST, MOST, SURE
+from stages.tasks.instances import CONFIDENT, MAX_INSTANCES, MIN_SCORE
 from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
 
-NEAR = 0.05  # counterparts differ less, in score and in shares of the diagonal
-ALONE = 0.02  # share of the things of an image that only torch or only ONNX may list
+NEAR = 0.05  # maximum difference of matching instances, in score and relative to the diagonal
+ALONE = 0.02  # share of the instances of an image that only one of both may have
 
 
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Any:
-    """The answer for one image; its outputs are without batch axis."""
+    """Return the prediction for one image from its outputs without batch axis."""
     if spec.task == "regression" and spec.representation == "mask":
         outputs = {"value": _measured(outputs["probability"].argmax(axis=0), spec)}
     return TASKS[spec.task].decode(outputs, spec)
 
 
 def stitched(parts: Sequence[dict[str, Array]], placed: Sequence[Placement]) -> dict[str, Array]:
-    """The outputs of the tiles of one original as those of the whole."""
+    """Combine the outputs of the tiles of one image."""
     if "restored" in parts[0]:
         image_CHW = blend_tiles([np.moveaxis(part["restored"], 2, 0) for part in parts], placed)
         return {"restored": np.moveaxis(image_CHW, 0, 2)}
@@ -32,25 +32,31 @@ def stitched(parts: Sequence[dict[str, Array]], placed: Sequence[Placement]) -> 
 
 
 def difference(one: dict[str, Array], other: dict[str, Array], spec: TaskSpec, diagonal: float) -> float:
-    """The largest difference between two sets of outputs for one image.
+    """Return the largest difference between two sets of outputs for one image.
 
-    Of probabilities and grey levels (white = 1) as they are; of scalars in standard deviations of the training images;
-    of points and boxes as a share of the image's diagonal, in pixels; of things as `_things_apart` says.
+    Units: probabilities and grey levels (white = 1) are compared directly, scalars in standard deviations of the
+    training images, points and boxes relative to the diagonal, instances by `_instance_difference`.
+
+    Args:
+        one: outputs of the first runtime.
+        other: outputs of the second runtime.
+        spec: task specification.
+        diagonal: of the image, pixels.
     """
     scale = {"value": np.array(spec.deviation), "point": np.array([diagonal, diagonal, 1.0])}
     if "score" in one:
-        return _things_apart(one, other, diagonal)
+        return _instance_difference(one, other, diagonal)
     return max(
         float((np.abs(one[name].astype(np.float64) - other[name]) / scale.get(name, 1.0)).max(initial=0.0))
         for name in one.keys() - {"label", "mask", "size"}
     )
 
 
-def _things_apart(one: dict[str, Array], other: dict[str, Array], diagonal: float) -> float:
-    """Each thing is held against its counterpart, wherever it stands in the list.
+def _instance_difference(one: dict[str, Array], other: dict[str, Array], diagonal: float) -> float:
+    """Return the largest difference of matching instances, independent of their order.
 
-    What only one of them found counts by its score above `SURE`; more than a few of those, above the end of the list.
-    Suppression decides between boxes that are nearly tied, and where there are hundreds of them, rounding turns one.
+    An instance that only one runtime has counts with its score above `CONFIDENT`; if there are many, with its score
+    above the last one of the list. Rounding can change which of two nearly equal boxes is suppressed.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -60,14 +66,14 @@ def _things_apart(one: dict[str, Array], other: dict[str, Array], diagonal: floa
     row_K, column_K = linear_sum_assignment(apart_MN)
     near_K = apart_MN[row_K, column_K] < NEAR
     alone_A = np.concatenate([np.delete(score_M, row_K[near_K]), np.delete(score_N, column_K[near_K])])
-    end = max([LEAST, *(score.min() for score in (score_M, score_N) if len(score) >= MOST)])
+    end = max([MIN_SCORE, *(score.min() for score in (score_M, score_N) if len(score) >= MAX_INSTANCES)])
     few = len(alone_A) <= max(1.0, ALONE * max(len(score_M), len(score_N)))
     matched = apart_MN[row_K, column_K][near_K].max(initial=0.0)
-    return float(max(matched, alone_A.max(initial=0.0) - (SURE if few else end)))
+    return float(max(matched, alone_A.max(initial=0.0) - (CONFIDENT if few else end)))
 
 
 def _measured(index_HW: Array, spec: TaskSpec) -> Array:
-    """Counts of pieces, or shares of the area, of every class that is asked."""
+    """Return the number of connected regions, or the area share, of each class of the specification."""
     from scipy import ndimage
 
     classes = [spec.labels.index(name) for name in spec.scalars]

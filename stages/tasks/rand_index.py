@@ -7,12 +7,12 @@ from stages.dataset.annotations import IGNORE_INDEX
 
 
 def foreground_rand(truth_HW: Integer[Array, "H W"], index_HW: Integer[Array, "H W"]) -> float:
-    """How well pieces of the second class agree: 0 to 1, 1 where they are the same; NaN where the truth has none.
+    """Return the foreground-restricted Rand score of the segments of the second class, 0 to 1; NaN if there are none.
 
-    V = sum p_ij^2 / (sum s_i^2 / 2 + sum t_j^2 / 2), p_ij the share of pixels in piece i of the answer and piece j of
-    the truth, over pixels that the truth gives to a piece (Arganda-Carreras et al. 2015, "Crowdsourcing the creation of
-    image segmentation algorithms for connectomics", V^Rand). Pieces are 4-connected. Pixels that the answer gives to
-    the first class (the border) are pieces of their own, which the challenge's border thinning makes of the truth only.
+    V = sum p_ij^2 / (sum s_i^2 / 2 + sum t_j^2 / 2), where p_ij is the share of pixels in predicted segment i and true
+    segment j, over the pixels of true segments (Arganda-Carreras et al. 2015, "Crowdsourcing the creation of image
+    segmentation algorithms for connectomics", V^Rand). Segments are 4-connected. Pixels that are predicted as the first
+    class (the border) are segments of their own; the challenge instead thins the borders of the truth.
     """
     from scipy import ndimage
 

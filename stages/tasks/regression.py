@@ -1,4 +1,4 @@
-"""One number or several per image, in their units.
+"""Regression: one or several numbers per image, in their units.
 
 Axes: N images, S scalars, R resamples.
 """
@@ -23,13 +23,13 @@ SCORES = {
     "r2": Score("higher", share=False),
     "mean_absolute_percentage_error": Score("lower", "%", share=False),
 }
-"""With several scalars: the mean over them."""
+"""Scores; each is a mean over the scalars."""
 TRUTHS = ("scalars", "count", "area")
 DRAWN = False
 
 
 def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Array:
-    """The numbers [S]: as they stand, as how many things there are, or as the share of the image they cover."""
+    """Return the numbers [S]: given numbers, counts of objects, or area shares."""
     match spec.target:
         case "scalars":
             if annotation.scalars is None or set(annotation.scalars) != set(spec.scalars):
@@ -48,7 +48,7 @@ def truth(annotation: Annotation, target: Array | None, height: int, width: int,
 
 
 def _masks(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> list[Array]:
-    """What each class covers."""
+    """Return the mask of each class."""
     if annotation.mask is not None:
         assert target is not None, "a mask has a target file"
         known = {name: i for i, name in enumerate(annotation.mask)}
@@ -56,29 +56,35 @@ def _masks(annotation: Annotation, target: Array | None, height: int, width: int
     masks = {name: np.zeros((height, width), bool) for name in spec.scalars}
     for shape in annotation.shapes or ():
         if shape.rle is None:
-            raise ValueError("has boxes without masks, which cover no known area")
-        if shape.label in masks:  # what is labelled background is not asked
+            raise ValueError("has boxes without masks, whose area is unknown")
+        if shape.label in masks:  # the background is not a target
             masks[shape.label] |= decode_rle(shape.rle, height, width)
     return list(masks.values())
 
 
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Array:
-    """The numbers [S]."""
+    """Return the numbers [S]."""
     return outputs["value"]
 
 
-def scores(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """All scores under all weights: name to [R]."""
-    each = parts(truths, answers, weight_RN, spec).scores
+def scores(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
+    """Return every score under all bootstrap weights, each [R]."""
+    each = parts(truths, predictions, weight_RN, spec).scores
     return {name: mean_over_parts(each[name]) for name in SCORES}
 
 
-def parts(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
-    """Of each scalar: mean absolute error, root mean square error, R2 and mean absolute percentage error.
+def parts(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
+    """Return mean absolute error, root mean square error, R2 and mean absolute percentage error of each scalar.
 
-    R2 = 1 - squared differences over squared distances from the mean; percentages leave out truths of 0.
+    R2 is 1 - sum of squared errors / sum of squared distances from the mean. Percentages exclude truths of 0.
+
+    Args:
+        truths: true numbers of N images.
+        predictions: predictions of N images.
+        weight_RN: bootstrap weights.
+        spec: task specification.
     """
-    true_NS, given_NS = np.stack(truths).astype(float), np.stack(answers).astype(float)
+    true_NS, given_NS = np.stack(truths).astype(float), np.stack(predictions).astype(float)
     off_NS, total_R1 = given_NS - true_NS, weight_RN.sum(axis=1, keepdims=True)
     squared_RS = weight_RN @ off_NS**2
     mean_RS = weight_RN @ true_NS / total_R1
@@ -99,19 +105,19 @@ def parts(truths: Sequence[Array], answers: Sequence[Array], weight_RN: Array, s
     return Parts("scalar", names, (count,) * scalars, np.ones((count, scalars), bool), found, better=lower, share=False)
 
 
-def error(truth: Array, answer: Array, spec: TaskSpec) -> float:
-    """Mean absolute difference in standard deviations of the training images."""
-    return float((np.abs(answer - truth) / np.array(spec.deviation or (1.0,))).mean())
+def error(truth: Array, prediction: Array, spec: TaskSpec) -> float:
+    """Return the mean absolute error in standard deviations of the training images."""
+    return float((np.abs(prediction - truth) / np.array(spec.deviation or (1.0,))).mean())
 
 
-def wrong(truth: Array, answer: Array, spec: TaskSpec) -> bool:
-    """Numbers are never exact: every answer is worth its place in the order."""
+def wrong(truth: Array, prediction: Array, spec: TaskSpec) -> bool:
+    """Return True, because predicted numbers are never exact."""
     return True
 
 
-def says(thing: Array, spec: TaskSpec) -> str:
-    """Name and number."""
-    pairs = zip(spec.scalars, thing, strict=True)
+def describe(value: Array, spec: TaskSpec) -> str:
+    """Return the names and numbers."""
+    pairs = zip(spec.scalars, value, strict=True)
     return ", ".join(f"{name} {value:.4g}{_unit(name, spec)}" for name, value in pairs)
 
 
@@ -119,19 +125,19 @@ def _unit(name: str, spec: TaskSpec) -> str:
     return f" {spec.units[name]}" if name in spec.units else ""
 
 
-def draw(image: Array, thing: Any, spec: TaskSpec) -> Array:
-    """Numbers cannot be drawn: the image."""
+def draw(image: Array, value: Any, spec: TaskSpec) -> Array:
+    """Return the image unchanged, because numbers cannot be drawn."""
     return as_rgb(image)
 
 
-def record(answer: Array, spec: TaskSpec) -> dict[str, Any]:
-    """Name: number."""
-    return dict(zip(spec.scalars, map(float, answer), strict=True))
+def record(prediction: Array, spec: TaskSpec) -> dict[str, Any]:
+    """Return the numbers by name."""
+    return dict(zip(spec.scalars, map(float, prediction), strict=True))
 
 
-def details(truths: Sequence[Array], answers: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
-    """Truths against answers, of each scalar."""
-    true_NS, given_NS = np.stack(truths).astype(float), np.stack(answers).astype(float)
+def details(truths: Sequence[Array], predictions: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
+    """Return the limits of agreement of each scalar."""
+    true_NS, given_NS = np.stack(truths).astype(float), np.stack(predictions).astype(float)
     agreement = {
         name: limits_of_agreement(true_NS[:, s], given_NS[:, s], spec.units.get(name, ""))
         for s, name in enumerate(spec.scalars)

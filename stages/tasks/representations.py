@@ -1,7 +1,7 @@
-"""In what form a network is taught an answer: the same truth can be a point, a heatmap or a disc.
+"""Representations: the form of the training target, such as a point, a heatmap or a disc for the same landmark.
 
-Each says which tasks it serves, what it takes of a network, what is stored to learn from, and how many outputs.
-Losses and in-graph decoding are torch's and live with learning and networks.
+Each representation defines its tasks, the required kind of network output, the stored targets and the number of
+outputs. Losses and in-graph decoding require torch and are in `training` and `networks`.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,21 +20,21 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Representation:
-    """What learning needs to know of it."""
+    """Properties of a representation."""
 
     tasks: tuple[str, ...]
     gives: Literal["vector", "map", "boxes"]
-    """What the network must give: numbers an image, numbers a pixel, or boxes."""
+    """Kind of network output: vector (numbers per image), map (numbers per pixel) or boxes."""
     outputs: Callable[[TaskSpec], int]
-    """How many of them."""
+    """Number of outputs."""
     stores: Literal["index", "vector", "points", "labels", "ids", "density", "image", "things"]
-    """What is kept beside the working image, and so how augmentation moves it."""
+    """Kind of stored target, which determines how augmentation transforms it."""
     target: Callable[[Any, Placement, TaskSpec], Any]
-    """The truth of one original image as it is kept for one working image: an array, or `Things`."""
+    """Returns the stored target of one working image: an array or `ObjectTargets`."""
     losses: tuple[str, ...]
-    """Losses that suit it, the nearest to the task's score first."""
+    """Suitable losses, the closest to the score first."""
     taught: str = ""
-    """The task whose truth it takes, where that is not the task asked: a count is taught by the things counted."""
+    """Task whose ground truth is the training target, if it is another task: a count is trained by its objects."""
 
 
 def _plain(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
@@ -50,7 +50,7 @@ def _labels(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
 
 
 def _ids(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
-    """0 background, 1 ... the instances, later ones above earlier ones; a box without a mask is filled."""
+    """Return instance ids (0: background); later instances cover earlier ones, a box without a mask is filled."""
     id_HW = np.zeros((frame.height, frame.width), np.uint16)
     for number, mask_HW in enumerate(_masks(truth, frame)):
         if not truth.crowd_M[number]:
@@ -70,13 +70,13 @@ def _masks(truth: Any, frame: Placement) -> Iterator[Array]:
 
 
 def _density(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
-    """[size, size, classes]: a Gaussian of sum 1 at the middle of every thing, the part beyond the edge folded in.
+    """Return a density [size, size, classes]: a Gaussian of sum 1 at the centre of every object.
 
-    Lempitsky and Zisserman 2010, "Learning to count objects in images".
+    The part beyond the edge is reflected (Lempitsky and Zisserman 2010, "Learning to count objects in images").
     """
     density_SSC = np.zeros((spec.size, spec.size, len(spec.scalars)), np.float32)
     box_M4 = frame.transform_boxes(np.asarray(truth.box_M4, np.float64).reshape(-1, 4))
-    inner_HWC = density_SSC[: frame.inner_height, : frame.inner_width]  # the only part that is summed
+    inner_HWC = density_SSC[: frame.inner_height, : frame.inner_width]  # only this part is summed
     for label, crowd, (x0, y0, x1, y1) in zip(truth.label_M, truth.crowd_M, box_M4, strict=True):
         if crowd:
             continue
@@ -92,28 +92,28 @@ def _bell(middle: float, size: int, deviation: float) -> Array:
 
 
 @dataclass(frozen=True)
-class Things:
-    """The instances of one working image."""
+class ObjectTargets:
+    """Instances of one working image."""
 
     box_M4: Array
-    """float32, working pixels, edges."""
+    """Boxes x0, y0, x1, y1 in working pixels, float32 [M, 4]."""
     label_M: Array
     mask_MSS: Array | None
-    """Boolean; None where only boxes are known."""
+    """Boolean masks [M, S, S]; None if only boxes are known."""
 
 
-def _things(truth: Any, frame: Placement, spec: TaskSpec) -> Things:
-    """Without crowds, and without what the working size leaves no pixel of."""
+def _things(truth: Any, frame: Placement, spec: TaskSpec) -> ObjectTargets:
+    """Return the instances without crowds and without objects smaller than a working pixel."""
     box_M4 = frame.transform_boxes(np.asarray(truth.box_M4, np.float64).reshape(-1, 4)).astype(np.float32)
     kept_M = (
         ~np.asarray(truth.crowd_M, bool) & (box_M4[:, 2] - box_M4[:, 0] > 0.5) & (box_M4[:, 3] - box_M4[:, 1] > 0.5)
     )
     if not spec.masks:
-        return Things(box_M4[kept_M], truth.label_M[kept_M], None)
+        return ObjectTargets(box_M4[kept_M], truth.label_M[kept_M], None)
     masks = [resample_labels(mask_HW, frame, spec.size, 0) for mask_HW in _masks(truth, frame)]
     mask_MSS = np.stack(masks) if masks else np.zeros((0, spec.size, spec.size), bool)
     kept_M &= mask_MSS.any(axis=(1, 2))
-    return Things(box_M4[kept_M], truth.label_M[kept_M], mask_MSS[kept_M])
+    return ObjectTargets(box_M4[kept_M], truth.label_M[kept_M], mask_MSS[kept_M])
 
 
 REPRESENTATIONS: dict[str, Representation] = {
@@ -169,22 +169,22 @@ REPRESENTATIONS: dict[str, Representation] = {
 
 
 def representation_of(task: str, name: str) -> str:
-    """The representation that `representation.name` means for a task.
+    """Return the representation that `representation.name` selects for a task.
 
     Raises:
-        UserError: it does not serve the task.
+        UserError: the representation does not support the task.
     """
     serving = [key for key, kind in REPRESENTATIONS.items() if task in kind.tasks]
     first = {"ordinal": "cumulative", "landmarks": "heatmap"}.get(task, serving[0])
     if name == "auto":
         return first
     if name not in serving:
-        raise UserError(f"representation.name: {name} does not serve task.name {task}; known: {', '.join(serving)}")
+        raise UserError(f"representation.name: {name} does not support task {task}; known: {', '.join(serving)}")
     return name
 
 
 def loss_of(representation: str, name: str) -> str:
-    """The loss that `train.loss` means.
+    """Return the loss that `train.loss` selects.
 
     Raises:
         UserError: the representation has no such loss.
@@ -193,5 +193,7 @@ def loss_of(representation: str, name: str) -> str:
     if name == "auto":
         return known[0]
     if name not in known:
-        raise UserError(f"train.loss: {name} is not for representation {representation}; known: {', '.join(known)}")
+        raise UserError(
+            f"train.loss: {name} is not a loss of representation {representation}; known: {', '.join(known)}"
+        )
     return name

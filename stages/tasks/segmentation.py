@@ -1,4 +1,4 @@
-"""A class for every pixel.
+"""Semantic segmentation: per-pixel class.
 
 Axes: N images, K classes, R resamples, H and W of the original image.
 """
@@ -32,16 +32,16 @@ DRAWN = True
 
 @dataclass(frozen=True)
 class Mask:
-    """An answered mask."""
+    """Predicted mask."""
 
     index_HW: Array
-    """uint8."""
+    """Class of each pixel, uint8 [H, W]."""
     second_HW: Array | None
-    """float16: of two classes the probability of the second."""
+    """Probability of the second of two classes, float16 [H, W]; None for more classes."""
 
 
 def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Array:
-    """The class of each pixel, uint8 [H, W]; `IGNORE` where it is unknown."""
+    """Return the class of each pixel, uint8 [H, W]; `IGNORE_INDEX` if it is unknown."""
     if spec.target == "mask":
         if annotation.mask is None or target is None:
             raise ValueError("has no mask")
@@ -66,27 +66,34 @@ def _covered(rle: Any, box: Any, height: int, width: int) -> Array:
 
 
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Mask:
-    """The likeliest class of each pixel."""
+    """Return the most probable class of each pixel."""
     probability_KHW = outputs["probability"]
     second = probability_KHW[1].astype(np.float16) if len(probability_KHW) == 2 else None
     return Mask(probability_KHW.argmax(axis=0).astype(np.uint8), second)
 
 
-def scores(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """All scores under all weights: name to [R].
+def scores(truths: Sequence[Array], predictions: Sequence[Mask], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
+    """Return every score under all bootstrap weights, each [R].
 
-    dice, iou: of each class over all pixels of all images, mean over the classes but a background; pixel_accuracy: over
-    all pixels; boundary_f1, boundary_error: mean over images and classes; foreground_rand: mean over images.
+    dice and iou are computed per class over all pixels and averaged over classes without the background. pixel_accuracy
+    is computed over all pixels, boundary_f1 and boundary_error are averaged over images and classes, and
+    foreground_rand over images.
+
+    Args:
+        truths: ground truth of N images.
+        predictions: predictions of N images.
+        weight_RN: bootstrap weights.
+        spec: task specification.
     """
-    each, used = _pixels(truths, answers, weight_RN, spec), _foreground(spec)
+    each, used = _pixels(truths, predictions, weight_RN, spec), _foreground(spec)
     known_N = np.array([(t != IGNORE_INDEX).sum() for t in truths], float)
     right_N = np.array(
-        [((t == a.index_HW) & (t != IGNORE_INDEX)).sum() for t, a in zip(truths, answers, strict=True)], float
+        [((t == a.index_HW) & (t != IGNORE_INDEX)).sum() for t, a in zip(truths, predictions, strict=True)], float
     )
-    edge_NK2 = np.array([_boundaries(t, a.index_HW, spec) for t, a in zip(truths, answers, strict=True)])
+    edge_NK2 = np.array([_boundaries(t, a.index_HW, spec) for t, a in zip(truths, predictions, strict=True)])
     rand_N = np.full(len(truths), np.nan)
     if len(spec.labels) == 2:
-        rand_N = np.array([foreground_rand(t, a.index_HW) for t, a in zip(truths, answers, strict=True)])
+        rand_N = np.array([foreground_rand(t, a.index_HW) for t, a in zip(truths, predictions, strict=True)])
     return {
         "dice": mean_over_parts(each["dice"][:, used]),
         "iou": mean_over_parts(each["iou"][:, used]),
@@ -102,24 +109,24 @@ def _foreground(spec: TaskSpec) -> list[int]:
 
 
 def _mean_of_known(value_NX: Array, weight_RN: Array) -> Array:
-    """[R]: weighted mean over what is defined."""
+    """Return the weighted mean [R] of the defined values."""
     known_NX = np.isfinite(value_NX)
     with np.errstate(invalid="ignore"):
         return (weight_RN @ np.where(known_NX, value_NX, 0)).sum(axis=1) / (weight_RN @ known_NX).sum(axis=1)
 
 
 def _counts(truth_HW: Array, index_HW: Array, classes: int) -> Array:
-    """[3, K]: pixels that both, the truth, the answer give to each class, where the truth is known."""
+    """Return pixel counts [3, K] of each class: in both, in the truth, in the prediction (known pixels)."""
     known = truth_HW != IGNORE_INDEX
     true, given = truth_HW[known], index_HW[known]
     both = np.bincount(true[true == given], minlength=classes)
     return np.stack([both, np.bincount(true, minlength=classes), np.bincount(given, minlength=classes)]).astype(float)
 
 
-def _pixels(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """Dice and iou [R, K]; NaN where neither truth nor answer has the class."""
+def _pixels(truths: Sequence[Array], predictions: Sequence[Mask], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
+    """Return dice and iou [R, K]; NaN if neither truth nor prediction has the class."""
     classes = len(spec.labels)
-    count_N3K = np.stack([_counts(t, a.index_HW, classes) for t, a in zip(truths, answers, strict=True)])
+    count_N3K = np.stack([_counts(t, a.index_HW, classes) for t, a in zip(truths, predictions, strict=True)])
     both, true, given = np.moveaxis(np.einsum("rn,nck->rck", weight_RN, count_N3K), 1, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return {"dice": 2 * both / (true + given), "iou": both / (true + given - both)}
@@ -148,59 +155,59 @@ def _boundaries(truth_HW: Array, index_HW: Array, spec: TaskSpec) -> list[tuple[
     return found
 
 
-def parts(truths: Sequence[Array], answers: Sequence[Mask], weight_RN: Array, spec: TaskSpec) -> Parts:
-    """Dice and iou of each class."""
+def parts(truths: Sequence[Array], predictions: Sequence[Mask], weight_RN: Array, spec: TaskSpec) -> Parts:
+    """Return dice and iou of each class."""
     there_NK = np.array([[bool((t == k).any()) for k in range(len(spec.labels))] for t in truths])
     support = tuple(int(n) for n in there_NK.sum(axis=0))
-    return Parts("class", spec.labels, support, there_NK, _pixels(truths, answers, weight_RN, spec))
+    return Parts("class", spec.labels, support, there_NK, _pixels(truths, predictions, weight_RN, spec))
 
 
-def error(truth: Array, answer: Mask, spec: TaskSpec) -> float:
-    """1 - mean dice of the classes that truth or answer have, but a background."""
+def error(truth: Array, prediction: Mask, spec: TaskSpec) -> float:
+    """Return 1 - mean dice of the classes in truth or prediction, without the background."""
     one = np.ones((1, 1))
-    dice = _pixels([truth], [answer], one, spec)["dice"][0, _foreground(spec)]
+    dice = _pixels([truth], [prediction], one, spec)["dice"][0, _foreground(spec)]
     return float(1 - np.nanmean(dice)) if np.isfinite(dice).any() else 0.0
 
 
-def wrong(truth: Array, answer: Mask, spec: TaskSpec) -> bool:
-    """Masks are hardly ever exact: every answer is worth its place in the order."""
+def wrong(truth: Array, prediction: Mask, spec: TaskSpec) -> bool:
+    """Return True, because predicted masks are hardly ever exact."""
     return True
 
 
-def says(thing: Any, spec: TaskSpec) -> str:
-    """How much of the image each class covers."""
-    shares = _shares(thing, spec)
+def describe(value: Any, spec: TaskSpec) -> str:
+    """Return the area share of each class."""
+    shares = _shares(value, spec)
     return ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.005) or "nothing"
 
 
-def _shares(thing: Any, spec: TaskSpec) -> dict[str, float]:
-    index_HW = thing.index_HW if isinstance(thing, Mask) else thing
+def _shares(value: Any, spec: TaskSpec) -> dict[str, float]:
+    index_HW = value.index_HW if isinstance(value, Mask) else value
     return {spec.labels[k]: float((index_HW == k).mean()) for k in _foreground(spec)}
 
 
-def draw(image: Array, thing: Any, spec: TaskSpec) -> Array:
-    """A colour for each class but the background, or the first where none is called so."""
-    index_HW = thing.index_HW if isinstance(thing, Mask) else thing
+def draw(image: Array, value: Any, spec: TaskSpec) -> Array:
+    """Draw the mask, with a colour for each class except for the background."""
+    index_HW = value.index_HW if isinstance(value, Mask) else value
     picture = as_rgb(image)
     for label, colour in legend(spec).items():
         picture = fill(picture, index_HW == spec.labels.index(label), colour)
     return picture
 
 
-def record(answer: Mask, spec: TaskSpec) -> dict[str, Any]:
-    """Share of the image that each class covers."""
-    return _shares(answer, spec)
+def record(prediction: Mask, spec: TaskSpec) -> dict[str, Any]:
+    """Return the area share of each class."""
+    return _shares(prediction, spec)
 
 
-def details(truths: Sequence[Array], answers: Sequence[Mask], spec: TaskSpec, bins: int) -> dict[str, Any]:
-    """Of two classes: the highest foreground Rand score over thresholds, as the EM challenge takes it."""
+def details(truths: Sequence[Array], predictions: Sequence[Mask], spec: TaskSpec, bins: int) -> dict[str, Any]:
+    """Return the highest foreground Rand score over thresholds for two classes, as in the ISBI 2012 challenge."""
     if len(spec.labels) != 2:
         return {}
     by_threshold = {}
     for threshold in np.arange(0.1, 0.95, 0.1):
         rands = [
             foreground_rand(t, (a.second_HW >= threshold).astype(np.uint8))
-            for t, a in zip(truths, answers, strict=True)
+            for t, a in zip(truths, predictions, strict=True)
             if a.second_HW is not None
         ]
         if rands and np.isfinite(rands).any():

@@ -1,6 +1,6 @@
-"""What every task offers: the question, its truth, its answer and its scores. A module of functions fulfils it.
+"""Interface of a task, which a module of functions implements: ground truth, decoding, scores, drawing.
 
-Axes: R resamples (row 0: the data as they are), N images, P parts (classes, points or scalars).
+Axes: R resamples (row 0: the original data), N images, P parts (classes, points or scalars).
 """
 
 from collections.abc import Sequence
@@ -18,74 +18,74 @@ SCALAR = "scalar"
 
 @dataclass(frozen=True)
 class Score:
-    """A figure by which answers are judged."""
+    """A score of predictions."""
 
     better: Literal["higher", "lower"]
     unit: str = ""
-    """Empty where it has none; `SCALAR` where it is that of the scalars."""
+    """Unit; empty if there is none, `SCALAR` if it is the unit of the scalars."""
     share: bool = True
-    """Lies in 0..1."""
+    """True if the score is in 0..1."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Scores of each class, point or scalar."""
+    """Scores of each part: class, point or scalar."""
 
     kind: str
-    """What a part is: class, point, scalar, grade."""
+    """Kind of a part: class, point, scalar or grade."""
     names: tuple[str, ...]
     support: tuple[int, ...]
-    """How many images or things of each part the truth holds."""
+    """Number of images or objects of each part in the ground truth."""
     member_NP: Array
-    """Boolean: which images say something of which part; the groups among them bound the interval."""
+    """Boolean [N, P]: images that contribute to each part; their groups determine the interval."""
     scores: dict[str, Array]
-    """Score: [R, P]; NaN where it is undefined. The first one sorts the table."""
+    """Scores [R, P] by name; NaN if undefined. The first one sorts the table."""
     rests_on: dict[str, Array] = field(default_factory=dict)
-    """Score: boolean [N, P], where it rests on other images than `member_NP`."""
+    """Boolean [N, P] by score, if a score uses other images than `member_NP`."""
     better: dict[str, str] = field(default_factory=dict)
-    """Score: lower, where lower is better."""
+    """`lower` by score, if lower is better."""
     share: bool = True
-    """All of them lie in 0..1."""
+    """True if all scores are in 0..1."""
 
 
 class Task(Protocol):
-    """One question to an image. All functions are numpy only, and work at the size of the original image."""
+    """A task. All functions use numpy only, at the size of the original image."""
 
     SCORES: dict[str, Score]
-    """What `task.score` may name; the first is the default."""
+    """Scores that `task.score` may select; the first is the default."""
     TRUTHS: tuple[str, ...]
-    """What of an annotation can be its truth, the natural one first."""
+    """Parts of an annotation that can be the target; the first is the default."""
     DRAWN: bool
-    """Whether truth and answer can be seen when drawn over the image."""
+    """True if truths and predictions can be drawn over the image."""
 
     def truth(self, annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Any:
-        """The truth of one image. Raises ValueError, in words, where the annotation does not hold it."""
+        """Return the ground truth of one image; raise ValueError if the annotation does not contain it."""
 
     def decode(self, outputs: dict[str, Array], spec: TaskSpec) -> Any:
-        """The answer out of the ONNX graph's outputs for one image, without batch axis."""
+        """Return the prediction from the outputs of the graph for one image, without batch axis."""
 
     def scores(
-        self, truths: Sequence[Any], answers: Sequence[Any], weight_RN: Array, spec: TaskSpec
+        self, truths: Sequence[Any], predictions: Sequence[Any], weight_RN: Array, spec: TaskSpec
     ) -> dict[str, Array]:
-        """Every one of `SCORES` under all weights (how often each image counts): name to [R]."""
+        """Return all `SCORES` under all bootstrap weights, each [R]."""
 
-    def parts(self, truths: Sequence[Any], answers: Sequence[Any], weight_RN: Array, spec: TaskSpec) -> Parts:
-        """Scores by class, point or scalar."""
+    def parts(self, truths: Sequence[Any], predictions: Sequence[Any], weight_RN: Array, spec: TaskSpec) -> Parts:
+        """Return the scores of each class, point or scalar."""
 
-    def error(self, truth: Any, answer: Any, spec: TaskSpec) -> float:
-        """How wrong one answer is: 0 flawless, larger is worse; what sorts the worst first."""
+    def error(self, truth: Any, prediction: Any, spec: TaskSpec) -> float:
+        """Return the error of one prediction: 0 is perfect; it sorts the worst predictions."""
 
-    def wrong(self, truth: Any, answer: Any, spec: TaskSpec) -> bool:
-        """Whether it is an error worth a look: another class, or any difference where answers are never exact."""
+    def wrong(self, truth: Any, prediction: Any, spec: TaskSpec) -> bool:
+        """Return True if the prediction may be listed as an error."""
 
-    def says(self, thing: Any, spec: TaskSpec) -> str:
-        """A truth or an answer in a few words, as a caption."""
+    def describe(self, value: Any, spec: TaskSpec) -> str:
+        """Return a short caption of a truth or a prediction."""
 
-    def draw(self, image: Array, thing: Any, spec: TaskSpec) -> Array:
-        """uint8 [H, W, 3]: the image (uint8 [H, W] or [H, W, 3]) with a truth or an answer drawn over it."""
+    def draw(self, image: Array, value: Any, spec: TaskSpec) -> Array:
+        """Return the image, uint8 [H, W] or [H, W, 3], with a truth or a prediction drawn over it, uint8 [H, W, 3]."""
 
-    def record(self, answer: Any, spec: TaskSpec) -> dict[str, Any]:
-        """The answer JSON-ready, as `predict` writes it; without masks and images, which become files."""
+    def record(self, prediction: Any, spec: TaskSpec) -> dict[str, Any]:
+        """Return the prediction as JSON, without masks and images, which are separate files."""
 
-    def details(self, truths: Sequence[Any], answers: Sequence[Any], spec: TaskSpec, bins: int) -> dict[str, Any]:
-        """Figures that only this task has, for the report: JSON-ready, without intervals."""
+    def details(self, truths: Sequence[Any], predictions: Sequence[Any], spec: TaskSpec, bins: int) -> dict[str, Any]:
+        """Return figures that only this task has, JSON-ready and without intervals, for the report."""

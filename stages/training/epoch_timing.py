@@ -13,7 +13,7 @@ import torch
 
 from stages.config.schema import Params
 from stages.dataset.annotations import Annotation
-from stages.tasks.build_spec import task_spec_of_data
+from stages.tasks.build_spec import build_task_spec
 from stages.tasks.ground_truth import truth_of
 from stages.tasks.task_spec import TaskSpec
 from stages.training.auto_params import resolve_auto
@@ -109,7 +109,7 @@ def _corrected_for_load(epoch: _MeasuredEpoch) -> tuple[float, str]:
 def _spec(samples: Sequence[LabelledImage], annotations: list[Annotation], params: Params) -> TaskSpec:
     sections = params.model_dump()
     facts = {"annotations": annotations, "depth": 8 * samples[0][1].dtype.itemsize}
-    spec = task_spec_of_data(sections["task"], sections["representation"], sections["prepare"], facts)
+    spec = build_task_spec(sections["task"], sections["representation"], sections["prepare"], facts)
     if spec.task != "regression":
         return spec
     value_NS = np.stack([truth_of(labelled, spec) for labelled, _ in samples])

@@ -435,8 +435,8 @@ def test_two_runs_do_not_write_one_file(model: Path, many: Path) -> None:
 
 
 def test_the_figures_of_the_page_are_those_that_were_measured() -> None:
-    page = (ROOT / "docs/results/predicting.md").read_text()
-    kept = json.loads((ROOT / "docs/results/predicting.json").read_text())
+    page = (ROOT / "docs/results/batch-prediction.md").read_text()
+    kept = json.loads((ROOT / "docs/results/batch-prediction.json").read_text())
     assert kept["cases"] and kept["memory"]
     filled = replace_block(page, "predicting", predicting.table(kept["cases"]))
     assert replace_block(filled, "predicting memory", predicting.memory_table(kept["memory"])) == page

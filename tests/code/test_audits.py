@@ -1,4 +1,4 @@
-"""Audits find what was planted, stay silent where nothing was, and the gate says it in words."""
+"""Audits report injected faults and nothing else, and the gate stops with a message."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.audits.audit_competitors import default_params
 from stages.audits import AUDITS, confounder
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.augmentations import Draws, Policy
 from stages.config.schema import Params
 from stages.config.schema_data import Gate
@@ -26,7 +26,7 @@ from stages.gate import main as gate
 from stages.images.decode import DecodedImage
 from stages.images.image_statistics import compute_statistics
 from stages.probes.linear_probe import probe
-from stages.probes.univariate import single_tells
+from stages.probes.univariate import single_feature_separation
 from stages.runner.stage import call
 from tests.conftest import Ingest, digit_images, png, write_folders
 
@@ -34,7 +34,7 @@ Images = list[tuple[str, np.ndarray[Any, Any]]]
 
 
 def findings_of(folder: Path, params: Params) -> dict[str, Finding]:
-    subject = Subject(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
+    subject = AuditData(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
     found = [finding for find in AUDITS.values() for finding in find(subject, params.audit)]
     assert len({f.id for f in found}) == len(found)
     return {f.id: f for f in found}
@@ -84,17 +84,17 @@ def test_pictures_that_merely_look_alike_are_not_called_copies(ingest: Ingest, p
 
 
 @pytest.mark.parametrize("shift", [-60, 10, 40])
-def test_a_brightness_shift_of_one_class_blocks_in_words(
-    ingest: Ingest, params: Params, tmp_path: Path, shift: int
-) -> None:
+def test_a_brightness_shift_of_one_class_blocks(ingest: Ingest, params: Params, tmp_path: Path, shift: int) -> None:
     planted = [
         (label, np.clip(image.astype(int) + (shift if label == "3" else 0), 0, 255).astype(np.uint8))
         for label, image in digit_images(per_class=60)
     ]
     finding = findings_of(ingest(write_folders(tmp_path / "d", planted)), params)["confounder/statistics"]
     assert finding.severity == "blocking"
-    assert "alone tells class `3`" in finding.message
-    assert re.search(r"Augmentation can break the tie, as \{[^}]*brightness: 0\.\d\d", finding.message)
+    assert "alone separates class `3`" in finding.message
+    assert re.search(
+        r"Augmentation can remove this information: set augment.amounts to \{[^}]*brightness: 0\.\d\d", finding.message
+    )
     assert finding.images
 
 
@@ -145,7 +145,8 @@ def test_a_stamp_in_a_corner_of_one_class_blocks_and_is_placed(ingest: Ingest, p
     finding = findings_of(ingest(write_folders(tmp_path / "d", stamped(corner, 180))), params)["confounder/border-spot"]
     assert finding.severity == "blocking" and finding.images
     assert re.search(
-        r"The lower (left corner|edge, 2/8 across) alone tells class `[ab]` at (0\.9\d|1\.00)", finding.message
+        r"The lower (left corner|edge, 2/8 across) alone separates class `[ab]` with balanced accuracy (0\.9\d|1\.00)",
+        finding.message,
     )
     without = findings_of(ingest(write_folders(tmp_path / "e", stamped(corner, 180)[::2] * 2), name="e"), params)
     assert "confounder/border-spot" not in without or without["confounder/border-spot"].severity == "passed"
@@ -163,7 +164,7 @@ def test_what_stands_around_the_things_warns_when_it_tells_as_much_as_they_do(
         image[np.r_[0:3, 21:24]] += 30 * rng.normal() + (0 if label == "0" else 50)
         planted.append((label, np.clip(image, 0, 255).astype(np.uint8)))
     finding = findings_of(ingest(write_folders(tmp_path / "d", planted)), params)["confounder/border"]
-    assert finding.severity == "warning" and "around the things tells as much as the things" in finding.message
+    assert finding.severity == "warning" and "The surroundings are as informative as the object" in finding.message
 
 
 def test_numbers_of_files_that_foretell_the_class_are_said_and_stop_nothing(
@@ -171,13 +172,13 @@ def test_numbers_of_files_that_foretell_the_class_are_said_and_stop_nothing(
 ) -> None:
     in_a_row = digit_images(per_class=60, classes=3)
     finding = findings_of(ingest(write_folders(tmp_path / "d", in_a_row)), params)["confounder/file-names"]
-    assert finding.severity == "info" and "taken in one session" in finding.message
+    assert finding.severity == "info" and "recorded in one " in finding.message
     mixed = [in_a_row[i] for i in np.random.default_rng(0).permutation(len(in_a_row))]
     found = findings_of(ingest(write_folders(tmp_path / "e", mixed), name="e"), params)
     assert found["confounder/file-names"].severity == "passed"
 
 
-def test_a_number_is_foretold_by_the_fifth_in_which_it_is(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+def test_a_number_is_predicted_by_its_quantile_bin(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     source, rng = tmp_path / "d", np.random.default_rng(0)
     source.mkdir()
     lines = ["path,weight"]
@@ -188,7 +189,7 @@ def test_a_number_is_foretold_by_the_fifth_in_which_it_is(ingest: Ingest, params
     (source / "labels.csv").write_text("\n".join(lines))
     columns = params.ingest.columns.model_copy(update={"label": None, "scalars": ("weight",)})
     found = findings_of(ingest(source, inside="labels.csv", columns=columns), params)["confounder/statistics"]
-    assert found.severity == "blocking" and re.search(r"alone tells class `[\d.]+ to [\d.]+`", found.message)
+    assert found.severity == "blocking" and re.search(r"alone separates class `[\d.]+ to [\d.]+`", found.message)
 
 
 @pytest.mark.parametrize(("groups", "each"), [(30, 400), (30, 20), (3000, 2)])
@@ -202,7 +203,7 @@ def test_sampling_keeps_every_class_and_enough_groups(
     many["group"] = [f"g{i}" for i in number // each]
     many["label"] = np.where(number // each % (2 if groups == 30 else 500) == 0, "rare", "common")
     audit = params.audit.model_copy(update={"max_images": 500, "permutations": 99})
-    found = {f.id: f for f in AUDITS["confounder"](Subject(many, many[:0], folder), audit)}
+    found = {f.id: f for f in AUDITS["confounder"](AuditData(many, many[:0], folder), audit)}
     assert "confounder/not-checked" not in found
     assert 200 < found["confounder/statistics"].evidence["images"] <= 520
     assert {tell["label"] for tell in found["confounder/statistics"].evidence["tells"]} == {"rare", "common"}
@@ -222,11 +223,11 @@ def test_copies_are_found_through_strong_re_encoding(ingest: Ingest, params: Par
     assert not [path for path in finding.images if path.startswith("test/")], "the seal holds for findings too"
 
 
-def test_with_few_groups_the_answer_is_that_it_cannot_be_told(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+def test_confounders_are_not_checked_with_few_groups(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     source = write_folders(tmp_path / "d", digit_images(per_class=60))
     findings = findings_of(ingest(source, group_regex=r"(\d)\.png$"), params)
     assert findings["confounder/not-checked"].severity == "warning"
-    assert "Too few groups to tell" in findings["confounder/not-checked"].message
+    assert "Confounders could not be checked" in findings["confounder/not-checked"].message
     assert "confounder/statistics" not in findings
 
 
@@ -280,22 +281,22 @@ def test_probe_counts_classes_alike_and_survives_a_class_missing_from_a_fold() -
     assert np.isfinite([found.skill, found.p]).all()
 
 
-def test_of_many_classes_the_one_that_is_told_stands_out() -> None:
+def test_a_single_predictable_class_of_many_is_detected() -> None:
     labels = pd.Series([str(k) for k in range(10)] * 30)
     groups = pd.Series(range(300))
-    told = pd.DataFrame({"by": labels.eq("3").astype(float)})
-    found = probe(told, labels, groups, permutations=99)
-    assert found.skill < 0.2 and found.by_class.idxmax() == "3" and found.most > 0.9
-    of_two = probe(told, labels.where(labels == "3", "other"), groups, permutations=0)
-    assert of_two.most == of_two.skill == pytest.approx(1)
+    feature = pd.DataFrame({"by": labels.eq("3").astype(float)})
+    found = probe(feature, labels, groups, permutations=99)
+    assert found.skill < 0.2 and found.by_class.idxmax() == "3" and found.best > 0.9
+    of_two = probe(feature, labels.where(labels == "3", "other"), groups, permutations=0)
+    assert of_two.best == of_two.skill == pytest.approx(1)
 
 
 def test_a_tell_is_the_auc_of_group_means() -> None:
     features = pd.DataFrame({"brightness": [1.0, 1, 2, 5, 6, 7]})
     labels, groups = pd.Series(list("aaabbb")), pd.Series(["g", "g", "h", "i", "j", "k"])
-    tell = single_tells(features, labels, groups)[0]
+    tell = single_feature_separation(features, labels, groups)[0]
     assert tell["auc"] == 1.0
-    assert {t["direction"] for t in single_tells(features, labels, groups)} == {
+    assert {t["direction"] for t in single_feature_separation(features, labels, groups)} == {
         "lower: median 1.5 against 6.0",
         "higher: median 6.0 against 1.5",
     }
@@ -317,7 +318,7 @@ BLOCKS = [
 ]
 
 
-def test_the_gate_stops_in_words_and_leaves_a_picture(ingest: Ingest, workspace: Path, tmp_path: Path) -> None:
+def test_the_gate_stops_with_a_message_and_a_contact_sheet(ingest: Ingest, workspace: Path, tmp_path: Path) -> None:
     ingested = ingest(write_folders(tmp_path / "d", digit_images(per_class=12)))
     shown = [read_manifest(ingested)["path"][0]]
     blocking = Finding("leakage/same-image", "blocking", "2 pictures stand in both.", {}, shown)
@@ -374,7 +375,7 @@ def test_a_hot_pixel_in_every_image_and_a_bright_image_do_not_hide_twelve_bits(
     images[7] = (images[7][0], images[7][1] * 16)
     folder = ingest(write_folders(tmp_path / "d", images))
     finding = findings_of(folder, params)["dynamic_range/unused"]
-    assert finding.severity == "warning" and "at most some 3840 of 65536" in finding.message
+    assert finding.severity == "warning" and "have levels up to about 3840 of " in finding.message
     rows = read_manifest(folder).set_index("path")
     assert rows["highest"].max() > 200 and rows.loc[finding.images, "highest"].max() < 16
 
@@ -396,7 +397,7 @@ def test_bytes_that_tell_a_class_by_auc_alone_are_content_and_stop_nothing() -> 
     table = table.assign(**dict.fromkeys(("width", "height", "format", "mode", "camera", "software", "quality"), 1))
     audit = default_params().audit.model_copy(update={"permutations": 99, "min_skill": 0.4})
     finding = confounder._metadata(table, audit)
-    assert single_tells(table[["bytes"]], table["label"], table["group"])[0]["auc"] > audit.blocking_auc
+    assert single_feature_separation(table[["bytes"]], table["label"], table["group"])[0]["auc"] > audit.blocking_auc
     assert finding.severity == "passed" and 0.6 < finding.evidence["skill_alone"]["bytes"] < audit.blocking_auc
     finding = confounder._metadata(table, audit.model_copy(update={"min_skill": 0.2}))
-    assert finding.severity == "blocking" and "Skill of each alone, of the class that it tells best" in finding.message
+    assert finding.severity == "blocking" and "Highest skill of each property alone" in finding.message

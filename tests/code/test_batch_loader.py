@@ -66,7 +66,7 @@ def test_an_epoch_has_every_image_once_in_an_order_that_changes(data: TrainingDa
 def test_sampling_draws_all_classes_equally_often(data: TrainingData, params: Params, tmp_path: Path) -> None:
     target = np.array(data.train_set.target)
     rare = np.flatnonzero(target == 0)[2:]  # two images of class 0 remain, ten of each other class
-    few = replace(data, train_set=data.train_set.some(np.setdiff1d(np.arange(len(target)), rare)))
+    few = replace(data, train_set=data.train_set.select(np.setdiff1d(np.arange(len(target)), rare)))
     probability_N = digit_plan(few, params, tmp_path, class_weights="sampled").loader.probability_N
     assert probability_N is not None and probability_N.sum() == pytest.approx(1)
     by_class = np.bincount(np.asarray(few.train_set.target), probability_N)

@@ -15,9 +15,9 @@ README_MODEL, README_IMAGE, README_PLACE = "data/export/model.onnx", "photo.jpg"
 
 
 def readme_commands() -> tuple[list[str], list[str]]:
-    """The command that serves, and those of the same block that ask."""
+    """Return the README's command that serves, and the commands of the same block that send requests."""
     blocks = [block.partition("```")[0] for block in (ROOT / "README.md").read_text().split("```sh\n")[1:]]
-    (block,) = (block for block in blocks if "stages.serve " in block)
+    (block,) = (block for block in blocks if "macula serve " in block)
     first, *asking = block.strip().splitlines()
     return shlex.split(first), asking
 
@@ -25,8 +25,9 @@ def readme_commands() -> tuple[list[str], list[str]]:
 def test_the_readme_s_curl_is_answered_by_the_readme_s_server(tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not on this machine: the README's commands are not run")
-    (python, *module, model), asking = readme_commands()
-    assert (module, model) == (["-m", "stages.serve"], README_MODEL) and asking
+    (macula, verb, model), asking = readme_commands()
+    assert (Path(macula).name, verb, model) == ("macula", "serve", README_MODEL) and asking
+    python = Path(macula).parent / "python"
     if not (ROOT / python).exists():
         pytest.skip(f"{python} is not there; `make env` builds it")
     (tmp_path / README_IMAGE).write_bytes(png(plain("green")))

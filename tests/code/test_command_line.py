@@ -153,7 +153,9 @@ def test_shells_complete_commands_and_choices(tmp_path: Path) -> None:
 
     assert completed("macula re", 1) == ["report"]
     assert set(completed("macula predict --o", 2)) == {"--output", "--overlays"}
-    assert "complete" in ran("--show-completion", "bash", cwd=tmp_path).stdout
+    line = shlex.join([*MACULA, "--show-completion"]) + "; true"  # two commands, so that the shell stays the parent
+    shown = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert "complete -o" in shown.stdout and "macula" in shown.stdout, shown.stderr
 
 
 def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,7 +186,9 @@ def test_a_deep_tiff_whose_packing_is_unknown_says_how_to_store_it(code: int, na
     tifffile.imwrite(buffer, np.zeros((12, 10, 3), np.uint16), photometric="rgb")
     packing = struct.pack("<HHII", 259, 3, 1, 1)  # the tag Compression: one short, none
     assert buffer.getvalue().count(packing) == 1 and not decode_image(buffer.getvalue()).image.any()
-    with pytest.raises(Unreadable, match=rf"^is compressed by {name}, .*store it uncompressed or with Deflate \(tiffcp"):
+    with pytest.raises(
+        Unreadable, match=rf"^is compressed by {name}, .*store it uncompressed or with Deflate \(tiffcp"
+    ):
         decode_image(buffer.getvalue().replace(packing, struct.pack("<HHII", 259, 3, 1, code)))
 
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.serving.fuzz_requests import KINDS
 from benchmarks.serving.fuzz_server import fuzz
 from stages.serving import header_timeout
-from stages.serving.app import create
+from stages.serving.app import create_app
 from stages.serving.settings import Settings
 from tests.conftest import png
 from tests.shipped import colour_model, plain, running, served
@@ -40,8 +40,8 @@ def test_no_broken_request_is_answered_500_hangs_or_changes_what_is_answered_nex
 
 
 def test_a_head_that_does_not_end_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(header_timeout, "HEAD", 0.3)
-    with running(create(Settings(model=str(colour_model(tmp_path / "model.onnx"))))) as place:
+    monkeypatch.setattr(header_timeout, "HEADER_SECONDS", 0.3)
+    with running(create_app(Settings(model=str(colour_model(tmp_path / "model.onnx"))))) as place:
         for said in (b"", b"POST /v1/answer HTTP/1.1\r\nHost: he", b"GET /v2 HTTP/1.1\r\nHost: here\r\n\r\nGET"):
             with socket.create_connection(place, timeout=3) as line:
                 line.sendall(said)

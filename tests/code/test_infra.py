@@ -11,9 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 from ruamel.yaml import YAML
 
-from stages.serve import GRACE
+from stages.serve import GRACE_SECONDS
 from stages.serving import memory_budget
-from stages.serving.app import create
+from stages.serving.app import create_app
 from stages.serving.settings import KEY, Settings
 from stages.tasks.task_spec import TaskSpec
 from tests.conftest import ROOT
@@ -100,7 +100,7 @@ def test_one_port_is_listened_on_asked_and_opened() -> None:
 
 
 def test_probes_and_the_page_reach_routes_of_the_app_without_a_key(tmp_path: Path) -> None:
-    app = create(Settings(str(colour_model(tmp_path / "model.onnx"))), key="a-key")
+    app = create_app(Settings(str(colour_model(tmp_path / "model.onnx"))), key="a-key")
     asked = re.findall(rf":{PORT}(/[^']*)'", RUNTIME["HEALTHCHECK"])
     asked += [CONTAINER[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")]
     assert len(asked) == 4
@@ -181,12 +181,12 @@ def test_what_is_asked_for_is_within_the_limits() -> None:
 def test_what_a_container_may_take_has_room_for_photos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_budget, "allowed", lambda: int(CONTAINER["resources"]["limits"]["memory"][:-2]) * 2**30)
     monkeypatch.setattr(memory_budget, "resident", lambda: 250 * 2**20)  # ResNet-18 of 45 MB, open
-    bodies, images = memory_budget.rooms(Settings(model=""))
+    bodies, images = memory_budget.memory_budgets(Settings(model=""))
     assert 2 * Settings.megabytes * 1e6 * memory_budget.BODY < bodies.size
     colours = TaskSpec("classification", "class", "label")
     four = TaskSpec("segmentation", "mask", "mask", labels=("ground", "a", "b", "c"))
-    assert 24e6 * memory_budget.bytes_a_pixel(colours, drawn=True) < images.size, "of a camera"
-    assert 12e6 * memory_budget.bytes_a_pixel(four, drawn=True) < images.size, "of a telephone"
+    assert 24e6 * memory_budget.bytes_per_pixel(colours, drawn=True) < images.size, "of a camera"
+    assert 12e6 * memory_budget.bytes_per_pixel(four, drawn=True) < images.size, "of a telephone"
 
 
 def test_the_key_is_a_secret_that_no_file_holds() -> None:
@@ -205,7 +205,7 @@ def test_the_key_is_a_secret_that_no_file_holds() -> None:
 def test_the_headers_that_a_page_names_carry_the_key(page: str, tmp_path: Path) -> None:
     named = dict(re.findall(r"[`\"](Authorization|X-API-Key): ([^`\"]+)[`\"]", (ROOT / page).read_text()))
     assert set(named) == {"Authorization", "X-API-Key"}
-    app = create(Settings(str(colour_model(tmp_path / "model.onnx"))), key="a-key")
+    app = create_app(Settings(str(colour_model(tmp_path / "model.onnx"))), key="a-key")
     with TestClient(app) as client:
         for name, said in named.items():
             shown = said.replace(f"${KEY}", "a-key").replace("KEY", "a-key")
@@ -254,7 +254,7 @@ def test_every_package_of_the_image_is_pinned_by_hash(lock: str) -> None:
 
 def test_a_pod_has_time_to_end_what_it_accepted() -> None:
     sleep = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert POD["terminationGracePeriodSeconds"] > sleep + GRACE
-    assert int(SERVICE["stop_grace_period"].removesuffix("s")) > GRACE
+    assert POD["terminationGracePeriodSeconds"] > sleep + GRACE_SECONDS
+    assert int(SERVICE["stop_grace_period"].removesuffix("s")) > GRACE_SECONDS
     assert "STOPSIGNAL" not in RUNTIME, "SIGTERM, which the server drains at"
     assert json.loads(RUNTIME["ENTRYPOINT"])[0] == "python", "a shell between would keep the signal to itself"

@@ -261,4 +261,5 @@ def test_a_mask_of_another_size_is_refused_before_it_is_decoded(ingest: Ingest, 
         tmp_path / "d", format="masks", images="images/{key}.png", targets="masks/{key}.png", max_rejected=0.1
     )
     rejected = pd.read_csv(ingested / "rejected.csv")
-    assert rejected["path"].tolist() == ["images/7.png"] and "is 2000x2000, but the image is 8x8" in rejected["reason"][0]
+    assert rejected["path"].tolist() == ["images/7.png"]
+    assert "is 2000x2000, but the image is 8x8" in rejected["reason"][0]

@@ -26,7 +26,7 @@ from stages.tasks.instances import Instances
 from stages.tasks.postprocessing import difference
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
-from stages.tasks.watershed import pieces
+from stages.tasks.watershed import watershed_instances
 
 Array = np.ndarray[Any, Any]
 SIDE = 64
@@ -113,7 +113,7 @@ def dataset(things: list[Instances], classes: int, masks: bool) -> COCO:
 def by_pycocotools(truths: list[Instances], answers: list[Instances], classes: int, masks: bool) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):
         judge = COCOeval(dataset(truths, classes, masks), dataset(answers, classes, masks), "segm" if masks else "bbox")
-        judge.params.maxDets = [1, 100, average_precision.MOST]
+        judge.params.maxDets = [1, 100, average_precision.MAX_DETECTIONS]
         judge.evaluate()
         judge.accumulate()
     precision_TRK, recall_TK = judge.eval["precision"][..., 0, 2], judge.eval["recall"][..., 0, 2]
@@ -216,8 +216,8 @@ def test_truth_and_answer_are_read_drawn_and_written() -> None:
     answer = instances.decode(outputs, spec(2))
     assert answer.mask_M == truth.mask_M
     assert instances.error(truth, answer, spec(2)) == 0.0
-    assert instances.says(answer, spec(2)) == "1 square"
-    assert instances.says(nothing(), spec(2)) == "nothing"
+    assert instances.describe(answer, spec(2)) == "1 square"
+    assert instances.describe(nothing(), spec(2)) == "nothing"
     thing = instances.record(answer, spec(2))["things"][0]
     assert thing["label"] == "square"
     assert thing["bbox"] == [12.0, 22.0, 17.0, 17.0]
@@ -302,9 +302,9 @@ def test_a_watershed_parts_touching_discs() -> None:
     answer = instances.decode({"probability": probability_3HW}, spec(representation="watershed"))
     truth = of_masks(masks, [0, 0, 0], [1, 1, 1])
     assert len(answer.label_M) == 3
-    assert average_precision.overlaps(answer, truth).max(axis=0).min() > 0.9
+    assert average_precision.pairwise_iou(answer, truth).max(axis=0).min() > 0.9
     assert answer.score_M.min() > 0.9
-    assert not pieces(probability_3HW)[0][noise].any()
+    assert not watershed_instances(probability_3HW)[0][noise].any()
 
 
 def test_a_watershed_of_nothing_is_nothing() -> None:

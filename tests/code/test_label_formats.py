@@ -114,7 +114,8 @@ def test_a_label_image_is_read_by_its_values(source: Read) -> None:
     assert [(r.path, r.reason) for r in refused] == [("i/2.png", "has no file m/2.png")]
     items, _ = source(files, **form, mask_values={0: "ground", 255: "cell"})
     with pytest.raises(
-        Unreadable, match=r"m/1.png contains the values 7, which are neither in ingest.mask_values \(\[0, 255\]\) nor in ingest.ignore_values"
+        Unreadable,
+        match=r"m/1.png contains the values 7, which are neither in ingest.mask_values \(\[0, 255\]\) nor in ingest.ig",
     ):
         indices(items["i/1.png"])
     items, _ = source(files, **form)
@@ -258,7 +259,9 @@ def test_an_image_whose_name_goes_on_from_another_s_stays_one_where_it_has_a_mas
 
 @pytest.mark.parametrize("form", ["table", "arrays", "coco", "deeplabcut"])
 def test_a_form_in_one_file_wants_the_name_of_that_file(source: Read, form: str) -> None:
-    with pytest.raises(UserError, match=f"ingest.inside: format {form} consists of one file; name it, for example labels/"):
+    with pytest.raises(
+        UserError, match=f"ingest.inside: format {form} consists of one file; name it, for example labels/"
+    ):
         source({"a.png": GREY}, format=form)
 
 
@@ -350,7 +353,10 @@ def test_a_faulty_coco_annotation_is_named(source: Read, change: dict[str, Any],
         ("{", "not valid JSON"),
         ("[]", "has no list `images`"),
         ('{"images": [{"id": 1}, {"id": 1}], "annotations": [], "categories": []}', "`images` contains the id 1 twice"),
-        ('{"images": [], "annotations": [{"id": 1, "image_id": 5}], "categories": []}', "annotation 1 refers to the missing image 5"),
+        (
+            '{"images": [], "annotations": [{"id": 1, "image_id": 5}], "categories": []}',
+            "annotation 1 refers to the missing image 5",
+        ),
     ],
 )
 def test_a_file_that_is_no_coco_is_named(source: Read, text: str, says: str) -> None:
@@ -450,9 +456,7 @@ def test_voc_label_pictures_are_no_images(source: Read) -> None:
 
 
 def test_voc_images_and_annotations_that_share_a_name_are_told(source: Read) -> None:
-    with pytest.raises(
-        UserError, match=r"V/JPEGImages/a.bmp and V/JPEGImages/a.png both match V/a.xml"
-    ):
+    with pytest.raises(UserError, match=r"V/JPEGImages/a.bmp and V/JPEGImages/a.png both match V/a.xml"):
         source(voc(3) | {"V/JPEGImages/a.bmp": GREY})
 
 

@@ -17,7 +17,7 @@ from stages.config.load import load
 from stages.core.findings import Finding, write_findings
 from stages.runner.stage import call
 from stages.runtime import Model
-from stages.serving.app import create
+from stages.serving.app import create_app
 from stages.serving.settings import Settings
 from tests.conftest import ROOT
 
@@ -62,7 +62,7 @@ def test_predictions_of_an_old_model_are_the_same_bytes(tmp_path: Path) -> None:
 
 def test_the_server_answers_with_an_old_model_in_the_same_bytes() -> None:
     settings = Settings(model=str(BEFORE / "model.onnx"), engine="onnxruntime")
-    with TestClient(create(settings)) as client:
+    with TestClient(create_app(settings)) as client:
         image = (BEFORE / "0.png").read_bytes()
         response = client.post("/v1/answer", content=image, headers={"content-type": "image/png"})
     assert response.status_code == 200

@@ -232,8 +232,7 @@ def test_files_that_are_refused_are_borne_where_they_are_few_and_named(
     )
     assert 0.03 <= proposed.ingest.max_rejected <= 0.2 and "as labels.csv: not in a class folder" in said
     assert (
-        "labels.csv: no column contains paths of the images; the columns are file, age, the first row x.jpg, 3"
-        in said
+        "labels.csv: no column contains paths of the images; the columns are file, age, the first row x.jpg, 3" in said
     )
     assert len(ingested(proposed, workspace)) > 30
 

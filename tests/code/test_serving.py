@@ -20,7 +20,7 @@ from stages.core.errors import UserError
 from stages.runtime import engine_selection
 from stages.serving import hot_reload as deployed
 from stages.serving import model_loading
-from stages.serving.app import create
+from stages.serving.app import create_app
 from stages.serving.settings import Settings
 from tests.conftest import png
 from tests.shipped import colour_model, plain
@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def client(file: Path, key: str = "", **settings: Any) -> TestClient:
-    return TestClient(create(Settings(model=str(file), **settings), key))
+    return TestClient(create_app(Settings(model=str(file), **settings), key))
 
 
 def test_an_image_is_answered_as_a_body_and_in_a_form(file: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_length_of_thousands_of_digits_is_a_bad_request(file: Path) -> None:
         response = server.post(
             "/v2/models/colours/infer", content=b"{}", headers={"Inference-Header-Content-Length": "9" * 5000}
         )
-    assert response.status_code == 400 and "no length of a header" in response.json()["error"]
+    assert response.status_code == 400 and "is not a valid length" in response.json()["error"]
 
 
 @pytest.mark.parametrize("charset", ["undefined", "punycode", "utf-7"])
@@ -160,12 +160,12 @@ def bmp(image: Any) -> bytes:
 def test_words_in_the_place_of_files_are_a_bad_request(file: Path) -> None:
     with client(file) as server:
         response = server.post("/v1/answers", files={"images": (None, "0")})
-    assert response.status_code == 400 and "needs files" in response.json()["error"]
+    assert response.status_code == 400 and "requires files" in response.json()["error"]
 
 
 def test_a_client_that_goes_away_is_no_fault_of_the_server(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("macula.serve").propagate = True
-    app = create(Settings(model=str(file)))
+    app = create_app(Settings(model=str(file)))
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -206,8 +206,8 @@ def test_figures_count_what_was_answered(file: Path) -> None:
 def test_a_new_file_is_taken_over_and_a_broken_one_is_not(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deployed, "LOOK", 0.02)
-    monkeypatch.setattr(deployed, "SETTLE", 0.01)
+    monkeypatch.setattr(deployed, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(deployed, "SETTLE_SECONDS", 0.01)
     other = colour_model(tmp_path / "other.onnx", version="colours-2")
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
@@ -240,21 +240,21 @@ def test_a_model_that_crashes_hangs_or_swells_when_it_is_opened_takes_a_process_
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(model=str(file), engine="onnxruntime")
-    model_loading.rehearse(settings)
-    for code, says in ((CRASH, "takes down who opens it .SIGSEGV"), (SWELL, "takes more than .* GiB to open")):
+    model_loading.try_in_subprocess(settings)
+    for code, says in ((CRASH, "loading .* crashed the process .SIGSEGV"), (SWELL, "requires more than .* GiB")):
         monkeypatch.setattr(model_loading, "COMMAND", (sys.executable, "-c", code))
         with pytest.raises(UserError, match=says):
-            model_loading.rehearse(settings)
+            model_loading.try_in_subprocess(settings)
     monkeypatch.setattr(model_loading, "COMMAND", (sys.executable, "-c", HANG))
     monkeypatch.setattr(model_loading, "SECONDS", 0.5)
-    with pytest.raises(UserError, match="was not open after 0.5 s"):
-        model_loading.rehearse(settings)
+    with pytest.raises(UserError, match="was not loaded within 0.5 s"):
+        model_loading.try_in_subprocess(settings)
 
 
 def test_what_cannot_be_opened_says_why(file: Path) -> None:
     file.write_bytes(b"no model")
     with pytest.raises(UserError, match="it is damaged, or no ONNX file"):
-        model_loading.rehearse(Settings(model=str(file)))
+        model_loading.try_in_subprocess(Settings(model=str(file)))
 
 
 def test_the_engine_is_the_one_that_was_asked_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +270,7 @@ def test_the_engine_is_the_one_that_was_asked_for(file: Path, monkeypatch: pytes
 def test_images_of_several_sizes_at_once_each_get_their_own_answer(file: Path) -> None:
     import httpx
 
-    app = create(Settings(model=str(file), batch=4, parallel=1))
+    app = create_app(Settings(model=str(file), batch=4, parallel=1))
     colours = ["red", "green", "blue"] * 8
 
     async def all_of_them() -> list[str]:

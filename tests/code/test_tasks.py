@@ -13,10 +13,10 @@ from stages.core.errors import UserError
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, bounding_box, encode_rle
 from stages.reports import evaluation_report as evaluation
 from stages.tasks import TASKS, image_to_image, landmarks, multilabel, ordinal, rand_index, regression, segmentation
-from stages.tasks.build_spec import task_spec_of_data
+from stages.tasks.build_spec import build_task_spec
 from stages.tasks.evaluation import summarize
 from stages.tasks.landmarks import Points
-from stages.tasks.objective import judged
+from stages.tasks.objective import compare_with_objective
 from stages.tasks.postprocessing import decode
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_interface import Task
@@ -185,7 +185,7 @@ def test_a_perfect_answer_scores_perfectly_and_has_no_error(name: str) -> None:
         assert value == pytest.approx(PERFECT.get(score, 1.0 if better == "higher" else 0.0), abs=1e-5), score
     for truth, answer in zip(case.truths, answers, strict=True):
         assert kind.error(truth, answer, case.spec) == pytest.approx(0, abs=1e-6)
-        assert kind.says(truth, case.spec) and kind.says(answer, case.spec)
+        assert kind.describe(truth, case.spec) and kind.describe(answer, case.spec)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -323,7 +323,7 @@ def test_a_unit_of_no_number_is_told(task: str, units: dict[str, str], says: str
     asked = params.task.model_dump() | {"name": task, "score": next(iter(TASKS[task].SCORES)), "units": units}
     facts = {"annotations": [Annotation(labels=("a",), scalars={"weight": 1.0})], "depth": 8}
     with pytest.raises(UserError, match=says):
-        task_spec_of_data(asked, params.representation.model_dump(), params.prepare.model_dump(), facts)
+        build_task_spec(asked, params.representation.model_dump(), params.prepare.model_dump(), facts)
 
 
 def asked_of(
@@ -333,7 +333,7 @@ def asked_of(
     section = params.task.model_dump() | {"name": task, "score": next(iter(TASKS[task].SCORES)), **changes}
     how = params.representation.model_dump() | {"name": representation}
     prepare = params.prepare.model_dump() | {"fit": "letterbox"}
-    return task_spec_of_data(section, how, prepare, {"annotations": annotations, "depth": 8})
+    return build_task_spec(section, how, prepare, {"annotations": annotations, "depth": 8})
 
 
 def test_a_class_that_is_named_twice_is_told(params: Params) -> None:
@@ -475,7 +475,7 @@ def test_psnr_and_ssim_equal_scikit_image_s_definitions() -> None:
     ],
 )
 def test_an_objective_is_met_from_its_side(value: float | None, goal: dict[str, Any], met: bool) -> None:
-    assert judged(value, "s", goal)["met"] is met
+    assert compare_with_objective(value, "s", goal)["met"] is met
 
 
 def test_the_reference_names_every_task_score_representation_and_loss() -> None:

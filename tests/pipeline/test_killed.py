@@ -44,7 +44,8 @@ def start(project: Path, log: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "stages.train", "ingested", "prepared", "tuned", "weights", "out"]
     # no commit of an enclosing repository; one thread, because several would add in a different order
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GIT_CEILING_DIRECTORIES": "/"}
-    return subprocess.Popen(command, cwd=project, env=environment, stdout=log.open("ab"), stderr=subprocess.STDOUT)
+    with log.open("ab") as file:
+        return subprocess.Popen(command, cwd=project, env=environment, stdout=file, stderr=subprocess.STDOUT)
 
 
 def results(project: Path) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from stages.audits import duplicates, label_errors, leakage
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.core.findings import Finding, read_findings
 from stages.dataset.manifest import parse_annotations, read_manifest
 from stages.ingest import main as ingest
@@ -24,7 +24,7 @@ def findings(name: str, reference_data: Path, folder: Path) -> tuple[dict[str, F
     metrics = call(ingest, paths, {"ingest": params.ingest, "split": params.split})
     assert metrics["train"] > metrics["val"] > 0 and metrics["test"] > 0
     rows = read_manifest(folder / "ingested")
-    subject = Subject(rows, pd.read_parquet(folder / "ingested/sealed_index.parquet"), folder / "ingested")
+    subject = AuditData(rows, pd.read_parquet(folder / "ingested/sealed_index.parquet"), folder / "ingested")
     return {f.id: f for audit in (duplicates, leakage, label_errors) for f in audit.find(subject, params.audit)}, rows
 
 
@@ -67,7 +67,7 @@ def test_the_file_in_two_classes_of_plankton121_and_no_class_without_validation(
 
 
 def test_the_pictures_of_blood_without_a_box_around_a_red_cell_of_bccd(reference_data: Path, tmp_path: Path) -> None:
-    """Asked for by an expectation, and told by what a plain model makes of the others; and one field in two splits."""
+    """Missing labels are found by an expectation and by the label audit, and one field is in two splits."""
     found, rows = findings("bccd", reference_data, tmp_path)
     without = {
         path
@@ -79,7 +79,7 @@ def test_the_pictures_of_blood_without_a_box_around_a_red_cell_of_bccd(reference
     assert finding.severity == "warning"
     assert len(without & set(finding.images)) >= 10
     assert len(finding.images) <= 24 < len(rows) / 10
-    assert "RBC unmarked" in finding.captions["JPEGImages/BloodImage_00330.jpg"]
+    assert "RBC unlabelled" in finding.captions["JPEGImages/BloodImage_00330.jpg"]
     assert found["leakage/same-image"].images == [f"JPEGImages/BloodImage_000{n}.jpg" for n in (37, 38)]
     checks = kept_params("bccd").checks
     call(validate, [tmp_path / "ingested", tmp_path / "validated"], {"checks": checks})

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from stages.serving.app import create
+from stages.serving.app import create_app
 from stages.serving.settings import KEY, Settings
 from tests.conftest import png
 from tests.shipped import colour_model, plain, served
@@ -35,7 +35,7 @@ def address(model: Path) -> Iterator[str]:
 
 
 def app(model: Path, key: str = "") -> FastAPI:
-    return create(Settings(model=str(model)), key)
+    return create_app(Settings(model=str(model)), key)
 
 
 def test_routes_are_described_without_the_key_and_asked_with_it(model: Path) -> None:

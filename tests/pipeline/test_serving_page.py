@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stages.runtime import Model
-from stages.serving.app import create
+from stages.serving.app import create_app
 from stages.serving.settings import Settings
 from stages.tasks import TASKS
 from stages.tasks.overlays import legend
@@ -37,7 +37,7 @@ def opened(browser: Any) -> Iterator[Opened]:
         errors: list[str] = []
 
         def page_of(file: Path, key: str = "") -> Any:
-            host, port = left.enter_context(running(create(Settings(model=str(file)), key)))
+            host, port = left.enter_context(running(create_app(Settings(model=str(file)), key)))
             page = browser.new_page(viewport=NARROW)
             left.callback(page.close)
             page.on("pageerror", lambda error: errors.append(str(error)))
@@ -76,7 +76,7 @@ def test_the_answer_is_drawn_over_the_image_and_told_in_words(name: str, tmp_pat
     model = Model(file)
     words, record = article.inner_text(), TASKS[asked.task].record(model.answer_file(data), model.spec)
     if asked.task in ("classification", "ordinal"):
-        assert record["label"] in article.locator(".said").inner_text()
+        assert record["label"] in article.locator(".prediction").inner_text()
     assert all(name in words for name in record.get("probabilities", record.get("counts", record)))
     names = article.locator("th").all_inner_texts()
     assert article.locator("th i").count() == sum(name in legend(asked) for name in names)
@@ -94,7 +94,7 @@ def test_a_file_that_is_no_image_is_told_by_its_name_with_the_server_s_words(tmp
 
 def test_a_server_with_a_key_asks_for_it_and_answers_who_shows_it(tmp_path: Path, opened: Opened) -> None:
     page = opened(colour_model(tmp_path / "model.onnx"), "secret")
-    assert "a key is needed" in page.inner_text("main") and page.locator("#key").is_visible()
+    assert "key is required" in page.inner_text("main") and page.locator("#key").is_visible()
     page.fill("#key", "secret")
     page.press("#key", "Enter")
     page.wait_for_selector("#name:has-text('colours')", timeout=PATIENCE)

@@ -1,125 +1,131 @@
-"""Wrong classes and grades: see `stages.probes.confident_learning` for how they are told."""
+"""Wrong classes and grades, found by confident learning (`stages.probes.confident_learning`)."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.core.findings import Finding, Severity
 from stages.dataset.manifest import parse_annotations, sorted_labels
-from stages.probes.confident_learning import Doubt, doubt
-from stages.probes.cross_validation import FOLDS, numbers, probabilities
+from stages.probes.confident_learning import LabelErrors, find_label_errors
+from stages.probes.cross_validation import FOLDS, out_of_fold_numbers, out_of_fold_probabilities
 
-SKILLED = 0.65  # below it, clean data were said to have wrong labels; see docs/reference/findings.md
-NOTABLE = 0.01  # share of wrong labels, at its lower bound, that is worth a warning
+MIN_SKILL = 0.65  # below it, clean data had false alarms; see docs/reference/findings.md
+NOTABLE = 0.01  # lower bound of the share of wrong labels, from which the finding is a warning
 Found = tuple[list[Finding], list[str]]
-"""Findings, and what could not be told."""
+"""Findings, and sentences about what could not be checked."""
 
 
-def find(subject: Subject) -> Found:
+def find(data: AuditData) -> Found:
     """Report wrong classes, or grades where the classes have an order; several labels are checked one by one."""
-    labels = [annotation.labels for annotation in parse_annotations(subject.sample)]
-    if any(one is None for one in labels):
+    labels = [annotation.labels for annotation in parse_annotations(data.sample)]
+    if any(names is None for names in labels):
         return [], []
-    return _one_each(subject) if subject.one_class_each else _several(subject, [set(one or ()) for one in labels])
+    return _single_label(data) if data.one_class_each else _multi_label(data, [set(names or ()) for names in labels])
 
 
-def _one_each(subject: Subject) -> Found:
-    rows = subject.sample
+def _single_label(data: AuditData) -> Found:
+    rows = data.sample
     groups_of = rows.groupby("label")["group"].nunique()
     known_N = rows["label"].map(groups_of >= FOLDS).to_numpy()
     rare = [label for label in sorted_labels(rows) if groups_of[label] < FOLDS]
-    unknown = [f"{_listed('class', rare)} too few groups to tell wrong labels."] if rare else []
-    rows, features_NF = rows[known_N], subject.features[known_N]
+    unchecked = [f"{_listed('class', rare)} too few groups to check labels."] if rare else []
+    rows, features_NF = rows[known_N], data.features[known_N]
     if rows["label"].nunique() < 2:
-        return [], [*unknown, "Fewer than two classes are left in which wrong labels can be told."]
-    order = subject.grades if set(rows["label"]) <= set(subject.grades) else sorted_labels(rows)
+        return [], [*unchecked, "Fewer than two classes have enough groups to check labels."]
+    order = data.grades if set(rows["label"]) <= set(data.grades) else sorted_labels(rows)
     names = [name for name in order if name in set(rows["label"])]
     codes_N = rows["label"].map({name: code for code, name in enumerate(names)}).to_numpy()
-    _, p_NK = probabilities(features_NF, codes_N, rows["group"].to_numpy())
-    told = doubt(p_NK, codes_N, ordered=bool(subject.grades))
-    name = "label_errors/grades" if subject.grades else "label_errors/classes"
-    if told.skill < SKILLED:
-        return [], [*unknown, _too_weak("the label", told)]
+    _, p_NK = out_of_fold_probabilities(features_NF, codes_N, rows["group"].to_numpy())
+    errors = find_label_errors(p_NK, codes_N, ordered=bool(data.grades))
+    name = "label_errors/grades" if data.grades else "label_errors/classes"
+    if errors.skill < MIN_SKILL:
+        return [], [*unchecked, _low_skill("the label", errors)]
     paths = list(rows["path"])
-    surest = told.surest()
-    captions = {paths[i]: f"{names[codes_N[i]]} \N{RIGHTWARDS ARROW} {names[told.better_N[i]]}?" for i in surest}
+    certain = errors.most_certain()
+    captions = {paths[i]: f"{names[codes_N[i]]} \N{RIGHTWARDS ARROW} {names[errors.better_N[i]]}?" for i in certain}
     evidence = {
         "images": len(rows),
-        "skill": told.skill,
-        "share": told.share,
-        "at_least": told.at_least,
-        "surest": [f"{path} ({captions[path]} {told.doubt_N[i]:.2f})" for i, path in _at(surest, paths)],
+        "skill": errors.skill,
+        "share": errors.share,
+        "at_least": errors.at_least,
+        "most_certain": [
+            f"{path} ({captions[path]} {errors.score_N[i]:.2f})" for i, path in _with_paths(certain, paths)
+        ],
     }
-    severity: Severity = "warning" if told.at_least > NOTABLE else "info" if told.count else "passed"
-    says = _says(told, len(rows), "labels")
-    return [Finding(name, severity, says, evidence, [paths[i] for i in surest], captions)], unknown
+    severity: Severity = "warning" if errors.at_least > NOTABLE else "info" if errors.count else "passed"
+    message = _describe(errors, len(rows), "labels")
+    return [Finding(name, severity, message, evidence, [paths[i] for i in certain], captions)], unchecked
 
 
-def _several(subject: Subject, labels: Sequence[set[str]]) -> Found:
-    """Each class against the rest."""
-    rows, names = subject.sample, sorted(set().union(*labels))
-    has_NK = np.array([[name in one for name in names] for one in labels])
+def _multi_label(data: AuditData, labels: Sequence[set[str]]) -> Found:
+    """Check each class against the rest."""
+    rows, names = data.sample, sorted(set().union(*labels))
+    has_NK = np.array([[name in of_image for name in names] for of_image in labels])
     groups_K = [rows["group"][has_NK[:, k]].nunique() for k in range(len(names))]
     kept = [k for k in range(len(names)) if groups_K[k] >= FOLDS and not has_NK[:, k].all()]
-    score_NK = numbers(subject.features, has_NK[:, kept].astype(float), rows["group"].to_numpy()) if kept else has_NK
-    told = {k: _against_rest(score_NK[:, place], has_NK[:, k]) for place, k in enumerate(kept)}
-    skilled = {k: one for k, one in told.items() if one.skill >= SKILLED}
+    score_NK = (
+        out_of_fold_numbers(data.features, has_NK[:, kept].astype(float), rows["group"].to_numpy()) if kept else has_NK
+    )
+    errors_of = {k: _one_against_rest(score_NK[:, place], has_NK[:, k]) for place, k in enumerate(kept)}
+    skilled = {k: errors for k, errors in errors_of.items() if errors.skill >= MIN_SKILL}
     left_out = [names[k] for k in range(len(names)) if k not in skilled]
-    unknown = [f"{_listed('class', left_out)} too few images, or look too varied, to tell wrong labels."]
-    wrong = {k: one for k, one in skilled.items() if one.count}
+    unchecked = [f"{_listed('class', left_out)} too few images, or are not predicted well enough, to check labels."]
+    wrong = {k: errors for k, errors in skilled.items() if errors.count}
     captions: dict[str, str] = {}
-    ranked = sorted(((one.doubt_N[i], k, i) for k, one in wrong.items() for i in one.surest()), reverse=True)
+    ranked = sorted(
+        ((errors.score_N[i], k, i) for k, errors in wrong.items() for i in errors.most_certain()), reverse=True
+    )
     paths = list(rows["path"])
     for _, k, i in ranked:
-        captions.setdefault(paths[i], f"{'has' if has_NK[i, k] else 'lacks'} {names[k]}, wrongly?")
+        captions.setdefault(paths[i], f"{'labelled' if has_NK[i, k] else 'not labelled'} {names[k]}?")
     places = [kept.index(k) for k in skilled]
-    together = _against_rest(score_NK[:, places].T.ravel(), has_NK[:, list(skilled)].T.ravel()) if skilled else None
-    at_least = together.at_least * len(skilled) if together else 0.0  # mistakes an image
+    together = _one_against_rest(score_NK[:, places].T.ravel(), has_NK[:, list(skilled)].T.ravel()) if skilled else None
+    at_least = together.at_least * len(skilled) if together else 0.0  # errors per image
     evidence: dict[str, Any] = {"images": len(rows), "at_least": at_least}
-    evidence |= {names[k]: {"skill": o.skill, "share": o.share, "at_least": o.at_least} for k, o in told.items()}
-    count = sum(one.count for one in wrong.values())
-    which = ", ".join(f"{one.count} of `{names[k]}`" for k, one in list(wrong.items())[:10])
-    least = min((one.skill for one in skilled.values()), default=0.0)
-    skill = f"a plain model foretells {len(skilled)} classes with skill {least:.2f} or more (0 nothing, 1 certain)"
+    evidence |= {names[k]: {"skill": e.skill, "share": e.share, "at_least": e.at_least} for k, e in errors_of.items()}
+    count = sum(errors.count for errors in wrong.values())
+    which = ", ".join(f"{errors.count} of `{names[k]}`" for k, errors in list(wrong.items())[:10])
+    least = min((errors.skill for errors in skilled.values()), default=0.0)
+    skill = f"the baseline predicts {len(skilled)} classes with a skill of at least {least:.2f} (0: chance, 1: perfect)"
     if not count:
-        says = f"No sign of wrong labels in {len(rows)} images, class by class; {skill}."
+        message = f"No label errors were detected in {len(rows)} images, class by class; {skill}."
     elif at_least > NOTABLE:
-        says = (
-            f"About {count} labels in {len(rows)} images look wrong ({which}), at least {at_least:.1%} an image; "
-            f"{skill}. The surest come first: look at them, and correct those that are wrong."
+        message = (
+            f"About {count} labels in {len(rows)} images look wrong ({which}), at least {at_least:.1%} per image; "
+            f"{skill}. The most certain ones are shown first: check them, and correct wrong labels."
         )
     else:
-        says = f"At most about {count} labels in {len(rows)} images look wrong ({which}); {skill}."
+        message = f"At most about {count} labels in {len(rows)} images look wrong ({which}); {skill}."
     severity: Severity = "warning" if at_least > NOTABLE else "info" if count else "passed"
-    found = [Finding("label_errors/classes", severity, says, evidence, list(captions)[:24], captions)]
-    return (found if skilled else []), (unknown if left_out else [])
+    found = [Finding("label_errors/classes", severity, message, evidence, list(captions)[:24], captions)]
+    return (found if skilled else []), (unchecked if left_out else [])
 
 
-def _against_rest(score_N: np.ndarray, has_N: np.ndarray) -> Doubt:
+def _one_against_rest(score_N: np.ndarray, has_N: np.ndarray) -> LabelErrors:
     p_N = np.clip(score_N, 0, 1)
-    return doubt(np.stack([1 - p_N, p_N], axis=1), has_N.astype(int))
+    return find_label_errors(np.stack([1 - p_N, p_N], axis=1), has_N.astype(int))
 
 
-def _says(told: Doubt, count: int, what: str) -> str:
-    skill = f"a plain model foretells it with skill {told.skill:.2f} (0 nothing, 1 certain) for images not seen before"
-    if not told.count:
-        return f"No sign of wrong labels in {count} {what}; {skill}."
-    share = f"{told.count} of {count} {what} ({told.share:.1%})"
-    if told.at_least > NOTABLE:
+def _describe(errors: LabelErrors, count: int, what: str) -> str:
+    skill = f"the baseline predicts the label with skill {errors.skill:.2f} (0: chance, 1: perfect)"
+    if not errors.count:
+        return f"No label errors were detected in {count} {what}; {skill}."
+    share = f"{errors.count} of {count} {what} ({errors.share:.1%})"
+    if errors.at_least > NOTABLE:
         return (
-            f"About {share} look wrong, at least {told.at_least:.1%}: another class fits them better; {skill}. "
-            "The surest come first: look at them, and correct those that are wrong."
+            f"About {share} look wrong, at least {errors.at_least:.1%}: another class fits better; {skill}. "
+            "The most certain ones are shown first: check them, and correct wrong labels."
         )
-    return f"At most about {share} look wrong, no more than classes that overlap make it seem; {skill}."
+    return f"At most about {share} look wrong, which overlapping classes can explain; {skill}."
 
 
-def _too_weak(what: str, told: Doubt) -> str:
+def _low_skill(what: str, errors: LabelErrors) -> str:
     return (
-        f"Wrong labels cannot be told: a plain model foretells {what} with skill {told.skill:.2f} "
-        f"(0 nothing, 1 certain) for images not seen before, {SKILLED} is needed. Either what tells the classes is too "
-        "fine for it, or many labels are wrong."
+        f"Label errors were not checked: the baseline predicts {what} with skill {errors.skill:.2f} (0: chance, 1: "
+        f"perfect), but {MIN_SKILL} is required. Either the differences between the classes are too fine for it, or "
+        "many labels are wrong."
     )
 
 
@@ -128,5 +134,5 @@ def _listed(what: str, names: list[str]) -> str:
     return f"The {what} {shown} has" if len(names) == 1 else f"{len(names)} {what}es ({shown}) have"
 
 
-def _at(places: np.ndarray, paths: list[str]) -> list[tuple[int, str]]:
+def _with_paths(places: np.ndarray, paths: list[str]) -> list[tuple[int, str]]:
     return [(int(i), paths[i]) for i in places]

@@ -1,57 +1,59 @@
-"""Points at the wrong place, or exchanged: see `stages.probes.shape_model` for how they are told."""
+"""Misplaced and exchanged landmarks, found by a shape model (`stages.probes.shape_model`)."""
 
 from typing import Any
 
 import numpy as np
 
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.audits.label_errors.wrong_classes import Found
 from stages.core.findings import Finding
 from stages.dataset.manifest import parse_annotations
-from stages.probes.shape_model import oddness
+from stages.probes.shape_model import landmark_errors
 
-FEWEST_GROUPS = 10  # shapes of a few scenes do not tell what others may look like
-FAR = 20.0  # squared deviations; of a normal distribution one in 20,000 lies beyond
-EXCHANGED = 10.0  # gain of exchanging two points
-MARK = 0.03  # side of the frame around a point, as a share of the diagonal
+MIN_GROUPS = 10  # for estimating the distribution of shapes
+FAR = 20.0  # squared Mahalanobis distance; one in 20,000 points of a normal distribution is beyond
+EXCHANGED = 10.0  # reduction of the squared Mahalanobis distance by exchanging two points
+MARK = 0.03  # side of the box around a point, as a share of the diagonal
 
 
-def find(subject: Subject) -> Found:
-    """`label_errors/points`: exchanged points first, then those far from where the others of their image say."""
-    rows = subject.sample
+def find(data: AuditData) -> Found:
+    """Report exchanged points first, then points far from their prediction by the other points of the image."""
+    rows = data.sample
     points = [annotation.points for annotation in parse_annotations(rows)]
     if not points[0]:
         return [], []
     names, groups = list(points[0]), rows["group"].nunique()
-    if len(names) < 2 or groups < FEWEST_GROUPS:
+    if len(names) < 2 or groups < MIN_GROUPS:
         return [], [
-            f"Misplaced points cannot be told: {len(names)} points in {groups} groups of images; at least 2 points in "
-            f"{FEWEST_GROUPS} groups are needed to know their shapes."
+            f"Points were not checked: {len(names)} points in {groups} groups; at least 2 points in {MIN_GROUPS} "
+            "groups are required."
         ]
-    place_NP2 = np.array([[xy or (np.nan, np.nan) for xy in (one or {}).values()] for one in points], float)
+    place_NP2 = np.array([[xy or (np.nan, np.nan) for xy in (named or {}).values()] for named in points], float)
     diagonal_N = np.hypot(rows["width"], rows["height"]).to_numpy()
-    odd_NP, gain_N, pair_N2 = oddness(place_NP2 / diagonal_N[:, None, None], rows["group"].to_numpy())
-    worst_N = np.nan_to_num(odd_NP).argmax(axis=1)
-    most_N = np.nan_to_num(odd_NP).max(axis=1)
+    error_NP, gain_N, pair_N2 = landmark_errors(place_NP2 / diagonal_N[:, None, None], rows["group"].to_numpy())
+    worst_N = np.nan_to_num(error_NP).argmax(axis=1)
+    max_N = np.nan_to_num(error_NP).max(axis=1)
     exchanged = sorted(np.flatnonzero(gain_N > EXCHANGED), key=lambda n: -gain_N[n])
-    far = sorted(set(np.flatnonzero(most_N > FAR)) - set(exchanged), key=lambda n: -most_N[n])
+    far = sorted(set(np.flatnonzero(max_N > FAR)) - set(exchanged), key=lambda n: -max_N[n])
     paths, captions, places = list(rows["path"]), {}, {}
     for n in [*exchanged, *far]:
         one, other = pair_N2[n]
         captions[paths[n]] = (
-            f"{names[one]} \N{LEFT RIGHT ARROW} {names[other]}?" if n in exchanged else f"{names[worst_N[n]]} far off?"
+            f"{names[one]} \N{LEFT RIGHT ARROW} {names[other]}?"
+            if n in exchanged
+            else f"{names[worst_N[n]]} misplaced?"
         )
         half = MARK * diagonal_N[n] / 2
         marked = place_NP2[n, [one, other] if n in exchanged else [worst_N[n]]]
         places[paths[n]] = [(x - half, y - half, x + half, y + half) for x, y in marked.tolist()]
     evidence: dict[str, Any] = {"images": len(rows), "points": len(names), "exchanged": len(exchanged), "far": len(far)}
     if not captions:
-        says = f"The {len(names)} points of {len(rows)} images lie as those of other images let expect."
-        return [Finding("label_errors/points", "passed", says, evidence)], []
+        message = f"The {len(names)} points of {len(rows)} images agree with the shapes of other images."
+        return [Finding("label_errors/points", "passed", message, evidence)], []
     evidence["which"] = [f"{path} ({words})" for path, words in captions.items()][:50]
-    says = (
-        f"In {len(exchanged)} of {len(rows)} images two points look exchanged, in {len(far)} one lies far from where "
-        "the others of its image say, by the shapes in other groups of images. A rare pose looks like that too: look."
+    message = (
+        f"Two points look exchanged in {len(exchanged)} of {len(rows)} images, and a point looks misplaced in "
+        f"{len(far)}, compared with the shapes in other groups. A rare pose can look like this too: check these images."
     )
     images = list(captions)[:24]
-    return [Finding("label_errors/points", "warning", says, evidence, images, captions, places)], []
+    return [Finding("label_errors/points", "warning", message, evidence, images, captions, places)], []

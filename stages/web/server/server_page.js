@@ -1,11 +1,11 @@
-// Sends images to the server that gave this page, and shows what it answers.
+// Sends images to the server of this page and shows its predictions.
 "use strict";
 
 const at = (id) => document.getElementById(id);
 const TOP = 8; // rows of a table before "and n more"
-const SMALL = 352; // pixels: up to here an image is enlarged pixel by pixel
+const SMALL = 352; // pixels; smaller images are enlarged without smoothing
 
-function made(tag, text = "", kind = "") {
+function element(tag, text = "", kind = "") {
   const one = document.createElement(tag);
   one.textContent = text;
   if (kind) one.className = kind;
@@ -17,52 +17,52 @@ function headers() {
   return key ? { "X-API-Key": key } : {};
 }
 
-async function asked(path, options = {}) {
+async function fetchJson(path, options = {}) {
   const response = await fetch(path, { ...options, headers: { ...headers(), ...options.headers } });
   at("lock").hidden = response.status !== 401 && !at("key").value;
-  const told = await response.json().catch(() => ({ error: `the server answered ${response.status} without words` }));
-  if (!response.ok) throw new Error(told.error);
-  return told;
+  const result = await response.json().catch(() => ({ error: `the server returned status ${response.status}` }));
+  if (!response.ok) throw new Error(result.error);
+  return result;
 }
 
 const figure = (value) => (value === null || value === undefined ? "undefined" : Number(value).toPrecision(3));
 
 let model = null;
 
-async function introduce() {
+async function showModel() {
   try {
-    model = await asked("v1/model");
+    model = await fetchJson("v1/model");
     at("name").textContent = `${model.name}: ${model.task}`;
     document.title = `${model.name} · Macula`;
     const scores = Object.entries(model.scores ?? {}).slice(0, 1);
-    const told = scores.map(([name, s]) => `${name.replaceAll("_", " ")} ${figure(s.value)} [${figure(s.low)}, ${figure(s.high)}] on validation images`);
-    at("about").textContent = [...told, `data ${model.version}`, `model ${model.digest}`].join(" · ");
+    const parts = scores.map(([name, s]) => `${name.replaceAll("_", " ")} ${figure(s.value)} [${figure(s.low)}, ${figure(s.high)}] on validation images`);
+    at("about").textContent = [...parts, `data ${model.version}`, `model ${model.digest}`].join(" · ");
   } catch (error) {
     at("about").textContent = error.message;
   }
 }
 
 function table(rows) {
-  const body = made("table");
+  const body = element("table");
   for (const [name, value, share] of rows.slice(0, TOP)) {
     const row = body.insertRow();
-    const head = made("th", name);
+    const head = element("th", name);
     if (model?.colours?.[name]) {
-      const colour = made("i");
+      const colour = element("i");
       colour.style.background = model.colours[name];
       head.prepend(colour);
     }
     row.append(head);
-    row.append(made("td", value, "number"));
+    row.append(element("td", value, "number"));
     if (share !== undefined) {
-      const meter = made("meter");
+      const meter = element("meter");
       meter.value = share;
       meter.setAttribute("aria-label", `${name} ${value}`);
       row.insertCell().append(meter);
     }
   }
   if (rows.length > TOP) {
-    const rest = made("td", `and ${rows.length - TOP} more`);
+    const rest = element("td", `and ${rows.length - TOP} more`);
     rest.colSpan = 3;
     body.insertRow().append(rest);
   }
@@ -72,8 +72,8 @@ function table(rows) {
 const byValue = (shares) => Object.entries(shares).sort((a, b) => b[1] - a[1]).map(([name, p]) => [name, p.toFixed(3), p]);
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
-// Each task: what it says in one line, and the rows of a table.
-const SAYS = {
+// By task: the prediction in one line, and the rows of a table.
+const SUMMARIES = {
   classification: (a) => [`${a.label}, ${percent(a.confidence)}`, byValue(a.probabilities)],
   ordinal: (a) => [a.label, Object.entries(a.probabilities).map(([name, p]) => [name, p.toFixed(3), p])],
   multilabel: (a) => [a.labels.join(", ") || "none of the classes", byValue(a.probabilities)],
@@ -81,67 +81,67 @@ const SAYS = {
   landmarks: (a) => ["", Object.entries(a).map(([name, p]) => [name, `${p.x.toFixed(1)}, ${p.y.toFixed(1)}`, p.confidence])],
   segmentation: (a) => ["", Object.entries(a).map(([name, share]) => [name, percent(share), share])],
   instances: (a) => [Object.entries(a.counts).map(([name, n]) => `${n} ${name}`).join(", "), a.things.map((t) => [t.label, t.score.toFixed(2), t.score])],
-  image: () => ["As sent, and as answered", []],
+  image: () => ["Input and prediction", []],
 };
 
-function picture(source, told, words) {
-  const image = made("img");
+function picture(source, result, words) {
+  const image = element("img");
   image.src = source;
   image.alt = words;
-  if (Math.max(told.width, told.height) <= SMALL) image.className = "small";
+  if (Math.max(result.width, result.height) <= SMALL) image.className = "small";
   return image;
 }
 
-// What was sent, where the browser can show it.
-function own(file, told) {
+// The image that was sent, if the browser can show it.
+function own(file, result) {
   const address = URL.createObjectURL(file);
-  const image = picture(address, told, `${file.name} as it was sent`);
+  const image = picture(address, result, `${file.name}`);
   image.addEventListener("load", () => URL.revokeObjectURL(address));
   image.addEventListener("error", () => { URL.revokeObjectURL(address); image.remove(); });
   return image;
 }
 
-function show(place, file, told, milliseconds) {
-  const [said, rows] = SAYS[told.task](told.answer, told.units ?? {});
-  const seen = made("div");
-  if (told.task === "image") seen.append(own(file, told));
-  seen.append(picture(told.drawing, told, told.task === "image" ? "the answer" : `${file.name} with the answer drawn over it`));
-  const words = made("div");
-  words.append(made("h2", file.name));
-  if (said) words.append(made("p", said, "said"));
+function show(place, file, result, milliseconds) {
+  const [summary, rows] = SUMMARIES[result.task](result.answer, result.units ?? {});
+  const seen = element("div");
+  if (result.task === "image") seen.append(own(file, result));
+  seen.append(picture(result.drawing, result, result.task === "image" ? "prediction" : `${file.name} with the prediction`));
+  const words = element("div");
+  words.append(element("h2", file.name));
+  if (summary) words.append(element("p", summary, "prediction"));
   words.append(table(rows));
-  words.append(made("p", `${told.width} × ${told.height} pixels, ${milliseconds.toFixed(0)} ms with the way there and back`, "quiet small"));
-  const details = made("details");
-  details.append(made("summary", "As JSON"), made("pre", JSON.stringify(told.answer, null, 1)));
+  words.append(element("p", `${result.width} × ${result.height} pixels, ${milliseconds.toFixed(0)} ms round trip`, "quiet small"));
+  const details = element("details");
+  details.append(element("summary", "As JSON"), element("pre", JSON.stringify(result.answer, null, 1)));
   words.append(details);
   place.replaceChildren(seen, words);
 }
 
-async function answer(file, place) {
+async function predict(file, place) {
   const started = performance.now();
   try {
-    const told = await asked("v1/answer?drawing=true", { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } });
-    told.units = model?.units;
-    show(place, file, told, performance.now() - started);
+    const result = await fetchJson("v1/predict?drawing=true", { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } });
+    result.units = model?.units;
+    show(place, file, result, performance.now() - started);
   } catch (error) {
-    const words = made("div");
-    words.append(made("h2", file.name), made("p", error.message, "error"));
-    place.replaceChildren(made("div"), words);
+    const words = element("div");
+    words.append(element("h2", file.name), element("p", error.message, "error"));
+    place.replaceChildren(element("div"), words);
   }
   place.classList.remove("waiting");
 }
 
 async function take(files) {
   for (const file of files) {
-    const place = made("article", "", "waiting");
-    place.append(made("div"), made("p", `${file.name} …`, "quiet"));
-    at("answers").prepend(place);
-    await answer(file, place); // one after the other: a page is no load test
+    const place = element("article", "", "waiting");
+    place.append(element("div"), element("p", `${file.name} …`, "quiet"));
+    at("predictions").prepend(place);
+    await predict(file, place); // one after the other, to limit the load on the server
   }
 }
 
 at("files").addEventListener("change", (event) => { take([...event.target.files]); event.target.value = ""; });
-at("key").addEventListener("change", introduce);
+at("key").addEventListener("change", showModel);
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();
@@ -149,4 +149,4 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (kind === "drop") take([...event.dataTransfer.files]);
   });
 }
-introduce();
+showModel();

@@ -1,4 +1,4 @@
-"""Two sets of images are told apart where they differ, in the right words, and not where they don't."""
+"""Two sets of images are distinguished if and only if they differ, with the right description."""
 
 import shutil
 from pathlib import Path
@@ -10,13 +10,13 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from stages.audits import domain_gap, representativeness
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.config.schema import Params
 from stages.core.findings import Finding
 from stages.dataset.manifest import read_manifest
 from stages.dataset.shards import shard_name
-from stages.probes.appearance import appearance, noise, spectrum
-from stages.probes.two_sample_test import compared, shares_differ
+from stages.probes.appearance import measure_appearance, noise, spectrum
+from stages.probes.two_sample_test import compare_features, shares_differ
 from tests.conftest import Ingest, png
 
 COUNT = 160
@@ -39,7 +39,7 @@ CHANGES = {
 }
 
 
-def subject(ingest: Ingest, folder: Path, change: Any = None) -> Subject:
+def subject(ingest: Ingest, folder: Path, change: Any = None) -> AuditData:
     """Images of two classes, of which those of origin `new` are changed."""
     for seed in range(COUNT):
         origin, label = ("new", "old")[seed % 2], "ab"[seed // 2 % 2]
@@ -52,14 +52,14 @@ def subject(ingest: Ingest, folder: Path, change: Any = None) -> Subject:
         "path,label\n" + "\n".join(f"{p.relative_to(folder).as_posix()},{p.parent.name}" for p in folder.rglob("*.png"))
     )
     ingested = ingest(folder, inside="labels.csv", origin_regex="^(new|old)")
-    return Subject(read_manifest(ingested), pd.read_parquet(ingested / "sealed_index.parquet"), ingested)
+    return AuditData(read_manifest(ingested), pd.read_parquet(ingested / "sealed_index.parquet"), ingested)
 
 
-def arrived(subject: Subject) -> Subject:
+def arrived(subject: AuditData) -> AuditData:
     """The same, the images of origin `new` as if they had come with a second ingest."""
     shutil.copy(subject.folder / shard_name(1), subject.folder / shard_name(2))
     arrival = np.where(subject.rows["origin"] == "new", 2, 1)
-    return Subject(subject.rows.assign(arrival=arrival), subject.sealed, subject.folder)
+    return AuditData(subject.rows.assign(arrival=arrival), subject.sealed, subject.folder)
 
 
 def by_id(findings: list[Finding]) -> dict[str, Finding]:
@@ -79,7 +79,7 @@ def test_new_images_that_look_other_are_found_and_the_cause_is_named(
     assert all(path.startswith("new/") for path in finding.images[:12])
     assert all(path.startswith("old/") for path in finding.images[12:])
     gap = by_id(domain_gap.find(changed, params.audit))["domain_gap/origins"]
-    assert gap.severity == "warning" and "carries over" in gap.message
+    assert gap.severity == "warning" and "transfers" in gap.message
 
 
 def test_what_is_alike_passes(ingest: Ingest, params: Params, tmp_path: Path) -> None:
@@ -94,27 +94,29 @@ def test_what_is_alike_passes(ingest: Ingest, params: Params, tmp_path: Path) ->
 
 
 def test_classes_in_other_shares_are_no_other_look(ingest: Ingest, params: Params, tmp_path: Path) -> None:
-    """The classes differ in their grain, so that a set with more of one would be told by that."""
+    """Classes differ in their noise, which would distinguish sets with different class shares."""
     found = subject(ingest, tmp_path / "d")
-    looks = appearance(found.rows, found.folder)
+    looks = measure_appearance(found.rows, found.folder)
     alarms, shares = 0, 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
         of_one = rng.random(len(found.rows)) < np.where(found.rows["label"] == "a", 0.2, 0.6)
-        alarms += compared(found.rows, of_one, looks, 99, 0.01).p <= 0.05
+        alarms += compare_features(found.rows, of_one, looks, 99, 0.01).p <= 0.05
         shares += shares_differ(found.rows, of_one, 99)[1] <= 0.05
     assert alarms <= 4  # at 5 % the chance of more than 4 in 20 is 0.3 %
     assert shares >= 18
 
 
-def test_without_arrivals_origins_or_enough_groups_it_says_so(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+def test_sets_without_arrivals_origins_or_groups_are_not_compared(
+    ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
     found = subject(ingest, tmp_path / "d")
-    bare = Subject(found.rows.assign(origin="", label="").iloc[:12], found.sealed, found.folder)
+    bare = AuditData(found.rows.assign(origin="", label="").iloc[:12], found.sealed, found.folder)
     findings = by_id(representativeness.find(bare, params.audit) + domain_gap.find(bare, params.audit))
     assert "first ingest" in findings["representativeness/new-data"].message
     assert findings["domain_gap/origins"].severity == "passed"
-    assert "at least 10 of each" in findings["representativeness/not-checked"].message
-    assert "no class of their own" in findings["representativeness/not-checked"].message
+    assert "at least 10 in each set" in findings["representativeness/not-checked"].message
+    assert "images have no class" in findings["representativeness/not-checked"].message
 
 
 def test_the_noise_is_that_which_was_added() -> None:

@@ -8,27 +8,27 @@ import pandas as pd
 import pytest
 
 from stages.audits import AUDITS, label_errors
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.config.schema import Params
 from stages.core.findings import Finding, read_findings, write_findings
 from stages.dataset.annotations import Annotation, ObjectAnnotation
 from stages.dataset.manifest import read_manifest
-from stages.probes.confident_learning import doubt
-from stages.probes.shape_model import oddness
+from stages.probes.confident_learning import find_label_errors
+from stages.probes.shape_model import landmark_errors
 from stages.reports import Album, make_cards
 from tests.conftest import Ingest, digit_images, write_folders
 from tests.toys import TOYS, save, scene, things
 
 
-def subject_of(folder: Path) -> Subject:
-    return Subject(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
+def subject_of(folder: Path) -> AuditData:
+    return AuditData(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
 
 
-def found(subject: Subject, params: Params) -> dict[str, Finding]:
+def found(subject: AuditData, params: Params) -> dict[str, Finding]:
     return {finding.id: finding for finding in label_errors.find(subject, params.audit)}
 
 
-def changed(subject: Subject, places: list[int], **change: object) -> Subject:
+def changed(subject: AuditData, places: list[int], **change: object) -> AuditData:
     """The same data with the annotations of some images changed."""
     rows = subject.rows.copy()
     texts = list(rows["annotation"])
@@ -38,11 +38,11 @@ def changed(subject: Subject, places: list[int], **change: object) -> Subject:
 
 
 @pytest.fixture
-def digits(ingest: Ingest, tmp_path: Path) -> Subject:
+def digits(ingest: Ingest, tmp_path: Path) -> AuditData:
     return subject_of(ingest(write_folders(tmp_path / "digits", digit_images(per_class=40))))
 
 
-def relabelled(subject: Subject, share: float) -> tuple[Subject, set[str]]:
+def relabelled(subject: AuditData, share: float) -> tuple[AuditData, set[str]]:
     rng, rows = np.random.default_rng(1), subject.rows.copy()
     wrong = rng.permutation(len(rows))[: round(share * len(rows))]
     given = rows["label"].to_numpy(str)
@@ -51,13 +51,13 @@ def relabelled(subject: Subject, share: float) -> tuple[Subject, set[str]]:
     return replace(subject, rows=rows.assign(label=given, annotation=texts)), set(rows["path"].iloc[wrong])
 
 
-def test_digits_as_they_are_have_no_wrong_labels(digits: Subject, params: Params) -> None:
+def test_digits_as_they_are_have_no_wrong_labels(digits: AuditData, params: Params) -> None:
     findings = found(digits, params)
     assert set(findings) == {"label_errors/classes"}
     assert findings["label_errors/classes"].severity == "passed"
 
 
-def test_relabelled_digits_are_ranked_first_and_counted(digits: Subject, params: Params) -> None:
+def test_relabelled_digits_are_ranked_first_and_counted(digits: AuditData, params: Params) -> None:
     noisy, wrong = relabelled(digits, 0.1)
     finding = found(noisy, params)["label_errors/classes"]
     assert finding.severity == "warning"
@@ -66,7 +66,7 @@ def test_relabelled_digits_are_ranked_first_and_counted(digits: Subject, params:
     assert all("\N{RIGHTWARDS ARROW}" in finding.captions[path] for path in finding.images)
 
 
-def test_labels_by_chance_are_not_called_wrong_but_not_checked(digits: Subject, params: Params) -> None:
+def test_labels_by_chance_are_not_called_wrong_but_not_checked(digits: AuditData, params: Params) -> None:
     noisy, _ = relabelled(digits, 1.0)
     rows = noisy.rows.sample(frac=1, random_state=3)
     shuffled = noisy.rows.assign(label=list(rows["label"]), annotation=list(rows["annotation"]))
@@ -75,7 +75,7 @@ def test_labels_by_chance_are_not_called_wrong_but_not_checked(digits: Subject, 
     assert "skill" in findings["label_errors/not-checked"].message
 
 
-def test_a_class_with_too_few_groups_is_left_out_by_name(digits: Subject, params: Params) -> None:
+def test_a_class_with_too_few_groups_is_left_out_by_name(digits: AuditData, params: Params) -> None:
     rows = digits.rows
     few = pd.concat([rows[rows["label"] != "7"], rows[rows["label"] == "7"].head(3)])
     findings = found(replace(digits, rows=few), params)
@@ -88,20 +88,20 @@ def test_classes_that_overlap_are_not_taken_for_wrong_labels() -> None:
     codes = rng.integers(0, 2, 2000)
     signal = 2 * codes - 1 + 0.8 * rng.normal(size=2000)  # a tenth of them on the wrong side
     p = 1 / (1 + np.exp(-2 * signal / 0.64))
-    told = doubt(np.stack([1 - p, p], axis=1), codes)
-    assert (told.better_N != codes).mean() > 0.08, "as many disagree"
-    assert told.share < 0.02 and told.at_least < 0.01
+    result = find_label_errors(np.stack([1 - p, p], axis=1), codes)
+    assert (result.better_N != codes).mean() > 0.08, "as many disagree"
+    assert result.share < 0.02 and result.at_least < 0.01
 
 
 def test_a_grade_is_doubted_by_how_far_it_is_off() -> None:
     p = np.tile([0.9, 0.1, 0.0, 0.0], (40, 1))
     codes = np.array([0] * 36 + [0, 1, 2, 3])
-    told = doubt(p, codes, ordered=True)
-    assert list(told.doubt_N[-4:].round(3)) == [0.0, 0.8, 1.8, 2.8]
+    result = find_label_errors(p, codes, ordered=True)
+    assert list(result.score_N[-4:].round(3)) == [0.0, 0.8, 1.8, 2.8]
 
 
 @pytest.mark.parametrize("factor", [2.0, 10.0])
-def test_a_misread_number_is_found(digits: Subject, params: Params, factor: float) -> None:
+def test_a_misread_number_is_found(digits: AuditData, params: Params, factor: float) -> None:
     values = [float(5 + int(label)) for label in digits.rows["label"]]
     wrong = [3, 90, 200]
     texts = [
@@ -113,25 +113,25 @@ def test_a_misread_number_is_found(digits: Subject, params: Params, factor: floa
     assert large and {digits.rows["path"].iloc[i] for i in large} <= set(finding.images)
 
 
-def with_numbers(subject: Subject, values: list[float]) -> Subject:
+def with_numbers(subject: AuditData, values: list[float]) -> AuditData:
     texts = [Annotation(scalars={"size": float(value)}).to_json() for value in values]
     return replace(subject, rows=subject.rows.assign(annotation=texts))
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_of_counts_that_are_mostly_zero_none_is_wrong_but_a_misread_one(
-    digits: Subject, params: Params, known: bool
+    digits: AuditData, params: Params, known: bool
 ) -> None:
     rng, grade = np.random.default_rng(0), digits.rows["label"].astype(int).to_numpy()
     grade = grade if known else rng.permutation(grade)
     counts = np.where(grade < 7, 0, rng.poisson(grade + 3.0))
-    told = found(with_numbers(digits, counts.tolist()), params)
+    result = found(with_numbers(digits, counts.tolist()), params)
     if not known:
-        assert "label_errors/numbers" not in told and "does not foretell" in told["label_errors/not-checked"].message
+        assert "label_errors/numbers" not in result and "does not predict" in result["label_errors/not-checked"].message
         return
     assert (
-        told["label_errors/numbers"].severity == "passed"
-        and 0.5 < told["label_errors/numbers"].evidence["r2"]["size"] < 0.9
+        result["label_errors/numbers"].severity == "passed"
+        and 0.5 < result["label_errors/numbers"].evidence["r2"]["size"] < 0.9
     )
     wrong = int(np.flatnonzero(counts > 9)[0])
     counts[wrong] *= 10
@@ -141,7 +141,7 @@ def test_of_counts_that_are_mostly_zero_none_is_wrong_but_a_misread_one(
 
 @pytest.mark.parametrize("spread", [True, False])
 def test_numbers_as_large_as_floats_can_be_are_written_down(
-    digits: Subject, params: Params, tmp_path: Path, spread: bool
+    digits: AuditData, params: Params, tmp_path: Path, spread: bool
 ) -> None:
     values = [5.0 + int(label) for label in digits.rows["label"]]
     if spread:
@@ -152,21 +152,21 @@ def test_numbers_as_large_as_floats_can_be_are_written_down(
     asked = ("label_errors", "learning_curve", "confounder")
     findings = [finding for name in asked for finding in AUDITS[name](subject, params.audit)]
     write_findings(findings, tmp_path / "findings.json")
-    told = {finding.id: finding for finding in findings}
-    assert 0.5 < told["label_errors/numbers"].evidence["r2"]["size"] < 0.95
-    assert told["label_errors/numbers"].images == ([] if spread else [digits.rows["path"].iloc[3]])
-    assert ("learning_curve/images" if spread else "learning_curve/not-checked") in told
-    assert any(name.startswith("confounder/") for name in told)
+    result = {finding.id: finding for finding in findings}
+    assert 0.5 < result["label_errors/numbers"].evidence["r2"]["size"] < 0.95
+    assert result["label_errors/numbers"].images == ([] if spread else [digits.rows["path"].iloc[3]])
+    assert ("learning_curve/images" if spread else "learning_curve/not-checked") in result
+    assert any(name.startswith("confounder/") for name in result)
 
 
-def test_the_unit_of_a_number_changes_nothing(digits: Subject, params: Params) -> None:
+def test_the_unit_of_a_number_changes_nothing(digits: AuditData, params: Params) -> None:
     values = [5.0 + int(label) for label in digits.rows["label"]]
     values[3] *= 10
     one, other = (found(with_numbers(digits, [v * unit for v in values]), params) for unit in (1, 1e-15))
     assert other["label_errors/numbers"].images == one["label_errors/numbers"].images
 
 
-def test_several_classes_are_each_held_against_the_rest(digits: Subject, params: Params) -> None:
+def test_several_classes_are_each_held_against_the_rest(digits: AuditData, params: Params) -> None:
     kinds = [
         {"round"} if label in "0689" else {"straight"} if label in "147" else set() for label in digits.rows["label"]
     ]
@@ -178,17 +178,17 @@ def test_several_classes_are_each_held_against_the_rest(digits: Subject, params:
     assert finding.severity in ("warning", "info")
     paths = {digits.rows["path"].iloc[place] for place in wrong}
     assert len(paths & set(finding.images)) >= 3
-    assert any("round, wrongly?" in words for words in finding.captions.values())
+    assert any("labelled round?" in words for words in finding.captions.values())
 
 
-def test_exchanged_and_far_off_points_are_told() -> None:
+def test_exchanged_and_misplaced_points_are_detected() -> None:
     rng = np.random.default_rng(0)
     shape = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.5, 0.5]])
     place = shape + rng.normal(scale=2, size=(60, 1, 2)) + rng.normal(scale=0.05, size=(60, 5, 2))
     place[7, 3] = np.nan
     place[20, [0, 2]] = place[20, [2, 0]]
     place[30, 4] += 1.0
-    odd, gain, pair = oddness(place, np.arange(60))
+    odd, gain, pair = landmark_errors(place, np.arange(60))
     assert np.isnan(odd[7, 3]) and np.isfinite(np.delete(odd[7], 3)).all()
     assert gain.argmax() == 20 and set(pair[20]) == {0, 2}
     assert np.delete(gain, 20).max() < 10
@@ -197,7 +197,7 @@ def test_exchanged_and_far_off_points_are_told() -> None:
 
 
 @pytest.fixture
-def masks(ingest: Ingest, tmp_path: Path) -> Subject:
+def masks(ingest: Ingest, tmp_path: Path) -> AuditData:
     from tests.toys import mask_of
 
     rng = np.random.default_rng(0)
@@ -209,7 +209,7 @@ def masks(ingest: Ingest, tmp_path: Path) -> Subject:
     return subject_of(ingest(tmp_path / "d", **toy))
 
 
-def test_an_empty_mask_and_no_other_is_found(masks: Subject, params: Params) -> None:
+def test_an_empty_mask_and_no_other_is_found(masks: AuditData, params: Params) -> None:
     findings = found(masks, params)
     empty = "images/30.png"
     if empty not in set(masks.rows["path"]):
@@ -220,18 +220,18 @@ def test_an_empty_mask_and_no_other_is_found(masks: Subject, params: Params) -> 
 
 
 @pytest.fixture
-def boxes(ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
+def boxes(ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AuditData:
     monkeypatch.setattr("tests.toys.COUNT", 40)
     (tmp_path / "d").mkdir()
     things(tmp_path / "d", np.random.default_rng(0))
     return subject_of(ingest(tmp_path / "d", inside="things.json"))
 
 
-def test_marks_that_fit_pass(boxes: Subject, params: Params) -> None:
+def test_marks_that_fit_pass(boxes: AuditData, params: Params) -> None:
     assert found(boxes, params)["label_errors/objects"].severity == "passed"
 
 
-def test_what_is_not_marked_or_marked_on_nothing_or_as_another_class_is_found(boxes: Subject, params: Params) -> None:
+def test_what_is_not_marked_or_marked_on_nothing_or_as_another_class_is_found(boxes: AuditData, params: Params) -> None:
     shapes = Annotation.from_json(boxes.rows["annotation"].iloc[4]).shapes
     assert shapes
     other = {"disc": "square", "square": "disc"}
@@ -243,9 +243,9 @@ def test_what_is_not_marked_or_marked_on_nothing_or_as_another_class_is_found(bo
     wrong = changed(wrong, [6], shapes=(*marked, corner))
     finding = found(wrong, params)["label_errors/objects"]
     paths = list(boxes.rows["path"])
-    assert "unmarked" in finding.captions[paths[2]]
-    assert "rather" in finding.captions[paths[4]]
-    assert "on nothing" in finding.captions[paths[6]]
+    assert "unlabelled" in finding.captions[paths[2]]
+    assert "instead" in finding.captions[paths[4]]
+    assert "without an object" in finding.captions[paths[6]]
     assert set(finding.images) <= {paths[2], paths[4], paths[6]}
 
 
@@ -264,12 +264,12 @@ def test_every_kind_of_label_gets_an_answer(name: str, ingest: Ingest, params: P
     assert [f.id for f in read_findings(tmp_path / "findings.json")] == [f.id for f in findings]
 
 
-def test_the_page_says_what_the_label_should_be_and_frames_where_to_look(digits: Subject) -> None:
+def test_the_page_shows_the_suggested_label_and_outlines_the_region(digits: AuditData) -> None:
     path = digits.rows["path"].iloc[0]
     plain = Finding("labels/x", "warning", "Look.", {}, [path])
-    told = replace(plain, captions={path: "3 or 8?"}, places={path: [(1.0, 1.0, 6.0, 6.0)]})
+    result = replace(plain, captions={path: "3 or 8?"}, places={path: [(1.0, 1.0, 6.0, 6.0)]})
     album = Album(digits.rows, digits.folder)
-    (before,), (after,) = (make_cards([one], album)[0].strip for one in (plain, told))
+    (before,), (after,) = (make_cards([one], album)[0].strip for one in (plain, result))
     assert after.caption.startswith("3 or 8?") and not before.caption.startswith("3 or 8?")
     assert after.uri != before.uri
 
@@ -278,12 +278,12 @@ def test_the_audit_is_registered() -> None:
     assert AUDITS["label_errors"] is label_errors.find
 
 
-def test_counts_that_are_mostly_nought_are_not_called_wrong(digits: Subject, params: Params) -> None:
+def test_counts_that_are_mostly_nought_are_not_called_wrong(digits: AuditData, params: Params) -> None:
     values = [float(int(label)) if label in "12" else 0.0 for label in digits.rows["label"]]
     texts = [Annotation(scalars={"count": value}).to_json() for value in values]
     findings = found(replace(digits, rows=digits.rows.assign(annotation=texts)), params)
-    told = findings.get("label_errors/numbers")
-    assert told is None or len(told.images) < 0.1 * len(values), "of 20 % that are not nought few are far off"
+    result = findings.get("label_errors/numbers")
+    assert result is None or len(result.images) < 0.1 * len(values), "few of the 20 % nonzero values are outliers"
     constant = [Annotation(scalars={"count": 3.0}).to_json() for _ in values]
     assert "label_errors/numbers" not in found(replace(digits, rows=digits.rows.assign(annotation=constant)), params)
 
@@ -293,7 +293,7 @@ def test_exchanges_are_looked_for_among_many_points_at_once() -> None:
     shape = rng.uniform(0, 10, size=(60, 2))
     place = shape + rng.normal(scale=0.05, size=(40, 60, 2))
     place[20, [0, 9]] = place[20, [9, 0]]
-    _, gain, pair = oddness(place, np.arange(40))
+    _, gain, pair = landmark_errors(place, np.arange(40))
     assert gain.argmax() == 20 and set(pair[20]) == {0, 9}
 
 

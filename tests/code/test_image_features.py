@@ -6,26 +6,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.dataset.manifest import read_manifest
 from stages.probes import cross_validation as out_of_fold
-from stages.probes.image_features import bank, thumbnails
+from stages.probes.image_features import thumbnail_features, thumbnails_of
 from stages.probes.ridge import ridge
 from tests.conftest import Ingest, digit_images, write_folders
 
 
 @pytest.fixture
-def digits(ingest: Ingest, tmp_path: Path) -> Subject:
+def digits(ingest: Ingest, tmp_path: Path) -> AuditData:
     folder = ingest(write_folders(tmp_path / "d", digit_images(per_class=60)))
-    return Subject(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
+    return AuditData(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
 
 
-def test_features_tell_digits_better_than_pixels_do(digits: Subject) -> None:
+def test_features_tell_digits_better_than_pixels_do(digits: AuditData) -> None:
     labels, groups = digits.sample["label"].to_numpy(), digits.sample["group"].to_numpy()
-    pixels = thumbnails(digits.sample, digits.folder).reshape(len(labels), -1).astype(np.float32)
+    pixels = thumbnails_of(digits.sample, digits.folder).reshape(len(labels), -1).astype(np.float32)
     right = {}
     for name, features in {"pixels": pixels, "bank": digits.features}.items():
-        classes, probability = out_of_fold.probabilities(features, labels, groups)
+        classes, probability = out_of_fold.out_of_fold_probabilities(features, labels, groups)
         right[name] = (classes[probability.argmax(axis=1)] == labels).mean()
         assert np.allclose(probability.sum(axis=1), 1)
         assert abs(probability.max(axis=1).mean() - right[name]) < 0.03, "confidence is how often it is right"
@@ -34,28 +34,28 @@ def test_features_tell_digits_better_than_pixels_do(digits: Subject) -> None:
 
 def test_features_are_the_same_each_time_and_whatever_stands_beside_an_image() -> None:
     small = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), dtype=np.uint8)
-    assert np.array_equal(bank(small, filters=8), bank(small, filters=8))
-    assert not np.array_equal(bank(small, filters=8), bank(small, filters=8, seed=1))
+    assert np.array_equal(thumbnail_features(small, filters=8), thumbnail_features(small, filters=8))
+    assert not np.array_equal(thumbnail_features(small, filters=8), thumbnail_features(small, filters=8, seed=1))
     flat = np.full((3, 32, 32, 1), 7, np.uint8)
-    assert np.array_equal(bank(flat, filters=8), np.zeros((3, 64))), "nothing is seen where nothing is"
+    assert np.array_equal(thumbnail_features(flat, filters=8), np.zeros((3, 64))), "nothing is seen where nothing is"
 
 
-def test_a_sample_takes_some_of_each_group_and_then_more(digits: Subject) -> None:
+def test_a_sample_takes_some_of_each_group_and_then_more(digits: AuditData) -> None:
     rows = digits.rows.assign(group=np.where(np.arange(len(digits.rows)) < 400, "one", digits.rows["group"]))
-    sample = Subject(rows, digits.sealed, digits.folder, most=150).sample
+    sample = AuditData(rows, digits.sealed, digits.folder, most=150).sample
     others = rows["group"].nunique() - 1
     assert len(sample) == 150 and sample["group"].nunique() == 1 + others
     assert (sample["group"] == "one").sum() == 150 - others
     assert sample.index.is_monotonic_increasing
 
 
-def test_who_knows_only_the_group_is_told_nothing_out_of_fold() -> None:
+def test_a_feature_of_the_group_alone_has_no_out_of_fold_skill() -> None:
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(40), 10)
     features = np.eye(40, dtype=np.float32)[group] + 0.01 * rng.normal(size=(400, 40)).astype(np.float32)
     label = rng.choice(["a", "b"], 40)[group]
-    classes, by_group = out_of_fold.probabilities(features, label, group)
-    _, by_image = out_of_fold.probabilities(features, label, np.arange(400))
+    classes, by_group = out_of_fold.out_of_fold_probabilities(features, label, group)
+    _, by_image = out_of_fold.out_of_fold_probabilities(features, label, np.arange(400))
     assert (classes[by_image.argmax(axis=1)] == label).mean() > 0.95
     assert (classes[by_group.argmax(axis=1)] == label).mean() < 0.7
 
@@ -64,14 +64,14 @@ def test_numbers_keep_their_units_and_classes_of_one_image_do_no_harm() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(200, 5)).astype(np.float32)
     truth = features @ rng.normal(size=(5, 2)) * [1, 1000] + [0, 5000]
-    found = out_of_fold.numbers(features, truth, np.arange(200))
+    found = out_of_fold.out_of_fold_numbers(features, truth, np.arange(200))
     assert np.abs(found - truth).max(axis=0) == pytest.approx([0, 0], abs=0.02 * 1000)
     assert np.abs(found - truth)[:, 0].max() < 0.02
     labels = np.where(np.arange(200) == 0, "rare", np.where(features[:, 0] > 0, "up", "down"))
-    classes, probability = out_of_fold.probabilities(features, labels, np.arange(200))
+    classes, probability = out_of_fold.out_of_fold_probabilities(features, labels, np.arange(200))
     assert classes.tolist() == ["down", "rare", "up"] and np.isfinite(probability).all()
-    with pytest.raises(ValueError, match="1 group"):
-        out_of_fold.numbers(features, truth, np.zeros(200))
+    with pytest.raises(ValueError, match="at least two groups"):
+        out_of_fold.out_of_fold_numbers(features, truth, np.zeros(200))
 
 
 @pytest.mark.parametrize("count", [40, 300])

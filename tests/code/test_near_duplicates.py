@@ -14,12 +14,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from stages.audits import duplicates, leakage, sequence_leakage
-from stages.audits.audit_data import Subject
+from stages.audits.audit_data import AuditData
 from stages.config.schema import Params
 from stages.core.findings import Finding
 from stages.dataset.manifest import read_manifest
 from stages.near_duplicates.perceptual_hash import near_any, near_pairs, radius_for
-from stages.near_duplicates.search import Copies, copies
+from stages.near_duplicates.search import Copies, find_copies
 from tests.conftest import Ingest, digit_images, png
 
 Grey = np.ndarray[Any, Any]
@@ -62,8 +62,8 @@ def splits(count: int = 40) -> dict[str, Grey]:
     return {path: image for split in ("train", "val", "test") for path, image in distinct(count, split).items()}
 
 
-def subject_of(folder: Path) -> Subject:
-    return Subject(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
+def subject_of(folder: Path) -> AuditData:
+    return AuditData(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
 
 
 def found_in(folder: Path, params: Params) -> tuple[dict[str, Finding], Copies]:
@@ -131,7 +131,7 @@ def test_a_changed_copy_in_another_split_warns_and_the_same_picture_blocks(
     assert findings["leakage/near-duplicates"].images == ["train/a/000x.png", "val/a/mirrored.png"]
     assert findings["leakage/same-image"].severity == "blocking"
     assert findings["leakage/same-image"].images == ["train/a/001x.png", "val/a/again.png"]
-    assert "groups that had better be one" in findings["duplicates/near-duplicates"].message
+    assert "which should be merged" in findings["duplicates/near-duplicates"].message
 
 
 def test_a_mirrored_copy_under_another_label_is_a_conflict_to_look_at(
@@ -151,7 +151,7 @@ def test_changed_copies_inside_one_group_are_allowed(ingest: Ingest, params: Par
     folder = ingest(folder_of(tmp_path / "d", images), by="source", group_regex=r"((?:train|val|test)/a/\d+)")
     findings, _ = found_in(folder, params)
     assert findings["duplicates/near-duplicates"].severity == "info"
-    assert "All lie inside one group each" in findings["duplicates/near-duplicates"].message
+    assert "Each set is in one group" in findings["duplicates/near-duplicates"].message
 
 
 def test_a_re_encoded_copy_in_the_sealed_test_is_suspected_by_its_hash_alone(
@@ -190,7 +190,7 @@ def test_small_copies_are_found_too(ingest: Ingest, params: Params, tmp_path: Pa
 def test_too_few_or_flat_pictures_are_said_not_to_be_checked(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     folder = ingest(folder_of(tmp_path / "d", splits(8)), by="source")
     rows = read_manifest(folder)
-    assert "too few" in copies(rows, folder, 8).not_checked
+    assert "too few" in find_copies(rows, folder, 8).not_checked
     flat = {f"{split}/a/{i:02d}x.png": np.full((40, 40), 90, np.uint8) + (np.arange(40) == i).astype(np.uint8)
             for split in ("train", "val", "test") for i in range(40)}  # fmt: skip
     findings, found = found_in(ingest(folder_of(tmp_path / "f", flat), by="source"), params)
@@ -227,10 +227,10 @@ def test_neighbours_in_two_groups_that_cannot_be_compared_are_not_said_to_be_in_
     rows = subject.rows.assign(path=[f"all/{i:03d}.png" for i in range(len(subject.rows))])
     rows["label"] = [str(i % 2) for i in range(len(rows))]  # no two neighbours are of one class
     (found,) = sequence_leakage.find(replace(subject, rows=rows), params.audit)
-    assert found.id == "sequence_leakage/not-checked" and "stand next to another group's" in found.message
+    assert found.id == "sequence_leakage/not-checked" and "are next to an image of another group" in found.message
     one = rows.assign(group="one")
     (found,) = sequence_leakage.find(replace(subject, rows=one), params.audit)
-    assert found.severity == "passed" and "one group each" in found.message
+    assert found.severity == "passed" and "are in one group" in found.message
 
 
 def test_one_picture_with_two_masks_is_a_conflict(ingest: Ingest, params: Params, tmp_path: Path) -> None:

@@ -43,24 +43,24 @@ def test_digits_as_they_are_have_no_odd_image(tmp_path: Path) -> None:
     assert list(looked_at(digits(), tmp_path)) == ["outliers/images"]
 
 
-def test_what_a_tenth_of_the_images_have_is_a_kind_of_its_own_and_not_odd(tmp_path: Path) -> None:
+def test_a_property_of_a_tenth_of_the_images_is_not_an_outlier(tmp_path: Path) -> None:
     case = digits()
     for i in range(10):
         case.samples[i] = fault_transforms.enlarged(case.samples[i], 3, np.random.default_rng(0))
     assert "outliers/large" not in looked_at(case, tmp_path)
 
 
-def test_of_few_images_it_says_that_it_cannot_tell(tmp_path: Path) -> None:
+def test_outliers_of_few_images_are_not_checked(tmp_path: Path) -> None:
     assert list(looked_at(digits(each=2), tmp_path)) == ["outliers/not-checked"]
 
 
-def test_images_that_are_all_equal_are_not_odd(tmp_path: Path) -> None:
+def test_equal_images_are_not_outliers(tmp_path: Path) -> None:
     rows, _ = ingest_samples(digits(), tmp_path)
     same = pd.concat([rows.head(1)] * 40, ignore_index=True)
     assert [f.id for f in outliers.find(audit_input(same, tmp_path), default_params().audit)] == ["outliers/images"]
 
 
-def test_figures_are_told_as_they_are_measured(tmp_path: Path) -> None:
+def test_the_message_contains_the_measured_values(tmp_path: Path) -> None:
     case = digits()
     (kind,) = (kind for kind, name in KIND_OF.items() if name == "dark")
     change, strength = fault_transforms.OUTLIERS[kind]
@@ -69,6 +69,6 @@ def test_figures_are_told_as_they_are_measured(tmp_path: Path) -> None:
     for finding in outliers.find(audit_input(rows, tmp_path), default_params().audit):
         if finding.id == "outliers/dark":
             brightest = rows.set_index("path")["brightest"][finding.images[0]]
-            assert f"with {brightest:.3g} against a median of {rows['brightest'].median():.3g}" in finding.message
+            assert f"brightest level {brightest:.3g}, median {rows['brightest'].median():.3g}" in finding.message
             return
     pytest.fail("no dark image was found")

@@ -10,7 +10,7 @@ import pytest
 
 from stages.serving import micro_batching as batches
 from stages.serving.metrics import Metrics
-from stages.serving.micro_batching import Batches
+from stages.serving.micro_batching import MicroBatcher
 
 
 class Runs:
@@ -44,11 +44,11 @@ def while_held(
     """Answers to images, of which the first is run while the others come; the run is held for `waited` seconds."""
 
     async def crowd() -> list[Any]:
-        batches = Batches(runs, 1, most, latency, Metrics())
-        batches.seconds_an_image = pace
-        first = asyncio.create_task(batches.answer(images[0]))
+        batches = MicroBatcher(runs, 1, most, latency, Metrics())
+        batches.seconds_per_image = pace
+        first = asyncio.create_task(batches.predict(images[0]))
         await asyncio.to_thread(runs.begun.wait, 10)
-        others = [asyncio.create_task(batches.answer(one)) for one in images[1:]]
+        others = [asyncio.create_task(batches.predict(one)) for one in images[1:]]
         await asyncio.sleep(waited)
         runs.open.set()
         found = await asyncio.gather(first, *others, return_exceptions=True)
@@ -73,7 +73,7 @@ def test_no_run_has_more_images_than_allowed(runs: Runs) -> None:
 
 
 def test_large_images_are_run_with_few_others(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "MOST_PIXELS", 40)  # two and a half of 4 x 4
+    monkeypatch.setattr(batches, "MAX_BATCH_PIXELS", 40)  # two and a half of 4 x 4
     while_held(runs, [image(value) for value in range(6)])
     assert runs.sizes == [1, 2, 2, 1]
 
@@ -102,10 +102,10 @@ def test_who_has_waited_longer_than_the_latency_is_run_with_as_many_as_that_has_
 
 def test_who_went_away_is_not_run(runs: Runs) -> None:
     async def one_leaves() -> None:
-        batches = Batches(runs, 1, 8, 10.0, Metrics())
-        first = asyncio.create_task(batches.answer(image(0)))
+        batches = MicroBatcher(runs, 1, 8, 10.0, Metrics())
+        first = asyncio.create_task(batches.predict(image(0)))
         await asyncio.to_thread(runs.begun.wait, 10)
-        leaving, staying = (asyncio.create_task(batches.answer(image(value))) for value in (1, 2))
+        leaving, staying = (asyncio.create_task(batches.predict(image(value))) for value in (1, 2))
         await asyncio.sleep(0)
         leaving.cancel()
         await asyncio.sleep(0)
@@ -119,10 +119,10 @@ def test_who_went_away_is_not_run(runs: Runs) -> None:
 
 def test_after_a_rest_it_answers_again(runs: Runs) -> None:
     async def twice() -> None:
-        batches = Batches(runs, 2, 8, 10.0, Metrics())
+        batches = MicroBatcher(runs, 2, 8, 10.0, Metrics())
         runs.open.set()
         for value in (1, 2, 3):
-            assert await batches.answer(image(value)) == value
+            assert await batches.predict(image(value)) == value
             await asyncio.sleep(0.02)
         batches.close()
 
@@ -132,9 +132,9 @@ def test_after_a_rest_it_answers_again(runs: Runs) -> None:
 
 def test_many_at_once_all_get_their_own_answers(runs: Runs) -> None:
     async def many() -> list[Any]:
-        batches = Batches(runs, 3, 4, 10.0, Metrics())
+        batches = MicroBatcher(runs, 3, 4, 10.0, Metrics())
         runs.open.set()
-        found = await asyncio.gather(*(batches.answer(image(value % 200, 2 + value % 3)) for value in range(600)))
+        found = await asyncio.gather(*(batches.predict(image(value % 200, 2 + value % 3)) for value in range(600)))
         batches.close()
         return list(found)
 
