@@ -139,10 +139,10 @@ def test_a_zoo_of_odd_images_is_read_or_refused_in_bounded_time(reference_data: 
     with zipfile.ZipFile(reference_data / "odd_images.zip") as archive:
         archive.extractall(tmp_path)
     script = (
-        "import sys, pathlib\nfrom stages.images.decode import read, Unreadable\nn = [0, 0]\n"
+        "import sys, pathlib\nfrom stages.images.decode import decode_image, Unreadable\nn = [0, 0]\n"
         "for f in sorted(pathlib.Path(sys.argv[1]).rglob('*')):\n"
         "    if not f.is_file(): continue\n"
-        "    try:\n        image = read(f.read_bytes()).image; n[0] += 1\n"
+        "    try:\n        image = decode_image(f.read_bytes()).image; n[0] += 1\n"
         "        assert image.dtype in ('uint8', 'uint16') and image.ndim in (2, 3) and image.size\n"
         "    except Unreadable as e:\n        n[1] += 1; assert str(e)\n"
         "print(*n)"

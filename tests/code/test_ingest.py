@@ -122,7 +122,7 @@ def test_shares_that_the_table_holds_back_are_said(
         ("[]", "is damaged"),
         ('{"grouped_by": "picture"}', "is damaged"),
         (locked(a="trian"), "'trian' of group 'a'"),
-        (locked("column who", a="train"), "groups by column who, they are now by picture"),
+        (locked("column who", a="train"), "groups by column who, but they are now by picture"),
     ],
 )
 def test_a_table_that_cannot_be_trusted_is_refused(tmp_path: Path, text: str, says: str) -> None:
