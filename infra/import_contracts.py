@@ -1,6 +1,6 @@
 """Types of import-linter's contracts, and the sentence on layers in README.md and CONTRIBUTING.md.
 
-    python -m infra.import_contracts  # write the sentence anew after a change of the layers in pyproject.toml
+    python -m infra.import_contracts  # update the sentence after a change of the layers in pyproject.toml
 
 `stage_layers` is a contract of layers in which the word `STAGES` stands for every file of the container, so that a new
 stage is subject to it. `forbidden_except` forbids imports to all modules that match, except those that it lists.

@@ -28,7 +28,7 @@ RUN --mount=type=cache,target=/var/cache/uv \
 
 FROM python:${PYTHON} AS runtime
 LABEL org.opencontainers.image.title="macula-serve" \
-      org.opencontainers.image.description="Answers of a model that Macula exported, over HTTP"
+      org.opencontainers.image.description="Predictions of a model exported by Macula, over HTTP"
 COPY --from=build /opt/macula /opt/macula
 # Safe path: a mounted working directory cannot shadow the code.
 ENV PATH=/opt/macula/bin:$PATH HOME=/tmp PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

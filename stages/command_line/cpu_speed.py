@@ -3,7 +3,7 @@
 **Expectation.** A core of F Hz that does P float32 operations per cycle multiplies matrices at no more than F x P; a
 good BLAS reaches most of it. P follows from the widest vector instructions: 64 with AVX-512 (two units of 16 numbers,
 each one multiplication and one addition), 32 with AVX2 and FMA, 16 with AVX or NEON, 8 with SSE. On an AMD EPYC (Zen
-3, AVX2, 2.45 GHz nominal) OpenBLAS reached 0.70 to 1.0 of F x P, and 0.24 when it was told to use the code for a
+3, AVX2, 2.45 GHz nominal) OpenBLAS reached 0.70 to 1.0 of F x P, and 0.24 when it was made to use the code for a
 processor without AVX (`OPENBLAS_CORETYPE=Prescott`): below 0.5 something is wrong. Decoding the JPEG below took 13 to
 24 cycles per pixel there with the vector code of libjpeg-turbo, and 31 to 48 without (`JSIMD_FORCENONE=1`): more than
 28 is too slow. Times are processor times of one thread, so that other processes do not count; what they take is a

@@ -6,7 +6,7 @@ FAILED = 1
 USAGE = 2
 """The command line itself is wrong: an unknown option, a missing argument, a value out of range."""
 BLOCKED = 3
-"""The gate stopped the pipeline because of a finding that nobody has accepted."""
+"""The gate stopped the pipeline because of a blocking finding that has not been accepted."""
 OBJECTIVE_MISSED = 4
 """`macula run --require-objective`: every stage finished, but the score misses the objective."""
 BUG = 70

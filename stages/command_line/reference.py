@@ -31,7 +31,7 @@ they require a clone. `python -m stages.predict`, `python -m stages.serve`, `pyt
 | 0 | success; `doctor` may have printed warnings, and `run` may have missed the objective |
 | 1 | error: its message states what to do; `predict`: an image failed; `doctor`: a check reports an error |
 | 2 | usage error: an unknown option, a missing argument, a value out of range |
-| 3 | `run`: the gate stopped the pipeline because of a finding that nobody has accepted |
+| 3 | `run`: the gate stopped the pipeline because of a blocking finding that has not been accepted |
 | 4 | `run --require-objective`: every stage finished, but the score misses the objective |
 | 70 | a bug in Macula: `--debug` shows the traceback to report |
 | 130 | interrupted by Ctrl-C or SIGTERM, or the reader of the output closed it |
@@ -51,7 +51,7 @@ what to do. `--debug`, or `MACULA_DEBUG=1` in the environment, shows the traceba
 
 Ctrl-C or SIGTERM ends the command and all processes that it started, and prints how to resume. `run`: finished stages
 are kept, the next `run` skips them, and an interrupted training continues from its last checkpoint. `predict --output`:
-the same command continues behind the last finished row. `compare`: finished stages of all variants are kept.
+the same command continues after the last finished row. `compare`: finished stages of all variants are kept.
 
 ## Speed that doctor expects
 

@@ -185,7 +185,7 @@ class Audit(Section):
     """Thresholds and effort of the audits."""
 
     permutations: Annotated[int, Field(ge=99, le=100_000)] = 499
-    """Permutations behind a p-value; the smallest p-value is 1 / (permutations + 1)."""
+    """Permutations from which a p-value is computed; the smallest p-value is 1 / (permutations + 1)."""
     max_p: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Largest p-value at which a confounder is reported."""
     min_skill: Share = 0.2

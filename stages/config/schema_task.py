@@ -86,7 +86,7 @@ class Evaluate(Section):
     """Scores on validation data."""
 
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
-    """Bootstrap resamples behind an interval."""
+    """Bootstrap resamples from which an interval is computed."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence level of the intervals."""
     calibration_bins: Annotated[int, Field(ge=2, le=100)] = 10
