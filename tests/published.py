@@ -1,4 +1,4 @@
-"""A published page under test: models made quickly, and hands for the page."""
+"""Helpers for tests of the published page: quickly created models, and control of the page."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ PATIENCE = 120_000  # milliseconds
 
 
 class Drawn(nn.Module):
-    """A network drawn by lot, whose answers differ between images; for a watershed, rings around what is red."""
+    """Return a random network with different predictions per image; for a watershed, it outlines red regions."""
 
     def __init__(self, spec: TaskSpec) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ CASES = {
 
 
 def exported(asked: TaskSpec, file: Path, **said: Any) -> Path:
-    """A model file of an untrained network, as `export` writes it."""
+    """Write the model file of an untrained network as `export` does."""
     if asked.representation == "boxes":
         from tests.code.test_instances import network  # the smallest that finds boxes
 
@@ -99,7 +99,7 @@ def exported(asked: TaskSpec, file: Path, **said: Any) -> Path:
 
 
 class Page:
-    """A published page that is open: gives it files and reads what it shows."""
+    """An open published page, to which files can be given."""
 
     def __init__(self, browser: Any, address: str) -> None:
         from playwright.sync_api import expect
@@ -114,7 +114,7 @@ class Page:
         self.expect(self.page.locator("#state")).to_have_text("Ready", timeout=PATIENCE)
 
     def answered(self, files: dict[str, bytes]) -> list[dict[str, Any]]:
-        """The rows of the page, with the bytes of what can be saved under `file`."""
+        """Predict files; return the rows of the page, with the bytes of the file that can be saved under `file`."""
         given = [{"name": name, "mimeType": "", "buffer": data} for name, data in files.items()]
         self.page.set_input_files("#files", given)
         self.expect(self.page.locator(".waiting")).to_have_count(0, timeout=PATIENCE)

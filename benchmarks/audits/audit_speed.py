@@ -49,7 +49,7 @@ class SpeedSizes:
     stages: tuple[str, ...] = tuple(STAGES)
 
 
-TINY = SpeedSizes(images=20, rounds=1, stages=("ingest",))
+TINY = SpeedSizes(images=60, rounds=1, stages=("ingest",))
 
 
 def measure(data: Path | None, sizes: SpeedSizes) -> dict[str, Any]:
@@ -173,14 +173,16 @@ def _time_stages(folder: Path, stages: tuple[str, ...]) -> dict[str, Usage]:
         for stage in stages:
             paths = [path.format(images=folder / "images") for path in STAGES[stage]]
             before, began = _children_seconds(), time.perf_counter()
-            subprocess.run(
+            done = subprocess.run(
                 [sys.executable, "-m", f"stages.{stage}", *paths],
-                check=True,
+                check=False,
                 cwd=workspace,
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
             )
+            if done.returncode:
+                raise SystemExit(f"error: {stage} failed with status {done.returncode}: {done.stderr[-2000:]}")
             used[stage] = {"seconds": time.perf_counter() - began, "cpu_seconds": _children_seconds() - before}
     return used
 

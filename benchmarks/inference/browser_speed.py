@@ -74,7 +74,7 @@ def measure_browser(launch: Launch, folder: Path, files: list[Path]) -> dict[str
 
 
 DIFFERENCE = """async ([file, pixels]) => {
-  const { read } = await import("./reading.js");
+  const { read } = await import("./decode_images.js");
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const { values } = await read(bytes(file), 178), expected = bytes(pixels);
   let sum = 0, most = 0;

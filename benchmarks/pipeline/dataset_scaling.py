@@ -31,7 +31,7 @@ WIDTH, HEIGHT, CLASSES, PER_GROUP = 256, 192, 10, 100
 INTERVAL = 0.2  # seconds between two samples of the memory
 ROOT = Path(__file__).parents[2]
 INGEST = ("source", "splits", "sealed", "ingested")
-TINY_COUNT = 60
+TINY_COUNT, TINY_PER_GROUP = 60, 2
 Usage = dict[str, float]
 
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     counts = asked.counts or ([TINY_COUNT] if asked.tiny else [])
     if not counts:
         parser.error("give at least one number of images, such as 1000")
-    runs = [_measure(count) for count in counts]
+    runs = [_measure(count, TINY_PER_GROUP if asked.tiny else PER_GROUP) for count in counts]
     file = output_folder(asked.output, asked.tiny) / "scale.json"
     found = {"size": [WIDTH, HEIGHT], "cores": len(os.sched_getaffinity(0)), "runs": runs}
     file.write_text(json.dumps(found, indent=1))
@@ -63,11 +63,11 @@ def table(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _measure(count: int) -> dict[str, Any]:
+def _measure(count: int, per_group: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "splits").mkdir()
-        _write_images(folder / "source", count)
+        _write_images(folder / "source", count, per_group)
         params = reading.read(ROOT / "params.yaml")
         params["ingest"] = {"name": "scale", "source": "source", "group_regex": r"/(\d+)_"}
         (folder / RESOLVED).parent.mkdir()
@@ -82,12 +82,12 @@ def _measure(count: int) -> dict[str, Any]:
         return {"images": count, "stages": stages}
 
 
-def _write_images(folder: Path, count: int) -> None:
+def _write_images(folder: Path, count: int, per_group: int) -> None:
     for label in range(CLASSES):
         (folder / f"c{label}").mkdir(parents=True)
     with ProcessPoolExecutor() as pool:
         for number, data in enumerate(pool.map(photo_like, range(count), chunksize=64)):
-            (folder / f"c{number % CLASSES}" / f"{number // PER_GROUP}_{number}.jpg").write_bytes(data)
+            (folder / f"c{number % CLASSES}" / f"{number // per_group}_{number}.jpg").write_bytes(data)
 
 
 def photo_like(number: int, width: int = WIDTH, height: int = HEIGHT) -> bytes:

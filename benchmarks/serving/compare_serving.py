@@ -108,13 +108,15 @@ def describe(name: str, model: Path, files: list[Path], sizes: ServingSizes) -> 
         sizes: servers, rounds and load.
     """
     stored = {entry.key: json.loads(entry.value) for entry in onnx.load(model, load_external_data=False).metadata_props}
+    with Image.open(files[0]) as image:
+        size = image.size
     return {
         "name": name,
         "model": {
             "megabytes": model.stat().st_size / 1e6,
             **{key: stored[key] for key in ("task", "size", "channels")},
         },
-        "images": {"size": Image.open(files[0]).size, "files": len(files)},
+        "images": {"size": size, "files": len(files)},
         "bytes": sum(file.stat().st_size for file in files) // len(files),
         "machine": describe_machine(),
         "workers": sizes.workers,

@@ -124,7 +124,10 @@ def files_of_one_size(folder: Path) -> list[Path]:
         SystemExit: there is no JPEG or PNG file.
     """
     files = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in (".jpg", ".jpeg", ".png")]
-    sizes = {file: Image.open(file).size for file in files}
+    sizes: dict[Path, tuple[int, int]] = {}
+    for file in files:
+        with Image.open(file) as image:
+            sizes[file] = image.size
     if not sizes:
         raise SystemExit(f"error: {folder} contains no JPEG or PNG files")
     size = Counter(sizes.values()).most_common(1)[0][0]

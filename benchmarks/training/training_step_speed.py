@@ -56,7 +56,7 @@ class StepSizes:
     waiting_seconds: float = 3.0
 
 
-TINY = StepSizes(((32, 4),), 1, 0.0, (False,), ("1 thread",), 1, 0.05)
+TINY = StepSizes(((32, 4),), 1, 0.0, (False,), (), 1, 0.05)
 
 
 def measure_arithmetic(size: int, batch: int, sizes: StepSizes) -> dict[str, dict[str, float]]:
@@ -165,7 +165,7 @@ def measure_waiting(sizes: StepSizes) -> dict[str, Any]:
             env |= {"OMP_NUM_THREADS": threads} | ({"OMP_WAIT_POLICY": policy} if policy else {})
             found["load"].append(os.getloadavg()[0])
             command = [sys.executable, "-m", "benchmarks.training.training_step_speed", "--clock"]
-            command += ["--tiny"] if sizes == TINY else []
+            command += ["--tiny"] if sizes.shapes == TINY.shapes else []
             for size, rate in json.loads(subprocess.check_output(command, env=env)).items():
                 found[way][size].append(rate)
     return found

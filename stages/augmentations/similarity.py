@@ -126,7 +126,7 @@ def _unwise_flip(data: AugmentationData, change: str) -> str:
 
 def _unwise_rotation(data: AugmentationData) -> str:
     if data.spec.task == "instances" and not data.spec.masks:
-        return "a rotated box is no longer tight"
+        return "a rotated box is not tight"
     return geometry_alters_target(data)
 
 

@@ -5,13 +5,13 @@ Axes: N images, F features.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from stages.images.decode import Unreadable, decode_image
+from stages.images.image_metadata import pixel_digest
 from stages.images.image_statistics import to_grey, to_uint8
 from stages.importers.sample import Sample
 
@@ -40,7 +40,7 @@ def compute_signature(image: Array) -> ImageSignature:
     small = Image.fromarray(to_grey(image)).resize((SIDE, SIDE), Image.Resampling.BOX)
     levels_XC = to_uint8(image).reshape(image.shape[0] * image.shape[1], -1)[:, :3].astype(np.float32)
     tone = np.resize(np.stack([levels_XC.mean(axis=0), levels_XC.std(axis=0)]), (2, 3)).ravel()
-    digest = sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+    digest = pixel_digest(image)
     return ImageSignature(np.asarray(small, np.float32).ravel(), tone, digest, image.shape[0] * image.shape[1] / 1e6)
 
 

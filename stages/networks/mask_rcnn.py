@@ -8,7 +8,7 @@ from torch import nn
 
 from stages.networks.encoders import build_encoder
 from stages.networks.network_config import NetworkConfig
-from stages.tasks.instances import MIN_SCORE, MAX_INSTANCES
+from stages.tasks.instances import MAX_INSTANCES, MIN_SCORE
 
 FEATURES = 128  # channels of the pyramid and the mask head; 256 in the paper, which is slow on two CPU cores
 BOX_FEATURES = 1024  # as in torchvision

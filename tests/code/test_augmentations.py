@@ -207,8 +207,10 @@ def test_density_sum_is_preserved(name: str) -> None:
 def test_boxes_are_tight_around_masks_and_dropped_with_them(name: str) -> None:
     image_BCHW, _ = spots()
     mask_BHW = (image_BCHW[:, 0] > 0.1).to(torch.uint8)
-    things = [{"boxes": torch.zeros(1, 4), "labels": torch.tensor([2]), "masks": mask_HW[None]} for mask_HW in mask_BHW]
-    kept = [one for one in transform_targets("things", things, warp_of(name)) if len(one["boxes"])]
+    objects = [
+        {"boxes": torch.zeros(1, 4), "labels": torch.tensor([2]), "masks": mask_HW[None]} for mask_HW in mask_BHW
+    ]
+    kept = [one for one in transform_targets("things", objects, warp_of(name)) if len(one["boxes"])]
     assert len(kept) > COUNT / 2
     for one in kept:
         rows, columns = one["masks"][0].nonzero(as_tuple=True)
@@ -301,13 +303,13 @@ def test_points_are_exact_for_fine_lattices_and_extreme_poses() -> None:
 def test_small_remainders_of_masked_objects_are_dropped() -> None:
     mask_1SS = torch.zeros((1, SIZE, SIZE), dtype=torch.uint8)
     mask_1SS[0, 20:40, 20:40] = 1
-    things = {"boxes": torch.tensor([[20.0, 20, 40, 40]]), "labels": torch.tensor([1]), "masks": mask_1SS}
+    objects = {"boxes": torch.tensor([[20.0, 20, 40, 40]]), "labels": torch.tensor([1]), "masks": mask_1SS}
     empty = {"boxes": torch.zeros((0, 4)), "labels": torch.zeros(0).long(), "masks": mask_1SS[:0]}
     left = []
     for shift in (0, -35, -37, -45):
         matrix_133 = torch.tensor([[[1.0, 0, shift], [0, 1, 0], [0, 0, 1]]])
         moved, none = (
-            transform_targets("things", [one], Warp(matrix_133, SIZE, "zeros"))[0] for one in (things, empty)
+            transform_targets("things", [one], Warp(matrix_133, SIZE, "zeros"))[0] for one in (objects, empty)
         )
         left.append(len(moved["boxes"]))
         assert moved["masks"].dtype == torch.uint8 and none["masks"].shape == (0, SIZE, SIZE)

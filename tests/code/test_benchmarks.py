@@ -7,6 +7,7 @@ marked as slow.
 import json
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ def project_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", [part if part != "outliers" else pytest.param(part, marks=pytest.mark.slow) for part in PARTS]
+    "part",
+    [part if part not in ("outliers", "unmodified") else pytest.param(part, marks=pytest.mark.slow) for part in PARTS],
 )
 def test_the_audits_find_injected_faults(part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cells = run_tiny(compare_audits.main, tmp_path, part)[part]
@@ -106,7 +108,7 @@ def test_audit_speed_measures_ingest_and_its_parts(tmp_path: Path) -> None:
     ((kind, found),) = [
         (kind, found) for kind, found in audit_speed.measure(None, audit_speed.TINY).items() if isinstance(found, dict)
     ]
-    assert kind == "20 generated, 400x300" and found["images"] == 20
+    assert kind == "60 generated, 400x300" and found["images"] == 60
     assert_positive(found["rates"]["macula"])
     assert_positive(found["pipeline"]["ingest"])
     assert {"all", "decoding, EXIF", "thumbnail"} <= set(found["breakdown"]) and found["breakdown"]["all"] > 0
@@ -141,6 +143,7 @@ def test_augmentation_policies_trains_one_network_per_policy(tmp_path: Path) -> 
     assert_positive([[run["val_score"], run["val_loss"], run["seconds"]] for run in found["runs"]])
 
 
+@pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities:DeprecationWarning")
 def test_decoder_speed_compares_with_pillow() -> None:
     found = decoder_speed.measure({"generated": [photo_like(0, 300, 240)]}, rounds=1)["generated"]
     assert {"Pillow", "Macula"} <= set(found["decoders"]) and len(found["working"]) == 3
@@ -165,7 +168,7 @@ def test_cold_start_measures_each_step_of_each_variant(tmp_path: Path) -> None:
     for variant in found.values():
         assert "error" not in variant, variant
         assert [step["name"] for step in variant["steps"]][-2:] == ["decode", "predict"]
-        assert "red" in variant["answer"]
+        assert variant["answer"].startswith("[9.99")
         assert_positive([variant["wall"], variant["cpu"], [step["rss"] for step in variant["steps"]]])
 
 
@@ -201,7 +204,7 @@ def test_compare_serving_measures_load_and_endurance(tmp_path: Path, model: Path
         assert_positive([load["requests"], load["seconds"], load["p50"], load["p99"], load["server"]])
         assert load["refused"] == 0
     endurance = found["endurance"]
-    assert endurance["soaked, macula"]["load"]["requests"] > 0 and len(endurance["soaked, macula"]["memory"]) > 5
+    assert endurance["soaked, macula"]["load"]["requests"] > 0 and len(endurance["soaked, macula"]["memory"]) >= 3
     assert endurance["reloaded, macula"]["outcomes"]["200"] > 0
     assert [entry["version"] for entry in endurance["reloaded, macula"]["versions"]] == ["colours-1", "another"]
     assert "## Endurance (toy)" in (tmp_path / "out" / "serving.md").read_text()
@@ -224,7 +227,15 @@ def test_compare_training_trains_every_epoch(tmp_path: Path) -> None:
 def test_training_step_speed_measures_every_setting(tmp_path: Path) -> None:
     found = run_tiny(training_step_speed.main, tmp_path)
     assert len(found["arithmetic, 32 px"]) == 4 and len(found["optimizers"]) == 6
-    assert_positive([found["arithmetic, 32 px"], found["optimizers"], found["waiting"]["1 thread"]])
+    assert_positive([found["arithmetic, 32 px"], found["optimizers"]])
+    assert_positive(training_step_speed.clock_steps(training_step_speed.TINY))
+
+
+@pytest.mark.slow
+def test_training_step_speed_measures_waiting_threads() -> None:
+    sizes = replace(training_step_speed.TINY, waiting=("1 thread", "2 threads, sleeping"))
+    found = training_step_speed.measure_waiting(sizes)
+    assert_positive([found["1 thread"], found["2 threads, sleeping"]])
 
 
 @pytest.mark.slow

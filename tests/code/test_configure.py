@@ -158,10 +158,10 @@ def test_reasons_alternatives_and_questions_are_reported(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(png(pixels))
     propose(source)
-    said, text = capsys.readouterr().out, (workspace / "params.proposed.yaml").read_text()
-    assert "read as coco: it lists images, annotations and categories" in said
-    assert "--inside more --format folders: 6 images" in said
-    assert "Questions that only you can answer" in said and "ingest.group_regex" in said
+    output, text = capsys.readouterr().out, (workspace / "params.proposed.yaml").read_text()
+    assert "read as coco: it lists images, annotations and categories" in output
+    assert "--inside more --format folders: 6 images" in output
+    assert "Questions that only you can answer" in output and "ingest.group_regex" in output
     assert "  # individual objects are outlined\n  name: instances" in text
     assert "# the highest of the schedule" in text, "comments are kept"
     assert propose(source, "--inside", "more").ingest.format == "folders"
@@ -222,7 +222,7 @@ def tinted(mask: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("targets", "says"),
+    ("targets", "message"),
     [
         ([tinted(mask) for mask in FOUR], "the targets are in colour"),
         ([np.random.default_rng(n).integers(0, 255, (24, 30), dtype=np.uint8) for n in range(4)], "32 grey levels"),
@@ -230,10 +230,10 @@ def tinted(mask: np.ndarray) -> np.ndarray:
     ],
 )
 def test_invalid_masks_are_not_taken_for_a_class(
-    targets: list[np.ndarray], says: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+    targets: list[np.ndarray], message: str, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = pictures("images/{}.png", count=4) | {f"masks/{n}.png": png(mask) for n, mask in enumerate(targets)}
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         macula("configure", str(write(workspace / "source", files)))
 
 
@@ -271,13 +271,13 @@ def test_folder_of_the_data_set_is_found(
 def test_unused_images_are_reported(propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = pictures("train/a/{}.png", "train/b/{}.png", "val/a/{}.png", "val/b/{}.png")
     propose(write(workspace / "source", files | {"train/LICENSE": "free"}))
-    said = capsys.readouterr().out
-    assert "12 images are elsewhere in the source, such as val/a/0.png" in said
-    assert "ingest.max_rejected: 0.08\n      1 files are not images of the data set, such as LICENSE" in said
+    output = capsys.readouterr().out
+    assert "12 images are elsewhere in the source, such as val/a/0.png" in output
+    assert "ingest.max_rejected: 0.08\n      1 files are not images of the data set, such as LICENSE" in output
 
 
 @pytest.mark.parametrize(
-    ("files", "says"),
+    ("files", "message"),
     [
         ({"t.csv": "path,label"}, "t.csv: no column contains paths"),
         ({"t.csv": "path,label\n1.jpeg,a\n2.jpeg,b"}, "t.csv: no column contains paths of the images"),
@@ -286,8 +286,8 @@ def test_unused_images_are_reported(propose: Propose, workspace: Path, capsys: p
         ({"t.npz": b"no array"}, "arrays in t.npz: the npz cannot be read"),
     ],
 )
-def test_rejected_interpretations_are_reported(files: dict[str, Any], says: str, workspace: Path) -> None:
-    with pytest.raises(UserError, match=says):
+def test_rejected_interpretations_are_reported(files: dict[str, Any], message: str, workspace: Path) -> None:
+    with pytest.raises(UserError, match=message):
         macula("configure", str(write(workspace / "source", files | pictures("{}.png"))))
 
 

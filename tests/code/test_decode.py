@@ -91,7 +91,7 @@ HOSTILE = {
     "truncated JPEG": (JPEG[: len(JPEG) // 2], "truncated"),
     "truncated PNG": (png(COLOUR)[:60], "Error"),
     "an npy of floats": (npy(np.zeros((8, 8))), "float64 of shape"),
-    "a damaged npy": (npy(RAMP)[:40], "no readable npy"),
+    "a damaged npy": (npy(RAMP)[:40], "not a valid npy file"),
     "16-bit colour PNG": (DEEP_COLOUR_PNG, "16-bit colour PNG, which would be reduced to 8 bits"),
     "float": (encoded(Image.fromarray(np.full((8, 8), 0.5, np.float32)), "TIFF"), "mode F"),
     "CMYK": (encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"), "CMYK"),
@@ -139,10 +139,10 @@ def test_a_zoo_of_odd_images_is_read_or_refused_in_bounded_time(reference_data: 
     with zipfile.ZipFile(reference_data / "odd_images.zip") as archive:
         archive.extractall(tmp_path)
     script = (
-        "import sys, pathlib\nfrom stages.images.decode import read, Unreadable\nn = [0, 0]\n"
+        "import sys, pathlib\nfrom stages.images.decode import decode_image, Unreadable\nn = [0, 0]\n"
         "for f in sorted(pathlib.Path(sys.argv[1]).rglob('*')):\n"
         "    if not f.is_file(): continue\n"
-        "    try:\n        image = read(f.read_bytes()).image; n[0] += 1\n"
+        "    try:\n        image = decode_image(f.read_bytes()).image; n[0] += 1\n"
         "        assert image.dtype in ('uint8', 'uint16') and image.ndim in (2, 3) and image.size\n"
         "    except Unreadable as e:\n        n[1] += 1; assert str(e)\n"
         "print(*n)"

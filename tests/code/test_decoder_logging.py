@@ -41,20 +41,20 @@ def hostile() -> dict[str, bytes]:
 PREDICT = "macula('predict', 'model.onnx', '.', '--workers', '0', '--output', 'a.csv')"
 
 
-@pytest.mark.parametrize("silent", [PREDICT, "log_lines()"])
+@pytest.mark.parametrize("silent", [PREDICT, "configure_logging()"])
 def test_decoders_say_nothing_beside_the_answer(silent: str, tmp_path: Path) -> None:
     colour_model(tmp_path / "model.onnx")
     for name, data in hostile().items():
         (tmp_path / name).write_bytes(data)
     code = f"""
         from pathlib import Path
-        from stages.images.decode import Unreadable, read
-        from stages.serving.admission import log_lines
+        from stages.images.decode import Unreadable, decode_image
+        from stages.serving.admission import configure_logging
         from tests.command_line import macula
         {silent}
         for file in Path().glob("*.tif"):
             try:
-                read(file.read_bytes())
+                decode_image(file.read_bytes())
             except Unreadable:
                 print(file)
     """

@@ -97,7 +97,7 @@ def test_a_table_of_splits_that_belongs_to_other_data_is_refused(ingest: Ingest,
 def test_a_change_of_the_groups_does_not_move_images_silently(ingest: Ingest, tmp_path: Path) -> None:
     source = write_folders(tmp_path / "digits", digit_images(per_class=30))
     ingest(source, group_regex=r"/(\d\d\d)")
-    with pytest.raises(UserError, match=r"groups by path /\(.*now they are by path .*images would move"):
+    with pytest.raises(UserError, match=r"groups by path /\(.*they are now by path .*images would move"):
         ingest(source, group_regex=r"/(\d\d\d\d)")
 
 
@@ -112,7 +112,7 @@ def test_shares_that_the_table_holds_back_are_said(
     table["splits"] |= dict.fromkeys(held, "val")
     file.write_text(json.dumps(table))
     ingest(source)
-    assert "split: val holds 45% of the images, not 15%" in capsys.readouterr().out
+    assert "split: val has 45% of the images instead of 15%" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_shares_that_the_table_holds_back_are_said(
         ("[]", "is damaged"),
         ('{"grouped_by": "picture"}', "is damaged"),
         (locked(a="trian"), "'trian' of group 'a'"),
-        (locked("column who", a="train"), "groups by column who, now they are by picture"),
+        (locked("column who", a="train"), "groups by column who, but they are now by picture"),
     ],
 )
 def test_a_table_that_cannot_be_trusted_is_refused(tmp_path: Path, text: str, says: str) -> None:

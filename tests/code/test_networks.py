@@ -70,8 +70,8 @@ def test_output_shape(name: str, encoding: str, channels: int) -> None:
     of_map = architecture(name).gives == "map"
     height, width = (33, 47) if of_map else (64, 64)
     with torch.no_grad():
-        answer = network(image(channels, height, width, 1))
-    assert answer.shape == ((1, 4, height, width) if of_map else (1, 4))
+        output = network(image(channels, height, width, 1))
+    assert output.shape == ((1, 4, height, width) if of_map else (1, 4))
 
 
 @pytest.mark.parametrize(("name", "encoding", "norm"), NORMED)
@@ -86,9 +86,9 @@ def test_gradients_reach_all_weights_with_every_norm(name: str, encoding: str, n
         assert kinds == {"batch": {nn.BatchNorm2d}, "group": {nn.GroupNorm}, "none": set()}[norm]
     stirred(network).train()
     side = 32 if name == "unet" else 64
-    answer = network(image(3, side, side))
-    assert torch.isfinite(answer).all() and answer.std() < 100
-    answer.square().mean().backward()
+    output = network(image(3, side, side))
+    assert torch.isfinite(output).all() and output.std() < 100
+    output.square().mean().backward()
     parameters = dict(network.named_parameters())
     assert parameters
     assert not [n for n, p in parameters.items() if p.grad is None or not p.grad.abs().max() > 0]

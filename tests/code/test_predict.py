@@ -1,4 +1,4 @@
-"""What `predict` writes for each task: the rows, the files, the overlays; and what it refuses."""
+"""Tests of the rows, files and overlays that `predict` writes for each task, and of refused options."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ def spec(task: str, representation: str, truth: str, **changes: Any) -> TaskSpec
 
 
 def things(masks: bool) -> Instances:
-    """A sure one and one that does not count."""
+    """Return an instance above the score threshold and one below it."""
     boxes = np.array([bounding_box(SQUARE), (0, 0, 2, 2)], np.float32)
     runs = [encode_rle(SQUARE), encode_rle(~SQUARE)] if masks else None
     return Instances(boxes, np.array([1, 0]), np.array([0.9, 0.1], np.float32), runs, np.zeros(2, bool), HEIGHT, WIDTH)
@@ -51,7 +51,7 @@ MASK = Mask(SQUARE.astype(np.uint8), None)
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """Two images of one name in two folders, and a file that is none."""
+    """Folder with two images of the same name in subfolders, and a damaged file."""
     for folder, level in (("a", 10), ("b", 200)):
         (tmp_path / "in" / folder).mkdir(parents=True)
         Image.fromarray(np.full((HEIGHT, WIDTH), level, np.uint8)).save(tmp_path / "in" / folder / "one.png")
@@ -60,8 +60,8 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Put a model that always gives one answer in the place of an ONNX file."""
+def fixed_prediction(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Replace the model by one that always returns the same prediction."""
 
     def put(asked: TaskSpec, answer: Any) -> None:
         class Fixed:
@@ -81,13 +81,13 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
     return put
 
 
-def in_this_process(*words: str) -> int:
+def predict_in_process(*words: str) -> int:
     return macula("predict", "model.onnx", *words, "--workers", "0")
 
 
 def rows_of(images: Path, tmp_path: Path, *more: str) -> list[dict[str, str]]:
     file = tmp_path / "answers.csv"
-    status = in_this_process(str(images), "--output", str(file), *more)
+    status = predict_in_process(str(images), "--output", str(file), *more)
     rows = list(csv.DictReader(io.StringIO(file.read_text())))
     assert [Path(row["path"]).relative_to(images).as_posix() for row in rows] == [
         "a/one.png",
@@ -99,8 +99,8 @@ def rows_of(images: Path, tmp_path: Path, *more: str) -> list[dict[str, str]]:
     return rows[:2]
 
 
-def test_masks_become_files_and_shares(images: Path, tmp_path: Path, answering: Any) -> None:
-    answering(SEGMENTATION, MASK)
+def test_masks_are_written_as_files_and_area_shares(images: Path, tmp_path: Path, fixed_prediction: Any) -> None:
+    fixed_prediction(SEGMENTATION, MASK)
     for _ in range(2):  # again: the files are replaced
         rows = rows_of(images, tmp_path, "--files", str(tmp_path / "masks"), "--overlays", str(tmp_path / "drawn"))
     assert [float(row["share_cell"]) for row in rows] == pytest.approx([0.25, 0.25])
@@ -112,18 +112,20 @@ def test_masks_become_files_and_shares(images: Path, tmp_path: Path, answering: 
     assert light > dark + 50
 
 
-def test_shares_are_of_every_class_but_the_background(images: Path, tmp_path: Path, answering: Any) -> None:
-    answering(replace(SEGMENTATION, labels=("cell", "background")), MASK)
+def test_shares_exclude_the_background(images: Path, tmp_path: Path, fixed_prediction: Any) -> None:
+    fixed_prediction(replace(SEGMENTATION, labels=("cell", "background")), MASK)
     first = rows_of(images, tmp_path)[0]
     assert [column for column in first if column.startswith("share_")] == ["share_cell"]
     assert float(first["share_cell"]) == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize(("channels", "depth"), [(5, 8), (3, 16)])
-def test_an_image_that_no_png_holds_becomes_an_array(
-    images: Path, tmp_path: Path, answering: Any, channels: int, depth: int
+def test_image_unsupported_by_png_is_written_as_npy(
+    images: Path, tmp_path: Path, fixed_prediction: Any, channels: int, depth: int
 ) -> None:
-    answering(spec("image", "image", "image", channels=channels, depth=depth), np.ones((HEIGHT, WIDTH, channels)))
+    fixed_prediction(
+        spec("image", "image", "image", channels=channels, depth=depth), np.ones((HEIGHT, WIDTH, channels))
+    )
     rows = rows_of(images, tmp_path, "--files", str(tmp_path / "new"))
     assert [Path(row["file"]).name for row in rows] == ["one.png.npy", "one.png.npy"]
     held = np.load(rows[0]["file"])
@@ -131,10 +133,12 @@ def test_an_image_that_no_png_holds_becomes_an_array(
 
 
 @pytest.mark.parametrize("masks", [True, False])
-def test_things_become_coco_and_numbered_files(images: Path, tmp_path: Path, answering: Any, masks: bool) -> None:
-    answering(INSTANCES, things(masks))
+def test_instances_are_written_as_coco_and_label_images(
+    images: Path, tmp_path: Path, fixed_prediction: Any, masks: bool
+) -> None:
+    fixed_prediction(INSTANCES, things(masks))
     file = tmp_path / "answers.json"
-    assert in_this_process(str(images), "--format", "coco", "--output", str(file), "--files", str(tmp_path / "n"))
+    assert predict_in_process(str(images), "--format", "coco", "--output", str(file), "--files", str(tmp_path / "n"))
     held = json.loads(file.read_text())
     assert [i["file_name"] for i in held["images"]] == [str(images / f"{f}/one.png") for f in "ab"]
     assert [e["file_name"] for e in held["errors"]] == [str(images / "broken.png")]
@@ -148,80 +152,80 @@ def test_things_become_coco_and_numbered_files(images: Path, tmp_path: Path, ans
     assert np.array_equal(number_HW, SQUARE.astype(number_HW.dtype))
 
 
-def test_points_and_counts_are_columns(images: Path, tmp_path: Path, answering: Any) -> None:
-    answering(POINTS, np.array([[1.5, 2.0, 0.9], [3.0, 4.0, 0.1]]))
+def test_points_and_counts_are_columns(images: Path, tmp_path: Path, fixed_prediction: Any) -> None:
+    fixed_prediction(POINTS, np.array([[1.5, 2.0, 0.9], [3.0, 4.0, 0.1]]))
     first = rows_of(images, tmp_path)[0]
     assert (float(first["nose_x"]), float(first["nose_y"]), float(first["nose_confidence"])) == (1.5, 2.0, 0.9)
-    answering(COUNT, np.array([12.25]))
+    fixed_prediction(COUNT, np.array([12.25]))
     assert [row["cell"] for row in rows_of(images, tmp_path)] == ["12.250000"] * 2
 
 
-def test_json_is_one_array(images: Path, tmp_path: Path, answering: Any) -> None:
-    answering(COUNT, np.array([3.0]))
+def test_json_is_one_array(images: Path, tmp_path: Path, fixed_prediction: Any) -> None:
+    fixed_prediction(COUNT, np.array([3.0]))
     file = tmp_path / "answers.json"
-    in_this_process(str(images / "a"), str(images / "broken.png"), "--format", "json", "--output", str(file))
+    predict_in_process(str(images / "a"), str(images / "broken.png"), "--format", "json", "--output", str(file))
     good, bad = json.loads(file.read_text())
     assert good == {"path": str(images / "a/one.png"), "cell": 3.0, "error": ""}
     assert set(bad) == {"path", "error"}
 
 
-def test_the_folder_of_the_output_is_made(images: Path, tmp_path: Path, answering: Any) -> None:
-    answering(COUNT, np.array([3.0]))
+def test_output_folder_is_created(images: Path, tmp_path: Path, fixed_prediction: Any) -> None:
+    fixed_prediction(COUNT, np.array([3.0]))
     file = tmp_path / "new" / "deep" / "answers.csv"
-    assert in_this_process(str(images / "a"), "--output", str(file)) == 0
+    assert predict_in_process(str(images / "a"), "--output", str(file)) == 0
     assert file.read_text().splitlines()[0] == "path,cell,error"
     with pytest.raises(UserError, match=r"--output .*one.png/answers.csv cannot be written: "):
-        in_this_process(str(images / "a"), "--output", str(images / "a/one.png/answers.csv"))
+        predict_in_process(str(images / "a"), "--output", str(images / "a/one.png/answers.csv"))
 
 
 @pytest.mark.parametrize(
     ("option", "name"), [("--files", "one.png"), ("--files", "one.npy"), ("--overlays", "one.jpg")]
 )
-def test_no_answer_takes_the_place_of_an_image(tmp_path: Path, answering: Any, option: str, name: str) -> None:
-    answering(SEGMENTATION, MASK)
+def test_outputs_never_overwrite_an_image(tmp_path: Path, fixed_prediction: Any, option: str, name: str) -> None:
+    fixed_prediction(SEGMENTATION, MASK)
     (tmp_path / name).write_bytes(b"an image")
     with pytest.raises(UserError, match=f"{option} .* is, or contains, input images; name another folder"):
-        in_this_process(str(tmp_path), option, str(tmp_path / ".." / tmp_path.name))
+        predict_in_process(str(tmp_path), option, str(tmp_path / ".." / tmp_path.name))
     written = tmp_path / f"{name}{'.jpg' if option == '--overlays' else '.png'}"
     written.write_bytes(b"an image, too")
     with pytest.raises(UserError, match=f"{option} .* is, or contains, input images; name another folder"):
-        in_this_process(str(tmp_path / name), str(written), option, str(tmp_path))
+        predict_in_process(str(tmp_path / name), str(written), option, str(tmp_path))
     assert written.read_bytes() == b"an image, too"
 
 
-def test_the_table_of_answers_takes_the_place_of_no_image(tmp_path: Path, answering: Any) -> None:
-    answering(COUNT, None)
+def test_output_table_never_overwrites_an_image(tmp_path: Path, fixed_prediction: Any) -> None:
+    fixed_prediction(COUNT, None)
     (tmp_path / "one.png").write_bytes(b"an image")
-    with pytest.raises(UserError, match="--output .*one.png is an input or has the suffix of an image; name another file"):
-        in_this_process(str(tmp_path), "--output", str(tmp_path / "one.png"))
+    with pytest.raises(
+        UserError, match="--output .*one.png is an input or has the suffix of an image; name another file"
+    ):
+        predict_in_process(str(tmp_path), "--output", str(tmp_path / "one.png"))
     assert (tmp_path / "one.png").read_bytes() == b"an image"
 
 
-def test_the_table_of_answers_takes_the_place_of_nothing_but_a_file(
-    images: Path, tmp_path: Path, answering: Any
-) -> None:
-    answering(COUNT, np.array([3.0]))
+def test_output_table_replaces_only_regular_files(images: Path, tmp_path: Path, fixed_prediction: Any) -> None:
+    fixed_prediction(COUNT, np.array([3.0]))
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "round").symlink_to("round")
     for name in ("pipe", "round", "in"):
         with pytest.raises(UserError, match=f"--output .*{name} is not a regular file"):
-            in_this_process(str(images / "a"), "--output", str(tmp_path / name))
+            predict_in_process(str(images / "a"), "--output", str(tmp_path / name))
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     for before in (None, "old"):
         (tmp_path / "link.csv").unlink(missing_ok=True)
         (tmp_path / "link.csv").symlink_to(f"real-{before}.csv")
         if before:
             (tmp_path / f"real-{before}.csv").write_text(before)
-        assert in_this_process(str(images / "a"), "--output", str(tmp_path / "link.csv")) == 0
+        assert predict_in_process(str(images / "a"), "--output", str(tmp_path / "link.csv")) == 0
         assert (tmp_path / "link.csv").is_symlink()
         assert (tmp_path / f"real-{before}.csv").read_text().splitlines()[0] == "path,cell,error"
 
 
-def test_a_run_goes_on_with_the_engine_and_the_precision_that_it_began_with(
-    images: Path, tmp_path: Path, answering: Any, monkeypatch: pytest.MonkeyPatch
+def test_resumed_run_keeps_engine_and_precision(
+    images: Path, tmp_path: Path, fixed_prediction: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faster, opened = [("onnxruntime", "float32"), ("openvino", "bfloat16")], []
-    answering(COUNT, np.array([3.0]))
+    fixed_prediction(COUNT, np.array([3.0]))
     fixed = predict.Model  # type: ignore[attr-defined] # as the stage imports it
     words = [str(images / "a"), "--output", str(tmp_path / "answers.csv")]
 
@@ -237,13 +241,15 @@ def test_a_run_goes_on_with_the_engine_and_the_precision_that_it_began_with(
     monkeypatch.setattr(work, "Model", Choosing)
     with monkeypatch.context() as patch:
         patch.setattr(fixed, "answer", interrupted)
-        assert in_this_process(*words) == INTERRUPTED
+        assert predict_in_process(*words) == INTERRUPTED
     with pytest.raises(UserError, match="used --engine openvino, now onnxruntime"):
-        in_this_process(*words, "--engine", "onnxruntime")
+        predict_in_process(*words, "--engine", "onnxruntime")
     opened.clear()
-    assert in_this_process(*words, "--engine", "openvino") == 0
+    assert predict_in_process(*words, "--engine", "openvino") == 0
     assert opened == [("openvino", "bfloat16")] * 2
-    assert in_this_process(*words) == 0 and opened[2:] == [("onnxruntime", "float32")] * 2, "a finished run was resumed"
+    assert predict_in_process(*words) == 0 and opened[2:] == [("onnxruntime", "float32")] * 2, (
+        "a finished run was resumed"
+    )
 
 
 @pytest.mark.parametrize(
@@ -254,9 +260,9 @@ def test_a_run_goes_on_with_the_engine_and_the_precision_that_it_began_with(
         (spec("image", "image", "image", channels=1), [], "name a folder for them, --files"),
     ],
 )
-def test_what_does_not_fit_the_task_is_refused(
-    images: Path, answering: Any, asked: TaskSpec, words: list[str], says: str
+def test_options_that_do_not_fit_the_task_are_refused(
+    images: Path, fixed_prediction: Any, asked: TaskSpec, words: list[str], says: str
 ) -> None:
-    answering(asked, None)
+    fixed_prediction(asked, None)
     with pytest.raises(UserError, match=says):
-        in_this_process(str(images), *words)
+        predict_in_process(str(images), *words)

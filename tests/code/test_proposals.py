@@ -78,13 +78,13 @@ def test_changed_values_have_reasons(
     source = workspace / "toy"
     source.mkdir()
     TOYS[name].write(source, np.random.default_rng(0))
-    proposed, said = propose(source)
+    proposed, output = propose(source)
     text = (workspace / "params.proposed.yaml").read_text()
     before, after = leaves(params.model_dump()), leaves(proposed.model_dump())
     changed = [key for key in after if after[key] != before.get(key)]
     assert len(changed) > 3
     for key in changed:
-        found = re.search(rf"^  {re.escape(key)}: .*\n      (.+)$", said, re.MULTILINE)
+        found = re.search(rf"^  {re.escape(key)}: .*\n      (.+)$", output, re.MULTILINE)
         assert found, f"{key} is {after[key]!r} without a word"
         assert f"# {found[1]}" in text, key
 
@@ -95,8 +95,8 @@ def test_images_of_a_patient_are_grouped(propose: Callable[..., tuple[Params, st
         for number in range(40)
         for side in (0, 1)
     }
-    proposed, said = propose(write(workspace / "eyes", files))
-    assert "80 images into 40 groups, and 2 endings recur" in said
+    proposed, output = propose(write(workspace / "eyes", files))
+    assert "80 images into 40 groups, and 2 endings recur" in output
     rows = ingested(proposed, workspace)
     groups = rows["path"].str.extract(r"/(p\d+)")[0]
     assert (rows.groupby(groups.to_numpy())["split"].nunique() == 1).all() and rows["group"].nunique() < len(rows)
@@ -139,14 +139,14 @@ def masked(images: list[bytes], name: str = "{:03}.png") -> Mapping[str, bytes |
 
 
 def test_consecutive_slices_are_grouped(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
-    proposed, said = propose(write(workspace / "stack", masked(drifting(60, 0.3))))
-    assert 2 <= proposed.ingest.sequence_block <= 6 and "of consecutive images, 59 pairs correlate at 0." in said
+    proposed, output = propose(write(workspace / "stack", masked(drifting(60, 0.3))))
+    assert 2 <= proposed.ingest.sequence_block <= 6 and "of consecutive images, 59 pairs correlate at 0." in output
     assert ingested(proposed, workspace)["group"].nunique() <= 60 / proposed.ingest.sequence_block
 
 
 def test_numbered_unrelated_images_are_not_grouped(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
-    proposed, said = propose(write(workspace / "stack", masked([png(noise(n)) for n in range(60)])))
-    assert proposed.ingest.sequence_block == 1 and "no block is proposed" in said
+    proposed, output = propose(write(workspace / "stack", masked([png(noise(n)) for n in range(60)])))
+    assert proposed.ingest.sequence_block == 1 and "no block is proposed" in output
 
 
 def test_images_sorted_by_class_are_not_grouped(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
@@ -164,29 +164,29 @@ def test_split_of_the_source_is_kept_and_questioned(
     for part, some in (("train", frames[:60]), ("val", frames[60:75]), ("test", frames[75:])):
         for n, frame in enumerate(some):
             files[f"{part}/{'ab'[2 * n // len(some)]}/{n:03}.png"] = frame
-    proposed, said = propose(write(workspace / "own", files))
+    proposed, output = propose(write(workspace / "own", files))
     assert proposed.split.by == "source" and proposed.ingest.sequence_block == 1
-    assert "does the split of the source keep consecutive images together?" in said
-    assert "60 train" in said
+    assert "does the split of the source keep consecutive images together?" in output
+    assert "60 train" in output
 
 
 def test_finest_grouping_column_is_chosen(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
     lines = ["path,label,hospital,subject,scan_id"]
     lines += [f"{n}.png,{'ab'[n % 2]},h{n % 5},s{n // 3},{n}" for n in range(60)]
     files = {f"{n}.png": png(noise(n)) for n in range(60)}
-    proposed, said = propose(write(workspace / "scans", files | {"t.csv": "\n".join(lines)}))
+    proposed, output = propose(write(workspace / "scans", files | {"t.csv": "\n".join(lines)}))
     assert proposed.ingest.columns.group == "subject"
-    assert "20 values in 60 rows" in said and "hospital has 5, for a model that is to serve new ones" in said
+    assert "20 values in 60 rows" in output and "hospital has 5, for a model that is to serve new ones" in output
 
 
 def test_rare_classes_lower_the_checks(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
     files = {f"{kind}/{n}.png": png(noise(100 * i + n)) for i, (kind, count) in enumerate((("many", 60), ("few", 8)))
              for n in range(count)}  # fmt: skip
-    proposed, said = propose(write(workspace / "uneven", files))
+    proposed, output = propose(write(workspace / "uneven", files))
     counts = ingested(proposed, workspace).groupby(["split", "label"]).size()
     assert proposed.checks.min_train_per_class == counts["train", "few"]
     assert proposed.checks.min_validation_per_class == min(3, counts["val", "few"])
-    assert proposed.train.class_weights == "balanced" and "are these enough?" in said
+    assert proposed.train.class_weights == "balanced" and "are these enough?" in output
 
 
 def test_smallest_structure_is_reported(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
@@ -196,31 +196,32 @@ def test_smallest_structure_is_reported(propose: Callable[..., tuple[Params, str
     files = {f"images/{n}.png": png(noise(n, 400)) for n in range(12)} | {
         f"masks/{n}.png": png(stripes) for n in range(12)
     }
-    _, said = propose(write(workspace / "stripes", files))
-    assert "the thickness of the thinnest class is 2 pixels, unchanged in tiles" in said
+    _, output = propose(write(workspace / "stripes", files))
+    assert "the thickness of the thinnest class is 2 pixels, unchanged in tiles" in output
 
 
 def test_blockers_are_reported(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
     deep = [png(noise(n).astype(np.uint16) if n % 2 else noise(n)) for n in range(40)]
-    _, said = propose(write(workspace / "deep", {f"{'ab'[n // 20]}/{n}.png": image for n, image in enumerate(deep)}))
-    assert "prepare: images of 8 and 16 bits" in said and "20 of 40 are nearly black" in said
+    _, output = propose(write(workspace / "deep", {f"{'ab'[n // 20]}/{n}.png": image for n, image in enumerate(deep)}))
+    assert "prepare: images of 8 and 16 bits" in output and "20 of 40 are nearly black" in output
     bad = {f"{'ab'[n % 2]}/{n}.png": b"no image" if n % 3 == 0 else png(noise(n)) for n in range(40)}
-    proposed, said = propose(write(workspace / "bad", bad))
-    assert "about 35% of the files will be rejected" in said and proposed.ingest.max_rejected == 0.01
-    _, said = propose(write(workspace / "two", {f"{c}/{n}.png": png(noise(n)) for n in range(2) for c in "ab"}))
-    assert "4 images are too few" in said
+    proposed, output = propose(write(workspace / "bad", bad))
+    assert "about 35% of the files will be rejected" in output and proposed.ingest.max_rejected == 0.01
+    _, output = propose(write(workspace / "two", {f"{c}/{n}.png": png(noise(n)) for n in range(2) for c in "ab"}))
+    assert "4 images are too few" in output
 
 
 def test_few_rejected_files_are_tolerated_and_listed(
     propose: Callable[..., tuple[Params, str]], workspace: Path
 ) -> None:
     files: dict[str, bytes | str] = {f"{'ab'[n % 2]}/{n}.png": png(noise(n)) for n in range(60)}
-    proposed, said = propose(
+    proposed, output = propose(
         write(workspace / "s", files | {"a/3.png": b"no image", "labels.csv": "file,age\nx.jpg,3"})
     )
-    assert 0.03 <= proposed.ingest.max_rejected <= 0.2 and "such as labels.csv: not in a class folder" in said
+    assert 0.03 <= proposed.ingest.max_rejected <= 0.2 and "such as labels.csv: not in a class folder" in output
     assert (
-        "labels.csv: no column contains paths of the images; the columns are file, age, the first row x.jpg, 3" in said
+        "labels.csv: no column contains paths of the images; the columns are file, age, the first row x.jpg, 3"
+        in output
     )
     assert len(ingested(proposed, workspace)) > 30
 
@@ -256,9 +257,9 @@ def test_proposed_training_is_timed(
     source.mkdir()
     TOYS[name].write(source, np.random.default_rng(0))
     macula("configure", str(source), "--minutes", "0.01")
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     measured = r"\d+ working images in batches of \d+, with \d+ validation images, took [\d.e+-]+ s"
-    assert re.search(r"about .+ for \d+ epochs: " + measured, said)
+    assert re.search(r"about .+ for \d+ epochs: " + measured, output)
     assert load(workspace / "params.proposed.yaml").train.epochs < 60, "there was no time for more"
 
 
@@ -279,5 +280,5 @@ def test_numbered_images_are_sorted_numerically() -> None:
 
 
 def test_video_frames_are_grouped(propose: Callable[..., tuple[Params, str]], reference_data: Path) -> None:
-    proposed, said = propose(reference_data / "mouse_joints.zip", "--inside", "mouse_joints/openfield")
-    assert proposed.ingest.sequence_block == 6 and "similar up to a distance of" in said
+    proposed, output = propose(reference_data / "mouse_joints.zip", "--inside", "mouse_joints/openfield")
+    assert proposed.ingest.sequence_block == 6 and "similar up to a distance of" in output

@@ -194,9 +194,9 @@ def test_pairs_of_points_are_trees_and_a_tree_of_its_own_stays_where_it_is() -> 
 @pytest.mark.parametrize(
     ("pairs", "says"),
     [
-        ([("neck", "tail")], "tail is no point; the points are nose, neck, hip, paw"),
-        ([("neck", "nose"), ("hip", "nose")], "nose hangs from neck and from hip"),
-        ([("neck", "hip"), ("hip", "neck")], "hangs from itself"),
+        ([("neck", "tail")], "tail is not a point; the points are nose, neck, hip, paw"),
+        ([("neck", "nose"), ("hip", "nose")], "nose has the parents neck and hip"),
+        ([("neck", "hip"), ("hip", "neck")], "is its own ancestor"),
     ],
 )
 def test_pairs_that_are_no_tree_are_named(pairs: list[tuple[str, str]], says: str) -> None:

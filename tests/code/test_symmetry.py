@@ -148,13 +148,13 @@ def prepared_mice(workspace: Path, params: Params, skeleton: Any, parts: str = "
 
 
 def test_a_skeleton_between_points_must_be_one(workspace: Path, params: Params) -> None:
-    with pytest.raises(UserError, match=r"task.skeleton: knee is no point; the points are"):
+    with pytest.raises(UserError, match=r"task.skeleton: knee is not a point; the points are"):
         prepared_mice(workspace, params, [["knee", "foot"]])
 
 
 def test_points_are_no_parts_where_there_are_none(workspace: Path, params: Params, tmp_path: Path) -> None:
     images = digit_images(per_class=4, classes=2)
     with pytest.raises(
-        UserError, match=r"prepare.articulated_parts: points: task.name is classification, which has none"
+        UserError, match=r"prepare.articulated_parts: points: the task classification has no points"
     ):
         prepare_digits(tmp_path / "d", {"train": images[::2], "val": images[1::2]}, size=16, articulated_parts="points")

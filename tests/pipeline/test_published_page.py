@@ -1,4 +1,4 @@
-"""What the published page refuses, shows and keeps to itself, in a real Chromium."""
+"""Tests of the published page in a real Chromium: refused files, displayed text and blocked requests."""
 
 import io
 import json
@@ -22,7 +22,7 @@ from tests.toys import scene
 
 @pytest.fixture(scope="module")
 def simple(tmp_path_factory: pytest.TempPathFactory, runtime: Path, served: tuple[Path, str]) -> str:
-    """A published classifier whose labels are hostile: the folder's name."""
+    """Publish a classifier whose labels contain HTML; return the name of the folder."""
     asked = spec("classification", "class", "label", labels=("<img src=x onerror=alert(1)>", "square"))
     scores = {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}}
     file = exported(
@@ -34,7 +34,7 @@ def simple(tmp_path_factory: pytest.TempPathFactory, runtime: Path, served: tupl
 
 
 def broken_files() -> dict[str, tuple[bytes, str]]:
-    """What Python refuses, and what the page says of it."""
+    """Return files that Python refuses, and the message of the page for each."""
     image = scene(np.random.default_rng(1), 3)[0]
     picture = Image.fromarray(image)
 
@@ -49,18 +49,18 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
     jpeg, plain = saved(picture, "JPEG"), png(image)
     return {
         "empty.png": (b"", "empty file, 0 bytes"),
-        "words.png": (b"no image", "is no JPEG, PNG, GIF, BMP, WebP or npy"),
-        "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "is no JPEG, PNG"),
+        "words.png": (b"no image", "is not a JPEG, PNG, GIF, BMP, WebP or npy"),
+        "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "is not a JPEG, PNG"),
         "short.png": (plain[:-30], "is a damaged PNG"),
         "short.jpg": (jpeg[: len(jpeg) // 2], "is a damaged JPEG"),
         "spoilt.png": (plain[:200] + bytes(60) + plain[260:], "is a damaged PNG"),
         "deep.png": (
             png(image[:, :, 0].astype(np.uint16) * 200),
-            "is a PNG of 16 bits, of which a browser's canvas keeps 8",
+            "is a PNG of 16 bits, but a browser's canvas has 8",
         ),
-        "deep.npy": (npy(image.astype(np.uint16)), "has 16 bits a value; the model takes 8"),
+        "deep.npy": (npy(image.astype(np.uint16)), "has 16 bits per value; the model requires 8"),
         "many.npy": (npy(np.zeros((9, 9, 5), np.uint8)), "has 5 channels, not 3"),
-        "floats.npy": (npy(np.zeros((9, 9))), "holds <f8 of shape"),
+        "floats.npy": (npy(np.zeros((9, 9))), "contains <f8 of shape"),
         "short.npy": (npy(image)[:-1], "is a damaged npy"),
         "clear.png": (saved(clear, "PNG"), "is partly transparent"),
         "moving.gif": (saved(picture, "GIF", **frames), "holds 2 frames"),
@@ -71,34 +71,35 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
     }
 
 
-def test_what_cannot_be_read_is_refused_with_the_reason_and_the_rest_is_answered(
-    simple: str, served: tuple[Path, str], browser: Any
-) -> None:
+def test_unreadable_files_are_refused_with_the_reason(simple: str, served: tuple[Path, str], browser: Any) -> None:
     page, broken = Page(browser, f"{served[1]}/{simple}/"), broken_files()
     image = scene(np.random.default_rng(1), 3)[0]
     rows = page.answered({name: data for name, (data, _) in broken.items()} | {"good.png": png(image)})
     assert "error" not in rows[-1]
-    for row, (name, (data, says)) in zip(rows, broken.items(), strict=False):
-        assert row["path"] == name and says in row.get("error", ""), row
-        if name not in ("section.tif", "deep.png", "deep.npy", "many.npy"):  # these Python reads, or the model refuses
+    for row, (name, (data, message)) in zip(rows, broken.items(), strict=False):
+        assert row["path"] == name and message in row.get("error", ""), row
+        if name not in (
+            "section.tif",
+            "deep.png",
+            "deep.npy",
+            "many.npy",
+        ):  # Python reads these, or the model refuses them
             with pytest.raises(Unreadable):
                 decode_image(data)
     assert page.page.locator(".failed").count() == len(broken)
 
 
-def test_the_answers_can_be_saved_as_predict_writes_them(simple: str, served: tuple[Path, str], browser: Any) -> None:
+def test_saved_predictions_have_the_format_of_predict(simple: str, served: tuple[Path, str], browser: Any) -> None:
     page = Page(browser, f"{served[1]}/{simple}/")
     page.answered({"one.png": png(scene(np.random.default_rng(1), 3)[0]), "two.png": b"no image"})
     with page.page.expect_download() as saved:
         page.page.click("#save")
     good, bad = json.loads(Path(saved.value.path()).read_text())
     assert good["path"] == "one.png" and good["error"] == "" and sum(good["probabilities"].values()) == pytest.approx(1)
-    assert bad["path"] == "two.png" and "is no JPEG" in bad["error"]
+    assert bad["path"] == "two.png" and "is not a JPEG" in bad["error"]
 
 
-def test_names_are_shown_as_text_and_the_score_with_its_interval(
-    simple: str, served: tuple[Path, str], browser: Any
-) -> None:
+def test_names_are_escaped_and_the_score_has_an_interval(simple: str, served: tuple[Path, str], browser: Any) -> None:
     page = Page(browser, f"{served[1]}/{simple}/")
     page.answered({"<b>x.png": png(scene(np.random.default_rng(1), 3)[0])})
     shown = page.page.inner_text("main")
@@ -113,9 +114,7 @@ def test_names_are_shown_as_text_and_the_score_with_its_interval(
     assert page.page.locator("main img").count() == 1 and not page.errors
 
 
-def test_neither_the_page_nor_its_worker_reaches_another_host(
-    simple: str, served: tuple[Path, str], browser: Any
-) -> None:
+def test_page_and_worker_reach_no_other_host(simple: str, served: tuple[Path, str], browser: Any) -> None:
     page = Page(browser, f"{served[1]}/{simple}/")
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -129,23 +128,23 @@ def test_neither_the_page_nor_its_worker_reaches_another_host(
             listening.accept()
 
 
-def test_opened_as_a_file_the_page_says_what_to_do(simple: str, served: tuple[Path, str], browser: Any) -> None:
+def test_page_opened_as_a_file_explains_what_to_do(simple: str, served: tuple[Path, str], browser: Any) -> None:
     page = browser.new_page()
     page.goto((served[0] / simple / "index.html").as_uri())
     shown = page.inner_text("main")
-    assert "Opened as a file it cannot" in shown and "python3 -m http.server" in shown and "Drop images" not in shown
+    assert "not from a file" in shown and "python3 -m http.server" in shown and "Drop images" not in shown
 
 
-def test_a_model_that_is_not_there_is_told(simple: str, served: tuple[Path, str], browser: Any) -> None:
-    shutil.copytree(served[0] / simple, served[0] / "robbed")
-    (served[0] / "robbed" / "model.onnx").unlink()
+def test_missing_model_is_reported(simple: str, served: tuple[Path, str], browser: Any) -> None:
+    shutil.copytree(served[0] / simple, served[0] / "without_model")
+    (served[0] / "without_model" / "model.onnx").unlink()
     page = browser.new_page()
-    page.goto(f"{served[1]}/robbed/")
+    page.goto(f"{served[1]}/without_model/")
     page.wait_for_selector("#state.bad", timeout=PATIENCE)
     assert "model.onnx could not be fetched: 404" in page.inner_text("#state")
 
 
-def test_only_what_was_published_is_replaced(
+def test_publish_replaces_only_published_folders(
     simple: str, served: tuple[Path, str], runtime: Path, tmp_path: Path
 ) -> None:
     model = served[0] / simple / "model.onnx"
@@ -154,7 +153,7 @@ def test_only_what_was_published_is_replaced(
     with pytest.raises(UserError, match="mine exists and is not a published model; name another folder"):
         publish(model, tmp_path / "mine", runtime)
     assert (tmp_path / "mine" / "thesis.txt").exists()
-    with pytest.raises(UserError, match="is not the npm package onnxruntime-web; `make publish` fetches it"):
+    with pytest.raises(UserError, match="is not the npm package onnxruntime-web; `make publish` downloads it"):
         publish(model, tmp_path / "new", tmp_path)
     for _ in range(2):
         assert publish(model, tmp_path / "new", runtime) > 14e6
@@ -162,15 +161,15 @@ def test_only_what_was_published_is_replaced(
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_the_card_is_published_with_its_model_and_with_no_other(
+def test_card_is_published_only_with_its_model(
     simple: str, served: tuple[Path, str], runtime: Path, tmp_path: Path, browser: Any
 ) -> None:
     model, card = served[0] / simple / "model.onnx", tmp_path / "model-card.md"
     for digest, links in ((sha256(model.read_bytes()).hexdigest(), 1), ("0123456789abcdef", 0)):
         card.write_text(f"SHA-256 {digest}\n")
-        publish(model, served[0] / "carded", runtime, card)
-        assert (served[0] / "carded" / "model-card.md").exists() == bool(links)
+        publish(model, served[0] / "with_card", runtime, card)
+        assert (served[0] / "with_card" / "model-card.md").exists() == bool(links)
         page = browser.new_page()
-        page.goto(f"{served[1]}/carded/")
+        page.goto(f"{served[1]}/with_card/")
         page.wait_for_selector("#about dl", timeout=PATIENCE)
         assert page.locator("#about a[href='model-card.md']").count() == links

@@ -1,4 +1,4 @@
-// What every reader of files needs.
+// Helpers to read binary files.
 
 export class Unreadable extends Error {}
 

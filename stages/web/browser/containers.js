@@ -1,9 +1,9 @@
-// What the bytes of a file say before it is decoded: damage, depth, frames, and how the image lies.
-// Each look refuses what cannot be read, and gives {exif, xmp, hide}: metadata, and where they stand as [from, to]s.
+// Inspect the bytes of a file before it is decoded: damage, bit depth, frames and orientation.
+// Each `look` refuses unsupported files and returns {exif, xmp, hide}: metadata, and their positions as [from, to].
 
 import { CLEAR, Unreadable, ascii, cutShort, joined, manyFrames, viewOf } from "./bytes.js";
 import { lookAtPng } from "./png.js";
-import { directory, isExif } from "./upright.js";
+import { directory, isExif } from "./orientation.js";
 
 export const KINDS = [
   { name: "JPEG", type: "image/jpeg", begins: [0xff, 0xd8, 0xff], look: lookAtJpeg },
@@ -14,7 +14,7 @@ export const KINDS = [
 ];
 const MPF_COUNT = 0xb001,
   MPF_ENTRIES = 0xb002;
-// Of red, green, blue and alpha in a BMP of 32 bits, as Pillow takes them; the byte of alpha.
+// Channel masks (red, green, blue, alpha) of 32-bit BMPs that Pillow supports, and the byte of alpha.
 const MASKS = [
   { masks: [0xff0000, 0xff00, 0xff, 0], alpha: null },
   { masks: [0xff000000, 0xff0000, 0xff00, 0], alpha: null },
@@ -26,7 +26,7 @@ const MASKS = [
 ];
 const XMP = "http://ns.adobe.com/xap/1.0/\0";
 
-// Metadata, channels, depth and end of a JPEG.
+// Inspect metadata, channels, bit depth and end of a JPEG.
 function lookAtJpeg(bytes) {
   const found = { exif: null, xmp: null, hide: [] };
   let pictures = 1,
@@ -36,7 +36,7 @@ function lookAtJpeg(bytes) {
   for (const { marker, from, to } of segmentsOf(bytes)) {
     const data = bytes.subarray(from, to),
       frame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xcc].includes(marker);
-    if (frame && data[0] !== 8) throw new Unreadable(`is a JPEG of ${data[0]} bits; 8 can be read`);
+    if (frame && data[0] !== 8) throw new Unreadable(`is a JPEG of ${data[0]} bits; only 8 bits are supported`);
     if (frame && data[5] === 4) throw new Unreadable("mode CMYK is not supported; convert it to 8-bit grey or RGB");
     if (marker === 0xe0 && ascii(data, 0, 4) === "JFIF") dense ||= data.length >= 12 && [1, 2].includes(data[7]);
     if (marker === 0xe1) {
@@ -50,8 +50,8 @@ function lookAtJpeg(bytes) {
     if (marker === 0xe2 && ascii(data, 0, 4) === "MPF\0") pictures = picturesOf(data.subarray(4));
     place = to;
   }
-  if (pictures > 1 && !brighter) throw manyFrames(pictures); // the second of the brighter ones holds their gains
-  // Pillow forgives broken EXIF where it looks there first for the density, and then asks nothing else.
+  if (pictures > 1 && !brighter) throw manyFrames(pictures); // HDR JPEG: the second picture is a gain map
+  // Pillow ignores broken EXIF if it reads the density from there first.
   if (found.exif && !isExif(found.exif) && !dense) found.exif = found.xmp = null;
   for (let end = bytes.length - 2; end >= place; end--) {
     if (bytes[end] === 0xff && bytes[end + 1] === 0xd9) return found;
@@ -59,7 +59,7 @@ function lookAtJpeg(bytes) {
   throw cutShort("JPEG");
 }
 
-// The segments of a JPEG before its pixels: marker, and where its data stand (ITU-T T.81, annex B).
+// Segments of a JPEG before its pixels: marker and position of the data (ITU-T T.81, annex B).
 function* segmentsOf(bytes) {
   const view = viewOf(bytes),
     standsAlone = (marker) =>
@@ -77,7 +77,7 @@ function* segmentsOf(bytes) {
   }
 }
 
-// How many pictures a Multi-Picture Format's index holds (CIPA DC-007); 1 where it is damaged.
+// Number of pictures in the index of a Multi-Picture Format (CIPA DC-007); 1 if it is damaged.
 function picturesOf(index) {
   let tags;
   try {
@@ -94,7 +94,7 @@ function picturesOf(index) {
   return count;
 }
 
-// From its blocks (GIF89a).
+// Inspect the blocks of a GIF (GIF89a).
 function lookAtGif(bytes) {
   const table = (packed) => (packed & 0x80 ? 3 << ((packed & 7) + 1) : 0);
   const blocks = (place) => {
@@ -117,11 +117,11 @@ function lookAtGif(bytes) {
   throw cutShort("GIF");
 }
 
-// From its chunks: metadata count where the head announces them, and of each kind the first.
+// Inspect the chunks of a WebP: metadata count only if the header announces them; the first chunk of each type.
 function lookAtWebp(bytes) {
   const view = viewOf(bytes),
     found = { exif: null, xmp: null, hide: [] };
-  if (ascii(bytes, 8, 12) !== "WEBP") throw new Unreadable("is a RIFF file, but no WebP");
+  if (ascii(bytes, 8, 12) !== "WEBP") throw new Unreadable("is a RIFF file, but not a WebP");
   if (view.getUint32(4, true) + 8 > bytes.length) throw cutShort("WebP");
   if (ascii(bytes, 12, 16) !== "VP8X") return found;
   if (bytes[20] & 2) throw manyFrames("several");
@@ -136,19 +136,19 @@ function lookAtWebp(bytes) {
   return found;
 }
 
-// From its head: what browsers and Pillow read alike, and where it has a mask of alpha, whether that is full: some
-// browsers leave it aside.
+// Inspect the header of a BMP: accept what browsers and Pillow decode alike, and require opaque alpha, because some
+// browsers ignore it.
 function lookAtBmp(bytes) {
   const view = viewOf(bytes),
     head = view.getUint32(14, true);
   if (head === 12) return { hide: [] };
   if (view.getUint16(28, true) === 16) {
-    throw new Unreadable("is a BMP of 16 bits, whose colours browsers round otherwise than Python; save it as PNG");
+    throw new Unreadable("is a BMP of 16 bits, whose colours browsers round differently from Python; save it as PNG");
   }
   if (view.getUint32(30, true) !== 3) return { hide: [] };
   const masks = [54, 58, 62, 66].map((at) => (at < 66 || head >= 56 ? view.getUint32(at, true) : 0)),
     alpha = MASKS.find((known) => known.masks.every((mask, i) => mask === masks[i]))?.alpha;
-  if (alpha === undefined) throw new Unreadable("is a BMP of colours that are packed unusually; save it as PNG");
+  if (alpha === undefined) throw new Unreadable("is a BMP with an unsupported channel layout; save it as PNG");
   if (alpha === null) return { hide: [] };
   const [begin, width, height] = [10, 18, 22].map((at) => view.getInt32(at, true));
   const end = Math.min(bytes.length, begin + 4 * width * Math.abs(height));

@@ -1,46 +1,46 @@
-// The graph at work: onnxruntime as WebAssembly, one thread, SIMD; file bytes in, answers out.
+// Run the model: onnxruntime as WebAssembly with one thread and SIMD, from file bytes to predictions.
 
-import { TASKS } from "./answers.js";
-import { Blend, cut, tiles } from "./frames.js";
+import { TASKS } from "./task_predictions.js";
+import { Blend, cut, tiles } from "./tile_blending.js";
 import * as ort from "./onnxruntime.js";
-import { read, toChannels } from "./reading.js";
+import { read, toChannels } from "./decode_images.js";
 
-ort.env.wasm.numThreads = 1; // several need a page isolated from others by headers, which a static host may not send
+ort.env.wasm.numThreads = 1; // more threads require cross-origin isolation headers, which a static host may not send
 ort.env.wasm.wasmPaths = { wasm: new URL("onnxruntime.wasm", import.meta.url).href };
 ort.env.logLevel = "error";
 
 export class Model {
-  // `about`: what about.json says; `bytes`: the ONNX file.
+  // `about`: content of about.json; `bytes`: the ONNX file.
   static async open(about, bytes) {
     const model = new Model();
-    model.outline = about.model;
+    model.spec = about.model;
     model.rules = about.rules;
     model.session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
     return model;
   }
 
-  // The picture of an image file, with the channels that the graph takes; throws Unreadable.
+  // Decode an image file and convert its channels for the graph; throws Unreadable.
   async decodeFile(bytes) {
-    return toChannels(await read(bytes, this.rules.megapixels), this.outline.channels, this.outline.depth);
+    return toChannels(await read(bytes, this.rules.megapixels), this.spec.channels, this.spec.depth);
   }
 
-  // The task's answer for one picture, and its record.
-  async answer(picture) {
-    const task = TASKS[this.outline.task];
-    const answer = task.answer(await this.outputs(picture), this.outline, this.rules, picture);
-    return { answer, record: task.record(answer, this.outline) };
+  // Return {prediction, record} for one picture.
+  async predict(picture) {
+    const task = TASKS[this.spec.task];
+    const prediction = task.predict(await this.outputs(picture), this.spec, this.rules, picture);
+    return { prediction, record: task.record(prediction, this.spec) };
   }
 
-  // The graph's outputs for one picture, without batch axis; from tiles where it was learned in tiles.
+  // Return the outputs of the graph for one picture, without batch axis; blended from tiles if the model uses tiles.
   async outputs(picture) {
-    const { fit, size, overlap, channels, representation } = this.outline;
+    const { fit, size, overlap, channels, representation } = this.spec;
     if (fit !== "tile") return unbatched(await this.run(picture.values, picture.height, picture.width), representation);
     let blend, name;
     for (const tile of tiles(picture.height, picture.width, size, overlap)) {
-      const given = unbatched(await this.run(cut(picture, tile, size), size, size), representation);
-      name ??= Object.keys(given)[0];
+      const outputs = unbatched(await this.run(cut(picture, tile, size), size, size), representation);
+      name ??= Object.keys(outputs)[0];
       const last = name === "restored",
-        { dims, data } = given[name];
+        { dims, data } = outputs[name];
       blend ??= new Blend(last ? channels : dims[0], picture.height, picture.width, size, last);
       blend.add(data, tile);
     }
@@ -50,16 +50,16 @@ export class Model {
   }
 
   async run(values, height, width) {
-    const { depth, channels } = this.outline;
+    const { depth, channels } = this.spec;
     const image = new ort.Tensor(depth === 16 ? "uint16" : "uint8", values, [1, height, width, channels]);
     return this.session.run({ image });
   }
 }
 
-// Of instances by boxes the axes are those of the things: there is no batch.
+// The outputs of `boxes` have no batch axis; the first axis is that of the instances.
 function unbatched(outputs, representation) {
-  const taken = representation === "boxes" ? 0 : 1;
+  const batchAxes = representation === "boxes" ? 0 : 1;
   return Object.fromEntries(
-    Object.entries(outputs).map(([name, { data, dims }]) => [name, { data, dims: dims.slice(taken) }]),
+    Object.entries(outputs).map(([name, { data, dims }]) => [name, { data, dims: dims.slice(batchAxes) }]),
   );
 }

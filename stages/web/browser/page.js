@@ -1,6 +1,6 @@
-// The page: takes files, hands them to the worker, shows what comes back. Nothing leaves the browser.
+// Main script of the page: passes files to the worker and shows the predictions. Nothing leaves the browser.
 
-import { aboutIn, answerIn, element } from "./showing.js";
+import { describeModel, describePrediction, element } from "./describe_predictions.js";
 
 const place = new URL(".", import.meta.url);
 const at = (id) => document.getElementById(id);
@@ -9,12 +9,12 @@ const waiting = new Map(); // id: {card, name, row}
 let about,
   ready = false;
 
-// A worker out of a blob is held to this page's policy; one out of a file would be held to none.
+// A worker created from a blob inherits the content security policy of this page; one from a file would not.
 const code = new Blob([`import ${JSON.stringify(new URL("worker.js", place).href)};`], { type: "text/javascript" });
 const worker = new Worker(URL.createObjectURL(code), { type: "module" });
 worker.onerror = (event) =>
-  broken(event.message || "its worker could not be started; browsers older than 2023 cannot run it");
-worker.onmessage = ({ data }) => heard(data);
+  broken(event.message || "the worker could not be started; a browser from 2023 or later is required");
+worker.onmessage = ({ data }) => handleMessage(data);
 
 start().catch((error) => broken(error.message));
 
@@ -25,16 +25,16 @@ async function start() {
   about = await response.json();
   document.title = `${about.model.name ?? about.model.task}, in the browser`;
   at("name").textContent = about.model.name ?? about.model.task;
-  at("about").append(...aboutIn(about).filter(Boolean));
+  at("about").append(...describeModel(about).filter(Boolean));
   at("served").hidden = false;
   worker.postMessage({ open: { about, place: place.href } });
 }
 
-function heard(data) {
+function handleMessage(data) {
   if (data.got !== undefined) loading(data.got);
   else if (data.ready !== undefined) loaded();
   else if (data.broken !== undefined) broken(data.broken);
-  else answered(data);
+  else showPrediction(data);
 }
 
 function loading(got) {
@@ -47,20 +47,20 @@ function loading(got) {
 function loaded() {
   ready = true;
   at("progress").hidden = true;
-  tell();
+  updateStatus();
 }
 
 function broken(why) {
   at("progress").hidden = true;
-  at("state").textContent = `This page cannot answer: ${why}`;
+  at("state").textContent = `This page cannot predict: ${why}`;
   at("state").className = "bad";
   for (const { card } of waiting.values()) fail(card, "the model could not be opened");
 }
 
-function tell() {
+function updateStatus() {
   const done = rows.filter((row) => row.done).length;
   if (ready)
-    at("state").textContent = done < rows.length ? `${done} of ${rows.length} answered` : rows.length ? "" : "Ready";
+    at("state").textContent = done < rows.length ? `${done} of ${rows.length} predicted` : rows.length ? "" : "Ready";
   at("tools").hidden = !done;
 }
 
@@ -84,10 +84,10 @@ function take(files) {
     waiting.set(id, { card, row });
     worker.postMessage({ id, file });
   }
-  tell();
+  updateStatus();
 }
 
-function answered({ id, error, record, words, drawing, size, milliseconds }) {
+function showPrediction({ id, error, record, words, drawing, size, milliseconds }) {
   const { card, row } = waiting.get(id);
   waiting.delete(id);
   row.done = true;
@@ -97,7 +97,7 @@ function answered({ id, error, record, words, drawing, size, milliseconds }) {
     card
       .querySelector(".body")
       .replaceChildren(
-        ...answerIn(record, words, about.model, about.rules.palette).filter(Boolean),
+        ...describePrediction(record, words, about.model, about.rules.palette).filter(Boolean),
         timeIn(size, milliseconds),
         saving(drawing.file, row.path),
       );
@@ -105,15 +105,15 @@ function answered({ id, error, record, words, drawing, size, milliseconds }) {
     row.error = error;
     fail(card, error);
   }
-  tell();
+  updateStatus();
 }
 
 function fail(card, why) {
   card.classList.add("failed");
-  card.querySelector(".body").replaceChildren(element("p.bad", {}, `No answer: ${why}`));
+  card.querySelector(".body").replaceChildren(element("p.bad", {}, `Not predicted: ${why}`));
 }
 
-// The image with what is drawn over it; two images with a slider between them where the answer is an image.
+// The image with its overlay; for a predicted image, both images with a slider between them.
 function pictureOf({ image, over, restored }, name, { width, height }) {
   const shown = (blob, kind, alt) => {
     const made = element(kind, { alt, width, height, src: URL.createObjectURL(blob) });
@@ -121,22 +121,22 @@ function pictureOf({ image, over, restored }, name, { width, height }) {
     return made;
   };
   if (!restored)
-    return [shown(image, "img", name), over ? shown(over, "img.over", `the answer drawn over ${name}`) : ""];
+    return [shown(image, "img", name), over ? shown(over, "img.over", `prediction drawn over ${name}`) : ""];
   const above = shown(restored, "img.over", `${name}, restored`),
     slider = element("input", {
       type: "range",
       min: 0,
       max: 100,
       value: 50,
-      "aria-label": "from the given to the restored image",
+      "aria-label": "from the original to the restored image",
     });
   const move = () => above.style.setProperty("--from", `${slider.value}%`);
   slider.addEventListener("input", move);
   move();
   return [
-    shown(image, "img", `${name}, as given`),
+    shown(image, "img", `${name}, original`),
     above,
-    element("span.left", {}, "given"),
+    element("span.left", {}, "original"),
     element("span.right", {}, "restored"),
     slider,
   ];
@@ -146,7 +146,7 @@ function timeIn({ width, height }, { read, answer }) {
   return element(
     "p.small.quiet",
     {},
-    `${width} × ${height} px; answered in ${answer.toFixed(0)} ms, read in ${read.toFixed(0)} ms`,
+    `${width} × ${height} px; predicted in ${answer.toFixed(0)} ms, decoded in ${read.toFixed(0)} ms`,
   );
 }
 
@@ -171,7 +171,7 @@ at("save").addEventListener("click", () => {
   const lines = rows
     .filter((row) => row.done)
     .map(({ path, record, error }) => JSON.stringify({ path, ...record, error: error ?? "" }));
-  save(new Blob([`[\n${lines.join(",\n")}\n]\n`], { type: "application/json" }), "answers.json");
+  save(new Blob([`[\n${lines.join(",\n")}\n]\n`], { type: "application/json" }), "predictions.json");
 });
 at("drawn").addEventListener("change", ({ target }) => document.body.classList.toggle("bare", !target.checked));
 at("files").addEventListener("change", ({ target }) => {

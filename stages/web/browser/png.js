@@ -1,10 +1,10 @@
-// What a PNG says before it is decoded.
+// Inspect a PNG before it is decoded.
 
 import { CLEAR, Unreadable, ascii, cutShort, joined, manyFrames, viewOf } from "./bytes.js";
 
-const MOST_TEXT = 2 ** 20; // bytes that a compressed text may unfold to, as in Pillow
+const MOST_TEXT = 2 ** 20; // largest uncompressed size of a text in bytes, as in Pillow
 
-// From its chunks (W3C PNG, sections 5 and 11).
+// Inspect the chunks (W3C PNG, sections 5 and 11).
 export async function lookAtPng(bytes) {
   const view = viewOf(bytes),
     texts = {},
@@ -16,11 +16,11 @@ export async function lookAtPng(bytes) {
       data = bytes.subarray(place + 8, place + 8 + length);
     if (chunk === "IHDR" && data[8] === 16) {
       throw new Unreadable(
-        "is a PNG of 16 bits, of which a browser's canvas keeps 8; save it as npy, or use `python -m stages.predict`",
+        "is a PNG of 16 bits, but a browser's canvas has 8; save it as npy, or use `python -m stages.predict`",
       );
     }
     if (chunk === "acTL" && viewOf(data).getUint32(0) > 1) throw manyFrames(viewOf(data).getUint32(0));
-    // Of a level that it has not: decoders differ in which other one they take for it.
+    // The transparent level does not exist at this depth; decoders replace it by different levels.
     if (chunk === "tRNS" && bytes[25] !== 3 && (bytes[24] < 8 || data.some((byte, i) => byte && i % 2 === 0))) {
       throw new Unreadable(CLEAR);
     }
@@ -35,20 +35,20 @@ export async function lookAtPng(bytes) {
   throw cutShort("PNG");
 }
 
-// A text of a PNG under its keyword, as {keyword: text}.
+// Decode a text chunk to {keyword: text}.
 async function textOf(chunk, data) {
   const after = (from) => data.indexOf(0, from) + 1 || data.length;
   const begin = after(0),
     keyword = ascii(data, 0, data.indexOf(0));
   if (chunk === "tEXt") return { [keyword]: ascii(data, begin) };
   if (chunk === "zTXt") return { [keyword]: await unfolded(data.subarray(begin)) };
-  const text = data.subarray(after(after(begin + 2))); // behind flag, method, language and translated keyword
+  const text = data.subarray(after(after(begin + 2))); // after flag, method, language and translated keyword
   return { [keyword]: data[begin] ? await unfolded(joined([data[begin + 1]], text)) : ascii(text) };
 }
 
-// A method, which must be 0, and what it has compressed; of damaged text what there is.
+// Decompress a text, preceded by its method, which must be 0; damaged text is decompressed as far as possible.
 async function unfolded(data) {
-  if (data[0]) throw new Unreadable(`is a damaged PNG: it holds text compressed by the unknown method ${data[0]}`);
+  if (data[0]) throw new Unreadable(`is a damaged PNG: it contains text compressed by the unknown method ${data[0]}`);
   const reader = new Blob([data.subarray(1)]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
   let text = "";
   try {
@@ -61,13 +61,13 @@ async function unfolded(data) {
   }
   if (text.length <= MOST_TEXT) return text;
   await reader.cancel();
-  throw new Unreadable(`holds a compressed text of more than ${MOST_TEXT} bytes`);
+  throw new Unreadable(`contains a compressed text of more than ${MOST_TEXT} bytes`);
 }
 
-// ImageMagick's way of EXIF in a PNG: three lines of head, then hexadecimal digits.
+// Decode EXIF as ImageMagick writes it to a PNG: three header lines, then hexadecimal digits.
 function bytesOfHex(profile) {
   if (profile === undefined) return null;
   const digits = profile.split("\n").slice(3).join("").replace(/\s/g, "");
-  if (digits.length % 2 || /[^0-9a-f]/i.test(digits)) throw new Unreadable("holds EXIF that cannot be read");
+  if (digits.length % 2 || /[^0-9a-f]/i.test(digits)) throw new Unreadable("contains EXIF that cannot be read");
   return Uint8Array.from(digits.match(/../g) ?? [], (pair) => parseInt(pair, 16));
 }

@@ -1,43 +1,43 @@
-// Works beside the page, which so stays awake: opens the model, then answers one file after the other.
+// Web worker, so that the page stays responsive: opens the model, then predicts one file after the other.
 
-import { drawn } from "./drawing.js";
+import { drawn } from "./draw_predictions.js";
 import { Model } from "./model.js";
-import { canvasIsHonest } from "./reading.js";
+import { canvasIsHonest } from "./decode_images.js";
 
 let begin;
 const opened = new Promise((resolve) => {
   begin = resolve;
-}).then(open); // files that come before wait for it
+}).then(open); // files that arrive earlier wait for it
 let queue = opened.catch(() => {});
 
 opened.then(
   () => self.postMessage({ ready: true }),
-  (error) => self.postMessage({ broken: said(error) }),
+  (error) => self.postMessage({ broken: messageOf(error) }),
 );
 
 self.onmessage = ({ data }) => {
   if (data.open) begin(data.open);
-  else queue = queue.then(() => answered(data));
+  else queue = queue.then(() => predictFile(data));
 };
 
 async function open({ about, place }) {
   if (!canvasIsHonest()) {
     throw new Error(
-      "this browser alters the pixels that a page reads from images, as a protection against tracking, so that " +
-        "answers would be wrong; allow this page to read canvases, or use another browser",
+      "this browser alters the pixels that a page reads from images, to prevent tracking, so that predictions " +
+        "would be wrong; allow this page to read canvases, or use another browser",
     );
   }
-  return { about, model: await Model.open(about, await fetched(new URL(`model.onnx?${about.digest}`, place))) };
+  return { about, model: await Model.open(about, await download(new URL(`model.onnx?${about.digest}`, place))) };
 }
 
-function said(error) {
+function messageOf(error) {
   return String(error.message ?? error);
 }
 
-// The bytes of a file, with word of how far it is.
-async function fetched(url) {
+// Download a file and report the progress.
+async function download(url) {
   const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url.pathname} could not be fetched: ${response.status} ${response.statusText}`);
+  if (!response.ok) throw new Error(`${url.pathname} could not be download: ${response.status} ${response.statusText}`);
   const parts = [];
   let got = 0;
   for (const reader = response.body.getReader(); ;) {
@@ -50,17 +50,17 @@ async function fetched(url) {
   return new Uint8Array(await new Blob(parts).arrayBuffer());
 }
 
-async function answered({ id, file }) {
+async function predictFile({ id, file }) {
   try {
     const { about, model } = await opened;
     const begun = performance.now();
     const picture = await model.decodeFile(await bytesOf(file));
     const read = performance.now();
-    const { answer, record } = await model.answer(picture);
+    const { prediction, record } = await model.predict(picture);
     const done = performance.now();
-    const drawing = await drawn(picture, answer, about.model, about.rules.palette);
+    const drawing = await drawn(picture, prediction, about.model, about.rules.palette);
     const { width, height } = picture,
-      { index, ...words } = answer;
+      { index, ...words } = prediction;
     delete words.restored;
     self.postMessage({
       id,
@@ -71,7 +71,7 @@ async function answered({ id, file }) {
       milliseconds: { read: read - begun, answer: done - read },
     });
   } catch (error) {
-    self.postMessage({ id, error: said(error) });
+    self.postMessage({ id, error: messageOf(error) });
   }
 }
 
@@ -79,6 +79,6 @@ async function bytesOf(file) {
   try {
     return new Uint8Array(await file.arrayBuffer());
   } catch {
-    throw new Error("could not be read from the disk: is it a folder, or has it been moved?");
+    throw new Error("could not be read; it may be a folder, or have been moved");
   }
 }

@@ -1,9 +1,9 @@
-// How a file says that its image lies, read as Pillow reads it: browsers turn some kinds of files and others not.
+// Read the orientation of an image as Pillow does, because browsers apply it only to some file formats.
 
 import { Unreadable, ascii, viewOf } from "./bytes.js";
 
 const ORIENTATION = 0x0112;
-const HEADS = ["MM\0*", "II*\0", "MM*\0", "II\0*", "MM\0+"]; // the last three are wrong, and taken by Pillow
+const HEADS = ["MM\0*", "II*\0", "MM*\0", "II\0*", "MM\0+"]; // the last three are invalid, but accepted by Pillow
 const UNITS = { 1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8 }; // bytes
 const NUMBERS = {
   3: (view, at, little) => view.getUint16(at, little),
@@ -19,7 +19,7 @@ const NUMBERS = {
   16: (view, at, little) => Number(view.getBigUint64(at, little)),
 };
 
-// 1 to 8 as EXIF counts (1: upright), from the EXIF, else from the XMP that a file holds; either may be missing.
+// EXIF orientation from 1 (upright) to 8, from EXIF, otherwise from XMP; both may be missing.
 export function orientationOf({ exif, xmp }) {
   const said = exif && bare(exif).length ? directory(bare(exif)).get(ORIENTATION) : undefined;
   const value = said ? said.number : Number(/tiff:Orientation(?:="|>)([0-9])/.exec(xmp ?? "")?.[1]);
@@ -30,7 +30,7 @@ function bare(exif) {
   return exif.subarray(/^(?:Exif\0\0){0,2}/.exec(ascii(exif, 0, 12))[0].length);
 }
 
-// Whether it is empty or begins as a TIFF does.
+// Return whether the bytes are empty or begin like a TIFF.
 export function isExif(exif) {
   return !bare(exif).length || isTiff(bare(exif));
 }
@@ -39,10 +39,10 @@ function isTiff(bytes) {
   return bytes.length >= 8 && HEADS.includes(ascii(bytes, 0, 4));
 }
 
-// The first directory of a TIFF, which EXIF is: of each tag its first number and its bytes (TIFF 6.0, section 2).
+// First directory of a TIFF, the format of EXIF: first number and bytes of each tag (TIFF 6.0, section 2).
 export function directory(bytes) {
   const tags = new Map();
-  if (!isTiff(bytes)) throw new Unreadable("holds EXIF that cannot be read");
+  if (!isTiff(bytes)) throw new Unreadable("contains EXIF that cannot be read");
   const view = viewOf(bytes),
     little = bytes[0] === 0x49,
     begin = view.getUint32(4, little) + 2;
@@ -65,8 +65,8 @@ export function directory(bytes) {
   return tags;
 }
 
-// Where in a lying image of width x height the first pixel of the upright one is, and how far apart there are those of
-// a column and of a row.
+// Index of the first pixel of the upright image in a stored image of width x height, and the strides between pixels of a
+// column and of a row.
 export function turning(orientation, width, height) {
   const last = width * height - 1,
     right = width - 1,

@@ -1,9 +1,9 @@
-// File bytes to pixels, by the rules of stages/images/decode.py as far as a browser can decode.
-// A picture: {height, width, channels, bits, values}, values [H, W, C] in one row of numbers.
+// Decode image files as stages/images/decode.py does, as far as a browser can.
+// A picture is {height, width, channels, bits, values}, with values [H, W, C], flattened.
 
 import { CLEAR, Unreadable, startsWith, viewOf } from "./bytes.js";
 import { KINDS } from "./containers.js";
-import { orientationOf, turning } from "./upright.js";
+import { orientationOf, turning } from "./orientation.js";
 
 const NPY = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59];
 const TIFF = [
@@ -11,16 +11,16 @@ const TIFF = [
   [0x4d, 0x4d, 0, 0x2a],
 ];
 
-// Decode the bytes of one image file; throws Unreadable with the reason in words.
+// Decode the bytes of one image file; throws Unreadable with the reason.
 export async function read(bytes, mostMegapixels) {
   if (!bytes.length) throw new Unreadable("empty file, 0 bytes");
   if (startsWith(bytes, NPY)) return bounded(readNpy(bytes), mostMegapixels);
   if (TIFF.some((sign) => startsWith(bytes, sign)))
     throw new Unreadable(
-      "is a TIFF, which browsers do not decode; save it as PNG, or as npy where it has 16 bits or many channels",
+      "is a TIFF, which browsers do not decode; save it as PNG, or as npy if it has 16 bits or other than 1 or 3 channels",
     );
   const kind = KINDS.find((known) => startsWith(bytes, known.begins));
-  if (!kind) throw new Unreadable("is no JPEG, PNG, GIF, BMP, WebP or npy, going by its first bytes");
+  if (!kind) throw new Unreadable("is not a JPEG, PNG, GIF, BMP, WebP or npy, judging by its first bytes");
   const found = await looked(kind, bytes);
   return decoded(blind(bytes, found.hide, kind.type), kind.name, orientationOf(found), mostMegapixels);
 }
@@ -34,14 +34,14 @@ async function looked(kind, bytes) {
   }
 }
 
-// A file with its metadata wiped out, so that no browser turns it by them.
+// Overwrite the metadata of a file, so that the browser does not apply its orientation.
 function blind(bytes, hide, type) {
   const copy = hide.length ? bytes.slice() : bytes;
   for (const [from, to] of hide) copy.fill(0, from, to);
   return new Blob([copy], { type });
 }
 
-// The browser's own decoder, and the image turned upright. Colour profiles are left aside, as Pillow does.
+// Decode with the browser and apply the orientation. Colour profiles are ignored, as in Pillow.
 async function decoded(blob, name, orientation, mostMegapixels) {
   let bitmap;
   try {
@@ -57,7 +57,7 @@ async function decoded(blob, name, orientation, mostMegapixels) {
     context.drawImage(bitmap, 0, 0);
     rgba = context.getImageData(0, 0, width, height).data;
   } catch {
-    throw new Unreadable(`is ${width}x${height}, more than this browser's canvas holds`);
+    throw new Unreadable(`is ${width}x${height}, larger than the canvas limit of this browser`);
   } finally {
     bitmap.close();
   }
@@ -85,15 +85,15 @@ function bounded(picture, mostMegapixels) {
   );
 }
 
-// Colour to grey by the same whole numbers as Pillow (ITU-R BT.601 in 1/65536); grey to colour by repeating it.
+// Convert colour to grey with the integer weights of Pillow (ITU-R BT.601 in 1/65536), and grey to colour by repeating it.
 export function toChannels(picture, channels, bits) {
-  if (picture.bits !== bits) throw new Unreadable(`has ${picture.bits} bits a value; the model takes ${bits}`);
+  if (picture.bits !== bits) throw new Unreadable(`has ${picture.bits} bits per value; the model requires ${bits}`);
   const have = picture.channels,
     pixels = picture.width * picture.height,
     { values } = picture;
   if (have === channels) return picture;
   if (Math.min(have, channels) !== 1 || Math.max(have, channels) !== 3) {
-    throw new Unreadable(`has ${have} channels, not ${channels}; the model takes ${channels}`);
+    throw new Unreadable(`has ${have} channels, not ${channels}; the model requires ${channels}`);
   }
   const out = new values.constructor(pixels * channels);
   for (let i = 0; i < pixels; i++) {
@@ -105,14 +105,14 @@ export function toChannels(picture, channels, bits) {
   return { ...picture, channels, values: out };
 }
 
-// numpy's rounding.
+// Round like numpy.
 export function halfToEven(value) {
   const below = Math.floor(value);
   if (value - below !== 0.5) return Math.round(value);
   return below % 2 ? below + 1 : below;
 }
 
-// Whether this browser gives back the pixels that were put in: some add noise against tracking.
+// Return whether a canvas returns the pixels that were written; some browsers add noise against tracking.
 export function canvasIsHonest() {
   const side = 32,
     put = new ImageData(side, side);
@@ -123,7 +123,7 @@ export function canvasIsHonest() {
   return put.data.every((value, i) => value === got[i]);
 }
 
-// An array of numpy's, [H, W] or [H, W, C] of 8 or 16 bits.
+// Read a numpy array, [H, W] or [H, W, C] of 8 or 16 bits.
 function readNpy(bytes) {
   const view = viewOf(bytes),
     long = bytes[6] > 1,
@@ -138,7 +138,7 @@ function readNpy(bytes) {
   const bits = { "|u1": 8, "<u2": 16, ">u2": 16 }[kind];
   if (!bits || ![2, 3].includes(shape.length) || shape.some((n) => !Number.isInteger(n) || n < 1)) {
     throw new Unreadable(
-      `holds ${kind ?? "no array"} of shape (${shape}); uint8 or uint16 of [H, W] or [H, W, C] is needed`,
+      `contains ${kind ?? "no array"} of shape (${shape}); uint8 or uint16 of shape [H, W] or [H, W, C] is required`,
     );
   }
   if (/'fortran_order': *True/.test(header))

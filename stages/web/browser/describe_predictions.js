@@ -1,12 +1,12 @@
-// Answers in words, figures and bars.
+// Show predictions as text, numbers and bars.
 
-import { shownClasses } from "./answers.js";
-import { coloursOfClasses } from "./drawing.js";
+import { foregroundClasses } from "./task_predictions.js";
+import { coloursOfClasses } from "./draw_predictions.js";
 
-const MOST_BARS = 10; // classes shown at once; the others under a fold
+const MOST_BARS = 10; // classes shown at once; the others are folded
 const WORDS = { auc: "AUC", f1: "F1", iou: "IoU", psnr: "PSNR", ssim: "SSIM", pck: "PCK", r2: "R²" };
 
-// An element: its tag and classes ("p.small.quiet"), attributes, children (text is text, never HTML).
+// Create an element from tag and classes ("p.small.quiet"), attributes and children (strings become text, never HTML).
 export function element(kind, attributes = {}, ...children) {
   const [tag, ...classes] = kind.split(".");
   const made = document.createElement(tag);
@@ -20,7 +20,7 @@ export function words(key) {
   return WORDS[key] ?? key.replaceAll("_", " ");
 }
 
-// Four digits, as the report writes them.
+// Format a number with four digits, as in the report.
 export function figure(value) {
   if (!Number.isFinite(value)) return "–";
   return String(Number(value.toPrecision(4)));
@@ -31,40 +31,40 @@ function percent(share) {
   return `${(100 * share).toFixed(share > 0.9995 || share === 0 ? 0 : 1)} %`;
 }
 
-// What the page shows beside a picture.
-export function answerIn(record, answer, outline, palette) {
+// Elements that show the prediction next to its image.
+export function describePrediction(record, prediction, spec, palette) {
   return {
-    classification: classIn,
-    ordinal: gradeIn,
-    multilabel: classesIn,
-    regression: numbersIn,
-    landmarks: pointsIn,
-    segmentation: sharesIn,
+    classification: describeClass,
+    ordinal: describeGrade,
+    multilabel: describeClasses,
+    regression: describeNumbers,
+    landmarks: describePoints,
+    segmentation: describeShares,
     image: () => [element("p.said", {}, "Restored")],
-    instances: countsIn,
-  }[outline.task](record, answer, outline, palette);
+    instances: describeCounts,
+  }[spec.task](record, prediction, spec, palette);
 }
 
-function said(text, more = "") {
+function headline(text, more = "") {
   return element("p.said", {}, text, more ? element("span.quiet", {}, ` ${more}`) : null);
 }
 
-function classIn(record, { probability }, { labels }) {
-  return [said(record.label, `${percent(record.confidence)} sure`), bars(labels, probability, true)];
+function describeClass(record, { probability }, { labels }) {
+  return [headline(record.label, `probability ${percent(record.confidence)}`), bars(labels, probability, true)];
 }
 
-function gradeIn(record, { probability }, { labels }) {
+function describeGrade(record, { probability }, { labels }) {
   return [
-    said(`Grade ${record.label}`, `of ${labels.length}`),
+    headline(`Grade ${record.label}`, `of ${labels.length}`),
     bars(labels, probability, false, (i) => labels[i] === record.label),
   ];
 }
 
-function classesIn(record, { probability, there }, { labels }) {
-  return [said(record.labels.join(", ") || "None of them"), bars(labels, probability, true, (i) => there[i])];
+function describeClasses(record, { probability, there }, { labels }) {
+  return [headline(record.labels.join(", ") || "None of the classes"), bars(labels, probability, true, (i) => there[i])];
 }
 
-// Classes with their probabilities; `marked` ones in colour, the others pale.
+// Bars of class probabilities; classes with `marked` are coloured, others pale.
 function bars(labels, probability, sorted, marked = null) {
   const order = labels.map((_, i) => i);
   if (sorted) order.sort((a, b) => probability[b] - probability[a]);
@@ -96,7 +96,7 @@ function bars(labels, probability, sorted, marked = null) {
   );
 }
 
-function numbersIn(record, answer, { scalars, units }) {
+function describeNumbers(record, prediction, { scalars, units }) {
   return [
     element(
       "dl.numbers",
@@ -150,51 +150,51 @@ function table(head, rows) {
   );
 }
 
-function pointsIn(record, { points }, outline, palette) {
+function describePoints(record, { points }, spec, palette) {
   const seen = points.filter((point) => point.seen).length;
   const rows = points.map(({ name, x, y, confidence, seen: there }, i) =>
     Object.assign([[key(palette[i % palette.length]), " ", name], x.toFixed(1), y.toFixed(1), percent(confidence)], {
       pale: !there,
     }),
   );
-  return [said(`${seen} of ${points.length} points`), table(["point", "x, px", "y, px", "sure"], rows)];
+  return [headline(`${seen} of ${points.length} points`), table(["point", "x, px", "y, px", "confidence"], rows)];
 }
 
-function sharesIn(record, answer, { labels }, palette) {
+function describeShares(record, prediction, { labels }, palette) {
   const colours = coloursOfClasses(labels);
-  const rows = shownClasses(labels).map((k) => [
+  const rows = foregroundClasses(labels).map((k) => [
     [colours[k] === null ? element("span.key.bare") : key(palette[colours[k] % palette.length]), " ", labels[k]],
     percent(record[labels[k]]),
   ]);
   return [table(["class", "share of the image"], rows)];
 }
 
-function countsIn(record, { things }, { labels }, palette) {
-  const sure = things.filter((thing) => thing.sure).length,
+function describeCounts(record, { things }, { labels }, palette) {
+  const sure = things.filter((instance) => instance.sure).length,
     unsure = things.length - sure;
   const rows = labels.map((label, k) => [
     labels.length > 1 ? [key(palette[k % palette.length]), " ", label] : label,
     String(record.counts[label]),
   ]);
   return [
-    said(sure === 1 ? "1 thing" : `${sure} things`),
+    headline(sure === 1 ? "1 instance" : `${sure} instances`),
     table(["class", "number"], rows),
     unsure
-      ? element("p.small.quiet", {}, `and ${unsure} less sure than one half, which do not count and are not drawn`)
+      ? element("p.small.quiet", {}, `and ${unsure} with a score below 0.5, which are neither counted nor drawn`)
       : null,
   ];
 }
 
-// What the model is: key figures for the head of the page.
-export function aboutIn({ model, score, bytes, runtime, card }) {
+// Key figures of the model for the top of the page.
+export function describeModel({ model, score, bytes, runtime, card }) {
   const what = {
     classification: ["class", "classes", model.labels],
-    multilabel: ["class", "classes, any number of them an image", model.labels],
+    multilabel: ["class", "classes, any number of them per image", model.labels],
     ordinal: ["grade", "grades", model.labels],
     regression: ["number", "numbers", model.scalars],
     landmarks: ["point", "points", model.points],
-    segmentation: ["class of pixels", "classes of pixels", model.labels],
-    instances: ["class of things", "classes of things", model.labels],
+    segmentation: ["class", "classes", model.labels],
+    instances: ["class", "classes", model.labels],
   }[model.task];
   const cell = (name, value, small) =>
     element("div", {}, element("dt", {}, name), element("dd", {}, value, element("div.small", {}, small)));
@@ -204,7 +204,7 @@ export function aboutIn({ model, score, bytes, runtime, card }) {
       {},
       cell("task", model.task, `as ${model.representation}, ${model.size} px, ${model.fit}`),
       score
-        ? cell(words(score.name), figure(score.value) + (score.unit ? ` ${score.unit}` : ""), intervalIn(score))
+        ? cell(words(score.name), figure(score.value) + (score.unit ? ` ${score.unit}` : ""), describeInterval(score))
         : null,
       cell("model", `${(bytes / 1e6).toFixed(0)} MB`, `version ${model.version}, onnxruntime-web ${runtime}`),
       cell("data", model.name ?? "–", `version ${model.data_version ?? model.version}`),
@@ -221,14 +221,14 @@ export function aboutIn({ model, score, bytes, runtime, card }) {
       ? element(
           "p.small",
           {},
-          element("a", { href: card, download: "" }, "The model's card"),
-          ": what it was tested on, and its limits",
+          element("a", { href: card, download: "" }, "Model card"),
+          ": test data, scores and limitations",
         )
       : null,
   ];
 }
 
-function intervalIn({ low, high, better }) {
+function describeInterval({ low, high, better }) {
   const between = Number.isFinite(low) && Number.isFinite(high) ? `between ${figure(low)} and ${figure(high)} ` : "";
   return `${between}on validation${better === "lower" ? "; lower is better" : ""}`;
 }

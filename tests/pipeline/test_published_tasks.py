@@ -1,4 +1,4 @@
-"""The published page answers as `stages.runtime.Model` does, for every representation, in a real Chromium."""
+"""Compare the published page with `stages.runtime.Model` for every representation, in a real Chromium."""
 
 import io
 import json
@@ -21,13 +21,13 @@ from tests.published import CASES, KINDS, Page, exported, npy
 from tests.toys import scene
 
 
-def test_every_representation_is_published_somewhere() -> None:
+def test_cases_cover_every_representation() -> None:
     assert {case.representation for case in CASES.values()} == set(REPRESENTATIONS) == {*OUTPUTS, "boxes"}
     assert {case.task for case in CASES.values()} == set(TASKS)
 
 
 def pictures(depth: int) -> dict[str, bytes]:
-    """Images of several sizes and forms, as bytes of files."""
+    """Return images of several sizes and formats as file bytes."""
     drawn = [scene(np.random.default_rng(n), 2 + n)[0] for n in range(3)]
     if depth == 16:
         arrays = [image[:, :, 0].astype(np.uint16) * 200 + n for n, image in enumerate(drawn)]
@@ -51,41 +51,42 @@ def pictures(depth: int) -> dict[str, bytes]:
 
 
 def touching() -> np.ndarray:
-    """Three red discs so near each other that only their interiors part them."""
+    """Return an image of three red discs that touch, so that only their interiors separate them."""
     y, x = np.mgrid[:64, :70]
     there = np.any([(x - a) ** 2 + (y - b) ** 2 <= 81 for a, b in ((20, 20), (40, 22), (31, 40))], axis=0)
     return np.where(there[..., None], (230, 60, 60), (90, 90, 90)).astype(np.uint8)
 
 
-def assert_alike(given: Any, expected: Any, off: float) -> None:
-    """Two records, numbers within `off`."""
+def assert_close(given: Any, expected: Any, off: float) -> None:
+    """Assert that two records are equal, with numbers within `off`."""
     if isinstance(expected, dict) and expected.keys() == {"size", "counts"}:  # a mask: a pixel may lie on the edge
         one, other = (decode_rle(mask["counts"], *expected["size"]) for mask in (given, expected))
         assert (one != other).sum() <= max(2, 0.01 * other.sum())
     elif isinstance(expected, dict):
         assert given.keys() == expected.keys()
         for key in expected:
-            assert_alike(given[key], expected[key], off)
+            assert_close(given[key], expected[key], off)
     elif isinstance(expected, list | tuple):
         assert len(given) == len(expected)
         for one, other in zip(given, expected, strict=True):
-            assert_alike(one, other, off)
+            assert_close(one, other, off)
     else:
         assert given == (pytest.approx(expected, abs=off) if isinstance(expected, float) else expected)
 
 
 def paired(given: dict[str, Any], expected: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Records of things, each thing beside its counterpart: of boxes that are nearly tied rounding decides which is
-    suppressed, so that one in fifty may have none, or count for one of them alone.
+    """Match the instances of two records.
+
+    Rounding decides which of two almost equal boxes is suppressed, so one in fifty may have no counterpart.
     """
     ones, others = given.pop("things"), expected.pop("things")
     for label, count in expected.pop("counts").items():
         assert abs(given["counts"][label] - count) <= max(1, 0.02 * count)
-    told_M, told_N = (
+    matched_M, matched_N = (
         np.array([[*t["bbox"], 100 * t["score"], 9 * KINDS.index(t["label"])] for t in things])
         for things in (ones, others)
     )
-    apart_MN = np.abs(told_M[:, None] - told_N).max(axis=2)
+    apart_MN = np.abs(matched_M[:, None] - matched_N).max(axis=2)
     rows, columns = linear_sum_assignment(apart_MN.clip(max=1.0))
     near = [(ones[i], others[j]) for i, j in zip(rows, columns, strict=True) if apart_MN[i, j] < 1.0]
     assert len(near) >= 0.98 * max(len(ones), len(others)) >= 1
@@ -97,7 +98,7 @@ OFF = {"landmarks": 0.1, "regression": 1e-2, "instances": 0.02, "segmentation": 
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_javascript_answers_as_python_does(
+def test_javascript_predictions_match_python(
     case: str, tmp_path: Path, runtime: Path, served: tuple[Path, str], browser: Any
 ) -> None:
     asked, folder = CASES[case], case.replace(", ", "-").replace(" ", "-")
@@ -115,7 +116,7 @@ def test_javascript_answers_as_python_does(
         answer = model.answer_file(data)
         records.append(json.loads(json.dumps(TASKS[asked.task].record(answer, asked))))
         print(row["milliseconds"], case, row["path"], str(row["record"])[:150], str(records[-1])[:150])
-        assert_alike(row["record"], records[-1], OFF.get(asked.task, 1e-4))
+        assert_close(row["record"], records[-1], OFF.get(asked.task, 1e-4))
         if asked.task == "segmentation":
             shown = np.asarray(Image.open(io.BytesIO(row["file"])))[:, :, 0]
             assert (shown == answer.index_HW).mean() > 0.998
@@ -123,4 +124,4 @@ def test_javascript_answers_as_python_does(
             shown = np.asarray(Image.open(io.BytesIO(row["file"])))[:, :, : asked.channels].astype(float)
             assert np.abs(shown - 255 * answer.clip(0, 1)).max() < 1.01
     assert asked.task == "image" or len({json.dumps(record) for record in records}) > 2, "all images have one answer"
-    assert all(url.startswith((served[1], "blob:", "data:")) for url in page.asked), "asked another host"
+    assert all(url.startswith((served[1], "blob:", "data:")) for url in page.asked), "a request to another host"

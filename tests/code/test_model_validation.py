@@ -1,4 +1,4 @@
-"""Models that are refused before they are opened."""
+"""Tests of the validation of untrusted model files."""
 
 import base64
 from collections.abc import Callable
@@ -17,17 +17,17 @@ from tests.shipped import colour_model
 
 
 @pytest.fixture
-def sound(tmp_path: Path) -> Path:
+def valid_model(tmp_path: Path) -> Path:
     return colour_model(tmp_path / "model.onnx")
 
 
-def test_a_sound_model_passes(sound: Path) -> None:
-    refuse_malicious(sound)
-    assert Model(sound).spec.task == "classification"
+def test_valid_model_passes(valid_model: Path) -> None:
+    refuse_malicious(valid_model)
+    assert Model(valid_model).spec.task == "classification"
 
 
-def test_a_tensor_in_another_file_is_refused(sound: Path, tmp_path: Path) -> None:
-    model = onnx.load(sound)
+def test_external_tensor_data_is_refused(valid_model: Path, tmp_path: Path) -> None:
+    model = onnx.load(valid_model)
     tensor = model.graph.initializer[0]
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="/etc/passwd")
@@ -36,8 +36,8 @@ def test_a_tensor_in_another_file_is_refused(sound: Path, tmp_path: Path) -> Non
         Model(tmp_path / "bad.onnx")
 
 
-def test_a_tensor_that_says_it_is_huge_is_refused(sound: Path, tmp_path: Path) -> None:
-    model = onnx.load(sound)
+def test_tensor_larger_than_its_data_is_refused(valid_model: Path, tmp_path: Path) -> None:
+    model = onnx.load(valid_model)
     del model.graph.initializer[0].dims[:]
     model.graph.initializer[0].dims.extend([1 << 20, 1 << 20])
     (tmp_path / "bad.onnx").write_bytes(model.SerializeToString())
@@ -77,10 +77,10 @@ def computed(graph: onnx.GraphProto) -> None:
 @pytest.mark.parametrize(
     "make", [as_initializer, as_numbers, as_constant, as_constant_numbers, behind_another_node, computed]
 )
-def test_a_tensor_made_out_of_nothing_is_refused_where_it_is_huge(
-    make: Callable[[onnx.GraphProto], None], sound: Path, tmp_path: Path
+def test_huge_created_tensor_is_refused(
+    make: Callable[[onnx.GraphProto], None], valid_model: Path, tmp_path: Path
 ) -> None:
-    model = onnx.load(sound)
+    model = onnx.load(valid_model)
     make(model.graph)
     model.graph.node.append(helper.make_node("ConstantOfShape", ["huge"], ["filled"]))
     (tmp_path / "bad.onnx").write_bytes(model.SerializeToString())
@@ -88,21 +88,23 @@ def test_a_tensor_made_out_of_nothing_is_refused_where_it_is_huge(
         Model(tmp_path / "bad.onnx")
 
 
-def test_what_hangs_on_the_image_may_be_as_large_as_that(sound: Path, tmp_path: Path) -> None:
-    model = onnx.load(sound)
+def test_tensor_may_grow_with_the_image(valid_model: Path, tmp_path: Path) -> None:
+    model = onnx.load(valid_model)
     model.graph.node.insert(0, helper.make_node("Shape", ["image"], ["shape"]))
     model.graph.node.insert(1, helper.make_node("ConstantOfShape", ["shape"], ["black"]))
     (tmp_path / "fine.onnx").write_bytes(model.SerializeToString())
     refuse_malicious(tmp_path / "fine.onnx")
 
 
-def test_a_field_that_protobuf_would_take_for_another_is_refused(sound: Path, tmp_path: Path) -> None:
+def test_field_number_that_protobuf_truncates_is_refused(valid_model: Path, tmp_path: Path) -> None:
     graph, initializer = 7, 5
     tensor = TensorProto(name="hidden", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="secret.bin")
     held = tensor.SerializeToString()
     hidden = _varint((initializer << 3 | 2) | 1 << 32) + _varint(len(held)) + held
-    (tmp_path / "bad.onnx").write_bytes(sound.read_bytes() + _varint(graph << 3 | 2) + _varint(len(hidden)) + hidden)
+    (tmp_path / "bad.onnx").write_bytes(
+        valid_model.read_bytes() + _varint(graph << 3 | 2) + _varint(len(hidden)) + hidden
+    )
     with pytest.raises(UserError, match="damaged"):
         refuse_malicious(tmp_path / "bad.onnx")
 
@@ -115,38 +117,38 @@ def _varint(value: int) -> bytes:
     return bytes([*found, value])
 
 
-def test_the_graph_in_the_metadata_is_looked_at_too(sound: Path, tmp_path: Path) -> None:
+def test_preprocessing_graph_in_the_metadata_is_checked(valid_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    front = onnx.load(sound)
+    front = onnx.load(valid_model)
     tensor = front.graph.initializer[0]
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="secret.bin")
-    told = {"preprocessing": base64.b64encode(front.SerializeToString()).decode(), "preprocessing_output": "level"}
+    metadata = {"preprocessing": base64.b64encode(front.SerializeToString()).decode(), "preprocessing_output": "level"}
     with pytest.raises(UserError, match="preprocessing graph stores a tensor in another file"):
-        OpenVino(sound, told, ["probability"], "float32", 1)
+        OpenVino(valid_model, metadata, ["probability"], "float32", 1)
 
 
-def test_what_others_wrote_into_the_metadata_does_no_harm(sound: Path, tmp_path: Path) -> None:
-    model = onnx.load(sound)
+def test_unknown_metadata_is_ignored(valid_model: Path, tmp_path: Path) -> None:
+    model = onnx.load(valid_model)
     model.metadata_props.add(key="author", value="no JSON")
     onnx.save(model, tmp_path / "signed.onnx")
     assert "author" not in Model(tmp_path / "signed.onnx").metadata
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "says"), [("labels", "red, green", "is not JSON"), ("precision", '"fp4"', "fp4")]
+    ("key", "value", "message"), [("labels", "red, green", "is not JSON"), ("precision", '"fp4"', "fp4")]
 )
-def test_metadata_that_make_no_sense_are_named(key: str, value: str, says: str, sound: Path, tmp_path: Path) -> None:
-    model = onnx.load(sound)
-    told = {prop.key: prop.value for prop in model.metadata_props} | {key: value}
-    helper.set_model_props(model, told)
+def test_invalid_metadata_is_named(key: str, value: str, message: str, valid_model: Path, tmp_path: Path) -> None:
+    model = onnx.load(valid_model)
+    metadata = {prop.key: prop.value for prop in model.metadata_props} | {key: value}
+    helper.set_model_props(model, metadata)
     onnx.save(model, tmp_path / "bad.onnx")
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         Model(tmp_path / "bad.onnx")
 
 
-def test_the_bits_of_a_float_are_no_size(sound: Path, tmp_path: Path) -> None:
-    model = onnx.load(sound)
+def test_float_constant_is_not_a_shape(valid_model: Path, tmp_path: Path) -> None:
+    model = onnx.load(valid_model)
     model.graph.initializer.append(numpy_helper.from_array(np.array([1.0], np.float32), "one"))
     model.graph.initializer.append(numpy_helper.from_array(np.array([2], np.int64), "shape"))
     model.graph.node.append(helper.make_node("Expand", ["one", "shape"], ["ones"]))
@@ -154,8 +156,8 @@ def test_the_bits_of_a_float_are_no_size(sound: Path, tmp_path: Path) -> None:
     refuse_malicious(tmp_path / "fine.onnx")
 
 
-def test_no_damage_gets_past_with_a_traceback(sound: Path, tmp_path: Path) -> None:
-    data, rng = bytearray(sound.read_bytes()), np.random.default_rng(0)
+def test_damaged_files_raise_user_errors(valid_model: Path, tmp_path: Path) -> None:
+    data, rng = bytearray(valid_model.read_bytes()), np.random.default_rng(0)
     refused = 0
     for number in range(200):
         damaged = bytearray(data)

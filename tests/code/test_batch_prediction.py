@@ -1,4 +1,4 @@
-"""Many images answered: every kind of source gives the same rows, a bad file costs its row, and a run goes on."""
+"""Tests of batch prediction: sources, damaged files, worker processes and resuming."""
 
 import json
 import os
@@ -38,7 +38,7 @@ OUTLINE = TaskSpec("classification", "class", "label", labels=("dark", "light"),
 
 
 def model_of(spec: TaskSpec, file: Path) -> Path:
-    """How light an image is, as the probability of the second class; or of every pixel."""
+    """Write a model whose probability of the second class is the brightness of the image, or of each pixel."""
     axes = [1, 2, 3] if spec.task == "classification" else [3]
     steps = [
         helper.make_node("Cast", ["image"], ["level"], to=TensorProto.FLOAT),
@@ -72,7 +72,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with thirty images in folders, one of them no image, a hidden one, and what is none."""
+    """Working folder with thirty images in subfolders, one of them damaged, a hidden file and other files."""
     monkeypatch.chdir(tmp_path)
     for number in range(30):
         file = tmp_path / "in" / "abc"[number % 3] / f"{number:02d}.png"
@@ -88,7 +88,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def pack(folder: Path, archive: Path, renamed: Sequence[str] | None = None) -> Path:
-    """All files of a folder; or as many as there are other names for them."""
+    """Pack all files of a folder, or the first ones under new names."""
     pairs = list(zip(names_in(folder), renamed or names_in(folder), strict=False))
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -108,12 +108,12 @@ def run(model: Path, *words: str, **options: Any) -> subprocess.CompletedProcess
 
 
 def alone(model: Path, *words: str) -> bytes:
-    """What is written without other processes."""
+    """Return the rows predicted without worker processes."""
     macula("predict", str(model), *words, "--workers", "0", "--output", "alone")
     return Path("alone").read_bytes()
 
 
-def test_folders_archives_and_lists_give_the_same_rows_in_the_same_order(model: Path, here: Path) -> None:
+def test_folders_archives_and_lists_give_equal_rows_in_equal_order(model: Path, here: Path) -> None:
     rows = alone(model, "in").splitlines()[1:]
     names = [row.split(b",")[0].decode() for row in rows]
     assert names == [f"in/{n}" for n in names_in(here / "in") if n.endswith(".png") and "hidden" not in n]
@@ -130,7 +130,7 @@ def test_folders_archives_and_lists_give_the_same_rows_in_the_same_order(model: 
 
 
 @pytest.mark.parametrize("ending", [".zip", ".tgz", ".txt"])
-def test_archives_and_lists_in_capitals_are_what_they_are(here: Path, ending: str) -> None:
+def test_suffixes_of_archives_and_lists_ignore_case(here: Path, ending: str) -> None:
     if ending == ".txt":
         (here / "in.txt").write_text("".join(f"in/{name}\n" for name in names_in(here / "in")))
     else:
@@ -140,9 +140,7 @@ def test_archives_and_lists_in_capitals_are_what_they_are(here: Path, ending: st
     assert len(list(iterate_images([str(capital)]))) == (32 if ending == ".txt" else 30)
 
 
-def test_a_folder_of_more_names_than_are_held_is_sorted_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_folder_is_sorted_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{n}.png" for n in np.random.default_rng(0).permutation(50)]
     for name in [*names, "5/a.png", "5/deep/b.png", "5-/c.png"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +151,7 @@ def test_a_folder_of_more_names_than_are_held_is_sorted_all_the_same(
         assert [image.name for image in iterate_images([str(tmp_path)])] == expected, held
 
 
-def test_no_two_images_share_a_name_and_none_leads_out(here: Path) -> None:
+def test_image_names_are_unique_and_stay_inside_the_folder(here: Path) -> None:
     pack(here / "in", here / "in.zip")
     (here / "else/in/a").mkdir(parents=True)
     (here / "else/in/a/00.png").write_bytes(b"")
@@ -167,7 +165,7 @@ def test_no_two_images_share_a_name_and_none_leads_out(here: Path) -> None:
 
 
 def hostile(where: Path, good: bytes) -> list[str]:
-    """A zip whose members are damaged, locked, doubled or lead out; their names in order."""
+    """Write a zip with damaged, locked, duplicate and escaping members; return their names in order."""
     names = ["good.png", "broken.png", "locked.png", "../../out.png", "/root.png", "a\\..\\..\\out.png"]
     with zipfile.ZipFile(where, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
@@ -182,7 +180,7 @@ def hostile(where: Path, good: bytes) -> list[str]:
     return names
 
 
-def test_a_bad_member_of_an_archive_is_a_row_and_nothing_is_written_outside(here: Path) -> None:
+def test_invalid_archive_member_is_an_error_row_and_writes_nothing_outside(here: Path) -> None:
     mask = model_of(replace(OUTLINE, task="segmentation", representation="mask"), here / "mask.onnx")
     names = hostile(here / "in.zip", png(np.full((20, 30), 9, np.uint8)))
     (here / "deep/er").mkdir(parents=True)
@@ -201,7 +199,7 @@ def test_a_bad_member_of_an_archive_is_a_row_and_nothing_is_written_outside(here
 
 
 @pytest.mark.parametrize("ending", [".zip", ".tar", ".tgz"])
-def test_members_whose_names_begin_with_a_dot_and_a_slash_are_answered(here: Path, ending: str) -> None:
+def test_members_with_leading_dot_slash_are_predicted(here: Path, ending: str) -> None:
     names = ["./one.png", "a/./two.png", ".\\three.png", "./../out.png", "./.hidden.png", "a\\.hidden.png"]
     images = list(iterate_images([str(pack(here / "in", here / f"in{ending}", renamed=names))]))
     assert [image.path.partition(f"{ending}/")[2] for image in images] == names[:4]
@@ -213,7 +211,7 @@ def test_members_whose_names_begin_with_a_dot_and_a_slash_are_answered(here: Pat
 
 @pytest.mark.parametrize("ending", [".zip", ".tar", ".tgz"])
 @pytest.mark.filterwarnings("ignore:Duplicate name")  # zipfile's, as it packs
-def test_a_name_that_stands_twice_in_an_archive_is_answered_once_and_told(here: Path, ending: str) -> None:
+def test_duplicate_member_name_is_predicted_once_and_reported(here: Path, ending: str) -> None:
     archive = pack(here / "in", here / f"in{ending}", renamed=["a.png", "a.png", "./a.png"])
     first, *others = iterate_images([str(archive)])
     assert (first.name, first.read()) == ("a.png", (here / "in/a/00.png").read_bytes())
@@ -224,7 +222,7 @@ def test_a_name_that_stands_twice_in_an_archive_is_answered_once_and_told(here: 
 
 
 @pytest.mark.parametrize("ending", [".tar", ".tgz"])
-def test_a_tar_that_is_cut_off_answers_what_is_there_and_says_so(model: Path, here: Path, ending: str) -> None:
+def test_truncated_tar_predicts_complete_members_and_reports_the_rest(model: Path, here: Path, ending: str) -> None:
     whole = pack(here / "in", here / f"in{ending}")
     cut = here / f"cut{ending}"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
@@ -244,14 +242,14 @@ def hang() -> bytes:
     return b""
 
 
-def swell() -> bytes:
+def exhaust_memory() -> bytes:
     return bytes(np.ones(2**28))
 
 
-def test_a_file_that_crashes_hangs_or_swells_costs_its_own_row(model: Path, here: Path) -> None:
+def test_crash_hang_or_excessive_memory_loses_only_that_image(model: Path, here: Path) -> None:
     good = png(np.full((20, 30), 200, np.uint8))
     reads: list[Callable[[], bytes]] = [partial(bytes, good)] * 24
-    reads[14:16], reads[17], reads[20] = [crash, crash], hang, swell
+    reads[14:16], reads[17], reads[20] = [crash, crash], hang, exhaust_memory
     images = [InputImage(str(number), str(number), read) for number, read in enumerate(reads)]
     order = PredictionJob(model, "jsonl", workers=2, seconds=5.0, memory=2**30)
     given = [(image, line) for some, lines in predict_images(iter(images), order, OUTLINE)
@@ -269,7 +267,7 @@ def crash_beside(model: Path, other: Path | None) -> bytes:
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_another_model_in_its_place_answers_nothing_and_ends_the_run(here: Path, gone: bool) -> None:
+def test_replaced_model_file_ends_the_run(here: Path, gone: bool) -> None:
     file = model_of(OUTLINE, here / "model.onnx")
     other = None if gone else model_of(replace(OUTLINE, labels=("a", "b")), here / "other.onnx")
     good = partial(bytes, png(np.full((20, 30), 200, np.uint8)))
@@ -288,7 +286,7 @@ MANY = 900
 
 @pytest.fixture
 def many(here: Path) -> Path:
-    """Images enough for seconds."""
+    """Images for a run of several seconds."""
     (here / "many").mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (700, 700)).astype(np.uint8)
     (here / "many/000.png").write_bytes(png(noise))
@@ -300,7 +298,7 @@ def many(here: Path) -> Path:
 
 
 def interrupted(model: Path, words: list[str], record: Path, by: int) -> int:
-    """Begin, and end it when rows are recorded: how many."""
+    """Start a run and end it when rows are recorded; return their number."""
     command = [sys.executable, "-m", "stages.predict", str(model), *words, "--workers", "2"]
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL) as process:
         while not record.exists() or not json.loads(record.read_text())["rows"]:
@@ -312,7 +310,7 @@ def interrupted(model: Path, words: list[str], record: Path, by: int) -> int:
 
 
 @pytest.mark.parametrize(("form", "by"), [("json", signal.SIGKILL), ("csv", signal.SIGINT)])
-def test_a_run_that_was_ended_goes_on_to_the_same_bytes(model: Path, many: Path, form: str, by: int) -> None:
+def test_resumed_run_writes_identical_bytes(model: Path, many: Path, form: str, by: int) -> None:
     words = ["many", "--format", form, "--output", "answers"]
     part, record = many / "answers.part", many / "answers.part.json"
     done = interrupted(model, words, record, by)
@@ -327,7 +325,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same_bytes(model: Path, many: Path,
 
 
 def unfinished(model: Path, here: Path) -> list[str]:
-    """A run that stopped after ten images: the eleventh cannot be written."""
+    """Run until the eleventh image, whose mask cannot be written; return the arguments."""
     (here / "masks").mkdir()
     (here / "masks/b").write_text("in the way of a folder")
     words = ["in", "--output", "answers.csv", "--files", "masks", "--workers", "0"]
@@ -338,17 +336,17 @@ def unfinished(model: Path, here: Path) -> list[str]:
     return words
 
 
-def test_what_cannot_be_written_ends_the_run_and_loses_nothing(here: Path) -> None:
+def test_failed_write_ends_the_run_and_keeps_rows(here: Path) -> None:
     mask = model_of(replace(OUTLINE, task="segmentation", representation="mask"), here / "mask.onnx")
     words = unfinished(mask, here)
     first = (here / "masks/a/00.png.png").stat().st_mtime_ns
     assert macula("predict", str(mask), *words) == 1
-    assert (here / "masks/a/00.png.png").stat().st_mtime_ns == first, "what was done is not done again"
+    assert (here / "masks/a/00.png.png").stat().st_mtime_ns == first, "completed images are not predicted again"
     assert len((here / "answers.csv").read_text().splitlines()) == 31
     assert len(list((here / "masks").glob("*/*.png"))) == 29
 
 
-def test_another_model_other_options_and_other_images_do_not_go_on(here: Path) -> None:
+def test_resume_refuses_other_model_options_or_images(here: Path) -> None:
     spec = replace(OUTLINE, task="segmentation", representation="mask")
     mask = model_of(spec, here / "mask.onnx")
     words = unfinished(mask, here)
@@ -360,12 +358,12 @@ def test_another_model_other_options_and_other_images_do_not_go_on(here: Path) -
     ):
         with pytest.raises(UserError, match=says):
             macula("predict", *wrong)
-    assert json.loads((here / "answers.csv.part.json").read_text())["rows"] == 10, "they took nothing away"
+    assert json.loads((here / "answers.csv.part.json").read_text())["rows"] == 10, "refused runs keep the rows"
     assert macula("predict", str(other), *words, "--restart") == 1
     assert (here / "answers.csv").read_text().startswith("path,share_thing,file,error")
 
 
-def test_rows_that_are_shorter_than_recorded_are_not_believed(here: Path) -> None:
+def test_resume_refuses_missing_rows(here: Path) -> None:
     mask = model_of(replace(OUTLINE, task="segmentation", representation="mask"), here / "mask.onnx")
     words = unfinished(mask, here)
     os.truncate(here / "answers.csv.part", 100)
@@ -374,7 +372,7 @@ def test_rows_that_are_shorter_than_recorded_are_not_believed(here: Path) -> Non
 
 
 @pytest.mark.parametrize(("form", "option"), [("csv", "--restart"), ("coco", None)])
-def test_a_run_that_begins_anew_holds_nothing_of_the_old_one(here: Path, form: str, option: str | None) -> None:
+def test_restarted_run_discards_the_old_rows(here: Path, form: str, option: str | None) -> None:
     boxes = replace(OUTLINE, task="instances", representation="boxes") if form == "coco" else OUTLINE
     began: dict[str, Any] = {"model": "1"}
     images = list(iterate_images(["in"]))
@@ -395,7 +393,7 @@ def test_a_run_that_begins_anew_holds_nothing_of_the_old_one(here: Path, form: s
     assert sorted(file.name for file in here.glob("answers*")) == ["answers"]
 
 
-def test_beginning_anew_takes_nothing_from_a_run_that_is_on_its_way(here: Path) -> None:
+def test_restart_does_not_affect_a_running_process(here: Path) -> None:
     with open_output(here / "answers", FORMATS["csv"], OUTLINE, {}, False) as output:
         output.start(iterate_images(["in"]))
         kept = (here / "answers.part.json").read_text()
@@ -407,7 +405,7 @@ def test_beginning_anew_takes_nothing_from_a_run_that_is_on_its_way(here: Path) 
         assert (here / "answers.part.json").read_text() == kept
 
 
-def test_a_full_disk_is_an_error_that_says_where_it_goes_on(model: Path, many: Path) -> None:
+def test_full_disk_error_states_how_to_resume(model: Path, many: Path) -> None:
     words = ["many", "--format", "jsonl", "--output", "answers"]
 
     def small() -> None:
@@ -423,7 +421,7 @@ def test_a_full_disk_is_an_error_that_says_where_it_goes_on(model: Path, many: P
     assert (many / "answers").read_bytes() == alone(model, "many", "--format", "jsonl")
 
 
-def test_two_runs_do_not_write_one_file(model: Path, many: Path) -> None:
+def test_second_process_cannot_write_the_same_file(model: Path, many: Path) -> None:
     words = ["many", "--output", "answers.csv"]
     command = [sys.executable, "-m", "stages.predict", str(model), *words, "--workers", "1"]
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL) as process:
@@ -435,7 +433,7 @@ def test_two_runs_do_not_write_one_file(model: Path, many: Path) -> None:
     assert len((many / "answers.csv").read_text().splitlines()) == MANY + 1
 
 
-def test_the_figures_of_the_page_are_those_that_were_measured() -> None:
+def test_results_page_matches_the_measurements() -> None:
     page = (ROOT / "docs/results/batch-prediction.md").read_text()
     kept = json.loads((ROOT / "docs/results/batch-prediction.json").read_text())
     assert kept["cases"] and kept["memory"]
@@ -443,7 +441,7 @@ def test_the_figures_of_the_page_are_those_that_were_measured() -> None:
     assert replace_block(filled, "predicting memory", predicting.memory_table(kept["memory"])) == page
 
 
-def test_a_list_names_what_is_not_there_and_is_told_so(model: Path, here: Path) -> None:
+def test_missing_paths_of_a_list_are_error_rows(model: Path, here: Path) -> None:
     (here / "list.txt").write_bytes(b"in/a/00.png\nabsent.png\nin\nnul\0.png\n\xff\xfe.png\n" + b"x" * 5000)
     os.mkfifo(here / "pipe.png")
     given = run(model, "list.txt", "pipe.png", "--format", "jsonl")
@@ -453,7 +451,7 @@ def test_a_list_names_what_is_not_there_and_is_told_so(model: Path, here: Path) 
     assert "null byte" in rows[3]["error"] and "is not a regular file" in rows[6]["error"]
 
 
-def test_what_lies_where_answers_are_written_is_not_answered(here: Path) -> None:
+def test_image_inside_the_output_folder_is_refused(here: Path) -> None:
     mask = model_of(replace(OUTLINE, task="segmentation", representation="mask"), here / "mask.onnx")
     (here / "list.txt").write_text("in/a/00.png\nin/b/01.png\n")
     given = run(mask, "list.txt", "--format", "jsonl", "--files", "in/b")

@@ -1,8 +1,8 @@
-// Connected pieces, run lengths and the watershed, as in stages/tasks/watershed.py and stages/dataset/annotations.py.
-// Maps are [H, W] in one row of numbers.
+// Connected components, run-length encoding and watershed, as in stages/tasks/watershed.py and
+// stages/dataset/annotations.py. Maps are [H, W], flattened row by row.
 
-// Connected pieces where `inside(place)` holds, numbered from 1 in reading order: {number, count}. A piece goes on to
-// its 4 neighbours, or to all 8.
+// Label the connected components of pixels with `inside(place)`, numbered from 1 in reading order: {number, count}.
+// Connectivity is 4 or 8.
 export function pieces(inside, height, width, neighbours = 4) {
   const number = new Int32Array(height * width),
     pile = [];
@@ -31,7 +31,7 @@ export function pieces(inside, height, width, neighbours = 4) {
   return { number, count };
 }
 
-// Things out of probabilities [3, H, W] of background, interior and boundary: {piece, score}.
+// Instances from probabilities [3, H, W] of background, interior and boundary: {piece, score}.
 export function watershed(probability, height, width, { least, smallest }) {
   const pixels = height * width;
   const at = (k, place) => probability[k * pixels + place];
@@ -60,7 +60,7 @@ export function watershed(probability, height, width, { least, smallest }) {
   return { piece, score: Array.from({ length: count }, (_, i) => Math.fround(sum[i + 1] / size[i + 1])) };
 }
 
-// The connected interiors that are large enough, numbered from 1.
+// Connected interiors that are large enough, numbered from 1.
 function seeds(inside, height, width, smallest) {
   const { number, count } = pieces(inside, height, width);
   const size = new Int32Array(count + 1),
@@ -71,8 +71,8 @@ function seeds(inside, height, width, smallest) {
   return { seed: number.map((mine) => renumbered[mine]), count: kept };
 }
 
-// The place of the nearest pixel that has a seed, for every pixel: first up and down each column, then along each row
-// by the lower envelope of parabolas (Felzenszwalb and Huttenlocher 2012).
+// Index of the nearest seed pixel for every pixel: distances along the columns, then along the rows by the lower
+// envelope of parabolas (Felzenszwalb and Huttenlocher 2012).
 function nearestSeed(seed, height, width) {
   const row = new Int32Array(height * width).fill(-1);
   for (let x = 0; x < width; x++) {
@@ -113,7 +113,7 @@ function nearestSeed(seed, height, width) {
   return nearest;
 }
 
-// Tight boxes [left, top, right, bottom] around the pieces 1..count.
+// Bounding boxes [left, top, right, bottom] of the components 1..count.
 export function boxesOf(number, count, height, width) {
   const boxes = Array.from({ length: count }, () => [width, height, 0, 0]);
   for (let y = 0, place = 0; y < height; y++) {
@@ -129,7 +129,8 @@ export function boxesOf(number, count, height, width) {
   return boxes;
 }
 
-// Run lengths down the columns, beginning with background, as COCO's uncompressed RLE; nothing lies beyond the box.
+// Run lengths in column order, beginning with background, as in the uncompressed RLE of COCO. Pixels outside of the box
+// are background.
 export function encodeRle(inside, [left, top, right, bottom], height, width) {
   const runs = [];
   let begun = 0,
@@ -147,7 +148,7 @@ export function encodeRle(inside, [left, top, right, bottom], height, width) {
   return runs;
 }
 
-// Calls `paint(place)` for every pixel of a mask.
+// Call `paint(place)` for every pixel of a mask.
 export function forRuns(runs, height, width, paint) {
   let place = 0;
   runs.forEach((length, i) => {

@@ -1,8 +1,8 @@
-// Overlapping tiles of an image and one answer out of theirs, as in stages/images/geometry.py.
+// Cut images into overlapping tiles and blend their outputs, as in stages/images/geometry.py.
 
-import { halfToEven } from "./reading.js";
+import { halfToEven } from "./decode_images.js";
 
-// Where the tiles of an image lie: {top, left, height, width}, pixels.
+// Positions of the tiles of an image: {top, left, height, width} in pixels.
 export function tiles(height, width, size, overlap) {
   const rows = starts(height, size, overlap),
     columns = starts(width, size, overlap);
@@ -16,7 +16,7 @@ export function tiles(height, width, size, overlap) {
   );
 }
 
-// Evenly spread beginnings of tiles that overlap by at least the given share.
+// Evenly spaced start positions of tiles that overlap by at least the given share.
 function starts(length, size, overlap) {
   const count = Math.max(1, Math.ceil((length - size * overlap) / (size * (1 - overlap))));
   const last = Math.max(0, length - size),
@@ -24,7 +24,7 @@ function starts(length, size, overlap) {
   return Array.from({ length: count }, (_, i) => (i === count - 1 ? (count > 1 ? last : 0) : halfToEven(i * step)));
 }
 
-// The values [size, size, C] of a tile; beyond the edge of the image the image mirrored.
+// Values [size, size, C] of a tile; the image is mirrored beyond its edges.
 export function cut(picture, tile, size) {
   const { channels, values } = picture,
     out = new values.constructor(size * size * channels);
@@ -42,9 +42,9 @@ export function cut(picture, tile, size) {
   return out;
 }
 
-// Answers of tiles laid over each other, each pixel weighed by its distance to the tile's edge.
+// Weighted mean of overlapping tiles; the weight of a pixel is its distance to the edge of the tile.
 export class Blend {
-  // Of maps [C, size, size], or [size, size, C] where `last`.
+  // Tiles are [C, size, size], or [size, size, C] if `last`.
   constructor(channels, height, width, size, last) {
     Object.assign(this, { channels, height, width, size, last });
     this.total = new Float32Array(channels * height * width);
@@ -67,7 +67,7 @@ export class Blend {
     }
   }
 
-  // The map of the whole image, its axes in the order of the parts.
+  // Return the map of the entire image, with the axes in the order of the tiles.
   values() {
     const pixels = this.height * this.width;
     for (let i = 0; i < this.total.length; i++) {

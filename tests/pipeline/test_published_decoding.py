@@ -1,4 +1,4 @@
-"""The published page reads files as Python does, to the pixel, or refuses them: in a real Chromium."""
+"""Compare image decoding of the published page with Python, pixel by pixel, in a real Chromium."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ from tests.toys import scene
 
 ORIENTATION = 0x0112
 READ = """async (data) => {
-  const { read } = await import("./reading.js");
+  const { read } = await import("./decode_images.js");
   try {
     const { height, width, channels, values } = await read(Uint8Array.from(atob(data), (c) => c.charCodeAt(0)), 178);
     const letters = Array.from(values, (value) => String.fromCharCode(value)).join("");
@@ -36,7 +36,7 @@ PICTURE = Image.fromarray(scene(np.random.default_rng(1), 3)[0][:40, :56])
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory, runtime: Path, served: tuple[Path, str]) -> str:
-    """Of a published model that restores images, so that its answer lies as the image does."""
+    """Publish an image-to-image model, whose output has the orientation of the image; return the address."""
     file = exported(spec("image", "image", "image", channels=3), tmp_path_factory.mktemp("reading") / "model.onnx")
     publish(file, served[0] / "reading", runtime)
     return f"{served[1]}/reading/"
@@ -48,7 +48,7 @@ def page(address: str, browser: Any) -> Page:
 
 
 def by_page(page: Page, data: bytes) -> np.ndarray | str:
-    """What the page makes of a file: its pixels, or why it is not read."""
+    """Return the pixels that the page decodes from a file, or the reason why it refuses the file."""
     told = page.page.evaluate(READ, base64.b64encode(data).decode())
     if "error" in told:
         assert told["name"] == "Unreadable", told
@@ -87,7 +87,7 @@ def text(keyword: str, words: str, compressed: bool = False, international: bool
 
 
 def profile(orientation: int, compressed: bool = False) -> PngInfo:
-    """EXIF as ImageMagick writes it into a PNG."""
+    """Return EXIF as ImageMagick writes it to a PNG."""
     data = exif(orientation)
     return text("Raw profile type exif", f"\nexif\n{len(data):8}\n{data.hex()}\n", compressed)
 
@@ -110,11 +110,11 @@ WAYS = {
     "PNG, XMP": lambda n: saved("PNG", pnginfo=png_xmp(n)),
     "PNG, compressed XMP": lambda n: saved("PNG", pnginfo=png_xmp(n, compressed=True)),
 }
-"""How a file says that it lies: an orientation to a file."""
+"""Functions that write a file with a given orientation."""
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_image_is_turned_as_python_turns_it(way: str, page: Page) -> None:
+def test_orientation_matches_python(way: str, page: Page) -> None:
     seen = set()
     for orientation in range(1, 9):
         data = WAYS[way](orientation)
@@ -126,7 +126,7 @@ def test_an_image_is_turned_as_python_turns_it(way: str, page: Page) -> None:
 
 
 @pytest.mark.parametrize("kind", [1, 3, 4, 5, 6, 8, 9, 11, 12, 16])
-def test_a_number_of_any_type_is_read_as_python_reads_it(kind: int, page: Page) -> None:
+def test_exif_number_types_match_python(kind: int, page: Page) -> None:
     forms = {1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 16: "Q"}
     for order, head in ("<", b"II*\0"), (">", b"MM\0*"):
         number = struct.pack(order + forms[kind], *((6, 1) if kind == 5 else (6,)))
@@ -141,7 +141,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def transparent_png(depth: int, level: int) -> bytes:
-    """Grey, of all levels from left to right, of which one is transparent."""
+    """Return a grey PNG with all levels from left to right, one of them transparent."""
     row = b"\0" + int("".join(f"{n % 2**depth:0{depth}b}" for n in range(8)), 2).to_bytes(depth, "big")
     head = struct.pack(">IIBBBBB", 8, 1, depth, 0, 0, 0, 0)
     body = [(b"IHDR", head), (b"tRNS", struct.pack(">H", level)), (b"IDAT", zlib.compress(row)), (b"IEND", b"")]
@@ -149,7 +149,7 @@ def transparent_png(depth: int, level: int) -> bytes:
 
 
 def bmp(masks: tuple[int, ...], pixel: bytes, head: int = 56, bits: int = 32) -> bytes:
-    """Of 4 x 2 equal pixels."""
+    """Return a BMP of 4 x 2 equal pixels."""
     start = struct.pack("<IiiHHIIiiII", head, 4, 2, 1, bits, 3, 8 * len(pixel), 0, 0, 0, 0)
     start = (start + struct.pack("<4I", *masks)).ljust(head, b"\0")
     return b"BM" + struct.pack("<IHHI", 14 + len(start) + 8 * len(pixel), 0, 0, 14 + len(start)) + start + 8 * pixel
@@ -158,7 +158,7 @@ def bmp(masks: tuple[int, ...], pixel: bytes, head: int = 56, bits: int = 32) ->
 LAST = (0xFF000000, 0xFF0000, 0xFF00, 0xFF)
 
 
-def test_what_python_refuses_is_refused_where_a_browser_would_show_it(page: Page) -> None:
+def test_files_refused_by_python_are_refused(page: Page) -> None:
     frames = {"save_all": True, "append_images": [PICTURE.rotate(90)]}
     bomb, spoilt = text("Comment", "a" * 2_000_000, compressed=True), text("Raw profile type exif", "\n\n\nxyz")
     unknown = saved("PNG", pnginfo=text("Comment", "a", compressed=True)).replace(b"Comment\0\0", b"Comment\0\1")
@@ -167,18 +167,18 @@ def test_what_python_refuses_is_refused_where_a_browser_would_show_it(page: Page
         "clear by a level it has not": (transparent_png(1, 255), "is partly transparent"),
         "clear at the first byte": (bmp(LAST, b"\x80\1\2\3"), "is partly transparent"),
         "packed unusually": (bmp((0xF00, 0xF0, 0xF, 0), b"\1\2\3\4"), "is a BMP of colours that are packed unusually"),
-        "much text": (saved("PNG", pnginfo=bomb), "holds a compressed text of more than"),
+        "much text": (saved("PNG", pnginfo=bomb), "contains a compressed text of more than"),
         "text by a new method": (unknown, "text compressed by the unknown method 1"),
-        "no hexadecimal": (saved("PNG", pnginfo=spoilt), "holds EXIF that cannot be read"),
+        "no hexadecimal": (saved("PNG", pnginfo=spoilt), "contains EXIF that cannot be read"),
         "a short BMP": (bmp(LAST, b"\xff\1\2\3")[:20], "is a damaged BMP: it ends too early"),
     }
-    for name, (data, says) in refused.items():
+    for name, (data, message) in refused.items():
         assert isinstance(by_python(data), str), name
-        assert says in by_page(page, data), name
+        assert message in by_page(page, data), name
 
 
-def test_of_such_files_the_sound_ones_are_read(page: Page) -> None:
-    brighter = b'<x hdrgm:Version="1.0"/>'  # whose second picture says how bright the first is shown
+def test_valid_variants_of_refused_files_are_read(page: Page) -> None:
+    brighter = b'<x hdrgm:Version="1.0"/>'  # HDR JPEG: the second picture is a gain map
     brighter = b"\xff\xe1" + struct.pack(">H", 2 + len(brighter)) + brighter
     several = saved("MPO", save_all=True, append_images=[PICTURE])
     sound = {
@@ -192,14 +192,12 @@ def test_of_such_files_the_sound_ones_are_read(page: Page) -> None:
         assert np.array_equal(by_page(page, data), by_python(data)), name
 
 
-def test_colours_that_browsers_round_otherwise_are_refused_rather_than_answered(page: Page) -> None:
+def test_colours_that_browsers_round_differently_are_refused(page: Page) -> None:
     data = bmp((0xF800, 0x7E0, 0x1F, 0), b"\x35\x7a", bits=16)
     assert isinstance(by_python(data), np.ndarray) and "is a BMP of 16 bits" in by_page(page, data)
 
 
-def test_turned_files_are_answered_as_the_runtime_answers_them(
-    page: Page, address: str, served: tuple[Path, str]
-) -> None:
+def test_rotated_files_match_the_python_runtime(page: Page, address: str, served: tuple[Path, str]) -> None:
     model = Model(served[0] / "reading" / "model.onnx")
     given = {f"{n}": WAYS[way](6) for n, way in enumerate(WAYS)}
     rows = page.answered(given)
@@ -209,7 +207,7 @@ def test_turned_files_are_answered_as_the_runtime_answers_them(
     assert len({row["file"] for row in rows}) > 1
 
 
-def test_a_zoo_of_odd_images_is_read_as_python_reads_it_or_refused(page: Page, reference_data: Path) -> None:
+def test_unusual_images_match_python_or_are_refused(page: Page, reference_data: Path) -> None:
     with zipfile.ZipFile(reference_data / "odd_images.zip") as archive:
         odd = {name: archive.read(name) for name in archive.namelist() if Path(name).parts[1:-1]}
     counted: Counter[str] = Counter()

@@ -1,44 +1,44 @@
-// Answers drawn over their images, as in stages/tasks/overlays.py; lines and points at the size that is shown.
+// Draw predictions over images, as in stages/tasks/overlays.py; lines and points are drawn at the displayed size.
 
-import { forRuns } from "./pieces.js";
+import { forRuns } from "./connected_components.js";
 
 const SMALLEST_SHOWN = 448,
   LARGEST_SHOWN = 1600; // pixels of the longer side
-const VEIL = 90; // of 255: how much a mask covers
-const MOST_NAMED = 8; // points whose names are written beside them
+const MASK_ALPHA = 90; // opacity of a mask, of 255
+const MAX_NAMED = 8; // largest number of points that are labelled with their names
 
-// The image as a blob, and the answer over it as another: {image, over, restored, file}, null where there is none.
-export async function drawn(picture, answer, outline, palette) {
+// Return blobs {image, over, restored, file}: the image, its overlay, the restored image and the file to save, or null.
+export async function drawn(picture, prediction, spec, palette) {
   const scale = shownScale(picture);
   const image = await shown(canvasOf(picture), scale, "image/jpeg");
-  if (answer.restored) {
-    const restored = canvasOf(restoredPicture(answer, picture, outline));
+  if (prediction.restored) {
+    const restored = canvasOf(restoredPicture(prediction, picture, spec));
     return {
       image,
       over: null,
       restored: await shown(restored, scale, "image/jpeg"),
-      file: await fileOf(restored, answer),
+      file: await fileOf(restored, prediction),
     };
   }
-  const paint = { landmarks: paintPoints, segmentation: paintMask, instances: paintThings }[outline.task];
+  const paint = { landmarks: paintPoints, segmentation: paintMask, instances: paintInstances }[spec.task];
   if (!paint) return { image, over: null, restored: null, file: null };
   const over = new OffscreenCanvas(...sizeOf(picture, scale));
-  paint(over.getContext("2d"), scale, picture, answer, outline, palette);
-  const file = answer.index ? await asFile(answer.index, picture) : null;
+  paint(over.getContext("2d"), scale, picture, prediction, spec, palette);
+  const file = prediction.index ? await asFile(prediction.index, picture) : null;
   return { image, over: await over.convertToBlob({ type: "image/png" }), restored: null, file };
 }
 
 function shownScale({ width, height }) {
   const longer = Math.max(width, height);
   if (longer > LARGEST_SHOWN) return LARGEST_SHOWN / longer;
-  return Math.max(1, Math.floor(SMALLEST_SHOWN / longer)); // whole numbers, so that pixels stay square
+  return Math.max(1, Math.floor(SMALLEST_SHOWN / longer)); // integers, so that pixels stay square
 }
 
 function sizeOf({ width, height }, scale) {
   return [Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale))];
 }
 
-// A picture as a canvas: of 16 bits the upper 8, of many channels the first three.
+// Convert a picture to a canvas: the upper 8 of 16 bits, the first three of many channels.
 function canvasOf({ height, width, channels, bits, values }) {
   const data = new ImageData(width, height),
     level = bits === 16 ? (value) => value / 257 : (value) => value;
@@ -60,19 +60,19 @@ async function shown(canvas, scale, type) {
   return out.convertToBlob(scale > 1 ? { type: "image/png" } : { type, quality: 0.92 });
 }
 
-// An answered image as whole grey levels; ImageData rounds and clips as numpy does.
+// Convert a predicted image to 8 bits; ImageData rounds and clips like numpy.
 function restoredPicture({ restored, dims }, { height, width }) {
   const values = new Uint8ClampedArray(restored.length);
   for (let i = 0; i < values.length; i++) values[i] = Math.fround(restored[i] * 255);
   return { height, width, channels: dims[2], bits: 8, values };
 }
 
-// The restored image at its own size, to be saved; not where a PNG of a canvas cannot hold it.
+// The restored image at its own size for saving, unless a canvas PNG cannot store it.
 async function fileOf(canvas, { dims }) {
   return [1, 3].includes(dims[2]) ? canvas.convertToBlob({ type: "image/png" }) : null;
 }
 
-// Indices of classes as grey levels, as `predict --files` writes them.
+// Class indices as grey levels, as `predict --files` writes them.
 async function asFile(index, { height, width }) {
   return canvasOf({ height, width, channels: 1, bits: 8, values: index }).convertToBlob({ type: "image/png" });
 }
@@ -85,44 +85,44 @@ function paintMask(context, scale, { height, width }, { index }, { labels }, pal
   const veil = new ImageData(width, height);
   coloursOfClasses(labels).forEach((colour, k) => {
     if (colour === null) return;
-    veiled(veil, (place) => index[place] === k, [0, 0, width, height], colourOf(palette, colour), scale);
+    fillMask(veil, (place) => index[place] === k, [0, 0, width, height], colourOf(palette, colour), scale);
   });
   lay(context, veil);
 }
 
-// Of each class the number of its colour; null of the background, or of the first class where none is called so.
+// Colour index per class; null for "background", or for the first class if there is none.
 export function coloursOfClasses(labels) {
   const bare = Math.max(0, labels.indexOf("background"));
   let next = 0;
   return labels.map((_, k) => (k === bare ? null : next++));
 }
 
-function paintThings(context, scale, { height, width }, { things }, { labels }, palette) {
-  const sure = things.filter((thing) => thing.sure),
+function paintInstances(context, scale, { height, width }, { things }, { labels }, palette) {
+  const sure = things.filter((instance) => instance.sure),
     veil = new ImageData(width, height);
-  const colour = (thing, number) => colourOf(palette, labels.length > 1 ? thing.label : number);
-  sure.forEach((thing, number) => {
-    if (!thing.runs) return;
+  const colour = (instance, number) => colourOf(palette, labels.length > 1 ? instance.label : number);
+  sure.forEach((instance, number) => {
+    if (!instance.runs) return;
     const mask = new Uint8Array(height * width),
       box = [width, height, 0, 0];
-    forRuns(thing.runs, height, width, (place) => {
+    forRuns(instance.runs, height, width, (place) => {
       const x = place % width,
         y = (place - x) / width;
       mask[place] = 1;
       box.splice(0, 4, Math.min(box[0], x), Math.min(box[1], y), Math.max(box[2], x + 1), Math.max(box[3], y + 1));
     });
-    veiled(veil, (place) => mask[place] === 1, box, colour(thing, number), scale);
+    fillMask(veil, (place) => mask[place] === 1, box, colour(instance, number), scale);
   });
   lay(context, veil);
-  sure.forEach((thing, number) => {
-    if (thing.runs) return;
-    const [x0, y0, x1, y1] = thing.box.map((value) => value * scale);
-    stroked(context, colour(thing, number), () => context.strokeRect(x0, y0, x1 - x0, y1 - y0));
+  sure.forEach((instance, number) => {
+    if (instance.runs) return;
+    const [x0, y0, x1, y1] = instance.box.map((value) => value * scale);
+    strokeOutlined(context, colour(instance, number), () => context.strokeRect(x0, y0, x1 - x0, y1 - y0));
   });
 }
 
-// A veil over a mask and a line along its edge, about two shown pixels wide.
-function veiled(image, inside, [left, top, right, bottom], colour, scale) {
+// Draw a translucent mask with an outline of about two displayed pixels.
+function fillMask(image, inside, [left, top, right, bottom], colour, scale) {
   const { width, height } = image,
     line = Math.max(1, Math.round(2 / scale));
   const within = (x, y) => x < 0 || y < 0 || x >= width || y >= height || inside(y * width + x);
@@ -131,7 +131,7 @@ function veiled(image, inside, [left, top, right, bottom], colour, scale) {
       const place = y * width + x;
       if (!inside(place)) continue;
       const inner = within(x - line, y) && within(x + line, y) && within(x, y - line) && within(x, y + line);
-      image.data.set([...colour, inner ? VEIL : 255], 4 * place);
+      image.data.set([...colour, inner ? MASK_ALPHA : 255], 4 * place);
     }
   }
 }
@@ -143,8 +143,8 @@ function lay(context, image) {
   context.drawImage(canvas, 0, 0, context.canvas.width, context.canvas.height);
 }
 
-// A line in a colour with a dark rim, so that it is seen on every ground.
-function stroked(context, colour, stroke) {
+// Draw a coloured line with a dark border, visible on every background.
+function strokeOutlined(context, colour, stroke) {
   for (const [style, wide] of [
     ["rgb(0 0 0 / 55%)", 5],
     [`rgb(${colour})`, 2.5],
@@ -155,8 +155,8 @@ function stroked(context, colour, stroke) {
   }
 }
 
-// A ring and a dot for each point that is seen; whole numbers are centres of pixels.
-function paintPoints(context, scale, picture, { points }, outline, palette) {
+// Draw a ring and a dot for each visible point; integer coordinates are pixel centres.
+function paintPoints(context, scale, picture, { points }, spec, palette) {
   const radius = Math.max(6, Math.max(context.canvas.width, context.canvas.height) / 90);
   const taken = [];
   points.forEach(({ name, x, y, seen }, i) => {
@@ -164,7 +164,7 @@ function paintPoints(context, scale, picture, { points }, outline, palette) {
     const colour = colourOf(palette, i),
       cx = (x + 0.5) * scale,
       cy = (y + 0.5) * scale;
-    stroked(context, colour, () => {
+    strokeOutlined(context, colour, () => {
       context.beginPath();
       context.arc(cx, cy, radius, 0, 2 * Math.PI);
       context.stroke();
@@ -173,11 +173,11 @@ function paintPoints(context, scale, picture, { points }, outline, palette) {
     context.beginPath();
     context.arc(cx, cy, 2, 0, 2 * Math.PI);
     context.fill();
-    if (points.length <= MOST_NAMED) written(context, name, cx, cy, radius, taken);
+    if (points.length <= MAX_NAMED) written(context, name, cx, cy, radius, taken);
   });
 }
 
-// A name beside a point, on the side that has room; left out where it would cover another name.
+// Draw a name next to a point, on the side with more room; omit it if it would cover another name.
 function written(context, name, x, y, radius, taken) {
   const height = Math.round(Math.max(13, radius * 1.6));
   context.font = `600 ${height}px system-ui, sans-serif`;

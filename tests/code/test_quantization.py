@@ -1,4 +1,4 @@
-"""Cheaper arithmetic: which layers int8 leaves in float32, and OpenVINO beside ONNX Runtime."""
+"""Tests of int8 quantization, of OpenVINO compared with ONNX Runtime, and of engine selection."""
 
 import base64
 import io
@@ -40,11 +40,11 @@ from tests.conftest import ROOT
 SIDE = 16
 OUTLINE = TaskSpec("classification", "class", "label", labels=("blue", "red"), size=SIDE)
 FRAIL = 2
-"""Layers of the network that int8 spoils."""
+"""Layers of the network that are sensitive to int8."""
 
 
-class Frail(nn.Module):
-    """Red or blue: the difference is passed on beside a value that is ten thousand times as large."""
+class SensitiveNetwork(nn.Module):
+    """Classifies red and blue images; the difference is added to a value ten thousand times as large."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,8 +60,8 @@ class Frail(nn.Module):
         return self.rest(self.out_of(self.into(image_NCHW))).mean(dim=(2, 3))
 
 
-class Bent(nn.Module):
-    """A convolution, an activation, a mean."""
+class NonlinearNetwork(nn.Module):
+    """A convolution, an activation and a mean."""
 
     def __init__(self, activation: nn.Module) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Bent(nn.Module):
 
 
 def exported(network: nn.Module, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """A file as `export` writes it, and its metadata."""
+    """Export a network; return the file and its metadata."""
     raw, file = folder / "raw.onnx", folder / "float32.onnx"
     to_onnx(network, OUTLINE, raw)
     simplify(raw, file)
@@ -86,7 +86,7 @@ def exported(network: nn.Module, folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def images(count: int, side: int = SIDE) -> list[np.ndarray]:
-    """Noise, with some more blue in even ones and some more red in odd ones."""
+    """Return noise images with more blue in even ones and more red in odd ones."""
     drawn = np.random.default_rng(0).integers(60, 140, (count, side, side, 3))
     for number, image in enumerate(drawn):
         image[..., 0 if number % 2 else 2] += 25
@@ -101,15 +101,15 @@ def encoded(image: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="module")
 def frail(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], VariantSetup]:
-    """The file of the frail network, its metadata, and what its variants are judged with."""
-    file, about = exported(Frail(), tmp_path_factory.mktemp("frail"))
+    """File of the sensitive network, its metadata, and the setup of its variants."""
+    file, about = exported(SensitiveNetwork(), tmp_path_factory.mktemp("frail"))
     seen = images(200)
     files = [encoded(image) for image in seen]
     judge = DropEvaluator([i % 2 for i in range(200)], np.arange(200), OUTLINE, "accuracy", 200, 0.95)
     return file, about, VariantSetup(lambda: files, len(files), judge, seen[:16], 0.02, 1, "onnxruntime")
 
 
-def test_int8_leaves_those_layers_in_float32_that_would_spoil_the_answer(
+def test_int8_keeps_sensitive_layers_in_float32(
     frail: tuple[Path, dict[str, Any], VariantSetup],
 ) -> None:
     file, about, bench = frail
@@ -121,12 +121,12 @@ def test_int8_leaves_those_layers_in_float32_that_would_spoil_the_answer(
     assert sorted(Model(file.with_name(int8.file)).metadata["left_in_float32"]) == sorted(first)
 
 
-def test_what_int8_spoils_everywhere_is_not_shipped(
+def test_int8_is_rejected_if_every_layer_is_sensitive(
     frail: tuple[Path, dict[str, Any], VariantSetup], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "stages.quantization.selection.FLOAT32_SHARES", (0.0, 1 / 8)
-    )  # one of the two frail layers is not enough
+    )  # one of the two sensitive layers is not enough
     file, about, bench = frail
     name, found = select_variant(file, about, ["int8"], bench)
     assert name == "float32"
@@ -135,12 +135,12 @@ def test_what_int8_spoils_everywhere_is_not_shipped(
     assert "above export.max_score_drop 0.02" in int8.verdict
 
 
-def test_hard_swish_stays_one_node(tmp_path: Path) -> None:
-    file, _ = exported(Bent(nn.Hardswish()), tmp_path)
+def test_hard_swish_remains_one_node(tmp_path: Path) -> None:
+    file, _ = exported(NonlinearNetwork(nn.Hardswish()), tmp_path)
     assert [node.op_type for node in onnx.load(file).graph.node if "Hard" in node.op_type] == ["HardSwish"]
 
 
-def test_16_bits_in_a_letterbox_come_to_the_pixels_that_training_saw(tmp_path: Path) -> None:
+def test_16_bit_letterbox_preprocessing_matches_training(tmp_path: Path) -> None:
     spec = replace(OUTLINE, channels=1, depth=16, fit="letterbox")
     raw, file = tmp_path / "raw.onnx", tmp_path / "float32.onnx"
     to_onnx(nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), spec, raw)
@@ -157,27 +157,27 @@ def test_16_bits_in_a_letterbox_come_to_the_pixels_that_training_saw(tmp_path: P
 
 @pytest.fixture(scope="module")
 def bent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file that OpenVINO may run in float32."""
+    """File that OpenVINO may run in float32."""
     pytest.importorskip("openvino")
-    file, about = exported(Bent(nn.ReLU()), tmp_path_factory.mktemp("bent"))
+    file, about = exported(NonlinearNetwork(nn.ReLU()), tmp_path_factory.mktemp("bent"))
     write_metadata_with_probe(file, about | {"openvino_precisions": ["float32"]})
     return file
 
 
 @pytest.fixture
 def shipped(bent: Path, tmp_path: Path) -> Path:
-    """A copy of it, for tests that change it."""
+    """Copy of the file for tests that change it."""
     return Path(shutil.copy(bent, tmp_path))
 
 
-def retold(file: Path, **changes: Any) -> Path:
+def change_metadata(file: Path, **changes: Any) -> Path:
     stored = {prop.key: json.loads(prop.value) for prop in onnx.load(file).metadata_props}
     write_metadata(file, stored | changes)
     return file
 
 
 @pytest.mark.parametrize("side", [SIDE, 37])
-def test_openvino_answers_as_onnx_runtime_does_at_any_size(shipped: Path, side: int) -> None:
+def test_openvino_matches_onnx_runtime_at_any_size(shipped: Path, side: int) -> None:
     first, other = Model(shipped, 1, "onnxruntime"), Model(shipped, 1, "openvino")
     assert (first.engine.name, other.engine.name) == ("onnxruntime", "openvino")
     for image in images(4, side):
@@ -186,8 +186,8 @@ def test_openvino_answers_as_onnx_runtime_does_at_any_size(shipped: Path, side: 
     assert np.stack(together) == pytest.approx(np.stack(first.answers(images(4, side))), abs=1e-5)
 
 
-class Tired:
-    """An engine that takes its time."""
+class SlowEngine:
+    """Engine with a fixed latency."""
 
     def __init__(self, name: str, seconds: float) -> None:
         self.name, self.precision, self.seconds = name, "float32", seconds
@@ -198,27 +198,27 @@ class Tired:
 
 
 @pytest.mark.parametrize(("seconds", "taken"), [(0.001, "openvino"), (0.02, "onnxruntime")])
-def test_another_engine_is_taken_where_it_is_clearly_faster(seconds: float, taken: str) -> None:
-    rivals = [Tired("onnxruntime", 0.01), Tired("openvino", seconds)]
-    assert select_fastest(rivals, np.zeros((1, 2, 2, 3), np.uint8)).name == taken  # type: ignore[arg-type]
+def test_engine_is_selected_if_clearly_faster(seconds: float, taken: str) -> None:
+    engines = [SlowEngine("onnxruntime", 0.01), SlowEngine("openvino", seconds)]
+    assert select_fastest(engines, np.zeros((1, 2, 2, 3), np.uint8)).name == taken  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_openvino_is_opened_in_the_precision_that_is_named(shipped: Path, precision: str) -> None:
-    retold(shipped, openvino=["float32", "bfloat16"])
+def test_openvino_uses_the_requested_precision(shipped: Path, precision: str) -> None:
+    change_metadata(shipped, openvino=["float32", "bfloat16"])
     assert Model(shipped, 1, "openvino", precision).engine.precision == precision
     with pytest.raises(UserError, match="did not accept openvino in int8"):
         Model(shipped, 1, "openvino", "int8")
 
 
-def test_a_file_that_was_not_judged_under_openvino_is_not_run_by_it(shipped: Path) -> None:
-    retold(shipped, openvino=[])
+def test_openvino_requires_acceptance_by_export(shipped: Path) -> None:
+    change_metadata(shipped, openvino=[])
     assert Model(shipped, 1, "auto").engine.name == "onnxruntime"
     with pytest.raises(UserError, match="did not accept openvino"):
         Model(shipped, 1, "openvino")
 
 
-def test_an_engine_that_answers_otherwise_here_is_not_taken(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_with_different_probe_output_is_rejected(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = OpenVino.run
     monkeypatch.setattr(OpenVino, "run", lambda self, image: [1.1 * values for values in run(self, image)])
     assert Model(shipped, 1, "auto").engine.name == "onnxruntime"
@@ -227,7 +227,7 @@ def test_an_engine_that_answers_otherwise_here_is_not_taken(shipped: Path, monke
 
 
 @pytest.mark.parametrize(("name", "engine"), [("float32", "onnxruntime"), ("float32/openvino", "openvino")])
-def test_what_is_shipped_runs_as_it_was_chosen(shipped: Path, name: str, engine: str) -> None:
+def test_shipped_model_uses_the_selected_engine(shipped: Path, name: str, engine: str) -> None:
     folder = shipped.parent
     shipped.rename(folder / "model.onnx")
     found = [{"name": name, "engine": engine, "precision": "float32"}]
@@ -235,21 +235,21 @@ def test_what_is_shipped_runs_as_it_was_chosen(shipped: Path, name: str, engine:
     assert runtime.open_shipped_model(folder, 1).engine.name == engine
 
 
-def test_a_file_whose_answer_changed_is_refused(shipped: Path) -> None:
+def test_file_with_changed_probe_output_is_refused(shipped: Path) -> None:
     stored = json.loads(next(p.value for p in onnx.load(shipped).metadata_props if p.key == "self_test"))
-    retold(shipped, probe=[1.1 * value for value in stored])
+    change_metadata(shipped, probe=[1.1 * value for value in stored])
     with pytest.raises(UserError, match="on this machine differ from those at export"):
         Model(shipped, 1, "onnxruntime")
 
 
-def test_bfloat16_is_close_to_what_it_stands_for(shipped: Path) -> None:
+def test_bfloat16_is_close_to_float32(shipped: Path) -> None:
     half, exact = open_with_openvino(shipped, "bfloat16", 1), Model(shipped, 1, "onnxruntime")
     image = images(1)[0]
     assert half.answer(image) == pytest.approx(exact.answer(image), abs=0.02)
 
 
 @pytest.mark.parametrize(
-    ("outline", "answer", "kept"),
+    ("spec", "answer", "kept"),
     [
         (
             TaskSpec("regression", "scalar", "scalars", scalars=("age",), mean=(1000.0,), deviation=(2.0,)),
@@ -260,7 +260,7 @@ def test_bfloat16_is_close_to_what_it_stands_for(shipped: Path) -> None:
         (OUTLINE, [[0.25, 0.75]], [0.25, 0.75]),
     ],
 )
-def test_a_probe_is_kept_in_what_can_be_compared(spec: TaskSpec, answer: Any, kept: list[float]) -> None:
+def test_probe_output_is_stored_in_comparable_units(spec: TaskSpec, answer: Any, kept: list[float]) -> None:
     class Fixed:
         def run(self, image_NHWC: np.ndarray) -> list[np.ndarray]:
             return [np.array(answer, np.float32)]
@@ -282,7 +282,7 @@ print((psutil.Process().memory_info().rss - before) // 2**20)
 """
 
 
-def test_memory_of_a_large_image_is_given_back(bent: Path) -> None:
+def test_memory_of_a_large_image_is_released(bent: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", GROWN, str(bent)], cwd=ROOT, capture_output=True, text=True, check=True
     )
