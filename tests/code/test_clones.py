@@ -45,7 +45,7 @@ def test_changes_keep_the_comments_and_all_else() -> None:
     ("words", "says"),
     [
         ("network=vgg11", "'network=vgg11' is not a change of params; write KEY=VALUE"),
-        ("network.name", "'network.name' is no change"),
+        ("network.name", "'network.name' is not a change"),
         ("network.nam=vgg11", "network.nam: 'vgg11': unknown key"),
         ("train.epochs=none", "1 mistake in these words"),
     ],
