@@ -79,7 +79,7 @@ def _score(model: Model, rows: pd.DataFrame, sealed: Path, truths: list[Any], ev
     summary, _ = summarize(
         model.spec,
         truths,
-        [model.answer_file(data) for data in files],
+        [model.predict_file(data) for data in files],
         rows["group"].to_numpy(),
         resamples=evaluate.resamples,
         confidence=evaluate.confidence,

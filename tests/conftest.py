@@ -15,7 +15,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
-from flows.worktrees import example, change_params
+from flows.worktrees import change_params, example
 from stages import resolve
 from stages.config import load as params_module
 from stages.config.edit import edited

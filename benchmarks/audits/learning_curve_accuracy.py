@@ -31,9 +31,9 @@ from stages import ingest
 from stages.config import load as reading
 from stages.dataset.manifest import read_manifest
 from stages.probes.cross_validation import folds
-from stages.probes.image_features import thumbnail_features, image_features
+from stages.probes.image_features import image_features, thumbnail_features
 from stages.probes.learning_curve_fit import SHARES as AUDITED
-from stages.probes.learning_curve_fit import principal_features, fit_probe, measure_curve, weights, errors
+from stages.probes.learning_curve_fit import errors, fit_probe, measure_curve, principal_features, weights
 from stages.probes.power_law import extrapolate
 from stages.probes.regression_targets import RegressionTargets, regression_targets
 from stages.runner.stage import call

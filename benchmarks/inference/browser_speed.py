@@ -99,11 +99,11 @@ def measure_python(model: Path, files: list[Path]) -> tuple[float, list[float]]:
     """Return the seconds to the first prediction, and the milliseconds of each further one."""
     began = time.perf_counter()
     opened = Model(model, threads=1)
-    opened.answer_file(files[0].read_bytes())
+    opened.predict_file(files[0].read_bytes())
     first, each = time.perf_counter() - began, []
     for file in files[1:]:
         began = time.perf_counter()
-        opened.answer_file(file.read_bytes())
+        opened.predict_file(file.read_bytes())
         each.append(1000 * (time.perf_counter() - began))
     return first, each
 

@@ -122,13 +122,13 @@ def run_steps(folder: Path, variant: str) -> None:
     data = min((folder / "images").iterdir()).read_bytes()
     image = opened.decode_file(data)
     step("decode")
-    answer = opened.answer(image)
+    answer = opened.predict(image)
     step("predict")
     print(json.dumps({"steps": steps, "answer": str(answer)}), flush=True)
     again = []
     for _ in range(PREDICTIONS):
         began = time.process_time()
-        opened.answer(image)
+        opened.predict(image)
         again.append(time.process_time() - began)
     print(json.dumps({"again": statistics.median(again), "after": process_megabytes()}), flush=True)
 

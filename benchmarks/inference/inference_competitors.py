@@ -49,7 +49,7 @@ def macula(folder: Path, threads: int, variant: str = "whole", engine: str = "on
     images = list(to_uint8(np.load(folder / "shown.npy")[:ROWS]))
     return Competitor(
         lambda count: model.run(images[:count]),
-        lambda files: model.answers([model.decode_file(data) for data in files]),
+        lambda files: model.predict_batch([model.decode_file(data) for data in files]),
         model.decode_file,
     )
 

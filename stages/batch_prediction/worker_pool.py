@@ -179,7 +179,7 @@ def _row(model: Model, job: PredictionJob, source: InputImage) -> Row:
         image = model.decode_file(source.read())
     except ValueError as error:  # also raised for a file name with a null byte
         raise Unreadable(str(error)) from error
-    prediction = model.answer(image)
+    prediction = model.predict(image)
     row = {"size": image.shape[:2], "record": TASKS[model.spec.task].record(prediction, model.spec), "error": ""}
     if job.files is not None:
         with _guard_write(job.files, source, "--files"):

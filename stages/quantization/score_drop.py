@@ -87,7 +87,7 @@ def measure_latencies(models: dict[str, Model], images: Sequence[Array]) -> dict
     The models are timed in interleaved rounds, so that background load affects all alike.
     """
     calls: dict[str, Callable[[], Any]] = {
-        name: (lambda model=model: [model.answer(image) for image in images])  # type: ignore[misc]
+        name: (lambda model=model: [model.predict(image) for image in images])  # type: ignore[misc]
         for name, model in models.items()
     }
     seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -111,4 +111,4 @@ def _mean_seconds(call: Callable[[], Any]) -> float:
 
 def predict_files(model: Model, files: Iterable[bytes]) -> list[Any]:
     """Return the prediction of each image file, values as bytes."""
-    return [model.answer_file(data) for data in files]
+    return [model.predict_file(data) for data in files]

@@ -133,10 +133,10 @@ class Model:
         """Whether one call predicts several images of equal size."""
         return self.spec.representation != "boxes" and self.spec.fit != "tile"
 
-    def answers(self, images: Sequence[Array]) -> list[Any]:
+    def predict_batch(self, images: Sequence[Array]) -> list[Any]:
         """Return the predictions for images [H, W, C] of equal size, computed in one call if `batches`."""
         if not self.batches or len(images) == 1:
-            return [self.answer(image) for image in images]
+            return [self.predict(image) for image in images]
         size = np.array(images[0].shape[:2])
         batch = self.run(images)
         return [
@@ -144,17 +144,17 @@ class Model:
             for i in range(len(images))
         ]
 
-    def answer(self, image: Array) -> Any:
+    def predict(self, image: Array) -> Any:
         """Return the prediction for one image [H, W, C]."""
         return decode(self.outputs(image), self.spec)
 
-    def answer_file(self, data: bytes) -> Any:
+    def predict_file(self, data: bytes) -> Any:
         """Return the prediction for the bytes of one image file.
 
         Raises:
             Unreadable: see `decode_file`.
         """
-        return self.answer(self.decode_file(data))
+        return self.predict(self.decode_file(data))
 
 
 def compute_digest(file: Path) -> str:

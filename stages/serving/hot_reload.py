@@ -40,7 +40,7 @@ class LoadedModel:
         self.name = settings.name or str(self.model.metadata.get("name") or settings.file.stem)
         self.version = str(self.model.metadata["version"])
         parallel, _ = settings.runs(cores())
-        self.batches = MicroBatcher(self.model.answers, parallel, settings.batch, settings.latency, metrics)
+        self.batches = MicroBatcher(self.model.predict_batch, parallel, settings.batch, settings.latency, metrics)
         self.users = 0
         self.unused = asyncio.Event()
 

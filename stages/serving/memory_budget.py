@@ -17,8 +17,8 @@ from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
 
 REQUEST_SHARE, BODY_SHARE = 0.75, 0.25
-"""Share of the free memory for requests (the rest is for fragmentation, responses and a new model), and the share of that
-for bodies. A request reserves its body before its pixels, never the reverse, which prevents deadlocks."""
+"""Share of the free memory for requests (the rest is for fragmentation, responses and a new model), and the share of
+that for bodies. A request reserves its body before its pixels, never the reverse, which prevents deadlocks."""
 MIN_BYTES = 64_000_000  # for requests, enough for a photo
 BODY = 2  # bytes per byte of a body: as received, and as extracted from a form
 PILLOW, DRAWN = 10, 8  # bytes per pixel for decoding, and for drawing the prediction

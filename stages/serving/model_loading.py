@@ -34,7 +34,7 @@ def load_model(settings: Settings) -> Model:
     model = Model(settings.file, threads, settings.engine)
     Image.init()  # load the formats of Pillow before the first request
     try:
-        model.answer(create_probe_image(model.spec))
+        model.predict(create_probe_image(model.spec))
     except Exception as error:  # onnxruntime raises many exception types
         raise UserError(f"model: {settings.file} was loaded, but does not predict a test image: {error}") from error
     return model

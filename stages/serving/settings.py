@@ -30,7 +30,7 @@ class Settings:
     batch: int = 16
     """Maximum number of images per run."""
     latency: float = 0.1
-    """Maximum expected duration of a run of several images, seconds, or the waiting time of the first if that is longer."""
+    """Maximum expected duration of a run of several images, or the waiting time of the first if longer, in seconds."""
     queue: int = 128
     """Maximum number of accepted requests; further requests get status 429."""
     megabytes: float = 32.0

@@ -176,7 +176,7 @@ def test_the_python_code_of_the_card_predicts_as_the_model_does(
     (program,) = re.findall(r"```python\n(.*?)```", card_of(line, params), re.DOTALL)
     namespace: dict[str, Any] = {}
     exec(program, namespace)
-    expected = Model(Path("model.onnx")).answer_file(Path("photo.jpg").read_bytes())
+    expected = Model(Path("model.onnx")).predict_file(Path("photo.jpg").read_bytes())
     assert namespace["outputs"][0][0].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
     changed(metadata, {"fit": "tile"})
     assert "```python" not in card_of(line, params), "the graph alone predicts tiles only"

@@ -71,7 +71,7 @@ def fixed_prediction(monkeypatch: pytest.MonkeyPatch) -> Any:
             def decode_file(self, data: bytes) -> Array:
                 return decode_image(data).image
 
-            def answer(self, image: Array) -> Any:
+            def predict(self, image: Array) -> Any:
                 assert image.shape[:2] == (HEIGHT, WIDTH)
                 return answer
 
@@ -240,7 +240,7 @@ def test_resumed_run_keeps_engine_and_precision(
     monkeypatch.setattr(predict, "Model", Choosing)
     monkeypatch.setattr(work, "Model", Choosing)
     with monkeypatch.context() as patch:
-        patch.setattr(fixed, "answer", interrupted)
+        patch.setattr(fixed, "predict", interrupted)
         assert predict_in_process(*words) == INTERRUPTED
     with pytest.raises(UserError, match="used --engine openvino, now onnxruntime"):
         predict_in_process(*words, "--engine", "onnxruntime")

@@ -181,9 +181,9 @@ def test_openvino_matches_onnx_runtime_at_any_size(shipped: Path, side: int) -> 
     first, other = Model(shipped, 1, "onnxruntime"), Model(shipped, 1, "openvino")
     assert (first.engine.name, other.engine.name) == ("onnxruntime", "openvino")
     for image in images(4, side):
-        assert other.answer(image) == pytest.approx(first.answer(image), abs=1e-5)
-    together = other.answers(images(4, side))
-    assert np.stack(together) == pytest.approx(np.stack(first.answers(images(4, side))), abs=1e-5)
+        assert other.predict(image) == pytest.approx(first.predict(image), abs=1e-5)
+    together = other.predict_batch(images(4, side))
+    assert np.stack(together) == pytest.approx(np.stack(first.predict_batch(images(4, side))), abs=1e-5)
 
 
 class SlowEngine:
@@ -245,7 +245,7 @@ def test_file_with_changed_probe_output_is_refused(shipped: Path) -> None:
 def test_bfloat16_is_close_to_float32(shipped: Path) -> None:
     half, exact = open_with_openvino(shipped, "bfloat16", 1), Model(shipped, 1, "onnxruntime")
     image = images(1)[0]
-    assert half.answer(image) == pytest.approx(exact.answer(image), abs=0.02)
+    assert half.predict(image) == pytest.approx(exact.predict(image), abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -275,9 +275,9 @@ import numpy as np, psutil
 from stages.runtime import Model
 
 model, image = Model(Path(sys.argv[1]), 1, "onnxruntime"), np.zeros((4800, 4800, 3), np.uint8)
-model.answer(image[:1000])
+model.predict(image[:1000])
 before = psutil.Process().memory_info().rss
-model.answer(image)
+model.predict(image)
 print((psutil.Process().memory_info().rss - before) // 2**20)
 """
 

@@ -154,7 +154,5 @@ def test_a_skeleton_between_points_must_be_one(workspace: Path, params: Params) 
 
 def test_points_are_no_parts_where_there_are_none(workspace: Path, params: Params, tmp_path: Path) -> None:
     images = digit_images(per_class=4, classes=2)
-    with pytest.raises(
-        UserError, match=r"prepare.articulated_parts: points: the task classification has no points"
-    ):
+    with pytest.raises(UserError, match=r"prepare.articulated_parts: points: the task classification has no points"):
         prepare_digits(tmp_path / "d", {"train": images[::2], "val": images[1::2]}, size=16, articulated_parts="points")

@@ -203,7 +203,7 @@ def test_rotated_files_match_the_python_runtime(page: Page, address: str, served
     rows = page.answered(given)
     for row, data in zip(rows, given.values(), strict=True):
         shown = np.asarray(Image.open(io.BytesIO(row["file"])))[:, :, :3].astype(float)
-        assert np.abs(shown - 255 * model.answer_file(data).clip(0, 1)).max() < 1.01, row["path"]
+        assert np.abs(shown - 255 * model.predict_file(data).clip(0, 1)).max() < 1.01, row["path"]
     assert len({row["file"] for row in rows}) > 1
 
 

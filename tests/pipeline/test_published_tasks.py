@@ -113,7 +113,7 @@ def test_javascript_predictions_match_python(
     records = []
     for row, data in zip(rows, given.values(), strict=True):
         assert "error" not in row, row
-        answer = model.answer_file(data)
+        answer = model.predict_file(data)
         records.append(json.loads(json.dumps(TASKS[asked.task].record(answer, asked))))
         print(row["milliseconds"], case, row["path"], str(row["record"])[:150], str(records[-1])[:150])
         assert_close(row["record"], records[-1], OFF.get(asked.task, 1e-4))

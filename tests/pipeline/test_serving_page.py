@@ -74,7 +74,7 @@ def test_the_answer_is_drawn_over_the_image_and_told_in_words(name: str, tmp_pat
     assert sizes == [70] * (2 if asked.task == "image" else 1)  # of the former, the image as it was sent as well
     assert overflow(page) <= 0
     model = Model(file)
-    words, record = article.inner_text(), TASKS[asked.task].record(model.answer_file(data), model.spec)
+    words, record = article.inner_text(), TASKS[asked.task].record(model.predict_file(data), model.spec)
     if asked.task in ("classification", "ordinal"):
         assert record["label"] in article.locator(".prediction").inner_text()
     assert all(name in words for name in record.get("probabilities", record.get("counts", record)))
