@@ -205,14 +205,14 @@ def test_engine_is_selected_if_clearly_faster(seconds: float, taken: str) -> Non
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_openvino_uses_the_requested_precision(shipped: Path, precision: str) -> None:
-    change_metadata(shipped, openvino=["float32", "bfloat16"])
+    change_metadata(shipped, openvino_precisions=["float32", "bfloat16"])
     assert Model(shipped, 1, "openvino", precision).engine.precision == precision
     with pytest.raises(UserError, match="did not accept openvino in int8"):
         Model(shipped, 1, "openvino", "int8")
 
 
 def test_openvino_requires_acceptance_by_export(shipped: Path) -> None:
-    change_metadata(shipped, openvino=[])
+    change_metadata(shipped, openvino_precisions=[])
     assert Model(shipped, 1, "auto").engine.name == "onnxruntime"
     with pytest.raises(UserError, match="did not accept openvino"):
         Model(shipped, 1, "openvino")
@@ -237,7 +237,7 @@ def test_shipped_model_uses_the_selected_engine(shipped: Path, name: str, engine
 
 def test_file_with_changed_probe_output_is_refused(shipped: Path) -> None:
     stored = json.loads(next(p.value for p in onnx.load(shipped).metadata_props if p.key == "self_test"))
-    change_metadata(shipped, probe=[1.1 * value for value in stored])
+    change_metadata(shipped, self_test=[1.1 * value for value in stored])
     with pytest.raises(UserError, match="on this machine differ from those at export"):
         Model(shipped, 1, "onnxruntime")
 
