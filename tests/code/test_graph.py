@@ -107,7 +107,7 @@ ADDED = {
 
 def test_new_files_are_subject_to_the_contracts(tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__", "node_modules")
-    for folder in ("stages", "flows", "infra"):
+    for folder in ("stages", "flows", "benchmarks", "infra"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for name, text in ADDED.items():

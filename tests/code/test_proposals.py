@@ -176,7 +176,10 @@ def test_finest_grouping_column_is_chosen(propose: Callable[..., tuple[Params, s
     files = {f"{n}.png": png(noise(n)) for n in range(60)}
     proposed, output = propose(write(workspace / "scans", files | {"t.csv": "\n".join(lines)}))
     assert proposed.ingest.columns.group == "subject"
-    assert "20 values in 60 rows" in output and "hospital has 5, for a model that is to serve new ones" in output
+    assert (
+        "20 values in 60 rows" in output
+        and "hospital has 5 values; choose it if the model must generalize to new ones" in output
+    )
 
 
 def test_rare_classes_lower_the_checks(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
