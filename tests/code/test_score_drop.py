@@ -19,13 +19,13 @@ def answers(images: int, wrong: int = 0) -> list[np.ndarray]:
 
 
 def test_interval_without_difference_is_the_binomial_bound() -> None:
-    drop = create_evaluator(50).drop(answers(50), answers(50))
+    drop = create_evaluator(50).measure(answers(50), answers(50))
     assert (drop.value, drop.low) == (0.0, 0.0)
     assert drop.high == pytest.approx(1 - 0.025 ** (1 / 50))
 
 
 def test_better_variant_on_few_images_keeps_the_binomial_bound() -> None:
-    drop = create_evaluator(10).drop(answers(10, wrong=1), answers(10))
+    drop = create_evaluator(10).measure(answers(10, wrong=1), answers(10))
     assert drop.value == pytest.approx(-0.1)
     assert drop.high == pytest.approx(1 - 0.025 ** (1 / 10))
     assert not drop.within(0.02)
@@ -35,7 +35,7 @@ def test_rarest_class_determines_the_bound() -> None:
     truths = [0] * 190 + [1] * 4
     right = [np.eye(2)[label] for label in truths]
     seen = DropEvaluator(truths, np.arange(194), OUTLINE, "balanced_accuracy", 500, 0.95)
-    assert seen.drop(right, right).high == pytest.approx(1 - 0.025 ** (1 / 8))
+    assert seen.measure(right, right).high == pytest.approx(1 - 0.025 ** (1 / 8))
 
 
 @pytest.mark.parametrize(("groups", "holds"), [(2, False), (40, True)])
@@ -46,18 +46,18 @@ def test_few_groups_accept_no_variant(groups: int, holds: bool) -> None:
     for number, mask in enumerate(nearly):
         mask[0, number % 2] = 0
     seen = DropEvaluator(truths, np.arange(40) % groups, spec, "dice", 500, 0.95)
-    drop = seen.drop([Mask(mask, None) for mask in truths], [Mask(mask, None) for mask in nearly])
+    drop = seen.measure([Mask(mask, None) for mask in truths], [Mask(mask, None) for mask in nearly])
     assert drop.value is not None and 0 < drop.value < 0.02
     assert drop.within(0.02) == holds
 
 
 def test_more_images_narrow_the_interval() -> None:
-    assert not create_evaluator(50).drop(answers(50), answers(50)).within(0.02)
-    assert create_evaluator(400).drop(answers(400), answers(400)).within(0.02)
+    assert not create_evaluator(50).measure(answers(50), answers(50)).within(0.02)
+    assert create_evaluator(400).measure(answers(400), answers(400)).within(0.02)
 
 
 def test_more_errors_increase_the_drop() -> None:
-    drop = create_evaluator(100).drop(answers(100), answers(100, wrong=10))
+    drop = create_evaluator(100).measure(answers(100), answers(100, wrong=10))
     assert drop.value == pytest.approx(0.1)
     assert drop.low is not None and drop.high is not None and drop.low < 0.1 < drop.high
     assert not drop.within(0.1)
