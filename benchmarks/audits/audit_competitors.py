@@ -148,7 +148,7 @@ def _most_doubtful(data: AuditData) -> list[str]:
     """Return all images that the label audit reports as mislabelled, the most certain first; its finding lists 24."""
     _, codes = np.unique(data.rows["label"].to_numpy(str), return_inverse=True)
     doubted = find_label_errors(out_of_fold(data)[0], codes)
-    return [data.rows["path"].iloc[i] for i in doubted.surest(most=doubted.count)]
+    return [data.rows["path"].iloc[i] for i in doubted.most_certain(most=doubted.count)]
 
 
 def _path(text: str) -> str:

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         for seed in range(trials):
             found.append(_trial(x_NF, question, group_N, test, seed, asked_for.sample))
             print(name, seed, {figure: round(value, 4) for figure, value in found[-1].items()}, flush=True)
-        record[key] = {"target": question.what, "trials": found}
+        record[key] = {"target": question.name, "trials": found}
         file.write_text(json.dumps(record, indent=1) + "\n")
     result = table(record)
     if (folder / PAGE).exists():
@@ -117,7 +117,7 @@ def _trial(
     names = np.unique(group_N[rest])
     some = np.random.default_rng(seed).choice(names, sample or round(KNOWN * len(names)), replace=False)
     known = rest[np.isin(group_N[rest], some)]
-    half = RegressionTargets(question.what, question.target_ND[known], question.classes)
+    half = RegressionTargets(question.name, question.target_ND[known], question.classes)
     curve = measure_curve(x_NF[known], half, group_N[known], seed=seed, shares=AUDITED if sample else SHARES, noise=())
     ahead = extrapolate(curve.images_J, curve.error_J, curve.resampled_BJ)
     middle, low, high = (float(value[0]) for value in ahead.error(len(rest)))

@@ -70,7 +70,7 @@ def _finding(gaps: list[Gap], rows: pd.DataFrame, audit: Audit) -> Finding:
         )
         return Finding("domain_gap/origins", "passed", message, evidence)
     message = " ".join(_describe(gap, rows, audit) for gap in clear)
-    return Finding("domain_gap/origins", "warning", message, evidence, clear[0].looks.typical)
+    return Finding("domain_gap/origins", "warning", message, evidence, clear[0].difference.typical)
 
 
 def _describe(gap: Gap, rows: pd.DataFrame, audit: Audit) -> str:

@@ -163,7 +163,7 @@ def test_reasons_alternatives_and_questions_are_reported(
     assert "--inside more --format folders: 6 images" in output
     assert "Questions that only you can answer" in output and "ingest.group_regex" in output
     assert "  # individual objects are outlined\n  name: instances" in text
-    assert "# The decisions of this project." in text, "comments are kept"
+    assert "# name of the data set: a-z 0-9 _ -" in text, "comments are kept"
     assert propose(source, "--inside", "more").ingest.format == "folders"
 
 

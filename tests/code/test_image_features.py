@@ -42,7 +42,7 @@ def test_features_are_the_same_each_time_and_whatever_stands_beside_an_image() -
 
 def test_a_sample_takes_some_of_each_group_and_then_more(digits: AuditData) -> None:
     rows = digits.rows.assign(group=np.where(np.arange(len(digits.rows)) < 400, "one", digits.rows["group"]))
-    sample = AuditData(rows, digits.sealed, digits.folder, most=150).sample
+    sample = AuditData(rows, digits.sealed, digits.folder, max_images=150).sample
     others = rows["group"].nunique() - 1
     assert len(sample) == 150 and sample["group"].nunique() == 1 + others
     assert (sample["group"] == "one").sum() == 150 - others

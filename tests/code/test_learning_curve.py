@@ -113,16 +113,16 @@ def test_unknown_numbers_are_neither_learned_nor_counted() -> None:
         ([Annotation(labels=("a",)), Annotation(labels=("b",))], "the class", [1, 0]),
         ([Annotation(labels=("a", "b")), Annotation(labels=())], "the classes in the image", [1, 1]),
         ([Annotation(scalars={"g": 3.0}), Annotation(scalars={"g": 5.0})], "the numbers", [3]),
-        ([Annotation(points={"p": (5.0, 2.0)}), Annotation(points={"p": (0.0, 4.0)})], "the places of the points",
+        ([Annotation(points={"p": (5.0, 2.0)}), Annotation(points={"p": (0.0, 4.0)})], "the positions of the points",
          [0.5, 0.1]),
         ([Annotation(shapes=tuple(ObjectAnnotation("x", (0, 0, n, n)) for n in (1, 2))), Annotation(shapes=())],
-         "the number of things of each class", [2]),
+         "the number of objects of each class", [2]),
     ],
 )  # fmt: skip
 def test_every_form_of_labels_becomes_numbers(annotations: list[Annotation], what: str, first: list[float]) -> None:
     rows = pd.DataFrame({"annotation": [a.to_json() for a in annotations], "width": 10, "height": 20})
     question = regression_targets(rows, Path())
-    assert isinstance(question, RegressionTargets) and question.what == what
+    assert isinstance(question, RegressionTargets) and question.name == what
     assert question.target_ND[0].tolist() == first
 
 
