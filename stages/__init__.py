@@ -7,7 +7,7 @@ from types import TracebackType
 # Threads that wait for others sleep: on a busy machine those that spin take the cores from the ones that work, and
 # training gets 5 to 20 times slower. Read when OpenMP is loaded, hence before torch is.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# onnxruntime looks up a server of its maker's and keeps a number for the machine in the home folder, unless told not
+# By default, onnxruntime contacts a server of its maker and stores a machine id in the home folder
 # to before it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 

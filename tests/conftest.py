@@ -1,4 +1,4 @@
-"""What tests share: small real images, toy workspaces, and the developers' data sets where they are at hand."""
+"""Fixtures of all tests: small real images, toy workspaces, and the developers' data sets if present."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def params() -> Params:
 
 @pytest.fixture
 def reference_data() -> Path:
-    """Real data sets that are no part of the project."""
+    """Real data sets that are not part of the project."""
     folder = Path(os.environ.get("MACULA_REFERENCE_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"reference data sets are not at {folder}; set MACULA_REFERENCE_DATA to test on them")

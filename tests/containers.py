@@ -1,7 +1,7 @@
-"""The steps of a Dockerfile without an engine: bare folders, namespaces and chroot, for which it takes Linux and root.
+"""The steps of a Dockerfile without an engine, by namespaces and chroot in plain folders; needs Linux and root.
 
 A stage is a folder that begins with a copy of this Python in `usr/local`; the system's programs and libraries are bound
-into it, read-only. What is built and run in it is therefore the real thing, on another base than the image's.
+into it, read-only. Builds and runs in it are therefore real, on another base than the image's.
 """
 
 import json
@@ -31,7 +31,7 @@ LOOPBACK_UP = (
 
 @dataclass
 class Stage:
-    """What a Dockerfile says of a stage, and the folder that is its root."""
+    """Build stage of a Dockerfile, and the folder that is its root."""
 
     root: Path
     environment: dict[str, str] = field(default_factory=lambda: dict(BASE_ENVIRONMENT))
@@ -43,7 +43,7 @@ class Stage:
 
 
 def why_not() -> str:
-    """What this machine lacks; empty where it lacks nothing."""
+    """Return what this machine lacks for containers; empty if nothing."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         return "a chroot takes Linux and root"
     if Path(sys.base_prefix) == Path("/usr"):
@@ -72,7 +72,7 @@ def context_of(source: Path, ignore: Path, folder: Path) -> Path:
 
 
 def described(text: str, arguments: dict[str, str]) -> dict[str, tuple[str, list[tuple[str, str]]]]:
-    """Of every stage by its name: what it begins from, and its steps, with the arguments put in."""
+    """Return the base and the steps, with arguments inserted, of every stage by name."""
     known: dict[str, str] = {}
     stages: dict[str, tuple[str, list[tuple[str, str]]]] = {}
     for word, rest in steps(text):
@@ -172,7 +172,7 @@ def _copy(stage: Stage, words: list[str], stages: dict[str, Stage], context: Pat
 
 
 def run(stage: Stage, command: list[str], bound: dict[Path, str] | None = None) -> None:
-    """As a build does it: as root, the stage's folder may be written."""
+    """Run a command as a build does: as root, with a writable folder of the stage."""
     script = _mounts(stage.root, {f: (p, False) for f, p in (bound or {}).items()})
     script += f"exec chroot {stage.root} env -i {_given(stage, build=True)} sh -c " + shlex.quote(
         f"cd {stage.folder} && exec {shlex.join(command)}"
@@ -181,7 +181,7 @@ def run(stage: Stage, command: list[str], bound: dict[Path, str] | None = None) 
 
 
 def start(stage: Stage, bound: dict[Path, str], **environment: str) -> subprocess.Popen[bytes]:
-    """As a container runs: its own network, first process, folder read-only but for /tmp, its user, no capability."""
+    """Run a command as a container: own network and first process, read-only except /tmp, its user, no capability."""
     script = f"{sys.executable} -c {shlex.quote(LOOPBACK_UP)}\n" + _mounts(
         stage.root, {f: (p, True) for f, p in bound.items()}, read_only=True
     )

@@ -37,7 +37,7 @@ def png(shape: tuple[int, ...], seed: int = 0) -> bytes:
 
 
 def write_ingested(folder: Path, labels: list[str], per_class: int = 4) -> pd.DataFrame:
-    """What ingest writes: small grey pictures, half of each class for training."""
+    """Write the outputs of ingest: small grey images, half of each class for training."""
     folder.mkdir(parents=True)
     rows = pd.DataFrame(
         [{n: DEFAULTS[kind] for n, kind in MANIFEST_COLUMNS.items()} for _ in range(len(labels) * per_class)]
@@ -66,13 +66,13 @@ PARAMS: dict[str, Any] = {
 
 
 def write_data_stages(data: Path, paths: list[str]) -> None:
-    """What validate, audit, gate and prepare write."""
+    """Write the outputs of validate, audit, gate and prepare."""
     for name in ("validate", "audit", "gate"):
         (data / name).mkdir(parents=True, exist_ok=True)
     passed = Finding("checks/not_empty", "passed", "there is at least one image")
     blocking = Finding("checks/min_side", "blocking", f"a class `{HOSTILE}` is small", {"p": 0.1}, paths[:3])
     write_findings([passed, blocking], data / "validate" / "findings.json")
-    warning = Finding("confounder/statistics", "warning", "Statistics foretell.", {"tells": [{"auc": 0.9}]}, ["gone"])
+    warning = Finding("confounder/statistics", "warning", "Statistics predict.", {"tells": [{"auc": 0.9}]}, ["gone"])
     unchecked = Finding("duplicates/not-checked", "info", "Sixty flat pictures were not compared.")
     write_findings([warning, unchecked], data / "audit" / "findings.json")
     waived = [{"id": "checks/min_side", "reason": "a test of the eye"}]
@@ -82,7 +82,7 @@ def write_data_stages(data: Path, paths: list[str]) -> None:
 
 
 def write_training_stages(data: Path, trials: int = 3) -> None:
-    """What augment, tune and train write."""
+    """Write the outputs of augment, tune and train."""
     (data / "augment").mkdir(parents=True, exist_ok=True)
     for name in ("sheet", "variants"):
         (data / "augment" / f"{name}.png").write_bytes(png((40, 80, 3)))
@@ -118,7 +118,7 @@ def write_training_stages(data: Path, trials: int = 3) -> None:
 
 
 def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]], value: float | None = 0.971) -> None:
-    """What evaluate, export and benchmark write."""
+    """Write the outputs of evaluate, export and benchmark."""
     n = len(labels)
     confusion = np.eye(n, dtype=int) * 20 + np.eye(n, k=1, dtype=int)
     per_class = [
@@ -179,7 +179,7 @@ def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]
 def write_openings(file: Path, times: int = 0, model: str = "fedcba987654") -> None:
     """The record of openings of the sealed test."""
     row = f"2026-11-23T18:00,0123456789abcdef,toys,0a1b2c3d4e5f,{model},9,balanced_accuracy,0.963,0.941,0.981\n"
-    other = row.replace("0.963", "0.111").replace(",toys,", ",another,")  # of another data set: not told here
+    other = row.replace("0.963", "0.111").replace(",toys,", ",another,")  # of another data set: not reported here
     file.write_text("opened_at,commit,data,version,model,images,score,value,low,high\n" + other + row * times)
 
 

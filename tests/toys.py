@@ -1,4 +1,4 @@
-"""Small data sets of every kind of label, drawn anew: what the shared suite of tasks learns."""
+"""Small generated data sets of every kind of label for the shared tests of tasks."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ COLOURS = {"disc": (230, 60, 60), "square": (60, 90, 230)}
 
 @dataclass(frozen=True)
 class Toy:
-    """How a data set is read and what is asked of it."""
+    """Parameters for reading a data set and its task."""
 
     write: Callable[[Path, np.random.Generator], None]
     task: dict[str, Any]
@@ -99,7 +99,7 @@ def numbers(folder: Path, rng: np.random.Generator) -> None:
 
 
 def discs(folder: Path, rng: np.random.Generator) -> None:
-    """Things of one class, which a watershed can part."""
+    """Write objects of one class, which a watershed can separate."""
     things(folder, rng, ("disc",))
 
 

@@ -17,7 +17,7 @@ class FaultyDataset:
 
     samples: list[FaultSample]
     pairs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    """By kind of copy, pairs of paths: the original and the copy."""
+    """Pairs of paths (original and copy) by kind of copy."""
     outliers: dict[str, list[str]] = field(default_factory=dict)
     """Paths by kind of outlier."""
     mislabelled: list[str] = field(default_factory=list)

@@ -33,7 +33,7 @@ KINDS: dict[str, tuple[str, str, int, float, Measure]] = {
     "large": ("far larger", "pixels", 1, 0, lambda rows: rows["width"] * rows["height"]),
     "elongated": ("far longer", "longer side by shorter", 1, 0, lambda r: r[SIDES].max(axis=1) / r[SIDES].min(axis=1)),
 }
-"""By id: adjective, name of the measure, low (-1) or high (1) outliers, offset added before the logarithm, measure."""
+"""Outlier measures by id: adjective, name, low (-1) or high (1) outliers, offset before the logarithm, measure."""
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:

@@ -137,7 +137,7 @@ class Warp:
 
     @cached_property
     def mirrored_B(self) -> Tensor:
-        """Whether each image is mirrored, [B]."""
+        """Return whether each image is mirrored, bool [B]."""
         return self.matrix_B33[:, :2, :2].det() < 0
 
     @cached_property

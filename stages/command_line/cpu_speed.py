@@ -27,7 +27,7 @@ from stages.core.provenance import processor
 OPERATIONS_PER_CYCLE = (("avx512f", 64), ("avx2", 32), ("avx", 16), ("asimd", 16), ("neon", 16), ("sse2", 8))
 """float32 operations of one core, by the flag of /proc/cpuinfo; the first that is there counts."""
 LEAST_SHARE = 0.5
-"""Of the product of frequency and operations per cycle."""
+"""Expected share of the product of frequency and operations per cycle."""
 MOST_CYCLES = 28.0
 """Per pixel of a decoded JPEG."""
 MOST_WAITING = 0.25

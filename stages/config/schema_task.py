@@ -8,7 +8,7 @@ from stages.config.schema_base import Section, Text, Unit
 
 
 class Task(Section):
-    """What the model predicts, and the score that measures it."""
+    """Prediction of the model, and the score that measures it."""
 
     name: Literal[
         "classification", "multilabel", "ordinal", "regression", "landmarks", "segmentation", "image", "instances"

@@ -81,7 +81,7 @@ class SimilarityEvidence:
 
     @property
     def significant(self) -> bool:
-        """Whether the AUC is significantly above 0.5; its standard error by chance is about 1 / sqrt(12 pairs)."""
+        """True if the AUC is significantly above 0.5; its standard error by chance is about 1 / sqrt(12 pairs)."""
         return (self.auc - 0.5) * (12 * self.pairs) ** 0.5 >= SURE
 
     def __str__(self) -> str:

@@ -84,7 +84,14 @@ def _observations(facts: SourceFacts) -> Iterator[str]:
 def find_blockers(
     chosen: FormatCandidate, facts: SourceFacts, choices: list[Choice], counts: PerClass
 ) -> Iterator[str]:
-    """Yield problems that no params value can fix and that will stop the pipeline."""
+    """Yield problems that no params value can fix and that will stop the pipeline.
+
+    Args:
+        chosen: proposed format of the source.
+        facts: facts about the inspected images.
+        choices: proposed values.
+        counts: number of images by split and class.
+    """
     value = {choice.key: choice.value for choice in choices}
     share = rejected_share(chosen, facts)
     if share > max(TOLERABLE, value["ingest.max_rejected"]):

@@ -1,4 +1,4 @@
-"""How many cores a process may keep busy."""
+"""Number of cores that a process may use."""
 
 import math
 import os
@@ -8,7 +8,7 @@ GROUPS = Path("/sys/fs/cgroup")
 
 
 def cores(groups: Path = GROUPS) -> int:
-    """That the system lets this process use: by affinity, and by the quota of its container.
+    """Return the number of cores that this process may use, by affinity and by the quota of its container.
 
     A container with a limit of 2 sees all 64 of its machine; threads for as many would stand still most of the time.
     """

@@ -197,7 +197,7 @@ BY_CLASS: dict[str, Explain] = {
         f"the network cannot be reached: {error.reason}; check the connection, or set network.weights to null"
     ),
 }
-"""By module and name of the exception's class."""
+"""Messages by module and name of the exception's class."""
 
 BY_MESSAGE = (
     (r"can't allocate memory|not enough memory: you tried to allocate|std::bad_alloc", (
@@ -217,4 +217,4 @@ BY_MESSAGE = (
         "a process that loads images was ended, most often for lack of memory; lower train.batch_size"
     )),
 )  # fmt: skip
-"""Of errors whose class says nothing, such as torch's RuntimeError: pattern of the text, sentence."""
+"""Patterns and messages of errors whose class is too general, such as torch's RuntimeError."""

@@ -5,11 +5,11 @@ from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """Something the user can mend: says what was wrong, with the value, and what to do. Shown without a traceback."""
+    """Error that the user can fix; it states the problem, the value and what to do. It is shown without traceback."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A question naming the closest known word, or the known words when none is close.
+    """Return a question naming the closest known word, or the known words if none is close.
 
     >>> did_you_mean("epochz", ["epochs", "seed"])
     'did you mean `epochs`?'

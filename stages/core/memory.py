@@ -1,4 +1,4 @@
-"""How much memory a process may take, has taken, and what it does with what it has freed."""
+"""Memory of a process: its limit, its use, and the release of freed memory."""
 
 import ctypes
 import os
@@ -62,11 +62,11 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def freed_memory_given_back() -> Iterator[None]:
-    """Inside, what is freed goes back to the system at once; afterwards blocks up to 32 MB are kept, 64 MB of them.
+    """Return freed memory to the system at once inside; afterwards keep 64 MB in blocks of up to 32 MB.
 
-    For what needs much for a moment: while ONNX Runtime opens a file it holds the weights several times over, and of
-    what it frees then nothing would ever be used again. Keeping blocks afterwards saves a quarter of the time of a
-    photo of 10 megapixels. Nothing happens where the C library is not glibc.
+    Use it for short peaks: ONNX Runtime holds several copies of the weights while it opens a file, and would never
+    reuse the freed memory. Keeping blocks afterwards saves a quarter of the time of a photo of 10 megapixels. Nothing
+    happens where the C library is not glibc.
     """
     _mallopt(_MMAP_THRESHOLD, _PAGES)
     try:

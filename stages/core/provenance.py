@@ -1,4 +1,4 @@
-"""Where a result comes from: the code, the packages, the machine."""
+"""Provenance of a result: the code, the packages and the machine."""
 
 import hashlib
 import json

@@ -108,7 +108,7 @@ def _is_text(node: Any) -> bool:
 class SourceCache:
     """Parsed files by the SHA-256 of their bytes, so that an unchanged file is not parsed again.
 
-    The key is the content: a file that was edited without a change of its size or time is still parsed anew.
+    The key is the content: a file that was edited without a change of its size or time is still parsed again.
     """
 
     def __init__(self, file: Path | None = None) -> None:

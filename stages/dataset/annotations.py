@@ -116,7 +116,13 @@ def bounding_box(mask_HW: Array) -> tuple[float, float, float, float]:
 
 
 def annotate_mask(label: str, mask_HW: Array, crowd: bool = False) -> ObjectAnnotation:
-    """Return the annotation of one object from its boolean mask [height, width], which must not be empty."""
+    """Return the annotation of one object from its boolean mask [height, width], which must not be empty.
+
+    Args:
+        label: class of the object.
+        mask_HW: pixels of the object, bool.
+        crowd: True if the mask covers a group of objects.
+    """
     return ObjectAnnotation(label, bounding_box(mask_HW), encode_rle(mask_HW), crowd)
 
 

@@ -27,7 +27,7 @@ class RaggedObjects:
     mask_TX: Array | None
     """Packed bits of a mask [size, size] per object; None if only boxes are known."""
     first: Array
-    """[N + 1]: index of the first object of each image."""
+    """Index of the first object of each image, [N + 1]."""
 
     def select(self, index_B: Array) -> "RaggedObjects":
         """Return the objects of the selected images [B]."""
@@ -44,7 +44,7 @@ class RaggedBones:
     bone_T7: Array
     """float32, concatenated over the images."""
     first: Array
-    """[N + 1]: index of the first bone of each image."""
+    """Index of the first bone of each image, [N + 1]."""
 
     def padded(self, index_B: Array) -> Array:
         """Return the bones [B, K, 7] of the images [B], padded with NaN to the most bones K, at least 1."""

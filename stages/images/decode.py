@@ -56,7 +56,13 @@ stored values in memory as well. May raise `NotAdmitted` or `Unreadable`."""
 
 
 def admit_all(pixels: int, channels: int, bits: int) -> None:
-    """Admit every image."""
+    """Admit every image.
+
+    Args:
+        pixels: number of pixels.
+        channels: number of channels, 0 if unknown.
+        bits: bits per channel, 0 if unknown.
+    """
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,12 @@ def import_arrays(files: SourceFiles, name: str, ingest: Ingest, has_split: bool
 
     Labels [N] or [N, 1] of integers or text are classes; [N, K] of 0 and 1 are multilabel classes; floats that are not
     integers, or [N, K] floats with values other than 0 and 1, are numbers (regression).
+
+    Args:
+        files: files of the source by path.
+        name: path of the file or folder that describes the images, empty for the whole source.
+        ingest: parameters of `ingest`.
+        has_split: True if the source defines the splits.
     """
     arrays = _load_arrays(files[name]())
     parts = [key.removesuffix("images") for key in arrays if key.endswith("images")]

@@ -20,7 +20,14 @@ Json = dict[str, Any]
 
 
 def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import images by `file_name`, relative to the JSON file; an annotation is an object or a set of key points."""
+    """Import images by `file_name`, relative to the JSON file; an annotation is an object or a set of key points.
+
+    Args:
+        files: files of the source by path.
+        name: path of the file or folder that describes the images, empty for the whole source.
+        ingest: parameters of `ingest`.
+        has_split: True if the source defines the splits.
+    """
     data = _parse(files[name](), name)
     categories = {c["id"]: c for c in data["categories"]}
     by_image: dict[Any, list[Json]] = defaultdict(list)

@@ -8,7 +8,14 @@ from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_ann
 
 
 def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import one folder per class; with `has_split`, these folders are inside one folder per split."""
+    """Import one folder per class; with `has_split`, these folders are inside one folder per split.
+
+    Args:
+        files: files of the source by path.
+        name: path of the file or folder that describes the images, empty for the whole source.
+        ingest: parameters of `ingest`.
+        has_split: True if the source defines the splits.
+    """
     samples, rejected = [], []
     tops = {path.split("/")[0] for path in files if "/" in path}
     named = sorted(top for top in tops if top.lower() in SPLIT_WORDS)

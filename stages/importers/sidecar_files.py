@@ -103,7 +103,14 @@ def _fill_key(pattern: str, key: str) -> str:
 
 
 def import_masks(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import one label image per image; or one mask per class if the pattern contains {label}."""
+    """Import one label image per image; or one mask per class if the pattern contains {label}.
+
+    Args:
+        files: files of the source by path.
+        name: path of the file or folder that describes the images, empty for the whole source.
+        ingest: parameters of `ingest`.
+        has_split: True if the source defines the splits.
+    """
     if "{label}" in ingest.targets:
         _, targets = _match_files(files, ingest)
         found = {label for named in targets.values() for _, label in named if label}
@@ -187,7 +194,14 @@ def _encode_png(index_HW: Array) -> bytes:
 
 
 def import_instances(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import one mask per object; {label} in the pattern is the class, else all objects have one class."""
+    """Import one mask per object; {label} in the pattern is the class, else all objects have one class.
+
+    Args:
+        files: files of the source by path.
+        name: path of the file or folder that describes the images, empty for the whole source.
+        ingest: parameters of `ingest`.
+        has_split: True if the source defines the splits.
+    """
 
     def to_sample(path: str, named: TargetFiles) -> Sample:
         return Sample(path, _annotate_objects(files, named), None, split_from_path(path), files[path])
@@ -210,7 +224,14 @@ def _annotate_objects(files: SourceFiles, named: TargetFiles) -> Annotate:
 
 
 def import_dots(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import one image of bright dots per image; each dot marks one object."""
+    """Import one image of bright dots per image; each dot marks one object.
+
+    Args:
+        files: files of the source by path.
+        name: path of the file or folder that describes the images, empty for the whole source.
+        ingest: parameters of `ingest`.
+        has_split: True if the source defines the splits.
+    """
 
     def to_sample(path: str, named: TargetFiles) -> Sample:
         if "{label}" not in ingest.targets:
@@ -256,7 +277,14 @@ def _require_one(path: str, named: TargetFiles, what: str) -> None:
 
 
 def import_pairs(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import one paired image per image."""
+    """Import one paired image per image.
+
+    Args:
+        files: files of the source by path.
+        name: path of the file or folder that describes the images, empty for the whole source.
+        ingest: parameters of `ingest`.
+        has_split: True if the source defines the splits.
+    """
 
     def to_sample(path: str, named: TargetFiles) -> Sample:
         _require_one(path, named, "paired images")

@@ -19,7 +19,14 @@ Cells = dict[str, str]
 
 
 def import_table(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import one row per image. `ingest.images` restricts both the files and the rows to paths that match it."""
+    """Import one row per image. `ingest.images` restricts both the files and the rows to paths that match it.
+
+    Args:
+        files: files of the source by path.
+        name: path of the file or folder that describes the images, empty for the whole source.
+        ingest: parameters of `ingest`.
+        has_split: True if the source defines the splits.
+    """
     columns, rows = ingest.columns, read_table(files[name](), name)
     _check_columns(columns, rows, name)
     pattern = compile_pattern(ingest.images, "ingest.images") if ingest.images else None

@@ -17,7 +17,14 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def import_voc(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import Annotations/NAME.xml with JPEGImages/NAME.jpg; ImageSets/Main/{train,val,test}.txt define the splits."""
+    """Import Annotations/NAME.xml with JPEGImages/NAME.jpg; ImageSets/Main/{train,val,test}.txt define the splits.
+
+    Args:
+        files: files of the source by path.
+        name: path of the file or folder that describes the images, empty for the whole source.
+        ingest: parameters of `ingest`.
+        has_split: True if the source defines the splits.
+    """
     paths = [p for p in files if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES]
     paths = [p for p in paths if IMAGES.search(p)] or paths  # other folders contain label images of the same names
     long = any(IMAGES.search(p) for p in paths) and len({PurePosixPath(p).stem for p in paths}) < len(paths)

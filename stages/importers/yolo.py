@@ -19,7 +19,14 @@ from stages.importers.sample import Annotate, ImportResult, Sample, read_text, s
 
 
 def import_yolo(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import images/.../NAME.jpg with labels/.../NAME.txt; class names are in data.yaml or classes.txt."""
+    """Import images/.../NAME.jpg with labels/.../NAME.txt; class names are in data.yaml or classes.txt.
+
+    Args:
+        files: files of the source by path.
+        name: path of the file or folder that describes the images, empty for the whole source.
+        ingest: parameters of `ingest`.
+        has_split: True if the source defines the splits.
+    """
     names = _names(files)
     samples, rejected, seen = [], [], set()
     for path in (

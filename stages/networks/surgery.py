@@ -131,7 +131,13 @@ class FeatureNoise(nn.Module):
 
 
 def build_last_layer(features: int, outputs: int, network_config: NetworkConfig) -> nn.Module:
-    """Return dropout, feature noise and a linear layer; layer names do not depend on the settings."""
+    """Return dropout, feature noise and a linear layer; layer names do not depend on the settings.
+
+    Args:
+        features: number of inputs.
+        outputs: number of outputs.
+        network_config: shares of dropout and of feature noise.
+    """
     return nn.Sequential(
         nn.Sequential(nn.Dropout(network_config.dropout), FeatureNoise(network_config.feature_noise)),
         nn.Linear(features, outputs),

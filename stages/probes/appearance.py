@@ -54,9 +54,9 @@ class Appearance:
     """Appearance features of manifest rows."""
 
     features: pd.DataFrame
-    """[N, F], with the index of the rows."""
+    """Image statistics [N, F], with the index of the rows."""
     small: Array
-    """[N, 256] grey levels at 16x16, 0 to 1."""
+    """Grey levels at 16x16, [N, 256], 0 to 1."""
 
 
 def measure_appearance(rows: pd.DataFrame, folder: Path) -> Appearance:

@@ -36,6 +36,11 @@ def out_of_fold_probabilities(features_NF: Array, labels_N: Array, groups_N: Arr
 def out_of_fold_numbers(features_NF: Array, targets_ND: Array, groups_N: Array) -> Array:
     """Return out-of-fold predictions [N, D] of numbers, or scores of 0/1 targets.
 
+    Args:
+        features_NF: features of the images.
+        targets_ND: targets to predict, without NaN.
+        groups_N: group of each image; a group is in one fold.
+
     Raises:
         ValueError: fewer than two groups.
     """

@@ -66,7 +66,13 @@ def downsample_objects(rows: pd.DataFrame, names: list[str]) -> tuple[Array, lis
 
 
 def object_mask(shape: ObjectAnnotation, height: int, width: int) -> Array:
-    """Return the downsampled pixels of one object, bool [S, S]; at least one is True."""
+    """Return the downsampled pixels of one object, bool [S, S]; at least one is True.
+
+    Args:
+        shape: object with a box and, if known, a mask.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+    """
     rows, columns = _centres(height), _centres(width)
     x0, y0, x1, y1 = shape.box
     if shape.rle is not None:
@@ -80,7 +86,13 @@ def object_mask(shape: ObjectAnnotation, height: int, width: int) -> Array:
 
 
 def box_in_pixels(covered_SS: Array, height: int, width: int) -> tuple[float, float, float, float]:
-    """Return the bounding box (x0, y0, x1, y1) of downsampled pixels, in pixels of the original image."""
+    """Return the bounding box (x0, y0, x1, y1) of downsampled pixels, in pixels of the original image.
+
+    Args:
+        covered_SS: downsampled pixels of the object, bool, at least one True.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+    """
     rows, columns = np.flatnonzero(covered_SS.any(axis=1)), np.flatnonzero(covered_SS.any(axis=0))
     across, down = width / SIDE, height / SIDE
     return (columns[0] * across, rows[0] * down, (columns[-1] + 1) * across, (rows[-1] + 1) * down)

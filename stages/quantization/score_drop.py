@@ -24,7 +24,7 @@ MIN_GROUPS = 5
 
 @dataclass(frozen=True)
 class Drop:
-    """How much lower a variant scores than float32 on the same images; below 0 it scores higher.
+    """Drop in score of a variant from float32 on the same images; negative if it scores higher.
 
     Absolute for scores between 0 and 1; for other scores, such as a mean absolute error, relative to the value of
     float32.

@@ -115,7 +115,13 @@ def curves(
 
 
 def loss_by_rate(rates: Sequence[float], losses: Sequence[float], chosen: float) -> Markup:
-    """Plot the loss of a learning-rate range test by the rate, with the chosen rate."""
+    """Plot the loss of a learning-rate range test by the rate, with the chosen rate.
+
+    Args:
+        rates: learning rates of the test.
+        losses: smoothed loss at each rate.
+        chosen: chosen rate.
+    """
 
     def draw(axes: "Axes") -> None:
         axes.plot(rates, losses, color=BLUE)
@@ -190,7 +196,14 @@ def _cut(label: str) -> str:
 
 
 def prediction_scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> Markup:
-    """Plot predictions y against truths x, with the line of equality."""
+    """Plot predictions y against truths x, with the line of equality.
+
+    Args:
+        x: values of the horizontal axis.
+        y: values of the vertical axis, one per value of `x`.
+        xlabel: label of the horizontal axis.
+        ylabel: label of the vertical axis.
+    """
 
     def draw(axes: "Axes") -> None:
         low, high = min(*x, *y), max(*x, *y)
@@ -202,7 +215,14 @@ def prediction_scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylab
 
 
 def trend(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> Markup:
-    """Plot y against x, with the medians of the fifths along x."""
+    """Plot y against x, with the medians of the fifths along x.
+
+    Args:
+        x: values of the horizontal axis.
+        y: values of the vertical axis, one per value of `x`.
+        xlabel: label of the horizontal axis.
+        ylabel: label of the vertical axis.
+    """
 
     def draw(axes: "Axes") -> None:
         axes.scatter(x, y, s=14, color=BLUE, alpha=0.45)
@@ -243,7 +263,13 @@ def scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str, be
 
 
 def history(number: Sequence[int], score: Sequence[float], so_far: Sequence[float]) -> Markup:
-    """Plot the score of each trial, and the best score so far."""
+    """Plot the score of each trial, and the best score so far.
+
+    Args:
+        number: numbers of the trials.
+        score: score of each trial.
+        so_far: best score up to each trial.
+    """
     from matplotlib.ticker import MaxNLocator
 
     def draw(axes: "Axes") -> None:

@@ -79,6 +79,11 @@ def _short(path: str) -> str:
 def flatten_evidence(evidence: Mapping[str, Any], prefix: str = "", most: int = 40) -> Iterable[tuple[str, str]]:
     """Yield nested evidence as rows of a table, with long lists truncated.
 
+    Args:
+        evidence: evidence of a finding.
+        prefix: beginning of all row names.
+        most: maximum number of rows per mapping.
+
     >>> list(flatten_evidence({"p": 0.002, "by": {"a": 1}}))
     [('p', '0.002'), ('by / a', '1')]
     """

@@ -93,7 +93,13 @@ def _against_underfitting(params: dict[str, Any]) -> str:
 
 
 def curve_charts(curves: pd.DataFrame, best: int, score: str) -> list[Markup]:
-    """Return charts of the losses and of the scores by epoch."""
+    """Return charts of the losses and of the scores by epoch.
+
+    Args:
+        curves: losses and scores, one row per epoch.
+        best: epoch whose weights are kept.
+        score: name of the score.
+    """
     epochs = curves["epoch"].tolist()
     return [
         charts.curves(

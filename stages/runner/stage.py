@@ -1,4 +1,4 @@
-"""The stage runner: params checked first, outputs whole or absent."""
+"""The stage runner: params are checked first, and outputs are complete or absent."""
 
 import errno
 import inspect
@@ -65,7 +65,7 @@ def run(main: Main, argv: list[str] | None = None, check_code: bool = True) -> N
         call(main, [Path(p) for p in given], _read_params(sections), check)
     except UserError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:  # whoever started the pipeline explains how to resume
+    except KeyboardInterrupt:  # the process that started the pipeline explains how to resume
         sys.exit(INTERRUPTED)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -152,7 +152,7 @@ def _delete(folders: Iterable[Path]) -> None:
 
 
 def rank() -> int:
-    """Of this process in a crew that one started, or torchrun: what all but the first write is thrown away."""
+    """Rank of this process among those of one training; only the first writes outputs."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
 
 

@@ -146,7 +146,14 @@ class _ModelChecker:
             known.update(dict.fromkeys(outputs, elements))
 
     def attribute(self, begin: int, end: int, known: dict[bytes, int], depth: int) -> int:
-        """Check an attribute; return the product of the sizes that it holds, 0 if none."""
+        """Check an attribute; return the product of the sizes that it holds, 0 if none.
+
+        Args:
+            begin: offset of the message in bytes.
+            end: offset behind the message.
+            known: sizes of known tensors by name.
+            depth: nesting depth of graphs.
+        """
         sizes: list[int] = []
         for number, at, to in self.fields(begin, end):
             if number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):

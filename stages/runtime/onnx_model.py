@@ -130,7 +130,7 @@ class Model:
 
     @property
     def batches(self) -> bool:
-        """Whether one call predicts several images of equal size."""
+        """True if one call predicts several images of equal size."""
         return self.spec.representation != "boxes" and self.spec.fit != "tile"
 
     def predict_batch(self, images: Sequence[Array]) -> list[Any]:

@@ -101,18 +101,36 @@ def details(truths: Sequence[int], predictions: Sequence[Array], spec: TaskSpec,
 
 
 def accuracy(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
-    """Return the accuracy: the share of images whose most probable class is the true class."""
+    """Return the accuracy: the share of images whose most probable class is the true class.
+
+    Args:
+        label_N: index of the true class.
+        probability_NK: predicted probabilities.
+        weight_RN: bootstrap weights; R resamples.
+    """
     correct_N = probability_NK.argmax(axis=1) == label_N
     return weight_RN @ correct_N / weight_RN.sum(axis=1)
 
 
 def balanced_accuracy(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
-    """Return the balanced accuracy: the mean recall over classes."""
+    """Return the balanced accuracy: the mean recall over classes.
+
+    Args:
+        label_N: index of the true class.
+        probability_NK: predicted probabilities.
+        weight_RN: bootstrap weights; R resamples.
+    """
     return mean_over_parts(per_class(label_N, probability_NK, weight_RN)["recall"])
 
 
 def f1(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
-    """Return the macro F1: the mean over classes of 2 TP / (2 TP + FP + FN)."""
+    """Return the macro F1: the mean over classes of 2 TP / (2 TP + FP + FN).
+
+    Args:
+        label_N: index of the true class.
+        probability_NK: predicted probabilities.
+        weight_RN: bootstrap weights; R resamples.
+    """
     return mean_over_parts(per_class(label_N, probability_NK, weight_RN)["f1"])
 
 

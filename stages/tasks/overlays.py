@@ -49,7 +49,13 @@ def as_rgb(image: Array) -> Array:
 
 
 def fill(picture: Array, mask_HW: Array, colour: Colour) -> Array:
-    """Draw a mask as a translucent area with a contour."""
+    """Draw a mask as a translucent area with a contour.
+
+    Args:
+        picture: image, uint8 [H, W, 3].
+        mask_HW: pixels to fill, bool.
+        colour: red, green and blue, 0 to 255.
+    """
     edge_HW = outline_of_mask(mask_HW)
     veiled = picture.copy()
     veiled[mask_HW] = (0.65 * picture[mask_HW] + 0.35 * np.array(colour)).astype(np.uint8)

@@ -59,7 +59,15 @@ class Task(Protocol):
     """True if truths and predictions can be drawn over the image."""
 
     def truth(self, annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Any:
-        """Return the ground truth of one image; raise ValueError if the annotation does not contain it."""
+        """Return the ground truth of one image; raise ValueError if the annotation does not contain it.
+
+        Args:
+            annotation: labels of the image.
+            target: decoded mask or target image, if the annotation names one.
+            height: height of the image in pixels.
+            width: width of the image in pixels.
+            spec: specification of the task.
+        """
 
     def decode(self, outputs: dict[str, Array], spec: TaskSpec) -> Any:
         """Return the prediction from the outputs of the graph for one image, without batch axis."""
@@ -67,25 +75,64 @@ class Task(Protocol):
     def scores(
         self, truths: Sequence[Any], predictions: Sequence[Any], weight_RN: Array, spec: TaskSpec
     ) -> dict[str, Array]:
-        """Return all `SCORES` under all bootstrap weights, each [R]."""
+        """Return all `SCORES` under all bootstrap weights, each [R].
+
+        Args:
+            truths: ground truths of N images.
+            predictions: predictions of the same images.
+            weight_RN: bootstrap weights; R resamples.
+            spec: specification of the task.
+        """
 
     def parts(self, truths: Sequence[Any], predictions: Sequence[Any], weight_RN: Array, spec: TaskSpec) -> Parts:
-        """Return the scores of each class, point or scalar."""
+        """Return the scores of each class, point or scalar.
+
+        Args:
+            truths: ground truths of N images.
+            predictions: predictions of the same images.
+            weight_RN: bootstrap weights; R resamples.
+            spec: specification of the task.
+        """
 
     def error(self, truth: Any, prediction: Any, spec: TaskSpec) -> float:
-        """Return the error of one prediction: 0 is perfect; it sorts the worst predictions."""
+        """Return the error of one prediction: 0 is perfect; it sorts the worst predictions.
+
+        Args:
+            truth: ground truth of one image.
+            prediction: prediction of the same image.
+            spec: specification of the task.
+        """
 
     def wrong(self, truth: Any, prediction: Any, spec: TaskSpec) -> bool:
-        """Return True if the prediction may be listed as an error."""
+        """Return True if the prediction may be listed as an error.
+
+        Args:
+            truth: ground truth of one image.
+            prediction: prediction of the same image.
+            spec: specification of the task.
+        """
 
     def describe(self, value: Any, spec: TaskSpec) -> str:
         """Return a short caption of a truth or a prediction."""
 
     def draw(self, image: Array, value: Any, spec: TaskSpec) -> Array:
-        """Return the image, uint8 [H, W] or [H, W, 3], with a truth or a prediction drawn over it, uint8 [H, W, 3]."""
+        """Return the image, uint8 [H, W] or [H, W, 3], with a truth or a prediction drawn over it, uint8 [H, W, 3].
+
+        Args:
+            image: pixels, uint8 [H, W] or [H, W, 3].
+            value: truth or prediction.
+            spec: specification of the task.
+        """
 
     def record(self, prediction: Any, spec: TaskSpec) -> dict[str, Any]:
         """Return the prediction as JSON, without masks and images, which are separate files."""
 
     def details(self, truths: Sequence[Any], predictions: Sequence[Any], spec: TaskSpec, bins: int) -> dict[str, Any]:
-        """Return figures that only this task has, JSON-ready and without intervals, for the report."""
+        """Return figures that only this task has, JSON-ready and without intervals, for the report.
+
+        Args:
+            truths: ground truths of N images.
+            predictions: predictions of the same images.
+            spec: specification of the task.
+            bins: number of bins of calibration curves.
+        """

@@ -59,7 +59,7 @@ class Checkpoints:
         try:
             state: dict[str, Any] = torch.load(self._file, map_location="cpu", weights_only=True)
         except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
-            print(f"train: checkpoint {self._file} is not readable ({error}); training starts anew", flush=True)
+            print(f"train: checkpoint {self._file} is not readable ({error}); training restarts", flush=True)
             return None
         return state
 

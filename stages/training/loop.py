@@ -47,7 +47,7 @@ def fit(plan: TrainingPlan, report: Report, checkpoints: Checkpoints | None = No
     Args:
         plan: a plan without `auto`: see `auto_params.resolve_auto`.
         report: called after each epoch, and after resuming for each past epoch; it may raise to end the training.
-        checkpoints: where the state is saved; None: a killed training starts anew.
+        checkpoints: where the state is saved; None: a killed training restarts.
 
     Raises:
         UserError: the device is not available, pretrained weights do not suit the network, the disk is full, or the

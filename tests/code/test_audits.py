@@ -101,7 +101,7 @@ def test_a_brightness_shift_of_one_class_blocks(ingest: Ingest, params: Params, 
 def test_the_augmentation_that_the_audit_names_breaks_the_confounder(
     ingest: Ingest, params: Params, tmp_path: Path
 ) -> None:
-    """Who has learned brightness alone is right on the images as they are, and hardly on the changed ones."""
+    """A model of brightness alone predicts the original images correctly and the changed ones hardly ever."""
     rng = np.random.default_rng(0)
     images = [(label, rng.integers(90, 130, (16, 16)).astype(np.uint8) + 30 * (label == "tanks"))
               for label in ("tanks", "trees") for _ in range(60)]  # fmt: skip
@@ -247,7 +247,7 @@ def test_the_probe_is_seldom_wrong_where_there_is_nothing(grouped: bool) -> None
 
 
 def test_groups_of_unequal_size_are_no_more_often_an_alarm() -> None:
-    """Group sizes from 1 to 30, heavy-tailed: what groups share is no evidence that classes differ."""
+    """Common properties of groups (1 to 30 images, heavy-tailed) are not evidence that classes differ."""
     alarms = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)

@@ -40,8 +40,8 @@ def test_the_readme_s_curl_is_answered_by_the_readme_s_server(tmp_path: Path) ->
                 capture_output=True,
                 text=True,
             )
-            told = json.loads(done.stdout)
-            assert (done.returncode, told["task"], told["answer"]["label"]) == (0, "classification", "green")
+            result = json.loads(done.stdout)
+            assert (done.returncode, result["task"], result["answer"]["label"]) == (0, "classification", "green")
 
 
 PYTHON = ROOT / ".venv-serving-clients" / "bin" / "python"
@@ -50,12 +50,12 @@ import json, sys
 import numpy as np
 from tritonclient import http
 client = http.InferenceServerClient(sys.argv[1])
-told = {
+result = {
     "live": client.is_server_live(), "ready": client.is_server_ready(), "server": client.get_server_metadata()["name"],
     "model": client.get_model_metadata("colours"), "foreign": client.is_model_ready("others"),
 }
-version = told["model"]["versions"][0]
-told["versions"] = [client.is_model_ready("colours", one) for one in (version, "other")]
+version = result["model"]["versions"][0]
+result["versions"] = [client.is_model_ready("colours", one) for one in (version, "other")]
 pixels = np.zeros((3, 8, 6, 3), np.uint8)
 for number in range(3):
     pixels[number, :, :, 2 - number] = 200
@@ -71,14 +71,14 @@ for binary_in in (False, True):
 answers.append(client.infer("colours", [given]).as_numpy("probability"))
 later = client.async_infer("colours", [given])
 answers.append(later.get_result().as_numpy("probability"))
-told["labels"] = [answer.argmax(1).tolist() for answer in answers]
+result["labels"] = [answer.argmax(1).tolist() for answer in answers]
 words = http.InferInput("image", [1], "BYTES")
 words.set_data_from_numpy(np.array([b"a file"], object))
 try:
     client.infer("colours", [words])
 except http.InferenceServerException as error:
-    told["refused"] = [error.status(), error.message()]
-print(json.dumps(told))
+    result["refused"] = [error.status(), error.message()]
+print(json.dumps(result))
 """
 
 
@@ -88,8 +88,8 @@ def test_a_client_of_the_open_inference_protocol_is_answered(tmp_path: Path) -> 
     with served(colour_model(tmp_path / "model.onnx")) as (host, port):
         done = subprocess.run([PYTHON, "-c", TRITON, f"{host}:{port}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["live"] and told["ready"] and not told["foreign"] and told["versions"] == [True, False]
-    assert told["model"]["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}]
-    assert told["labels"] == [[2, 1, 0]] * 6
-    assert told["refused"][0] == "400" and "datatype UINT8 is needed, not 'image' of 'BYTES'" in told["refused"][1]
+    result = json.loads(done.stdout)
+    assert result["live"] and result["ready"] and not result["foreign"] and result["versions"] == [True, False]
+    assert result["model"]["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}]
+    assert result["labels"] == [[2, 1, 0]] * 6
+    assert result["refused"][0] == "400" and "datatype UINT8 is needed, not 'image' of 'BYTES'" in result["refused"][1]

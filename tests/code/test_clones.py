@@ -1,4 +1,4 @@
-"""Kept parameter sets and variants: what they change, that it is valid, how two runs are held against each other."""
+"""Stored parameter sets and variants: their changes, their validity, and the comparison of two runs."""
 
 from typing import Any
 

@@ -39,7 +39,7 @@ def invoke(*words: str) -> Any:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Of a command in another folder."""
+    """Run a command in another folder."""
     return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | more
 
 

@@ -1,4 +1,4 @@
-"""A model that answers tells nobody."""
+"""A model that predicts opens no network connection."""
 
 import io
 import os

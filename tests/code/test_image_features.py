@@ -76,7 +76,7 @@ def test_numbers_keep_their_units_and_classes_of_one_image_do_no_harm() -> None:
 
 @pytest.mark.parametrize("count", [40, 300])
 def test_the_penalty_is_large_for_noise_and_small_for_a_law(count: int) -> None:
-    """With fewer images than features, and with more."""
+    """The result is the same with fewer images than features and with more."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(count, 100)).astype(np.float32)
     noise, law = rng.normal(size=(count, 1)), x[:, :1] + x[:, 1:2]

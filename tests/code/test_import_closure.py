@@ -1,4 +1,4 @@
-"""Which edits change the digest of a file, and which files the closure of a module contains."""
+"""Edits that change the digest of a file, and the files in the closure of a module."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_an_unknown_module_is_an_error(project: CodeTree) -> None:
 
 
 def test_no_stage_imports_a_module_by_a_name_that_is_put_together(project: CodeTree) -> None:
-    """The closure could not follow it. Commands of `macula` are imported so, and are no part of a stage."""
+    """Stages import no module dynamically, which the closure cannot follow; only commands of `macula` do."""
     files = {name for stage in GRAPH.values() for name in project.closure(module_of(stage)) if name.endswith(".py")}
     assert len(files) > 100 and "stages/command_line/app.py" not in files
     calls = [

@@ -1,4 +1,4 @@
-"""Things are scored as pycocotools scores them, split by watershed, learned, and answered alike by torch and ONNX."""
+"""Instances are scored as by pycocotools, split by watershed, learned, and predicted equally by torch and ONNX."""
 
 import contextlib
 import io
@@ -149,7 +149,7 @@ def test_scores_equal_those_of_pycocotools_for_every_weight(masks: bool, seed: i
 
 
 def test_a_hundred_things_are_scored_as_pycocotools_does() -> None:
-    """Where recalls fall on the places at which precision is read, rounding decides; and 198 nuclei are one image."""
+    """Rounding decides if recalls equal the positions at which precision is read; 198 nuclei are in one image."""
     rng = np.random.default_rng(0)
     corner_M2 = np.stack(np.meshgrid(np.arange(10), np.arange(10)), axis=2).reshape(-1, 2) * 6.0
     box_M4 = np.concatenate([corner_M2, corner_M2 + 5], axis=1).astype(np.float32)
@@ -193,7 +193,7 @@ def test_a_crowd_is_neither_missed_nor_wrongly_claimed() -> None:
 def test_images_and_classes_without_things() -> None:
     one, ones = of_masks([disc(20, 20, 8)], [0], [0.9]), np.ones((1, 2))
     good = instances.scores([one, nothing()], [one, nothing()], ones, spec(2))
-    assert good["average_precision"][0] == good["dsb_score"][0] == 1.0  # the class without things is left out
+    assert good["average_precision"][0] == good["dsb_score"][0] == 1.0  # the class without objects is left out
     claimed = instances.scores([one, nothing()], [one, one], ones, spec(2))
     assert claimed["dsb_score"][0] == 0.5
     assert claimed["count_error"][0] == 0.25
@@ -227,7 +227,7 @@ def test_truth_and_answer_are_read_drawn_and_written() -> None:
         drawn = instances.draw(image, things, spec(2))
         assert drawn.shape == (60, 80, 3)
         assert drawn.any()
-    with pytest.raises(ValueError, match="no things"):
+    with pytest.raises(ValueError, match="has no objects"):
         instances.truth(Annotation(labels=("a",)), None, 60, 80, spec())
 
 
@@ -243,7 +243,7 @@ def test_crowds_are_taught_neither_as_pieces_nor_as_density() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(20, 60), (60, 20), (SIDE, SIDE - 1)])
 def test_a_density_sums_to_the_count_inside_the_image(height: int, width: int) -> None:
-    """Things at the edge that looks out on the padding are folded back."""
+    """Objects at an edge next to the padding are folded back."""
     places = [(3, 3), (width - 3, height - 3), (width - 3, 3), (3, height - 3)]
     truth = of_masks([disc(x, y, 2, height, width) for x, y in places], [0] * 4, [1] * 4, size=(height, width))
     (frame,) = placements(height, width, "letterbox", SIDE, 0.0)
@@ -284,7 +284,7 @@ def test_things_are_held_against_their_counterparts(one: Any, other: Any, apart:
 
 
 def three_classes(masks: list[Array]) -> Array:
-    """Background, interior and boundary as they are taught, [3, H, W]: the rim of each thing is boundary."""
+    """Return background, interior and boundary as training targets, [3, H, W]; the rim of each object is boundary."""
     from scipy import ndimage
 
     id_HW = np.zeros(masks[0].shape, int)
@@ -355,7 +355,7 @@ def learn(model: Any, scenes: list[Any], steps: int) -> float:
 
 @pytest.fixture(scope="module")
 def learned() -> tuple[Any, list[Any]]:
-    """A network that knows four images by heart; one of them is empty."""
+    """Train a network on four images until it predicts them exactly; one of them is empty."""
     rng = np.random.default_rng(0)
     scenes = [scene(rng, n) for n in (3, 4, 2, 0)]
     model = network()

@@ -1,4 +1,4 @@
-"""What processes keep of freed memory."""
+"""Freed memory that processes keep."""
 
 import os
 import subprocess

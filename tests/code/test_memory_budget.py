@@ -1,4 +1,4 @@
-"""Memory that requests to the server share: who is let in, who waits, and who is told that it will never fit."""
+"""Memory shared by requests to the server: which are admitted, which wait, and which are refused as too large."""
 
 import asyncio
 import json

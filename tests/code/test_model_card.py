@@ -1,4 +1,4 @@
-"""card: what is told is what was measured, in Markdown that no name breaks."""
+"""The model card reports measured values, in Markdown that stays valid for every name."""
 
 import json
 import re
@@ -29,7 +29,7 @@ NASTY = ("a|b *c* `d`", "<script>_x_</script>", "[e](f) # $g$ \\*h\\* &amp;\n- i
 
 @pytest.fixture
 def line(tmp_path: Path) -> Path:
-    """What the stages leave of a model that answers colours."""
+    """Return the outputs of the stages for a model that predicts colours."""
     write_line(tmp_path, list(LABELS))
     colour_model(tmp_path / "export" / "model.onnx", LABELS)
     return tmp_path
@@ -54,7 +54,7 @@ def changed(file: Path, change: dict[str, Any]) -> None:
 
 
 def section(text: str, name: str) -> str:
-    """Of the card, under the heading `name`."""
+    """Return the section of the card under the heading `name`."""
     return text.split(f"\n## {name}\n")[1].split("\n## ", maxsplit=1)[0]
 
 
@@ -122,7 +122,7 @@ def test_waived_findings_are_listed_with_their_reason(line: Path, params: Params
     data = section(card_of(line, params), "Data")
     (waived,) = [row for row in data.splitlines() if row.startswith("- **waived**")]
     assert "`checks/min_side`" in waived and waived.endswith("*Waived, reason:* a test of the eye")
-    assert "- **warning** `confounder/statistics`: Statistics foretell." in data
+    assert "- **warning** `confounder/statistics`: Statistics predict." in data
     assert "- **info** `duplicates/not-checked`: Sixty flat pictures were not compared." in data
     remain = section(card_of(line, params), "Limits")
     assert "2 findings about the data remain, listed above: `checks/min_side`, `confounder/statistics`." in remain

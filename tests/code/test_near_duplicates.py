@@ -1,4 +1,4 @@
-"""Copies are found through what is done to pictures, look-alikes are no copies, and near hashes are all found."""
+"""Copies are found despite usual edits, similar images are not copies, and all near hashes are found."""
 
 import io
 import time
@@ -39,7 +39,7 @@ def encoded_anew(image: Grey) -> Grey:
 
 
 CHANGES: dict[str, Callable[[Grey], Grey]] = {
-    "encoded anew at three quarters of the size": encoded_anew,
+    "encoded again at three quarters of the size": encoded_anew,
     "mirrored": lambda image: image[:, ::-1],
     "brighter": lambda image: np.clip(image.astype(int) + 25, 0, 255).astype(np.uint8),
     "cropped": lambda image: image[1:-1, 1:-1],

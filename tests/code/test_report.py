@@ -24,7 +24,7 @@ EMPTY = ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "me
 
 
 def page_of(data: Path) -> str:
-    """The page that the stage writes, its metrics held against it."""
+    """Compare the page that the stage writes with its metrics."""
     metrics = call(
         report.main, [*(data / i for i in INPUTS), data / "openings.csv", data / "report"], {"evaluate": EVALUATE}
     )

@@ -169,7 +169,7 @@ def test_bones_of_points_skip_what_is_missing() -> None:
     without_hip[2] = NAN
     assert bones_from_points(without_hip, [parents], 100)[:, :4].tolist() == [[10, 0, 37, 0], [10, 0, 0, 0]]
     without_hip[3] = NAN
-    assert bones_from_points(without_hip, [parents], 100).shape == (0, 7), "two points are no figure"
+    assert bones_from_points(without_hip, [parents], 100).shape == (0, 7), "two points do not form a figure"
 
 
 def test_of_many_points_those_near_the_root_have_bones() -> None:

@@ -1,4 +1,4 @@
-"""The stage runner: an output is whole or absent, and errors for users carry no traceback."""
+"""The stage runner: an output is complete or absent, and errors for users have no traceback."""
 
 import json
 from pathlib import Path

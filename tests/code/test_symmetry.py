@@ -1,4 +1,4 @@
-"""What `prepare` finds out for augmentation: which changes leave images as they are, and what may turn about what."""
+"""Facts that `prepare` measures for augmentation: symmetries of the images and articulated parts."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def store_of(images: list[np.ndarray[Any, Any]], groups: int | None = None, inne
 
 
 class _Store:
-    """As much of a store as is looked at."""
+    """Build the part of a store that is inspected."""
 
     def __init__(self, image_NHWC: np.ndarray[Any, Any], rows: pd.DataFrame) -> None:
         self.image_NHWC, self.rows = image_NHWC, rows
@@ -91,7 +91,7 @@ def test_of_few_images_or_groups_nothing_is_said() -> None:
 
 
 def test_classes_that_are_each_other_s_mirror_images_lose_their_answers() -> None:
-    """As a set they are symmetric: only the classes tell."""
+    """The set as a whole is symmetric, and its classes are not."""
     rng = np.random.default_rng(0)
     class_N = np.arange(200) % 2
     images = [image[:, ::-1] if one else image for image, one in zip(letters(200, rng), class_N, strict=True)]

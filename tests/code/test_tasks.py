@@ -195,7 +195,7 @@ def test_a_worse_answer_scores_worse_by_every_score(name: str) -> None:
     for score, how in kind.SCORES.items():
         sign = 1 if how.better == "higher" else -1
         if score == "count_error" or (score == "boundary_error" and not np.isfinite(bad[score][0])):
-            continue  # as many things as there are, only elsewhere
+            continue  # the same number of objects, at other positions
         assert sign * good[score][0] > sign * bad[score][0], score
     case, answers = CASES[name], CASES[name].answers(1.0)
     errors = [kind.error(t, a, case.spec) for t, a in zip(case.truths, answers, strict=True)]
@@ -315,8 +315,12 @@ def test_scores_carry_the_unit_that_all_numbers_share() -> None:
 @pytest.mark.parametrize(
     ("task", "units", "says"),
     [
-        ("regression", {"wieght": "kg"}, "task.units: wieght is no number that is asked; did you mean `weight`"),
-        ("classification", {"weight": "kg"}, "task classification answers no numbers; leave units empty"),
+        ("regression", {"wieght": "kg"}, "task.units: wieght is not a number of this task; did you mean `weight`"),
+        (
+            "classification",
+            {"weight": "kg"},
+            "task.units: weight: task classification predicts no numbers; leave units empty",
+        ),
     ],
 )
 def test_a_unit_of_no_number_is_told(task: str, units: dict[str, str], says: str, params: Params) -> None:
@@ -329,7 +333,7 @@ def test_a_unit_of_no_number_is_told(task: str, units: dict[str, str], says: str
 def asked_of(
     params: Params, task: str, annotations: list[Annotation], representation: str = "auto", **changes: Any
 ) -> TaskSpec:
-    """What a task asks of the labels, by the params as they ship."""
+    """Requirements of a task on the labels with default params."""
     section = params.task.model_dump() | {"name": task, "score": next(iter(TASKS[task].SCORES)), **changes}
     how = params.representation.model_dump() | {"name": representation}
     prepare = params.prepare.model_dump() | {"fit": "letterbox"}
@@ -338,7 +342,7 @@ def asked_of(
 
 def test_a_class_that_is_named_twice_is_told(params: Params) -> None:
     annotations = [Annotation(labels=(label,)) for label in "ab"]
-    with pytest.raises(UserError, match="task.classes: a, b, a: a class is named twice"):
+    with pytest.raises(UserError, match="task.classes: a, b, a: a class is listed twice"):
         asked_of(params, "classification", annotations, classes=("a", "b", "a"))
 
 
@@ -347,7 +351,7 @@ def test_a_watershed_of_several_classes_is_refused(params: Params) -> None:
         Annotation(shapes=tuple(ObjectAnnotation(label, (0, 0, 2, 2)) for label in labels)) for labels in ("a", "ab")
     ]
     assert asked_of(params, "instances", things[:1], "watershed").labels == ("a",)
-    with pytest.raises(UserError, match="watershed tells no classes apart, and the things are a, b"):
+    with pytest.raises(UserError, match="watershed supports one class only, but the objects are a, b"):
         asked_of(params, "instances", things, "watershed")
 
 
@@ -355,7 +359,7 @@ def test_things_without_outline_among_others_are_told(params: Params, capsys: py
     mask = squares(0)[0]
     shapes = (ObjectAnnotation("a", bounding_box(mask), encode_rle(mask)), ObjectAnnotation("a", (0, 0, 2, 2)))
     assert not asked_of(params, "instances", [Annotation(shapes=shapes)]).masks
-    assert "prepare: 1 things have a box and no outline: boxes alone are taught" in capsys.readouterr().out
+    assert "prepare: 1 objects have a box but no mask, so only boxes are trained and scored" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("truth", "numbers"), [("count", [2, 1]), ("area", [3 / 8, 1 / 8])])

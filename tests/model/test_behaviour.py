@@ -1,4 +1,4 @@
-"""What a trained model must have learned, beyond a score: on real digits, trained once for all tests here."""
+"""Behaviour that a trained model must show besides its score, on real digits; trained once for all tests here."""
 
 from pathlib import Path
 

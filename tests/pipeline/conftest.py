@@ -1,4 +1,4 @@
-"""What a published page is tested with: its runtime, a server on this machine, and a real Chromium."""
+"""Fixtures of published pages: the runtime, a server on this machine, and a real Chromium."""
 
 import functools
 import shutil

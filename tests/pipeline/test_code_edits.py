@@ -1,4 +1,4 @@
-"""Which stages DVC runs after an edit of code: the project's dvc.yaml and code, with commands that only make files."""
+"""Stages that DVC runs after an edit of code, with the project's dvc.yaml and commands that only create files."""
 
 import ast
 import os

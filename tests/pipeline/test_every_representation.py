@@ -37,7 +37,7 @@ LEARNED = {
     "psnr": 22.0,
     "average_precision_50": 0.7,
 }
-"""What a network must reach on images that it has learned by heart."""
+"""Score that a network must reach on its training images."""
 EPOCHS = {"boxes": 60, "cumulative": 60, "coordinates": 80, "scalar": 60, "density": 60}
 
 

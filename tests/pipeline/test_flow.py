@@ -133,7 +133,7 @@ def run(root: Path, *targets: str) -> State:
 
 
 def environment() -> dict[str, str]:
-    """Of a process: this project is importable, and the API is that of the tests."""
+    """Return the environment of a process that imports this project and uses the API of the tests."""
     from prefect.settings import PREFECT_API_URL
 
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -170,7 +170,7 @@ def flow_run(state: State) -> UUID:
 
 
 def tasks(state: State, count: int = len(GRAPH)) -> dict[str, TaskRun]:
-    """Task runs of a flow run, by stage, as the Prefect API tells them."""
+    """Return the task runs of a flow run by stage, from the Prefect API."""
     of_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run(state)]))
 
     def settled() -> list[TaskRun]:
@@ -185,7 +185,7 @@ def tasks(state: State, count: int = len(GRAPH)) -> dict[str, TaskRun]:
 
 
 def times(root: Path, stage: str) -> tuple[float, float]:
-    """When a stage's command began and ended, as it says itself."""
+    """Return the start and end of a stage's command, from its own output."""
     began, ended = json.loads((root / "work" / stage / "times.json").read_text())
     return began, ended
 

@@ -91,7 +91,7 @@ def running(image: Stage, bound: dict[Path, str]) -> Iterator[int]:
 
 
 def until(done: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """What `done` gives once it gives something true."""
+    """Call `done` until it returns a true value, and return that."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:

@@ -249,7 +249,7 @@ def test_the_seal_is_opened_on_purpose_only_and_every_opening_is_recorded(copied
     assert int(entry["images"]) == read(copied, "ingest/metrics.json")["test"]
     assert "opened 1 time" in opened.stdout
     dvc(copied, *unseal, MACULA_UNSEAL="yes")
-    assert len(record.read_text().splitlines()) == 2, "the same model on the same test is not opened anew"
+    assert len(record.read_text().splitlines()) == 2, "the same model on the same test is not opened again"
     about = copied / "data/sealed/test/dataset.json"
     about.write_text(about.read_text().replace(entry["version"], "another0ne00"))
     stale = dvc(copied, *unseal, MACULA_UNSEAL="yes")
@@ -271,7 +271,7 @@ def test_a_brightness_shift_of_one_class_stops_the_line_in_words(copied: Path) -
     stopped = dvc(copied, "repro")
     assert stopped.returncode != 0
     assert "error: the gate stopped the pipeline" in stopped.stderr
-    assert "alone tells class `3`" in stopped.stderr
+    assert "alone separates class `3`" in stopped.stderr
     assert not (copied / "data/gate").exists()
     assert "confounder/statistics" in (copied / "work/gate/blocked.md").read_text()
     assert (copied / "work/gate/blocked.png").exists()

@@ -105,7 +105,7 @@ def test_javascript_predictions_match_python(
     file = exported(asked, tmp_path / "model.onnx")
     publish(file, served[0] / folder, runtime)
     model, given = Model(file), pictures(asked.depth)
-    if asked.representation == "boxes":  # hundreds of things each: seconds an image
+    if asked.representation == "boxes":  # hundreds of objects each: seconds per image
         given = {name: given[name] for name in ("plain.png", "small.png", "turned.jpg")}
     page = Page(browser, f"{served[1]}/{folder}/")
     rows = page.answered(given)

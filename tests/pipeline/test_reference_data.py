@@ -16,7 +16,7 @@ from tests.conftest import kept_params
 
 
 def findings(name: str, reference_data: Path, folder: Path) -> tuple[dict[str, Finding], pd.DataFrame]:
-    """What the audits say of a data set under its kept parameter set."""
+    """Return the findings of the audits for a data set with its stored parameter set."""
     params = kept_params(name)
     source = reference_data / f"{name}.zip"
     (folder / "splits").mkdir()
@@ -36,7 +36,7 @@ def test_the_one_photo_under_two_labels_of_clothing10(reference_data: Path, tmp_
         "sho6075b4a5",
         "ski637a56e4",
     ]
-    assert rows.set_index("path").loc[finding.images, "pixels"].nunique() == 2, "the two were encoded anew"
+    assert rows.set_index("path").loc[finding.images, "pixels"].nunique() == 2, "the two were encoded again"
     assert found["leakage/same-image"].severity == "passed"
 
 
@@ -51,7 +51,7 @@ def test_the_eight_groups_of_identical_images_across_the_splits_of_pneumoniamnis
     assert [f.id for f in broken] == ["checks/image_in_one_split"] and broken[0].severity == "blocking"
     across = rows.groupby("pixels")["split"].nunique()
     assert len(broken[0].evidence["offenders"]) == (across > 1).sum() == 8
-    assert found["leakage/same-image"].severity == "passed", "no other is a copy, encoded anew"
+    assert found["leakage/same-image"].severity == "passed", "no other is a copy that was encoded again"
 
 
 def test_the_file_in_two_classes_of_plankton121_and_no_class_without_validation(

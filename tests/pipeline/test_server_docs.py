@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(model: Path) -> Iterator[str]:
-    """Of a server that wants a key."""
+    """Return the OpenAPI page of a server that requires a key."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(KEY, SECRET)
         with served(model) as (host, port):
@@ -49,7 +49,7 @@ def test_routes_are_described_without_the_key_and_asked_with_it(model: Path) -> 
                 assert server.get(path).status_code == (401 if needed else 200), path
         assert described["components"]["securitySchemes"].keys() == {"X-API-Key", "Bearer"}
         assert "colours" in server.get("/v1/model", headers={"X-API-Key": SECRET}).text
-        assert "colours" not in json.dumps(described), "the model's name is told without the key"
+        assert "colours" not in json.dumps(described), "the model's name is readable without the key"
 
 
 def test_without_a_key_none_is_described(model: Path) -> None:

@@ -50,7 +50,7 @@ def opened(browser: Any) -> Iterator[Opened]:
 
 
 def dropped(page: Any, name: str, data: bytes) -> Any:
-    """What the page shows of a file."""
+    """Return the text that the page shows for a file."""
     page.evaluate(DROP, [name, base64.b64encode(data).decode()])
     page.wait_for_selector(ARTICLE, timeout=PATIENCE)
     return page.locator("article").first

@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path) -> Path:
-    """Of an environment in which pip was given the lines of the guide."""
+    """Return the Python of an environment installed with pip as in the guide."""
     environment = wheel.parent / "environment"
     _run([sys.executable, "-m", "venv", environment])
     part = (ROOT / "docs/guides/shipping.md").read_text().split("## As a wheel")[1].split("## ")[0]
