@@ -80,7 +80,6 @@ def project_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-@pytest.mark.filterwarnings("ignore:module 'sre_constants' is deprecated:DeprecationWarning")  # Great Expectations
 @pytest.mark.parametrize(
     "part",
     [part if part not in ("outliers", "unmodified") else pytest.param(part, marks=pytest.mark.slow) for part in PARTS],
