@@ -90,10 +90,12 @@ class Worker:
         return self.read()
 
     def end(self) -> None:
-        """Kill the process."""
+        """Kill the process and close its streams."""
         self.process.kill()
         self.process.wait()
-        self.log.close()
+        for stream in (self.process.stdin, self.process.stdout, self.log):
+            if stream is not None:
+                stream.close()
 
 
 def interpreter(environment: str) -> Path:

@@ -85,10 +85,13 @@ class TrainingProcess:
         return False
 
     def end(self) -> None:
-        """Kill all processes of the competitor."""
+        """Kill all processes of the competitor and close the pipe."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        if self.events >= 0:
+            os.close(self.events)
+            self.events = -1
 
     def _read(self) -> Iterator[dict[str, Any]]:
         *lines, self.rest = (self.rest + os.read(self.events, 65536)).split(b"\n")

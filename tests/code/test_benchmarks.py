@@ -205,8 +205,10 @@ def test_compare_serving_measures_load_and_endurance(tmp_path: Path, model: Path
         assert load["refused"] == 0
     endurance = found["endurance"]
     assert endurance["soaked, macula"]["load"]["requests"] > 0 and len(endurance["soaked, macula"]["memory"]) >= 3
-    assert endurance["reloaded, macula"]["outcomes"]["200"] > 0
-    assert [entry["version"] for entry in endurance["reloaded, macula"]["versions"]] == ["colours-1", "another"]
+    reloaded = endurance["reloaded, macula"]
+    assert reloaded["outcomes"] == {"200": reloaded["requests"]} and reloaded["requests"] > 0
+    assert [action["what"] for action in reloaded["actions"]] == ["other", "served"]
+    assert reloaded["versions"][0]["version"] == "colours-1"
     assert "## Endurance (toy)" in (tmp_path / "out" / "serving.md").read_text()
 
 
