@@ -40,6 +40,8 @@ from stages.config.schema import Params
 
 Cell = dict[str, Any]
 """The facts of a case, and for each library its counts."""
+Fault = tuple[str, Transform, float]
+"""Name, transform and strength."""
 NO_FAULT = "none"
 AUDITED = {
     "confounders": ("confounder",),
@@ -169,6 +171,10 @@ class AuditRun:
         classes, per_class = self.shape(classes, per_class)
         return classes * per_class
 
+    def selection(self, cells: list[Fault]) -> list[Fault]:
+        """Return the cells that are measured: all, or only the first and the last one in a tiny run."""
+        return [cells[0], cells[-1]] if self.sizes.substitute else cells
+
     def datasets(self, *names: str) -> list[str]:
         """Return those of the base data sets that can be read here."""
         found = [name for name in available(self.folder) if name in names]
@@ -186,11 +192,11 @@ def confounders(run: AuditRun) -> Iterator[Cell]:
     for (name, classes, per_class), faults in (regimes | {("cifar10", *sizes): tuple(CONFOUNDERS)}).items():
         if name not in run.datasets(name):
             continue
-        cells: list[tuple[str, Transform, float]] = [(NO_FAULT, fault_transforms.brightness, 0.0)]
+        cells: list[Fault] = [(NO_FAULT, fault_transforms.brightness, 0.0)]
         for fault in faults:
             transform, strengths = CONFOUNDERS[fault]
             cells += [(fault, transform, s) for s in (strengths if faults == tuple(CONFOUNDERS) else strengths[-1:])]
-        for fault, transform, strength in cells:
+        for fault, transform, strength in run.selection(cells):
             facts = {"base_dataset": name, "classes": classes, "images": run.count(classes, per_class)}
             make = partial(_with_confounder, run, name, (classes, per_class), transform, strength)
             libraries = ("datalab", "deepchecks") if name != "digits" else ()
@@ -241,13 +247,13 @@ def drift(run: AuditRun) -> Iterator[Cell]:
     classes, per_class = run.sizes.classes, run.sizes.per_class
     for name in run.datasets("cifar10") or run.datasets("digits"):
         for subset in ("validation", "arrival", "origin"):
-            cells: list[tuple[str, Transform, float]] = [(NO_FAULT, fault_transforms.brightness, 0.0)]
+            cells: list[Fault] = [(NO_FAULT, fault_transforms.brightness, 0.0)]
             for fault, (transform, strengths) in DRIFTS.items():
                 if subset == "validation":
                     cells += [(fault, transform, strength) for strength in strengths]
                 elif fault in ("brightness, levels", "blur, share of side"):
                     cells += [(fault, transform, strength) for strength in strengths[1:2]]
-            for fault, transform, strength in cells:
+            for fault, transform, strength in run.selection(cells):
 
                 def make(
                     rng: np.random.Generator,

@@ -68,10 +68,10 @@ def prepare(folder: Path) -> None:
 
 
 def session_with(settings: dict[str, Any]) -> Callable[..., Any]:
-    """Return a replacement of `session_of` in `stages.runtime` with other settings."""
+    """Return a replacement of `create_session` in `stages.runtime` with other settings."""
     import onnxruntime
 
-    def session_of(source: Path, threads: int) -> Any:
+    def create_session(source: Path, threads: int) -> Any:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, 3
         options.enable_cpu_mem_arena = settings.get("arena", True)
@@ -82,7 +82,7 @@ def session_with(settings: dict[str, Any]) -> Callable[..., Any]:
         given = source.read_bytes() if settings.get("bytes") else source
         return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
 
-    return session_of
+    return create_session
 
 
 def run_steps(folder: Path, variant: str) -> None:
@@ -112,7 +112,7 @@ def run_steps(folder: Path, variant: str) -> None:
     step("import stages.runtime")
     file, settings = VARIANTS[variant]
     if settings:
-        _replace(runtime, "session_of", session_with(settings))
+        _replace(runtime, "create_session", session_with(settings))
     if settings.get("plain"):
         _replace(runtime, "freed_memory_given_back", nullcontext)
     if file.endswith(".ort"):

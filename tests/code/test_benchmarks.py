@@ -104,13 +104,17 @@ def test_the_audits_of_the_benchmark_are_registered() -> None:
     assert {name for names in AUDITED.values() for name in names} <= {*AUDITS, "checks"}
 
 
-def test_audit_speed_measures_ingest_and_its_parts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stages", [(), pytest.param(("ingest",), marks=pytest.mark.slow)])
+def test_audit_speed_measures_descriptions_and_stages(stages: tuple[str, ...]) -> None:
     ((kind, found),) = [
-        (kind, found) for kind, found in audit_speed.measure(None, audit_speed.TINY).items() if isinstance(found, dict)
+        (kind, found)
+        for kind, found in audit_speed.measure(None, replace(audit_speed.TINY, stages=stages)).items()
+        if isinstance(found, dict)
     ]
     assert kind == "60 generated, 400x300" and found["images"] == 60
     assert_positive(found["rates"]["macula"])
-    assert_positive(found["pipeline"]["ingest"])
+    assert tuple(found["pipeline"]) == stages
+    assert all(used["seconds"] > 0 and used["cpu_seconds"] > 0 for used in found["pipeline"].values())
     assert {"all", "decoding, EXIF", "thumbnail"} <= set(found["breakdown"]) and found["breakdown"]["all"] > 0
 
 
