@@ -97,7 +97,7 @@ def _matches(truths: Sequence[Any], predictions: Sequence[Any]) -> dict[tuple[in
         judge.params.maxDets = [MAX_DETECTIONS]
         judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]], ["all"]
         judge.evaluate()
-    return {(e["category_id"] - 1, e["image_id"] - 1): e for e in judge.evalImgs if e is not None}
+    return {(int(e["category_id"]) - 1, int(e["image_id"]) - 1): e for e in judge.evalImgs if e is not None}
 
 
 def _annotations(things: Sequence[Any], masks: bool) -> list[dict[str, Any]]:
