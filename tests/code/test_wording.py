@@ -27,7 +27,7 @@ FRAGMENT = re.compile(
 )
 """Beginnings of first lines that make sense only next to the code."""
 LABEL = re.compile(r"(?:As|And|That|So|It|Its|Inside|Also|But|Or|Than|Such|Likewise|Beside)\b|\[")
-"""Beginnings of attribute docstrings that make no sense alone; such a docstring is often a noun phrase or a condition (`Whether ...`)."""
+"""Beginnings of attribute docstrings that make no sense alone; noun phrases and `Whether ...` do."""
 
 
 def files(*suffixes: str) -> list[Path]:
