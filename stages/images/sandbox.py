@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from concurrent import futures
 from functools import cache
+from multiprocessing import resource_tracker
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
@@ -52,7 +53,7 @@ def _cause(exitcode: int) -> str:
 
 
 def create_process_pool(workers: int, memory: int, prepare: Callable[[], None] | None = None) -> ProcessPool:
-    """Create a pool of spawned processes that start with the first task and are replaced when they are lost.
+    """Start a pool of spawned processes, which are replaced when they are lost and ignore interrupts.
 
     Args:
         workers: number of processes.
@@ -60,7 +61,17 @@ def create_process_pool(workers: int, memory: int, prepare: Callable[[], None] |
         prepare: called in each process before its first task.
     """
     context = multiprocessing.get_context("spawn")
-    return ProcessPool(max_workers=workers, initializer=_initialize_worker, initargs=(memory, prepare), context=context)
+    pool = ProcessPool(max_workers=workers, initializer=_initialize_worker, initargs=(memory, prepare), context=context)
+    # A process can ignore interrupts only once its interpreter has started; until then Ctrl-C would print a traceback.
+    # The processes, and the threads of the pool that replace them, inherit the signal mask of this thread. The resource
+    # tracker starts first, because starting it unblocks the signal.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        assert pool.active  # reading it starts the pool
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pool
 
 
 def stop_process_pool(pool: ProcessPool) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import struct
 import time
 import zipfile
@@ -161,6 +162,19 @@ def test_a_decoder_that_crashes_hangs_or_swells_is_one_refusal(
         run_isolated(decoder, b"")
     monkeypatch.setattr(isolation, "TIMEOUT_SECONDS", 60.0)
     assert run_isolated(len, b"four") == 4, "and the next is decoded"
+
+
+def interrupts_are_blocked(data: bytes) -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_processes_start_with_interrupts_blocked() -> None:
+    """Otherwise Ctrl-C prints a traceback of each process whose interpreter is still starting."""
+    assert run_isolated(interrupts_are_blocked, b"")
+    with pytest.raises(Unreadable):
+        run_isolated(crash, b"")
+    assert all(run_isolated(interrupts_are_blocked, b"") for _ in range(8)), "also in processes that replace others"
+    assert not interrupts_are_blocked(b""), "and not in this process"
 
 
 def test_a_file_that_is_too_large_to_hold_is_refused_unread(
