@@ -88,7 +88,7 @@ def _image(make: Callable[[Rng], bytes]) -> Callable[[Rng, str, str], FuzzReques
         )
         if rng.random() < 0.6:
             body = make(rng)
-            return FuzzRequest(kind, _wire(f"/v1/answer{query}", body, "Content-Type: image/png"), body)
+            return FuzzRequest(kind, _wire(f"/v1/predict{query}", body, "Content-Type: image/png"), body)
         path, field, count = (
             ("answers", "images", int(rng.integers(1, 5))) if rng.random() < 0.5 else ("answer", "image", 1)
         )
@@ -135,7 +135,7 @@ def _forms(rng: Rng, kind: str, model: str) -> FuzzRequest:
         ("Content-Type: application/x-www-form-urlencoded", b"images=" + image),
     ]  # fmt: skip
     header, body = kinds[rng.integers(len(kinds))]
-    path = str(rng.choice(["/v1/answer", "/v1/answers", "/v1/answers?drawing=true"]))
+    path = str(rng.choice(["/v1/predict", "/v1/predict-many", "/v1/predict-many?drawing=true"]))
     return FuzzRequest(kind, _wire(path, body, header), body)
 
 
@@ -194,7 +194,7 @@ def _deep(rng: Rng, kind: str, model: str) -> FuzzRequest:
 
 def _malformed(rng: Rng, kind: str, model: str) -> FuzzRequest:
     """Draw malformed HTTP, or bytes that are not HTTP."""
-    image, path = files.whole(rng), str(rng.choice(["/v1/answer", "/v1/answers", "/v1/model", "/", "/metrics", "*"]))
+    image, path = files.whole(rng), str(rng.choice(["/v1/predict", "/v1/predict-many", "/v1/model", "/", "/metrics", "*"]))
     pieces = b"%x\r\n" % len(image) + image + b"\r\n0\r\n\r\n"
     chunked = _wire(path, b"", "Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
     method = str(
@@ -211,7 +211,7 @@ def _malformed(rng: Rng, kind: str, model: str) -> FuzzRequest:
         (chunked, b"-1\r\n" + image),
         (_wire(path, b"", "Upgrade: websocket", method="GET").replace(b"close", b"Upgrade"), b""),
         (_wire("/" + "a" * int(rng.integers(1, 80_000)), b"", method="GET"), b""),
-        (_wire("/v1/answer?drawing=" + "%ff" * 300 + "&" * 300, image), image),
+        (_wire("/v1/predict?drawing=" + "%ff" * 300 + "&" * 300, image), image),
         (_wire("/\xff\xfe/%00/..//%2e%2e", b"", method="GET"), b""),
         (_wire(path, image, "X-Request-ID: \xff\xfe{}", "X-API-Key: \xff", "Authorization: Bearer"), image),
         (_wire(path, image, *(f"X-{n}: {'y' * 90}" for n in range(int(rng.integers(1, 900))))), image),
@@ -228,7 +228,7 @@ def _malformed(rng: Rng, kind: str, model: str) -> FuzzRequest:
 def _leaving(rng: Rng, kind: str, model: str) -> FuzzRequest:
     """Draw a request whose client leaves within the head, within the body, or before the response."""
     image = files.whole(rng) * int(rng.choice([1, 1, 900]))
-    whole = _wire("/v1/answer", image) if rng.random() < 0.5 else _wire("/v1/answers", image, FORM)
+    whole = _wire("/v1/predict", image) if rng.random() < 0.5 else _wire("/v1/predict-many", image, FORM)
     if rng.random() < 0.3:
         return FuzzRequest(kind, whole[: rng.integers(1, len(whole))], leaves=True)
     return FuzzRequest(kind, whole, image[: rng.integers(0, len(image) + 1)], leaves=True)
@@ -237,8 +237,8 @@ def _leaving(rng: Rng, kind: str, model: str) -> FuzzRequest:
 def _slow(rng: Rng, kind: str, model: str) -> FuzzRequest:
     """Draw a request whose body is sent in two halves, or whose body or head is never completed."""
     image = files.whole(rng)
-    whole = _wire("/v1/answer", image)
-    short = _wire("/v1/answer", image, length=len(image) + int(rng.integers(1, 10**6)))
+    whole = _wire("/v1/predict", image)
+    short = _wire("/v1/predict", image, length=len(image) + int(rng.integers(1, 10**6)))
     kinds = (FuzzRequest(kind, whole, image, pause=0.5), FuzzRequest(kind, short, image), FuzzRequest(kind, whole[:-3]))
     return kinds[rng.integers(len(kinds))]
 
@@ -248,8 +248,8 @@ def _large(rng: Rng, kind: str, model: str) -> FuzzRequest:
     body = bytes(int(rng.choice([31_000_000, 40_000_000])))
     if rng.random() < 0.5:
         body = _form([("images", "a.png", body)])
-        return FuzzRequest(kind, _wire("/v1/answers", body, FORM), body)
-    path = str(rng.choice(["/v1/answer", f"/v2/models/{model}/infer"]))
+        return FuzzRequest(kind, _wire("/v1/predict-many", body, FORM), body)
+    path = str(rng.choice(["/v1/predict", f"/v2/models/{model}/infer"]))
     return FuzzRequest(kind, _wire(path, body), body)
 
 

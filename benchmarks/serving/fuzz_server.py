@@ -213,7 +213,7 @@ def table(outcomes: Outcomes) -> list[str]:
 def respond(data: bytes) -> bytes:
     """Send an image and return the body of the response, also if it is an error."""
     try:
-        request = urllib.request.Request(f"http://{HOST}:{PORT}/v1/answer", data)
+        request = urllib.request.Request(f"http://{HOST}:{PORT}/v1/predict", data)
         with urllib.request.urlopen(request, timeout=10 * TIMEOUT) as response:  # noqa: S310 - the loopback interface
             return response.read()
     except urllib.error.HTTPError as error:

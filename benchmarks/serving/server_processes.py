@@ -46,9 +46,9 @@ BENTOML = (
 )  # fmt: skip
 MAX_BATCH = 8
 SERVERS = {
-    "macula": ServerKind((*MACULA, "--parallel", "{workers}"), "/v1/answer"),
-    "macula, form": ServerKind((*MACULA, "--parallel", "{workers}"), "/v1/answer", "image"),
-    "macula, processes": ServerKind((*MACULA, "--workers", "{workers}", "--parallel", "1"), "/v1/answer"),
+    "macula": ServerKind((*MACULA, "--parallel", "{workers}"), "/v1/predict"),
+    "macula, form": ServerKind((*MACULA, "--parallel", "{workers}"), "/v1/predict", "image"),
+    "macula, processes": ServerKind((*MACULA, "--workers", "{workers}", "--parallel", "1"), "/v1/predict"),
     "litserve": ServerKind(LITSERVE, "/predict", "image"),
     "litserve, batching": ServerKind(LITSERVE, "/predict", "image", MAX_BATCH, busy_when_idle=True),
     "bentoml": ServerKind(BENTOML, "/predict", "image"),

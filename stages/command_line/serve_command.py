@@ -9,7 +9,7 @@ from stages.serving.settings import KEY, Settings
 
 EXAMPLE = """\
 macula serve data/export/model.onnx
-curl --data-binary @photo.jpg http://127.0.0.1:8000/v1/answer"""
+curl --data-binary @photo.jpg http://127.0.0.1:8000/v1/predict"""
 
 
 def serve(

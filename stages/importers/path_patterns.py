@@ -17,16 +17,15 @@ def compile_pattern(text: str, param: str) -> re.Pattern[str]:
     Raises:
         UserError: the pattern is invalid.
 
-    >>> pattern_of("a/{key}_*.png", "ingest.images").fullmatch("a/7_x.png")["key"]
+    >>> compile_pattern("a/{key}_*.png", "ingest.images").fullmatch("a/7_x.png")["key"]
     '7'
     """
     parts = re.split(r"(\{key\}|\{label\}|\*\*|\*)", text)
     seen: set[str] = set()
     expression = ""
     for part in parts:
-        if part in seen and part.startswith(
-            "{"
-        ):  # a repeated placeholder must match the same text, as in {key}/{key}.png
+        if part in seen and part.startswith("{"):
+            # A repeated placeholder must match the same text, as in {key}/{key}.png.
             expression += f"(?P={part.strip('{}')})"
         else:
             expression += PLACEHOLDERS.get(part, re.escape(part))

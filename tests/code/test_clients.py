@@ -92,4 +92,5 @@ def test_a_client_of_the_open_inference_protocol_is_answered(tmp_path: Path) -> 
     assert result["live"] and result["ready"] and not result["foreign"] and result["versions"] == [True, False]
     assert result["model"]["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}]
     assert result["labels"] == [[2, 1, 0]] * 6
-    assert result["refused"][0] == "400" and "datatype UINT8 is needed, not 'image' of 'BYTES'" in result["refused"][1]
+    status, message = result["refused"]
+    assert status == "400" and "'image' of datatype UINT8 is required, not 'image' of 'BYTES'" in message

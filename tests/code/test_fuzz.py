@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
 
 
 def asked(server: tuple[str, int]) -> bytes:
-    with urllib.request.urlopen(f"http://{server[0]}:{server[1]}/v1/answer", png(plain("green"))) as answer:
+    with urllib.request.urlopen(f"http://{server[0]}:{server[1]}/v1/predict", png(plain("green"))) as answer:
         return answer.read()
 
 
@@ -42,7 +42,7 @@ def test_no_broken_request_is_answered_500_hangs_or_changes_what_is_answered_nex
 def test_a_head_that_does_not_end_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(header_timeout, "HEADER_SECONDS", 0.3)
     with running(create_app(Settings(model=str(colour_model(tmp_path / "model.onnx"))))) as place:
-        for said in (b"", b"POST /v1/answer HTTP/1.1\r\nHost: he", b"GET /v2 HTTP/1.1\r\nHost: here\r\n\r\nGET"):
+        for said in (b"", b"POST /v1/predict HTTP/1.1\r\nHost: he", b"GET /v2 HTTP/1.1\r\nHost: here\r\n\r\nGET"):
             with socket.create_connection(place, timeout=3) as line:
                 line.sendall(said)
                 while line.recv(1000):

@@ -90,7 +90,7 @@ def test_images_wait_for_each_other_and_all_are_answered(file: Path, monkeypatch
 
     async def all_of_them() -> list[str]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as asking:
-            sent = [asking.post("/v1/answer", content=png(plain(c, 64 - 8 * (n % 3)))) for n, c in enumerate(colours)]
+            sent = [asking.post("/v1/predict", content=png(plain(c, 64 - 8 * (n % 3)))) for n, c in enumerate(colours)]
             return [one.json()["answer"]["label"] for one in await asyncio.gather(*sent)]
 
     assert asyncio.run(all_of_them()) == colours
@@ -115,8 +115,8 @@ def test_an_image_for_which_there_is_never_room_is_not_decoded(file: Path, monke
         lambda settings: (MemoryBudget(10**8, "bodies"), MemoryBudget(10**7, "images")),
     )
     with TestClient(create_app(Settings(model=str(file)))) as server:
-        response = server.post("/v1/answer", content=png(plain("red", 900)))
-        assert server.post("/v1/answer", content=png(plain("red"))).json()["answer"]["label"] == "red"
+        response = server.post("/v1/predict", content=png(plain("red", 900)))
+        assert server.post("/v1/predict", content=png(plain("red"))).json()["answer"]["label"] == "red"
     assert response.status_code == 413 and "--memory" in response.json()["error"]
 
 
@@ -153,9 +153,9 @@ def test_bodies_need_room_before_they_come(file: Path, monkeypatch: pytest.Monke
         lambda settings: (MemoryBudget(1000, "bodies"), MemoryBudget(10**7, "images")),
     )
     with TestClient(create_app(Settings(model=str(file), seconds=2))) as server:
-        assert server.post("/v1/answer", content=bytes(501)).status_code == 413
+        assert server.post("/v1/predict", content=bytes(501)).status_code == 413
         for _ in range(20):
-            assert server.post("/v1/answer", content=png(plain("red"))).status_code == 200
+            assert server.post("/v1/predict", content=png(plain("red"))).status_code == 200
 
 
 def test_the_limit_of_a_container_is_shared_by_bodies_and_images() -> None:

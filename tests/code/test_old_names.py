@@ -65,8 +65,10 @@ def test_the_server_answers_with_an_old_model_in_the_same_bytes() -> None:
     with TestClient(create_app(settings)) as client:
         image = (BEFORE / "0.png").read_bytes()
         response = client.post("/v1/answer", content=image, headers={"content-type": "image/png"})
+        several = client.post("/v1/answers", files={"images": ("0.png", image)})
     assert response.status_code == 200
     assert response.content == (BEFORE / "response.json").read_bytes()
+    assert several.json()["answers"][0]["answer"] == response.json()["answer"]
 
 
 def test_metadata_of_an_old_model_is_read_under_current_keys(caplog: pytest.LogCaptureFixture) -> None:

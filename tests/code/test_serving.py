@@ -38,8 +38,8 @@ def client(file: Path, key: str = "", **settings: Any) -> TestClient:
 def test_an_image_is_answered_as_a_body_and_in_a_form(file: Path) -> None:
     data = png(plain("green"))
     with client(file) as server:
-        raw = server.post("/v1/answer", content=data).json()
-        form = server.post("/v1/answer", files={"image": ("a.png", data)}).json()
+        raw = server.post("/v1/predict", content=data).json()
+        form = server.post("/v1/predict", files={"image": ("a.png", data)}).json()
     assert raw == form
     assert (raw["answer"]["label"], raw["width"], raw["height"]) == ("green", 8, 8)
 
@@ -51,14 +51,14 @@ def test_of_several_images_a_broken_one_has_its_error_alone(file: Path) -> None:
         ("images", ("c.png", png(plain("blue")))),
     ]
     with client(file) as server:
-        answers = server.post("/v1/answers", files=files).json()["answers"]
+        answers = server.post("/v1/predict-many", files=files).json()["answers"]
     assert [a.get("answer", {}).get("label") for a in answers] == ["red", None, "blue"]
     assert "cannot be read" in answers[1]["error"]
 
 
 def test_the_answer_can_be_drawn_over_the_image(file: Path) -> None:
     with client(file) as server:
-        told = server.post("/v1/answer?drawing=true", content=png(plain("red"))).json()
+        told = server.post("/v1/predict?drawing=true", content=png(plain("red"))).json()
     assert told["drawing"].startswith("data:image/jpeg;base64,")
 
 
@@ -73,14 +73,14 @@ def test_the_answer_can_be_drawn_over_the_image(file: Path) -> None:
 )
 def test_what_cannot_be_answered_says_why(file: Path, content: bytes, settings: Any, status: int, words: str) -> None:
     with client(file, **settings) as server:
-        response = server.post("/v1/answer", content=content)
+        response = server.post("/v1/predict", content=content)
     assert response.status_code == status
     assert words in response.json()["error"]
 
 
 def test_a_full_queue_says_when_to_come_again(file: Path) -> None:
     with client(file, queue=0) as server:
-        response = server.post("/v1/answer", content=png(plain("red")))
+        response = server.post("/v1/predict", content=png(plain("red")))
     assert response.status_code == 429 and int(response.headers["retry-after"]) >= 1
 
 
@@ -137,7 +137,7 @@ def test_names_in_a_form_may_be_in_any_encoding_or_in_none(file: Path, charset: 
     body = part + png(plain("red")) + b"\r\n--x--\r\n"
     with client(file) as server:
         kind = f"multipart/form-data; boundary=x; charset={charset}"
-        response = server.post("/v1/answers", content=body, headers={"Content-Type": kind})
+        response = server.post("/v1/predict-many", content=body, headers={"Content-Type": kind})
     assert response.status_code in (200, 400)
 
 
@@ -147,7 +147,7 @@ def test_a_large_file_in_a_form_is_written_nowhere(file: Path, monkeypatch: pyte
 
     monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", refuse)
     with client(file) as server:
-        response = server.post("/v1/answer", files={"image": ("a.bmp", bmp(plain("green", 800)))})
+        response = server.post("/v1/predict", files={"image": ("a.bmp", bmp(plain("green", 800)))})
     assert response.status_code == 200, response.json()
 
 
@@ -159,7 +159,7 @@ def bmp(image: Any) -> bytes:
 
 def test_words_in_the_place_of_files_are_a_bad_request(file: Path) -> None:
     with client(file) as server:
-        response = server.post("/v1/answers", files={"images": (None, "0")})
+        response = server.post("/v1/predict-many", files={"images": (None, "0")})
     assert response.status_code == 400 and "requires files" in response.json()["error"]
 
 
@@ -174,12 +174,12 @@ def test_a_client_that_goes_away_is_no_fault_of_the_server(file: Path, caplog: p
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/v1/answer", "headers": [], "query_string": b""}
+    scope = {"type": "http", "method": "POST", "path": "/v1/predict", "headers": [], "query_string": b""}
     asyncio.run(app(scope, receive, send))
     with TestClient(app) as server:
         told = server.get("/metrics").text
     assert not sent and not any(record.exc_info for record in caplog.records)
-    assert 'macula_requests_total{route="/v1/answer",status="499"} 1.0' in told
+    assert 'macula_requests_total{route="/v1/predict",status="499"} 1.0' in told
 
 
 @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ def test_a_senseless_tensor_is_a_bad_request(file: Path, request_: bytes) -> Non
 
 def test_figures_count_what_was_answered(file: Path) -> None:
     with client(file) as server:
-        server.post("/v1/answer", content=png(plain("red")))
+        server.post("/v1/predict", content=png(plain("red")))
         told = server.get("/metrics").text
-    assert 'macula_requests_total{route="/v1/answer",status="200"} 1.0' in told
+    assert 'macula_requests_total{route="/v1/predict",status="200"} 1.0' in told
 
 
 def test_a_new_file_is_taken_over_and_a_broken_one_is_not(
@@ -221,7 +221,7 @@ def test_a_new_file_is_taken_over_and_a_broken_one_is_not(
         (tmp_path / "new").rename(file)
         time.sleep(0.3)
         assert version(server) == "colours-1"
-        assert server.post("/v1/answer", content=png(plain("red"))).status_code == 200
+        assert server.post("/v1/predict", content=png(plain("red"))).status_code == 200
         other.rename(file)
         until = time.monotonic() + 10
         while version(server) != "colours-2" and time.monotonic() < until:
@@ -276,7 +276,7 @@ def test_images_of_several_sizes_at_once_each_get_their_own_answer(file: Path) -
     async def all_of_them() -> list[str]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as asking:
             given = await asyncio.gather(
-                *(asking.post("/v1/answer", content=png(plain(c, 8 + n % 4))) for n, c in enumerate(colours))
+                *(asking.post("/v1/predict", content=png(plain(c, 8 + n % 4))) for n, c in enumerate(colours))
             )
         return [one.json()["answer"]["label"] for one in given]
 

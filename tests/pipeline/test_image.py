@@ -21,7 +21,7 @@ KEY = "one-that-nobody-guesses"
 POST = """
 import sys
 from urllib.request import Request, urlopen
-answer = urlopen(Request("http://127.0.0.1:8000/v1/answer", sys.stdin.buffer.read(), {"X-API-Key": sys.argv[1]}))
+answer = urlopen(Request("http://127.0.0.1:8000/v1/predict", sys.stdin.buffer.read(), {"X-API-Key": sys.argv[1]}))
 print(answer.read().decode())
 """
 LOOK = """

@@ -91,5 +91,5 @@ def test_the_commands_on_the_page_are_answered(address: str, browser: Any, tmp_p
         *body, status = done.stdout.splitlines()
         answered[route.locator("h2").inner_text()] = "\n".join(body)
         assert status == "200", (command, done.stdout)
-    assert json.loads(answered["POST /v1/answer"])["answer"]["label"] == "green"
-    assert json.loads(answered["POST /v1/answers"])["answers"][0]["answer"]["label"] == "green"
+    assert json.loads(answered["POST /v1/predict"])["answer"]["label"] == "green"
+    assert json.loads(answered["POST /v1/predict-many"])["answers"][0]["answer"]["label"] == "green"

@@ -136,7 +136,7 @@ def test_serve_answers_from_any_folder(python: Path, tmp_path: Path) -> None:
     outside = {key: value for key, value in os.environ.items() if key != "MACULA_API_KEY"}
     server = subprocess.Popen(command, cwd=tmp_path, env=outside, stderr=subprocess.PIPE, text=True)
     try:
-        answer = _posted(f"http://127.0.0.1:{port}/v1/answer", png(plain("red")))
+        answer = _posted(f"http://127.0.0.1:{port}/v1/predict", png(plain("red")))
         page = urlopen(f"http://127.0.0.1:{port}/").read().decode()
     finally:
         server.terminate()
