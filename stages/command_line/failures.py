@@ -41,9 +41,9 @@ def exit_code_of(body: Callable[[], int | None]) -> int:
 def _reported(error: Exception) -> int:
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
-    told = str(error) if isinstance(error, UserError) else explain(error)
-    if told is not None:
-        print(f"error: {told}", file=sys.stderr)
+    message = str(error) if isinstance(error, UserError) else explain(error)
+    if message is not None:
+        print(f"error: {message}", file=sys.stderr)
         return FAILED
     print(
         f"error: unexpected {type(error).__name__}: {error}\n"

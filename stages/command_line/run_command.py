@@ -40,11 +40,11 @@ def run(
     with tempfile.TemporaryDirectory(prefix="macula-") as folder:
         result = Path(folder, "result.json")
         code = _run(_command(flow, result, stages or []), as_json)
-        told = json.loads(result.read_text()) if result.is_file() else {}
+        outcome = json.loads(result.read_text()) if result.is_file() else {}
     whole = code == OK and not stages
     summary = _summary() if whole else {}
     if as_json:
-        print_json({"exit_code": code, **told, **summary})
+        print_json({"exit_code": code, **outcome, **summary})
     elif whole:
         print(f"\n{Path('data/report/summary.txt').read_text(encoding='utf-8')}report      {summary['report']}")
     missed = whole and require_objective and not summary["objective"]["met"]

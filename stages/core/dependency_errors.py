@@ -28,9 +28,9 @@ def explain(error: BaseException) -> str | None:
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        told = _of_class(current) or _of_message(current)
-        if told is not None:
-            return told
+        message = _of_class(current) or _of_message(current)
+        if message is not None:
+            return message
         current = current.__cause__ or current.__context__
     return None
 
@@ -38,14 +38,14 @@ def explain(error: BaseException) -> str | None:
 def _of_class(error: BaseException) -> str | None:
     for kind in type(error).__mro__:
         known = BY_CLASS.get(f"{kind.__module__}.{kind.__qualname__}")
-        if known is not None and (told := known(error)):
-            return told
+        if known is not None and (message := known(error)):
+            return message
     return None
 
 
 def _of_message(error: BaseException) -> str | None:
     text = str(error)
-    return next((told for pattern, told in BY_MESSAGE if re.search(pattern, text)), None)
+    return next((message for pattern, message in BY_MESSAGE if re.search(pattern, text)), None)
 
 
 def _first_line(error: BaseException) -> str:

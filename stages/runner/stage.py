@@ -77,12 +77,12 @@ def run(main: Main, argv: list[str] | None = None, check_code: bool = True) -> N
 
 def _exit_with(error: Exception) -> NoReturn:
     """Exit with the sentence for an error of a dependency; raise any other error again, which shows its traceback."""
-    told = explain(error)
-    if told is None:
+    message = explain(error)
+    if message is None:
         raise error
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
-    sys.exit(f"error: {told}")
+    sys.exit(f"error: {message}")
 
 
 def _module(main: Main) -> str:

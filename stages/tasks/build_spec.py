@@ -103,13 +103,13 @@ def _truth(task: dict[str, Any], annotation: Annotation) -> str:
         raise UserError(
             f"task.target: {task['target']} is not a target of task {task['name']}; known: auto, {', '.join(known)}"
         )
-    if task["target"] not in held or (task["target"] not in KIND and not _things(annotation)):
+    if task["target"] not in held or (task["target"] not in KIND and not _objects(annotation)):
         found = ", ".join(_kinds(annotation)) or "none"
         raise UserError(f"task.target: {task['target']}, but the labels of the source are {found}; see ingest.format")
     return str(task["target"])
 
 
-def _things(annotation: Annotation) -> bool:
+def _objects(annotation: Annotation) -> bool:
     return annotation.mask is not None or annotation.shapes is not None
 
 

@@ -157,7 +157,7 @@ def details(truths: Sequence[Points], predictions: Sequence[Array], spec: TaskSp
     tolerances = np.linspace(0, 2 * spec.tolerance, 21)
     curve = [[float(t), float((share_V <= t).mean())] for t in tolerances] if len(share_V) else []
     confidence_NP = np.stack(predictions)[..., 2]
-    told = None
+    auc = None
     if seen_NP.any() and not seen_NP.all():
-        told = float(auc_of(seen_NP.ravel(), confidence_NP.ravel(), np.ones((1, seen_NP.size)))[0])
-    return {"pck_curve": curve, "auc_of_confidence": told}
+        auc = float(auc_of(seen_NP.ravel(), confidence_NP.ravel(), np.ones((1, seen_NP.size)))[0])
+    return {"pck_curve": curve, "auc_of_confidence": auc}

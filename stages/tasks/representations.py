@@ -102,7 +102,7 @@ class ObjectTargets:
     """Boolean masks [M, S, S]; None if only boxes are known."""
 
 
-def _things(truth: Any, frame: Placement, spec: TaskSpec) -> ObjectTargets:
+def _objects(truth: Any, frame: Placement, spec: TaskSpec) -> ObjectTargets:
     """Return the instances without crowds and without objects smaller than a working pixel."""
     box_M4 = frame.transform_boxes(np.asarray(truth.box_M4, np.float64).reshape(-1, 4)).astype(np.float32)
     kept_M = (
@@ -161,7 +161,7 @@ REPRESENTATIONS: dict[str, Representation] = {
         "segmentation",
     ),
     "image": Representation(("image",), "map", lambda o: o.channels, "image", _plain, ("l1", "l2")),
-    "boxes": Representation(("instances",), "boxes", lambda o: len(o.labels), "things", _things, ("mask_rcnn",)),
+    "boxes": Representation(("instances",), "boxes", lambda o: len(o.labels), "things", _objects, ("mask_rcnn",)),
     "watershed": Representation(
         ("instances",), "map", lambda o: 3, "ids", _ids, ("boundary_cross_entropy_dice", "boundary_cross_entropy")
     ),

@@ -169,9 +169,9 @@ function describeShares(record, prediction, { labels }, palette) {
   return [table(["class", "share of the image"], rows)];
 }
 
-function describeCounts(record, { things }, { labels }, palette) {
-  const sure = things.filter((instance) => instance.sure).length,
-    unsure = things.length - sure;
+function describeCounts(record, { instances }, { labels }, palette) {
+  const sure = instances.filter((instance) => instance.sure).length,
+    unsure = instances.length - sure;
   const rows = labels.map((label, k) => [
     labels.length > 1 ? [key(palette[k % palette.length]), " ", label] : label,
     String(record.counts[label]),

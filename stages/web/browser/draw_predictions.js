@@ -97,8 +97,8 @@ export function coloursOfClasses(labels) {
   return labels.map((_, k) => (k === bare ? null : next++));
 }
 
-function paintInstances(context, scale, { height, width }, { things }, { labels }, palette) {
-  const sure = things.filter((instance) => instance.sure),
+function paintInstances(context, scale, { height, width }, { instances }, { labels }, palette) {
+  const sure = instances.filter((instance) => instance.sure),
     veil = new ImageData(width, height);
   const colour = (instance, number) => colourOf(palette, labels.length > 1 ? instance.label : number);
   sure.forEach((instance, number) => {

@@ -116,39 +116,39 @@ function recordShares({ index }, { labels }) {
 function predictInstances(outputs, spec, rules, { height, width }) {
   if (spec.representation === "watershed") {
     const { piece, score } = watershed(outputs.probability.data, height, width, rules);
-    const things = boxesOf(piece, score.length, height, width).map((box, i) => ({
+    const instances = boxesOf(piece, score.length, height, width).map((box, i) => ({
       box,
       label: 0,
       score: score[i],
       runs: spec.masks ? encodeRle((at) => piece[at] === i + 1, box, height, width) : null,
     }));
-    return { things: markConfident(things, rules), height, width };
+    return { instances: markConfident(instances, rules), height, width };
   }
   const { box, label, score, mask } = outputs,
     whole = [0, 0, width, height];
-  const things = Array.from(score.data, (value, i) => ({
+  const instances = Array.from(score.data, (value, i) => ({
     box: Array.from(box.data.subarray(4 * i, 4 * i + 4)),
     label: Number(label.data[i]),
     score: value,
     runs: mask ? encodeRle((at) => mask.data[i * height * width + at] > 0, whole, height, width) : null,
   }));
-  return { things: markConfident(things, rules), height, width };
+  return { instances: markConfident(instances, rules), height, width };
 }
 
-function markConfident(things, rules) {
-  return things.map((instance) => ({ ...instance, sure: instance.score >= rules.sure }));
+function markConfident(instances, rules) {
+  return instances.map((instance) => ({ ...instance, sure: instance.score >= rules.sure }));
 }
 
 // Counts of the confident instances, and all instances in COCO format: bbox is left, top, width, height.
-function recordInstances({ things, height, width }, { labels }) {
+function recordInstances({ instances, height, width }, { labels }) {
   const counts = zip(
     labels,
-    labels.map((_, k) => things.filter((instance) => instance.sure && instance.label === k).length),
+    labels.map((_, k) => instances.filter((instance) => instance.sure && instance.label === k).length),
   );
   const rounded = (value, digits) => Number(value.toFixed(digits));
   return {
     counts,
-    things: things.map(({ box: [x0, y0, x1, y1], label, score, runs }) => ({
+    things: instances.map(({ box: [x0, y0, x1, y1], label, score, runs }) => ({
       label: labels[label],
       score: rounded(score, 6),
       bbox: [x0, y0, x1 - x0, y1 - y0].map((value) => rounded(value, 3)),

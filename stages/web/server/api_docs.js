@@ -1,23 +1,23 @@
-// Shows the routes of the server that gave this page, from its own openapi.json.
+// Documents the routes of the server that serves this page, from its openapi.json.
 "use strict";
 
 const at = (id) => document.getElementById(id);
 
-function made(tag, text = "", kind = "") {
+function element(tag, text = "", kind = "") {
   const one = document.createElement(tag);
   one.textContent = text;
   if (kind) one.className = kind;
   return one;
 }
 
-// Words in which `code` stands between backticks.
-function worded(text) {
-  const one = made("p");
-  text.split("`").forEach((part, i) => one.append(i % 2 ? made("code", part) : part));
+// Returns a paragraph in which text between backticks is shown as code.
+function paragraph(text) {
+  const one = element("p");
+  text.split("`").forEach((part, i) => one.append(i % 2 ? element("code", part) : part));
   return one;
 }
 
-// A schema without references, as deep as it goes; one that holds itself is named there.
+// Returns a schema with all references resolved; a reference to an enclosing schema is replaced by its name.
 function resolved(schema, all, inside = []) {
   if (Array.isArray(schema)) return schema.map((one) => resolved(one, all, inside));
   if (!schema || typeof schema !== "object") return schema;
@@ -28,7 +28,7 @@ function resolved(schema, all, inside = []) {
   return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, resolved(value, all, inside)]));
 }
 
-// A schema in the shape of what it describes: {"label": "string", "probabilities": {"...": "number"}}.
+// Returns an example-like value with the structure of a schema: {"label": "string", "probabilities": {"...": "number"}}.
 function shape(schema) {
   if (typeof schema !== "object" || schema === null) return schema ?? "anything";
   if (schema.const !== undefined) return schema.const;
@@ -40,9 +40,9 @@ function shape(schema) {
   return schema.format === "binary" ? "a file" : schema.type ?? "anything";
 }
 
-const shown = (schema) => made("pre", JSON.stringify(shape(schema), null, 2));
+const shown = (schema) => element("pre", JSON.stringify(shape(schema), null, 2));
 
-// The command that asks a route, for a shell.
+// Returns a shell command that sends a request to a route.
 function command(path, method, { requestBody, security }, all) {
   const words = ["curl"];
   if ((security ?? all.security ?? []).length) words.push('-H "X-API-Key: $MACULA_API_KEY"');
@@ -55,47 +55,47 @@ function command(path, method, { requestBody, security }, all) {
   return [...words, `'${new URL(filled, document.baseURI)}'`].join(" ");
 }
 
-function route(path, method, told, all) {
-  const one = made("section", "", "route");
-  const head = made("h2", `${method.toUpperCase()} ${path}`);
-  head.id = told.operationId;
-  one.append(head, worded(told.description ?? told.summary ?? ""), made("pre", command(path, method, told, all)));
-  const table = made("table");
-  for (const { name, in: where, required, description, schema } of told.parameters ?? []) {
+function route(path, method, operation, all) {
+  const one = element("section", "", "route");
+  const head = element("h2", `${method.toUpperCase()} ${path}`);
+  head.id = operation.operationId;
+  one.append(head, paragraph(operation.description ?? operation.summary ?? ""), element("pre", command(path, method, operation, all)));
+  const table = element("table");
+  for (const { name, in: where, required, description, schema } of operation.parameters ?? []) {
     const row = table.insertRow();
-    row.append(made("th", name));
-    for (const words of [where, shape(resolved(schema, all)), required ? "needed" : `else ${schema.default ?? "none"}`]) row.insertCell().textContent = words;
-    row.insertCell().append(...worded(description ?? "").childNodes);
+    row.append(element("th", name));
+    for (const words of [where, shape(resolved(schema, all)), required ? "required" : `default: ${schema.default ?? "none"}`]) row.insertCell().textContent = words;
+    row.insertCell().append(...paragraph(description ?? "").childNodes);
   }
   if (table.rows.length) one.append(table);
-  for (const [kind, { schema }] of Object.entries(told.requestBody?.content ?? {})) one.append(detail(`sent: ${kind}`, [shown(resolved(schema, all))]));
+  for (const [kind, { schema }] of Object.entries(operation.requestBody?.content ?? {})) one.append(detail(`request body: ${kind}`, [shown(resolved(schema, all))]));
   const failures = [];
-  for (const [status, { description, content }] of Object.entries(told.responses ?? {})) {
-    const told = made("p", `${status}: ${description}`, "quiet small");
+  for (const [status, { description, content }] of Object.entries(operation.responses ?? {})) {
+    const response = element("p", `${status}: ${description}`, "quiet small");
     const bodies = Object.values(content ?? {}).filter(({ schema }) => schema && Object.keys(schema).length);
-    if (status >= 400) failures.push(told);
-    else if (bodies.length) one.append(detail(told.textContent, bodies.map(({ schema }) => shown(resolved(schema, all)))));
-    else one.append(told);
+    if (status >= 400) failures.push(response);
+    else if (bodies.length) one.append(detail(response.textContent, bodies.map(({ schema }) => shown(resolved(schema, all)))));
+    else one.append(response);
   }
-  if (failures.length) one.append(detail('failures, each as {"error": words}', failures));
+  if (failures.length) one.append(detail('errors, each as {"error": message}', failures));
   return one;
 }
 
 function detail(title, inside) {
-  const one = made("details");
-  one.append(made("summary", title, "quiet small"), ...inside);
+  const one = element("details");
+  one.append(element("summary", title, "quiet small"), ...inside);
   return one;
 }
 
 async function introduce() {
   try {
     const response = await fetch("openapi.json");
-    if (!response.ok) throw new Error(`openapi.json: the server answered ${response.status}`);
+    if (!response.ok) throw new Error(`openapi.json: the server responded with ${response.status}`);
     const all = await response.json();
     at("about").textContent = all.info.title === "Macula" ? "" : all.info.title;
     at("keyed").hidden = !(all.security ?? []).length;
     for (const [path, methods] of Object.entries(all.paths))
-      for (const [method, told] of Object.entries(methods)) at("routes").append(route(path, method, told, all));
+      for (const [method, operation] of Object.entries(methods)) at("routes").append(route(path, method, operation, all));
   } catch (error) {
     at("about").textContent = error.message;
   }
