@@ -83,29 +83,23 @@ def _debug_option() -> TyperOption:
     )
 
 
-class Command(TyperCommand):
+class _Debuggable:
+    """Mixin of Typer's command classes: adds the option `--debug` and converts values with `Converter`."""
+
+    params: list[Any]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.params.append(_debug_option())
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _convert_plainly(self, ctx)
+        return super().parse_args(ctx, args)  # type: ignore[misc]
+
+
+class Command(_Debuggable, TyperCommand):
     """Command with the option `--debug`."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        """Take what Typer passes and add the option."""
-        super().__init__(*args, **options)
-        self.params.append(_debug_option())
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse with `Converter`."""
-        _convert_plainly(self, ctx)
-        return super().parse_args(ctx, args)
-
-
-class Group(TyperGroup):
+class Group(_Debuggable, TyperGroup):
     """Group of commands with the option `--debug`."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        """Take what Typer passes and add the option."""
-        super().__init__(*args, **options)
-        self.params.append(_debug_option())
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse with `Converter`."""
-        _convert_plainly(self, ctx)
-        return super().parse_args(ctx, args)

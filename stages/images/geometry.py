@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-from PIL import Image
 
-from stages.core.shapes import Array, Float, Real, Shaped
+from stages.core.shapes import Array, Float, Shaped
 
 
 @dataclass(frozen=True)
@@ -140,22 +139,6 @@ def resample_labels(
 
 def _nearest(length: int, inner: int) -> Array:
     return ((np.arange(inner) + 0.5) * (length / inner)).astype(int).clip(0, length - 1)
-
-
-def resize_density(values_HWC: Real[Array, "H W C"], height: int, width: int) -> Float[Array, "{height} {width} C"]:
-    """Resize density channels and keep their sum.
-
-    Args:
-        values_HWC: densities [H, W, C].
-        height: new height, pixels.
-        width: new width, pixels.
-    """
-    factor = values_HWC.shape[0] * values_HWC.shape[1] / (height * width)
-    channels = [
-        np.asarray(Image.fromarray(values_HW.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
-        for values_HW in np.moveaxis(values_HWC, 2, 0)
-    ]
-    return np.stack(channels, axis=2) * factor
 
 
 def blend_tiles(parts: Sequence[Float[Array, "*C S S"]], tiles: Sequence[Placement]) -> Float[Array, "*C H W"]:
