@@ -155,7 +155,7 @@ def reported(file: Path) -> dict[tuple[str, str], str | None]:
 
 
 def kept() -> dict[tuple[str, str], str | None]:
-    """Return the licences that the present page states."""
+    """Return the licences that the current page lists."""
     rows = re.findall(r"^\| (\S+) \| (\S+) \| (.+?) \| .+ \|$", PAGE.read_text() if PAGE.exists() else "", re.MULTILINE)
     return {(name, version): licence for name, version, licence in rows if licence != UNKNOWN}
 

@@ -1,4 +1,4 @@
-"""Run a command of `macula` in the process of a test."""
+"""Helper that runs a command of `macula` in the process of a test."""
 
 from unittest.mock import patch
 
@@ -9,10 +9,10 @@ from stages.command_line.app import application
 
 
 def macula(*words: str) -> int:
-    """Return the exit code of a command; an error that it would report is raised."""
+    """Run a command and return its exit code; raise the error that the command line would report."""
 
-    def raised(error: Exception) -> int:
+    def reraise(error: Exception) -> int:
         raise error
 
-    with patch.object(failures, "_reported", raised):
+    with patch.object(failures, "_reported", reraise):
         return typer.main.get_command(application([words[0]])).main(list(words), "macula", standalone_mode=False)

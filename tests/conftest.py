@@ -1,4 +1,4 @@
-"""Fixtures of all tests: small real images, toy workspaces, and the developers' data sets if present."""
+"""Shared fixtures: small real images, toy workspaces, and the reference data sets if present."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The project's folder."""
+    """Return the folder of the project."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def params() -> Params:
-    """params.yaml as it ships."""
+    """Return the params of the shipped params.yaml."""
     return params_module.load(ROOT / "params.yaml")
 
 
 @pytest.fixture
 def reference_data() -> Path:
-    """Real data sets that are not part of the project."""
+    """Return the folder of real data sets, which are not part of the project."""
     folder = Path(os.environ.get("MACULA_REFERENCE_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"reference data sets are not at {folder}; set MACULA_REFERENCE_DATA to test on them")
@@ -49,14 +49,14 @@ def reference_data() -> Path:
 
 
 def png(image: np.ndarray[Any, Any], **options: Any) -> bytes:
-    """The bytes of a PNG file."""
+    """Return the bytes of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", **options)
     return buffer.getvalue()
 
 
 def digit_images(per_class: int, classes: int = 10) -> list[tuple[str, np.ndarray[Any, Any]]]:
-    """(label, uint8 [8, 8]) of real handwritten digits, the same ones each time."""
+    """Return pairs of a label and a uint8 image [8, 8] of real handwritten digits; the same ones in each call."""
     digits = load_digits()
     chosen = []
     for label in range(classes):
@@ -65,22 +65,22 @@ def digit_images(per_class: int, classes: int = 10) -> list[tuple[str, np.ndarra
     return chosen
 
 
-def kept_params(name: str) -> Params:
-    """The params of docs/examples/NAME.yaml, as `make example` makes them."""
+def example_params(name: str) -> Params:
+    """Return the params of docs/examples/NAME.yaml, as `make example` builds them."""
     with chdir(ROOT):
         text = change_params([example(name)], name)
     return params_module.check(YAML(typ="safe", pure=True).load(text))
 
 
 def write_params(folder: Path, *changes: dict[str, Any]) -> None:
-    """Write params.yaml as it ships with changes, and what the stage `resolve` makes of it."""
+    """Write the shipped params.yaml with changes, and the output of the stage `resolve` for it."""
     (folder / "params.yaml").write_text(edited((ROOT / "params.yaml").read_text(), changes, "test"))
     (folder / "data").mkdir(exist_ok=True)
     resolve.main(folder / "params.yaml", folder / RESOLVED)
 
 
 def write_folders(folder: Path, images: list[tuple[str, np.ndarray[Any, Any]]]) -> Path:
-    """A folder per class of uncompressed PNGs."""
+    """Write uncompressed PNG files in one folder per class; return the folder."""
     for number, (label, image) in enumerate(images):
         (folder / label).mkdir(parents=True, exist_ok=True)
         (folder / label / f"{number:04d}.png").write_bytes(png(image, compress_level=0))
@@ -89,7 +89,7 @@ def write_folders(folder: Path, images: list[tuple[str, np.ndarray[Any, Any]]]) 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with params.yaml and a place for splits, made the current one."""
+    """Change to a new folder with params.yaml, its resolved copy and a folder for splits; return the folder."""
     write_params(tmp_path)
     (tmp_path / "splits").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -101,7 +101,7 @@ Ingest = Callable[..., Path]
 
 @pytest.fixture
 def ingest(workspace: Path, params: Params) -> Ingest:
-    """Run the stage on a source: `ingest(source, inside=..., by=..., ...)` returns the folder it wrote."""
+    """Return `ingest(source, inside=..., by=..., ...)`, which runs the stage and returns the folder it wrote."""
     from stages.ingest import main
 
     def run(source: Path, by: str = "hash", **changes: Any) -> Path:
@@ -118,7 +118,7 @@ def ingest(workspace: Path, params: Params) -> Ingest:
 def prepare_digits(
     folder: Path, splits: dict[str, list[tuple[str, np.ndarray[Any, Any]]]], size: int, **changes: Any
 ) -> tuple[Path, Path]:
-    """Digits by split, ingested and prepared: (what ingest wrote, what prepare wrote)."""
+    """Ingest and prepare digits by split; return the output folders of `ingest` and `prepare`."""
     from stages import ingest as ingesting
     from stages import prepare as preparing
 
@@ -130,8 +130,8 @@ def prepare_digits(
         "ingest": params.ingest.model_copy(update={"source": "source"}),
         "split": params.split.model_copy(update={"by": "source"}),
     }
-    places = [folder / name for name in ("source", "splits", "sealed", "ingested")]
-    call(ingesting.main, places, sections)
+    paths = [folder / name for name in ("source", "splits", "sealed", "ingested")]
+    call(ingesting.main, paths, sections)
     sections = {
         "task": params.task,
         "representation": params.representation,

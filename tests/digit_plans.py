@@ -1,4 +1,4 @@
-"""Plans for trainings of seconds, on real digits."""
+"""Training plans on real digits that run within seconds."""
 
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,20 @@ FIXED = {
 
 
 def ignore(epoch: EpochMetrics) -> None:
-    """Report nothing."""
+    """Ignore the metrics of an epoch."""
 
 
 def digit_plan(
     data: TrainingData, params: Params, weights: Path, changes: dict[str, dict[str, Any]] | None = None, **train: Any
 ) -> TrainingPlan:
-    """Return a plan of two epochs in batches of eight images, without measurements.
+    """Return a plan of two epochs in batches of eight images, without `auto` parameters that are measured.
 
     Args:
-        data: the digits.
+        data: prepared digits.
         params: the project's params.
         weights: folder of pretrained weights.
-        changes: other values by section and key.
-        train: other values of the section `train`.
+        changes: changed values by section and key.
+        train: changed values of the section `train`.
     """
     changes = {"augment": {"preset": "light"}, **(changes or {})}
     changes["train"] = {"epochs": 2, "batch_size": 8, **FIXED, **train}
@@ -42,5 +42,5 @@ def digit_plan(
 
 
 def train_on(plan: TrainingPlan) -> TrainingResult:
-    """Resolve `auto` and train, without reports and checkpoints."""
+    """Resolve `auto` and train, without reporting or checkpoints."""
     return fit(resolve_auto(plan).plan, ignore)

@@ -1,4 +1,4 @@
-"""A line that has run on a few made-up pictures: what its stages leave, for what is written from it."""
+"""Outputs of every stage for a small synthetic data set, to test reports and cards without running the pipeline."""
 
 import io
 import json
@@ -19,18 +19,18 @@ DEFAULTS = {"str": "", "int64": 1, "float64": 0.5, "bool": False, "object": byte
 
 
 def write(folder: Path, name: str, value: Any) -> None:
-    """Write JSON into a folder that need not be there."""
+    """Write JSON into a folder, which is created if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(json.dumps(value))
 
 
 def estimate(value: float | None) -> dict[str, float | None]:
-    """A score with an interval around it."""
+    """Return a score with its interval."""
     return {"value": value, "low": value and value - 0.02, "high": value and min(1, value + 0.01)}
 
 
 def png(shape: tuple[int, ...], seed: int = 0) -> bytes:
-    """Bytes of a random picture."""
+    """Return the bytes of a random image as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 255, shape, np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -73,9 +73,9 @@ def write_data_stages(data: Path, paths: list[str]) -> None:
     blocking = Finding("checks/min_side", "blocking", f"a class `{HOSTILE}` is small", {"p": 0.1}, paths[:3])
     write_findings([passed, blocking], data / "validate" / "findings.json")
     warning = Finding("confounder/statistics", "warning", "Statistics predict.", {"tells": [{"auc": 0.9}]}, ["gone"])
-    unchecked = Finding("duplicates/not-checked", "info", "Sixty flat pictures were not compared.")
+    unchecked = Finding("duplicates/not-checked", "info", "Sixty uniform images were not compared.")
     write_findings([warning, unchecked], data / "audit" / "findings.json")
-    waived = [{"id": "checks/min_side", "reason": "a test of the eye"}]
+    waived = [{"id": "checks/min_side", "reason": "checked by eye"}]
     gate = {"passed": 1, "warnings": ["confounder/statistics"], "waived": waived, "unused_waivers": ["checks/old"]}
     write(data / "gate", "gate.json", gate)
     write(data / "prepare", "metrics.json", {"size": 32, "channels": 1, "train": 8, "val": 8})
@@ -166,8 +166,8 @@ def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]
     exact |= {"drop": {"value": 0.0, "low": 0.0, "high": 0.0}, "verdict": "the evaluated model", "holds": True}
     unknown = runs | {"name": "int8", "precision": "int8", "bytes": 11_300_000, "milliseconds": None}
     unknown |= {"drop": None, "verdict": "its drop cannot be measured", "holds": False}
-    told = {"shipped": "float32", "max_drop": 0.02, "score": "balanced_accuracy", "images": 40}
-    write(data / "export", "variants.json", told | {"variants": [exact, unknown]})
+    selection = {"shipped": "float32", "max_drop": 0.02, "score": "balanced_accuracy", "images": 40}
+    write(data / "export", "variants.json", selection | {"variants": [exact, unknown]})
     parity = {"images": 40, "largest_difference": 3e-7, "agreement": 1.0, "score_torch": 0.9, "score_onnx": 0.9}
     keys = ("runtime", "batch", "threads", "median_ms", "p95_ms", "images_per_second")
     timed = [("onnxruntime", 1, 1, 1.9, 2.1, 526), ("torch", 1, 1, 4.2, 4.9, 238), ("torch", 16, 1, 30, 33.0, 533)]
@@ -177,14 +177,16 @@ def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]
 
 
 def write_openings(file: Path, times: int = 0, model: str = "fedcba987654") -> None:
-    """The record of openings of the sealed test."""
+    """Write the record of openings of the sealed test split."""
     row = f"2026-11-23T18:00,0123456789abcdef,toys,0a1b2c3d4e5f,{model},9,balanced_accuracy,0.963,0.941,0.981\n"
-    other = row.replace("0.963", "0.111").replace(",toys,", ",another,")  # of another data set: not reported here
+    other = row.replace("0.963", "0.111").replace(",toys,", ",another,")  # another data set, which must not be reported
     file.write_text("opened_at,commit,data,version,model,images,score,value,low,high\n" + other + row * times)
 
 
-def write_line(data: Path, labels: list[str], opened: int = 0, trials: int = 3, value: float | None = 0.971) -> None:
-    """All that report reads, for small made-up data."""
+def write_pipeline_outputs(
+    data: Path, labels: list[str], opened: int = 0, trials: int = 3, value: float | None = 0.971
+) -> None:
+    """Write the outputs of all stages that report and model card read, for a small synthetic data set."""
     rows = write_ingested(data / "ingest", labels)
     paths = rows["path"].tolist()
     write_data_stages(data, paths)

@@ -18,8 +18,8 @@ from stages.tasks.task_spec import TaskSpec
 PATIENCE = 120_000  # milliseconds
 
 
-class Drawn(nn.Module):
-    """Return a random network with different predictions per image; for a watershed, it outlines red regions."""
+class RandomNetwork(nn.Module):
+    """Random network whose predictions differ between images; for a watershed, it outlines red regions."""
 
     def __init__(self, spec: TaskSpec) -> None:
         super().__init__()
@@ -46,11 +46,11 @@ class Drawn(nn.Module):
         mean_BK11 = map_BKSS.mean(dim=(2, 3), keepdim=True)
         if self.vector:
             return 4 * mean_BK11.flatten(1)
-        return map_BKSS if self.rings else self.middle + 4 * (map_BKSS - mean_BK11)  # so that every class has its place
+        return map_BKSS if self.rings else self.middle + 4 * (map_BKSS - mean_BK11)  # so that every class occurs
 
 
-def spec(task: str, representation: str, truth: str, **changes: Any) -> TaskSpec:
-    return TaskSpec(task, representation, truth, **{"size": 48, "radius": 2.0, **changes})
+def spec(task: str, representation: str, target: str, **changes: Any) -> TaskSpec:
+    return TaskSpec(task, representation, target, **{"size": 48, "radius": 2.0, **changes})
 
 
 KINDS = ("disc", "square", "star")
@@ -80,41 +80,41 @@ CASES = {
 }
 
 
-def exported(asked: TaskSpec, file: Path, **said: Any) -> Path:
+def exported(task_spec: TaskSpec, file: Path, **metadata: Any) -> Path:
     """Write the model file of an untrained network as `export` does."""
-    if asked.representation == "boxes":
-        from tests.code.test_instances import network  # the smallest that finds boxes
+    if task_spec.representation == "boxes":
+        from tests.code.test_instances import network  # the smallest network that predicts boxes
 
-        untrained = network(asked.masks).eval()
-        with torch.no_grad():  # so that it is sure of some
+        untrained = network(task_spec.masks).eval()
+        with torch.no_grad():  # so that some boxes have a high score
             untrained.body.detector.roi_heads.box_predictor.cls_score.weight *= 40
-        to_onnx(untrained, asked, file)
+        to_onnx(untrained, task_spec, file)
     else:
-        to_onnx(Drawn(asked), asked, file)
+        to_onnx(RandomNetwork(task_spec), task_spec, file)
     graph = onnx.load(file)
-    about = {**asked.as_json(), "version": "abc", "name": "toy", **said}
+    about = {**task_spec.as_json(), "version": "abc", "name": "toy", **metadata}
     onnx.helper.set_model_props(graph, {key: json.dumps(value) for key, value in about.items()})
     onnx.save(graph, file)
     return file
 
 
 class Page:
-    """An open published page, to which files can be given."""
+    """A published page that is open in a browser."""
 
     def __init__(self, browser: Any, address: str) -> None:
         from playwright.sync_api import expect
 
         self.expect = expect
         self.page = browser.new_page()
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.errors: list[str] = []
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(address)
         self.expect(self.page.locator("#state")).to_have_text("Ready", timeout=PATIENCE)
 
-    def answered(self, files: dict[str, bytes]) -> list[dict[str, Any]]:
-        """Predict files; return the rows of the page, with the bytes of the file that can be saved under `file`."""
+    def predict(self, files: dict[str, bytes]) -> list[dict[str, Any]]:
+        """Predict files; return the rows of the page, where `file` holds the bytes of the file that can be saved."""
         given = [{"name": name, "mimeType": "", "buffer": data} for name, data in files.items()]
         self.page.set_input_files("#files", given)
         self.expect(self.page.locator(".waiting")).to_have_count(0, timeout=PATIENCE)

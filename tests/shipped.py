@@ -1,4 +1,4 @@
-"""A model as `export` ships it, made by hand: the answer is the colour that an image has most of; and its server."""
+"""Hand-made ONNX model in the format of `export`, which predicts the dominant colour of an image, and its server."""
 
 import json
 import socket
@@ -21,35 +21,35 @@ from onnx import TensorProto, helper
 from stages.serving.header_timeout import HeaderTimeoutProtocol
 
 COLOURS = ("red", "green", "blue")
-PATIENCE = 60.0  # seconds until a server answers
+PATIENCE = 60.0  # seconds until a server responds
 
 
 def colour_model(file: Path, labels: tuple[str, ...] = COLOURS, version: str = "colours-1") -> Path:
-    """Softmax of the mean of each channel, 0 to 255, over 16."""
+    """Write a model that returns the softmax of the channel means (0 to 255) divided by 16."""
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])
     probability = helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N", 3])
     axes = helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])
-    over = helper.make_tensor("over", TensorProto.FLOAT, [], [16.0])
+    divisor = helper.make_tensor("divisor", TensorProto.FLOAT, [], [16.0])
     nodes = [
         helper.make_node("Cast", ["image"], ["level"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["level", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Div", ["mean", "over"], ["logit"]),
+        helper.make_node("Div", ["mean", "divisor"], ["logit"]),
         helper.make_node("Softmax", ["logit"], ["probability"], axis=1),
     ]
-    graph = helper.make_graph(nodes, "colours", [image], [probability], [axes, over])
+    graph = helper.make_graph(nodes, "colours", [image], [probability], [axes, divisor])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    about = {
+    metadata = {
         "name": "colours", "version": version, "task": "classification", "representation": "class", "target": "label",
         "labels": list(labels), "channels": 3, "size": 32,
     }  # fmt: skip
-    helper.set_model_props(model, {key: json.dumps(value) for key, value in about.items()})
+    helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, file)
     return file
 
 
 def plain(colour: str, size: int = 8) -> np.ndarray:
-    """uint8 [size, size, 3] of one colour."""
+    """Return an image of one colour, uint8 [size, size, 3]."""
     image = np.zeros((size, size, 3), np.uint8)
     image[..., COLOURS.index(colour)] = 200
     return image
@@ -57,7 +57,7 @@ def plain(colour: str, size: int = 8) -> np.ndarray:
 
 @contextmanager
 def served(model: Path, *arguments: str, python: str = sys.executable) -> Iterator[tuple[str, int]]:
-    """`python -m stages.serve` on a free port: its host and port, once it answers."""
+    """Run `python -m stages.serve` on a free port; yield its host and port once it responds."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         host, port = free.getsockname()
@@ -65,11 +65,11 @@ def served(model: Path, *arguments: str, python: str = sys.executable) -> Iterat
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            until = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + PATIENCE
             while not _ready(f"http://{host}:{port}/v2/health/ready"):
-                if process.poll() is not None or time.monotonic() > until:
+                if process.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
-                    raise RuntimeError(f"{command} does not answer:\n{log.read()}")
+                    raise RuntimeError(f"{command} does not respond:\n{log.read()}")
                 time.sleep(0.05)
             yield host, port
         finally:
@@ -79,7 +79,7 @@ def served(model: Path, *arguments: str, python: str = sys.executable) -> Iterat
 
 @contextmanager
 def running(app: FastAPI) -> Iterator[tuple[str, int]]:
-    """A server in a thread of this process: its host and port."""
+    """Run a server in a thread of this process; yield its host and port."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, http=HeaderTimeoutProtocol, log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -17,7 +17,7 @@ COLOURS = {"disc": (230, 60, 60), "square": (60, 90, 230)}
 
 @dataclass(frozen=True)
 class Toy:
-    """Parameters for reading a data set and its task."""
+    """Function that writes a data set, with the parameters to read it and of its task."""
 
     write: Callable[[Path, np.random.Generator], None]
     task: dict[str, Any]
@@ -27,13 +27,13 @@ class Toy:
 
 
 def scene(
-    rng: np.random.Generator, things: int = 1, kinds: tuple[str, ...] = ("disc", "square")
+    rng: np.random.Generator, count: int = 1, kinds: tuple[str, ...] = ("disc", "square")
 ) -> tuple[Any, list[Any]]:
-    """A grey ground with discs and squares on it that do not touch; and what they are: (kind, x, y, radius)."""
+    """Return a grey image with separate discs and squares, and for each of them (kind, x, y, radius)."""
     image = Image.new("RGB", (SIZE + 6, SIZE), (90, 90, 90))
     draw = ImageDraw.Draw(image)
     placed: list[Any] = []
-    while len(placed) < things:
+    while len(placed) < count:
         kind, radius = str(rng.choice(kinds)), int(rng.integers(6, 9))
         x, y = (int(v) for v in rng.integers(radius + 2, SIZE - radius - 2, 2))
         if all((x - a) ** 2 + (y - b) ** 2 > (radius + r + 4) ** 2 for _, a, b, r in placed):
@@ -45,13 +45,13 @@ def scene(
 
 
 def mask_of(placed: list[Any]) -> np.ndarray:
-    """0 background, 1 disc, 2 square."""
-    picture = Image.new("L", (SIZE + 6, SIZE))
+    """Return the mask of a scene: 0 background, 1 disc, 2 square."""
+    mask = Image.new("L", (SIZE + 6, SIZE))
     for kind, x, y, radius in placed:
         box = (x - radius, y - radius, x + radius, y + radius)
-        draw = ImageDraw.Draw(picture)
+        draw = ImageDraw.Draw(mask)
         (draw.ellipse if kind == "disc" else draw.rectangle)(box, fill=1 if kind == "disc" else 2)
-    return np.asarray(picture)
+    return np.asarray(mask)
 
 
 def save(file: Path, image: np.ndarray) -> None:
@@ -83,7 +83,7 @@ def several_classes(folder: Path, rng: np.random.Generator) -> None:
 
 
 def grades(folder: Path, rng: np.random.Generator) -> None:
-    """The grade is how many discs there are."""
+    """Write images whose grade depends on the number of discs."""
     for number in range(COUNT):
         grade = number % 3
         save(folder / ("none", "some", "many")[grade] / f"{number}.png", scene(rng, (0, 2, 5)[grade], ("disc",))[0])
@@ -100,11 +100,11 @@ def numbers(folder: Path, rng: np.random.Generator) -> None:
 
 def discs(folder: Path, rng: np.random.Generator) -> None:
     """Write objects of one class, which a watershed can separate."""
-    things(folder, rng, ("disc",))
+    objects(folder, rng, ("disc",))
 
 
-def things(folder: Path, rng: np.random.Generator, kinds: tuple[str, ...] = ("disc", "square")) -> None:
-    """COCO: boxes and outlines."""
+def objects(folder: Path, rng: np.random.Generator, kinds: tuple[str, ...] = ("disc", "square")) -> None:
+    """Write objects as COCO annotations with boxes and polygons."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(COUNT):
@@ -129,7 +129,7 @@ def things(folder: Path, rng: np.random.Generator, kinds: tuple[str, ...] = ("di
 
 
 def points(folder: Path, rng: np.random.Generator) -> None:
-    """The middles of one disc and one square; the square is missing from the last picture of each four."""
+    """Write the centres of a disc and a square; the square is missing in every fourth image."""
     rows = []
     for number in range(COUNT):
         image, placed = scene(rng, 1, ("disc",))
@@ -154,7 +154,7 @@ def masks(folder: Path, rng: np.random.Generator) -> None:
 
 
 def pairs(folder: Path, rng: np.random.Generator) -> None:
-    """A noisy picture and the clean one."""
+    """Write pairs of a noisy and a clean image."""
     for number in range(COUNT):
         image, _ = scene(rng, 3)
         noisy = (image.astype(int) + rng.normal(0, 25, image.shape)).clip(0, 255).astype(np.uint8)
@@ -184,7 +184,7 @@ TOYS = {
         representations=("scalar",),
     ),
     "counting": Toy(
-        things,
+        objects,
         {"name": "regression", "score": "r2", "target": "count"},
         {"inside": "things.json"},
         representations=("scalar", "density"),
@@ -199,14 +199,14 @@ TOYS = {
         {"label": None, "points": ("disc", "square")},
         representations=("heatmap", "coordinates", "disc"),
     ),
-    "things_as_mask": Toy(
-        things, {"name": "segmentation", "score": "dice", "tolerance": 2.0}, {"inside": "things.json"}
+    "objects_as_mask": Toy(
+        objects, {"name": "segmentation", "score": "dice", "tolerance": 2.0}, {"inside": "things.json"}
     ),
     "segmentation": Toy(masks, {"score": "dice", "tolerance": 2.0}, MASKS),
     "image": Toy(
         pairs, {"score": "psnr"}, {"format": "pairs", "images": "noisy/{key}.png", "targets": "clean/{key}.png"}
     ),
-    "instances": Toy(things, {"score": "average_precision_50"}, {"inside": "things.json"}, representations=("boxes",)),
+    "instances": Toy(objects, {"score": "average_precision_50"}, {"inside": "things.json"}, representations=("boxes",)),
     "discs": Toy(
         discs,
         {"name": "instances", "score": "average_precision_50"},

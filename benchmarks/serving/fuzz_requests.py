@@ -194,7 +194,10 @@ def _deep(rng: Rng, kind: str, model: str) -> FuzzRequest:
 
 def _malformed(rng: Rng, kind: str, model: str) -> FuzzRequest:
     """Draw malformed HTTP, or bytes that are not HTTP."""
-    image, path = files.whole(rng), str(rng.choice(["/v1/predict", "/v1/predict-many", "/v1/model", "/", "/metrics", "*"]))
+    image, path = (
+        files.whole(rng),
+        str(rng.choice(["/v1/predict", "/v1/predict-many", "/v1/model", "/", "/metrics", "*"])),
+    )
     pieces = b"%x\r\n" % len(image) + image + b"\r\n0\r\n\r\n"
     chunked = _wire(path, b"", "Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
     method = str(

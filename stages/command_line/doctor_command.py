@@ -1,4 +1,4 @@
-"""`macula doctor`: what on this machine is not as it should be."""
+"""`macula doctor`: check that this machine and its environment are suitable for Macula."""
 
 from dataclasses import asdict
 from typing import Annotated

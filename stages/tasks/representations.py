@@ -72,7 +72,8 @@ def _masks(truth: Any, frame: Placement) -> Iterator[Array]:
 def _density(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
     """Return a density [size, size, classes]: a Gaussian of sum 1 at the centre of every object.
 
-    The part beyond the edge is reflected (Lempitsky and Zisserman 2010, "Learning to count objects in images").
+    Each Gaussian is normalized inside the image, so that an object at the edge also counts as 1. Density maps are those
+    of Lempitsky and Zisserman 2010, "Learning to count objects in images".
     """
     density_SSC = np.zeros((spec.size, spec.size, len(spec.scalars)), np.float32)
     box_M4 = frame.transform_boxes(np.asarray(truth.box_M4, np.float64).reshape(-1, 4))

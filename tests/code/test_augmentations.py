@@ -27,23 +27,23 @@ from stages.tasks.task_spec import TaskSpec
 
 SIZE, COUNT = 96, 24
 SYMMETRIC = {"mirror": 0.5, "upside_down": 0.5, "turn": 0.5}
-CHANGES = {name: one for name, one in AUGMENTATIONS.items() if not one.mix}
-MOVES = {name: one for name, one in AUGMENTATIONS.items() if one.matrix or one.field}
-MIXES = {name: one for name, one in AUGMENTATIONS.items() if one.mix}
-STILL = {name: one for name, one in CHANGES.items() if name not in MOVES}
-EVERYWHERE = pytest.mark.parametrize("outside", ["zeros", "border", "reflection"])
+PER_IMAGE = {name: one for name, one in AUGMENTATIONS.items() if not one.mix}
+GEOMETRIC = {name: one for name, one in AUGMENTATIONS.items() if one.matrix or one.field}
+MIXING = {name: one for name, one in AUGMENTATIONS.items() if one.mix}
+PHOTOMETRIC = {name: one for name, one in PER_IMAGE.items() if name not in GEOMETRIC}
+EVERY_PADDING = pytest.mark.parametrize("outside", ["zeros", "border", "reflection"])
 
 
 def task_spec_of(representation: str = "class", channels: int = 3, **more: Any) -> TaskSpec:
     tasks = {"heatmap": "landmarks", "mask": "segmentation", "boxes": "instances", "scalar": "regression"}
     tasks |= {"density": "regression", "image": "image", "watershed": "instances", "classes": "multilabel"}
-    known: dict[str, Any] = {"labels": ("cat", "dog"), "size": SIZE, "channels": channels} | more
-    return TaskSpec(tasks.get(representation, "classification"), representation, "label", **known)
+    fields: dict[str, Any] = {"labels": ("cat", "dog"), "size": SIZE, "channels": channels} | more
+    return TaskSpec(tasks.get(representation, "classification"), representation, "label", **fields)
 
 
 def data(representation: str = "class", symmetry_auc: Any = None, bones: bool = True, **more: Any) -> AugmentationData:
-    known = SYMMETRIC if symmetry_auc is None else symmetry_auc
-    return AugmentationData(task_spec_of(representation, **more), known, bones=bones)
+    auc = SYMMETRIC if symmetry_auc is None else symmetry_auc
+    return AugmentationData(task_spec_of(representation, **more), auc, bones=bones)
 
 
 def strong(name: str) -> Section:
@@ -57,8 +57,8 @@ def policy(*names: str, channels: int = 3, outside: str = "zeros") -> Policy:
     return Policy({name: strong(name) for name in names}, size=SIZE, channels=channels, outside=outside)
 
 
-def draws(places: Any = COUNT, seed: int = 3, epoch: int = 1) -> BatchRandom:
-    return BatchRandom(seed, epoch, np.arange(places) if isinstance(places, int) else np.asarray(places))
+def draws(positions: Any = COUNT, seed: int = 3, epoch: int = 1) -> BatchRandom:
+    return BatchRandom(seed, epoch, np.arange(positions) if isinstance(positions, int) else np.asarray(positions))
 
 
 def images(channels: int = 3, seed: int = 0, count: int = COUNT) -> torch.Tensor:
@@ -86,9 +86,9 @@ def bones(count: int = COUNT) -> torch.Tensor:
 def spots(seed: int = 0, count: int = COUNT) -> tuple[torch.Tensor, torch.Tensor]:
     """Return images with one blurred spot each, and its positions."""
     xy_B12 = torch.from_numpy(np.random.default_rng(seed).uniform(25, SIZE - 25, (count, 1, 2))).float()
-    place = torch.arange(SIZE).float()
-    far = (place[None, :, None] - xy_B12[:, :, 1:]) ** 2 + (place[None, None, :] - xy_B12[:, :, :1]) ** 2
-    return (-far / 8).exp()[:, None], xy_B12
+    coordinate = torch.arange(SIZE).float()
+    dx_B1S, dy_BS1 = coordinate[None, None, :] - xy_B12[:, :, :1], coordinate[None, :, None] - xy_B12[:, :, 1:]
+    return (-(dx_B1S**2 + dy_BS1**2) / 8).exp()[:, None], xy_B12
 
 
 def brightest_of(image_BCHW: torch.Tensor) -> torch.Tensor:
@@ -103,63 +103,65 @@ def warp_of(*names: str, outside: str = "zeros", seed: int = 3) -> Warp:
     return warp
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", PER_IMAGE)
 def test_augmentation_depends_only_on_image_position(name: str) -> None:
     changed, _ = policy(name)(images(), draws(), bones())
     again, _ = policy(name)(images(), draws(), bones())
     assert torch.equal(changed, again)
     odd = torch.arange(1, COUNT, 2)
     half, _ = policy(name)(images()[odd], draws(odd.numpy()), bones()[odd])
-    assert (half - changed[odd]).abs().max() < 1e-3, "but for rounding"
+    assert (half - changed[odd]).abs().max() < 1e-3, "equal up to rounding"
     for other in (draws(seed=4), draws(epoch=2)):
         assert not torch.equal(policy(name)(images(), other, bones())[0], changed)
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_enabling_another_augmentation_keeps_random_numbers(name: str) -> None:
-    rival = "contrast" if name == "brightness" else "brightness"
-    together = Policy({name: strong(name), rival: dict.fromkeys(AUGMENTATIONS[rival].amounts.model_fields, 0)},
+@pytest.mark.parametrize("name", PER_IMAGE)
+def test_enabling_another_augmentation_does_not_change_random_numbers(name: str) -> None:
+    other = "contrast" if name == "brightness" else "brightness"
+    both = Policy({name: strong(name), other: dict.fromkeys(AUGMENTATIONS[other].amounts.model_fields, 0)},
                       size=SIZE, channels=3)  # fmt: skip
     alone, _ = policy(name)(images(), draws(), bones())
-    assert (together(images(), draws(), bones())[0] - alone).abs().max() < 1e-3, "but for rounding"
+    assert (both(images(), draws(), bones())[0] - alone).abs().max() < 1e-3, "equal up to rounding"
 
 
-def possible(channels: int) -> list[str]:
-    return [name for name, one in CHANGES.items() if not one.impossible(data(channels=channels))]
+def applicable(channels: int) -> list[str]:
+    return [name for name, one in PER_IMAGE.items() if not one.impossible(data(channels=channels))]
 
 
 @pytest.mark.parametrize(
-    ("name", "channels"), [(name, channels) for channels in (1, 3, 5) for name in possible(channels)]
+    ("name", "channels"), [(name, channels) for channels in (1, 3, 5) for name in applicable(channels)]
 )
 def test_output_is_valid_for_any_channels_and_input_is_unchanged(name: str, channels: int) -> None:
-    given = images(channels)
-    kept, state = given.clone(), torch.random.get_rng_state()
-    changed, _ = policy(name, channels=channels)(given, draws(), bones())
-    assert torch.equal(given, kept) and torch.equal(torch.random.get_rng_state(), state)
-    assert changed.shape == given.shape and changed.dtype == torch.float32 and changed.is_contiguous()
+    original = images(channels)
+    copy, state = original.clone(), torch.random.get_rng_state()
+    changed, _ = policy(name, channels=channels)(original, draws(), bones())
+    assert torch.equal(original, copy) and torch.equal(torch.random.get_rng_state(), state)
+    assert changed.shape == original.shape and changed.dtype == torch.float32 and changed.is_contiguous()
     assert changed.min() >= 0 and changed.max() <= 1 and not changed.isnan().any()
-    moved_B = (changed - given).abs().flatten(1).amax(dim=1) > 1e-3
-    assert moved_B.sum() >= COUNT / 4, "most images are changed"
+    changed_B = (changed - original).abs().flatten(1).amax(dim=1) > 1e-3
+    assert changed_B.sum() >= COUNT / 4, "most images are changed"
 
 
-@pytest.mark.parametrize("name", STILL)
+@pytest.mark.parametrize("name", PHOTOMETRIC)
 def test_photometric_augmentations_move_no_labels(name: str) -> None:
     assert policy(name)(images(), draws(), bones())[1] is None
 
 
-@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize("name", GEOMETRIC)
 def test_points_move_with_the_pixels(name: str) -> None:
     image_BCHW, xy_B12 = spots()
     moved_BCHW, warp = policy(name, channels=1)(image_BCHW, draws(), bones())
     assert warp is not None
     moved_B12 = transform_targets("points", xy_B12, warp)
-    seen_B = ((moved_B12 > 12) & (moved_B12 < SIZE - 12)).all(dim=2)[:, 0]  # only complete spots
-    assert seen_B.sum() > COUNT / 2
-    assert (brightest_of(moved_BCHW)[seen_B] - moved_B12[seen_B, 0]).abs().max() < 0.75
-    assert (moved_B12[seen_B] - xy_B12[seen_B]).norm(dim=2).max() > 1
+    visible_B = ((moved_B12 > 12) & (moved_B12 < SIZE - 12)).all(dim=2)[:, 0]  # only spots that are completely visible
+    assert visible_B.sum() > COUNT / 2
+    assert (brightest_of(moved_BCHW)[visible_B] - moved_B12[visible_B, 0]).abs().max() < 0.75
+    assert (moved_B12[visible_B] - xy_B12[visible_B]).norm(dim=2).max() > 1
 
 
-@pytest.mark.parametrize("names", [*[(name,) for name in MOVES], tuple(MOVES)], ids=lambda names: "+".join(names)[:30])
+@pytest.mark.parametrize(
+    "names", [*[(name,) for name in GEOMETRIC], tuple(GEOMETRIC)], ids=lambda names: "+".join(names)[:30]
+)
 def test_point_transformation_inverts_sampling_grid(names: tuple[str, ...]) -> None:
     warp = warp_of(*names)
     generator = torch.Generator().manual_seed(0)
@@ -167,16 +169,16 @@ def test_point_transformation_inverts_sampling_grid(names: tuple[str, ...]) -> N
     moved_BP2 = warp.points(xy_BP2)
     inside_BP = ((moved_BP2 >= 1) & (moved_BP2 <= SIZE - 2)).all(dim=2)
     assert inside_BP.float().mean() > 0.5
-    place_BP12 = ((moved_BP2 + 0.5) / SIZE * 2 - 1)[:, :, None]
-    from_BCP1 = torch.nn.functional.grid_sample(warp.grid_BSS2.movedim(3, 1), place_BP12, align_corners=False)
+    position_BP12 = ((moved_BP2 + 0.5) / SIZE * 2 - 1)[:, :, None]
+    from_BCP1 = torch.nn.functional.grid_sample(warp.grid_BSS2.movedim(3, 1), position_BP12, align_corners=False)
     looked_up_BP2 = ((from_BCP1[..., 0].mT + 1) * SIZE - 1) / 2
     assert (looked_up_BP2 - xy_BP2).norm(dim=2)[
         inside_BP
     ].max() < 0.15  # tolerance of linear interpolation between pixels
 
 
-@EVERYWHERE
-@pytest.mark.parametrize("name", MOVES)
+@EVERY_PADDING
+@pytest.mark.parametrize("name", GEOMETRIC)
 def test_warped_mask_equals_mask_of_warped_shape(name: str, outside: str) -> None:
     image_BCHW, _ = spots()
     mask_BHW = (image_BCHW[:, 0] > 0.1).long()
@@ -191,7 +193,7 @@ def test_warped_mask_equals_mask_of_warped_shape(name: str, outside: str) -> Non
     assert torch.equal(id_BHW == 777, moved_BHW == 1), "the background of instances is 0, also beyond the edge"
 
 
-@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize("name", GEOMETRIC)
 def test_density_sum_is_preserved(name: str) -> None:
     image_BCHW, xy_B12 = spots()
     density = image_BCHW / image_BCHW.sum(dim=(1, 2, 3), keepdim=True)
@@ -203,27 +205,27 @@ def test_density_sum_is_preserved(name: str) -> None:
     assert sums_B[whole_B].tolist() == pytest.approx([1.0] * int(whole_B.sum()), abs=0.03)
 
 
-@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize("name", GEOMETRIC)
 def test_boxes_are_tight_around_masks_and_dropped_with_them(name: str) -> None:
     image_BCHW, _ = spots()
     mask_BHW = (image_BCHW[:, 0] > 0.1).to(torch.uint8)
     objects = [
         {"boxes": torch.zeros(1, 4), "labels": torch.tensor([2]), "masks": mask_HW[None]} for mask_HW in mask_BHW
     ]
-    kept = [one for one in transform_targets("things", objects, warp_of(name)) if len(one["boxes"])]
-    assert len(kept) > COUNT / 2
-    for one in kept:
+    remaining = [one for one in transform_targets("things", objects, warp_of(name)) if len(one["boxes"])]
+    assert len(remaining) > COUNT / 2
+    for one in remaining:
         rows, columns = one["masks"][0].nonzero(as_tuple=True)
         tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         assert one["boxes"][0].tolist() == [float(v) for v in tight]
         assert one["labels"].tolist() == [2]
 
 
-@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize("name", GEOMETRIC)
 def test_box_without_mask_encloses_moved_ellipse(name: str) -> None:
     """Use round objects, which fill the ellipse of their box; one box in the centre is elongated."""
-    place = torch.arange(SIZE) - SIZE / 2 + 0.5
-    mask_HW = ((place[None] / 22) ** 2 + (place[:, None] / 12) ** 2 <= 1).to(torch.uint8)
+    coordinate = torch.arange(SIZE) - SIZE / 2 + 0.5
+    mask_HW = ((coordinate[None] / 22) ** 2 + (coordinate[:, None] / 12) ** 2 <= 1).to(torch.uint8)
     box_14 = torch.tensor([[SIZE / 2 - 22, SIZE / 2 - 12, SIZE / 2 + 22, SIZE / 2 + 12]])
     label_1, warp = torch.tensor([0]), warp_of(name)
     by_mask = transform_targets("things", [{"boxes": box_14, "labels": label_1, "masks": mask_HW[None]}] * COUNT, warp)
@@ -232,7 +234,7 @@ def test_box_without_mask_encloses_moved_ellipse(name: str) -> None:
         assert (masked["boxes"] - boxed["boxes"]).abs().max() <= 2
 
 
-@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize("name", GEOMETRIC)
 def test_target_image_moves_with_the_input(name: str) -> None:
     changed, warp = policy(name, outside="reflection")(images(), draws(), bones())
     assert warp is not None
@@ -240,7 +242,7 @@ def test_target_image_moves_with_the_input(name: str) -> None:
     assert transform_targets("index", 7, warp) == 7 and transform_targets("vector", 7, warp) == 7
 
 
-@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize("name", GEOMETRIC)
 def test_channels_move_identically(name: str) -> None:
     five, _ = policy(name, channels=5)(images(5), draws(), bones())
     for channel in range(5):
@@ -258,9 +260,9 @@ def test_16_bit_precision_is_preserved() -> None:
 def test_points_outside_the_image_become_nan() -> None:
     shift_33 = torch.tensor([[1.0, 0, 50], [0, 1, 0], [0, 0, 1]])
     warp = Warp(shift_33[None], SIZE, "zeros")
-    bent = warp.displaced(4, torch.zeros_like)
+    displaced = warp.displaced(4, torch.zeros_like)
     xy_BP2 = torch.tensor([[[10.0, 10.0], [90.0, 10.0], [torch.nan, torch.nan]]])
-    for one in (warp, bent):
+    for one in (warp, displaced):
         moved_BP2 = transform_targets("points", xy_BP2, one)
         assert moved_BP2[0, 0].tolist() == pytest.approx([60.0, 10.0], abs=1e-4)
         assert moved_BP2[0, 1:].isnan().all()
@@ -305,15 +307,15 @@ def test_small_remainders_of_masked_objects_are_dropped() -> None:
     mask_1SS[0, 20:40, 20:40] = 1
     objects = {"boxes": torch.tensor([[20.0, 20, 40, 40]]), "labels": torch.tensor([1]), "masks": mask_1SS}
     empty = {"boxes": torch.zeros((0, 4)), "labels": torch.zeros(0).long(), "masks": mask_1SS[:0]}
-    left = []
+    remaining = []
     for shift in (0, -35, -37, -45):
         matrix_133 = torch.tensor([[[1.0, 0, shift], [0, 1, 0], [0, 0, 1]]])
         moved, none = (
             transform_targets("things", [one], Warp(matrix_133, SIZE, "zeros"))[0] for one in (objects, empty)
         )
-        left.append(len(moved["boxes"]))
+        remaining.append(len(moved["boxes"]))
         assert moved["masks"].dtype == torch.uint8 and none["masks"].shape == (0, SIZE, SIZE)
-    assert left == [1, 1, 0, 0]
+    assert remaining == [1, 1, 0, 0]
 
 
 def test_limbs_rotate_about_joints_and_trunk_is_fixed() -> None:
@@ -331,15 +333,15 @@ def test_limbs_rotate_about_joints_and_trunk_is_fixed() -> None:
     angle_B = torch.rad2deg(torch.atan2(arm_B2[:, 1], arm_B2[:, 0]) - torch.atan2(*(tip - joint).flip(0)))
     assert angle_B.abs().max() < 42 and angle_B.std() > 10
     still = pose(images(1), draws(), torch.full((COUNT, 1, 7), torch.nan))[1]
-    assert still is not None and still.lattices[0].node_BNN2.abs().max() < 1e-3, "but for rounding"
+    assert still is not None and still.lattices[0].node_BNN2.abs().max() < 1e-3, "equal up to rounding"
 
 
-@pytest.mark.parametrize("name", MIXES)
+@pytest.mark.parametrize("name", MIXING)
 def test_mixing_weights_are_valid(name: str) -> None:
-    kept = policy(name).kept(draws(), torch.device("cpu"))
-    assert kept.shape in ((COUNT, 1, 1), (COUNT, SIZE, SIZE))
-    assert kept.min() >= 0 and kept.max() == 1 and (kept.flatten(1).amin(dim=1) < 1).sum() >= COUNT / 4
-    assert torch.equal(policy(name).kept(draws([5, 6]), torch.device("cpu")), kept[5:7])
+    weight = policy(name).kept(draws(), torch.device("cpu"))
+    assert weight.shape in ((COUNT, 1, 1), (COUNT, SIZE, SIZE))
+    assert weight.min() >= 0 and weight.max() == 1 and (weight.flatten(1).amin(dim=1) < 1).sum() >= COUNT / 4
+    assert torch.equal(policy(name).kept(draws([5, 6]), torch.device("cpu")), weight[5:7])
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -360,25 +362,25 @@ def augment(preset: str = "auto", outside: str = "auto", **amounts: Any) -> Augm
     return Augment.model_validate({"preset": preset, "padding": outside, "amounts": amounts})
 
 
-def done(preset: str, about: AugmentationData, **amounts: Any) -> dict[str, Any]:
-    chosen = choose_augmentations(augment(preset, **amounts), about)
+def choose(preset: str, augmentation_data: AugmentationData, **amounts: Any) -> dict[str, Any]:
+    chosen = choose_augmentations(augment(preset, **amounts), augmentation_data)
     assert [one.name for one in chosen] == list(AUGMENTATIONS) and all(one.why for one in chosen)
     return {one.name: one.amounts for one in chosen if one.amounts is not None}
 
 
 def test_preset_levels_increase() -> None:
-    counts = [len(done(level, data())) for level in ("none", "light", "standard", "strong")]
+    counts = [len(choose(level, data())) for level in ("none", "light", "standard", "strong")]
     assert counts[0] == 0 and counts == sorted(set(counts))
-    assert done("auto", data()) == done("standard", data())
+    assert choose("auto", data()) == choose("standard", data())
 
 
 def test_auto_preset_respects_symmetry_labels_and_channels() -> None:
-    digits = done("strong", data(labels=tuple("0123456789"), channels=1))
+    digits = choose("strong", data(labels=tuple("0123456789"), channels=1))
     assert not {"flip_horizontal", "flip_vertical", "hue", "saturation", "tint"} & set(digits)
     assert digits["rotation"].degrees == 20
-    upright = done("strong", data(symmetry_auc={"mirror": 0.6, "upside_down": 0.99, "turn": 0.97}))
+    upright = choose("strong", data(symmetry_auc={"mirror": 0.6, "upside_down": 0.99, "turn": 0.97}))
     assert "flip_horizontal" in upright and "flip_vertical" not in upright and upright["rotation"].degrees == 20
-    plankton = done("standard", data(symmetry_auc={"mirror": 0.55, "upside_down": 0.5, "turn": 0.6}))
+    plankton = choose("standard", data(symmetry_auc={"mirror": 0.55, "upside_down": 0.5, "turn": 0.6}))
     assert {"flip_horizontal", "flip_vertical"} <= set(plankton) and plankton["rotation"].degrees == 180
     for sided in (
         data(labels=("hand_left", "hand_right")),
@@ -388,34 +390,38 @@ def test_auto_preset_respects_symmetry_labels_and_channels() -> None:
         data("scalar"),
         data(symmetry_auc={}),
     ):
-        chosen = done("strong", sided)
+        chosen = choose("strong", sided)
         assert not {"flip_horizontal", "flip_vertical"} & set(chosen)
         assert "rotation" not in chosen or chosen["rotation"].degrees == 20 or sided.spec.points
-    assert "flip_horizontal" in done("light", data(labels=("bright", "dark")))
+    assert "flip_horizontal" in choose("light", data(labels=("bright", "dark")))
     paired = data("heatmap", labels=(), points=("LEye", "REye"), flip_pairs=(("LEye", "REye"),))
-    assert "flip_horizontal" in done("light", paired)
-    assert "articulated" not in done("strong", data(bones=False)) and "articulated" in done("standard", data())
-    number = done("strong", data("scalar"))
-    assert not {"scale", "translation", "elastic", "articulated"} & set(number) and "brightness" in number
-    assert not {"brightness", "noise", "blur"} & set(done("strong", data("image"))) and done("strong", data("image"))
+    assert "flip_horizontal" in choose("light", paired)
+    assert "articulated" not in choose("strong", data(bones=False))
+    assert "articulated" in choose("standard", data())
+    regression = choose("strong", data("scalar"))
+    assert not {"scale", "translation", "elastic", "articulated"} & set(regression) and "brightness" in regression
+    image = choose("strong", data("image"))
+    assert image and not {"brightness", "noise", "blur"} & set(image)
 
 
 def test_amounts_override_preset() -> None:
-    about = data(symmetry_auc=SYMMETRIC | {"upside_down": 0.99})
-    given = done("standard", about, rotation=33, scale="off", elastic={"amplitude": 2}, jpeg=True, flip_vertical=True)
-    assert given["rotation"].degrees == 33 and "scale" not in given and given["jpeg"].quality == 40
-    assert (given["elastic"].amplitude, given["elastic"].wavelength) == (2, SIZE / 2)
-    assert given["flip_vertical"].chance == 0.5, "explicit amounts override the presets"
-    assert list(done("none", about, noise=0.1)) == ["noise"] and not done("none", about, noise=False)
+    upright = data(symmetry_auc=SYMMETRIC | {"upside_down": 0.99})
+    amounts = {"rotation": 33, "scale": "off", "elastic": {"amplitude": 2}, "jpeg": True, "flip_vertical": True}
+    chosen = choose("standard", upright, **amounts)
+    assert chosen["rotation"].degrees == 33 and "scale" not in chosen and chosen["jpeg"].quality == 40
+    assert (chosen["elastic"].amplitude, chosen["elastic"].wavelength) == (2, SIZE / 2)
+    assert chosen["flip_vertical"].chance == 0.5, "explicit amounts override the presets"
+    assert list(choose("none", upright, noise=0.1)) == ["noise"]
+    assert not choose("none", upright, noise=False)
 
 
 def test_all_invalid_amounts_are_reported() -> None:
-    wrong = {
+    invalid = {
         "elastik": 3, "rotation": 270, "elastic": {"amplitude": 9, "wavelength": 16}, "blur": {"sigma": 1},
         "hue": 10, "noise": "much", "articulated": 20, "shear": [1, 2], "gamma": {1: 2}, "scale": float("nan"),
     }  # fmt: skip
     with pytest.raises(UserError) as caught:
-        done("none", data(channels=1, bones=False), **wrong)
+        choose("none", data(channels=1, bones=False), **invalid)
     for part in (
         "augment.amounts.elastik: unknown; did you mean `elastic`?",
         "augment.amounts.rotation.degrees: 270: input should be less than or equal to 180",
@@ -432,7 +438,7 @@ def test_all_invalid_amounts_are_reported() -> None:
 
 
 def test_auto_padding_depends_on_representation() -> None:
-    found = {name: resolve_padding("auto", data(name)) for name in ("class", "mask", "heatmap", "boxes", "density")}
-    assert found == {"class": "border", "mask": "reflection", "heatmap": "zeros", "boxes": "zeros", "density": "zeros"}
+    expected = {"class": "border", "mask": "reflection", "heatmap": "zeros", "boxes": "zeros", "density": "zeros"}
+    assert {name: resolve_padding("auto", data(name)) for name in expected} == expected
     assert resolve_padding("border", data("heatmap")) == "border"
     assert resolve_padding("auto", AugmentationData(task_spec_of(), {}, black_border_share=0.9)) == "zeros"

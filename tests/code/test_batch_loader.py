@@ -1,4 +1,4 @@
-"""Batches that training receives, and the pictures of them that `augment` writes."""
+"""Tests of the batches for training, and of the contact sheet of them that the stage `augment` writes."""
 
 import json
 from dataclasses import replace
@@ -46,14 +46,14 @@ def loader_of(data: TrainingData, batch_size: int, **amounts: Any) -> BatchLoade
 
 
 def examples_of(loader: BatchLoader, first_step: int = 0) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
-    """Image and target of an epoch by row of the store."""
+    """Return the images and targets of an epoch by row of the store."""
     examples: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for batch in loader.batches(1, CPU, first_step):
         examples |= {int(row): (batch.image_BCHW[i], batch.target[i]) for i, row in enumerate(batch.index_B)}
     return examples
 
 
-def test_an_epoch_has_every_image_once_in_an_order_that_changes(data: TrainingData) -> None:
+def test_an_epoch_has_every_image_once_in_a_new_order(data: TrainingData) -> None:
     loader = loader_of(data, 7)
     epochs = [torch.cat([b.image_BCHW.flatten(1) for b in loader.batches(epoch, CPU)]) for epoch in (1, 2)]
     unaugmented = unaugmented_batches(data.train_set, data.spec, 7, CPU)
@@ -66,10 +66,10 @@ def test_an_epoch_has_every_image_once_in_an_order_that_changes(data: TrainingDa
 def test_sampling_draws_all_classes_equally_often(data: TrainingData, params: Params, tmp_path: Path) -> None:
     target = np.array(data.train_set.target)
     rare = np.flatnonzero(target == 0)[2:]  # two images of class 0 remain, ten of each other class
-    few = replace(data, train_set=data.train_set.select(np.setdiff1d(np.arange(len(target)), rare)))
-    probability_N = digit_plan(few, params, tmp_path, class_weights="sampled").loader.probability_N
+    imbalanced = replace(data, train_set=data.train_set.select(np.setdiff1d(np.arange(len(target)), rare)))
+    probability_N = digit_plan(imbalanced, params, tmp_path, class_weights="sampled").loader.probability_N
     assert probability_N is not None and probability_N.sum() == pytest.approx(1)
-    by_class = np.bincount(np.asarray(few.train_set.target), probability_N)
+    by_class = np.bincount(np.asarray(imbalanced.train_set.target), probability_N)
     assert len(by_class) == 4 and np.allclose(by_class, 1 / 4)
 
 
@@ -109,8 +109,8 @@ def test_targets_of_mixed_images_are_class_proportions(data: TrainingData) -> No
     share_BK = batch.target
     assert torch.allclose(share_BK.sum(dim=1), torch.ones(len(share_BK)))
     own_B = torch.tensor([unmixed[int(row)][1] for row in batch.index_B])
-    kept_B = share_BK.gather(1, own_B[:, None])[:, 0]
-    assert kept_B.min() >= 0.5 and (kept_B < 0.95).any()
+    own_share_B = share_BK.gather(1, own_B[:, None])[:, 0]
+    assert own_share_B.min() >= 0.5 and (own_share_B < 0.95).any()
     image_BCHW = torch.stack([unmixed[int(row)][0] for row in batch.index_B])
     assert ((image_BCHW - batch.image_BCHW).abs().flatten(1).amax(1) > 0).float().mean() > 0.8
     context = LossContext(data.spec, torch.tensor([3.0, 0.2, 1.0, 0.5]), 0.1)
@@ -122,12 +122,12 @@ def test_targets_of_mixed_images_are_class_proportions(data: TrainingData) -> No
         assert torch.isfinite(loss(raw_BK, share_BK))
 
 
-def test_augmenting_a_batch_allocates_a_few_copies_of_it_at_most() -> None:
+def test_augmenting_a_batch_allocates_at_most_a_few_copies() -> None:
     from torch.profiler import profile
 
     policy = Policy({**CHANGES, "saturation": 0.2, "hue": 10, "flip_horizontal": True}, size=96, channels=3)
     image_BHWC = torch.zeros((32, 96, 96, 3), dtype=torch.uint8)
-    policy(scale(image_BHWC), BatchRandom(0, 0, np.arange(32)))  # the bank of noise is allocated once
+    policy(scale(image_BHWC), BatchRandom(0, 0, np.arange(32)))  # allocates the noise bank, which later calls reuse
     with profile(profile_memory=True) as profiled:
         policy(scale(image_BHWC), BatchRandom(0, 0, np.arange(32)))
     allocated = peak = 0

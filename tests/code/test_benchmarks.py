@@ -1,7 +1,7 @@
-"""Run each benchmark in its tiny form, and check that the output has all rows, with finite positive numbers.
+"""Run each benchmark with `--tiny`, and check that the output has all rows, with finite positive numbers.
 
-The other libraries, schemathesis and `wrk` are skipped where they are not installed. The forms that take longer are
-marked as slow.
+Other libraries, schemathesis and `wrk` are skipped if they are not installed. Variants that take longer are marked as
+slow.
 """
 
 import json
@@ -40,7 +40,7 @@ Main = Callable[[list[str]], Path | None]
 
 
 def run_tiny(main: Main, folder: Path, *arguments: str) -> Any:
-    """Return the results that the tiny form writes."""
+    """Run a benchmark with `--tiny` and return the results that it writes."""
     file = main(["--tiny", "--output", str(folder), *arguments])
     assert file is not None and file.parent == folder
     return json.loads(file.read_text())
@@ -124,7 +124,7 @@ def test_learning_curve_accuracy_compares_prediction_and_measurement(tmp_path: P
     assert 0 <= trial["measured"] < 0.5 and trial["low"] <= trial["predicted"] <= trial["high"]
 
 
-def test_every_augmentation_here_is_timed_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_macula_kornia_and_torchvision_augmentations_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     for recipe in RECIPES.values():
         small = AugmentationRecipe(recipe.elastic, recipe.colour, recipe.masks, images=2, size=64)
         monkeypatch.setattr("benchmarks.augmentation.augmentation_profile.MIN_SECONDS", 0.0)
@@ -183,7 +183,7 @@ def test_compare_inference_compares_macula_with_torch(tmp_path: Path) -> None:
     competitors = network["threads"]["1"]
     assert {"macula", "torch eager"} <= set(competitors)
     for competitor in competitors.values():
-        assert set(competitor["rounds"][0]) == {f"{what} {count}" for what, count in compare_inference.JOBS}
+        assert set(competitor["rounds"][0]) == {f"{kind} {count}" for kind, count in compare_inference.JOBS}
         assert_positive([job["wall"] for job in competitor["rounds"][0].values()])
         assert competitor["difference"] < 0.01
     assert "| macula |" in (tmp_path / "inference.md").read_text()

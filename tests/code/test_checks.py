@@ -1,4 +1,4 @@
-"""Tests of the contract for every kind of labels and of user rules; a rule that could not be checked never passes."""
+"""Tests of the contract for every kind of labels, and of user rules."""
 
 import json
 import re
@@ -26,7 +26,7 @@ from stages.core.findings import Finding, read_findings
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, encode_rle
 from stages.dataset.manifest import MANIFEST_COLUMNS, read_manifest
 from stages.runner.stage import call
-from tests.code.test_validate import CHECKS, folder_of, png, sound
+from tests.code.test_validate import CHECKS, folder_of, png, valid_rows
 
 NAN = float("nan")
 HALF = np.repeat([0, 1], 50).astype(np.uint8).reshape(10, 10)
@@ -45,14 +45,14 @@ FIRST = "cat/0.png"
 
 
 def check_data(
-    folder: Path, usual: Annotation, first: Annotation | None = None, target: bytes | None = None, rows: Any = None
+    folder: Path, annotation: Annotation, first: Annotation | None = None, target: bytes | None = None, rows: Any = None
 ) -> CheckData:
-    """Return 12 sound images with one annotation; the first may have another, or another target."""
-    rows = sound() if rows is None else rows
-    rows["annotation"], rows["label"] = usual.to_json(), ""
+    """Return 12 valid images with the same annotation; the first may have another annotation or target file."""
+    rows = valid_rows() if rows is None else rows
+    rows["annotation"], rows["label"] = annotation.to_json(), ""
     if first is not None:
         rows.loc[0, "annotation"] = _json(first)
-    targets = dict.fromkeys(rows["path"], png(HALF)) if usual.mask or usual.image else {}
+    targets = dict.fromkeys(rows["path"], png(HALF)) if annotation.mask or annotation.image else {}
     if target is not None:
         targets[FIRST] = target
     ingested = folder_of(rows, folder / "in", targets)
@@ -60,9 +60,9 @@ def check_data(
 
 
 def _json(annotation: Annotation) -> str:
-    """Return an annotation as JSON, also where `to_json` refuses it."""
-    kept = {k: v for k, v in vars(annotation).items() if v not in (None, False)}
-    return json.dumps(kept | ({"shapes": [vars(s) for s in kept["shapes"]]} if "shapes" in kept else {}))
+    """Return an annotation as JSON, even if `to_json` rejects it."""
+    fields = {k: v for k, v in vars(annotation).items() if v not in (None, False)}
+    return json.dumps(fields | ({"shapes": [vars(s) for s in fields["shapes"]]} if "shapes" in fields else {}))
 
 
 def broken(data: CheckData) -> dict[str, str]:
@@ -74,7 +74,7 @@ def broken(data: CheckData) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_sound_labels_of_each_kind_satisfy_their_contract(kind: str, tmp_path: Path) -> None:
+def test_valid_labels_of_each_kind_satisfy_their_contract(kind: str, tmp_path: Path) -> None:
     data = check_data(tmp_path, GOOD[kind])
     call(validate.main, [data.folder, tmp_path / "out"], {"checks": CHECKS})
     findings = read_findings(tmp_path / "out/findings.json")
@@ -91,7 +91,7 @@ def box(*corners: float, rle: Any = None) -> Annotation:
     return Annotation(shapes=(ObjectAnnotation("cell", corners, rle),))  # type: ignore[arg-type]
 
 
-DAMAGED: dict[str, tuple[str, Annotation | None, bytes | None, str, str]] = {
+INVALID: dict[str, tuple[str, Annotation | None, bytes | None, str, str]] = {
     "a point outside": ("points", points(nose=(3, 10.5)), None, "points_inside", "nose at x 3, y 10.5 is outside"),
     "a point that is not finite": ("points", points(nose=(NAN, 3)), None, "points_inside", "x nan"),
     "a box outside": ("shapes", box(5, 5, 11, 9), None, "boxes_inside", "to x 11, y 9 reaches outside the 10x10"),
@@ -113,43 +113,43 @@ DAMAGED: dict[str, tuple[str, Annotation | None, bytes | None, str, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", DAMAGED)
-def test_a_damaged_label_is_reported_with_its_image_and_value(case: str, tmp_path: Path) -> None:
-    kind, first, target, rule, words = DAMAGED[case]
+@pytest.mark.parametrize("case", INVALID)
+def test_an_invalid_label_is_reported_with_its_image_and_value(case: str, tmp_path: Path) -> None:
+    kind, first, target, rule, words = INVALID[case]
     found = broken(check_data(tmp_path, GOOD[kind], first, target))
     assert rule in found and words in found[rule], found
-    of_classes = {"min_train_per_class", "min_validation_per_class", "labels_in_both", "class_names"}
-    assert set(found) - of_classes == {rule} - of_classes, "no other rule is broken"
+    class_rules = {"min_train_per_class", "min_validation_per_class", "labels_in_both", "class_names"}
+    assert set(found) - class_rules == {rule} - class_rules, "other rules are broken as well"
 
 
-def test_a_point_that_is_visible_in_no_validation_image_is_reported(tmp_path: Path) -> None:
+def test_a_point_visible_in_no_validation_image_is_reported(tmp_path: Path) -> None:
     data = check_data(tmp_path, points(tail=None))
     assert "point `tail` is visible in none of 4 validation images" in broken(data)["points_seen"]
 
 
-def test_every_class_of_a_mask_needs_its_images(tmp_path: Path) -> None:
-    usual = Annotation(mask=("background", "cell", "nerve"))
-    found = broken(check_data(tmp_path, usual))
+def test_every_mask_class_requires_training_images(tmp_path: Path) -> None:
+    annotation = Annotation(mask=("background", "cell", "nerve"))
+    found = broken(check_data(tmp_path, annotation))
     assert found["min_train_per_class"] == "class `nerve` has 0 training images"
 
 
-def test_each_custom_check_of_the_contract_is_broken_by_a_case() -> None:
-    elsewhere = {  # tests/code/test_validate.py, and above
+def test_each_custom_check_of_the_contract_has_a_failing_case() -> None:
+    tested_elsewhere = {  # in tests/code/test_validate.py, and above
         "annotation", "class_names", "column_types", "group_in_one_split", "labels_in_both", "min_train_per_class",
         "min_validation_per_class", "image_in_one_split", "points_seen", "same_labels",
     }  # fmt: skip
     checks = {rule.name for rule in contract(CHECKS, EVERY_KIND) if rule.expectation in CUSTOM_CHECKS}
-    assert checks == elsewhere | {rule for _, _, _, rule, _ in DAMAGED.values()}
+    assert checks == tested_elsewhere | {rule for _, _, _, rule, _ in INVALID.values()}
     assert set(CUSTOM_CHECKS) == checks | set(OWN)
 
 
 def with_user_rules(**expectations: dict[str, Any]) -> Checks:
-    values = {name: {"expect": name, **given} for name, given in expectations.items()}
+    values = {name: {"expect": name, **arguments} for name, arguments in expectations.items()}
     return Checks.model_validate({**CHECKS.model_dump(), "expectations": values})
 
 
 def found_by(checks: Checks, tmp_path: Path, rows: pd.DataFrame | None = None) -> dict[str, Finding]:
-    ingested = folder_of(sound() if rows is None else rows, tmp_path / "in")
+    ingested = folder_of(valid_rows() if rows is None else rows, tmp_path / "in")
     call(validate.main, [ingested, tmp_path / "out"], {"checks": checks})
     return {f.id.removeprefix("checks/"): f for f in read_findings(tmp_path / "out/findings.json")}
 
@@ -169,7 +169,7 @@ def test_user_rules_pass_warn_and_block_with_their_reason_and_images(tmp_path: P
         kinds={"expect": "only_classes", "classes": ["cat", "fox"]},
         many={"expect": "min_train_per_class", "limit": 5, "severity": "warning"},
     )
-    found = found_by(checks, tmp_path, sound().assign(camera=["a", "b", "c"] * 4))
+    found = found_by(checks, tmp_path, valid_rows().assign(camera=["a", "b", "c"] * 4))
     assert found["ExpectColumnMeanToBeBetween"].severity == "passed"
     assert found["lamp"].severity == "warning"
     assert (
@@ -181,13 +181,13 @@ def test_user_rules_pass_warn_and_block_with_their_reason_and_images(tmp_path: P
         found["cameras"].severity == "blocking"
         and "The observed value is 3. Rule: `camera` must" in found["cameras"].message
     )
-    assert found["cameras"].images == ["cat/0.png", "cat/1.png", "cat/2.png"], "one image per value"
+    assert found["cameras"].images == ["cat/0.png", "cat/1.png", "cat/2.png"], "one image per value is expected"
     assert found["wide"].message.startswith(
         "12 of 12 images: `width` is `10`. Rule: `width` values must be less than or equal to 9."
     )
     assert found["kinds"].message.startswith("Class `dog` has 6 images; class `fox` has no image")
     assert found["many"].severity == "warning" and "class `dog` has 4 training images" in found["many"].message
-    assert found["min_train_per_class"].severity == "passed", "the limit of the params is another rule"
+    assert found["min_train_per_class"].severity == "passed", "the limit in the params is a separate rule"
 
 
 def test_labels_can_be_checked_as_columns(tmp_path: Path) -> None:
@@ -200,8 +200,8 @@ def test_labels_can_be_checked_as_columns(tmp_path: Path) -> None:
     found: dict[str, Any] = {}
     for kind, name in (("scalars", "heavy"), ("shapes", "crowded"), ("points", "nose"), ("mask", "covered")):
         data = check_data(tmp_path / name, GOOD[kind])
-        one = checks.model_copy(update={"expectations": {name: checks.expectations[name]}})
-        call(validate.main, [data.folder, tmp_path / name / "out"], {"checks": one})
+        one_rule = checks.model_copy(update={"expectations": {name: checks.expectations[name]}})
+        call(validate.main, [data.folder, tmp_path / name / "out"], {"checks": one_rule})
         found |= {
             f.id: f.message for f in read_findings(tmp_path / name / "out/findings.json") if f.severity != "passed"
         }
@@ -213,7 +213,7 @@ def test_labels_can_be_checked_as_columns(tmp_path: Path) -> None:
     }
 
 
-def test_a_user_rule_that_crashes_or_has_no_value_to_check_is_broken(tmp_path: Path) -> None:
+def test_a_user_rule_that_cannot_be_checked_is_broken(tmp_path: Path) -> None:
     checks = with_user_rules(
         regex={"expect": "ExpectColumnValuesToMatchRegex", "column": "path", "regex": "("},
         mean={"expect": "ExpectColumnMeanToBeBetween", "column": "path", "max_value": 3, "severity": "warning"},
@@ -249,22 +249,22 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "mostly": ({"column": "width", "max_value": 1, "mostly": 2}, "mostly: 2: ensure this value is less than"),
     "bound": ({"column": "width", "max_value": "high"}, "max_value: 'high': "),
     "condition": ({"column": "width", "max_value": 1, "row_condition": "x"}, "row_condition: unknown argument"),
-    "ours": ({"expect": "min_train_per_class", "limit": "many"}, "limit: 'many': value is not a valid integer"),
-    "ours_unknown": ({"expect": "only_classes", "class": ["cat"]}, "class: unknown argument; did you mean `classes`?"),
+    "own": ({"expect": "min_train_per_class", "limit": "many"}, "limit: 'many': value is not a valid integer"),
+    "own_unknown": ({"expect": "only_classes", "class": ["cat"]}, "class: unknown argument; did you mean `classes`?"),
     "min_side": ({"column": "width", "max_value": 1}, "this rule is always checked"),
 }  # fmt: skip
 
 
-def test_all_mistakes_in_expectations_are_reported_at_once_before_a_rule_is_checked(tmp_path: Path) -> None:
-    given = {name: {"expect": "ExpectColumnValuesToBeBetween", **given} for name, (given, _) in MISTAKES.items()}
+def test_all_mistakes_in_expectations_are_reported_before_any_check(tmp_path: Path) -> None:
+    rules = {name: {"expect": "ExpectColumnValuesToBeBetween", **rule} for name, (rule, _) in MISTAKES.items()}
     with pytest.raises(UserError) as caught:
-        found_by(with_user_rules(**given), tmp_path)
+        found_by(with_user_rules(**rules), tmp_path)
     for name, (_, words) in MISTAKES.items():
         assert f"  {name}: {words}" in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
-def test_unknown_names_are_reported_with_a_suggestion_when_params_are_read() -> None:
+def test_unknown_names_in_params_are_reported_with_a_suggestion() -> None:
     with pytest.raises(UserError) as caught:
         check_params(
             {
@@ -288,12 +288,12 @@ def test_unknown_names_are_reported_with_a_suggestion_when_params_are_read() -> 
         assert words in str(caught.value)
 
 
-def test_each_expectation_of_great_expectations_is_offered_or_left_out_with_a_reason() -> None:
+def test_each_expectation_of_great_expectations_is_offered_or_excluded() -> None:
     import great_expectations.expectations as built_in
     from great_expectations.expectations.expectation import Expectation
 
-    theirs = {n for n, k in vars(built_in).items() if isinstance(k, type) and issubclass(k, Expectation)}
-    assert theirs - {"Expectation"} == set(OFFERED) | set(LEFT_OUT)
+    available = {n for n, k in vars(built_in).items() if isinstance(k, type) and issubclass(k, Expectation)}
+    assert available - {"Expectation"} == set(OFFERED) | set(LEFT_OUT)
     assert not set(OFFERED) & set(LEFT_OUT)
 
 
@@ -336,9 +336,9 @@ BROKEN: dict[str, dict[str, Any]] = {
 }
 
 
-def test_each_offered_expectation_can_be_broken_and_is_described(tmp_path: Path) -> None:
+def test_each_offered_expectation_can_fail_and_is_described(tmp_path: Path) -> None:
     assert set(BROKEN) == set(OFFERED)
-    rows = sound()
+    rows = valid_rows()
     data = CheckData(rows, folder_of(rows, tmp_path / "in"))
     frame = data.frame.assign(offset=range(12), odd=[1000.0, *range(11)])
     frame["point.tail.x"] = [NAN] + [1.0] * 11
@@ -354,15 +354,15 @@ def test_each_offered_expectation_can_be_broken_and_is_described(tmp_path: Path)
 
 
 @pytest.mark.parametrize("page", ["reference/checks.md", "guides/your-images.md"])
-def test_the_examples_of_the_documentation_are_valid(page: str, root: Path) -> None:
+def test_the_examples_in_the_documentation_are_valid(page: str, root: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (root / "docs" / page).read_text(), re.DOTALL)
-    shown = [YAML(typ="safe").load(block)["checks"] for block in blocks if block.startswith("checks:")]
-    assert shown
-    for one in shown:
-        assert user_rules(with_user_rules(**one["expectations"]), [*MANIFEST_COLUMNS, "count.RBC"])
+    examples = [YAML(typ="safe").load(block)["checks"] for block in blocks if block.startswith("checks:")]
+    assert examples
+    for example in examples:
+        assert user_rules(with_user_rules(**example["expectations"]), [*MANIFEST_COLUMNS, "count.RBC"])
 
 
-def test_columns_of_labels_differ_from_the_columns_of_the_manifest(tmp_path: Path) -> None:
-    for kind, usual in GOOD.items():
-        own = set(check_data(tmp_path / kind, usual).columns[len(MANIFEST_COLUMNS) :])
-        assert own >= {"shorter_side", "aspect"} and not own & set(MANIFEST_COLUMNS)
+def test_label_columns_differ_from_manifest_columns(tmp_path: Path) -> None:
+    for kind, annotation in GOOD.items():
+        added = set(check_data(tmp_path / kind, annotation).columns[len(MANIFEST_COLUMNS) :])
+        assert added >= {"shorter_side", "aspect"} and not added & set(MANIFEST_COLUMNS)

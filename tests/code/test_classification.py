@@ -1,4 +1,4 @@
-"""Scores agree with scikit-learn's, and their intervals cover what they should."""
+"""Scores are equal to those of scikit-learn, and confidence intervals have the nominal coverage."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from stages.tasks.task_spec import TaskSpec
 ONES = np.ones((1, 200))
 
 
-def answers(seed: int, classes: int, images: int = 200, skill: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def predictions(seed: int, classes: int, images: int = 200, skill: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     label_N = rng.integers(0, classes, images)
     logit_NK = rng.normal(size=(images, classes)).round(1)  # rounded: ties occur
@@ -28,7 +28,7 @@ def score(name: str, label_N: np.ndarray, probability_NK: np.ndarray) -> float:
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("seed", range(5))
 def test_scores_equal_those_of_scikit_learn(classes: int, seed: int) -> None:
-    label_N, probability_NK = answers(seed, classes)
+    label_N, probability_NK = predictions(seed, classes)
     predicted_N = probability_NK.argmax(axis=1)
     for_auc = probability_NK[:, 1] if classes == 2 else probability_NK
     expected = {
@@ -50,52 +50,54 @@ def test_scores_equal_those_of_scikit_learn(classes: int, seed: int) -> None:
     )
 
 
-def test_a_weight_of_two_is_the_image_twice() -> None:
-    label_N, probability_NK = answers(0, 3)
+def test_a_weight_of_two_counts_an_image_twice() -> None:
+    label_N, probability_NK = predictions(0, 3)
     weight_N = np.random.default_rng(1).integers(0, 3, 200)
-    twice = np.repeat(np.arange(200), weight_N)
+    repeated = np.repeat(np.arange(200), weight_N)
     spec = TaskSpec("classification", "class", "label", labels=("a", "b", "c"))
     weighted = classification.scores(list(label_N), list(probability_NK), weight_N[None].astype(float), spec)
     assert weighted
     for name, value_R in weighted.items():
-        assert value_R[0] == pytest.approx(score(name, label_N[twice], probability_NK[twice])), name
+        assert value_R[0] == pytest.approx(score(name, label_N[repeated], probability_NK[repeated])), name
 
 
-def test_a_class_without_images_is_left_out_of_the_mean() -> None:
-    label_N, probability_NK = answers(0, 3)
-    kept = label_N != 2
-    found = score("balanced_accuracy", label_N[kept], probability_NK[kept])
-    recalls = metrics.recall_score(label_N[kept], probability_NK[kept].argmax(axis=1), labels=[0, 1], average="macro")
-    assert found == pytest.approx(recalls)
+def test_a_class_without_images_is_excluded_from_the_mean() -> None:
+    label_N, probability_NK = predictions(0, 3)
+    included = label_N != 2
+    balanced_accuracy = score("balanced_accuracy", label_N[included], probability_NK[included])
+    mean_recall = metrics.recall_score(
+        label_N[included], probability_NK[included].argmax(axis=1), labels=[0, 1], average="macro"
+    )
+    assert balanced_accuracy == pytest.approx(mean_recall)
 
 
-def test_calibration_error_is_zero_for_honest_confidence_and_large_for_boasting() -> None:
+def test_calibration_error_is_zero_if_calibrated_and_large_if_overconfident() -> None:
     rng = np.random.default_rng(0)
     confidence_N = rng.uniform(0.5, 1, 20_000)
     correct_N = rng.random(20_000) < confidence_N
     label_N = np.where(correct_N, 0, 1)
     weight_RN = np.ones((1, 20_000))
-    honest = np.stack([confidence_N, 1 - confidence_N], axis=1)
-    boasting = np.tile([0.999, 0.001], (20_000, 1))
-    error = classification.calibration(label_N, honest, weight_RN, 10)["expected_calibration_error"][0]
+    calibrated = np.stack([confidence_N, 1 - confidence_N], axis=1)
+    overconfident = np.tile([0.999, 0.001], (20_000, 1))
+    error = classification.calibration(label_N, calibrated, weight_RN, 10)["expected_calibration_error"][0]
     assert error < 0.02
-    error = classification.calibration(label_N, boasting, weight_RN, 10)["expected_calibration_error"][0]
+    error = classification.calibration(label_N, overconfident, weight_RN, 10)["expected_calibration_error"][0]
     assert error == pytest.approx(0.249, abs=0.01)
 
 
-def test_intervals_cover_the_true_accuracy_about_as_often_as_they_say() -> None:
-    truth, covered = 0.8, 0
+def test_intervals_cover_the_true_accuracy_at_the_nominal_rate() -> None:
+    true_accuracy, covered = 0.8, 0
     for seed in range(100):
-        correct_N = np.random.default_rng(seed).random(150) < truth
+        correct_N = np.random.default_rng(seed).random(150) < true_accuracy
         probability_NK = np.where(correct_N[:, None], [0.9, 0.1], [0.1, 0.9])
         weight_RN = resample_weights(np.arange(150), 400, seed)
         found = interval(classification.accuracy(np.zeros(150, int), probability_NK, weight_RN), 0.95, 150)
         assert found["low"] is not None and found["high"] is not None
-        covered += found["low"] <= truth <= found["high"]
+        covered += found["low"] <= true_accuracy <= found["high"]
     assert 88 <= covered <= 100
 
 
-def test_images_of_one_group_are_drawn_together_and_widen_the_interval() -> None:
+def test_groups_are_resampled_together_which_widens_the_interval() -> None:
     group_N = np.repeat(np.arange(20), 10)
     correct_N = np.repeat(np.random.default_rng(0).random(20) < 0.7, 10)
     probability_NK = np.where(correct_N[:, None], [0.9, 0.1], [0.1, 0.9])
@@ -114,14 +116,14 @@ def summary_of(label_N: np.ndarray, probability_NK: np.ndarray) -> dict:
     return summarize(spec, list(label_N), list(probability_NK), group_N, resamples=200, confidence=0.95, bins=10)[0]
 
 
-def test_an_undefined_score_is_null_and_not_a_number_nobody_measured() -> None:
+def test_an_undefined_score_is_null() -> None:
     summary = summary_of(np.zeros(30, int), np.tile([0.6, 0.4], (30, 1)))
     assert summary["scores"]["auc"] == {"value": None, "low": None, "high": None}
     assert summary["parts"]["rows"][1]["recall"]["value"] is None
     assert summary["scores"]["accuracy"]["value"] == 1.0
 
 
-def test_a_flawless_result_is_not_certain() -> None:
+def test_the_interval_of_a_perfect_score_has_a_width() -> None:
     label_N = np.repeat([0, 1], [30, 10])
     summary = summary_of(label_N, np.where(label_N[:, None] == [0, 1], 0.9, 0.1))
     rare, common = summary["parts"]["rows"][1]["recall"], summary["parts"]["rows"][0]["recall"]

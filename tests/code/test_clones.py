@@ -1,4 +1,4 @@
-"""Stored parameter sets and variants: their changes, their validity, and the comparison of two runs."""
+"""Tests of example parameter sets and variants: changes of params, validity, and the comparison of two runs."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from flows.example import main as run_example
 from flows.worktrees import change_params, clone_name, example, parse_changes
 from stages.config.load import load
 from stages.core.errors import UserError
-from tests.conftest import ROOT, kept_params
+from tests.conftest import ROOT, example_params
 
 
 @pytest.fixture(autouse=True)
@@ -20,29 +20,29 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (ROOT / "docs/examples").glob("*.yaml")))
-def test_kept_parameter_sets_are_valid_and_change_what_they_name(name: str) -> None:
-    assert kept_params(name).ingest.name == name
+def test_example_params_are_valid_and_differ_from_the_defaults(name: str) -> None:
+    assert example_params(name).ingest.name == name
     base = load(ROOT / "params.yaml").model_dump(mode="json")
     for section, values in example(name).items():
         for key, value in values.items():
             assert base[section][key] != value, f"{section}.{key} is {value} in params.yaml already"
 
 
-def test_changes_keep_the_comments_and_all_else() -> None:
+def test_changes_preserve_comments_and_all_other_values() -> None:
     text = change_params(
         [{"train": {"epochs": 3}}, parse_changes("network.name=vgg11 ingest.columns.label=kind")], "here"
     )
     before, after = (ROOT / "params.yaml").read_text(), text
     comments = [line.partition("#")[2] for line in before.splitlines() if "#" in line]
     assert comments == [line.partition("#")[2] for line in after.splitlines() if "#" in line] and len(comments) > 5
-    had, has = (YAML(typ="safe", pure=True).load(one) for one in (before, after))
-    had["train"]["epochs"], had["network"]["name"] = 3, "vgg11"
-    had["ingest"]["columns"] = {"label": "kind"}
-    assert has == had
+    expected, values = (YAML(typ="safe", pure=True).load(yaml) for yaml in (before, after))
+    expected["train"]["epochs"], expected["network"]["name"] = 3, "vgg11"
+    expected["ingest"]["columns"] = {"label": "kind"}
+    assert values == expected
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         ("network=vgg11", "'network=vgg11' is not a change of params; write KEY=VALUE"),
         ("network.name", "'network.name' is not a change"),
@@ -50,12 +50,12 @@ def test_changes_keep_the_comments_and_all_else() -> None:
         ("train.epochs=none", "1 mistake in these words"),
     ],
 )
-def test_a_wrong_change_is_told(words: str, says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_an_invalid_change_is_reported(words: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         change_params([parse_changes(words)], "these words")
 
 
-def test_an_unknown_example_or_source_is_told() -> None:
+def test_invalid_examples_sources_and_variants_are_reported() -> None:
     with pytest.raises(UserError, match="did you mean `clothing10`"):
         example("cloting10")
     with pytest.raises(UserError, match="'nowhere.zip' does not exist"):
@@ -66,19 +66,19 @@ def test_an_unknown_example_or_source_is_told() -> None:
         compare.main(["network.name=vgg11", "network.name=vgg16"], name="bccd")
 
 
-def test_a_clone_is_named_after_what_it_changes() -> None:
+def test_a_clone_is_named_after_its_changes() -> None:
     assert clone_name("nuclei", "network.name=timm/resnet10t train.learning_rate=0.1") == "nuclei-timm_resnet10t-0.1"
     assert clone_name("nuclei", "") == "nuclei"
 
 
 def variant(values: list[float], **changes: Any) -> dict[str, Any]:
     value = {"value": values[0], "low": min(values), "high": max(values)}
-    known = {"score": "dice", "value": value, "better": "higher", "confidence": 0.9, "paths": ["a", "b"]}
-    known |= {"train_seconds": 5.0, "onnx_bytes": 2_500_000, "one_image_ms": 1.25}
-    return {**known, "replicates": np.array(values)} | changes
+    results = {"score": "dice", "value": value, "better": "higher", "confidence": 0.9, "paths": ["a", "b"]}
+    results |= {"train_seconds": 5.0, "onnx_bytes": 2_500_000, "one_image_ms": 1.25}
+    return {**results, "replicates": np.array(values)} | changes
 
 
-def test_what_varies_together_is_taken_out_of_a_difference() -> None:
+def test_differences_are_paired_by_bootstrap_replicate() -> None:
     spread = np.linspace(-0.2, 0.2, 41)
     first = variant([0.5, *(0.5 + spread)])
     other = variant([0.6, *(0.6 + spread)])
@@ -86,21 +86,21 @@ def test_what_varies_together_is_taken_out_of_a_difference() -> None:
     assert [delta[end] for end in ("value", "low", "high")] == pytest.approx([0.1] * 3)
     assert compare.verdict(delta, "higher") == "better"
     assert compare.verdict(delta, "lower") == "worse"
-    mixed = compare.difference(first, variant([0.6, *(0.6 - spread)]))
-    assert compare.verdict(mixed, "higher") == "no difference shown"
-    shown = compare.table({"x=1": first, "x=2": other}).splitlines()
-    assert "dice (higher is better)" in shown[0]
-    assert "+0.100 [+0.100, +0.100] | better | 5 s | 2.5 MB | 1.2 ms |" in shown[3]
+    opposite = compare.difference(first, variant([0.6, *(0.6 - spread)]))
+    assert compare.verdict(opposite, "higher") == "no difference shown"
+    lines = compare.table({"x=1": first, "x=2": other}).splitlines()
+    assert "dice (higher is better)" in lines[0]
+    assert "+0.100 [+0.100, +0.100] | better | 5 s | 2.5 MB | 1.2 ms |" in lines[3]
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"score": "iou"}, "have the scores dice and iou"),
         ({"paths": ["a", "c"]}, "not scored on the same resamples"),
         ({"replicates": np.zeros(2)}, "not scored on the same resamples"),
     ],
 )
-def test_what_cannot_be_compared_is_not(change: dict[str, Any], says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_runs_that_are_not_comparable_are_rejected(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         compare.difference(variant([0.5, 0.4, 0.6]), variant([0.5, 0.4, 0.6], **change))

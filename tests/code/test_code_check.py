@@ -1,4 +1,4 @@
-"""A stage whose code is edited while it runs keeps nothing."""
+"""Tests that a stage whose code is edited while it runs leaves no output."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def copy(source: In, output: Out) -> dict[str, Any]:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The package `stages` of a project with one stage, whose record is up to date."""
+    """Create the package `stages` of a project with one stage and an up-to-date record; return its folder."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "stages"
     folder.mkdir()
@@ -36,12 +36,12 @@ def paths(package: Path) -> list[Path]:
     return [package.parent / "in.txt", package.parent / "out"]
 
 
-def test_a_stage_whose_code_is_as_recorded_runs(package: Path) -> None:
+def test_a_stage_with_unchanged_code_runs(package: Path) -> None:
     call(copy, paths(package), {}, CodeCheck("toy"))
     assert (package.parent / "out/copy.txt").exists()
 
 
-def test_an_edit_before_the_stage_stops_it_before_it_runs(package: Path) -> None:
+def test_an_edit_before_the_stage_prevents_the_run(package: Path) -> None:
     (package / "part.py").write_text("LIMIT = 4\n")
     ran = []
 
@@ -67,7 +67,7 @@ def test_an_edit_while_the_stage_runs_leaves_no_output(package: Path, edited: st
     assert sorted(file.name for file in package.parent.iterdir()) == ["data", "in.txt", "stages", "work"]
 
 
-def test_comments_and_files_that_the_stage_does_not_import_may_be_edited_while_it_runs(package: Path) -> None:
+def test_comments_and_unrelated_files_may_be_edited_during_a_stage(package: Path) -> None:
     def main(source: In, output: Out) -> dict[str, Any]:
         (package / "toy.py").write_text("# comment\nfrom stages import (part)\n")
         (package / "other.py").write_text("x = 1")
@@ -95,9 +95,9 @@ def test_a_module_that_the_record_does_not_list_is_reported(package: Path) -> No
         check.check_imports()
 
 
-def test_the_code_is_checked_where_dvc_runs_the_stage(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_is_checked_only_when_dvc_runs_the_stage(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(copy, [str(path) for path in paths(package)])
-    assert (package.parent / "out/copy.txt").exists(), "run by hand there need not be a record"
+    assert (package.parent / "out/copy.txt").exists(), "a stage that is run by hand requires no record"
     monkeypatch.setenv("DVC_STAGE", "toy")
     with pytest.raises(SystemExit, match=r"error: data/code/.*test_code_check\.txt does not exist; add it to the deps"):
         run(copy, [str(path) for path in paths(package)])

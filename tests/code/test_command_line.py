@@ -1,4 +1,4 @@
-"""Commands, their help and exit codes; Ctrl-C; what a program reads; what happens without a terminal."""
+"""Tests of the commands: help, exit codes, Ctrl-C, JSON output, and behaviour without a terminal."""
 
 import json
 import os
@@ -39,11 +39,11 @@ def invoke(*words: str) -> Any:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Run a command in another folder."""
+    """Return the environment in which a command runs in another folder."""
     return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | more
 
 
-def ran(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+def run_command(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*MACULA, *words], cwd=cwd, env=environment(**more), capture_output=True, text=True)
 
 
@@ -65,7 +65,7 @@ def test_help_has_an_example_that_the_command_accepts(name: str) -> None:
 def test_help_lists_all_commands_in_full() -> None:
     shown = invoke("--help").stdout
     assert all(f"  {name} " in shown and text in shown for name, text in COMMANDS.items())
-    assert "..." not in shown.partition("Commands:")[2], "nothing is cut off"
+    assert "..." not in shown.partition("Commands:")[2], "no text is truncated"
 
 
 def test_the_reference_page_is_up_to_date() -> None:
@@ -73,21 +73,21 @@ def test_the_reference_page_is_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("words", [["--help"], ["predict", "--help"], ["serve", "--help"], ["run", "--nonsense"]])
-def test_start_up_imports_nothing_heavy(words: list[str]) -> None:
+def test_start_up_imports_no_heavy_packages(words: list[str]) -> None:
     code = f"import sys\nsys.argv = {['macula', *words]}\nfrom stages.__main__ import main\ntry:\n    main()\n"
     code += f"finally:\n    print(sorted({HEAVY} & set(sys.modules)), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-def test_choices_are_those_of_the_registries() -> None:
+def test_choices_equal_the_registries() -> None:
     assert get_args(options.PredictFormat) == tuple(FORMATS)
     assert get_args(options.ImageFormat) == tuple(IMPORTERS)
     assert get_args(options.Engine) == ENGINES
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["bogus"], "No such command 'bogus'"),
         (["predikt", "m", "i"], "Did you mean 'predict'?"),
@@ -101,14 +101,14 @@ def test_choices_are_those_of_the_registries() -> None:
         (["run", "--nonsense"], "No such option"),
     ],
 )
-def test_a_wrong_command_line_is_a_usage_error(words: list[str], says: str) -> None:
+def test_an_invalid_command_line_is_a_usage_error(words: list[str], message: str) -> None:
     done = invoke(*words)
     assert done.exit_code == USAGE
-    assert says in done.stderr and done.stdout == ""
+    assert message in done.stderr and done.stdout == ""
 
 
-def fails_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `macula runs` raise this."""
+def make_runs_raise(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `macula runs` raise this error."""
 
     def raising() -> None:
         raise error
@@ -117,7 +117,7 @@ def fails_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "says"),
+    ("error", "code", "message"),
     [
         (UserError("x is 3; set it to 4"), FAILED, "error: x is 3; set it to 4\n"),
         (MemoryError(), FAILED, "error: memory is exhausted; "),
@@ -126,21 +126,21 @@ def fails_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
         (KeyboardInterrupt(), INTERRUPTED, "interrupted\n"),
     ],
 )
-def test_an_error_is_a_sentence_and_an_exit_code(
-    error: BaseException, code: int, says: str, monkeypatch: pytest.MonkeyPatch
+def test_an_error_gives_a_message_and_an_exit_code(
+    error: BaseException, code: int, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(DEBUG, raising=False)
-    fails_with(error, monkeypatch)
+    make_runs_raise(error, monkeypatch)
     done = invoke("runs")
     assert done.exit_code == code
-    assert done.stderr.startswith(says) and done.stdout == ""
+    assert done.stderr.startswith(message) and done.stdout == ""
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("words", [["--debug", "runs"], ["runs", "--debug"]])
-def test_debug_shows_the_traceback_before_the_sentence(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_shows_the_traceback_before_the_message(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DEBUG, "")
-    fails_with(UserError("x is 3"), monkeypatch)
+    make_runs_raise(UserError("x is 3"), monkeypatch)
     done = invoke(*words)
     assert done.exit_code == FAILED
     assert done.stderr.startswith("Traceback") and done.stderr.endswith("error: x is 3\n")
@@ -148,8 +148,8 @@ def test_debug_shows_the_traceback_before_the_sentence(words: list[str], monkeyp
 
 def test_shells_complete_commands_and_choices(tmp_path: Path) -> None:
     def completed(words: str, number: int) -> list[str]:
-        asked = {"_MACULA_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(number)}
-        return ran(cwd=tmp_path, **asked).stdout.split()
+        request = {"_MACULA_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(number)}
+        return run_command(cwd=tmp_path, **request).stdout.split()
 
     assert completed("macula re", 1) == ["report"]
     assert set(completed("macula predict --o", 2)) == {"--output", "--overlays"}
@@ -158,7 +158,7 @@ def test_shells_complete_commands_and_choices(tmp_path: Path) -> None:
     assert "complete -o" in shown.stdout and "macula" in shown.stdout, shown.stderr
 
 
-def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_equals_the_package_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda name: {"macula": "9.8.7"}[name])
     assert invoke("--version").stdout == "macula 9.8.7\n"
 
@@ -175,11 +175,11 @@ def test_ctrl_c_ends_predict_and_states_how_to_resume(start: list[str], tmp_path
     os.write(write, b"photo.png\n" * 2000)
     wait_for((tmp_path / "rows.csv.part.json").is_file, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    said = process.communicate(timeout=PATIENCE)[1]
+    stderr = process.communicate(timeout=PATIENCE)[1]
     os.close(write)
-    assert process.returncode == INTERRUPTED, said
-    assert "Finished rows are kept in rows.csv.part; repeat the command to resume" in said
-    assert "Traceback" not in said
+    assert process.returncode == INTERRUPTED, stderr
+    assert "Finished rows are kept in rows.csv.part; repeat the command to resume" in stderr
+    assert "Traceback" not in stderr
 
 
 def wait_for(done: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -213,7 +213,7 @@ sys.exit("error: the gate stops the pipeline")
 
 @pytest.fixture
 def project(tmp_path: Path) -> Callable[[str], Path]:
-    """Make a project of two stages: `first`, and `second`, which runs a program."""
+    """Return a function that creates a project of two stages: `first`, and `second`, which runs a program."""
 
     def make(program: str, name: str = "second") -> Path:
         shutil.copy(ROOT / "params.yaml", tmp_path)
@@ -235,48 +235,48 @@ def project(tmp_path: Path) -> Callable[[str], Path]:
     return make
 
 
-def test_run_shows_stages_and_a_program_reads_the_result(project: Callable[..., Path]) -> None:
+def test_run_shows_stages_and_writes_the_result_as_json(project: Callable[..., Path]) -> None:
     folder = project(WRITE_SCORES)
-    done = ran("run", cwd=folder)
+    done = run_command("run", cwd=folder)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "[1/2] first   running"
     assert lines[1].startswith("[1/2] first   finished in ") and lines[3].startswith("[2/2] second  finished in ")
     assert lines[-2:] == ["score       accuracy 0.5", f"report      {folder / 'data/report/index.html'}"]
-    done = ran("run", "--json", cwd=folder)
-    told = json.loads(done.stdout)
-    assert [(stage["name"], stage["state"]) for stage in told["stages"]] == [
+    done = run_command("run", "--json", cwd=folder)
+    result = json.loads(done.stdout)
+    assert [(stage["name"], stage["state"]) for stage in result["stages"]] == [
         ("first", "unchanged"),
         ("second", "unchanged"),
     ]
-    assert told["exit_code"] == 0 and told["objective"] == SCORES["objective"]
+    assert result["exit_code"] == 0 and result["objective"] == SCORES["objective"]
     assert "[2/2] second  unchanged" in done.stderr
-    assert ran("run", "--require-objective", cwd=folder).returncode == OBJECTIVE_MISSED
+    assert run_command("run", "--require-objective", cwd=folder).returncode == OBJECTIVE_MISSED
 
 
-def test_run_stops_with_its_own_code_where_a_finding_blocks(project: Callable[..., Path]) -> None:
+def test_run_exits_with_its_own_code_when_a_finding_blocks(project: Callable[..., Path]) -> None:
     folder = project(BLOCK, "gate")
-    done = ran("run", "--json", cwd=folder)
+    done = run_command("run", "--json", cwd=folder)
     assert done.returncode == BLOCKED
-    told = json.loads(done.stdout)
-    assert (told["failed"], told["blocked"], told["exit_code"]) == ("gate", "work/gate/blocked.md", BLOCKED)
+    result = json.loads(done.stdout)
+    assert (result["failed"], result["blocked"], result["exit_code"]) == ("gate", "work/gate/blocked.md", BLOCKED)
     assert "error: the gate stopped the pipeline; work/gate/blocked.md lists the findings" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_run_names_a_stage_that_fails_and_an_unknown_one(project: Callable[..., Path]) -> None:
+def test_run_names_a_failed_stage_and_an_unknown_stage(project: Callable[..., Path]) -> None:
     folder = project("import sys\nsys.exit('error: no images')")
-    done = ran("run", cwd=folder)
+    done = run_command("run", cwd=folder)
     assert done.returncode == FAILED
     assert done.stderr.splitlines()[0] == "error: no images"
     assert "error: the stage second failed; its message is above" in done.stderr
-    done = ran("run", "secnd", cwd=folder)
+    done = run_command("run", "secnd", cwd=folder)
     assert done.returncode == FAILED
     assert "error: DVC: " in done.stderr and "secnd" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_a_run_with_all_its_processes(number: signal.Signals, project: Callable[..., Path]) -> None:
+def test_ctrl_c_ends_a_run_and_all_its_processes(number: signal.Signals, project: Callable[..., Path]) -> None:
     folder = project(WAIT)
     process = subprocess.Popen(
         [*MACULA, "run"], cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -284,14 +284,14 @@ def test_ctrl_c_ends_a_run_with_all_its_processes(number: signal.Signals, projec
     wait_for((folder / "started").is_file, process)
     running = [int(word) for word in subprocess.run(["pgrep", "-f", "program.py"], capture_output=True).stdout.split()]
     process.send_signal(number)
-    said, told = process.communicate(timeout=PATIENCE)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == INTERRUPTED
-    assert "[2/2] second  interrupted after " in said
-    assert told.startswith("interrupted: finished stages are kept. Repeat the command to resume")
-    assert "error" not in told and "Traceback" not in told
-    assert running and not [pid for pid in running if cwd_of(pid) == folder], "no stage goes on"
+    assert "[2/2] second  interrupted after " in stdout
+    assert stderr.startswith("interrupted: finished stages are kept. Repeat the command to resume")
+    assert "error" not in stderr and "Traceback" not in stderr
+    assert running and not [pid for pid in running if cwd_of(pid) == folder], "no stage is still running"
     (folder / "program.py").write_text(WRITE_SCORES)
-    again = ran("run", cwd=folder)
+    again = run_command("run", cwd=folder)
     assert again.returncode == 0 and again.stdout.startswith("[1/2] first   unchanged\n"), again.stderr
 
 
@@ -302,14 +302,14 @@ def cwd_of(pid: int) -> Path | None:
         return None
 
 
-def test_outside_of_a_project_run_says_where_to_run(tmp_path: Path) -> None:
-    done = ran("run", cwd=tmp_path)
+def test_run_outside_a_project_states_where_to_run_it(tmp_path: Path) -> None:
+    done = run_command("run", cwd=tmp_path)
     assert done.returncode == FAILED
     assert "params.yaml does not exist" in done.stderr and "project's folder" in done.stderr
 
 
-def test_the_sealed_test_stays_sealed_without_a_confirmation(tmp_path: Path) -> None:
-    done = ran("unseal", cwd=tmp_path)
+def test_the_test_split_stays_sealed_without_confirmation(tmp_path: Path) -> None:
+    done = run_command("unseal", cwd=tmp_path)
     assert done.returncode == FAILED
     assert "without a terminal, confirm it with --yes" in done.stderr
     leader, follower = pty.openpty()
@@ -317,15 +317,15 @@ def test_the_sealed_test_stays_sealed_without_a_confirmation(tmp_path: Path) -> 
         [*MACULA, "unseal"], cwd=tmp_path, env=environment(), stdin=follower, stdout=follower, stderr=follower
     )
     os.close(follower)
-    said = b""
-    while b"[y/N]" not in said:
-        said += os.read(leader, 1000)
+    output = b""
+    while b"[y/N]" not in output:
+        output += os.read(leader, 1000)
     os.write(leader, b"n\n")
     assert process.wait(PATIENCE) == FAILED
     while chunk := read_some(leader):
-        said += chunk
+        output += chunk
     os.close(leader)
-    assert b"recorded in data/openings.csv" in said and b"the test split stays sealed" in said
+    assert b"recorded in data/openings.csv" in output and b"the test split stays sealed" in output
 
 
 def read_some(terminal: int) -> bytes:
@@ -335,7 +335,7 @@ def read_some(terminal: int) -> bytes:
         return b""
 
 
-def test_params_are_read_by_programs_and_a_wrong_key_is_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_params_are_printed_as_json_and_a_key_is_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     rows = json.loads(invoke("params", "train", "--json").stdout)
     assert len(rows) > 5 and all(row["key"].startswith("train.") for row in rows)
@@ -346,16 +346,18 @@ def test_params_are_read_by_programs_and_a_wrong_key_is_corrected(monkeypatch: p
     assert done.exit_code == FAILED and "did you mean `train`?" in done.stderr
 
 
-def test_report_states_what_writes_it_and_lists_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_names_the_command_that_writes_it_and_lists_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     done = invoke("report")
     assert done.exit_code == FAILED and "`macula run` writes it" in done.stderr
     exec(WRITE_SCORES)
     (tmp_path / "data/report/index.html").write_text("")
     assert f"report      {tmp_path}/data/report/index.html" in invoke("report").stdout
-    told = json.loads(invoke("report", "--json").stdout)
-    assert told["pages"] == {"report": f"{tmp_path}/data/report/index.html"}
-    assert told["objective"] == SCORES["objective"]
+    result = json.loads(invoke("report", "--json").stdout)
+    assert result["pages"] == {"report": f"{tmp_path}/data/report/index.html"}
+    assert result["objective"] == SCORES["objective"]
 
 
 def test_doctor_reports_each_check_and_fails_on_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,12 +378,12 @@ def test_doctor_reports_each_check_and_fails_on_an_error(tmp_path: Path, monkeyp
     assert "-> run `make env`" in invoke("doctor", "--quick").stdout
 
 
-def test_doctor_finds_a_service_that_does_not_respond(tmp_path: Path) -> None:
+def test_doctor_reports_a_service_that_does_not_respond(tmp_path: Path) -> None:
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text(
         "[core]\n    remote = far\n    no_scm = true\n['remote \"far\"']\n    url = http://127.0.0.1:9/cache\n"
     )
-    done = ran("doctor", "--quick", "--json", cwd=tmp_path, PREFECT_API_URL="http://127.0.0.1:9/api")
+    done = run_command("doctor", "--quick", "--json", cwd=tmp_path, PREFECT_API_URL="http://127.0.0.1:9/api")
     checks = {check["name"]: check for check in json.loads(done.stdout)}
     assert checks["dvc remote"]["state"] == "warning" and "cannot be reached" in checks["dvc remote"]["found"]
     assert checks["prefect api"]["state"] == "warning" and "does not respond" in checks["prefect api"]["found"]
@@ -389,24 +391,24 @@ def test_doctor_finds_a_service_that_does_not_respond(tmp_path: Path) -> None:
         f"[core]\n    remote = near\n    no_scm = true\n['remote \"near\"']\n    url = {tmp_path}/store\n"
     )
     (tmp_path / "store").mkdir()
-    done = ran("doctor", "--quick", "--json", cwd=tmp_path)
+    done = run_command("doctor", "--quick", "--json", cwd=tmp_path)
     checks = {check["name"]: check for check in json.loads(done.stdout)}
     assert checks["dvc remote"]["state"] == "ok" and "near" in checks["dvc remote"]["found"]
 
 
-@pytest.mark.skipif(cpu_speed.operations_per_cycle() not in (32, 64), reason="the processor has no AVX2 to leave out")
-def test_doctor_finds_what_makes_this_processor_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(cpu_speed.operations_per_cycle() not in (32, 64), reason="the processor has no AVX2 to disable")
+def test_doctor_reports_settings_that_slow_down_this_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {check.name: check for check in cpu_speed.speed()}
     assert set(found) == {"cpu load", "multiplication", "jpeg decoding"}
     assert found["multiplication"].state == "ok", found
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")  # a processor without AVX
     slow = {check.name: check for check in cpu_speed.speed()}
     assert slow["multiplication"].state == "warning" and slow["multiplication"].advice
-    (told,) = [check for check in cpu_speed.settings() if "OPENBLAS_CORETYPE" in check.found]
-    assert told.state == "warning" and told.advice == "unset OPENBLAS_CORETYPE"
+    (setting,) = [check for check in cpu_speed.settings() if "OPENBLAS_CORETYPE" in check.found]
+    assert setting.state == "warning" and setting.advice == "unset OPENBLAS_CORETYPE"
 
 
-def test_a_check_that_fails_itself_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_raises_is_reported_as_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> Any:
         raise ZeroDivisionError("division by zero")
 

@@ -1,4 +1,4 @@
-"""Detection of every source format, and proposals that pass ingest and prepare unchanged."""
+"""Tests of `configure`: every source format is detected, and proposals pass ingest and prepare unchanged."""
 
 import re
 import shutil
@@ -17,23 +17,23 @@ from stages.core.errors import UserError
 from stages.runner.stage import call
 from tests.command_line import macula
 from tests.conftest import png
-from tests.toys import TOYS, things
+from tests.toys import TOYS, objects
 
 Propose = Callable[..., Params]
 
 
 @pytest.fixture
 def propose(workspace: Path) -> Propose:
-    """Run configure without timing; return the proposed params."""
+    """Return a function that runs configure without timing and returns the proposed params."""
 
-    def run(source: Path, *words: str) -> Params:
-        macula("configure", str(source), "--replace", "--quick", *words)
+    def run(source: Path, *arguments: str) -> Params:
+        macula("configure", str(source), "--replace", "--quick", *arguments)
         return load(workspace / "params.proposed.yaml")
 
     return run
 
 
-def passes(proposed: Params, workspace: Path) -> dict[str, Any]:
+def run_stages(proposed: Params, workspace: Path) -> dict[str, Any]:
     """Run ingest and prepare with the params; return the number of images."""
     shutil.rmtree(workspace / "splits")
     (workspace / "splits").mkdir()
@@ -51,7 +51,7 @@ EXPECTED = {
     "counting": ("instances", "coco"),
     "area": ("segmentation", "masks"),
     "landmarks": ("landmarks", "table"),
-    "things_as_mask": ("instances", "coco"),
+    "objects_as_mask": ("instances", "coco"),
     "segmentation": ("segmentation", "masks"),
     "image": ("image", "pairs"),
     "instances": ("instances", "coco"),
@@ -66,16 +66,16 @@ def test_toy_sources_are_detected_and_proposals_run(name: str, propose: Propose,
     TOYS[name].write(source, np.random.default_rng(0))
     proposed = propose(source)
     assert (proposed.task.name, proposed.ingest.format) == EXPECTED[name]
-    counted = passes(proposed, workspace)
-    assert counted["train"] > 0 and counted["val"] > 0
+    counts = run_stages(proposed, workspace)
+    assert counts["train"] > 0 and counts["val"] > 0
 
 
-def rows(count: int) -> list[np.ndarray]:
+def grey_images(count: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.integers(60, 250, (24, 30), dtype=np.uint8) for _ in range(count)]
 
 
-def blot(number: int, value: int = 255) -> np.ndarray:
+def blob(number: int, value: int = 255) -> np.ndarray:
     mask = np.zeros((24, 30), np.uint8)
     mask[4 + number % 5 : 14, 5:20] = value
     return mask
@@ -83,13 +83,13 @@ def blot(number: int, value: int = 255) -> np.ndarray:
 
 def specks(number: int) -> np.ndarray:
     mask = np.zeros((24, 30), np.uint8)
-    for place in range(3 + number % 3):
-        mask[3 + 4 * place, 5 + 3 * place] = 255
+    for spot in range(3 + number % 3):
+        mask[3 + 4 * spot, 5 + 3 * spot] = 255
     return mask
 
 
 @pytest.mark.parametrize(
-    ("image", "target", "second", "form", "images", "targets"),
+    ("image", "target", "second", "source_format", "images", "targets"),
     [
         ("images/{}.png", "masks/{}.png", None, "masks", "images/{key}.png", "masks/{key}.png"),
         ("{}.png", "{}_mask.png", None, "masks", "{key}.png", "{key}_mask.png"),
@@ -103,11 +103,18 @@ def specks(number: int) -> np.ndarray:
     ],
 )  # fmt: skip
 def test_file_name_patterns_are_detected(
-    image: str, target: str, second: str | None, form: str, images: str, targets: str, propose: Propose, workspace: Path
+    image: str,
+    target: str,
+    second: str | None,
+    source_format: str,
+    images: str,
+    targets: str,
+    propose: Propose,
+    workspace: Path,
 ) -> None:
     source = workspace / "source"
-    for number, pixels in enumerate(rows(8)):
-        first = specks(number) if form == "dots" else blot(number)
+    for number, pixels in enumerate(grey_images(8)):
+        first = specks(number) if source_format == "dots" else blob(number)
         other = np.zeros_like(first)
         other[16:22, 3:9] = 255
         for name, content in ((image, pixels), (target, first), (second, other)):
@@ -117,13 +124,13 @@ def test_file_name_patterns_are_detected(
                 file.write_bytes(png(content))
     proposed = propose(source).ingest
     inside = f"{proposed.inside}/" if proposed.inside else ""
-    assert (proposed.format, inside + proposed.images, inside + proposed.targets) == (form, images, targets)
-    assert passes(load(workspace / "params.proposed.yaml"), workspace)["train"] > 0
+    assert (proposed.format, inside + proposed.images, inside + proposed.targets) == (source_format, images, targets)
+    assert run_stages(load(workspace / "params.proposed.yaml"), workspace)["train"] > 0
 
 
 def test_table_defines_group_split_and_path_prefix(propose: Propose, workspace: Path) -> None:
     lines = ["file,patient,diagnosis,set,age"]
-    for number, pixels in enumerate(rows(20)):
+    for number, pixels in enumerate(grey_images(20)):
         file = workspace / "source" / "scans" / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(png(pixels))
@@ -134,12 +141,14 @@ def test_table_defines_group_split_and_path_prefix(propose: Propose, workspace: 
     columns = ingest.columns
     assert (columns.path, columns.folder, columns.label, columns.group) == ("file", "scans", "diagnosis", "patient")
     assert ingest.images == "scans/**.png", "images that the table does not list are excluded"
-    assert columns.split == "set" and load(workspace / "params.proposed.yaml").split.by == "hash", "train alone"
+    assert columns.split == "set" and load(workspace / "params.proposed.yaml").split.by == "hash", (
+        "a column that contains only train defines no split"
+    )
 
 
 def test_left_and_right_points_are_flip_pairs(propose: Propose, workspace: Path) -> None:
     lines = ["path,LeftEar_x,LeftEar_y,rightear_x,rightear_y,tail_x,tail_y"]
-    for number, pixels in enumerate(rows(12)):
+    for number, pixels in enumerate(grey_images(12)):
         (workspace / "source").mkdir(exist_ok=True)
         (workspace / "source" / f"{number}.png").write_bytes(png(pixels))
         lines.append(f"{number}.png,3,4,9,8,,")
@@ -152,8 +161,8 @@ def test_reasons_alternatives_and_questions_are_reported(
 ) -> None:
     source = workspace / "source"
     source.mkdir()
-    things(source, np.random.default_rng(0))
-    for number, pixels in enumerate(rows(6)):
+    objects(source, np.random.default_rng(0))
+    for number, pixels in enumerate(grey_images(6)):
         file = source / "more" / ("a", "b")[number % 2] / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(png(pixels))
@@ -163,11 +172,11 @@ def test_reasons_alternatives_and_questions_are_reported(
     assert "--inside more --format folders: 6 images" in output
     assert "Questions that only you can answer" in output and "ingest.group_regex" in output
     assert "  # individual objects are outlined\n  name: instances" in text
-    assert "# name of the data set: a-z 0-9 _ -" in text, "comments are kept"
+    assert "# name of the data set: a-z 0-9 _ -" in text, "comments are preserved"
     assert propose(source, "--inside", "more").ingest.format == "folders"
 
 
-FOUR = [blot(n) for n in range(4)]
+FOUR_MASKS = [blob(n) for n in range(4)]
 
 
 def write(source: Path, files: dict[str, Any]) -> Path:
@@ -178,7 +187,7 @@ def write(source: Path, files: dict[str, Any]) -> Path:
     return source
 
 
-def pictures(*names: str, count: int = 6) -> dict[str, bytes]:
+def noise_images(*names: str, count: int = 6) -> dict[str, bytes]:
     """Return noise images by file names with {} for a number."""
     rng = np.random.default_rng(0)
     return {
@@ -192,12 +201,12 @@ def pictures(*names: str, count: int = 6) -> dict[str, bytes]:
     "name", ["ca\nt: [", "a\n  name: regression", "a\u2028b", "a\x07b", "a: b # c", "'\"", "a {b}*[c]"]
 )
 def test_special_characters_in_names_are_escaped(name: str, propose: Propose, workspace: Path) -> None:
-    files = pictures(name.replace("{", "{{").replace("}", "}}") + "/{}.png", "other/{}.png")
+    files = noise_images(name.replace("{", "{{").replace("}", "}}") + "/{}.png", "other/{}.png")
     proposed = propose(write(workspace / "source", files))
     assert proposed.task.name == "classification" and proposed.ingest.format == "folders"
 
 
-def test_values_of_other_data_are_reset(propose: Propose, workspace: Path) -> None:
+def test_values_of_another_data_set_are_reset(propose: Propose, workspace: Path) -> None:
     params, text = workspace / "params.yaml", (workspace / "params.yaml").read_text()
     text = text.replace("  units: {}", "  units: {weight: kg}").replace("  values: {} ", "  values: {0: a, 7: cell} ")
     text = text.replace("  waive: {}", "  waive: {a/b: of other data}").replace('images: "" ', 'images: "x/{key}.png" ')
@@ -207,13 +216,13 @@ def test_values_of_other_data_are_reset(propose: Propose, workspace: Path) -> No
     )
     load(params)
     source = write(
-        workspace / "source", pictures("i/{}.png") | {f"m/{n}.png": png(mask) for n, mask in enumerate(FOUR)}
+        workspace / "source", noise_images("i/{}.png") | {f"m/{n}.png": png(mask) for n, mask in enumerate(FOUR_MASKS)}
     )
     proposed = propose(source)
     assert (proposed.task.units, proposed.gate.waive, proposed.train.class_weights) == ({}, {}, "none")
     assert proposed.ingest.mask_values == {0: "background", 255: "foreground"} and proposed.task.tolerance == 2.0
     lines = ["path,weight", *(f"i/{n}.png,{n}.5" for n in range(6))]
-    table = propose(write(workspace / "other", pictures("i/{}.png") | {"t.csv": "\n".join(lines)}))
+    table = propose(write(workspace / "other", noise_images("i/{}.png") | {"t.csv": "\n".join(lines)}))
     assert table.ingest.format == "table" and table.ingest.images == ""
 
 
@@ -224,24 +233,24 @@ def tinted(mask: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ([tinted(mask) for mask in FOUR], "the targets are in colour"),
+        ([tinted(mask) for mask in FOUR_MASKS], "the targets are in colour"),
         ([np.random.default_rng(n).integers(0, 255, (24, 30), dtype=np.uint8) for n in range(4)], "32 grey levels"),
-        ([mask[:20] for mask in FOUR], "the sizes of image and target differ"),
+        ([mask[:20] for mask in FOUR_MASKS], "the sizes of image and target differ"),
     ],
 )
-def test_invalid_masks_are_not_taken_for_a_class(
+def test_invalid_masks_are_not_interpreted_as_classes(
     targets: list[np.ndarray], message: str, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = pictures("images/{}.png", count=4) | {f"masks/{n}.png": png(mask) for n, mask in enumerate(targets)}
+    files = noise_images("images/{}.png", count=4) | {f"masks/{n}.png": png(mask) for n, mask in enumerate(targets)}
     with pytest.raises(UserError, match=message):
         macula("configure", str(write(workspace / "source", files)))
 
 
 def test_masks_are_detected_despite_one_invalid_pair(propose: Propose, workspace: Path) -> None:
-    targets = {f"masks/{n}.png": blot(n, 1) for n in range(30)}
+    targets = {f"masks/{n}.png": blob(n, 1) for n in range(30)}
     targets["masks/17.png"][20:22, 20:25] = 2
     targets["masks/18.png"][20:22, 20:25] = 255
-    files = pictures("images/{}.png", count=30) | {path: png(mask) for path, mask in targets.items()}
+    files = noise_images("images/{}.png", count=30) | {path: png(mask) for path, mask in targets.items()}
     files["images/0.png"] = png(np.zeros((24, 30), np.uint8))
     proposed = propose(write(workspace / "source", files)).ingest
     assert (proposed.format, proposed.mask_values) == ("masks", {0: "background", 1: "class1", 2: "class2"})
@@ -249,27 +258,28 @@ def test_masks_are_detected_despite_one_invalid_pair(propose: Propose, workspace
 
 
 @pytest.mark.parametrize(
-    ("files", "form", "inside"),
+    ("files", "source_format", "inside"),
     [
-        (pictures("img/a/{}.png", "img/b/{}.png", count=12) | pictures("docs/x.png", count=1), "folders", "img"),
-        (pictures("train/a/{}.png", "train/b/{}.png", "val/a/{}.png", "val/b/{}.png"), "folders", "train"),
-        (pictures("train/images/{}.png", "valid/images/v{}.png")
-         | {f"{place}{n}.txt": "0 .5 .5 .2 .2" for n in range(6) for place in ("train/labels/", "valid/labels/v")}
+        (noise_images("img/a/{}.png", "img/b/{}.png", count=12) | noise_images("docs/x.png", count=1),
+         "folders", "img"),
+        (noise_images("train/a/{}.png", "train/b/{}.png", "val/a/{}.png", "val/b/{}.png"), "folders", "train"),
+        (noise_images("train/images/{}.png", "valid/images/v{}.png")
+         | {f"{prefix}{n}.txt": "0 .5 .5 .2 .2" for n in range(6) for prefix in ("train/labels/", "valid/labels/v")}
          | {"data.yaml": "names: [cell]"}, "yolo", ""),
-        (pictures("img_{}.png") | {f"mask_{n}.png": png(blot(n)) for n in range(6)}, "masks", ""),
-        (pictures("i/{}_training.png") | {f"m/{n}_manual1.png": png(blot(n)) for n in range(6)}, "masks", ""),
-        (pictures("low_raw/i/{}.png") | {f"low_raw/m/{n}.png": png(blot(n)) for n in range(6)}, "masks", "low_raw"),
+        (noise_images("img_{}.png") | {f"mask_{n}.png": png(blob(n)) for n in range(6)}, "masks", ""),
+        (noise_images("i/{}_training.png") | {f"m/{n}_manual1.png": png(blob(n)) for n in range(6)}, "masks", ""),
+        (noise_images("low_raw/i/{}.png") | {f"low_raw/m/{n}.png": png(blob(n)) for n in range(6)}, "masks", "low_raw"),
     ],
 )  # fmt: skip
 def test_folder_of_the_data_set_is_found(
-    files: dict[str, Any], form: str, inside: str, propose: Propose, workspace: Path
+    files: dict[str, Any], source_format: str, inside: str, propose: Propose, workspace: Path
 ) -> None:
     proposed = propose(write(workspace / "source", files)).ingest
-    assert (proposed.format, proposed.inside) == (form, inside)
+    assert (proposed.format, proposed.inside) == (source_format, inside)
 
 
 def test_unused_images_are_reported(propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = pictures("train/a/{}.png", "train/b/{}.png", "val/a/{}.png", "val/b/{}.png")
+    files = noise_images("train/a/{}.png", "train/b/{}.png", "val/a/{}.png", "val/b/{}.png")
     propose(write(workspace / "source", files | {"train/LICENSE": "free"}))
     output = capsys.readouterr().out
     assert "12 images are elsewhere in the source, such as val/a/0.png" in output
@@ -288,13 +298,13 @@ def test_unused_images_are_reported(propose: Propose, workspace: Path, capsys: p
 )
 def test_rejected_interpretations_are_reported(files: dict[str, Any], message: str, workspace: Path) -> None:
     with pytest.raises(UserError, match=message):
-        macula("configure", str(write(workspace / "source", files | pictures("{}.png"))))
+        macula("configure", str(write(workspace / "source", files | noise_images("{}.png"))))
 
 
 def test_alternative_can_be_chosen_by_options(
     propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files: dict[str, Any] = dict(pictures("ill/{}.png", "well/{}.png"))
+    files: dict[str, Any] = dict(noise_images("ill/{}.png", "well/{}.png"))
     files["t.csv"] = "\n".join(
         ["path,age", *(f"{kind}/{n}.png,{30 + n}" for n in range(6) for kind in ("ill", "well"))]
     )
@@ -306,7 +316,7 @@ def test_alternative_can_be_chosen_by_options(
 
 def test_unwritable_output_is_reported(workspace: Path) -> None:
     with pytest.raises(UserError, match="--output no/p.yaml cannot be written: No such file"):
-        macula("configure", str(write(workspace / "s", pictures("a/{}.png", "b/{}.png"))), "--output", "no/p.yaml")
+        macula("configure", str(write(workspace / "s", noise_images("a/{}.png", "b/{}.png"))), "--output", "no/p.yaml")
 
 
 def test_existing_file_is_replaced_only_on_request(workspace: Path) -> None:
@@ -316,7 +326,7 @@ def test_existing_file_is_replaced_only_on_request(workspace: Path) -> None:
 
 def test_source_without_labels_is_reported(workspace: Path) -> None:
     (workspace / "source").mkdir()
-    (workspace / "source" / "a.png").write_bytes(png(blot(0)))
+    (workspace / "source" / "a.png").write_bytes(png(blob(0)))
     with pytest.raises(UserError, match="contains no labelled images in a known format"):
         macula("configure", str(workspace / "source"))
 
@@ -339,8 +349,8 @@ def test_real_data_sets_are_detected_and_grouped(
     name: str, propose: Propose, reference_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     proposed = propose(reference_data / f"{name}.zip")
-    task, form, images, by, group, block = REAL[name]
+    task, source_format, images, by, group, block = REAL[name]
     ingest = proposed.ingest
-    assert (proposed.task.name, ingest.format, proposed.split.by) == (task, form, by)
+    assert (proposed.task.name, ingest.format, proposed.split.by) == (task, source_format, by)
     assert (ingest.columns.group, ingest.sequence_block) == (group, block)
     assert f"{images} images, read as" in capsys.readouterr().out

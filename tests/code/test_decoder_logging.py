@@ -1,4 +1,4 @@
-"""A model that predicts opens no network connection."""
+"""Tests that prediction stores no telemetry, and that decoders write no messages."""
 
 import io
 import os
@@ -15,43 +15,43 @@ from tests.conftest import ROOT, png
 from tests.shipped import colour_model, plain
 
 
-def test_onnxruntime_does_not_report_to_its_maker(tmp_path: Path) -> None:
+def test_onnxruntime_stores_no_telemetry(tmp_path: Path) -> None:
     home, photo = tmp_path / "home", tmp_path / "photo.png"
     home.mkdir()
     photo.write_bytes(png(plain("green")))
     command = [sys.executable, "-m", "stages.predict", str(colour_model(tmp_path / "model.onnx")), str(photo)]
-    outside = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
-    done = subprocess.run(command, cwd=ROOT, env=outside | {"HOME": str(home)}, capture_output=True, text=True)
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(command, cwd=ROOT, env=environment | {"HOME": str(home)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "green" in done.stdout
-    assert not list(home.rglob("*")), "a number of the machine and what is to be sent lie there when it reports"
+    assert not list(home.rglob("*")), "telemetry stores a machine ID and unsent events in the home folder"
 
 
-def hostile() -> dict[str, bytes]:
-    """A TIFF over which libtiff writes to standard error, and one over which tifffile logs and Pillow warns."""
+def noisy_files() -> dict[str, bytes]:
+    """Return a TIFF file for which libtiff writes to stderr, and one for which tifffile logs and Pillow warns."""
     stream = io.BytesIO()
     Image.fromarray(plain("green", 64)).save(stream, "TIFF", compression="tiff_deflate")
-    packed = bytearray(stream.getvalue())
-    packed[8:40] = bytes(32)
+    deflated = bytearray(stream.getvalue())
+    deflated[8:40] = bytes(32)
     directory = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 5, 10**6), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8)]
     entries = b"".join(struct.pack("<HHII", *entry) for entry in directory)
-    return {"packed.tif": bytes(packed), "tags.tif": struct.pack("<2sHIH", b"II", 42, 8, len(directory)) + entries}
+    return {"packed.tif": bytes(deflated), "tags.tif": struct.pack("<2sHIH", b"II", 42, 8, len(directory)) + entries}
 
 
 PREDICT = "macula('predict', 'model.onnx', '.', '--workers', '0', '--output', 'a.csv')"
 
 
-@pytest.mark.parametrize("silent", [PREDICT, "configure_logging()"])
-def test_decoders_say_nothing_beside_the_answer(silent: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("setup", [PREDICT, "configure_logging()"])
+def test_decoders_write_no_messages_to_the_output(setup: str, tmp_path: Path) -> None:
     colour_model(tmp_path / "model.onnx")
-    for name, data in hostile().items():
+    for name, data in noisy_files().items():
         (tmp_path / name).write_bytes(data)
     code = f"""
         from pathlib import Path
         from stages.images.decode import Unreadable, decode_image
         from stages.serving.admission import configure_logging
         from tests.command_line import macula
-        {silent}
+        {setup}
         for file in Path().glob("*.tif"):
             try:
                 decode_image(file.read_bytes())
@@ -61,5 +61,5 @@ def test_decoders_say_nothing_beside_the_answer(silent: str, tmp_path: Path) -> 
     path = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True)
-    assert sorted(done.stdout.split()) == sorted(hostile())
+    assert sorted(done.stdout.split()) == sorted(noisy_files())
     assert done.stderr in ("", "2 of 2 images could not be predicted; their rows contain the reason\n")

@@ -1,4 +1,4 @@
-"""The real exceptions of the real libraries are explained in one sentence that states what to do."""
+"""Tests that exceptions raised by the real libraries are explained in one sentence that states what to do."""
 
 import json
 import subprocess
@@ -91,9 +91,9 @@ def prefect_refuses() -> None:
     from prefect.exceptions import PrefectHTTPStatusError
 
     request = httpx.Request("GET", "http://127.0.0.1/api")
-    answer = httpx.Response(401, request=request, json={"detail": "no key"})
+    response = httpx.Response(401, request=request, json={"detail": "no key"})
     try:
-        answer.raise_for_status()
+        response.raise_for_status()
     except httpx.HTTPStatusError as error:
         raise PrefectHTTPStatusError.from_httpx_error(error) from error
 
@@ -211,45 +211,45 @@ RAISED: list[tuple[Callable[[], object], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "says", "advises"), RAISED, ids=lambda one: getattr(one, "__name__", None))
-def test_an_error_of_a_dependency_is_one_sentence_that_states_what_to_do(
-    body: Callable[[], object], says: str, advises: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("body", "problem", "advice"), RAISED, ids=lambda value: getattr(value, "__name__", None))
+def test_a_dependency_error_gives_one_sentence_with_advice(
+    body: Callable[[], object], problem: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Exception) as caught:  # whatever the library raises
+    with pytest.raises(Exception) as caught:  # each library has its own class
         body()
     assert not isinstance(caught.value, UserError)
-    told = explain(caught.value)
-    assert told is not None, repr(caught.value)
-    assert says in told and advises in told, told
-    assert "\n" not in told and not told.endswith(".")
+    message = explain(caught.value)
+    assert message is not None, repr(caught.value)
+    assert problem in message and advice in message, message
+    assert "\n" not in message and not message.endswith(".")
 
 
 @pytest.mark.parametrize(
-    ("module", "says"),
+    ("module", "problem"),
     [
         ("flows", "this command is part of the pipeline"),
         ("stages.audits_of_another_version", "this command is part of the pipeline"),
         ("pandas_of_another_version", "the package pandas_of_another_version is not installed in this environment"),
     ],
 )
-def test_a_missing_module_is_explained(module: str, says: str) -> None:
-    told = explain(ModuleNotFoundError(f"No module named {module!r}", name=module))
-    assert (told or "").startswith(says)
+def test_a_missing_module_is_explained(module: str, problem: str) -> None:
+    message = explain(ModuleNotFoundError(f"No module named {module!r}", name=module))
+    assert (message or "").startswith(problem)
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), ZeroDivisionError(), KeyError("a"), AssertionError()])
-def test_an_error_of_our_own_is_not_explained(error: Exception) -> None:
+def test_an_error_of_the_project_is_not_explained(error: Exception) -> None:
     assert explain(error) is None
 
 
-def test_the_cause_explains_an_error_that_is_not_known() -> None:
+def test_an_unknown_error_is_explained_by_its_cause() -> None:
     error = RuntimeError("stage")
     error.__cause__ = MemoryError()
     assert (explain(error) or "").startswith("memory is exhausted")
 
 
-def test_every_named_class_exists() -> None:
+def test_every_listed_exception_class_exists() -> None:
     import importlib
 
     assert len(BY_CLASS) > 30 and len(BY_MESSAGE) > 3

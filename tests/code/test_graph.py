@@ -1,4 +1,4 @@
-"""dvc.yaml, the signatures of the stages and their imports say the same; the layers hold."""
+"""Tests that dvc.yaml agrees with the signatures of the stages, and that imports respect the layers."""
 
 import ast
 import importlib
@@ -23,10 +23,10 @@ FILES = ["dvc.yaml", "data/dvc.yaml", "data/sealed/dvc.yaml"]
 GRAPH: dict[str, dict[str, Any]] = {
     name: stage for file in FILES for name, stage in YAML(typ="safe").load(ROOT / file)["stages"].items()
 }
-RESOLVE = "resolve"  # reads params.yaml itself, and writes what all others read
-FINGERPRINT = "fingerprint"  # digests the code on which all others depend
+RESOLVE = "resolve"  # reads params.yaml and writes the params that all other stages read
+FINGERPRINT = "fingerprint"  # writes the code digests on which all other stages depend
 STAGES = [name for name in GRAPH if name != RESOLVE]
-NOT_IN_THE_GRAPH = {"compare_runs", "configure", "predict", "publish", "serve"}  # used by people, not by the line
+NOT_IN_THE_GRAPH = {"compare_runs", "configure", "predict", "publish", "serve"}  # run by users, not by the pipeline
 
 
 def module_of(stage: dict[str, Any]) -> str:
@@ -36,8 +36,8 @@ def module_of(stage: dict[str, Any]) -> str:
 
 
 def test_every_stage_of_the_folder_is_in_the_graph() -> None:
-    verbs = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "__main__"}
-    assert verbs == {module_of(stage).removeprefix("stages.") for stage in GRAPH.values()} | NOT_IN_THE_GRAPH
+    names = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "__main__"}
+    assert names == {module_of(stage).removeprefix("stages.") for stage in GRAPH.values()} | NOT_IN_THE_GRAPH
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -48,13 +48,13 @@ def test_params_are_the_keyword_only_arguments(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_paths_of_the_command_are_dependencies_and_outputs_in_the_order_of_the_signature(name: str) -> None:
+def test_paths_of_the_command_match_the_signature_and_the_graph(name: str) -> None:
     stage = GRAPH[name]
-    given = shlex.split(stage["cmd"])[3:]
+    arguments = shlex.split(stage["cmd"])[3:]
     paths, _ = contract(importlib.import_module(module_of(stage)).main)
-    assert len(given) == len(paths)
-    inputs = [g for g, kind in zip(given, paths.values(), strict=True) if kind is In]
-    outputs = [g for g, kind in zip(given, paths.values(), strict=True) if kind is Out]
+    assert len(arguments) == len(paths)
+    inputs = [argument for argument, kind in zip(arguments, paths.values(), strict=True) if kind is In]
+    outputs = [argument for argument, kind in zip(arguments, paths.values(), strict=True) if kind is Out]
     assert set(inputs) <= set(stage["deps"])
     assert outputs == stage["outs"]
     code = [dep for dep in stage["deps"] if dep not in inputs]
@@ -62,25 +62,25 @@ def test_paths_of_the_command_are_dependencies_and_outputs_in_the_order_of_the_s
 
 
 def record_of(stage: dict[str, Any]) -> str:
-    """The file with the digests of a stage's code."""
+    """Return the file with the digests of a stage's code."""
     return (RECORDS / f"{module_of(stage).removeprefix('stages.')}.txt").as_posix()
 
 
-def test_the_digests_are_taken_of_all_code_into_the_folder_that_the_runner_reads() -> None:
+def test_code_digests_are_written_where_the_runner_reads_them() -> None:
     stage = GRAPH[FINGERPRINT]
     assert stage["deps"] == ["stages"] and stage["outs"] == [RECORDS.as_posix()]
     unchecked = [file.stem for file in sorted((ROOT / "stages").glob("*.py")) if "check_code=False" in file.read_text()]
     assert unchecked == [FINGERPRINT], "no other stage may run without a check of its code"
 
 
-def test_params_are_resolved_by_code_whose_digests_are_taken() -> None:
+def test_the_code_that_resolves_params_is_checked() -> None:
     assert record_of(GRAPH[RESOLVE]) in GRAPH[RESOLVE]["deps"]
     assert f'code_check_of("{RESOLVE}")' in (ROOT / "stages/resolve.py").read_text()
 
 
-def test_nothing_in_the_line_reads_the_sealed_test() -> None:
-    line = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    deps = [dep for stage in line.values() for dep in stage["deps"]]
+def test_no_stage_of_the_pipeline_reads_the_sealed_test() -> None:
+    pipeline = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    deps = [dep for stage in pipeline.values() for dep in stage["deps"]]
     assert deps
     assert not [dep for dep in deps if dep.startswith("data/sealed") or dep.startswith("data/unseal")]
 
@@ -90,7 +90,7 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-def test_the_layers_hold() -> None:
+def test_imports_respect_the_layers() -> None:
     checked = lint_imports(ROOT)
     assert checked.returncode == 0, checked.stdout
     assert "0 broken" in checked.stdout
@@ -113,17 +113,17 @@ def test_new_files_are_subject_to_the_contracts(tmp_path: Path) -> None:
     for name, text in ADDED.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    said = lint_imports(tmp_path).stdout
-    assert "3 broken" in said
-    assert "stages.added is not allowed to import stages.ingest" in said
-    assert "stages.heavy is not allowed to import torch" in said
-    assert "stages.unlisted" in said
-    assert "flows is not allowed to import stages.added" in said
-    assert "stages.core is not allowed to import stages.images" in said
+    output = lint_imports(tmp_path).stdout
+    assert "3 broken" in output
+    assert "stages.added is not allowed to import stages.ingest" in output
+    assert "stages.heavy is not allowed to import torch" in output
+    assert "stages.unlisted" in output
+    assert "flows is not allowed to import stages.added" in output
+    assert "stages.core is not allowed to import stages.images" in output
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_pages_name_the_layers_that_are_defined(page: Path) -> None:
+def test_pages_list_the_defined_layers(page: Path) -> None:
     assert sentence() in page.read_text(), "run `python -m infra.import_contracts`"
     assert {"training", "images", "core"} <= set(re.findall(r"`(\w+)`", sentence()))
 
@@ -132,15 +132,15 @@ def test_import_linter_has_no_exceptions() -> None:
     assert "ignore_imports" not in (ROOT / "pyproject.toml").read_text()
 
 
-def test_everything_that_benchmarks_import_from_the_project_exists() -> None:
-    asked = [
+def test_names_that_benchmarks_import_from_the_project_exist() -> None:
+    imports = [
         (file.name, node.module, alias.name)
         for file in sorted((ROOT / "benchmarks").rglob("*.py"))
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("stages", "flows")
         for alias in node.names
     ]
-    assert len(asked) > 50
-    for file, module, name in asked:
-        there = hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}")
-        assert there, f"benchmarks/{file}: {module} has no {name}"
+    assert len(imports) > 50
+    for file, module, name in imports:
+        exists = hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}")
+        assert exists, f"benchmarks/{file}: {module} has no {name}"

@@ -1,4 +1,4 @@
-"""Features learned from the images themselves tell what raw pixels do not, and answers are out of fold."""
+"""Tests of features learned from the images, and of out-of-fold predictions from them."""
 
 from pathlib import Path
 
@@ -20,27 +20,27 @@ def digits(ingest: Ingest, tmp_path: Path) -> AuditData:
     return AuditData(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
 
 
-def test_features_tell_digits_better_than_pixels_do(digits: AuditData) -> None:
+def test_learned_features_classify_digits_better_than_pixels(digits: AuditData) -> None:
     labels, groups = digits.sample["label"].to_numpy(), digits.sample["group"].to_numpy()
     pixels = thumbnails_of(digits.sample, digits.folder).reshape(len(labels), -1).astype(np.float32)
-    right = {}
+    accuracy = {}
     for name, features in {"pixels": pixels, "bank": digits.features}.items():
         classes, probability = out_of_fold.out_of_fold_probabilities(features, labels, groups)
-        right[name] = (classes[probability.argmax(axis=1)] == labels).mean()
+        accuracy[name] = (classes[probability.argmax(axis=1)] == labels).mean()
         assert np.allclose(probability.sum(axis=1), 1)
-        assert abs(probability.max(axis=1).mean() - right[name]) < 0.03, "confidence is how often it is right"
-    assert right["bank"] > 0.97 > 0.95 > right["pixels"] > 0.85
+        assert abs(probability.max(axis=1).mean() - accuracy[name]) < 0.03, "the mean confidence equals the accuracy"
+    assert accuracy["bank"] > 0.97 > 0.95 > accuracy["pixels"] > 0.85
 
 
-def test_features_are_the_same_each_time_and_whatever_stands_beside_an_image() -> None:
+def test_features_are_reproducible_and_zero_for_uniform_images() -> None:
     small = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), dtype=np.uint8)
     assert np.array_equal(thumbnail_features(small, filters=8), thumbnail_features(small, filters=8))
     assert not np.array_equal(thumbnail_features(small, filters=8), thumbnail_features(small, filters=8, seed=1))
     flat = np.full((3, 32, 32, 1), 7, np.uint8)
-    assert np.array_equal(thumbnail_features(flat, filters=8), np.zeros((3, 64))), "nothing is seen where nothing is"
+    assert np.array_equal(thumbnail_features(flat, filters=8), np.zeros((3, 64))), "uniform images have no features"
 
 
-def test_a_sample_takes_some_of_each_group_and_then_more(digits: AuditData) -> None:
+def test_a_sample_contains_images_of_every_group(digits: AuditData) -> None:
     rows = digits.rows.assign(group=np.where(np.arange(len(digits.rows)) < 400, "one", digits.rows["group"]))
     sample = AuditData(rows, digits.sealed, digits.folder, max_images=150).sample
     others = rows["group"].nunique() - 1
@@ -49,7 +49,7 @@ def test_a_sample_takes_some_of_each_group_and_then_more(digits: AuditData) -> N
     assert sample.index.is_monotonic_increasing
 
 
-def test_a_feature_of_the_group_alone_has_no_out_of_fold_skill() -> None:
+def test_features_of_the_group_alone_have_no_out_of_fold_skill() -> None:
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(40), 10)
     features = np.eye(40, dtype=np.float32)[group] + 0.01 * rng.normal(size=(400, 40)).astype(np.float32)
@@ -60,27 +60,27 @@ def test_a_feature_of_the_group_alone_has_no_out_of_fold_skill() -> None:
     assert (classes[by_group.argmax(axis=1)] == label).mean() < 0.7
 
 
-def test_numbers_keep_their_units_and_classes_of_one_image_do_no_harm() -> None:
+def test_numbers_keep_their_units_and_classes_may_have_one_image() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(200, 5)).astype(np.float32)
-    truth = features @ rng.normal(size=(5, 2)) * [1, 1000] + [0, 5000]
-    found = out_of_fold.out_of_fold_numbers(features, truth, np.arange(200))
-    assert np.abs(found - truth).max(axis=0) == pytest.approx([0, 0], abs=0.02 * 1000)
-    assert np.abs(found - truth)[:, 0].max() < 0.02
+    target = features @ rng.normal(size=(5, 2)) * [1, 1000] + [0, 5000]
+    predicted = out_of_fold.out_of_fold_numbers(features, target, np.arange(200))
+    assert np.abs(predicted - target).max(axis=0) == pytest.approx([0, 0], abs=0.02 * 1000)
+    assert np.abs(predicted - target)[:, 0].max() < 0.02
     labels = np.where(np.arange(200) == 0, "rare", np.where(features[:, 0] > 0, "up", "down"))
     classes, probability = out_of_fold.out_of_fold_probabilities(features, labels, np.arange(200))
     assert classes.tolist() == ["down", "rare", "up"] and np.isfinite(probability).all()
     with pytest.raises(ValueError, match="at least two groups"):
-        out_of_fold.out_of_fold_numbers(features, truth, np.zeros(200))
+        out_of_fold.out_of_fold_numbers(features, target, np.zeros(200))
 
 
 @pytest.mark.parametrize("count", [40, 300])
-def test_the_penalty_is_large_for_noise_and_small_for_a_law(count: int) -> None:
-    """The result is the same with fewer images than features and with more."""
+def test_the_ridge_penalty_is_large_for_noise_and_small_for_a_signal(count: int) -> None:
+    """Test fewer images than features, and more."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(count, 100)).astype(np.float32)
-    noise, law = rng.normal(size=(count, 1)), x[:, :1] + x[:, 1:2]
+    noise, signal = rng.normal(size=(count, 1)), x[:, :1] + x[:, 1:2]
     fresh = rng.normal(size=(500, 100)).astype(np.float32)
     assert ridge(x, noise)(fresh).std() < 0.5
-    error = ridge(x, law)(fresh) - fresh[:, :1] - fresh[:, 1:2]
+    error = ridge(x, signal)(fresh) - fresh[:, :1] - fresh[:, 1:2]
     assert error.std() < (1.3 if count == 40 else 0.01)

@@ -33,7 +33,7 @@ def area(width: int, height: int = 2) -> int:
 
 
 def tree(folder: Path, files: dict[str, str]) -> CodeTree:
-    """A package `app` with these files."""
+    """Write the files into a package `app`, and return its code tree."""
     for name, text in files.items():
         (folder / "app" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "app" / name).write_text(text)
@@ -88,17 +88,17 @@ def test_an_edit_of_code_changes_the_digest(before: str, after: str) -> None:
     assert parse(CODE.replace(before, after).encode()).digest != parse(CODE.encode()).digest
 
 
-def test_every_file_of_the_project_keeps_its_digest_when_it_is_formatted_anew_without_docstrings() -> None:
+def test_reformatting_and_replacing_docstrings_changes_no_digest_of_the_project() -> None:
     assert len(FILES) > 200
     for file in FILES:
         module = ast.parse(file.read_text())
         for node in ast.walk(module):
             if ast.get_docstring(node) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else None:
-                node.body[0] = ast.Expr(ast.Constant("Something else."))  # type: ignore[attr-defined]
+                node.body[0] = ast.Expr(ast.Constant("Another docstring."))  # type: ignore[attr-defined]
         assert parse(ast.unparse(module).encode()).digest == parse(file.read_bytes()).digest, file
 
 
-def test_a_file_that_is_not_python_counts_byte_by_byte() -> None:
+def test_the_digest_of_invalid_python_depends_on_every_byte() -> None:
     assert parse(b"def (").digest != parse(b"def  (").digest
 
 
@@ -133,7 +133,7 @@ def test_imports_for_type_checkers_are_not_followed(tmp_path: Path, test: str) -
     assert list(code.closure("app.run")) == ["app/real.py", "app/run.py"]
 
 
-def test_data_files_are_found_by_the_strings_that_name_them(tmp_path: Path) -> None:
+def test_data_files_are_found_by_strings_with_their_name(tmp_path: Path) -> None:
     code = tree(tmp_path, {
         "run.py": "from app.pages import page\npage.write('report.html')\n",
         "other.py": "NAME = 'report.html'",
@@ -147,19 +147,21 @@ def test_data_files_are_found_by_the_strings_that_name_them(tmp_path: Path) -> N
     })  # fmt: skip
     data = [name.removeprefix("app/pages/") for name in code.closure("app.run") if not name.endswith(".py")]
     assert data == ["base.html", "parts.html", "report.html", "themes/dark.css", "web/deep/icon.svg", "web/index.js"]
-    assert list(code.closure("app.other")) == ["app/other.py"], "it imports nothing near a file of that name"
+    assert list(code.closure("app.other")) == ["app/other.py"], (
+        "it imports no module of a folder with a file of that name"
+    )
 
 
-def test_a_data_file_counts_byte_by_byte(tmp_path: Path) -> None:
+def test_the_digest_of_a_data_file_depends_on_every_byte(tmp_path: Path) -> None:
     files = {"run.py": "STYLE = 'style.css'", "style.css": "a {}"}
     before = tree(tmp_path, files).closure("app.run")
     after = tree(tmp_path, {"style.css": "a  {}"}).closure("app.run")
     assert [name for name in before if before[name] != after[name]] == ["app/style.css"]
 
 
-def test_every_data_file_of_the_project_belongs_to_the_code_of_a_stage(project: CodeTree) -> None:
-    verbs = [file.stem for file in (ROOT / "stages").glob("*.py") if not file.stem.startswith("__")]
-    reached = {name for verb in verbs for name in project.closure(f"stages.{verb}")}
+def test_every_data_file_is_in_the_closure_of_a_stage(project: CodeTree) -> None:
+    stages = [file.stem for file in (ROOT / "stages").glob("*.py") if not file.stem.startswith("__")]
+    reached = {name for stage in stages for name in project.closure(f"stages.{stage}")}
     assert len(project.data_files) > 20
     assert set(project.data_files) <= reached
 
@@ -178,8 +180,8 @@ def test_an_unknown_module_is_an_error(project: CodeTree) -> None:
         project.closure("stages.nothing")
 
 
-def test_no_stage_imports_a_module_by_a_name_that_is_put_together(project: CodeTree) -> None:
-    """Stages import no module dynamically, which the closure cannot follow; only commands of `macula` do."""
+def test_stages_import_modules_only_by_constant_names(project: CodeTree) -> None:
+    """Check the names because the closure cannot follow computed ones; only commands of `macula` use these."""
     files = {name for stage in GRAPH.values() for name in project.closure(module_of(stage)) if name.endswith(".py")}
     assert len(files) > 100 and "stages/command_line/app.py" not in files
     calls = [
@@ -194,7 +196,7 @@ def test_no_stage_imports_a_module_by_a_name_that_is_put_together(project: CodeT
 
 
 @pytest.mark.parametrize("stage", ["gate", "model_card"])
-def test_what_python_imports_is_in_the_closure(project: CodeTree, stage: str) -> None:
+def test_the_closure_contains_every_module_that_python_imports(project: CodeTree, stage: str) -> None:
     code = f"import stages.{stage}, sys; print(*(m for m in sys.modules if m.split('.')[0] == 'stages'))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     files = {project.file_of(name) for name in loaded.split()}
@@ -202,18 +204,20 @@ def test_what_python_imports_is_in_the_closure(project: CodeTree, stage: str) ->
     assert files <= set(project.closure(f"stages.{stage}"))
 
 
-def test_parsed_files_are_kept_by_content(tmp_path: Path) -> None:
+def test_parsed_files_are_cached_by_content(tmp_path: Path) -> None:
     cache = SourceCache(tmp_path / "cache.json")
-    kept = cache.get(CODE.encode())
+    source = cache.get(CODE.encode())
     cache.get(b"x = 1")
     cache.save()
-    again = SourceCache(tmp_path / "cache.json")
-    assert again.get(CODE.encode()) == kept
-    again.save(only_used=True)
-    assert len(json.loads((tmp_path / "cache.json").read_text())["sources"]) == 2, "nothing new, so not written"
-    again.get(b"y = 1")
-    again.save(only_used=True)
-    assert len(json.loads((tmp_path / "cache.json").read_text())["sources"]) == 2, "without x = 1"
+    reopened = SourceCache(tmp_path / "cache.json")
+    assert reopened.get(CODE.encode()) == source
+    reopened.save(only_used=True)
+    assert len(json.loads((tmp_path / "cache.json").read_text())["sources"]) == 2, (
+        "without new entries the file is not written"
+    )
+    reopened.get(b"y = 1")
+    reopened.save(only_used=True)
+    assert len(json.loads((tmp_path / "cache.json").read_text())["sources"]) == 2, "x = 1 was not used"
 
 
 @pytest.mark.parametrize("damage", ["{", "{}", '{"version": 1, "sources": {}}', "[]"])
@@ -222,7 +226,7 @@ def test_a_damaged_or_old_cache_is_not_used(tmp_path: Path, damage: str) -> None
     assert SourceCache(tmp_path / "cache.json").get(CODE.encode()) == parse(CODE.encode())
 
 
-def test_the_stage_writes_a_file_per_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_writes_one_file_per_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
     tree(tmp_path, {"__init__.py": "", "a.py": "from app.lib import f", "b.py": "", "lib/f.py": ""})

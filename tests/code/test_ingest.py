@@ -1,4 +1,4 @@
-"""Ingest: nothing is lost, nothing moves, the test is sealed."""
+"""Tests of ingest: no image is lost or changes its split, and the test split is sealed."""
 
 import json
 import zipfile
@@ -14,27 +14,27 @@ from stages.dataset.splits import SplitTable, assign_splits, read_split_table, w
 from tests.conftest import Ingest, digit_images, png, write_folders
 
 
-def test_every_image_is_in_one_split_and_the_test_only_in_the_sealed_folder(ingest: Ingest, tmp_path: Path) -> None:
+def test_every_image_has_one_split_and_test_images_are_sealed(ingest: Ingest, tmp_path: Path) -> None:
     source = write_folders(tmp_path / "digits", digit_images(per_class=20))
     folder = ingest(source)
     rows, sealed = read_manifest(folder), read_manifest(tmp_path / "sealed")
     assert set(rows["split"]) == {"train", "val"} and set(sealed["split"]) == {"test"}
     assert sorted([*rows["path"], *sealed["path"]]) == sorted(str(p.relative_to(source)) for p in source.rglob("*.png"))
     index = pd.read_parquet(folder / "sealed_index.parquet")
-    assert list(index.columns) == ["group", "content", "pixels", "phash"], "no label and no path of the test leaks"
+    assert list(index.columns) == ["group", "content", "pixels", "phash"], "no label or path of the test split leaks"
     assert len(index) == len(sealed)
-    assert index["content"].is_monotonic_increasing, "nor does their order"
+    assert index["content"].is_monotonic_increasing, "the order of the files does not leak"
 
 
-def test_the_shard_holds_the_original_bytes(ingest: Ingest, tmp_path: Path) -> None:
+def test_images_are_read_unchanged_from_the_shard(ingest: Ingest, tmp_path: Path) -> None:
     images = digit_images(per_class=12)
     source = write_folders(tmp_path / "digits", images)
     folder = ingest(source)
     rows = read_manifest(folder)
     by_path = {f"{label}/{number:04d}.png": image for number, (label, image) in enumerate(images)}
     assert len(rows)
-    for row, picture in zip(rows.itertuples(), decode_images(rows, folder), strict=True):
-        assert np.array_equal(picture.image, by_path[row.path])
+    for row, decoded in zip(rows.itertuples(), decode_images(rows, folder), strict=True):
+        assert np.array_equal(decoded.image, by_path[row.path])
 
 
 def test_the_same_source_gives_the_same_bytes(ingest: Ingest, tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_same_source_gives_the_same_bytes(ingest: Ingest, tmp_path: Path) ->
     assert first and first == second
 
 
-def test_bad_files_are_listed_with_their_reason_and_stop_nothing(ingest: Ingest, tmp_path: Path) -> None:
+def test_unreadable_files_are_listed_with_a_reason_and_skipped(ingest: Ingest, tmp_path: Path) -> None:
     source = write_folders(tmp_path / "digits", digit_images(per_class=20))
     (source / "0" / "broken.png").write_bytes(b"broken")
     folder = ingest(source, max_rejected=0.05)
@@ -53,7 +53,7 @@ def test_bad_files_are_listed_with_their_reason_and_stop_nothing(ingest: Ingest,
     assert "UnidentifiedImageError" in rejected["reason"][0]
 
 
-def test_too_many_bad_files_fail_with_each_reason(ingest: Ingest, tmp_path: Path) -> None:
+def test_too_many_unreadable_files_are_an_error(ingest: Ingest, tmp_path: Path) -> None:
     source = write_folders(tmp_path / "digits", digit_images(per_class=20))
     for i in range(5):
         (source / "0" / f"broken{i}.png").write_bytes(b"broken")
@@ -61,7 +61,7 @@ def test_too_many_bad_files_fail_with_each_reason(ingest: Ingest, tmp_path: Path
         ingest(source)
 
 
-def test_adding_images_moves_none_of_the_old_ones(ingest: Ingest, tmp_path: Path) -> None:
+def test_added_images_leave_the_splits_of_earlier_images_unchanged(ingest: Ingest, tmp_path: Path) -> None:
     images = digit_images(per_class=40)
     source = write_folders(tmp_path / "digits", images[::2])
     before = read_manifest(ingest(source)).set_index("pixels")["split"]
@@ -69,13 +69,13 @@ def test_adding_images_moves_none_of_the_old_ones(ingest: Ingest, tmp_path: Path
     for number, (label, image) in enumerate(images):
         (source / label / f"new{number}.png").write_bytes(png(image))
     after = read_manifest(ingest(source))
-    of_old = after[after["pixels"].isin(before.index)].drop_duplicates("pixels").set_index("pixels")["split"]
+    kept = after[after["pixels"].isin(before.index)].drop_duplicates("pixels").set_index("pixels")["split"]
     assert len(after) > len(before)
-    assert (of_old == before.reindex(of_old.index)).all()
+    assert (kept == before.reindex(kept.index)).all()
     assert sealed_before <= set(read_manifest(tmp_path / "sealed")["pixels"])
 
 
-def test_copies_of_a_picture_share_a_split(ingest: Ingest, tmp_path: Path) -> None:
+def test_copies_of_an_image_are_in_one_split(ingest: Ingest, tmp_path: Path) -> None:
     images = digit_images(per_class=20)
     source = write_folders(tmp_path / "digits", images + images)
     folder = ingest(source)
@@ -84,61 +84,61 @@ def test_copies_of_a_picture_share_a_split(ingest: Ingest, tmp_path: Path) -> No
     assert (both.groupby("pixels")["split"].nunique() == 1).all()
 
 
-def locked(rule: str = "picture", **splits: str) -> str:
+def split_table(rule: str = "picture", **splits: str) -> str:
     return json.dumps({"grouped_by": rule, "splits": splits})
 
 
-def test_a_table_of_splits_that_belongs_to_other_data_is_refused(ingest: Ingest, tmp_path: Path) -> None:
-    (tmp_path / "splits" / "digits.json").write_text(locked(somebody="train"))
+def test_a_split_table_of_another_data_set_is_refused(ingest: Ingest, tmp_path: Path) -> None:
+    (tmp_path / "splits" / "digits.json").write_text(split_table(somebody="train"))
     with pytest.raises(UserError, match="belongs to other data"):
         ingest(write_folders(tmp_path / "digits", digit_images(per_class=12)))
 
 
-def test_a_change_of_the_groups_does_not_move_images_silently(ingest: Ingest, tmp_path: Path) -> None:
+def test_a_changed_grouping_rule_is_refused(ingest: Ingest, tmp_path: Path) -> None:
     source = write_folders(tmp_path / "digits", digit_images(per_class=30))
     ingest(source, group_regex=r"/(\d\d\d)")
     with pytest.raises(UserError, match=r"groups by path /\(.*they are now by path .*images would move"):
         ingest(source, group_regex=r"/(\d\d\d\d)")
 
 
-def test_shares_that_the_table_holds_back_are_said(
+def test_split_shares_that_deviate_from_params_are_reported(
     ingest: Ingest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = write_folders(tmp_path / "digits", digit_images(per_class=20))
     file = tmp_path / "splits" / "digits.json"
     ingest(source)
     table = json.loads(file.read_text())
-    held = [group for group, split in table["splits"].items() if split == "train"][:60]
-    table["splits"] |= dict.fromkeys(held, "val")
+    moved = [group for group, split in table["splits"].items() if split == "train"][:60]
+    table["splits"] |= dict.fromkeys(moved, "val")
     file.write_text(json.dumps(table))
     ingest(source)
     assert "split: val has 45% of the images instead of 15%" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("group,split\n", "is damaged"),
         ("[]", "is damaged"),
         ('{"grouped_by": "picture"}', "is damaged"),
-        (locked(a="trian"), "'trian' of group 'a'"),
-        (locked("column who", a="train"), "groups by column who, but they are now by picture"),
+        (split_table(a="trian"), "'trian' of group 'a'"),
+        (split_table("column who", a="train"), "groups by column who, but they are now by picture"),
     ],
 )
-def test_a_table_that_cannot_be_trusted_is_refused(tmp_path: Path, text: str, says: str) -> None:
+def test_a_damaged_or_incompatible_split_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "t.json").write_text(text)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         read_split_table(tmp_path / "t.json", "picture")
 
 
-def test_a_name_of_a_group_survives_the_table_whatever_is_in_it(tmp_path: Path) -> None:
+def test_group_names_with_special_characters_survive_the_split_table(tmp_path: Path) -> None:
     splits = {"a\rb": "train", 'quote"s, comma': "val", "\u00e9 \U0001f600": "test", "": "train"}
-    locked = SplitTable().with_new_groups(splits)
-    write_split_table(tmp_path / "t.json", "column who", locked)
-    assert read_split_table(tmp_path / "t.json", "column who") == locked
+    table = SplitTable().with_new_groups(splits)
+    write_split_table(tmp_path / "t.json", "column who", table)
+    assert read_split_table(tmp_path / "t.json", "column who") == table
 
 
-def test_no_usable_image_or_an_empty_split_is_said(ingest: Ingest, tmp_path: Path) -> None:
+def test_no_readable_image_and_an_empty_split_are_reported(ingest: Ingest, tmp_path: Path) -> None:
     (tmp_path / "bad" / "a").mkdir(parents=True)
     (tmp_path / "bad" / "a" / "1.png").write_bytes(b"bad")
     with pytest.raises(UserError, match=r"1 of 1 files \(100.0%\) were rejected"):
@@ -151,7 +151,7 @@ def test_no_usable_image_or_an_empty_split_is_said(ingest: Ingest, tmp_path: Pat
         ingest(tmp_path / "own", by="source")
 
 
-def test_a_damaged_member_of_a_zip_is_one_refusal(ingest: Ingest, tmp_path: Path) -> None:
+def test_a_damaged_zip_member_rejects_only_that_file(ingest: Ingest, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
         for number, (label, image) in enumerate(digit_images(per_class=20)):
             archive.writestr(f"./{label}/{number}.png", png(image, compress_level=0))
@@ -163,7 +163,7 @@ def test_a_damaged_member_of_a_zip_is_one_refusal(ingest: Ingest, tmp_path: Path
     assert "cannot be unpacked" in rejected["reason"][0]
 
 
-def test_class_names_of_any_sign_come_through(ingest: Ingest, tmp_path: Path) -> None:
+def test_class_names_with_special_characters_are_preserved(ingest: Ingest, tmp_path: Path) -> None:
     names = ["\u00b2", "<b>", "a'b\"c", "\U0001f600", "..x", "NA"]
     for (_, image), name in zip(digit_images(per_class=10) * 6, names * 60, strict=False):
         (tmp_path / "d" / name).mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def test_class_names_of_any_sign_come_through(ingest: Ingest, tmp_path: Path) ->
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 
-def test_splits_keep_groups_whole_and_classes_in_proportion() -> None:
+def test_splits_keep_groups_together_and_preserve_class_proportions() -> None:
     rng = np.random.default_rng(0)
     groups = pd.Series([f"patient{i}" for i in rng.integers(0, 400, 3000)])
     labels = pd.Series(rng.choice(["a", "b", "c"], 3000, p=[0.7, 0.25, 0.05]))
@@ -184,23 +184,23 @@ def test_splits_keep_groups_whole_and_classes_in_proportion() -> None:
     assert (found - pd.Series(SHARES)).abs().to_numpy().max() < 0.03
 
 
-def test_a_class_of_nine_is_in_every_split() -> None:
+def test_a_class_of_nine_images_is_in_every_split() -> None:
     labels = pd.Series([f"class{i // 9}" for i in range(9 * 20)])
     splits = assign_splits(pd.Series([f"g{i}" for i in range(len(labels))]), labels, SHARES, {})
     assert (pd.crosstab(labels, splits)[["train", "val", "test"]] >= 1).all(axis=None)
 
 
-def test_locked_groups_stay_whatever_is_added() -> None:
+def test_locked_groups_keep_their_split_when_groups_are_added() -> None:
     first = pd.Series([f"g{i}" for i in range(100)])
     labels = pd.Series(["a", "b"] * 50)
     locked = dict(zip(first, assign_splits(first, labels, SHARES, {}), strict=True))
     more = pd.Series([f"g{i}" for i in range(60, 300)])
     again = assign_splits(more, pd.Series(["b", "a", "a"] * 80), SHARES, locked)
-    kept = [again[i] == locked[g] for i, g in enumerate(more) if g in locked]
-    assert len(kept) == 40 and all(kept)
+    unchanged = [again[i] == locked[g] for i, g in enumerate(more) if g in locked]
+    assert len(unchanged) == 40 and all(unchanged)
 
 
-def test_the_data_s_own_split_is_kept_or_said_to_be_incomplete(ingest: Ingest, tmp_path: Path) -> None:
+def test_splits_of_the_source_are_used_and_must_be_complete(ingest: Ingest, tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         write_folders(tmp_path / "own" / split, digit_images(per_class=3))
     rows = read_manifest(ingest(tmp_path / "own", by="source"))
@@ -211,52 +211,52 @@ def test_the_data_s_own_split_is_kept_or_said_to_be_incomplete(ingest: Ingest, t
         ingest(tmp_path / "untested", by="source")
 
 
-def test_an_ingest_that_is_refused_decides_no_split(ingest: Ingest, tmp_path: Path) -> None:
+def test_a_refused_ingest_writes_no_split_table(ingest: Ingest, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no test images"):
         ingest(write_folders(tmp_path / "few", digit_images(per_class=2, classes=2)))
     assert not list((tmp_path / "splits").iterdir())
 
 
-def test_later_images_that_look_like_old_ones_move_no_old_one(ingest: Ingest, tmp_path: Path) -> None:
+def test_added_copies_leave_the_splits_of_earlier_images_unchanged(ingest: Ingest, tmp_path: Path) -> None:
     images = digit_images(per_class=30, classes=2)
     source = write_folders(tmp_path / "d", images)
-    before = ingest(source, sequence_block=5)
-    old = read_manifest(before).set_index("path")["split"]
-    sealed = set(pd.read_parquet(tmp_path / "sealed" / "manifest.parquet")["path"])
-    for number, (label, image) in enumerate(images):  # copies of all, so that every block is linked with others
+    folder = ingest(source, sequence_block=5)
+    splits_before = read_manifest(folder).set_index("path")["split"]
+    sealed_before = set(pd.read_parquet(tmp_path / "sealed" / "manifest.parquet")["path"])
+    for number, (label, image) in enumerate(images):  # copies of all images, so that every block is linked with others
         (source / label / f"a{number:04d}.png").write_bytes(png(image))
     ingest(source, sequence_block=5)
-    now = read_manifest(before).set_index("path")["split"]
-    assert now[old.index].equals(old)
-    assert sealed <= set(pd.read_parquet(tmp_path / "sealed" / "manifest.parquet")["path"])
+    splits_after = read_manifest(folder).set_index("path")["split"]
+    assert splits_after[splits_before.index].equals(splits_before)
+    assert sealed_before <= set(pd.read_parquet(tmp_path / "sealed" / "manifest.parquet")["path"])
 
 
-def test_old_images_stay_when_what_joined_their_blocks_is_gone(ingest: Ingest, tmp_path: Path) -> None:
+def test_removing_copies_leaves_the_splits_of_linked_blocks_unchanged(ingest: Ingest, tmp_path: Path) -> None:
     images = digit_images(per_class=30, classes=2)
     source = write_folders(tmp_path / "d", images)
-    twice = (4, 9, 14, 34, 39, 44)  # the last of each of these blocks stands three blocks later too
-    for number in twice:
+    copied = (4, 9, 14, 34, 39, 44)  # the last image of each of these blocks also occurs three blocks later
+    for number in copied:
         label, image = images[number]
         (source / label / f"{number + 15:04d}.png").write_bytes(png(image))
     folder = ingest(source, sequence_block=5)
     table = tmp_path / "splits" / "digits.json"
     before, first = read_manifest(folder).set_index("path"), json.loads(table.read_text())["splits"]
-    assert len(first) == 12 > before["group"].nunique(), "blocks were joined, and the table has each"
+    assert len(first) == 12 > before["group"].nunique(), "blocks are merged into groups, and the table lists each block"
     assert read_manifest(ingest(source, sequence_block=5)).set_index("path")["group"].equals(before["group"])
-    for number in twice:
+    for number in copied:
         (source / images[number][0] / f"{number:04d}.png").unlink()
     after = read_manifest(ingest(source, sequence_block=5)).set_index("path")
     assert after["split"].equals(before["split"].reindex(after.index))
     assert json.loads(table.read_text())["splits"] == first
 
 
-def test_a_mask_of_another_size_is_refused_before_it_is_decoded(ingest: Ingest, tmp_path: Path) -> None:
+def test_a_mask_of_another_size_is_refused_before_decoding(ingest: Ingest, tmp_path: Path) -> None:
     for number, (_, image) in enumerate(digit_images(per_class=30, classes=2)):
         for folder in ("images", "masks"):
             (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
             (tmp_path / "d" / folder / f"{number}.png").write_bytes(png(image))
-    cut_off = png(np.zeros((2000, 2000), np.uint8))[:60]  # to decode it would tell that it is damaged
-    (tmp_path / "d/masks/7.png").write_bytes(cut_off)
+    truncated = png(np.zeros((2000, 2000), np.uint8))[:60]  # decoding it would report a damaged file
+    (tmp_path / "d/masks/7.png").write_bytes(truncated)
     ingested = ingest(
         tmp_path / "d", format="masks", images="images/{key}.png", targets="masks/{key}.png", max_rejected=0.1
     )

@@ -1,3 +1,5 @@
+"""Tests of the faults that the audit benchmarks inject into clean data."""
+
 import io
 from collections import Counter
 from dataclasses import replace
@@ -38,7 +40,7 @@ def digits(per_class: int = 20, informative: bool = True) -> FaultyDataset:
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_strength_0_changes_no_byte_and_a_high_strength_does(name: str) -> None:
+def test_only_a_strength_above_0_changes_the_encoded_bytes(name: str) -> None:
     transform, strength = TRANSFORMS[name]
     before = encode(photo())
     assert encode(transform(photo(), 0, np.random.default_rng(1))) == before
@@ -52,7 +54,7 @@ def test_levels_above_255_are_clipped(transform: Transform) -> None:
 
 
 @pytest.mark.parametrize("name", CONFOUNDERS)
-def test_a_confounder_of_strength_0_changes_no_file(name: str) -> None:
+def test_a_confounder_of_strength_0_leaves_files_unchanged(name: str) -> None:
     data = digits()
     changed = injected_faults.with_confounder(data, CONFOUNDERS[name][0], 0, np.random.default_rng(1))
     assert [encode(s) for s in changed.samples] == [encode(s) for s in data.samples]
@@ -114,13 +116,13 @@ def test_drift_changes_only_its_subset(subset: str) -> None:
     assert changed == expected and 10 < sum(changed) < 80
 
 
-def test_another_camera_for_one_class_of_ten_blocks_and_no_fault_does_not() -> None:
-    found = {}
+def test_a_camera_confounder_blocks_and_clean_data_pass() -> None:
+    severities = {}
     for strength in (0.0, 1.0):
         data = digits(informative=False, per_class=40)
         data = injected_faults.with_confounder(data, fault_transforms.camera, strength, np.random.default_rng(1))
         with TemporaryDirectory() as folder:
             rows, _ = ingest_samples(data, Path(folder))
             result = run_audits(audit_input(rows, Path(folder)), ["confounder"], default_params())
-        found[strength] = dict(result["alarms"])["confounder/metadata"]
-    assert found == {0.0: "passed", 1.0: "blocking"}
+        severities[strength] = dict(result["alarms"])["confounder/metadata"]
+    assert severities == {0.0: "passed", 1.0: "blocking"}

@@ -1,4 +1,4 @@
-"""Labels made wrong on purpose are found and ranked first; where none is wrong, nothing is said to be."""
+"""Injected label errors are detected and ranked first, and correct labels are not reported."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,83 +17,83 @@ from stages.probes.confident_learning import find_label_errors
 from stages.probes.shape_model import landmark_errors
 from stages.reports import Album, make_cards
 from tests.conftest import Ingest, digit_images, write_folders
-from tests.toys import TOYS, save, scene, things
+from tests.toys import TOYS, objects, save, scene
 
 
-def subject_of(folder: Path) -> AuditData:
+def load_audit_data(folder: Path) -> AuditData:
     return AuditData(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
 
 
-def found(subject: AuditData, params: Params) -> dict[str, Finding]:
-    return {finding.id: finding for finding in label_errors.find(subject, params.audit)}
+def findings_by_id(data: AuditData, params: Params) -> dict[str, Finding]:
+    return {finding.id: finding for finding in label_errors.find(data, params.audit)}
 
 
-def changed(subject: AuditData, places: list[int], **change: object) -> AuditData:
-    """The same data with the annotations of some images changed."""
-    rows = subject.rows.copy()
+def changed(data: AuditData, rows_to_change: list[int], **change: object) -> AuditData:
+    """Return the data with the annotations of some rows changed."""
+    rows = data.rows.copy()
     texts = list(rows["annotation"])
-    for place in places:
-        texts[place] = replace(Annotation.from_json(texts[place]), **change).to_json()  # type: ignore[arg-type]
-    return replace(subject, rows=rows.assign(annotation=texts))
+    for row in rows_to_change:
+        texts[row] = replace(Annotation.from_json(texts[row]), **change).to_json()  # type: ignore[arg-type]
+    return replace(data, rows=rows.assign(annotation=texts))
 
 
 @pytest.fixture
 def digits(ingest: Ingest, tmp_path: Path) -> AuditData:
-    return subject_of(ingest(write_folders(tmp_path / "digits", digit_images(per_class=40))))
+    return load_audit_data(ingest(write_folders(tmp_path / "digits", digit_images(per_class=40))))
 
 
-def relabelled(subject: AuditData, share: float) -> tuple[AuditData, set[str]]:
-    rng, rows = np.random.default_rng(1), subject.rows.copy()
+def relabelled(data: AuditData, share: float) -> tuple[AuditData, set[str]]:
+    rng, rows = np.random.default_rng(1), data.rows.copy()
     wrong = rng.permutation(len(rows))[: round(share * len(rows))]
     given = rows["label"].to_numpy(str)
     given[wrong] = [str((int(label) + rng.integers(1, 10)) % 10) for label in given[wrong]]
     texts = [Annotation(labels=(label,)).to_json() for label in given]
-    return replace(subject, rows=rows.assign(label=given, annotation=texts)), set(rows["path"].iloc[wrong])
+    return replace(data, rows=rows.assign(label=given, annotation=texts)), set(rows["path"].iloc[wrong])
 
 
-def test_digits_as_they_are_have_no_wrong_labels(digits: AuditData, params: Params) -> None:
-    findings = found(digits, params)
+def test_unchanged_digits_have_no_label_errors(digits: AuditData, params: Params) -> None:
+    findings = findings_by_id(digits, params)
     assert set(findings) == {"label_errors/classes"}
     assert findings["label_errors/classes"].severity == "passed"
 
 
-def test_relabelled_digits_are_ranked_first_and_counted(digits: AuditData, params: Params) -> None:
+def test_relabelled_digits_are_ranked_first_and_their_share_is_estimated(digits: AuditData, params: Params) -> None:
     noisy, wrong = relabelled(digits, 0.1)
-    finding = found(noisy, params)["label_errors/classes"]
+    finding = findings_by_id(noisy, params)["label_errors/classes"]
     assert finding.severity == "warning"
     assert 0.05 < finding.evidence["share"] < 0.16
     assert len(wrong & set(finding.images)) >= 0.9 * len(finding.images) > 0
     assert all("\N{RIGHTWARDS ARROW}" in finding.captions[path] for path in finding.images)
 
 
-def test_labels_by_chance_are_not_called_wrong_but_not_checked(digits: AuditData, params: Params) -> None:
+def test_random_labels_are_reported_as_not_checked(digits: AuditData, params: Params) -> None:
     noisy, _ = relabelled(digits, 1.0)
     rows = noisy.rows.sample(frac=1, random_state=3)
     shuffled = noisy.rows.assign(label=list(rows["label"]), annotation=list(rows["annotation"]))
-    findings = found(replace(noisy, rows=shuffled), params)
+    findings = findings_by_id(replace(noisy, rows=shuffled), params)
     assert set(findings) == {"label_errors/not-checked"}
     assert "skill" in findings["label_errors/not-checked"].message
 
 
-def test_a_class_with_too_few_groups_is_left_out_by_name(digits: AuditData, params: Params) -> None:
+def test_a_class_with_too_few_groups_is_reported_as_not_checked(digits: AuditData, params: Params) -> None:
     rows = digits.rows
     few = pd.concat([rows[rows["label"] != "7"], rows[rows["label"] == "7"].head(3)])
-    findings = found(replace(digits, rows=few), params)
+    findings = findings_by_id(replace(digits, rows=few), params)
     assert "The class 7 has too few" in findings["label_errors/not-checked"].message
     assert findings["label_errors/classes"].severity == "passed"
 
 
-def test_classes_that_overlap_are_not_taken_for_wrong_labels() -> None:
+def test_overlapping_classes_are_not_reported_as_label_errors() -> None:
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 2, 2000)
-    signal = 2 * codes - 1 + 0.8 * rng.normal(size=2000)  # a tenth of them on the wrong side
+    signal = 2 * codes - 1 + 0.8 * rng.normal(size=2000)  # a tenth of the images are on the wrong side
     p = 1 / (1 + np.exp(-2 * signal / 0.64))
     result = find_label_errors(np.stack([1 - p, p], axis=1), codes)
-    assert (result.better_N != codes).mean() > 0.08, "as many disagree"
+    assert (result.better_N != codes).mean() > 0.08, "some predictions disagree with the labels"
     assert result.share < 0.02 and result.at_least < 0.01
 
 
-def test_a_grade_is_doubted_by_how_far_it_is_off() -> None:
+def test_the_score_of_a_grade_grows_with_its_distance() -> None:
     p = np.tile([0.9, 0.1, 0.0, 0.0], (40, 1))
     codes = np.array([0] * 36 + [0, 1, 2, 3])
     result = find_label_errors(p, codes, ordered=True)
@@ -101,32 +101,32 @@ def test_a_grade_is_doubted_by_how_far_it_is_off() -> None:
 
 
 @pytest.mark.parametrize("factor", [2.0, 10.0])
-def test_a_misread_number_is_found(digits: AuditData, params: Params, factor: float) -> None:
+def test_a_misread_number_is_detected(digits: AuditData, params: Params, factor: float) -> None:
     values = [float(5 + int(label)) for label in digits.rows["label"]]
     wrong = [3, 90, 200]
     texts = [
         Annotation(scalars={"size": value * (factor if i in wrong else 1)}).to_json() for i, value in enumerate(values)
     ]
-    finding = found(replace(digits, rows=digits.rows.assign(annotation=texts)), params)["label_errors/numbers"]
+    finding = findings_by_id(replace(digits, rows=digits.rows.assign(annotation=texts)), params)["label_errors/numbers"]
     assert finding.severity == "warning"
     large = [i for i in wrong if values[i] * (factor - 1) > 7]
     assert large and {digits.rows["path"].iloc[i] for i in large} <= set(finding.images)
 
 
-def with_numbers(subject: AuditData, values: list[float]) -> AuditData:
+def with_numbers(data: AuditData, values: list[float]) -> AuditData:
     texts = [Annotation(scalars={"size": float(value)}).to_json() for value in values]
-    return replace(subject, rows=subject.rows.assign(annotation=texts))
+    return replace(data, rows=data.rows.assign(annotation=texts))
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_of_counts_that_are_mostly_zero_none_is_wrong_but_a_misread_one(
-    digits: AuditData, params: Params, known: bool
+@pytest.mark.parametrize("predictable", [True, False])
+def test_only_a_misread_number_among_mostly_zero_counts_is_detected(
+    digits: AuditData, params: Params, predictable: bool
 ) -> None:
     rng, grade = np.random.default_rng(0), digits.rows["label"].astype(int).to_numpy()
-    grade = grade if known else rng.permutation(grade)
+    grade = grade if predictable else rng.permutation(grade)
     counts = np.where(grade < 7, 0, rng.poisson(grade + 3.0))
-    result = found(with_numbers(digits, counts.tolist()), params)
-    if not known:
+    result = findings_by_id(with_numbers(digits, counts.tolist()), params)
+    if not predictable:
         assert "label_errors/numbers" not in result and "does not predict" in result["label_errors/not-checked"].message
         return
     assert (
@@ -135,12 +135,12 @@ def test_of_counts_that_are_mostly_zero_none_is_wrong_but_a_misread_one(
     )
     wrong = int(np.flatnonzero(counts > 9)[0])
     counts[wrong] *= 10
-    finding = found(with_numbers(digits, counts.tolist()), params)["label_errors/numbers"]
+    finding = findings_by_id(with_numbers(digits, counts.tolist()), params)["label_errors/numbers"]
     assert finding.severity == "warning" and finding.images == [digits.rows["path"].iloc[wrong]]
 
 
 @pytest.mark.parametrize("spread", [True, False])
-def test_numbers_as_large_as_floats_can_be_are_written_down(
+def test_the_largest_floats_are_audited_and_written(
     digits: AuditData, params: Params, tmp_path: Path, spread: bool
 ) -> None:
     values = [5.0 + int(label) for label in digits.rows["label"]]
@@ -148,9 +148,9 @@ def test_numbers_as_large_as_floats_can_be_are_written_down(
         values = [(value - 9.5) / 4.5 * 1.7e308 for value in values]
     else:
         values[3] = 1.7e308
-    subject = with_numbers(digits, values)
-    asked = ("label_errors", "learning_curve", "confounder")
-    findings = [finding for name in asked for finding in AUDITS[name](subject, params.audit)]
+    data = with_numbers(digits, values)
+    audits = ("label_errors", "learning_curve", "confounder")
+    findings = [finding for name in audits for finding in AUDITS[name](data, params.audit)]
     write_findings(findings, tmp_path / "findings.json")
     result = {finding.id: finding for finding in findings}
     assert 0.5 < result["label_errors/numbers"].evidence["r2"]["size"] < 0.95
@@ -159,41 +159,41 @@ def test_numbers_as_large_as_floats_can_be_are_written_down(
     assert any(name.startswith("confounder/") for name in result)
 
 
-def test_the_unit_of_a_number_changes_nothing(digits: AuditData, params: Params) -> None:
+def test_detection_does_not_depend_on_the_unit_of_a_number(digits: AuditData, params: Params) -> None:
     values = [5.0 + int(label) for label in digits.rows["label"]]
     values[3] *= 10
-    one, other = (found(with_numbers(digits, [v * unit for v in values]), params) for unit in (1, 1e-15))
+    one, other = (findings_by_id(with_numbers(digits, [v * unit for v in values]), params) for unit in (1, 1e-15))
     assert other["label_errors/numbers"].images == one["label_errors/numbers"].images
 
 
-def test_several_classes_are_each_held_against_the_rest(digits: AuditData, params: Params) -> None:
-    kinds = [
+def test_each_of_several_classes_is_compared_with_the_rest(digits: AuditData, params: Params) -> None:
+    label_sets = [
         {"round"} if label in "0689" else {"straight"} if label in "147" else set() for label in digits.rows["label"]
     ]
     wrong = [5, 77, 140, 201, 260, 300]
-    for place in wrong:
-        kinds[place] = kinds[place] ^ {"round"}
-    texts = [Annotation(labels=tuple(sorted(kind))).to_json() for kind in kinds]
-    finding = found(replace(digits, rows=digits.rows.assign(annotation=texts)), params)["label_errors/classes"]
+    for row in wrong:
+        label_sets[row] = label_sets[row] ^ {"round"}
+    texts = [Annotation(labels=tuple(sorted(labels))).to_json() for labels in label_sets]
+    finding = findings_by_id(replace(digits, rows=digits.rows.assign(annotation=texts)), params)["label_errors/classes"]
     assert finding.severity in ("warning", "info")
-    paths = {digits.rows["path"].iloc[place] for place in wrong}
+    paths = {digits.rows["path"].iloc[row] for row in wrong}
     assert len(paths & set(finding.images)) >= 3
-    assert any("labelled round?" in words for words in finding.captions.values())
+    assert any("labelled round?" in caption for caption in finding.captions.values())
 
 
-def test_exchanged_and_misplaced_points_are_detected() -> None:
+def test_swapped_and_misplaced_points_are_detected() -> None:
     rng = np.random.default_rng(0)
     shape = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.5, 0.5]])
-    place = shape + rng.normal(scale=2, size=(60, 1, 2)) + rng.normal(scale=0.05, size=(60, 5, 2))
-    place[7, 3] = np.nan
-    place[20, [0, 2]] = place[20, [2, 0]]
-    place[30, 4] += 1.0
-    odd, gain, pair = landmark_errors(place, np.arange(60))
-    assert np.isnan(odd[7, 3]) and np.isfinite(np.delete(odd[7], 3)).all()
+    points = shape + rng.normal(scale=2, size=(60, 1, 2)) + rng.normal(scale=0.05, size=(60, 5, 2))
+    points[7, 3] = np.nan
+    points[20, [0, 2]] = points[20, [2, 0]]
+    points[30, 4] += 1.0
+    error, gain, pair = landmark_errors(points, np.arange(60))
+    assert np.isnan(error[7, 3]) and np.isfinite(np.delete(error[7], 3)).all()
     assert gain.argmax() == 20 and set(pair[20]) == {0, 2}
     assert np.delete(gain, 20).max() < 10
-    oddest = np.unravel_index(np.nanargmax(np.where(np.arange(60)[:, None] == 20, np.nan, odd)), odd.shape)
-    assert tuple(map(int, oddest)) == (30, 4)
+    largest = np.unravel_index(np.nanargmax(np.where(np.arange(60)[:, None] == 20, np.nan, error)), error.shape)
+    assert tuple(map(int, largest)) == (30, 4)
 
 
 @pytest.fixture
@@ -206,14 +206,14 @@ def masks(ingest: Ingest, tmp_path: Path) -> AuditData:
         save(tmp_path / "d/images" / f"{number:02d}.png", image)
         save(tmp_path / "d/masks" / f"{number:02d}.png", mask_of([] if number == 30 else placed))
     toy = {**TOYS["segmentation"].ingest, "mask_values": {0: "ground", 1: "disc", 2: "square"}}
-    return subject_of(ingest(tmp_path / "d", **toy))
+    return load_audit_data(ingest(tmp_path / "d", **toy))
 
 
-def test_an_empty_mask_and_no_other_is_found(masks: AuditData, params: Params) -> None:
-    findings = found(masks, params)
+def test_only_the_empty_mask_is_detected(masks: AuditData, params: Params) -> None:
+    findings = findings_by_id(masks, params)
     empty = "images/30.png"
     if empty not in set(masks.rows["path"]):
-        pytest.fail("the split has sealed the one image that this test is about; choose another")
+        pytest.fail("the empty mask is in the sealed test split; choose another image")
     assert findings["label_errors/unusual-masks"].images == [empty]
     assert findings["label_errors/masks"].images == [empty]
     assert findings["label_errors/masks"].places[empty]
@@ -223,25 +223,25 @@ def test_an_empty_mask_and_no_other_is_found(masks: AuditData, params: Params) -
 def boxes(ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AuditData:
     monkeypatch.setattr("tests.toys.COUNT", 40)
     (tmp_path / "d").mkdir()
-    things(tmp_path / "d", np.random.default_rng(0))
-    return subject_of(ingest(tmp_path / "d", inside="things.json"))
+    objects(tmp_path / "d", np.random.default_rng(0))
+    return load_audit_data(ingest(tmp_path / "d", inside="things.json"))
 
 
-def test_marks_that_fit_pass(boxes: AuditData, params: Params) -> None:
-    assert found(boxes, params)["label_errors/objects"].severity == "passed"
+def test_correct_boxes_pass(boxes: AuditData, params: Params) -> None:
+    assert findings_by_id(boxes, params)["label_errors/objects"].severity == "passed"
 
 
-def test_what_is_not_marked_or_marked_on_nothing_or_as_another_class_is_found(boxes: AuditData, params: Params) -> None:
+def test_missing_spurious_and_misclassified_boxes_are_detected(boxes: AuditData, params: Params) -> None:
     shapes = Annotation.from_json(boxes.rows["annotation"].iloc[4]).shapes
     assert shapes
     other = {"disc": "square", "square": "disc"}
     wrong = changed(boxes, [2], shapes=())
     wrong = changed(wrong, [4], shapes=tuple(replace(shape, label=other[shape.label]) for shape in shapes))
     corner = ObjectAnnotation("disc", (0.0, 0.0, 9.0, 9.0))
-    marked = Annotation.from_json(boxes.rows["annotation"].iloc[6]).shapes or ()
-    assert all(x0 > 9 or y0 > 9 for x0, y0, _, _ in (shape.box for shape in marked)), "nothing is in the corner"
-    wrong = changed(wrong, [6], shapes=(*marked, corner))
-    finding = found(wrong, params)["label_errors/objects"]
+    labelled = Annotation.from_json(boxes.rows["annotation"].iloc[6]).shapes or ()
+    assert all(x0 > 9 or y0 > 9 for x0, y0, _, _ in (shape.box for shape in labelled)), "no object is in the corner"
+    wrong = changed(wrong, [6], shapes=(*labelled, corner))
+    finding = findings_by_id(wrong, params)["label_errors/objects"]
     paths = list(boxes.rows["path"])
     assert "unlabelled" in finding.captions[paths[2]]
     assert "instead" in finding.captions[paths[4]]
@@ -250,12 +250,12 @@ def test_what_is_not_marked_or_marked_on_nothing_or_as_another_class_is_found(bo
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_every_kind_of_label_gets_an_answer(name: str, ingest: Ingest, params: Params, tmp_path: Path) -> None:
+def test_every_kind_of_label_gives_valid_findings(name: str, ingest: Ingest, params: Params, tmp_path: Path) -> None:
     toy = TOYS[name]
     (tmp_path / "toy").mkdir()
     toy.write(tmp_path / "toy", np.random.default_rng(0))
     columns = params.ingest.columns.model_copy(update=toy.columns)
-    findings = label_errors.find(subject_of(ingest(tmp_path / "toy", columns=columns, **toy.ingest)), params.audit)
+    findings = label_errors.find(load_audit_data(ingest(tmp_path / "toy", columns=columns, **toy.ingest)), params.audit)
     assert findings and all(
         f.id.startswith("label_errors/") and f.severity != "blocking" and f.message for f in findings
     )
@@ -264,7 +264,7 @@ def test_every_kind_of_label_gets_an_answer(name: str, ingest: Ingest, params: P
     assert [f.id for f in read_findings(tmp_path / "findings.json")] == [f.id for f in findings]
 
 
-def test_the_page_shows_the_suggested_label_and_outlines_the_region(digits: AuditData) -> None:
+def test_the_report_shows_the_suggested_label_and_outlines_the_region(digits: AuditData) -> None:
     path = digits.rows["path"].iloc[0]
     plain = Finding("labels/x", "warning", "Look.", {}, [path])
     result = replace(plain, captions={path: "3 or 8?"}, places={path: [(1.0, 1.0, 6.0, 6.0)]})
@@ -278,25 +278,27 @@ def test_the_audit_is_registered() -> None:
     assert AUDITS["label_errors"] is label_errors.find
 
 
-def test_counts_that_are_mostly_nought_are_not_called_wrong(digits: AuditData, params: Params) -> None:
+def test_mostly_zero_and_constant_counts_are_not_reported(digits: AuditData, params: Params) -> None:
     values = [float(int(label)) if label in "12" else 0.0 for label in digits.rows["label"]]
     texts = [Annotation(scalars={"count": value}).to_json() for value in values]
-    findings = found(replace(digits, rows=digits.rows.assign(annotation=texts)), params)
+    findings = findings_by_id(replace(digits, rows=digits.rows.assign(annotation=texts)), params)
     result = findings.get("label_errors/numbers")
     assert result is None or len(result.images) < 0.1 * len(values), "few of the 20 % nonzero values are outliers"
     constant = [Annotation(scalars={"count": 3.0}).to_json() for _ in values]
-    assert "label_errors/numbers" not in found(replace(digits, rows=digits.rows.assign(annotation=constant)), params)
+    assert "label_errors/numbers" not in findings_by_id(
+        replace(digits, rows=digits.rows.assign(annotation=constant)), params
+    )
 
 
-def test_exchanges_are_looked_for_among_many_points_at_once() -> None:
+def test_swapped_points_are_detected_among_many_points() -> None:
     rng = np.random.default_rng(0)
     shape = rng.uniform(0, 10, size=(60, 2))
-    place = shape + rng.normal(scale=0.05, size=(40, 60, 2))
-    place[20, [0, 9]] = place[20, [9, 0]]
-    _, gain, pair = landmark_errors(place, np.arange(40))
+    points = shape + rng.normal(scale=0.05, size=(40, 60, 2))
+    points[20, [0, 9]] = points[20, [9, 0]]
+    _, gain, pair = landmark_errors(points, np.arange(40))
     assert gain.argmax() == 20 and set(pair[20]) == {0, 9}
 
 
-def test_a_finding_with_a_number_beyond_all_numbers_is_written(tmp_path: Path) -> None:
+def test_evidence_that_is_not_finite_is_written_as_null(tmp_path: Path) -> None:
     write_findings([Finding("a/b", "info", "x", {"r2": [float("inf"), 1.0], "p": float("nan")})], tmp_path / "f.json")
     assert read_findings(tmp_path / "f.json")[0].evidence == {"r2": [None, 1.0], "p": None}

@@ -1,4 +1,4 @@
-"""Every form of label becomes the same annotation, and what is wrong with one is said with file, line and value."""
+"""Every label format gives the same annotations, and an invalid label is reported with file, line and value."""
 
 import io
 import json
@@ -25,7 +25,7 @@ Read = Callable[..., Found]
 
 @pytest.fixture
 def source(params: Params, tmp_path: Path) -> Read:
-    """Write files and read them as a source: items by path, refusals."""
+    """Write files and read them as a source; return the samples by path and the rejected files."""
 
     def run(
         files: dict[str, Any], has_split: bool = False, columns: dict[str, Any] | None = None, **changes: Any
@@ -59,9 +59,9 @@ def indices(item: Sample) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(item.target(20, 30))))
 
 
-def test_run_lengths_and_json_give_back_what_went_in() -> None:
-    there = np.random.default_rng(0).random((13, 17)) > 0.6
-    assert np.array_equal(decode_rle(encode_rle(there), 13, 17), there)
+def test_run_lengths_and_json_round_trip() -> None:
+    mask_HW = np.random.default_rng(0).random((13, 17)) > 0.6
+    assert np.array_equal(decode_rle(encode_rle(mask_HW), 13, 17), mask_HW)
     for flat in (np.zeros((3, 4), bool), np.ones((3, 4), bool)):
         assert np.array_equal(decode_rle(encode_rle(flat), 3, 4), flat)
     with pytest.raises(ValueError, match="add up to 5, not to 3 x 4 = 12"):
@@ -78,7 +78,7 @@ def test_run_lengths_and_json_give_back_what_went_in() -> None:
     assert Annotation.from_json(Annotation(labels=()).to_json()) == Annotation(labels=())
 
 
-def test_a_table_holds_several_classes_numbers_and_points(source: Read) -> None:
+def test_a_table_provides_several_classes_numbers_and_points(source: Read) -> None:
     rows = "path,label,n,nose_x,nose_y\na.png,cat|dog,3,1.5,2\nb.png,,4,,\n"
     columns = {"separator": "|", "scalars": ("n",), "points": ("nose",)}
     items, refused = source({"t.csv": rows, "a.png": GREY, "b.png": GREY}, inside="t.csv", columns=columns)
@@ -87,7 +87,7 @@ def test_a_table_holds_several_classes_numbers_and_points(source: Read) -> None:
     assert labels_of(items["b.png"]) == Annotation((), {"n": 4.0}, {"nose": None})
 
 
-def test_a_cell_that_is_no_number_is_named_by_line_and_value(source: Read) -> None:
+def test_a_cell_that_is_not_a_finite_number_is_reported(source: Read) -> None:
     rows = "path,n\na.png,3\nb.png,three\nc.png,inf\n"
     files = {"t.csv": rows, **dict.fromkeys(("a.png", "b.png", "c.png"), GREY)}
     items, refused = source(files, inside="t.csv", columns={"label": None, "scalars": ("n",)})
@@ -98,31 +98,31 @@ def test_a_cell_that_is_no_number_is_named_by_line_and_value(source: Read) -> No
     ]
 
 
-def test_a_pattern_chooses_rows_and_files_of_a_table(source: Read) -> None:
+def test_a_pattern_selects_rows_and_files_of_a_table(source: Read) -> None:
     files = {"t.csv": "path,label\nx/1.png,a\ny/2.png,b\n", "x/1.png": GREY, "y/2.png": GREY, "x/1dots.png": GREY}
     items, refused = source(files, inside="t.csv", images="x/?.png".replace("?", "1"))
     assert list(items) == ["x/1.png"] and not refused
 
 
-def test_a_label_image_is_read_by_its_values(source: Read) -> None:
+def test_mask_values_are_mapped_to_classes(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1.png": mask((0, 0, 5, 5), (10, 10, 20, 20)), "i/2.png": GREY}
-    form: dict[str, Any] = {"format": "masks", "images": "i/{key}.png", "targets": "m/{key}.png"}
-    items, refused = source(files, **form, mask_values={0: "ground", 255: "cell"}, ignore_values=(7,))
+    settings: dict[str, Any] = {"format": "masks", "images": "i/{key}.png", "targets": "m/{key}.png"}
+    items, refused = source(files, **settings, mask_values={0: "ground", 255: "cell"}, ignore_values=(7,))
     index = indices(items["i/1.png"])
     assert labels_of(items["i/1.png"]).mask == ("ground", "cell")
     assert index[2, 2] == 1 and index[15, 15] == 255 and index[0, 25] == 0
     assert [(r.path, r.reason) for r in refused] == [("i/2.png", "has no file m/2.png")]
-    items, _ = source(files, **form, mask_values={0: "ground", 255: "cell"})
+    items, _ = source(files, **settings, mask_values={0: "ground", 255: "cell"})
     with pytest.raises(
         Unreadable,
         match=r"m/1.png contains the values 7, which are neither in ingest.mask_values \(\[0, 255\]\) nor in ingest.ig",
     ):
         indices(items["i/1.png"])
-    items, _ = source(files, **form)
+    items, _ = source(files, **settings)
     assert labels_of(items["i/1.png"]).mask == ("background", "foreground") and indices(items["i/1.png"])[15, 15] == 1
 
 
-def test_values_may_share_a_class_and_the_background_is_the_first(source: Read) -> None:
+def test_mask_values_can_share_a_class_and_background_is_first(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1.png": mask((0, 0, 5, 5), (10, 10, 20, 20))}
     values = {0: "cell", 7: "background", 255: "cell"}
     items, _ = source(files, format="masks", images="i/{key}.png", targets="m/{key}.png", mask_values=values)
@@ -131,21 +131,23 @@ def test_values_may_share_a_class_and_the_background_is_the_first(source: Read) 
     assert (index[2, 2], index[15, 15], index[0, 25]) == (1, 0, 1)
 
 
-@pytest.mark.parametrize(("form", "look"), [("masks", indices), ("instances", labels_of)])
-def test_a_mask_of_several_pictures_is_refused(source: Read, form: str, look: Callable[[Sample], Any]) -> None:
-    buffer, picture = io.BytesIO(), Image.new("L", (30, 20), 255)
-    picture.save(buffer, "TIFF", save_all=True, append_images=[picture])
+@pytest.mark.parametrize(("format_name", "read_labels"), [("masks", indices), ("instances", labels_of)])
+def test_a_mask_with_several_frames_is_refused(
+    source: Read, format_name: str, read_labels: Callable[[Sample], Any]
+) -> None:
+    buffer, image = io.BytesIO(), Image.new("L", (30, 20), 255)
+    image.save(buffer, "TIFF", save_all=True, append_images=[image])
     files = {"i/1.png": GREY, "m/1.tif": buffer.getvalue()}
-    items, _ = source(files, format=form, images="i/{key}.png", targets="m/{key}.tif")
+    items, _ = source(files, format=format_name, images="i/{key}.png", targets="m/{key}.tif")
     with pytest.raises(Unreadable, match="m/1.tif: contains several frames"):
-        look(items["i/1.png"])
+        read_labels(items["i/1.png"])
 
 
 def test_a_palette_mask_is_read_by_index(source: Read) -> None:
-    picture = Image.fromarray(np.eye(20, 30, dtype=np.uint8) * 2, "P")
-    picture.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
+    image = Image.fromarray(np.eye(20, 30, dtype=np.uint8) * 2, "P")
+    image.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     files = {"i/1.png": GREY, "m/1.png": buffer.getvalue()}
     items, _ = source(
         files, format="masks", images="i/{key}.png", targets="m/{key}.png", mask_values={0: "a", 1: "b", 2: "c"}
@@ -153,21 +155,23 @@ def test_a_palette_mask_is_read_by_index(source: Read) -> None:
     assert np.array_equal(indices(items["i/1.png"]), np.eye(20, 30) * 2)
 
 
-def test_masks_a_class_must_not_overlap(source: Read) -> None:
+def test_overlapping_masks_of_two_classes_are_refused(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1_cat.png": mask((0, 0, 5, 5)), "m/1_dog.png": mask((6, 6, 9, 9))}
-    form: dict[str, Any] = {"format": "masks", "images": "i/{key}.png", "targets": "m/{key}_{label}.png"}
-    items, _ = source(files, **form)
+    settings: dict[str, Any] = {"format": "masks", "images": "i/{key}.png", "targets": "m/{key}_{label}.png"}
+    items, _ = source(files, **settings)
     assert labels_of(items["i/1.png"]).mask == ("background", "cat", "dog")
     assert indices(items["i/1.png"])[7, 7] == 2
-    items, _ = source({**files, "m/1_dog.png": mask((4, 4, 9, 9))}, **form)
+    items, _ = source({**files, "m/1_dog.png": mask((4, 4, 9, 9))}, **settings)
     with pytest.raises(Unreadable, match="m/1_dog.png overlaps the mask of cat, for example at x 4, y 4"):
         indices(items["i/1.png"])
 
 
-def test_a_mask_a_thing_gives_boxes_and_leaves_out_empty_ones(source: Read, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_mask_per_object_gives_boxes_and_skips_empty_masks(
+    source: Read, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = {"s/1/images/1.png": GREY, "s/1/masks/a.png": mask((2, 3, 7, 9)), "s/1/masks/b.png": mask()}
-    form = {"format": "instances", "images": "s/{key}/images/*.png", "targets": "s/{key}/masks/*.png"}
-    items, _ = source(files, **form)
+    settings = {"format": "instances", "images": "s/{key}/images/*.png", "targets": "s/{key}/masks/*.png"}
+    items, _ = source(files, **settings)
     (shape,) = labels_of(items["s/1/images/1.png"]).shapes or ()
     assert shape.box == (2, 3, 7, 9) and shape.label == "object"
     assert decode_rle(shape.rle or (), 20, 30).sum() == 30
@@ -176,21 +180,21 @@ def test_a_mask_a_thing_gives_boxes_and_leaves_out_empty_ones(source: Read, caps
         items["s/1/images/1.png"].annotate(20, 31)
 
 
-def test_dots_are_things(source: Read) -> None:
+def test_each_dot_becomes_an_object(source: Read) -> None:
     files = {"1cell.png": GREY, "1dots.png": mask((4, 4, 5, 5), (20, 10, 22, 12), values=(255, 250))}
     items, _ = source(files, format="dots", images="{key}cell.png", targets="{key}dots.png")
     boxes = [shape.box for shape in labels_of(items["1cell.png"]).shapes or ()]
     assert boxes == [(4.0, 4.0, 5.0, 5.0), (20.5, 10.5, 21.5, 11.5)]
 
 
-def test_dots_with_a_label_are_things_of_that_class(source: Read) -> None:
+def test_labelled_dots_become_objects_of_that_class(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1_cat.png": mask((4, 4, 5, 5)), "m/1_dog.png": mask((8, 9, 9, 10))}
     items, _ = source(files, format="dots", images="i/{key}.png", targets="m/{key}_{label}.png")
     found = [(shape.label, shape.box) for shape in labels_of(items["i/1.png"]).shapes or ()]
     assert found == [("cat", (4, 4, 5, 5)), ("dog", (8, 9, 9, 10))]
 
 
-def test_a_dot_is_what_is_not_black_and_in_a_jpeg_what_is_above_half(source: Read) -> None:
+def test_dots_are_nonzero_pixels_and_bright_pixels_in_a_jpeg(source: Read) -> None:
     level_HW = np.zeros((20, 30), np.uint8)
     level_HW[2:5, 2:5], level_HW[2:5, 20:23], level_HW[14:17, 10:13] = 255, 60, 1
     buffer = io.BytesIO()
@@ -201,27 +205,27 @@ def test_a_dot_is_what_is_not_black_and_in_a_jpeg_what_is_above_half(source: Rea
     buffer = io.BytesIO()
     Image.fromarray(np.ones((20, 30), np.uint8)).save(buffer, "JPEG")
     items, _ = source({"m/2.jpg": buffer.getvalue()}, format="dots", images="i/{key}.png", targets="m/{key}.*")
-    assert labels_of(items["i/2.png"]).shapes == (), "nearly black is black"
+    assert labels_of(items["i/2.png"]).shapes == (), "a nearly black JPEG contains no dots"
 
 
-def test_dots_that_cannot_be_read_are_named(source: Read) -> None:
-    files = {"i/1.png": GREY, "m/1.png": b"no picture"}
+def test_an_unreadable_dot_image_is_reported(source: Read) -> None:
+    files = {"i/1.png": GREY, "m/1.png": b"not an image"}
     items, _ = source(files, format="dots", images="i/{key}.png", targets="m/{key}.png")
     with pytest.raises(Unreadable, match="the dot image m/1.png: "):
         labels_of(items["i/1.png"])
 
 
-@pytest.mark.parametrize(("form", "what"), [("dots", "dot images"), ("pairs", "paired images")])
-def test_several_files_for_one_image_are_refused(source: Read, form: str, what: str) -> None:
+@pytest.mark.parametrize(("format_name", "kind"), [("dots", "dot images"), ("pairs", "paired images")])
+def test_several_files_for_one_image_are_refused(source: Read, format_name: str, kind: str) -> None:
     files = {"i/1.png": GREY, "m/1/a.png": mask(), "m/1/b.png": mask()}
-    with pytest.raises(UserError, match=f"i/1.png has the {what} m/1/a.png and m/1/b.png; ingest.targets must"):
-        source(files, format=form, images="i/{key}.png", targets="m/{key}/*.png")
+    with pytest.raises(UserError, match=f"i/1.png has the {kind} m/1/a.png and m/1/b.png; ingest.targets must"):
+        source(files, format=format_name, images="i/{key}.png", targets="m/{key}/*.png")
 
 
 @pytest.mark.parametrize(
     ("patterns", "image", "target"),
     [
-        (("{key}.png", "{key}_*.png"), "a.png", "a_mask.png"),  # beside each other: both patterns fit the mask
+        (("{key}.png", "{key}_*.png"), "a.png", "a_mask.png"),  # in one folder: both patterns match the mask
         (("i/{key}.png", "m/{key}*.png"), "i/a.png", "m/a_mask.png"),
         (("i/{key}.png", "m/**/{key}*.png"), "i/a.png", "m/new/a_mask.png"),
         (("{key}.png", "{key}*.png"), "a.png", "a_mask.png"),
@@ -229,7 +233,7 @@ def test_several_files_for_one_image_are_refused(source: Read, form: str, what: 
         (("i/{key}.png", "m/*{key}*.png"), "i/ab.png", "m/mask_ab_1.png"),
     ],
 )
-def test_a_star_after_the_key_leaves_it_the_key_of_an_image(
+def test_a_wildcard_next_to_the_key_is_not_part_of_the_key(
     source: Read, patterns: tuple[str, str], image: str, target: str
 ) -> None:
     items, refused = source({image: GREY, target: mask()}, format="pairs", images=patterns[0], targets=patterns[1])
@@ -239,7 +243,7 @@ def test_a_star_after_the_key_leaves_it_the_key_of_an_image(
 
 
 @pytest.mark.parametrize(("pattern", "name"), [("m/{key}*.png", "m/{}x.png"), ("m/*{key}.png", "m/x{}.png")])
-def test_the_longest_key_that_an_image_has_wins_beside_a_star(source: Read, pattern: str, name: str) -> None:
+def test_the_longest_matching_key_wins_next_to_a_wildcard(source: Read, pattern: str, name: str) -> None:
     files = {"i/2.png": GREY, "i/22.png": GREY, name.format(2): mask(), name.format(22): GREY}
     items, refused = source(files, format="pairs", images="i/{key}.png", targets=pattern)
     assert not refused
@@ -249,7 +253,7 @@ def test_the_longest_key_that_an_image_has_wins_beside_a_star(source: Read, patt
     }
 
 
-def test_an_image_whose_name_goes_on_from_another_s_stays_one_where_it_has_a_mask(source: Read) -> None:
+def test_images_with_a_common_name_prefix_get_their_own_masks(source: Read) -> None:
     files = {"a.png": GREY, "a_b.png": GREY, "a_mask.png": mask((1, 1, 4, 4)), "a_b_mask.png": mask((5, 5, 9, 9))}
     items, refused = source(files, format="instances", images="{key}.png", targets="{key}_*.png")
     assert not refused
@@ -257,15 +261,15 @@ def test_an_image_whose_name_goes_on_from_another_s_stays_one_where_it_has_a_mas
     assert boxes == {"a.png": [(1, 1, 4, 4)], "a_b.png": [(5, 5, 9, 9)]}
 
 
-@pytest.mark.parametrize("form", ["table", "arrays", "coco", "deeplabcut"])
-def test_a_form_in_one_file_wants_the_name_of_that_file(source: Read, form: str) -> None:
+@pytest.mark.parametrize("format_name", ["table", "arrays", "coco", "deeplabcut"])
+def test_a_single_file_format_requires_the_file_name(source: Read, format_name: str) -> None:
     with pytest.raises(
-        UserError, match=f"ingest.inside: format {form} consists of one file; name it, for example labels/"
+        UserError, match=f"ingest.inside: format {format_name} consists of one file; name it, for example labels/"
     ):
-        source({"a.png": GREY}, format=form)
+        source({"a.png": GREY}, format=format_name)
 
 
-def test_several_whole_numbers_written_as_fractions_are_numbers(source: Read) -> None:
+def test_several_integer_valued_floats_per_image_are_numbers(source: Read) -> None:
     def read(labels: list[list[float]]) -> Annotation:
         buffer = io.BytesIO()
         np.savez(buffer, images=np.zeros((2, 20, 30), np.uint8), labels=np.array(labels))
@@ -273,16 +277,16 @@ def test_several_whole_numbers_written_as_fractions_are_numbers(source: Read) ->
         return labels_of(items["images/000000.png"])
 
     assert read([[2.0, 0.0], [1.0, 3.0]]) == Annotation(scalars={"value0": 2.0, "value1": 0.0})
-    assert read([[1.0, 0.0], [1.0, 1.0]]) == Annotation(labels=("0",)), "yes and no stay classes"
+    assert read([[1.0, 0.0], [1.0, 1.0]]) == Annotation(labels=("0",)), "values of only 0 and 1 are classes"
 
 
-def test_what_operating_systems_leave_behind_is_no_mask(source: Read) -> None:
+def test_hidden_files_of_operating_systems_are_ignored(source: Read) -> None:
     files = {"i/a.png": GREY, "m/a.png": mask(), "i/._a.png": b"x", "m/._a.png": b"x", "__MACOSX/i/a.png": b"x"}
     items, refused = source(files, format="masks", images="i/{key}.png", targets="m/{key}.png")
     assert list(items) == ["i/a.png"] and not refused
 
 
-def test_patterns_that_match_nothing_or_name_no_key_are_errors(source: Read) -> None:
+def test_patterns_without_a_match_or_without_a_key_are_errors(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1.png": GREY}
     with pytest.raises(UserError, match=r"both must contain \{key\}"):
         source(files, format="pairs", images="i/*.png", targets="m/{key}.png")
@@ -291,14 +295,14 @@ def test_patterns_that_match_nothing_or_name_no_key_are_errors(source: Read) -> 
 
 
 def coco(**change: Any) -> dict[str, Any]:
-    thing = {"id": 7, "image_id": 1, "category_id": 3, "iscrowd": 0, "bbox": [2, 3, 5, 6], "area": 30}
-    thing |= {"segmentation": [[2, 3, 7, 3, 7, 9, 2, 9]]}
-    held = {
+    annotation = {"id": 7, "image_id": 1, "category_id": 3, "iscrowd": 0, "bbox": [2, 3, 5, 6], "area": 30}
+    annotation |= {"segmentation": [[2, 3, 7, 3, 7, 9, 2, 9]]}
+    content = {
         "images": [{"id": 1, "file_name": "a.png", "height": 20, "width": 30}],
-        "annotations": [thing | change],
+        "annotations": [annotation | change],
         "categories": [{"id": 3, "name": "cat", "keypoints": ["nose", "tail"]}],
     }
-    return {"c.json": json.dumps(held), "a.png": GREY}
+    return {"c.json": json.dumps(content), "a.png": GREY}
 
 
 @pytest.mark.parametrize(
@@ -310,13 +314,13 @@ def coco(**change: Any) -> dict[str, Any]:
         [],
     ],
 )
-def test_coco_outlines_of_every_kind_give_one_box(source: Read, spec: Any) -> None:
+def test_every_kind_of_coco_segmentation_gives_the_same_box(source: Read, spec: Any) -> None:
     if spec == "compressed":
         from pycocotools import mask as coco_mask
 
-        there = np.zeros((20, 30), np.uint8, order="F")
-        there[3:9, 2:7] = 1
-        runs = coco_mask.encode(there)
+        mask_HW = np.zeros((20, 30), np.uint8, order="F")
+        mask_HW[3:9, 2:7] = 1
+        runs = coco_mask.encode(mask_HW)
         spec = {"size": [20, 30], "counts": runs["counts"].decode()}
     items, refused = source(coco(segmentation=spec), inside="c.json")
     (shape,) = labels_of(items["a.png"]).shapes or ()
@@ -325,7 +329,7 @@ def test_coco_outlines_of_every_kind_give_one_box(source: Read, spec: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"segmentation": [[2, 3, float("nan"), 3, 7, 9]]}, "c.json, annotation 7: the polygon"),
         ({"segmentation": [[2, 3, 1e9, 3, 7, 9]]}, "annotation 7: the polygon"),
@@ -341,14 +345,14 @@ def test_coco_outlines_of_every_kind_give_one_box(source: Read, spec: Any) -> No
         ({"keypoints": [1, 2, 2]}, "3 numbers for 2 key points"),
     ],
 )
-def test_a_faulty_coco_annotation_is_named(source: Read, change: dict[str, Any], says: str) -> None:
+def test_an_invalid_coco_annotation_is_reported(source: Read, change: dict[str, Any], message: str) -> None:
     items, _ = source(coco(**change), inside="c.json")
-    with pytest.raises(Unreadable, match=says):
+    with pytest.raises(Unreadable, match=message):
         labels_of(items["a.png"])
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("{", "not valid JSON"),
         ("[]", "has no list `images`"),
@@ -359,18 +363,18 @@ def test_a_faulty_coco_annotation_is_named(source: Read, change: dict[str, Any],
         ),
     ],
 )
-def test_a_file_that_is_no_coco_is_named(source: Read, text: str, says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_an_invalid_coco_file_is_reported(source: Read, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         source({"c.json": text, "a.png": GREY}, inside="c.json")
 
 
-def test_coco_key_points_are_points(source: Read) -> None:
+def test_coco_keypoints_are_read_as_points(source: Read) -> None:
     items, _ = source(coco(keypoints=[4, 5, 2, 0, 0, 0]), inside="c.json")
     assert labels_of(items["a.png"]).points == {"nose": (4.0, 5.0), "tail": None}
 
 
 @pytest.mark.parametrize(
-    ("inside", "written"),
+    ("inside", "file_name"),
     [
         ("annotations/c.json", "train/a.png"),
         ("annotations/c.json", "a.png"),
@@ -380,8 +384,8 @@ def test_coco_key_points_are_points(source: Read) -> None:
         ("c.json", ".\\train\\a.png"),
     ],
 )
-def test_coco_images_may_lie_in_folders_and_beside_that_of_the_file(source: Read, inside: str, written: str) -> None:
-    text = coco()["c.json"].replace('"a.png"', json.dumps(written))
+def test_coco_images_are_found_in_subfolders_and_sibling_folders(source: Read, inside: str, file_name: str) -> None:
+    text = coco()["c.json"].replace('"a.png"', json.dumps(file_name))
     items, refused = source(
         {inside: text, **dict.fromkeys(("train/a.png", "train/b.png", "val/c.png"), GREY)}, inside=inside
     )
@@ -404,27 +408,27 @@ def voc(xmin: Any) -> dict[str, Any]:
     }
 
 
-def test_voc_boxes_count_from_one_and_image_sets_name_the_split(source: Read) -> None:
+def test_voc_boxes_start_at_one_and_image_sets_define_the_split(source: Read) -> None:
     items, refused = source(voc(3), has_split=True)
     item = items["V/JPEGImages/a.png"]
     assert not refused and item.split == "val"
     assert labels_of(item).shapes == (ObjectAnnotation("cat", (2, 3, 7, 9)),)
 
 
-def test_voc_faults_are_named(source: Read, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_voc_annotations_are_reported(source: Read, capsys: pytest.CaptureFixture[str]) -> None:
     items, _ = source(voc(7))
     assert labels_of(items["V/JPEGImages/a.png"]).shapes == ()
     assert "V/Annotations/a.xml, object 1 (cat): the box ['7', '4', '7', '9'] has no area" in capsys.readouterr().out
-    for xmin, says in (("x", "not four numbers"), ("</xmin>", "not readable XML")):
+    for xmin, message in (("x", "not four numbers"), ("</xmin>", "not readable XML")):
         items, _ = source(voc(xmin))
-        with pytest.raises(Unreadable, match=f"V/Annotations/a.xml.*{says}"):
+        with pytest.raises(Unreadable, match=f"V/Annotations/a.xml.*{message}"):
             labels_of(items["V/JPEGImages/a.png"])
     items, _ = source({**voc(3), "V/Annotations/a.xml": "<!DOCTYPE a><annotation/>"})
     with pytest.raises(Unreadable, match="declares XML entities"):
         labels_of(items["V/JPEGImages/a.png"])
 
 
-def test_voc_folders_of_two_years_may_have_equal_names(source: Read) -> None:
+def test_voc_folders_of_two_years_can_share_file_names(source: Read) -> None:
     files = {"V/2007" + path[1:]: content for path, content in voc(3).items()}
     files |= {"V/2012" + path[1:].replace("val", "train"): content for path, content in voc(5).items()}
     items, refused = source(files, has_split=True)
@@ -443,19 +447,19 @@ def test_voc_folders_of_two_years_may_have_equal_names(source: Read) -> None:
         ("V/JPEGImages/a.png", "V/JPEGImages/a.xml"),
     ],
 )
-def test_voc_names_are_enough_where_they_differ(source: Read, image: str, xml: str) -> None:
-    held = voc(3)
-    files = {image: GREY, xml: next(content for path, content in held.items() if path.endswith(".xml"))}
+def test_unique_voc_file_names_are_matched_across_folders(source: Read, image: str, xml: str) -> None:
+    annotated = voc(3)
+    files = {image: GREY, xml: next(content for path, content in annotated.items() if path.endswith(".xml"))}
     items, refused = source(files | {"V/ImageSets/Main/val.txt": "a\n"}, has_split=True, format="voc")
     assert {path: item.split for path, item in items.items()} == {image: "val"} and not refused
 
 
-def test_voc_label_pictures_are_no_images(source: Read) -> None:
+def test_voc_segmentation_masks_are_not_read_as_images(source: Read) -> None:
     items, refused = source(voc(3) | {"V/SegmentationClass/a.png": GREY, "V/SegmentationObject/a.png": GREY})
     assert list(items) == ["V/JPEGImages/a.png"] and not refused
 
 
-def test_voc_images_and_annotations_that_share_a_name_are_told(source: Read) -> None:
+def test_voc_images_with_the_same_name_are_reported(source: Read) -> None:
     with pytest.raises(UserError, match=r"V/JPEGImages/a.bmp and V/JPEGImages/a.png both match V/a.xml"):
         source(voc(3) | {"V/JPEGImages/a.bmp": GREY})
 
@@ -467,8 +471,10 @@ def test_a_second_voc_annotation_of_an_image_is_refused(source: Read) -> None:
     assert [(r.path, r.reason) for r in refused] == [("y/a.xml", "p/a.png already has an annotation")]
 
 
-def test_what_voc_calls_difficult_is_not_scored(source: Read) -> None:
-    one, two = (VOC.format(3).replace("<bndbox>", f"<difficult>{hard}</difficult><bndbox>") for hard in (1, 0))
+def test_difficult_voc_objects_are_marked_as_crowd(source: Read) -> None:
+    one, two = (
+        VOC.format(3).replace("<bndbox>", f"<difficult>{difficult}</difficult><bndbox>") for difficult in (1, 0)
+    )
     items, _ = source(
         voc(3) | {"V/Annotations/a.xml": one.replace("</annotation>", "") + two.replace("<annotation>", "")}
     )
@@ -479,7 +485,7 @@ def yolo(line: str) -> dict[str, Any]:
     return {"data.yaml": "names: [cat, dog]\n", "images/train/a.png": GREY, "labels/train/a.txt": line}
 
 
-def test_yolo_boxes_and_polygons_are_shares_of_the_sides(source: Read) -> None:
+def test_yolo_boxes_and_polygons_are_relative_to_the_image_size(source: Read) -> None:
     items, refused = source(yolo("1 0.5 0.5 0.2 0.4\n0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n"), has_split=True)
     item = items["images/train/a.png"]
     box, polygon = labels_of(item).shapes or ()
@@ -489,7 +495,7 @@ def test_yolo_boxes_and_polygons_are_shares_of_the_sides(source: Read) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "message"),
     [
         ("2 0.5 0.5 0.2 0.4", "line 2: class 2 is not one of 0 cat, 1 dog"),
         ("0 0.5 0.5 1.2 0.4", "line 2: 1.2 is not between 0 and 1"),
@@ -497,13 +503,13 @@ def test_yolo_boxes_and_polygons_are_shares_of_the_sides(source: Read) -> None:
         ("cat 0.5", "line 2: 'cat 0.5' is not a list of numbers"),
     ],
 )
-def test_yolo_faults_are_named_by_line(source: Read, line: str, says: str) -> None:
+def test_invalid_yolo_lines_are_reported_with_their_number(source: Read, line: str, message: str) -> None:
     items, _ = source(yolo(f"0 0.5 0.5 0.2 0.4\n{line}\n"))
-    with pytest.raises(Unreadable, match=f"labels/train/a.txt {says}"):
+    with pytest.raises(Unreadable, match=f"labels/train/a.txt {message}"):
         labels_of(items["images/train/a.png"])
 
 
-def test_a_yolo_list_of_classes_may_lie_with_the_labels_and_begin_with_a_mark(source: Read) -> None:
+def test_a_yolo_class_list_next_to_the_labels_may_have_a_bom(source: Read) -> None:
     files = {"images/a.png": GREY, "labels/a.txt": "0 0.5 0.5 0.2 0.4", "labels/classes.txt": "\ufeffcat\ndog\n"}
     items, refused = source(files)
     assert not refused
@@ -517,7 +523,7 @@ def test_a_yolo_list_of_classes_may_lie_with_the_labels_and_begin_with_a_mark(so
         (voc(3), "V/ImageSets/Main/val.txt"),
     ],
 )
-def test_a_list_that_is_no_utf_8_is_named(source: Read, files: dict[str, Any], path: str) -> None:
+def test_a_list_that_is_not_utf_8_is_reported(source: Read, files: dict[str, Any], path: str) -> None:
     with pytest.raises(UserError, match=f"{path} is not valid UTF-8 .* at byte 3"):
         source(files | {path: "café".encode("latin-1")})
 
@@ -536,8 +542,8 @@ def test_deeplabcut_blank_cells_are_missing_points(source: Read) -> None:
     ]
 
 
-def reading(params: Params, file: Path, **changes: Any) -> tuple[list[Annotation], list[Rejection]]:
-    """Annotations of a reference data set, with the size of each image."""
+def read_annotations(params: Params, file: Path, **changes: Any) -> tuple[list[Annotation], list[Rejection]]:
+    """Return the annotations of a reference data set, decoded at the size of each image, and the rejected files."""
     from stages.images.decode import decode_image
 
     with open_source(file, params.ingest.model_copy(update=changes), False) as (items, refused):
@@ -548,29 +554,29 @@ def reading(params: Params, file: Path, **changes: Any) -> tuple[list[Annotation
         return found, refused
 
 
-def test_bccd_has_its_boxes_but_for_the_two_without_area(reference_data: Path, params: Params) -> None:
-    found, refused = reading(params, reference_data / "bccd.zip", inside="bccd/BCCD")
+def test_all_bccd_boxes_except_two_without_area_are_read(reference_data: Path, params: Params) -> None:
+    found, refused = read_annotations(params, reference_data / "bccd.zip", inside="bccd/BCCD")
     labels = [shape.label for annotation in found for shape in annotation.shapes or ()]
     assert len(found) == 364 and not [r for r in refused if r.path.endswith((".jpg", ".xml"))]
     counts = {name: labels.count(name) for name in set(labels)}
     assert sum(counts.values()) == 4155 + 372 + 361 - 2 and counts["WBC"] == 372
 
 
-def test_both_sets_of_mouse_joints_are_read(reference_data: Path, params: Params) -> None:
+def test_both_mouse_joint_data_sets_are_read(reference_data: Path, params: Params) -> None:
     file = reference_data / "mouse_joints.zip"
-    found, refused = reading(params, file, inside="mouse_joints/mirror_mouse/CollectedData.csv")
+    found, refused = read_annotations(params, file, inside="mouse_joints/mirror_mouse/CollectedData.csv")
     missing = [xy for annotation in found for xy in (annotation.points or {}).values() if xy is None]
     assert len(found) == 90 and len(found[0].points or {}) == 17 and len(missing) == 134
     assert sorted(r.path[-9:] for r in refused if r.path.endswith("png")) == ["img00.png", "img91.png", "img92.png"]
     inside = "mouse_joints/openfield/labeled-data/m4s1/CollectedData_Pranav.csv"
-    found, _ = reading(params, file, inside=inside)
+    found, _ = read_annotations(params, file, inside=inside)
     assert len(found) == 64 or len(found) == 116
     assert len(found[0].points or {}) == 4
 
 
-def test_a_dot_a_cell_is_what_the_table_counts(reference_data: Path, params: Params) -> None:
+def test_dots_per_image_agree_with_the_table_of_counts(reference_data: Path, params: Params) -> None:
     file = reference_data / "cell_counting.zip"
-    dotted, _ = reading(
+    dotted, _ = read_annotations(
         params,
         file,
         inside="cell_counting/vgg_synthetic",
@@ -579,10 +585,10 @@ def test_a_dot_a_cell_is_what_the_table_counts(reference_data: Path, params: Par
         targets="{key}dots.png",
     )
     columns = params.ingest.columns.model_copy(update={"path": "file", "label": None, "scalars": ("count",)})
-    told, _ = reading(
+    counted, _ = read_annotations(
         params, file, inside="cell_counting/counts.csv", images="vgg_synthetic/*cell.png", columns=columns
     )
-    assert len(dotted) == len(told) == 120
-    pairs = [(len(d.shapes or ()), (t.scalars or {})["count"]) for d, t in zip(dotted, told, strict=True)]
-    apart = [abs(dots - count) / count for dots, count in pairs]
-    assert max(apart) < 0.05 and sum(apart) / 120 < 0.02  # dots can touch
+    assert len(dotted) == len(counted) == 120
+    pairs = [(len(d.shapes or ()), (c.scalars or {})["count"]) for d, c in zip(dotted, counted, strict=True)]
+    relative_error = [abs(dots - count) / count for dots, count in pairs]
+    assert max(relative_error) < 0.05 and sum(relative_error) / 120 < 0.02  # touching dots count as one object

@@ -1,4 +1,4 @@
-"""Licences of the locked packages: the page is up to date, and the default sets contain accepted ones only."""
+"""Tests of the licences of the locked packages, and of the page that lists them."""
 
 import pytest
 
@@ -42,12 +42,12 @@ def test_the_default_sets_contain_no_agpl_and_no_unknown_licence(found: list[Pac
 
 
 def test_every_licence_that_is_not_permissive_has_a_reason(found: list[Package]) -> None:
-    asked = {package.name for package in found if is_default(package) and needs_review(package.licence)}
-    assert "psycopg" in asked
-    assert asked == set(reviewed()["accepted"]), "add or remove entries of [accepted] in infra/licences.toml"
+    needing_review = {package.name for package in found if is_default(package) and needs_review(package.licence)}
+    assert "psycopg" in needing_review
+    assert needing_review == set(reviewed()["accepted"]), "add or remove entries of [accepted] in infra/licences.toml"
 
 
-def test_no_reviewed_licence_is_superfluous() -> None:
+def test_every_reviewed_licence_is_needed() -> None:
     stated = reviewed()["stated"]
     names = {name for name, _ in locked()}
     assert stated
@@ -70,7 +70,9 @@ def test_no_reviewed_licence_is_superfluous() -> None:
         (None, "", [], None),
     ],
 )  # fmt: skip
-def test_metadata_is_read(stated: str | None, text: str | None, classifiers: list[str], licence: str | None) -> None:
+def test_the_licence_is_read_from_metadata(
+    stated: str | None, text: str | None, classifiers: list[str], licence: str | None
+) -> None:
     assert expression(stated, text, classifiers) == licence
 
 
@@ -96,7 +98,7 @@ def test_no_licence_with_conditions_counts_as_permissive() -> None:
     assert {"BSD", "MIT"} <= set(SPDX.values())
 
 
-def test_macula_states_its_own_licence() -> None:
+def test_macula_states_its_licence() -> None:
     text = (ROOT / "LICENSE").read_text()
     assert "Apache License" in text and "Version 2.0, January 2004" in text
     assert 'license = "Apache-2.0"' in (ROOT / "pyproject.toml").read_text()

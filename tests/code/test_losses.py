@@ -1,4 +1,4 @@
-"""Losses of points and classes."""
+"""Tests of the losses for points and classes."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def test_balanced_weights_give_every_class_the_same_total(params: Params, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["heatmap", "disc"])
-def test_a_weaker_similar_place_does_not_move_the_point(name: str) -> None:
+def test_a_weaker_similar_peak_does_not_move_the_point(name: str) -> None:
     raw_BPHW = torch.full((1, 1, 32, 32), -6.0)
     raw_BPHW[0, 0, 6:11, 4:9], raw_BPHW[0, 0, 20:23, 26:29] = 4.0, 4.1
     raw_BPHW[0, 0, 8, 6] = 4.2
@@ -37,14 +37,14 @@ def test_a_weaker_similar_place_does_not_move_the_point(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["heatmap", "disc"])
-def test_a_map_at_the_wrong_place_costs_more_than_an_empty_one(name: str) -> None:
+def test_a_misplaced_peak_costs_more_than_an_empty_map(name: str) -> None:
     spec = TaskSpec("landmarks", name, "points", points=("a", "b"), radius=2.0)
     loss = LOSSES[name][loss_of(name, "auto")](LossContext(spec, torch.ones(1), 0.0))
     xy_BP2 = torch.tensor([[[8.0, 8.0], [24.0, 24.0]]])
 
-    def cost(places: list[tuple[int, int]]) -> float:
+    def cost(positions: list[tuple[int, int]]) -> float:
         raw_BPHW = torch.full((1, 2, 32, 32), -4.0)
-        for point, (x, y) in enumerate(places):
+        for point, (x, y) in enumerate(positions):
             raw_BPHW[0, point, y - 2 : y + 3, x - 2 : x + 3] = 4.0
         return float(loss(raw_BPHW, xy_BP2))
 

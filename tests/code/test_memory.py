@@ -1,4 +1,4 @@
-"""Freed memory that processes keep."""
+"""The memory limit of a container, and the release of freed memory."""
 
 import os
 import subprocess
@@ -16,22 +16,23 @@ def resident():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
 with {context}:
     before = resident()
-    blocks = [bytearray(b"x" * 100_000) for _ in range(600)]  # each smaller than what glibc maps by itself
-    last = bytearray(b"x" * 100_000)  # above them: they cannot leave from the end
+    blocks = [bytearray(b"x" * 100_000) for _ in range(600)]  # each is smaller than the mmap threshold of glibc
+    last = bytearray(b"x" * 100_000)  # at the end of the heap, so that trimming the end frees nothing
     del blocks
 print(resident() - before)
 """
 
 
-def kept(context: str) -> int:
+def retained_kilobytes(context: str) -> int:
+    """Return the growth of resident memory after blocks were freed in a context, kB."""
     done = subprocess.run([sys.executable, "-c", FREED.format(context=context)], capture_output=True, check=True)
     return int(done.stdout)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
-def test_what_is_freed_inside_goes_back_to_the_system() -> None:
-    assert kept("freed_memory_given_back()") < 5_000
-    assert kept("nullcontext()") > 30_000, "the test would not notice a difference"
+def test_memory_freed_in_the_context_is_returned_to_the_system() -> None:
+    assert retained_kilobytes("freed_memory_given_back()") < 5_000
+    assert retained_kilobytes("nullcontext()") > 30_000, "the test would not notice a difference"
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_what_is_freed_inside_goes_back_to_the_system() -> None:
         ({}, None),
     ],
 )
-def test_the_limit_of_a_container_counts(files: dict[str, str], expected: int | None, tmp_path: Path) -> None:
+def test_the_memory_limit_of_a_container_is_used(files: dict[str, str], expected: int | None, tmp_path: Path) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -58,7 +59,7 @@ from stages.core.memory import freed_memory_given_back, give_back_freed_memory
 def resident():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
 with freed_memory_given_back():
-    pass  # after it a thread keeps what it frees
+    pass  # afterwards a thread retains the memory that it frees
 before = resident()
 def fill():
     blocks = [bytearray(b"x" * 100_000) for _ in range(600)]
@@ -67,14 +68,14 @@ last = []
 thread = threading.Thread(target=fill)
 thread.start()
 thread.join()
-kept = resident() - before
+retained = resident() - before
 give_back_freed_memory()
-print(kept, resident() - before)
+print(retained, resident() - before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
-def test_what_threads_have_freed_can_be_given_back() -> None:
+def test_memory_freed_by_threads_can_be_returned_to_the_system() -> None:
     done = subprocess.run([sys.executable, "-c", TRIMMED], capture_output=True, check=True)
-    kept, left = map(int, done.stdout.split())
-    assert left < 10_000 < 30_000 < kept
+    retained, remaining = map(int, done.stdout.split())
+    assert remaining < 10_000 < 30_000 < retained

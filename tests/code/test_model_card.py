@@ -1,4 +1,4 @@
-"""The model card reports measured values, in Markdown that stays valid for every name."""
+"""Tests of the model card: measured values, and Markdown that is valid for every class name."""
 
 import json
 import re
@@ -19,24 +19,24 @@ from stages.reports.html_page import UNDEFINED, figure
 from stages.runner.stage import call
 from stages.runtime import Model
 from stages.tasks.representations import REPRESENTATIONS
-from tests.lines import write_line, write_openings
+from tests.lines import write_openings, write_pipeline_outputs
 from tests.shipped import colour_model, plain
 
 INPUTS = "ingest validate audit gate tune train evaluate export benchmark".split()
 LABELS = ("red", "green", "blue")
-NASTY = ("a|b *c* `d`", "<script>_x_</script>", "[e](f) # $g$ \\*h\\* &amp;\n- i")
+HOSTILE_NAMES = ("a|b *c* `d`", "<script>_x_</script>", "[e](f) # $g$ \\*h\\* &amp;\n- i")
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Path:
-    """Return the outputs of the stages for a model that predicts colours."""
-    write_line(tmp_path, list(LABELS))
+def data(tmp_path: Path) -> Path:
+    """Return a folder with the outputs of all stages for a model that predicts colours."""
+    write_pipeline_outputs(tmp_path, list(LABELS))
     colour_model(tmp_path / "export" / "model.onnx", LABELS)
     return tmp_path
 
 
 def card_of(data: Path, params: Params, **changes: Any) -> str:
-    """The card that the stage writes, of params with changes in `ingest` and `split`."""
+    """Run the stage with changed `ingest` and `split` params, and return the card."""
     sections = {
         name: type(section).model_validate(section.model_dump() | changes.get(name, {}))
         for name, section in (("ingest", params.ingest), ("split", params.split))
@@ -49,7 +49,7 @@ def card_of(data: Path, params: Params, **changes: Any) -> str:
     return text
 
 
-def changed(file: Path, change: dict[str, Any]) -> None:
+def update_json(file: Path, change: dict[str, Any]) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
 
 
@@ -59,16 +59,16 @@ def section(text: str, name: str) -> str:
 
 
 def tables(text: str) -> list[list[list[str]]]:
-    """Cells of the rows of all tables, as a viewer shows them."""
+    """Return the cell texts of all tables, as rendered: [table][row][cell]."""
     found: list[list[list[str]]] = []
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
-    for token, inside in pairwise(tokens):
+    for token, following in pairwise(tokens):
         if token.type == "table_open":
             found.append([])
         elif token.type == "tr_open":
             found[-1].append([])
         elif token.type in ("td_open", "th_open"):
-            found[-1][-1].append("".join(child.content for child in inside.children or []))
+            found[-1][-1].append("".join(child.content for child in following.children or []))
     return found
 
 
@@ -76,16 +76,16 @@ def digest_of(data: Path) -> str:
     return sha256((data / "export" / "model.onnx").read_bytes()).hexdigest()
 
 
-def test_the_card_states_that_the_sealed_test_was_never_opened(line: Path, params: Params) -> None:
-    text = card_of(line, params)
+def test_the_card_states_that_the_sealed_test_was_never_opened(data: Path, params: Params) -> None:
+    text = card_of(data, params)
     assert "**Sealed test.** Never opened" in text
     assert section(text, "The sealed test").strip().startswith("Never opened. No stage has read these 9 images")
     assert "the best of 9 epochs, and the best of 3 trials" in section(text, "Limits")
 
 
-def test_the_score_of_the_opened_test_comes_first_with_its_interval(line: Path, params: Params) -> None:
-    write_openings(line / "openings.csv", 1, digest_of(line)[:12])
-    text = card_of(line, params)
+def test_the_score_on_an_opened_test_is_stated_first(data: Path, params: Params) -> None:
+    write_openings(data / "openings.csv", 1, digest_of(data)[:12])
+    text = card_of(data, params)
     head = text[: text.index("## Model")]
     assert "Balanced accuracy 0.963 [0.941, 0.981] on 9 images that were independent of all choices" in head
     assert "opened once, for this model once" in head
@@ -95,62 +95,62 @@ def test_the_score_of_the_opened_test_comes_first_with_its_interval(line: Path, 
     assert "never been opened" not in text
 
 
-def test_openings_for_other_models_of_the_data_count_too(line: Path, params: Params) -> None:
-    write_openings(line / "openings.csv", 2)
-    text = card_of(line, params)
+def test_openings_for_other_models_of_the_data_are_counted(data: Path, params: Params) -> None:
+    write_openings(data / "openings.csv", 2)
+    text = card_of(data, params)
     assert "No score of this model is known; opened twice, for this model never" in text
     assert "**this model**" not in text
     assert "but not for this one" in section(text, "Limits")
-    with (line / "openings.csv").open("a") as stream:
-        stream.write(f"2026-11-24T18:00,0123456789abcdef,toys,v,{digest_of(line)[:12]},9,balanced_accuracy,,,\n")
-    text = card_of(line, params)
+    with (data / "openings.csv").open("a") as stream:
+        stream.write(f"2026-11-24T18:00,0123456789abcdef,toys,v,{digest_of(data)[:12]},9,balanced_accuracy,,,\n")
+    text = card_of(data, params)
     assert "opened 3 times, 2 of them for other models" in section(text, "Limits")
     assert "no value: interrupted, or undefined; it counts as an opening" in section(text, "The sealed test")
 
 
-def test_a_test_score_below_all_of_validation_is_a_limit(line: Path, params: Params) -> None:
-    write_openings(line / "openings.csv", 1, digest_of(line)[:12])
-    assert "worse than the whole validation interval" not in card_of(line, params)
-    record = (line / "openings.csv").read_text()
-    (line / "openings.csv").write_text(record.replace("0.963,0.941,0.981", "0.8,0.7,0.9"))
-    limits = section(card_of(line, params), "Limits")
+def test_a_test_score_below_the_validation_interval_is_a_limit(data: Path, params: Params) -> None:
+    write_openings(data / "openings.csv", 1, digest_of(data)[:12])
+    assert "worse than the whole validation interval" not in card_of(data, params)
+    record = (data / "openings.csv").read_text()
+    (data / "openings.csv").write_text(record.replace("0.963,0.941,0.981", "0.8,0.7,0.9"))
+    limits = section(card_of(data, params), "Limits")
     assert "balanced accuracy is 0.800, worse than the whole validation interval, 0.951 to 0.981" in limits
     assert "On the sealed test, the objective (at least 0.95) is missed: 0.800." in limits
 
 
-def test_waived_findings_are_listed_with_their_reason(line: Path, params: Params) -> None:
-    data = section(card_of(line, params), "Data")
-    (waived,) = [row for row in data.splitlines() if row.startswith("- **waived**")]
-    assert "`checks/min_side`" in waived and waived.endswith("*Waived, reason:* a test of the eye")
-    assert "- **warning** `confounder/statistics`: Statistics predict." in data
-    assert "- **info** `duplicates/not-checked`: Sixty flat pictures were not compared." in data
-    remain = section(card_of(line, params), "Limits")
+def test_waived_findings_are_listed_with_their_reason(data: Path, params: Params) -> None:
+    text = section(card_of(data, params), "Data")
+    (waived,) = [row for row in text.splitlines() if row.startswith("- **waived**")]
+    assert "`checks/min_side`" in waived and waived.endswith("*Waived, reason:* checked by eye")
+    assert "- **warning** `confounder/statistics`: Statistics predict." in text
+    assert "- **info** `duplicates/not-checked`: Sixty uniform images were not compared." in text
+    remain = section(card_of(data, params), "Limits")
     assert "2 findings about the data remain, listed above: `checks/min_side`, `confounder/statistics`." in remain
 
 
-def test_no_name_breaks_a_table_or_becomes_markup(tmp_path: Path, params: Params) -> None:
-    write_line(tmp_path, list(NASTY))
-    colour_model(tmp_path / "export" / "model.onnx", NASTY)
+def test_class_names_break_no_table_and_become_no_markup(tmp_path: Path, params: Params) -> None:
+    write_pipeline_outputs(tmp_path, list(HOSTILE_NAMES))
+    colour_model(tmp_path / "export" / "model.onnx", HOSTILE_NAMES)
     text = card_of(tmp_path, params)
     found = tables(text)
     assert len(found) > 5
     assert all(len(row) == len(table[0]) for table in found for row in table)
     (by_class,) = [table for table in found if table[0][0] == "class"]
-    assert {row[0] for row in by_class[1:]} == {" ".join(name.split()) for name in NASTY}
+    assert {row[0] for row in by_class[1:]} == {" ".join(name.split()) for name in HOSTILE_NAMES}
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     inline = [child for token in tokens for child in token.children or []]
     assert not [token for token in [*tokens, *inline] if token.type.startswith("html")]
     assert {dict(token.attrs)["href"] for token in inline if token.type == "link_open"} == {"#limits"}
-    assert [after.content for before, after in pairwise(tokens) if before.type == "heading_open"] == [
+    assert [heading.content for opening, heading in pairwise(tokens) if opening.type == "heading_open"] == [
         "toys: model card", "Model", "Use", "Data", "Scores", "The sealed test", "Limits",
     ]  # fmt: skip
 
 
-def test_figures_are_those_of_the_files(line: Path, params: Params) -> None:
-    text = card_of(line, params)
-    size = (line / "export" / "model.onnx").stat().st_size
+def test_figures_equal_those_in_the_output_files(data: Path, params: Params) -> None:
+    text = card_of(data, params)
+    size = (data / "export" / "model.onnx").stat().st_size
     model = dict(row for row in tables(section(text, "Model"))[0] if len(row) == 2)
-    assert model["SHA-256"] == digest_of(line)
+    assert model["SHA-256"] == digest_of(data)
     assert f"({figure(size)} bytes), of which 44.6 MB are weights; ONNX opset 20" in model["file"]
     assert model["network"] == f"resnet18, {figure(11_170_000)} parameters"
     assert model["data version"] == "d41d8cd9" and model["params"] == "p" and model["commit"] == "abc"
@@ -166,62 +166,62 @@ def test_figures_are_those_of_the_files(line: Path, params: Params) -> None:
     assert "level 255" not in text, "constant statistics are omitted"
 
 
-def test_the_python_code_of_the_card_predicts_as_the_model_does(
-    line: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+def test_the_python_code_of_the_card_predicts_like_the_model(
+    data: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(line / "export")
+    monkeypatch.chdir(data / "export")
     Image.fromarray(plain("green")).save("photo.jpg", quality=95)
-    metadata = line / "export" / "metadata.json"
-    changed(metadata, {"channels": 3})
-    (program,) = re.findall(r"```python\n(.*?)```", card_of(line, params), re.DOTALL)
+    metadata = data / "export" / "metadata.json"
+    update_json(metadata, {"channels": 3})
+    (program,) = re.findall(r"```python\n(.*?)```", card_of(data, params), re.DOTALL)
     namespace: dict[str, Any] = {}
     exec(program, namespace)
     expected = Model(Path("model.onnx")).predict_file(Path("photo.jpg").read_bytes())
     assert namespace["outputs"][0][0].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
-    changed(metadata, {"fit": "tile"})
-    assert "```python" not in card_of(line, params), "the graph alone predicts tiles only"
+    update_json(metadata, {"fit": "tile"})
+    assert "```python" not in card_of(data, params), "the graph alone predicts only tiles"
 
 
-def test_the_card_states_how_the_data_were_split(line: Path, params: Params) -> None:
-    assert "no groups were specified, so each distinct image is a group" in card_of(line, params)
-    by_source = card_of(line, params, split={"by": "source"}, ingest={"group_regex": "(p|q)[0-9]"})
+def test_the_card_states_how_the_data_were_split(data: Path, params: Params) -> None:
+    assert "no groups were specified, so each distinct image is a group" in card_of(data, params)
+    by_source = card_of(data, params, split={"by": "source"}, ingest={"group_regex": "(p|q)[0-9]"})
     assert "The split is defined by the source." in by_source and "`ingest.group_regex`: `(p|q)[0-9]`" in by_source
 
 
-def test_a_missing_licence_is_a_limit_and_a_licence_is_shown(line: Path, params: Params) -> None:
-    assert "**Licence.** None is set" in card_of(line, params)
-    changed(line / "export" / "metadata.json", {"licence": "CC-BY-4.0", "commit": "abc-dirty"})
-    text = card_of(line, params)
+def test_a_licence_is_shown_and_its_absence_is_a_limit(data: Path, params: Params) -> None:
+    assert "**Licence.** None is set" in card_of(data, params)
+    update_json(data / "export" / "metadata.json", {"licence": "CC-BY-4.0", "commit": "abc-dirty"})
+    text = card_of(data, params)
     assert "**Licence.** CC-BY-4.0" in text and "licence" not in section(text, "Limits").lower()
     assert "Not reproducible: built from uncommitted changes (abc-dirty)." in section(text, "Limits")
 
 
-def test_the_possible_loss_of_a_shipped_variant_is_a_limit(line: Path, params: Params) -> None:
-    assert "The smaller int8 variant is not shipped: its drop cannot be measured." in card_of(line, params)
-    variants = json.loads((line / "export" / "variants.json").read_text())
+def test_the_possible_loss_of_a_shipped_variant_is_a_limit(data: Path, params: Params) -> None:
+    assert "The smaller int8 variant is not shipped: its drop cannot be measured." in card_of(data, params)
+    variants = json.loads((data / "export" / "variants.json").read_text())
     variants["variants"][1] |= {
         "holds": True,
         "drop": {"value": 0.004, "low": -0.001, "high": 0.013},
         "verdict": "fine",
     }
-    changed(line / "export" / "variants.json", variants | {"shipped": "int8"})
-    text = card_of(line, params)
+    update_json(data / "export" / "variants.json", variants | {"shipped": "int8"})
+    text = card_of(data, params)
     assert "its balanced accuracy drops by 0.0040 [-0.0010, 0.0130]" in text
     assert "The shipped variant, int8, may lose up to 1.3 points of balanced accuracy." in section(text, "Limits")
 
 
-def test_more_images_are_recommended_only_if_the_gain_was_measured(line: Path, params: Params) -> None:
-    for low, helps in ((0.05, True), (-0.01, False)):
+def test_more_images_are_recommended_only_if_the_gain_was_measured(data: Path, params: Params) -> None:
+    for low, recommended in ((0.05, True), (-0.01, False)):
         twice = {"gain": 0.07, "low": low, "high": 0.08}
         curve = Finding("learning_curve/images", "info", "A curve.", {"twice": twice})
-        write_findings([curve], line / "audit" / "findings.json")
-        text = card_of(line, params)
-        assert ("twice as many reduce a simple model's error by 7.0 points (5.0 to 8.0)" in text) == helps
-        assert ("More images would help" in text) == helps
+        write_findings([curve], data / "audit" / "findings.json")
+        text = card_of(data, params)
+        assert ("twice as many reduce a simple model's error by 7.0 points (5.0 to 8.0)" in text) == recommended
+        assert ("More images would help" in text) == recommended
 
 
-def scored(values: list[float], support: int, better: str = "higher") -> dict[str, Any]:
-    """Scores of three points or more, each with an interval of 0.2, where all have as many."""
+def scores_of_points(values: list[float], support: int, better: str = "higher") -> dict[str, Any]:
+    """Return scores of points, one per value, each with an interval of width 0.2 and `support` images."""
     rows = [
         {"label": f"p{n}", "support": support, "error": {"value": v, "low": v - 0.1, "high": v + 0.1}}
         for n, v in enumerate(values)
@@ -234,14 +234,14 @@ def scored(values: list[float], support: int, better: str = "higher") -> dict[st
 
 
 @pytest.mark.parametrize(("better", "worst"), [("higher", "p0"), ("lower", "p2")])
-def test_a_part_is_clearly_worse_from_its_side_and_with_its_whole_interval(better: str, worst: str) -> None:
-    (limit,) = model_limitations.score_limits(scored([0.2, 0.5, 0.8], 50, better), None, [])
+def test_a_part_is_worse_only_with_its_whole_interval(better: str, worst: str) -> None:
+    (limit,) = model_limitations.score_limits(scores_of_points([0.2, 0.5, 0.8], 50, better), None, [])
     assert limit.startswith("Clearly worse than the median point, whose error is 0.500: `" + worst)
-    assert not model_limitations.score_limits(scored([0.45, 0.5, 0.55], 50, better), None, [])
+    assert not model_limitations.score_limits(scores_of_points([0.45, 0.5, 0.55], 50, better), None, [])
 
 
-def test_few_images_of_a_part_and_a_wide_interval_are_limits() -> None:
-    few = scored([0.5, 0.5, 0.5], 19)
+def test_a_wide_interval_and_parts_with_few_images_are_limits() -> None:
+    few = scores_of_points([0.5, 0.5, 0.5], 19)
     few["scores"]["error"] = {"value": 0.5, "low": 0.4, "high": 0.6}
     wide, parts = model_limitations.score_limits(few, None, [])
     assert "0.400 to 0.600 (95 % interval): 90 validation images in 90 groups cannot narrow it further" in wide
@@ -249,9 +249,9 @@ def test_few_images_of_a_part_and_a_wide_interval_are_limits() -> None:
 
 
 def test_miscalibration_is_a_limit() -> None:
-    fine = scored([0.5, 0.5, 0.5], 50)
-    assert not model_limitations.score_limits(fine, 0.049, [])
-    assert "expected calibration error is 0.051" in model_limitations.score_limits(fine, 0.051, [])[0]
+    scores = scores_of_points([0.5, 0.5, 0.5], 50)
+    assert not model_limitations.score_limits(scores, 0.049, [])
+    assert "expected calibration error is 0.051" in model_limitations.score_limits(scores, 0.051, [])[0]
 
 
 def test_the_outputs_of_every_representation_are_described() -> None:

@@ -77,7 +77,7 @@ def computed(graph: onnx.GraphProto) -> None:
 @pytest.mark.parametrize(
     "make", [as_initializer, as_numbers, as_constant, as_constant_numbers, behind_another_node, computed]
 )
-def test_huge_created_tensor_is_refused(
+def test_creation_of_a_huge_tensor_is_refused(
     make: Callable[[onnx.GraphProto], None], valid_model: Path, tmp_path: Path
 ) -> None:
     model = onnx.load(valid_model)
@@ -100,8 +100,8 @@ def test_field_number_that_protobuf_truncates_is_refused(valid_model: Path, tmp_
     graph, initializer = 7, 5
     tensor = TensorProto(name="hidden", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="secret.bin")
-    held = tensor.SerializeToString()
-    hidden = _varint((initializer << 3 | 2) | 1 << 32) + _varint(len(held)) + held
+    serialized = tensor.SerializeToString()
+    hidden = _varint((initializer << 3 | 2) | 1 << 32) + _varint(len(serialized)) + serialized
     (tmp_path / "bad.onnx").write_bytes(
         valid_model.read_bytes() + _varint(graph << 3 | 2) + _varint(len(hidden)) + hidden
     )
@@ -110,27 +110,30 @@ def test_field_number_that_protobuf_truncates_is_refused(valid_model: Path, tmp_
 
 
 def _varint(value: int) -> bytes:
-    found = bytearray()
+    encoded = bytearray()
     while value > 127:
-        found.append(value & 127 | 128)
+        encoded.append(value & 127 | 128)
         value >>= 7
-    return bytes([*found, value])
+    return bytes([*encoded, value])
 
 
 def test_preprocessing_graph_in_the_metadata_is_checked(valid_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    front = onnx.load(valid_model)
-    tensor = front.graph.initializer[0]
+    preprocessing = onnx.load(valid_model)
+    tensor = preprocessing.graph.initializer[0]
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="secret.bin")
-    metadata = {"preprocessing": base64.b64encode(front.SerializeToString()).decode(), "preprocessing_output": "level"}
+    metadata = {
+        "preprocessing": base64.b64encode(preprocessing.SerializeToString()).decode(),
+        "preprocessing_output": "level",
+    }
     with pytest.raises(UserError, match="preprocessing graph stores a tensor in another file"):
         OpenVino(valid_model, metadata, ["probability"], "float32", 1)
 
 
 def test_unknown_metadata_is_ignored(valid_model: Path, tmp_path: Path) -> None:
     model = onnx.load(valid_model)
-    model.metadata_props.add(key="author", value="no JSON")
+    model.metadata_props.add(key="author", value="not JSON")
     onnx.save(model, tmp_path / "signed.onnx")
     assert "author" not in Model(tmp_path / "signed.onnx").metadata
 
@@ -138,7 +141,7 @@ def test_unknown_metadata_is_ignored(valid_model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"), [("labels", "red, green", "is not JSON"), ("precision", '"fp4"', "fp4")]
 )
-def test_invalid_metadata_is_named(key: str, value: str, message: str, valid_model: Path, tmp_path: Path) -> None:
+def test_invalid_metadata_is_reported(key: str, value: str, message: str, valid_model: Path, tmp_path: Path) -> None:
     model = onnx.load(valid_model)
     metadata = {prop.key: prop.value for prop in model.metadata_props} | {key: value}
     helper.set_model_props(model, metadata)
@@ -161,8 +164,8 @@ def test_damaged_files_raise_user_errors(valid_model: Path, tmp_path: Path) -> N
     refused = 0
     for number in range(200):
         damaged = bytearray(data)
-        for place in rng.integers(0, len(data), 1 + number % 4):
-            damaged[place] = int(rng.integers(0, 256))
+        for offset in rng.integers(0, len(data), 1 + number % 4):
+            damaged[offset] = int(rng.integers(0, 256))
         (tmp_path / "bad.onnx").write_bytes(damaged[: int(rng.integers(1, len(data)))] if number % 3 == 0 else damaged)
         try:
             refuse_malicious(tmp_path / "bad.onnx")

@@ -1,4 +1,4 @@
-"""Copies are found despite usual edits, similar images are not copies, and all near hashes are found."""
+"""Tests of the search for near-duplicates, of the duplicate and leakage audits, and of perceptual hashes."""
 
 import io
 import time
@@ -25,72 +25,74 @@ from tests.conftest import Ingest, digit_images, png
 Grey = np.ndarray[Any, Any]
 
 
-def picture(seed: int, size: int = 64) -> Grey:
-    """Clouds of all sizes, as nothing else in the data set has them."""
+def random_image(seed: int, size: int = 64) -> Grey:
+    """Return smoothed noise at several scales, which is distinct for each seed."""
     rng = np.random.default_rng(seed)
     clouds = sum(s * gaussian_filter(rng.normal(size=(size, size)), s) for s in (1, 2, 4, 8))
     return np.clip(128 + 45 * clouds / clouds.std(), 0, 255).astype(np.uint8)
 
 
-def encoded_anew(image: Grey) -> Grey:
+def resize_and_compress(image: Grey) -> Grey:
     buffer = io.BytesIO()
     Image.fromarray(image).resize((48, 48), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=60)
     return np.asarray(Image.open(buffer))
 
 
 CHANGES: dict[str, Callable[[Grey], Grey]] = {
-    "encoded again at three quarters of the size": encoded_anew,
+    "resized to three quarters and re-encoded": resize_and_compress,
     "mirrored": lambda image: image[:, ::-1],
     "brighter": lambda image: np.clip(image.astype(int) + 25, 0, 255).astype(np.uint8),
     "cropped": lambda image: image[1:-1, 1:-1],
 }
 
 
-def folder_of(folder: Path, images: dict[str, Grey]) -> Path:
+def write_images(folder: Path, images: dict[str, Grey]) -> Path:
     for path, image in images.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(png(np.ascontiguousarray(image)))
     return folder
 
 
-def distinct(count: int, split: str = "", label: str = "a") -> dict[str, Grey]:
+def distinct_images(count: int, split: str = "", label: str = "a") -> dict[str, Grey]:
     start = {"": 0, "train": 1000, "val": 2000, "test": 3000}[split]
-    return {f"{split + '/' if split else ''}{label}/{seed:03d}x.png": picture(start + seed) for seed in range(count)}
+    return {
+        f"{split + '/' if split else ''}{label}/{seed:03d}x.png": random_image(start + seed) for seed in range(count)
+    }
 
 
-def splits(count: int = 40) -> dict[str, Grey]:
-    return {path: image for split in ("train", "val", "test") for path, image in distinct(count, split).items()}
+def images_of_three_splits(count: int = 40) -> dict[str, Grey]:
+    return {path: image for split in ("train", "val", "test") for path, image in distinct_images(count, split).items()}
 
 
-def subject_of(folder: Path) -> AuditData:
+def audit_data(folder: Path) -> AuditData:
     return AuditData(read_manifest(folder), pd.read_parquet(folder / "sealed_index.parquet"), folder)
 
 
-def found_in(folder: Path, params: Params) -> tuple[dict[str, Finding], Copies]:
-    subject = subject_of(folder)
+def run_audits(folder: Path, params: Params) -> tuple[dict[str, Finding], Copies]:
+    data = audit_data(folder)
     audits = (duplicates, leakage, sequence_leakage)
-    return {f.id: f for audit in audits for f in audit.find(subject, params.audit)}, subject.copies
+    return {f.id: f for audit in audits for f in audit.find(data, params.audit)}, data.copies
 
 
 @pytest.mark.parametrize("radius", [0, 3, 8])
-def test_near_hashes_are_all_found(radius: int) -> None:
+def test_all_hashes_within_the_radius_are_found(radius: int) -> None:
     rng = np.random.default_rng(0)
     hashes = np.unique(rng.integers(0, 2**63, 600, dtype=np.uint64))
     for i in range(200):
         bits = rng.permutation(64)[: i % 12]
         hashes[300 + i] = hashes[i] ^ np.bitwise_or.reduce(np.uint64(1) << bits.astype(np.uint64), initial=0)
     hashes = np.unique(hashes)
-    for asked in (hashes, hashes ^ np.uint64(0x5555555555555555)):
-        near = np.bitwise_count(asked[:, None] ^ hashes) <= radius
+    for queries in (hashes, hashes ^ np.uint64(0x5555555555555555)):
+        near = np.bitwise_count(queries[:, None] ^ hashes) <= radius
         near |= near.T
         expected = np.argwhere(np.triu(near, 1))
-        assert (near_pairs(hashes, asked, radius) == expected).all()
-        assert len(expected) > 20 or radius == 0 or asked is not hashes
-    some = near_any(hashes[:50], hashes[50:], radius)
-    assert (some == (np.bitwise_count(hashes[:50, None] ^ hashes[50:]) <= radius).any(axis=1)).all()
+        assert (near_pairs(hashes, queries, radius) == expected).all()
+        assert len(expected) > 20 or radius == 0 or queries is not hashes
+    has_near = near_any(hashes[:50], hashes[50:], radius)
+    assert (has_near == (np.bitwise_count(hashes[:50, None] ^ hashes[50:]) <= radius).any(axis=1)).all()
 
 
-def test_a_hundred_thousand_hashes_are_joined_in_seconds() -> None:
+def test_a_hundred_thousand_hashes_are_compared_in_seconds() -> None:
     rng = np.random.default_rng(0)
     hashes = np.unique(rng.integers(0, 2**63, 100_000, dtype=np.uint64))
     hashes[1::1000] = hashes[::1000] ^ np.uint64(0b1011)
@@ -101,32 +103,32 @@ def test_a_hundred_thousand_hashes_are_joined_in_seconds() -> None:
     assert len(pairs) >= 100
 
 
-def test_where_all_hashes_are_near_the_radius_shrinks() -> None:
+def test_the_radius_shrinks_if_all_hashes_are_near() -> None:
     low_bits = np.arange(5000, dtype=np.uint64)
     assert radius_for(low_bits[:1000], low_bits[:1000]) == 8
     assert radius_for(low_bits, low_bits, most=100_000) < 3
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_copy_is_found_and_nothing_else(change: str, ingest: Ingest, params: Params, tmp_path: Path) -> None:
-    images = distinct(80, "train") | distinct(3, "val") | distinct(3, "test")
+def test_only_changed_copies_are_found(change: str, ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = distinct_images(80, "train") | distinct_images(3, "val") | distinct_images(3, "test")
     images |= {f"train/a/copy{seed}.png": CHANGES[change](images[f"train/a/{seed:03d}x.png"]) for seed in range(6)}
-    subject = subject_of(ingest(folder_of(tmp_path / "d", images), by="source"))
-    planted = {(f"train/a/{seed:03d}x.png", f"train/a/copy{seed}.png") for seed in range(6)}
-    pairs = subject.copies.pairs
-    named = {tuple(sorted(pair)) for pair in zip(pairs["first"], pairs["second"], strict=True)}
-    assert named <= planted, "no two distinct pictures are called copies"
-    assert len(named) >= 5
+    data = audit_data(ingest(write_images(tmp_path / "d", images), by="source"))
+    expected = {(f"train/a/{seed:03d}x.png", f"train/a/copy{seed}.png") for seed in range(6)}
+    pairs = data.copies.pairs
+    found = {tuple(sorted(pair)) for pair in zip(pairs["first"], pairs["second"], strict=True)}
+    assert found <= expected, "distinct images are reported as copies"
+    assert len(found) >= 5
     assert (pairs["mirrored"] == (change == "mirrored")).all()
 
 
-def test_a_changed_copy_in_another_split_warns_and_the_same_picture_blocks(
+def test_a_changed_copy_in_another_split_warns_and_the_same_image_blocks(
     ingest: Ingest, params: Params, tmp_path: Path
 ) -> None:
-    images = splits()
+    images = images_of_three_splits()
     images["val/a/mirrored.png"] = images["train/a/000x.png"][:, ::-1]
-    images["val/a/again.png"] = encoded_anew(images["train/a/001x.png"])
-    findings, _ = found_in(ingest(folder_of(tmp_path / "d", images), by="source"), params)
+    images["val/a/again.png"] = resize_and_compress(images["train/a/001x.png"])
+    findings, _ = run_audits(ingest(write_images(tmp_path / "d", images), by="source"), params)
     assert findings["leakage/near-duplicates"].severity == "warning"
     assert findings["leakage/near-duplicates"].images == ["train/a/000x.png", "val/a/mirrored.png"]
     assert findings["leakage/same-image"].severity == "blocking"
@@ -134,130 +136,133 @@ def test_a_changed_copy_in_another_split_warns_and_the_same_picture_blocks(
     assert "which should be merged" in findings["duplicates/near-duplicates"].message
 
 
-def test_a_mirrored_copy_under_another_label_is_a_conflict_to_look_at(
-    ingest: Ingest, params: Params, tmp_path: Path
-) -> None:
-    images = splits()
+def test_a_mirrored_copy_with_another_label_warns_of_a_conflict(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = images_of_three_splits()
     images["train/b/mirrored.png"] = images["train/a/000x.png"][:, ::-1]
-    findings, _ = found_in(ingest(folder_of(tmp_path / "d", images), by="source"), params)
+    findings, _ = run_audits(ingest(write_images(tmp_path / "d", images), by="source"), params)
     assert findings["duplicates/near-duplicate-conflicts"].severity == "warning"
     assert findings["duplicates/near-duplicate-conflicts"].images == ["train/a/000x.png", "train/b/mirrored.png"]
     assert findings["duplicates/conflicting-labels"].severity == "passed"
 
 
-def test_changed_copies_inside_one_group_are_allowed(ingest: Ingest, params: Params, tmp_path: Path) -> None:
-    images = splits()
+def test_changed_copies_in_one_group_are_allowed(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = images_of_three_splits()
     images["train/a/000y.png"] = images["train/a/000x.png"][:, ::-1]
-    folder = ingest(folder_of(tmp_path / "d", images), by="source", group_regex=r"((?:train|val|test)/a/\d+)")
-    findings, _ = found_in(folder, params)
+    folder = ingest(write_images(tmp_path / "d", images), by="source", group_regex=r"((?:train|val|test)/a/\d+)")
+    findings, _ = run_audits(folder, params)
     assert findings["duplicates/near-duplicates"].severity == "info"
     assert "Each set is in one group" in findings["duplicates/near-duplicates"].message
 
 
-def test_a_re_encoded_copy_in_the_sealed_test_is_suspected_by_its_hash_alone(
+def test_a_changed_copy_in_the_sealed_test_is_detected_by_its_hash(
     ingest: Ingest, params: Params, tmp_path: Path
 ) -> None:
-    images = splits()
-    images["test/a/again.png"] = encoded_anew(images["train/a/000x.png"])
+    images = images_of_three_splits()
+    images["test/a/again.png"] = resize_and_compress(images["train/a/000x.png"])
     images["test/a/mirrored.png"] = images["val/a/001x.png"][:, ::-1]
-    findings, _ = found_in(ingest(folder_of(tmp_path / "d", images), by="source"), params)
+    findings, _ = run_audits(ingest(write_images(tmp_path / "d", images), by="source"), params)
     assert findings["leakage/test-near-duplicates"].severity == "warning"
     assert findings["leakage/test-near-duplicates"].evidence["images"] == ["train/a/000x.png", "val/a/001x.png"]
 
 
 @pytest.mark.parametrize("size", [8, 64])
-def test_digits_do_not_flood_at_any_size(size: int, ingest: Ingest, params: Params, tmp_path: Path) -> None:
+def test_no_near_duplicates_are_reported_among_digits(
+    size: int, ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
     images = {
         f"{label}/{i}.png": np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
         for i, (label, image) in enumerate(digit_images(per_class=60))
     }
-    findings, found = found_in(ingest(folder_of(tmp_path / "d", images)), params)
+    findings, found = run_audits(ingest(write_images(tmp_path / "d", images)), params)
     assert found.pairs.empty
     assert {f.id for f in findings.values() if f.severity not in ("passed", "info")} <= {
         "sequence_leakage/similar-neighbours"
     }
 
 
-def test_small_copies_are_found_too(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+def test_copies_of_small_images_are_found(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     images = {f"{label}/{i}.png": image for i, (label, image) in enumerate(digit_images(per_class=40))}
     images = {f"{'val' if i % 10 == 8 else 'test' if i % 10 == 9 else 'train'}/{path}": image
               for i, (path, image) in enumerate(images.items())}  # fmt: skip
     images["train/0/lighter.png"] = np.clip(images["train/0/0.png"].astype(int) + 20, 0, 255).astype(np.uint8)
-    pairs = subject_of(ingest(folder_of(tmp_path / "d", images), by="source")).copies.pairs
+    pairs = audit_data(ingest(write_images(tmp_path / "d", images), by="source")).copies.pairs
     assert pairs[["first", "second"]].to_numpy().tolist() == [["train/0/0.png", "train/0/lighter.png"]]
 
 
-def test_too_few_or_flat_pictures_are_said_not_to_be_checked(ingest: Ingest, params: Params, tmp_path: Path) -> None:
-    folder = ingest(folder_of(tmp_path / "d", splits(8)), by="source")
+def test_too_few_or_flat_images_are_reported_as_not_checked(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    folder = ingest(write_images(tmp_path / "d", images_of_three_splits(8)), by="source")
     rows = read_manifest(folder)
     assert "too few" in find_copies(rows, folder, 8).not_checked
     flat = {f"{split}/a/{i:02d}x.png": np.full((40, 40), 90, np.uint8) + (np.arange(40) == i).astype(np.uint8)
             for split in ("train", "val", "test") for i in range(40)}  # fmt: skip
-    findings, found = found_in(ingest(folder_of(tmp_path / "f", flat), by="source"), params)
-    assert found.pairs.empty and "next to no detail" in found.not_checked
+    findings, found = run_audits(ingest(write_images(tmp_path / "f", flat), by="source"), params)
+    assert found.pairs.empty and "almost no detail" in found.not_checked
     assert findings["duplicates/not-checked"].severity == "info"
 
 
 def film(count: int, step: float) -> dict[str, Grey]:
-    """A window that slides over one large cloud, `step` pixels a frame."""
-    scene = picture(7, 320)
+    """Return frames of a window that moves over one large image by `step` pixels per frame."""
+    scene = random_image(7, 320)
     return {f"film/{i:03d}.png": scene[int(i * step) : int(i * step) + 64, 100:164] for i in range(count)}
 
 
 def test_neighbouring_frames_in_different_groups_warn(ingest: Ingest, params: Params, tmp_path: Path) -> None:
-    folder = ingest(folder_of(tmp_path / "d", film(100, 2.5)))
-    found = {f.id: f for f in sequence_leakage.find(subject_of(folder), params.audit)}[
+    folder = ingest(write_images(tmp_path / "d", film(100, 2.5)))
+    found = {f.id: f for f in sequence_leakage.find(audit_data(folder), params.audit)}[
         "sequence_leakage/similar-neighbours"
     ]
     assert found.severity == "warning" and found.evidence["reach"] >= 2
     assert "ingest.sequence_block" in found.message and len(found.images) >= 2
 
 
-def test_names_that_count_without_a_film_pass(ingest: Ingest, params: Params, tmp_path: Path) -> None:
-    images = {f"all/{i:03d}.png": picture(i) for i in range(100)}
-    found = sequence_leakage.find(subject_of(ingest(folder_of(tmp_path / "d", images))), params.audit)
+def test_numbered_names_of_unrelated_images_pass(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = {f"all/{i:03d}.png": random_image(i) for i in range(100)}
+    found = sequence_leakage.find(audit_data(ingest(write_images(tmp_path / "d", images))), params.audit)
     assert [f.severity for f in found] == ["passed"]
 
 
-def test_neighbours_in_two_groups_that_cannot_be_compared_are_not_said_to_be_in_one(
+def test_neighbours_that_cannot_be_compared_are_reported_as_not_checked(
     ingest: Ingest, params: Params, tmp_path: Path
 ) -> None:
-    images = {f"{'ab'[i % 2]}/{i:03d}.png": picture(i) for i in range(40)}
-    subject = subject_of(ingest(folder_of(tmp_path / "d", images)))
-    rows = subject.rows.assign(path=[f"all/{i:03d}.png" for i in range(len(subject.rows))])
+    images = {f"{'ab'[i % 2]}/{i:03d}.png": random_image(i) for i in range(40)}
+    data = audit_data(ingest(write_images(tmp_path / "d", images)))
+    rows = data.rows.assign(path=[f"all/{i:03d}.png" for i in range(len(data.rows))])
     rows["label"] = [str(i % 2) for i in range(len(rows))]  # no two neighbours are of one class
-    (found,) = sequence_leakage.find(replace(subject, rows=rows), params.audit)
+    (found,) = sequence_leakage.find(replace(data, rows=rows), params.audit)
     assert found.id == "sequence_leakage/not-checked" and "are next to an image of another group" in found.message
-    one = rows.assign(group="one")
-    (found,) = sequence_leakage.find(replace(subject, rows=one), params.audit)
+    one_group = rows.assign(group="one")
+    (found,) = sequence_leakage.find(replace(data, rows=one_group), params.audit)
     assert found.severity == "passed" and "are in one group" in found.message
 
 
-def test_one_picture_with_two_masks_is_a_conflict(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+def test_one_image_with_two_masks_is_a_conflict(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     masks = [np.zeros((64, 64), np.uint8) for _ in range(2)]
     masks[0][:20], masks[1][30:] = 255, 255
     for number in range(30):
-        for folder, image in (("images", picture(number // 2 if number < 2 else number)), ("masks", masks[number % 2])):
+        for folder, image in (
+            ("images", random_image(number // 2 if number < 2 else number)),
+            ("masks", masks[number % 2]),
+        ):
             (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(tmp_path / "d" / folder / f"{number}.png")
     ingested = ingest(tmp_path / "d", format="masks", images="images/{key}.png", targets="masks/{key}.png")
-    subject = subject_of(ingested)
+    data = audit_data(ingested)
     pair = {"images/0.png", "images/1.png"}
-    if not pair <= set(subject.rows["path"]):
-        pytest.fail("the split has sealed the two images that this test is about; choose others")
-    found = {f.id: f for f in duplicates.find(subject, params.audit)}["duplicates/conflicting-labels"]
+    if not pair <= set(data.rows["path"]):
+        pytest.fail("the two images of this test are in the sealed test split; choose others")
+    found = {f.id: f for f in duplicates.find(data, params.audit)}["duplicates/conflicting-labels"]
     assert found.severity == "blocking" and set(found.images) == pair
 
 
-def test_one_picture_with_one_answer_is_no_conflict_however_the_answer_is_encoded(
+def test_equal_targets_in_different_encodings_are_not_a_conflict(
     ingest: Ingest, params: Params, tmp_path: Path
 ) -> None:
     for number in range(30):
-        image = picture(0 if number < 2 else number)
-        for folder, made in (("images", png(image)), ("answers", png(255 - image, compress_level=number % 10))):
+        image = random_image(0 if number < 2 else number)
+        for folder, encoded in (("images", png(image)), ("targets", png(255 - image, compress_level=number % 10))):
             (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
-            (tmp_path / "d" / folder / f"{number}.png").write_bytes(made)
-    ingested = ingest(tmp_path / "d", format="pairs", images="images/{key}.png", targets="answers/{key}.png")
-    found = {f.id: f for f in duplicates.find(subject_of(ingested), params.audit)}
+            (tmp_path / "d" / folder / f"{number}.png").write_bytes(encoded)
+    ingested = ingest(tmp_path / "d", format="pairs", images="images/{key}.png", targets="targets/{key}.png")
+    found = {f.id: f for f in duplicates.find(audit_data(ingested), params.audit)}
     assert found["duplicates/conflicting-labels"].severity == "passed"
     assert set(found["duplicates/same-label"].images) == {"images/0.png", "images/1.png"}

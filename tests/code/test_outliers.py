@@ -1,3 +1,5 @@
+"""Tests of the audit of outliers: unusual images are reported with the property that is unusual."""
+
 from pathlib import Path
 
 import numpy as np
@@ -20,38 +22,38 @@ KIND_OF = {
 }
 
 
-def digits(each: int = 10) -> FaultyDataset:
-    return injected_faults.clean(load_images("digits", Path()), 0, np.random.default_rng(0), 10, each)
+def digits(per_class: int = 10) -> FaultyDataset:
+    return injected_faults.clean(load_images("digits", Path()), 0, np.random.default_rng(0), 10, per_class)
 
 
-def looked_at(case: FaultyDataset, folder: Path) -> dict[str, Finding]:
+def findings_of(case: FaultyDataset, folder: Path) -> dict[str, Finding]:
     rows, _ = ingest_samples(case, folder)
     return {f.id: f for f in outliers.find(audit_input(rows, folder), default_params().audit)}
 
 
 @pytest.mark.parametrize("kind", KIND_OF)
-def test_an_odd_image_is_named_by_what_is_odd_about_it(kind: str, tmp_path: Path) -> None:
+def test_an_outlier_is_reported_with_its_unusual_property(kind: str, tmp_path: Path) -> None:
     case = digits()
     change, strength = fault_transforms.OUTLIERS[kind]
     case.samples[7] = change(case.samples[7], strength, np.random.default_rng(0))
-    found = looked_at(case, tmp_path)[f"outliers/{KIND_OF[kind]}"]
+    found = findings_of(case, tmp_path)[f"outliers/{KIND_OF[kind]}"]
     assert found.images == [case.samples[7].path]
     assert found.severity == "info" and "1 image is" in found.message
 
 
-def test_digits_as_they_are_have_no_odd_image(tmp_path: Path) -> None:
-    assert list(looked_at(digits(), tmp_path)) == ["outliers/images"]
+def test_clean_digits_contain_no_outliers(tmp_path: Path) -> None:
+    assert list(findings_of(digits(), tmp_path)) == ["outliers/images"]
 
 
-def test_a_property_of_a_tenth_of_the_images_is_not_an_outlier(tmp_path: Path) -> None:
+def test_a_property_shared_by_many_images_is_not_unusual(tmp_path: Path) -> None:
     case = digits()
     for i in range(10):
         case.samples[i] = fault_transforms.enlarged(case.samples[i], 3, np.random.default_rng(0))
-    assert "outliers/large" not in looked_at(case, tmp_path)
+    assert "outliers/large" not in findings_of(case, tmp_path)
 
 
-def test_outliers_of_few_images_are_not_checked(tmp_path: Path) -> None:
-    assert list(looked_at(digits(each=2), tmp_path)) == ["outliers/not-checked"]
+def test_outliers_among_few_images_are_not_checked(tmp_path: Path) -> None:
+    assert list(findings_of(digits(per_class=2), tmp_path)) == ["outliers/not-checked"]
 
 
 def test_equal_images_are_not_outliers(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Params: defaults, the short file, descriptions, changed names; all mistakes are reported at once."""
+"""Tests of params: defaults, descriptions, renamed keys, edits of the file, and reports of mistakes."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from stages.config.schema_data import Gate, Ingest
 from stages.core.errors import UserError
 
 BEFORE = Path(__file__).parents[1] / "data/before-renaming"
-"""Params file and model of the last commit before names were changed."""
+"""Params file and model of the last commit before keys were renamed."""
 DATA = {"name": "a", "source": "b"}
 
 
@@ -29,21 +29,21 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
-def test_the_file_that_ships_contains_decisions_only(root: Path) -> None:
+def test_the_shipped_file_contains_only_decisions(root: Path) -> None:
     lines = (root / "params.yaml").read_text().splitlines()
     assert len([line for line in lines if line.strip() and not line.startswith("#")]) <= 20
     assert len(keys_of(Params)) > 100
 
 
-def test_every_key_but_the_name_and_place_of_the_data_has_a_default() -> None:
+def test_all_keys_except_data_name_and_source_have_defaults() -> None:
     required = [row.key for row in describe.rows() if row.default == describe.REQUIRED]
     assert required == ["ingest.name", "ingest.source"]
     assert check({"ingest": DATA}).train.epochs > 0
 
 
-def test_the_file_that_ships_gives_the_values_of_the_long_file_before_it(root: Path) -> None:
-    long = load(BEFORE / "params.yaml").model_copy(update={"gate": Gate()})
-    assert long == load(root / "params.yaml")
+def test_the_shipped_file_keeps_the_values_of_the_former_file(root: Path) -> None:
+    former = load(BEFORE / "params.yaml").model_copy(update={"gate": Gate()})
+    assert former == load(root / "params.yaml")
 
 
 def test_every_key_is_described_with_its_type(root: Path) -> None:
@@ -73,7 +73,7 @@ def test_the_reference_page_is_up_to_date(root: Path) -> None:
     assert page == describe.as_markdown(describe.rows()) + "\n", "run `make docs`"
 
 
-def test_resolved_params_hold_every_value_and_read_back_the_same(tmp_path: Path) -> None:
+def test_resolved_params_contain_every_value_and_round_trip(tmp_path: Path) -> None:
     params = check({"ingest": DATA | {"mask_values": {0: "ground", 255: "cell"}}, "tune": {"minutes": 5}})
     text = as_yaml(params)
     (tmp_path / "resolved.yaml").write_text(text)
@@ -90,7 +90,7 @@ def test_an_objective_for_a_lower_score_replaces_the_default() -> None:
         check({"ingest": DATA, "objective": {"at_least": 0.5, "at_most": 5}})
 
 
-def test_all_mistakes_are_reported_at_once_with_key_value_and_a_suggestion(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once_with_suggestions(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(
         """
         ingest: {name: digits, group_regex: patient}
@@ -122,22 +122,22 @@ def test_old_keys_are_read_and_their_current_names_reported(tmp_path: Path, caps
     file.write_text("ingest: {name: a, source: b, form: table}\ntune:\n  space:\n    train.clip: {low: 0, high: 1}\n")
     params = load(file)
     assert params.ingest.format == "table" and list(params.tune.space) == ["train.gradient_clip"]
-    said = capsys.readouterr().err.splitlines()
-    assert said == [
+    messages = capsys.readouterr().err.splitlines()
+    assert messages == [
         f"{file}: ingest.form is now ingest.format; rename it",
         f"{file}: tune.space: train.clip is now train.gradient_clip; rename it",
     ]
 
 
-def test_every_old_key_leads_to_a_current_one_and_is_none_itself() -> None:
+def test_every_old_key_maps_to_a_current_key() -> None:
     keys = keys_of(Params)
     assert len(aliases.PARAMS) > 20
     for old, new in aliases.PARAMS.items():
         assert new in keys and old not in keys
-        assert old.partition(".")[0] == new.partition(".")[0], "a key stays in its section"
+        assert old.partition(".")[0] == new.partition(".")[0], "a renamed key stays in its section"
 
 
-def test_a_change_of_an_old_file_renames_its_keys_and_keeps_its_comments() -> None:
+def test_editing_an_old_file_renames_keys_and_preserves_comments() -> None:
     text = "ingest: {name: a, source: b}\ntrain:\n  epochs: 3 # few\n  clip: 1.0 # longest\n  l1: 0.0 # none\n"
     changed = edited(text, [{"train": {"clip": 2.0, "average": 0.9}}], "test")
     assert changed.splitlines()[2:] == [
@@ -145,7 +145,7 @@ def test_a_change_of_an_old_file_renames_its_keys_and_keeps_its_comments() -> No
     ]  # fmt: skip
 
 
-def test_a_change_adds_what_the_file_does_not_give_and_drops_what_is_asked() -> None:
+def test_editing_adds_missing_keys_and_removes_requested_keys() -> None:
     text = "ingest: {name: a, source: b}\ngate: {waive: {x: why}}\ntrain:\n"
     changed = edited(text, [{"train": {"epochs": 2}, "ingest": {"columns": {"group": None}}}], "test",
                      {"train.epochs": "quick"}, ["gate.waive", "audit.max_p"])  # fmt: skip
@@ -153,7 +153,7 @@ def test_a_change_adds_what_the_file_does_not_give_and_drops_what_is_asked() -> 
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("a: [", "not readable YAML"),
         ("train: {seed: 1}\ntrain: {seed: 2}", "duplicate key"),
@@ -163,19 +163,19 @@ def test_a_change_adds_what_the_file_does_not_give_and_drops_what_is_asked() -> 
         ("train:\n  learning_rate: .nan", "train.learning_rate: nan"),
     ],
 )
-def test_a_broken_file_is_named(tmp_path: Path, content: str, says: str) -> None:
+def test_the_problem_of_an_invalid_file_is_reported(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "params.yaml").write_text(content)
-    with pytest.raises(UserError, match=re.escape(says)):
+    with pytest.raises(UserError, match=re.escape(message)):
         load(tmp_path / "params.yaml")
 
 
-def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_file_names_the_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run from the project's folder"):
         load(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(
-    ("span", "says"),
+    ("span", "message"),
     [
         ("{low: 1, high: 0.1}", "must be below"),
         ("{low: 0, high: 1, log: true}", "needs low above 0"),
@@ -184,14 +184,14 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         ("{choices: [0.1, 11]}", "11: Input should be greater than 0 and less than or equal to 10, or auto"),
     ],
 )
-def test_a_range_outside_what_the_key_allows_is_an_error(tmp_path: Path, span: str, says: str) -> None:
+def test_an_invalid_search_range_is_an_error(tmp_path: Path, span: str, message: str) -> None:
     text = f"ingest: {{name: a, source: b}}\ntune: {{space: {{train.learning_rate: {span}}}}}"
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(UserError, match=re.escape(says)):
+    with pytest.raises(UserError, match=re.escape(message)):
         load(tmp_path / "params.yaml")
 
 
-def test_tuned_values_replace_those_of_the_sections(params: Params) -> None:
+def test_tuned_values_override_those_of_the_sections(params: Params) -> None:
     changed = overlay({"train": params.train, "network": params.network}, {"train.learning_rate": 0.5})
     assert changed["train"].learning_rate == 0.5  # type: ignore[attr-defined]
     assert changed["network"] == params.network

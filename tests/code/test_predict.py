@@ -1,4 +1,4 @@
-"""Tests of the rows, files and overlays that `predict` writes for each task, and of refused options."""
+"""Tests of the rows, files and overlays that `predict` writes for each task, and of rejected options."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from stages import predict
-from stages.batch_prediction import worker_pool as work
+from stages.batch_prediction import worker_pool
 from stages.command_line.exit_codes import INTERRUPTED
 from stages.core.errors import UserError
 from stages.dataset.annotations import bounding_box, encode_rle
@@ -31,11 +31,11 @@ SQUARE = np.zeros((HEIGHT, WIDTH), bool)
 SQUARE[1:4, 2:6] = True
 
 
-def spec(task: str, representation: str, truth: str, **changes: Any) -> TaskSpec:
-    return TaskSpec(**{"task": task, "representation": representation, "target": truth, "size": 32, **changes})
+def spec(task: str, representation: str, target: str, **changes: Any) -> TaskSpec:
+    return TaskSpec(**{"task": task, "representation": representation, "target": target, "size": 32, **changes})
 
 
-def things(masks: bool) -> Instances:
+def instances(masks: bool) -> Instances:
     """Return an instance above the score threshold and one below it."""
     boxes = np.array([bounding_box(SQUARE), (0, 0, 2, 2)], np.float32)
     runs = [encode_rle(SQUARE), encode_rle(~SQUARE)] if masks else None
@@ -51,7 +51,7 @@ MASK = Mask(SQUARE.astype(np.uint8), None)
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """Folder with two images of the same name in subfolders, and a damaged file."""
+    """Return a folder with two images of the same name in subfolders, and a damaged file."""
     for folder, level in (("a", 10), ("b", 200)):
         (tmp_path / "in" / folder).mkdir(parents=True)
         Image.fromarray(np.full((HEIGHT, WIDTH), level, np.uint8)).save(tmp_path / "in" / folder / "one.png")
@@ -61,24 +61,24 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fixed_prediction(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Replace the model by one that always returns the same prediction."""
+    """Return a function that replaces the model by one with a constant prediction."""
 
-    def put(asked: TaskSpec, answer: Any) -> None:
+    def replace_model(task_spec: TaskSpec, prediction: Any) -> None:
         class Fixed:
             def __init__(self, file: Path, threads: int, engine: str, precision: str) -> None:
-                self.spec, self.engine = asked, SimpleNamespace(name=engine, precision=precision)
+                self.spec, self.engine = task_spec, SimpleNamespace(name=engine, precision=precision)
 
             def decode_file(self, data: bytes) -> Array:
                 return decode_image(data).image
 
             def predict(self, image: Array) -> Any:
                 assert image.shape[:2] == (HEIGHT, WIDTH)
-                return answer
+                return prediction
 
         monkeypatch.setattr(predict, "Model", Fixed)
-        monkeypatch.setattr(work, "Model", Fixed)
+        monkeypatch.setattr(worker_pool, "Model", Fixed)
 
-    return put
+    return replace_model
 
 
 def predict_in_process(*words: str) -> int:
@@ -101,7 +101,7 @@ def rows_of(images: Path, tmp_path: Path, *more: str) -> list[dict[str, str]]:
 
 def test_masks_are_written_as_files_and_area_shares(images: Path, tmp_path: Path, fixed_prediction: Any) -> None:
     fixed_prediction(SEGMENTATION, MASK)
-    for _ in range(2):  # again: the files are replaced
+    for _ in range(2):  # the second run replaces the files
         rows = rows_of(images, tmp_path, "--files", str(tmp_path / "masks"), "--overlays", str(tmp_path / "drawn"))
     assert [float(row["share_cell"]) for row in rows] == pytest.approx([0.25, 0.25])
     written = ["a/one.png.png", "b/one.png.png"]
@@ -128,31 +128,31 @@ def test_image_unsupported_by_png_is_written_as_npy(
     )
     rows = rows_of(images, tmp_path, "--files", str(tmp_path / "new"))
     assert [Path(row["file"]).name for row in rows] == ["one.png.npy", "one.png.npy"]
-    held = np.load(rows[0]["file"])
-    assert held.shape == (HEIGHT, WIDTH, channels) and (held == 2**depth - 1).all()
+    written = np.load(rows[0]["file"])
+    assert written.shape == (HEIGHT, WIDTH, channels) and (written == 2**depth - 1).all()
 
 
 @pytest.mark.parametrize("masks", [True, False])
 def test_instances_are_written_as_coco_and_label_images(
     images: Path, tmp_path: Path, fixed_prediction: Any, masks: bool
 ) -> None:
-    fixed_prediction(INSTANCES, things(masks))
+    fixed_prediction(INSTANCES, instances(masks))
     file = tmp_path / "answers.json"
     assert predict_in_process(str(images), "--format", "coco", "--output", str(file), "--files", str(tmp_path / "n"))
-    held = json.loads(file.read_text())
-    assert [i["file_name"] for i in held["images"]] == [str(images / f"{f}/one.png") for f in "ab"]
-    assert [e["file_name"] for e in held["errors"]] == [str(images / "broken.png")]
-    assert held["categories"] == [{"id": 1, "name": "disc"}, {"id": 2, "name": "square"}]
-    sure = [a for a in held["annotations"] if a["score"] > 0.5]
-    assert [(a["image_id"], a["category_id"], a["bbox"], a["area"]) for a in sure] == [
+    coco = json.loads(file.read_text())
+    assert [i["file_name"] for i in coco["images"]] == [str(images / f"{f}/one.png") for f in "ab"]
+    assert [e["file_name"] for e in coco["errors"]] == [str(images / "broken.png")]
+    assert coco["categories"] == [{"id": 1, "name": "disc"}, {"id": 2, "name": "square"}]
+    confident = [a for a in coco["annotations"] if a["score"] > 0.5]
+    assert [(a["image_id"], a["category_id"], a["bbox"], a["area"]) for a in confident] == [
         (n, 2, [2.0, 1.0, 4.0, 3.0], 12.0) for n in (1, 2)
     ]
-    assert len({a["id"] for a in held["annotations"]}) == len(held["annotations"])
+    assert len({a["id"] for a in coco["annotations"]}) == len(coco["annotations"])
     number_HW = np.asarray(Image.open(tmp_path / "n/a/one.png.png"))
     assert np.array_equal(number_HW, SQUARE.astype(number_HW.dtype))
 
 
-def test_points_and_counts_are_columns(images: Path, tmp_path: Path, fixed_prediction: Any) -> None:
+def test_points_and_counts_are_written_as_columns(images: Path, tmp_path: Path, fixed_prediction: Any) -> None:
     fixed_prediction(POINTS, np.array([[1.5, 2.0, 0.9], [3.0, 4.0, 0.1]]))
     first = rows_of(images, tmp_path)[0]
     assert (float(first["nose_x"]), float(first["nose_y"]), float(first["nose_confidence"])) == (1.5, 2.0, 0.9)
@@ -160,13 +160,13 @@ def test_points_and_counts_are_columns(images: Path, tmp_path: Path, fixed_predi
     assert [row["cell"] for row in rows_of(images, tmp_path)] == ["12.250000"] * 2
 
 
-def test_json_is_one_array(images: Path, tmp_path: Path, fixed_prediction: Any) -> None:
+def test_json_output_is_one_array(images: Path, tmp_path: Path, fixed_prediction: Any) -> None:
     fixed_prediction(COUNT, np.array([3.0]))
     file = tmp_path / "answers.json"
     predict_in_process(str(images / "a"), str(images / "broken.png"), "--format", "json", "--output", str(file))
-    good, bad = json.loads(file.read_text())
-    assert good == {"path": str(images / "a/one.png"), "cell": 3.0, "error": ""}
-    assert set(bad) == {"path", "error"}
+    valid, failed = json.loads(file.read_text())
+    assert valid == {"path": str(images / "a/one.png"), "cell": 3.0, "error": ""}
+    assert set(failed) == {"path", "error"}
 
 
 def test_output_folder_is_created(images: Path, tmp_path: Path, fixed_prediction: Any) -> None:
@@ -224,23 +224,23 @@ def test_output_table_replaces_only_regular_files(images: Path, tmp_path: Path, 
 def test_resumed_run_keeps_engine_and_precision(
     images: Path, tmp_path: Path, fixed_prediction: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faster, opened = [("onnxruntime", "float32"), ("openvino", "bfloat16")], []
+    choices, opened = [("onnxruntime", "float32"), ("openvino", "bfloat16")], []
     fixed_prediction(COUNT, np.array([3.0]))
-    fixed = predict.Model  # type: ignore[attr-defined] # as the stage imports it
+    fixed = predict.Model  # type: ignore[attr-defined]  # imported name
     words = [str(images / "a"), "--output", str(tmp_path / "answers.csv")]
 
-    class Choosing(fixed):  # type: ignore[misc, valid-type]  # as auto does by what is faster at the moment
+    class AutoEngine(fixed):  # type: ignore[misc, valid-type]  # auto selects the engine that is faster in each run
         def __init__(self, file: Path, threads: int, engine: str, precision: str) -> None:
-            opened.append((engine, precision) if engine != "auto" else faster.pop())
+            opened.append((engine, precision) if engine != "auto" else choices.pop())
             super().__init__(file, threads, *opened[-1])
 
-    def interrupted(*arguments: Any) -> Any:
+    def interrupt(*arguments: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predict, "Model", Choosing)
-    monkeypatch.setattr(work, "Model", Choosing)
+    monkeypatch.setattr(predict, "Model", AutoEngine)
+    monkeypatch.setattr(worker_pool, "Model", AutoEngine)
     with monkeypatch.context() as patch:
-        patch.setattr(fixed, "predict", interrupted)
+        patch.setattr(fixed, "predict", interrupt)
         assert predict_in_process(*words) == INTERRUPTED
     with pytest.raises(UserError, match="used --engine openvino, now onnxruntime"):
         predict_in_process(*words, "--engine", "onnxruntime")
@@ -248,21 +248,21 @@ def test_resumed_run_keeps_engine_and_precision(
     assert predict_in_process(*words, "--engine", "openvino") == 0
     assert opened == [("openvino", "bfloat16")] * 2
     assert predict_in_process(*words) == 0 and opened[2:] == [("onnxruntime", "float32")] * 2, (
-        "a finished run was resumed"
+        "a finished run is not resumed"
     )
 
 
 @pytest.mark.parametrize(
-    ("asked", "words", "says"),
+    ("task_spec", "words", "message"),
     [
         (COUNT, ["--files", "x"], "predictions of task regression are not images"),
         (SEGMENTATION, ["--format", "coco"], "the model has task segmentation"),
         (spec("image", "image", "image", channels=1), [], "name a folder for them, --files"),
     ],
 )
-def test_options_that_do_not_fit_the_task_are_refused(
-    images: Path, fixed_prediction: Any, asked: TaskSpec, words: list[str], says: str
+def test_options_that_do_not_fit_the_task_are_rejected(
+    images: Path, fixed_prediction: Any, task_spec: TaskSpec, words: list[str], message: str
 ) -> None:
-    fixed_prediction(asked, None)
-    with pytest.raises(UserError, match=says):
+    fixed_prediction(task_spec, None)
+    with pytest.raises(UserError, match=message):
         predict_in_process(str(images), *words)

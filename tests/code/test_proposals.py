@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import ingest as ingesting
+from stages import ingest as ingest_stage
 from stages.config.load import load
 from stages.config.schema import Params
 from stages.configuration import Choice, limit_epochs
@@ -32,8 +32,8 @@ SIDE = 24
 def propose(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Params, str]]:
     """Run configure without timing; return the proposed params and the output text."""
 
-    def run(source: Path, *words: str) -> tuple[Params, str]:
-        macula("configure", str(source), "--replace", "--quick", *words)
+    def run(source: Path, *options: str) -> tuple[Params, str]:
+        macula("configure", str(source), "--replace", "--quick", *options)
         return load(workspace / "params.proposed.yaml"), capsys.readouterr().out
 
     return run
@@ -43,13 +43,13 @@ def leaves(values: dict[str, Any], path: str = "") -> dict[str, Any]:
     """Return values by dotted key; mappings specific to a data set are one value."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        whole = not isinstance(value, dict) or f"{path}{key}" in (
+        is_leaf = not isinstance(value, dict) or f"{path}{key}" in (
             "ingest.mask_values",
             "gate.waive",
             "task.units",
             "tune.space",
         )
-        found |= {f"{path}{key}": value} if whole else leaves(value, f"{path}{key}.")
+        found |= {f"{path}{key}": value} if is_leaf else leaves(value, f"{path}{key}.")
     return found
 
 
@@ -67,7 +67,7 @@ def write(folder: Path, files: Mapping[str, bytes | str]) -> Path:
 
 def ingested(params: Params, workspace: Path) -> pd.DataFrame:
     paths = [Path(params.ingest.source), *(workspace / name for name in ("splits", "sealed", "ingested"))]
-    call(ingesting.main, paths, {"ingest": params.ingest, "split": params.split})
+    call(ingest_stage.main, paths, {"ingest": params.ingest, "split": params.split})
     return pd.read_parquet(workspace / "ingested" / "manifest.parquet")
 
 
@@ -85,7 +85,7 @@ def test_changed_values_have_reasons(
     assert len(changed) > 3
     for key in changed:
         found = re.search(rf"^  {re.escape(key)}: .*\n      (.+)$", output, re.MULTILINE)
-        assert found, f"{key} is {after[key]!r} without a word"
+        assert found, f"{key} is {after[key]!r} without a reason"
         assert f"# {found[1]}" in text, key
 
 
@@ -103,7 +103,7 @@ def test_images_of_a_patient_are_grouped(propose: Callable[..., tuple[Params, st
 
 
 @pytest.mark.parametrize(
-    ("paths", "together"),
+    ("paths", "groups"),
     [
         ([f"a/patient{n // 4}_{n % 4}.png" for n in range(40)], 10),
         ([f"scan_{n // 3:03}-{'xyz'[n % 3]}.png" for n in range(60)], 20),
@@ -115,10 +115,10 @@ def test_images_of_a_patient_are_grouped(propose: Callable[..., tuple[Params, st
         ([f"train/x/{n:08x}-{7 * n:04x}.png" for n in range(60)], None),
     ],
 )
-def test_groups_by_file_name(paths: list[str], together: int | None) -> None:
+def test_groups_by_file_name(paths: list[str], groups: int | None) -> None:
     labels = [path.split("/")[0] if path[0] in "abcdef" and path[1] == "/" else "" for path in paths]
     found = list(find_groupings(paths, labels))
-    assert (len(set(found[0].keys)) if found else None) == together
+    assert (len(set(found[0].keys)) if found else None) == groups
 
 
 def drifting(count: int, step: float) -> list[bytes]:
@@ -156,7 +156,7 @@ def test_images_sorted_by_class_are_not_grouped(propose: Callable[..., tuple[Par
     assert proposed.ingest.format == "table" and proposed.ingest.sequence_block == 1
 
 
-def test_split_of_the_source_is_kept_and_questioned(
+def test_split_of_the_source_is_used_with_a_question(
     propose: Callable[..., tuple[Params, str]], workspace: Path
 ) -> None:
     frames = drifting(90, 0.5)
@@ -182,7 +182,9 @@ def test_finest_grouping_column_is_chosen(propose: Callable[..., tuple[Params, s
     )
 
 
-def test_rare_classes_lower_the_checks(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
+def test_rare_classes_lower_the_thresholds_of_checks(
+    propose: Callable[..., tuple[Params, str]], workspace: Path
+) -> None:
     files = {f"{kind}/{n}.png": png(noise(100 * i + n)) for i, (kind, count) in enumerate((("many", 60), ("few", 8)))
              for n in range(count)}  # fmt: skip
     proposed, output = propose(write(workspace / "uneven", files))
@@ -207,7 +209,7 @@ def test_blockers_are_reported(propose: Callable[..., tuple[Params, str]], works
     deep = [png(noise(n).astype(np.uint16) if n % 2 else noise(n)) for n in range(40)]
     _, output = propose(write(workspace / "deep", {f"{'ab'[n // 20]}/{n}.png": image for n, image in enumerate(deep)}))
     assert "prepare: images of 8 and 16 bits" in output and "20 of 40 are nearly black" in output
-    bad = {f"{'ab'[n % 2]}/{n}.png": b"no image" if n % 3 == 0 else png(noise(n)) for n in range(40)}
+    bad = {f"{'ab'[n % 2]}/{n}.png": b"not an image" if n % 3 == 0 else png(noise(n)) for n in range(40)}
     proposed, output = propose(write(workspace / "bad", bad))
     assert "about 35% of the files will be rejected" in output and proposed.ingest.max_rejected == 0.01
     _, output = propose(write(workspace / "two", {f"{c}/{n}.png": png(noise(n)) for n in range(2) for c in "ab"}))
@@ -219,7 +221,7 @@ def test_few_rejected_files_are_tolerated_and_listed(
 ) -> None:
     files: dict[str, bytes | str] = {f"{'ab'[n % 2]}/{n}.png": png(noise(n)) for n in range(60)}
     proposed, output = propose(
-        write(workspace / "s", files | {"a/3.png": b"no image", "labels.csv": "file,age\nx.jpg,3"})
+        write(workspace / "s", files | {"a/3.png": b"not an image", "labels.csv": "file,age\nx.jpg,3"})
     )
     assert 0.03 <= proposed.ingest.max_rejected <= 0.2 and "such as labels.csv: not in a class folder" in output
     assert (
@@ -243,18 +245,20 @@ def test_failed_write_keeps_existing_file(workspace: Path, monkeypatch: pytest.M
 
 
 def test_epochs_fit_the_time_budget() -> None:
-    wanted = Choice("train.epochs", 40, "some 600 steps")
-    assert limit_epochs(wanted, 2.0, "it took 1 s", 15).value == 40
-    less = limit_epochs(wanted, 60.0, "it took 1 s", 15)
-    assert less.value == 15 and "40 would be better but take 40 minutes" in less.why
-    assert limit_epochs(wanted, 6000.0, "it took 1 s", 15).value == 1
+    choice = Choice("train.epochs", 40, "some 600 steps")
+    assert limit_epochs(choice, 2.0, "it took 1 s", 15).value == 40
+    limited = limit_epochs(choice, 60.0, "it took 1 s", 15)
+    assert limited.value == 15 and "40 would be better but take 40 minutes" in limited.why
+    assert limit_epochs(choice, 6000.0, "it took 1 s", 15).value == 1
 
 
-@pytest.mark.parametrize(("name", "again"), [("classification", True), ("regression", False), ("segmentation", False)])
+@pytest.mark.parametrize(
+    ("name", "repeated"), [("classification", True), ("regression", False), ("segmentation", False)]
+)
 def test_proposed_training_is_timed(
-    name: str, again: bool, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, repeated: bool, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(epoch_timing, "MIN_SECONDS", 1000.0 if again else 0.0)
+    monkeypatch.setattr(epoch_timing, "MIN_SECONDS", 1000.0 if repeated else 0.0)
     monkeypatch.setattr(epoch_timing, "MAX_BATCHES", 2)
     source = workspace / "toy"
     source.mkdir()
@@ -263,7 +267,7 @@ def test_proposed_training_is_timed(
     output = capsys.readouterr().out
     measured = r"\d+ working images in batches of \d+, with \d+ validation images, took [\d.e+-]+ s"
     assert re.search(r"about .+ for \d+ epochs: " + measured, output)
-    assert load(workspace / "params.proposed.yaml").train.epochs < 60, "there was no time for more"
+    assert load(workspace / "params.proposed.yaml").train.epochs < 60, "the time budget limits the epochs"
 
 
 def test_empty_folder_and_file_give_different_errors(workspace: Path) -> None:

@@ -1,4 +1,4 @@
-"""The README's commands exist, its files too, and its figures are those that were measured."""
+"""Tests of the documentation: commands and linked files exist, and figures equal the measured values."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 
 
-def test_every_make_target_that_is_named_exists() -> None:
+def test_every_named_make_target_exists() -> None:
     named = {word for page in PAGES for word in re.findall(r"`?\bmake ([a-z]+(?:-[a-z]+)*)\b", page.read_text())}
     named &= set(re.findall(r"`make ([a-z]+(?:-[a-z]+)*)", " ".join(p.read_text() for p in PAGES))) | {"demo", "test"}
     assert {"demo", "test", "unseal"} <= named
@@ -28,23 +28,23 @@ def test_every_make_target_that_is_named_exists() -> None:
         assert done.returncode == 0, f"make {target}: {done.stderr}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_links_lead_to_files(page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_point_to_existing_files(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
     for link in links:
         if "://" not in link:
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
-def test_figures_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_equal_the_measured_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    kept = records()
-    assert len(kept) > 1
-    assert replace_block(README, "examples", table(kept)) == README
+    measured = records()
+    assert len(measured) > 1
+    assert replace_block(README, "examples", table(measured)) == README
     assert replace_block(README, "demo", demo_block((ROOT / DEMO).read_text().strip())) == README
 
 
-def test_the_params_shown_are_valid() -> None:
+def test_the_params_in_the_readme_are_valid() -> None:
     shown = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert shown
     params = check(YAML(typ="safe", pure=True).load(shown.group(1)))

@@ -1,4 +1,4 @@
-"""report: the page is whole, self-contained and well-formed, whatever the names of files and classes are."""
+"""Tests of the report: a complete, self-contained and well-formed page for all names of files and classes."""
 
 import re
 from html.parser import HTMLParser
@@ -13,7 +13,7 @@ from stages.config.schema_task import Evaluate
 from stages.reports.evaluation_report import objective_verdict, trend_charts
 from stages.reports.training_report import overfitting_sentences, time_shares
 from stages.runner.stage import call
-from tests.lines import HOSTILE, PARAMS, write_line
+from tests.lines import HOSTILE, PARAMS, write_pipeline_outputs
 
 EVALUATE = Evaluate(resamples=100, confidence=0.95, calibration_bins=10, worst_images=24)
 SECTIONS = re.findall(
@@ -24,7 +24,7 @@ EMPTY = ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "me
 
 
 def page_of(data: Path) -> str:
-    """Compare the page that the stage writes with its metrics."""
+    """Run the stage, check its metrics against the page, and return the page."""
     metrics = call(
         report.main, [*(data / i for i in INPUTS), data / "openings.csv", data / "report"], {"evaluate": EVALUATE}
     )
@@ -36,14 +36,14 @@ def page_of(data: Path) -> str:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The page of three classes, one of them hostile."""
-    data = tmp_path_factory.mktemp("line")
-    write_line(data, ["cat", "dog", HOSTILE])
+    """Return the page of three classes, one of which has a hostile name."""
+    data = tmp_path_factory.mktemp("data")
+    write_pipeline_outputs(data, ["cat", "dog", HOSTILE])
     return page_of(data)
 
 
 class Checker(HTMLParser):
-    """Collects what a page loads, its anchors and texts; every element must be closed where it was opened."""
+    """Parser that collects addresses, ids, images and headings, and checks that elements are nested correctly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,8 +71,8 @@ class Checker(HTMLParser):
         assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing, at {self.getpos()}"
 
 
-def parsed(page: str) -> Checker:
-    """The page, read from end to end."""
+def parse(page: str) -> Checker:
+    """Return the checker after it has parsed the complete page."""
     checker = Checker()
     checker.feed(page)
     checker.close()
@@ -80,27 +80,27 @@ def parsed(page: str) -> Checker:
     return checker
 
 
-def test_every_section_is_there_and_in_the_contents(page: str) -> None:
-    seen = parsed(page)
-    assert [name for name in seen.ids if name in SECTIONS] == SECTIONS
-    assert {f"#{name}" for name in SECTIONS} <= set(seen.addresses)
-    assert len(seen.ids) == len(set(seen.ids))
+def test_every_section_is_present_and_listed_in_the_contents(page: str) -> None:
+    checked = parse(page)
+    assert [name for name in checked.ids if name in SECTIONS] == SECTIONS
+    assert {f"#{name}" for name in SECTIONS} <= set(checked.addresses)
+    assert len(checked.ids) == len(set(checked.ids))
 
 
 def test_the_page_is_well_formed_and_makes_no_network_requests(page: str) -> None:
-    seen = parsed(page)
-    assert seen.addresses
-    assert all(address.startswith(("data:", "#")) for address in seen.addresses)
+    checked = parse(page)
+    assert checked.addresses
+    assert all(address.startswith(("data:", "#")) for address in checked.addresses)
     assert not re.search(r"@import|url\((?!#|data:)", page)
-    assert {a[1:] for a in seen.addresses if a.startswith("#")} <= set(seen.ids)
+    assert {a[1:] for a in checked.addresses if a.startswith("#")} <= set(checked.ids)
 
 
-def test_pictures_have_words_and_headings_are_in_order(page: str) -> None:
-    seen = parsed(page)
-    assert len(seen.images) > 20
-    assert all(image["alt"] for image in seen.images)
-    assert seen.headings[0] == 1 and seen.headings.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(seen.headings, seen.headings[1:], strict=False))
+def test_images_have_alt_texts_and_heading_levels_are_in_order(page: str) -> None:
+    checked = parse(page)
+    assert len(checked.images) > 20
+    assert all(image["alt"] for image in checked.images)
+    assert checked.headings[0] == 1 and checked.headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(checked.headings, checked.headings[1:], strict=False))
 
 
 def test_hostile_names_are_escaped(page: str) -> None:
@@ -108,42 +108,42 @@ def test_hostile_names_are_escaped(page: str) -> None:
     assert page.count("&lt;script&gt;") > 5
 
 
-def test_the_score_comes_first(page: str) -> None:
+def test_the_score_is_stated_at_the_top_of_the_page(page: str) -> None:
     lede = re.sub(r"<[^>]+>|\s+", " ", page[page.index("<h1") : page.index("<dl")])
     for figure in ("0.971", "0.951 to 0.981", "at least 0.95", "met", "1.9 ms", "2 findings"):
         assert figure in re.sub(r" +", " ", lede), figure
 
 
-def test_findings_waivers_and_unchecked_questions_are_shown(page: str) -> None:
-    for words in ("a test of the eye", "checks/old", "confounder/statistics", "Sixty flat pictures", "Near-duplicates"):
+def test_findings_waivers_and_unchecked_properties_are_shown(page: str) -> None:
+    for words in ("checked by eye", "checks/old", "confounder/statistics", "Sixty uniform images", "Near-duplicates"):
         assert words in page
     assert '<span class="badge waived">' in page and '<span class="badge warning">' in page
 
 
-def test_a_sealed_test_is_named_sealed(page: str) -> None:
+def test_an_unopened_test_is_reported_as_sealed(page: str) -> None:
     assert "Sealed, never opened" in page and "Record of openings" not in page
 
 
-def test_openings_of_the_test_are_on_record(tmp_path: Path) -> None:
-    write_line(tmp_path, ["cat", "dog"], opened=2)
+def test_openings_of_the_sealed_test_are_listed(tmp_path: Path) -> None:
+    write_pipeline_outputs(tmp_path, ["cat", "dog"], opened=2)
     page = page_of(tmp_path)
     assert "Sealed, never opened" not in page
     assert page.count("0.941 to 0.981") == 2
 
 
 @pytest.mark.parametrize("count", [30, 121])
-def test_many_classes_and_no_trials_make_a_page(count: int, tmp_path: Path) -> None:
-    write_line(tmp_path, [f"class {i:03}" for i in range(count - 1)] + [r"a$\frac{$ & <i>"], trials=0)
+def test_many_classes_and_no_trials_give_a_valid_page(count: int, tmp_path: Path) -> None:
+    write_pipeline_outputs(tmp_path, [f"class {i:03}" for i in range(count - 1)] + [r"a$\frac{$ & <i>"], trials=0)
     page = page_of(tmp_path)
-    parsed(page)
+    parse(page)
     assert "No search:" in page and "The most frequent confusions" in page
     assert len(page) < 2_000_000
 
 
 def test_undefined_scores_and_a_missed_objective_are_reported(tmp_path: Path) -> None:
-    write_line(tmp_path, ["cat", "dog"], value=None)
+    write_pipeline_outputs(tmp_path, ["cat", "dog"], value=None)
     page = page_of(tmp_path)
-    parsed(page)
+    parse(page)
     assert "cannot be judged" in page and "missed" in page
 
 
@@ -161,18 +161,18 @@ def test_the_gap_between_training_and_validation_is_described(train: float, val:
     assert ("underfitting" in text) == (max(train, val) < 0.95)
 
 
-def test_only_params_that_are_not_used_yet_are_suggested_with_their_values() -> None:
+def test_only_unused_params_are_suggested_with_their_current_values() -> None:
     curves = pd.DataFrame({"epoch": [1, 2], "train_score": 1.0, "val_score": 0.7, "val_loss": [1.0, 1.0]})
     goal = {"at_least": 0.6, "at_most": None, "met": True}
     text = " ".join(overfitting_sentences(curves, 2, goal, True, PARAMS))
-    for knob in (
+    for suggestion in (
         "`augment.preset: strong` (now auto)",
         "`network.dropout: 0.3` (now 0)",
         "weight_decay: 0.03` (now 0.01)",
     ):
-        assert knob in text
-    turned = PARAMS | {"augment": {"preset": "strong"}, "network": PARAMS["network"] | {"dropout": 0.5}}
-    text = " ".join(overfitting_sentences(curves, 2, goal, True, turned))
+        assert suggestion in text
+    regularized = PARAMS | {"augment": {"preset": "strong"}, "network": PARAMS["network"] | {"dropout": 0.5}}
+    text = " ".join(overfitting_sentences(curves, 2, goal, True, regularized))
     assert "augment.preset" not in text and "network.dropout" not in text and "train.ema_decay: 0.99" in text
 
 
@@ -205,7 +205,7 @@ def test_an_error_is_compared_with_the_objective_in_its_direction(
     )
 
 
-def test_an_interval_of_a_few_groups_is_called_unreliable() -> None:
+def test_an_interval_from_few_groups_is_reported_as_unreliable() -> None:
     objective = {"score": "dice", "at_least": 0.8, "at_most": None, "value": 0.9, "met": True}
     scores = {"dice": {"value": 0.9, "low": 0.89, "high": 0.91}}
     assert "based on only 2 groups" in objective_verdict(

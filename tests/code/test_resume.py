@@ -1,4 +1,4 @@
-"""Trainings that are killed, meet a full disk, or have a loss that is not finite."""
+"""Tests of trainings that are killed, run out of disk space or have a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
 
 @pytest.fixture
 def make_plan(data: TrainingData, params: Params, tmp_path: Path) -> MakePlan:
-    """Plans without `auto`."""
+    """Return a function that creates plans without `auto`."""
 
     def make(changes: dict[str, Any] | None = None, **train: Any) -> TrainingPlan:
         return resolve_auto(digit_plan(data, params, tmp_path, changes, **train)).plan
@@ -56,7 +56,7 @@ class KilledError(Exception):
 
 
 class KillingCheckpoints(Checkpoints):
-    """Checkpoints after every step; the training ends right after the n-th."""
+    """Save a checkpoint after every step, and raise KilledError after the n-th."""
 
     def __init__(self, folder: Path, at: int) -> None:
         super().__init__(folder, seconds=0)
@@ -137,7 +137,7 @@ def test_a_full_disk_is_reported_and_the_last_checkpoint_kept(
             try:
                 raise OSError(errno.ENOSPC, "No space left on device")
             finally:
-                raise RuntimeError("unexpected pos 704 vs 598")  # as torch does
+                raise RuntimeError("unexpected pos 704 vs 598")  # torch raises this instead
         torch_save(state, file)
         written.append(state["progress"]["step"])
 
@@ -175,15 +175,15 @@ def test_only_the_newest_unfinished_trainings_are_kept(tmp_path: Path, monkeypat
 
 @pytest.fixture
 def with_nan() -> Callable[..., TrainingPlan]:
-    """Plans whose augmentation makes some batches NaN."""
+    """Return a function that makes the augmentation of a plan return NaN for some batches."""
 
-    def spoil(plan: TrainingPlan, times: int, at: int = 2) -> TrainingPlan:
+    def add_nan(plan: TrainingPlan, times: int, at: int = 2) -> TrainingPlan:
         calls: Iterator[int] = iter(range(1_000))
-        left = [times]
+        remaining = [times]
 
         def pixels(amounts: Any, stream: Any, image: torch.Tensor) -> torch.Tensor:
-            if next(calls) >= at and left[0]:
-                left[0] -= 1
+            if next(calls) >= at and remaining[0]:
+                remaining[0] -= 1
                 return image * torch.nan
             return image
 
@@ -191,10 +191,10 @@ def with_nan() -> Callable[..., TrainingPlan]:
         plan.loader.policy.members.append(("nan", Augmentation(Flip, always(Flip()), pixels=pixels)))
         return plan
 
-    return spoil
+    return add_nan
 
 
-def test_a_loss_that_is_not_finite_stops_and_its_images_are_saved(
+def test_a_nonfinite_loss_stops_training_and_saves_the_images(
     make_plan: MakePlan, with_nan: Callable[..., TrainingPlan], tmp_path: Path
 ) -> None:
     checkpoints = Checkpoints(tmp_path / "training", seconds=100)
@@ -205,7 +205,7 @@ def test_a_loss_that_is_not_finite_stops_and_its_images_are_saved(
     assert len((tmp_path / "training/not-finite-epoch-1-step-3.txt").read_text().splitlines()) == 8
 
 
-def test_a_loss_that_is_not_finite_is_rolled_back_with_half_the_rate(
+def test_a_nonfinite_loss_is_rolled_back_with_half_the_rate(
     make_plan: MakePlan, with_nan: Callable[..., TrainingPlan]
 ) -> None:
     undisturbed = fit(make_plan(epochs=3), ignore)
@@ -215,7 +215,7 @@ def test_a_loss_that_is_not_finite_is_rolled_back_with_half_the_rate(
     assert rates[0][0] == rates[0][1] and all(b == pytest.approx(a / 2) for a, b in rates[1:])
 
 
-def test_rolling_back_ends_after_five_times(make_plan: MakePlan, with_nan: Callable[..., TrainingPlan]) -> None:
+def test_rolling_back_stops_after_five_attempts(make_plan: MakePlan, with_nan: Callable[..., TrainingPlan]) -> None:
     with pytest.raises(UserError, match=r"reduced to 0.03125 of it"):
         fit(with_nan(make_plan(nonfinite_loss="roll_back"), times=1000), ignore)
 

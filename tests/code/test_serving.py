@@ -1,4 +1,4 @@
-"""The server: what it answers, what it refuses and how, and a model that is exchanged while it answers."""
+"""Tests of the server: responses, rejected requests, and replacing the model while it runs."""
 
 import asyncio
 import io
@@ -35,7 +35,7 @@ def client(file: Path, key: str = "", **settings: Any) -> TestClient:
     return TestClient(create_app(Settings(model=str(file), **settings), key))
 
 
-def test_an_image_is_answered_as_a_body_and_in_a_form(file: Path) -> None:
+def test_an_image_is_accepted_as_a_body_or_in_a_form(file: Path) -> None:
     data = png(plain("green"))
     with client(file) as server:
         raw = server.post("/v1/predict", content=data).json()
@@ -44,26 +44,26 @@ def test_an_image_is_answered_as_a_body_and_in_a_form(file: Path) -> None:
     assert (raw["answer"]["label"], raw["width"], raw["height"]) == ("green", 8, 8)
 
 
-def test_of_several_images_a_broken_one_has_its_error_alone(file: Path) -> None:
+def test_a_damaged_image_of_a_batch_gets_its_own_error(file: Path) -> None:
     files = [
         ("images", ("a.png", png(plain("red")))),
         ("images", ("b.png", b"none")),
         ("images", ("c.png", png(plain("blue")))),
     ]
     with client(file) as server:
-        answers = server.post("/v1/predict-many", files=files).json()["answers"]
-    assert [a.get("answer", {}).get("label") for a in answers] == ["red", None, "blue"]
-    assert "cannot be read" in answers[1]["error"]
+        responses = server.post("/v1/predict-many", files=files).json()["answers"]
+    assert [response.get("answer", {}).get("label") for response in responses] == ["red", None, "blue"]
+    assert "cannot be read" in responses[1]["error"]
 
 
-def test_the_answer_can_be_drawn_over_the_image(file: Path) -> None:
+def test_the_prediction_is_drawn_over_the_image_on_request(file: Path) -> None:
     with client(file) as server:
-        told = server.post("/v1/predict?drawing=true", content=png(plain("red"))).json()
-    assert told["drawing"].startswith("data:image/jpeg;base64,")
+        response = server.post("/v1/predict?drawing=true", content=png(plain("red"))).json()
+    assert response["drawing"].startswith("data:image/jpeg;base64,")
 
 
 @pytest.mark.parametrize(
-    ("content", "settings", "status", "words"),
+    ("content", "settings", "status", "message"),
     [
         (b"no image", {}, 422, "cannot be read"),
         (b"", {}, 422, "0 bytes"),
@@ -71,20 +71,22 @@ def test_the_answer_can_be_drawn_over_the_image(file: Path) -> None:
         (bytes(2000), {"megabytes": 0.001}, 413, "more than 0.001 MB"),
     ],
 )
-def test_what_cannot_be_answered_says_why(file: Path, content: bytes, settings: Any, status: int, words: str) -> None:
+def test_an_invalid_image_is_rejected_with_a_reason(
+    file: Path, content: bytes, settings: Any, status: int, message: str
+) -> None:
     with client(file, **settings) as server:
         response = server.post("/v1/predict", content=content)
     assert response.status_code == status
-    assert words in response.json()["error"]
+    assert message in response.json()["error"]
 
 
-def test_a_full_queue_says_when_to_come_again(file: Path) -> None:
+def test_a_full_queue_responds_with_retry_after(file: Path) -> None:
     with client(file, queue=0) as server:
         response = server.post("/v1/predict", content=png(plain("red")))
     assert response.status_code == 429 and int(response.headers["retry-after"]) >= 1
 
 
-def test_a_key_is_asked_for_but_not_by_probes(file: Path) -> None:
+def test_an_api_key_is_required_except_for_health_probes(file: Path) -> None:
     with client(file, key="secret") as server:
         assert server.get("/v1/model").status_code == 401
         assert server.get("/v1/model", headers={"X-API-Key": "wrong"}).status_code == 401
@@ -93,36 +95,40 @@ def test_a_key_is_asked_for_but_not_by_probes(file: Path) -> None:
         assert server.get("/v2/health/ready").status_code == 200
 
 
-def test_the_open_inference_protocol_takes_json_and_binary_tensors(file: Path) -> None:
+def test_the_open_inference_protocol_accepts_json_and_binary_tensors(file: Path) -> None:
     image = plain("blue")[None]
     one = {"name": "image", "shape": list(image.shape), "datatype": "UINT8"}
     head = json.dumps({"inputs": [{**one, "parameters": {"binary_data_size": image.nbytes}}]}).encode()
     with client(file) as server:
-        plainly = server.post("/v2/models/colours/infer", json={"inputs": [{**one, "data": image.tolist()}]})
+        as_json = server.post("/v2/models/colours/infer", json={"inputs": [{**one, "data": image.tolist()}]})
         binary = server.post(
             "/v2/models/colours/infer",
             content=head + image.tobytes(),
             headers={"Inference-Header-Content-Length": str(len(head))},
         )
-    assert plainly.json()["outputs"] == binary.json()["outputs"]
-    assert int(np.argmax(plainly.json()["outputs"][0]["data"])) == 2
+    assert as_json.json()["outputs"] == binary.json()["outputs"]
+    assert int(np.argmax(as_json.json()["outputs"][0]["data"])) == 2
 
 
-def test_a_version_is_answered_by_its_digest_and_no_other_is_there(file: Path) -> None:
+def test_a_model_version_is_found_by_its_digest_only(file: Path) -> None:
     pixel = {"inputs": [{"name": "image", "shape": [1, 1, 1, 3], "datatype": "UINT8", "data": [0, 9, 0]}]}
     with client(file) as server:
         (version,) = server.get("/v2/models/colours").json()["versions"]
-        place = f"/v2/models/colours/versions/{version}"
-        assert server.get(place).json() == server.get("/v2/models/colours").json()
-        assert server.get(f"{place}/ready").json() == {"name": "colours", "ready": True}
-        assert server.post(f"{place}/infer", json=pixel).json()["model_version"] == version
+        path = f"/v2/models/colours/versions/{version}"
+        assert server.get(path).json() == server.get("/v2/models/colours").json()
+        assert server.get(f"{path}/ready").json() == {"name": "colours", "ready": True}
+        assert server.post(f"{path}/infer", json=pixel).json()["model_version"] == version
         for unknown in ("/v2/models/colours/versions/1", f"/v2/models/others/versions/{version}"):
-            answers = [server.get(unknown), server.get(f"{unknown}/ready"), server.post(f"{unknown}/infer", json=pixel)]
-            assert [answer.status_code for answer in answers] == [404] * 3
-            assert "this server has" in answers[0].json()["error"]
+            responses = [
+                server.get(unknown),
+                server.get(f"{unknown}/ready"),
+                server.post(f"{unknown}/infer", json=pixel),
+            ]
+            assert [response.status_code for response in responses] == [404] * 3
+            assert "this server has" in responses[0].json()["error"]
 
 
-def test_a_length_of_thousands_of_digits_is_a_bad_request(file: Path) -> None:
+def test_a_header_length_of_thousands_of_digits_is_a_bad_request(file: Path) -> None:
     with client(file) as server:
         response = server.post(
             "/v2/models/colours/infer", content=b"{}", headers={"Inference-Header-Content-Length": "9" * 5000}
@@ -131,8 +137,8 @@ def test_a_length_of_thousands_of_digits_is_a_bad_request(file: Path) -> None:
 
 
 @pytest.mark.parametrize("charset", ["undefined", "punycode", "utf-7"])
-def test_names_in_a_form_may_be_in_any_encoding_or_in_none(file: Path, charset: str) -> None:
-    name = "+2AA-\xff" if charset != "utf-7" else "+2AA-"  # which utf-7 makes half of a pair
+def test_form_file_names_in_any_encoding_cause_no_server_error(file: Path, charset: str) -> None:
+    name = "+2AA-\xff" if charset != "utf-7" else "+2AA-"  # the latter is half of a surrogate pair in utf-7
     part = f'--x\r\nContent-Disposition: form-data; name="images"; filename="{name}"\r\n\r\n'.encode("latin-1")
     body = part + png(plain("red")) + b"\r\n--x--\r\n"
     with client(file) as server:
@@ -141,7 +147,7 @@ def test_names_in_a_form_may_be_in_any_encoding_or_in_none(file: Path, charset: 
     assert response.status_code in (200, 400)
 
 
-def test_a_large_file_in_a_form_is_written_nowhere(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_in_a_form_is_not_written_to_disk(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(file: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -157,13 +163,13 @@ def bmp(image: Any) -> bytes:
     return stream.getvalue()
 
 
-def test_words_in_the_place_of_files_are_a_bad_request(file: Path) -> None:
+def test_text_in_place_of_files_is_a_bad_request(file: Path) -> None:
     with client(file) as server:
         response = server.post("/v1/predict-many", files={"images": (None, "0")})
     assert response.status_code == 400 and "requires files" in response.json()["error"]
 
 
-def test_a_client_that_goes_away_is_no_fault_of_the_server(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_disconnected_client_is_not_logged_as_an_error(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("macula.serve").propagate = True
     app = create_app(Settings(model=str(file)))
     sent: list[Any] = []
@@ -177,33 +183,33 @@ def test_a_client_that_goes_away_is_no_fault_of_the_server(file: Path, caplog: p
     scope = {"type": "http", "method": "POST", "path": "/v1/predict", "headers": [], "query_string": b""}
     asyncio.run(app(scope, receive, send))
     with TestClient(app) as server:
-        told = server.get("/metrics").text
+        metrics = server.get("/metrics").text
     assert not sent and not any(record.exc_info for record in caplog.records)
-    assert 'macula_requests_total{route="/v1/predict",status="499"} 1.0' in told
+    assert 'macula_requests_total{route="/v1/predict",status="499"} 1.0' in metrics
 
 
 @pytest.mark.parametrize(
-    "request_",
+    "content",
     [
      b"[", b"{}", b'{"inputs": 3}',
      b'{"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 2, 2, 3], "data": [1]}]}',
      b'{"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": [1, -2, 300]}]}',
      b'{"inputs": [{"name": "image", "datatype": "UINT8", "shape": [-1, 1, 1, 3], "data": []}]}', b"[" * 100_000],
 )  # fmt: skip
-def test_a_senseless_tensor_is_a_bad_request(file: Path, request_: bytes) -> None:
+def test_a_malformed_tensor_request_is_a_bad_request(file: Path, content: bytes) -> None:
     with client(file) as server:
-        response = server.post("/v2/models/colours/infer", content=request_)
+        response = server.post("/v2/models/colours/infer", content=content)
     assert response.status_code == 400 and response.json()["error"]
 
 
-def test_figures_count_what_was_answered(file: Path) -> None:
+def test_metrics_count_successful_requests(file: Path) -> None:
     with client(file) as server:
         server.post("/v1/predict", content=png(plain("red")))
-        told = server.get("/metrics").text
-    assert 'macula_requests_total{route="/v1/predict",status="200"} 1.0' in told
+        metrics = server.get("/metrics").text
+    assert 'macula_requests_total{route="/v1/predict",status="200"} 1.0' in metrics
 
 
-def test_a_new_file_is_taken_over_and_a_broken_one_is_not(
+def test_a_new_model_file_is_loaded_but_not_a_damaged_one(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deployed, "POLL_SECONDS", 0.02)
@@ -230,20 +236,21 @@ def test_a_new_file_is_taken_over_and_a_broken_one_is_not(
 
 
 CRASH = "import os; os.kill(os.getpid(), 11)"
-SWELL = (
+EXCESS_MEMORY = (
     "import numpy as np; from stages.serving import model_loading as m; m.main(lambda _: np.ones(m.MEMORY // 4).sum())"
 )
 HANG = "import time; time.sleep(60)"
 
 
-def test_a_model_that_crashes_hangs_or_swells_when_it_is_opened_takes_a_process_of_its_own_down(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crash_hang_or_excess_memory_on_loading_is_reported(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(model=str(file), engine="onnxruntime")
     model_loading.try_in_subprocess(settings)
-    for code, says in ((CRASH, "loading .* crashed the process .SIGSEGV"), (SWELL, "requires more than .* GiB")):
+    for code, message in (
+        (CRASH, "loading .* crashed the process .SIGSEGV"),
+        (EXCESS_MEMORY, "requires more than .* GiB"),
+    ):
         monkeypatch.setattr(model_loading, "COMMAND", (sys.executable, "-c", code))
-        with pytest.raises(UserError, match=says):
+        with pytest.raises(UserError, match=message):
             model_loading.try_in_subprocess(settings)
     monkeypatch.setattr(model_loading, "COMMAND", (sys.executable, "-c", HANG))
     monkeypatch.setattr(model_loading, "SECONDS", 0.5)
@@ -251,13 +258,13 @@ def test_a_model_that_crashes_hangs_or_swells_when_it_is_opened_takes_a_process_
         model_loading.try_in_subprocess(settings)
 
 
-def test_what_cannot_be_opened_says_why(file: Path) -> None:
+def test_a_damaged_model_file_is_reported(file: Path) -> None:
     file.write_bytes(b"no model")
-    with pytest.raises(UserError, match="it is damaged, or no ONNX file"):
+    with pytest.raises(UserError, match="it is damaged, or not an ONNX file"):
         model_loading.try_in_subprocess(Settings(model=str(file)))
 
 
-def test_the_engine_is_the_one_that_was_asked_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_requested_engine_is_used_or_an_error_is_raised(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with client(file, engine="onnxruntime") as server:
         assert server.get("/v1/model").json()["engine"] == "onnxruntime"
     with pytest.raises(UserError, match="`export` did not accept openvino"):
@@ -267,23 +274,23 @@ def test_the_engine_is_the_one_that_was_asked_for(file: Path, monkeypatch: pytes
         client(file, engine="openvino")
 
 
-def test_images_of_several_sizes_at_once_each_get_their_own_answer(file: Path) -> None:
+def test_concurrent_images_of_several_sizes_get_their_own_predictions(file: Path) -> None:
     import httpx
 
     app = create_app(Settings(model=str(file), batch=4, parallel=1))
     colours = ["red", "green", "blue"] * 8
 
-    async def all_of_them() -> list[str]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as asking:
-            given = await asyncio.gather(
-                *(asking.post("/v1/predict", content=png(plain(c, 8 + n % 4))) for n, c in enumerate(colours))
+    async def predict_all() -> list[str]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as http:
+            responses = await asyncio.gather(
+                *(http.post("/v1/predict", content=png(plain(c, 8 + n % 4))) for n, c in enumerate(colours))
             )
-        return [one.json()["answer"]["label"] for one in given]
+        return [response.json()["answer"]["label"] for response in responses]
 
-    assert asyncio.run(all_of_them()) == colours
+    assert asyncio.run(predict_all()) == colours
 
 
-def test_the_page_and_its_script_are_there(file: Path) -> None:
+def test_the_page_and_its_script_are_served(file: Path) -> None:
     with client(file) as server:
         page, script = server.get("/"), server.get("/page.js")
     assert page.status_code == script.status_code == 200

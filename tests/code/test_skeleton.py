@@ -1,3 +1,5 @@
+"""Tests of bones extracted from figures, and of bones along annotated points."""
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -14,17 +16,17 @@ Colour = tuple[int, int, int]
 def _spider(
     size: int = 128, legs: int = 5, figure: Colour = (40, 40, 40), ground: Colour = (250, 250, 250)
 ) -> np.ndarray:
-    """A body with legs that leave it to all sides."""
+    """Return an image of a body with legs in all directions."""
     image = Image.new("RGB", (size, size), ground)
     draw, middle, body = ImageDraw.Draw(image), size / 2, size / 10
     for leg in range(legs):
-        way = np.array([np.cos(2 * np.pi * leg / legs), np.sin(2 * np.pi * leg / legs)])
-        draw.line([(middle, middle), tuple(middle + 3.5 * body * way)], fill=figure, width=3)
+        direction = np.array([np.cos(2 * np.pi * leg / legs), np.sin(2 * np.pi * leg / legs)])
+        draw.line([(middle, middle), tuple(middle + 3.5 * body * direction)], fill=figure, width=3)
     draw.ellipse([middle - body, middle - body, middle + body, middle + body], fill=figure)
     return np.asarray(image)
 
 
-def _assert_a_tree(bone_K7: np.ndarray) -> None:
+def _assert_valid_tree(bone_K7: np.ndarray) -> None:
     assert bone_K7.dtype == np.float32 and bone_K7.shape[1:] == (7,) and len(bone_K7) != 1
     assert len(bone_K7) <= MAX_BONES and np.isfinite(bone_K7).all()
     parent_K = bone_K7[:, 5]
@@ -32,10 +34,10 @@ def _assert_a_tree(bone_K7: np.ndarray) -> None:
     assert (bone_K7[:, 4] > 0).all() and ((bone_K7[:, 6] >= 0) & (bone_K7[:, 6] <= 1)).all()
 
 
-def test_each_leg_starts_at_the_bodys_skin_and_ends_at_its_tip() -> None:
+def test_each_leg_extends_from_the_body_outline_to_its_tip() -> None:
     bone_K7 = bones_from_foreground(_spider())
-    _assert_a_tree(bone_K7)
-    assert 8 <= bone_K7[0, 4] <= 13.5 and (bone_K7[1:, 4] <= 2.5).all(), "half of 26 and of 3 pixels"
+    _assert_valid_tree(bone_K7)
+    assert 8 <= bone_K7[0, 4] <= 13.5 and (bone_K7[1:, 4] <= 2.5).all(), "the radii are half of 26 and of 3 pixels"
     assert np.abs(bone_K7[0, [0, 1, 2, 3]].reshape(2, 2).mean(axis=0) - 64).max() < 3
     leaf_K = np.setdiff1d(np.arange(1, len(bone_K7)), bone_K7[:, 5])
     assert len(leaf_K) == 5 and (bone_K7[:, 5] == 0).sum() == 5
@@ -44,14 +46,14 @@ def test_each_leg_starts_at_the_bodys_skin_and_ends_at_its_tip() -> None:
     assert np.abs(joint_5 - 13).max() < 3 and np.abs(tip_5 - 45).max() < 3
 
 
-def test_a_childs_joint_is_its_parents_other_end_along_a_limb() -> None:
+def test_a_child_bone_starts_at_the_end_of_its_parent() -> None:
     bone_K7 = bones_from_foreground(_spider(legs=3))
     later_K7 = bone_K7[bone_K7[:, 5] > 0]
     assert len(later_K7) >= 3
     assert (later_K7[:, :2] == bone_K7[later_K7[:, 5].astype(int), 2:4]).all()
 
 
-def test_a_straight_limb_has_joints_and_a_bent_one_has_one_at_its_bend() -> None:
+def test_a_bent_limb_has_a_joint_at_its_bend() -> None:
     image = Image.new("L", (128, 128), 255)
     draw = ImageDraw.Draw(image)
     draw.ellipse([10, 50, 40, 80], fill=0)
@@ -61,7 +63,7 @@ def test_a_straight_limb_has_joints_and_a_bent_one_has_one_at_its_bend() -> None
     assert np.linalg.norm(bone_K7[1:, :2] - (70, 65), axis=1).min() < 3
 
 
-def test_the_same_figure_has_the_same_bones_whatever_its_colours_and_depth() -> None:
+def test_bones_do_not_depend_on_colours_and_bit_depth() -> None:
     dark = bones_from_foreground(_spider())
     assert len(dark) > 5
     light = _spider(figure=(220, 220, 220), ground=(10, 10, 10))
@@ -71,7 +73,7 @@ def test_the_same_figure_has_the_same_bones_whatever_its_colours_and_depth() -> 
         assert np.allclose(bones_from_foreground(same), dark, atol=0.01)
 
 
-def test_bones_are_where_the_figure_is_in_the_image() -> None:
+def test_bones_shift_with_the_figure() -> None:
     larger = np.pad(_spider()[:, :, 0], ((20, 0), (7, 0)), constant_values=250)
     moved_K7 = bones_from_foreground(_spider()) + np.array([7, 20, 7, 20, 0, 0, 0], np.float32)
     assert len(moved_K7) and np.allclose(bones_from_foreground(larger), moved_K7)
@@ -85,7 +87,7 @@ def test_a_blob_has_no_bones(shape: str) -> None:
     assert bones_from_foreground(np.asarray(image)).shape == (0, 7)
 
 
-def test_a_worm_bends_and_a_stubby_limb_turns_less_than_a_slender_one() -> None:
+def test_a_stubby_limb_is_less_flexible_than_a_worm() -> None:
     worm, stub = Image.new("L", (128, 128), 255), Image.new("L", (128, 128), 255)
     ImageDraw.Draw(worm).line([(10, 64), (118, 64)], fill=0, width=7)
     draw = ImageDraw.Draw(stub)
@@ -96,19 +98,19 @@ def test_a_worm_bends_and_a_stubby_limb_turns_less_than_a_slender_one() -> None:
     assert stub_K7[1, 6] < 0.5 < worm_K7[1:, 6].max()
 
 
-def test_a_figure_with_many_legs_keeps_the_longest() -> None:
+def test_a_figure_with_many_legs_has_the_maximum_number_of_bones() -> None:
     image = Image.new("L", (224, 224), 255)
     draw = ImageDraw.Draw(image)
     for leg in range(24):
-        way = np.array([np.cos(np.pi * leg / 12), np.sin(np.pi * leg / 12)]) * (60 if leg % 2 else 100)
-        draw.line([(112, 112), tuple(112 + way)], fill=0, width=3)
+        direction = np.array([np.cos(np.pi * leg / 12), np.sin(np.pi * leg / 12)]) * (60 if leg % 2 else 100)
+        draw.line([(112, 112), tuple(112 + direction)], fill=0, width=3)
     draw.ellipse([82, 82, 142, 142], fill=0)
     bone_K7 = bones_from_foreground(np.asarray(image))
-    _assert_a_tree(bone_K7)
+    _assert_valid_tree(bone_K7)
     assert len(bone_K7) == MAX_BONES
 
 
-def test_no_image_is_too_odd() -> None:
+def test_arbitrary_images_give_valid_trees() -> None:
     random, checked, moving = np.random.default_rng(0), 0, 0
     for trial in range(400):
         height, width = random.integers(1, 48, 2)
@@ -121,12 +123,12 @@ def test_no_image_is_too_odd() -> None:
         ]
         image = (image_HW * 65535).astype(np.uint16) if trial % 2 else (image_HW * 255).astype(np.uint8)
         bone_K7 = bones_from_foreground(np.repeat(image[:, :, None], trial % 4, axis=2) if trial % 4 else image)
-        _assert_a_tree(bone_K7)
+        _assert_valid_tree(bone_K7)
         checked, moving = checked + 1, moving + (len(bone_K7) > 0)
     assert checked == 400 and moving > 20
 
 
-def test_figures_that_cannot_be_told_have_no_bones() -> None:
+def test_images_without_a_clear_figure_have_no_bones() -> None:
     random = np.random.default_rng(0)
     busy = random.integers(0, 256, (64, 64), np.uint8)
     faint = np.where(_spider()[:, :, 0] < 128, 128, 132).astype(np.uint8)
@@ -136,19 +138,19 @@ def test_figures_that_cannot_be_told_have_no_bones() -> None:
 
 
 def _mice(images: int = 6) -> np.ndarray:
-    """Nose, neck, hip, tail; and a point that nobody has marked."""
+    """Return points of mice: nose, neck, hip and tail, and one that is never annotated."""
     xy_NP2 = np.full((images, 5, 2), NAN)
     xy_NP2[:, :4] = [[0, 0], [10, 0], [25, 0], [37, 0]]
     return xy_NP2 + np.arange(images)[:, None, None]
 
 
-def test_the_tree_of_points_joins_neighbours_and_is_rooted_in_the_middle() -> None:
+def test_the_point_tree_joins_neighbours_and_is_rooted_in_the_middle() -> None:
     xy_NP2 = _mice()
     xy_NP2[0, 1] = xy_NP2[3, 3] = NAN
     assert infer_point_tree(xy_NP2) in ([1, 2, -1, 2, -1], [1, -1, 1, 2, -1])
 
 
-def test_points_that_are_never_seen_together_are_in_one_tree() -> None:
+def test_points_that_never_occur_together_are_in_one_tree() -> None:
     xy_NP2 = _mice()
     xy_NP2[::2, 0] = xy_NP2[1::2, 1:] = NAN
     parents = infer_point_tree(xy_NP2)
@@ -156,10 +158,10 @@ def test_points_that_are_never_seen_together_are_in_one_tree() -> None:
     assert infer_point_tree(np.full((3, 4, 2), NAN)) == [-1] * 4
 
 
-def test_bones_of_points_skip_what_is_missing() -> None:
+def test_bones_from_points_skip_missing_points() -> None:
     parents = [1, 2, -1, 2, -1]
     whole_K7 = bones_from_points(_mice()[0], [parents], 100)
-    _assert_a_tree(whole_K7)
+    _assert_valid_tree(whole_K7)
     assert whole_K7[:, :4].tolist() == [[25, 0, 10, 0], [25, 0, 37, 0], [10, 0, 0, 0]]
     assert whole_K7[:, 4].tolist() == pytest.approx([4.5, 3.6, 3]) and whole_K7[:, 5].tolist() == [-1, 0, 0]
     without_neck = _mice()[0]
@@ -172,17 +174,17 @@ def test_bones_of_points_skip_what_is_missing() -> None:
     assert bones_from_points(without_hip, [parents], 100).shape == (0, 7), "two points do not form a figure"
 
 
-def test_of_many_points_those_near_the_root_have_bones() -> None:
+def test_many_points_are_limited_to_bones_near_the_root() -> None:
     xy_P2 = np.stack([np.arange(30.0), np.zeros(30)], axis=1)
     bone_K7 = bones_from_points(xy_P2, [[-1, *range(29)]], 100)
-    _assert_a_tree(bone_K7)
+    _assert_valid_tree(bone_K7)
     assert len(bone_K7) == MAX_BONES and bone_K7[:, 2].tolist() == list(range(1, 17))
 
 
 POINTS = ("nose", "neck", "hip", "paw")
 
 
-def test_pairs_of_points_are_trees_and_a_tree_of_its_own_stays_where_it_is() -> None:
+def test_pairs_of_points_form_trees_with_separate_roots() -> None:
     assert trees_from_pairs([("neck", "nose"), ("hip", "paw")], POINTS) == [[1, -1, -1, -1], [-1, -1, -1, 2]]
     assert trees_from_pairs([], POINTS) == []
     assert trees_from_pairs([("neck", "nose"), ("neck", "hip"), ("hip", "paw")], POINTS) == [[1, -1, 1, 2]]
@@ -192,13 +194,13 @@ def test_pairs_of_points_are_trees_and_a_tree_of_its_own_stays_where_it_is() -> 
 
 
 @pytest.mark.parametrize(
-    ("pairs", "says"),
+    ("pairs", "message"),
     [
         ([("neck", "tail")], "tail is not a point; the points are nose, neck, hip, paw"),
         ([("neck", "nose"), ("hip", "nose")], "nose has the parents neck and hip"),
         ([("neck", "hip"), ("hip", "neck")], "is its own ancestor"),
     ],
 )
-def test_pairs_that_are_no_tree_are_named(pairs: list[tuple[str, str]], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_pairs_that_do_not_form_a_tree_are_reported(pairs: list[tuple[str, str]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         trees_from_pairs(pairs, POINTS)

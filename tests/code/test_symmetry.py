@@ -1,4 +1,4 @@
-"""Facts that `prepare` measures for augmentation: symmetries of the images and articulated parts."""
+"""Tests of the properties that `prepare` measures for augmentation: symmetries of the images and articulated parts."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def store_of(images: list[np.ndarray[Any, Any]], groups: int | None = None, inne
 
 
 class _Store:
-    """Build the part of a store that is inspected."""
+    """Pixel store with only the members that the measurements use."""
 
     def __init__(self, image_NHWC: np.ndarray[Any, Any], rows: pd.DataFrame) -> None:
         self.image_NHWC, self.rows = image_NHWC, rows
@@ -40,12 +40,12 @@ class _Store:
         return len(self.rows)
 
 
-def told_apart(images: list[np.ndarray[Any, Any]], groups: int | None = None) -> dict[str, float]:
+def symmetry_auc(images: list[np.ndarray[Any, Any]], groups: int | None = None) -> dict[str, float]:
     return measure_symmetries(store_of(images, groups), None)["symmetry_auc"]
 
 
 def letters(count: int, rng: np.random.Generator) -> list[np.ndarray[Any, Any]]:
-    """The letter F somewhere: neither its mirror image nor its other turns are one."""
+    """Return images of the letter F at random positions: it differs from its mirror image and its rotations."""
     images = []
     for _ in range(count):
         image = Image.new("L", (48, 48), 230)
@@ -57,7 +57,7 @@ def letters(count: int, rng: np.random.Generator) -> list[np.ndarray[Any, Any]]:
 
 
 def blobs(count: int, rng: np.random.Generator) -> list[np.ndarray[Any, Any]]:
-    """Discs anywhere: no direction is another than the others."""
+    """Return images of discs at random positions: their distribution has no preferred direction."""
     images = []
     for _ in range(count):
         image = Image.new("L", (48, 48), 0)
@@ -69,53 +69,53 @@ def blobs(count: int, rng: np.random.Generator) -> list[np.ndarray[Any, Any]]:
     return images
 
 
-def test_changes_that_make_other_images_are_told_and_symmetries_are_not() -> None:
+def test_asymmetric_images_are_distinguished_and_symmetric_ones_are_not() -> None:
     rng = np.random.default_rng(0)
-    assert min(told_apart(letters(120, rng)).values()) > 0.95
-    highest = [max(told_apart(blobs(120, np.random.default_rng(seed))).values()) for seed in range(10)]
-    assert max(highest) < MIN_DISTINGUISHABLE_AUC, "a symmetry is not taken for none"
+    assert min(symmetry_auc(letters(120, rng)).values()) > 0.95
+    highest = [max(symmetry_auc(blobs(120, np.random.default_rng(seed))).values()) for seed in range(10)]
+    assert max(highest) < MIN_DISTINGUISHABLE_AUC, "symmetric images are not reported as asymmetric"
 
 
-def test_only_mirroring_shows_in_images_that_have_an_up() -> None:
+def test_images_with_mirror_symmetry_only_are_distinguished_upside_down() -> None:
     rng = np.random.default_rng(0)
     images = [image if rng.random() < 0.5 else image[:, ::-1] for image in letters(160, rng)]
-    found = told_apart(images)
+    found = symmetry_auc(images)
     assert found["mirror"] < MIN_DISTINGUISHABLE_AUC and found["upside_down"] > 0.9
 
 
-def test_of_few_images_or_groups_nothing_is_said() -> None:
+def test_symmetries_of_few_images_or_groups_are_not_reported() -> None:
     rng = np.random.default_rng(0)
-    assert told_apart(letters(49, rng)) == {}
-    assert told_apart(letters(60, rng), groups=4) == {}
-    assert told_apart([np.full((48, 48), 7, np.uint8)] * 100)["mirror"] == pytest.approx(0.5 + 1.96 / 300**0.5)
+    assert symmetry_auc(letters(49, rng)) == {}
+    assert symmetry_auc(letters(60, rng), groups=4) == {}
+    assert symmetry_auc([np.full((48, 48), 7, np.uint8)] * 100)["mirror"] == pytest.approx(0.5 + 1.96 / 300**0.5)
 
 
-def test_classes_that_are_each_other_s_mirror_images_lose_their_answers() -> None:
-    """The set as a whole is symmetric, and its classes are not."""
+def test_classes_that_mirror_each_other_disable_the_flip() -> None:
+    """The data set as a whole is mirror-symmetric, but its classes are not."""
     rng = np.random.default_rng(0)
     class_N = np.arange(200) % 2
-    images = [image[:, ::-1] if one else image for image, one in zip(letters(200, rng), class_N, strict=True)]
+    images = [image[:, ::-1] if mirrored else image for image, mirrored in zip(letters(200, rng), class_N, strict=True)]
     found = measure_symmetries(store_of(images), class_N)
     assert found["symmetry_auc"]["mirror"] < MIN_DISTINGUISHABLE_AUC and found["symmetry_score_drop"]["mirror"] > 1.5
-    kept = measure_symmetries(store_of(blobs(200, rng)), (rng.random(200) < 0.5).astype(int))
-    assert kept["symmetry_score_drop"] == {}, "a probe that knows nothing has nothing to lose"
-    about = AugmentationData(TaskSpec("classification", "class", "label", labels=("OD", "OS2")), **found)  # type: ignore[arg-type]
+    random_labels = measure_symmetries(store_of(blobs(200, rng)), (rng.random(200) < 0.5).astype(int))
+    assert random_labels["symmetry_score_drop"] == {}, "no score drop is reported for a probe without skill"
+    augmentation_data = AugmentationData(TaskSpec("classification", "class", "label", labels=("OD", "OS2")), **found)  # type: ignore[arg-type]
     (flip,) = [
-        one
-        for one in choose_augmentations(Augment(preset="auto", padding="auto", amounts={}), about)
-        if one.name == FLIP
+        augmentation
+        for augmentation in choose_augmentations(Augment(preset="auto", padding="auto", amounts={}), augmentation_data)
+        if augmentation.name == FLIP
     ]
     assert flip.amounts is None
 
 
-def test_the_rim_of_the_image_itself_is_looked_at_and_not_what_lies_beside_it() -> None:
+def test_black_border_share_ignores_the_padding() -> None:
     rng = np.random.default_rng(0)
     assert black_border_share(store_of(blobs(20, rng))) > 0.8 and black_border_share(store_of(letters(20, rng))) < 0.1
-    beside = [np.pad(image[:, :24], ((0, 0), (0, 24))) for image in letters(20, rng)]
-    assert black_border_share(store_of(beside, inner=24)) < 0.1
+    padded = [np.pad(image[:, :24], ((0, 0), (0, 24))) for image in letters(20, rng)]
+    assert black_border_share(store_of(padded, inner=24)) < 0.1
 
 
-def test_the_skeletons_of_figures_are_kept_with_the_training_images(tmp_path: Path) -> None:
+def test_skeletons_are_stored_with_the_training_images(tmp_path: Path) -> None:
     images = digit_images(per_class=8, classes=4)
     _, prepared = prepare_digits(
         tmp_path, {"train": images[::2], "val": images[1::2]}, size=32, articulated_parts="foreground"
@@ -127,7 +127,7 @@ def test_the_skeletons_of_figures_are_kept_with_the_training_images(tmp_path: Pa
     assert open_split(prepared, "val").bones is None
 
 
-def prepared_mice(workspace: Path, params: Params, skeleton: Any, parts: str = "auto") -> Path:
+def prepare_landmarks(workspace: Path, params: Params, skeleton: Any, parts: str = "auto") -> Path:
     toy, source = TOYS["landmarks"], workspace / "toy"
     source.mkdir()
     toy.write(source, np.random.default_rng(0))
@@ -140,19 +140,19 @@ def prepared_mice(workspace: Path, params: Params, skeleton: Any, parts: str = "
     }
     for name, change in changes.items():
         sections[name] = type(sections[name]).model_validate(sections[name].model_dump() | change)
-    places = [workspace / name for name in ("splits", "sealed", "ingested", "prepared")]
-    call(ingest.main, [source, *places[:3]], {name: sections[name] for name in ("ingest", "split")})
+    folders = [workspace / name for name in ("splits", "sealed", "ingested", "prepared")]
+    call(ingest.main, [source, *folders[:3]], {name: sections[name] for name in ("ingest", "split")})
     needed = {name: sections[name] for name in ("task", "representation", "prepare")}
-    call(prepare.main, [places[2], places[2], places[3]], needed)
-    return places[3]
+    call(prepare.main, [folders[2], folders[2], folders[3]], needed)
+    return folders[3]
 
 
-def test_a_skeleton_between_points_must_be_one(workspace: Path, params: Params) -> None:
+def test_a_skeleton_with_an_unknown_point_is_rejected(workspace: Path, params: Params) -> None:
     with pytest.raises(UserError, match=r"task.skeleton: knee is not a point; the points are"):
-        prepared_mice(workspace, params, [["knee", "foot"]])
+        prepare_landmarks(workspace, params, [["knee", "foot"]])
 
 
-def test_points_are_no_parts_where_there_are_none(workspace: Path, params: Params, tmp_path: Path) -> None:
+def test_articulated_parts_from_points_require_points(workspace: Path, params: Params, tmp_path: Path) -> None:
     images = digit_images(per_class=4, classes=2)
     with pytest.raises(UserError, match=r"prepare.articulated_parts: points: the task classification has no points"):
         prepare_digits(tmp_path / "d", {"train": images[::2], "val": images[1::2]}, size=16, articulated_parts="points")

@@ -1,4 +1,4 @@
-"""Checks before a commit, in `make check` and in CI are the same."""
+"""Tests that the commit hooks, `make check` and CI run the same checks."""
 
 import os
 import re
@@ -25,9 +25,9 @@ def hooks() -> list[dict[str, Any]]:
 def test_the_hooks_run_the_tools_of_make_check() -> None:
     recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert recipe
-    checked = [line.split("$(RUN) ")[1].removesuffix(" .") for line in recipe[1].splitlines()]
-    run = [Path(hook["entry"]).name.removesuffix(" --force-exclude") for hook in hooks()]
-    assert run == [line.removesuffix(" --check") for line in checked]
+    commands = [line.split("$(RUN) ")[1].removesuffix(" .") for line in recipe[1].splitlines()]
+    hook_commands = [Path(hook["entry"]).name.removesuffix(" --force-exclude") for hook in hooks()]
+    assert hook_commands == [line.removesuffix(" --check") for line in commands]
 
 
 def test_the_hooks_are_valid_and_their_tools_are_installed() -> None:
@@ -46,16 +46,16 @@ def browser():
 def test_with_a_missing_tool(browser): pass
 def test_with_a_missing_package(): pytest.importorskip("no_such_package")
 @pytest.mark.skipif(True, reason="a tool is missing")
-def test_that_is_marked(): pass
+def test_marked(): pass
 def test_without_reference_data(): pytest.skip("reference data sets are not at /x")
 @pytest.mark.xfail(reason="expected")
-def test_that_fails(): assert 0
-def test_that_passes(): pass
+def test_failing(): assert 0
+def test_passing(): pass
 """
 
 
 @pytest.mark.parametrize(("required", "outcomes"), [("", (0, 0, 4, 1, 1)), ("1", (1, 2, 1, 1, 1))])
-def test_a_missing_tool_fails_where_tools_are_required(
+def test_a_missing_tool_is_a_failure_if_tools_are_required(
     tmp_path: Path, required: str, outcomes: tuple[int, ...]
 ) -> None:
     (tmp_path / "test_skipping.py").write_text(SKIPPING)

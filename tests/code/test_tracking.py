@@ -1,4 +1,4 @@
-"""Logging of trainings to MLflow: to a real file, and to a server that does not exist."""
+"""Tests of logging to MLflow: to a real file, and to a server that does not exist."""
 
 import sys
 import time
@@ -29,10 +29,10 @@ def test_params_metrics_and_tags_are_logged(tmp_path: Path) -> None:
     assert runs[0].info.status == "FINISHED" and runs[0].data.params["train.epochs"] == "3"
     assert runs[0].data.tags["resolved train.precision"] == "32-true"
     history = client.get_metric_history(runs[0].info.run_id, "loss")
-    assert [(one.step, one.value) for one in history] == [(1, 0.5), (2, 0.25)]
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.5), (2, 0.25)]
 
 
-def test_a_missing_server_is_reported_once_and_does_not_stop_training(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_server_is_reported_once_and_training_continues(capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     tracker = Tracker("http://127.0.0.1:9", "digits", {"a": 1}, {})
     tracker.log(METRICS, 1)

@@ -1,4 +1,4 @@
-"""Training on a few digits: every option of the section `train`, and errors before training starts."""
+"""Tests of training on a few digits: options of the section `train`, and errors before training starts."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_unknown_optimizer_is_reported_with_the_nearest_name(make_plan: MakeP
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_every_schedule_rises_in_the_warm_up_and_never_after_it(name: str) -> None:
+def test_every_schedule_rises_only_during_warm_up(name: str) -> None:
     factors = [lr_factor(name, 0.2, step, 100, [True] * (step // 10)) for step in range(100)]
     assert factors[0] == pytest.approx(1 / 25) and max(factors) == pytest.approx(1.0, abs=0.01)
     assert all(a <= b for a, b in itertools.pairwise(factors[:20]))
@@ -72,7 +72,7 @@ def test_every_schedule_rises_in_the_warm_up_and_never_after_it(name: str) -> No
     assert all(0 <= factor <= 1 for factor in factors)
 
 
-def test_the_rate_drops_on_a_plateau_only() -> None:
+def test_the_learning_rate_drops_only_on_a_plateau() -> None:
     assert lr_factor("plateau", 0.0, 50, 100, [False, True, True, True]) == 1.0
     assert lr_factor("plateau", 0.0, 50, 100, [False] + [True] * 4) == pytest.approx(0.1)
     assert lr_factor("plateau", 0.0, 50, 100, [False] + [True] * 8) == pytest.approx(0.01)
@@ -85,11 +85,11 @@ def test_epochs_report_the_learning_rate_of_the_schedule(make_plan: MakePlan) ->
 
 def test_l1_lowers_the_sum_of_absolute_weights(make_plan: MakePlan) -> None:
     results = [train_on(make_plan(l1=l1, weight_decay=0.0, epochs=4)).weights for l1 in (0.0, 0.05)]
-    sums = [sum(float(w.abs().sum()) for n, w in one.items() if n.endswith("fc.1.weight")) for one in results]
+    sums = [sum(float(w.abs().sum()) for n, w in weights.items() if n.endswith("fc.1.weight")) for weights in results]
     assert 0 < sums[1] < 0.99 * sums[0]
 
 
-def test_one_step_of_sgd_is_as_long_as_the_clipped_gradient(make_plan: MakePlan) -> None:
+def test_one_sgd_step_has_the_norm_of_the_clipped_gradient(make_plan: MakePlan) -> None:
     one_step = {"epochs": 1, "batch_size": 64, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.0}
     plan = make_plan(optimizer="sgd", momentum=0.0, gradient_clip=0.01, learning_rate=1.0, **one_step)
     torch.manual_seed(0)
@@ -100,7 +100,7 @@ def test_one_step_of_sgd_is_as_long_as_the_clipped_gradient(make_plan: MakePlan)
     assert float(moved) == pytest.approx(0.01, rel=1e-3)
 
 
-def test_averaged_weights_are_validated_and_kept(make_plan: MakePlan) -> None:
+def test_averaged_weights_are_validated_and_training_is_unchanged(make_plan: MakePlan) -> None:
     plain, averaged = train_on(make_plan()), train_on(make_plan(ema_decay=0.99))
     assert plain.epochs[0].train_loss == averaged.epochs[0].train_loss, "the average does not change training"
     assert plain.epochs[0].val_loss != averaged.epochs[0].val_loss
@@ -146,7 +146,7 @@ def test_more_batches_per_step_than_images_are_refused(make_plan: MakePlan) -> N
         train_on(make_plan(gradient_accumulation=100))
 
 
-def test_images_in_device_memory_give_the_same_weights(make_plan: MakePlan) -> None:
+def test_caching_images_on_the_device_gives_the_same_weights(make_plan: MakePlan) -> None:
     resident, mapped = (train_on(make_plan(cache_on_device=value)).weights for value in ("yes", "no"))
     assert resident and all(torch.equal(resident[name], mapped[name]) for name in resident)
 
@@ -165,11 +165,11 @@ def test_feature_noise_and_stochastic_depth_act_in_training_only() -> None:
 def test_stochastic_depth_requires_residual_blocks() -> None:
     with pytest.raises(UserError, match="network.stochastic_depth: 0.5, but vgg11 has no residual blocks"):
         build(NetworkConfig("vgg11", "plain", 1, 3, "batch", 0.0, 32, stochastic_depth=0.5))
-    with pytest.raises(UserError, match="network.feature_noise: mask_rcnn has no place for it"):
+    with pytest.raises(UserError, match="network.feature_noise: mask_rcnn does not support it"):
         build(NetworkConfig("mask_rcnn", "resnet18", 1, 3, "batch", 0.0, 32, feature_noise=0.5))
 
 
-def test_the_learning_rate_that_is_found_lowers_the_loss(make_plan: MakePlan) -> None:
+def test_the_learning_rate_of_the_range_test_lowers_the_loss(make_plan: MakePlan) -> None:
     resolution = resolve_auto(make_plan(UNAUGMENTED, learning_rate="auto", epochs=3, label_smoothing=0.0))
     (rate,) = [param.value for param in resolution.params if param.key == "train.learning_rate"]
     test = resolution.range_test
@@ -186,7 +186,7 @@ def test_class_weights_are_chosen_from_the_data(make_plan: MakePlan) -> None:
     assert resolution.plan.train.class_weights == "none"
 
 
-def test_the_loop_gets_no_auto(make_plan: MakePlan) -> None:
+def test_the_training_loop_refuses_auto_values(make_plan: MakePlan) -> None:
     plan = make_plan(
         precision="auto", memory_format="auto", cache_on_device="auto", device="auto", learning_rate="auto"
     )
@@ -203,13 +203,13 @@ def test_the_loop_gets_no_auto(make_plan: MakePlan) -> None:
     assert resolve_auto(plan).plan.unresolved() == []
 
 
-def test_weights_that_see_padding_only_have_no_gradient_in_16_bits() -> None:
+def test_weights_that_see_only_padding_have_zero_gradient_in_bfloat16() -> None:
     layer, x_BCHW = torch.nn.Conv2d(256, 512, 3, stride=2, padding=1, bias=False), torch.randn(8, 256, 1, 1)
     compute_small_maps_in_float32(torch.nn.Sequential(layer))
     edge = torch.ones(3, 3, dtype=torch.bool)
     edge[1, 1] = False
     for _ in range(10):
-        garbage = [torch.full((3000, 300), 1e8) for _ in range(3)]  # the content of memory that is freed
+        garbage = [torch.full((3000, 300), 1e8) for _ in range(3)]  # freed memory full of large values
         del garbage
         layer.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -219,7 +219,7 @@ def test_weights_that_see_padding_only_have_no_gradient_in_16_bits() -> None:
         assert layer.weight.grad[:, :, 1, 1].any()
 
 
-def test_loading_and_augmentation_are_shares_of_the_time(make_plan: MakePlan) -> None:
+def test_loading_and_augmentation_times_are_reported_as_shares(make_plan: MakePlan) -> None:
     epochs = train_on(make_plan()).epochs
     assert epochs
     for epoch in epochs:
@@ -227,14 +227,14 @@ def test_loading_and_augmentation_are_shares_of_the_time(make_plan: MakePlan) ->
         assert epoch.loading_share + epoch.augmentation_share < 1
 
 
-def test_the_seed_decides_the_weights(make_plan: MakePlan) -> None:
+def test_the_seed_determines_the_weights(make_plan: MakePlan) -> None:
     first, again, other = (train_on(make_plan(seed=seed)).weights for seed in (0, 0, 1))
     assert first
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_the_best_epoch_is_kept(make_plan: MakePlan, data: TrainingData, tmp_path: Path) -> None:
+def test_the_weights_of_the_best_epoch_are_returned(make_plan: MakePlan, data: TrainingData, tmp_path: Path) -> None:
     plan = resolve_auto(make_plan(epochs=4, learning_rate=0.01)).plan
     reported: list[EpochMetrics] = []
     result = fit(plan, reported.append)
@@ -254,7 +254,7 @@ def test_a_network_can_overfit_a_tiny_set(make_plan: MakePlan) -> None:
     assert result.epochs[-1].train_score > 0.9
 
 
-def test_mixed_precision_does_not_round_the_input_of_the_network() -> None:
+def test_mixed_precision_does_not_round_the_network_input() -> None:
     layer = torch.nn.Conv2d(1, 1, 1)
     model = single_process_fabric("cpu", "bf16-mixed").setup(layer)
     inputs: list[torch.Tensor] = []
@@ -282,7 +282,11 @@ def test_a_missing_device_is_reported(make_plan: MakePlan) -> None:
             "unet has one output per pixel, but representation class of task classification requires",
         ),
         ("network", {"name": "resnet81"}, "did you mean `resnet18`"),
-        ("train", {"loss": "huber"}, "train.loss: huber is not for representation class; known: cross_entropy, focal"),
+        (
+            "train",
+            {"loss": "huber"},
+            "train.loss: huber is not a loss of representation class; known: cross_entropy, focal",
+        ),
         ("network", {"weights": "/elsewhere/w.pth"}, "network.weights: '/elsewhere/w.pth' is not a file in"),
         ("augment", {"amounts": {"hue": 10}}, "augment.amounts.hue: 10: the images have 1 channel(s), not 3"),
         ("task", {"score": "psnr"}, "task.score: psnr is not a score of task classification; known: balanced_accuracy"),

@@ -1,4 +1,4 @@
-"""Search for better params: its space, its samplers, and resuming after a kill."""
+"""Tests of the hyperparameter search: search space, samplers, pruning and resuming after a kill."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def search(tmp_path: Path, params: Params, digits: tuple[Path, Path], monkeypatc
 RATE = {"train.learning_rate": Range(low=1e-4, high=1e-2, log=True)}
 
 
-def test_the_first_trial_has_the_values_of_params_and_the_best_is_kept(search: Search, params: Params) -> None:
+def test_the_first_trial_uses_params_and_the_best_is_returned(search: Search, params: Params) -> None:
     best, trials = search(RATE)
     assert trials["train.learning_rate"][0] == pytest.approx(params.train.learning_rate)
     assert trials["train.learning_rate"].between(1e-4, 1e-2).all() and trials["train.learning_rate"].nunique() == 3
@@ -80,22 +80,20 @@ def test_a_value_of_params_outside_the_space_is_not_tried(search: Search) -> Non
     assert trials["train.optimizer"].tolist() == ["sgd"]
 
 
-def test_a_failed_trial_is_skipped_and_only_failed_trials_are_an_error(
-    search: Search, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_trials_are_skipped_unless_all_trials_fail(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
     real, calls = fit, list[int]()
 
-    def diverges(*arguments: Any, **more: Any) -> Any:
+    def diverge(*arguments: Any, **more: Any) -> Any:
         calls.append(1)
-        if len(calls) == 1 or all_bad:
+        if len(calls) == 1 or all_fail:
             raise UserError("epoch 1: the training loss is nan")
         return real(*arguments, **more)
 
-    all_bad = False
-    monkeypatch.setattr(trial, "fit", diverges)
+    all_fail = False
+    monkeypatch.setattr(trial, "fit", diverge)
     best, trials = search(RATE, trials=2)
     assert pd.isna(trials["score"][0]) and best["train.learning_rate"] == trials["train.learning_rate"][1]
-    all_bad = True
+    all_fail = True
     delete_search()
     with pytest.raises(UserError, match="all trials failed"):
         search(RATE, trials=2)
@@ -112,13 +110,13 @@ def test_augmentation_amounts_are_searched_and_their_ranges_checked_first(search
         search({"augment.amounts.rotatoin": Range(low=3, high=9)})
 
 
-def test_a_trial_with_contradicting_values_fails_and_the_search_continues(search: Search) -> None:
+def test_a_trial_with_contradictory_values_fails_and_the_search_continues(search: Search) -> None:
     space = {"augment.amounts.elastic.amplitude": Range(low=1, high=4),
              "augment.amounts.elastic.wavelength": Range(low=8, high=32)}  # fmt: skip
     _, trials = search(space, trials=6)
-    torn = trials["augment.amounts.elastic.amplitude"] > trials["augment.amounts.elastic.wavelength"] / 8
-    assert len(trials) == 6 and torn.any() and trials.loc[torn, "score"].isna().all()
-    assert trials.loc[~torn, "score"].notna().all()
+    invalid = trials["augment.amounts.elastic.amplitude"] > trials["augment.amounts.elastic.wavelength"] / 8
+    assert len(trials) == 6 and invalid.any() and trials.loc[invalid, "score"].isna().all()
+    assert trials.loc[~invalid, "score"].notna().all()
 
 
 class SearchKilledError(Exception):
@@ -167,17 +165,17 @@ def test_two_workers_give_the_same_result_as_one(search: Search, monkeypatch: py
     assert alone == together and trials.drop(columns="seconds").equals(others.drop(columns="seconds"))
 
 
-@pytest.mark.parametrize("given", ["0", "two", "-1"])
-def test_an_invalid_number_of_workers_is_reported(search: Search, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
-    monkeypatch.setenv("TUNE_WORKERS", given)
-    with pytest.raises(UserError, match=f"TUNE_WORKERS: '{given}' is not a number of processes"):
+@pytest.mark.parametrize("value", ["0", "two", "-1"])
+def test_an_invalid_number_of_workers_is_reported(search: Search, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("TUNE_WORKERS", value)
+    with pytest.raises(UserError, match=f"TUNE_WORKERS: '{value}' is not a number of processes"):
         search(RATE)
 
 
 def test_more_trials_continue_the_same_search(search: Search) -> None:
     few = search(RATE, trials=2)[1]
     more = search(RATE, trials=4)[1]
-    assert more[:2].equals(few), "with their seconds: they were not run again"
+    assert more[:2].equals(few), "equal seconds show that they were not run again"
     assert search(RATE, trials=2)[1].equals(few)
 
 
@@ -200,7 +198,7 @@ def test_no_round_starts_after_the_time_limit(search: Search, capsys: pytest.Cap
     assert len(trials) == 2 and "tune: stopped after 2 trials and 0.0001 minutes" in capsys.readouterr().out
 
 
-def test_the_best_mean_over_seeds_wins(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_trial_with_the_best_mean_over_seeds_is_selected(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {0: [0.80, 0.80], 1: [0.95, 0.60], 2: [0.90, 0.88], 3: [0.1, 0.1]}
     seen: list[float] = []
 

@@ -1,4 +1,4 @@
-"""Two sets of images are distinguished if and only if they differ, with the right description."""
+"""Tests that two sets of images are distinguished only if they differ, with the correct cause."""
 
 import shutil
 from pathlib import Path
@@ -22,8 +22,8 @@ from tests.conftest import Ingest, png
 COUNT = 160
 
 
-def picture(seed: int, label: str) -> np.ndarray[Any, Any]:
-    """Clouds with a grain, finer for the class `b`, which has a bright spot as well."""
+def random_image(seed: int, label: str) -> np.ndarray[Any, Any]:
+    """Return smoothed noise with grain; images of class `b` have finer structures and a bright spot."""
     rng = np.random.default_rng(seed)
     clouds = gaussian_filter(rng.normal(size=(40, 40)), 1.5 if label == "b" else 2.5)
     spot = np.zeros((40, 40))
@@ -39,11 +39,11 @@ CHANGES = {
 }
 
 
-def subject(ingest: Ingest, folder: Path, change: Any = None) -> AuditData:
-    """Images of two classes, of which those of origin `new` are changed."""
+def audit_data(ingest: Ingest, folder: Path, change: Any = None) -> AuditData:
+    """Return images of two classes and two origins; `change` is applied to those of origin `new`."""
     for seed in range(COUNT):
         origin, label = ("new", "old")[seed % 2], "ab"[seed // 2 % 2]
-        image = picture(seed, label)
+        image = random_image(seed, label)
         image = change(image) if change and origin == "new" else image
         file = folder / origin / label / f"{seed:04d}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -55,11 +55,11 @@ def subject(ingest: Ingest, folder: Path, change: Any = None) -> AuditData:
     return AuditData(read_manifest(ingested), pd.read_parquet(ingested / "sealed_index.parquet"), ingested)
 
 
-def arrived(subject: AuditData) -> AuditData:
-    """The same, the images of origin `new` as if they had come with a second ingest."""
-    shutil.copy(subject.folder / shard_name(1), subject.folder / shard_name(2))
-    arrival = np.where(subject.rows["origin"] == "new", 2, 1)
-    return AuditData(subject.rows.assign(arrival=arrival), subject.sealed, subject.folder)
+def with_second_ingest(data: AuditData) -> AuditData:
+    """Return the same data, with the images of origin `new` as part of a second ingest."""
+    shutil.copy(data.folder / shard_name(1), data.folder / shard_name(2))
+    arrival = np.where(data.rows["origin"] == "new", 2, 1)
+    return AuditData(data.rows.assign(arrival=arrival), data.sealed, data.folder)
 
 
 def by_id(findings: list[Finding]) -> dict[str, Finding]:
@@ -68,10 +68,10 @@ def by_id(findings: list[Finding]) -> dict[str, Finding]:
 
 
 @pytest.mark.parametrize("family", CHANGES)
-def test_new_images_that_look_other_are_found_and_the_cause_is_named(
+def test_new_images_that_look_different_are_reported_with_the_cause(
     family: str, ingest: Ingest, params: Params, tmp_path: Path
 ) -> None:
-    changed = arrived(subject(ingest, tmp_path / "d", CHANGES[family]))
+    changed = with_second_ingest(audit_data(ingest, tmp_path / "d", CHANGES[family]))
     finding = by_id(representativeness.find(changed, params.audit))["representativeness/new-data"]
     assert finding.severity == "warning" and finding.evidence["auc"] > 0.7
     assert family in [cause["family"] for cause in finding.evidence["causes"][:3]]
@@ -82,9 +82,9 @@ def test_new_images_that_look_other_are_found_and_the_cause_is_named(
     assert gap.severity == "warning" and "transfers" in gap.message
 
 
-def test_what_is_alike_passes(ingest: Ingest, params: Params, tmp_path: Path) -> None:
-    alike = arrived(subject(ingest, tmp_path / "d"))
-    findings = representativeness.find(alike, params.audit) + domain_gap.find(alike, params.audit)
+def test_similar_data_pass(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    similar = with_second_ingest(audit_data(ingest, tmp_path / "d"))
+    findings = representativeness.find(similar, params.audit) + domain_gap.find(similar, params.audit)
     assert {f.severity for f in findings} == {"passed"}
     assert {f.id for f in findings} >= {
         "representativeness/validation",
@@ -93,40 +93,41 @@ def test_what_is_alike_passes(ingest: Ingest, params: Params, tmp_path: Path) ->
     }
 
 
-def test_classes_in_other_shares_are_no_other_look(ingest: Ingest, params: Params, tmp_path: Path) -> None:
-    """Classes differ in their noise, which would distinguish sets with different class shares."""
-    found = subject(ingest, tmp_path / "d")
-    looks = measure_appearance(found.rows, found.folder)
+def test_different_class_shares_are_not_a_different_appearance(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    """Classes differ in noise, which must not distinguish sets with different class shares."""
+    data = audit_data(ingest, tmp_path / "d")
+    appearance = measure_appearance(data.rows, data.folder)
     alarms, shares = 0, 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        of_one = rng.random(len(found.rows)) < np.where(found.rows["label"] == "a", 0.2, 0.6)
-        alarms += compare_features(found.rows, of_one, looks, 99, 0.01).p <= 0.05
-        shares += shares_differ(found.rows, of_one, 99)[1] <= 0.05
-    assert alarms <= 4  # at 5 % the chance of more than 4 in 20 is 0.3 %
+        in_first = rng.random(len(data.rows)) < np.where(data.rows["label"] == "a", 0.2, 0.6)
+        alarms += compare_features(data.rows, in_first, appearance, 99, 0.01).p <= 0.05
+        shares += shares_differ(data.rows, in_first, 99)[1] <= 0.05
+    assert alarms <= 4  # at a level of 5 %, the probability of more than 4 in 20 is 0.3 %
     assert shares >= 18
 
 
 def test_sets_without_arrivals_origins_or_groups_are_not_compared(
     ingest: Ingest, params: Params, tmp_path: Path
 ) -> None:
-    found = subject(ingest, tmp_path / "d")
-    bare = AuditData(found.rows.assign(origin="", label="").iloc[:12], found.sealed, found.folder)
-    findings = by_id(representativeness.find(bare, params.audit) + domain_gap.find(bare, params.audit))
+    data = audit_data(ingest, tmp_path / "d")
+    small = AuditData(data.rows.assign(origin="", label="").iloc[:12], data.sealed, data.folder)
+    findings = by_id(representativeness.find(small, params.audit) + domain_gap.find(small, params.audit))
     assert "first ingest" in findings["representativeness/new-data"].message
     assert findings["domain_gap/origins"].severity == "passed"
     assert "at least 10 in each set" in findings["representativeness/not-checked"].message
     assert "images have no class" in findings["representativeness/not-checked"].message
 
 
-def test_the_noise_is_that_which_was_added() -> None:
+def test_the_measured_noise_equals_the_added_noise() -> None:
     rng = np.random.default_rng(0)
     smooth = gaussian_filter(rng.normal(0, 400, (128, 128)), 8) + 128
     assert noise(smooth.astype(np.uint8)) < 0.5
     assert noise((smooth + rng.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)) == pytest.approx(6, rel=0.1)
 
 
-def test_a_wave_stands_in_its_place_of_the_spectrum_at_any_size() -> None:
+def test_a_wave_has_the_same_spectral_bin_at_any_image_size() -> None:
     for size in (20, 64, 300):
         wave = 128 + 60 * np.sin(2 * np.pi * 0.2 * np.arange(size))
-        assert int(spectrum(np.tile(wave, (size, 1)).astype(np.uint8)).argmax()) in (6, 7)  # .2 of .5, in 16 bins
+        # The wave has 0.2 cycles per pixel; the 16 bins reach to 0.5.
+        assert int(spectrum(np.tile(wave, (size, 1)).astype(np.uint8)).argmax()) in (6, 7)

@@ -1,4 +1,4 @@
-"""Ingest breaks on nothing: every hostile file is read right or refused by name, and takes no other with it."""
+"""Tests that ingest reads or rejects each untrusted file without affecting other files."""
 
 import io
 import os
@@ -20,8 +20,7 @@ from PIL import Image
 from stages import ingest as stage
 from stages.core.errors import UserError
 from stages.dataset.manifest import decode_images, read_manifest
-from stages.images import archives
-from stages.images import sandbox as isolation
+from stages.images import archives, sandbox
 from stages.images.decode import Unreadable, decode_image
 from stages.images.image_metadata import describe_image
 from stages.images.sandbox import run_isolated
@@ -46,7 +45,7 @@ def tiff(image: np.ndarray[Any, Any], **options: Any) -> bytes:
 
 
 def png_of_size(width: int, height: int) -> bytes:
-    """A PNG that says it is that large, and holds nothing."""
+    """Return a PNG whose header states this size and which contains no pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
     packed = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
@@ -54,11 +53,11 @@ def png_of_size(width: int, height: int) -> bytes:
 
 
 GREY, RGB = Image.fromarray(COLOUR[:, :, 0]), Image.fromarray(COLOUR)
-HALF_CLEAR = Image.merge("RGBA", [*RGB.split(), GREY])
+TRANSPARENT = Image.merge("RGBA", [*RGB.split(), GREY])
 FRAMES: dict[str, Any] = {"save_all": True, "append_images": [GREY.rotate(90), GREY.rotate(180)]}
 THIN = (np.arange(60_000) % 256).astype(np.uint8)[None]
 NAN = np.where(RAMP > 99, np.nan, RAMP).astype(np.float32)
-REFUSED: dict[str, tuple[bytes, str]] = {
+REJECTED: dict[str, tuple[bytes, str]] = {
     "empty.png": (b"", "0 bytes"),
     "text.png": (b"not an image at all\n" * 99, "cannot identify"),
     "page.jpg": (b"<html><body>404</body></html>", "cannot identify"),
@@ -73,7 +72,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "lab.tif": (saved(RGB.convert("LAB"), "TIFF"), "mode LAB"),
     "nan.tif": (tiff(NAN), "mode F"),
     "deep.png": (b"\x89PNG\r\n\x1a\n" + bytes(16) + b"\x10\x02" + bytes(99), "16-bit"),
-    "clear.png": (saved(HALF_CLEAR, "PNG"), "transparent"),
+    "clear.png": (saved(TRANSPARENT, "PNG"), "transparent"),
     "clear_palette.png": (saved(RGB.quantize(16), "PNG", transparency=3), "transparent"),
     "clear_level.png": (saved(Image.fromarray(RAMP), "PNG", transparency=7), "transparent"),
     "moving.gif": (saved(GREY, "GIF", **FRAMES), "several frames"),
@@ -96,45 +95,43 @@ READ: dict[str, tuple[bytes, np.ndarray[Any, Any]]] = {
 }  # fmt: skip
 
 
-def test_every_hostile_file_is_read_right_or_refused_by_name_and_takes_no_other_with_it(
-    ingest: Ingest, tmp_path: Path
-) -> None:
+def test_every_hostile_file_is_read_correctly_or_rejected(ingest: Ingest, tmp_path: Path) -> None:
     source = write_folders(tmp_path / "digits", digit_images(per_class=30))
-    for name, (data, _) in (REFUSED | READ).items():
+    for name, (data, _) in (REJECTED | READ).items():
         (source / "0" / name).write_bytes(data)
     (source / "0" / "link.png").symlink_to(source / "1")
-    (source / "0" / ".hidden.png").write_bytes(b"not looked at")
+    (source / "0" / ".hidden.png").write_bytes(b"ignored")
     os.mkfifo(source / "0" / "pipe.png")
     folder = ingest(source, max_rejected=0.2)
     rejected = pd.read_csv(folder / "rejected.csv").set_index("path")["reason"]
-    for name, (_, reason) in REFUSED.items():
+    for name, (_, reason) in REJECTED.items():
         assert pd.Series([rejected[f"0/{name}"]]).str.contains(reason).all(), f"{name}: {rejected[f'0/{name}']}"
-    assert set(rejected.index) == {f"0/{name}" for name in [*REFUSED, "link.png", "pipe.png"]}
+    assert set(rejected.index) == {f"0/{name}" for name in [*REJECTED, "link.png", "pipe.png"]}
     parts = [(read_manifest(part), part) for part in (folder, tmp_path / "sealed")]
-    seen = {
-        row.path: picture.image
+    image_of = {
+        row.path: decoded.image
         for rows, part in parts
-        for row, picture in zip(rows.itertuples(), decode_images(rows, part), strict=True)
+        for row, decoded in zip(rows.itertuples(), decode_images(rows, part), strict=True)
     }
     for name, (_, image) in READ.items():
-        assert np.array_equal(seen[f"0/{name}"], image), name
-    assert len(seen) == 300 + len(READ)
+        assert np.array_equal(image_of[f"0/{name}"], image), name
+    assert len(image_of) == 300 + len(READ)
 
 
-def test_mutated_files_are_read_or_refused_and_the_decoder_never_takes_the_run_down() -> None:
+def test_mutated_files_are_read_or_rejected_without_crashing_the_run() -> None:
     rng = np.random.default_rng(0)
-    whole = [saved(RGB, format_) for format_ in ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM")] + [tiff(RAMP)]
-    answers = []
-    for data in whole:
+    files = [saved(RGB, format_) for format_ in ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM")] + [tiff(RAMP)]
+    outcomes = []
+    for data in files:
         for _ in range(25):
             mutated = bytearray(data)
-            for place in rng.integers(0, len(data), 12):
-                mutated[place] = int(rng.integers(0, 256))
+            for position in rng.integers(0, len(data), 12):
+                mutated[position] = int(rng.integers(0, 256))
             try:
-                answers.append(run_isolated(describe_image, bytes(mutated), 10.0)["width"] > 0)
+                outcomes.append(run_isolated(describe_image, bytes(mutated), 10.0)["width"] > 0)
             except Unreadable:
-                answers.append(False)
-    assert len(answers) == 25 * len(whole) and 0 < sum(answers) < len(answers)
+                outcomes.append(False)
+    assert len(outcomes) == 25 * len(files) and 0 < sum(outcomes) < len(outcomes)
 
 
 def crash(data: bytes) -> None:
@@ -145,23 +142,23 @@ def hang(data: bytes) -> None:
     time.sleep(600)
 
 
-def swell(data: bytes) -> int:
-    return int(np.ones(isolation.MEMORY_BYTES // 4).sum())
+def exhaust_memory(data: bytes) -> int:
+    return int(np.ones(sandbox.MEMORY_BYTES // 4).sum())
 
 
 @pytest.mark.parametrize(
-    ("decoder", "says"),
-    [(crash, "crashed .SIGSEGV"), (hang, "longer than 1 s"), (swell, "more than 4 GiB of memory")],
+    ("decoder", "message"),
+    [(crash, "crashed .SIGSEGV"), (hang, "longer than 1 s"), (exhaust_memory, "more than 4 GiB of memory")],
 )
-def test_a_decoder_that_crashes_hangs_or_swells_is_one_refusal(
-    decoder: Callable[[bytes], Any], says: str, monkeypatch: pytest.MonkeyPatch
+def test_a_decoder_crash_hang_or_memory_excess_rejects_one_file(
+    decoder: Callable[[bytes], Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_isolated(len, b"")  # the processes are there
-    monkeypatch.setattr(isolation, "TIMEOUT_SECONDS", 1.0)
-    with pytest.raises(Unreadable, match=says):
+    run_isolated(len, b"")  # start the processes before the timeout is shortened
+    monkeypatch.setattr(sandbox, "TIMEOUT_SECONDS", 1.0)
+    with pytest.raises(Unreadable, match=message):
         run_isolated(decoder, b"")
-    monkeypatch.setattr(isolation, "TIMEOUT_SECONDS", 60.0)
-    assert run_isolated(len, b"four") == 4, "and the next is decoded"
+    monkeypatch.setattr(sandbox, "TIMEOUT_SECONDS", 60.0)
+    assert run_isolated(len, b"four") == 4, "the next file is decoded"
 
 
 def interrupts_are_blocked(data: bytes) -> bool:
@@ -169,15 +166,17 @@ def interrupts_are_blocked(data: bytes) -> bool:
 
 
 def test_processes_start_with_interrupts_blocked() -> None:
-    """Otherwise Ctrl-C prints a traceback of each process whose interpreter is still starting."""
+    """Without this, Ctrl-C prints a traceback of each process whose interpreter is still starting."""
     assert run_isolated(interrupts_are_blocked, b"")
     with pytest.raises(Unreadable):
         run_isolated(crash, b"")
-    assert all(run_isolated(interrupts_are_blocked, b"") for _ in range(8)), "also in processes that replace others"
-    assert not interrupts_are_blocked(b""), "and not in this process"
+    assert all(run_isolated(interrupts_are_blocked, b"") for _ in range(8)), (
+        "replacement processes block interrupts too"
+    )
+    assert not interrupts_are_blocked(b""), "the main process does not block interrupts"
 
 
-def test_a_file_that_is_too_large_to_hold_is_refused_unread(
+def test_a_file_above_the_size_limit_is_rejected_without_reading(
     ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archives, "MAX_FILE_BYTES", 10_000)
@@ -186,12 +185,12 @@ def test_a_file_that_is_too_large_to_hold_is_refused_unread(
     with zipfile.ZipFile(tmp_path / "digits.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(source.rglob("*.png")):
             archive.write(path, path.relative_to(source))
-    for where in (source, tmp_path / "digits.zip"):
-        rejected = pd.read_csv(ingest(where, max_rejected=0.1) / "rejected.csv")
+    for location in (source, tmp_path / "digits.zip"):
+        rejected = pd.read_csv(ingest(location, max_rejected=0.1) / "rejected.csv")
         assert rejected["path"].tolist() == ["0/film.png"] and "GiB, above" in rejected["reason"][0]
 
 
-def test_an_archive_that_unpacks_beyond_all_bounds_is_refused(
+def test_an_archive_above_the_unpacked_size_limit_is_rejected(
     ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archives, "MAX_UNPACKED_BYTES", 10**6)
@@ -202,7 +201,7 @@ def test_an_archive_that_unpacks_beyond_all_bounds_is_refused(
         ingest(tmp_path / "bomb.zip")
 
 
-def test_only_what_is_new_is_decoded(ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_new_files_are_decoded(ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_folders(tmp_path / "digits", digit_images(per_class=30))
     before = read_manifest(ingest(source))
     decoded: list[bytes] = []
@@ -221,20 +220,20 @@ def test_only_what_is_new_is_decoded(ingest: Ingest, tmp_path: Path, monkeypatch
         ingest(source, max_megapixels=0.00005)
 
 
-def test_a_damaged_memory_is_said_and_made_anew(
+def test_a_damaged_cache_is_reported_and_rebuilt(
     ingest: Ingest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = write_folders(tmp_path / "digits", digit_images(per_class=20))
     before = read_manifest(ingest(source))
-    memory = tmp_path / "work" / "ingest" / "digits.parquet"
-    memory.write_bytes(memory.read_bytes()[:-100])
+    cache = tmp_path / "work" / "ingest" / "digits.parquet"
+    cache.write_bytes(cache.read_bytes()[:-100])
     assert read_manifest(ingest(source)).equals(before)
     assert "every image is decoded again" in capsys.readouterr().out
     ingest(source)
     assert "decoded again" not in capsys.readouterr().out
 
 
-def test_a_memory_that_cannot_be_written_costs_time_and_nothing_else(
+def test_ingest_succeeds_if_the_cache_cannot_be_written(
     ingest: Ingest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "work").write_text("in the way")
@@ -242,20 +241,20 @@ def test_a_memory_that_cannot_be_written_costs_time_and_nothing_else(
     assert "cannot be written" in capsys.readouterr().out
 
 
-def test_groups_that_come_later_are_another_arrival(ingest: Ingest, tmp_path: Path) -> None:
+def test_groups_added_later_get_a_new_arrival_number(ingest: Ingest, tmp_path: Path) -> None:
     images = digit_images(per_class=40)
     source = write_folders(tmp_path / "digits", images[::2])
     assert set(read_manifest(ingest(source))["arrival"]) == {1}
     first = (tmp_path / "ingested" / "images-1.tar").read_bytes()
-    for round_, few in enumerate((images[1::4], images[3::4]), start=2):
-        for number, (label, image) in enumerate(few):
+    for round_, added in enumerate((images[1::4], images[3::4]), start=2):
+        for number, (label, image) in enumerate(added):
             (source / label / f"new{round_}{number}.png").write_bytes(png(image))
-        for _ in range(2):  # a second look brings nothing new
+        for _ in range(2):  # the second run finds no new files
             rows = read_manifest(ingest(source))
             assert set(rows["arrival"]) == set(range(1, round_ + 1))
     old = rows[~rows["path"].str.contains("new")]
     assert (old["arrival"] == 1).all() and len(old) > 100
-    assert (tmp_path / "ingested" / "images-1.tar").read_bytes() == first, "what came first is stored as it was"
+    assert (tmp_path / "ingested" / "images-1.tar").read_bytes() == first, "the first shard is unchanged"
 
 
 def test_origins_are_read_from_paths_or_a_column(ingest: Ingest, tmp_path: Path, params: Any) -> None:
@@ -271,21 +270,21 @@ def test_origins_are_read_from_paths_or_a_column(ingest: Ingest, tmp_path: Path,
     assert set(by_table["origin"]) == {"by hand"}
 
 
-def test_quality_date_and_software_are_read_from_a_file() -> None:
+def test_quality_date_and_software_are_read_from_the_file() -> None:
     exif = Image.Exif()
     exif[0x0131], exif[0x0132] = "Painter\0", "2020:01:02 03:04:05"
-    picture = decode_image(saved(RGB, "JPEG", quality=80, exif=exif))
-    assert (picture.software, picture.taken) == ("Painter", "2020:01:02 03:04:05")
+    decoded = decode_image(saved(RGB, "JPEG", quality=80, exif=exif))
+    assert (decoded.software, decoded.taken) == ("Painter", "2020:01:02 03:04:05")
     for quality in (30, 50, 80, 95):
         assert abs(decode_image(saved(RGB, "JPEG", quality=quality)).quality - quality) < 2
     assert decode_image(saved(RGB, "PNG")).quality == 0
 
 
-@pytest.mark.parametrize(("values", "words"), [(np.uint8, "100 channels"), (np.uint16, "16 bits")])
-def test_a_tiff_that_the_model_does_not_take_is_refused_before_its_values_are_decoded(
-    values: type, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("dtype", "words"), [(np.uint8, "100 channels"), (np.uint16, "16 bits")])
+def test_a_tiff_unsuitable_for_the_model_is_rejected_before_decoding(
+    dtype: type, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda page: pytest.fail("decoded"))
-    data = tiff(np.zeros((8, 8, 100), values), photometric="minisblack", planarconfig="contig")
+    data = tiff(np.zeros((8, 8, 100), dtype), photometric="minisblack", planarconfig="contig")
     with pytest.raises(Unreadable, match=f"has {words}"):
         Model(colour_model(tmp_path / "model.onnx")).decode_file(data)

@@ -1,4 +1,4 @@
-"""The texts of the project are plain English: denied words, first lines and `Args:` sections of docstrings."""
+"""Tests of the wording: denied words, first lines of docstrings, and their `Args:` sections."""
 
 import ast
 import io
@@ -19,15 +19,15 @@ DENIED = (
     r"an image a row|(?:takes?|took) down|swells?|bursts?|who (?:waits|opens|sent)|whole or absent|"
     r"lets? pass|as (?:it|they) stands?"
 )
-"""Words of the former private vocabulary and metaphors."""
+"""Words of the former private vocabulary, and metaphors."""
 DENY = re.compile(rf"(?<!there )\b(?:{DENIED})\b", re.IGNORECASE)
 FRAGMENT = re.compile(
     r"(?:Of|As|By|With|And|That|So|It|Its|Inside|Also|But|Or|Than|Such|Likewise|Beside"
     r"|What|Whether|How|Which|Where|Who|Why|When)\b|\["
 )
-"""Beginnings of first lines that make sense only next to the code."""
+"""Beginnings of first lines that are sentence fragments."""
 LABEL = re.compile(r"(?:As|And|That|So|It|Its|Inside|Also|But|Or|Than|Such|Likewise|Beside)\b|\[")
-"""Beginnings of attribute docstrings that make no sense alone; noun phrases and `Whether ...` do."""
+"""Beginnings of attribute docstrings that are fragments; noun phrases and `Whether ...` are allowed."""
 
 
 def files(*suffixes: str) -> list[Path]:
@@ -42,16 +42,16 @@ def python_files() -> list[Path]:
 
 
 def docstrings(tree: ast.Module) -> Iterator[tuple[bool, str, int]]:
-    """Yield the docstrings of modules, classes, functions and attributes: whether of an attribute, text, line."""
+    """Yield each docstring as (whether it describes an attribute, text, line number)."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            for place, statement in enumerate(node.body):
+            for index, statement in enumerate(node.body):
                 if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-                    yield place > 0, str(statement.value.value), statement.lineno
+                    yield index > 0, str(statement.value.value), statement.lineno
 
 
 def texts(file: Path) -> Iterator[tuple[int, str]]:
-    """Yield the texts of a file that people read: all lines, or the strings and comments of a program."""
+    """Yield the readable text of a file by line number: strings and comments of Python files, all lines of others."""
     source = file.read_text(encoding="utf-8")
     if file.suffix != ".py":
         yield from enumerate(source.splitlines(), 1)
@@ -88,7 +88,7 @@ def test_first_lines_of_docstrings_are_sentences() -> None:
 
 
 def documented_elsewhere(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Return True if another place documents the parameters: methods of `Task`, `main` of stages, command options."""
+    """Return whether the parameters are documented elsewhere: methods of `Task`, `main` of stages, command options."""
     parameters = [*node.args.args, *node.args.kwonlyargs]
     first = ast.unparse(parameters[0].annotation) if parameters and parameters[0].annotation else ""
     stage = node.name == "main" and first == "In"

@@ -1,4 +1,4 @@
-"""Fixtures of published pages: the runtime, a server on this machine, and a real Chromium."""
+"""Fixtures for published pages: the runtime, a local server and Chromium."""
 
 import functools
 import shutil
@@ -23,21 +23,21 @@ def runtime() -> Path:
     folder = ROOT / RUNTIME
     if not folder.is_dir():
         pytest.skip(
-            f"onnxruntime-web is not in {RUNTIME}; `make {RUNTIME.parent}/.package-lock.json` fetches it by npm"
+            f"onnxruntime-web is not in {RUNTIME}; `make {RUNTIME.parent}/.package-lock.json` installs it with npm"
         )
     return folder
 
 
-class Quiet(SimpleHTTPRequestHandler):
+class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *words: Any) -> None:
         pass
 
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """A folder and the address under which it is served."""
+    """Folder and the address at which it is served."""
     folder = tmp_path_factory.mktemp("served")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield folder, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -45,11 +45,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Closed behind each module: Playwright keeps an event loop running, in which no other test could run its own."""
+    """Browser that is closed after each module, because the event loop of Playwright prevents others from running."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: the published page is not tested")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        pytest.skip("Chromium is not installed on this machine")
+    with playwright.sync_playwright() as playwright_api:
+        opened = playwright_api.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
         opened.close()

@@ -1,4 +1,4 @@
-"""The benchmark of the published page runs, in a real Chromium."""
+"""Test of the benchmark of the published page in a real Chromium."""
 
 from pathlib import Path
 from typing import Any

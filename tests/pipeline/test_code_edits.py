@@ -1,4 +1,4 @@
-"""Stages that DVC runs after an edit of code, with the project's dvc.yaml and commands that only create files."""
+"""Tests of the stages that DVC reruns after edits of code, with dvc.yaml and commands that only create files."""
 
 import ast
 import os
@@ -19,9 +19,9 @@ from tests.conftest import ROOT
 
 PIPELINE = ["dvc.yaml", "data/sealed/dvc.yaml"]
 REAL = {"fingerprint", "resolve"}
-"""Stages whose own commands run."""
+"""Stages whose real commands run."""
 LOWEST = "stages/core/errors.py"
-"""A module without imports of the project, which every stage imports."""
+"""Module that every stage imports and that imports no other module of the project."""
 USED_BY_ONE = "stages/probes/power_law.py"
 USED_BY_FIVE = "stages/training/batch_loader.py"
 TEMPLATE = "stages/reports/report.html.j2"
@@ -34,7 +34,7 @@ from stages.runner.stage import Out, run
 def main(output: Out):
     from stages import helper
     (output / "result.txt").write_text(str(helper.VALUE))
-    Path("stages/helper.py").write_text("VALUE = 2  # from now on\\n")
+    Path("stages/helper.py").write_text("VALUE = 2  # edited\\n")
     return {}
 
 if __name__ == "__main__":
@@ -48,7 +48,7 @@ def dvc(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def repro(project: Path) -> set[str]:
-    """Do what `dvc repro` does, and return the stages whose commands it ran."""
+    """Run the equivalent of `dvc repro`, and return the stages whose commands were run."""
     (project / "ran.txt").write_text("")
     with chdir(project), Repo() as repo:
         reproduced = {stage.name for stage in repo.reproduce(PIPELINE)}
@@ -59,7 +59,7 @@ def repro(project: Path) -> set[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _python() -> Iterator[None]:
-    """`python` in the commands of `dvc.yaml` is this one."""
+    """Make `python` in the commands of `dvc.yaml` the Python of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         yield
@@ -67,7 +67,7 @@ def _python() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project in which all stages have run. Not to be changed."""
+    """Copy of the project in which all stages have run. Tests must not change it."""
     project = tmp_path_factory.mktemp("finished") / "project"
     shutil.copytree(ROOT / "stages", project / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     for name in [*DVC_FILES, ".dvcignore", "params.yaml", "data/openings.csv"]:
@@ -78,9 +78,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     yaml, count = YAML(), 0
     for name in DVC_FILES:
         graph = yaml.load(project / name)
-        for stage, about in graph["stages"].items():
+        for stage, definition in graph["stages"].items():
             if stage not in REAL:
-                about["cmd"], count = _stub(stage, about["outs"]), count + 1
+                definition["cmd"], count = _stub(stage, definition["outs"]), count + 1
         yaml.dump(graph, project / name)
     assert count > 10
     assert dvc(project, "init", "-q", "--no-scm").returncode == 0
@@ -90,14 +90,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _stub(stage: str, outs: list[str]) -> str:
-    """A command that writes down its stage, and the same outputs each time."""
-    made = [f"mkdir -p {shlex.quote(out)} && echo {stage} > {shlex.quote(out)}/made.txt" for out in outs]
-    return " && ".join([f"echo {stage} >> ran.txt", *made])
+    """Return a command that records its stage and always writes the same outputs."""
+    commands = [f"mkdir -p {shlex.quote(out)} && echo {stage} > {shlex.quote(out)}/made.txt" for out in outs]
+    return " && ".join([f"echo {stage} >> ran.txt", *commands])
 
 
 @pytest.fixture
 def project(finished: Path, tmp_path: Path) -> Path:
-    """A finished project, to be changed."""
+    """Copy of `finished` for tests that change it."""
     return shutil.copytree(finished, tmp_path / "project", symlinks=True)
 
 
@@ -127,13 +127,13 @@ def all_stages(project: Path) -> set[str]:
     return {name for file in DVC_FILES for name in YAML(typ="safe").load(project / file)["stages"]}
 
 
-def test_an_edit_of_a_docstring_in_the_lowest_module_runs_no_stage_but_the_digests(project: Path) -> None:
+def test_an_edited_docstring_reruns_only_the_fingerprint_stage(project: Path) -> None:
     edit_docstring(project / LOWEST)
     assert repro(project) == {"fingerprint"}
     assert repro(project) == set()
 
 
-def test_comments_and_formatting_of_all_files_run_no_stage_but_the_digests(project: Path) -> None:
+def test_edited_comments_and_formatting_rerun_only_the_fingerprint_stage(project: Path) -> None:
     files = list((project / "stages").rglob("*.py"))
     assert len(files) > 200
     for file in files:
@@ -145,9 +145,7 @@ def test_comments_and_formatting_of_all_files_run_no_stage_but_the_digests(proje
     ("files", "stages"),
     [([USED_BY_ONE], {"audit"}), ([USED_BY_FIVE], FIVE), ([TEMPLATE, NOT_IN_THE_PIPELINE], {"report"})],
 )
-def test_an_edit_of_code_runs_the_stages_that_use_it_and_no_others(
-    project: Path, files: list[str], stages: set[str]
-) -> None:
+def test_an_edit_of_code_reruns_only_the_stages_that_use_it(project: Path, files: list[str], stages: set[str]) -> None:
     for file in files:
         if file.endswith(".py"):
             edit_function(project / file)
@@ -156,12 +154,12 @@ def test_an_edit_of_code_runs_the_stages_that_use_it_and_no_others(
     assert repro(project) == {"fingerprint"} | stages
 
 
-def test_an_edit_of_the_lowest_module_runs_every_stage(project: Path) -> None:
+def test_an_edit_of_the_lowest_module_reruns_every_stage(project: Path) -> None:
     edit_function(project / LOWEST)
     assert repro(project) == all_stages(project)
 
 
-def test_a_stage_whose_code_is_edited_while_it_runs_keeps_nothing_and_runs_again(project: Path) -> None:
+def test_a_stage_edited_during_its_run_keeps_no_output_and_reruns(project: Path) -> None:
     (project / "stages/itself.py").write_text(EDITED_BY_ITSELF)
     (project / "stages/helper.py").write_text("VALUE = 1\n")
     graph = "stages:\n  itself:\n    cmd: python -m stages.itself data/itself\n"
@@ -173,8 +171,8 @@ def test_a_stage_whose_code_is_edited_while_it_runs_keeps_nothing_and_runs_again
     assert "the code of `itself` has changed" in first.stderr and "stages/helper.py" in first.stderr
     assert not (project / "data/itself").exists() and not (project / "data/itself.part").exists()
     assert not (project / "itself/dvc.lock").exists()
-    by_hand = dvc(project, "repro", "--single-item", "itself/dvc.yaml:itself")
-    assert by_hand.returncode != 0 and "run `dvc repro` again" in by_hand.stderr, "its digests are still the old ones"
+    single_item = dvc(project, "repro", "--single-item", "itself/dvc.yaml:itself")
+    assert single_item.returncode != 0 and "run `dvc repro` again" in single_item.stderr, "the digests are outdated"
     again = dvc(project, "repro", "itself/dvc.yaml")
     assert again.returncode == 0, again.stderr
     assert (project / "data/itself/result.txt").read_text() == "2"

@@ -1,4 +1,4 @@
-"""Every task in every representation through the line, from files to the ONNX answer: one suite for all of them."""
+"""Shared test suite of all tasks in all representations: the pipeline from image files to ONNX predictions."""
 
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ from tests.lines import write_data_stages, write_openings, write_training_stages
 from tests.toys import TOYS, Toy
 
 QUICK = {("multilabel", "auto"), ("segmentation", "auto")}
-"""Learned in every run of the tests; the others by `make test-slow`."""
+"""Cases of every test run; `make test-slow` runs the others."""
 CASES = [
     pytest.param(name, representation, marks=[] if (name, representation) in QUICK else pytest.mark.slow)
     for name, toy in TOYS.items()
     for representation in toy.representations
 ]
-LEARNED = {
+MIN_SCORES = {
     "accuracy": 1.0,
     "exact_match": 1.0,
     "quadratic_kappa": 0.9,
@@ -42,9 +42,9 @@ EPOCHS = {"boxes": 60, "cumulative": 60, "coordinates": 80, "scalar": 60, "densi
 
 
 def sections_of(params: Params, toy: Toy, name: str, representation: str) -> dict[str, Any]:
-    """params.yaml with what the toy asks, small and quick."""
+    """Return the sections of params.yaml for a toy data set, with a small network and short training."""
 
-    def changed(section: Section, values: dict[str, Any]) -> Any:
+    def update(section: Section, values: dict[str, Any]) -> Any:
         return type(section).model_validate(section.model_dump() | values)
 
     task = {"name": name, "tolerance": 0.1, **toy.task}
@@ -53,16 +53,16 @@ def sections_of(params: Params, toy: Toy, name: str, representation: str) -> dic
     network = {"vector": "resnet18", "map": "unet", "boxes": "mask_rcnn"}[gives]
     columns = {**params.ingest.columns.model_dump(), **toy.columns}
     return {
-        "task": changed(params.task, task),
-        "representation": changed(params.representation, {"name": representation, "radius": 2.0}),
-        "ingest": changed(params.ingest, {"name": "toy", "columns": columns, **toy.ingest}),
-        "split": changed(params.split, {"validation": 0.17, "test": 0.17}),
-        "prepare": changed(
+        "task": update(params.task, task),
+        "representation": update(params.representation, {"name": representation, "radius": 2.0}),
+        "ingest": update(params.ingest, {"name": "toy", "columns": columns, **toy.ingest}),
+        "split": update(params.split, {"validation": 0.17, "test": 0.17}),
+        "prepare": update(
             params.prepare, {"size": 64, "channels": 3, "fit": "letterbox" if gives == "boxes" else "stretch"}
         ),
-        "augment": changed(params.augment, {"preset": "none"}),
-        "network": changed(params.network, {"name": network, "encoder": "resnet18" if gives == "boxes" else "plain"}),
-        "train": changed(
+        "augment": update(params.augment, {"preset": "none"}),
+        "network": update(params.network, {"name": network, "encoder": "resnet18" if gives == "boxes" else "plain"}),
+        "train": update(
             params.train,
             {
                 "epochs": EPOCHS.get(representation, 40),
@@ -72,17 +72,17 @@ def sections_of(params: Params, toy: Toy, name: str, representation: str) -> dic
                 "device": "cpu",
             },
         ),
-        "objective": changed(params.objective, {"at_least": 0.5}),
-        "evaluate": changed(params.evaluate, {"resamples": 100}),
-        "export": changed(
+        "objective": update(params.objective, {"at_least": 0.5}),
+        "evaluate": update(params.evaluate, {"resamples": 100}),
+        "export": update(
             params.export, {"calibration_images": 16, "max_score_drop": 1.0}
-        ),  # all variants are made and timed
-        "benchmark": changed(params.benchmark, {"batch_sizes": (1, 2), "seconds": 0.05, "max_difference": 1e-2}),
+        ),  # all variants are exported and timed
+        "benchmark": update(params.benchmark, {"batch_sizes": (1, 2), "seconds": 0.05, "max_difference": 1e-2}),
     }
 
 
 @pytest.mark.parametrize(("name", "representation"), CASES)
-def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
+def test_network_overfits_images_and_onnx_file_predicts_the_same(
     name: str, representation: str, workspace: Path, params: Params
 ) -> None:
     toy = TOYS[name]
@@ -104,20 +104,20 @@ def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
     data = load_training_data(folder["ingested"], folder["prepared"])
     plan = resolve_auto(build_plan(data, sections, Path("data/weights"))).plan
     result = fit(plan, report=lambda epoch: None)
-    better = TASKS[data.spec.task].SCORES[plan.score].better
-    reached = max(epoch.train_score for epoch in result.epochs)
-    assert better == "higher"
-    assert reached >= LEARNED[plan.score], [round(e.train_score, 3) for e in result.epochs]
+    direction = TASKS[data.spec.task].SCORES[plan.score].better
+    best_score = max(epoch.train_score for epoch in result.epochs)
+    assert direction == "higher"
+    assert best_score >= MIN_SCORES[plan.score], [round(e.train_score, 3) for e in result.epochs]
 
     folder["trained"].mkdir()
-    about = {**data.train_set.about, "params_hash": ""}
-    save_model(folder["trained"] / "model.pt", plan.network_config, result.weights, about)
-    places = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated")]
-    stage(evaluate, *places, needs=("task", "objective", "train", "evaluate"))
-    places = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated", "exported")]
-    stage(export, *places, needs=("task", "evaluate", "export", "benchmark"))
-    places = [folder[part] for part in ("ingested", "prepared", "trained", "exported", "measured")]
-    measured = stage(benchmark, *places, needs=("task", "benchmark"))
+    metadata = {**data.train_set.about, "params_hash": ""}
+    save_model(folder["trained"] / "model.pt", plan.network_config, result.weights, metadata)
+    paths = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated")]
+    stage(evaluate, *paths, needs=("task", "objective", "train", "evaluate"))
+    paths = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated", "exported")]
+    stage(export, *paths, needs=("task", "evaluate", "export", "benchmark"))
+    paths = [folder[part] for part in ("ingested", "prepared", "trained", "exported", "measured")]
+    measured = stage(benchmark, *paths, needs=("task", "benchmark"))
     assert measured["agreement"] == 1.0
     assert measured["largest_difference"] < 1e-2
     write_data_stages(workspace, [])
@@ -125,8 +125,8 @@ def test_a_network_learns_images_by_heart_and_its_onnx_file_answers_as_it_does(
     write_openings(workspace / "openings.csv")
     others = [workspace / part for part in ("validate", "audit", "gate", "tune", "train")]
     results = [folder[part] for part in ("evaluated", "exported", "measured")]
-    places = [folder["ingested"], *others, *results, workspace / "openings.csv", workspace / "card"]
-    stage(model_card, *places, needs=("ingest", "split"))
+    paths = [folder["ingested"], *others, *results, workspace / "openings.csv", workspace / "card"]
+    stage(model_card, *paths, needs=("ingest", "split"))
     text = (workspace / "card" / "model-card.md").read_text(encoding="utf-8")
     assert model_card.OUTPUT_MEANINGS[data.spec.representation] in text
     assert f"| {words(plan.score)}, **the objective** |" in text

@@ -1,4 +1,4 @@
-"""The flow against DVC, on toy repositories with real runs: `pytest tests/pipeline/test_flow.py`."""
+"""Tests of the flow with real runs of DVC in toy repositories: `pytest tests/pipeline/test_flow.py`."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def _api() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A git and DVC repository with four stages and a sealed one, in which nothing has run."""
+    """Git and DVC repository with four stages and a sealed one, none of which has run."""
     root = tmp_path_factory.mktemp("fresh")
     files = {
         "stage.py": STAGE,
@@ -105,20 +105,20 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, State]:
-    """A copy of it after one run of the flow, and the run's state. Not to be changed."""
+    """Copy of `fresh` after one run of the flow, and the state of the run. Tests must not change it."""
     root = copy(fresh, tmp_path_factory.mktemp("first"))
     return root, run(root)
 
 
 @pytest.fixture
 def toy(fresh: Path, tmp_path: Path) -> Path:
-    """A fresh copy, to be changed."""
+    """Copy of `fresh` for tests that change it."""
     return copy(fresh, tmp_path)
 
 
 @pytest.fixture
 def done(first: tuple[Path, State], tmp_path: Path) -> Path:
-    """A copy after one run of the flow, to be changed."""
+    """Copy of `first` for tests that change it."""
     return copy(first[0], tmp_path)
 
 
@@ -156,12 +156,12 @@ def start_flow(root: Path, env: dict[str, str] | None = None) -> subprocess.Pope
     )
 
 
-def eventually(what: Any, seconds: float = 60) -> Any:
-    """The first true answer; the API records runs and logs some moments after they happened."""
+def eventually(function: Callable[[], Any], seconds: float = 60) -> Any:
+    """Call a function until its result is true, because the API records runs and logs with a delay."""
     deadline = time.monotonic() + seconds
-    while not (answer := what()) and time.monotonic() < deadline:
+    while not (result := function()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return answer
+    return result
 
 
 def flow_run(state: State) -> UUID:
@@ -171,21 +171,21 @@ def flow_run(state: State) -> UUID:
 
 def tasks(state: State, count: int = len(GRAPH)) -> dict[str, TaskRun]:
     """Return the task runs of a flow run by stage, from the Prefect API."""
-    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run(state)]))
+    run_filter = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run(state)]))
 
-    def settled() -> list[TaskRun]:
+    def ended_tasks() -> list[TaskRun]:
         with get_client(sync_client=True) as client:
-            found = client.read_task_runs(flow_run_filter=of_run)
+            found = client.read_task_runs(flow_run_filter=run_filter)
         ended = [t for t in found if t.state and (t.state.is_final() or t.state.name == "NotReady")]
         return ended if len(ended) == count else []
 
-    found = eventually(settled)
+    found = eventually(ended_tasks)
     assert len(found) == count
     return {task.name: task for task in found}
 
 
 def times(root: Path, stage: str) -> tuple[float, float]:
-    """Return the start and end of a stage's command, from its own output."""
+    """Return the start and end of the command of a stage, as the command recorded them."""
     began, ended = json.loads((root / "work" / stage / "times.json").read_text())
     return began, ended
 
@@ -194,7 +194,7 @@ def names(state: State) -> dict[str, str | None]:
     return {stage: task.state_name for stage, task in tasks(state).items()}
 
 
-def test_tasks_and_their_dependencies_are_those_of_dvcs_graph(first: tuple[Path, State]) -> None:
+def test_tasks_and_dependencies_equal_those_of_the_dvc_graph(first: tuple[Path, State]) -> None:
     found = tasks(first[1])
     names_by_id = {task.id: name for name, task in found.items()}
     edges = {
@@ -206,14 +206,14 @@ def test_tasks_and_their_dependencies_are_those_of_dvcs_graph(first: tuple[Path,
     assert edges == GRAPH
 
 
-def test_every_stage_starts_after_those_it_depends_on(first: tuple[Path, State]) -> None:
+def test_every_stage_starts_after_its_dependencies(first: tuple[Path, State]) -> None:
     with chdir(first[0]):
         order = list(dvc_graph.load())
     assert all(order.index(up) < order.index(stage) for stage, ups in GRAPH.items() for up in ups)
     assert times(first[0], "join")[0] > max(times(first[0], "dark")[1], times(first[0], "bright")[1])
 
 
-def test_independent_stages_run_side_by_side(first: tuple[Path, State]) -> None:
+def test_independent_stages_run_in_parallel(first: tuple[Path, State]) -> None:
     (dark_began, dark_ended), (bright_began, bright_ended) = times(first[0], "dark"), times(first[0], "bright")
     assert max(dark_began, bright_began) < min(dark_ended, bright_ended)
 
@@ -224,30 +224,30 @@ def test_the_sealed_stage_is_not_run(first: tuple[Path, State]) -> None:
     assert not (first[0] / "data/sealed/dvc.lock").exists()
 
 
-def test_a_target_runs_with_what_it_depends_on_and_nothing_else(toy: Path) -> None:
+def test_a_target_runs_only_with_its_dependencies(toy: Path) -> None:
     with chdir(toy):
         assert dvc_graph.load(["dark"]) == {DIGITS: [], "dark": [DIGITS]}
         with pytest.raises(UserError, match=r"drak is not a stage of dvc\.yaml; did you mean `dark`\?"):
             dvc_graph.load(["drak"])
 
 
-def test_the_sealed_stage_is_refused_as_a_target(toy: Path) -> None:
+def test_the_sealed_stage_is_rejected_as_a_target(toy: Path) -> None:
     state = run(toy, "data/sealed/dvc.yaml:unseal")
     assert state.is_failed() and "data/sealed/dvc.yaml:unseal is not a stage of dvc.yaml" in str(state.message)
     assert not (toy / "data/raw/digits").exists()
 
 
-def test_stages_speak_in_the_log(first: tuple[Path, State]) -> None:
-    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run(first[1])]))
+def test_the_output_of_stages_is_logged(first: tuple[Path, State]) -> None:
+    log_filter = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run(first[1])]))
 
-    def spoken() -> bool:
+    def logged() -> bool:
         with get_client(sync_client=True) as client:
-            return "join speaks" in {log.message for log in client.read_logs(of_run)}
+            return "join speaks" in {log.message for log in client.read_logs(log_filter)}
 
-    assert eventually(spoken, 20)
+    assert eventually(logged, 20)
 
 
-def test_states_tell_ran_unchanged_and_restored_apart(done: Path, first: tuple[Path, State]) -> None:
+def test_states_distinguish_ran_unchanged_and_restored(done: Path, first: tuple[Path, State]) -> None:
     assert names(first[1]) == dict.fromkeys(GRAPH, "Ran")
     assert names(run(done)) == dict.fromkeys(GRAPH, "Unchanged")
     (done / "data/join").unlink()
@@ -273,7 +273,7 @@ def test_the_flow_after_dvc_repro_does_nothing_and_both_write_the_same_lock(
         assert by_repro["stages"] and by_repro == by_flow
 
 
-def test_a_shut_gate_names_its_findings_in_state_and_artifact(toy: Path) -> None:
+def test_state_and_artifact_contain_the_findings_of_a_failed_gate(toy: Path) -> None:
     (toy / "dvc.yaml").write_text(DVC_YAML.replace(" 1.5 ", " 0 "))
     (toy / "fail-dark").touch()
     state = run(toy)
@@ -297,7 +297,7 @@ def test_a_shut_gate_names_its_findings_in_state_and_artifact(toy: Path) -> None
     assert artifact.task_run_id == found["dark"].id
 
 
-def test_findings_of_an_earlier_run_are_not_shown_again(toy: Path) -> None:
+def test_findings_of_an_earlier_run_are_not_reported_again(toy: Path) -> None:
     (toy / "work/dark").mkdir(parents=True)
     (toy / "work/dark/blocked.md").write_text("Old findings.")
     (toy / "stage.py").write_text("raise ValueError('broken')")
@@ -305,80 +305,80 @@ def test_findings_of_an_earlier_run_are_not_shown_again(toy: Path) -> None:
     assert "ValueError: broken" in message and "Old findings" not in message
 
 
-def test_a_mistake_in_the_params_is_told_before_anything_runs(toy: Path) -> None:
+def test_invalid_params_are_reported_before_any_stage_runs(toy: Path) -> None:
     params = toy / "params.yaml"
     params.write_text(params.read_text().replace("epochs: 12", "epochz: 12"))
     flow = start_flow(toy)
-    said, _ = flow.communicate()
+    output, _ = flow.communicate()
     assert flow.returncode == 1
-    assert said.startswith("error: ") and "epochz" in said and "Traceback" not in said
+    assert output.startswith("error: ") and "epochz" in output and "Traceback" not in output
     assert not (toy / "data/raw/digits").exists()
 
 
-def test_a_second_run_in_the_same_workspace_is_refused_with_the_pid_of_the_first(done: Path) -> None:
+def test_a_second_run_in_a_workspace_fails_with_the_pid_of_the_first(done: Path) -> None:
     with chdir(done), dvc_graph.lock_workspace():
         flow = start_flow(done)
-        said, _ = flow.communicate()
+        output, _ = flow.communicate()
     assert flow.returncode == 1
-    assert said.startswith(f"error: another run (pid {os.getpid()}) is using {done}") and "Traceback" not in said
+    assert output.startswith(f"error: another run (pid {os.getpid()}) is using {done}") and "Traceback" not in output
 
 
-def test_a_stage_waits_for_a_path_that_another_process_holds(toy: Path) -> None:
+def test_a_stage_waits_for_a_path_locked_by_another_process(toy: Path) -> None:
     other = subprocess.Popen(["sleep", "60"])
     (toy / ".dvc/tmp").mkdir(exist_ok=True)
-    said: list[str] = []
+    messages: list[str] = []
     with chdir(toy), dvc_graph.lock_workspace() as lock:
-        note = {"pid": other.pid, "cmd": "dvc"}
-        dvc_graph.RWLOCK.write_text(json.dumps({"read": {str(toy / "data/raw/digits"): [note]}}))
-        line = StageRunner(lock)
-        stage = threading.Thread(target=line.reproduce, args=(DIGITS, said.append))
+        holder = {"pid": other.pid, "cmd": "dvc"}
+        dvc_graph.RWLOCK.write_text(json.dumps({"read": {str(toy / "data/raw/digits"): [holder]}}))
+        runner = StageRunner(lock)
+        stage = threading.Thread(target=runner.reproduce, args=(DIGITS, messages.append))
         stage.start()
-        assert eventually(lambda: any("waits for" in words for words in said))
+        assert eventually(lambda: any("waiting for another stage" in message for message in messages))
         other.kill()
         other.wait()
         stage.join()
-    assert line.outcomes[DIGITS].ending == "Ran"
+    assert runner.outcomes[DIGITS].ending == "Ran"
 
 
-def test_notes_of_killed_dvc_processes_are_dropped_and_those_of_living_ones_heeded(toy: Path) -> None:
+def test_locks_of_killed_dvc_processes_are_removed_and_others_respected(toy: Path) -> None:
     with chdir(toy):
         dvc_graph.RWLOCK.parent.mkdir(exist_ok=True)
-        reused = {"pid": os.getpid(), "cmd": "dvc repro"}
-        dvc_graph.RWLOCK.write_text(json.dumps({"write": {str(toy / "data/dark"): reused}}))
+        reused_pid = {"pid": os.getpid(), "cmd": "dvc repro"}
+        dvc_graph.RWLOCK.write_text(json.dumps({"write": {str(toy / "data/dark"): reused_pid}}))
         with dvc_graph.lock_workspace():
             assert not dvc_graph.RWLOCK.exists()
-        living = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc"])
-        dvc_graph.RWLOCK.write_text(json.dumps({"read": {"x": [{"pid": living.pid, "cmd": "dvc pull"}]}}))
+        running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc"])
+        dvc_graph.RWLOCK.write_text(json.dumps({"read": {"x": [{"pid": running.pid, "cmd": "dvc pull"}]}}))
         try:
-            with pytest.raises(UserError, match=rf"`dvc pull` \(pid {living.pid}\)"), dvc_graph.lock_workspace():
+            with pytest.raises(UserError, match=rf"`dvc pull` \(pid {running.pid}\)"), dvc_graph.lock_workspace():
                 pass
         finally:
-            living.kill()
-            living.wait()
+            running.kill()
+            running.wait()
 
 
 def slow_flow(toy: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
-    """A flow with two stages that would take a minute, in the midst of both; and all processes it started."""
+    """Start a flow with two stages of a minute each; return it while both run, with all processes that it started."""
     (toy / "dvc.yaml").write_text(DVC_YAML.replace(" 1.5 ", " 60 "))
     flow = start_flow(toy)
 
-    def sleeping() -> bool:
-        below = [p.cmdline() for p in psutil.Process(flow.pid).children(recursive=True) if p.status() != "zombie"]
-        return flow.poll() is not None or sum("stage.py" in words[1:2] for words in below) == 2
+    def both_run() -> bool:
+        commands = [p.cmdline() for p in psutil.Process(flow.pid).children(recursive=True) if p.status() != "zombie"]
+        return flow.poll() is not None or sum("stage.py" in words[1:2] for words in commands) == 2
 
-    assert eventually(sleeping) and flow.poll() is None, flow.communicate()[0]
-    below = psutil.Process(flow.pid).children(recursive=True)
-    assert len(below) >= 6  # two guards, two dvc, two stages
-    return flow, below
+    assert eventually(both_run) and flow.poll() is None, flow.communicate()[0]
+    children = psutil.Process(flow.pid).children(recursive=True)
+    assert len(children) >= 6  # two supervisors, two dvc, two stages
+    return flow, children
 
 
-def test_a_killed_flow_leaves_neither_process_nor_lock(toy: Path) -> None:
-    flow, below = slow_flow(toy)
+def test_a_killed_flow_leaves_no_process_and_no_lock(toy: Path) -> None:
+    flow, children = slow_flow(toy)
     flow.kill()
     flow.communicate()
     (toy / "dvc.yaml").write_text(DVC_YAML.replace(" 1.5 ", " 0 "))
-    assert run(toy).is_completed()  # waits for the stages of the killed one to end
-    assert psutil.wait_procs(below, timeout=5)[1] == []
+    assert run(toy).is_completed()  # waits until the stages of the killed flow have ended
+    assert psutil.wait_procs(children, timeout=5)[1] == []
 
 
 def test_a_killed_flow_leaves_no_prefect_server(tmp_path: Path) -> None:
@@ -388,27 +388,29 @@ def test_a_killed_flow_leaves_no_prefect_server(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", code], env=env, stdin=subprocess.PIPE) as process:
 
         def server() -> list[psutil.Process]:
-            below = psutil.Process(process.pid).children(recursive=True)
-            return below if any(p.cmdline()[1:3] == ["-m", "uvicorn"] for p in below) else []
+            children = psutil.Process(process.pid).children(recursive=True)
+            return children if any(p.cmdline()[1:3] == ["-m", "uvicorn"] for p in children) else []
 
-        below = eventually(server)
+        children = eventually(server)
         process.kill()
-    assert below and psutil.wait_procs(below, timeout=20)[1] == []
+    assert children and psutil.wait_procs(children, timeout=20)[1] == []
 
 
-def test_an_interrupted_flow_ends_its_stages_and_says_so(toy: Path) -> None:
-    flow, below = slow_flow(toy)
+def test_an_interrupted_flow_stops_its_stages_and_reports_it(toy: Path) -> None:
+    flow, children = slow_flow(toy)
     flow.send_signal(signal.SIGINT)
-    said, _ = flow.communicate(timeout=90)  # a busy machine is slow to end a server
+    output, _ = flow.communicate(timeout=90)  # stopping the server takes long on a busy machine
     assert flow.returncode == 130
-    assert said.rstrip().endswith("stopped") and said.count("the flow was stopped") == 2
-    assert psutil.wait_procs(below, timeout=5)[1] == []
+    assert output.rstrip().endswith("stopped") and output.count("the flow was stopped") == 2
+    assert psutil.wait_procs(children, timeout=5)[1] == []
     assert json.loads((toy / ".dvc/tmp/rwlock").read_text()) == {}
 
 
-def test_a_guarded_command_that_ignores_the_interrupt_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervised_command_that_ignores_the_interrupt_is_killed() -> None:
     stubborn = "import signal, time; signal.signal(2, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
-    code = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from flows import guard; supervisor.PATIENCE = 0.5; "
+    code = (
+        f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from flows import supervisor; supervisor.PATIENCE = 0.5; "
+    )
     code += f"import os; sys.exit(supervisor.main(os.getppid(), [sys.executable, '-c', {stubborn!r}]))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
@@ -416,11 +418,11 @@ def test_a_guarded_command_that_ignores_the_interrupt_is_killed(monkeypatch: pyt
         assert process.wait(10) == 128 + signal.SIGKILL
 
 
-def test_a_progress_bar_gives_one_line_now_and_then() -> None:
+def test_a_progress_bar_is_reduced_to_a_few_lines() -> None:
     bar = "import sys, time\nfor i in range(60): sys.stderr.write(f'\\r{i} of 60'); sys.stderr.flush(); time.sleep(.02)"
     bar += "\nprint(); print('no end', end='')"
     with supervisor.start([sys.executable, "-u", "-c", bar], dict(os.environ)) as process:
         assert process.stdout is not None
-        said = list(supervisor.lines(process.stdout, every=0.5))
-    assert said[-2:] == ["59 of 60", "no end"]
-    assert 2 <= len(said) <= 5
+        output = list(supervisor.lines(process.stdout, every=0.5))
+    assert output[-2:] == ["59 of 60", "no end"]
+    assert 2 <= len(output) <= 5

@@ -1,4 +1,4 @@
-"""The image of the server, made by its Dockerfile's own steps in bare folders, and what runs in it."""
+"""Tests of the server image, built by the steps of its Dockerfile in folders without a container engine."""
 
 import json
 import shutil
@@ -14,49 +14,59 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, png
-from tests.containers import Stage, build, context_of, described, first_process, inside, run, start, why_not
+from tests.containers import (
+    Stage,
+    build,
+    create_context,
+    execute,
+    first_process,
+    parse_stages,
+    run,
+    start,
+    unsupported_reason,
+)
 from tests.shipped import colour_model, plain
 
-KEY = "one-that-nobody-guesses"
+KEY = "a-random-test-key"
 POST = """
 import sys
 from urllib.request import Request, urlopen
-answer = urlopen(Request("http://127.0.0.1:8000/v1/predict", sys.stdin.buffer.read(), {"X-API-Key": sys.argv[1]}))
-print(answer.read().decode())
+response = urlopen(Request("http://127.0.0.1:8000/v1/predict", sys.stdin.buffer.read(), {"X-API-Key": sys.argv[1]}))
+print(response.read().decode())
 """
-LOOK = """
+INSPECT = """
 import importlib.util, json, os, sys
 from pathlib import Path
 status = dict(line.split(":\\t", 1) for line in Path("/proc/1/status").read_text().splitlines())
-def written(place):
+def try_to_write(path):
     try:
-        Path(place).write_text("")
+        Path(path).write_text("")
     except OSError as error:
         return os.strerror(error.errno)
     return "written"
 print(json.dumps({
     "user": status["Uid"].split()[0], "name": status["Name"], "capabilities": int(status["CapBnd"], 16),
     "heavy": [name for name in ("torch", "pandas", "pytest", "pip") if importlib.util.find_spec(name)],
-    "written": {place: written(place) for place in ("/opt/macula/x", "/models/x", "/x", "/tmp/x")},
+    "written": {path: try_to_write(path) for path in ("/opt/macula/x", "/models/x", "/x", "/tmp/x")},
 }))
 """
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
-    """Stages by name."""
-    if reason := why_not():
+    """Built stages by name."""
+    if reason := unsupported_reason():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("image")
-    context = context_of(ROOT, ROOT / "infra/serve.Dockerfile.dockerignore", folder / "context")
+    context = create_context(ROOT, ROOT / "infra/serve.Dockerfile.dockerignore", folder / "context")
     (context / "data/export").mkdir(parents=True, exist_ok=True)
     model = colour_model(context / "data/export/colours.onnx")
     (context / "data/model_card").mkdir(exist_ok=True)
     (context / "data/model_card/colours.md").write_text(f"SHA-256 {sha256(model.read_bytes()).hexdigest()}\n")
     cache = Path.home() / ".cache/uv"
     cache.mkdir(parents=True, exist_ok=True)
-    given = {"MODEL": "data/export/colours.onnx", "CARD": "data/model_card/colours.md"}
-    return build(ROOT / "infra/serve.Dockerfile", context, ("mounted", "baked"), folder, cache, **given)
+    arguments = {"MODEL": "data/export/colours.onnx", "CARD": "data/model_card/colours.md"}
+    return build(ROOT / "infra/serve.Dockerfile", context, ("mounted", "baked"), folder, cache, **arguments)
 
 
 @pytest.fixture
@@ -72,93 +82,97 @@ def models(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def running(image: Stage, bound: dict[Path, str]) -> Iterator[int]:
-    """The first process of a container, once that is healthy; ended by SIGTERM, and the end is looked at."""
-    container = start(image, bound, MACULA_API_KEY=KEY)
+def running(image: Stage, volumes: dict[Path, str]) -> Iterator[int]:
+    """Start a container, yield its first process when it is healthy, and check that SIGTERM stops it cleanly."""
+    container = start(image, volumes, MACULA_API_KEY=KEY)
     try:
-        first = until(lambda: first_process(container))
-        until(lambda: inside(first, image, image.health).returncode == 0)
-        yield first
-        asked = time.monotonic()
-        assert inside(first, image, ["sh", "-c", "kill -TERM 1"]).returncode == 0
-        said, _ = container.communicate(timeout=20)
+        pid = until(lambda: first_process(container))
+        until(lambda: execute(pid, image, image.health).returncode == 0)
+        yield pid
+        stop_time = time.monotonic()
+        assert execute(pid, image, ["sh", "-c", "kill -TERM 1"]).returncode == 0
+        output, _ = container.communicate(timeout=20)
     finally:
         container.kill()
-    assert container.returncode in (0, 143, -15), said.decode()
-    assert time.monotonic() - asked < 5
-    assert b"Traceback" not in said
-    assert KEY.encode() not in said
+    assert container.returncode in (0, 143, -15), output.decode()
+    assert time.monotonic() - stop_time < 5
+    assert b"Traceback" not in output
+    assert KEY.encode() not in output
 
 
-def until(done: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Call `done` until it returns a true value, and return that."""
+def until(function: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Call a function until its result is true, and return the result."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
-            if given := done():
-                return given
+            if result := function():
+                return result
         except (IndexError, FileNotFoundError):
             pass
         time.sleep(0.05)
-    raise AssertionError("not in time")
+    raise AssertionError(f"timeout after {seconds} s")
 
 
-def test_a_container_is_healthy_answers_and_ends_when_told(image: Stage, models: Path) -> None:
-    with running(image, {models: "/models"}) as first:
-        posted = inside(first, image, ["python", "-c", POST, KEY], input=png(plain("blue")))
+def test_a_container_becomes_healthy_responds_and_stops(image: Stage, models: Path) -> None:
+    with running(image, {models: "/models"}) as pid:
+        posted = execute(pid, image, ["python", "-c", POST, KEY], input=png(plain("blue")))
         assert posted.returncode == 0, posted.stderr
-        answer = json.loads(posted.stdout)
-        assert answer["task"] == "classification"
-        assert answer["answer"]["label"] == "blue"
-        refused = inside(first, image, ["python", "-c", POST, "another"], input=png(plain("blue")))
+        response = json.loads(posted.stdout)
+        assert response["task"] == "classification"
+        assert response["answer"]["label"] == "blue"
+        refused = execute(pid, image, ["python", "-c", POST, "another"], input=png(plain("blue")))
         assert refused.returncode == 1 and b"401" in refused.stderr
 
 
-def test_what_runs_is_no_root_and_can_write_nothing_but_tmp(image: Stage, models: Path) -> None:
-    with running(image, {models: "/models"}) as first:
-        looked = inside(first, image, ["python", "-c", LOOK])
-        assert looked.returncode == 0, looked.stderr
-        found = json.loads(looked.stdout)
-        assert found["name"] == "python", "no shell stands before the server"
+def test_the_server_is_unprivileged_and_writes_only_to_tmp(image: Stage, models: Path) -> None:
+    with running(image, {models: "/models"}) as pid:
+        inspected = execute(pid, image, ["python", "-c", INSPECT])
+        assert inspected.returncode == 0, inspected.stderr
+        found = json.loads(inspected.stdout)
+        assert found["name"] == "python", "the first process is not the server"
         assert found["user"] == "65532" and found["capabilities"] == 0
         assert found["heavy"] == []
-        shut = "Read-only file system"
-        assert found["written"] == {"/opt/macula/x": shut, "/models/x": shut, "/x": shut, "/tmp/x": "written"}
+        denied = "Read-only file system"
+        assert found["written"] == {"/opt/macula/x": denied, "/models/x": denied, "/x": denied, "/tmp/x": "written"}
 
 
-def test_a_new_model_in_the_mounted_folder_is_taken_over(image: Stage, models: Path) -> None:
-    with running(image, {models: "/models"}) as first:
+def test_a_new_model_in_the_mounted_folder_is_loaded(image: Stage, models: Path) -> None:
+    with running(image, {models: "/models"}) as pid:
         colour_model(models / "next.onnx", labels=("rouge", "vert", "bleu"), version="colours-2")
         (models / "next.onnx").replace(models / "model.onnx")
 
-        def label() -> bool:
-            posted = inside(first, image, ["python", "-c", POST, KEY], input=png(plain("blue")))
+        def is_new_model() -> bool:
+            posted = execute(pid, image, ["python", "-c", POST, KEY], input=png(plain("blue")))
             assert posted.returncode == 0, posted.stderr
             return json.loads(posted.stdout)["answer"]["label"] == "bleu"
 
-        until(label)
+        until(is_new_model)
 
 
-def test_without_a_key_it_does_not_open_itself_to_a_network(image: Stage, models: Path) -> None:
+def test_a_container_without_an_api_key_exits(image: Stage, models: Path) -> None:
     container = start(image, {models: "/models"})
-    said, _ = container.communicate(timeout=20)
+    output, _ = container.communicate(timeout=20)
     assert container.returncode == 1
-    assert b"MACULA_API_KEY" in said
+    assert b"MACULA_API_KEY" in output
 
 
-def test_the_image_holds_what_it_was_told_and_is_small(image: Stage) -> None:
+def test_the_image_contains_only_serving_code_and_is_small(image: Stage) -> None:
     files = [file for file in (image.root / "opt/macula").rglob("*") if file.is_file() and not file.is_symlink()]
     assert sum(file.stat().st_size for file in files) < 320e6
     packages = image.root / "opt/macula/lib/python3.11/site-packages"
     stages = {file.relative_to(packages).parts[1] for file in (packages / "stages").rglob("*.py")}
     assert {"serve.py", "predict.py", "serving"} <= stages
     assert not {"train.py", "training", "networks"} & stages
-    assert (packages / "stages/serving/__pycache__").is_dir(), "nothing can be compiled later"
+    assert (packages / "stages/serving/__pycache__").is_dir(), (
+        "modules cannot be compiled later, because the image is read-only"
+    )
 
 
-def test_no_image_is_built_with_the_card_of_another_model(images: dict[str, Stage], tmp_path: Path) -> None:
+def test_the_build_fails_with_the_card_of_another_model(images: dict[str, Stage], tmp_path: Path) -> None:
     (check,) = [
-        rest for word, rest in described((ROOT / "infra/serve.Dockerfile").read_text(), {})["baked"][1] if word == "RUN"
+        rest
+        for word, rest in parse_stages((ROOT / "infra/serve.Dockerfile").read_text(), {})["baked"][1]
+        if word == "RUN"
     ]
     shutil.copytree(images["baked"].root, tmp_path / "other", symlinks=True)
     other = replace(images["baked"], root=tmp_path / "other")
@@ -169,9 +183,9 @@ def test_no_image_is_built_with_the_card_of_another_model(images: dict[str, Stag
         run(other, ["sh", "-c", check])
 
 
-def test_the_model_can_be_inside_with_its_card(images: dict[str, Stage]) -> None:
-    inside_it = images["baked"].root / "models"
-    assert sha256((inside_it / "model.onnx").read_bytes()).hexdigest() in (inside_it / "model-card.md").read_text()
-    with running(images["baked"], {}) as first:
-        posted = inside(first, images["baked"], ["python", "-c", POST, KEY], input=png(plain("green")))
+def test_an_image_can_contain_a_model_and_its_card(images: dict[str, Stage]) -> None:
+    folder = images["baked"].root / "models"
+    assert sha256((folder / "model.onnx").read_bytes()).hexdigest() in (folder / "model-card.md").read_text()
+    with running(images["baked"], {}) as pid:
+        posted = execute(pid, images["baked"], ["python", "-c", POST, KEY], input=png(plain("green")))
         assert json.loads(posted.stdout)["answer"]["label"] == "green", posted.stderr

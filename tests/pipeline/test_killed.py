@@ -1,4 +1,4 @@
-"""Training stages that are killed at random moments, in their own process, end with the same weights."""
+"""Tests that a training stage, killed at random times and restarted, gives the weights of an uninterrupted run."""
 
 import os
 import random
@@ -23,7 +23,7 @@ RECIPE = {
         "precision": "32-true", "memory_format": "channels_first",
     },
 }  # fmt: skip
-MAX_SECONDS = 300  # of one run
+MAX_SECONDS = 300  # timeout of one run
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def start(project: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start the stage as DVC does, which deletes the outputs of an earlier run."""
     shutil.rmtree(project / "out", ignore_errors=True)
     command = [sys.executable, "-m", "stages.train", "ingested", "prepared", "tuned", "weights", "out"]
-    # no commit of an enclosing repository; one thread, because several would add in a different order
+    # hide an enclosing Git repository; use one thread, because the order of additions depends on the number of threads
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GIT_CEILING_DIRECTORIES": "/"}
     with log.open("ab") as file:
         return subprocess.Popen(command, cwd=project, env=environment, stdout=file, stderr=subprocess.STDOUT)
@@ -56,22 +56,22 @@ def results(project: Path) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
-def test_a_training_killed_at_random_ends_with_the_same_weights(project: Path, kills: int) -> None:
+def test_a_training_killed_at_random_times_gives_the_same_weights(project: Path, kills: int) -> None:
     log, rng = project / "log.txt", random.Random(kills)
     began = time.monotonic()
     assert start(project, log).wait(MAX_SECONDS) == 0, log.read_text()
-    (whole_weights, whole_curves), taken = results(project), time.monotonic() - began
+    (expected_weights, expected_curves), duration = results(project), time.monotonic() - began
     killed = finished = 0
     log.write_bytes(b"")
     while killed < kills or not finished:
         process, began_at = start(project, log), time.time()
-        if killed % 3 != 2 and killed < kills:  # two of three after a checkpoint, the third at any time
+        if killed % 3 != 2 and killed < kills:  # two of three kills after a checkpoint, the third at any time
             wait_until(lambda: process.poll() is not None or last_checkpoint(project) > began_at)  # noqa: B023, used at once
-            patience = rng.uniform(0, 2)
+            timeout = rng.uniform(0, 2)
         else:
-            patience = rng.uniform(0, taken) if killed < kills else MAX_SECONDS
+            timeout = rng.uniform(0, duration) if killed < kills else MAX_SECONDS
         try:
-            assert process.wait(patience) == 0, log.read_text()
+            assert process.wait(timeout) == 0, log.read_text()
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -79,11 +79,11 @@ def test_a_training_killed_at_random_ends_with_the_same_weights(project: Path, k
             continue
         finished += 1
         weights, curves = results(project)
-        assert curves.equals(whole_curves), log.read_text()
-        assert all(torch.equal(weights[name], whole_weights[name]) for name in whole_weights), log.read_text()
-    again = log.read_text().count("resumed from a checkpoint")
-    print(f"{killed} kills, {finished} trainings ended, resumed {again} times from a checkpoint, {taken:.0f} s alone")
-    assert killed >= kills and again > 0
+        assert curves.equals(expected_curves), log.read_text()
+        assert all(torch.equal(weights[name], expected_weights[name]) for name in expected_weights), log.read_text()
+    resumed = log.read_text().count("resumed from a checkpoint")
+    print(f"{killed} kills, {finished} trainings finished, resumed {resumed} times, {duration:.0f} s without kills")
+    assert killed >= kills and resumed > 0
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

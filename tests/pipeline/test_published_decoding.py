@@ -31,7 +31,7 @@ READ = """async (data) => {
     return { name: error.constructor.name, error: error.message };
   }
 }"""
-PICTURE = Image.fromarray(scene(np.random.default_rng(1), 3)[0][:40, :56])
+IMAGE = Image.fromarray(scene(np.random.default_rng(1), 3)[0][:40, :56])
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +49,11 @@ def page(address: str, browser: Any) -> Page:
 
 def by_page(page: Page, data: bytes) -> np.ndarray | str:
     """Return the pixels that the page decodes from a file, or the reason why it refuses the file."""
-    told = page.page.evaluate(READ, base64.b64encode(data).decode())
-    if "error" in told:
-        assert told["name"] == "Unreadable", told
-        return told["error"]
-    return np.frombuffer(base64.b64decode(told["values"]), np.uint8).reshape(told["shape"])
+    result = page.page.evaluate(READ, base64.b64encode(data).decode())
+    if "error" in result:
+        assert result["name"] == "Unreadable", result
+        return result["error"]
+    return np.frombuffer(base64.b64decode(result["values"]), np.uint8).reshape(result["shape"])
 
 
 def by_python(data: bytes) -> np.ndarray | str:
@@ -66,14 +66,14 @@ def by_python(data: bytes) -> np.ndarray | str:
 
 def saved(kind: str, **options: Any) -> bytes:
     stream = io.BytesIO()
-    PICTURE.save(stream, kind, **options)
+    IMAGE.save(stream, kind, **options)
     return stream.getvalue()
 
 
 def exif(orientation: int) -> bytes:
-    said = Image.Exif()
-    said[ORIENTATION] = orientation
-    return said.tobytes()
+    tags = Image.Exif()
+    tags[ORIENTATION] = orientation
+    return tags.tobytes()
 
 
 def xmp(orientation: int) -> bytes:
@@ -96,7 +96,7 @@ def png_xmp(orientation: int, compressed: bool = False) -> PngInfo:
     return text("XML:com.adobe.xmp", xmp(orientation).decode(), compressed, international=True)
 
 
-WAYS = {
+FILES_WITH_ORIENTATION = {
     "JPEG, EXIF": lambda n: saved("JPEG", exif=exif(n)),
     "JPEG, XMP": lambda n: saved("JPEG", xmp=xmp(n)),
     "JPEG, both": lambda n: saved("JPEG", exif=exif(n), xmp=xmp(3)),
@@ -113,23 +113,23 @@ WAYS = {
 """Functions that write a file with a given orientation."""
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_orientation_matches_python(way: str, page: Page) -> None:
+@pytest.mark.parametrize("kind_of_file", FILES_WITH_ORIENTATION)
+def test_decoded_orientation_matches_python(kind_of_file: str, page: Page) -> None:
     seen = set()
     for orientation in range(1, 9):
-        data = WAYS[way](orientation)
+        data = FILES_WITH_ORIENTATION[kind_of_file](orientation)
         given, expected = by_page(page, data), by_python(data)
         assert isinstance(given, np.ndarray) and isinstance(expected, np.ndarray), (given, expected)
         assert np.array_equal(given, expected), orientation
         seen.add(given.tobytes())
-    assert len(seen) == (1 if "broken" in way else 8)
+    assert len(seen) == (1 if "broken" in kind_of_file else 8)
 
 
 @pytest.mark.parametrize("kind", [1, 3, 4, 5, 6, 8, 9, 11, 12, 16])
 def test_exif_number_types_match_python(kind: int, page: Page) -> None:
-    forms = {1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 16: "Q"}
+    formats = {1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 16: "Q"}
     for order, head in ("<", b"II*\0"), (">", b"MM\0*"):
-        number = struct.pack(order + forms[kind], *((6, 1) if kind == 5 else (6,)))
+        number = struct.pack(order + formats[kind], *((6, 1) if kind == 5 else (6,)))
         value, behind = (number.ljust(4, b"\0"), b"") if len(number) <= 4 else (struct.pack(order + "I", 26), number)
         entry = struct.pack(order + "IHHHI", 8, 1, ORIENTATION, kind, 1) + value
         data = saved("WEBP", exif=head + entry + bytes(4) + behind, xmp=xmp(8))
@@ -159,18 +159,18 @@ LAST = (0xFF000000, 0xFF0000, 0xFF00, 0xFF)
 
 
 def test_files_refused_by_python_are_refused(page: Page) -> None:
-    frames = {"save_all": True, "append_images": [PICTURE.rotate(90)]}
-    bomb, spoilt = text("Comment", "a" * 2_000_000, compressed=True), text("Raw profile type exif", "\n\n\nxyz")
+    frames = {"save_all": True, "append_images": [IMAGE.rotate(90)]}
+    bomb, invalid = text("Comment", "a" * 2_000_000, compressed=True), text("Raw profile type exif", "\n\n\nxyz")
     unknown = saved("PNG", pnginfo=text("Comment", "a", compressed=True)).replace(b"Comment\0\0", b"Comment\0\1")
     refused = {
-        "two pictures": (saved("MPO", **frames), "holds 2 frames"),
-        "clear by a level it has not": (transparent_png(1, 255), "is partly transparent"),
-        "clear at the first byte": (bmp(LAST, b"\x80\1\2\3"), "is partly transparent"),
-        "packed unusually": (bmp((0xF00, 0xF0, 0xF, 0), b"\1\2\3\4"), "is a BMP of colours that are packed unusually"),
-        "much text": (saved("PNG", pnginfo=bomb), "contains a compressed text of more than"),
-        "text by a new method": (unknown, "text compressed by the unknown method 1"),
-        "no hexadecimal": (saved("PNG", pnginfo=spoilt), "contains EXIF that cannot be read"),
-        "a short BMP": (bmp(LAST, b"\xff\1\2\3")[:20], "is a damaged BMP: it ends too early"),
+        "two frames": (saved("MPO", **frames), "holds 2 frames"),
+        "a transparent level that no pixel has": (transparent_png(1, 255), "is partly transparent"),
+        "alpha in the first byte": (bmp(LAST, b"\x80\1\2\3"), "is partly transparent"),
+        "unusual bit masks": (bmp((0xF00, 0xF0, 0xF, 0), b"\1\2\3\4"), "is a BMP with an unsupported channel layout"),
+        "a decompression bomb in a text": (saved("PNG", pnginfo=bomb), "contains a compressed text of more than"),
+        "an unknown compression method of a text": (unknown, "text compressed by the unknown method 1"),
+        "EXIF that is not hexadecimal": (saved("PNG", pnginfo=invalid), "contains EXIF that cannot be read"),
+        "a truncated BMP": (bmp(LAST, b"\xff\1\2\3")[:20], "is a damaged BMP: it ends too early"),
     }
     for name, (data, message) in refused.items():
         assert isinstance(by_python(data), str), name
@@ -178,17 +178,17 @@ def test_files_refused_by_python_are_refused(page: Page) -> None:
 
 
 def test_valid_variants_of_refused_files_are_read(page: Page) -> None:
-    brighter = b'<x hdrgm:Version="1.0"/>'  # HDR JPEG: the second picture is a gain map
-    brighter = b"\xff\xe1" + struct.pack(">H", 2 + len(brighter)) + brighter
-    several = saved("MPO", save_all=True, append_images=[PICTURE])
-    sound = {
-        "one picture": saved("MPO", save_all=True),
-        "a map of brightness": several[:2] + brighter + several[2:],
+    gain_map = b'<x hdrgm:Version="1.0"/>'  # HDR JPEG: the second image is a gain map
+    gain_map = b"\xff\xe1" + struct.pack(">H", 2 + len(gain_map)) + gain_map
+    several = saved("MPO", save_all=True, append_images=[IMAGE])
+    valid = {
+        "one frame": saved("MPO", save_all=True),
+        "a gain map": several[:2] + gain_map + several[2:],
         "full alpha": bmp(LAST, b"\xff\1\2\3"),
         "no alpha": bmp((0xFF0000, 0xFF00, 0xFF, 0), b"\1\2\3\4"),
         "text": saved("PNG", pnginfo=text("Comment", "a", compressed=True)),
     }
-    for name, data in sound.items():
+    for name, data in valid.items():
         assert np.array_equal(by_page(page, data), by_python(data)), name
 
 
@@ -199,8 +199,8 @@ def test_colours_that_browsers_round_differently_are_refused(page: Page) -> None
 
 def test_rotated_files_match_the_python_runtime(page: Page, address: str, served: tuple[Path, str]) -> None:
     model = Model(served[0] / "reading" / "model.onnx")
-    given = {f"{n}": WAYS[way](6) for n, way in enumerate(WAYS)}
-    rows = page.answered(given)
+    given = {f"{n}": FILES_WITH_ORIENTATION[kind_of_file](6) for n, kind_of_file in enumerate(FILES_WITH_ORIENTATION)}
+    rows = page.predict(given)
     for row, data in zip(rows, given.values(), strict=True):
         shown = np.asarray(Image.open(io.BytesIO(row["file"])))[:, :, :3].astype(float)
         assert np.abs(shown - 255 * model.predict_file(data).clip(0, 1)).max() < 1.01, row["path"]
@@ -215,11 +215,11 @@ def test_unusual_images_match_python_or_are_refused(page: Page, reference_data: 
         given = by_page(page, data)
         if name.endswith((".tif", ".tiff", ".pgm", ".ppm")):
             assert isinstance(given, str), name
-            counted["of no kind that browsers decode"] += 1
+            counted["not decoded by browsers"] += 1
         elif isinstance(given, str):
             assert isinstance(by_python(data), str), (name, given)
             counted["refused by both"] += 1
         else:
             assert np.array_equal(given, by_python(data)), name
-            counted["read alike"] += 1
-    assert counted == {"read alike": 54, "refused by both": 31, "of no kind that browsers decode": 61}
+            counted["equal pixels"] += 1
+    assert counted == {"equal pixels": 54, "refused by both": 31, "not decoded by browsers": 61}

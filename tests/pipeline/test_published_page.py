@@ -23,10 +23,10 @@ from tests.toys import scene
 @pytest.fixture(scope="module")
 def simple(tmp_path_factory: pytest.TempPathFactory, runtime: Path, served: tuple[Path, str]) -> str:
     """Publish a classifier whose labels contain HTML; return the name of the folder."""
-    asked = spec("classification", "class", "label", labels=("<img src=x onerror=alert(1)>", "square"))
+    task_spec = spec("classification", "class", "label", labels=("<img src=x onerror=alert(1)>", "square"))
     scores = {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}}
     file = exported(
-        asked, tmp_path_factory.mktemp("simple") / "model.onnx", name="</script><b>toy", scores=scores,
+        task_spec, tmp_path_factory.mktemp("simple") / "model.onnx", name="</script><b>toy", scores=scores,
         objective={"score": "accuracy"},
     )  # fmt: skip
     publish(file, served[0] / "simple", runtime)
@@ -35,55 +35,51 @@ def simple(tmp_path_factory: pytest.TempPathFactory, runtime: Path, served: tupl
 
 def broken_files() -> dict[str, tuple[bytes, str]]:
     """Return files that Python refuses, and the message of the page for each."""
-    image = scene(np.random.default_rng(1), 3)[0]
-    picture = Image.fromarray(image)
+    array = scene(np.random.default_rng(1), 3)[0]
+    image = Image.fromarray(array)
 
-    def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
         stream = io.BytesIO()
-        picture.save(stream, kind, **options)
+        image.save(stream, kind, **options)
         return stream.getvalue()
 
-    clear = picture.convert("RGBA")
-    clear.putpixel((3, 3), (0, 0, 0, 254))
-    frames = {"save_all": True, "append_images": [picture.rotate(90)]}
-    jpeg, plain = saved(picture, "JPEG"), png(image)
+    transparent = image.convert("RGBA")
+    transparent.putpixel((3, 3), (0, 0, 0, 254))
+    frames = {"save_all": True, "append_images": [image.rotate(90)]}
+    jpeg, plain = saved(image, "JPEG"), png(array)
     return {
         "empty.png": (b"", "empty file, 0 bytes"),
         "words.png": (b"no image", "is not a JPEG, PNG, GIF, BMP, WebP or npy"),
         "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "is not a JPEG, PNG"),
         "short.png": (plain[:-30], "is a damaged PNG"),
         "short.jpg": (jpeg[: len(jpeg) // 2], "is a damaged JPEG"),
-        "spoilt.png": (plain[:200] + bytes(60) + plain[260:], "is a damaged PNG"),
+        "corrupt.png": (plain[:200] + bytes(60) + plain[260:], "is a damaged PNG"),
         "deep.png": (
-            png(image[:, :, 0].astype(np.uint16) * 200),
+            png(array[:, :, 0].astype(np.uint16) * 200),
             "is a PNG of 16 bits, but a browser's canvas has 8",
         ),
-        "deep.npy": (npy(image.astype(np.uint16)), "has 16 bits per value; the model requires 8"),
+        "deep.npy": (npy(array.astype(np.uint16)), "has 16 bits per value; the model requires 8"),
         "many.npy": (npy(np.zeros((9, 9, 5), np.uint8)), "has 5 channels, not 3"),
         "floats.npy": (npy(np.zeros((9, 9))), "contains <f8 of shape"),
-        "short.npy": (npy(image)[:-1], "is a damaged npy"),
-        "clear.png": (saved(clear, "PNG"), "is partly transparent"),
-        "moving.gif": (saved(picture, "GIF", **frames), "holds 2 frames"),
-        "moving.png": (saved(picture, "PNG", **frames), "holds 2 frames"),
-        "moving.webp": (saved(picture, "WEBP", **frames), "contains several frames"),
-        "print.jpg": (saved(picture.convert("CMYK"), "JPEG"), "mode CMYK is not read"),
-        "section.tif": (saved(picture, "TIFF"), "is a TIFF, which browsers do not decode"),
+        "short.npy": (npy(array)[:-1], "is a damaged npy"),
+        "clear.png": (saved(transparent, "PNG"), "is partly transparent"),
+        "moving.gif": (saved(image, "GIF", **frames), "holds 2 frames"),
+        "moving.png": (saved(image, "PNG", **frames), "holds 2 frames"),
+        "moving.webp": (saved(image, "WEBP", **frames), "contains several frames"),
+        "print.jpg": (saved(image.convert("CMYK"), "JPEG"), "mode CMYK is not read"),
+        "section.tif": (saved(image, "TIFF"), "is a TIFF, which browsers do not decode"),
     }
 
 
 def test_unreadable_files_are_refused_with_the_reason(simple: str, served: tuple[Path, str], browser: Any) -> None:
     page, broken = Page(browser, f"{served[1]}/{simple}/"), broken_files()
     image = scene(np.random.default_rng(1), 3)[0]
-    rows = page.answered({name: data for name, (data, _) in broken.items()} | {"good.png": png(image)})
+    rows = page.predict({name: data for name, (data, _) in broken.items()} | {"good.png": png(image)})
     assert "error" not in rows[-1]
     for row, (name, (data, message)) in zip(rows, broken.items(), strict=False):
         assert row["path"] == name and message in row.get("error", ""), row
-        if name not in (
-            "section.tif",
-            "deep.png",
-            "deep.npy",
-            "many.npy",
-        ):  # Python reads these, or the model refuses them
+        # Python decodes these, and the page or the model refuses them
+        if name not in ("section.tif", "deep.png", "deep.npy", "many.npy"):
             with pytest.raises(Unreadable):
                 decode_image(data)
     assert page.page.locator(".failed").count() == len(broken)
@@ -91,7 +87,7 @@ def test_unreadable_files_are_refused_with_the_reason(simple: str, served: tuple
 
 def test_saved_predictions_have_the_format_of_predict(simple: str, served: tuple[Path, str], browser: Any) -> None:
     page = Page(browser, f"{served[1]}/{simple}/")
-    page.answered({"one.png": png(scene(np.random.default_rng(1), 3)[0]), "two.png": b"no image"})
+    page.predict({"one.png": png(scene(np.random.default_rng(1), 3)[0]), "two.png": b"no image"})
     with page.page.expect_download() as saved:
         page.page.click("#save")
     good, bad = json.loads(Path(saved.value.path()).read_text())
@@ -101,29 +97,29 @@ def test_saved_predictions_have_the_format_of_predict(simple: str, served: tuple
 
 def test_names_are_escaped_and_the_score_has_an_interval(simple: str, served: tuple[Path, str], browser: Any) -> None:
     page = Page(browser, f"{served[1]}/{simple}/")
-    page.answered({"<b>x.png": png(scene(np.random.default_rng(1), 3)[0])})
+    page.predict({"<b>x.png": png(scene(np.random.default_rng(1), 3)[0])})
     shown = page.page.inner_text("main")
-    for words in (
+    for text in (
         "</script><b>toy",
         "<img src=x onerror=alert(1)>",
         "<b>x.png",
         "0.9",
         "between 0.8 and 0.95 on validation",
     ):
-        assert words in shown
+        assert text in shown
     assert page.page.locator("main img").count() == 1 and not page.errors
 
 
-def test_page_and_worker_reach_no_other_host(simple: str, served: tuple[Path, str], browser: Any) -> None:
+def test_page_and_worker_cannot_reach_another_host(simple: str, served: tuple[Path, str], browser: Any) -> None:
     page = Page(browser, f"{served[1]}/{simple}/")
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         listening.settimeout(0.5)
         address = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        ask = f"""fetch("{address}", {{ mode: "no-cors" }}).then(() => "reached", (error) => error.name)"""
-        assert page.page.evaluate(ask) == "TypeError"
-        assert page.page.workers[0].evaluate(ask) == "TypeError"
+        fetch_script = f"""fetch("{address}", {{ mode: "no-cors" }}).then(() => "reached", (error) => error.name)"""
+        assert page.page.evaluate(fetch_script) == "TypeError"
+        assert page.page.workers[0].evaluate(fetch_script) == "TypeError"
         with pytest.raises(TimeoutError):
             listening.accept()
 

@@ -1,4 +1,4 @@
-"""Compare the published page with `stages.runtime.Model` for every representation, in a real Chromium."""
+"""Compare predictions of the published page with `stages.runtime.Model` for every representation, in Chromium."""
 
 import io
 import json
@@ -26,7 +26,7 @@ def test_cases_cover_every_representation() -> None:
     assert {case.task for case in CASES.values()} == set(TASKS)
 
 
-def pictures(depth: int) -> dict[str, bytes]:
+def image_files(depth: int) -> dict[str, bytes]:
     """Return images of several sizes and formats as file bytes."""
     drawn = [scene(np.random.default_rng(n), 2 + n)[0] for n in range(3)]
     if depth == 16:
@@ -53,75 +53,75 @@ def pictures(depth: int) -> dict[str, bytes]:
 def touching() -> np.ndarray:
     """Return an image of three red discs that touch, so that only their interiors separate them."""
     y, x = np.mgrid[:64, :70]
-    there = np.any([(x - a) ** 2 + (y - b) ** 2 <= 81 for a, b in ((20, 20), (40, 22), (31, 40))], axis=0)
-    return np.where(there[..., None], (230, 60, 60), (90, 90, 90)).astype(np.uint8)
+    mask_HW = np.any([(x - a) ** 2 + (y - b) ** 2 <= 81 for a, b in ((20, 20), (40, 22), (31, 40))], axis=0)
+    return np.where(mask_HW[..., None], (230, 60, 60), (90, 90, 90)).astype(np.uint8)
 
 
-def assert_close(given: Any, expected: Any, off: float) -> None:
-    """Assert that two records are equal, with numbers within `off`."""
+def assert_close(given: Any, expected: Any, tolerance: float) -> None:
+    """Assert that two records are equal, with numbers within `tolerance`."""
     if isinstance(expected, dict) and expected.keys() == {"size", "counts"}:  # a mask: a pixel may lie on the edge
         one, other = (decode_rle(mask["counts"], *expected["size"]) for mask in (given, expected))
         assert (one != other).sum() <= max(2, 0.01 * other.sum())
     elif isinstance(expected, dict):
         assert given.keys() == expected.keys()
         for key in expected:
-            assert_close(given[key], expected[key], off)
+            assert_close(given[key], expected[key], tolerance)
     elif isinstance(expected, list | tuple):
         assert len(given) == len(expected)
         for one, other in zip(given, expected, strict=True):
-            assert_close(one, other, off)
+            assert_close(one, other, tolerance)
     else:
-        assert given == (pytest.approx(expected, abs=off) if isinstance(expected, float) else expected)
+        assert given == (pytest.approx(expected, abs=tolerance) if isinstance(expected, float) else expected)
 
 
 def paired(given: dict[str, Any], expected: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Match the instances of two records.
 
-    Rounding decides which of two almost equal boxes is suppressed, so one in fifty may have no counterpart.
+    Rounding decides which of two almost equal boxes is suppressed, so one in fifty may be unmatched.
     """
     ones, others = given.pop("things"), expected.pop("things")
     for label, count in expected.pop("counts").items():
         assert abs(given["counts"][label] - count) <= max(1, 0.02 * count)
     matched_M, matched_N = (
-        np.array([[*t["bbox"], 100 * t["score"], 9 * KINDS.index(t["label"])] for t in things])
-        for things in (ones, others)
+        np.array([[*t["bbox"], 100 * t["score"], 9 * KINDS.index(t["label"])] for t in instances])
+        for instances in (ones, others)
     )
-    apart_MN = np.abs(matched_M[:, None] - matched_N).max(axis=2)
-    rows, columns = linear_sum_assignment(apart_MN.clip(max=1.0))
-    near = [(ones[i], others[j]) for i, j in zip(rows, columns, strict=True) if apart_MN[i, j] < 1.0]
+    distance_MN = np.abs(matched_M[:, None] - matched_N).max(axis=2)
+    rows, columns = linear_sum_assignment(distance_MN.clip(max=1.0))
+    near = [(ones[i], others[j]) for i, j in zip(rows, columns, strict=True) if distance_MN[i, j] < 1.0]
     assert len(near) >= 0.98 * max(len(ones), len(others)) >= 1
     return {"things": [one for one, _ in near]}, {"things": [other for _, other in near]}
 
 
-OFF = {"landmarks": 0.1, "regression": 1e-2, "instances": 0.02, "segmentation": 2e-3}
-"""Pixels, numbers, pixels and shares; of probabilities 1e-4."""
+TOLERANCES = {"landmarks": 0.1, "regression": 1e-2, "instances": 0.02, "segmentation": 2e-3}
+"""Absolute tolerances in pixels, units of the target, pixels and shares; 1e-4 for probabilities."""
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_javascript_predictions_match_python(
     case: str, tmp_path: Path, runtime: Path, served: tuple[Path, str], browser: Any
 ) -> None:
-    asked, folder = CASES[case], case.replace(", ", "-").replace(" ", "-")
-    file = exported(asked, tmp_path / "model.onnx")
+    spec, folder = CASES[case], case.replace(", ", "-").replace(" ", "-")
+    file = exported(spec, tmp_path / "model.onnx")
     publish(file, served[0] / folder, runtime)
-    model, given = Model(file), pictures(asked.depth)
-    if asked.representation == "boxes":  # hundreds of objects each: seconds per image
+    model, given = Model(file), image_files(spec.depth)
+    if spec.representation == "boxes":  # hundreds of objects each: seconds per image
         given = {name: given[name] for name in ("plain.png", "small.png", "turned.jpg")}
     page = Page(browser, f"{served[1]}/{folder}/")
-    rows = page.answered(given)
+    rows = page.predict(given)
     assert [row["path"] for row in rows] == list(given) and len(rows) >= 3
     records = []
     for row, data in zip(rows, given.values(), strict=True):
         assert "error" not in row, row
-        answer = model.predict_file(data)
-        records.append(json.loads(json.dumps(TASKS[asked.task].record(answer, asked))))
+        prediction = model.predict_file(data)
+        records.append(json.loads(json.dumps(TASKS[spec.task].record(prediction, spec))))
         print(row["milliseconds"], case, row["path"], str(row["record"])[:150], str(records[-1])[:150])
-        assert_close(row["record"], records[-1], OFF.get(asked.task, 1e-4))
-        if asked.task == "segmentation":
+        assert_close(row["record"], records[-1], TOLERANCES.get(spec.task, 1e-4))
+        if spec.task == "segmentation":
             shown = np.asarray(Image.open(io.BytesIO(row["file"])))[:, :, 0]
-            assert (shown == answer.index_HW).mean() > 0.998
-        if asked.task == "image":
-            shown = np.asarray(Image.open(io.BytesIO(row["file"])))[:, :, : asked.channels].astype(float)
-            assert np.abs(shown - 255 * answer.clip(0, 1)).max() < 1.01
-    assert asked.task == "image" or len({json.dumps(record) for record in records}) > 2, "all images have one answer"
-    assert all(url.startswith((served[1], "blob:", "data:")) for url in page.asked), "a request to another host"
+            assert (shown == prediction.index_HW).mean() > 0.998
+        if spec.task == "image":
+            shown = np.asarray(Image.open(io.BytesIO(row["file"])))[:, :, : spec.channels].astype(float)
+            assert np.abs(shown - 255 * prediction.clip(0, 1)).max() < 1.01
+    assert spec.task == "image" or len({json.dumps(record) for record in records}) > 2, "predictions do not vary"
+    assert all(url.startswith((served[1], "blob:", "data:")) for url in page.requests), "a request to another host"

@@ -1,4 +1,4 @@
-"""The stage `resolve` in DVC: it runs first, and its output reruns exactly the stages whose section changed."""
+"""Tests of the stage `resolve` in DVC: it runs first and reruns exactly the stages whose section changed."""
 
 import os
 import shutil
@@ -37,12 +37,12 @@ def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def ran(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """Names of the stages that DVC ran, in order."""
+    """Return the names of the stages that DVC ran, in order."""
     assert done.returncode == 0, done.stderr
     return [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage '")]
 
 
-def test_params_that_a_stage_writes_rerun_the_stages_of_the_changed_section(tmp_path: Path) -> None:
+def test_resolved_params_rerun_only_stages_of_the_changed_section(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text(TOY)
     (tmp_path / "given.yaml").write_text("one: {a: 1}\ntwo: {b: 1}\n")
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
@@ -57,7 +57,7 @@ def test_params_that_a_stage_writes_rerun_the_stages_of_the_changed_section(tmp_
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of this project in which nothing has run."""
+    """Return a copy of this project in which no stage has run."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -69,7 +69,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_all_mistakes_are_reported_before_any_data_are_made(project: Path) -> None:
+def test_all_mistakes_are_reported_before_any_data_are_written(project: Path) -> None:
     params = project / "params.yaml"
     text = params.read_text().replace("epochs: 12", "epochs: none").replace("size: 32", "size: 4")
     params.write_text(text)
@@ -77,8 +77,8 @@ def test_all_mistakes_are_reported_before_any_data_are_made(project: Path) -> No
     assert done.returncode != 0
     assert "error: 2 mistakes in params.yaml:" in done.stderr
     assert "prepare.size: 4" in done.stderr and "train.epochs: 'none'" in done.stderr
-    made = {path.name for path in (project / "data").iterdir()} - {"code"}
-    assert made == {path.name for path in (ROOT / "data").iterdir() if path.name in TRACKED}
+    written = {path.name for path in (project / "data").iterdir()} - {"code"}
+    assert written == {path.name for path in (ROOT / "data").iterdir() if path.name in TRACKED}
 
 
 TRACKED = {"dvc.yaml", "openings.csv", "sealed", "splits", "weights", ".gitignore"}

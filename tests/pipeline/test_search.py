@@ -1,4 +1,4 @@
-"""Search with Dask workers and PostgreSQL, as a stage that is killed: `make test-search`."""
+"""Search with Dask workers and PostgreSQL in a stage that is killed and resumed: `make test-search`."""
 
 import json
 import os
@@ -29,9 +29,9 @@ TUNED = {
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @contextmanager
@@ -64,8 +64,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = [str(home / "postgres"), "-D", str(folder / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder)]
     with (folder / "log.txt").open("wb") as log, running(server, cwd=folder, stderr=log, **options):
         for _ in range(100):
-            with socket.socket() as tried:
-                if tried.connect_ex(("127.0.0.1", port)) == 0:
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.1)
         yield f"postgresql+psycopg://macula@127.0.0.1:{port}/postgres"
@@ -76,13 +76,18 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def dask(project: Path) -> Iterator[str]:
     """Start a scheduler with two worker processes and yield its address."""
     address = f"tcp://127.0.0.1:{free_port()}"
-    alike = {"env": environment(), "cwd": project, "stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    options: dict[str, Any] = {
+        "env": environment(),
+        "cwd": project,
+        "stderr": subprocess.DEVNULL,
+        "stdout": subprocess.DEVNULL,
+    }
     with ExitStack() as stack:
         scheduler = [str(BIN / "dask"), "scheduler", "--host", address, "--no-dashboard"]
-        stack.enter_context(running(scheduler, **alike))
+        stack.enter_context(running(scheduler, **options))
         for _ in range(2):
             worker = [str(BIN / "dask"), "worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"]
-            stack.enter_context(running(worker, **alike))
+            stack.enter_context(running(worker, **options))
         yield address
 
 
@@ -110,17 +115,15 @@ def results(project: Path) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
     return json.loads((project / "tuned/best.json").read_text()), trials, pd.read_csv(project / "tuned/finals.csv")
 
 
-def test_dask_and_postgresql_give_the_result_of_one_process_even_after_kills(
-    project: Path, postgres: str, dask: str
-) -> None:
+def test_a_killed_distributed_search_gives_the_result_of_one_process(project: Path, postgres: str, dask: str) -> None:
     assert start(project).wait(400) == 0
     best, trials, finals = results(project)
     assert len(trials) == 8 and not finals.empty
     shutil.rmtree(project / "work/tune")
     killed = 0
-    for kept in (1, 5):  # in the first round, and in the second
+    for stored in (1, 5):  # in the first round, and in the second
         search = start(project, TUNE_DASK=dask, OPTUNA_STORAGE=postgres)
-        while len(completed(postgres)) < kept:
+        while len(completed(postgres)) < stored:
             assert search.poll() is None, "the search ended before it was killed"
             time.sleep(0.2)
         search.send_signal(signal.SIGKILL)
@@ -128,10 +131,10 @@ def test_dask_and_postgresql_give_the_result_of_one_process_even_after_kills(
         killed += 1
     before = completed(postgres)
     assert start(project, TUNE_DASK=dask, OPTUNA_STORAGE=postgres).wait(400) == 0
-    again = results(project)
-    assert killed == 2 and again[0] == best
-    pd.testing.assert_frame_equal(again[1], trials)
-    pd.testing.assert_frame_equal(again[2], finals)
+    resumed = results(project)
+    assert killed == 2 and resumed[0] == best
+    pd.testing.assert_frame_equal(resumed[1], trials)
+    pd.testing.assert_frame_equal(resumed[2], finals)
     after = completed(postgres)
     assert len(after) == 8 and sorted(after) == list(range(8)), "each trial is stored once"
     assert all(after[number] == seconds for number, seconds in before.items()), "completed trials are not run again"

@@ -1,4 +1,4 @@
-"""The page of a server's routes, in a real Chromium: of this server alone, and to be read without its key."""
+"""Tests of the page that documents the routes of a server, in a real Chromium."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(model: Path) -> Iterator[str]:
-    """Return the OpenAPI page of a server that requires a key."""
+    """Yield the address of a server that requires a key."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(KEY, SECRET)
         with served(model) as (host, port):
@@ -38,50 +38,50 @@ def app(model: Path, key: str = "") -> FastAPI:
     return create_app(Settings(model=str(model)), key)
 
 
-def test_routes_are_described_without_the_key_and_asked_with_it(model: Path) -> None:
+def test_routes_are_documented_without_the_key_and_require_it(model: Path) -> None:
     with TestClient(app(model, SECRET)) as server:
         for path in ("/docs", "/docs.js", "/openapi.json"):
             assert server.get(path).status_code == 200, path
-        described = server.get("/openapi.json").json()
-        for path, methods in described["paths"].items():
-            needed = methods.get("get", {}).get("security", described["security"])
+        schema = server.get("/openapi.json").json()
+        for path, methods in schema["paths"].items():
+            key_required = methods.get("get", {}).get("security", schema["security"])
             if "get" in methods and "{" not in path:
-                assert server.get(path).status_code == (401 if needed else 200), path
-        assert described["components"]["securitySchemes"].keys() == {"X-API-Key", "Bearer"}
+                assert server.get(path).status_code == (401 if key_required else 200), path
+        assert schema["components"]["securitySchemes"].keys() == {"X-API-Key", "Bearer"}
         assert "colours" in server.get("/v1/model", headers={"X-API-Key": SECRET}).text
-        assert "colours" not in json.dumps(described), "the model's name is readable without the key"
+        assert "colours" not in json.dumps(schema), "the model's name is not readable without the key"
 
 
-def test_without_a_key_none_is_described(model: Path) -> None:
+def test_a_server_without_a_key_documents_none(model: Path) -> None:
     with TestClient(app(model)) as server:
-        described = server.get("/openapi.json").json()
-        assert "security" not in described and "securitySchemes" not in described["components"]
-        assert described["info"]["title"] == "Macula: colours"
+        schema = server.get("/openapi.json").json()
+        assert "security" not in schema and "securitySchemes" not in schema["components"]
+        assert schema["info"]["title"] == "Macula: colours"
 
 
-def test_the_page_asks_nothing_of_another_host_and_shows_every_route(address: str, browser: Any) -> None:
-    page, asked, said = browser.new_page(), [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+def test_the_page_shows_every_route_and_requests_no_other_host(address: str, browser: Any) -> None:
+    page, requests, messages = browser.new_page(), [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto(f"{address}/docs")
     page.wait_for_selector("section:last-of-type")
     shown = page.locator("h2").all_inner_texts()
-    described = page.evaluate("fetch('openapi.json').then((response) => response.json())")
-    assert shown == [f"{m.upper()} {path}" for path, methods in described["paths"].items() for m in methods]
-    assert len(shown) > 5 and page.locator("#keyed").is_visible() and not said
-    assert all(url.startswith(address) for url in asked)
+    schema = page.evaluate("fetch('openapi.json').then((response) => response.json())")
+    assert shown == [f"{m.upper()} {path}" for path, methods in schema["paths"].items() for m in methods]
+    assert len(shown) > 5 and page.locator("#keyed").is_visible() and not messages
+    assert all(url.startswith(address) for url in requests)
 
 
-def test_the_commands_on_the_page_are_answered(address: str, browser: Any, tmp_path: Path) -> None:
+def test_the_commands_on_the_page_succeed(address: str, browser: Any, tmp_path: Path) -> None:
     (tmp_path / "image.png").write_bytes(png(plain("green")))
-    asking = urllib.request.Request(f"{address}/v2/models/colours", headers={"X-API-Key": SECRET})
-    with urllib.request.urlopen(asking) as told:
-        version = json.load(told)["versions"][0]
+    request = urllib.request.Request(f"{address}/v2/models/colours", headers={"X-API-Key": SECRET})
+    with urllib.request.urlopen(request) as response:
+        version = json.load(response)["versions"][0]
     page = browser.new_page()
     page.goto(f"{address}/docs")
     page.wait_for_selector("section:last-of-type")
-    answered = {}
+    responses = {}
     for route in page.locator("section").all():
         command = route.locator("pre").first.text_content().replace("NAME", "colours").replace("VERSION", version)
         done = subprocess.run(
@@ -89,7 +89,7 @@ def test_the_commands_on_the_page_are_answered(address: str, browser: Any, tmp_p
             check=True, env={**os.environ, KEY: SECRET},
         )  # fmt: skip
         *body, status = done.stdout.splitlines()
-        answered[route.locator("h2").inner_text()] = "\n".join(body)
+        responses[route.locator("h2").inner_text()] = "\n".join(body)
         assert status == "200", (command, done.stdout)
-    assert json.loads(answered["POST /v1/predict"])["answer"]["label"] == "green"
-    assert json.loads(answered["POST /v1/predict-many"])["answers"][0]["answer"]["label"] == "green"
+    assert json.loads(responses["POST /v1/predict"])["answer"]["label"] == "green"
+    assert json.loads(responses["POST /v1/predict-many"])["answers"][0]["answer"]["label"] == "green"

@@ -1,4 +1,4 @@
-"""The server's page, in a real Chromium: images are dropped on it, and it draws the answer of every task."""
+"""Tests of the server's page in Chromium: images are dropped on it, and it shows the prediction of every task."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -32,57 +32,57 @@ Opened = Callable[..., Any]
 
 @pytest.fixture
 def opened(browser: Any) -> Iterator[Opened]:
-    """The page of a model's server: `opened(file, key)`; what its scripts raised fails the test."""
-    with ExitStack() as left:
+    """Yield `opened(file, key)`, which opens the page of a model's server; a script error fails the test."""
+    with ExitStack() as stack:
         errors: list[str] = []
 
-        def page_of(file: Path, key: str = "") -> Any:
-            host, port = left.enter_context(running(create_app(Settings(model=str(file)), key)))
+        def open_page(file: Path, key: str = "") -> Any:
+            host, port = stack.enter_context(running(create_app(Settings(model=str(file)), key)))
             page = browser.new_page(viewport=NARROW)
-            left.callback(page.close)
+            stack.callback(page.close)
             page.on("pageerror", lambda error: errors.append(str(error)))
             page.goto(f"http://{host}:{port}/")
             page.wait_for_selector("#about:not(:empty)", timeout=PATIENCE)
             return page
 
-        yield page_of
+        yield open_page
     assert not errors
 
 
 def dropped(page: Any, name: str, data: bytes) -> Any:
-    """Return the text that the page shows for a file."""
+    """Drop a file on the page; return the article that the page shows for it."""
     page.evaluate(DROP, [name, base64.b64encode(data).decode()])
     page.wait_for_selector(ARTICLE, timeout=PATIENCE)
     return page.locator("article").first
 
 
 def overflow(page: Any) -> int:
-    """Pixels by which it is wider than the screen."""
+    """Return the number of pixels by which the page is wider than the screen."""
     return page.evaluate("document.documentElement.scrollWidth - innerWidth")
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_answer_is_drawn_over_the_image_and_told_in_words(name: str, tmp_path: Path, opened: Opened) -> None:
-    asked = CASES[name]
-    file, image = exported(asked, tmp_path / "model.onnx"), scene(np.random.default_rng(3), 4)[0]
-    data = npy(image[:, :, 0].astype(np.uint16) * 200) if asked.depth == 16 else png(image)
+def test_the_prediction_is_drawn_over_the_image_and_listed_as_text(name: str, tmp_path: Path, opened: Opened) -> None:
+    spec = CASES[name]
+    file, image = exported(spec, tmp_path / "model.onnx"), scene(np.random.default_rng(3), 4)[0]
+    data = npy(image[:, :, 0].astype(np.uint16) * 200) if spec.depth == 16 else png(image)
     page = opened(file)
     article = dropped(page, "photo.png", data)
     assert article.locator(".error").count() == 0, article.inner_text()
     decoded = "a => Promise.all([...a.querySelectorAll('img')].map((i) => i.decode().then(() => i.naturalWidth)))"
     sizes = article.evaluate(decoded)
-    assert sizes == [70] * (2 if asked.task == "image" else 1)  # of the former, the image as it was sent as well
+    assert sizes == [70] * (2 if spec.task == "image" else 1)  # the task image also shows the input
     assert overflow(page) <= 0
     model = Model(file)
-    words, record = article.inner_text(), TASKS[asked.task].record(model.predict_file(data), model.spec)
-    if asked.task in ("classification", "ordinal"):
+    text, record = article.inner_text(), TASKS[spec.task].record(model.predict_file(data), model.spec)
+    if spec.task in ("classification", "ordinal"):
         assert record["label"] in article.locator(".prediction").inner_text()
-    assert all(name in words for name in record.get("probabilities", record.get("counts", record)))
+    assert all(name in text for name in record.get("probabilities", record.get("counts", record)))
     names = article.locator("th").all_inner_texts()
-    assert article.locator("th i").count() == sum(name in legend(asked) for name in names)
+    assert article.locator("th i").count() == sum(name in legend(spec) for name in names)
 
 
-def test_a_file_that_is_no_image_is_told_by_its_name_with_the_server_s_words(tmp_path: Path, opened: Opened) -> None:
+def test_a_file_that_is_not_an_image_is_reported_by_name(tmp_path: Path, opened: Opened) -> None:
     page = opened(colour_model(tmp_path / "model.onnx"))
     long = "notes_of_a_name_that_is_much_too_long_for_a_screen_as_narrow_as_this_one.png"
     article = dropped(page, long, b"no image")
@@ -92,7 +92,7 @@ def test_a_file_that_is_no_image_is_told_by_its_name_with_the_server_s_words(tmp
     assert "green, 100.0 %" in dropped(page, "good.png", png(plain("green"))).inner_text()
 
 
-def test_a_server_with_a_key_asks_for_it_and_answers_who_shows_it(tmp_path: Path, opened: Opened) -> None:
+def test_the_page_requests_the_api_key_and_uses_it(tmp_path: Path, opened: Opened) -> None:
     page = opened(colour_model(tmp_path / "model.onnx"), "secret")
     assert "key is required" in page.inner_text("main") and page.locator("#key").is_visible()
     page.fill("#key", "secret")
@@ -101,7 +101,7 @@ def test_a_server_with_a_key_asks_for_it_and_answers_who_shows_it(tmp_path: Path
     assert "red, 100.0 %" in dropped(page, "red.png", png(plain("red"))).inner_text()
 
 
-def test_names_are_shown_as_text(tmp_path: Path, opened: Opened) -> None:
+def test_names_of_files_and_classes_are_shown_as_text(tmp_path: Path, opened: Opened) -> None:
     page = opened(colour_model(tmp_path / "model.onnx", labels=("<img src=x onerror=alert(1)>", "b", "c")))
     article = dropped(page, "<b>x</b>.png", png(plain("red")))
     assert "<img src=x onerror=alert(1)>" in article.inner_text() and "<b>x</b>.png" in article.inner_text()

@@ -1,4 +1,4 @@
-"""The serving part, installed from its wheel into an environment of its own, answers anywhere."""
+"""Tests of the wheel with the serving code, installed into a separate environment."""
 
 import json
 import os
@@ -29,7 +29,7 @@ HEAVY = {"torch", "torchvision", "pandas", "scikit-learn", "kornia", "prefect", 
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     if not UV.exists():
-        pytest.skip("`make env` brings uv")
+        pytest.skip("uv is not installed; `make env` installs it")
     locked = ["--build-constraints", ROOT / "infra/locks/build.txt", "--require-hashes"]
     _run([UV, "build", "--quiet", "--wheel", *locked, "--out-dir", folder, ROOT])
     (file,) = folder.glob("*.whl")
@@ -38,15 +38,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path) -> Path:
-    """Return the Python of an environment installed with pip as in the guide."""
+    """Return the Python of an environment into which the wheel was installed as the guide describes."""
     environment = wheel.parent / "environment"
     _run([sys.executable, "-m", "venv", environment])
-    part = (ROOT / "docs/guides/shipping.md").read_text().split("## As a wheel")[1].split("## ")[0]
-    lines = re.findall(r"^pip (install .*)$", part, re.MULTILINE)
+    section = (ROOT / "docs/guides/shipping.md").read_text().split("## As a wheel")[1].split("## ")[0]
+    lines = re.findall(r"^pip (install .*)$", section, re.MULTILINE)
     assert lines
     for line in lines:
-        said = line.replace("work/dist/macula-*.whl", str(wheel)).split()
-        _run([environment / "bin/pip", *said], cwd=ROOT, env={**os.environ, "PIP_NO_COMPILE": "1"})
+        words = line.replace("work/dist/macula-*.whl", str(wheel)).split()
+        _run([environment / "bin/pip", *words], cwd=ROOT, env={**os.environ, "PIP_NO_COMPILE": "1"})
     return environment / "bin/python"
 
 
@@ -56,18 +56,18 @@ def _run(command: list, **options: Any) -> str:
     return done.stdout
 
 
-def test_the_wheel_holds_all_that_answering_imports_and_nothing_that_trains(wheel: Path) -> None:
-    held = set(zipfile.ZipFile(wheel).namelist())
+def test_the_wheel_contains_all_prediction_code_and_no_training_code(wheel: Path) -> None:
+    files = set(zipfile.ZipFile(wheel).namelist())
     commands = ("stages.__main__", *(f"stages.command_line.{name}_command" for name in ("predict", "serve", "doctor")))
     code = CodeTree(ROOT / "stages", SourceCache())
     served = code.closure("stages.predict").keys() | code.closure("stages.serve").keys()
     needed = served | {file for command in commands for file in code.closure(command)}
     assert len(needed) > 30
-    assert needed <= held
-    beside = {str(f.relative_to(ROOT)) for f in (ROOT / "stages/web/server").iterdir() if f.is_file()}
-    assert any(name.endswith(".html") for name in beside)
-    assert beside <= held
-    parts = {name.split("/")[1].removesuffix(".py") for name in held if name.startswith("stages/")}
+    assert needed <= files
+    assets = {str(f.relative_to(ROOT)) for f in (ROOT / "stages/web/server").iterdir() if f.is_file()}
+    assert any(name.endswith(".html") for name in assets)
+    assert assets <= files
+    parts = {name.split("/")[1].removesuffix(".py") for name in files if name.startswith("stages/")}
     assert parts == {
         "__init__", "__main__", "batch_prediction", "command_line", "config", "core", "dataset", "images", "predict",
         "runtime", "serve", "serving", "tasks", "web",
@@ -82,17 +82,17 @@ def test_the_wheel_holds_all_that_answering_imports_and_nothing_that_trains(whee
     assert not imported & HEAVY
 
 
-def test_the_environment_is_the_locked_one_without_what_trains(python: Path) -> None:
+def test_the_environment_contains_only_locked_serving_packages(python: Path) -> None:
     listed = json.loads(_run([UV, "pip", "list", "--format", "json", "--python", python]))
     installed = {package["name"]: package["version"] for package in listed}
     assert installed.pop("macula") and installed.pop("pip")
-    installed.pop("setuptools", None)  # of `python -m venv`
+    installed.pop("setuptools", None)  # installed by `python -m venv`
     assert not HEAVY & set(installed)
     locked = re.findall(r"^([a-z0-9-]+)==([^\s;]+)", LOCK.read_text(), re.MULTILINE)
     assert installed.items() <= set(locked)
 
 
-def test_macula_predicts_and_says_where_the_pipeline_runs(python: Path, tmp_path: Path) -> None:
+def test_macula_predicts_and_explains_missing_pipeline_commands(python: Path, tmp_path: Path) -> None:
     colour_model(tmp_path / "model.onnx")
     (tmp_path / "photo.png").write_bytes(png(plain("green")))
     macula = python.with_name("macula")
@@ -117,39 +117,39 @@ def test_macula_predicts_and_says_where_the_pipeline_runs(python: Path, tmp_path
     assert done.returncode == 0
 
 
-def test_predict_answers_from_any_folder(python: Path, tmp_path: Path) -> None:
+def test_predict_works_in_any_folder(python: Path, tmp_path: Path) -> None:
     colour_model(tmp_path / "model.onnx")
     (tmp_path / "photo.png").write_bytes(png(plain("green")))
     command = [str(python), "-m", "stages.predict", "model.onnx", "photo.png", "--format", "json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (answer,) = json.loads(done.stdout)
-    assert answer["label"] == "green"
+    (prediction,) = json.loads(done.stdout)
+    assert prediction["label"] == "green"
 
 
-def test_serve_answers_from_any_folder(python: Path, tmp_path: Path) -> None:
+def test_serve_works_in_any_folder(python: Path, tmp_path: Path) -> None:
     colour_model(tmp_path / "model.onnx")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(python), "-m", "stages.serve", "model.onnx", "--port", str(port)]
-    outside = {key: value for key, value in os.environ.items() if key != "MACULA_API_KEY"}
-    server = subprocess.Popen(command, cwd=tmp_path, env=outside, stderr=subprocess.PIPE, text=True)
+    environment = {key: value for key, value in os.environ.items() if key != "MACULA_API_KEY"}
+    server = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
     try:
-        answer = _posted(f"http://127.0.0.1:{port}/v1/predict", png(plain("red")))
+        response = _post(f"http://127.0.0.1:{port}/v1/predict", png(plain("red")))
         page = urlopen(f"http://127.0.0.1:{port}/").read().decode()
     finally:
         server.terminate()
-        said = server.communicate(timeout=20)[1]
-    assert answer["answer"]["label"] == "red"
+        output = server.communicate(timeout=20)[1]
+    assert response["answer"]["label"] == "red"
     assert "<title>Macula</title>" in page
-    assert "Traceback" not in said
+    assert "Traceback" not in output
 
 
-def _posted(address: str, data: bytes) -> dict:
+def _post(address: str, data: bytes) -> dict:
     for _ in range(200):
         try:
             return json.load(urlopen(Request(address, data)))
         except URLError:
             time.sleep(0.1)
-    raise AssertionError(f"{address} is not reached")
+    raise AssertionError(f"{address} cannot be reached")
