@@ -6,8 +6,9 @@ from typing import Any
 from stages.config.schema import Params
 from stages.training.auto_params import resolve_auto
 from stages.training.loop import TrainingResult, fit
-from stages.training.training_plan import TrainingData, TrainingPlan, build_plan
+from stages.training.training_plan import TrainingData, TrainingPlan, build_plan, load_training_data
 from stages.training.training_progress import EpochMetrics
+from tests.conftest import digit_images, prepare_digits
 
 FIXED = {
     "device": "cpu",
@@ -20,6 +21,12 @@ FIXED = {
 
 def ignore(epoch: EpochMetrics) -> None:
     """Ignore the metrics of an epoch."""
+
+
+def load_digits(folder: Path) -> TrainingData:
+    """Prepare 48 digits of three classes in a folder, half of them for validation, and load them."""
+    images = digit_images(per_class=16, classes=3)
+    return load_training_data(*prepare_digits(folder, {"train": images[::2], "val": images[1::2]}, size=16))
 
 
 def digit_plan(

@@ -19,19 +19,16 @@ from stages.training import resume
 from stages.training.auto_params import resolve_auto
 from stages.training.checkpoints import Checkpoints, open_checkpoints
 from stages.training.loop import TrainingResult, fit
-from stages.training.training_plan import TrainingData, TrainingPlan, load_training_data
+from stages.training.training_plan import TrainingData, TrainingPlan
 from stages.training.training_progress import EpochMetrics
-from tests.conftest import digit_images, prepare_digits
-from tests.digit_plans import digit_plan, ignore, train_on
+from tests.digit_plans import digit_plan, ignore, load_digits, train_on
 
 MakePlan = Callable[..., TrainingPlan]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    images = digit_images(per_class=16, classes=3)
-    folder = tmp_path_factory.mktemp("digits")
-    return load_training_data(*prepare_digits(folder, {"train": images[::2], "val": images[1::2]}, size=16))
+    return load_digits(tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture

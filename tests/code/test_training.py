@@ -24,10 +24,9 @@ from stages.training.model_file import load_model, save_model
 from stages.training.network_inference import predict_store
 from stages.training.precision import compute_small_maps_in_float32
 from stages.training.schedules import SCHEDULES, lr_factor
-from stages.training.training_plan import TrainingData, TrainingPlan, build_plan, load_training_data
+from stages.training.training_plan import TrainingData, TrainingPlan, build_plan
 from stages.training.training_progress import EpochMetrics, TrainingProgress
-from tests.conftest import digit_images, prepare_digits
-from tests.digit_plans import digit_plan, ignore, train_on
+from tests.digit_plans import digit_plan, ignore, load_digits, train_on
 
 CPU = torch.device("cpu")
 MakePlan = Callable[..., TrainingPlan]
@@ -35,9 +34,7 @@ MakePlan = Callable[..., TrainingPlan]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    images = digit_images(per_class=16, classes=3)
-    folder = tmp_path_factory.mktemp("digits")
-    return load_training_data(*prepare_digits(folder, {"train": images[::2], "val": images[1::2]}, size=16))
+    return load_digits(tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture
