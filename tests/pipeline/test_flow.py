@@ -42,9 +42,14 @@ import json, pathlib, sys, time
 name, seconds, out = sys.argv[1:]
 began = time.time()
 print(name, "speaks")
-time.sleep(float(seconds))
 work = pathlib.Path("work", name)
 work.mkdir(parents=True, exist_ok=True)
+(work / "started").touch()
+time.sleep(float(seconds))
+if pathlib.Path("meet").exists() and name in ("dark", "bright"):  # wait for the other one
+    other = pathlib.Path("work", {"dark": "bright", "bright": "dark"}[name], "started")
+    while time.time() < began + 60 and not other.exists():
+        time.sleep(0.1)
 (work / "times.json").write_text(json.dumps([began, time.time()]))
 if pathlib.Path(f"fail-{name}").exists():
     (work / "blocked.md").write_text("# Blocked\\n\\n1 finding blocks:\\n\\n- 7 pictures are black\\n\\nMore.\\n")
@@ -93,7 +98,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "data/raw/dvc.yaml": NESTED.format(name="digits", dep="stage.py", out="data/raw/digits"),
         "data/sealed/dvc.yaml": NESTED.format(name="unseal", dep="data/join", out="data/sealed/score"),
         "params.yaml": (PROJECT / "params.yaml").read_text(),
-        ".gitignore": "work/\nfail-*\n",
+        ".gitignore": "work/\nfail-*\nmeet\n",
     }
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +112,10 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def first(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, State]:
     """Copy of `fresh` after one run of the flow, and the state of the run. Tests must not change it."""
     root = copy(fresh, tmp_path_factory.mktemp("first"))
-    return root, run(root)
+    (root / "meet").touch()
+    state = run(root)
+    (root / "meet").unlink()
+    return root, state
 
 
 @pytest.fixture
