@@ -149,7 +149,7 @@ def run_process(folder: Path, variant: str) -> dict[str, Any]:
     line = process.stdout.readline()
     wall = time.perf_counter() - began
     rest, errors = process.communicate()
-    if not line:
+    if process.returncode:
         return {"error": (errors.strip().splitlines() or [f"ended by signal {-process.returncode}"])[-1]}
     first = json.loads(line)
     return first | json.loads(rest) | {"wall": wall, "cpu": sum(step["cpu"] for step in first["steps"])}

@@ -53,7 +53,7 @@ class EnduranceSizes:
     """Time between two samples of the memory in a soak test."""
 
 
-TINY_ENDURANCE = EnduranceSizes(load=3.0, actions=(0.5, 1.5), soak=2.0, interval=0.1)
+TINY_ENDURANCE = EnduranceSizes(load=3.0, actions=(0.5, 1.5), soak=4.0, interval=0.05)
 
 
 def run_tests(
