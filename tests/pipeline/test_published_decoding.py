@@ -163,7 +163,7 @@ def test_files_refused_by_python_are_refused(page: Page) -> None:
     bomb, invalid = text("Comment", "a" * 2_000_000, compressed=True), text("Raw profile type exif", "\n\n\nxyz")
     unknown = saved("PNG", pnginfo=text("Comment", "a", compressed=True)).replace(b"Comment\0\0", b"Comment\0\1")
     refused = {
-        "two frames": (saved("MPO", **frames), "holds 2 frames"),
+        "two frames": (saved("MPO", **frames), "contains 2 frames"),
         "a transparent level that no pixel has": (transparent_png(1, 255), "is partly transparent"),
         "alpha in the first byte": (bmp(LAST, b"\x80\1\2\3"), "is partly transparent"),
         "unusual bit masks": (bmp((0xF00, 0xF0, 0xF, 0), b"\1\2\3\4"), "is a BMP with an unsupported channel layout"),

@@ -63,8 +63,8 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
         "floats.npy": (npy(np.zeros((9, 9))), "contains <f8 of shape"),
         "short.npy": (npy(array)[:-1], "is a damaged npy"),
         "clear.png": (saved(transparent, "PNG"), "is partly transparent"),
-        "moving.gif": (saved(image, "GIF", **frames), "holds 2 frames"),
-        "moving.png": (saved(image, "PNG", **frames), "holds 2 frames"),
+        "moving.gif": (saved(image, "GIF", **frames), "contains 2 frames"),
+        "moving.png": (saved(image, "PNG", **frames), "contains 2 frames"),
         "moving.webp": (saved(image, "WEBP", **frames), "contains several frames"),
         "print.jpg": (saved(image.convert("CMYK"), "JPEG"), "mode CMYK is not read"),
         "section.tif": (saved(image, "TIFF"), "is a TIFF, which browsers do not decode"),
@@ -137,7 +137,7 @@ def test_missing_model_is_reported(simple: str, served: tuple[Path, str], browse
     page = browser.new_page()
     page.goto(f"{served[1]}/without_model/")
     page.wait_for_selector("#state.bad", timeout=PATIENCE)
-    assert "model.onnx could not be fetched: 404" in page.inner_text("#state")
+    assert "model.onnx could not be downloaded: 404" in page.inner_text("#state")
 
 
 def test_publish_replaces_only_published_folders(

@@ -9,7 +9,7 @@ export function cutShort(name) {
 }
 
 export function manyFrames(count) {
-  return new Unreadable(`holds ${count} frames; one image per file is expected`);
+  return new Unreadable(`contains ${count} frames; one image per file is expected`);
 }
 
 export function startsWith(bytes, sign) {

@@ -37,7 +37,7 @@ function messageOf(error) {
 // Download a file and report the progress.
 async function download(url) {
   const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url.pathname} could not be download: ${response.status} ${response.statusText}`);
+  if (!response.ok) throw new Error(`${url.pathname} could not be downloaded: ${response.status} ${response.statusText}`);
   const parts = [];
   let got = 0;
   for (const reader = response.body.getReader(); ;) {
