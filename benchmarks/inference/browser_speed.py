@@ -70,6 +70,7 @@ def measure_browser(launch: Launch, folder: Path, files: list[Path]) -> dict[str
     levels = level_differences(page, files[:4])
     browser.close()
     server.shutdown()
+    server.server_close()
     return {"first": first, "each": [s["read"] + s["answer"] for s in spent[1:]], "levels": levels}
 
 
