@@ -1,4 +1,4 @@
-"""Errors meant for the person who runs the line."""
+"""Errors that the user can fix, and suggestions for misspelled names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
