@@ -66,9 +66,9 @@ def main(
     export: Export,
     benchmark: Benchmark,
 ) -> dict[str, Any]:
-    """Export the model and choose the fastest variant that keeps the score.
+    """Export the model and choose the fastest variant whose score drop is acceptable.
 
-    Writes `float32.onnx` and its cheaper variants, the chosen one as `model.onnx`, its metadata as `metadata.json`, and
+    Writes `float32.onnx` and its faster variants, the chosen one as `model.onnx`, its metadata as `metadata.json`, and
     the measurements of each variant as `variants.json`.
 
     Args:
@@ -127,7 +127,7 @@ def _variant_setup(
     export: Export,
     benchmark: Benchmark,
 ) -> VariantSetup:
-    """Return the validation images as file bytes, and training images to measure the ranges of int8."""
+    """Return the setup with the validation images and, to measure the activation ranges of int8, training images."""
     train, val = open_split(prepared, "train"), open_split(prepared, "val")
     paths = [path for path, _ in val.rows_by_original()]
     judged = rows.set_index("path", drop=False).loc[paths]
@@ -177,7 +177,7 @@ def _input_quantiles(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _add_measured_metadata(file: Path, precisions: list[str]) -> dict[str, Any]:
-    """Add the size of the weights and the accepted OpenVINO precisions to the metadata of a file; return them."""
+    """Add the size of the weights and the accepted OpenVINO precisions to the metadata of a file; return all metadata."""
     model = onnx.load(file)
     stored = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
     stored |= {"weight_bytes": _weight_bytes(model.graph), "openvino_precisions": precisions}
@@ -186,12 +186,15 @@ def _add_measured_metadata(file: Path, precisions: list[str]) -> dict[str, Any]:
 
 
 def _weight_bytes(graph: onnx.GraphProto) -> int:
-    """Return the bytes of all initializers; the file size would change with the metadata that contain it."""
+    """Return the size of all initializers, bytes.
+
+    The size of the file would change with the metadata that contain it.
+    """
     return sum(numpy_helper.to_array(tensor).nbytes for tensor in graph.initializer)
 
 
 def to_onnx(network: nn.Module, spec: TaskSpec, file: Path) -> None:
-    """Export a network to ONNX with free batch size, height and width; `boxes` takes one image per call.
+    """Export a network to ONNX with dynamic batch size, height and width; for `boxes`, with one image per call.
 
     Args:
         network: trained network.
@@ -208,7 +211,7 @@ def to_onnx(network: nn.Module, spec: TaskSpec, file: Path) -> None:
 def _write(model: nn.Module, spec: TaskSpec, file: Path, batch: int, names: list[str]) -> None:
     """Write the ONNX file.
 
-    The exporter would treat a batch of 1 as a constant, so the example has 2 images if the batch size is free.
+    The exporter would treat a batch of 1 as a constant, so the example has 2 images if the batch size is dynamic.
     """
     dtype = torch.uint16 if spec.depth == 16 else torch.uint8
     example = torch.zeros((batch, 40, 50, spec.channels), dtype=dtype)

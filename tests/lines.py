@@ -87,7 +87,7 @@ def write_training_stages(data: Path, trials: int = 3) -> None:
     for name in ("sheet", "variants"):
         (data / "augment" / f"{name}.png").write_bytes(png((40, 80, 3)))
     done = {"rotation": {"degrees": 10.0}, "elastic": {"amplitude": 0.48, "wavelength": 16.0, "chance": 1.0}}
-    why = {"rotation": "in the preset auto", "elastic": "set in params.yaml", "hue": "the images have 1 channel(s)"}
+    why = {"rotation": "in the preset auto", "elastic": "set in params.yaml", "hue": "the images have 1 channel, not 3"}
     write(data / "augment", "policy.json", {"outside": "border", "done": done, "why": why})
     write(data / "tune", "best.json", {"train.learning_rate": 0.003} if trials else {})
     rows = [f"{i},{0.9 + i / 100},1.5,3,complete,,{0.001 * 3**i},{['sgd', 'adam'][i % 2]}" for i in range(trials)]

@@ -4,23 +4,21 @@ Axes: N images, P points, S points that are visible in some image, K bones.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from stages.articulation.skeleton import MAX_BONES, NO_BONES, bone_lengths
+from stages.core.shapes import Array, Bool, Float
 
-Array = np.ndarray[Any, Any]
 
-
-def infer_point_tree(xy_NP2: Array) -> list[int]:
+def infer_point_tree(xy_NP2: Float[Array, "N P 2"]) -> list[int]:
     """Infer the parent of each point; -1 for the root and for points that no image shows.
 
     The tree is the minimum spanning tree of the median distances between points, rooted at the point with the smallest
     sum of path lengths to all others.
 
     Args:
-        xy_NP2: points [N, P, 2] of the training images, pixels; NaN where a point is missing.
+        xy_NP2: points of the training images, pixels; NaN where a point is missing.
 
     Returns:
         parents of the P points.
@@ -42,7 +40,7 @@ def infer_point_tree(xy_NP2: Array) -> list[int]:
     return parent_P.tolist()
 
 
-def _medians(values_NP: Array) -> Array:
+def _medians(values_NP: Float[Array, "N P"]) -> Float[Array, " P"]:
     """Return the lower median of each column without NaN; NaN for columns of NaN."""
     middle_P = np.maximum((~np.isnan(values_NP)).sum(axis=0) - 1, 0) // 2
     return np.take_along_axis(np.sort(values_NP, axis=0), middle_P[None], axis=0)[0]
@@ -82,19 +80,16 @@ def trees_from_pairs(pairs: Sequence[tuple[str, str]], points: Sequence[str]) ->
     ]
 
 
-def bones_from_points(xy_P2: Array, trees: Sequence[list[int]], size: int) -> Array:
+def bones_from_points(xy_P2: Float[Array, "P 2"], trees: Sequence[list[int]], size: int) -> Float[Array, "K 7"]:
     """Return a bone from the nearest visible ancestor to every visible point, in the format of `bones_from_foreground`.
 
     The first bone of a tree, which does not move, is the longest at its root. The radius is estimated as 0.3 of the
     length, clipped to 2 to 8 % of the size.
 
     Args:
-        xy_P2: points [P, 2], pixels; NaN where missing.
+        xy_P2: points, pixels; NaN where missing.
         trees: parents of the points for each tree.
         size: side of the image, pixels.
-
-    Returns:
-        bones [K, 7].
     """
     figures = [figure for tree in trees if len(figure := _bones_of_tree(xy_P2, tree, size))]
     first = np.cumsum([0, *map(len, figures)])
@@ -103,7 +98,7 @@ def bones_from_points(xy_P2: Array, trees: Sequence[list[int]], size: int) -> Ar
     return np.concatenate(figures)[:MAX_BONES].astype(np.float32) if figures else NO_BONES
 
 
-def _bones_of_tree(xy_P2: Array, parents: list[int], size: int) -> Array:
+def _bones_of_tree(xy_P2: Float[Array, "P 2"], parents: list[int], size: int) -> Float[Array, "K 7"]:
     children = _children(np.asarray(np.isfinite(xy_P2).all(axis=1)), parents)
     if sum(map(len, children.values())) < 2:
         return NO_BONES
@@ -120,7 +115,7 @@ def _bones_of_tree(xy_P2: Array, parents: list[int], size: int) -> Array:
     return bone_K7
 
 
-def _children(visible_P: Array, parents: list[int]) -> dict[int, list[int]]:
+def _children(visible_P: Bool[Array, " P"], parents: list[int]) -> dict[int, list[int]]:
     """Return the visible children of each visible point, the root first.
 
     A missing root is replaced by its visible child with the most children.

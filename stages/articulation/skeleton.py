@@ -7,12 +7,12 @@ Axes: N pixels of the skeleton, K bones, B pixels of the body.
 """
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-Array = np.ndarray[Any, Any]
+from stages.core.shapes import Array, Bool, Float, Integer
 
 MAX_BONES = 16  # maximum number of bones of a figure
 MIN_SIDE = 8  # pixels of an image
@@ -33,24 +33,24 @@ NO_BONES = np.zeros((0, 7), np.float32)
 class _Tree(NamedTuple):
     """Skeleton of a figure as a tree; the root is the pixel with the largest radius."""
 
-    xy_N2: Array
+    xy_N2: Float[Array, "N 2"]
     """x and y, pixels."""
-    radius_N: Array
+    radius_N: Float[Array, " N"]
     """Distance to the outline of the figure, pixels."""
-    before_N: Array
+    before_N: Integer[Array, " N"]
     """Next pixel on the path to the root; -1 at the root."""
-    way_N: Array
+    way_N: Float[Array, " N"]
     """Length of the path to the root, pixels."""
 
 
-def bones_from_foreground(image_HWC: Array) -> Array:
+def bones_from_foreground(image_HWC: Integer[Array, "H W *C"]) -> Float[Array, "K 7"]:
     """Return the bones of the figure in an image.
 
     Args:
-        image_HWC: uint8 or uint16 image [H, W] or [H, W, C].
+        image_HWC: uint8 or uint16 image, grey or with channels.
 
     Returns:
-        float32 bones [K, 7], K at most 16; K is 0 if nothing can move or no figure is detected. Columns: x, y of the
+        float32 bones, K at most 16; K is 0 if nothing can move or no figure is detected. Columns: x, y of the
         joint and of the other end, pixels; radius (half the thickness), pixels; index of the parent, lower than that
         of the bone, -1 for row 0, the thickest part, which does not move; flexibility, 0 to 1, as a share of the
         largest joint angle, lower for short thick parts.
@@ -66,17 +66,17 @@ def bones_from_foreground(image_HWC: Array) -> Array:
     return bone_K7.astype(np.float32) if len(bone_K7) > 1 else NO_BONES
 
 
-def segment_foreground(image_HWC: Array) -> Array:
+def segment_foreground(image_HWC: Integer[Array, "H W *C"]) -> Bool[Array, "H W"]:
     """Segment the most salient object that differs from the colour of the border.
 
     Hysteresis threshold on the distance to that colour with the upper threshold of Otsu (1979); gaps of one pixel are
     closed and holes are filled.
 
     Args:
-        image_HWC: uint8 or uint16 image [H, W] or [H, W, C].
+        image_HWC: uint8 or uint16 image, grey or with channels.
 
     Returns:
-        boolean mask [H, W]; all False if no object is detected.
+        mask; all False if no object is detected.
     """
     height, width = image_HWC.shape[:2]
     nothing_HW = np.zeros((height, width), bool)
@@ -105,7 +105,7 @@ def segment_foreground(image_HWC: Array) -> Array:
     return figure_HW if MIN_SHARE <= figure_HW.mean() <= MAX_SHARE else nothing_HW
 
 
-def _otsu(values_HW: Array) -> tuple[float, float]:
+def _otsu(values_HW: Float[Array, "H W"]) -> tuple[float, float]:
     """Return Otsu's threshold (1979) and the distance between the means of the two groups."""
     count_N, edge_N = np.histogram(values_HW, 128)
     centre_N = (edge_N[1:] + edge_N[:-1]) / 2
@@ -117,13 +117,13 @@ def _otsu(values_HW: Array) -> tuple[float, float]:
     return (above + below) / 2, above - below  # midpoint of the means, since many thresholds give the same groups
 
 
-def _filled(figure_HW: Array) -> Array:
+def _filled(figure_HW: Bool[Array, "H W"]) -> Bool[Array, "H W"]:
     """Fill holes: background that does not reach the border becomes figure."""
     ground_HW, _ = ndimage.label(np.pad(~figure_HW, 1, constant_values=True))
     return ground_HW[1:-1, 1:-1] != ground_HW[0, 0]
 
 
-def _tree(figure_HW: Array) -> _Tree:
+def _tree(figure_HW: Bool[Array, "H W"]) -> _Tree:
     """Build the skeleton as shortest paths to its thickest pixel, which cuts loops."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import dijkstra
@@ -149,8 +149,8 @@ def _tree(figure_HW: Array) -> _Tree:
     return _Tree(np.stack([x_N, y_N], axis=1).astype(np.float64), radius_N, np.maximum(before_N, -1), way_N)
 
 
-def _bones_of_tree_branches(tree: _Tree, length: float) -> Array:
-    """Return the bones [K, 7] of the body and of every branch that leaves it; flexibility is still 0."""
+def _bones_of_tree_branches(tree: _Tree, length: float) -> Float[Array, "K 7"]:
+    """Return the bones of the body and of every branch that leaves it; flexibility is still 0."""
     bones, owner_N = _body(tree)
     thickest = tree.radius_N.max()
     least = max(MIN_LIMB[0] * thickest, MIN_LIMB[1], MIN_LIMB[2] * length)
@@ -177,8 +177,8 @@ def _bones_of_tree_branches(tree: _Tree, length: float) -> Array:
     return np.array(bones)
 
 
-def _body(tree: _Tree) -> tuple[list[list[float]], Array]:
-    """Return the bone along the axis of the body, and the owner [N] of each skeleton pixel: 0 in the body, else -1.
+def _body(tree: _Tree) -> tuple[list[list[float]], Integer[Array, " N"]]:
+    """Return the bone along the axis of the body, and the owner of each skeleton pixel: 0 in the body, else -1.
 
     The bone is at least half as long as the body is thick, so that a round body has a direction.
     """
@@ -202,7 +202,7 @@ def _body(tree: _Tree) -> tuple[list[list[float]], Array]:
     return [bone], np.where(covered_N | core_N, 0, -1)
 
 
-def _corners(tree: _Tree, way_N: Array, length: float) -> list[int]:
+def _corners(tree: _Tree, way_N: Integer[Array, " N"], length: float) -> list[int]:
     """Return the indices that divide a branch into bones, including the first and the last.
 
     Args:
@@ -231,7 +231,7 @@ def _corners(tree: _Tree, way_N: Array, length: float) -> list[int]:
     return corners
 
 
-def _limit_bones(bone_K7: Array) -> Array:
+def _limit_bones(bone_K7: Float[Array, "K 7"]) -> Float[Array, "_ 7"]:
     """Reduce to 16 bones: remove the shortest leaf, or merge it with its parent if it is the only child."""
     while len(bone_K7) > MAX_BONES:
         parent_K = bone_K7[:, 5].astype(int)
@@ -244,6 +244,6 @@ def _limit_bones(bone_K7: Array) -> Array:
     return bone_K7
 
 
-def bone_lengths(bone_K7: Array) -> Array:
-    """Return the distance from joint to end of bones [K, 7], pixels."""
+def bone_lengths(bone_K7: Float[Array, "K 7"]) -> Float[Array, " K"]:
+    """Return the distance from joint to end of bones, pixels."""
     return np.linalg.norm(bone_K7[:, 2:4] - bone_K7[:, :2], axis=1)

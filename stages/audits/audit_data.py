@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
+from stages.core.shapes import Array, Float
 from stages.dataset.manifest import parse_annotations
 from stages.near_duplicates.search import Copies, find_copies
 from stages.probes.image_features import image_features
@@ -51,8 +50,8 @@ class AuditData:
         return shuffled.loc[turn.sort_values(kind="stable").index[: self.max_images]].sort_index()
 
     @cached_property
-    def features(self) -> np.ndarray[Any, Any]:
-        """Features of the images of `sample`, float32 [N, F]; see `stages.probes.image_features`."""
+    def features(self) -> Float[Array, "N F"]:
+        """Features of the images of `sample`, float32; see `stages.probes.image_features`."""
         return image_features(self.sample, self.folder)
 
 

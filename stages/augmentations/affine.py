@@ -9,6 +9,7 @@ from stages.augmentations.augmentation_interface import Augmentation, Tensor, by
 from stages.augmentations.rng import RandomStream
 from stages.augmentations.similarity import about_centre
 from stages.config.schema_base import Section
+from stages.core.shapes import Float
 
 
 class Stretch(Section):
@@ -25,12 +26,12 @@ class Shear(Section):
     """Maximum angle in either direction, degrees."""
 
 
-def _stretch(amounts: Stretch, stream: RandomStream, size: int) -> Tensor:
+def _stretch(amounts: Stretch, stream: RandomStream, size: int) -> Float[Tensor, "B 3 3"]:
     root_B = (1 + stream.symmetric(amounts.change)).sqrt()
     return about_centre(torch.diag_embed(torch.stack([root_B, 1 / root_B], dim=1)), size)
 
 
-def _shear(amounts: Shear, stream: RandomStream, size: int) -> Tensor:
+def _shear(amounts: Shear, stream: RandomStream, size: int) -> Float[Tensor, "B 3 3"]:
     linear_B22 = torch.eye(2, device=stream.device).repeat(len(stream), 1, 1)
     linear_B22[:, 0, 1] = torch.deg2rad(stream.symmetric(amounts.degrees)).tan()
     return about_centre(linear_B22, size)

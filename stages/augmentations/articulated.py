@@ -2,8 +2,8 @@
 
 Axes: K bones, H handles (control points on the bones), X positions. The bones found by `prepare` are rotated about
 their joints, parents first. The map from the new pose back to the original is moving least squares with rigid
-transformations (Schaefer, McPhail and Warren 2006): at each position, the rotation and translation that best map the
-new handles to the original ones. Near handles and handles on thick parts have larger weights.
+transformations (Schaefer, McPhail and Warren 2006). At each position it applies the rotation and translation that best
+map the new handles to the original ones. Near handles and handles on thick parts have larger weights.
 """
 
 from typing import Annotated
@@ -21,15 +21,16 @@ from stages.augmentations.augmentation_interface import (
 )
 from stages.augmentations.rng import RandomStream
 from stages.config.schema_base import Section, Share
+from stages.core.shapes import Float, Integer
 
-HANDLES = 5  # along a bone
-ANCHORS = 4  # along each side of the image; they keep the background in place
+HANDLES = 5  # number along each bone
+ANCHORS = 4  # number along each side of the image; they keep the background in place
 ANCHOR_RADIUS = 0.02  # share of the side; small, so that bones outweigh the anchors
 NEAR = 1.0  # working pixels; limits the weight of handles closer than that
 
 
 class Articulated(Section):
-    """Random pose of an articulated figure."""
+    """Rotate the parts of an articulated figure about their joints by random angles."""
 
     degrees: Annotated[float, Field(ge=0, le=90)] = 15
     """Maximum joint angle in either direction, degrees; short parts rotate less (`stages.articulation.skeleton`)."""
@@ -38,10 +39,12 @@ class Articulated(Section):
 
 
 def _impossible(data: AugmentationData) -> str:
-    return "" if data.bones else "no articulated parts were found in the images; see prepare.articulated_parts"
+    return "" if data.bones else "no articulated parts were found in the images (see prepare.articulated_parts)"
 
 
-def _field(amounts: Articulated, stream: RandomStream, at_BNN2: Tensor, scene: Scene) -> Tensor:
+def _field(
+    amounts: Articulated, stream: RandomStream, at_BNN2: Float[Tensor, "B N N 2"], scene: Scene
+) -> Float[Tensor, "B N N 2"]:
     assert scene.bone_BK7 is not None, "impossible without bones"
     bones = scene.bone_BK7.shape[1]
     angle_BK = stream.symmetric(amounts.degrees, 16)[:, :bones]  # a fixed number of draws, independent of the batch
@@ -62,12 +65,14 @@ def _field(amounts: Articulated, stream: RandomStream, at_BNN2: Tensor, scene: S
     return torch.where(there_B, moved_BX2 - place_BX2, 0.0).reshape(at_BNN2.shape)
 
 
-def _moved(end_BK22: Tensor, matrix_B33: Tensor) -> Tensor:
+def _moved(end_BK22: Float[Tensor, "B K 2 2"], matrix_B33: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B K 2 2"]:
     return end_BK22 @ matrix_B33[:, None, :2, :2].mT + matrix_B33[:, None, None, :2, 2]
 
 
-def _posed(end_BK22: Tensor, parent_BK: Tensor, angle_BK: Tensor) -> Tensor:
-    """Return the bones in the new pose, [B, K, 2 ends, 2], by forward kinematics.
+def _posed(
+    end_BK22: Float[Tensor, "B K 2 2"], parent_BK: Integer[Tensor, "B K"], angle_BK: Float[Tensor, "B K"]
+) -> Float[Tensor, "B K 2 2"]:
+    """Return the ends of the bones in the new pose, by forward kinematics.
 
     Each bone rotates about its first end, which moves with its parent.
     """
@@ -86,13 +91,15 @@ def _posed(end_BK22: Tensor, parent_BK: Tensor, angle_BK: Tensor) -> Tensor:
     return posed_BK22
 
 
-def _turned(xy: Tensor, angle: Tensor) -> Tensor:
+def _turned(xy: Float[Tensor, "*P 2"], angle: Float[Tensor, "*P"]) -> Float[Tensor, "*P 2"]:
     cosine, sine = angle.cos(), angle.sin()
     return torch.stack([cosine * xy[..., 0] - sine * xy[..., 1], sine * xy[..., 0] + cosine * xy[..., 1]], dim=-1)
 
 
-def _handles(end_BK22: Tensor, posed_BK22: Tensor, weight_BK: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return old and new positions [B, H, 2] and weights [B, H] of handles on the bones and anchors at the edge."""
+def _handles(
+    end_BK22: Float[Tensor, "B K 2 2"], posed_BK22: Float[Tensor, "B K 2 2"], weight_BK: Float[Tensor, "B K"], size: int
+) -> tuple[Float[Tensor, "B H 2"], Float[Tensor, "B H 2"], Float[Tensor, "B H"]]:
+    """Return old positions, new positions and weights of the handles on the bones and of the anchors at the edge."""
     along_H = torch.linspace(0, 1, HANDLES, device=end_BK22.device)[:, None]
     old, new = (
         (ends[:, :, None, 0] * (1 - along_H) + ends[:, :, None, 1] * along_H).flatten(1, 2)
@@ -107,11 +114,18 @@ def _handles(end_BK22: Tensor, posed_BK22: Tensor, weight_BK: Tensor, size: int)
     return torch.cat([old, anchor_BH2], dim=1), torch.cat([new, anchor_BH2], dim=1), weight_BH
 
 
-def _least_squares(place_BX2: Tensor, from_BH2: Tensor, to_BH2: Tensor, weight_BH: Tensor, size: int) -> Tensor:
-    """Return positions moved by moving least squares with rigid transformations, [B, X, 2].
+def _least_squares(
+    place_BX2: Float[Tensor, "B X 2"],
+    from_BH2: Float[Tensor, "B H 2"],
+    to_BH2: Float[Tensor, "B H 2"],
+    weight_BH: Float[Tensor, "B H"],
+    size: int,
+) -> Float[Tensor, "B X 2"]:
+    """Return positions moved by moving least squares with rigid transformations.
 
-    With weights w = weight / distance^4, weighted means q* and p* of the handles before and after, the angle is
-    atan2(sum w (q - q*) x (p - p*), sum w (q - q*) . (p - p*)); all sums are one product with [H, 7].
+    With weights w = weight / distance^4, and the weighted means q* and p* of the handles q before and p after the
+    movement, the angle is atan2(sum w (q - q*) x (p - p*), sum w (q - q*) . (p - p*)). All sums are computed as one
+    product with a matrix [H, 7].
     """
     middle = size / 2
     q_BH2, p_BH2, place_BX2 = from_BH2 - middle, to_BH2 - middle, place_BX2 - middle

@@ -11,6 +11,7 @@ import torch
 
 from stages.augmentations.rng import RandomStream
 from stages.config.schema_base import Section
+from stages.core.shapes import Float
 from stages.tasks.task_spec import TaskSpec
 
 Tensor = torch.Tensor
@@ -35,23 +36,23 @@ class AugmentationData:
 
 @dataclass(frozen=True)
 class Scene:
-    """AugmentationData available to displacement functions."""
+    """Data passed to displacement functions."""
 
     size: int
-    bone_BK7: Tensor | None
+    bone_BK7: Float[Tensor, "B K 7"] | None
     """Bones in the original images, in the format of `stages.articulation.skeleton`; missing bones are rows of NaN."""
-    matrix_B33: Tensor
+    matrix_B33: Float[Tensor, "B 3 3"]
     """Homogeneous matrix from original to new positions, pixels."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Entry of AUGMENTATIONS. Exactly one of `matrix`, `field`, `levels`, `pixels` and `mix` is set."""
+    """Entry of `AUGMENTATIONS`. Exactly one of `matrix`, `field`, `levels`, `pixels` and `mix` is set."""
 
     amounts: type[Section]
-    """Parameters with units and ranges; a single value sets the first one, as in `rotation: 15`."""
+    """Parameters with units and ranges; a single value sets the first parameter, as in `rotation: 15`."""
     preset: Callable[[Level, AugmentationData], Section | None]
-    """Parameters in a preset level; None if the preset does not include the augmentation."""
+    """Parameters at a preset level; None if that level does not include the augmentation."""
     impossible: Callable[[AugmentationData], str] = lambda data: ""
     """Reason why the augmentation cannot be applied to the data; empty if it can."""
     unwise: Callable[[AugmentationData], str] = lambda data: ""
@@ -81,17 +82,17 @@ def always(amounts: Section) -> Callable[[Level, AugmentationData], Section]:
 
 
 def by_level(**amounts: Section) -> Callable[[Level, AugmentationData], Section | None]:
-    """Return a preset function with parameters by level name; levels without parameters are left out."""
+    """Return a preset function with parameters by level; the augmentation is not applied at other levels."""
     return lambda level, data: amounts.get(level)
 
 
 def geometry_alters_target(data: AugmentationData) -> str:
-    """Return why geometric changes may alter a regression target, which can depend on size, position or angle."""
-    return (
-        "a regression target may depend on size, position and direction" if data.spec.representation == "scalar" else ""
-    )
+    """Return why geometric changes may alter the target; empty unless the target is a number."""
+    reason = "the target is a number, which may depend on size, position and direction"
+    return reason if data.spec.representation == "scalar" else ""
 
 
 def predicts_image(data: AugmentationData) -> str:
-    """Return why changing only the input is harmful in image restoration: the network would learn to undo it."""
-    return "the prediction is the image itself" if data.spec.task == "image" else ""
+    """Return why changes of the input alone do not suit the task; empty unless the prediction is an image."""
+    reason = "the prediction is an image, and the network would learn to undo the change"
+    return reason if data.spec.task == "image" else ""

@@ -14,7 +14,7 @@ EXAMPLE = AugmentationData(
     {"mirror": 0.5, "upside_down": 1.0, "turn": 1.0},
     bones=True,
 )
-"""Colour photos that are not symmetric under rotation and show articulated figures."""
+"""Example data: colour photos that are not symmetric under rotation and show articulated figures."""
 
 
 def describe_augmentation(name: str, member: Augmentation) -> list[str]:
@@ -37,7 +37,7 @@ def _short(amounts: Section | None) -> str:
 
 def main() -> None:
     """Print the catalogue."""
-    print(f"In order of application; presets for colour photos of {SIZE} x {SIZE} pixels.")
+    print(f"Augmentations in order of application, with the presets for colour photos of {SIZE} x {SIZE} pixels.")
     for name, member in AUGMENTATIONS.items():
         print("\n" + "\n".join(describe_augmentation(name, member)))
 

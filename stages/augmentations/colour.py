@@ -8,11 +8,17 @@ from pydantic import Field
 from stages.augmentations.augmentation_interface import Augmentation, AugmentationData, Tensor, by_level, predicts_image
 from stages.augmentations.rng import RandomStream
 from stages.config.schema_base import Section
+from stages.core.plurals import quantity
+from stages.core.shapes import Float
 
+_Levels = tuple[Float[Tensor, "B C C"], Float[Tensor, "B 1"]]
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601), as in Kornia
 GREY_AXIS = 3**-0.5
 TWICE = 2.0
-"""Uniform shifts in -s..s of two classes g apart give an AUC of 1 - (2 - g / s)^2 / 8: 0.72 at s = 2 g."""
+"""Maximum shift s over the difference g between two classes that removes most of the difference.
+
+Uniform shifts in -s..s give an AUC of 1 - (2 - g / s)^2 / 8: 0.72 at s = 2 g.
+"""
 
 
 class Brightness(Section):
@@ -44,7 +50,7 @@ class Hue(Section):
 
 
 class Tint(Section):
-    """Multiply each channel by its own factor, as another illumination does."""
+    """Multiply each channel by its own factor, as a change of the illumination does."""
 
     change: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Maximum relative change of a channel: 0.1 means 0.9 to 1.1 times."""
@@ -52,25 +58,25 @@ class Tint(Section):
 
 def requires_colour(data: AugmentationData) -> str:
     """Return why colours cannot be changed; empty for images with three channels."""
-    return "" if data.spec.channels == 3 else f"the images have {data.spec.channels} channel(s), not 3"
+    return "" if data.spec.channels == 3 else f"the images have {quantity(data.spec.channels, 'channel')}, not 3"
 
 
-def _brightness(amounts: Brightness, stream: RandomStream, channels: int) -> tuple[Tensor, Tensor]:
+def _brightness(amounts: Brightness, stream: RandomStream, channels: int) -> _Levels:
     shift_B1 = stream.symmetric(amounts.shift, 1)
     return torch.ones((len(stream), 1, 1), device=stream.device), shift_B1
 
 
-def _contrast(amounts: Contrast, stream: RandomStream, channels: int) -> tuple[Tensor, Tensor]:
+def _contrast(amounts: Contrast, stream: RandomStream, channels: int) -> _Levels:
     return _linear(1 + stream.symmetric(amounts.change, 1, 1))
 
 
-def _saturation(amounts: Saturation, stream: RandomStream, channels: int) -> tuple[Tensor, Tensor]:
+def _saturation(amounts: Saturation, stream: RandomStream, channels: int) -> _Levels:
     factor_B11 = 1 + stream.symmetric(amounts.change, 1, 1)
     grey_33 = torch.tensor(LUMA, device=stream.device).expand(3, 3)
     return _linear(factor_B11 * torch.eye(3, device=stream.device) + (1 - factor_B11) * grey_33)
 
 
-def _hue(amounts: Hue, stream: RandomStream, channels: int) -> tuple[Tensor, Tensor]:
+def _hue(amounts: Hue, stream: RandomStream, channels: int) -> _Levels:
     """Rotate about (1, 1, 1) by Rodrigues' formula, which is linear, unlike a hue shift in HSV (Haeberli 1993)."""
     angle_B11 = torch.deg2rad(stream.symmetric(amounts.degrees, 1, 1))
     axis_33 = GREY_AXIS * torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=stream.device)
@@ -78,11 +84,11 @@ def _hue(amounts: Hue, stream: RandomStream, channels: int) -> tuple[Tensor, Ten
     return _linear(all_33 + angle_B11.cos() * (one_33 - all_33) + angle_B11.sin() * axis_33)
 
 
-def _tint(amounts: Tint, stream: RandomStream, channels: int) -> tuple[Tensor, Tensor]:
+def _tint(amounts: Tint, stream: RandomStream, channels: int) -> _Levels:
     return _linear(torch.diag_embed(1 + stream.symmetric(amounts.change, channels)))
 
 
-def _linear(gain: Tensor) -> tuple[Tensor, Tensor]:
+def _linear(gain: Float[Tensor, "B C C"]) -> _Levels:
     return gain, torch.zeros((len(gain), 1), device=gain.device)
 
 

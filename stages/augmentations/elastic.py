@@ -15,6 +15,7 @@ from stages.augmentations.augmentation_interface import (
 )
 from stages.augmentations.rng import RandomStream
 from stages.config.schema_base import Section, Share
+from stages.core.shapes import Float
 
 SPANS_PER_WAVE = 2 * math.pi / math.sqrt((2 / 3) / (151 / 315))
 """Lattice spans per wavelength of a spline with random coefficients.
@@ -22,7 +23,10 @@ SPANS_PER_WAVE = 2 * math.pi / math.sqrt((2 / 3) / (151 / 315))
 The mean frequency is sqrt(integral of B'^2 / integral of B^2).
 """
 SPREAD = 151 / 315
-"""Standard deviation of a 2-D spline with unit-variance coefficients: the integral of B^2, once per axis."""
+"""Standard deviation of a 2-D spline with unit-variance coefficients.
+
+The variance is the square of the integral of B^2: one factor per axis.
+"""
 
 
 class Elastic(Section):
@@ -54,7 +58,9 @@ def _spans(amounts: Elastic, size: int) -> int:
     return max(1, round(SPANS_PER_WAVE * size / amounts.wavelength))
 
 
-def _field(amounts: Elastic, stream: RandomStream, at_BNN2: Tensor, scene: Scene) -> Tensor:
+def _field(
+    amounts: Elastic, stream: RandomStream, at_BNN2: Float[Tensor, "B N N 2"], scene: Scene
+) -> Float[Tensor, "B N N 2"]:
     each = amounts.amplitude / math.sqrt(2) / SPREAD  # along one axis
     chosen_B = stream.bernoulli(amounts.chance)
     return stream.normal(*at_BNN2.shape[1:]) * (each * chosen_B)[:, None, None, None]

@@ -9,6 +9,7 @@ from stages.augmentations.augmentation_interface import Augmentation, Augmentati
 from stages.augmentations.photometric import apply_to_chosen
 from stages.augmentations.rng import RandomStream
 from stages.config.schema_base import Section, Share
+from stages.core.shapes import Bool, Float
 
 
 class Cutout(Section):
@@ -38,38 +39,37 @@ class Cutmix(Section):
     """Probability per image, 0 to 1."""
 
 
-def rectangle(middle_B2: Tensor, side_B: Tensor, size: int) -> Tensor:
+def rectangle(
+    middle_B2: Float[Tensor, "B 2"], side_B: Float[Tensor, " B"], size: int
+) -> Bool[Tensor, "B {size} {size}"]:
     """Return a mask that is true within one square per image, clipped at the edge.
 
     Args:
-        middle_B2: centres (x, y) [B, 2], share of the image side.
-        side_B: sides of the squares [B], share of the image side.
-        size: image side S, pixels.
-
-    Returns:
-        Boolean mask [B, S, S].
+        middle_B2: centres (x, y), share of the image side.
+        side_B: sides of the squares, share of the image side.
+        size: image side, pixels.
     """
     place_S = (torch.arange(size, device=side_B.device) + 0.5) / size
     within_B2S = (place_S - middle_B2[..., None]).abs() * 2 < side_B[:, None, None]
     return within_B2S[:, 1, :, None] & within_B2S[:, 0, None, :]
 
 
-def _cutout(amounts: Cutout, stream: RandomStream, image_BCSS: Tensor) -> Tensor:
+def _cutout(amounts: Cutout, stream: RandomStream, image_BCSS: Float[Tensor, "B C S S"]) -> Float[Tensor, "B C S S"]:
     chosen_B, side_B = stream.bernoulli(amounts.chance), stream.uniform(0, amounts.share)
     hidden_BSS = rectangle(stream.uniform(0, 1, 2), side_B, image_BCSS.shape[2])[chosen_B]
 
-    def hide(image: Tensor) -> Tensor:
+    def hide(image: Float[Tensor, "N C S S"]) -> Float[Tensor, "N C S S"]:
         return torch.where(hidden_BSS[:, None], image.mean(dim=(1, 2, 3), keepdim=True), image)
 
     return apply_to_chosen(chosen_B, image_BCSS, hide)
 
 
-def _mixup(amounts: Mixup, stream: RandomStream, size: int) -> Tensor:
+def _mixup(amounts: Mixup, stream: RandomStream, size: int) -> Float[Tensor, "B 1 1"]:
     chosen_B, share_B = stream.bernoulli(amounts.chance), stream.beta(amounts.alpha)
     return torch.where(chosen_B, torch.maximum(share_B, 1 - share_B), 1.0)[:, None, None]
 
 
-def _cutmix(amounts: Cutmix, stream: RandomStream, size: int) -> Tensor:
+def _cutmix(amounts: Cutmix, stream: RandomStream, size: int) -> Float[Tensor, "B {size} {size}"]:
     chosen_B, side_B = stream.bernoulli(amounts.chance), (1 - stream.beta(amounts.alpha)).sqrt()
     cut_BSS = rectangle(stream.uniform(0, 1, 2), side_B, size) & chosen_B[:, None, None]
     return 1 - cut_BSS.float()

@@ -12,9 +12,10 @@ from pydantic import Field
 from stages.augmentations.augmentation_interface import Augmentation, AugmentationData, Tensor, by_level, predicts_image
 from stages.augmentations.rng import RandomStream
 from stages.config.schema_base import Section, Share
+from stages.core.shapes import Bool, Float
 
 OFFSETS = 2**20  # possible start positions in the bank of noise
-POISSON_MOST = 1e6  # photons; the noise is invisible far below that
+POISSON_MOST = 1e6  # maximum number of photons; the noise is invisible with far fewer
 
 
 class Gamma(Section):
@@ -25,7 +26,7 @@ class Gamma(Section):
 
 
 class Blur(Section):
-    """Gaussian blur, as of a lens out of focus."""
+    """Gaussian blur, similar to that of a lens out of focus."""
 
     deviation: Annotated[float, Field(ge=0, le=20)] = 1.0
     """Maximum standard deviation, working pixels."""
@@ -44,7 +45,7 @@ class Poisson(Section):
     """Photon (shot) noise: its standard deviation grows with the square root of the level."""
 
     photons: Annotated[float, Field(gt=0, le=POISSON_MOST)] = 100
-    """Minimum number of photons at white; drawn log-uniformly from there to ten times as many."""
+    """Minimum number of photons at white; each image has 1 to 10 times as many, drawn log-uniformly."""
     chance: Share = 1.0
     """Probability per image, 0 to 1."""
 
@@ -53,21 +54,20 @@ class Jpeg(Section):
     """JPEG compression artefacts."""
 
     quality: Annotated[float, Field(ge=5, le=95)] = 40
-    """Minimum quality, 5 to 95; drawn uniformly from there to 95."""
+    """Minimum quality, 5 to 95; the quality of each image is drawn uniformly between the minimum and 95."""
     chance: Share = 0.2
     """Probability per image, 0 to 1."""
 
 
-def apply_to_chosen(chosen_B: Tensor, image_BCSS: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply a change to the chosen images of a batch only, in place.
+def apply_to_chosen(
+    chosen_B: Bool[Tensor, " B"], image_BCSS: Float[Tensor, "B C S S"], change: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "B C S S"]:
+    """Apply a change to the chosen images of a batch and return the batch, which may be modified in place.
 
     Args:
-        chosen_B: boolean [B].
-        image_BCSS: images [B, C, S, S].
-        change: function of the chosen images.
-
-    Returns:
-        The batch [B, C, S, S].
+        chosen_B: whether each image is changed.
+        image_BCSS: the batch.
+        change: function that returns changed images [N, C, S, S].
     """
     if bool(chosen_B.all()):
         return change(image_BCSS)
@@ -76,12 +76,12 @@ def apply_to_chosen(chosen_B: Tensor, image_BCSS: Tensor, change: Callable[[Tens
     return image_BCSS
 
 
-def _gamma(amounts: Gamma, stream: RandomStream, image_BCSS: Tensor) -> Tensor:
+def _gamma(amounts: Gamma, stream: RandomStream, image_BCSS: Float[Tensor, "B C S S"]) -> Float[Tensor, "B C S S"]:
     most = torch.tensor(1 + amounts.change).log()
     return adjust_gamma(image_BCSS, (stream.symmetric(1.0) * most).exp())
 
 
-def _blur(amounts: Blur, stream: RandomStream, image_BCSS: Tensor) -> Tensor:
+def _blur(amounts: Blur, stream: RandomStream, image_BCSS: Float[Tensor, "B C S S"]) -> Float[Tensor, "B C S S"]:
     chosen_B, deviation_B = stream.bernoulli(amounts.chance), stream.uniform(0.1, max(0.1, amounts.deviation))
     side = min(2 * int(3 * amounts.deviation + 0.5) + 1, 2 * (image_BCSS.shape[2] // 2) - 1)
     deviation_B2 = deviation_B[chosen_B, None].expand(-1, 2)
@@ -89,13 +89,13 @@ def _blur(amounts: Blur, stream: RandomStream, image_BCSS: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=2)
-def _bank(values: int, device: torch.device) -> Tensor:
+def _bank(values: int, device: torch.device) -> Float[Tensor, " N"]:
     """Return standard normal numbers, generated once; each image uses a section with a random start."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(values + OFFSETS, generator=generator).to(device)
 
 
-def _noise(amounts: Noise, stream: RandomStream, image_BCSS: Tensor) -> Tensor:
+def _noise(amounts: Noise, stream: RandomStream, image_BCSS: Float[Tensor, "B C S S"]) -> Float[Tensor, "B C S S"]:
     values = image_BCSS[0].numel()
     bank = _bank(values, image_BCSS.device)
     for image_CSS, offset in zip(image_BCSS, stream.integers(OFFSETS), strict=True):
@@ -103,7 +103,7 @@ def _noise(amounts: Noise, stream: RandomStream, image_BCSS: Tensor) -> Tensor:
     return image_BCSS
 
 
-def _poisson(amounts: Poisson, stream: RandomStream, image_BCSS: Tensor) -> Tensor:
+def _poisson(amounts: Poisson, stream: RandomStream, image_BCSS: Float[Tensor, "B C S S"]) -> Float[Tensor, "B C S S"]:
     chosen_B, photons_B = stream.bernoulli(amounts.chance), amounts.photons * 10 ** stream.uniform(0, 1)
     each = zip(image_BCSS, chosen_B.tolist(), photons_B.tolist(), stream.generators(), strict=True)
     for image_CSS, chosen, photons, generator in each:
@@ -112,10 +112,10 @@ def _poisson(amounts: Poisson, stream: RandomStream, image_BCSS: Tensor) -> Tens
     return image_BCSS
 
 
-def _jpeg(amounts: Jpeg, stream: RandomStream, image_BCSS: Tensor) -> Tensor:
+def _jpeg(amounts: Jpeg, stream: RandomStream, image_BCSS: Float[Tensor, "B C S S"]) -> Float[Tensor, "B C S S"]:
     chosen_B, quality_B = stream.bernoulli(amounts.chance), stream.uniform(amounts.quality, 95)
 
-    def compress(image: Tensor) -> Tensor:
+    def compress(image: Float[Tensor, "N C S S"]) -> Float[Tensor, "N C S S"]:
         colour = jpeg_codec_differentiable(image.expand(-1, 3, -1, -1).clamp(0, 1), quality_B[chosen_B])
         return colour if image.shape[1] == 3 else colour.mean(dim=1, keepdim=True)
 

@@ -14,6 +14,7 @@ from stages.augmentations.warp import Warp
 from stages.config.schema_base import Section
 from stages.config.schema_training import Augment
 from stages.core.errors import UserError, did_you_mean
+from stages.core.shapes import Float
 
 MOSTLY = 0.5
 OFF = ("off", "Off", "OFF", False, None)
@@ -24,7 +25,7 @@ LEVELS: dict[str, Level | None] = {
     "strong": "strong",
     "auto": "standard",
 }
-"""Preset: level of every augmentation; None for none."""
+"""Level of each preset; None for the preset without augmentations."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def choose_augmentations(augment: Augment, data: AugmentationData) -> list[Augme
     """Decide for every augmentation whether it is applied, with which parameters and why.
 
     Raises:
-        UserError: unknown names, parameters out of range, or augmentations that the data do not permit; lists all.
+        UserError: unknown names, parameters out of range, or augmentations that the data do not permit; the message
+            lists all of them.
     """
     problems = [
         f"augment.amounts.{name}: unknown; {did_you_mean(name, AUGMENTATIONS)}"
@@ -68,7 +70,7 @@ def _chosen(name: str, member: Augmentation, augment: Augment, data: Augmentatio
             return AugmentationChoice(name, None, "switched off in params.yaml")
         amounts = _amounts(name, member, given, preset or member.preset("standard", data))
         if amounts is not None and (reason := member.impossible(data)):
-            raise ValueError(f"augment.amounts.{name}: {given!r}: {reason}")
+            raise ValueError(f"augment.amounts.{name}: {_shown(given)}{reason}; use off")
         return AugmentationChoice(name, amounts, "set in params.yaml")
     if preset is None:
         return AugmentationChoice(name, None, f"not in the preset {augment.preset}")
@@ -92,6 +94,11 @@ def _amounts(name: str, member: Augmentation, given: Any, usual: Section | None)
         raise ValueError("\n".join(_describe_error(name, fields, one) for one in error.errors())) from None
 
 
+def _shown(value: Any) -> str:
+    """Return a value as the beginning of a message; empty for true and for mappings."""
+    return "" if value is True or isinstance(value, Mapping) else f"{value!r}: "
+
+
 def _describe_error(name: str, fields: list[str], error: Any) -> str:
     key = ".".join(["augment.amounts", name, *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
@@ -99,14 +106,15 @@ def _describe_error(name: str, fields: list[str], error: Any) -> str:
     if error["type"] == "missing":
         return f"{key}: missing; the parameters of {name} are {', '.join(fields)}"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{key}: {error['input']!r}: {message[0].lower()}{message[1:]}"
+    return f"{key}: {_shown(error['input'])}{message[0].lower()}{message[1:]}"
 
 
 def resolve_padding(outside: str, data: AugmentationData) -> str:
     """Return the padding mode used where an augmented image shows positions outside the original.
 
     For `auto`: `zeros` for points and objects, because a mirrored copy would have no label; `border` for labels of the
-    whole image (`zeros` if most borders are black); `reflection` for masks and images, whose label is reflected too.
+    whole image (`zeros` if most of the outermost pixels are black); `reflection` for masks and images, because their
+    target is reflected too.
     """
     if outside != "auto":
         return outside
@@ -147,17 +155,20 @@ class Policy:
         self.mixes = any(member.mix for _, member in self.members)
 
     def __call__(
-        self, image_BCSS: Tensor, draws: BatchRandom, bone_BK7: Tensor | None = None
-    ) -> tuple[Tensor, Warp | None]:
+        self,
+        image_BCSS: Float[Tensor, "B C S S"],
+        draws: BatchRandom,
+        bone_BK7: Float[Tensor, "B K 7"] | None = None,
+    ) -> tuple[Float[Tensor, "B C S S"], Warp | None]:
         """Return augmented copies of a batch, and the warp of their pixels.
 
         Args:
-            image_BCSS: float [B, C, S, S] in 0..1; not modified.
+            image_BCSS: images in 0..1; not modified.
             draws: random numbers of the batch.
-            bone_BK7: bones [B, K, 7], if known.
+            bone_BK7: bones, if known.
 
         Returns:
-            Images [B, C, S, S] in 0..1, and the warp, or None if no pixel moves.
+            Images in 0..1, and the warp, or None if no pixel moves.
         """
         warp = self._warp(draws, image_BCSS.device, bone_BK7)
         changed_BCSS = image_BCSS.clone() if warp is None else warp.sample(image_BCSS, "bilinear")
@@ -168,15 +179,15 @@ class Policy:
                 changed_BCSS = member.pixels(self.amounts[name], stream, changed_BCSS).clamp_(0, 1)
         return changed_BCSS, warp
 
-    def kept(self, draws: BatchRandom, device: torch.device) -> Tensor:
-        """Return the weight of each image in mixup and CutMix, [B, S, S] or [B, 1, 1] in 0..1."""
+    def kept(self, draws: BatchRandom, device: torch.device) -> Float[Tensor, "B S S"]:
+        """Return the weight of each original image in mixup and CutMix; S is 1 if it is uniform."""
         kept = torch.ones((len(draws), 1, 1), device=device)
         for name, member in self.members:
             if member.mix:
                 kept = kept * member.mix(self.amounts[name], draws.stream(name, device), self.size)
         return kept
 
-    def _warp(self, draws: BatchRandom, device: torch.device, bone_BK7: Tensor | None) -> Warp | None:
+    def _warp(self, draws: BatchRandom, device: torch.device, bone_BK7: Float[Tensor, "B K 7"] | None) -> Warp | None:
         matrices = [
             member.matrix(self.amounts[name], draws.stream(name, device), self.size)
             for name, member in self.members
@@ -195,7 +206,7 @@ class Policy:
             warp = warp.displaced(member.spans(amounts, self.size), lambda at: field(amounts, stream, at, scene))  # noqa: B023
         return warp
 
-    def _levels(self, image_BCSS: Tensor, draws: BatchRandom) -> Tensor:
+    def _levels(self, image_BCSS: Float[Tensor, "B C S S"], draws: BatchRandom) -> Float[Tensor, "B C S S"]:
         """Apply all linear colour changes as one matrix; in place if the channels are independent."""
         gain, offset_B1 = None, None
         for name, member in self.members:

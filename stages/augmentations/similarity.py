@@ -17,10 +17,11 @@ from stages.augmentations.augmentation_interface import (
 )
 from stages.augmentations.rng import RandomStream
 from stages.config.schema_base import Section, Share
+from stages.core.shapes import Float
 
 SIDES = ("left", "right", "up", "down", "top", "bottom", "north", "south", "east", "west", "clockwise", "od", "os")
 MIN_DISTINGUISHABLE_AUC = 0.8
-"""Upper confidence limit of the probe's AUC from which a transformation is not a symmetry of the data."""
+"""A transformation is not a symmetry of the data if the upper confidence limit of the probe's AUC is at least this."""
 MAX_SKILL_LOSS = 0.2
 """Maximum share of a class probe's skill lost on transformed images; above it, the transformation changes labels."""
 
@@ -53,8 +54,8 @@ class Scale(Section):
     """Maximum change of size: 0.1 means 0.9 to 1.1 times."""
 
 
-def about_centre(linear_B22: Tensor, size: int) -> Tensor:
-    """Return homogeneous matrices [B, 3, 3] of linear maps [B, 2, 2] about the image centre."""
+def about_centre(linear_B22: Float[Tensor, "B 2 2"], size: int) -> Float[Tensor, "B 3 3"]:
+    """Return homogeneous matrices of linear maps about the image centre."""
     middle = (size - 1) / 2
     matrix_B33 = torch.eye(3, device=linear_B22.device).repeat(len(linear_B22), 1, 1)
     matrix_B33[:, :2, :2] = linear_B22
@@ -62,26 +63,26 @@ def about_centre(linear_B22: Tensor, size: int) -> Tensor:
     return matrix_B33
 
 
-def _flip(axis: int, amounts: Flip, stream: RandomStream, size: int) -> Tensor:
+def _flip(axis: int, amounts: Flip, stream: RandomStream, size: int) -> Float[Tensor, "B 3 3"]:
     linear_B22 = torch.eye(2, device=stream.device).repeat(len(stream), 1, 1)
     linear_B22[:, axis, axis] = torch.where(stream.bernoulli(amounts.chance), -1.0, 1.0)
     return about_centre(linear_B22, size)
 
 
-def _rotation(amounts: Rotation, stream: RandomStream, size: int) -> Tensor:
+def _rotation(amounts: Rotation, stream: RandomStream, size: int) -> Float[Tensor, "B 3 3"]:
     middle_B2 = torch.full((len(stream), 2), (size - 1) / 2, device=stream.device)
     turned_B23 = get_rotation_matrix2d(middle_B2, stream.symmetric(amounts.degrees), torch.ones_like(middle_B2))
     last_B13 = torch.tensor([0.0, 0.0, 1.0], device=stream.device).expand(len(stream), 1, 3)
     return torch.cat([turned_B23, last_B13], dim=1)
 
 
-def _translation(amounts: Translation, stream: RandomStream, size: int) -> Tensor:
+def _translation(amounts: Translation, stream: RandomStream, size: int) -> Float[Tensor, "B 3 3"]:
     matrix_B33 = torch.eye(3, device=stream.device).repeat(len(stream), 1, 1)
     matrix_B33[:, :2, 2] = stream.symmetric(amounts.share * size, 2)
     return matrix_B33
 
 
-def _scale(amounts: Scale, stream: RandomStream, size: int) -> Tensor:
+def _scale(amounts: Scale, stream: RandomStream, size: int) -> Float[Tensor, "B 3 3"]:
     factor_B = 1 + stream.symmetric(amounts.change)
     return about_centre(factor_B[:, None, None] * torch.eye(2, device=stream.device), size)
 
@@ -94,7 +95,7 @@ def _are_characters(data: AugmentationData) -> bool:
 
 def _asymmetry(data: AugmentationData, change: str) -> str:
     """Return why a transformation is not known to be a symmetry of the data; empty if it is."""
-    images = {"mirror": "mirrored images", "upside_down": "images upside down", "turn": "rotated images"}[change]
+    images = {"mirror": "mirrored images", "upside_down": "upside-down images", "turn": "rotated images"}[change]
     auc = data.symmetry_auc.get(change)
     if auc is None:
         return f"there are too few images to test whether {images} resemble the original ones"
@@ -126,12 +127,12 @@ def _unwise_flip(data: AugmentationData, change: str) -> str:
 
 def _unwise_rotation(data: AugmentationData) -> str:
     if data.spec.task == "instances" and not data.spec.masks:
-        return "a rotated box is not tight"
+        return "boxes around rotated objects would not be tight"
     return geometry_alters_target(data)
 
 
 def _rotations(level: Level, data: AugmentationData) -> Rotation:
-    """Return any angle if the data have no preferred orientation, else small angles by level."""
+    """Return up to 180 degrees if the data have no preferred orientation, otherwise a small maximum angle by level."""
     if not (
         _are_characters(data) or _name_of_side(data) or _asymmetry(data, "turn") or _asymmetry(data, "upside_down")
     ):

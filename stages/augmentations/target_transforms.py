@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from stages.augmentations.warp import Warp
+from stages.core.shapes import Bool, Float
 from stages.dataset.annotations import IGNORE_INDEX
 
 Objects = dict[str, torch.Tensor]
-ROUND = 32  # points on the ellipse in a box
-LEAST_LEFT = 0.2  # share of an object's area; less cannot be recognized
+ROUND = 32  # number of points on the ellipse inscribed in a box
+LEAST_LEFT = 0.2  # minimum share of an object's area inside the image; objects with less are dropped
 
 
 def transform_targets(kind: str, target: Any, warp: Warp, swap: Sequence[int] = ()) -> Any:
@@ -46,7 +47,7 @@ def transform_targets(kind: str, target: Any, warp: Warp, swap: Sequence[int] = 
             return target
 
 
-def _points(xy_BP2: torch.Tensor, warp: Warp, swap: Sequence[int]) -> torch.Tensor:
+def _points(xy_BP2: Float[torch.Tensor, "B P 2"], warp: Warp, swap: Sequence[int]) -> Float[torch.Tensor, "B P 2"]:
     """Transform points; those that leave the image become NaN."""
     moved_BP2 = warp.points(xy_BP2)
     inside_BP = ((moved_BP2 > -0.5) & (moved_BP2 < warp.size - 0.5)).all(dim=2, keepdim=True)
@@ -57,9 +58,11 @@ def _points(xy_BP2: torch.Tensor, warp: Warp, swap: Sequence[int]) -> torch.Tens
 
 
 def _objects(objects: Objects, warp: Warp) -> Objects:
-    """Return tight boxes around the moved masks, or around the ellipse inscribed in each box; drop objects outside.
+    """Return tight boxes around the moved masks, or around the ellipse inscribed in each box.
 
-    Rotating the corners of a box overestimates the extent of the object; the inscribed ellipse is closer to it
+    Objects that are almost completely outside the image are dropped.
+
+    Rotating the corners of a box overestimates the extent of the object; the inscribed ellipse approximates it better
     (Kalra et al. 2021, "Towards rotation invariance in object detection").
     """
     if "masks" in objects:
@@ -84,12 +87,12 @@ def _objects(objects: Objects, warp: Warp) -> Objects:
     return {"boxes": box_M4[kept_M], "labels": objects["labels"][kept_M]}
 
 
-def _area(box_M4: torch.Tensor) -> torch.Tensor:
+def _area(box_M4: Float[torch.Tensor, "M 4"]) -> Float[torch.Tensor, " M"]:
     return (box_M4[:, 2] - box_M4[:, 0]).clamp(min=0) * (box_M4[:, 3] - box_M4[:, 1]).clamp(min=0)
 
 
-def _boxes_of(mask_MSS: torch.Tensor) -> torch.Tensor:
-    """Return tight boxes [M, 4] of non-empty masks, as pixel edges."""
+def _boxes_of(mask_MSS: Bool[torch.Tensor, "M S S"]) -> Float[torch.Tensor, "M 4"]:
+    """Return tight boxes of non-empty masks, as pixel edges."""
     if not len(mask_MSS):
         return mask_MSS.new_zeros((0, 4), dtype=torch.float32)
     from torchvision.ops import masks_to_boxes

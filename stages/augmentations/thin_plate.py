@@ -9,6 +9,7 @@ from pydantic import Field
 from stages.augmentations.augmentation_interface import Augmentation, Scene, Tensor, by_level, geometry_alters_target
 from stages.augmentations.rng import RandomStream
 from stages.config.schema_base import Section, Share
+from stages.core.shapes import Float
 
 CONTROL_POINTS = ((-0.5, -0.5), (0.5, -0.5), (0.0, 0.0), (-0.5, 0.5), (0.5, 0.5))
 """Control points (x, y) in an image of side 2: centres of the quadrants and of the image.
@@ -26,7 +27,9 @@ class ThinPlate(Section):
     """Probability per image, 0 to 1."""
 
 
-def _field(amounts: ThinPlate, stream: RandomStream, at_BNN2: Tensor, scene: Scene) -> Tensor:
+def _field(
+    amounts: ThinPlate, stream: RandomStream, at_BNN2: Float[Tensor, "B N N 2"], scene: Scene
+) -> Float[Tensor, "B N N 2"]:
     pull_B1 = 2 * amounts.share * stream.bernoulli(amounts.chance)[:, None, None]
     rest_BP2 = torch.tensor(CONTROL_POINTS, device=stream.device).expand(len(stream), -1, -1)
     pulled_BP2 = rest_BP2 + stream.symmetric(1.0, len(CONTROL_POINTS), 2) * pull_B1

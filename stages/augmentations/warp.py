@@ -17,12 +17,14 @@ from functools import cached_property
 import torch
 from torch.nn import functional
 
+from stages.core.shapes import Bool, Float
+
 Tensor = torch.Tensor
 LEAST_AREA = 0.1  # smallest Jacobian determinant; below it the map counts as folded
-_CHECKED = 33, 8 / 3  # min. positions along a side checked for folds: total, and per lattice span
+_CHECKED = 33, 8 / 3  # minimum positions along a side that are checked for folds: in total, and per lattice span
 _STARTS = 65  # maximum start positions along a side for Newton's method
 _STEPS = 8  # iterations of Newton's method; 4 reached 1e-3 pixels in tests
-_LOST = 0.5  # residual in pixels from which it has failed
+_LOST = 0.5  # residual in pixels from which Newton's method has failed
 _MILDER = (0.7, 0.7, 0.7, 0.7, 0.7, 0.0)  # successive factors of a displacement that folds the image
 
 
@@ -30,8 +32,8 @@ _MILDER = (0.7, 0.7, 0.7, 0.7, 0.7, 0.0)  # successive factors of a displacement
 class Lattice:
     """Displacement field, added to positions of the new image before the matrix is applied."""
 
-    node_BNN2: Tensor
-    """Coefficients [B, N, N, 2], pixels, rows first. Nodes are one span apart and extend one span beyond the image."""
+    node_BNN2: Float[Tensor, "B N N 2"]
+    """Coefficients, pixels, rows first. Nodes are one span apart and extend one span beyond the image."""
 
     @property
     def spans(self) -> int:
@@ -39,8 +41,8 @@ class Lattice:
         return self.node_BNN2.shape[1] - 3
 
 
-def node_places(spans: int, size: int, device: torch.device) -> Tensor:
-    """Return the positions of lattice nodes, [N, N, 2] with N = spans + 3, pixels.
+def node_places(spans: int, size: int, device: torch.device) -> Float[Tensor, "{spans}+3 {spans}+3 2"]:
+    """Return the positions of lattice nodes, pixels.
 
     Args:
         spans: number of spans along a side.
@@ -52,8 +54,10 @@ def node_places(spans: int, size: int, device: torch.device) -> Tensor:
     return torch.stack([x_NN, y_NN], dim=-1)
 
 
-def _basis(place: Tensor, spans: int, size: int, derivative: bool = False) -> Tensor:
-    """Return the uniform cubic B-spline basis at positions [...], or its derivative, as [..., N].
+def _basis(
+    place: Float[Tensor, "*P"], spans: int, size: int, derivative: bool = False
+) -> Float[Tensor, "*P {spans}+3"]:
+    """Return the uniform cubic B-spline basis at positions, or its derivative.
 
     The spline is constant beyond the edges.
     """
@@ -80,7 +84,7 @@ def _basis(place: Tensor, spans: int, size: int, derivative: bool = False) -> Te
 class Warp:
     """Geometric transformation of a batch of images."""
 
-    matrix_B33: Tensor
+    matrix_B33: Float[Tensor, "B 3 3"]
     """Homogeneous matrix from original to new positions, as in Kornia, without the displacements."""
     size: int
     outside: str
@@ -105,11 +109,11 @@ class Warp:
             node_BNN2 = torch.where(folded_B[:, None, None, None], node_BNN2 * factor, node_BNN2)
         return self._with(node_BNN2)
 
-    def _with(self, node_BNN2: Tensor) -> "Warp":
+    def _with(self, node_BNN2: Float[Tensor, "B N N 2"]) -> "Warp":
         return Warp(self.matrix_B33, self.size, self.outside, (*self.lattices, Lattice(node_BNN2)))
 
-    def _folded(self) -> Tensor:
-        """Return whether the map of each image folds, or nearly so, [B]."""
+    def _folded(self) -> Bool[Tensor, " B"]:
+        """Return whether the map of each image folds or nearly folds."""
         places = self._checked()
         step = self.size / (places - 1)
         moved_BCC2 = self._on_grid(torch.linspace(-0.5, self.size - 0.5, places, device=self.matrix_B33.device))
@@ -121,8 +125,8 @@ class Warp:
     def _checked(self) -> int:
         return max(_CHECKED[0], *(round(_CHECKED[1] * one.spans) + 1 for one in self.lattices))
 
-    def _on_grid(self, place_C: Tensor) -> Tensor:
-        """Return the sum of all displacements on a regular grid, [B, C, C, 2], rows first."""
+    def _on_grid(self, place_C: Float[Tensor, " C"]) -> Float[Tensor, "B C C 2"]:
+        """Return the sum of all displacements on a regular grid, rows first."""
         moved_BCC2 = torch.zeros((len(self.matrix_B33), len(place_C), len(place_C), 2), device=place_C.device)
         for one in self.lattices:
             basis_CN = _basis(place_C, one.spans, self.size)
@@ -131,18 +135,18 @@ class Warp:
         return moved_BCC2
 
     @cached_property
-    def inverse_B33(self) -> Tensor:
-        """Homogeneous matrices from new to original positions, [B, 3, 3]."""
+    def inverse_B33(self) -> Float[Tensor, "B 3 3"]:
+        """Homogeneous matrices from new to original positions."""
         return torch.linalg.inv(self.matrix_B33)
 
     @cached_property
-    def mirrored_B(self) -> Tensor:
-        """Return whether each image is mirrored, bool [B]."""
+    def mirrored_B(self) -> Bool[Tensor, " B"]:
+        """Return whether each image is mirrored."""
         return self.matrix_B33[:, :2, :2].det() < 0
 
     @cached_property
-    def grid_BSS2(self) -> Tensor:
-        """Sampling grid [B, S, S, 2] in the coordinates of `grid_sample`: -1 and 1 are the image edges."""
+    def grid_BSS2(self) -> Float[Tensor, "B {self.size} {self.size} 2"]:
+        """Sampling grid in the coordinates of `grid_sample`: -1 and 1 are the image edges."""
         inverse_B33, size = self.inverse_B33, self.size
         place_S = torch.arange(size, device=inverse_B33.device, dtype=torch.float32)
         origin_BS2 = inverse_B33[:, None, :2, 0] * place_S[:, None] + inverse_B33[:, None, :2, 2]
@@ -158,17 +162,23 @@ class Warp:
         right_BNX = torch.cat(right_B1S2, dim=1).flatten(2)
         return torch.matmul(torch.cat(left_S1, dim=1), right_BNX).reshape(len(inverse_B33), size, size, 2)
 
-    def sample(self, value_BCSS: Tensor, mode: str, outside: str | None = None, beyond: float = 0.0) -> Tensor:
+    def sample(
+        self,
+        value_BCSS: Float[Tensor, "B C {self.size} {self.size}"],
+        mode: str,
+        outside: str | None = None,
+        beyond: float = 0.0,
+    ) -> Float[Tensor, "B C {self.size} {self.size}"]:
         """Resample values at each position of the new image.
 
         Args:
-            value_BCSS: float32 [B, C, S, S]; in half precision torch samples wrong planes on the CPU.
+            value_BCSS: values, float32; torch samples wrong planes in half precision on the CPU.
             mode: `bilinear` or `nearest`.
-            outside: padding mode; that of the images by default.
+            outside: padding mode; by default `self.outside`.
             beyond: value outside the image for padding mode `zeros`.
 
         Returns:
-            float32 [B, C, S, S].
+            The values, float32.
         """
         assert value_BCSS.dtype == torch.float32 and value_BCSS.shape[2:] == (self.size, self.size)
         shifted = value_BCSS - beyond if beyond else value_BCSS
@@ -176,8 +186,8 @@ class Warp:
         return moved + beyond if beyond else moved
 
     @cached_property
-    def area_BSS(self) -> Tensor:
-        """Area of the original image that each new pixel shows, [B, S, S], pixels."""
+    def area_BSS(self) -> Float[Tensor, "B {self.size} {self.size}"]:
+        """Area of the original image that each new pixel shows, in original pixels."""
         grid_BSS2 = functional.pad(self.grid_BSS2.movedim(3, 1), (1, 1, 1, 1), "replicate").movedim(1, 3)
         reach = torch.full((self.size,), 2.0, device=grid_BSS2.device)
         reach[0] = reach[-1] = 1.0  # at the edges the difference spans one pixel
@@ -186,8 +196,8 @@ class Warp:
         down = (grid_BSS2[:, 2:, 1:-1] - grid_BSS2[:, :-2, 1:-1]) * scale / reach[:, None, None]
         return (across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]).abs()
 
-    def points(self, xy_BP2: Tensor) -> Tensor:
-        """Return the new positions of points of the original image, [B, P, 2]; they may lie outside.
+    def points(self, xy_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, "B P 2"]:
+        """Return the new positions of points of the original image; they may lie outside.
 
         Without displacements, the matrix is applied; otherwise g(x) = xy is solved by Newton's method, starting at the
         nearest of a grid of positions. NaN remains NaN; points for which the method fails, observed only where the
@@ -206,8 +216,8 @@ class Warp:
         known_BP1 = (short_BP2.abs() < _LOST).all(dim=2, keepdim=True) & ~xy_BP2.isnan()
         return torch.where(known_BP1, place_BP2, torch.nan)
 
-    def _nearest(self, wanted_BP2: Tensor) -> Tensor:
-        """Return the grid position whose image is nearest to each target position, [B, P, 2]."""
+    def _nearest(self, wanted_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, "B P 2"]:
+        """Return the grid position whose image is nearest to each target position."""
         place_C = torch.linspace(-0.5, self.size - 0.5, min(_STARTS, self._checked()), device=wanted_BP2.device)
         y_CC, x_CC = torch.meshgrid(place_C, place_C, indexing="ij")
         place_CC2 = torch.stack([x_CC, y_CC], dim=2)
@@ -216,8 +226,8 @@ class Warp:
         place_BC2 = place_CC2.flatten(0, 1).expand(len(wanted_BP2), -1, -1)
         return place_BC2.gather(1, best_BP[..., None].expand(-1, -1, 2))
 
-    def _displacement(self, place: Tensor) -> Tensor:
-        """Return the sum of all displacements at positions [B, ..., 2]."""
+    def _displacement(self, place: Float[Tensor, "B *P 2"]) -> Float[Tensor, "B *P 2"]:
+        """Return the sum of all displacements at positions."""
         flat_BP2 = place.flatten(1, -2)
         moved_BP2 = torch.zeros_like(flat_BP2)
         for one in self.lattices:
@@ -225,8 +235,8 @@ class Warp:
             moved_BP2 = moved_BP2 + _contracted(y_BPN, x_BPN, one.node_BNN2)
         return moved_BP2.reshape(place.shape)
 
-    def _slope(self, place_BP2: Tensor) -> Tensor:
-        """Return the Jacobian of the displacement, [B, P, 2, 2]; the last axis is the derivative by x and y."""
+    def _slope(self, place_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, "B P 2 2"]:
+        """Return the Jacobian of the displacement; the last axis is the derivative with respect to x and y."""
         slope_BP22 = torch.zeros((*place_BP2.shape, 2), device=place_BP2.device)
         for one in self.lattices:
             x_BPN, y_BPN = (_basis(place_BP2[..., axis], one.spans, self.size) for axis in (0, 1))
@@ -244,6 +254,8 @@ class Warp:
         return warp
 
 
-def _contracted(y_BPN: Tensor, x_BPN: Tensor, node_BNN2: Tensor) -> Tensor:
+def _contracted(
+    y_BPN: Float[Tensor, "B P N"], x_BPN: Float[Tensor, "B P N"], node_BNN2: Float[Tensor, "B N N 2"]
+) -> Float[Tensor, "B P 2"]:
     row_BPN2 = (y_BPN @ node_BNN2.flatten(2)).reshape(*y_BPN.shape[:2], -1, 2)
     return (row_BPN2 * x_BPN[..., None]).sum(dim=2)

@@ -75,7 +75,7 @@ def check_sources(sources: Sequence[str]) -> None:
         UserError: a path does not exist, or a folder or archive contains no image or cannot be opened.
     """
     if sources.count(STDIN) > 1:
-        raise UserError("- (standard input) is given twice; name it once")
+        raise UserError("- (standard input) is named twice; name it once")
     for source in sources:
         if source == STDIN or (source.lower().endswith(LIST_SUFFIX) and Path(source).is_file()):
             continue
@@ -117,7 +117,7 @@ def _is_image(name: str) -> bool:
 
 
 def _has_image_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  # of millions
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  # pathlib is slower
 
 
 def _refuse(reason: str) -> bytes:
@@ -229,13 +229,13 @@ def _iterate_tar(file: str, prefix: str) -> Iterator[InputImage]:
                     read, held = _tar_reader(archive, member, file if uncompressed else None, refusal)
                     yield InputImage(f"{file}/{member.name}", prefix + name, read, held)
             if is_truncated_tar(archive):
-                raise tarfile.ReadError("no member and no end")
+                raise tarfile.ReadError("neither a member nor the end of the archive")
     except (*ARCHIVE_ERRORS, OSError, ValueError) as error:
         if not done:
             raise
         reason = (
-            f"is damaged or truncated at byte {done} of the tar ({error}); the members after it were not predicted: "
-            "copy it again"
+            f"is damaged or truncated at byte {done} of the tar ({error}); the members after this byte were not "
+            "predicted: copy the archive again"
         )
         yield InputImage(file, prefix + "damaged", partial(_refuse, reason))
 
@@ -275,6 +275,6 @@ def _member_name(member: str, seen: set[str]) -> tuple[str, str]:
     if not _is_image(name):
         return "", ""
     if name in seen:
-        return "refused", "occurs twice in the archive; only the first was predicted: pack it again"
+        return "refused", "occurs twice in the archive; only the first was predicted: pack the archive again"
     seen.add(name)
     return name, ""

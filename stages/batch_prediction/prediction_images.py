@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
+from stages.core.shapes import Array, Integer
 from stages.tasks import TASKS
 from stages.tasks.image_outputs import as_file, picture_of
 from stages.tasks.task_spec import TaskSpec
-
-Array = np.ndarray[Any, Any]
 
 
 def write_prediction(prediction: Any, spec: TaskSpec, place: Path) -> Path:
@@ -19,7 +17,7 @@ def write_prediction(prediction: Any, spec: TaskSpec, place: Path) -> Path:
     Args:
         prediction: prediction of the task.
         spec: task specification.
-        place: path of the file without its suffix, which depends on the content.
+        place: path of the file without its suffix; the content determines the suffix.
 
     Returns:
         Path of the file.
@@ -31,11 +29,11 @@ def write_prediction(prediction: Any, spec: TaskSpec, place: Path) -> Path:
     return file
 
 
-def write_overlay(image: Array, prediction: Any, spec: TaskSpec, place: Path) -> Path:
+def write_overlay(image: Integer[Array, "H W *C"], prediction: Any, spec: TaskSpec, place: Path) -> Path:
     """Write the prediction drawn over its image as JPEG.
 
     Args:
-        image: uint8 or uint16 [H, W, C].
+        image: uint8 or uint16 pixels.
         prediction: prediction of the task.
         spec: task specification.
         place: path of the file without its suffix.

@@ -16,6 +16,7 @@ from stages.batch_prediction.formats import OutputFormat
 from stages.batch_prediction.inputs import InputImage
 from stages.batch_prediction.worker_pool import OutputRow
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.tasks.task_spec import TaskSpec
 
 RECORD_INTERVAL = 1.0  # seconds between two writes of the progress record
@@ -28,7 +29,7 @@ class RowWriter:
     def __init__(
         self, stream: BinaryIO, format_: OutputFormat, spec: TaskSpec, record: Path | None, began: dict[str, Any]
     ):
-        """Write rows to a stream.
+        """Create a writer to a stream.
 
         Args:
             stream: binary stream; open for reading and writing, at its start, if `record` or `format_.finish` is given.
@@ -62,8 +63,9 @@ class RowWriter:
         while self.rows < known["rows"] and (image := next(images, None)):
             self._count_image(image)
         if self._paths.hexdigest() != known["paths"]:
+            differ = "differs from that" if known["rows"] == 1 else "differ from those"
             raise UserError(
-                f"{self._record}: the first {known['rows']} images differ from those of the unfinished run; "
+                f"{self._record}: the first {quantity(known['rows'], 'image')} {differ} of the unfinished run; "
                 f"{RESTART_HINT}"
             )
         if self._stream.seek(0, os.SEEK_END) < known["bytes"]:
@@ -205,7 +207,7 @@ def _lock(part: Path) -> Iterator[BinaryIO]:
         except BlockingIOError:
             raise busy from None
         if not (part.exists() and os.path.samestat(part.stat(), os.fstat(stream.fileno()))):
-            raise busy  # it ended meanwhile: the open file is now its finished output
+            raise busy  # the other process has ended: the open file is now its finished output
         yield stream
 
 

@@ -40,7 +40,7 @@ class PredictionJob:
     engine: str = "auto"
     """See `Model`; set to one name, so that all processes use the same engine."""
     precision: str = ""
-    """See `Model`; set for the same reason."""
+    """See `Model`; set, so that all processes use the same precision."""
     workers: int = 1
     """Number of processes; 0 to predict in this process, without limits."""
     seconds: float = 120.0
@@ -122,7 +122,7 @@ def _collect_rows(
         if len(chunk) == 1:
             return [_format_row({"path": chunk[0].path, "error": str(error)}, job, spec)], job.seconds
     except (RuntimeError, CancelledError) as error:
-        raise UserError(f"the worker processes cannot be kept running: {error}; try fewer --workers") from error
+        raise UserError(f"the worker processes cannot be restarted: {error}; try fewer --workers") from error
     alone = [_submit([image], job, pool) for image in chunk]
     parts = [_collect_rows([image], single, job, spec, pool) for image, single in zip(chunk, alone, strict=True)]
     return [row for rows, _ in parts for row in rows], sum(seconds for _, seconds in parts)
@@ -163,7 +163,7 @@ def _predict(model: Model, job: PredictionJob, source: InputImage) -> OutputRow:
     except MemoryError:
         row = {"error": f"requires more than {job.memory / 2**30:g} GiB of memory; raise --memory"}
     except Exception as error:  # onnxruntime's errors have no common base class; one image must not end the run
-        row = {"error": f"the model failed on it: {type(error).__name__}: {error}"}
+        row = {"error": f"cannot be predicted ({type(error).__name__}: {error})"}
     return _format_row({"path": source.path, **row}, job, model.spec)
 
 

@@ -5,17 +5,16 @@ Axes: N images, F features.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from stages.core.shapes import Array, Float, Integer
 from stages.images.decode import Unreadable, decode_image
 from stages.images.image_metadata import pixel_digest
 from stages.images.image_statistics import to_grey, to_uint8
 from stages.importers.sample import Sample
 
-Array = np.ndarray[Any, Any]
 Pairs = Sequence[tuple[int, int]]
 SIDE = 32  # side of a thumbnail, pixels
 SURE = 3.3  # standard errors above chance level
@@ -26,17 +25,17 @@ MOST_PAIRS = 4000
 class ImageSignature:
     """Statistics of an opened image."""
 
-    thumbnail: Array
-    """Grey thumbnail, float32 [SIDE * SIDE]."""
-    tone: Array
-    """Mean and standard deviation of each of three channels [6], 0 to 255."""
+    thumbnail: Float[Array, " 1024"]
+    """Grey thumbnail, SIDE x SIDE pixels."""
+    tone: Float[Array, " 6"]
+    """Mean and standard deviation of each of three channels, 0 to 255."""
     pixels: str
     """Digest of the decoded pixels."""
     megapixels: float
 
 
-def compute_signature(image: Array) -> ImageSignature:
-    """Compute the statistics of a decoded image [H, W] or [H, W, C]."""
+def compute_signature(image: Integer[Array, "H W *C"]) -> ImageSignature:
+    """Compute the statistics of a decoded image."""
     small = Image.fromarray(to_grey(image)).resize((SIDE, SIDE), Image.Resampling.BOX)
     levels_XC = to_uint8(image).reshape(image.shape[0] * image.shape[1], -1)[:, :3].astype(np.float32)
     tone = np.resize(np.stack([levels_XC.mean(axis=0), levels_XC.std(axis=0)]), (2, 3)).ravel()
@@ -115,7 +114,7 @@ def compare_pairs(known: dict[int, ImageSignature], pairs: Pairs, unrelated: Pai
     thumbnail_NF /= np.maximum(np.linalg.norm(thumbnail_NF, axis=1, keepdims=True), 1e-6)
     tone_NF = np.stack([known[place].tone for place in places])
 
-    def similarities(some: Pairs) -> tuple[Array, Array]:
+    def similarities(some: Pairs) -> tuple[Float[Array, " P"], Float[Array, " P"]]:
         one, other = (np.array([row[pair[i]] for pair in some]) for i in (0, 1))
         alike = (thumbnail_NF[one] * thumbnail_NF[other]).sum(axis=1)
         return alike, np.abs(tone_NF[one] - tone_NF[other]).mean(axis=1)

@@ -4,7 +4,6 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,13 +12,13 @@ from stages.configuration.group_similarity import ImageSignature, compute_signat
 from stages.configuration.grouping import ImageGrouping, detect_grouping
 from stages.configuration.object_size import smallest_structure
 from stages.core.errors import UserError
+from stages.core.shapes import Array, Float, Integer
 from stages.dataset.annotations import Annotation
 from stages.images.decode import PILLOW_FORMATS, Unreadable, decode_image
 from stages.images.image_statistics import to_grey
 from stages.importers.format_detection import FormatCandidate
 from stages.importers.sample import Sample
 
-Array = np.ndarray[Any, Any]
 LOOKED_AT = 64  # maximum number of images opened with their labels
 MOST_MEGAPIXELS = 400.0  # limit of opened megapixels, applied after FEWEST images
 FEWEST = 8
@@ -34,10 +33,10 @@ class SourceFacts:
     """Statistics of the inspected images."""
 
     count: int
-    sides: Array
-    """Height and width in pixels [images, 2]; of all images if reading their headers is fast."""
-    opened: Array
-    """Height and width of the opened images [opened, 2]."""
+    sides: Integer[Array, "N 2"]
+    """Height and width in pixels; of all images if reading their headers is fast."""
+    opened: Integer[Array, "M 2"]
+    """Height and width of the opened images."""
     channels: Counter[int]
     """Number of opened images by channels; images with equal channels count as 1."""
     depths: Counter[int]
@@ -46,8 +45,8 @@ class SourceFacts:
     """Number of opened images with three equal channels."""
     faint: int
     """Number of opened colour images with faint colours."""
-    levels: Array
-    """Mean and 99th percentile of the grey levels [opened, 2], 0 to 255."""
+    levels: Float[Array, "M 2"]
+    """Mean and 99th percentile of the grey levels of the opened images, 0 to 255."""
     smallest: list[tuple[float, str]]
     """Smallest structure of opened images: size in original pixels and key of `VISIBLE`."""
     annotations: list[Annotation]
@@ -126,7 +125,7 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
     )
 
 
-def _colour_type(image: Array) -> str:
+def _colour_type(image: Integer[Array, "H W *C"]) -> str:
     """Return the colour type of an image: grey, stored grey, faint, colour, or channels."""
     if image.ndim == 2 or image.shape[2] != 3:
         return "grey" if image.ndim == 2 else "channels"
@@ -136,8 +135,8 @@ def _colour_type(image: Array) -> str:
     return "faint" if image.dtype == np.uint8 and np.percentile(apart, 99) <= FAINT else "colour"
 
 
-def _sides(items: Sequence[Sample], seen: Array, max_megapixels: float) -> Array:
-    """Return the sizes of all images from their file headers, [images, 2]; those of opened images if that is slow."""
+def _sides(items: Sequence[Sample], seen: Integer[Array, "M 2"], max_megapixels: float) -> Integer[Array, "N 2"]:
+    """Return the sizes of all images from their file headers; those of opened images if that is slow."""
     if len(items) > MOST_HEADERS or not all(item.has_file for item in items):
         return seen
     sides, read_ = [], 0

@@ -1,14 +1,12 @@
 """Size of the smallest structures that must remain visible: objects, gaps between points, and thin mask parts."""
 
-from typing import Any
-
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from stages.core.shapes import Array, Integer
 from stages.dataset.annotations import IGNORE_INDEX, Annotation
 
-Array = np.ndarray[Any, Any]
 MOST_SIDE = 1024  # maximum height and width of the measured part of a mask, pixels
 VISIBLE = {
     "the shorter side of an object": 8.0,
@@ -19,8 +17,13 @@ VISIBLE = {
 """Minimum size in working pixels by structure."""
 
 
-def smallest_structure(annotation: Annotation, mask_HW: Array | None) -> tuple[float, str] | None:
-    """Return the size in pixels of the smallest structure of an image and its key in VISIBLE; None if there is none."""
+def smallest_structure(annotation: Annotation, target: Integer[Array, "H W *C"] | None) -> tuple[float, str] | None:
+    """Return the size in pixels of the smallest structure of an image and its key in VISIBLE; None if there is none.
+
+    Args:
+        annotation: labels of the image.
+        target: its mask or paired image, if it has one.
+    """
     if annotation.points is not None:
         gap = _gap([xy for xy in annotation.points.values() if xy is not None])
         return None if gap is None else (gap, "the gap between two points")
@@ -31,8 +34,8 @@ def smallest_structure(annotation: Annotation, mask_HW: Array | None) -> tuple[f
             return float(np.percentile(sides, 5)), "the shorter side of an object"
         gap = _gap([(x, y) for x, y in boxes[:, :2]])
         return None if gap is None else (gap, "the gap between two dots")
-    if annotation.mask is not None and mask_HW is not None:
-        return mask_thickness(mask_HW), "the thickness of the thinnest class"
+    if annotation.mask is not None and target is not None:
+        return mask_thickness(target), "the thickness of the thinnest class"
     return None
 
 
@@ -44,8 +47,8 @@ def _gap(points: list[tuple[float, float]]) -> float | None:
     return float(np.median(distance[:, 1]))
 
 
-def mask_thickness(mask_HW: Array) -> float:
-    """Return the thickness of the thinnest class of a label image [H, W], pixels.
+def mask_thickness(mask_HW: Integer[Array, "H W"]) -> float:
+    """Return the thickness of the thinnest class of a label image, pixels.
 
     The thickness is 4 times the mean distance to the edge, which is exact for a straight strip.
     """

@@ -1,7 +1,8 @@
 """Annotations of one image: the common representation of all label formats.
 
-Coordinates are in pixels of the upright original image. Points: x to the right, y down, integers are pixel centres, as
-in annotation tools. Boxes: edges, so that a box around the whole image is (0, 0, width, height), as in COCO.
+Coordinates are in pixels of the upright original image, x to the right and y down. Integer coordinates of points
+are pixel centres, as in annotation tools. Boxes are given by their edges, so that a box around the whole image is
+(0, 0, width, height), as in COCO.
 """
 
 import json
@@ -11,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from stages.core.shapes import Array, Bool, Shaped
+
 IGNORE_INDEX = 255
 """Mask index of pixels whose class is unknown; they are excluded from training and scoring."""
 
@@ -22,7 +24,7 @@ class ObjectAnnotation:
 
     label: str
     box: tuple[float, float, float, float]
-    """x0, y0, x1, y1 in pixels, edges; x0 < x1, y0 < y1."""
+    """Edges x0, y0, x1, y1 in pixels, with x0 < x1 and y0 < y1."""
     rle: tuple[int, ...] | None = None
     """Mask over the whole image in the encoding of `encode_rle`; None if only the box is known."""
     crowd: bool = False
@@ -76,8 +78,8 @@ def _shape(values: dict[str, Any]) -> ObjectAnnotation:
     )
 
 
-def encode_rle(mask_HW: Array) -> tuple[int, ...]:
-    """Encode a boolean mask [H, W] as run lengths in column-major order, background first (COCO's uncompressed RLE).
+def encode_rle(mask_HW: Shaped[Array, "H W"]) -> tuple[int, ...]:
+    """Encode a mask, bool or 0 and 1, as run lengths in column-major order, background first (COCO's uncompressed RLE).
 
     >>> encode_rle(np.array([[0, 1], [0, 1]], bool))
     (2, 2)
@@ -87,16 +89,13 @@ def encode_rle(mask_HW: Array) -> tuple[int, ...]:
     return tuple(int(n) for n in np.diff(np.concatenate([[0], edges, [mask_HW.size]])))
 
 
-def decode_rle(runs: Iterable[int], height: int, width: int) -> Array:
+def decode_rle(runs: Iterable[int], height: int, width: int) -> Bool[Array, "{height} {width}"]:
     """Decode the output of `encode_rle`.
 
     Args:
         runs: run lengths in pixels.
-        height: of the image, pixels.
-        width: of the image, pixels.
-
-    Returns:
-        boolean mask [height, width].
+        height: height of the image, pixels.
+        width: width of the image, pixels.
 
     Raises:
         ValueError: the runs do not add up to height * width.
@@ -108,19 +107,19 @@ def decode_rle(runs: Iterable[int], height: int, width: int) -> Array:
     return flat.reshape(width, height).T
 
 
-def bounding_box(mask_HW: Array) -> tuple[float, float, float, float]:
-    """Return the tight box (x0, y0, x1, y1) of a mask [H, W] that is not empty."""
+def bounding_box(mask_HW: Shaped[Array, "H W"]) -> tuple[float, float, float, float]:
+    """Return the tight box (x0, y0, x1, y1) of a mask that is not empty."""
     rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
     assert len(rows), "an empty mask has no box"
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def annotate_mask(label: str, mask_HW: Array, crowd: bool = False) -> ObjectAnnotation:
-    """Return the annotation of one object from its boolean mask [height, width], which must not be empty.
+def annotate_mask(label: str, mask_HW: Bool[Array, "H W"], crowd: bool = False) -> ObjectAnnotation:
+    """Return the annotation of one object from its mask, which must not be empty.
 
     Args:
         label: class of the object.
-        mask_HW: pixels of the object, bool.
+        mask_HW: pixels of the object.
         crowd: True if the mask covers a group of objects.
     """
     return ObjectAnnotation(label, bounding_box(mask_HW), encode_rle(mask_HW), crowd)

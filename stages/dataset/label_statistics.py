@@ -4,26 +4,25 @@ Values are relative to the image size: an area of 1 is the whole image; a centre
 (1, 1) the lower right.
 """
 
-from typing import Any
-
 import numpy as np
 
+from stages.core.shapes import Array, Integer
 from stages.dataset.annotations import IGNORE_INDEX, Annotation
 
 ObjectMeasurements = dict[str, list[dict[str, float]]]
-"""Class or point: list of objects, each with x and y of its centre, and its area unless it is a point."""
+"""Objects by the name of their class or point, each with x and y of its centre, and its area unless it is a point."""
 
 
 def measure_objects(
-    annotation: Annotation, height: int, width: int, mask_HW: np.ndarray[Any, Any] | None
+    annotation: Annotation, height: int, width: int, mask_HW: Integer[Array, "{height} {width} *C"] | None
 ) -> ObjectMeasurements:
-    """Measure the objects of an image by class; each class of a mask counts as one object, a point has no area.
+    """Measure the objects of an image by class; each class of a mask counts as one object, and a point has no area.
 
     Args:
         annotation: labels of the image.
-        height: of the image, pixels.
-        width: of the image, pixels.
-        mask_HW: mask [H, W] of indices of `annotation.mask`; None without a mask.
+        height: height of the image, pixels.
+        width: width of the image, pixels.
+        mask_HW: mask of indices of `annotation.mask`; ignored if `annotation.mask` is None.
     """
     objects: ObjectMeasurements = {}
     for shape in annotation.shapes or ():

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.natural_sort import natural_sort_key
+from stages.core.shapes import Array, Integer
 from stages.dataset.annotations import Annotation
 from stages.dataset.shards import read_member, shard_name
 from stages.images.decode import DecodedImage, decode_image
@@ -24,20 +24,20 @@ MANIFEST_COLUMNS = {
     "content": "str",  # SHA-256 of the file's bytes, 16 hex digits
     "pixels": "str",  # SHA-256 of the decoded pixels, 16 hex digits
     "phash": "str",  # perceptual hash, 16 hex digits
-    "phash_mirrored": "str",  # of the horizontally mirrored image
+    "phash_mirrored": "str",  # perceptual hash of the horizontally mirrored image
     "origin": "str",  # from ingest.origin_regex or a column: real, simulated, a site; empty if unknown
-    "arrival": "int64",  # 1 for groups of the first ingest, 2 for groups of the next ingest that added any ...
-    "bytes": "int64",  # of the file
+    "arrival": "int64",  # number of the ingest that added the group, from 1, among those that added groups
+    "bytes": "int64",  # size of the file
     "bytes_per_pixel": "float64",
     "has_file": "bool",  # false if the image was encoded from an array, so that format and bytes are not the user's
     "width": "int64",  # pixels
     "height": "int64",  # pixels
     "format": "str",
     "mode": "str",
-    "camera": "str",  # from EXIF, as the next two
+    "camera": "str",  # from EXIF, like taken and software
     "taken": "str",
     "software": "str",
-    "quality": "float64",  # of a JPEG, 1 to 100; 0 for others
+    "quality": "float64",  # quality of a JPEG, 1 to 100; 0 for other formats
     "brightness": "float64",  # this and the following: see stages.images.image_statistics
     "contrast": "float64",
     "darkest": "float64",
@@ -66,9 +66,9 @@ MANIFEST_COLUMNS = {
     "target_content": "str",  # digest of the file of the mask or paired image; empty if there is none
     "target_pixels": "str",  # digest of its decoded pixels
     "things": "str",  # areas and positions of the labelled objects, JSON of stages.dataset.label_statistics
-    "offset": "int64",  # of the file in the shard of its arrival, bytes
-    "target_offset": "int64",  # of the file of the mask or paired image
-    "target_bytes": "int64",  # 0 if there is none
+    "offset": "int64",  # position of the file in the shard of its arrival, bytes
+    "target_offset": "int64",  # position of the file of the mask or paired image, bytes
+    "target_bytes": "int64",  # size of that file; 0 if there is none
 }
 SEALED_INDEX = ("group", "content", "pixels", "phash")
 """Columns of the sealed test images that the pipeline may read: enough to detect leakage, no labels and no pixels."""
@@ -109,7 +109,7 @@ def parse_annotations(rows: pd.DataFrame) -> list[Annotation]:
     return [Annotation.from_json(text) for text in rows["annotation"]]
 
 
-def decode_targets(rows: pd.DataFrame, folder: Path) -> Iterator[np.ndarray[Any, Any] | None]:
+def decode_targets(rows: pd.DataFrame, folder: Path) -> Iterator[Integer[Array, "_ _ ..."] | None]:
     """Yield the masks (class indices) or paired images of manifest rows, in order; None if there is none."""
     for arrival, offset, length in zip(rows["arrival"], rows["target_offset"], rows["target_bytes"], strict=True):
         data = read_member(folder / shard_name(arrival), offset, length) if length else b""

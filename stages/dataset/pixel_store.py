@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.core.shapes import Array, Bool, Float, Integer, Shaped, UInt8
 from stages.images.geometry import Placement
 
-Array = np.ndarray[Any, Any]
 PLACEMENT_COLUMNS = ("height", "width", "top", "left", "inner_height", "inner_width", "scale_y", "scale_x")
 ROW_COLUMNS = ("path", "label", "group", *PLACEMENT_COLUMNS)
 
@@ -21,16 +21,16 @@ ROW_COLUMNS = ("path", "label", "group", *PLACEMENT_COLUMNS)
 class RaggedObjects:
     """Objects of all images, any number per image."""
 
-    box_T4: Array
-    """float32, concatenated over the images."""
-    label_T: Array
-    mask_TX: Array | None
+    box_T4: Float[Array, "T 4"]
+    """Boxes in float32, concatenated over the images."""
+    label_T: Integer[Array, " T"]
+    mask_TX: UInt8[Array, "T X"] | None
     """Packed bits of a mask [size, size] per object; None if only boxes are known."""
-    first: Array
-    """Index of the first object of each image, [N + 1]."""
+    first: Integer[Array, " _"]
+    """Index of the first object of each image, followed by the number of objects, [N + 1]."""
 
-    def select(self, index_B: Array) -> "RaggedObjects":
-        """Return the objects of the selected images [B]."""
+    def select(self, index_B: Integer[Array, " B"]) -> "RaggedObjects":
+        """Return the objects of the selected images."""
         ranges = [np.arange(self.first[i], self.first[i + 1]) for i in index_B]
         index_T, first = np.concatenate([np.zeros(0, int), *ranges]), np.cumsum([0, *map(len, ranges)])
         masks = None if self.mask_TX is None else self.mask_TX[index_T]
@@ -41,13 +41,13 @@ class RaggedObjects:
 class RaggedBones:
     """Bones of all images, in the format of `stages.articulation.skeleton`."""
 
-    bone_T7: Array
-    """float32, concatenated over the images."""
-    first: Array
-    """Index of the first bone of each image, [N + 1]."""
+    bone_T7: Float[Array, "T 7"]
+    """Bones in float32, concatenated over the images."""
+    first: Integer[Array, " _"]
+    """Index of the first bone of each image, followed by the number of bones, [N + 1]."""
 
-    def padded(self, index_B: Array) -> Array:
-        """Return the bones [B, K, 7] of the images [B], padded with NaN to the most bones K, at least 1."""
+    def padded(self, index_B: Integer[Array, " B"]) -> Float[Array, "B K 7"]:
+        """Return the bones of the selected images, padded with NaN to their largest number of bones K, at least 1."""
         counts_B = self.first[index_B + 1] - self.first[index_B]
         bone_BK7 = np.full((len(index_B), max(1, int(counts_B.max())), 7), np.nan, np.float32)
         for row, (index, count) in enumerate(zip(index_B, counts_B, strict=True)):
@@ -59,12 +59,12 @@ class RaggedBones:
 class PixelStore:
     """One split of the prepared data. Each row is a working image: a whole original, or a tile."""
 
-    image_NHWC: Array
-    """uint8 or uint16, memory-mapped."""
-    target: Array | RaggedObjects
-    """Training targets, aligned with the images."""
+    image_NHWC: Integer[Any, "N H W C"]
+    """uint8 or uint16: a memory-mapped array, or a tensor on the device of the training."""
+    target: Shaped[Any, "N ..."] | RaggedObjects
+    """Training targets, aligned with the images; an array or a tensor like `image_NHWC`, or objects."""
     rows: pd.DataFrame
-    """path, label, group and placement of each image."""
+    """Path, label, group and placement of each image."""
     about: dict[str, Any]
     """Name and version of the data, and the task spec."""
     bones: RaggedBones | None = None
@@ -73,8 +73,8 @@ class PixelStore:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def select(self, index_B: Array) -> "PixelStore":
-        """Return the selected rows [B], without bones."""
+    def select(self, index_B: Integer[Array, " B"]) -> "PixelStore":
+        """Return the selected rows, without bones."""
         rows = self.rows.iloc[index_B].reset_index(drop=True)
         target = self.target.select(index_B) if isinstance(self.target, RaggedObjects) else self.target[index_B]
         return PixelStore(self.image_NHWC[index_B], target, rows, self.about)
@@ -99,7 +99,7 @@ class ArrayWriter:
         self.file, self.count, self.written = file, count, 0
         self.mapped: np.memmap[Any, Any] | None = None
 
-    def add(self, values: Array) -> None:
+    def add(self, values: Shaped[Array, "..."]) -> None:
         """Write the next array."""
         if self.mapped is None:
             shape = (self.count, *values.shape)
@@ -120,7 +120,7 @@ def write_rows(folder: Path, split: str, rows: pd.DataFrame) -> None:
     """Write the rows of the working images.
 
     Args:
-        folder: of the store.
+        folder: folder of the store.
         split: train or val.
         rows: table with the columns `ROW_COLUMNS`.
     """
@@ -132,11 +132,15 @@ def write_about(folder: Path, about: dict[str, Any]) -> None:
     (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
-def write_objects(folder: Path, split: str, objects: Iterable[tuple[Array, Array, Array | None]]) -> None:
+def write_objects(
+    folder: Path,
+    split: str,
+    objects: Iterable[tuple[Float[Array, "_ 4"], Integer[Array, " _"], Bool[Array, "_ S S"] | None]],
+) -> None:
     """Write the objects of each image.
 
     Args:
-        folder: of the store.
+        folder: folder of the store.
         split: train or val.
         objects: (box_M4, label_M, mask_MSS or None) per image.
     """
@@ -153,13 +157,13 @@ def write_objects(folder: Path, split: str, objects: Iterable[tuple[Array, Array
     np.savez(folder / f"{split}.things.npz", **arrays)  # type: ignore[arg-type]
 
 
-def write_bones(folder: Path, split: str, bones: Sequence[Array]) -> None:
+def write_bones(folder: Path, split: str, bones: Sequence[Float[Array, "_ 7"]]) -> None:
     """Write the bones of each image.
 
     Args:
-        folder: of the store.
+        folder: folder of the store.
         split: train or val.
-        bones: [K, 7] per image.
+        bones: bones of each image, in the format of `stages.articulation.skeleton`.
     """
     first = np.concatenate([[0], np.cumsum([len(bone_K7) for bone_K7 in bones])])
     bone_T7 = np.concatenate([np.zeros((0, 7), np.float32), *bones])

@@ -15,7 +15,7 @@ def write_shard(file: Path, members: Iterable[tuple[str, bytes]]) -> list[int]:
     """Write members (name, bytes) in order; the output depends on the members only.
 
     Returns:
-        offset of the bytes of each member in the file.
+        The offset of the bytes of each member in the file.
     """
     with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as tar:
         for name, data in members:
@@ -31,8 +31,8 @@ def read_member(file: Path, offset: int, length: int) -> bytes:
 
     Args:
         file: the shard.
-        offset: of the member in the file, bytes.
-        length: of the member, bytes.
+        offset: offset of the member in the file, bytes.
+        length: length of the member, bytes.
     """
     with file.open("rb") as stream:
         stream.seek(offset)

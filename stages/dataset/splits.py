@@ -62,8 +62,8 @@ def merge_linked_groups(groups: pd.Series, images: pd.Series, locked: "SplitTabl
         locked: splits and arrivals of earlier groups.
 
     Returns:
-        group name per image, aligned with `groups`: of merged groups the earliest, ties by name. The result stays the
-        same once the new groups are locked.
+        group name per image, aligned with `groups`. Merged groups have the name of the earliest one, or of the first by
+        name among equally early ones. The result stays the same once the new groups are locked.
     """
     known = groups.unique()
     place = {group: i for i, group in enumerate(known)}
@@ -92,7 +92,7 @@ class SplitTable:
     splits: dict[str, str] = field(default_factory=dict)
     """Split by group."""
     arrivals: dict[str, int] = field(default_factory=dict)
-    """Arrival by group: the number, from 1, of the ingest that added the group, among ingests that added any."""
+    """Arrival by group: the number of the ingest that added the group, from 1, among ingests that added groups."""
 
     def with_new_groups(self, splits: dict[str, str]) -> "SplitTable":
         """Return a table extended by the groups that are not in it, as one arrival."""
@@ -127,18 +127,20 @@ def read_split_table(file: Path, rule: str) -> SplitTable:
     wrong = {group: split for group, split in splits.items() if split not in SPLITS}
     if wrong:
         group, split = next(iter(wrong.items()))
-        raise UserError(f"{file}: split {split!r} of group {group!r} is not one of {', '.join(SPLITS)}")
+        raise UserError(
+            f"{file}: split {split!r} of group {group!r} is not one of {', '.join(SPLITS)}; restore the file with git"
+        )
     if grouped_by != rule:
         raise UserError(
-            f"{file} was written with groups by {grouped_by}, but they are now by {rule}: images would move between "
-            "training and test. Restore the rule, or delete the file to split again; scores of a test that was "
-            "already opened are then invalid"
+            f"{file} was written with groups by {grouped_by}, but the groups are now by {rule}: images would move "
+            "between training and test. Restore the rule, or delete the file to split again; scores on a test split "
+            "that was already unsealed are then invalid"
         )
     return SplitTable(splits, dict.fromkeys(splits, 1) | later)
 
 
 def write_split_table(file: Path, rule: str, locked: SplitTable) -> None:
-    """Write the table, one group per line, either completely or not at all; only arrivals after the first are listed.
+    """Write the table, one group per line, either completely or not at all; arrivals are listed from the second on.
 
     Args:
         file: file to replace.

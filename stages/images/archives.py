@@ -37,7 +37,7 @@ class Rejection:
 
 
 SourceFiles = dict[str, Callable[[], bytes]]
-"""Function that reads the bytes, by path with forward slashes."""
+"""Functions that read the bytes of the files, by path with forward slashes."""
 Listing = tuple[SourceFiles, list[Rejection]]
 
 
@@ -46,7 +46,7 @@ def list_source_files(source: Path, stack: ExitStack) -> Listing:
 
     Args:
         source: folder, archive or npz.
-        stack: closes the archive, and deletes unpacked files, when it exits.
+        stack: exit stack that closes the archive and deletes unpacked files.
 
     Raises:
         UserError: the source does not exist, is damaged, or has an unknown format.
@@ -65,7 +65,7 @@ def list_source_files(source: Path, stack: ExitStack) -> Listing:
             files, refused = {source.name: source.read_bytes}, []
         else:
             hint = (
-                f"set ingest.source: {source.parent} and ingest.inside: {source.name}, so that the images are found"
+                f"set ingest.source to {source.parent} and ingest.inside to {source.name}"
                 if lower.endswith(TABLE_SUFFIXES)
                 else f"supported: a folder, {', '.join(ARCHIVE_SUFFIXES)}, .npz"
             )
@@ -73,7 +73,7 @@ def list_source_files(source: Path, stack: ExitStack) -> Listing:
     except ARCHIVE_ERRORS as error:
         raise UserError(f"ingest.source: {source} is a damaged archive: {error}; copy it again") from error
     nameless = [name for name in files if not _is_text(name)]
-    refused += [Rejection(name, "the name is not valid UTF-8; rename it") for name in nameless]
+    refused += [Rejection(name, "has a name that is not valid UTF-8; rename it") for name in nameless]
     return {name: read for name, read in files.items() if _is_text(name)}, refused
 
 
@@ -92,11 +92,11 @@ def _in_folder(root: Path) -> Listing:
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.is_symlink():
-            refused.append(Rejection(name, "is a link; replace it by the file or folder itself"))
+            refused.append(Rejection(name, "is a link; replace it with the file or folder itself"))
         elif path.is_file():
             files[name] = partial(read_file, path)
         elif not path.is_dir():
-            refused.append(Rejection(name, "is neither a file nor a folder"))
+            refused.append(Rejection(name, "is neither a file nor a folder; remove it"))
     return files, refused
 
 
@@ -151,7 +151,7 @@ def normalize_member_name(name: str) -> str:
     """
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise Unreadable("the path leaves the archive; pack it again")
+        raise Unreadable("has a path that leaves the archive; pack it again")
     return "/".join(parts)
 
 
@@ -184,14 +184,14 @@ def is_truncated_tar(archive: tarfile.TarFile) -> bool:
     `tarfile` treats a damaged header as the end, but an empty block must follow the last member.
 
     Raises:
-        Exception: one of `ARCHIVE_ERRORS`; a checksum at the end of a compressed file is wrong.
+        Exception: one of `ARCHIVE_ERRORS`, if the checksum at the end of a compressed file is wrong.
     """
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     end = archive.fileobj.read(tarfile.BLOCKSIZE)
     if len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):
         return True
-    while archive.fileobj.read(2**20):  # to the end, where a compressed file has its checksum
+    while archive.fileobj.read(2**20):  # read to the end, where a compressed file has its checksum
         pass
     return False
 
@@ -199,6 +199,6 @@ def is_truncated_tar(archive: tarfile.TarFile) -> bool:
 def _check_unpacked_size(file: Path, unpacked: int) -> None:
     if unpacked > MAX_UNPACKED_BYTES:
         raise UserError(
-            f"{file} unpacks to {unpacked / 2**30:.0f} GiB, above {MAX_UNPACKED_BYTES / 2**30:.0f}; "
+            f"{file} unpacks to {unpacked / 2**30:.0f} GiB, above the limit of {MAX_UNPACKED_BYTES / 2**30:.0f} GiB; "
             "unpack it to a folder first"
         )

@@ -4,19 +4,22 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from stages.core.shapes import Array, Integer
 
 TILE = 112  # pixels
 CAPTION = 18  # pixels
 GAP = 8  # pixels
 
 
-def contact_sheet(images: Sequence[np.ndarray[Any, Any]], captions: Sequence[str], columns: int = 8) -> Image.Image:
+def contact_sheet(
+    images: Sequence[Integer[Array, "_ _ ..."]], captions: Sequence[str], columns: int = 8
+) -> Image.Image:
     """Arrange images in a grid with a caption below each; small images are enlarged without smoothing.
 
     Args:
-        images: uint8 images [H, W], [H, W, 1] or [H, W, 3] of any size.
+        images: grey or RGB images of any size.
         captions: one per image; truncated to the width of a tile.
         columns: maximum number of columns.
     """
@@ -34,7 +37,7 @@ def contact_sheet(images: Sequence[np.ndarray[Any, Any]], captions: Sequence[str
     return sheet
 
 
-def _tile(image: np.ndarray[Any, Any]) -> Image.Image:
+def _tile(image: Integer[Array, "H W *C"]) -> Image.Image:
     picture = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image).convert("RGB")
     scale = TILE / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))

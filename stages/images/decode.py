@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stages.core.shapes import Array, Integer, Shaped
+
 PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 READABLE_FORMATS = (*PILLOW_FORMATS, "NPY")
 IMAGE_SUFFIXES = frozenset(".npy .bmp .gif .jpeg .jpg .jpe .jfif .png .pbm .pgm .pnm .ppm .tif .tiff .webp".split())
 READABLE_MODES = frozenset(("1", "L", "P", "RGB", "RGBA", "LA", "PA", "I;16", "I;16L", "I;16B", "I"))
-DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I"))  # 16 bits; PNG's come as I
+DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I"))  # 16 bits; Pillow opens 16-bit PNG files in mode I
 NPY = b"\x93NUMPY"
 TIFF = (b"II*\0", b"MM\0*")
 MAX_MEGAPIXELS = 178.0  # limit of Pillow: 178,956,970 pixels
 MAX_BYTES_PER_PIXEL = 16  # at the maximum number of pixels; smaller images may have more channels
-MULTIPLE_FRAMES = (
-    "contains several frames; one image per file is expected"  # not counted: a small file can contain a million
-)
+# The frames are not counted, since a small file can contain a million.
+MULTIPLE_FRAMES = "contains several frames; one image per file is expected"
 LUMA = (0.299, 0.587, 0.114)
 EXIF_CAMERA = (0x010F, 0x0110)  # make, model
 EXIF_ORIENTATION, EXIF_SOFTWARE, EXIF_CHANGED, EXIF_MORE, EXIF_TAKEN = 0x0112, 0x0131, 0x0132, 0x8769, 0x9003
@@ -47,12 +48,15 @@ class TooManyPixels(Unreadable):
 
 
 class NotAdmitted(Exception):
-    """An `Admit` callback refused to have the pixels decoded."""
+    """An `Admit` callback refused the image before its pixels were decoded."""
 
 
 Admit = Callable[[int, int, int], None]
-"""Callback before decoding: (pixels, channels, bits per channel). Channels and bits are 0 unless the decoder keeps the
-stored values in memory as well. May raise `NotAdmitted` or `Unreadable`."""
+"""Callback that is called with (pixels, channels, bits per channel) before decoding.
+
+Channels and bits are 0 unless the decoder keeps the stored values in memory as well. The callback may raise
+`NotAdmitted` or `Unreadable`.
+"""
 
 
 def admit_all(pixels: int, channels: int, bits: int) -> None:
@@ -69,7 +73,7 @@ def admit_all(pixels: int, channels: int, bits: int) -> None:
 class DecodedImage:
     """A decoded image with the metadata of its file."""
 
-    image: np.ndarray[Any, Any]
+    image: Integer[Array, "H W *C"]
     """uint8 or uint16 pixels, upright; [H, W] for grey, [H, W, 3] for colour, [H, W, C] for more channels."""
     format: str
     """Format name of Pillow, for example JPEG or PNG; NPY for NumPy files."""
@@ -98,12 +102,12 @@ def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Adm
         admit: called with the size of the image before it is decoded.
 
     Raises:
-        Unreadable: not an image, damaged, larger than `max_megapixels`, several frames, more than 16 bits, or
-            transparent.
+        Unreadable: the file is not an image, is damaged or transparent, or has more than `max_megapixels`, several
+            frames or more than 16 bits.
         NotAdmitted: `admit` refused the image.
     """
     if not data:
-        raise Unreadable("empty file, 0 bytes")
+        raise Unreadable("is empty (0 bytes)")
     if data.startswith(NPY):
         return _decode_npy(data, max_megapixels, admit)
     if data.startswith(TIFF) and _is_beyond_pillow(data):
@@ -150,7 +154,7 @@ def _quality(tables: dict[int, Any]) -> float:
     return max(1.0, round(100 - scale / 2 if scale <= 100 else 5000 / scale, 1))
 
 
-def decode_label_image(data: bytes, height: int, width: int) -> np.ndarray[Any, Any]:
+def decode_label_image(data: bytes, height: int, width: int) -> Integer[Array, "{height} {width}"]:
     """Decode a label image: palette indices, grey levels, or the level of colours with equal channels.
 
     Args:
@@ -158,11 +162,9 @@ def decode_label_image(data: bytes, height: int, width: int) -> np.ndarray[Any, 
         height: required height, pixels.
         width: required width, pixels.
 
-    Returns:
-        values [height, width].
-
     Raises:
-        Unreadable: not an image, damaged, of another size (checked before decoding), several frames or coloured.
+        Unreadable: the file is not an image, is damaged or coloured, or has another size (checked before decoding) or
+            several frames.
     """
     try:
         with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as file:
@@ -182,21 +184,27 @@ def decode_label_image(data: bytes, height: int, width: int) -> np.ndarray[Any, 
 
 
 def _describe_error(error: Exception) -> str:
-    return f"{type(error).__name__}: " + re.sub(r" <_io.BytesIO[^>]*>", "", str(error))  # address of the buffer
+    reason = re.sub(r" <_io.BytesIO[^>]*>", "", str(error))  # address of the buffer
+    return f"cannot be decoded ({type(error).__name__}: {reason})"
 
 
 def _check_supported(file: Image.Image, max_megapixels: float) -> None:
     _check_size_and_frames(file, max_megapixels)
     if file.mode not in READABLE_MODES:
-        raise Unreadable(f"mode {file.mode} is not supported; convert it to 8-bit grey or RGB")
+        raise Unreadable(f"has the mode {file.mode}, which is not supported; convert it to 8-bit grey or RGB")
 
 
 def _check_size_and_frames(file: Image.Image, max_megapixels: float) -> None:
-    width, height = file.size
-    if width * height > max_megapixels * 1e6:
-        raise TooManyPixels(f"{width}x{height} is {width * height / 1e6:.1f} megapixels, above {max_megapixels:g}")
+    _check_megapixels(*file.size, max_megapixels)
     if getattr(file, "is_animated", False):
         raise Unreadable(MULTIPLE_FRAMES)
+
+
+def _check_megapixels(width: int, height: int, max_megapixels: float) -> None:
+    if width * height > max_megapixels * 1e6:
+        raise TooManyPixels(
+            f"has {width * height / 1e6:.1f} megapixels ({width}x{height}), above the limit of {max_megapixels:g}"
+        )
 
 
 def _decode_npy(data: bytes, max_megapixels: float, admit: Admit) -> DecodedImage:
@@ -210,13 +218,12 @@ def _decode_npy(data: bytes, max_megapixels: float, admit: Admit) -> DecodedImag
     return DecodedImage(checked, "NPY", f"{image.dtype}")
 
 
-def _check_array(image: np.ndarray[Any, Any], max_megapixels: float) -> np.ndarray[Any, Any]:
+def _check_array(image: Shaped[Array, "..."], max_megapixels: float) -> Integer[Array, "_ _ ..."]:
     if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or 0 in image.shape:
         raise Unreadable(
             f"contains {image.dtype} of shape {image.shape}; uint8 or uint16 of shape [H, W] or [H, W, C] is required"
         )
-    if image.shape[0] * image.shape[1] > max_megapixels * 1e6:
-        raise TooManyPixels(f"{image.shape[1]}x{image.shape[0]} is above {max_megapixels:g} megapixels")
+    _check_megapixels(image.shape[1], image.shape[0], max_megapixels)
     return image[:, :, 0] if image.shape[2:] == (1,) else image
 
 
@@ -241,11 +248,11 @@ def _decode_deep_tiff(data: bytes, max_megapixels: float, admit: Admit) -> Decod
             if file.pages.is_multipage:
                 raise Unreadable(MULTIPLE_FRAMES)
             page = file.pages[0]
-            if page.imagewidth * page.imagelength > max_megapixels * 1e6:  # type: ignore[union-attr]
-                raise TooManyPixels(f"is above {max_megapixels:g} megapixels")
+            _check_megapixels(page.imagewidth, page.imagelength, max_megapixels)  # type: ignore[union-attr]
             if (nbytes := page.nbytes) > MAX_BYTES_PER_PIXEL * max_megapixels * 1e6:
                 raise TooManyPixels(
-                    f"contains {nbytes / 1e6:.0f} MB of values, above {MAX_BYTES_PER_PIXEL * max_megapixels:g}"
+                    f"contains {nbytes / 1e6:.0f} MB of pixel values, above the limit of "
+                    f"{MAX_BYTES_PER_PIXEL * max_megapixels:g} MB"
                 )
             if (photometric := page.photometric.name) not in ("MINISBLACK", "RGB"):  # type: ignore[union-attr]
                 raise Unreadable(f"stores colours as {photometric}; convert it to grey or RGB")
@@ -256,12 +263,12 @@ def _decode_deep_tiff(data: bytes, max_megapixels: float, admit: Admit) -> Decod
     except (Unreadable, NotAdmitted):
         raise
     except Exception as error:  # a damaged file can raise almost any exception
-        raise Unreadable(f"{type(error).__name__}: {error}") from error
+        raise Unreadable(_describe_error(error)) from error
     image = np.moveaxis(image, 0, 2) if planar else image
     return DecodedImage(_check_array(image, max_megapixels), "TIFF", f"{image.dtype} x {image.shape[-1]}")
 
 
-def _page_values(page: Any) -> np.ndarray[Any, Any]:
+def _page_values(page: Any) -> Shaped[Array, "..."]:
     """Return the values of a TIFF page; raise Unreadable if tifffile does not support its compression."""
     try:
         return np.asarray(page.asarray())
@@ -269,12 +276,12 @@ def _page_values(page: Any) -> np.ndarray[Any, Any]:
         if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
             raise
         raise Unreadable(
-            f"is compressed by {page.compression.name}, which is not supported with 16-bit colour or over 4 channels; "
-            "store it uncompressed or with Deflate (tiffcp -c zip OLD NEW), or as npy"
+            f"is compressed by {page.compression.name}, which is not supported for 16-bit colour or more than 4 "
+            "channels; store it uncompressed or with Deflate (tiffcp -c zip OLD NEW), or as npy"
         ) from error
 
 
-def _pixels(file: Image.Image) -> np.ndarray[Any, Any]:
+def _pixels(file: Image.Image) -> Integer[Array, "H W *C"]:
     if file.mode in DEEP_MODES:
         if "transparency" in file.info and (np.asarray(file) == file.info["transparency"]).any():
             raise Unreadable("is partly transparent; flatten it onto a background")
@@ -293,15 +300,12 @@ def _pixels(file: Image.Image) -> np.ndarray[Any, Any]:
     return np.asarray(file if file.mode == mode else file.convert(mode))  # avoids a copy
 
 
-def to_channels(image: np.ndarray[Any, Any], channels: int) -> np.ndarray[Any, Any]:
+def to_channels(image: Integer[Array, "H W *C"], channels: int) -> Integer[Array, "H W {channels}"]:
     """Convert an image to a number of channels; colour becomes grey by ITU-R BT.601 luma.
 
     Args:
-        image: uint8 or uint16 [H, W] or [H, W, C].
+        image: uint8 or uint16; without a third axis it is grey.
         channels: number of channels of the result.
-
-    Returns:
-        image [H, W, channels].
 
     Raises:
         ValueError: the number of channels differs, and the conversion is not between 1 and 3 channels.

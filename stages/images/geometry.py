@@ -10,7 +10,7 @@ from math import ceil
 
 import numpy as np
 
-from stages.core.shapes import Array, Float, Shaped
+from stages.core.shapes import Array, Float, Integer, Real, Shaped
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Placement:
     """Working pixels per original pixel."""
     scale_x: float
 
-    def transform_points(self, xy_P2: Array) -> Array:
-        """Transform points [P, 2] from the original to the working image."""
+    def transform_points(self, xy_P2: Real[Array, "P 2"]) -> Float[Array, "P 2"]:
+        """Transform points from the original to the working image."""
         return np.stack(
             [
                 (xy_P2[:, 0] - self.left + 0.5) * self.scale_x - 0.5,
@@ -42,8 +42,8 @@ class Placement:
             axis=1,
         )
 
-    def transform_boxes(self, box_M4: Array) -> Array:
-        """Transform boxes [M, 4] from the original to the working image."""
+    def transform_boxes(self, box_M4: Real[Array, "M 4"]) -> Float[Array, "M 4"]:
+        """Transform boxes from the original to the working image."""
         shift, scale = [self.left, self.top] * 2, [self.scale_x, self.scale_y] * 2
         return (box_M4 - np.array(shift)) * np.array(scale)
 
@@ -54,9 +54,9 @@ def inner_size(height: int, width: int, fit: str, size: int) -> tuple[int, int]:
     Integer arithmetic, so that the exported graph reproduces it exactly.
 
     Args:
-        height: of the original image, pixels.
-        width: of the original image, pixels.
-        fit: "stretch", or another mode, which keeps the aspect ratio.
+        height: height of the original image, pixels.
+        width: width of the original image, pixels.
+        fit: "stretch", or another mode, which preserves the aspect ratio.
         size: side of the working image, pixels.
 
     >>> inner_size(100, 200, "letterbox", 64), inner_size(100, 200, "stretch", 64)
@@ -69,11 +69,11 @@ def inner_size(height: int, width: int, fit: str, size: int) -> tuple[int, int]:
 
 
 def placements(height: int, width: int, fit: str, size: int, overlap: float) -> list[Placement]:
-    """Return the placements of an original image: one, or for `tile` as many tiles as cover it.
+    """Return the placement of an original image, or for fit `tile` those of the tiles that cover it.
 
     Args:
-        height: of the original image, pixels.
-        width: of the original image, pixels.
+        height: height of the original image, pixels.
+        width: width of the original image, pixels.
         fit: "letterbox", "stretch" or "tile".
         size: side of the working image, pixels.
         overlap: minimum overlap of neighbouring tiles, as a share of their side.
@@ -98,12 +98,9 @@ def crop_tile(image: Shaped[Array, "H W *C"], placement: Placement, size: int) -
     """Crop a tile from an image and pad it by reflection at the edges of the image.
 
     Args:
-        image: [H, W, ...].
+        image: the original image, with any number of channels.
         placement: position of the tile.
         size: side of the tile, pixels.
-
-    Returns:
-        tile [size, size, ...].
     """
     part = image[placement.top : placement.top + size, placement.left : placement.left + size]
     short = [(0, size - part.shape[0]), (0, size - part.shape[1])] + [(0, 0)] * (part.ndim - 2)
@@ -116,13 +113,10 @@ def resample_labels(
     """Resample a label image to a working image by nearest neighbour.
 
     Args:
-        index_HW: label image [H, W].
+        index_HW: label image of the original.
         placement: position of the original in the working image.
         size: side of the working image, pixels.
         outside: index of pixels outside the original.
-
-    Returns:
-        label image [size, size].
     """
     if placement.scale_x == placement.scale_y == 1.0:
         part = index_HW[
@@ -137,7 +131,7 @@ def resample_labels(
     return out
 
 
-def _nearest(length: int, inner: int) -> Array:
+def _nearest(length: int, inner: int) -> Integer[Array, " {inner}"]:
     return ((np.arange(inner) + 0.5) * (length / inner)).astype(int).clip(0, length - 1)
 
 
@@ -145,11 +139,11 @@ def blend_tiles(parts: Sequence[Float[Array, "*C S S"]], tiles: Sequence[Placeme
     """Blend predictions of overlapping tiles, weighted by the distance to the edge of the tile.
 
     Args:
-        parts: predictions [..., size, size] of the tiles.
+        parts: predictions of the tiles.
         tiles: placements of the tiles.
 
     Returns:
-        predictions [..., H, W] of the original image.
+        The prediction for the original image.
     """
     first, size = tiles[0], parts[0].shape[-1]
     ramp = np.minimum(np.arange(size) + 1, size - np.arange(size)).astype(np.float32)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.shapes import Array, Integer
 from stages.images.decode import DecodedImage, decode_image
 from stages.images.image_statistics import compute_statistics
 
@@ -26,8 +27,8 @@ def describe_image(data: bytes, max_megapixels: float) -> dict[str, Any]:
     }
 
 
-def pixel_digest(image: np.ndarray[Any, Any]) -> str:
-    """Return the SHA-256 of shape and pixels, 16 hex digits."""
+def pixel_digest(image: Integer[Array, "H W *C"]) -> str:
+    """Return the first 16 hex digits of the SHA-256 of the shape and the pixels."""
     digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()[:16]

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageChops
 from scipy.fft import dctn
 
+from stages.core.shapes import Array, Float, Integer, UInt8
 from stages.images.decode import DecodedImage, to_channels
 
 EXPOSURE = ("brightness", "darkest", "brightest", "redness", "blueness")
@@ -19,20 +20,18 @@ HOT_PIXEL_SHARE = 1e-4  # share of pixels, at least one, that may be hot pixels 
 REDUCING_GAP = 3.0  # multiple of the target size to which an image is averaged before resampling
 LEVELS = np.arange(256)
 
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
-
 
 def compute_statistics(picture: DecodedImage) -> dict[str, Any]:
     """Compute the statistics of an image; in grey levels from 0 to 255 unless stated otherwise.
 
     brightness, contrast: mean and standard deviation; darkest, brightest: 5th and 95th percentile; highest: level of
     any channel that no more than `HOT_PIXEL_SHARE` of its pixels exceed; black, white: share of pixels at level 0 and
-    255; entropy: of the grey levels, bits, 0 to 8; border, border_contrast: mean and standard deviation of the
-    outermost sixteenth;
-    foreground: share of pixels that Otsu's threshold (1979) separates from the border; sharpness: mean absolute
-    difference of neighbours; red, green, blue and ..._contrast: mean and standard deviation of a channel;
-    redness, blueness: mean of R - G and of B - G, -255 to 255; blank: a single grey level; thumbnail: 8x8 RGB bytes;
-    phash, phash_mirrored: see `_perceptual_hashes`.
+    255; entropy: entropy of the grey levels, bits, 0 to 8; border, border_contrast: mean and standard deviation of the
+    border, which is one sixteenth of the shorter side wide; foreground: share of pixels that Otsu's threshold (1979)
+    separates from the border; sharpness: mean absolute difference of neighbouring pixels; red, green, blue and
+    ..._contrast: mean and standard deviation of a channel; redness, blueness: mean of R - G and of B - G, -255 to 255;
+    blank: whether all pixels have the same grey level; thumbnail: 8x8 RGB bytes; phash, phash_mirrored: see
+    `_perceptual_hashes`.
     """
     image = to_uint8(picture.image)
     colour = Image.fromarray(image) if image.shape[2:] == (3,) else None  # created once, since it copies the pixels
@@ -79,53 +78,53 @@ def compute_statistics(picture: DecodedImage) -> dict[str, Any]:
     }
 
 
-def to_uint8(image: np.ndarray[Any, Any]) -> Bytes:
+def to_uint8(image: Integer[Array, "H W *C"]) -> UInt8[Array, "H W *C"]:
     """Convert uint16 levels to the scale 0 to 255; uint8 is returned unchanged."""
     return (image // 257).astype(np.uint8) if image.dtype == np.uint16 else image
 
 
-def to_grey(image: np.ndarray[Any, Any]) -> Bytes:
-    """Convert an image [H, W] or [H, W, C] to grey, uint8 [H, W]."""
+def to_grey(image: Integer[Array, "H W *C"]) -> UInt8[Array, "H W"]:
+    """Convert an image to grey."""
     return _grey(to_uint8(image))
 
 
-def _grey(image: Bytes) -> Bytes:
-    """Return luma [H, W] of a colour image, or the mean of other channels."""
+def _grey(image: UInt8[Array, "H W *C"]) -> UInt8[Array, "H W"]:
+    """Return the luma of a colour image, or the mean of the channels of any other image."""
     if image.ndim == 3 and image.shape[2] not in (1, 3):
         return image.mean(axis=2).round().astype(np.uint8)
     return to_channels(image, 1)[:, :, 0]
 
 
-def _histograms(colour: Image.Image) -> np.ndarray[Any, Any]:
-    """Return counts [3, 256]; Pillow histograms are ten times as fast as NumPy moments of the pixels."""
+def _histograms(colour: Image.Image) -> Integer[Array, "3 256"]:
+    """Return the histogram of each channel; its moments take a tenth of the time of moments of the pixels in NumPy."""
     return np.array(colour.histogram()).reshape(3, 256)
 
 
-def _moments(counts: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """Return mean and standard deviation of a histogram of levels [256]."""
+def _moments(counts: Integer[Array, "256"]) -> tuple[float, float]:
+    """Return the mean and the standard deviation of the levels of a histogram."""
     mean = float(counts @ LEVELS / counts.sum())
     return mean, float(np.sqrt(counts @ (LEVELS - mean) ** 2 / counts.sum()))
 
 
-def _of_channels(image: Bytes) -> np.ndarray[Any, Any]:
-    """Return histograms [C, 256] of any number of channels."""
+def _of_channels(image: UInt8[Array, "H W C"]) -> Integer[Array, "C 256"]:
+    """Return the histogram of each channel."""
     return np.stack([np.bincount(image[:, :, c].ravel(), minlength=256) for c in range(image.shape[2])])
 
 
-def _highest(histograms: np.ndarray[Any, Any]) -> float:
-    """Return the highest level of histograms [C, 256] that more pixels than the hot pixels reach."""
+def _highest(histograms: Integer[Array, "C 256"]) -> float:
+    """Return the highest level that more pixels of a channel reach than may be hot pixels."""
     pixels = int(histograms[0].sum())
     above = np.cumsum(histograms[:, ::-1], axis=1)[:, ::-1]  # pixels at this level or a higher one
     return float(np.flatnonzero((above > min(max(1, HOT_PIXEL_SHARE * pixels), pixels - 1)).any(axis=0))[-1])
 
 
-def _entropy(counts: np.ndarray[Any, Any]) -> float:
+def _entropy(counts: Integer[Array, "256"]) -> float:
     share = counts[counts > 0] / counts.sum()
     return float(-(share * np.log2(share)).sum()) + 0.0  # avoids -0.0 for a blank image
 
 
-def _rim(grey: Bytes) -> Bytes:
-    """Return the pixels of the outermost sixteenth, at least one pixel wide."""
+def _rim(grey: UInt8[Array, "H W"]) -> UInt8[Array, " N"]:
+    """Return the pixels of the border, which is a sixteenth of the shorter side wide, but at least one pixel."""
     height, width = grey.shape
     rim = max(1, round(min(height, width) / 16))
     if min(height, width) <= 2 * rim:
@@ -134,7 +133,7 @@ def _rim(grey: Bytes) -> Bytes:
     return np.concatenate([side.ravel() for side in sides])
 
 
-def _foreground(counts: np.ndarray[Any, Any], border: float) -> float:
+def _foreground(counts: Integer[Array, "256"], border: float) -> float:
     """Return the share of pixels on the other side of Otsu's threshold than the border."""
     total, weighted = counts.sum(), counts * LEVELS
     below = np.cumsum(counts)[:-1]
@@ -150,7 +149,7 @@ def _foreground(counts: np.ndarray[Any, Any], border: float) -> float:
 
 
 def _sharpness(image: Image.Image) -> float:
-    """Return the mean absolute difference of neighbours, averaged over columns and rows."""
+    """Return the mean absolute difference of neighbouring pixels, averaged over columns and rows."""
     width, height = image.size
     steps = 0.0
     for dx, dy in ((1, 0), (0, 1)):
@@ -165,24 +164,23 @@ def _thumbnail(image: Image.Image) -> bytes:
     return small.convert("RGB").tobytes()
 
 
-def unpack_thumbnails(column: Any) -> Bytes:
-    """Return thumbnails [N, 8, 8, 3] from the manifest column `thumbnail`."""
+def unpack_thumbnails(column: Any) -> UInt8[Array, "N 8 8 3"]:
+    """Return the thumbnails of the manifest column `thumbnail`."""
     return np.frombuffer(b"".join(column), np.uint8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
 
 
 def _perceptual_hashes(grey: Image.Image) -> tuple[str, str]:
     """Return perceptual hashes of the image and of its mirror image, 64 bits as 16 hex digits each.
 
-    The hash is robust to re-encoding and resizing: signs of the 8x8 lowest frequencies minus their median, of the DCT
-    of the grey image at 32x32
-    (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"). Mirroring flips the sign
-    of every odd horizontal frequency.
+    The hash is robust to re-encoding and resizing. It consists of the signs of the 8x8 lowest frequencies of the DCT of
+    the grey image at 32x32, after subtraction of their median (Zauner 2010, "Implementation and benchmarking of
+    perceptual image hash functions"). Mirroring flips the sign of every odd horizontal frequency.
     """
     small = grey.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
     low = dctn(np.asarray(small, np.float32), norm="ortho")[:8, :8]
     return _signs(low), _signs(low * np.array([1, -1] * 4))
 
 
-def _signs(low: np.ndarray[Any, Any]) -> str:
+def _signs(low: Float[Array, "8 8"]) -> str:
     bits = low.ravel() > np.partition(low.ravel()[1:], 31)[31]  # median without the DC term, which would raise it
     return np.packbits(bits).tobytes().hex()

@@ -14,7 +14,7 @@ from stages.images import decode, image_metadata, image_statistics
 from stages.images.image_metadata import DESCRIPTION_KEYS
 
 CACHE_FOLDER = Path("work/ingest")
-"""Not inside the outputs, which DVC deletes before it runs a stage."""
+"""Folder of the cache, outside the outputs, which DVC deletes before it runs a stage."""
 DESCRIBING_MODULES = (image_metadata, decode, image_statistics)
 PACKAGES = ("numpy", "pillow", "scipy", "tifffile")
 
@@ -36,7 +36,12 @@ class IngestCache:
         self._row = {content: i for i, content in enumerate(self._table["content"].to_pylist())}
 
     def get(self, content: str, max_megapixels: float) -> dict[str, Any] | None:
-        """Return the result of `describe_image` for this digest; None if unknown or above `max_megapixels`."""
+        """Return the result of `describe_image` for a digest; None if it is not cached or the image is too large.
+
+        Args:
+            content: digest of the file.
+            max_megapixels: maximum size of the image.
+        """
         if content not in self._row:
             return None
         (row,) = self._table.slice(self._row[content], 1).drop_columns("content").to_pylist()

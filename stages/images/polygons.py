@@ -3,25 +3,23 @@
 import math
 from typing import Any
 
-import numpy as np
-
+from stages.core.shapes import Array, Bool
 from stages.images.decode import Unreadable
 
-Array = np.ndarray[Any, Any]
 MAX_COORDINATE = 1e6  # pixels; larger coordinates make rasterizers hang
 
 
-def rasterize_polygons(polygons: list[Any], height: int, width: int, where: str) -> Array:
+def rasterize_polygons(polygons: list[Any], height: int, width: int, where: str) -> Bool[Array, "{height} {width}"]:
     """Return the union of polygons as a mask, rasterized as in the COCO API (pycocotools).
 
     Args:
         polygons: lists of coordinates x1, y1, x2, y2, ... in pixels, at least three corners each.
-        height: of the image, pixels.
-        width: of the image, pixels.
+        height: height of the image, pixels.
+        width: width of the image, pixels.
         where: position in the source, for the error messages.
 
     Returns:
-        boolean mask [height, width] with at least one pixel.
+        A mask with at least one pixel.
 
     Raises:
         Unreadable: a polygon has fewer than three corners or an invalid coordinate, or no pixel is inside.
@@ -32,7 +30,8 @@ def rasterize_polygons(polygons: list[Any], height: int, width: int, where: str)
         is_list = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
         if not is_list or not all(is_coordinate(value) for value in polygon):
             raise Unreadable(
-                f"{where}: the polygon {str(polygon)[:60]} is not a list of x and y of three or more corners"
+                f"{where}: the polygon {str(polygon)[:60]} is not a list of x and y of three or more corners, all "
+                f"finite and below {MAX_COORDINATE:,.0f}"
             )
     mask_HW: Array = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(bool)
     if not mask_HW.any():

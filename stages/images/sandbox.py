@@ -26,7 +26,7 @@ def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
     """Run `function(*arguments)` in one of `WORKERS` worker processes; function and arguments are pickled.
 
     Raises:
-        Unreadable: raised by the function; or the worker crashed, exceeded `TIMEOUT_SECONDS` or `MEMORY_BYTES`.
+        Unreadable: the function raised it, or the worker crashed or exceeded `TIMEOUT_SECONDS` or `MEMORY_BYTES`.
     """
     return wait_for_result(_pool().schedule(function, arguments, timeout=TIMEOUT_SECONDS), TIMEOUT_SECONDS)
 
@@ -35,17 +35,17 @@ def wait_for_result(future: Any, seconds: float) -> Any:
     """Return the result of a task, or raise its exception; raise Unreadable if the worker was lost.
 
     Args:
-        future: of a task of `create_process_pool`.
+        future: future of a task in a pool of `create_process_pool`.
         seconds: timeout of the task, for the message.
     """
     try:
         return future.result()
     except ProcessExpired as error:
-        raise Unreadable(f"the decoder crashed ({_cause(error.exitcode)})") from error
+        raise Unreadable(f"crashed the worker process ({_cause(error.exitcode)})") from error
     except futures.TimeoutError as error:
-        raise Unreadable(f"decoding took longer than {seconds:g} s and was stopped") from error
+        raise Unreadable(f"took longer than {seconds:g} s to process") from error
     except MemoryError as error:
-        raise Unreadable(f"decoding requires more than {MEMORY_BYTES / 2**30:g} GiB of memory") from error
+        raise Unreadable(f"requires more than {MEMORY_BYTES / 2**30:g} GiB of memory") from error
 
 
 def _cause(exitcode: int) -> str:
@@ -68,7 +68,7 @@ def create_process_pool(workers: int, memory: int, prepare: Callable[[], None] |
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        assert pool.active  # reading it starts the pool
+        assert pool.active  # reading this property starts the pool
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pool

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError, did_you_mean
+from stages.core.plurals import quantity
 from stages.images.archives import HIDDEN_FILES, TABLE_SUFFIXES, Rejection, SourceFiles, list_source_files
 from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.arrays import import_arrays
@@ -115,14 +116,14 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
         )
         if format_ in SINGLE_FILE_FORMATS and not name:
             raise UserError(
-                f"ingest.inside: format {format_} consists of one file; name it, for example "
+                f"ingest.inside: the format {format_} consists of one file; name it, for example "
                 f"labels/{SINGLE_FILE_FORMATS[format_]}"
             )
         if format_ != "folders":
             print(f"ingest: label format {format_}: {reason}", flush=True)
         samples, unfit = IMPORTERS[format_](files, name, ingest, has_split)
         if has_split:
-            unassigned = "the source does not assign a split, which split.by: source requires"
+            unassigned = "has no split in the source, which split.by: source requires"
             unfit += [Rejection(sample.path, unassigned) for sample in samples if sample.split is None]
             samples = [sample for sample in samples if sample.split is not None]
         if not samples:
@@ -188,7 +189,9 @@ def _match_path(path: str, pattern: str, key: str) -> str | None:
         return None
     match = re.search(pattern, path)
     if match is None or not match.group(1):
-        raise UserError(f"ingest.{key}_regex: {pattern!r} does not match {path}; it must match every image")
+        raise UserError(
+            f"ingest.{key}_regex: {pattern!r} does not match {path}, or its group is empty; it must match every image"
+        )
     return match.group(1)
 
 
@@ -200,7 +203,7 @@ def _with_block_group(sample: Sample, length: int) -> Sample:
     if match is None:
         raise UserError(
             f"ingest.sequence_block is {length}, but the path {sample.path} contains no number that orders the images; "
-            "set it to 1"
+            "set ingest.sequence_block to 1"
         )
     return replace(sample, group=f"{sample.group or match[1]}#{int(match[2]) // length * length}")
 
@@ -209,4 +212,5 @@ def _no_samples_message(where: Path, rejected: list[Rejection]) -> str:
     if not rejected:
         return f"ingest.source: {where} contains no files"
     reasons = "; ".join(f"{r.path!a}: {r.reason}" for r in rejected[:3])
-    return f"ingest.source: {where} contains no labelled images; {len(rejected)} files were rejected, e.g. {reasons}"
+    files = f"{quantity(len(rejected), 'file')} {'was' if len(rejected) == 1 else 'were'}"
+    return f"ingest.source: {where} contains no labelled images; {files} rejected, for example {reasons}"

@@ -10,13 +10,14 @@ from PIL import Image
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.dataset.annotations import Annotation
 from stages.images.archives import MAX_UNPACKED_BYTES, SourceFiles
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation
 from stages.importers.table import cell_text
 
 Array = np.ndarray[Any, Any]
-READ = ("images", "labels")  # suffixes of the names of arrays
+READ = ("images", "labels")  # suffixes of the names of the arrays that are read
 
 
 def import_arrays(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
@@ -27,14 +28,17 @@ def import_arrays(files: SourceFiles, name: str, ingest: Ingest, has_split: bool
 
     Args:
         files: files of the source by path.
-        name: path of the file or folder that describes the images, empty for the whole source.
+        name: path of the npz file.
         ingest: parameters of `ingest`.
         has_split: True if the source defines the splits.
     """
     arrays = _load_arrays(files[name]())
     parts = [key.removesuffix("images") for key in arrays if key.endswith("images")]
     if not parts:
-        raise UserError(f"the npz contains {sorted(arrays)}, but neither `images` nor `train_images` with labels")
+        known = f"the arrays {', '.join(sorted(arrays))}" if arrays else "no arrays"
+        raise UserError(
+            f"the npz contains {known}; name the arrays `images` and `labels`, or `train_images` and `train_labels`"
+        )
     samples = []
     for part in parts:
         word = part.rstrip("_")
@@ -52,7 +56,7 @@ def import_arrays(files: SourceFiles, name: str, ingest: Ingest, has_split: bool
 
 
 def _load_arrays(data: bytes) -> dict[str, Array]:
-    """Load images and labels; other arrays are empty, only their names are kept.
+    """Load images and labels; other arrays are replaced by empty ones, since only their names are used.
 
     Raises:
         UserError: the file is damaged, or declares more data than the file or the memory can hold.
@@ -62,7 +66,8 @@ def _load_arrays(data: bytes) -> dict[str, Array]:
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > MAX_UNPACKED_BYTES:
             raise UserError(
-                f"the npz unpacks to {unpacked / 2**30:.0f} GiB, above {MAX_UNPACKED_BYTES / 2**30:.0f}; split it up"
+                f"the npz unpacks to {unpacked / 2**30:.0f} GiB, above the limit of "
+                f"{MAX_UNPACKED_BYTES / 2**30:.0f} GiB; save the images as files in a folder instead"
             )
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return {key: file[key] if key.endswith(READ) else np.zeros(0) for key in file.files}
@@ -95,7 +100,8 @@ def _check_shapes(name: str, images: Array, labels: Array | None) -> None:
         found = f"{images.dtype} of shape {images.shape}"
         raise UserError(f"npz: {name} is {found}; uint8 or uint16 of shape [N, H, W] or [N, H, W, C] is required")
     if labels is None or labels.ndim not in (1, 2) or len(labels) != len(images):
-        found = "no labels" if labels is None else f"labels of shape {labels.shape} for {len(images)} images"
+        number = quantity(len(images), "image")
+        found = "no labels" if labels is None else f"labels of shape {labels.shape} for {number}"
         raise UserError(f"npz: {name} has {found}; one label per image is required")
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind != "f" and not np.isin(labels, (0, 1)).all():
         raise UserError(f"npz: the labels of {name} have shape {labels.shape}; multilabel classes must be 0 or 1")

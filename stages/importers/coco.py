@@ -9,6 +9,7 @@ import numpy as np
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_mask, decode_rle
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
@@ -24,7 +25,7 @@ def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
 
     Args:
         files: files of the source by path.
-        name: path of the file or folder that describes the images, empty for the whole source.
+        name: path of the JSON file.
         ingest: parameters of `ingest`.
         has_split: True if the source defines the splits.
     """
@@ -35,7 +36,8 @@ def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
     for annotation in data["annotations"]:
         if annotation.get("image_id") not in images:
             raise UserError(
-                f"{name}: annotation {annotation['id']} refers to the missing image {annotation.get('image_id')!r}"
+                f"{name}: annotation {annotation['id']} refers to the missing image {annotation.get('image_id')!r}; "
+                "add the image or remove the annotation"
             )
         by_image[annotation["image_id"]].append(annotation)
     samples, rejected, seen = [], [], set()
@@ -48,7 +50,7 @@ def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
             rejected.append(
                 Rejection(
                     str(image.get("file_name")),
-                    f"{name}: {'two images have this file' if path else 'the file does not exist'}",
+                    f"{name}: {'two images have this file' if path else 'the file does not exist, or several match'}",
                 )
             )
             continue
@@ -104,8 +106,8 @@ def _annotate(annotations: list[Json], categories: dict[Any, Json], name: str) -
         if any(entry.get("keypoints") for entry, _ in named):
             if len(named) != 1:
                 raise Unreadable(
-                    f"{named[0][1]}: {len(named)} objects with key points in one image, but only one is supported; "
-                    "crop the image into one object each"
+                    f"{named[0][1]}: the image has {len(named)} annotations, but only one is supported for key points; "
+                    "crop the image into images of one object each"
                 )
             return Annotation(points=_points(named[0][0], categories, named[0][1]))
         return Annotation(shapes=tuple(_shape(entry, categories, height, width, where) for entry, where in named))
@@ -118,7 +120,8 @@ def _points(entry: Json, categories: dict[Any, Json], where: str) -> dict[str, t
     values = entry["keypoints"]
     if len(values) != 3 * len(names):
         raise Unreadable(
-            f"{where}: {len(values)} numbers for {len(names)} key points; each requires x, y and visibility"
+            f"{where}: {quantity(len(values), 'number')} for {quantity(len(names), 'key point')}; each requires x, y "
+            "and visibility"
         )
     triples = zip(names, values[::3], values[1::3], values[2::3], strict=True)
     return {str(name): (float(x), float(y)) if seen else None for name, x, y, seen in triples}

@@ -170,8 +170,8 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspectio
         reason = "the targets contain few distinct values, as masks do"
         if _most_agree(_has_one_region_per_value(b) for b in targets):
             reason += (
-                "; but each value is one connected region: if values number objects, write one mask per object and "
-                "use format: instances"
+                "; each value is one connected region, however: if the values number objects, write one mask per "
+                "object and use format: instances"
             )
         return TargetInspection("masks", reason, _values(files, pairing))
     if _is_degraded(pairing.targets, pairing.images):
@@ -265,6 +265,6 @@ def _thumbnail(image: Array) -> Array:
 
 
 def _is_degraded(targets: str, images: str) -> bool:
-    """Return whether words that only the target pattern contains denote degraded images."""
+    """Return whether the target pattern contains words that denote degraded images and that the other pattern lacks."""
     words = [set(re.split(r"[^a-z]+", pattern.lower())) for pattern in (targets, images)]
     return bool((words[0] - words[1]) & DEGRADED_WORDS)

@@ -12,6 +12,7 @@ from typing import Any
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import HIDDEN_FILES, TABLE_SUFFIXES, Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
@@ -29,7 +30,7 @@ from stages.importers.table import read_table
 from stages.importers.table_columns import NO_COLUMNS, find_path_column, infer_columns
 
 MIN_COVERAGE = 0.5  # share of the maximum coverage from which a more specific format is preferred
-MAX_FOLDER_SHARE = 0.95  # share of the images in candidate folder above which folders are not classes
+MAX_FOLDER_SHARE = 0.95  # share of the images in one folder above which folders are not classes
 DATA_FOLDERS = frozenset(
     "image images img imgs jpegimages mask masks gt truth label labels annotation annotations target targets seg "
     "segmentation segmentations segmentationclass segmentationobject noisy clean input output".split()
@@ -39,7 +40,7 @@ SOURCE_DEFAULTS: dict[str, Any] = {
     "images": "", "targets": "", "mask_values": {}, "ignore_values": [], "group_regex": "", "sequence_block": 1,
     "columns": NO_COLUMNS,
 }  # fmt: skip
-"""Neutral values of the keys of `ingest` that describe candidate data set."""
+"""Neutral values of the keys of `ingest` that describe a data set."""
 IMPORT_ERRORS = (UserError, OSError, RecursionError, ValueError, TypeError, KeyError)
 """Exceptions of importers on files in another format; the candidate is dropped and the reason is reported."""
 
@@ -74,7 +75,7 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
 
     Args:
         files: files of the open source.
-        ingest: limits to apply; keys that describe candidate data set are not used.
+        ingest: limits to apply; keys that describe a data set are not used.
 
     Returns:
         candidates, the best first, and the reasons why other candidates failed.
@@ -106,7 +107,7 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
 
 
 def _try_candidate(files: SourceFiles, candidate: FormatCandidate, ingest: Ingest) -> FormatCandidate | None:
-    """Import the samples of a candidate; None if there are none, or if the promised splits are missing."""
+    """Import the samples of a candidate; None if there are none, or if the expected splits are missing."""
     changed = Ingest.model_validate(
         ingest.model_dump()
         | SOURCE_DEFAULTS
@@ -145,13 +146,13 @@ def _from_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
     """Yield the candidates of a table, a JSON file or an npz."""
     lower = path.lower()
     if lower.endswith(".npz"):
-        yield FormatCandidate("arrays", path, "it contains arrays of images and labels")
+        yield FormatCandidate("arrays", path, "the file contains arrays of images and labels")
     elif lower.endswith(".json"):
         content = json.loads(files[path]())
         if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "annotations")):
-            yield FormatCandidate("coco", path, "it lists images, annotations and categories")
+            yield FormatCandidate("coco", path, "the file lists images, annotations and categories")
     elif lower.endswith(".csv") and is_deeplabcut(files[path]()):
-        yield FormatCandidate("deeplabcut", path, "it begins with scorer, bodyparts, coords")
+        yield FormatCandidate("deeplabcut", path, "the file begins with scorer, bodyparts, coords")
     elif lower.endswith(TABLE_SUFFIXES):
         yield from _from_table(files, path)
 
@@ -164,12 +165,14 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
     if place is None:
         raise ValueError(
             f"no column contains paths of the images; the columns are {', '.join(map(str, rows.columns))}"
-            + (f", the first row {', '.join(rows.iloc[0])}" if len(rows) else "")
+            + (f", and the first row is {', '.join(rows.iloc[0])}" if len(rows) else "")
         )
     column, folder = place
     columns, reasons = infer_columns(rows.drop(columns=column))
     if not (columns["label"] or columns["scalars"] or columns["points"]):
-        raise ValueError(f"its column {column} names images, but no other column contains classes, numbers or points")
+        raise ValueError(
+            f"the column {column} contains paths of images, but no other column contains classes, numbers or points"
+        )
     changes: dict[str, Any] = {"columns": columns | {"path": column, "folder": folder}}
     paths = [f"{folder}/{cell}".removeprefix("/") for cell in rows[column]]
     listed = {*paths, path, PurePosixPath(path).name}
@@ -179,8 +182,9 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
         changes["images"] = f"{shared}/**".removeprefix("./").removeprefix("/") + (
             ending.pop() if len(ending) == 1 else ""
         )
-        reasons["images"] = f"the table lists these; {len(others)} other files are not listed, for example {others[0]}"
-    yield FormatCandidate("table", path, f"its column {column} names images", changes, reasons)
+        unlisted = f"{quantity(len(others), 'other file')} {'is' if len(others) == 1 else 'are'} not listed"
+        reasons["images"] = f"the table lists these; {unlisted}, for example {others[0]}"
+    yield FormatCandidate("table", path, f"the column {column} contains paths of images", changes, reasons)
 
 
 def _from_annotation_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
@@ -200,7 +204,7 @@ def _from_annotation_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
 
 
 def _describe_pairing(pairing: FilePairing, found: TargetInspection) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return patterns and mask values, with reasons."""
+    """Return the patterns and mask values of a pairing, and the reasons for them."""
     images, targets = (p.removeprefix(f"{pairing.root}/") for p in (pairing.images, pairing.targets))
     changes: dict[str, Any] = {"images": images, "targets": targets}
     reasons = {"targets": f"{len(pairing.files)} images have a matching file"}
@@ -231,6 +235,6 @@ def _from_class_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
         if len(splits) > 1:
             yield FormatCandidate("folders", inside, f"the folders {', '.join(splits)} denote splits", has_split=True)
         elif len(sizes) < 2 or sizes[len(sizes) // 2] < 2 or sizes[-1] > MAX_FOLDER_SHARE * sum(sizes):
-            continue  # candidate image per folder, or a few stray images next to the main folder
+            continue  # one image per folder, or a few stray images next to the main folder
         elif not {folder.lower() for folder in counts} & DATA_FOLDERS:
-            yield FormatCandidate("folders", inside, f"{len(counts)} folders contain images, candidate class each")
+            yield FormatCandidate("folders", inside, f"{len(counts)} folders contain images, one class each")

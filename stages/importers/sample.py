@@ -55,5 +55,5 @@ def fixed_annotation(annotation: Annotation) -> Annotate:
 
 
 def split_from_path(path: str) -> str | None:
-    """Return the split named by one of the folders of a path, the outermost first; None if there is none."""
+    """Return the split that the outermost folder with the name of a split denotes; None if there is none."""
     return next((SPLIT_WORDS[part.lower()] for part in path.split("/")[:-1] if part.lower() in SPLIT_WORDS), None)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, annotate_mask
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import Unreadable, decode_image, decode_label_image
@@ -44,7 +45,10 @@ def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[str, str], di
     for path in files:
         if found := of_images.fullmatch(path):
             if found["key"] in images:
-                raise UserError(f"ingest.images: {images[found['key']]} and {path} have the same key {found['key']!r}")
+                raise UserError(
+                    f"ingest.images: {images[found['key']]} and {path} have the same key {found['key']!r}; change the "
+                    "pattern so that it matches only one of them"
+                )
             images[found["key"]] = path
     own = {path: key for key, path in images.items()}
     matches = [(path, found) for path in files if (found := _match_target(of_targets, path, images, own.get(path)))]
@@ -58,7 +62,9 @@ def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[str, str], di
     for words, pattern, hits in (("images", ingest.images, images), ("targets", ingest.targets, targets)):
         if not hits:
             known = ", ".join(sorted(files)[:3])
-            raise UserError(f"ingest.{words}: {pattern} matches none of {len(files)} files, for example {known}")
+            raise UserError(
+                f"ingest.{words}: {pattern} matches none of {quantity(len(files), 'file')}, for example {known}"
+            )
     return images, targets
 
 
@@ -103,11 +109,11 @@ def _fill_key(pattern: str, key: str) -> str:
 
 
 def import_masks(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import one label image per image; or one mask per class if the pattern contains {label}.
+    """Import one label image per image, or one mask per class if the pattern contains {label}.
 
     Args:
         files: files of the source by path.
-        name: path of the file or folder that describes the images, empty for the whole source.
+        name: not used; the files are matched by patterns.
         ingest: parameters of `ingest`.
         has_split: True if the source defines the splits.
     """
@@ -142,7 +148,7 @@ def _decode_labels(files: SourceFiles, path: str, height: int, width: int) -> Ar
     try:
         return run_isolated(decode_label_image, files[path](), height, width)
     except Unreadable as error:
-        raise Unreadable(f"the mask {path}: {error}") from None
+        raise Unreadable(f"the mask {path} {error}") from None
 
 
 def _encode_label_image(
@@ -158,13 +164,18 @@ def _encode_label_image(
             index_HW[value_HW == value] = names.index(ingest.mask_values[value])
         unknown = sorted(set(np.unique(value_HW).tolist()) - set(known) - set(ingest.ignore_values))
         if unknown:
+            values, them = ("the value", "it") if len(unknown) == 1 else ("the values", "them")
             raise Unreadable(
-                f"the mask {path} contains the values {', '.join(map(str, unknown[:5]))}, which are neither in "
-                f"ingest.mask_values ({known}) nor in ingest.ignore_values ({list(ingest.ignore_values)})"
+                f"the mask {path} contains {values} {_join(unknown[:5])}; add {them} to ingest.mask_values "
+                f"({_join(known)}) or ingest.ignore_values ({_join(ingest.ignore_values)})"
             )
     for value in ingest.ignore_values:
         index_HW[value_HW == value] = IGNORE_INDEX
     return _encode_png(index_HW)
+
+
+def _join(values: Iterable[int]) -> str:
+    return ", ".join(map(str, values)) or "none"
 
 
 def _merge_class_masks(
@@ -177,7 +188,8 @@ def _merge_class_masks(
         if (overlap_HW := mask_HW & (index_HW != 0)).any():
             y, x = np.argwhere(overlap_HW)[0]
             raise Unreadable(
-                f"the mask {path} overlaps the mask of {names[index_HW[y, x]]}, for example at x {x}, y {y}"
+                f"the mask {path} overlaps the mask of {names[index_HW[y, x]]}, for example at x {x}, y {y}; a "
+                "pixel may have one class only"
             )
         index_HW[mask_HW] = names.index(label)
     return _encode_png(index_HW)
@@ -194,11 +206,11 @@ def _encode_png(index_HW: Array) -> bytes:
 
 
 def import_instances(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import one mask per object; {label} in the pattern is the class, else all objects have one class.
+    """Import one mask per object; the class is {label} of the pattern, or the same for all objects.
 
     Args:
         files: files of the source by path.
-        name: path of the file or folder that describes the images, empty for the whole source.
+        name: not used; the files are matched by patterns.
         ingest: parameters of `ingest`.
         has_split: True if the source defines the splits.
     """
@@ -228,7 +240,7 @@ def import_dots(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
 
     Args:
         files: files of the source by path.
-        name: path of the file or folder that describes the images, empty for the whole source.
+        name: not used; the files are matched by patterns.
         ingest: parameters of `ingest`.
         has_split: True if the source defines the splits.
     """
@@ -260,7 +272,7 @@ def _dot_centres(data: bytes, path: str, max_megapixels: float, height: int, wid
     try:
         picture = run_isolated(decode_image, data, max_megapixels)
     except Unreadable as error:
-        raise Unreadable(f"the dot image {path}: {error}") from None
+        raise Unreadable(f"the dot image {path} {error}") from None
     image = picture.image
     level_HW = (image if image.ndim == 2 else image.max(axis=2)).astype(float)
     if level_HW.shape != (height, width):
@@ -273,7 +285,7 @@ def _dot_centres(data: bytes, path: str, max_megapixels: float, height: int, wid
 
 def _require_one(path: str, named: TargetFiles, what: str) -> None:
     if len(named) > 1:
-        raise UserError(f"{path} has the {what} {named[0][0]} and {named[1][0]}; ingest.targets must match one")
+        raise UserError(f"{path} has the {what} {named[0][0]} and {named[1][0]}; ingest.targets must match only one")
 
 
 def import_pairs(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
@@ -281,7 +293,7 @@ def import_pairs(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
 
     Args:
         files: files of the source by path.
-        name: path of the file or folder that describes the images, empty for the whole source.
+        name: not used; the files are matched by patterns.
         ingest: parameters of `ingest`.
         has_split: True if the source defines the splits.
     """

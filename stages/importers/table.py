@@ -23,7 +23,7 @@ def import_table(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
 
     Args:
         files: files of the source by path.
-        name: path of the file or folder that describes the images, empty for the whole source.
+        name: path of the table.
         ingest: parameters of `ingest`.
         has_split: True if the source defines the splits.
     """
@@ -56,14 +56,14 @@ def _check_columns(columns: Columns, rows: pd.DataFrame, name: str) -> None:
         if column not in rows.columns:
             raise UserError(f"{name} has no column {column!r} ({role}); {did_you_mean(column, rows.columns)}")
     if columns.label is None and not columns.scalars and not columns.points:
-        raise UserError(f"{name}: ingest.columns defines no label, scalars or points; name the columns to learn")
+        raise UserError(f"{name}: ingest.columns defines no label, scalars or points; name the columns to predict")
 
 
 def _to_sample(path: str, cells: Cells, columns: Columns, files: SourceFiles, seen: set[str]) -> Sample:
     if path not in files:
         raise ValueError("the file does not exist")
     if path in seen:
-        raise ValueError("is listed more than once")
+        raise ValueError("the image is listed more than once")
     split = None
     if columns.split is not None:
         split = SPLIT_WORDS.get(cells[columns.split].strip().lower())
@@ -131,11 +131,13 @@ def read_table(data: bytes, name: str) -> pd.DataFrame:
                 index_col=False,
             )
     except (ValueError, pd.errors.ParserWarning) as error:
-        raise UserError(f"{name} cannot be read as a table: {error}") from error
+        raise UserError(
+            f"{name} cannot be read as a table: {error}; save it as CSV in UTF-8, or as Parquet"
+        ) from error
 
 
 def cell_text(value: Any) -> str:
-    """Return a cell as text; integral floats lose `.0`, since pandas stores integer columns with gaps as float."""
+    """Return a cell as text, integral floats without `.0`, since pandas stores integer columns with gaps as float."""
     if pd.isna(value):
         return ""
     return str(int(value)) if isinstance(value, float | np.floating) and value == int(value) else str(value)

@@ -75,9 +75,9 @@ def infer_columns(rows: pd.DataFrame) -> tuple[dict[str, Any], dict[str, str]]:
         others = [other for name, other in zip(groupings, others, strict=True) if name != finest]
         reasons["columns.group"] = "; ".join(
             [
-                f"{rows[finest].nunique()} values in {len(rows)} rows, so that no group is in two splits",
+                f"{rows[finest].nunique()} values in {len(rows)} rows; images with one value are in one split",
                 *others,
-                "set it to null if it means something else",
+                "set it to null if the column has another meaning",
             ]
         )
     free = [name for name in rows if name not in (roles["split"], roles["group"])]

@@ -21,7 +21,7 @@ def import_voc(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -
 
     Args:
         files: files of the source by path.
-        name: path of the file or folder that describes the images, empty for the whole source.
+        name: not used; the folders have fixed names.
         ingest: parameters of `ingest`.
         has_split: True if the source defines the splits.
     """
@@ -50,7 +50,7 @@ def import_voc(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -
 def _key(path: str, long: bool) -> str:
     """Return the key that an image and its annotation share.
 
-    This is the file's stem; or, if names recur in other years, the path without the name of the folder.
+    The key is the stem of the file or, if names recur in other years, the path without the name of the folder.
     """
     return str(PurePosixPath(FOLDER.sub(r"\1", path, count=1)).with_suffix("")) if long else PurePosixPath(path).stem
 
@@ -91,18 +91,20 @@ def _annotate(files: SourceFiles, path: str) -> Annotate:
 def _shape(element: ElementTree.Element, number: int, path: str, height: int, width: int) -> ObjectAnnotation | None:
     """Convert one object; VOC counts pixels from 1 and includes the last pixel of the box."""
     label = (element.findtext("name") or "").strip()
+    if not label:
+        raise Unreadable(f"{path}, object {number} has no name")
+    where = f"{path}, object {number} ({label})"
     written = [element.findtext(f"bndbox/{corner}") for corner in CORNERS]
+    box_text = ", ".join(value or "none" for value in written)
     try:
         x0, y0, x1, y1 = (float(value or "") for value in written)
     except ValueError:
-        raise Unreadable(f"{path}, object {number} ({label}): the box {written} is not four numbers") from None
-    if not label:
-        raise Unreadable(f"{path}, object {number} has no name")
+        raise Unreadable(f"{where}: {', '.join(CORNERS)} are {box_text}, which are not four numbers") from None
     if x1 <= x0 or y1 <= y0:
-        print(f"ingest: {path}, object {number} ({label}): the box {written} has no area and is skipped", flush=True)
+        print(f"ingest: {where}: the box {box_text} has no area and is skipped", flush=True)
         return None
     if x1 <= 0 or y1 <= 0 or x0 > width or y0 > height:
-        raise Unreadable(f"{path}, object {number} ({label}): the box {written} lies outside of {width}x{height}")
+        raise Unreadable(f"{where}: the box {box_text} is outside the {width}x{height} image")
     box = (max(0.0, x0 - 1), max(0.0, y0 - 1), min(float(width), x1), min(float(height), y1))
     hard = (element.findtext("difficult") or "").strip() == "1"  # excluded from scoring by VOC
     return ObjectAnnotation(label, box, None, hard)

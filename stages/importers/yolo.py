@@ -11,6 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_mask
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
@@ -23,7 +24,7 @@ def import_yolo(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
 
     Args:
         files: files of the source by path.
-        name: path of the file or folder that describes the images, empty for the whole source.
+        name: not used; the folders have fixed names.
         ingest: parameters of `ingest`.
         has_split: True if the source defines the splits.
     """
@@ -43,7 +44,7 @@ def import_yolo(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
         samples.append(Sample(path, _annotate(files, labels, names), None, split_from_path(path), files[path]))
     written = (p for p in files if re.search(r"(^|/)labels/.*\.txt$", p) and PurePosixPath(p).name != "classes.txt")
     orphans = (p for p in written if p not in seen)
-    return samples, rejected + [Rejection(p, "no image has this name") for p in orphans]
+    return samples, rejected + [Rejection(p, "no image has the same name") for p in orphans]
 
 
 def _names(files: SourceFiles) -> dict[int, str]:
@@ -83,7 +84,7 @@ def _shape(line: str, where: str, names: dict[int, str], height: int, width: int
         what = (
             f"{wrong[0]:g} is not between 0 and 1"
             if wrong
-            else f"{len(values)} numbers are neither a box (4) nor a polygon (6 or more, even)"
+            else f"{quantity(len(values), 'number')} after the class; a box requires 4, a polygon 6, 8, 10, ..."
         )
         raise Unreadable(f"{where}: {what}")
     label = names[int(number)]

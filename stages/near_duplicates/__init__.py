@@ -1,1 +1,1 @@
-"""Search for images that are exact, perceptual or edited copies of each other."""
+"""Search for duplicates and near-duplicates: exact, re-encoded or edited copies of an image."""

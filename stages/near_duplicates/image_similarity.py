@@ -1,39 +1,39 @@
-"""Similarity of two images: correlation of details at 16x16 pixels, upright, mirrored, and slightly cropped.
+"""Similarity of two images: correlation of their details, upright, mirrored and slightly cropped.
+
+The details of an image are its grey levels at 16x16 pixels, high-pass filtered, as a unit vector of 256 values.
 
 Axes: N images, P pairs, F = 256 values of an image.
 """
 
 from itertools import product
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 
+from stages.core.shapes import Array, Bool, Float, Integer, Real, UInt8
 from stages.images.image_statistics import to_grey
 
-SIDE = 32  # of a thumbnail, pixels; details are compared at half of that
-SMOOTH = 2.0  # pixels of 16; smoother structure is removed, because images of one device share it
-FLAT = 0.5  # grey levels; images with less detail are not compared
-SHARES = (0.975, 0.95, 0.925)  # sides of a crop, as shares of the image
+SIDE = 32  # width and height of a thumbnail, pixels; details are compared at half of this size
+SMOOTH = 2.0  # standard deviation, pixels of 16; coarser structure is removed, because images of one device share it
+FLAT = 0.5  # grey levels, root mean square; images with less detail are not compared
+SHARES = (0.975, 0.95, 0.925)  # side lengths of a crop, as shares of the image
 PLACES = (0.0, 0.5, 1.0)  # positions of the crop, from start to end
 WINDOWS = 2 * len(SHARES) * len(PLACES) ** 2  # crops that are compared for each pair
 AT_ONCE = 2000  # pairs per batch
 
-Array = np.ndarray[Any, Any]
 
-
-def grey_thumbnail(image: Array) -> Array:
-    """Return a grey thumbnail, uint8 [32, 32]."""
+def grey_thumbnail(image: Integer[Array, "H W *C"]) -> UInt8[Array, "32 32"]:
+    """Return a grey thumbnail of an image."""
     return np.asarray(Image.fromarray(to_grey(image)).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
-def image_details(thumb_NHW: Array) -> Array:
-    """Return high-pass filtered unit vectors [N, 256] of thumbnails [N, 32, 32]; zero for flat images."""
+def image_details(thumb_NHW: Real[Array, "N 32 32"]) -> Float[Array, "N 256"]:
+    """Return the details of thumbnails; all values are zero for images with almost no detail."""
     return _unit(thumb_NHW.reshape(-1, 16, 2, 16, 2).mean(axis=(2, 4), dtype=np.float32))
 
 
-def _unit(small_NHW: Array) -> Array:
+def _unit(small_NHW: Float[Array, "N 16 16"]) -> Float[Array, "N 256"]:
     smooth = gaussian_filter1d(small_NHW, SMOOTH, axis=-1, mode="nearest")
     rest = (small_NHW - gaussian_filter1d(smooth, SMOOTH, axis=-2, mode="nearest")).reshape(-1, 256)
     rest -= rest.mean(axis=1, keepdims=True)
@@ -41,13 +41,15 @@ def _unit(small_NHW: Array) -> Array:
     return np.where(length < FLAT * 16, 0, rest / np.maximum(length, 1e-6))
 
 
-def mirrored(details_NF: Array) -> Array:
+def mirrored(details_NF: Float[Array, "N 256"]) -> Float[Array, "N 256"]:
     """Return the details of the mirrored images."""
     return details_NF.reshape(-1, 16, 16)[:, :, ::-1].reshape(len(details_NF), -1)
 
 
-def correlations(details_NF: Array, pairs_P2: Array) -> tuple[Array, Array]:
-    """Return the correlations [P] of pairs, and of pairs with one image mirrored [P]."""
+def correlations(
+    details_NF: Float[Array, "N 256"], pairs_P2: Integer[Array, "P 2"]
+) -> tuple[Float[Array, " P"], Float[Array, " P"]]:
+    """Return the correlation of each pair of images, and its correlation with one image mirrored."""
     parts = np.split(pairs_P2, range(AT_ONCE, len(pairs_P2), AT_ONCE))
     one, other = (
         np.concatenate([(f(details_NF[p[:, 0]]) * details_NF[p[:, 1]]).sum(axis=1) for p in parts])
@@ -56,8 +58,10 @@ def correlations(details_NF: Array, pairs_P2: Array) -> tuple[Array, Array]:
     return one, other
 
 
-def cropped_correlation(thumb_NHW: Array, pairs_P2: Array, mirror_P: Array) -> Array:
-    """Return the highest correlation [P] of one image with a crop of the other.
+def cropped_correlation(
+    thumb_NHW: UInt8[Array, "N 32 32"], pairs_P2: Integer[Array, "P 2"], mirror_P: Bool[Array, " P"]
+) -> Float[Array, " P"]:
+    """Return the highest correlation of one image with a crop of the other, for each pair.
 
     Args:
         thumb_NHW: thumbnails.
@@ -76,7 +80,7 @@ def cropped_correlation(thumb_NHW: Array, pairs_P2: Array, mirror_P: Array) -> A
     return np.concatenate(best)
 
 
-def _through_windows(whole_PHW: Array, part_PHW: Array) -> Array:
+def _through_windows(whole_PHW: Float[Array, "P 32 32"], part_PHW: Float[Array, "P 32 32"]) -> Float[Array, " P"]:
     part_PF = image_details(part_PHW)
     highest = np.full(len(part_PF), -1.0)
     for share, top in product(SHARES, PLACES):
@@ -86,8 +90,8 @@ def _through_windows(whole_PHW: Array, part_PHW: Array) -> Array:
     return highest
 
 
-def _window(share: float, place: float) -> Array:
-    """Return a matrix [16, 32] that averages the `share` of a line at `place` (0: start, 1: end) to 16 values."""
+def _window(share: float, place: float) -> Float[Array, "16 32"]:
+    """Return a matrix that averages a `share` of 32 pixels at `place` (0: start, 1: end) to 16 values."""
     edges = place * (1 - share) * SIDE + np.arange(17) * share * SIDE / 16
     pixel = np.arange(SIDE)
     covered = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)

@@ -8,26 +8,26 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.shapes import Array, Bool, Integer
+
 RADIUS = 8  # maximum Hamming distance, bits of 64
 BANDS = ((0, 22), (22, 21), (43, 21))  # first bit and number of bits of the three bands of 64 bits
 MAX_PAIRS = 2_000_000  # the radius is reduced until there are fewer pairs
 SAMPLE = 3000  # hashes for estimating the number of pairs
 AT_ONCE = 4_000_000  # pairs in memory
 
-Array = np.ndarray[Any, Any]
 
-
-def parse_hashes(phash: Any) -> Array:
-    """Return hashes of 16 hex digits as uint64 [N]."""
+def parse_hashes(phash: Any) -> Integer[Array, " N"]:
+    """Convert hashes of 16 hexadecimal digits to uint64."""
     return np.array([int(text, 16) for text in phash], np.uint64)
 
 
-def radius_for(hashes: Array, queries: Array, most: int = MAX_PAIRS) -> int:
-    """Return the largest radius up to `RADIUS` with about `most` pairs or fewer; -1 if radius 0 has more.
+def radius_for(hashes: Integer[Array, " N"], queries: Integer[Array, " N"], most: int = MAX_PAIRS) -> int:
+    """Return the largest radius up to `RADIUS` that yields about `most` pairs or fewer; -1 if radius 0 yields more.
 
     Args:
-        hashes: uint64 [N].
-        queries: uint64 [N], compared with `hashes`.
+        hashes: perceptual hashes, uint64.
+        queries: hashes that are compared with `hashes`, uint64.
         most: maximum number of pairs.
     """
     sample = np.random.default_rng(0).permutation(len(hashes))[:SAMPLE]
@@ -38,17 +38,19 @@ def radius_for(hashes: Array, queries: Array, most: int = MAX_PAIRS) -> int:
     return int(np.searchsorted(expected[: RADIUS + 1], most, side="right")) - 1
 
 
-def near_pairs(hashes: Array, queries: Array, radius: int = RADIUS) -> Array:
-    """Return index pairs i < j, [P, 2], with a Hamming distance of at most `radius` between query and hash.
+def near_pairs(
+    hashes: Integer[Array, " N"], queries: Integer[Array, " N"], radius: int = RADIUS
+) -> Integer[Array, "P 2"]:
+    """Return index pairs i < j for which the Hamming distance between a query and a hash is at most `radius`.
 
     The search is exact: at least one of three bands of bits differs in at most radius // 3 bits (pigeonhole principle).
-    Hashes are looked up by every such change of each band (Norouzi, Punjani and Fleet 2012, "Fast search in Hamming
-    space with multi-index hashing").
+    For each band of a query, the hashes with the same band are looked up after every possible change of that many bits
+    (Norouzi, Punjani and Fleet 2012, "Fast search in Hamming space with multi-index hashing").
 
     Args:
-        hashes: uint64 [N], all different.
-        queries: uint64 [N], `hashes` or the hashes of the mirrored images.
-        radius: bits, up to 8.
+        hashes: perceptual hashes, uint64, all different.
+        queries: `hashes` or the hashes of the mirrored images, uint64.
+        radius: maximum Hamming distance, up to 8.
     """
     found = [np.empty(0, np.int64)]
     for shift, width in BANDS:
@@ -64,12 +66,12 @@ def near_pairs(hashes: Array, queries: Array, radius: int = RADIUS) -> Array:
     return np.stack([codes // max(1, len(hashes)), codes % max(1, len(hashes))], axis=1)
 
 
-def near_any(queries: Array, hashes: Array, radius: int) -> Array:
-    """Return bool [N], True for queries with a hash within `radius` bits.
+def near_any(queries: Integer[Array, " N"], hashes: Integer[Array, " M"], radius: int) -> Bool[Array, " N"]:
+    """Return True for each query that differs from at least one hash in at most `radius` bits.
 
     Args:
-        queries: uint64 [N].
-        hashes: uint64.
+        queries: perceptual hashes to search for, uint64.
+        hashes: perceptual hashes to search in, uint64.
         radius: maximum Hamming distance, up to 8.
     """
     known, wanted = np.unique(hashes), np.unique(queries)
@@ -83,12 +85,19 @@ def near_any(queries: Array, hashes: Array, radius: int) -> Array:
 
 
 def _changes(width: int, most: int) -> list[int]:
-    """Return all masks of `width` bits with at most `most` bits set."""
+    """Return all bit masks of `width` bits with at most `most` bits set."""
     return [sum(1 << bit for bit in bits) for n in range(most + 1) for bits in combinations(range(width), n)]
 
 
-def _match(hashes: Array, queries: Array, order: Array, begin: Array, count: Array, radius: int) -> list[Array]:
-    """Return codes i * N + j of the near pairs; query i is compared with `count` hashes in `order` from `begin`."""
+def _match(
+    hashes: Integer[Array, " N"],
+    queries: Integer[Array, " N"],
+    order: Integer[Array, " N"],
+    begin: Integer[Array, " N"],
+    count: Integer[Array, " N"],
+    radius: int,
+) -> list[Integer[Array, " _"]]:
+    """Return near pairs as codes i * N + j; query i is compared with `count[i]` hashes of `order` from `begin[i]`."""
     found = []
     ends = np.cumsum(count)
     pending = np.flatnonzero(count)

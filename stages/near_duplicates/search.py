@@ -7,13 +7,14 @@ the distances between distinct images of the data set.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from stages.core.plurals import quantity
+from stages.core.shapes import Array, Float, Integer, Real, Shaped, UInt8
 from stages.dataset.manifest import decode_images
 from stages.near_duplicates.distance_distribution import (
     MIN_IMAGES,
@@ -30,15 +31,13 @@ from stages.near_duplicates.image_similarity import (
 )
 from stages.near_duplicates.perceptual_hash import RADIUS, near_pairs, parse_hashes, radius_for
 
-NEAR = 0.1  # expected number of equally close pairs of distinct images, up to which a pair is a near-duplicate
-SAME = 1e-6  # expected number up to which a pair is the same image
-SAME_DETAILS = 0.98  # minimum correlation of the same image at 16x16; photos at a quarter of their size reach 0.995
+NEAR = 0.1  # maximum expected number of equally close pairs of distinct images, for a near-duplicate
+SAME = 1e-6  # maximum expected number for two copies of the same image
+SAME_DETAILS = 0.98  # minimum correlation for the same image; photos resized to a quarter reach 0.995
 REFERENCES = 1000  # images for estimating the distances between distinct images
-COMMON = 8  # with more images per hash, each is compared only with the 8 nearest in contrast
-MAX_BITS = 4  # Hamming distance if only hashes are known; re-encoded photos differ in up to 3 bits
-MAX_CROP_PAIRS = 5000  # pairs that are compared as crops, likeliest first
-
-Array = np.ndarray[Any, Any]
+COMMON = 8  # if more images share a hash, each is compared only with the next 8 in order of contrast
+MAX_BITS = 4  # maximum Hamming distance if only hashes are known; re-encoded photos differ in up to 3 bits
+MAX_CROP_PAIRS = 5000  # maximum number of pairs that are compared as crops, most likely first
 
 
 @dataclass(frozen=True)
@@ -48,13 +47,13 @@ class Copies:
     same: list[pd.DataFrame]
     """Sets of rows with the same image, equal or re-encoded."""
     near: list[pd.DataFrame]
-    """Sets of rows with near-duplicates, most certain first."""
+    """Sets of rows with near-duplicates, the most certain first."""
     pairs: pd.DataFrame
-    """Pairs of both kinds: first, second (paths), correlation, mirrored, expected, same."""
+    """Pairs of both kinds: first, second (paths), bits, correlation, mirrored, cropped, expected, same."""
     hash_bits: int
-    """Hamming distance up to which a hash alone identifies a copy in this data set; -1 if equal hashes do not."""
+    """Hamming distance up to which a hash alone identifies a copy in this data set; -1 if even equal hashes do not."""
     not_checked: str
-    """What was not checked, and why; empty if all was checked."""
+    """Description of what was not compared, and why; empty if everything was compared."""
 
 
 def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
@@ -63,33 +62,37 @@ def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
     Args:
         rows: manifest.
         folder: output folder of ingest.
-        others: number of images of which only the hash is known (the sealed test).
+        others: number of images of which only the hash is known (those of the sealed test set).
     """
     code, first = _distinct(rows)
     known = rows.iloc[first]
     usable = np.flatnonzero(~known["blank"].to_numpy())
     if len(usable) < MIN_IMAGES:
-        reason = f"{len(usable)} distinct images are too few to detect near-duplicates; only equal pixels were compared"
+        reason = (
+            f"{quantity(len(usable), 'distinct image')} {'is' if len(usable) == 1 else 'are'} too few to detect "
+            f"near-duplicates ({MIN_IMAGES} are required); only equal pixels were compared"
+        )
         return Copies(*_sets(rows, code, first, _unjudged(known, np.empty((0, 2), int))), -1, reason)
     pairs, hash_bits, unchecked = _candidates(known.iloc[usable])
     judged, flat = _compare_images(known, usable[pairs], usable, folder)
     judged["bits"] = hash_bits
     if flat:
-        unchecked.append(f"{flat} images have almost no detail; only equal pixels were compared")
+        verb = "was" if flat == 1 else "were"
+        unchecked.append(f"{quantity(flat, 'image')} with almost no detail {verb} compared only for equal pixels")
     bits = _reliable_bits(judged, len(usable), others)
     return Copies(*_sets(rows, code, first, judged), bits, "; ".join(unchecked))
 
 
-def _distinct(rows: pd.DataFrame) -> tuple[Array, Array]:
-    """Return the number [N] of the distinct image of each row, and the first row of each distinct image."""
+def _distinct(rows: pd.DataFrame) -> tuple[Integer[Array, " N"], Integer[Array, " D"]]:
+    """Return the index of the distinct image of each row, and the first row of each distinct image."""
     code, names = pd.factorize(rows["pixels"])
     first = np.full(len(names), len(rows))
     np.minimum.at(first, code, np.arange(len(rows)))
     return code, first
 
 
-def _candidates(known: pd.DataFrame) -> tuple[Array, Array, list[str]]:
-    """Return index pairs [P, 2] with similar hashes, their Hamming distances [P], and what was not compared."""
+def _candidates(known: pd.DataFrame) -> tuple[Integer[Array, "P 2"], Integer[Array, " P"], list[str]]:
+    """Return index pairs with similar hashes, their Hamming distances, and messages about what was not compared."""
     hashes, mirrored = parse_hashes(known["phash"]), parse_hashes(known["phash_mirrored"])
     unique, place = np.unique(hashes, return_inverse=True)
     members = _members(place, known["contrast"].to_numpy())
@@ -106,38 +109,40 @@ def _candidates(known: pd.DataFrame) -> tuple[Array, Array, list[str]]:
     bits = np.minimum(np.bitwise_count(hashes[a] ^ hashes[b]), np.bitwise_count(mirrored[a] ^ hashes[b]))
     unchecked = []
     if radius < RADIUS:
-        unchecked.append(
-            f"because many images look alike, only hashes within {radius} bits, not {RADIUS}, were compared"
-        )
+        near = f"hashes within {quantity(radius, 'bit')}, not {RADIUS}," if radius > 0 else "images with equal hashes"
+        unchecked.append(f"because many images look alike, only {near} were compared")
     common = sum(len(rows) for rows in members if len(rows) > COMMON)
     if common:
         unchecked.append(
-            f"{common} images share their hash with more than {COMMON} others and were compared with only a few of them"
+            f"{common:,} images share their hash with at least {COMMON} others and were compared only with those of "
+            "similar contrast"
         )
     return found, bits.astype(int), unchecked
 
 
-def _members(place: Array, order_by: Array) -> list[Array]:
+def _members(place: Integer[Array, " N"], order_by: Real[Array, " N"]) -> list[Integer[Array, " _"]]:
     """Return the indices of the images of each hash, sorted by contrast."""
     order = np.lexsort((order_by, place))
     return np.split(order, np.flatnonzero(np.diff(place[order])) + 1)
 
 
-def _within(rows: Array) -> Array:
-    """Return pairs [P, 2] of images with the same hash: all, or each with the next few."""
+def _within(rows: Integer[Array, " _"]) -> Integer[Array, "P 2"]:
+    """Return pairs of images with the same hash: all pairs, or those of each image with the next `COMMON`."""
     steps = range(1, min(len(rows), COMMON + 1))
     return np.concatenate([np.empty((0, 2), int), *(np.stack([rows[:-s], rows[s:]], axis=1) for s in steps)])
 
 
-def _products(ones: list[Array], others: list[Array]) -> Array:
-    """Return pairs [P, 2] of all images of one set with all images of the other."""
+def _products(ones: list[Integer[Array, " _"]], others: list[Integer[Array, " _"]]) -> Integer[Array, "P 2"]:
+    """Return, for each pair of sets, the pairs of all images of one with all images of the other."""
     sets = zip(ones, others, strict=True)
     made = [np.stack([np.repeat(a, len(b)), np.tile(b, len(a))], axis=1) for a, b in sets]
     return np.concatenate([np.empty((0, 2), int), *made])
 
 
-def _compare_images(known: pd.DataFrame, pairs: Array, usable: Array, folder: Path) -> tuple[pd.DataFrame, int]:
-    """Return the pairs compared by their pixels, and the number of images without detail."""
+def _compare_images(
+    known: pd.DataFrame, pairs: Integer[Array, "P 2"], usable: Integer[Array, " N"], folder: Path
+) -> tuple[pd.DataFrame, int]:
+    """Compare pairs of images by their pixels; return one row per pair, and the number of images without detail."""
     references = np.random.default_rng(0).permutation(usable)[:REFERENCES]
     needed = np.unique(np.concatenate([references, pairs.ravel()]))
     thumbs = np.stack([grey_thumbnail(p.image) for p in decode_images(known.iloc[needed], folder)])
@@ -152,16 +157,21 @@ def _compare_images(known: pd.DataFrame, pairs: Array, usable: Array, folder: Pa
     return table, int(flat.sum())
 
 
-def _unjudged(known: pd.DataFrame, pairs: Array) -> pd.DataFrame:
-    """Return one row per pair: one, two (indices in `known`), first, second (paths), marked as not a copy."""
+def _unjudged(known: pd.DataFrame, pairs: Integer[Array, "P 2"]) -> pd.DataFrame:
+    """Return one row per pair, not yet compared: one, two (indices in `known`), first, second (paths), and results."""
     one, two = pairs.T
     table = pd.DataFrame({"one": one, "two": two})
     table = table.assign(first=known["path"].to_numpy()[one], second=known["path"].to_numpy()[two], bits=0)
     return table.assign(correlation=0.0, mirrored=False, cropped=False, expected=np.inf, same=False)
 
 
-def _judged(thumbs: Array, detail_NF: Array, at: Array, learned: DistanceDistribution) -> dict[str, Array]:
-    """Return the columns correlation, mirrored, cropped, expected and same of the pairs `at` [P, 2]."""
+def _judged(
+    thumbs: UInt8[Array, "N 32 32"],
+    detail_NF: Float[Array, "N 256"],
+    at: Integer[Array, "P 2"],
+    learned: DistanceDistribution,
+) -> dict[str, Shaped[Array, " P"]]:
+    """Return the columns correlation, mirrored, cropped, expected and same for the pairs of indices `at`."""
     upright, turned = correlations(detail_NF, at)
     mirror, best = turned > upright, np.maximum(upright, turned)
     radii = np.full(len(detail_NF), np.inf)
@@ -182,14 +192,14 @@ def _judged(thumbs: Array, detail_NF: Array, at: Array, learned: DistanceDistrib
 
 
 def _reliable_bits(judged: pd.DataFrame, count: int, others: int) -> int:
-    """Return the largest Hamming distance at which at most one false pair with `others` is expected."""
+    """Return the largest Hamming distance at which at most one false pair with the `others` images is expected."""
     wrong = np.bincount(judged.loc[judged["expected"] > NEAR, "bits"], minlength=RADIUS + 1)[: RADIUS + 1]
     expected = (np.cumsum(wrong) + 0.5) * 2 * others / max(1, count - 1)
     return min(MAX_BITS, int(np.searchsorted(expected, 1.0, side="right")) - 1)
 
 
 def _sets(
-    rows: pd.DataFrame, code: Array, first: Array, judged: pd.DataFrame
+    rows: pd.DataFrame, code: Integer[Array, " N"], first: Integer[Array, " D"], judged: pd.DataFrame
 ) -> tuple[list[pd.DataFrame], list[pd.DataFrame], pd.DataFrame]:
     """Return sets of duplicate rows, sets of near-duplicate rows, and the pairs of both."""
     pairs = judged[judged["expected"] <= NEAR].sort_values("expected", kind="stable")
@@ -203,8 +213,8 @@ def _sets(
     return duplicates, changed, pairs.drop(columns=["one", "two"])
 
 
-def _connected(count: int, ends: Array) -> Array:
-    """Return component numbers [count] of a graph with the given edges."""
+def _connected(count: int, ends: Integer[Array, "E 2"]) -> Integer[Array, " {count}"]:
+    """Return the connected component of each node of a graph with the edges `ends`."""
     graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count, count))
     return connected_components(graph, directed=False)[1]
 
@@ -215,5 +225,5 @@ def label_sets(sets: Iterable[pd.DataFrame], most: int = 50) -> list[list[str]]:
 
 
 def paths_of(sets: Iterable[pd.DataFrame], most: int = 24) -> list[str]:
-    """Return the paths of the first sets, at most `most`."""
+    """Return the first `most` paths of the sets."""
     return [path for same in sets for path in same["path"]][:most]

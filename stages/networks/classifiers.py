@@ -29,7 +29,7 @@ class _Pooled(nn.Module):
 def vgg_features(name: str) -> nn.Module:
     """Return the convolutions of a VGG.
 
-    Building the complete network takes seconds: torchvision initializes 120 million other weights.
+    Building the complete network would take seconds, because torchvision initializes 120 million other weights.
     """
     from torchvision.models.vgg import cfgs, make_layers
 
@@ -89,7 +89,7 @@ def timm_classifier(network_config: NetworkConfig) -> nn.Module:
 def timm_network(name: str, sizing: list[dict[str, Any]], **options: Any) -> Any:
     """Build the network `timm/NAME` with the first size options that it accepts.
 
-    Only networks of patches (ViT, Swin) require a size, and their option names differ.
+    Only patch-based networks (ViT, Swin) require a size, and their option names differ.
 
     Args:
         name: network name, `timm/NAME`.
@@ -112,10 +112,10 @@ def timm_network(name: str, sizing: list[dict[str, Any]], **options: Any) -> Any
 
 
 def check_timm_name(name: str) -> None:
-    """Check that timm provides a network, and the weights named by its tag.
+    """Check that timm provides a network and, if the name has a tag, the weights of that tag.
 
     Raises:
-        UserError: the name or tag is unknown; suggests the nearest one.
+        UserError: the name or tag is unknown; the message suggests the nearest one.
     """
     import timm  # takes some seconds
 
@@ -130,5 +130,5 @@ def check_timm_name(name: str) -> None:
     tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{bare}.*")]
     if tag and tag not in tags:
         raise UserError(
-            f"{name}: timm has no weights {tag} of {bare}; {did_you_mean(tag, tags) if tags else 'it has none'}"
+            f"{name}: timm has no weights {tag} of {bare}; {did_you_mean(tag, tags) if tags else f'use timm/{bare}'}"
         )

@@ -16,7 +16,7 @@ from stages.networks.surgery import adapt_input_channels, double_convolution, in
 
 
 class StagedEncoder(nn.Module):
-    """Encoder made of a network by splitting its layers into stages of equal resolution.
+    """Encoder made from a network by splitting its layers into stages of equal resolution.
 
     The layers keep their names, so that published weights of the network can be loaded.
     """
@@ -40,7 +40,7 @@ TIMM_SIZING: list[dict[str, Any]] = [
     {"dynamic_img_size": True, "dynamic_img_pad": True},
     {"strict_img_size": False},
 ]
-"""Options that let timm's networks of patches (ViT, Swin) accept images of any size."""
+"""Options that let the patch-based networks of timm (ViT, Swin) accept images of any size."""
 
 
 class TimmEncoder(nn.Module):
@@ -89,7 +89,7 @@ def _vgg(name: str) -> StagedEncoder:
     network = nn.ModuleDict({"features": vgg_features(name)})
     layers = dict(network["features"].named_children())
     stages: list[list[str]] = [[]]
-    for place, layer in list(layers.items())[:-1]:  # the last is a pooling
+    for place, layer in list(layers.items())[:-1]:  # the last layer is a pooling
         if isinstance(layer, nn.MaxPool2d):
             stages.append([])
         stages[-1].append(f"features.{place}")
@@ -120,7 +120,7 @@ ENCODERS = {
     "resnet34": _resnet,
     "resnet50": _resnet,
 }
-"""Encoders by name; in addition, any backbone of timm with feature maps, as `timm/NAME`."""
+"""Encoders by name. Any network of timm that provides feature maps is also supported, as `timm/NAME`."""
 
 
 def build_encoder(name: str, channels: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Output heads of the ONNX graph: convert raw network outputs to predictions in pixels of the original image.
+"""Output heads of the ONNX graph, which convert raw network outputs to predictions in pixels of the original image.
 
 Axes: B images, K classes, P points, S scalars or working size, H and W of the original image.
 """
@@ -26,7 +26,7 @@ def _classes(raw_BK: torch.Tensor, height: int, width: int, spec: TaskSpec) -> t
 def _cumulative(raw_BT: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
     """Return class probabilities as differences of P(grade > t), made non-increasing in t (Frank and Hall 2001)."""
     falling = [raw_BT[:, 0].sigmoid()]
-    for t in range(1, raw_BT.shape[1]):  # cummin has no ONNX operator
+    for t in range(1, raw_BT.shape[1]):  # ONNX has no operator for cummin
         falling.append(torch.minimum(falling[-1], raw_BT[:, t].sigmoid()))
     above_BT = torch.stack(falling, dim=1)
     one = torch.ones_like(above_BT[:, :1])
@@ -56,7 +56,7 @@ def _coordinates(raw_BQ: torch.Tensor, height: int, width: int, spec: TaskSpec) 
 
 
 def _heatmap(raw_BPSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
-    """Return the maximum of each heatmap, refined to the centre of mass within two standard deviations."""
+    """Return the position of the maximum of each heatmap, refined to the centre of mass within two deviations."""
     heat_BPSS = raw_BPSS.sigmoid()
     return _local_centroid(heat_BPSS, heat_BPSS, height, width, spec)
 
@@ -74,7 +74,7 @@ def _disc(raw_BPSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> to
 def _local_centroid(
     weight_BPSS: torch.Tensor, peaked_BPSS: torch.Tensor, height: int, width: int, spec: TaskSpec
 ) -> torch.Tensor:
-    """Return the centre of mass of the weights near the maximum of `peaked`, ignoring similar regions elsewhere."""
+    """Return the centre of mass of the weights near the maximum of `peaked_BPSS`, ignoring similar regions."""
     place_BP = peaked_BPSS.flatten(2).max(dim=2).indices
     columns = weight_BPSS.shape[3]
     peak_x_BP = (place_BP % columns).float()
@@ -99,7 +99,7 @@ def _centroid(weight_BPSS: torch.Tensor, x_W: torch.Tensor, y_H: torch.Tensor) -
 def _to_original_pixels(
     xy_BP2: torch.Tensor, confidence_BP: torch.Tensor, height: int, width: int, spec: TaskSpec
 ) -> torch.Tensor:
-    """Return points in pixels of the original, with their confidence, [B, P, 3]."""
+    """Return points in pixels of the original image, with their confidence, [B, P, 3]."""
     inner_height, inner_width = _inner_size(height, width, spec)
     x_BP = (xy_BP2[..., 0] + 0.5) * width / inner_width - 0.5
     y_BP = (xy_BP2[..., 1] + 0.5) * height / inner_height - 0.5

@@ -79,7 +79,7 @@ def _to_torchvision_target(
 
 
 class _IdentityTransform(nn.Module):
-    """Replacement of torchvision's resizing and normalization, which `prepare` and `Network` already perform."""
+    """Replacement for torchvision's resizing and normalization, which `prepare` and `Network` already perform."""
 
     def forward(self, images: list[torch.Tensor], targets: Any = None) -> tuple[Any, Any]:
         from torchvision.models.detection.image_list import ImageList

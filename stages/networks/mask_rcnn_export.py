@@ -1,8 +1,8 @@
-"""Exportable inference of Mask R-CNN: the trained modules of torchvision in traceable order, with full-size masks.
+"""Exportable inference with Mask R-CNN: calls the trained modules of torchvision so that they can be traced.
 
 Torchvision's own forward pass cannot be traced with dynamic sizes. This one takes one image of fixed working size, so
-that anchors are constants. Boxes are suppressed per class by means of an offset, and each box is pooled on its own
-pyramid level.
+that anchors are constants, and returns masks at the size of the original image. Boxes are suppressed per class by means
+of an offset, and each box is pooled on its own pyramid level.
 
 Axes: A anchors, M boxes, K classes with background, S working size, H and W of the original image.
 """
@@ -17,7 +17,7 @@ from stages.preprocessing.resize import fit_image, letterbox_size, scale
 
 DetectorOutputs = dict[str, torch.Tensor]
 SMALLEST = 1e-2  # minimum side in working pixels, as in torchvision
-LEAST_SIDE = 1.0  # minimum side of a detection, pixels of the original
+LEAST_SIDE = 1.0  # minimum side of a detection, pixels of the original image
 
 
 def at_original_size(found: DetectorOutputs, height: int, width: int, size: int) -> DetectorOutputs:
@@ -54,7 +54,8 @@ def at_original_size(found: DetectorOutputs, height: int, width: int, size: int)
 def _paste_masks(mask_M1XX: torch.Tensor, box_M4: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Return binary masks uint8 [M, H, W]: each mask resized bilinearly to its box, with threshold 0.5.
 
-    Rows and columns are interpolated separately, with a fifth of the time and half of the memory of `grid_sample`.
+    Rows and columns are interpolated separately, which takes a fifth of the time and half of the memory of
+    `grid_sample`.
     """
     x0, y0, x1, y1 = box_M4.unbind(dim=1)
     down_MHX = _interpolation(y0, y1, height, mask_M1XX.shape[2])
@@ -72,7 +73,7 @@ def _interpolation(begin_M: torch.Tensor, end_M: torch.Tensor, length: int, cell
 
 
 class ExportedDetector(nn.Module):
-    """Exported detector: uint8 [1, H, W, C] of any size to box, label, score and optional mask in image pixels."""
+    """Exported module that detects objects in one image, uint8 [1, H, W, C] of any size."""
 
     def __init__(self, network: Any, size: int, masks: bool) -> None:
         super().__init__()
@@ -90,7 +91,7 @@ class ExportedDetector(nn.Module):
         self.scales = [f.shape[2] / size for f in feature_BCHW]
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return box, label, score and optionally mask of the objects in one image."""
+        """Return boxes, labels, scores and optionally masks of the objects in one image, in pixels of the image."""
         working = scale(fit_image(image, "letterbox", self.size))
         found = self.detect((working - self.network.mean_C11) / self.network.deviation_C11)
         outputs = at_original_size(found, image.shape[1], image.shape[2], self.size)

@@ -14,6 +14,7 @@ class NetworkConfig:
     channels: int
     """Channels of the images."""
     outputs: int
+    """Number of outputs, per image or per pixel."""
     norm: str
     """Normalization: batch, group or none."""
     dropout: float

@@ -31,7 +31,7 @@ NETWORKS = {
     "unet": Architecture(unet.unet, "map"),
     "mask_rcnn": Architecture(mask_rcnn.mask_rcnn, "boxes"),
 }
-"""Networks by name; in addition, any network of timm, as `timm/NAME`."""
+"""Networks by name. Any network of timm is also supported, as `timm/NAME`."""
 
 
 def architecture(name: str) -> Architecture:

@@ -1,4 +1,4 @@
-"""Sources of pretrained weights: a file, an address, or weights published by torchvision and timm."""
+"""Sources of pretrained weights: a file, an address, or weights published by torchvision or timm."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ class PretrainedWeights:
 def locate_weights(source: str, folder: Path) -> str:
     """Return `network.weights` with a file name in `folder` replaced by its path; other values are unchanged.
 
-    Weight files are kept in one folder of the project, so that DVC detects when one is replaced.
+    Weight files are stored in one folder of the project, so that DVC detects when one is replaced.
 
     Raises:
         UserError: the file does not exist.
@@ -46,10 +46,10 @@ def locate_weights(source: str, folder: Path) -> str:
         return source
     names = sorted(file.name for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
     if source not in names:
-        listed = f"it contains {', '.join(names)}" if names else "it is empty"
+        listed = f"the folder contains {', '.join(names)}" if names else "the folder is empty"
         raise UserError(
             f"network.weights: {source!r} is not a file in {folder}; {listed}; copy the weights, or the model.pt of "
-            "another run, there and use its name; or use none, default or an address (https://...)"
+            "another run, into the folder and use the file name; or use none, default or an address (https://...)"
         )
     return str(folder / source)
 
@@ -87,7 +87,7 @@ def _load_published(network_config: NetworkConfig) -> PretrainedWeights:
 
 
 def _load_timm_weights(network_config: NetworkConfig, name: str) -> PretrainedWeights:
-    """Return the published weights of a timm network, built for our size so that timm resizes position embeddings."""
+    """Return the published weights of a timm network; timm resizes position embeddings to the working size."""
     import timm
 
     from stages.networks.classifiers import timm_network
@@ -123,7 +123,7 @@ def _fetch(address: str, hashed: bool = False) -> State:
     try:
         return _read(file, address)
     except UserError:
-        file.unlink()  # a damaged file must not stay
+        file.unlink()  # a damaged file must not remain in the cache
         raise
 
 
@@ -138,7 +138,8 @@ def _download(address: str, file: Path, expected: re.Match[str] | None) -> None:
             length = response.headers.get("Content-Length")
         if length is not None and part.stat().st_size != int(length):
             raise UserError(
-                f"network.weights: {address} ended after {part.stat().st_size} of {length} bytes; try again"
+                f"network.weights: the download of {address} ended after {part.stat().st_size} of {length} bytes; "
+                "try again"
             )
         _check_hash(part, address, expected)
         part.replace(file)
@@ -158,7 +159,7 @@ def _check_hash(part: Path, address: str, expected: re.Match[str] | None) -> Non
     if not found.startswith(expected[1]):
         raise UserError(
             f"network.weights: {address} has SHA-256 {found[: len(expected[1])]}..., not {expected[1]}... as in its "
-            "name: damaged or replaced in transit; try again, or download it manually and use the file name"
+            "name, so it was damaged or replaced in transit; try again, or download it manually and use the file name"
         )
 
 
@@ -182,6 +183,6 @@ def _read(file: Path, source: str) -> State:
     if not isinstance(values, dict) or not values or not all(isinstance(v, torch.Tensor) for v in values.values()):
         raise UserError(
             f"network.weights: {source} does not contain weights by layer; "
-            "write it with torch.save(network.state_dict(), file)"
+            "write them with torch.save(network.state_dict(), file)"
         )
     return values

@@ -15,7 +15,8 @@ MOST_GROUPS = 32  # Wu and He 2018, "Group normalization"
 class Network(nn.Module):
     """Network body with input normalization (image - mean) / deviation.
 
-    The defaults are 0 and 1; pretrained weights set the statistics they were trained with.
+    The mean is initially 0 and the deviation 1. Loading pretrained weights sets both to the statistics of the images on
+    which they were trained.
     """
 
     mean_C11: torch.Tensor
@@ -76,7 +77,7 @@ def _replacement_norm(norm: str, features: int) -> nn.Module:
 
 
 class Shift(nn.Module):
-    """Learned bias per channel, initially 0, in place of a normalization: the preceding convolution has none."""
+    """Learned bias per channel, initially 0, in place of a normalization, whose preceding convolution has no bias."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -136,7 +137,7 @@ def build_last_layer(features: int, outputs: int, network_config: NetworkConfig)
     Args:
         features: number of inputs.
         outputs: number of outputs.
-        network_config: shares of dropout and of feature noise.
+        network_config: contains `dropout` and `feature_noise`.
     """
     return nn.Sequential(
         nn.Sequential(nn.Dropout(network_config.dropout), FeatureNoise(network_config.feature_noise)),
@@ -149,7 +150,7 @@ def add_stochastic_depth(network: nn.Module, share: float, name: str) -> nn.Modu
 
     Args:
         network: network to modify.
-        share: probability of skipping the last block, 0 to 1; it increases linearly with depth.
+        share: probability of skipping the last block, 0 to 1; for earlier blocks it decreases linearly.
         name: network name for the error message.
 
     Raises:

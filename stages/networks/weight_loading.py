@@ -30,7 +30,7 @@ HEADS = (
 PREFIXES = ("module.", "model.", "network.", "detector.", "backbone.", "body.", "encoder.")
 """Prefixes that wrappers add to layer names."""
 COUNTER = ".num_batches_tracked"  # absent in old files, and unused with a fixed momentum
-LEAST = 0.5  # share of the body's weights; a file with less belongs to another network
+LEAST = 0.5  # share of the body's weights; a file with less probably belongs to another network
 MOST_LISTED = 40
 
 
@@ -56,7 +56,7 @@ def load_weights(network: Network, network_config: NetworkConfig, source: str) -
         Outcome per weight array; empty for `none`.
 
     Raises:
-        UserError: the source cannot be read or does not fit; lists both shapes of each layer that does not fit.
+        UserError: the source cannot be read or does not fit; the message lists both shapes of each such layer.
     """
     if source == "none":
         return []
@@ -107,7 +107,7 @@ def _load(network: Network, network_config: NetworkConfig, given: State, source:
 
 
 def _layer_of(name: str) -> str:
-    """Return the layer of a weight or bias; both arrays of a last layer are loaded, or neither."""
+    """Return the name of the layer of an array; of a last layer, either all arrays are loaded or none."""
     return _strip_prefixes(name).rpartition(".")[0]
 
 
@@ -146,15 +146,18 @@ def _differs_in_channels(mine: torch.Tensor, theirs: torch.Tensor) -> bool:
 
 
 def _adapt_channels(weight_OCHW: torch.Tensor, channels: int) -> torch.Tensor:
-    """Return weights averaged over the channels and repeated, which keeps the output for grey images."""
+    """Return weights averaged over the channels and repeated, which does not change the output for grey images."""
     mean_O1HW = weight_OCHW.mean(dim=1, keepdim=True)
     return mean_O1HW.repeat(1, channels, 1, 1) * (weight_OCHW.shape[1] / channels)
 
 
 def _check_norm(network: Network, network_config: NetworkConfig, given: State, source: str) -> None:
-    """Check the normalization: others have arrays of the same names and shapes with another meaning."""
+    """Check that the weights were trained with the same normalization.
+
+    Arrays of other normalizations have the same names and shapes, but another meaning.
+    """
     if network_config.norm == "batch":
-        return  # its running averages would be missing
+        return  # missing running averages are reported as layers that do not fit
     shifts = {
         f"{_strip_prefixes(path)}.weight" for path, module in network.named_modules() if isinstance(module, Shift)
     }
@@ -179,5 +182,5 @@ def _raise_misfit(wrong: list[str], share: float, source: str, network_config: N
     raise UserError(
         f"network.weights: {source} does not fit {what}: it contains {share:.0%} of the expected weights"
         f"{wrong_file}. Layers that do not fit:\n{shown}{more}\n"
-        "use weights of the same architecture, or network.weights: none"
+        "Use weights of the same architecture, or network.weights: none."
     )

@@ -13,7 +13,7 @@ Enlarging by simple ratios gives exact halves, which runtimes with another order
 def resize(image_NHWC: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Resize images bilinearly with antialiasing, rounded to whole grey levels.
 
-    Rounding inside the function ensures that the exported graph sees exactly the pixels used in training.
+    Rounding inside the function ensures that the exported graph processes exactly the pixels used in training.
 
     Args:
         image_NHWC: uint8 or uint16 [N, H, W, C].
@@ -27,14 +27,14 @@ def resize(image_NHWC: torch.Tensor, height: int, width: int) -> torch.Tensor:
     resized = functional.interpolate(
         image_NCHW, size=(height, width), mode="bilinear", antialias=True, align_corners=False
     )
-    whole = (resized + OFF_TIES).round()  # an average lies within the range of its values: no clamping
+    whole = (resized + OFF_TIES).round()  # no clamping: an average lies within the range of its values
     return whole.to(image_NHWC.dtype).permute(0, 2, 3, 1)
 
 
 def fit_image(image_NHWC: torch.Tensor, fit: str, size: int) -> torch.Tensor:
-    """Return the working images of original images.
+    """Resize original images to working images.
 
-    Computes the same as `stages.images.geometry.inner_size`, in a form that can be exported with dynamic sizes.
+    Sizes are those of `stages.images.geometry.inner_size`, computed so that they can be exported as dynamic sizes.
 
     Args:
         image_NHWC: uint8 or uint16 [N, H, W, C].

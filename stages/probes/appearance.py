@@ -5,13 +5,13 @@ Axes: N images, F features.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy.stats import norm, rankdata
 
+from stages.core.shapes import Array, Float, UInt8
 from stages.dataset.manifest import decode_images
 from stages.images.image_statistics import EXPOSURE, STRUCTURE, to_grey
 
@@ -46,8 +46,6 @@ WORDS = {
 FILE = ("width", "height", "quality")
 """Features that are reported as causes but not used by the test, which uses pixels only."""
 
-Array = np.ndarray[Any, Any]
-
 
 @dataclass(frozen=True)
 class Appearance:
@@ -55,8 +53,8 @@ class Appearance:
 
     features: pd.DataFrame
     """Image statistics [N, F], with the index of the rows."""
-    small: Array
-    """Grey levels at 16x16, [N, 256], 0 to 1."""
+    small: Float[Array, "N 256"]
+    """Grey levels at 16x16, 0 to 1."""
 
 
 def measure_appearance(rows: pd.DataFrame, folder: Path) -> Appearance:
@@ -72,15 +70,15 @@ def measure_appearance(rows: pd.DataFrame, folder: Path) -> Appearance:
     return Appearance(table, np.stack(small).reshape(len(rows), -1) / 255)
 
 
-def _waves(grey: Array) -> dict[str, float]:
+def _waves(grey: UInt8[Array, "H W"]) -> dict[str, float]:
     """Return wave_0 to wave_15 (log10 of the power by frequency, 0 to 0.5 per pixel) and fineness (high minus low)."""
     power = spectrum(grey)
     fineness = float(power[-BINS // 4 :].mean() - power[BINS // 4 : BINS // 2].mean())
     return {f"wave_{i}": float(value) for i, value in enumerate(power)} | {"fineness": fineness}
 
 
-def spectrum(grey: Array) -> Array:
-    """Return log10 of the power by radial frequency, [16], of the central crop of an image [H, W] (Hann window)."""
+def spectrum(grey: UInt8[Array, "H W"]) -> Float[Array, " 16"]:
+    """Return log10 of the power by radial frequency of the central crop of an image (Hann window)."""
     top, left = (max(0, (side - WINDOW) // 2) for side in grey.shape)
     part = grey[top : top + WINDOW, left : left + WINDOW].astype(np.float32)
     taper = np.outer(*(np.hanning(side + 2)[1:-1] for side in part.shape))
@@ -93,7 +91,7 @@ def spectrum(grey: Array) -> Array:
     return np.log10(np.bincount(place.ravel(), power.ravel(), BINS + 1)[:BINS] / count + 1e-3)
 
 
-def noise(grey: Array) -> float:
+def noise(grey: UInt8[Array, "H W"]) -> float:
     """Return the standard deviation of the noise in grey levels (Immerkaer 1996, with the median for robustness)."""
     top, left = (max(0, (side - WINDOW) // 2) for side in grey.shape)
     part = grey[top : top + WINDOW, left : left + WINDOW].astype(np.float32)

@@ -12,11 +12,11 @@ Axes: N images, K classes.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from stages.core.shapes import Array, Float, Integer, Real
+
 LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # values of q over which the minimum is taken
 Z = 2.6  # normal quantile of the lower bound (99.5 %)
 
@@ -25,9 +25,9 @@ Z = 2.6  # normal quantile of the lower bound (99.5 %)
 class LabelErrors:
     """Scores of possible label errors, and their estimated share."""
 
-    score_N: Array
+    score_N: Float[Array, " N"]
     """0: no other class fits better; 1: another class is certain. For grades, multiplied by the difference."""
-    better_N: Array
+    better_N: Integer[Array, " N"]
     """Class that fits best."""
     skill: float
     """Skill of the predictions, averaged over classes: 0 is chance, 1 is perfect."""
@@ -36,7 +36,7 @@ class LabelErrors:
     at_least: float
     """Lower confidence bound of `share`."""
 
-    def most_certain(self, most: int = 24) -> Array:
+    def most_certain(self, most: int = 24) -> Integer[Array, " M"]:
         """Return indices of the most likely label errors, most certain first, at most `count`."""
         return np.argsort(-self.score_N, kind="stable")[: min(most, self.count)]
 
@@ -46,11 +46,11 @@ class LabelErrors:
         return round(self.share * len(self.score_N))
 
 
-def find_label_errors(p_NK: Array, codes_N: Array, ordered: bool = False) -> LabelErrors:
+def find_label_errors(p_NK: Float[Array, "N K"], codes_N: Integer[Array, " N"], ordered: bool = False) -> LabelErrors:
     """Compare labels with out-of-fold probabilities.
 
     Args:
-        p_NK: probability of each class, [N, K], from a model that was not trained on the group; each row sums to 1.
+        p_NK: probability of each class, from a model that was not trained on the group; each row sums to 1.
         codes_N: given class of each image, 0 to K - 1; each class occurs.
         ordered: classes are grades in order, and an error is weighted by the difference.
     """
@@ -64,7 +64,9 @@ def find_label_errors(p_NK: Array, codes_N: Array, ordered: bool = False) -> Lab
     return LabelErrors(given_N, better_N, _skill(better_N, codes_N, cost_KK), share, at_least)
 
 
-def _share(score_NK: Array, codes_N: Array, given_N: Array) -> tuple[float, float]:
+def _share(
+    score_NK: Float[Array, "N K"], codes_N: Integer[Array, " N"], given_N: Float[Array, " N"]
+) -> tuple[float, float]:
     """Return the estimate and the lower bound of the share of wrong labels, as described in the module."""
     frequency_K = np.bincount(codes_N, minlength=score_NK.shape[1]) / len(codes_N)
     weight_NK = np.broadcast_to(frequency_K, score_NK.shape).copy()
@@ -77,7 +79,7 @@ def _share(score_NK: Array, codes_N: Array, given_N: Array) -> tuple[float, floa
     for level in LEVELS:
         place = np.searchsorted(weight, level)
         place = np.searchsorted(-known_wrong, -known_wrong[place], side="right") - 1  # include all equal scores
-        reached = len(sorted_N) - np.searchsorted(sorted_N, known_wrong[place], side="left")
+        reached = len(sorted_N) - int(np.searchsorted(sorted_N, known_wrong[place], side="left"))
         estimates.append(reached / len(sorted_N) / weight[place])
         bounds.append(_lower(reached, len(sorted_N)) / weight[place])
     return float(min(1.0, *estimates)), float(min(1.0, *bounds))
@@ -89,7 +91,7 @@ def _lower(count: int, of: int) -> float:
     return float(max(0.0, (share + z2 / 2 - Z * np.sqrt(share * (1 - share) / of + z2 / (4 * of))) / (1 + z2)))
 
 
-def _skill(better_N: Array, codes_N: Array, cost_KK: Array) -> float:
+def _skill(better_N: Integer[Array, " N"], codes_N: Integer[Array, " N"], cost_KK: Real[Array, "K K"]) -> float:
     """Return 1 - cost / cost of the best constant prediction, averaged over classes."""
     counts_K = np.bincount(codes_N, minlength=len(cost_KK))
     weight_N = 1 / counts_K[codes_N] / (counts_K > 0).sum()

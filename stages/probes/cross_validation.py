@@ -1,20 +1,21 @@
 """Out-of-fold predictions of a linear model, with groups kept together."""
 
 import warnings
-from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
+from stages.core.shapes import Array, Float, Integer, Shaped
 from stages.probes.ridge import ridge
 
-Array = np.ndarray[Any, Any]
 FOLDS = 5
 
 
-def out_of_fold_probabilities(features_NF: Array, labels_N: Array, groups_N: Array) -> tuple[Array, Array]:
+def out_of_fold_probabilities(
+    features_NF: Float[Array, "N F"], labels_N: Shaped[Array, " N"], groups_N: Shaped[Array, " N"]
+) -> tuple[Shaped[Array, " K"], Float[Array, "N K"]]:
     """Return out-of-fold class probabilities, calibrated by one temperature (Guo et al. 2017).
 
     Args:
@@ -23,7 +24,7 @@ def out_of_fold_probabilities(features_NF: Array, labels_N: Array, groups_N: Arr
         groups_N: group of each image; a group is predicted by a model that was not trained on it.
 
     Returns:
-        Sorted classes [K], and their probabilities [N, K], whose rows sum to 1.
+        Sorted classes, and their probabilities, whose rows sum to 1.
 
     Raises:
         ValueError: fewer than two groups.
@@ -33,8 +34,10 @@ def out_of_fold_probabilities(features_NF: Array, labels_N: Array, groups_N: Arr
     return classes_K, softmax(scores_NK * _inverse_temperature(scores_NK, codes_N), axis=1)
 
 
-def out_of_fold_numbers(features_NF: Array, targets_ND: Array, groups_N: Array) -> Array:
-    """Return out-of-fold predictions [N, D] of numbers, or scores of 0/1 targets.
+def out_of_fold_numbers(
+    features_NF: Float[Array, "N F"], targets_ND: Float[Array, "N D"], groups_N: Shaped[Array, " N"]
+) -> Float[Array, "N D"]:
+    """Return out-of-fold predictions of numbers, or scores of 0/1 targets.
 
     Args:
         features_NF: features of the images.
@@ -49,8 +52,8 @@ def out_of_fold_numbers(features_NF: Array, targets_ND: Array, groups_N: Array) 
 
 
 def folds(
-    groups_N: Array, codes_N: Array | None = None, count: int = FOLDS, seed: int = 0
-) -> list[tuple[Array, Array]]:
+    groups_N: Shaped[Array, " N"], codes_N: Integer[Array, " N"] | None = None, count: int = FOLDS, seed: int = 0
+) -> list[tuple[Integer[Array, " _"], Integer[Array, " _"]]]:
     """Return pairs of indices of training and held-out images; groups are kept together, classes are stratified.
 
     Args:
@@ -73,14 +76,18 @@ def folds(
         return list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(groups_N, codes_N, groups_N))
 
 
-def _out_of_fold(features_NF: Array, targets_ND: Array, parts: list[tuple[Array, Array]]) -> Array:
+def _out_of_fold(
+    features_NF: Float[Array, "N F"],
+    targets_ND: Float[Array, "N D"],
+    parts: list[tuple[Integer[Array, " _"], Integer[Array, " _"]]],
+) -> Float[Array, "N D"]:
     predicted_ND = np.empty(targets_ND.shape)
     for train, held_out in parts:
         predicted_ND[held_out] = ridge(features_NF[train], targets_ND[train])(features_NF[held_out])
     return predicted_ND
 
 
-def _inverse_temperature(scores_NK: Array, codes_N: Array) -> float:
+def _inverse_temperature(scores_NK: Float[Array, "N K"], codes_N: Integer[Array, " N"]) -> float:
     """Return the factor of the scores that minimizes the log loss of their softmax."""
     every = np.arange(len(codes_N))
 

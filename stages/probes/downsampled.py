@@ -4,23 +4,22 @@ Axes: N images, S side of the downsampled image, C channels. The aspect ratio is
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from stages.core.shapes import Array, Bool, Integer, UInt8
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, decode_rle
 from stages.dataset.manifest import decode_images, decode_targets, parse_annotations
 from stages.images.decode import to_channels
 from stages.images.image_statistics import to_grey, to_uint8
 
-Array = np.ndarray[Any, Any]
 SIDE = 64  # pixels; an object of a tenth of the image is still 6 pixels wide
 
 
-def downsample_images(rows: pd.DataFrame, folder: Path) -> Array:
-    """Return the images of manifest rows, uint8 [N, S, S, 3 or 1], area-averaged; colour if any image is in colour."""
+def downsample_images(rows: pd.DataFrame, folder: Path) -> UInt8[Array, "N S S C"]:
+    """Return the images of manifest rows, area-averaged; in colour (C = 3, else 1) if any image is in colour."""
     channels = 3 if (rows["channels"] == 3).any() else 1
     small = np.empty((len(rows), SIDE, SIDE, channels), np.uint8)
     for place, picture in zip(small, decode_images(rows, folder), strict=True):
@@ -31,13 +30,15 @@ def downsample_images(rows: pd.DataFrame, folder: Path) -> Array:
     return small
 
 
-def downsample_masks(rows: pd.DataFrame, folder: Path, classes: int) -> tuple[Array, Array]:
-    """Return masks, uint8 [N, S, S] (nearest neighbour), and the number of original pixels of each class, [N, K].
+def downsample_masks(
+    rows: pd.DataFrame, folder: Path, classes: int
+) -> tuple[UInt8[Array, "N S S"], Integer[Array, "N {classes}"]]:
+    """Return masks (nearest neighbour), and the number of original pixels of each class.
 
     Args:
         rows: manifest rows.
         folder: output folder of ingest.
-        classes: number of classes K; unknown pixels are `IGNORE_INDEX`.
+        classes: number of classes; unknown pixels are `IGNORE_INDEX`.
     """
     small = np.full((len(rows), SIDE, SIDE), IGNORE_INDEX, np.uint8)
     pixels_NK = np.zeros((len(rows), classes), int)
@@ -48,8 +49,8 @@ def downsample_masks(rows: pd.DataFrame, folder: Path, classes: int) -> tuple[Ar
     return small, pixels_NK
 
 
-def downsample_objects(rows: pd.DataFrame, names: list[str]) -> tuple[Array, list[list[int]]]:
-    """Return object masks, uint8 [N, S, S], and the areas of the objects of each class in downsampled pixels.
+def downsample_objects(rows: pd.DataFrame, names: list[str]) -> tuple[UInt8[Array, "N S S"], list[list[int]]]:
+    """Return object masks, and the areas of the objects of each class in downsampled pixels.
 
     A pixel is 0 without an object, else 1 + the index of the class in `names`, or `IGNORE_INDEX` for crowds. Smaller
     objects cover larger ones. An object that has only a box is represented by the ellipse in the box.
@@ -65,8 +66,8 @@ def downsample_objects(rows: pd.DataFrame, names: list[str]) -> tuple[Array, lis
     return small, areas
 
 
-def object_mask(shape: ObjectAnnotation, height: int, width: int) -> Array:
-    """Return the downsampled pixels of one object, bool [S, S]; at least one is True.
+def object_mask(shape: ObjectAnnotation, height: int, width: int) -> Bool[Array, "S S"]:
+    """Return the downsampled pixels of one object; at least one is True.
 
     Args:
         shape: object with a box and, if known, a mask.
@@ -85,11 +86,11 @@ def object_mask(shape: ObjectAnnotation, height: int, width: int) -> Array:
     return covered
 
 
-def box_in_pixels(covered_SS: Array, height: int, width: int) -> tuple[float, float, float, float]:
+def box_in_pixels(covered_SS: Bool[Array, "S S"], height: int, width: int) -> tuple[float, float, float, float]:
     """Return the bounding box (x0, y0, x1, y1) of downsampled pixels, in pixels of the original image.
 
     Args:
-        covered_SS: downsampled pixels of the object, bool, at least one True.
+        covered_SS: downsampled pixels of the object, at least one True.
         height: height of the image in pixels.
         width: width of the image in pixels.
     """
@@ -108,8 +109,8 @@ def _extent(shape: ObjectAnnotation) -> float:
     return (x1 - x0) * (y1 - y0)
 
 
-def _centres(length: int) -> Array:
-    """Return the original rows or columns [S] at the centres of the downsampled ones."""
+def _centres(length: int) -> Integer[Array, " S"]:
+    """Return the original rows or columns at the centres of the downsampled ones."""
     return ((np.arange(SIDE) + 0.5) * length / SIDE).astype(int)
 
 

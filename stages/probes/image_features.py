@@ -7,18 +7,16 @@ generalize to ImageNet?").
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
+from stages.core.shapes import Array, Float, UInt8
 from stages.dataset.manifest import decode_images
 from stages.images.decode import to_channels
 from stages.images.image_statistics import to_grey, to_uint8
-
-Array = np.ndarray[Any, Any]
 
 SIDE = 32  # pixels of a thumbnail
 PATCH = 6  # pixels of a filter
@@ -30,23 +28,25 @@ BIAS = 0.25  # subtracted from the absolute response
 CHUNK = 32  # images per batch, about 50 MB
 
 
-def image_features(rows: pd.DataFrame, folder: Path, filters: int = FILTERS, seed: int = 0) -> Array:
+def image_features(
+    rows: pd.DataFrame, folder: Path, filters: int = FILTERS, seed: int = 0
+) -> Float[Array, "N {8*filters}"]:
     """Return responses of filters that are learned from the images of manifest rows.
 
     Args:
-        rows: [N] manifest rows.
+        rows: N manifest rows.
         folder: output folder of ingest.
-        filters: number of filters; F is 8 times that (two signs, four quarters).
+        filters: number of filters; there are 8 times as many features (two signs, four quarters).
         seed: of the random patches.
 
     Returns:
-        Features, float32 [N, F], non-negative.
+        Features, float32, non-negative.
     """
     return thumbnail_features(thumbnails_of(rows, folder), filters, seed)
 
 
-def thumbnails_of(rows: pd.DataFrame, folder: Path) -> Array:
-    """Return thumbnails of manifest rows, uint8 [N, 32, 32, 3 or 1]; in colour if any image has three channels."""
+def thumbnails_of(rows: pd.DataFrame, folder: Path) -> UInt8[Array, "N 32 32 C"]:
+    """Return thumbnails of manifest rows; in colour (C = 3, else 1) if any image has three channels."""
     colour = bool((rows["channels"] == 3).any())
     small = np.empty((len(rows), SIDE, SIDE, 3 if colour else 1), np.uint8)
     for place, picture in zip(small, decode_images(rows, folder), strict=True):
@@ -58,11 +58,13 @@ def thumbnails_of(rows: pd.DataFrame, folder: Path) -> Array:
     return small
 
 
-def thumbnail_features(small_NHWC: Array, filters: int = FILTERS, seed: int = 0) -> Array:
-    """Return features, float32 [N, 8 * filters], of thumbnails, with filters learned from them.
+def thumbnail_features(
+    small_NHWC: UInt8[Array, "N H W C"], filters: int = FILTERS, seed: int = 0
+) -> Float[Array, "N {8*filters}"]:
+    """Return features, float32, of thumbnails, with filters learned from them.
 
     Args:
-        small_NHWC: thumbnails, uint8.
+        small_NHWC: thumbnails.
         filters: number of filters.
         seed: of the random patches.
     """
@@ -70,11 +72,13 @@ def thumbnail_features(small_NHWC: Array, filters: int = FILTERS, seed: int = 0)
     return filter_responses(small_NHWC, filter_PK, offset_K)
 
 
-def filter_responses(small_NHWC: Array, filter_PK: Array, offset_K: Array) -> Array:
-    """Return pooled responses, float32 [N, 8 * K], of thumbnails to K filters.
+def filter_responses(
+    small_NHWC: UInt8[Array, "N H W C"], filter_PK: Float[Array, "P K"], offset_K: Float[Array, " K"]
+) -> Float[Array, "N 8*K"]:
+    """Return pooled responses, float32, of thumbnails to K filters.
 
     Args:
-        small_NHWC: thumbnails, uint8.
+        small_NHWC: thumbnails.
         filter_PK: filters over patches of P values.
         offset_K: subtracted from the responses.
     """
@@ -97,7 +101,7 @@ def _halves(middle: int) -> tuple[slice, slice]:
     return slice(None, middle), slice(middle, None)
 
 
-def _normalized(window: Array) -> Array:
+def _normalized(window: UInt8[Array, "*N C h w"]) -> Float[Array, "*N C*h*w"]:
     """Return patches [..., C, h, w] as float32 [..., P] with zero mean and, unless they are flat, unit variance."""
     patch = window.reshape(*window.shape[:-3], -1).astype(np.float32)
     patch -= patch.mean(axis=-1, keepdims=True)
@@ -105,8 +109,10 @@ def _normalized(window: Array) -> Array:
     return patch
 
 
-def _learn_filters(small_NHWC: Array, filters: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return weights [P, K] and offsets [K]: ZCA whitening and comparison with K patches as one linear map."""
+def _learn_filters(
+    small_NHWC: UInt8[Array, "N H W C"], filters: int, rng: np.random.Generator
+) -> tuple[Float[Array, "P K"], Float[Array, " K"]]:
+    """Return weights and offsets: ZCA whitening and comparison with K patches as one linear map."""
     count, side = len(small_NHWC), small_NHWC.shape[1] - PATCH + 1
     windows = sliding_window_view(small_NHWC, (PATCH, PATCH), axis=(1, 2))
     image, y, x = rng.integers(count, size=PATCHES), rng.integers(side, size=PATCHES), rng.integers(side, size=PATCHES)

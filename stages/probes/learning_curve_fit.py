@@ -1,15 +1,14 @@
 """Learning curve of a simple probe: out-of-fold error by number of training images and by label noise."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from stages.core.shapes import Array, Float, Integer, Shaped
 from stages.probes.cross_validation import folds
 from stages.probes.regression_targets import RegressionTargets
 from stages.probes.ridge import Ridge, principal, ridge
 
-Array = np.ndarray[Any, Any]
 SHARES = np.geomspace(1 / 8, 1, 6)
 """Sizes of the training sets, as shares of the images that are not held out."""
 NOISE = (0.05, 0.1, 0.2)
@@ -23,32 +22,32 @@ RESAMPLES = 500
 class Curve:
     """Out-of-fold errors, averaged over folds and repeats, with bootstrap replicates."""
 
-    images_J: Array
+    images_J: Float[Array, " J"]
     """Number of training images, averaged over folds."""
-    error_J: Array
+    error_J: Float[Array, " J"]
     """Classes: error rate, averaged over classes. Numbers: unexplained share of the variance, averaged over targets."""
-    resampled_BJ: Array
+    resampled_BJ: Float[Array, "B J"]
     """Bootstrap replicates of `error_J` over held-out groups, with the same groups for all sizes."""
-    noisy_Q: Array
+    noisy_Q: Float[Array, " Q"]
     """Error at the largest size with the shares `NOISE` of the labels replaced."""
-    noisy_BQ: Array
+    noisy_BQ: Float[Array, "B Q"]
     """Bootstrap replicates of `noisy_Q`, with the groups of `resampled_BJ`."""
 
 
 def measure_curve(
-    features_NF: Array,
+    features_NF: Float[Array, "N F"],
     targets: RegressionTargets,
-    groups_N: Array,
+    groups_N: Shaped[Array, " N"],
     repeats: int = 1,
     seed: int = 0,
-    shares: Array = SHARES,
+    shares: Float[Array, " J"] = SHARES,
     noise: tuple[float, ...] = NOISE,
 ) -> Curve:
     """Train the probe on nested, stratified subsets of groups in every fold; five folds per repeat.
 
     Args:
         features_NF: features, such as those of `stages.probes.image_features`.
-        targets: targets [N, D].
+        targets: targets of the N images.
         groups_N: group of each image.
         repeats: number of random partitions into folds.
         seed: of folds, subsets and noise.
@@ -78,12 +77,17 @@ def measure_curve(
                  error_C[sizes_J:], resampled_BC[:, sizes_J:])  # fmt: skip
 
 
-def principal_features(features_NF: Array) -> Array:
+def principal_features(features_NF: Float[Array, "N F"]) -> Float[Array, "N _"]:
     """Return the features along their principal axes, whose number grows with the number of images."""
     return principal(features_NF, max(AXES, len(features_NF) // IMAGES_PER_AXIS))
 
 
-def nested_order(train: Array, group_N: Array, code_N: Array | None, rng: np.random.Generator) -> Array:
+def nested_order(
+    train: Integer[Array, " T"],
+    group_N: Integer[Array, " N"],
+    code_N: Integer[Array, " N"] | None,
+    rng: np.random.Generator,
+) -> Integer[Array, " T"]:
     """Return training images in a random order of groups in which every prefix is stratified.
 
     Args:
@@ -102,7 +106,7 @@ def nested_order(train: Array, group_N: Array, code_N: Array | None, rng: np.ran
     return train[np.argsort(turn[place], kind="stable")]
 
 
-def _prefix(order: Array, group_N: Array, share: float) -> Array:
+def _prefix(order: Integer[Array, " T"], group_N: Integer[Array, " N"], share: float) -> Integer[Array, " _"]:
     """Return the first groups that contain at least this share of the images."""
     end = int(np.ceil(share * len(order)))
     while end < len(order) and group_N[order[end]] == group_N[order[end - 1]]:
@@ -110,7 +114,7 @@ def _prefix(order: Array, group_N: Array, share: float) -> Array:
     return order[:end]
 
 
-def fit_probe(x_NF: Array, targets: RegressionTargets, target_ND: Array) -> Ridge:
+def fit_probe(x_NF: Float[Array, "N F"], targets: RegressionTargets, target_ND: Float[Array, "N D"]) -> Ridge:
     """Fit ridge regression on standardized targets; unknown targets are replaced by their mean.
 
     Classes are scaled by the square root of their frequency (optimal scoring, Hastie, Buja and Tibshirani 1995), so
@@ -127,8 +131,10 @@ def fit_probe(x_NF: Array, targets: RegressionTargets, target_ND: Array) -> Ridg
     return ridge(x_NF, target_ND / np.nanstd(targets.target_ND, axis=0), standardized=False)
 
 
-def errors(prediction_MD: Array, targets: RegressionTargets, at: Array) -> Array:
-    """Return the errors [M]: 1 for a wrong class, or the mean squared error relative to the variance.
+def errors(
+    prediction_MD: Float[Array, "M D"], targets: RegressionTargets, at: Integer[Array, " M"]
+) -> Float[Array, " M"]:
+    """Return the errors: 1 for a wrong class, or the mean squared error relative to the variance.
 
     Args:
         prediction_MD: predictions.
@@ -143,14 +149,20 @@ def errors(prediction_MD: Array, targets: RegressionTargets, at: Array) -> Array
     return np.where(known, squared, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
 
 
-def weights(targets: RegressionTargets) -> Array:
-    """Return weights [N] that give every class the same total; 1 if there are no classes."""
+def weights(targets: RegressionTargets) -> Float[Array, " N"]:
+    """Return weights of the images that give every class the same total; 1 if there are no classes."""
     if not targets.classes:
         return np.ones(len(targets.target_ND))
     return (targets.target_ND / np.maximum(targets.target_ND.sum(axis=0), 1)).sum(axis=1)
 
 
-def noisy(targets: RegressionTargets, order: Array, group_N: Array, share: float, rng: np.random.Generator) -> Array:
+def noisy(
+    targets: RegressionTargets,
+    order: Integer[Array, " T"],
+    group_N: Integer[Array, " N"],
+    share: float,
+    rng: np.random.Generator,
+) -> Float[Array, "T D"]:
     """Return targets with a share replaced by another class, or by the numbers of another image.
 
     Images with the same group and class are replaced together.
@@ -176,8 +188,13 @@ def noisy(targets: RegressionTargets, order: Array, group_N: Array, share: float
     return np.eye(kinds)[other[unit]]
 
 
-def _resampled(error_CN: Array, weight_N: Array, group_N: Array, rng: np.random.Generator) -> Array:
-    """Return bootstrap replicates [B, C] of the errors over groups, with the same groups for all columns."""
+def _resampled(
+    error_CN: Float[Array, "C N"],
+    weight_N: Float[Array, " N"],
+    group_N: Integer[Array, " N"],
+    rng: np.random.Generator,
+) -> Float[Array, "B C"]:
+    """Return bootstrap replicates of the errors over groups, with the same groups for all columns."""
     groups = int(group_N.max()) + 1
     weight_BN = rng.multinomial(groups, np.full(groups, 1 / groups), RESAMPLES)[:, group_N] * weight_N
     return (weight_BN @ error_CN.T) / weight_BN.sum(axis=1, keepdims=True)

@@ -4,19 +4,18 @@ Axes: N images, F features, K classes, T held-out images.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm, rankdata
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 
+from stages.core.shapes import Array, Float, Integer, Shaped
+
 FOLDS = 5
 FEW_PERMUTATIONS = 99  # if the skill is too low to matter
 RIDGE = 1.0  # penalty on standardized features
 MAX_LEVELS = 20  # of a categorical feature; rarer levels are pooled
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -79,14 +78,14 @@ def probe(
     return Skill(skill, (1 + sum(n >= observed for n in null)) / (1 + len(null)), scores, by_class)
 
 
-def _youden(predicted_N: Array, codes_N: Array) -> Array:
+def _youden(predicted_N: Integer[Array, " N"], codes_N: Integer[Array, " N"]) -> Float[Array, " K"]:
     counts_K = np.bincount(codes_N)
     true_positives_K = np.bincount(codes_N, predicted_N == codes_N)
     false_positives_K = np.bincount(predicted_N, predicted_N != codes_N, len(counts_K))
     return true_positives_K / counts_K - false_positives_K / np.maximum(len(codes_N) - counts_K, 1)
 
 
-def _permute_blocks(blocks: list[Array], order: Array) -> Array:
+def _permute_blocks(blocks: list[Integer[Array, " _"]], order: Integer[Array, " B"]) -> Integer[Array, " N"]:
     """Return codes in which each group has the labels of another group, repeated or truncated to its own length.
 
     Concatenating blocks of unequal length would mix the labels of groups and make p-values too small.
@@ -94,13 +93,13 @@ def _permute_blocks(blocks: list[Array], order: Array) -> Array:
     return np.concatenate([np.resize(blocks[i], len(own)) for own, i in zip(blocks, order, strict=True)])
 
 
-def _shuffle_within_strata(stratum_of_block: Array, rng: np.random.Generator) -> Array:
+def _shuffle_within_strata(stratum_of_block: Integer[Array, " B"], rng: np.random.Generator) -> Integer[Array, " B"]:
     """Return a random order of the blocks that keeps each block in its stratum."""
     return np.lexsort((rng.random(len(stratum_of_block)), stratum_of_block))
 
 
-def stratified_group_folds(codes: Array, groups: Array) -> Array:
-    """Return the fold [N] of each image; groups are kept together, classes are stratified.
+def stratified_group_folds(codes: Integer[Array, " N"], groups: Shaped[Array, " N"]) -> Integer[Array, " N"]:
+    """Return the fold of each image; groups are kept together, classes are stratified.
 
     Images that are their own group are assigned separately, which is a hundred times faster and equivalent.
     """
@@ -127,19 +126,19 @@ def stratified_group_folds(codes: Array, groups: Array) -> Array:
 class _Fold:
     """Ridge solution of one fold for arbitrary labels, as two factors."""
 
-    test: Array
-    train: Array
-    x_TF: Array
-    ridge_FN: Array
+    test: Integer[Array, " T"]
+    train: Integer[Array, " N"]
+    x_TF: Float[Array, "T F"]
+    ridge_FN: Float[Array, "F N"]
 
 
-def _ridge(x_NF: Array) -> Array:
-    """Return the matrix [F, N] that maps targets to ridge coefficients."""
+def _ridge(x_NF: Float[Array, "N F"]) -> Float[Array, "F N"]:
+    """Return the matrix that maps targets to ridge coefficients."""
     return np.linalg.solve(x_NF.T @ x_NF + RIDGE * np.eye(x_NF.shape[1]), x_NF.T)
 
 
-def _out_of_fold(folds: list[_Fold], codes: Array) -> tuple[float, float, Array]:
-    """Return the skill, the mean margin of the true class, and the scores [N, K] for labels `codes` [N]."""
+def _out_of_fold(folds: list[_Fold], codes: Integer[Array, " N"]) -> tuple[float, float, Float[Array, "N K"]]:
+    """Return the skill, the mean margin of the true class, and the scores for labels `codes`."""
     classes = int(codes.max()) + 1
     present_K = np.bincount(codes, minlength=classes) > 0  # a permutation of blocks may lose a class
     counts = np.maximum(np.bincount(codes, minlength=classes), 1)
@@ -159,8 +158,8 @@ def _out_of_fold(folds: list[_Fold], codes: Array) -> tuple[float, float, Array]
     return float(skill), float((np.bincount(codes, margin, classes) / counts)[present_K].mean()), scores_NK
 
 
-def design_matrix(features: pd.DataFrame) -> Array:
-    """Return the design matrix [N, columns]: normal scores and their squares for numbers, indicators for categories."""
+def design_matrix(features: pd.DataFrame) -> Float[Array, "N F"]:
+    """Return the design matrix: normal scores and their squares for numbers, indicators for categories."""
     columns = [np.ones(len(features))]
     for name in features:
         values = features[name]

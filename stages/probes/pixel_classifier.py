@@ -9,27 +9,32 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from stages.core.shapes import Array, Float, Integer, Shaped, UInt8
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.probes.cross_validation import folds
 
-Array = np.ndarray[Any, Any]
 SCALES = (1.0, 2.0, 4.0, 8.0)  # pixels of the downsampled image
 UNITS = 192  # random features
 RIDGE = 1.0
 FITTED = 300_000  # approximate number of training pixels
 
 
-def predict_pixels(image_NSSC: Array, index_NSS: Array, groups_N: Array, classes: int) -> Iterator[tuple[int, Array]]:
-    """Yield the index of each image and its out-of-fold class probabilities [S, S, K].
+def predict_pixels(
+    image_NSSC: UInt8[Array, "N S S C"],
+    index_NSS: UInt8[Array, "N S S"],
+    groups_N: Shaped[Array, " N"],
+    classes: int,
+) -> Iterator[tuple[int, Float[Array, "S S {classes}"]]]:
+    """Yield the index of each image and its out-of-fold class probabilities.
 
     The model is ridge regression of class indicators on random features (Rahimi and Recht 2008) of levels, edges and
     local variation at four scales. Its outputs are clipped and normalized to probabilities.
 
     Args:
-        image_NSSC: downsampled images, uint8.
+        image_NSSC: downsampled images.
         index_NSS: class of each pixel, or `IGNORE_INDEX`.
         groups_N: group of each image; at least two groups.
-        classes: number of classes K.
+        classes: number of classes.
     """
     rng = np.random.default_rng(0)
     chosen = rng.permutation(len(image_NSSC))[:50]
@@ -38,7 +43,7 @@ def predict_pixels(image_NSSC: Array, index_NSS: Array, groups_N: Array, classes
     weight_FU = rng.normal(size=(len(mean_F), UNITS)).astype(np.float32) / np.float32(np.sqrt(len(mean_F)))
     bias_U = rng.uniform(-1, 1, UNITS).astype(np.float32)
 
-    def expanded(feature_MF: Array) -> Array:
+    def expanded(feature_MF: Float[Array, "M F"]) -> Float[Array, "M _"]:
         x_MF = (feature_MF - mean_F) / scale_F
         return np.concatenate([np.ones_like(x_MF[:, :1]), x_MF, np.maximum(x_MF @ weight_FU + bias_U, 0)], axis=1)
 
@@ -54,8 +59,12 @@ def predict_pixels(image_NSSC: Array, index_NSS: Array, groups_N: Array, classes
 
 
 def _sums(
-    image_NSSC: Array, index_NSS: Array, part: Array, classes: int, expanded: Callable[[Array], Array]
-) -> tuple[Array, Array]:
+    image_NSSC: UInt8[Array, "N S S C"],
+    index_NSS: UInt8[Array, "N S S"],
+    part: Integer[Array, " T"],
+    classes: int,
+    expanded: Callable[[Array], Array],
+) -> tuple[Float[Array, "F F"], Float[Array, "F {classes}"]]:
     """Return the normal equations of the images of a fold, from random pixels of each."""
     rng, each = np.random.default_rng(1), max(64, FITTED // len(image_NSSC))
     inner: Any = 0.0
@@ -68,8 +77,8 @@ def _sums(
     return inner, outer
 
 
-def _features(image_SSC: Array) -> Array:
-    """Return levels, edges and local variation of one image, [M, F], pixel by pixel."""
+def _features(image_SSC: UInt8[Array, "S S C"]) -> Float[Array, "M F"]:
+    """Return levels, edges and local variation of one image, pixel by pixel."""
     level_SSC = image_SSC.astype(np.float32) / 255
     grey_SS = level_SSC.mean(axis=2)
     middle, spread = grey_SS.mean(), grey_SS.std() + 0.01

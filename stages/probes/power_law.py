@@ -11,14 +11,14 @@ EXPONENTS = np.linspace(0.02, 2, 100)
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """Power laws a n^-b + c of B curves; each parameter has shape [B]."""
+    """Power laws a n^-b + c of B curves; one parameter each per curve."""
 
-    a: Array
-    b: Array
-    c: Array
+    a: Float[Array, " B"]
+    b: Float[Array, " B"]
+    c: Float[Array, " B"]
 
-    def __call__(self, images: Array | float) -> Array:
-        """Return the error [B, M] at numbers of images [M]."""
+    def __call__(self, images: Real[Array, " M"] | float) -> Float[Array, "B M"]:
+        """Return the error at numbers of images; M is 1 for one number."""
         return self.a[:, None] * np.atleast_1d(images)[None] ** -self.b[:, None] + self.c[:, None]
 
 
@@ -43,7 +43,7 @@ def fit(images_J: Real[Array, " J"], error_BJ: Float[Array, "B J"], floor: bool)
     return PowerLaw(*law)
 
 
-def _line(x_J: Array, error_BJ: Array) -> tuple[Array, Array]:
+def _line(x_J: Float[Array, " J"], error_BJ: Float[Array, "B J"]) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
     """Return the non-negative slope and intercept of a least-squares line."""
     centred = x_J - x_J.mean()
     a = np.maximum(error_BJ @ centred / (centred @ centred), 0)
@@ -63,8 +63,10 @@ class Extrapolation:
     """Laws of the measured curve, B = 1: with and without a floor."""
     resampled: tuple[PowerLaw, PowerLaw]
 
-    def error(self, images: Array | float) -> tuple[Array, Array, Array]:
-        """Return the error [M] at numbers of images, and the ends of its 95 % interval."""
+    def error(
+        self, images: Real[Array, " M"] | float
+    ) -> tuple[Float[Array, " M"], Float[Array, " M"], Float[Array, " M"]]:
+        """Return the error at numbers of images, and the ends of its 95 % interval."""
         middle = self.laws[0](images)[0]
         low = np.min([np.quantile(law(images), 0.025, axis=0) for law in self.resampled], axis=0)
         high = np.max([np.quantile(law(images), 0.975, axis=0) for law in self.resampled], axis=0)
@@ -114,7 +116,7 @@ def extrapolate(
     return Extrapolation((one, other), (found, without))
 
 
-def _first(error_BM: Array, gain: float, grid_M: Array) -> Array:
-    """Return the smallest numbers of images [B] at which the error is lower by `gain`."""
+def _first(error_BM: Float[Array, "B M"], gain: float, grid_M: Float[Array, " M"]) -> Float[Array, " B"]:
+    """Return the smallest numbers of images at which the error is lower by `gain`."""
     fallen = error_BM <= error_BM[:, :1] - gain
     return np.where(fallen.any(axis=1), grid_M[fallen.argmax(axis=1)], np.inf)

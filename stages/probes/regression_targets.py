@@ -3,15 +3,14 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from stages.core.shapes import Array, Float
 from stages.dataset.annotations import IGNORE_INDEX, Annotation
 from stages.dataset.manifest import decode_targets, parse_annotations
 
-Array = np.ndarray[Any, Any]
 LARGEST = 1e100  # larger numbers are divided by the maximum, so that their squares do not overflow
 
 
@@ -21,8 +20,8 @@ class RegressionTargets:
 
     name: str
     """Description, such as `the class` or `the area of each class`."""
-    target_ND: Array
-    """Targets [N, D]; NaN if unknown; one-hot if `classes` is true."""
+    target_ND: Float[Array, "N D"]
+    """NaN if unknown; one-hot if `classes` is true."""
     classes: bool
     """True if each image has exactly one class, predicted as the largest of D outputs."""
 
@@ -60,7 +59,7 @@ def _classes(parsed: list[Annotation]) -> RegressionTargets | str:
     return _varying("the classes in the image", target_NK)
 
 
-def _varying(name: str, target_ND: Array) -> RegressionTargets | str:
+def _varying(name: str, target_ND: Float[Array, "N D"]) -> RegressionTargets | str:
     known = (~np.isnan(target_ND)).sum(axis=0) >= len(target_ND) / 2
     target_ND = target_ND[:, known]
     if target_ND.size:
@@ -72,18 +71,18 @@ def _varying(name: str, target_ND: Array) -> RegressionTargets | str:
     )
 
 
-def _table(flat: list[dict[str, float]], names: list[str] | None = None) -> Array:
+def _table(flat: list[dict[str, float]], names: list[str] | None = None) -> Float[Array, "N D"]:
     names = names or sorted({name for row in flat for name in row})
     return np.array([[row.get(name, np.nan) for name in names] for row in flat], float).reshape(len(flat), -1)
 
 
-def _counts(parsed: list[Annotation]) -> Array:
+def _counts(parsed: list[Annotation]) -> Float[Array, "N D"]:
     counts = [Counter(shape.label for shape in a.shapes or () if not shape.crowd) for a in parsed]
     names = sorted({name for count in counts for name in count})
     return np.array([[count[name] for name in names] for count in counts], float).reshape(len(counts), -1)
 
 
-def _areas(parsed: list[Annotation], rows: pd.DataFrame, folder: Path) -> Array:
+def _areas(parsed: list[Annotation], rows: pd.DataFrame, folder: Path) -> Float[Array, "N D"]:
     kinds = max(len(a.mask or ()) for a in parsed)
     shares = []
     for mask in decode_targets(rows, folder):

@@ -1,12 +1,12 @@
 """Ridge regression with the penalty selected by generalized cross-validation."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh
 
-Array = np.ndarray[Any, Any]
+from stages.core.shapes import Array, Float
+
 PENALTIES = np.logspace(-3, 3, 25)
 """Candidate penalties, as multiples of the mean variance of the features along their principal axes."""
 
@@ -15,17 +15,17 @@ PENALTIES = np.logspace(-3, 3, 25)
 class Ridge:
     """Fitted ridge regression."""
 
-    centre_F: Array
-    spread_F: Array
-    coefficient_FK: Array
-    level_K: Array
+    centre_F: Float[Array, " F"]
+    spread_F: Float[Array, " F"]
+    coefficient_FK: Float[Array, "F K"]
+    level_K: Float[Array, " K"]
 
-    def __call__(self, x_NF: Array) -> Array:
-        """Return predictions [N, K] for features [N, F]."""
+    def __call__(self, x_NF: Float[Array, "N F"]) -> Float[Array, "N K"]:
+        """Return predictions for features."""
         return ((x_NF - self.centre_F) / self.spread_F) @ self.coefficient_FK + self.level_K
 
 
-def ridge(x_NF: Array, y_NK: Array, standardized: bool = True) -> Ridge:
+def ridge(x_NF: Float[Array, "N F"], y_NK: Float[Array, "N K"], standardized: bool = True) -> Ridge:
     """Fit ridge regression of K targets on F features with one penalty.
 
     The penalty minimizes |residual|^2 / (N - 1 - degrees of freedom)^2 (Golub, Heath and Wahba 1979), computed for all
@@ -61,8 +61,8 @@ def ridge(x_NF: Array, y_NK: Array, standardized: bool = True) -> Ridge:
     return Ridge(centre_F, spread_F, coefficient_FK.astype(x_NF.dtype), level_K)
 
 
-def principal(x_NF: Array, most: int) -> Array:
-    """Return standardized features along their `most` principal axes, float32 [N, at most `most`]."""
+def principal(x_NF: Float[Array, "N F"], most: int) -> Float[Array, "N _"]:
+    """Return standardized features along their principal axes, at most `most`."""
     x = (x_NF - x_NF.mean(axis=0)) / _spread(x_NF)
     if min(x.shape) <= most:
         return x
@@ -70,7 +70,7 @@ def principal(x_NF: Array, most: int) -> Array:
     return x @ axes[:, -most:].astype(np.float32)
 
 
-def _spread(x_NF: Array) -> Array:
+def _spread(x_NF: Float[Array, "N F"]) -> Float[Array, " F"]:
     """Return standard deviations; 1 for constant features."""
     spread_F = x_NF.std(axis=0)
     return np.where(spread_F > 1e-6 * max(float(spread_F.max()), 1e-12), spread_F, 1).astype(x_NF.dtype)

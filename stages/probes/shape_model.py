@@ -3,18 +3,18 @@
 Axes: N images, P points, D = 2P coordinates, V those that are visible.
 """
 
-from typing import Any
-
 import numpy as np
 from sklearn.covariance import ledoit_wolf
 
+from stages.core.shapes import Array, Float, Integer, Shaped
 from stages.probes.cross_validation import folds
 
-Array = np.ndarray[Any, Any]
 ROUNDS = 5  # of imputing invisible points and re-estimating the distribution
 
 
-def landmark_errors(place_NP2: Array, groups_N: Array) -> tuple[Array, Array, Array]:
+def landmark_errors(
+    place_NP2: Float[Array, "N P 2"], groups_N: Shaped[Array, " N"]
+) -> tuple[Float[Array, "N P"], Float[Array, " N"], Integer[Array, "N 2"]]:
     """Compare each point with its prediction from the other points of its image, by shapes of other groups.
 
     The error of a point is its squared Mahalanobis distance from the prediction; the expected value for a correct point
@@ -25,8 +25,7 @@ def landmark_errors(place_NP2: Array, groups_N: Array) -> tuple[Array, Array, Ar
         groups_N: group of each image; at least two groups.
 
     Returns:
-        Errors [N, P], NaN for invisible or single points; the largest gain of an exchange in each image [N], and its
-        two points [N, 2].
+        Errors, NaN for invisible or single points; the largest gain of an exchange in each image, and its two points.
     """
     count, points, _ = place_NP2.shape
     flat_ND = place_NP2.reshape(count, -1)
@@ -40,7 +39,7 @@ def landmark_errors(place_NP2: Array, groups_N: Array) -> tuple[Array, Array, Ar
     return odd_NP, gain_N, pair_N2
 
 
-def _shapes(flat_ND: Array) -> tuple[Array, Array]:
+def _shapes(flat_ND: Float[Array, "N D"]) -> tuple[Float[Array, " D"], Float[Array, "D D"]]:
     """Return mean and shrunk covariance (Ledoit and Wolf 2004), with invisible points imputed iteratively."""
     known_ND = np.isfinite(flat_ND)
     mean_D = np.where(known_ND.any(axis=0), np.nanmean(np.where(known_ND.any(axis=0), flat_ND, 0), axis=0), 0)
@@ -55,7 +54,12 @@ def _shapes(flat_ND: Array) -> tuple[Array, Array]:
     return mean_D, covariance_DD
 
 
-def _errors_of_image(flat_D: Array, seen: Array, mean_D: Array, covariance_DD: Array) -> tuple[Array, float, Array]:
+def _errors_of_image(
+    flat_D: Float[Array, " D"],
+    seen: Integer[Array, " K"],
+    mean_D: Float[Array, " D"],
+    covariance_DD: Float[Array, "D D"],
+) -> tuple[Float[Array, " K"], float, Integer[Array, " 2"]]:
     """Return the errors of the visible points of one image, the gain of the best exchange, and its points."""
     visible = np.stack([2 * seen, 2 * seen + 1], axis=1).ravel()
     precision_VV = np.linalg.inv(covariance_DD[np.ix_(visible, visible)])
@@ -70,8 +74,10 @@ def _errors_of_image(flat_D: Array, seen: Array, mean_D: Array, covariance_DD: A
     return odd, max(0.0, float(gain_KK[i, j])), seen[[i, j]]
 
 
-def _gains(place_K2: Array, pull_K2: Array, precision_VV: Array) -> Array:
-    """Return the gain [K, K] of exchanging two points: -(2 m.p + m.P.m) for the displacement m."""
+def _gains(
+    place_K2: Float[Array, "K 2"], pull_K2: Float[Array, "K 2"], precision_VV: Float[Array, "V V"]
+) -> Float[Array, "K K"]:
+    """Return the gain of exchanging two points: -(2 m.p + m.P.m) for the displacement m."""
     count = len(place_K2)
     block_KK22 = precision_VV.reshape(count, 2, count, 2).transpose(0, 2, 1, 3)
     own_K22 = block_KK22[np.arange(count), np.arange(count)]

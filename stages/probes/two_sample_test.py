@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from stages.core.shapes import Array, Bool, Float
 from stages.probes.appearance import FILE, WORDS, Appearance, measure_appearance, within_classes
 from stages.probes.linear_probe import FOLDS, probe
 from stages.probes.univariate import single_feature_separation
@@ -74,13 +75,13 @@ def compare_rows(one: pd.DataFrame, other: pd.DataFrame, folder: Path, permutati
 
 
 def compare_features(
-    rows: pd.DataFrame, of_one: np.ndarray[Any, Any], looks: Appearance, permutations: int, max_p: float
+    rows: pd.DataFrame, of_one: Bool[Array, " N"], looks: Appearance, permutations: int, max_p: float
 ) -> Difference:
     """Compare two sets of images by their features, within classes.
 
     Args:
-        rows: manifest rows [N] of both sets.
-        of_one: bool [N], True for the first set.
+        rows: N manifest rows of both sets.
+        of_one: True for the first set.
         looks: appearance features of the rows.
         permutations: number of permutations of the test.
         max_p: significance level for single statistics.
@@ -121,14 +122,12 @@ def _causes(rows: pd.DataFrame, side: pd.Series, features: pd.DataFrame, max_p: 
     return list(causes.values())
 
 
-def shares_differ(
-    rows: pd.DataFrame, of_one: np.ndarray[Any, Any], permutations: int
-) -> tuple[float, float, list[str]]:
+def shares_differ(rows: pd.DataFrame, of_one: Bool[Array, " N"], permutations: int) -> tuple[float, float, list[str]]:
     """Return the total variation distance of the class shares of two sets, its p-value, and the most different classes.
 
     Args:
-        rows: manifest rows [N] of both sets.
-        of_one: bool [N], True for the first set.
+        rows: N manifest rows of both sets.
+        of_one: True for the first set.
         permutations: number of permutations of the groups.
     """
     code, names = pd.factorize(rows["label"])
@@ -144,7 +143,7 @@ def shares_differ(
     return distance, (1 + sum(n >= distance - 1e-12 for n in null)) / (1 + permutations), classes
 
 
-def _distance(table: np.ndarray[Any, Any], in_one: np.ndarray[Any, Any]) -> tuple[float, np.ndarray[Any, Any]]:
+def _distance(table: Float[Array, "G K"], in_one: Bool[Array, " G"]) -> tuple[float, Float[Array, " K"]]:
     one, other = (table[chosen].sum(axis=0) for chosen in (in_one, ~in_one))
     apart = one / max(1, one.sum()) - other / max(1, other.sum())  # if every group is in both sets, one side is empty
     return float(np.abs(apart).sum() / 2), apart

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm, rankdata
 
-Array = np.ndarray[Any, Any]
+from stages.core.shapes import Array, Float, Integer
 
 
 def single_feature_separation(
@@ -52,8 +52,10 @@ def single_feature_separation(
     return separations
 
 
-def _mann_whitney(values_N: Array, code_N: Array, counts_K: Array) -> tuple[Array, Array]:
-    """Return AUC and p-value [K] of each class against all others; 0.5 and 1 if there is only one class."""
+def _mann_whitney(
+    values_N: Float[Array, " N"], code_N: Integer[Array, " N"], counts_K: Integer[Array, " K"]
+) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
+    """Return AUC and p-value of each class against all others; 0.5 and 1 if there is only one class."""
     total = len(values_N)
     ranks_N = rankdata(values_N)
     pairs_K = counts_K * (total - counts_K)
@@ -64,7 +66,7 @@ def _mann_whitney(values_N: Array, code_N: Array, counts_K: Array) -> tuple[Arra
     return auc_K, 2 * norm.sf(off_K / np.maximum(spread_K, 1e-9))
 
 
-def _accuracy(inside: Array, outside: Array) -> float:
+def _accuracy(inside: Float[Array, " A"], outside: Float[Array, " B"]) -> float:
     """Return the balanced accuracy at the best threshold: (1 + Kolmogorov-Smirnov distance) / 2."""
     values = np.unique(np.concatenate([inside, outside]))
     below = [np.searchsorted(np.sort(sample), values, side="right") / len(sample) for sample in (inside, outside)]

@@ -8,43 +8,42 @@ import logging
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from stages.core.shapes import Array, Integer
 from stages.quantization.onnx_graph import find_network_nodes, find_weighted_layers
 from stages.runtime.engines import INPUT
 
-Array = np.ndarray[Any, Any]
 OPERATORS = [
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Relu", "Add", "Mul", "MaxPool", "AveragePool", "GlobalAveragePool",
     "Concat", "Resize",
 ]  # fmt: skip
 MAX_GROUPS = 24
-"""Number of groups of consecutive layers whose sensitivity is measured, at most."""
+"""Maximum number of groups of consecutive layers whose sensitivity is measured."""
 
 
 class _CalibrationImages(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, images: Iterable[Array]) -> None:
+    def __init__(self, images: Iterable[Integer[Array, "S S C"]]) -> None:
         self.images = iter(images)
 
-    def get_next(self) -> dict[str, Array] | None:
-        """Return the next image [1, S, S, C] as input of the graph; None at the end."""
+    def get_next(self) -> dict[str, Integer[Array, "1 S S C"]] | None:
+        """Return the next image as the input of the graph; None after the last one."""
         image = next(self.images, None)
         return None if image is None else {INPUT: image[None]}
 
 
 class Quantizer:
-    """Writes int8 versions of a float32 file in which selected layers stay float32; ranges are measured once."""
+    """Writes int8 versions of a float32 file in which selected layers stay float32."""
 
-    def __init__(self, source: Path, images: Sequence[Array], work: Path) -> None:
-        """Read the graph.
+    def __init__(self, source: Path, images: Sequence[Integer[Array, "S S C"]], work: Path) -> None:
+        """Read the graph; `write` measures the activation ranges once.
 
         Args:
             source: float32 ONNX file.
-            images: images [S, S, C] of the training split at the working size.
+            images: images of the training split at the working size.
             work: folder for temporary files.
         """
         self.source, self.images, self.ranges = source, images, work / "ranges.json"

@@ -60,10 +60,10 @@ def count_parameters(graph: onnx.GraphProto) -> int:
 
 
 def extract_preprocessing(model: onnx.ModelProto) -> tuple[str, bytes] | None:
-    """Return the name of the tensor with the resized pixels, and the graph that computes it as an ONNX file.
+    """Return the name of the tensor with the resized pixels, and the graph that computes it, as an ONNX file.
 
     Returns:
-        None if the model does not resize.
+        The name and the content of the file; None if the model does not resize images.
     """
     graph = model.graph
     producers = {output: node for node in graph.node for output in node.output}

@@ -7,24 +7,24 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.shapes import Array, Integer, Shaped
 from stages.runtime import Model
 from stages.tasks import TASKS
 from stages.tasks.evaluation import trials
 from stages.tasks.intervals import resample_weights
 from stages.tasks.task_spec import TaskSpec
 
-Array = np.ndarray[Any, Any]
 ROUNDS, MIN_ROUND_SECONDS = 9, 0.02
-"""Number of timing rounds of each variant, and the shortest duration of one in seconds."""
+"""Number of timing rounds of each variant, and minimum duration of a round, seconds."""
 CATEGORICAL = ("classification", "multilabel", "ordinal")
 """Tasks whose predictions are right or wrong: a rare change of class may occur in none of the images."""
 MIN_GROUPS = 5
-"""Fewest groups for a meaningful bootstrap: with three, one of 9 resamples draws the same group each time."""
+"""Minimum number of groups for a meaningful bootstrap: with three, one of 9 resamples draws a single group."""
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Drop in score of a variant from float32 on the same images; negative if it scores higher.
+    """Drop in score of a variant below float32 on the same images; negative if the variant scores higher.
 
     Absolute for scores between 0 and 1; for other scores, such as a mean absolute error, relative to the value of
     float32.
@@ -44,7 +44,7 @@ class DropEvaluator:
     """Measures score drops on validation images with known truth."""
 
     truths: Sequence[Any]
-    group_N: Array
+    group_N: Shaped[Array, " N"]
     spec: TaskSpec
     score: str
     resamples: int
@@ -55,7 +55,7 @@ class DropEvaluator:
 
         If predictions are right or wrong, if there are fewer than `MIN_GROUPS` groups, or if nothing differs, the upper
         end is at least that of the exact binomial interval for as many trials without a difference (Clopper and Pearson
-        1934). For classes the rarest one counts (`docs/why/intervals.md`).
+        1934). The number of trials is that of the rarest class (`docs/why/intervals.md`).
 
         Args:
             exact: predictions of float32, one per image.
@@ -81,7 +81,7 @@ class DropEvaluator:
         return Drop(float(drop_R[0]), low, high)
 
 
-def measure_latencies(models: dict[str, Model], images: Sequence[Array]) -> dict[str, float]:
+def measure_latencies(models: dict[str, Model], images: Sequence[Integer[Array, "_ _ ..."]]) -> dict[str, float]:
     """Return the median latency per image of each model in milliseconds, from pixels to prediction.
 
     The models are timed in interleaved rounds, so that background load affects all alike.
@@ -110,5 +110,5 @@ def _mean_seconds(call: Callable[[], Any]) -> float:
 
 
 def predict_files(model: Model, files: Iterable[bytes]) -> list[Any]:
-    """Return the prediction of each image file, values as bytes."""
+    """Return the prediction for each image, from the bytes of its file."""
     return [model.predict_file(data) for data in files]

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from tqdm import tqdm
 
+from stages.core.shapes import Array, Integer
 from stages.quantization.int8 import Quantizer
 from stages.quantization.score_drop import Drop, DropEvaluator, measure_latencies, predict_files
 from stages.runtime import Model
@@ -19,7 +20,6 @@ from stages.runtime.engines import OnnxRuntime, OpenVino, create_session
 from stages.tasks.postprocessing import difference
 from stages.tasks.task_spec import task_spec_of
 
-Array = np.ndarray[Any, Any]
 MIN_SPEEDUP = 1.15
 """Smallest speed-up over float32 at which a variant is shipped instead."""
 FLOAT32_SHARES = (0.0, 1 / 8, 1 / 4, 1 / 2)
@@ -34,7 +34,7 @@ class Variant:
     """File, engine and precision that run the model, with the measured score drop and latency."""
 
     name: str
-    """float32, int8 or bfloat16; followed by a slash and the engine if it is not ONNX Runtime."""
+    """Precision (float32, int8 or bfloat16), followed by a slash and the engine unless that is ONNX Runtime."""
     file: str
     bytes: int
     engine: str
@@ -45,8 +45,9 @@ class Variant:
     left: list[str] = field(default_factory=list)
     """Layers that stay float32 in an int8 file."""
     verdict: str = ""
-    """Explanation why the variant may or may not be shipped."""
+    """Reason why the variant may or may not be shipped."""
     holds: bool = False
+    """Whether the score drop is acceptable."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class VariantSetup:
     """Returns an iterator over the validation images as file bytes."""
     count: int
     judge: DropEvaluator
-    calibration: Sequence[Array]
-    """Images [S, S, C] of the training split at the working size."""
+    calibration: Sequence[Integer[Array, "S S C"]]
+    """Images of the training split at the working size."""
     max_drop: float
     threads: int
     engine: str
@@ -132,9 +133,9 @@ def _create_int8(exact: Path, metadata: dict[str, Any], exact_predictions: list[
 
 
 def _most_sensitive_first(
-    quantizer: Quantizer, exact: Path, work: Path, metadata: dict[str, Any], images: Sequence[Array]
+    quantizer: Quantizer, exact: Path, work: Path, metadata: dict[str, Any], images: Sequence[Integer[Array, "S S C"]]
 ) -> list[str]:
-    """Return the layers, sorted by how much the outputs for training images change when only they are int8."""
+    """Return the layers, first those that change the outputs for training images most if only they are int8."""
     model, file = Model(exact, engine="onnxruntime"), work / "one.onnx"
     probed = images[:: max(1, len(images) // PROBED)]
     expected = [model.outputs(image) for image in probed]
@@ -156,9 +157,10 @@ def _most_sensitive_first(
 def _create_openvino_variants(
     variants: list[Variant], folder: Path, wanted: Sequence[str], exact_predictions: list[Any], bench: VariantSetup
 ) -> list[Variant]:
-    """Return the accepted variants run by OpenVINO; none if it is not installed or the model detects boxes.
+    """Create and measure OpenVINO variants of the accepted files, unless the model detects boxes.
 
-    The non-maximum suppression of OpenVINO does not agree with that of ONNX Runtime.
+    For boxes, the non-maximum suppression of OpenVINO does not agree with that of ONNX Runtime. Without OpenVINO, no
+    variants are created.
     """
     if not has_openvino() or bench.judge.spec.representation == "boxes":
         return []
@@ -171,14 +173,14 @@ def _create_openvino_variants(
             try:
                 model = open_with_openvino(folder / source.file, precision, 0)
             except RuntimeError as error:  # unsupported graph
-                variant.verdict = f"openvino cannot run it: {str(error).splitlines()[0]}"
+                variant.verdict = f"OpenVINO cannot run this variant: {str(error).splitlines()[0]}"
                 continue
             _measure(variant, model, exact_predictions, bench)
     return tried
 
 
 def open_with_openvino(file: Path, precision: str, threads: int) -> Model:
-    """Open a model with OpenVINO, even if `export` has not accepted it for this file.
+    """Open a model with OpenVINO, even if `export` has not accepted OpenVINO for this file.
 
     Args:
         file: ONNX file with metadata.

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
+from stages.core.shapes import Array, Integer, UInt8
 from stages.dataset.manifest import decode_images
 from stages.images.image_statistics import to_uint8
 
@@ -35,14 +36,14 @@ class Thumbnail:
     """True if the page enlarges the image without smoothing."""
 
 
-def thumbnail(image: np.ndarray[Any, Any], alt: str, caption: str = "", side: int = SIDE) -> Thumbnail:
+def thumbnail(image: Integer[Array, "H W *C"], alt: str, caption: str = "", side: int = SIDE) -> Thumbnail:
     """Encode an image as a thumbnail: small images losslessly, others as JPEG.
 
     Of 16-bit images, the upper 8 bits are shown. Of images with neither 1 nor 3 channels, the first three or the
     first.
 
     Args:
-        image: uint8 or uint16 [H, W] or [H, W, C].
+        image: uint8 or uint16, grey or with channels.
         alt: alternative text.
         caption: text below the image.
         side: maximum side of the JPEG, pixels.
@@ -107,11 +108,11 @@ class Album:
         return thumbnail(draw_boxes(picture.image, places) if places else picture.image, alt, caption, side)
 
 
-def draw_boxes(image: np.ndarray[Any, Any], places: Sequence[Sequence[float]]) -> np.ndarray[Any, Any]:
-    """Return an image, uint8 [H, W, 3], with outlined boxes.
+def draw_boxes(image: Integer[Array, "H W *C"], places: Sequence[Sequence[float]]) -> UInt8[Array, "H W 3"]:
+    """Return a colour image with outlined boxes.
 
     Args:
-        image: uint8 or uint16 [H, W] or [H, W, C].
+        image: uint8 or uint16, grey or with channels.
         places: boxes (x0, y0, x1, y1), pixels.
     """
     image = to_uint8(image)

@@ -51,7 +51,7 @@ def select_engine(
         UserError: the engine is unknown or not available, or its outputs differ from those that `export` stored.
     """
     if engine not in ENGINES:
-        raise UserError(f"engine: {engine}: {did_you_mean(engine, ENGINES)}")
+        raise UserError(f"engine: {engine!r} is unknown; {did_you_mean(engine, ENGINES)}")
     allowed = [name for name in metadata.get("openvino_precisions", []) if precision in ("", name)]
     if engine == "openvino" and not has_openvino():
         raise UserError("engine: openvino is not installed; `pip install openvino`, or use onnxruntime")
@@ -112,8 +112,8 @@ def create_probe_image(spec: TaskSpec) -> Array:
 def predict_probe_image(engine: Engine, spec: TaskSpec) -> list[float]:
     """Return up to `PROBE_VALUES` values of the graph's first output for the probe image, as `export` stores them.
 
-    Scalars are in standard deviations of the training images. For points these are confidences, since a location may
-    jump between two that are almost equally likely.
+    Scalars are in standard deviations of the training images. For points the values are confidences, since a location
+    may jump between two almost equally likely ones.
     """
     values = engine.run(create_probe_image(spec)[None])[0]
     if spec.representation in SCALARS:
@@ -127,11 +127,12 @@ def predict_probe_image(engine: Engine, spec: TaskSpec) -> list[float]:
 def _check_probe_output(engine: Engine, file: Path, metadata: dict[str, Any], spec: TaskSpec) -> None:
     difference = _probe_difference(engine, metadata, spec)
     if difference > PROBE_TOLERANCE[engine.precision]:
-        hint = "; int8 requires VNNI or an equivalent: use float32.onnx" if engine.precision == "int8" else ""
+        int8 = engine.precision == "int8"
+        hint = "int8 requires VNNI or an equivalent: use float32.onnx" if int8 else "export the model again"
         unit = "standard deviations" if spec.representation in SCALARS else "of the largest value"
         raise UserError(
-            f"model: the outputs of {file} on this machine differ from those at export: by {difference:.2g} {unit} for "
-            f"the probe image, above {PROBE_TOLERANCE[engine.precision]:g}{hint}"
+            f"model: the outputs of {file} on this machine differ from those at export by {difference:.2g} {unit} for "
+            f"the probe image, above the tolerance of {PROBE_TOLERANCE[engine.precision]:g}; {hint}"
         )
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import onnxruntime
 
 from stages.core.errors import UserError
+from stages.core.shapes import Array, Integer
 from stages.runtime.model_validation import refuse_malicious_bytes
 
-Array = np.ndarray[Any, Any]
 INPUT = "image"
 SHRINK_ABOVE = 64 * 2**20
 """Input size in bytes above which the memory arena is shrunk after the call.
@@ -32,8 +32,8 @@ class Engine(Protocol):
     name: str
     precision: str
 
-    def run(self, image_NHWC: Array) -> list[Array]:
-        """Return the outputs of the graph for images [N, H, W, C], in the order of the graph."""
+    def run(self, image_NHWC: Integer[Array, "N H W C"]) -> list[Array]:
+        """Return the outputs of the graph for a batch of images, in the order of the graph."""
 
 
 class OnnxRuntime:
@@ -45,8 +45,8 @@ class OnnxRuntime:
         self.session, self.precision = session, precision
         self.outputs = [output.name for output in session.get_outputs()]
 
-    def run(self, image_NHWC: Array) -> list[Array]:
-        """Return the outputs of the graph for images [N, H, W, C], in the order of the graph."""
+    def run(self, image_NHWC: Integer[Array, "N H W C"]) -> list[Array]:
+        """Return the outputs of the graph for a batch of images, in the order of the graph."""
         options = None
         if image_NHWC.nbytes > SHRINK_ABOVE:
             options = onnxruntime.RunOptions()
@@ -70,7 +70,7 @@ class OpenVino:
             threads: threads per call; 0 for the default of OpenVINO.
 
         Raises:
-            RuntimeError: OpenVINO does not support the graph; other errors of OpenVINO pass through.
+            RuntimeError: OpenVINO does not support the graph; OpenVINO may raise other errors as well.
             UserError: the preprocessing graph is malicious or damaged.
         """
         import openvino
@@ -96,12 +96,12 @@ class OpenVino:
         self.inputs = [parameter.get_friendly_name() for parameter in model.get_parameters()]
         self.ports = [self.compiled.output(name) for name in outputs]
 
-    def run(self, image_NHWC: Array) -> list[Array]:
-        """Return the outputs of the graph for images [N, H, W, C], in the order of the graph."""
+    def run(self, image_NHWC: Integer[Array, "N H W C"]) -> list[Array]:
+        """Return the outputs of the graph for a batch of images, in the order of the graph."""
         inputs_by_name = {INPUT: image_NHWC}
         if self.preprocessing is not None:
             (inputs_by_name["working"],) = self.preprocessing.run(None, {INPUT: image_NHWC})
-        request = self.compiled.create_infer_request()  # one per call: several threads may call
+        request = self.compiled.create_infer_request()  # one per call: several threads may use this object
         outputs = request.infer([inputs_by_name[name] for name in self.inputs], share_inputs=True)
         return [np.array(outputs[port]) for port in self.ports]
 

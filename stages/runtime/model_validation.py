@@ -56,7 +56,7 @@ def refuse_malicious(file: Path) -> None:
     if size > MAX_FILE_BYTES:
         raise UserError(f"model: {file} has {size} bytes; an ONNX file has at most {MAX_FILE_BYTES}")
     if not size:
-        raise UserError(f"model: {file} cannot be opened: it is empty")
+        raise UserError(f"model: {file} cannot be opened: it is empty; export the model again")
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
         refuse_malicious_bytes(data, str(file))
 
@@ -96,7 +96,7 @@ class _ModelChecker:
             end: offset after the last byte.
             node: field number of the nodes.
             depth: number of enclosing graphs.
-            outside: known tensors of the enclosing graph.
+            outside: known tensors of the enclosing graph, see `node`.
         """
         if depth > MAX_GRAPH_DEPTH:
             raise UserError(
@@ -121,7 +121,8 @@ class _ModelChecker:
         Args:
             begin: offset of the first byte.
             end: offset after the last byte.
-            known: tensors that do not depend on the image: the number of elements of a tensor with that shape.
+            known: tensors that do not depend on the image, by name, each with the number of elements of a tensor that
+                has it as shape.
             depth: number of enclosing graphs.
         """
         operator, inputs, outputs, attribute_size = b"", [], [], 0
@@ -146,13 +147,13 @@ class _ModelChecker:
             known.update(dict.fromkeys(outputs, elements))
 
     def attribute(self, begin: int, end: int, known: dict[bytes, int], depth: int) -> int:
-        """Check an attribute; return the product of the sizes that it holds, 0 if none.
+        """Check an attribute; return the product of the sizes that it contains, 0 if there are none.
 
         Args:
-            begin: offset of the message in bytes.
-            end: offset behind the message.
-            known: sizes of known tensors by name.
-            depth: nesting depth of graphs.
+            begin: offset of the first byte.
+            end: offset after the last byte.
+            known: see `node`.
+            depth: number of enclosing graphs.
         """
         sizes: list[int] = []
         for number, at, to in self.fields(begin, end):

@@ -12,6 +12,7 @@ import numpy as np
 from stages.config.aliases import renamed_metadata
 from stages.core.errors import UserError
 from stages.core.memory import freed_memory_given_back
+from stages.core.shapes import Array, Integer
 from stages.images.decode import MAX_MEGAPIXELS, Admit, Unreadable, admit_all, decode_image, to_channels
 from stages.images.geometry import crop_tile, placements
 from stages.runtime.engine_selection import PROBE_TOLERANCE, select_engine
@@ -24,8 +25,6 @@ REQUIRED = ("task", "representation", "labels", "channels", "version")
 TILES_PER_CALL = 4
 
 TYPES = {"tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(float)": "float32", "tensor(int64)": "int64"}
-
-Array = np.ndarray[Any, Any]
 
 
 class Model:
@@ -43,7 +42,8 @@ class Model:
                 `export` accepted.
 
         Raises:
-            UserError: the file is missing, damaged, malicious or not written by `export`, or its outputs differ here.
+            UserError: the file is missing, damaged, malicious or not written by `export`, or its outputs differ on this
+                machine.
         """
         if not file.is_file():
             raise UserError(f"model: {file} does not exist; `dvc repro` writes data/export/model.onnx")
@@ -67,8 +67,10 @@ class Model:
         first = OnnxRuntime(session, self.metadata.get("precision", "float32"))
         self.engine = select_engine(first, engine, file, self.metadata, self.spec, threads, precision)
 
-    def decode_file(self, data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Admit = admit_all) -> Array:
-        """Decode an image file to the pixels that the graph takes.
+    def decode_file(
+        self, data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Admit = admit_all
+    ) -> Integer[Array, "H W {self.spec.channels}"]:
+        """Decode an image file to the pixels that the graph requires.
 
         Args:
             data: bytes of the file.
@@ -76,10 +78,10 @@ class Model:
             admit: called with (pixels, channels, bits) before the pixels are decoded; raises to refuse the image.
 
         Returns:
-            uint8 or uint16 [H, W, C].
+            uint8 or uint16 pixels.
 
         Raises:
-            Unreadable: the file is damaged, too large, or has other channels or another bit depth than the model.
+            Unreadable: the file is damaged or too large, or its channels or bit depth differ from those of the model.
         """
 
         def check_and_admit(pixels: int, channels: int, bits: int) -> None:
@@ -97,8 +99,8 @@ class Model:
         if channels != self.spec.channels and {channels, self.spec.channels} != {1, 3}:
             raise Unreadable(f"has {channels} channels; the model requires {self.spec.channels}")
 
-    def run(self, images: Sequence[Array]) -> dict[str, Array]:
-        """Run the graph on images [H, W, C] of equal size.
+    def run(self, images: Sequence[Integer[Array, "H W C"]]) -> dict[str, Array]:
+        """Run the graph on images of equal size.
 
         Returns:
             Outputs by name, with a leading batch axis except for the representation `boxes`.
@@ -106,8 +108,8 @@ class Model:
         values = self.engine.run(np.stack(images))
         return dict(zip(self.names, values, strict=True))
 
-    def outputs(self, image: Array) -> dict[str, Array]:
-        """Return the graph's outputs for one image [H, W, C], without the batch axis.
+    def outputs(self, image: Integer[Array, "H W C"]) -> dict[str, Array]:
+        """Return the graph's outputs for one image, without the batch axis.
 
         A model trained on tiles runs on overlapping tiles, and their outputs are merged.
         """
@@ -133,8 +135,8 @@ class Model:
         """True if one call predicts several images of equal size."""
         return self.spec.representation != "boxes" and self.spec.fit != "tile"
 
-    def predict_batch(self, images: Sequence[Array]) -> list[Any]:
-        """Return the predictions for images [H, W, C] of equal size, computed in one call if `batches`."""
+    def predict_batch(self, images: Sequence[Integer[Array, "H W C"]]) -> list[Any]:
+        """Return the predictions for images of equal size, computed in one call if `batches`."""
         if not self.batches or len(images) == 1:
             return [self.predict(image) for image in images]
         size = np.array(images[0].shape[:2])
@@ -144,8 +146,8 @@ class Model:
             for i in range(len(images))
         ]
 
-    def predict(self, image: Array) -> Any:
-        """Return the prediction for one image [H, W, C]."""
+    def predict(self, image: Integer[Array, "H W C"]) -> Any:
+        """Return the prediction for one image."""
         return decode(self.outputs(image), self.spec)
 
     def predict_file(self, data: bytes) -> Any:
@@ -158,7 +160,7 @@ class Model:
 
 
 def compute_digest(file: Path) -> str:
-    """Return the SHA-256 of a file; empty if it cannot be read, which opening it reports in detail."""
+    """Return the SHA-256 of a file; empty if it cannot be read, since opening the model reports the reason."""
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -13,6 +13,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stages.core.plurals import quantity
 from stages.images.decoder_logging import silence_decoders
 from stages.serving.hot_reload import ModelHolder
 from stages.serving.http_errors import Refused
@@ -40,7 +41,7 @@ class AdmissionMiddleware:
         Args:
             app: application.
             settings: limits of requests.
-            key: API key of clients; empty: no key is required.
+            key: API key that clients must send; empty if none is required.
             holder: current model.
             bodies: memory budget of request bodies.
             metrics: Prometheus metrics.
@@ -87,9 +88,8 @@ class AdmissionMiddleware:
         if self.key and scope["path"] not in OPEN and not self._is_authorized(dict(scope["headers"])):
             raise Refused(401, "an API key is required: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
         if counted and self.admitted > self.settings.queue:
-            raise Refused(
-                429, f"the queue is full ({self.settings.queue} requests); try again later", self._retry_after()
-            )
+            limit = quantity(self.settings.queue, "request")
+            raise Refused(429, f"the queue is full ({limit}); try again later", self._retry_after())
 
     def _is_authorized(self, headers: dict[bytes, bytes]) -> bool:
         scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
@@ -97,7 +97,7 @@ class AdmissionMiddleware:
         return hmac.compare_digest(shown, self.key)
 
     def _retry_after(self) -> int:
-        """Return the expected time until the admitted requests are done, seconds."""
+        """Return the expected time until the admitted requests are complete, seconds."""
         batches = self.holder.now.batches
         return max(1, math.ceil(self.admitted * batches.seconds_per_image))
 

@@ -40,7 +40,7 @@ def create_app(settings: Settings, key: str = "") -> FastAPI:
 
     Args:
         settings: model and limits.
-        key: API key of clients; empty: no key is required.
+        key: API key that clients must send; empty if none is required.
 
     Raises:
         UserError: the model cannot be opened.
@@ -77,7 +77,7 @@ def _add_prediction_routes(app: FastAPI, holder: ModelHolder, predictor: Predict
     async def predict(
         request: Request, drawing: Annotated[bool, DRAWING] = False, picture: Annotated[bool, PICTURE] = False
     ) -> JSONResponse:
-        """Predict one image: the bytes of its file as the body, or in the field `image` of a form."""
+        """Predict one image, which is sent as the body, or as a file in the field `image` of a form."""
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             async with _parse_form(request, 1) as form:
                 data = await _upload(form.get("image"), "image")
@@ -94,9 +94,14 @@ def _add_prediction_routes(app: FastAPI, holder: ModelHolder, predictor: Predict
     async def predict_many(
         request: Request, drawing: Annotated[bool, DRAWING] = False, picture: Annotated[bool, PICTURE] = False
     ) -> JSONResponse:
-        """Predict several images: files in the fields `images` of a form. A file that fails has an error of its own."""
-        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-            raise Refused(400, "send a form (multipart/form-data) with files in the fields `images`")
+        """Predict several images, which are sent as files in the fields `images` of a form, each with its own error."""
+        kind = request.headers.get("content-type", "")
+        if not kind.startswith("multipart/form-data"):
+            raise Refused(
+                400,
+                f"the content type is {kind or 'missing'}; send a form (multipart/form-data) with files in the fields "
+                "`images`",
+            )
         slots = asyncio.Semaphore(2 * cores())
 
         async def each(deployed: Any, upload: Any) -> dict[str, Any]:

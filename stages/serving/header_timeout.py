@@ -34,7 +34,8 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
 
     def _start_timer(self) -> None:
         if self.timer is None:
-            self.timer = self.loop.call_later(HEADER_SECONDS, self.timeout_keep_alive_handler)  # closes
+            # This handler closes the connection.
+            self.timer = self.loop.call_later(HEADER_SECONDS, self.timeout_keep_alive_handler)
 
     def _stop_timer(self) -> None:
         if self.timer is not None:

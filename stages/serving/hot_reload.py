@@ -78,7 +78,7 @@ class ModelHolder:
         metrics.set_model(self.now.digest, self.now.version)
 
     async def watch(self) -> None:
-        """Watch the model file and load a new one; an invalid file keeps the current model."""
+        """Watch the model file and load a new one; if the new file is invalid, continue with the current model."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             current = _signature(self.settings.file)
@@ -96,7 +96,7 @@ class ModelHolder:
             if _signature(self.settings.file) != self.seen:
                 return  # the file has changed again; the next check handles it
             new = await asyncio.to_thread(LoadedModel, self.settings, self.metrics)
-        except Exception as error:  # any error of the new file must keep the current model
+        except Exception as error:  # after any error of the new file the current model remains in use
             self.metrics.reloads.labels("refused").inc()
             log.error(  # noqa: TRY400 - the log has one line per event
                 "reload refused", extra={"fields": {"error": str(error), "model": self.now.digest}}
@@ -111,7 +111,7 @@ class ModelHolder:
 
 
 def _signature(file: Path) -> Signature | None:
-    """Return what identifies a file (time, size, inode); None if it does not exist."""
+    """Return the modification time, size and inode, which identify a file; None if it does not exist."""
     try:
         status = file.stat()
     except OSError:

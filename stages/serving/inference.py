@@ -22,7 +22,7 @@ from stages.tasks import TASKS
 from stages.tasks.image_outputs import PICTURED, as_file, picture_of
 
 Array = np.ndarray[Any, Any]
-LARGE = 64 * 2**20  # bytes of a reservation, after which freed memory is returned to the system (about 10 ms)
+LARGE = 64 * 2**20  # bytes; after a larger reservation, freed memory is returned to the system (10 ms)
 MAX_DRAWING_SIDE = 1600  # pixels of the longer side of an overlay
 TYPES = {".png": "image/png", ".npy": "application/octet-stream"}
 
@@ -60,7 +60,7 @@ class Predictor:
             picture: add the predicted mask or image as a data URI.
 
         Raises:
-            Refused: 413 or 422, the image is too large or cannot be read; 400, the task predicts no picture.
+            Refused: 413, the image is too large; 422, it cannot be read; 400, the task does not predict images.
         """
         reservation = Reservation(self.budget)
         try:
@@ -102,7 +102,7 @@ class Predictor:
             deployed: loaded model.
             data: bytes of an image file.
             drawn: True if the prediction will be drawn.
-            reservation: reservation for the pixels; None: already reserved.
+            reservation: reservation for the pixels; None if they are already reserved.
 
         Raises:
             InsufficientMemory: the reservation is not possible at present.
@@ -117,10 +117,8 @@ class Predictor:
         started = time.perf_counter()
         try:
             return deployed.model.decode_file(data, self.settings.megapixels, admit)
-        except TooManyPixels as error:
-            raise Refused(413, f"the image {error}") from None
         except Unreadable as error:
-            raise Refused(422, f"the image cannot be read: {error}") from None
+            raise Refused(413 if isinstance(error, TooManyPixels) else 422, f"the image {error}") from None
         finally:
             self.metrics.step("decode", time.perf_counter() - started)
 

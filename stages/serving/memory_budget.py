@@ -10,6 +10,7 @@ from typing import Any
 
 from stages.core.errors import UserError
 from stages.core.memory import allowed, resident
+from stages.core.plurals import quantity
 from stages.serving.http_errors import Refused
 from stages.serving.settings import Settings
 from stages.tasks.image_outputs import PICTURED
@@ -23,7 +24,7 @@ MIN_BYTES = 64_000_000  # for requests, enough for a photo
 BODY = 2  # bytes per byte of a body: as received, and as extracted from a form
 PILLOW, DRAWN = 10, 8  # bytes per pixel for decoding, and for drawing the prediction
 GREYED = 38  # bytes per pixel for converting 16-bit colour to grey
-DENSE, STITCHED = 10, 16  # bytes per output value of a pixel, whole or stitched from tiles
+DENSE, STITCHED = 10, 16  # bytes per output value of a pixel, of a whole image or stitched from tiles
 PER_INSTANCE, INSTANCES = 6.3, 100  # bytes per pixel of an instance mask, and the assumed number of instances
 
 
@@ -78,13 +79,13 @@ class MemoryBudget:
         """Reserve `size` bytes as soon as they are available.
 
         Raises:
-            Refused: 413, the budget is smaller.
+            Refused: 413, `size` exceeds the budget.
         """
         if size > self.size:
             raise Refused(
                 413,
                 f"the request requires {size / 1e6:.0f} MB of memory, but {self.what} are limited to "
-                f"{self.size / 1e6:.0f} MB; send a smaller image, or give the server more memory (--memory)",
+                f"{self.size / 1e6:.0f} MB; send a smaller image, or raise --memory of the server",
             )
         if self.try_acquire(size):
             return
@@ -140,7 +141,7 @@ class Reservation:
     def __init__(self, budget: MemoryBudget) -> None:
         self.budget, self.size = budget, 0
         self.job: Future[Any] | None = None
-        """Work of a thread that uses the memory, even if the request was cancelled."""
+        """Task of a thread that uses the memory, even after the request was cancelled."""
 
     def try_acquire(self, size: int) -> bool:
         """Reserve more bytes if they are available; see `MemoryBudget.try_acquire`."""
@@ -166,7 +167,7 @@ class Reservation:
 
 
 def memory_budgets(settings: Settings) -> tuple[MemoryBudget, MemoryBudget]:
-    """Return the budgets of a worker for request bodies and for pixels, beside the loaded model.
+    """Return the budgets of a worker for request bodies and for pixels, in addition to the loaded model.
 
     Raises:
         UserError: the memory limit is too low for this model.
@@ -176,8 +177,8 @@ def memory_budgets(settings: Settings) -> tuple[MemoryBudget, MemoryBudget]:
     if free < MIN_BYTES:
         needed = ((MIN_BYTES / REQUEST_SHARE) + resident()) * settings.workers
         raise UserError(
-            f"memory: the limit of {settings.workers} workers is {whole / 2**30:.2f} GiB, but this model requires at "
-            f"least {needed / 2**30:.2f} GiB; raise the limit of the container or --memory"
+            f"memory: the limit of {quantity(settings.workers, 'worker')} is {whole / 2**30:.2f} GiB, but this model "
+            f"requires at least {needed / 2**30:.2f} GiB; raise the limit of the container or --memory"
         )
     bodies = int(free * BODY_SHARE)
     return MemoryBudget(bodies, "bodies of requests"), MemoryBudget(free - bodies, "images")

@@ -9,11 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from stages.core.shapes import Array, Integer
 from stages.serving.metrics import Metrics
 
-Array = np.ndarray[Any, Any]
 SMOOTHING = 0.2
 """Weight of the last run in the expected time per image."""
 MAX_BATCH_PIXELS = 2**24
@@ -24,7 +22,7 @@ MAX_BATCH_PIXELS = 2**24
 class QueuedImage:
     """An image in the queue, and the future of its prediction."""
 
-    image: Array
+    image: Integer[Array, "H W C"]
     answer: "asyncio.Future[Any]"
     since: float = field(default_factory=time.perf_counter)
 
@@ -57,8 +55,8 @@ class MicroBatcher:
         """Protects `free`, `waiting` and `seconds_per_image`."""
         self.pool = ThreadPoolExecutor(parallel, "run")
 
-    async def predict(self, image: Array) -> Any:
-        """Return the prediction for one image [H, W, C]; exceptions of the model are raised."""
+    async def predict(self, image: Integer[Array, "H W C"]) -> Any:
+        """Return the prediction for one image; exceptions of the model are raised."""
         loop = asyncio.get_running_loop()
         queued = QueuedImage(image, loop.create_future())
         with self.lock:
@@ -110,7 +108,7 @@ class MicroBatcher:
         self.waiting = others
         return batch
 
-    def _run_batch(self, images: list[Array]) -> list[Any]:
+    def _run_batch(self, images: list[Integer[Array, "H W C"]]) -> list[Any]:
         """Return a prediction or an exception for each image; if a batch fails, its images are run separately."""
         try:
             return self.run(images)
@@ -120,7 +118,7 @@ class MicroBatcher:
         return [prediction for image in images for prediction in self._run_batch([image])]
 
     def close(self) -> None:
-        """End the threads after the queued images."""
+        """Stop the threads after the queued images have been predicted."""
         self.pool.shutdown(wait=False)
 
 

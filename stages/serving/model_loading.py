@@ -1,4 +1,4 @@
-"""Load the model and run it once; a replacement is first loaded in a subprocess, which it may crash."""
+"""Load the model and run it once; a new model is first loaded in a subprocess, since it could crash the process."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def load_model(settings: Settings) -> Model:
     try:
         model.predict(create_probe_image(model.spec))
     except Exception as error:  # onnxruntime raises many exception types
-        raise UserError(f"model: {settings.file} was loaded, but does not predict a test image: {error}") from error
+        raise UserError(f"model: {settings.file} was loaded, but failed to predict a test image: {error}") from error
     return model
 
 
@@ -44,7 +44,7 @@ def try_in_subprocess(settings: Settings) -> None:
     """Load the model in a subprocess that runs `main`.
 
     Raises:
-        UserError: see `load_model`; or it crashed, or exceeded its limit of time or memory.
+        UserError: see `load_model`; or the subprocess crashed, or exceeded its limit of time or memory.
     """
     env = os.environ | {SETTINGS: json.dumps(asdict(settings))}
     try:

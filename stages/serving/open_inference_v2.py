@@ -13,6 +13,8 @@ import numpy as np
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
+from stages.core.plurals import quantity
+from stages.core.shapes import Array, Integer
 from stages.runtime.engines import INPUT
 from stages.serving.hot_reload import LoadedModel, ModelHolder
 from stages.serving.http_errors import Refused
@@ -21,7 +23,6 @@ from stages.serving.schemas import FAILURES, request_body, tensor_schema
 from stages.serving.settings import Settings
 from stages.tasks.task_spec import TaskSpec
 
-Array = np.ndarray[Any, Any]
 HEADER = "inference-header-content-length"
 EXTENSIONS = ["binary_tensor_data"]
 PARSED = 32  # bytes of memory per byte of JSON, at most
@@ -131,12 +132,14 @@ def describe_signature(deployed: LoadedModel) -> dict[str, Any]:
     }
 
 
-def read_request(body: bytes, length: int, deployed: LoadedModel, settings: Settings) -> tuple[dict[str, Any], Array]:
-    """Parse a request into its JSON and its pixels [N, H, W, C].
+def read_request(
+    body: bytes, length: int, deployed: LoadedModel, settings: Settings
+) -> tuple[dict[str, Any], Integer[Array, "N H W C"]]:
+    """Parse a request into its JSON and its pixels.
 
     Args:
         body: body of the request.
-        length: bytes of JSON at its start; binary data follow.
+        length: length of the JSON at the start of the body, bytes; binary data follow.
         deployed: loaded model.
         settings: limits of requests.
 
@@ -162,9 +165,12 @@ def read_request(body: bytes, length: int, deployed: LoadedModel, settings: Sett
     dtype = np.dtype(np.uint16 if kind == "UINT16" else np.uint8)
     size = _parameters(tensor).get("binary_data_size")
     if size is not None:
-        if size != len(body) - length or size != int(np.prod(shape)) * dtype.itemsize:
+        required, received = int(np.prod(shape)) * dtype.itemsize, len(body) - length
+        if size != received or size != required:
             raise Refused(
-                400, f"binary_data_size: {size!r}, but {len(body) - length} bytes were received for shape {list(shape)}"
+                400,
+                f"binary_data_size is {size!r}, but shape {list(shape)} requires {quantity(required, 'byte')}, and "
+                f"{received:,} were received",
             )
         return payload, np.frombuffer(body, dtype.newbyteorder("<"), offset=length).astype(dtype, copy=False).reshape(
             shape
@@ -179,7 +185,7 @@ def _length(header: str | None, most: int) -> int:
         header.isascii() and header.isdigit() and len(header) <= len(str(most))
     )  # int() raises for thousands of digits
     if not digits or int(header) > most:
-        raise Refused(400, f"{HEADER}: {header[:40]!r} is not a valid length of the JSON in {most} bytes")
+        raise Refused(400, f"{HEADER}: {header[:40]!r} is not a valid length; an integer up to {most} is required")
     return int(header)
 
 
@@ -189,19 +195,21 @@ def _shape(shape: Any, deployed: LoadedModel, settings: Settings) -> tuple[int, 
     if not whole or len(shape) != 4 or shape[3] != channels:
         raise Refused(400, f"shape: [N, H, W, {channels}] is required, each at least 1, not {shape!r}")
     if shape[0] > settings.images:
-        raise Refused(413, f"shape: {shape[0]} images; at most {settings.images} are allowed")
+        raise Refused(413, f"shape: {shape[0]} images are above the limit of {settings.images} per request")
     if shape[1] * shape[2] > settings.megapixels * 1e6:
-        raise Refused(413, f"shape: {shape[1]}x{shape[2]} is above {settings.megapixels:g} megapixels")
+        raise Refused(
+            413, f"shape: {shape[2]}x{shape[1]} pixels are above the limit of {settings.megapixels:g} megapixels"
+        )
     return tuple(shape)
 
 
-def _values(data: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def _values(data: Any, shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Integer[Array, "N H W C"]:
     try:
         values = np.asarray(data)
     except (ValueError, OverflowError):
         values = np.asarray(None)
     if values.dtype.kind not in "iu" or values.size != np.prod(shape):
-        raise Refused(400, f"data: {int(np.prod(shape))} integers are required for shape {list(shape)}")
+        raise Refused(400, f"data: shape {list(shape)} requires {quantity(int(np.prod(shape)), 'integer')}")
     if values.min() < 0 or values.max() > np.iinfo(dtype).max:
         raise Refused(
             400, f"data: values from {values.min()} to {values.max()}; the range is 0 to {np.iinfo(dtype).max}"
@@ -209,12 +217,12 @@ def _values(data: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return values.astype(dtype).reshape(shape)
 
 
-def _run_graph(deployed: LoadedModel, image_NHWC: Array) -> dict[str, Array]:
+def _run_graph(deployed: LoadedModel, image_NHWC: Integer[Array, "N H W C"]) -> dict[str, Array]:
     model = deployed.model
     if model.batches:
         return model.run(list(image_NHWC))
     if len(image_NHWC) > 1:
-        raise Refused(400, "this model accepts one image per request")
+        raise Refused(400, "this model accepts one image per request; send the images separately")
     outputs = model.outputs(image_NHWC[0])
     return {
         name: outputs[name] if model.spec.representation == "boxes" else outputs[name][None] for name in model.names

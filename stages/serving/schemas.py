@@ -63,7 +63,7 @@ class InstancePrediction(BaseModel):
     score: float
     bbox: list[float] = Field(description="x, y, width, height, pixels")
     segmentation: dict[str, Any] | None = Field(
-        default=None, description="size: height, width; counts: runs, column by column"
+        default=None, description="size: height, width; counts: run lengths, column by column"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 SETTINGS = "MACULA_SERVE"
 """Environment variable that passes the settings to worker processes."""
 KEY = "MACULA_API_KEY"
-"""Environment variable with the API key of clients; empty: no key is required."""
+"""Environment variable with the API key that clients must send; empty if none is required."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Settings:
     latency: float = 0.1
     """Maximum expected duration of a run of several images, or the waiting time of the first if longer, in seconds."""
     queue: int = 128
-    """Maximum number of accepted requests; further requests get status 429."""
+    """Maximum number of requests in progress; further requests get status 429."""
     megabytes: float = 32.0
     """Maximum size of a request body, MB; larger bodies get status 413."""
     megapixels: float = 50.0

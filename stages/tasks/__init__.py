@@ -1,4 +1,7 @@
-"""Tasks: targets, decoding and scores of predictions. Tasks use numpy only, so that serving and training share them."""
+"""Tasks: targets, decoding and scores of predictions.
+
+They work without torch, so that serving and training share them.
+"""
 
 from typing import Any
 

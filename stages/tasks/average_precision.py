@@ -1,6 +1,6 @@
-"""Average precision and recall of instances as defined by COCO, with pycocotools and bootstrap weights.
+"""Average precision and recall of instances as defined by COCO, computed with pycocotools and bootstrap weights.
 
-Axes: N images, D predictions of an image, T true objects, I thresholds of IoU, K classes, R resamples.
+Axes: N images, D predictions of an image, T true objects, I IoU thresholds, K classes, R resamples.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ import numpy as np
 from stages.core.shapes import Array, Float
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-MAX_DETECTIONS = 500  # predictions per image that count, by score; images of nuclei have hundreds
+MAX_DETECTIONS = 500  # predictions with the highest scores that count per image; images of nuclei have hundreds
 RECALLS = np.linspace(0, 1, 101)
 
 
 def pairwise_iou(prediction: Any, truth: Any) -> Float[Array, "D T"]:
-    """Return the IoU [D, T] of masks, or else of boxes; for a crowd, the share of the prediction in it."""
+    """Return the IoU of masks, or of boxes without masks; for a crowd, the share of the prediction inside the crowd."""
     from pycocotools import mask as coco_mask
 
     if not len(prediction.label_M) or not len(truth.label_M):
@@ -41,7 +41,7 @@ def _compressed(things: Any) -> list[Any]:
 
 
 def count_matches(iou_DT: Float[Array, "D T"], threshold: float) -> int:
-    """Return the maximum number of matching pairs, with each prediction and object in at most one."""
+    """Return the maximum number of matching pairs; each prediction and each object is in at most one pair."""
     from scipy.optimize import linear_sum_assignment
 
     good = iou_DT >= threshold
@@ -54,8 +54,8 @@ def precision_and_recall(
 ) -> dict[str, Float[Array, "R {classes}"]]:
     """Return average_precision, average_precision_50, average_precision_75 and recall_50, each [R, K].
 
-    Matching follows pycocotools. Precision over recall is accumulated here, so that an image can count more than once.
-    A value is NaN if no image has the class.
+    Predictions are matched to objects by pycocotools. The precision-recall curve is computed in this module, so that an
+    image can count more than once. A value is NaN if no image has the class.
 
     Args:
         truths: true instances of N images.

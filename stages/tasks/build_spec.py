@@ -6,6 +6,7 @@ from typing import Any
 
 from stages.core.errors import UserError, did_you_mean
 from stages.core.natural_sort import natural_sort_key
+from stages.core.plurals import quantity
 from stages.dataset.annotations import Annotation
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS, representation_of
@@ -33,7 +34,7 @@ def build_task_spec(
         task: section `task` of the params.
         representation: section `representation` of the params.
         prepare: section `prepare` of the params.
-        facts: annotations of all images, and their bit depth.
+        facts: `annotations` of all images, and `depth`, their bit depth.
 
     Raises:
         UserError: the labels do not contain the target, or the params are inconsistent.
@@ -60,8 +61,8 @@ def build_task_spec(
     spec = replace(spec, units=_units(task["units"], spec))
     if name == "watershed" and len(spec.labels) > 1:
         raise UserError(
-            f"representation.name: watershed supports one class only, but the objects are {', '.join(spec.labels)}; "
-            "use boxes, or labels of one class"
+            "representation.name: watershed supports only one class, but the objects have the classes "
+            f"{', '.join(spec.labels)}; use boxes, or label the objects with one class"
         )
     return spec
 
@@ -79,7 +80,7 @@ def score_of(task: str, name: str) -> str:
 
 
 def training_spec(spec: TaskSpec) -> TaskSpec:
-    """Return the specification of the training target, which differs if a count is trained by its objects."""
+    """Return the specification of the training target; it differs if numbers are trained through objects or masks."""
     taught = REPRESENTATIONS[spec.representation].taught
     if not taught or taught == spec.task:
         return spec
@@ -91,21 +92,27 @@ def training_spec(spec: TaskSpec) -> TaskSpec:
 def _truth(task: dict[str, Any], annotation: Annotation) -> str:
     known = TASKS[task["name"]].TRUTHS
     held = [t for t in known if t not in KIND or getattr(annotation, KIND[t]) not in (None, False)]
+    found = ", ".join(_kinds(annotation)) or "none"
     if task["target"] == "auto":
         natural = [t for t in held if t in KIND]
         if natural:
             return natural[0]
+        required = " or ".join(dict.fromkeys(KIND[t] for t in known if t in KIND))
+        derived = " or ".join(t for t in held if t not in KIND) if _objects(annotation) else ""
         raise UserError(
-            f"task.name: {task['name']} requires labels of the kind {' or '.join(known)}; the source has "
-            f"{', '.join(_kinds(annotation)) or 'none'}: see ingest.format, ingest.columns and task.target"
+            f"task.name: {task['name']} requires annotations of the kind {required}; the source has {found}; check "
+            f"ingest.format and ingest.columns{derived and f', or set task.target to {derived}'}"
         )
     if task["target"] not in known:
         raise UserError(
             f"task.target: {task['target']} is not a target of task {task['name']}; known: auto, {', '.join(known)}"
         )
     if task["target"] not in held or (task["target"] not in KIND and not _objects(annotation)):
-        found = ", ".join(_kinds(annotation)) or "none"
-        raise UserError(f"task.target: {task['target']}, but the labels of the source are {found}; see ingest.format")
+        required = KIND.get(task["target"], "mask or shapes")
+        raise UserError(
+            f"task.target: {task['target']} requires annotations of the kind {required}; the source has {found}; "
+            "check ingest.format"
+        )
     return str(task["target"])
 
 
@@ -120,11 +127,14 @@ def _kinds(annotation: Annotation) -> list[str]:
 def _refuse_misfit(task: dict[str, Any], representation: str, prepare: dict[str, Any]) -> None:
     if prepare["fit"] == "tile" and (task["name"] not in ("segmentation", "image")):
         raise UserError(
-            f"prepare.fit: tile is for segmentation and image, not for {task['name']}: predictions of "
-            "a whole image cannot be combined from its tiles; use letterbox or stretch"
+            f"prepare.fit: tile supports only the tasks segmentation and image, not {task['name']}, whose prediction "
+            "for an image cannot be combined from those for its tiles; use letterbox or stretch"
         )
     if representation == "boxes" and prepare["fit"] != "letterbox":
-        raise UserError(f"prepare.fit: {prepare['fit']}; boxes require letterbox, which keeps the aspect ratio")
+        raise UserError(
+            f"prepare.fit: {prepare['fit']} does not support representation boxes; use letterbox, which preserves the "
+            "aspect ratio"
+        )
 
 
 def _with_names(spec: TaskSpec, configured: Iterable[str], annotations: list[Annotation]) -> TaskSpec:
@@ -153,9 +163,8 @@ def _with_names(spec: TaskSpec, configured: Iterable[str], annotations: list[Ann
             bare = sum(s.rle is None for a in annotations for s in a.shapes or ())
             masks = not bare
             if bare and any(s.rle for a in annotations for s in a.shapes or ()):
-                print(
-                    f"prepare: {bare} objects have a box but no mask, so only boxes are trained and scored", flush=True
-                )
+                objects = f"{quantity(bare, 'object')} {'has' if bare == 1 else 'have'}"
+                print(f"prepare: {objects} a box but no mask, so training and scores use only boxes", flush=True)
             return replace(spec, labels=_ordered(found, configured), masks=masks)
         case _:
             return spec
@@ -164,7 +173,9 @@ def _with_names(spec: TaskSpec, configured: Iterable[str], annotations: list[Ann
 def _units(units: dict[str, str], spec: TaskSpec) -> dict[str, str]:
     unknown = [name for name in units if name not in spec.scalars]
     if unknown and not spec.scalars:
-        raise UserError(f"task.units: {unknown[0]}: task {spec.task} predicts no numbers; leave units empty")
+        raise UserError(
+            f"task.units: {unknown[0]} has a unit, but task {spec.task} predicts no numbers; leave task.units empty"
+        )
     if unknown:
         raise UserError(
             f"task.units: {unknown[0]} is not a number of this task; {did_you_mean(unknown[0], spec.scalars)}"
@@ -173,7 +184,7 @@ def _units(units: dict[str, str], spec: TaskSpec) -> dict[str, str]:
 
 
 def _of_masks(annotations: list[Annotation], configured: Iterable[str]) -> tuple[str, ...]:
-    """Return the classes of a mask in the order of their indices; of shapes, after the background."""
+    """Return the classes of masks, in the configured order or by index, or those of shapes after the background."""
     if annotations[0].mask is not None:
         names = annotations[0].mask
         return _ordered(set(names), configured) if configured else names
@@ -186,11 +197,11 @@ def _ordered(found: set[str], configured: Iterable[str]) -> tuple[str, ...]:
     configured = tuple(configured)
     if configured:
         if len(set(configured)) < len(configured):
-            raise UserError(f"task.classes: {', '.join(configured)}: a class is listed twice")
+            raise UserError(f"task.classes: {', '.join(configured)} lists a class twice; list each class once")
         if set(configured) != found:
             missing, unknown = sorted(found - set(configured)), sorted(set(configured) - found)
             faults = [f"lacks {', '.join(missing)}"] if missing else []
-            faults += [f"names {', '.join(unknown)}, which no image has"] if unknown else []
-            raise UserError(f"task.classes: {' and '.join(faults)}")
+            faults += [f"contains {', '.join(unknown)}, which no image has"] if unknown else []
+            raise UserError(f"task.classes: the list {' and '.join(faults)}; list exactly the classes of the images")
         return configured
     return tuple(sorted(found, key=natural_sort_key))

@@ -1,7 +1,7 @@
 """Classification: one class per image.
 
 Axes: N images, K classes, R resamples, B bins. Every score accepts weights [R, N] and returns [R], so that a bootstrap
-is one call. A class without images is excluded from averages; an undefined score is NaN.
+requires one call. A class without images is excluded from averages; an undefined score is NaN.
 """
 
 from collections.abc import Sequence
@@ -9,41 +9,45 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.shapes import Array, Bool, Float, Integer, UInt8
 from stages.dataset.annotations import Annotation
 from stages.tasks.overlays import as_rgb
 from stages.tasks.task_interface import Parts, Score
 from stages.tasks.task_spec import TaskSpec
 
-Array = np.ndarray[Any, Any]
-
+Truth = int | np.int64
+"""Index of the true class."""
 
 SCORES = {name: Score("higher") for name in ("balanced_accuracy", "accuracy", "auc", "f1")}
 TRUTHS = ("label",)
 DRAWN = False
 
 
-def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> int:
+def truth(annotation: Annotation, target: Integer[Array, "..."] | None, height: int, width: int, spec: TaskSpec) -> int:
     """Return the index of the class."""
     labels = annotation.labels or ()
     if len(labels) != 1:
-        raise ValueError(
-            f"has {len(labels)} classes ({', '.join(labels)}); exactly one is required, or set task.name to multilabel"
-        )
+        found = f"{len(labels)} classes ({', '.join(labels)})" if labels else "no class"
+        raise ValueError(f"has {found}; label it with exactly one class, or set task.name to multilabel")
     return spec.labels.index(labels[0])
 
 
-def decode(outputs: dict[str, Array], spec: TaskSpec) -> Array:
-    """Return the probability of each class, [K]."""
+def decode(outputs: dict[str, Array], spec: TaskSpec) -> Float[Array, " K"]:
+    """Return the probability of each class."""
     return outputs["probability"]
 
 
-def scores(truths: Sequence[int], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """Return every score under all bootstrap weights, each [R]."""
+def scores(
+    truths: Sequence[Truth], predictions: Sequence[Float[Array, " K"]], weight_RN: Float[Array, "R N"], spec: TaskSpec
+) -> dict[str, Float[Array, " R"]]:
+    """Return every score under all bootstrap weights."""
     label_N, probability_NK = np.array(truths), np.stack(predictions)
     return {name: function(label_N, probability_NK, weight_RN) for name, function in FUNCTIONS.items()}
 
 
-def parts(truths: Sequence[int], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
+def parts(
+    truths: Sequence[Truth], predictions: Sequence[Float[Array, " K"]], weight_RN: Float[Array, "R N"], spec: TaskSpec
+) -> Parts:
     """Return recall, precision and F1 of each class."""
     label_N, probability_NK = np.array(truths), np.stack(predictions)
     classes_K = np.arange(len(spec.labels))
@@ -54,30 +58,30 @@ def parts(truths: Sequence[int], predictions: Sequence[Array], weight_RN: Array,
     return Parts("class", spec.labels, support, true_NK, ordered, {"precision": claimed_NK})
 
 
-def error(truth: int, prediction: Array, spec: TaskSpec) -> float:
-    """Return 1 - probability of the true class."""
+def error(truth: Truth, prediction: Float[Array, " K"], spec: TaskSpec) -> float:
+    """Return 1 minus the probability of the true class."""
     return float(1 - prediction[truth])
 
 
-def wrong(truth: int, prediction: Array, spec: TaskSpec) -> bool:
+def wrong(truth: Truth, prediction: Float[Array, " K"], spec: TaskSpec) -> bool:
     """Return True if another class is predicted."""
     return int(prediction.argmax()) != truth
 
 
 def describe(value: Any, spec: TaskSpec) -> str:
-    """Return the class, and the confidence of a prediction."""
+    """Return the class, and for a prediction also its confidence."""
     if isinstance(value, int | np.integer):
         return spec.labels[value]
     return f"{spec.labels[int(value.argmax())]} ({value.max():.0%} confidence)"
 
 
-def draw(image: Array, value: Any, spec: TaskSpec) -> Array:
+def draw(image: Integer[Array, "H W ..."], value: Any, spec: TaskSpec) -> UInt8[Array, "H W 3"]:
     """Return the image unchanged, because a class cannot be drawn."""
     return as_rgb(image)
 
 
-def record(prediction: Array, spec: TaskSpec) -> dict[str, Any]:
-    """Return label, confidence (0..1) and the probability of every class."""
+def record(prediction: Float[Array, " K"], spec: TaskSpec) -> dict[str, Any]:
+    """Return the predicted class, its confidence (0..1) and the probability of every class."""
     best = int(prediction.argmax())
     return {
         "label": spec.labels[best],
@@ -86,7 +90,9 @@ def record(prediction: Array, spec: TaskSpec) -> dict[str, Any]:
     }
 
 
-def details(truths: Sequence[int], predictions: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
+def details(
+    truths: Sequence[Truth], predictions: Sequence[Float[Array, " K"]], spec: TaskSpec, bins: int
+) -> dict[str, Any]:
     """Return the confusion matrix and the calibration."""
     label_N, probability_NK = np.array(truths), np.stack(predictions)
     one = np.ones((1, len(label_N)))
@@ -100,7 +106,9 @@ def details(truths: Sequence[int], predictions: Sequence[Array], spec: TaskSpec,
     }
 
 
-def accuracy(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
+def accuracy(
+    label_N: Integer[Array, " N"], probability_NK: Float[Array, "N K"], weight_RN: Float[Array, "R N"]
+) -> Float[Array, " R"]:
     """Return the accuracy: the share of images whose most probable class is the true class.
 
     Args:
@@ -112,7 +120,9 @@ def accuracy(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
     return weight_RN @ correct_N / weight_RN.sum(axis=1)
 
 
-def balanced_accuracy(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
+def balanced_accuracy(
+    label_N: Integer[Array, " N"], probability_NK: Float[Array, "N K"], weight_RN: Float[Array, "R N"]
+) -> Float[Array, " R"]:
     """Return the balanced accuracy: the mean recall over classes.
 
     Args:
@@ -123,7 +133,9 @@ def balanced_accuracy(label_N: Array, probability_NK: Array, weight_RN: Array) -
     return mean_over_parts(per_class(label_N, probability_NK, weight_RN)["recall"])
 
 
-def f1(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
+def f1(
+    label_N: Integer[Array, " N"], probability_NK: Float[Array, "N K"], weight_RN: Float[Array, "R N"]
+) -> Float[Array, " R"]:
     """Return the macro F1: the mean over classes of 2 TP / (2 TP + FP + FN).
 
     Args:
@@ -134,11 +146,13 @@ def f1(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
     return mean_over_parts(per_class(label_N, probability_NK, weight_RN)["f1"])
 
 
-def auc(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
+def auc(
+    label_N: Integer[Array, " N"], probability_NK: Float[Array, "N K"], weight_RN: Float[Array, "R N"]
+) -> Float[Array, " R"]:
     """Return the area under the ROC curve of each class against the others, averaged over classes.
 
-    It is the probability that an image of the class has a higher score than another image; ties count one half (Hanley
-    and McNeil 1982).
+    The area is the probability that an image of the class has a higher score than another image; ties count one half
+    (Hanley and McNeil 1982).
 
     Args:
         label_N: true classes.
@@ -146,13 +160,15 @@ def auc(label_N: Array, probability_NK: Array, weight_RN: Array) -> Array:
         weight_RN: bootstrap weights.
     """
     classes = range(probability_NK.shape[1])
-    counted = classes if len(classes) > 2 else classes[1:]  # both classes of two have the same area
+    counted = classes if len(classes) > 2 else classes[1:]  # two classes have the same area
     areas = [auc_of(label_N == k, probability_NK[:, k], weight_RN) for k in counted]
     return mean_over_parts(np.stack(areas, axis=1))
 
 
-def auc_of(positive_N: Array, probability_N: Array, weight_RN: Array) -> Array:
-    """Return the area under the ROC curve [R] of one class against the others.
+def auc_of(
+    positive_N: Bool[Array, " N"], probability_N: Float[Array, " N"], weight_RN: Float[Array, "R N"]
+) -> Float[Array, " R"]:
+    """Return the area under the ROC curve of one class against the others.
 
     Args:
         positive_N: True for images of the class.
@@ -172,8 +188,12 @@ def auc_of(positive_N: Array, probability_N: Array, weight_RN: Array) -> Array:
 FUNCTIONS = {"balanced_accuracy": balanced_accuracy, "accuracy": accuracy, "auc": auc, "f1": f1}
 
 
-def per_class(label_N: Array, probability_NK: Array, weight_RN: Array) -> dict[str, Array]:
-    """Return precision, recall and f1 of every class, each [R, K]; NaN if a class has no images.
+def per_class(
+    label_N: Integer[Array, " N"], probability_NK: Float[Array, "N K"], weight_RN: Float[Array, "R N"]
+) -> dict[str, Float[Array, "R K"]]:
+    """Return precision, recall and f1 of every class.
+
+    Recall and f1 are NaN for a class without images; precision is NaN if such a class is never predicted.
 
     Args:
         label_N: true classes.
@@ -196,14 +216,16 @@ def per_class(label_N: Array, probability_NK: Array, weight_RN: Array) -> dict[s
         }
 
 
-def confusion(label_N: Array, probability_NK: Array) -> Array:
-    """Return the confusion matrix: counts [true class, predicted class]."""
+def confusion(label_N: Integer[Array, " N"], probability_NK: Float[Array, "N K"]) -> Integer[Array, "K K"]:
+    """Return the confusion matrix: the number of images by true class (rows) and predicted class (columns)."""
     classes = probability_NK.shape[1]
     pairs = label_N * classes + probability_NK.argmax(axis=1)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def calibration(label_N: Array, probability_NK: Array, weight_RN: Array, bins: int) -> dict[str, Any]:
+def calibration(
+    label_N: Integer[Array, " N"], probability_NK: Float[Array, "N K"], weight_RN: Float[Array, "R N"], bins: int
+) -> dict[str, Any]:
     """Return the expected calibration error and its bins.
 
     The error is the sum over bins of share * |accuracy - confidence| with bins of equal width (Naeini et al. 2015).
@@ -215,7 +237,7 @@ def calibration(label_N: Array, probability_NK: Array, weight_RN: Array, bins: i
         bins: number of bins over 0..1.
 
     Returns:
-        expected_calibration_error [R], and bins of {confidence, accuracy, count} of the original data.
+        `expected_calibration_error` [R], and `bins`: confidence, accuracy and count of each bin in the original data.
     """
     confidence_N = probability_NK.max(axis=1)
     correct_N = probability_NK.argmax(axis=1) == label_N
@@ -236,8 +258,8 @@ def calibration(label_N: Array, probability_NK: Array, weight_RN: Array, bins: i
     }
 
 
-def mean_over_parts(value_RK: Array) -> Array:
-    """Return the mean [R] over the defined parts; NaN if none is defined."""
+def mean_over_parts(value_RK: Float[Array, "R K"]) -> Float[Array, " R"]:
+    """Return the mean over the defined parts; NaN if none is defined."""
     present_RK = np.isfinite(value_RK)
     with np.errstate(invalid="ignore"):
         return np.where(present_RK, value_RK, 0).sum(axis=1) / present_RK.sum(axis=1)

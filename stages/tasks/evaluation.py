@@ -5,25 +5,24 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.shapes import Array, Bool, Float, Shaped
 from stages.tasks import TASKS
 from stages.tasks.intervals import interval, resample_weights
 from stages.tasks.task_interface import SCALAR, Parts
 from stages.tasks.task_spec import TaskSpec
-
-Array = np.ndarray[Any, Any]
 
 
 def summarize(
     spec: TaskSpec,
     truths: Sequence[Any],
     predictions: Sequence[Any],
-    group_N: Array,
+    group_N: Shaped[Array, " N"],
     *,
     resamples: int,
     confidence: float,
     bins: int,
-) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return scores, scores by part and details; and the bootstrap replicates, with which two runs can be compared.
+) -> tuple[dict[str, Any], dict[str, Float[Array, " {resamples}+1"]]]:
+    """Return the summary of an evaluation, and the bootstrap replicates of every score, for comparing two runs.
 
     Args:
         spec: task specification.
@@ -62,10 +61,10 @@ def summarize(
     return summary, replicates
 
 
-def trials(parts: Parts, group_N: Array) -> int:
-    """Return the number of independent trials behind a score.
+def trials(parts: Parts, group_N: Shaped[Array, " N"]) -> int:
+    """Return the number of independent trials (groups) of a score that averages over parts.
 
-    A score that averages over parts is as uncertain as its rarest part.
+    Each part counts with as many groups as the rarest one, because the average is as uncertain as its rarest part.
     """
     units = [_groups(group_N, member_N) for member_N in parts.member_NP.T]
     return sum(n > 0 for n in units) * min((n for n in units if n), default=0) or len(np.unique(group_N))
@@ -79,7 +78,7 @@ def _unit(unit: str, spec: TaskSpec) -> str:
     return units.pop() if len(units) == 1 else ""
 
 
-def _rows(parts: Parts, group_N: Array, confidence: float) -> list[dict[str, Any]]:
+def _rows(parts: Parts, group_N: Shaped[Array, " N"], confidence: float) -> list[dict[str, Any]]:
     def one(name: str, p: int) -> dict[str, float | None]:
         units = _groups(group_N, parts.rests_on.get(name, parts.member_NP)[:, p])
         return interval(parts.scores[name][:, p], confidence, units, share=parts.share)
@@ -90,5 +89,5 @@ def _rows(parts: Parts, group_N: Array, confidence: float) -> list[dict[str, Any
     ]
 
 
-def _groups(group_N: Array, member_N: Array) -> int:
+def _groups(group_N: Shaped[Array, " N"], member_N: Bool[Array, " N"]) -> int:
     return len(np.unique(group_N[member_N]))

@@ -1,12 +1,11 @@
-"""Ground truth of images in the form of their task."""
+"""Ground truth of images in the format of their task."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stages.core.errors import UserError
+from stages.core.shapes import Array, Integer
 from stages.dataset.annotations import Annotation
 from stages.dataset.manifest import decode_targets, parse_annotations, read_manifest
 from stages.tasks import TASKS
@@ -19,17 +18,17 @@ class Labelled:
 
     path: str
     annotation: Annotation
-    target: np.ndarray[Any, Any] | None
+    target: Integer[Array, "_ _ ..."] | None
     """Label image or paired image; None if there is none."""
     height: int
     width: int
 
 
 def truth_of(labelled: Labelled, spec: TaskSpec) -> Any:
-    """Return the ground truth of an image in the form of its task.
+    """Return the ground truth of an image in the format of its task.
 
     Raises:
-        UserError: the labels do not contain it.
+        UserError: the labels do not contain the ground truth.
     """
     try:
         return TASKS[spec.task].truth(labelled.annotation, labelled.target, labelled.height, labelled.width, spec)
@@ -38,11 +37,11 @@ def truth_of(labelled: Labelled, spec: TaskSpec) -> Any:
 
 
 def truths_of(ingested: Path, paths: list[str], spec: TaskSpec) -> list[Any]:
-    """Return the ground truth of ingested images.
+    """Return the ground truth of each ingested image in the format of the task.
 
     Args:
         ingested: output folder of ingest.
-        paths: manifest paths, which define the order.
+        paths: paths of the images in the manifest; the result has the same order.
         spec: task specification.
     """
     rows = read_manifest(ingested).set_index("path", drop=False).loc[paths]

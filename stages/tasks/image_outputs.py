@@ -1,4 +1,4 @@
-"""Predictions that are or contain an image, as pixels of a file."""
+"""Conversion of predictions that are or contain an image to pixels and files."""
 
 import io
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stages.core.shapes import Array, Integer
 from stages.dataset.annotations import decode_rle
 from stages.tasks.image_to_image import as_bytes
 from stages.tasks.task_spec import TaskSpec
 
-Array = np.ndarray[Any, Any]
 PICTURED = ("segmentation", "image", "instances")
 """Tasks whose prediction is or contains an image."""
 
 
-def picture_of(prediction: Any, spec: TaskSpec) -> Array:
-    """Return the class indices or instance numbers [H, W], or the predicted image [H, W] or [H, W, C]."""
+def picture_of(prediction: Any, spec: TaskSpec) -> Integer[Array, "H W ..."]:
+    """Return a prediction as an image: class indices or instance numbers [H, W], or the predicted image."""
     match spec.task:
         case "segmentation":
             return prediction.index_HW
@@ -34,13 +34,13 @@ def picture_of(prediction: Any, spec: TaskSpec) -> Array:
             return number_HW
 
 
-def is_png(pixels: Array) -> bool:
+def is_png(pixels: Integer[Array, "H W ..."]) -> bool:
     """Return True if Pillow can write these pixels as PNG."""
     return pixels.ndim == 2 or (pixels.shape[2] == 3 and pixels.dtype == np.uint8)
 
 
-def as_file(pixels: Array) -> tuple[bytes, str]:
-    """Return the bytes of a PNG, or of a NumPy file if PNG does not support the pixels, and the file extension."""
+def as_file(pixels: Integer[Array, "H W ..."]) -> tuple[bytes, str]:
+    """Return a PNG, or a NumPy file if PNG does not support the pixels: its bytes and file extension."""
     stream = io.BytesIO()
     if is_png(pixels):
         Image.fromarray(pixels).save(stream, "PNG")

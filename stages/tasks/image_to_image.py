@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.shapes import Array, Float, Integer, Real, UInt8
 from stages.dataset.annotations import Annotation
 from stages.tasks.overlays import as_rgb
 from stages.tasks.task_interface import Parts, Score
 from stages.tasks.task_spec import TaskSpec
-
-Array = np.ndarray[Any, Any]
 
 SCORES = {
     "psnr": Score("higher", "dB", share=False),
@@ -26,39 +25,46 @@ DRAWN = True
 K1, K2, SIGMA = 0.01, 0.03, 1.5  # constants of SSIM (Wang et al. 2004)
 
 
-def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Array:
-    """Return the target image with the levels of its file."""
-    if target is None or target.shape[:2] != (height, width):
-        raise ValueError("has no paired image of its own size")
+def truth(
+    annotation: Annotation, target: Integer[Array, "..."] | None, height: int, width: int, spec: TaskSpec
+) -> Integer[Array, "{height} {width} ..."]:
+    """Return the target image with the grey levels of its file."""
+    if target is None:
+        raise ValueError("has no paired image")
+    if target.shape[:2] != (height, width):
+        size = f"{target.shape[1]}x{target.shape[0]}"
+        raise ValueError(f"has {width}x{height} pixels, but its paired image has {size}; both must have the same size")
     return target
 
 
-def decode(outputs: dict[str, Array], spec: TaskSpec) -> Array:
-    """Return the predicted image [H, W, C], white = 1."""
+def decode(outputs: dict[str, Array], spec: TaskSpec) -> Float[Array, "H W C"]:
+    """Return the predicted image, white = 1."""
     return outputs["restored"]
 
 
-def _both(truth: Array, prediction: Array) -> tuple[Array, Array]:
-    """Return truth and prediction [H, W, C] with the same number of channels, white = 1."""
+def _both(
+    truth: Integer[Array, "H W ..."], prediction: Float[Array, "H W C"]
+) -> tuple[Float[Array, "H W C"], Float[Array, "H W C"]]:
+    """Return truth and prediction with the same number of channels, white = 1."""
     from stages.images.decode import to_channels
 
     white = 65535.0 if truth.dtype == np.uint16 else 255.0
     return to_channels(truth, prediction.shape[2]).astype(np.float32) / white, prediction
 
 
-def psnr(truth: Array, prediction: Array) -> float:
+def psnr(truth: Integer[Array, "H W ..."], prediction: Float[Array, "H W C"]) -> float:
     """Return the peak signal-to-noise ratio, 10 log10(1 / mean squared error), in dB; 100 for equal images."""
     true, given = _both(truth, prediction)
     return float(min(100.0, -10 * np.log10(max(float(((true - given) ** 2).mean()), 1e-10))))
 
 
-def ssim(truth: Array, prediction: Array) -> float:
-    """Return the structural similarity with Gaussian windows (deviation 1.5), averaged (Wang et al. 2004)."""
+def ssim(truth: Integer[Array, "H W ..."], prediction: Float[Array, "H W C"]) -> float:
+    """Return the mean structural similarity (SSIM), with a Gaussian window of deviation 1.5 (Wang et al. 2004)."""
     from scipy.ndimage import gaussian_filter
 
     true, given = _both(truth, prediction)
 
-    def blurred(values: Array) -> Array:
+    def blurred(values: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
         return gaussian_filter(values.astype(np.float64), (SIGMA, SIGMA, 0), truncate=3.5)
 
     mean_a, mean_b = blurred(true), blurred(given)
@@ -69,13 +75,18 @@ def ssim(truth: Array, prediction: Array) -> float:
     return float((top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean())
 
 
-def _off(truth: Array, prediction: Array) -> float:
+def _off(truth: Integer[Array, "H W ..."], prediction: Float[Array, "H W C"]) -> float:
     true, given = _both(truth, prediction)
     return float(np.abs(true - given).mean())
 
 
-def scores(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """Return every score under all bootstrap weights, each [R]."""
+def scores(
+    truths: Sequence[Integer[Array, "_ _ ..."]],
+    predictions: Sequence[Float[Array, "_ _ C"]],
+    weight_RN: Float[Array, "R N"],
+    spec: TaskSpec,
+) -> dict[str, Float[Array, " R"]]:
+    """Return every score under all bootstrap weights."""
     pairs = list(zip(truths, predictions, strict=True))
     each = {
         "psnr": np.array([psnr(t, a) for t, a in pairs]),
@@ -85,43 +96,50 @@ def scores(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Arr
     return {name: weight_RN @ value_N / weight_RN.sum(axis=1) for name, value_N in each.items()}
 
 
-def parts(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
-    """Return no parts, because an image has none."""
+def parts(
+    truths: Sequence[Integer[Array, "_ _ ..."]],
+    predictions: Sequence[Float[Array, "_ _ C"]],
+    weight_RN: Float[Array, "R N"],
+    spec: TaskSpec,
+) -> Parts:
+    """Return an empty table, because the scores of images are not divided into parts."""
     return Parts("image", (), (), np.zeros((len(truths), 0), bool), {})
 
 
-def error(truth: Array, prediction: Array, spec: TaskSpec) -> float:
+def error(truth: Integer[Array, "H W ..."], prediction: Float[Array, "H W C"], spec: TaskSpec) -> float:
     """Return the mean absolute difference, white = 1."""
     return _off(truth, prediction)
 
 
-def wrong(truth: Array, prediction: Array, spec: TaskSpec) -> bool:
+def wrong(truth: Integer[Array, "H W ..."], prediction: Float[Array, "H W C"], spec: TaskSpec) -> bool:
     """Return True, because predicted images are never exact."""
     return True
 
 
-def describe(value: Array, spec: TaskSpec) -> str:
+def describe(value: Real[Array, "H W ..."], spec: TaskSpec) -> str:
     """Return the mean grey level."""
     white = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}.get(value.dtype, 1.0)
     return f"mean grey level {255 * float(value.mean()) / white:.0f}"
 
 
-def draw(image: Array, value: Array, spec: TaskSpec) -> Array:
-    """Return the true or predicted image."""
+def draw(image: Integer[Array, "H W ..."], value: Real[Array, "H W ..."], spec: TaskSpec) -> UInt8[Array, "H W 3"]:
+    """Return the true or predicted image instead of the input image."""
     return as_rgb(value if value.dtype in (np.uint8, np.uint16) else as_bytes(value, 8))
 
 
-def as_bytes(prediction: Array, depth: int) -> Array:
+def as_bytes(prediction: Float[Array, "H W C"], depth: int) -> Integer[Array, "H W C"]:
     """Return a predicted image as integer levels of 8 or 16 bits."""
     white, kind = (65535, np.uint16) if depth == 16 else (255, np.uint8)
     return (prediction * white).round().clip(0, white).astype(kind)
 
 
-def record(prediction: Array, spec: TaskSpec) -> dict[str, Any]:
+def record(prediction: Float[Array, "H W C"], spec: TaskSpec) -> dict[str, Any]:
     """Return an empty record, because the image is a separate file."""
     return {}
 
 
-def details(truths: Sequence[Array], predictions: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
+def details(
+    truths: Sequence[Integer[Array, "_ _ ..."]], predictions: Sequence[Float[Array, "_ _ C"]], spec: TaskSpec, bins: int
+) -> dict[str, Any]:
     """Return no details."""
     return {}

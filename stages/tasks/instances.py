@@ -1,6 +1,7 @@
 """Instances: boxes with or without masks.
 
-Axes: N images, M instances of an image, K classes, R resamples. Boxes in pixels of the original image, edges.
+Axes: N images, M instances of an image, K classes, R resamples. The coordinates of boxes are those of their edges, in
+pixels of the original image.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.shapes import Array, Bool, Float, Integer, UInt8
 from stages.dataset.annotations import Annotation, bounding_box, decode_rle, encode_rle
 from stages.tasks import average_precision
 from stages.tasks.classification import mean_over_parts
@@ -17,7 +19,6 @@ from stages.tasks.overlays import as_rgb, fill, frame, palette
 from stages.tasks.task_interface import Parts, Score
 from stages.tasks.task_spec import TaskSpec
 
-Array = np.ndarray[Any, Any]
 Runs = tuple[int, ...]
 
 SCORES = {
@@ -26,12 +27,12 @@ SCORES = {
     "average_precision_75": Score("higher"),
     "recall_50": Score("higher"),
     "dsb_score": Score("higher"),
-    "count_error": Score("lower", "things", share=False),
+    "count_error": Score("lower", "objects", share=False),
 }
 TRUTHS = ("shapes",)
 DRAWN = True
-MIN_SCORE = 0.05  # of a listed instance
-MAX_INSTANCES = 300  # listed instances per image
+MIN_SCORE = 0.05  # minimum score of a listed instance
+MAX_INSTANCES = 300  # maximum number of listed instances per image
 CONFIDENT = 0.5  # score from which a predicted instance is counted and drawn
 
 
@@ -39,16 +40,16 @@ CONFIDENT = 0.5  # score from which a predicted instance is counted and drawn
 class Instances:
     """True or predicted instances of an image."""
 
-    box_M4: Array
-    """Boxes x0, y0, x1, y1, float32 [M, 4]."""
-    label_M: Array
-    """Index of the class in `TaskSpec.labels`, [M]."""
-    score_M: Array
-    """Scores [M], 0..1; 1 for the ground truth."""
+    box_M4: Float[Array, "M 4"]
+    """Boxes x0, y0, x1, y1, float32."""
+    label_M: Integer[Array, " M"]
+    """Index of the class in `TaskSpec.labels`."""
+    score_M: Float[Array, " M"]
+    """Scores, 0..1; 1 for the ground truth."""
     mask_M: list[Runs] | None
     """Run-length encoded masks (`encode_rle`); None if there are only boxes."""
-    crowd_M: Array
-    """True for crowds, [M]."""
+    crowd_M: Bool[Array, " M"]
+    """True for crowds, which cover an unknown number of objects."""
     height: int
     width: int
 
@@ -56,7 +57,7 @@ class Instances:
         """Return the instances with a score of at least `CONFIDENT`."""
         return self.some(self.score_M >= CONFIDENT)
 
-    def some(self, chosen_M: Array) -> "Instances":
+    def some(self, chosen_M: Bool[Array, " M"]) -> "Instances":
         """Return the instances for which `chosen_M` is True."""
         kept = np.flatnonzero(chosen_M)
         masks = None if self.mask_M is None else [self.mask_M[i] for i in kept]
@@ -71,10 +72,12 @@ class Instances:
         )
 
 
-def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Instances:
+def truth(
+    annotation: Annotation, target: Integer[Array, "..."] | None, height: int, width: int, spec: TaskSpec
+) -> Instances:
     """Return the labelled instances."""
     if annotation.shapes is None:
-        raise ValueError("has no objects, only labels of another kind")
+        raise ValueError("has no objects, because its labels are of another kind; check ingest.format and task.name")
     shapes = annotation.shapes
     masks = [s.rle for s in shapes if s.rle is not None] if spec.masks else None
     return Instances(
@@ -89,7 +92,7 @@ def truth(annotation: Annotation, target: Array | None, height: int, width: int,
 
 
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Instances:
-    """Return the instances of the outputs, by watershed if these are probability maps."""
+    """Return the predicted instances; probability maps are separated into instances by watershed."""
     if spec.representation == "watershed":
         from stages.tasks.watershed import watershed_instances
 
@@ -109,14 +112,14 @@ def decode(outputs: dict[str, Array], spec: TaskSpec) -> Instances:
 
 
 def scores(
-    truths: Sequence[Instances], predictions: Sequence[Instances], weight_RN: Array, spec: TaskSpec
-) -> dict[str, Array]:
-    """Return every score under all bootstrap weights, each [R].
+    truths: Sequence[Instances], predictions: Sequence[Instances], weight_RN: Float[Array, "R N"], spec: TaskSpec
+) -> dict[str, Float[Array, " R"]]:
+    """Return every score under all bootstrap weights.
 
     average_precision is the mean over IoU 0.50 to 0.95 and over classes, as in COCO, with up to 500 predictions per
-    image. recall_50 is the share of objects that are detected. dsb_score is TP / (TP + FP + FN) of confident
-    predictions, averaged over IoU 0.50 to 0.95 and images (Caicedo et al. 2019). count_error is the mean absolute
-    difference of counts, averaged over classes.
+    image. recall_50 is the share of objects that are detected at IoU 0.50. dsb_score is TP / (TP + FP + FN) of
+    confident predictions, averaged over IoU 0.50 to 0.95 and images (Caicedo et al. 2019). count_error is the mean
+    absolute difference of counts, averaged over classes.
 
     Args:
         truths: ground truth of N images.
@@ -136,18 +139,18 @@ def scores(
     }
 
 
-def _counts(things: Sequence[Instances], classes: int) -> Array:
+def _counts(things: Sequence[Instances], classes: int) -> Float[Array, "N {classes}"]:
     counted = [t.sure() for t in things]
     return np.stack([np.bincount(t.label_M[~t.crowd_M], minlength=classes) for t in counted]).astype(float)
 
 
 def _outside_crowds(truths: Sequence[Instances], predictions: Sequence[Instances]) -> list[Instances]:
-    """Return the confident predictions outside crowds, whose number of objects is unknown."""
+    """Return the confident predictions of each image, without those in crowds."""
     return [_match_candidates(t, a)[0] for t, a in zip(truths, predictions, strict=True)]
 
 
-def _match_candidates(truth: Instances, prediction: Instances) -> tuple[Instances, Array]:
-    """Return the confident predictions, and their IoU [M, T] with the true objects of the same class, without crowds.
+def _match_candidates(truth: Instances, prediction: Instances) -> tuple[Instances, Float[Array, "M T"]]:
+    """Return the confident predictions, and their IoU with the true objects except crowds; 0 if the classes differ.
 
     As in COCO, a prediction that matches no object and lies at least half in a crowd is ignored.
     """
@@ -167,8 +170,10 @@ def _dsb(truth: Instances, prediction: Instances) -> float:
     return float((hits / (sum(iou_MT.shape) - hits)).mean())
 
 
-def parts(truths: Sequence[Instances], predictions: Sequence[Instances], weight_RN: Array, spec: TaskSpec) -> Parts:
-    """Return average precision over IoU 0.50 to 0.95, at 0.50 and at 0.75, and recall at 0.50, of each class."""
+def parts(
+    truths: Sequence[Instances], predictions: Sequence[Instances], weight_RN: Float[Array, "R N"], spec: TaskSpec
+) -> Parts:
+    """Return, for each class, the average precision over IoU 0.50 to 0.95, at 0.50 and at 0.75, and recall at 0.50."""
     found = average_precision.precision_and_recall(truths, predictions, weight_RN, len(spec.labels))
     there_NK = np.stack([np.bincount(t.label_M[~t.crowd_M], minlength=len(spec.labels)) for t in truths])
     support = tuple(int(n) for n in there_NK.sum(axis=0))
@@ -176,7 +181,7 @@ def parts(truths: Sequence[Instances], predictions: Sequence[Instances], weight_
 
 
 def error(truth: Instances, prediction: Instances, spec: TaskSpec) -> float:
-    """Return 1 - 2 TP / (2 TP + FP + FN) at IoU 0.50 of the confident predictions."""
+    """Return 1 - F1 = 1 - 2 TP / (2 TP + FP + FN) of the confident predictions at IoU 0.50."""
     _, iou_MT = _match_candidates(truth, prediction)
     return float(1 - 2 * average_precision.count_matches(iou_MT, 0.5) / sum(iou_MT.shape)) if sum(iou_MT.shape) else 0.0
 
@@ -192,8 +197,8 @@ def describe(value: Instances, spec: TaskSpec) -> str:
     return ", ".join(f"{int(n)} {name}" for name, n in zip(spec.labels, counts, strict=True) if n) or "nothing"
 
 
-def draw(image: Array, value: Instances, spec: TaskSpec) -> Array:
-    """Draw the instances, coloured by class, or by instance if there is one class."""
+def draw(image: Integer[Array, "H W ..."], value: Instances, spec: TaskSpec) -> UInt8[Array, "H W 3"]:
+    """Draw the instances, coloured by class, or by instance if there is only one class."""
     picture, sure = as_rgb(image), value.sure()
     for number, label in enumerate(sure.label_M):
         colour = palette(int(label) if len(spec.labels) > 1 else number)
@@ -224,7 +229,7 @@ def record(prediction: Instances, spec: TaskSpec) -> dict[str, Any]:
 
 
 def details(truths: Sequence[Instances], predictions: Sequence[Instances], spec: TaskSpec, bins: int) -> dict[str, Any]:
-    """Return predicted against true counts."""
+    """Return the limits of agreement between predicted and true counts of each class."""
     classes = len(spec.labels)
     true_NK, given_NK = _counts(truths, classes), _counts(_outside_crowds(truths, predictions), classes)
     agreement = {

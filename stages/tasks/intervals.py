@@ -6,7 +6,7 @@ from stages.core.shapes import Array, Float, Shaped
 
 
 def resample_weights(group_N: Shaped[Array, " N"], resamples: int, seed: int = 0) -> Float[Array, "{resamples}+1 N"]:
-    """Return how often each image is drawn, [resamples + 1, N]; the first row is all ones (the original data).
+    """Return how often each image is drawn in each resample; the first row is all ones (the original data).
 
     Whole groups are drawn with replacement (cluster bootstrap; Efron and Tibshirani 1993, chapter 8), because images of
     one group are not independent.
@@ -14,7 +14,7 @@ def resample_weights(group_N: Shaped[Array, " N"], resamples: int, seed: int = 0
     Args:
         group_N: group of each image.
         resamples: number of bootstrap resamples.
-        seed: of the random draws.
+        seed: seed of the random draws.
     """
     _, index_N = np.unique(group_N, return_inverse=True)
     groups = int(index_N.max()) + 1
@@ -24,16 +24,16 @@ def resample_weights(group_N: Shaped[Array, " N"], resamples: int, seed: int = 0
 
 
 def interval(value_R: Float[Array, " R"], confidence: float, units: int, share: bool = True) -> dict[str, float | None]:
-    """Return value, low and high (percentile interval) of a score under `resample_weights`; None if undefined.
+    """Return the value of a score and the low and high end of its percentile interval; None if undefined.
 
-    A bootstrap of a perfect result has no spread. In this case, the open end is that of the exact binomial interval
-    (Clopper and Pearson 1934) of `units` independent trials.
+    If a score is 0 or 1 in all resamples, the bootstrap has no spread. In this case, the other end of the interval is
+    that of the exact binomial interval (Clopper and Pearson 1934) of `units` independent trials.
 
     Args:
-        value_R: score of the original data, then of the resamples.
+        value_R: score of the original data, then of each resample of `resample_weights`.
         confidence: coverage, 0..1.
-        units: number of groups behind the score.
-        share: True if the score is a share of such trials.
+        units: number of groups that contribute to the score.
+        share: True if the score is in 0..1, like the share of successful trials.
 
     >>> interval(np.array([0.5, 0.4, 0.5, 0.6]), 0.9, units=10)["value"]
     0.5

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.shapes import Array, Float, Integer, UInt8
 from stages.dataset.annotations import Annotation
 from stages.tasks.classification import auc_of
 from stages.tasks.overlays import as_rgb, dot, legend
 from stages.tasks.task_interface import Parts, Score
 from stages.tasks.task_spec import TaskSpec
-
-Array = np.ndarray[Any, Any]
 
 SCORES = {
     "pck": Score("higher"),
@@ -25,15 +24,15 @@ SCORES = {
 }
 TRUTHS = ("points",)
 DRAWN = True
-VISIBLE = 0.5  # confidence from which a predicted point is drawn
+VISIBLE = 0.5  # minimum confidence of a point that is drawn
 
 
 @dataclass(frozen=True)
 class Points:
     """True points of an image, and its size."""
 
-    xy_P2: Array
-    """x, y [P, 2]; NaN for missing points."""
+    xy_P2: Float[Array, "P 2"]
+    """x, y; NaN for missing points."""
     height: int
     width: int
 
@@ -43,29 +42,34 @@ class Points:
         return float(np.hypot(self.height, self.width))
 
 
-def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Points:
+def truth(
+    annotation: Annotation, target: Integer[Array, "..."] | None, height: int, width: int, spec: TaskSpec
+) -> Points:
     """Return the points in the order of the specification."""
     if annotation.points is None or set(annotation.points) != set(spec.points):
-        raise ValueError(f"has the points {sorted(annotation.points or {})}, not {sorted(spec.points)}")
+        found = f"the points {', '.join(sorted(annotation.points))}" if annotation.points else "no points"
+        raise ValueError(f"has {found}, but every image requires {', '.join(sorted(spec.points))}")
     missing = (np.nan, np.nan)
     return Points(np.array([annotation.points[name] or missing for name in spec.points], float), height, width)
 
 
-def decode(outputs: dict[str, Array], spec: TaskSpec) -> Array:
-    """Return x, y and confidence (0..1) of each point, [P, 3]."""
+def decode(outputs: dict[str, Array], spec: TaskSpec) -> Float[Array, "P 3"]:
+    """Return x, y and confidence (0..1) of each point."""
     return outputs["point"]
 
 
-def _distances(truths: Sequence[Points], predictions: Sequence[Array]) -> tuple[Array, Array]:
-    """Return distances [N, P] in pixels, NaN for missing points, and the diagonals of the images [N, 1]."""
+def _distances(
+    truths: Sequence[Points], predictions: Sequence[Float[Array, "P 3"]]
+) -> tuple[Float[Array, "N P"], Float[Array, "N 1"]]:
+    """Return the distances in pixels (NaN for missing points) and the diagonals of the images."""
     true_NP2, given_NP3 = np.stack([t.xy_P2 for t in truths]), np.stack(predictions)
     return np.hypot(*np.moveaxis(given_NP3[..., :2] - true_NP2, 2, 0)), np.array([[t.diagonal] for t in truths])
 
 
 def scores(
-    truths: Sequence[Points], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec
-) -> dict[str, Array]:
-    """Return every score under all bootstrap weights, each [R].
+    truths: Sequence[Points], predictions: Sequence[Float[Array, "P 3"]], weight_RN: Float[Array, "R N"], spec: TaskSpec
+) -> dict[str, Float[Array, " R"]]:
+    """Return every score under all bootstrap weights.
 
     pck is the share of visible points within `tolerance` times the diagonal (Yang and Ramanan 2013, who use the size of
     the object). Errors are the mean or median distance over visible points, in pixels or relative to the diagonal.
@@ -90,8 +94,8 @@ def scores(
         }
 
 
-def _weighted_median(far_NP: Array, weight_RN: Array) -> Array:
-    """Return the weighted median distance [R] over visible points."""
+def _weighted_median(far_NP: Float[Array, "N P"], weight_RN: Float[Array, "R N"]) -> Float[Array, " R"]:
+    """Return the weighted median distance over visible points."""
     image_V, _ = np.nonzero(np.isfinite(far_NP))
     values_V = far_NP[np.isfinite(far_NP)]
     if not len(values_V):
@@ -102,8 +106,10 @@ def _weighted_median(far_NP: Array, weight_RN: Array) -> Array:
     return np.where(sums_RV[:, -1] > 0, values_V[order][place_R], np.nan)
 
 
-def parts(truths: Sequence[Points], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
-    """Return pck and mean distance in pixels of each point."""
+def parts(
+    truths: Sequence[Points], predictions: Sequence[Float[Array, "P 3"]], weight_RN: Float[Array, "R N"], spec: TaskSpec
+) -> Parts:
+    """Return pck and the mean distance in pixels of each point."""
     far_NP, diagonal_N1 = _distances(truths, predictions)
     seen_NP = np.isfinite(far_NP)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -114,25 +120,27 @@ def parts(truths: Sequence[Points], predictions: Sequence[Array], weight_RN: Arr
     return Parts("point", spec.points, support, seen_NP, found, better={"pixel_error": "lower"}, share=False)
 
 
-def error(truth: Points, prediction: Array, spec: TaskSpec) -> float:
+def error(truth: Points, prediction: Float[Array, "P 3"], spec: TaskSpec) -> float:
     """Return the mean distance over visible points relative to the diagonal; 0 if none is visible."""
     far_NP, diagonal = _distances([truth], [prediction])
     return float(np.nanmean(far_NP) / diagonal[0, 0]) if np.isfinite(far_NP).any() else 0.0
 
 
-def wrong(truth: Points, prediction: Array, spec: TaskSpec) -> bool:
+def wrong(truth: Points, prediction: Float[Array, "P 3"], spec: TaskSpec) -> bool:
     """Return True, because predicted points are never exact."""
     return True
 
 
-def describe(value: Any, spec: TaskSpec) -> str:
+def describe(value: Points | Float[Array, "P 3"], spec: TaskSpec) -> str:
     """Return the number of visible points."""
     there = np.isfinite(value.xy_P2[:, 0]) if isinstance(value, Points) else value[:, 2] >= VISIBLE
     return f"{int(there.sum())} of {len(spec.points)} points"
 
 
-def draw(image: Array, value: Any, spec: TaskSpec) -> Array:
-    """Draw the points, each in its colour; of a prediction only the visible ones."""
+def draw(
+    image: Integer[Array, "H W ..."], value: Points | Float[Array, "P 3"], spec: TaskSpec
+) -> UInt8[Array, "H W 3"]:
+    """Draw the points, each in its own colour; predicted points only if their confidence is at least `VISIBLE`."""
     points = value.xy_P2 if isinstance(value, Points) else np.where(value[:, 2:] >= VISIBLE, value[:, :2], np.nan)
     picture = as_rgb(image)
     for (x, y), colour in zip(points, legend(spec).values(), strict=True):
@@ -141,7 +149,7 @@ def draw(image: Array, value: Any, spec: TaskSpec) -> Array:
     return picture
 
 
-def record(prediction: Array, spec: TaskSpec) -> dict[str, Any]:
+def record(prediction: Float[Array, "P 3"], spec: TaskSpec) -> dict[str, Any]:
     """Return x, y and confidence of each point by name."""
     return {
         name: {"x": float(x), "y": float(y), "confidence": float(confidence)}
@@ -149,8 +157,10 @@ def record(prediction: Array, spec: TaskSpec) -> dict[str, Any]:
     }
 
 
-def details(truths: Sequence[Points], predictions: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
-    """Return pck by tolerance, and the AUC of the confidence for visibility."""
+def details(
+    truths: Sequence[Points], predictions: Sequence[Float[Array, "P 3"]], spec: TaskSpec, bins: int
+) -> dict[str, Any]:
+    """Return pck for a range of tolerances, and the AUC with which the confidence predicts visibility."""
     far_NP, diagonal_N1 = _distances(truths, predictions)
     seen_NP = np.isfinite(far_NP)
     share_V = (far_NP / diagonal_N1)[seen_NP]

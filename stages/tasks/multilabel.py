@@ -8,34 +8,38 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.shapes import Array, Bool, Float, Integer, Shaped, UInt8
 from stages.dataset.annotations import Annotation
 from stages.tasks.classification import auc_of, mean_over_parts
 from stages.tasks.overlays import as_rgb
 from stages.tasks.task_interface import Parts, Score
 from stages.tasks.task_spec import TaskSpec
 
-Array = np.ndarray[Any, Any]
-
 SCORES = {name: Score("higher") for name in ("mean_average_precision", "macro_f1", "micro_f1", "auc", "exact_match")}
 TRUTHS = ("labels",)
 DRAWN = False
-THRESHOLD = 0.5  # probability from which a class is predicted
+THRESHOLD = 0.5  # minimum probability of a predicted class
 
 
-def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Array:
-    """Return which classes are present, boolean [K]."""
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Bool[Array, " K"]:
+    """Return True for each class that is present."""
     if annotation.labels is None:
-        raise ValueError("has no classes")
+        raise ValueError("has no class labels; check ingest.format and task.name")
     return np.isin(np.array(spec.labels), annotation.labels)
 
 
-def decode(outputs: dict[str, Array], spec: TaskSpec) -> Array:
-    """Return the probability of each class, [K]."""
+def decode(outputs: dict[str, Array], spec: TaskSpec) -> Float[Array, " K"]:
+    """Return the probability of each class."""
     return outputs["probability"]
 
 
-def scores(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """Return every score under all bootstrap weights, each [R]; macro scores exclude absent classes."""
+def scores(
+    truths: Sequence[Bool[Array, " K"]],
+    predictions: Sequence[Float[Array, " K"]],
+    weight_RN: Float[Array, "R N"],
+    spec: TaskSpec,
+) -> dict[str, Float[Array, " R"]]:
+    """Return every score under all bootstrap weights; macro scores exclude absent classes."""
     true_NK, probability_NK = np.stack(truths), np.stack(predictions)
     claimed_NK = probability_NK >= THRESHOLD
     hit, claims, there = weight_RN @ (true_NK & claimed_NK), weight_RN @ claimed_NK, weight_RN @ true_NK
@@ -53,8 +57,10 @@ def scores(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Arr
     }
 
 
-def average_precision(true_N: Array, probability_N: Array, weight_RN: Array) -> Array:
-    """Return the average precision [R] of a class; NaN if the class is absent.
+def average_precision(
+    true_N: Bool[Array, " N"], probability_N: Float[Array, " N"], weight_RN: Float[Array, "R N"]
+) -> Float[Array, " R"]:
+    """Return the average precision of a class; NaN if the class is absent.
 
     Args:
         true_N: True for images with the class.
@@ -72,7 +78,12 @@ def average_precision(true_N: Array, probability_N: Array, weight_RN: Array) -> 
     return (precision_RT * np.diff(recall_RT, axis=1, prepend=0)).sum(axis=1)
 
 
-def parts(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
+def parts(
+    truths: Sequence[Bool[Array, " K"]],
+    predictions: Sequence[Float[Array, " K"]],
+    weight_RN: Float[Array, "R N"],
+    spec: TaskSpec,
+) -> Parts:
     """Return average precision, F1 and AUC of each class."""
     true_NK, probability_NK = np.stack(truths), np.stack(predictions)
     claimed_NK = probability_NK >= THRESHOLD
@@ -88,35 +99,37 @@ def parts(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Arra
     )
 
 
-def error(truth: Array, prediction: Array, spec: TaskSpec) -> float:
+def error(truth: Bool[Array, " K"], prediction: Float[Array, " K"], spec: TaskSpec) -> float:
     """Return the mean absolute difference between truth and probability."""
     return float(np.abs(truth - prediction).mean())
 
 
-def wrong(truth: Array, prediction: Array, spec: TaskSpec) -> bool:
+def wrong(truth: Bool[Array, " K"], prediction: Float[Array, " K"], spec: TaskSpec) -> bool:
     """Return True if a class is missed or falsely predicted."""
     return bool(((prediction >= THRESHOLD) != truth).any())
 
 
-def describe(value: Array, spec: TaskSpec) -> str:
+def describe(value: Shaped[Array, " K"], spec: TaskSpec) -> str:
     """Return the present classes."""
     there = [label for label, value in zip(spec.labels, value, strict=True) if value >= THRESHOLD]
     return ", ".join(there) or "nothing"
 
 
-def draw(image: Array, value: Any, spec: TaskSpec) -> Array:
+def draw(image: Integer[Array, "H W *C"], value: Any, spec: TaskSpec) -> UInt8[Array, "H W 3"]:
     """Return the image unchanged, because classes cannot be drawn."""
     return as_rgb(image)
 
 
-def record(prediction: Array, spec: TaskSpec) -> dict[str, Any]:
+def record(prediction: Float[Array, " K"], spec: TaskSpec) -> dict[str, Any]:
     """Return the present classes and the probability of every class."""
     there = [label for label, value in zip(spec.labels, prediction, strict=True) if value >= THRESHOLD]
     return {"labels": there, "probabilities": dict(zip(spec.labels, map(float, prediction), strict=True))}
 
 
-def details(truths: Sequence[Array], predictions: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
-    """Return the true and predicted number of classes per image."""
+def details(
+    truths: Sequence[Bool[Array, " K"]], predictions: Sequence[Float[Array, " K"]], spec: TaskSpec, bins: int
+) -> dict[str, Any]:
+    """Return the mean number of true and of predicted classes per image."""
     return {
         "classes_an_image": {
             "truth": float(np.stack(truths).sum(axis=1).mean()),

@@ -4,12 +4,12 @@ from typing import Any
 
 
 def compare_with_objective(value: float | None, score: str, objective: dict[str, Any]) -> dict[str, Any]:
-    """Return the objective with `met`: True if the score meets `at_least` or `at_most`; False if it is undefined.
+    """Return the objective, the score and `met`: True if the score meets the limit; False if the score is undefined.
 
     Args:
-        value: score.
+        value: value of the score; None if undefined.
         score: name of the score.
-        objective: section of the params.
+        objective: section `objective` of the params, with the limit `at_least` or `at_most`.
     """
     at_least, at_most = objective["at_least"], objective["at_most"]
     met = value is not None and (value >= at_least if at_least is not None else value <= at_most)

@@ -1,4 +1,4 @@
-"""Ordinal classification: one grade per image, where a difference of one grade is better than of three.
+"""Ordinal classification: one grade per image, where an error of one grade is better than an error of three.
 
 Axes: N images, K grades, R resamples. The predicted grade is the median of the probabilities, which has the smallest
 expected distance.
@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.shapes import Array, Float, Integer
 from stages.tasks import classification
 from stages.tasks.classification import DRAWN, TRUTHS, confusion, decode, draw, mean_over_parts, truth
 from stages.tasks.task_interface import Parts, Score
 from stages.tasks.task_spec import TaskSpec
 
 __all__ = ["DRAWN", "TRUTHS", "decode", "draw", "truth"]
-
-Array = np.ndarray[Any, Any]
 
 SCORES = {
     "quadratic_kappa": Score("higher", share=False),
@@ -27,19 +26,25 @@ SCORES = {
 }
 
 
-def grade(probability_NK: Array) -> Array:
-    """Return the median grade [N]: the lowest grade with a cumulative probability of at least one half."""
+def grade(probability_NK: Float[Array, "N K"]) -> Integer[Array, " N"]:
+    """Return the median grade: the lowest grade with a cumulative probability of at least one half."""
     return (probability_NK.cumsum(axis=-1) >= 0.5 - 1e-9).argmax(axis=-1)
 
 
-def _chosen(predictions: Sequence[Array]) -> Array:
-    """Return one-hot vectors [N, K] of the predicted grades."""
+def _grade(probability_K: Float[Array, " K"]) -> int:
+    return int(grade(probability_K[None])[0])
+
+
+def _chosen(predictions: Sequence[Float[Array, " K"]]) -> Float[Array, "N K"]:
+    """Return one-hot vectors of the predicted grades."""
     probability_NK = np.stack(predictions)
     return np.eye(probability_NK.shape[1])[grade(probability_NK)]
 
 
-def scores(truths: Sequence[int], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """Return every score under all bootstrap weights, each [R].
+def scores(
+    truths: Sequence[int], predictions: Sequence[Float[Array, " K"]], weight_RN: Float[Array, "R N"], spec: TaskSpec
+) -> dict[str, Float[Array, " R"]]:
+    """Return every score under all bootstrap weights.
 
     quadratic_kappa is 1 - observed / expected squared distance of the grades (Cohen 1968).
 
@@ -67,35 +72,39 @@ def scores(truths: Sequence[int], predictions: Sequence[Array], weight_RN: Array
     }
 
 
-def parts(truths: Sequence[int], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
+def parts(
+    truths: Sequence[int], predictions: Sequence[Float[Array, " K"]], weight_RN: Float[Array, "R N"], spec: TaskSpec
+) -> Parts:
     """Return recall, precision and F1 of each grade."""
     found = classification.parts(truths, list(_chosen(predictions)), weight_RN, spec)
     return Parts("grade", found.names, found.support, found.member_NP, found.scores, found.rests_on)
 
 
-def error(truth: int, prediction: Array, spec: TaskSpec) -> float:
-    """Return the expected distance in grades."""
+def error(truth: int, prediction: Float[Array, " K"], spec: TaskSpec) -> float:
+    """Return the expected distance from the true grade, in grades."""
     return float(prediction @ np.abs(np.arange(len(prediction)) - truth))
 
 
-def wrong(truth: int, prediction: Array, spec: TaskSpec) -> bool:
+def wrong(truth: int, prediction: Float[Array, " K"], spec: TaskSpec) -> bool:
     """Return True if another grade is predicted."""
-    return int(grade(prediction)) != truth
+    return _grade(prediction) != truth
 
 
 def describe(value: Any, spec: TaskSpec) -> str:
     """Return the grade."""
-    return spec.labels[int(value) if np.ndim(value) == 0 else int(grade(value))]
+    return spec.labels[int(value) if np.ndim(value) == 0 else _grade(value)]
 
 
-def record(prediction: Array, spec: TaskSpec) -> dict[str, Any]:
-    """Return the grade and the probability of every grade."""
+def record(prediction: Float[Array, " K"], spec: TaskSpec) -> dict[str, Any]:
+    """Return the predicted grade and the probability of every grade."""
     return {
-        "label": spec.labels[int(grade(prediction))],
+        "label": spec.labels[_grade(prediction)],
         "probabilities": dict(zip(spec.labels, map(float, prediction), strict=True)),
     }
 
 
-def details(truths: Sequence[int], predictions: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
+def details(
+    truths: Sequence[int], predictions: Sequence[Float[Array, " K"]], spec: TaskSpec, bins: int
+) -> dict[str, Any]:
     """Return the confusion matrix."""
     return {"confusion": confusion(np.array(truths), _chosen(predictions)).tolist()}

@@ -1,14 +1,14 @@
 """Overlays of truths and predictions, in colours distinguishable by colour-blind readers (Okabe and Ito 2008)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import SupportsFloat
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from stages.core.shapes import Array, Bool, Integer, UInt8
 from stages.tasks.task_spec import TaskSpec
 
-Array = np.ndarray[Any, Any]
 Colour = tuple[int, int, int]
 PALETTE: tuple[Colour, ...] = (
     (230, 159, 0),
@@ -41,19 +41,19 @@ def _uncoloured_class(spec: TaskSpec) -> str:
     return "background" if "background" in spec.labels else (*spec.labels, "")[0]
 
 
-def as_rgb(image: Array) -> Array:
-    """Return an image, uint8 or uint16 [H, W] or [H, W, C], as uint8 [H, W, 3], with the first three channels."""
+def as_rgb(image: Integer[Array, "H W *C"]) -> UInt8[Array, "H W 3"]:
+    """Return an image of 8 or 16 bits as RGB: its first three channels, or its first channel as grey."""
     values = (image // 257 if image.dtype == np.uint16 else image).astype(np.uint8)
     values = values[:, :, None] if values.ndim == 2 else values
     return np.repeat(values[:, :, :1], 3, axis=2) if values.shape[2] < 3 else np.ascontiguousarray(values[:, :, :3])
 
 
-def fill(picture: Array, mask_HW: Array, colour: Colour) -> Array:
+def fill(picture: UInt8[Array, "H W 3"], mask_HW: Bool[Array, "H W"], colour: Colour) -> UInt8[Array, "H W 3"]:
     """Draw a mask as a translucent area with a contour.
 
     Args:
-        picture: image, uint8 [H, W, 3].
-        mask_HW: pixels to fill, bool.
+        picture: image.
+        mask_HW: pixels to fill.
         colour: red, green and blue, 0 to 255.
     """
     edge_HW = outline_of_mask(mask_HW)
@@ -63,18 +63,18 @@ def fill(picture: Array, mask_HW: Array, colour: Colour) -> Array:
     return veiled
 
 
-def outline_of_mask(mask_HW: Array) -> Array:
+def outline_of_mask(mask_HW: Bool[Array, "H W"]) -> Bool[Array, "H W"]:
     """Return the boundary pixels of a mask; the edge of the image is not a boundary."""
     padded = np.pad(mask_HW, 1, mode="edge")
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask_HW & ~inner
 
 
-def dot(picture: Array, x: float, y: float, colour: Colour) -> Array:
-    """Draw a point as a ring with a dot, scaled to the image.
+def dot(picture: UInt8[Array, "H W 3"], x: float, y: float, colour: Colour) -> UInt8[Array, "H W 3"]:
+    """Draw a point as a dot in a ring, whose size depends on the size of the image.
 
     Args:
-        picture: uint8 [H, W, 3].
+        picture: image.
         x: column, pixels.
         y: row, pixels.
         colour: RGB.
@@ -86,11 +86,11 @@ def dot(picture: Array, x: float, y: float, colour: Colour) -> Array:
     return np.asarray(image)
 
 
-def frame(picture: Array, box: Sequence[float], colour: Colour) -> Array:
+def frame(picture: UInt8[Array, "H W 3"], box: Sequence[SupportsFloat], colour: Colour) -> UInt8[Array, "H W 3"]:
     """Draw a box.
 
     Args:
-        picture: uint8 [H, W, 3].
+        picture: image.
         box: x0, y0, x1, y1, pixels.
         colour: RGB.
     """
@@ -101,11 +101,13 @@ def frame(picture: Array, box: Sequence[float], colour: Colour) -> Array:
     return np.asarray(image)
 
 
-def line(picture: Array, start: Sequence[float], end: Sequence[float], colour: Colour) -> Array:
+def line(
+    picture: UInt8[Array, "H W 3"], start: Sequence[SupportsFloat], end: Sequence[SupportsFloat], colour: Colour
+) -> UInt8[Array, "H W 3"]:
     """Draw a straight line with the thickness of box lines.
 
     Args:
-        picture: uint8 [H, W, 3].
+        picture: image.
         start: x, y, pixels.
         end: x, y, pixels.
         colour: RGB.

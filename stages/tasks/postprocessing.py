@@ -1,29 +1,30 @@
-"""Postprocessing of the outputs of the ONNX graph, or of the torch network, to predictions."""
+"""Conversion of the outputs of the ONNX graph, or of the torch network, to predictions."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from stages.core.shapes import Array, Float, Integer
 from stages.images.geometry import Placement, blend_tiles
 from stages.tasks import TASKS
 from stages.tasks.instances import CONFIDENT, MAX_INSTANCES, MIN_SCORE
 from stages.tasks.task_spec import TaskSpec
 
-Array = np.ndarray[Any, Any]
-
-NEAR = 0.05  # maximum difference of matching instances, in score and relative to the diagonal
-ALONE = 0.02  # share of the instances of an image that only one of both may have
+NEAR = 0.05  # maximum difference between matching instances: of scores, and of boxes relative to the diagonal
+ALONE = 0.02  # maximum share of instances without a match in the other runtime
 
 
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Any:
-    """Return the prediction for one image from its outputs without batch axis."""
+    """Return the prediction for one image from the outputs for it, which have no batch axis."""
     if spec.task == "regression" and spec.representation == "mask":
         outputs = {"value": _measured(outputs["probability"].argmax(axis=0), spec)}
     return TASKS[spec.task].decode(outputs, spec)
 
 
-def stitched(parts: Sequence[dict[str, Array]], placed: Sequence[Placement]) -> dict[str, Array]:
+def stitched(
+    parts: Sequence[dict[str, Float[Array, "_ _ _"]]], placed: Sequence[Placement]
+) -> dict[str, Float[Array, "_ _ _"]]:
     """Combine the outputs of the tiles of one image."""
     if "restored" in parts[0]:
         image_CHW = blend_tiles([np.moveaxis(part["restored"], 2, 0) for part in parts], placed)
@@ -35,13 +36,13 @@ def difference(one: dict[str, Array], other: dict[str, Array], spec: TaskSpec, d
     """Return the largest difference between two sets of outputs for one image.
 
     Units: probabilities and grey levels (white = 1) are compared directly, scalars in standard deviations of the
-    training images, points and boxes relative to the diagonal, instances by `_instance_difference`.
+    training images, points relative to the diagonal, and instances as `_instance_difference` describes.
 
     Args:
         one: outputs of the first runtime.
         other: outputs of the second runtime.
         spec: task specification.
-        diagonal: of the image, pixels.
+        diagonal: diagonal of the image, pixels.
     """
     scale = {"value": np.array(spec.deviation), "point": np.array([diagonal, diagonal, 1.0])}
     if "score" in one:
@@ -53,10 +54,11 @@ def difference(one: dict[str, Array], other: dict[str, Array], spec: TaskSpec, d
 
 
 def _instance_difference(one: dict[str, Array], other: dict[str, Array], diagonal: float) -> float:
-    """Return the largest difference of matching instances, independent of their order.
+    """Return the largest difference between matching instances, independent of their order.
 
-    An instance that only one runtime has counts with its score above `CONFIDENT`; if there are many, with its score
-    above the last one of the list. Rounding can change which of two nearly equal boxes is suppressed.
+    The difference is that of the scores, or of the boxes relative to the diagonal. An instance without a match counts
+    as its score minus `CONFIDENT`, because rounding can change which of two nearly equal boxes is suppressed. If many
+    instances have no match, each counts as its score minus the lowest score that both lists would include.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -72,8 +74,8 @@ def _instance_difference(one: dict[str, Array], other: dict[str, Array], diagona
     return float(max(matched, alone_A.max(initial=0.0) - (CONFIDENT if few else end)))
 
 
-def _measured(index_HW: Array, spec: TaskSpec) -> Array:
-    """Return the number of connected regions, or the area share, of each class of the specification."""
+def _measured(index_HW: Integer[Array, "H W"], spec: TaskSpec) -> Float[Array, " S"]:
+    """Return the number of connected regions, or the area share, of each class in `TaskSpec.scalars`."""
     from scipy import ndimage
 
     classes = [spec.labels.index(name) for name in spec.scalars]

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.shapes import Array, Bool, Float, Integer, Real, UInt8
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, decode_rle
 from stages.tasks.classification import mean_over_parts
 from stages.tasks.limits_of_agreement import limits_of_agreement
 from stages.tasks.overlays import as_rgb
 from stages.tasks.task_interface import SCALAR, Parts, Score
 from stages.tasks.task_spec import TaskSpec
-
-Array = np.ndarray[Any, Any]
 
 SCORES = {
     "mean_absolute_error": Score("lower", SCALAR, share=False),
@@ -28,12 +27,13 @@ TRUTHS = ("scalars", "count", "area")
 DRAWN = False
 
 
-def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Array:
-    """Return the numbers [S]: given numbers, counts of objects, or area shares."""
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Real[Array, " S"]:
+    """Return the true numbers: those of the labels, counts of objects, or area shares."""
     match spec.target:
         case "scalars":
             if annotation.scalars is None or set(annotation.scalars) != set(spec.scalars):
-                raise ValueError(f"has the numbers {sorted(annotation.scalars or {})}, not {sorted(spec.scalars)}")
+                found = f"the numbers {', '.join(sorted(annotation.scalars))}" if annotation.scalars else "no numbers"
+                raise ValueError(f"has {found}, but every image requires {', '.join(sorted(spec.scalars))}")
             return np.array([annotation.scalars[name] for name in spec.scalars])
         case "count" if annotation.shapes is not None:
             labels = [shape.label for shape in annotation.shapes if not shape.crowd]
@@ -47,7 +47,9 @@ def truth(annotation: Annotation, target: Array | None, height: int, width: int,
             return np.array([mask_HW.mean() for mask_HW in _masks(annotation, target, height, width, spec)])
 
 
-def _masks(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> list[Array]:
+def _masks(
+    annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec
+) -> list[Bool[Array, "H W"]]:
     """Return the mask of each class."""
     if annotation.mask is not None:
         assert target is not None, "a mask has a target file"
@@ -56,27 +58,38 @@ def _masks(annotation: Annotation, target: Array | None, height: int, width: int
     masks = {name: np.zeros((height, width), bool) for name in spec.scalars}
     for shape in annotation.shapes or ():
         if shape.rle is None:
-            raise ValueError("has boxes without masks, whose area is unknown")
+            raise ValueError("has boxes without masks, whose area is unknown; set task.target to count")
         if shape.label in masks:  # the background is not a target
             masks[shape.label] |= decode_rle(shape.rle, height, width)
     return list(masks.values())
 
 
-def decode(outputs: dict[str, Array], spec: TaskSpec) -> Array:
-    """Return the numbers [S]."""
+def decode(outputs: dict[str, Array], spec: TaskSpec) -> Float[Array, " S"]:
+    """Return the predicted numbers."""
     return outputs["value"]
 
 
-def scores(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """Return every score under all bootstrap weights, each [R]."""
+def scores(
+    truths: Sequence[Real[Array, " S"]],
+    predictions: Sequence[Float[Array, " S"]],
+    weight_RN: Float[Array, "R N"],
+    spec: TaskSpec,
+) -> dict[str, Float[Array, " R"]]:
+    """Return every score under all bootstrap weights."""
     each = parts(truths, predictions, weight_RN, spec).scores
     return {name: mean_over_parts(each[name]) for name in SCORES}
 
 
-def parts(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Array, spec: TaskSpec) -> Parts:
+def parts(
+    truths: Sequence[Real[Array, " S"]],
+    predictions: Sequence[Float[Array, " S"]],
+    weight_RN: Float[Array, "R N"],
+    spec: TaskSpec,
+) -> Parts:
     """Return mean absolute error, root mean square error, R2 and mean absolute percentage error of each scalar.
 
-    R2 is 1 - sum of squared errors / sum of squared distances from the mean. Percentages exclude truths of 0.
+    R2 is 1 - sum of squared errors / sum of squared distances from the mean. Percentages exclude images whose true
+    number is 0.
 
     Args:
         truths: true numbers of N images.
@@ -105,18 +118,18 @@ def parts(truths: Sequence[Array], predictions: Sequence[Array], weight_RN: Arra
     return Parts("scalar", names, (count,) * scalars, np.ones((count, scalars), bool), found, better=lower, share=False)
 
 
-def error(truth: Array, prediction: Array, spec: TaskSpec) -> float:
+def error(truth: Real[Array, " S"], prediction: Float[Array, " S"], spec: TaskSpec) -> float:
     """Return the mean absolute error in standard deviations of the training images."""
     return float((np.abs(prediction - truth) / np.array(spec.deviation or (1.0,))).mean())
 
 
-def wrong(truth: Array, prediction: Array, spec: TaskSpec) -> bool:
+def wrong(truth: Real[Array, " S"], prediction: Float[Array, " S"], spec: TaskSpec) -> bool:
     """Return True, because predicted numbers are never exact."""
     return True
 
 
-def describe(value: Array, spec: TaskSpec) -> str:
-    """Return the names and numbers."""
+def describe(value: Real[Array, " S"], spec: TaskSpec) -> str:
+    """Return each number with its name and unit."""
     pairs = zip(spec.scalars, value, strict=True)
     return ", ".join(f"{name} {value:.4g}{_unit(name, spec)}" for name, value in pairs)
 
@@ -125,17 +138,19 @@ def _unit(name: str, spec: TaskSpec) -> str:
     return f" {spec.units[name]}" if name in spec.units else ""
 
 
-def draw(image: Array, value: Any, spec: TaskSpec) -> Array:
+def draw(image: Integer[Array, "H W *C"], value: Any, spec: TaskSpec) -> UInt8[Array, "H W 3"]:
     """Return the image unchanged, because numbers cannot be drawn."""
     return as_rgb(image)
 
 
-def record(prediction: Array, spec: TaskSpec) -> dict[str, Any]:
+def record(prediction: Float[Array, " S"], spec: TaskSpec) -> dict[str, Any]:
     """Return the numbers by name."""
     return dict(zip(spec.scalars, map(float, prediction), strict=True))
 
 
-def details(truths: Sequence[Array], predictions: Sequence[Array], spec: TaskSpec, bins: int) -> dict[str, Any]:
+def details(
+    truths: Sequence[Real[Array, " S"]], predictions: Sequence[Float[Array, " S"]], spec: TaskSpec, bins: int
+) -> dict[str, Any]:
     """Return the limits of agreement of each scalar."""
     true_NS, given_NS = np.stack(truths).astype(float), np.stack(predictions).astype(float)
     agreement = {

@@ -1,7 +1,7 @@
-"""Representations: the form of the training target, such as a point, a heatmap or a disc for the same landmark.
+"""Representations: formats of the training target, such as coordinates, a heatmap or a disc for a landmark.
 
-Each representation defines its tasks, the required kind of network output, the stored targets and the number of
-outputs. Losses and in-graph decoding require torch and are in `training` and `networks`.
+Each representation defines the tasks that it supports, the required kind and number of network outputs, and the stored
+targets. Losses and in-graph decoding require torch and are in `training` and `networks`.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,11 +11,10 @@ from typing import Any, Literal
 import numpy as np
 
 from stages.core.errors import UserError
+from stages.core.shapes import Array, Bool, Float, Integer
 from stages.dataset.annotations import IGNORE_INDEX, decode_rle
 from stages.images.geometry import Placement, resample_labels
 from stages.tasks.task_spec import TaskSpec
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -30,27 +29,27 @@ class Representation:
     stores: Literal["index", "vector", "points", "labels", "ids", "density", "image", "things"]
     """Kind of stored target, which determines how augmentation transforms it."""
     target: Callable[[Any, Placement, TaskSpec], Any]
-    """Returns the stored target of one working image: an array or `ObjectTargets`."""
+    """Function that returns the stored target of one working image: an array or `ObjectTargets`."""
     losses: tuple[str, ...]
-    """Suitable losses, the closest to the score first."""
+    """Supported losses; the first is the default."""
     taught: str = ""
-    """Task whose ground truth is the training target, if it is another task: a count is trained by its objects."""
+    """Task whose ground truth is the training target; empty for the task itself. Counts are trained through objects."""
 
 
 def _plain(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
     return np.asarray(truth)
 
 
-def _points(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
+def _points(truth: Any, frame: Placement, spec: TaskSpec) -> Float[Array, "P 2"]:
     return frame.transform_points(np.asarray(truth.xy_P2, np.float64)).astype(np.float32)
 
 
-def _labels(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
+def _labels(truth: Any, frame: Placement, spec: TaskSpec) -> Integer[Array, "S S"]:
     return resample_labels(truth, frame, spec.size, IGNORE_INDEX)
 
 
-def _ids(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
-    """Return instance ids (0: background); later instances cover earlier ones, a box without a mask is filled."""
+def _ids(truth: Any, frame: Placement, spec: TaskSpec) -> Integer[Array, "S S"]:
+    """Return instance ids (0: background); later instances cover earlier ones, and boxes without masks are filled."""
     id_HW = np.zeros((frame.height, frame.width), np.uint16)
     for number, mask_HW in enumerate(_masks(truth, frame)):
         if not truth.crowd_M[number]:
@@ -58,7 +57,7 @@ def _ids(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
     return resample_labels(id_HW, frame, spec.size, 0)
 
 
-def _masks(truth: Any, frame: Placement) -> Iterator[Array]:
+def _masks(truth: Any, frame: Placement) -> Iterator[Bool[Array, "H W"]]:
     for number, box_4 in enumerate(truth.box_M4):
         if truth.mask_M is not None:
             yield decode_rle(truth.mask_M[number], frame.height, frame.width)
@@ -69,11 +68,11 @@ def _masks(truth: Any, frame: Placement) -> Iterator[Array]:
             yield mask_HW
 
 
-def _density(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
-    """Return a density [size, size, classes]: a Gaussian of sum 1 at the centre of every object.
+def _density(truth: Any, frame: Placement, spec: TaskSpec) -> Float[Array, "S S C"]:
+    """Return the density map of each class: a Gaussian of sum 1 at the centre of every object.
 
-    Each Gaussian is normalized inside the image, so that an object at the edge also counts as 1. Density maps are those
-    of Lempitsky and Zisserman 2010, "Learning to count objects in images".
+    Each Gaussian is normalized inside the image, so that an object at the edge also counts as 1. Density maps follow
+    Lempitsky and Zisserman 2010, "Learning to count objects in images".
     """
     density_SSC = np.zeros((spec.size, spec.size, len(spec.scalars)), np.float32)
     box_M4 = frame.transform_boxes(np.asarray(truth.box_M4, np.float64).reshape(-1, 4))
@@ -87,7 +86,7 @@ def _density(truth: Any, frame: Placement, spec: TaskSpec) -> Array:
     return density_SSC
 
 
-def _bell(middle: float, size: int, deviation: float) -> Array:
+def _bell(middle: float, size: int, deviation: float) -> Float[Array, " {size}"]:
     values = np.exp(-0.5 * ((np.arange(size) + 0.5 - middle) / deviation) ** 2)
     return values / max(values.sum(), 1e-12)
 
@@ -96,15 +95,15 @@ def _bell(middle: float, size: int, deviation: float) -> Array:
 class ObjectTargets:
     """Instances of one working image."""
 
-    box_M4: Array
-    """Boxes x0, y0, x1, y1 in working pixels, float32 [M, 4]."""
-    label_M: Array
-    mask_MSS: Array | None
-    """Boolean masks [M, S, S]; None if only boxes are known."""
+    box_M4: Float[Array, "M 4"]
+    """Boxes x0, y0, x1, y1 in working pixels, float32."""
+    label_M: Integer[Array, " M"]
+    mask_MSS: Bool[Array, "M S S"] | None
+    """Masks; None if only boxes are known."""
 
 
 def _objects(truth: Any, frame: Placement, spec: TaskSpec) -> ObjectTargets:
-    """Return the instances without crowds and without objects smaller than a working pixel."""
+    """Return the instances without crowds and without objects of at most half a working pixel."""
     box_M4 = frame.transform_boxes(np.asarray(truth.box_M4, np.float64).reshape(-1, 4)).astype(np.float32)
     kept_M = (
         ~np.asarray(truth.crowd_M, bool) & (box_M4[:, 2] - box_M4[:, 0] > 0.5) & (box_M4[:, 3] - box_M4[:, 1] > 0.5)

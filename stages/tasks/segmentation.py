@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.shapes import Array, Bool, Float, Integer, UInt8
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, decode_rle
 from stages.tasks.classification import mean_over_parts
 from stages.tasks.overlays import as_rgb, fill, legend, outline_of_mask
 from stages.tasks.rand_index import foreground_rand
 from stages.tasks.task_interface import Parts, Score
 from stages.tasks.task_spec import TaskSpec
-
-Array = np.ndarray[Any, Any]
 
 SCORES = {
     "dice": Score("higher"),
@@ -34,14 +33,14 @@ DRAWN = True
 class Mask:
     """Predicted mask."""
 
-    index_HW: Array
-    """Class of each pixel, uint8 [H, W]."""
-    second_HW: Array | None
-    """Probability of the second of two classes, float16 [H, W]; None for more classes."""
+    index_HW: UInt8[Array, "H W"]
+    """Class of each pixel."""
+    second_HW: Float[Array, "H W"] | None
+    """Probability of the second class, float16; None unless there are two classes."""
 
 
-def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Array:
-    """Return the class of each pixel, uint8 [H, W]; `IGNORE_INDEX` if it is unknown."""
+def truth(annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> UInt8[Array, "H W"]:
+    """Return the class of each pixel; `IGNORE_INDEX` if it is unknown."""
     if spec.target == "mask":
         if annotation.mask is None or target is None:
             raise ValueError("has no mask")
@@ -56,7 +55,7 @@ def truth(annotation: Annotation, target: Array | None, height: int, width: int,
     return index_HW
 
 
-def _covered(rle: Any, box: Any, height: int, width: int) -> Array:
+def _covered(rle: Any, box: Any, height: int, width: int) -> Bool[Array, "{height} {width}"]:
     if rle is not None:
         return decode_rle(rle, height, width)
     covered = np.zeros((height, width), bool)
@@ -66,18 +65,20 @@ def _covered(rle: Any, box: Any, height: int, width: int) -> Array:
 
 
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Mask:
-    """Return the most probable class of each pixel."""
+    """Return the predicted mask: the most probable class of each pixel."""
     probability_KHW = outputs["probability"]
     second = probability_KHW[1].astype(np.float16) if len(probability_KHW) == 2 else None
     return Mask(probability_KHW.argmax(axis=0).astype(np.uint8), second)
 
 
-def scores(truths: Sequence[Array], predictions: Sequence[Mask], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """Return every score under all bootstrap weights, each [R].
+def scores(
+    truths: Sequence[UInt8[Array, "_ _"]], predictions: Sequence[Mask], weight_RN: Float[Array, "R N"], spec: TaskSpec
+) -> dict[str, Float[Array, " R"]]:
+    """Return every score under all bootstrap weights.
 
     dice and iou are computed per class over all pixels and averaged over classes without the background. pixel_accuracy
-    is computed over all pixels, boundary_f1 and boundary_error are averaged over images and classes, and
-    foreground_rand over images.
+    is computed over all pixels. boundary_f1 and boundary_error are averaged over images and classes, and
+    foreground_rand is averaged over images.
 
     Args:
         truths: ground truth of N images.
@@ -108,23 +109,25 @@ def _foreground(spec: TaskSpec) -> list[int]:
     return [k for k, label in enumerate(spec.labels) if label != "background"] or [0]
 
 
-def _mean_of_known(value_NX: Array, weight_RN: Array) -> Array:
-    """Return the weighted mean [R] of the defined values."""
+def _mean_of_known(value_NX: Float[Array, "N X"], weight_RN: Float[Array, "R N"]) -> Float[Array, " R"]:
+    """Return the weighted mean of the defined values."""
     known_NX = np.isfinite(value_NX)
     with np.errstate(invalid="ignore"):
         return (weight_RN @ np.where(known_NX, value_NX, 0)).sum(axis=1) / (weight_RN @ known_NX).sum(axis=1)
 
 
-def _counts(truth_HW: Array, index_HW: Array, classes: int) -> Array:
-    """Return pixel counts [3, K] of each class: in both, in the truth, in the prediction (known pixels)."""
+def _counts(truth_HW: UInt8[Array, "H W"], index_HW: UInt8[Array, "H W"], classes: int) -> Float[Array, "3 K"]:
+    """Return the number of known pixels of each class: in both, in the truth and in the prediction."""
     known = truth_HW != IGNORE_INDEX
     true, given = truth_HW[known], index_HW[known]
     both = np.bincount(true[true == given], minlength=classes)
     return np.stack([both, np.bincount(true, minlength=classes), np.bincount(given, minlength=classes)]).astype(float)
 
 
-def _pixels(truths: Sequence[Array], predictions: Sequence[Mask], weight_RN: Array, spec: TaskSpec) -> dict[str, Array]:
-    """Return dice and iou [R, K]; NaN if neither truth nor prediction has the class."""
+def _pixels(
+    truths: Sequence[UInt8[Array, "_ _"]], predictions: Sequence[Mask], weight_RN: Float[Array, "R N"], spec: TaskSpec
+) -> dict[str, Float[Array, "R K"]]:
+    """Return dice and iou of each class; NaN if neither truth nor prediction has the class."""
     classes = len(spec.labels)
     count_N3K = np.stack([_counts(t, a.index_HW, classes) for t, a in zip(truths, predictions, strict=True)])
     both, true, given = np.moveaxis(np.einsum("rn,nck->rck", weight_RN, count_N3K), 1, 0)
@@ -132,11 +135,14 @@ def _pixels(truths: Sequence[Array], predictions: Sequence[Mask], weight_RN: Arr
         return {"dice": 2 * both / (true + given), "iou": both / (true + given - both)}
 
 
-def _boundaries(truth_HW: Array, index_HW: Array, spec: TaskSpec) -> list[tuple[float, float]]:
+def _boundaries(
+    truth_HW: UInt8[Array, "H W"], index_HW: UInt8[Array, "H W"], spec: TaskSpec
+) -> list[tuple[float, float]]:
     """Return the boundary scores of each class.
 
     These are the F1 of boundary pixels within `tolerance` pixels (Csurka et al. 2013) and the symmetric mean distance
-    between the boundaries; NaN if one of them has no boundary.
+    between the boundaries. If truth or prediction has no boundary, the distance is NaN, and F1 is 0, or NaN if both
+    have none.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -155,27 +161,29 @@ def _boundaries(truth_HW: Array, index_HW: Array, spec: TaskSpec) -> list[tuple[
     return found
 
 
-def parts(truths: Sequence[Array], predictions: Sequence[Mask], weight_RN: Array, spec: TaskSpec) -> Parts:
+def parts(
+    truths: Sequence[UInt8[Array, "_ _"]], predictions: Sequence[Mask], weight_RN: Float[Array, "R N"], spec: TaskSpec
+) -> Parts:
     """Return dice and iou of each class."""
     there_NK = np.array([[bool((t == k).any()) for k in range(len(spec.labels))] for t in truths])
     support = tuple(int(n) for n in there_NK.sum(axis=0))
     return Parts("class", spec.labels, support, there_NK, _pixels(truths, predictions, weight_RN, spec))
 
 
-def error(truth: Array, prediction: Mask, spec: TaskSpec) -> float:
-    """Return 1 - mean dice of the classes in truth or prediction, without the background."""
+def error(truth: UInt8[Array, "H W"], prediction: Mask, spec: TaskSpec) -> float:
+    """Return 1 minus the mean dice of the classes in truth or prediction, without the background."""
     one = np.ones((1, 1))
     dice = _pixels([truth], [prediction], one, spec)["dice"][0, _foreground(spec)]
     return float(1 - np.nanmean(dice)) if np.isfinite(dice).any() else 0.0
 
 
-def wrong(truth: Array, prediction: Mask, spec: TaskSpec) -> bool:
-    """Return True, because predicted masks are hardly ever exact."""
+def wrong(truth: UInt8[Array, "H W"], prediction: Mask, spec: TaskSpec) -> bool:
+    """Return True, because predicted masks are almost never exact."""
     return True
 
 
 def describe(value: Any, spec: TaskSpec) -> str:
-    """Return the area share of each class."""
+    """Return the area share of each class except for the background."""
     shares = _shares(value, spec)
     return ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.005) or "nothing"
 
@@ -185,7 +193,7 @@ def _shares(value: Any, spec: TaskSpec) -> dict[str, float]:
     return {spec.labels[k]: float((index_HW == k).mean()) for k in _foreground(spec)}
 
 
-def draw(image: Array, value: Any, spec: TaskSpec) -> Array:
+def draw(image: Integer[Array, "H W *C"], value: Any, spec: TaskSpec) -> UInt8[Array, "H W 3"]:
     """Draw the mask, with a colour for each class except for the background."""
     index_HW = value.index_HW if isinstance(value, Mask) else value
     picture = as_rgb(image)
@@ -195,12 +203,14 @@ def draw(image: Array, value: Any, spec: TaskSpec) -> Array:
 
 
 def record(prediction: Mask, spec: TaskSpec) -> dict[str, Any]:
-    """Return the area share of each class."""
+    """Return the area share of each class except for the background."""
     return _shares(prediction, spec)
 
 
-def details(truths: Sequence[Array], predictions: Sequence[Mask], spec: TaskSpec, bins: int) -> dict[str, Any]:
-    """Return the highest foreground Rand score over thresholds for two classes, as in the ISBI 2012 challenge."""
+def details(
+    truths: Sequence[UInt8[Array, "_ _"]], predictions: Sequence[Mask], spec: TaskSpec, bins: int
+) -> dict[str, Any]:
+    """Return the foreground Rand score of two classes by threshold, and the best, as in the ISBI 2012 challenge."""
     if len(spec.labels) != 2:
         return {}
     by_threshold = {}

@@ -1,24 +1,22 @@
-"""Interface of a task, which a module of functions implements: ground truth, decoding, scores, drawing.
+"""Interface of a task, which is implemented by a module of functions: ground truth, decoding, scores, drawing.
 
-Axes: R resamples (row 0: the original data), N images, P parts (classes, points or scalars).
+Axes: R resamples (row 0: the original data), N images, P parts (classes, grades, points or scalars).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-import numpy as np
-
+from stages.core.shapes import Array, Bool, Float, Integer, UInt8
 from stages.dataset.annotations import Annotation
 from stages.tasks.task_spec import TaskSpec
 
-Array = np.ndarray[Any, Any]
 SCALAR = "scalar"
 
 
 @dataclass(frozen=True)
 class Score:
-    """A score of predictions."""
+    """Properties of a score."""
 
     better: Literal["higher", "lower"]
     unit: str = ""
@@ -29,37 +27,37 @@ class Score:
 
 @dataclass(frozen=True)
 class Parts:
-    """Scores of each part: class, point or scalar."""
+    """Scores of each part: class, grade, point or scalar."""
 
     kind: str
-    """Kind of a part: class, point, scalar or grade."""
+    """Kind of the parts: class, grade, point, scalar, or image if there are no parts."""
     names: tuple[str, ...]
     support: tuple[int, ...]
     """Number of images or objects of each part in the ground truth."""
-    member_NP: Array
-    """Boolean [N, P]: images that contribute to each part; their groups determine the interval."""
-    scores: dict[str, Array]
-    """Scores [R, P] by name; NaN if undefined. The first one sorts the table."""
-    rests_on: dict[str, Array] = field(default_factory=dict)
-    """Boolean [N, P] by score, if a score uses other images than `member_NP`."""
+    member_NP: Bool[Array, "N P"]
+    """Images that contribute to each part; the number of their groups determines the interval of a perfect score."""
+    scores: dict[str, Float[Array, "R P"]]
+    """Scores by name; NaN if undefined. The table is sorted by the first one."""
+    rests_on: dict[str, Bool[Array, "N P"]] = field(default_factory=dict)
+    """Images that contribute to a score, by name of the score, if they differ from `member_NP`."""
     better: dict[str, str] = field(default_factory=dict)
-    """`lower` by score, if lower is better."""
+    """`lower` by name of the score, for scores of which lower values are better."""
     share: bool = True
     """True if all scores are in 0..1."""
 
 
 class Task(Protocol):
-    """A task. All functions use numpy only, at the size of the original image."""
+    """Interface of a task. No function requires torch; all work at the size of the original image."""
 
     SCORES: dict[str, Score]
     """Scores that `task.score` may select; the first is the default."""
     TRUTHS: tuple[str, ...]
-    """Parts of an annotation that can be the target; the first is the default."""
+    """Parts of an annotation that can be the target; the first one that is present is the default."""
     DRAWN: bool
     """True if truths and predictions can be drawn over the image."""
 
     def truth(self, annotation: Annotation, target: Array | None, height: int, width: int, spec: TaskSpec) -> Any:
-        """Return the ground truth of one image; raise ValueError if the annotation does not contain it.
+        """Return the ground truth of one image.
 
         Args:
             annotation: labels of the image.
@@ -67,15 +65,18 @@ class Task(Protocol):
             height: height of the image in pixels.
             width: width of the image in pixels.
             spec: specification of the task.
+
+        Raises:
+            ValueError: the annotation does not contain the ground truth.
         """
 
     def decode(self, outputs: dict[str, Array], spec: TaskSpec) -> Any:
-        """Return the prediction from the outputs of the graph for one image, without batch axis."""
+        """Return the prediction for one image from the outputs of the graph, which have no batch axis."""
 
     def scores(
-        self, truths: Sequence[Any], predictions: Sequence[Any], weight_RN: Array, spec: TaskSpec
-    ) -> dict[str, Array]:
-        """Return all `SCORES` under all bootstrap weights, each [R].
+        self, truths: Sequence[Any], predictions: Sequence[Any], weight_RN: Float[Array, "R N"], spec: TaskSpec
+    ) -> dict[str, Float[Array, " R"]]:
+        """Return all `SCORES` under all bootstrap weights.
 
         Args:
             truths: ground truths of N images.
@@ -84,8 +85,10 @@ class Task(Protocol):
             spec: specification of the task.
         """
 
-    def parts(self, truths: Sequence[Any], predictions: Sequence[Any], weight_RN: Array, spec: TaskSpec) -> Parts:
-        """Return the scores of each class, point or scalar.
+    def parts(
+        self, truths: Sequence[Any], predictions: Sequence[Any], weight_RN: Float[Array, "R N"], spec: TaskSpec
+    ) -> Parts:
+        """Return the scores of each class, grade, point or scalar.
 
         Args:
             truths: ground truths of N images.
@@ -95,7 +98,7 @@ class Task(Protocol):
         """
 
     def error(self, truth: Any, prediction: Any, spec: TaskSpec) -> float:
-        """Return the error of one prediction: 0 is perfect; it sorts the worst predictions.
+        """Return the error of one prediction (0 is perfect), by which the worst predictions are sorted.
 
         Args:
             truth: ground truth of one image.
@@ -115,20 +118,20 @@ class Task(Protocol):
     def describe(self, value: Any, spec: TaskSpec) -> str:
         """Return a short caption of a truth or a prediction."""
 
-    def draw(self, image: Array, value: Any, spec: TaskSpec) -> Array:
-        """Return the image, uint8 [H, W] or [H, W, 3], with a truth or a prediction drawn over it, uint8 [H, W, 3].
+    def draw(self, image: Integer[Array, "H W *C"], value: Any, spec: TaskSpec) -> UInt8[Array, "H W 3"]:
+        """Return the image with a truth or a prediction drawn over it.
 
         Args:
-            image: pixels, uint8 [H, W] or [H, W, 3].
+            image: pixels, uint8 or uint16.
             value: truth or prediction.
             spec: specification of the task.
         """
 
     def record(self, prediction: Any, spec: TaskSpec) -> dict[str, Any]:
-        """Return the prediction as JSON, without masks and images, which are separate files."""
+        """Return the prediction as values for JSON; images and masks of pixels are written to separate files."""
 
     def details(self, truths: Sequence[Any], predictions: Sequence[Any], spec: TaskSpec, bins: int) -> dict[str, Any]:
-        """Return figures that only this task has, JSON-ready and without intervals, for the report.
+        """Return results for the report that only this task has, JSON-ready and without intervals.
 
         Args:
             truths: ground truths of N images.

@@ -13,11 +13,11 @@ class TaskSpec:
     task: str
     """Key of `TASKS`."""
     representation: str
-    """Key of `REPRESENTATIONS`: form of the training target."""
+    """Key of `REPRESENTATIONS`: format of the training target."""
     target: str
     """Part of the annotation to predict: label, labels, scalars, count, area, points, mask, shapes or image."""
     labels: tuple[str, ...] = ()
-    """Classes in the order of the outputs; grades from lowest to highest; classes of masks by index."""
+    """Classes in the order of the outputs: grades from lowest to highest, classes of masks by index."""
     points: tuple[str, ...] = ()
     flip_pairs: tuple[tuple[str, str], ...] = ()
     """Pairs of points that are exchanged when an image is mirrored."""
@@ -32,16 +32,17 @@ class TaskSpec:
     size: int = 224
     """Working height and width, pixels."""
     fit: str = "stretch"
-    """stretch: aspect ratio not kept; letterbox: kept, with black padding; tile: cut, not resized."""
+    """stretch: resized to a square; letterbox: resized with black padding; tile: cut into tiles, not resized."""
     overlap: float = 0.0
     """Overlap of neighbouring tiles, as a share of `size`."""
     radius: float = 0.0
-    """Working pixels: standard deviation of a heatmap or density, or radius of a disc."""
+    """Standard deviation of a heatmap or density, or radius of a disc, in working pixels."""
     tolerance: float = 0.0
-    """Tolerance of scores: share of the diagonal for landmarks, boundary pixels for segmentation."""
+    """Tolerance of scores: a share of the diagonal for landmarks, or pixels for the boundaries of segmentation."""
     mean: tuple[float, ...] = ()
-    """Standard deviation of each scalar over the training images; the target is (value - mean) / deviation."""
+    """Mean of each scalar over the training images."""
     deviation: tuple[float, ...] = ()
+    """Standard deviation of each scalar over the training images; the target is (value - mean) / deviation."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the specification as plain values."""
@@ -49,7 +50,7 @@ class TaskSpec:
 
 
 def task_spec_of(values: dict[str, Any]) -> TaskSpec:
-    """Return the specification from values of `as_json`; other keys are ignored."""
+    """Return the specification from the values of `as_json`; unknown keys are ignored."""
     values, _ = renamed_metadata(values)
     known: dict[str, Any] = {f.name: values[f.name] for f in fields(TaskSpec) if f.name in values}
     pairs = tuple((a, b) for a, b in known.pop("flip_pairs", ()))

@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from stages.core.plurals import quantity
 from stages.tasks.representations import REPRESENTATIONS
 from stages.training.devices import single_process_fabric, torch_device
 from stages.training.lr_finder import RangeTest, find_learning_rate
 from stages.training.throughput_autotune import autotune
 from stages.training.training_plan import TrainingPlan
 
-IMBALANCE = 3.0  # size of the largest class over the smallest, from which the loss is weighted
+IMBALANCE = 3.0  # ratio of the largest to the smallest class size, from which the loss is weighted
 CLASS_BALANCED_SCORES = ("balanced_accuracy", "f1")
-MAX_RESIDENT = 0.5  # share of the device's free memory that images may take
+MAX_RESIDENT = 0.5  # share of the device's free memory that images may occupy
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,20 @@ class Resolution:
 def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
     """Replace every `auto` in the section `train` of a plan.
 
-    `class_weights` follow from the data, `precision`, `memory_format` and `compile` from a short measurement,
-    `cache_on_device` from the free memory, and `learning_rate` from a range test.
+    `loss` follows from the score, `class_weights` from the data, `device` from the machine, `precision`,
+    `memory_format` and `compile` from a short measurement, `cache_on_device` from the free memory, and `learning_rate`
+    from a range test.
 
     Args:
-        plan: with or without `auto`.
-        steps: number of steps of the training that is planned; None: computed from the plan.
+        plan: plan with or without `auto`.
+        steps: number of steps of the planned training; None: computed from the plan.
 
     Raises:
         UserError: a device is not available, or no learning rate lowers the loss.
     """
     train, params = plan.train, []
     if train.loss == "auto":
-        params.append(ResolvedParam("train.loss", plan.loss, "the nearest to the score"))
+        params.append(ResolvedParam("train.loss", plan.loss, "the loss nearest to the score"))
     if train.class_weights == "auto":
         params.append(ResolvedParam("train.class_weights", *_class_weights(plan)))
     if "auto" in (train.precision, train.memory_format, train.compile):
@@ -86,10 +88,10 @@ def _class_weights(plan: TrainingPlan) -> tuple[str, str]:
     """Return the value of `train.class_weights`, and the reason for it."""
     spec, target = plan.data.spec, plan.data.train_set.target
     if REPRESENTATIONS[spec.representation].stores != "index" or plan.score not in CLASS_BALANCED_SCORES:
-        return "none", f"{plan.score} is not an average over classes of images"
+        return "none", f"the score {plan.score} does not give all classes of images equal weight"
     count_K = np.bincount(np.asarray(target), minlength=len(spec.labels))
     largest, smallest = spec.labels[count_K.argmax()], spec.labels[count_K.argmin()]
-    sizes = f"{count_K.max()} training images of {largest}, {count_K.min()} of {smallest}"
+    sizes = f"{quantity(int(count_K.max()), 'training image')} of {largest}, {count_K.min():,} of {smallest}"
     return ("balanced" if count_K.max() >= IMBALANCE * count_K.min() else "none"), sizes
 
 

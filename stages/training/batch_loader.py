@@ -12,12 +12,12 @@ import torch
 from torch.nn import functional
 
 from stages.augmentations import BatchRandom, Policy, Warp, transform_targets
+from stages.core.shapes import Array, Float, Integer, Shaped
 from stages.dataset.pixel_store import PixelStore, RaggedObjects
 from stages.preprocessing.resize import scale
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
 
-Array = np.ndarray[Any, Any]
 ALL_MICRO_BATCHES = slice(None)
 
 
@@ -25,12 +25,12 @@ ALL_MICRO_BATCHES = slice(None)
 class Batch:
     """Working images and their targets, on the training device."""
 
-    image_BCHW: torch.Tensor
-    """Float, 0..1."""
+    image_BCHW: Float[torch.Tensor, "B C H W"]
+    """Values in 0..1."""
     target: Any
     """Format of `Representation.stores`: a tensor with the batch first and channels second, or a list with one dict per
     image (boxes). After mixing, class indices [B] are replaced by class proportions [B, K]."""
-    index_B: Array
+    index_B: Integer[Array, " B"]
     """Rows of the store."""
 
 
@@ -41,7 +41,7 @@ def step_seed(*parts: int) -> int:
 
 
 def steps_per_epoch(images: int, batch_size: int, micro_batches: int = 1) -> int:
-    """Return the number of steps in which every image occurs once and no batch holds a single image.
+    """Return the number of steps in which every image occurs once and no batch contains a single image.
 
     Args:
         images: number of images.
@@ -59,9 +59,9 @@ class LoadingTimer:
     """Stopwatch for the time that training spends on loading and augmenting images."""
 
     loading: float = 0.0
-    """Seconds from the store to the device."""
+    """Seconds spent on reading images and moving them to the device."""
     augmentation: float = 0.0
-    """Seconds of augmentation."""
+    """Seconds spent on augmentation."""
     _started: float = 0.0
 
     def start(self) -> None:
@@ -69,7 +69,7 @@ class LoadingTimer:
         self.loading, self.augmentation, self._started = 0.0, 0.0, time.perf_counter()
 
     def restart(self) -> tuple[float, float, float]:
-        """Return the seconds in total, of loading and of augmentation since the last start, and start again."""
+        """Return the total, loading and augmentation time since the last start in seconds, and start again."""
         elapsed = time.perf_counter() - self._started, self.loading, self.augmentation
         self.start()
         return elapsed
@@ -84,10 +84,10 @@ class BatchLoader:
     policy: Policy
     batch_size: int
     seed: int
-    probability_N: Array | None = None
+    probability_N: Float[Array, " N"] | None = None
     """Sampling probability of each image, summing to 1; None: every image once per epoch."""
     micro_batches: int = 1
-    """Batches per optimizer step, over all processes."""
+    """Number of batches per optimizer step, in all processes together."""
     timer: LoadingTimer = field(default_factory=LoadingTimer)
 
     @property
@@ -107,7 +107,7 @@ class BatchLoader:
             epoch: counted from 1.
             device: where the batches are placed.
             first_step: step to begin with, counted from 0.
-            selected: which of the `micro_batches` of each step are yielded; each process selects its own.
+            selected: micro-batches of each step that are yielded; each process selects its own.
         """
         rng = np.random.default_rng(step_seed(self.seed, epoch))
         count = len(self.store)
@@ -118,11 +118,11 @@ class BatchLoader:
                 batch = self.augmented(order[position_B], BatchRandom(self.seed, epoch, position_B), device)
                 yield self._mixed(batch, order, epoch, position_B) if self.policy.mixes else batch
 
-    def augmented(self, index_B: Array, draws: BatchRandom, device: torch.device) -> Batch:
+    def augmented(self, index_B: Integer[Array, " B"], draws: BatchRandom, device: torch.device) -> Batch:
         """Load images with their targets and augment them, without mixing images.
 
         Args:
-            index_B: [B] rows of the store.
+            index_B: rows of the store.
             draws: random numbers of these images.
             device: where the batch is placed.
         """
@@ -142,7 +142,7 @@ class BatchLoader:
             REPRESENTATIONS[self.spec.representation].stores, target, warp, flipped_points(self.spec)
         )
 
-    def _mixed(self, batch: Batch, order: Array, epoch: int, position_B: Array) -> Batch:
+    def _mixed(self, batch: Batch, order: Integer[Array, " N"], epoch: int, position_B: Integer[Array, " B"]) -> Batch:
         """Replace parts of some images by parts of other images of the epoch, which are augmented independently."""
         draws, device = BatchRandom(self.seed, epoch, position_B), batch.image_BCHW.device
         kept_BSS = self.policy.kept(draws, device)
@@ -157,15 +157,17 @@ class BatchLoader:
             target[row_R] = _mixed_target(target[row_R], self._mixable(other.target), kept_RSS)
         return Batch(batch.image_BCHW, target, batch.index_B)
 
-    def _mixable(self, target: torch.Tensor) -> torch.Tensor:
+    def _mixable(self, target: Shaped[torch.Tensor, "B ..."]) -> Shaped[torch.Tensor, "B _ ..."]:
         """Return a copy of the target, with class indices [B] as one-hot vectors [B, K]."""
         if REPRESENTATIONS[self.spec.representation].stores == "index":
             return functional.one_hot(target, len(self.spec.labels)).float()
         return target.clone()
 
 
-def _mixed_target(own: torch.Tensor, other: torch.Tensor, kept_RSS: torch.Tensor) -> torch.Tensor:
-    """Return the class proportions by area, or for label images the label of the visible pixel."""
+def _mixed_target(
+    own: Shaped[torch.Tensor, "R ..."], other: Shaped[torch.Tensor, "R ..."], kept_RSS: Float[torch.Tensor, "R S S"]
+) -> Shaped[torch.Tensor, "R ..."]:
+    """Return the class proportions by area or, for label images, the label of the visible pixel."""
     if own.ndim == 2:
         return torch.lerp(other, own, kept_RSS.mean(dim=(1, 2))[:, None])
     return torch.where(kept_RSS > 0.5, own, other)
@@ -191,20 +193,20 @@ def unaugmented_batches(store: PixelStore, spec: TaskSpec, batch_size: int, devi
         yield load_batch(store, spec, index_B, device)
 
 
-def load_batch(store: PixelStore, spec: TaskSpec, index_B: Array, device: torch.device) -> Batch:
+def load_batch(store: PixelStore, spec: TaskSpec, index_B: Integer[Array, " B"], device: torch.device) -> Batch:
     """Load images and targets as integers and convert them to float on the device, which transfers fewer bytes.
 
     Args:
         store: images and targets.
         spec: the task.
-        index_B: [B] rows of the store.
+        index_B: rows of the store.
         device: where the batch is placed.
     """
     image_BHWC = _rows_of(store.image_NHWC, index_B, device)
     return Batch(scale(image_BHWC), _target(store, spec, index_B, device), index_B)
 
 
-def _target(store: PixelStore, spec: TaskSpec, index_B: Array, device: torch.device) -> Any:
+def _target(store: PixelStore, spec: TaskSpec, index_B: Integer[Array, " B"], device: torch.device) -> Any:
     if isinstance(store.target, RaggedObjects):
         return [_objects(store.target, int(index), spec.size, device) for index in index_B]
     values = _rows_of(store.target, index_B, device)
@@ -219,7 +221,7 @@ def _target(store: PixelStore, spec: TaskSpec, index_B: Array, device: torch.dev
             return values.float()
 
 
-def _rows_of(values: Any, index_B: Array, device: torch.device) -> torch.Tensor:
+def _rows_of(values: Any, index_B: Integer[Array, " B"], device: torch.device) -> Shaped[torch.Tensor, "B ..."]:
     """Return rows of an array that is mapped from disk, or of a tensor that is on the device already."""
     if isinstance(values, torch.Tensor):
         return values[torch.from_numpy(index_B).to(values.device)]
@@ -227,7 +229,7 @@ def _rows_of(values: Any, index_B: Array, device: torch.device) -> torch.Tensor:
 
 
 def resident_on(store: PixelStore, device: torch.device) -> PixelStore:
-    """Return a copy of the store with images, and targets that are arrays, in the device's memory."""
+    """Return a copy of the store whose images are in the device's memory, and also its targets if they are an array."""
     target: Any = store.target
     if not isinstance(target, RaggedObjects):
         target = torch.from_numpy(np.array(target)).to(device)

@@ -1,19 +1,16 @@
 """Draw training batches: images with their targets as an overlay."""
 
-from typing import Any
-
 import numpy as np
 import torch
 
+from stages.core.shapes import Array, Float, UInt8
 from stages.tasks.overlays import as_rgb, dot, fill, frame, line, palette
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
 from stages.training.batch_loader import Batch
 
-Array = np.ndarray[Any, Any]
 
-
-def draw_example(batch: Batch, index: int, spec: TaskSpec) -> Array:
+def draw_example(batch: Batch, index: int, spec: TaskSpec) -> UInt8[Array, "S _ 3"]:
     """Return one image of a batch with its target drawn on it.
 
     Args:
@@ -22,7 +19,7 @@ def draw_example(batch: Batch, index: int, spec: TaskSpec) -> Array:
         spec: the task.
 
     Returns:
-        uint8 [S, S, 3]; [S, 2 S, 3] where the target is an image, which is placed to the right.
+        Picture [S, S, 3]; [S, 2 S, 3] where the target is an image, which is placed to the right.
     """
     picture = as_rgb(_as_uint8(batch.image_BCHW[index]))
     target = batch.target[index]
@@ -46,8 +43,8 @@ def draw_example(batch: Batch, index: int, spec: TaskSpec) -> Array:
     return picture
 
 
-def draw_bones(picture: Array, bone_K7: Array | None) -> Array:
-    """Draw the articulated parts of a figure on a picture [H, W, 3]: a dot at the joint and a line to the end.
+def draw_bones(picture: UInt8[Array, "H W 3"], bone_K7: Float[Array, "K 7"] | None) -> UInt8[Array, "H W 3"]:
+    """Draw the articulated parts of a figure on a picture: a dot at the joint and a line to the end.
 
     The first part, which stays fixed, has another colour.
     """
@@ -58,5 +55,5 @@ def draw_bones(picture: Array, bone_K7: Array | None) -> Array:
     return picture
 
 
-def _as_uint8(image_CHW: torch.Tensor) -> Array:
+def _as_uint8(image_CHW: Float[torch.Tensor, "C H W"]) -> UInt8[Array, "H W C"]:
     return (image_CHW.cpu().permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()

@@ -1,7 +1,7 @@
 """Periodic checkpoints, from which a killed training resumes.
 
-They lie outside the stage's outputs, which DVC deletes before it runs a stage again. A checkpoint file is complete or
-absent.
+They are stored outside the stage's outputs, which DVC deletes before it runs a stage again. A checkpoint file is
+complete or absent.
 """
 
 import errno
@@ -38,7 +38,7 @@ class Checkpoints:
         """Create the folder and lock it.
 
         Args:
-            folder: belongs to this training only.
+            folder: folder of this training only.
             seconds: time between two checkpoints.
             is_writer: False in all but one of the processes that share a training.
 
@@ -53,13 +53,13 @@ class Checkpoints:
         self._file, self._saved_at = folder / "checkpoint.pt", time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """Return the last checkpoint; None if there is none or, with a message, if it is not readable."""
+        """Return the last checkpoint; None if there is none, or if it cannot be read, which is printed."""
         if not self._file.exists():
             return None
         try:
             state: dict[str, Any] = torch.load(self._file, map_location="cpu", weights_only=True)
         except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
-            print(f"train: checkpoint {self._file} is not readable ({error}); training restarts", flush=True)
+            print(f"train: checkpoint {self._file} is not readable ({error}); the training starts again", flush=True)
             return None
         return state
 
@@ -68,7 +68,7 @@ class Checkpoints:
         return time.monotonic() - self._saved_at >= self.seconds
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the last checkpoint; if that fails, the last one is kept.
+        """Replace the previous checkpoint, which remains if writing fails.
 
         Raises:
             UserError: the disk is full.
@@ -88,8 +88,8 @@ class Checkpoints:
             if error.errno not in DISK_FULL:
                 raise
             raise UserError(
-                f"checkpoint {self._file} was not written: the disk is full after {written / 1e6:.0f} MB of it "
-                f"({error}); the previous checkpoint is kept: free disk space and run again to resume"
+                f"checkpoint {self._file} was not written: the disk is full after {written / 1e6:.0f} MB "
+                f"({error}); the previous checkpoint is kept; free disk space and run again to resume"
             ) from error
         self._saved_at = time.monotonic()
 
@@ -106,7 +106,7 @@ def open_checkpoints(
     """Open the checkpoints of the training that these params, input files and code define.
 
     Args:
-        stage: name of the stage that trains, such as `train`; all code that it imports counts.
+        stage: name of the stage that trains, such as `train`; its code includes all code that it imports.
         sections: params sections of the training.
         inputs: files, and folders of files, that the training reads.
         seconds: time between two checkpoints.

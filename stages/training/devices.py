@@ -68,7 +68,7 @@ def multi_process_fabric(name: str, precision: str, devices: int, unused_paramet
         name: value of `train.device`.
         precision: 32-true or bf16-mixed.
         devices: number of devices on this machine.
-        unused_parameters: some weights get no gradient in some epochs, which DDP must check for.
+        unused_parameters: whether some weights have no gradient in some epochs, which DDP must check for.
 
     Raises:
         UserError: a device is not available.

@@ -6,10 +6,10 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
+from stages.core.shapes import Array, Integer
 from stages.dataset.pixel_store import (
     PLACEMENT_COLUMNS,
     ArrayWriter,
@@ -27,14 +27,13 @@ from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
 from stages.training.training_plan import TrainingData
 
-Array = np.ndarray[Any, Any]
-LabelledImage = tuple[Labelled, Array]
-"""Labels of an original image, and its pixels [H, W, C]."""
+LabelledImage = tuple[Labelled, Integer[Array, "_ _ ..."]]
+"""Labels of an original image, and its pixels [H, W] or [H, W, C]."""
 
 
 @dataclass(frozen=True)
 class _WorkingImage:
-    image_SSC: Array
+    image_SSC: Integer[Array, "S S C"]
     target: Any
     placement: Placement
 
@@ -48,12 +47,12 @@ def write_dry_run_data(
         folder: an empty folder.
         samples: original images with their labels.
         spec: the task.
-        training: smallest number of working images of the training split; originals are written whole.
-        validation: the same of the validation split.
+        training: minimum number of working images in the training split; originals are written with all their tiles.
+        validation: minimum number of working images in the validation split.
 
     Raises:
         UserError: the labels do not contain what the task requires.
-        ValueError: an image has other channels than the task.
+        ValueError: the number of channels of an image differs from that of the task.
     """
     originals = [list(_working_images(labelled, image, spec)) for labelled, image in samples]
     counts = [
@@ -65,7 +64,7 @@ def write_dry_run_data(
     return TrainingData(spec, train_set, val_set, truths, val_set, truths)
 
 
-def _working_images(labelled: Labelled, image: Array, spec: TaskSpec) -> Iterator[_WorkingImage]:
+def _working_images(labelled: Labelled, image: Integer[Array, "_ _ ..."], spec: TaskSpec) -> Iterator[_WorkingImage]:
     kind = REPRESENTATIONS[spec.representation]
     truth, image_HWC = truth_of(labelled, training_spec(spec)), to_channels(image, spec.channels)
     for placement in placements(labelled.height, labelled.width, spec.fit, spec.size, spec.overlap):
@@ -76,7 +75,9 @@ def _working_images(labelled: Labelled, image: Array, spec: TaskSpec) -> Iterato
         yield _WorkingImage(_resized(image_HWC, placement, spec), target, placement)
 
 
-def _resized(image_HWC: Array, placement: Placement, spec: TaskSpec) -> Array:
+def _resized(
+    image_HWC: Integer[Array, "H W C"], placement: Placement, spec: TaskSpec
+) -> Integer[Array, "{spec.size} {spec.size} C"]:
     if spec.fit == "tile":
         return crop_tile(image_HWC, placement, spec.size)
     return fit_image(torch.from_numpy(image_HWC.copy())[None], spec.fit, spec.size)[0].numpy()

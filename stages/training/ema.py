@@ -22,7 +22,8 @@ class WeightAverage:
     def update(self, network: nn.Module) -> None:
         """Update the average after a step: average = d average + (1 - d) weights, d = min(decay, (1 + n)/(10 + n)).
 
-        The lower decay during the first n updates keeps the initial weights from dominating the average.
+        n is the number of updates. The lower decay of the first updates prevents the initial weights from dominating
+        the average.
         """
         if not self.decay:
             return

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from stages.config.schema import Params
+from stages.core.plurals import quantity
 from stages.dataset.annotations import Annotation
 from stages.tasks.build_spec import build_task_spec
 from stages.tasks.ground_truth import truth_of
@@ -31,21 +32,21 @@ class EpochEstimate:
     """Estimated duration of an epoch."""
 
     seconds: float
-    """Training and validation, over all images."""
+    """Duration of training and validation with all images."""
     measurement: str
-    """Description of the measurement."""
+    """Description of the measurement, for messages."""
 
 
 @dataclass(frozen=True)
 class _Run:
-    """The images and the number of epochs of a timed run."""
+    """Size of a timed run."""
 
     images: int
     epochs: int
     validation_share: float
     """Validation images as a share of training images."""
     planned_steps: int
-    """Steps of the training that is planned, which decide whether `auto` values are measured."""
+    """Number of steps of the planned training, which decides whether `auto` values are measured."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class _MeasuredEpoch:
 
     seconds: float
     cpu_seconds: float
-    """Time of all threads together."""
+    """CPU time of all threads together."""
     images: int
     val_images: int
     device: str
@@ -71,8 +72,8 @@ def estimate_epoch(
 
     Args:
         samples: images, which are repeated where more are needed.
-        annotations: of all known images.
-        params: the proposed params.
+        annotations: annotations of all known images.
+        params: proposed params.
         training: number of working images in the training split.
         validation: number of working images in the validation split.
 
@@ -88,7 +89,8 @@ def estimate_epoch(
         epoch = _measure(samples, spec, params, replace(run, images=batches * batch_size, epochs=2))
     seconds, conditions = _corrected_for_load(epoch)
     measurement = (
-        f"{epoch.images} working images in batches of {batch_size}, with {epoch.val_images} validation images, took "
+        f"{quantity(epoch.images, 'working image')} in batches of {batch_size}, with "
+        f"{quantity(epoch.val_images, 'validation image')}, took "
         f"{epoch.seconds:.2g} s on {conditions}"
     )
     return EpochEstimate(seconds * training / epoch.images, measurement)
@@ -99,11 +101,11 @@ def _corrected_for_load(epoch: _MeasuredEpoch) -> tuple[float, str]:
     if epoch.device != "cpu":
         return epoch.seconds, epoch.device
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()
-    conditions = f"the CPU, {threads} threads of {cores} cores"
+    conditions = f"the CPU ({quantity(threads, 'thread')} on {quantity(cores, 'core')})"
     if not hasattr(os, "getloadavg") or os.getloadavg()[0] <= cores + 1:
         return epoch.seconds, conditions
     seconds = min(epoch.seconds, epoch.cpu_seconds / threads)
-    return seconds, f"{conditions}, which other processes used too: {seconds:.2g} s of its own"
+    return seconds, f"{conditions}, which other processes also used; {seconds:.2g} s without them"
 
 
 def _spec(samples: Sequence[LabelledImage], annotations: list[Annotation], params: Params) -> TaskSpec:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from tqdm import tqdm
 
+from stages.core.plurals import quantity
 from stages.networks.weight_loading import Layer
 from stages.training.batch_loader import Batch, step_seed
 from stages.training.checkpoints import Checkpoints
@@ -46,8 +47,8 @@ def fit(plan: TrainingPlan, report: Report, checkpoints: Checkpoints | None = No
 
     Args:
         plan: a plan without `auto`: see `auto_params.resolve_auto`.
-        report: called after each epoch, and after resuming for each past epoch; it may raise to end the training.
-        checkpoints: where the state is saved; None: a killed training restarts.
+        report: called after each epoch, and after resuming for each past epoch; it may raise an exception to end it.
+        checkpoints: where the state is saved; None: a killed training starts again.
 
     Raises:
         UserError: the device is not available, pretrained weights do not suit the network, the disk is full, or the
@@ -140,7 +141,7 @@ def _images_in_step(state: TrainerState, step: int) -> int:
 
 
 def _validate_epoch(plan: TrainingPlan, state: TrainerState, progress: TrainingProgress) -> None:
-    """Complete the current epoch with its losses and scores, and keep its weights if it is the best."""
+    """Compute the losses and scores of the current epoch, complete it, and keep its weights if it is the best."""
     data, started = plan.data, time.perf_counter()
     losses = torch.stack(progress.losses).sum()
     if state.processes.size > 1:
@@ -172,4 +173,5 @@ def _stop_reason(plan: TrainingPlan, progress: TrainingProgress) -> str:
     patience = plan.train.patience
     if not patience or progress.epochs_since_best() < patience or progress.epoch > plan.train.epochs:
         return ""
-    return f"no better {plan.score} for {patience} epochs since epoch {progress.best.epoch} (train.patience)"
+    epochs = quantity(patience, "epoch")
+    return f"no better {plan.score} for {epochs} since epoch {progress.best.epoch} (train.patience)"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from stages.core.shapes import Float
 from stages.tasks.task_spec import TaskSpec
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -16,6 +17,6 @@ class LossContext:
     """Constants of a loss for one data set."""
 
     spec: TaskSpec
-    weight_K: torch.Tensor
+    weight_K: Float[torch.Tensor, " K"]
     """Weight of each class, with mean 1 over the training images; ones where classes are not weighted."""
     label_smoothing: float

@@ -1,4 +1,4 @@
-"""Registry of all losses, by representation and name; losses of classes, scalars, densities and images.
+"""Registry of all losses by representation and name, and the losses of classes, scalars, densities and images.
 
 Each factory takes a `LossContext` and returns the loss, a function of raw outputs and targets. Every loss is a mean
 over known targets; lower is better. Axes: B images, C channels, K classes, S scalars, T thresholds, H and W working
@@ -51,7 +51,7 @@ def cross_entropy(context: LossContext) -> Loss:
 
 
 def focal(context: LossContext) -> Loss:
-    """Focal loss (1 - p)^2 times the cross-entropy, which gives less weight to easy images (Lin et al. 2017).
+    """Focal loss: (1 - p)^2 times the cross-entropy, which gives less weight to easy images (Lin et al. 2017).
 
     The target is a class index [B], or class proportions [B, K] where images were mixed.
     """
@@ -75,7 +75,7 @@ def binary_cross_entropy(context: LossContext) -> Loss:
 
 
 def cumulative_cross_entropy(context: LossContext) -> Loss:
-    """Cross-entropy in nats per threshold of "the grade is above it" (Frank and Hall 2001; Niu et al. 2016)."""
+    """Cross-entropy in nats per threshold, of whether the grade is above it (Frank and Hall 2001; Niu et al. 2016)."""
 
     def loss(raw_BT: Float[Tensor, "B T"], index_B: Integer[Tensor, " B"]) -> Float[Tensor, ""]:
         above_BT = (index_B[:, None] > torch.arange(raw_BT.shape[1], device=raw_BT.device)).float()
@@ -124,7 +124,7 @@ def image_l2(_: LossContext) -> Loss:
 
 
 def density_l2(_: LossContext) -> Loss:
-    """Mean squared error of densities, and with a small weight the error of counts (Lempitsky and Zisserman 2010)."""
+    """Mean squared error of densities, plus the error of counts with a small weight (Lempitsky and Zisserman 2010)."""
     return lambda raw_BSHW, density_BSHW: (
         functional.mse_loss(raw_BSHW, density_BSHW * DENSITY_SCALE)
         + COUNT_WEIGHT * _count_error(raw_BSHW, density_BSHW)
@@ -132,7 +132,7 @@ def density_l2(_: LossContext) -> Loss:
 
 
 def density_l1(_: LossContext) -> Loss:
-    """Mean absolute error of densities, and with a small weight the error of counts."""
+    """Mean absolute error of densities, plus the error of counts with a small weight."""
     return lambda raw_BSHW, density_BSHW: (
         functional.l1_loss(raw_BSHW, density_BSHW * DENSITY_SCALE) + COUNT_WEIGHT * _count_error(raw_BSHW, density_BSHW)
     )

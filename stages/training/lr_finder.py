@@ -16,8 +16,8 @@ from stages.training.training_plan import TrainingPlan
 MIN_RATE, MAX_RATE = 1e-6, 3.0
 STEPS = 80
 SMOOTHING = 0.9  # decay of the moving average of the loss
-DIVERGED = 3.0  # loss over the lowest loss, at which the test ends
-MARGIN = 5.0  # rate of the lowest loss, where training is about to diverge, over the chosen rate
+DIVERGED = 3.0  # ratio of the loss to the lowest loss, at which the test ends
+MARGIN = 5.0  # ratio of the rate of the lowest loss, where training is about to diverge, to the chosen rate
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RangeTest:
 
     rates: list[float]
     losses: list[float]
-    """Smoothed."""
+    """Smoothed losses, one per rate."""
     rate: float
     """Chosen learning rate."""
 

@@ -12,12 +12,12 @@ from stages.tasks.task_spec import TaskSpec, task_spec_of
 
 
 def save_model(file: Path, config: NetworkConfig, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
-    """Save a network so that `load_model` can build it again.
+    """Save a network so that `load_model` can rebuild it.
 
     Args:
-        file: where to save it.
+        file: file to write.
         config: architecture of the network.
-        weights: its state dict.
+        weights: state dict of the network.
         about: the task spec, the name and version of the data, and the training that led to the weights.
     """
     with file.open("wb") as opened:
@@ -39,7 +39,7 @@ def write_state(state: dict[str, Any], file: IO[bytes]) -> None:
 
 
 def load_model(file: Path) -> tuple[nn.Module, TaskSpec, dict[str, Any]]:
-    """Load a network in evaluation mode on the CPU, with its task spec and the `about` given to `save_model`."""
+    """Load a network in evaluation mode on the CPU, with its task spec and the `about` of `save_model`."""
     saved = torch.load(file, map_location="cpu", weights_only=True)
     network = build(NetworkConfig(**saved["network_config"]))
     network.load_state_dict(saved["weights"])

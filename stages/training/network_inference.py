@@ -86,7 +86,7 @@ def _outputs_by_row(
 
 
 def _finish_boxes(raw: Any, height: int, width: int, spec: TaskSpec) -> Iterator[Outputs]:
-    """Convert raw outputs of images whose originals have one size."""
+    """Convert raw outputs of images whose originals have the same size."""
     for found in raw:
         outputs = at_original_size(found, height, width, spec.size)
         arrays = {name: values.cpu().numpy() for name, values in outputs.items()}
@@ -94,6 +94,6 @@ def _finish_boxes(raw: Any, height: int, width: int, spec: TaskSpec) -> Iterator
 
 
 def _finish_head(raw: Any, height: int, width: int, spec: TaskSpec) -> Iterator[Outputs]:
-    """Convert raw outputs of images whose originals have one size."""
+    """Convert raw outputs of images whose originals have the same size."""
     values = HEADS[spec.representation](raw.float(), height, width, spec).cpu().numpy()
     yield from ({OUTPUTS[spec.representation]: one} for one in values)

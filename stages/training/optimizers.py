@@ -38,8 +38,8 @@ def build_optimizer(
 
     Args:
         name: value of `train.optimizer`.
-        groups: from `ParameterGroups.with_rate`.
-        momentum: of sgd and rmsprop; beta 1 of the others, 0..<1.
+        groups: parameter groups of `ParameterGroups.with_rate`.
+        momentum: momentum of sgd and rmsprop, beta 1 of the others, 0..<1.
         weight_decay: decoupled (adamw, lion) or L2 (adam, sgd, rmsprop), 0..1.
 
     Raises:
@@ -74,4 +74,6 @@ def _timm_optimizer(
     try:
         return optim.create_optimizer_v2(groups, timm_name, **options)  # type: ignore[attr-defined]
     except (ImportError, AssertionError, ValueError, TypeError) as error:
-        raise UserError(f"train.optimizer: timm cannot build {timm_name} with these params: {error}") from error
+        raise UserError(
+            f"train.optimizer: timm cannot build {timm_name} with these params: {error}; use another optimizer"
+        ) from error

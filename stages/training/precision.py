@@ -1,4 +1,4 @@
-"""Exceptions from 16-bit arithmetic, where bf16 on the CPU computes wrong gradients."""
+"""Layers that compute in 32 bits although the precision is 16 bits, because bf16 gradients would be wrong."""
 
 from functools import partial
 
@@ -9,8 +9,9 @@ from torch import nn
 def compute_small_maps_in_float32(network: nn.Module) -> None:
     """Make convolutions compute in 32 bits, in place, when their input is smaller than the kernel.
 
-    Some weights of such a kernel see padding only, and their gradient is 0. In bf16 on the CPU the gradient is instead
-    whatever the memory contained, up to 1e37 (torch 2.15 with oneDNN; tests/code/test_training.py reproduces it).
+    Some weights of such a kernel are applied to padding only, and their gradient is 0. In bf16 on the CPU the gradient
+    is instead what the memory happened to contain, up to 1e37 (torch 2.15 with oneDNN; tests/code/test_training.py
+    reproduces this).
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

@@ -24,7 +24,7 @@ class NotFiniteError(Exception):
     """The loss of a step is not finite."""
 
     def __init__(self, step: int) -> None:
-        """Remember the step, counted from 0 in its epoch."""
+        """Store the step, counted from 0 in its epoch."""
         super().__init__(step)
         self.step = step
 
@@ -33,7 +33,7 @@ class FaultTolerance:
     """Checks losses, writes checkpoints and restores the state of a training."""
 
     def __init__(self, plan: TrainingPlan, state: TrainerState, checkpoints: Checkpoints | None) -> None:
-        """Watch a training; without `checkpoints` none are written."""
+        """Initialize for a training; without `checkpoints`, no checkpoints are written."""
         self.plan, self.state, self.checkpoints = plan, state, checkpoints
         self.steps_per_check = STEPS_PER_CHECK.get(state.device.type, STEPS_PER_CHECK_ELSEWHERE)
         self.epoch_start: dict[str, Any] = {}
@@ -83,8 +83,8 @@ class FaultTolerance:
         """Return to the start of the epoch with half the learning rate.
 
         Args:
-            progress: of the epoch with the loss that is not finite.
-            step: its step, counted from 0.
+            progress: progress of the epoch in which a loss is not finite.
+            step: step of that loss, counted from 0.
 
         Raises:
             UserError: `train.nonfinite_loss` is stop, or the rate was halved five times before.
@@ -93,16 +93,18 @@ class FaultTolerance:
         loss = float(progress.losses[step])
         problem = f"epoch {progress.epoch}, step {step + 1}: the training loss is {loss}{saved_images}"
         if train.nonfinite_loss == "stop" or progress.lr_backoff <= MIN_LR_BACKOFF:
+            reduced = f", reduced to {progress.lr_backoff:g} of it" if progress.lr_backoff < 1 else ""
+            change, now = ("lower", f" ({train.gradient_clip:g})") if train.gradient_clip else ("set", "")
+            precise = "" if train.precision == "32-true" else ", or set train.precision to 32-true"
             raise UserError(
-                f"{problem}; lower train.learning_rate ({train.learning_rate:g}, reduced to {progress.lr_backoff:g} "
-                f"of it), set train.gradient_clip ({train.gradient_clip:g}), or use train.precision 32-true (now "
-                f"{train.precision})"
+                f"{problem}; lower train.learning_rate ({train.learning_rate:g}{reduced}), or {change} "
+                f"train.gradient_clip{now}{precise}"
             )
         self.state.load_state_dict(self.epoch_start["state"])
         self.epoch_start["progress"]["lr_backoff"] = progress.lr_backoff / 2
         print(
             f"train: {problem}; rolled back to the start of the epoch, with the learning rate reduced to "
-            f"{progress.lr_backoff / 2:g} of it",
+            f"{progress.lr_backoff / 2:g} of train.learning_rate",
             flush=True,
         )
         return TrainingProgress.from_state_dict(copy.deepcopy(self.epoch_start["progress"]), self.state.device)
@@ -112,7 +114,7 @@ class FaultTolerance:
             self.epoch_start = copy.deepcopy({"state": self.state.state_dict(), "progress": progress.state_dict()})
 
     def _checkpoint_is_due(self) -> bool:
-        """Return the decision of the first process, the same in all processes."""
+        """Return whether a checkpoint is due; the first process decides for all."""
         due = self.checkpoints is not None and self.checkpoints.is_due()
         return bool(self.state.fabric.broadcast(due)) if self.state.processes.size > 1 else due
 
@@ -132,7 +134,7 @@ class FaultTolerance:
             raise NotFiniteError(len(progress.losses) - len(losses) + int(bad[0]))
 
     def _save_images(self, epoch: int, step: int) -> str:
-        """Load the images of a step again, draw them into a file, and return where it is, for a message."""
+        """Write the images of a step to a file and return the part of a message that names the file."""
         if self.checkpoints is None or self.state.processes.rank:
             return ""
         loader, spec = self.state.loader, self.plan.data.spec

@@ -10,7 +10,7 @@ PLATEAU_EPOCHS = 4  # epochs without a better score, after which `plateau` drops
 
 
 def lr_factor(schedule: str, warmup: float, step: int, steps: int, stalled: Sequence[bool]) -> float:
-    """Return the factor on `train.learning_rate` for a step, 0..1.
+    """Return the factor by which `train.learning_rate` is multiplied at a step, 0..1.
 
     During the warm-up the rate rises from 1/25 along half a cosine. After it, with t from 0 to 1:
 
@@ -24,7 +24,7 @@ def lr_factor(schedule: str, warmup: float, step: int, steps: int, stalled: Sequ
         schedule: one of the names above.
         warmup: share of the steps, 0..<1.
         step: counted from 0.
-        steps: of the whole training.
+        steps: number of steps of the whole training.
         stalled: for each completed epoch, whether it brought no better validation score.
 
     >>> [round(lr_factor("one_cycle", 0.3, step, 100, []), 3) for step in (0, 29, 60, 100)]
@@ -63,4 +63,5 @@ SCHEDULES: dict[str, Callable[[float, float, Sequence[bool]], float]] = {
     "plateau": lambda t, done, stalled: DROP ** _plateaus(stalled),
     "constant": lambda t, done, stalled: 1.0,
 }
-"""Factor after the warm-up, of the share of the steps after it, the share of all steps, and the stalled epochs."""
+"""Factor after the warm-up: a function of the completed share of the steps after it, the completed share of all steps,
+and the stalled epochs."""

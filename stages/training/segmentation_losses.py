@@ -6,6 +6,7 @@ Axes: B images, K classes, H and W working size.
 import torch
 from torch.nn import functional
 
+from stages.core.shapes import Float, Integer
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.training.loss_context import Loss, LossContext
 
@@ -17,7 +18,7 @@ BOUNDARY_WEIGHT = 2.0
 def pixel_cross_entropy(context: LossContext) -> Loss:
     """Cross-entropy in nats per pixel of known class."""
 
-    def loss(raw_BKHW: Tensor, index_BHW: Tensor) -> Tensor:
+    def loss(raw_BKHW: Float[Tensor, "B K H W"], index_BHW: Integer[Tensor, "B H W"]) -> Float[Tensor, ""]:
         if not (index_BHW != IGNORE_INDEX).any():
             return raw_BKHW.sum() * 0
         return functional.cross_entropy(
@@ -27,7 +28,7 @@ def pixel_cross_entropy(context: LossContext) -> Loss:
     return loss
 
 
-def _dice(raw_BKHW: Tensor, index_BHW: Tensor) -> Tensor:
+def _dice(raw_BKHW: Float[Tensor, "B K H W"], index_BHW: Integer[Tensor, "B H W"]) -> Float[Tensor, ""]:
     known_BHW = index_BHW != IGNORE_INDEX
     classes = raw_BKHW.shape[1]
     true_BKHW = functional.one_hot(torch.where(known_BHW, index_BHW, 0), classes).movedim(3, 1) * known_BHW[:, None]
@@ -40,7 +41,7 @@ def _dice(raw_BKHW: Tensor, index_BHW: Tensor) -> Tensor:
 
 
 def dice(_: LossContext) -> Loss:
-    """1 - Dice of the probabilities, pooled over the batch, mean over the classes in it (Milletari et al. 2016)."""
+    """1 - Dice of the probabilities over the batch, averaged over the classes present in it (Milletari et al. 2016)."""
     return _dice
 
 
@@ -50,10 +51,10 @@ def cross_entropy_dice(context: LossContext) -> Loss:
     return lambda raw_BKHW, index_BHW: pixels(raw_BKHW, index_BHW) + _dice(raw_BKHW, index_BHW)
 
 
-def boundary_classes(id_BHW: Tensor) -> Tensor:
-    """Return background, interior or boundary for each pixel of a map of instance numbers [B, H, W].
+def boundary_classes(id_BHW: Integer[Tensor, "B H W"]) -> Integer[Tensor, "B H W"]:
+    """Return background, interior or boundary for each pixel of a map of instance numbers.
 
-    A boundary pixel belongs to an instance and touches another number (Caicedo et al. 2019, "Nucleus segmentation
+    A boundary pixel belongs to an instance and is adjacent to another number (Caicedo et al. 2019, "Nucleus segmentation
     across imaging experiments").
 
     >>> boundary_classes(torch.tensor([[[0, 1, 1, 1, 1]]]))
@@ -66,7 +67,7 @@ def boundary_classes(id_BHW: Tensor) -> Tensor:
     return torch.where(id_BHW > 0, torch.where(edge_BHW, BOUNDARY, INTERIOR), BACKGROUND)
 
 
-def _boundary_cross_entropy(raw_B3HW: Tensor, id_BHW: Tensor) -> Tensor:
+def _boundary_cross_entropy(raw_B3HW: Float[Tensor, "B 3 H W"], id_BHW: Integer[Tensor, "B H W"]) -> Float[Tensor, ""]:
     weight_3 = torch.tensor([1.0, 1.0, BOUNDARY_WEIGHT], device=raw_B3HW.device)
     return functional.cross_entropy(raw_B3HW, boundary_classes(id_BHW), weight_3)
 

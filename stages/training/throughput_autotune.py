@@ -21,9 +21,9 @@ from stages.training.trainer_state import TrainerState, build_state
 from stages.training.training_plan import TrainingPlan
 
 FOLDER = Path("work/autotune")
-MAX_SHARE = 0.05  # of the training time, that the measurement may take
+MAX_SHARE = 0.05  # share of the training time that the measurement may take
 MIN_SECONDS, MIN_STEPS = 0.5, 2  # per setting
-REQUIRED_SPEEDUP = {"32-true": 1.1, "bf16-mixed": 1.25}  # over the first setting; higher where it changes arithmetic
+REQUIRED_SPEEDUP = {"32-true": 1.1, "bf16-mixed": 1.25}  # over the first setting; higher for bf16, which is less exact
 Setting = tuple[str, str, str]
 """Precision, memory format and compile."""
 
@@ -45,8 +45,8 @@ def autotune(plan: TrainingPlan, steps: int) -> ThroughputSettings:
     The choice is stored in `work/autotune`.
 
     Args:
-        plan: the training.
-        steps: its number of steps.
+        plan: plan of the training.
+        steps: number of steps of the training.
     """
     settings = list(_candidates(plan))
     if len(settings) == 1:
@@ -63,7 +63,7 @@ def autotune(plan: TrainingPlan, steps: int) -> ThroughputSettings:
 
 
 def _candidates(plan: TrainingPlan) -> Iterator[Setting]:
-    """Yield the possible settings; the first one changes least."""
+    """Yield the possible settings; the first one has the default values."""
     train, device = plan.train, torch_device(plan.train.device).type
     boxes = plan.data.spec.representation == "boxes"  # box coordinates require more than 16 bits
     precisions = [train.precision] if train.precision != "auto" else ["32-true"] + ["bf16-mixed"] * (not boxes)
@@ -81,7 +81,7 @@ def _fastest(plan: TrainingPlan, settings: list[Setting], steps: int) -> Through
     seconds = {first: _seconds_per_step(plan, first)}
     training, spent = seconds[first] * steps, time.perf_counter() - started
     if spent * len(others) > MAX_SHARE * training:
-        return ThroughputSettings(*first, why=f"the training is too short to measure: about {training:.2g} s")
+        return ThroughputSettings(*first, why=f"the training is too short for measurements: about {training:.2g} s")
     for setting in others:
         seconds[setting] = _seconds_per_step(plan, setting)
     best = first
@@ -98,7 +98,7 @@ def _description(setting: Setting) -> str:
 
 
 def _seconds_per_step(plan: TrainingPlan, setting: Setting) -> float:
-    """Return the time of the fastest of some steps, after a first step for initialization."""
+    """Return the duration of the fastest of several steps, in seconds, after a first step for initialization."""
     precision, layout, compiled = setting
     update: dict[str, Any] = {
         "precision": precision,
@@ -130,7 +130,7 @@ def _step(state: TrainerState, batch: Batch) -> None:
 
 
 def _key(plan: TrainingPlan, settings: list[Setting], steps: int) -> str:
-    """Return a digest of all that the measurement depends on."""
+    """Return a digest of everything on which the measurement depends."""
     device = torch_device(plan.train.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     parts = [asdict(plan.network_config), plan.train.batch_size, plan.train.optimizer, plan.loss, settings, steps,

@@ -17,10 +17,10 @@ class Tracker:
         """Create the run and log its params.
 
         Args:
-            uri: tracking URI of MLflow; empty: nothing is logged.
+            uri: tracking URI of MLflow; if it is empty, nothing is logged.
             experiment: name of the experiment, created if it does not exist.
-            params: dotted key: value.
-            tags: name: value.
+            params: values by dotted key.
+            tags: values by name.
 
         Raises:
             UserError: mlflow is not installed.

@@ -11,6 +11,8 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
+from stages.core.shapes import Float
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.networks import build
 from stages.networks.weight_loading import Layer, load_weights, pretrained_parameters
@@ -35,7 +37,7 @@ class TrainerState:
     processes: ProcessGroup
     network: nn.Module
     model: Any
-    """The network as it is trained: compiled, and wrapped for several processes, if the plan asks for it."""
+    """The network as it is trained: compiled, and wrapped for several processes, if the plan requires this."""
     parameter_groups: ParameterGroups
     optimizer: Any
     average: WeightAverage
@@ -51,7 +53,7 @@ class TrainerState:
         """Device of this process."""
         return self.fabric.device
 
-    def batch_loss(self, model: Any, batch: Batch) -> torch.Tensor:
+    def batch_loss(self, model: Any, batch: Batch) -> Float[torch.Tensor, ""]:
         """Return the mean loss of a model over a batch."""
         image_BCHW = batch.image_BCHW.contiguous(memory_format=self.memory_format)
         if self.loss is None:
@@ -60,7 +62,7 @@ class TrainerState:
 
     @contextmanager
     def validation_network(self) -> Iterator[nn.Module]:
-        """Yield the network with averaged weights, if they are averaged, and with equal buffers in all processes."""
+        """Yield the network with averaged weights, if the plan has them, and with equal buffers in all processes."""
         with self.average.applied_to(self.network), self.fabric.autocast():
             if self.processes.size > 1:
                 for buffer in self.network.buffers():
@@ -85,7 +87,7 @@ class TrainerState:
 
 
 def launch(plan: TrainingPlan) -> Fabric:
-    """Set up the devices of a plan and, where it asks for several processes, start them; all of them return from here.
+    """Set up the devices of a plan, and start the other processes if it requires several; each of them returns.
 
     Raises:
         UserError: the device is not available.
@@ -157,16 +159,17 @@ def _loader(plan: TrainingPlan, processes: ProcessGroup, device: torch.device) -
     micro_batches = train.gradient_accumulation * processes.size
     if images < 2 * micro_batches:
         raise UserError(
-            f"train: {train.gradient_accumulation} batches per step on {processes.size} devices require at least "
-            f"{2 * micro_batches} training images, but there are {images}; lower "
+            f"train: {quantity(train.gradient_accumulation, 'batch', 'batches')} per step on "
+            f"{quantity(processes.size, 'device')} require at least {2 * micro_batches} training images, but there "
+            f"{'is' if images == 1 else 'are'} {images}; lower "
             "train.gradient_accumulation or train.devices"
         )
     store = resident_on(plan.loader.store, device) if train.cache_on_device == "yes" else plan.loader.store
     return replace(plan.loader, store=store, micro_batches=micro_batches)
 
 
-def class_weights(plan: TrainingPlan) -> torch.Tensor:
-    """Return the weight of each class in the loss, [K]: with `balanced`, inverse to its share, so that their mean is 1.
+def class_weights(plan: TrainingPlan) -> Float[torch.Tensor, " K"]:
+    """Return the weight of each class in the loss: with `balanced`, inverse to its share, so that their mean is 1.
 
     Raises:
         UserError: `balanced`, but the task has no classes.

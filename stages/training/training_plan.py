@@ -21,8 +21,8 @@ from stages.training.batch_loader import BatchLoader
 
 Array = np.ndarray[Any, Any]
 MAX_TRAIN_SAMPLE = 1000  # training images that are scored: enough to measure a gap of a few percent
-OUTPUT_KINDS = {"vector": "one output per image", "map": "one output per pixel", "boxes": "boxes"}
-SUITABLE_NETWORKS = {"vector": "resnet18, vgg16, googlenet, timm/NAME ...", "map": "unet", "boxes": "mask_rcnn"}
+OUTPUT_KINDS = {"vector": "one output per image", "map": "one output per pixel", "boxes": "boxes as outputs"}
+SUITABLE_NETWORKS = {"vector": "resnet18, vgg16, googlenet or timm/NAME", "map": "unet", "boxes": "mask_rcnn"}
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class TrainingData:
     train_set: PixelStore
     val_set: PixelStore
     val_truths: list[Any]
-    """One per original image of `val_set`."""
+    """Ground truth of each original image of `val_set`."""
     train_sample: PixelStore
     """Training images without augmentation, as many as there are validation images and at most 1,000. Their score
     shows overfitting."""
     train_truths: list[Any]
-    """One per original image of `train_sample`."""
+    """Ground truth of each original image of `train_sample`."""
 
 
 @dataclass(frozen=True)

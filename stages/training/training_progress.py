@@ -22,7 +22,7 @@ class EpochMetrics:
     learning_rate: float
     """Learning rate of the last step."""
     seconds: float
-    """Training and validation."""
+    """Duration of training and validation."""
     loading_share: float
     """Share of the training time spent on loading images and moving them to the device, 0..1."""
     augmentation_share: float
@@ -58,7 +58,7 @@ class TrainingProgress:
 
     @property
     def without_improvement(self) -> list[bool]:
-        """One flag per completed epoch: an earlier epoch had at least as good a validation score."""
+        """One flag per completed epoch, true if an earlier epoch had at least as good a validation score."""
         scores = [self._order(epoch)[0] for epoch in self.epochs]
         return [i > 0 and score <= max(scores[:i]) for i, score in enumerate(scores)]
 
@@ -71,9 +71,9 @@ class TrainingProgress:
         """Add to the time of the completed steps.
 
         Args:
-            seconds: in total.
-            loading: part of it spent on loading images.
-            augmentation: part of it spent on augmentation.
+            seconds: total time, seconds.
+            loading: part of it spent on loading images, seconds.
+            augmentation: part of it spent on augmentation, seconds.
         """
         self.seconds += seconds
         self.loading_seconds += loading
@@ -96,6 +96,6 @@ class TrainingProgress:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any], device: torch.device) -> "TrainingProgress":
-        """Build the progress that `state_dict` returned."""
+        """Rebuild the progress from what `state_dict` returned."""
         losses = list(state["losses"].to(device))
         return cls(**{**state, "losses": losses, "epochs": [EpochMetrics(**epoch) for epoch in state["epochs"]]})

@@ -21,9 +21,9 @@ def validate(
     """Return the score and the mean loss over the images of a store, the same in all processes.
 
     Args:
-        plan: names the score.
-        state: the running training.
-        network: from `TrainerState.validation_network`.
+        plan: plan of the training, which names the score.
+        state: state of the running training.
+        network: network of `TrainerState.validation_network`.
         store: images, of which each process predicts a part.
         truths: ground truth, one per original image.
     """
@@ -66,7 +66,7 @@ def _total_box_loss(plan: TrainingPlan, state: TrainerState, network: nn.Module,
 
 
 def _shard(store: PixelStore, processes: ProcessGroup) -> PixelStore:
-    """Return the original images that this process predicts: consecutive ones, with all their tiles."""
+    """Return the consecutive original images that this process predicts, with all their tiles."""
     rows = [rows_of_original for _, rows_of_original in store.rows_by_original()]
     own = np.array_split(np.arange(len(rows)), processes.size)[processes.rank]
     return store.select(np.concatenate([np.zeros(0, int), *(np.arange(len(store))[rows[i]] for i in own)]))

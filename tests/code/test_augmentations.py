@@ -425,14 +425,14 @@ def test_all_invalid_amounts_are_reported() -> None:
     for part in (
         "augment.amounts.elastik: unknown; did you mean `elastic`?",
         "augment.amounts.rotation.degrees: 270: input should be less than or equal to 180",
-        "amplitude 9 would fold the image at wavelength 16; use at most 2",
+        "augment.amounts.elastic: amplitude 9 would fold the image at wavelength 16; use at most 2",
         "augment.amounts.blur.sigma: unknown",
         "augment.amounts.gamma.1: unknown",
-        "augment.amounts.hue: 10: the images have 1 channel(s), not 3",
+        "augment.amounts.hue: 10: the images have 1 channel, not 3; use off",
         "augment.amounts.noise.deviation: 'much': input should be a valid number",
         "augment.amounts.shear.degrees: [1, 2]: input should be a valid number",
         "augment.amounts.scale.change: nan: input should be a finite number",
-        "augment.amounts.articulated: 20: no articulated parts were found in the images; see prepare.articulated_parts",
+        "augment.amounts.articulated: 20: no articulated parts were found in the images (see prepare.articulated_parts)",
     ):
         assert part in str(caught.value)
 

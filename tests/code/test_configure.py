@@ -168,7 +168,7 @@ def test_reasons_alternatives_and_questions_are_reported(
         file.write_bytes(png(pixels))
     propose(source)
     output, text = capsys.readouterr().out, (workspace / "params.proposed.yaml").read_text()
-    assert "read as coco: it lists images, annotations and categories" in output
+    assert "read as coco: the file lists images, annotations and categories" in output
     assert "--inside more --format folders: 6 images" in output
     assert "Questions that only you can answer" in output and "ingest.group_regex" in output
     assert "  # individual objects are outlined\n  name: instances" in text

@@ -101,7 +101,7 @@ UNREADABLE = {
         "several frames",
     ),
     "transparent": (png(np.dstack([COLOUR, RAMP])), "transparent"),
-    "too large": (png(np.zeros((1100, 1000), np.uint8)), "1.1 megapixels, above 1"),
+    "too large": (png(np.zeros((1100, 1000), np.uint8)), r"1.1 megapixels \(1000x1100\), above the limit of 1"),
 }
 
 

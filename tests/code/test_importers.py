@@ -96,7 +96,7 @@ def test_links_pipes_and_undecodable_names_are_refused_with_their_path(
         "0/link.png": "is a link",
         "0/pipe.png": "is neither a file nor a folder",
         "2": "is a link",
-        "0/\udcff.png": "the name is not valid UTF-8",
+        "0/\udcff.png": "has a name that is not valid UTF-8",
     }
 
 
@@ -231,7 +231,7 @@ def test_arrays_can_define_their_own_splits(listing: Callable[..., Listing], tmp
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"pixels": np.zeros(3)}, "neither `images`"),
+        ({"pixels": np.zeros(3)}, "contains the arrays pixels; name the arrays `images` and `labels`"),
         ({"images": np.zeros((2, 8, 8), np.uint8)}, "images has no labels"),
         ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.zeros(3)}, r"labels of shape \(3,\) for 2 images"),
         ({"images": np.zeros((2, 8, 8)), "labels": np.zeros(2)}, "images is float64"),
@@ -257,7 +257,7 @@ def test_arrays_without_a_split_are_refused_when_splits_are_required(
     assert [item.path for item in items] == ["train/000000.png", "train/000001.png"]
     assert [r.path for r in refused] == ["extra/000000.png", "extra/000001.png"]
     np.savez(tmp_path / "b.npz", images=images, labels=labels)
-    with pytest.raises(UserError, match="the source does not assign a split"):
+    with pytest.raises(UserError, match="has no split in the source"):
         listing(tmp_path / "b.npz", has_split=True)
 
 

@@ -225,7 +225,7 @@ def test_few_rejected_files_are_tolerated_and_listed(
     )
     assert 0.03 <= proposed.ingest.max_rejected <= 0.2 and "such as labels.csv: not in a class folder" in output
     assert (
-        "labels.csv: no column contains paths of the images; the columns are file, age, the first row x.jpg, 3"
+        "labels.csv: no column contains paths of the images; the columns are file, age, and the first row is x.jpg, 3"
         in output
     )
     assert len(ingested(proposed, workspace)) > 30

@@ -53,7 +53,7 @@ def test_a_damaged_image_of_a_batch_gets_its_own_error(file: Path) -> None:
     with client(file) as server:
         responses = server.post("/v1/predict-many", files=files).json()["answers"]
     assert [response.get("answer", {}).get("label") for response in responses] == ["red", None, "blue"]
-    assert "cannot be read" in responses[1]["error"]
+    assert "the image cannot be decoded" in responses[1]["error"]
 
 
 def test_the_prediction_is_drawn_over_the_image_on_request(file: Path) -> None:
@@ -65,7 +65,7 @@ def test_the_prediction_is_drawn_over_the_image_on_request(file: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "settings", "status", "message"),
     [
-        (b"no image", {}, 422, "cannot be read"),
+        (b"no image", {}, 422, "the image cannot be decoded"),
         (b"", {}, 422, "0 bytes"),
         (png(plain("red", 64)), {"megapixels": 0.001}, 413, "megapixels"),
         (bytes(2000), {"megabytes": 0.001}, 413, "more than 0.001 MB"),

@@ -323,7 +323,7 @@ def test_scores_have_the_unit_that_all_scalars_share() -> None:
         (
             "classification",
             {"weight": "kg"},
-            "task.units: weight: task classification predicts no numbers; leave units empty",
+            "task.units: weight has a unit, but task classification predicts no numbers; leave task.units empty",
         ),
     ],
 )
@@ -346,7 +346,7 @@ def spec_of_labels(
 
 def test_a_class_listed_twice_is_reported(params: Params) -> None:
     annotations = [Annotation(labels=(label,)) for label in "ab"]
-    with pytest.raises(UserError, match="task.classes: a, b, a: a class is listed twice"):
+    with pytest.raises(UserError, match="task.classes: a, b, a lists a class twice; list each class once"):
         spec_of_labels(params, "classification", annotations, classes=("a", "b", "a"))
 
 
@@ -355,7 +355,7 @@ def test_watershed_with_several_classes_is_refused(params: Params) -> None:
         Annotation(shapes=tuple(ObjectAnnotation(label, (0, 0, 2, 2)) for label in labels)) for labels in ("a", "ab")
     ]
     assert spec_of_labels(params, "instances", annotations[:1], "watershed").labels == ("a",)
-    with pytest.raises(UserError, match="watershed supports one class only, but the objects are a, b"):
+    with pytest.raises(UserError, match="watershed supports only one class, but the objects have the classes a, b"):
         spec_of_labels(params, "instances", annotations, "watershed")
 
 
@@ -363,7 +363,7 @@ def test_objects_without_a_mask_among_others_are_reported(params: Params, capsys
     mask = squares(0)[0]
     shapes = (ObjectAnnotation("a", bounding_box(mask), encode_rle(mask)), ObjectAnnotation("a", (0, 0, 2, 2)))
     assert not spec_of_labels(params, "instances", [Annotation(shapes=shapes)]).masks
-    assert "prepare: 1 objects have a box but no mask, so only boxes are trained and scored" in capsys.readouterr().out
+    assert "prepare: 1 object has a box but no mask, so training and scores use only boxes" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("target", "numbers"), [("count", [2, 1]), ("area", [3 / 8, 1 / 8])])

@@ -285,7 +285,7 @@ def test_a_missing_device_is_reported(make_plan: MakePlan) -> None:
             "train.loss: huber is not a loss of representation class; known: cross_entropy, focal",
         ),
         ("network", {"weights": "/elsewhere/w.pth"}, "network.weights: '/elsewhere/w.pth' is not a file in"),
-        ("augment", {"amounts": {"hue": 10}}, "augment.amounts.hue: 10: the images have 1 channel(s), not 3"),
+        ("augment", {"amounts": {"hue": 10}}, "augment.amounts.hue: 10: the images have 1 channel, not 3; use off"),
         ("task", {"score": "psnr"}, "task.score: psnr is not a score of task classification; known: balanced_accuracy"),
     ],
 )

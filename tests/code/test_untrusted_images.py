@@ -66,7 +66,7 @@ REJECTED: dict[str, tuple[bytes, str]] = {
     "cut.tif": (tiff(COLOUR)[:2500], "."),
     "cut.webp": (saved(RGB, "WEBP")[:-200], "."),
     "bomb.png": (png_of_size(60_000, 60_000), "3600|3.6e|exceeds"),
-    "large.png": (png_of_size(20_000, 6_000), "120.0 megapixels, above 100"),
+    "large.png": (png_of_size(20_000, 6_000), r"120.0 megapixels \(20000x6000\), above the limit of 100"),
     "cmyk.jpg": (saved(RGB.convert("CMYK"), "JPEG"), "mode CMYK"),
     "cmyk16.tif": (tiff(np.zeros((9, 9, 4), np.uint16), photometric="separated"), "SEPARATED"),
     "lab.tif": (saved(RGB.convert("LAB"), "TIFF"), "mode LAB"),
@@ -148,7 +148,7 @@ def exhaust_memory(data: bytes) -> int:
 
 @pytest.mark.parametrize(
     ("decoder", "message"),
-    [(crash, "crashed .SIGSEGV"), (hang, "longer than 1 s"), (exhaust_memory, "more than 4 GiB of memory")],
+    [(crash, "crashed the worker process .SIGSEGV"), (hang, "longer than 1 s"), (exhaust_memory, "more than 4 GiB of memory")],
 )
 def test_a_decoder_crash_hang_or_memory_excess_rejects_one_file(
     decoder: Callable[[bytes], Any], message: str, monkeypatch: pytest.MonkeyPatch
@@ -216,7 +216,7 @@ def test_only_new_files_are_decoded(ingest: Ingest, tmp_path: Path, monkeypatch:
     (source / "0" / "new.png").write_bytes(new)
     ingest(source)
     assert decoded == [new]
-    with pytest.raises(UserError, match="64 megapixels|6.4e-05|above 5e-05"):
+    with pytest.raises(UserError, match="above the limit of 5e-05"):
         ingest(source, max_megapixels=0.00005)
 
 

@@ -48,7 +48,7 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
     frames = {"save_all": True, "append_images": [image.rotate(90)]}
     jpeg, plain = saved(image, "JPEG"), png(array)
     return {
-        "empty.png": (b"", "empty file, 0 bytes"),
+        "empty.png": (b"", "is empty (0 bytes)"),
         "words.png": (b"no image", "is not a JPEG, PNG, GIF, BMP, WebP or npy"),
         "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "is not a JPEG, PNG"),
         "short.png": (plain[:-30], "is a damaged PNG"),
@@ -66,7 +66,7 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
         "moving.gif": (saved(image, "GIF", **frames), "contains 2 frames"),
         "moving.png": (saved(image, "PNG", **frames), "contains 2 frames"),
         "moving.webp": (saved(image, "WEBP", **frames), "contains several frames"),
-        "print.jpg": (saved(image.convert("CMYK"), "JPEG"), "mode CMYK is not supported"),
+        "print.jpg": (saved(image.convert("CMYK"), "JPEG"), "has the mode CMYK, which is not supported"),
         "section.tif": (saved(image, "TIFF"), "is a TIFF, which browsers do not decode"),
     }
 

@@ -82,7 +82,7 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
     for n in ranked:
         region_SS, given, predicted = region_N[n]
         captions[paths[n]] = f"{names[given]} \N{RIGHTWARDS ARROW} {names[predicted]}? Dice {worst_N[n]:.2f}"
-        places[paths[n]] = [box_in_pixels(region_SS, rows["height"].iloc[n], rows["width"].iloc[n])]
+        places[paths[n]] = [box_in_pixels(region_SS, int(rows["height"].iloc[n]), int(rows["width"].iloc[n]))]
     message = (
         f"{len(ranked)} of {len(rows)} masks disagree with the out-of-fold predictions of the baseline: Dice "
         f"{worst_N[ranked[0]]:.2f} at worst, {np.median(worst_N):.2f} for the median image. The mask may belong to "

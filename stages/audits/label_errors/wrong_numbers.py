@@ -1,16 +1,14 @@
 """Wrong numbers: numbers far from their out-of-fold prediction."""
 
-from typing import Any
-
 import numpy as np
 
 from stages.audits.audit_data import AuditData
 from stages.audits.label_errors.wrong_classes import Found
 from stages.core.findings import Finding, Severity
+from stages.core.shapes import Array, Bool, Float, Real, Shaped
 from stages.dataset.manifest import parse_annotations
 from stages.probes.cross_validation import out_of_fold_numbers
 
-Array = np.ndarray[Any, Any]
 MIN_R2 = 0.5  # of the out-of-fold predictions
 FAR = 5.0  # robust standard deviations
 HUBER = 3.0  # robust standard deviations, beyond which residuals are clipped
@@ -29,7 +27,7 @@ def find(data: AuditData) -> Found:
     return compare_numbers(data, names, given_ND)
 
 
-def compare_numbers(data: AuditData, names: list[str], given_ND: Array) -> Found:
+def compare_numbers(data: AuditData, names: list[str], given_ND: Real[Array, "N D"]) -> Found:
     """Compare numbers with their out-of-fold predictions.
 
     Args:
@@ -68,7 +66,9 @@ def compare_numbers(data: AuditData, names: list[str], given_ND: Array) -> Found
     return [Finding("label_errors/numbers", severity, message, evidence, list(captions)[:24], captions)], unchecked
 
 
-def _standardize(given_ND: Array) -> tuple[Array, Array, Array]:
+def _standardize(
+    given_ND: Real[Array, "N D"],
+) -> tuple[Float[Array, "N D"], Float[Array, " D"], Float[Array, " D"]]:
     """Return numbers in robust standard deviations from their median; computed on quarters to prevent overflow."""
     median_D = np.median(given_ND / 4, axis=0)
     off_ND = given_ND / 4 - median_D
@@ -77,14 +77,18 @@ def _standardize(given_ND: Array) -> tuple[Array, Array, Array]:
         return np.clip(off_ND / unit_D, -MAX_DEVIATION, MAX_DEVIATION), median_D, unit_D
 
 
-def _unstandardize(scaled_ND: Array, median_D: Array, unit_D: Array) -> Array:
+def _unstandardize(
+    scaled_ND: Float[Array, "N D"], median_D: Float[Array, " D"], unit_D: Float[Array, " D"]
+) -> Float[Array, "N D"]:
     """Return standardized numbers in their original unit; values beyond the largest float become infinite."""
     with np.errstate(over="ignore"):
         return np.asarray(4 * (median_D + scaled_ND * unit_D))
 
 
-def _predict(features_NF: Array, given_ND: Array, groups_N: Array) -> tuple[Array, Array]:
-    """Return out-of-fold predictions [N, D] of a robust regression, and their R2 [D].
+def _predict(
+    features_NF: Float[Array, "N F"], given_ND: Float[Array, "N D"], groups_N: Shaped[Array, " N"]
+) -> tuple[Float[Array, "N D"], Float[Array, " D"]]:
+    """Return out-of-fold predictions of a robust regression, and their R2.
 
     Values far from their prediction are pulled towards it (Huber 1964): otherwise one misplaced decimal point would
     bend all predictions. Numbers are in deviations from their median.
@@ -99,13 +103,13 @@ def _predict(features_NF: Array, given_ND: Array, groups_N: Array) -> tuple[Arra
     return predicted_ND, np.where(variance_D > 0, 1 - left_D / np.maximum(variance_D, 1e-12), 0)
 
 
-def _pulled(off_ND: Array, used_ND: Array) -> Array:
+def _pulled(off_ND: Float[Array, "N D"], used_ND: Bool[Array, "N D"]) -> Float[Array, "N D"]:
     most_D = HUBER * _scale(off_ND, used_ND)
     return np.clip(off_ND, -most_D, most_D)
 
 
-def _used_for_spread(value_ND: Array) -> Array:
-    """Return [N, D] the values from which the spread is estimated.
+def _used_for_spread(value_ND: Float[Array, "N D"]) -> Bool[Array, "N D"]:
+    """Return the values from which the spread is estimated.
 
     These are all values. If more than half are the same value, as counts of rare objects are, these are the others.
     """
@@ -113,12 +117,12 @@ def _used_for_spread(value_ND: Array) -> Array:
     return other_ND | (other_ND.mean(axis=0) >= 0.5) | ~other_ND.any(axis=0)
 
 
-def _scale(off_ND: Array, used_ND: Array, least: float = 1e-12) -> Array:
-    """Return 1.4826 times the median absolute deviation [D], never 0; the standard deviation of normal numbers."""
+def _scale(off_ND: Float[Array, "N D"], used_ND: Bool[Array, "N D"], least: float = 1e-12) -> Float[Array, " D"]:
+    """Return 1.4826 times the median absolute deviation, never 0; the standard deviation of normal numbers."""
     return np.maximum(1.4826 * np.nanmedian(np.where(used_ND, abs(off_ND), np.nan), axis=0), least)
 
 
-def robust_deviations(value_ND: Array) -> Array:
+def robust_deviations(value_ND: Float[Array, "N D"]) -> Float[Array, "N D"]:
     """Return deviations from the median in robust standard deviations."""
     off_ND = value_ND - np.median(value_ND, axis=0)
     return off_ND / _scale(off_ND, _used_for_spread(value_ND))

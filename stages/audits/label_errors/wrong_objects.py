@@ -13,12 +13,12 @@ from stages.audits.audit_data import AuditData
 from stages.audits.label_errors.wrong_classes import Found
 from stages.audits.label_errors.wrong_numbers import compare_numbers
 from stages.core.findings import Finding
+from stages.core.shapes import Array, Bool, Float, UInt8
 from stages.dataset.annotations import IGNORE_INDEX, Annotation
 from stages.dataset.manifest import parse_annotations
 from stages.probes.downsampled import box_in_pixels, downsample_images, downsample_objects, object_classes, object_mask
 from stages.probes.pixel_classifier import predict_pixels
 
-Array = np.ndarray[Any, Any]
 MIN_IMAGES = 10
 MIN_DICE = 0.5  # of the baseline for a class, over all images
 MIN_AREA = 4  # downsampled pixels of the median object; of smaller objects only the count is checked
@@ -31,7 +31,7 @@ FAR = 3.5  # robust standard deviations of the number of unlabelled objects
 class ImageErrors:
     """Possible label errors of one image."""
 
-    missing_K: Array
+    missing_K: Float[Array, " K"]
     """Estimated number of unlabelled objects of each class."""
     without_object: list[int]
     """Indices of labels without a predicted object."""
@@ -65,11 +65,15 @@ def find(data: AuditData) -> Found:
 
 
 def _image_errors(
-    data: AuditData, all_annotations: list[Annotation], names: list[str], index_NSS: Array, typical_K: Array
-) -> tuple[list[ImageErrors], Array]:
+    data: AuditData,
+    all_annotations: list[Annotation],
+    names: list[str],
+    index_NSS: UInt8[Array, "N S S"],
+    typical_K: Float[Array, " K"],
+) -> tuple[list[ImageErrors], Float[Array, " K"]]:
     """Return the possible label errors of each image, and the Dice of the baseline for each class."""
     rows, classes = data.sample, len(names) + 1
-    heights, widths = rows["height"].to_numpy(), rows["width"].to_numpy()
+    heights, widths = rows["height"].tolist(), rows["width"].tolist()
     image_NSSC = downsample_images(rows, data.folder)
     errors: list[Any] = [None] * len(rows)
     both_K, sum_K = np.zeros(classes), np.zeros(classes)
@@ -102,12 +106,14 @@ def _image_errors(
     return errors, 2 * both_K / np.maximum(sum_K, 1)
 
 
-def _unlabelled_regions(predicted_SS: Array, unlabelled_SS: Array, typical: float) -> list[tuple[int, Array]]:
+def _unlabelled_regions(
+    predicted_SS: Bool[Array, "S S"], unlabelled_SS: Bool[Array, "S S"], typical: float
+) -> list[tuple[int, Bool[Array, "S S"]]]:
     """Return regions of a predicted class without a label, each with its number of objects of typical area.
 
     Args:
-        predicted_SS: bool, pixels of the predicted class.
-        unlabelled_SS: bool, pixels without a label.
+        predicted_SS: pixels of the predicted class.
+        unlabelled_SS: pixels without a label.
         typical: area of a typical object, downsampled pixels.
     """
     number_SS, _ = label((uniform_filter(predicted_SS.astype(float), 3) > 0.6) & unlabelled_SS)
@@ -147,7 +153,7 @@ def _finding(
     all_annotations: list[Annotation],
     names: list[str],
     errors: list[ImageErrors],
-    dice_K: Array,
+    dice_K: Float[Array, " K"],
     skilled: list[int],
 ) -> Finding:
     paths = list(data.sample["path"])

@@ -37,7 +37,8 @@ function lookAtJpeg(bytes) {
     const data = bytes.subarray(from, to),
       frame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xcc].includes(marker);
     if (frame && data[0] !== 8) throw new Unreadable(`is a JPEG of ${data[0]} bits; only 8 bits are supported`);
-    if (frame && data[5] === 4) throw new Unreadable("mode CMYK is not supported; convert it to 8-bit grey or RGB");
+    if (frame && data[5] === 4)
+      throw new Unreadable("has the mode CMYK, which is not supported; convert it to 8-bit grey or RGB");
     if (marker === 0xe0 && ascii(data, 0, 4) === "JFIF") dense ||= data.length >= 12 && [1, 2].includes(data[7]);
     if (marker === 0xe1) {
       const isExifs = ascii(data, 0, 6) === "Exif\0\0",

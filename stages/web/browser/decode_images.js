@@ -13,7 +13,7 @@ const TIFF = [
 
 // Decode the bytes of one image file; throws Unreadable with the reason.
 export async function read(bytes, mostMegapixels) {
-  if (!bytes.length) throw new Unreadable("empty file, 0 bytes");
+  if (!bytes.length) throw new Unreadable("is empty (0 bytes)");
   if (startsWith(bytes, NPY)) return bounded(readNpy(bytes), mostMegapixels);
   if (TIFF.some((sign) => startsWith(bytes, sign)))
     throw new Unreadable(
@@ -81,7 +81,7 @@ function bounded(picture, mostMegapixels) {
   const megapixels = (picture.width * picture.height) / 1e6;
   if (megapixels <= mostMegapixels) return picture;
   throw new Unreadable(
-    `${picture.width}x${picture.height} is ${megapixels.toFixed(1)} megapixels, above ${mostMegapixels}`,
+    `has ${megapixels.toFixed(1)} megapixels (${picture.width}x${picture.height}), above the limit of ${mostMegapixels}`,
   );
 }
 
