@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 RESULTS = Path("docs/results")
-MISSING = "skipped: {what} is not installed ({path})"
+MISSING = "skipped: {what}, because {path} does not exist; the make targets of the benchmarks create it"
 
 
 def replace_block(text: str, marker: str, content: str) -> str:
@@ -28,8 +28,8 @@ def replace_block(text: str, marker: str, content: str) -> str:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that all benchmarks share: `--tiny` and `--output`."""
-    parser.add_argument("--tiny", action="store_true", help="check in seconds that the benchmark runs; no real figures")
-    parser.add_argument("--output", type=Path, help=f"folder for the results; default {RESULTS}, or temporary if tiny")
+    parser.add_argument("--tiny", action="store_true", help="only check within seconds that the benchmark runs")
+    parser.add_argument("--output", type=Path, help=f"folder for the results; default: {RESULTS}, or a temporary one")
 
 
 def output_folder(output: Path | None, tiny: bool) -> Path:
@@ -48,11 +48,11 @@ def output_folder(output: Path | None, tiny: bool) -> Path:
 
 
 def installed(python: Path, what: str) -> bool:
-    """Return whether an environment exists; print that its part is skipped if it does not.
+    """Return whether an environment exists; if not, print that a part of the benchmark is skipped.
 
     Args:
         python: the environment's interpreter or folder.
-        what: the part that needs it, as named in the message.
+        what: the part that requires the environment, for the message.
     """
     if not python.exists():
         print(MISSING.format(what=what, path=python), flush=True)

@@ -18,7 +18,7 @@ from urllib.error import HTTPError
 from flows import supervisor
 
 STARTUP = 180
-"""Time limit in seconds for the start of a server; its import takes ten on a small machine."""
+"""Time limit in seconds for the start of a server; on a small machine, its imports take ten seconds."""
 
 
 def connect() -> Callable[[], None]:
@@ -87,7 +87,7 @@ def _serve(port: int) -> tuple[subprocess.Popen[bytes], deque[str]]:
         "--log-level",
         "error",
     ]
-    # Without the web pages, and only the services that record runs.
+    # Disable the web pages, and all services except those that record runs.
     settings = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     server = supervisor.start([sys.executable, "-m", *app, "--port", str(port)], os.environ | settings)
     assert server.stdout is not None

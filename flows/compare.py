@@ -1,7 +1,7 @@
 """Compare variants of params on one data set and one score.
 
 `python -m flows.compare [--example NAME --source SOURCE] "KEY=VALUE ..." "KEY=VALUE ..."`: each argument is a variant
-of params.yaml, or of an example; the others are compared with the first.
+of params.yaml, or of an example. All other variants are compared with the first.
 """
 
 import json
@@ -18,6 +18,7 @@ from flows import example
 from flows.worktrees import change_params, clone_name, parse_changes, run_in_clone
 from stages.config.load import load
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 
 COMPARISONS = Path("work/compare")
 DEMO = "data/raw/digits"
@@ -48,7 +49,7 @@ def difference(first: dict[str, Any], other: dict[str, Any]) -> dict[str, float]
     """Return `other` minus `first` with the percentile interval of a paired bootstrap.
 
     Raises:
-        UserError: they were not scored on the same resamples of the same images.
+        UserError: the variants have different scores, or were not scored on the same resamples of the same images.
     """
     if first["score"] != other["score"]:
         raise UserError(
@@ -109,10 +110,11 @@ def main(variants: list[str], name: str = "", source: str = "") -> dict[str, Any
         `table` in Markdown, `file` that contains it, and `variants` with the results and the report of each.
 
     Raises:
-        UserError: a variant is wrong, or a run failed.
+        UserError: a variant is invalid, or a run failed.
     """
     if len(variants) < 2 or len(set(variants)) < len(variants):
-        raise UserError(f"{variants}: name two or more variants, all different")
+        given = ", ".join([quantity(len(variants), "variant"), *(f"`{variant}`" for variant in variants)])
+        raise UserError(f"got {given}; name two or more variants, all different")
     if bool(name) != bool(source):
         raise UserError("--example requires --source, and --source requires --example")
     label = name or load(Path("params.yaml")).ingest.name

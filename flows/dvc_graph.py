@@ -47,13 +47,13 @@ def load(targets: Sequence[str] = ()) -> dict[str, list[str]]:
             order = nx.lexicographical_topological_sort(wanted.reverse(copy=True), key=lambda stage: stage.addressing)
             return {s.addressing: sorted(up.addressing for up in wanted.successors(s)) for s in order}
     except NotDvcRepoError:
-        raise UserError(f"{Path.cwd()} contains no .dvc; run from the folder of the project") from None
+        raise UserError(f"{Path.cwd()} contains no folder .dvc; run this in the folder of the project") from None
     except DvcException as error:
-        raise UserError(f"dvc: {error}; `dvc repro --dry` shows the same") from None
+        raise UserError(f"DVC failed: {error}; `dvc repro --dry` reports the same error") from None
 
 
 def unchanged(stage: str) -> bool:
-    """Return whether `dvc repro` would skip the stage; checked in process, since starting dvc takes a second."""
+    """Return whether `dvc repro` would skip the stage; checked in this process, since starting dvc takes a second."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -119,7 +119,7 @@ def _read_rwlock() -> list[dict[str, Any]]:
             entries = json.loads(RWLOCK.read_text())
         except FileNotFoundError:
             return []
-        except ValueError:  # incomplete: it is being written, or the writer was killed
+        except ValueError:  # incomplete: the file is being written, or its writer was killed
             time.sleep(0.2)
         else:
             readers = [reader for processes in entries.get("read", {}).values() for reader in processes]

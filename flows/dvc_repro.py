@@ -39,7 +39,7 @@ class Progress:
     last: dict[str, float] = field(default_factory=dict)
     """Seconds of each stage in the previous run."""
     states: dict[str, str] = field(default_factory=dict)
-    """unchanged, restored, ran, failed or interrupted, in the order of the visits."""
+    """State of each visited stage, in order: unchanged, restored, ran, failed or interrupted."""
     seconds: dict[str, float] = field(default_factory=dict)
     running: str = ""
     began: float = 0.0
@@ -53,7 +53,7 @@ class Progress:
         self._next(stage, "restored", "restored from the cache")
 
     def started(self, stage: str) -> None:
-        """Report that a stage starts, and the durations of it and the rest in the previous run."""
+        """Report that a stage starts, with its duration and that of the remaining stages in the previous run."""
         self._next(stage, "ran", f"running{self._expectation(stage)}")
         self.running, self.began = stage, time.monotonic()
 
@@ -97,7 +97,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as text for people.
+    """Format a duration for display.
 
     >>> duration(3.21), duration(75), duration(7300)
     ('3.2 s', '1 min 15 s', '2 h 01 min')
@@ -112,12 +112,12 @@ class StageLines(logging.Handler):
     """Handler of DVC's log messages that reports stages to `Progress` and passes on the rest."""
 
     def __init__(self, progress: Progress) -> None:
-        """Report to `progress`."""
+        """Create a handler that reports to `progress`."""
         super().__init__(logging.INFO)
         self._progress = progress
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Report one message."""
+        """Report or print one message of DVC."""
         text, arguments = str(record.msg), record.args if isinstance(record.args, tuple) else ()
         if text == "Running stage '%s':":
             self._progress.started(str(arguments[0]))
@@ -130,7 +130,7 @@ class StageLines(logging.Handler):
 
 
 def reproduce(targets: Sequence[str]) -> tuple[Progress, Exception | None]:
-    """Bring the stages of dvc.yaml, or the targets and what they depend on, up to date.
+    """Bring the stages of dvc.yaml, or the targets and their dependencies, up to date.
 
     Returns:
         Progress with the state of each stage, and the exception that ended the run, if any.
@@ -161,15 +161,19 @@ def reproduce(targets: Sequence[str]) -> tuple[Progress, Exception | None]:
 
 
 def _is_interrupt(error: Exception) -> bool:
-    """Return whether a stage was ended by Ctrl-C: by the signal itself, or with the exit code of shells and stages."""
+    """Return whether Ctrl-C ended a stage: the signal killed it, or it exited with the code for an interrupt."""
     return bool(re.search(rf", exited with (-{signal.SIGINT:d}|{INTERRUPTED})$", str(error.__cause__)))
 
 
 def main(result: Path, targets: list[str]) -> int:
-    """Run the stages, keep the run as an experiment, and write `result`.
+    """Run the stages, save a complete run as an experiment, and write a summary to `result`.
+
+    Args:
+        result: JSON file for the summary; not written after an interrupt or if params.yaml is invalid.
+        targets: stages to run with their dependencies; empty for all stages.
 
     Returns:
-        0, or 3 if a finding blocks, or 1 if a stage failed.
+        0; 3 if a finding blocks; 130 after an interrupt; 1 if a stage failed or params.yaml is invalid.
     """
     from flows import experiments
     from stages.config.load import load

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flows.worktrees import change_params, clone_name, example, parse_changes, run_in_clone, summarize_run
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 
 
 def main(name: str, source: str, changes: str = "") -> Path:
@@ -34,7 +35,8 @@ def main(name: str, source: str, changes: str = "") -> Path:
 
 if __name__ == "__main__":
     if len(sys.argv) not in (3, 4):
-        sys.exit(f"error: usage: python -m flows.example NAME SOURCE [CHANGES]; got {sys.argv[1:]}")
+        given = quantity(len(sys.argv) - 1, "argument")
+        sys.exit(f'error: got {given}; usage: python -m flows.example NAME SOURCE ["KEY=VALUE ..."]')
     try:
         print(f"\n{summarize_run(main(*sys.argv[1:]))}")
     except UserError as error:

@@ -1,7 +1,7 @@
 """Save a finished run as a DVC experiment: `python -m flows.experiments`.
 
 The params, the code and dvc.lock of the workspace, and thereby metrics, curves and data, are saved under `refs/exps`.
-The workspace does not change. A run is saved only once; failing to save is reported, but is not an error.
+The workspace does not change. A run is saved only once. If it cannot be saved, this is reported, but is not an error.
 """
 
 import hashlib
@@ -31,7 +31,8 @@ def main() -> str:
     command = ["dvc", "exp", "save", "-n", name, *include, "dvc.yaml"]  # the sealed test set has its own dvc.yaml
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
-        return f"experiment  not saved: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
+        reasons = (done.stderr or done.stdout).strip().splitlines() or [f"dvc ended with status {done.returncode}"]
+        return f"experiment  not saved: {reasons[-1]}"
     return f"experiment  {name}; `make runs` compares runs, `dvc exp apply {name}` and `dvc repro` restore it"
 
 
@@ -39,7 +40,7 @@ def run_name() -> str:
     """Return the name of the data set and 8 hexadecimal digits that identify params, code and results.
 
     Comments and docstrings do not count: the entry of `fingerprint` in dvc.lock, which changes with them, is left out,
-    while other entries hold the digest of each stage's code.
+    while other entries contain the digest of each stage's code.
     """
     lock = YAML(typ="safe").load(Path("dvc.lock").read_text(encoding="utf-8"))
     lock.get("stages", {}).pop("fingerprint", None)

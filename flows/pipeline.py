@@ -1,7 +1,7 @@
-"""Run every stage of `dvc.yaml` as one Prefect task: `python -m flows.pipeline [STAGE...]`.
+"""Run each stage of `dvc.yaml` as a Prefect task: `python -m flows.pipeline [STAGE...]`.
 
-Order, names and dependencies are read from DVC, and each task runs `dvc repro --single-item STAGE`. After the flow `dvc
-repro` has nothing to do, and vice versa.
+The order, names and dependencies are read from DVC, and each task runs `dvc repro --single-item STAGE`. After the flow,
+`dvc repro` runs no stage, and vice versa.
 """
 
 import base64
@@ -14,6 +14,7 @@ from flows import api, dvc_graph, experiments
 from flows.stage_runner import Outcome, StageRunner
 from stages.config.load import load as load_params
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 
 if __name__ == "__main__":  # Prefect reads the environment when it is imported
     try:
@@ -32,7 +33,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, Failed
 
 LARGEST_PICTURE = 700_000
-"""Largest picture in bytes that is embedded in an artifact, since each view of the artifact loads it."""
+"""Size limit in bytes for a picture that is embedded in an artifact; each view of the artifact loads the picture."""
 
 
 @flow(name="pipeline", persist_result=False)
@@ -64,7 +65,7 @@ def _run(stages: dict[str, list[str]], runner: StageRunner) -> State:
     get_run_logger().info("stages\n%s", table(ends, runner.outcomes))
     missed = [stage for stage, future in futures.items() if not future.state.is_completed()]
     if not missed:
-        return Completed(message=f"{len(ends)} stages up to date")
+        return Completed(message=f"{quantity(len(ends), 'stage')} up to date")
     not_run = [stage for stage in missed if ends[stage] == "NotRun"]
     reasons = [f"`{s}`: {_reason(s, runner.outcomes.get(s))}" for s in missed if s not in not_run]
     return Failed(message="\n\n".join(reasons + ([f"Not run: {', '.join(not_run)}"] if not_run else [])))
@@ -72,7 +73,7 @@ def _run(stages: dict[str, list[str]], runner: StageRunner) -> State:
 
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
 def run_stage(stage: str, runner: StageRunner) -> State:
-    """Bring one stage up to date; the name of the state is its outcome."""
+    """Bring one stage up to date and return its outcome as a Prefect state."""
     outcome = runner.reproduce(stage, get_run_logger().info)
     if outcome.ending == "Failed":
         if blocked(stage, outcome.began):
@@ -84,7 +85,7 @@ def run_stage(stage: str, runner: StageRunner) -> State:
 
 
 def blocked(stage: str, since: float) -> str:
-    """Return `work/STAGE/blocked.md` if the stage wrote it since the time `since`; otherwise an empty text."""
+    """Return the text of `work/STAGE/blocked.md` if the stage wrote it after `since`; otherwise an empty string."""
     file = _work(stage) / "blocked.md"
     return file.read_text() if file.is_file() and file.stat().st_mtime >= since else ""
 

@@ -15,9 +15,9 @@ from typing import Literal
 from flows import dvc_graph, supervisor
 
 MAX_PARALLEL = 2
-"""Number of stages that run at the same time, at most."""
+"""Maximum number of stages that run at the same time."""
 BUSY = re.compile(r"^ERROR: .* is busy, it is being blocked by:")
-"""Message of DVC if another stage uses an overlapping path; the command has not been run then."""
+"""Message of DVC if another stage uses an overlapping path; in this case, DVC has not run the command."""
 HINTS = re.compile(r"^(To track the changes with git|To enable auto staging|Use `dvc push`|\s+(git add|dvc config) )")
 DVC_MESSAGES = re.compile(r"^(Running stage '|> |ERROR: failed to reproduce .*: failed to run: )")
 
@@ -35,7 +35,7 @@ class Outcome:
     began: float
     """Start in seconds since the epoch."""
     seconds: float
-    """Duration from the first check to the end, without waiting for other stages."""
+    """Duration in seconds of the check or of the last attempt, without the time spent waiting for other stages."""
 
 
 class StageRunner:

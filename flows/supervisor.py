@@ -18,7 +18,7 @@ from typing import IO
 PATIENCE = 20.0
 """Seconds between the interrupt and the kill."""
 LONGEST = 65536
-"""Number of bytes without a line end that are buffered, at most."""
+"""Maximum number of bytes without a line end that are buffered."""
 
 
 def start(command: list[str], env: dict[str, str], keep: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
@@ -43,9 +43,10 @@ def start(command: list[str], env: dict[str, str], keep: tuple[int, ...] = ()) -
 
 
 def run(command: list[str], env: dict[str, str], cwd: Path | None = None, stdout: int | None = None) -> int:
-    """Run a command under a supervisor, with the output of this process, and return its exit code.
+    """Run a command under a supervisor and return its exit code.
 
-    An interrupt is passed on to the command and everything it started, and raised here once all of them have ended.
+    An interrupt is passed on to the command and all processes that it started; `KeyboardInterrupt` is raised here once
+    they have ended.
 
     Args:
         command: program and arguments.
@@ -77,7 +78,7 @@ def _supervised(command: list[str]) -> list[str]:
 
 
 def lines(pipe: IO[bytes], every: float = 10.0) -> Iterator[str]:
-    """Yield the lines of a pipe as they are written; of a progress bar the current state every `every` seconds."""
+    """Yield the lines of a pipe as they are written, and the current state of a progress bar every `every` seconds."""
     rest, shown = b"", time.monotonic()
     while chunk := os.read(pipe.fileno(), LONGEST):
         *whole, rest = (rest + chunk).split(b"\n")
@@ -100,7 +101,7 @@ def _last_segment(line: bytes) -> str:
 
 
 def main(parent: int, command: list[str]) -> int:
-    """Run the command until it ends, a signal requests the stop, or the parent process has ended."""
+    """Run the command until it ends, a signal requests a stop, or the parent process has ended."""
     signals: list[int] = []
     # Handlers instead of SIG_IGN, which the command would inherit; background jobs of a shell ignore SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

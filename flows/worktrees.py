@@ -1,4 +1,4 @@
-"""Clone the project and run it with changed params; clones share the cache, but not the workspace."""
+"""Clone the project and run its pipeline with changed params; clones share the cache, but not the workspace."""
 
 import os
 import re
@@ -38,14 +38,14 @@ def parse_changes(text: str) -> dict[str, Any]:
 
 
 def change_params(changes: Sequence[Mapping[str, Any]], origin: str) -> str:
-    """Return the text of `params.yaml` of this folder with replaced values; comments are kept.
+    """Return the text of `params.yaml` of this folder with replaced values; comments are preserved.
 
     Args:
         changes: nested values, applied in this order.
         origin: source of the changes in error messages.
 
     Raises:
-        UserError: the result is not valid.
+        UserError: the changed params are not valid.
     """
     return edited(Path("params.yaml").read_text(encoding="utf-8"), changes, origin)
 
@@ -58,7 +58,8 @@ def example(name: str) -> dict[str, Any]:
     """
     file = EXAMPLES / f"{name}.yaml"
     if not file.exists():
-        raise UserError(f"no example {name!r}; {did_you_mean(name, [f.stem for f in sorted(EXAMPLES.glob('*.yaml'))])}")
+        known = [f.stem for f in sorted(EXAMPLES.glob("*.yaml"))]
+        raise UserError(f"{EXAMPLES} contains no example {name!r}; {did_you_mean(name, known)}")
     try:
         return dict(YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8")))
     except (YAMLError, TypeError) as error:
@@ -72,13 +73,13 @@ def clone_name(name: str, changes: str) -> str:
 
 
 def run_in_clone(folder: Path, params: str) -> None:
-    """Clone the last commit into `folder`, which is removed before, and run the pipeline there.
+    """Clone the last commit into `folder`, which is removed first if it exists, and run the pipeline there.
 
     The assignment of images to splits and the pretrained weights are copied; cached results are not computed again.
 
     Args:
         folder: folder of the clone.
-        params: text of its params.yaml.
+        params: text of the clone's params.yaml.
 
     Raises:
         UserError: the pipeline failed.

@@ -1,9 +1,9 @@
-"""Types of import-linter's contracts, and the sentence on layers in README.md and CONTRIBUTING.md.
+"""Contract types for import-linter, and the sentence on layers in README.md and CONTRIBUTING.md.
 
     python -m infra.import_contracts  # update the sentence after a change of the layers in pyproject.toml
 
-`stage_layers` is a contract of layers in which the word `STAGES` stands for every file of the container, so that a new
-stage is subject to it. `forbidden_except` forbids imports to all modules that match, except those that it lists.
+`stage_layers` is a layers contract in which `STAGES` represents every module file in the container, so that it covers
+new stages. `forbidden_except` is a forbidden contract that exempts the modules listed in `except_modules`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ STAGES = "STAGES"
 
 
 def stages_in(graph: ImportGraph, package: str, listed: Iterable[str] = ()) -> set[str]:
-    """Return the names of the files of a package, dunder names left out.
+    """Return the names of the module files in a package, without dunder names.
 
     Args:
         graph: The import graph.
-        package: The full name of the package, whose folder is below the current one.
-        listed: Names that have a layer of their own.
+        package: The full name of the package; its folder is looked up in the current folder.
+        listed: Names to leave out, because they have their own layer.
     """
     children = {child.removeprefix(f"{package}.") for child in graph.find_children(package)}
     folder = Path(*package.split("."))
@@ -41,12 +41,12 @@ def stages_in(graph: ImportGraph, package: str, listed: Iterable[str] = ()) -> s
 
 
 class StageLayersContract(LayersContract):
-    """Layers in which `STAGES` stands for every file of the container."""
+    """Layers contract in which `STAGES` represents every module file in the container."""
 
     type_name = "stage_layers"
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
-        """Replace `STAGES` by the files, and check the layers."""
+        """Replace `STAGES` with the module files, and check the layers."""
         (container,) = cast("list[ModuleExpression]", self.containers)
         layers = cast("list[Layer]", self.layers)
         listed = {tail.name for layer in layers for tail in layer.module_tails}
@@ -58,14 +58,14 @@ class StageLayersContract(LayersContract):
 
 
 class ForbiddenExceptContract(ForbiddenContract):
-    """Forbidden imports, where `except_modules` are neither sources nor forbidden."""
+    """Forbidden contract in which `except_modules` are neither source modules nor forbidden modules."""
 
     type_name = "forbidden_except"
 
     except_modules = fields.SetField(subfield=fields.ModuleExpressionField())
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
-        """Leave out the exceptions, and check the rest."""
+        """Remove the exceptions from the source and the forbidden modules, and check the contract."""
         listed = cast("set[ModuleExpression]", self.except_modules)
         exceptions = module_expressions_to_modules(graph, listed, raise_if_unmatched=True)
         for field in ("source_modules", "forbidden_modules"):
@@ -89,7 +89,7 @@ def sentence() -> str:
 
 
 def with_sentence(text: str) -> str:
-    """Return a page with the sentence after the comment `<!-- layers -->`, up to the next blank line."""
+    """Return a page in which the sentence replaces the text between `<!-- layers -->` and the next blank line."""
     return re.sub(r"(<!-- layers -->\n).*?(?=\n\n)", lambda found: found[1] + sentence(), text, flags=re.DOTALL)
 
 

@@ -2,9 +2,9 @@
 
     make licences
 
-Licences are read from the metadata of the environments that are built (`.venv`, `.venv-*`). Licences that the
-metadata does not state are in `infra/licences.toml`. The page keeps its entries for packages whose environment is
-not built; `--report FILE` adds the output of `pip install --dry-run --report FILE`.
+Licences are read from the package metadata of the environments that exist (`.venv`, `.venv-*`). Licences that the
+metadata does not state are in `infra/licences.toml`. Entries of packages whose environment does not exist stay as they
+are; `--report FILE` reads their licences from the output of `pip install --dry-run --report FILE`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ PAGE = ROOT / "docs/reference/third-party-licences.md"
 DEFAULT = ("pipeline", "serving")
 UNKNOWN = "unknown"
 
-# Acceptable without review. The MPL covers changes of its own files only; the CUDA libraries, which torch requires on
-# Linux, may be used and redistributed but are not open source.
+# Acceptable without review. The MPL covers changes to the licensed files only; the CUDA libraries, which torch requires
+# on Linux, may be used and redistributed but are not open source.
 PERMISSIVE = frozenset(
     "0BSD Apache-2.0 BSD BSD-2-Clause BSD-3-Clause BSL-1.0 CC0-1.0 CNRI-Python HPND ISC MIT MIT-0 MIT-CMU MPL-2.0 "
     "PSF-2.0 Unlicense Zlib ZPL-2.1 LicenseRef-NVIDIA-Proprietary".split()
 )
-# Free text and classifiers that stand for one licence. `BSD` is a BSD licence whose variant is not stated.
+# SPDX names of free texts and classifiers. `BSD` is a BSD licence whose variant is not stated.
 SPDX = {
     "2-clause bsd": "BSD-2-Clause",
     "2-clause bsd license": "BSD-2-Clause",
@@ -90,17 +90,17 @@ class Package:
 
     @property
     def row(self) -> str:
-        """The package's row of the table."""
+        """The package as a row of the table."""
         return f"| {self.name} | {self.version} | {self.licence} | {', '.join(self.locks)} |"
 
 
 def reviewed() -> dict[str, dict[str, Any]]:
-    """Return `infra/licences.toml`: the tables `stated` and `accepted`."""
+    """Return the tables `stated` and `accepted` of `infra/licences.toml`."""
     return tomllib.loads(REVIEWED.read_text())
 
 
 def locked() -> dict[tuple[str, str], tuple[str, ...]]:
-    """Return the locks that contain each (name, version)."""
+    """Return the names of the locks that contain each (name, version)."""
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     for lock in sorted(LOCKS.glob("*.txt")):
         pins = re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==([^ ;\\]+)", lock.read_text(), re.MULTILINE)
@@ -113,12 +113,12 @@ def expression(stated: str | None, text: str | None, classifiers: list[str]) -> 
     """Return the SPDX expression for a package's metadata.
 
     Args:
-        stated: `License-Expression`, which is one already.
-        text: `License`, free text; only a short, known one counts.
-        classifiers: `Classifier`, of which those that begin with `License` count.
+        stated: Value of `License-Expression`, which is an SPDX expression already.
+        text: Value of `License`, free text; only names that `SPDX` lists are used.
+        classifiers: Values of `Classifier`; only those that begin with `License :: OSI Approved` are used.
 
     Returns:
-        None if the metadata states no licence or one that `SPDX` does not list.
+        The expression, or None if the metadata states no licence or one that `SPDX` does not list.
     """
     if stated:
         return stated
@@ -132,7 +132,7 @@ def expression(stated: str | None, text: str | None, classifiers: list[str]) -> 
 
 
 def installed() -> dict[tuple[str, str], str | None]:
-    """Return the licence of every (name, version) in the environments that are built."""
+    """Return the licence of every (name, version) in the environments that exist."""
     folders = [str(folder) for folder in sorted(ROOT.glob(".venv*/lib/python*/site-packages"))]
     found = {}
     for distribution in metadata.distributions(path=folders):
@@ -155,13 +155,13 @@ def reported(file: Path) -> dict[tuple[str, str], str | None]:
 
 
 def kept() -> dict[tuple[str, str], str | None]:
-    """Return the licences that the current page lists."""
+    """Return the known licences that the current page lists, by (name, version)."""
     rows = re.findall(r"^\| (\S+) \| (\S+) \| (.+?) \| .+ \|$", PAGE.read_text() if PAGE.exists() else "", re.MULTILINE)
     return {(name, version): licence for name, version, licence in rows if licence != UNKNOWN}
 
 
 def packages(reports: list[Path]) -> list[Package]:
-    """Return all locked packages with their licences, by name."""
+    """Return all locked packages with their licences, sorted by name; `reports` are reports of pip."""
     found = kept()
     for report in reports:
         found |= reported(report)
@@ -209,9 +209,10 @@ def page(found: list[Package]) -> str:
             "",
             "## Policy for the default sets",
             "",
-            "The default sets are what the pipeline (`pipeline`) and the server (`serving`) install. The test suite",
-            "fails if they contain a package under the AGPL or a package whose licence is unknown. Permissive licences",
-            "and the MPL are accepted. NVIDIA's CUDA libraries are proprietary; torch requires them on Linux.",
+            "The default sets are the packages that the pipeline (`pipeline`) and the server (`serving`) install. The",
+            "test suite fails if they contain a package under the AGPL or a package whose licence is unknown.",
+            "Permissive licences and the MPL are accepted. NVIDIA's CUDA libraries are proprietary; torch requires",
+            "them on Linux.",
             "Every package under the GPL, the LGPL or the EPL is listed with the reason why it is acceptable:",
             "",
             "| package | licence | reason |",
@@ -227,8 +228,8 @@ def page(found: list[Package]) -> str:
             "",
             "## Benchmarks and tools",
             "",
-            "These packages run in environments of their own, which benchmarks and linters build. Macula does not",
-            "import them. Some are under the AGPL or the GPL.",
+            "These packages are installed in separate environments, for benchmarks and linters. Macula does not import",
+            "them. Some are under the AGPL or the GPL.",
             "",
             *head,
             *[package.row for package in other],
@@ -246,7 +247,7 @@ def page(found: list[Package]) -> str:
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--report", type=Path, nargs="*", default=[], help="reports of pip on packages not installed")
+    parser.add_argument("--report", type=Path, nargs="*", default=[], help="reports of pip on other packages")
     PAGE.write_text(page(packages(parser.parse_args().report)))
 
 

@@ -20,7 +20,7 @@ from stages.training.devices import torch_device
 from stages.training.training_plan import build_policy
 
 SHEET_IMAGES = 32
-VARIANT_IMAGES, VARIANTS = 4, 7  # images that are shown without augmentation and with so many augmentations
+VARIANT_IMAGES, VARIANTS = 4, 7  # number of images in `variants.png`, and of augmented versions of each
 
 
 def main(prepared: In, output: Out, *, augment: Augment, train: Train) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _caption(batch: Batch, index: int, store: PixelStore, spec: TaskSpec) -> str
 
 
 def _variants(loader: BatchLoader, device: torch.device) -> Image.Image:
-    """Draw one row per image: without augmentation and with its articulated parts, then augmented."""
+    """Draw one row per image: the original with its articulated parts, then augmented versions."""
     store, spec = loader.store, loader.spec
     pictures, captions = [], []
     for index in np.linspace(0, len(store) - 1, min(VARIANT_IMAGES, len(store))).astype(int):

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from stages.config.schema_task import Benchmark, Task
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.core.provenance import processor
 from stages.dataset.manifest import read_image_files, read_manifest
 from stages.dataset.pixel_store import PixelStore, open_split
@@ -36,11 +37,11 @@ def main(
 
     Args:
         ingested: output folder of ingest, for the original files.
-        prepared: output folder of prepare, for the pixels that torch takes.
+        prepared: output folder of prepare; its pixels are the input of torch.
         trained: output folder of train.
         exported: output folder of export.
         output: folder to write to.
-        task: params of the task; the score is compared.
+        task: params of the task; its score is computed with torch and with ONNX.
         benchmark: params of this stage.
 
     Returns:
@@ -58,7 +59,7 @@ def main(
     rows = read_manifest(ingested).set_index("path").loc[paths]
     parity = _parity(store, network, exact, read_image_files(rows, ingested), paths)
     parity |= _scores(task.score, spec, truths_of(ingested, paths, spec), parity.pop("predictions"))
-    print(f"parity on {parity['images']} images: largest difference {parity['largest_difference']:.2e}")
+    print(f"parity on {quantity(parity['images'], 'image')}: largest difference {parity['largest_difference']:.2e}")
     if parity["largest_difference"] > benchmark.max_difference:
         raise UserError(
             f"export: the predictions for {parity['worst']} differ by {parity['largest_difference']:.2g} between "
@@ -101,7 +102,7 @@ def _parity(
 
 
 def _scores(score: str, spec: TaskSpec, truths: list[Any], predictions: list[tuple[Any, Any]]) -> dict[str, Any]:
-    """Return the score by torch and by ONNX; None if it is undefined."""
+    """Return the score of the predictions of torch and of ONNX; None where it is undefined."""
     weight_1N = np.ones((1, len(truths)))
     both = [
         TASKS[spec.task].scores(truths, list(values), weight_1N, spec)[score][0]
@@ -116,7 +117,7 @@ def _runtime_calls(
 ) -> list[tuple[str, Callable[[], Any]]]:
     """Return functions that run the same images in both runtimes.
 
-    The shipped model includes resizing and decoding, torch does not.
+    The shipped model includes resizing and the decoding of outputs; torch does not.
     """
     image_NHWC = store.image_NHWC[np.arange(batch) % len(store)]
     image_NCHW = scale(torch.from_numpy(image_NHWC))

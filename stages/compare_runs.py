@@ -1,4 +1,4 @@
-"""Compare all runs that are kept as experiments, on one page: `python -m stages.compare_runs`."""
+"""Compare all runs that are stored as experiments, on one page: `python -m stages.compare_runs`."""
 
 import json
 import math
@@ -25,7 +25,7 @@ ABSENT = (FileNotFoundError, KeyError)
 
 
 def main() -> tuple[Path, list[dict[str, Any]]]:
-    """Write the page, and return its path and its runs, sorted by data version and score.
+    """Write the page, and return its path and the runs, sorted by data version and score.
 
     Raises:
         UserError: no run can be read.
@@ -74,7 +74,7 @@ def _revisions() -> Iterator[tuple[str, str | None, datetime]]:
 
 def _run(name: str, revision: str | None, when: datetime) -> dict[str, Any] | None:
     """Return the results of a run; None, with a message, if it is incomplete or not in the cache."""
-    from dvc.api import DVCFileSystem  # some seconds
+    from dvc.api import DVCFileSystem  # takes seconds
 
     files = DVCFileSystem(".", rev=revision)
 
@@ -91,7 +91,7 @@ def _run(name: str, revision: str | None, when: datetime) -> dict[str, Any] | No
         exported, metadata = read("data/export/metrics.json"), read("data/export/metadata.json")
         latency = read("data/benchmark/benchmark.json")["single_prediction_ms"]
     except ABSENT as error:
-        print(f"runs: {name} is skipped: it is incomplete, or not in the cache ({error})", file=sys.stderr)
+        print(f"runs: {name} is skipped, because it is incomplete or not in the cache ({error})", file=sys.stderr)
         return None
     goal = scores["objective"]["score"]
     lower, value = scores["better"][goal] == "lower", scores["scores"][goal]
@@ -108,7 +108,7 @@ def _run(name: str, revision: str | None, when: datetime) -> dict[str, Any] | No
 
 
 def _params(files: Any) -> dict[str, Any]:
-    """Return all params of a run under their current names; older runs have them in `params.yaml` alone."""
+    """Return all params of a run under their current names; older runs have them only in `params.yaml`."""
     file = str(RESOLVED) if files.exists(str(RESOLVED)) else "params.yaml"
     with files.open(file) as opened:
         return dict(renamed(YAML(typ="safe", pure=True).load(opened))[0])

@@ -1,6 +1,6 @@
 """Inspect images and propose params: `python -m stages.configure SOURCE`, or `make configure SOURCE=...`.
 
-Every value has a reason. Other interpretations of the source and open questions are listed.
+The output states the reasons for the values, other interpretations of the source, and open questions.
 """
 
 import os
@@ -26,6 +26,7 @@ from stages.configuration import (
 )
 from stages.configuration.summary import MAX_LISTED, find_unused_images
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.images.archives import SourceFiles, list_source_files
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
 from stages.importers.format_detection import FormatCandidate, find_formats
@@ -51,7 +52,7 @@ class Proposal:
     """Result of `configure`: proposed values with reasons."""
 
     output: Path
-    """Written file."""
+    """File that was written."""
     choices: list[Choice]
     """Proposed values with reasons."""
     lines: list[str]
@@ -59,7 +60,7 @@ class Proposal:
 
 
 def main(options: ConfigureOptions) -> Proposal:
-    """Inspect a source and write proposed params; keep an existing file unless `options.replace`.
+    """Inspect a source and write proposed params; overwrite an existing file only if `options.replace`.
 
     Raises:
         UserError: no labelled images were recognized, or the output file exists or cannot be written.
@@ -83,7 +84,7 @@ def main(options: ConfigureOptions) -> Proposal:
 
 
 def _text(text: str, proposed: list[Choice]) -> str:
-    """Return the params file with the values that differ from the defaults or have a reason, as a comment above."""
+    """Return the params file with the values that differ from their defaults or have reasons, which are comments."""
     defaults = check({"ingest": {"name": "data", "source": "data"}})
     written = [c for c in proposed if c.why or c.value != value_of(defaults, c.key)]
     values = nested({c.key: c.value for c in written})
@@ -99,7 +100,7 @@ def _write(text: str, output: Path) -> None:
         os.replace(part, output)  # noqa: PTH105  # same as Path.replace
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise UserError(f"--output {output} cannot be written: {error.strerror}") from None
+        raise UserError(f"--output {output} cannot be written: {error.strerror}; name another file") from None
 
 
 def _matches_options(reading: FormatCandidate, options: ConfigureOptions) -> bool:
@@ -113,7 +114,7 @@ def _matches_options(reading: FormatCandidate, options: ConfigureOptions) -> boo
 def _first_usable(
     files: SourceFiles, found: list[FormatCandidate], params: Params, failures: list[str], options: ConfigureOptions
 ) -> tuple[FormatCandidate, SourceFacts]:
-    """Return the first interpretation with usable images, and statistics of these."""
+    """Return the first interpretation with usable images, and the statistics of these images."""
     for reading in found:
         try:
             return reading, inspect_images(reading, params.ingest.max_megapixels)
@@ -122,20 +123,20 @@ def _first_usable(
     where = f"{options.source}/{options.inside}".rstrip("/")
     image_count = sum(Path(path).suffix.lower() in IMAGE_SUFFIXES for path in files)
     if not files:
-        raise UserError(f"{options.source} contains no files")
+        raise UserError(f"{options.source} contains no files; name a folder, zip, tar or npz of labelled images")
     reasons = "".join(f"\n  {one_line(failure)}" for failure in failures[:MAX_LISTED])
     raise UserError(
-        f"{where} contains no labelled images in a known format, among {image_count} images and "
-        f"{len(files) - image_count} other files. Known formats: a folder of images per class, a table of paths, masks "
-        "or other files next to images, COCO, Pascal VOC, YOLO, DeepLabCut, npz; see docs/guides/your-images.md"
-        + (f". Rejected interpretations:{reasons}" if reasons else "")
+        f"{where} contains no labelled images in a known format, among {quantity(image_count, 'image')} and "
+        f"{quantity(len(files) - image_count, 'other file')}. Known formats: a folder of images per class, a table "
+        "of paths, masks or other files next to images, COCO, Pascal VOC, YOLO, DeepLabCut, npz; see "
+        "docs/guides/your-images.md" + (f". Rejected interpretations:{reasons}" if reasons else "")
     )
 
 
 def _fit_to_time_budget(
     proposed: list[Choice], chosen: FormatCandidate, facts: SourceFacts, text: str, minutes: float
 ) -> list[Choice]:
-    """Limit the epochs to the time budget, by timing some steps of the proposed training."""
+    """Time some steps of the proposed training and limit the epochs to the time budget."""
     from stages.tasks.ground_truth import Labelled
     from stages.training.epoch_timing import estimate_epoch  # importing torch takes seconds
 

@@ -1,8 +1,8 @@
 """Write the demo data set with one folder per class: `python -m stages.fetch_demo OUTPUT`.
 
-1,797 handwritten digits of 8x8 pixels that scikit-learn ships: the test half of "Optical Recognition of Handwritten
-Digits" (E. Alpaydin and C. Kaynak 1998, UCI Machine Learning Repository), scans by 13 people. The data do not
-record which person wrote which digit.
+The images are 1,797 handwritten digits of 8x8 pixels that scikit-learn ships: the test half of "Optical Recognition of
+Handwritten Digits" (E. Alpaydin and C. Kaynak 1998, UCI Machine Learning Repository), written by 13 people. The data do
+not record which person wrote which digit.
 """
 
 from typing import Any

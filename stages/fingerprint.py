@@ -1,7 +1,7 @@
-"""Digest the code of every stage: `python -m stages.fingerprint CODE OUTPUT`.
+"""Compute a digest of the code of every stage: `python -m stages.fingerprint CODE OUTPUT`.
 
 Stages depend on these digests instead of the code itself. An edit of comments, docstrings or formatting changes no
-digest, so DVC runs this stage again, which takes less than a second, and no other.
+digest: DVC then reruns only this stage, which takes less than a second.
 """
 
 from pathlib import Path
@@ -14,10 +14,10 @@ from stages.runner.stage import In, Out, run
 
 
 def main(code: In, output: Out) -> dict[str, Any]:
-    """Write `NAME.txt` for each file `NAME.py` of the folder `code`: digest and path of each file of its code.
+    """Write `NAME.txt` for each `NAME.py` in the folder `code`: digest and path of each file that it depends on.
 
     Raises:
-        UserError: the code has changed in the meantime.
+        UserError: the code changed while its digests were computed.
     """
     records = _records(code)
     for name, text in records.items():

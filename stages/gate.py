@@ -12,7 +12,7 @@ from stages.images.contact_sheet import contact_sheet
 from stages.runner.stage import In, Out, run
 
 BLOCKED_FOLDER = Path("work/gate")
-"""Where `blocked.md` and `blocked.png` are written: a stage that stops keeps no output."""
+"""Folder of `blocked.md` and `blocked.png`, outside the output, because DVC discards the output of a failed stage."""
 MAX_IMAGES = 24
 
 
@@ -24,13 +24,13 @@ def main(ingested: In, validated: In, audited: In, output: Out, *, gate: Gate) -
         validated: output folder of validate.
         audited: output folder of audit.
         output: folder to write to.
-        gate: waivers: finding id to reason.
+        gate: params of the gate, with the reason for each waiver by finding id.
 
     Returns:
-        Number of findings that passed, warn and are waived.
+        Numbers of passed findings, warnings and waived findings.
 
     Raises:
-        UserError: a blocking finding is not waived in `gate.waive`; lists each with its message.
+        UserError: a blocking finding is not waived in `gate.waive`; the message lists all such findings.
     """
     findings = [f for folder in (validated, audited) for f in read_findings(folder / "findings.json")]
     blocking = [f for f in findings if f.severity == "blocking"]

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from stages.config.schema_data import Ingest, Split
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.dataset.annotations import Annotation, class_names
 from stages.dataset.label_statistics import measure_objects, round_measurements
 from stages.dataset.manifest import DATASET_FILE, SEALED_INDEX, SPLITS, parse_annotations, write_manifest
@@ -31,14 +32,14 @@ from stages.images.sandbox import WORKERS, run_isolated
 from stages.importers import Sample, open_source, reject_ambiguous_labels
 from stages.runner.stage import In, Out, run
 
-MAX_SPLIT_ERROR = 0.05  # deviation of the share of a split from its param that is not reported
+MAX_SPLIT_ERROR = 0.05  # largest deviation of a split's share from its param that is not reported
 BATCH = 256  # images per batch of parallel tasks
 
 
 def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, split: Split) -> dict[str, Any]:
-    """Write `manifest.parquet`, `images-*.tar`, `rejected.csv`, `sealed_index.parquet`; and the sealed test.
+    """Write `manifest.parquet`, `images-*.tar`, `rejected.csv`, `sealed_index.parquet`, and the sealed test images.
 
-    The table in `splits` is a lock file: groups that it lists stay in their split, new groups are appended.
+    The table in `splits` is a lock file: groups that it lists stay in their split, and new groups are appended.
 
     Args:
         source: folder, archive or npz.
@@ -96,7 +97,10 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
 
 
 def _describe(samples: list[Sample], known: IngestCache, max_megapixels: float) -> tuple[pd.DataFrame, list[Rejection]]:
-    """Return one row per readable image and the other files; threads wait for the decoding processes."""
+    """Return a table with one row per readable image, and the rejected files.
+
+    The threads only wait for the processes that decode the images.
+    """
     parts: list[pd.DataFrame] = [pd.DataFrame()]
     rejected: list[Rejection] = []
     with (
@@ -126,7 +130,8 @@ def _row(sample: Sample, known: IngestCache, max_megapixels: float) -> dict[str,
     if seen["turned"] and (annotation.points or annotation.shapes or sample.target):
         return Rejection(
             sample.path,
-            "its EXIF orientation is not upright, so that it is unknown whether its labels refer to the rotated image",
+            "its EXIF orientation is not upright, so that it is unknown whether its labels refer to the rotated image; "
+            "save it upright",
         )
     return {
         "path": sample.path,
@@ -164,7 +169,8 @@ def _read_target(
     try:
         target = run_isolated(decode_image, data, max_megapixels).image
     except Unreadable as error:
-        raise Unreadable(f"its mask or paired image: {error}") from error
+        is_predicate = str(error).startswith(("is ", "has ", "contains ", "stores "))
+        raise Unreadable(f"its mask or paired image {'' if is_predicate else 'cannot be used: '}{error}") from error
     if target.shape[:2] != (height, width):
         raise Unreadable(
             f"its mask or paired image is {target.shape[1]}x{target.shape[0]}, but the image is {width}x{height}"
@@ -235,10 +241,12 @@ def _check_rejected_share(rejected: list[Rejection], accepted: int, max_rejected
     if share > max_rejected or not accepted:
         shown = "\n".join(f"  {r.path}: {r.reason}" for r in rejected[:20])
         more = f"\n  and {len(rejected) - 20} more" if len(rejected) > 20 else ""
+        were = "was" if len(rejected) == 1 else "were"
+        limit = f", above ingest.max_rejected {max_rejected:g}" if share > max_rejected else ""
+        advice = "fix or remove these files, or raise ingest.max_rejected" if accepted else "fix these files"
         raise UserError(
-            f"{len(rejected)} of {len(rejected) + accepted} files ({share:.1%}) were rejected, above "
-            f"ingest.max_rejected {max_rejected:g}:\n{shown}{more}\n"
-            "fix or remove these files, or raise ingest.max_rejected"
+            f"{len(rejected)} of {quantity(len(rejected) + accepted, 'file')} ({share:.1%}) {were} rejected{limit}:\n"
+            f"{shown}{more}\n{advice}"
         )
 
 
@@ -250,7 +258,8 @@ def _check_label_kinds(table: pd.DataFrame) -> None:
     if len(seen) > 1:
         (kinds, first), (other_kinds, second) = list(seen.items())[:2]
         raise UserError(
-            f"{first} has labels {kinds}, but {second} has {other_kinds}; all images must have the same kinds of labels"
+            f"the annotation of {first} has {', '.join(kinds) or 'no labels'}, but that of {second} has "
+            f"{', '.join(other_kinds) or 'no labels'}; all images must have the same kinds of labels"
         )
 
 
@@ -264,16 +273,14 @@ def _check_splits(table: pd.DataFrame) -> None:
     missing = [name for name in SPLITS if name not in set(table["split"])]
     if missing:
         raise UserError(
-            f"no {' or '.join(missing)} images among {len(table)}: split.by: source uses the splits of the source, "
-            "split.by: hash assigns them, which requires more images or larger shares"
+            f"no {' or '.join(missing)} images among {len(table)}; with split.by: source, assign images to each split "
+            "in the source; with split.by: hash, add images or increase the shares in section split"
         )
     of_test = table["split"] == "test"
     unseen = sorted(_classes(table[of_test]) - _classes(table[~of_test]))
     if unseen:
-        raise UserError(
-            f"the classes {', '.join(unseen[:10])} occur only in the test split, so that no model can learn them; "
-            "add images of them"
-        )
+        subject = f"the class {unseen[0]} occurs" if len(unseen) == 1 else f"the classes {', '.join(unseen[:10])} occur"
+        raise UserError(f"{subject} only in the test split, so that no model can learn to predict them; add images")
 
 
 def _classes(rows: pd.DataFrame) -> set[str]:
@@ -292,12 +299,12 @@ def _split(
         unmerged: group per image before merging.
         split: params of the split.
         file: split table on disk, for messages.
-        locked: its content.
+        locked: content of the split table.
     """
     if locked.splits and not set(locked.splits) & set(unmerged):
         raise UserError(
-            f"{file} lists {len(locked.splits)} groups, none of which is in the source: it belongs to other data; set "
-            "ingest.name to a new name, or delete the file to split again"
+            f"none of the groups in the source is among the {len(locked.splits):,} in {file}, which belongs to other "
+            "data; set ingest.name to a new name, or delete the file to split again"
         )
     shares = {"train": 1 - split.validation - split.test, "val": split.validation, "test": split.test}
     assigned = assign_splits(table["group"], table["label"], shares, locked.splits)
@@ -306,7 +313,7 @@ def _split(
         if locked.splits and abs(share - target) > MAX_SPLIT_ERROR:
             print(
                 f"split: {name} has {share:.0%} of the images instead of {target:.0%}, "
-                f"because {file} fixes earlier groups"
+                f"because the groups listed in {file} stay in their splits"
             )
     return assigned, locked.with_new_groups(dict(zip(unmerged, assigned, strict=True)))
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from stages.config.schema_data import Ingest, Split
 from stages.core.findings import Finding, read_findings
+from stages.core.plurals import quantity
 from stages.dataset.annotations import class_names
 from stages.dataset.manifest import parse_annotations, read_manifest
 from stages.reports import data_report as data
@@ -29,7 +30,7 @@ from stages.tasks.ground_truth import truths_of
 from stages.tasks.task_spec import TaskSpec, task_spec_of
 
 AXES = {"probability": "NKHW", "value": "NS", "point": "NP", "restored": "NHW", "mask": "MHW"}
-"""Letters of the dynamic axes of an output: N images, M instances; outputs that are not listed have M."""
+"""Letters of the dynamic axes of an output: N images, M instances; outputs that are not listed have the axis M."""
 OUTPUT_MEANINGS = {
     "class": "the probability of each class, in the order of the labels; the sum is 1",
     "classes": "the independent probability of each class, in the order of the labels; a class is predicted from 0.5",
@@ -48,7 +49,7 @@ OUTPUT_MEANINGS = {
 }
 """Meaning of the outputs, by representation. Instances, classes and points count from a score of 0.5."""
 SHOWN = (0.01, 0.05, 0.5, 0.95, 0.99)  # quantiles of the training images
-MAX_ROWS = 30  # of the table of classes, points or numbers; of longer tables the worst rows are shown
+MAX_ROWS = 30  # in the table of classes, points or numbers; longer tables show the worst rows
 
 
 def main(
@@ -141,11 +142,11 @@ def _training(trained: Path, curves: pd.DataFrame, scores: dict[str, Any]) -> di
 def _selected(epochs: int, tuned: Path) -> str:
     """Return what was selected on validation data, in words."""
     trials = read_json(tuned / "metrics.json")["trials"]
-    return f"the best of {epochs} epochs" + (f", and the best of {trials} trials" if trials > 1 else "")
+    return f"the best of {quantity(epochs, 'epoch')}" + (f", and the best of {trials} trials" if trials > 1 else "")
 
 
 def _inputs(inputs: dict[str, Any]) -> list[tuple[str, list[float]]]:
-    """Return the quantiles `SHOWN` of the statistics of training images, without constant ones except for the size."""
+    """Return the quantiles `SHOWN` of each statistic of the training images, if it varies or is a width or height."""
     at = [inputs["quantiles"].index(quantile) for quantile in SHOWN]
     known = {name: values for name, values in inputs.items() if name not in ("images", "quantiles")}
     return [
@@ -172,7 +173,7 @@ def _counted(manifest: pd.DataFrame) -> dict[str, int]:
 
 
 def _numbers(ingested: Path, manifest: pd.DataFrame, spec: TaskSpec) -> list[tuple[str, str, list[float]]]:
-    """Return the unit and the minimum, median and maximum in the training images of each regression target."""
+    """Return each regression target: name, unit, and minimum, median and maximum in the training images."""
     if spec.task != "regression":
         return []
     paths = manifest.loc[manifest["split"] == "train", "path"].tolist()

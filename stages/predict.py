@@ -1,8 +1,8 @@
 """Predict images with an exported model: `python -m stages.predict MODEL IMAGES...`.
 
-Writes CSV, JSON lines, JSON or COCO. Images are files, folders, archives (zip, tar) and lists; they are predicted in
-one process per core. Repeating the command resumes an interrupted run. Predicted masks and images are written to
-`--files`; `--overlays` draws each prediction over its image. Does not require torch.
+The output is CSV, JSON lines, JSON or COCO. Images are files, folders, archives (zip, tar) and lists; they are
+predicted in one process per core. Repeating the command resumes an interrupted run. Predicted masks and images are
+written to `--files`; `--overlays` draws each prediction over its image. Torch is not required.
 """
 
 import os
@@ -27,6 +27,7 @@ from stages.batch_prediction import (
     unique_source_names,
 )
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.images.decode import IMAGE_SUFFIXES
 from stages.images.decoder_logging import silence_decoders
 from stages.runtime import Model, compute_digest
@@ -60,7 +61,7 @@ def main(options: PredictOptions) -> int:
 
     Raises:
         UserError: an option does not fit the model, or a file cannot be written.
-        KeyboardInterrupt: with a text that states how to resume.
+        KeyboardInterrupt: the run was interrupted; the text states how to resume.
     """
     silence_decoders()
     options = replace(options, output=_resolve_output(options.output))
@@ -94,15 +95,13 @@ def _run(options: PredictOptions) -> int:
                 output.add(chunk, rows)
                 report_progress(len(rows))
     if output.failed:
-        print(
-            f"{output.failed} of {output.rows} images could not be predicted; their rows contain the reason",
-            file=sys.stderr,
-        )
+        share = f"{output.failed} of {quantity(output.rows, 'image')}"
+        print(f"{share} could not be predicted; the output contains the reason for each", file=sys.stderr)
     return 1 if output.failed else 0
 
 
 def _engine(options: PredictOptions, digest: str) -> tuple[str, str]:
-    """Return the engine and precision ('' for any); a resumed run keeps those of its first part."""
+    """Return the engine and precision ('' for any); a resumed run uses those with which it began."""
     began = {} if options.restart else read_run_settings(options.output)
     if began.get("model") == digest and options.engine in ("auto", began["--engine"]):
         return began["--engine"], began.get("precision", "")
@@ -122,7 +121,7 @@ def _run_settings(options: PredictOptions, job: PredictionJob) -> dict[str, Any]
 
 
 def _resume_hint(options: PredictOptions) -> str:
-    """Return the sentence that states how to resume, or an empty text where nothing was kept."""
+    """Return the sentence that states how to resume, or an empty text if no rows were stored."""
     part = options.output and options.output.with_name(f"{options.output.name}.part")
     if part is None or not os.access(part, os.F_OK):
         return ""
@@ -131,7 +130,10 @@ def _resume_hint(options: PredictOptions) -> str:
 
 @contextmanager
 def _progress(options: PredictOptions, done: int) -> Iterator[Any]:
-    """Show a progress bar on the terminal, unless the rows are written there; images are counted meanwhile."""
+    """Show a progress bar if standard error is a terminal, unless the rows are printed on a terminal as well.
+
+    A thread counts the images while the first ones are predicted.
+    """
     if not sys.stderr.isatty() or (options.output is None and sys.stdout.isatty()):
         yield lambda _: None
         return
@@ -148,15 +150,15 @@ def _progress(options: PredictOptions, done: int) -> Iterator[Any]:
 
 def _check_options(spec: TaskSpec, options: PredictOptions) -> None:
     if spec.task == "image" and options.files is None:
-        raise UserError("this model predicts images: name a folder for them, --files FOLDER")
+        raise UserError("this model predicts images; name a folder for them with --files FOLDER")
     if options.files is not None and spec.task not in PICTURED:
-        raise UserError(f"--files: predictions of task {spec.task} are not images; leave it out")
+        raise UserError(f"--files: predictions of task {spec.task} are not images; omit --files")
     if options.format == "coco" and spec.task != "instances":
         raise UserError(f"--format coco requires task instances, but the model has task {spec.task}; use csv or json")
 
 
 def _resolve_output(output: Path | None) -> Path | None:
-    """Return the file to write, with links resolved so that a link is kept.
+    """Return the file to write; if the path is a symbolic link, the file to which it refers.
 
     Raises:
         UserError: the path is not a regular file.
@@ -166,14 +168,16 @@ def _resolve_output(output: Path | None) -> Path | None:
     try:
         end = Path(os.path.realpath(output)) if output.is_symlink() else output
         if end.is_symlink() or (output.exists() and not output.is_file()):
-            raise UserError(f"--output {output} is not a regular file: name one, or omit --output and redirect")
+            raise UserError(
+                f"--output {output} is not a regular file; name another, or omit --output and redirect standard output"
+            )
     except OSError as error:
         raise UserError(f"--output {output} cannot be written: {error.strerror}") from error
     return end
 
 
 def _refuse_overwriting(options: PredictOptions) -> None:
-    """Refuse outputs that would overwrite an input or lie in a folder of input images."""
+    """Raise UserError if an output would overwrite an input or lie in a folder of input images."""
     inputs = {source: Path(source).resolve() for source in options.images if source != "-"}
     output = options.output and options.output.resolve()
     if output and (output in [*inputs.values(), options.model.resolve()] or output.suffix.lower() in IMAGE_SUFFIXES):
@@ -185,7 +189,7 @@ def _refuse_overwriting(options: PredictOptions) -> None:
             if _may_overlap(folder.resolve(), place, unique_source_names(options.images)):
                 raise UserError(f"{option} {folder}: {source} is, or contains, input images; name another folder")
     if options.files and options.overlays and options.files.resolve() == options.overlays.resolve():
-        raise UserError("--files and --overlays name the same folder; name two")
+        raise UserError("--files and --overlays name the same folder; name two different folders")
 
 
 def _may_overlap(folder: Path, place: Path, names: list[str]) -> bool:

@@ -43,7 +43,7 @@ Array = np.ndarray[Any, Any]
 def main(
     ingested: In, _gated: In, output: Out, *, task: Task, representation: Representation, prepare: Prepare
 ) -> dict[str, Any]:
-    """Write the pixel store of train and val.
+    """Write the pixel store of the training and validation images.
 
     Args:
         ingested: output of ingest.
@@ -62,7 +62,8 @@ def main(
     rows = read_manifest(ingested)
     if set(rows["split"]) != {"train", "val"}:
         raise UserError(
-            f"images are only in {sorted(set(rows['split']))}, but training requires train and val; see section split"
+            f"all images are in {' and '.join(sorted(set(rows['split'])))}, but training requires train and val; check "
+            "section split of params.yaml"
         )
     spec = build_task_spec(
         task.model_dump(), representation.model_dump(), prepare.model_dump(), _shared_properties(rows)
@@ -125,7 +126,7 @@ def _shared_properties(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _with_moments(spec: TaskSpec, training: pd.DataFrame, ingested: Path) -> TaskSpec:
-    """Set mean and standard deviation of the scalars of the training images in the spec."""
+    """Return the spec with the mean and standard deviation of the scalars of the training images."""
     value_NS = np.stack([truth_of(labelled, spec) for labelled, _ in _read_samples(training, ingested, "moments")])
     deviation_S = np.where(value_NS.std(axis=0) > 0, value_NS.std(axis=0), 1.0)
     return replace(spec, mean=tuple(map(float, value_NS.mean(axis=0))), deviation=tuple(map(float, deviation_S)))
@@ -146,7 +147,7 @@ def _read_samples(rows: pd.DataFrame, ingested: Path, description: str) -> Itera
 
 
 def _write_split(output: Path, split: str, rows: pd.DataFrame, ingested: Path, spec: TaskSpec) -> int:
-    """Write images, targets and placements of one split, and return the number of working images."""
+    """Write images, targets and placements of one split, and return the number of images or tiles."""
     tiles = [
         (row, placement)
         for row in rows[["path", "label", "group", "height", "width"]].to_dict("records")

@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 CARD = Path("data/model_card/model-card.md")
 RUNTIME = Path("infra/browser/node_modules/onnxruntime-web")
 RUNTIME_FILES = {"ort.wasm.bundle.min.mjs": "onnxruntime.js", "ort-wasm-simd-threaded.wasm": "onnxruntime.wasm"}
-"""Files of the runtime's folder `dist`, and names for which every web server knows the content type."""
+"""Files in the runtime's folder `dist`, and their published names, whose content type every web server knows."""
 METADATA_KEYS = (
     *("task", "representation", "target", "labels", "points", "scalars", "units", "masks"),
     *("channels", "depth", "size", "fit", "overlap", "name", "version", "data_version", "commit"),
@@ -33,7 +33,7 @@ ABOUT = "about.json"
 
 
 def publish(model: Path, output: Path, runtime: Path = RUNTIME, card: Path = CARD) -> int:
-    """Write the folder, including the model card if it belongs to the model.
+    """Write the folder of the page, including the model card if it belongs to the model.
 
     Args:
         model: ONNX file written by `export`.
@@ -111,7 +111,8 @@ def _version(runtime: Path) -> str:
     missing = [name for name in RUNTIME_FILES if not (runtime / "dist" / name).is_file()]
     if missing or not (runtime / "package.json").is_file():
         raise UserError(
-            f"{runtime} is not the npm package onnxruntime-web; `make publish` downloads it, --runtime sets its folder"
+            f"{runtime} is not the npm package onnxruntime-web; `make publish` downloads it, and --runtime "
+            "sets its folder"
         )
     return json.loads((runtime / "package.json").read_text())["version"]
 

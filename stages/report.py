@@ -8,6 +8,7 @@ import pandas as pd
 
 from stages.config.schema_task import Evaluate
 from stages.core.findings import Finding, read_findings
+from stages.core.plurals import quantity
 from stages.dataset.manifest import read_manifest
 from stages.reports import Album, count_by_severity, make_cards, thumbnail_of_file, write_page
 from stages.reports import data_report as data
@@ -38,7 +39,7 @@ def main(
     *,
     evaluate: Evaluate,
 ) -> dict[str, Any]:
-    """Write `index.html`, the score first and open questions last, and a summary as `summary.txt`."""
+    """Write the report `index.html`, with the score first and open questions last, and its summary `summary.txt`."""
     manifest = read_manifest(ingested)
     album = Album(manifest, ingested)
     scores, metadata = read_json(evaluated / "scores.json"), read_json(exported / "metadata.json")
@@ -94,10 +95,12 @@ def _summary(scores: dict[str, Any], benchmark: dict[str, Any]) -> str:
     relation, wanted = evaluation.objective_target(goal)
     objective = f"{wanted:g}" if relation == "at least" else f"{relation} {wanted:g}"
     unit = f" {scores['units'][goal['score']]}".rstrip()
+    images = quantity(scores["images"], "validation image")
+    milliseconds = f"{benchmark['single_prediction_ms']:.1f} ms"
     return (
-        f"score       {goal['score']} {value} [{low}, {high}]{unit} on {scores['images']} validation images; "
+        f"score       {goal['score']} {value} [{low}, {high}]{unit} on {images}; "
         f"objective {objective} {'met' if goal['met'] else 'missed'}\n"
-        f"prediction  {benchmark['single_prediction_ms']:.1f} ms for one image file on the CPU, {threads} thread(s)"
+        f"prediction  {milliseconds} for one image file on the CPU, {quantity(threads, 'thread')}"
     )
 
 

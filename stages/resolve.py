@@ -13,10 +13,10 @@ from stages.runner.code_check import code_check_of
 
 
 def main(given: Path, output: Path) -> None:
-    """Write the params of the file `given` to `output`, which is complete or absent.
+    """Write all params of the file `given` to `output`, which is complete or absent.
 
     Raises:
-        UserError: the file has mistakes; all are named. Or the code was edited while DVC runs this stage.
+        UserError: the file has mistakes, all of which are listed, or the code was edited while DVC ran this stage.
     """
     check = code_check_of("resolve")
     text = as_yaml(load(given))

@@ -1,6 +1,6 @@
 """Serve an exported model over HTTP: `macula serve MODEL`, with a page at / and the routes at /docs.
 
-It runs without torch. A new model file in the same place is loaded without losing a request.
+It runs without torch. If the model file is replaced, the new one is loaded without losing a request.
 """
 
 import ipaddress
@@ -31,7 +31,7 @@ def main(settings: Settings, host: str, port: int, open_to_all: bool) -> None:
         settings: model and limits.
         host: address to listen on.
         port: port to listen on.
-        open_to_all: other machines may send requests without a key.
+        open_to_all: whether other machines may send requests without a key.
 
     Raises:
         UserError: other machines could send requests without a key, or the model cannot be opened.

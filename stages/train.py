@@ -38,9 +38,11 @@ def main(
     train: Train,
     tracking: Tracking,
 ) -> dict[str, Any]:
-    """Train and write the best weights (`model.pt`), `curves.csv`, DVCLive's plots, and params, weights and machine.
+    """Train the network and write the best weights (`model.pt`), `curves.csv`, plots and records of the run.
 
-    After a kill, the next run resumes from the last checkpoint and ends with the same weights.
+    The plots are those of DVCLive. The records are the params, the initialization of each layer, the machine, and the
+    values of params that were `auto`. If the process is killed, the next run resumes from the last checkpoint and ends
+    with the same weights.
     """
     best = json.loads((tuned / "best.json").read_text())
     sections = overlay({"task": task, "augment": augment, "network": network, "train": train}, best)

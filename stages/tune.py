@@ -1,6 +1,7 @@
 """Search for better params of training: `python -m stages.tune INGESTED PREPARED WEIGHTS OUTPUT`.
 
-The environment variables `TUNE_WORKERS` and `TUNE_DASK` select where trials run, `OPTUNA_STORAGE` where they are kept.
+The environment variables `TUNE_WORKERS` and `TUNE_DASK` select where trials run, and `OPTUNA_STORAGE` where they are
+stored.
 """
 
 import json
@@ -18,6 +19,7 @@ from stages.config.schema_search import Tune
 from stages.config.schema_task import Task
 from stages.config.schema_training import Augment, Network, Train
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.core.provenance import content, digest
 from stages.dataset.manifest import MANIFEST_FILE
 from stages.dataset.pixel_store import PixelStore, open_split
@@ -33,7 +35,7 @@ from stages.training.checkpoints import code_version
 
 MIN_TRIALS_FOR_IMPORTANCE = 4
 Finals = dict[int, tuple[CompletedTrial, list[float]]]
-"""Trial by number, with its scores under several seeds."""
+"""Finalists by number: the trial, and its scores with several seeds."""
 
 
 def main(
@@ -52,8 +54,8 @@ def main(
 
     Trial 0 has the values of params.yaml, so the result is at least as good; without trials, no value is replaced.
     All trials train with the same seed and are compared by `task.score` on validation data. The best trials and trial 0
-    are trained with further seeds, and the best mean wins. After a kill, the next run resumes with all completed
-    trials.
+    are trained with further seeds, and the best mean wins. If the process is killed, the next run resumes with all
+    completed trials.
     """
     if not tune.trials:
         return _write(output, tune, [], {}, {})
@@ -70,12 +72,13 @@ def main(
     def report(one: CompletedTrial) -> None:
         outcome = one.outcome
         result = f"{outcome.state}: {outcome.why}" if outcome.score is None else f"{task.score} {outcome.score:.4f}"
-        print(f"trial {one.number + 1}/{search.trial_count}  {result}  {one.values}", flush=True)
+        values = ", ".join(f"{key} {value}" for key, value in one.values.items())
+        print(f"trial {one.number + 1}/{search.trial_count}  {result}  {values}", flush=True)
 
     with workers(trial.run) as run_jobs:
         search.run(run_jobs, make_job, report)
         if all(one.outcome.score is None for one in search.completed()):
-            raise UserError("all trials failed, for the reasons above; narrow tune.space or change train")
+            raise UserError("all trials failed, for the reasons above; narrow tune.space or change section train")
         finals: Finals = {one.number: (one, scores) for one, scores in search.finals(run_jobs, make_job)}
     best_number = (max if search.higher_is_better else min)(finals, key=lambda number: fmean(finals[number][1]))
     best, best_scores = finals[best_number]
@@ -107,7 +110,9 @@ def _write(output: Out, tune: Tune, completed: list[CompletedTrial], finals: Fin
     pd.DataFrame(rows, columns=columns).to_csv(output / "trials.csv", index=False)
     for number, (_, scores) in finals.items():
         each = ", ".join(f"{score:.4f}" for score in scores)
-        print(f"finalist {number + 1}: mean {fmean(scores):.4f} over {len(scores)} seeds ({each})", flush=True)
+        print(
+            f"finalist {number + 1}: mean {fmean(scores):.4f} over {quantity(len(scores), 'seed')} ({each})", flush=True
+        )
     seeds = [
         {"number": number, "seed": seed, "score": score}
         for number, (_, scores) in finals.items()
@@ -119,7 +124,7 @@ def _write(output: Out, tune: Tune, completed: list[CompletedTrial], finals: Fin
 
 
 def _importance(search: Search) -> dict[str, float]:
-    """Return the share of the variance of scores that each key explains (fANOVA, Hutter et al. 2014)."""
+    """Return the share of the variance of the scores that each key explains (fANOVA, Hutter et al. 2014)."""
     complete = [one for one in search.study.get_trials(deepcopy=False) if one.state is TrialState.COMPLETE]
     if len(complete) < MIN_TRIALS_FOR_IMPORTANCE or len({one.value for one in complete}) == 1:
         return {}

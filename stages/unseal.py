@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from stages.config.schema_task import Evaluate, Task
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.core.provenance import commit
 from stages.dataset.manifest import DATASET_FILE, read_image_files, read_manifest
 from stages.runner.stage import In, Out, run
@@ -37,8 +38,8 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
         Value of each score.
 
     Raises:
-        UserError: not called through `make unseal`, which a plain `dvc repro` must not replace; or the test set belongs
-            to another version of the data.
+        UserError: not called through `make unseal`, since a plain `dvc repro` must not open the test set; or the test
+            set belongs to another version of the data.
     """
     if os.environ.get(DELIBERATE) != "yes":
         raise UserError(
@@ -49,8 +50,9 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
     model, dataset = open_shipped_model(exported), json.loads((sealed / DATASET_FILE).read_text())
     if model.metadata["version"] != dataset["version"]:
         raise UserError(
-            f"the model was trained on version {model.metadata['version']} of the data, the sealed test set to "
-            f"{dataset['name']} {dataset['version']}: it may have trained on these images; run `make repro` first"
+            f"the model was trained on version {model.metadata['version']} of the data, but the sealed test set has "
+            f"version {dataset['version']} of {dataset['name']}: the model may have been trained on these images; run "
+            "`make repro` first"
         )
     rows = read_manifest(sealed)
     truths = truths_of(sealed, rows["path"].tolist(), model.spec)
@@ -69,8 +71,8 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
     _complete(openings, opening | summary["scores"][task.score])
     for name, figures in summary["scores"].items():
         print(f"test {name}: {' '.join('undefined' if f is None else f'{f:.4f}' for f in figures.values())}")
-    times = "1 time" if count == 1 else f"{count} times"
-    print(f"the sealed test set of {dataset['name']} has been opened {times}; recorded in {openings}: commit it")
+    times = quantity(count, "time")
+    print(f"the sealed test set of {dataset['name']} has been opened {times}; commit {openings}, which records this")
     return {name: figures["value"] for name, figures in summary["scores"].items() if figures["value"] is not None}
 
 
@@ -89,13 +91,13 @@ def _score(model: Model, rows: pd.DataFrame, sealed: Path, truths: list[Any], ev
 
 
 def _record(openings: Path, opening: dict[str, Any]) -> int:
-    """Append an opening; return how often the test set of this data set has been opened."""
+    """Append an opening, and return how often the test set of this data set has been opened."""
     with openings.open(newline="") as stream:
         reader = csv.DictReader(stream)
         before, columns = list(reader), list(reader.fieldnames or [])
     missing = [name for name in opening if name not in columns]
     if missing:
-        raise UserError(f"{openings} has no column {', '.join(missing)}; restore it with git")
+        raise UserError(f"{openings} lacks columns: {', '.join(missing)}; restore it with git")
     with openings.open("a", newline="") as stream:
         csv.DictWriter(stream, columns, lineterminator="\n").writerow(opening)
     return 1 + sum(row["data"] == opening["data"] for row in before)

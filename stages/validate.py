@@ -42,7 +42,7 @@ def main(ingested: In, output: Out, *, checks: Checks) -> dict[str, Any]:
         Number of checks, and of findings of each severity.
 
     Raises:
-        UserError: `checks.expectations` has mistakes; lists them all.
+        UserError: `checks.expectations` has mistakes; the message lists them all.
     """
     data = CheckData(read_manifest(ingested), ingested)
     rules = user_rules(checks, data.columns) + contract(checks, data.kinds)

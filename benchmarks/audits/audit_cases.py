@@ -1,4 +1,4 @@
-"""The parts of `compare_audits`: which faults are injected into which data sets, and who audits them."""
+"""Parts of `compare_audits`: the injected faults, the base data sets, and the libraries that audit them."""
 
 import tempfile
 from collections import Counter, defaultdict
@@ -39,7 +39,7 @@ from stages.audits import AUDITS
 from stages.config.schema import Params
 
 Cell = dict[str, Any]
-"""The facts of a case, and for each library its counts."""
+"""Facts of a case, and the counts of each library."""
 Fault = tuple[str, Transform, float]
 """Name, transform and strength."""
 NO_FAULT = "none"
@@ -74,7 +74,7 @@ class AuditSizes:
     classes: int = 4
     per_class: int = 75
     substitute: bool = False
-    """Use the digits where none of the wanted base data sets is available; only for tiny runs."""
+    """Use the digits if none of the requested base data sets is available; only for tiny runs."""
 
 
 TINY = AuditSizes(seeds=1, library_seeds=1, few=1, very_few=1, per_class=12, substitute=True)
@@ -104,11 +104,11 @@ class AuditRun:
 
         Args:
             facts: description of the case, which identifies it among the cells that are measured already.
-            make: makes the data set of a seed.
+            make: function that makes the data set of a seed.
             audits: names of Macula's audits.
             libraries: names of the other libraries, which run for the first seeds only.
-            score: counts what a result reports.
-            seeds: number of seeds; 0 takes that of `sizes`.
+            score: function that counts what a result reports.
+            seeds: number of seeds; 0 for that of `sizes`.
 
         Returns:
             The facts, and the counts of each library.
@@ -150,10 +150,10 @@ class AuditRun:
         """Return images of a base data set without a fault.
 
         Args:
-            name: the base data set.
+            name: name of the base data set.
             rng: random generator.
             classes: number of classes.
-            per_class: images of each class.
+            per_class: number of images per class.
             informative: keep the labels; if false, they are permuted.
         """
         images = load_images(name, self.folder or Path())
@@ -161,7 +161,7 @@ class AuditRun:
         return injected_faults.clean(images, quality, rng, *self.shape(classes, per_class), informative)
 
     def shape(self, classes: int, per_class: int) -> tuple[int, int]:
-        """Return the number of classes and of images per class that a data set gets; a tiny run has fewer."""
+        """Return the numbers of classes and of images per class to draw; a tiny run draws fewer."""
         if self.sizes.substitute:
             return min(classes, 10), min(per_class, self.sizes.per_class)
         return classes, per_class
@@ -172,20 +172,20 @@ class AuditRun:
         return classes * per_class
 
     def selection(self, cells: list[Fault]) -> list[Fault]:
-        """Return the cells that are measured: all, or only the first and the last one in a tiny run."""
+        """Return the faults to measure: all, or only the first and the last one in a tiny run."""
         return [cells[0], cells[-1]] if self.sizes.substitute else cells
 
     def datasets(self, *names: str) -> list[str]:
-        """Return those of the base data sets that can be read here."""
+        """Return the named base data sets whose files are available."""
         found = [name for name in available(self.folder) if name in names]
         return found or (["digits"] if self.sizes.substitute else [])
 
 
 def confounders(run: AuditRun) -> Iterator[Cell]:
-    """Change one class, with randomly permuted labels, so that nothing but the fault can predict them.
+    """Measure confounders: permute all labels and change the images of one class, so that only the fault predicts them.
 
-    Four classes of colour images get all strengths, ten classes some of the faults at the highest strength, digits
-    those that are possible on a black background.
+    Four classes of colour images are tested with all faults and strengths, and ten classes with some of the faults at
+    the highest strength. Digits are tested with the faults that are possible on a black background.
     """
     sizes = (run.sizes.classes, run.sizes.per_class)
     regimes = {("cifar10", 10, 30): SOME_CONFOUNDERS, ("digits", *sizes): GREY_CONFOUNDERS}
@@ -212,7 +212,7 @@ def _with_confounder(
 
 
 def duplicates(run: AuditRun) -> Iterator[Cell]:
-    """Add changed copies of 36 images among 400, half of them in the other split; and none."""
+    """Measure duplicates: add changed copies of 36 of 400 images, half of them in the other split, or no copies."""
     libraries = ("cleanvision", "datalab", "imagededup")
     for name in run.datasets("cifar10", "plankton121", "clothing10"):
         classes = 20 if name == "plankton121" else 10
@@ -229,7 +229,7 @@ def duplicates(run: AuditRun) -> Iterator[Cell]:
 
 
 def labels(run: AuditRun) -> Iterator[Cell]:
-    """Replace a share of the labels by others."""
+    """Measure label errors: replace a share of the labels with other labels."""
     for name in run.datasets("digits", "usps", "cifar10"):
         for share in (0, 0.02, 0.05, 0.1, 0.2) if name == "digits" and not run.sizes.substitute else (0, 0.1):
             facts: Cell = {"base_dataset": name, "classes": 10, "images": run.count(10, 60)}
@@ -243,7 +243,7 @@ def labels(run: AuditRun) -> Iterator[Cell]:
 
 
 def drift(run: AuditRun) -> Iterator[Cell]:
-    """Change the images of validation, of a later arrival or of another origin."""
+    """Measure drift: change the images of the validation split, of a later arrival or of another origin."""
     classes, per_class = run.sizes.classes, run.sizes.per_class
     for name in run.datasets("cifar10") or run.datasets("digits"):
         for subset in ("validation", "arrival", "origin"):
@@ -271,7 +271,7 @@ def drift(run: AuditRun) -> Iterator[Cell]:
 
 
 def outlier_images(run: AuditRun) -> Iterator[Cell]:
-    """Change single images: dark, washed out, blurred, blank, much too large or much too long."""
+    """Measure outliers: make single images dark, washed out, blurred, blank, much too large or much too long."""
     classes, per_class = run.sizes.classes, run.sizes.per_class
     for name in run.datasets("cifar10", "clothing10"):
         for per_kind, fault in ((0, NO_FAULT), (3, "outliers")):
@@ -284,7 +284,7 @@ def outlier_images(run: AuditRun) -> Iterator[Cell]:
 
 
 def unmodified(run: AuditRun) -> Iterator[Cell]:
-    """Audit real images with their own labels and without a fault: all audits, all libraries, all findings."""
+    """Measure all findings of all audits and libraries on real images with their own labels and without a fault."""
     for name in run.datasets(*BASE_DATASETS):
         classes, per_class = (20, 30) if name == "plankton121" else (10, 60)
 

@@ -1,4 +1,4 @@
-"""Run Macula's audits on a data set with injected faults, and ask other libraries about the same files.
+"""Run Macula's audits on a data set with injected faults, and other libraries on the same files.
 
 A result has `alarms` (pairs of an id and its severity), `sets` (by id, groups of images reported as duplicates),
 `images` (by id, single images that are reported), `figures` (by id, numbers) and `seconds` of processor time.
@@ -113,7 +113,7 @@ def run_audits(data: AuditData, names: Iterable[str], given: Params) -> Result:
     Args:
         data: input of the audits.
         names: names in `AUDITS`, or `checks` for the rules of the validate stage.
-        given: params.
+        given: the params.
 
     Returns:
         The result, as described in the module's docstring.
@@ -145,7 +145,7 @@ def _check_rules(data: AuditData, given: Params) -> list[Finding]:
 
 
 def _most_doubtful(data: AuditData) -> list[str]:
-    """Return all images that the label audit reports as mislabelled, the most certain first; its finding lists 24."""
+    """Return all images that the label audit reports as mislabelled, most certain first; the finding lists only 24."""
     _, codes = np.unique(data.rows["label"].to_numpy(str), return_inverse=True)
     doubted = find_label_errors(out_of_fold(data)[0], codes)
     return [data.rows["path"].iloc[i] for i in doubted.most_certain(most=doubted.count)]
@@ -157,7 +157,7 @@ def _path(text: str) -> str:
 
 
 class LibraryProcess:
-    """Process of the other libraries, in their own environment."""
+    """Process that runs the other libraries in their own environment."""
 
     def __init__(self, python: Path) -> None:
         command = [str(python), "-m", "benchmarks.audits.audit_libraries"]
@@ -195,13 +195,13 @@ class LibraryProcess:
 
 
 def arrival_order(rows: pd.DataFrame) -> Array:
-    """Return the positions of the rows [N]: older before newer, training before validation, otherwise shuffled."""
+    """Return the row indices [N] by arrival: older before newer, then training before validation, else shuffled."""
     shuffled = rows["path"].str.extract(r"(\d+)\.\w+$")[0]
     return np.lexsort((shuffled.to_numpy(str), rows["split"].to_numpy(str), rows["arrival"].to_numpy()))
 
 
 def out_of_fold(data: AuditData) -> tuple[Array, Array]:
-    """Return what the label audit uses: out-of-fold probabilities [N, K], classes by name, and features [N, F]."""
+    """Return the out-of-fold probabilities [N, K], with classes sorted by name, and the features [N, F]."""
     rows = data.rows
     labels, groups = rows["label"].to_numpy(str), rows["group"].to_numpy(str)
     return out_of_fold_probabilities(data.features, labels, groups)[1], data.features

@@ -1,7 +1,7 @@
-"""cleanvision, cleanlab's Datalab, deepchecks and imagededup, used as in their documentation, with their defaults.
+"""Run cleanvision, cleanlab's Datalab, deepchecks and imagededup as in their documentation, with their defaults.
 
 Runs in an environment of these libraries without Macula (infra/locks/audit-peers.txt). Each line of JSON on stdin is a
-request, each line of JSON on stdout a result.
+request; each line of JSON on stdout is a result.
 """
 
 import contextlib
@@ -111,8 +111,8 @@ def deepchecks(files: Files) -> dict[str, Any]:
         conditions["property_label_correlation_change"] = change.run(train, val, with_display=False)
         found = ImageDatasetDrift().run(train, val, with_display=False).value["domain_classifier_drift_score"]
         result["figures"]["dataset_drift"] = {"score": float(found)}
-    for name, result in conditions.items():
-        passed = all(condition.is_pass() for condition in result.conditions_results)
+    for name, check in conditions.items():
+        passed = all(condition.is_pass() for condition in check.conditions_results)
         result["alarms"] += [[name, "passed" if passed else "warning"]]
     outliers = ImagePropertyOutliers().run(whole, with_display=False).value
     for name, found in outliers.items():
@@ -124,7 +124,7 @@ def deepchecks(files: Files) -> dict[str, Any]:
 
 
 def properties(files: Files) -> dict[str, Any]:
-    """Run `ImagePropertyOutliers` alone: one pass of deepchecks over the images for their properties."""
+    """Run `ImagePropertyOutliers` alone: deepchecks computes the properties of the images in one pass."""
     from deepchecks.vision.checks import ImagePropertyOutliers
 
     ImagePropertyOutliers().run(vision_data(files, None), with_display=False)
@@ -184,7 +184,7 @@ def empty() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Serve requests until stdin ends."""
+    """Process requests until stdin ends."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     results = sys.stdout

@@ -1,9 +1,10 @@
-"""Images per second of the code that reads each image: Macula's description of a file and that of other libraries.
+"""Measure how many images per second Macula and other libraries read and describe.
 
 All use one core and the same JPEGs. They take turns in rounds, and each is compared with cleanvision in the same round
-by processor time, because other work on the machine affects it less. `macula` is all that ingest computes for a file:
-decoding, thirty statistics, EXIF, two perceptual hashes, a thumbnail and the digest of the pixels. `pipeline` is the
-stages ingest, validate and audit, started as `dvc repro` starts them, including imports and child processes.
+by processor time, which other work on the machine affects less than wall-clock time. `macula` is all that ingest
+computes for a file: decoding, thirty statistics, EXIF, two perceptual hashes, a thumbnail and the digest of the pixels.
+`pipeline` is the stages ingest, validate and audit, started as `dvc repro` starts them, including imports and child
+processes.
 """
 
 import json
@@ -42,7 +43,7 @@ Usage = dict[str, float]
 
 @dataclass(frozen=True)
 class SpeedSizes:
-    """Number of generated images, rounds and pipeline stages."""
+    """Numbers of generated images and rounds, and the pipeline stages to run."""
 
     images: int = 1000
     rounds: int = 3
@@ -53,10 +54,10 @@ TINY = SpeedSizes(images=60, rounds=1, stages=("ingest",))
 
 
 def measure(data: Path | None, sizes: SpeedSizes) -> dict[str, Any]:
-    """Measure the rates by set of JPEGs and library, and the parts of Macula's description.
+    """Measure the rate of each library on each set of JPEGs, and the times of Macula's description and stages.
 
     Args:
-        data: folder of the reference data; None uses generated images only.
+        data: folder of the reference data; None for generated images only.
         sizes: number of images, rounds and stages.
 
     Returns:
@@ -123,7 +124,7 @@ def _compare(folder: Path, rounds: int) -> dict[str, Any]:
 
 
 def _timed(name: str, folder: Path, libraries: LibraryProcess | None) -> tuple[float, float]:
-    """Return seconds and processor seconds of a library."""
+    """Return the wall-clock and processor seconds of a library."""
     if libraries is None or name == "macula":
         wall, cpu = json.loads(_in_process("time", folder))
         return wall, cpu
@@ -161,7 +162,7 @@ def _in_process(what: str, folder: Path) -> str:
 
 
 def _time_stages(folder: Path, stages: tuple[str, ...]) -> dict[str, Usage]:
-    """Return the seconds and processor seconds of each stage, run once."""
+    """Run each stage once; return its wall-clock and processor seconds."""
     used: dict[str, Usage] = {}
     with tempfile.TemporaryDirectory() as name:
         workspace = Path(name)

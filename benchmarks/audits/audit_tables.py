@@ -1,4 +1,4 @@
-"""Tables of `compare_audits`, and their place in docs/results/audits.md: `python -m benchmarks.audits.audit_tables`.
+"""Write the tables of `compare_audits` into docs/results/audits.md: `python -m benchmarks.audits.audit_tables`.
 
 In that page, the tables of a part are between `<!-- PART -->` and `<!-- end -->`.
 """
@@ -40,7 +40,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def rate(cell: Cell, who: str, name: str, of: str = "seeds") -> str:
-    """Return a count divided by another one.
+    """Format a count divided by another count.
 
     Args:
         cell: counts of a case.
@@ -130,7 +130,7 @@ def drift(cells: list[Cell]) -> str:
 
 
 def outlier_images(cells: list[Cell]) -> str:
-    """Tabulate the share of injected outliers that were reported, by kind, and of the other images."""
+    """Tabulate the shares of injected outliers, by kind, and of other images that were reported."""
     parts = []
     who = ("macula", "cleanvision", "deepchecks")
     for cell in cells:
@@ -156,7 +156,7 @@ def unmodified(cells: list[Cell]) -> str:
 
 
 def speed(found: dict[str, Any]) -> str:
-    """Tabulate rates, ratios and the parts of the time."""
+    """Tabulate rates, ratios, and the times of the stages and of the parts of a description."""
     parts = []
     for kind, one in found.items():
         if not isinstance(one, dict):

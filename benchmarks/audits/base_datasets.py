@@ -1,4 +1,4 @@
-"""Real images into which faults are injected: scikit-learn's digits, and the reference data sets if they are given."""
+"""Real images into which faults are injected: scikit-learn's digits, and the reference data sets if available."""
 
 import io
 import tarfile
@@ -20,7 +20,7 @@ PER_CLASS = 300  # images of CIFAR-10
 
 @dataclass(frozen=True)
 class BaseDataset:
-    """A set of real images and how to read it."""
+    """Set of real images, and the function that reads it."""
 
     description: str
     read: Callable[[Path], LabelledImages]
@@ -28,7 +28,7 @@ class BaseDataset:
     file: str = ""
     """File in that folder; empty if none is needed."""
     quality: int = 0
-    """JPEG quality in which the images are written; 0 writes PNG."""
+    """JPEG quality at which the images are written; 0 for PNG."""
 
 
 def digits(folder: Path) -> LabelledImages:
@@ -51,7 +51,7 @@ def cifar10(folder: Path) -> LabelledImages:
 
 
 def clothing10(folder: Path) -> LabelledImages:
-    """Return 741 colour photos with a reduced longer side."""
+    """Return 741 colour photos, reduced to at most `LONGER_SIDE` pixels."""
     return _read_zip(folder / "clothing10.zip", _decode_colour)
 
 

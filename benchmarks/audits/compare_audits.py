@@ -1,9 +1,9 @@
 """Compare Macula's audits with other libraries on injected faults and on clean data: `make bench-audits`.
 
 Faults of graded strength are injected into real images (`injected_faults`, `base_datasets`). Macula's audits and the
-other libraries audit the same files, each with its defaults. The other libraries are slow and get fewer seeds; `seeds`
-records how many. `audit_speed` measures their speed. Results are written as soon as they are measured, so that an
-interrupted run resumes; delete the file to measure everything again.
+other libraries audit the same files, each with its defaults. The other libraries are slow and run with fewer seeds;
+`seeds` records how many. `audit_speed` measures their speed. Results are written as soon as they are measured, so that
+an interrupted run resumes; delete the file to measure everything again.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", default=ALL_PARTS, help=f"parts to measure: {', '.join(ALL_PARTS)}")
     parser.add_argument("--data", type=Path, help="folder of the reference data; without it, only the digits are used")
     parser.add_argument("--seeds", type=int, default=AuditSizes.seeds, help="number of data sets per case")
-    parser.add_argument("--library-seeds", type=int, default=AuditSizes.library_seeds, help="the same for others")
+    parser.add_argument("--library-seeds", type=int, default=AuditSizes.library_seeds, help="the same for libraries")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the part `speed`")
     add_run_arguments(parser)
     return parser.parse_args(arguments)

@@ -1,8 +1,8 @@
-"""Time of Macula's description of an image file, in total and by its parts.
+"""Measure the time of Macula's description of an image file, in total and by part.
 
 `python -m benchmarks.audits.description_speed time FOLDER` prints the seconds and processor seconds for the images of
-`audit_speed`, `... breakdown FOLDER` the milliseconds of each part. A process of its own keeps other imports and memory
-out.
+`audit_speed`, and `... breakdown FOLDER` prints the milliseconds of each part. The module runs in its own process, so
+that other imports and their memory do not affect the times.
 """
 
 import json

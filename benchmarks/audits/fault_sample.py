@@ -1,4 +1,4 @@
-"""Sample of a data set with injected faults, and how its file is written."""
+"""Sample of a data set with injected faults, and the function that encodes it as a file."""
 
 import io
 from collections.abc import Callable
@@ -17,7 +17,7 @@ FIRST_DAY = datetime(2024, 5, 1, 12)
 
 @dataclass(frozen=True)
 class FaultSample:
-    """An image and how its file is written."""
+    """An image, and the settings with which its file is written."""
 
     image: Array
     """uint8, [H, W] or [H, W, 3]."""
@@ -25,18 +25,18 @@ class FaultSample:
     split: str
     path: str
     quality: int
-    """JPEG quality, 1 to 100; 0 writes PNG."""
+    """JPEG quality, 1 to 100; 0 for PNG."""
     camera: str
     day: float
     """Date of exposure, in days after the first day."""
     padding: int = 0
-    """Length of a comment in the file, bytes."""
+    """Length in bytes of a comment in the file."""
     arrival: int = 1
     origin: str = ""
 
 
 Transform = Callable[[FaultSample, float, Rng], FaultSample]
-"""From a sample, the strength and a random generator to the changed sample."""
+"""Function from a sample, a strength and a random generator to the changed sample."""
 
 
 def encode(sample: FaultSample) -> bytes:

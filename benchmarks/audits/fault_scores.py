@@ -1,4 +1,4 @@
-"""Count what a result reports correctly and wrongly; counts are summed over seeds."""
+"""Count the correct and wrong reports of a result; counts are summed over seeds."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +18,7 @@ LIBRARY_ALARMS = {
 
 
 def alarms(part: str) -> Score:
-    """Return a score that counts whether the right kind of alarm was raised, whether it blocks, and its ids."""
+    """Return a function that counts whether the right kind of alarm was raised, whether it blocks, and its ids."""
 
     def score(data: FaultyDataset, result: Result) -> Counts:
         prefixes = (*ALARMS[part], *LIBRARY_ALARMS[part])
@@ -46,7 +46,7 @@ def duplicate_pairs(data: FaultyDataset, result: Result) -> Counts:
 
 
 def label_errors(data: FaultyDataset, result: Result) -> Counts:
-    """Count the images that are reported as mislabelled and those of them that are."""
+    """Count the images that are reported as mislabelled, and those of them that are mislabelled."""
     name = "label" if "label" in result["images"] else LABEL_ERRORS
     flagged, wrong = result["images"].get(name, []), set(data.mislabelled)
     figures = result["figures"].get(LABEL_ERRORS, {})
@@ -67,7 +67,7 @@ def label_errors(data: FaultyDataset, result: Result) -> Counts:
 
 
 def outliers(data: FaultyDataset, result: Result) -> Counts:
-    """Count the injected outliers that are reported, by kind, and the other images that are."""
+    """Count the injected outliers that are reported, by kind, and the other images that are reported."""
     groups = [images for name, images in result["images"].items() if not name.endswith("duplicates")]
     flagged = {path for images in groups for path in images}
     counts = Counter({f"found: {kind}": len(flagged & set(paths)) for kind, paths in data.outliers.items()})

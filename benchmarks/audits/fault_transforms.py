@@ -1,6 +1,6 @@
 """Image transforms from which faults are made, each with a strength; strength 0 changes nothing.
 
-A `Transform` takes a sample and returns a changed one. The fault results from which samples it is applied to: all
+A `Transform` takes a sample and returns a changed one. The samples to which it is applied determine the fault: all
 images of one class (a confounder), a copy of another image (a duplicate), all validation images (drift), or one
 image (an outlier). `injected_faults` does this.
 """
@@ -13,14 +13,14 @@ from PIL import Image, ImageFilter
 from benchmarks.audits.fault_sample import Array, FaultSample, Rng, Transform
 
 CAMERAS = ("Alpha", "Beta")
-STAMP = 8  # the sides of a stamp are this fraction of the image's: one eighth
+STAMP = 8  # side of the image divided by the side of the stamp
 
 
 def brightness(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Add `strength` grey levels.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: grey levels.
         rng: random generator; not used.
     """
@@ -31,7 +31,7 @@ def contrast(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Multiply the differences from middle grey by 1 + `strength`.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: relative change, above -1.
         rng: random generator; not used.
     """
@@ -42,7 +42,7 @@ def colour_cast(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Add `strength` levels to red and subtract them from blue; a grey image stays unchanged.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: levels.
         rng: random generator; not used.
     """
@@ -55,7 +55,7 @@ def noise(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Add Gaussian noise with a standard deviation of `strength` levels.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: standard deviation, levels.
         rng: random generator.
     """
@@ -68,7 +68,7 @@ def blur(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Apply a Gaussian blur whose standard deviation is `strength` times the shorter side.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: standard deviation, as a share of the shorter side.
         rng: random generator; not used.
     """
@@ -82,7 +82,7 @@ def border(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Add `strength` levels to the outermost sixteenth of the image, at least one pixel.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: grey levels.
         rng: random generator; not used.
     """
@@ -98,7 +98,7 @@ def stamp(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Draw a white square in the upper right corner, with probability `strength`.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: probability, 0 to 1.
         rng: random generator.
     """
@@ -111,10 +111,10 @@ def stamp(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
 
 
 def compression(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Write a JPEG whose quality is 95 - `strength`.
+    """Set the JPEG quality to 95 - `strength`.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: loss of JPEG quality, 0 to 94.
         rng: random generator; not used.
     """
@@ -125,7 +125,7 @@ def padding(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Add a comment of `strength` bytes to the file.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: bytes.
         rng: random generator; not used.
     """
@@ -133,10 +133,10 @@ def padding(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
 
 
 def camera(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Set the camera to the first one with probability `strength`; otherwise keep it.
+    """Set the camera to the first one with probability `strength`; otherwise leave it unchanged.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: probability, 0 to 1.
         rng: random generator.
     """
@@ -147,7 +147,7 @@ def date(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Move the date of exposure `strength` days later.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: days.
         rng: random generator; not used.
     """
@@ -158,7 +158,7 @@ def reduced(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Multiply both sides by 1 - `strength`.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: share of each side, 0 to 1.
         rng: random generator; not used.
     """
@@ -169,7 +169,7 @@ def enlarged(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Multiply both sides by 1 + `strength`.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: share of each side.
         rng: random generator; not used.
     """
@@ -180,7 +180,7 @@ def elongated(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Multiply the longer side by 1 + `strength`.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: share of the longer side.
         rng: random generator; not used.
     """
@@ -189,10 +189,10 @@ def elongated(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
 
 
 def cropped(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Crop `strength` times each side, at a random position.
+    """Crop the image by `strength` times each side, at a random position.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: share of each side, 0 to 1.
         rng: random generator.
     """
@@ -203,10 +203,10 @@ def cropped(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
 
 
 def mirrored(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Mirror left and right if `strength` is not 0.
+    """Mirror the image horizontally if `strength` is not 0.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: 0 or 1.
         rng: random generator; not used.
     """
@@ -217,7 +217,7 @@ def dimmed(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Multiply the levels by 1 - `strength`.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: share, 0 to 1.
         rng: random generator; not used.
     """
@@ -228,7 +228,7 @@ def washed_out(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Multiply the differences from white by 1 - `strength`.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: share, 0 to 1.
         rng: random generator; not used.
     """
@@ -239,7 +239,7 @@ def blanked(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
     """Multiply the differences from the image's mean by 1 - `strength`.
 
     Args:
-        sample: the sample.
+        sample: the sample to change.
         strength: share, 0 to 1.
         rng: random generator; not used.
     """
@@ -284,14 +284,14 @@ COPIES: dict[str, tuple[Transform, float]] = {
     "30 levels brighter": (brightness, 30),
     "half the contrast": (contrast, -0.5),
 }
-"""Difference between a copy and its original."""
+"""Transforms from an original to its copy, with their strengths."""
 DRIFTS: dict[str, tuple[Transform, tuple[float, ...]]] = {
     "brightness, levels": (brightness, (10, 20)),
     "contrast, share": (contrast, (-0.2,)),
     "blur, share of side": (blur, (0.01, 0.02)),
     "noise, levels": (noise, (5,)),
 }
-"""Difference of validation images, or of images of a later arrival or another origin."""
+"""Transforms applied to validation images, or to images of a later arrival or another origin."""
 OUTLIERS: dict[str, tuple[Transform, float]] = {
     "dark": (dimmed, 0.9),
     "washed out": (washed_out, 0.9),

@@ -31,10 +31,10 @@ def clean(
 
     Args:
         images: images with their classes.
-        quality: JPEG quality, 1 to 100; 0 writes PNG.
+        quality: JPEG quality, 1 to 100; 0 for PNG.
         rng: random generator.
         classes: number of classes.
-        per_class: images of each class; all of them where there are fewer.
+        per_class: number of images per class; classes with fewer images are used completely.
         informative: keep the labels. If false, labels are permuted, so that only an injected fault can predict them.
 
     Returns:
@@ -64,9 +64,9 @@ def with_confounder(data: FaultyDataset, transform: Transform, strength: float, 
     """Apply a transform to all images of one class.
 
     Args:
-        data: a data set.
-        transform: the change.
-        strength: its strength; 0 changes nothing.
+        data: the data set to change.
+        transform: the transform.
+        strength: strength of the transform; 0 changes nothing.
         rng: random generator.
     """
     changed = data.samples[0].label
@@ -77,7 +77,7 @@ def with_copies(data: FaultyDataset, per_kind: int, rng: Rng) -> FaultyDataset:
     """Add changed copies of different originals; half of the copies are in the other split.
 
     Args:
-        data: a data set.
+        data: the data set to change.
         per_kind: number of copies of each kind in `COPIES`.
         rng: random generator.
     """
@@ -97,10 +97,10 @@ def with_copies(data: FaultyDataset, per_kind: int, rng: Rng) -> FaultyDataset:
 
 
 def with_label_errors(data: FaultyDataset, share: float, rng: Rng) -> FaultyDataset:
-    """Give a share of the images another label, drawn uniformly from the other classes.
+    """Replace the labels of a share of the images with labels drawn uniformly from the other classes.
 
     Args:
-        data: a data set.
+        data: the data set to change.
         share: share of the images, 0 to 1.
         rng: random generator.
     """
@@ -117,11 +117,11 @@ def with_drift(data: FaultyDataset, subset: str, transform: Transform, strength:
     """Apply a transform to a subset of the images.
 
     Args:
-        data: a data set.
+        data: the data set to change.
         subset: `validation` for all validation images; `arrival` or `origin` for a fifth of all images, which then
             arrive later or come from another origin.
-        transform: the change.
-        strength: its strength; 0 changes nothing.
+        transform: the transform.
+        strength: strength of the transform; 0 changes nothing.
         rng: random generator.
     """
     samples = []
@@ -137,10 +137,10 @@ def with_drift(data: FaultyDataset, subset: str, transform: Transform, strength:
 
 
 def with_outliers(data: FaultyDataset, per_kind: int, rng: Rng) -> FaultyDataset:
-    """Change single images.
+    """Turn single images into outliers.
 
     Args:
-        data: a data set.
+        data: the data set to change.
         per_kind: number of images for each kind in `OUTLIERS`.
         rng: random generator.
     """

@@ -1,12 +1,12 @@
-"""Compare the learning curve's prediction from half of the data with the error that is measured on all data.
+"""Compare the learning curve's prediction from half of the data with the error of a probe trained on all data.
 
 Run `python -m benchmarks.audits.learning_curve_accuracy NAME=SOURCE...`. NAME is cifar10 (its archive, with train/CLASS
 and test/CLASS) or a file of docs/examples. Each trial sets test groups aside (for CIFAR-10 its own 10,000 test images),
 draws five eighths of the other groups, and lets the audit measure its curve on them out of fold, that is, trained on 10
-to 50 % of the images. What the two laws predict for 100 % is compared with the error of the probe that is trained on
-all of them. With `--sample 5000` the curve uses that many images, as the audit does for a large data set. The trials
-are written to docs/results/learning_curve.json and the table to docs/results/learning_curve.md; without arguments only
-the table is written.
+to 50 % of the images. The predictions of the two laws for 100 % are compared with the error of the probe that is
+trained on all images. With `--sample 5000` the curve uses 5,000 groups, as the audit does for a large data set. The
+trials are written to docs/results/learning_curve.json and the table to docs/results/learning_curve.md; without
+arguments only the table is written.
 """
 
 import argparse
@@ -40,13 +40,13 @@ from stages.runner.stage import call
 
 Array = np.ndarray[Any, Any]
 PAGE = Path("learning_curve.md")
-KNOWN = 5 / 8  # share of the images for the curve: four of five folds of them are a half of all
+KNOWN = 5 / 8  # share of the groups for the curve, so that four of its five folds are half of all groups
 SHARES = np.geomspace(0.2, 1, 6)  # shares of that half: 10 to 50 % of all
 HEAD = ["data set", "training images", "trials", "error at the largest size", "error on all", "predicted",
         "absolute error", "absolute error of no change", "width of the interval", "inside",
         "inside, with the test's own error"]  # fmt: skip
 Question = tuple[Array, RegressionTargets, Array, Array | None]
-"""Features [N, F], what is predicted, groups [N], and the positions of the test images, if they are fixed."""
+"""Features [N, F], targets, groups [N], and the positions of the test images if these are fixed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
@@ -79,7 +79,7 @@ def _read(name: str, source: str, tiny: bool) -> Question:
 
     Args:
         name: cifar10, or a file of docs/examples.
-        source: its archive or folder.
+        source: archive or folder of the data set.
         tiny: use a few of scikit-learn's digits instead.
     """
     if tiny:
@@ -100,15 +100,15 @@ def _read_digits(per_class: int = 20) -> Question:
 def _trial(
     x_NF: Array, question: RegressionTargets, group_N: Array, test: Array | None, seed: int, sample: int
 ) -> dict[str, float]:
-    """Return the prediction from a random part of the data, and the error measured with all of it.
+    """Return the prediction from a random part of the data, and the error measured with all of the data.
 
     Args:
         x_NF: features [N, F].
-        question: what is predicted.
+        question: the targets.
         group_N: group of each image [N].
         test: positions of the test images; None draws a quarter of the groups.
         seed: seed of the draw.
-        sample: number of groups for the curve; 0 takes five eighths of the groups.
+        sample: number of groups for the curve; 0 for five eighths of the groups.
     """
     code_N = question.target_ND.argmax(axis=1) if question.classes else None
     if test is None:
@@ -182,7 +182,9 @@ def table(record: dict[str, Any]) -> str:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.audits.learning_curve_accuracy", description=__doc__)
     parser.add_argument("data", nargs="*", metavar="NAME=SOURCE", help="data sets and their archives or folders")
-    parser.add_argument("--sample", type=int, default=0, help="groups for the curve; default: five eighths of all")
+    parser.add_argument(
+        "--sample", type=int, default=0, help="groups for the curve; default: five eighths of all groups"
+    )
     parser.add_argument("--trials", type=int, default=20, help="random draws per data set")
     add_run_arguments(parser)
     return parser.parse_args(arguments)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise it asks its registry for a newer version on import
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise its import looks for a newer version
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ Tensor = torch.Tensor
 AugmentedBatch = tuple[Tensor, Tensor | None]
 """Images, float32 [B, 3, S, S], and masks, int64 [B, S, S]."""
 Augmenter = Callable[[Tensor, Tensor | None], AugmentedBatch]
-"""From images, uint8 [B, S, S, 3], and perhaps masks, uint8 [B, S, S], to the augmented batch."""
+"""Function from images, uint8 [B, S, S, 3], and optional masks, uint8 [B, S, S], to the augmented batch."""
 
 CLASSES = 5
 ROTATION, SCALE, TRANSLATION = 15.0, 0.1, 0.08
@@ -33,7 +33,7 @@ SIGMA = WAVELENGTH / (2 * math.pi * math.sqrt(2))
 """Standard deviation of the Gaussian: noise smoothed by it has the mean frequency 1 / (sigma sqrt 2) along an axis."""
 ALPHA = AMPLITUDE / math.sqrt(2) * SIGMA * math.sqrt(12 * math.pi)
 """Factor from smoothed noise in -1..1 to pixels along an axis."""
-ROUGH_GAIN = 0.67  # measured: restores the amplitude where the Gaussian is cut short
+ROUGH_GAIN = 0.67  # measured: restores the amplitude if the Gaussian is truncated
 ROUGH = "albumentations, rough"
 SHARED: list[Tensor] = []  # in a worker process: input images and masks, output images and masks
 
@@ -88,7 +88,7 @@ def kornia(recipe: AugmentationRecipe, device: torch.device) -> Augmenter:
     from kornia.constants import DataKey, Resample
 
     kernel = 2 * math.ceil(3 * SIGMA) + 1
-    alpha = ALPHA / (recipe.size / 2)  # in its coordinates the image is 2 wide
+    alpha = ALPHA / (recipe.size / 2)  # in Kornia's coordinates the image is 2 wide
     steps: list[Any] = [K.RandomHorizontalFlip(p=0.5)]
     steps += [K.RandomAffine(ROTATION, (TRANSLATION, TRANSLATION), (1 - SCALE, 1 + SCALE), p=1.0)]
     if recipe.elastic:
@@ -118,7 +118,7 @@ def torchvision(recipe: AugmentationRecipe) -> Augmenter:
     shift, zoom = (TRANSLATION, TRANSLATION), (1 - SCALE, 1 + SCALE)
     steps: list[Any] = [v2.RandomHorizontalFlip(0.5), v2.RandomAffine(ROTATION, shift, zoom, interpolation=bilinear)]
     if recipe.elastic:
-        # In its coordinates the image is 2 wide; the factor is relative to a size of 1.
+        # In torchvision's coordinates the image is 2 wide; the factor is relative to a size of 1.
         steps += [v2.ElasticTransform(2 * ALPHA, SIGMA)]
     if recipe.colour:
         steps += [v2.ColorJitter(BRIGHTNESS, CONTRAST, SATURATION, HUE)]
@@ -136,7 +136,7 @@ def torchvision(recipe: AugmentationRecipe) -> Augmenter:
 
 
 def albumentations(recipe: AugmentationRecipe, rough: bool = False) -> Augmenter:
-    """Return Albumentations' transforms (OpenCV), applied image by image; `rough` cuts the Gaussian short."""
+    """Return Albumentations' transforms (OpenCV), applied image by image; `rough` truncates the Gaussian."""
     import albumentations as A
     import cv2
 
@@ -171,13 +171,13 @@ def to_float(image_NHWC: np.ndarray[Any, Any]) -> Tensor:
 
 
 ON_THREADS: dict[str, Callable[[AugmentationRecipe, torch.device], Augmenter]] = {"macula": macula, "kornia": kornia}
-"""Augment whole batches on torch's threads."""
+"""Implementations that augment whole batches on torch's threads."""
 ON_PROCESSES: dict[str, Callable[[AugmentationRecipe], Augmenter]] = {
     "torchvision": torchvision,
     "albumentations": albumentations,
     ROUGH: partial(albumentations, rough=True),
 }
-"""Augment image by image in worker processes."""
+"""Implementations that augment image by image in worker processes."""
 
 
 def initialize(threads: int, keep_memory: bool, shared: list[Tensor]) -> None:
@@ -219,18 +219,18 @@ def augmenter(name: str, recipe: AugmentationRecipe, device: str = "cpu") -> Aug
 
     Args:
         name: a key of `ON_THREADS` or `ON_PROCESSES`.
-        recipe: what is applied.
+        recipe: the augmentations and the size of the batch.
         device: device of the whole-batch implementations.
     """
     return ON_THREADS[name](recipe, torch.device(device)) if name in ON_THREADS else ON_PROCESSES[name](recipe)
 
 
 def call_alone(name: str, recipe: AugmentationRecipe, device: str) -> Callable[[], AugmentedBatch]:
-    """Return the call that is timed for an implementation which has the process to itself.
+    """Return the call that is timed for an implementation that runs alone in its process.
 
     Args:
         name: a key of `ON_THREADS` or `ON_PROCESSES`.
-        recipe: what is applied.
+        recipe: the augmentations and the size of the batch.
         device: `cpu` or `cuda`.
     """
     return partial(augmenter(name, recipe, device), SHARED[0], SHARED[1] if recipe.masks else None)
@@ -241,7 +241,7 @@ def augment_part(name: str, recipe: AugmentationRecipe, first: int, last: int) -
 
     Args:
         name: a key of `ON_PROCESSES`.
-        recipe: what is applied.
+        recipe: the augmentations and the size of the batch.
         first: index of the first image.
         last: index after the last image.
     """
@@ -255,14 +255,14 @@ def augment_part(name: str, recipe: AugmentationRecipe, first: int, last: int) -
 def call_shared(
     pool: ProcessPoolExecutor, count: int, shared: list[Tensor], name: str, recipe: AugmentationRecipe
 ) -> AugmentedBatch:
-    """Augment one batch that several processes share, as the workers of a data loader do.
+    """Augment one batch in several processes, each of which augments a part, like the workers of a data loader.
 
     Args:
         pool: the processes.
         count: number of processes.
         shared: input images and masks, output images and masks.
         name: a key of `ON_PROCESSES`.
-        recipe: what is applied.
+        recipe: the augmentations and the size of the batch.
     """
     bounds = [recipe.images * at // count for at in range(count + 1)]
     list(pool.map(partial(augment_part, name, recipe), bounds[:-1], bounds[1:]))

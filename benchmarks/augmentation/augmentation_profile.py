@@ -1,4 +1,4 @@
-"""Time, time by function and peak memory of augmentation calls."""
+"""Measure the time, the time by function and the peak memory of augmentation calls."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # no warnings of the profiler about missing GPUs
-os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and about memory that it does not know
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # no warnings of the profiler about memory that it did not record
 
 import torch
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
@@ -33,7 +33,7 @@ from benchmarks.augmentation.augmentation_competitors import (
 
 Rates = dict[str, float]
 
-MIN_SECONDS = 0.25  # for which an implementation is timed in a round
+MIN_SECONDS = 0.25  # minimum time for which an implementation is timed in a round
 
 
 def mean_seconds(call: Callable[[], Any], min_seconds: float | None = None) -> float:
@@ -53,7 +53,7 @@ def time_shares(name: str, recipe: AugmentationRecipe, device: str) -> dict[str,
 
     Args:
         name: the implementation.
-        recipe: what is applied.
+        recipe: the augmentations and the size of the batch.
         device: `cpu` or `cuda`.
 
     Returns:
@@ -64,7 +64,7 @@ def time_shares(name: str, recipe: AugmentationRecipe, device: str) -> dict[str,
     if device == "cuda":
         with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
             call()
-        # Without the kernels, whose time is in their operators already.
+        # Leave out the kernels, whose time is included in that of their operators.
         events = [event for event in found.key_averages() if event.device_type == DeviceType.CPU]
         spent = {event.key: float(event.self_device_time_total) for event in events}
     else:
@@ -77,7 +77,7 @@ def time_shares(name: str, recipe: AugmentationRecipe, device: str) -> dict[str,
 def seconds_by_function(call: Callable[[], Any], calls: int = 5) -> dict[str, float]:
     """Return the seconds in each function of `stages`, including what it calls outside of `stages`.
 
-    torch's profiler is not used: with stacks it holds memory, which is then mapped and cleared again in each call.
+    torch's profiler is not used: if it records stacks, it retains memory, which each call then maps and clears again.
     """
     spent: dict[str, float] = defaultdict(float)
     stack, last = ["elsewhere"], time.perf_counter()
@@ -106,7 +106,7 @@ def peak_allocation(name: str, recipe: AugmentationRecipe, device: str) -> float
 
     Args:
         name: the implementation.
-        recipe: what is applied.
+        recipe: the augmentations and the size of the batch.
         device: `cpu` or `cuda`.
     """
     call = call_alone(name, recipe, device)

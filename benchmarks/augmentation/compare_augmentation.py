@@ -12,7 +12,7 @@ changed by up to 10 %, saturation by 20 %, hue by 18 degrees. The implementation
   Gaussian, cut at four sigmas.
 - `albumentations`: image by image on uint8 arrays, one worker process per thread; the same Gaussian, which OpenCV cuts
   at four sigmas. `albumentations, rough` uses `approximate=True`, which cuts it at 8 pixels: the wavelength is about
-  half of the requested one, the amplitude is kept.
+  half of the requested one, the amplitude is the same.
 
 A float batch takes 38 MB. The C library returns blocks of that size to the system when they are freed, which maps and
 clears them again for the next batch. `memory kept` uses the setting of Macula's training (`keep_freed_memory`); Kornia
@@ -69,7 +69,7 @@ def rate_alone(name: str, recipe: AugmentationRecipe, device: str) -> float:
 
     Args:
         name: the implementation.
-        recipe: what is applied.
+        recipe: the augmentations and the size of the batch.
         device: `cpu` or `cuda`.
     """
     call = call_alone(name, recipe, device)
@@ -87,7 +87,7 @@ def rate_shared(
         count: number of processes.
         shared: input images and masks, output images and masks.
         name: the implementation.
-        recipe: what is applied.
+        recipe: the augmentations and the size of the batch.
         device: device to which the batch is copied.
     """
 
@@ -127,8 +127,8 @@ class Competition:
 
         Args:
             who: key of `alone`.
-            function: takes the implementation's name, the recipe and the device.
-            recipe: what is applied.
+            function: function of the implementation's name, the recipe and the device.
+            recipe: the augmentations and the size of the batch.
         """
         return self.alone[who].submit(function, who.removesuffix(f", {KEPT}"), recipe, self.device).result()
 
@@ -159,8 +159,8 @@ def check_batch(name: str, batch: AugmentedBatch, recipe: AugmentationRecipe) ->
 
     Args:
         name: the implementation, for the message.
-        batch: its result.
-        recipe: what is applied.
+        batch: result of the implementation.
+        recipe: the augmentations and the size of the batch.
     """
     image_BCHW, mask_BHW = batch
     size = recipe.size
@@ -265,7 +265,7 @@ def cell(rates: Rates) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
-    """Measure, print and write the results; return their file."""
+    """Measure all implementations, print and write the results, and return the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads")

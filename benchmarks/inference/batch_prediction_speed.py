@@ -1,9 +1,10 @@
-"""Measure the overhead of `predict` over decoding and the model, and its memory by the number of images.
+"""Compare the speed of `predict` with that of plain decoding and inference, and measure its peak memory.
 
 Run `python -m benchmarks.inference.batch_prediction_speed photos MODEL IMAGES 2000 ...`. Each case has four arguments:
-its name, a model, a folder or archive of images (repeated if there are too few), and the number of images. `predict`
-takes turns with plain processes that read, decode and run the model on their share and keep nothing; files and number
-of processes are the same. Then the memory of `predict` is measured by the number of images.
+its name, a model, a folder or archive of images (which are repeated if there are too few), and the number of images.
+`predict` takes turns with plain processes, each of which reads, decodes and predicts an equal share of the same files
+and discards the predictions. Both use the same number of processes. Then the peak memory of `predict` is measured for
+several numbers of images.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from benchmarks.process_memory import peak_memory
 from benchmarks.result_pages import add_run_arguments, output_folder
 from stages.batch_prediction import iterate_images
 from stages.core.memory import keep_freed_memory
+from stages.core.plurals import quantity
 from stages.images.sandbox import WORKERS
 from stages.runtime import Model
 
@@ -33,7 +35,7 @@ INTERVAL = 0.1  # seconds between two samples of the memory
 
 @dataclass(frozen=True)
 class PredictionSizes:
-    """Number of turns, and numbers of images for which memory is measured."""
+    """Number of turns, and the numbers of images for which memory is measured."""
 
     turns: int = 3
     counts: tuple[int, ...] = (1000, 10_000, 100_000)
@@ -50,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> Path | None:
         _run_plain(given.plain, [Path(path) for path in sys.stdin.read().splitlines()])
         return None
     if not given.cases or len(given.cases) % 4:
-        parser.error(f"each case needs four arguments, NAME MODEL IMAGES NUMBER; there are {len(given.cases)} in all")
+        count = quantity(len(given.cases), "argument")
+        parser.error(f"each case requires four arguments, NAME MODEL IMAGES NUMBER, but {count} in total are given")
     sizes = PredictionSizes(turns=1, counts=(8,)) if given.tiny else PredictionSizes()
     cases = [given.cases[number : number + 4] for number in range(0, len(given.cases), 4)]
     result = measure(cases, sizes)
@@ -64,8 +67,8 @@ def measure(cases: list[list[str]], sizes: PredictionSizes) -> dict[str, Any]:
     """Measure all cases, and the memory with the last case's model and images.
 
     Args:
-        cases: name, model, images and number of images of each.
-        sizes: turns, and numbers of images for the memory.
+        cases: name, model, images and number of images of each case.
+        sizes: number of turns, and the numbers of images for which memory is measured.
 
     Returns:
         The results, as they are written.
@@ -83,7 +86,7 @@ def measure(cases: list[list[str]], sizes: PredictionSizes) -> dict[str, Any]:
 
 
 def table(cases: list[dict[str, Any]]) -> str:
-    """Tabulate images per second of `predict` and of the bound, in Markdown."""
+    """Tabulate images per second of `predict` and of the plain processes (the upper bound), in Markdown."""
     lines = [
         "| files | images | bound, images/s | predict, images/s | predict / bound | by turn |",
         "|---|---:|---:|---:|---:|---|",
@@ -141,7 +144,7 @@ def _time(model: Path, folder: Path, turns: int) -> dict[str, Any]:
 
 
 def _run_plain(model: Path, paths: list[Path]) -> None:
-    """Read, decode and predict for some files in this process, without keeping the predictions."""
+    """Read, decode and predict for some files in this process, and discard the predictions."""
     keep_freed_memory()
     opened = Model(model, 1)
     for path in paths:

@@ -1,9 +1,9 @@
 """Write the models that `compare_inference` compares, all with the same weights.
 
 The networks have random weights, and normalizations whose statistics come from the images. Speed does not depend on
-trained weights, but layers that pass on signals are needed for a realistic quantization error. `NAME FOLDER` writes
-Macula's files and the plain export in Macula's environment; `libraries FOLDER` and `yolo FOLDER` write those of nncf
-and Ultralytics in theirs.
+trained weights, but layers that pass on signals are needed for a realistic quantization error. With the arguments
+`NAME FOLDER`, the module runs in Macula's environment and writes Macula's files and the plain export. With `libraries
+FOLDER` or `yolo FOLDER`, it runs in the environment of nncf and Ultralytics and writes their files.
 """
 
 import io
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 ROWS = 16
-"""Images of a batch, all of one size, as the shipped graph requires."""
+"""Number of images in a batch; all have one size, as the shipped graph requires."""
 CALIBRATION = 48
 YOLO = "yolo11n-cls"
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -132,7 +132,7 @@ def _write_shipped(network: Any, spec: Any, folder: Path, shown: Array) -> None:
 
 
 def libraries(folder: Path) -> dict[str, Any]:
-    """Write the network as nncf quantizes it to int8."""
+    """Quantize the network to int8 with nncf and write it."""
     import nncf
     import openvino
 

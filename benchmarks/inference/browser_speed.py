@@ -27,10 +27,10 @@ from stages.images.decode import decode_image
 from stages.publish import publish
 from stages.runtime import Model
 
-MAX_IMAGES = 12  # of a folder
+MAX_IMAGES = 12  # maximum number of images per folder
 ROUNDS = 3
 Launch = Callable[[], Browser | BrowserContext]
-"""Start a browser; a context of a running one serves as well."""
+"""Function that starts a browser, or returns a context of a running browser."""
 TIMEOUT = 300_000  # milliseconds
 HEAD = ["model", "network", "MB", "browser: first prediction, s", "browser: ms per image", "Python: ms per image",
         "ratio", "JPEG difference"]  # fmt: skip
@@ -47,7 +47,7 @@ def measure_browser(launch: Launch, folder: Path, files: list[Path]) -> dict[str
     """Open a published page in a new browser and let it predict for some files.
 
     Args:
-        launch: starts a browser.
+        launch: function that starts a browser.
         folder: the published page.
         files: images.
 
@@ -113,7 +113,7 @@ def measure(launch: Launch, model: Path, files: list[Path], rounds: int = ROUNDS
     """Publish a model and measure the browser and Python in turn.
 
     Args:
-        launch: starts a browser.
+        launch: function that starts a browser.
         model: ONNX file that export wrote.
         files: at least two images.
         rounds: number of rounds.

@@ -2,8 +2,8 @@
 
 `python -m benchmarks.inference.cold_start FOLDER` prints JSON; FOLDER is one that `benchmark_models` wrote. Each
 process runs in the environment in which a model is deployed and reports the seconds and the memory of each step. The
-seconds from its start to its prediction are measured from outside. The default of `stages.runtime` is compared with
-variants that may need less: files in cheaper arithmetic, and options of ONNX Runtime's sessions.
+seconds from its start to its prediction are measured by its parent process. The default of `stages.runtime` is compared
+with variants that may need less time or memory: files in cheaper arithmetic, and options of ONNX Runtime's sessions.
 """
 
 import json
@@ -68,7 +68,7 @@ def prepare(folder: Path) -> None:
 
 
 def session_with(settings: dict[str, Any]) -> Callable[..., Any]:
-    """Return a replacement of `create_session` in `stages.runtime` with other settings."""
+    """Return a replacement for `create_session` of `stages.runtime` with other settings."""
     import onnxruntime
 
     def create_session(source: Path, threads: int) -> Any:
@@ -134,7 +134,7 @@ def run_steps(folder: Path, variant: str) -> None:
 
 
 def _replace(module: Any, name: str, value: Any) -> None:
-    """Replace an attribute that a module must have, so that a renamed one is not missed."""
+    """Replace an attribute of a module; fail if the module has no such attribute, for example after a renaming."""
     assert hasattr(module, name), f"{module.__name__} has no {name}"
     setattr(module, name, value)
 
@@ -164,7 +164,7 @@ def main(folder: Path, variants: Sequence[str] = tuple(VARIANTS), rounds: int = 
         rounds: number of rounds.
 
     Returns:
-        By variant, the medians over rounds.
+        Medians over rounds, by variant.
     """
     prepare(folder)
     found: dict[str, list[dict[str, Any]]] = {variant: [] for variant in variants}

@@ -1,8 +1,8 @@
 """Compare inference from one JPEG to one prediction: `python -m benchmarks.inference.compare_inference --data FOLDER`.
 
-The weights, images and machine are the same for all; batches of 1 and 16, one thread and two. Each competitor reads the
+All use the same weights, images and machine, batches of 1 and 16, and one or two threads. Each competitor reads the
 same JPEGs (from FOLDER/clothing10.zip, 16 of one size) and decodes with Pillow. Macula uses `stages.runtime.Model` in
-the environment in which it is deployed, the others what their documentation teaches. Each has its own process. They
+the environment in which it is deployed; the others are used as in their documentation. Each has its own process. They
 take turns in rounds, in an order that rotates, and are compared within a round. Both wall-clock time and processor time
 are recorded. With one thread, processor time is what an idle machine would show, because other work on the machine
 affects it less; with more threads it includes waiting threads that spin.
@@ -45,7 +45,7 @@ Cell = dict[str, Any]
 
 @dataclass(frozen=True)
 class InferenceSizes:
-    """Length of a measurement."""
+    """Numbers of rounds and threads, and the time of a measurement."""
 
     rounds: int = 5
     seconds: float = 0.2
@@ -99,7 +99,7 @@ class Worker:
 
 
 def interpreter(environment: str) -> Path:
-    """Return the Python of an environment; the current one stands for `.venv`."""
+    """Return the Python interpreter of an environment; for `.venv`, that of this process."""
     return Path(sys.executable) if environment == TORCH else Path(environment).absolute() / "bin" / "python"
 
 
@@ -193,7 +193,7 @@ def write_images(archive: Path | None, folder: Path) -> list[int]:
 
 
 def run_module(environment: str, module: str, *arguments: str) -> dict[str, Any]:
-    """Run a module of this benchmark and return its last line.
+    """Run a module of this benchmark and return the JSON in its last line of output.
 
     Args:
         environment: folder of the environment.
@@ -213,7 +213,7 @@ def usable(names: Sequence[str]) -> list[str]:
 
 
 def measure(name: str, archive: Path | None, sizes: InferenceSizes, cell: Cell) -> Iterator[None]:
-    """Measure a network with each number of threads; after each, `cell` is complete enough to be written.
+    """Measure a network with each number of threads; yield after each, when `cell` can be written.
 
     Args:
         name: a key of `NETWORKS`, or `TINY_NETWORK`.
@@ -241,7 +241,7 @@ def measure(name: str, archive: Path | None, sizes: InferenceSizes, cell: Cell) 
 
 
 def measure_start(data: Path) -> dict[str, Any]:
-    """Measure new processes with the first network."""
+    """Measure the start of new processes with the first network."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_images(data / "clothing10.zip", folder / "images")
@@ -250,7 +250,7 @@ def measure_start(data: Path) -> dict[str, Any]:
 
 
 def measure_peak(_: Path) -> dict[str, Any]:
-    """Measure matrix products."""
+    """Measure the peak rate of matrix products."""
     return run_module(LIBRARIES, "peak_flops")
 
 
@@ -260,7 +260,7 @@ def measure_decoders(data: Path) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
-    """Measure what is not written yet, write inference.json and inference.md, and return the JSON file."""
+    """Run the measurements without results, write inference.json and inference.md, and return the JSON file."""
     asked = _parse(arguments)
     folder = output_folder(asked.output, asked.tiny)
     file = folder / "inference.json"

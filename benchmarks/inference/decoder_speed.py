@@ -1,9 +1,9 @@
 """Compare JPEG decoders: `python -m benchmarks.inference.decoder_speed FOLDER` prints JSON.
 
 The files are real ones from FOLDER (clothing10.zip, bccd.zip, fundus_dr600.zip), written by cameras and web shops, and
-some of 12 megapixels, enlarged from the largest. The decoders take turns with one thread each, and their pixels are
-compared with Pillow's. Times are processor times. Pillow can also let libjpeg decode at a half, a quarter or an eighth
-of the size; there the resized image is compared, because it is what a network gets.
+two images of clothing10 that are enlarged to 12 megapixels. The decoders take turns with one thread each, and their
+pixels are compared with Pillow's. Times are processor times. Pillow can also let libjpeg decode at a half, a quarter or
+an eighth of the size; there the resized image is compared, because it is the input of a network.
 """
 
 import io
@@ -108,11 +108,11 @@ def time_decoders(
 
     Args:
         calls: functions by name.
-        files: bytes of the files that each function gets.
+        files: bytes of the files on which each function is called.
         rounds: number of rounds.
 
     Returns:
-        By function, processor milliseconds per file, one value per round.
+        Processor milliseconds per file, by function: one value per round.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):

@@ -1,8 +1,8 @@
 """Run one competitor of `compare_inference` in its own process.
 
 `python -m benchmarks.inference.inference_competitors NAME FOLDER THREADS` reads jobs as lines of JSON from stdin and
-writes the times as lines of JSON to stdout. It runs in the environment given in `COMPETITORS` and imports nothing that
-its competitor does not need.
+writes the times as lines of JSON to stdout. It runs in the environment that `COMPETITORS` lists and imports nothing
+that its competitor does not need.
 """
 
 import json
@@ -21,14 +21,14 @@ EAGER, INT8 = "torch eager", "macula, int8"
 MACULA, TORCH, SERVING, LIBRARIES = "macula", ".venv", ".venv-serving", ".venv-inference-peers"
 Array = np.ndarray[Any, Any]
 PredictFiles = Callable[[list[bytes]], Any]
-"""From the bytes of JPEGs to predictions."""
+"""Function from the bytes of JPEGs to predictions."""
 PredictPixels = Callable[[int], Any]
-"""From a number of images, which are decoded already, to outputs of the network."""
+"""Function from a number of images, which are decoded already, to outputs of the network."""
 MAX_CALLS = 200
 
 
 class Competitor:
-    """Functions that are timed: the network alone, from JPEG to prediction (`whole`), and reading a JPEG."""
+    """Functions that are timed: `network` alone, `whole` from JPEG to prediction, and `read`, which decodes a JPEG."""
 
     def __init__(self, network: PredictPixels, whole: PredictFiles | None, read: Callable[[bytes], Any] | None) -> None:
         self.network, self.whole, self.read = network, whole, read
@@ -137,7 +137,7 @@ def ultralytics(folder: Path, threads: int) -> Competitor:
 
 
 def _network_alone(folder: Path, run: Callable[[Array], Array]) -> Competitor:
-    """Add to a network what a program needs to predict for files: Pillow, and the largest of the outputs."""
+    """Return a competitor that adds decoding by Pillow and the choice of the most probable class to a network."""
     shown = np.load(folder / "shown.npy")[:ROWS]
     size = shown.shape[-1]
 

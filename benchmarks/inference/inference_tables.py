@@ -1,4 +1,4 @@
-"""Tables of `compare_inference`; without `--data` it writes the page from inference.json."""
+"""Tables of `compare_inference`, which writes only the page if it runs without `--data`."""
 
 import statistics
 from collections.abc import Callable

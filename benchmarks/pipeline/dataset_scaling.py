@@ -1,4 +1,4 @@
-"""Time and memory of ingest, validate and audit by the number of images.
+"""Measure the time and memory of ingest, validate and audit for several numbers of images.
 
 Run `python -m benchmarks.pipeline.dataset_scaling 1000 10000 100000`. It generates photo-like JPEGs of 256x192 pixels
 in ten classes and groups of a hundred images. Each stage runs as `dvc repro` would run it, while the memory of the
@@ -93,12 +93,12 @@ def _write_images(folder: Path, count: int, per_group: int) -> None:
 def photo_like(number: int, width: int = WIDTH, height: int = HEIGHT) -> bytes:
     """Generate a JPEG with smooth shapes, fine grain, and random brightness and colour.
 
-    For a decoder it resembles a photo from a camera.
+    It requires similar work of a decoder as a photo from a camera.
 
     Args:
         number: seed of the image.
-        width: pixels.
-        height: pixels.
+        width: width in pixels.
+        height: height in pixels.
 
     Returns:
         The bytes of the file.

@@ -1,9 +1,9 @@
-"""Scores of the example configurations, in docs/results and the README.
+"""Write the scores of the example configurations to docs/results and the README.
 
 Run `python -m benchmarks.pipeline.example_scores PROJECT...`. A project is a clone in which the pipeline has run, such
 as `make example` leaves in work/examples. The DVC metrics and scores of each project are written to a file in
 docs/results/runs, and the table in the README is made from these files. Files of other projects stay as they are. The
-last lines of the demo's output are kept, too, if one of the projects ran the demo.
+last lines of the demo's output are also written if one of the projects ran the demo.
 """
 
 import json
@@ -20,7 +20,7 @@ RUNS = Path("docs/results/runs")
 DEMO = Path("docs/results/demo.txt")
 README = Path("README.md")
 STAGES = ("ingest", "prepare", "train", "evaluate", "export", "benchmark")
-"""Stages whose DVC metrics are kept."""
+"""Stages whose DVC metrics are recorded."""
 HEAD = ["data set", "images", "task", "network", "score", "validation", "sealed test", "training", "ONNX", "one image"]
 
 
@@ -55,7 +55,7 @@ def measure(project: Path) -> dict[str, Any]:
 
 
 def records() -> list[dict[str, Any]]:
-    """Return all records, ordered by data set; variants of a data set follow it."""
+    """Return all records, sorted by data set and variant."""
     return [json.loads(file.read_text()) for file in sorted(RUNS.glob("*.json"), key=lambda file: file.stem)]
 
 

@@ -102,7 +102,7 @@ def describe(name: str, model: Path, files: list[Path], sizes: ServingSizes) -> 
     """Return the facts of a case.
 
     Args:
-        name: its name.
+        name: name of the case.
         model: ONNX file.
         files: files that are sent.
         sizes: servers, rounds and load.
@@ -193,7 +193,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=list(SERVERS), default=list(SERVERS), help="servers")
     parser.add_argument("--rounds", type=int, default=ServingSizes.rounds)
     parser.add_argument(
-        "--seconds", type=int, default=ServingSizes.seconds, help="load per number of clients and round"
+        "--seconds", type=int, default=ServingSizes.seconds, help="seconds of load per number of clients"
     )
     parser.add_argument("--workers", type=int, default=ServingSizes.workers, help="processes with a session each")
     parser.add_argument("--threads", type=int, default=ServingSizes.threads, help="threads of a session")

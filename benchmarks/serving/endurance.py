@@ -36,7 +36,7 @@ TESTS = {
     "reloaded": ("macula", "macula, processes"),
     "soaked": ("macula",),
 }
-"""Servers of each test: those with several workers, those that can exchange a model, and the one under long load."""
+"""Servers of each test: those with several workers, those that can replace a model, and the one under long load."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def write_other_version(model: Path, other: Path, version: str) -> None:
     Args:
         model: ONNX file.
         other: the file to write.
-        version: version in its metadata.
+        version: version in the metadata of the new file.
     """
     graph = onnx.load(model)
     for entry in graph.metadata_props:
@@ -126,7 +126,7 @@ def soak(server: RunningServer, load: Callable[[float], Figures], seconds: float
 
     Args:
         server: a server that responds already.
-        load: puts load on the server for some seconds and returns its figures.
+        load: function that puts load on the server for a number of seconds and returns the figures.
         seconds: duration.
         interval: seconds between two samples.
 
@@ -162,7 +162,7 @@ def _slope(x: Any, y: Any) -> tuple[float, float]:
 
 
 def kill_workers(server: RunningServer, images: list[bytes], sizes: EnduranceSizes) -> Figures:
-    """Send SIGKILL twice to the busiest process that is not the first one, under load.
+    """Send SIGKILL twice to the busiest process that is not the main process, under load.
 
     Args:
         server: a server with several processes.

@@ -77,7 +77,7 @@ def flipped(rng: np.random.Generator) -> bytes:
 
 
 def truncated(rng: np.random.Generator) -> bytes:
-    """Truncate a file; sometimes the rest is zeros."""
+    """Truncate a file; in some cases, replace the rest with zeros."""
     data = _any(rng)
     kept = data[: rng.integers(0, len(data))]
     return kept + bytes(len(data) - len(kept)) if rng.random() < 0.3 else kept
@@ -195,8 +195,8 @@ def tiff_of_channels(height: int, width: int, channels: int) -> bytes:
     """Return a TIFF with few pixels and many channels, uint8 [height, width, channels].
 
     Args:
-        height: pixels.
-        width: pixels.
+        height: height in pixels.
+        width: width in pixels.
         channels: values per pixel.
     """
     return tiff(np.zeros((height, width, channels), np.uint8), compression="zlib", planarconfig="contig")

@@ -24,7 +24,7 @@ LEFT = "left"
 
 @dataclass(frozen=True)
 class FuzzRequest:
-    """Bytes of a request."""
+    """Bytes of a request, and the way in which they are sent."""
 
     kind: str
     head: bytes
@@ -229,7 +229,7 @@ def _malformed(rng: Rng, kind: str, model: str) -> FuzzRequest:
 
 
 def _leaving(rng: Rng, kind: str, model: str) -> FuzzRequest:
-    """Draw a request whose client leaves within the head, within the body, or before the response."""
+    """Draw a request whose client closes the connection within the head, within the body, or before the response."""
     image = files.whole(rng) * int(rng.choice([1, 1, 900]))
     whole = _wire("/v1/predict", image) if rng.random() < 0.5 else _wire("/v1/predict-many", image, FORM)
     if rng.random() < 0.3:

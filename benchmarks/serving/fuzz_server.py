@@ -35,6 +35,7 @@ from benchmarks.result_pages import add_run_arguments, installed, output_folder
 from benchmarks.serving.fuzz_images import encode_image, png_of
 from benchmarks.serving.fuzz_requests import CLOSED, HANGS, LEFT, TIMEOUT, draw_request, send_request
 from benchmarks.serving.server_processes import OWN_PYTHON
+from stages.core.plurals import quantity
 from stages.core.provenance import environment
 from tests.shipped import colour_model
 
@@ -62,7 +63,7 @@ class FuzzSizes:
     bombs: int = 12
     """Images of the maximum size in the warm-up."""
     rest: float = 14.0
-    """Seconds in which connections that were left open end."""
+    """Seconds to wait until connections that were left open have ended."""
     interval: int = 100
     """Requests between two samples of the memory."""
 
@@ -97,7 +98,7 @@ def fuzz(
         numbers: numbers of the requests; each number and seed give the same request.
         model: name of the served model.
         port: port of the server.
-        monitor: samples the memory at intervals.
+        monitor: monitor that samples the memory at intervals.
 
     Returns:
         The outcomes, and descriptions of the requests whose outcome is not allowed.
@@ -125,12 +126,12 @@ def run_schemathesis(seed: int, examples: int, folder: Path) -> tuple[int, list[
     """Run schemathesis on the server's OpenAPI description.
 
     Args:
-        seed: its seed.
+        seed: seed of schemathesis.
         examples: examples per route.
         folder: working folder.
 
     Returns:
-        The number of requests, and its output if it found a failure.
+        The number of requests, and a list that contains the output if schemathesis found a failure.
     """
     command = [
         SCHEMATHESIS, "run", f"http://{HOST}:{PORT}/openapi.json", "--seed", str(seed), "--max-examples", str(examples),
@@ -148,7 +149,7 @@ def run_all(sizes: FuzzSizes, monitor: ProcessMonitor, folder: Path) -> tuple[li
 
     Args:
         sizes: numbers and durations.
-        monitor: the server's process.
+        monitor: monitor of the server's process.
         folder: working folder of schemathesis.
 
     Returns:
@@ -171,9 +172,10 @@ def run_all(sizes: FuzzSizes, monitor: ProcessMonitor, folder: Path) -> tuple[li
     time.sleep(sizes.rest)
     last, parts = monitor.resources(), monitor.tenths()
     memory = ", ".join(f"{part:.0f}" for part in parts)
-    failures += [f"memory grew: {memory} MB"] * (min(parts[-3:]) > (1 + GROWTH) * max(parts[:3]))
+    grew = min(parts[-3:]) > (1 + GROWTH) * max(parts[:3])
+    failures += [f"memory grew over ten parts of the run: {memory} MB"] * grew
     allowed = {"open files": 0, "threads": CLIENTS}  # a pool starts threads as long as none is idle
-    failures += [f"{what}: {n} became {last[what]}" for what, n in first.items() if last[what] > n + allowed[what]]
+    failures += [f"{what} grew from {n} to {last[what]}" for what, n in first.items() if last[what] > n + allowed[what]]
     failures += ["the response to a plain image has changed"] * (respond(PLAIN) != before)
     resources = ", ".join(f"{what} {first[what]}, then {last[what]}" for what in first).capitalize()
     lines = [
@@ -238,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.fuzz_server", description=__doc__)
     parser.add_argument("--model", type=Path, help="ONNX file that `export` wrote; default: a small hand-made one")
     parser.add_argument("--requests", type=int, default=FuzzSizes.requests)
-    parser.add_argument("--examples", type=int, default=FuzzSizes.examples, help="of schemathesis, per route")
+    parser.add_argument("--examples", type=int, default=FuzzSizes.examples, help="schemathesis examples per route")
     parser.add_argument("--seed", type=int, default=FuzzSizes.seed)
     add_run_arguments(parser)
     asked = parser.parse_args(arguments)
@@ -281,9 +283,9 @@ def _fuzz_new_server(model: Path | None, sizes: FuzzSizes, log: Path) -> tuple[l
             server.terminate()
             server.wait(60)
     tracebacks = log.read_bytes().count(b"Traceback")
-    return lines, failures + [f"{log} contains {tracebacks} tracebacks"] * bool(tracebacks)
+    return lines, failures + [f"{log} contains {quantity(tracebacks, 'traceback')}"] * bool(tracebacks)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the servers, as Ctrl-C does
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the server, as Ctrl-C does
     main()

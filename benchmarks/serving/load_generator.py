@@ -1,4 +1,4 @@
-"""Load on a server by `wrk`, and the processor time of the server, of `wrk` and of other processes.
+"""Put load on a server with `wrk`; measure the processor time of the server, of `wrk` and of other processes.
 
 Tiny runs use a few Python threads in place of `wrk`, so that they run where it is not installed. Their figures are not
 comparable with those of `wrk`.
@@ -112,7 +112,7 @@ def _children_seconds() -> float:
 
 
 def _busy_seconds() -> float:
-    """Return the processor seconds in which the machine was not idle, including those that its host took away."""
+    """Return the processor seconds in which the machine was not idle, including those that its host used otherwise."""
     times = psutil.cpu_times()
     return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
 
@@ -129,6 +129,6 @@ def files_of_one_size(folder: Path) -> list[Path]:
         with Image.open(file) as image:
             sizes[file] = image.size
     if not sizes:
-        raise SystemExit(f"error: {folder} contains no JPEG or PNG files")
+        raise SystemExit(f"error: {folder} contains no JPEG or PNG files; name a folder of images")
     size = Counter(sizes.values()).most_common(1)[0][0]
     return [file for file in files if sizes[file] == size][:MAX_IMAGES]

@@ -87,7 +87,7 @@ class RunningServer:
             image: bytes of an image file.
 
         Raises:
-            RuntimeError: the server has ended or does not respond.
+            RuntimeError: the server has ended, or has not responded within `TIMEOUT`.
         """
         while time.perf_counter() - self.began < TIMEOUT and self.process.poll() is None:
             with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
@@ -95,7 +95,8 @@ class RunningServer:
                 return time.perf_counter() - self.began
             time.sleep(0.02)
         raise RuntimeError(
-            f"{' '.join(self.command)} does not respond:\n{self.log.read_text(errors='replace')[-3000:]}"
+            f"the server ended or did not respond within {TIMEOUT:.0f} s: {' '.join(self.command)}\n"
+            f"{self.log.read_text(errors='replace')[-3000:]}"
         )
 
     def processes(self) -> list[psutil.Process]:
@@ -141,7 +142,7 @@ class RunningServer:
                 process.send_signal(which)
 
     def end(self) -> None:
-        """Send SIGTERM, as an operator would, and kill what is left after that."""
+        """Send SIGTERM, as an operator would, and then kill the remaining processes."""
         before = self.processes()
         self.resume()
         self.process.send_signal(signal.SIGTERM)

@@ -1,8 +1,10 @@
-"""Tables of `compare_serving`: docs/results/serving.md from docs/results/serving.json."""
+"""Tables of `compare_serving`, which make docs/results/serving.md from docs/results/serving.json."""
 
 import statistics
 from collections.abc import Callable
 from typing import Any
+
+from stages.core.plurals import quantity
 
 Figures = dict[str, Any]
 CLIENTS = (1, 8, 64)
@@ -13,8 +15,8 @@ Made from [serving.json](serving.json) by `make bench-serving`; `benchmarks/serv
 method. Each figure is the median of the rounds; ratios have the lowest and the highest round in brackets. *CPU ms* is
 the processor time of all processes of a server per response, summed over cores; other work on the machine affects it
 less than wall-clock time. The last column is the share of the machine that `wrk` used, and *elsewhere*, the share that
-neither used, which is mostly other work. Since other work slows down a slow server even more, ratios of CPU ms are the
-most reliable figures.
+neither `wrk` nor the server used, which is mostly other work. Since other work slows down a slow server even more,
+ratios of CPU ms are the most reliable figures.
 """
 
 
@@ -71,7 +73,7 @@ def case(name: str, figures: Figures) -> str:
 
     Args:
         name: name of the case.
-        figures: its figures.
+        figures: figures of the case.
     """
     (width, height), model = figures["images"]["size"], figures["model"]
     machine, peers = figures["machine"], figures["machine"]["peers"]
@@ -80,7 +82,7 @@ def case(name: str, figures: Figures) -> str:
         "",
         f"Model of {model['megabytes']:.0f} MB at {model['size']} px ({model['task']}); {figures['images']['files']} "
         f"images. {len(figures['rounds'])} rounds of {figures['seconds']:g} s; {figures['workers']} processes with "
-        f"{figures['threads']} thread(s) per session; {machine['cores']} cores, {machine['cpu']}. "
+        f"{quantity(figures['threads'], 'thread')} per session; {machine['cores']} cores, {machine['cpu']}. "
         f"Macula {machine['commit']}: {_versions(machine['packages'])}; others: {_versions(peers)}.",
         "",
     ]

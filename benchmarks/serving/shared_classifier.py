@@ -29,7 +29,7 @@ class ServedNetwork:
         self.mode = "L" if about["channels"] == "1" else "RGB"
 
     def pixels(self, image: Image.Image) -> Array:
-        """Return the pixels, uint8 [H, W, C]; the graph accepts each size."""
+        """Return the pixels, uint8 [H, W, C]; the graph accepts any size."""
         values = np.asarray(image.convert(self.mode))
         return values if values.ndim == 3 else values[:, :, None]
 

@@ -7,7 +7,7 @@ number of epochs, maximum learning rate and weight decay. Half of the images are
 all of their area, or the closest equivalent. All have the same number of threads, and of worker processes for loading.
 FOLDER contains `cifar10.tar.xz` and `clothing10.zip`. Each competitor has its own processes, which are stopped
 (SIGSTOP) while others run. In a round each competitor trains one epoch, and each is compared with Macula in the same
-round. Time is measured outside, by one clock for all, while a competitor runs. On a busy machine wall-clock time
+round. One clock outside of the processes measures the time while a competitor runs. On a busy machine wall-clock time
 favours competitors with more processes, among which the cores are divided; processor time does not.
 
 - images/s: training images over the time between the first and the last step of an epoch, without the first epoch; the
@@ -16,8 +16,9 @@ favours competitors with more processes, among which the cores are divided; proc
   `prepare` is included; `ingest`, which has no equivalent, is reported separately. The score is the highest multiple of
   0.05 that all competitors reached with all seeds.
 
-Threads wait without spinning (OMP_WAIT_POLICY): on a shared machine, two threads that spin for each other are twenty
-times slower, for all libraries. Results are written after each seed, so that an interrupted run resumes.
+Threads wait without spinning (OMP_WAIT_POLICY): on a shared machine, two threads that spin while they wait for each
+other are twenty times slower, for all libraries. Results are written after each seed, so that an interrupted run
+resumes.
 """
 
 import argparse
@@ -112,7 +113,7 @@ def start(name: str, recipe: dict[str, Any], threads: int) -> TrainingProcess:
 
     Args:
         name: a key of `COMPETITORS`.
-        recipe: what and how it trains.
+        recipe: data and settings of the training.
         threads: number of threads.
     """
     work = Path(recipe["work"])
@@ -137,11 +138,11 @@ def trainer_command(name: str) -> list[str]:
 
 
 def race(names: Sequence[str], recipe: dict[str, Any], folder: Path, threads: int) -> Race:
-    """Train with all competitors, one epoch in turn.
+    """Train with all competitors in turn, one epoch per turn.
 
     Args:
         names: keys of `COMPETITORS`.
-        recipe: what and how they train.
+        recipe: data and settings of the training.
         folder: folder for their files.
         threads: number of threads of each.
 
@@ -163,7 +164,7 @@ def race(names: Sequence[str], recipe: dict[str, Any], folder: Path, threads: in
                     runs[name] = summarize(racing[name], recipe["epochs"])
             turn += 1
     except KeyboardInterrupt:
-        print("interrupted: the results so far are kept", flush=True)
+        print("interrupted: the results so far are saved", flush=True)
         runs |= {name: summarize(racing[name], 0) for name in left if name in racing}
     finally:
         for competitor in racing.values():
@@ -203,7 +204,7 @@ def summarize(competitor: TrainingProcess, epochs: int) -> Run:
                 found[other] = event[other]
     if len(found["epochs"]) < epochs:
         found["error"] = competitor.log.read_text(errors="replace")[-2000:]
-        print(f"{competitor.name} ended with {competitor.process.returncode}:\n{found['error']}", flush=True)
+        print(f"{competitor.name} ended with status {competitor.process.returncode}:\n{found['error']}", flush=True)
     return found
 
 
@@ -211,7 +212,7 @@ def time_ingest(case: TrainingCase, data: Path, folder: Path) -> float:
     """Run Macula's `ingest` on the files and return its seconds without imports.
 
     Args:
-        case: the case.
+        case: case with the recipe of the training.
         data: folder of the images.
         folder: folder for the outputs.
     """
@@ -231,7 +232,7 @@ def time_ingest(case: TrainingCase, data: Path, folder: Path) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
-    """Train what is not written yet, write training.json, print the tables, and return the file."""
+    """Run the trainings without results, write training.json, print the tables, and return the file."""
     asked = _parse(arguments)
     file = output_folder(asked.output, asked.tiny) / "training.json"
     found = json.loads(file.read_text()) if file.exists() and not asked.restart else {}

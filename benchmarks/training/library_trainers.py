@@ -1,4 +1,4 @@
-"""torchvision, Lightning, fastai and Ultralytics train one network with one recipe, each as in its documentation.
+"""Train one network with torchvision, Lightning, fastai or Ultralytics, as in the documentation of each.
 
 Runs in an environment of these libraries without Macula (infra/locks/training-peers.txt), one library per process:
 `python -m benchmarks.training.library_trainers NAME RECIPE EVENTS`. Events are lines of JSON on the file descriptor
@@ -16,7 +16,7 @@ from typing import Any
 
 Recipe = dict[str, Any]
 Send = Callable[..., None]
-"""Send an event, with its name and further values."""
+"""Function that sends an event, with its name and further values."""
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as in all their documentation
 MIN_AREA = 0.5  # share of an image that a random crop keeps
 PACKAGES = ("torch", "torchvision", "lightning", "fastai", "ultralytics", "numpy", "pillow")
@@ -25,7 +25,7 @@ PACKAGES = ("torch", "torchvision", "lightning", "fastai", "ultralytics", "numpy
 def torchvision(recipe: Recipe, send: Send) -> None:
     """Train in a plain loop, with the transforms of "Getting started with transforms v2" and "Training a classifier".
 
-    16 bits use channels last, as in "Automatic mixed precision" and "Channels last memory format".
+    With 16 bits, it uses channels last, as in "Automatic mixed precision" and "Channels last memory format".
     """
     import torch
     from torch import nn
@@ -125,7 +125,7 @@ def fastai(recipe: Recipe, send: Send) -> None:
     )
 
     class EventCallback(Callback):  # type: ignore[misc]
-        order = 100  # after its recorder
+        order = 100  # after the recorder of fastai
 
         def before_train(self) -> None:
             send("training")
@@ -171,7 +171,7 @@ def ultralytics(recipe: Recipe, send: Send) -> None:
     from ultralytics import YOLO, settings
 
     settings.update({"sync": False})
-    network_file = Path("yolo11-cls-resnet18.yaml")  # as the one of Ultralytics, without published weights
+    network_file = Path("yolo11-cls-resnet18.yaml")  # like the file of Ultralytics, without published weights
     network_file.write_text(
         f"nc: {recipe['classes']}\n"
         "backbone:\n  - [-1, 1, TorchVision, [512, resnet18, null, True, 2]]\n"
@@ -183,7 +183,7 @@ def ultralytics(recipe: Recipe, send: Send) -> None:
     scores: list[float] = []
 
     def validated(trainer: Any) -> None:
-        if len(scores) < recipe["epochs"]:  # after the last epoch it validates the best one again
+        if len(scores) < recipe["epochs"]:  # after the last epoch, Ultralytics validates the best one again
             scores.append(float(trainer.metrics["metrics/accuracy_top1"]))
             send("validated", score=scores[-1])
 
@@ -249,9 +249,9 @@ def optimization(recipe: Recipe, network: Any, steps: int) -> tuple[Any, Any]:
     """Return AdamW and a one-cycle schedule.
 
     Args:
-        recipe: the recipe.
-        network: the network.
-        steps: steps per epoch.
+        recipe: settings of the training.
+        network: network to train.
+        steps: number of steps per epoch.
     """
     import torch
 

@@ -1,6 +1,6 @@
 """Prepare and train with Macula's own stages: `python -m benchmarks.training.macula_trainer NAME RECIPE EVENTS`.
 
-Like `benchmarks.training.library_trainers`, in Macula's environment. The output of `ingest` is given.
+The interface is that of `benchmarks.training.library_trainers`. RECIPE names a folder with the output of `ingest`.
 `train.precision`, `train.memory_format` and `train.compile` are `auto` unless the recipe gives the number of bits.
 """
 

@@ -25,7 +25,10 @@ COMPETITORS = {
     "ultralytics": {"bits": 32},
     "torchvision, 16 bits": {"bits": 16},
 }
-"""Lightning could use 16 bits, too, by torch's autocast; fastai and Ultralytics use them on CUDA only."""
+"""Competitors, with their changes of the recipe.
+
+Lightning could use 16 bits, too, by torch's autocast; fastai and Ultralytics use them on CUDA only.
+"""
 
 
 def cifar(archive: Path, folder: Path) -> None:
@@ -100,4 +103,4 @@ TINY_CASE = TrainingCase(
     {"size": 32, "classes": 2, "batch": 8, "epochs": 2, "rate": 0.003, "decay": 0.01},
     competitors=tuple(name for name in COMPETITORS if "," not in name or name == EQUAL),
 )
-"""Only checks that the benchmark runs."""
+"""Case that only checks that the benchmark runs."""

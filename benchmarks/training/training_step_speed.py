@@ -156,7 +156,7 @@ def measure_optimizers(rounds: int) -> dict[str, float]:
 
 
 def measure_waiting(sizes: StepSizes) -> dict[str, Any]:
-    """Return images per second of wall-clock time by way of waiting and size, and the machine's load."""
+    """Return the images per second of wall-clock time for each way of waiting and size, and the machine's load."""
     found: dict[str, Any] = {way: {str(size): [] for size, _ in sizes.shapes} for way in sizes.waiting} | {"load": []}
     for _ in range(sizes.waiting_rounds):
         for way in sizes.waiting:

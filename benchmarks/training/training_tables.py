@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks.training.training_cases import AUTO, COMPETITORS, EQUAL
+from stages.core.plurals import quantity
 
 SCORE_STEP = 0.05
 Run = dict[str, Any]
@@ -20,7 +21,7 @@ def table(case: str, cell: dict[str, Any]) -> str:
 
     Args:
         case: name of the case.
-        cell: its races.
+        cell: results of the case.
     """
     images, races = cell["images"], list(cell["races"].values())
     scores = [best_score(run) for race in races for run in race.values() if run["epochs"]]
@@ -28,7 +29,7 @@ def table(case: str, cell: dict[str, Any]) -> str:
         return f"**{case}**: no competitor completed an epoch\n"
     target = SCORE_STEP * math.floor(min(scores) / SCORE_STEP + 1e-9)
     rates = [
-        f"**{case}**: {images} images, {cell['recipe']['epochs']} epochs, {len(races)} seeds",
+        f"**{case}**: {images} images, {cell['recipe']['epochs']} epochs, {quantity(len(races), 'seed')}",
         "",
         f"| | images/s | ratio to {EQUAL} | images per CPU second | ratio to {EQUAL} |",
         "|---|---|---|---|---|",
@@ -62,7 +63,7 @@ def _rates(mine: list[tuple[Run, Race]], images: int) -> str:
 
 
 def _times(mine: list[tuple[Run, Race]], target: float) -> str:
-    """Return the cells of a competitor: times to begin, per epoch, and to the score."""
+    """Return the cells of a competitor: times before training, per epoch, and until the score is reached."""
     begins = [_seconds_before_training(run) for run, _ in mine]
     lasting = [seconds for run, _ in mine for seconds in _epochs(run)]
     ratios = [

@@ -1,6 +1,7 @@
-"""The application: every command with its example.
+"""The command-line application: every command with its example.
 
-Only the command that is called is imported, and it imports what it runs when it runs: start-up is a tenth of a second.
+Only the module of the called command is imported, and it imports the code that it runs when it is called, so that
+start-up takes a tenth of a second.
 """
 
 import importlib
@@ -30,7 +31,7 @@ COMMANDS = {
     "params": "Print all keys of params.yaml.",
     "doctor": "Check the installation and the machine.",
 }
-"""Commands with their short help. `NAME_command.py` has a function NAME, whose docstring is the help, and EXAMPLE."""
+"""Commands and their short help. `NAME_command.py` defines EXAMPLE and a function NAME, whose docstring is the help."""
 ENDING = (
     "Exit codes: 0 success, 1 error, 2 usage error, 3 blocked by a finding, 4 objective missed (run "
     "--require-objective), 70 bug, 130 interrupted."
@@ -77,7 +78,7 @@ def macula(
 
 
 def _reporting(function: Callable[..., int | None]) -> Callable[..., None]:
-    """Return a function with the same signature that exits with the code of what happened."""
+    """Return a function with the same signature that reports errors and exits with the exit code."""
 
     @wraps(function)
     def body(*arguments: Any, **options: Any) -> None:
@@ -89,6 +90,6 @@ def _reporting(function: Callable[..., int | None]) -> Callable[..., None]:
 def main() -> None:
     """Run the command that `sys.argv` names and exit with its status."""
     called = [word for word in sys.argv[1:2] if word in COMMANDS]
-    if called != ["serve"]:  # which has its own handlers
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    if called != ["serve"]:  # `serve` has its own signal handlers
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts like Ctrl-C
     sys.exit(application(called or COMMANDS)(prog_name=NAME))

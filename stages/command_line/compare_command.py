@@ -1,4 +1,4 @@
-"""`macula compare`: variants of params.yaml on one score."""
+"""`macula compare`: scores of variants of params.yaml."""
 
 from typing import Annotated
 
@@ -11,16 +11,16 @@ EXAMPLE = 'macula compare "network.name=resnet18" "network.name=googlenet train.
 
 def compare(
     variants: Annotated[
-        list[str], Argument(metavar="'KEY=VALUE ...'...", help="Changes of params.yaml, two or more variants.")
+        list[str], Argument(metavar="'KEY=VALUE ...'...", help="Changes to params.yaml, for two or more variants.")
     ],
-    example: Annotated[str, Option(help="Parameter set of docs/examples to change instead of params.yaml.")] = "",
-    source: Annotated[str, Option(help="Data of --example.")] = "",
+    example: Annotated[str, Option(help="Example of docs/examples to change instead of params.yaml.")] = "",
+    source: Annotated[str, Option(help="Images for --example.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Run variants of params.yaml and compare their scores on the same resamples of the same images.
 
-    Each variant runs in a clone of its own under work/. The first is the baseline. Finished variants come from the
-    cache when the command is repeated.
+    Each variant runs in its own clone under work/. The first is the baseline. When the command is repeated, finished
+    variants are read from the cache.
     """
     from flows.compare import main
 

@@ -14,13 +14,13 @@ EXAMPLE = "macula configure flowers.zip"
 
 def configure(
     source: Annotated[Path, Argument(help="Folder, zip, tar or npz of labelled images.")],
-    inside: Annotated[str, Option(help="Folder or file inside it, where it holds several data sets.")] = "",
+    inside: Annotated[str, Option(help="Folder or file inside the source, if it contains several data sets.")] = "",
     format: Annotated[  # noqa: A002
-        ImageFormat | None, Option("--format", "--form", help="Format of the labels.  [default: recognized]")
+        ImageFormat | None, Option("--format", "--form", help="Format of the labels.  [default: detected]")
     ] = None,
     output: Annotated[Path, Option(help="File to write.")] = Path("params.proposed.yaml"),
     replace: Annotated[bool, Option("--replace", help="Replace an existing --output.")] = False,
-    minutes: Annotated[float, Option(help="Minutes that training may take.")] = 15,
+    minutes: Annotated[float, Option(help="Time that training may take, in minutes.")] = 15,
     quick: Annotated[bool, Option("--quick", help="Do not time training on this machine.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -35,5 +35,5 @@ def configure(
                     "explanation": proposal.lines})  # fmt: skip
         return
     print("\n".join(proposal.lines))
-    print(f"\nWritten to {output}, with the reasons beside the values. Read it, then")
+    print(f"\nWritten to {output}, with the reasons as comments. Review the file, then run")
     print(f"  mv {output} params.yaml && macula run")

@@ -1,13 +1,14 @@
 """Checks of `macula doctor` on the CPU: settings that slow it down, and two short timed tests.
 
-**Expectation.** A core of F Hz that does P float32 operations per cycle multiplies matrices at no more than F x P; a
-good BLAS reaches most of it. P follows from the widest vector instructions: 64 with AVX-512 (two units of 16 numbers,
-each one multiplication and one addition), 32 with AVX2 and FMA, 16 with AVX or NEON, 8 with SSE. On an AMD EPYC (Zen
-3, AVX2, 2.45 GHz nominal) OpenBLAS reached 0.70 to 1.0 of F x P, and 0.24 when it was made to use the code for a
-processor without AVX (`OPENBLAS_CORETYPE=Prescott`): below 0.5 something is wrong. Decoding the JPEG below took 13 to
-24 cycles per pixel there with the vector code of libjpeg-turbo, and 31 to 48 without (`JSIMD_FORCENONE=1`): more than
-28 is too slow. Times are processor times of one thread, so that other processes do not count; what they take is a
-check of its own. CPUs that do not report a frequency are timed without an expectation.
+**Expectation.** A core of F Hz that executes P float32 operations per cycle multiplies matrices at no more than F x P
+operations per second; a good BLAS reaches most of this rate. P follows from the widest vector instructions: 64 with
+AVX-512 (two units of 16 numbers, each one multiplication and one addition), 32 with AVX2 and FMA, 16 with AVX or NEON,
+8 with SSE. On an AMD EPYC (Zen 3, AVX2, 2.45 GHz nominal) OpenBLAS reached 0.70 to 1.0 of F x P, and 0.24 with the code
+for a processor without AVX (`OPENBLAS_CORETYPE=Prescott`). Less than 0.5 is therefore reported. Decoding a JPEG of
+512x512 pixels took 13 to 24 cycles per pixel there with the vector code of libjpeg-turbo, and 31 to 48 without
+(`JSIMD_FORCENONE=1`). More than 28 is therefore reported. Times are processor times of one thread, so that other
+processes do not affect them; the load by other processes is a separate check. CPUs that do not report a frequency are
+timed without an expectation.
 """
 
 import io
@@ -22,27 +23,28 @@ from pathlib import Path
 
 from stages.command_line.machine_checks import PROJECT, Check, State
 from stages.core.cpu import GROUPS, cores
+from stages.core.plurals import quantity
 from stages.core.provenance import processor
 
 OPERATIONS_PER_CYCLE = (("avx512f", 64), ("avx2", 32), ("avx", 16), ("asimd", 16), ("neon", 16), ("sse2", 8))
-"""float32 operations of one core, by the flag of /proc/cpuinfo; the first that is there counts."""
+"""float32 operations per cycle of one core, by flag of /proc/cpuinfo; the first flag that the CPU has applies."""
 LEAST_SHARE = 0.5
-"""Expected share of the product of frequency and operations per cycle."""
+"""Smallest expected share of the product of frequency and operations per cycle."""
 MOST_CYCLES = 28.0
-"""Per pixel of a decoded JPEG."""
+"""Largest expected number of cycles per pixel of a decoded JPEG."""
 MOST_WAITING = 0.25
-"""Share of the time in which a busy thread may wait for a CPU."""
+"""Largest expected share of the time in which a busy thread waits for a CPU."""
 SIDE, IMAGE = 768, 512
 ROUNDS = 9
 SLOWING = {
-    "OPENBLAS_CORETYPE": "numpy uses the code for the named processor instead of this one's",
-    "NPY_DISABLE_CPU_FEATURES": "numpy leaves out instructions of this processor",
-    "ATEN_CPU_CAPABILITY": "torch leaves out instructions of this processor",
-    "ONEDNN_MAX_CPU_ISA": "torch leaves out instructions of this processor",
-    "DNNL_MAX_CPU_ISA": "torch leaves out instructions of this processor",
+    "OPENBLAS_CORETYPE": "numpy uses the code for the named processor instead of the code for this one",
+    "NPY_DISABLE_CPU_FEATURES": "numpy does not use all instructions of this processor",
+    "ATEN_CPU_CAPABILITY": "torch does not use all instructions of this processor",
+    "ONEDNN_MAX_CPU_ISA": "torch does not use all instructions of this processor",
+    "DNNL_MAX_CPU_ISA": "torch does not use all instructions of this processor",
     "JSIMD_FORCENONE": "JPEG files are decoded without vector instructions",
 }
-"""Environment variables, and what they do."""
+"""Environment variables that slow down the CPU, and their effects."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -57,24 +59,29 @@ def settings() -> Iterator[Check]:
         value = os.environ.get(name, "")
         if value.isdigit() and int(value) < cores():
             quiet = False
-            yield Check("settings", "warning", f"{name}={value}: {value} of {cores()} cores are used", f"unset {name}")
+            yield Check(
+                "settings",
+                "warning",
+                f"{name}={value}: only {quantity(int(value), 'core')} of {cores()} used",
+                f"unset {name}",
+            )
     seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if cores() < seen:
         quiet = False
         yield Check(
-            "settings", "warning", f"the container may use the time of {cores()} of {seen} CPUs ({GROUPS})",
+            "settings", "warning", f"the container is limited to the time of {cores()} of {seen} CPUs ({GROUPS})",
             "raise its CPU limit (docker run --cpus, resources.limits.cpu) if that is not intended",
         )  # fmt: skip
     if quiet:
-        yield Check("settings", "ok", "no variable or limit slows down the CPU")
+        yield Check("settings", "ok", "no environment variable and no container limit slows down the CPU")
 
 
 def speed() -> Iterator[Check]:
-    """Time a matrix product and the decoding of a JPEG on one core."""
+    """Check the load of the CPU, and the times of a matrix product and of decoding a JPEG on one core."""
     waiting = share_of_waiting()
     state: State = "warning" if waiting > MOST_WAITING else "ok"
     advice = "end other programs, or use a machine whose CPUs are not shared" if state == "warning" else ""
-    yield Check("cpu load", state, f"a busy thread waited {waiting:.0%} of the time", advice)
+    yield Check("cpu load", state, f"a busy thread waited for a CPU {waiting:.0%} of the time", advice)
     frequency, operations = hertz(), operations_per_cycle()
     measured = _measured_alone()
     yield compared(
@@ -94,27 +101,29 @@ def speed() -> Iterator[Check]:
 
 
 def compared(name: str, rate: float, unit: str, least: float | None, advice: str) -> Check:
-    """Return the check of a rate.
+    """Compare a measured rate with the smallest expected one.
 
     Args:
-        name: of the check.
-        rate: what was measured on one core.
-        unit: of both rates.
-        least: smallest rate that is as expected; None where nothing is expected.
-        advice: what to do about a smaller rate.
+        name: name of the check.
+        rate: rate measured on one core.
+        unit: unit of both rates.
+        least: smallest expected rate; None if it is unknown.
+        advice: what to do if the rate is smaller.
 
-    >>> compared("decoding", 50.0, "megapixels/s", 80.0, "look").state
+    >>> compared("decoding", 50.0, "megapixels/s", 80.0, "close other programs").state
     'warning'
     """
     found = f"{rate:.0f} {unit} on one core"
     if least is None:
-        return Check(name, "ok", f"{found}; no expectation, as {processor()} does not report its frequency")
+        return Check(
+            name, "ok", f"{found}; no expectation, because {processor()} does not report its frequency or instructions"
+        )
     found += f"; at least {least:.0f} expected of {processor()}"
     return Check(name, "ok", found) if rate >= least else Check(name, "warning", found, advice)
 
 
 def hertz() -> float | None:
-    """Return the nominal frequency of the first core; the highest one, or the present one, where that is not known."""
+    """Return the nominal frequency of the first core, in Hz; else the highest or the current one; None if unknown."""
     for file in ("base_frequency", "cpuinfo_max_freq"):
         path = Path("/sys/devices/system/cpu/cpu0/cpufreq", file)
         if path.is_file():
@@ -133,7 +142,7 @@ def _megahertz(cpuinfo: str) -> float | None:
 
 
 def operations_per_cycle() -> int | None:
-    """Return the float32 operations of one core per cycle, or None where its instructions are not known."""
+    """Return the float32 operations of one core per cycle, or None if its instructions are not known."""
     found = re.search(r"^(?:flags|Features)\s*: (.*)$", _cpuinfo(), re.MULTILINE)
     flags = set(found.group(1).split()) if found else set()
     return next((count for flag, count in OPERATIONS_PER_CYCLE if flag in flags), None)
@@ -148,7 +157,7 @@ def share_of_waiting(seconds: float = 0.3) -> float:
     """Return the share of time in which a busy thread was not running.
 
     Args:
-        seconds: how long to be busy.
+        seconds: duration of the measurement.
     """
     began, own = time.perf_counter(), time.thread_time()
     while time.perf_counter() - began < seconds:
@@ -157,7 +166,7 @@ def share_of_waiting(seconds: float = 0.3) -> float:
 
 
 def _measured_alone() -> dict[str, float]:
-    """Return the times that a process of its own takes, in which no library starts more than one thread."""
+    """Return the times of the matrix product and of decoding, measured with one thread in a separate process."""
     one = dict.fromkeys((*THREADS, "VECLIB_MAXIMUM_THREADS"), "1")
     command = [sys.executable, "-m", "stages.command_line.cpu_speed"]
     paths = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)

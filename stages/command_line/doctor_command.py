@@ -12,12 +12,12 @@ EXAMPLE = "macula doctor"
 
 
 def doctor(
-    quick: Annotated[bool, Option("--quick", help="Skip the devices and the speed of the CPU.")] = False,
+    quick: Annotated[bool, Option("--quick", help="Skip the checks of devices and of CPU speed.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Check the installation and the machine, and state what to do about each problem.
 
-    Checked are Python, versions against the lock, devices, disk, memory, shared memory, the DVC remote, the Prefect
+    The checks cover Python, the versions of packages, devices, disk, memory, shared memory, the DVC remote, the Prefect
     API, settings that slow down the CPU, and the speed of JPEG decoding and matrix multiplication. The exit code is 1
     if a check reports an error.
     """

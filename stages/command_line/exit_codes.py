@@ -12,4 +12,4 @@ OBJECTIVE_MISSED = 4
 BUG = 70
 """An unexpected error in Macula itself (EX_SOFTWARE of sysexits.h)."""
 INTERRUPTED = 130
-"""Ctrl-C, SIGTERM, or the reader of the output closed it."""
+"""The command was interrupted by Ctrl-C or SIGTERM, or the reader of its output closed it."""

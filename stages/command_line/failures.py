@@ -1,4 +1,4 @@
-"""Run the body of a command and turn every way in which it can end into a message and an exit code."""
+"""Run a command, print a message if it fails, and return an exit code."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ def show_tracebacks() -> None:
 
 
 def exit_code_of(body: Callable[[], int | None]) -> int:
-    """Run a command's body and report how it ended.
+    """Run the body of a command, print a message if it fails, and return the exit code.
 
     Args:
         body: returns an exit code, or None for success; raises KeyboardInterrupt with a text that explains how to

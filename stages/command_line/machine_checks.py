@@ -1,4 +1,4 @@
-"""The checks of `macula doctor`: installation, devices, space and services. The speed of the CPU is in `cpu_speed`."""
+"""Checks of `macula doctor`: installation, disk, memory and devices; see also `cpu_speed` and `service_checks`."""
 
 import importlib.util
 import multiprocessing
@@ -20,17 +20,17 @@ from stages.core.memory import allowed
 PROJECT = Path(__file__).parents[2]
 LOCKS = PROJECT / "infra/locks"
 PYTHON = (3, 11)
-"""Oldest version, as pyproject.toml requires."""
+"""Oldest supported version, as in pyproject.toml."""
 GIB = 2**30
 WORKER_MEMORY = 4
 """GiB that one image may take while it is decoded; see stages/images/sandbox."""
 COPIES = 4
-"""Times the size of the source that a run needs, estimated: data/ingest and data/prepare, both again in the cache."""
+"""Estimated disk space of a run, in sizes of the source: data/ingest and data/prepare, each again in the cache."""
 MODELS = 1
 """GiB for models, estimated from the largest ONNX file in the README, 82 MB: five times that in the checkpoint
 (weights, two moments of AdamW, averaged and best weights), and weights and two exported files, each again in the cache.
 """
-SHARED = Path("/dev/shm")  # noqa: S108  # a file system of the kernel's, where nothing is written
+SHARED = Path("/dev/shm")  # noqa: S108  # a file system of the kernel; nothing is written there
 SHARED_MEMORY = 64
 """MiB of /dev/shm that Docker gives to a container by default."""
 
@@ -44,9 +44,9 @@ class Check:
     name: str
     state: State
     found: str
-    """What was found, with its value."""
+    """Result in words, with its value."""
     advice: str = ""
-    """What to do; empty where nothing is wrong."""
+    """What to do; empty if nothing is wrong."""
 
 
 def checks(quick: bool) -> Iterator[Check]:
@@ -64,7 +64,7 @@ def checks(quick: bool) -> Iterator[Check]:
 
 
 def _guarded(check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    """Yield the results of a check; if it fails itself, that is an error too."""
+    """Yield the results of a check; an exception in the check is reported as an error."""
     try:
         yield from check()
     except Exception as error:
@@ -88,7 +88,7 @@ def versions() -> Iterator[Check]:
     """Compare the installed packages with the lock of this environment."""
     lock = LOCKS / ("pipeline.txt" if importlib.util.find_spec("dvc") else "serving.txt")
     if not lock.is_file():
-        yield Check("packages", "ok", "no lock to compare with: the wheel is installed outside of a clone")
+        yield Check("packages", "ok", "not checked: the wheel is installed outside of a clone, without a lock file")
         return
     locked = locked_versions(lock.read_text(encoding="utf-8"))
     installed = {name: _version(name) for name in locked}
@@ -100,11 +100,15 @@ def versions() -> Iterator[Check]:
     )
     shown = lock.relative_to(PROJECT)
     if missing:
-        yield Check("packages", "error", f"not installed of {shown}: {', '.join(missing)}", "run `make env`")
+        yield Check(
+            "packages", "error", f"packages of {shown} that are not installed: {', '.join(missing)}", "run `make env`"
+        )
     if other:
-        yield Check("packages", "warning", f"other than in {shown}: {', '.join(other)}", "run `make env`")
+        yield Check(
+            "packages", "warning", f"packages whose version differs from {shown}: {', '.join(other)}", "run `make env`"
+        )
     if not missing and not other:
-        yield Check("packages", "ok", f"all {len(locked)} as in {shown}")
+        yield Check("packages", "ok", f"all {len(locked)} packages have the versions of {shown}")
 
 
 def locked_versions(text: str) -> dict[str, str]:
@@ -134,7 +138,7 @@ def disk() -> Iterator[Check]:
     why = f"a run on {source} needs about {need:.1f} GiB" if source else f"models need about {need:.1f} GiB"
     found = f"{free:.1f} GiB free; {why}"
     if free < need:
-        yield Check("disk", "error" if free < MODELS else "warning", found, "free space, or run `dvc gc --workspace`")
+        yield Check("disk", "error" if free < MODELS else "warning", found, "delete files, or run `dvc gc --workspace`")
     else:
         yield Check("disk", "ok", found)
 
@@ -157,11 +161,11 @@ def _size(path: Path) -> int:
 
 
 def memory() -> Iterator[Check]:
-    """Compare the memory that this process may take with what decoding may need."""
+    """Compare the memory limit of this process with the memory that decoding an image may need."""
     found = allowed() / GIB
     state: State = "ok" if found >= WORKER_MEMORY else "warning"
     advice = "raise the limit of the container, or lower ingest.max_megapixels" if state != "ok" else ""
-    yield Check("memory", state, f"{found:.1f} GiB; one image may take {WORKER_MEMORY} GiB to decode", advice)
+    yield Check("memory", state, f"limit {found:.1f} GiB; decoding one image may take {WORKER_MEMORY} GiB", advice)
 
 
 def shared_memory() -> Iterator[Check]:
@@ -169,7 +173,7 @@ def shared_memory() -> Iterator[Check]:
     try:
         multiprocessing.get_context("spawn").Lock()
     except OSError as error:
-        yield Check("shared memory", "error", f"no semaphore can be made: {error}", "mount /dev/shm, writable")
+        yield Check("shared memory", "error", f"cannot create a semaphore: {error}", "mount a writable /dev/shm")
         return
     if not SHARED.is_dir():
         yield Check("shared memory", "ok", f"provided by {platform.system()}")
@@ -183,12 +187,15 @@ def shared_memory() -> Iterator[Check]:
 
 
 def devices() -> Iterator[Check]:
-    """Multiply on every device that training or prediction can use."""
+    """Check every device that training or prediction can use; GPUs of CUDA compute a matrix product."""
     yield Check("cpu", "ok", f"{cores()} of {os.cpu_count()} CPUs usable")
     if importlib.util.find_spec("torch") is None:
         engines = [name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name)]
         yield Check(
-            "engines", "ok" if engines else "error", ", ".join(engines) or "none", "" if engines else "run `make env`"
+            "engines",
+            "ok" if engines else "error",
+            ", ".join(engines) or "none installed",
+            "" if engines else "run `make env`",
         )
         return
     import torch
@@ -198,7 +205,7 @@ def devices() -> Iterator[Check]:
             yield _gpu(torch, number)
     elif shutil.which("nvidia-smi"):
         yield Check(
-            "gpu", "warning", f"nvidia-smi is there, but torch {torch.__version__} sees no GPU",
+            "gpu", "warning", f"nvidia-smi is installed, but torch {torch.__version__} detects no GPU",
             "install the torch build for the CUDA version that `nvidia-smi` shows, or a newer driver",
         )  # fmt: skip
     elif torch.backends.mps.is_available():
@@ -223,6 +230,9 @@ def _gpu(torch: "types.ModuleType", number: int) -> Check:  # type: ignore[name-
         )
     if not right:
         return Check(
-            f"gpu {number}", "error", f"{found}: a product is wrong", "do not use this GPU; set train.device to cpu"
+            f"gpu {number}",
+            "error",
+            f"{found}: a matrix product is wrong",
+            "do not use this GPU; set train.device to cpu",
         )
     return Check(f"gpu {number}", "ok", found)

@@ -10,9 +10,11 @@ PredictFormat = Literal["csv", "jsonl", "json", "coco"]
 ImageFormat = Literal[
     "deeplabcut", "coco", "voc", "yolo", "instances", "masks", "dots", "table", "arrays", "pairs", "folders"
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, and everything else elsewhere.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON to standard output, and other text to standard error.")
+]
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON; what JSON does not know, such as a path, becomes text."""
+    """Print a value as indented JSON; types that JSON does not support, such as paths, become text."""
     print(json.dumps(value, indent=1, default=str))

@@ -42,7 +42,7 @@ def converted(value: Any, annotation: Any, low: float | None = None, high: float
         high: largest allowed number.
 
     Raises:
-        ValueError: stating why the value does not fit.
+        ValueError: the value does not fit; the message states why.
 
     >>> converted("3", int, 0), converted(["a"], list[str]), converted("csv", Literal["csv", "json"])
     (3, ['a'], 'csv')

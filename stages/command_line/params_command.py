@@ -10,14 +10,14 @@ from stages.core.errors import UserError, did_you_mean
 EXAMPLE = """\
 macula params                  # all keys
 macula params train            # the keys of a section
-macula params --given          # the decisions in the file
+macula params --given          # the keys that are in the file
 macula params --format json"""
 
 
 def params(
     keys: Annotated[list[str] | None, Argument(help="Sections or keys, such as train or train.epochs.")] = None,
     file: Annotated[Path, Option(help="Params file whose values are shown.")] = Path("params.yaml"),
-    given: Annotated[bool, Option("--given", help="Show only the keys that the file gives.")] = False,
+    given: Annotated[bool, Option("--given", help="Show only the keys that are in the file.")] = False,
     format: Annotated[Literal["text", "markdown", "json"], Option(help="Format of the table.")] = "text",  # noqa: A002
     json: Annotated[bool, Option("--json", help="The same as --format json.")] = False,
 ) -> None:

@@ -11,14 +11,14 @@ EXAMPLE = "macula predict data/export/model.onnx photo.jpg folder/ --output pred
 
 
 def predict(
-    model: Annotated[Path, Argument(help="ONNX file that the stage export wrote, as data/export/model.onnx.")],
+    model: Annotated[Path, Argument(help="ONNX file that the stage export wrote, such as data/export/model.onnx.")],
     images: Annotated[
         list[str],
-        Argument(help="Image files, folders, zips and tars of them; lists of paths: *.txt, or - for standard input."),
+        Argument(help="Image files, folders, zip or tar archives; lists of paths: *.txt, or - for standard input."),
     ],
     format: Annotated[PredictFormat, Option(help="Format of the rows.")] = "csv",  # noqa: A002
     json: Annotated[bool, Option("--json", help="The same as --format json.")] = False,
-    output: Annotated[Path | None, Option(help="File to write; without it, standard output.")] = None,
+    output: Annotated[Path | None, Option(help="File to write.  [default: standard output]")] = None,
     restart: Annotated[bool, Option("--restart", help="Start again instead of resuming an unfinished run.")] = False,
     files: Annotated[
         Path | None,
@@ -29,9 +29,9 @@ def predict(
         int | None, Option(min=0, help="Worker processes; 0 predicts in this process.  [default: one per core]")
     ] = None,
     threads: Annotated[int, Option(min=0, help="Threads of the engine per process; 0 for all cores.")] = 1,
-    engine: Annotated[Engine, Option(help="auto takes the faster one on this machine.")] = "auto",
-    seconds: Annotated[float, Option(min=0, help="Longest time that one image may take.")] = 120,
-    memory: Annotated[float, Option(min=0, help="GiB of memory that one image may take.")] = 4,
+    engine: Annotated[Engine, Option(help="Inference engine; auto: the faster one on this machine.")] = "auto",
+    seconds: Annotated[float, Option(min=0, help="Time limit for one image, in seconds.")] = 120,
+    memory: Annotated[float, Option(min=0, help="Memory limit for one image, in GiB.")] = 4,
 ) -> int:
     """Predict images with an exported model, without torch.
 

@@ -12,16 +12,16 @@ EXAMPLE = "macula publish data/export/model.onnx data/published"
 
 def publish(
     model: Annotated[Path, Argument(help="ONNX file that the stage export wrote.")],
-    output: Annotated[Path, Argument(help="Folder to write; one that was published before is replaced.")],
+    output: Annotated[Path, Argument(help="Folder to write; an earlier published folder is replaced.")],
     runtime: Annotated[
         Path | None, Option(help="npm package onnxruntime-web.  [default: the one that `make publish` installs]")
     ] = None,
     card: Annotated[
-        Path | None, Option(help="Model card, left out if it is another model's.  [default: data/card/model-card.md]")
+        Path | None, Option(help="Card of the same model, to include.  [default: data/model_card/model-card.md]")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a folder that predicts in the browser, for any static file host."""
+    """Write a page that predicts in the browser, as a folder for any static file host."""
     from stages.publish import CARD, RUNTIME
     from stages.publish import publish as write
 
@@ -29,5 +29,5 @@ def publish(
     if as_json:
         print_json({"output": output, "bytes": size})
         return
-    print(f"{output}: {size / 1e6:.0f} MB, for any static file host; to see it on this machine:")
+    print(f"{output}: {size / 1e6:.0f} MB, for any static file host; to open it on this machine, run")
     print(f"python3 -m http.server --bind 127.0.0.1 --directory {output}")

@@ -1,4 +1,4 @@
-"""The reference page of the command line, docs/reference/command-line.md: `python -m stages.command_line.reference`."""
+"""Reference page of the command line, docs/reference/command-line.md: `python -m stages.command_line.reference`."""
 
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ WIDTH = 110
 INTRODUCTION = """\
 # Command line
 
-`macula COMMAND` in an environment of the project (`make env`; then `source .venv/bin/activate`, or call
-`.venv/bin/macula`), or `python -m stages COMMAND` in its folder. This page is generated from the commands themselves:
+Run `macula COMMAND` in an environment of the project (`make env`; then `source .venv/bin/activate`, or call
+`.venv/bin/macula`), or `python -m stages COMMAND` in its folder. This page is generated from the commands by
 `python -m stages.command_line.reference`.
 
 The wheel ([shipping](../guides/shipping.md)) provides predict, serve and doctor; the other commands state there that
@@ -36,13 +36,13 @@ they require a clone. `python -m stages.predict`, `python -m stages.serve`, `pyt
 | 70 | a bug in Macula: `--debug` shows the traceback to report |
 | 130 | interrupted by Ctrl-C or SIGTERM, or the reader of the output closed it |
 
-A missed objective is a result and no error: `run` exits with 0 unless `--require-objective` is given.
+A missed objective is a result, not an error: `run` exits with 0 unless `--require-objective` is set.
 
 ## Output
 
-Results go to standard output; progress, warnings and errors to standard error, but for `run`, whose progress is its
-output. With `--json` standard output holds JSON only. Progress bars with rate and remaining time appear on a terminal;
-elsewhere each stage prints plain lines.
+Results are written to standard output; progress, warnings and errors to standard error, except for `run`, whose
+progress is its output. With `--json`, standard output contains only JSON. Progress bars with rate and remaining time
+appear on a terminal; elsewhere each stage prints plain lines.
 
 Errors of DVC, Prefect, Great Expectations, torch, ONNX Runtime, pydantic and YAML are shown as one sentence that states
 what to do. `--debug`, or `MACULA_DEBUG=1` in the environment, shows the traceback as well, also that of a stage.
@@ -59,7 +59,7 @@ the same command continues after the last finished row. `compare`: finished stag
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the reference page as Markdown."""
     from stages.command_line import cpu_speed
 
     group: Any = typer.main.get_command(application())
@@ -76,7 +76,7 @@ def page() -> str:
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the reference page to `PAGE`."""
     PAGE.write_text(page(), encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ PAGES = {
     "report": Path("data/report/index.html"),
     "audit": Path("data/audit/page.html"),
     "validate": Path("data/validate/page.html"),
-    "model card": Path("data/card/model-card.md"),
+    "model card": Path("data/model_card/model-card.md"),
 }
 
 

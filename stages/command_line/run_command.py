@@ -29,13 +29,13 @@ def run(
     ] = None,
     flow: Annotated[bool, Option("--flow", help="Run as a Prefect flow instead of `dvc repro`.")] = False,
     require_objective: Annotated[
-        bool, Option("--require-objective", help="Exit with 4 if the score misses objective in params.yaml.")
+        bool, Option("--require-objective", help="Exit with 4 if the score misses the objective in params.yaml.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Check params.yaml and run the stages that are out of date.
 
-    On completion the score and the path of the report are printed, and the run is kept as an experiment.
+    On completion the score and the path of the report are printed, and the run is stored as an experiment.
     """
     with tempfile.TemporaryDirectory(prefix="macula-") as folder:
         result = Path(folder, "result.json")
@@ -58,7 +58,7 @@ def _command(flow: bool, result: Path, stages: list[str]) -> list[str]:
 
 
 def _run(command: list[str], as_json: bool) -> int:
-    """Run a command that outlives neither this process nor Ctrl-C; with JSON its output goes to standard error."""
+    """Run a command that ends with this process or on Ctrl-C; with JSON its output is written to standard error."""
     from flows import supervisor
     from flows.stage_runner import environment
 
@@ -69,7 +69,7 @@ def _run(command: list[str], as_json: bool) -> int:
 
 
 def _summary() -> dict[str, Any]:
-    """Return what a complete run reached."""
+    """Return the score, the objective and the report of a complete run."""
     scores = json.loads(Path("data/evaluate/scores.json").read_text(encoding="utf-8"))
     goal = scores["objective"]
     return {

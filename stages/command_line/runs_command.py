@@ -1,4 +1,4 @@
-"""`macula runs`: all runs that are kept as experiments."""
+"""`macula runs`: comparison of all runs that are stored as experiments."""
 
 from stages.command_line.options import AsJson, print_json
 
@@ -6,7 +6,7 @@ EXAMPLE = "macula runs"
 
 
 def runs(as_json: AsJson = False) -> None:
-    """Compare all runs that are kept as experiments, on one page."""
+    """Compare all runs that are stored as experiments, on one page."""
     from stages.compare_runs import main
 
     page, found = main()
@@ -17,5 +17,5 @@ def runs(as_json: AsJson = False) -> None:
 
 
 def _listed(run: dict) -> dict:
-    """Return a run without what only its page needs."""
+    """Return a run without the values that only the page needs."""
     return {key: value for key, value in run.items() if key not in ("order", "curve")}

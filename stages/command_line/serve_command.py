@@ -13,37 +13,44 @@ curl --data-binary @photo.jpg http://127.0.0.1:8000/v1/predict"""
 
 
 def serve(
-    model: Annotated[str, Argument(help="ONNX file; a new file in its place is loaded without a lost request.")],
-    host: Annotated[str, Option(help="Address to listen on; the default admits this machine only.")] = "127.0.0.1",
+    model: Annotated[str, Argument(help="ONNX file; if it is replaced, the new one is loaded without a lost request.")],
+    host: Annotated[
+        str, Option(help="Address to listen on; the default accepts requests from this machine only.")
+    ] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     open: Annotated[bool, Option("--open", help="Let other machines send requests without a key.")] = False,  # noqa: A002
-    workers: Annotated[int, Option(min=1, help="Processes, each with the model; one that dies is replaced.")] = 1,
-    engine: Annotated[Engine, Option(help="auto takes the faster one on this machine.")] = "auto",
+    workers: Annotated[
+        int, Option(min=1, help="Worker processes, each with the model; one that crashes is replaced.")
+    ] = 1,
+    engine: Annotated[Engine, Option(help="Inference engine; auto: the faster one on this machine.")] = "auto",
     name: Annotated[
         str, Option(help="Name of the model in the Open Inference Protocol; empty: the name of its data.")
     ] = Settings.name,
     threads: Annotated[
-        int, Option(min=0, help="Threads of one run of the model; 0: all runs of all workers fill the cores.")
+        int, Option(min=0, help="Threads per run of the model; 0: the cores are divided among all simultaneous runs.")
     ] = Settings.threads,
     parallel: Annotated[
         int, Option(min=0, help="Simultaneous runs of the model per worker; 0: the cores divided by the workers.")
     ] = Settings.parallel,
-    batch: Annotated[int, Option(min=1, help="Most images in one run of the model.")] = Settings.batch,
+    batch: Annotated[int, Option(min=1, help="Maximum number of images per run of the model.")] = Settings.batch,
     latency: Annotated[
-        float, Option(min=0, help="Seconds that a run of several images may take, or as long as they waited.")
+        float,
+        Option(min=0, help="Maximum duration of a run of several images, or their waiting time if longer, in seconds."),
     ] = Settings.latency,
     queue: Annotated[
-        int, Option(min=1, help="Most requests in the server; the next is refused with 429.")
+        int, Option(min=1, help="Maximum number of accepted requests; further requests get status 429.")
     ] = Settings.queue,
-    megabytes: Annotated[float, Option(min=0, help="Largest request, in MB.")] = Settings.megabytes,
-    megapixels: Annotated[float, Option(min=0, help="Largest image, in megapixels.")] = Settings.megapixels,
+    megabytes: Annotated[float, Option(min=0, help="Maximum size of a request, in MB.")] = Settings.megabytes,
+    megapixels: Annotated[float, Option(min=0, help="Maximum size of an image, in megapixels.")] = Settings.megapixels,
     memory: Annotated[
-        float, Option(min=0, help="GiB for all workers together; 0: the limit of the container or the machine.")
+        float, Option(min=0, help="Memory limit of all workers together, in GiB; 0: that of the container or machine.")
     ] = Settings.memory,
-    seconds: Annotated[float, Option(min=0, help="Longest time from a request to its response.")] = Settings.seconds,
-    images: Annotated[int, Option(min=1, help="Most images in one request.")] = Settings.images,
+    seconds: Annotated[
+        float, Option(min=0, help="Maximum time from a request to its response, in seconds.")
+    ] = Settings.seconds,
+    images: Annotated[int, Option(min=1, help="Maximum number of images per request.")] = Settings.images,
 ) -> None:
-    """Serve an exported model over HTTP, without torch: a page at /, its routes at /docs."""
+    """Serve an exported model over HTTP, without torch, with a page at / and the routes at /docs."""
     from stages.serve import main
 
     settings = Settings(
@@ -54,4 +61,4 @@ def serve(
     main(settings, host, port, open)
 
 
-serve.__doc__ = f"{serve.__doc__}\n\nThe environment variable {KEY} holds the key that clients must send."
+serve.__doc__ = f"{serve.__doc__}\n\nThe environment variable {KEY} contains the key that clients must send."

@@ -11,7 +11,7 @@ from stages.command_line.machine_checks import Check
 PATIENCE = 15.0
 """Seconds that a service may take to respond."""
 IMPORTING = 45.0
-"""Seconds more for importing DVC on a busy machine."""
+"""Additional seconds for importing DVC on a busy machine."""
 ASK = """
 from dvc.repo import Repo
 with Repo() as repo:
@@ -21,14 +21,14 @@ with Repo() as repo:
         remote.fs.exists(remote.path) or remote.fs.ls(remote.fs.parent(remote.path))
         print(f"{name} ({remote.fs.unstrip_protocol(remote.path)})")
 """
-"""Prints the default remote; fails with its error if it cannot be reached."""
+"""Program that prints the default remote, or fails with an error if the remote cannot be reached."""
 
 
 def dvc_remote() -> Iterator[Check]:
     """Check that the default DVC remote can be reached."""
     name = "dvc remote"
     if importlib.util.find_spec("dvc") is None or not Path(".dvc").is_dir():
-        yield Check(name, "ok", "not checked: this folder or environment has no DVC project")
+        yield Check(name, "ok", "not checked: this folder is not a DVC project, or DVC is not installed")
         return
     try:
         asked = subprocess.run(
@@ -46,14 +46,14 @@ def dvc_remote() -> Iterator[Check]:
     elif asked.stdout.strip():
         yield Check(name, "ok", f"{asked.stdout.strip()} can be reached")
     else:
-        yield Check(name, "ok", "none configured: data and models are kept on this machine only")
+        yield Check(name, "ok", "none configured: data and models are stored on this machine only")
 
 
 def prefect_api() -> Iterator[Check]:
     """Check that the configured Prefect API responds."""
     name = "prefect api"
     if importlib.util.find_spec("prefect") is None or importlib.util.find_spec("flows") is None:
-        yield Check(name, "ok", "not checked: this environment has no Prefect")
+        yield Check(name, "ok", "not checked: Prefect or the pipeline is not installed")
         return
     from flows.api import configured_url, healthy
 

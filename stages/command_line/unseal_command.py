@@ -15,13 +15,13 @@ from stages.core.errors import UserError
 EXAMPLE = "macula unseal"
 STAGE = "data/sealed/dvc.yaml:unseal"
 WARNING = (
-    "The sealed test split gives an unbiased score only once: after seeing it, every change of the model is selection "
-    "on the test. The opening is recorded in data/openings.csv."
+    "The sealed test split gives an unbiased score only once: later changes of the model are based on the test score. "
+    "The opening is recorded in data/openings.csv."
 )
 
 
 def unseal(
-    yes: Annotated[bool, Option("--yes", help="Confirm without a question, as scripts must.")] = False,
+    yes: Annotated[bool, Option("--yes", help="Do not ask for confirmation; required without a terminal.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Score the exported model on the sealed test split, and record that it was opened.

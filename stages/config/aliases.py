@@ -1,4 +1,4 @@
-"""Names that have changed, in one table: old params files, waivers and model files keep working."""
+"""Tables of names that have changed, so that old params files, waivers and model files remain usable."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -74,7 +74,7 @@ METADATA = {
     "inputs": "input_quantiles",
     "openvino": "openvino_precisions",
 }
-"""Old key of a model file's metadata: its current key. The metrics of `prepare` of these names have changed alike."""
+"""Old key of a model file's metadata: its current key. Metrics of `prepare` with these names have changed likewise."""
 TABLES = {("tune", "space"): PARAMS, ("gate", "waive"): FINDINGS}
 """Section and key of a mapping whose own keys are names that may have changed, with their table."""
 
@@ -82,7 +82,7 @@ TABLES = {("tune", "space"): PARAMS, ("gate", "waive"): FINDINGS}
 def renamed(values: Any) -> tuple[Any, list[str]]:
     """Return the values of a params file under their current names, and a line for each name that has changed.
 
-    A key that is given under both names is left as it is: the schema then reports the old one as unknown.
+    If a file has a key under both names, neither is renamed: the schema then reports the old one.
 
     >>> renamed({"train": {"clip": 1.0, "epochs": 3}})
     ({'train': {'gradient_clip': 1.0, 'epochs': 3}}, ['train.clip is now train.gradient_clip'])
@@ -102,7 +102,7 @@ def renamed(values: Any) -> tuple[Any, list[str]]:
 
 
 def rename_in_place(values: Any) -> list[str]:
-    """Rename the keys of a params file that was read with its comments; return a line for each name.
+    """Rename old keys of a params file that was read with its comments; return a line for each renamed key.
 
     Args:
         values: mapping of `ruamel.yaml` that keeps comments and order.
@@ -178,7 +178,7 @@ def _names(place: tuple[str, ...], old: str, new: str) -> tuple[str, str]:
 
 
 def _rename_key(values: Any, old: str, new: str) -> None:
-    """Rename a key of a commented mapping at its place, with the comment beside it."""
+    """Rename a key of a commented mapping; keep its position and the comment beside it."""
     at, comment = list(values).index(old), values.ca.items.pop(old, None)
     values.insert(at, new, values.pop(old))
     if comment is not None:

@@ -22,12 +22,12 @@ from stages.config.schema_base import Unit
 from stages.core.errors import UserError
 
 REQUIRED = "required"
-"""Shown in place of a default where a key has none."""
+"""Text shown in place of the default of a key that has none."""
 INTRODUCTION = """# Params
 
-All keys of `params.yaml`, with their defaults. The file contains decisions only: a key that it does not give has its
-default. `macula params` prints the same with the file's values, and `data/params.resolved.yaml` records the values that
-a run used. This page is generated from `stages/config/` by `make docs`.
+All keys of `params.yaml`, with their defaults. The file contains decisions only: a key that is not in it has its
+default. `macula params` prints the same with the values of the file, and `data/params.resolved.yaml` records the values
+that a run used. This page is generated from `stages/config/` by `make docs`.
 """
 
 
@@ -40,17 +40,17 @@ class Row:
     kind: str
     """Type, or the choices: `integer`, `auto | cpu | cuda`."""
     span: str
-    """Range in interval words, such as `>0..1` or `8..2048`; empty where there is none."""
+    """Range, such as `>0..1` or `8..2048`; empty if there is none."""
     unit: str
-    """Unit; empty where there is none."""
+    """Unit; empty if there is none."""
     default: Any
     """Default value, or `REQUIRED`."""
     value: Any
-    """Value in force: the file's, else the default."""
+    """Value that applies: that of the file, otherwise the default."""
     given: bool
-    """Whether the file gives the key."""
+    """Whether the key is in the file."""
     description: str
-    """What the key means, in one paragraph."""
+    """Meaning of the key, in one paragraph."""
 
 
 def rows(file: Path | None = None) -> list[Row]:
@@ -68,7 +68,7 @@ def rows(file: Path | None = None) -> list[Row]:
 
 
 def as_text(found: Sequence[Row], width: int = 100) -> str:
-    """Return a line per key with its value (and default, where it differs), then type, range, unit and description.
+    """Return the value of each key (and its default, if different), then type, range, unit and description.
 
     Args:
         found: rows to show.
@@ -153,7 +153,7 @@ def _kind(field: FieldInfo) -> str:
 
 
 def _words(annotation: Any) -> Iterator[str]:
-    """Yield the name of a type, its choices, or those of its members."""
+    """Yield the name of a type; for a literal or union, its choices or the names of its members."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if annotation is type(None):
         yield "null"
@@ -173,7 +173,7 @@ def _words(annotation: Any) -> Iterator[str]:
 
 
 def _metadata(field: FieldInfo) -> Iterator[Any]:
-    """Yield what annotates a field, also inside a union such as `Annotated[...] | None`."""
+    """Yield the annotations of a field, also those inside a union such as `Annotated[...] | None`."""
     yield from field.metadata
     for one in get_args(field.annotation):
         for inside in getattr(one, "__metadata__", ()):
@@ -205,7 +205,7 @@ def _bound(value: Any) -> str:
 
 
 def _yaml(value: Any) -> str:
-    """Return a value as YAML writes it on one line, where JSON and YAML agree, plain words without quotes."""
+    """Return a value as YAML on one line: plain words without quotes, other values as JSON."""
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w./ -]*", value):
         return value
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Editing of a params file as text: values replaced, comments kept and added."""
+"""Edit a params file as text: replace values, add comments, and keep the comments that it has."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ def edited(
     remarks: Mapping[str, str] | None = None,
     dropped: Iterable[str] = (),
 ) -> str:
-    """Return the text of a params file with values replaced; its comments are kept, its old names become current ones.
+    """Return the text of a params file with values replaced, comments preserved and old names updated.
 
     Args:
         text: content of a params file.
@@ -50,7 +50,8 @@ def edited(
         _remark(values, key.split("."), remark)
     out = StringIO()
     yaml.dump(values, out)
-    result = re.sub(r"^(\S+:[^\n]*\n)\n+(?= )", r"\1", out.getvalue(), flags=re.MULTILINE)  # a section has no gap in it
+    # Remove blank lines after the name of a section.
+    result = re.sub(r"^(\S+:[^\n]*\n)\n+(?= )", r"\1", out.getvalue(), flags=re.MULTILINE)
     check(YAML(typ="safe", pure=True).load(result), origin)
     return result
 

@@ -1,4 +1,4 @@
-"""Reading of `params.yaml` into typed sections, with all mistakes reported at once: `python -m stages.config.load`."""
+"""Read `params.yaml` into typed sections and report all mistakes at once: `python -m stages.config.load`."""
 
 import sys
 from pathlib import Path
@@ -14,10 +14,10 @@ from stages.core.errors import UserError, did_you_mean
 
 
 def read(file: Path) -> dict[str, Any]:
-    """Return the values of a params file under the names that they have there.
+    """Return the values of a params file, under the names in the file.
 
     Raises:
-        UserError: the file does not exist, is not readable YAML, or does not hold sections.
+        UserError: the file does not exist, is not readable YAML, or does not contain sections.
     """
     try:
         values = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
@@ -26,17 +26,18 @@ def read(file: Path) -> dict[str, Any]:
     except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not readable YAML: {error}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{file} holds {type(values).__name__}, not sections; restore it with `git checkout {file}`")
+        content = "is empty" if values is None else f"contains {type(values).__name__}, not sections"
+        raise UserError(f"{file} {content}; restore it with `git checkout {file}`")
     return values
 
 
 def load(file: Path) -> Params:
-    """Read and check a params file; keys that it does not give have their defaults.
+    """Read and check a params file; keys that are not in it have their defaults.
 
     Names that have changed are accepted, and their current names are printed on standard error.
 
     Raises:
-        UserError: the file is not readable, or has mistakes; all are named with dotted key, value and what is allowed.
+        UserError: the file is not readable, or has mistakes; the message lists all with key, value and what is allowed.
     """
     values, notices = renamed(read(file))
     for notice in notices:
@@ -54,7 +55,7 @@ def check(values: dict[str, Any], origin: str = "params") -> Params:
 
 
 def value_of(params: Params, key: str) -> Any:
-    """Return the value of a dotted key, a tuple as a list, as YAML gives it."""
+    """Return the value of a dotted key; a tuple is returned as a list, as in YAML."""
     value: Any = params
     for name in key.split("."):
         value = getattr(value, name)
@@ -77,10 +78,10 @@ def _in_words(error: Any) -> str:
         case "extra_forbidden":
             siblings = _fields_at(error["loc"][:-1])
             if key in PARAMS:
-                return f"{key}: is now {PARAMS[key]}, which is given too; remove {key}"
+                return f"{key}: is now {PARAMS[key]}, which is in the file too; remove {key}"
             return f"{key}: {error['input']!r}: unknown key; {did_you_mean(str(error['loc'][-1]), siblings)}"
         case "missing":
-            return f"{key}: missing; it has no default"
+            return f"{key}: missing; add it, because it has no default"
         case "literal_error":
             allowed = [w.strip("' ") for w in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
             return f"{key}: {error['input']!r}: {did_you_mean(str(error['input']), allowed)}"

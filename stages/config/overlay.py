@@ -1,4 +1,4 @@
-"""Sections with values replaced by dotted key: what the search has found."""
+"""Replace values of sections by dotted key, such as the best values of the search."""
 
 from typing import Any
 

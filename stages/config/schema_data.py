@@ -25,7 +25,7 @@ class Columns(Section):
     scalars: tuple[Text, ...] = ()
     """Columns of numbers to predict."""
     points: tuple[Text, ...] = ()
-    """Names of points: `nose` stands for the columns `nose_x` and `nose_y`, in pixels; empty cells: not visible."""
+    """Names of points: `nose` has the columns `nose_x` and `nose_y`, in pixels; empty cells: not visible."""
     group: Text | None = None
     """Column of the group that a split must not separate: patient, animal, scene."""
     split: Text | None = None
@@ -71,17 +71,17 @@ class Ingest(Section):
     columns: Columns = Columns()
     """Columns of a table; used where a table is read."""
     group_regex: str = ""
-    """Regular expression searched in an image's path; its first parenthesis is the group. Empty: every distinct image
-    is its own group."""
+    """Regular expression searched in an image's path; the match of its first parentheses is the group. Empty: every
+    distinct image is its own group."""
     sequence_block: Annotated[int, Field(ge=1), Unit("images")] = 1
     """Number of consecutive images (by the last number in the name: slices, video frames) that the split keeps
     together. Blocks that share a near-duplicate form one group; where groups are known, blocks lie within them. 1: no
     blocks."""
     origin_regex: str = ""
-    """Regular expression searched in an image's path; its first parenthesis is the image's origin (real or simulated, a
-    site, a device). The audit compares origins. Empty: unknown."""
+    """Regular expression searched in an image's path; the match of its first parentheses is the image's origin (real or
+    simulated, a site, a device). The audit compares origins. Empty: unknown."""
     max_rejected: Annotated[Share, Unit("share of files")] = 0.01
-    """Share of files that may be unreadable; above it, ingest fails."""
+    """Largest share of files that may be rejected, such as unreadable ones; above it, ingest fails."""
     max_megapixels: Annotated[float, Field(gt=0, le=178), Unit("10^6 pixels")] = 100.0
     """Size above which an image is rejected, checked before decoding."""
 
@@ -93,7 +93,7 @@ class Ingest(Section):
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
         if value and pattern.groups < 1:
-            raise ValueError("has no parenthesis; put one around the part that is meant, as in `^(patient[0-9]+)_`")
+            raise ValueError("has no parentheses; put them around the part to extract, as in `^(patient[0-9]+)_`")
         return value
 
 
@@ -111,8 +111,8 @@ class Split(Section):
     def _leaves_training_data(self) -> "Split":
         if self.validation + self.test >= 1:
             raise ValueError(
-                f"validation {self.validation} + test {self.test} = {self.validation + self.test:g} leaves nothing to "
-                "train on; they must add up to less than 1"
+                f"validation {self.validation} + test {self.test} = {self.validation + self.test:g} leaves no "
+                "training images; the sum must be less than 1"
             )
         return self
 
@@ -123,7 +123,7 @@ class Expectation(Section):
     model_config = ConfigDict(extra="allow")
 
     expect: str
-    """Name of an expectation of Great Expectations, or of Macula's; default: the name of the rule."""
+    """Name of an expectation of Great Expectations or of Macula; default: the name of the rule."""
     severity: Literal["blocking", "warning"] = "blocking"
     """Severity of the finding when the rule is broken."""
     why: str = ""
@@ -153,7 +153,7 @@ class Expectation(Section):
 
 
 class Checks(Section):
-    """Rules that the manifest must keep; a broken rule is a finding for the gate."""
+    """Rules that the manifest must meet; a broken rule is a finding for the gate."""
 
     min_classes: Annotated[int, Field(ge=2), Unit("classes")] = 2
     """Smallest number of classes."""
@@ -185,7 +185,7 @@ class Audit(Section):
     """Thresholds and effort of the audits."""
 
     permutations: Annotated[int, Field(ge=99, le=100_000)] = 499
-    """Permutations from which a p-value is computed; the smallest p-value is 1 / (permutations + 1)."""
+    """Number of permutations from which a p-value is computed; the smallest p-value is 1 / (permutations + 1)."""
     max_p: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Largest p-value at which a confounder is reported."""
     min_skill: Share = 0.2

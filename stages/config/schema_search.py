@@ -34,15 +34,17 @@ class Range(Section):
         if self.choices is not None:
             if self.low is not None or self.high is not None or not self.choices:
                 raise ValueError("give either low and high, or a non-empty list of choices")
-        elif self.low is None or self.high is None or self.low >= self.high:
-            raise ValueError(f"low {self.low} must be below high {self.high}; or give choices")
+        elif self.low is None or self.high is None:
+            raise ValueError("give both low and high, or a non-empty list of choices")
+        elif self.low >= self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}")
         elif self.log and self.low <= 0:
-            raise ValueError(f"log needs low above 0, not {self.low}")
+            raise ValueError(f"log requires low above 0, not {self.low}")
         return self
 
 
 _TUNABLE: dict[str, type[Section]] = {"train": Train, "network": Network, "augment": Augment}
-_FIXED = (  # trials have their own number of epochs; the others do not affect the score, or hold keys of their own
+_FIXED = (  # set by the search, without effect on the score, or a mapping with keys of its own
     "train.epochs",
     "train.seed",
     "train.device",
@@ -58,13 +60,13 @@ TUNABLE = {
     for key, field in section.model_fields.items()
     if f"{name}.{key}" not in _FIXED
 }
-"""Dotted keys that `tune` may search over, beside `augment.amounts.NAME` and `augment.amounts.NAME.AMOUNT`."""
+"""Dotted keys that `tune` may search over, in addition to `augment.amounts.NAME` and `augment.amounts.NAME.AMOUNT`."""
 
 
 def _problems(key: str, span: Range) -> list[str]:
-    """Return what is wrong with searching `key` over `span`: an unknown key, or an end outside the key's range."""
+    """Return the problems of searching `key` over `span`: an unknown key, or an end outside the key's range."""
     if key.startswith(_AMOUNTS):
-        return []  # checked where the augmentations are known
+        return []  # `check_amounts` of stages/search/space.py checks them, because it knows the augmentations
     if key not in TUNABLE:
         return [f"{key}: unknown key; {did_you_mean(key, TUNABLE)}"]
     field = TUNABLE[key]
@@ -90,12 +92,12 @@ class Tune(Section):
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """tpe (Bergstra et al. 2011), random, or grid: every combination of choices and steps."""
     parallel_trials: Annotated[int, Field(ge=1), Unit("trials")] = 2
-    """Trials per round, proposed before any of them has ended, so that as many workers can run in parallel."""
+    """Trials per round, all proposed before the first has ended, so that as many workers can run in parallel."""
     prune: bool = True
-    """Whether to stop a trial that is worse than half of those of earlier rounds after as many epochs."""
+    """Whether to stop a trial that is worse than half of those of earlier rounds after the same number of epochs."""
     finalists: Annotated[int, Field(ge=1), Unit("trials")] = 1
-    """Number of best trials that are trained with further seeds, beside params.yaml itself, so that luck is not
-    selected."""
+    """Number of best trials that are trained with further seeds, in addition to params.yaml itself, so that a lucky
+    seed is not selected."""
     repeats: Annotated[int, Field(ge=0), Unit("seeds")] = 1
     """Number of further seeds per finalist; the best mean wins."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

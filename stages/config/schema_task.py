@@ -1,4 +1,4 @@
-"""Params of the question and its evaluation: task, representation, objective, evaluation, export, benchmark."""
+"""Params of the task and its evaluation: task, representation, objective, evaluation, export and benchmark."""
 
 from typing import Annotated, Any, Literal
 
@@ -16,13 +16,13 @@ class Task(Section):
     """classification: one class per image; multilabel: any number of classes; ordinal: a grade; regression: numbers;
     landmarks: named points; segmentation: a per-pixel class; image: another image; instances: every single object."""
     target: Literal["auto", "label", "labels", "scalars", "count", "area", "points", "mask", "shapes", "image"] = "auto"
-    """Part of the labels to predict. auto: the one of the task; count or area (of objects or of a mask): for
+    """Part of the labels to predict. auto: determined by the task; count or area (of objects or of a mask): for
     regression."""
     score: Text = "balanced_accuracy"
     """Score that selects the best epoch and trial, and is compared with the objective; docs/reference/tasks.md lists
     the scores of each task."""
     classes: tuple[Text, ...] = ()
-    """Grades from lowest to highest, or the classes in the order wanted; empty: as found."""
+    """Grades from lowest to highest, or the classes in the desired order; empty: those of the data in natural order."""
     flip_pairs: tuple[tuple[Text, Text], ...] = ()
     """Points that swap names in a mirrored image, as [[left_eye, right_eye]]."""
     skeleton: tuple[tuple[Text, Text], ...] = ()
@@ -54,17 +54,17 @@ class Representation(Section):
         "boxes",
         "watershed",
     ] = "auto"
-    """auto: the task's first. ordinal: cumulative, class; regression: scalar, density, mask; landmarks: heatmap,
+    """auto: the first of the task. ordinal: cumulative, class; regression: scalar, density, mask; landmarks: heatmap,
     coordinates, disc; instances: boxes, watershed; the other tasks have one."""
     radius: Annotated[float, Field(gt=0), Unit("working pixels")] = 2.0
     """Radius of a disc, or standard deviation of the blob of a heatmap or a density."""
 
 
 class Objective(Section):
-    """Target value of `task.score` on validation data: one of the two keys, the other null."""
+    """Target value of `task.score` on validation data: one of the two keys is set, the other is null."""
 
     at_least: float | None = 0.95
-    """Value to reach, where a higher score is better. Null by default where `at_most` is given."""
+    """Value to reach, where a higher score is better. Null by default if `at_most` is set."""
     at_most: float | None = None
     """Value not to exceed, where a lower score is better."""
 
@@ -78,7 +78,7 @@ class Objective(Section):
     @model_validator(mode="after")
     def _is_one_of_two(self) -> "Objective":
         if (self.at_least is None) == (self.at_most is None):
-            raise ValueError("give one of at_least and at_most, and null for the other")
+            raise ValueError("set one of at_least and at_most, and the other to null")
         return self
 
 
@@ -86,7 +86,7 @@ class Evaluate(Section):
     """Scores on validation data."""
 
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
-    """Bootstrap resamples from which an interval is computed."""
+    """Number of bootstrap resamples from which an interval is computed."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence level of the intervals."""
     calibration_bins: Annotated[int, Field(ge=2, le=100)] = 10
@@ -99,12 +99,12 @@ class Export(Section):
     """Selection of the model variant to ship."""
 
     variants: tuple[Literal["int8", "bfloat16"], ...] = ("int8", "bfloat16")
-    """Variants tried beside float32; the fastest that keeps the score is shipped. bfloat16 requires OpenVINO."""
+    """Variants tried besides float32; the fastest within `max_score_drop` is shipped. bfloat16 requires OpenVINO."""
     engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
-    """Engine for which the fastest variant is selected. At run time, a model uses the faster engine installed."""
+    """Engine for which the fastest variant is selected. At run time, the faster installed engine is used."""
     max_score_drop: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """Largest loss of score on validation images, with its whole interval: in points for a score that is a share (0.01
-    is one of a hundred), otherwise as a share of the score."""
+    """Largest accepted drop of the score on validation images, at the upper end of its interval: absolute for scores
+    between 0 and 1 (0.01 is one percentage point), otherwise relative to the score."""
     calibration_images: Annotated[int, Field(ge=8, le=10_000), Unit("images")] = 128
     """Number of training images that calibrate the ranges of int8."""
     licence: str = ""

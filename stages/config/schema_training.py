@@ -12,7 +12,7 @@ class Augment(Section):
     """Random changes of the training images, made on the training device."""
 
     preset: Literal["auto", "none", "light", "standard", "strong"] = "auto"
-    """Strength: each preset gives every augmentation its amounts and omits what does not suit task and data. auto:
+    """Strength: each preset sets the amounts of the augmentations and omits those that do not suit task and data. auto:
     standard. `make augmentations` lists them."""
     padding: Literal["auto", "zeros", "border", "reflection"] = "auto"
     """Pixels beyond the edge that a transform brings into view: black, the edge continued, or the image mirrored; auto:
@@ -49,7 +49,7 @@ class Network(Section):
 
 
 def _rate(value: Any) -> Any:
-    """Give one message where a union would give one for each of its types."""
+    """Check a learning rate, with one message instead of one for each type of the union."""
     if value == "auto" or (isinstance(value, int | float) and 0 < value <= 10):
         return value
     raise ValueError("Input should be greater than 0 and less than or equal to 10, or auto")
@@ -70,9 +70,9 @@ class Train(Section):
     optimizer: Text = "adamw"
     """adamw, adam, sgd (Nesterov momentum), rmsprop, lion, or timm/NAME: any other optimizer of timm."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of sgd and rmsprop; of the others the decay of the mean gradient, beta 1."""
+    """Momentum of sgd and rmsprop; for the others the decay of the mean gradient, beta 1."""
     loss: Text = "auto"
-    """auto: the loss nearest to the score; or one that the representation supports, docs/reference/tasks.md."""
+    """auto: the loss nearest to the score; or one that the representation supports: docs/reference/tasks.md."""
     learning_rate: Annotated[
         float | Literal["auto"], BeforeValidator(_rate), Field(json_schema_extra={"range": ">0..10, or auto"})
     ] = 0.003
@@ -88,7 +88,7 @@ class Train(Section):
     gradient_clip: Annotated[float, Field(ge=0)] = 0.0
     """Largest norm of the gradient; a larger gradient is scaled down to it. 0: no clipping."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of an exponential moving average of the weights, which is evaluated and kept in their place; 0: none."""
+    """Decay of an exponential moving average of the weights, which is evaluated and saved in their place; 0: none."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the target spread over all classes."""
     class_weights: Literal["auto", "none", "balanced", "sampled"] = "none"
@@ -96,7 +96,7 @@ class Train(Section):
     that an epoch shows every class equally often; auto: balanced where the score weighs classes equally and one is far
     more frequent than another."""
     nonfinite_loss: Literal["stop", "roll_back"] = "stop"
-    """Reaction to a loss that is not finite. stop: end, and keep the images of that batch; roll_back: return to the
+    """Reaction to a loss that is not finite. stop: end and save the images of that batch; roll_back: return to the
     beginning of the epoch with half the learning rate, at most five times."""
     checkpoint_seconds: Annotated[float, Field(ge=0), Unit("s")] = 30.0
     """Training time between two checkpoints, from which a killed training resumes."""
@@ -105,8 +105,8 @@ class Train(Section):
     device: Literal["auto", "cpu", "cuda", "mps", "tpu"] = "auto"
     """auto: the fastest device of this machine."""
     devices: Annotated[int, Field(ge=1)] = 1
-    """Number of processes, each with a device, that share every batch on this machine; under torchrun, those it
-    started."""
+    """Number of processes, each with a device, that share every batch on this machine; under torchrun, the processes
+    that it started."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """Arithmetic of the network; auto: bf16-mixed where a trial shows it to be clearly faster."""
     memory_format: Literal["auto", "channels_first", "channels_last"] = "auto"
@@ -127,7 +127,7 @@ class Train(Section):
 
 
 class Tracking(Section):
-    """Experiment trackers that receive a training, beside DVC."""
+    """Experiment trackers that log a training, in addition to DVC."""
 
     mlflow: str = ""
     """Tracking URI of MLflow, such as http://HOST:5000 or sqlite:///mlflow.db; empty: none."""

@@ -1,4 +1,4 @@
-"""Sentences for errors that the libraries underneath raise: what is wrong, and what to do.
+"""Explanations of errors that dependencies raise: what is wrong, and what to do.
 
 Errors are recognized by the name of their class, so that no library is imported to explain the error of another.
 """
@@ -15,9 +15,9 @@ Explain = Callable[[Any], str]
 
 
 def explain(error: BaseException) -> str | None:
-    """Return one sentence for an error of a dependency, or None where the error is not known.
+    """Return one sentence for an error of a dependency, or None if the error is not known.
 
-    The most specific known class of the error decides; where it has none, the error that caused it is tried.
+    The sentence is that of the most specific known class of the error; if none is known, of the error that caused it.
 
     >>> explain(MemoryError())
     'memory is exhausted; close other programs, or lower prepare.size or train.batch_size'
@@ -61,8 +61,8 @@ def _missing_module(error: ModuleNotFoundError) -> str:
             "`make env` in it, and use its `.venv/bin/macula`; this installation provides predict, serve and doctor"
         )
     return (
-        f"the package {name} is not installed in this environment; in a clone of the project, `make env` and then "
-        "`.venv/bin/macula` has all packages of the pipeline"
+        f"the package {name} is not installed in this environment; in a clone of the project, run `make env`, which "
+        "installs all packages of the pipeline, and use `.venv/bin/macula`"
     )
 
 
@@ -120,25 +120,25 @@ BY_CLASS: dict[str, Explain] = {
     "builtins.OSError": _operating_system,
     # DVC
     "dvc.exceptions.NotDvcRepoError": lambda _: (
-        "this folder is not a DVC project; run the command in the project's folder, which holds dvc.yaml and .dvc"
+        "this folder is not a DVC project; run the command in the project's folder, which contains dvc.yaml and .dvc"
     ),
     "dvc.exceptions.ReproductionError": _stage_failed,
     "dvc.lock.LockError": lambda _: (
-        "another DVC process works in this folder; wait until it has finished, or end it, and repeat the command"
+        "another DVC process is running in this folder; wait until it has finished, or end it, and repeat the command"
     ),
     "dvc.rwlock.RWLockFileCorruptedError": _dvc("end all DVC processes in this folder and remove .dvc/tmp/rwlock"),
     "dvc.rwlock.RWLockFileFormatError": _dvc("end all DVC processes in this folder and remove .dvc/tmp/rwlock"),
     "dvc.stage.exceptions.MissingDataSource": _missing_dependency,
     "dvc.dependency.base.DependencyDoesNotExistError": _missing_dependency,
     "dvc.stage.exceptions.StageNotFound": _dvc("`dvc stage list --all` shows the stages"),
-    "dvc.stage.exceptions.StageFileDoesNotExistError": _dvc("name a stage of dvc.yaml; `dvc stage list --all`"),
+    "dvc.stage.exceptions.StageFileDoesNotExistError": _dvc("`dvc stage list --all` shows the stages"),
     "dvc.exceptions.NoOutputOrStageError": _dvc("`dvc stage list --all` shows the stages"),
     "dvc.utils.strictyaml.YAMLValidationError": _dvc("correct the file, or restore it with git"),
     "dvc.utils.serialize._common.ParseError": _dvc("correct the file, or restore it with git"),
     "dvc.parsing.ResolveError": _dvc("correct dvc.yaml or params.yaml, or restore them with git"),
     "dvc.config.NoRemoteError": _dvc("`dvc remote add --default NAME URL` configures one"),
     "dvc.config.ConfigError": _dvc("correct .dvc/config; `dvc config --list` shows it"),
-    "dvc.exceptions.CheckoutError": _dvc("repeat the command, which computes what the cache does not hold"),
+    "dvc.exceptions.CheckoutError": _dvc("repeat the command, which computes the outputs that are not in the cache"),
     "dvc.exceptions.DvcException": _dvc("`dvc repro --dry` repeats the check without running a stage"),
     "scmrepo.exceptions.SCMError": lambda error: (
         f"git: {_first_line(error)}; run the command in a clone of the project, made with `git clone`"
@@ -168,7 +168,7 @@ BY_CLASS: dict[str, Explain] = {
         "the GPU has too little free memory; lower train.batch_size or prepare.size, or set train.device to cpu"
     ),
     "torch._C._LinAlgError": lambda error: (
-        f"a matrix could not be inverted or factorized: {_first_line(error)}; the data may hold constant columns"
+        f"a matrix could not be inverted or factorized: {_first_line(error)}; the data may contain constant columns"
     ),
     # ONNX Runtime
     "onnxruntime.capi.onnxruntime_pybind11_state.NoSuchFile": lambda _: (
@@ -194,7 +194,7 @@ BY_CLASS: dict[str, Explain] = {
         f"{error.returncode}; its message is above"
     ),
     "urllib.error.URLError": lambda error: (
-        f"the network cannot be reached: {error.reason}; check the connection, or set network.weights to null"
+        f"the network cannot be reached: {error.reason}; check the connection, or set network.weights to none"
     ),
 }
 """Messages by module and name of the exception's class."""
@@ -208,7 +208,7 @@ BY_MESSAGE = (
     )),
     (r"CUDA error|cuDNN error|CUBLAS_STATUS|NCCL error", (
         "the GPU reported an error; repeat the command, which resumes from the last checkpoint, and if the error "
-        "comes again, set train.device to cpu"
+        "occurs again, set train.device to cpu"
     )),
     (r"bus error.*shared memory|shared memory \(shm\)|No space left on device.*/dev/shm", (
         "shared memory is too small; start the container with --shm-size=2g"

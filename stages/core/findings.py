@@ -26,9 +26,9 @@ class Finding:
     evidence: dict[str, Any] = field(default_factory=dict)
     """Figures behind the message, JSON-ready."""
     images: list[str] = field(default_factory=list)
-    """Manifest paths of images to look at, the most informative first. Never of the sealed test split."""
+    """Manifest paths of images to inspect, the most informative first; never images of the sealed test split."""
     captions: dict[str, str] = field(default_factory=dict)
-    """Manifest path: caption of its image; the label where there is none."""
+    """Manifest path: caption of its image; an image without a caption is shown with its label."""
     places: dict[str, list[tuple[float, float, float, float]]] = field(default_factory=dict)
     """Manifest path: regions of interest in its image; boxes x0, y0, x1, y1 in pixels, edges."""
 

@@ -10,24 +10,24 @@ from pathlib import Path
 
 from stages.core.cpu import GROUPS
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's malloc.h
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # from malloc.h of glibc
 _PAGES = 1 << 16
 _KEPT_BLOCK, _KEPT = 32 << 20, 64 << 20
 
 
 def allowed(groups: Path = GROUPS) -> int:
-    """Bytes that the system lets all processes of a container take: its limit, or what the machine has."""
+    """Return the memory limit of the container in bytes, or the memory of the machine if that is less or unlimited."""
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for file in ("memory.max", "memory/memory.limit_in_bytes"):  # version 2 of control groups, and version 1
         try:
             return min(most, int((groups / file).read_text()))
-        except (OSError, ValueError):  # there is none, or it is `max`
+        except (OSError, ValueError):  # the file does not exist, or contains `max`
             continue
     return most
 
 
 def bound(more: int) -> None:
-    """Let this process have so many bytes of addresses more than it has now; only Linux keeps such a limit."""
+    """Limit the address space of this process to `more` bytes above its current size; Linux only."""
     if sys.platform != "linux":
         return
     import resource
@@ -36,7 +36,7 @@ def bound(more: int) -> None:
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory; 0 where the system does not tell."""
+    """Return the resident memory of this process in bytes; 0 if the system does not report it."""
     try:
         return _pages(1)
     except OSError:
@@ -44,29 +44,29 @@ def resident() -> int:
 
 
 def _pages(column: int) -> int:
-    """Bytes of this process: 0, of all its addresses; 1, in memory."""
-    with open("/proc/self/statm") as sizes:  # noqa: PTH123  # a file of the kernel's
+    """Return the size of the address space (column 0) or of the resident memory (1) of this process in bytes."""
+    with open("/proc/self/statm") as sizes:  # noqa: PTH123  # a file of the kernel
         return int(sizes.read().split()[column]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Let this process keep what it frees, where its C library is glibc.
+    """Keep freed memory in this process instead of returning it to the system, if the C library is glibc.
 
-    Large blocks, as one photo's pixels or a batch of images are, would else go back to the system each time and come
-    again page by page, zeroed: half of the time of augmentation, 4 to 8 % of a training step on two CPU cores, and two
-    fifths of what ingest spends on a photo of 640x480.
+    Otherwise large blocks, such as the pixels of a photo or a batch of images, are returned each time, and the system
+    provides them again page by page, zeroed. That took half of the time of augmentation, 4 to 8 % of a training step on
+    two CPU cores, and two fifths of the time of ingest for a photo of 640x480.
     """
     _keep_all()
 
 
 @contextmanager
 def freed_memory_given_back() -> Iterator[None]:
-    """Return freed memory to the system at once inside; afterwards keep 64 MB in blocks of up to 32 MB.
+    """Return freed memory to the system immediately within the block; afterwards keep up to 64 MB of it.
 
     Use it for short peaks: ONNX Runtime holds several copies of the weights while it opens a file, and would never
-    reuse the freed memory. Keeping blocks afterwards saves a quarter of the time of a photo of 10 megapixels. Nothing
-    happens where the C library is not glibc.
+    reuse the freed memory. Keeping memory afterwards, in blocks of up to 32 MB, saves a quarter of the time for a photo
+    of 10 megapixels. If the C library is not glibc, this has no effect.
     """
     _mallopt(_MMAP_THRESHOLD, _PAGES)
     try:
@@ -80,7 +80,7 @@ def freed_memory_given_back() -> Iterator[None]:
 
 
 def give_back_freed_memory() -> None:
-    """To the system, at once, where the C library is glibc; the process's threads keep theirs otherwise."""
+    """Return the freed memory of all threads to the system, if the C library is glibc."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
@@ -88,7 +88,7 @@ def give_back_freed_memory() -> None:
 
 def _keep_all() -> None:
     if not _mallopt(_MMAP_THRESHOLD, 1 << 30):
-        _mallopt(_MMAP_THRESHOLD, 32 << 20)  # older ones allow no more
+        _mallopt(_MMAP_THRESHOLD, 32 << 20)  # older versions of glibc allow no more
     _mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
 
 

@@ -28,7 +28,7 @@ LOGGED = (
 
 
 def commit() -> str:
-    """The commit of the code, `-dirty` behind it when files differ from it; `unknown` outside a repository."""
+    """Return the commit of the code, followed by `-dirty` if files differ from it; `unknown` outside a repository."""
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
         return head + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
@@ -37,7 +37,7 @@ def commit() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, processor and number of cores."""
+    """Return the commit, the versions of Python and of the main packages, the processor and the number of cores."""
     return {
         "commit": commit(),
         "python": platform.python_version(),
@@ -48,7 +48,7 @@ def environment() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -56,13 +56,13 @@ def processor() -> str:
 
 
 def digest(sections: Mapping[str, BaseModel]) -> str:
-    """12 hex digits that stand for these params."""
+    """Return a digest of these params, 12 hexadecimal digits."""
     values = {name: section.model_dump(mode="json") for name, section in sections.items()}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def content(parts: Sequence[str | Path]) -> str:
-    """16 hex digits that stand for texts, and for what files and the files of folders hold."""
+    """Return a digest of texts, files and files of folders (names and contents), 16 hexadecimal digits."""
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):

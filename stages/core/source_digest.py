@@ -36,7 +36,7 @@ def parse(text: bytes) -> Source:
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
-        # The stage that imports this file fails and shows where. Until then any edit counts.
+        # The stage that imports this file fails and shows the error. Until it is fixed, any edit changes the digest.
         return Source(hashlib.sha256(text).hexdigest())
     found = _Found()
     found.visit(tree)
@@ -53,7 +53,7 @@ class _Found:
     strings: set[str] = field(default_factory=set)
 
     def visit(self, node: ast.AST) -> None:
-        # Empty fields are left out: `ast.dump` shows them, and a new Python version may add one to every node.
+        # Empty fields are omitted, because a new Python version may add one to every node.
         self.tokens.append(type(node).__name__)
         for name, value in ast.iter_fields(node):
             if value is None or value == [] or name in ("kind", "type_comment"):
@@ -88,7 +88,7 @@ class _Found:
 
 
 def _with_effect(values: Sequence[Any]) -> Iterator[Any]:
-    """Leave out statements that do nothing when the code runs."""
+    """Yield the statements that have an effect when the code runs."""
     for value in values:
         if isinstance(value, ast.If) and _is_type_checking(value.test):
             yield from _with_effect(value.orelse)
@@ -112,11 +112,11 @@ class SourceCache:
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        """Read `file`, where `save` wrote one before; None keeps the cache in memory only."""
+        """Read `file` if `save` has written it; with None, the cache is in memory only."""
         self._file, self._is_new = file, False
         self._sources: dict[str, Source] = {}
         self._used: set[str] = set()
-        # Another version of this module or of Python may come to another digest.
+        # Another version of this module or of Python may compute another digest.
         self._version = f"{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()} {sys.version_info[:2]}"
         if file is not None and file.exists():
             try:
@@ -138,7 +138,7 @@ class SourceCache:
         """Write the cache file, if anything was parsed since it was read.
 
         Args:
-            only_used: leave out files that this process did not ask for, such as earlier versions.
+            only_used: omit files that this process has not requested, such as earlier versions.
         """
         if self._file is None or not self._is_new:
             return

@@ -31,13 +31,15 @@ def import_deeplabcut(files: SourceFiles, name: str, ingest: Ingest, has_split: 
     try:
         lines = list(csv.reader(io.StringIO(files[name]().decode("utf-8-sig"))))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{name} cannot be read as a table: {error}") from None
-    if len(lines) < 4 or lines[1][0].strip() != "bodyparts" or lines[2][0].strip() != "coords":
+        raise UserError(f"{name} cannot be read as a table: {error}; save it as CSV in UTF-8") from None
+    header = [line[0].strip() if line else "" for line in lines[:3]]
+    if header[1:] != ["bodyparts", "coords"]:
         raise UserError(
             f"{name}: the first rows must be scorer, bodyparts and coords, but they are "
-            f"{', '.join(repr(line[0]) if line else 'empty' for line in lines[:3])}; "
-            "tables of several individuals are not supported"
+            f"{', '.join(word or 'empty' for word in header)}; tables of several individuals are not supported"
         )
+    if len(lines) == len(header):
+        raise UserError(f"{name} has header rows but no row of an image; add one row per image")
     columns = _columns(lines, name)
     leading = min(place for pair in columns.values() for place in pair)  # one cell of path, or three
     samples, rejected, seen = [], [], set()

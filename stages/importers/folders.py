@@ -20,7 +20,9 @@ def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: boo
     tops = {path.split("/")[0] for path in files if "/" in path}
     named = sorted(top for top in tops if top.lower() in SPLIT_WORDS)
     if not has_split and len(named) > 1:
-        raise UserError(f"the folders {named} are splits, not classes; set split.by: source to keep this split")
+        raise UserError(
+            f"the folders {', '.join(named)} are splits, not classes; set split.by: source to keep this split"
+        )
     for path, read in files.items():
         *inner, _ = path.split("/")
         split = SPLIT_WORDS.get(inner.pop(0).lower()) if has_split and inner else None

@@ -1,8 +1,8 @@
 """Check that the code on disk is the code whose digests DVC has recorded for a stage.
 
 The stage `fingerprint` writes `data/code/NAME.txt` for each stage, on which that stage depends in `dvc.yaml`. Code may
-be edited between that and the end of a stage, which can be hours later. Outputs of such a run would be kept as results
-of the recorded code, so the runner compares before it calls `main` and again before it renames the outputs.
+be edited between that and the end of a stage, which can be hours later. Outputs of such a run would be stored as
+results of the recorded code, so the runner compares before it calls `main` and again before it renames the outputs.
 """
 
 import os
@@ -32,7 +32,7 @@ def source_cache() -> SourceCache:
 
 
 def code_digest(stage: str) -> str:
-    """Return the record of a stage's code on disk, one line per file. It differs where DVC would run the stage again.
+    """Return the record of a stage's code on disk, one line per file. It differs if DVC would run the stage again.
 
     Args:
         stage: name of the module below `stages`, such as `train`.
@@ -51,7 +51,7 @@ class CodeCheck:
         """
         self._stage, self._file = stage, RECORDS / f"{stage}.txt"
         if not self._file.exists():
-            raise UserError(f"{self._file} does not exist; add it to the deps of this stage, `dvc repro` writes it")
+            raise UserError(f"{self._file} does not exist; add it to the deps of this stage, and `dvc repro` writes it")
         self._recorded = self._file.read_text()
 
     def compare(self) -> None:
@@ -64,21 +64,23 @@ class CodeCheck:
             time.sleep(pause)
             try:
                 found = code_digest(self._stage)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                changed = f"{error.filename} does not exist"
                 continue
             if found == self._recorded:
                 source_cache().save()
                 return
+            changed = self._changed(found)
         raise UserError(
-            f"the code of `{self._stage}` has changed since {self._file} was written: {self._changed(found)}. "
-            "Outputs of this run are not kept; run `dvc repro` again"
+            f"the code of `{self._stage}` has changed since {self._file} was written: {changed}. "
+            "Outputs of this run are discarded; run `dvc repro` again"
         )
 
     def check_imports(self) -> None:
         """Check that all modules of the project in this process are in the record.
 
         Raises:
-            UserError: a module is not, because its name is put together when the code runs.
+            UserError: a module is missing from the record, because its name is composed when the code runs.
         """
         tree = CodeTree(PACKAGE, source_cache())
         recorded = set(_files(self._recorded))
@@ -87,7 +89,7 @@ class CodeCheck:
         if missing:
             raise UserError(
                 f"`{self._stage}` has imported {', '.join(missing[:SHOWN])}, which {self._file} does not list: DVC "
-                "would not notice an edit there. Write the import out, or the full name of the module as a string"
+                "would not notice an edit there. Write an import statement, or the full name of the module as a string"
             )
 
     def _changed(self, found: str) -> str:
@@ -102,7 +104,7 @@ def _files(record: str) -> dict[str, str]:
 
 
 def code_check_of(stage: str) -> CodeCheck | None:
-    """Return the check of a stage that DVC runs; None if it is run by hand, when nothing depends on a record.
+    """Return the check of a stage that DVC runs; None if the stage is run by hand.
 
     Args:
         stage: name of the module below `stages`, such as `train`.

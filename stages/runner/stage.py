@@ -29,7 +29,7 @@ INTERRUPTED = 130
 
 
 def contract(main: Main) -> tuple[dict[str, Any], dict[str, type]]:
-    """The paths (`In` or `Out`, by argument name, in order) and the params sections that a stage's `main` declares."""
+    """Return the paths (`In` or `Out`, by argument name, in order) and the params sections that `main` declares."""
     hints = typing.get_type_hints(main)
     arguments = inspect.signature(main).parameters.values()
     paths = {a.name: hints[a.name] for a in arguments if a.kind is not a.KEYWORD_ONLY}
@@ -42,8 +42,8 @@ def run(main: Main, argv: list[str] | None = None, check_code: bool = True) -> N
     """Run a stage from the command line: `python -m stages.NAME PATH...`, paths in the order of `main`'s arguments.
 
     Params are read from the output of the stage `resolve`, which has checked `params.yaml`. Outputs are written into
-    `<out>.part` and renamed when `main` has returned, the last one last, so that an output is complete or absent. What
-    `main` returns, if anything, becomes `metrics.json` in the last output.
+    `<out>.part` and renamed when `main` has returned, the last one last, so that an output is complete or absent. The
+    metrics that `main` returns, if any, are written to `metrics.json` in the last output.
 
     Args:
         main: function of the stage; its signature is the contract (see `contract`).
@@ -51,11 +51,11 @@ def run(main: Main, argv: list[str] | None = None, check_code: bool = True) -> N
         check_code: if DVC runs the stage, compare its code with the recorded digests before `main` is called and
             before outputs are renamed. A stage that is run by hand is not checked.
     """
-    # Imported here: code that merely imports a stage's types needs none of it.
+    # Imported here, because code that only imports the types of a stage does not need it.
     from stages.runner.code_check import code_check_of
 
-    if rank():  # the first process of a crew speaks for all
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, to the end of the process
+    if rank():  # only the first of several processes prints
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, open until the process ends
     paths, sections = contract(main)
     given = sys.argv[1:] if argv is None else argv
     if len(given) != len(paths):
@@ -70,7 +70,7 @@ def run(main: Main, argv: list[str] | None = None, check_code: bool = True) -> N
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             _exit_with(error)
-        sys.exit(f"error: the disk is full ({error}); make room and run again, unfinished outputs are not kept")
+        sys.exit(f"error: the disk is full ({error}); free space and run again; unfinished outputs are discarded")
     except Exception as error:
         _exit_with(error)
 
@@ -99,11 +99,11 @@ def _read_params(kinds: dict[str, type]) -> dict[str, Any]:
 
 
 def call(main: Main, given: list[Path], sections: dict[str, Any], check: "CodeCheck | None" = None) -> dict[str, Any]:
-    """Call a stage with its outputs complete or absent.
+    """Call a stage so that each output is complete or absent.
 
     Args:
         main: function of the stage.
-        given: paths, in the order of its arguments.
+        given: paths, in the order of the arguments of `main`.
         sections: params sections by argument name.
         check: comparison of the code with its record, made before `main` and before outputs are renamed.
 
@@ -118,7 +118,7 @@ def call(main: Main, given: list[Path], sections: dict[str, Any], check: "CodeCh
     outputs = [p for n, p in located.items() if paths[n] is Out]
     for name, path in located.items():
         if paths[name] is In and not path.exists():
-            raise UserError(f"{name}: {path} does not exist; `dvc repro` runs the stages that make it")
+            raise UserError(f"{name}: {path} does not exist; `dvc repro` runs the stages that write it")
     if check is not None:
         check.compare()
     parts = {out: _fresh_part(out) for out in outputs}
@@ -152,7 +152,7 @@ def _delete(folders: Iterable[Path]) -> None:
 
 
 def rank() -> int:
-    """Rank of this process among those of one training; only the first writes outputs."""
+    """Return the rank of this process among those of one training; only rank 0 writes outputs."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-MIN_TRIALS = 4  # earlier trials without which no trial is stopped
+MIN_TRIALS = 4  # smallest number of earlier trials for which a trial can be stopped
 
 
 def should_stop(best_so_far: float, earlier_scores: list[list[float]], epoch: int, higher_is_better: bool) -> bool:

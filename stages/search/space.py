@@ -13,6 +13,7 @@ from stages.config.schema_base import Section
 from stages.config.schema_search import TUNABLE, Range, Tune
 from stages.config.schema_training import Augment
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.dataset.pixel_store import PixelStore
 from stages.training.training_plan import build_policy
 
@@ -52,15 +53,16 @@ def grid(tune: Tune) -> list[Values]:
     A range has `steps` values from low to high, evenly spaced, or in equal ratios where `log` is set.
 
     Raises:
-        UserError: the grid and the values of params.yaml are more than `tune.trials`.
+        UserError: the grid and the trial with the values of params.yaml exceed `tune.trials`.
     """
     values = {key: _grid_values(key, span) for key, span in tune.space.items()}
     combinations = [dict(zip(values, one, strict=True)) for one in product(*values.values())]
     if len(combinations) > tune.trials - 1:
         counts = ", ".join(f"{len(of_key)} of {key}" for key, of_key in values.items())
+        found = quantity(len(combinations), "combination")
         raise UserError(
-            f"tune.trials: {tune.trials}, but the grid has {len(combinations)} combinations ({counts}), and one trial "
-            "uses the values of params.yaml; raise tune.trials, lower steps in tune.space, or use another tune.sampler"
+            f"tune.trials: {tune.trials}, but the grid has {found} ({counts}), and one trial uses the values of "
+            "params.yaml; raise tune.trials, lower steps in tune.space, or use another tune.sampler"
         )
     return combinations
 
@@ -79,7 +81,7 @@ def params_values(sections: Mapping[str, Section], space: Mapping[str, Range], t
     Args:
         sections: params sections.
         space: range by dotted key.
-        train_set: decides which amounts `augment.preset` means.
+        train_set: training images, which determine the amounts of `augment.preset`.
     """
     values = {name: section.model_dump() for name, section in sections.items()}
     augment = sections["augment"]
@@ -91,14 +93,14 @@ def params_values(sections: Mapping[str, Section], space: Mapping[str, Range], t
 
 
 def _value_at(values: Any, path: list[str]) -> Any:
-    """Return the value at a dotted key, of an augmentation its first amount; None if the key is absent."""
+    """Return the value at a dotted key, or the first amount of an augmentation; None if the key is absent."""
     for part in path:
         values = values.get(part) if isinstance(values, dict) else None
     return next(iter(values.values()), None) if isinstance(values, dict) else values
 
 
 def check_amounts(sections: dict[str, Section], space: Mapping[str, Range], train_set: PixelStore) -> None:
-    """Check the ends of the ranges of augmentation amounts, whose limits only the augmentations know.
+    """Check the ends of the ranges of augmentation amounts, whose limits the augmentations define.
 
     Args:
         sections: params sections.

@@ -17,6 +17,7 @@ from optuna.trial import TrialState, create_trial
 
 from stages.config.schema_search import Tune
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.search.space import Values, distributions, grid, sampler
 from stages.search.trial import TrialOutcome
 from stages.search.workers import RunJobs
@@ -44,9 +45,9 @@ class Search:
 
         Args:
             key: digest of everything that a trial depends on.
-            tune: section of params.
+            tune: params of the search.
             higher_is_better: whether a higher score is better.
-            first: values of trial 0, as far as they are fixed.
+            first: values of trial 0; those that are missing are sampled.
 
         Raises:
             UserError: the storage cannot be opened, or a grid has more combinations than `tune.trials`.
@@ -62,7 +63,10 @@ class Search:
                 storage=_storage(key), study_name=f"macula-{key}", direction=self.direction, load_if_exists=True
             )
         except Exception as error:  # databases and their drivers raise many types
-            raise UserError(f"the storage of the search cannot be opened ({error}); fix OPTUNA_STORAGE") from error
+            raise UserError(
+                f"the storage of the search cannot be opened ({error}); check OPTUNA_STORAGE or, if it is not set, "
+                f"the folder {FOLDER}"
+            ) from error
 
     def completed(self) -> list[CompletedTrial]:
         """Return the completed trials, by number."""
@@ -85,7 +89,8 @@ class Search:
                 continue
             if begin and self.tune.minutes is not None and time.monotonic() - began > 60 * self.tune.minutes:
                 print(
-                    f"tune: stopped after {begin} trials and {self.tune.minutes:g} minutes (tune.minutes)", flush=True
+                    f"tune: stopped after {quantity(begin, 'trial')}, at the limit tune.minutes {self.tune.minutes:g}",
+                    flush=True,
                 )
                 return
             before = [known[number] for number in range(begin)]
@@ -98,7 +103,7 @@ class Search:
                 report(known[number])
 
     def finals(self, run_jobs: RunJobs, make_job: MakeJob) -> Iterator[tuple[CompletedTrial, list[float]]]:
-        """Yield the best trials and trial 0, each with its scores under several seeds."""
+        """Yield the best trials and trial 0, each with its scores with several seeds."""
         ranked = sorted((trial for trial in self.completed() if trial.outcome.score is not None), key=self._order)
         finalists = ranked[: self.tune.finalists]
         finalists += [trial for trial in ranked[self.tune.finalists :] if trial.number == 0]

@@ -62,4 +62,4 @@ def test_decoders_write_no_messages_to_the_output(setup: str, tmp_path: Path) ->
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True)
     assert sorted(done.stdout.split()) == sorted(noisy_files())
-    assert done.stderr in ("", "2 of 2 images could not be predicted; their rows contain the reason\n")
+    assert done.stderr in ("", "2 of 2 images could not be predicted; the output contains the reason for each\n")

@@ -141,13 +141,13 @@ def test_group_names_with_special_characters_survive_the_split_table(tmp_path: P
 def test_no_readable_image_and_an_empty_split_are_reported(ingest: Ingest, tmp_path: Path) -> None:
     (tmp_path / "bad" / "a").mkdir(parents=True)
     (tmp_path / "bad" / "a" / "1.png").write_bytes(b"bad")
-    with pytest.raises(UserError, match=r"1 of 1 files \(100.0%\) were rejected"):
+    with pytest.raises(UserError, match=r"1 of 1 file \(100.0%\) was rejected"):
         ingest(tmp_path / "bad", max_rejected=1.0)
     with pytest.raises(UserError, match="no test images among 4"):
         ingest(write_folders(tmp_path / "few", digit_images(per_class=2, classes=2)))
     for split in ("train", "val", "test"):
         write_folders(tmp_path / "own" / split, digit_images(per_class=2, classes=3 if split == "test" else 2))
-    with pytest.raises(UserError, match="the classes 2 occur only in the test split"):
+    with pytest.raises(UserError, match="the class 2 occurs only in the test split"):
         ingest(tmp_path / "own", by="source")
 
 

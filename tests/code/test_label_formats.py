@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -540,6 +541,22 @@ def test_deeplabcut_blank_cells_are_missing_points(source: Read) -> None:
         ("m/b.png", "d.csv line 6: the point nose is '1', 'x', which are not two numbers"),
         ("m/c.png", "has no row in d.csv"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (DLC, "d.csv has header rows but no row of an image; add one row per image"),
+        (DLC.replace("\ncoords", "\n\ncoords"), "but they are scorer, bodyparts, empty"),
+        (
+            DLC.replace("bodyparts", "individuals"),
+            "but they are scorer, individuals, coords; tables of several",
+        ),
+    ],
+)
+def test_deeplabcut_header_rows_that_are_not_supported_are_reported(source: Read, table: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        source({"d.csv": table, "m/a.png": GREY}, inside="d.csv")
 
 
 def read_annotations(params: Params, file: Path, **changes: Any) -> tuple[list[Annotation], list[Rejection]]:

@@ -86,7 +86,7 @@ def test_resolved_params_contain_every_value_and_round_trip(tmp_path: Path) -> N
 
 def test_an_objective_for_a_lower_score_replaces_the_default() -> None:
     assert check({"ingest": DATA, "objective": {"at_most": 5}}).objective.at_least is None
-    with pytest.raises(UserError, match="give one of at_least and at_most"):
+    with pytest.raises(UserError, match="set one of at_least and at_most"):
         check({"ingest": DATA, "objective": {"at_least": 0.5, "at_most": 5}})
 
 
@@ -107,12 +107,12 @@ def test_all_mistakes_are_reported_at_once_with_suggestions(tmp_path: Path) -> N
         "8 mistakes",
         "prepare.size: 4: input should be greater than or equal to 8",
         "train.epochz: 12: unknown key; did you mean `epochs`?",
-        "ingest.source: missing; it has no default",
+        "ingest.source: missing; add it, because it has no default",
         "train.optimizer: 'adamww': did you mean `adamw`?",
-        "train.clip: is now train.gradient_clip, which is given too; remove train.clip",
-        "validation 0.15 + test 0.95 = 1.1 leaves nothing to train on",
+        "train.clip: is now train.gradient_clip, which is in the file too; remove train.clip",
+        "validation 0.15 + test 0.95 = 1.1 leaves no training images",
         "did you mean `train.learning_rate`?",
-        "ingest.group_regex: 'patient': has no parenthesis",
+        "ingest.group_regex: 'patient': has no parentheses",
     ):
         assert part in message
 
@@ -158,7 +158,7 @@ def test_editing_adds_missing_keys_and_removes_requested_keys() -> None:
         ("a: [", "not readable YAML"),
         ("train: {seed: 1}\ntrain: {seed: 2}", "duplicate key"),
         ("just words", "not sections"),
-        ("", "not sections"),
+        ("", "is empty"),
         ("nothing: {}", "nothing: {}: unknown key"),
         ("train:\n  learning_rate: .nan", "train.learning_rate: nan"),
     ],
@@ -178,7 +178,7 @@ def test_the_error_for_a_missing_file_names_the_folder(tmp_path: Path) -> None:
     ("span", "message"),
     [
         ("{low: 1, high: 0.1}", "must be below"),
-        ("{low: 0, high: 1, log: true}", "needs low above 0"),
+        ("{low: 0, high: 1, log: true}", "requires low above 0"),
         ("{choices: []}", "non-empty"),
         ("{low: -1, high: 1}", "-1.0: Input should be greater than 0"),
         ("{choices: [0.1, 11]}", "11: Input should be greater than 0 and less than or equal to 10, or auto"),

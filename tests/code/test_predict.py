@@ -257,7 +257,7 @@ def test_resumed_run_keeps_engine_and_precision(
     [
         (COUNT, ["--files", "x"], "predictions of task regression are not images"),
         (SEGMENTATION, ["--format", "coco"], "the model has task segmentation"),
-        (spec("image", "image", "image", channels=1), [], "name a folder for them, --files"),
+        (spec("image", "image", "image", channels=1), [], "name a folder for them with --files"),
     ],
 )
 def test_options_that_do_not_fit_the_task_are_rejected(

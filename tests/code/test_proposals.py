@@ -277,7 +277,7 @@ def test_empty_folder_and_file_give_different_errors(workspace: Path) -> None:
     with pytest.raises(UserError, match="params.yaml is not a folder, archive or npz"):
         macula("configure", "params.yaml")
     write(workspace / "flat", {f"{n}.png": png(noise(n)) for n in range(5)} | {"a.txt": "no"})
-    with pytest.raises(UserError, match="no labelled images in a known format, among 5 images and 1 other files"):
+    with pytest.raises(UserError, match="no labelled images in a known format, among 5 images and 1 other file"):
         macula("configure", "flat")
 
 

@@ -195,7 +195,9 @@ def test_a_grid_has_every_combination_after_the_values_of_params(search: Search)
 
 def test_no_round_starts_after_the_time_limit(search: Search, capsys: pytest.CaptureFixture[str]) -> None:
     _, trials = search(RATE, trials=6, parallel_trials=2, minutes=1e-4)
-    assert len(trials) == 2 and "tune: stopped after 2 trials and 0.0001 minutes" in capsys.readouterr().out
+    assert (
+        len(trials) == 2 and "tune: stopped after 2 trials, at the limit tune.minutes 0.0001" in capsys.readouterr().out
+    )
 
 
 def test_the_trial_with_the_best_mean_over_seeds_is_selected(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
             "is a PNG of 16 bits, but a browser's canvas has 8",
         ),
         "deep.npy": (npy(array.astype(np.uint16)), "has 16 bits per value; the model requires 8"),
-        "many.npy": (npy(np.zeros((9, 9, 5), np.uint8)), "has 5 channels, not 3"),
+        "many.npy": (npy(np.zeros((9, 9, 5), np.uint8)), "has 5 channels; the model requires 3"),
         "floats.npy": (npy(np.zeros((9, 9))), "contains <f8 of shape"),
         "short.npy": (npy(array)[:-1], "is a damaged npy"),
         "clear.png": (saved(transparent, "PNG"), "is partly transparent"),

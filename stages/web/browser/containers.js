@@ -118,7 +118,8 @@ function lookAtGif(bytes) {
   throw cutShort("GIF");
 }
 
-// Inspect the chunks of a WebP: metadata count only if the header announces them; the first chunk of each type.
+// Inspect the chunks of a WebP. Metadata are used only if the header announces them, and only the first chunk of each
+// type.
 function lookAtWebp(bytes) {
   const view = viewOf(bytes),
     found = { exif: null, xmp: null, hide: [] };

@@ -11,7 +11,7 @@ const TIFF = [
   [0x4d, 0x4d, 0, 0x2a],
 ];
 
-// Decode the bytes of one image file; throws Unreadable with the reason.
+// Decode the bytes of one image file; throw Unreadable with the reason if this is not possible.
 export async function read(bytes, mostMegapixels) {
   if (!bytes.length) throw new Unreadable("is empty (0 bytes)");
   if (startsWith(bytes, NPY)) return bounded(readNpy(bytes), mostMegapixels);
@@ -93,7 +93,7 @@ export function toChannels(picture, channels, bits) {
     { values } = picture;
   if (have === channels) return picture;
   if (Math.min(have, channels) !== 1 || Math.max(have, channels) !== 3) {
-    throw new Unreadable(`has ${have} channels, not ${channels}; the model requires ${channels}`);
+    throw new Unreadable(`has ${have} ${have === 1 ? "channel" : "channels"}; the model requires ${channels}`);
   }
   const out = new values.constructor(pixels * channels);
   for (let i = 0; i < pixels; i++) {
@@ -105,7 +105,7 @@ export function toChannels(picture, channels, bits) {
   return { ...picture, channels, values: out };
 }
 
-// Round like numpy.
+// Round halves to the nearest even integer, like numpy.
 export function halfToEven(value) {
   const below = Math.floor(value);
   if (value - below !== 0.5) return Math.round(value);

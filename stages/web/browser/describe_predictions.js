@@ -180,7 +180,11 @@ function describeCounts(record, { instances }, { labels }, palette) {
     headline(sure === 1 ? "1 instance" : `${sure} instances`),
     table(["class", "number"], rows),
     unsure
-      ? element("p.small.quiet", {}, `and ${unsure} with a score below 0.5, which are neither counted nor drawn`)
+      ? element(
+          "p.small.quiet",
+          {},
+          `and ${unsure} with a score below 0.5, which ${unsure === 1 ? "is" : "are"} neither counted nor drawn`,
+        )
       : null,
   ];
 }

@@ -177,7 +177,7 @@ function paintPoints(context, scale, picture, { points }, spec, palette) {
   });
 }
 
-// Draw a name next to a point, on the side with more room; omit it if it would cover another name.
+// Draw a name next to a point, on the side with more space; omit it if it would cover another name.
 function written(context, name, x, y, radius, taken) {
   const height = Math.round(Math.max(13, radius * 1.6));
   context.font = `600 ${height}px system-ui, sans-serif`;

@@ -1,4 +1,4 @@
-// Run the model: onnxruntime as WebAssembly with one thread and SIMD, from file bytes to predictions.
+// Run the model from file bytes to predictions, with onnxruntime as WebAssembly (one thread, SIMD).
 
 import { TASKS } from "./task_predictions.js";
 import { Blend, cut, tiles } from "./tile_blending.js";
@@ -19,7 +19,7 @@ export class Model {
     return model;
   }
 
-  // Decode an image file and convert its channels for the graph; throws Unreadable.
+  // Decode an image file and convert its channels for the graph; throw Unreadable if this is not possible.
   async decodeFile(bytes) {
     return toChannels(await read(bytes, this.rules.megapixels), this.spec.channels, this.spec.depth);
   }

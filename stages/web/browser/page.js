@@ -108,9 +108,11 @@ function showPrediction({ id, error, record, words, drawing, size, milliseconds 
   updateStatus();
 }
 
+// Show the reason why a file was not predicted; reasons that begin with a verb describe the file.
 function fail(card, why) {
+  const reason = /^(is|has|contains|could) /.test(why) ? `the file ${why}` : why;
   card.classList.add("failed");
-  card.querySelector(".body").replaceChildren(element("p.bad", {}, `Not predicted: ${why}`));
+  card.querySelector(".body").replaceChildren(element("p.bad", {}, `Not predicted: ${reason}`));
 }
 
 // The image with its overlay; for a predicted image, both images with a slider between them.

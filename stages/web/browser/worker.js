@@ -7,7 +7,7 @@ import { canvasIsHonest } from "./decode_images.js";
 let begin;
 const opened = new Promise((resolve) => {
   begin = resolve;
-}).then(open); // files that arrive earlier wait for it
+}).then(open); // files that arrive earlier wait until the model is open
 let queue = opened.catch(() => {});
 
 opened.then(

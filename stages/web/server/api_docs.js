@@ -90,7 +90,7 @@ function detail(title, inside) {
 async function introduce() {
   try {
     const response = await fetch("openapi.json");
-    if (!response.ok) throw new Error(`openapi.json: the server responded with ${response.status}`);
+    if (!response.ok) throw new Error(`openapi.json: the server responded with status ${response.status}`);
     const all = await response.json();
     at("about").textContent = all.info.title === "Macula" ? "" : all.info.title;
     at("keyed").hidden = !(all.security ?? []).length;
