@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from stages.config.schema_task import Benchmark, Task
+from stages.config.schema_export import Benchmark
+from stages.config.schema_task import Task
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
 from stages.core.provenance import processor

@@ -17,7 +17,8 @@ from onnx import numpy_helper
 from torch import nn
 from torch.export import Dim
 
-from stages.config.schema_task import Benchmark, Evaluate, Export, Task
+from stages.config.schema_export import Benchmark, Export
+from stages.config.schema_task import Evaluate, Task
 from stages.core.provenance import commit
 from stages.dataset.manifest import read_image_files, read_manifest
 from stages.dataset.pixel_store import open_split
@@ -177,7 +178,7 @@ def _input_quantiles(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _add_measured_metadata(file: Path, precisions: list[str]) -> dict[str, Any]:
-    """Add the size of the weights and the accepted OpenVINO precisions to the metadata of a file; return all metadata."""
+    """Add the size of the weights and the accepted OpenVINO precisions to the metadata of a file; return them all."""
     model = onnx.load(file)
     stored = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
     stored |= {"weight_bytes": _weight_bytes(model.graph), "openvino_precisions": precisions}

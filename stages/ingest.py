@@ -169,8 +169,7 @@ def _read_target(
     try:
         target = run_isolated(decode_image, data, max_megapixels).image
     except Unreadable as error:
-        is_predicate = str(error).startswith(("is ", "has ", "contains ", "stores "))
-        raise Unreadable(f"its mask or paired image {'' if is_predicate else 'cannot be used: '}{error}") from error
+        raise Unreadable(f"its mask or paired image {error}") from error
     if target.shape[:2] != (height, width):
         raise Unreadable(
             f"its mask or paired image is {target.shape[1]}x{target.shape[0]}, but the image is {width}x{height}"

@@ -72,7 +72,9 @@ class Sample:
         try:
             data = read_member(self.folder / shard_name(self.arrival), int(self.target_offset), int(self.target_bytes))
             image = decode_image(data, max_megapixels=np.inf).image
-        except (Unreadable, OSError, ValueError, TypeError) as error:  # the last two if the manifest is damaged
+        except Unreadable as error:
+            return Target(problem=str(error))
+        except (OSError, ValueError, TypeError) as error:  # the last two if the manifest is damaged
             return Target(problem=f"cannot be read: {error}")
         size = (image.shape[1], image.shape[0])
         if self.labels.mask is None:

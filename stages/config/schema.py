@@ -2,8 +2,9 @@
 
 from stages.config.schema_base import Section
 from stages.config.schema_data import Audit, Checks, Gate, Ingest, Prepare, Split
+from stages.config.schema_export import Benchmark, Export
 from stages.config.schema_search import Tune
-from stages.config.schema_task import Benchmark, Evaluate, Export, Objective, Representation, Task
+from stages.config.schema_task import Evaluate, Objective, Representation, Task
 from stages.config.schema_training import Augment, Network, Tracking, Train
 
 

@@ -131,9 +131,7 @@ def read_table(data: bytes, name: str) -> pd.DataFrame:
                 index_col=False,
             )
     except (ValueError, pd.errors.ParserWarning) as error:
-        raise UserError(
-            f"{name} cannot be read as a table: {error}; save it as CSV in UTF-8, or as Parquet"
-        ) from error
+        raise UserError(f"{name} cannot be read as a table: {error}; save it as CSV in UTF-8, or as Parquet") from error
 
 
 def cell_text(value: Any) -> str:

@@ -22,7 +22,7 @@ from stages.tasks import TASKS
 from stages.tasks.image_outputs import PICTURED, as_file, picture_of
 
 Array = np.ndarray[Any, Any]
-LARGE = 64 * 2**20  # bytes; after a larger reservation, freed memory is returned to the system (10 ms)
+LARGE = 64 * 2**20  # bytes; after a larger reservation, freed memory is returned to the system (about 10 ms)
 MAX_DRAWING_SIDE = 1600  # pixels of the longer side of an overlay
 TYPES = {".png": "image/png", ".npy": "application/octet-stream"}
 

@@ -54,8 +54,8 @@ def cross_entropy_dice(context: LossContext) -> Loss:
 def boundary_classes(id_BHW: Integer[Tensor, "B H W"]) -> Integer[Tensor, "B H W"]:
     """Return background, interior or boundary for each pixel of a map of instance numbers.
 
-    A boundary pixel belongs to an instance and is adjacent to another number (Caicedo et al. 2019, "Nucleus segmentation
-    across imaging experiments").
+    A boundary pixel belongs to an instance and is adjacent to another number (Caicedo et al. 2019, "Nucleus
+    segmentation across imaging experiments").
 
     >>> boundary_classes(torch.tensor([[[0, 1, 1, 1, 1]]]))
     tensor([[[0, 2, 1, 1, 1]]])

@@ -432,7 +432,7 @@ def test_all_invalid_amounts_are_reported() -> None:
         "augment.amounts.noise.deviation: 'much': input should be a valid number",
         "augment.amounts.shear.degrees: [1, 2]: input should be a valid number",
         "augment.amounts.scale.change: nan: input should be a finite number",
-        "augment.amounts.articulated: 20: no articulated parts were found in the images (see prepare.articulated_parts)",
+        "augment.amounts.articulated: 20: no articulated parts were found in the images (see prepare.articulated",
     ):
         assert part in str(caught.value)
 

@@ -102,7 +102,7 @@ INVALID: dict[str, tuple[str, Annotation | None, bytes | None, str, str]] = {
     "a number under another name": ("scalars", Annotation(scalars={"size": 1.0}), None, "same_labels", "scalars size"),
     "a class without a name": ("several classes", Annotation(labels=("cat", "dog", " ")), None, "class_names", "` `"),
     "no mask": ("mask", None, b"", "target_readable", f"`{FIRST}`: its mask is missing"),
-    "a mask that is not an image": ("mask", None, b"no image", "target_readable", "its mask cannot be read"),
+    "a mask that is not an image": ("mask", None, b"no image", "target_readable", "its mask cannot be decoded"),
     "a colour mask": ("mask", None, png(np.dstack([HALF] * 3)), "target_readable", "has 3 channels; a mask has one"),
     "a small mask": ("mask", None, png(HALF[:9]), "target_size", f"`{FIRST}`: its mask is 10x9, the image 10x10"),
     "a mask of other values": ("mask", None, png(HALF * 7), "mask_values", "contains 7 (50 pixels); allowed are 0"),

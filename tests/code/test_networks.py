@@ -371,7 +371,8 @@ def test_weight_files_are_resolved_in_their_folder_only(tmp_path: Path) -> None:
     (tmp_path / "mine.pth").touch()
     assert locate_weights("mine.pth", tmp_path) == str(tmp_path / "mine.pth")
     for wrong in ("your.pth", f"../{tmp_path.name}/mine.pth", str(tmp_path / "mine.pth")):
-        with pytest.raises(UserError, match=f"'{wrong}' is not a file in .* the folder contains mine.pth; copy the weights"):
+        message = f"'{wrong}' is not a file in .* the folder contains mine.pth; copy the weights"
+        with pytest.raises(UserError, match=message):
             locate_weights(wrong, tmp_path)
 
 

@@ -265,8 +265,8 @@ def test_proposed_training_is_timed(
     TOYS[name].write(source, np.random.default_rng(0))
     macula("configure", str(source), "--minutes", "0.01")
     output = capsys.readouterr().out
-    measured = r"\d+ working images in batches of \d+, with \d+ validation images, took [\d.e+-]+ s"
-    assert re.search(r"about .+ for \d+ epochs: " + measured, output)
+    measured = r"[\d,]+ working images? in batches of [\d,]+, with [\d,]+ validation images?, took [\d.e+-]+ s"
+    assert re.search(r"about .+ for \d+ epochs?: " + measured, output)
     assert load(workspace / "params.proposed.yaml").train.epochs < 60, "the time budget limits the epochs"
 
 
