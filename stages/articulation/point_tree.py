@@ -12,7 +12,7 @@ from stages.core.shapes import Array, Bool, Float
 
 
 def infer_point_tree(xy_NP2: Float[Array, "N P 2"]) -> list[int]:
-    """Infer the parent of each point; -1 for the root and for points that no image shows.
+    """Infer the parent of each point; -1 for the root and for points that are visible in no image.
 
     The tree is the minimum spanning tree of the median distances between points, rooted at the point with the smallest
     sum of path lengths to all others.
@@ -21,7 +21,7 @@ def infer_point_tree(xy_NP2: Float[Array, "N P 2"]) -> list[int]:
         xy_NP2: points of the training images, pixels; NaN where a point is missing.
 
     Returns:
-        parents of the P points.
+        index of the parent of each of the P points.
     """
     from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 

@@ -15,14 +15,14 @@ from scipy import ndimage
 from stages.core.shapes import Array, Bool, Float, Integer
 
 MAX_BONES = 16  # maximum number of bones of a figure
-MIN_SIDE = 8  # pixels of an image
+MIN_SIDE = 8  # minimum side of an image, pixels
 MIN_SHARE, MAX_SHARE = 0.01, 0.7  # of the image covered by the figure
 MAX_BORDER_SHARE = 0.4  # of the outermost pixels covered by the figure
 MIN_CONTRAST = 10.0  # grey levels between figure and background; also for 16 bits, which seldom use the full range
 NOISE_FACTOR = 4.0  # minimum ratio of the threshold to the spread of the background
 FAINT = 0.25  # share of the threshold for pixels next to certain ones: antennae are fainter than bodies
 THICK = 0.5  # share of the maximum radius from which the skeleton belongs to the body
-MAX_BODY_LENGTH = 2.5  # maximum radii from the thickest pixel; longer bodies bend
+MAX_BODY_LENGTH = 2.5  # maximum distance of body pixels from the thickest pixel, in its radii; longer bodies bend
 SPUR = 2.0  # minimum length of a branch in local radii
 MIN_LIMB = 0.6, 3.0, 0.04  # minimum length of a limb in maximum radii, in pixels and in lengths of the figure
 PIECES = 6  # maximum number of bones along the length of a figure
@@ -69,8 +69,8 @@ def bones_from_foreground(image_HWC: Integer[Array, "H W *C"]) -> Float[Array, "
 def segment_foreground(image_HWC: Integer[Array, "H W *C"]) -> Bool[Array, "H W"]:
     """Segment the most salient object that differs from the colour of the border.
 
-    Hysteresis threshold on the distance to that colour with the upper threshold of Otsu (1979); gaps of one pixel are
-    closed and holes are filled.
+    Hysteresis thresholding is applied to the distance from that colour, with the threshold of Otsu (1979) as the upper
+    one. Gaps of one pixel are closed and holes are filled.
 
     Args:
         image_HWC: uint8 or uint16 image, grey or with channels.
@@ -124,7 +124,7 @@ def _filled(figure_HW: Bool[Array, "H W"]) -> Bool[Array, "H W"]:
 
 
 def _tree(figure_HW: Bool[Array, "H W"]) -> _Tree:
-    """Build the skeleton as shortest paths to its thickest pixel, which cuts loops."""
+    """Return the skeleton as a tree of shortest paths to its thickest pixel; loops are cut."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import dijkstra
     from skimage.morphology import skeletonize
@@ -208,7 +208,7 @@ def _corners(tree: _Tree, way_N: Integer[Array, " N"], length: float) -> list[in
     Args:
         tree: skeleton of the figure.
         way_N: pixels of the branch, from the body outwards.
-        length: of the figure, pixels.
+        length: length of the figure, pixels.
     """
     xy_N2, radius = tree.xy_N2[way_N], float(np.median(tree.radius_N[way_N]))
     shortest = max(MIN_LIMB[1], SPUR * radius)
@@ -232,7 +232,7 @@ def _corners(tree: _Tree, way_N: Integer[Array, " N"], length: float) -> list[in
 
 
 def _limit_bones(bone_K7: Float[Array, "K 7"]) -> Float[Array, "_ 7"]:
-    """Reduce to 16 bones: remove the shortest leaf, or merge it with its parent if it is the only child."""
+    """Reduce the bones to 16: repeatedly remove the shortest leaf, or merge it with the bone at whose end it starts."""
     while len(bone_K7) > MAX_BONES:
         parent_K = bone_K7[:, 5].astype(int)
         leaf_N = np.setdiff1d(np.arange(1, len(bone_K7)), parent_K)
@@ -245,5 +245,5 @@ def _limit_bones(bone_K7: Float[Array, "K 7"]) -> Float[Array, "_ 7"]:
 
 
 def bone_lengths(bone_K7: Float[Array, "K 7"]) -> Float[Array, " K"]:
-    """Return the distance from joint to end of bones, pixels."""
+    """Return the distance between the two ends of each bone, pixels."""
     return np.linalg.norm(bone_K7[:, 2:4] - bone_K7[:, :2], axis=1)

@@ -31,17 +31,17 @@ CHANGES: dict[str, Callable[[Array], Array]] = {
 def measure_symmetries(store: PixelStore, class_N: Array | None) -> dict[str, dict[str, float]]:
     """Measure whether mirrored, flipped and rotated images still look like the data.
 
-    Linear classifiers on thumbnails and on histograms of oriented gradients (Dalal and Triggs 2005), cross-validated by
-    group. Both results are empty if there are too few images.
+    Linear classifiers of thumbnails and of histograms of oriented gradients (Dalal and Triggs 2005) are trained and
+    cross-validated by group. Both results are empty if there are too few images or groups.
 
     Args:
         store: the training images.
         class_N: class of each image [N]; None without classes.
 
     Returns:
-        `symmetry_auc`: AUC at which a classifier separates changed from original images, upper end of its 95 %
-        interval; 0.5 means indistinguishable. `symmetry_score_drop`: share of the balanced accuracy above chance that a
-        classifier of the classes loses on changed images.
+        `symmetry_auc`: upper end of the 95 % interval of the AUC of a classifier that separates changed from original
+        images, by change; 0.5 means indistinguishable. `symmetry_score_drop`: share of the balanced accuracy above
+        chance that a classifier of the classes loses on changed images, by change.
     """
     chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MAX_IMAGES, len(store))).astype(int))
     group_N = store.rows["group"].to_numpy()[chosen_N]
@@ -100,7 +100,7 @@ def _thumbnail(image_HWC: Array) -> Array:
 
 
 def _features(image_NSS: Array) -> Array:
-    """Return features [N, F]: downsampled thumbnails and gradient strength by cell and direction."""
+    """Return features [N, F]: gradient strength by cell and direction, and thumbnails at half the size."""
     down, across = np.gradient(image_NSS, axis=(1, 2))
     strength, direction = np.hypot(down, across), np.arctan2(down, across) % np.pi
     cells = (len(image_NSS), CELLS, SIDE // CELLS, CELLS, SIDE // CELLS)

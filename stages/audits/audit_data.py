@@ -17,7 +17,7 @@ from stages.probes.image_features import image_features
 
 @dataclass(frozen=True)
 class AuditData:
-    """Ingested data; of the sealed test only hashes and groups."""
+    """Ingested data. Of the sealed test split, only hashes and groups are available."""
 
     rows: pd.DataFrame
     """Manifest of the training and validation images."""

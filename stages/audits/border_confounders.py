@@ -18,7 +18,7 @@ from stages.probes.univariate import single_feature_separation
 Array = np.ndarray[Any, Any]
 SUSPICIOUS_SHARE = 0.8  # skill of the border, as a share of the skill of a whole thumbnail
 MAX_REST_AUC = 0.8  # AUC of the rest of the border, up to which a spot with a higher AUC is a tag
-MAX_OFFSET = 0.5  # of a spot from the rest of the border in the other classes, as a share of the difference
+MAX_OFFSET = 0.5  # offset of a spot from the border in the other classes, as a share of its difference between classes
 SPOTS = [(row, column) for row in range(THUMBNAIL_SIZE) for column in range(THUMBNAIL_SIZE)
          if {row, column} & {0, THUMBNAIL_SIZE - 1}]  # fmt: skip
 """Rows and columns of the cells at the border of a thumbnail."""
@@ -54,12 +54,12 @@ def _border(border: pd.DataFrame, whole: float, rows: pd.DataFrame, audit: Audit
     evidence = {"skill": result.skill, "p": result.p, "whole": whole, "images": len(rows)}
     message = (
         f"The border alone (an eighth at each side) predicts the label with skill {result.skill:.2f} "
-        f"(p = {result.p:.3f}); a thumbnail of the whole image with skill {whole:.2f}."
+        f"(0: chance, 1: perfect; p = {result.p:.3f}). A thumbnail of the whole image does so with skill {whole:.2f}."
     )
     if result.p <= audit.max_p and result.skill >= audit.min_skill and result.skill >= SUSPICIOUS_SHARE * whole:
         message += (
-            " The surroundings are as informative as the object: different backgrounds, frames or stages. A network "
-            "may learn them: crop closer, or record all classes with the same backgrounds."
+            " The surroundings are nearly as informative as the object: the classes may differ in background or frame, "
+            "which a network may learn. Crop closer, or record all classes with the same backgrounds."
         )
         return Finding("confounder/border", "warning", message, evidence)
     return Finding("confounder/border", "passed", message, evidence)
@@ -87,7 +87,7 @@ def _spot(cells: Array, rows: pd.DataFrame, audit: Audit) -> Finding:
     )
     message = (
         f"{spots[0].upper()}{spots[1:]}; the rest of the border does not. Look there for a tag, a stamp or a date, "
-        "which a network would learn, and crop it in all images."
+        "which a network would learn, and crop it off in all images."
     )
     images = [path for tag in tags[:4] for path in rows.loc[rows["label"] == tag["label"], "path"].head(6)]
     evidence = {"tags": [tag | {"feature": _position(*tag["feature"])} for tag in tags[:20]]}
@@ -95,9 +95,9 @@ def _spot(cells: Array, rows: pd.DataFrame, audit: Audit) -> Finding:
 
 
 def _is_added(tells: list[dict[str, Any]]) -> bool:
-    """Return True if the spot differs from the border in this class only.
+    """Return True if the first spot differs from the rest of the border in this class only.
 
-    If the objects of the other classes reach the border, as digits do, the spot also differs in these.
+    If the objects of the other classes reach the border, as digits do, the spot also differs from it in these classes.
     """
     spot = tells[0]
     usual = float(np.median([tell["outside"] for tell in tells]))

@@ -15,25 +15,26 @@ from stages.audits.audit_data import AuditData
 from stages.augmentations import AUGMENTATIONS
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
+from stages.core.plurals import quantity
 from stages.dataset.manifest import parse_annotations
 from stages.images.image_statistics import EXPOSURE, METADATA, STRUCTURE
 from stages.probes.linear_probe import FOLDS, Skill, probe
 from stages.probes.univariate import single_feature_separation
 
-MAX_AMOUNT = 0.5  # of a suggested augmentation; a larger amount destroys the image
-BINS = 5
+MAX_AMOUNT = 0.5  # largest amount of a suggested augmentation; a larger one destroys the image
+BINS = 5  # number of quantile bins of a regression target
 CONTENT_DEPENDENT = ("bytes", "bytes_per_pixel")
 """Metadata that depend on the content: a class with little detail has small compressed files. They block by skill, not
 by AUC: digit 1 of USPS has a skill of 0.84 and an AUC of 0.99 although nothing is wrong."""
-BLOCKING_SKILL = 0.5  # skill of metadata without the file size, from which the finding blocks; below it warns
+BLOCKING_SKILL = 0.5  # skill of metadata without the file size, from which the finding blocks; below it, it warns
 MIN_GROUPS = 20  # with 8 groups, the test had no power
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
     """Report whether image statistics, the border, file metadata or file names predict the label.
 
-    `confounder/statistics` warns, or blocks if one statistic alone separates a class; `confounder/metadata` blocks. A
-    regression target is predicted as one of five quantile bins.
+    `confounder/statistics` warns, or blocks if one statistic alone separates a class. `confounder/metadata` warns, or
+    blocks if the skill is high. A regression target is predicted as one of five quantile bins.
     """
     labelled = _with_label(data)
     if labelled is None:
@@ -43,8 +44,8 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     groups = rows["group"].nunique()
     if rows["label"].nunique() < 2 or groups < MIN_GROUPS:
         message = (
-            f"Confounders could not be checked: {groups} groups in classes with at least {FOLDS} groups, but at least "
-            f"{MIN_GROUPS} groups in two classes are required. Confounders may be present."
+            f"Confounders could not be checked: the classes with at least {FOLDS} groups have {groups} groups in "
+            f"total, but at least two classes and {MIN_GROUPS} groups are required. Confounders may be present."
         )
         evidence = {"groups": groups, "classes_left_out": left_out}
         return [Finding("confounder/not-checked", "warning", message, evidence)]
@@ -57,8 +58,9 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     ]
     if left_out:
         message = (
-            f"{len(left_out)} classes have fewer than {FOLDS} groups and were excluded from the confounder audit: "
-            f"{', '.join(left_out[:10])}."
+            f"{quantity(len(left_out), 'class', 'classes')} with fewer than {FOLDS} groups "
+            f"{'was' if len(left_out) == 1 else 'were'} excluded from the confounder audit: "
+            f"{', '.join(left_out[:10])}{', ...' if len(left_out) > 10 else ''}."
         )
         findings.append(Finding("confounder/not-checked", "info", message, {"classes": left_out}))
     return findings
@@ -90,15 +92,15 @@ def _statistics(rows: pd.DataFrame, audit: Audit) -> Finding:
         images = [path for t in alone[:3] for path in rows.loc[rows["label"] == t["label"], "path"].head(6)]
         return Finding("confounder/statistics", "blocking", message, evidence, list(dict.fromkeys(images)))
     if _is_significant(skill, audit):
-        strongest = "; ".join(f"{t['feature']} for class `{t['label']}` (AUC {t['auc']:.2f})" for t in tells[:3])
-        message += f" This may be a true difference between the classes; strongest: {strongest}."
+        strongest = ", ".join(f"{t['feature']} for class `{t['label']}` (AUC {t['auc']:.2f})" for t in tells[:3])
+        message += f" This may be a true difference between the classes. It is largest in {strongest}."
         message += f" Compare the score of the model with this skill.{_augmentation_advice(tells[:1])}"
         return Finding("confounder/statistics", "blocking" if audit.block_on_content else "warning", message, evidence)
     return Finding("confounder/statistics", "passed", message, evidence)
 
 
 def _augmentation_advice(tells: list[dict[str, Any]]) -> str:
-    """Return the augmentations, with their amounts, that make these statistics uninformative."""
+    """Return advice on augmentations that make these statistics uninformative; empty if there are none."""
     amounts: dict[str, str] = {}
     for tell in tells:
         for name, augmentation in AUGMENTATIONS.items():
@@ -112,7 +114,7 @@ def _augmentation_advice(tells: list[dict[str, Any]]) -> str:
     if not amounts:
         return ""
     listed = ", ".join(f"{name}: {amount}" for name, amount in amounts.items())
-    return f" Augmentation can remove this information: set augment.amounts to {{{listed}}} and look at the result."
+    return f" Augmentation can remove this information: set augment.amounts to {{{listed}}} and inspect the results."
 
 
 def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:
@@ -121,7 +123,7 @@ def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:
         return Finding("confounder/metadata", "info", message)
     varying = [name for name in METADATA if rows[name].nunique() > 1]
     if not varying:
-        message = "All files have the same metadata, so these cannot predict the label."
+        message = "All files have the same metadata, which therefore cannot predict the label."
         return Finding("confounder/metadata", "passed", message)
     features = rows[varying].assign(**({"taken": _days(rows["taken"])} if "taken" in varying else {}))
     skill = probe(features, rows["label"], rows["group"], audit.permutations, audit.min_skill)
@@ -139,15 +141,16 @@ def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:
     if independent:
         without = probe(features[independent], rows["label"], rows["group"], audit.permutations, audit.min_skill)
         evidence |= {"without_bytes": without.best, "p_without_bytes": without.p}
-        message += f" Without the file size: {_skill_text(without)}."
+        message += f" Without the file size, the skill is {_skill_text(without)}."
         warns = _is_significant(without, audit)
         blocks.append(warns and without.best >= BLOCKING_SKILL)
     if warns or any(blocks):
         ranked = sorted(skill_of, key=lambda name: -skill_of[name])[:3]
         strongest = ", ".join(f"{name} {skill_of[name]:.2f}" for name in ranked if skill_of[name] > 0)
+        message += f" Highest skills of single properties: {strongest}." if strongest else ""
         message += (
-            f" Highest skill of each property alone: {strongest}. The label cannot depend on how a file is stored: "
-            "find out why the classes were stored differently, and store all images alike."
+            " The label should not depend on how a file is stored: find out why the classes were stored differently, "
+            "and store all images in the same way."
         )
         return Finding("confounder/metadata", "blocking" if any(blocks) else "warning", message, evidence)
     return Finding("confounder/metadata", "passed", message, evidence)
@@ -172,9 +175,9 @@ def _names(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
     if not _is_significant(skill, audit):
         return [Finding("confounder/file-names", "passed", message, evidence)]
     message += (
-        " A network does not see file names. However, if a camera assigned the numbers, each class was recorded in one "
-        "session with its own light and background, which the network does see. If the images were numbered after "
-        "sorting, nothing is wrong."
+        " A network does not see file names. However, if a camera assigned the numbers, each class may have been "
+        "recorded in one session with its own light and background, which the network does see. If the images were "
+        "numbered after they were sorted by class, nothing is wrong."
     )
     return [Finding("confounder/file-names", "info", message, evidence)]
 
@@ -204,7 +207,7 @@ def _is_significant(skill: Skill, audit: Audit) -> bool:
 
 def _skill_text(skill: Skill) -> str:
     best = skill.by_class.idxmax()
-    one = f", class `{best}` {skill.best:.2f}" if skill.best > skill.skill and len(skill.by_class) > 2 else ""
+    one = f", for class `{best}` with {skill.best:.2f}" if skill.best > skill.skill and len(skill.by_class) > 2 else ""
     return f"{skill.skill:.2f}{one} (0: chance, 1: perfect; p = {skill.p:.3f})"
 
 
@@ -215,7 +218,7 @@ def _with_enough_groups(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _sample(rows: pd.DataFrame, most: int) -> pd.DataFrame:
-    """Return about `most` random images: first fewer images per group, then fewer groups, but all classes."""
+    """Return about `most` random images of all classes: images of large groups are omitted first, then groups."""
     if len(rows) <= most:
         return rows
     shuffled = rows.sample(frac=1, random_state=0)

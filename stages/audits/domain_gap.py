@@ -16,10 +16,10 @@ from stages.probes.appearance import measure_appearance
 from stages.probes.linear_probe import FOLDS, stratified_group_folds
 from stages.probes.two_sample_test import CLEAR, Difference, compare_features, sample, shares_differ, too_few
 
-MAX_ORIGINS = 5  # compared with the largest one
-PENALTY = 10.0  # of the label probe, on standardized pixels
-MIN_SHARE_DISTANCE = 0.3  # total variation of the class shares, from which the origin predicts the class
-MIN_SKILL = 0.1  # of the label probe within an origin; below it, transfer is not reported
+MAX_ORIGINS = 5  # maximum number of origins that are compared with the largest one
+PENALTY = 10.0  # ridge penalty of the label probe, on standardized pixels
+MIN_SHARE_DISTANCE = 0.3  # total variation distance of the class shares, from which the origin predicts the class
+MIN_SKILL = 0.1  # minimum skill of the label probe within an origin; below it, transfer is not reported
 
 Array = np.ndarray[Any, Any]
 
@@ -32,13 +32,13 @@ class Gap:
     other: str
     difference: Difference
     own: float | None
-    """Out-of-fold skill of a label probe on `origin` (0: chance, 1: perfect); None if there are no common classes."""
+    """Out-of-fold skill of a label probe on `origin` (0: chance, 1: perfect); None if it cannot be measured."""
     carried: float | None
     """Skill on `origin` of the probe that was trained on `other`."""
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
-    """Report origins whose images can be distinguished (warning)."""
+    """Report origins whose images can be distinguished from those of the largest origin (warning)."""
     rows = data.rows[~data.rows["blank"] & (data.rows["origin"] != "")]
     origins = rows["origin"].value_counts()
     if len(origins) < 2:
@@ -51,8 +51,8 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     if gaps:
         findings.append(_finding(gaps, rows, audit))
     if any(unable.values()):
-        reasons = "; ".join(f"`{o}` and `{largest}`: {why}" for o, why in unable.items() if why)
-        findings.append(Finding("domain_gap/not-checked", "info", f"Some origins cannot be compared: {reasons}."))
+        reasons = ", ".join(f"`{o}` with `{largest}` ({why})" for o, why in unable.items() if why)
+        findings.append(Finding("domain_gap/not-checked", "info", f"Some origins were not compared: {reasons}."))
     return findings
 
 
@@ -64,9 +64,10 @@ def _finding(gaps: list[Gap], rows: pd.DataFrame, audit: Audit) -> Finding:
         for gap in gaps
     }
     if not clear:
-        values = ", ".join(f"{gap.difference.auc:.2f} (p = {gap.difference.p:.3f})" for gap in gaps)
+        values = ", ".join(f"{gap.difference.auc:.2f} for `{gap.origin}` (p = {gap.difference.p:.3f})" for gap in gaps)
         message = (
-            f"Images of different origins look alike, class by class: AUC of a probe that distinguishes them {values}."
+            f"No origin differs clearly from `{gaps[0].other}`, class by class: a probe distinguishes the images with "
+            f"AUC {values}, where 0.5 is chance and 1 is perfect."
         )
         return Finding("domain_gap/origins", "passed", message, evidence)
     message = " ".join(_describe(gap, rows, audit) for gap in clear)
@@ -83,7 +84,7 @@ def _describe(gap: Gap, rows: pd.DataFrame, audit: Audit) -> str:
         message += (
             f" A simple label probe has a skill of {gap.own:.2f} (0: chance, 1: perfect) on `{gap.origin}` if it is "
             f"trained there, and {gap.carried:.2f} if it is trained on `{gap.other}`: "
-            f"{max(0.0, min(1.0, gap.carried / gap.own)):.0%} transfers."
+            f"{max(0.0, min(1.0, gap.carried / gap.own)):.0%} of the skill transfers."
         )
     both = rows[rows["origin"].isin([gap.origin, gap.other])]
     distance, p, classes = shares_differ(both, (both["origin"] == gap.origin).to_numpy(), audit.permutations)

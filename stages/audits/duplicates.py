@@ -1,15 +1,16 @@
-"""Duplicate audit: images that occur more than once, with different labels (blocking) or the same label."""
+"""Duplicate audit: duplicates with different labels (blocking) or the same label, and near-duplicates."""
 
 import pandas as pd
 
 from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
+from stages.core.plurals import quantity
 from stages.near_duplicates.search import label_sets, paths_of
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
-    """Report images that occur twice: under two labels (blocking), under one label, or edited (warnings)."""
+    """Report duplicates with different labels (blocking) or the same label (warning), and near-duplicates."""
     same, near = data.copies.same, data.copies.near
     findings = [
         _conflicts([s for s in same if _contradict(s)]),
@@ -34,7 +35,10 @@ def _contradict(same: pd.DataFrame) -> bool:
 def _conflicts(found: list[pd.DataFrame]) -> Finding:
     if not found:
         return Finding("duplicates/conflicting-labels", "passed", "No image has two different labels.")
-    message = f"{_images(len(found))} more than once with different labels: {_listed(found)}"
+    message = (
+        f"{_images(len(found))} more than once with different labels: {_listed(found)}. At most one label of each "
+        "image can be correct: correct or remove the others."
+    )
     evidence = {"sets": label_sets(found), "count": len(found)}
     return Finding("duplicates/conflicting-labels", "blocking", message, evidence, paths_of(found))
 
@@ -45,7 +49,8 @@ def _repeats(found: list[pd.DataFrame]) -> Finding:
     extra = sum(len(same) - 1 for same in found)
     across = [same for same in found if same["group"].nunique() > 1]
     message = (
-        f"{_images(len(found))} more than once with the same label; {extra} images are redundant. "
+        f"{_images(len(found))} more than once with the same label; {quantity(extra, 'image')} "
+        f"{'is' if extra == 1 else 'are'} redundant. "
         f"{_in_groups(len(found) - len(across), across)}"
     )
     evidence = {"sets": label_sets(found), "count": len(found), "across_groups": len(across)}
@@ -58,10 +63,11 @@ def _near(found: list[pd.DataFrame], pairs: pd.DataFrame) -> Finding:
         return Finding("duplicates/near-duplicates", "passed", message)
     across = [near for near in found if near["group"].nunique() > 1]
     changed = pairs[~pairs["same"] & pairs["first"].isin({path for near in found for path in near["path"]})]
-    kinds = f"{int(changed['mirrored'].sum())} pairs mirrored, {int(changed['cropped'].sum())} cropped"
+    mirrored, cropped = (quantity(int(changed[kind].sum()), f"{kind} pair") for kind in ("mirrored", "cropped"))
     message = (
-        f"{len(found)} sets with {sum(map(len, found))} images are more similar than distinct images of this data set "
-        f"({kinds}): edited copies, or frames of one scene. "
+        f"{quantity(sum(map(len, found)), 'image')} in {quantity(len(found), 'set')} are more similar to one another "
+        f"than distinct images of this data set are ({mirrored}, {cropped}). They are edited copies, or frames of one "
+        "scene. "
         f"{_in_groups(len(found) - len(across), across)}"
     )
     evidence = {
@@ -78,8 +84,8 @@ def _near_conflicts(found: list[pd.DataFrame]) -> Finding:
     if not found:
         return Finding("duplicates/near-duplicate-conflicts", "passed", "No near-duplicates have different labels.")
     message = (
-        f"{len(found)} sets of near-duplicates have different labels: {_listed(found)} Check whether they show the "
-        "same object."
+        f"{quantity(len(found), 'set')} of near-duplicates {'has' if len(found) == 1 else 'have'} different labels: "
+        f"{_listed(found)}. Check whether they show the same object; if so, correct the wrong labels."
     )
     evidence = {"sets": label_sets(found), "count": len(found)}
     return Finding("duplicates/near-duplicate-conflicts", "warning", message, evidence, paths_of(found))
@@ -90,9 +96,11 @@ def _in_groups(inside: int, across: list[pd.DataFrame]) -> str:
     if not across:
         return "Each set is in one group, and thus in one split."
     joined = "; ".join(" = ".join(f"`{group}`" for group in near["group"].unique()[:4]) for near in across[:3])
-    kept = f"{inside} sets are in one group each, and thus in one split. " if inside else ""
+    within = "is in one group" if inside == 1 else "are in one group each"
+    kept = f"{quantity(inside, 'set')} {within}, and thus in one split. " if inside else ""
     more = "; ..." if len(across) > 3 else ""
-    return f"{kept}{len(across)} sets span several groups, which should be merged: {joined}{more}."
+    span = "spans" if len(across) == 1 else "span"
+    return f"{kept}{quantity(len(across), 'set')} {span} several groups, which should be merged: {joined}{more}."
 
 
 def _without(found: list[pd.DataFrame], without: list[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -107,12 +115,12 @@ def _evidence_rows(pairs: pd.DataFrame, most: int = 50) -> list[dict[str, object
 
 def _listed(found: list[pd.DataFrame]) -> str:
     listed = "; ".join(" and ".join(_path_and_label(r) for r in same.itertuples()) for same in found[:3])
-    return listed + ("; ..." if len(found) > 3 else ". At most one label can be correct: correct or remove the others.")
+    return listed + ("; ..." if len(found) > 3 else "")
 
 
 def _images(count: int) -> str:
-    return "1 image occurs" if count == 1 else f"{count} images occur"
+    return f"{quantity(count, 'image')} {'occurs' if count == 1 else 'occur'}"
 
 
 def _path_and_label(row) -> str:  # type: ignore[no-untyped-def]  # pandas names the tuple only at run time
-    return f"`{row.path}` ({row.label})"
+    return f"`{row.path}` ({row.label})" if row.label else f"`{row.path}`"

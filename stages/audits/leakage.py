@@ -5,6 +5,7 @@ import pandas as pd
 from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
+from stages.core.plurals import quantity
 from stages.near_duplicates.perceptual_hash import near_any, parse_hashes
 from stages.near_duplicates.search import label_sets, paths_of
 
@@ -26,10 +27,12 @@ def _same_images(data: AuditData) -> Finding:
         message = "No re-encoded copy of a training image is in the validation split."
         return Finding("leakage/same-image", "passed", message)
     message = (
-        f"{len(across)} images are in both the training and the validation split, re-encoded or resized: "
+        f"{quantity(len(across), 'image')} {'is' if len(across) == 1 else 'are'} in both the training and the "
+        "validation split, re-encoded or resized: "
         + "; ".join(" = ".join(f"`{path}`" for path in same["path"]) for same in across[:8])
         + ("; ..." if len(across) > 8 else "")
-        + ". Scores on them measure memorization: remove them from one split, or give each set one group."
+        + ". Scores on them measure memorization: remove them from one split, or give all copies of an "
+        "image the same group."
     )
     evidence = {"sets": label_sets(across), "count": len(across)}
     return Finding("leakage/same-image", "blocking", message, evidence, paths_of(across)[:24])
@@ -49,20 +52,21 @@ def _near(data: AuditData) -> Finding:
     listed = "; ".join(" ~ ".join(f"`{path}`" for path in near["path"][:4]) for near in across[:5])
     more = "; ..." if len(across) > 5 else ""
     message = (
-        f"{len(across)} sets of near-duplicates are in both the training and the validation split: {listed}{more}. If "
-        "they show the same object, give them one group."
+        f"{quantity(len(across), 'set')} of near-duplicates {'is' if len(across) == 1 else 'are'} in both the training "
+        f"and the validation split: {listed}{more}. If the images of a set show the same object, give them the same "
+        "group."
     )
     evidence = {"sets": label_sets(across), "count": len(across)}
     return Finding("leakage/near-duplicates", "warning", message, evidence, paths_of(across))
 
 
 def _test_near_duplicates(data: AuditData) -> list[Finding]:
-    """Report possible near-duplicates in the sealed test, by perceptual hash only, because its images are sealed."""
+    """Report images that may be near-duplicates of sealed test images, of which only the hashes are known."""
     bits = data.copies.hash_bits
     if bits < 0:
         message = (
-            "The sealed test was not checked for near-duplicates: different images of this data set have the same "
-            "perceptual hash, and nothing else is known of the sealed images."
+            "The sealed test split was not checked for near-duplicates: only perceptual hashes of its images are "
+            "available for this, and it is not certain that these distinguish different images of this data set."
         )
         return [Finding("leakage/not-checked", "info", message)]
     rows = data.rows[~data.rows["blank"] & ~data.rows["pixels"].isin(data.sealed["pixels"])]
@@ -70,10 +74,11 @@ def _test_near_duplicates(data: AuditData) -> list[Finding]:
     suspects = rows[near[0] | near[1]]
     if suspects.empty:
         return []
+    kind = "a near-duplicate" if len(suspects) == 1 else "near-duplicates"
     message = (
-        f"{len(suspects)} training or validation images may be near-duplicates of a sealed test image: their "
-        f"perceptual hash differs in at most {bits} bits, which is rare for different images of this data set: "
-        f"{_list(suspects)}. Compare them with the test images of the source."
+        f"{quantity(len(suspects), 'training or validation image')} may be {kind} of sealed test images: the "
+        f"perceptual hashes differ in at most {quantity(bits, 'bit')}, which is rare for different images of this data "
+        f"set: {_list(suspects)}. Compare them with the original test images."
     )
     evidence = {"images": suspects["path"].tolist()[:50], "count": len(suspects), "bits": bits}
     return [Finding("leakage/test-near-duplicates", "warning", message, evidence, suspects["path"].tolist()[:24])]

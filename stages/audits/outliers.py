@@ -13,34 +13,54 @@ import pandas as pd
 from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
+from stages.core.plurals import quantity
 
 Array = np.ndarray[Any, Any]
 MIN_IMAGES = 30
 FENCE = 3.0  # interquartile ranges beyond the quartiles
 MIN_SPREAD = 0.1  # lower bound of the interquartile range of the logarithm, for nearly constant values
 MIN_FACTOR = 2.0  # an outlier differs from the median by at least this factor
-MAX_SHARE = 0.05  # of the images; more are a separate kind of image, not outliers
+MAX_SHARE = 0.05  # share of the images; a larger share is a separate kind of image, not outliers
 MAX_SHOWN = 24
 SIDES = ["width", "height"]
 
 Measure = Callable[[pd.DataFrame], pd.Series]
 KINDS: dict[str, tuple[str, str, int, float, Measure]] = {
-    "dark": ("nearly black", "brightest level", -1, 1, lambda rows: rows["brightest"]),
-    "washed-out": ("nearly white", "distance of the darkest level from white", -1, 1, lambda r: 255 - r["darkest"]),
-    "low-contrast": ("almost without contrast", "contrast", -1, 1, lambda rows: rows["contrast"]),
-    "blurred": ("blurred", "sharpness by contrast", -1, 0.01, lambda r: r["sharpness"] / (r["contrast"] + 1)),
-    "small": ("far smaller", "pixels", -1, 0, lambda rows: rows["width"] * rows["height"]),
-    "large": ("far larger", "pixels", 1, 0, lambda rows: rows["width"] * rows["height"]),
-    "elongated": ("far longer", "longer side by shorter", 1, 0, lambda r: r[SIDES].max(axis=1) / r[SIDES].min(axis=1)),
+    "dark": ("nearly black compared with", "brightest level", -1, 1, lambda rows: rows["brightest"]),
+    "washed-out": (
+        "nearly white compared with",
+        "distance of the darkest level from white",
+        -1,
+        1,
+        lambda rows: 255 - rows["darkest"],
+    ),
+    "low-contrast": ("almost without contrast compared with", "contrast", -1, 1, lambda rows: rows["contrast"]),
+    "blurred": (
+        "blurred compared with",
+        "sharpness divided by contrast",
+        -1,
+        0.01,
+        lambda rows: rows["sharpness"] / (rows["contrast"] + 1),
+    ),
+    "small": ("far smaller than", "number of pixels", -1, 0, lambda rows: rows["width"] * rows["height"]),
+    "large": ("far larger than", "number of pixels", 1, 0, lambda rows: rows["width"] * rows["height"]),
+    "elongated": (
+        "far more elongated than",
+        "longer side divided by shorter side",
+        1,
+        0,
+        lambda rows: rows[SIDES].max(axis=1) / rows[SIDES].min(axis=1),
+    ),
 }
-"""Outlier measures by id: adjective, name, low (-1) or high (1) outliers, offset before the logarithm, measure."""
+"""Outlier measures by id: comparison, name of the measured value, low (-1) or high (1) outliers, offset that is added
+before the logarithm, measure."""
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
     """Report outliers by each measure of `KINDS`; none blocks, because an unusual image may be correct."""
     rows = data.rows
     if len(rows) < MIN_IMAGES:
-        message = f"Outliers were not checked: {len(rows)} images; at least {MIN_IMAGES} are required."
+        message = f"Outliers were not checked: {quantity(len(rows), 'image')}; at least {MIN_IMAGES} are required."
         return [Finding("outliers/not-checked", "info", message)]
     found = [_outliers(name, rows) for name in KINDS]
     passed = Finding("outliers/images", "passed", "No image is an outlier.")
@@ -48,7 +68,7 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
 
 
 def _outliers(name: str, rows: pd.DataFrame) -> Finding | None:
-    adjective, quantity, side, offset, measure = KINDS[name]
+    comparison, value, side, offset, measure = KINDS[name]
     value_N = measure(rows).to_numpy(float)
     far_N = _far(side * np.log(value_N + offset))
     outlier = np.flatnonzero(far_N > 0)
@@ -57,13 +77,11 @@ def _outliers(name: str, rows: pd.DataFrame) -> Finding | None:
     outlier = outlier[np.argsort(-far_N[outlier], kind="stable")]
     paths = rows["path"].iloc[outlier].tolist()
     median = float(np.median(value_N))
-    captions = {
-        path: f"{quantity} {value_N[i]:.3g}, median {median:.3g}" for path, i in zip(paths, outlier, strict=True)
-    }
-    count = "1 image is" if len(outlier) == 1 else f"{len(outlier)} images are"
+    captions = {path: f"{value} {value_N[i]:.3g}, median {median:.3g}" for path, i in zip(paths, outlier, strict=True)}
+    verb, example, advice = ("is", "", "it belongs") if len(outlier) == 1 else ("are", "such as ", "they belong")
     message = (
-        f"{count} {adjective} compared with the others, such as `{paths[0]}`: {quantity} {value_N[outlier[0]]:.3g}, "
-        f"median {median:.3g}. Check whether they belong to the data set."
+        f"{quantity(len(outlier), 'image')} {verb} {comparison} the others: {example}`{paths[0]}` ({value} "
+        f"{value_N[outlier[0]]:.3g}, median {median:.3g}). Check whether {advice} to the data set."
     )
     evidence = {"count": len(outlier), "median": median, "images": paths[:200]}
     shown = dict(list(captions.items())[:MAX_SHOWN])

@@ -1,4 +1,4 @@
-"""Representativeness audit: do validation images resemble training images, and new images the older ones?"""
+"""Representativeness audit: do validation images resemble training images, and do new images resemble older images?"""
 
 import pandas as pd
 
@@ -7,11 +7,14 @@ from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.probes.two_sample_test import CLEAR, Difference, compare_rows, shares_differ, too_few
 
-MIN_SHARE_DISTANCE = 0.1  # total variation of the class shares that is reported
+MIN_SHARE_DISTANCE = 0.1  # total variation distance of the class shares, from which it is reported
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
-    """Report differences of validation and training images, of new and older images, and of class shares (warnings)."""
+    """Report differences between validation and training images, and between new and older images (warnings).
+
+    The appearance of the images and the class shares are compared.
+    """
     rows = data.rows[~data.rows["blank"]]
     latest = rows["arrival"].max()
     train, val = rows[rows["split"] == "train"], rows[rows["split"] == "val"]
@@ -31,7 +34,7 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
             result = compare_rows(one, other, data.folder, audit.permutations, audit.max_p)
             findings.append(_compare_sets(name, ones, others, result, audit))
     if (rows["label"] == "").all():
-        unchecked.append("class shares, because the images have no class")
+        unchecked.append("the class shares, because the images have no class")
     else:
         findings.append(_classes(val, train, new, old, audit))
     if unchecked:
@@ -46,9 +49,11 @@ def _compare_sets(name: str, ones: str, others: str, result: Difference, audit: 
         message = f"The {ones} images look {nearly}like the {others} images: {auc}."
         return Finding(f"representativeness/{name}", "passed", message, result.evidence())
     advice = (
-        "The validation score may not hold for images like the training images: draw both splits from the same images."
+        "The validation score may not hold for images like the training images: draw both splits at random "
+        "from the same images."
         if name == "validation"
-        else "A model trained on the older images may fail on them: add some to the training and the validation split."
+        else "A model trained on older images may fail on new ones: add some of these to the training split and to the "
+        "validation split."
     )
     message = (
         f"The {ones} images look different from the {others} images, class by class: {auc}. The {ones} images are "
@@ -59,7 +64,7 @@ def _compare_sets(name: str, ones: str, others: str, result: Difference, audit: 
 
 
 def _classes(val: pd.DataFrame, train: pd.DataFrame, new: pd.DataFrame, old: pd.DataFrame, audit: Audit) -> Finding:
-    """Report differences of the class shares."""
+    """Report differences in the class shares."""
     evidence, parts, compared = {}, [], []
     for ones, others, one, other in (("validation", "training", val, train), ("new", "older", new, old)):
         if one.empty or other.empty:
@@ -67,7 +72,7 @@ def _classes(val: pd.DataFrame, train: pd.DataFrame, new: pd.DataFrame, old: pd.
         both = pd.concat([one, other])
         distance, p, classes = shares_differ(both, both.index.isin(one.index), audit.permutations)
         evidence[ones] = {"distance": distance, "p": p}
-        compared.append(f"{ones} and {others} images ({distance:.1%} apart)")
+        compared.append(f"by {distance:.1%} between {ones} and {others} images (p = {p:.3f})")
         if p <= audit.max_p and distance >= MIN_SHARE_DISTANCE:
             parts.append(
                 f"The class shares of {ones} and {others} images differ by {distance:.0%} of the images (p = {p:.3f}): "
@@ -76,5 +81,5 @@ def _classes(val: pd.DataFrame, train: pd.DataFrame, new: pd.DataFrame, old: pd.
     if parts:
         message = f"{'. '.join(parts)}. Scores that average over images, not classes, depend on these shares."
         return Finding("representativeness/classes", "warning", message, evidence)
-    message = f"The class shares are about equal: {', '.join(compared)}."
+    message = f"The class shares do not differ notably: {', '.join(compared)}."
     return Finding("representativeness/classes", "passed", message, evidence)

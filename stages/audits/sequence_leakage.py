@@ -14,12 +14,13 @@ from scipy.stats import mannwhitneyu
 from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
+from stages.core.plurals import quantity
 from stages.dataset.manifest import decode_images
 from stages.near_duplicates.image_similarity import grey_thumbnail, image_details
 
-MIN_LENGTH = 20  # images of a series
-PAIRS = 400  # of neighbours that are compared, and as many of distant images
-STEPS = (1, 2, 4, 8, 16, 32)  # differences of the numbers at which images are compared
+MIN_LENGTH = 20  # minimum number of images of a series
+PAIRS = 400  # maximum number of pairs of neighbours that are compared, and of pairs of distant images
+STEPS = (1, 2, 4, 8, 16, 32)  # distances at which images are compared, in images of the sorted series
 SIMILAR = 0.75  # AUC from which neighbours are considered frames of one scene
 SLIGHTLY_SIMILAR = 0.6  # AUC from which neighbours have something in common, such as the handwriting
 NUMBER = re.compile(r"\d+(?=\D*$)")
@@ -33,24 +34,24 @@ class NeighbourSimilarity:
     """Probability that two neighbours are more similar than two distant images."""
     p: float
     reach: int
-    """Largest difference of the numbers at which images are still similar."""
+    """Largest distance at which images are still similar, in images of the sorted series."""
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
-    """Report consecutive images that are similar and in different groups: `sequence_leakage/similar-neighbours`."""
+    """Report consecutive images that are similar but in different groups (`sequence_leakage/similar-neighbours`)."""
     rows = numbered_rows(data.rows)
     if rows.empty:
-        message = f"The file names contain no series of at least {MIN_LENGTH} consecutive numbers."
+        message = f"The file names contain no numbered series of at least {MIN_LENGTH} images."
         return [Finding("sequence_leakage/similar-neighbours", "passed", message)]
     found = neighbour_similarity(rows, data, audit.max_p)
     if found is None and (between := _neighbours_in_two_groups(rows)):
         message = (
-            f"Similarity of neighbours was not checked: {between} images are next to an image of another group by "
-            "their names, but too few pairs have the same class."
+            f"Similarity of neighbours was not checked: {quantity(between, 'image')} {'is' if between == 1 else 'are'} "
+            "next to an image of another group in a numbered series, but too few pairs have the same class."
         )
         return [Finding("sequence_leakage/not-checked", "info", message)]
     if found is None:
-        message = "All consecutive images are in one group, and thus in one split."
+        message = "Any two consecutive images are in one group, and thus in one split."
         return [Finding("sequence_leakage/similar-neighbours", "passed", message)]
     evidence = {"images": len(rows), "auc": found.auc, "p": found.p, "reach": found.reach}
     auc = f"{found.auc:.2f} (0.5: chance, p = {found.p:.2g})"
@@ -64,17 +65,19 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
         message = f"Consecutively numbered images are not much more similar than others: AUC {auc}."
         return [Finding("sequence_leakage/similar-neighbours", "passed", message, evidence)]
     in_two_splits = _neighbours_in_two_splits(rows)
+    pairs = len(in_two_splits) // 2
     message = (
-        f"Consecutively numbered images in different groups are more similar than others (AUC {auc}), up to "
-        f"{found.reach} numbers apart. If they are video frames or slices of one object, validation and test scores "
-        f"partly measure memorization ({len(in_two_splits) // 2} such pairs are in two splits): set "
-        f"ingest.sequence_block to {4 * found.reach} or more, or specify groups."
+        f"Consecutively numbered images in different groups are more similar than others: AUC {auc}. They are similar "
+        f"up to {quantity(found.reach, 'image')} apart. If they are video frames or slices of one object, validation "
+        f"and test scores partly measure memorization ({quantity(pairs, 'pair')} of neighbours "
+        f"{'is' if pairs == 1 else 'are'} in two splits): set ingest.sequence_block to {4 * found.reach} or more, or "
+        "specify groups."
     )
     return [Finding("sequence_leakage/similar-neighbours", "warning", message, evidence, in_two_splits[:24])]
 
 
 def numbered_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of series of at least `MIN_LENGTH` images, sorted, with `series` (path pattern) and `number`."""
+    """Return the sorted rows of series of at least `MIN_LENGTH` images, with `series` (path pattern) and `number`."""
     number = rows["path"].str.extract(f"({NUMBER.pattern})")[0]
     table = rows.assign(series=[NUMBER.sub("#", path) for path in rows["path"]], number=number)
     table = table[number.notna() & (number.str.len() < 16) & ~table["blank"]]
@@ -87,7 +90,7 @@ def neighbour_similarity(rows: pd.DataFrame, data: AuditData, max_p: float) -> N
 
     Args:
         rows: output of `numbered_rows`.
-        data: data of the audit.
+        data: input of the audit.
         max_p: significance level.
 
     Returns:
@@ -118,12 +121,12 @@ def neighbour_similarity(rows: pd.DataFrame, data: AuditData, max_p: float) -> N
 
 
 def _pairs(rows: pd.DataFrame, step: int) -> np.ndarray[Any, Any]:
-    """Return positions [P, 2] of images `step` apart, of the same series and class but different groups."""
+    """Return positions [P, 2] of pairs of images `step` apart, of the same series and class but different groups."""
     return _comparable(rows, np.arange(len(rows) - step), np.arange(step, len(rows)))
 
 
 def _far(rows: pd.DataFrame, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Return positions [P, 2] of random images that are farther apart than the neighbours."""
+    """Return positions [P, 2] of random pairs of images that are farther apart than the neighbours."""
     one, other = rng.integers(0, len(rows), (2, 200 * PAIRS))
     size = rows.groupby("series")["path"].transform("size").to_numpy()
     far = np.abs(one - other) > np.minimum(max(STEPS), size[one] // 4)
@@ -137,7 +140,7 @@ def _comparable(rows: pd.DataFrame, one: np.ndarray[Any, Any], other: np.ndarray
 
 
 def _neighbours_in_two_groups(rows: pd.DataFrame) -> int:
-    """Return the number of consecutive images in different groups."""
+    """Return the number of images that follow an image of another group."""
     series, group = rows["series"].to_numpy(), rows["group"].to_numpy()
     return int(((series[1:] == series[:-1]) & (group[1:] != group[:-1])).sum())
 

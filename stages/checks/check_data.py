@@ -26,9 +26,9 @@ class Target:
     size: tuple[int, int] | None = None
     """Width and height in pixels; None if it cannot be read."""
     counts: Counter[int] | None = None
-    """Number of pixels of each value; of a mask only."""
+    """Number of pixels of each value; None if the target is not a readable mask."""
     problem: str = ""
-    """Why it cannot be read or is not a mask."""
+    """Reason why it cannot be read or is not a mask; empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class CheckData:
-    """Ingested data; of the sealed test split only hashes and groups."""
+    """Ingested data; only hashes and groups of the sealed test split are included."""
 
     rows: pd.DataFrame
     """Manifest of the training and validation images; it may be damaged."""
@@ -119,7 +119,7 @@ class CheckData:
 
     @cached_property
     def kinds(self) -> frozenset[str]:
-        """Members of `KINDS` that occur; and `one class` if every image has exactly one class."""
+        """Members of `KINDS` that occur, and `one class` if every image has exactly one class."""
         known = [s.annotation for s in self.samples if s.annotation is not None]
         kinds = {kind for annotation in known for kind in kinds_of(annotation)}
         if known and all(a.labels is not None and len(a.labels) == 1 for a in known):

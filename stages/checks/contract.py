@@ -6,6 +6,7 @@ from typing import Any
 
 from stages.checks.check_data import KINDS
 from stages.config.schema_data import Checks
+from stages.core.plurals import quantity
 from stages.dataset.manifest import MANIFEST_COLUMNS
 from stages.images.decode import READABLE_FORMATS
 
@@ -78,7 +79,7 @@ def _class_rules(checks: Checks, kinds: frozenset[str]) -> Iterator[Rule]:
             ("min_train_per_class", "training", checks.min_train_per_class),
             ("min_validation_per_class", "validation", checks.min_validation_per_class),
         ):
-            text = f"every class has at least {least} {split} images (checks.{name})"
+            text = f"every class has at least {quantity(least, f'{split} image')} (checks.{name})"
             yield Rule(name, "labels", text, name, {"limit": least})
 
 
@@ -108,7 +109,7 @@ def _label_rules(kinds: frozenset[str]) -> Iterator[Rule]:
 
 def _image_rules(checks: Checks) -> Iterator[Rule]:
     in_set, blank = "ExpectColumnValuesToBeInSet", checks.max_blank
-    shorter = f"the shorter side is at least {checks.min_side} pixels (checks.min_side)"
+    shorter = f"the shorter side is at least {quantity(checks.min_side, 'pixel')} (checks.min_side)"
     longer = f"the longer side is at most {checks.max_aspect:g} times the shorter (checks.max_aspect)"
     for name, text, limits in (
         ("width", "the width is at least 1 pixel", {"column": "width", "min_value": 1}),

@@ -1,4 +1,4 @@
-"""Checks that Great Expectations lacks, as expectations of it."""
+"""Checks that Great Expectations lacks, each wrapped in an expectation class."""
 
 import inspect
 import os
@@ -15,7 +15,7 @@ MAX_PROBLEMS = 3  # per image
 MAX_IMAGES = 200  # per rule
 
 Check = Callable[..., Iterator[Problem]]
-"""Takes the data, and arguments by name; yields every problem."""
+"""Function that takes the data, and arguments by name, and yields every problem."""
 
 
 def _per_image(find: Callable[[Sample], Iterator[str]]) -> Check:
@@ -55,7 +55,7 @@ CUSTOM_CHECKS: dict[str, Check] = {
 
 
 def import_great_expectations() -> Any:
-    """Import Great Expectations without its analytics; takes seconds."""
+    """Import Great Expectations without its analytics; the import takes seconds."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
     import great_expectations.expectations
 
@@ -63,7 +63,7 @@ def import_great_expectations() -> Any:
 
 
 def arguments_of(expectation: str) -> list[str]:
-    """Return the names of the arguments of an expectation that a rule may give."""
+    """Return the names of the arguments of an expectation that a rule may set."""
     import_great_expectations()
     from great_expectations.expectations.expectation import BatchExpectation
 
@@ -88,8 +88,8 @@ def expectation_class(name: str) -> Any:
 def custom_expectation() -> Any:
     """Return the base class of the expectations that run `CUSTOM_CHECKS`.
 
-    Its class attribute `data` is what they check: an argument would be written as JSON. Great Expectations catches an
-    exception of a check and reports it in the result.
+    The class attribute `data` contains the data to check; it is not an argument, because Great Expectations serializes
+    arguments as JSON. Great Expectations catches an exception of a check and reports it in the result.
     """
     import_great_expectations()
     from great_expectations.expectations.expectation import BatchExpectation
@@ -102,7 +102,7 @@ def custom_expectation() -> Any:
             name = type(self).__name__
             arguments = {argument: getattr(self, argument) for argument in arguments_of(name)}
             problems = list(CUSTOM_CHECKS[name](self.data, **arguments))
-            by_turns = zip_longest(*(paths[:MAX_IMAGES] for _, paths in problems))  # images of every problem come first
+            by_turns = zip_longest(*(paths[:MAX_IMAGES] for _, paths in problems))  # the first cover every problem
             paths = dict.fromkeys(path for turn in by_turns for path in turn if path is not None)
             details = {"problems": [problem for problem, _ in problems], "images": list(paths)[:MAX_IMAGES]}
             return {"success": not problems, "result": {"observed_value": len(problems), "details": details}}

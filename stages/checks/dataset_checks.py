@@ -1,4 +1,4 @@
-"""Checks of the data set as a whole: each yields its problems, and the images to look at."""
+"""Checks of the data set as a whole: each yields problems, and the images to inspect."""
 
 import unicodedata
 from collections import Counter, defaultdict
@@ -7,21 +7,25 @@ from collections.abc import Iterator
 import pandas as pd
 
 from stages.checks.check_data import CheckData, kinds_of
+from stages.core.plurals import quantity
 from stages.dataset.annotations import Annotation
 from stages.dataset.manifest import MANIFEST_COLUMNS
 
 Problem = tuple[str, list[str]]
-"""A sentence with the offender and its value; and the paths of the images to look at."""
+"""Sentence that names the faulty element and its value, and the paths of the images to inspect."""
 SPLIT_NAMES = {"train": "training", "val": "validation"}
 
 
 def column_types(data: CheckData) -> Iterator[Problem]:
-    """Yield columns of the wrong type; Great Expectations 1.24 misreads the text type of pandas 3."""
+    """Yield columns of the wrong type.
+
+    The check replaces one of Great Expectations 1.24, which misreads the text type of pandas 3.
+    """
     for name, required in MANIFEST_COLUMNS.items():
         column = data.rows[name]
         right = pd.api.types.is_string_dtype(column) if required == "str" else str(column.dtype) == required
         if not right and not column.isna().all():  # an empty column has no type
-            yield f"column `{name}` has type {column.dtype}, {required} is required", []
+            yield f"column `{name}` has type {column.dtype}, but {required} is required", []
 
 
 def same_labels(data: CheckData) -> Iterator[Problem]:
@@ -42,8 +46,8 @@ def image_in_one_split(data: CheckData) -> Iterator[Problem]:
     """Yield images with equal pixels in two splits, the sealed test split included."""
     rows = data.rows
     for _, same in _across_splits(rows, "pixels"):
-        images = " = ".join(f"`{r.path}` ({SPLIT_NAMES.get(r.split, r.split)})" for r in same.itertuples())
-        yield f"{images}: equal pixels", same["path"].astype(str).tolist()
+        images = " and ".join(f"`{r.path}` ({SPLIT_NAMES.get(r.split, r.split)})" for r in same.itertuples())
+        yield f"{images} have equal pixels", same["path"].astype(str).tolist()
     for row in rows[rows["pixels"].isin(data.sealed["pixels"])].itertuples():
         split = SPLIT_NAMES.get(row.split, row.split)
         yield f"`{row.path}`: is in {split} and in the sealed test split", [str(row.path)]
@@ -56,11 +60,11 @@ def group_in_one_split(data: CheckData) -> Iterator[Problem]:
         if same["pixels"].eq(group).all():
             continue
         counts = same["split"].value_counts()
-        parts = " and ".join(_count(int(n), f"{SPLIT_NAMES.get(split, split)} image") for split, n in counts.items())
+        parts = " and ".join(quantity(int(n), f"{SPLIT_NAMES.get(split, split)} image") for split, n in counts.items())
         yield f"group `{group}` has {parts}", same.drop_duplicates("split")["path"].astype(str).tolist()
     single_picture = rows["group"].eq(rows["pixels"]) & rows["pixels"].isin(sealed["pixels"])
     for group, same in rows[rows["group"].isin(sealed["group"]) & ~single_picture].groupby("group"):
-        count = _count(len(same), "image")
+        count = quantity(len(same), "image")
         yield f"group `{group}` has {count} here and others in the sealed test split", list(same["path"])
 
 
@@ -74,7 +78,7 @@ def max_group_share(data: CheckData, *, share: float) -> Iterator[Problem]:
     shares = data.rows["group"].value_counts(normalize=True)
     for group, found in shares[shares > share].items():
         paths = data.rows.loc[data.rows["group"] == group, "path"].astype(str).tolist()
-        yield f"group `{group}` has {_count(len(paths), 'image')}, {found:.1%} of all", paths
+        yield f"group `{group}` has {quantity(len(paths), 'image')}, {found:.1%} of all", paths
 
 
 def class_names(data: CheckData) -> Iterator[Problem]:
@@ -88,7 +92,7 @@ def class_names(data: CheckData) -> Iterator[Problem]:
         if not name:
             yield f"the name of a class is empty: `{similar[0]}`", paths
         elif len(similar) > 1:
-            counts = [f"`{label}` ({_count(int(rows['label'].eq(label).sum()), 'image')})" for label in similar]
+            counts = [f"`{label}` ({quantity(int(rows['label'].eq(label).sum()), 'image')})" for label in similar]
             yield f"{', '.join(counts)} differ only in case, spaces or Unicode encoding", paths
 
 
@@ -98,7 +102,7 @@ def labels_in_both(data: CheckData) -> Iterator[Problem]:
         splits, paths = set(rows["split"]), rows["path"].tolist()
         for split, other in (("train", "val"), ("val", "train")):
             if splits == {split}:
-                count = _count(len(paths), f"{SPLIT_NAMES[split]} image")
+                count = quantity(len(paths), f"{SPLIT_NAMES[split]} image")
                 yield f"class `{label}` has {count} but no {SPLIT_NAMES[other]} image", paths
 
 
@@ -118,14 +122,14 @@ def _rare_classes(data: CheckData, split: str, limit: int) -> Iterator[Problem]:
     counts = counts.reindex(counts.index.union(data.mask_classes), fill_value=0)
     for label, number in counts[counts < limit].sort_values(kind="stable").items():
         paths = list(rows.loc[rows["label"] == label, "path"])
-        yield f"class `{label}` has {_count(number, f'{SPLIT_NAMES[split]} image')}", paths
+        yield f"class `{label}` has {quantity(number, f'{SPLIT_NAMES[split]} image')}", paths
 
 
 def only_classes(data: CheckData, *, classes: list[str]) -> Iterator[Problem]:
     """Yield classes that are not listed, and listed classes without an image."""
     found = data.classes
     for label, rows in found[~found["label"].isin(classes)].groupby("label"):
-        yield f"class `{label}` has {_count(len(rows), 'image')}", list(rows["path"])
+        yield f"class `{label}` has {quantity(len(rows), 'image')}", list(rows["path"])
     for label in sorted(set(classes) - set(found["label"])):
         yield f"class `{label}` has no image", []
 
@@ -136,8 +140,4 @@ def points_seen(data: CheckData) -> Iterator[Problem]:
         images = [s.labels.points or {} for s in data.samples if s.annotation is not None and s.split == split]
         for point in dict.fromkeys(point for points in images for point in points):
             if all(points.get(point) is None for points in images):
-                yield f"point `{point}` is visible in none of {len(images)} {name} images", []
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+                yield f"point `{point}` is visible in none of {quantity(len(images), f'{name} image')}", []

@@ -6,6 +6,7 @@ from math import isfinite
 import pandas as pd
 
 from stages.checks.check_data import Sample
+from stages.core.plurals import quantity
 from stages.dataset.annotations import IGNORE_INDEX, ObjectAnnotation
 
 POINT_SLACK = 1.0  # pixels: the edge of the last pixel is half a pixel beyond its centre, and tools round
@@ -15,7 +16,7 @@ BOX_SLACK = 0.5  # pixels: COCO rounds edges
 def annotation(sample: Sample) -> Iterator[str]:
     """Yield labels that cannot be parsed."""
     if sample.annotation is None and not pd.isna(sample.text):
-        yield f"its labels cannot be read: {sample.text:.60}"
+        yield f"its labels cannot be read: {sample.text!s:.60}"
 
 
 def scalars_finite(sample: Sample) -> Iterator[str]:
@@ -63,14 +64,16 @@ def outlines_size(sample: Sample) -> Iterator[str]:
         if shape.rle is None:
             continue
         pixels = sum(shape.rle)
-        if pixels != sample.width * sample.height or min(shape.rle, default=0) < 0:
-            yield f"outline of {shape.label} has {pixels} pixels, the image {sample.size}"
+        if min(shape.rle, default=0) < 0:
+            yield f"outline of {shape.label} has a negative run length, {min(shape.rle)}"
+        elif pixels != sample.width * sample.height:
+            yield f"outline of {shape.label} has {pixels} pixels, but the image is {sample.size}"
         elif not sum(shape.rle[1::2]):
             yield f"outline of {shape.label} is empty"
 
 
 def target_readable(sample: Sample) -> Iterator[str]:
-    """Yield masks and paired images that are missing, cannot be read or have channels."""
+    """Yield masks and paired images that are missing or cannot be read, and masks with several channels."""
     if sample.target is None and (sample.labels.mask is not None or sample.labels.image):
         yield f"its {_target_name(sample)} is missing"
     if sample.target is not None and sample.target.problem:
@@ -78,10 +81,10 @@ def target_readable(sample: Sample) -> Iterator[str]:
 
 
 def target_size(sample: Sample) -> Iterator[str]:
-    """Yield masks and paired images whose size differs from the image's."""
+    """Yield masks and paired images whose size differs from that of their image."""
     size = sample.target.size if sample.target else None
     if size not in (None, (sample.width, sample.height)):
-        yield f"its {_target_name(sample)} is {size[0]}x{size[1]}, the image {sample.size}"
+        yield f"its {_target_name(sample)} is {size[0]}x{size[1]}, but the image is {sample.size}"
 
 
 def _target_name(sample: Sample) -> str:
@@ -95,7 +98,8 @@ def mask_values(sample: Sample) -> Iterator[str]:
     classes = len(sample.labels.mask or ())
     for value, pixels in sample.mask_counts.items():
         if value >= classes and value != IGNORE_INDEX:
-            yield f"its mask contains {value} ({pixels} pixels); allowed are 0 to {classes - 1} and {IGNORE_INDEX}"
+            allowed = f"0 to {classes - 1} and {IGNORE_INDEX}"
+            yield f"its mask contains {value} ({quantity(pixels, 'pixel')}); allowed are {allowed}"
 
 
 def mask_known(sample: Sample) -> Iterator[str]:

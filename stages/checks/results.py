@@ -7,6 +7,7 @@ import pandas as pd
 
 from stages.checks.contract import Rule
 from stages.checks.custom_expectations import MAX_IMAGES
+from stages.core.plurals import quantity
 
 ABOUT_MISSING = tuple(
     f"ExpectColumn{name}" for name in ("ValuesToBeNull", "ValuesToNotBeNull", "ProportionOfNonNullValuesToBeBetween")
@@ -16,7 +17,7 @@ MAX_LISTED = 5  # distinct values in a message
 MAX_PROBLEMS = 3  # in a message
 
 Observation = tuple[str, list[str], dict[str, str]]
-"""What was observed; offenders as sentences or paths; path of an image to look at: its caption."""
+"""Description of what was observed; faults as sentences or paths; captions by path of the images to inspect."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Result:
     observed: str
     """What was observed, or why the rule could not be checked."""
     offenders: list[str] = field(default_factory=list)
-    """Sentences, or paths of images."""
+    """Faults as sentences, or paths of images."""
     images: dict[str, str] = field(default_factory=dict)
-    """Path of an image to look at: its caption, which may be empty."""
+    """Captions, which may be empty, by path of the images to inspect."""
 
     @property
     def id(self) -> str:
@@ -63,7 +64,7 @@ def interpret(rules: list[Rule], outcomes: dict[str, Any], frame: pd.DataFrame) 
 
 def _result(rule: Rule, outcome: Any, frame: pd.DataFrame) -> Result:
     if error := _error(rule, outcome, frame):
-        return Result(rule, False, f"could not be checked: {error}")
+        return Result(rule, False, f"the rule could not be checked: {error}")
     if "problems" in (outcome.result.get("details") or {}):
         observed, offenders, images = _observe_problems(outcome.result["details"])
     elif "element_count" in outcome.result:
@@ -76,11 +77,11 @@ def _result(rule: Rule, outcome: Any, frame: pd.DataFrame) -> Result:
 
 
 def _error(rule: Rule, outcome: Any, frame: pd.DataFrame) -> str:
-    """Return why a rule could not be checked; empty if it was."""
+    """Return the reason why a rule could not be checked; empty if it was checked."""
     if outcome is None:
         return "Great Expectations returned no result"
     info = outcome.exception_info or {}
-    if info.get("raised_exception") is not False:  # then it may be a dict of them by metric
+    if info.get("raised_exception") is not False:  # may then be a dict of such infos by metric
         messages = [one.get("exception_message") for one in (info, *info.values()) if isinstance(one, dict)]
         return "; ".join(dict.fromkeys(str(message) for message in messages if message)) or "no reason given"
     if frame.empty or rule.expectation in ABOUT_MISSING:  # `not_empty` reports an empty table
@@ -103,7 +104,7 @@ def _observe_rows(rule: Rule, found: dict[str, Any], frame: pd.DataFrame) -> Obs
     columns, count = rule.columns, found["unexpected_count"]
     if not count:
         missing = f", {found['missing_count']} without a value" if found.get("missing_count") else ""
-        return f"{found['element_count']} images{missing}", [], {}
+        return f"{quantity(found['element_count'], 'image')}{missing}", [], {}
     rows = pd.DataFrame(found["unexpected_index_list"], columns=list(dict.fromkeys(("path", *columns))))
     if len(columns) == 1:
         rows = rows.loc[_extremes_first(rows[columns[0]], frame[columns[0]]).index]
@@ -114,7 +115,7 @@ def _observe_rows(rule: Rule, found: dict[str, Any], frame: pd.DataFrame) -> Obs
     captions = {str(p): f"{names} {v}" for p, v in zip(rows["path"], values, strict=True) if pd.notna(p)}
     if is_missing:
         captions = dict.fromkeys(captions, "")
-    return f"{count} of {found['element_count']} images: {problem}", list(captions), captions
+    return f"{count} of {quantity(found['element_count'], 'image')}: {problem}", list(captions), captions
 
 
 def _observe_value(rule: Rule, found: dict[str, Any], frame: pd.DataFrame) -> Observation:
@@ -132,7 +133,7 @@ def _observe_value(rule: Rule, found: dict[str, Any], frame: pd.DataFrame) -> Ob
 
 
 def _extremes_first(values: pd.Series, column: pd.Series) -> pd.Series:
-    """Sort numbers by their distance from the median of their column, the farthest first; other values stay."""
+    """Sort numbers by their distance from the median of their column, farthest first; leave other values in order."""
     if not _is_numeric(column):
         return values
     return values.sort_values(key=lambda v: -(v - column.median()).abs(), kind="stable")

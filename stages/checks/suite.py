@@ -1,4 +1,4 @@
-"""Run of all rules as one Great Expectations suite.
+"""Run all rules as one Great Expectations suite.
 
 The suite is built in code on every run: a stored suite silently loses custom expectations that are not imported.
 """
@@ -11,7 +11,7 @@ from stages.checks.custom_expectations import custom_expectation, expectation_cl
 
 
 def run_suite(data: CheckData, rules: list[Rule]) -> dict[str, Any]:
-    """Validate the rules and return Great Expectations' result by rule name; a rule may have none."""
+    """Check the data with the rules, and return the results of Great Expectations by rule name; some may be missing."""
     gx = import_great_expectations()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}

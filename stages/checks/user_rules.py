@@ -16,7 +16,8 @@ def user_rules(checks: Checks, columns: list[str]) -> list[Rule]:
     """Return one rule per entry of `checks.expectations`.
 
     Raises:
-        UserError: lists every unknown column; every unknown, missing or invalid argument; every name that is taken.
+        UserError: lists every unknown column; every unknown, missing or invalid argument;
+            every name of a built-in rule.
     """
     taken = {rule.name for rule in contract(checks, EVERY_KIND)}
     entries = checks.expectations.items()
@@ -36,9 +37,9 @@ def _mistakes(rule: Rule, columns: list[str]) -> list[str]:
     found = [f"{name}: unknown argument; {did_you_mean(name, names)}" for name in given if name not in names]
     found += [f"unknown column {c!r}; {did_you_mean(c, columns)}" for c in rule.columns if c not in columns]
     if set(names) >= BOUNDS and all(given.get(name) is None for name in BOUNDS):
-        found.append("it can never be broken; give min_value or max_value")
+        found.append("the rule can never be broken; give min_value or max_value")
     if given.get("mostly") == 0:
-        found.append("it can never be broken, because mostly: 0 tolerates every image; give a larger fraction")
+        found.append("the rule can never be broken, because mostly: 0 tolerates every image; give a larger fraction")
     if "regex" in names and "regex" not in given:  # the default matches any text
         found.append("regex is missing")
     try:

@@ -1,4 +1,4 @@
-"""Thresholds of the data contract (`checks`), lowered and explained where the images cannot meet the usual ones."""
+"""Thresholds of the data contract (`checks`), relaxed and explained where the images do not meet the usual ones."""
 
 import math
 from collections import Counter
@@ -9,6 +9,7 @@ import pandas as pd
 from stages.configuration.choice import Choice
 from stages.configuration.filename_patterns import assign_groups
 from stages.configuration.inspection import SourceFacts
+from stages.core.plurals import quantity
 from stages.dataset.annotations import class_names
 from stages.dataset.splits import assign_splits
 from stages.importers.format_detection import FormatCandidate
@@ -26,17 +27,20 @@ def propose_checks(facts: SourceFacts, counts: PerClass) -> Iterator[Choice]:
     for key, part, usual in (("train", "train", TRAINING), ("validation", "val", VALIDATION)):
         rarest = min(counts[part].items(), key=lambda item: item[1], default=("", usual))
         low = max(1, min(usual, rarest[1]))
-        why = f"class {rarest[0]} will have about {rarest[1]}, fewer than the usual {usual}: are these enough?"
+        number = quantity(rarest[1], f"{'training' if key == 'train' else key} image")
+        why = f"class {rarest[0]} will have about {number}, fewer than the usual {usual}: are these enough?"
         yield Choice(f"checks.min_{key}_per_class", low, why if low < usual else "")
     shortest, slim = int(facts.sides.min()), max_aspect_ratio(facts)
     low = shortest if LEAST_SIDE <= shortest < SHORTEST else SHORTEST
     yield Choice(
         "checks.min_side",
         low,
-        f"the shortest side of an image is {shortest} pixels: is the image complete?" if low < SHORTEST else "",
+        f"the shortest side of an image is {quantity(shortest, 'pixel')}: is the image complete?"
+        if low < SHORTEST
+        else "",
     )
     wide = math.ceil(slim) if ASPECT < slim <= MOST_ASPECT else ASPECT
-    why = f"an image has the aspect ratio {slim:.3g}: is it complete?" if wide > ASPECT else ""
+    why = f"an image has the aspect ratio {slim:.3g}: is the image complete?" if wide > ASPECT else ""
     yield Choice("checks.max_aspect", wide, why)
 
 

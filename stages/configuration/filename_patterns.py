@@ -31,6 +31,7 @@ class CandidateGrouping:
     keys: tuple[str, ...]
     """Group of each image."""
     why: str
+    """Reason for the grouping."""
     certain: bool
     """Whether the names alone justify the grouping; otherwise images must be compared."""
 
@@ -69,12 +70,12 @@ def find_groupings(paths: Sequence[str], labels: Sequence[str]) -> Iterator[Cand
 
 
 def _patterns(paths: Sequence[str], labels: Sequence[str]) -> Iterator[tuple[str, float, str]]:
-    """Yield regular expressions, the minimum share of images in groups of several, and supporting words."""
+    """Yield regular expressions, each with the minimum share of images in groups of several and supporting words."""
     for word, count in Counter(
         word.lower() for path in paths for word in set(re.findall(rf"(?i)(?<![a-z])(?:{WORDS})(?![a-z])", path))
     ).items():
         if count >= len(paths):
-            yield rf"(?i)(?<![a-z]){word}[ _-]?(\w*?\d+)", SOMETIMES, f"the word {word} with its number"
+            yield rf"(?i)(?<![a-z]){word}[ _-]?(\w*?\d+)", SOMETIMES, f"the word {word} and its number"
     deepest = [PurePosixPath(path).parent.name for path in paths]
     if all(name and name.lower() not in SPLIT_WORDS and name != own for name, own in zip(deepest, labels, strict=True)):
         yield r"([^/]+)/[^/]*$", OFTEN, ""
@@ -105,7 +106,7 @@ def _is_plausible(keys: Sequence[str], labels: Sequence[str], least: float) -> b
 def find_sequences(paths: Sequence[str]) -> list[list[tuple[int, int]]]:
     """Return sequences of numbered images as sorted (number, index), grouped by the rest of the name, longest first.
 
-    Empty if any image has no number.
+    The result is empty if the name of any image has no number.
     """
     found: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for place, path in enumerate(paths):

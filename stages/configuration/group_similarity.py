@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from stages.core.plurals import quantity
 from stages.core.shapes import Array, Float, Integer
 from stages.images.decode import Unreadable, decode_image
 from stages.images.image_metadata import pixel_digest
@@ -84,9 +85,11 @@ class SimilarityEvidence:
         return (self.auc - 0.5) * (12 * self.pairs) ** 0.5 >= SURE
 
     def __str__(self) -> str:
-        unit = "correlate at" if self.by == "picture" else "differ in tone by"
+        ending = "s" if self.pairs == 1 else ""
+        verb, preposition = (f"correlate{ending}", "at") if self.by == "picture" else (f"differ{ending} in tone", "by")
         return (
-            f"{self.pairs} pairs {unit} {self.within:.2f}, unrelated images {self.between:.2f}; "
+            f"{quantity(self.pairs, 'pair')} {verb} {preposition} {self.within:.2f}, unrelated images {preposition} "
+            f"{self.between:.2f}; "
             f"a pair is more similar than unrelated images in {self.auc:.0%} of the comparisons"
         )
 
@@ -100,7 +103,7 @@ def compare_pairs(known: dict[int, ImageSignature], pairs: Pairs, unrelated: Pai
         unrelated: index pairs of unrelated images.
 
     Returns:
-        One comparison per property; empty if too few of the images were opened.
+        One comparison per property; empty if no pair or no unrelated pair was opened.
     """
     within, between = ([(a, b) for a, b in some if a in known and b in known] for some in (pairs, unrelated))
     if not within or not between:

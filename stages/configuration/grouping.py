@@ -10,16 +10,12 @@ from stages.configuration.filename_patterns import CandidateGrouping, find_group
 from stages.configuration.group_similarity import ImageSignature, SimilarityEvidence, add_signatures, compare_pairs
 from stages.importers.sample import Sample
 
-PAIRS = 32  # number of groups of which two images are opened
+PAIRS = 32  # maximum number of groups of which two images are opened
 ALIKE, ALIKE_IN_ORDER = 0.65, 0.8  # minimum AUC of groups and of consecutive images
 SURELY = 0.9  # AUC from which pictures, which are more specific, are preferred to tone
 FADED = 0.7  # AUC below which images at a distance are unrelated
-SHORTEST, WHOLE, RUNS, RUN = (
-    12,
-    64,
-    4,
-    16,
-)  # sequence length in images: minimum, opened completely up to, number of runs, length of a run
+SHORTEST, WHOLE = 12, 64  # lengths of a sequence in images: minimum, and maximum that is opened completely
+RUNS, RUN = 4, 16  # number and length of the runs of images that are opened of longer sequences
 FEWEST_BLOCKS = 10
 MEGAPIXELS = 100.0  # maximum number of megapixels opened
 BORDER_NOTE = "; adjacent blocks remain similar at their border, which biases scores slightly upwards"
@@ -59,7 +55,7 @@ def detect_grouping(
         shown = f": {best}" if best else f"; the images do not confirm it: {seen[0]}" if seen else ""
         if one.certain or best:
             return ImageGrouping(group=one.pattern, why=f"{one.why}{shown}", asks=tuple(asks))
-        asks.append(f"`{one.pattern}` is a possible group: {one.why}{shown}")
+        asks.append(f"`{one.pattern}` may identify related images: {one.why}{shown}")
     blocks = _detect_sequence(items, labels, known, has_split)
     return ImageGrouping(blocks.group, blocks.block, blocks.why, (*asks, *blocks.asks))
 
@@ -97,18 +93,18 @@ def _detect_sequence(
         return ImageGrouping()
     best = max((0, 1), key=lambda one: (by_lag[1][one].significant, min(by_lag[1][one].auc, SURELY)))
     first = by_lag[1][best]
-    ends = f"{items[places[0]].path} to {items[places[-1]].path}"
-    span = f"{len(places)} images are numbered, {ends}; of consecutive images, {first}"
+    ends = f"from {items[places[0]].path} to {items[places[-1]].path}"
+    span = f"{len(places)} images are numbered {ends}; of consecutive images, {first}"
     if not (first.significant and first.auc >= ALIKE_IN_ORDER):
-        return ImageGrouping(asks=(f"{span}: no block is proposed",))
+        return ImageGrouping(asks=(f"{span}; no block is proposed",))
     faded = next((lag for lag, comparisons in by_lag.items() if comparisons[best].auc < FADED), None)
-    fades = f"similar up to a distance of {faded}" if faded else f"still similar at a distance of {max(by_lag)}"
+    fades = f"images remain similar {'up to' if faded else 'even at'} a distance of {faded or max(by_lag)}"
     if has_split:
-        return ImageGrouping(asks=(f"{span}, {fades}: does the split of the source keep consecutive images together?",))
+        return ImageGrouping(asks=(f"{span}; {fades}: does the split of the source keep consecutive images together?",))
     steps = min(faded or RUN, max(2, len(places) // FEWEST_BLOCKS))
     block = steps * int(np.median([b - a for (a, _), (b, _) in pairwise(longest)]))
-    fewer = f", but blocks of more than {steps} would be too few to split" if steps < (faded or RUN) else ""
-    return ImageGrouping(block=block, why=f"{span}, {fades}{fewer}{BORDER_NOTE}")
+    fewer = f", but blocks of more than {steps} images would be too few to split" if steps < (faded or RUN) else ""
+    return ImageGrouping(block=block, why=f"{span}; {fades}{fewer}{BORDER_NOTE}")
 
 
 def _similarity_by_lag(

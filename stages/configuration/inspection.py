@@ -63,7 +63,7 @@ class SourceFacts:
 
 
 def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFacts:
-    """Open a sample of the images and their labels, and compute statistics.
+    """Open a sample of the images with their labels, and compute statistics.
 
     Raises:
         UserError: none of the opened images can be used.
@@ -99,7 +99,7 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
         levels.append((grey.mean(), np.percentile(grey, 99)))
     if not sides:
         first, why = next(iter(unusable.items()))
-        raise UserError(f"none of the {len(unusable)} opened images can be used; {first}: {why}")
+        raise UserError(f"none of the opened images ({len(unusable)}) can be used; {first}: {why}")
     if reading.format in WHOLE_LABELS:
         annotations = [item.annotate(*sides[0]) for item in items]
     whole = len(annotations) == len(items) and all(len(a.labels or ()) == 1 for a in annotations)
@@ -136,7 +136,7 @@ def _colour_type(image: Integer[Array, "H W *C"]) -> str:
 
 
 def _sides(items: Sequence[Sample], seen: Integer[Array, "M 2"], max_megapixels: float) -> Integer[Array, "N 2"]:
-    """Return the sizes of all images from their file headers; those of opened images if that is slow."""
+    """Return the sizes of all images, read from file headers; only those of opened images if that is slow."""
     if len(items) > MOST_HEADERS or not all(item.has_file for item in items):
         return seen
     sides, read_ = [], 0

@@ -22,7 +22,7 @@ def smallest_structure(annotation: Annotation, target: Integer[Array, "H W *C"] 
 
     Args:
         annotation: labels of the image.
-        target: its mask or paired image, if it has one.
+        target: mask or paired image; None if there is none.
     """
     if annotation.points is not None:
         gap = _gap([xy for xy in annotation.points.values() if xy is not None])

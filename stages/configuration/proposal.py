@@ -1,4 +1,4 @@
-"""Complete proposal, in the order of params.yaml."""
+"""Proposal of all params, in the order of params.yaml."""
 
 from pathlib import Path
 
@@ -47,8 +47,8 @@ def propose_params(
 
 
 def _explained(choice: Choice, params: Params) -> Choice:
-    """Add a reason to a changed value that has none."""
+    """Return the choice, with a reason if its value changes a key and has none."""
     previous = value_of(params, choice.key)
     if choice.why or choice.value == previous:
         return choice
-    return Choice(choice.key, choice.value, f"replaces {previous!r}, which belongs to other data")
+    return Choice(choice.key, choice.value, f"replaces the previous value {previous!r}, which belongs to other data")

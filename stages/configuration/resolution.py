@@ -1,4 +1,4 @@
-"""Working size, fit and channels of the images."""
+"""Proposal of the section `prepare`: working size, fit and channels of the images."""
 
 import math
 from collections import Counter
@@ -10,11 +10,12 @@ from stages.config.schema import Params
 from stages.configuration.choice import Choice
 from stages.configuration.inspection import SourceFacts
 from stages.configuration.object_size import VISIBLE
+from stages.core.plurals import quantity
 
 SIDES = {"vector": (32, 64, 128), "map": (64, 128, 256), "boxes": (128, 256)}
-"""Working sizes in pixels that two CPU cores can train in minutes."""
+"""Working sizes in pixels, by output type, with which two CPU cores can train a network in minutes."""
 SLIM = 1.25  # aspect ratio from which stretching is a relevant distortion
-OFTEN = 0.25  # share of such images
+OFTEN = 0.25  # share of such images from which letterboxing is proposed
 
 
 def propose_prepare(facts: SourceFacts, gives: str, task: str, params: Params) -> Iterator[Choice]:
@@ -32,9 +33,9 @@ def propose_prepare(facts: SourceFacts, gives: str, task: str, params: Params) -
     size = min(sizes, key=lambda side: abs(np.log(side / middle)))
     fit, why = _fit(facts, gives, task, size)
     shortest, longest = facts.sides.min(), facts.sides.max()
-    sides = f"sides from {shortest} to {longest}" if shortest < longest else f"all sides {longest}"
+    sides = f"sides range from {shortest} to {longest}" if shortest < longest else "all images have this size"
     reason = (
-        f"the median image has {width}x{height} pixels, {sides}; a larger size shows finer details and takes longer"
+        f"the median image has {width}x{height} pixels; {sides}; a larger size shows finer details and takes longer"
     )
     if facts.smallest:
         size, seen = _visible(facts, size, fit, sizes)
@@ -54,11 +55,11 @@ def _fit(facts: SourceFacts, gives: str, task: str, size: int) -> tuple[str, str
         return "letterbox", f"preserves shapes: {slim:.0%} of the images have an aspect ratio of at least {SLIM:g}"
     if gives != "vector" or task == "landmarks":
         return "letterbox", "preserves shapes"
-    return "stretch", "the images are nearly square"
+    return "stretch", "most images are nearly square"
 
 
 def _visible(facts: SourceFacts, size: int, fit: str, sizes: tuple[int, ...]) -> tuple[int, str]:
-    """Return the smallest size at which the finest structure is visible, or the given size, and an explanation."""
+    """Return the smallest size at which the finest structure is visible, else `size`, and an explanation."""
     what = Counter(name for _, name in facts.smallest).most_common(1)[0][0]
     pixels_N = np.array([size_ for size_, name in facts.smallest if name == what])
     original = float(np.percentile(pixels_N, 5))
@@ -73,7 +74,7 @@ def _visible(facts: SourceFacts, size: int, fit: str, sizes: tuple[int, ...]) ->
     if scaled[chosen] < VISIBLE[what]:
         enough = math.ceil(VISIBLE[what] / original * shrunk / 32) * 32
         work = (enough / chosen) ** 2
-        text += f": hardly visible; size {enough} would give {VISIBLE[what]:.0f}, for {work:.1f} times the computation"
+        text += f": hardly visible; size {enough} would show {VISIBLE[what]:.0f} pixels at {work:.1f} times the cost"
     return chosen, text
 
 
@@ -81,11 +82,14 @@ def _channels(facts: SourceFacts) -> tuple[int, str]:
     count, opened = facts.channels, len(facts.opened)
     if set(count) == {1}:
         grey = f", {facts.stored_grey} of them with three equal channels" if facts.stored_grey else ""
-        return 1, f"all {opened} opened images are grey{grey}"
+        return 1, f"all opened images ({opened}) are grey{grey}"
     if set(count) <= {1, 3}:
-        faint = f", {facts.faint} of them faintly: 1 may suffice" if facts.faint else ""
-        return 3, f"{count[3]} of {opened} opened images are in colour{faint}"
+        faint = f", {facts.faint} of them with faint colours: 1 channel may suffice" if facts.faint else ""
+        return 3, f"{count[3]} of {opened} opened images {'is' if count[3] == 1 else 'are'} in colour{faint}"
     usual = count.most_common(1)[0][0]
-    listed = ", ".join(f"{images} have {channels}" for channels, images in sorted(count.items()))
-    others = ": prepare rejects the others" if len(count) > 1 else ""
+    listed = ", ".join(
+        f"{images} {'has' if images == 1 else 'have'} {quantity(channels, 'channel')}"
+        for channels, images in sorted(count.items())
+    )
+    others = "; prepare rejects images with other numbers of channels" if len(count) > 1 else ""
     return usual, f"of the opened images, {listed}{others}"

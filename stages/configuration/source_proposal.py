@@ -10,6 +10,7 @@ from stages.config.schema import Params
 from stages.config.schema_data import Columns
 from stages.configuration.choice import Choice
 from stages.configuration.inspection import SourceFacts
+from stages.core.plurals import quantity
 from stages.importers.format_detection import SOURCE_DEFAULTS, FormatCandidate
 from stages.importers.table_columns import NO_COLUMNS
 
@@ -63,14 +64,17 @@ def _rejected(reading: FormatCandidate, facts: SourceFacts, tolerated: float) ->
     if reading.rejected:
         first = reading.rejected[0]
         reasons.append(
-            f"{len(reading.rejected)} files are not images of the data set, such as {first.path}: {first.reason}"
+            f"{quantity(len(reading.rejected), 'file is not an image', 'files are not images')} of the data set, such "
+            f"as {first.path}: {first.reason}"
         )
     if facts.unusable:
         path, why = next(iter(facts.unusable.items()))
         opened = len(facts.unusable) + len(facts.opened)
-        reasons.append(f"{len(facts.unusable)} of {opened} opened images are unusable, such as {path}: {why}")
+        number = len(facts.unusable)
+        verb = "is" if number == 1 else "are"
+        reasons.append(f"{number} of {opened} opened images {verb} unusable, such as {path}: {why}")
         share = min(TOLERABLE, 2 * share)  # uncertain, because few images were opened
-    return math.ceil(100 * share) / 100, "; ".join(reasons) + "; check them: ingest lists all"
+    return math.ceil(100 * share) / 100, "; ".join(reasons) + "; check them: `ingest` lists all rejected files"
 
 
 def propose_split(reading: FormatCandidate, facts: SourceFacts) -> Iterator[Choice]:
@@ -87,7 +91,7 @@ def propose_split(reading: FormatCandidate, facts: SourceFacts) -> Iterator[Choi
     few = facts.count < FEW
     share = SHARE_OF_FEW if few else SHARE
     for part in ("validation", "test"):
-        why = f"about {share * facts.count:.0f} images" + (
-            f"; a larger share, because there are only {facts.count}" if few else ""
+        why = f"about {quantity(round(share * facts.count), 'image')}" + (
+            f"; a larger share, because there are only {quantity(facts.count, 'image')}" if few else ""
         )
         yield Choice(f"split.{part}", share, "" if reading.has_split else why)

@@ -7,6 +7,7 @@ from stages.configuration.choice import Choice
 from stages.configuration.contract_thresholds import LEAST_SIDE, MOST_ASPECT, PerClass, max_aspect_ratio
 from stages.configuration.inspection import SourceFacts
 from stages.configuration.source_proposal import TOLERABLE, rejected_share
+from stages.core.plurals import quantity
 from stages.images.archives import HIDDEN_FILES, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.format_detection import FormatCandidate
@@ -36,7 +37,7 @@ def summarize(
         left_out: images that the chosen interpretation does not use.
         failures: reasons why other interpretations failed.
     """
-    yield f"{len(chosen.samples)} images, read as {chosen.format}: {chosen.reason}"
+    yield f"{quantity(len(chosen.samples), 'image')}, read as {chosen.format}: {chosen.reason}"
     for choice in choices:
         if choice.why:
             yield f"  {choice.key}: {choice.value}"
@@ -62,23 +63,30 @@ def _titled(title: str, lines: Iterator[str] | Sequence[str]) -> Iterator[str]:
 
 def _rivals(rivals: list[FormatCandidate]) -> Iterator[str]:
     for other in rivals[:MAX_LISTED]:
-        yield f"--inside {other.inside or '.'} --format {other.format}: {len(other.samples)} images; {other.reason}"
+        images = quantity(len(other.samples), "image")
+        yield f"--inside {other.inside or '.'} --format {other.format}: {images}; {other.reason}"
 
 
 def _observations(facts: SourceFacts) -> Iterator[str]:
     """Yield observations that do not determine a value."""
     opened = len(facts.opened)
     if facts.copies:
+        copies = "is a copy of another image" if facts.copies == 1 else "are copies of other images"
         yield (
-            f"{facts.copies} of {facts.inspected} opened images are copies of another: the split keeps them together, "
-            "and the audit lists them"
+            f"{facts.copies} of {facts.inspected} opened images {copies}; the split keeps copies together, and the "
+            "audit lists them"
         )
-    dark, bright = (facts.levels[:, 1] < DARK).sum(), (facts.levels[:, 0] > BRIGHT).sum()
+    dark, bright = int((facts.levels[:, 1] < DARK).sum()), int((facts.levels[:, 0] > BRIGHT).sum())
     if dark:
         deep = ", possibly 12 bits stored in 16" if 16 in facts.depths else ""
-        yield f"{dark} of {opened} are nearly black, no level above {DARK} of 255{deep}: little information"
+        verb = "is" if dark == 1 else "are"
+        yield (
+            f"{dark} of {opened} opened images {verb} nearly black and contain{'s' if dark == 1 else ''} little "
+            f"information: 99 % of the pixels are below level {DARK} of 255{deep}"
+        )
     if bright:
-        yield f"{bright} of {opened} are nearly white, {BRIGHT} of 255 on average"
+        verb = "is" if bright == 1 else "are"
+        yield f"{bright} of {opened} opened images {verb} nearly white: the mean level is above {BRIGHT} of 255"
 
 
 def find_blockers(
@@ -88,29 +96,33 @@ def find_blockers(
 
     Args:
         chosen: proposed format of the source.
-        facts: facts about the inspected images.
+        facts: statistics of the images.
         choices: proposed values.
         counts: number of images by split and class.
     """
     value = {choice.key: choice.value for choice in choices}
     share = rejected_share(chosen, facts)
     if share > max(TOLERABLE, value["ingest.max_rejected"]):
-        yield f"ingest: about {share:.0%} of the files will be rejected, more than ingest.max_rejected: see below"
+        yield f"ingest: about {share:.0%} of the files will be rejected, more than ingest.max_rejected: see `Not read`"
     if facts.count < FEWEST_IMAGES:
-        yield f"ingest: {facts.count} images are too few for training, validation and test; collect more"
+        images = quantity(facts.count, "image is", "images are")
+        yield f"ingest: {images} too few for training, validation and test; collect more"
     if len(facts.depths) > 1:
         yield f"prepare: images of {' and '.join(map(str, sorted(facts.depths)))} bits; convert them to one depth"
     if set(facts.channels) - {1, 3} and len(facts.channels) > 1:
         yield "prepare: images have different numbers of channels; convert or remove some"
     if facts.sides.min() < LEAST_SIDE or max_aspect_ratio(facts) > MOST_ASPECT:
-        yield f"validate: a side of {facts.sides.min()} pixels or an aspect ratio of {max_aspect_ratio(facts):.0f}"
+        yield (
+            f"validate: the shortest side is {quantity(int(facts.sides.min()), 'pixel')} and the largest aspect ratio "
+            f"is {max_aspect_ratio(facts):.0f}; crop or remove such images"
+        )
     if len(set(facts.labels)) == 1:
         yield f"validate: all images are of one class, {facts.labels[0]}; a classifier requires at least two"
     missing = sorted({name for part in counts.values() for name, count in part.items() if count < 1})
     if facts.labels and missing:
         yield (
-            f"validate: {len(missing)} classes will be missing in training or validation, such as {missing[0]}; "
-            "collect more images, or remove these classes"
+            f"validate: {quantity(len(missing), 'class', 'classes')} will be missing in training or validation, such "
+            f"as {missing[0]}; collect more images, or remove such classes"
         )
 
 
@@ -128,10 +140,11 @@ def _questions(chosen: FormatCandidate, facts: SourceFacts) -> Iterator[str]:
 def _rejected_files(chosen: FormatCandidate, facts: SourceFacts, left_out: list[str]) -> Iterator[str]:
     """Yield files that ingest rejects or does not read."""
     if left_out:
-        yield f"{len(left_out)} images are elsewhere in the source, such as {left_out[0]}"
+        yield f"{quantity(len(left_out), 'image is', 'images are')} elsewhere in the source, such as {left_out[0]}"
     if chosen.rejected:
         first, share = chosen.rejected[0], len(chosen.rejected) / (len(chosen.rejected) + len(chosen.samples))
-        yield f"{len(chosen.rejected)} files ({share:.1%}) are rejected, such as {first.path}: {first.reason[:80]}"
+        files, verb = quantity(len(chosen.rejected), "file"), "is" if len(chosen.rejected) == 1 else "are"
+        yield f"{files} ({share:.1%}) {verb} rejected, such as {first.path}: {first.reason[:80]}"
     if facts.unusable:
         path, reason = next(iter(facts.unusable.items()))
         opened = len(facts.unusable) + len(facts.opened)

@@ -8,6 +8,7 @@ import numpy as np
 from stages.config.schema import Params
 from stages.configuration.choice import Choice
 from stages.configuration.inspection import SourceFacts
+from stages.core.plurals import quantity
 from stages.dataset.annotations import Annotation
 from stages.importers.format_detection import FormatCandidate
 from stages.tasks import TASKS
@@ -40,9 +41,8 @@ def propose_task(reading: FormatCandidate, facts: SourceFacts, params: Params) -
     pairs = _mirrored(list(first.points or ()))
     yield Choice("task.flip_pairs", pairs, "point names contain left and right" if pairs else "")
     yield Choice("task.skeleton", [])
-    yield Choice(
-        "representation.name", "density" if counted else "auto", "the sum of one blob per object" if counted else ""
-    )
+    blobs = "the count is the sum of a map with one blob per object"
+    yield Choice("representation.name", "density" if counted else "auto", blobs if counted else "")
     for key in ("at_least", "at_most"):
         placeholder = "a placeholder: which score makes the model useful?"
         was_set = getattr(params.objective, key) is not None
@@ -58,21 +58,22 @@ def _task(reading: FormatCandidate, facts: SourceFacts, first: Annotation) -> tu
             len(one.labels or ()) != 1 for one in facts.annotations
         )
         if several:
-            return "multilabel", "images have any number of classes"
+            return "multilabel", "an image can have any number of classes"
         classes = sorted({label for one in facts.annotations for label in one.labels or ()})
         grades = "; for grades use ordinal, and list task.classes from lowest to highest"
-        listed = f"{len(classes)} classes: {', '.join(classes[:6])}{' ...' if len(classes) > 6 else ''}"
+        more = " ..." if len(classes) > 6 else ""
+        listed = f"{quantity(len(classes), 'class', 'classes')}: {', '.join(classes[:6])}{more}"
         return "classification", listed + (grades if all(label.isdecimal() for label in classes) else "")
     if first.scalars is not None:
         return "regression", "images have numbers; set their units in task.units"
     if first.points is not None:
-        return "landmarks", f"{len(first.points)} named points"
+        return "landmarks", f"each image has {quantity(len(first.points), 'named point')}"
     if first.mask is not None:
         return "segmentation", "images have masks"
     if first.image:
         return "image", "each image has a target image"
     if reading.format == "dots":
-        return "regression", "one dot per object: objects are counted"
+        return "regression", "the labels are one dot per object, so objects are counted"
     return "instances", "individual objects are outlined"
 
 

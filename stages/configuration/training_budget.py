@@ -10,6 +10,7 @@ from stages.config.schema_data import Prepare
 from stages.configuration.choice import Choice
 from stages.configuration.inspection import SourceFacts
 from stages.configuration.source_proposal import FEW, SHARE, SHARE_OF_FEW
+from stages.core.plurals import quantity
 from stages.images.geometry import placements
 from stages.importers.format_detection import FormatCandidate
 
@@ -25,10 +26,9 @@ UNEVEN = 3.0  # ratio of the largest to the smallest class from which the loss i
 
 @dataclass(frozen=True)
 class DataAmount:
-    """Number of working images for training and validation."""
+    """Number of working images for training and validation; each tile counts as an image."""
 
     training: float
-    """Working images (tiles count separately)."""
     validation: float
 
 
@@ -68,10 +68,8 @@ def propose_training(
     yield Choice("network.weights", "none", "use default for published weights, which help with few images")
     batch = int(np.clip(2 ** round(math.log2(max(1, data.training / 12))), *BATCHES)) if gives != "boxes" else 2
     epochs = int(np.clip(math.ceil(STEPS * batch / data.training), *EPOCHS))
-    what = "tiles" if fit == "tile" else "images"
-    yield Choice(
-        "train.batch_size", batch, f"about {data.training:.0f} training {what}; small data sets need more steps"
-    )
+    amount = quantity(round(data.training), f"training {'tile' if fit == 'tile' else 'image'}")
+    yield Choice("train.batch_size", batch, f"about {amount}; for small data sets, small batches allow enough steps")
     yield Choice("train.epochs", epochs, f"about {epochs * math.ceil(data.training / batch)} steps")
     yield Choice(
         "train.learning_rate", 0.001 if gives == "boxes" else 0.002, "peak of the schedule; suits most first runs"
@@ -80,7 +78,7 @@ def propose_training(
     yield Choice("train.class_weights", *_weights(facts, per_class))
     yield Choice("tune.trials", 0, "search after inspecting the first run")
     yield Choice(
-        "augment.preset", "auto", "suitable for task and images; the report lists the augmentations with reasons"
+        "augment.preset", "auto", "suits the task and the images; the report lists the augmentations with reasons"
     )
     yield Choice("augment.padding", "auto")
     yield Choice("augment.amounts", {})
@@ -90,9 +88,9 @@ def _weights(facts: SourceFacts, per_class: dict[str, int]) -> tuple[str, str]:
     if not facts.labels or min(per_class.values()) < 1:
         return "none", ""
     least, most = (pick(per_class.items(), key=lambda item: item[1]) for pick in (min, max))
-    sizes = f"{most[0]} has {most[1]} training images, {least[0]} has {least[1]}"
+    sizes = f"{most[0]} has {quantity(most[1], 'training image')}, {least[0]} has {least[1]}"
     if most[1] == least[1]:
-        return "none", f"every class has {most[1]} training images"
+        return "none", f"every class has {quantity(most[1], 'training image')}"
     if most[1] < UNEVEN * least[1]:
         return "none", f"the classes have similar sizes: {sizes}"
     return "balanced", f"{sizes}, and the score weights all classes equally"
@@ -112,10 +110,10 @@ def limit_epochs(choice: Choice, seconds: float, measured: str, minutes: float) 
     """
     most = max(1, int(60 * minutes / seconds))
     epochs = min(choice.value, most)
-    why = f"about {_duration(epochs * seconds)} for {epochs} epochs: {measured}"
+    why = f"about {_duration(epochs * seconds)} for {quantity(epochs, 'epoch')}: {measured}"
     if epochs < choice.value:
         longer = _duration(choice.value * seconds)
-        why += f"; {choice.value} would be better but take {longer}; --minutes allows {minutes:g}"
+        why += f"; {choice.value} epochs would be better but take {longer}; --minutes allows {minutes:g}"
         why += "; half of prepare.size takes about a quarter of the time"
     return Choice(choice.key, epochs, f"{choice.why}; {why}" if epochs == choice.value else why)
 

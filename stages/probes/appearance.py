@@ -16,30 +16,30 @@ from stages.dataset.manifest import decode_images
 from stages.images.image_statistics import EXPOSURE, STRUCTURE, to_grey
 
 BINS = 16  # of the radial spectrum, from low to high frequency
-WINDOW = 256  # side of the central crop, in pixels of the original, for blur and noise
+WINDOW = 256  # side of the central crop, in pixels of the original, for the spectrum and the noise
 MIN_SIDE = 32  # pixels to which smaller images are padded
 SMALL = 16  # side of the thumbnails, pixels
 MIN_CLASS_SIZE = 10  # images; smaller classes are pooled
 
 WORDS = {
     "brightness": ("light", "darker", "brighter"),
-    "darkest": ("light", "darker in their shadows", "brighter in their shadows"),
-    "brightest": ("light", "darker in their lights", "brighter in their lights"),
-    "black": ("light", "less often pure black", "more often pure black"),
-    "white": ("light", "less often pure white", "more often pure white"),
+    "darkest": ("light", "darker in the shadows", "brighter in the shadows"),
+    "brightest": ("light", "darker in the highlights", "brighter in the highlights"),
+    "black": ("light", "poorer in black pixels", "richer in black pixels"),
+    "white": ("light", "poorer in white pixels", "richer in white pixels"),
     "border": ("light", "darker at the border", "brighter at the border"),
     "redness": ("colour", "less red", "redder"),
     "blueness": ("colour", "less blue", "bluer"),
     "red_to_green": ("colour", "less red", "redder"),
     "blue_to_green": ("colour", "less blue", "bluer"),
     "contrast": ("contrast", "lower in contrast", "higher in contrast"),
-    "entropy": ("contrast", "of fewer grey levels", "of more grey levels"),
+    "entropy": ("contrast", "poorer in grey levels", "richer in grey levels"),
     "sharpness": ("detail", "softer", "sharper"),
     "fineness": ("detail", "poorer in fine detail, as after blurring or upsampling", "richer in fine detail"),
     "noise": ("noise", "less noisy", "noisier"),
-    "foreground": ("content", "with less foreground", "with more foreground"),
+    "foreground": ("content", "poorer in foreground", "richer in foreground"),
     "width": ("size", "narrower in pixels", "wider in pixels"),
-    "height": ("size", "lower in pixels", "higher in pixels"),
+    "height": ("size", "shorter in pixels", "taller in pixels"),
     "quality": ("file", "stored at a lower JPEG quality", "stored at a higher JPEG quality"),
 }
 """Family of each feature, and descriptions of images with low and high values."""
@@ -54,11 +54,11 @@ class Appearance:
     features: pd.DataFrame
     """Image statistics [N, F], with the index of the rows."""
     small: Float[Array, "N 256"]
-    """Grey levels at 16x16, 0 to 1."""
+    """Grey levels of thumbnails of 16x16 pixels, 0 to 1."""
 
 
 def measure_appearance(rows: pd.DataFrame, folder: Path) -> Appearance:
-    """Return the appearance features of the images of `rows`."""
+    """Return the appearance features of the images of manifest rows."""
     measured, small = [], []
     for picture in decode_images(rows, folder):
         grey = to_grey(picture.image)
@@ -71,7 +71,10 @@ def measure_appearance(rows: pd.DataFrame, folder: Path) -> Appearance:
 
 
 def _waves(grey: UInt8[Array, "H W"]) -> dict[str, float]:
-    """Return wave_0 to wave_15 (log10 of the power by frequency, 0 to 0.5 per pixel) and fineness (high minus low)."""
+    """Return `wave_0` to `wave_15`, the log10 power by frequency (0 to 0.5 cycles per pixel), and `fineness`.
+
+    Fineness is the mean of the last quarter of the bands minus that of the second quarter.
+    """
     power = spectrum(grey)
     fineness = float(power[-BINS // 4 :].mean() - power[BINS // 4 : BINS // 2].mean())
     return {f"wave_{i}": float(value) for i, value in enumerate(power)} | {"fineness": fineness}
@@ -102,6 +105,6 @@ def noise(grey: UInt8[Array, "H W"]) -> float:
 
 
 def within_classes(features: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
-    """Return normal scores within each class, so that differences between classes have no effect."""
+    """Return normal scores of the features within each class, so that differences between classes have no effect."""
     strata = labels.where(labels.groupby(labels).transform("size") >= MIN_CLASS_SIZE, "")
     return features.groupby(strata.to_numpy()).transform(lambda x: norm.ppf((rankdata(x) - 0.5) / len(x)))

@@ -1,4 +1,4 @@
-"""Confident learning: which labels disagree with predicted probabilities, and about how many labels are wrong.
+"""Confident learning: find labels that disagree with predicted probabilities, and estimate the share of wrong labels.
 
 The error score of a label is the amount by which another label fits better (Northcutt, Jiang and Chuang 2021). The
 share of wrong labels is estimated by comparison with labels that are known to be wrong: each image is assigned the
@@ -37,7 +37,7 @@ class LabelErrors:
     """Lower confidence bound of `share`."""
 
     def most_certain(self, most: int = 24) -> Integer[Array, " M"]:
-        """Return indices of the most likely label errors, most certain first, at most `count`."""
+        """Return indices of the most likely label errors, most certain first: at most `most` and at most `count`."""
         return np.argsort(-self.score_N, kind="stable")[: min(most, self.count)]
 
     @property
@@ -47,12 +47,12 @@ class LabelErrors:
 
 
 def find_label_errors(p_NK: Float[Array, "N K"], codes_N: Integer[Array, " N"], ordered: bool = False) -> LabelErrors:
-    """Compare labels with out-of-fold probabilities.
+    """Find labels that disagree with out-of-fold probabilities.
 
     Args:
-        p_NK: probability of each class, from a model that was not trained on the group; each row sums to 1.
+        p_NK: probability of each class, from a model that was not trained on the group of the image; rows sum to 1.
         codes_N: given class of each image, 0 to K - 1; each class occurs.
-        ordered: classes are grades in order, and an error is weighted by the difference.
+        ordered: whether the classes are grades in order; an error is then weighted by the difference of the grades.
     """
     classes = np.arange(p_NK.shape[1])
     cost_KK = np.abs(classes[:, None] - classes) if ordered else 1 - np.eye(len(classes))
@@ -86,13 +86,13 @@ def _share(
 
 
 def _lower(count: int, of: int) -> float:
-    """Return the lower end of the Wilson interval (1927)."""
+    """Return the lower end of the Wilson interval (1927) of the share `count` / `of`."""
     share, z2 = count / of, Z**2 / of
     return float(max(0.0, (share + z2 / 2 - Z * np.sqrt(share * (1 - share) / of + z2 / (4 * of))) / (1 + z2)))
 
 
 def _skill(better_N: Integer[Array, " N"], codes_N: Integer[Array, " N"], cost_KK: Real[Array, "K K"]) -> float:
-    """Return 1 - cost / cost of the best constant prediction, averaged over classes."""
+    """Return 1 - cost of the predictions / cost of the best constant prediction, averaged over classes."""
     counts_K = np.bincount(codes_N, minlength=len(cost_KK))
     weight_N = 1 / counts_K[codes_N] / (counts_K > 0).sum()
     loss = float(weight_N @ cost_KK[better_N, codes_N])

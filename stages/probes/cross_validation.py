@@ -7,6 +7,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
+from stages.core.plurals import quantity
 from stages.core.shapes import Array, Float, Integer, Shaped
 from stages.probes.ridge import ridge
 
@@ -40,9 +41,9 @@ def out_of_fold_numbers(
     """Return out-of-fold predictions of numbers, or scores of 0/1 targets.
 
     Args:
-        features_NF: features of the images.
+        features_NF: features, such as those of `stages.probes.image_features`.
         targets_ND: targets to predict, without NaN.
-        groups_N: group of each image; a group is in one fold.
+        groups_N: group of each image; a group is predicted by a model that was not trained on it.
 
     Raises:
         ValueError: fewer than two groups.
@@ -60,14 +61,16 @@ def folds(
         groups_N: group of each image.
         codes_N: class of each image; None: not stratified.
         count: number of folds, at most the number of groups.
-        seed: of the random assignment.
+        seed: seed of the random assignment.
 
     Raises:
         ValueError: fewer than two groups.
     """
     groups = len(np.unique(groups_N))
     if groups < 2:
-        raise ValueError(f"cross-validation requires at least two groups, but there is {groups}")
+        raise ValueError(
+            f"cross-validation requires at least two groups, but there is only {quantity(groups, 'group')}"
+        )
     count = min(count, groups)
     if codes_N is None or np.bincount(codes_N).max() < count:
         return list(GroupKFold(count, shuffle=True, random_state=seed).split(groups_N, groups=groups_N))

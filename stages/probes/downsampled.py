@@ -1,6 +1,6 @@
 """Images, masks and objects at a small working size, for audits that examine each pixel.
 
-Axes: N images, S side of the downsampled image, C channels. The aspect ratio is not kept.
+Axes: N images, S side of the downsampled image, C channels. The aspect ratio is not preserved.
 """
 
 from pathlib import Path
@@ -15,11 +15,11 @@ from stages.dataset.manifest import decode_images, decode_targets, parse_annotat
 from stages.images.decode import to_channels
 from stages.images.image_statistics import to_grey, to_uint8
 
-SIDE = 64  # pixels; an object of a tenth of the image is still 6 pixels wide
+SIDE = 64  # pixels; an object of a tenth of the width is still 6 pixels wide
 
 
 def downsample_images(rows: pd.DataFrame, folder: Path) -> UInt8[Array, "N S S C"]:
-    """Return the images of manifest rows, area-averaged; in colour (C = 3, else 1) if any image is in colour."""
+    """Return area-averaged images of manifest rows: in colour (C = 3) if any image is in colour, else grey (C = 1)."""
     channels = 3 if (rows["channels"] == 3).any() else 1
     small = np.empty((len(rows), SIDE, SIDE, channels), np.uint8)
     for place, picture in zip(small, decode_images(rows, folder), strict=True):
@@ -33,7 +33,7 @@ def downsample_images(rows: pd.DataFrame, folder: Path) -> UInt8[Array, "N S S C
 def downsample_masks(
     rows: pd.DataFrame, folder: Path, classes: int
 ) -> tuple[UInt8[Array, "N S S"], Integer[Array, "N {classes}"]]:
-    """Return masks (nearest neighbour), and the number of original pixels of each class.
+    """Return masks, downsampled to the nearest neighbour, and the number of original pixels of each class.
 
     Args:
         rows: manifest rows.

@@ -37,7 +37,7 @@ def image_features(
         rows: N manifest rows.
         folder: output folder of ingest.
         filters: number of filters; there are 8 times as many features (two signs, four quarters).
-        seed: of the random patches.
+        seed: seed of the random patches.
 
     Returns:
         Features, float32, non-negative.
@@ -46,7 +46,7 @@ def image_features(
 
 
 def thumbnails_of(rows: pd.DataFrame, folder: Path) -> UInt8[Array, "N 32 32 C"]:
-    """Return thumbnails of manifest rows; in colour (C = 3, else 1) if any image has three channels."""
+    """Return thumbnails of manifest rows: in colour (C = 3) if any image has three channels, else grey (C = 1)."""
     colour = bool((rows["channels"] == 3).any())
     small = np.empty((len(rows), SIDE, SIDE, 3 if colour else 1), np.uint8)
     for place, picture in zip(small, decode_images(rows, folder), strict=True):
@@ -61,12 +61,12 @@ def thumbnails_of(rows: pd.DataFrame, folder: Path) -> UInt8[Array, "N 32 32 C"]
 def thumbnail_features(
     small_NHWC: UInt8[Array, "N H W C"], filters: int = FILTERS, seed: int = 0
 ) -> Float[Array, "N {8*filters}"]:
-    """Return features, float32, of thumbnails, with filters learned from them.
+    """Return float32 features of thumbnails: responses of filters that are learned from them.
 
     Args:
         small_NHWC: thumbnails.
         filters: number of filters.
-        seed: of the random patches.
+        seed: seed of the random patches.
     """
     filter_PK, offset_K = _learn_filters(small_NHWC, filters, np.random.default_rng(seed))
     return filter_responses(small_NHWC, filter_PK, offset_K)
@@ -75,12 +75,12 @@ def thumbnail_features(
 def filter_responses(
     small_NHWC: UInt8[Array, "N H W C"], filter_PK: Float[Array, "P K"], offset_K: Float[Array, " K"]
 ) -> Float[Array, "N 8*K"]:
-    """Return pooled responses, float32, of thumbnails to K filters.
+    """Return pooled float32 responses of K filters to thumbnails.
 
     Args:
         small_NHWC: thumbnails.
         filter_PK: filters over patches of P values.
-        offset_K: subtracted from the responses.
+        offset_K: values subtracted from the responses.
     """
     features = np.empty((len(small_NHWC), 8 * len(offset_K)), np.float32)
     for first in range(0, len(small_NHWC), CHUNK):
@@ -112,7 +112,7 @@ def _normalized(window: UInt8[Array, "*N C h w"]) -> Float[Array, "*N C*h*w"]:
 def _learn_filters(
     small_NHWC: UInt8[Array, "N H W C"], filters: int, rng: np.random.Generator
 ) -> tuple[Float[Array, "P K"], Float[Array, " K"]]:
-    """Return weights and offsets: ZCA whitening and comparison with K patches as one linear map."""
+    """Return the weights and offsets of a linear map that combines ZCA whitening and comparison with K patches."""
     count, side = len(small_NHWC), small_NHWC.shape[1] - PATCH + 1
     windows = sliding_window_view(small_NHWC, (PATCH, PATCH), axis=(1, 2))
     image, y, x = rng.integers(count, size=PATCHES), rng.integers(side, size=PATCHES), rng.integers(side, size=PATCHES)

@@ -13,7 +13,7 @@ SHARES = np.geomspace(1 / 8, 1, 6)
 """Sizes of the training sets, as shares of the images that are not held out."""
 NOISE = (0.05, 0.1, 0.2)
 """Shares of training labels that are replaced."""
-AXES = 512  # principal axes of the features that are kept at least
+AXES = 512  # principal axes to which features are reduced; more if there are many images
 IMAGES_PER_AXIS = 10  # so that the capacity of the probe grows with the number of images
 RESAMPLES = 500
 
@@ -43,14 +43,16 @@ def measure_curve(
     shares: Float[Array, " J"] = SHARES,
     noise: tuple[float, ...] = NOISE,
 ) -> Curve:
-    """Train the probe on nested, stratified subsets of groups in every fold; five folds per repeat.
+    """Measure the out-of-fold error of the probe on nested, stratified subsets of the training groups.
+
+    Each repeat has five folds.
 
     Args:
         features_NF: features, such as those of `stages.probes.image_features`.
         targets: targets of the N images.
         groups_N: group of each image.
         repeats: number of random partitions into folds.
-        seed: of folds, subsets and noise.
+        seed: seed of the folds, subsets and noise.
         shares: sizes of the training sets, as shares of the images that are not held out, rising to 1.
         noise: shares of the labels to replace.
     """
@@ -122,7 +124,7 @@ def fit_probe(x_NF: Float[Array, "N F"], targets: RegressionTargets, target_ND: 
 
     Args:
         x_NF: features.
-        targets: all targets, which define the scale.
+        targets: targets of all images, which define the scale.
         target_ND: targets of the rows of `x_NF`.
     """
     if targets.classes:
@@ -134,11 +136,14 @@ def fit_probe(x_NF: Float[Array, "N F"], targets: RegressionTargets, target_ND: 
 def errors(
     prediction_MD: Float[Array, "M D"], targets: RegressionTargets, at: Integer[Array, " M"]
 ) -> Float[Array, " M"]:
-    """Return the errors: 1 for a wrong class, or the mean squared error relative to the variance.
+    """Return the error of each predicted image.
+
+    For classes, the error is 1 if the class is wrong, else 0. For numbers, it is the squared error relative to the
+    variance of the target, averaged over the known targets of the image.
 
     Args:
-        prediction_MD: predictions.
-        targets: all targets.
+        prediction_MD: predictions; numbers in units of the standard deviation of each target.
+        targets: targets of all images.
         at: indices of the predicted images.
     """
     truth_MD = targets.target_ND[at]
@@ -168,8 +173,8 @@ def noisy(
     Images with the same group and class are replaced together.
 
     Args:
-        targets: all targets.
-        order: indices of the images.
+        targets: targets of all images.
+        order: indices of the T images whose targets are returned.
         group_N: group of each image.
         share: share of the labels to replace, 0 to 1.
         rng: random generator.

@@ -1,4 +1,4 @@
-"""Linear probe: how well a few features predict the label, with a permutation test over groups.
+"""Linear probe that measures how well a few features predict the label, with a permutation test over groups.
 
 Axes: N images, F features, K classes, T held-out images.
 """
@@ -13,9 +13,9 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, Stratified
 from stages.core.shapes import Array, Float, Integer, Shaped
 
 FOLDS = 5
-FEW_PERMUTATIONS = 99  # if the skill is too low to matter
+FEW_PERMUTATIONS = 99  # number of permutations if the skill is below `min_skill`
 RIDGE = 1.0  # penalty on standardized features
-MAX_LEVELS = 20  # of a categorical feature; rarer levels are pooled
+MAX_LEVELS = 20  # maximum number of levels of a categorical feature; rarer levels are pooled
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ def probe(
 
     Args:
         features: [N, F], numbers or categories.
-        labels: [N] class per image.
-        groups: [N] group per image.
+        labels: [N] class of each image.
+        groups: [N] group of each image.
         permutations: number of permutations; the smallest p-value is 1 / (permutations + 1) (Phipson and Smyth 2010).
         min_skill: skill below which the p-value is estimated with `FEW_PERMUTATIONS` only.
-        strata: [N] labels are permuted only between groups of the same stratum; None: between all groups.
+        strata: [N] stratum of each image; labels are permuted between groups of one stratum. None: all groups.
     """
     stratum_N = np.zeros(len(groups), int) if strata is None else pd.factorize(strata)[0]
     order = np.lexsort((pd.factorize(groups, sort=True)[0], stratum_N))
@@ -101,7 +101,7 @@ def _shuffle_within_strata(stratum_of_block: Integer[Array, " B"], rng: np.rando
 def stratified_group_folds(codes: Integer[Array, " N"], groups: Shaped[Array, " N"]) -> Integer[Array, " N"]:
     """Return the fold of each image; groups are kept together, classes are stratified.
 
-    Images that are their own group are assigned separately, which is a hundred times faster and equivalent.
+    Images that are alone in their group are assigned separately, which is a hundred times faster and equivalent.
     """
     fold_N = np.zeros(len(codes), int)
     group_N = pd.factorize(groups)[0]

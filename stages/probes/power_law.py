@@ -1,4 +1,4 @@
-"""Power laws of the error by number of training images, and their extrapolation."""
+"""Power laws of the error as a function of the number of training images, and their extrapolation."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ EXPONENTS = np.linspace(0.02, 2, 100)
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """Power laws a n^-b + c of B curves; one parameter each per curve."""
+    """Power laws a n^-b + c of B curves; each curve has its own a, b and c."""
 
     a: Float[Array, " B"]
     b: Float[Array, " B"]
     c: Float[Array, " B"]
 
     def __call__(self, images: Real[Array, " M"] | float) -> Float[Array, "B M"]:
-        """Return the error at numbers of images; M is 1 for one number."""
+        """Return the error of each curve at M numbers of images, or at a single number (M = 1)."""
         return self.a[:, None] * np.atleast_1d(images)[None] ** -self.b[:, None] + self.c[:, None]
 
 
@@ -28,8 +28,8 @@ def fit(images_J: Real[Array, " J"], error_BJ: Float[Array, "B J"], floor: bool)
     Args:
         images_J: numbers of training images, positive.
         error_BJ: errors of the curves at these numbers.
-        floor: include a constant c >= 0; otherwise c is 0. Laws with a floor predict a smaller gain for many images
-            (Hestness et al. 2017; Rosenfeld et al. 2020).
+        floor: whether to include a constant c >= 0; otherwise c is 0. Laws with a floor predict a smaller gain for many
+            images (Hestness et al. 2017; Rosenfeld et al. 2020).
     """
     unit = float(images_J.mean())
     best, law = np.full(len(error_BJ), np.inf), np.zeros((3, len(error_BJ)))
@@ -56,17 +56,19 @@ def _line(x_J: Float[Array, " J"], error_BJ: Float[Array, "B J"]) -> tuple[Float
 class Extrapolation:
     """Extrapolation of one curve and its bootstrap replicates by power laws with and without a floor.
 
-    Values come from the law with a floor, which was unbiased in benchmarks. Intervals are the union of both laws.
+    Values come from the law with a floor, which was unbiased in benchmarks. Intervals are the union of the
+    intervals of both laws.
     """
 
     laws: tuple[PowerLaw, PowerLaw]
     """Laws of the measured curve, B = 1: with and without a floor."""
     resampled: tuple[PowerLaw, PowerLaw]
+    """Laws of the bootstrap replicates: with and without a floor."""
 
     def error(
         self, images: Real[Array, " M"] | float
     ) -> tuple[Float[Array, " M"], Float[Array, " M"], Float[Array, " M"]]:
-        """Return the error at numbers of images, and the ends of its 95 % interval."""
+        """Return the error at M numbers of images, and the lower and upper ends of its 95 % interval."""
         middle = self.laws[0](images)[0]
         low = np.min([np.quantile(law(images), 0.025, axis=0) for law in self.resampled], axis=0)
         high = np.max([np.quantile(law(images), 0.975, axis=0) for law in self.resampled], axis=0)
@@ -100,8 +102,8 @@ def extrapolate(
 ) -> Extrapolation:
     """Fit power laws with and without a floor to a curve and to its bootstrap replicates.
 
-    The replicates share the training subsets. The uncertainty due to these is added as normal noise with the residual
-    standard deviation of the law with a floor (J - 3 degrees of freedom).
+    The replicates share the training subsets. The uncertainty due to these subsets is added as normal noise with the
+    residual standard deviation of the law with a floor (J - 3 degrees of freedom).
 
     Args:
         images_J: numbers of training images.
@@ -117,6 +119,6 @@ def extrapolate(
 
 
 def _first(error_BM: Float[Array, "B M"], gain: float, grid_M: Float[Array, " M"]) -> Float[Array, " B"]:
-    """Return the smallest numbers of images at which the error is lower by `gain`."""
+    """Return the smallest number of images at which the error of each curve is lower by `gain`; infinity if none."""
     fallen = error_BM <= error_BM[:, :1] - gain
     return np.where(fallen.any(axis=1), grid_M[fallen.argmax(axis=1)], np.inf)

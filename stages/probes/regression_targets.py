@@ -21,7 +21,7 @@ class RegressionTargets:
     name: str
     """Description, such as `the class` or `the area of each class`."""
     target_ND: Float[Array, "N D"]
-    """NaN if unknown; one-hot if `classes` is true."""
+    """Targets: NaN if unknown; one-hot if `classes` is true."""
     classes: bool
     """True if each image has exactly one class, predicted as the largest of D outputs."""
 
@@ -66,9 +66,9 @@ def _varying(name: str, target_ND: Float[Array, "N D"]) -> RegressionTargets | s
         most_D = np.nanmax(abs(target_ND), axis=0)
         target_ND = target_ND / np.where(most_D > LARGEST, most_D, 1.0)
         target_ND = target_ND[:, np.nanstd(target_ND, axis=0) > 1e-9]
-    return (
-        RegressionTargets(name, target_ND, False) if target_ND.shape[1] else f"{name}: equal in all images, or unknown"
-    )
+    if not target_ND.shape[1]:
+        return f"the images do not differ in {name}, or most values are unknown"
+    return RegressionTargets(name, target_ND, False)
 
 
 def _table(flat: list[dict[str, float]], names: list[str] | None = None) -> Float[Array, "N D"]:

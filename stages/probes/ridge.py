@@ -34,7 +34,7 @@ def ridge(x_NF: Float[Array, "N F"], y_NK: Float[Array, "N K"], standardized: bo
     Args:
         x_NF: features.
         y_NK: targets, in a common unit.
-        standardized: divide the features by their standard deviations.
+        standardized: whether to divide the features by their standard deviations.
     """
     centre_F, level_K = x_NF.mean(axis=0), y_NK.mean(axis=0)
     spread_F = _spread(x_NF) if standardized else np.ones(x_NF.shape[1], x_NF.dtype)
@@ -62,7 +62,10 @@ def ridge(x_NF: Float[Array, "N F"], y_NK: Float[Array, "N K"], standardized: bo
 
 
 def principal(x_NF: Float[Array, "N F"], most: int) -> Float[Array, "N _"]:
-    """Return standardized features along their principal axes, at most `most`."""
+    """Return standardized features, projected onto their first `most` principal axes.
+
+    They are not projected if there are at most `most` features or images.
+    """
     x = (x_NF - x_NF.mean(axis=0)) / _spread(x_NF)
     if min(x.shape) <= most:
         return x

@@ -1,6 +1,6 @@
 """Out-of-fold shape model: a normal distribution of landmark configurations.
 
-Axes: N images, P points, D = 2P coordinates, V those that are visible.
+Axes: N images, P points, D = 2P coordinates, K visible points, V = 2K visible coordinates.
 """
 
 import numpy as np
@@ -15,17 +15,18 @@ ROUNDS = 5  # of imputing invisible points and re-estimating the distribution
 def landmark_errors(
     place_NP2: Float[Array, "N P 2"], groups_N: Shaped[Array, " N"]
 ) -> tuple[Float[Array, "N P"], Float[Array, " N"], Integer[Array, "N 2"]]:
-    """Compare each point with its prediction from the other points of its image, by shapes of other groups.
+    """Compare each point with its prediction from the other points of its image, by a model fitted to other groups.
 
     The error of a point is its squared Mahalanobis distance from the prediction; the expected value for a correct point
     is 2. The gain of exchanging two points is the reduction of the squared Mahalanobis distance of the whole shape.
 
     Args:
-        place_NP2: x, y in one unit; NaN for invisible points.
+        place_NP2: x and y of each point, in one unit; NaN for invisible points.
         groups_N: group of each image; at least two groups.
 
     Returns:
-        Errors, NaN for invisible or single points; the largest gain of an exchange in each image, and its two points.
+        Errors, NaN for invisible points and for the only visible point of an image; the largest gain of an exchange in
+        each image; and the two exchanged points.
     """
     count, points, _ = place_NP2.shape
     flat_ND = place_NP2.reshape(count, -1)
@@ -60,7 +61,7 @@ def _errors_of_image(
     mean_D: Float[Array, " D"],
     covariance_DD: Float[Array, "D D"],
 ) -> tuple[Float[Array, " K"], float, Integer[Array, " 2"]]:
-    """Return the errors of the visible points of one image, the gain of the best exchange, and its points."""
+    """Return the errors of the visible points of one image, the gain of the best exchange, and the exchanged points."""
     visible = np.stack([2 * seen, 2 * seen + 1], axis=1).ravel()
     precision_VV = np.linalg.inv(covariance_DD[np.ix_(visible, visible)])
     off_V = flat_D[visible] - mean_D[visible]
@@ -77,7 +78,11 @@ def _errors_of_image(
 def _gains(
     place_K2: Float[Array, "K 2"], pull_K2: Float[Array, "K 2"], precision_VV: Float[Array, "V V"]
 ) -> Float[Array, "K K"]:
-    """Return the gain of exchanging two points: -(2 m.p + m.P.m) for the displacement m."""
+    """Return the gain of exchanging each pair of points: -(2 m.p + m.P.m).
+
+    m is the displacement of the two points, P the precision matrix, and p the precision times the deviation from the
+    mean.
+    """
     count = len(place_K2)
     block_KK22 = precision_VV.reshape(count, 2, count, 2).transpose(0, 2, 1, 3)
     own_K22 = block_KK22[np.arange(count), np.arange(count)]

@@ -1,7 +1,7 @@
-"""Classifier two-sample test: do two sets of images look different, and in which statistics (Lopez-Paz and Oquab 2017)?
+"""Classifier two-sample test of whether two sets of images look different (Lopez-Paz and Oquab 2017).
 
-If a probe predicts the set of held-out images, the sets differ. Groups are kept together, and images are compared
-within classes.
+The sets differ if a probe predicts better than chance to which set held-out images belong. Groups are kept together,
+and images are compared within classes. The most different statistics are reported as causes.
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def too_few(one: pd.DataFrame, other: pd.DataFrame) -> str:
     counts = [rows["group"].nunique() for rows in (one, other)]
     if min(counts) >= MIN_GROUPS:
         return ""
-    return f"{counts[0]} and {counts[1]} groups; at least {MIN_GROUPS} in each set are required"
+    return f"the sets have {counts[0]} and {counts[1]} groups; at least {MIN_GROUPS} in each set are required"
 
 
 def compare_rows(one: pd.DataFrame, other: pd.DataFrame, folder: Path, permutations: int, max_p: float) -> Difference:

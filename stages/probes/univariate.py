@@ -19,7 +19,7 @@ def single_feature_separation(
     balanced accuracy at the best threshold.
 
     Args:
-        features: [N, F].
+        features: [N, F] numeric features.
         labels: [N] class of each image.
         groups: [N] group of each image.
         most: maximum number of entries.
@@ -55,7 +55,7 @@ def single_feature_separation(
 def _mann_whitney(
     values_N: Float[Array, " N"], code_N: Integer[Array, " N"], counts_K: Integer[Array, " K"]
 ) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
-    """Return AUC and p-value of each class against all others; 0.5 and 1 if there is only one class."""
+    """Return the AUC and the p-value of each class against all others, for at least two classes."""
     total = len(values_N)
     ranks_N = rankdata(values_N)
     pairs_K = counts_K * (total - counts_K)

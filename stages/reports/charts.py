@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from stages.core.plurals import quantity
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -48,8 +50,8 @@ def _chart(draw: Any, alt: str, width: float = 4.4, height: float = 3.0) -> Mark
     Args:
         draw: plots on matplotlib axes.
         alt: alternative text.
-        width: of the figure, inches.
-        height: of the figure, inches.
+        width: width of the figure, inches.
+        height: height of the figure, inches.
     """
     import matplotlib
     from matplotlib.figure import Figure  # not pyplot, which would open a display
@@ -149,7 +151,7 @@ def reliability(confidence: Sequence[float], accuracy: Sequence[float], count: S
     Args:
         confidence: mean confidence of each bin, 0 to 1.
         accuracy: share of correct predictions of each bin, 0 to 1.
-        count: images of each bin.
+        count: number of images in each bin.
     """
 
     def draw(axes: "Axes") -> None:
@@ -183,7 +185,7 @@ def heat_map(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> Marku
         axes.set_yticks(ticks, [_cut(labels[i]) for i in ticks], fontsize=7, parse_math=False)
 
     correct = int(np.trace(counts))
-    alt = f"Confusion matrix of {len(labels)} classes: {correct} of {int(counts.sum())} predictions on the diagonal"
+    alt = f"Confusion matrix of {len(labels)} classes: {correct} of {int(counts.sum())} predictions are on the diagonal"
     return _chart(draw, alt, 7.5, 7.2)
 
 
@@ -211,7 +213,7 @@ def prediction_scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylab
         axes.scatter(x, y, s=18, color=BLUE, alpha=0.6)
         axes.set(xlabel=xlabel, ylabel=ylabel)
 
-    return _chart(draw, f"{ylabel} against {xlabel}: {len(x)} images", 3.8, 3.4)
+    return _chart(draw, f"{ylabel} against {xlabel}: {quantity(len(x), 'image')}", 3.8, 3.4)
 
 
 def trend(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> Markup:
@@ -240,8 +242,8 @@ def scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str, be
     """Plot y against x and mark one point.
 
     Args:
-        x: values of a key.
-        y: scores.
+        x: values of a params key, one per trial.
+        y: scores of the trials.
         xlabel: label of the x axis.
         ylabel: label of the y axis.
         best: index of the point to mark.
@@ -330,7 +332,7 @@ def histogram(values: Mapping[str, Sequence[float]], xlabel: str) -> Markup:
         axes.locator_params(axis="x", nbins=4)
 
     medians = ", ".join(f"{name} {np.median(numbers):.3g}" for name, numbers in values.items() if len(numbers))
-    return _chart(draw, f"Distribution of {xlabel}: median {medians}", 3.0, 2.3)
+    return _chart(draw, f"Distribution of {xlabel}, medians: {medians}", 3.0, 2.3)
 
 
 def position_map(x: Sequence[float], y: Sequence[float], name: str) -> Markup:

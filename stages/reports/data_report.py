@@ -20,7 +20,7 @@ MAX_OBJECT_NAMES = 16  # classes of objects, or points, that are described
 STATISTICS = {
     "width": "width, pixels",
     "height": "height, pixels",
-    "bytes": "file, bytes",
+    "bytes": "file size, bytes",
     "brightness": "brightness, 0 to 255",
     "contrast": "contrast, grey levels",
     "sharpness": "sharpness, grey levels",
@@ -82,7 +82,7 @@ def sample_images(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
 
 
 def describe_dataset(manifest: pd.DataFrame, rejected: pd.DataFrame) -> dict[str, Any]:
-    """Return the images per class, statistics by split, labelled objects, and rejected files."""
+    """Return the number of images per class, statistics by split, labelled objects, and rejected files."""
     table = pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=["train", "val"], fill_value=0)
     per_class = [
         (label, int(table.loc[label, "train"]), int(table.loc[label, "val"])) for label in sorted_labels(manifest)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from stages.core.plurals import quantity
 from stages.reports import charts
 
 MAX_CONFUSION_TABLE = 20  # classes up to which the confusion matrix is a table with numbers
@@ -35,8 +36,8 @@ def objective_verdict(scores: dict[str, Any]) -> str:
         return "No confidence interval could be computed, so the score is uncertain."
     if scores["groups"] < FEW_GROUPS:
         return (
-            f"The interval is based on only {scores['groups']} groups of images and is not reliable: another group may "
-            "give a different score."
+            f"The interval is based on only {quantity(scores['groups'], 'group')} of images and is not reliable: "
+            "another group may give a different score."
         )
     worse, better = (low, high) if relation == "at least" else (-high, -low)
     mark = wanted if relation == "at least" else -wanted
@@ -45,7 +46,10 @@ def objective_verdict(scores: dict[str, Any]) -> str:
         return f"The {ends[0]} end of the interval also meets the objective."
     if goal["met"]:
         reaches = "below" if relation == "at least" else "above"
-        return f"However, the interval extends {reaches} it: with {images} images, the result may be due to chance."
+        return (
+            f"However, the interval extends {reaches} the objective: with {images} images, the result may be due to "
+            "chance."
+        )
     if better >= mark:
         return f"However, the objective lies within the interval: {images} images are too few to rule it out."
     stays = "below" if relation == "at least" else "above"

@@ -17,7 +17,7 @@ ORDER = ("blocking", "warning", "waived", "info", "passed")
 
 @dataclass(frozen=True)
 class Card:
-    """A finding as shown on a page."""
+    """Content of a finding for a page."""
 
     id: str
     badge: str
@@ -44,7 +44,7 @@ def make_cards(
     Args:
         findings: findings to show.
         album: thumbnails of the images.
-        waived: reasons by id of the finding.
+        waived: reasons for waivers, by id of the finding.
         most: maximum number of images per card.
     """
     waived = waived or {}

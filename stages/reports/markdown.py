@@ -1,4 +1,4 @@
-"""Render templates into Markdown that every viewer shows alike.
+"""Render templates into Markdown that all viewers display alike.
 
 All values are escaped (CommonMark 0.31 and GitHub tables), because file names are untrusted, except for the output of
 `code` and `prose`.
@@ -54,7 +54,9 @@ def capitalized(text: str) -> str:
 
 
 def code(text: str) -> Markup:
-    """Return text as a code span, also if it contains backticks; not for table cells with a vertical bar.
+    """Return text as a code span, even if it contains backticks.
+
+    Text with a vertical bar is not supported in table cells.
 
     >>> print(code("a`b"))
     ``a`b``
@@ -76,5 +78,5 @@ def prose(text: str) -> Markup:
 
 
 def _in_a_line(text: str) -> str:
-    """Return text without line breaks; non-breaking spaces are kept."""
+    """Return text without line breaks; non-breaking spaces are preserved."""
     return re.sub(r"[^\S\u00a0\u202f]+", " ", text)

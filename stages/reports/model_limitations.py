@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stages.core.findings import Finding
+from stages.core.plurals import quantity
 from stages.reports.evaluation_report import FEW_GROUPS, Trend, objective_target
 from stages.reports.finding_cards import badge_of
 from stages.reports.html_page import figure, words
@@ -76,11 +77,11 @@ def score_limits(scores: dict[str, Any], calibration_error: float | None, trends
     """
     goal, limits = scores["objective"], []
     held = scores["scores"].get(goal["score"], {"low": None, "high": None})
-    counted = f"{scores['images']} validation images in {scores['groups']} groups"
+    counted = f"{quantity(scores['images'], 'validation image')} in {quantity(scores['groups'], 'group')}"
     if held["low"] is None or held["high"] is None:
-        limits.append(f"The score has no confidence interval: {counted} are too few.")
+        limits.append(f"The score has no confidence interval, because there are too few images: {counted}.")
     elif scores["groups"] < FEW_GROUPS:
-        limits.append(f"The intervals are based on {counted}: too few to be reliable.")
+        limits.append(f"The intervals are based on {counted}, which are too few for reliable intervals.")
     else:
         width = held["high"] - held["low"]
         if width >= WIDE * (1.0 if goal["score"] in scores["shares"] else abs(goal["value"])):
@@ -106,9 +107,7 @@ def _part_limits(scores: dict[str, Any]) -> list[str]:
     few = sorted((row for row in held["rows"] if row["support"] < FEW), key=lambda row: row["support"])
     if few:
         listed = _listed([f"`{row['label']}` ({row['support']})" for row in few])
-        limits.append(
-            f"These {names} have fewer than {FEW} validation images, so their scores are uncertain: {listed}."
-        )
+        limits.append(f"{names.capitalize()} with fewer than {FEW} validation images have uncertain scores: {listed}.")
     if not held["better"] or len(held["rows"]) < 3 or scores["groups"] < FEW_GROUPS:
         return limits
     first = next(iter(held["better"]))
@@ -120,7 +119,8 @@ def _part_limits(scores: dict[str, Any]) -> list[str]:
         worse.sort(key=lambda row: sign * row[first]["value"])
         listed = _listed([f"`{row['label']}` {_between(row[first])}" for row in worse])
         limits.append(
-            f"Clearly worse than the median {held['kind']}, whose {words(first)} is {figure(median, 3)}: {listed}."
+            f"{quantity(len(worse), held['kind'] + ' is', names + ' are')} clearly worse than the median "
+            f"{held['kind']}, whose {words(first)} is {figure(median, 3)}: {listed}."
         )
     return limits
 
@@ -130,7 +130,7 @@ def data_limits(findings: Sequence[Finding], waived: dict[str, str]) -> list[str
     limits = []
     left = [f.id for f in findings if badge_of(f, waived.get(f.id, "")) in ("warning", "waived", "blocking")]
     if left:
-        count = "1 finding about the data remains" if len(left) == 1 else f"{len(left)} findings about the data remain"
+        count = quantity(len(left), "finding about the data remains", "findings about the data remain")
         listed = _listed([f"`{name}`" for name in left])
         limits.append(f"{count}, listed above: {listed}. The scores hold for images with the same faults.")
     curve = next((f for f in findings if f.id == "learning_curve/images"), None)
@@ -164,7 +164,9 @@ def file_limits(exported: dict[str, Any], metadata: dict[str, Any], shares: Sequ
     int8 = by_name.get("int8")
     if int8 and not int8["holds"]:
         limits.append(f"The smaller int8 variant is not shipped: {int8['verdict']}.")
-    if metadata["commit"].endswith("-dirty") or metadata["commit"] == "unknown":
+    if metadata["commit"] == "unknown":
+        limits.append("Not reproducible: the commit of the code is unknown.")
+    if metadata["commit"].endswith("-dirty"):
         limits.append(f"Not reproducible: built from uncommitted changes ({metadata['commit']}).")
     if not metadata["licence"]:
         limits.append("No licence is set (`export.licence`): the permitted use of the model is undefined.")

@@ -39,8 +39,8 @@ class Thumbnail:
 def thumbnail(image: Integer[Array, "H W *C"], alt: str, caption: str = "", side: int = SIDE) -> Thumbnail:
     """Encode an image as a thumbnail: small images losslessly, others as JPEG.
 
-    Of 16-bit images, the upper 8 bits are shown. Of images with neither 1 nor 3 channels, the first three or the
-    first.
+    The upper 8 bits of 16-bit images are shown. Only the first channel is shown of images with two channels, and only
+    the first three of images with more than three.
 
     Args:
         image: uint8 or uint16, grey or with channels.
@@ -76,7 +76,7 @@ class Album:
 
         Args:
             rows: manifest.
-            folder: output folder of `ingest`, which contains the shard of the rows.
+            folder: output folder of `ingest`, which contains the shards of the rows.
         """
         self._rows = rows.dropna(subset="path").drop_duplicates("path").set_index("path", drop=False)
         self._folder = folder
@@ -88,7 +88,7 @@ class Album:
         side: int = SIDE,
         places: Mapping[str, Sequence[Sequence[float]]] | None = None,
     ) -> list[Thumbnail]:
-        """Return the thumbnails of images, in the given order, without unknown paths.
+        """Return the thumbnails of images, in the order of the paths; unknown paths are omitted.
 
         Args:
             paths: manifest paths.

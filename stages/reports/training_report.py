@@ -20,7 +20,7 @@ def overfitting_sentences(
 
     Args:
         curves: one row per epoch.
-        best: epoch whose weights were kept.
+        best: epoch whose weights were saved.
         goal: the objective.
         share: True if the score lies in 0..1.
         params: sections of the params that training used.
@@ -39,9 +39,10 @@ def overfitting_sentences(
     if relative > CLEAR_GAP:
         sentences = [f"{figures}: a gap of {figure(gap, 3)}. The network overfits.", _against_overfitting(params)]
     elif relative > SLIGHT_GAP:
-        sentences = [f"{figures}: a gap of {figure(gap, 3)}, slight overfitting.", _against_overfitting(params)]
+        slight = f"{figures}: a gap of {figure(gap, 3)}. The network overfits slightly."
+        sentences = [slight, _against_overfitting(params)]
     elif relative < -SLIGHT_GAP:
-        sentences = [f"{figures}. The validation score is higher: its images are easier, or too few."]
+        sentences = [f"{figures}. The validation score is higher: the validation images are easier, or too few."]
     else:
         sentences = [f"{figures}: there is almost no gap, so no sign of overfitting."]
     if max(sign * at["train_score"], sign * at["val_score"]) < sign * wanted:
@@ -97,7 +98,7 @@ def curve_charts(curves: pd.DataFrame, best: int, score: str) -> list[Markup]:
 
     Args:
         curves: losses and scores, one row per epoch.
-        best: epoch whose weights are kept.
+        best: epoch whose weights were saved.
         score: name of the score.
     """
     epochs = curves["epoch"].tolist()

@@ -96,7 +96,7 @@ INVALID: dict[str, tuple[str, Annotation | None, bytes | None, str, str]] = {
     "a point that is not finite": ("points", points(nose=(NAN, 3)), None, "points_inside", "x nan"),
     "a box outside": ("shapes", box(5, 5, 11, 9), None, "boxes_inside", "to x 11, y 9 reaches outside the 10x10"),
     "a box without area": ("shapes", box(5, 5, 5, 9), None, "boxes_area", "from x 5, y 5 to x 5, y 9 is empty"),
-    "an outline of another size": ("shapes", box(0, 0, 9, 9, rle=(9, 9)), None, "outlines_size", "has 18 pixels, the"),
+    "an outline of another size": ("shapes", box(0, 0, 9, 9, rle=(9, 9)), None, "outlines_size", "has 18 pixels, but"),
     "an empty outline": ("shapes", box(0, 0, 9, 9, rle=(100,)), None, "outlines_size", "outline of cell is empty"),
     "a number that is nan": ("scalars", Annotation(scalars={"weight": NAN}), None, "scalars_finite", "weight is nan"),
     "a number under another name": ("scalars", Annotation(scalars={"size": 1.0}), None, "same_labels", "scalars size"),
@@ -104,11 +104,11 @@ INVALID: dict[str, tuple[str, Annotation | None, bytes | None, str, str]] = {
     "no mask": ("mask", None, b"", "target_readable", f"`{FIRST}`: its mask is missing"),
     "a mask that is not an image": ("mask", None, b"no image", "target_readable", "its mask cannot be decoded"),
     "a colour mask": ("mask", None, png(np.dstack([HALF] * 3)), "target_readable", "has 3 channels; a mask has one"),
-    "a small mask": ("mask", None, png(HALF[:9]), "target_size", f"`{FIRST}`: its mask is 10x9, the image 10x10"),
+    "a small mask": ("mask", None, png(HALF[:9]), "target_size", f"`{FIRST}`: its mask is 10x9, but the image is"),
     "a mask of other values": ("mask", None, png(HALF * 7), "mask_values", "contains 7 (50 pixels); allowed are 0"),
     "a mask of unknown pixels": ("mask", None, png(np.full_like(HALF, IGNORE_INDEX)), "mask_known", "every pixel"),
     "masks under other names": ("mask", Annotation(mask=("background", "nerve")), None, "same_labels", "background, n"),
-    "a small paired image": ("image", None, png(HALF[:, :4]), "target_size", "paired image is 4x10, the image 10x10"),
+    "a small paired image": ("image", None, png(HALF[:, :4]), "target_size", "image is 4x10, but the image is 10x10"),
     "no paired image": ("image", None, b"", "target_readable", "its paired image is missing"),
 }  # fmt: skip
 
@@ -223,11 +223,14 @@ def test_a_user_rule_that_cannot_be_checked_is_broken(tmp_path: Path) -> None:
     data = check_data(tmp_path, points(tail=None))
     call(validate.main, [data.folder, tmp_path / "out"], {"checks": checks})
     found = {f.id.removeprefix("checks/"): f for f in read_findings(tmp_path / "out/findings.json")}
-    assert found["regex"].severity == "blocking" and "Could not be checked: Invalid regular" in found["regex"].message
-    assert found["mean"].severity == "warning" and "Could not be checked" in found["mean"].message
+    assert (
+        found["regex"].severity == "blocking"
+        and "The rule could not be checked: Invalid regular" in found["regex"].message
+    )
+    assert found["mean"].severity == "warning" and "The rule could not be checked" in found["mean"].message
     for name in ("void", "kinds"):
         assert found[name].severity == "blocking"
-        assert "Could not be checked: no image has a value in `point.tail.x`" in found[name].message
+        assert "The rule could not be checked: no image has a value in `point.tail.x`" in found[name].message
 
 
 def test_a_user_rule_without_a_result_is_broken(tmp_path: Path) -> None:
@@ -244,8 +247,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "column": ({"column": "brigthness", "max_value": 1}, "unknown column 'brigthness'; did you mean `brightness`"),
     "argument": ({"column": "width", "max_valu": 1, "min_value": 0}, "max_valu: unknown argument; did you mean `max"),
     "missing": ({"max_value": 1}, "column is missing"),
-    "unbounded": ({"column": "width"}, "it can never be broken; give min_value or max_value"),
-    "lenient": ({"column": "width", "max_value": 1, "mostly": 0}, "it can never be broken, because mostly: 0"),
+    "unbounded": ({"column": "width"}, "the rule can never be broken; give min_value or max_value"),
+    "lenient": ({"column": "width", "max_value": 1, "mostly": 0}, "the rule can never be broken, because mostly: 0"),
     "mostly": ({"column": "width", "max_value": 1, "mostly": 2}, "mostly: 2: ensure this value is less than"),
     "bound": ({"column": "width", "max_value": "high"}, "max_value: 'high': "),
     "condition": ({"column": "width", "max_value": 1, "row_condition": "x"}, "row_condition: unknown argument"),

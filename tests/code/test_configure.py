@@ -283,7 +283,7 @@ def test_unused_images_are_reported(propose: Propose, workspace: Path, capsys: p
     propose(write(workspace / "source", files | {"train/LICENSE": "free"}))
     output = capsys.readouterr().out
     assert "12 images are elsewhere in the source, such as val/a/0.png" in output
-    assert "ingest.max_rejected: 0.08\n      1 files are not images of the data set, such as LICENSE" in output
+    assert "ingest.max_rejected: 0.08\n      1 file is not an image of the data set, such as LICENSE" in output
 
 
 @pytest.mark.parametrize(
@@ -353,4 +353,4 @@ def test_real_data_sets_are_detected_and_grouped(
     ingest = proposed.ingest
     assert (proposed.task.name, ingest.format, proposed.split.by) == (task, source_format, by)
     assert (ingest.columns.group, ingest.sequence_block) == (group, block)
-    assert f"{images} images, read as" in capsys.readouterr().out
+    assert f"{images:,} images, read as" in capsys.readouterr().out

@@ -212,7 +212,7 @@ def test_dots_are_nonzero_pixels_and_bright_pixels_in_a_jpeg(source: Read) -> No
 def test_an_unreadable_dot_image_is_reported(source: Read) -> None:
     files = {"i/1.png": GREY, "m/1.png": b"not an image"}
     items, _ = source(files, format="dots", images="i/{key}.png", targets="m/{key}.png")
-    with pytest.raises(Unreadable, match="the dot image m/1.png: "):
+    with pytest.raises(Unreadable, match="the dot image m/1.png cannot be decoded"):
         labels_of(items["i/1.png"])
 
 
@@ -265,7 +265,7 @@ def test_images_with_a_common_name_prefix_get_their_own_masks(source: Read) -> N
 @pytest.mark.parametrize("format_name", ["table", "arrays", "coco", "deeplabcut"])
 def test_a_single_file_format_requires_the_file_name(source: Read, format_name: str) -> None:
     with pytest.raises(
-        UserError, match=f"ingest.inside: format {format_name} consists of one file; name it, for example labels/"
+        UserError, match=f"ingest.inside: the format {format_name} consists of one file; name it, for example labels/"
     ):
         source({"a.png": GREY}, format=format_name)
 

@@ -237,7 +237,7 @@ def scores_of_points(values: list[float], support: int, better: str = "higher") 
 @pytest.mark.parametrize(("better", "worst"), [("higher", "p0"), ("lower", "p2")])
 def test_a_part_is_worse_only_with_its_whole_interval(better: str, worst: str) -> None:
     (limit,) = model_limitations.score_limits(scores_of_points([0.2, 0.5, 0.8], 50, better), None, [])
-    assert limit.startswith("Clearly worse than the median point, whose error is 0.500: `" + worst)
+    assert limit.startswith("1 point is clearly worse than the median point, whose error is 0.500: `" + worst)
     assert not model_limitations.score_limits(scores_of_points([0.45, 0.5, 0.55], 50, better), None, [])
 
 

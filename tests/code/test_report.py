@@ -149,7 +149,7 @@ def test_undefined_scores_and_a_missed_objective_are_reported(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("train", "val", "words"),
-    [(1.0, 0.8, "overfits"), (0.99, 0.94, "slight overfitting"), (0.97, 0.97, "almost no gap"), (0.8, 0.9, "higher")],
+    [(1.0, 0.8, "overfits"), (0.99, 0.94, "overfits slightly"), (0.97, 0.97, "almost no gap"), (0.8, 0.9, "higher")],
 )
 def test_the_gap_between_training_and_validation_is_described(train: float, val: float, words: str) -> None:
     curves = pd.DataFrame({"epoch": [1, 2], "train_score": train, "val_score": val, "val_loss": [1.0, 1.3]})
@@ -190,7 +190,7 @@ def test_slow_loading_is_reported_as_a_bottleneck(loading: float, bottleneck: bo
     ("value", "low", "high", "goal", "words"),
     [
         (3.0, 2.0, 4.0, 5.0, "The upper end of the interval also meets the objective"),
-        (3.0, 2.0, 6.0, 5.0, "the interval extends above it"),
+        (3.0, 2.0, 6.0, 5.0, "the interval extends above the objective"),
         (6.0, 4.0, 8.0, 5.0, "the objective lies within the interval"),
         (7.0, 6.0, 8.0, 5.0, "The lower end of the interval is also above the objective"),
     ],

@@ -146,7 +146,7 @@ BROKEN_RULES: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
     "a column of the wrong type": (
         lambda: valid_rows().assign(brightness="bright"),
         {"column_types"},
-        "Column `brightness` has type str, float64 is required",
+        "Column `brightness` has type str, but float64 is required",
     ),
     "labels that cannot be parsed": (
         with_value("annotation", "{"),
@@ -161,7 +161,7 @@ BROKEN_RULES: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
     "an image in both splits": (
         with_value("pixels", "cat/5.png"),
         {"image_in_one_split"},
-        "`cat/0.png` (training) = `cat/5.png` (validation): equal pixels",
+        "`cat/0.png` (training) and `cat/5.png` (validation) have equal pixels",
     ),
     "an image of the test split": (
         with_value("pixels", "of the test"),
@@ -229,7 +229,7 @@ def test_a_check_that_raises_is_blocking(tmp_path: Path, monkeypatch: pytest.Mon
     assert broken_rules(findings) == {"labels_in_both"}
     finding = findings["checks/labels_in_both"]
     assert finding.severity == "blocking"
-    assert "Could not be checked" in finding.message and "division of zero" in finding.message
+    assert "The rule could not be checked" in finding.message and "division of zero" in finding.message
 
 
 def test_a_check_without_a_result_is_blocking(tmp_path: Path) -> None:

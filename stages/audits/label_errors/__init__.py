@@ -7,27 +7,28 @@ from stages.audits.audit_data import AuditData
 from stages.audits.label_errors import wrong_classes, wrong_masks, wrong_numbers, wrong_objects, wrong_points
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
+from stages.core.plurals import quantity
 from stages.dataset.manifest import parse_annotations
 
-MIN_IMAGES = 50  # so that one wrong label is at most 2 % of them
+MIN_IMAGES = 50  # so that one wrong label is at most 2 % of the labels
 MIN_GROUPS = 5
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
-    """Report labels that look wrong, as `label_errors/KIND` by the kind of label.
+    """Report labels that look wrong, as `label_errors/KIND` for each kind of label.
 
-    No finding blocks, because disagreement with a model is not a proof. `label_errors/not-checked` lists what could not
+    No finding blocks, because disagreement with a model is not proof. `label_errors/not-checked` lists what could not
     be checked, and why.
     """
     rows = data.sample
     groups = rows["group"].nunique()
     if len(rows) < MIN_IMAGES and not _has_many_labels(data):
         return _with_unchecked(
-            [f"Label errors were not checked: {len(rows)} images; at least {MIN_IMAGES} are required."], []
+            [f"Label errors were not checked: {quantity(len(rows), 'image')}; at least {MIN_IMAGES} are required."], []
         )
     if groups < MIN_GROUPS:
         return _with_unchecked(
-            [f"Label errors were not checked: {groups} groups; at least {MIN_GROUPS} are required."], []
+            [f"Label errors were not checked: {quantity(groups, 'group')}; at least {MIN_GROUPS} are required."], []
         )
     findings: list[Finding] = []
     unchecked: list[str] = []

@@ -7,18 +7,19 @@ import numpy as np
 
 from stages.audits.audit_data import AuditData
 from stages.core.findings import Finding, Severity
+from stages.core.plurals import quantity
 from stages.dataset.manifest import parse_annotations, sorted_labels
 from stages.probes.confident_learning import LabelErrors, find_label_errors
 from stages.probes.cross_validation import FOLDS, out_of_fold_numbers, out_of_fold_probabilities
 
-MIN_SKILL = 0.65  # below it, clean data had false alarms; see docs/reference/findings.md
+MIN_SKILL = 0.65  # below this skill, clean data caused false alarms; see docs/reference/findings.md
 NOTABLE = 0.01  # lower bound of the share of wrong labels, from which the finding is a warning
 Found = tuple[list[Finding], list[str]]
 """Findings, and sentences about what could not be checked."""
 
 
 def find(data: AuditData) -> Found:
-    """Report wrong classes, or grades where the classes have an order; several labels are checked one by one."""
+    """Report wrong classes, or wrong grades if the classes are ordered; multiple labels are checked class by class."""
     labels = [annotation.labels for annotation in parse_annotations(data.sample)]
     if any(names is None for names in labels):
         return [], []
@@ -60,7 +61,7 @@ def _single_label(data: AuditData) -> Found:
 
 
 def _multi_label(data: AuditData, labels: Sequence[set[str]]) -> Found:
-    """Check each class against the rest."""
+    """Report wrong labels of images with any number of classes; each class is compared with the rest."""
     rows, names = data.sample, sorted(set().union(*labels))
     has_NK = np.array([[name in of_image for name in names] for of_image in labels])
     groups_K = [rows["group"][has_NK[:, k]].nunique() for k in range(len(names))]
@@ -71,7 +72,7 @@ def _multi_label(data: AuditData, labels: Sequence[set[str]]) -> Found:
     errors_of = {k: _one_against_rest(score_NK[:, place], has_NK[:, k]) for place, k in enumerate(kept)}
     skilled = {k: errors for k, errors in errors_of.items() if errors.skill >= MIN_SKILL}
     left_out = [names[k] for k in range(len(names)) if k not in skilled]
-    unchecked = [f"{_listed('class', left_out)} too few images, or are not predicted well enough, to check labels."]
+    unchecked = [f"{_listed('class', left_out)} too few images or too inaccurate predictions."]
     wrong = {k: errors for k, errors in skilled.items() if errors.count}
     captions: dict[str, str] = {}
     ranked = sorted(
@@ -88,16 +89,21 @@ def _multi_label(data: AuditData, labels: Sequence[set[str]]) -> Found:
     count = sum(errors.count for errors in wrong.values())
     which = ", ".join(f"{errors.count} of `{names[k]}`" for k, errors in list(wrong.items())[:10])
     least = min((errors.skill for errors in skilled.values()), default=0.0)
-    skill = f"the baseline predicts {len(skilled)} classes with a skill of at least {least:.2f} (0: chance, 1: perfect)"
+    classes = quantity(len(skilled), "class", "classes")
+    skill = f"the baseline predicts {classes} with a skill of at least {least:.2f} (0: chance, 1: perfect)"
     if not count:
-        message = f"No label errors were detected in {len(rows)} images, class by class; {skill}."
+        message = f"No label errors were detected in {quantity(len(rows), 'image')}, class by class; {skill}."
     elif at_least > NOTABLE:
         message = (
-            f"About {count} labels in {len(rows)} images look wrong ({which}), at least {at_least:.1%} per image; "
-            f"{skill}. The most certain ones are shown first: check them, and correct wrong labels."
+            f"About {quantity(count, 'label')} in {quantity(len(rows), 'image')} {_look(count)} wrong ({which}), at "
+            f"least {100 * at_least:.1f} per 100 images; {skill}. The most certain ones are shown first: check them, "
+            "and correct wrong labels."
         )
     else:
-        message = f"At most about {count} labels in {len(rows)} images look wrong ({which}); {skill}."
+        message = (
+            f"At most about {quantity(count, 'label')} in {quantity(len(rows), 'image')} {_look(count)} wrong "
+            f"({which}); {skill}."
+        )
     severity: Severity = "warning" if at_least > NOTABLE else "info" if count else "passed"
     found = [Finding("label_errors/classes", severity, message, evidence, list(captions)[:24], captions)]
     return (found if skilled else []), (unchecked if left_out else [])
@@ -115,10 +121,15 @@ def _describe(errors: LabelErrors, count: int, what: str) -> str:
     share = f"{errors.count} of {count} {what} ({errors.share:.1%})"
     if errors.at_least > NOTABLE:
         return (
-            f"About {share} look wrong, at least {errors.at_least:.1%}: another class fits better; {skill}. "
+            f"About {share} {_look(errors.count)} wrong, at least {errors.at_least:.1%}: another class fits better; "
+            f"{skill}. "
             "The most certain ones are shown first: check them, and correct wrong labels."
         )
-    return f"At most about {share} look wrong, which overlapping classes can explain; {skill}."
+    return f"At most about {share} {_look(errors.count)} wrong, which overlapping classes can explain; {skill}."
+
+
+def _look(count: int) -> str:
+    return "looks" if count == 1 else "look"
 
 
 def _low_skill(what: str, errors: LabelErrors) -> str:

@@ -13,6 +13,7 @@ from stages.audits.audit_data import AuditData
 from stages.audits.label_errors.wrong_classes import Found
 from stages.audits.label_errors.wrong_numbers import robust_deviations
 from stages.core.findings import Finding
+from stages.core.plurals import quantity
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.dataset.manifest import parse_annotations
 from stages.probes.downsampled import box_in_pixels, downsample_images, downsample_masks
@@ -20,7 +21,7 @@ from stages.probes.pixel_classifier import predict_pixels
 
 Array = np.ndarray[Any, Any]
 MIN_IMAGES = 10
-MIN_DICE = 0.5  # of the baseline for a class, over all images
+MIN_DICE = 0.5  # minimum Dice of the baseline for a class, over all images
 FAR = 4.0  # robust standard deviations below the median
 POOR = 0.5  # Dice, relative to the median of all images
 SLACK = 20  # downsampled pixels, added to numerator and denominator, so that a few wrong pixels have little effect
@@ -28,7 +29,7 @@ COMMON = 0.9  # share of masks with a class other than the first, from which an 
 
 
 def find(data: AuditData) -> Found:
-    """Report masks that the baseline contradicts, and masks that are empty or hold a class that no other mask does."""
+    """Report masks that the baseline contradicts, that are unusually empty, or that alone contain a class."""
     rows = data.sample
     names = parse_annotations(rows.head(1))[0].mask
     if names is None:
@@ -37,14 +38,15 @@ def find(data: AuditData) -> Found:
     findings = [_unusual(rows, names, pixels_NK)]
     if len(rows) < MIN_IMAGES:
         return findings, [
-            f"Masks were not compared with predictions: {len(rows)} masks; at least {MIN_IMAGES} are required."
+            f"Masks were not compared with predictions: {quantity(len(rows), 'mask')}; at least {MIN_IMAGES} are "
+            "required."
         ]
     found, unchecked = _contradicted(data, names, index_NSS)
     return findings + found, unchecked
 
 
 def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> Found:
-    """Report masks whose lowest Dice over classes with the prediction is far below that of other masks.
+    """Report masks whose Dice with the prediction, of the worst class, is far below that of other masks.
 
     In benchmarks with exchanged, shifted and emptied masks, this detected more than the soft minimum of the pixel
     confidence (Lad and Mueller 2023), which is better at detecting a single missing object.
@@ -63,7 +65,11 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
     dice_K = 2 * both_NK.sum(axis=0) / np.maximum(sum_NK.sum(axis=0), 1)
     skilled = dice_K >= MIN_DICE
     weak = [f"{name} (Dice {dice:.2f})" for name, dice in zip(names, dice_K, strict=True) if dice < MIN_DICE]
-    unchecked = [f"Masks were not checked for {', '.join(weak)}: the baseline does not detect it."] if weak else []
+    unchecked: list[str] = []
+    if weak:
+        unchecked = [
+            f"Masks were not checked for {', '.join(weak)}: the Dice of the baseline must be at least {MIN_DICE}."
+        ]
     if skilled.sum() < min(2, len(names)):
         return [], unchecked
     dice_NK = (2 * both_NK + SLACK) / (sum_NK + SLACK)
@@ -84,8 +90,9 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
         captions[paths[n]] = f"{names[given]} \N{RIGHTWARDS ARROW} {names[predicted]}? Dice {worst_N[n]:.2f}"
         places[paths[n]] = [box_in_pixels(region_SS, int(rows["height"].iloc[n]), int(rows["width"].iloc[n]))]
     message = (
-        f"{len(ranked)} of {len(rows)} masks disagree with the out-of-fold predictions of the baseline: Dice "
-        f"{worst_N[ranked[0]]:.2f} at worst, {np.median(worst_N):.2f} for the median image. The mask may belong to "
+        f"{len(ranked)} of {len(rows)} masks {'disagrees' if len(ranked) == 1 else 'disagree'} with the out-of-fold "
+        f"predictions of the baseline: the lowest Dice is {worst_N[ranked[0]]:.2f}, the median Dice of all images is "
+        f"{np.median(worst_N):.2f}. A mask may belong to "
         "another image, be shifted or incomplete, or the image may be unusual. The differing regions are outlined: "
         "check them."
     )
@@ -96,7 +103,7 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
 
 
 def _region(predicted_SS: Array, given_SS: Array) -> tuple[Array, int, int]:
-    """Return the largest connected region in which mask and prediction differ, and its two classes."""
+    """Return the largest connected region in which mask and prediction differ, its labelled and its predicted class."""
     differs_SS = uniform_filter((predicted_SS != given_SS).astype(float), 3) > 0.5
     number_SS, count = label(differs_SS)
     if not count:
@@ -109,7 +116,7 @@ def _region(predicted_SS: Array, given_SS: Array) -> tuple[Array, int, int]:
 
 
 def _unusual(rows: pd.DataFrame, names: tuple[str, ...], pixels_NK: Array) -> Finding:
-    """Masks of the first class alone where nearly all have others, and classes that one mask alone has."""
+    """Report masks with only the first class, if nearly all contain others, and classes that occur in only one mask."""
     paths = rows["path"].to_numpy()
     empty = paths[pixels_NK[:, 1:].sum(axis=1) == 0]
     if len(empty) > (1 - COMMON) * len(rows):
@@ -123,11 +130,16 @@ def _unusual(rows: pd.DataFrame, names: tuple[str, ...], pixels_NK: Array) -> Fi
         return Finding(
             "label_errors/unusual-masks",
             "passed",
-            "No mask is empty, and every class occurs in several masks.",
+            "No mask is unusually empty, and no class occurs in only one mask.",
             evidence,
         )
     message = (
-        f"{len(empty)} of {len(rows)} masks contain only {names[0]}, {len(single)} contain a class that no other mask "
-        "has. Check whether the mask is incomplete or has a wrong value."
+        f"{len(empty)} of {len(rows)} masks {_contain(len(empty))} only {names[0]}, and {len(single)} "
+        f"{_contain(len(single))} a class that no other mask contains. Check whether these masks are incomplete or "
+        "contain a wrong value."
     )
     return Finding("label_errors/unusual-masks", "warning", message, evidence, list(captions)[:24], captions)
+
+
+def _contain(count: int) -> str:
+    return "contains" if count == 1 else "contain"

@@ -5,11 +5,12 @@ import numpy as np
 from stages.audits.audit_data import AuditData
 from stages.audits.label_errors.wrong_classes import Found
 from stages.core.findings import Finding, Severity
+from stages.core.plurals import quantity
 from stages.core.shapes import Array, Bool, Float, Real, Shaped
 from stages.dataset.manifest import parse_annotations
 from stages.probes.cross_validation import out_of_fold_numbers
 
-MIN_R2 = 0.5  # of the out-of-fold predictions
+MIN_R2 = 0.5  # minimum R2 of the out-of-fold predictions
 FAR = 5.0  # robust standard deviations
 HUBER = 3.0  # robust standard deviations, beyond which residuals are clipped
 ROUNDS = 3
@@ -31,9 +32,9 @@ def compare_numbers(data: AuditData, names: list[str], given_ND: Real[Array, "N 
     """Compare numbers with their out-of-fold predictions.
 
     Args:
-        data: data of the audit.
+        data: input of the audit.
         names: names of the D numbers.
-        given_ND: numbers of the images of `data.sample`; NaN if unchecked.
+        given_ND: numbers of the images of `data.sample`; images with a NaN are not checked.
     """
     rows = data.sample
     known_N = np.isfinite(given_ND).all(axis=1)
@@ -42,7 +43,12 @@ def compare_numbers(data: AuditData, names: list[str], given_ND: Real[Array, "N 
     scaled_ND, median_D, unit_D = _standardize(given_ND)
     predicted_ND, skill_D = _predict(data.features[known_N], scaled_ND, rows["group"].to_numpy()[known_N])
     weak = [f"{name} (R2 {skill:.2f})" for name, skill in zip(names, skill_D, strict=True) if skill < MIN_R2]
-    unchecked = [f"Numbers were not checked for {', '.join(weak)}: the baseline does not predict it."] if weak else []
+    unchecked: list[str] = []
+    if weak:
+        unchecked = [
+            f"Numbers were not checked for {', '.join(weak)}: the baseline does not predict these well enough (an R2 "
+            f"of {MIN_R2} is required)."
+        ]
     residual_ND = scaled_ND - predicted_ND
     deviation_ND = (residual_ND - np.median(residual_ND, axis=0)) / _scale(residual_ND, _used_for_spread(scaled_ND))
     predicted_ND = _unstandardize(predicted_ND, median_D, unit_D)
@@ -55,11 +61,12 @@ def compare_numbers(data: AuditData, names: list[str], given_ND: Real[Array, "N 
     if len(weak) == len(names):
         return [], unchecked
     if not far:
-        message = f"The numbers of {len(paths)} images agree with the out-of-fold predictions of the baseline."
+        images = quantity(len(paths), "image")
+        message = f"The numbers of {images} agree with the out-of-fold predictions of the baseline."
         return [Finding("label_errors/numbers", "passed", message, evidence)], unchecked
     message = (
-        f"{len(captions)} of {len(paths)} images have a number that is more than {FAR:g} standard deviations from its "
-        "out-of-fold prediction, farthest first. Check whether it was misread."
+        f"In {len(captions)} of {quantity(len(paths), 'image')}, a number is more than {FAR:g} robust standard "
+        "deviations from its out-of-fold prediction. The farthest are shown first. Check whether it was misread."
     )
     evidence["far"] = [f"{path} ({words})" for path, words in captions.items()][:50]
     severity: Severity = "warning" if far[0][0] > 2 * FAR or len(far) > USUAL * known_N.sum() * len(names) else "info"
@@ -69,7 +76,10 @@ def compare_numbers(data: AuditData, names: list[str], given_ND: Real[Array, "N 
 def _standardize(
     given_ND: Real[Array, "N D"],
 ) -> tuple[Float[Array, "N D"], Float[Array, " D"], Float[Array, " D"]]:
-    """Return numbers in robust standard deviations from their median; computed on quarters to prevent overflow."""
+    """Return numbers in robust standard deviations from their median, the median, and the standard deviation.
+
+    The last two are those of a quarter of each number, to prevent overflow.
+    """
     median_D = np.median(given_ND / 4, axis=0)
     off_ND = given_ND / 4 - median_D
     unit_D = _scale(off_ND, _used_for_spread(off_ND), least=np.finfo(float).tiny)
@@ -111,14 +121,14 @@ def _pulled(off_ND: Float[Array, "N D"], used_ND: Bool[Array, "N D"]) -> Float[A
 def _used_for_spread(value_ND: Float[Array, "N D"]) -> Bool[Array, "N D"]:
     """Return the values from which the spread is estimated.
 
-    These are all values. If more than half are the same value, as counts of rare objects are, these are the others.
+    These are all values or, if more than half are equal, all others. Counts of rare objects are an example.
     """
     other_ND = value_ND != np.median(value_ND, axis=0)
     return other_ND | (other_ND.mean(axis=0) >= 0.5) | ~other_ND.any(axis=0)
 
 
 def _scale(off_ND: Float[Array, "N D"], used_ND: Bool[Array, "N D"], least: float = 1e-12) -> Float[Array, " D"]:
-    """Return 1.4826 times the median absolute deviation, never 0; the standard deviation of normal numbers."""
+    """Return 1.4826 times the median absolute deviation, at least `least`: an estimate of the standard deviation."""
     return np.maximum(1.4826 * np.nanmedian(np.where(used_ND, abs(off_ND), np.nan), axis=0), least)
 
 

@@ -13,6 +13,7 @@ from stages.audits.audit_data import AuditData
 from stages.audits.label_errors.wrong_classes import Found
 from stages.audits.label_errors.wrong_numbers import compare_numbers
 from stages.core.findings import Finding
+from stages.core.plurals import quantity
 from stages.core.shapes import Array, Bool, Float, UInt8
 from stages.dataset.annotations import IGNORE_INDEX, Annotation
 from stages.dataset.manifest import parse_annotations
@@ -20,8 +21,8 @@ from stages.probes.downsampled import box_in_pixels, downsample_images, downsamp
 from stages.probes.pixel_classifier import predict_pixels
 
 MIN_IMAGES = 10
-MIN_DICE = 0.5  # of the baseline for a class, over all images
-MIN_AREA = 4  # downsampled pixels of the median object; of smaller objects only the count is checked
+MIN_DICE = 0.5  # minimum Dice of the baseline for a class, over all images
+MIN_AREA = 4  # area of the median object, downsampled pixels; of smaller objects, only the count is checked
 NO_OBJECT = 0.1  # mean probability of the labelled class in an object, below which the label has no object
 OTHER_CLASS = 0.7  # mean probability of another class in an object, from which the class is wrong
 FAR = 3.5  # robust standard deviations of the number of unlabelled objects
@@ -38,18 +39,21 @@ class ImageErrors:
     wrong_class: list[tuple[int, int]]
     """Indices of labels with another predicted class, and that class."""
     boxes: list[tuple[float, float, float, float]]
-    """Boxes to check, in pixels."""
+    """Boxes of unlabelled objects, in pixels."""
 
 
 def find(data: AuditData) -> Found:
-    """Report wrong objects; for dots and very small objects their number per image (`label_errors/numbers`)."""
+    """Report wrong objects; for dots and very small objects, wrong counts per image (`label_errors/numbers`)."""
     rows = data.sample
     all_annotations = parse_annotations(rows)
     if all_annotations[0].shapes is None:
         return [], []
     names = object_classes(all_annotations)
     if len(rows) < MIN_IMAGES or not names:
-        return [], [f"Objects were not checked: {len(rows)} images with {len(names)} classes of objects are too few."]
+        return [], [
+            f"Objects were not checked: {quantity(len(rows), 'image')} with {quantity(len(names), 'class', 'classes')} "
+            f"of objects; at least {MIN_IMAGES} images and 1 class are required."
+        ]
     index_NSS, areas = downsample_objects(rows, names)
     if np.median(np.concatenate(areas)) < MIN_AREA:
         count_NK = [
@@ -60,7 +64,11 @@ def find(data: AuditData) -> Found:
     errors, dice_K = _image_errors(data, all_annotations, names, index_NSS, typical_K)
     skilled = [k for k in range(1, len(dice_K)) if dice_K[k] >= MIN_DICE]
     weak = [f"{names[k - 1]} (Dice {dice_K[k]:.2f})" for k in range(1, len(dice_K)) if k not in skilled]
-    unchecked = [f"Objects were not checked for {', '.join(weak)}: the baseline does not detect it."] if weak else []
+    unchecked: list[str] = []
+    if weak:
+        unchecked = [
+            f"Objects were not checked for {', '.join(weak)}: the Dice of the baseline must be at least {MIN_DICE}."
+        ]
     return ([_finding(data, all_annotations, names, errors, dice_K, skilled)] if skilled else []), unchecked
 
 
@@ -125,7 +133,7 @@ def _unlabelled_regions(
 def _ranked_images(
     errors: list[ImageErrors], all_annotations: list[Annotation], names: list[str], skilled: list[int]
 ) -> Any:
-    """Return weight, index and description of images with possible errors, and the usual unlabelled counts."""
+    """Return the images with possible errors (weight, index, description), and the median unlabelled counts."""
     labelled_NK = np.array(
         [[sum(s.label == name for s in annotation.shapes or ()) for name in names] for annotation in all_annotations]
     )
@@ -171,15 +179,19 @@ def _finding(
         "usually_unlabelled": {names[k - 1]: usual[names[k - 1]] for k in skilled},
     }
     if not ranked:
-        message = f"The labelled objects of {len(paths)} images agree with the out-of-fold predictions of the baseline."
+        message = (
+            f"The labelled objects of {quantity(len(paths), 'image')} agree with the out-of-fold predictions of the "
+            "baseline."
+        )
         return Finding("label_errors/objects", "passed", message, evidence)
     evidence["which"] = [f"{paths[n]} ({words})" for _, n, words in ranked[:50]]
+    unlabelled = sum("unlabelled" in words for *_, words in ranked)
     without = sum(len(of_image.without_object) for of_image in errors)
     wrong = sum(len(of_image.wrong_class) for of_image in errors)
     message = (
-        f"By the out-of-fold predictions of the baseline, {sum('unlabelled' in words for *_, words in ranked)} of "
-        f"{len(paths)} images have unlabelled objects, {without} labels have no object, and {wrong} objects have a "
-        "wrong class. The regions are outlined: check them."
+        f"The out-of-fold predictions of the baseline suggest {quantity(unlabelled, 'image')} with unlabelled objects, "
+        f"{quantity(without, 'label')} without an object, and {quantity(wrong, 'object')} with a wrong class in "
+        f"{quantity(len(paths), 'image')}. The regions are outlined: check them."
     )
     captions = {paths[n]: words for _, n, words in ranked[:24]}
     places = {paths[n]: _boxes(errors[n], all_annotations[n]) for _, n, _ in ranked[:24]}

@@ -7,6 +7,7 @@ import numpy as np
 from stages.audits.audit_data import AuditData
 from stages.audits.label_errors.wrong_classes import Found
 from stages.core.findings import Finding
+from stages.core.plurals import quantity
 from stages.dataset.manifest import parse_annotations
 from stages.probes.shape_model import landmark_errors
 
@@ -17,7 +18,7 @@ MARK = 0.03  # side of the box around a point, as a share of the diagonal
 
 
 def find(data: AuditData) -> Found:
-    """Report exchanged points first, then points far from their prediction by the other points of the image."""
+    """Report exchanged points first, then points far from the position that the other points of the image predict."""
     rows = data.sample
     points = [annotation.points for annotation in parse_annotations(rows)]
     if not points[0]:
@@ -25,8 +26,8 @@ def find(data: AuditData) -> Found:
     names, groups = list(points[0]), rows["group"].nunique()
     if len(names) < 2 or groups < MIN_GROUPS:
         return [], [
-            f"Points were not checked: {len(names)} points in {groups} groups; at least 2 points in {MIN_GROUPS} "
-            "groups are required."
+            f"Points were not checked: {quantity(len(names), 'point')} in {quantity(groups, 'group')}; at least 2 "
+            f"points in {MIN_GROUPS} groups are required."
         ]
     place_NP2 = np.array([[xy or (np.nan, np.nan) for xy in (named or {}).values()] for named in points], float)
     diagonal_N = np.hypot(rows["width"], rows["height"]).to_numpy()
