@@ -216,7 +216,7 @@ def test_many_frames_or_channels_are_rejected_without_decoding() -> None:
     for data, reason in (
         (gif_of_frames(1_000_000), "several frames"),
         (tiff_of_pages(50_000), "several frames"),  # counting them takes Pillow quadratic time
-        (tiff_of_channels(70, 70, 60_000), "MB of values"),
+        (tiff_of_channels(70, 70, 60_000), "MB of pixel values"),
     ):
         with pytest.raises(Unreadable, match=reason):
             decode_image(data, 10)
