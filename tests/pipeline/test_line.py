@@ -254,7 +254,7 @@ def test_unsealing_requires_consent_and_every_opening_is_recorded(copied: Path) 
     about = copied / "data/sealed/test/dataset.json"
     about.write_text(about.read_text().replace(entry["version"], "another0ne00"))
     stale = dvc(copied, *unseal, MACULA_UNSEAL="yes")
-    assert "it may have trained on these images" in stale.stderr
+    assert "the model may have been trained on these images" in stale.stderr
     assert len(record.read_text().splitlines()) == 2
     assert "Never opened" in (copied / "data/model_card/model-card.md").read_text()
     assert dvc(copied, "repro", "--single-item", "report", "model_card").returncode == 0
