@@ -60,7 +60,8 @@ def main(
     rows = read_manifest(ingested).set_index("path").loc[paths]
     parity = _parity(store, network, exact, read_image_files(rows, ingested), paths)
     parity |= _scores(task.score, spec, truths_of(ingested, paths, spec), parity.pop("predictions"))
-    print(f"parity on {quantity(parity['images'], 'image')}: largest difference {parity['largest_difference']:.2e}")
+    images = quantity(parity["images"], "image")
+    print(f"largest difference between torch and ONNX on {images}: {parity['largest_difference']:.2e}")
     if parity["largest_difference"] > benchmark.max_difference:
         raise UserError(
             f"export: the predictions for {parity['worst']} differ by {parity['largest_difference']:.2g} between "

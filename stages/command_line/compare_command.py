@@ -13,7 +13,9 @@ def compare(
     variants: Annotated[
         list[str], Argument(metavar="'KEY=VALUE ...'...", help="Changes to params.yaml, for two or more variants.")
     ],
-    example: Annotated[str, Option(help="Example of docs/examples to change instead of params.yaml.")] = "",
+    example: Annotated[
+        str, Option(help="Name of an example in docs/examples from which the variants start, instead of params.yaml.")
+    ] = "",
     source: Annotated[str, Option(help="Images for --example.")] = "",
     as_json: AsJson = False,
 ) -> None:

@@ -188,9 +188,11 @@ def _match_path(path: str, pattern: str, key: str) -> str | None:
     if not pattern:
         return None
     match = re.search(pattern, path)
-    if match is None or not match.group(1):
+    if match is None:
+        raise UserError(f"ingest.{key}_regex: {pattern!r} does not match {path}; it must match the path of every image")
+    if not match.group(1):
         raise UserError(
-            f"ingest.{key}_regex: {pattern!r} does not match {path}, or its group is empty; it must match every image"
+            f"ingest.{key}_regex: the parentheses of {pattern!r} match no text in {path}; correct the pattern"
         )
     return match.group(1)
 

@@ -92,7 +92,7 @@ def _shape(element: ElementTree.Element, number: int, path: str, height: int, wi
     """Convert one object; VOC counts pixels from 1 and includes the last pixel of the box."""
     label = (element.findtext("name") or "").strip()
     if not label:
-        raise Unreadable(f"{path}, object {number} has no name")
+        raise Unreadable(f"{path}, object {number} has no class in its element `name`; add it")
     where = f"{path}, object {number} ({label})"
     written = [element.findtext(f"bndbox/{corner}") for corner in CORNERS]
     box_text = ", ".join(value or "none" for value in written)

@@ -158,11 +158,12 @@ def _loader(plan: TrainingPlan, processes: ProcessGroup, device: torch.device) -
     train, images = plan.train, len(plan.data.train_set)
     micro_batches = train.gradient_accumulation * processes.size
     if images < 2 * micro_batches:
+        keys = {"train.gradient_accumulation": train.gradient_accumulation, "train.devices": processes.size}
+        lower = "".join(f", or lower {key}" for key, value in keys.items() if value > 1)
         raise UserError(
-            f"train: {quantity(train.gradient_accumulation, 'batch', 'batches')} per step on "
-            f"{quantity(processes.size, 'device')} require at least {2 * micro_batches} training images, but there "
-            f"{'is' if images == 1 else 'are'} {images}; lower "
-            "train.gradient_accumulation or train.devices"
+            f"train: at least {2 * micro_batches} training images are required (2 for each batch of a step: "
+            f"{quantity(train.gradient_accumulation, 'batch', 'batches')} on {quantity(processes.size, 'device')}), "
+            f"but there {'is' if images == 1 else 'are'} {images}; add images{lower}"
         )
     store = resident_on(plan.loader.store, device) if train.cache_on_device == "yes" else plan.loader.store
     return replace(plan.loader, store=store, micro_batches=micro_batches)

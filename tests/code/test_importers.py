@@ -334,7 +334,7 @@ def test_unsafe_or_damaged_archives_are_refused(
         (
             lambda p: table(p / "d", "path,label\n") / "labels.csv",
             {},
-            "set ingest.source: .*d and ingest.inside: labels.csv",
+            "set ingest.source to .*d and ingest.inside to labels.csv",
         ),
         (lambda p: table(p / "d", "path,label,who\n"), COLUMNS, "contains no labelled images; 6 files were rejected"),
     ],

@@ -16,7 +16,7 @@ export async function lookAtPng(bytes) {
       data = bytes.subarray(place + 8, place + 8 + length);
     if (chunk === "IHDR" && data[8] === 16) {
       throw new Unreadable(
-        "is a PNG of 16 bits, but a browser's canvas has 8; save it as npy, or use `python -m stages.predict`",
+        "is a PNG of 16 bits, but a browser's canvas has 8; save it as npy, or use `macula predict`",
       );
     }
     if (chunk === "acTL" && viewOf(data).getUint32(0) > 1) throw manyFrames(viewOf(data).getUint32(0));
