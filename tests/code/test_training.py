@@ -139,7 +139,9 @@ def test_accumulated_batches_equal_one_large_batch(make_plan: MakePlan) -> None:
 
 
 def test_more_batches_per_step_than_images_are_refused(make_plan: MakePlan) -> None:
-    with pytest.raises(UserError, match="at least 200 training images are required .* but there are 24; add images, or lower"):
+    with pytest.raises(
+        UserError, match="at least 200 training images are required .* there are 24; add images, or lower"
+    ):
         train_on(make_plan(gradient_accumulation=100))
 
 
