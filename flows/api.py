@@ -29,7 +29,7 @@ def connect() -> Callable[[], None]:
     which a killed flow leaves running.
 
     Returns:
-        A function that waits until the API responds.
+        A function that waits until the API responds, and raises RuntimeError if the server does not start.
     """
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -48,7 +48,7 @@ def connect() -> Callable[[], None]:
 
 
 def configured_url() -> str | None:
-    """Return the address of the Prefect API that the environment or the active profile names."""
+    """Return the address of the Prefect API that the environment or the active profile names; None if neither does."""
     return os.environ.get("PREFECT_API_URL") or _url_of_profile()
 
 

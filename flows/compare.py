@@ -25,7 +25,11 @@ DEMO = "data/raw/digits"
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Return the score, bootstrap replicates, image paths and other results of a run in a clone."""
+    """Return the score, bootstrap replicates, image paths and other results of a run in a clone.
+
+    Raises:
+        UserError: params.yaml of the clone does not exist or is not valid.
+    """
 
     def read(name: str) -> Any:
         return json.loads((folder / "data" / name).read_text(encoding="utf-8"))
@@ -74,7 +78,11 @@ def verdict(delta: dict[str, float], better: str) -> str:
 
 
 def table(variants: dict[str, dict[str, Any]]) -> str:
-    """Return a Markdown table with one row per variant."""
+    """Return a Markdown table with one row per variant; all others are compared with the first.
+
+    Raises:
+        UserError: a variant cannot be compared with the first; see `difference`.
+    """
     first = next(iter(variants.values()))
     sign = "higher" if first["better"] == "higher" else "lower"
     head = [
@@ -110,7 +118,8 @@ def main(variants: list[str], name: str = "", source: str = "") -> dict[str, Any
         `table` in Markdown, `file` that contains it, and `variants` with the results and the report of each.
 
     Raises:
-        UserError: a variant is invalid, or a run failed.
+        UserError: there are fewer than two variants, two are equal or one is invalid; only one of `name` and `source`
+            is given, or one does not exist; a run failed; or the runs cannot be compared (see `difference`).
     """
     if len(variants) < 2 or len(set(variants)) < len(variants):
         given = ", ".join([quantity(len(variants), "variant"), *(f"`{variant}`" for variant in variants)])

@@ -25,11 +25,11 @@ _CHECKING = threading.Lock()
 def load(targets: Sequence[str] = ()) -> dict[str, list[str]]:
     """Return the stages that `dvc repro` runs, upstream first, each with the stages on which it depends.
 
-    With targets, only these and their dependencies. Stages of nested `dvc.yaml` files are included only if a stage of
-    the root file depends on them. The sealed test set is therefore never included, and cannot be a target.
+    With targets, only these and their dependencies are returned. Stages of nested `dvc.yaml` files are included only if
+    a stage of the root file depends on them. The sealed test set is therefore never included, and cannot be a target.
 
     Raises:
-        UserError: a target is unknown, or DVC reports an error.
+        UserError: a target is unknown, the current folder is not a DVC project, or DVC reports an error.
     """
     import networkx as nx
     from dvc.exceptions import DvcException, NotDvcRepoError

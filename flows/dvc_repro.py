@@ -1,7 +1,7 @@
-"""Run `dvc repro` with one line per stage: `python -m flows.dvc_repro RESULT [STAGE...]`, which `macula run` starts.
+"""Run `dvc repro` with short messages: `python -m flows.dvc_repro RESULT [STAGE...]`, which `macula run` starts.
 
 DVC does the work. Its output about a stage is replaced by the number, name and state of the stage, and by the remaining
-time according to the previous run. RESULT is a JSON file for the caller.
+time according to earlier runs. RESULT is a JSON file for the caller.
 """
 
 import json
@@ -32,12 +32,12 @@ SILENT = (
 
 @dataclass
 class Progress:
-    """Prints one line per stage of a run and records states and durations."""
+    """Prints each start, end, skipping and restoring of a stage in a run, and records states and durations."""
 
     planned: list[str]
     """Stages in the order in which they are visited."""
     last: dict[str, float] = field(default_factory=dict)
-    """Seconds of each stage in the previous run."""
+    """Seconds of each stage in its last run before this one."""
     states: dict[str, str] = field(default_factory=dict)
     """State of each visited stage, in order: unchanged, restored, ran, failed or interrupted."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -53,12 +53,12 @@ class Progress:
         self._next(stage, "restored", "restored from the cache")
 
     def started(self, stage: str) -> None:
-        """Report that a stage starts, with its duration and that of the remaining stages in the previous run."""
+        """Report that a stage starts, with its duration and that of the remaining stages in their last runs."""
         self._next(stage, "ran", f"running{self._expectation(stage)}")
         self.running, self.began = stage, time.monotonic()
 
     def end(self, state: str) -> None:
-        """Report the end of the run, and of the stage that is running.
+        """Record and report the state of the stage that is running, if any, at the end of the run.
 
         Args:
             state: ran, failed or interrupted.
@@ -86,7 +86,7 @@ class Progress:
         print(f"[{number:>{len(str(count))}}/{count}] {stage:<{wide}}  {text}", flush=True)
 
     def _expectation(self, stage: str) -> str:
-        """Return the duration of this stage and of all remaining ones in the previous run, as far as known."""
+        """Return the duration of this stage and of all remaining ones in their last runs, as far as known."""
         rest = self.planned[self.planned.index(stage) :] if stage in self.planned else [stage]
         if stage not in self.last:
             return ""

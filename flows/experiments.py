@@ -19,7 +19,11 @@ SAVED_FILES = ("params.yaml", "dvc.lock", "data/dvc.lock")
 
 
 def main() -> str:
-    """Save the run, and return one line that describes the result."""
+    """Save the run, and return one line that describes the result.
+
+    Raises:
+        UserError: params.yaml does not exist or is not valid.
+    """
     if not Path("dvc.lock").exists():
         return "experiment  none: no run has finished yet"
     name = run_name()
@@ -39,8 +43,11 @@ def main() -> str:
 def run_name() -> str:
     """Return the name of the data set and 8 hexadecimal digits that identify params, code and results.
 
-    Comments and docstrings do not count: the entry of `fingerprint` in dvc.lock, which changes with them, is left out,
-    while other entries contain the digest of each stage's code.
+    Comments and docstrings of the code do not count: the entry of `fingerprint` in dvc.lock, which changes with them,
+    is left out, while other entries contain the digest of each stage's code.
+
+    Raises:
+        UserError: params.yaml does not exist or is not valid.
     """
     lock = YAML(typ="safe").load(Path("dvc.lock").read_text(encoding="utf-8"))
     lock.get("stages", {}).pop("fingerprint", None)

@@ -38,7 +38,10 @@ LARGEST_PICTURE = 700_000
 
 @flow(name="pipeline", persist_result=False)
 def pipeline(targets: list[str] | None = None) -> State:
-    """Run the stages of the root `dvc.yaml`, or the targets, with their dependencies."""
+    """Run the stages of the root `dvc.yaml`, or the targets, with their dependencies.
+
+    A completed run without targets is saved as an experiment.
+    """
     try:
         load_params(Path("params.yaml"))
         stages = dvc_graph.load(targets or [])

@@ -33,7 +33,7 @@ class Outcome:
     words: str
     """Last lines of output if the stage failed."""
     began: float
-    """Start in seconds since the epoch."""
+    """Start of the check or of the last attempt, in seconds since the epoch."""
     seconds: float
     """Duration in seconds of the check or of the last attempt, without the time spent waiting for other stages."""
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import IO
 
 PATIENCE = 20.0
-"""Seconds between the interrupt and the kill."""
+"""Maximum number of seconds between the interrupt and the kill."""
 LONGEST = 65536
 """Maximum number of bytes without a line end that are buffered."""
 
 
 def start(command: list[str], env: dict[str, str], keep: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-    """Start a command under a supervisor; `terminate()` stops it cleanly.
+    """Start a command under a supervisor; `terminate()` of the returned process stops the command cleanly.
 
     Standard output and error are the pipe `stdout` of the process.
 
@@ -101,7 +101,11 @@ def _last_segment(line: bytes) -> str:
 
 
 def main(parent: int, command: list[str]) -> int:
-    """Run the command until it ends, a signal requests a stop, or the parent process has ended."""
+    """Run the command until it ends, a signal requests a stop, or the parent process has ended.
+
+    Returns:
+        Exit code of the command, or 128 plus the number of the signal that ended it.
+    """
     signals: list[int] = []
     # Handlers instead of SIG_IGN, which the command would inherit; background jobs of a shell ignore SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

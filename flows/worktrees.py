@@ -20,7 +20,7 @@ EXAMPLES = Path("docs/examples")
 
 
 def parse_changes(text: str) -> dict[str, Any]:
-    """Parse changes of params, `KEY=VALUE ...` with dotted keys and YAML values, to nested values.
+    """Parse changes of params, `KEY=VALUE ...` with dotted keys and YAML values, into nested values.
 
     Raises:
         UserError: a word is not KEY=VALUE with a dotted key.
@@ -38,7 +38,7 @@ def parse_changes(text: str) -> dict[str, Any]:
 
 
 def change_params(changes: Sequence[Mapping[str, Any]], origin: str) -> str:
-    """Return the text of `params.yaml` of this folder with replaced values; comments are preserved.
+    """Return the text of params.yaml of the current folder with replaced values; comments are preserved.
 
     Args:
         changes: nested values, applied in this order.
@@ -51,7 +51,7 @@ def change_params(changes: Sequence[Mapping[str, Any]], origin: str) -> str:
 
 
 def example(name: str) -> dict[str, Any]:
-    """Return the changes of params.yaml of an example in docs/examples.
+    """Return the changes that an example in docs/examples makes to params.yaml.
 
     Raises:
         UserError: the example does not exist or is not valid YAML.
@@ -83,6 +83,7 @@ def run_in_clone(folder: Path, params: str) -> None:
 
     Raises:
         UserError: the pipeline failed.
+        subprocess.CalledProcessError: git could not create the clone, or dvc could not configure its cache.
     """
     if folder.exists():
         shutil.rmtree(folder)

@@ -26,8 +26,11 @@ VARIANT_IMAGES, VARIANTS = 4, 7  # number of images in `variants.png`, and of au
 def main(prepared: In, output: Out, *, augment: Augment, train: Train) -> dict[str, Any]:
     """Write the augmentation policy with reasons (`policy.json`) and two contact sheets with targets drawn on them.
 
-    `sheet.png` shows the first training images as the network receives them. `variants.png` shows some images without
-    augmentation and with several augmentations.
+    `sheet.png` shows the first images of an epoch as the network receives them. `variants.png` shows some images
+    without augmentation and with several augmentations.
+
+    Raises:
+        UserError: `train.device` is not available, or an augmentation is unknown or cannot be applied to these images.
     """
     store = open_split(prepared, "train")
     spec, device = task_spec_of(store.about), torch_device(train.device)

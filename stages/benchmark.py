@@ -37,7 +37,7 @@ def main(
     """Write `benchmark.json`: parity of torch and ONNX on every validation image, and latencies.
 
     Args:
-        ingested: output folder of ingest, for the original files.
+        ingested: output folder of ingest, for the original files and the labels.
         prepared: output folder of prepare; its pixels are the input of torch.
         trained: output folder of train.
         exported: output folder of export.
@@ -49,7 +49,8 @@ def main(
         Metrics of the stage.
 
     Raises:
-        UserError: the outputs of torch and ONNX differ by more than `benchmark.max_difference`.
+        UserError: a model cannot be opened, or the outputs of torch and ONNX differ by more than
+            `benchmark.max_difference`.
     """
     torch.set_num_threads(benchmark.threads)
     store = open_split(prepared, "val")

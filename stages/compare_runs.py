@@ -1,4 +1,4 @@
-"""Compare all runs that are stored as experiments, on one page: `python -m stages.compare_runs`."""
+"""Compare the workspace and all runs stored as experiments, on one page: `python -m stages.compare_runs`."""
 
 import json
 import math
@@ -25,7 +25,7 @@ ABSENT = (FileNotFoundError, KeyError)
 
 
 def main() -> tuple[Path, list[dict[str, Any]]]:
-    """Write the page, and return its path and the runs, sorted by data version and score.
+    """Write the page that compares runs; return its path and the runs, sorted by data version and score, best first.
 
     Raises:
         UserError: no run can be read.

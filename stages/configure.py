@@ -63,7 +63,8 @@ def main(options: ConfigureOptions) -> Proposal:
     """Inspect a source and write proposed params; overwrite an existing file only if `options.replace`.
 
     Raises:
-        UserError: no labelled images were recognized, or the output file exists or cannot be written.
+        UserError: params.yaml has mistakes, the source cannot be read, no labelled images were recognized, or the
+            output file exists or cannot be written.
     """
     params, text = load(Path("params.yaml")), Path("params.yaml").read_text(encoding="utf-8")
     if options.output.exists() and not options.replace:

@@ -41,8 +41,12 @@ def main(
 ) -> dict[str, Any]:
     """Write scores with bootstrap intervals over groups (`scores.json`) and the predictions.
 
-    `predictions.parquet` has one row per image, `worst` shows the worst errors, and `replicates.parquet` holds the
-    scores of each bootstrap resample. The test split stays sealed.
+    `predictions.parquet` has one row per image, and `replicates.parquet` holds the scores of each bootstrap resample.
+    The folder `worst` shows the worst errors, if the task has predictions that can be drawn. The test split stays
+    sealed.
+
+    Raises:
+        UserError: `train.device` is not available.
     """
     store = open_split(prepared, "val")
     network, spec, _ = load_model(trained / "model.pt")

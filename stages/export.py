@@ -67,10 +67,11 @@ def main(
     export: Export,
     benchmark: Benchmark,
 ) -> dict[str, Any]:
-    """Export the model and choose the fastest variant whose score drop is acceptable.
+    """Export the model and choose the variant to ship.
 
-    Writes `float32.onnx` and its faster variants, the chosen one as `model.onnx`, its metadata as `metadata.json`, and
-    the measurements of each variant as `variants.json`.
+    The fastest variant with an acceptable score drop is shipped if it is clearly faster than float32. Writes
+    `float32.onnx` and, if requested, `int8.onnx`, the file of the shipped variant as `model.onnx`, its metadata as
+    `metadata.json`, and the measurements of each variant as `variants.json`.
 
     Args:
         ingested: output folder of ingest.
@@ -85,6 +86,9 @@ def main(
 
     Returns:
         Name of the shipped variant, its size in bytes and the number of variants.
+
+    Raises:
+        UserError: the manifest was written by another version, or the labels do not contain the ground truth.
     """
     network, spec, about = load_model(trained / "model.pt")
     exact = output / "float32.onnx"

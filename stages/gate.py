@@ -17,7 +17,7 @@ MAX_IMAGES = 24
 
 
 def main(ingested: In, validated: In, audited: In, output: Out, *, gate: Gate) -> dict[str, Any]:
-    """Write `gate.json`: the warnings, and the waived findings with their reasons.
+    """Write `gate.json`: number of passed findings, warnings, waived findings with their reasons, and unused waivers.
 
     Args:
         ingested: output folder of ingest, whose images are shown.

@@ -39,7 +39,8 @@ BATCH = 256  # images per batch of parallel tasks
 def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, split: Split) -> dict[str, Any]:
     """Write `manifest.parquet`, `images-*.tar`, `rejected.csv`, `sealed_index.parquet`, and the sealed test images.
 
-    The table in `splits` is a lock file: groups that it lists stay in their split, and new groups are appended.
+    With `split.by: hash`, the table in `splits` is a lock file: groups that it lists stay in their split, and new
+    groups are appended.
 
     Args:
         source: folder, archive or npz.
@@ -53,7 +54,8 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         counts of images, rejected files, classes, groups, and images per split.
 
     Raises:
-        UserError: the source cannot be used.
+        UserError: the source cannot be used or changes meanwhile, too many files are rejected, labels are inconsistent,
+            a split is empty or has classes of its own, or the split table belongs to other data.
     """
     with open_source(source, ingest, has_split=split.by == "source") as (samples, rejected):
         known = IngestCache(ingest.name)

@@ -1,8 +1,8 @@
 """Predict images with an exported model: `python -m stages.predict MODEL IMAGES...`.
 
 The output is CSV, JSON lines, JSON or COCO. Images are files, folders, archives (zip, tar) and lists; they are
-predicted in one process per core. Repeating the command resumes an interrupted run. Predicted masks and images are
-written to `--files`; `--overlays` draws each prediction over its image. Torch is not required.
+predicted in one process per core by default. Repeating the command resumes an interrupted run. Predicted masks and
+images are written to `--files`; `--overlays` draws each prediction over its image. Torch is not required.
 """
 
 import os
@@ -60,7 +60,8 @@ def main(options: PredictOptions) -> int:
         1 if an image could not be predicted, otherwise 0.
 
     Raises:
-        UserError: an option does not fit the model, or a file cannot be written.
+        UserError: the model cannot be opened, an option does not fit it, a source does not exist, or a file cannot be
+            written or is an input.
         KeyboardInterrupt: the run was interrupted; the text states how to resume.
     """
     silence_decoders()

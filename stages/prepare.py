@@ -54,7 +54,8 @@ def main(
         prepare: params of this stage.
 
     Returns:
-        working size, channels, images per split, and symmetry measures.
+        working size, channels, images (or tiles) per split, symmetry measures and share of black border; if bones were
+        written, also the share of images with articulated parts.
 
     Raises:
         UserError: a split is missing, or the images do not fit the params.
@@ -88,7 +89,7 @@ def main(
 def _write_bones(
     output: Path, train_set: PixelStore, spec: TaskSpec, parts: str, skeleton: tuple[tuple[str, str], ...]
 ) -> dict[str, float]:
-    """Write the bones of the training images for augmentation, and return the share of images that have any."""
+    """Write the bones of the training images for augmentation, and return the share of images with movable parts."""
     if parts == "auto":
         parts = "points" if spec.task == "landmarks" and skeleton else "none"
     if parts == "none":

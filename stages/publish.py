@@ -67,7 +67,7 @@ def publish(model: Path, output: Path, runtime: Path = RUNTIME, card: Path = CAR
 
 
 def collect_about(file: Path) -> dict[str, Any]:
-    """Return the content of `about.json`: metadata of the model, and the constants that decode its outputs.
+    """Return what `about.json` states about a model: its metadata, score, size and digest, and decoding constants.
 
     Raises:
         UserError: the model cannot be opened.

@@ -16,7 +16,8 @@ def main(given: Path, output: Path) -> None:
     """Write all params of the file `given` to `output`, which is complete or absent.
 
     Raises:
-        UserError: the file has mistakes, all of which are listed, or the code was edited while DVC ran this stage.
+        UserError: the file is not readable or has mistakes, all of which are listed, or the code was edited while DVC
+            ran this stage.
     """
     check = code_check_of("resolve")
     text = as_yaml(load(given))

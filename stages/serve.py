@@ -60,7 +60,7 @@ def main(settings: Settings, host: str, port: int, open_to_all: bool) -> None:
 
 
 def _refuse_open(host: str, key: str, intended: bool) -> None:
-    """Raise an error if other machines could send requests without a key, unless this is intended."""
+    """Raise UserError if other machines could send requests without a key, unless this is intended."""
     try:
         is_local = ipaddress.ip_address(host).is_loopback
     except ValueError:

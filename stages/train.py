@@ -40,9 +40,13 @@ def main(
 ) -> dict[str, Any]:
     """Train the network and write the best weights (`model.pt`), `curves.csv`, plots and records of the run.
 
-    The plots are those of DVCLive. The records are the params, the initialization of each layer, the machine, and the
-    values of params that were `auto`. If the process is killed, the next run resumes from the last checkpoint and ends
-    with the same weights.
+    The plots are those of DVCLive. The records are the params, the initialization of each layer, the machine, the
+    values of params that were `auto`, and the learning-rate range test if there was one. If the process is killed, the
+    next run resumes from the last checkpoint and ends with the same weights.
+
+    Raises:
+        UserError: the params contradict each other or do not suit the data, the device is not available, another
+            process runs the same training, or the training failed.
     """
     best = json.loads((tuned / "best.json").read_text())
     sections = overlay({"task": task, "augment": augment, "network": network, "train": train}, best)

@@ -52,10 +52,16 @@ def main(
 ) -> dict[str, Any]:
     """Write the best values (`best.json`), which `train` uses in place of params, and `trials.csv` and `finals.csv`.
 
-    Trial 0 has the values of params.yaml, so the result is at least as good; without trials, no value is replaced.
+    Trial 0 has the values of params.yaml, except that values outside `tune.space` are sampled. It competes with the
+    best trials, so the result is at least as good on validation data. Without trials, no value is replaced.
+
     All trials train with the same seed and are compared by `task.score` on validation data. The best trials and trial 0
     are trained with further seeds, and the best mean wins. If the process is killed, the next run resumes with all
     completed trials.
+
+    Raises:
+        UserError: an end of `tune.space` is invalid, a grid is too large, the storage or the workers are not available,
+            or all trials failed.
     """
     if not tune.trials:
         return _write(output, tune, [], {}, {})

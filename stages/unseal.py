@@ -38,8 +38,8 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
         Value of each score.
 
     Raises:
-        UserError: not called through `make unseal`, since a plain `dvc repro` must not open the test set; or the test
-            set belongs to another version of the data.
+        UserError: not called through `make unseal`, since a plain `dvc repro` must not open the test set; the test set
+            belongs to another version of the data; or `openings` lacks columns.
     """
     if os.environ.get(DELIBERATE) != "yes":
         raise UserError(

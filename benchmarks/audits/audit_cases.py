@@ -100,7 +100,7 @@ class AuditRun:
         score: Score,
         seeds: int = 0,
     ) -> Cell:
-        """Audit one data set per seed and sum the counts.
+        """Audit one data set per seed and sum the counts, or return the cell if it is measured already.
 
         Args:
             facts: description of the case, which identifies it among the cells that are measured already.
@@ -176,7 +176,7 @@ class AuditRun:
         return [cells[0], cells[-1]] if self.sizes.substitute else cells
 
     def datasets(self, *names: str) -> list[str]:
-        """Return the named base data sets whose files are available."""
+        """Return the named base data sets whose files are available; a tiny run uses the digits if there are none."""
         found = [name for name in available(self.folder) if name in names]
         return found or (["digits"] if self.sizes.substitute else [])
 
@@ -212,7 +212,7 @@ def _with_confounder(
 
 
 def duplicates(run: AuditRun) -> Iterator[Cell]:
-    """Measure duplicates: add changed copies of 36 of 400 images, half of them in the other split, or no copies."""
+    """Measure duplicates: add changed copies of 36 of 400 images, 24 of them in the other split, or no copies."""
     libraries = ("cleanvision", "datalab", "imagededup")
     for name in run.datasets("cifar10", "plankton121", "clothing10"):
         classes = 20 if name == "plankton121" else 10

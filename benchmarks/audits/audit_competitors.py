@@ -1,7 +1,8 @@
 """Run Macula's audits on a data set with injected faults, and other libraries on the same files.
 
 A result has `alarms` (pairs of an id and its severity), `sets` (by id, groups of images reported as duplicates),
-`images` (by id, single images that are reported), `figures` (by id, numbers) and `seconds` of processor time.
+`images` (by id, single images that are reported), `figures` (by id, numbers) and `seconds`: processor
+time of Macula, but wall-clock time of another library, which also has `cpu_seconds`, and `error` if it failed.
 """
 
 import json
@@ -177,6 +178,9 @@ class LibraryProcess:
         Args:
             names: names in `audit_libraries.LIBRARIES`.
             folder: folder that `write_case` wrote.
+
+        Raises:
+            SystemExit: the process of the libraries has ended.
         """
         assert self._process.stdin is not None
         print(json.dumps({"names": list(names), "folder": str(folder)}), file=self._process.stdin, flush=True)

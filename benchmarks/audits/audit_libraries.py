@@ -91,7 +91,10 @@ def datalab(files: Files) -> dict[str, Any]:
 
 
 def deepchecks(files: Files) -> dict[str, Any]:
-    """Run the checks of the suites `data_integrity` and `train_test_validation` with their default conditions."""
+    """Run checks of image properties and of drift from the suites `data_integrity` and `train_test_validation`.
+
+    Conditions and other settings are the defaults.
+    """
     from deepchecks.vision.checks import (
         ImageDatasetDrift,
         ImagePropertyDrift,
@@ -132,7 +135,10 @@ def properties(files: Files) -> dict[str, Any]:
 
 
 def vision_data(files: Files, split: str | None) -> Any:
-    """Return the `VisionData` of a split, or of all images if `split` is None; shuffled, as deepchecks requires."""
+    """Return the `VisionData` of a split, or of all images if `split` is None; None if there are no images.
+
+    The images are shuffled, as deepchecks requires.
+    """
     from deepchecks.vision import VisionData
     from PIL import Image
 

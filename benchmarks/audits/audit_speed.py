@@ -2,7 +2,7 @@
 
 All use one core and the same JPEGs. They take turns in rounds, and each is compared with cleanvision in the same round
 by processor time, which other work on the machine affects less than wall-clock time. `macula` is all that ingest
-computes for a file: decoding, thirty statistics, EXIF, two perceptual hashes, a thumbnail and the digest of the pixels.
+computes for a file: decoding, image statistics, EXIF, two perceptual hashes, a thumbnail and the digest of the pixels.
 `pipeline` is the stages ingest, validate and audit, started as `dvc repro` starts them, including imports and child
 processes.
 """
@@ -61,7 +61,11 @@ def measure(data: Path | None, sizes: SpeedSizes) -> dict[str, Any]:
         sizes: number of images, rounds and stages.
 
     Returns:
-        By set of images: rates of each library, milliseconds per image of each part, and seconds of each stage.
+        `rounds`, `load` before the measurement and `cores`; by set of images: rates of each library, processor
+        milliseconds per image of each part of a description, and seconds of each stage.
+
+    Raises:
+        SystemExit: a library or a stage failed.
     """
     found: dict[str, Any] = {"rounds": sizes.rounds, "load": os.getloadavg()[0]}
     found["cores"] = len(os.sched_getaffinity(0))

@@ -49,7 +49,7 @@ def rate(cell: Cell, who: str, name: str, of: str = "seeds") -> str:
         of: the count by which it is divided.
 
     Returns:
-        The share with two decimals; `-` if the library did not run.
+        The share with two decimals; `-` if the library did not run, or the other count is 0.
     """
     found = cell.get(who, {})
     return f"{found.get(name, 0) / found[of]:.2f}" if found.get(of) else "-"
@@ -142,7 +142,7 @@ def outlier_images(cells: list[Cell]) -> str:
 
 
 def unmodified(cells: list[Cell]) -> str:
-    """Tabulate how often each finding is raised without an injected fault."""
+    """Tabulate the rates of warnings and blocking findings without an injected fault, and the seconds per data set."""
     rows = []
     for cell in cells:
         for who in LIBRARIES:

@@ -24,7 +24,7 @@ class BaseDataset:
 
     description: str
     read: Callable[[Path], LabelledImages]
-    """Read the images from the folder of the reference data."""
+    """Function that reads the images from the folder of the reference data."""
     file: str = ""
     """File in that folder; empty if none is needed."""
     quality: int = 0
@@ -51,7 +51,7 @@ def cifar10(folder: Path) -> LabelledImages:
 
 
 def clothing10(folder: Path) -> LabelledImages:
-    """Return 741 colour photos, reduced to at most `LONGER_SIDE` pixels."""
+    """Return 741 colour photos, reduced to at most `LONGER_SIDE` pixels on the longer side."""
     return _read_zip(folder / "clothing10.zip", _decode_colour)
 
 

@@ -1,8 +1,8 @@
 """Measure the time of Macula's description of an image file, in total and by part.
 
-`python -m benchmarks.audits.description_speed time FOLDER` prints the seconds and processor seconds for the images of
-`audit_speed`, and `... breakdown FOLDER` prints the milliseconds of each part. The module runs in its own process, so
-that other imports and their memory do not affect the times.
+`python -m benchmarks.audits.description_speed time FOLDER` prints the wall-clock and processor seconds for the images
+of `audit_speed`, and `... breakdown FOLDER` prints the processor milliseconds of each part. The module runs in its own
+process, so that other imports and their memory do not affect the times.
 """
 
 import json
@@ -30,7 +30,7 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def time_description(folder: Path) -> tuple[float, float]:
-    """Return the seconds and processor seconds that this process takes to describe all files."""
+    """Return the wall-clock and processor seconds that this process takes to read and describe all files."""
     keep_freed_memory()  # as in the processes in which ingest decodes
     files = _image_files(folder)
     describe_image(files[0].read_bytes(), max_megapixels=100)
@@ -41,7 +41,10 @@ def time_description(folder: Path) -> tuple[float, float]:
 
 
 def break_down(folder: Path) -> dict[str, float]:
-    """Return the milliseconds per image of the parts of a description; grey levels are computed in several of them."""
+    """Return the processor milliseconds per image of a description (`all`) and of its parts, largest first.
+
+    Each part is timed by itself; the rest, such as the conversion to grey, is `all` minus the other parts.
+    """
     keep_freed_memory()
     spent: dict[str, float] = defaultdict(float)
 

@@ -79,7 +79,7 @@ def blur(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
 
 
 def border(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Add `strength` levels to the outermost sixteenth of the image, at least one pixel.
+    """Add `strength` levels to a border that is a sixteenth of the shorter side wide, at least one pixel.
 
     Args:
         sample: the sample to change.
@@ -95,7 +95,7 @@ def border(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
 
 
 def stamp(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Draw a white square in the upper right corner, with probability `strength`.
+    """Draw a white rectangle in the upper right corner, with probability `strength`.
 
     Args:
         sample: the sample to change.
@@ -133,7 +133,7 @@ def padding(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
 
 
 def camera(sample: FaultSample, strength: float, rng: Rng) -> FaultSample:
-    """Set the camera to the first one with probability `strength`; otherwise leave it unchanged.
+    """Set the camera to the first of `CAMERAS` with probability `strength`; otherwise leave it unchanged.
 
     Args:
         sample: the sample to change.

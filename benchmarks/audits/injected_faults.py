@@ -74,7 +74,9 @@ def with_confounder(data: FaultyDataset, transform: Transform, strength: float, 
 
 
 def with_copies(data: FaultyDataset, per_kind: int, rng: Rng) -> FaultyDataset:
-    """Add changed copies of different originals; half of the copies are in the other split.
+    """Add changed copies of different originals.
+
+    The first, third, ... copy of each kind is in the other split, the others are in the split of their original.
 
     Args:
         data: the data set to change.

@@ -1,4 +1,4 @@
-"""Implementations that `compare_augmentation` compares, and the processes in which some of them run.
+"""Implementations that `compare_augmentation` compares, and the worker processes in which they run.
 
 All start from uint8 images as in a pixel store and return float32 in 0..1 on the device. Axes: B (or N) images, S
 pixels per side.

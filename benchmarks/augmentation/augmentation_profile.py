@@ -57,7 +57,7 @@ def time_shares(name: str, recipe: AugmentationRecipe, device: str) -> dict[str,
         device: `cpu` or `cuda`.
 
     Returns:
-        Shares of at least 0.5 %, the largest first.
+        Shares above 0.5 %, the largest first.
     """
     call = call_alone(name, recipe, device)
     call()
@@ -75,7 +75,7 @@ def time_shares(name: str, recipe: AugmentationRecipe, device: str) -> dict[str,
 
 
 def seconds_by_function(call: Callable[[], Any], calls: int = 5) -> dict[str, float]:
-    """Return the seconds in each function of `stages`, including what it calls outside of `stages`.
+    """Return the seconds of several calls in each function of `stages`, including what it calls outside of `stages`.
 
     torch's profiler is not used: if it records stacks, it retains memory, which each call then maps and clears again.
     """

@@ -15,11 +15,11 @@ changed by up to 10 %, saturation by 20 %, hue by 18 degrees. The implementation
   half of the requested one, the amplitude is the same.
 
 A float batch takes 38 MB. The C library returns blocks of that size to the system when they are freed, which maps and
-clears them again for the next batch. `memory kept` uses the setting of Macula's training (`keep_freed_memory`); Kornia
-is timed with this setting and with the default.
+clears them again for the next batch. `memory kept` uses the setting of Macula's training (`keep_freed_memory`); on a
+CPU with glibc, Macula and Kornia are timed with this setting and with the default.
 
-Each implementation has its own processes. They take turns in rounds, and each is compared with Kornia in the same
-round, because other work on the machine varies.
+Macula and Kornia have their own processes; the other implementations share worker processes. They take turns in rounds,
+and each is compared with Kornia in the same round, because other work on the machine varies.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def rate_shared(
 
 
 class Competition:
-    """All implementations, each with the same number of threads and its own processes."""
+    """All implementations, with the same number of threads, and the processes in which they run."""
 
     def __init__(self, threads: int, shared: list[Tensor], device: str, kept: bool = True) -> None:
         """Start the processes.

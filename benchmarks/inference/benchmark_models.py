@@ -1,4 +1,4 @@
-"""Write the models that `compare_inference` compares, all with the same weights.
+"""Write the models that `compare_inference` compares; the files of a network have the same weights.
 
 The networks have random weights, and normalizations whose statistics come from the images. Speed does not depend on
 trained weights, but layers that pass on signals are needed for a realistic quantization error. With the arguments
@@ -50,7 +50,7 @@ def to_uint8(shown_NCHW: Array) -> Array:
 
 
 def macula(name: str, folder: Path) -> dict[str, Any]:
-    """Write a network's torch file, Macula's model files and the plain export.
+    """Write a network's torch file, Macula's model files, the plain export, the images and the expected outputs.
 
     Args:
         name: a key of `NETWORKS`, or `TINY_NETWORK`.

@@ -89,7 +89,7 @@ DIFFERENCE = """async ([file, pixels]) => {
 
 
 def level_differences(page: Page, files: list[Path]) -> list[list[float]]:
-    """Return the mean and the largest difference of the browser's pixels from Pillow's, for each colour JPEG."""
+    """Return the mean and the largest difference of the browser's pixels from Pillow's, for each file `*.jpg`."""
     texts = [
         [file.read_bytes(), decode_image(file.read_bytes()).image.tobytes()] for file in files if file.suffix == ".jpg"
     ]
@@ -120,7 +120,8 @@ def measure(launch: Launch, model: Path, files: list[Path], rounds: int = ROUNDS
         **publishing: further arguments of `publish`.
 
     Returns:
-        `firsts` in seconds, `browser` and `python` in milliseconds per image, and `levels`.
+        `firsts` in seconds, `browser` and `python` in milliseconds per image, and `levels` (differences of decoded
+        JPEGs).
     """
     found: dict[str, Any] = {"firsts": [], "browser": [], "python": [], "levels": []}
     with tempfile.TemporaryDirectory() as folder:

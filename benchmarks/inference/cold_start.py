@@ -86,7 +86,10 @@ def session_with(settings: dict[str, Any]) -> Callable[..., Any]:
 
 
 def run_steps(folder: Path, variant: str) -> None:
-    """Run all steps up to the first prediction in this process; print the time and memory of each as JSON."""
+    """Run all steps up to the first prediction in this process; print the time and memory of each as JSON.
+
+    A second line contains the median time of further predictions and the memory after them.
+    """
     from benchmarks.inference.inference_competitors import process_megabytes  # imports numpy
 
     steps: list[dict[str, Any]] = []
@@ -140,7 +143,11 @@ def _replace(module: Any, name: str, value: Any) -> None:
 
 
 def run_process(folder: Path, variant: str) -> dict[str, Any]:
-    """Start a process; return the wall-clock and processor seconds until its first prediction, and its steps."""
+    """Start a process; return the wall-clock and processor seconds until its first prediction, and its steps.
+
+    Returns:
+        What `run_steps` prints, with `wall` and `cpu`; only `error` if the process failed.
+    """
     python = str(SERVING.absolute()) if SERVING.exists() else sys.executable
     command = [python, "-m", "benchmarks.inference.cold_start", str(folder), variant]
     began = time.perf_counter()
@@ -175,7 +182,7 @@ def main(folder: Path, variants: Sequence[str] = tuple(VARIANTS), rounds: int = 
 
 
 def summarize(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the medians over runs, and the range of the wall-clock seconds."""
+    """Return the medians over runs, and the range of the wall-clock seconds; the error if the first run failed."""
     if "error" in runs[0]:
         return {"error": runs[0]["error"]}
     middle = statistics.median

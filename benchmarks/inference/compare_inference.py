@@ -1,15 +1,15 @@
 """Compare inference from one JPEG to one prediction: `python -m benchmarks.inference.compare_inference --data FOLDER`.
 
-All use the same weights, images and machine, batches of 1 and 16, and one or two threads. Each competitor reads the
-same JPEGs (from FOLDER/clothing10.zip, 16 of one size) and decodes with Pillow. Macula uses `stages.runtime.Model` in
-the environment in which it is deployed; the others are used as in their documentation. Each has its own process. They
-take turns in rounds, in an order that rotates, and are compared within a round. Both wall-clock time and processor time
-are recorded. With one thread, processor time is what an idle machine would show, because other work on the machine
-affects it less; with more threads it includes waiting threads that spin.
+All use the same images and machine, batches of 1 and 16, one or two threads and, except for Ultralytics' classifier,
+the same weights. Each competitor reads the same JPEGs (from FOLDER/clothing10.zip, 16 of one size) and decodes with
+Pillow. Macula uses `stages.runtime.Model` in the environment in which it is deployed; the others are used as in their
+documentation. Each has its own process. They take turns in rounds, in an order that rotates, and are compared within a
+round. Both wall-clock time and processor time are recorded. With one thread, processor time is what an idle machine
+would show, because other work on the machine affects it less; with more threads it includes waiting threads that spin.
 
 The page also contains the share of the machine's peak that is reached, the time and memory of a new process until its
-first prediction (`cold_start`), and the time of decoders (`decoder_speed`). Results are written after each network, so
-that an interrupted run resumes.
+first prediction (`cold_start`), and the time of decoders (`decoder_speed`). Results are written after each number
+of threads, so that an interrupted run resumes.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class InferenceSizes:
 
     rounds: int = 5
     seconds: float = 0.2
-    """Time for which a competitor is measured in a round."""
+    """Time for which each job of a competitor is measured in a round."""
     threads: tuple[int, ...] = (1, 2)
 
 
@@ -83,7 +83,11 @@ class Worker:
         return json.loads(line)
 
     def request(self, **job: Any) -> dict[str, Any]:
-        """Send a job and return the result."""
+        """Send a job and return the result.
+
+        Raises:
+            RuntimeError: the process has ended.
+        """
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
@@ -107,13 +111,17 @@ def compare(names: Sequence[str], folder: Path, threads: int, sizes: InferenceSi
     """Run all competitors in turn.
 
     Args:
-        names: the competitors.
+        names: keys of `COMPETITORS`.
         folder: folder with the images and models.
         threads: threads of each competitor.
         sizes: rounds and seconds.
 
     Returns:
-        By competitor: medians of each round, memory, and the difference from torch.
+        By competitor: seconds until it was ready, medians of each round, memory, and the difference from torch in eager
+        mode.
+
+    Raises:
+        RuntimeError: the process of a competitor has ended.
     """
     workers = [Worker(name, folder, threads) for name in names]
     try:
@@ -169,7 +177,7 @@ def softmax(output: Any) -> Any:
 
 
 def write_images(archive: Path | None, folder: Path) -> list[int]:
-    """Write the JPEGs of the most frequent size, or generated ones without an archive.
+    """Write the first JPEGs of the most frequent size, or generated ones without an archive.
 
     Args:
         archive: zip of JPEGs, or None.
@@ -198,7 +206,7 @@ def run_module(environment: str, module: str, *arguments: str) -> dict[str, Any]
     Args:
         environment: folder of the environment.
         module: name of the module in `benchmarks.inference`.
-        *arguments: its arguments; the last one is a folder.
+        *arguments: its arguments; the last one, if any, is a folder.
     """
     settings = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
     env = os.environ | settings | {"YOLO_CONFIG_DIR": [tempfile.gettempdir(), *arguments][-1]}

@@ -78,7 +78,10 @@ def _decoders_of(library: str) -> dict[str, Callable[[bytes], Array]]:
 
 
 def read_images(folder: Path) -> dict[str, list[bytes]]:
-    """Return some evenly spaced files of each set; `folder` contains the archives."""
+    """Return up to `FILES` JPEGs of each set, and enlarged ones; `folder` contains the archives.
+
+    Every n-th of the matching colour JPEGs is taken, in the order of the file names.
+    """
     found: dict[str, list[bytes]] = {}
     for name, (archive, low, high) in SETS.items():
         with zipfile.ZipFile(folder / archive) as packed:
@@ -155,8 +158,8 @@ def measure(sets: dict[str, list[bytes]], rounds: int = ROUNDS) -> dict[str, Any
         rounds: number of rounds.
 
     Returns:
-        By set: size of the images, milliseconds and differences from Pillow of each decoder, and the same for reduced
-        decoding.
+        By set: size of the images, processor milliseconds and differences from Pillow of each decoder, and the same for
+        reduced decoding, with the differences of the resized images.
     """
     found: dict[str, Any] = {}
     for name, files in sets.items():

@@ -35,7 +35,7 @@ class Competitor:
 
 
 def macula(folder: Path, threads: int, variant: str = "whole", engine: str = "onnxruntime") -> Competitor:
-    """Return Macula's model file in `stages.runtime`; for the network alone it gets uint8 images of the working size.
+    """Return Macula's model file in `stages.runtime`; its `network` gets uint8 images of the working size.
 
     Args:
         folder: folder with the models.
@@ -60,7 +60,7 @@ def torch_eager(folder: Path, threads: int, compiled: bool = False, half: bool =
     Args:
         folder: folder with the models.
         threads: threads of torch.
-        compiled: compile it with frozen weights, as torch documents for inference on CPUs.
+        compiled: compile the network with frozen weights, as torch documents for inference on CPUs.
         half: use bf16 by autocast.
     """
     import torch
@@ -115,7 +115,7 @@ def openvino(folder: Path, threads: int, precision: str = "f32", file: str = "pl
 
 
 def ultralytics(folder: Path, threads: int) -> Competitor:
-    """Return Ultralytics' exported classifier; from JPEG to prediction by its `predict`, which takes decoded images."""
+    """Return Ultralytics' exported classifier; `whole` uses its `predict`, which takes decoded images."""
     import io
 
     import onnxruntime
@@ -179,7 +179,7 @@ COMPETITORS: dict[str, tuple[str, Callable[..., Competitor], dict[str, Any]]] = 
 
 
 def time_calls(call: Callable[[], Any], seconds: float) -> dict[str, list[float]]:
-    """Repeat a call, at least once and until `seconds` have passed.
+    """Repeat a call, at least once and until `seconds` have passed, but at most `MAX_CALLS` times.
 
     Returns:
         Seconds of each call: `wall` by the clock, and `cpu` of the processor, summed over all threads.

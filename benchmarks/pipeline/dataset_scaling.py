@@ -93,7 +93,7 @@ def _write_images(folder: Path, count: int, per_group: int) -> None:
 def photo_like(number: int, width: int = WIDTH, height: int = HEIGHT) -> bytes:
     """Generate a JPEG with smooth shapes, fine grain, and random brightness and colour.
 
-    It requires similar work of a decoder as a photo from a camera.
+    A decoder needs about as much time for the image as for a photo from a camera.
 
     Args:
         number: seed of the image.
@@ -120,13 +120,16 @@ def run_stage(folder: Path, stage: str, *paths: str) -> Usage:
     """Run a stage in a workspace.
 
     Args:
-        folder: the workspace, with `params.yaml`.
+        folder: the workspace, with the resolved params.
         stage: name of the stage.
         *paths: arguments of the stage.
 
     Returns:
         Seconds, processor seconds, and the highest memory of the stage and its children in MiB; pages that several
         processes share count once.
+
+    Raises:
+        SystemExit: the stage failed.
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     started, before = time.monotonic(), _children_seconds()

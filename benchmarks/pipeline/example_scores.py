@@ -55,7 +55,7 @@ def measure(project: Path) -> dict[str, Any]:
 
 
 def records() -> list[dict[str, Any]]:
-    """Return all records, sorted by data set and variant."""
+    """Return all records, sorted by the names of their files."""
     return [json.loads(file.read_text()) for file in sorted(RUNS.glob("*.json"), key=lambda file: file.stem)]
 
 

@@ -126,7 +126,7 @@ def describe(name: str, model: Path, files: list[Path], sizes: ServingSizes) -> 
 
 
 def describe_machine() -> Figures:
-    """Return the processor, the cores, and the versions of the packages in both environments."""
+    """Return the processor, the cores, and the versions of the packages here and in the other servers' environment."""
     names = ("bentoml", "litserve", "onnxruntime", "pillow", "uvicorn", "fastapi")
     facts = environment()
     facts["packages"] = {name: _version(name) for name in names if name not in ("bentoml", "litserve")}

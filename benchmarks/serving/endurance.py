@@ -131,8 +131,8 @@ def soak(server: RunningServer, load: Callable[[float], Figures], seconds: float
         interval: seconds between two samples.
 
     Returns:
-        Figures of the load, samples of the memory, and the slope of a least-squares line without the settling time,
-        in MB per hour.
+        Figures of the load, samples of the memory (seconds, resident and proportional MB), and the slope of resident
+        memory with its standard error, by a least-squares line without the settling time, in MB per hour.
     """
     seen: list[tuple[float, float, float]] = []
     ended = threading.Event()

@@ -186,7 +186,7 @@ def _npy_with_wrong_shape(shape: tuple[int, ...]) -> bytes:
 
 
 def gif_of_frames(frames: int) -> bytes:
-    """Return a GIF with a number of frames of one pixel, 20 bytes each."""
+    """Return a GIF with a number of frames of one pixel, 15 bytes each."""
     frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02D\x01\0"
     return b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff" + frame * frames + b";"
 

@@ -78,7 +78,7 @@ def _wire(path: str, body: bytes, *headers: str, method: str = "POST", length: i
 
 
 def _image(make: Callable[[Rng], bytes]) -> Callable[[Rng, str, str], FuzzRequest]:
-    """Return a function that sends images by one of the image routes."""
+    """Return a function that draws a request with images for one of the image routes."""
 
     def one(rng: Rng, kind: str, model: str) -> FuzzRequest:
         query = str(

@@ -80,7 +80,7 @@ class ProcessMonitor:
         self.megabytes.append(self.process.memory_info().rss / 2**20)
 
     def resources(self) -> dict[str, int]:
-        """Return the numbers that must not grow."""
+        """Return the numbers of open files and of threads, which must not grow."""
         return {"open files": self.process.num_fds(), "threads": self.process.num_threads()}
 
     def tenths(self) -> list[float]:
@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """Fuzz the server, write fuzz.md and return it.
 
     Raises:
-        SystemExit: a condition failed; the status is 1.
+        SystemExit: a condition failed, or the server does not respond; the status is 1.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.fuzz_server", description=__doc__)
     parser.add_argument("--model", type=Path, help="ONNX file that `export` wrote; default: a small hand-made one")

@@ -17,7 +17,7 @@ import psutil
 LIBRARIES = Path(".venv-serving-peers/bin")
 SERVING = Path(".venv-serving/bin/python")
 PORT = 8700  # the other servers use the ports above
-TIMEOUT = 60.0  # seconds until the first response, and until all processes have ended
+TIMEOUT = 60.0  # seconds until the first response; a quarter of it is the time to end after SIGTERM
 MEBI = 2**20
 
 
@@ -81,7 +81,7 @@ class RunningServer:
             self.process = subprocess.Popen(self.command, env=env, stdout=stream, stderr=stream, start_new_session=True)
 
     def wait_until_ready(self, image: bytes) -> float:
-        """Wait for the first response and return the seconds since the start.
+        """Wait for the first response that is not an error, and return the seconds since the start.
 
         Args:
             image: bytes of an image file.

@@ -4,11 +4,12 @@ Run `make bench-training ARGUMENTS="--data FOLDER"`.
 
 All train ResNet-18 with random weights on the same files, with AdamW and a one-cycle schedule, at the same batch size,
 number of epochs, maximum learning rate and weight decay. Half of the images are mirrored, with random crops of half to
-all of their area, or the closest equivalent. All have the same number of threads, and of worker processes for loading.
-FOLDER contains `cifar10.tar.xz` and `clothing10.zip`. Each competitor has its own processes, which are stopped
-(SIGSTOP) while others run. In a round each competitor trains one epoch, and each is compared with Macula in the same
-round. One clock outside of the processes measures the time while a competitor runs. On a busy machine wall-clock time
-favours competitors with more processes, among which the cores are divided; processor time does not.
+all of their area, or the closest equivalent. All have the same number of threads; the other libraries also have that
+number of worker processes for loading. FOLDER contains `cifar10.tar.xz` and `clothing10.zip`. Each competitor has its
+own processes, which are stopped (SIGSTOP) while others run. In a round each competitor trains one epoch, and each is
+compared with Macula in the same round. One clock outside of the processes measures the time while a competitor runs. On
+a busy machine wall-clock time favours competitors with more processes, among which the cores are divided; processor
+time does not.
 
 - images/s: training images over the time between the first and the last step of an epoch, without the first epoch; the
   same over processor time, summed over cores and worker processes, which other work on the machine affects less;
@@ -63,7 +64,7 @@ class TrainingProcess:
     rest: bytes = b""
 
     def turn(self) -> bool:
-        """Let the competitor train until it has validated an epoch; return False when it has ended."""
+        """Let the competitor train until it has validated an epoch; return False if it ended or was killed."""
         began = time.perf_counter()
         before = self.seconds
         with contextlib.suppress(ProcessLookupError):
@@ -109,7 +110,7 @@ class TrainingProcess:
 
 
 def start(name: str, recipe: dict[str, Any], threads: int) -> TrainingProcess:
-    """Start a competitor; its first turn begins now.
+    """Start a competitor; call `turn`, which starts its clock, at once.
 
     Args:
         name: a key of `COMPETITORS`.
@@ -209,7 +210,7 @@ def summarize(competitor: TrainingProcess, epochs: int) -> Run:
 
 
 def time_ingest(case: TrainingCase, data: Path, folder: Path) -> float:
-    """Run Macula's `ingest` on the files and return its seconds without imports.
+    """Run Macula's `ingest` on the files and return its wall-clock seconds without imports.
 
     Args:
         case: case with the recipe of the training.

@@ -25,7 +25,7 @@ PACKAGES = ("torch", "torchvision", "lightning", "fastai", "ultralytics", "numpy
 def torchvision(recipe: Recipe, send: Send) -> None:
     """Train in a plain loop, with the transforms of "Getting started with transforms v2" and "Training a classifier".
 
-    With 16 bits, it uses channels last, as in "Automatic mixed precision" and "Channels last memory format".
+    With 16 bits, the network uses channels last, as in "Automatic mixed precision" and "Channels last memory format".
     """
     import torch
     from torch import nn
@@ -59,7 +59,7 @@ def torchvision(recipe: Recipe, send: Send) -> None:
 
 
 def lightning(recipe: Recipe, send: Send) -> None:
-    """Train a `LightningModule` with a `Trainer` with default settings except for the progress bar."""
+    """Train a `LightningModule` by a `Trainer` with default settings except for the recipe and the progress bar."""
     from lightning import pytorch as pl
     from torch.nn import functional
     from torchmetrics.classification import MulticlassAccuracy

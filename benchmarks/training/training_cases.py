@@ -32,7 +32,11 @@ Lightning could use 16 bits, too, by torch's autocast; fastai and Ultralytics us
 
 
 def cifar(archive: Path, folder: Path) -> None:
-    """Write evenly spaced images of CIFAR-10 into the folders train, val and test, with a folder per class."""
+    """Write a part of CIFAR-10 into the folders train, val and test, with a folder per class.
+
+    Every n-th image of a class is taken, in the order of the file names: training images for train, and different test
+    images for val and test.
+    """
     with tarfile.open(archive) as packed:
         files: dict[tuple[str, str], list[tarfile.TarInfo]] = defaultdict(list)
         for member in sorted(packed.getmembers(), key=lambda one: one.name):
@@ -61,7 +65,7 @@ def clothing(archive: Path, folder: Path) -> None:
 
 
 def digits(archive: Path, folder: Path) -> None:
-    """Write a few digits of two classes, enlarged to 32x32 pixels, without an archive."""
+    """Write a few digits of two classes, enlarged to 32x32 pixels; `archive` is not used."""
     from PIL import Image
 
     counts: dict[str, int] = {}
@@ -79,7 +83,7 @@ class TrainingCase:
 
     archive: str
     unpack: Callable[[Path, Path], None]
-    """Write the images of an archive to a folder."""
+    """Function that writes the images of an archive to a folder."""
     recipe: dict[str, Any]
     competitors: tuple[str, ...] = tuple(COMPETITORS)
 

@@ -49,7 +49,7 @@ class StepSizes:
     """Pixels per side, and images per batch."""
     rounds: int = 4
     seconds: float = 0.7
-    """Time of a setting in a round."""
+    """Minimum processor time of a setting in a round."""
     compiled: tuple[bool, ...] = (False, True)
     waiting: tuple[str, ...] = tuple(WAITING)
     waiting_rounds: int = 3
@@ -68,7 +68,8 @@ def measure_arithmetic(size: int, batch: int, sizes: StepSizes) -> dict[str, dic
         sizes: rounds and durations.
 
     Returns:
-        By setting: images per processor second, the ratio to the first setting, and the seconds of the first two steps.
+        By setting: images per processor second, the ratio to the first setting, and the wall-clock seconds of the first
+        two steps.
     """
     steps, first = {}, {}
     for compiled, bits, layout in product(sizes.compiled, (32, 16), LAYOUTS):
@@ -122,7 +123,7 @@ def make_step(size: int, batch: int, bits: int, layout: torch.memory_format, com
 
 
 def mean_cpu_seconds(call: Callable[[], None], seconds: float) -> float:
-    """Return the mean processor seconds of a call, repeated at least twice and until `seconds` have passed."""
+    """Return the mean processor seconds of a call, repeated at least twice and for `seconds` of processor time."""
     began, calls = CPU(), 0
     while calls < 2 or CPU() - began < seconds:
         call()
@@ -131,7 +132,7 @@ def mean_cpu_seconds(call: Callable[[], None], seconds: float) -> float:
 
 
 def measure_optimizers(rounds: int) -> dict[str, float]:
-    """Return the processor milliseconds of an optimizer step over the weights of ResNet-18."""
+    """Return the median processor milliseconds of a step over the weights of ResNet-18, by optimizer."""
     from torchvision.models import resnet18
 
     network, taken = resnet18(num_classes=10), defaultdict(list)
@@ -172,7 +173,7 @@ def measure_waiting(sizes: StepSizes) -> dict[str, Any]:
 
 
 def clock_steps(sizes: StepSizes) -> dict[int, float]:
-    """Return the images per second of wall-clock time of plain steps, by size: medians over some seconds."""
+    """Return the images per second of wall-clock time of plain steps, by size, from the median step."""
     rates = {}
     for size, batch in sizes.shapes:
         taken: list[float] = []

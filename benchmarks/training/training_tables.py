@@ -85,12 +85,12 @@ def _epochs(run: Run) -> list[float]:
 
 
 def _seconds_before_training(run: Run) -> float:
-    """Return the processor seconds before the first epoch: those to the first validation, less an epoch."""
+    """Return the processor seconds before the first epoch: those to the first validation, less a median epoch."""
     return run["epochs"][0]["processor"] - statistics.median(_epochs(run))
 
 
 def best_score(run: Run) -> float:
-    """Return the highest validation score."""
+    """Return the highest validation score of a run."""
     return max(epoch["score"] for epoch in run["epochs"])
 
 

@@ -47,7 +47,7 @@ def _medians(values_NP: Float[Array, "N P"]) -> Float[Array, " P"]:
 
 
 def trees_from_pairs(pairs: Sequence[tuple[str, str]], points: Sequence[str]) -> list[list[int]]:
-    """Return the parents of the points for each tree that the pairs define; -1 elsewhere.
+    """Return the parents of the points for each tree that the pairs define; -1 for its root and points outside it.
 
     Args:
         pairs: names of parent and child, the parent nearer to the trunk.
@@ -83,8 +83,9 @@ def trees_from_pairs(pairs: Sequence[tuple[str, str]], points: Sequence[str]) ->
 def bones_from_points(xy_P2: Float[Array, "P 2"], trees: Sequence[list[int]], size: int) -> Float[Array, "K 7"]:
     """Return a bone from the nearest visible ancestor to every visible point, in the format of `bones_from_foreground`.
 
-    The first bone of a tree, which does not move, is the longest at its root. The radius is estimated as 0.3 of the
-    length, clipped to 2 to 8 % of the size.
+    The first bone of a tree, which has no parent and does not move, is the longest at its root. The radius is estimated
+    as 0.3 of the length, clipped to 2 to 8 % of the size; the flexibility is 1. Trees that would have only one
+    bone are omitted, and at most `MAX_BONES` bones are returned.
 
     Args:
         xy_P2: points, pixels; NaN where missing.

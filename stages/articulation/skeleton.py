@@ -25,8 +25,8 @@ THICK = 0.5  # share of the maximum radius from which the skeleton belongs to th
 MAX_BODY_LENGTH = 2.5  # maximum distance of body pixels from the thickest pixel, in its radii; longer bodies bend
 SPUR = 2.0  # minimum length of a branch in local radii
 MIN_LIMB = 0.6, 3.0, 0.04  # minimum length of a limb in maximum radii, in pixels and in lengths of the figure
-PIECES = 6  # maximum number of bones along the length of a figure
-SLENDER = 6.0  # maximum length of a straight bone in radii
+PIECES = 6  # straight bones shorter than the length of the figure divided by this number are not divided
+SLENDER = 6.0  # straight bones shorter than this, in radii, are not divided
 NO_BONES = np.zeros((0, 7), np.float32)
 
 

@@ -41,7 +41,8 @@ def measure_symmetries(store: PixelStore, class_N: Array | None) -> dict[str, di
     Returns:
         `symmetry_auc`: upper end of the 95 % interval of the AUC of a classifier that separates changed from original
         images, by change; 0.5 means indistinguishable. `symmetry_score_drop`: share of the balanced accuracy above
-        chance that a classifier of the classes loses on changed images, by change.
+        chance that a classifier of the classes loses on changed images, by change; empty without classes, or if the
+        balanced accuracy for unchanged images is less than `MIN_SKILL` above chance.
     """
     chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MAX_IMAGES, len(store))).astype(int))
     group_N = store.rows["group"].to_numpy()[chosen_N]

@@ -37,7 +37,7 @@ class AuditData:
 
     @cached_property
     def copies(self) -> Copies:
-        """Duplicates and near-duplicates among the rows."""
+        """Duplicates and near-duplicates among the training and validation images."""
         return find_copies(self.rows, self.folder, len(self.sealed))
 
     @cached_property

@@ -33,7 +33,7 @@ def find(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
 
 
 def _columns(cells: Array) -> pd.DataFrame:
-    """Return cells [N, ..., 3] as table columns; one channel if all images are grey."""
+    """Return cells [N, ..., 3] as the columns of a table, without constant ones; one channel if all images are grey."""
     grey = bool((cells == cells[..., :1]).all())
     flat = (cells[..., :1] if grey else cells).reshape(len(cells), -1).astype(float)
     return pd.DataFrame(flat).loc[:, lambda table: table.nunique() > 1]

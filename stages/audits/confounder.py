@@ -33,8 +33,10 @@ MIN_GROUPS = 20  # with 8 groups, the test had no power
 def find(data: AuditData, audit: Audit) -> list[Finding]:
     """Report whether image statistics, the border, file metadata or file names predict the label.
 
-    `confounder/statistics` warns, or blocks if one statistic alone separates a class. `confounder/metadata` warns, or
-    blocks if the skill is high. A regression target is predicted as one of five quantile bins.
+    `confounder/statistics` warns; it blocks if one statistic of `EXPOSURE` alone separates a class, or if
+    `audit.block_on_content` is true. `confounder/metadata` blocks if the skill over all classes is at least
+    `audit.min_skill`, or if that for one class is high; it warns if one class is predicted with a lower skill.
+    A regression target is predicted as one of at most five quantile bins.
     """
     labelled = _with_label(data)
     if labelled is None:

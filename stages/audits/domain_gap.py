@@ -103,7 +103,10 @@ def _gap(rows: pd.DataFrame, origin: str, largest: str, data: AuditData, audit: 
 
 
 def _skills(rows: pd.DataFrame, of_one: Array, small: Array) -> tuple[float | None, float | None]:
-    """Return the skill on one origin of a pixel probe trained there (out of fold) and of one trained on the other."""
+    """Return the skill on one origin of a pixel probe trained there (out of fold) and of one trained on the other.
+
+    Both are None if fewer than two classes have enough groups in both origins.
+    """
     per_class = rows.groupby(["label", of_one])["group"].nunique().unstack(fill_value=0)
     common = rows["label"].isin(per_class.index[(per_class >= FOLDS).all(axis=1)]).to_numpy()
     labels, groups = rows["label"].to_numpy(), rows["group"].to_numpy()

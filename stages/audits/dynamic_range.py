@@ -9,7 +9,7 @@ SHARE = 0.95  # share of the images that must be dark; a few bright images do no
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
-    """Report images that are nearly black after division by the highest level of their bit depth (warning)."""
+    """Report whether nearly all images of a bit depth are nearly black if divided by its highest level (warning)."""
     for depth, rows in data.rows.groupby("depth"):
         reached = (float(rows["highest"].quantile(SHARE, "lower")) + 1) / 256
         if reached < MIN_REACHED:

@@ -1,4 +1,4 @@
-"""Leakage audit: validation or test images that also occur in the training split."""
+"""Leakage audit: images that occur in more than one split."""
 
 import pandas as pd
 

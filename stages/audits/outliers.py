@@ -1,7 +1,7 @@
-"""Outlier audit: single images that are nearly black, overexposed, blurred, or of unusual contrast, size or shape.
+"""Outlier audit: single images that are nearly black or white, blurred, low in contrast, or unusual in size or shape.
 
 A value is an outlier if its logarithm lies more than three interquartile ranges beyond the quartiles of the data set
-(Tukey 1977, "Exploratory Data Analysis").
+(Tukey 1977, "Exploratory Data Analysis") and the value differs from the median by at least a factor of two.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,10 @@ before the logarithm, measure."""
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
-    """Report outliers by each measure of `KINDS`; none blocks, because an unusual image may be correct."""
+    """Report outliers by each measure of `KINDS`; none blocks, because an unusual image may be correct.
+
+    A measure by which more than 5 % of the images are outliers is not reported.
+    """
     rows = data.rows
     if len(rows) < MIN_IMAGES:
         message = f"Outliers were not checked: {quantity(len(rows), 'image')}; at least {MIN_IMAGES} are required."

@@ -126,7 +126,7 @@ def _pairs(rows: pd.DataFrame, step: int) -> np.ndarray[Any, Any]:
 
 
 def _far(rows: pd.DataFrame, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Return positions [P, 2] of random pairs of images that are farther apart than the neighbours."""
+    """Return positions [P, 2] of random pairs of images more than 32 positions, or a quarter of their series, apart."""
     one, other = rng.integers(0, len(rows), (2, 200 * PAIRS))
     size = rows.groupby("series")["path"].transform("size").to_numpy()
     far = np.abs(one - other) > np.minimum(max(STEPS), size[one] // 4)

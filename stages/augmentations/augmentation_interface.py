@@ -87,7 +87,7 @@ def by_level(**amounts: Section) -> Callable[[Level, AugmentationData], Section 
 
 
 def geometry_alters_target(data: AugmentationData) -> str:
-    """Return why geometric changes may alter the target; empty unless the target is a number."""
+    """Return why geometric changes may alter the target; empty unless the representation is `scalar`."""
     reason = "the target is a number, which may depend on size, position and direction"
     return reason if data.spec.representation == "scalar" else ""
 

@@ -1,4 +1,7 @@
-"""Counter-based random numbers per image, independent of the batch composition and of the device."""
+"""Counter-based random numbers per image, independent of the batch composition and of the device.
+
+Only numbers from the torch generators of `RandomStream.generators` depend on the type of the device.
+"""
 
 import hashlib
 import math

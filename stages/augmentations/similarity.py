@@ -132,7 +132,7 @@ def _unwise_rotation(data: AugmentationData) -> str:
 
 
 def _rotations(level: Level, data: AugmentationData) -> Rotation:
-    """Return up to 180 degrees if the data have no preferred orientation, otherwise a small maximum angle by level."""
+    """Return rotations by up to 180 degrees if the data have no preferred orientation, otherwise by small angles."""
     if not (
         _are_characters(data) or _name_of_side(data) or _asymmetry(data, "turn") or _asymmetry(data, "upside_down")
     ):

@@ -60,7 +60,7 @@ def _points(xy_BP2: Float[torch.Tensor, "B P 2"], warp: Warp, swap: Sequence[int
 def _objects(objects: Objects, warp: Warp) -> Objects:
     """Return tight boxes around the moved masks, or around the ellipse inscribed in each box.
 
-    Objects that are almost completely outside the image are dropped.
+    Objects with at most the share `LEAST_LEFT` of their area inside the image are dropped.
 
     Rotating the corners of a box overestimates the extent of the object; the inscribed ellipse approximates it better
     (Kalra et al. 2021, "Towards rotation invariance in object detection").

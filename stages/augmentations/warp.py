@@ -94,7 +94,8 @@ class Warp:
     def displaced(self, spans: int, at: Callable[[Tensor], Tensor]) -> "Warp":
         """Return the warp with one more displacement.
 
-        If the map would fold, the displacement is reduced stepwise down to a sixth, and then omitted.
+        For each image whose map would fold or nearly fold, the displacement is reduced stepwise down to a sixth, and
+        then omitted.
 
         Args:
             spans: number of lattice spans along a side.

@@ -38,7 +38,7 @@ class InputImage:
     name: str
     """Unique path below `--files` and `--overlays`, with the suffix of the image; never outside of these folders."""
     read: Callable[[], bytes]
-    """Return the bytes of the image; raises OSError or `Unreadable`. Can be pickled."""
+    """Function that returns the bytes of the image; raises OSError or `Unreadable`. Can be pickled."""
     held: int = 0
     """Number of bytes that `read` keeps in memory."""
     listed: bool = False
@@ -49,7 +49,12 @@ def iterate_images(sources: Sequence[str]) -> Iterator[InputImage]:
     """Yield the images of folders, archives, lists and files, source by source; folders are sorted as text.
 
     The name of an image is its path below the source, preceded by the name of the source if there are several. For a
-    list it is the absolute path. Unreadable images are yielded too, so that the output has a row with the reason.
+    file it is the name of the file, and in a list the absolute path without the first slash. Unreadable images are
+    yielded too, so that the output has a row with the reason.
+
+    Raises:
+        OSError: a folder, archive or list cannot be opened.
+        Exception: one of `ARCHIVE_ERRORS`, if an archive cannot be opened.
     """
     for source, name in zip(sources, unique_source_names(sources), strict=True):
         prefix, lower = f"{name}/" if len(sources) > 1 else "", source.lower()
@@ -69,10 +74,11 @@ def iterate_images(sources: Sequence[str]) -> Iterator[InputImage]:
 
 
 def check_sources(sources: Sequence[str]) -> None:
-    """Check that every source exists and contains images.
+    """Check that every source exists and contains images; standard input and lists are not read.
 
     Raises:
-        UserError: a path does not exist, or a folder or archive contains no image or cannot be opened.
+        UserError: standard input is named twice, a path does not exist, or a folder or archive contains no image or
+            cannot be opened.
     """
     if sources.count(STDIN) > 1:
         raise UserError("- (standard input) is named twice; name it once")

@@ -114,7 +114,7 @@ class RowWriter:
             self._done = {"began": self._began, **known, "paths": self._paths.hexdigest()}
 
     def save_progress(self) -> None:
-        """Write the rows to the disk, then the progress record."""
+        """Write the rows to the disk, then the progress record; do nothing if the run cannot be resumed."""
         if self._record is None or not self._done:
             return
         self._stream.flush()

@@ -71,8 +71,8 @@ def predict_images(
         spec: task specification of the model.
 
     Raises:
-        UserError: a file of `job.files` or `job.overlays` cannot be written; the model cannot be opened, or
-            its digest is not `job.digest`.
+        UserError: a file of `job.files` or `job.overlays` cannot be written; the model cannot be opened, or its digest
+            is not `job.digest`; or the worker processes cannot be restarted.
     """
     if not job.workers:
         model = _open_model(job)

@@ -28,7 +28,7 @@ class Target:
     counts: Counter[int] | None = None
     """Number of pixels of each value; None if the target is not a readable mask."""
     problem: str = ""
-    """Reason why it cannot be read or is not a mask; empty if there is none."""
+    """Reason why the target cannot be read or is not a mask; empty if it has no problem."""
 
 
 @dataclass(frozen=True)

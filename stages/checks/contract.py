@@ -41,7 +41,7 @@ class Rule:
 
 
 def contract(checks: Checks, kinds: frozenset[str]) -> list[Rule]:
-    """Return every rule that applies to a manifest.
+    """Return every built-in rule that applies to a manifest.
 
     Args:
         checks: limits of the rules.

@@ -54,7 +54,7 @@ def image_in_one_split(data: CheckData) -> Iterator[Problem]:
 
 
 def group_in_one_split(data: CheckData) -> Iterator[Problem]:
-    """Yield groups in two splits, the sealed test split included; `image_in_one_split` reports single pictures."""
+    """Yield groups in two splits, the sealed test split included, except copies of one image (`image_in_one_split`)."""
     rows, sealed = data.rows, data.sealed
     for group, same in _across_splits(rows, "group"):
         if same["pixels"].eq(group).all():

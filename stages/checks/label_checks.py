@@ -27,14 +27,14 @@ def scalars_finite(sample: Sample) -> Iterator[str]:
 
 
 def points_inside(sample: Sample) -> Iterator[str]:
-    """Yield points that are more than `POINT_SLACK` outside the image."""
+    """Yield points that are more than `POINT_SLACK` pixels beyond the centres of the outermost pixels."""
     for name, xy in (sample.labels.points or {}).items():
         if xy is not None and not _inside(*xy, sample.width - 1, sample.height - 1, POINT_SLACK):
             yield f"point {name} at x {xy[0]:g}, y {xy[1]:g} is outside the {sample.size} image"
 
 
 def boxes_inside(sample: Sample) -> Iterator[str]:
-    """Yield boxes that reach more than `BOX_SLACK` outside the image."""
+    """Yield boxes that reach more than `BOX_SLACK` pixels outside the image."""
     for shape in sample.labels.shapes or ():
         corners = (shape.box[:2], shape.box[2:])
         if not all(_inside(x, y, sample.width, sample.height, BOX_SLACK) for x, y in corners):
@@ -59,7 +59,7 @@ def _box(shape: ObjectAnnotation) -> str:
 
 
 def outlines_size(sample: Sample) -> Iterator[str]:
-    """Yield outlines whose run lengths do not add up to the image, or that are empty."""
+    """Yield outlines that have a negative run length, do not have as many pixels as the image, or are empty."""
     for shape in sample.labels.shapes or ():
         if shape.rle is None:
             continue
@@ -94,7 +94,7 @@ def _target_name(sample: Sample) -> str:
 
 
 def mask_values(sample: Sample) -> Iterator[str]:
-    """Yield values in masks that are not a class."""
+    """Yield values in the mask that are neither a class nor unknown."""
     classes = len(sample.labels.mask or ())
     for value, pixels in sample.mask_counts.items():
         if value >= classes and value != IGNORE_INDEX:
@@ -103,6 +103,6 @@ def mask_values(sample: Sample) -> Iterator[str]:
 
 
 def mask_known(sample: Sample) -> Iterator[str]:
-    """Yield masks without a single known pixel."""
+    """Yield masks in which the class of every pixel is unknown."""
     if set(sample.mask_counts) == {IGNORE_INDEX}:
         yield f"every pixel of its mask is unknown ({IGNORE_INDEX})"

@@ -16,8 +16,8 @@ def user_rules(checks: Checks, columns: list[str]) -> list[Rule]:
     """Return one rule per entry of `checks.expectations`.
 
     Raises:
-        UserError: lists every unknown column; every unknown, missing or invalid argument;
-            every name of a built-in rule.
+        UserError: lists every unknown column; every unknown, missing or invalid argument; every rule that can never
+            be broken; every name that a built-in rule has.
     """
     taken = {rule.name for rule in contract(checks, EVERY_KIND)}
     entries = checks.expectations.items()

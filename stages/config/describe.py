@@ -212,7 +212,7 @@ def _yaml(value: Any) -> str:
 
 
 def main() -> None:
-    """Print all keys with the values of the current folder's params.yaml."""
+    """Print all keys with the values of the current folder's params.yaml; without the file, with their defaults."""
     file = Path("params.yaml")
     try:
         print(as_text(rows(file if file.exists() else None)))

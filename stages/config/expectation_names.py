@@ -18,7 +18,7 @@ OFFERED = tuple(
 )
 """Expectations of Great Expectations that are correct for a manifest."""
 OWN = ("max_group_share", "min_train_per_class", "min_validation_per_class", "only_classes")
-"""Custom checks: `stages.checks.custom_expectations.CUSTOM_CHECKS`."""
+"""Custom checks that a user may name, from `stages.checks.custom_expectations.CUSTOM_CHECKS`."""
 
 _REASONS = {
     "the manifest's columns and their types are always checked": """

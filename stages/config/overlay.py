@@ -6,7 +6,11 @@ from stages.config.schema_base import Section
 
 
 def overlay(sections: dict[str, Section], best: dict[str, Any]) -> dict[str, Section]:
-    """Return sections with the values of dotted keys replaced, such as `{"train.learning_rate": 0.003}`."""
+    """Return sections with the values of dotted keys replaced, such as `{"train.learning_rate": 0.003}`.
+
+    Raises:
+        pydantic.ValidationError: a value is invalid for its key, or a section has no such key.
+    """
     changed = {name: section.model_dump() for name, section in sections.items()}
     for key, value in best.items():
         *outer, name = key.split(".")

@@ -72,7 +72,7 @@ class Train(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of sgd and rmsprop; for the others the decay of the mean gradient, beta 1."""
     loss: Text = "auto"
-    """auto: the loss nearest to the score; or one that the representation supports: docs/reference/tasks.md."""
+    """auto: the default loss of the representation; or another that it supports: docs/reference/tasks.md."""
     learning_rate: Annotated[
         float | Literal["auto"], BeforeValidator(_rate), Field(json_schema_extra={"range": ">0..10, or auto"})
     ] = 0.003

@@ -23,7 +23,7 @@ PerClass = dict[str, dict[str, int]]
 
 
 def propose_checks(facts: SourceFacts, counts: PerClass) -> Iterator[Choice]:
-    """Propose the section `checks`."""
+    """Propose the thresholds in section `checks`."""
     for key, part, usual in (("train", "train", TRAINING), ("validation", "val", VALIDATION)):
         rarest = min(counts[part].items(), key=lambda item: item[1], default=("", usual))
         low = max(1, min(usual, rarest[1]))
@@ -50,10 +50,11 @@ def max_aspect_ratio(facts: SourceFacts) -> float:
 
 
 def count_per_class(reading: FormatCandidate, facts: SourceFacts, shares: tuple[float, float]) -> PerClass:
-    """Return the expected number of images per split and class; empty if images have no classes.
+    """Return the expected number of training and validation images per class; no classes if images have none.
 
-    The numbers are exact if every image has a class and the source defines the split. Otherwise the split of `ingest`
-    is computed, without the removal of duplicates. If only some images were opened, the numbers are extrapolated.
+    If every image is known to have one class, images are counted by the split of the source, which is exact, or by the
+    split that `ingest` would compute, except that copies of an image are not kept together. Otherwise the numbers are
+    extrapolated from the images whose labels are known.
 
     Args:
         reading: chosen interpretation of the source.

@@ -37,7 +37,7 @@ class CandidateGrouping:
 
     @property
     def groups(self) -> dict[str, list[int]]:
-        """Indices of the images of each group with several images."""
+        """Indices of the images of each group with several images, by group."""
         found: dict[str, list[int]] = defaultdict(list)
         for place, key in enumerate(self.keys):
             found[key].append(place)
@@ -119,6 +119,8 @@ def find_sequences(paths: Sequence[str]) -> list[list[tuple[int, int]]]:
 
 def assign_groups(items: Sequence[Sample], pattern: str, block: int) -> list[str]:
     """Return the group of each image as determined by `ingest`; images without a group form their own.
+
+    Unlike in `ingest`, copies of an image do not share a group, because their pixels are not compared.
 
     Args:
         items: images of the source.

@@ -29,7 +29,7 @@ class ImageSignature:
     thumbnail: Float[Array, " 1024"]
     """Grey thumbnail, SIDE x SIDE pixels."""
     tone: Float[Array, " 6"]
-    """Mean and standard deviation of each of three channels, 0 to 255."""
+    """Means and standard deviations of the first three channels, 0 to 255; those of fewer channels are repeated."""
     pixels: str
     """Digest of the decoded pixels."""
     megapixels: float
@@ -53,7 +53,7 @@ def add_signatures(
         items: images of the source.
         places: indices of the images to open.
         known: signatures by index; modified in place.
-        most_megapixels: limit of decoded megapixels.
+        most_megapixels: limit of megapixels decoded by this call; larger images are skipped.
     """
     room = most_megapixels
     for place in places:

@@ -37,7 +37,7 @@ class ImageGrouping:
 def detect_grouping(
     items: Sequence[Sample], labels: Sequence[str], known: dict[int, ImageSignature], has_split: bool
 ) -> ImageGrouping:
-    """Detect groups of related images.
+    """Detect groups of related images, unless the source defines groups.
 
     Args:
         items: all images.

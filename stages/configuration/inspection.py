@@ -52,7 +52,7 @@ class SourceFacts:
     annotations: list[Annotation]
     """Annotations of all images if known without opening them, else of the opened images."""
     labels: list[str]
-    """Class of each image; empty if images have none or several."""
+    """Class of each image; empty unless every image is known to have exactly one."""
     unusable: dict[str, str]
     """Reason by path of images that cannot be used."""
     copies: int

@@ -20,6 +20,9 @@ VISIBLE = {
 def smallest_structure(annotation: Annotation, target: Integer[Array, "H W *C"] | None) -> tuple[float, str] | None:
     """Return the size in pixels of the smallest structure of an image and its key in VISIBLE; None if there is none.
 
+    The size is the 5th percentile of the shorter sides of objects, the median gap between dots or points, or the
+    thickness of a class of the mask.
+
     Args:
         annotation: labels of the image.
         target: mask or paired image; None if there is none.
@@ -50,7 +53,8 @@ def _gap(points: list[tuple[float, float]]) -> float | None:
 def mask_thickness(mask_HW: Integer[Array, "H W"]) -> float:
     """Return the thickness of the thinnest class of a label image, pixels.
 
-    The thickness is 4 times the mean distance to the edge, which is exact for a straight strip.
+    The thickness is 4 times the mean distance to the edge, which is exact for a straight strip. Only the upper left
+    `MOST_SIDE` x `MOST_SIDE` pixels are measured.
     """
     part_HW = mask_HW[:MOST_SIDE, :MOST_SIDE]
     thicknesses = []

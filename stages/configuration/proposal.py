@@ -1,4 +1,4 @@
-"""Proposal of all params, in the order of params.yaml."""
+"""Proposal of the params that depend on the data, section by section."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from stages.tasks.representations import REPRESENTATIONS, representation_of
 def propose_params(
     reading: FormatCandidate, facts: SourceFacts, source: Path, params: Params
 ) -> tuple[list[Choice], PerClass]:
-    """Propose a value for every key, and count the images per class in training and validation.
+    """Propose values for the params that depend on the data, and count the training and validation images per class.
 
     Args:
         reading: chosen interpretation of the source.

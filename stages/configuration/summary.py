@@ -1,4 +1,4 @@
-"""Text summary of a proposal: reasons, alternatives, open questions and unread files."""
+"""Text summary of a proposal: reasons, alternatives, observations, blockers, open questions and unread files."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -95,7 +95,7 @@ def find_blockers(
     """Yield problems that no params value can fix and that will stop the pipeline.
 
     Args:
-        chosen: proposed format of the source.
+        chosen: chosen interpretation of the source.
         facts: statistics of the images.
         choices: proposed values.
         counts: number of images by split and class.

@@ -14,7 +14,7 @@ from stages.importers.format_detection import FormatCandidate
 from stages.tasks import TASKS
 
 GOAL = {"image": 25.0, "instances": 0.5}
-"""Placeholder objective by task; 0.8 for other tasks."""
+"""Placeholder objective by task; 0.8 for other tasks, except regression, whose objective depends on the labels."""
 LEFT, RIGHT = "left", "right"
 
 

@@ -1,4 +1,4 @@
-"""Proposal of network and training: a simple standard network, within the time budget of the machine."""
+"""Proposal of network and training: a simple standard network, trained within a time budget."""
 
 import math
 from collections.abc import Iterator
@@ -97,11 +97,11 @@ def _weights(facts: SourceFacts, per_class: dict[str, int]) -> tuple[str, str]:
 
 
 def limit_epochs(choice: Choice, seconds: float, measured: str, minutes: float) -> Choice:
-    """Limit `train.epochs` to the time budget.
+    """Limit `train.epochs` to the time budget, but to at least one.
 
     Args:
         choice: proposed number of epochs.
-        seconds: duration of an epoch.
+        seconds: duration of an epoch in seconds.
         measured: description of the measurement.
         minutes: time budget.
 

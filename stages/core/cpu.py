@@ -8,7 +8,7 @@ GROUPS = Path("/sys/fs/cgroup")
 
 
 def cores(groups: Path = GROUPS) -> int:
-    """Return the number of cores that this process may use, by affinity and by the quota of its container.
+    """Return the number of cores that this process may use, by affinity and by the quota of its container, rounded up.
 
     In a container that is limited to 2 of 64 cores, the system reports 64, and 64 threads would wait most of the time.
     """

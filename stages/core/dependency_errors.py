@@ -17,7 +17,8 @@ Explain = Callable[[Any], str]
 def explain(error: BaseException) -> str | None:
     """Return one sentence for an error of a dependency, or None if the error is not known.
 
-    The sentence is that of the most specific known class of the error; if none is known, of the error that caused it.
+    The sentence is that of the most specific known class of the error, else of a known pattern in its message, else of
+    the error that caused it or was being handled when it was raised.
 
     >>> explain(MemoryError())
     'memory is exhausted; close other programs, or lower prepare.size or train.batch_size'
@@ -197,7 +198,7 @@ BY_CLASS: dict[str, Explain] = {
         f"the network cannot be reached: {error.reason}; check the connection, or set network.weights to none"
     ),
 }
-"""Messages by module and name of the exception's class."""
+"""Functions that return the message, by module and name of the exception's class; empty text: not known."""
 
 BY_MESSAGE = (
     (r"can't allocate memory|not enough memory: you tried to allocate|std::bad_alloc", (

@@ -4,9 +4,10 @@ Imports inside functions count, imports under `if TYPE_CHECKING` do not. A strin
 the full name of a module, as in `importlib.import_module("stages.serving.app")`. Importing a submodule also runs the
 `__init__` of its packages, so these are included, with their own imports.
 
-A data file is any file below the package that is not Python. It belongs to the closure if a module or data file of the
-closure names it in a string literal, and if it lies next to a module of the closure: `"report.html.j2"`, or
-`"themes/dark.css"` for a file in a subfolder. A folder without Python files is included as a whole if it is named.
+A data file is any file below the package that is neither Python nor hidden. It belongs to the closure if a module or
+data file of the closure names it in a string literal: `"report.html.j2"`, or `"themes/dark.css"` for a file in a
+subfolder. The path is relative to that file or to any module of the closure. A folder without Python files is included
+as a whole if a file of the closure names it relative to itself.
 """
 
 import hashlib
@@ -51,6 +52,7 @@ class CodeTree:
 
         Raises:
             ModuleNotFoundError: the package has no such module.
+            FileNotFoundError: a file was deleted after the tree was listed.
         """
         if module not in self._modules:
             raise ModuleNotFoundError(f"there is no module {module} in {self._root}", name=module)
@@ -65,7 +67,11 @@ class CodeTree:
         return dict(sorted({**{file: node.digest for file, node in nodes.items()}, **data}.items()))
 
     def record(self, module: str) -> str:
-        """Return the closure of a module as text, one line per file: digest and path."""
+        """Return the closure of a module as text, one line per file: digest and path.
+
+        Raises:
+            ModuleNotFoundError, FileNotFoundError: as for `closure`.
+        """
         return "".join(f"{digest}  {file}\n" for file, digest in self.closure(module).items())
 
     def file_of(self, module: str) -> str | None:

@@ -16,7 +16,7 @@ _KEPT_BLOCK, _KEPT = 32 << 20, 64 << 20
 
 
 def allowed(groups: Path = GROUPS) -> int:
-    """Return the memory limit of the container in bytes, or the memory of the machine if that is less or unlimited."""
+    """Return the memory limit of the container in bytes; the memory of the machine if there is no lower limit."""
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for file in ("memory.max", "memory/memory.limit_in_bytes"):  # version 2 of control groups, and version 1
         try:
@@ -62,11 +62,14 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def freed_memory_given_back() -> Iterator[None]:
-    """Return freed memory to the system immediately within the block; afterwards keep up to 64 MB of it.
+    """Return freed memory to the system immediately within the block; afterwards keep up to 64 MiB of it.
+
+    This applies to allocations of at least 64 KiB. If `keep_freed_memory` was called, all freed memory is kept
+    afterwards.
 
     Use it for short peaks: ONNX Runtime holds several copies of the weights while it opens a file, and would never
-    reuse the freed memory. Keeping memory afterwards, in blocks of up to 32 MB, saves a quarter of the time for a photo
-    of 10 megapixels. If the C library is not glibc, this has no effect.
+    reuse the freed memory. Keeping memory afterwards, in blocks of up to 32 MiB, saves a quarter of the time for a
+    photo of 10 megapixels. If the C library is not glibc, this has no effect.
     """
     _mallopt(_MMAP_THRESHOLD, _PAGES)
     try:

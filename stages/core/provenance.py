@@ -28,7 +28,7 @@ LOGGED = (
 
 
 def commit() -> str:
-    """Return the commit of the code, followed by `-dirty` if files differ from it; `unknown` outside a repository."""
+    """Return the commit of the code, with `-dirty` if tracked files differ; `unknown` without git or a repository."""
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
         return head + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
@@ -56,13 +56,13 @@ def processor() -> str:
 
 
 def digest(sections: Mapping[str, BaseModel]) -> str:
-    """Return a digest of these params, 12 hexadecimal digits."""
+    """Return a digest of params sections, 12 hexadecimal digits."""
     values = {name: section.model_dump(mode="json") for name, section in sections.items()}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def content(parts: Sequence[str | Path]) -> str:
-    """Return a digest of texts, files and files of folders (names and contents), 16 hexadecimal digits."""
+    """Return a digest of texts, files and the files directly in folders (names and contents), 16 hexadecimal digits."""
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 NAME = re.compile(r"[\w./-]{1,100}")
-"""String literals that may name a module, a file or a folder."""
+"""Pattern of string literals that may name a module, a file or a folder."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Source:
     """Digest of one Python file, and the modules and files that its code names."""
 
     digest: str
-    """SHA-256 of the syntax tree, as hexadecimal digits."""
+    """SHA-256 of the syntax tree, or of the text if it cannot be parsed, as hexadecimal digits."""
     imports: tuple[str, ...] = ()
     """Dotted names in import statements, with leading dots if relative: `a.b`, and `a.b.c` for `from a.b import c`."""
     strings: tuple[str, ...] = ()
-    """String literals that may name a module or a file, sorted."""
+    """String literals that may name a module, a file or a folder, sorted."""
 
 
 def parse(text: bytes) -> Source:
@@ -112,7 +112,7 @@ class SourceCache:
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        """Read `file` if `save` has written it; with None, the cache is in memory only."""
+        """Read `file` if `save` of this version of the code has written it; with None, the cache is in memory only."""
         self._file, self._is_new = file, False
         self._sources: dict[str, Source] = {}
         self._used: set[str] = set()

@@ -28,7 +28,7 @@ class ObjectAnnotation:
     rle: tuple[int, ...] | None = None
     """Mask over the whole image in the encoding of `encode_rle`; None if only the box is known."""
     crowd: bool = False
-    """Whether this is a group of objects in one outline; excluded from training and scoring."""
+    """Whether this is a group of objects, or marked as difficult by the source; excluded from training and scoring."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,11 @@ class Annotation:
     """Whether the target file is the image to predict."""
 
     def to_json(self) -> str:
-        """Serialize to one line of JSON."""
+        """Serialize the annotation to one line of JSON.
+
+        Raises:
+            ValueError: a number is NaN or infinite.
+        """
         kept: dict[str, Any] = {k: v for k, v in vars(self).items() if v is not None and v is not False}
         if self.shapes is not None:
             kept["shapes"] = [
@@ -98,7 +102,7 @@ def decode_rle(runs: Iterable[int], height: int, width: int) -> Bool[Array, "{he
         width: width of the image, pixels.
 
     Raises:
-        ValueError: the runs do not add up to height * width.
+        ValueError: a run is negative, or the runs do not add up to height * width.
     """
     lengths = np.fromiter(runs, np.int64)
     if lengths.sum() != height * width or (lengths < 0).any():

@@ -37,7 +37,7 @@ MANIFEST_COLUMNS = {
     "camera": "str",  # from EXIF, like taken and software
     "taken": "str",
     "software": "str",
-    "quality": "float64",  # quality of a JPEG, 1 to 100; 0 for other formats
+    "quality": "float64",  # estimated quality of a JPEG, 1 to 100; 0 for other formats
     "brightness": "float64",  # this and the following: see stages.images.image_statistics
     "contrast": "float64",
     "darkest": "float64",
@@ -75,7 +75,7 @@ SEALED_INDEX = ("group", "content", "pixels", "phash")
 
 
 def write_manifest(rows: pd.DataFrame, folder: Path) -> None:
-    """Write the rows with the columns and types of `MANIFEST_COLUMNS`."""
+    """Write the manifest to a folder, with the columns and types of `MANIFEST_COLUMNS`."""
     rows[list(MANIFEST_COLUMNS)].astype(MANIFEST_COLUMNS).to_parquet(folder / MANIFEST_FILE, index=False)
 
 

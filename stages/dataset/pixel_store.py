@@ -74,7 +74,7 @@ class PixelStore:
         return len(self.rows)
 
     def select(self, index_B: Integer[Array, " B"]) -> "PixelStore":
-        """Return the selected rows, without bones."""
+        """Return a store of the selected working images, without bones."""
         rows = self.rows.iloc[index_B].reset_index(drop=True)
         target = self.target.select(index_B) if isinstance(self.target, RaggedObjects) else self.target[index_B]
         return PixelStore(self.image_NHWC[index_B], target, rows, self.about)
@@ -92,7 +92,7 @@ class PixelStore:
 
 
 class ArrayWriter:
-    """Write arrays one by one to a .npy file of known length that can be memory-mapped."""
+    """Writer of a known number of arrays of one shape, one by one, to a .npy file that can be memory-mapped."""
 
     def __init__(self, file: Path, count: int) -> None:
         """Set the file and the number of arrays; the first array determines shape and type."""
@@ -100,7 +100,11 @@ class ArrayWriter:
         self.mapped: np.memmap[Any, Any] | None = None
 
     def add(self, values: Shaped[Array, "..."]) -> None:
-        """Write the next array."""
+        """Write the next array.
+
+        Raises:
+            OSError: the disk is full.
+        """
         if self.mapped is None:
             shape = (self.count, *values.shape)
             self.mapped = np.lib.format.open_memmap(self.file, "w+", values.dtype, shape)

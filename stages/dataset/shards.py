@@ -12,7 +12,7 @@ def shard_name(arrival: int) -> str:
 
 
 def write_shard(file: Path, members: Iterable[tuple[str, bytes]]) -> list[int]:
-    """Write members (name, bytes) in order; the output depends on the members only.
+    """Write members (name, bytes) to a tar file in order; its content depends on the members only.
 
     Returns:
         The offset of the bytes of each member in the file.

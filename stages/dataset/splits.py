@@ -19,8 +19,8 @@ def assign_splits(groups: pd.Series, labels: pd.Series, shares: dict[str, float]
     """Assign a split to every image: the locked split of its group, else a stratified greedy choice.
 
     New groups are assigned in descending order of size, ties by a hash of the name. Each goes to the split with the
-    largest deficit of its classes, relative to the target count. The result is deterministic, and adding images does
-    not move locked groups.
+    largest deficit relative to the target count, averaged over the classes of the group. The result is
+    deterministic, and adding images does not move locked groups.
 
     Args:
         groups: group name per image.
@@ -53,7 +53,7 @@ def assign_splits(groups: pd.Series, labels: pd.Series, shares: dict[str, float]
 def merge_linked_groups(groups: pd.Series, images: pd.Series, locked: "SplitTable") -> pd.Series:
     """Merge groups that share an image, so that the image is not in two splits.
 
-    New groups get the split of the earliest group. Groups that are already in two splits stay there, as one group in
+    New groups are merged into the earliest group. Groups that are already in two splits stay there, as one group in
     each; the leakage audit reports them.
 
     Args:
@@ -102,7 +102,7 @@ class SplitTable:
 
 
 def stable_hash(text: str) -> str:
-    """Return the SHA-256 in hex, which is the same in every process, unlike `hash`."""
+    """Return the SHA-256 of a text in hex; unlike `hash`, it is the same in every process."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

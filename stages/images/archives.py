@@ -42,14 +42,15 @@ Listing = tuple[SourceFiles, list[Rejection]]
 
 
 def list_source_files(source: Path, stack: ExitStack) -> Listing:
-    """List the regular files of a source; reject everything else.
+    """List the regular files of a source; reject links, special files and names that are not valid UTF-8.
 
     Args:
         source: folder, archive or npz.
         stack: exit stack that closes the archive and deletes unpacked files.
 
     Raises:
-        UserError: the source does not exist, is damaged, or has an unknown format.
+        UserError: the source does not exist or has an unknown format; or the archive is damaged or too large, contains
+            a path that leaves it or, if it is a zip, contains a file twice.
     """
     if not source.exists():
         raise UserError(f"ingest.source: {source} does not exist; set it to a folder, zip, tar or npz of images")
@@ -135,6 +136,7 @@ def read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
     Raises:
         Unreadable: the member is too large, damaged, encrypted, or compressed by an unknown method.
+        EOFError: the archive ends within the member.
     """
     check_file_size(member.file_size)
     try:
@@ -184,7 +186,8 @@ def is_truncated_tar(archive: tarfile.TarFile) -> bool:
     `tarfile` treats a damaged header as the end, but an empty block must follow the last member.
 
     Raises:
-        Exception: one of `ARCHIVE_ERRORS`, if the checksum at the end of a compressed file is wrong.
+        Exception: one of `ARCHIVE_ERRORS`, or OSError for bz2, if the rest of a compressed file or its checksum is
+            damaged.
     """
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)

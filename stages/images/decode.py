@@ -44,7 +44,7 @@ class Unreadable(ValueError):
 
 
 class TooManyPixels(Unreadable):
-    """The image has more pixels than allowed."""
+    """The image has more pixels, or more bytes of pixel values, than allowed."""
 
 
 class NotAdmitted(Exception):
@@ -52,7 +52,7 @@ class NotAdmitted(Exception):
 
 
 Admit = Callable[[int, int, int], None]
-"""Callback that is called with (pixels, channels, bits per channel) before decoding.
+"""Callback that is called with (pixels, channels, bits per channel) before compressed pixels are decoded.
 
 Channels and bits are 0 unless the decoder keeps the stored values in memory as well. The callback may raise
 `NotAdmitted` or `Unreadable`.
@@ -74,19 +74,19 @@ class DecodedImage:
     """A decoded image with the metadata of its file."""
 
     image: Integer[Array, "H W *C"]
-    """uint8 or uint16 pixels, upright; [H, W] for grey, [H, W, 3] for colour, [H, W, C] for more channels."""
+    """uint8 or uint16 pixels, upright; [H, W] for grey, [H, W, 3] for colour, [H, W, C] for other channels."""
     format: str
     """Format name of Pillow, for example JPEG or PNG; NPY for NumPy files."""
     mode: str
-    """Pillow mode of the file, for example L, RGB or P."""
+    """Pillow mode, for example L, RGB or P; the type of the values, for example uint16, if Pillow was not used."""
     camera: str = ""
     """Make and model from EXIF; empty when unknown."""
     taken: str = ""
-    """Capture time from EXIF, unparsed; empty when unknown."""
+    """Capture time from EXIF, or else the time of the last change, unparsed; empty when unknown."""
     software: str = ""
     """Software that wrote the file, from EXIF; empty when unknown."""
     quality: float = 0.0
-    """JPEG quality, 1 to 100 on the scale of libjpeg; 0 for other formats."""
+    """Estimated JPEG quality, 1 to 100 on the scale of libjpeg; 0 for other formats."""
     turned: bool = False
     """Whether the image was rotated or flipped according to its EXIF orientation."""
 
@@ -94,16 +94,18 @@ class DecodedImage:
 def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Admit = admit_all) -> DecodedImage:
     """Decode the bytes of one image file.
 
-    Grey stays grey, palettes become colour, and the EXIF orientation is applied.
+    Grey stays grey, and palettes become colour. The EXIF orientation is applied, except to TIFF files with more than
+    four channels, or with several channels of more than 8 bits.
 
     Args:
         data: content of the file.
-        max_megapixels: maximum size of the image, checked before decoding.
-        admit: called with the size of the image before it is decoded.
+        max_megapixels: maximum size of the image, checked before compressed pixels are decoded.
+        admit: called with the size of the image, see `Admit`.
 
     Raises:
-        Unreadable: the file is not an image, is damaged or transparent, or has more than `max_megapixels`, several
-            frames or more than 16 bits.
+        TooManyPixels: the image exceeds `max_megapixels`.
+        Unreadable: the file is empty, damaged, not an image or partly transparent; has several frames or more than 16
+            bits; or has a mode or compression that is not supported.
         NotAdmitted: `admit` refused the image.
     """
     if not data:

@@ -11,7 +11,7 @@ LIBTIFF = ("TIFFSetErrorHandler", "TIFFSetWarningHandler")
 
 
 def silence_decoders() -> None:
-    """Silence Pillow, tifffile and libtiff in this process; libtiff writes to standard error directly."""
+    """Silence Pillow, tifffile, libtiff (which writes to standard error directly) and all Python warnings."""
     warnings.simplefilter("ignore")
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)

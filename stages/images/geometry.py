@@ -17,7 +17,7 @@ from stages.core.shapes import Array, Float, Integer, Real, Shaped
 class Placement:
     """Position of an original image, or of a tile of it, in a working image.
 
-    The top left `inner_height` x `inner_width` pixels of the working image show the original.
+    The top left `inner_height` x `inner_width` pixels of the working image show the original or the tile.
     """
 
     height: int
@@ -51,7 +51,7 @@ class Placement:
 def inner_size(height: int, width: int, fit: str, size: int) -> tuple[int, int]:
     """Return the height and width to which an image is resized inside a working image.
 
-    Integer arithmetic, so that the exported graph reproduces it exactly.
+    The computation uses integers only, so that the exported graph reproduces it exactly.
 
     Args:
         height: height of the original image, pixels.
@@ -76,7 +76,7 @@ def placements(height: int, width: int, fit: str, size: int, overlap: float) -> 
         width: width of the original image, pixels.
         fit: "letterbox", "stretch" or "tile".
         size: side of the working image, pixels.
-        overlap: minimum overlap of neighbouring tiles, as a share of their side.
+        overlap: minimum overlap of neighbouring tiles, as a share of their side; used for fit `tile` only.
     """
     if fit != "tile":
         inner_height, inner_width = inner_size(height, width, fit, size)
@@ -89,7 +89,7 @@ def placements(height: int, width: int, fit: str, size: int, overlap: float) -> 
 
 
 def _starts(length: int, size: int, overlap: float) -> list[int]:
-    """Return evenly spaced starts of tiles that overlap by at least the given share."""
+    """Return the first pixels, evenly spaced along an axis, of tiles that overlap by at least a share of their side."""
     count = max(1, ceil((length - size * overlap) / (size * (1 - overlap))))
     return [int(start) for start in np.linspace(0, max(0, length - size), count).round()]
 
@@ -136,7 +136,7 @@ def _nearest(length: int, inner: int) -> Integer[Array, " {inner}"]:
 
 
 def blend_tiles(parts: Sequence[Float[Array, "*C S S"]], tiles: Sequence[Placement]) -> Float[Array, "*C H W"]:
-    """Blend predictions of overlapping tiles, weighted by the distance to the edge of the tile.
+    """Blend predictions of overlapping tiles, weighted by the product of the distances to the edges on both axes.
 
     Args:
         parts: predictions of the tiles.

@@ -22,16 +22,17 @@ LEVELS = np.arange(256)
 
 
 def compute_statistics(picture: DecodedImage) -> dict[str, Any]:
-    """Compute the statistics of an image; in grey levels from 0 to 255 unless stated otherwise.
+    """Compute the statistics of an image, in grey levels from 0 to 255 unless stated otherwise.
 
-    brightness, contrast: mean and standard deviation; darkest, brightest: 5th and 95th percentile; highest: level of
-    any channel that no more than `HOT_PIXEL_SHARE` of its pixels exceed; black, white: share of pixels at level 0 and
-    255; entropy: entropy of the grey levels, bits, 0 to 8; border, border_contrast: mean and standard deviation of the
-    border, which is one sixteenth of the shorter side wide; foreground: share of pixels that Otsu's threshold (1979)
-    separates from the border; sharpness: mean absolute difference of neighbouring pixels; red, green, blue and
-    ..._contrast: mean and standard deviation of a channel; redness, blueness: mean of R - G and of B - G, -255 to 255;
-    blank: whether all pixels have the same grey level; thumbnail: 8x8 RGB bytes; phash, phash_mirrored: see
-    `_perceptual_hashes`.
+    width, height: size, pixels; format, mode, camera, taken, software, quality: see `DecodedImage`; brightness,
+    contrast: mean and standard deviation; darkest, brightest: 5th and 95th percentile; highest: highest level of any
+    channel that more than `HOT_PIXEL_SHARE` of the pixels, and more than one, reach; black, white: share of pixels at
+    level 0 and 255; entropy: entropy of the grey levels, bits, 0 to 8; border, border_contrast: mean and standard
+    deviation of the border, which is one sixteenth of the shorter side wide; foreground: share of pixels that Otsu's
+    threshold (1979) separates from the border; sharpness: mean absolute difference of neighbouring pixels; red, green,
+    blue and ..._contrast: mean and standard deviation of a channel, or of the grey image if there are not three
+    channels; redness, blueness: mean of R - G and of B - G, -255 to 255; blank: whether all pixels have the same grey
+    level; thumbnail: 8x8 RGB bytes; phash, phash_mirrored: see `_perceptual_hashes`.
     """
     image = to_uint8(picture.image)
     colour = Image.fromarray(image) if image.shape[2:] == (3,) else None  # created once, since it copies the pixels
@@ -84,7 +85,7 @@ def to_uint8(image: Integer[Array, "H W *C"]) -> UInt8[Array, "H W *C"]:
 
 
 def to_grey(image: Integer[Array, "H W *C"]) -> UInt8[Array, "H W"]:
-    """Convert an image to grey."""
+    """Convert an image to 8-bit grey: the luma of three channels, or the mean of any other number of channels."""
     return _grey(to_uint8(image))
 
 
@@ -173,8 +174,8 @@ def _perceptual_hashes(grey: Image.Image) -> tuple[str, str]:
     """Return perceptual hashes of the image and of its mirror image, 64 bits as 16 hex digits each.
 
     The hash is robust to re-encoding and resizing. It consists of the signs of the 8x8 lowest frequencies of the DCT of
-    the grey image at 32x32, after subtraction of their median (Zauner 2010, "Implementation and benchmarking of
-    perceptual image hash functions"). Mirroring flips the sign of every odd horizontal frequency.
+    the grey image at 32x32, after subtraction of the median of all but the constant one (Zauner 2010, "Implementation
+    and benchmarking of perceptual image hash functions"). Mirroring flips the sign of every odd horizontal frequency.
     """
     small = grey.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
     low = dctn(np.asarray(small, np.float32), norm="ortho")[:8, :8]

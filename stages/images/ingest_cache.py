@@ -48,7 +48,7 @@ class IngestCache:
         return row if row["width"] * row["height"] <= max_megapixels * 1e6 else None
 
     def save(self, rows: pd.DataFrame) -> None:
-        """Replace the cache with these rows; the file is either complete or unchanged."""
+        """Replace the cache with these rows; if it cannot be written, print the reason and leave the file unchanged."""
         table = pa.Table.from_pandas(rows[["content", *DESCRIPTION_KEYS]], preserve_index=False)
         part = self._file.with_name(self._file.name + ".part")
         try:

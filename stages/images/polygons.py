@@ -22,7 +22,8 @@ def rasterize_polygons(polygons: list[Any], height: int, width: int, where: str)
         A mask with at least one pixel.
 
     Raises:
-        Unreadable: a polygon has fewer than three corners or an invalid coordinate, or no pixel is inside.
+        Unreadable: a polygon has fewer than three corners, an odd number of coordinates or an invalid one; or the union
+            covers no pixel.
     """
     from pycocotools import mask as coco_mask
 
@@ -40,5 +41,5 @@ def rasterize_polygons(polygons: list[Any], height: int, width: int, where: str)
 
 
 def is_coordinate(value: Any) -> bool:
-    """Return whether a value is a finite number below `MAX_COORDINATE`."""
+    """Return whether a value is a finite number with an absolute value below `MAX_COORDINATE`."""
     return isinstance(value, int | float) and math.isfinite(value) and abs(value) < MAX_COORDINATE

@@ -27,16 +27,21 @@ def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
 
     Raises:
         Unreadable: the function raised it, or the worker crashed or exceeded `TIMEOUT_SECONDS` or `MEMORY_BYTES`.
+        Exception: any other exception that the function raised.
     """
     return wait_for_result(_pool().schedule(function, arguments, timeout=TIMEOUT_SECONDS), TIMEOUT_SECONDS)
 
 
 def wait_for_result(future: Any, seconds: float) -> Any:
-    """Return the result of a task, or raise its exception; raise Unreadable if the worker was lost.
+    """Return the result of a task, or raise its exception.
 
     Args:
         future: future of a task in a pool of `create_process_pool`.
         seconds: timeout of the task, for the message.
+
+    Raises:
+        Unreadable: the worker crashed, or exceeded its limit of time or memory.
+        Exception: any other exception of the task.
     """
     try:
         return future.result()
@@ -88,7 +93,7 @@ def _pool() -> ProcessPool:
 
 
 def _initialize_worker(memory: int, prepare: Callable[[], None] | None) -> None:
-    """Initialize a worker: limit its memory, and ignore interrupts, which the parent handles."""
+    """Initialize a worker: ignore interrupts, which the parent handles, hide standard error, prepare, limit memory."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_freed_memory()
     os.dup2(

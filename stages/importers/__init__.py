@@ -45,9 +45,10 @@ IMPORTERS: dict[str, Callable[[SourceFiles, str, Ingest, bool], ImportResult]] =
     "pairs": import_pairs,
     "folders": import_folders,
 }
-"""Importer by label format: (files, name of the file that is `ingest.inside` or "", params, has_split) -> samples.
+"""Importer by label format: (files, name of the file that is `ingest.inside` or "", params, has_split) -> result.
 
-The most specific format comes first: among formats that explain about as many files, `configure` proposes the first.
+The most specific format comes first: among the formats that cover at least half as many images as the best, `configure`
+proposes the first.
 """
 SINGLE_FILE_FORMATS = {
     "table": "labels.csv",
@@ -103,7 +104,9 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
         samples, and the files or rows that were rejected.
 
     Raises:
-        UserError: the source is missing, empty, damaged, or in an unknown format.
+        UserError: the source is missing, damaged, in an unknown format, or contains no labelled images; `ingest.inside`
+            is not in it, or names no file although the format requires one; the importer refuses the files or params;
+            or `ingest.group_regex`, `ingest.origin_regex` or `ingest.sequence_block` does not suit a path.
     """
     with ExitStack() as stack:
         files, rejected = list_source_files(source, stack)
@@ -137,13 +140,15 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
 def select_inside(files: SourceFiles, inside: str, source: Path) -> tuple[SourceFiles, str]:
     """Select the files below `inside` and name them relative to it.
 
+    If `inside` is a file, the files of its folder are selected, or all files if that folder contains no image.
+
     Args:
         files: files of the source.
         inside: path of a folder or file in the source; empty for the whole source.
         source: path of the source, for the error message.
 
     Returns:
-        selected files, and the name of the file if `inside` is a file, else ''.
+        selected files, and the name of `inside` among them if it is a file, else ''.
 
     Raises:
         UserError: the source has no such folder or file.

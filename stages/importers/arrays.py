@@ -23,14 +23,18 @@ READ = ("images", "labels")  # suffixes of the names of the arrays that are read
 def import_arrays(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
     """Import `train_images`, `train_labels`, `val_...`, `test_...` (MedMNIST), or `images` and `labels`.
 
-    Labels [N] or [N, 1] of integers or text are classes; [N, K] of 0 and 1 are multilabel classes; floats that are not
-    integers, or [N, K] floats with values other than 0 and 1, are numbers (regression).
+    Labels [N] or [N, 1] of integers, integral floats or text are classes; [N, K] of 0 and 1 are multilabel classes;
+    other floats, or [N, K] floats with values other than 0 and 1, are numbers (regression).
 
     Args:
         files: files of the source by path.
         name: path of the npz file.
-        ingest: parameters of `ingest`.
-        has_split: True if the source defines the splits.
+        ingest: parameters of `ingest`; not used.
+        has_split: True if the source defines the splits; they are read in any case.
+
+    Raises:
+        UserError: the npz is damaged or too large, contains no images, or its images or labels have a wrong type, shape
+            or number.
     """
     arrays = _load_arrays(files[name]())
     parts = [key.removesuffix("images") for key in arrays if key.endswith("images")]
@@ -59,7 +63,7 @@ def _load_arrays(data: bytes) -> dict[str, Array]:
     """Load images and labels; other arrays are replaced by empty ones, since only their names are used.
 
     Raises:
-        UserError: the file is damaged, or declares more data than the file or the memory can hold.
+        UserError: the file is damaged, or unpacks to more than `MAX_UNPACKED_BYTES` or the memory can hold.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

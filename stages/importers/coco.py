@@ -21,13 +21,19 @@ Json = dict[str, Any]
 
 
 def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import images by `file_name`, relative to the JSON file; an annotation is an object or a set of key points.
+    """Import the images that a COCO file lists; an annotation is an object or a set of key points.
+
+    The `file_name` of an image is its path in the source, or the end of exactly one path.
 
     Args:
         files: files of the source by path.
         name: path of the JSON file.
-        ingest: parameters of `ingest`.
-        has_split: True if the source defines the splits.
+        ingest: parameters of `ingest`; not used.
+        has_split: True if the source defines the splits; they are read in any case.
+
+    Raises:
+        UserError: the file is not JSON or not COCO, ids are missing or duplicated, or an annotation refers to a missing
+            image.
     """
     data = _parse(files[name](), name)
     categories = {c["id"]: c for c in data["categories"]}

@@ -20,13 +20,17 @@ def is_deeplabcut(data: bytes) -> bool:
 
 
 def import_deeplabcut(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import one row per image; blank cells are points that are not visible. Coordinates are pixel indices.
+    """Import one row per image; blank or NaN cells are points that are not visible. Coordinates are pixel indices.
 
     Args:
         files: files of the source by path.
-        name: path of the file or folder that describes the images, empty for the whole source.
-        ingest: parameters of `ingest`.
-        has_split: True if the source defines the splits.
+        name: path of the table.
+        ingest: parameters of `ingest`; not used.
+        has_split: True if the source defines the splits; they are read in any case.
+
+    Raises:
+        UserError: the table is not CSV in UTF-8, describes several individuals, has wrong header rows, or has no row of
+            an image.
     """
     try:
         lines = list(csv.reader(io.StringIO(files[name]().decode("utf-8-sig"))))

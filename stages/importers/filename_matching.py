@@ -22,8 +22,8 @@ Array = np.ndarray[Any, Any]
 MIN_IMAGES = 3  # images that a pattern must match
 MAX_PATTERNS = 200  # patterns compared with each other, those with the most images first
 MAX_PARTS = 4  # separators of a name, from either end, at which a key may begin
-INSPECTED = 12  # images decoded
-MIN_VOTES = 0.75  # share of the decoded images that must agree
+INSPECTED = 12  # pairs of image and target that are decoded
+MIN_VOTES = 0.75  # share of the decoded pairs that must agree
 MAX_VALUES = 32  # distinct values of a mask; an image with more is not a mask
 MAX_COUNTED = 500  # masks whose values are counted
 DARK = 16  # grey level up to which a dot image counts as black; JPEG ringing stays below it
@@ -39,7 +39,7 @@ class FilePairing:
     images: str
     targets: str
     several: bool
-    """Whether some image has more than one target file."""
+    """Whether some image has more than one target file; False if the pattern of the targets contains {label}."""
     files: tuple[tuple[str, str], ...]
     """The image and its first target file, for each key."""
     named: frozenset[str]
@@ -47,7 +47,7 @@ class FilePairing:
 
     @property
     def root(self) -> str:
-        """The deepest folder that both patterns share."""
+        """The deepest folder that both patterns share, above any placeholder."""
         shared = []
         for one, other in zip(self.images.split("/")[:-1], self.targets.split("/")[:-1], strict=False):
             if one != other or "{" in one or "*" in one:
@@ -64,11 +64,11 @@ class TargetInspection:
     """masks, instances, dots or pairs; empty if none of these."""
     reason: str
     values: dict[int, float]
-    """Share of the pixels by mask value; empty for other formats."""
+    """Share of the pixels by mask value; empty for other formats and for one mask per class."""
 
 
 def find_pairings(files: SourceFiles) -> Iterator[FilePairing]:
-    """Yield the pairs of patterns that cover at least half of the images of a folder, in both directions."""
+    """Yield the pairs of patterns that match at least half of the images in their common folder, in either order."""
     below: Counter[str] = Counter()
     paths_of: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for path in files:
@@ -136,7 +136,7 @@ def _keys(stem: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _differ_by_split(one: str, other: str) -> bool:
-    """Return whether two patterns differ only by a split folder: then neither is the target of the other."""
+    """Return whether two patterns differ in a folder that is or may be a split: then neither is the target."""
     parts = list(itertools.zip_longest(one.split("/"), other.split("/"), fillvalue=""))
     return any(a != b and {a.lower(), b.lower()} & {*SPLIT_WORDS, "*"} for a, b in parts[:-1])
 
@@ -219,7 +219,7 @@ def _values(files: SourceFiles, pairing: FilePairing) -> dict[int, float]:
 
 
 def marks_unknown(values: dict[int, float]) -> bool:
-    """Return whether the value 255 probably marks unknown pixels: the other values count up from 0."""
+    """Return whether the value 255 probably marks unknown pixels: the other values roughly count up from 0."""
     others = sorted(set(values) - {IGNORE_INDEX})
     return IGNORE_INDEX in values and len(others) > 1 and others[-1] < 2 * len(others)
 
@@ -250,7 +250,7 @@ def _is_dotted(level: Array) -> bool:
 
 
 def _show_same_scenes(pairs: list[tuple[Array, Array]]) -> bool:
-    """Return whether paired images correlate more than unpaired images, so that they show the same scene."""
+    """Return whether paired images correlate clearly more than unpaired images, so that they show the same scene."""
     thumbs = [[_thumbnail(image) for image in pair] for pair in pairs]
     own = np.mean([np.dot(a, b) for a, b in thumbs])
     others = np.mean([np.dot(a, b) for (a, _), (_, b) in zip(thumbs, thumbs[1:] + thumbs[:1], strict=True)])

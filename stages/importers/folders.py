@@ -12,9 +12,12 @@ def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: boo
 
     Args:
         files: files of the source by path.
-        name: path of the file or folder that describes the images, empty for the whole source.
-        ingest: parameters of `ingest`.
+        name: not used; the folders name the classes.
+        ingest: parameters of `ingest`; not used.
         has_split: True if the source defines the splits.
+
+    Raises:
+        UserError: several top folders have names of splits, but `has_split` is False.
     """
     samples, rejected = [], []
     tops = {path.split("/")[0] for path in files if "/" in path}

@@ -53,9 +53,9 @@ class FormatCandidate:
     inside: str
     reason: str
     changes: dict[str, Any] = field(default_factory=dict)
-    """Keys of `SOURCE_DEFAULTS` that differ from the defaults."""
+    """Values that differ from `SOURCE_DEFAULTS`, by key."""
     reasons: dict[str, str] = field(default_factory=dict)
-    """Reason by key of `changes`."""
+    """Reason by key of `ingest`, for example `targets` or `columns.group`."""
     has_split: bool = False
     """Whether the source defines all three splits."""
     targets: frozenset[str] = frozenset()

@@ -8,7 +8,7 @@ PLACEHOLDERS = {"{key}": r"(?P<key>[^/]+)", "{label}": r"(?P<label>[^/]+)", "**"
 
 
 def compile_pattern(text: str, param: str) -> re.Pattern[str]:
-    """Compile a path pattern to a regular expression that matches whole paths.
+    """Compile a path pattern to a regular expression, which `fullmatch` compares with whole paths.
 
     Args:
         text: pattern with the placeholders {key}, {label}, * (within a folder) and ** (across folders).

@@ -16,14 +16,14 @@ Annotate = Callable[[int, int], Annotation]
 
 @dataclass(frozen=True)
 class Sample:
-    """An image of a source with its labels, neither of which has been read yet."""
+    """An image of a source, with functions that read its bytes and return its labels."""
 
     path: str
     """Path inside the source with forward slashes; unique."""
     annotate: Annotate
     group: str | None
     split: str | None
-    """train, val or test if the source defines it."""
+    """train, val or test if the source defines it, else None."""
     read: Callable[[], bytes]
     has_file: bool = True
     """False if `read` encodes the bytes from an array."""

@@ -115,7 +115,11 @@ def import_masks(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
         files: files of the source by path.
         name: not used; the files are matched by patterns.
         ingest: parameters of `ingest`.
-        has_split: True if the source defines the splits.
+        has_split: True if the source defines the splits; they are read in any case.
+
+    Raises:
+        UserError: a pattern is invalid, lacks {key}, matches no file, or gives two images the same key; or an image has
+            several masks without {label}.
     """
     if "{label}" in ingest.targets:
         _, targets = _match_files(files, ingest)
@@ -212,7 +216,10 @@ def import_instances(files: SourceFiles, name: str, ingest: Ingest, has_split: b
         files: files of the source by path.
         name: not used; the files are matched by patterns.
         ingest: parameters of `ingest`.
-        has_split: True if the source defines the splits.
+        has_split: True if the source defines the splits; they are read in any case.
+
+    Raises:
+        UserError: a pattern is invalid, lacks {key}, matches no file, or gives two images the same key.
     """
 
     def to_sample(path: str, named: TargetFiles) -> Sample:
@@ -236,13 +243,17 @@ def _annotate_objects(files: SourceFiles, named: TargetFiles) -> Annotate:
 
 
 def import_dots(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import one image of bright dots per image; each dot marks one object.
+    """Import one dot image per image, or one per class if the pattern contains {label}; each dot marks one object.
 
     Args:
         files: files of the source by path.
         name: not used; the files are matched by patterns.
         ingest: parameters of `ingest`.
-        has_split: True if the source defines the splits.
+        has_split: True if the source defines the splits; they are read in any case.
+
+    Raises:
+        UserError: a pattern is invalid, lacks {key}, matches no file, or gives two images the same key; or an image has
+            several dot images without {label}.
     """
 
     def to_sample(path: str, named: TargetFiles) -> Sample:
@@ -266,7 +277,10 @@ def _annotate_dots(
 
 
 def _dot_centres(data: bytes, path: str, max_megapixels: float, height: int, width: int) -> list[tuple[float, float]]:
-    """Return the centres (x, y) of connected non-black pixels; in a JPEG, of pixels above half of the maximum."""
+    """Return the centres (x, y) of connected non-black pixels; in a JPEG, of bright pixels.
+
+    Bright pixels exceed half of the maximum and `MAX_RINGING`.
+    """
     from scipy import ndimage
 
     try:
@@ -295,7 +309,11 @@ def import_pairs(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
         files: files of the source by path.
         name: not used; the files are matched by patterns.
         ingest: parameters of `ingest`.
-        has_split: True if the source defines the splits.
+        has_split: True if the source defines the splits; they are read in any case.
+
+    Raises:
+        UserError: a pattern is invalid, lacks {key}, matches no file, or gives two images the same key; or an image has
+            several paired images.
     """
 
     def to_sample(path: str, named: TargetFiles) -> Sample:

@@ -25,7 +25,11 @@ def import_table(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
         files: files of the source by path.
         name: path of the table.
         ingest: parameters of `ingest`.
-        has_split: True if the source defines the splits.
+        has_split: True if the source defines the splits; they are read in any case.
+
+    Raises:
+        UserError: the table cannot be read or lacks a column, `ingest.columns` defines nothing to predict, or
+            `ingest.images` is not a valid pattern.
     """
     columns, rows = ingest.columns, read_table(files[name](), name)
     _check_columns(columns, rows, name)
@@ -135,7 +139,10 @@ def read_table(data: bytes, name: str) -> pd.DataFrame:
 
 
 def cell_text(value: Any) -> str:
-    """Return a cell as text, integral floats without `.0`, since pandas stores integer columns with gaps as float."""
+    """Return a cell as text, '' if it is missing.
+
+    Integral floats lose `.0`, since pandas stores integer columns with gaps as float.
+    """
     if pd.isna(value):
         return ""
     return str(int(value)) if isinstance(value, float | np.floating) and value == int(value) else str(value)

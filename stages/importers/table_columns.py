@@ -33,7 +33,7 @@ NO_COLUMNS: dict[str, Any] = {
 
 
 def find_path_column(rows: pd.DataFrame, images: Iterable[str]) -> tuple[str, str] | None:
-    """Return the column that names images in most rows, and the base folder of its paths; None if none does."""
+    """Return the column with the most paths of images, and their base folder; None if under half of the rows match."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for image in images:
         by_name[PurePosixPath(image).name].append(image)
@@ -51,10 +51,10 @@ def find_path_column(rows: pd.DataFrame, images: Iterable[str]) -> tuple[str, st
 
 
 def infer_columns(rows: pd.DataFrame) -> tuple[dict[str, Any], dict[str, str]]:
-    """Infer the keys of `ingest.columns` from the columns other than the path.
+    """Infer the values of `ingest.columns` from the columns other than the path.
 
     Returns:
-        values of the keys, and reasons by key.
+        values by key, and reasons by key of `ingest`, for example `columns.group`.
     """
     filled = {name: bool((rows[name].str.strip() != "").all()) for name in rows}
     is_number = {name: _are_numbers(rows[name]) for name in rows}

@@ -22,8 +22,12 @@ def import_voc(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -
     Args:
         files: files of the source by path.
         name: not used; the folders have fixed names.
-        ingest: parameters of `ingest`.
-        has_split: True if the source defines the splits.
+        ingest: parameters of `ingest`; not used.
+        has_split: True if the source defines the splits; they are read in any case.
+
+    Raises:
+        UserError: two images match the same annotation file, or a list of a split is not valid UTF-8 or shares an image
+            with another list.
     """
     paths = [p for p in files if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES]
     paths = [p for p in paths if IMAGES.search(p)] or paths  # other folders contain label images of the same names
@@ -89,7 +93,7 @@ def _annotate(files: SourceFiles, path: str) -> Annotate:
 
 
 def _shape(element: ElementTree.Element, number: int, path: str, height: int, width: int) -> ObjectAnnotation | None:
-    """Convert one object; VOC counts pixels from 1 and includes the last pixel of the box."""
+    """Convert one object; VOC counts pixels from 1 and includes the last pixel of the box. None if it has no area."""
     label = (element.findtext("name") or "").strip()
     if not label:
         raise Unreadable(f"{path}, object {number} has no class in its element `name`; add it")

@@ -25,8 +25,11 @@ def import_yolo(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
     Args:
         files: files of the source by path.
         name: not used; the folders have fixed names.
-        ingest: parameters of `ingest`.
-        has_split: True if the source defines the splits.
+        ingest: parameters of `ingest`; not used.
+        has_split: True if the source defines the splits; they are read in any case.
+
+    Raises:
+        UserError: the class names are missing or cannot be read.
     """
     names = _names(files)
     samples, rejected, seen = [], [], set()

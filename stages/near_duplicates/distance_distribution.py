@@ -79,5 +79,5 @@ def _nearest(details_NF: Float[Array, "N 256"], references_RF: Float[Array, "R 2
 
 
 def distance(correlation: Float[Array, "*N"]) -> Float[Array, "*N"]:
-    """Return the Euclidean distance between two unit vectors from their correlation."""
+    """Return the Euclidean distance between two unit vectors from their correlation; at least 0.001."""
     return np.sqrt(np.maximum(2 - 2 * correlation, 1e-6))

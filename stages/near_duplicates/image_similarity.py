@@ -20,7 +20,7 @@ FLAT = 0.5  # grey levels, root mean square; images with less detail are not com
 SHARES = (0.975, 0.95, 0.925)  # side lengths of a crop, as shares of the image
 PLACES = (0.0, 0.5, 1.0)  # positions of the crop, from start to end
 WINDOWS = 2 * len(SHARES) * len(PLACES) ** 2  # crops that are compared for each pair
-AT_ONCE = 2000  # pairs per batch
+AT_ONCE = 2000  # pairs or images per batch
 
 
 def grey_thumbnail(image: Integer[Array, "H W *C"]) -> UInt8[Array, "32 32"]:
@@ -49,7 +49,7 @@ def mirrored(details_NF: Float[Array, "N 256"]) -> Float[Array, "N 256"]:
 def correlations(
     details_NF: Float[Array, "N 256"], pairs_P2: Integer[Array, "P 2"]
 ) -> tuple[Float[Array, " P"], Float[Array, " P"]]:
-    """Return the correlation of each pair of images, and its correlation with one image mirrored."""
+    """Return the correlation of each pair of images, and the correlation after mirroring one of the two."""
     parts = np.split(pairs_P2, range(AT_ONCE, len(pairs_P2), AT_ONCE))
     one, other = (
         np.concatenate([(f(details_NF[p[:, 0]]) * details_NF[p[:, 1]]).sum(axis=1) for p in parts])

@@ -44,8 +44,8 @@ def near_pairs(
     """Return index pairs i < j for which the Hamming distance between a query and a hash is at most `radius`.
 
     The search is exact: at least one of three bands of bits differs in at most radius // 3 bits (pigeonhole principle).
-    For each band of a query, the hashes with the same band are looked up after every possible change of that many bits
-    (Norouzi, Punjani and Fleet 2012, "Fast search in Hamming space with multi-index hashing").
+    For each band of a query, the hashes with the same band are looked up after every possible change of up to that many
+    bits (Norouzi, Punjani and Fleet 2012, "Fast search in Hamming space with multi-index hashing").
 
     Args:
         hashes: perceptual hashes, uint64, all different.

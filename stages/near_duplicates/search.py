@@ -49,15 +49,23 @@ class Copies:
     near: list[pd.DataFrame]
     """Sets of rows with near-duplicates, the most certain first."""
     pairs: pd.DataFrame
-    """Pairs of both kinds: first, second (paths), bits, correlation, mirrored, cropped, expected, same."""
+    """Pairs of both kinds except those with equal pixels.
+
+    Columns: first, second (paths), bits, correlation, mirrored, cropped, expected, same.
+    """
     hash_bits: int
-    """Hamming distance up to which a hash alone identifies a copy in this data set; -1 if even equal hashes do not."""
+    """Hamming distance up to which a hash alone identifies a copy in this data set.
+
+    -1 if even equal hashes do not, or if there are too few images to know.
+    """
     not_checked: str
     """Description of what was not compared, and why; empty if everything was compared."""
 
 
 def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
     """Find duplicates and near-duplicates.
+
+    Blank images are compared only for equal pixels.
 
     Args:
         rows: manifest.
@@ -220,7 +228,7 @@ def _connected(count: int, ends: Integer[Array, "E 2"]) -> Integer[Array, " {cou
 
 
 def label_sets(sets: Iterable[pd.DataFrame], most: int = 50) -> list[list[str]]:
-    """Return the paths of each set with label and split, such as `["train/1.png (a, train)", ...]`."""
+    """Return the paths of the first `most` sets with label and split, such as `["train/1.png (a, train)", ...]`."""
     return [[f"{r.path} ({r.label}, {r.split})" for r in same.itertuples()] for same in list(sets)[:most]]
 
 

@@ -27,7 +27,7 @@ class _Pooled(nn.Module):
 
 
 def vgg_features(name: str) -> nn.Module:
-    """Return the convolutions of a VGG.
+    """Return the convolutional part of `vgg11` or `vgg16`, with batch normalization.
 
     Building the complete network would take seconds, because torchvision initializes 120 million other weights.
     """
@@ -39,8 +39,8 @@ def vgg_features(name: str) -> nn.Module:
 def vgg(network_config: NetworkConfig) -> nn.Module:
     """Build a VGG (Simonyan and Zisserman 2015) with batch normalization.
 
-    Global average pooling and one linear layer replace the three layers of 4096 units, which contain 90 % of the
-    weights, require a fixed image size, and overfit small data sets.
+    Global average pooling and one linear layer replace the three fully connected layers, which contain at least 90 % of
+    the weights, require a fixed image size, and overfit small data sets.
     """
     return adapt_input_channels(
         _Pooled(vgg_features(network_config.name), 512, network_config), network_config.channels
@@ -67,7 +67,11 @@ def resnet(network_config: NetworkConfig) -> nn.Module:
 
 
 def timm_classifier(network_config: NetworkConfig) -> nn.Module:
-    """Build any network of timm (Wightman 2019, "PyTorch image models")."""
+    """Build any network of timm (Wightman 2019, "PyTorch image models").
+
+    Raises:
+        UserError: timm does not provide the network, or the network does not support `stochastic_depth`.
+    """
     skipped = {"drop_path_rate": network_config.stochastic_depth} if network_config.stochastic_depth else {}
     try:
         return timm_network(
@@ -97,7 +101,7 @@ def timm_network(name: str, sizing: list[dict[str, Any]], **options: Any) -> Any
         **options: further options of `timm.create_model`.
 
     Raises:
-        UserError: timm does not provide the network.
+        UserError: timm does not provide the network, or the weights that the tag of the name selects.
     """
     check_timm_name(name)
     import timm
@@ -115,7 +119,7 @@ def check_timm_name(name: str) -> None:
     """Check that timm provides a network and, if the name has a tag, the weights of that tag.
 
     Raises:
-        UserError: the name or tag is unknown; the message suggests the nearest one.
+        UserError: the name or tag is unknown; the message suggests a similar one if there is one.
     """
     import timm  # takes some seconds
 

@@ -131,7 +131,7 @@ def build_encoder(name: str, channels: int) -> nn.Module:
         channels: channels of the images.
 
     Raises:
-        UserError: the name is unknown.
+        UserError: the name is unknown, or the network of timm does not provide feature maps.
     """
     if name.startswith("timm/"):
         return TimmEncoder(name, channels)

@@ -1,6 +1,7 @@
 """Output heads of the ONNX graph, which convert raw network outputs to predictions in pixels of the original image.
 
-Axes: B images, K classes, P points, S scalars or working size, H and W of the original image.
+Axes: B images, K classes, T thresholds, P points, Q = 3 P, C channels, S scalars or working size, H and W of the
+original image.
 """
 
 from collections.abc import Callable
@@ -62,7 +63,7 @@ def _heatmap(raw_BPSS: torch.Tensor, height: int, width: int, spec: TaskSpec) ->
 
 
 def _disc(raw_BPSS: torch.Tensor, height: int, width: int, spec: TaskSpec) -> torch.Tensor:
-    """Return the centre of mass of values above half the maximum, around the position with the largest local sum."""
+    """Return the centre of mass of values from half the maximum, around the position with the largest local sum."""
     heat_BPSS = raw_BPSS.sigmoid()
     highest_BP11 = heat_BPSS.amax(dim=(2, 3), keepdim=True)
     weight_BPSS = heat_BPSS * (heat_BPSS >= highest_BP11 / 2).float()

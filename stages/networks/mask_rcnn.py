@@ -50,6 +50,7 @@ class DetectorAdapter(nn.Module):
 
     In training: (image_BCHW in 0..1, list of {boxes [M, 4], labels [M] from 0, masks [M, S, S]}) to a dict of losses.
     In evaluation: image_BCHW to a list of {boxes, labels, scores, masks [M, 1, 28, 28]}, in working pixels.
+    Masks are present only if the detector predicts them.
     """
 
     def __init__(self, detector: nn.Module, masks: bool) -> None:
@@ -102,7 +103,11 @@ def _to_float32(_module: nn.Module, _inputs: Any, outputs: Any) -> Any:
 
 
 def mask_rcnn(network_config: NetworkConfig) -> nn.Module:
-    """Build a Mask R-CNN with `network_config.encoder`; without masks, a Faster R-CNN (Ren et al. 2015)."""
+    """Build a Mask R-CNN with `network_config.encoder`; without masks, a Faster R-CNN (Ren et al. 2015).
+
+    Raises:
+        UserError: the encoder is unknown or does not provide feature maps.
+    """
     from torchvision.models.detection import FasterRCNN, MaskRCNN
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.faster_rcnn import FastRCNNPredictor

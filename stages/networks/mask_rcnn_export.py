@@ -23,6 +23,8 @@ LEAST_SIDE = 1.0  # minimum side of a detection, pixels of the original image
 def at_original_size(found: DetectorOutputs, height: int, width: int, size: int) -> DetectorOutputs:
     """Convert detections in a letterboxed working image to pixels of the original image.
 
+    Boxes are clipped at the image edges, and boxes with a side below `LEAST_SIDE` are dropped.
+
     Args:
         found: boxes [M, 4], labels [M], scores [M] and optionally masks [M, 1, 28, 28].
         height: height of the original image, pixels.
@@ -98,7 +100,10 @@ class ExportedDetector(nn.Module):
         return tuple(outputs[name] for name in ("box", "label", "score", *(["mask"] if self.masks else [])))
 
     def detect(self, image_1CSS: torch.Tensor) -> DetectorOutputs:
-        """Return boxes, labels from 0, scores and optionally masks [M, 1, 28, 28], in working pixels."""
+        """Return boxes, labels from 0, scores and optionally masks [M, 1, 28, 28] for a normalized working image.
+
+        Boxes are in working pixels.
+        """
         maps = list(self.parts.backbone(image_1CSS).values())
         proposal_M4 = self._propose(maps)
         roi = self.parts.roi_heads
@@ -146,7 +151,7 @@ class ExportedDetector(nn.Module):
             class_M: class or level [M]; boxes suppress only boxes of the same class.
             iou: overlap above which the lower-scoring box is removed, 0 to 1.
             most: maximum number of boxes returned.
-            least: minimum score.
+            least: score that a box must exceed; at 0 or below, all scores are accepted.
         """
         from torchvision.ops import nms
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Architecture and size of a network, stored in checkpoints."""
+    """Architecture and size of a network, stored in `model.pt`."""
 
     name: str
     """Key of `NETWORKS`, or `timm/NAME`."""

@@ -38,7 +38,7 @@ def architecture(name: str) -> Architecture:
     """Return the architecture with the given name.
 
     Raises:
-        UserError: the name is unknown.
+        UserError: the name, or the tag of a network of timm, is unknown.
     """
     if name.startswith("timm/"):
         classifiers.check_timm_name(name)
@@ -52,7 +52,8 @@ def build(network_config: NetworkConfig) -> Network:
     """Build a network with random weights.
 
     Raises:
-        UserError: the name is unknown, or the network does not support `norm`, `feature_noise` or `stochastic_depth`.
+        UserError: the name is unknown, the encoder is unknown or does not provide feature maps, or the network does not
+            support `norm`, `feature_noise` or `stochastic_depth`.
     """
     timm = network_config.name.startswith("timm/")
     if network_config.feature_noise and (timm or network_config.name == "mask_rcnn"):

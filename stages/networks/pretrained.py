@@ -40,7 +40,7 @@ def locate_weights(source: str, folder: Path) -> str:
     Weight files are stored in one folder of the project, so that DVC detects when one is replaced.
 
     Raises:
-        UserError: the file does not exist.
+        UserError: the folder does not contain the file.
     """
     if source in ("none", "default") or source.startswith(ADDRESS):
         return source
@@ -58,7 +58,8 @@ def load_pretrained(source: str, network_config: NetworkConfig) -> PretrainedWei
     """Load the weights from `source`: `default`, an address or a path.
 
     Raises:
-        UserError: the source cannot be loaded or is damaged.
+        UserError: the source cannot be loaded, is damaged or does not contain weights by layer, or there are no
+            published weights of the network.
     """
     if source == "default":
         return _load_published(network_config)
@@ -128,7 +129,7 @@ def _fetch(address: str, hashed: bool = False) -> State:
 
 
 def _download(address: str, file: Path, expected: re.Match[str] | None) -> None:
-    """Download a file atomically."""
+    """Download a file atomically, and check its length and, if `expected` is given, its hash."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
     request = Request(address, headers={"User-Agent": "macula"})  # noqa: S310  # only http and https reach this line

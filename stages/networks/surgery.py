@@ -16,7 +16,7 @@ class Network(nn.Module):
     """Network body with input normalization (image - mean) / deviation.
 
     The mean is initially 0 and the deviation 1. Loading pretrained weights sets both to the statistics of the images on
-    which they were trained.
+    which they were trained, if these are known.
     """
 
     mean_C11: torch.Tensor
@@ -51,7 +51,7 @@ def replace_norm(network: nn.Module, norm: str, name: str) -> nn.Module:
         name: network name for the error message.
 
     Raises:
-        UserError: the network has no batch normalization.
+        UserError: `norm` is not `batch`, and the network has no batch normalization.
     """
     if norm == "batch":
         return network
@@ -94,7 +94,7 @@ def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def adapt_input_channels(network: nn.Module, channels: int) -> nn.Module:
-    """Replace the first convolution if the images have another number of channels."""
+    """Replace the first convolution, in place, if its number of input channels is not `channels`."""
     path, first = next((p, m) for p, m in network.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels != channels:
         new = nn.Conv2d(

@@ -8,7 +8,7 @@ from stages.networks.encoders import build_encoder
 from stages.networks.network_config import NetworkConfig
 from stages.networks.surgery import FeatureNoise, double_convolution
 
-MULTIPLE = 32  # stride of the coarsest map, pixels
+MULTIPLE = 32  # largest stride of a coarsest map, pixels
 NARROWEST, WIDEST = 16, 256  # minimum and maximum channels of the decoder
 
 
@@ -49,5 +49,9 @@ class UNet(nn.Module):
 
 
 def unet(network_config: NetworkConfig) -> nn.Module:
-    """Build a U-Net with `network_config.encoder`."""
+    """Build a U-Net with `network_config.encoder`.
+
+    Raises:
+        UserError: the encoder is unknown or does not provide feature maps.
+    """
     return UNet(build_encoder(network_config.encoder, network_config.channels), network_config)

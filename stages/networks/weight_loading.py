@@ -1,7 +1,7 @@
 """Loading of pretrained weights: published weights, a file, an address, or another run of Macula.
 
-The outcome of every layer is reported: loaded, adapted to the channels of the images, or random. A layer of the body
-that does not fit is an error; it is never skipped silently.
+The outcome of every weight array is reported: loaded, adapted to the channels of the images, random, or unused. A layer
+of the body that does not fit is an error; it is never skipped silently.
 """
 
 import re
@@ -56,7 +56,8 @@ def load_weights(network: Network, network_config: NetworkConfig, source: str) -
         Outcome per weight array; empty for `none`.
 
     Raises:
-        UserError: the source cannot be read or does not fit; the message lists both shapes of each such layer.
+        UserError: the source cannot be read, was trained with another normalization, or does not fit; if it does not
+            fit, the message lists both shapes of up to 40 weight arrays.
     """
     if source == "none":
         return []
@@ -146,7 +147,7 @@ def _differs_in_channels(mine: torch.Tensor, theirs: torch.Tensor) -> bool:
 
 
 def _adapt_channels(weight_OCHW: torch.Tensor, channels: int) -> torch.Tensor:
-    """Return weights averaged over the channels and repeated, which does not change the output for grey images."""
+    """Return weights averaged over the channels, repeated and scaled; the output for grey images is unchanged."""
     mean_O1HW = weight_OCHW.mean(dim=1, keepdim=True)
     return mean_O1HW.repeat(1, channels, 1, 1) * (weight_OCHW.shape[1] / channels)
 

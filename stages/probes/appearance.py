@@ -81,7 +81,7 @@ def _waves(grey: UInt8[Array, "H W"]) -> dict[str, float]:
 
 
 def spectrum(grey: UInt8[Array, "H W"]) -> Float[Array, " 16"]:
-    """Return log10 of the power by radial frequency of the central crop of an image (Hann window)."""
+    """Return log10 of the power of the central crop of an image (Hann window) in 16 bands of radial frequency."""
     top, left = (max(0, (side - WINDOW) // 2) for side in grey.shape)
     part = grey[top : top + WINDOW, left : left + WINDOW].astype(np.float32)
     taper = np.outer(*(np.hanning(side + 2)[1:-1] for side in part.shape))
@@ -95,7 +95,11 @@ def spectrum(grey: UInt8[Array, "H W"]) -> Float[Array, " 16"]:
 
 
 def noise(grey: UInt8[Array, "H W"]) -> float:
-    """Return the standard deviation of the noise in grey levels (Immerkaer 1996, with the median for robustness)."""
+    """Return the standard deviation of the noise of the central crop of an image, in grey levels.
+
+    The method is that of Immerkaer (1996), with the median for robustness. The result is 0 if a side has fewer than
+    three pixels.
+    """
     top, left = (max(0, (side - WINDOW) // 2) for side in grey.shape)
     part = grey[top : top + WINDOW, left : left + WINDOW].astype(np.float32)
     if min(part.shape) < 3:

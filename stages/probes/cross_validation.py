@@ -57,10 +57,12 @@ def folds(
 ) -> list[tuple[Integer[Array, " _"], Integer[Array, " _"]]]:
     """Return pairs of indices of training and held-out images; groups are kept together, classes are stratified.
 
+    Stratification is omitted if no class has as many images as there are folds.
+
     Args:
         groups_N: group of each image.
         codes_N: class of each image; None: not stratified.
-        count: number of folds, at most the number of groups.
+        count: number of folds; if there are fewer groups, one fold per group.
         seed: seed of the random assignment.
 
     Raises:

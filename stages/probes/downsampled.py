@@ -33,7 +33,7 @@ def downsample_images(rows: pd.DataFrame, folder: Path) -> UInt8[Array, "N S S C
 def downsample_masks(
     rows: pd.DataFrame, folder: Path, classes: int
 ) -> tuple[UInt8[Array, "N S S"], Integer[Array, "N {classes}"]]:
-    """Return masks, downsampled to the nearest neighbour, and the number of original pixels of each class.
+    """Return masks, downsampled by nearest neighbour, and the number of original pixels of each class.
 
     Args:
         rows: manifest rows.

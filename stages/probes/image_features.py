@@ -102,7 +102,7 @@ def _halves(middle: int) -> tuple[slice, slice]:
 
 
 def _normalized(window: UInt8[Array, "*N C h w"]) -> Float[Array, "*N C*h*w"]:
-    """Return patches [..., C, h, w] as float32 [..., P] with zero mean and, unless they are flat, unit variance."""
+    """Return patches [..., C, h, w] as float32 [..., P] with zero mean and about unit variance, less if flat."""
     patch = window.reshape(*window.shape[:-3], -1).astype(np.float32)
     patch -= patch.mean(axis=-1, keepdims=True)
     patch /= np.sqrt((patch**2).mean(axis=-1, keepdims=True) + FLOOR)

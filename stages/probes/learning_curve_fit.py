@@ -29,7 +29,7 @@ class Curve:
     resampled_BJ: Float[Array, "B J"]
     """Bootstrap replicates of `error_J` over held-out groups, with the same groups for all sizes."""
     noisy_Q: Float[Array, " Q"]
-    """Error at the largest size with the shares `NOISE` of the labels replaced."""
+    """Error at the largest size with each of the Q shares of the training labels replaced."""
     noisy_BQ: Float[Array, "B Q"]
     """Bootstrap replicates of `noisy_Q`, with the groups of `resampled_BJ`."""
 
@@ -45,7 +45,7 @@ def measure_curve(
 ) -> Curve:
     """Measure the out-of-fold error of the probe on nested, stratified subsets of the training groups.
 
-    Each repeat has five folds.
+    Each repeat has five folds, or one per group if there are fewer groups. Only classes are stratified.
 
     Args:
         features_NF: features, such as those of `stages.probes.image_features`.
@@ -55,6 +55,9 @@ def measure_curve(
         seed: seed of the folds, subsets and noise.
         shares: sizes of the training sets, as shares of the images that are not held out, rising to 1.
         noise: shares of the labels to replace.
+
+    Raises:
+        ValueError: fewer than two groups.
     """
     rng = np.random.default_rng(seed)
     x_NF = principal_features(features_NF)
@@ -119,8 +122,8 @@ def _prefix(order: Integer[Array, " T"], group_N: Integer[Array, " N"], share: f
 def fit_probe(x_NF: Float[Array, "N F"], targets: RegressionTargets, target_ND: Float[Array, "N D"]) -> Ridge:
     """Fit ridge regression on standardized targets; unknown targets are replaced by their mean.
 
-    Classes are scaled by the square root of their frequency (optimal scoring, Hastie, Buja and Tibshirani 1995), so
-    that the largest output is not always the most frequent class.
+    Class indicators are divided by the square root of the class frequency (optimal scoring, Hastie, Buja and Tibshirani
+    1995), so that the largest output is not always the most frequent class.
 
     Args:
         x_NF: features.
@@ -170,7 +173,7 @@ def noisy(
 ) -> Float[Array, "T D"]:
     """Return targets with a share replaced by another class, or by the numbers of another image.
 
-    Images with the same group and class are replaced together.
+    Images with the same group and class are replaced together; numbers are exchanged regardless of groups.
 
     Args:
         targets: targets of all images.

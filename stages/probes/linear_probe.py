@@ -13,7 +13,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, Stratified
 from stages.core.shapes import Array, Float, Integer, Shaped
 
 FOLDS = 5
-FEW_PERMUTATIONS = 99  # number of permutations if the skill is below `min_skill`
+FEW_PERMUTATIONS = 99  # maximum number of permutations if `Skill.best` is below `min_skill`
 RIDGE = 1.0  # penalty on standardized features
 MAX_LEVELS = 20  # maximum number of levels of a categorical feature; rarer levels are pooled
 
@@ -45,17 +45,18 @@ def probe(
     min_skill: float = -1.0,
     strata: pd.Series | None = None,
 ) -> Skill:
-    """Compute the out-of-fold skill of ridge regression on rank-normal features and their squares, with a p-value.
+    """Compute the out-of-fold skill of ridge regression on `design_matrix(features)`, with a p-value.
 
     Folds keep groups together and are stratified by class. The null distribution permutes the labels of whole groups.
-    Ridge regression is linear in the labels, so each permutation requires only matrix products.
+    Ridge regression is linear in the labels, so each permutation requires only matrix products. The p-value is that of
+    the mean margin by which the score of the true class exceeds the mean score.
 
     Args:
         features: [N, F], numbers or categories.
         labels: [N] class of each image.
         groups: [N] group of each image.
         permutations: number of permutations; the smallest p-value is 1 / (permutations + 1) (Phipson and Smyth 2010).
-        min_skill: skill below which the p-value is estimated with `FEW_PERMUTATIONS` only.
+        min_skill: value of `Skill.best` below which at most `FEW_PERMUTATIONS` are used.
         strata: [N] stratum of each image; labels are permuted between groups of one stratum. None: all groups.
     """
     stratum_N = np.zeros(len(groups), int) if strata is None else pd.factorize(strata)[0]
@@ -159,7 +160,10 @@ def _out_of_fold(folds: list[_Fold], codes: Integer[Array, " N"]) -> tuple[float
 
 
 def design_matrix(features: pd.DataFrame) -> Float[Array, "N F"]:
-    """Return the design matrix: normal scores and their squares for numbers, indicators for categories."""
+    """Return the design matrix: normal scores and their squares for numbers, indicators for categories.
+
+    The columns are standardized; a column of ones precedes them.
+    """
     columns = [np.ones(len(features))]
     for name in features:
         values = features[name]

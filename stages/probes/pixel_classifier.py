@@ -25,10 +25,10 @@ def predict_pixels(
     groups_N: Shaped[Array, " N"],
     classes: int,
 ) -> Iterator[tuple[int, Float[Array, "S S {classes}"]]]:
-    """Yield the index of each image and its out-of-fold class probabilities.
+    """Yield the index of each image and its out-of-fold class probabilities, fold by fold.
 
-    The model is ridge regression of class indicators on random features (Rahimi and Recht 2008) of levels, edges and
-    local variation at four scales. Its outputs are clipped and normalized to probabilities.
+    The model is ridge regression of class indicators on levels, edges and local variation at four scales and on random
+    features of them (Rahimi and Recht 2008). Its outputs are clipped and normalized to probabilities.
 
     Args:
         image_NSSC: downsampled images.

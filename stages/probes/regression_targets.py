@@ -1,4 +1,4 @@
-"""Labels of any kind as numeric targets of a linear model."""
+"""Labels (classes, numbers, points, objects or masks) as numeric targets of a linear model."""
 
 from collections import Counter
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ from scipy.linalg import eigh
 from stages.core.shapes import Array, Float
 
 PENALTIES = np.logspace(-3, 3, 25)
-"""Candidate penalties, as multiples of the mean variance of the features along their principal axes."""
+"""Candidate penalties, as multiples of the mean nonzero eigenvalue of the Gram matrix."""
 
 
 @dataclass(frozen=True)

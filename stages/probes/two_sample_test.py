@@ -32,7 +32,7 @@ class Difference:
     p: float
     """P-value of a permutation test over groups."""
     causes: list[dict[str, Any]]
-    """Most different feature of each family, strongest first: feature, family, auc, p, description."""
+    """Most different significant feature of each family, strongest first: feature, family, auc, p, description."""
     typical: list[str]
     """Paths of the most typical images of the first set, then of the second."""
 
@@ -124,6 +124,8 @@ def _causes(rows: pd.DataFrame, side: pd.Series, features: pd.DataFrame, max_p: 
 
 def shares_differ(rows: pd.DataFrame, of_one: Bool[Array, " N"], permutations: int) -> tuple[float, float, list[str]]:
     """Return the total variation distance of the class shares of two sets, its p-value, and the most different classes.
+
+    The classes are at most three strings with name and difference, such as "`cat` +12.0%".
 
     Args:
         rows: N manifest rows of both sets.

@@ -23,6 +23,11 @@ def single_feature_separation(
         labels: [N] class of each image.
         groups: [N] group of each image.
         most: maximum number of entries.
+
+    Returns:
+        Dicts with feature, label, auc (0.5 to 1), accuracy, inside and outside (medians in the class and in all
+        others), direction (`higher` or `lower`, with the medians) and p. Empty if there are fewer than two classes or
+        no feature varies.
     """
     units = features.groupby([labels.rename("label"), groups.rename("group")], observed=True).mean()
     code_of, names = pd.factorize(units.index.get_level_values("label"))

@@ -53,7 +53,7 @@ def _reached(graph: onnx.GraphProto, begin: set[str], forwards: bool) -> set[str
 
 
 def count_parameters(graph: onnx.GraphProto) -> int:
-    """Return the number of learned parameters in the graph, in any precision."""
+    """Return the number of weights and biases of the convolutions and linear layers in a float32 graph."""
     by_name = {tensor.name: tensor for tensor in graph.initializer}
     used = {i for node in graph.node if node.op_type in WEIGHTED for i in node.input[1:]}
     return sum(numpy_helper.to_array(by_name[name]).size for name in used if name in by_name)

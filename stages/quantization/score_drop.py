@@ -24,10 +24,10 @@ MIN_GROUPS = 5
 
 @dataclass(frozen=True)
 class Drop:
-    """Drop in score of a variant below float32 on the same images; negative if the variant scores higher.
+    """Drop in score of a variant below float32 on the same images; negative if the variant is better.
 
     Absolute for scores between 0 and 1; for other scores, such as a mean absolute error, relative to the value of
-    float32.
+    float32. All values are None if the drop is undefined on these images.
     """
 
     value: float | None

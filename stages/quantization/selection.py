@@ -1,4 +1,7 @@
-"""Select the variant to ship: the fastest one whose score drop is acceptable, including its confidence interval."""
+"""Select the variant to ship: float32, or the fastest acceptable variant if it is clearly faster than float32.
+
+A variant is acceptable if the upper end of the interval of its score drop is at most `export.max_score_drop`.
+"""
 
 import json
 import shutil
@@ -25,7 +28,7 @@ MIN_SPEEDUP = 1.15
 FLOAT32_SHARES = (0.0, 1 / 8, 1 / 4, 1 / 2)
 """Shares of the layers, the most sensitive first, that stay float32 in an int8 file; tried in this order."""
 TIMED = 4  # images
-PROBED = 16  # training images on which the sensitivity of layers is measured
+PROBED = 16  # minimum number of training images on which the sensitivity of layers is measured, if available
 EXACT, INT8, BFLOAT16 = "float32", "int8", "bfloat16"
 
 
@@ -97,7 +100,7 @@ def write_metadata(file: Path, metadata: dict[str, Any]) -> None:
 
 
 def write_metadata_with_probe(file: Path, metadata: dict[str, Any]) -> None:
-    """Write metadata, including the output for the probe image, with which other machines check the file."""
+    """Write metadata and, except for boxes, the output for the probe image, by which other machines check the file."""
     if metadata["representation"] != "boxes":  # the number of instances depends on rounding
         engine = OnnxRuntime(create_session(file, 0), metadata["precision"])
         metadata = metadata | {"self_test": predict_probe_image(engine, task_spec_of(metadata))}
@@ -189,6 +192,7 @@ def open_with_openvino(file: Path, precision: str, threads: int) -> Model:
 
     Raises:
         RuntimeError: OpenVINO does not support the graph.
+        UserError: the file does not exist, is damaged, or is not a file that `export` wrote.
     """
     model = Model(file, threads, "onnxruntime")
     model.engine = OpenVino(file, model.metadata, model.names, precision, threads)

@@ -319,7 +319,7 @@ def parallel_coordinates(columns: Mapping[str, Sequence[Any]], score: Sequence[f
 
 
 def histogram(values: Mapping[str, Sequence[float]], xlabel: str) -> Markup:
-    """Plot histograms of several sets, each as shares of its set, so that sets of different size are comparable."""
+    """Plot histograms of at most two sets, each as shares of its set, so that sets of different size are comparable."""
     together = np.concatenate([np.asarray(numbers, float) for numbers in values.values()])
     edges = np.histogram_bin_edges(together, bins=24)
 

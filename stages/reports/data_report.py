@@ -47,7 +47,8 @@ EXTREMES = (
 def sample_images(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
     """Return thumbnails of each class, average images of the classes, and extreme images.
 
-    If there are more than `MAX_SHOWN_CLASSES` classes, only the largest and the smallest are shown.
+    If there are more than `MAX_SHOWN_CLASSES` classes, only the largest and the smallest are shown. Without classes, a
+    sample of all images is returned.
     """
     counts = manifest["label"].value_counts()
     labels = sorted_labels(manifest)
@@ -82,7 +83,7 @@ def sample_images(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
 
 
 def describe_dataset(manifest: pd.DataFrame, rejected: pd.DataFrame) -> dict[str, Any]:
-    """Return the number of images per class, statistics by split, labelled objects, and rejected files."""
+    """Return the images per class, statistics by split, labelled objects, formats and cameras, and rejected files."""
     table = pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=["train", "val"], fill_value=0)
     per_class = [
         (label, int(table.loc[label, "train"]), int(table.loc[label, "val"])) for label in sorted_labels(manifest)

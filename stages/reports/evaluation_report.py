@@ -25,7 +25,7 @@ def objective_target(goal: dict[str, Any]) -> tuple[str, float]:
 
 
 def objective_verdict(scores: dict[str, Any]) -> str:
-    """Return a sentence that compares the confidence interval with the objective."""
+    """Return a sentence that compares the confidence interval with the objective, or says why this is impossible."""
     goal = scores["objective"]
     interval = scores["scores"].get(goal["score"], {"low": None, "high": None})
     low, high, images = interval["low"], interval["high"], scores["images"]
@@ -88,7 +88,7 @@ def task_figures(scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def task_charts(scores: dict[str, Any]) -> dict[str, Any]:
-    """Return `task_figures` together with charts."""
+    """Return `task_figures` together with charts, the class labels and the confusion matrix."""
     details, figures = scores["details"], task_figures(scores)
     labels = [row["label"] for row in scores["parts"]["rows"]]
     confusion = details.get("confusion")

@@ -82,7 +82,7 @@ def flatten_evidence(evidence: Mapping[str, Any], prefix: str = "", most: int = 
     Args:
         evidence: evidence of a finding.
         prefix: beginning of all row names.
-        most: maximum number of rows per mapping.
+        most: maximum number of rows per mapping, and of values per list.
 
     >>> list(flatten_evidence({"p": 0.002, "by": {"a": 1}}))
     [('p', '0.002'), ('by / a', '1')]

@@ -62,6 +62,8 @@ def name(text: str) -> Markup:
 def figure(value: Any, digits: int | None = None) -> str:
     """Return a number with grouped digits and `digits` decimals (default: 0 for integers, else 3); a dash if undefined.
 
+    Text is returned unchanged, or as a dash if it is empty.
+
     >>> figure(0.97153), figure(1250), figure(1, 3), figure(None)
     ('0.972', '1\u202f250', '1.000', '\u2013')
     """

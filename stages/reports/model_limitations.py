@@ -25,7 +25,7 @@ PLURALS = {"class": "classes"}
 def sealed_test_limits(
     opened: Sequence[dict[str, Any]], mine: Sequence[dict[str, Any]], scores: dict[str, Any], chosen: str
 ) -> list[str]:
-    """Return limits that follow from the record of openings.
+    """Return limits that follow from the record of openings of the sealed test.
 
     Args:
         opened: openings of the sealed test of this data set, for any model.
@@ -68,7 +68,7 @@ def completed_openings(opened: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
 
 
 def score_limits(scores: dict[str, Any], calibration_error: float | None, trends: Sequence[Trend]) -> list[str]:
-    """Return limits about wide intervals, weak classes, calibration, and image properties that affect the error.
+    """Return limits about the intervals, a missed objective, small or weak classes, calibration and image properties.
 
     Args:
         scores: scores on validation data.

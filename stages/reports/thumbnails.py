@@ -39,8 +39,8 @@ class Thumbnail:
 def thumbnail(image: Integer[Array, "H W *C"], alt: str, caption: str = "", side: int = SIDE) -> Thumbnail:
     """Encode an image as a thumbnail: small images losslessly, others as JPEG.
 
-    The upper 8 bits of 16-bit images are shown. Only the first channel is shown of images with two channels, and only
-    the first three of images with more than three.
+    The levels of 16-bit images are scaled to 0 to 255. Only the first channel is shown of images with two channels, and
+    only the first three of images with more than three.
 
     Args:
         image: uint8 or uint16, grey or with channels.

@@ -15,7 +15,7 @@ TRIAL_COLUMNS = ("number", "score", "seconds", "epochs", "state", "why")
 
 
 def search_summary(tuned: Path, higher: bool) -> dict[str, Any]:
-    """Return the trials and finalists of a search, both best first, charts, and the importance of the keys.
+    """Return the best values of a search, its trials and finalists (best first), charts and the importance of the keys.
 
     Args:
         tuned: output folder of the stage tune.

@@ -32,10 +32,16 @@ def source_cache() -> SourceCache:
 
 
 def code_digest(stage: str) -> str:
-    """Return the record of a stage's code on disk, one line per file. It differs if DVC would run the stage again.
+    """Return the record of a stage's code on disk: the digest and path of each file, one per line.
+
+    If it differs from the record that `fingerprint` has written, DVC would run the stage again.
 
     Args:
         stage: name of the module below `stages`, such as `train`.
+
+    Raises:
+        ModuleNotFoundError: there is no such module.
+        FileNotFoundError: a file was deleted meanwhile.
     """
     return CodeTree(PACKAGE, source_cache()).record(f"stages.{stage}")
 

@@ -50,6 +50,10 @@ def run(main: Main, argv: list[str] | None = None, check_code: bool = True) -> N
         argv: paths; those of the command line if None.
         check_code: if DVC runs the stage, compare its code with the recorded digests before `main` is called and
             before outputs are renamed. A stage that is run by hand is not checked.
+
+    Raises:
+        SystemExit: the number of paths is wrong, or the stage failed with a UserError, a known error of a dependency,
+            a full disk or Ctrl-C. Any other error is passed on.
     """
     # Imported here, because code that only imports the types of a stage does not need it.
     from stages.runner.code_check import code_check_of
@@ -111,7 +115,8 @@ def call(main: Main, given: list[Path], sections: dict[str, Any], check: "CodeCh
         the metrics that `main` returned.
 
     Raises:
-        UserError: an input does not exist, or the code has changed; outputs are deleted then.
+        UserError: an input does not exist, the code has changed, or a module is missing from its record. Earlier
+            outputs are kept; those of this run are deleted.
     """
     paths, _ = contract(main)
     located = dict(zip(paths, given, strict=True))

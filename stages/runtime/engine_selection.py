@@ -1,4 +1,7 @@
-"""Select the inference engine: the fastest one whose outputs on this machine agree with those at export."""
+"""Select the inference engine: ONNX Runtime, or OpenVINO if it is requested or clearly faster on this machine.
+
+The outputs of either engine for a probe image must agree with those that `export` stored.
+"""
 
 import importlib.util
 import time
@@ -14,10 +17,10 @@ from stages.tasks.task_spec import TaskSpec
 Array = np.ndarray[Any, Any]
 ENGINES = ("auto", "onnxruntime", "openvino")
 MIN_SPEEDUP = 1.1
-"""Smallest ratio of ONNX Runtime's latency to OpenVINO's at which OpenVINO is selected."""
+"""Ratio of the latency of the first engine to that of another, above which the other is selected."""
 ROUNDS = 5
 PROBE_TOLERANCE = {"float32": 5e-3, "bfloat16": 0.1, "int8": 0.1}
-"""Largest accepted difference between the outputs for the probe image here and those in the metadata, per precision.
+"""Largest accepted difference between the probe outputs on this machine and those in the metadata, per precision.
 
 Scalars: in standard deviations of the training images. Other outputs: relative to the largest stored value.
 """
@@ -44,11 +47,13 @@ def select_engine(
         file: the ONNX file.
         metadata: metadata of the file.
         spec: task specification of the model.
-        threads: threads per call; 0 for all cores.
-        precision: precision of OpenVINO; '' for the fastest that `export` accepted.
+        threads: threads per call of OpenVINO; 0 for its default.
+        precision: precision of OpenVINO; '' for any that `export` accepted.
 
     Raises:
-        UserError: the engine is unknown or not available, or its outputs differ from those that `export` stored.
+        UserError: the engine is unknown, not installed or not accepted by `export`; the outputs of ONNX Runtime, or of
+            OpenVINO if requested, differ from those that `export` stored; or OpenVINO refuses the graph.
+        RuntimeError: see `OpenVino`.
     """
     if engine not in ENGINES:
         raise UserError(f"engine: {engine!r} is unknown; {did_you_mean(engine, ENGINES)}")
@@ -72,7 +77,7 @@ def select_engine(
 
 
 def select_fastest(engines: list[Engine], image_NHWC: Array) -> Engine:
-    """Return the first engine, unless another is at least `MIN_SPEEDUP` times as fast.
+    """Return the first engine, or the fastest of the others if it is more than `MIN_SPEEDUP` times as fast.
 
     The engines are timed alternately, and the shortest of `ROUNDS` calls counts.
 
@@ -96,7 +101,7 @@ def select_fastest(engines: list[Engine], image_NHWC: Array) -> Engine:
 def create_probe_image(spec: TaskSpec) -> Array:
     """Return the probe image [S, S, C], uint8 or uint16: smooth shapes with noise.
 
-    It is computed in integers only, so that it is identical on every machine.
+    The image is computed in integers only, so that it is identical on every machine.
     """
     side, white = spec.size, 65535 if spec.depth == 16 else 255
     y_S1, x_1S = np.arange(side)[:, None] * 256 // side, np.arange(side)[None] * 256 // side
@@ -112,8 +117,8 @@ def create_probe_image(spec: TaskSpec) -> Array:
 def predict_probe_image(engine: Engine, spec: TaskSpec) -> list[float]:
     """Return up to `PROBE_VALUES` values of the graph's first output for the probe image, as `export` stores them.
 
-    Scalars are in standard deviations of the training images. For points the values are confidences, since a location
-    may jump between two almost equally likely ones.
+    The values are evenly spaced in the flattened output. Scalars are in standard deviations of the training images. For
+    points the values are confidences, since a location may jump between two almost equally likely ones.
     """
     values = engine.run(create_probe_image(spec)[None])[0]
     if spec.representation in SCALARS:
@@ -139,7 +144,8 @@ def _check_probe_output(engine: Engine, file: Path, metadata: dict[str, Any], sp
 def _probe_difference(engine: Engine, metadata: dict[str, Any], spec: TaskSpec) -> float:
     """Return the largest difference from the stored output for the probe image.
 
-    The unit is standard deviations for scalars, and the largest stored value for other outputs.
+    The unit is standard deviations for scalars, and the largest stored value for other outputs. The difference is 0 if
+    no output is stored, and infinite if the number of values differs.
     """
     stored = metadata.get("self_test")
     if not stored:

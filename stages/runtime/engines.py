@@ -71,7 +71,7 @@ class OpenVino:
 
         Raises:
             RuntimeError: OpenVINO does not support the graph; OpenVINO may raise other errors as well.
-            UserError: the preprocessing graph is malicious or damaged.
+            UserError: the preprocessing graph is malicious or damaged, or the graph lacks its output.
         """
         import openvino
 

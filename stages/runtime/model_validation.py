@@ -49,8 +49,8 @@ def refuse_malicious(file: Path) -> None:
     """Check every tensor and node of a model file.
 
     Raises:
-        UserError: the file is empty, damaged or too large, refers to other files, declares a tensor larger than its
-            data, or creates a huge tensor.
+        UserError: the file is empty, damaged or too large, refers to other files, nests graphs too deeply, declares a
+            tensor larger than its data, or creates a tensor of huge or computed size independently of the image.
     """
     size = file.stat().st_size
     if size > MAX_FILE_BYTES:
@@ -173,7 +173,7 @@ class _ModelChecker:
                 self.tensor(at, to)
 
     def tensor(self, begin: int, end: int) -> tuple[bytes, int]:
-        """Check a tensor; return its name, and the product of its values if it is a shape."""
+        """Check a tensor; return its name, and the product of its values, 0 if not int64, `COMPUTED` if not stored."""
         dims: list[int] = []
         sizes: list[int] = []
         held, data_type, name = 0, 0, b""

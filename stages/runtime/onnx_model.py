@@ -37,13 +37,14 @@ class Model:
             file: an ONNX file written by `export`.
             threads: threads per call; 0 for all cores.
             engine: auto, onnxruntime or openvino; auto selects OpenVINO if it is installed, `export`
-                accepted it for this file, and it is clearly faster on this machine.
-            precision: precision of OpenVINO, to open a model twice with identical outputs; '' for the fastest that
-                `export` accepted.
+                accepted it for this file, its outputs agree, and it is clearly faster on this machine.
+            precision: precision of OpenVINO, to open a model twice with identical outputs; '' for any that `export`
+                accepted.
 
         Raises:
-            UserError: the file is missing, damaged, malicious or not written by `export`, or its outputs differ on this
-                machine.
+            UserError: the file is missing, damaged, malicious or not written by `export`; its outputs differ on this
+                machine; or the engine is unknown or not available.
+            RuntimeError: see `OpenVino`.
         """
         if not file.is_file():
             raise UserError(f"model: {file} does not exist; `dvc repro` writes data/export/model.onnx")
@@ -81,7 +82,9 @@ class Model:
             uint8 or uint16 pixels.
 
         Raises:
-            Unreadable: the file is damaged or too large, or its channels or bit depth differ from those of the model.
+            Unreadable: see `decode_image`; or the bit depth differs from that of the model, or the channels do and are
+                not converted (only 1 to 3 or 3 to 1).
+            NotAdmitted: `admit` refused the image.
         """
 
         def check_and_admit(pixels: int, channels: int, bits: int) -> None:
@@ -111,7 +114,8 @@ class Model:
     def outputs(self, image: Integer[Array, "H W C"]) -> dict[str, Array]:
         """Return the graph's outputs for one image, without the batch axis.
 
-        A model trained on tiles runs on overlapping tiles, and their outputs are merged.
+        A model trained on tiles runs on overlapping tiles, and their outputs are merged. Without tiles, `size` (height
+        and width of the image, pixels) is added.
         """
         if self.spec.fit != "tile":
             return self._single(self.run([image])) | {"size": np.array(image.shape[:2])}
@@ -160,7 +164,7 @@ class Model:
 
 
 def compute_digest(file: Path) -> str:
-    """Return the SHA-256 of a file; empty if it cannot be read, since opening the model reports the reason."""
+    """Return the SHA-256 of a file in hex; empty if it cannot be read, since opening the model reports the reason."""
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -177,6 +181,7 @@ def open_shipped_model(exported: Path, threads: int = 0) -> Model:
 
     Raises:
         UserError: see `Model`.
+        OSError: `variants.json` cannot be read.
     """
     summary = json.loads((exported / "variants.json").read_text())
     variant = next(v for v in summary["variants"] if v["name"] == summary["shipped"])

@@ -8,7 +8,9 @@ MIN_TRIALS = 4  # smallest number of earlier trials for which a trial can be sto
 
 
 def should_stop(best_so_far: float, earlier_scores: list[list[float]], epoch: int, higher_is_better: bool) -> bool:
-    """Return whether a trial is worse than half of the earlier trials were after the same number of epochs.
+    """Return whether a trial's best score is worse than the median best score of earlier trials at the same epoch.
+
+    Earlier trials that ended before this epoch are left out; with fewer than `MIN_TRIALS` others, the result is False.
 
     Args:
         best_so_far: best score of the trial.

@@ -50,7 +50,8 @@ def sampler(tune: Tune, number: int) -> optuna.samplers.BaseSampler:
 def grid(tune: Tune) -> list[Values]:
     """Return all combinations of a grid, in order.
 
-    A range has `steps` values from low to high, evenly spaced, or in equal ratios where `log` is set.
+    A range has `steps` values (3 by default) from low to high, with equal differences, or equal ratios where `log` is
+    set. Values of integer keys are rounded, and duplicates are dropped.
 
     Raises:
         UserError: the grid and the trial with the values of params.yaml exceed `tune.trials`.
@@ -82,6 +83,9 @@ def params_values(sections: Mapping[str, Section], space: Mapping[str, Range], t
         sections: params sections.
         space: range by dotted key.
         train_set: training images, which determine the amounts of `augment.preset`.
+
+    Raises:
+        UserError: an augmentation is unknown, or cannot be applied to these images.
     """
     values = {name: section.model_dump() for name, section in sections.items()}
     augment = sections["augment"]
@@ -100,7 +104,7 @@ def _value_at(values: Any, path: list[str]) -> Any:
 
 
 def check_amounts(sections: dict[str, Section], space: Mapping[str, Range], train_set: PixelStore) -> None:
-    """Check the ends of the ranges of augmentation amounts, whose limits the augmentations define.
+    """Check the ends (or choices) of the ranges of augmentation amounts, whose limits the augmentations define.
 
     Args:
         sections: params sections.
@@ -108,7 +112,7 @@ def check_amounts(sections: dict[str, Section], space: Mapping[str, Range], trai
         train_set: images that are augmented.
 
     Raises:
-        UserError: an end is invalid both with all other keys at their lows and with all at their highs.
+        UserError: an end or choice is invalid both with all other keys at their lows and with all at their highs.
     """
     ends = {key: span.choices or (span.low, span.high) for key, span in space.items() if key.startswith("augment.")}
     for key, ends_of_key in ends.items():

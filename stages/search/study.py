@@ -50,7 +50,7 @@ class Search:
             first: values of trial 0; those that are missing are sampled.
 
         Raises:
-            UserError: the storage cannot be opened, or a grid has more combinations than `tune.trials`.
+            UserError: the storage cannot be opened, or the combinations of a grid and trial 0 exceed `tune.trials`.
         """
         self.tune, self.higher_is_better = tune, higher_is_better
         self.space = distributions(tune.space)
@@ -69,13 +69,15 @@ class Search:
             ) from error
 
     def completed(self) -> list[CompletedTrial]:
-        """Return the completed trials, by number."""
+        """Return the stored trials in the order of their numbers, including those that failed or were stopped."""
         trials = {t.user_attrs["number"]: t for t in reversed(self.study.get_trials(deepcopy=False))}
         kept = sorted((number, t) for number, t in trials.items() if number < self.trial_count)
         return [CompletedTrial(number, dict(t.params), TrialOutcome(**t.user_attrs["outcome"])) for number, t in kept]
 
     def run(self, run_jobs: RunJobs, make_job: MakeJob, report: Callable[[CompletedTrial], None]) -> None:
         """Propose and run trials, round by round, until all are completed or `tune.minutes` have passed.
+
+        The time limit is checked before each round except the first; a round that has begun is completed.
 
         Args:
             run_jobs: runs a round.
@@ -103,7 +105,7 @@ class Search:
                 report(known[number])
 
     def finals(self, run_jobs: RunJobs, make_job: MakeJob) -> Iterator[tuple[CompletedTrial, list[float]]]:
-        """Yield the best trials and trial 0, each with its scores with several seeds."""
+        """Yield the best trials, and trial 0 if it has a score, each with its scores with several seeds."""
         ranked = sorted((trial for trial in self.completed() if trial.outcome.score is not None), key=self._order)
         finalists = ranked[: self.tune.finalists]
         finalists += [trial for trial in ranked[self.tune.finalists :] if trial.number == 0]

@@ -54,7 +54,7 @@ class _StoppedError(Exception):
 
 
 def run(job: TrialJob) -> TrialOutcome:
-    """Train and return the scores on validation data; a training that raises UserError is a failed trial."""
+    """Train and return the scores on validation data; a training that raises UserError yields a failed trial."""
     started, scores = time.perf_counter(), []
 
     def report(epoch: EpochMetrics) -> None:

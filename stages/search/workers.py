@@ -21,7 +21,8 @@ def workers(run: Callable[[Any], Any]) -> Iterator[RunJobs]:
     """Start workers that call `run` on each job; they end with the block.
 
     Raises:
-        UserError: an environment variable is invalid, or there is no Dask scheduler at its address.
+        UserError: `TUNE_WORKERS` is invalid, or `TUNE_DASK` is set but the package distributed is missing or no
+            scheduler runs at the address.
     """
     if address := os.environ.get("TUNE_DASK"):
         with _dask(run, address) as run_jobs:

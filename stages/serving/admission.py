@@ -134,7 +134,7 @@ class RequestState:
         self.bytes, self.status = 0, 0
 
     def announced(self, scope: Scope) -> int:
-        """Return the size of the body by its Content-Length, or the maximum if there is none, bytes."""
+        """Return the size of the body in bytes: its Content-Length, or the maximum if that is missing or larger."""
         length = dict(scope["headers"]).get(b"content-length", b"")
         return min(int(length), self.most) if length.isdigit() else self.most
 
@@ -196,7 +196,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging() -> None:
-    """Log to standard error as JSON lines, including uvicorn; silence decoders, whose errors go to the client."""
+    """Log to standard error as JSON lines, including uvicorn; silence the parsers of images and forms."""
     silence_decoders()
     logging.getLogger(FORM_PARSER).setLevel(logging.CRITICAL + 1)
     handler = logging.StreamHandler(sys.stderr)

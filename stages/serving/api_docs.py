@@ -16,7 +16,7 @@ SCHEMES = {
 
 
 def add_routes(app: FastAPI, policy: str, keyed: bool) -> None:
-    """Add the documentation page to an application.
+    """Add the documentation page to an application, and its security schemes to openapi.json if a key is required.
 
     Args:
         app: application.

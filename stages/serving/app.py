@@ -43,7 +43,7 @@ def create_app(settings: Settings, key: str = "") -> FastAPI:
         key: API key that clients must send; empty if none is required.
 
     Raises:
-        UserError: the model cannot be opened.
+        UserError: the model cannot be loaded or run, or the memory limit is too low for it.
     """
     metrics = Metrics()
     holder = ModelHolder(settings, metrics)
@@ -184,7 +184,7 @@ def _model_of(deployed: Any) -> dict[str, Any]:
 
 
 def _add_error_handlers(app: FastAPI) -> None:
-    """Return every error as `{"error": message}`."""
+    """Add handlers that return every error as `{"error": message}`."""
 
     def error_response(status: int, message: str, headers: Any = None) -> JSONResponse:
         return JSONResponse({"error": message}, status, headers)
@@ -201,6 +201,10 @@ def _add_error_handlers(app: FastAPI) -> None:
 
 
 def from_environment() -> FastAPI:
-    """Return the application of a worker process of uvicorn."""
+    """Configure logging and return the application of a worker process of uvicorn.
+
+    Raises:
+        UserError: see `create_app`.
+    """
     configure_logging()
     return create_app(Settings.from_environment(), os.environ.get(KEY, ""))

@@ -70,7 +70,7 @@ class ModelHolder:
         """Load the first model.
 
         Raises:
-            UserError: the model cannot be loaded.
+            UserError: the model cannot be loaded or run.
         """
         self.settings, self.metrics = settings, metrics
         self.seen = _signature(settings.file)

@@ -60,7 +60,8 @@ class Predictor:
             picture: add the predicted mask or image as a data URI.
 
         Raises:
-            Refused: 413, the image is too large; 422, it cannot be read; 400, the task does not predict images.
+            Refused: 413, the image is too large; 422, the image cannot be read; 400, `picture` is True, but the task
+                does not predict images.
         """
         reservation = Reservation(self.budget)
         try:

@@ -31,10 +31,10 @@ PER_INSTANCE, INSTANCES = 6.3, 100  # bytes per pixel of an instance mask, and t
 def bytes_per_pixel(spec: TaskSpec, drawn: bool = False) -> int:
     """Return the peak memory per pixel from the file to the prediction, bytes; measured and rounded up.
 
-    It includes the image, its copy in a batch, the floats in the graph, and the outputs.
+    The memory includes the image, its copy in a batch, the floats in the graph, and the outputs.
 
     Args:
-        spec: task of the model.
+        spec: task specification of the model.
         drawn: True if the prediction is drawn.
 
     >>> bytes_per_pixel(TaskSpec("classification", "class", "label"))
@@ -104,7 +104,11 @@ class MemoryBudget:
 
     @asynccontextmanager
     async def reserve(self, size: int) -> AsyncIterator[None]:
-        """Reserve `size` bytes for the duration of the block."""
+        """Reserve `size` bytes for the duration of the block.
+
+        Raises:
+            Refused: see `acquire`.
+        """
         await self.acquire(size)
         try:
             yield
@@ -150,7 +154,11 @@ class Reservation:
         return acquired
 
     async def acquire(self, size: int) -> None:
-        """Reserve more bytes; see `MemoryBudget.acquire`."""
+        """Reserve more bytes as soon as they are available.
+
+        Raises:
+            Refused: see `MemoryBudget.acquire`.
+        """
         await self.budget.acquire(size)
         self.size += size
 

@@ -56,7 +56,7 @@ class Metrics:
         self.seconds.labels(route).observe(seconds)
 
     def set_model(self, digest: str, version: str) -> None:
-        """Set the current model."""
+        """Set the digest and version of the current model."""
         if SHARED not in os.environ:
             self.model.clear()
         self.model.labels(digest, version).set(1)

@@ -15,7 +15,7 @@ from stages.serving.metrics import Metrics
 SMOOTHING = 0.2
 """Weight of the last run in the expected time per image."""
 MAX_BATCH_PIXELS = 2**24
-"""Maximum pixels of a batch: batching does not speed up large images, and 16 of 50 megapixels require 10 GB."""
+"""Maximum pixels of a batch of several images; batching does not speed up large images, and 16 of 50 MP need 10 GB."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class QueuedImage:
 
 
 class MicroBatcher:
-    """Runs a model on batches of images of one size, with a bounded duration per batch.
+    """Runs a model on batches of images of one size, with a limit of the expected duration of a batch.
 
     A free thread starts a batch immediately, so images are queued only while all threads are busy: a single client
     never waits, and many clients get the throughput of batches (adaptive batching, Crankshaw et al. 2017, without the
@@ -44,7 +44,8 @@ class MicroBatcher:
             run: returns the prediction of each image of a list.
             parallel: number of concurrent runs.
             most: maximum number of images per batch.
-            latency: maximum expected duration of a batch, seconds.
+            latency: maximum expected duration of a batch of several images, or the waiting time of the first if
+                longer, seconds.
             metrics: Prometheus metrics.
         """
         self.run, self.most, self.latency, self.metrics = run, most, latency, metrics
@@ -87,7 +88,7 @@ class MicroBatcher:
             self.metrics.step("wait", started - queued.since)
 
     def _next_batch(self) -> list[QueuedImage]:
-        """Return the first image of the queue and those of the same size, without cancelled requests."""
+        """Return the first image of the queue and those of its size, up to the limit, without cancelled requests."""
         while self.waiting and self.waiting[0].answer.done():
             self.waiting.popleft()
         if not self.waiting:
@@ -118,7 +119,7 @@ class MicroBatcher:
         return [prediction for image in images for prediction in self._run_batch([image])]
 
     def close(self) -> None:
-        """Stop the threads after the queued images have been predicted."""
+        """Stop the threads; all images must have been predicted."""
         self.pool.shutdown(wait=False)
 
 

@@ -62,7 +62,7 @@ def try_in_subprocess(settings: Settings) -> None:
 
 
 def main(load: Callable[[Settings], object] = load_model) -> None:
-    """Load the model of the settings in the environment with limited memory; print the reason if this fails."""
+    """Load the model of the settings in the environment with limited memory; print the reason and exit if it fails."""
     signal.alarm(int(SECONDS) + 1)  # in case the server that would end this process has died
     settings = Settings.from_environment()
     memory = min(MEMORY, allowed() // 2)

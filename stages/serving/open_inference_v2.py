@@ -121,7 +121,7 @@ def datatype_of(spec: TaskSpec) -> str:
 
 
 def describe_signature(deployed: LoadedModel) -> dict[str, Any]:
-    """Return name, versions, inputs and outputs in the format of the protocol."""
+    """Return name, versions, platform, inputs and outputs of the model in the format of the protocol."""
     inputs, outputs = deployed.model.signature
     return {
         "name": deployed.name,

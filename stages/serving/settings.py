@@ -20,7 +20,7 @@ class Settings:
     name: str = ""
     """Name of the model in the Open Inference Protocol; empty: the name of its data set."""
     engine: str = "auto"
-    """auto, onnxruntime or openvino; auto selects the faster one on this machine."""
+    """auto, onnxruntime or openvino; auto selects OpenVINO if available and clearly faster on this machine."""
     threads: int = 0
     """Threads per run of the model; 0: the cores are divided among all concurrent runs."""
     parallel: int = 0
@@ -32,7 +32,7 @@ class Settings:
     latency: float = 0.1
     """Maximum expected duration of a run of several images, or the waiting time of the first if longer, in seconds."""
     queue: int = 128
-    """Maximum number of requests in progress; further requests get status 429."""
+    """Maximum number of POST requests in progress in each worker; further ones get status 429."""
     megabytes: float = 32.0
     """Maximum size of a request body, MB; larger bodies get status 413."""
     megapixels: float = 50.0
@@ -41,7 +41,7 @@ class Settings:
     """Memory limit of all workers together, GiB; 0: the limit of the container or the machine. Images wait until memory
     for their pixels is available; an image that exceeds the limit gets status 413."""
     seconds: float = 30.0
-    """Maximum time from the first byte of a request to its response, seconds; then it gets status 503."""
+    """Maximum time from the headers of a request to its response, seconds; then the request gets status 503."""
     images: int = 64
     """Maximum number of images per request."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from stages.core.shapes import Array, Float
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-MAX_DETECTIONS = 500  # predictions with the highest scores that count per image; images of nuclei have hundreds
+MAX_DETECTIONS = 500  # most certain predictions that count per image and class; images of nuclei have hundreds
 RECALLS = np.linspace(0, 1, 101)
 
 
@@ -55,7 +55,7 @@ def precision_and_recall(
     """Return average_precision, average_precision_50, average_precision_75 and recall_50, each [R, K].
 
     Predictions are matched to objects by pycocotools. The precision-recall curve is computed in this module, so that an
-    image can count more than once. A value is NaN if no image has the class.
+    image can count more than once. A value is NaN if no image of the resample has the class.
 
     Args:
         truths: true instances of N images.

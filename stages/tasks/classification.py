@@ -168,7 +168,7 @@ def auc(
 def auc_of(
     positive_N: Bool[Array, " N"], probability_N: Float[Array, " N"], weight_RN: Float[Array, "R N"]
 ) -> Float[Array, " R"]:
-    """Return the area under the ROC curve of one class against the others.
+    """Return the area under the ROC curve of one class against the others; NaN if either side has no images.
 
     Args:
         positive_N: True for images of the class.
@@ -237,7 +237,7 @@ def calibration(
         bins: number of bins over 0..1.
 
     Returns:
-        `expected_calibration_error` [R], and `bins`: confidence, accuracy and count of each bin in the original data.
+        `expected_calibration_error` [R], and `bins`: confidence, accuracy and count of each non-empty bin, unweighted.
     """
     confidence_N = probability_NK.max(axis=1)
     correct_N = probability_NK.argmax(axis=1) == label_N

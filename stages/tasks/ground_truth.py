@@ -43,6 +43,9 @@ def truths_of(ingested: Path, paths: list[str], spec: TaskSpec) -> list[Any]:
         ingested: output folder of ingest.
         paths: paths of the images in the manifest; the result has the same order.
         spec: task specification.
+
+    Raises:
+        UserError: the labels do not contain the ground truth, or the manifest was written by another version.
     """
     rows = read_manifest(ingested).set_index("path", drop=False).loc[paths]
     together = zip(

@@ -35,12 +35,12 @@ def picture_of(prediction: Any, spec: TaskSpec) -> Integer[Array, "H W ..."]:
 
 
 def is_png(pixels: Integer[Array, "H W ..."]) -> bool:
-    """Return True if Pillow can write these pixels as PNG."""
+    """Return True if the pixels are written as PNG: one channel of 8 or 16 bits, or RGB of 8 bits."""
     return pixels.ndim == 2 or (pixels.shape[2] == 3 and pixels.dtype == np.uint8)
 
 
 def as_file(pixels: Integer[Array, "H W ..."]) -> tuple[bytes, str]:
-    """Return a PNG, or a NumPy file if PNG does not support the pixels: its bytes and file extension."""
+    """Return the pixels as PNG, or as a NumPy file if `is_png` is False: the bytes and the file extension."""
     stream = io.BytesIO()
     if is_png(pixels):
         Image.fromarray(pixels).save(stream, "PNG")

@@ -117,7 +117,7 @@ def wrong(truth: Integer[Array, "H W ..."], prediction: Float[Array, "H W C"], s
 
 
 def describe(value: Real[Array, "H W ..."], spec: TaskSpec) -> str:
-    """Return the mean grey level."""
+    """Return the mean grey level, 0 to 255."""
     white = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}.get(value.dtype, 1.0)
     return f"mean grey level {255 * float(value.mean()) / white:.0f}"
 

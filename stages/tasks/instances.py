@@ -117,9 +117,9 @@ def scores(
     """Return every score under all bootstrap weights.
 
     average_precision is the mean over IoU 0.50 to 0.95 and over classes, as in COCO, with up to 500 predictions per
-    image. recall_50 is the share of objects that are detected at IoU 0.50. dsb_score is TP / (TP + FP + FN) of
-    confident predictions, averaged over IoU 0.50 to 0.95 and images (Caicedo et al. 2019). count_error is the mean
-    absolute difference of counts, averaged over classes.
+    image and class. recall_50 is the share of objects that are detected at IoU 0.50, averaged over classes. dsb_score
+    is TP / (TP + FP + FN) of confident predictions, averaged over IoU 0.50 to 0.95 and images (Caicedo et al. 2019).
+    count_error is the mean absolute difference of counts of confident predictions, averaged over classes.
 
     Args:
         truths: ground truth of N images.
@@ -198,7 +198,7 @@ def describe(value: Instances, spec: TaskSpec) -> str:
 
 
 def draw(image: Integer[Array, "H W ..."], value: Instances, spec: TaskSpec) -> UInt8[Array, "H W 3"]:
-    """Draw the instances, coloured by class, or by instance if there is only one class."""
+    """Draw the confident instances, coloured by class, or by instance if there is only one class."""
     picture, sure = as_rgb(image), value.sure()
     for number, label in enumerate(sure.label_M):
         colour = palette(int(label) if len(spec.labels) > 1 else number)
@@ -210,7 +210,10 @@ def draw(image: Integer[Array, "H W ..."], value: Instances, spec: TaskSpec) -> 
 
 
 def record(prediction: Instances, spec: TaskSpec) -> dict[str, Any]:
-    """Return the count of each class, and the instances in the format of COCO (bbox: x, y, width, height)."""
+    """Return the number of confident instances of each class, and all instances.
+
+    Boxes (x, y, width, height) and masks are in the format of COCO.
+    """
     counts = _counts([prediction], len(spec.labels))[0]
     things = []
     for number, (x0, y0, x1, y1) in enumerate(prediction.box_M4.tolist()):

@@ -18,6 +18,10 @@ def limits_of_agreement(true_N: Real[Array, " N"], given_N: Real[Array, " N"], u
         true_N: true numbers.
         given_N: predicted numbers.
         unit: unit of the numbers.
+
+    Returns:
+        `unit`; `bias`, the mean of predicted - true; `low` and `high`, the limits, equal to the bias for a single pair;
+        and `pairs`, the first `MAX_PAIRS` pairs of true and predicted numbers.
     """
     off_N = given_N - true_N
     bias, spread = float(off_N.mean()), 1.96 * float(off_N.std(ddof=1)) if len(off_N) > 1 else 0.0

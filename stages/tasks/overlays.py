@@ -27,7 +27,10 @@ def palette(index: int) -> Colour:
 
 
 def legend(spec: TaskSpec) -> dict[str, Colour]:
-    """Return the colours of a task by point or class; empty if there is only one class."""
+    """Return the colour of each point or of each class that is drawn, by name.
+
+    The result is empty for instances of a single class, and for tasks other than landmarks, segmentation and instances.
+    """
     names: Sequence[str] = {
         "landmarks": spec.points,
         "segmentation": [label for label in spec.labels if label != _uncoloured_class(spec)],

@@ -56,9 +56,10 @@ def difference(one: dict[str, Array], other: dict[str, Array], spec: TaskSpec, d
 def _instance_difference(one: dict[str, Array], other: dict[str, Array], diagonal: float) -> float:
     """Return the largest difference between matching instances, independent of their order.
 
-    The difference is that of the scores, or of the boxes relative to the diagonal. An instance without a match counts
-    as its score minus `CONFIDENT`, because rounding can change which of two nearly equal boxes is suppressed. If many
-    instances have no match, each counts as its score minus the lowest score that both lists would include.
+    The difference is that of the scores, or of the boxes relative to the diagonal; masks are not compared. Instances
+    match if they have the same class and differ by less than `NEAR`. An instance without a match counts as its score
+    minus `CONFIDENT`, because rounding can change which of two nearly equal boxes is suppressed. If many instances have
+    no match, each counts as its score minus the lowest score that both lists would include.
     """
     from scipy.optimize import linear_sum_assignment
 

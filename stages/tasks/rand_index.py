@@ -7,12 +7,13 @@ from stages.dataset.annotations import IGNORE_INDEX
 
 
 def foreground_rand(truth_HW: Integer[Array, "H W"], index_HW: Integer[Array, "H W"]) -> float:
-    """Return the foreground-restricted Rand score of the segments of the second class, 0 to 1; NaN if there are none.
+    """Return the foreground-restricted Rand score of the second class, 0 to 1; NaN if the truth does not contain it.
 
     V = sum p_ij^2 / (sum s_i^2 / 2 + sum t_j^2 / 2), where p_ij is the share of pixels in predicted segment i and true
-    segment j, over the pixels of true segments (Arganda-Carreras et al. 2015, "Crowdsourcing the creation of image
-    segmentation algorithms for connectomics", V^Rand). Segments are 4-connected. Pixels that are predicted as the first
-    class (the border) are segments of their own; the challenge instead thins the borders of the truth.
+    segment j, s_i and t_j are those in predicted segment i and in true segment j, and all shares refer to the pixels of
+    true segments (Arganda-Carreras et al. 2015, "Crowdsourcing the creation of image segmentation algorithms for
+    connectomics", V^Rand). Segments are 4-connected. Pixels that are predicted as the first class (the border) are
+    segments of their own; the challenge instead thins the borders of the truth.
     """
     from scipy import ndimage
 

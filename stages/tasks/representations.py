@@ -69,7 +69,7 @@ def _masks(truth: Any, frame: Placement) -> Iterator[Bool[Array, "H W"]]:
 
 
 def _density(truth: Any, frame: Placement, spec: TaskSpec) -> Float[Array, "S S C"]:
-    """Return the density map of each class: a Gaussian of sum 1 at the centre of every object.
+    """Return the density map of each class: a Gaussian of sum 1 at the centre of the box of every object.
 
     Each Gaussian is normalized inside the image, so that an object at the edge also counts as 1. Density maps follow
     Lempitsky and Zisserman 2010, "Learning to count objects in images".
@@ -103,7 +103,10 @@ class ObjectTargets:
 
 
 def _objects(truth: Any, frame: Placement, spec: TaskSpec) -> ObjectTargets:
-    """Return the instances without crowds and without objects of at most half a working pixel."""
+    """Return the instances except for crowds and for objects that are too small.
+
+    Too small means a box at most half a working pixel wide or high, or a mask without a working pixel.
+    """
     box_M4 = frame.transform_boxes(np.asarray(truth.box_M4, np.float64).reshape(-1, 4)).astype(np.float32)
     kept_M = (
         ~np.asarray(truth.crowd_M, bool) & (box_M4[:, 2] - box_M4[:, 0] > 0.5) & (box_M4[:, 3] - box_M4[:, 1] > 0.5)

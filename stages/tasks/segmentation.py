@@ -77,8 +77,8 @@ def scores(
     """Return every score under all bootstrap weights.
 
     dice and iou are computed per class over all pixels and averaged over classes without the background. pixel_accuracy
-    is computed over all pixels. boundary_f1 and boundary_error are averaged over images and classes, and
-    foreground_rand is averaged over images.
+    is computed over all pixels. boundary_f1 and boundary_error are averaged over images and classes without the
+    background. foreground_rand is averaged over images and defined only for two classes.
 
     Args:
         truths: ground truth of N images.
@@ -183,7 +183,7 @@ def wrong(truth: UInt8[Array, "H W"], prediction: Mask, spec: TaskSpec) -> bool:
 
 
 def describe(value: Any, spec: TaskSpec) -> str:
-    """Return the area share of each class except for the background."""
+    """Return the area share of each class except for the background, if it is at least 0.5 %."""
     shares = _shares(value, spec)
     return ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.005) or "nothing"
 
@@ -210,7 +210,10 @@ def record(prediction: Mask, spec: TaskSpec) -> dict[str, Any]:
 def details(
     truths: Sequence[UInt8[Array, "_ _"]], predictions: Sequence[Mask], spec: TaskSpec, bins: int
 ) -> dict[str, Any]:
-    """Return the foreground Rand score of two classes by threshold, and the best, as in the ISBI 2012 challenge."""
+    """Return the foreground Rand score by threshold of the probability, and the best, as in the ISBI 2012 challenge.
+
+    The probability is that of the second class; the result is empty unless there are two classes.
+    """
     if len(spec.labels) != 2:
         return {}
     by_threshold = {}

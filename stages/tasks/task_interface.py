@@ -35,7 +35,7 @@ class Parts:
     support: tuple[int, ...]
     """Number of images or objects of each part in the ground truth."""
     member_NP: Bool[Array, "N P"]
-    """Images that contribute to each part; the number of their groups determines the interval of a perfect score."""
+    """Images that contribute to each part; the number of their groups determines the interval of a score of 0 or 1."""
     scores: dict[str, Float[Array, "R P"]]
     """Scores by name; NaN if undefined. The table is sorted by the first one."""
     rests_on: dict[str, Bool[Array, "N P"]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Task(Protocol):
     SCORES: dict[str, Score]
     """Scores that `task.score` may select; the first is the default."""
     TRUTHS: tuple[str, ...]
-    """Parts of an annotation that can be the target; the first one that is present is the default."""
+    """Supported targets. The first of which the images have labels is the default, except for `count` and `area`."""
     DRAWN: bool
     """True if truths and predictions can be drawn over the image."""
 
@@ -128,7 +128,7 @@ class Task(Protocol):
         """
 
     def record(self, prediction: Any, spec: TaskSpec) -> dict[str, Any]:
-        """Return the prediction as values for JSON; images and masks of pixels are written to separate files."""
+        """Return the prediction as values for JSON; predicted images and segmentation masks are separate files."""
 
     def details(self, truths: Sequence[Any], predictions: Sequence[Any], spec: TaskSpec, bins: int) -> dict[str, Any]:
         """Return results for the report that only this task has, JSON-ready and without intervals.

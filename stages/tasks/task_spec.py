@@ -25,7 +25,7 @@ class TaskSpec:
     units: dict[str, str] = field(default_factory=dict)
     """Units by scalar, for display."""
     masks: bool = False
-    """True if instances have masks."""
+    """True if instances have masks; for counts and areas, True if the labels are label images rather than objects."""
     channels: int = 3
     depth: int = 8
     """Bit depth of the images: 8 or 16."""
@@ -34,7 +34,7 @@ class TaskSpec:
     fit: str = "stretch"
     """stretch: resized to a square; letterbox: resized with black padding; tile: cut into tiles, not resized."""
     overlap: float = 0.0
-    """Overlap of neighbouring tiles, as a share of `size`."""
+    """Minimum overlap of neighbouring tiles, as a share of `size`."""
     radius: float = 0.0
     """Standard deviation of a heatmap or density, or radius of a disc, in working pixels."""
     tolerance: float = 0.0
@@ -50,7 +50,7 @@ class TaskSpec:
 
 
 def task_spec_of(values: dict[str, Any]) -> TaskSpec:
-    """Return the specification from the values of `as_json`; unknown keys are ignored."""
+    """Return the specification from the values of `as_json`; old keys are renamed, unknown keys are ignored."""
     values, _ = renamed_metadata(values)
     known: dict[str, Any] = {f.name: values[f.name] for f in fields(TaskSpec) if f.name in values}
     pairs = tuple((a, b) for a, b in known.pop("flip_pairs", ()))

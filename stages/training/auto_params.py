@@ -40,20 +40,21 @@ class Resolution:
 def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
     """Replace every `auto` in the section `train` of a plan.
 
-    `loss` follows from the score, `class_weights` from the data, `device` from the machine, `precision`,
-    `memory_format` and `compile` from a short measurement, `cache_on_device` from the free memory, and `learning_rate`
-    from a range test.
+    `loss` follows from the representation, `class_weights` from the score and the data, `device` from the machine,
+    `precision`, `memory_format` and `compile` from a short measurement (see `autotune`), `cache_on_device` from the
+    free memory, and `learning_rate` from a range test.
 
     Args:
         plan: plan with or without `auto`.
         steps: number of steps of the planned training; None: computed from the plan.
 
     Raises:
-        UserError: a device is not available, or no learning rate lowers the loss.
+        UserError: a device is not available, no learning rate lowers the loss, or a measurement cannot build the
+            network, the optimizer or the loss (see `build_state`).
     """
     train, params = plan.train, []
     if train.loss == "auto":
-        params.append(ResolvedParam("train.loss", plan.loss, "the loss nearest to the score"))
+        params.append(ResolvedParam("train.loss", plan.loss, "the default loss of the representation"))
     if train.class_weights == "auto":
         params.append(ResolvedParam("train.class_weights", *_class_weights(plan)))
     if "auto" in (train.precision, train.memory_format, train.compile):

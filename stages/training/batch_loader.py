@@ -1,4 +1,4 @@
-"""Load training batches whose order and augmentation depend on the seed alone."""
+"""Load training batches whose order and augmentation are determined by the seed and the epoch."""
 
 import hashlib
 import math
@@ -41,7 +41,7 @@ def step_seed(*parts: int) -> int:
 
 
 def steps_per_epoch(images: int, batch_size: int, micro_batches: int = 1) -> int:
-    """Return the number of steps in which every image occurs once and no batch contains a single image.
+    """Return the number of steps in which every image occurs once and no batch contains a single image; at least 1.
 
     Args:
         images: number of images.
@@ -100,8 +100,8 @@ class BatchLoader:
     ) -> Iterator[Batch]:
         """Yield the augmented batches of an epoch, in an order that depends on the seed and the epoch.
 
-        The augmentation of an image depends on the seed and its position in that order only. It does not depend on the
-        batch size, on other images of the batch, or on earlier random numbers.
+        The augmentation of an image depends only on the seed, the epoch and the position of the image in that order. It
+        does not depend on the batch size, on other images of the batch, or on earlier random numbers.
 
         Args:
             epoch: counted from 1.
@@ -143,7 +143,7 @@ class BatchLoader:
         )
 
     def _mixed(self, batch: Batch, order: Integer[Array, " N"], epoch: int, position_B: Integer[Array, " B"]) -> Batch:
-        """Replace parts of some images by parts of other images of the epoch, which are augmented independently."""
+        """Mix some images of a batch, in place, with other images of the epoch, which are augmented independently."""
         draws, device = BatchRandom(self.seed, epoch, position_B), batch.image_BCHW.device
         kept_BSS = self.policy.kept(draws, device)
         target = self._mixable(batch.target)
@@ -167,7 +167,7 @@ class BatchLoader:
 def _mixed_target(
     own: Shaped[torch.Tensor, "R ..."], other: Shaped[torch.Tensor, "R ..."], kept_RSS: Float[torch.Tensor, "R S S"]
 ) -> Shaped[torch.Tensor, "R ..."]:
-    """Return the class proportions by area or, for label images, the label of the visible pixel."""
+    """Return the class proportions by mean weight or, for label images, the label of the image with more weight."""
     if own.ndim == 2:
         return torch.lerp(other, own, kept_RSS.mean(dim=(1, 2))[:, None])
     return torch.where(kept_RSS > 0.5, own, other)
@@ -194,7 +194,7 @@ def unaugmented_batches(store: PixelStore, spec: TaskSpec, batch_size: int, devi
 
 
 def load_batch(store: PixelStore, spec: TaskSpec, index_B: Integer[Array, " B"], device: torch.device) -> Batch:
-    """Load images and targets as integers and convert them to float on the device, which transfers fewer bytes.
+    """Load images and targets in their stored types and convert them on the device, which transfers fewer bytes.
 
     Args:
         store: images and targets.

@@ -35,7 +35,7 @@ class Checkpoints:
     """Checkpoint file of one training, replaced atomically, and a lock against a second process."""
 
     def __init__(self, folder: Path, seconds: float, is_writer: bool = True) -> None:
-        """Create the folder and lock it.
+        """Create the folder; the process that writes also locks it.
 
         Args:
             folder: folder of this training only.
@@ -104,6 +104,8 @@ def open_checkpoints(
     stage: str, sections: Mapping[str, BaseModel], inputs: Sequence[Path], seconds: float, is_writer: bool = True
 ) -> Checkpoints:
     """Open the checkpoints of the training that these params, input files and code define.
+
+    Folders of other trainings are deleted, except the newest `KEPT_FOLDERS` and those in use.
 
     Args:
         stage: name of the stage that trains, such as `train`; its code includes all code that it imports.

@@ -78,7 +78,8 @@ def estimate_epoch(
         validation: number of working images in the validation split.
 
     Raises:
-        UserError: the params do not suit the images.
+        UserError: the params do not suit the images, the device is not available, no learning rate lowers the loss, or
+            the loss is not finite.
     """
     spec, batch_size = _spec(samples, annotations, params), params.train.batch_size
     batches_per_epoch = math.ceil(training / batch_size)
@@ -120,7 +121,7 @@ def _spec(samples: Sequence[LabelledImage], annotations: list[Annotation], param
 
 
 def _measure(samples: Sequence[LabelledImage], spec: TaskSpec, params: Params, run: _Run) -> _MeasuredEpoch:
-    """Train on a temporary data set and return its last epoch."""
+    """Train on a temporary data set and return the last epoch of the training."""
     with TemporaryDirectory() as folder:
         validation = max(1, round(run.images * run.validation_share))
         data = write_dry_run_data(Path(folder), samples, spec, run.images, validation)

@@ -34,7 +34,7 @@ class TrainingResult:
     parameters: int
     """Number of weights of the network."""
     layers: list[Layer]
-    """Layers of the network, and whether each was initialized from pretrained weights."""
+    """Outcome of loading each weight array; empty without pretrained weights."""
     stop_reason: str
     """Reason why the training ended before its last epoch; empty if it did not."""
 
@@ -47,12 +47,13 @@ def fit(plan: TrainingPlan, report: Report, checkpoints: Checkpoints | None = No
 
     Args:
         plan: a plan without `auto`: see `auto_params.resolve_auto`.
-        report: called after each epoch, and after resuming for each past epoch; it may raise an exception to end it.
+        report: called after each epoch, and after resuming for each past epoch; it may raise an exception to end
+            the training.
         checkpoints: where the state is saved; None: a killed training starts again.
 
     Raises:
-        UserError: the device is not available, pretrained weights do not suit the network, the disk is full, or the
-            loss is not finite.
+        UserError: the device is not available, the network, the optimizer or the loss cannot be built (see
+            `build_state`), the disk is full, or the loss is not finite.
     """
     assert not plan.unresolved(), f"resolve_auto replaces auto: {plan.unresolved()}"
     fabric = launch(plan)

@@ -18,5 +18,6 @@ class LossContext:
 
     spec: TaskSpec
     weight_K: Float[torch.Tensor, " K"]
-    """Weight of each class, with mean 1 over the training images; ones where classes are not weighted."""
+    """Weight of each class, with mean 1 over the training images (pixels for masks); for `classes`, weight of the
+    presence of a class relative to its absence. Ones where classes are not weighted."""
     label_smoothing: float

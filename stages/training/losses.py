@@ -124,7 +124,10 @@ def image_l2(_: LossContext) -> Loss:
 
 
 def density_l2(_: LossContext) -> Loss:
-    """Mean squared error of densities, plus the error of counts with a small weight (Lempitsky and Zisserman 2010)."""
+    """Mean squared error of densities times `DENSITY_SCALE`, plus `COUNT_WEIGHT` times the absolute error of counts.
+
+    The error of counts follows Lempitsky and Zisserman 2010.
+    """
     return lambda raw_BSHW, density_BSHW: (
         functional.mse_loss(raw_BSHW, density_BSHW * DENSITY_SCALE)
         + COUNT_WEIGHT * _count_error(raw_BSHW, density_BSHW)
@@ -132,7 +135,7 @@ def density_l2(_: LossContext) -> Loss:
 
 
 def density_l1(_: LossContext) -> Loss:
-    """Mean absolute error of densities, plus the error of counts with a small weight."""
+    """Mean absolute error of densities times `DENSITY_SCALE`, plus `COUNT_WEIGHT` times that of counts."""
     return lambda raw_BSHW, density_BSHW: (
         functional.l1_loss(raw_BSHW, density_BSHW * DENSITY_SCALE) + COUNT_WEIGHT * _count_error(raw_BSHW, density_BSHW)
     )

@@ -38,7 +38,8 @@ def find_learning_rate(plan: TrainingPlan, fabric: Fabric) -> RangeTest:
     the rate of the lowest loss. The schedule reaches the chosen rate only at its peak.
 
     Raises:
-        UserError: no rate lowers the loss.
+        UserError: no rate lowers the loss, or the network, the optimizer or the loss cannot be built (see
+            `build_state`).
     """
     state = build_state(plan, fabric)
     state.model.train()

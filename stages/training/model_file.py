@@ -39,7 +39,11 @@ def write_state(state: dict[str, Any], file: IO[bytes]) -> None:
 
 
 def load_model(file: Path) -> tuple[nn.Module, TaskSpec, dict[str, Any]]:
-    """Load a network in evaluation mode on the CPU, with its task spec and the `about` of `save_model`."""
+    """Load a network in evaluation mode on the CPU, with its task spec and the `about` of `save_model`.
+
+    Raises:
+        UserError: the installed version of timm does not provide the network or its encoder.
+    """
     saved = torch.load(file, map_location="cpu", weights_only=True)
     network = build(NetworkConfig(**saved["network_config"]))
     network.load_state_dict(saved["weights"])

@@ -16,7 +16,7 @@ from stages.training.batch_loader import Batch, unaugmented_batches
 
 Array = np.ndarray[Any, Any]
 Outputs = dict[str, Array]
-"""Outputs of the ONNX graph by name, for one image."""
+"""Outputs of the ONNX graph by name, for one image; for boxes also `size`, its height and width in pixels."""
 OnBatch = Callable[[Any, Batch], None]
 """Callback that receives the raw outputs of each batch, and the batch."""
 
@@ -51,6 +51,8 @@ def graph_outputs(
     on_batch: OnBatch | None = None,
 ) -> Iterator[Outputs]:
     """Yield for every original image what the exported ONNX graph would output, computed by torch.
+
+    Outputs for the tiles of an image are stitched.
 
     Args:
         model: network on `device`.

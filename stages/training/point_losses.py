@@ -101,7 +101,7 @@ def heatmap_cross_entropy(context: LossContext) -> Loss:
 
 
 def heatmap_l2(context: LossContext) -> Loss:
-    """Squared difference of the probability and a Gaussian of height 1."""
+    """Squared difference between the probability and a Gaussian of height 1."""
 
     def loss(raw_BPHW: Float[Tensor, "B P H W"], xy_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, ""]:
         blob_BPHW = _blob(raw_BPHW, xy_BP2, context)

@@ -23,7 +23,7 @@ from stages.training.training_plan import TrainingPlan
 FOLDER = Path("work/autotune")
 MAX_SHARE = 0.05  # share of the training time that the measurement may take
 MIN_SECONDS, MIN_STEPS = 0.5, 2  # per setting
-REQUIRED_SPEEDUP = {"32-true": 1.1, "bf16-mixed": 1.25}  # over the first setting; higher for bf16, which is less exact
+REQUIRED_SPEEDUP = {"32-true": 1.1, "bf16-mixed": 1.25}  # over the best one before; higher for bf16: less exact
 Setting = tuple[str, str, str]
 """Precision, memory format and compile."""
 
@@ -41,16 +41,22 @@ class ThroughputSettings:
 def autotune(plan: TrainingPlan, steps: int) -> ThroughputSettings:
     """Choose `train.precision`, `train.memory_format` and `train.compile`, as far as they are `auto`.
 
-    Each setting is timed on a batch of the plan. Nothing is timed if that would take more than 5 % of the training.
-    The choice is stored in `work/autotune`.
+    The settings are timed on a batch of the plan, beginning with the default one. The others are timed only if that
+    would take at most 5 % of the training, and one of them is chosen only if it is clearly faster
+    (`REQUIRED_SPEEDUP`). The choice is stored in `work/autotune`. A training with several processes uses the default
+    setting without timing.
 
     Args:
         plan: plan of the training.
         steps: number of steps of the training.
+
+    Raises:
+        UserError: the device is not available, or the network, the optimizer or the loss cannot be built (see
+            `build_state`).
     """
     settings = list(_candidates(plan))
     if len(settings) == 1:
-        return ThroughputSettings(*settings[0], why="set in params.yaml")
+        return ThroughputSettings(*settings[0], why="the only possible setting")
     file = FOLDER / f"{_key(plan, settings, steps)}.json"
     if file.exists():
         return ThroughputSettings(**json.loads(file.read_text()))
@@ -75,7 +81,7 @@ def _candidates(plan: TrainingPlan) -> Iterator[Setting]:
 
 
 def _fastest(plan: TrainingPlan, settings: list[Setting], steps: int) -> ThroughputSettings:
-    """Return the fastest of the settings that reach the required speed-up; otherwise the first."""
+    """Return the first setting, or a later one that has the required speed-up over the best setting before it."""
     first, *others = settings
     started = time.perf_counter()
     seconds = {first: _seconds_per_step(plan, first)}

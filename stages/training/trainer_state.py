@@ -46,7 +46,7 @@ class TrainerState:
     """Loss of raw outputs and targets; None where the network computes its own losses (boxes)."""
     memory_format: torch.memory_format
     layers: list[Layer]
-    """Layers of the network, and whether each was initialized from pretrained weights."""
+    """Outcome of loading each weight array; empty without pretrained weights."""
 
     @property
     def device(self) -> torch.device:
@@ -106,7 +106,8 @@ def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
     """Build the network with its initial weights, the optimizer and the data loader of a plan without `auto`.
 
     Raises:
-        UserError: pretrained weights or class weights do not suit the network or the task, or there are too few images.
+        UserError: the network or the optimizer cannot be built, pretrained weights do not suit the network, class
+            weights do not suit the task, or there are too few images.
     """
     train = plan.train
     assert not isinstance(train.learning_rate, str), "resolve_auto replaces auto"
@@ -170,7 +171,10 @@ def _loader(plan: TrainingPlan, processes: ProcessGroup, device: torch.device) -
 
 
 def class_weights(plan: TrainingPlan) -> Float[torch.Tensor, " K"]:
-    """Return the weight of each class in the loss: with `balanced`, inverse to its share, so that their mean is 1.
+    """Return the weight of each class in the loss; ones unless `train.class_weights` is `balanced`.
+
+    Balanced weights are inverse to the share of the class, with mean 1 over the training images (pixels for masks). For
+    several labels per image they are the odds of the absence of a class to its presence.
 
     Raises:
         UserError: `balanced`, but the task has no classes.

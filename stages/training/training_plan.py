@@ -35,8 +35,8 @@ class TrainingData:
     val_truths: list[Any]
     """Ground truth of each original image of `val_set`."""
     train_sample: PixelStore
-    """Training images without augmentation, as many as there are validation images and at most 1,000. Their score
-    shows overfitting."""
+    """Training images without augmentation, from as many originals as there are for validation and at most 1,000. Their
+    score shows overfitting."""
     train_truths: list[Any]
     """Ground truth of each original image of `train_sample`."""
 
@@ -65,7 +65,11 @@ class TrainingPlan:
 
 
 def load_training_data(ingested: Path, prepared: Path) -> TrainingData:
-    """Open the splits that `prepare` wrote and read the ground truth of the images that are scored."""
+    """Open the splits that `prepare` wrote and read the ground truth of the images that are scored.
+
+    Raises:
+        UserError: the manifest was written by another version, or the labels do not contain the ground truth.
+    """
     train_set, val_set = open_split(prepared, "train"), open_split(prepared, "val")
     spec = task_spec_of(train_set.about)
     sample = _evenly_spaced(train_set, min(MAX_TRAIN_SAMPLE, len(list(val_set.rows_by_original()))))
@@ -74,7 +78,7 @@ def load_training_data(ingested: Path, prepared: Path) -> TrainingData:
 
 
 def _evenly_spaced(store: PixelStore, count: int) -> PixelStore:
-    """Return `count` of the original images of a store, evenly spaced, with all their tiles."""
+    """Return at most `count` original images, evenly spaced in the order of the store, with all their tiles."""
     originals = list(store.rows_by_original())
     chosen = np.unique(np.linspace(0, len(originals) - 1, min(count, len(originals))).round().astype(int))
     index_B = np.concatenate([np.arange(len(store))[originals[i][1]] for i in chosen])
@@ -90,7 +94,8 @@ def build_plan(data: TrainingData, sections: Mapping[str, Any], weights: Path) -
         weights: folder of pretrained weights.
 
     Raises:
-        UserError: the sections contradict each other or do not suit the data.
+        UserError: the sections contradict each other or do not suit the data, a name is unknown, or the file of
+            pretrained weights does not exist.
     """
     network: Network = sections["network"]
     train: Train = sections["train"]
@@ -137,7 +142,7 @@ def build_policy(augment: Augment, train_set: PixelStore) -> tuple[Policy, list[
     """Return the augmentation policy for the training images, and the reason for each of its choices.
 
     Raises:
-        UserError: an augmentation is unknown, or cannot be applied to these images.
+        UserError: an augmentation is unknown, has invalid parameters, or cannot be applied to these images.
     """
     spec = task_spec_of(train_set.about)
     bones = train_set.bones is not None and len(train_set.bones.bone_T7) > 0

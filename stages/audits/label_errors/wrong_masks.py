@@ -1,6 +1,6 @@
 """Wrong masks: masks that disagree with a pixel classifier, are empty, or contain a class that no other mask has.
 
-Axes: N images, S side of the downsampled image, K classes.
+Axes: N images, S side of the downsampled image, C channels, K classes.
 """
 
 from typing import Any
