@@ -23,7 +23,7 @@ def parse_changes(text: str) -> dict[str, Any]:
     """Parse changes of params, `KEY=VALUE ...` with dotted keys and YAML values, into nested values.
 
     Raises:
-        UserError: a word is not KEY=VALUE with a dotted key.
+        UserError: a word is not KEY=VALUE with a dotted key, or its value is not valid YAML.
 
     >>> parse_changes("network.name=vgg11 train.epochs=3")
     {'network': {'name': 'vgg11'}, 'train': {'epochs': 3}}
@@ -33,7 +33,10 @@ def parse_changes(text: str) -> dict[str, Any]:
         key, sign, value = word.partition("=")
         if not sign or "." not in key:
             raise UserError(f"{word!r} is not a change of params; write KEY=VALUE, such as network.name=vgg11")
-        changes[key] = YAML(typ="safe", pure=True).load(value)
+        try:
+            changes[key] = YAML(typ="safe", pure=True).load(value)
+        except YAMLError as error:
+            raise UserError(f"{word!r}: {value!r} is not a YAML value; write it as in params.yaml") from error
     return nested(changes)
 
 

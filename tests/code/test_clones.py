@@ -47,6 +47,7 @@ def test_changes_preserve_comments_and_all_other_values() -> None:
         ("network=vgg11", "'network=vgg11' is not a change of params; write KEY=VALUE"),
         ("network.name", "'network.name' is not a change"),
         ("network.nam=vgg11", "network.nam: 'vgg11': unknown key"),
+        ("network.name=[", r"'network.name=\[': '\[' is not a YAML value"),
         ("train.epochs=none", "1 mistake in these words"),
     ],
 )
