@@ -97,7 +97,7 @@ def test_a_split_table_of_another_data_set_is_refused(ingest: Ingest, tmp_path: 
 def test_a_changed_grouping_rule_is_refused(ingest: Ingest, tmp_path: Path) -> None:
     source = write_folders(tmp_path / "digits", digit_images(per_class=30))
     ingest(source, group_regex=r"/(\d\d\d)")
-    with pytest.raises(UserError, match=r"groups by path /\(.*they are now by path .*images would move"):
+    with pytest.raises(UserError, match=r"groups by path /\(.*the groups are now by path .*images would move"):
         ingest(source, group_regex=r"/(\d\d\d\d)")
 
 
@@ -122,7 +122,7 @@ def test_split_shares_that_deviate_from_params_are_reported(
         ("[]", "is damaged"),
         ('{"grouped_by": "picture"}', "is damaged"),
         (split_table(a="trian"), "'trian' of group 'a'"),
-        (split_table("column who", a="train"), "groups by column who, but they are now by picture"),
+        (split_table("column who", a="train"), "groups by column who, but the groups are now by picture"),
     ],
 )
 def test_a_damaged_or_incompatible_split_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
