@@ -25,7 +25,7 @@ DROP = """([name, data]) => {
   dropped.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name));
   document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }));
 }"""
-ARTICLE = "article:not(.waiting)"
+ARTICLE = "article:first-of-type:not(.waiting)"  # the newest is the first
 
 Opened = Callable[..., Any]
 
