@@ -1,4 +1,7 @@
-"""Decode all images to the working size, with their targets: `python -m stages.prepare INGESTED GATED OUTPUT`."""
+"""Decode the images to the working size, with their targets: `python -m stages.prepare INGESTED GATED OUTPUT`.
+
+The images of the sealed test split are not decoded.
+"""
 
 import json
 from collections.abc import Iterator

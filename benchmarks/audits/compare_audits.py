@@ -51,7 +51,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", default=ALL_PARTS, help=f"parts to measure: {', '.join(ALL_PARTS)}")
     parser.add_argument("--data", type=Path, help="folder of the reference data; without it, only the digits are used")
     parser.add_argument("--seeds", type=int, default=AuditSizes.seeds, help="number of data sets per case")
-    parser.add_argument("--library-seeds", type=int, default=AuditSizes.library_seeds, help="the same for libraries")
+    parser.add_argument(
+        "--library-seeds",
+        type=int,
+        default=AuditSizes.library_seeds,
+        help="number of data sets per case for the other libraries, which are slow",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the part `speed`")
     add_run_arguments(parser)
     return parser.parse_args(arguments)

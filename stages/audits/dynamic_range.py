@@ -3,6 +3,7 @@
 from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
+from stages.core.plurals import quantity
 
 MIN_REACHED = 0.25  # brightest level of the images, as a share of the range
 SHARE = 0.95  # share of the images that must be dark; a few bright images do not hide the others
@@ -15,8 +16,9 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
         if reached < MIN_REACHED:
             most = 2 ** int(depth)
             shown = rows[rows["highest"] < 256 * reached].nlargest(12, "highest")["path"].tolist()
+            dark = int((rows["highest"] < 256 * reached).sum())
             message = (
-                f"At least {SHARE:.0%} of the {depth}-bit images ({len(rows):,} in total) have levels up to about "
+                f"{dark:,} of {quantity(len(rows), f'{depth}-bit image')} have levels up to about "
                 f"{reached * most:.0f} of {most}. They are nearly black for the network, whose input is divided by "
                 f"{most - 1}. If they were recorded with fewer bits, scale them to the whole range; if they are label "
                 "images, remove them."

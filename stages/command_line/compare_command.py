@@ -16,7 +16,9 @@ def compare(
     example: Annotated[
         str, Option(help="Name of an example in docs/examples from which the variants start, instead of params.yaml.")
     ] = "",
-    source: Annotated[str, Option(help="Images for --example.")] = "",
+    source: Annotated[
+        str, Option(help="Folder or archive with the images of the example; required with --example.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Run variants of params.yaml and compare their scores on the same resamples of the same images.

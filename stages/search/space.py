@@ -120,7 +120,7 @@ def check_amounts(sections: dict[str, Section], space: Mapping[str, Range], trai
             corners = [{other: values[at] for other, values in ends.items()} | {key: end} for at in (0, -1)]
             problems = [_problem(overlay(sections, corner)["augment"], train_set) for corner in corners]
             if all(problems):
-                raise UserError(f"tune.space: {key}: {end!r}: {problems[0]}")
+                raise UserError(f"tune.space: {problems[0]}")
 
 
 def _problem(augment: Section, train_set: PixelStore) -> str:
