@@ -28,16 +28,16 @@ def pairwise_iou(prediction: Any, truth: Any) -> Float[Array, "D T"]:
     return np.asarray(coco_mask.iou(_compressed(prediction), _compressed(truth), truth.crowd_M.tolist()))
 
 
-def _xywh(things: Any) -> Array:
-    box_M4 = things.box_M4.astype(np.float64)
+def _xywh(instances: Any) -> Array:
+    box_M4 = instances.box_M4.astype(np.float64)
     return np.concatenate([box_M4[:, :2], box_M4[:, 2:] - box_M4[:, :2]], axis=1)
 
 
-def _compressed(things: Any) -> list[Any]:
+def _compressed(instances: Any) -> list[Any]:
     from pycocotools import mask as coco_mask
 
-    size = [things.height, things.width]
-    return [coco_mask.frPyObjects({"size": size, "counts": list(runs)}, *size) for runs in things.mask_M]
+    size = [instances.height, instances.width]
+    return [coco_mask.frPyObjects({"size": size, "counts": list(runs)}, *size) for runs in instances.mask_M]
 
 
 def count_matches(iou_DT: Float[Array, "D T"], threshold: float) -> int:
@@ -84,12 +84,12 @@ def _matches(truths: Sequence[Any], predictions: Sequence[Any]) -> dict[tuple[in
     categories = sorted({int(label) for t in (*truths, *predictions) for label in t.label_M})
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         both = []
-        for things in (truths, predictions):
+        for instances in (truths, predictions):
             dataset = COCO()
             dataset.dataset = {
-                "images": [{"id": n + 1, "height": t.height, "width": t.width} for n, t in enumerate(things)],
+                "images": [{"id": n + 1, "height": t.height, "width": t.width} for n, t in enumerate(instances)],
                 "categories": [{"id": k + 1, "name": str(k)} for k in categories],
-                "annotations": _annotations(things, masks),
+                "annotations": _annotations(instances, masks),
             }
             dataset.createIndex()
             both.append(dataset)
@@ -100,9 +100,9 @@ def _matches(truths: Sequence[Any], predictions: Sequence[Any]) -> dict[tuple[in
     return {(int(e["category_id"]) - 1, int(e["image_id"]) - 1): e for e in judge.evalImgs if e is not None}
 
 
-def _annotations(things: Sequence[Any], masks: bool) -> list[dict[str, Any]]:
+def _annotations(instances: Sequence[Any], masks: bool) -> list[dict[str, Any]]:
     annotations: list[dict[str, Any]] = []
-    for n, one in enumerate(things):
+    for n, one in enumerate(instances):
         boxes, runs = _xywh(one), _compressed(one) if masks else []
         for m, label in enumerate(one.label_M):
             annotation = {

@@ -139,8 +139,8 @@ def scores(
     }
 
 
-def _counts(things: Sequence[Instances], classes: int) -> Float[Array, "N {classes}"]:
-    counted = [t.sure() for t in things]
+def _counts(instances: Sequence[Instances], classes: int) -> Float[Array, "N {classes}"]:
+    counted = [t.sure() for t in instances]
     return np.stack([np.bincount(t.label_M[~t.crowd_M], minlength=classes) for t in counted]).astype(float)
 
 
@@ -215,7 +215,7 @@ def record(prediction: Instances, spec: TaskSpec) -> dict[str, Any]:
     Boxes (x, y, width, height) and masks are in the format of COCO.
     """
     counts = _counts([prediction], len(spec.labels))[0]
-    things = []
+    instances = []
     for number, (x0, y0, x1, y1) in enumerate(prediction.box_M4.tolist()):
         value = {
             "label": spec.labels[int(prediction.label_M[number])],
@@ -227,8 +227,8 @@ def record(prediction: Instances, spec: TaskSpec) -> dict[str, Any]:
                 "size": [prediction.height, prediction.width],
                 "counts": list(prediction.mask_M[number]),
             }
-        things.append(value)
-    return {"counts": {n: int(c) for n, c in zip(spec.labels, counts, strict=True)}, "things": things}
+        instances.append(value)
+    return {"counts": {n: int(c) for n, c in zip(spec.labels, counts, strict=True)}, "things": instances}
 
 
 def details(truths: Sequence[Instances], predictions: Sequence[Instances], spec: TaskSpec, bins: int) -> dict[str, Any]:
