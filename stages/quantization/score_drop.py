@@ -1,7 +1,7 @@
 """Measure how much score a variant loses, with a confidence interval, and its latency."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,8 +107,3 @@ def _mean_seconds(call: Callable[[], Any]) -> float:
         calls += 1
         spent = time.perf_counter() - started
     return spent / calls
-
-
-def predict_files(model: Model, files: Iterable[bytes]) -> list[Any]:
-    """Return the prediction for each image, from the bytes of its file."""
-    return [model.predict_file(data) for data in files]

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from stages.core.shapes import Array, Integer
 from stages.quantization.int8 import Quantizer
-from stages.quantization.score_drop import Drop, DropEvaluator, measure_latencies, predict_files
+from stages.quantization.score_drop import Drop, DropEvaluator, measure_latencies
 from stages.runtime import Model
 from stages.runtime.engine_selection import has_openvino, predict_probe_image
 from stages.runtime.engines import OnnxRuntime, OpenVino, create_session
@@ -218,7 +218,8 @@ def _verdict(drop: Drop, most: float) -> str:
 
 
 def _predict(model: Model, bench: VariantSetup, name: str) -> list[Any]:
-    return predict_files(model, tqdm(bench.files(), f"validation, {name}", bench.count, unit="img", disable=None))
+    files = tqdm(bench.files(), f"validation, {name}", bench.count, unit="img", disable=None)
+    return [model.predict_file(data) for data in files]
 
 
 def _select_fastest(folder: Path, variants: list[Variant], bench: VariantSetup) -> str:

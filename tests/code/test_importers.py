@@ -274,8 +274,11 @@ def test_groups_are_read_from_paths(listing: Callable[..., Listing], tmp_path: P
     folder = write_folders(tmp_path / "d", IMAGES)
     items, _ = listing(folder, group_regex=r"/(\d{3})")
     assert items[0].group == "000"
-    for pattern in (r"patient(\d+)", r"patient(\d+)|/"):
-        with pytest.raises(UserError, match="does not match 0/0000.png"):
+    for pattern, problem in (
+        (r"patient(\d+)", "does not match 0/0000.png"),
+        (r"patient(\d+)|/", "match no text in 0/0000.png"),
+    ):
+        with pytest.raises(UserError, match=problem):
             listing(folder, group_regex=pattern)
 
 
