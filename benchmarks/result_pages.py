@@ -29,7 +29,9 @@ def replace_block(text: str, marker: str, content: str) -> str:
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that all benchmarks share: `--tiny` and `--output`."""
     parser.add_argument("--tiny", action="store_true", help="only check within seconds that the benchmark runs")
-    parser.add_argument("--output", type=Path, help=f"folder for the results; default: {RESULTS}, or a temporary one")
+    parser.add_argument(
+        "--output", type=Path, help=f"folder for the results; default: {RESULTS}, with --tiny a temporary one"
+    )
 
 
 def output_folder(output: Path | None, tiny: bool) -> Path:

@@ -100,5 +100,7 @@ def _wait(url: str, server: subprocess.Popen[bytes], output: deque[str]) -> None
     deadline = time.monotonic() + STARTUP
     while not healthy(url):
         if server.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("the Prefect server did not start; its last output:\n" + "\n".join(output))
+            ended = "ended" if server.poll() is not None else f"did not respond within {STARTUP} s"
+            shown = "its last output:\n" + "\n".join(output) if output else "it printed nothing"
+            raise RuntimeError(f"the temporary Prefect server {ended}; {shown}")
         time.sleep(0.1)

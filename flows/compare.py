@@ -49,15 +49,15 @@ def read_results(folder: Path) -> dict[str, Any]:
     }
 
 
-def difference(first: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
-    """Return `other` minus `first` with the percentile interval of a paired bootstrap.
+def difference(first: dict[str, Any], other: dict[str, Any]) -> dict[str, float | None]:
+    """Return `other` minus `first` with the percentile interval of a paired bootstrap; None where it is undefined.
 
     Raises:
         UserError: the variants have different scores, or were not scored on the same resamples of the same images.
     """
     if first["score"] != other["score"]:
         raise UserError(
-            f"the variants have the scores {first['score']} and {other['score']}; compare on one task.score"
+            f"task.score is {first['score']} in the first variant, but {other['score']} in another; use one for all"
         )
     if first["paths"] != other["paths"] or len(first["replicates"]) != len(other["replicates"]):
         raise UserError(
@@ -65,16 +65,28 @@ def difference(first: dict[str, Any], other: dict[str, Any]) -> dict[str, float]
             "ingest, split and evaluate"
         )
     delta_R = other["replicates"] - first["replicates"]
+    if np.isnan(delta_R[0]) or np.isnan(delta_R[1:]).all():
+        return {"value": None, "low": None, "high": None}
     tail = (1 - first["confidence"]) / 2
     low, high = np.nanquantile(delta_R[1:], [tail, 1 - tail])
     return {"value": float(delta_R[0]), "low": float(low), "high": float(high)}
 
 
-def verdict(delta: dict[str, float], better: str) -> str:
-    """Return "better", "worse" or "no difference shown" for a variant compared with the first."""
+def verdict(delta: dict[str, float | None], better: str) -> str:
+    """Return "better", "worse", "no difference shown" or "undefined" for a variant compared with the first."""
+    if delta["value"] is None or delta["low"] is None or delta["high"] is None:
+        return "undefined"
     if delta["low"] <= 0 <= delta["high"]:
         return "no difference shown"
     return "better" if (delta["value"] > 0) == (better == "higher") else "worse"
+
+
+def _estimate(figures: dict[str, float | None], sign: str = "") -> str:
+    """Return a value with its interval; `sign` is "+" for differences."""
+    value, low, high = (
+        "undefined" if figures[name] is None else f"{figures[name]:{sign}.3f}" for name in ("value", "low", "high")
+    )
+    return value if figures["value"] is None else f"{value} [{low}, {high}]"
 
 
 def table(variants: dict[str, dict[str, Any]]) -> str:
@@ -86,21 +98,17 @@ def table(variants: dict[str, dict[str, Any]]) -> str:
     first = next(iter(variants.values()))
     sign = "higher" if first["better"] == "higher" else "lower"
     head = [
-        "variant", f"{first['score'].replace('_', ' ')} ({sign} is better)", "minus the first", "", "training", "ONNX",
-        "one image",
+        "variant", f"{first['score'].replace('_', ' ')} ({sign} is better)", "difference from the first", "verdict",
+        "training time", "ONNX file", "time per image",
     ]  # fmt: skip
     rows = []
     for words, variant in variants.items():
-        value = variant["value"]
-        cells = [f"`{words}`", f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"]
+        cells = [f"`{words}`", _estimate(variant["value"])]
         if variant is first:
             cells += ["", ""]
         else:
             delta = difference(first, variant)
-            cells += [
-                f"{delta['value']:+.3f} [{delta['low']:+.3f}, {delta['high']:+.3f}]",
-                verdict(delta, first["better"]),
-            ]
+            cells += [_estimate(delta, "+"), verdict(delta, first["better"])]
         cells += [f"{variant['train_seconds']:.0f} s", f"{variant['onnx_bytes'] / 1e6:.1f} MB"]
         rows.append([*cells, f"{variant['one_image_ms']:.1f} ms"])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
@@ -122,10 +130,11 @@ def main(variants: list[str], name: str = "", source: str = "") -> dict[str, Any
             is given, or one does not exist; a run failed; or the runs cannot be compared (see `difference`).
     """
     if len(variants) < 2 or len(set(variants)) < len(variants):
-        given = ", ".join([quantity(len(variants), "variant"), *(f"`{variant}`" for variant in variants)])
-        raise UserError(f"got {given}; name two or more variants, all different")
+        given = ", ".join(f"`{variant}`" for variant in variants) or "none"
+        raise UserError(f"got {quantity(len(variants), 'variant')}: {given}; name two or more variants, all different")
     if bool(name) != bool(source):
-        raise UserError("--example requires --source, and --source requires --example")
+        given, other = (f"--example {name}", "--source") if name else (f"--source {source}", "--example")
+        raise UserError(f"{given} is given without {other}; give both or neither")
     label = name or load(Path("params.yaml")).ingest.name
     for variant in variants:  # report a mistake in the last variant before the first one runs
         change_params([parse_changes(variant)], variant)

@@ -92,7 +92,7 @@ class Progress:
             return ""
         words = f" ({duration(self.last[stage])} last time"
         if len(rest) > 1 and all(name in self.last for name in rest):
-            words += f"; at most {duration(sum(self.last[name] for name in rest))} left"
+            words += f"; about {duration(sum(self.last[name] for name in rest))} left if every stage runs"
         return f"{words})"
 
 
@@ -213,7 +213,11 @@ def _report(error: Exception, blocks: bool, page: str) -> None:
         import traceback
 
         traceback.print_exception(error)
-    message = f"the gate stopped the pipeline; {page} lists the findings and how to accept them" if blocks else None
+    message = (
+        f"the gate stopped the pipeline; {page} lists the findings; the message above states how to accept one"
+        if blocks
+        else None
+    )
     print(f"error: {message or explain(error) or f'{type(error).__name__}: {error}'}", file=sys.stderr, flush=True)
 
 

@@ -24,7 +24,7 @@ def main(name: str, source: str, changes: str = "") -> Path:
     """
     kept = example(name)
     if not Path(source).exists():
-        raise UserError(f"SOURCE: {source!r} does not exist; docs/examples/{name}.yaml describes the data")
+        raise UserError(f"the source {source!r} does not exist; docs/examples/{name}.yaml describes the data")
     here = {"ingest": {"source": str(Path(source).absolute())}}
     folder = Path("work/examples") / clone_name(name, changes)
     run_in_clone(

@@ -138,7 +138,9 @@ def _publish(stage: str) -> None:
     elif picture.is_file():
         words += f"\n\nThe picture is too large to be shown here: `{picture}`\n"
     name = re.sub(r"[^a-z0-9]+", "-", _work(stage).name.lower()).strip("-")
-    create_markdown_artifact(key=f"{name}-blocked", markdown=words, description=f"Why `{stage}` blocks")
+    create_markdown_artifact(
+        key=f"{name}-blocked", markdown=words, description=f"Findings with which `{stage}` stopped the pipeline"
+    )
 
 
 def main(targets: list[str]) -> int:

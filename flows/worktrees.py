@@ -14,6 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from flows import supervisor
 from stages.config.edit import edited, nested
+from stages.config.load import yaml_problem
 from stages.core.errors import UserError, did_you_mean
 
 EXAMPLES = Path("docs/examples")
@@ -23,7 +24,7 @@ def parse_changes(text: str) -> dict[str, Any]:
     """Parse changes of params, `KEY=VALUE ...` with dotted keys and YAML values, into nested values.
 
     Raises:
-        UserError: a word is not KEY=VALUE with a dotted key, or its value is not valid YAML.
+        UserError: a word is not KEY=VALUE with a dotted key, its value is not valid YAML, or one key contains another.
 
     >>> parse_changes("network.name=vgg11 train.epochs=3")
     {'network': {'name': 'vgg11'}, 'train': {'epochs': 3}}
@@ -32,11 +33,14 @@ def parse_changes(text: str) -> dict[str, Any]:
     for word in text.split():
         key, sign, value = word.partition("=")
         if not sign or "." not in key:
-            raise UserError(f"{word!r} is not a change of params; write KEY=VALUE, such as network.name=vgg11")
+            raise UserError(f"{word!r} is not a change of params; write SECTION.KEY=VALUE, such as network.name=vgg11")
         try:
             changes[key] = YAML(typ="safe", pure=True).load(value)
         except YAMLError as error:
             raise UserError(f"{word!r}: {value!r} is not a YAML value; write it as in params.yaml") from error
+    for key in changes:
+        if inner := [other for other in changes if other.startswith(f"{key}.")]:
+            raise UserError(f"{text!r} sets both {key} and {inner[0]}, which is part of it; set one of them")
     return nested(changes)
 
 
@@ -65,8 +69,10 @@ def example(name: str) -> dict[str, Any]:
         raise UserError(f"{EXAMPLES} contains no example {name!r}; {did_you_mean(name, known)}")
     try:
         return dict(YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8")))
-    except (YAMLError, TypeError) as error:
-        raise UserError(f"{file} is not valid YAML: {error}") from None
+    except YAMLError as error:
+        raise UserError(f"{file} is not readable YAML: {yaml_problem(error)}; correct it") from None
+    except TypeError:
+        raise UserError(f"{file} does not contain sections of params; correct it") from None
 
 
 def clone_name(name: str, changes: str) -> str:

@@ -247,7 +247,13 @@ def page(found: list[Package]) -> str:
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--report", type=Path, nargs="*", default=[], help="reports of pip on other packages")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="files that `pip install --dry-run --report FILE` wrote, for packages that are not installed here",
+    )
     PAGE.write_text(page(packages(parser.parse_args().report)))
 
 

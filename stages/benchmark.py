@@ -65,7 +65,7 @@ def main(
     print(f"largest difference between torch and ONNX on {images}: {parity['largest_difference']:.2e}")
     if parity["largest_difference"] > benchmark.max_difference:
         raise UserError(
-            f"export: the predictions for {parity['worst']} differ by {parity['largest_difference']:.2g} between "
+            f"the predictions for {parity['worst']} differ by {parity['largest_difference']:.3g} between "
             f"torch and ONNX, above benchmark.max_difference {benchmark.max_difference:g}; do not ship this model"
         )
     batches = (1,) if spec.representation == "boxes" else benchmark.batch_sizes  # its graph takes one image per call

@@ -32,7 +32,7 @@ def main() -> tuple[Path, list[dict[str, Any]]]:
     """
     found = [run for name, revision, when in _revisions() if (run := _run(name, revision, when))]
     if not found:
-        raise UserError("no runs found; `macula run` stores each completed run as an experiment")
+        raise UserError("no complete run found; `macula run` stores each completed run as an experiment")
     kept = [(run["params"], run["curve"]) for run in found if run["name"] != WORKSPACE]
     found = [run for run in found if run["name"] != WORKSPACE or (run["params"], run["curve"]) not in kept]
     runs = sorted(found, key=lambda run: (run["data"], run["score_name"], -run["order"]))
@@ -91,7 +91,8 @@ def _run(name: str, revision: str | None, when: datetime) -> dict[str, Any] | No
         exported, metadata = read("data/export/metrics.json"), read("data/export/metadata.json")
         latency = read("data/benchmark/benchmark.json")["single_prediction_ms"]
     except ABSENT as error:
-        print(f"runs: {name} is skipped, because it is incomplete or not in the cache ({error})", file=sys.stderr)
+        reason = f"no value {error}" if isinstance(error, KeyError) else str(error)
+        print(f"runs: {name} is skipped, because it is incomplete or not in the cache ({reason})", file=sys.stderr)
         return None
     goal = scores["objective"]["score"]
     lower, value = scores["better"][goal] == "lower", scores["scores"][goal]

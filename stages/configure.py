@@ -25,6 +25,7 @@ from stages.configuration import (
     summarize,
 )
 from stages.configuration.summary import MAX_LISTED, find_unused_images
+from stages.core.dependency_errors import explain
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
 from stages.images.archives import SourceFiles, list_source_files
@@ -121,14 +122,17 @@ def _first_usable(
             return reading, inspect_images(reading, params.ingest.max_megapixels)
         except UserError as error:
             failures.append(f"{reading.format} in {reading.inside or 'the source'}: {error}")
-    where = f"{options.source}/{options.inside}".rstrip("/")
-    image_count = sum(Path(path).suffix.lower() in IMAGE_SUFFIXES for path in files)
     if not files:
         raise UserError(f"{options.source} contains no files; name a folder, zip, tar or npz of labelled images")
+    inside = "" if options.inside == "." else options.inside.strip("/")
+    where = f"{options.source}/{inside}".rstrip("/")
+    named = [path for path in files if not inside or f"{path}/".startswith(f"{inside}/")]
+    image_count = sum(Path(path).suffix.lower() in IMAGE_SUFFIXES for path in named)
+    expected = f"the format {options.format}" if options.format else "a known format"
     reasons = "".join(f"\n  {one_line(failure)}" for failure in failures[:MAX_LISTED])
     raise UserError(
-        f"{where} contains no labelled images in a known format, among {quantity(image_count, 'image')} and "
-        f"{quantity(len(files) - image_count, 'other file')}. Known formats: a folder of images per class, a table "
+        f"{where} contains no labelled images in {expected}, among {quantity(image_count, 'image')} and "
+        f"{quantity(len(named) - image_count, 'other file')}. Known formats: a folder of images per class, a table "
         "of paths, masks or other files next to images, COCO, Pascal VOC, YOLO, DeepLabCut, npz; see "
         "docs/guides/your-images.md" + (f". Rejected interpretations:{reasons}" if reasons else "")
     )
@@ -157,8 +161,9 @@ def _fit_to_time_budget(
     try:
         measured = estimate_epoch(samples, facts.annotations, params, data.training, data.validation)
     except (UserError, RuntimeError, MemoryError) as error:
+        reason = str(error) if isinstance(error, UserError) else explain(error) or f"{type(error).__name__}: {error}"
         return [
-            Choice(c.key, c.value, f"{c.why}; not timed: {error}") if c.key == "train.epochs" else c for c in proposed
+            Choice(c.key, c.value, f"{c.why}; not timed: {reason}") if c.key == "train.epochs" else c for c in proposed
         ]
     return [
         limit_epochs(c, measured.seconds, measured.measurement, minutes) if c.key == "train.epochs" else c

@@ -52,9 +52,10 @@ def main(ingested: In, validated: In, audited: In, output: Out, *, gate: Gate) -
 def _error_message(stopping: list[Finding]) -> str:
     count = "1 finding blocks" if len(stopping) == 1 else f"{len(stopping)} findings block"
     found = "\n".join(f"  {f.id}: {f.message}" for f in stopping)
+    picture = f"{BLOCKED_FOLDER / 'blocked.png'}, " if any(f.images for f in stopping) else ""
     return (
         f"the gate stopped the pipeline: {count}\n{found}\n"
-        f"See {BLOCKED_FOLDER / 'blocked.png'}, data/audit/page.html and data/validate/page.html. Fix the data, or "
+        f"See {picture}data/audit/page.html and data/validate/page.html. Fix the data, or "
         f"accept a finding with a reason in params.yaml:\n  gate:\n    waive:\n      {stopping[0].id}: the reason"
     )
 

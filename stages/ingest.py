@@ -34,6 +34,16 @@ from stages.runner.stage import In, Out, run
 
 MAX_SPLIT_ERROR = 0.05  # largest deviation of a split's share from its param that is not reported
 BATCH = 256  # images per batch of parallel tasks
+MAX_NAMES = 10  # in a message
+KINDS = {
+    "labels": "classes",
+    "scalars": "numbers",
+    "points": "points",
+    "shapes": "objects",
+    "mask": "a mask",
+    "image": "a paired image",
+}
+"""Kinds of labels in an `Annotation`, in words."""
 
 
 def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, split: Split) -> dict[str, Any]:
@@ -127,12 +137,14 @@ def _row(sample: Sample, known: IngestCache, max_megapixels: float) -> dict[str,
         annotation = sample.annotate(height, width)
         _check_points(annotation, height, width)
         target_data, target = _read_target(sample, height, width, max_megapixels)
-    except (Unreadable, OSError) as error:
+    except Unreadable as error:
         return Rejection(sample.path, str(error))
+    except OSError as error:
+        return Rejection(sample.path, f"cannot be read: {error.strerror or error}")
     if seen["turned"] and (annotation.points or annotation.shapes or sample.target):
         return Rejection(
             sample.path,
-            "its EXIF orientation is not upright, so that it is unknown whether its labels refer to the rotated image; "
+            "its EXIF orientation is not upright, and it is unknown whether its labels refer to the rotated image; "
             "save it upright",
         )
     return {
@@ -246,22 +258,37 @@ def _check_rejected_share(rejected: list[Rejection], accepted: int, max_rejected
         limit = f", above ingest.max_rejected {max_rejected:g}" if share > max_rejected else ""
         advice = "fix or remove these files, or raise ingest.max_rejected" if accepted else "fix these files"
         raise UserError(
-            f"{len(rejected)} of {quantity(len(rejected) + accepted, 'file')} ({share:.1%}) {were} rejected{limit}:\n"
+            f"{len(rejected)} of {quantity(len(rejected) + accepted, 'file')} ({share:.2%}) {were} rejected{limit}:\n"
             f"{shown}{more}\n{advice}"
         )
 
 
 def _check_label_kinds(table: pd.DataFrame) -> None:
     """Raise UserError unless all images have the same kinds of labels and the same names of points and scalars."""
-    seen: dict[tuple[Any, ...], str] = {}
+    seen: dict[tuple[Any, ...], tuple[str, Annotation]] = {}
     for path, annotation in zip(table["path"], parse_annotations(table), strict=True):
-        seen.setdefault(_label_kinds(annotation), path)
+        seen.setdefault(_label_kinds(annotation), (path, annotation))
     if len(seen) > 1:
-        (kinds, first), (other_kinds, second) = list(seen.items())[:2]
+        (first, one), (second, other) = list(seen.values())[:2]
         raise UserError(
-            f"the annotation of {first} has {', '.join(kinds) or 'no labels'}, but that of {second} has "
-            f"{', '.join(other_kinds) or 'no labels'}; all images must have the same kinds of labels"
+            f"the annotation of {first} has {_kinds_in_words(one, other)}, but that of {second} has "
+            f"{_kinds_in_words(other, one)}; all images must have the same kinds of labels, with the same names in the "
+            "same order"
         )
+
+
+def _kinds_in_words(annotation: Annotation, other: Annotation) -> str:
+    """Return the kinds of labels, each with the names that the other annotation lacks, at most `MAX_NAMES`."""
+    words = []
+    for kind, text in KINDS.items():
+        value = getattr(annotation, kind)
+        if value is None or value is False:
+            continue
+        named = kind in ("scalars", "points", "mask")
+        names = [name for name in value if name not in (getattr(other, kind) or ())] if named else []
+        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+        words.append(text + (f" ({', '.join(names[:MAX_NAMES])}{more})" if names else ""))
+    return ", ".join(words) or "no labels"
 
 
 def _label_kinds(annotation: Annotation) -> tuple[Any, ...]:
@@ -274,13 +301,16 @@ def _check_splits(table: pd.DataFrame) -> None:
     missing = [name for name in SPLITS if name not in set(table["split"])]
     if missing:
         raise UserError(
-            f"no {' or '.join(missing)} images among {len(table)}; with split.by: source, assign images to each split "
-            "in the source; with split.by: hash, add images or increase the shares in section split"
+            f"no {' or '.join(missing)} images among {quantity(len(table), 'image')}; with split.by: source, assign "
+            "images to each split in the source; with split.by: hash, add images or increase the shares in section "
+            "split"
         )
     of_test = table["split"] == "test"
     unseen = sorted(_classes(table[of_test]) - _classes(table[~of_test]))
     if unseen:
-        subject = f"the class {unseen[0]} occurs" if len(unseen) == 1 else f"the classes {', '.join(unseen[:10])} occur"
+        more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
+        several = f"the classes {', '.join(unseen[:10])}{more} occur"
+        subject = f"the class {unseen[0]} occurs" if len(unseen) == 1 else several
         raise UserError(f"{subject} only in the test split, so that no model can learn to predict them; add images")
 
 
@@ -304,8 +334,8 @@ def _split(
     """
     if locked.splits and not set(locked.splits) & set(unmerged):
         raise UserError(
-            f"none of the groups in the source is among the {len(locked.splits):,} in {file}, which belongs to other "
-            "data; set ingest.name to a new name, or delete the file to split again"
+            f"none of the groups in the source is among the {quantity(len(locked.splits), 'group')} in {file}, which "
+            "belongs to other data; set ingest.name to a new name, or delete the file to split again"
         )
     shares = {"train": 1 - split.validation - split.test, "val": split.validation, "test": split.test}
     assigned = assign_splits(table["group"], table["label"], shares, locked.splits)

@@ -69,9 +69,14 @@ def main(options: PredictOptions) -> int:
     try:
         return _run(options)
     except UserError as error:
-        raise UserError(f"{error}{_resume_hint(options)}") from error
+        hint = (
+            "" if "--restart" in str(error) else _resume_hint(options, "fix the cause and repeat the command to resume")
+        )
+        raise UserError(f"{error}{hint}") from error
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"not all images were predicted{_resume_hint(options)}") from None
+        raise KeyboardInterrupt(
+            f"not all images were predicted{_resume_hint(options, 'repeat the command to resume')}"
+        ) from None
 
 
 def _run(options: PredictOptions) -> int:
@@ -121,12 +126,12 @@ def _run_settings(options: PredictOptions, job: PredictionJob) -> dict[str, Any]
     }
 
 
-def _resume_hint(options: PredictOptions) -> str:
-    """Return the sentence that states how to resume, or an empty text if no rows were stored."""
+def _resume_hint(options: PredictOptions, advice: str) -> str:
+    """Return the sentence that states how to resume, with advice, or an empty text if no rows were stored."""
     part = options.output and options.output.with_name(f"{options.output.name}.part")
     if part is None or not os.access(part, os.F_OK):
         return ""
-    return f"\nFinished rows are kept in {part}; repeat the command to resume"
+    return f"\nFinished rows are kept in {part}; {advice}"
 
 
 @contextmanager
@@ -153,7 +158,7 @@ def _check_options(spec: TaskSpec, options: PredictOptions) -> None:
     if spec.task == "image" and options.files is None:
         raise UserError("this model predicts images; name a folder for them with --files FOLDER")
     if options.files is not None and spec.task not in PICTURED:
-        raise UserError(f"--files: predictions of task {spec.task} are not images; omit --files")
+        raise UserError(f"--files: predictions of task {spec.task} are neither masks nor images; omit --files")
     if options.format == "coco" and spec.task != "instances":
         raise UserError(f"--format coco requires task instances, but the model has task {spec.task}; use csv or json")
 
@@ -173,7 +178,7 @@ def _resolve_output(output: Path | None) -> Path | None:
                 f"--output {output} is not a regular file; name another, or omit --output and redirect standard output"
             )
     except OSError as error:
-        raise UserError(f"--output {output} cannot be written: {error.strerror}") from error
+        raise UserError(f"--output {output} cannot be written: {error.strerror}; name another file") from error
     return end
 
 
@@ -181,14 +186,19 @@ def _refuse_overwriting(options: PredictOptions) -> None:
     """Raise UserError if an output would overwrite an input or lie in a folder of input images."""
     inputs = {source: Path(source).resolve() for source in options.images if source != "-"}
     output = options.output and options.output.resolve()
-    if output and (output in [*inputs.values(), options.model.resolve()] or output.suffix.lower() in IMAGE_SUFFIXES):
-        raise UserError(f"--output {options.output} is an input or has the suffix of an image; name another file")
+    if output and output in [*inputs.values(), options.model.resolve()]:
+        raise UserError(f"--output {options.output} is the model or an input; name another file")
+    if output and output.suffix.lower() in IMAGE_SUFFIXES:
+        raise UserError(f"--output {options.output} has the suffix of an image; name another file")
     for option, folder in (("--files", options.files), ("--overlays", options.overlays)):
         if folder is None:
             continue
         for source, place in inputs.items():
             if _may_overlap(folder.resolve(), place, unique_source_names(options.images)):
-                raise UserError(f"{option} {folder}: {source} is, or contains, input images; name another folder")
+                raise UserError(
+                    f"{option} {folder}: files written there could overwrite input images of {source}; name another "
+                    "folder"
+                )
     if options.files and options.overlays and options.files.resolve() == options.overlays.resolve():
         raise UserError("--files and --overlays name the same folder; name two different folders")
 

@@ -100,7 +100,9 @@ def _write_bones(
     images = tqdm(range(len(train_set)), "articulated parts", unit="img", disable=None)
     if parts == "points":
         if spec.task != "landmarks":
-            raise UserError(f"prepare.articulated_parts: points: the task {spec.task} has no points; use foreground")
+            raise UserError(
+                f"prepare.articulated_parts: points: the task {spec.task} has no points; use foreground or none"
+            )
         xy_NP2 = np.asarray(train_set.target)
         try:
             trees = trees_from_pairs(skeleton, spec.points) or [infer_point_tree(xy_NP2)]

@@ -108,11 +108,13 @@ def _version(runtime: Path) -> str:
     Raises:
         UserError: a file of the package is missing.
     """
-    missing = [name for name in RUNTIME_FILES if not (runtime / "dist" / name).is_file()]
-    if missing or not (runtime / "package.json").is_file():
+    missing = [
+        name for name in ("package.json", *(f"dist/{file}" for file in RUNTIME_FILES)) if not (runtime / name).is_file()
+    ]
+    if missing:
         raise UserError(
-            f"{runtime} is not the npm package onnxruntime-web; `make publish` downloads it, and --runtime "
-            "sets its folder"
+            f"{runtime} lacks {missing[0]}, so it is not the npm package onnxruntime-web; `make publish` downloads it, "
+            "and --runtime sets its folder"
         )
     return json.loads((runtime / "package.json").read_text())["version"]
 

@@ -95,11 +95,12 @@ def _summary(scores: dict[str, Any], benchmark: dict[str, Any]) -> str:
     relation, wanted = evaluation.objective_target(goal)
     objective = f"{wanted:g}" if relation == "at least" else f"{relation} {wanted:g}"
     unit = f" {scores['units'][goal['score']]}".rstrip()
+    verdict = "not judged" if goal["value"] is None else "met" if goal["met"] else "missed"
     images = quantity(scores["images"], "validation image")
     milliseconds = f"{benchmark['single_prediction_ms']:.1f} ms"
     return (
         f"score       {goal['score']} {value} [{low}, {high}]{unit} on {images}; "
-        f"objective {objective} {'met' if goal['met'] else 'missed'}\n"
+        f"objective {objective} {verdict}\n"
         f"prediction  {milliseconds} for one image file on the CPU, {quantity(threads, 'thread')}"
     )
 

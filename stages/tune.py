@@ -84,7 +84,11 @@ def main(
     with workers(trial.run) as run_jobs:
         search.run(run_jobs, make_job, report)
         if all(one.outcome.score is None for one in search.completed()):
-            raise UserError("all trials failed, for the reasons above; narrow tune.space or change section train")
+            last = search.completed()[-1]
+            raise UserError(
+                f"all trials failed; message of trial {last.number + 1}: {last.outcome.why}\n"
+                "Narrow tune.space, or change section train, network or augment"
+            )
         finals: Finals = {one.number: (one, scores) for one, scores in search.finals(run_jobs, make_job)}
     best_number = (max if search.higher_is_better else min)(finals, key=lambda number: fmean(finals[number][1]))
     best, best_scores = finals[best_number]
@@ -117,7 +121,8 @@ def _write(output: Out, tune: Tune, completed: list[CompletedTrial], finals: Fin
     for number, (_, scores) in finals.items():
         each = ", ".join(f"{score:.4f}" for score in scores)
         print(
-            f"finalist {number + 1}: mean {fmean(scores):.4f} over {quantity(len(scores), 'seed')} ({each})", flush=True
+            f"finalist trial {number + 1}: mean {fmean(scores):.4f} over {quantity(len(scores), 'seed')} ({each})",
+            flush=True,
         )
     seeds = [
         {"number": number, "seed": seed, "score": score}

@@ -70,7 +70,8 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
     (output / "scores.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
     _complete(openings, opening | summary["scores"][task.score])
     for name, figures in summary["scores"].items():
-        print(f"test {name}: {' '.join('undefined' if f is None else f'{f:.4f}' for f in figures.values())}")
+        value, low, high = ("undefined" if f is None else f"{f:.4f}" for f in figures.values())
+        print(f"test {name}: {value} [{low}, {high}]")
     times = quantity(count, "time")
     print(f"the sealed test set of {dataset['name']} has been opened {times}; commit {openings}, which records this")
     return {name: figures["value"] for name, figures in summary["scores"].items() if figures["value"] is not None}

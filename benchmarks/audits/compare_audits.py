@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.audits.compare_audits", description=__doc__)
-    parser.add_argument("parts", nargs="*", default=ALL_PARTS, help=f"parts to measure: {', '.join(ALL_PARTS)}")
+    parser.add_argument(
+        "parts", nargs="*", default=ALL_PARTS, help=f"parts to measure: {', '.join(ALL_PARTS)}; default: all"
+    )
     parser.add_argument("--data", type=Path, help="folder of the reference data; without it, only the digits are used")
     parser.add_argument("--seeds", type=int, default=AuditSizes.seeds, help="number of data sets per case")
     parser.add_argument(

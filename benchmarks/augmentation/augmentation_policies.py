@@ -141,11 +141,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("name", nargs="?", default=TINY_NAME, help="a file of docs/examples, without its suffix")
     parser.add_argument("source", type=Path, nargs="?", help="archive or folder of the example's images")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the trainings; default: 0 1 2"
+    )
     parser.add_argument("--only", nargs="+", help="names of policies; default: all")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=12, help="epochs per training; default: 12")
     parser.add_argument("--size", type=int, help="working size in pixels; default: that of the example")
-    parser.add_argument("--precision", default="bf16-mixed")
+    parser.add_argument("--precision", default="bf16-mixed", help="value of train.precision; default: bf16-mixed")
     add_run_arguments(parser)
     asked = parser.parse_args(arguments)
     if asked.tiny:

@@ -267,9 +267,9 @@ def cell(rates: Rates) -> str:
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Measure all implementations, print and write the results, and return the file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="device of Macula; default: cpu")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads; default: 1 2")
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds; default: 7")
     add_run_arguments(parser)
     asked = parser.parse_args(arguments)
     if asked.tiny:

@@ -44,7 +44,11 @@ class PredictionSizes:
 def main(arguments: Sequence[str] | None = None) -> Path | None:
     """Measure, write batch-prediction.json, print the tables, and return the file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inference.batch_prediction_speed", description=__doc__)
-    parser.add_argument("cases", nargs="*", help="for each case: NAME MODEL IMAGES NUMBER")
+    parser.add_argument(
+        "cases",
+        nargs="*",
+        help="mandatory; four arguments per case: name, ONNX file, folder or archive of images, number of images",
+    )
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
     add_run_arguments(parser)
     given = parser.parse_args(arguments)

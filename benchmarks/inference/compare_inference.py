@@ -302,9 +302,21 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inference.compare_inference", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of the archives; without it, only the page is written")
-    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
-    parser.add_argument("--threads", type=int, nargs="+", default=list(InferenceSizes.threads))
-    parser.add_argument("--rounds", type=int, default=InferenceSizes.rounds)
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=list(NETWORKS),
+        default=list(NETWORKS),
+        help="networks to measure; default: all",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        nargs="+",
+        default=list(InferenceSizes.threads),
+        help="numbers of threads; default: %(default)s",
+    )
+    parser.add_argument("--rounds", type=int, default=InferenceSizes.rounds, help="timed rounds; default: %(default)s")
     parser.add_argument("--restart", action="store_true", help="measure everything again")
     add_run_arguments(parser)
     return parser.parse_args(arguments)

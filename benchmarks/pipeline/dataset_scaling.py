@@ -38,7 +38,7 @@ Usage = dict[str, float]
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Measure all numbers of images, write scale.json, print the table, and return the file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline.dataset_scaling", description=__doc__)
-    parser.add_argument("counts", type=int, nargs="*", help="numbers of images")
+    parser.add_argument("counts", type=int, nargs="*", help="numbers of images to measure; mandatory without --tiny")
     add_run_arguments(parser)
     asked = parser.parse_args(arguments)
     counts = asked.counts or ([TINY_COUNT] if asked.tiny else [])

@@ -186,17 +186,40 @@ def _sizes(asked: argparse.Namespace) -> ServingSizes:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.compare_serving", description=__doc__)
     names = ("NAME", "MODEL", "IMAGES")
-    parser.add_argument("--case", nargs=3, action="append", default=[], metavar=names)
-    parser.add_argument("--endurance", nargs=3, action="append", default=[], metavar=names)
-    parser.add_argument("--tests", nargs="+", choices=list(TESTS), default=list(TESTS), help="tests of --endurance")
-    parser.add_argument("--minutes", type=float, default=10.0, help="duration of the soak test")
-    parser.add_argument("--only", nargs="+", choices=list(SERVERS), default=list(SERVERS), help="servers")
-    parser.add_argument("--rounds", type=int, default=ServingSizes.rounds)
     parser.add_argument(
-        "--seconds", type=int, default=ServingSizes.seconds, help="seconds of load per number of clients"
+        "--case",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=names,
+        help="compare the servers with this model, under this name, on a folder of images; may be repeated",
     )
-    parser.add_argument("--workers", type=int, default=ServingSizes.workers, help="processes with a session each")
-    parser.add_argument("--threads", type=int, default=ServingSizes.threads, help="threads of a session")
+    parser.add_argument(
+        "--endurance",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=names,
+        help="run the tests of endurance with this model, under this name, on a folder of images; may be repeated",
+    )
+    parser.add_argument(
+        "--tests", nargs="+", choices=list(TESTS), default=list(TESTS), help="tests of --endurance; default: all"
+    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="duration of the soak test, minutes; default: 10")
+    parser.add_argument("--only", nargs="+", choices=list(SERVERS), default=list(SERVERS), help="servers; default: all")
+    parser.add_argument("--rounds", type=int, default=ServingSizes.rounds, help="rounds; default: %(default)s")
+    parser.add_argument(
+        "--seconds",
+        type=int,
+        default=ServingSizes.seconds,
+        help="seconds of load per number of clients; default: %(default)s",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=ServingSizes.workers, help="worker processes; default: %(default)s"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=ServingSizes.threads, help="threads per worker process; default: %(default)s"
+    )
     add_run_arguments(parser)
     return parser.parse_args(arguments)
 

@@ -239,9 +239,13 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.fuzz_server", description=__doc__)
     parser.add_argument("--model", type=Path, help="ONNX file that `export` wrote; default: a small hand-made one")
-    parser.add_argument("--requests", type=int, default=FuzzSizes.requests)
-    parser.add_argument("--examples", type=int, default=FuzzSizes.examples, help="schemathesis examples per route")
-    parser.add_argument("--seed", type=int, default=FuzzSizes.seed)
+    parser.add_argument(
+        "--requests", type=int, default=FuzzSizes.requests, help="number of malformed requests; default: %(default)s"
+    )
+    parser.add_argument(
+        "--examples", type=int, default=FuzzSizes.examples, help="schemathesis examples per route; default: %(default)s"
+    )
+    parser.add_argument("--seed", type=int, default=FuzzSizes.seed, help="seed of the requests; default: %(default)s")
     add_run_arguments(parser)
     asked = parser.parse_args(arguments)
     sizes = FuzzSizes(asked.requests, asked.examples, asked.seed)

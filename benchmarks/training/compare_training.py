@@ -264,10 +264,14 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training.compare_training", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of the archives; without it, only the tables are printed")
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--only", nargs="+", choices=list(COMPETITORS), default=list(COMPETITORS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--cases", nargs="+", choices=list(CASES), default=list(CASES), help="data sets to train on; default: all"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=list(COMPETITORS), default=list(COMPETITORS), help="trainers; default: all"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of the trainings; default: 0 1")
+    parser.add_argument("--threads", type=int, default=2, help="threads per trainer; default: 2")
     parser.add_argument("--restart", action="store_true", help="measure everything again")
     add_run_arguments(parser)
     asked = parser.parse_args(arguments)

@@ -58,8 +58,9 @@ def _border(border: pd.DataFrame, whole: float, rows: pd.DataFrame, audit: Audit
     )
     if result.p <= audit.max_p and result.skill >= audit.min_skill and result.skill >= SUSPICIOUS_SHARE * whole:
         message += (
-            " The surroundings are nearly as informative as the object: the classes may differ in background or frame, "
-            "which a network may learn. Crop closer, or record all classes with the same backgrounds."
+            f" The skill of the border is at least {SUSPICIOUS_SHARE:.0%} of that of the thumbnail: the classes may "
+            "differ in background or frame, which a network may learn. Crop closer, or record all classes with the "
+            "same backgrounds."
         )
         return Finding("confounder/border", "warning", message, evidence)
     return Finding("confounder/border", "passed", message, evidence)
@@ -79,14 +80,15 @@ def _spot(cells: Array, rows: pd.DataFrame, audit: Audit) -> Finding:
         if tells[0]["auc"] >= audit.blocking_auc and tells[0]["p"] <= audit.max_p and _is_added(tells)
     ]
     if not tags:
-        return Finding("confounder/border-spot", "passed", "No spot of the border separates a class by itself.")
+        message = "No spot of the border separates a class that the rest of the border does not separate."
+        return Finding("confounder/border-spot", "passed", message)
     spots = "; ".join(
         f"the {_position(*tag['feature'])} alone separates class `{tag['label']}` with balanced accuracy "
         f"{tag['accuracy']:.2f} (AUC {tag['auc']:.2f}, grey level {tag['direction']})"
         for tag in tags[:5]
-    )
+    ) + ("; ..." if len(tags) > 5 else "")
     message = (
-        f"{spots[0].upper()}{spots[1:]}; the rest of the border does not. Look there for a tag, a stamp or a date, "
+        f"{spots[0].upper()}{spots[1:]}. The rest of the border does not. Look there for a tag, a stamp or a date, "
         "which a network would learn, and crop it off in all images."
     )
     images = [path for tag in tags[:4] for path in rows.loc[rows["label"] == tag["label"], "path"].head(6)]

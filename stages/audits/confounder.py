@@ -40,14 +40,19 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     """
     labelled = _with_label(data)
     if labelled is None:
-        message = "Confounders were not checked: the images have neither exactly one class nor exactly one number each."
+        message = (
+            "Confounders were not checked: the audit requires that every image has exactly one class, or that every "
+            "image has exactly one number."
+        )
         return [Finding("confounder/not-checked", "info", message)]
     rows, left_out = _with_enough_groups(labelled)
     groups = rows["group"].nunique()
-    if rows["label"].nunique() < 2 or groups < MIN_GROUPS:
+    classes = rows["label"].nunique()
+    if classes < 2 or groups < MIN_GROUPS:
         message = (
-            f"Confounders could not be checked: the classes with at least {FOLDS} groups have {groups} groups in "
-            f"total, but at least two classes and {MIN_GROUPS} groups are required. Confounders may be present."
+            f"Confounders could not be checked: {quantity(classes, 'class has', 'classes have')} at least {FOLDS} "
+            f"groups, with {quantity(groups, 'group')} in total. At least two such classes with {MIN_GROUPS} groups in "
+            "total are required. Confounders may be present."
         )
         evidence = {"groups": groups, "classes_left_out": left_out}
         return [Finding("confounder/not-checked", "warning", message, evidence)]
@@ -86,7 +91,7 @@ def _statistics(rows: pd.DataFrame, audit: Audit) -> Finding:
             f"{t['feature']} alone separates class `{t['label']}` with balanced accuracy {t['accuracy']:.2f} (AUC "
             f"{t['auc']:.2f}, {t['direction']})"
             for t in alone[:5]
-        )
+        ) + ("; ..." if len(alone) > 5 else "")
         message = (
             f"{separations[0].upper()}{separations[1:]}. {message} A network may learn this instead of the object: "
             f"find out how these images were recorded.{_augmentation_advice(alone[:3])}"
@@ -121,7 +126,11 @@ def _augmentation_advice(tells: list[dict[str, Any]]) -> str:
 
 def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:
     if not rows["has_file"].all():
-        message = "The images come from arrays and have no file metadata."
+        count = int((~rows["has_file"]).sum())
+        message = (
+            f"File metadata were not checked: {count:,} of {quantity(len(rows), 'image')} "
+            f"{'comes' if count == 1 else 'come'} from arrays, which have none."
+        )
         return Finding("confounder/metadata", "info", message)
     varying = [name for name in METADATA if rows[name].nunique() > 1]
     if not varying:
@@ -151,8 +160,8 @@ def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:
         strongest = ", ".join(f"{name} {skill_of[name]:.2f}" for name in ranked if skill_of[name] > 0)
         message += f" Highest skills of single properties: {strongest}." if strongest else ""
         message += (
-            " The label should not depend on how a file is stored: find out why the classes were stored differently, "
-            "and store all images in the same way."
+            " The label should not depend on properties of the file: find out why they differ between the classes, and "
+            "record and store all images in the same way."
         )
         return Finding("confounder/metadata", "blocking" if any(blocks) else "warning", message, evidence)
     return Finding("confounder/metadata", "passed", message, evidence)
@@ -209,7 +218,7 @@ def _is_significant(skill: Skill, audit: Audit) -> bool:
 
 def _skill_text(skill: Skill) -> str:
     best = skill.by_class.idxmax()
-    one = f", for class `{best}` with {skill.best:.2f}" if skill.best > skill.skill and len(skill.by_class) > 2 else ""
+    one = f", and {skill.best:.2f} for class `{best}`" if skill.best > skill.skill and len(skill.by_class) > 2 else ""
     return f"{skill.skill:.2f}{one} (0: chance, 1: perfect; p = {skill.p:.3f})"
 
 

@@ -42,7 +42,10 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     rows = data.rows[~data.rows["blank"] & (data.rows["origin"] != "")]
     origins = rows["origin"].value_counts()
     if len(origins) < 2:
-        message = "All images have the same origin, or none is specified (ingest.origin_regex, ingest.columns.origin)."
+        message = (
+            "Fewer than two origins are specified (ingest.origin_regex, ingest.columns.origin), so there are none to "
+            "compare."
+        )
         return [Finding("domain_gap/origins", "passed", message)]
     largest, *others = (str(name) for name in origins.index[: MAX_ORIGINS + 1])
     unable = {o: too_few(rows[rows["origin"] == o], rows[rows["origin"] == largest]) for o in others}
@@ -52,7 +55,7 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
         findings.append(_finding(gaps, rows, audit))
     if any(unable.values()):
         reasons = ", ".join(f"`{o}` with `{largest}` ({why})" for o, why in unable.items() if why)
-        findings.append(Finding("domain_gap/not-checked", "info", f"Some origins were not compared: {reasons}."))
+        findings.append(Finding("domain_gap/not-checked", "info", f"Origins that were not compared: {reasons}."))
     return findings
 
 
@@ -66,8 +69,8 @@ def _finding(gaps: list[Gap], rows: pd.DataFrame, audit: Audit) -> Finding:
     if not clear:
         values = ", ".join(f"{gap.difference.auc:.2f} for `{gap.origin}` (p = {gap.difference.p:.3f})" for gap in gaps)
         message = (
-            f"No origin differs clearly from `{gaps[0].other}`, class by class: a probe distinguishes the images with "
-            f"AUC {values}, where 0.5 is chance and 1 is perfect."
+            f"No compared origin differs clearly from `{gaps[0].other}`, class by class: a probe distinguishes the "
+            f"images with AUC {values}, where 0.5 is chance and 1 is perfect."
         )
         return Finding("domain_gap/origins", "passed", message, evidence)
     message = " ".join(_describe(gap, rows, audit) for gap in clear)
@@ -89,7 +92,10 @@ def _describe(gap: Gap, rows: pd.DataFrame, audit: Audit) -> str:
     both = rows[rows["origin"].isin([gap.origin, gap.other])]
     distance, p, classes = shares_differ(both, (both["origin"] == gap.origin).to_numpy(), audit.permutations)
     if p <= audit.max_p and distance >= MIN_SHARE_DISTANCE:
-        message += f" Their class shares also differ ({', '.join(classes)}): the origin predicts the class."
+        message += (
+            f" The class shares of the two origins also differ (`{gap.origin}` minus `{gap.other}`: "
+            f"{', '.join(classes)}), so that the origin predicts the class."
+        )
     return message
 
 

@@ -15,11 +15,11 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     findings = [
         _conflicts([s for s in same if _contradict(s)]),
         _repeats([s for s in same if not _contradict(s)]),
-        _near([s for s in near if s["label"].nunique() == 1], data.copies.pairs),
+        _near([s for s in near if s["label"].nunique() == 1], data.copies.pairs, len(near)),
         _near_conflicts([s for s in near if s["label"].nunique() > 1]),
     ]
     if data.copies.not_checked:
-        message = f"Near-duplicates were only partly checked: {data.copies.not_checked}."
+        message = f"The search for near-duplicates was incomplete: {data.copies.not_checked}."
         findings.append(Finding("duplicates/not-checked", "info", message))
     return findings
 
@@ -34,7 +34,7 @@ def _contradict(same: pd.DataFrame) -> bool:
 
 def _conflicts(found: list[pd.DataFrame]) -> Finding:
     if not found:
-        return Finding("duplicates/conflicting-labels", "passed", "No image has two different labels.")
+        return Finding("duplicates/conflicting-labels", "passed", "No image was found with two different labels.")
     message = (
         f"{_images(len(found))} more than once with different labels: {_listed(found)}. At most one label of each "
         "image can be correct: correct or remove the others."
@@ -45,30 +45,31 @@ def _conflicts(found: list[pd.DataFrame]) -> Finding:
 
 def _repeats(found: list[pd.DataFrame]) -> Finding:
     if not found:
-        return Finding("duplicates/same-label", "passed", "No image occurs twice with the same label.")
+        return Finding("duplicates/same-label", "passed", "No image was found more than once with the same label.")
     extra = sum(len(same) - 1 for same in found)
     across = [same for same in found if same["group"].nunique() > 1]
     message = (
         f"{_images(len(found))} more than once with the same label; {quantity(extra, 'image')} "
         f"{'is' if extra == 1 else 'are'} redundant. "
-        f"{_in_groups(len(found) - len(across), across)}"
+        f"{_in_groups(found, across, 'set of copies', 'sets of copies')}"
     )
     evidence = {"sets": label_sets(found), "count": len(found), "across_groups": len(across)}
     return Finding("duplicates/same-label", "warning", message, evidence, paths_of([*across, *_without(found, across)]))
 
 
-def _near(found: list[pd.DataFrame], pairs: pd.DataFrame) -> Finding:
+def _near(found: list[pd.DataFrame], pairs: pd.DataFrame, total: int) -> Finding:
     if not found:
-        message = "No near-duplicates (mirrored, cropped or differently exposed copies) were found."
+        label = " with the same label" if total else ""
+        message = f"No near-duplicates (mirrored, cropped or differently exposed copies){label} were found."
         return Finding("duplicates/near-duplicates", "passed", message)
     across = [near for near in found if near["group"].nunique() > 1]
     changed = pairs[~pairs["same"] & pairs["first"].isin({path for near in found for path in near["path"]})]
     mirrored, cropped = (quantity(int(changed[kind].sum()), f"{kind} pair") for kind in ("mirrored", "cropped"))
     message = (
         f"{quantity(sum(map(len, found)), 'image')} in {quantity(len(found), 'set')} are more similar to one another "
-        f"than distinct images of this data set are ({mirrored}, {cropped}). They are edited copies, or frames of one "
-        "scene. "
-        f"{_in_groups(len(found) - len(across), across)}"
+        f"than distinct images of this data set are ({mirrored}, {cropped}). They may be edited copies, or frames of "
+        "one scene. "
+        f"{_in_groups(found, across, 'set', 'sets', ' if their images show the same object or scene')}"
     )
     evidence = {
         "sets": label_sets(found),
@@ -82,7 +83,9 @@ def _near(found: list[pd.DataFrame], pairs: pd.DataFrame) -> Finding:
 
 def _near_conflicts(found: list[pd.DataFrame]) -> Finding:
     if not found:
-        return Finding("duplicates/near-duplicate-conflicts", "passed", "No near-duplicates have different labels.")
+        return Finding(
+            "duplicates/near-duplicate-conflicts", "passed", "No near-duplicates with different labels were found."
+        )
     message = (
         f"{quantity(len(found), 'set')} of near-duplicates {'has' if len(found) == 1 else 'have'} different labels: "
         f"{_listed(found)}. Check whether they show the same object; if so, correct the wrong labels."
@@ -91,16 +94,32 @@ def _near_conflicts(found: list[pd.DataFrame]) -> Finding:
     return Finding("duplicates/near-duplicate-conflicts", "warning", message, evidence, paths_of(found))
 
 
-def _in_groups(inside: int, across: list[pd.DataFrame]) -> str:
-    """Return a sentence about the groups of duplicates: only duplicates in one group are certain to be in one split."""
+def _in_groups(found: list[pd.DataFrame], across: list[pd.DataFrame], noun: str, plural: str, when: str = "") -> str:
+    """Return sentences about the groups of duplicates: only duplicates in one group are certain to be in one split.
+
+    Args:
+        found: sets of duplicates.
+        across: those sets that are in several groups.
+        noun: name of a set.
+        plural: name of several sets.
+        when: condition on which the groups of a set should be merged.
+    """
     if not across:
-        return "Each set is in one group, and thus in one split."
-    joined = "; ".join(" = ".join(f"`{group}`" for group in near["group"].unique()[:4]) for near in across[:3])
-    within = "is in one group" if inside == 1 else "are in one group each"
-    kept = f"{quantity(inside, 'set')} {within}, and thus in one split. " if inside else ""
-    more = "; ..." if len(across) > 3 else ""
+        return f"Each {noun} is in one group."
+    inside = len(found) - len(across)
+    joined = "; ".join(_groups(near) for near in across[:3]) + ("; ..." if len(across) > 3 else "")
+    kept = f"{quantity(inside, noun, plural)} {'is' if inside == 1 else 'are'} in one group" if inside else ""
+    kept = f"{kept}{'' if inside == 1 else ' each'}. " if kept else ""
     span = "spans" if len(across) == 1 else "span"
-    return f"{kept}{quantity(len(across), 'set')} {span} several groups, which should be merged: {joined}{more}."
+    return (
+        f"{kept}{quantity(len(across), noun, plural)} {span} several groups: {joined}. Merge the groups of "
+        f"{'this' if len(across) == 1 else 'each'} set{when}."
+    )
+
+
+def _groups(near: pd.DataFrame, most: int = 4) -> str:
+    groups = near["group"].unique()
+    return " = ".join(f"`{group}`" for group in groups[:most]) + (" = ..." if len(groups) > most else "")
 
 
 def _without(found: list[pd.DataFrame], without: list[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -114,8 +133,14 @@ def _evidence_rows(pairs: pd.DataFrame, most: int = 50) -> list[dict[str, object
 
 
 def _listed(found: list[pd.DataFrame]) -> str:
-    listed = "; ".join(" and ".join(_path_and_label(r) for r in same.itertuples()) for same in found[:3])
-    return listed + ("; ..." if len(found) > 3 else "")
+    return "; ".join(_one_listed(same) for same in found[:3]) + ("; ..." if len(found) > 3 else "")
+
+
+def _one_listed(same: pd.DataFrame, most: int = 4) -> str:
+    """Return the first images of a set with their labels, each label once before the others."""
+    ordered = pd.concat([same.drop_duplicates("label"), same[same.duplicated("label")]])[:most]
+    more = f" and {len(same) - most:,} more" if len(same) > most else ""
+    return (" and " if len(same) == 2 else ", ").join(_path_and_label(row) for row in ordered.itertuples()) + more
 
 
 def _images(count: int) -> str:

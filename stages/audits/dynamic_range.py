@@ -18,12 +18,18 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
             shown = rows[rows["highest"] < 256 * reached].nlargest(12, "highest")["path"].tolist()
             dark = int((rows["highest"] < 256 * reached).sum())
             message = (
-                f"{dark:,} of {quantity(len(rows), f'{depth}-bit image')} have levels up to about "
-                f"{reached * most:.0f} of {most}. They are nearly black for the network, whose input is divided by "
-                f"{most - 1}. If they were recorded with fewer bits, scale them to the whole range; if they are label "
-                "images, remove them."
+                f"{dark:,} of {quantity(len(rows), f'{depth}-bit image')} {'has' if dark == 1 else 'have'} no level "
+                f"above about {reached * most:.0f} (the maximum is {most - 1}). The network divides its input by "
+                f"{most - 1} and receives dark images. If the images were recorded with fewer bits, scale them to the "
+                "whole range. If they are label images, remove them."
             )
             return [
                 Finding("dynamic_range/unused", "warning", message, {"depth": int(depth), "reached": reached}, shown)
             ]
-    return [Finding("dynamic_range/unused", "passed", "The images use a sufficient part of their grey levels.")]
+    return [
+        Finding(
+            "dynamic_range/unused",
+            "passed",
+            "The brightest images of each bit depth reach at least a quarter of their grey levels.",
+        )
+    ]

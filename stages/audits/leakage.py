@@ -24,18 +24,24 @@ def _same_images(data: AuditData) -> Finding:
     """Report images in two splits that were re-encoded or resized, so that their pixels differ."""
     across = [same for same in data.copies.same if _changed_across(same)]
     if not across:
-        message = "No re-encoded copy of a training image is in the validation split."
+        message = "No re-encoded or resized copy of a training image was found in the validation split."
         return Finding("leakage/same-image", "passed", message)
     message = (
         f"{quantity(len(across), 'image')} {'is' if len(across) == 1 else 'are'} in both the training and the "
         "validation split, re-encoded or resized: "
-        + "; ".join(" = ".join(f"`{path}`" for path in same["path"]) for same in across[:8])
+        + "; ".join(" = ".join(_first_paths(same)) for same in across[:8])
         + ("; ..." if len(across) > 8 else "")
         + ". Scores on them measure memorization: remove them from one split, or give all copies of an "
         "image the same group."
     )
     evidence = {"sets": label_sets(across), "count": len(across)}
     return Finding("leakage/same-image", "blocking", message, evidence, paths_of(across)[:24])
+
+
+def _first_paths(rows: pd.DataFrame, most: int = 4) -> list[str]:
+    """Return the first paths of a set in backquotes, of each split first, and `...` if there are more."""
+    ordered = pd.concat([rows.drop_duplicates("split"), rows[rows.duplicated("split")]])
+    return [f"`{path}`" for path in ordered["path"][:most]] + (["..."] if len(rows) > most else [])
 
 
 def _changed_across(same: pd.DataFrame) -> bool:
@@ -47,9 +53,12 @@ def _near(data: AuditData) -> Finding:
     """Report near-duplicates in two splits."""
     across = [near for near in data.copies.near if near["split"].nunique() > 1]
     if not across:
-        message = "No near-duplicates (mirrored, cropped or differently exposed copies) are in two splits."
+        message = (
+            "No near-duplicates (mirrored, cropped or differently exposed copies) were found in both the training and "
+            "the validation split."
+        )
         return Finding("leakage/near-duplicates", "passed", message)
-    listed = "; ".join(" ~ ".join(f"`{path}`" for path in near["path"][:4]) for near in across[:5])
+    listed = "; ".join(" ~ ".join(_first_paths(near)) for near in across[:5])
     more = "; ..." if len(across) > 5 else ""
     message = (
         f"{quantity(len(across), 'set')} of near-duplicates {'is' if len(across) == 1 else 'are'} in both the training "
@@ -74,11 +83,11 @@ def _test_near_duplicates(data: AuditData) -> list[Finding]:
     suspects = rows[near[0] | near[1]]
     if suspects.empty:
         return []
-    kind = "a near-duplicate" if len(suspects) == 1 else "near-duplicates"
+    kind = "a near-duplicate of a sealed test image" if len(suspects) == 1 else "near-duplicates of sealed test images"
+    hashes = f"differ in at most {quantity(bits, 'bit')}" if bits else "are equal"
     message = (
-        f"{quantity(len(suspects), 'training or validation image')} may be {kind} of sealed test images: the "
-        f"perceptual hashes differ in at most {quantity(bits, 'bit')}, which is rare for different images of this data "
-        f"set: {_list(suspects)}. Compare them with the original test images."
+        f"{quantity(len(suspects), 'training or validation image')} may be {kind}: {_list(suspects)}. The perceptual "
+        f"hashes {hashes}, which is rare for different images of this data set. Compare with the original test images."
     )
     evidence = {"images": suspects["path"].tolist()[:50], "count": len(suspects), "bits": bits}
     return [Finding("leakage/test-near-duplicates", "warning", message, evidence, suspects["path"].tolist()[:24])]

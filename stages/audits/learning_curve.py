@@ -58,8 +58,9 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     chance = 1 - 1 / targets.target_ND.shape[1] if targets.classes else 1.0
     if np.quantile(curve.resampled_BJ[:, -1], 0.975) >= chance:
         message = (
-            f"The learning curve could not be extrapolated: a simple probe does not predict {targets.name} better than "
-            f"chance (error {100 * curve.error_J[-1]:.0f} %, chance {100 * chance:.0f} %). A network may do better."
+            f"The learning curve could not be extrapolated: a simple probe does not predict {targets.name} "
+            f"significantly better than chance (error {100 * curve.error_J[-1]:.0f} %, chance {100 * chance:.0f} %). A "
+            "network may do better."
         )
         return [_not_checked(message)]
     validation = data.rows.loc[data.rows["split"] == "val", "group"].nunique()
@@ -130,7 +131,7 @@ def _error_sentence(measured: _Measured) -> str:
 def _needed_sentence(measured: _Measured, error: float) -> str:
     """Return a sentence about the number of images that a worthwhile gain requires."""
     if error <= WORTHWHILE:
-        return f"The error is already below {100 * WORTHWHILE:.0f} points."
+        return f"The error is already at most {100 * WORTHWHILE:.0f} points."
     needed, low, high = measured.extrapolation.needed(measured.images, WORTHWHILE, MAX_FACTOR * measured.images)
     goal = f"{100 * WORTHWHILE:.0f} points"
     if math.isinf(needed):

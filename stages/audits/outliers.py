@@ -66,7 +66,11 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
         message = f"Outliers were not checked: {quantity(len(rows), 'image')}; at least {MIN_IMAGES} are required."
         return [Finding("outliers/not-checked", "info", message)]
     found = [_outliers(name, rows) for name in KINDS]
-    passed = Finding("outliers/images", "passed", "No image is an outlier.")
+    message = (
+        f"No outliers were found. A property by which more than {MAX_SHARE:.0%} of the images are outliers is not "
+        "reported."
+    )
+    passed = Finding("outliers/images", "passed", message)
     return [finding for finding in found if finding] or [passed]
 
 
@@ -81,9 +85,9 @@ def _outliers(name: str, rows: pd.DataFrame) -> Finding | None:
     paths = rows["path"].iloc[outlier].tolist()
     median = float(np.median(value_N))
     captions = {path: f"{value} {value_N[i]:.3g}, median {median:.3g}" for path, i in zip(paths, outlier, strict=True)}
-    verb, example, advice = ("is", "", "it belongs") if len(outlier) == 1 else ("are", "such as ", "they belong")
+    verb, example, advice = ("is", ": ", "it belongs") if len(outlier) == 1 else ("are", ", such as ", "they belong")
     message = (
-        f"{quantity(len(outlier), 'image')} {verb} {comparison} the others: {example}`{paths[0]}` ({value} "
+        f"{quantity(len(outlier), 'image')} {verb} {comparison} the others{example}`{paths[0]}` ({value} "
         f"{value_N[outlier[0]]:.3g}, median {median:.3g}). Check whether {advice} to the data set."
     )
     evidence = {"count": len(outlier), "median": median, "images": paths[:200]}

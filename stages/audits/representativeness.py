@@ -26,7 +26,7 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     ):
         unable = too_few(one, other)
         if name == "new-data" and old.empty:
-            message = "All images were added by the first ingest, so there are no new images to compare."
+            message = "All images were added by the same ingest, so there are no new images to compare."
             findings.append(Finding("representativeness/new-data", "passed", message))
         elif unable:
             unchecked.append(f"whether {ones} images resemble {others} images ({unable})")
@@ -35,6 +35,8 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
             findings.append(_compare_sets(name, ones, others, result, audit))
     if (rows["label"] == "").all():
         unchecked.append("the class shares, because the images have no class")
+    elif (val.empty or train.empty) and old.empty:
+        unchecked.append("the class shares, because the training or the validation split has only blank images")
     else:
         findings.append(_classes(val, train, new, old, audit))
     if unchecked:
@@ -52,8 +54,8 @@ def _compare_sets(name: str, ones: str, others: str, result: Difference, audit: 
         "The validation score may not hold for images like the training images: draw both splits at random "
         "from the same images."
         if name == "validation"
-        else "A model trained on older images may fail on new ones: add some of these to the training split and to the "
-        "validation split."
+        else "A model trained on older images may fail on new ones: add some of the new images to the training split "
+        "and to the validation split."
     )
     message = (
         f"The {ones} images look different from the {others} images, class by class: {auc}. The {ones} images are "
@@ -75,11 +77,14 @@ def _classes(val: pd.DataFrame, train: pd.DataFrame, new: pd.DataFrame, old: pd.
         compared.append(f"by {distance:.1%} between {ones} and {others} images (p = {p:.3f})")
         if p <= audit.max_p and distance >= MIN_SHARE_DISTANCE:
             parts.append(
-                f"The class shares of {ones} and {others} images differ by {distance:.0%} of the images (p = {p:.3f}): "
-                f"{', '.join(classes)}"
+                f"The class shares of {ones} and {others} images differ by {distance:.0%} of the images (p = {p:.3f}). "
+                f"The largest differences, {ones} minus {others}, are {', '.join(classes)}"
             )
     if parts:
         message = f"{'. '.join(parts)}. Scores that average over images, not classes, depend on these shares."
         return Finding("representativeness/classes", "warning", message, evidence)
-    message = f"The class shares do not differ notably: {', '.join(compared)}."
+    message = (
+        f"The class shares differ {' and '.join(compared)}, which is not significant or less than "
+        f"{MIN_SHARE_DISTANCE:.0%}."
+    )
     return Finding("representativeness/classes", "passed", message, evidence)

@@ -47,31 +47,37 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     if found is None and (between := _neighbours_in_two_groups(rows)):
         message = (
             f"Similarity of neighbours was not checked: {quantity(between, 'image')} {'is' if between == 1 else 'are'} "
-            "next to an image of another group in a numbered series, but too few pairs have the same class."
+            "next to an image of another group in a numbered series, but the audit requires "
+            f"{MIN_LENGTH // 2} pairs of neighbours and {MIN_LENGTH // 2} pairs of distant images with the same class "
+            "and different groups."
         )
         return [Finding("sequence_leakage/not-checked", "info", message)]
     if found is None:
-        message = "Any two consecutive images are in one group, and thus in one split."
+        message = "Any two consecutive images of a numbered series are in the same group."
         return [Finding("sequence_leakage/similar-neighbours", "passed", message)]
     evidence = {"images": len(rows), "auc": found.auc, "p": found.p, "reach": found.reach}
     auc = f"{found.auc:.2f} (0.5: chance, p = {found.p:.2g})"
     if SLIGHTLY_SIMILAR <= found.auc < SIMILAR and found.p <= audit.max_p:
         message = (
-            f"Consecutively numbered images are slightly more similar than others: AUC {auc}. They may share a writer, "
-            "a patient or a session: if this is known, specify groups."
+            "Consecutively numbered images in different groups are slightly more similar than distant images: AUC "
+            f"{auc}. They may share a writer, a patient or a session. If this is known, specify groups, for example by "
+            "ingest.group_regex."
         )
         return [Finding("sequence_leakage/similar-neighbours", "info", message, evidence)]
     if found.auc < SIMILAR or found.p > audit.max_p:
-        message = f"Consecutively numbered images are not much more similar than others: AUC {auc}."
+        degree = "hardly" if found.auc < SLIGHTLY_SIMILAR else "not significantly"
+        message = f"Consecutively numbered images are {degree} more similar than distant images: AUC {auc}."
         return [Finding("sequence_leakage/similar-neighbours", "passed", message, evidence)]
     in_two_splits = _neighbours_in_two_splits(rows)
     pairs = len(in_two_splits) // 2
+    block = 4 * found.reach * _step_between_numbers(rows)
     message = (
-        f"Consecutively numbered images in different groups are more similar than others: AUC {auc}. They are similar "
-        f"up to {quantity(found.reach, 'image')} apart. If they are video frames or slices of one object, validation "
-        f"and test scores partly measure memorization ({quantity(pairs, 'pair')} of neighbours "
-        f"{'is' if pairs == 1 else 'are'} in two splits): set ingest.sequence_block to {4 * found.reach} or more, or "
-        "specify groups."
+        f"Consecutively numbered images in different groups are more similar than distant images: AUC {auc}. Images up "
+        f"to {quantity(found.reach, 'position')} apart are similar. If they are video frames or slices of one object, "
+        "scores of a split that contains neighbours of training images partly measure memorization "
+        f"({quantity(pairs, 'pair')} of neighbours {'is' if pairs == 1 else 'are'} in both the training and the "
+        f"validation split): set ingest.sequence_block to {block} or more, or specify groups, for example by "
+        "ingest.group_regex."
     )
     return [Finding("sequence_leakage/similar-neighbours", "warning", message, evidence, in_two_splits[:24])]
 
@@ -137,6 +143,12 @@ def _comparable(rows: pd.DataFrame, one: np.ndarray[Any, Any], other: np.ndarray
     series, label, group = (pd.factorize(rows[name])[0] for name in ("series", "label", "group"))
     fits = (series[one] == series[other]) & (label[one] == label[other]) & (group[one] != group[other])
     return np.stack([one[fits], other[fits]], axis=1)
+
+
+def _step_between_numbers(rows: pd.DataFrame) -> int:
+    """Return the median difference between consecutive numbers of a series, which `ingest.sequence_block` refers to."""
+    steps = rows.groupby("series")["number"].diff()
+    return max(1, round(float(steps.median())))
 
 
 def _neighbours_in_two_groups(rows: pd.DataFrame) -> int:

@@ -39,7 +39,7 @@ class Articulated(Section):
 
 
 def _impossible(data: AugmentationData) -> str:
-    return "" if data.bones else "no articulated parts were found in the images (see prepare.articulated_parts)"
+    return "" if data.bones else "the prepared images have no articulated parts (see prepare.articulated_parts)"
 
 
 def _field(

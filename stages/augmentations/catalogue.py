@@ -26,7 +26,7 @@ def describe_augmentation(name: str, member: Augmentation) -> list[str]:
     presets = [f"{level} {_short(member.preset(level, EXAMPLE))}" for level in LEVELS]
     lines.append(f"    presets: {'; '.join(presets)}")
     if member.breaks:
-        lines.append(f"    removes the correlation of the label with {', '.join(member.breaks)}")
+        lines.append(f"    can remove the correlation of the label with {', '.join(member.breaks)}")
     return lines
 
 
@@ -38,6 +38,7 @@ def _short(amounts: Section | None) -> str:
 def main() -> None:
     """Print the catalogue."""
     print(f"Augmentations in order of application, with the presets for colour photos of {SIZE} x {SIZE} pixels.")
+    print("A preset with - does not apply the augmentation.")
     for name, member in AUGMENTATIONS.items():
         print("\n" + "\n".join(describe_augmentation(name, member)))
 

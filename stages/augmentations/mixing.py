@@ -91,7 +91,7 @@ def _requires_classes_or_masks(data: AugmentationData) -> str:
 
 def _labels_have_positions(data: AugmentationData) -> str:
     stores_places = data.spec.representation not in ("class", "classes", "cumulative")
-    return "the labels would still include the hidden objects" if stores_places else ""
+    return "the labels would still describe the hidden part of the image" if stores_places else ""
 
 
 CUTOUT = Augmentation(Cutout, by_level(strong=Cutout()), unwise=_labels_have_positions, pixels=_cutout)

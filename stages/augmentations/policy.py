@@ -46,7 +46,7 @@ def choose_augmentations(augment: Augment, data: AugmentationData) -> list[Augme
             lists all of them.
     """
     problems = [
-        f"augment.amounts.{name}: unknown; {did_you_mean(name, AUGMENTATIONS)}"
+        f"augment.amounts.{name}: unknown augmentation; {did_you_mean(name, AUGMENTATIONS)}"
         for name in augment.amounts
         if name not in AUGMENTATIONS
     ]
@@ -102,7 +102,7 @@ def _shown(value: Any) -> str:
 def _describe_error(name: str, fields: list[str], error: Any) -> str:
     key = ".".join(["augment.amounts", name, *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
-        return f"{key}: unknown; {did_you_mean(str(error['loc'][-1]), fields)}"
+        return f"{key}: unknown parameter; {did_you_mean(str(error['loc'][-1]), fields)}"
     if error["type"] == "missing":
         return f"{key}: missing; the parameters of {name} are {', '.join(fields)}"
     message = error["msg"].removeprefix("Value error, ")
@@ -146,7 +146,7 @@ class Policy:
         self.amounts: dict[str, Section] = {}
         for name, given in amounts.items():
             if name not in AUGMENTATIONS:
-                raise ValueError(f"{name}: unknown; {did_you_mean(name, AUGMENTATIONS)}")
+                raise ValueError(f"{name}: unknown augmentation; {did_you_mean(name, AUGMENTATIONS)}")
             if isinstance(given, Section):
                 self.amounts[name] = given
             elif given not in OFF:

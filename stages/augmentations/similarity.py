@@ -98,7 +98,7 @@ def _asymmetry(data: AugmentationData, change: str) -> str:
     images = {"mirror": "mirrored images", "upside_down": "upside-down images", "turn": "rotated images"}[change]
     auc = data.symmetry_auc.get(change)
     if auc is None:
-        return f"there are too few images to test whether {images} resemble the original ones"
+        return f"there are too few images or groups to test whether {images} resemble the original ones"
     if auc >= MIN_DISTINGUISHABLE_AUC:
         return f"{images} can be distinguished from the original ones (AUC up to {auc:.2f})"
     lost = data.symmetry_score_drop.get(change, 0.0)
@@ -117,11 +117,11 @@ def _name_of_side(data: AugmentationData) -> str:
 
 def _unwise_flip(data: AugmentationData, change: str) -> str:
     if _are_characters(data):
-        return "the classes are characters"
+        return "the class names are single characters, as of images of digits or letters"
     if sided := _name_of_side(data):
-        return f"mirroring would invalidate the label `{sided}`"
+        return f"the name `{sided}` contains a side or direction, which a flip would change"
     if data.spec.task == "landmarks" and not data.spec.flip_pairs:
-        return "task.flip_pairs does not list the points that swap names when mirrored"
+        return "task.flip_pairs is empty, but mirrored points may have to swap names"
     return geometry_alters_target(data) or _asymmetry(data, change)
 
 

@@ -77,22 +77,24 @@ def check_sources(sources: Sequence[str]) -> None:
     """Check that every source exists and contains images; standard input and lists are not read.
 
     Raises:
-        UserError: standard input is named twice, a path does not exist, or a folder or archive contains no image or
-            cannot be opened.
+        UserError: standard input is named more than once, a path does not exist, or a folder or archive contains no
+            image or cannot be opened.
     """
     if sources.count(STDIN) > 1:
-        raise UserError("- (standard input) is named twice; name it once")
+        raise UserError("- (standard input) is named more than once; name it once")
     for source in sources:
         if source == STDIN or (source.lower().endswith(LIST_SUFFIX) and Path(source).is_file()):
             continue
         if not Path(source).exists():
             raise UserError(
-                f"{source} does not exist; name image files, folders or archives of them, lists (*{LIST_SUFFIX}), or -"
+                f"{source} does not exist; name image files, folders or archives of images, lists of paths "
+                f"(*{LIST_SUFFIX}), or {STDIN} for a list on standard input"
             )
         try:
             first = next(iterate_images([source]), None)
         except (*ARCHIVE_ERRORS, OSError) as error:
-            raise UserError(f"{source} cannot be opened: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"{source} cannot be opened: {reason}") from None
         if first is None:
             raise UserError(f"{source} contains no image; supported suffixes: {' '.join(sorted(IMAGE_SUFFIXES))}")
 

@@ -58,19 +58,20 @@ class RowWriter:
         known = json.loads(self._record.read_text())
         changed = [key for key in self._began if known["began"].get(key) != self._began[key]]
         if changed:
-            differences = ", ".join(f"{key} {known['began'].get(key)}, now {self._began[key]}" for key in changed)
+            differences = ", ".join(
+                f"{key} {known['began'].get(key) or 'none'} (now {self._began[key] or 'none'})" for key in changed
+            )
             raise UserError(f"{self._record}: the unfinished run used {differences}; {RESTART_HINT}")
         while self.rows < known["rows"] and (image := next(images, None)):
             self._count_image(image)
         if self._paths.hexdigest() != known["paths"]:
-            differ = "differs from that" if known["rows"] == 1 else "differ from those"
-            raise UserError(
-                f"{self._record}: the first {quantity(known['rows'], 'image')} {differ} of the unfinished run; "
-                f"{RESTART_HINT}"
-            )
+            several = f"{known['rows']:,} images differ from those"
+            differ = "image differs from that" if known["rows"] == 1 else several
+            raise UserError(f"{self._record}: the first {differ} of the unfinished run; {RESTART_HINT}")
         if self._stream.seek(0, os.SEEK_END) < known["bytes"]:
             raise UserError(
-                f"{self._record} records {known['bytes']} bytes of rows, but the file has fewer; {RESTART_HINT}"
+                f"{self._record} records {quantity(known['bytes'], 'byte')} of rows, but {self._record.stem} has "
+                f"fewer; {RESTART_HINT}"
             )
         self._stream.seek(known["bytes"])
         self._stream.truncate()  # incomplete and unrecorded rows

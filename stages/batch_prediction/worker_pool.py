@@ -143,7 +143,8 @@ def _prepare(job: PredictionJob) -> None:
     try:
         _worker.update(model=_open_model(job), job=job)
     except Exception as error:  # an error raised here would only be reported as the end of the process
-        _worker["failed"] = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        unexpected = f"model: {job.model} cannot be opened ({type(error).__name__}: {error})"
+        _worker["failed"] = str(error) if isinstance(error, UserError) else unexpected
 
 
 def _predict_chunk(chunk: list[InputImage]) -> tuple[list[OutputRow], float]:
@@ -158,8 +159,10 @@ def _predict(model: Model, job: PredictionJob, source: InputImage) -> OutputRow:
         row = _row(model, job, source)
     except UserError:
         raise
-    except (Unreadable, OSError) as error:
+    except Unreadable as error:
         row = {"error": str(error)}
+    except OSError as error:
+        row = {"error": f"cannot be read: {error.strerror}" if error.strerror else str(error)}
     except MemoryError:
         row = {"error": f"requires more than {job.memory / 2**30:g} GiB of memory; raise --memory"}
     except Exception as error:  # onnxruntime's errors have no common base class; one image must not end the run
@@ -177,8 +180,10 @@ def _row(model: Model, job: PredictionJob, source: InputImage) -> Row:
     """Return the row of an image, without its path."""
     try:
         image = model.decode_file(source.read())
-    except ValueError as error:  # also raised for a file name with a null byte
-        raise Unreadable(str(error)) from error
+    except Unreadable:
+        raise
+    except ValueError as error:  # such as a file name with a null byte
+        raise Unreadable(f"cannot be read: {error}") from error
     prediction = model.predict(image)
     row = {"size": image.shape[:2], "record": TASKS[model.spec.task].record(prediction, model.spec), "error": ""}
     if job.files is not None:

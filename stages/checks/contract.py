@@ -69,7 +69,7 @@ def _split_rules() -> Iterator[Rule]:
 
 def _class_rules(checks: Checks, kinds: frozenset[str]) -> Iterator[Rule]:
     if "one class" in kinds:
-        text = f"there are at least {checks.min_classes} classes (checks.min_classes)"
+        text = f"the number of classes is at least {checks.min_classes} (checks.min_classes)"
         limit = {"column": "label", "min_value": checks.min_classes}
         yield Rule("min_classes", "labels", text, "ExpectColumnUniqueValueCountToBeBetween", limit)
     if kinds & {"labels", "shapes", "mask"}:
@@ -118,7 +118,7 @@ def _image_rules(checks: Checks) -> Iterator[Rule]:
         ("max_aspect", longer, {"column": "aspect", "max_value": checks.max_aspect}),
     ):
         yield Rule(name, "images", text, "ExpectColumnValuesToBeBetween", limits)
-    text = f"at most {blank:.1%} of the images have a single grey level (checks.max_blank)"
+    text = f"at most {100 * blank:g} % of the images have a single grey level (checks.max_blank)"
     yield Rule("max_blank", "images", text, in_set, {"column": "blank", "value_set": [False], "mostly": 1 - blank})
     formats = {"column": "format", "value_set": list(READABLE_FORMATS)}
     yield Rule("format", "images", f"the format is one of {', '.join(READABLE_FORMATS)}", in_set, formats)

@@ -14,6 +14,7 @@ from stages.dataset.manifest import MANIFEST_COLUMNS
 Problem = tuple[str, list[str]]
 """Sentence that names the faulty element and its value, and the paths of the images to inspect."""
 SPLIT_NAMES = {"train": "training", "val": "validation"}
+MAX_LISTED = 4  # images with equal pixels in a message
 
 
 def column_types(data: CheckData) -> Iterator[Problem]:
@@ -31,26 +32,42 @@ def column_types(data: CheckData) -> Iterator[Problem]:
 def same_labels(data: CheckData) -> Iterator[Problem]:
     """Yield images whose labels differ in kind, or in their names, from those of most images."""
     kinds = [(s.path, _kinds_and_names(s.annotation)) for s in data.samples if s.annotation is not None]
-    usual = Counter(found for _, found in kinds).most_common(1)[0][0] if kinds else ""
+    usual, count = Counter(found for _, found in kinds).most_common(1)[0] if kinds else ("", 0)
+    others = f"{quantity(count, 'image')} {'has' if count == 1 else 'have'} {usual}"
     for path, found in kinds:
         if found != usual:
-            yield f"`{path}`: has {found}; most images have {usual}", [path]
+            yield f"`{path}`: has {found}, but {others}", [path]
+
+
+NOUNS = {
+    "labels": "class labels",
+    "scalars": "numbers",
+    "points": "points",
+    "shapes": "objects",
+    "mask": "a mask",
+    "image": "a paired image",
+}
+"""Description of each kind of labels."""
 
 
 def _kinds_and_names(annotation: Annotation) -> str:
     names = {kind: ", ".join(map(str, getattr(annotation, kind) or ())) for kind in ("scalars", "points", "mask")}
-    return ", ".join(f"{kind} {names.get(kind, '')}".strip() for kind in kinds_of(annotation)) or "no labels"
+    kinds = [f"{NOUNS[kind]} ({names[kind]})" if names.get(kind) else NOUNS[kind] for kind in kinds_of(annotation)]
+    return " and ".join(kinds) or "no labels"
 
 
 def image_in_one_split(data: CheckData) -> Iterator[Problem]:
     """Yield images with equal pixels in two splits, the sealed test split included."""
     rows = data.rows
     for _, same in _across_splits(rows, "pixels"):
-        images = " and ".join(f"`{r.path}` ({SPLIT_NAMES.get(r.split, r.split)})" for r in same.itertuples())
-        yield f"{images} have equal pixels", same["path"].astype(str).tolist()
+        ordered = pd.concat([same.drop_duplicates("split"), same[same.duplicated("split")]])[:MAX_LISTED]
+        listed = [f"`{r.path}` ({SPLIT_NAMES.get(r.split, r.split)})" for r in ordered.itertuples()]
+        images = (" and " if len(same) == 2 else ", ").join(listed)
+        more = f" and {len(same) - MAX_LISTED} more" if len(same) > MAX_LISTED else ""
+        yield f"{images}{more} have equal pixels", same["path"].astype(str).tolist()
     for row in rows[rows["pixels"].isin(data.sealed["pixels"])].itertuples():
         split = SPLIT_NAMES.get(row.split, row.split)
-        yield f"`{row.path}`: is in {split} and in the sealed test split", [str(row.path)]
+        yield f"`{row.path}`: is in the {split} split and in the sealed test split", [str(row.path)]
 
 
 def group_in_one_split(data: CheckData) -> Iterator[Problem]:
@@ -64,8 +81,8 @@ def group_in_one_split(data: CheckData) -> Iterator[Problem]:
         yield f"group `{group}` has {parts}", same.drop_duplicates("split")["path"].astype(str).tolist()
     single_picture = rows["group"].eq(rows["pixels"]) & rows["pixels"].isin(sealed["pixels"])
     for group, same in rows[rows["group"].isin(sealed["group"]) & ~single_picture].groupby("group"):
-        count = quantity(len(same), "image")
-        yield f"group `{group}` has {count} here and others in the sealed test split", list(same["path"])
+        count = quantity(len(same), "training or validation image")
+        yield f"group `{group}` has {count} and others in the sealed test split", list(same["path"])
 
 
 def _across_splits(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -129,9 +146,9 @@ def only_classes(data: CheckData, *, classes: list[str]) -> Iterator[Problem]:
     """Yield classes that are not listed, and listed classes without an image."""
     found = data.classes
     for label, rows in found[~found["label"].isin(classes)].groupby("label"):
-        yield f"class `{label}` has {quantity(len(rows), 'image')}", list(rows["path"])
+        yield f"class `{label}` is not listed but has {quantity(len(rows), 'image')}", list(rows["path"])
     for label in sorted(set(classes) - set(found["label"])):
-        yield f"class `{label}` has no image", []
+        yield f"class `{label}` is listed but has no image", []
 
 
 def points_seen(data: CheckData) -> Iterator[Problem]:
@@ -140,4 +157,4 @@ def points_seen(data: CheckData) -> Iterator[Problem]:
         images = [s.labels.points or {} for s in data.samples if s.annotation is not None and s.split == split]
         for point in dict.fromkeys(point for points in images for point in points):
             if all(points.get(point) is None for points in images):
-                yield f"point `{point}` is visible in none of {quantity(len(images), f'{name} image')}", []
+                yield f"point `{point}` is visible in 0 of {quantity(len(images), f'{name} image')}", []

@@ -50,7 +50,7 @@ def boxes_area(sample: Sample) -> Iterator[str]:
     for shape in sample.labels.shapes or ():
         x0, y0, x1, y1 = shape.box
         if not (x1 > x0 and y1 > y0):
-            yield f"{_box(shape)} is empty"
+            yield f"{_box(shape)} has no area"
 
 
 def _box(shape: ObjectAnnotation) -> str:
@@ -67,7 +67,8 @@ def outlines_size(sample: Sample) -> Iterator[str]:
         if min(shape.rle, default=0) < 0:
             yield f"outline of {shape.label} has a negative run length, {min(shape.rle)}"
         elif pixels != sample.width * sample.height:
-            yield f"outline of {shape.label} has {pixels} pixels, but the image is {sample.size}"
+            expected = f"{sample.width * sample.height:.0f} pixels ({sample.size})"
+            yield f"outline of {shape.label} has {quantity(pixels, 'pixel')}, but the image has {expected}"
         elif not sum(shape.rle[1::2]):
             yield f"outline of {shape.label} is empty"
 
@@ -98,7 +99,7 @@ def mask_values(sample: Sample) -> Iterator[str]:
     classes = len(sample.labels.mask or ())
     for value, pixels in sample.mask_counts.items():
         if value >= classes and value != IGNORE_INDEX:
-            allowed = f"0 to {classes - 1} and {IGNORE_INDEX}"
+            allowed = f"0 to {classes - 1} and {IGNORE_INDEX}" if classes > 1 else f"0 and {IGNORE_INDEX}"
             yield f"its mask contains {value} ({quantity(pixels, 'pixel')}); allowed are {allowed}"
 
 

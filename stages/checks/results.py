@@ -47,7 +47,7 @@ class Result:
     def message(self) -> str:
         """The finding in sentences."""
         why = f" Reason for the rule: {self.rule.why.rstrip('.')}." if self.rule.why else ""
-        text = self.rule.description if self.passed else f"{self.observed}. Rule: {self.rule.description}"
+        text = self.rule.description if self.passed else f"{self.observed.rstrip('.')}. Rule: {self.rule.description}"
         return f"{text[:1].upper()}{text[1:]}.{'' if self.passed else why}"
 
 
@@ -83,7 +83,10 @@ def _error(rule: Rule, outcome: Any, frame: pd.DataFrame) -> str:
     info = outcome.exception_info or {}
     if info.get("raised_exception") is not False:  # may then be a dict of such infos by metric
         messages = [one.get("exception_message") for one in (info, *info.values()) if isinstance(one, dict)]
-        return "; ".join(dict.fromkeys(str(message) for message in messages if message)) or "no reason given"
+        text = "; ".join(dict.fromkeys(str(message).rstrip(".") for message in messages if message))
+        types = ", ".join(f"`{name}` has type {frame[name].dtype}" for name in rule.columns if name in frame)
+        reason = f"Great Expectations reports: {text}" if text else "Great Expectations gives no reason"
+        return f"{reason} ({types})" if types else reason
     if frame.empty or rule.expectation in ABOUT_MISSING:  # `not_empty` reports an empty table
         return ""
     void = [column for column in rule.columns if frame[column].isna().all()]
@@ -111,7 +114,8 @@ def _observe_rows(rule: Rule, found: dict[str, Any], frame: pd.DataFrame) -> Obs
     values = [", ".join(map(_text, row)) for row in rows[columns].itertuples(index=False)]
     names = ", ".join(columns)
     is_missing = rule.expectation == "ExpectColumnValuesToNotBeNull"
-    problem = f"`{names}` is missing" if is_missing else f"`{names}` is {_listed(values)}"
+    verb = "is" if len(columns) == 1 else "are"
+    problem = f"`{names}` is missing" if is_missing else f"{_listed(columns)} {verb} {_listed(values)}"
     captions = {str(p): f"{names} {v}" for p, v in zip(rows["path"], values, strict=True) if pd.notna(p)}
     if is_missing:
         captions = dict.fromkeys(captions, "")
@@ -128,8 +132,10 @@ def _observe_value(rule: Rule, found: dict[str, Any], frame: pd.DataFrame) -> Ob
         value = distinct.tolist() if value is None else value  # expectations about distinct values return counts only
         examples = _extremes_first(column, column) if _is_numeric(column) else distinct
         images = {str(path): f"{name} {_text(one)}" for path, one in examples[:MAX_IMAGES].items()}
-    shown = _listed([_text(one) for one in value]) if isinstance(value, list) else _text(value)
-    return f"the observed value is {shown}", [], images
+    if isinstance(value, list):
+        shown = _listed([_text(one) for one in value]) or "none"
+        return f"the observed {'value is' if len(set(map(_text, value))) == 1 else 'values are'} {shown}", [], images
+    return f"the observed value is {_text(value)}", [], images
 
 
 def _extremes_first(values: pd.Series, column: pd.Series) -> pd.Series:

@@ -24,7 +24,9 @@ def user_rules(checks: Checks, columns: list[str]) -> list[Rule]:
     rules = [Rule(name, "yours", "", e.expect, e.arguments, e.severity, e.why) for name, e in entries]
     mistakes = [f"{rule.name}: {mistake}" for rule in rules for mistake in _mistakes(rule, columns)]
     mistakes += [
-        f"{name}: this rule is always checked; choose another name" for name in checks.expectations if name in taken
+        f"{name}: this is the name of a built-in rule; choose another name"
+        for name in checks.expectations
+        if name in taken
     ]
     if mistakes:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"

@@ -11,13 +11,22 @@ EXAMPLE = 'macula compare "network.name=resnet18" "network.name=googlenet train.
 
 def compare(
     variants: Annotated[
-        list[str], Argument(metavar="'KEY=VALUE ...'...", help="Changes to params.yaml, for two or more variants.")
+        list[str],
+        Argument(
+            metavar="'KEY=VALUE ...'...", help="Changes to params.yaml, one argument per variant; two or more variants."
+        ),
     ],
     example: Annotated[
-        str, Option(help="Name of an example in docs/examples from which the variants start, instead of params.yaml.")
+        str,
+        Option(
+            help="Name of an example in docs/examples; its changes to params.yaml apply to all variants, before theirs."
+        ),
     ] = "",
     source: Annotated[
-        str, Option(help="Folder or archive with the images of the example; required with --example.")
+        str,
+        Option(
+            help="Folder or archive with the images of the example; required with --example, otherwise not allowed."
+        ),
     ] = "",
     as_json: AsJson = False,
 ) -> None:

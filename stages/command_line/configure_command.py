@@ -14,19 +14,23 @@ EXAMPLE = "macula configure flowers.zip"
 
 def configure(
     source: Annotated[Path, Argument(help="Folder, zip, tar or npz of labelled images.")],
-    inside: Annotated[str, Option(help="Folder or file inside the source, if it contains several data sets.")] = "",
+    inside: Annotated[
+        str, Option(help="Path of a folder or file inside the source to use.  [default: search the whole source]")
+    ] = "",
     format: Annotated[  # noqa: A002
         ImageFormat | None, Option("--format", "--form", help="Format of the labels.  [default: detected]")
     ] = None,
     output: Annotated[Path, Option(help="File to write.")] = Path("params.proposed.yaml"),
-    replace: Annotated[bool, Option("--replace", help="Replace an existing --output.")] = False,
-    minutes: Annotated[float, Option(help="Time that training may take, in minutes.")] = 15,
-    quick: Annotated[bool, Option("--quick", help="Do not time training on this machine.")] = False,
+    replace: Annotated[bool, Option("--replace", help="Overwrite the file that --output names.")] = False,
+    minutes: Annotated[float, Option(help="Time that training may take, in minutes; it limits train.epochs.")] = 15,
+    quick: Annotated[
+        bool, Option("--quick", help="Do not time training on this machine; --minutes has no effect then.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Inspect images and propose params.yaml for them, each value with its reason."""
     if not 0 < minutes < float("inf"):
-        raise typer.BadParameter(f"{minutes:g} is not a positive number", param_hint="--minutes")
+        raise typer.BadParameter(f"{minutes:g} is not a finite number above 0", param_hint="--minutes")
     from stages.configure import ConfigureOptions, main
 
     proposal = main(ConfigureOptions(source, inside, format or "", output, replace, minutes, quick))

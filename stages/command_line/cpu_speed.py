@@ -62,7 +62,7 @@ def settings() -> Iterator[Check]:
             yield Check(
                 "settings",
                 "warning",
-                f"{name}={value}: only {quantity(int(value), 'core')} of {cores()} used",
+                f"{name}={value}: libraries that read it use at most {quantity(int(value), 'core')} of {cores()}",
                 f"unset {name}",
             )
     seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -73,7 +73,9 @@ def settings() -> Iterator[Check]:
             "raise its CPU limit (docker run --cpus, resources.limits.cpu) if that is not intended",
         )  # fmt: skip
     if quiet:
-        yield Check("settings", "ok", "no environment variable and no container limit slows down the CPU")
+        yield Check(
+            "settings", "ok", "none of the checked environment variables and no container limit slows down the CPU"
+        )
 
 
 def speed() -> Iterator[Check]:

@@ -45,9 +45,8 @@ def _reported(error: Exception) -> int:
     if message is not None:
         print(f"error: {message}", file=sys.stderr)
         return FAILED
-    print(
-        f"error: unexpected {type(error).__name__}: {error}\n"
-        "This is a bug in Macula. Run the command again with --debug and report the traceback.",
-        file=sys.stderr,
-    )
+    text = f": {error}" if str(error) else ""
+    known = bool(os.environ.get(DEBUG))
+    advice = "Report the traceback above." if known else "Run the command again with --debug and report the traceback."
+    print(f"error: unexpected {type(error).__name__}{text}\nThis is a bug in Macula. {advice}", file=sys.stderr)
     return BUG

@@ -30,6 +30,8 @@ MODELS = 1
 """GiB for models, estimated from the largest ONNX file in the README, 82 MB: five times that in the checkpoint
 (weights, two moments of AdamW, averaged and best weights), and weights and two exported files, each again in the cache.
 """
+MAX_LISTED = 10
+"""Maximum number of packages that a message names."""
 SHARED = Path("/dev/shm")  # noqa: S108  # a file system of the kernel; nothing is written there
 SHARED_MEMORY = 64
 """MiB of /dev/shm that Docker gives to a container by default."""
@@ -78,8 +80,9 @@ def python() -> Iterator[Check]:
     if sys.version_info < PYTHON:
         wanted = ".".join(map(str, PYTHON))
         yield Check(
-            "python", "error", found, f"install Python {wanted} and run `make env PYTHON=/path/to/python{wanted}`"
-        )
+            "python", "error", f"{found}; {wanted} or newer is required",
+            f"install Python {wanted} and run `make env PYTHON=/path/to/python{wanted}`",
+        )  # fmt: skip
     else:
         yield Check("python", "ok", found)
 
@@ -101,11 +104,11 @@ def versions() -> Iterator[Check]:
     shown = lock.relative_to(PROJECT)
     if missing:
         yield Check(
-            "packages", "error", f"packages of {shown} that are not installed: {', '.join(missing)}", "run `make env`"
+            "packages", "error", f"packages of {shown} that are not installed: {_listed(missing)}", "run `make env`"
         )
     if other:
         yield Check(
-            "packages", "warning", f"packages whose version differs from {shown}: {', '.join(other)}", "run `make env`"
+            "packages", "warning", f"packages whose version differs from {shown}: {_listed(other)}", "run `make env`"
         )
     if not missing and not other:
         yield Check("packages", "ok", f"all {len(locked)} packages have the versions of {shown}")
@@ -121,6 +124,12 @@ def locked_versions(text: str) -> dict[str, str]:
 
     found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)(?: *; *([^\\\n]+))?", text, re.MULTILINE)
     return {name: version for name, version, marker in found if not marker or Marker(marker.strip()).evaluate()}
+
+
+def _listed(names: list[str]) -> str:
+    """Return names separated by commas, at most `MAX_LISTED` of them."""
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more
 
 
 def _version(name: str) -> str | None:
@@ -164,7 +173,11 @@ def memory() -> Iterator[Check]:
     """Compare the memory limit of this process with the memory that decoding an image may need."""
     found = allowed() / GIB
     state: State = "ok" if found >= WORKER_MEMORY else "warning"
-    advice = "raise the limit of the container, or lower ingest.max_megapixels" if state != "ok" else ""
+    advice = (
+        "raise the memory limit of the container or use a machine with more memory; or lower ingest.max_megapixels"
+        if state != "ok"
+        else ""
+    )
     yield Check("memory", state, f"limit {found:.1f} GiB; decoding one image may take {WORKER_MEMORY} GiB", advice)
 
 
@@ -181,7 +194,10 @@ def shared_memory() -> Iterator[Check]:
     free = shutil.disk_usage(SHARED).free / 2**20
     found = f"{free:,.0f} MiB free in {SHARED}"
     if free < SHARED_MEMORY:
-        yield Check("shared memory", "warning", found, "start the container with --shm-size=2g")
+        yield Check(
+            "shared memory", "warning", f"{found}; at least {SHARED_MEMORY} MiB expected",
+            "delete files there, or start the container with --shm-size=2g",
+        )  # fmt: skip
     else:
         yield Check("shared memory", "ok", found)
 

@@ -14,24 +14,35 @@ def predict(
     model: Annotated[Path, Argument(help="ONNX file that the stage export wrote, such as data/export/model.onnx.")],
     images: Annotated[
         list[str],
-        Argument(help="Image files, folders, zip or tar archives; lists of paths: *.txt, or - for standard input."),
+        Argument(
+            help="Image files, folders, zip or tar archives, or lists of paths: files named *.txt, or - for a list on "
+            "standard input."
+        ),
     ],
-    format: Annotated[PredictFormat, Option(help="Format of the rows.")] = "csv",  # noqa: A002
+    format: Annotated[PredictFormat, Option(help="Format of the output.")] = "csv",  # noqa: A002
     json: Annotated[bool, Option("--json", help="The same as --format json.")] = False,
     output: Annotated[Path | None, Option(help="File to write.  [default: standard output]")] = None,
-    restart: Annotated[bool, Option("--restart", help="Start again instead of resuming an unfinished run.")] = False,
+    restart: Annotated[
+        bool, Option("--restart", help="Discard the unfinished run of the same --output instead of resuming it.")
+    ] = False,
     files: Annotated[
         Path | None,
-        Option(help="Folder for predicted masks (indices of classes, or numbers of objects) and images."),
+        Option(
+            help="Folder for predicted masks (pixel values are class indices or object numbers) or images; required if "
+            "the model predicts images."
+        ),
     ] = None,
-    overlays: Annotated[Path | None, Option(help="Folder for images with the prediction drawn over them.")] = None,
+    overlays: Annotated[
+        Path | None, Option(help="Folder for images with the prediction drawn over them.  [default: none are drawn]")
+    ] = None,
     workers: Annotated[
-        int | None, Option(min=0, help="Worker processes; 0 predicts in this process.  [default: one per core]")
+        int | None,
+        Option(min=0, help="Number of worker processes; 0: predict in this process.  [default: one per core]"),
     ] = None,
-    threads: Annotated[int, Option(min=0, help="Threads of the engine per process; 0 for all cores.")] = 1,
+    threads: Annotated[int, Option(min=0, help="Threads of the engine per process; 0: one per core.")] = 1,
     engine: Annotated[Engine, Option(help="Inference engine; auto: the faster one on this machine.")] = "auto",
-    seconds: Annotated[float, Option(min=0, help="Time limit for one image, in seconds.")] = 120,
-    memory: Annotated[float, Option(min=0, help="Memory limit for one image, in GiB.")] = 4,
+    seconds: Annotated[float, Option(min=0, help="Time limit for one image, in seconds; none with --workers 0.")] = 120,
+    memory: Annotated[float, Option(min=0, help="Memory limit for one image, in GiB; none with --workers 0.")] = 4,
 ) -> int:
     """Predict images with an exported model, without torch.
 

@@ -14,10 +14,15 @@ def publish(
     model: Annotated[Path, Argument(help="ONNX file that the stage export wrote.")],
     output: Annotated[Path, Argument(help="Folder to write; an earlier published folder is replaced.")],
     runtime: Annotated[
-        Path | None, Option(help="npm package onnxruntime-web.  [default: the one that `make publish` installs]")
+        Path | None,
+        Option(help="Folder of the npm package onnxruntime-web.  [default: the one that `make publish` installs]"),
     ] = None,
     card: Annotated[
-        Path | None, Option(help="Card of the same model, to include.  [default: data/model_card/model-card.md]")
+        Path | None,
+        Option(
+            help="Model card to include; left out if it is missing or describes another model.  "
+            "[default: data/model_card/model-card.md]"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -31,3 +36,4 @@ def publish(
         return
     print(f"{output}: {size / 1e6:.0f} MB, for any static file host; to open it on this machine, run")
     print(f"python3 -m http.server --bind 127.0.0.1 --directory {output}")
+    print("and browse to http://127.0.0.1:8000")

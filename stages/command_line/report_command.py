@@ -26,7 +26,7 @@ def report(
     """Print the score of the last run and the paths of its pages."""
     summary = PAGES["report"].with_name("summary.txt")
     if not summary.is_file():
-        raise UserError(f"{PAGES['report']} does not exist; `macula run` writes it")
+        raise UserError(f"{summary} does not exist; `macula run` writes it")
     pages = {name: path.absolute() for name, path in PAGES.items() if path.is_file()}
     if as_json:
         scores = json.loads(Path("data/evaluate/scores.json").read_text(encoding="utf-8"))

@@ -25,17 +25,21 @@ RESUME = (
 def run(
     stages: Annotated[
         list[str] | None,
-        Argument(help="Stages of dvc.yaml, with those before them.  [default: all]"),
+        Argument(help="Names of stages in dvc.yaml to run, with the stages on which they depend.  [default: all]"),
     ] = None,
     flow: Annotated[bool, Option("--flow", help="Run as a Prefect flow instead of `dvc repro`.")] = False,
     require_objective: Annotated[
-        bool, Option("--require-objective", help="Exit with 4 if the score misses the objective in params.yaml.")
+        bool,
+        Option(
+            "--require-objective",
+            help="Exit with 4 if the score misses the objective in params.yaml; no effect if stages are named.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Check params.yaml and run the stages that are out of date.
 
-    On completion the score and the path of the report are printed, and the run is stored as an experiment.
+    After a run of all stages, the score and the path of the report are printed, and the run is stored as an experiment.
     """
     with tempfile.TemporaryDirectory(prefix="macula-") as folder:
         result = Path(folder, "result.json")

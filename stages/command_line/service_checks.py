@@ -63,5 +63,7 @@ def prefect_api() -> Iterator[Check]:
     elif healthy(url, patience=PATIENCE):
         yield Check(name, "ok", f"{url} responds")
     else:
-        advice = "start it with `prefect server start`, or remove it with `prefect config unset PREFECT_API_URL`"
+        advice = (
+            "start it with `prefect server start`, or remove the setting with `prefect config unset PREFECT_API_URL`"
+        )
         yield Check(name, "warning", f"{url} does not respond", advice)

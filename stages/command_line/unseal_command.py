@@ -50,7 +50,7 @@ def _confirm(yes: bool) -> None:
     if yes or os.environ.get("MACULA_UNSEAL") == "yes":
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UserError("opening the sealed test requires confirmation; without a terminal, confirm it with --yes")
+        raise UserError("opening the sealed test split requires confirmation; without a terminal, confirm with --yes")
     print(WARNING, file=sys.stderr)
     if not typer.confirm("Open the sealed test split?", err=True):
         raise UserError("not confirmed; the test split stays sealed")

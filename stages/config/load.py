@@ -1,8 +1,9 @@
 """Read `params.yaml` into typed sections and report all mistakes at once: `python -m stages.config.load`."""
 
+import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -11,6 +12,10 @@ from ruamel.yaml.error import YAMLError
 from stages.config.aliases import PARAMS, renamed
 from stages.config.schema import Params
 from stages.core.errors import UserError, did_you_mean
+from stages.core.plurals import quantity
+
+_CONTENT = {list: "a list", str: "text"}
+"""Content of a params file that has no sections, in words."""
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -23,12 +28,23 @@ def read(file: Path) -> dict[str, Any]:
         values = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{file} does not exist; run from the project's folder, which contains params.yaml") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not readable YAML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except YAMLError as error:
+        raise UserError(f"{file} is not readable YAML: {yaml_problem(error)}; correct it") from None
     if not isinstance(values, dict):
-        content = "is empty" if values is None else f"contains {type(values).__name__}, not sections"
-        raise UserError(f"{file} {content}; restore it with `git checkout {file}`")
+        content = "is empty" if values is None else f"contains {_CONTENT.get(type(values), 'a value')}, not sections"
+        raise UserError(f"{file} {content}; write sections such as `train:`, or restore the file with git")
     return values
+
+
+def yaml_problem(error: YAMLError) -> str:
+    """Return the problem that a YAML parser has found, on one line, with its position."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if not problem or mark is None:
+        return " ".join(str(error).split())
+    words = " ".join(problem.split()).partition(" with value ")[0]  # of a duplicate key
+    return f"{words} at line {mark.line + 1}, column {mark.column + 1}"
 
 
 def load(file: Path) -> Params:
@@ -67,8 +83,9 @@ def _checked(values: dict[str, Any], origin: str) -> Params:
         return Params.model_validate(values)
     except ValidationError as error:
         mistakes = sorted(_in_words(e) for e in error.errors())
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise UserError(f"{count} in {origin}:\n" + "\n".join(f"  {m}" for m in mistakes)) from None
+        raise UserError(
+            f"{quantity(len(mistakes), 'mistake')} in {origin}:\n" + "\n".join(f"  {m}" for m in mistakes)
+        ) from None
 
 
 def _in_words(error: Any) -> str:
@@ -79,22 +96,39 @@ def _in_words(error: Any) -> str:
             siblings = _fields_at(error["loc"][:-1])
             if key in PARAMS:
                 return f"{key}: is now {PARAMS[key]}, which is in the file too; remove {key}"
-            return f"{key}: {error['input']!r}: unknown key; {did_you_mean(str(error['loc'][-1]), siblings)}"
+            return f"{key}: {_as_yaml(error['input'])}: unknown key; {did_you_mean(str(error['loc'][-1]), siblings)}"
         case "missing":
             return f"{key}: missing; add it, because it has no default"
         case "literal_error":
             allowed = [w.strip("' ") for w in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
-            return f"{key}: {error['input']!r}: {did_you_mean(str(error['input']), allowed)}"
+            return f"{key}: {_as_yaml(error['input'])}: {did_you_mean(str(error['input']), allowed)}"
+        case "model_type" | "dict_type":
+            return f"{key}: {_as_yaml(error['input'])}: must be a mapping of keys to values"
+        case "tuple_type":
+            return f"{key}: {_as_yaml(error['input'])}: must be a list"
+        case "too_short":
+            return (
+                f"{key}: {_as_yaml(error['input'])}: must have at least {quantity(error['ctx']['min_length'], 'item')}"
+            )
         case "value_error" if isinstance(error["input"], dict):
-            return f"{key}: {message}"
+            return f"{key}:{message}" if message.startswith("\n") else f"{key}: {message}"
         case _:
-            return f"{key}: {error['input']!r}: {message[0].lower()}{message[1:]}"
+            return f"{key}: {_as_yaml(error['input'])}: {message[0].lower()}{message[1:]}"
+
+
+def _as_yaml(value: Any) -> str:
+    """Return a value as in Python, except for null, true and false."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     model: Any = Params
-    for part in location:
+    parts = iter(location)
+    for part in parts:
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+            next(parts, None)
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         model = annotation

@@ -145,10 +145,14 @@ class Expectation(Section):
 
     @model_validator(mode="after")
     def _has_plain_arguments(self) -> "Expectation":
-        try:
-            json.dumps(self.arguments, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"an argument is not a finite number, text, list or mapping: {error}") from None
+        for name, value in self.arguments.items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{name}: {str(value)!r} is not a finite number, text, true, false, null, or a list or mapping of "
+                    "these; put quotes around text such as a date"
+                ) from None
         return self
 
 

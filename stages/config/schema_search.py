@@ -32,15 +32,25 @@ class Range(Section):
     @model_validator(mode="after")
     def _is_either(self) -> "Range":
         if self.choices is not None:
-            if self.low is not None or self.high is not None or not self.choices:
-                raise ValueError("give either low and high, or a non-empty list of choices")
+            if not self.choices:
+                raise ValueError("choices is empty; list at least one value, or give low and high")
+            if self.low is not None or self.high is not None:
+                raise ValueError("choices is given together with low or high; give either choices, or low and high")
         elif self.low is None or self.high is None:
-            raise ValueError("give both low and high, or a non-empty list of choices")
+            raise ValueError(
+                f"low is {_or_null(self.low)} and high is {_or_null(self.high)}; give both, or a non-empty list of "
+                "choices"
+            )
         elif self.low >= self.high:
             raise ValueError(f"low {self.low} must be below high {self.high}")
         elif self.log and self.low <= 0:
             raise ValueError(f"log requires low above 0, not {self.low}")
         return self
+
+
+def _or_null(value: float | None) -> str:
+    """Return a number as text, or the word `null`."""
+    return "null" if value is None else f"{value:g}"
 
 
 _TUNABLE: dict[str, type[Section]] = {"train": Train, "network": Network, "augment": Augment}
@@ -76,7 +86,8 @@ def _problems(key: str, span: Range) -> list[str]:
         try:
             allowed.validate_python(end)
         except ValidationError as error:
-            problems.append(f"{key}: {end!r}: {error.errors()[0]['msg'].removeprefix('Value error, ')}")
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            problems.append(f"{key}: {end!r}: {message[0].lower()}{message[1:]}")
     return problems
 
 
@@ -84,7 +95,7 @@ class Tune(Section):
     """Search for better params of `train`, `network` and `augment`."""
 
     trials: Annotated[int, Field(ge=0)] = 3
-    """Number of trials; 0: no search."""
+    """Number of trials; with the sampler grid, their maximum number; 0: no search."""
     epochs: Annotated[int, Field(ge=1), Unit("epochs")] = 3
     """Passes over the training images per trial."""
     minutes: Annotated[float, Field(gt=0), Unit("minutes")] | None = None
@@ -115,5 +126,5 @@ class Tune(Section):
     def _can_be_tuned(cls, space: dict[str, Range]) -> dict[str, Range]:
         problems = [problem for key, span in space.items() for problem in _problems(key, span)]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError(problems[0] if len(problems) == 1 else "".join(f"\n    {problem}" for problem in problems))
         return space

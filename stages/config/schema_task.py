@@ -78,7 +78,12 @@ class Objective(Section):
     @model_validator(mode="after")
     def _is_one_of_two(self) -> "Objective":
         if (self.at_least is None) == (self.at_most is None):
-            raise ValueError("set one of at_least and at_most, and the other to null")
+            found = (
+                "both are null"
+                if self.at_least is None
+                else f"at_least is {self.at_least:g} and at_most is {self.at_most:g}"
+            )
+            raise ValueError(f"{found}; set one of at_least and at_most, and the other to null")
         return self
 
 

@@ -93,8 +93,8 @@ class Train(Section):
     """Share of the target spread over all classes."""
     class_weights: Literal["auto", "none", "balanced", "sampled"] = "none"
     """balanced: every class has the same weight in the loss; sampled: images of rare classes are drawn more often, so
-    that an epoch shows every class equally often; auto: balanced where the score weighs classes equally and one is far
-    more frequent than another."""
+    that an epoch shows every class equally often; auto: balanced where the score weighs classes equally and one class
+    is far more frequent than another."""
     nonfinite_loss: Literal["stop", "roll_back"] = "stop"
     """Reaction to a loss that is not finite. stop: end and save the images of that batch; roll_back: return to the
     beginning of the epoch with half the learning rate, at most five times."""

@@ -98,7 +98,11 @@ def _detect_sequence(
     if not (first.significant and first.auc >= ALIKE_IN_ORDER):
         return ImageGrouping(asks=(f"{span}; no block is proposed",))
     faded = next((lag for lag, comparisons in by_lag.items() if comparisons[best].auc < FADED), None)
-    fades = f"images remain similar {'up to' if faded else 'even at'} a distance of {faded or max(by_lag)}"
+    fades = (
+        f"images at a distance of {faded} are no longer similar"
+        if faded
+        else f"images remain similar even at a distance of {max(by_lag)}"
+    )
     if has_split:
         return ImageGrouping(asks=(f"{span}; {fades}: does the split of the source keep consecutive images together?",))
     steps = min(faded or RUN, max(2, len(places) // FEWEST_BLOCKS))

@@ -12,6 +12,7 @@ from stages.configuration.group_similarity import ImageSignature, compute_signat
 from stages.configuration.grouping import ImageGrouping, detect_grouping
 from stages.configuration.object_size import smallest_structure
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.core.shapes import Array, Float, Integer
 from stages.dataset.annotations import Annotation
 from stages.images.decode import PILLOW_FORMATS, Unreadable, decode_image
@@ -81,7 +82,10 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
             annotation = item.annotate(*image.shape[:2])
             target = None if item.target is None else decode_image(item.target(*image.shape[:2])).image
             if target is not None and target.shape[:2] != image.shape[:2]:
-                raise Unreadable("image and target differ in size")
+                height, width = target.shape[:2]
+                raise Unreadable(
+                    f"has a target of {width}x{height}, but the image is {image.shape[1]}x{image.shape[0]}"
+                )
         except (Unreadable, OSError) as error:
             unusable[item.path] = str(error)
             continue
@@ -99,7 +103,7 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
         levels.append((grey.mean(), np.percentile(grey, 99)))
     if not sides:
         first, why = next(iter(unusable.items()))
-        raise UserError(f"none of the opened images ({len(unusable)}) can be used; {first}: {why}")
+        raise UserError(f"none of {quantity(len(unusable), 'opened image')} can be used; {first}: {why}")
     if reading.format in WHOLE_LABELS:
         annotations = [item.annotate(*sides[0]) for item in items]
     whole = len(annotations) == len(items) and all(len(a.labels or ()) == 1 for a in annotations)

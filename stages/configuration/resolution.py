@@ -91,5 +91,5 @@ def _channels(facts: SourceFacts) -> tuple[int, str]:
         f"{images} {'has' if images == 1 else 'have'} {quantity(channels, 'channel')}"
         for channels, images in sorted(count.items())
     )
-    others = "; prepare rejects images with other numbers of channels" if len(count) > 1 else ""
+    others = "; prepare rejects images with another number of channels" if len(count) > 1 else ""
     return usual, f"of the opened images, {listed}{others}"

@@ -30,7 +30,11 @@ def propose_ingest(reading: FormatCandidate, facts: SourceFacts, source: Path, p
     named = re.sub(r"[^a-z0-9_-]+", "_", source.name.split(".")[0].lower()).strip("_-") or "images"
     yield Choice("ingest.name", named, "names data/splits/NAME.json")
     yield Choice("ingest.source", str(source), "the given source")
-    yield Choice("ingest.inside", reading.inside, "folder of the images in the source" if reading.inside else "")
+    yield Choice(
+        "ingest.inside",
+        reading.inside,
+        "part of the source that contains the images or their table" if reading.inside else "",
+    )
     yield Choice("ingest.format", reading.format, reading.reason)
     together = {"group_regex": facts.grouping.group, "sequence_block": facts.grouping.block}
     for key, value in (SOURCE_DEFAULTS | together | reading.changes).items():
@@ -63,18 +67,23 @@ def _rejected(reading: FormatCandidate, facts: SourceFacts, tolerated: float) ->
     reasons = []
     if reading.rejected:
         first = reading.rejected[0]
-        reasons.append(
-            f"{quantity(len(reading.rejected), 'file is not an image', 'files are not images')} of the data set, such "
-            f"as {first.path}: {first.reason}"
-        )
+        files = quantity(len(reading.rejected), "file is rejected", "files are rejected")
+        reasons.append(f"{files} ({such_as(len(reading.rejected))}{first.path}: {first.reason})")
     if facts.unusable:
         path, why = next(iter(facts.unusable.items()))
         opened = len(facts.unusable) + len(facts.opened)
         number = len(facts.unusable)
         verb = "is" if number == 1 else "are"
-        reasons.append(f"{number} of {opened} opened images {verb} unusable, such as {path}: {why}")
+        reasons.append(
+            f"{number} of {quantity(opened, 'opened image')} {verb} unusable ({such_as(number)}{path}: {why})"
+        )
         share = min(TOLERABLE, 2 * share)  # uncertain, because few images were opened
     return math.ceil(100 * share) / 100, "; ".join(reasons) + "; check them: `ingest` lists all rejected files"
+
+
+def such_as(count: int) -> str:
+    """Return the introduction of an example; empty if there is only one element."""
+    return "" if count == 1 else "such as "
 
 
 def propose_split(reading: FormatCandidate, facts: SourceFacts) -> Iterator[Choice]:
@@ -85,7 +94,11 @@ def propose_split(reading: FormatCandidate, facts: SourceFacts) -> Iterator[Choi
         yield Choice("split.by", "source", f"the source defines train, val and test for every image: {counts}")
     elif known:
         named = ", ".join(sorted(known))
-        yield Choice("split.by", "hash", f"the source defines only {named}: the images are split again")
+        why = (
+            f"the source defines {named} for {known.total()} of {quantity(facts.count, 'image')}, not train, val and "
+            "test for every image: the images are split again"
+        )
+        yield Choice("split.by", "hash", why)
     else:
         yield Choice("split.by", "hash", "the source does not define a split")
     few = facts.count < FEW

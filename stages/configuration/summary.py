@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.configuration.choice import Choice
 from stages.configuration.contract_thresholds import LEAST_SIDE, MOST_ASPECT, PerClass, max_aspect_ratio
 from stages.configuration.inspection import SourceFacts
-from stages.configuration.source_proposal import TOLERABLE, rejected_share
+from stages.configuration.source_proposal import TOLERABLE, rejected_share, such_as
 from stages.core.plurals import quantity
 from stages.images.archives import HIDDEN_FILES, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
@@ -43,7 +43,7 @@ def summarize(
             yield f"  {choice.key}: {choice.value}"
             yield f"      {choice.why}"
     yield from _titled("The source could also be read as", _rivals(rivals))
-    yield from _titled("Observations", _observations(facts))
+    yield from _titled("Observations", _observations(facts, chosen.has_split))
     yield from _titled("Will stop the pipeline", find_blockers(chosen, facts, choices, counts))
     yield from _titled("Questions that only you can answer", _questions(chosen, facts))
     yield from _titled(
@@ -67,15 +67,13 @@ def _rivals(rivals: list[FormatCandidate]) -> Iterator[str]:
         yield f"--inside {other.inside or '.'} --format {other.format}: {images}; {other.reason}"
 
 
-def _observations(facts: SourceFacts) -> Iterator[str]:
+def _observations(facts: SourceFacts, has_split: bool) -> Iterator[str]:
     """Yield observations that do not determine a value."""
     opened = len(facts.opened)
     if facts.copies:
         copies = "is a copy of another image" if facts.copies == 1 else "are copies of other images"
-        yield (
-            f"{facts.copies} of {facts.inspected} opened images {copies}; the split keeps copies together, and the "
-            "audit lists them"
-        )
+        kept = "" if has_split else "the split keeps copies together, and "
+        yield f"{facts.copies} of {facts.inspected} opened images {copies}; {kept}the audit lists them"
     dark, bright = int((facts.levels[:, 1] < DARK).sum()), int((facts.levels[:, 0] > BRIGHT).sum())
     if dark:
         deep = ", possibly 12 bits stored in 16" if 16 in facts.depths else ""
@@ -103,26 +101,33 @@ def find_blockers(
     value = {choice.key: choice.value for choice in choices}
     share = rejected_share(chosen, facts)
     if share > max(TOLERABLE, value["ingest.max_rejected"]):
-        yield f"ingest: about {share:.0%} of the files will be rejected, more than ingest.max_rejected: see `Not read`"
+        yield (
+            f"ingest: about {share:.0%} of the files will be rejected, more than "
+            f"ingest.max_rejected ({value['ingest.max_rejected']:g}): see `Not read`"
+        )
     if facts.count < FEWEST_IMAGES:
         images = quantity(facts.count, "image is", "images are")
         yield f"ingest: {images} too few for training, validation and test; collect more"
     if len(facts.depths) > 1:
-        yield f"prepare: images of {' and '.join(map(str, sorted(facts.depths)))} bits; convert them to one depth"
+        depths = " and ".join(map(str, sorted(facts.depths)))
+        yield f"prepare: the images have different depths ({depths} bits per value); convert them to one depth"
     if set(facts.channels) - {1, 3} and len(facts.channels) > 1:
-        yield "prepare: images have different numbers of channels; convert or remove some"
+        channels = ", ".join(map(str, sorted(facts.channels)))
+        yield f"prepare: the images have different numbers of channels ({channels}); convert or remove some"
     if facts.sides.min() < LEAST_SIDE or max_aspect_ratio(facts) > MOST_ASPECT:
         yield (
-            f"validate: the shortest side is {quantity(int(facts.sides.min()), 'pixel')} and the largest aspect ratio "
-            f"is {max_aspect_ratio(facts):.0f}; crop or remove such images"
+            f"validate: the shortest side is {quantity(int(facts.sides.min()), 'pixel')} (checks.min_side: "
+            f"{value['checks.min_side']}) and the largest aspect ratio is {max_aspect_ratio(facts):.3g} "
+            f"(checks.max_aspect: {value['checks.max_aspect']}); crop or remove such images"
         )
     if len(set(facts.labels)) == 1:
         yield f"validate: all images are of one class, {facts.labels[0]}; a classifier requires at least two"
     missing = sorted({name for part in counts.values() for name, count in part.items() if count < 1})
     if facts.labels and missing:
+        remove = "this class" if len(missing) == 1 else "such classes"
         yield (
-            f"validate: {quantity(len(missing), 'class', 'classes')} will be missing in training or validation, such "
-            f"as {missing[0]}; collect more images, or remove such classes"
+            f"validate: {quantity(len(missing), 'class', 'classes')} ({such_as(len(missing))}{missing[0]}) will be "
+            f"missing in training or validation; collect more images, or remove {remove}"
         )
 
 
@@ -132,7 +137,7 @@ def _questions(chosen: FormatCandidate, facts: SourceFacts) -> Iterator[str]:
         yield "ingest.group_regex, ingest.sequence_block: which images are related (by patient, scene or video)?"
     for ask in facts.grouping.asks:
         yield f"ingest.group_regex, ingest.sequence_block: {ask}"
-    yield "augment: are the labels still correct for the images shown in the report under `What training sees`?"
+    yield "augment: are the labels still correct for the images shown in the report under `Augmented training images`?"
     if reason := chosen.reasons.get("columns"):
         yield f"ingest.columns: {reason}; is it required?"
 
@@ -140,15 +145,18 @@ def _questions(chosen: FormatCandidate, facts: SourceFacts) -> Iterator[str]:
 def _rejected_files(chosen: FormatCandidate, facts: SourceFacts, left_out: list[str]) -> Iterator[str]:
     """Yield files that ingest rejects or does not read."""
     if left_out:
-        yield f"{quantity(len(left_out), 'image is', 'images are')} elsewhere in the source, such as {left_out[0]}"
+        images = quantity(len(left_out), "image is", "images are")
+        yield f"{images} elsewhere in the source ({such_as(len(left_out))}{left_out[0]})"
     if chosen.rejected:
         first, share = chosen.rejected[0], len(chosen.rejected) / (len(chosen.rejected) + len(chosen.samples))
-        files, verb = quantity(len(chosen.rejected), "file"), "is" if len(chosen.rejected) == 1 else "are"
-        yield f"{files} ({share:.1%}) {verb} rejected, such as {first.path}: {first.reason[:80]}"
+        files = quantity(len(chosen.rejected), "file is rejected", "files are rejected")
+        example = f"{such_as(len(chosen.rejected))}{first.path}: {first.reason[:80]}"
+        yield f"{files}, {share:.1%} of the files ({example})"
     if facts.unusable:
         path, reason = next(iter(facts.unusable.items()))
         opened = len(facts.unusable) + len(facts.opened)
-        yield f"{len(facts.unusable)} of {opened} opened images cannot be used, such as {path}: {reason}"
+        example = f"{such_as(len(facts.unusable))}{path}: {reason}"
+        yield f"{len(facts.unusable)} of {quantity(opened, 'opened image')} cannot be used ({example})"
 
 
 def find_unused_images(files: SourceFiles, chosen: FormatCandidate) -> list[str]:

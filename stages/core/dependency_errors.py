@@ -71,11 +71,15 @@ def _operating_system(error: OSError) -> str:
     what = f"{error.filename}: " if error.filename else ""
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            return f"{what}the disk is full; free space and repeat the command, finished stages are kept"
-        case errno.EACCES | errno.EPERM | errno.EROFS:
-            return f"{what}permission denied; change its owner or mode, or use another folder"
+            return f"{what}the disk is full or its quota is used up; free space and repeat the command"
+        case errno.EROFS:
+            return f"{what}the file system is read-only; use another folder"
+        case errno.EACCES | errno.EPERM if what:
+            return f"{what}permission denied; change its owner or mode, or use another path"
+        case errno.EACCES | errno.EPERM:
+            return "permission denied; run the command as a user who has the permission"
         case errno.ENOENT:
-            return f"{what}no such file or folder; check the path, and run from the project's folder"
+            return f"{what}no such file, folder or program; check the path, and run from the project's folder"
         case errno.EADDRINUSE:
             return "the port is in use by another process; name another --port"
         case errno.EMFILE | errno.ENFILE:
@@ -162,7 +166,7 @@ BY_CLASS: dict[str, Explain] = {
     ),
     # Great Expectations
     "great_expectations.exceptions.exceptions.GreatExpectationsError": lambda error: (
-        f"Great Expectations could not check the data: {_first_line(error)}; correct checks in params.yaml"
+        f"Great Expectations could not check the data: {_first_line(error)}; correct section checks in params.yaml"
     ),
     # torch
     "torch.OutOfMemoryError": lambda _: (
@@ -185,7 +189,8 @@ BY_CLASS: dict[str, Explain] = {
         f"a YAML file cannot be read: {' '.join(str(error).split())}; correct it, or restore it with git"
     ),
     "json.decoder.JSONDecodeError": lambda error: (
-        f"a JSON file is damaged: {_first_line(error)}; remove the file and repeat the command"
+        f"a JSON file is damaged: {_first_line(error)} at line {error.lineno}, column {error.colno}; restore the file, "
+        "or remove it if a stage wrote it, and repeat the command"
     ),
     "pyarrow.lib.ArrowInvalid": lambda error: (
         f"a Parquet file is damaged: {_first_line(error)}; remove its folder in data/ and repeat the command"
@@ -193,6 +198,10 @@ BY_CLASS: dict[str, Explain] = {
     "subprocess.CalledProcessError": lambda error: (
         f"`{' '.join(map(str, error.cmd)) if isinstance(error.cmd, list) else error.cmd}` failed with exit status "
         f"{error.returncode}; its message is above"
+    ),
+    "urllib.error.HTTPError": lambda error: (
+        f"{error.filename}: the server returned HTTP status {error.code} ({error.reason}); check the address, or set "
+        "network.weights to none"
     ),
     "urllib.error.URLError": lambda error: (
         f"the network cannot be reached: {error.reason}; check the connection, or set network.weights to none"
@@ -208,8 +217,8 @@ BY_MESSAGE = (
         "no usable GPU was found; set train.device to cpu or auto, or install a driver that fits the installed torch"
     )),
     (r"CUDA error|cuDNN error|CUBLAS_STATUS|NCCL error", (
-        "the GPU reported an error; repeat the command, which resumes from the last checkpoint, and if the error "
-        "occurs again, set train.device to cpu"
+        "the GPU reported an error; repeat the command, which resumes a training from its last checkpoint, or set "
+        "train.device to cpu if the error occurs again"
     )),
     (r"bus error.*shared memory|shared memory \(shm\)|No space left on device.*/dev/shm", (
         "shared memory is too small; start the container with --shm-size=2g"

@@ -3,13 +3,16 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MAX_KNOWN = 20
+"""Maximum number of known words that a message lists."""
+
 
 class UserError(Exception):
     """Error that the user can fix; it states the problem, the value and what to do. It is shown without traceback."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a question naming the closest known word, or the known words if none is close.
+    """Return a question naming the closest known word; if none is close, the known words, at most `MAX_KNOWN`.
 
     >>> did_you_mean("epochz", ["epochs", "seed"])
     'did you mean `epochs`?'
@@ -18,4 +21,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     known = list(known)
     close = get_close_matches(word, known, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}"
+    more = f" and {len(known) - MAX_KNOWN} more" if len(known) > MAX_KNOWN else ""
+    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known[:MAX_KNOWN])}{more}"

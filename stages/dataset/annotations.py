@@ -105,8 +105,10 @@ def decode_rle(runs: Iterable[int], height: int, width: int) -> Bool[Array, "{he
         ValueError: a run is negative, or the runs do not add up to height * width.
     """
     lengths = np.fromiter(runs, np.int64)
-    if lengths.sum() != height * width or (lengths < 0).any():
-        raise ValueError(f"run lengths add up to {lengths.sum()}, not to {height} x {width} = {height * width}")
+    if (lengths < 0).any():
+        raise ValueError(f"the run length {lengths[lengths < 0][0]} is negative")
+    if lengths.sum() != height * width:
+        raise ValueError(f"the run lengths add up to {lengths.sum()}, not to {height} x {width} = {height * width}")
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return flat.reshape(width, height).T
 

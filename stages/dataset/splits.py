@@ -123,7 +123,8 @@ def read_split_table(file: Path, rule: str) -> SplitTable:
         grouped_by, splits = table["grouped_by"], dict(table["splits"])
         later = {group: int(arrival) for group, arrival in dict(table.get("later_arrivals", {})).items()}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error}); restore it with git") from error
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise UserError(f"{file} is damaged ({reason}); restore it with git") from error
     wrong = {group: split for group, split in splits.items() if split not in SPLITS}
     if wrong:
         group, split = next(iter(wrong.items()))
@@ -132,7 +133,7 @@ def read_split_table(file: Path, rule: str) -> SplitTable:
         )
     if grouped_by != rule:
         raise UserError(
-            f"{file} was written with groups by {grouped_by}, but the groups are now by {rule}: images would move "
+            f"{file} was written with groups by {grouped_by}, but the groups are now by {rule}: images could move "
             "between training and test. Restore the rule, or delete the file to split again; scores on a test split "
             "that was already unsealed are then invalid"
         )

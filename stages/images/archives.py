@@ -71,6 +71,11 @@ def list_source_files(source: Path, stack: ExitStack) -> Listing:
                 else f"supported: a folder, {', '.join(ARCHIVE_SUFFIXES)}, .npz"
             )
             raise UserError(f"ingest.source: {source} is not a folder, archive or npz; {hint}")
+    except tarfile.FilterError as error:
+        raise UserError(
+            f"ingest.source: {source} contains {error.tarinfo.name}, which cannot be unpacked safely ({error}); pack "
+            "it again"
+        ) from error
     except ARCHIVE_ERRORS as error:
         raise UserError(f"ingest.source: {source} is a damaged archive: {error}; copy it again") from error
     nameless = [name for name in files if not _is_text(name)]
@@ -127,7 +132,7 @@ def _in_zip(file: Path, stack: ExitStack) -> Listing:
     _check_unpacked_size(file, sum(m.file_size for m in members))
     duplicates = [name for name, count in Counter(members.values()).items() if count > 1]
     if duplicates:
-        raise UserError(f"{file} contains {duplicates[0]} twice, which is ambiguous; pack it again")
+        raise UserError(f"{file} contains {duplicates[0]} more than once, which is ambiguous; pack it again")
     return {n: partial(read_zip_member, archive, m) for m, n in sorted(members.items(), key=lambda item: item[1])}, []
 
 
@@ -202,6 +207,6 @@ def is_truncated_tar(archive: tarfile.TarFile) -> bool:
 def _check_unpacked_size(file: Path, unpacked: int) -> None:
     if unpacked > MAX_UNPACKED_BYTES:
         raise UserError(
-            f"{file} unpacks to {unpacked / 2**30:.0f} GiB, above the limit of {MAX_UNPACKED_BYTES / 2**30:.0f} GiB; "
+            f"{file} unpacks to {unpacked / 2**30:.1f} GiB, above the limit of {MAX_UNPACKED_BYTES / 2**30:.0f} GiB; "
             "unpack it to a folder first"
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stages.core.plurals import quantity
 from stages.core.shapes import Array, Integer, Shaped
 
 PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -115,7 +116,9 @@ def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Adm
     if data.startswith(TIFF) and _is_beyond_pillow(data):
         return _decode_deep_tiff(data, max_megapixels, admit)
     if data.startswith(b"\x89PNG") and data[24:26] in (b"\x10\x02", b"\x10\x06", b"\x10\x04"):
-        raise Unreadable("is a 16-bit colour PNG, which would be reduced to 8 bits; store it as TIFF or npy")
+        raise Unreadable(
+            "is a 16-bit PNG with colour or alpha, which would be reduced to 8 bits; store it as TIFF or npy"
+        )
     try:
         with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as file:
             _check_supported(file, max_megapixels)
@@ -319,7 +322,7 @@ def to_channels(image: Integer[Array, "H W *C"], channels: int) -> Integer[Array
     if have == channels:
         return image.reshape(*image.shape[:2], channels)
     if {have, channels} != {1, 3}:
-        raise ValueError(f"has {have} channels, but {channels} are required")
+        raise ValueError(f"has {quantity(have, 'channel')}; the required number is {channels}")
     if channels == 3:
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     if image.dtype == np.uint8:

@@ -76,7 +76,7 @@ def detect_format(files: SourceFiles, name: str) -> tuple[str, str]:
         return "coco", f"{name} is JSON"
     if lower.endswith(TABLE_SUFFIXES):
         if lower.endswith(".csv") and is_deeplabcut(files[name]()):
-            return "deeplabcut", f"{name} begins with scorer, bodyparts, coords"
+            return "deeplabcut", f"{name} begins with the header rows of DeepLabCut"
         return "table", f"{name} is a table"
     if name:
         raise UserError(
@@ -130,7 +130,7 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
             unfit += [Rejection(sample.path, unassigned) for sample in samples if sample.split is None]
             samples = [sample for sample in samples if sample.split is not None]
         if not samples:
-            raise UserError(_no_samples_message(source / ingest.inside, rejected + unfit))
+            raise UserError(_no_samples_message(source / ingest.inside, bool(files), rejected + unfit))
         yield (
             [_with_block_group(_with_group_and_origin(sample, ingest), ingest.sequence_block) for sample in samples],
             rejected + unfit,
@@ -163,8 +163,9 @@ def select_inside(files: SourceFiles, inside: str, source: Path) -> tuple[Source
         return files, inside  # layout of COCO: annotations/NAME.json, images in a sibling folder
     part = {name.removeprefix(inside + "/"): read for name, read in files.items() if name.startswith(inside + "/")}
     if not part:
-        known = {str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."} or {"(no folders)"}
-        raise UserError(f"ingest.inside: {inside} is not in {source}; {did_you_mean(inside, sorted(known)[:20])}")
+        folders = sorted({str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."})
+        hint = did_you_mean(inside, folders) if folders else "it contains no folders"
+        raise UserError(f"ingest.inside: {inside} is not in {source}; {hint}")
     return part, ""
 
 
@@ -197,7 +198,7 @@ def _match_path(path: str, pattern: str, key: str) -> str | None:
         raise UserError(f"ingest.{key}_regex: {pattern!r} does not match {path}; it must match the path of every image")
     if not match.group(1):
         raise UserError(
-            f"ingest.{key}_regex: the parentheses of {pattern!r} match no text in {path}; correct the pattern"
+            f"ingest.{key}_regex: the first parentheses of {pattern!r} match no text in {path}; correct the pattern"
         )
     return match.group(1)
 
@@ -215,9 +216,11 @@ def _with_block_group(sample: Sample, length: int) -> Sample:
     return replace(sample, group=f"{sample.group or match[1]}#{int(match[2]) // length * length}")
 
 
-def _no_samples_message(where: Path, rejected: list[Rejection]) -> str:
+def _no_samples_message(where: Path, has_files: bool, rejected: list[Rejection]) -> str:
+    if not rejected and not has_files:
+        return f"ingest.source: {where} contains no files; set it to a folder, zip, tar or npz of images"
     if not rejected:
-        return f"ingest.source: {where} contains no files"
+        return f"ingest.source: {where} contains no labelled images; check ingest.inside and ingest.format"
     reasons = "; ".join(f"{r.path!a}: {r.reason}" for r in rejected[:3])
     files = f"{quantity(len(rejected), 'file')} {'was' if len(rejected) == 1 else 'were'}"
     return f"ingest.source: {where} contains no labelled images; {files} rejected, for example {reasons}"

@@ -18,6 +18,7 @@ from stages.importers.table import cell_text
 
 Array = np.ndarray[Any, Any]
 READ = ("images", "labels")  # suffixes of the names of the arrays that are read
+MAX_NAMED = 10  # arrays that a message names
 
 
 def import_arrays(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
@@ -36,18 +37,19 @@ def import_arrays(files: SourceFiles, name: str, ingest: Ingest, has_split: bool
         UserError: the npz is damaged or too large, contains no images, or its images or labels have a wrong type, shape
             or number.
     """
-    arrays = _load_arrays(files[name]())
+    arrays = _load_arrays(files[name](), name)
     parts = [key.removesuffix("images") for key in arrays if key.endswith("images")]
     if not parts:
-        known = f"the arrays {', '.join(sorted(arrays))}" if arrays else "no arrays"
+        more = f" and {len(arrays) - MAX_NAMED} more" if len(arrays) > MAX_NAMED else ""
+        known = f"the arrays {', '.join(sorted(arrays)[:MAX_NAMED])}{more}" if arrays else "no arrays"
         raise UserError(
-            f"the npz contains {known}; name the arrays `images` and `labels`, or `train_images` and `train_labels`"
+            f"{name} contains {known}; name the arrays `images` and `labels`, or `train_images` and `train_labels`"
         )
     samples = []
     for part in parts:
         word = part.rstrip("_")
         images, labels = arrays[f"{part}images"], arrays.get(f"{part}labels")
-        _check_shapes(f"{part}images", images, labels)
+        _check_shapes(name, part, images, labels)
         assert labels is not None
         numbers = _are_numbers(labels)
         for i, label in enumerate(labels):
@@ -59,7 +61,7 @@ def import_arrays(files: SourceFiles, name: str, ingest: Ingest, has_split: bool
     return samples, []
 
 
-def _load_arrays(data: bytes) -> dict[str, Array]:
+def _load_arrays(data: bytes, name: str) -> dict[str, Array]:
     """Load images and labels; other arrays are replaced by empty ones, since only their names are used.
 
     Raises:
@@ -70,17 +72,19 @@ def _load_arrays(data: bytes) -> dict[str, Array]:
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > MAX_UNPACKED_BYTES:
             raise UserError(
-                f"the npz unpacks to {unpacked / 2**30:.0f} GiB, above the limit of "
+                f"{name} unpacks to {unpacked / 2**30:.1f} GiB, above the limit of "
                 f"{MAX_UNPACKED_BYTES / 2**30:.0f} GiB; save the images as files in a folder instead"
             )
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return {key: file[key] if key.endswith(READ) else np.zeros(0) for key in file.files}
     except MemoryError as error:
-        raise UserError("the npz is damaged or too large for the memory: its arrays cannot be allocated") from error
+        raise UserError(f"{name} is damaged or too large for the memory: its arrays cannot be allocated") from error
     except UserError:
         raise
     except Exception as error:  # a damaged archive or header can raise almost any exception
-        raise UserError(f"the npz cannot be read: {error}; save it again with numpy, unencrypted") from error
+        raise UserError(
+            f"{name} cannot be read: {error}; save it again with numpy, without object arrays or encryption"
+        ) from error
 
 
 def _annotation(label: Array, numbers: bool) -> Annotation:
@@ -99,16 +103,20 @@ def _are_numbers(labels: Array) -> bool:
     return bool((labels != labels.round()).any()) or (several and not np.isin(labels, (0, 1)).all())
 
 
-def _check_shapes(name: str, images: Array, labels: Array | None) -> None:
+def _check_shapes(file: str, part: str, images: Array, labels: Array | None) -> None:
+    name = f"{file}: the array {part}images"
     if images.dtype not in (np.uint8, np.uint16) or images.ndim not in (3, 4):
         found = f"{images.dtype} of shape {images.shape}"
-        raise UserError(f"npz: {name} is {found}; uint8 or uint16 of shape [N, H, W] or [N, H, W, C] is required")
+        raise UserError(f"{name} is {found}; uint8 or uint16 of shape [N, H, W] or [N, H, W, C] is required")
     if labels is None or labels.ndim not in (1, 2) or len(labels) != len(images):
         number = quantity(len(images), "image")
-        found = "no labels" if labels is None else f"labels of shape {labels.shape} for {number}"
-        raise UserError(f"npz: {name} has {found}; one label per image is required")
+        found = f"no labels (array {part}labels)" if labels is None else f"labels of shape {labels.shape} for {number}"
+        raise UserError(f"{name} has {found}; one label per image is required")
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind != "f" and not np.isin(labels, (0, 1)).all():
-        raise UserError(f"npz: the labels of {name} have shape {labels.shape}; multilabel classes must be 0 or 1")
+        wrong = labels[~np.isin(labels, (0, 1))][0]
+        raise UserError(
+            f"{name} has labels of shape {labels.shape} with the value {wrong}; multilabel classes must be 0 or 1"
+        )
 
 
 def _fits_png(images: Array) -> bool:

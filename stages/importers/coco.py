@@ -42,8 +42,8 @@ def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
     for annotation in data["annotations"]:
         if annotation.get("image_id") not in images:
             raise UserError(
-                f"{name}: annotation {annotation['id']} refers to the missing image {annotation.get('image_id')!r}; "
-                "add the image or remove the annotation"
+                f"{name}: annotation {annotation['id']} has image_id {annotation.get('image_id')!r}, which is not the "
+                "id of an image in `images`; add the image or remove the annotation"
             )
         by_image[annotation["image_id"]].append(annotation)
     samples, rejected, seen = [], [], set()
@@ -56,7 +56,8 @@ def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
             rejected.append(
                 Rejection(
                     str(image.get("file_name")),
-                    f"{name}: {'two images have this file' if path else 'the file does not exist, or several match'}",
+                    f"{name}: "
+                    + ("another image has the same file" if path else "no file, or more than one, matches file_name"),
                 )
             )
             continue
@@ -89,7 +90,7 @@ def _parse(content: bytes, name: str) -> Json:
         ids = [entry.get("id") if isinstance(entry, dict) else None for entry in data[key]]
         doubled = [number for number, count in Counter(map(str, ids)).items() if count > 1]
         if None in ids or doubled:
-            what = "an entry without an id" if None in ids else f"the id {doubled[0]} twice"
+            what = "an entry without an id" if None in ids else f"the id {doubled[0]} more than once"
             raise UserError(f"{name}: `{key}` contains {what}; ids must exist and be unique")
     return data
 
@@ -126,8 +127,8 @@ def _points(entry: Json, categories: dict[Any, Json], where: str) -> dict[str, t
     values = entry["keypoints"]
     if len(values) != 3 * len(names):
         raise Unreadable(
-            f"{where}: {quantity(len(values), 'number')} for {quantity(len(names), 'key point')}; each requires x, y "
-            "and visibility"
+            f"{where}: `keypoints` contains {quantity(len(values), 'number')}, but the category has "
+            f"{quantity(len(names), 'key point')}; each requires x, y and visibility"
         )
     triples = zip(names, values[::3], values[1::3], values[2::3], strict=True)
     return {str(name): (float(x), float(y)) if seen else None for name, x, y, seen in triples}
@@ -172,7 +173,7 @@ def _decode_mask(data: Json, height: int, width: int, where: str) -> Array:
         else:
             mask_HW = decode_rle(counts or (), height, width)
     except (ValueError, TypeError, OverflowError) as error:
-        raise Unreadable(f"{where}: the run lengths cannot be decoded: {error}") from None
+        raise Unreadable(f"{where}: the mask cannot be decoded: {error}") from None
     if mask_HW.shape != (height, width) or not mask_HW.any():
         raise Unreadable(f"{where}: the mask covers no pixel")
     return mask_HW

@@ -38,9 +38,14 @@ def import_deeplabcut(files: SourceFiles, name: str, ingest: Ingest, has_split: 
         raise UserError(f"{name} cannot be read as a table: {error}; save it as CSV in UTF-8") from None
     header = [line[0].strip() if line else "" for line in lines[:3]]
     if header[1:] != ["bodyparts", "coords"]:
+        found = (
+            f"they begin with {', '.join(word or 'an empty cell' for word in header)}"
+            if header
+            else "the file is empty"
+        )
+        several = "; tables of several individuals are not supported" if "individuals" in header else ""
         raise UserError(
-            f"{name}: the first rows must be scorer, bodyparts and coords, but they are "
-            f"{', '.join(word or 'empty' for word in header)}; tables of several individuals are not supported"
+            f"{name}: the first three rows must begin with scorer, bodyparts and coords, but {found}{several}"
         )
     if len(lines) == len(header):
         raise UserError(f"{name} has header rows but no row of an image; add one row per image")
@@ -52,7 +57,10 @@ def import_deeplabcut(files: SourceFiles, name: str, ingest: Ingest, has_split: 
         path = _locate(written, files)
         if path is None or path in seen:
             rejected.append(
-                Rejection(written, f"{name} line {number}: {'is listed twice' if path else 'the file does not exist'}")
+                Rejection(
+                    written,
+                    f"{name} line {number}: {'the image is listed twice' if path else 'the file does not exist'}",
+                )
             )
             continue
         seen.add(path)
@@ -77,10 +85,11 @@ def _columns(lines: list[list[str]], name: str) -> dict[str, tuple[int, int]]:
                 raise UserError(f"{name} line 2: the point {point!r} has two {axis.strip()} columns; rename one")
             places[point][axis.strip()] = place
     half = [point for point, axes in places.items() if len(axes) != 2]
-    if half or not places:
-        raise UserError(
-            f"{name} lines 2 and 3: {'no points are defined' if not places else f'{half[0]!r} has no x or no y column'}"
-        )
+    if not places:
+        raise UserError(f"{name} lines 2 and 3 define no columns x and y of a point")
+    if half:
+        lacking = "y" if "x" in places[half[0]] else "x"
+        raise UserError(f"{name} lines 2 and 3: the point {half[0]!r} has no {lacking} column")
     return {point: (axes["x"], axes["y"]) for point, axes in places.items()}
 
 
@@ -99,5 +108,5 @@ def _point(line: list[str], x: int, y: int, point: str) -> tuple[float, float] |
     except ValueError:
         values = math.nan, math.nan
     if not all(math.isfinite(v) for v in values):
-        raise ValueError(f"the point {point} is {cells[0]!r}, {cells[1]!r}, which are not two numbers")
+        raise ValueError(f"the point {point} is {cells[0]!r}, {cells[1]!r}, which are not two finite numbers")
     return values

@@ -147,23 +147,21 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspectio
     decoded = [(_levels(files, image), _levels(files, target)) for image, target in (pairing.files[i] for i in spread)]
     readable = [(a, b) for a, b in decoded if a is not None and b is not None]
     pairs = [(a, b) for a, b in readable if a.shape[:2] == b.shape[:2]]
-    if len(pairs) < max(MIN_IMAGES, MIN_VOTES * len(decoded)):
-        return TargetInspection(
-            "",
-            "most files cannot be read"
-            if len(readable) <= len(decoded) / 2
-            else "the sizes of image and target differ",
-            {},
-        )
+    required = max(MIN_IMAGES, MIN_VOTES * len(decoded))
+    if len(pairs) < required:
+        unreadable = "more than a quarter of the opened pairs contain a file that cannot be read"
+        differing = "the sizes of image and target differ"
+        return TargetInspection("", unreadable if len(readable) < required else differing, {})
     images, targets = zip(*pairs, strict=True)
     if _most_agree(_is_plain(a) for a in images) or _most_agree(_is_dotted(a) for a in images):
-        return TargetInspection("", "the images are masks themselves", {})
+        return TargetInspection("", "the images are masks or dot images themselves", {})
     plain, binary = _most_agree(_is_plain(b) for b in targets), _most_agree(_is_plain(b, 2) for b in targets)
     if pairing.several or "{label}" in pairing.targets:
         if not binary:
-            return TargetInspection("", "an image has several target files that are not binary masks", {})
+            return TargetInspection("", "the target files per object or class are not binary masks", {})
         format_ = "instances" if pairing.several else "masks"
-        return TargetInspection(format_, "an image has several binary masks", {})
+        unit = "object" if pairing.several else "class"
+        return TargetInspection(format_, f"the targets are binary masks, one per {unit}", {})
     if _most_agree(_is_dotted(b) for b in targets):
         return TargetInspection("dots", "the targets contain small bright dots on black", {})
     if plain:
@@ -171,7 +169,7 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspectio
         if _most_agree(_has_one_region_per_value(b) for b in targets):
             reason += (
                 "; each value is one connected region, however: if the values number objects, write one mask per "
-                "object and use format: instances"
+                "object and use ingest.format: instances"
             )
         return TargetInspection("masks", reason, _values(files, pairing))
     if _is_degraded(pairing.targets, pairing.images):
@@ -184,7 +182,7 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspectio
 def _reason_not_masks(targets: tuple[Array, ...]) -> str:
     """Return why target files are not masks."""
     if _most_agree(b.ndim == 3 for b in targets):
-        return "the targets are in colour and do not show the same scenes; masks are grey or have a palette"
+        return "the targets are in colour and do not show the scenes of the images; masks are grey or have a palette"
     return (
         f"the targets contain more than {MAX_VALUES} grey levels: masks have few, and JPEG alters them; write numbered "
         "objects as one mask per object"

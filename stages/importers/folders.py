@@ -24,17 +24,20 @@ def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: boo
     named = sorted(top for top in tops if top.lower() in SPLIT_WORDS)
     if not has_split and len(named) > 1:
         raise UserError(
-            f"the folders {', '.join(named)} are splits, not classes; set split.by: source to keep this split"
+            f"the folders {', '.join(named)} are named like splits, not like classes; set split.by: source to use them "
+            "as splits, or rename them if they are classes"
         )
     for path, read in files.items():
         *inner, _ = path.split("/")
         split = SPLIT_WORDS.get(inner.pop(0).lower()) if has_split and inner else None
         if has_split and split is None:
             rejected.append(
-                Rejection(path, f"not in a folder named {', '.join(SPLIT_WORDS)}, which split.by: source requires")
+                Rejection(
+                    path, f"is not in the folder of a split ({', '.join(SPLIT_WORDS)}), which split.by: source requires"
+                )
             )
         elif not inner:
-            rejected.append(Rejection(path, "not in a class folder"))
+            rejected.append(Rejection(path, "is not in a class folder"))
         else:
             samples.append(Sample(path, fixed_annotation(Annotation(labels=(inner[0],))), None, split, read))
     return samples, rejected

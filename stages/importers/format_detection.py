@@ -5,7 +5,7 @@ import io
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,6 +30,7 @@ from stages.importers.table import read_table
 from stages.importers.table_columns import NO_COLUMNS, find_path_column, infer_columns
 
 MIN_COVERAGE = 0.5  # share of the maximum coverage from which a more specific format is preferred
+MAX_CELLS = 10  # columns or cells that a message lists
 MAX_FOLDER_SHARE = 0.95  # share of the images in one folder above which folders are not classes
 DATA_FOLDERS = frozenset(
     "image images img imgs jpegimages mask masks gt truth label labels annotation annotations target targets seg "
@@ -88,7 +89,7 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
             if found := _try_candidate(files, candidate, ingest):
                 successful.append(found)
         except IMPORT_ERRORS as error:
-            failures.append(f"{candidate.format} in {candidate.inside or 'the source'}: {error}")
+            failures.append(f"{candidate.format} in {candidate.inside or 'the source'}: {_reason(error)}")
     widest = max((candidate.coverage for candidate in successful), default=0)
 
     def order(candidate: FormatCandidate) -> tuple[bool, int, int, bool, int, int]:
@@ -123,12 +124,19 @@ def _try_candidate(files: SourceFiles, candidate: FormatCandidate, ingest: Inges
     return replace(candidate, has_split=complete, samples=tuple(samples), rejected=tuple(rejected))
 
 
+def _reason(error: Exception) -> str:
+    """Return the message of an exception; with its type if the message alone does not explain it."""
+    unexplained = isinstance(error, RecursionError | TypeError | KeyError | json.JSONDecodeError)
+    return f"cannot be read ({type(error).__name__}: {error})" if unexplained else str(error)
+
+
 def _candidates(files: SourceFiles, failures: list[str]) -> Iterator[FormatCandidate]:
     for path in files:
         try:
             yield from _from_file(files, path)
         except IMPORT_ERRORS as error:
-            failures.append(f"{path}: {error}")
+            reason = _reason(error)
+            failures.append(reason if reason.startswith(path) else f"{path}: {reason}")
     yield from _from_annotation_folders(files)
     reported = set()
     for pairing in find_pairings(files):
@@ -152,9 +160,14 @@ def _from_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
         if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "annotations")):
             yield FormatCandidate("coco", path, "the file lists images, annotations and categories")
     elif lower.endswith(".csv") and is_deeplabcut(files[path]()):
-        yield FormatCandidate("deeplabcut", path, "the file begins with scorer, bodyparts, coords")
+        yield FormatCandidate("deeplabcut", path, "the file begins with the header rows of DeepLabCut")
     elif lower.endswith(TABLE_SUFFIXES):
         yield from _from_table(files, path)
+
+
+def _listed(cells: Iterable[Any]) -> str:
+    texts = [str(cell) for cell in cells]
+    return ", ".join(texts[:MAX_CELLS]) + (f" and {len(texts) - MAX_CELLS} more" if len(texts) > MAX_CELLS else "")
 
 
 def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
@@ -164,8 +177,9 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
     place = find_path_column(rows, images)
     if place is None:
         raise ValueError(
-            f"no column contains paths of the images; the columns are {', '.join(map(str, rows.columns))}"
-            + (f", and the first row is {', '.join(rows.iloc[0])}" if len(rows) else "")
+            "no column contains paths of the images in at least half of its rows; the columns are "
+            + _listed(rows.columns)
+            + (f", and the first row is {_listed(rows.iloc[0])}" if len(rows) else "")
         )
     column, folder = place
     columns, reasons = infer_columns(rows.drop(columns=column))
@@ -214,7 +228,7 @@ def _describe_pairing(pairing: FilePairing, found: TargetInspection) -> tuple[di
         known = [value for value in found.values if not (has_ignore and value == IGNORE_INDEX)]
         other = "foreground" if len(known) == 2 else "class{}"
         changes["mask_values"] = {value: "background" if value == 0 else other.format(value) for value in known}
-        reasons["mask_values"] = f"replace the names: {shares}"
+        reasons["mask_values"] = f"replace the names of the classes; of the pixels, {shares}"
         if has_ignore:
             changes["ignore_values"] = [IGNORE_INDEX]
             reasons["ignore_values"] = "the other values count up from 0, so 255 may mark unknown pixels"

@@ -33,8 +33,8 @@ def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[str, str], di
     """Return the path of each image by its key, and the target files by the same key."""
     if "{key}" not in ingest.images or "{key}" not in ingest.targets:
         raise UserError(
-            f"ingest.images: {ingest.images!r}, ingest.targets: {ingest.targets!r}: both must contain {{key}} in "
-            "place of the image name, for example images/{key}.png and masks/{key}.png"
+            f"ingest.images is {ingest.images!r} and ingest.targets is {ingest.targets!r}; both must contain {{key}} "
+            "in place of the image name, for example images/{key}.png and masks/{key}.png"
         )
     of_images, of_targets = (
         compile_pattern(ingest.images, "ingest.images"),
@@ -61,9 +61,11 @@ def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[str, str], di
         targets[found["key"]].append((path, found.groupdict().get("label")))
     for words, pattern, hits in (("images", ingest.images, images), ("targets", ingest.targets, targets)):
         if not hits:
-            known = ", ".join(sorted(files)[:3])
+            besides = " other than the images" if words == "targets" else ""
+            known = f", for example {', '.join(sorted(files)[:3])}" if files else ""
             raise UserError(
-                f"ingest.{words}: {pattern} matches none of {quantity(len(files), 'file')}, for example {known}"
+                f"ingest.{words}: {pattern} matches no file{besides}; the source contains "
+                f"{quantity(len(files), 'file')}{known}"
             )
     return images, targets
 
@@ -92,7 +94,7 @@ def _import_pairs_by_key(
     images, targets = _match_files(files, ingest)
     samples = [sample(path, targets[key]) for key, path in images.items() if key in targets]
     rejected = [
-        Rejection(path, f"has no file {_fill_key(ingest.targets, key)}")
+        Rejection(path, f"has no target file {_fill_key(ingest.targets, key)}")
         for key, path in images.items()
         if key not in targets
     ]
@@ -136,8 +138,8 @@ def import_masks(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
             target: Callable[[int, int], bytes] = partial(_merge_class_masks, files, named, names)
         elif len(named) > 1:
             raise UserError(
-                f"{path} has the masks {named[0][0]} and {named[1][0]}; for one mask per object use "
-                "ingest.format: instances"
+                f"{path} has the masks {named[0][0]} and {named[1][0]}; ingest.targets must match only one, or set "
+                "ingest.format to instances if each mask is one object"
             )
         else:
             target = partial(_encode_label_image, files, named[0][0], ingest, names)
@@ -169,8 +171,9 @@ def _encode_label_image(
         unknown = sorted(set(np.unique(value_HW).tolist()) - set(known) - set(ingest.ignore_values))
         if unknown:
             values, them = ("the value", "it") if len(unknown) == 1 else ("the values", "them")
+            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             raise Unreadable(
-                f"the mask {path} contains {values} {_join(unknown[:5])}; add {them} to ingest.mask_values "
+                f"the mask {path} contains {values} {_join(unknown[:5])}{more}; add {them} to ingest.mask_values "
                 f"({_join(known)}) or ingest.ignore_values ({_join(ingest.ignore_values)})"
             )
     for value in ingest.ignore_values:
@@ -236,7 +239,7 @@ def _annotate_objects(files: SourceFiles, named: TargetFiles) -> Annotate:
             if mask_HW.any():
                 shapes.append(annotate_mask(label or DEFAULT_CLASS, mask_HW))
             else:
-                print(f"ingest: {path} is empty and is skipped", flush=True)
+                print(f"ingest: the mask {path} marks no pixel and is skipped", flush=True)
         return Annotation(shapes=tuple(shapes))
 
     return annotate

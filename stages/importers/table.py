@@ -44,7 +44,8 @@ def import_table(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
         try:
             samples.append(_to_sample(path, cells, columns, files, seen))
         except ValueError as error:
-            rejected.append(Rejection(path, f"{name} line {number + 2}: {error}"))
+            place = f"row {number + 1}" if name.lower().endswith(".parquet") else f"line {number + 2}"
+            rejected.append(Rejection(path, f"{name} {place}: {error}"))
         seen.add(path)
     candidates = (n for n in files if (pattern.fullmatch(n) if pattern else n != name))
     return samples, rejected + [Rejection(n, f"is not listed in {name}") for n in candidates if n not in seen]
@@ -75,7 +76,7 @@ def _to_sample(path: str, cells: Cells, columns: Columns, files: SourceFiles, se
             raise ValueError(f"split {cells[columns.split]!r} is not one of {', '.join(SPLIT_WORDS)}")
     group = cells[columns.group].strip() if columns.group is not None else None
     if group == "":
-        raise ValueError("the group is empty")
+        raise ValueError(f"the group is empty (column {columns.group})")
     origin = cells[columns.origin].strip() if columns.origin is not None else ""
     annotation = Annotation(
         labels=_labels(cells, columns),
@@ -92,7 +93,7 @@ def _labels(cells: Cells, columns: Columns) -> tuple[str, ...] | None:
     if columns.separator:
         return tuple(sorted({part.strip() for part in cell.split(columns.separator)} - {""}))
     if not cell:
-        raise ValueError("the label is empty")
+        raise ValueError(f"the label is empty (column {columns.label})")
     return (cell,)
 
 
@@ -135,7 +136,11 @@ def read_table(data: bytes, name: str) -> pd.DataFrame:
                 index_col=False,
             )
     except (ValueError, pd.errors.ParserWarning) as error:
-        raise UserError(f"{name} cannot be read as a table: {error}; save it as CSV in UTF-8, or as Parquet") from error
+        several = isinstance(error, pd.errors.ParserWarning)
+        reason = "a row has more cells than the header" if several else str(error).strip().rstrip(".")
+        raise UserError(
+            f"{name} cannot be read as a table: {reason}; save it as CSV in UTF-8, or as Parquet"
+        ) from error
 
 
 def cell_text(value: Any) -> str:

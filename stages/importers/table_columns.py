@@ -75,7 +75,7 @@ def infer_columns(rows: pd.DataFrame) -> tuple[dict[str, Any], dict[str, str]]:
         others = [other for name, other in zip(groupings, others, strict=True) if name != finest]
         reasons["columns.group"] = "; ".join(
             [
-                f"{rows[finest].nunique()} values in {len(rows)} rows; images with one value are in one split",
+                f"{rows[finest].nunique()} values in {len(rows)} rows; images with the same value share a split",
                 *others,
                 "set it to null if the column has another meaning",
             ]

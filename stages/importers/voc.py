@@ -43,7 +43,7 @@ def import_voc(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -
     for path in (p for p in files if p.lower().endswith(".xml")):
         key = _key(path, long)
         if key not in images or key in seen:
-            taken = f"{images[key]} already has an annotation" if key in seen else f"no image is named {key}"
+            taken = f"{images[key]} already has another annotation file" if key in seen else f"no image is named {key}"
             rejected.append(Rejection(path, taken))
             continue
         seen.add(key)
@@ -79,11 +79,13 @@ def _annotate(files: SourceFiles, path: str) -> Annotate:
     def annotate(height: int, width: int) -> Annotation:
         data = files[path]()
         if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-            raise Unreadable(f"{path} declares XML entities, which could expand without limit; remove the declaration")
+            raise Unreadable(
+                f"{path} contains a DOCTYPE or ENTITY declaration, whose entities could expand without limit; remove it"
+            )
         try:
             root = ElementTree.fromstring(data)  # noqa: S314 no entities, so nothing expands
         except ElementTree.ParseError as error:
-            raise Unreadable(f"{path} is not readable XML: {error}") from None
+            raise Unreadable(f"{path} is not valid XML: {error}") from None
         shapes = (
             _shape(element, number, path, height, width) for number, element in enumerate(root.iter("object"), start=1)
         )

@@ -54,11 +54,19 @@ def _names(files: SourceFiles) -> dict[int, str]:
     for path in sorted(files):
         if PurePosixPath(path).name in ("data.yaml", "dataset.yaml", "data.yml"):
             try:
-                names: Any = YAML(typ="safe", pure=True).load(io.BytesIO(files[path]()))["names"]
+                content: Any = YAML(typ="safe", pure=True).load(io.BytesIO(files[path]()))
+            except (YAMLError, ValueError) as error:
+                raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+            names = content.get("names") if isinstance(content, dict) else None
+            try:
                 pairs = names.items() if isinstance(names, dict) else enumerate(names)
                 return {int(number): str(label) for number, label in pairs}
-            except (YAMLError, KeyError, TypeError, ValueError) as error:
-                raise UserError(f"{path}: the class list `names` cannot be read: {error}") from None
+            except (TypeError, ValueError):
+                found = "is missing" if names is None else f"is {repr(names)[:60]}"
+                raise UserError(
+                    f"{path}: `names` {found}; a list of the class names, or a mapping from class number to name, is "
+                    "required"
+                ) from None
         if PurePosixPath(path).name == "classes.txt":
             return dict(enumerate(line.strip() for line in read_text(files, path).splitlines() if line.strip()))
     raise UserError("no class names were found: add a data.yaml with `names`, or a classes.txt")
@@ -79,13 +87,16 @@ def _shape(line: str, where: str, names: dict[int, str], height: int, width: int
     try:
         number, *values = (float(cell) for cell in line.split())
     except ValueError:
-        raise Unreadable(f"{where}: {line!r} is not a list of numbers") from None
+        raise Unreadable(f"{where}: {line[:60]!r} is not a list of numbers") from None
     if number not in names:
-        raise Unreadable(f"{where}: class {number:g} is not one of {', '.join(f'{k} {v}' for k, v in names.items())}")
+        known = ", ".join(f"{k} {v}" for k, v in list(names.items())[:10])
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        defined = f"the classes are {known}{more}" if names else "the list of class names is empty"
+        raise Unreadable(f"{where}: class {number:g} is not defined; {defined}")
     wrong = [v for v in values if not -0.001 <= v <= 1.001]
     if wrong or len(values) < 4 or (len(values) > 4 and len(values) % 2):
         what = (
-            f"{wrong[0]:g} is not between 0 and 1"
+            f"{wrong[0]:g} is not between 0 and 1; coordinates are relative to the image size"
             if wrong
             else f"{quantity(len(values), 'number')} after the class; a box requires 4, a polygon 6, 8, 10, ..."
         )

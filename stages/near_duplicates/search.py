@@ -77,16 +77,21 @@ def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
     usable = np.flatnonzero(~known["blank"].to_numpy())
     if len(usable) < MIN_IMAGES:
         reason = (
-            f"{quantity(len(usable), 'distinct image')} {'is' if len(usable) == 1 else 'are'} too few to detect "
-            f"near-duplicates ({MIN_IMAGES} are required); only equal pixels were compared"
+            f"{quantity(len(usable), 'distinct non-blank image')} {'is' if len(usable) == 1 else 'are'} too few to "
+            f"detect near-duplicates ({MIN_IMAGES} are required); only equal pixels were compared"
         )
         return Copies(*_sets(rows, code, first, _unjudged(known, np.empty((0, 2), int))), -1, reason)
     pairs, hash_bits, unchecked = _candidates(known.iloc[usable])
-    judged, flat = _compare_images(known, usable[pairs], usable, folder)
+    judged, flat, detailed = _compare_images(known, usable[pairs], usable, folder)
     judged["bits"] = hash_bits
     if flat:
         verb = "was" if flat == 1 else "were"
         unchecked.append(f"{quantity(flat, 'image')} with almost no detail {verb} compared only for equal pixels")
+    if detailed < MIN_IMAGES:
+        unchecked.append(
+            f"{quantity(detailed, 'image')} with more detail {'is' if detailed == 1 else 'are'} too few to detect "
+            f"near-duplicates ({MIN_IMAGES} are required)"
+        )
     bits = _reliable_bits(judged, len(usable), others)
     return Copies(*_sets(rows, code, first, judged), bits, "; ".join(unchecked))
 
@@ -117,13 +122,13 @@ def _candidates(known: pd.DataFrame) -> tuple[Integer[Array, "P 2"], Integer[Arr
     bits = np.minimum(np.bitwise_count(hashes[a] ^ hashes[b]), np.bitwise_count(mirrored[a] ^ hashes[b]))
     unchecked = []
     if radius < RADIUS:
-        near = f"hashes within {quantity(radius, 'bit')}, not {RADIUS}," if radius > 0 else "images with equal hashes"
-        unchecked.append(f"because many images look alike, only {near} were compared")
+        near = f"that differ in at most {quantity(radius, 'bit')}, not {RADIUS}" if radius > 0 else "that are equal"
+        unchecked.append(f"because many images look alike, only images with perceptual hashes {near} were compared")
     common = sum(len(rows) for rows in members if len(rows) > COMMON)
     if common:
         unchecked.append(
-            f"{common:,} images share their hash with at least {COMMON} others and were compared only with those of "
-            "similar contrast"
+            f"{common:,} images share their perceptual hash with at least {COMMON} others and were compared only with "
+            "those of similar contrast"
         )
     return found, bits.astype(int), unchecked
 
@@ -149,8 +154,12 @@ def _products(ones: list[Integer[Array, " _"]], others: list[Integer[Array, " _"
 
 def _compare_images(
     known: pd.DataFrame, pairs: Integer[Array, "P 2"], usable: Integer[Array, " N"], folder: Path
-) -> tuple[pd.DataFrame, int]:
-    """Compare pairs of images by their pixels; return one row per pair, and the number of images without detail."""
+) -> tuple[pd.DataFrame, int, int]:
+    """Compare pairs of images by their pixels.
+
+    Returns:
+        One row per pair, the number of images without detail, and the number of reference images with detail.
+    """
     references = np.random.default_rng(0).permutation(usable)[:REFERENCES]
     needed = np.unique(np.concatenate([references, pairs.ravel()]))
     thumbs = np.stack([grey_thumbnail(p.image) for p in decode_images(known.iloc[needed], folder)])
@@ -162,7 +171,7 @@ def _compare_images(
     if len(queried) >= MIN_IMAGES and len(pairs):
         learned = estimate_distribution(detail_NF[queried], len(usable))
         table = table.assign(**_judged(thumbs, detail_NF, np.searchsorted(needed, pairs), learned))
-    return table, int(flat.sum())
+    return table, int(flat.sum()), len(queried)
 
 
 def _unjudged(known: pd.DataFrame, pairs: Integer[Array, "P 2"]) -> pd.DataFrame:

@@ -86,7 +86,8 @@ def timm_classifier(network_config: NetworkConfig) -> nn.Module:
         if "drop_path_rate" not in str(error):
             raise
         raise UserError(
-            f"network.stochastic_depth: {network_config.name} has no blocks that can be skipped; use 0"
+            f"network.stochastic_depth: {network_config.stochastic_depth:g}, but {network_config.name} has no blocks "
+            "that can be skipped; use 0"
         ) from None
 
 

@@ -51,6 +51,8 @@ class TimmEncoder(nn.Module):
         try:
             network = timm_network(name, TIMM_SIZING, features_only=True, in_chans=channels, pretrained=pretrained)
         except (RuntimeError, AttributeError) as error:
+            if pretrained:
+                raise  # the weights cannot be loaded, since the same encoder was built without them
             raise UserError(
                 f"network.encoder: {name} does not provide feature maps ({error}); use another encoder"
             ) from None
@@ -136,5 +138,5 @@ def build_encoder(name: str, channels: int) -> nn.Module:
     if name.startswith("timm/"):
         return TimmEncoder(name, channels)
     if name not in ENCODERS:
-        raise UserError(f"network.encoder: {name}: {did_you_mean(name, [*ENCODERS, 'timm/NAME'])}")
+        raise UserError(f"network.encoder: {name} is unknown; {did_you_mean(name, [*ENCODERS, 'timm/NAME'])}")
     return adapt_input_channels(ENCODERS[name](name), channels)

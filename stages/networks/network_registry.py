@@ -44,7 +44,7 @@ def architecture(name: str) -> Architecture:
         classifiers.check_timm_name(name)
         return Architecture(classifiers.timm_classifier, "vector")
     if name not in NETWORKS:
-        raise UserError(f"network.name: {name}: {did_you_mean(name, [*NETWORKS, 'timm/NAME'])}")
+        raise UserError(f"network.name: {name} is unknown; {did_you_mean(name, [*NETWORKS, 'timm/NAME'])}")
     return NETWORKS[name]
 
 
@@ -57,7 +57,11 @@ def build(network_config: NetworkConfig) -> Network:
     """
     timm = network_config.name.startswith("timm/")
     if network_config.feature_noise and (timm or network_config.name == "mask_rcnn"):
-        raise UserError(f"network.feature_noise: {network_config.name} does not support it; use 0, or network.dropout")
+        instead = "use 0, or network.dropout" if timm else "use 0"
+        raise UserError(
+            f"network.feature_noise: {network_config.feature_noise:g}, but {network_config.name} does not support it; "
+            f"{instead}"
+        )
     body = architecture(network_config.name).build(network_config)
     if network_config.stochastic_depth and not timm:
         add_stochastic_depth(body, network_config.stochastic_depth, network_config.name)

@@ -22,6 +22,9 @@ WITH_ENCODER = ("unet", "mask_rcnn")
 HASHED = re.compile(r"-([0-9a-f]{8,})\.")
 """Pattern of the SHA-256 prefix in the file names of torchvision."""
 
+MANUALLY = "download the file manually to data/weights and set network.weights to its name"
+"""End of the messages about failed downloads."""
+
 State = dict[str, torch.Tensor]
 
 
@@ -102,9 +105,9 @@ def _load_timm_weights(network_config: NetworkConfig, name: str) -> PretrainedWe
     except UserError:
         raise
     except Exception as error:  # hub failures raise many exception types
+        why = str(error).partition("\n")[0].rstrip(". ") or type(error).__name__
         raise UserError(
-            f"network.weights: published weights of {name} could not be loaded: {error}; "
-            "download them manually and use the file name"
+            f"network.weights: published weights of {name} could not be loaded: {why}; use none, or {MANUALLY}"
         ) from None
     config = timm.get_pretrained_cfg(name.removeprefix("timm/"))
     assert config is not None, "pretrained weights have a configuration"
@@ -145,9 +148,7 @@ def _download(address: str, file: Path, expected: re.Match[str] | None) -> None:
         _check_hash(part, address, expected)
         part.replace(file)
     except (URLError, OSError, ValueError, HTTPException) as error:
-        raise UserError(
-            f"network.weights: {address} cannot be downloaded: {error}; download it manually and use the file name"
-        ) from None
+        raise UserError(f"network.weights: {address} cannot be downloaded: {error}; try again, or {MANUALLY}") from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -160,7 +161,7 @@ def _check_hash(part: Path, address: str, expected: re.Match[str] | None) -> Non
     if not found.startswith(expected[1]):
         raise UserError(
             f"network.weights: {address} has SHA-256 {found[: len(expected[1])]}..., not {expected[1]}... as in its "
-            "name, so it was damaged or replaced in transit; try again, or download it manually and use the file name"
+            f"name, so it was damaged or replaced in transit; try again, or {MANUALLY}"
         )
 
 
@@ -173,7 +174,7 @@ def _read(file: Path, source: str) -> State:
         else:
             values = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise many exception types in torch and safetensors
-        why = str(error).partition("\n")[0]
+        why = str(error).partition("\n")[0].partition(". ")[0].rstrip(". ")  # the first sentence
         raise UserError(
             f"network.weights: {source} cannot be read as weights: {why or type(error).__name__}; "
             "write them with torch.save(network.state_dict(), file)"

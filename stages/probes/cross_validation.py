@@ -71,7 +71,7 @@ def folds(
     groups = len(np.unique(groups_N))
     if groups < 2:
         raise ValueError(
-            f"cross-validation requires at least two groups, but there is only {quantity(groups, 'group')}"
+            f"cross-validation requires at least two groups, but the images are in {quantity(groups, 'group')}"
         )
     count = min(count, groups)
     if codes_N is None or np.bincount(codes_N).max() < count:

@@ -67,7 +67,7 @@ def _varying(name: str, target_ND: Float[Array, "N D"]) -> RegressionTargets | s
         target_ND = target_ND / np.where(most_D > LARGEST, most_D, 1.0)
         target_ND = target_ND[:, np.nanstd(target_ND, axis=0) > 1e-9]
     if not target_ND.shape[1]:
-        return f"the images do not differ in {name}, or most values are unknown"
+        return f"{name} must differ between images, and be known for at least half of them"
     return RegressionTargets(name, target_ND, False)
 
 

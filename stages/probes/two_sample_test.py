@@ -42,7 +42,10 @@ class Difference:
 
     def describe(self) -> str:
         """Return the strongest differences, such as `brighter (median brightness 120.3 against 81.0)`."""
-        return "; ".join(cause["description"] for cause in self.causes[:3]) or "not different in any single statistic"
+        return (
+            "; ".join(cause["description"] for cause in self.causes[:3])
+            or "not significantly different in any single statistic"
+        )
 
 
 def sample(rows: pd.DataFrame) -> pd.DataFrame:

@@ -211,9 +211,9 @@ def _verdict(drop: Drop, most: float) -> str:
         return "the drop is undefined on these validation images"
     text = f"drop {drop.value:.4f} [{drop.low:.4f}, {drop.high:.4f}]"
     if drop.within(most):
-        return f"{text}, interval below export.max_score_drop {most:g}"
+        return f"{text}, upper end within export.max_score_drop {most:g}"
     if drop.value <= most:
-        return f"{text}: too few validation images to show that it stays below export.max_score_drop {most:g}"
+        return f"{text}: too few validation images to show that it is within export.max_score_drop {most:g}"
     return f"{text}, above export.max_score_drop {most:g}"
 
 

@@ -235,7 +235,7 @@ def trend(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> M
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.locator_params(axis="x", nbins=5)
 
-    return _chart(draw, f"{ylabel} by {xlabel}: {len(x)} images, medians of fifths", 3.8, 2.9)
+    return _chart(draw, f"{ylabel} by {xlabel}: {quantity(len(x), 'image')}, medians of fifths", 3.8, 2.9)
 
 
 def scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str, best: int, log: bool) -> Markup:

@@ -97,12 +97,14 @@ def describe_dataset(manifest: pd.DataFrame, rejected: pd.DataFrame) -> dict[str
         )
         if manifest[column].nunique() > 2:
             histograms.append(charts.histogram(dict(zip(("training", "validation"), by_split, strict=True)), title))
-    kinds = [(f"{kind}s", manifest[kind].value_counts().to_dict()) for kind in ("format", "mode", "camera")]
+    titles = {"format": "formats", "mode": "colour modes", "camera": "cameras"}
+    kinds = [(title, manifest[kind].value_counts().to_dict()) for kind, title in titles.items()]
     return {
         "per_class": sorted(per_class, key=lambda row: -row[1] - row[2]),
         "statistics": statistics,
         "statistics_drawn": histograms,
         "objects": _describe_objects(manifest),
+        "object_names": len({name for text in manifest["things"] for name, found in json.loads(text).items() if found}),
         "kinds": [
             (title, counts) for title, counts in kinds if any(counts)
         ],  # without columns in which all are unknown

@@ -37,7 +37,7 @@ def objective_verdict(scores: dict[str, Any]) -> str:
     if scores["groups"] < FEW_GROUPS:
         return (
             f"The interval is based on only {quantity(scores['groups'], 'group')} of images and is not reliable: "
-            "another group may give a different score."
+            "other groups may give a different score."
         )
     worse, better = (low, high) if relation == "at least" else (-high, -low)
     mark = wanted if relation == "at least" else -wanted
@@ -47,11 +47,11 @@ def objective_verdict(scores: dict[str, Any]) -> str:
     if goal["met"]:
         reaches = "below" if relation == "at least" else "above"
         return (
-            f"However, the interval extends {reaches} the objective: with {images} images, the result may be due to "
-            "chance."
+            f"However, the interval extends {reaches} the objective: with {quantity(images, 'image')}, the result may "
+            "be due to chance."
         )
     if better >= mark:
-        return f"However, the objective lies within the interval: {images} images are too few to rule it out."
+        return f"However, the objective lies within the interval: {images:,} images are too few to rule it out."
     stays = "below" if relation == "at least" else "above"
     return f"The {ends[1]} end of the interval is also {stays} the objective: add images, and look at the errors."
 
@@ -118,8 +118,9 @@ def _agreement(name: str, limits: dict[str, Any]) -> str:
     bias = limits["bias"]
     mean = f"{abs(bias):.3g}{unit} too {'high' if bias > 0 else 'low'}" if bias else "unbiased"
     return (
-        f"On average, predictions of {name} are {mean}; 95 % of the differences lie between {limits['low']:.3g} and "
-        f"{limits['high']:.3g}{unit} (limits of agreement, Bland and Altman 1986)."
+        f"On average, predictions of {name} are {mean}. The limits of agreement are {limits['low']:.3g} to "
+        f"{limits['high']:.3g}{unit} (mean difference \N{PLUS-MINUS SIGN} 1.96 standard deviations, Bland and Altman "
+        "1986)."
     )
 
 
@@ -169,7 +170,7 @@ def error_trends(predictions: pd.DataFrame, manifest: pd.DataFrame) -> list[Tren
             continue
         rank = float(rows[[column, "error"]].corr("spearman").iloc[0, 1])
         effect = "neither better nor worse" if abs(rank) < NOTABLE else "worse" if rank > 0 else "better"
-        sentence = f"Predictions are {effect} for {adjective} images (rank correlation {rank:+.2f})."
+        sentence = f"Predictions are {effect} for {adjective} images (rank correlation with the error {rank:+.2f})."
         trends.append(Trend(column, rank, sentence, rows))
     return trends
 

@@ -78,7 +78,9 @@ def score_limits(scores: dict[str, Any], calibration_error: float | None, trends
     goal, limits = scores["objective"], []
     held = scores["scores"].get(goal["score"], {"low": None, "high": None})
     counted = f"{quantity(scores['images'], 'validation image')} in {quantity(scores['groups'], 'group')}"
-    if held["low"] is None or held["high"] is None:
+    if goal["value"] is None:
+        limits.append(f"The score is undefined on {counted}, so the objective cannot be judged.")
+    elif held["low"] is None or held["high"] is None:
         limits.append(f"The score has no confidence interval, because there are too few images: {counted}.")
     elif scores["groups"] < FEW_GROUPS:
         limits.append(f"The intervals are based on {counted}, which are too few for reliable intervals.")
@@ -89,7 +91,7 @@ def score_limits(scores: dict[str, Any], calibration_error: float | None, trends
                 f"The score is uncertain, {figure(held['low'], 3)} to {figure(held['high'], 3)} "
                 f"({100 * scores['confidence']:g} % interval): {counted} cannot narrow it further."
             )
-    if not goal["met"]:
+    if not goal["met"] and goal["value"] is not None:
         limits.append("The objective is missed.")
     limits += _part_limits(scores)
     if calibration_error is not None and calibration_error >= MISCALIBRATED:
@@ -107,7 +109,8 @@ def _part_limits(scores: dict[str, Any]) -> list[str]:
     few = sorted((row for row in held["rows"] if row["support"] < FEW), key=lambda row: row["support"])
     if few:
         listed = _listed([f"`{row['label']}` ({row['support']})" for row in few])
-        limits.append(f"{names.capitalize()} with fewer than {FEW} validation images have uncertain scores: {listed}.")
+        support = "objects in the validation images" if scores.get("task") == "instances" else "validation images"
+        limits.append(f"{names.capitalize()} with fewer than {FEW} {support} have uncertain scores: {listed}.")
     if not held["better"] or len(held["rows"]) < 3 or scores["groups"] < FEW_GROUPS:
         return limits
     first = next(iter(held["better"]))
@@ -132,7 +135,7 @@ def data_limits(findings: Sequence[Finding], waived: dict[str, str]) -> list[str
     if left:
         count = quantity(len(left), "finding about the data remains", "findings about the data remain")
         listed = _listed([f"`{name}`" for name in left])
-        limits.append(f"{count}, listed above: {listed}. The scores hold for images with the same faults.")
+        limits.append(f"{count}, listed above: {listed}. The scores hold only for images with the same faults.")
     curve = next((f for f in findings if f.id == "learning_curve/images"), None)
     twice = curve.evidence.get("twice") if curve else None
     if twice and twice["low"] > 0 and twice["gain"] >= WORTHWHILE:

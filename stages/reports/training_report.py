@@ -25,13 +25,11 @@ def overfitting_sentences(
         share: True if the score lies in 0..1.
         params: sections of the params that training used.
     """
-    at = (
-        curves[curves["epoch"] == best].iloc[0]
-        if (curves["epoch"] == best).any()
-        else curves.loc[curves["val_score"].idxmax()]
-    )
     relation, wanted = evaluation.objective_target(goal)
     sign = 1 if relation == "at least" else -1
+    if not (curves["epoch"] == best).any():
+        best = int(curves.loc[(sign * curves["val_score"]).idxmax(), "epoch"])
+    at = curves[curves["epoch"] == best].iloc[0]
     gap = sign * (at["train_score"] - at["val_score"])
     relative = gap if share else gap / max(abs(at["train_score"]), abs(at["val_score"]), 1e-9)
     in_both = f"{figure(at['train_score'], 3)} on training images and {figure(at['val_score'], 3)} on validation images"
@@ -42,19 +40,20 @@ def overfitting_sentences(
         slight = f"{figures}: a gap of {figure(gap, 3)}. The network overfits slightly."
         sentences = [slight, _against_overfitting(params)]
     elif relative < -SLIGHT_GAP:
-        sentences = [f"{figures}. The validation score is higher: the validation images are easier, or too few."]
+        sentences = [f"{figures}. The validation score is better: the validation images are easier, or too few."]
     else:
         sentences = [f"{figures}: there is almost no gap, so no sign of overfitting."]
     if max(sign * at["train_score"], sign * at["val_score"]) < sign * wanted:
         sentences.append(
-            f"The training score also misses the objective ({relation} {wanted:g}): underfitting or wrong labels. "
-            + _against_underfitting(params)
+            f"The training score also misses the objective ({relation} {wanted:g}), which indicates underfitting or "
+            "wrong labels. " + _against_underfitting(params)
         )
     lowest = curves.loc[curves["val_loss"].idxmin()]
     rise = curves["val_loss"].iloc[-1] / lowest["val_loss"] - 1
     if rise > 0.1:
         sentences.append(
-            f"The validation loss was lowest at epoch {lowest['epoch']:.0f} and rose by {rise:.0%} until the end."
+            f"The validation loss was lowest at epoch {lowest['epoch']:.0f} and rose by {rise:.0%} until the last "
+            "epoch."
         )
     elif best == curves["epoch"].iloc[-1] and not goal["met"]:
         sentences.append("The best epoch is the last one: more epochs may help.")
@@ -67,11 +66,11 @@ def _against_overfitting(params: dict[str, Any]) -> str:
     knobs = []
     if augment["preset"] != "strong":
         knobs.append(f"`augment.preset: strong` (now {augment['preset']})")
-    if network["weights"] == "none":
+    if network["weights"] == "none" and not (network["name"] == "unet" and network["encoder"] == "plain"):
         knobs.append("`network.weights: default` (now none)")
-    knobs.append(
-        f"`train.weight_decay: {min(1.0, max(0.01, 3 * train['weight_decay'])):.2g}` (now {train['weight_decay']:g})"
-    )
+    if train["weight_decay"] < 1:
+        more = min(1.0, max(0.01, 3 * train["weight_decay"]))
+        knobs.append(f"`train.weight_decay: {more:.2g}` (now {train['weight_decay']:g})")
     if network["dropout"] < 0.3:
         knobs.append(f"`network.dropout: 0.3` (now {network['dropout']:g})")
     if not network["stochastic_depth"] and network["name"].startswith("resnet"):
@@ -117,7 +116,7 @@ def time_shares(curves: pd.DataFrame) -> str:
     loading, augmenting = ((curves[name] * weight).sum() for name in ("loading_share", "augmentation_share"))
     sentence = f"Loading images took {loading:.1%} of the training time, augmentation {augmenting:.1%}."
     if loading > STALL:
-        sentence += " Loading is a bottleneck: use `train.cache_on_device: yes`, or a faster disk."
+        sentence += " Loading is a bottleneck: `train.cache_on_device: yes` or a faster disk may help."
     return sentence
 
 

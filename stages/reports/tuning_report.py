@@ -29,6 +29,7 @@ def search_summary(tuned: Path, higher: bool) -> dict[str, Any]:
     return {
         "best": json.loads((tuned / "best.json").read_text(encoding="utf-8")),
         "trials": [_row(trial, keys) for trial in trials.head(MAX_ROWS).to_dict("records")],
+        "trial_count": len(trials),
         "trial_keys": keys,
         "trial_charts": [*_history_charts(scored, keys, higher), *_key_charts(scored, keys)],
         "finals": _finals(finals, higher),

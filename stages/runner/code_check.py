@@ -93,9 +93,11 @@ class CodeCheck:
         loaded = {name: tree.file_of(name) for name in sys.modules if name.split(".")[0] == "stages"}
         missing = sorted(name for name, file in loaded.items() if file is not None and file not in recorded)
         if missing:
+            more = f" and {len(missing) - SHOWN} more modules" if len(missing) > SHOWN else ""
             raise UserError(
-                f"`{self._stage}` has imported {', '.join(missing[:SHOWN])}, which {self._file} does not list: DVC "
-                "would not notice an edit there. Write an import statement, or the full name of the module as a string"
+                f"`{self._stage}` has imported {', '.join(missing[:SHOWN])}{more}, which {self._file} does not list: "
+                "DVC would not notice an edit there. Write an import statement, or the full name of the module as a "
+                "string"
             )
 
     def _changed(self, found: str) -> str:

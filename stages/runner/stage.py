@@ -123,7 +123,7 @@ def call(main: Main, given: list[Path], sections: dict[str, Any], check: "CodeCh
     outputs = [p for n, p in located.items() if paths[n] is Out]
     for name, path in located.items():
         if paths[name] is In and not path.exists():
-            raise UserError(f"{name}: {path} does not exist; `dvc repro` runs the stages that write it")
+            raise UserError(f"{name}: {path} does not exist; correct the path, or run `dvc repro` if a stage writes it")
     if check is not None:
         check.compare()
     parts = {out: _fresh_part(out) for out in outputs}

@@ -133,8 +133,8 @@ def _check_probe_output(engine: Engine, file: Path, metadata: dict[str, Any], sp
     difference = _probe_difference(engine, metadata, spec)
     if difference > PROBE_TOLERANCE[engine.precision]:
         int8 = engine.precision == "int8"
-        hint = "int8 requires VNNI or an equivalent: use float32.onnx" if int8 else "export the model again"
-        unit = "standard deviations" if spec.representation in SCALARS else "of the largest value"
+        hint = "int8 requires a CPU with VNNI or an equivalent; use float32.onnx" if int8 else "export the model again"
+        unit = "standard deviations" if spec.representation in SCALARS else "times the largest value"
         raise UserError(
             f"model: the outputs of {file} on this machine differ from those at export by {difference:.2g} {unit} for "
             f"the probe image, above the tolerance of {PROBE_TOLERANCE[engine.precision]:g}; {hint}"

@@ -12,6 +12,7 @@ import numpy as np
 from stages.config.aliases import renamed_metadata
 from stages.core.errors import UserError
 from stages.core.memory import freed_memory_given_back
+from stages.core.plurals import quantity
 from stages.core.shapes import Array, Integer
 from stages.images.decode import MAX_MEGAPIXELS, Admit, Unreadable, admit_all, decode_image, to_channels
 from stages.images.geometry import crop_tile, placements
@@ -100,7 +101,7 @@ class Model:
         if bits != self.spec.depth:
             raise Unreadable(f"has {bits} bits per value; the model requires {self.spec.depth}")
         if channels != self.spec.channels and {channels, self.spec.channels} != {1, 3}:
-            raise Unreadable(f"has {channels} channels; the model requires {self.spec.channels}")
+            raise Unreadable(f"has {quantity(channels, 'channel')}; the model requires {self.spec.channels}")
 
     def run(self, images: Sequence[Integer[Array, "H W C"]]) -> dict[str, Array]:
         """Run the graph on images of equal size.

@@ -59,11 +59,14 @@ def grid(tune: Tune) -> list[Values]:
     values = {key: _grid_values(key, span) for key, span in tune.space.items()}
     combinations = [dict(zip(values, one, strict=True)) for one in product(*values.values())]
     if len(combinations) > tune.trials - 1:
-        counts = ", ".join(f"{len(of_key)} of {key}" for key, of_key in values.items())
+        counts = ", ".join(
+            quantity(len(of_key), f"value of {key}", f"values of {key}") for key, of_key in values.items()
+        )
         found = quantity(len(combinations), "combination")
         raise UserError(
             f"tune.trials: {tune.trials}, but the grid has {found} ({counts}), and one trial uses the values of "
-            "params.yaml; raise tune.trials, lower steps in tune.space, or use another tune.sampler"
+            f"params.yaml; raise tune.trials to {len(combinations) + 1}, lower steps in tune.space, or use another "
+            "tune.sampler"
         )
     return combinations
 

@@ -63,8 +63,9 @@ class Search:
                 storage=_storage(key), study_name=f"macula-{key}", direction=self.direction, load_if_exists=True
             )
         except Exception as error:  # databases and their drivers raise many types
+            reason = " ".join(str(error).split())
             raise UserError(
-                f"the storage of the search cannot be opened ({error}); check OPTUNA_STORAGE or, if it is not set, "
+                f"the storage of the search cannot be opened ({reason}); check OPTUNA_STORAGE or, if it is not set, "
                 f"the folder {FOLDER}"
             ) from error
 

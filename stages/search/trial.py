@@ -10,6 +10,7 @@ from typing import Literal
 from stages.config.overlay import overlay
 from stages.config.schema_base import Section
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.search.pruning import should_stop
 from stages.search.space import Values
 from stages.training.auto_params import resolve_auto
@@ -69,7 +70,8 @@ def run(job: TrialJob) -> TrialOutcome:
         plan = resolve_auto(build_plan(data, overlay(job.sections, values), job.weights)).plan
         score = fit(plan, report).best.val_score
         if not math.isfinite(score):
-            raise UserError(f"{plan.score} is undefined on the validation images after tune.epochs ({job.epochs})")
+            epochs = quantity(job.epochs, "epoch")
+            raise UserError(f"{plan.score} is undefined on the validation images after {epochs} (tune.epochs)")
     except UserError as error:  # other values may work
         return TrialOutcome(None, scores, time.perf_counter() - started, "failed", str(error))
     except _StoppedError:

@@ -26,7 +26,9 @@ from stages.serving.metrics import Metrics
 from stages.serving.settings import KEY, Settings
 
 DRAWING = Query(description="add `drawing`: the prediction drawn over the image, a JPEG as a data URI")
-PICTURE = Query(description="add `picture`: the predicted mask or image, a file as a data URI")
+PICTURE = Query(
+    description="add `picture`: the predicted mask or image, a file as a data URI; only for tasks that predict one"
+)
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; img-src data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'"
@@ -196,7 +198,10 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['input']!r}: {e['msg'][:1].lower()}{e['msg'][1:]}"
+            for e in error.errors()
+        )
         return error_response(400, problems)
 
 

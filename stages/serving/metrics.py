@@ -22,7 +22,9 @@ class Metrics:
             "macula_requests", "Requests by route and status", ["route", "status"], registry=self.registry
         )
         timed = partial(Histogram, buckets=SECONDS, registry=self.registry)
-        self.seconds = timed("macula_request_seconds", "Time from the first byte to the response", ["route"])
+        self.seconds = timed(
+            "macula_request_seconds", "Time from the headers of a request to the end of its response", ["route"]
+        )
         self.steps = timed("macula_step_seconds", "Time of decoding an image, and of waiting for a run", ["step"])
         self.runs = timed("macula_run_seconds", "Duration of a run of the model")
         self.sizes = Histogram("macula_run_images", "Images per run", buckets=SIZES, registry=self.registry)

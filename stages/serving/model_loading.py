@@ -57,7 +57,8 @@ def try_in_subprocess(settings: Settings) -> None:
         raise UserError(done.stdout.strip())
     if done.returncode:
         code = done.returncode
-        cause = signal.Signals(-code).name if code < 0 else f"exit status {code}: {done.stderr.strip()[-300:]}"
+        reason = done.stderr.strip()[-300:] or "no message"
+        cause = signal.Signals(-code).name if code < 0 else f"exit status {code}: {reason}"
         raise UserError(f"model: loading {settings.file} crashed the process ({cause})")
 
 

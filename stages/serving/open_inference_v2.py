@@ -26,6 +26,7 @@ from stages.tasks.task_spec import TaskSpec
 HEADER = "inference-header-content-length"
 EXTENSIONS = ["binary_tensor_data"]
 PARSED = 32  # bytes of memory per byte of JSON, at most
+MAX_SHOWN = 80  # characters of a value in a message
 MAX_JSON_VALUES = 2**20  # of an output; encoding them requires about 90 MB
 TYPES = {"uint8": "UINT8", "uint16": "UINT16", "float32": "FP32", "int64": "INT64"}
 
@@ -155,22 +156,20 @@ def read_request(
         raise Refused(400, "inputs: a list with exactly one input is required")
     (tensor,) = inputs
     kind = datatype_of(deployed.model.spec)
-    if tensor.get("name") != INPUT or tensor.get("datatype") != kind:
-        raise Refused(
-            400,
-            f"inputs: {INPUT!r} of datatype {kind} is required, not {tensor.get('name')!r} of "
-            f"{tensor.get('datatype')!r}",
-        )
-    shape = _shape(tensor.get("shape"), deployed, settings)
+    for key, required in (("name", INPUT), ("datatype", kind)):
+        if tensor.get(key) != required:
+            raise Refused(400, f"inputs: {key} is {_shown(tensor, key)}; {required!r} is required")
+    shape = _shape(tensor, deployed, settings)
     dtype = np.dtype(np.uint16 if kind == "UINT16" else np.uint8)
     size = _parameters(tensor).get("binary_data_size")
     if size is not None:
-        required, received = int(np.prod(shape)) * dtype.itemsize, len(body) - length
-        if size != received or size != required:
+        needed, received = int(np.prod(shape)) * dtype.itemsize, len(body) - length
+        if size != received or size != needed:
             raise Refused(
                 400,
-                f"binary_data_size is {size!r}, but shape {list(shape)} requires {quantity(required, 'byte')}, and "
-                f"{received:,} were received",
+                f"inputs: binary_data_size is {str(size)[:MAX_SHOWN]}, shape {list(shape)} requires "
+                f"{quantity(needed, 'byte')}, and the body contains {quantity(received, 'byte')} after the JSON; all "
+                "three must be equal",
             )
         return payload, np.frombuffer(body, dtype.newbyteorder("<"), offset=length).astype(dtype, copy=False).reshape(
             shape
@@ -189,30 +188,48 @@ def _length(header: str | None, most: int) -> int:
     return int(header)
 
 
-def _shape(shape: Any, deployed: LoadedModel, settings: Settings) -> tuple[int, int, int, int]:
-    channels = deployed.model.spec.channels
+def _shown(values: dict[str, Any], key: str) -> str:
+    """Return a value of the request for a message, truncated."""
+    return repr(values[key])[:MAX_SHOWN] if key in values else "missing"
+
+
+def _shape(tensor: dict[str, Any], deployed: LoadedModel, settings: Settings) -> tuple[int, int, int, int]:
+    shape, channels = tensor.get("shape"), deployed.model.spec.channels
     whole = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
     if not whole or len(shape) != 4 or shape[3] != channels:
-        raise Refused(400, f"shape: [N, H, W, {channels}] is required, each at least 1, not {shape!r}")
+        raise Refused(
+            400,
+            f"inputs: shape is {_shown(tensor, 'shape')}; [N, H, W, {channels}] is required, with integers of at least "
+            "1",
+        )
     if shape[0] > settings.images:
-        raise Refused(413, f"shape: {shape[0]} images are above the limit of {settings.images} per request")
+        raise Refused(413, f"inputs: shape: {shape[0]} images are above the limit of {settings.images} per request")
     if shape[1] * shape[2] > settings.megapixels * 1e6:
         raise Refused(
-            413, f"shape: {shape[2]}x{shape[1]} pixels are above the limit of {settings.megapixels:g} megapixels"
+            413,
+            f"inputs: shape: {shape[2]}x{shape[1]} pixels are above the limit of {settings.megapixels:g} megapixels",
         )
     return tuple(shape)
 
 
 def _values(data: Any, shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Integer[Array, "N H W C"]:
+    required = f"shape {list(shape)} requires {quantity(int(np.prod(shape)), 'integer')}"
+    if data is None:
+        raise Refused(400, f"inputs: data is missing; {required}, or binary data with the parameter binary_data_size")
     try:
         values = np.asarray(data)
     except (ValueError, OverflowError):
-        values = np.asarray(None)
-    if values.dtype.kind not in "iu" or values.size != np.prod(shape):
-        raise Refused(400, f"data: shape {list(shape)} requires {quantity(int(np.prod(shape)), 'integer')}")
+        raise Refused(
+            400, f"inputs: data is nested unevenly or contains a number that is too large; {required}"
+        ) from None
+    if values.size != np.prod(shape):
+        raise Refused(400, f"inputs: data has {quantity(values.size, 'value')}, but {required}")
+    if values.dtype.kind not in "iu":
+        raise Refused(400, f"inputs: data contains values that are not integers, but {required}")
     if values.min() < 0 or values.max() > np.iinfo(dtype).max:
         raise Refused(
-            400, f"data: values from {values.min()} to {values.max()}; the range is 0 to {np.iinfo(dtype).max}"
+            400,
+            f"inputs: data has values from {values.min()} to {values.max()}; the range is 0 to {np.iinfo(dtype).max}",
         )
     return values.astype(dtype).reshape(shape)
 
@@ -252,8 +269,8 @@ def write_response(payload: dict[str, Any], outputs: dict[str, Array], deployed:
             if values.size > MAX_JSON_VALUES:
                 raise Refused(
                     400,
-                    f"outputs: {name} has {values.size} values; request more than {MAX_JSON_VALUES} as binary data, "
-                    'with "parameters": {"binary_data": true}, or send a smaller image',
+                    f"outputs: {name} has {values.size:,} values; request more than {MAX_JSON_VALUES:,} as binary "
+                    'data, with "parameters": {"binary_data": true}, or send a smaller image',
                 )
             tensor["data"] = values.ravel().tolist()
         described.append(tensor)

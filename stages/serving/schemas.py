@@ -20,7 +20,7 @@ FAILURES: dict[int | str, dict[str, Any]] = {
         413: "Too many bytes, pixels or images",
         422: "The image cannot be read",
         429: "The queue is full; try again after Retry-After seconds",
-        503: "Timeout",
+        503: "No response within the time limit; try again after Retry-After seconds",
     }.items()
 }
 """Error responses by status."""

@@ -1,6 +1,6 @@
 """Build the task specification of a data set from its params and labels."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ KIND = {
 }
 """Kind of annotation that each target requires; count and area accept masks or shapes."""
 BACKGROUND = "background"
+MAX_LISTED = 10  # classes that a message lists
 
 
 def build_task_spec(
@@ -62,7 +63,7 @@ def build_task_spec(
     if name == "watershed" and len(spec.labels) > 1:
         raise UserError(
             "representation.name: watershed supports only one class, but the objects have the classes "
-            f"{', '.join(spec.labels)}; use boxes, or label the objects with one class"
+            f"{_listed(spec.labels)}; use boxes, or label the objects with one class"
         )
     return spec
 
@@ -197,11 +198,18 @@ def _ordered(found: set[str], configured: Iterable[str]) -> tuple[str, ...]:
     configured = tuple(configured)
     if configured:
         if len(set(configured)) < len(configured):
-            raise UserError(f"task.classes: {', '.join(configured)} lists a class twice; list each class once")
+            repeated = next(name for name in configured if configured.count(name) > 1)
+            raise UserError(f"task.classes: {repeated} is listed more than once; list each class once")
         if set(configured) != found:
             missing, unknown = sorted(found - set(configured)), sorted(set(configured) - found)
-            faults = [f"lacks {', '.join(missing)}"] if missing else []
-            faults += [f"contains {', '.join(unknown)}, which no image has"] if unknown else []
-            raise UserError(f"task.classes: the list {' and '.join(faults)}; list exactly the classes of the images")
+            faults = [f"lacks {_listed(missing)}"] if missing else []
+            kind = "not a class" if len(unknown) == 1 else "not classes"
+            faults += [f"contains {_listed(unknown)}, {kind} of the data"] if unknown else []
+            raise UserError(f"task.classes: the list {' and '.join(faults)}; list exactly the classes of the data")
         return configured
     return tuple(sorted(found, key=natural_sort_key))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return f"{', '.join(names[:MAX_LISTED])}{more}"

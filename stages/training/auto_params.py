@@ -88,8 +88,10 @@ def _replaced(plan: TrainingPlan, params: list[ResolvedParam]) -> TrainingPlan:
 def _class_weights(plan: TrainingPlan) -> tuple[str, str]:
     """Return the value of `train.class_weights`, and the reason for it."""
     spec, target = plan.data.spec, plan.data.train_set.target
-    if REPRESENTATIONS[spec.representation].stores != "index" or plan.score not in CLASS_BALANCED_SCORES:
-        return "none", f"the score {plan.score} does not give all classes of images equal weight"
+    if REPRESENTATIONS[spec.representation].stores != "index":
+        return "none", f"the task {spec.task} does not have one class per image"
+    if plan.score not in CLASS_BALANCED_SCORES:
+        return "none", f"the score {plan.score} does not give all classes equal weight"
     count_K = np.bincount(np.asarray(target), minlength=len(spec.labels))
     largest, smallest = spec.labels[count_K.argmax()], spec.labels[count_K.argmin()]
     sizes = f"{quantity(int(count_K.max()), 'training image')} of {largest}, {count_K.min():,} of {smallest}"
@@ -100,7 +102,7 @@ def _resident(plan: TrainingPlan) -> tuple[str, str]:
     """Return the value of `train.cache_on_device`, and the reason for it."""
     device, images = torch_device(plan.train.device), plan.data.train_set.image_NHWC
     if device.type != "cuda":
-        return "no", "the images are read from a memory-mapped file"
+        return "no", f"images are cached only on cuda; the device is {device.type}"
     free = torch.cuda.mem_get_info(device)[0]
     sizes = f"the images take {images.nbytes / 1e9:.2g} GB of {free / 1e9:.2g} GB of free device memory"
     return ("yes" if images.nbytes < MAX_RESIDENT * free else "no"), sizes

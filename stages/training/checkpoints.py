@@ -59,7 +59,8 @@ class Checkpoints:
         try:
             state: dict[str, Any] = torch.load(self._file, map_location="cpu", weights_only=True)
         except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
-            print(f"train: checkpoint {self._file} is not readable ({error}); the training starts again", flush=True)
+            why = str(error).partition("\n")[0] or type(error).__name__
+            print(f"train: checkpoint {self._file} is not readable ({why}); the training starts again", flush=True)
             return None
         return state
 
@@ -87,9 +88,11 @@ class Checkpoints:
             part.unlink(missing_ok=True)
             if error.errno not in DISK_FULL:
                 raise
+            kept = "the previous checkpoint is kept" if self._file.exists() else "there is no previous checkpoint"
+            advice = "run again to resume" if self._file.exists() else "run again"
             raise UserError(
                 f"checkpoint {self._file} was not written: the disk is full after {written / 1e6:.0f} MB "
-                f"({error}); the previous checkpoint is kept; free disk space and run again to resume"
+                f"({error}); {kept}; free disk space and {advice}"
             ) from error
         self._saved_at = time.monotonic()
 
@@ -157,7 +160,7 @@ def _lock(folder: Path) -> IO[str]:
     except BlockingIOError:
         with lock:
             lock.seek(0)
-            process = lock.read()
+            process = lock.read() or "unknown"
         raise UserError(
             f"the same training is already running (process {process}, {folder}); wait until it ends"
         ) from None

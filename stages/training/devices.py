@@ -88,5 +88,7 @@ def _fabric(name: str, precision: str, **options: Any) -> Fabric:
         return Fabric(accelerator=name, plugins=plugins, **options)
     except (RuntimeError, ValueError, ModuleNotFoundError) as error:
         count = options["devices"]
-        wanted = f"{count} devices of type {name} are" if count > 1 else f"device {name} is"
-        raise UserError(f"train.device: {wanted} not available on this machine; use auto or cpu ({error})") from error
+        several = f"{count} devices" if name == "auto" else f"{count} devices of type {name}"
+        wanted = f"{several} are" if count > 1 else f"device {name} is"
+        use = "lower train.devices, or use cpu" if count > 1 else "use auto or cpu"
+        raise UserError(f"train.device: {wanted} not available on this machine; {use} ({error})") from error

@@ -63,5 +63,6 @@ def find_learning_rate(plan: TrainingPlan, fabric: Fabric) -> RangeTest:
         losses.append(smooth)
     lowest = int(np.argmin(losses)) if losses else 0
     if lowest == 0:
-        raise UserError("train.learning_rate: auto: no learning rate lowers the loss; set a number, such as 0.001")
+        problem = f"no rate from {MIN_RATE:g} to {MAX_RATE:g} lowers the loss" if losses else "the loss is not finite"
+        raise UserError(f"train.learning_rate: auto: {problem} in the range test; set a number, such as 0.001")
     return RangeTest(rates, losses, float(f"{rates[lowest] / MARGIN:.2g}"))

@@ -69,11 +69,12 @@ def _timm_optimizer(
     timm_name = name.removeprefix("timm/")
     known = optim.list_optimizers()  # type: ignore[attr-defined]
     if timm_name not in known:
-        raise UserError(f"train.optimizer: {name}: {did_you_mean(name, [f'timm/{one}' for one in known])}")
+        raise UserError(f"train.optimizer: {name} is unknown; {did_you_mean(name, [f'timm/{one}' for one in known])}")
     options = {"lr": groups[-1]["lr"], "weight_decay": weight_decay, "momentum": momentum}
     try:
         return optim.create_optimizer_v2(groups, timm_name, **options)  # type: ignore[attr-defined]
     except (ImportError, AssertionError, ValueError, TypeError) as error:
         raise UserError(
-            f"train.optimizer: timm cannot build {timm_name} with these params: {error}; use another optimizer"
+            f"train.optimizer: timm cannot build {timm_name} with these params: {str(error).rstrip('.')}; use another "
+            "optimizer"
         ) from error

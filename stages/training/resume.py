@@ -145,4 +145,4 @@ class FaultTolerance:
         file: Path = self.checkpoints.folder / f"not-finite-epoch-{epoch}-step-{step + 1}.png"
         contact_sheet(pictures, [path.rpartition("/")[2] for path in paths]).save(file)
         file.with_suffix(".txt").write_text("\n".join(paths) + "\n")
-        return f"; the images of the step are in {file}, their paths in {file.with_suffix('.txt').name}"
+        return f"; the images of the step are in {file}, and their paths in {file.with_suffix('.txt').name}"

@@ -56,7 +56,10 @@ def autotune(plan: TrainingPlan, steps: int) -> ThroughputSettings:
     """
     settings = list(_candidates(plan))
     if len(settings) == 1:
-        return ThroughputSettings(*settings[0], why="the only possible setting")
+        why = "the only possible setting"
+        if process_count(plan.train.devices) > 1:
+            why = "the default setting, because a training with several processes is not measured"
+        return ThroughputSettings(*settings[0], why=why)
     file = FOLDER / f"{_key(plan, settings, steps)}.json"
     if file.exists():
         return ThroughputSettings(**json.loads(file.read_text()))

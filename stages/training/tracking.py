@@ -33,7 +33,7 @@ class Tracker:
         try:
             from mlflow import MlflowClient
         except ImportError as error:
-            raise UserError("tracking.mlflow requires the package mlflow-skinny: install the extra `mlflow`") from error
+            raise UserError("tracking.mlflow requires the package mlflow-skinny; install the extra `mlflow`") from error
 
         def create_run() -> None:
             client = MlflowClient(tracking_uri=uri)

@@ -160,10 +160,11 @@ def _loader(plan: TrainingPlan, processes: ProcessGroup, device: torch.device) -
     micro_batches = train.gradient_accumulation * processes.size
     if images < 2 * micro_batches:
         keys = {"train.gradient_accumulation": train.gradient_accumulation, "train.devices": processes.size}
+        devices = f"each of {processes.size} devices" if processes.size > 1 else "1 device"
         lower = "".join(f", or lower {key}" for key, value in keys.items() if value > 1)
         raise UserError(
             f"train: at least {2 * micro_batches} training images are required (2 for each batch of a step: "
-            f"{quantity(train.gradient_accumulation, 'batch', 'batches')} on {quantity(processes.size, 'device')}), "
+            f"{quantity(train.gradient_accumulation, 'batch', 'batches')} on {devices}), "
             f"but there {'is' if images == 1 else 'are'} {images}; add images{lower}"
         )
     store = resident_on(plan.loader.store, device) if train.cache_on_device == "yes" else plan.loader.store

@@ -423,7 +423,7 @@ def test_all_invalid_amounts_are_reported() -> None:
     with pytest.raises(UserError) as caught:
         choose("none", data(channels=1, bones=False), **invalid)
     for part in (
-        "augment.amounts.elastik: unknown; did you mean `elastic`?",
+        "augment.amounts.elastik: unknown augmentation; did you mean `elastic`?",
         "augment.amounts.rotation.degrees: 270: input should be less than or equal to 180",
         "augment.amounts.elastic: amplitude 9 would fold the image at wavelength 16; use at most 2",
         "augment.amounts.blur.sigma: unknown",
@@ -432,7 +432,7 @@ def test_all_invalid_amounts_are_reported() -> None:
         "augment.amounts.noise.deviation: 'much': input should be a valid number",
         "augment.amounts.shear.degrees: [1, 2]: input should be a valid number",
         "augment.amounts.scale.change: nan: input should be a finite number",
-        "augment.amounts.articulated: 20: no articulated parts were found in the images (see prepare.articulated",
+        "augment.amounts.articulated: 20: the prepared images have no articulated parts (see prepare.articulated",
     ):
         assert part in str(caught.value)
 

@@ -156,6 +156,8 @@ def test_the_contact_sheet_shows_the_first_images_of_training(
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "sheet.png")), np.asarray(expected))
     policy = json.loads((tmp_path / "out" / "policy.json").read_text())
     assert policy["done"]["rotation"] == {"degrees": 10.0} and policy["outside"] == "zeros"
-    assert policy["why"]["flip_horizontal"] == "the classes are characters"
+    assert (
+        policy["why"]["flip_horizontal"] == "the class names are single characters, as of images of digits or letters"
+    )
     variants = np.asarray(Image.open(tmp_path / "out" / "variants.png"))
     assert variants.shape[1] == np.asarray(expected).shape[1] and len(np.unique(variants)) > 50

@@ -356,7 +356,7 @@ def test_resume_refuses_other_model_options_or_images(folder: Path) -> None:
     other = create_model(replace(spec, labels=("background", "thing")), folder / "other.onnx")
     for command, message in (
         ([str(other), *arguments], "the unfinished run used model "),
-        ([str(mask), *arguments, "--format", "jsonl"], "used --format csv, now jsonl; use --restart to discard it"),
+        ([str(mask), *arguments, "--format", "jsonl"], "used --format csv .now jsonl.; use --restart to discard it"),
         (
             [str(mask), "in/b", *arguments[1:]],
             "the first 10 images differ from those of the unfinished run; use --restart",

@@ -95,11 +95,11 @@ INVALID: dict[str, tuple[str, Annotation | None, bytes | None, str, str]] = {
     "a point outside": ("points", points(nose=(3, 10.5)), None, "points_inside", "nose at x 3, y 10.5 is outside"),
     "a point that is not finite": ("points", points(nose=(NAN, 3)), None, "points_inside", "x nan"),
     "a box outside": ("shapes", box(5, 5, 11, 9), None, "boxes_inside", "to x 11, y 9 reaches outside the 10x10"),
-    "a box without area": ("shapes", box(5, 5, 5, 9), None, "boxes_area", "from x 5, y 5 to x 5, y 9 is empty"),
+    "a box without area": ("shapes", box(5, 5, 5, 9), None, "boxes_area", "from x 5, y 5 to x 5, y 9 has no area"),
     "an outline of another size": ("shapes", box(0, 0, 9, 9, rle=(9, 9)), None, "outlines_size", "has 18 pixels, but"),
     "an empty outline": ("shapes", box(0, 0, 9, 9, rle=(100,)), None, "outlines_size", "outline of cell is empty"),
     "a number that is nan": ("scalars", Annotation(scalars={"weight": NAN}), None, "scalars_finite", "weight is nan"),
-    "a number under another name": ("scalars", Annotation(scalars={"size": 1.0}), None, "same_labels", "scalars size"),
+    "a number under another name": ("scalars", Annotation(scalars={"size": 1.0}), None, "same_labels", "numbers (size"),
     "a class without a name": ("several classes", Annotation(labels=("cat", "dog", " ")), None, "class_names", "` `"),
     "no mask": ("mask", None, b"", "target_readable", f"`{FIRST}`: its mask is missing"),
     "a mask that is not an image": ("mask", None, b"no image", "target_readable", "its mask cannot be decoded"),
@@ -124,7 +124,7 @@ def test_an_invalid_label_is_reported_with_its_image_and_value(case: str, tmp_pa
 
 def test_a_point_visible_in_no_validation_image_is_reported(tmp_path: Path) -> None:
     data = check_data(tmp_path, points(tail=None))
-    assert "point `tail` is visible in none of 4 validation images" in broken(data)["points_seen"]
+    assert "point `tail` is visible in 0 of 4 validation images" in broken(data)["points_seen"]
 
 
 def test_every_mask_class_requires_training_images(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_user_rules_pass_warn_and_block_with_their_reason_and_images(tmp_path: P
     assert found["wide"].message.startswith(
         "12 of 12 images: `width` is `10`. Rule: `width` values must be less than or equal to 9."
     )
-    assert found["kinds"].message.startswith("Class `dog` has 6 images; class `fox` has no image")
+    assert found["kinds"].message.startswith("Class `dog` is not listed but has 6 images; class `fox` is")
     assert found["many"].severity == "warning" and "class `dog` has 4 training images" in found["many"].message
     assert found["min_train_per_class"].severity == "passed", "the limit in the params is a separate rule"
 
@@ -225,7 +225,7 @@ def test_a_user_rule_that_cannot_be_checked_is_broken(tmp_path: Path) -> None:
     found = {f.id.removeprefix("checks/"): f for f in read_findings(tmp_path / "out/findings.json")}
     assert (
         found["regex"].severity == "blocking"
-        and "The rule could not be checked: Invalid regular" in found["regex"].message
+        and "Great Expectations reports: Invalid regular" in found["regex"].message
     )
     assert found["mean"].severity == "warning" and "The rule could not be checked" in found["mean"].message
     for name in ("void", "kinds"):
@@ -254,7 +254,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "condition": ({"column": "width", "max_value": 1, "row_condition": "x"}, "row_condition: unknown argument"),
     "own": ({"expect": "min_train_per_class", "limit": "many"}, "limit: 'many': value is not a valid integer"),
     "own_unknown": ({"expect": "only_classes", "class": ["cat"]}, "class: unknown argument; did you mean `classes`?"),
-    "min_side": ({"column": "width", "max_value": 1}, "this rule is always checked"),
+    "min_side": ({"column": "width", "max_value": 1}, "the name of a built-in rule"),
 }  # fmt: skip
 
 

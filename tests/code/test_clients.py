@@ -93,4 +93,4 @@ def test_a_client_of_the_open_inference_protocol_gets_predictions(tmp_path: Path
     assert result["model"]["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}]
     assert result["labels"] == [[2, 1, 0]] * 6
     status, message = result["refused"]
-    assert status == "400" and "'image' of datatype UINT8 is required, not 'image' of 'BYTES'" in message
+    assert status == "400" and "inputs: datatype is 'BYTES'; 'UINT8' is required" in message

@@ -44,11 +44,12 @@ def test_changes_preserve_comments_and_all_other_values() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("network=vgg11", "'network=vgg11' is not a change of params; write KEY=VALUE"),
+        ("network=vgg11", "'network=vgg11' is not a change of params; write SECTION.KEY=VALUE"),
         ("network.name", "'network.name' is not a change"),
         ("network.nam=vgg11", "network.nam: 'vgg11': unknown key"),
         ("network.name=[", r"'network.name=\[': '\[' is not a YAML value"),
         ("train.epochs=none", "1 mistake in these words"),
+        ("augment.amounts=1 augment.amounts.hue=2", "sets both augment.amounts and augment.amounts.hue"),
     ],
 )
 def test_an_invalid_change_is_reported(words: str, message: str) -> None:
@@ -63,7 +64,7 @@ def test_invalid_examples_sources_and_variants_are_reported() -> None:
         run_example("clothing10", "nowhere.zip")
     with pytest.raises(UserError, match="name two or more variants"):
         compare.main(["network.name=vgg11"])
-    with pytest.raises(UserError, match="--example requires --source"):
+    with pytest.raises(UserError, match="--example bccd is given without --source"):
         compare.main(["network.name=vgg11", "network.name=vgg16"], name="bccd")
 
 
@@ -94,10 +95,18 @@ def test_differences_are_paired_by_bootstrap_replicate() -> None:
     assert "+0.100 [+0.100, +0.100] | better | 5 s | 2.5 MB | 1.2 ms |" in lines[3]
 
 
+def test_a_variant_with_an_undefined_score_is_listed() -> None:
+    first = variant([0.5, 0.4, 0.6])
+    none = variant([np.nan] * 3, value={"value": None, "low": None, "high": None})
+    for order in ({"x=1": first, "x=2": none}, {"x=2": none, "x=1": first}):
+        assert "| undefined | undefined | 5 s |" in compare.table(order).splitlines()[3]
+    assert "| `x=2` | undefined |" in compare.table({"x=1": first, "x=2": none})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"score": "iou"}, "have the scores dice and iou"),
+        ({"score": "iou"}, "task.score is dice in the first variant, but iou in another"),
         ({"paths": ["a", "c"]}, "not scored on the same resamples"),
         ({"replicates": np.zeros(2)}, "not scored on the same resamples"),
     ],

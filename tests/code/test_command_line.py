@@ -97,7 +97,7 @@ def test_choices_equal_the_registries() -> None:
         (["predict", "m", "i", "--workers", "many"], "'many' is not an integer"),
         (["serve", "m", "--port", "70000"], "it must be at least 0 and at most 65535"),
         (["serve", "m", "--latency", "x"], "'x' is not a number"),
-        (["configure", "x", "--minutes", "0"], "0 is not a positive number"),
+        (["configure", "x", "--minutes", "0"], "0 is not a finite number above 0"),
         (["run", "--nonsense"], "No such option"),
     ],
 )

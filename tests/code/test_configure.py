@@ -282,8 +282,8 @@ def test_unused_images_are_reported(propose: Propose, workspace: Path, capsys: p
     files = noise_images("train/a/{}.png", "train/b/{}.png", "val/a/{}.png", "val/b/{}.png")
     propose(write(workspace / "source", files | {"train/LICENSE": "free"}))
     output = capsys.readouterr().out
-    assert "12 images are elsewhere in the source, such as val/a/0.png" in output
-    assert "ingest.max_rejected: 0.08\n      1 file is not an image of the data set, such as LICENSE" in output
+    assert "12 images are elsewhere in the source (such as val/a/0.png)" in output
+    assert "ingest.max_rejected: 0.08\n      1 file is rejected (LICENSE" in output
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_unused_images_are_reported(propose: Propose, workspace: Path, capsys: p
         ({"t.csv": "path,label\n1.jpeg,a\n2.jpeg,b"}, "t.csv: no column contains paths of the images"),
         ({"t.json": '{"images": [{"id": [1]}], "annotations": [], "categories": []}'}, "coco in t.json"),
         ({"t.json": "[" * 100_000}, "t.json"),
-        ({"t.npz": b"no array"}, "arrays in t.npz: the npz cannot be read"),
+        ({"t.npz": b"no array"}, "arrays in t.npz: t.npz cannot be read"),
     ],
 )
 def test_rejected_interpretations_are_reported(files: dict[str, Any], message: str, workspace: Path) -> None:

@@ -92,7 +92,7 @@ UNREADABLE = {
     "truncated PNG": (png(COLOUR)[:60], "Error"),
     "an npy of floats": (encode_npy(np.zeros((8, 8))), "float64 of shape"),
     "a damaged npy": (encode_npy(RAMP)[:40], "not a valid npy file"),
-    "16-bit colour PNG": (DEEP_COLOUR_PNG, "16-bit colour PNG, which would be reduced to 8 bits"),
+    "16-bit colour PNG": (DEEP_COLOUR_PNG, "16-bit PNG with colour or alpha, which would be reduced to 8 bits"),
     "float": (encode(Image.fromarray(np.full((8, 8), 0.5, np.float32)), "TIFF"), "mode F"),
     "CMYK": (encode(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"), "CMYK"),
     "LAB": (encode(Image.fromarray(COLOUR).convert("LAB"), "TIFF"), "LAB"),
@@ -195,7 +195,7 @@ def test_unsupported_tiff_compression_is_reported_with_a_solution(code: int, nam
 
 
 def test_unsupported_channel_conversions_raise_an_error() -> None:
-    with pytest.raises(ValueError, match="has 5 channels, but 3 are required"):
+    with pytest.raises(ValueError, match="has 5 channels; the required number is 3"):
         to_channels(np.zeros((4, 4, 5), np.uint8), 3)
     assert to_channels(DEEP, 3).shape == (64, 64, 3) and to_channels(DEEP, 3).dtype == np.uint16
     assert np.array_equal(to_channels(to_channels(DEEP, 3), 1)[:, :, 0], DEEP)

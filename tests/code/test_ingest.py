@@ -57,7 +57,7 @@ def test_too_many_unreadable_files_are_an_error(ingest: Ingest, tmp_path: Path) 
     source = write_folders(tmp_path / "digits", digit_images(per_class=20))
     for i in range(5):
         (source / "0" / f"broken{i}.png").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"5 of 205 files \(2.4%\) were rejected, above ingest.max_rejected 0.01"):
+    with pytest.raises(UserError, match=r"5 of 205 files \(2.44%\) were rejected, above ingest.max_rejected 0.01"):
         ingest(source)
 
 

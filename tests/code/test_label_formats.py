@@ -112,7 +112,7 @@ def test_mask_values_are_mapped_to_classes(source: Read) -> None:
     index = indices(items["i/1.png"])
     assert labels_of(items["i/1.png"]).mask == ("ground", "cell")
     assert index[2, 2] == 1 and index[15, 15] == 255 and index[0, 25] == 0
-    assert [(r.path, r.reason) for r in refused] == [("i/2.png", "has no file m/2.png")]
+    assert [(r.path, r.reason) for r in refused] == [("i/2.png", "has no target file m/2.png")]
     items, _ = source(files, **settings, mask_values={0: "ground", 255: "cell"})
     with pytest.raises(
         Unreadable,
@@ -176,7 +176,7 @@ def test_one_mask_per_object_gives_boxes_and_skips_empty_masks(
     (shape,) = labels_of(items["s/1/images/1.png"]).shapes or ()
     assert shape.box == (2, 3, 7, 9) and shape.label == "object"
     assert decode_rle(shape.rle or (), 20, 30).sum() == 30
-    assert "s/1/masks/b.png is empty and is skipped" in capsys.readouterr().out
+    assert "s/1/masks/b.png marks no pixel and is skipped" in capsys.readouterr().out
     with pytest.raises(Unreadable, match="a.png is 30x20, but the image is 31x20"):
         items["s/1/images/1.png"].annotate(20, 31)
 
@@ -291,7 +291,10 @@ def test_patterns_without_a_match_or_without_a_key_are_errors(source: Read) -> N
     files = {"i/1.png": GREY, "m/1.png": GREY}
     with pytest.raises(UserError, match=r"both must contain \{key\}"):
         source(files, format="pairs", images="i/*.png", targets="m/{key}.png")
-    with pytest.raises(UserError, match=r"ingest.targets: n/\{key\}.png matches none of 2 files, for example i/1.png"):
+    with pytest.raises(
+        UserError,
+        match=r"ingest.targets: n/\{key\}.png matches no file other than the images; .* 2 files, for example i/1.png",
+    ):
         source(files, format="pairs", images="i/{key}.png", targets="n/{key}.png")
 
 
@@ -337,13 +340,13 @@ def test_every_kind_of_coco_segmentation_gives_the_same_box(source: Read, spec: 
         ({"segmentation": [[2, 3, 7, 9]]}, "not a list of x and y of three"),
         (
             {"segmentation": {"size": [20, 30], "counts": [1, 2]}},
-            "annotation 7: the run lengths cannot be decoded: .* 3, not",
+            "annotation 7: the mask cannot be decoded: .* 3, not",
         ),
         ({"segmentation": {"size": [30, 20], "counts": [600]}}, r"the mask has size \[30, 20\]"),
         ({"segmentation": [], "bbox": [2, 3, 0, 6]}, r"the bbox is \[2, 3, 0, 6\]"),
         ({"segmentation": [], "bbox": [90, 3, 5, 6]}, "is outside the 30x20 image"),
         ({"category_id": 4}, "annotation 7: category 4 is not in `categories`"),
-        ({"keypoints": [1, 2, 2]}, "3 numbers for 2 key points"),
+        ({"keypoints": [1, 2, 2]}, "`keypoints` contains 3 numbers, but the category has 2 key points"),
     ],
 )
 def test_an_invalid_coco_annotation_is_reported(source: Read, change: dict[str, Any], message: str) -> None:
@@ -357,10 +360,13 @@ def test_an_invalid_coco_annotation_is_reported(source: Read, change: dict[str, 
     [
         ("{", "not valid JSON"),
         ("[]", "has no list `images`"),
-        ('{"images": [{"id": 1}, {"id": 1}], "annotations": [], "categories": []}', "`images` contains the id 1 twice"),
+        (
+            '{"images": [{"id": 1}, {"id": 1}], "annotations": [], "categories": []}',
+            "`images` contains the id 1 more than once",
+        ),
         (
             '{"images": [], "annotations": [{"id": 1, "image_id": 5}], "categories": []}',
-            "annotation 1 refers to the missing image 5",
+            "annotation 1 has image_id 5, which is not the id of an image",
         ),
     ],
 )
@@ -420,12 +426,12 @@ def test_invalid_voc_annotations_are_reported(source: Read, capsys: pytest.Captu
     items, _ = source(voc(7))
     assert labels_of(items["V/JPEGImages/a.png"]).shapes == ()
     assert "V/Annotations/a.xml, object 1 (cat): the box 7, 4, 7, 9 has no area" in capsys.readouterr().out
-    for xmin, message in (("x", "not four numbers"), ("</xmin>", "not readable XML")):
+    for xmin, message in (("x", "not four numbers"), ("</xmin>", "not valid XML")):
         items, _ = source(voc(xmin))
         with pytest.raises(Unreadable, match=f"V/Annotations/a.xml.*{message}"):
             labels_of(items["V/JPEGImages/a.png"])
     items, _ = source({**voc(3), "V/Annotations/a.xml": "<!DOCTYPE a><annotation/>"})
-    with pytest.raises(Unreadable, match="declares XML entities"):
+    with pytest.raises(Unreadable, match="contains a DOCTYPE or ENTITY declaration"):
         labels_of(items["V/JPEGImages/a.png"])
 
 
@@ -469,7 +475,7 @@ def test_a_second_voc_annotation_of_an_image_is_refused(source: Read) -> None:
     files = {"x/a.xml": VOC.format(3), "y/a.xml": VOC.format(5), "p/a.png": GREY}
     items, refused = source(files, format="voc")
     assert list(items) == ["p/a.png"]
-    assert [(r.path, r.reason) for r in refused] == [("y/a.xml", "p/a.png already has an annotation")]
+    assert [(r.path, r.reason) for r in refused] == [("y/a.xml", "p/a.png already has another annotation file")]
 
 
 def test_difficult_voc_objects_are_marked_as_crowd(source: Read) -> None:
@@ -498,7 +504,7 @@ def test_yolo_boxes_and_polygons_are_relative_to_the_image_size(source: Read) ->
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("2 0.5 0.5 0.2 0.4", "line 2: class 2 is not one of 0 cat, 1 dog"),
+        ("2 0.5 0.5 0.2 0.4", "line 2: class 2 is not defined; the classes are 0 cat, 1 dog"),
         ("0 0.5 0.5 1.2 0.4", "line 2: 1.2 is not between 0 and 1"),
         ("0 0.5 0.5 0.2", "line 2: 3 numbers after the class; a box requires 4"),
         ("cat 0.5", "line 2: 'cat 0.5' is not a list of numbers"),
@@ -538,7 +544,7 @@ def test_deeplabcut_blank_cells_are_missing_points(source: Read) -> None:
     assert labels_of(items["m/a.png"]).points == {"nose": (1.5, 2.0), "tail": None}
     assert [(r.path, r.reason) for r in refused] == [
         ("labeled-data/m/gone.png", "d.csv line 5: the file does not exist"),
-        ("m/b.png", "d.csv line 6: the point nose is '1', 'x', which are not two numbers"),
+        ("m/b.png", "d.csv line 6: the point nose is '1', 'x', which are not two finite numbers"),
         ("m/c.png", "has no row in d.csv"),
     ]
 
@@ -547,10 +553,10 @@ def test_deeplabcut_blank_cells_are_missing_points(source: Read) -> None:
     ("table", "message"),
     [
         (DLC, "d.csv has header rows but no row of an image; add one row per image"),
-        (DLC.replace("\ncoords", "\n\ncoords"), "but they are scorer, bodyparts, empty"),
+        (DLC.replace("\ncoords", "\n\ncoords"), "but they begin with scorer, bodyparts, an empty cell"),
         (
             DLC.replace("bodyparts", "individuals"),
-            "but they are scorer, individuals, coords; tables of several",
+            "but they begin with scorer, individuals, coords; tables of several",
         ),
     ],
 )

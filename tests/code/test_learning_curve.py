@@ -175,7 +175,7 @@ def test_a_perfect_probe_and_blank_images_are_handled(ingest: Ingest, params: Pa
              for i in range(120)]  # fmt: skip
     finding = findings_by_id(ingest(write_folders(tmp_path / "d", separable)), params)["learning_curve/images"]
     assert finding.evidence["error"][-1] == 0 and finding.severity == "info"
-    assert "The error is already below 2 points" in finding.message
+    assert "The error is already at most 2 points" in finding.message
     blank = [("ab"[i % 2], np.full((8, 8), i, np.uint8)) for i in range(120)]
     assert set(findings_by_id(ingest(write_folders(tmp_path / "e", blank), name="blank"), params)) == {
         "learning_curve/not-checked"

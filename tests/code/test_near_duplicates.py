@@ -133,7 +133,7 @@ def test_a_changed_copy_in_another_split_warns_and_the_same_image_blocks(
     assert findings["leakage/near-duplicates"].images == ["train/a/000x.png", "val/a/mirrored.png"]
     assert findings["leakage/same-image"].severity == "blocking"
     assert findings["leakage/same-image"].images == ["train/a/001x.png", "val/a/again.png"]
-    assert "which should be merged" in findings["duplicates/near-duplicates"].message
+    assert "Merge the groups of this set" in findings["duplicates/near-duplicates"].message
 
 
 def test_a_mirrored_copy_with_another_label_warns_of_a_conflict(ingest: Ingest, params: Params, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_neighbours_that_cannot_be_compared_are_reported_as_not_checked(
     assert found.id == "sequence_leakage/not-checked" and "are next to an image of another group" in found.message
     one_group = rows.assign(group="one")
     (found,) = sequence_leakage.find(replace(data, rows=one_group), params.audit)
-    assert found.severity == "passed" and "are in one group" in found.message
+    assert found.severity == "passed" and "are in the same group" in found.message
 
 
 def test_one_image_with_two_masks_is_a_conflict(ingest: Ingest, params: Params, tmp_path: Path) -> None:

@@ -183,10 +183,10 @@ def test_encoder_maps_match_declared_widths_and_strides(name: str, size: tuple[i
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "resnet81"}, "network.name: resnet81: did you mean `resnet18`"),
+        ({"name": "resnet81"}, "network.name: resnet81 is unknown; did you mean `resnet18`"),
         ({"name": "timm/resnet81"}, "timm/resnet81: timm has no such network; did you mean"),
         ({"name": "timm/resnet18.a1_in2k"}, "timm has no weights a1_in2k of resnet18; did you mean `a1_in1k`"),
-        ({"name": "unet", "encoder": "resnet81"}, "network.encoder: resnet81: did you mean `resnet18`"),
+        ({"name": "unet", "encoder": "resnet81"}, "network.encoder: resnet81 is unknown; did you mean `resnet18`"),
         ({"name": "unet", "encoder": "timm/resnet81"}, "timm/resnet81: timm has no such network"),
     ],
 )

@@ -179,9 +179,9 @@ def test_the_error_for_a_missing_file_names_the_folder(tmp_path: Path) -> None:
     [
         ("{low: 1, high: 0.1}", "must be below"),
         ("{low: 0, high: 1, log: true}", "requires low above 0"),
-        ("{choices: []}", "non-empty"),
-        ("{low: -1, high: 1}", "-1.0: Input should be greater than 0"),
-        ("{choices: [0.1, 11]}", "11: Input should be greater than 0 and less than or equal to 10, or auto"),
+        ("{choices: []}", "choices is empty"),
+        ("{low: -1, high: 1}", "-1.0: input should be greater than 0"),
+        ("{choices: [0.1, 11]}", "11: input should be greater than 0 and less than or equal to 10, or auto"),
     ],
 )
 def test_an_invalid_search_range_is_an_error(tmp_path: Path, span: str, message: str) -> None:

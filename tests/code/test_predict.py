@@ -184,11 +184,11 @@ def test_output_folder_is_created(images: Path, tmp_path: Path, fixed_prediction
 def test_outputs_never_overwrite_an_image(tmp_path: Path, fixed_prediction: Any, option: str, name: str) -> None:
     fixed_prediction(SEGMENTATION, MASK)
     (tmp_path / name).write_bytes(b"an image")
-    with pytest.raises(UserError, match=f"{option} .* is, or contains, input images; name another folder"):
+    with pytest.raises(UserError, match=f"{option} .* could overwrite input images of .*; name another folder"):
         predict_in_process(str(tmp_path), option, str(tmp_path / ".." / tmp_path.name))
     written = tmp_path / f"{name}{'.jpg' if option == '--overlays' else '.png'}"
     written.write_bytes(b"an image, too")
-    with pytest.raises(UserError, match=f"{option} .* is, or contains, input images; name another folder"):
+    with pytest.raises(UserError, match=f"{option} .* could overwrite input images of .*; name another folder"):
         predict_in_process(str(tmp_path / name), str(written), option, str(tmp_path))
     assert written.read_bytes() == b"an image, too"
 
@@ -196,9 +196,7 @@ def test_outputs_never_overwrite_an_image(tmp_path: Path, fixed_prediction: Any,
 def test_output_table_never_overwrites_an_image(tmp_path: Path, fixed_prediction: Any) -> None:
     fixed_prediction(COUNT, None)
     (tmp_path / "one.png").write_bytes(b"an image")
-    with pytest.raises(
-        UserError, match="--output .*one.png is an input or has the suffix of an image; name another file"
-    ):
+    with pytest.raises(UserError, match="--output .*one.png has the suffix of an image; name another file"):
         predict_in_process(str(tmp_path), "--output", str(tmp_path / "one.png"))
     assert (tmp_path / "one.png").read_bytes() == b"an image"
 
@@ -242,7 +240,7 @@ def test_resumed_run_keeps_engine_and_precision(
     with monkeypatch.context() as patch:
         patch.setattr(fixed, "predict", interrupt)
         assert predict_in_process(*words) == INTERRUPTED
-    with pytest.raises(UserError, match="used --engine openvino, now onnxruntime"):
+    with pytest.raises(UserError, match="used --engine openvino .now onnxruntime"):
         predict_in_process(*words, "--engine", "onnxruntime")
     opened.clear()
     assert predict_in_process(*words, "--engine", "openvino") == 0
@@ -255,7 +253,7 @@ def test_resumed_run_keeps_engine_and_precision(
 @pytest.mark.parametrize(
     ("task_spec", "words", "message"),
     [
-        (COUNT, ["--files", "x"], "predictions of task regression are not images"),
+        (COUNT, ["--files", "x"], "predictions of task regression are neither masks nor images"),
         (SEGMENTATION, ["--format", "coco"], "the model has task segmentation"),
         (spec("image", "image", "image", channels=1), [], "name a folder for them with --files"),
     ],

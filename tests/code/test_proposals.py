@@ -208,7 +208,9 @@ def test_smallest_structure_is_reported(propose: Callable[..., tuple[Params, str
 def test_blockers_are_reported(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
     deep = [png(noise(n).astype(np.uint16) if n % 2 else noise(n)) for n in range(40)]
     _, output = propose(write(workspace / "deep", {f"{'ab'[n // 20]}/{n}.png": image for n, image in enumerate(deep)}))
-    assert "prepare: images of 8 and 16 bits" in output and "20 of 40 opened images are nearly black" in output
+    assert (
+        "different depths (8 and 16 bits per value)" in output and "20 of 40 opened images are nearly black" in output
+    )
     bad = {f"{'ab'[n % 2]}/{n}.png": b"not an image" if n % 3 == 0 else png(noise(n)) for n in range(40)}
     proposed, output = propose(write(workspace / "bad", bad))
     assert "about 35% of the files will be rejected" in output and proposed.ingest.max_rejected == 0.01
@@ -223,10 +225,10 @@ def test_few_rejected_files_are_tolerated_and_listed(
     proposed, output = propose(
         write(workspace / "s", files | {"a/3.png": b"not an image", "labels.csv": "file,age\nx.jpg,3"})
     )
-    assert 0.03 <= proposed.ingest.max_rejected <= 0.2 and "such as labels.csv: not in a class folder" in output
+    assert 0.03 <= proposed.ingest.max_rejected <= 0.2 and "such as labels.csv: is not in a class folder" in output
     assert (
-        "labels.csv: no column contains paths of the images; the columns are file, age, and the first row is x.jpg, 3"
-        in output
+        "labels.csv: no column contains paths of the images in at least half of its rows; the columns are file, "
+        "age, and the first row is x.jpg, 3" in output
     )
     assert len(ingested(proposed, workspace)) > 30
 
@@ -288,4 +290,4 @@ def test_numbered_images_are_sorted_numerically() -> None:
 
 def test_video_frames_are_grouped(propose: Callable[..., tuple[Params, str]], reference_data: Path) -> None:
     proposed, output = propose(reference_data / "mouse_joints.zip", "--inside", "mouse_joints/openfield")
-    assert proposed.ingest.sequence_block == 6 and "images remain similar up to a distance of" in output
+    assert proposed.ingest.sequence_block == 6 and "images at a distance of" in output

@@ -346,7 +346,7 @@ def spec_of_labels(
 
 def test_a_class_listed_twice_is_reported(params: Params) -> None:
     annotations = [Annotation(labels=(label,)) for label in "ab"]
-    with pytest.raises(UserError, match="task.classes: a, b, a lists a class twice; list each class once"):
+    with pytest.raises(UserError, match="task.classes: a is listed more than once; list each class once"):
         spec_of_labels(params, "classification", annotations, classes=("a", "b", "a"))
 
 

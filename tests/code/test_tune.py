@@ -188,7 +188,7 @@ def test_a_grid_has_every_combination_after_the_values_of_params(search: Search)
     assert rest["train.learning_rate"].round(6).tolist() == [1e-4, 1e-4, 1e-3, 1e-3, 1e-2, 1e-2]
     assert rest["train.optimizer"].tolist() == ["sgd", "adamw"] * 3
     with pytest.raises(
-        UserError, match=r"tune.trials: 4, but the grid has 6 combinations \(3 of train.learning_rate, 2 of"
+        UserError, match=r"tune.trials: 4, but the grid has 6 combinations \(3 values of train.learning_rate, 2 "
     ):
         search(space, trials=4, sampler="grid")
 

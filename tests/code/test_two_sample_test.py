@@ -113,7 +113,7 @@ def test_sets_without_arrivals_origins_or_groups_are_not_compared(
     data = audit_data(ingest, tmp_path / "d")
     small = AuditData(data.rows.assign(origin="", label="").iloc[:12], data.sealed, data.folder)
     findings = by_id(representativeness.find(small, params.audit) + domain_gap.find(small, params.audit))
-    assert "first ingest" in findings["representativeness/new-data"].message
+    assert "the same ingest" in findings["representativeness/new-data"].message
     assert findings["domain_gap/origins"].severity == "passed"
     assert "at least 10 in each set" in findings["representativeness/not-checked"].message
     assert "images have no class" in findings["representativeness/not-checked"].message

@@ -122,7 +122,7 @@ BROKEN_RULES: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
     "one class only": (
         lambda: valid_rows().query("label == 'cat'"),
         {"min_classes"},
-        "The observed value is 1. Rule: there are at least 2",
+        "The observed value is 1. Rule: the number of classes is at least 2",
     ),
     "too few to train on": (
         with_fewer_images("cat", "train", 2),
@@ -156,7 +156,7 @@ BROKEN_RULES: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
     "labels of another kind": (
         with_value("annotation", '{"scalars":{"weight":2}}'),
         {"same_labels"},
-        "`cat/0.png`: has scalars weight; most images have labels",
+        "`cat/0.png`: has numbers (weight), but 11 images have class labels",
     ),
     "an image in both splits": (
         with_value("pixels", "cat/5.png"),
@@ -166,7 +166,7 @@ BROKEN_RULES: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
     "an image of the test split": (
         with_value("pixels", "of the test"),
         {"image_in_one_split"},
-        "`cat/0.png`: is in training and in the sealed test split",
+        "`cat/0.png`: is in the training split and in the sealed test split",
     ),
     "a group in both splits": (
         with_value("group", "cat/5.png"),
@@ -176,7 +176,7 @@ BROKEN_RULES: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
     "a group of the test split": (
         with_value("group", "of the test"),
         {"group_in_one_split"},
-        "Group `of the test` has 1 image here and others in the sealed test split",
+        "Group `of the test` has 1 training or validation image and others in the sealed test split",
     ),
     "a class in two spellings": (
         with_value("annotation", '{"labels":["Cat "]}'),

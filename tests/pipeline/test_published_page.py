@@ -149,7 +149,7 @@ def test_publish_replaces_only_published_folders(
     with pytest.raises(UserError, match="mine exists and is not a published model; name another folder"):
         publish(model, tmp_path / "mine", runtime)
     assert (tmp_path / "mine" / "thesis.txt").exists()
-    with pytest.raises(UserError, match="is not the npm package onnxruntime-web; `make publish` downloads it"):
+    with pytest.raises(UserError, match="so it is not the npm package onnxruntime-web; `make publish` downloads it"):
         publish(model, tmp_path / "new", tmp_path)
     for _ in range(2):
         assert publish(model, tmp_path / "new", runtime) > 14e6

@@ -31,10 +31,10 @@ def _single_label(data: AuditData) -> Found:
     groups_of = rows.groupby("label")["group"].nunique()
     known_N = rows["label"].map(groups_of >= FOLDS).to_numpy()
     rare = [label for label in sorted_labels(rows) if groups_of[label] < FOLDS]
-    unchecked = [f"{_listed('class', rare)} too few groups to check labels."] if rare else []
+    unchecked = [f"{_unchecked(rare)}: at least {FOLDS} groups per class are required."] if rare else []
     rows, features_NF = rows[known_N], data.features[known_N]
     if rows["label"].nunique() < 2:
-        return [], [*unchecked, "Fewer than two classes have enough groups to check labels."]
+        return [], [*unchecked, f"No labels were checked: fewer than two classes have {FOLDS} or more groups."]
     order = data.grades if set(rows["label"]) <= set(data.grades) else sorted_labels(rows)
     names = [name for name in order if name in set(rows["label"])]
     codes_N = rows["label"].map({name: code for code, name in enumerate(names)}).to_numpy()
@@ -72,7 +72,10 @@ def _multi_label(data: AuditData, labels: Sequence[set[str]]) -> Found:
     errors_of = {k: _one_against_rest(score_NK[:, place], has_NK[:, k]) for place, k in enumerate(kept)}
     skilled = {k: errors for k, errors in errors_of.items() if errors.skill >= MIN_SKILL}
     left_out = [names[k] for k in range(len(names)) if k not in skilled]
-    unchecked = [f"{_listed('class', left_out)} too few images or too inaccurate predictions."]
+    unchecked = [
+        f"{_unchecked(left_out)}: images with the class in at least {FOLDS} groups, an image without it, and a skill "
+        f"of the baseline of at least {MIN_SKILL} are required."
+    ]
     wrong = {k: errors for k, errors in skilled.items() if errors.count}
     captions: dict[str, str] = {}
     ranked = sorted(
@@ -88,6 +91,7 @@ def _multi_label(data: AuditData, labels: Sequence[set[str]]) -> Found:
     evidence |= {names[k]: {"skill": e.skill, "share": e.share, "at_least": e.at_least} for k, e in errors_of.items()}
     count = sum(errors.count for errors in wrong.values())
     which = ", ".join(f"{errors.count} of `{names[k]}`" for k, errors in list(wrong.items())[:10])
+    which += ", ..." if len(wrong) > 10 else ""
     least = min((errors.skill for errors in skilled.values()), default=0.0)
     classes = quantity(len(skilled), "class", "classes")
     skill = f"the baseline predicts {classes} with a skill of at least {least:.2f} (0: chance, 1: perfect)"
@@ -135,14 +139,15 @@ def _look(count: int) -> str:
 def _low_skill(what: str, errors: LabelErrors) -> str:
     return (
         f"Label errors were not checked: the baseline predicts {what} with skill {errors.skill:.2f} (0: chance, 1: "
-        f"perfect), but {MIN_SKILL} is required. Either the differences between the classes are too fine for it, or "
-        "many labels are wrong."
+        f"perfect), but at least {MIN_SKILL} is required. The differences between the classes may be too fine for it, "
+        "the images too few, or many labels wrong."
     )
 
 
-def _listed(what: str, names: list[str]) -> str:
+def _unchecked(names: list[str]) -> str:
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    return f"The {what} {shown} has" if len(names) == 1 else f"{len(names)} {what}es ({shown}) have"
+    classes = f"class {shown}" if len(names) == 1 else f"{len(names)} classes ({shown})"
+    return f"Labels were not checked for {classes}"
 
 
 def _with_paths(places: np.ndarray, paths: list[str]) -> list[tuple[int, str]]:

@@ -11,7 +11,7 @@ from scipy.ndimage import label, uniform_filter
 
 from stages.audits.audit_data import AuditData
 from stages.audits.label_errors.wrong_classes import Found
-from stages.audits.label_errors.wrong_numbers import robust_deviations
+from stages.audits.label_errors.wrong_numbers import list_weak, robust_deviations
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
 from stages.dataset.annotations import IGNORE_INDEX
@@ -65,13 +65,16 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
     dice_K = 2 * both_NK.sum(axis=0) / np.maximum(sum_NK.sum(axis=0), 1)
     skilled = dice_K >= MIN_DICE
     weak = [f"{name} (Dice {dice:.2f})" for name, dice in zip(names, dice_K, strict=True) if dice < MIN_DICE]
+    if skilled.sum() < min(2, len(names)):
+        return [], [
+            f"Masks were not compared with predictions: the Dice of the baseline must be at least {MIN_DICE} for "
+            f"{quantity(min(2, len(names)), 'class', 'classes')}; it is lower for {list_weak(weak)}."
+        ]
     unchecked: list[str] = []
     if weak:
         unchecked = [
-            f"Masks were not checked for {', '.join(weak)}: the Dice of the baseline must be at least {MIN_DICE}."
+            f"Masks were not checked for {list_weak(weak)}: the Dice of the baseline must be at least {MIN_DICE}."
         ]
-    if skilled.sum() < min(2, len(names)):
-        return [], unchecked
     dice_NK = (2 * both_NK + SLACK) / (sum_NK + SLACK)
     worst_N = np.where(skilled, dice_NK, np.inf).min(axis=1)
     far_N = (robust_deviations(worst_N[:, None])[:, 0] < -FAR) & (worst_N < POOR * np.median(worst_N))
@@ -82,7 +85,7 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
         "dice_of_images": {f"{q} %": float(np.percentile(worst_N, q)) for q in (1, 5, 50, 95)},
     }
     if not ranked:
-        message = f"All {len(rows)} masks agree with the out-of-fold predictions of the baseline."
+        message = f"The out-of-fold predictions of the baseline do not suggest wrong masks among {len(rows)} masks."
         return [Finding("label_errors/masks", "passed", message, evidence)], unchecked
     paths, captions, places = list(rows["path"]), {}, {}
     for n in ranked:

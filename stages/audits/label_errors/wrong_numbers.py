@@ -46,8 +46,7 @@ def compare_numbers(data: AuditData, names: list[str], given_ND: Real[Array, "N 
     unchecked: list[str] = []
     if weak:
         unchecked = [
-            f"Numbers were not checked for {', '.join(weak)}: the baseline does not predict these well enough (an R2 "
-            f"of {MIN_R2} is required)."
+            f"Numbers were not checked for {list_weak(weak)}: the R2 of the baseline must be at least {MIN_R2}."
         ]
     residual_ND = scaled_ND - predicted_ND
     deviation_ND = (residual_ND - np.median(residual_ND, axis=0)) / _scale(residual_ND, _used_for_spread(scaled_ND))
@@ -62,11 +61,14 @@ def compare_numbers(data: AuditData, names: list[str], given_ND: Real[Array, "N 
         return [], unchecked
     if not far:
         images = quantity(len(paths), "image")
-        message = f"The numbers of {images} agree with the out-of-fold predictions of the baseline."
+        message = (
+            f"No checked number of {images} is more than {FAR:g} robust standard deviations from its out-of-fold "
+            "prediction."
+        )
         return [Finding("label_errors/numbers", "passed", message, evidence)], unchecked
     message = (
         f"In {len(captions)} of {quantity(len(paths), 'image')}, a number is more than {FAR:g} robust standard "
-        "deviations from its out-of-fold prediction. The farthest are shown first. Check whether it was misread."
+        "deviations from its out-of-fold prediction. Check these numbers; the farthest is shown first."
     )
     evidence["far"] = [f"{path} ({words})" for path, words in captions.items()][:50]
     severity: Severity = "warning" if far[0][0] > 2 * FAR or len(far) > USUAL * known_N.sum() * len(names) else "info"
@@ -130,6 +132,11 @@ def _used_for_spread(value_ND: Float[Array, "N D"]) -> Bool[Array, "N D"]:
 def _scale(off_ND: Float[Array, "N D"], used_ND: Bool[Array, "N D"], least: float = 1e-12) -> Float[Array, " D"]:
     """Return 1.4826 times the median absolute deviation, at least `least`: an estimate of the standard deviation."""
     return np.maximum(1.4826 * np.nanmedian(np.where(used_ND, abs(off_ND), np.nan), axis=0), least)
+
+
+def list_weak(weak: list[str], most: int = 10) -> str:
+    """Return the names that the baseline does not predict, at most `most` of them."""
+    return ", ".join(weak[:most]) + (", ..." if len(weak) > most else "")
 
 
 def robust_deviations(value_ND: Float[Array, "N D"]) -> Float[Array, "N D"]:

@@ -11,7 +11,7 @@ from scipy.ndimage import label, uniform_filter
 
 from stages.audits.audit_data import AuditData
 from stages.audits.label_errors.wrong_classes import Found
-from stages.audits.label_errors.wrong_numbers import compare_numbers
+from stages.audits.label_errors.wrong_numbers import compare_numbers, list_weak
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
 from stages.core.shapes import Array, Bool, Float, UInt8
@@ -67,7 +67,7 @@ def find(data: AuditData) -> Found:
     unchecked: list[str] = []
     if weak:
         unchecked = [
-            f"Objects were not checked for {', '.join(weak)}: the Dice of the baseline must be at least {MIN_DICE}."
+            f"Objects were not checked for {list_weak(weak)}: the Dice of the baseline must be at least {MIN_DICE}."
         ]
     return ([_finding(data, all_annotations, names, errors, dice_K, skilled)] if skilled else []), unchecked
 
@@ -180,8 +180,8 @@ def _finding(
     }
     if not ranked:
         message = (
-            f"The labelled objects of {quantity(len(paths), 'image')} agree with the out-of-fold predictions of the "
-            "baseline."
+            "The out-of-fold predictions of the baseline do not suggest label errors of objects in "
+            f"{quantity(len(paths), 'image')}."
         )
         return Finding("label_errors/objects", "passed", message, evidence)
     evidence["which"] = [f"{paths[n]} ({words})" for _, n, words in ranked[:50]]

@@ -136,10 +136,9 @@ function readNpy(bytes) {
     .filter((n) => n.trim())
     .map(Number);
   const bits = { "|u1": 8, "<u2": 16, ">u2": 16 }[kind];
+  const found = kind ? `contains ${kind} of shape (${shape})` : "contains no numpy array";
   if (!bits || ![2, 3].includes(shape.length) || shape.some((n) => !Number.isInteger(n) || n < 1)) {
-    throw new Unreadable(
-      `contains ${kind ?? "no array"} of shape (${shape}); uint8 or uint16 of shape [H, W] or [H, W, C] is required`,
-    );
+    throw new Unreadable(`${found}; uint8 or uint16 of shape [H, W] or [H, W, C] is required`);
   }
   if (/'fortran_order': *True/.test(header))
     throw new Unreadable("is stored column by column; save it with numpy.ascontiguousarray");

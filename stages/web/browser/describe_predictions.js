@@ -40,7 +40,7 @@ export function describePrediction(record, prediction, spec, palette) {
     regression: describeNumbers,
     landmarks: describePoints,
     segmentation: describeShares,
-    image: () => [element("p.said", {}, "Restored")],
+    image: () => [element("p.said", {}, "Predicted image")],
     instances: describeCounts,
   }[spec.task](record, prediction, spec, palette);
 }
@@ -226,7 +226,7 @@ export function describeModel({ model, score, bytes, runtime, card }) {
           "p.small",
           {},
           element("a", { href: card, download: "" }, "Model card"),
-          ": test data, scores and limitations",
+          ": data, scores and limits",
         )
       : null,
   ];
@@ -234,5 +234,5 @@ export function describeModel({ model, score, bytes, runtime, card }) {
 
 function describeInterval({ low, high, better }) {
   const between = Number.isFinite(low) && Number.isFinite(high) ? `between ${figure(low)} and ${figure(high)} ` : "";
-  return `${between}on validation${better === "lower" ? "; lower is better" : ""}`;
+  return `${between}on validation images${better === "lower" ? "; lower is better" : ""}`;
 }

@@ -21,7 +21,8 @@ start().catch((error) => broken(error.message));
 async function start() {
   at("unserved").remove();
   const response = await fetch(new URL("about.json", place), { cache: "no-cache" });
-  if (!response.ok) throw new Error(`about.json could not be fetched: ${response.status} ${response.statusText}`);
+  if (!response.ok)
+    throw new Error(`about.json could not be fetched: ${response.status} ${response.statusText}`.trim());
   about = await response.json();
   document.title = `${about.model.name ?? about.model.task}, in the browser`;
   at("name").textContent = about.model.name ?? about.model.task;
@@ -60,7 +61,7 @@ function broken(why) {
 function updateStatus() {
   const done = rows.filter((row) => row.done).length;
   if (ready)
-    at("state").textContent = done < rows.length ? `${done} of ${rows.length} predicted` : rows.length ? "" : "Ready";
+    at("state").textContent = done < rows.length ? `${done} of ${rows.length} processed` : rows.length ? "" : "Ready";
   at("tools").hidden = !done;
 }
 
@@ -124,13 +125,13 @@ function pictureOf({ image, over, restored }, name, { width, height }) {
   };
   if (!restored)
     return [shown(image, "img", name), over ? shown(over, "img.over", `prediction drawn over ${name}`) : ""];
-  const above = shown(restored, "img.over", `${name}, restored`),
+  const above = shown(restored, "img.over", `${name}, predicted image`),
     slider = element("input", {
       type: "range",
       min: 0,
       max: 100,
       value: 50,
-      "aria-label": "from the original to the restored image",
+      "aria-label": "from the original to the predicted image",
     });
   const move = () => above.style.setProperty("--from", `${slider.value}%`);
   slider.addEventListener("input", move);
@@ -139,7 +140,7 @@ function pictureOf({ image, over, restored }, name, { width, height }) {
     shown(image, "img", `${name}, original`),
     above,
     element("span.left", {}, "original"),
-    element("span.right", {}, "restored"),
+    element("span.right", {}, "predicted"),
     slider,
   ];
 }

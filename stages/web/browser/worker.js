@@ -37,7 +37,8 @@ function messageOf(error) {
 // Download a file and report the progress.
 async function download(url) {
   const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url.pathname} could not be downloaded: ${response.status} ${response.statusText}`);
+  if (!response.ok)
+    throw new Error(`${url.pathname} could not be downloaded: ${response.status} ${response.statusText}`.trim());
   const parts = [];
   let got = 0;
   for (const reader = response.body.getReader(); ;) {

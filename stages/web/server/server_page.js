@@ -35,7 +35,7 @@ async function showModel() {
     at("name").textContent = `${model.name}: ${model.task}`;
     document.title = `${model.name} · Macula`;
     const scores = Object.entries(model.scores ?? {}).slice(0, 1);
-    const parts = scores.map(([name, s]) => `${name.replaceAll("_", " ")} ${figure(s.value)} [${figure(s.low)}, ${figure(s.high)}] on validation images`);
+    const parts = scores.map(([name, s]) => `${name.replaceAll("_", " ")} ${figure(s.value)}${Number.isFinite(s.low) && Number.isFinite(s.high) ? ` [${figure(s.low)}, ${figure(s.high)}]` : ""} on validation images`);
     at("about").textContent = [...parts, `data ${model.version}`, `model ${model.digest}`].join(" · ");
   } catch (error) {
     at("about").textContent = error.message;
