@@ -14,7 +14,7 @@ from stages.config.schema import Params
 from stages.core.errors import UserError, did_you_mean
 from stages.core.plurals import quantity
 
-_CONTENT = {list: "a list", str: "text"}
+_CONTENT: dict[type, str] = {list: "a list", str: "text"}
 """Content of a params file that has no sections, in words."""
 
 

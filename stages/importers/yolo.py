@@ -57,7 +57,7 @@ def _names(files: SourceFiles) -> dict[int, str]:
                 content: Any = YAML(typ="safe", pure=True).load(io.BytesIO(files[path]()))
             except (YAMLError, ValueError) as error:
                 raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-            names = content.get("names") if isinstance(content, dict) else None
+            names: Any = content.get("names") if isinstance(content, dict) else None
             try:
                 pairs = names.items() if isinstance(names, dict) else enumerate(names)
                 return {int(number): str(label) for number, label in pairs}

@@ -194,7 +194,8 @@ def _shown(values: dict[str, Any], key: str) -> str:
 
 
 def _shape(tensor: dict[str, Any], deployed: LoadedModel, settings: Settings) -> tuple[int, int, int, int]:
-    shape, channels = tensor.get("shape"), deployed.model.spec.channels
+    shape: Any = tensor.get("shape")
+    channels = deployed.model.spec.channels
     whole = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
     if not whole or len(shape) != 4 or shape[3] != channels:
         raise Refused(
