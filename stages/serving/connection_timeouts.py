@@ -10,7 +10,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEADER_SECONDS = 10.0  # from the first byte of a request to the end of its headers
 REST_SECONDS = 30.0  # for the rest of a request after its response, such as 413
-NEXT_READ = 0.001  # seconds; until then the event loop has read what arrived before
 
 
 class TimeoutProtocol(HttpToolsProtocol):
@@ -69,7 +68,7 @@ class TimeoutProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection, unless its last response is still being sent or a request has just arrived."""
+        """Close an idle connection, unless its last response is still being sent."""
         unsent, before = self.transport.get_write_buffer_size(), self.unsent
         self.unsent = unsent
         if unsent and unsent == before:
@@ -77,7 +76,7 @@ class TimeoutProtocol(HttpToolsProtocol):
         elif unsent:
             self._await_request()
         else:
-            self.timeout_keep_alive_task = self.loop.call_later(NEXT_READ, super().timeout_keep_alive_handler)
+            super().timeout_keep_alive_handler()
 
     def _await_request(self) -> None:
         self._unset_keepalive_if_required()

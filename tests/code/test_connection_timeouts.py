@@ -3,7 +3,6 @@
 import asyncio
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,8 +34,7 @@ def connected(keep_alive: float, block: float = 0) -> Iterator[socket.socket]:
     @app.api_route("/x", methods=["GET", "POST"])
     async def respond(request: Request) -> PlainTextResponse:
         if block:
-            loop = asyncio.get_running_loop()
-            threading.Timer(SHORT / 2, loop.call_soon_threadsafe, (time.sleep, block)).start()
+            asyncio.get_running_loop().call_later(SHORT / 2, time.sleep, block)
         return PlainTextResponse("yes")
 
     with running(app, keep_alive) as address, socket.create_connection(address, timeout=10) as connection:
