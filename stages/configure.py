@@ -6,7 +6,7 @@ The output states the reasons for the values, other interpretations of the sourc
 import os
 import runpy
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +28,9 @@ from stages.configuration.summary import MAX_LISTED, find_unused_images
 from stages.core.dependency_errors import explain
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
-from stages.images.archives import SourceFiles, list_source_files
+from stages.images.archives import HIDDEN_FILES, SourceFiles, list_source_files
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
+from stages.images.unsupported_formats import describe_unsupported
 from stages.importers.format_detection import FormatCandidate, find_formats
 
 TIMED_ON = 8  # number of images on which training is timed
@@ -132,10 +133,21 @@ def _first_usable(
     reasons = "".join(f"\n  {one_line(failure)}" for failure in failures[:MAX_LISTED])
     raise UserError(
         f"{where} contains no labelled images in {expected}, among {quantity(image_count, 'image')} and "
-        f"{quantity(len(named) - image_count, 'other file')}. Known formats: a folder of images per class, a table "
-        "of paths, masks or other files next to images, COCO, Pascal VOC, YOLO, DeepLabCut, npz; see "
-        "docs/guides/your-images.md" + (f". Rejected interpretations:{reasons}" if reasons else "")
+        f"{quantity(len(named) - image_count, 'other file')}{_describe_unsupported_images(files, named)}. Known formats: a "
+        "folder of images per class, a table of paths, masks or other files next to images, COCO, Pascal VOC, YOLO, "
+        "DeepLabCut, npz; see docs/guides/your-images.md" + (f". Rejected interpretations:{reasons}" if reasons else "")
     )
+
+
+def _describe_unsupported_images(files: SourceFiles, paths: list[str]) -> str:
+    """Return how to convert those files that are images of unsupported formats; one file per suffix is read."""
+    by_suffix = {Path(path).suffix.lower(): path for path in paths if not HIDDEN_FILES.search(path)}
+    reasons = []
+    for path in by_suffix.values():
+        with suppress(Unreadable, OSError):  # `ingest` reports unreadable files
+            if reason := describe_unsupported(files[path]()):
+                reasons.append(f". {path!a} {reason}")
+    return "".join(reasons)
 
 
 def _fit_to_time_budget(

@@ -15,7 +15,7 @@ import uvicorn
 from stages.core.errors import UserError
 from stages.serving.admission import configure_logging
 from stages.serving.app import create_app
-from stages.serving.header_timeout import HeaderTimeoutProtocol
+from stages.serving.connection_timeouts import TimeoutProtocol
 from stages.serving.metrics import SHARED
 from stages.serving.settings import KEY, Settings
 
@@ -47,7 +47,8 @@ def main(settings: Settings, host: str, port: int, open_to_all: bool) -> None:
         "access_log": False,
         "log_config": None,
         "server_header": False,
-        "http": HeaderTimeoutProtocol,
+        "http": TimeoutProtocol,
+        "timeout_keep_alive": settings.keep_alive,
     }
     configure_logging()
     if settings.workers == 1:

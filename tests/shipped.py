@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +19,8 @@ import uvicorn
 from fastapi import FastAPI
 from onnx import TensorProto, helper
 
-from stages.serving.header_timeout import HeaderTimeoutProtocol
+from stages.serving.connection_timeouts import TimeoutProtocol
+from stages.serving.settings import Settings
 
 COLOURS = ("red", "green", "blue")
 PATIENCE = 60.0  # seconds until a server responds
@@ -78,9 +80,10 @@ def served(model: Path, *arguments: str, python: str = sys.executable) -> Iterat
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[tuple[str, int]]:
+def running(app: FastAPI, keep_alive: Any = Settings.keep_alive) -> Iterator[tuple[str, int]]:
     """Run a server in a thread of this process; yield its host and port."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=HeaderTimeoutProtocol, log_config=None))
+    config = uvicorn.Config(app, port=0, http=TimeoutProtocol, timeout_keep_alive=keep_alive, log_config=None)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -9,7 +9,7 @@ from functools import partial
 from heapq import nsmallest
 from pathlib import Path
 from typing import BinaryIO
-from zipfile import BadZipFile, ZipFile, ZipInfo
+from zipfile import ZipFile, ZipInfo
 
 from stages.core.errors import UserError
 from stages.images.archives import (
@@ -215,7 +215,7 @@ def _read_from_zip(file: str, member: ZipInfo) -> bytes:
     try:
         with _ZipWithoutTable(file) as archive:
             return read_zip_member(archive, member)
-    except (BadZipFile, EOFError) as error:
+    except (*ARCHIVE_ERRORS, OSError) as error:
         raise Unreadable(f"cannot be unpacked: {error}") from error
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from stages.command_line.options import Engine
-from stages.serving.settings import KEY, Settings
+from stages.serving.settings import KEY, MIN_KEEP_ALIVE, Settings
 
 EXAMPLE = """\
 macula serve data/export/model.onnx
@@ -64,6 +64,14 @@ def serve(
         float, Option(min=0, help="Maximum time from a request to its response, in seconds; then it gets status 503.")
     ] = Settings.seconds,
     images: Annotated[int, Option(min=1, help="Maximum number of images per request.")] = Settings.images,
+    keep_alive: Annotated[
+        float,
+        Option(
+            min=MIN_KEEP_ALIVE,
+            help="Seconds until a connection without a request is closed; must exceed the idle timeout of a proxy in "
+            "front: 75 for nginx and AWS ALB, 620 for Google Cloud, 3610 for Envoy.",
+        ),
+    ] = Settings.keep_alive,
 ) -> None:
     """Serve an exported model over HTTP, without torch, with a web page at / and API documentation at /docs."""
     from stages.serve import main
@@ -71,7 +79,7 @@ def serve(
     settings = Settings(
         model=model, name=name, engine=engine, threads=threads, parallel=parallel, workers=workers, batch=batch,
         latency=latency, queue=queue, megabytes=megabytes, megapixels=megapixels, memory=memory, seconds=seconds,
-        images=images,
+        images=images, keep_alive=keep_alive,
     )  # fmt: skip
     main(settings, host, port, open)
 

@@ -1,12 +1,10 @@
 """Inspection of the images of a source before params are proposed."""
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from stages.configuration.group_similarity import ImageSignature, compute_signature
 from stages.configuration.grouping import ImageGrouping, detect_grouping
@@ -15,7 +13,7 @@ from stages.core.errors import UserError
 from stages.core.plurals import quantity
 from stages.core.shapes import Array, Float, Integer
 from stages.dataset.annotations import Annotation
-from stages.images.decode import PILLOW_FORMATS, Unreadable, decode_image
+from stages.images.decode import Unreadable, decode_image, open_with_pillow
 from stages.images.image_statistics import to_grey
 from stages.importers.format_detection import FormatCandidate
 from stages.importers.sample import Sample
@@ -147,7 +145,7 @@ def _sides(items: Sequence[Sample], seen: Integer[Array, "M 2"], max_megapixels:
     for item in items:
         try:
             data = item.read()
-            with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as file:
+            with open_with_pillow(data) as file:
                 if file.height * file.width <= max_megapixels * 1e6:
                     sides.append((file.height, file.width))
         except Exception:  # noqa: S112  # Pillow raises many types; ingest reports unreadable files

@@ -4,6 +4,7 @@ import gzip
 import lzma
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -24,8 +25,11 @@ MAX_FILE_BYTES = 2**30  # bytes of one file, which is read into memory
 TABLE_SUFFIXES = (".csv", ".parquet")
 HIDDEN_FILES = re.compile(r"(^|/)(\.(?!\.)|__MACOSX/|Thumbs\.db$|desktop\.ini$)")
 """Hidden files and files that operating systems create; they are ignored."""
-ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
-"""Exceptions that damaged archives raise."""
+ARCHIVE_ERRORS = (
+    *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile),
+    *(NotImplementedError, UnicodeError),  # a zip that states an unknown version, or names that are not valid UTF-8
+)
+"""Exceptions that damaged archives raise, besides OSError (without an error number) for a damaged bz2 stream."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def list_source_files(source: Path, stack: ExitStack) -> Listing:
 
     Raises:
         UserError: the source does not exist or has an unknown format; or the archive is damaged or too large, contains
-            a path that leaves it or, if it is a zip, contains a file twice.
+            a path that leaves it or, if it is a zip, contains a file twice; or it cannot be read or unpacked.
     """
     if not source.exists():
         raise UserError(f"ingest.source: {source} does not exist; set it to a folder, zip, tar or npz of images")
@@ -76,8 +80,10 @@ def list_source_files(source: Path, stack: ExitStack) -> Listing:
             f"ingest.source: {source} contains {error.tarinfo.name}, which cannot be unpacked safely ({error}); pack "
             "it again"
         ) from error
-    except ARCHIVE_ERRORS as error:
-        raise UserError(f"ingest.source: {source} is a damaged archive: {error}; copy it again") from error
+    except (*ARCHIVE_ERRORS, OSError) as error:
+        if getattr(error, "errno", None) is None:
+            raise UserError(f"ingest.source: {source} is a damaged archive: {error}; copy it again") from error
+        raise UserError(f"ingest.source: {source} cannot be unpacked: {error}; unpack it to a folder") from error
     nameless = [name for name in files if not _is_text(name)]
     refused += [Rejection(name, "has a name that is not valid UTF-8; rename it") for name in nameless]
     return {name: read for name, read in files.items() if _is_text(name)}, refused
@@ -140,14 +146,13 @@ def read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     """Read a member of a zip.
 
     Raises:
-        Unreadable: the member is too large, damaged, encrypted, or compressed by an unknown method.
-        EOFError: the archive ends within the member.
+        Unreadable: the member is too large, damaged, incomplete, encrypted, or compressed by an unknown method.
     """
     check_file_size(member.file_size)
     try:
         return archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError) as error:
-        raise Unreadable(f"cannot be unpacked: {error}") from error
+    except (*ARCHIVE_ERRORS, OSError, RuntimeError, ValueError, struct.error) as error:  # OSError: bz2, or a bad offset
+        raise Unreadable(f"cannot be unpacked: {str(error) or 'the archive ends within it'}") from error
 
 
 def normalize_member_name(name: str) -> str:

@@ -7,17 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from stages.core.plurals import quantity
 from stages.core.shapes import Array, Integer, Shaped
+from stages.images.unsupported_formats import describe_unsupported
 
 PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 READABLE_FORMATS = (*PILLOW_FORMATS, "NPY")
-IMAGE_SUFFIXES = frozenset(".npy .bmp .gif .jpeg .jpg .jpe .jfif .png .pbm .pgm .pnm .ppm .tif .tiff .webp".split())
+IMAGE_SUFFIXES = frozenset(
+    ".npy .bmp .gif .jpeg .jpg .jpe .jfif .mpo .png .pbm .pgm .pnm .ppm .tif .tiff .webp".split()
+)
 READABLE_MODES = frozenset(("1", "L", "P", "RGB", "RGBA", "LA", "PA", "I;16", "I;16L", "I;16B", "I"))
 DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I"))  # 16 bits; Pillow opens 16-bit PNG files in mode I
 NPY = b"\x93NUMPY"
+JPEG = b"\xff\xd8\xff"
 TIFF = (b"II*\0", b"MM\0*")
 MAX_MEGAPIXELS = 178.0  # limit of Pillow: 178,956,970 pixels
 MAX_BYTES_PER_PIXEL = 16  # at the maximum number of pixels; smaller images may have more channels
@@ -95,8 +100,9 @@ class DecodedImage:
 def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Admit = admit_all) -> DecodedImage:
     """Decode the bytes of one image file.
 
-    Grey stays grey, and palettes become colour. The EXIF orientation is applied, except to TIFF files with more than
-    four channels, or with several channels of more than 8 bits.
+    Grey stays grey, and palettes become colour. If a JPEG file contains several images (MPO), the primary image is
+    decoded. The EXIF orientation is applied, except to TIFF files with more than four channels, or with several
+    channels of more than 8 bits.
 
     Args:
         data: content of the file.
@@ -120,7 +126,7 @@ def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Adm
             "is a 16-bit PNG with colour or alpha, which would be reduced to 8 bits; store it as TIFF or npy"
         )
     try:
-        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as file:
+        with open_with_pillow(data) as file:
             _check_supported(file, max_megapixels)
             format_, mode = str(file.format), file.mode
             admit(file.width * file.height, 0, 0)
@@ -144,6 +150,26 @@ def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Adm
         image = image * (65535 // 4095) + image // 256 if bits == 12 else image
         image = 65535 - image if white_is_zero else image
     return DecodedImage(image, format_, mode, camera, _text(taken), software, quality, turn is not None)
+
+
+def open_with_pillow(data: bytes) -> Image.Image:
+    """Open an image file with Pillow without decoding its pixels.
+
+    A JPEG file can contain further images (MPO): previews, depth and HDR data of phones and drones. The primary image
+    is the first (CIPA DC-007). `Image.open` would parse the index of the others, which editing often damages.
+
+    Raises:
+        Unreadable: the file has a common format that is not supported.
+        Exception: any exception of Pillow, if the file is damaged or not an image.
+    """
+    if data.startswith(JPEG):
+        return JpegImageFile(io.BytesIO(data))
+    try:
+        return Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
+    except UnidentifiedImageError:
+        if reason := describe_unsupported(data):
+            raise Unreadable(f"{reason}; supported formats: {', '.join(READABLE_FORMATS)}") from None
+        raise
 
 
 def _text(value: Any) -> str:
@@ -172,7 +198,7 @@ def decode_label_image(data: bytes, height: int, width: int) -> Integer[Array, "
             several frames.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as file:
+        with open_with_pillow(data) as file:
             if file.size != (width, height):
                 raise Unreadable(f"is {file.width}x{file.height}, but the image is {width}x{height}")
             _check_size_and_frames(file, np.inf)

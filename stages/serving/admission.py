@@ -56,8 +56,10 @@ class AdmissionMiddleware:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        state = RequestState(receive, send, int(self.settings.megabytes * 1e6), _name(scope))
+        state = RequestState(receive, send, int(self.settings.megabytes * 1e6), _name(scope), scope["method"])
         counted = scope["method"] == "POST"
+        if scope["method"] == "HEAD":  # uvicorn, which keeps the original scope, omits the body
+            scope = {**scope, "method": "GET"}
         body = Reservation(self.bodies)
         self.admitted += counted
         self.metrics.inside.set(self.admitted)
@@ -108,7 +110,7 @@ class AdmissionMiddleware:
             return  # probes arrive every few seconds
         fields = {
             "request": state.name,
-            "method": scope["method"],
+            "method": state.method,
             "path": scope["path"],
             "status": state.status,
             "ms": round(1000 * seconds, 2),
@@ -121,7 +123,7 @@ class AdmissionMiddleware:
 class RequestState:
     """State of a request: its bytes so far, and whether its response has started."""
 
-    def __init__(self, receive: Receive, send: Send, most: int, name: str) -> None:
+    def __init__(self, receive: Receive, send: Send, most: int, name: str, method: str) -> None:
         """Create the state of a new request.
 
         Args:
@@ -129,8 +131,10 @@ class RequestState:
             send: ASGI send function.
             most: maximum size of the body, bytes.
             name: id of the request.
+            method: HTTP method.
         """
-        self._receive, self._send, self.most, self.name = receive, send, most, name
+        self._receive, self._send, self.most = receive, send, most
+        self.name, self.method = name, method
         self.bytes, self.status = 0, 0
 
     def announced(self, scope: Scope) -> int:

@@ -3,8 +3,8 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from importlib import resources
 from typing import Annotated, Any
 
@@ -21,7 +21,8 @@ from stages.serving.admission import AdmissionMiddleware, configure_logging
 from stages.serving.hot_reload import ModelHolder, describe_model
 from stages.serving.http_errors import Refused
 from stages.serving.inference import Predictor
-from stages.serving.memory_budget import memory_budgets
+from stages.serving.json_images import MANY_EXAMPLE, describe_text, read_base64, read_json, read_json_images
+from stages.serving.memory_budget import MemoryBudget, memory_budgets
 from stages.serving.metrics import Metrics
 from stages.serving.settings import KEY, Settings
 
@@ -33,6 +34,7 @@ POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; img-src data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'"
 )
+FORM, JSON = "multipart/form-data", "application/json"
 FILE = {"type": "string", "format": "binary"}
 FILES = {"type": "array", "items": FILE}
 
@@ -61,7 +63,7 @@ def create_app(settings: Settings, key: str = "") -> FastAPI:
     title = "Macula" if key else f"Macula: {holder.now.name}"  # /openapi.json requires no key, so it omits the name
     app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None)
     api_docs.add_routes(app, POLICY, bool(key))
-    _add_prediction_routes(app, holder, predictor, settings)
+    _add_prediction_routes(app, holder, predictor, images, settings)
     _add_information_routes(app, holder, metrics)
     open_inference_v2.add_routes(app, holder, images, settings)
     _add_error_handlers(app)
@@ -69,23 +71,42 @@ def create_app(settings: Settings, key: str = "") -> FastAPI:
     return app
 
 
-def _add_prediction_routes(app: FastAPI, holder: ModelHolder, predictor: Predictor, settings: Settings) -> None:
+def _add_prediction_routes(
+    app: FastAPI, holder: ModelHolder, predictor: Predictor, images: MemoryBudget, settings: Settings
+) -> None:
+    """Add the routes that predict image files.
+
+    Args:
+        app: application.
+        holder: current model.
+        predictor: decodes images and runs the model.
+        images: memory budget of images.
+        settings: limits of requests.
+    """
     one = schemas.response_model(holder.now.model.spec.task)
-    raw = schemas.request_body({"application/octet-stream": FILE, "multipart/form-data": _form("image", FILE)})
-    many = schemas.request_body({"multipart/form-data": _form("images", FILES)})
+    raw = schemas.request_body(
+        {
+            "application/octet-stream": FILE,
+            "multipart/form-data": _form("image", FILE),
+            "application/json": _form("image", schemas.BASE64),
+        }
+    )
+    many = schemas.request_body(
+        {
+            "multipart/form-data": _form("images", FILES),
+            "application/json": _form("images", {"type": "array", "items": schemas.BASE64}),
+        }
+    )
 
     @app.post("/v1/predict", responses={200: {"model": one}, **schemas.FAILURES}, openapi_extra=raw)
     @app.post("/v1/answer", include_in_schema=False)  # the route of earlier releases
     async def predict(
         request: Request, drawing: Annotated[bool, DRAWING] = False, picture: Annotated[bool, PICTURE] = False
     ) -> JSONResponse:
-        """Predict one image, which is sent as the body, or as a file in the field `image` of a form."""
-        if request.headers.get("content-type", "").startswith("multipart/form-data"):
-            async with _parse_form(request, 1) as form:
-                data = await _upload(form.get("image"), "image")
-        else:
-            data = await request.body()
-        with holder.now.used() as deployed:
+        """Predict one image: the body, a file in the field `image` of a form, or base64 in JSON."""
+        kind = content_type(request)
+        data = await _read_image(request, kind, images)
+        with holder.now.used() as deployed, _explained(data, kind):
             response = await predictor.predict(deployed, data, drawing, picture)
         return JSONResponse(response | _model_of(deployed))
 
@@ -96,32 +117,64 @@ def _add_prediction_routes(app: FastAPI, holder: ModelHolder, predictor: Predict
     async def predict_many(
         request: Request, drawing: Annotated[bool, DRAWING] = False, picture: Annotated[bool, PICTURE] = False
     ) -> JSONResponse:
-        """Predict several images, which are sent as files in the fields `images` of a form, each with its own error."""
-        kind = request.headers.get("content-type", "")
-        if not kind.startswith("multipart/form-data"):
+        """Predict several images: files in the fields `images` of a form, or base64 in JSON; each has its own error."""
+        kind = content_type(request)
+        if kind not in (FORM, JSON):
             raise Refused(
                 400,
                 f"the content type is {kind or 'missing'}; send a form (multipart/form-data) with files in the fields "
-                "`images`",
+                f"`images`, or JSON (application/json): {MANY_EXAMPLE}",
             )
         slots = asyncio.Semaphore(2 * cores())
 
-        async def each(deployed: Any, upload: Any) -> dict[str, Any]:
+        async def each(deployed: Any, sent: Any) -> dict[str, Any]:
             async with slots:
-                name = str(getattr(upload, "filename", None) or "").encode(errors="replace").decode()
+                name = str(getattr(sent, "filename", None) or "").encode(errors="replace").decode()
                 try:
-                    data = await _upload(upload, "images")
+                    data = read_base64(sent, "images") if kind == JSON else await _upload(sent, "images")
                     return {"name": name} | await predictor.predict(deployed, data, drawing, picture)
                 except Refused as refused:
                     return {"name": name, "error": refused.message}
 
+        async def predict_all(all_sent: list[Any]) -> JSONResponse:
+            with holder.now.used() as deployed:
+                responses = await asyncio.gather(*(each(deployed, sent) for sent in all_sent))
+            return JSONResponse({"answers": responses} | _model_of(deployed))
+
+        if kind == JSON:
+            return await predict_all(await read_json_images(request, images, settings.images))
         async with _parse_form(request, settings.images) as form:
             uploads = form.getlist("images")
             if not uploads or not all(isinstance(upload, UploadFile) for upload in uploads):
                 raise Refused(400, "the form requires files in the fields `images`")
-            with holder.now.used() as deployed:
-                responses = await asyncio.gather(*(each(deployed, upload) for upload in uploads))
-        return JSONResponse({"answers": responses} | _model_of(deployed))
+            return await predict_all(uploads)
+
+
+async def _read_image(request: Request, kind: str, budget: MemoryBudget) -> bytes:
+    """Return the image file that a request of the media type `kind` contains."""
+    if kind == FORM:
+        async with _parse_form(request, 1) as form:
+            return await _upload(form.get("image"), "image")
+    if kind == JSON:
+        return read_base64(await read_json(request, "image", budget), "image")
+    return await request.body()
+
+
+@contextmanager
+def _explained(data: bytes, kind: str) -> Iterator[None]:
+    """Add to the error of an image that cannot be read how to send it, if the body is text."""
+    try:
+        yield
+    except Refused as refused:
+        hint = describe_text(data) if refused.status == 422 and kind not in (FORM, JSON) else ""
+        if not hint:
+            raise
+        raise Refused(422, f"{refused.message}; {hint}") from None
+
+
+def content_type(request: Request) -> str:
+    """Return the media type of a request in lower case, without parameters (RFC 9110, 8.3.1)."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _form(field: str, kind: dict[str, Any]) -> dict[str, Any]:
@@ -166,7 +219,8 @@ async def _parse_form(request: Request, files: int) -> AsyncIterator[FormData]:
                 request.headers, stream, max_files=files, max_fields=1, max_part_size=1
             ).parse()
     except MultiPartException as error:
-        raise Refused(400, error.message) from None
+        hint = " Send images as files: curl -F image=@photo.jpg" * error.message.startswith("Part exceeded")
+        raise Refused(400, error.message + hint) from None
     except UnicodeError as error:  # names in an encoding chosen by the client
         raise Refused(400, f"the form cannot be read: {error}") from None
     try:
@@ -194,7 +248,10 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(_request: Request, error: HTTPException) -> JSONResponse:
         hint = "; /docs lists the routes" if error.status_code == 404 else ""
-        return error_response(error.status_code, f"{error.detail}{hint}", error.headers)
+        headers = dict(error.headers or {})
+        if headers.get("Allow") == "GET":
+            headers["Allow"] = "GET, HEAD"  # see `AdmissionMiddleware`
+        return error_response(error.status_code, f"{error.detail}{hint}", headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

@@ -22,6 +22,7 @@ REQUEST_SHARE, BODY_SHARE = 0.75, 0.25
 that for bodies. A request reserves its body before its pixels, never the reverse, which prevents deadlocks."""
 MIN_BYTES = 64_000_000  # for requests, enough for a photo
 BODY = 2  # bytes per byte of a body: as received, and as extracted from a form
+PARSED = 32  # bytes of memory per byte of JSON, at most
 PILLOW, DRAWN = 10, 8  # bytes per pixel for decoding, and for drawing the prediction
 GREYED = 38  # bytes per pixel for converting 16-bit colour to grey
 DENSE, STITCHED = 10, 16  # bytes per output value of a pixel, of a whole image or stitched from tiles

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from stages.core.plurals import quantity
 from stages.core.shapes import Array, Integer
 from stages.serving.metrics import Metrics
 
@@ -52,40 +53,54 @@ class MicroBatcher:
         self.free = parallel
         self.seconds_per_image = 0.0
         self.waiting: deque[QueuedImage] = deque()
+        self.closed = False
         self.lock = threading.Lock()
-        """Protects `free`, `waiting` and `seconds_per_image`."""
+        """Protects `free`, `waiting`, `seconds_per_image` and `closed`."""
         self.pool = ThreadPoolExecutor(parallel, "run")
 
     async def predict(self, image: Integer[Array, "H W C"]) -> Any:
-        """Return the prediction for one image; exceptions of the model are raised."""
+        """Return the prediction for one image; exceptions of the model are raised.
+
+        Raises:
+            RuntimeError: the batcher is closed.
+        """
         loop = asyncio.get_running_loop()
         queued = QueuedImage(image, loop.create_future())
         with self.lock:
+            if self.closed:
+                raise RuntimeError("the batcher is closed")
             self.waiting.append(queued)
-            starts = self.free > 0
-            self.free -= starts
-        if starts:
-            self.pool.submit(self._work, loop)
+            if self.free:
+                self.free -= 1
+                self.pool.submit(self._work, loop)
         return await queued.answer
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run one batch in a thread of the pool, and submit the next."""
+        """Run one batch in a thread of the pool, and submit the next; after `close`, run all batches."""
+        while self._run_next(loop):
+            with self.lock:  # the pool accepts no task after `close`
+                if not self.closed:
+                    self.pool.submit(self._work, loop)
+                    return
+
+    def _run_next(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Run the next batch; return whether there was one."""
         with self.lock:
             batch = self._next_batch()
             if not batch:
                 self.free += 1
-                return
+                return False
         started = time.perf_counter()
         predictions = self._run_batch([queued.image for queued in batch])
         seconds = time.perf_counter() - started
         with self.lock:
             before = self.seconds_per_image or seconds / len(batch)
             self.seconds_per_image = (1 - SMOOTHING) * before + SMOOTHING * seconds / len(batch)
-        self.pool.submit(self._work, loop)
         loop.call_soon_threadsafe(_set_results, batch, predictions)
         self.metrics.record_run(len(batch), seconds)
         for queued in batch:
             self.metrics.step("wait", started - queued.since)
+        return True
 
     def _next_batch(self) -> list[QueuedImage]:
         """Return the first image of the queue and those of its size, up to the limit, without cancelled requests."""
@@ -112,15 +127,24 @@ class MicroBatcher:
     def _run_batch(self, images: list[Integer[Array, "H W C"]]) -> list[Any]:
         """Return a prediction or an exception for each image; if a batch fails, its images are run separately."""
         try:
-            return self.run(images)
+            return _with_length(self.run(images), len(images))
         except Exception as error:  # raised in the waiting request
             if len(images) == 1:
                 return [error]
         return [prediction for image in images for prediction in self._run_batch([image])]
 
     def close(self) -> None:
-        """Stop the threads; all images must have been predicted."""
-        self.pool.shutdown(wait=False)
+        """Accept no further image, predict the queued images, and then stop the threads; return immediately."""
+        with self.lock:
+            self.closed = True
+            self.pool.shutdown(wait=False)
+
+
+def _with_length(predictions: list[Any], length: int) -> list[Any]:
+    """Return the predictions; raise RuntimeError if there is not one per image."""
+    if len(predictions) != length:
+        raise RuntimeError(f"the model returned {len(predictions)} predictions for {quantity(length, 'image')}")
+    return predictions
 
 
 def _set_results(batch: list[QueuedImage], predictions: list[Any]) -> None:

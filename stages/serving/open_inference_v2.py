@@ -18,14 +18,13 @@ from stages.core.shapes import Array, Integer
 from stages.runtime.engines import INPUT
 from stages.serving.hot_reload import LoadedModel, ModelHolder
 from stages.serving.http_errors import Refused
-from stages.serving.memory_budget import MemoryBudget, bytes_per_pixel
+from stages.serving.memory_budget import PARSED, MemoryBudget, bytes_per_pixel
 from stages.serving.schemas import FAILURES, request_body, tensor_schema
 from stages.serving.settings import Settings
 from stages.tasks.task_spec import TaskSpec
 
 HEADER = "inference-header-content-length"
 EXTENSIONS = ["binary_tensor_data"]
-PARSED = 32  # bytes of memory per byte of JSON, at most
 MAX_SHOWN = 80  # characters of a value in a message
 MAX_JSON_VALUES = 2**20  # of an output; encoding them requires about 90 MB
 TYPES = {"uint8": "UINT8", "uint16": "UINT16", "float32": "FP32", "int64": "INT64"}

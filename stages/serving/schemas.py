@@ -113,6 +113,14 @@ class BatchResponse(BaseModel):
     answers: list[dict[str, Any]]
 
 
+BASE64 = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "description": "bytes of an image file as base64, also with the prefix of a data URI (data:image/jpeg;base64,)",
+}
+"""Schema of an image in JSON."""
+
+
 def request_body(kinds: dict[str, Any]) -> dict[str, Any]:
     """Return the OpenAPI description of a body that FastAPI does not parse itself."""
     return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind, schema in kinds.items()}}}

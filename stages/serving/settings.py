@@ -10,6 +10,8 @@ SETTINGS = "MACULA_SERVE"
 KEY = "MACULA_API_KEY"
 """Environment variable with the API key that clients must send; empty if none is required."""
 
+MIN_KEEP_ALIVE = 1.0  # seconds; less would close connections that clients have just opened
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -44,6 +46,8 @@ class Settings:
     """Maximum time from the headers of a request to its response, seconds; then the request gets status 503."""
     images: int = 64
     """Maximum number of images per request."""
+    keep_alive: float = 75.0
+    """Time after which a connection without a request is closed, seconds: a new one, or one after its last response."""
 
     def to_environment(self) -> None:
         """Pass the settings to worker processes."""

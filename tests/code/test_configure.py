@@ -331,6 +331,12 @@ def test_source_without_labels_is_reported(workspace: Path) -> None:
         macula("configure", str(workspace / "source"))
 
 
+def test_images_of_an_unsupported_format_are_reported_with_a_conversion(workspace: Path) -> None:
+    write(workspace / "source", {"a/1.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "b/2.txt": "no image"})
+    with pytest.raises(UserError, match=r"and 2 other files\. 'a/1\.heic' is a HEIC file, .*; convert it to PNG"):
+        macula("configure", str(workspace / "source"))
+
+
 REAL = {
     "bccd": ("instances", "voc", 364, "source", None, 1),
     "cell_counting": ("regression", "dots", 200, "hash", None, 1),

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.serving.fuzz_images import gif_of_frames, tiff_of_channels, tiff_of_pages
-from stages.images.decode import Unreadable, decode_image, to_channels
+from stages.images.decode import Unreadable, decode_image, decode_label_image, to_channels
 from tests.conftest import png
 
 RAMP = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
@@ -84,7 +84,54 @@ def encode_npy(image: np.ndarray) -> bytes:
 
 DEEP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
 DEEP_COLOUR_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x08\0\0\0\x08\x10\x02\0\0\0"
-JPEG = encode(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)), "JPEG")
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+JPEG = encode(NOISE, "JPEG")
+MPO = encode(NOISE, "MPO", save_all=True, append_images=[Image.new("RGB", (32, 24))])
+SECOND_IMAGE = MPO.rfind(b"\xff\xd8\xff")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [MPO, MPO[:SECOND_IMAGE], MPO[:-50], MPO.replace(b"\1\xb0", b"\7\xb0", 1), MPO.replace(b"II*\0", b"II*\7", 1)],
+    ids=["complete", "without the second image", "second image truncated", "no number of images", "damaged index"],
+)
+def test_the_primary_image_of_an_mpo_photo_is_decoded(data: bytes) -> None:
+    decoded = decode_image(data)
+    assert decoded.format == "JPEG" and np.array_equal(decoded.image, decode_image(JPEG).image)
+
+
+def test_a_mask_in_an_mpo_file_is_its_primary_image() -> None:
+    grey = Image.fromarray(np.full((64, 64), 9, np.uint8))
+    mask = encode(grey, "MPO", save_all=True, append_images=[grey])
+    assert (decode_label_image(mask, 64, 64) == 9).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "AVIF"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"\xff\x0a\xfa\x1f", "JPEG XL"),
+        (bytes(128) + b"DICM", "DICOM"),
+    ],
+    ids=["HEIC", "HEIC in HEIF", "AVIF", "JPEG 2000", "JPEG XL", "DICOM"],
+)
+def test_an_unsupported_format_is_named_with_a_conversion_and_the_supported_formats(data: bytes, name: str) -> None:
+    message = f"is a {name} file, which is not supported; convert it to PNG.*; supported formats: BMP, .*, NPY"
+    with pytest.raises(Unreadable, match=message):
+        decode_image(data + bytes(200))
+    with pytest.raises(Unreadable, match=message):
+        decode_label_image(data + bytes(200), 8, 8)
+
+
+def test_an_image_is_decoded_if_its_pixels_contain_the_signature_of_dicom() -> None:
+    data = bytearray(encode(Image.fromarray(COLOUR), "BMP"))
+    data[128:132] = b"DICM"
+    assert decode_image(bytes(data)).format == "BMP"
+
+
 UNREADABLE = {
     "empty": (b"", "0 bytes"),
     "text": (b"not an image at all", "UnidentifiedImageError"),

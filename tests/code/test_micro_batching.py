@@ -117,6 +117,31 @@ def test_a_disconnected_request_is_not_run(runs: Runs) -> None:
     assert runs.sizes == [1, 1]
 
 
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_running_and_queued_images_are_predicted_after_close(runs: Runs, parallel: int) -> None:
+    async def close_while_busy() -> list[Any]:
+        batcher = MicroBatcher(runs, parallel, 2, 10.0, Metrics())
+        tasks = [asyncio.create_task(batcher.predict(image(value))) for value in range(7)]
+        await asyncio.to_thread(runs.started.wait, 10)
+        batcher.close()
+        with pytest.raises(RuntimeError, match="the batcher is closed"):
+            await batcher.predict(image(9))
+        runs.release.set()
+        return list(await asyncio.gather(*tasks))
+
+    assert run(close_while_busy) == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_wrong_number_of_predictions_fails_the_waiting_requests() -> None:
+    async def predict() -> None:
+        batcher = MicroBatcher(lambda images: [], 1, 8, 10.0, Metrics())
+        with pytest.raises(RuntimeError, match="returned 0 predictions for 1 image"):
+            await batcher.predict(image(1))
+        batcher.close()
+
+    run(predict)
+
+
 def test_predictions_continue_after_an_idle_period(runs: Runs) -> None:
     async def predict_with_pauses() -> None:
         batcher = MicroBatcher(runs, 2, 8, 10.0, Metrics())

@@ -1,6 +1,8 @@
 """Tests of the server: responses, rejected requests, and replacing the model while it runs."""
 
 import asyncio
+import base64
+import http.client
 import io
 import json
 import logging
@@ -8,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from stages.serving import model_loading
 from stages.serving.app import create_app
 from stages.serving.settings import Settings
 from tests.conftest import png
-from tests.shipped import colour_model, plain
+from tests.shipped import colour_model, plain, running
 
 
 @pytest.fixture
@@ -42,6 +45,112 @@ def test_an_image_is_accepted_as_a_body_or_in_a_form(file: Path) -> None:
         form = server.post("/v1/predict", files={"image": ("a.png", data)}).json()
     assert raw == form
     assert (raw["answer"]["label"], raw["width"], raw["height"]) == ("green", 8, 8)
+
+
+@pytest.mark.parametrize("kind", ["Multipart/Form-Data; Boundary=x", "MULTIPART/FORM-DATA ;boundary=x;charset=utf-8"])
+def test_the_content_type_of_a_form_is_compared_without_regard_to_case(file: Path, kind: str) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="%s"; filename="a.png"\r\n\r\n'
+    with client(file) as server:
+        for path, field in (("/v1/predict", b"image"), ("/v1/predict-many", b"images")):
+            body = part % field + png(plain("green")) + b"\r\n--x--\r\n"
+            response = server.post(path, content=body, headers={"Content-Type": kind})
+            assert response.status_code == 200, response.json()
+        wrong = server.post("/v1/predict-many", content=b"", headers={"Content-Type": "multipart/form-datax"})
+    assert wrong.status_code == 400 and "the content type is multipart/form-datax" in wrong.json()["error"]
+
+
+ENCODED = base64.b64encode(png(plain("green"))).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ENCODED,
+        ENCODED.rstrip("="),
+        f"data:image/png;base64,{ENCODED}",
+        base64.encodebytes(png(plain("green"))).decode(),
+        base64.urlsafe_b64encode(png(plain("green"))).decode(),
+    ],
+    ids=["standard", "without padding", "data URI", "lines", "URL-safe"],
+)
+def test_images_are_accepted_as_base64_in_json(file: Path, text: str) -> None:
+    with client(file) as server:
+        one = server.post("/v1/predict", json={"image": text, "other": 1})
+        many = server.post("/v1/predict-many", json={"images": [text, "?", text]})
+        raw = server.post("/v1/predict", content=png(plain("green")))
+    assert one.json() == raw.json()
+    answers = many.json()["answers"]
+    assert [answer.get("answer", {}).get("label") for answer in answers] == ["green", None, "green"]
+    assert "images: the text is not valid base64" in answers[1]["error"]
+
+
+SENT_IN_JSON = {
+    "/v1/predict": 'send {"image": "<base64 of the file>"}',
+    "/v1/predict-many": 'send {"images": ["<base64 of a file>", ...]}',
+}
+
+
+@pytest.mark.parametrize("path", SENT_IN_JSON)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"instances": [{"b64": "AA"}]}', "an object with the fields ['instances']"),
+        ('{"image": 3, "images": 3}', "required"),
+        ('{"image": "?", "images": []}', "image"),
+        ('"AA"', "the JSON is of type str"),
+        ("[", "the request is not valid JSON"),
+        ("[" * 100_000, "the request is not valid JSON"),
+    ],
+)
+def test_malformed_json_is_answered_with_what_to_send(file: Path, path: str, content: str, message: str) -> None:
+    with client(file) as server:
+        response = server.post(path, content=content, headers={"Content-Type": "Application/JSON; charset=utf-8"})
+    assert response.status_code == 400
+    assert message in response.json()["error"] and SENT_IN_JSON[path] in response.json()["error"]
+
+
+def test_too_many_images_in_json_are_refused(file: Path) -> None:
+    with client(file, images=2) as server:
+        response = server.post("/v1/predict-many", json={"images": [ENCODED] * 3})
+    assert response.status_code == 413 and "3 images are above the limit of 2" in response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (ENCODED, "the body is base64: send the bytes of the file, or JSON"),
+        (f'{{"image": "{ENCODED}"}}', "the body is JSON: send it with the content type application/json"),
+    ],
+)
+def test_text_in_place_of_an_image_is_answered_with_what_to_send(file: Path, body: str, message: str) -> None:
+    with client(file) as server:
+        response = server.post("/v1/predict", content=body, headers={"Content-Type": "text/plain"})
+        form = server.post("/v1/predict", files={"image": (None, ENCODED)})
+    assert response.status_code == 422 and message in response.json()["error"]
+    assert form.status_code == 400 and "Send images as files: curl -F image=@photo.jpg" in form.json()["error"]
+
+
+def test_head_is_answered_like_get_without_a_body(file: Path) -> None:
+    app = create_app(Settings(model=str(file)))
+    paths = ["/", "/page.js", "/docs", "/docs.js", "/openapi.json", "/metrics", "/v1/model", "/v2", "/v2/health/live"]
+    paths += ["/v2/health/ready", "/v2/models/colours", "/v2/models/colours/ready"]
+    documented = {path for path, methods in app.openapi()["paths"].items() if "get" in methods and "{" not in path}
+    assert documented <= set(paths)
+    with running(app) as (host, port), ExitStack() as stack:
+        # One connection: a body in a response to HEAD would be read as the next response.
+        connection = stack.enter_context(closing(http.client.HTTPConnection(host, port, timeout=10)))
+        for path in [*paths, "/v2/models/others", "/none"]:
+            answers = []
+            for method in ("HEAD", "GET"):
+                connection.request(method, path)
+                response = connection.getresponse()
+                answers.append((response.status, response.headers["content-type"], bool(response.read())))
+            assert answers[0] == (*answers[1][:2], False) and (path in paths) == (answers[0][0] == 200), path
+        for method, path, allowed in (("POST", "/v1/model", "GET, HEAD"), ("HEAD", "/v1/predict", "POST")):
+            connection.request(method, path)
+            response = connection.getresponse()
+            response.read()
+            assert (response.status, response.headers["allow"]) == (405, allowed)
 
 
 def test_a_damaged_image_of_a_batch_gets_its_own_error(file: Path) -> None:

@@ -4,10 +4,12 @@ import io
 import os
 import signal
 import struct
+import tarfile
 import time
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import tifffile
 from PIL import Image
 
 from stages import ingest as stage
+from stages.batch_prediction.inputs import iterate_images
 from stages.core.errors import UserError
 from stages.dataset.manifest import decode_images, read_manifest
 from stages.images import archives, sandbox
@@ -203,6 +206,85 @@ def test_an_archive_above_the_unpacked_size_limit_is_rejected(
     assert (tmp_path / "bomb.zip").stat().st_size < 20_000
     with pytest.raises(UserError, match="unpacks to"):
         ingest(tmp_path / "bomb.zip")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("damage", ["content", "offset"])
+def test_a_damaged_zip_member_is_unreadable(tmp_path: Path, method: int, damage: str) -> None:
+    source = tmp_path / "source.zip"
+    with zipfile.ZipFile(source, "w", method) as archive:
+        archive.writestr("a.png", np.random.default_rng(0).bytes(5000))
+    data = bytearray(source.read_bytes())
+    directory = data.rindex(b"PK\1\2")
+    if damage == "content":
+        data[2000:2020] = bytes(20)
+    else:
+        data[directory + 42 : directory + 46] = (2**31).to_bytes(4, "little")
+    source.write_bytes(data)
+    assert_only_member_is_unreadable(source)
+
+
+def test_a_zip_that_ends_within_a_member_has_an_unreadable_member(tmp_path: Path) -> None:
+    source = tmp_path / "source.zip"
+    with zipfile.ZipFile(source, "w") as archive:
+        archive.writestr("a.png", bytes(5000))
+    data = bytearray(source.read_bytes())
+    directory = data.rindex(b"PK\1\2")
+    data[directory + 20 : directory + 28] = 2 * (2**20).to_bytes(4, "little")  # its sizes, packed and unpacked
+    source.write_bytes(data)
+    assert_only_member_is_unreadable(source)
+
+
+def assert_only_member_is_unreadable(source: Path) -> None:
+    with ExitStack() as stack:
+        ((_, read),) = archives.list_source_files(source, stack)[0].items()
+        with pytest.raises(Unreadable, match="cannot be unpacked: ."):
+            read()
+    (image,) = iterate_images([str(source)])
+    with pytest.raises(Unreadable, match="cannot be unpacked: ."):
+        image.read()
+
+
+def bzip2_tar() -> bytes:
+    """Return a tar with one file in several blocks of bzip2."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:bz2", compresslevel=1) as archive:
+        member = tarfile.TarInfo("a.png")
+        member.size = 400_000
+        archive.addfile(member, io.BytesIO(np.random.default_rng(0).bytes(member.size)))
+    return buffer.getvalue()
+
+
+def zip_of(name: str, version: int = 20) -> bytes:
+    """Return a zip with one member, whose directory states a version that is required to unpack it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, b"content")
+    data = bytearray(buffer.getvalue())
+    data[data.rindex(b"PK\1\2") + 6] = version
+    return bytes(data)
+
+
+DAMAGED_ARCHIVES = {
+    "bzip2.tar.bz2": bzip2_tar()[:150_000] + bytes(1000) + bzip2_tar()[151_000:],
+    "version.zip": zip_of("a.png", version=99),
+    "name.zip": zip_of("ü.png").replace("ü".encode(), b"\xc3\xff"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED_ARCHIVES)
+def test_a_damaged_archive_is_reported(name: str, tmp_path: Path) -> None:
+    source = tmp_path / name
+    source.write_bytes(DAMAGED_ARCHIVES[name])
+    with ExitStack() as stack, pytest.raises(UserError, match=f"{name} is a damaged archive: .*; copy it again"):
+        archives.list_source_files(source, stack)
+
+
+def test_a_tar_with_names_that_the_file_system_refuses_is_reported(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "long.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("a" * 300 + ".png"))
+    with ExitStack() as stack, pytest.raises(UserError, match=r"long.tar cannot be unpacked: .* too long"):
+        archives.list_source_files(tmp_path / "long.tar", stack)
 
 
 def test_only_new_files_are_decoded(ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
