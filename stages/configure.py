@@ -131,11 +131,12 @@ def _first_usable(
     image_count = sum(Path(path).suffix.lower() in IMAGE_SUFFIXES for path in named)
     expected = f"the format {options.format}" if options.format else "a known format"
     reasons = "".join(f"\n  {one_line(failure)}" for failure in failures[:MAX_LISTED])
+    unsupported = _describe_unsupported_images(files, named)
     raise UserError(
         f"{where} contains no labelled images in {expected}, among {quantity(image_count, 'image')} and "
-        f"{quantity(len(named) - image_count, 'other file')}{_describe_unsupported_images(files, named)}. Known formats: a "
-        "folder of images per class, a table of paths, masks or other files next to images, COCO, Pascal VOC, YOLO, "
-        "DeepLabCut, npz; see docs/guides/your-images.md" + (f". Rejected interpretations:{reasons}" if reasons else "")
+        f"{quantity(len(named) - image_count, 'other file')}{unsupported}. Known formats: a folder of images per class, "
+        "a table of paths, masks or other files next to images, COCO, Pascal VOC, YOLO, DeepLabCut, npz; see "
+        "docs/guides/your-images.md" + (f". Rejected interpretations:{reasons}" if reasons else "")
     )
 
 
