@@ -134,8 +134,8 @@ def _first_usable(
     unsupported = _describe_unsupported_images(files, named)
     raise UserError(
         f"{where} contains no labelled images in {expected}, among {quantity(image_count, 'image')} and "
-        f"{quantity(len(named) - image_count, 'other file')}{unsupported}. Known formats: a folder of images per class, "
-        "a table of paths, masks or other files next to images, COCO, Pascal VOC, YOLO, DeepLabCut, npz; see "
+        f"{quantity(len(named) - image_count, 'other file')}{unsupported}. Known formats: a folder of images per "
+        "class, a table of paths, masks or other files next to images, COCO, Pascal VOC, YOLO, DeepLabCut, npz; see "
         "docs/guides/your-images.md" + (f". Rejected interpretations:{reasons}" if reasons else "")
     )
 
