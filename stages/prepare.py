@@ -195,7 +195,8 @@ def _convert_channels(image: Array, spec: TaskSpec, path: str) -> Array:
         return to_channels(image, spec.channels)
     except ValueError as error:
         raise UserError(
-            f"{path}: {error}; set prepare.channels (now {spec.channels}) to the number of channels of the images"
+            f"{path}: {error}; set prepare.channels (now {spec.channels}) to the number of channels of the images, "
+            "or convert the image"
         ) from None
 
 

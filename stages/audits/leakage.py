@@ -54,8 +54,8 @@ def _near(data: AuditData) -> Finding:
     across = [near for near in data.copies.near if near["split"].nunique() > 1]
     if not across:
         message = (
-            "No near-duplicates (mirrored, cropped or differently exposed copies) were found in both the training and "
-            "the validation split."
+            "No near-duplicate (mirrored, cropped or differently exposed copy) of a training image was found in the "
+            "validation split."
         )
         return Finding("leakage/near-duplicates", "passed", message)
     listed = "; ".join(" ~ ".join(_first_paths(near)) for near in across[:5])

@@ -146,8 +146,9 @@ class CheckData:
     def frame(self) -> pd.DataFrame:
         """The manifest with its labels as columns: the table that Great Expectations validates.
 
-        Added columns: shorter_side (pixels), aspect; scalar.NAME; points (number of visible points), point.NAME.x and
-        .y (pixels); count and count.CLASS (number of objects); mask.CLASS (fraction of the pixels).
+        Added columns: shorter_side (pixels), aspect (longer over shorter side); scalar.NAME; points (number of visible
+        points), point.NAME.x and .y (pixels); count and count.CLASS (number of objects); mask.CLASS (fraction of the
+        pixels).
         """
         if not self.mask_classes:
             return self._without_masks

@@ -110,11 +110,11 @@ def crop_tile(image: Shaped[Array, "H W *C"], placement: Placement, size: int) -
 def resample_labels(
     index_HW: Shaped[Array, "H W"], placement: Placement, size: int, outside: int
 ) -> Shaped[Array, "{size} {size}"]:
-    """Resample a label image to a working image by nearest neighbour.
+    """Resample a label image to a working image by nearest neighbour, or crop a tile of it if the scale is 1.
 
     Args:
         index_HW: label image of the original.
-        placement: position of the original in the working image.
+        placement: position of the original, or of a tile of it, in the working image.
         size: side of the working image, pixels.
         outside: index of pixels outside the original.
     """

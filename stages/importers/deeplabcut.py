@@ -86,7 +86,10 @@ def _columns(lines: list[list[str]], name: str) -> dict[str, tuple[int, int]]:
             places[point][axis.strip()] = place
     half = [point for point, axes in places.items() if len(axes) != 2]
     if not places:
-        raise UserError(f"{name} lines 2 and 3 define no columns x and y of a point")
+        raise UserError(
+            f"{name}: line 3 has no columns x and y; write x or y for each coordinate column there, and the name of its "
+            "point in line 2"
+        )
     if half:
         lacking = "y" if "x" in places[half[0]] else "x"
         raise UserError(f"{name} lines 2 and 3: the point {half[0]!r} has no {lacking} column")

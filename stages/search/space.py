@@ -1,4 +1,4 @@
-"""Search space: which params are searched, in which ranges, and how values are proposed."""
+"""Values that a search draws from the ranges in `tune.space`, and grids of them."""
 
 from collections.abc import Mapping
 from itertools import product

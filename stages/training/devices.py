@@ -67,7 +67,8 @@ def multi_process_fabric(name: str, precision: str, devices: int, unused_paramet
     Args:
         name: value of `train.device`.
         precision: 32-true or bf16-mixed.
-        devices: number of devices on this machine.
+        devices: value of `train.devices`; under torchrun, the number of processes that it started on this machine
+            applies instead.
         unused_parameters: whether some weights have no gradient in some epochs, which DDP must check for.
 
     Raises:

@@ -73,4 +73,7 @@ class Tracker:
             action()
         except Exception as error:  # servers and connections fail in many ways, and none may end a training
             self._client = None
-            print(f"train: MLflow logging stopped for this run ({type(error).__name__}: {error})", flush=True)
+            print(
+                f"train: MLflow logging stopped for this run ({type(error).__name__}: {error}); the training continues",
+                flush=True,
+            )
