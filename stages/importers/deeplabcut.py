@@ -87,8 +87,8 @@ def _columns(lines: list[list[str]], name: str) -> dict[str, tuple[int, int]]:
     half = [point for point, axes in places.items() if len(axes) != 2]
     if not places:
         raise UserError(
-            f"{name}: line 3 has no columns x and y; write x or y for each coordinate column there, and the name of its "
-            "point in line 2"
+            f"{name}: line 3 has no columns x and y; write x or y for each coordinate column there, and the name of "
+            "its point in line 2"
         )
     if half:
         lacking = "y" if "x" in places[half[0]] else "x"
