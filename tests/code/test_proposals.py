@@ -176,7 +176,7 @@ def test_split_of_the_source_is_used_with_a_question(
 
 @pytest.mark.parametrize(("classes", "drift"), [(2, 0), (7, 0), (2, 12)])
 def test_numbered_images_of_alternating_classes_are_compared_within_a_class(classes: int, drift: int) -> None:
-    """With `drift`, a bright spot moves a little from image to image, as in a film."""
+    """Test noise images, and with `drift` images in which a bright spot moves a little from one to the next."""
     images = [np.random.default_rng(number).integers(0, 9, (SIDE, SIDE), dtype=np.uint8) for number in range(42)]
     for number, image in enumerate(images):
         if drift:
