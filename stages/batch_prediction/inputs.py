@@ -23,6 +23,7 @@ from stages.images.archives import (
     read_zip_member,
 )
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
+from stages.images.zip_names import decode_zip_names
 
 STDIN, LIST_SUFFIX = "-", ".txt"
 MAX_NAMES_IN_MEMORY = 100_000  # file names of a folder that are kept in memory
@@ -204,11 +205,13 @@ def _iterate_zip(file: str, prefix: str) -> Iterator[InputImage]:
     """Yield the images of a zip file in its order; its table, about 0.5 KB per member, stays in memory."""
     seen: set[str] = set()
     with ZipFile(file) as archive:
-        for member in archive.infolist():
-            name, refusal = ("", "") if member.is_dir() else _member_name(member.filename, seen)
+        members = archive.infolist()
+        for member, decoded in zip(members, decode_zip_names(members), strict=True):
+            written = decoded or member.filename
+            name, refusal = ("", "") if member.is_dir() else _member_name(written, seen)
             if name:
                 read = partial(_refuse, refusal) if refusal else partial(_read_from_zip, file, member)
-                yield InputImage(f"{file}/{member.filename}", prefix + name, read)
+                yield InputImage(f"{file}/{written}", prefix + name, read)
 
 
 def _read_from_zip(file: str, member: ZipInfo) -> bytes:

@@ -103,14 +103,15 @@ def class_names(data: CheckData) -> Iterator[Problem]:
     rows = data.classes
     spellings = defaultdict(list)
     for label in sorted({*rows["label"], *data.mask_classes}):
-        spellings[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
+        visible = "".join(sign for sign in unicodedata.normalize("NFKC", label) if unicodedata.category(sign) != "Cf")
+        spellings[" ".join(visible.casefold().split())].append(label)
     for name, similar in spellings.items():
         paths = rows[rows["label"].isin(similar)].drop_duplicates("label")["path"].tolist()
         if not name:
             yield f"the name of a class is empty: `{similar[0]}`", paths
         elif len(similar) > 1:
             counts = [f"`{label}` ({quantity(int(rows['label'].eq(label).sum()), 'image')})" for label in similar]
-            yield f"{', '.join(counts)} differ only in case, spaces or Unicode encoding", paths
+            yield f"{', '.join(counts)} differ only in case, spaces, invisible signs or Unicode encoding", paths
 
 
 def labels_in_both(data: CheckData) -> Iterator[Problem]:

@@ -91,10 +91,12 @@ def _detect_sequence(
     by_lag = dict(_similarity_by_lag(places, labels, known))
     if not by_lag:
         return ImageGrouping()
-    best = max((0, 1), key=lambda one: (by_lag[1][one].significant, min(by_lag[1][one].auc, SURELY)))
-    first = by_lag[1][best]
+    nearest = min(by_lag)  # above 1 if the classes alternate, so that consecutive images are of different classes
+    best = max((0, 1), key=lambda one: (by_lag[nearest][one].significant, min(by_lag[nearest][one].auc, SURELY)))
+    first = by_lag[nearest][best]
     ends = f"from {items[places[0]].path} to {items[places[-1]].path}"
-    span = f"{len(places)} images are numbered {ends}; of consecutive images, {first}"
+    near = "consecutive images" if nearest == 1 else f"images of one class at a distance of {nearest}"
+    span = f"{len(places)} images are numbered {ends}; of {near}, {first}"
     if not (first.significant and first.auc >= ALIKE_IN_ORDER):
         return ImageGrouping(asks=(f"{span}; no block is proposed",))
     faded = next((lag for lag, comparisons in by_lag.items() if comparisons[best].auc < FADED), None)

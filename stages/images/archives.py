@@ -18,12 +18,19 @@ from tempfile import TemporaryDirectory
 
 from stages.core.errors import UserError
 from stages.images.decode import Unreadable
+from stages.images.zip_names import decode_zip_names
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 MAX_UNPACKED_BYTES = 64 * 2**30  # bytes; refuse archive bombs before they fill the disk
 MAX_FILE_BYTES = 2**30  # bytes of one file, which is read into memory
 TABLE_SUFFIXES = (".csv", ".parquet")
-HIDDEN_FILES = re.compile(r"(^|/)(\.(?!\.)|__MACOSX/|Thumbs\.db$|desktop\.ini$)")
+HIDDEN_FILES = re.compile(
+    r"""(?ix) (^|/) (?: \.(?!\.) | __MACOSX/ | Icon\r$                               # Unix and macOS
+    | (eh)?Thumbs(_vista)?\.db(:[^/]*)?$ | desktop\.ini$ | Picasa\.ini$             # Windows and Picasa
+    | [^/]*[:\uf03a]Zone\.Identifier$                              # streams of downloaded files, copied to Linux
+    | (\$RECYCLE\.BIN | System\ Volume\ Information | lost\+found)/                 # root folders of drives
+    | (@eaDir | \#recycle | \#snapshot | @Recycle | @Recently-Snapshot)/ )"""  # network drives
+)
 """Hidden files and files that operating systems create; they are ignored."""
 ARCHIVE_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile),
@@ -134,12 +141,22 @@ def check_file_size(size: int) -> None:
 
 def _in_zip(file: Path, stack: ExitStack) -> Listing:
     archive = stack.enter_context(zipfile.ZipFile(file))
-    members = {m: _check_member_name(m.filename, file) for m in archive.infolist() if not m.is_dir()}
+    listed = [m for m in archive.infolist() if not m.is_dir()]
+    decoded = dict(zip(listed, decode_zip_names(listed), strict=True))
+    members = {m: _check_member_name(name, file) for m, name in decoded.items() if name is not None}
     _check_unpacked_size(file, sum(m.file_size for m in members))
     duplicates = [name for name, count in Counter(members.values()).items() if count > 1]
     if duplicates:
         raise UserError(f"{file} contains {duplicates[0]} more than once, which is ambiguous; pack it again")
-    return {n: partial(read_zip_member, archive, m) for m, n in sorted(members.items(), key=lambda item: item[1])}, []
+    unknown = (
+        "has a name whose encoding the zip does not state; unpack the zip to a folder with the correct encoding, or "
+        "pack it again with names in UTF-8"
+    )
+    refused = [Rejection(m.filename, unknown) for m, name in decoded.items() if name is None]
+    files: SourceFiles = {
+        n: partial(read_zip_member, archive, m) for m, n in sorted(members.items(), key=lambda item: item[1])
+    }
+    return files, refused
 
 
 def read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

@@ -25,6 +25,7 @@ from stages.importers.filename_matching import (
     inspect_targets,
     marks_unknown,
 )
+from stages.importers.foreign_formats import describe_foreign_files
 from stages.importers.sample import SPLIT_WORDS
 from stages.importers.table import read_table
 from stages.importers.table_columns import NO_COLUMNS, find_path_column, infer_columns
@@ -83,7 +84,7 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
     """
     files = {path: read for path, read in files.items() if not HIDDEN_FILES.search(path)}
     successful: list[FormatCandidate] = []
-    failures: list[str] = []
+    failures = describe_foreign_files(files)
     for candidate in _candidates(files, failures):
         try:
             if found := _try_candidate(files, candidate, ingest):

@@ -294,6 +294,10 @@ def test_unused_images_are_reported(propose: Propose, workspace: Path, capsys: p
         ({"t.json": '{"images": [{"id": [1]}], "annotations": [], "categories": []}'}, "coco in t.json"),
         ({"t.json": "[" * 100_000}, "t.json"),
         ({"t.npz": b"no array"}, "arrays in t.npz: t.npz cannot be read"),
+        (
+            {"1.json": '{"shapes": [], "imagePath": "..\\\\1.png"}'},
+            "1.json: the format of LabelMe is not imported; export",
+        ),
     ],
 )
 def test_rejected_interpretations_are_reported(files: dict[str, Any], message: str, workspace: Path) -> None:

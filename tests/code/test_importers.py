@@ -6,6 +6,7 @@ import re
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.batch_prediction.inputs import iterate_images
 from stages.config.schema import Params
 from stages.config.schema_data import Columns
 from stages.core.errors import UserError
 from stages.dataset.splits import SplitTable, merge_linked_groups
 from stages.images.archives import Rejection
 from stages.images.decode import decode_image
+from stages.images.zip_names import decode_zip_names
 from stages.importers import Sample, open_source, reject_ambiguous_labels
 from tests.conftest import digit_images, png, write_folders
 
@@ -80,6 +83,80 @@ def test_files_outside_class_folders_are_refused_and_hidden_files_skipped(
     items, refused = listing(folder)
     assert len(items) == 6
     assert refused == [Rejection("LICENSE", "is not in a class folder")]
+
+
+SYSTEM_FILES = (
+    *("0/._0000.png", ".ipynb_checkpoints/0000-checkpoint.png", "__MACOSX/0/._0000.png", "Icon\r", ".picasa.ini"),
+    *("0/thumbs.db", "0/Thumbs.db:encryptable", "0/ehthumbs_vista.db", "Desktop.ini", "0/Picasa.ini"),
+    *("0/0000.png:Zone.Identifier", "0/0000.png\uf03aZone.Identifier", "$RECYCLE.BIN/$R1.png"),
+    *("System Volume Information/a.png", "lost+found/1.png", "@eaDir/0000.png/SYNOPHOTO_THUMB_M.png"),
+    *("0/@eaDir/0000.png/SYNOPHOTO_THUMB_M.png", "#recycle/0000.png", "@Recycle/0000.png"),
+)
+
+
+def test_files_of_operating_systems_and_network_drives_are_neither_images_nor_classes(
+    listing: Callable[..., Listing], tmp_path: Path
+) -> None:
+    folder = write_folders(tmp_path / "digits", IMAGES)
+    for name in SYSTEM_FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(np.zeros((8, 8), np.uint8)))
+    (folder / "recycle").mkdir()
+    (folder / "recycle" / "..png").write_bytes(png(np.zeros((8, 8), np.uint8)))  # looks similar, but is a class
+    items, refused = listing(folder)
+    assert [item.path for item in items if label_of(item) not in ("0", "1")] == ["recycle/..png"]
+    assert len(items) == 7 and not refused
+
+
+def zip_with_names(file: Path, encoding: str, classes: tuple[str, ...]) -> Path:
+    """Write a zip whose names are in an encoding that the zip does not state."""
+    raw = [name.encode(encoding) for name in classes]
+    placeholders = [bytes([ord("A") + number]) * len(name) for number, name in enumerate(raw)]
+    with zipfile.ZipFile(file, "w") as archive:
+        for placeholder in placeholders:
+            archive.writestr(f"{placeholder.decode()}/1.png", png(np.zeros((8, 8), np.uint8)))
+    data = file.read_bytes()
+    for placeholder, name in zip(placeholders, raw, strict=True):
+        assert data.count(placeholder + b"/") == 2, "the local header and the table contain the name"
+        data = data.replace(placeholder + b"/", name + b"/")
+    file.write_bytes(data)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("encoding", "classes"),
+    [("utf-8", ("Größe", "猫")), ("cp437", ("Größe", "Überzug")), ("cp850", ("Größe", "Überzug"))],
+)
+def test_zip_names_without_a_stated_encoding_are_read_if_they_are_unambiguous(
+    listing: Callable[..., Listing], tmp_path: Path, encoding: str, classes: tuple[str, ...]
+) -> None:
+    items, refused = listing(zip_with_names(tmp_path / "a.zip", encoding, classes))
+    assert {label_of(item) for item in items} == set(classes) and not refused
+
+
+@pytest.mark.parametrize(
+    ("encoding", "classes"),
+    [("gbk", ("猫", "狗")), ("cp932", ("ソース", "犬")), ("euc-kr", ("고양이", "개")), ("cp1251", ("кот", "пёс"))],
+)
+def test_zip_names_in_an_unknown_code_page_are_refused_instead_of_garbled(
+    listing: Callable[..., Listing], tmp_path: Path, encoding: str, classes: tuple[str, ...]
+) -> None:
+    archive = zip_with_names(tmp_path / "a.zip", encoding, (*classes, "dog"))
+    items, refused = listing(archive)
+    assert [label_of(item) for item in items] == ["dog"]
+    assert len(refused) == 2
+    assert all("a name whose encoding the zip does not state; unpack the zip" in one.reason for one in refused)
+    assert len(list(iterate_images([str(archive)]))) == 3, "a prediction does not depend on the name"
+
+
+def test_a_zip_name_in_the_unicode_extra_field_is_preferred() -> None:
+    raw, name = "猫".encode("gbk"), "猫/1.png"
+    member = zipfile.ZipInfo(raw.decode("cp437"))
+    content = b"\1" + zlib.crc32(raw).to_bytes(4, "little") + name.encode()
+    member.extra = b"UT\1\0x" + b"up" + len(content).to_bytes(2, "little") + content
+    assert decode_zip_names([member]) == [name]
+    member.filename = "½"  # renamed by a tool that does not know the field, so that the CRC differs
+    assert decode_zip_names([member]) == [None]
 
 
 def test_links_pipes_and_undecodable_names_are_refused_with_their_path(

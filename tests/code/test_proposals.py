@@ -4,6 +4,7 @@ import errno
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from stages.config.load import load
 from stages.config.schema import Params
 from stages.configuration import Choice, limit_epochs
 from stages.configuration.filename_patterns import find_groupings, find_sequences
+from stages.configuration.grouping import detect_grouping
 from stages.configuration.object_size import mask_thickness
 from stages.core.errors import UserError
+from stages.dataset.annotations import Annotation
+from stages.importers.sample import Sample, fixed_annotation
 from stages.runner.stage import call
 from stages.training import epoch_timing
 from tests.command_line import macula
@@ -168,6 +172,23 @@ def test_split_of_the_source_is_used_with_a_question(
     assert proposed.split.by == "source" and proposed.ingest.sequence_block == 1
     assert "does the split of the source keep consecutive images together?" in output
     assert "60 train" in output
+
+
+@pytest.mark.parametrize(("classes", "drift"), [(2, 0), (7, 0), (2, 12)])
+def test_numbered_images_of_alternating_classes_are_compared_within_a_class(classes: int, drift: int) -> None:
+    """Test noise images, and with `drift` images in which a bright spot moves a little from one to the next."""
+    images = [np.random.default_rng(number).integers(0, 9, (SIDE, SIDE), dtype=np.uint8) for number in range(42)]
+    for number, image in enumerate(images):
+        if drift:
+            image[:, number // 2 : number // 2 + 3] += 200
+    items = [
+        Sample(f"{number:03d}.png", fixed_annotation(Annotation()), None, None, partial(png, image))
+        for number, image in enumerate(images)
+    ]
+    found = detect_grouping(items, [str(number % classes) for number in range(42)], {}, has_split=False)
+    text = " ".join((found.why, *found.asks))
+    assert f"of images of one class at a distance of {classes}, " in text
+    assert (found.block > 1) == bool(drift), text
 
 
 def test_finest_grouping_column_is_chosen(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:

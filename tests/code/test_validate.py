@@ -183,6 +183,11 @@ BROKEN_RULES: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
         {"class_names", "labels_in_both", "min_train_per_class", "min_validation_per_class"},
         "`Cat ` (1 image), `cat` (5 images) differ only in case, spaces",
     ),
+    "a class with an invisible sign": (
+        with_value("annotation", '{"labels":["c\\u200bat"]}'),
+        {"class_names", "labels_in_both", "min_train_per_class", "min_validation_per_class"},
+        "differ only in case, spaces, invisible signs",
+    ),
     "an unknown format": (with_value("format", "XCF"), {"format"}, "`XCF`"),
     **{
         f"no {column}": (with_value(column, None), {f"not_null_{column}"}, f"1 of 12 images: `{column}` is missing")
