@@ -146,6 +146,12 @@ def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Adm
     return DecodedImage(image, format_, mode, camera, _text(taken), software, quality, turn is not None)
 
 
+def read_orientation(data: bytes) -> int:
+    """Return the EXIF orientation of an image file that `decode_image` accepts; 1 is upright."""
+    with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as file:
+        return int(file.getexif().get(EXIF_ORIENTATION, 1))
+
+
 def _text(value: Any) -> str:
     """Return an EXIF value of any type as printable text."""
     return "".join(c for c in str(value).encode(errors="replace").decode() if c.isprintable()).strip()
