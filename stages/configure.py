@@ -150,11 +150,11 @@ def _fit_to_time_budget(
     samples = []
     for item in chosen.samples:
         try:
-            data = item.read()
-            decoded = decode_image(data, params.ingest.max_megapixels)
+            content = item.read()
+            decoded = decode_image(content, params.ingest.max_megapixels)
             height, width = decoded.image.shape[:2]
             target = None if item.target is None else decode_image(item.target(height, width)).image
-            annotation = read_annotation(item, data, height, width, decoded.turned)
+            annotation = read_annotation(item, content, height, width, decoded.turned)
             samples.append((Labelled(item.path, annotation, target, height, width), decoded.image))
         except (Unreadable, OSError):  # reported in `facts`
             continue

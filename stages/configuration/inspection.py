@@ -81,7 +81,7 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
             data = item.read()
             decoded = decode_image(data, max_megapixels)
             image = decoded.image
-            annotation = read_annotation(item, data, *image.shape[:2], decoded.turned)
+            annotation = read_annotation(item, data, image.shape[0], image.shape[1], decoded.turned)
             target = None if item.target is None else decode_image(item.target(*image.shape[:2])).image
             if target is not None and target.shape[:2] != image.shape[:2]:
                 height, width = target.shape[:2]

@@ -117,7 +117,8 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
         files, name = select_inside(files, ingest.inside.strip("/"), source)
         if source.suffix.lower() == ".npz":
             name = source.name
-        format_, reason = ingest.format, "set by ingest.format"
+        format_: str = ingest.format
+        reason = "set by ingest.format"
         if format_ == "auto":
             with _reporting_unreadable():
                 format_, reason = detect_format(files, name)

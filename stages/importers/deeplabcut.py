@@ -62,12 +62,12 @@ def import_deeplabcut(files: SourceFiles, name: str, ingest: Ingest, has_split: 
         for number, line in enumerate(lines[3:], start=4)
         if any(cell.strip() for cell in line)  # spreadsheets append blank rows
     ]
-    found, failed = ImageFinder(files).find_all(written for _, written, _ in rows)
+    paths, failed = ImageFinder(files).find_all(written for _, written, _ in rows)
     samples: list[Sample] = []
     rejected: list[Rejection] = []
     seen: set[str] = set()
     for where, written, line in rows:
-        path = found.get(written)
+        path = paths.get(written)
         if path is None or path in seen:
             reason = failed[written] if path is None else "the image is listed twice"
             rejected.append(Rejection(written, f"{where}: {reason}"))

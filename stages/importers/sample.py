@@ -73,8 +73,8 @@ def read_text(files: SourceFiles, path: str) -> str:
 def read_annotation(sample: Sample, data: bytes, height: int, width: int, turned: bool) -> Annotation:
     """Return the annotation of a sample in the upright image.
 
-    The size that the label file states tells whether its labels refer to the upright image or to the stored pixels of a
-    photo with an EXIF orientation.
+    If the label file states the size of the image, it shows whether the labels refer to the upright image or to the
+    stored pixels of a photo with an EXIF orientation.
 
     Args:
         sample: sample to annotate.

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def test_a_damaged_label_file_is_reported_with_its_name(
 @pytest.mark.parametrize("case", DAMAGED)
 def test_configure_survives_a_damaged_label_file(params: Params, case: str) -> None:
     files, _ = DAMAGED[case]
-    found, failures = find_formats({path: lambda data=data: data for path, data in files.items()}, params.ingest)
+    found, failures = find_formats({path: partial(bytes, data) for path, data in files.items()}, params.ingest)
     for reading in found:
         for item in reading.samples:
             try:
@@ -222,7 +223,7 @@ def test_a_label_file_that_cannot_be_read_is_reported_with_its_name(
     def fail() -> bytes:
         raise error
 
-    listed = {path: (lambda data=data: data) if path.endswith(".png") else fail for path, data in files.items()}
+    listed = {path: partial(bytes, data) if path.endswith(".png") else fail for path, data in files.items()}
     monkeypatch.setattr("stages.importers.list_source_files", lambda source, stack: (listed, []))
     ingest = params.ingest.model_copy(update={"inside": inside})
     with (

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.conftest import Ingest, digit_images, png
 
 GREY = png(np.full((20, 30), 90, np.uint8))
 BOX = "0 .5 .5 .2 .4\n"
+Files = dict[str, str | bytes]
 Labels = dict[str, Annotation]
 Read = Callable[..., tuple[Labels, dict[str, str]]]
 
@@ -31,7 +33,7 @@ Read = Callable[..., tuple[Labels, dict[str, str]]]
 def read(params: Params, tmp_path: Path) -> Read:
     """Write files and read them; return annotations and reasons of rejections by path."""
 
-    def run(files: dict[str, str | bytes], columns: dict[str, Any] | None = None, **changes: Any) -> Any:
+    def run(files: Files, columns: dict[str, Any] | None = None, **changes: Any) -> Any:
         for name, content in files.items():
             (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "source" / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -48,9 +50,9 @@ def read(params: Params, tmp_path: Path) -> Read:
     return run
 
 
-def detect(params: Params, files: dict[str, str | bytes]) -> FormatCandidate:
+def detect(params: Params, files: Files) -> FormatCandidate:
     contents = {path: data if isinstance(data, bytes) else data.encode() for path, data in files.items()}
-    found, _ = find_formats({path: lambda data=data: data for path, data in contents.items()}, params.ingest)
+    found, _ = find_formats({path: partial(bytes, data) for path, data in contents.items()}, params.ingest)
     return found[0]
 
 
@@ -129,12 +131,12 @@ def test_a_coco_file_with_ambiguous_names_lists_the_files(read: Read) -> None:
     assert set(found) == {"x/b.png"} and "2 files match this path: x/a.png, y/a.png" in rejected["a.png"]
 
 
-DARKNET = {"d/a.png": GREY, "d/a.txt": BOX, "d/b.png": GREY, "d/b.txt": "", "d/c.png": GREY, "d/c.txt": BOX}
+DARKNET: Files = {"d/a.png": GREY, "d/a.txt": BOX, "d/b.png": GREY, "d/b.txt": "", "d/c.png": GREY, "d/c.txt": BOX}
 
 
 @pytest.mark.parametrize("classes", ["d/classes.txt", "classes.txt", "obj.names", "d/_darknet.labels"])
 def test_yolo_labels_beside_the_images_are_read_and_proposed(params: Params, read: Read, classes: str) -> None:
-    files = {**DARKNET, classes: "cat\n", "train.txt": "d/a.png\n"}
+    files: Files = {**DARKNET, classes: "cat\n", "train.txt": "d/a.png\n"}
     found, rejected = read(files)
     assert {path: len(one.shapes or ()) for path, one in found.items()} == {"d/a.png": 1, "d/b.png": 0, "d/c.png": 1}
     assert not rejected
@@ -149,14 +151,14 @@ def test_a_yolo_folder_without_label_files_says_what_is_required(read: Read) -> 
 
 def test_images_without_labels_are_negatives_on_request(params: Params, read: Read) -> None:
     names = [f"{k}.png" for k in range(4)]
-    files = {"data.yaml": "names: [cat]", **{f"images/{name}": GREY for name in names}}
+    files: Files = {"data.yaml": "names: [cat]", **{f"images/{name}": GREY for name in names}}
     files |= {f"labels/{k}.txt": BOX for k in range(3)}
     found, rejected = read(files)
     assert len(found) == 3 and "set ingest.unlabelled to empty" in rejected["images/3.png"]
     found, rejected = read(files, unlabelled="empty")
     assert found["images/3.png"] == Annotation(shapes=()) and not rejected
     reading = detect(params, files)
-    assert reading.changes["unlabelled"] == "empty" and "labels/3.txt" in reading.reasons["unlabelled"]
+    assert reading.changes["unlabelled"] == "empty" and "images/3.png" in reading.reasons["unlabelled"]
     few = {path: data for path, data in files.items() if path not in ("labels/1.txt", "labels/2.txt")}
     assert "unlabelled" not in detect(params, few).changes, "most images are not labelled yet"
 
@@ -199,12 +201,12 @@ def test_invalid_yolo_pose_rows_are_reported(read: Read, rows: str, message: str
 
 def test_a_table_with_semicolons_has_decimal_commas(params: Params, read: Read) -> None:
     table = "path;label;size\na.png;x, y;1,5\nb.png;x;2,25\n;;\n"
-    files = {"a.png": GREY, "b.png": GREY, "t.csv": table}
+    files: Files = {"a.png": GREY, "b.png": GREY, "t.csv": table}
     found, rejected = read(files, {"scalars": ("size",)}, inside="t.csv")
     assert found == {"a.png": Annotation(("x, y",), {"size": 1.5}), "b.png": Annotation(("x",), {"size": 2.25})}
     assert not rejected, "blank rows of a spreadsheet are not images"
-    columns = detect(params, {**files, "t.csv": "path;size\na.png;1,5\nb.png;2,25\n"}).changes["columns"]
-    assert columns["scalars"] == ["size"]
+    columns = detect(params, {**files, "t.csv": "path;mass\na.png;1,5\nb.png;2,25\n"}).changes["columns"]
+    assert columns["scalars"] == ["mass"]
     with pytest.raises(UserError, match="'1,5' with a comma and '2.25' with a point, which is ambiguous"):
         read({"t.csv": table.replace("2,25", "2.25")}, {"scalars": ("size",)}, inside="t.csv")
 
@@ -230,7 +232,7 @@ VOC = (
 
 
 @pytest.mark.parametrize(("size", "box"), [((20, 30), (2, 3, 7, 9)), ((30, 20), (11, 2, 17, 7))])
-def test_the_size_in_the_labels_tells_which_orientation_is_meant(
+def test_the_size_in_the_labels_shows_which_orientation_is_meant(
     read: Read, size: tuple[int, int], box: tuple[float, ...]
 ) -> None:
     width, height = size
@@ -299,7 +301,8 @@ def test_objects_that_are_all_marked_as_crowd_are_refused(
 
 
 def test_masks_of_other_slices_are_not_proposed_as_objects(params: Params) -> None:
-    rng, files = np.random.default_rng(0), {}
+    rng = np.random.default_rng(0)
+    files: Files = {}
     for patient in range(4):
         for slice_ in range(6):
             mask = np.zeros((24, 30), np.uint8)
@@ -307,5 +310,5 @@ def test_masks_of_other_slices_are_not_proposed_as_objects(params: Params) -> No
             image = rng.integers(60, 250, (24, 30), dtype=np.uint8)
             files |= {f"patient{patient}/images/{slice_:03d}.png": png(image)}
             files |= {f"patient{patient}/masks/{slice_:03d}.png": png(mask)}
-    reading = detect(params, dict(files))
+    reading = detect(params, files)
     assert reading.format == "masks", "neither objects of other slices nor patients as classes"
