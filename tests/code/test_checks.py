@@ -254,7 +254,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "condition": ({"column": "width", "max_value": 1, "row_condition": "x"}, "row_condition: unknown argument"),
     "own": ({"expect": "min_train_per_class", "limit": "many"}, "limit: 'many': value is not a valid integer"),
     "own_unknown": ({"expect": "only_classes", "class": ["cat"]}, "class: unknown argument; did you mean `classes`?"),
-    "min_side": ({"column": "width", "max_value": 1}, "the name of a built-in rule"),
+    "min_side": ({"column": "width", "max_value": 1}, "this is the name of a built-in rule"),
 }  # fmt: skip
 
 
@@ -286,7 +286,7 @@ def test_unknown_names_in_params_are_reported_with_a_suggestion() -> None:
         "did you mean `ExpectColumnMeanToBeBetween`?",
         "checks.expectations.typed.expect: 'ExpectColumnValuesToBeOfType': is not offered",
         "checks.expectations.loud.severity: 'warn': did you mean `warning`?",
-        "checks.expectations.endless: an argument is not a finite number",
+        "checks.expectations.endless: max_value: 'nan' is not a finite number",
     ):
         assert words in str(caught.value)
 

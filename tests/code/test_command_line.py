@@ -311,7 +311,7 @@ def test_run_outside_a_project_states_where_to_run_it(tmp_path: Path) -> None:
 def test_the_test_split_stays_sealed_without_confirmation(tmp_path: Path) -> None:
     done = run_command("unseal", cwd=tmp_path)
     assert done.returncode == FAILED
-    assert "without a terminal, confirm it with --yes" in done.stderr
+    assert "without a terminal, confirm with --yes" in done.stderr
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [*MACULA, "unseal"], cwd=tmp_path, env=environment(), stdin=follower, stdout=follower, stderr=follower
