@@ -32,6 +32,7 @@ from stages.images.archives import HIDDEN_FILES, SourceFiles, list_source_files
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
 from stages.images.unsupported_formats import describe_unsupported
 from stages.importers.format_detection import FormatCandidate, find_formats
+from stages.importers.sample import read_annotation
 
 TIMED_ON = 8  # number of images on which training is timed
 
@@ -162,10 +163,12 @@ def _fit_to_time_budget(
     samples = []
     for item in chosen.samples:
         try:
-            image = decode_image(item.read(), params.ingest.max_megapixels).image
-            height, width = image.shape[:2]
+            content = item.read()
+            decoded = decode_image(content, params.ingest.max_megapixels)
+            height, width = decoded.image.shape[:2]
             target = None if item.target is None else decode_image(item.target(height, width)).image
-            samples.append((Labelled(item.path, item.annotate(height, width), target, height, width), image))
+            annotation = read_annotation(item, content, height, width, decoded.turned)
+            samples.append((Labelled(item.path, annotation, target, height, width), decoded.image))
         except (Unreadable, OSError):  # reported in `facts`
             continue
         if len(samples) == TIMED_ON:

@@ -30,6 +30,7 @@ from stages.images.image_metadata import describe_image, pixel_digest
 from stages.images.ingest_cache import IngestCache
 from stages.images.sandbox import WORKERS, run_isolated
 from stages.importers import Sample, open_source, reject_ambiguous_labels
+from stages.importers.sample import read_annotation
 from stages.runner.stage import In, Out, run
 
 MAX_SPLIT_ERROR = 0.05  # largest deviation of a split's share from its param that is not reported
@@ -76,6 +77,7 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         _write_rejected(rejected, output / "rejected.csv")
         _check_rejected_share(rejected, len(table), ingest.max_rejected)
         _check_label_kinds(table)
+        _check_crowds(table)
         reject_ambiguous_labels(_classes(table))
         by_path = {sample.path: sample for sample in samples}
         file, locked, unmerged = splits / f"{ingest.name}.json", SplitTable(), table["group"]
@@ -134,19 +136,13 @@ def _row(sample: Sample, known: IngestCache, max_megapixels: float) -> dict[str,
         content = _digest(data)
         seen = known.get(content, max_megapixels) or run_isolated(describe_image, data, max_megapixels)
         height, width = seen["height"], seen["width"]
-        annotation = sample.annotate(height, width)
+        annotation = read_annotation(sample, data, height, width, seen["turned"])
         _check_points(annotation, height, width)
         target_data, target = _read_target(sample, height, width, max_megapixels)
     except Unreadable as error:
         return Rejection(sample.path, str(error))
     except OSError as error:
         return Rejection(sample.path, f"cannot be read: {error.strerror or error}")
-    if seen["turned"] and (annotation.points or annotation.shapes or sample.target):
-        return Rejection(
-            sample.path,
-            "its EXIF orientation is not upright, and it is unknown whether its labels refer to the rotated image; "
-            "save it upright",
-        )
     return {
         "path": sample.path,
         "label": "|".join(annotation.labels or ()),
@@ -275,6 +271,19 @@ def _check_label_kinds(table: pd.DataFrame) -> None:
             f"{_kinds_in_words(other, one)}; all images must have the same kinds of labels, with the same names in the "
             "same order"
         )
+
+
+def _check_crowds(table: pd.DataFrame) -> None:
+    """Print how many objects are excluded as crowds; raise UserError if all are, so that nothing could be learned."""
+    marks = [shape.crowd for annotation in parse_annotations(table) for shape in annotation.shapes or ()]
+    if not any(marks):
+        return
+    number = f"{sum(marks)} of {quantity(len(marks), 'object')}"
+    excluded = f"{number} {'is' if sum(marks) == 1 else 'are'} marked as iscrowd or difficult in the source"
+    advice = "if they are ordinary objects, set ingest.crowd to objects"
+    if all(marks):
+        raise UserError(f"{excluded}, so that no object is left to learn; {advice}")
+    print(f"ingest: {excluded} and excluded from training and scoring; {advice}", flush=True)
 
 
 def _kinds_in_words(annotation: Annotation, other: Annotation) -> str:

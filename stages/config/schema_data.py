@@ -68,6 +68,12 @@ class Ingest(Section):
     """Class of each value in a mask. Empty: 0 is background, every other value is foreground."""
     ignore_values: tuple[int, ...] = ()
     """Values in a mask, 0 to 255, where the class is unknown: excluded from loss and scores."""
+    unlabelled: Literal["reject", "empty"] = "reject"
+    """Images without a label file or entry in the formats yolo, voc and coco. reject: listed as rejected; empty: images
+    without objects, as YOLO defines them."""
+    crowd: Literal["ignore", "objects"] = "ignore"
+    """Objects that the source marks as `iscrowd` (coco) or `difficult` (voc). ignore: excluded from training and
+    scoring; objects: like all others, for tools that set `iscrowd` for every mask."""
     columns: Columns = Columns()
     """Columns of a table; used where a table is read."""
     group_regex: str = ""

@@ -16,7 +16,7 @@ from stages.dataset.annotations import Annotation
 from stages.images.decode import Unreadable, decode_image, open_with_pillow
 from stages.images.image_statistics import to_grey
 from stages.importers.format_detection import FormatCandidate
-from stages.importers.sample import Sample
+from stages.importers.sample import Sample, read_annotation
 
 LOOKED_AT = 64  # maximum number of images opened with their labels
 MOST_MEGAPIXELS = 400.0  # limit of opened megapixels, applied after FEWEST images
@@ -76,8 +76,10 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
             break
         item = items[place]
         try:
-            image = decode_image(item.read(), max_megapixels).image
-            annotation = item.annotate(*image.shape[:2])
+            data = item.read()
+            decoded = decode_image(data, max_megapixels)
+            image = decoded.image
+            annotation = read_annotation(item, data, image.shape[0], image.shape[1], decoded.turned)
             target = None if item.target is None else decode_image(item.target(*image.shape[:2])).image
             if target is not None and target.shape[:2] != image.shape[:2]:
                 height, width = target.shape[:2]

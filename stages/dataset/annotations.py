@@ -104,11 +104,11 @@ def decode_rle(runs: Iterable[int], height: int, width: int) -> Bool[Array, "{he
     Raises:
         ValueError: a run is negative, or the runs do not add up to height * width.
     """
-    lengths = np.fromiter(runs, np.int64)
-    if (lengths < 0).any():
-        raise ValueError(f"the run length {lengths[lengths < 0][0]} is negative")
-    if lengths.sum() != height * width:
-        raise ValueError(f"the run lengths add up to {lengths.sum()}, not to {height} x {width} = {height * width}")
+    lengths = list(runs)
+    if negative := [length for length in lengths if length < 0]:
+        raise ValueError(f"the run length {negative[0]} is negative")
+    if sum(lengths) != height * width:  # as Python integers: a sum of 64 bits can overflow to the right value
+        raise ValueError(f"the run lengths add up to {sum(lengths)}, not to {height} x {width} = {height * width}")
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return flat.reshape(width, height).T
 

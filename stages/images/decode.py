@@ -172,6 +172,12 @@ def open_with_pillow(data: bytes) -> Image.Image:
         raise
 
 
+def read_orientation(data: bytes) -> int:
+    """Return the EXIF orientation of an image file that `decode_image` accepts; 1 is upright."""
+    with open_with_pillow(data) as file:
+        return int(file.getexif().get(EXIF_ORIENTATION, 1))
+
+
 def _text(value: Any) -> str:
     """Return an EXIF value of any type as printable text."""
     return "".join(c for c in str(value).encode(errors="replace").decode() if c.isprintable()).strip()

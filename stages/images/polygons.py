@@ -42,4 +42,9 @@ def rasterize_polygons(polygons: list[Any], height: int, width: int, where: str)
 
 def is_coordinate(value: Any) -> bool:
     """Return whether a value is a finite number with an absolute value below `MAX_COORDINATE`."""
-    return isinstance(value, int | float) and math.isfinite(value) and abs(value) < MAX_COORDINATE
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and abs(value) < MAX_COORDINATE
+    )

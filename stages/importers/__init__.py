@@ -11,16 +11,16 @@ from stages.config.schema_data import Ingest
 from stages.core.errors import UserError, did_you_mean
 from stages.core.plurals import quantity
 from stages.images.archives import HIDDEN_FILES, TABLE_SUFFIXES, Rejection, SourceFiles, list_source_files
-from stages.images.decode import IMAGE_SUFFIXES
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.importers.arrays import import_arrays
 from stages.importers.coco import import_coco
 from stages.importers.deeplabcut import import_deeplabcut, is_deeplabcut
 from stages.importers.folders import import_folders
-from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample
+from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, read_label_file
 from stages.importers.sidecar_files import import_dots, import_instances, import_masks, import_pairs
 from stages.importers.table import import_table
 from stages.importers.voc import import_voc
-from stages.importers.yolo import import_yolo
+from stages.importers.yolo import find_label_files, import_yolo, names_classes
 
 __all__ = [
     "IMPORTERS",
@@ -67,6 +67,7 @@ def detect_format(files: SourceFiles, name: str) -> tuple[str, str]:
         name: file that `ingest.inside` names; empty for a folder.
 
     Raises:
+        Unreadable: the file cannot be read.
         UserError: `name` is a file of an unknown format.
     """
     lower = name.lower()
@@ -75,7 +76,7 @@ def detect_format(files: SourceFiles, name: str) -> tuple[str, str]:
     if lower.endswith(".json"):
         return "coco", f"{name} is JSON"
     if lower.endswith(TABLE_SUFFIXES):
-        if lower.endswith(".csv") and is_deeplabcut(files[name]()):
+        if lower.endswith(".csv") and is_deeplabcut(read_label_file(files, name)):
             return "deeplabcut", f"{name} begins with the header rows of DeepLabCut"
         return "table", f"{name} is a table"
     if name:
@@ -88,6 +89,8 @@ def detect_format(files: SourceFiles, name: str) -> tuple[str, str]:
         return "voc", "the folders Annotations and JPEGImages exist"
     if {"images", "labels"} <= folders_of and any(re.search(r"(^|/)labels/.*\.txt$", path) for path in files):
         return "yolo", "the folders images and labels exist, with text files"
+    if any(map(names_classes, files)) and find_label_files(files).labels:
+        return "yolo", "there are class names, and text files with the names of images"
     return "folders", "one folder per class"
 
 
@@ -114,9 +117,11 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
         files, name = select_inside(files, ingest.inside.strip("/"), source)
         if source.suffix.lower() == ".npz":
             name = source.name
-        format_, reason = (
-            (ingest.format, "set by ingest.format") if ingest.format != "auto" else detect_format(files, name)
-        )
+        format_: str = ingest.format
+        reason = "set by ingest.format"
+        if format_ == "auto":
+            with _reporting_unreadable():
+                format_, reason = detect_format(files, name)
         if format_ in SINGLE_FILE_FORMATS and not name:
             raise UserError(
                 f"ingest.inside: the format {format_} consists of one file; name it, for example "
@@ -124,7 +129,8 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
             )
         if format_ != "folders":
             print(f"ingest: label format {format_}: {reason}", flush=True)
-        samples, unfit = IMPORTERS[format_](files, name, ingest, has_split)
+        with _reporting_unreadable():
+            samples, unfit = IMPORTERS[format_](files, name, ingest, has_split)
         if has_split:
             unassigned = "has no split in the source, which split.by: source requires"
             unfit += [Rejection(sample.path, unassigned) for sample in samples if sample.split is None]
@@ -135,6 +141,15 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
             [_with_block_group(_with_group_and_origin(sample, ingest), ingest.sequence_block) for sample in samples],
             rejected + unfit,
         )
+
+
+@contextmanager
+def _reporting_unreadable() -> Iterator[None]:
+    """Raise UserError if a file that describes the whole source cannot be read."""
+    try:
+        yield
+    except Unreadable as error:
+        raise UserError(f"{error}; correct or remove this file") from error
 
 
 def select_inside(files: SourceFiles, inside: str, source: Path) -> tuple[SourceFiles, str]:

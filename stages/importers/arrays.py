@@ -12,8 +12,8 @@ from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
 from stages.dataset.annotations import Annotation
-from stages.images.archives import MAX_UNPACKED_BYTES, SourceFiles
-from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation
+from stages.images.archives import MAX_UNPACKED_BYTES, Rejection, SourceFiles
+from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation, read_label_file
 from stages.importers.table import cell_text
 
 Array = np.ndarray[Any, Any]
@@ -37,7 +37,7 @@ def import_arrays(files: SourceFiles, name: str, ingest: Ingest, has_split: bool
         UserError: the npz is damaged or too large, contains no images, or its images or labels have a wrong type, shape
             or number.
     """
-    arrays = _load_arrays(files[name](), name)
+    arrays = _load_arrays(read_label_file(files, name), name)
     parts = [key.removesuffix("images") for key in arrays if key.endswith("images")]
     if not parts:
         more = f" and {len(arrays) - MAX_NAMED} more" if len(arrays) > MAX_NAMED else ""
@@ -45,7 +45,7 @@ def import_arrays(files: SourceFiles, name: str, ingest: Ingest, has_split: bool
         raise UserError(
             f"{name} contains {known}; name the arrays `images` and `labels`, or `train_images` and `train_labels`"
         )
-    samples = []
+    samples, rejected = [], []
     for part in parts:
         word = part.rstrip("_")
         images, labels = arrays[f"{part}images"], arrays.get(f"{part}labels")
@@ -54,11 +54,14 @@ def import_arrays(files: SourceFiles, name: str, ingest: Ingest, has_split: bool
         numbers = _are_numbers(labels)
         for i, label in enumerate(labels):
             path = f"{word or 'images'}/{i:06d}{'.png' if _fits_png(images) else '.npy'}"
+            if problem := _invalid_label(label):
+                rejected.append(Rejection(path, f"{name}, array {part}labels: the label {problem}"))
+                continue
             pixels, annotation = partial(_encode, images[i]), _annotation(np.atleast_1d(label), numbers)
             samples.append(
                 Sample(path, fixed_annotation(annotation), None, SPLIT_WORDS.get(word), pixels, has_file=False)
             )
-    return samples, []
+    return samples, rejected
 
 
 def _load_arrays(data: bytes, name: str) -> dict[str, Array]:
@@ -87,6 +90,14 @@ def _load_arrays(data: bytes, name: str) -> dict[str, Array]:
         ) from error
 
 
+def _invalid_label(label: Any) -> str | None:
+    """Return what is wrong with the label of an image; None if it is valid."""
+    values = np.atleast_1d(label)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        return f"is {values[~np.isfinite(values)][0]}, which is not a finite number"
+    return "is empty" if values.dtype.kind in "US" and not values[0].strip() else None
+
+
 def _annotation(label: Array, numbers: bool) -> Annotation:
     if numbers:
         return Annotation(scalars={f"value{i}" if len(label) > 1 else "value": float(v) for i, v in enumerate(label)})
@@ -96,11 +107,15 @@ def _annotation(label: Array, numbers: bool) -> Annotation:
 
 
 def _are_numbers(labels: Array) -> bool:
-    """Return whether labels are numbers: non-integer floats, or [N, K] floats with values other than 0 and 1."""
+    """Return whether labels are numbers: non-integer floats, or [N, K] floats with values other than 0 and 1.
+
+    NaN and infinite values, which are rejected, do not count.
+    """
     if labels.dtype.kind != "f":
         return False
     several = labels.ndim == 2 and labels.shape[1] > 1
-    return bool((labels != labels.round()).any()) or (several and not np.isin(labels, (0, 1)).all())
+    finite = labels[np.isfinite(labels)]
+    return bool((finite != finite.round()).any()) or (several and not np.isin(finite, (0, 1)).all())
 
 
 def _check_shapes(file: str, part: str, images: Array, labels: Array | None) -> None:
@@ -108,10 +123,15 @@ def _check_shapes(file: str, part: str, images: Array, labels: Array | None) -> 
     if images.dtype not in (np.uint8, np.uint16) or images.ndim not in (3, 4):
         found = f"{images.dtype} of shape {images.shape}"
         raise UserError(f"{name} is {found}; uint8 or uint16 of shape [N, H, W] or [N, H, W, C] is required")
-    if labels is None or labels.ndim not in (1, 2) or len(labels) != len(images):
+    if labels is None or labels.ndim not in (1, 2) or 0 in labels.shape[1:] or len(labels) != len(images):
         number = quantity(len(images), "image")
         found = f"no labels (array {part}labels)" if labels is None else f"labels of shape {labels.shape} for {number}"
         raise UserError(f"{name} has {found}; one label per image is required")
+    if labels.dtype.kind not in "biufUS" or (labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "US"):
+        raise UserError(
+            f"{name} has labels of type {labels.dtype} and shape {labels.shape}; integers, floats, or texts of shape "
+            "[N] or [N, 1] are required"
+        )
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind != "f" and not np.isin(labels, (0, 1)).all():
         wrong = labels[~np.isin(labels, (0, 1))][0]
         raise UserError(

@@ -2,145 +2,201 @@
 
 import json
 from collections import Counter, defaultdict
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
-
-import numpy as np
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
-from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_mask, decode_rle
+from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_mask
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.images.polygons import is_coordinate, rasterize_polygons
-from stages.importers.sample import Annotate, ImportResult, Sample, split_from_path
+from stages.importers.coco_masks import decode_coco_mask
+from stages.importers.image_paths import ImageFinder
+from stages.importers.sample import ImportResult, Sample, read_label_file, split_from_path, unlabelled_samples
 
-Array = np.ndarray[Any, Any]
 Json = dict[str, Any]
+MAX_CROWD_SHARE = 0.5  # share of crowds among the objects above which `iscrowd` cannot mean groups of objects
 
 
 def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
     """Import the images that a COCO file lists; an annotation is an object or a set of key points.
 
-    The `file_name` of an image is its path in the source, or the end of exactly one path.
+    The `file_name` of an image is its path in the source, or leads to exactly one file (`ImageFinder`).
 
     Args:
         files: files of the source by path.
         name: path of the JSON file.
-        ingest: parameters of `ingest`; not used.
+        ingest: parameters of `ingest`.
         has_split: True if the source defines the splits; they are read in any case.
 
     Raises:
-        UserError: the file is not JSON or not COCO, ids are missing or duplicated, or an annotation refers to a missing
-            image.
+        Unreadable: the file cannot be read.
+        UserError: the file is not JSON or not COCO, ids or names are missing or invalid, or an annotation refers to a
+            missing image.
     """
-    data = _parse(files[name](), name)
+    data = _parse(read_label_file(files, name), name)
     categories = {c["id"]: c for c in data["categories"]}
     by_image: dict[Any, list[Json]] = defaultdict(list)
-    images = {image["id"]: image for image in data["images"]}
     for annotation in data["annotations"]:
-        if annotation.get("image_id") not in images:
-            raise UserError(
-                f"{name}: annotation {annotation['id']} has image_id {annotation.get('image_id')!r}, which is not the "
-                "id of an image in `images`; add the image or remove the annotation"
-            )
         by_image[annotation["image_id"]].append(annotation)
-    samples, rejected, seen = [], [], set()
-    by_name: dict[str, list[str]] = defaultdict(list)
-    for file in files:
-        by_name[PurePosixPath(file).name].append(file)
-    for number, image in images.items():
-        path = _locate(str(image.get("file_name")), files, by_name)
+    has_points = any(annotation.get("keypoints") for annotation in data["annotations"])
+    found, failed = ImageFinder(files).find_all(image["file_name"] for image in data["images"])
+    samples: list[Sample] = []
+    rejected: list[Rejection] = []
+    seen: set[str] = set()
+    for image in data["images"]:
+        written = image["file_name"]
+        path = found.get(written)
         if path is None or path in seen:
-            rejected.append(
-                Rejection(
-                    str(image.get("file_name")),
-                    f"{name}: "
-                    + ("another image has the same file" if path else "no file, or more than one, matches file_name"),
-                )
-            )
+            reason = failed[written] if path is None else "another image has the same file"
+            rejected.append(Rejection(written, f"{name}: {reason}"))
             continue
         seen.add(path)
+        annotate = partial(_annotate, by_image[image["id"]], categories, name, has_points, ingest.crowd == "ignore")
         samples.append(
-            Sample(path, _annotate(by_image[number], categories, name), None, split_from_path(path), files[path])
+            Sample(path, annotate, None, split_from_path(path), files[path], labelled_size=partial(_size, image))
         )
     folders = {PurePosixPath(path).parent for path in seen}  # other annotation files list the images of other folders
-    others = (
-        p
-        for p in files
-        if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES and p not in seen and PurePosixPath(p).parent in folders
-    )
-    return samples, rejected + [Rejection(p, f"is not listed in {name}") for p in others]
+    others = {
+        path: f"is not listed in {name}"
+        for path in files
+        if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+        and path not in seen
+        and PurePosixPath(path).parent in folders
+    }
+    negatives, unlisted = unlabelled_samples(files, others, ingest)
+    return samples + negatives, rejected + unlisted
+
+
+def marks_most_as_crowd(data: Json) -> bool:
+    """Return whether a COCO file marks most objects as crowds, as tools do that set `iscrowd` for every mask."""
+    marked = [bool(entry.get("iscrowd")) for entry in data["annotations"] if isinstance(entry, dict)]
+    return sum(marked) > MAX_CROWD_SHARE * len(marked)
 
 
 def _parse(content: bytes, name: str) -> Json:
     """Parse the file and check the lists and ids that COCO requires.
 
     Raises:
-        UserError: this is not a COCO file, or ids are missing or duplicated.
+        UserError: this is not a COCO file, ids or names are missing or invalid, or an annotation has no image.
     """
     try:
         data: Any = json.loads(content)
-    except ValueError as error:
-        raise UserError(f"{name} is not valid JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{name} is not valid JSON: {error}; export it again, in UTF-8") from None
     for key in ("images", "annotations", "categories"):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise UserError(f"{name} has no list `{key}`, which COCO files of instances or key points require")
         ids = [entry.get("id") if isinstance(entry, dict) else None for entry in data[key]]
+        wrong = [number for number in ids if number is not None and not isinstance(number, int | float | str)]
         doubled = [number for number, count in Counter(map(str, ids)).items() if count > 1]
-        if None in ids or doubled:
-            what = "an entry without an id" if None in ids else f"the id {doubled[0]} more than once"
-            raise UserError(f"{name}: `{key}` contains {what}; ids must exist and be unique")
+        if None in ids or wrong or doubled:
+            what = "an entry without an id" if None in ids else f"the id {doubled[0] if doubled else wrong[0]}"
+            problem = "" if None in ids else " more than once" if doubled else ", which is not a number or text"
+            raise UserError(f"{name}: `{key}` contains {what}{problem}; ids must exist and be unique")
+    for category in data["categories"]:
+        if not isinstance(category.get("name"), str | int | float) or category["name"] == "":
+            raise UserError(f"{name}: category {category['id']} has no name; add it, since it is the class")
+    images = {image["id"] for image in data["images"]}
+    for image in data["images"]:
+        if not isinstance(image.get("file_name"), str):
+            raise UserError(f"{name}: image {image['id']} has no file_name; add the path of its file")
+    for annotation in data["annotations"]:
+        image_id = annotation.get("image_id")
+        if not isinstance(image_id, int | float | str) or image_id not in images:
+            raise UserError(
+                f"{name}: annotation {annotation['id']} has image_id {image_id!r}, which is not the id of an image in "
+                "`images`; add the image or remove the annotation"
+            )
     return data
 
 
-def _locate(written: str, files: SourceFiles, by_name: dict[str, list[str]]) -> str | None:
-    """Return the file of a path, or the only file whose path ends with it; None if there is none or several."""
-    written = written.replace("\\", "/").removeprefix("./")
-    if written in files:
-        return written
-    ends = [path for path in by_name.get(PurePosixPath(written).name, ()) if path.endswith("/" + written)]
-    return ends[0] if len(ends) == 1 else None
+def _size(image: Json) -> tuple[int, int] | None:
+    """Return the height and width that the file states; None if there are none."""
+    height, width = image.get("height"), image.get("width")
+    stated = all(isinstance(side, int | float) and side > 0 for side in (height, width))
+    return (int(height), int(width)) if stated else None  # type: ignore[arg-type]
 
 
-def _annotate(annotations: list[Json], categories: dict[Any, Json], name: str) -> Annotate:
-    def annotate(height: int, width: int) -> Annotation:
-        named = [(a, f"{name}, annotation {a['id']}") for a in annotations]
-        for entry, where in named:
-            if entry.get("category_id") not in categories:
-                raise Unreadable(f"{where}: category {entry.get('category_id')!r} is not in `categories`")
-        if any(entry.get("keypoints") for entry, _ in named):
-            if len(named) != 1:
-                raise Unreadable(
-                    f"{named[0][1]}: the image has {len(named)} annotations, but only one is supported for key points; "
-                    "crop the image into images of one object each"
-                )
-            return Annotation(points=_points(named[0][0], categories, named[0][1]))
-        return Annotation(shapes=tuple(_shape(entry, categories, height, width, where) for entry, where in named))
+def _annotate(
+    annotations: list[Json],
+    categories: dict[Any, Json],
+    name: str,
+    has_points: bool,
+    ignores_crowds: bool,
+    height: int,
+    width: int,
+) -> Annotation:
+    """Return the labels of an image.
 
-    return annotate
+    Args:
+        annotations: its entries in `annotations`.
+        categories: categories by id.
+        name: path of the file, for the error messages.
+        has_points: whether any entry of the file has key points.
+        ignores_crowds: whether `iscrowd` excludes an object.
+        height: height of the image, pixels.
+        width: width of the image, pixels.
+    """
+    named = [(entry, f"{name}, annotation {entry['id']}") for entry in annotations]
+    for entry, where in named:
+        category = entry.get("category_id")
+        if not isinstance(category, int | float | str) or category not in categories:
+            raise Unreadable(f"{where}: category {category!r} is not in `categories`")
+    if has_points and not named and len(categories) == 1:
+        (category,) = categories.values()
+        return Annotation(points=dict.fromkeys(_point_names(category, f"{name}, category {category['id']}")))
+    if any(entry.get("keypoints") for entry, _ in named):
+        if len(named) != 1:
+            raise Unreadable(
+                f"{named[0][1]}: the image has {len(named)} annotations, but only one is supported for key points; "
+                "crop the image into images of one object each"
+            )
+        entry, where = named[0]
+        return Annotation(points=_points(entry, _point_names(categories[entry["category_id"]], where), where))
+    shapes = (_shape(entry, categories, ignores_crowds, height, width, where) for entry, where in named)
+    return Annotation(shapes=tuple(shapes))
 
 
-def _points(entry: Json, categories: dict[Any, Json], where: str) -> dict[str, tuple[float, float] | None]:
-    names = categories[entry["category_id"]].get("keypoints") or []
-    values = entry["keypoints"]
-    if len(values) != 3 * len(names):
+def _point_names(category: Json, where: str) -> list[str]:
+    names = category.get("keypoints") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
         raise Unreadable(
-            f"{where}: `keypoints` contains {quantity(len(values), 'number')}, but the category has "
-            f"{quantity(len(names), 'key point')}; each requires x, y and visibility"
+            f"{where}: the category's `keypoints` are {str(names)[:60]}; a list of different names is required"
         )
+    return names
+
+
+def _points(entry: Json, names: list[str], where: str) -> dict[str, tuple[float, float] | None]:
+    values = entry["keypoints"]
+    if not isinstance(values, list) or len(values) != 3 * len(names):
+        found = quantity(len(values), "number") if isinstance(values, list) else str(values)[:60]
+        raise Unreadable(
+            f"{where}: `keypoints` contains {found}, but the category has {quantity(len(names), 'key point')}; each "
+            "requires x, y and visibility"
+        )
+    if wrong := [value for value in values if not is_coordinate(value)]:
+        raise Unreadable(f"{where}: `keypoints` contains {str(wrong[0])[:60]!r}, which is not a finite number")
     triples = zip(names, values[::3], values[1::3], values[2::3], strict=True)
-    return {str(name): (float(x), float(y)) if seen else None for name, x, y, seen in triples}
+    return {name: (float(x), float(y)) if seen else None for name, x, y, seen in triples}
 
 
-def _shape(entry: Json, categories: dict[Any, Json], height: int, width: int, where: str) -> ObjectAnnotation:
-    label, crowd = str(categories[entry["category_id"]].get("name")), bool(entry.get("iscrowd"))
+def _shape(
+    entry: Json, categories: dict[Any, Json], ignores_crowds: bool, height: int, width: int, where: str
+) -> ObjectAnnotation:
+    label, crowd = str(categories[entry["category_id"]]["name"]), ignores_crowds and bool(entry.get("iscrowd"))
     segmentation = entry.get("segmentation")
+    if segmentation is not None and not isinstance(segmentation, list | dict):
+        raise Unreadable(
+            f"{where}: the segmentation is {str(segmentation)[:60]!r}; polygons or run lengths are required"
+        )
     if isinstance(segmentation, list) and segmentation:
         return annotate_mask(label, rasterize_polygons(segmentation, height, width, where), crowd)
     if isinstance(segmentation, dict):
-        return annotate_mask(label, _decode_mask(segmentation, height, width, where), crowd)
+        return annotate_mask(label, decode_coco_mask(segmentation, height, width, where), crowd)
     box = entry.get("bbox")
     if (
         not isinstance(box, list)
@@ -156,24 +212,3 @@ def _shape(entry: Json, categories: dict[Any, Json], height: int, width: int, wh
     return ObjectAnnotation(
         label, (max(0.0, x), max(0.0, y), min(float(width), x + w), min(float(height), y + h)), None, crowd
     )
-
-
-def _decode_mask(data: Json, height: int, width: int, where: str) -> Array:
-    """Return the boolean mask [height, width] of a run-length encoding, compressed or not."""
-    size, counts = data.get("size"), data.get("counts")
-    if size != [height, width]:
-        raise Unreadable(
-            f"{where}: the mask has size {size} (height, width), but the image has size [{height}, {width}]"
-        )
-    try:
-        if isinstance(counts, str):
-            from pycocotools import mask as coco_mask
-
-            mask_HW: Array = np.asarray(coco_mask.decode({"size": size, "counts": counts.encode()})).astype(bool)
-        else:
-            mask_HW = decode_rle(counts or (), height, width)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise Unreadable(f"{where}: the mask cannot be decoded: {error}") from None
-    if mask_HW.shape != (height, width) or not mask_HW.any():
-        raise Unreadable(f"{where}: the mask covers no pixel")
-    return mask_HW

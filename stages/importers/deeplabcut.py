@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from pathlib import PurePosixPath
 
 from stages.config.schema_data import Ingest
@@ -10,12 +11,14 @@ from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
-from stages.importers.sample import ImportResult, Sample, fixed_annotation, split_from_path
+from stages.importers.csv_text import decimal_sign, decode_csv, find_separator, parse_number
+from stages.importers.image_paths import ImageFinder
+from stages.importers.sample import ImportResult, Sample, fixed_annotation, read_label_file, split_from_path
 
 
 def is_deeplabcut(data: bytes) -> bool:
     """Return whether a table begins with the header rows of DeepLabCut."""
-    words = [line.split(b",")[0].strip() for line in data.removeprefix(b"\xef\xbb\xbf").splitlines()[:4]]
+    words = [re.split(rb"[,;\t]", line)[0].strip() for line in data.removeprefix(b"\xef\xbb\xbf").splitlines()[:4]]
     return words[:2] == [b"scorer", b"bodyparts"] or words[:2] == [b"scorer", b"individuals"]
 
 
@@ -29,11 +32,14 @@ def import_deeplabcut(files: SourceFiles, name: str, ingest: Ingest, has_split: 
         has_split: True if the source defines the splits; they are read in any case.
 
     Raises:
+        Unreadable: the file cannot be read.
         UserError: the table is not CSV in UTF-8, describes several individuals, has wrong header rows, or has no row of
             an image.
     """
     try:
-        lines = list(csv.reader(io.StringIO(files[name]().decode("utf-8-sig"))))
+        text = decode_csv(read_label_file(files, name))
+        separator = find_separator(text)
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{name} cannot be read as a table: {error}; save it as CSV in UTF-8") from None
     header = [line[0].strip() if line else "" for line in lines[:3]]
@@ -51,23 +57,26 @@ def import_deeplabcut(files: SourceFiles, name: str, ingest: Ingest, has_split: 
         raise UserError(f"{name} has header rows but no row of an image; add one row per image")
     columns = _columns(lines, name)
     leading = min(place for pair in columns.values() for place in pair)  # one cell of path, or three
-    samples, rejected, seen = [], [], set()
-    for number, line in enumerate(lines[3:], start=4):
-        written = "/".join(part for part in line[:leading] if part.strip())
-        path = _locate(written, files)
+    rows = [
+        (f"{name} line {number}", "/".join(part for part in line[:leading] if part.strip()), line)
+        for number, line in enumerate(lines[3:], start=4)
+        if any(cell.strip() for cell in line)  # spreadsheets append blank rows
+    ]
+    paths, failed = ImageFinder(files).find_all(written for _, written, _ in rows)
+    samples: list[Sample] = []
+    rejected: list[Rejection] = []
+    seen: set[str] = set()
+    for where, written, line in rows:
+        path = paths.get(written)
         if path is None or path in seen:
-            rejected.append(
-                Rejection(
-                    written,
-                    f"{name} line {number}: {'the image is listed twice' if path else 'the file does not exist'}",
-                )
-            )
+            reason = failed[written] if path is None else "the image is listed twice"
+            rejected.append(Rejection(written, f"{where}: {reason}"))
             continue
         seen.add(path)
         try:
-            points = {point: _point(line, x, y, point) for point, (x, y) in columns.items()}
+            points = {point: _point(line, x, y, point, decimal_sign(separator)) for point, (x, y) in columns.items()}
         except ValueError as error:
-            rejected.append(Rejection(path, f"{name} line {number}: {error}"))
+            rejected.append(Rejection(path, f"{where}: {error}"))
             continue
         samples.append(
             Sample(path, fixed_annotation(Annotation(points=points)), None, split_from_path(path), files[path])
@@ -96,18 +105,24 @@ def _columns(lines: list[list[str]], name: str) -> dict[str, tuple[int, int]]:
     return {point: (axes["x"], axes["y"]) for point, axes in places.items()}
 
 
-def _locate(written: str, files: SourceFiles) -> str | None:
-    """Return the file whose path is a suffix of `written`, which may be an absolute path of another machine."""
-    parts = PurePosixPath(written.replace("\\", "/")).parts
-    return next((path for i in range(len(parts)) if (path := "/".join(parts[i:])) in files), None)
+def _point(line: list[str], x: int, y: int, point: str, decimal: str) -> tuple[float, float] | None:
+    """Return a point of a row; None if its cells are blank or NaN.
 
+    Args:
+        line: cells of the row.
+        x: column of x.
+        y: column of y.
+        point: name of the point, for the error message.
+        decimal: decimal sign of the numbers.
 
-def _point(line: list[str], x: int, y: int, point: str) -> tuple[float, float] | None:
+    Raises:
+        ValueError: the cells are not two finite numbers.
+    """
     cells = [line[place].strip() if place < len(line) else "" for place in (x, y)]
     if not any(cells) or all(cell.lower() == "nan" for cell in cells):
         return None
     try:
-        values = float(cells[0]), float(cells[1])
+        values = parse_number(cells[0], decimal), parse_number(cells[1], decimal)
     except ValueError:
         values = math.nan, math.nan
     if not all(math.isfinite(v) for v in values):

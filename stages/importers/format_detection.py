@@ -17,6 +17,7 @@ from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import HIDDEN_FILES, TABLE_SUFFIXES, Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers import IMPORTERS, Sample, select_inside
+from stages.importers.coco import marks_most_as_crowd
 from stages.importers.deeplabcut import is_deeplabcut
 from stages.importers.filename_matching import (
     FilePairing,
@@ -26,9 +27,11 @@ from stages.importers.filename_matching import (
     marks_unknown,
 )
 from stages.importers.foreign_formats import describe_foreign_files
-from stages.importers.sample import SPLIT_WORDS
+from stages.importers.image_paths import ImageFinder
+from stages.importers.sample import SPLIT_WORDS, read_label_file
 from stages.importers.table import read_table
 from stages.importers.table_columns import NO_COLUMNS, find_path_column, infer_columns
+from stages.importers.yolo import find_label_files
 
 MIN_COVERAGE = 0.5  # share of the maximum coverage from which a more specific format is preferred
 MAX_CELLS = 10  # columns or cells that a message lists
@@ -40,9 +43,12 @@ DATA_FOLDERS = frozenset(
 """Folder names that denote the role of files, not classes."""
 SOURCE_DEFAULTS: dict[str, Any] = {
     "images": "", "targets": "", "mask_values": {}, "ignore_values": [], "group_regex": "", "sequence_block": 1,
-    "columns": NO_COLUMNS,
+    "unlabelled": "reject", "crowd": "ignore", "columns": NO_COLUMNS,
 }  # fmt: skip
 """Neutral values of the keys of `ingest` that describe a data set."""
+MOST_CROWDS = (
+    "the file marks most objects as iscrowd, as some tools do for every mask; check that they are single objects"
+)
 IMPORT_ERRORS = (UserError, OSError, RecursionError, ValueError, TypeError, KeyError)
 """Exceptions of importers on files in another format; the candidate is dropped and the reason is reported."""
 
@@ -109,7 +115,11 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
 
 
 def _try_candidate(files: SourceFiles, candidate: FormatCandidate, ingest: Ingest) -> FormatCandidate | None:
-    """Import the samples of a candidate; None if there are none, or if the expected splits are missing."""
+    """Import the samples of a candidate; None if there are none, or if the expected splits are missing.
+
+    Raises:
+        UserError: the file of a candidate, such as a table, has no valid row.
+    """
     changed = Ingest.model_validate(
         ingest.model_dump()
         | SOURCE_DEFAULTS
@@ -119,6 +129,8 @@ def _try_candidate(files: SourceFiles, candidate: FormatCandidate, ingest: Inges
     part, name = select_inside(files, candidate.inside, Path())
     with contextlib.redirect_stdout(io.StringIO()):
         samples, rejected = IMPORTERS[candidate.format](part, name, changed, candidate.has_split)
+    if not samples and rejected and candidate.inside in files:
+        raise UserError(f"no image is accepted, for example {rejected[0].path}: {rejected[0].reason}")
     complete = {sample.split for sample in samples} == set(SPLIT_WORDS.values())
     if not samples or (candidate.has_split and not complete):
         return None
@@ -142,6 +154,8 @@ def _candidates(files: SourceFiles, failures: list[str]) -> Iterator[FormatCandi
     reported = set()
     for pairing in find_pairings(files):
         found = inspect_targets(files, pairing)
+        if pairing.several and (other := _target_of_another_image(pairing, files)):
+            found = TargetInspection("", f"{other} has the name of another image, to which it belongs", {})
         if found.format:
             changes, reasons = _describe_pairing(pairing, found)
             yield FormatCandidate(found.format, pairing.root, found.reason, changes, reasons, targets=pairing.named)
@@ -157,10 +171,13 @@ def _from_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
     if lower.endswith(".npz"):
         yield FormatCandidate("arrays", path, "the file contains arrays of images and labels")
     elif lower.endswith(".json"):
-        content = json.loads(files[path]())
+        content = json.loads(read_label_file(files, path))
         if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "annotations")):
-            yield FormatCandidate("coco", path, "the file lists images, annotations and categories")
-    elif lower.endswith(".csv") and is_deeplabcut(files[path]()):
+            changes, reasons = (
+                ({"crowd": "objects"}, {"crowd": MOST_CROWDS}) if marks_most_as_crowd(content) else ({}, {})
+            )
+            yield FormatCandidate("coco", path, "the file lists images, annotations and categories", changes, reasons)
+    elif lower.endswith(".csv") and is_deeplabcut(read_label_file(files, path)):
         yield FormatCandidate("deeplabcut", path, "the file begins with the header rows of DeepLabCut")
     elif lower.endswith(TABLE_SUFFIXES):
         yield from _from_table(files, path)
@@ -172,7 +189,7 @@ def _listed(cells: Iterable[Any]) -> str:
 
 
 def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
-    rows = read_table(files[path](), path)
+    rows, decimal = read_table(read_label_file(files, path), path)
     part, _ = select_inside(files, path, Path())
     images = [name for name in part if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
     place = find_path_column(rows, images)
@@ -183,13 +200,15 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
             + (f", and the first row is {_listed(rows.iloc[0])}" if len(rows) else "")
         )
     column, folder = place
-    columns, reasons = infer_columns(rows.drop(columns=column))
+    columns, reasons = infer_columns(rows.drop(columns=column), decimal)
     if not (columns["label"] or columns["scalars"] or columns["points"]):
         raise ValueError(
             f"the column {column} contains paths of images, but no other column contains classes, numbers or points"
         )
     changes: dict[str, Any] = {"columns": columns | {"path": column, "folder": folder}}
-    paths = [f"{folder}/{cell}".removeprefix("/") for cell in rows[column]]
+    written = [f"{folder}/{cell}".removeprefix("/") for cell in rows[column]]
+    found, _ = ImageFinder(part).find_all(written)
+    paths = [found.get(cell, cell) for cell in written]
     listed = {*paths, path, PurePosixPath(path).name}
     if others := [name for name in part if name not in listed]:
         shared = os.path.commonpath([str(PurePosixPath(p).parent) for p in paths]) if paths else ""
@@ -203,19 +222,53 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
 
 
 def _from_annotation_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
-    for format_, folder, ending, reason in (
-        ("voc", "Annotations", ".xml", "a folder Annotations contains XML files"),
-        ("yolo", "labels", ".txt", "a folder labels contains text files"),
+    texts = find_label_files(files).labels
+    beside = {
+        str(PurePosixPath(path).parent)
+        for path, text in texts.items()
+        if path.rpartition("/")[0] == text.rpartition("/")[0]
+    }
+    for format_, places, reason in (
+        ("voc", _above(files, "Annotations", ".xml"), "a folder Annotations contains XML files"),
+        ("yolo", _above(files, "labels", ".txt"), "a folder labels contains text files"),
+        ("yolo", {place.removeprefix(".") for place in beside}, "text files have the names of the images beside them"),
     ):
-        places = set()
-        for path in files:
-            parts = PurePosixPath(path).parts
-            if path.lower().endswith(ending) and folder in parts[:-1]:
-                places.add("/".join(parts[: parts.index(folder)]))
         above = {os.path.commonpath(places)} if places and "" not in places else set()
-        above |= {str(PurePosixPath(place).parent).removeprefix(".") for place in places}
+        above |= {str(parent).removeprefix(".") for place in places for parent in PurePosixPath(place).parents}
         for inside in sorted(places | above):
-            yield FormatCandidate(format_, inside, reason)
+            changes, reasons = _for_unlabelled(files, inside) if format_ == "yolo" else ({}, {})
+            yield FormatCandidate(format_, inside, reason, changes, reasons)
+
+
+def _above(files: SourceFiles, folder: str, ending: str) -> set[str]:
+    """Return the folders that contain this folder with a file of this ending."""
+    parts = [PurePosixPath(path).parts for path in files if path.lower().endswith(ending)]
+    return {"/".join(names[: names.index(folder)]) for names in parts if folder in names[:-1]}
+
+
+def _for_unlabelled(files: SourceFiles, inside: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return changes and reasons if a minority of the images has no label file, as images without objects have none."""
+    found = find_label_files(select_inside(files, inside, Path())[0])
+    if not 0 < len(found.unlabelled) <= len(found.labels):
+        return {}, {}
+    number = quantity(len(found.unlabelled), "image has", "images have")
+    why = (
+        f"{number} no label file, such as {next(iter(found.unlabelled))}: in YOLO, images without objects; set it to "
+        "reject if they have not been labelled yet"
+    )
+    return {"unlabelled": "empty"}, {"unlabelled": why}
+
+
+def _target_of_another_image(pairing: FilePairing, files: SourceFiles) -> str:
+    """Return a target file that has the name of another image beside its image, as masks of slices have; else ''."""
+    image_folder = {PurePosixPath(target).parent: PurePosixPath(image).parent for image, target in pairing.files}
+    used = {*pairing.named, *(image for image, _ in pairing.files)}
+    others = {(PurePosixPath(path).parent, PurePosixPath(path).stem) for path in files if path not in used}
+    apart = (path for path in sorted(pairing.named) if image_folder.get(parent := PurePosixPath(path).parent) != parent)
+    return next(
+        (path for path in apart if (image_folder.get(PurePosixPath(path).parent), PurePosixPath(path).stem) in others),
+        "",
+    )
 
 
 def _describe_pairing(pairing: FilePairing, found: TargetInspection) -> tuple[dict[str, Any], dict[str, str]]:
@@ -239,11 +292,13 @@ def _describe_pairing(pairing: FilePairing, found: TargetInspection) -> tuple[di
 def _from_class_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
     """Yield the folders whose subfolders contain images."""
     inner: dict[str, Counter[str]] = defaultdict(Counter)
+    roles: dict[str, set[str]] = defaultdict(set)
     for path in files:
         parts = PurePosixPath(path).parts
         if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
             for depth in range(len(parts) - 1):
                 inner["/".join(parts[:depth])][parts[depth]] += 1
+                roles["/".join(parts[:depth])] |= {part.lower() for part in parts[depth + 1 : -1]} & DATA_FOLDERS
     for inside, counts in inner.items():
         sizes = sorted(counts.values())
         splits = sorted(folder for folder in counts if folder.lower() in SPLIT_WORDS)
@@ -251,5 +306,5 @@ def _from_class_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
             yield FormatCandidate("folders", inside, f"the folders {', '.join(splits)} denote splits", has_split=True)
         elif len(sizes) < 2 or sizes[len(sizes) // 2] < 2 or sizes[-1] > MAX_FOLDER_SHARE * sum(sizes):
             continue  # one image per folder, or a few stray images next to the main folder
-        elif not {folder.lower() for folder in counts} & DATA_FOLDERS:
+        elif len(roles[inside]) < 2 and not {folder.lower() for folder in counts} & DATA_FOLDERS:
             yield FormatCandidate("folders", inside, f"{len(counts)} folders contain images, one class each")

@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
+from stages.dataset.turned_annotations import SIDEWAYS, turn_annotation
 from stages.images.archives import Rejection, SourceFiles
+from stages.images.decode import Unreadable, read_orientation
 
 SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("val", "valid", "validation", "dev"), "val"
@@ -32,21 +35,91 @@ class Sample:
     target: Callable[[int, int], bytes] | None = None
     """(height, width) of the image -> the file of its mask (PNG of class indices) or of its paired image; raises
     `Unreadable`."""
+    labelled_size: Callable[[], tuple[int, int] | None] = lambda: None
+    """-> (height, width) of the image according to its label file, None if it does not state them; raises
+    `Unreadable`."""
 
 
 ImportResult = tuple[list[Sample], list[Rejection]]
+
+
+def read_label_file(files: SourceFiles, path: str) -> bytes:
+    """Read a label file of a source.
+
+    Raises:
+        Unreadable: the file cannot be read; the message names it.
+    """
+    try:
+        return files[path]()
+    except Unreadable as error:
+        raise Unreadable(f"{path} {error}") from error
+    except OSError as error:
+        raise Unreadable(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def read_text(files: SourceFiles, path: str) -> str:
     """Read a small UTF-8 text file of a source.
 
     Raises:
+        Unreadable: the file cannot be read.
         UserError: the file is not valid UTF-8.
     """
     try:
-        return files[path]().decode("utf-8-sig")
+        return read_label_file(files, path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not valid UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+
+
+def read_annotation(sample: Sample, data: bytes, height: int, width: int, turned: bool) -> Annotation:
+    """Return the annotation of a sample in the upright image.
+
+    If the label file states the size of the image, it shows whether the labels refer to the upright image or to the
+    stored pixels of a photo with an EXIF orientation.
+
+    Args:
+        sample: sample to annotate.
+        data: content of its image file.
+        height: height of the upright image, pixels.
+        width: width of the upright image, pixels.
+        turned: whether the image was rotated or flipped according to its EXIF orientation.
+
+    Raises:
+        Unreadable: the labels are invalid, or refer to an image of another size or of unknown orientation.
+    """
+    stated = sample.labelled_size()
+    orientation = read_orientation(data) if turned else 1
+    is_stored = orientation in SIDEWAYS and stated == (width, height) != (height, width)
+    if stated and stated != (height, width) and not is_stored:
+        raise Unreadable(
+            f"the label file states the size {stated[1]}x{stated[0]}, but the image is {width}x{height}; if its labels "
+            "refer to this image, correct the size"
+        )
+    if is_stored:
+        return turn_annotation(sample.annotate(width, height), orientation, width, height)
+    annotation = sample.annotate(height, width)
+    is_known = stated and orientation in SIDEWAYS and height != width
+    if turned and not is_known and (annotation.points or annotation.shapes or sample.target):
+        raise Unreadable(
+            f"its EXIF orientation is {orientation}, and it is unknown whether its labels refer to the rotated image; "
+            "if they do, rotate the stored pixels (mogrify -auto-orient FILE), else remove the orientation (exiftool "
+            "-Orientation= FILE)"
+        )
+    return annotation
+
+
+def unlabelled_samples(files: SourceFiles, images: dict[str, str], ingest: Ingest) -> ImportResult:
+    """Return images without labels as samples without objects or as rejected files, by `ingest.unlabelled`.
+
+    Args:
+        files: files of the source by path.
+        images: reason for the rejection by path.
+        ingest: parameters of `ingest`.
+    """
+    if ingest.unlabelled == "reject":
+        advice = "if it contains no object, set ingest.unlabelled to empty"
+        return [], [Rejection(path, f"{reason}; {advice}") for path, reason in images.items()]
+    empty = fixed_annotation(Annotation(shapes=()))
+    return [Sample(path, empty, None, split_from_path(path), files[path]) for path in images], []
 
 
 def fixed_annotation(annotation: Annotation) -> Annotate:

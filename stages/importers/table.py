@@ -2,8 +2,9 @@
 
 import io
 import math
+import re
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,21 @@ from stages.config.schema_data import Columns, Ingest
 from stages.core.errors import UserError, did_you_mean
 from stages.dataset.annotations import Annotation
 from stages.images.archives import Rejection, SourceFiles
+from stages.importers.csv_text import decimal_sign, decode_csv, find_separator, parse_number
+from stages.importers.image_paths import ImageFinder
 from stages.importers.path_patterns import compile_pattern
-from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation
+from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation, read_label_file
 
 Cells = dict[str, str]
+
+
+class Table(NamedTuple):
+    """Rows of a table, each cell as text."""
+
+    rows: pd.DataFrame
+    """Rows with their original numbers, from 0, as index."""
+    decimal: str
+    """Decimal sign of numbers."""
 
 
 def import_table(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
@@ -28,21 +40,25 @@ def import_table(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
         has_split: True if the source defines the splits; they are read in any case.
 
     Raises:
-        UserError: the table cannot be read or lacks a column, `ingest.columns` defines nothing to predict, or
+        Unreadable: the file cannot be read.
+        UserError: the table cannot be parsed or lacks a column, `ingest.columns` defines nothing to predict, or
             `ingest.images` is not a valid pattern.
     """
-    columns, rows = ingest.columns, read_table(files[name](), name)
-    _check_columns(columns, rows, name)
+    columns, table = ingest.columns, read_table(read_label_file(files, name), name)
+    _check_columns(columns, table, name)
     pattern = compile_pattern(ingest.images, "ingest.images") if ingest.images else None
     samples, rejected = [], []
     seen: set[str] = set()
-    for number, cells in enumerate(rows.to_dict("records")):
-        path = cells[columns.path].replace("\\", "/").removeprefix("./")
-        path = f"{columns.folder.strip('/')}/{path}".removeprefix("/")
+    written = [_join(columns.folder, cell) for cell in table.rows[columns.path]]
+    found, failed = ImageFinder(files).find_all(written)
+    for number, cells, wanted in zip(table.rows.index, table.rows.to_dict("records"), written, strict=True):
+        path = found.get(wanted, wanted)
         if pattern and not pattern.fullmatch(path):
             continue
         try:
-            samples.append(_to_sample(path, cells, columns, files, seen))
+            if wanted in failed:
+                raise ValueError(failed[wanted])
+            samples.append(_to_sample(path, cells, columns, table.decimal, files, seen))
         except ValueError as error:
             place = f"row {number + 1}" if name.lower().endswith(".parquet") else f"line {number + 2}"
             rejected.append(Rejection(path, f"{name} {place}: {error}"))
@@ -51,7 +67,15 @@ def import_table(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
     return samples, rejected + [Rejection(n, f"is not listed in {name}") for n in candidates if n not in seen]
 
 
-def _check_columns(columns: Columns, rows: pd.DataFrame, name: str) -> None:
+def _join(folder: str, cell: str) -> str:
+    """Return the path of a cell below a folder; an absolute path stays as it is."""
+    path = cell.replace("\\", "/").removeprefix("./")
+    is_absolute = re.match(r"/|[A-Za-z]:/|file:", path)
+    return path if is_absolute else f"{folder.strip('/')}/{path}".removeprefix("/")
+
+
+def _check_columns(columns: Columns, table: Table, name: str) -> None:
+    rows = table.rows
     single = {"path": columns.path, "label": columns.label, "group": columns.group, "split": columns.split}
     single["origin"] = columns.origin
     required = {f"ingest.columns.{role}": column for role, column in single.items() if column is not None}
@@ -62,11 +86,16 @@ def _check_columns(columns: Columns, rows: pd.DataFrame, name: str) -> None:
             raise UserError(f"{name} has no column {column!r} ({role}); {did_you_mean(column, rows.columns)}")
     if columns.label is None and not columns.scalars and not columns.points:
         raise UserError(f"{name}: ingest.columns defines no label, scalars or points; name the columns to predict")
+    for column in (*columns.scalars, *(f"{p}_{axis}" for p in columns.points for axis in "xy")):
+        with_comma, with_point = (rows[column][rows[column].str.contains(sign, regex=False)] for sign in (",", "."))
+        if table.decimal == "," and len(with_comma) and len(with_point):
+            raise UserError(
+                f"{name}: the column {column} contains {with_comma.iloc[0]!r} with a comma and {with_point.iloc[0]!r} "
+                "with a point, which is ambiguous; write all numbers with the same decimal sign"
+            )
 
 
-def _to_sample(path: str, cells: Cells, columns: Columns, files: SourceFiles, seen: set[str]) -> Sample:
-    if path not in files:
-        raise ValueError("the file does not exist")
+def _to_sample(path: str, cells: Cells, columns: Columns, decimal: str, files: SourceFiles, seen: set[str]) -> Sample:
     if path in seen:
         raise ValueError("the image is listed more than once")
     split = None
@@ -80,8 +109,8 @@ def _to_sample(path: str, cells: Cells, columns: Columns, files: SourceFiles, se
     origin = cells[columns.origin].strip() if columns.origin is not None else ""
     annotation = Annotation(
         labels=_labels(cells, columns),
-        scalars={name: _number(cells, name) for name in columns.scalars} if columns.scalars else None,
-        points={name: _point(cells, name) for name in columns.points} if columns.points else None,
+        scalars={name: _number(cells, name, decimal) for name in columns.scalars} if columns.scalars else None,
+        points={name: _point(cells, name, decimal) for name in columns.points} if columns.points else None,
     )
     return Sample(path, fixed_annotation(annotation), group, split, files[path], origin=origin)
 
@@ -97,9 +126,9 @@ def _labels(cells: Cells, columns: Columns) -> tuple[str, ...] | None:
     return (cell,)
 
 
-def _number(cells: Cells, column: str) -> float:
+def _number(cells: Cells, column: str, decimal: str) -> float:
     try:
-        value = float(cells[column])
+        value = parse_number(cells[column], decimal)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
@@ -107,47 +136,70 @@ def _number(cells: Cells, column: str) -> float:
     return value
 
 
-def _point(cells: Cells, name: str) -> tuple[float, float] | None:
+def _point(cells: Cells, name: str, decimal: str) -> tuple[float, float] | None:
     x, y = f"{name}_x", f"{name}_y"
     if not cells[x].strip() and not cells[y].strip():
         return None
-    return _number(cells, x), _number(cells, y)
+    return _number(cells, x, decimal), _number(cells, y, decimal)
 
 
-def read_table(data: bytes, name: str) -> pd.DataFrame:
+def read_table(data: bytes, name: str) -> Table:
     """Read a table with every cell as text: pandas would parse the class `NA` as missing and `007` as 7.
+
+    Rows without any text, which spreadsheets append, are left out.
 
     Raises:
         UserError: the file cannot be parsed.
     """
     try:
-        if name.lower().endswith(".parquet"):
-            return pd.read_parquet(io.BytesIO(data)).map(cell_text)
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error", pd.errors.ParserWarning
-            )  # more cells than columns: the label would be ambiguous
-            return pd.read_csv(
-                io.BytesIO(data),
-                dtype=str,
-                keep_default_na=False,
-                encoding="utf-8-sig",
-                skipinitialspace=True,
-                index_col=False,
-            )
-    except (ValueError, pd.errors.ParserWarning) as error:
+        rows, decimal = _parse_parquet(data) if name.lower().endswith(".parquet") else _parse_csv(data)
+    except Exception as error:  # pyarrow raises many types on damaged files
         several = isinstance(error, pd.errors.ParserWarning)
         reason = "a row has more cells than the header" if several else str(error).strip().rstrip(".")
         raise UserError(
             f"{name} cannot be read as a table: {reason}; save it as CSV in UTF-8, or as Parquet"
         ) from error
+    is_blank = rows.apply(lambda cells: cells.str.strip() == "").all(axis=1)
+    return Table(rows[~is_blank], decimal)
+
+
+def _parse_csv(data: bytes) -> tuple[pd.DataFrame, str]:
+    text = decode_csv(data)
+    separator = find_separator(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # more cells than columns: the label would be ambiguous
+        rows = pd.read_csv(
+            io.StringIO(text, newline=""),
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            skipinitialspace=True,
+            index_col=False,
+        )
+    return rows, decimal_sign(separator)
+
+
+def _parse_parquet(data: bytes) -> tuple[pd.DataFrame, str]:
+    rows = pd.read_parquet(io.BytesIO(data))
+    rows = rows.reset_index(drop=not any(rows.index.names))
+    rows.columns = rows.columns.map(str)
+    if doubled := rows.columns[rows.columns.duplicated()].tolist():
+        raise ValueError(f"it has several columns {doubled[0]}")
+    return rows.map(cell_text), "."
 
 
 def cell_text(value: Any) -> str:
     """Return a cell as text, '' if it is missing.
 
     Integral floats lose `.0`, since pandas stores integer columns with gaps as float.
+
+    Raises:
+        ValueError: the cell contains several values, or bytes that are not UTF-8.
     """
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, list | tuple | set | dict | np.ndarray):
+        raise ValueError(f"a cell contains several values ({str(value)[:60]}); join them to one text")  # noqa: TRY004
     if pd.isna(value):
         return ""
-    return str(int(value)) if isinstance(value, float | np.floating) and value == int(value) else str(value)
+    return str(int(value)) if isinstance(value, float | np.floating) and value % 1 == 0 else str(value)

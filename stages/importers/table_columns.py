@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from stages.importers.image_paths import ImageFinder
 from stages.importers.sample import SPLIT_WORDS
 
 MAX_LABEL_SHARE = 0.2  # maximum number of distinct values of a class column, as a share of the rows
@@ -33,7 +34,11 @@ NO_COLUMNS: dict[str, Any] = {
 
 
 def find_path_column(rows: pd.DataFrame, images: Iterable[str]) -> tuple[str, str] | None:
-    """Return the column with the most paths of images, and their base folder; None if under half of the rows match."""
+    """Return the column with the most paths of images, and their base folder; None if under half of the rows match.
+
+    The folder is empty if the paths end with those of the images, such as absolute paths of another machine.
+    """
+    images = list(images)
     by_name: dict[str, list[str]] = defaultdict(list)
     for image in images:
         by_name[PurePosixPath(image).name].append(image)
@@ -47,17 +52,26 @@ def find_path_column(rows: pd.DataFrame, images: Iterable[str]) -> tuple[str, st
             folders.update({image.removesuffix(written).rstrip("/") for image in ends})
         for folder, count in folders.items():
             best = max(best, (count, str(column), folder), key=lambda candidate: candidate[0])
+    if best[0] < len(seen) / 2:
+        finder = ImageFinder(images)
+        for column in rows.columns:
+            found, _ = finder.find_all(seen[column])
+            best = max(best, (len(found), str(column), ""), key=lambda candidate: candidate[0])
     return best[1:] if best[0] and best[0] >= len(seen) / 2 else None
 
 
-def infer_columns(rows: pd.DataFrame) -> tuple[dict[str, Any], dict[str, str]]:
+def infer_columns(rows: pd.DataFrame, decimal: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Infer the values of `ingest.columns` from the columns other than the path.
+
+    Args:
+        rows: cells as text.
+        decimal: decimal sign of numbers.
 
     Returns:
         values by key, and reasons by key of `ingest`, for example `columns.group`.
     """
     filled = {name: bool((rows[name].str.strip() != "").all()) for name in rows}
-    is_number = {name: _are_numbers(rows[name]) for name in rows}
+    is_number = {name: _are_numbers(rows[name], decimal) for name in rows}
     words = {name: set(str(name).lower().replace("-", "_").replace(" ", "_").split("_")) for name in rows}
     roles, reasons = dict(NO_COLUMNS), {}
     for name in rows:
@@ -101,7 +115,8 @@ def infer_columns(rows: pd.DataFrame) -> tuple[dict[str, Any], dict[str, str]]:
     return roles, reasons
 
 
-def _are_numbers(cells: pd.Series) -> bool:
+def _are_numbers(cells: pd.Series, decimal: str) -> bool:
+    cells = cells.str.replace(decimal, ".", regex=False)
     values = pd.to_numeric(cells.replace("", None), errors="coerce")
     return bool(values.notna().any() and (values.notna() | (cells == "")).all())
 

@@ -1,6 +1,8 @@
 """Import Pascal VOC: one XML file of boxes per image."""
 
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import PurePosixPath
 from xml.etree import ElementTree
 
@@ -9,7 +11,16 @@ from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation, ObjectAnnotation
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
-from stages.importers.sample import SPLIT_WORDS, Annotate, ImportResult, Sample, read_text
+from stages.images.polygons import is_coordinate
+from stages.importers.sample import (
+    SPLIT_WORDS,
+    ImportResult,
+    Sample,
+    read_label_file,
+    read_text,
+    unlabelled_samples,
+)
+from stages.importers.xml_text import parse_xml
 
 IMAGES = re.compile(r"(^|/)JPEGImages/")
 FOLDER = re.compile(r"(^|/)(JPEGImages|Annotations)/")
@@ -22,7 +33,7 @@ def import_voc(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -
     Args:
         files: files of the source by path.
         name: not used; the folders have fixed names.
-        ingest: parameters of `ingest`; not used.
+        ingest: parameters of `ingest`.
         has_split: True if the source defines the splits; they are read in any case.
 
     Raises:
@@ -47,8 +58,13 @@ def import_voc(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -
             rejected.append(Rejection(path, taken))
             continue
         seen.add(key)
-        samples.append(Sample(images[key], _annotate(files, path), None, splits.get(key), files[images[key]]))
-    return samples, rejected + [Rejection(p, f"has no file {key}.xml") for key, p in images.items() if key not in seen]
+        annotate = partial(_annotate, files, path, ingest.crowd == "ignore")
+        size, read = partial(_size, files, path), files[images[key]]
+        samples.append(Sample(images[key], annotate, None, splits.get(key), read, labelled_size=size))
+    others = {path: f"has no file {key}.xml" for key, path in images.items() if key not in seen}
+    negatives, unlabelled = unlabelled_samples(files, others, ingest)
+    split_of = {images[key]: split for key, split in splits.items() if key in images}
+    return samples + [replace(one, split=split_of.get(one.path)) for one in negatives], rejected + unlabelled
 
 
 def _key(path: str, long: bool) -> str:
@@ -75,42 +91,45 @@ def _splits(files: SourceFiles, long: bool) -> dict[str, str]:
     return splits
 
 
-def _annotate(files: SourceFiles, path: str) -> Annotate:
-    def annotate(height: int, width: int) -> Annotation:
-        data = files[path]()
-        if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-            raise Unreadable(
-                f"{path} contains a DOCTYPE or ENTITY declaration, whose entities could expand without limit; remove it"
-            )
-        try:
-            root = ElementTree.fromstring(data)  # noqa: S314 no entities, so nothing expands
-        except ElementTree.ParseError as error:
-            raise Unreadable(f"{path} is not valid XML: {error}") from None
-        shapes = (
-            _shape(element, number, path, height, width) for number, element in enumerate(root.iter("object"), start=1)
-        )
-        return Annotation(shapes=tuple(shape for shape in shapes if shape))
-
-    return annotate
+def _annotate(files: SourceFiles, path: str, ignores_hard: bool, height: int, width: int) -> Annotation:
+    root = parse_xml(read_label_file(files, path), path)
+    shapes = (
+        _shape(element, f"{path}, object {number}", ignores_hard, height, width)
+        for number, element in enumerate(root.iter("object"), start=1)
+    )
+    return Annotation(shapes=tuple(shape for shape in shapes if shape))
 
 
-def _shape(element: ElementTree.Element, number: int, path: str, height: int, width: int) -> ObjectAnnotation | None:
+def _size(files: SourceFiles, path: str) -> tuple[int, int] | None:
+    """Return the height and width that the file states; None if there are none."""
+    root = parse_xml(read_label_file(files, path), path)
+    height, width = ((root.findtext(f"size/{side}") or "").strip() for side in ("height", "width"))
+    is_stated = all(side.isdecimal() and int(side) for side in (height, width))
+    return (int(height), int(width)) if is_stated else None
+
+
+def _shape(
+    element: ElementTree.Element, place: str, ignores_hard: bool, height: int, width: int
+) -> ObjectAnnotation | None:
     """Convert one object; VOC counts pixels from 1 and includes the last pixel of the box. None if it has no area."""
     label = (element.findtext("name") or "").strip()
     if not label:
-        raise Unreadable(f"{path}, object {number} has no class in its element `name`; add it")
-    where = f"{path}, object {number} ({label})"
+        raise Unreadable(f"{place} has no class in its element `name`; add it")
+    where = f"{place} ({label})"
     written = [element.findtext(f"bndbox/{corner}") for corner in CORNERS]
     box_text = ", ".join(value or "none" for value in written)
     try:
-        x0, y0, x1, y1 = (float(value or "") for value in written)
+        corners = [float(value or "") for value in written]
     except ValueError:
-        raise Unreadable(f"{where}: {', '.join(CORNERS)} are {box_text}, which are not four numbers") from None
+        corners = []
+    if not corners or not all(is_coordinate(value) for value in corners):
+        raise Unreadable(f"{where}: {', '.join(CORNERS)} are {box_text}, which are not four finite numbers")
+    x0, y0, x1, y1 = corners
     if x1 <= x0 or y1 <= y0:
         print(f"ingest: {where}: the box {box_text} has no area and is skipped", flush=True)
         return None
     if x1 <= 0 or y1 <= 0 or x0 > width or y0 > height:
         raise Unreadable(f"{where}: the box {box_text} is outside the {width}x{height} image")
     box = (max(0.0, x0 - 1), max(0.0, y0 - 1), min(float(width), x1), min(float(height), y1))
-    hard = (element.findtext("difficult") or "").strip() == "1"  # excluded from scoring by VOC
+    hard = ignores_hard and (element.findtext("difficult") or "").strip() == "1"  # VOC does not score these
     return ObjectAnnotation(label, box, None, hard)

@@ -1,7 +1,9 @@
-"""Import YOLO labels: one text file per image, one line per object, coordinates relative to the image size."""
+"""Import YOLO labels: one text file per image, one row per object, coordinates relative to the image size."""
 
 import io
 import re
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,74 +18,192 @@ from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_ma
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.images.polygons import rasterize_polygons
-from stages.importers.sample import Annotate, ImportResult, Sample, read_text, split_from_path
+from stages.importers.sample import (
+    ImportResult,
+    Sample,
+    fixed_annotation,
+    read_label_file,
+    read_text,
+    split_from_path,
+    unlabelled_samples,
+)
+
+MAX_POINTS = 1000
+CLASS_LISTS = ("classes.txt", "_darknet.labels")
+OTHER_TEXTS = frozenset("classes predefined_classes train val valid validation test readme".split())
+"""Names of text files that are not labels of an image."""
+
+
+@dataclass(frozen=True)
+class YoloClasses:
+    """Names of the classes by number, and of the key points, from the files beside the labels."""
+
+    names: dict[int, str]
+    points: tuple[str, ...] = ()
+    """Names of the key points; empty if the labels are boxes or polygons."""
+    values: int = 0
+    """Numbers of a key point: 2, or 3 with the visibility."""
+
+
+@dataclass(frozen=True)
+class YoloFiles:
+    """Images of a source with their label files."""
+
+    labels: dict[str, str]
+    """Label file by image."""
+    unlabelled: dict[str, str]
+    """Expected label file by image, for images of the same folders that have none."""
+    orphans: tuple[str, ...]
+    """Label files without an image."""
 
 
 def import_yolo(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import images/.../NAME.jpg with labels/.../NAME.txt; class names are in data.yaml or classes.txt.
+    """Import images with one text file each: labels/.../NAME.txt for images/.../NAME.jpg, or in the same folder.
+
+    The names of the classes are in a YAML file with `names`, in classes.txt or in a file NAME.names. Rows are boxes or
+    polygons, or key points if the YAML file has `kpt_shape`.
 
     Args:
         files: files of the source by path.
-        name: not used; the folders have fixed names.
-        ingest: parameters of `ingest`; not used.
+        name: not used; the files are found by their names.
+        ingest: parameters of `ingest`.
         has_split: True if the source defines the splits; they are read in any case.
 
     Raises:
-        UserError: the class names are missing or cannot be read.
+        Unreadable: a file of class names cannot be read.
+        UserError: the class names are missing, invalid or contradictory, or no image has a label file.
     """
-    names = _names(files)
-    samples, rejected, seen = [], [], set()
-    for path in (
-        p for p in files if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES and re.search(r"(^|/)images/", p)
-    ):
-        labels = re.sub(r"(^|/)images/", r"\1labels/", path, count=1)
-        labels = str(PurePosixPath(labels).with_suffix(".txt"))
-        if labels not in files:
-            rejected.append(
-                Rejection(path, f"has no file {labels}; add an empty file if the image contains no objects")
-            )
-            continue
-        seen.add(labels)
-        samples.append(Sample(path, _annotate(files, labels, names), None, split_from_path(path), files[path]))
-    written = (p for p in files if re.search(r"(^|/)labels/.*\.txt$", p) and PurePosixPath(p).name != "classes.txt")
-    orphans = (p for p in written if p not in seen)
-    return samples, rejected + [Rejection(p, "no image has the same name") for p in orphans]
-
-
-def _names(files: SourceFiles) -> dict[int, str]:
-    for path in sorted(files):
-        if PurePosixPath(path).name in ("data.yaml", "dataset.yaml", "data.yml"):
-            try:
-                content: Any = YAML(typ="safe", pure=True).load(io.BytesIO(files[path]()))
-            except (YAMLError, ValueError) as error:
-                raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-            names: Any = content.get("names") if isinstance(content, dict) else None
-            try:
-                pairs = names.items() if isinstance(names, dict) else enumerate(names)
-                return {int(number): str(label) for number, label in pairs}
-            except (TypeError, ValueError):
-                found = "is missing" if names is None else f"is {repr(names)[:60]}"
-                raise UserError(
-                    f"{path}: `names` {found}; a list of the class names, or a mapping from class number to name, is "
-                    "required"
-                ) from None
-        if PurePosixPath(path).name == "classes.txt":
-            return dict(enumerate(line.strip() for line in read_text(files, path).splitlines() if line.strip()))
-    raise UserError("no class names were found: add a data.yaml with `names`, or a classes.txt")
-
-
-def _annotate(files: SourceFiles, path: str, names: dict[int, str]) -> Annotate:
-    def annotate(height: int, width: int) -> Annotation:
-        lines = files[path]().decode("utf-8-sig", errors="replace").splitlines()
-        shapes = (
-            _shape(line, f"{path} line {n}", names, height, width) for n, line in enumerate(lines, 1) if line.strip()
+    classes, found = _read_classes(files), find_label_files(files)
+    if not found.labels:
+        raise UserError(
+            f"none of {quantity(len(found.unlabelled), 'image')} has a label file: images/NAME.jpg requires "
+            "labels/NAME.txt, and an image in another folder requires NAME.txt beside it; check ingest.inside"
         )
-        return Annotation(shapes=tuple(shapes))
+    samples = [
+        Sample(path, partial(_annotate, files, labels, classes), None, split_from_path(path), files[path])
+        for path, labels in found.labels.items()
+    ]
+    others = {path: f"has no file {labels}" for path, labels in found.unlabelled.items()}
+    negatives, rejected = unlabelled_samples(files, others, ingest)
+    if classes.points:
+        none = fixed_annotation(Annotation(points=dict.fromkeys(classes.points)))
+        negatives = [replace(sample, annotate=none) for sample in negatives]
+    return samples + negatives, rejected + [Rejection(path, "no image has the same name") for path in found.orphans]
 
-    return annotate
+
+def find_label_files(files: SourceFiles) -> YoloFiles:
+    """Find the label file of each image: below `labels` for an image below `images`, or in the same folder."""
+    labels, unlabelled = {}, {}
+    for path in (path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES):
+        sibling = str(PurePosixPath(path).with_suffix(".txt"))
+        apart = re.sub(r"(^|/)images/", r"\1labels/", sibling, count=1)
+        if apart in files or sibling in files:
+            labels[path] = apart if apart in files else sibling
+        else:
+            unlabelled[path] = apart
+    folders = {PurePosixPath(path).parent for path in labels}  # other folders may contain anything
+    if not all(re.search(r"(^|/)images/", path) for path in labels):
+        unlabelled = {path: text for path, text in unlabelled.items() if PurePosixPath(path).parent in folders}
+    elif labels:
+        unlabelled = {path: text for path, text in unlabelled.items() if re.search(r"(^|/)images/", path)}
+    folders |= {PurePosixPath(path).parent for path in labels.values()}
+    orphans = (
+        path
+        for path in files
+        if path.lower().endswith(".txt")
+        and (PurePosixPath(path).parent in folders or re.search(r"(^|/)labels/", path))
+        and PurePosixPath(path).stem.lower() not in OTHER_TEXTS
+    )
+    used = set(labels.values())
+    return YoloFiles(labels, unlabelled, tuple(path for path in orphans if path not in used))
 
 
-def _shape(line: str, where: str, names: dict[int, str], height: int, width: int) -> ObjectAnnotation:
+def names_classes(path: str) -> bool:
+    """Return whether a file may contain the names of the classes."""
+    file = PurePosixPath(path)
+    return file.name in CLASS_LISTS or file.suffix.lower() in (".names", ".yaml", ".yml")
+
+
+def _read_classes(files: SourceFiles) -> YoloClasses:
+    """Read the class names; all files that contain them must agree."""
+    known: dict[str, YoloClasses] = {}
+    for path in filter(names_classes, sorted(files)):
+        if PurePosixPath(path).suffix.lower() in (".yaml", ".yml"):
+            if (classes := _from_yaml(read_label_file(files, path), path)) is not None:
+                known[path] = classes
+        else:
+            lines = (line.strip() for line in read_text(files, path).splitlines())
+            known[path] = YoloClasses(dict(enumerate(line for line in lines if line)))
+    if not known:
+        raise UserError("no class names were found: add a data.yaml with `names`, or a classes.txt")
+    (first, classes), *others = sorted(known.items(), key=lambda item: -len(item[1].points))
+    for path, other in others:
+        if other.names != classes.names:
+            raise UserError(f"{first} and {path} contain different class names; keep the right one of these files")
+    return classes
+
+
+def _from_yaml(data: bytes, path: str) -> YoloClasses | None:
+    """Return the classes of a YAML file; None if it has none and is not named as their usual file."""
+    if PurePosixPath(path).stem not in ("data", "dataset") and not re.search(rb"(?m)^names\s*:", data):
+        return None
+    try:
+        content: Any = YAML(typ="safe", pure=True).load(io.BytesIO(data))
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    names: Any = content.get("names") if isinstance(content, dict) else None
+    pairs = list(names.items() if isinstance(names, dict) else enumerate(names if isinstance(names, list) else ()))
+    if not pairs or not all(
+        isinstance(number, int) and isinstance(label, str | int) and not isinstance(label, bool) and label != ""
+        for number, label in pairs
+    ):
+        found = "is missing" if names is None else f"is {names!r:.60}" if isinstance(names, str | int) else "is invalid"
+        raise UserError(
+            f"{path}: `names` {found}; a list of the class names, or a mapping from class number to name, is required "
+            "(with names such as `true` or `1.5` in quotes)"
+        )
+    points, values = _key_points(content, path)
+    return YoloClasses({number: str(label) for number, label in pairs}, points, values)
+
+
+def _key_points(content: dict[str, Any], path: str) -> tuple[tuple[str, ...], int]:
+    """Return the names of the key points, and the numbers of each."""
+    shape: Any = content.get("kpt_shape")
+    if shape is None:
+        return (), 0
+    is_shape = isinstance(shape, list) and len(shape) == 2 and all(isinstance(value, int) for value in shape)
+    if not is_shape or not 1 <= shape[0] <= MAX_POINTS or shape[1] not in (2, 3):
+        raise UserError(
+            f"{path}: `kpt_shape` is invalid; [number of key points (1 to {MAX_POINTS}), 2 or 3] is required"
+        )
+    names: Any = content.get("kpt_names")
+    if names is None:
+        return tuple(f"point{number}" for number in range(shape[0])), shape[1]
+    if isinstance(names, dict) and names:  # the names by class
+        names, *others = names.values()
+        names = names if all(other == names for other in others) else None
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not is_list or len({*names}) != shape[0]:
+        raise UserError(f"{path}: `kpt_names` must be a list of {shape[0]} different names, as `kpt_shape` states")
+    return tuple(names), shape[1]
+
+
+def _annotate(files: SourceFiles, path: str, classes: YoloClasses, height: int, width: int) -> Annotation:
+    lines = read_label_file(files, path).decode("utf-8-sig", errors="replace").splitlines()
+    rows = [(line, f"{path} line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not classes.points:
+        return Annotation(shapes=tuple(_shape(line, where, classes.names, height, width) for line, where in rows))
+    if len(rows) > 1:
+        raise Unreadable(
+            f"{path} contains {len(rows)} objects, but only one is supported for key points; crop the image into "
+            "images of one object each"
+        )
+    points = [_points(line, where, classes, height, width) for line, where in rows]
+    return Annotation(points=points[0] if points else dict.fromkeys(classes.points))
+
+
+def _numbers(line: str, where: str, names: dict[int, str]) -> tuple[str, list[float]]:
+    """Return the class of a row and the numbers after it."""
     try:
         number, *values = (float(cell) for cell in line.split())
     except ValueError:
@@ -93,22 +213,53 @@ def _shape(line: str, where: str, names: dict[int, str], height: int, width: int
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         defined = f"the classes are {known}{more}" if names else "the list of class names is empty"
         raise Unreadable(f"{where}: class {number:g} is not defined; {defined}")
-    wrong = [v for v in values if not -0.001 <= v <= 1.001]
-    if wrong or len(values) < 4 or (len(values) > 4 and len(values) % 2):
-        what = (
-            f"{wrong[0]:g} is not between 0 and 1; coordinates are relative to the image size"
-            if wrong
-            else f"{quantity(len(values), 'number')} after the class; a box requires 4, a polygon 6, 8, 10, ..."
+    return names[int(number)], values
+
+
+def _check_relative(values: list[float], where: str) -> None:
+    if wrong := [value for value in values if not -0.001 <= value <= 1.001]:
+        raise Unreadable(f"{where}: {wrong[0]:g} is not between 0 and 1; coordinates are relative to the image size")
+
+
+def _points(
+    line: str, where: str, classes: YoloClasses, height: int, width: int
+) -> dict[str, tuple[float, float] | None]:
+    """Return the key points of a row; without a visibility, a point at 0, 0 or at negative coordinates is missing."""
+    _, values = _numbers(line, where, classes.names)
+    step, names = classes.values, classes.points
+    if len(values) != 4 + step * len(names):
+        raise Unreadable(
+            f"{where}: {quantity(len(values), 'number')} after the class; a box and {quantity(len(names), 'key point')}"
+            f" of {step} numbers require {4 + step * len(names)}"
         )
-        raise Unreadable(f"{where}: {what}")
-    label = names[int(number)]
+    points: dict[str, tuple[float, float] | None] = {}
+    for name, start in zip(names, range(4, len(values), step), strict=True):
+        x, y, *seen = values[start : start + step]
+        if seen and seen[0] not in (0, 1, 2):
+            raise Unreadable(f"{where}: the visibility of {name} is {seen[0]:g}; 0, 1 or 2 is required")
+        if seen[0] == 0 if seen else x < 0 or y < 0 or x == y == 0:
+            points[name] = None
+            continue
+        _check_relative([x, y], where)
+        points[name] = (x * width, y * height)  # not half a pixel less: converters divide the coordinates of COCO
+    return points
+
+
+def _shape(line: str, where: str, names: dict[int, str], height: int, width: int) -> ObjectAnnotation:
+    label, values = _numbers(line, where, names)
+    _check_relative(values, where)
+    if len(values) < 4 or (len(values) > 4 and len(values) % 2):
+        found = quantity(len(values), "number")
+        raise Unreadable(f"{where}: {found} after the class; a box requires 4, a polygon 6, 8, 10, ...")
     if len(values) == 4:
         x, y, w, h = values
-        box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
-        if w <= 0 or h <= 0:
-            raise Unreadable(f"{where}: the box has width {w:g} and height {h:g}; both must be greater than 0")
-        return ObjectAnnotation(
-            label, (max(0.0, box[0]), max(0.0, box[1]), min(float(width), box[2]), min(float(height), box[3]))
-        )
+        x0, x1 = (min(max(0.0, edge * width), float(width)) for edge in (x - w / 2, x + w / 2))
+        y0, y1 = (min(max(0.0, edge * height), float(height)) for edge in (y - h / 2, y + h / 2))
+        if x0 >= x1 or y0 >= y1:
+            raise Unreadable(
+                f"{where}: the box has width {w:g} and height {h:g}; both must be greater than 0, and the box inside "
+                "the image"
+            )
+        return ObjectAnnotation(label, (x0, y0, x1, y1))
     corners_P2 = np.clip(np.array(values), 0, 1).reshape(-1, 2) * [width, height]
     return annotate_mask(label, rasterize_polygons([corners_P2.ravel().tolist()], height, width, where))

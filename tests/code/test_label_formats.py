@@ -338,10 +338,13 @@ def test_every_kind_of_coco_segmentation_gives_the_same_box(source: Read, spec: 
         ({"segmentation": [[2, 3, float("nan"), 3, 7, 9]]}, "c.json, annotation 7: the polygon"),
         ({"segmentation": [[2, 3, 1e9, 3, 7, 9]]}, "annotation 7: the polygon"),
         ({"segmentation": [[2, 3, 7, 9]]}, "not a list of x and y of three"),
-        (
-            {"segmentation": {"size": [20, 30], "counts": [1, 2]}},
-            "annotation 7: the mask cannot be decoded: .* 3, not",
-        ),
+        ({"segmentation": {"size": [20, 30], "counts": [1, 2]}}, "the mask cannot be decoded: .* 3, not"),
+        ({"segmentation": {"size": [20, 30], "counts": [0, 2**62, 0, 2**62, 600, 2**63]}}, "not to 20 x 30 = 600"),
+        ({"segmentation": {"size": [20, 30], "counts": "12"}}, "the run lengths add up to 3, not to 20 x 30 = 600"),
+        ({"segmentation": {"size": [20, 30], "counts": "1P"}}, "`counts` ends within a number"),
+        ({"segmentation": {"size": [20, 30], "counts": "1 2"}}, "the character ' ' of `counts` is invalid"),
+        ({"segmentation": {"size": [20, 30], "counts": "P" * 99}}, "continues a number that is too large"),
+        ({"segmentation": {"size": [20, 30], "counts": [43.5, 6, 550.5]}}, "contains '43.5', which is not an integer"),
         ({"segmentation": {"size": [30, 20], "counts": [600]}}, r"the mask has size \[30, 20\]"),
         ({"segmentation": [], "bbox": [2, 3, 0, 6]}, r"the bbox is \[2, 3, 0, 6\]"),
         ({"segmentation": [], "bbox": [90, 3, 5, 6]}, "is outside the 30x20 image"),
@@ -397,7 +400,9 @@ def test_coco_images_are_found_in_subfolders_and_sibling_folders(source: Read, i
         {inside: text, **dict.fromkeys(("train/a.png", "train/b.png", "val/c.png"), GREY)}, inside=inside
     )
     assert list(items) == ["train/a.png"]
-    assert [(r.path, r.reason) for r in refused] == [("train/b.png", f"is not listed in {inside}")]
+    assert [(r.path, r.reason) for r in refused] == [
+        ("train/b.png", f"is not listed in {inside}; if it contains no object, set ingest.unlabelled to empty")
+    ]
 
 
 VOC = (
@@ -426,7 +431,7 @@ def test_invalid_voc_annotations_are_reported(source: Read, capsys: pytest.Captu
     items, _ = source(voc(7))
     assert labels_of(items["V/JPEGImages/a.png"]).shapes == ()
     assert "V/Annotations/a.xml, object 1 (cat): the box 7, 4, 7, 9 has no area" in capsys.readouterr().out
-    for xmin, message in (("x", "not four numbers"), ("</xmin>", "not valid XML")):
+    for xmin, message in (("x", "not four finite numbers"), ("</xmin>", "not valid XML")):
         items, _ = source(voc(xmin))
         with pytest.raises(Unreadable, match=f"V/Annotations/a.xml.*{message}"):
             labels_of(items["V/JPEGImages/a.png"])
