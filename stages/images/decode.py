@@ -246,15 +246,17 @@ def is_read_by_pillow(page: Any) -> bool:
     signed bytes as unsigned, or swaps the bytes of compressed big-endian numbers twice.
     """
     samples, bits, extra = int(page.samplesperpixel), int(page.bitspersample), set(page.extrasamples)
+    little_endian, unsigned = page.parent.byteorder == "<", page.sampleformat not in (SIGNED, FLOAT)
     if page.predictor != 1 and page.compression not in TIFF_PREDICTED:
         return False
     if samples == 1:
-        unsigned = page.sampleformat not in (SIGNED, FLOAT) and bits <= 16
-        return unsigned or (bits > 8 and page.parent.byteorder == "<")
+        if bits > 16 or not unsigned:
+            return page.photometric == BLACK_IS_ZERO and bits in (16, 32) and little_endian
+        return bits <= 8 or page.photometric == BLACK_IS_ZERO or little_endian
     if page.photometric == RGB:
-        return bits == 8 and (samples == 3 or (samples == 4 and extra != {0}))
+        return unsigned and bits == 8 and (samples == 3 or (samples == 4 and extra != {0}))
     if page.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO, PALETTE):
-        return bits == 8 and samples == 2 and bool(extra) and extra <= TIFF_ALPHA
+        return unsigned and bits == 8 and samples == 2 and bool(extra) and extra <= TIFF_ALPHA
     return samples <= 4 and bits <= 8
 
 

@@ -41,14 +41,15 @@ Colour = tuple[int, int, int, int]
 """Red, green, blue and opacity, 0 to 255."""
 BLACK = (0, 0, 0, 255)
 LOSSY_TIFF = frozenset((6, 7, 34892, 50001))  # JPEG, and WebP, which may be lossy
-TOLERANCE = 1 / 8  # share of the largest level up to which a level is close to black, or from the other end to white
+TOLERANCE = 1 / 8  # share of the bright level within which a level is close to black, or to the bright level
+MAX_NOISE = 1 / 16  # share of the bright level by which lossy compression changes flat regions
 REACH = 8  # pixels: side of the blocks of JPEG and WebP, beyond which they do not spread an edge
 MIN_EDGE_SHARE = 0.95  # share of the intermediate levels that lie near black and white in a blurred mask
 MAX_MIDDLE_SHARE = 0.5  # share of the pixels close to neither; measured: up to .4 if blurred, .6 in photos
 MAX_FLAT_SHARE = 0.5  # share of the intermediate levels in flat regions; measured: below .25 if blurred, 1 for classes
 MAX_CLASSES_BETWEEN = 3  # number of intermediate levels that is not examined without lossy compression
 MAX_GRADUAL = 64  # number of gradual levels above which an image is a photo or a map of probabilities
-MIN_LOSSY = 64  # smallest largest level of a mask that lossy compression leaves recognizable
+MIN_LOSSY = 64  # smallest bright level of a mask that lossy compression leaves recognizable
 MAX_SAMPLES = 4  # channels of red, green, blue and opacity
 MAX_CHROMA = 16  # difference of the channels that lossy compression causes in a grey image; measured: 4
 TRANSPARENT = "is partly transparent; flatten it onto a background"
@@ -276,7 +277,7 @@ def _one_channel(values: Shaped[Array, "..."]) -> Integer[Array, "H W"]:
 
 
 def _two_levels(value_HW: Integer[Array, "H W"], lossy: bool) -> Integer[Array, "H W"]:
-    """Return 0 and 255 for a mask of two blurred levels, divided at half of the largest; other values as they are.
+    """Return 0 and 255 for a mask of two blurred levels, divided halfway between them; other values as they are.
 
     Lossy compression and anti-aliasing add intermediate levels near edges, which differ from pixel to pixel. The values
     of classes and numbered objects fill flat regions.
@@ -285,13 +286,17 @@ def _two_levels(value_HW: Integer[Array, "H W"], lossy: bool) -> Integer[Array, 
         Unreadable: lossy compression has changed the values of several classes, or the levels are those of a photo.
     """
     largest = int(value_HW.max())
-    between_HW = (value_HW > 0) & (value_HW < largest)
+    if largest <= 0 or value_HW.min() < 0:
+        return value_HW
+    white = float(np.median(value_HW[value_HW > largest / 2]))  # compression exceeds this level at edges
+    slack = white * MAX_NOISE if lossy else 0
+    between_HW = (value_HW > slack) & (np.abs(value_HW - white) > slack)
     levels = len(np.unique(value_HW[between_HW]))
-    if value_HW.min() < 0 or (not lossy and levels <= MAX_CLASSES_BETWEEN) or (lossy and largest == 0):
+    if levels <= MAX_CLASSES_BETWEEN and not lossy:
         return value_HW
     is_gradual = not levels or _is_flat(value_HW)[between_HW].mean() < MAX_FLAT_SHARE
-    if is_gradual and (largest >= MIN_LOSSY or not lossy) and _has_blurred_edges(value_HW, between_HW):
-        return (value_HW > largest / 2).astype(np.uint8) * np.uint8(255)
+    if is_gradual and (white >= MIN_LOSSY or not lossy) and _has_blurred_edges(value_HW, between_HW, white):
+        return (value_HW > white / 2).astype(np.uint8) * np.uint8(255)
     if lossy:
         raise Unreadable(
             f"has more than two levels, or none above {MIN_LOSSY}, and its lossy compression has changed them; save it "
@@ -316,12 +321,17 @@ def _is_flat(value_HW: Integer[Array, "H W"]) -> Bool[Array, "H W"]:
     return flat_HW
 
 
-def _has_blurred_edges(value_HW: Integer[Array, "H W"], between_HW: Bool[Array, "H W"]) -> bool:
-    """Return whether most pixels are close to black or white, and the levels between 0 and the largest near both."""
+def _has_blurred_edges(value_HW: Integer[Array, "H W"], between_HW: Bool[Array, "H W"], white: float) -> bool:
+    """Return whether most pixels are close to black or white, and the intermediate levels near both.
+
+    Args:
+        value_HW: levels.
+        between_HW: pixels with an intermediate level.
+        white: level of the bright pixels.
+    """
     from scipy import ndimage
 
-    largest = int(value_HW.max())
-    black_HW, white_HW = value_HW <= largest * TOLERANCE, value_HW >= largest * (1 - TOLERANCE)
+    black_HW, white_HW = value_HW <= white * TOLERANCE, value_HW >= white * (1 - TOLERANCE)
     if (~black_HW & ~white_HW).mean() > MAX_MIDDLE_SHARE:
         return False
     side = 2 * REACH + 1

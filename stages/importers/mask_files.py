@@ -60,7 +60,7 @@ class MaskFiles:
             return label_image.value_HW
         with self._lock:
             known = self._colours
-        disputed = {index for index, colours in known.items() if len(colours) > 1}
+        disputed = {index for index, colours in known.items() if len({colour[:3] for colour in colours}) > 1}
         if not disputed:
             return label_image.value_HW
         if all(_is_grey(colour) for colours in known.values() for colour in colours):
@@ -69,10 +69,11 @@ class MaskFiles:
                 table[index] = colour[0]
             return table[label_image.value_HW]
         for index in sorted(disputed & label_image.colours.keys()):
-            (one, first), (other, second) = list(known[index].items())[:2]
+            (one, first), *others = known[index].items()
+            other, second = next((colour, path) for colour, path in others if colour[:3] != one[:3])
             raise Unreadable(
-                f"uses the palette index {index}, which is {_hex(one)} in {first} but {_hex(other)} in {second}; save "
-                "the masks with the same palette, or as grey images"
+                f"uses the palette index {index}, which is #{bytes(one[:3]).hex()} in {first} but "
+                f"#{bytes(other[:3]).hex()} in {second}; save the masks with the same palette, or as grey images"
             )
         return label_image.value_HW
 
@@ -96,7 +97,3 @@ def _read_palette(files: SourceFiles, path: str) -> dict[int, Colour]:
 
 def _is_grey(colour: Colour) -> bool:
     return colour[0] == colour[1] == colour[2] and colour[3] == 255
-
-
-def _hex(colour: Colour) -> str:
-    return f"#{bytes(colour[:3]).hex()}" + ("" if colour[3] == 255 else f" with opacity {colour[3]}")
