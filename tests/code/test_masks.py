@@ -47,7 +47,7 @@ def values_of(data: bytes) -> Array:
 
 
 LOSSY: dict[str, Callable[[Array], bytes]] = {
-    **{f"JPEG {q}": lambda mask, q=q: encode(mask, "JPEG", quality=q) for q in (50, 75, 95, 100)},
+    **{f"JPEG {quality}": partial(encode, format_="JPEG", quality=quality) for quality in (50, 75, 95, 100)},
     "colour JPEG": lambda mask: encode(np.dstack([mask] * 3), "JPEG", quality=75),
     "WebP": lambda mask: encode(np.dstack([mask] * 3), "WEBP", quality=80),
     "TIFF with JPEG": lambda mask: encode(mask, "TIFF", compression="jpeg"),
@@ -207,7 +207,7 @@ NUMBERED: dict[str, bytes] = {
 def test_a_numbered_label_image_gives_one_instance_per_number(name: str, read: Read) -> None:
     (sample,) = read({"a.png": NUMBERED[name]}, "instances")  # the content decides, not the suffix
     shapes = sample.annotate(HEIGHT, WIDTH).shapes
-    assert shapes == tuple(annotate_mask("object", number == CELLS) for number in range(1, 17))
+    assert shapes == tuple(annotate_mask("object", np.equal(CELLS, number)) for number in range(1, 17))
 
 
 def test_ignored_values_are_not_instances_and_a_blurred_mask_is_one_instance(read: Read) -> None:
@@ -233,7 +233,7 @@ def inspect(masks: list[bytes]) -> TargetInspection:
     for number in range(len(masks)):
         image = np.clip(rng.integers(0, 60, (HEIGHT, WIDTH)) + DISKS * 0.7, 0, 255).astype(np.uint8)
         contents[f"i/{number}.jpg"] = encode(image, "JPEG")
-    files = {path: partial(bytes, content) for path, content in contents.items()}
+    files: dict[str, Callable[[], bytes]] = {path: partial(bytes, content) for path, content in contents.items()}
     pairing = next(p for p in find_pairings(files) if (p.images, p.targets) == ("i/{key}.jpg", f"m/{{key}}.{suffix}"))
     return inspect_targets(files, pairing)
 

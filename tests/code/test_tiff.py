@@ -99,7 +99,7 @@ def test_all_channels_of_a_tiff_are_decoded_or_the_file_is_rejected(
 @pytest.mark.parametrize("samples", [2, 4])
 def test_an_opaque_alpha_channel_of_a_tiff_is_dropped_and_a_transparent_one_rejected(samples: int) -> None:
     values = draw("u1", 9, 11, samples)
-    tags = {"photometric": "rgb" if samples == 4 else "minisblack", "extrasamples": ["unassalpha"]}
+    tags: dict[str, Any] = {"photometric": "rgb" if samples == 4 else "minisblack", "extrasamples": ["unassalpha"]}
     with pytest.raises(Unreadable, match="partly transparent"):
         decode_image(encode_tiff(values, "<", planarconfig="contig", **tags))
     values[:, :, -1] = 255
