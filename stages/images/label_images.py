@@ -96,6 +96,8 @@ def decode_label_image(data: bytes, size: Size | None = None) -> LabelImage:
         raise Unreadable(TRANSPARENT)
     values = _without_chroma(stored.values) if stored.lossy else stored.values
     value_HW = turn_upright(_one_channel(values), stored.orientation)
+    height, width = value_HW.shape
+    _check_size(height, width, size)  # a damaged file may contain other pixels than its header states
     if stored.colours is not None:
         return LabelImage(value_HW, {value: stored.colours.get(value, BLACK) for value in np.unique(value_HW).tolist()})
     return LabelImage(_two_levels(value_HW, stored.lossy))
@@ -141,9 +143,8 @@ def _turned_size(height: int, width: int, orientation: int) -> Size:
 
 def _read_npy(data: bytes, size: Size | None) -> _Stored:
     values = np.load(io.BytesIO(data), allow_pickle=False)
-    if values.ndim not in (2, 3) or not values.size:
-        raise Unreadable(f"contains an array of shape {values.shape}; [H, W] is required")
-    _check_size(values.shape[0], values.shape[1], size)
+    if values.ndim in (2, 3):
+        _check_size(values.shape[0], values.shape[1], size)
     return _Stored(values)
 
 
@@ -256,7 +257,7 @@ def _one_channel(values: Shaped[Array, "..."]) -> Integer[Array, "H W"]:
     Raises:
         Unreadable: the channels differ, or a value is a fraction, NaN or complex.
     """
-    if values.ndim not in (2, 3) or values.dtype.kind not in "buif":
+    if values.ndim not in (2, 3) or not values.size or values.dtype.kind not in "buif":
         raise Unreadable(f"contains {values.dtype} of shape {values.shape}; whole numbers [H, W] are required")
     if values.ndim == 3 and (values != values[:, :, :1]).any():
         what = "is coloured" if values.shape[2] == 3 else f"has {values.shape[2]} channels with different values"
