@@ -70,7 +70,7 @@ class _Stored:
     """Content of a file before its values are checked."""
 
     values: Shaped[Array, "..."]
-    """[H, W] or [H, W, C], not yet upright."""
+    """Values as stored, not yet upright, [H, W] or [H, W, C]."""
     orientation: int = 1
     alpha: Shaped[Array, "..."] | None = None
     lossy: bool = False
