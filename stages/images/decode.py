@@ -275,8 +275,9 @@ def _decode_tiff(data: bytes, max_megapixels: float, admit: Admit) -> DecodedIma
                     f"{MAX_BYTES_PER_PIXEL * max_megapixels:g} MB"
                 )
             inverted = page.photometric == WHITE_IS_ZERO and page.samplesperpixel == 1 and page.dtype in ("u1", "u2")
-            if page.photometric not in (BLACK_IS_ZERO, RGB) and not inverted:
-                raise Unreadable(f"stores colours as {page.photometric.name}; convert it to grey or RGB")
+            if page.dtype.kind in "iu" and page.photometric not in (BLACK_IS_ZERO, RGB) and not inverted:
+                name = getattr(page.photometric, "name", f"photometric interpretation {page.photometric}")
+                raise Unreadable(f"stores colours as {name}; convert it to grey or RGB")
             admit(page.imagewidth * page.imagelength, page.samplesperpixel, 8 if page.dtype.itemsize == 1 else 16)
             image = _to_unsigned(tiff_values(page))
             orientation = tiff_orientation(page)
