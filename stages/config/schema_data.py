@@ -65,9 +65,11 @@ class Ingest(Section):
     """Pattern of the files that belong to an image, with the same {key}, and {label} where the path names the class;
     used by the same formats as `images`."""
     mask_values: dict[int, Text] = Field(default_factory=dict)
-    """Class of each value in a mask. Empty: 0 is background, every other value is foreground."""
+    """Class of each value in a mask; a blurred mask of two levels, such as a JPEG, has 0 and 255. Empty: 0 is
+    background, every other value is foreground."""
     ignore_values: tuple[int, ...] = ()
-    """Values in a mask, 0 to 255, where the class is unknown: excluded from loss and scores."""
+    """Values in a mask where the class is unknown: excluded from loss and scores. In the format instances: values that
+    are not objects."""
     unlabelled: Literal["reject", "empty"] = "reject"
     """Images without a label file or entry in the formats yolo, voc and coco. reject: listed as rejected; empty: images
     without objects, as YOLO defines them."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.shapes import Array, Bool, Shaped
+from stages.core.shapes import Array, Bool, Integer, Shaped
 
 IGNORE_INDEX = 255
 """Mask index of pixels whose class is unknown; they are excluded from training and scoring."""
@@ -129,6 +129,36 @@ def annotate_mask(label: str, mask_HW: Bool[Array, "H W"], crowd: bool = False) 
         crowd: True if the mask covers a group of objects.
     """
     return ObjectAnnotation(label, bounding_box(mask_HW), encode_rle(mask_HW), crowd)
+
+
+def annotate_labels(label: str, value_HW: Integer[Array, "H W"]) -> list[ObjectAnnotation]:
+    """Return the annotation of one object per value other than 0, in the order of the values.
+
+    Args:
+        label: class of the objects.
+        value_HW: number of the object of each pixel, 0 for background.
+    """
+    flat = value_HW.ravel(order="F")  # column-major, as in `encode_rle`
+    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
+    ends = np.append(starts[1:], flat.size)
+    order = np.argsort(flat[starts], kind="stable")
+    order = order[flat[starts[order]] != 0]
+    runs_of_objects = np.split(order, np.flatnonzero(np.diff(flat[starts[order]])) + 1) if len(order) else []
+    return [_annotate_runs(label, starts[runs], ends[runs], value_HW.shape) for runs in runs_of_objects]
+
+
+def _annotate_runs(
+    label: str, starts: Integer[Array, " N"], ends: Integer[Array, " N"], shape: tuple[int, ...]
+) -> ObjectAnnotation:
+    """Return the annotation of an object that covers these runs of pixels in column-major order."""
+    height, width = shape
+    left, top = np.divmod(starts, height)
+    right, bottom = np.divmod(ends - 1, height)
+    whole_height = (left < right).any()  # a run that goes on in the next column
+    y0, y1 = (0, height) if whole_height else (top.min(), bottom.max() + 1)
+    runs = np.diff(np.concatenate([[0], np.column_stack([starts, ends]).ravel(), [height * width]])).tolist()
+    box = (float(left.min()), float(y0), float(right.max() + 1), float(y1))
+    return ObjectAnnotation(label, box, tuple(runs if runs[-1] else runs[:-1]))
 
 
 def class_names(annotation: Annotation) -> list[str]:

@@ -42,6 +42,12 @@ TURNS = {
 }
 """Transposition by EXIF orientation (EXIF 2.3, tag 0x0112); 1 is upright."""
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
+TIFF_PREDICTED = frozenset((5, 8, 32946, 34925, 50000))  # LZW, Deflate, LZMA, Zstandard: Pillow applies the predictor
+TIFF_ALPHA = frozenset((1, 2))  # kinds of extra samples that are transparency; 0 is unspecified
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE = 0, 1, 2, 3
+"""Photometric interpretations of TIFF."""
+SIGNED, FLOAT = 2, 3
+"""Sample formats of TIFF; 1 is unsigned."""
 LUMINANCE_50 = 3688  # sum of the luminance table of quality 50 (ITU-T T.81, table K.1)
 
 
@@ -101,8 +107,7 @@ def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Adm
     """Decode the bytes of one image file.
 
     Grey stays grey, and palettes become colour. If a JPEG file contains several images (MPO), the primary image is
-    decoded. The EXIF orientation is applied, except to TIFF files with more than four channels, or with several
-    channels of more than 8 bits.
+    decoded. The EXIF orientation is applied.
 
     Args:
         data: content of the file.
@@ -119,12 +124,9 @@ def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Adm
         raise Unreadable("is empty (0 bytes)")
     if data.startswith(NPY):
         return _decode_npy(data, max_megapixels, admit)
-    if data.startswith(TIFF) and _is_beyond_pillow(data):
-        return _decode_deep_tiff(data, max_megapixels, admit)
-    if data.startswith(b"\x89PNG") and data[24:26] in (b"\x10\x02", b"\x10\x06", b"\x10\x04"):
-        raise Unreadable(
-            "is a 16-bit PNG with colour or alpha, which would be reduced to 8 bits; store it as TIFF or npy"
-        )
+    if data.startswith(TIFF) and _requires_tifffile(data):
+        return _decode_tiff(data, max_megapixels, admit)
+    check_depth(data)
     try:
         with open_with_pillow(data) as file:
             _check_supported(file, max_megapixels)
@@ -142,7 +144,7 @@ def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Adm
     except (Unreadable, NotAdmitted, MemoryError):
         raise
     except Exception as error:  # Pillow raises six types on damaged files, SyntaxError and OverflowError among them
-        raise Unreadable(_describe_error(error)) from error
+        raise Unreadable(describe_error(error)) from error
     camera = " ".join(_text(exif[tag]) for tag in EXIF_CAMERA if tag in exif)
     software = _text(exif.get(EXIF_SOFTWARE, ""))
     image = _pixels(upright)
@@ -191,53 +193,48 @@ def _quality(tables: dict[int, Any]) -> float:
     return max(1.0, round(100 - scale / 2 if scale <= 100 else 5000 / scale, 1))
 
 
-def decode_label_image(data: bytes, height: int, width: int) -> Integer[Array, "{height} {width}"]:
-    """Decode a label image: palette indices, grey levels, or the level of colours with equal channels.
-
-    Args:
-        data: content of the file.
-        height: required height, pixels.
-        width: required width, pixels.
-
-    Raises:
-        Unreadable: the file is not an image, is damaged or coloured, or has another size (checked before decoding) or
-            several frames.
-    """
-    try:
-        with open_with_pillow(data) as file:
-            if file.size != (width, height):
-                raise Unreadable(f"is {file.width}x{file.height}, but the image is {width}x{height}")
-            _check_size_and_frames(file, np.inf)
-            if file.mode in ("P", "L", "1", "I;16", "I"):
-                return np.asarray(file.convert("L") if file.mode == "1" else file)
-            colours = np.asarray(file.convert("RGB"))
-    except (Unreadable, MemoryError):
-        raise
-    except Exception as error:  # as in `decode_image`
-        raise Unreadable(_describe_error(error)) from error
-    if (colours != colours[:, :, :1]).any():
-        raise Unreadable("is coloured; a grey or palette image is required")
-    return colours[:, :, 0]
+def check_depth(data: bytes) -> None:
+    """Raise Unreadable if Pillow would reduce the channels of a PNG or PPM to 8 bits."""
+    if data.startswith(b"\x89PNG") and data[24:26] in (b"\x10\x02", b"\x10\x06", b"\x10\x04"):
+        raise Unreadable("is a 16-bit colour PNG, which would be reduced to 8 bits; store it as TIFF or npy")
+    if data[:2] in (b"P3", b"P6") and netpbm_maximum(data) > 255:
+        raise Unreadable("is a 16-bit colour PPM, which would be reduced to 8 bits; store it as TIFF or npy")
 
 
-def _describe_error(error: Exception) -> str:
+def netpbm_maximum(data: bytes) -> int:
+    """Return the largest value that the header of a PGM or PPM file allows; 0 if the header is damaged."""
+    fields = rb"P[2356](?:\s+(?:#[^\n\r]*[\n\r]\s*)*(\d+)){3}\s"
+    found = re.match(fields, data)
+    return int(found[1]) if found else 0
+
+
+def describe_error(error: Exception) -> str:
+    """Return the message about an exception that a decoder raised on a damaged file."""
     reason = re.sub(r" <_io.BytesIO[^>]*>", "", str(error))  # address of the buffer
     return f"cannot be decoded ({type(error).__name__}: {reason})"
 
 
 def _check_supported(file: Image.Image, max_megapixels: float) -> None:
-    _check_size_and_frames(file, max_megapixels)
+    check_size_and_frames(file, max_megapixels)
     if file.mode not in READABLE_MODES:
         raise Unreadable(f"has the mode {file.mode}, which is not supported; convert it to 8-bit grey or RGB")
 
 
-def _check_size_and_frames(file: Image.Image, max_megapixels: float) -> None:
-    _check_megapixels(*file.size, max_megapixels)
+def check_size_and_frames(file: Image.Image, max_megapixels: float) -> None:
+    """Raise Unreadable if an open file has too many pixels or several frames."""
+    check_megapixels(*file.size, max_megapixels)
     if getattr(file, "is_animated", False):
         raise Unreadable(MULTIPLE_FRAMES)
 
 
-def _check_megapixels(width: int, height: int, max_megapixels: float) -> None:
+def check_megapixels(width: int, height: int, max_megapixels: float) -> None:
+    """Raise TooManyPixels if an image is too large.
+
+    Args:
+        width: width in pixels.
+        height: height in pixels.
+        max_megapixels: largest size.
+    """
     if width * height > max_megapixels * 1e6:
         raise TooManyPixels(
             f"has {width * height / 1e6:.1f} megapixels ({width}x{height}), above the limit of {max_megapixels:g}"
@@ -260,61 +257,115 @@ def _check_array(image: Shaped[Array, "..."], max_megapixels: float) -> Integer[
         raise Unreadable(
             f"contains {image.dtype} of shape {image.shape}; uint8 or uint16 of shape [H, W] or [H, W, C] is required"
         )
-    _check_megapixels(image.shape[1], image.shape[0], max_megapixels)
+    check_megapixels(image.shape[1], image.shape[0], max_megapixels)
     return image[:, :, 0] if image.shape[2:] == (1,) else image
 
 
-def _is_beyond_pillow(data: bytes) -> bool:
-    """Return whether a TIFF has more than four channels, or several of more than 8 bits, which Pillow cannot decode."""
+def _requires_tifffile(data: bytes) -> bool:
+    """Return whether Pillow cannot decode a TIFF, or would lose channels or misread values."""
     import tifffile
 
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages[0]
-            samples, bits = int(page.samplesperpixel), int(page.bitspersample)  # type: ignore[union-attr]
+            return not is_read_by_pillow(file.pages[0])
     except Exception:  # Pillow reports the error
         return False
-    return samples > 4 or (samples > 1 and bits > 8)
 
 
-def _decode_deep_tiff(data: bytes, max_megapixels: float, admit: Admit) -> DecodedImage:
+def is_read_by_pillow(page: Any) -> bool:
+    """Return whether Pillow decodes all channels of a TIFF page exactly.
+
+    Otherwise it drops unspecified channels, ignores a predictor (Adobe TIFF 6, section 14) of other compressions, reads
+    signed bytes as unsigned, or swaps the bytes of compressed big-endian numbers twice.
+    """
+    samples, bits, extra = int(page.samplesperpixel), int(page.bitspersample), set(page.extrasamples)
+    little_endian, unsigned = page.parent.byteorder == "<", page.sampleformat not in (SIGNED, FLOAT)
+    if page.predictor != 1 and page.compression not in TIFF_PREDICTED:
+        return False
+    if samples == 1:
+        if bits > 16 or not unsigned:
+            return page.photometric == BLACK_IS_ZERO and bits in (16, 32) and little_endian
+        return bits <= 8 or page.photometric == BLACK_IS_ZERO or little_endian
+    if page.photometric == RGB:
+        return unsigned and bits == 8 and (samples == 3 or (samples == 4 and extra != {0}))
+    if page.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO, PALETTE):
+        return unsigned and bits == 8 and samples == 2 and bool(extra) and extra <= TIFF_ALPHA
+    return samples <= 4 and bits <= 8
+
+
+def _decode_tiff(data: bytes, max_megapixels: float, admit: Admit) -> DecodedImage:
     import tifffile
 
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             if file.pages.is_multipage:
                 raise Unreadable(MULTIPLE_FRAMES)
-            page = file.pages[0]
-            _check_megapixels(page.imagewidth, page.imagelength, max_megapixels)  # type: ignore[union-attr]
+            page: Any = file.pages[0]
+            check_megapixels(page.imagewidth, page.imagelength, max_megapixels)
             if (nbytes := page.nbytes) > MAX_BYTES_PER_PIXEL * max_megapixels * 1e6:
                 raise TooManyPixels(
                     f"contains {nbytes / 1e6:.0f} MB of pixel values, above the limit of "
                     f"{MAX_BYTES_PER_PIXEL * max_megapixels:g} MB"
                 )
-            if (photometric := page.photometric.name) not in ("MINISBLACK", "RGB"):  # type: ignore[union-attr]
-                raise Unreadable(f"stores colours as {photometric}; convert it to grey or RGB")
-            bits = 8 * page.dtype.itemsize  # type: ignore[union-attr]
-            admit(page.imagewidth * page.imagelength, page.samplesperpixel, bits)  # type: ignore[union-attr]
-            image = _page_values(page)
-            planar = page.planarconfig == 2 and image.ndim == 3  # type: ignore[union-attr]
-    except (Unreadable, NotAdmitted):
+            inverted = page.photometric == WHITE_IS_ZERO and page.samplesperpixel == 1 and page.dtype in ("u1", "u2")
+            if page.dtype.kind in "iu" and page.photometric not in (BLACK_IS_ZERO, RGB) and not inverted:
+                name = getattr(page.photometric, "name", f"photometric interpretation {page.photometric}")
+                raise Unreadable(f"stores colours as {name}; convert it to grey or RGB")
+            admit(page.imagewidth * page.imagelength, page.samplesperpixel, 8 if page.dtype.itemsize == 1 else 16)
+            image = _to_unsigned(tiff_values(page))
+            orientation = tiff_orientation(page)
+    except (Unreadable, NotAdmitted, MemoryError):
         raise
     except Exception as error:  # a damaged file can raise almost any exception
-        raise Unreadable(_describe_error(error)) from error
-    image = np.moveaxis(image, 0, 2) if planar else image
-    return DecodedImage(_check_array(image, max_megapixels), "TIFF", f"{image.dtype} x {image.shape[-1]}")
+        raise Unreadable(describe_error(error)) from error
+    checked = _check_array(image, max_megapixels)
+    upright = turn_upright(np.iinfo(checked.dtype).max - checked if inverted else checked, orientation)
+    mode = f"{upright.dtype} x {upright.shape[2] if upright.ndim == 3 else 1}"
+    return DecodedImage(upright, "TIFF", mode, turned=orientation in TURNS)
 
 
-def _page_values(page: Any) -> Shaped[Array, "..."]:
-    """Return the values of a TIFF page; raise Unreadable if tifffile does not support its compression."""
+def tiff_orientation(page: Any) -> int:
+    """Return the EXIF orientation of a TIFF page, 1 if it has none."""
+    tag = page.tags.get(EXIF_ORIENTATION)
+    return tag.value if tag is not None and tag.value in TURNS else 1
+
+
+def turn_upright(image: Shaped[Array, "H W *C"], orientation: int) -> Shaped[Array, "_ _ *C"]:
+    """Transpose an array by its EXIF orientation, as `TURNS` does for images of Pillow.
+
+    >>> turn_upright(np.array([[1, 2, 3]]), 6).tolist()
+    [[1], [2], [3]]
+    """
+    turned = image.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else image
+    down = -1 if orientation in (3, 4, 7, 8) else 1
+    right = -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(turned[::down, ::right])
+
+
+def _to_unsigned(values: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+    """Convert integers to uint8, if they have 8 bits, or uint16; other values are not changed."""
+    if values.dtype.kind not in "iu" or values.dtype in (np.uint8, np.uint16):
+        return values
+    if values.min() < 0 or values.max() > 65535:
+        raise Unreadable(f"contains levels from {values.min()} to {values.max()}; the supported range is 0 to 65535")
+    return values.astype(np.uint8 if values.dtype.itemsize == 1 else np.uint16)
+
+
+def tiff_values(page: Any) -> Shaped[Array, "..."]:
+    """Return the stored values of a TIFF page, [H, W] or [H, W, C].
+
+    Raises:
+        Unreadable: tifffile does not support its compression.
+    """
     try:
-        return np.asarray(page.asarray())
+        values = np.asarray(page.asarray())
+        return np.moveaxis(values, 0, 2) if page.planarconfig == 2 and values.ndim == 3 else values
     except (KeyError, ValueError, ImportError) as error:
         if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
             raise
         raise Unreadable(
-            f"is compressed by {page.compression.name}, which is not supported for 16-bit colour or more than 4 "
-            "channels; store it uncompressed or with Deflate (tiffcp -c zip OLD NEW), or as npy"
+            f"is compressed by {page.compression.name}, which is supported only for 8-bit and 16-bit grey and 8-bit "
+            "RGB; store it uncompressed or with Deflate (tiffcp -c zip OLD NEW), or as npy"
         ) from error
 
 
@@ -322,12 +373,7 @@ def _pixels(file: Image.Image) -> Integer[Array, "H W *C"]:
     if file.mode in DEEP_MODES:
         if "transparency" in file.info and (np.asarray(file) == file.info["transparency"]).any():
             raise Unreadable("is partly transparent; flatten it onto a background")
-        levels = np.asarray(file)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise Unreadable(
-                f"contains levels from {levels.min()} to {levels.max()}; the supported range is 0 to 65535"
-            )
-        return levels.astype(np.uint16)
+        return _to_unsigned(np.asarray(file))
     if "A" in file.getbands() or "transparency" in file.info:
         rgba = file.convert("RGBA")
         if rgba.getchannel("A").getextrema() != (255, 255):

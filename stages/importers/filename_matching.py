@@ -1,6 +1,5 @@
 """Match images with target files by name patterns with {key}, and detect the format of the targets."""
 
-import io
 import itertools
 import re
 from collections import Counter, defaultdict
@@ -14,8 +13,10 @@ from PIL import Image
 
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image, open_with_pillow
 from stages.images.image_statistics import to_grey
+from stages.images.label_images import decode_label_image
+from stages.importers.mask_files import MaskFiles
 from stages.importers.sample import SPLIT_WORDS
 
 Array = np.ndarray[Any, Any]
@@ -144,7 +145,12 @@ def _differ_by_split(one: str, other: str) -> bool:
 def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspection:
     """Decode some pairs and detect which format the target files have."""
     spread = np.unique(np.linspace(0, len(pairing.files) - 1, INSPECTED).round().astype(int))
-    decoded = [(_levels(files, image), _levels(files, target)) for image, target in (pairing.files[i] for i in spread)]
+    masks = MaskFiles(files)
+    masks.add(sorted(pairing.named)[:MAX_COUNTED])
+    decoded = [
+        (_levels(files, image), _mask_values(files, masks, target))
+        for image, target in (pairing.files[i] for i in spread)
+    ]
     readable = [(a, b) for a, b in decoded if a is not None and b is not None]
     pairs = [(a, b) for a, b in readable if a.shape[:2] == b.shape[:2]]
     required = max(MIN_IMAGES, MIN_VOTES * len(decoded))
@@ -164,14 +170,9 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspectio
         return TargetInspection(format_, f"the targets are binary masks, one per {unit}", {})
     if _most_agree(_is_dotted(b) for b in targets):
         return TargetInspection("dots", "the targets contain small bright dots on black", {})
-    if plain:
-        reason = "the targets contain few distinct values, as masks do"
-        if _most_agree(_has_one_region_per_value(b) for b in targets):
-            reason += (
-                "; each value is one connected region, however: if the values number objects, write one mask per "
-                "object and use ingest.format: instances"
-            )
-        return TargetInspection("masks", reason, _values(files, pairing))
+    numbered = _most_agree(_has_one_region_per_value(b) for b in targets)
+    if plain or (numbered and _count_objects(targets)):
+        return _inspect_values(files, masks, pairing, numbered, targets)
     if _is_degraded(pairing.targets, pairing.images):
         return TargetInspection("", "the target names denote degraded images", {})
     if not _show_same_scenes(pairs):
@@ -179,13 +180,24 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspectio
     return TargetInspection("pairs", "images of the same scenes; check which of the two is the target", {})
 
 
+def _inspect_values(
+    files: SourceFiles, masks: MaskFiles, pairing: FilePairing, numbered: bool, targets: tuple[Array, ...]
+) -> TargetInspection:
+    """Return whether the values of label images are classes or the numbers of objects."""
+    if numbered and _count_objects(targets):
+        return TargetInspection("instances", "each value of a target is one connected region: they number objects", {})
+    note = "; each value is one connected region, however: if the values number objects, use format: instances"
+    reason = "the targets contain few distinct values, as masks do" + note * numbered
+    return TargetInspection("masks", reason, _values(files, masks, pairing))
+
+
 def _reason_not_masks(targets: tuple[Array, ...]) -> str:
     """Return why target files are not masks."""
     if _most_agree(b.ndim == 3 for b in targets):
         return "the targets are in colour and do not show the scenes of the images; masks are grey or have a palette"
     return (
-        f"the targets contain more than {MAX_VALUES} grey levels: masks have few, and JPEG alters them; write numbered "
-        "objects as one mask per object"
+        f"the targets contain more than {MAX_VALUES} grey levels: masks have few, objects with numbers have one region "
+        "each, and JPEG alters the values of several classes"
     )
 
 
@@ -199,17 +211,24 @@ def _is_plain(level: Array, values: int = MAX_VALUES) -> bool:
 
 def _has_one_region_per_value(level_HW: Array) -> bool:
     """Return whether each of several values is one connected region."""
-    from scipy import ndimage
+    from skimage import measure
 
-    found = [value for value in np.unique(level_HW) if value]
-    return len(found) > MIN_IMAGES and all(ndimage.label(level_HW == value, np.ones((3, 3)))[1] == 1 for value in found)
+    found = np.unique(level_HW[level_HW != 0]) if level_HW.ndim == 2 else np.zeros(0)
+    return len(found) > MIN_IMAGES and int(measure.label(level_HW, background=0, connectivity=2).max()) == len(found)  # type: ignore[no-untyped-call]
 
 
-def _values(files: SourceFiles, pairing: FilePairing) -> dict[int, float]:
+def _count_objects(levels: tuple[Array, ...]) -> bool:
+    """Return whether values number objects: they are not the same in all images, and count from 1 or are many."""
+    found = [np.unique(level_HW[level_HW != 0]).tolist() for level_HW in levels]
+    counts = _most_agree(values == list(range(1, len(values) + 1)) or len(values) > MAX_VALUES for values in found)
+    return counts and any(values != found[0] for values in found)
+
+
+def _values(files: SourceFiles, masks: MaskFiles, pairing: FilePairing) -> dict[int, float]:
     """Return the share of pixels by mask value, counted in many masks so that rare values are included."""
     values: Counter[int] = Counter()
     for _, target in pairing.files[:MAX_COUNTED]:
-        level = _levels(files, target)
+        level = _mask_values(files, masks, target)
         if level is not None and level.ndim == 2:
             found, counts = np.unique(level, return_counts=True)
             values.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
@@ -226,13 +245,21 @@ def _levels(files: SourceFiles, path: str) -> Array | None:
     """Return grey levels or palette indices [H, W], or colours [H, W, C]; None if the file is not readable."""
     try:
         data = files[path]()
-        with Image.open(io.BytesIO(data)) as file:
+        with open_with_pillow(data) as file:
             if file.mode in ("1", "P"):
                 return np.asarray(file.convert("L") if file.mode == "1" else file)
         image = decode_image(data).image
     except (Unreadable, OSError, SyntaxError, ValueError, OverflowError):
         return None
     return image[:, :, 0] if image.ndim == 3 and (image == image[:, :, :1]).all() else image
+
+
+def _mask_values(files: SourceFiles, masks: MaskFiles, path: str) -> Array | None:
+    """Return the values of a file as `ingest` reads those of a mask; if it is not a mask, as `_levels`."""
+    try:
+        return masks.compare_palettes(decode_label_image(files[path]()))
+    except (Unreadable, OSError):
+        return _levels(files, path)
 
 
 def _is_dotted(level: Array) -> bool:

@@ -13,10 +13,12 @@ from PIL import Image
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
-from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, annotate_mask
+from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, annotate_labels
 from stages.images.archives import Rejection, SourceFiles
-from stages.images.decode import Unreadable, decode_image, decode_label_image
+from stages.images.decode import Unreadable, decode_image
+from stages.images.label_images import is_lossy
 from stages.images.sandbox import run_isolated
+from stages.importers.mask_files import MaskFiles
 from stages.importers.path_patterns import PLACEHOLDERS, compile_pattern
 from stages.importers.sample import Annotate, ImportResult, Sample, fixed_annotation, split_from_path
 
@@ -133,34 +135,29 @@ def import_masks(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
         )  # several values may have the same class
         names = tuple(sorted(names_by_value, key=lambda name: name != BACKGROUND)) or FOREGROUND
 
+    masks = MaskFiles(files)
+
     def to_sample(path: str, named: TargetFiles) -> Sample:
+        masks.add(mask for mask, _ in named)
         if "{label}" in ingest.targets:
-            target: Callable[[int, int], bytes] = partial(_merge_class_masks, files, named, names)
+            target: Callable[[int, int], bytes] = partial(_merge_class_masks, masks, named, names)
         elif len(named) > 1:
             raise UserError(
                 f"{path} has the masks {named[0][0]} and {named[1][0]}; ingest.targets must match only one, or set "
                 "ingest.format to instances if each mask is one object"
             )
         else:
-            target = partial(_encode_label_image, files, named[0][0], ingest, names)
+            target = partial(_encode_label_image, masks, named[0][0], ingest, names)
         split = split_from_path(path)
         return Sample(path, fixed_annotation(Annotation(mask=names)), None, split, files[path], target=target)
 
     return _import_pairs_by_key(files, ingest, to_sample)
 
 
-def _decode_labels(files: SourceFiles, path: str, height: int, width: int) -> Array:
-    """Decode a label image in a child process and return its values [height, width]."""
-    try:
-        return run_isolated(decode_label_image, files[path](), height, width)
-    except Unreadable as error:
-        raise Unreadable(f"the mask {path} {error}") from None
-
-
 def _encode_label_image(
-    files: SourceFiles, path: str, ingest: Ingest, names: tuple[str, ...], height: int, width: int
+    masks: MaskFiles, path: str, ingest: Ingest, names: tuple[str, ...], height: int, width: int
 ) -> bytes:
-    value_HW = _decode_labels(files, path, height, width)
+    value_HW = masks.decode(path, height, width)
     known = sorted(ingest.mask_values)
     if not known:
         index_HW = (value_HW != 0).astype(np.uint8)
@@ -185,13 +182,11 @@ def _join(values: Iterable[int]) -> str:
     return ", ".join(map(str, values)) or "none"
 
 
-def _merge_class_masks(
-    files: SourceFiles, named: TargetFiles, names: tuple[str, ...], height: int, width: int
-) -> bytes:
+def _merge_class_masks(masks: MaskFiles, named: TargetFiles, names: tuple[str, ...], height: int, width: int) -> bytes:
     index_HW = np.zeros((height, width), np.uint8)
     for path, label in named:
         assert label is not None, "the pattern has {label}"
-        mask_HW = _decode_labels(files, path, height, width) != 0
+        mask_HW = masks.decode(path, height, width) != 0
         if (overlap_HW := mask_HW & (index_HW != 0)).any():
             y, x = np.argwhere(overlap_HW)[0]
             raise Unreadable(
@@ -213,7 +208,9 @@ def _encode_png(index_HW: Array) -> bytes:
 
 
 def import_instances(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import one mask per object; the class is {label} of the pattern, or the same for all objects.
+    """Import masks of objects: every value other than 0 is one object, so that a mask has one object or numbered ones.
+
+    The class is {label} of the pattern, or the same for all objects. Values in `ignore_values` are not objects.
 
     Args:
         files: files of the source by path.
@@ -224,21 +221,25 @@ def import_instances(files: SourceFiles, name: str, ingest: Ingest, has_split: b
     Raises:
         UserError: a pattern is invalid, lacks {key}, matches no file, or gives two images the same key.
     """
+    masks = MaskFiles(files)
 
     def to_sample(path: str, named: TargetFiles) -> Sample:
-        return Sample(path, _annotate_objects(files, named), None, split_from_path(path), files[path])
+        masks.add(mask for mask, _ in named)
+        annotate = _annotate_objects(masks, named, ingest.ignore_values)
+        return Sample(path, annotate, None, split_from_path(path), files[path])
 
     return _import_pairs_by_key(files, ingest, to_sample)
 
 
-def _annotate_objects(files: SourceFiles, named: TargetFiles) -> Annotate:
+def _annotate_objects(masks: MaskFiles, named: TargetFiles, ignore_values: tuple[int, ...]) -> Annotate:
     def annotate(height: int, width: int) -> Annotation:
-        shapes = []
+        shapes: list[ObjectAnnotation] = []
         for path, label in sorted(named):
-            mask_HW = _decode_labels(files, path, height, width) != 0
-            if mask_HW.any():
-                shapes.append(annotate_mask(label or DEFAULT_CLASS, mask_HW))
-            else:
+            value_HW = masks.decode(path, height, width)
+            number_HW = np.where(np.isin(value_HW, ignore_values), 0, value_HW)
+            found = annotate_labels(label or DEFAULT_CLASS, number_HW)
+            shapes.extend(found)
+            if not found:
                 print(f"ingest: the mask {path} marks no pixel and is skipped", flush=True)
         return Annotation(shapes=tuple(shapes))
 
@@ -280,7 +281,7 @@ def _annotate_dots(
 
 
 def _dot_centres(data: bytes, path: str, max_megapixels: float, height: int, width: int) -> list[tuple[float, float]]:
-    """Return the centres (x, y) of connected non-black pixels; in a JPEG, of bright pixels.
+    """Return the centres (x, y) of connected non-black pixels; after lossy compression, of bright pixels.
 
     Bright pixels exceed half of the maximum and `MAX_RINGING`.
     """
@@ -294,7 +295,7 @@ def _dot_centres(data: bytes, path: str, max_megapixels: float, height: int, wid
     level_HW = (image if image.ndim == 2 else image.max(axis=2)).astype(float)
     if level_HW.shape != (height, width):
         raise Unreadable(f"the dot image {path} is {_size(level_HW)}, but the image is {width}x{height}")
-    threshold = max(MAX_RINGING, level_HW.max() / 2) if picture.format == "JPEG" else 0
+    threshold = max(MAX_RINGING, level_HW.max() / 2) if is_lossy(data) else 0
     piece_HW, count = ndimage.label(level_HW > threshold, np.ones((3, 3)))
     centres = ndimage.center_of_mass(piece_HW > 0, piece_HW, np.arange(1, count + 1)) if count else []
     return [(float(x), float(y)) for y, x in centres]
