@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import errno
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,11 @@ from stages.augmentations.similarity import Flip
 from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.training import checkpoints as checkpoints_module
-from stages.training import resume
+from stages.training import loop, resume
 from stages.training.auto_params import resolve_auto
 from stages.training.checkpoints import Checkpoints, open_checkpoints
 from stages.training.loop import TrainingResult, fit
+from stages.training.trainer_state import build_state, launch
 from stages.training.training_plan import TrainingData, TrainingPlan
 from stages.training.training_progress import EpochMetrics
 from tests.digit_plans import digit_plan, ignore, load_digits, train_on
@@ -223,3 +226,60 @@ def test_losses_are_checked_at_the_end_of_an_epoch_at_the_latest(
     monkeypatch.setattr(resume, "STEPS_PER_CHECK", {})
     with pytest.raises(UserError, match="epoch 1, step 3: the training loss is nan"):
         train_on(with_nan(make_plan(), times=100))
+
+
+OPTIMIZERS = ("adamw", "sgd", "rmsprop", "lion", "timm/lookahead_adamw", "timm/adafactor")
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_saved_state_can_be_restored_any_number_of_times(make_plan: MakePlan, optimizer: str) -> None:
+    plan = make_plan(optimizer=optimizer, ema_decay=0.9)
+    state = build_state(plan, launch(plan))
+    batch = next(state.loader.batches(1, state.device))
+
+    def update(scale: float) -> None:
+        state.optimizer.zero_grad(set_to_none=True)
+        (scale * state.batch_loss(state.model, batch)).backward()
+        state.optimizer.step()
+        state.average.update(state.network)
+
+    update(1.0)
+    saved = copy.deepcopy(state.state_dict())
+    expected = copy.deepcopy(saved)
+    for _ in range(2):
+        state.load_state_dict(saved)
+        update(math.nan)
+    state.load_state_dict(saved)
+    torch.testing.assert_close(state.state_dict(), expected, rtol=0, atol=0)
+
+
+def test_a_loss_that_is_not_finite_twice_in_one_epoch_is_rolled_back_twice(
+    make_plan: MakePlan, with_nan: Callable[..., TrainingPlan]
+) -> None:
+    result = fit(with_nan(make_plan(epochs=3, nonfinite_loss="roll_back"), times=2, at=4), ignore)
+    assert len(result.epochs) == 3 and all(bool(weights.isfinite().all()) for weights in result.weights.values())
+
+
+@pytest.mark.parametrize("nonfinite_loss", ["stop", "roll_back"])
+def test_weights_that_are_not_finite_after_the_last_step_of_an_epoch_are_detected(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, nonfinite_loss: str
+) -> None:
+    plan, real = make_plan(epochs=3, nonfinite_loss=nonfinite_loss), loop.build_state
+    updates: list[int] = []
+
+    def gradient_of(gradient: torch.Tensor) -> torch.Tensor:
+        updates.append(1)
+        return gradient * math.nan if len(updates) == plan.loader.steps else gradient
+
+    def build(*arguments: Any) -> Any:
+        state = real(*arguments)
+        next(state.network.parameters()).register_hook(gradient_of)
+        return state
+
+    monkeypatch.setattr(loop, "build_state", build)
+    if nonfinite_loss == "stop":
+        with pytest.raises(UserError, match=r"epoch 1, step 3: weights are not finite after the update; lower train"):
+            fit(plan, ignore)
+        return
+    result = fit(plan, ignore)
+    assert len(result.epochs) == 3 and all(bool(weights.isfinite().all()) for weights in result.weights.values())
