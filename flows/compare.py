@@ -49,8 +49,12 @@ def read_results(folder: Path) -> dict[str, Any]:
     }
 
 
-def difference(first: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
-    """Return `other` minus `first` with the percentile interval of a paired bootstrap.
+Interval = dict[str, float | None]
+"""Value, low and high end; None if undefined."""
+
+
+def difference(first: dict[str, Any], other: dict[str, Any]) -> Interval:
+    """Return `other` minus `first` with the percentile interval of a paired bootstrap; None if undefined.
 
     Raises:
         UserError: the variants have different scores, or were not scored on the same resamples of the same images.
@@ -65,16 +69,27 @@ def difference(first: dict[str, Any], other: dict[str, Any]) -> dict[str, float]
             "ingest, split and evaluate"
         )
     delta_R = other["replicates"] - first["replicates"]
+    defined = delta_R[1:][np.isfinite(delta_R[1:])]
+    if not np.isfinite(delta_R[0]) or not len(defined):
+        return {"value": None, "low": None, "high": None}
     tail = (1 - first["confidence"]) / 2
-    low, high = np.nanquantile(delta_R[1:], [tail, 1 - tail])
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return {"value": float(delta_R[0]), "low": float(low), "high": float(high)}
 
 
-def verdict(delta: dict[str, float], better: str) -> str:
-    """Return "better", "worse" or "no difference shown" for a variant compared with the first."""
-    if delta["low"] <= 0 <= delta["high"]:
+def verdict(delta: Interval, better: str) -> str:
+    """Return "better", "worse", "no difference shown" or "undefined" for a variant compared with the first."""
+    value, low, high = delta["value"], delta["low"], delta["high"]
+    if value is None or low is None or high is None:
+        return "undefined"
+    if low <= 0 <= high:
         return "no difference shown"
-    return "better" if (delta["value"] > 0) == (better == "higher") else "worse"
+    return "better" if (value > 0) == (better == "higher") else "worse"
+
+
+def _shown(interval: Interval, sign: str = "") -> str:
+    value, low, high = ("undefined" if one is None else f"{one:{sign}.3f}" for one in interval.values())
+    return f"{value} [{low}, {high}]"
 
 
 def table(variants: dict[str, dict[str, Any]]) -> str:
@@ -92,15 +107,12 @@ def table(variants: dict[str, dict[str, Any]]) -> str:
     rows = []
     for words, variant in variants.items():
         value = variant["value"]
-        cells = [f"`{words}`", f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"]
+        cells = [f"`{words}`", _shown(value)]
         if variant is first:
             cells += ["", ""]
         else:
             delta = difference(first, variant)
-            cells += [
-                f"{delta['value']:+.3f} [{delta['low']:+.3f}, {delta['high']:+.3f}]",
-                verdict(delta, first["better"]),
-            ]
+            cells += [_shown(delta, "+"), verdict(delta, first["better"])]
         cells += [f"{variant['train_seconds']:.0f} s", f"{variant['onnx_bytes'] / 1e6:.1f} MB"]
         rows.append([*cells, f"{variant['one_image_ms']:.1f} ms"])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])

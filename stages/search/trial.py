@@ -69,7 +69,10 @@ def run(job: TrialJob) -> TrialOutcome:
         plan = resolve_auto(build_plan(data, overlay(job.sections, values), job.weights)).plan
         score = fit(plan, report).best.val_score
         if not math.isfinite(score):
-            raise UserError(f"{plan.score} is undefined on the validation images after tune.epochs ({job.epochs})")
+            raise UserError(
+                f"{plan.score} is undefined on the validation images in every epoch; choose another task.score, raise "
+                f"tune.epochs ({job.epochs}), or set tune.trials to 0"
+            )
     except UserError as error:  # other values may work
         return TrialOutcome(None, scores, time.perf_counter() - started, "failed", str(error))
     except _StoppedError:

@@ -18,7 +18,12 @@ from stages.tasks.task_spec import TaskSpec
 Truth = int | np.int64
 """Index of the true class."""
 
-SCORES = {name: Score("higher") for name in ("balanced_accuracy", "accuracy", "auc", "f1")}
+SCORES = {
+    "balanced_accuracy": Score("higher"),
+    "accuracy": Score("higher"),
+    "auc": Score("higher", requires="images of at least two classes"),
+    "f1": Score("higher"),
+}
 TRUTHS = ("label",)
 DRAWN = False
 
@@ -35,6 +40,11 @@ def truth(annotation: Annotation, target: Integer[Array, "..."] | None, height: 
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Float[Array, " K"]:
     """Return the probability of each class."""
     return outputs["probability"]
+
+
+def as_prediction(truth: Truth, spec: TaskSpec) -> Float[Array, " K"]:
+    """Return the probabilities of a certain and correct prediction."""
+    return np.eye(len(spec.labels))[truth]
 
 
 def scores(

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.images.contact_sheet import contact_sheet
 from stages.tasks import TASKS
 from stages.training.batch_preview import draw_example
 from stages.training.checkpoints import Checkpoints
+from stages.training.model_file import save_model
 from stages.training.trainer_state import TrainerState
 from stages.training.training_plan import TrainingPlan
 from stages.training.training_progress import TrainingProgress
@@ -82,6 +84,32 @@ class FaultTolerance:
         if self._checkpoint_is_due():
             self._save(progress)
 
+    def after_training(self, progress: TrainingProgress) -> None:
+        """Write the last checkpoint, so that a failure while results are written does not repeat the training.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        if self.checkpoints is not None:
+            self._save(progress)
+
+    def keep_best_weights(self, progress: TrainingProgress) -> None:
+        """Write the weights of the best epoch, if one is complete, to a file next to the checkpoint, and name it."""
+        if self.checkpoints is None or self.state.processes.rank or not progress.epochs:
+            return
+        best = progress.best.epoch
+        file = self.checkpoints.folder / f"best-epoch-{best}.pt"
+        try:
+            save_model(file, self.plan.network_config, progress.best_weights, self.plan.data.train_set.about)
+        except OSError as error:  # the error that ended the training must be reported, too
+            print(f"train: the weights of epoch {best} could not be written to {file}: {error}", flush=True)
+            return
+        print(
+            f"train: the weights of epoch {best}, the best of {quantity(len(progress.epochs), 'completed epoch')}, are "
+            f"in {file}; to start from them, copy the file to data/weights and set network.weights to {file.name}",
+            flush=True,
+        )
+
     def roll_back(self, progress: TrainingProgress, step: int) -> TrainingProgress:
         """Return to the start of the epoch with half the learning rate.
 
@@ -97,6 +125,7 @@ class FaultTolerance:
         found = "weights are not finite after the update" if math.isfinite(loss) else f"the training loss is {loss}"
         problem = f"epoch {progress.epoch}, step {step + 1}: {found}{saved_images}"
         if train.nonfinite_loss == "stop" or progress.lr_backoff <= MIN_LR_BACKOFF:
+            self.keep_best_weights(progress)
             reduced = f", reduced to {progress.lr_backoff:g} of it" if progress.lr_backoff < 1 else ""
             change, now = ("lower", f" ({train.gradient_clip:g})") if train.gradient_clip else ("set", "")
             precise = "" if train.precision == "32-true" else ", or set train.precision to 32-true"

@@ -20,6 +20,7 @@ from stages.checks.custom_expectations import CUSTOM_CHECKS
 from stages.checks.results import interpret
 from stages.checks.suite import run_suite
 from stages.config.schema_data import Checks
+from stages.config.schema_task import Task
 from stages.core.findings import Finding, read_findings
 from stages.dataset.annotations import Annotation, ObjectAnnotation
 from stages.dataset.manifest import MANIFEST_COLUMNS, MANIFEST_FILE, SEALED_INDEX
@@ -73,7 +74,9 @@ def folder_of(rows: pd.DataFrame, folder: Path, targets: dict[str, bytes] | None
 
 def check(rows: pd.DataFrame, tmp_path: Path, checks: Checks = CHECKS) -> dict[str, Finding]:
     """Return the findings of a manifest by id."""
-    metrics = call(validate.main, [folder_of(rows, tmp_path / "in"), tmp_path / "out"], {"checks": checks})
+    metrics = call(
+        validate.main, [folder_of(rows, tmp_path / "in"), tmp_path / "out"], {"checks": checks, "task": Task()}
+    )
     findings = read_findings(tmp_path / "out" / "findings.json")
     assert metrics["checks"] == len(findings) == metrics["passed"] + metrics["blocking"] + metrics["warning"]
     return {finding.id: finding for finding in findings}
