@@ -25,7 +25,7 @@ from stages.dataset.pixel_store import PixelStore, open_split
 from stages.runner.stage import In, Out, run
 from stages.search import trial
 from stages.search.finals import Finalist, decide
-from stages.search.space import Values, check_amounts, params_values
+from stages.search.space import Values, check_amounts, params_values, shared_rate_warning
 from stages.search.study import CompletedTrial, Search
 from stages.search.trial import TrialJob
 from stages.search.workers import workers
@@ -69,6 +69,8 @@ def main(
     sections: dict[str, Section] = {"task": task, "augment": augment, "network": network, "train": train}
     train_set = open_split(prepared, "train")
     check_amounts(sections, tune.space, train_set)
+    if warning := shared_rate_warning(tune.space):
+        print(warning, flush=True)
     search = _open_search(ingested, prepared, sections, tune, train_set)
 
     def make_job(values: Values, seed_offset: int, earlier_scores: list[list[float]]) -> TrialJob:

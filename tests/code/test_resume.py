@@ -300,10 +300,11 @@ def test_weights_that_are_not_finite_after_the_last_step_of_an_epoch_are_detecte
 def test_the_best_weights_are_kept_when_the_loss_is_not_finite(
     make_plan: MakePlan, with_nan: Callable[..., TrainingPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = fit(make_plan(epochs=1, schedule="constant"), ignore)
+    constant = {"schedule": "constant", "warmup": 0.0}
+    whole = fit(with_nan(make_plan(epochs=1, **constant), times=0), ignore)
     with pytest.raises(UserError, match="epoch 2, step 2: the training loss is nan"):
         checkpoints = Checkpoints(tmp_path / "training", seconds=100)
-        fit(with_nan(make_plan(epochs=2, schedule="constant"), times=100, at=4), ignore, checkpoints)
+        fit(with_nan(make_plan(epochs=2, **constant), times=100, at=4), ignore, checkpoints)
     network, _, _ = load_model(tmp_path / "training/best-epoch-1.pt")
     assert all(torch.equal(values, whole.weights[name]) for name, values in network.state_dict().items())
     assert "the weights of epoch 1, the best of 1 completed epoch, are in" in capsys.readouterr().out

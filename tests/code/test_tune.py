@@ -19,6 +19,7 @@ from stages.runner.stage import call
 from stages.search import trial
 from stages.search.finals import Finalist, decide
 from stages.search.pruning import should_stop
+from stages.search.space import shared_rate_warning
 from stages.training.loop import fit
 from tests.conftest import digit_images, prepare_digits
 
@@ -193,6 +194,28 @@ def test_a_grid_has_every_combination_after_the_values_of_params(search: Search)
         UserError, match=r"tune.trials: 4, but the grid has 6 combinations \(3 of train.learning_rate, 2 of"
     ):
         search(space, trials=4, sampler="grid")
+
+
+AUTO = Range(choices=("auto",))
+
+
+@pytest.mark.parametrize(
+    ("optimizers", "rate", "warned"),
+    [(("sgd", "lion"), RATE["train.learning_rate"], True), (("lion",), RATE["train.learning_rate"], False),
+     (("sgd", "lion"), AUTO, False)],
+)  # fmt: skip
+def test_one_range_of_learning_rates_for_several_optimizers_is_reported(
+    optimizers: tuple[str, ...], rate: Range, warned: bool
+) -> None:
+    space = {"train.optimizer": Range(choices=optimizers), "train.learning_rate": rate}
+    warning = shared_rate_warning(space)
+    assert bool(warning) == warned and (not warned or f"the optimizers {', '.join(optimizers)}, whose" in warning)
+
+
+def test_the_rate_of_each_optimizer_can_be_measured_in_a_search(search: Search) -> None:
+    space = {"train.optimizer": Range(choices=("sgd", "lion")), "train.learning_rate": AUTO}
+    best, trials = search(space, trials=2)
+    assert best["train.learning_rate"] == "auto" and trials["score"].notna().all()
 
 
 def test_no_round_starts_after_the_time_limit(search: Search, capsys: pytest.CaptureFixture[str]) -> None:
