@@ -29,7 +29,7 @@ def score_defined(data: CheckData, *, score: str) -> Iterator[Problem]:
     try:
         spec, samples = _spec_and_validation(data)
     except UserError as error:
-        yield str(error), []
+        yield f"the labels do not suit the task: {error}", []
         return
     found: dict[str, float] = {}
     for truths in _growing(samples, spec):
@@ -40,13 +40,9 @@ def score_defined(data: CheckData, *, score: str) -> Iterator[Problem]:
         return
     requires = TASKS[spec.task].SCORES[score].requires
     defined = ", ".join(name for name, value in found.items() if math.isfinite(value))
-    yield (
-        (
-            f"task.score: {score} is undefined on {quantity(len(samples), 'validation image')}, because it requires "
-            f"{requires}; scores that are defined: {defined or 'none'}"
-        ),
-        [sample.path for sample in samples],
-    )
+    count = quantity(len(samples), "validation image")
+    problem = f"the score {score} (task.score) is undefined on {count}, because it requires {requires}"
+    yield f"{problem}; scores that are defined: {defined or 'none'}", [sample.path for sample in samples]
 
 
 def score_covers_numbers(data: CheckData, *, score: str) -> Iterator[Problem]:
@@ -63,7 +59,8 @@ def score_covers_numbers(data: CheckData, *, score: str) -> Iterator[Problem]:
     if 0 < len(excluded) < len(spec.scalars):
         requires = TASKS[spec.task].SCORES[score].requires
         count = quantity(len(samples), "validation image")
-        yield f"task.score: {score} leaves out {', '.join(excluded)}: on {count} it requires {requires}", []
+        names = ", ".join(excluded)
+        yield f"the score {score} (task.score) leaves out {names}: on {count} it requires {requires}", []
 
 
 def _spec_and_validation(data: CheckData) -> tuple[TaskSpec, list[Sample]]:

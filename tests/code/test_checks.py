@@ -209,7 +209,8 @@ def test_every_score_undefined_on_validation_is_reported_with_those_that_are_def
         assert bool(problems) == (score in undefined), (score, problems)
         if problems:
             defined = ", ".join(name for name in known if name not in undefined) or "none"
-            assert f"task.score: {score} is undefined on 4 validation images, because it requires" in problems[0][0]
+            text = f"the score {score} (task.score) is undefined on 4 validation images, because it requires"
+            assert text in problems[0][0]
             assert problems[0][0].endswith(f"scores that are defined: {defined}") and len(problems[0][1]) == 4
             assert known[score].requires in problems[0][0] and known[score].requires
 
@@ -223,12 +224,15 @@ def test_an_undefined_score_blocks_and_a_number_it_leaves_out_warns(tmp_path: Pa
     call(validate.main, [folder, tmp_path / "out"], {"checks": CHECKS, "task": task})
     found = [f for f in read_findings(tmp_path / "out/findings.json") if f.severity != "passed"]
     assert [(f.id, f.severity) for f in found] == [("checks/score_covers_numbers", "warning")]
-    assert "r2 leaves out weight: on 4 validation images it requires different values" in found[0].message
+    assert "r2 (task.score) leaves out weight: on 4 validation images it requires different values" in found[0].message
     wrong = Task(name="landmarks", score="pck")
     call(validate.main, [folder, tmp_path / "out"], {"checks": CHECKS, "task": wrong})
     found = [f for f in read_findings(tmp_path / "out/findings.json") if f.severity != "passed"]
     assert [(f.id, f.severity) for f in found] == [("checks/score_defined", "blocking")]
-    assert "Task.name: landmarks requires annotations of the kind points; the source has scalars" in found[0].message
+    assert (
+        "The labels do not suit the task: task.name: landmarks requires annotations of the kind points; the source"
+        in found[0].message
+    )
 
 
 def with_user_rules(**expectations: dict[str, Any]) -> Checks:
