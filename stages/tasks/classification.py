@@ -162,7 +162,7 @@ def auc(
     """Return the area under the ROC curve of each class against the others, averaged over classes.
 
     The area is the probability that an image of the class has a higher score than another image; ties count one half
-    (Hanley and McNeil 1982).
+    (Hanley and McNeil 1982). It is undefined for a single class.
 
     Args:
         label_N: true classes.
@@ -172,7 +172,7 @@ def auc(
     classes = range(probability_NK.shape[1])
     counted = classes if len(classes) > 2 else classes[1:]  # two classes have the same area
     areas = [auc_of(label_N == k, probability_NK[:, k], weight_RN) for k in counted]
-    return mean_over_parts(np.stack(areas, axis=1))
+    return mean_over_parts(np.stack(areas, axis=1)) if areas else np.full(len(weight_RN), np.nan)
 
 
 def auc_of(

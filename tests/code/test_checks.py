@@ -204,7 +204,9 @@ def test_every_score_undefined_on_validation_is_reported_with_those_that_are_def
     ingested = folder_of(rows, tmp_path / "in", dict.fromkeys(rows["path"], target) if target else None)
     known = TASKS[task].SCORES
     for score in known:
-        data = CheckData(read_manifest(ingested), ingested, Task(name=task, score=score).model_dump())
+        data = CheckData(
+            read_manifest(ingested), ingested, Task.model_validate({"name": task, "score": score}).model_dump()
+        )
         problems = list(CUSTOM_CHECKS["score_defined"](data, score=score))
         assert bool(problems) == (score in undefined), (score, problems)
         if problems:

@@ -397,7 +397,8 @@ def test_the_validation_loss_changes_no_statistics_and_uses_no_random_layers() -
     targets = [torch_target(masks, labels) for _, masks, labels in scenes]
     model = network()
     model.body.detector.backbone.encoder.network.layer4.append(nn.Dropout2d(0.5))  # no subclass of Dropout
-    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # no subclass of BatchNorm2d; in training mode it needs cuda
+    convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+    model = convert(model)  # no subclass of BatchNorm2d; in training mode it needs cuda
     before = {name: values.clone() for name, values in model.named_buffers()}
     enable_losses(model)
     losses = []

@@ -11,7 +11,7 @@ from stages import prepare
 from stages.config.schema_data import Prepare
 from stages.config.schema_task import Representation, Task
 from stages.dataset.annotations import Annotation, ObjectAnnotation
-from stages.dataset.manifest import DATASET_FILE
+from stages.dataset.manifest import DATASET_FILE, decode_images
 from stages.runner.stage import call
 from tests.code.test_validate import folder_of, png, valid_rows
 
@@ -35,11 +35,10 @@ def test_regression_decodes_each_image_once(target: str, tmp_path: Path, monkeyp
     folder = folder_of(rows, tmp_path / "in", masks)
     (folder / DATASET_FILE).write_text(json.dumps({"name": "numbers", "version": "1"}))
     decoded: list[str] = []
-    decode = prepare.decode_images
 
     def count(rows: Any, *arguments: Any) -> Any:
         decoded.extend(rows["path"])
-        return decode(rows, *arguments)
+        return decode_images(rows, *arguments)
 
     monkeypatch.setattr(prepare, "decode_images", count)
     sections = {

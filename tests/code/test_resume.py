@@ -251,7 +251,7 @@ def test_a_saved_state_can_be_restored_any_number_of_times(make_plan: MakePlan, 
 
     def update(scale: float) -> None:
         state.optimizer.zero_grad(set_to_none=True)
-        (scale * state.batch_loss(state.model, batch)).backward()
+        state.fabric.backward(scale * state.batch_loss(state.model, batch))
         state.optimizer.step()
         state.average.update(state.network)
 
@@ -276,7 +276,7 @@ def test_a_loss_that_is_not_finite_twice_in_one_epoch_is_rolled_back_twice(
 def test_weights_that_are_not_finite_after_the_last_step_of_an_epoch_are_detected(
     make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, nonfinite_loss: str
 ) -> None:
-    plan, real = make_plan(epochs=3, nonfinite_loss=nonfinite_loss), loop.build_state
+    plan = make_plan(epochs=3, nonfinite_loss=nonfinite_loss)
     updates: list[int] = []
 
     def gradient_of(gradient: torch.Tensor) -> torch.Tensor:
@@ -284,8 +284,9 @@ def test_weights_that_are_not_finite_after_the_last_step_of_an_epoch_are_detecte
         return gradient * math.nan if len(updates) == plan.loader.steps else gradient
 
     def build(*arguments: Any) -> Any:
-        state = real(*arguments)
-        next(state.network.parameters()).register_hook(gradient_of)
+        state = build_state(*arguments)
+        weights: Any = next(state.network.parameters())
+        weights.register_hook(gradient_of)
         return state
 
     monkeypatch.setattr(loop, "build_state", build)
