@@ -1,4 +1,4 @@
-"""Which scores are defined on a set of images: those that a perfect prediction has."""
+"""Scores that are defined on a set of images: those that a perfect prediction has there."""
 
 from collections.abc import Sequence
 from typing import Any
