@@ -49,8 +49,12 @@ def read_results(folder: Path) -> dict[str, Any]:
     }
 
 
-def difference(first: dict[str, Any], other: dict[str, Any]) -> dict[str, float | None]:
-    """Return `other` minus `first` with the percentile interval of a paired bootstrap; None where it is undefined.
+Interval = dict[str, float | None]
+"""Value, low and high end; None if undefined."""
+
+
+def difference(first: dict[str, Any], other: dict[str, Any]) -> Interval:
+    """Return `other` minus `first` with the percentile interval of a paired bootstrap; None if undefined.
 
     Raises:
         UserError: the variants have different scores, or were not scored on the same resamples of the same images.
@@ -65,23 +69,25 @@ def difference(first: dict[str, Any], other: dict[str, Any]) -> dict[str, float 
             "ingest, split and evaluate"
         )
     delta_R = other["replicates"] - first["replicates"]
-    if np.isnan(delta_R[0]) or np.isnan(delta_R[1:]).all():
+    defined = delta_R[1:][np.isfinite(delta_R[1:])]
+    if not np.isfinite(delta_R[0]) or not len(defined):
         return {"value": None, "low": None, "high": None}
     tail = (1 - first["confidence"]) / 2
-    low, high = np.nanquantile(delta_R[1:], [tail, 1 - tail])
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return {"value": float(delta_R[0]), "low": float(low), "high": float(high)}
 
 
-def verdict(delta: dict[str, float | None], better: str) -> str:
+def verdict(delta: Interval, better: str) -> str:
     """Return "better", "worse", "no difference shown" or "undefined" for a variant compared with the first."""
-    if delta["value"] is None or delta["low"] is None or delta["high"] is None:
+    value, low, high = delta["value"], delta["low"], delta["high"]
+    if value is None or low is None or high is None:
         return "undefined"
-    if delta["low"] <= 0 <= delta["high"]:
+    if low <= 0 <= high:
         return "no difference shown"
-    return "better" if (delta["value"] > 0) == (better == "higher") else "worse"
+    return "better" if (value > 0) == (better == "higher") else "worse"
 
 
-def _estimate(figures: dict[str, float | None], sign: str = "") -> str:
+def _estimate(figures: Interval, sign: str = "") -> str:
     """Return a value with its interval; `sign` is "+" for differences."""
     value, low, high = (
         "undefined" if figures[name] is None else f"{figures[name]:{sign}.3f}" for name in ("value", "low", "high")

@@ -101,11 +101,17 @@ def _run(name: str, revision: str | None, when: datetime) -> dict[str, Any] | No
         "name": name, "when": when.strftime("%Y-%m-%d %H:%M"), "commit": metadata["commit"], "score_name": goal,
         "data": f"{metadata['name']}, version {metadata['data_version']}", "value": value, "lower": lower,
         "order": (-figure if lower else figure) if not math.isnan(figure) else float("-inf"),
-        "gap": training["train_score"] - training["val_score"], "best_epoch": training["best_epoch"],
+        "gap": _gap(training), "best_epoch": training["best_epoch"],
         "epochs": len(curves), "seconds": training["seconds"], "rate": training["images_per_second"],
         "bytes": exported["bytes"], "latency": latency, "curve": curves["val_score"].tolist(),
         "params": dict(_flat(params)) | resolved,
     }  # fmt: skip
+
+
+def _gap(training: dict[str, Any]) -> float | None:
+    """Return the score on training images minus that on validation images; None if one is undefined."""
+    scores = training["train_score"], training["val_score"]
+    return None if None in scores else scores[0] - scores[1]
 
 
 def _params(files: Any) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from stages.images.geometry import Placement, crop_tile, placements
 from stages.preprocessing.resize import fit_image
 from stages.runner.stage import In, Out, run
 from stages.tasks.build_spec import build_task_spec, training_spec
-from stages.tasks.ground_truth import Labelled, truth_of
+from stages.tasks.ground_truth import Labelled, truth_of, truths_of
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
 
@@ -133,7 +133,7 @@ def _shared_properties(rows: pd.DataFrame) -> dict[str, Any]:
 
 def _with_moments(spec: TaskSpec, training: pd.DataFrame, ingested: Path) -> TaskSpec:
     """Return the spec with the mean and standard deviation of the scalars of the training images."""
-    value_NS = np.stack([truth_of(labelled, spec) for labelled, _ in _read_samples(training, ingested, "moments")])
+    value_NS = np.stack(truths_of(ingested, list(training["path"]), spec))
     deviation_S = np.where(value_NS.std(axis=0) > 0, value_NS.std(axis=0), 1.0)
     return replace(spec, mean=tuple(map(float, value_NS.mean(axis=0))), deviation=tuple(map(float, deviation_S)))
 

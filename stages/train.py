@@ -1,6 +1,7 @@
 """Train the network: `python -m stages.train INGESTED PREPARED TUNED WEIGHTS OUTPUT`."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from stages.config.schema_task import Task
 from stages.config.schema_training import Augment, Network, Tracking, Train
 from stages.core.provenance import commit, digest, environment
 from stages.dataset.manifest import MANIFEST_FILE
-from stages.runner.stage import In, Out, rank, run
+from stages.runner.stage import In, Out, rank, run, when_complete
 from stages.training.auto_params import Resolution, resolve_auto
 from stages.training.checkpoints import open_checkpoints
 from stages.training.loop import Report, TrainingResult, fit
@@ -42,7 +43,8 @@ def main(
 
     The plots are those of DVCLive. The records are the params, the initialization of each layer, the machine, the
     values of params that were `auto`, and the learning-rate range test if there was one. If the process is killed, the
-    next run resumes from the last checkpoint and ends with the same weights.
+    next run resumes from the last checkpoint and ends with the same weights. The checkpoint is deleted once the outputs
+    are complete. If `task.score` is undefined in every epoch, the lowest validation loss selects the epoch.
 
     Raises:
         UserError: the params contradict each other or do not suit the data, the device is not available, another
@@ -63,8 +65,14 @@ def main(
     _write_records(output, sections, resolution, result)
     if result.stop_reason:
         print(f"stopped early: {result.stop_reason}", flush=True)
+    if not math.isfinite(result.best.val_score):
+        print(
+            f"train: {plan.score} is undefined on the validation images in every epoch; epoch {result.best.epoch} was "
+            "selected, which has the lowest validation loss; choose another task.score to select by a score",
+            flush=True,
+        )
     tracker.finish({param.key: param.value for param in resolution.params})
-    checkpoints.delete()
+    when_complete(checkpoints.delete)
     return _metrics(plan, result)
 
 

@@ -7,7 +7,6 @@ stored.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import optuna
@@ -25,7 +24,8 @@ from stages.dataset.manifest import MANIFEST_FILE
 from stages.dataset.pixel_store import PixelStore, open_split
 from stages.runner.stage import In, Out, run
 from stages.search import trial
-from stages.search.space import Values, check_amounts, params_values
+from stages.search.finals import Finalist, decide
+from stages.search.space import Values, check_amounts, params_values, shared_rate_warning
 from stages.search.study import CompletedTrial, Search
 from stages.search.trial import TrialJob
 from stages.search.workers import workers
@@ -34,8 +34,8 @@ from stages.tasks.build_spec import score_of
 from stages.training.checkpoints import code_version
 
 MIN_TRIALS_FOR_IMPORTANCE = 4
-Finals = dict[int, tuple[CompletedTrial, list[float]]]
-"""Finalists by number: the trial, and its scores with several seeds."""
+Finals = dict[int, tuple[CompletedTrial, Finalist]]
+"""Finalists by number: the trial, and its scores with further seeds."""
 
 
 def main(
@@ -52,12 +52,13 @@ def main(
 ) -> dict[str, Any]:
     """Write the best values (`best.json`), which `train` uses in place of params, and `trials.csv` and `finals.csv`.
 
-    Trial 0 has the values of params.yaml, except that values outside `tune.space` are sampled. It competes with the
-    best trials, so the result is at least as good on validation data. Without trials, no value is replaced.
+    Trial 0 has the values of params.yaml, except that values outside `tune.space` are sampled. Without trials, no value
+    is replaced.
 
     All trials train with the same seed and are compared by `task.score` on validation data. The best trials and trial 0
-    are trained with further seeds, and the best mean wins. If the process is killed, the next run resumes with all
-    completed trials.
+    are trained with further seeds, which alone decide (`search.finals.decide`): another trial replaces trial 0 only if
+    it is better by more than the standard error. If the process is killed, the next run resumes with all completed
+    trials.
 
     Raises:
         UserError: an end of `tune.space` is invalid, a grid is too large, the storage or the workers are not available,
@@ -68,6 +69,8 @@ def main(
     sections: dict[str, Section] = {"task": task, "augment": augment, "network": network, "train": train}
     train_set = open_split(prepared, "train")
     check_amounts(sections, tune.space, train_set)
+    if warning := shared_rate_warning(tune.space):
+        print(warning, flush=True)
     search = _open_search(ingested, prepared, sections, tune, train_set)
 
     def make_job(values: Values, seed_offset: int, earlier_scores: list[list[float]]) -> TrialJob:
@@ -90,11 +93,13 @@ def main(
                 "Narrow tune.space, or change section train, network or augment"
             )
         finals: Finals = {one.number: (one, scores) for one, scores in search.finals(run_jobs, make_job)}
-    best_number = (max if search.higher_is_better else min)(finals, key=lambda number: fmean(finals[number][1]))
-    best, best_scores = finals[best_number]
-    return _write(output, tune, search.completed(), finals, best.values) | {
-        "best_trial": best_number,
-        "best_score": fmean(best_scores),
+    decision = decide([finalist for _, finalist in finals.values()], search.higher_is_better)
+    best, winner = finals[decision.winner.number]
+    metrics = _write(output, tune, search.completed(), finals, best.values)
+    print(f"tune: trial {best.number + 1} is selected{decision.why and f': {decision.why}'}", flush=True)
+    return metrics | {
+        "best_trial": best.number,
+        "best_score": winner.mean,
         "importance": _importance(search),
     }
 
@@ -118,20 +123,22 @@ def _write(output: Out, tune: Tune, completed: list[CompletedTrial], finals: Fin
     ]  # fmt: skip
     columns = ["number", "score", "seconds", "epochs", "state", "why", *tune.space]
     pd.DataFrame(rows, columns=columns).to_csv(output / "trials.csv", index=False)
-    for number, (_, scores) in finals.items():
-        each = ", ".join(f"{score:.4f}" for score in scores)
-        print(
-            f"finalist trial {number + 1}: mean {fmean(scores):.4f} over {quantity(len(scores), 'seed')} ({each})",
-            flush=True,
-        )
+    for _, finalist in finals.values():
+        print(_described(finalist), flush=True)
     seeds = [
         {"number": number, "seed": seed, "score": score}
-        for number, (_, scores) in finals.items()
-        for seed, score in enumerate(scores)
+        for number, (_, finalist) in finals.items()
+        for seed, score in enumerate((finalist.search_score, *finalist.further_scores))
     ]
     pd.DataFrame(seeds, columns=["number", "seed", "score"]).to_csv(output / "finals.csv", index=False)
     (output / "best.json").write_text(json.dumps(best, indent=1) + "\n")
     return {"trials": len(completed)}
+
+
+def _described(finalist: Finalist) -> str:
+    each = ", ".join("failed" if score is None else f"{score:.4f}" for score in finalist.further_scores)
+    further = f"mean {finalist.mean:.4f} over {quantity(len(finalist.further_scores), 'further seed')} ({each}), "
+    return f"finalist trial {finalist.number + 1}: {further if each else ''}{finalist.search_score:.4f} in the search"
 
 
 def _importance(search: Search) -> dict[str, float]:

@@ -15,6 +15,7 @@ from stages.checks.results import Result, interpret
 from stages.checks.suite import run_suite
 from stages.checks.user_rules import user_rules
 from stages.config.schema_data import Checks
+from stages.config.schema_task import Task
 from stages.core.findings import Finding, Severity, write_findings
 from stages.dataset.manifest import read_manifest
 from stages.reports import Album, make_cards, write_page
@@ -30,13 +31,14 @@ KIND_NAMES = dict(
 )
 
 
-def main(ingested: In, output: Out, *, checks: Checks) -> dict[str, Any]:
+def main(ingested: In, output: Out, *, checks: Checks, task: Task) -> dict[str, Any]:
     """Write `findings.json` with one finding per rule, `results.json`, and `page.html` with the offending images.
 
     Args:
         ingested: output folder of ingest.
         output: folder to write to.
         checks: limits of the rules, and the user's rules.
+        task: params of the task, whose score must be defined on the validation images.
 
     Returns:
         Number of checks, and of findings of each severity.
@@ -44,8 +46,8 @@ def main(ingested: In, output: Out, *, checks: Checks) -> dict[str, Any]:
     Raises:
         UserError: `checks.expectations` has mistakes; the message lists them all.
     """
-    data = CheckData(read_manifest(ingested), ingested)
-    rules = user_rules(checks, data.columns) + contract(checks, data.kinds)
+    data = CheckData(read_manifest(ingested), ingested, task.model_dump())
+    rules = user_rules(checks, data.columns) + contract(checks, data.kinds, data.task)
     results = interpret(rules, run_suite(data, rules), data.frame)
     findings = [_finding(result, data) for result in results]
     write_findings(findings, output / "findings.json")

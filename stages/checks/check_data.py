@@ -1,7 +1,7 @@
 """Data that the checks read: the manifest and its labels; each mask is decoded once."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.core.shapes import Array, Integer
 from stages.dataset.annotations import Annotation
 from stages.dataset.manifest import SEALED_INDEX
 from stages.dataset.shards import read_member, shard_name
@@ -70,8 +71,7 @@ class Sample:
         if self.target_bytes == 0:
             return None
         try:
-            data = read_member(self.folder / shard_name(self.arrival), int(self.target_offset), int(self.target_bytes))
-            image = decode_image(data, max_megapixels=np.inf).image
+            image = self.decode_target()
         except Unreadable as error:
             return Target(problem=str(error))
         except (OSError, ValueError, TypeError) as error:  # the last two if the manifest is damaged
@@ -83,6 +83,15 @@ class Sample:
             return Target(size, problem=f"has {image.shape[2]} channels; a mask has one")
         counts = np.bincount(image.ravel())
         return Target(size, Counter({int(value): int(counts[value]) for value in np.flatnonzero(counts)}))
+
+    def decode_target(self) -> Integer[Array, "H W ..."]:
+        """Return the pixels of the mask or paired image.
+
+        Raises:
+            Unreadable, OSError, ValueError, TypeError: the file or its place in the manifest is damaged.
+        """
+        data = read_member(self.folder / shard_name(self.arrival), int(self.target_offset), int(self.target_bytes))
+        return decode_image(data, max_megapixels=np.inf).image
 
     @property
     def mask_counts(self) -> Counter[int]:
@@ -105,6 +114,8 @@ class CheckData:
     """Manifest of the training and validation images; it may be damaged."""
     folder: Path
     """Output folder of ingest."""
+    task: dict[str, Any] = field(default_factory=dict)
+    """Section `task` of the params; without it, the rules of the score are not checked."""
 
     @cached_property
     def sealed(self) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Rules that every manifest must satisfy: those of the table, and those of the kind of labels that it has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,14 +40,16 @@ class Rule:
         return [str(name) for name in (*single, *self.arguments.get("column_list", ()))]
 
 
-def contract(checks: Checks, kinds: frozenset[str]) -> list[Rule]:
+def contract(checks: Checks, kinds: frozenset[str], task: Mapping[str, Any] | None = None) -> list[Rule]:
     """Return every built-in rule that applies to a manifest.
 
     Args:
         checks: limits of the rules.
         kinds: kinds of labels in the manifest, as `CheckData.kinds`.
+        task: section `task` of the params; None: the manifest is checked without a task.
     """
-    return [*_split_rules(), *_class_rules(checks, kinds), *_label_rules(kinds), *_image_rules(checks), *_table_rules()]
+    of_labels = [*_class_rules(checks, kinds), *_label_rules(kinds), *(_score_rules(task) if task else ())]
+    return [*_split_rules(), *of_labels, *_image_rules(checks), *_table_rules()]
 
 
 def _table_rules() -> Iterator[Rule]:
@@ -105,6 +107,14 @@ def _label_rules(kinds: frozenset[str]) -> Iterator[Rule]:
     for name, (kind, text) in LABEL_RULES.items():
         if kind in present:
             yield Rule(name, "labels", text, name)
+
+
+def _score_rules(task: Mapping[str, Any]) -> Iterator[Rule]:
+    text, argument = "task.score is defined on the validation images", {"score": task["score"]}
+    yield Rule("score_defined", "labels", text, "score_defined", argument)
+    if task["name"] == "regression":
+        text = "task.score takes every number into account"
+        yield Rule("score_covers_numbers", "labels", text, "score_covers_numbers", argument, severity="warning")
 
 
 def _image_rules(checks: Checks) -> Iterator[Rule]:

@@ -7,7 +7,7 @@ from functools import cache
 from itertools import zip_longest
 from typing import Any, ClassVar
 
-from stages.checks import dataset_checks, label_checks
+from stages.checks import dataset_checks, label_checks, score_checks
 from stages.checks.check_data import CheckData, Sample
 from stages.checks.dataset_checks import Problem
 
@@ -40,6 +40,8 @@ CUSTOM_CHECKS: dict[str, Check] = {
     "only_classes": dataset_checks.only_classes,
     "max_group_share": dataset_checks.max_group_share,
     "points_seen": dataset_checks.points_seen,
+    "score_defined": score_checks.score_defined,
+    "score_covers_numbers": score_checks.score_covers_numbers,
     "annotation": _per_image(label_checks.annotation),
     "scalars_finite": _per_image(label_checks.scalars_finite),
     "points_inside": _per_image(label_checks.points_inside),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from stages.checks.check_data import CheckData, kinds_of
+from stages.checks.check_data import CheckData, Sample, kinds_of
 from stages.core.plurals import quantity
 from stages.dataset.annotations import Annotation
 from stages.dataset.manifest import MANIFEST_COLUMNS
@@ -32,11 +32,23 @@ def column_types(data: CheckData) -> Iterator[Problem]:
 def same_labels(data: CheckData) -> Iterator[Problem]:
     """Yield images whose labels differ in kind, or in their names, from those of most images."""
     kinds = [(s.path, _kinds_and_names(s.annotation)) for s in data.samples if s.annotation is not None]
-    usual, count = Counter(found for _, found in kinds).most_common(1)[0] if kinds else ("", 0)
+    usual, count = _usual_kind(data)
     others = f"{quantity(count, 'image')} {'has' if count == 1 else 'have'} {usual}"
     for path, found in kinds:
         if found != usual:
             yield f"`{path}`: has {found}, but {others}", [path]
+
+
+def usual_samples(data: CheckData) -> list[Sample]:
+    """Return the images whose labels can be parsed and are of the same kind, with the same names, as most."""
+    usual, _ = _usual_kind(data)
+    return [s for s in data.samples if s.annotation is not None and _kinds_and_names(s.annotation) == usual]
+
+
+def _usual_kind(data: CheckData) -> tuple[str, int]:
+    """Return the most frequent kind of labels with its names, and the number of images that have it."""
+    kinds = Counter(_kinds_and_names(s.annotation) for s in data.samples if s.annotation is not None)
+    return kinds.most_common(1)[0] if kinds else ("", 0)
 
 
 NOUNS = {

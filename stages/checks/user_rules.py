@@ -19,7 +19,7 @@ def user_rules(checks: Checks, columns: list[str]) -> list[Rule]:
         UserError: lists every unknown column; every unknown, missing or invalid argument; every rule that can never
             be broken; every name that a built-in rule has.
     """
-    taken = {rule.name for rule in contract(checks, EVERY_KIND)}
+    taken = {rule.name for rule in contract(checks, EVERY_KIND, {"name": "regression", "score": ""})}
     entries = checks.expectations.items()
     rules = [Rule(name, "yours", "", e.expect, e.arguments, e.severity, e.why) for name, e in entries]
     mistakes = [f"{rule.name}: {mistake}" for rule in rules for mistake in _mistakes(rule, columns)]

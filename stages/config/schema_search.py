@@ -107,10 +107,10 @@ class Tune(Section):
     prune: bool = True
     """Whether to stop a trial that is worse than half of those of earlier rounds after the same number of epochs."""
     finalists: Annotated[int, Field(ge=1), Unit("trials")] = 1
-    """Number of best trials that are trained with further seeds, in addition to params.yaml itself, so that a lucky
-    seed is not selected."""
+    """Number of best trials that are trained with further seeds, in addition to params.yaml itself."""
     repeats: Annotated[int, Field(ge=0), Unit("seeds")] = 1
-    """Number of further seeds per finalist; the best mean wins."""
+    """Number of further seeds per finalist, which alone decide: params.yaml is replaced only by a trial that is better
+    by more than the standard error. 0: the best single score wins, which is often a lucky one."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Random seed. The same seed gives the same trials."""
     space: dict[str, Range] = Field(

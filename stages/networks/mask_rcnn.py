@@ -66,6 +66,22 @@ class DetectorAdapter(nn.Module):
         return [{**detections, "labels": detections["labels"] - 1} for detections in self.detector(images)]
 
 
+def enable_losses(network: nn.Module) -> None:
+    """Make a network with a detector return losses, with all layers in evaluation mode.
+
+    Only the modules that compute losses are set to training mode. Normalization, dropout and stochastic depth, of
+    whatever type, keep their statistics and use no random numbers.
+    """
+    from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+    from torchvision.models.detection.roi_heads import RoIHeads
+    from torchvision.models.detection.rpn import RegionProposalNetwork
+
+    network.eval()
+    for module in network.modules():
+        if isinstance(module, DetectorAdapter | GeneralizedRCNN | RegionProposalNetwork | RoIHeads):
+            module.training = True
+
+
 def _to_torchvision_target(
     objects: dict[str, torch.Tensor], masks: bool, image_BCHW: torch.Tensor
 ) -> dict[str, torch.Tensor]:

@@ -84,7 +84,7 @@ def _inline(svg: str, alt: str) -> Markup:
 def curves(
     lines: dict[str, Sequence[float]], x: Sequence[float], xlabel: str, ylabel: str, mark: float | None
 ) -> Markup:
-    """Plot named lines over x, each labelled at its end.
+    """Plot named lines over x, each labelled at its end; undefined values are gaps.
 
     Args:
         lines: values by name, at most four lines.
@@ -99,13 +99,14 @@ def curves(
         ends = []
         for colour, (name, values) in zip((BLUE, ORANGE, GREEN, RED), lines.items(), strict=False):
             axes.plot(x, values, color=colour, marker="o" if len(x) < 3 else None, markersize=4)
-            ends.append((float(values[-1]), name, colour))
+            if defined := [float(value) for value in values if np.isfinite(value)]:
+                ends.append((defined[-1], name, colour))
         if mark is not None:
             axes.axvline(mark, color=INK, linewidth=0.8, linestyle=(0, (3, 3)), alpha=0.6)
         low, high = axes.get_ylim()
         line = (high - low) * 0.075
         places = np.array(_apart([value for value, _, _ in ends], line))
-        places += max(0.0, low + line - places.min())  # not on the axis
+        places += max(0.0, low + line - places.min(initial=np.inf))  # not on the axis
         for place, (_, name, colour) in zip(places, ends, strict=True):
             axes.annotate(name, (x[-1], place), (5, 0), textcoords="offset points", color=colour, va="center")
         axes.set_xlabel(xlabel)

@@ -25,6 +25,11 @@ def overfitting_sentences(
         share: True if the score lies in 0..1.
         params: sections of the params that training used.
     """
+    if not curves["val_score"].notna().any():
+        return [
+            f"The score is undefined on the validation images in every epoch. Epoch {best} was selected, which has the "
+            "lowest validation loss."
+        ]
     relation, wanted = evaluation.objective_target(goal)
     sign = 1 if relation == "at least" else -1
     if not (curves["epoch"] == best).any():
@@ -48,9 +53,9 @@ def overfitting_sentences(
             f"The training score also misses the objective ({relation} {wanted:g}), which indicates underfitting or "
             "wrong labels. " + _against_underfitting(params)
         )
-    lowest = curves.loc[curves["val_loss"].idxmin()]
-    rise = curves["val_loss"].iloc[-1] / lowest["val_loss"] - 1
-    if rise > 0.1:
+    lowest = curves.loc[curves["val_loss"].idxmin()] if curves["val_loss"].notna().any() else None
+    rise = curves["val_loss"].iloc[-1] / lowest["val_loss"] - 1 if lowest is not None else 0.0
+    if lowest is not None and rise > 0.1:
         sentences.append(
             f"The validation loss was lowest at epoch {lowest['epoch']:.0f} and rose by {rise:.0%} until the last "
             "epoch."

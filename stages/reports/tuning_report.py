@@ -44,12 +44,16 @@ def _row(trial: dict[str, Any], keys: list[str]) -> dict[str, Any]:
 
 
 def _finals(finals: pd.DataFrame, higher: bool) -> list[dict[str, Any]]:
-    """Return the mean and all scores of each finalist, best first; empty if no further seed was tried."""
-    finalists = [{"number": int(number), "mean": float(scores.mean()), "scores": scores.tolist()}
-                 for number, scores in finals.groupby("number")["score"]]  # fmt: skip
-    if not any(len(finalist["scores"]) > 1 for finalist in finalists):
-        return []
-    return sorted(finalists, key=lambda finalist: -finalist["mean"] if higher else finalist["mean"])
+    """Return mean, scores and number of failures of each finalist over further seeds; empty if none was tried.
+
+    Finalists are sorted by failures, then by the mean.
+    """
+    further = finals[finals["seed"] > 0]  # seed 0 is that of the search, which selected the finalists
+    finalists = [
+        {"number": int(number), "mean": scores.mean(), "failed": int(scores.isna().sum()), "scores": scores.tolist()}
+        for number, scores in further.groupby("number")["score"]
+    ]
+    return sorted(finalists, key=lambda one: (one["failed"], -one["mean"] if higher else one["mean"]))
 
 
 def _history_charts(scored: pd.DataFrame, keys: list[str], higher: bool) -> list[tuple[str, Markup]]:

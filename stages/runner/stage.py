@@ -3,6 +3,7 @@
 import errno
 import inspect
 import json
+import math
 import os
 import shutil
 import sys
@@ -23,6 +24,8 @@ In = NewType("In", Path)
 Out = NewType("Out", Path)
 """A folder that a stage writes: an output in `dvc.yaml`. The last one receives `metrics.json`."""
 
+_WHEN_COMPLETE: list[Callable[[], None]] = []
+"""Functions of the running stage to call once its outputs are complete."""
 Main = Callable[..., dict[str, Any]]
 INTERRUPTED = 130
 """Exit code of a stage that Ctrl-C ended."""
@@ -43,7 +46,8 @@ def run(main: Main, argv: list[str] | None = None, check_code: bool = True) -> N
 
     Params are read from the output of the stage `resolve`, which has checked `params.yaml`. Outputs are written into
     `<out>.part` and renamed when `main` has returned, the last one last, so that an output is complete or absent. The
-    metrics that `main` returns, if any, are written to `metrics.json` in the last output.
+    metrics that `main` returns, if any, are written to `metrics.json` in the last output; numbers that are not finite,
+    such as an undefined score, are null.
 
     Args:
         main: function of the stage; its signature is the contract (see `contract`).
@@ -112,7 +116,7 @@ def call(main: Main, given: list[Path], sections: dict[str, Any], check: "CodeCh
         check: comparison of the code with its record, made before `main` and before outputs are renamed.
 
     Returns:
-        the metrics that `main` returned.
+        the metrics that `main` returned, with None in place of numbers that are not finite.
 
     Raises:
         UserError: an input does not exist, the code has changed, or a module is missing from its record. Earlier
@@ -127,7 +131,8 @@ def call(main: Main, given: list[Path], sections: dict[str, Any], check: "CodeCh
     if check is not None:
         check.compare()
     parts = {out: _fresh_part(out) for out in outputs}
-    metrics = main(*(parts.get(p, p) for p in located.values()), **sections)
+    _WHEN_COMPLETE.clear()
+    metrics = _without_undefined(main(*(parts.get(p, p) for p in located.values()), **sections))
     if rank():
         _delete(parts.values())
         return metrics
@@ -139,7 +144,37 @@ def call(main: Main, given: list[Path], sections: dict[str, Any], check: "CodeCh
         if out.exists():
             shutil.rmtree(out)
         parts[out].rename(out)
+    for action in _WHEN_COMPLETE:
+        action()
     return metrics
+
+
+def when_complete(action: Callable[[], None]) -> None:
+    """Call `action` once the outputs of the running stage are complete; never, if the stage fails.
+
+    A stage deletes here what a repeated run would need, such as the checkpoint of a training.
+    """
+    _WHEN_COMPLETE.append(action)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value of metrics in which numbers that are not finite are None, at any depth."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_finite(one) for one in value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _without_undefined(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return metrics with None in place of numbers that are not finite, which are printed.
+
+    The results of hours must not be lost because JSON does not support such a number.
+    """
+    finite: dict[str, Any] = _finite(metrics)
+    if undefined := [name for name in metrics if finite[name] != metrics[name]]:
+        print(f"metrics.json: {', '.join(undefined)} {'is' if len(undefined) == 1 else 'are'} undefined", flush=True)
+    return finite
 
 
 def _check_after(check: "CodeCheck", parts: Iterable[Path]) -> None:

@@ -18,6 +18,7 @@ from optuna.trial import TrialState, create_trial
 from stages.config.schema_search import Tune
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
+from stages.search.finals import Finalist
 from stages.search.space import Values, distributions, grid, sampler
 from stages.search.trial import TrialOutcome
 from stages.search.workers import RunJobs
@@ -105,8 +106,8 @@ class Search:
                 known[number] = self._store(CompletedTrial(number, values[number], outcome))
                 report(known[number])
 
-    def finals(self, run_jobs: RunJobs, make_job: MakeJob) -> Iterator[tuple[CompletedTrial, list[float]]]:
-        """Yield the best trials, and trial 0 if it has a score, each with its scores with several seeds."""
+    def finals(self, run_jobs: RunJobs, make_job: MakeJob) -> Iterator[tuple[CompletedTrial, Finalist]]:
+        """Yield the best trials, and trial 0 if it has a score, each with its scores with further seeds."""
         ranked = sorted((trial for trial in self.completed() if trial.outcome.score is not None), key=self._order)
         finalists = ranked[: self.tune.finalists]
         finalists += [trial for trial in ranked[self.tune.finalists :] if trial.number == 0]
@@ -117,8 +118,9 @@ class Search:
             self.study.set_user_attr(_name(*open_runs[i]), vars(outcome))
         stored = self.study.user_attrs
         for trial in finalists:
-            scores = [stored[_name(trial, repeat)]["score"] for repeat in repeats]
-            yield trial, [trial.outcome.score, *(s for s in scores if s is not None)]  # type: ignore[list-item]
+            assert trial.outcome.score is not None, "finalists have a score"
+            scores = tuple(stored[_name(trial, repeat)]["score"] for repeat in repeats)
+            yield trial, Finalist(trial.number, trial.outcome.score, scores)
 
     def _order(self, trial: CompletedTrial) -> tuple[float, int]:
         assert trial.outcome.score is not None

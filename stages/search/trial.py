@@ -10,7 +10,6 @@ from typing import Literal
 from stages.config.overlay import overlay
 from stages.config.schema_base import Section
 from stages.core.errors import UserError
-from stages.core.plurals import quantity
 from stages.search.pruning import should_stop
 from stages.search.space import Values
 from stages.training.auto_params import resolve_auto
@@ -70,8 +69,10 @@ def run(job: TrialJob) -> TrialOutcome:
         plan = resolve_auto(build_plan(data, overlay(job.sections, values), job.weights)).plan
         score = fit(plan, report).best.val_score
         if not math.isfinite(score):
-            epochs = quantity(job.epochs, "epoch")
-            raise UserError(f"{plan.score} is undefined on the validation images after {epochs} (tune.epochs)")
+            raise UserError(
+                f"{plan.score} is undefined on the validation images in every epoch; choose another task.score, raise "
+                f"tune.epochs ({job.epochs}), or set tune.trials to 0"
+            )
     except UserError as error:  # other values may work
         return TrialOutcome(None, scores, time.perf_counter() - started, "failed", str(error))
     except _StoppedError:

@@ -42,30 +42,42 @@ def build_task_spec(
     """
     annotations: list[Annotation] = facts["annotations"]
     name = representation_of(task["name"], representation["name"])
-    score_of(task["name"], task["score"])
-    truth = _truth(task, annotations[0])
     _refuse_misfit(task, name, prepare)
-    spec = TaskSpec(
-        task=task["name"],
+    spec = replace(
+        scoring_spec(task, annotations),
         representation=name,
-        target=truth,
         channels=prepare["channels"],
         depth=facts["depth"],
         size=prepare["size"],
         fit=prepare["fit"],
         overlap=prepare["overlap"],
         radius=representation["radius"],
-        tolerance=task["tolerance"],
-        flip_pairs=tuple(tuple(pair) for pair in task["flip_pairs"]),
     )
-    spec = _with_names(spec, task["classes"], annotations)
-    spec = replace(spec, units=_units(task["units"], spec))
+    _report_ignored_masks(spec, annotations)
     if name == "watershed" and len(spec.labels) > 1:
         raise UserError(
             "representation.name: watershed supports only one class, but the objects have the classes "
             f"{_listed(spec.labels)}; use boxes, or label the objects with one class"
         )
     return spec
+
+
+def scoring_spec(task: dict[str, Any], annotations: list[Annotation]) -> TaskSpec:
+    """Return the specification of the section `task` and all labels, as far as ground truth and scores depend on it.
+
+    Raises:
+        UserError: the labels do not contain the target, or the section is inconsistent.
+    """
+    score_of(task["name"], task["score"])
+    spec = TaskSpec(
+        task=task["name"],
+        representation=representation_of(task["name"], "auto"),
+        target=_truth(task, annotations[0]),
+        tolerance=task["tolerance"],
+        flip_pairs=tuple(tuple(pair) for pair in task["flip_pairs"]),
+    )
+    spec = _with_names(spec, task["classes"], annotations)
+    return replace(spec, units=_units(task["units"], spec))
 
 
 def score_of(task: str, name: str) -> str:
@@ -161,14 +173,21 @@ def _with_names(spec: TaskSpec, configured: Iterable[str], annotations: list[Ann
             return replace(spec, labels=_of_masks(annotations, configured))
         case "shapes":
             found = {shape.label for a in annotations for shape in a.shapes or ()}
-            bare = sum(s.rle is None for a in annotations for s in a.shapes or ())
-            masks = not bare
-            if bare and any(s.rle for a in annotations for s in a.shapes or ()):
-                objects = f"{quantity(bare, 'object')} {'has' if bare == 1 else 'have'}"
-                print(f"prepare: {objects} a box but no mask, so training and scores use only boxes", flush=True)
-            return replace(spec, labels=_ordered(found, configured), masks=masks)
+            return replace(spec, labels=_ordered(found, configured), masks=not _bare_boxes(annotations))
         case _:
             return spec
+
+
+def _bare_boxes(annotations: list[Annotation]) -> int:
+    """Return the number of objects with a box but no mask."""
+    return sum(shape.rle is None for a in annotations for shape in a.shapes or ())
+
+
+def _report_ignored_masks(spec: TaskSpec, annotations: list[Annotation]) -> None:
+    bare = _bare_boxes(annotations) if spec.task == "instances" else 0
+    if bare and any(shape.rle for a in annotations for shape in a.shapes or ()):
+        objects = f"{quantity(bare, 'object')} {'has' if bare == 1 else 'have'}"
+        print(f"prepare: {objects} a box but no mask, so training and scores use only boxes", flush=True)
 
 
 def _units(units: dict[str, str], spec: TaskSpec) -> dict[str, str]:

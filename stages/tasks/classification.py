@@ -18,7 +18,12 @@ from stages.tasks.task_spec import TaskSpec
 Truth = int | np.int64
 """Index of the true class."""
 
-SCORES = {name: Score("higher") for name in ("balanced_accuracy", "accuracy", "auc", "f1")}
+SCORES = {
+    "balanced_accuracy": Score("higher"),
+    "accuracy": Score("higher"),
+    "auc": Score("higher", requires="images of at least two classes"),
+    "f1": Score("higher"),
+}
 TRUTHS = ("label",)
 DRAWN = False
 
@@ -35,6 +40,11 @@ def truth(annotation: Annotation, target: Integer[Array, "..."] | None, height: 
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Float[Array, " K"]:
     """Return the probability of each class."""
     return outputs["probability"]
+
+
+def as_prediction(truth: Truth, spec: TaskSpec) -> Float[Array, " K"]:
+    """Return the probabilities of a certain and correct prediction."""
+    return np.eye(len(spec.labels))[truth]
 
 
 def scores(
@@ -152,7 +162,7 @@ def auc(
     """Return the area under the ROC curve of each class against the others, averaged over classes.
 
     The area is the probability that an image of the class has a higher score than another image; ties count one half
-    (Hanley and McNeil 1982).
+    (Hanley and McNeil 1982). It is undefined for a single class.
 
     Args:
         label_N: true classes.
@@ -162,7 +172,7 @@ def auc(
     classes = range(probability_NK.shape[1])
     counted = classes if len(classes) > 2 else classes[1:]  # two classes have the same area
     areas = [auc_of(label_N == k, probability_NK[:, k], weight_RN) for k in counted]
-    return mean_over_parts(np.stack(areas, axis=1))
+    return mean_over_parts(np.stack(areas, axis=1)) if areas else np.full(len(weight_RN), np.nan)
 
 
 def auc_of(

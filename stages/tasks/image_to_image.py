@@ -42,14 +42,23 @@ def decode(outputs: dict[str, Array], spec: TaskSpec) -> Float[Array, "H W C"]:
     return outputs["restored"]
 
 
+def as_prediction(truth: Integer[Array, "H W ..."], spec: TaskSpec) -> Float[Array, "H W C"]:
+    """Return the true image as a predicted image, white = 1."""
+    return _as_floats(truth, 1 if truth.ndim == 2 else truth.shape[2])
+
+
+def _as_floats(truth: Integer[Array, "H W ..."], channels: int) -> Float[Array, "H W {channels}"]:
+    from stages.images.decode import to_channels
+
+    white = 65535.0 if truth.dtype == np.uint16 else 255.0
+    return to_channels(truth, channels).astype(np.float32) / white
+
+
 def _both(
     truth: Integer[Array, "H W ..."], prediction: Float[Array, "H W C"]
 ) -> tuple[Float[Array, "H W C"], Float[Array, "H W C"]]:
     """Return truth and prediction with the same number of channels, white = 1."""
-    from stages.images.decode import to_channels
-
-    white = 65535.0 if truth.dtype == np.uint16 else 255.0
-    return to_channels(truth, prediction.shape[2]).astype(np.float32) / white, prediction
+    return _as_floats(truth, prediction.shape[2]), prediction
 
 
 def psnr(truth: Integer[Array, "H W ..."], prediction: Float[Array, "H W C"]) -> float:

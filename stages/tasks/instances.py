@@ -21,11 +21,12 @@ from stages.tasks.task_spec import TaskSpec
 
 Runs = tuple[int, ...]
 
+_OBJECT = "an object that is not a crowd"
 SCORES = {
-    "average_precision": Score("higher"),
-    "average_precision_50": Score("higher"),
-    "average_precision_75": Score("higher"),
-    "recall_50": Score("higher"),
+    "average_precision": Score("higher", requires=_OBJECT),
+    "average_precision_50": Score("higher", requires=_OBJECT),
+    "average_precision_75": Score("higher", requires=_OBJECT),
+    "recall_50": Score("higher", requires=_OBJECT),
     "dsb_score": Score("higher"),
     "count_error": Score("lower", "objects", share=False),
 }
@@ -109,6 +110,11 @@ def decode(outputs: dict[str, Array], spec: TaskSpec) -> Instances:
     return Instances(
         box_M4, outputs["label"].astype(np.int64), score_M, masks_M, np.zeros(len(score_M), bool), height, width
     )
+
+
+def as_prediction(truth: Instances, spec: TaskSpec) -> Instances:
+    """Return the true objects, without crowds, as predicted instances."""
+    return truth.some(~truth.crowd_M)
 
 
 def scores(

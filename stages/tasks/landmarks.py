@@ -16,11 +16,12 @@ from stages.tasks.overlays import as_rgb, dot, legend
 from stages.tasks.task_interface import Parts, Score
 from stages.tasks.task_spec import TaskSpec
 
+_VISIBLE_POINT = "a visible point"
 SCORES = {
-    "pck": Score("higher"),
-    "pixel_error": Score("lower", "px", share=False),
-    "median_pixel_error": Score("lower", "px", share=False),
-    "normalized_error": Score("lower"),
+    "pck": Score("higher", requires=_VISIBLE_POINT),
+    "pixel_error": Score("lower", "px", share=False, requires=_VISIBLE_POINT),
+    "median_pixel_error": Score("lower", "px", share=False, requires=_VISIBLE_POINT),
+    "normalized_error": Score("lower", requires=_VISIBLE_POINT),
 }
 TRUTHS = ("points",)
 DRAWN = True
@@ -56,6 +57,11 @@ def truth(
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Float[Array, "P 3"]:
     """Return x, y and confidence (0..1) of each point."""
     return outputs["point"]
+
+
+def as_prediction(truth: Points, spec: TaskSpec) -> Float[Array, "P 3"]:
+    """Return the true points as predicted points, with confidence 1 if visible and 0 if missing."""
+    return np.column_stack([truth.xy_P2, np.isfinite(truth.xy_P2[:, 0])])
 
 
 def _distances(

@@ -15,7 +15,14 @@ from stages.tasks.overlays import as_rgb
 from stages.tasks.task_interface import Parts, Score
 from stages.tasks.task_spec import TaskSpec
 
-SCORES = {name: Score("higher") for name in ("mean_average_precision", "macro_f1", "micro_f1", "auc", "exact_match")}
+_PRESENT = "an image that has a class"
+SCORES = {
+    "mean_average_precision": Score("higher", requires=_PRESENT),
+    "macro_f1": Score("higher", requires=_PRESENT),
+    "micro_f1": Score("higher"),
+    "auc": Score("higher", requires="a class that some images have and others lack"),
+    "exact_match": Score("higher"),
+}
 TRUTHS = ("labels",)
 DRAWN = False
 THRESHOLD = 0.5  # minimum probability of a predicted class
@@ -31,6 +38,11 @@ def truth(annotation: Annotation, target: Array | None, height: int, width: int,
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Float[Array, " K"]:
     """Return the probability of each class."""
     return outputs["probability"]
+
+
+def as_prediction(truth: Bool[Array, " K"], spec: TaskSpec) -> Float[Array, " K"]:
+    """Return the probabilities of a certain and correct prediction."""
+    return truth.astype(float)
 
 
 def scores(

@@ -11,14 +11,14 @@ import numpy as np
 
 from stages.core.shapes import Array, Float, Integer
 from stages.tasks import classification
-from stages.tasks.classification import DRAWN, TRUTHS, confusion, decode, draw, mean_over_parts, truth
+from stages.tasks.classification import DRAWN, TRUTHS, as_prediction, confusion, decode, draw, mean_over_parts, truth
 from stages.tasks.task_interface import Parts, Score
 from stages.tasks.task_spec import TaskSpec
 
-__all__ = ["DRAWN", "TRUTHS", "decode", "draw", "truth"]
+__all__ = ["DRAWN", "TRUTHS", "as_prediction", "decode", "draw", "truth"]
 
 SCORES = {
-    "quadratic_kappa": Score("higher", share=False),
+    "quadratic_kappa": Score("higher", share=False, requires="images of at least two grades"),
     "mean_absolute_error": Score("lower", "grades", share=False),
     "balanced_accuracy": Score("higher"),
     "accuracy": Score("higher"),

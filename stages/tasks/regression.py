@@ -19,8 +19,8 @@ from stages.tasks.task_spec import TaskSpec
 SCORES = {
     "mean_absolute_error": Score("lower", SCALAR, share=False),
     "root_mean_square_error": Score("lower", SCALAR, share=False),
-    "r2": Score("higher", share=False),
-    "mean_absolute_percentage_error": Score("lower", "%", share=False),
+    "r2": Score("higher", share=False, requires="different values of a number"),
+    "mean_absolute_percentage_error": Score("lower", "%", share=False, requires="a number other than 0"),
 }
 """Scores; each is a mean over the scalars."""
 TRUTHS = ("scalars", "count", "area")
@@ -69,6 +69,11 @@ def decode(outputs: dict[str, Array], spec: TaskSpec) -> Float[Array, " S"]:
     return outputs["value"]
 
 
+def as_prediction(truth: Real[Array, " S"], spec: TaskSpec) -> Float[Array, " S"]:
+    """Return the true numbers as predicted numbers."""
+    return truth.astype(float)
+
+
 def scores(
     truths: Sequence[Real[Array, " S"]],
     predictions: Sequence[Float[Array, " S"]],
@@ -88,8 +93,8 @@ def parts(
 ) -> Parts:
     """Return mean absolute error, root mean square error, R2 and mean absolute percentage error of each scalar.
 
-    R2 is 1 - sum of squared errors / sum of squared distances from the mean. Percentages exclude images whose true
-    number is 0.
+    R2 is 1 - sum of squared errors / sum of squared distances from the mean, undefined if all true numbers are equal.
+    Percentages exclude images whose true number is 0.
 
     Args:
         truths: true numbers of N images.
@@ -100,12 +105,13 @@ def parts(
     true_NS, given_NS = np.stack(truths).astype(float), np.stack(predictions).astype(float)
     off_NS, total_R1 = given_NS - true_NS, weight_RN.sum(axis=1, keepdims=True)
     squared_RS = weight_RN @ off_NS**2
-    mean_RS = weight_RN @ true_NS / total_R1
-    spread_RS = weight_RN @ true_NS**2 - total_R1 * mean_RS**2
+    centred_NS = true_NS - np.median(true_NS, axis=0)  # exactly 0 if all are equal; avoids cancellation below
+    moment_RS = weight_RN @ centred_NS**2
+    spread_RS = moment_RS - (weight_RN @ centred_NS) ** 2 / total_R1
     with np.errstate(invalid="ignore", divide="ignore"):
         share_NS = np.where(true_NS != 0, np.abs(off_NS / true_NS), 0.0)
         percentage_RS = 100 * (weight_RN @ share_NS) / (weight_RN @ (true_NS != 0))
-        r2_RS = np.where(spread_RS > 1e-12, 1 - squared_RS / spread_RS, np.nan)
+        r2_RS = np.where(spread_RS > 1e-9 * moment_RS, 1 - squared_RS / spread_RS, np.nan)
     found = {
         "mean_absolute_error": weight_RN @ np.abs(off_NS) / total_R1,
         "root_mean_square_error": np.sqrt(squared_RS / total_R1),

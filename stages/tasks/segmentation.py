@@ -17,13 +17,14 @@ from stages.tasks.rand_index import foreground_rand
 from stages.tasks.task_interface import Parts, Score
 from stages.tasks.task_spec import TaskSpec
 
+_FOREGROUND, _BOUNDARY = "pixels of a class other than background", "a boundary of a class other than background"
 SCORES = {
-    "dice": Score("higher"),
-    "iou": Score("higher"),
-    "pixel_accuracy": Score("higher"),
-    "boundary_f1": Score("higher"),
-    "boundary_error": Score("lower", "px", share=False),
-    "foreground_rand": Score("higher"),
+    "dice": Score("higher", requires=_FOREGROUND),
+    "iou": Score("higher", requires=_FOREGROUND),
+    "pixel_accuracy": Score("higher", requires="pixels whose class is known"),
+    "boundary_f1": Score("higher", requires=_BOUNDARY),
+    "boundary_error": Score("lower", "px", share=False, requires=_BOUNDARY),
+    "foreground_rand": Score("higher", requires="exactly two classes, and pixels of the second"),
 }
 TRUTHS = ("mask", "shapes")
 DRAWN = True
@@ -69,6 +70,12 @@ def decode(outputs: dict[str, Array], spec: TaskSpec) -> Mask:
     probability_KHW = outputs["probability"]
     second = probability_KHW[1].astype(np.float16) if len(probability_KHW) == 2 else None
     return Mask(probability_KHW.argmax(axis=0).astype(np.uint8), second)
+
+
+def as_prediction(truth: UInt8[Array, "H W"], spec: TaskSpec) -> Mask:
+    """Return the true mask as a predicted mask, with the first class where the truth is unknown."""
+    index_HW = np.where(truth == IGNORE_INDEX, 0, truth).astype(np.uint8)
+    return Mask(index_HW, (index_HW == 1).astype(np.float16) if len(spec.labels) == 2 else None)
 
 
 def scores(

@@ -23,6 +23,8 @@ class Score:
     """Unit; empty if there is none, `SCALAR` if it is the unit of the scalars."""
     share: bool = True
     """True if the score is in 0..1."""
+    requires: str = ""
+    """Labels among the scored images without which the score is undefined; empty if it is always defined."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ class Task(Protocol):
 
     def decode(self, outputs: dict[str, Array], spec: TaskSpec) -> Any:
         """Return the prediction for one image from the outputs of the graph, which have no batch axis."""
+
+    def as_prediction(self, truth: Any, spec: TaskSpec) -> Any:
+        """Return the prediction that equals a truth, with full confidence."""
 
     def scores(
         self, truths: Sequence[Any], predictions: Sequence[Any], weight_RN: Float[Array, "R N"], spec: TaskSpec

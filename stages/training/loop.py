@@ -28,7 +28,7 @@ class TrainingResult:
     weights: dict[str, torch.Tensor]
     """Weights of the best epoch, on the CPU."""
     best: EpochMetrics
-    """Epoch with the best `val_score`; among equals, the lowest `val_loss`."""
+    """Epoch with the best `val_score`; among equals, or if all are undefined, the lowest `val_loss`."""
     epochs: list[EpochMetrics]
     device: str
     parameters: int
@@ -43,7 +43,7 @@ def fit(plan: TrainingPlan, report: Report, checkpoints: Checkpoints | None = No
     """Train a network.
 
     The same plan, device and number of threads give the same weights, however often the training was killed and
-    resumed.
+    resumed. If the training ends with an error, the weights of the best epoch are kept next to the checkpoint.
 
     Args:
         plan: a plan without `auto`: see `auto_params.resolve_auto`.
@@ -66,12 +66,15 @@ def fit(plan: TrainingPlan, report: Report, checkpoints: Checkpoints | None = No
     while progress.epoch <= plan.train.epochs and not _stop_reason(plan, progress):
         try:
             _train_epoch(plan, state, progress, guard)
+            _validate_epoch(plan, state, progress)
+            report(progress.epochs[-1])
+            guard.after_epoch(progress)
         except NotFiniteError as error:
             progress = guard.roll_back(progress, error.step)
-            continue
-        _validate_epoch(plan, state, progress)
-        report(progress.epochs[-1])
-        guard.after_epoch(progress)
+        except Exception:
+            guard.keep_best_weights(progress)
+            raise
+    guard.after_training(progress)
     return TrainingResult(
         weights=progress.best_weights,
         best=progress.best,

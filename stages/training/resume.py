@@ -1,16 +1,19 @@
 """Resume a killed training from its checkpoint, and roll an epoch back when the loss is not finite."""
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.images.contact_sheet import contact_sheet
 from stages.tasks import TASKS
 from stages.training.batch_preview import draw_example
 from stages.training.checkpoints import Checkpoints
+from stages.training.model_file import save_model
 from stages.training.trainer_state import TrainerState
 from stages.training.training_plan import TrainingPlan
 from stages.training.training_progress import TrainingProgress
@@ -21,7 +24,7 @@ MIN_LR_BACKOFF = 2.0**-5
 
 
 class NotFiniteError(Exception):
-    """The loss of a step is not finite."""
+    """The loss of a step, or a weight after the last step of an epoch, is not finite."""
 
     def __init__(self, step: int) -> None:
         """Store the step, counted from 0 in its epoch."""
@@ -57,13 +60,15 @@ class FaultTolerance:
         """Check the losses at intervals, and write a checkpoint when one is due.
 
         Raises:
-            NotFiniteError: a loss since the last check is not finite.
+            NotFiniteError: a loss since the last check, or a weight at the end of the epoch, is not finite.
             UserError: the disk is full.
         """
         last = progress.step == self.state.loader.steps
         due = not last and self._checkpoint_is_due()
         if due or last or progress.step % self.steps_per_check == 0:
             self._check_losses(progress)
+        if last:
+            self._check_weights(progress)
         if due or last:
             progress.add_time(*self.state.loader.timer.restart())
         if due:
@@ -79,20 +84,48 @@ class FaultTolerance:
         if self._checkpoint_is_due():
             self._save(progress)
 
+    def after_training(self, progress: TrainingProgress) -> None:
+        """Write the last checkpoint, so that a failure while results are written does not repeat the training.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        if self.checkpoints is not None:
+            self._save(progress)
+
+    def keep_best_weights(self, progress: TrainingProgress) -> None:
+        """Write the weights of the best epoch, if one is complete, to a file next to the checkpoint, and name it."""
+        if self.checkpoints is None or self.state.processes.rank or not progress.epochs:
+            return
+        best = progress.best.epoch
+        file = self.checkpoints.folder / f"best-epoch-{best}.pt"
+        try:
+            save_model(file, self.plan.network_config, progress.best_weights, self.plan.data.train_set.about)
+        except OSError as error:  # the error that ended the training must be reported, too
+            print(f"train: the weights of epoch {best} could not be written to {file}: {error}", flush=True)
+            return
+        print(
+            f"train: the weights of epoch {best}, the best of {quantity(len(progress.epochs), 'completed epoch')}, are "
+            f"in {file}; to start from them, copy the file to data/weights and set network.weights to {file.name}",
+            flush=True,
+        )
+
     def roll_back(self, progress: TrainingProgress, step: int) -> TrainingProgress:
         """Return to the start of the epoch with half the learning rate.
 
         Args:
-            progress: progress of the epoch in which a loss is not finite.
-            step: step of that loss, counted from 0.
+            progress: progress of the epoch in which a loss or a weight is not finite.
+            step: step of that loss, or after which the weight is not finite, counted from 0.
 
         Raises:
             UserError: `train.nonfinite_loss` is stop, or the rate was halved five times before.
         """
         train, saved_images = self.plan.train, self._save_images(progress.epoch, step)
         loss = float(progress.losses[step])
-        problem = f"epoch {progress.epoch}, step {step + 1}: the training loss is {loss}{saved_images}"
+        found = "weights are not finite after the update" if math.isfinite(loss) else f"the training loss is {loss}"
+        problem = f"epoch {progress.epoch}, step {step + 1}: {found}{saved_images}"
         if train.nonfinite_loss == "stop" or progress.lr_backoff <= MIN_LR_BACKOFF:
+            self.keep_best_weights(progress)
             reduced = f", reduced to {progress.lr_backoff:g} of it" if progress.lr_backoff < 1 else ""
             change, now = ("lower", f" ({train.gradient_clip:g})") if train.gradient_clip else ("set", "")
             precise = "" if train.precision == "32-true" else ", or set train.precision to 32-true"
@@ -132,6 +165,12 @@ class FaultTolerance:
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
             raise NotFiniteError(len(progress.losses) - len(losses) + int(bad[0]))
+
+    def _check_weights(self, progress: TrainingProgress) -> None:
+        """Raise NotFiniteError if a weight is not finite; a gradient can be infinite where the loss is not."""
+        weights = [values.detach() for values in self.state.network.parameters()]
+        if not torch.stack([values.isfinite().all() for values in weights]).all():
+            raise NotFiniteError(progress.step - 1)
 
     def _save_images(self, epoch: int, step: int) -> str:
         """Write the images of a step to a file and return the part of a message that names the file."""

@@ -1,5 +1,6 @@
 """Objects that a training changes: network, optimizer, weight average and data, built from a plan."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -78,9 +79,9 @@ class TrainerState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned, which is copied: later steps leave `state` unchanged."""
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # torch would keep and update its tensors
         self.average.updates = state["average"]["updates"]
         for name, values in state["average"]["weights"].items():
             self.average.weights[name].copy_(values)

@@ -53,13 +53,19 @@ class TrainingProgress:
 
     @property
     def best(self) -> EpochMetrics:
-        """Epoch with the best `val_score`; among equals, the lowest `val_loss`. An undefined score is the worst."""
-        return max(self.epochs, key=self._order)
+        """Epoch with the best `val_score`; among equals, and where it is undefined everywhere, the lowest `val_loss`.
+
+        An undefined value is the worst.
+        """
+        return max(self.epochs, key=lambda epoch: (self._score_order(epoch), _loss_order(epoch)))
 
     @property
     def without_improvement(self) -> list[bool]:
-        """One flag per completed epoch, true if an earlier epoch had at least as good a validation score."""
-        scores = [self._order(epoch)[0] for epoch in self.epochs]
+        """One flag per completed epoch, true if an earlier epoch had at least as good a validation score.
+
+        Epochs with an undefined score are compared by their validation loss.
+        """
+        scores = [self._improvement_order(epoch) for epoch in self.epochs]
         return [i > 0 and score <= max(scores[:i]) for i, score in enumerate(scores)]
 
     def epochs_since_best(self) -> int:
@@ -85,9 +91,13 @@ class TrainingProgress:
         self.epoch, self.step, self.losses = self.epoch + 1, 0, []
         self.seconds = self.loading_seconds = self.augmentation_seconds = 0.0
 
-    def _order(self, epoch: EpochMetrics) -> tuple[float, float]:
+    def _improvement_order(self, epoch: EpochMetrics) -> tuple[float, float]:
+        score = self._score_order(epoch)
+        return score, _loss_order(epoch) if score == -math.inf else 0.0
+
+    def _score_order(self, epoch: EpochMetrics) -> float:
         sign = 1 if self.higher_is_better else -1
-        return (sign * epoch.val_score if math.isfinite(epoch.val_score) else -math.inf, -epoch.val_loss)
+        return sign * epoch.val_score if math.isfinite(epoch.val_score) else -math.inf
 
     def state_dict(self) -> dict[str, Any]:
         """Return the progress as plain values and tensors."""
@@ -99,3 +109,7 @@ class TrainingProgress:
         """Rebuild the progress from what `state_dict` returned."""
         losses = list(state["losses"].to(device))
         return cls(**{**state, "losses": losses, "epochs": [EpochMetrics(**epoch) for epoch in state["epochs"]]})
+
+
+def _loss_order(epoch: EpochMetrics) -> float:
+    return -epoch.val_loss if math.isfinite(epoch.val_loss) else -math.inf

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from stages.dataset.pixel_store import PixelStore
+from stages.networks.mask_rcnn import enable_losses
 from stages.tasks import TASKS
 from stages.training.batch_loader import Batch, unaugmented_batches
 from stages.training.devices import ProcessGroup
@@ -49,14 +50,8 @@ def validate(
 
 
 def _total_box_loss(plan: TrainingPlan, state: TrainerState, network: nn.Module, store: PixelStore) -> float:
-    """Return the sum of the loss over the images.
-
-    A detector returns losses in training mode only; layers that would change in that mode stay in evaluation mode.
-    """
-    network.train()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.Dropout):
-            module.eval()
+    """Return the sum of the loss over the images."""
+    enable_losses(network)
     total = 0.0
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.train.seed)

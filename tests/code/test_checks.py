@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ from stages.checks.user_rules import user_rules
 from stages.config.expectation_names import LEFT_OUT, OFFERED, OWN
 from stages.config.load import check as check_params
 from stages.config.schema_data import Checks
+from stages.config.schema_task import Task
 from stages.core.errors import UserError
 from stages.core.findings import Finding, read_findings
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, encode_rle
 from stages.dataset.manifest import MANIFEST_COLUMNS, read_manifest
 from stages.runner.stage import call
+from stages.tasks import TASKS
 from tests.code.test_validate import CHECKS, folder_of, png, valid_rows
 
 NAN = float("nan")
@@ -40,6 +43,14 @@ GOOD: dict[str, Annotation] = {
     "mask": Annotation(mask=("background", "cell")),
     "image": Annotation(image=True),
     "several classes": Annotation(labels=("cat", "dog")),
+}
+TASK_OF = {
+    "scalars": Task(name="regression", score="mean_absolute_error"),
+    "points": Task(name="landmarks", score="pck"),
+    "shapes": Task(name="instances", score="average_precision"),
+    "mask": Task(name="segmentation", score="dice"),
+    "image": Task(name="image", score="psnr"),
+    "several classes": Task(name="multilabel", score="macro_f1"),
 }
 FIRST = "cat/0.png"
 
@@ -76,7 +87,7 @@ def broken(data: CheckData) -> dict[str, str]:
 @pytest.mark.parametrize("kind", GOOD)
 def test_valid_labels_of_each_kind_satisfy_their_contract(kind: str, tmp_path: Path) -> None:
     data = check_data(tmp_path, GOOD[kind])
-    call(validate.main, [data.folder, tmp_path / "out"], {"checks": CHECKS})
+    call(validate.main, [data.folder, tmp_path / "out"], {"checks": CHECKS, "task": TASK_OF[kind]})
     findings = read_findings(tmp_path / "out/findings.json")
     assert {f.id: f.message for f in findings if f.severity != "passed"} == {}
     assert not set(data.frame.columns[data.frame.columns.duplicated()]), "a column occurs twice"
@@ -136,11 +147,94 @@ def test_every_mask_class_requires_training_images(tmp_path: Path) -> None:
 def test_each_custom_check_of_the_contract_has_a_failing_case() -> None:
     tested_elsewhere = {  # in tests/code/test_validate.py, and above
         "annotation", "class_names", "column_types", "group_in_one_split", "labels_in_both", "min_train_per_class",
-        "min_validation_per_class", "image_in_one_split", "points_seen", "same_labels",
+        "min_validation_per_class", "image_in_one_split", "points_seen", "same_labels", "score_defined",
+        "score_covers_numbers",
     }  # fmt: skip
-    checks = {rule.name for rule in contract(CHECKS, EVERY_KIND) if rule.expectation in CUSTOM_CHECKS}
+    checks = {rule.name for rule in contract(CHECKS, EVERY_KIND, REGRESSION) if rule.expectation in CUSTOM_CHECKS}
     assert checks == tested_elsewhere | {rule for _, _, _, rule, _ in INVALID.values()}
     assert set(CUSTOM_CHECKS) == checks | set(OWN)
+
+
+REGRESSION = TASK_OF["scalars"].model_dump()
+EMPTY_MASK, FULL_MASK = png(np.zeros_like(HALF)), png(np.ones_like(HALF))
+Labels = Callable[[int], Annotation]
+"""Labels of a validation image by its number."""
+
+
+def same(annotation: Annotation) -> Labels:
+    return lambda number: annotation
+
+
+def crowd(number: int) -> Annotation:
+    return Annotation(shapes=(ObjectAnnotation("cell", (0, 0, 10, 10), OUTLINE, True),))
+
+
+def numbers(*of_image: dict[str, float]) -> Labels:
+    return lambda number: Annotation(scalars=of_image[number % len(of_image)])
+
+
+BINARY, THREE = ("background", "cell"), ("background", "cell", "nerve")
+UNDEFINED: list[tuple[str, tuple[str, ...], Labels, bytes | None]] = [
+    ("classification", ("auc",), same(Annotation(labels=("cat",))), None),
+    ("ordinal", ("quadratic_kappa",), same(Annotation(labels=("cat",))), None),
+    ("multilabel", ("mean_average_precision", "macro_f1", "auc"), same(Annotation(labels=())), None),
+    ("multilabel", ("auc",), same(Annotation(labels=("cat",))), None),
+    ("regression", ("r2",), numbers({"weight": 0.1}), None),
+    ("regression", ("r2", "mean_absolute_percentage_error"), numbers({"weight": 0.0}), None),
+    ("landmarks", ("pck", "pixel_error", "median_pixel_error", "normalized_error"),
+     same(Annotation(points={"nose": None})), None),
+    ("segmentation", ("dice", "iou", "boundary_f1", "boundary_error", "foreground_rand"),
+     same(Annotation(mask=BINARY)), EMPTY_MASK),
+    ("segmentation", ("boundary_f1", "boundary_error"), same(Annotation(mask=BINARY)), FULL_MASK),
+    ("segmentation", ("foreground_rand",), same(Annotation(mask=THREE)), png(HALF)),
+    ("instances", ("average_precision", "average_precision_50", "average_precision_75", "recall_50"), crowd, None),
+    ("image", (), same(Annotation(image=True)), png(HALF)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "undefined", "labels", "target"), UNDEFINED)
+def test_every_score_undefined_on_validation_is_reported_with_those_that_are_defined(
+    task: str, undefined: tuple[str, ...], labels: Labels, target: bytes | None, tmp_path: Path
+) -> None:
+    rows = valid_rows()
+    is_val = rows["split"].eq("val")
+    rows["annotation"] = [labels(n).to_json() for n in range(len(rows))]
+    if task in ("classification", "ordinal", "multilabel"):  # the training images have another class
+        rows.loc[~is_val, "annotation"] = Annotation(labels=("dog",)).to_json()
+    ingested = folder_of(rows, tmp_path / "in", dict.fromkeys(rows["path"], target) if target else None)
+    known = TASKS[task].SCORES
+    for score in known:
+        data = CheckData(
+            read_manifest(ingested), ingested, Task.model_validate({"name": task, "score": score}).model_dump()
+        )
+        problems = list(CUSTOM_CHECKS["score_defined"](data, score=score))
+        assert bool(problems) == (score in undefined), (score, problems)
+        if problems:
+            defined = ", ".join(name for name in known if name not in undefined) or "none"
+            text = f"the score {score} (task.score) is undefined on 4 validation images, because it requires"
+            assert text in problems[0][0]
+            assert problems[0][0].endswith(f"scores that are defined: {defined}") and len(problems[0][1]) == 4
+            assert known[score].requires in problems[0][0] and known[score].requires
+
+
+def test_an_undefined_score_blocks_and_a_number_it_leaves_out_warns(tmp_path: Path) -> None:
+    rows = valid_rows()
+    rows["annotation"] = [Annotation(scalars={"weight": 2.5, "size": n % 6}).to_json() for n in range(len(rows))]
+    rows["label"] = ""
+    task = Task(name="regression", score="r2")
+    folder = folder_of(rows, tmp_path / "in")
+    call(validate.main, [folder, tmp_path / "out"], {"checks": CHECKS, "task": task})
+    found = [f for f in read_findings(tmp_path / "out/findings.json") if f.severity != "passed"]
+    assert [(f.id, f.severity) for f in found] == [("checks/score_covers_numbers", "warning")]
+    assert "r2 (task.score) leaves out weight: on 4 validation images it requires different values" in found[0].message
+    wrong = Task(name="landmarks", score="pck")
+    call(validate.main, [folder, tmp_path / "out"], {"checks": CHECKS, "task": wrong})
+    found = [f for f in read_findings(tmp_path / "out/findings.json") if f.severity != "passed"]
+    assert [(f.id, f.severity) for f in found] == [("checks/score_defined", "blocking")]
+    assert (
+        "The labels do not suit the task: task.name: landmarks requires annotations of the kind points; the source"
+        in found[0].message
+    )
 
 
 def with_user_rules(**expectations: dict[str, Any]) -> Checks:
@@ -150,7 +244,7 @@ def with_user_rules(**expectations: dict[str, Any]) -> Checks:
 
 def found_by(checks: Checks, tmp_path: Path, rows: pd.DataFrame | None = None) -> dict[str, Finding]:
     ingested = folder_of(valid_rows() if rows is None else rows, tmp_path / "in")
-    call(validate.main, [ingested, tmp_path / "out"], {"checks": checks})
+    call(validate.main, [ingested, tmp_path / "out"], {"checks": checks, "task": Task()})
     return {f.id.removeprefix("checks/"): f for f in read_findings(tmp_path / "out/findings.json")}
 
 
@@ -201,7 +295,7 @@ def test_labels_can_be_checked_as_columns(tmp_path: Path) -> None:
     for kind, name in (("scalars", "heavy"), ("shapes", "crowded"), ("points", "nose"), ("mask", "covered")):
         data = check_data(tmp_path / name, GOOD[kind])
         one_rule = checks.model_copy(update={"expectations": {name: checks.expectations[name]}})
-        call(validate.main, [data.folder, tmp_path / name / "out"], {"checks": one_rule})
+        call(validate.main, [data.folder, tmp_path / name / "out"], {"checks": one_rule, "task": TASK_OF[kind]})
         found |= {
             f.id: f.message for f in read_findings(tmp_path / name / "out/findings.json") if f.severity != "passed"
         }
@@ -221,7 +315,7 @@ def test_a_user_rule_that_cannot_be_checked_is_broken(tmp_path: Path) -> None:
         kinds={"expect": "ExpectColumnUniqueValueCountToBeBetween", "column": "point.tail.x", "max_value": 3},
     )
     data = check_data(tmp_path, points(tail=None))
-    call(validate.main, [data.folder, tmp_path / "out"], {"checks": checks})
+    call(validate.main, [data.folder, tmp_path / "out"], {"checks": checks, "task": TASK_OF["points"]})
     found = {f.id.removeprefix("checks/"): f for f in read_findings(tmp_path / "out/findings.json")}
     assert (
         found["regex"].severity == "blocking"

@@ -12,11 +12,13 @@ import torch
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torch import nn
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from stages.dataset.annotations import Annotation, ObjectAnnotation, bounding_box, decode_rle, encode_rle
 from stages.export import to_onnx
 from stages.images.geometry import placements
+from stages.networks.mask_rcnn import enable_losses
 from stages.networks.mask_rcnn_export import ExportedDetector, at_original_size
 from stages.networks.network_config import NetworkConfig
 from stages.networks.network_registry import build
@@ -387,6 +389,29 @@ def test_mask_rcnn_overfits_four_images(overfitted: tuple[Any, list[Any]]) -> No
     found = instances.scores(targets, predictions, np.ones((1, 4)), task)
     assert found["average_precision_50"][0] > 0.8, found
     assert found["dsb_score"][0] > 0.4, found
+
+
+def test_the_validation_loss_changes_no_statistics_and_uses_no_random_layers() -> None:
+    scenes = [scene(np.random.default_rng(n), 2) for n in range(2)]
+    image_BCHW = torch.from_numpy(np.stack([image for image, _, _ in scenes])).permute(0, 3, 1, 2).float() / 255
+    targets = [torch_target(masks, labels) for _, masks, labels in scenes]
+    model = network()
+    model.body.detector.backbone.encoder.network.layer4.append(nn.Dropout2d(0.5))  # no subclass of Dropout
+    convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+    model = convert(model)  # no subclass of BatchNorm2d; in training mode it needs cuda
+    before = {name: values.clone() for name, values in model.named_buffers()}
+    enable_losses(model)
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            losses.append({name: float(value) for name, value in model(image_BCHW, targets).items()})
+        torch.rand(1)
+    assert set(losses[0]) >= {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness"}
+    assert losses[0] == losses[1] and all(np.isfinite(value) for value in losses[0].values())
+    assert all(torch.equal(before[name], values) for name, values in model.named_buffers())
+    training = {type(module).__name__ for module in model.modules() if module.training}
+    assert training == {"DetectorAdapter", "MaskRCNN", "RegionProposalNetwork", "RoIHeads"}
 
 
 @pytest.mark.parametrize("masks", [True, False])

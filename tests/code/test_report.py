@@ -10,6 +10,7 @@ import pytest
 
 from stages import report
 from stages.config.schema_task import Evaluate
+from stages.reports import charts
 from stages.reports.evaluation_report import objective_verdict, trend_charts
 from stages.reports.training_report import overfitting_sentences, time_shares
 from stages.runner.stage import call
@@ -159,6 +160,15 @@ def test_the_gap_between_training_and_validation_is_described(train: float, val:
     assert ("To reduce overfitting" in text) == ("overfit" in words)
     assert "lowest at epoch 1 and rose by 30%" in text
     assert ("underfitting" in text) == (max(train, val) < 0.95)
+
+
+def test_a_training_without_a_defined_score_is_described() -> None:
+    undefined = [float("nan")] * 2
+    curves = pd.DataFrame({"epoch": [1, 2], "train_score": undefined, "val_score": undefined, "val_loss": undefined})
+    goal = {"at_least": 0.95, "at_most": None, "met": False}
+    text = " ".join(overfitting_sentences(curves, 2, goal, share=True, params=PARAMS))
+    assert text.startswith("The score is undefined on the validation images in every epoch. Epoch 2 was selected")
+    assert "svg" in charts.curves({"training": undefined, "validation": [1.0, float("nan")]}, [1, 2], "epoch", "r2", 2)
 
 
 def test_only_unused_params_are_suggested_with_their_current_values() -> None:

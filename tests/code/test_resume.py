@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import errno
+import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,25 +13,37 @@ from typing import Any
 import pytest
 import torch
 
+from stages import train as stage
 from stages.augmentations.augmentation_interface import Augmentation, always
 from stages.augmentations.similarity import Flip
 from stages.config.schema import Params
 from stages.core.errors import UserError
+from stages.runner.stage import call
 from stages.training import checkpoints as checkpoints_module
-from stages.training import resume
+from stages.training import loop, resume
 from stages.training.auto_params import resolve_auto
 from stages.training.checkpoints import Checkpoints, open_checkpoints
 from stages.training.loop import TrainingResult, fit
-from stages.training.training_plan import TrainingData, TrainingPlan
+from stages.training.model_file import load_model
+from stages.training.trainer_state import build_state, launch
+from stages.training.training_plan import TrainingData, TrainingPlan, load_training_data
 from stages.training.training_progress import EpochMetrics
-from tests.digit_plans import digit_plan, ignore, load_digits, train_on
+from tests.digit_plans import FIXED, digit_plan, ignore, load_digits, train_on
 
 MakePlan = Callable[..., TrainingPlan]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    return load_digits(tmp_path_factory.mktemp("digits"))
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with ingested and prepared digits."""
+    folder = tmp_path_factory.mktemp("digits")
+    load_digits(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(digits: Path) -> TrainingData:
+    return load_training_data(digits / "ingested", digits / "prepared")
 
 
 @pytest.fixture
@@ -223,3 +238,142 @@ def test_losses_are_checked_at_the_end_of_an_epoch_at_the_latest(
     monkeypatch.setattr(resume, "STEPS_PER_CHECK", {})
     with pytest.raises(UserError, match="epoch 1, step 3: the training loss is nan"):
         train_on(with_nan(make_plan(), times=100))
+
+
+OPTIMIZERS = ("adamw", "sgd", "lion", "timm/adafactor")
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_saved_state_can_be_restored_any_number_of_times(make_plan: MakePlan, optimizer: str) -> None:
+    plan = make_plan(optimizer=optimizer, ema_decay=0.9)
+    state = build_state(plan, launch(plan))
+    batch = next(state.loader.batches(1, state.device))
+
+    def update(scale: float) -> None:
+        state.optimizer.zero_grad(set_to_none=True)
+        state.fabric.backward(scale * state.batch_loss(state.model, batch))
+        state.optimizer.step()
+        state.average.update(state.network)
+
+    update(1.0)
+    saved = copy.deepcopy(state.state_dict())
+    expected = copy.deepcopy(saved)
+    for _ in range(2):
+        state.load_state_dict(saved)
+        update(math.nan)
+    state.load_state_dict(saved)
+    torch.testing.assert_close(state.state_dict(), expected, rtol=0, atol=0)
+
+
+def test_a_loss_that_is_not_finite_twice_in_one_epoch_is_rolled_back_twice(
+    make_plan: MakePlan, with_nan: Callable[..., TrainingPlan]
+) -> None:
+    result = fit(with_nan(make_plan(epochs=3, nonfinite_loss="roll_back"), times=2, at=4), ignore)
+    assert len(result.epochs) == 3 and all(bool(weights.isfinite().all()) for weights in result.weights.values())
+
+
+@pytest.mark.parametrize("nonfinite_loss", ["stop", "roll_back"])
+def test_weights_that_are_not_finite_after_the_last_step_of_an_epoch_are_detected(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, nonfinite_loss: str
+) -> None:
+    plan = make_plan(epochs=3, nonfinite_loss=nonfinite_loss)
+    updates: list[int] = []
+
+    def gradient_of(gradient: torch.Tensor) -> torch.Tensor:
+        updates.append(1)
+        return gradient * math.nan if len(updates) == plan.loader.steps else gradient
+
+    def build(*arguments: Any) -> Any:
+        state = build_state(*arguments)
+        weights: Any = next(state.network.parameters())
+        weights.register_hook(gradient_of)
+        return state
+
+    monkeypatch.setattr(loop, "build_state", build)
+    if nonfinite_loss == "stop":
+        with pytest.raises(UserError, match=r"epoch 1, step 3: weights are not finite after the update; lower train"):
+            fit(plan, ignore)
+        return
+    result = fit(plan, ignore)
+    assert len(result.epochs) == 3 and all(bool(weights.isfinite().all()) for weights in result.weights.values())
+
+
+def test_the_best_weights_are_kept_when_the_loss_is_not_finite(
+    make_plan: MakePlan, with_nan: Callable[..., TrainingPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    constant = {"schedule": "constant", "warmup": 0.0}
+    whole = fit(with_nan(make_plan(epochs=1, **constant), times=0), ignore)
+    with pytest.raises(UserError, match="epoch 2, step 2: the training loss is nan"):
+        checkpoints = Checkpoints(tmp_path / "training", seconds=100)
+        fit(with_nan(make_plan(epochs=2, **constant), times=100, at=4), ignore, checkpoints)
+    network, _, _ = load_model(tmp_path / "training/best-epoch-1.pt")
+    assert all(torch.equal(values, whole.weights[name]) for name, values in network.state_dict().items())
+    assert "the weights of epoch 1, the best of 1 completed epoch, are in" in capsys.readouterr().out
+
+
+class EditedCode:
+    """Code that is edited while the stage runs."""
+
+    def __init__(self) -> None:
+        self.comparisons = 0
+
+    def compare(self) -> None:
+        self.comparisons += 1
+        if self.comparisons == 2:
+            raise UserError("the code has changed")
+
+    def check_imports(self) -> None:
+        pass
+
+
+@pytest.fixture
+def run_stage(
+    digits: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
+    """Return a function that runs the stage `train` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("tuned", "weights"):
+        Path(name).mkdir()
+    Path("tuned/best.json").write_text("{}")
+
+    def run(check: Any = None, **train: Any) -> dict[str, Any]:
+        changed = params.train.model_copy(update={"epochs": 2, "batch_size": 8, **FIXED, **train})
+        sections = {name: getattr(params, name) for name in ("task", "augment", "network", "tracking")}
+        paths = [digits / "ingested", digits / "prepared", *(Path(name) for name in ("tuned", "weights", "trained"))]
+        return call(stage.main, paths, {**sections, "train": changed}, check)
+
+    return run
+
+
+def test_a_completed_training_whose_results_are_lost_is_not_repeated(
+    run_stage: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="the code has changed"):
+        run_stage(EditedCode())
+    assert not Path("trained").exists()
+
+    def train_epoch(*_: Any) -> None:
+        raise AssertionError("the training is repeated")
+
+    monkeypatch.setattr(loop, "_train_epoch", train_epoch)
+    assert run_stage()["best_epoch"] in (1, 2)
+    assert Path("trained/model.pt").exists() and not list(Path("work/train").glob("*/checkpoint.pt"))
+
+
+def test_a_score_undefined_in_every_epoch_is_replaced_by_the_validation_loss(
+    run_stage: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses = iter([3.0, math.nan, 1.0, 2.0, 2.5])
+    validations: list[int] = []
+
+    def validate(*_: Any) -> tuple[float, float]:
+        validations.append(1)
+        return math.nan, next(losses) if len(validations) % 2 == 0 else 1.0  # after the training images
+
+    monkeypatch.setattr(loop, "validate", validate)
+    metrics = run_stage(epochs=9, patience=2)
+    message = "is undefined on the validation images in every epoch; epoch 3 was selected, which has the lowest"
+    assert message in capsys.readouterr().out
+    assert metrics["best_epoch"] == 3 and "2 epochs since epoch 3" in metrics["stopped"]
+    assert json.loads(Path("trained/metrics.json").read_text())["val_score"] is None
+    assert Path("trained/model.pt").exists()

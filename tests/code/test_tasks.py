@@ -14,6 +14,7 @@ from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotatio
 from stages.reports import evaluation_report as evaluation
 from stages.tasks import TASKS, image_to_image, landmarks, multilabel, ordinal, rand_index, regression, segmentation
 from stages.tasks.build_spec import build_task_spec
+from stages.tasks.defined_scores import excluded_scalars, perfect_scores
 from stages.tasks.evaluation import summarize
 from stages.tasks.landmarks import Points
 from stages.tasks.objective import compare_with_objective
@@ -190,6 +191,14 @@ def test_a_perfect_prediction_scores_perfectly_and_has_no_error(name: str) -> No
 
 
 @pytest.mark.parametrize("name", TASKS)
+def test_the_truth_as_a_prediction_scores_perfectly(name: str) -> None:
+    case, expected = CASES[name], scores_of(name, CASES[name].predictions(0))
+    found = perfect_scores(case.targets, case.spec)
+    assert found == pytest.approx({score: float(value) for score, (value,) in expected.items()}, abs=1e-5)
+    assert excluded_scalars(case.targets, case.spec, next(iter(TASKS[name].SCORES))) == []
+
+
+@pytest.mark.parametrize("name", TASKS)
 def test_a_worse_prediction_scores_worse_by_every_score(name: str) -> None:
     kind = TASKS[name]
     good, bad = scores_of(name, CASES[name].predictions(0.0)), scores_of(name, CASES[name].predictions(1.0))
@@ -297,6 +306,23 @@ def test_regression_scores_match_scikit_learn() -> None:
     assert scores["root_mean_square_error"][0] == pytest.approx(each.mean())
     expected = 100 * metrics.mean_absolute_percentage_error(true, predicted)
     assert scores["mean_absolute_percentage_error"][0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "true",
+    [np.array([1.0, 2.0, 4.0]) * 1e-9, np.array([1.0, 2.0, 4.0]) + 1e7, np.array([0.0, 0.0, 1e-3]), np.full(3, 0.1)],
+)
+def test_r2_is_undefined_for_equal_numbers_only_whatever_their_size(true: np.ndarray) -> None:
+    spec = make_spec("regression", "scalar", "scalars", scalars=("n",))
+    predicted = true + np.array([0.1, -0.2, 0.3]) * (np.ptp(true) or 1.0)
+    weight_RN = np.array([[1.0, 1, 1], [3, 0, 0], [0, 0, 3]])
+    found_R = TASKS["regression"].scores(list(true[:, None]), list(predicted[:, None]), weight_RN, spec)["r2"]
+    assert np.isnan(found_R[1:]).all(), "one image, drawn three times"
+    assert (
+        np.isnan(found_R[0])
+        if np.ptp(true) == 0
+        else found_R[0] == pytest.approx(metrics.r2_score(true, predicted), rel=1e-6)
+    )
 
 
 def test_scores_have_the_unit_that_all_scalars_share() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,24 @@ def test_progress_counts_epochs_since_the_best() -> None:
         progress.epochs.append(EpochMetrics(number, 0, 0, 0, score, 0, 0, 0, 0))
     assert progress.without_improvement == [False, False, True, True, True] and progress.epochs_since_best() == 3
     assert progress.best.epoch == 2
+
+
+@pytest.mark.parametrize(
+    ("scores", "losses", "best", "stalled"),
+    [
+        ([math.nan] * 4, [3.0, 2.0, math.nan, 2.5], 2, [False, False, True, True]),
+        ([math.nan] * 2, [math.nan] * 2, 1, [False, True]),
+        ([math.nan, 0.1, math.nan], [1.0, 9.0, 0.1], 2, [False, False, True]),
+        ([0.5, 0.5, 0.5], [math.nan, 2.0, 1.0], 3, [False, True, True]),
+    ],
+)
+def test_the_validation_loss_replaces_an_undefined_score(
+    scores: list[float], losses: list[float], best: int, stalled: list[bool]
+) -> None:
+    progress = TrainingProgress(higher_is_better=True)
+    for number, (score, loss) in enumerate(zip(scores, losses, strict=True), 1):
+        progress.epochs.append(EpochMetrics(number, 0, loss, 0, score, 0, 0, 0, 0))
+    assert progress.best.epoch == best and progress.without_improvement == stalled
 
 
 def test_accumulated_batches_equal_one_large_batch(make_plan: MakePlan) -> None:

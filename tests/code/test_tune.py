@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,7 +17,9 @@ from stages.config.schema_search import Range
 from stages.core.errors import UserError
 from stages.runner.stage import call
 from stages.search import trial
+from stages.search.finals import Finalist, decide
 from stages.search.pruning import should_stop
+from stages.search.space import shared_rate_warning
 from stages.training.loop import fit
 from tests.conftest import digit_images, prepare_digits
 
@@ -193,6 +196,28 @@ def test_a_grid_has_every_combination_after_the_values_of_params(search: Search)
         search(space, trials=4, sampler="grid")
 
 
+AUTO = Range(choices=("auto",))
+
+
+@pytest.mark.parametrize(
+    ("optimizers", "rate", "warned"),
+    [(("sgd", "lion"), RATE["train.learning_rate"], True), (("lion",), RATE["train.learning_rate"], False),
+     (("sgd", "lion"), AUTO, False)],
+)  # fmt: skip
+def test_one_range_of_learning_rates_for_several_optimizers_is_reported(
+    optimizers: tuple[str, ...], rate: Range, warned: bool
+) -> None:
+    space = {"train.optimizer": Range(choices=optimizers), "train.learning_rate": rate}
+    warning = shared_rate_warning(space)
+    assert bool(warning) == warned and (not warned or f"the optimizers {', '.join(optimizers)}, whose" in warning)
+
+
+def test_the_rate_of_each_optimizer_can_be_measured_in_a_search(search: Search) -> None:
+    space = {"train.optimizer": Range(choices=("sgd", "lion")), "train.learning_rate": AUTO}
+    best, trials = search(space, trials=2)
+    assert best["train.learning_rate"] == "auto" and trials["score"].notna().all()
+
+
 def test_no_round_starts_after_the_time_limit(search: Search, capsys: pytest.CaptureFixture[str]) -> None:
     _, trials = search(RATE, trials=6, parallel_trials=2, minutes=1e-4)
     assert (
@@ -200,8 +225,10 @@ def test_no_round_starts_after_the_time_limit(search: Search, capsys: pytest.Cap
     )
 
 
-def test_the_trial_with_the_best_mean_over_seeds_is_selected(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = {0: [0.80, 0.80], 1: [0.95, 0.60], 2: [0.90, 0.88], 3: [0.1, 0.1]}
+def test_further_seeds_alone_decide_between_the_best_trials_and_params(
+    search: Search, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = {0: [0.80, 0.81], 1: [0.95, 0.60], 2: [0.90, 0.88], 3: [0.1, 0.1]}
     seen: list[float] = []
 
     def run(job: Any) -> trial.TrialOutcome:
@@ -215,9 +242,75 @@ def test_the_trial_with_the_best_mean_over_seeds_is_selected(search: Search, mon
     best, trials = search(RATE, trials=4, finalists=2, repeats=1)
     assert best["train.learning_rate"] == trials["train.learning_rate"][2]
     finals = pd.read_csv("tuned/finals.csv").groupby("number")["score"].apply(list).to_dict()
-    assert finals == {0: [0.80, 0.80], 1: [0.95, 0.60], 2: [0.90, 0.88]}, (
+    assert finals == {0: [0.80, 0.81], 1: [0.95, 0.60], 2: [0.90, 0.88]}, (
         "trial 0, with the values of params, is among them"
     )
+    assert json.loads(Path("tuned/metrics.json").read_text())["best_score"] == 0.88, "without the score of the search"
+    printed = capsys.readouterr().out
+    assert "finalist 2: mean 0.6000 over 1 further seed (0.6000), 0.9500 in the search" in printed
+    assert "tune: trial 3 is selected: the difference of the means is 0.0700, its standard error 0.0100" in printed
+
+
+FAILED = None
+DECISIONS: dict[str, tuple[list[Finalist], int]] = {
+    "the score of the search is not counted": (
+        [Finalist(0, 0.5, (0.90, 0.91)), Finalist(1, 0.99, (0.80, 0.81))],
+        0,
+    ),
+    "a failed seed is a loss": (
+        [Finalist(0, 0.90, (0.90, 0.90, 0.90)), Finalist(1, 0.91, (0.99, FAILED, FAILED))],
+        0,
+    ),
+    "fewer failed seeds win": (
+        [Finalist(0, 0.90, (0.90, FAILED, 0.90)), Finalist(1, 0.91, (0.80, 0.80, 0.80))],
+        1,
+    ),
+    "a difference within the standard error is none": (
+        [Finalist(0, 0.90, (0.88, 0.92)), Finalist(1, 0.92, (0.895, 0.915))],
+        0,
+    ),
+    "a clear difference wins": ([Finalist(0, 0.90, (0.88, 0.92)), Finalist(1, 0.99, (0.94, 0.98))], 1),
+    "equal seeds that all failed": ([Finalist(0, 0.90, (FAILED,)), Finalist(1, 0.91, (FAILED,))], 0),
+    "equal scores": ([Finalist(0, 0.90, (0.90,)), Finalist(1, 0.90, (0.90,))], 0),
+    "without further seeds the best score wins": ([Finalist(0, 0.90, ()), Finalist(1, 0.91, ())], 1),
+    "params failed in the search": ([Finalist(3, 0.91, (0.8,)), Finalist(1, 0.90, (0.9,))], 1),
+}
+
+
+@pytest.mark.parametrize("higher", [True, False])
+@pytest.mark.parametrize("case", DECISIONS)
+def test_params_are_replaced_only_by_a_clearly_better_finalist(case: str, higher: bool) -> None:
+    finalists, winner = DECISIONS[case]
+    sign = 1 if higher else -1
+
+    def signed(finalist: Finalist) -> Finalist:
+        further = tuple(None if score is None else sign * score for score in finalist.further_scores)
+        return Finalist(finalist.number, sign * finalist.search_score, further)
+
+    assert decide([signed(finalist) for finalist in finalists], higher).winner.number == winner
+
+
+def test_a_search_whose_finalists_all_fail_without_params_ends_with_an_error() -> None:
+    with pytest.raises(UserError, match="every finalist failed with every further seed; narrow tune.space"):
+        decide([Finalist(1, 0.9, (None,)), Finalist(2, 0.9, (None,))], higher_is_better=True)
+
+
+@pytest.mark.parametrize(
+    ("difference", "repeats", "low", "high"),
+    [(-0.5, 1, 0.10, 0.20), (-0.5, 3, 0.03, 0.10), (2.0, 3, 0.88, 0.96)],  # the search score counted: 0.66, 0.66, 1.0
+)
+def test_truly_worse_params_rarely_win_and_clearly_better_ones_do(
+    difference: float, repeats: int, low: float, high: float
+) -> None:
+    rng, searches, replaced = np.random.default_rng(0), 2000, 0
+    for _ in range(searches):
+        truth = np.full(24, difference)
+        truth[0] = 0
+        found = truth + rng.normal(size=24)  # in standard deviations between seeds
+        numbers = {int(found.argmax()), 0}
+        finalists = [Finalist(n, found[n], tuple(truth[n] + rng.normal(size=repeats))) for n in numbers]
+        replaced += decide(finalists, higher_is_better=True).winner.number != 0
+    assert low < replaced / searches < high
 
 
 def test_a_trial_worse_than_half_of_the_earlier_ones_is_stopped(

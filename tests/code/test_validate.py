@@ -20,6 +20,7 @@ from stages.checks.custom_expectations import CUSTOM_CHECKS
 from stages.checks.results import interpret
 from stages.checks.suite import run_suite
 from stages.config.schema_data import Checks
+from stages.config.schema_task import Task
 from stages.core.findings import Finding, read_findings
 from stages.dataset.annotations import Annotation, ObjectAnnotation
 from stages.dataset.manifest import MANIFEST_COLUMNS, MANIFEST_FILE, SEALED_INDEX
@@ -35,6 +36,7 @@ CHECKS = Checks(
     max_blank=0.0,
     expectations={},
 )
+CLASSIFICATION = Task()
 ONE_CLASS = frozenset(("labels", "one class"))
 DEFAULTS = {"str": "", "int64": 1, "float64": 0.5, "bool": False, "object": b""}
 
@@ -71,9 +73,12 @@ def folder_of(rows: pd.DataFrame, folder: Path, targets: dict[str, bytes] | None
     return In(folder)
 
 
-def check(rows: pd.DataFrame, tmp_path: Path, checks: Checks = CHECKS) -> dict[str, Finding]:
+def check(
+    rows: pd.DataFrame, tmp_path: Path, checks: Checks = CHECKS, task: Task = CLASSIFICATION
+) -> dict[str, Finding]:
     """Return the findings of a manifest by id."""
-    metrics = call(validate.main, [folder_of(rows, tmp_path / "in"), tmp_path / "out"], {"checks": checks})
+    sections = {"checks": checks, "task": task}
+    metrics = call(validate.main, [folder_of(rows, tmp_path / "in"), tmp_path / "out"], sections)
     findings = read_findings(tmp_path / "out" / "findings.json")
     assert metrics["checks"] == len(findings) == metrics["passed"] + metrics["blocking"] + metrics["warning"]
     return {finding.id: finding for finding in findings}
@@ -295,6 +300,6 @@ def test_object_classes_are_counted_by_the_images_that_contain_them(tmp_path: Pa
 def test_labels_without_classes_need_no_class_rule(tmp_path: Path) -> None:
     rows = valid_rows()
     rows["annotation"], rows["label"] = Annotation(scalars={"count": 3.0}).to_json(), ""
-    found = check(rows, tmp_path)
+    found = check(rows, tmp_path, task=Task(name="regression", score="mean_absolute_error"))
     assert broken_rules(found) == set()
     assert "checks/min_classes" not in found and "checks/labels_in_both" not in found

@@ -43,8 +43,9 @@ def test_the_photo_with_two_labels_in_clothing10_is_detected(reference_data: Pat
 def test_identical_images_across_splits_of_pneumoniamnist_are_detected(reference_data: Path, tmp_path: Path) -> None:
     found, rows = findings("pneumoniamnist", reference_data, tmp_path)
     assert rows["split"].value_counts().to_dict() == {"train": 4708, "val": 524}
-    checks = example_params("pneumoniamnist").checks
-    call(validate, [tmp_path / "ingested", tmp_path / "validated"], {"checks": checks})
+    params = example_params("pneumoniamnist")
+    sections = {"checks": params.checks, "task": params.task}
+    call(validate, [tmp_path / "ingested", tmp_path / "validated"], sections)
     violated = [f for f in read_findings(tmp_path / "validated/findings.json") if f.severity != "passed"]
     assert [f.id for f in violated] == ["checks/image_in_one_split"] and violated[0].severity == "blocking"
     across = rows.groupby("pixels")["split"].nunique()
@@ -79,8 +80,9 @@ def test_missing_red_cell_boxes_of_bccd_are_detected(reference_data: Path, tmp_p
     assert len(finding.images) <= 24 < len(rows) / 10
     assert "RBC unlabelled" in finding.captions["JPEGImages/BloodImage_00330.jpg"]
     assert found["leakage/same-image"].images == [f"JPEGImages/BloodImage_000{n}.jpg" for n in (37, 38)]
-    checks = example_params("bccd").checks
-    call(validate, [tmp_path / "ingested", tmp_path / "validated"], {"checks": checks})
+    params = example_params("bccd")
+    sections = {"checks": params.checks, "task": params.task}
+    call(validate, [tmp_path / "ingested", tmp_path / "validated"], sections)
     violated = [f for f in read_findings(tmp_path / "validated/findings.json") if f.severity != "passed"]
     assert [f.id for f in violated] == ["checks/red_cells"] and violated[0].severity == "warning"
     assert violated[0].message.startswith("12 of 292 images") and set(violated[0].images) <= unlabelled

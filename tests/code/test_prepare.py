@@ -1,0 +1,53 @@
+"""Tests of prepare: each image is decoded once, and the moments of numbers are those of the training labels."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import prepare
+from stages.config.schema_data import Prepare
+from stages.config.schema_task import Representation, Task
+from stages.dataset.annotations import Annotation, ObjectAnnotation
+from stages.dataset.manifest import DATASET_FILE, decode_images
+from stages.runner.stage import call
+from tests.code.test_validate import folder_of, png, valid_rows
+
+WEIGHTS = [float(n) for n in range(12)]
+MASKS = [np.pad(np.ones((10, n % 6), np.uint8), ((0, 0), (0, 10 - n % 6))) for n in range(12)]
+LABELS: dict[str, tuple[list[Annotation], list[float]]] = {
+    "scalars": ([Annotation(scalars={"weight": weight}) for weight in WEIGHTS], WEIGHTS),
+    "count": (
+        [Annotation(shapes=(ObjectAnnotation("cell", (1, 1, 3, 3)),) * (1 + n % 6)) for n in range(12)],
+        [1.0 + n % 6 for n in range(12)],
+    ),
+    "area": ([Annotation(mask=("background", "cell"))] * 12, [float(mask.mean()) for mask in MASKS]),
+}
+
+
+@pytest.mark.parametrize("target", LABELS)
+def test_regression_decodes_each_image_once(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    annotations, truths = LABELS[target]
+    rows = valid_rows().assign(annotation=[one.to_json() for one in annotations], label="", depth=8)
+    masks = {path: png(mask) for path, mask in zip(rows["path"], MASKS, strict=True)} if target == "area" else {}
+    folder = folder_of(rows, tmp_path / "in", masks)
+    (folder / DATASET_FILE).write_text(json.dumps({"name": "numbers", "version": "1"}))
+    decoded: list[str] = []
+
+    def count(rows: Any, *arguments: Any) -> Any:
+        decoded.extend(rows["path"])
+        return decode_images(rows, *arguments)
+
+    monkeypatch.setattr(prepare, "decode_images", count)
+    sections = {
+        "task": Task(name="regression", score="r2", target=target),  # type: ignore[arg-type]
+        "representation": Representation(),
+        "prepare": Prepare(size=8),
+    }
+    call(prepare.main, [folder, folder, tmp_path / "out"], sections)
+    assert sorted(decoded) == sorted(rows["path"])
+    about = json.loads((tmp_path / "out/about.json").read_text())
+    training = np.array(truths)[rows["split"].eq("train")]
+    assert about["mean"] == pytest.approx([training.mean()]) and about["deviation"] == pytest.approx([training.std()])
