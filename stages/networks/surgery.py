@@ -68,9 +68,10 @@ def synchronize_norm(network: nn.Module) -> nn.Module:
 
     `nn.SyncBatchNorm.convert_sync_batchnorm` would drop the activation that timm stores in `BatchNormAct2d`.
     """
-    from timm.layers import convert_sync_batchnorm  # the import takes seconds
+    from timm.layers.norm_act import convert_sync_batchnorm  # the import takes seconds
 
-    return convert_sync_batchnorm(network)
+    synchronized: nn.Module = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    return synchronized
 
 
 def _keep_activation(new: nn.Module, old: nn.Module) -> nn.Module:
