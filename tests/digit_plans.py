@@ -5,7 +5,9 @@ from typing import Any
 
 from stages.config.schema import Params
 from stages.training.auto_params import resolve_auto
+from stages.training.devices import single_process_fabric
 from stages.training.loop import TrainingResult, fit
+from stages.training.trainer_state import TrainerState, build_state
 from stages.training.training_plan import TrainingData, TrainingPlan, build_plan, load_training_data
 from stages.training.training_progress import EpochMetrics
 from tests.conftest import digit_images, prepare_digits
@@ -46,6 +48,11 @@ def digit_plan(
     names = ("task", "augment", "network", "train")
     sections = {name: getattr(params, name).model_copy(update=changes.get(name, {})) for name in names}
     return build_plan(data, sections, weights)
+
+
+def state_of(plan: TrainingPlan) -> TrainerState:
+    """Resolve `auto` and return the state at the start of the training, on the CPU."""
+    return build_state(resolve_auto(plan).plan, single_process_fabric("cpu", "32-true"))
 
 
 def train_on(plan: TrainingPlan) -> TrainingResult:

@@ -65,8 +65,8 @@ class Train(Section):
     batch_size: Annotated[int, Field(ge=2), Unit("images")] = 64
     """Images per batch on each device."""
     gradient_accumulation: Annotated[int, Field(ge=1), Unit("batches")] = 1
-    """Batches whose gradients are averaged for one step; equivalent to one large batch except for batch
-    normalization."""
+    """Batches whose gradients are averaged for one step; equivalent to one large batch except for batch normalization
+    and mask_rcnn."""
     optimizer: Text = "adamw"
     """adamw, adam, sgd (Nesterov momentum), rmsprop, lion, or timm/NAME: any other optimizer of timm."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -90,11 +90,11 @@ class Train(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of an exponential moving average of the weights, which is evaluated and saved in their place; 0: none."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of the target spread over all classes."""
+    """Share of the target spread over all classes; without effect on losses without classes."""
     class_weights: Literal["auto", "none", "balanced", "sampled"] = "none"
-    """balanced: every class has the same weight in the loss; sampled: images of rare classes are drawn more often, so
-    that an epoch shows every class equally often; auto: balanced where the score weighs classes equally and one class
-    is far more frequent than another."""
+    """balanced: every class has the same weight in the loss, where one image counts up to 100 times as much as another;
+    sampled: images of rare classes are drawn more often, so that an epoch shows every class equally often; auto:
+    balanced where the score weighs classes equally and one class is far more frequent than another."""
     nonfinite_loss: Literal["stop", "roll_back"] = "stop"
     """Reaction to a loss that is not finite. stop: end and save the images of that batch; roll_back: return to the
     beginning of the epoch with half the learning rate, at most five times."""

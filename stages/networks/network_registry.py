@@ -9,7 +9,7 @@ from torch import nn
 from stages.core.errors import UserError, did_you_mean
 from stages.networks import classifiers, mask_rcnn, unet
 from stages.networks.network_config import NetworkConfig
-from stages.networks.surgery import Network, add_stochastic_depth, replace_norm
+from stages.networks.surgery import Network, add_stochastic_depth, replace_norm, synchronize_norm
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,26 @@ def architecture(name: str) -> Architecture:
     return NETWORKS[name]
 
 
-def build(network_config: NetworkConfig) -> Network:
+def build(network_config: NetworkConfig, synchronized: bool = False) -> Network:
     """Build a network with random weights.
+
+    Args:
+        network_config: configuration of the network.
+        synchronized: whether batch normalization uses the images of all processes, which requires cuda.
 
     Raises:
         UserError: the name is unknown, the encoder is unknown or does not provide feature maps, or the network does not
             support `norm`, `feature_noise` or `stochastic_depth`.
     """
-    timm = network_config.name.startswith("timm/")
-    if network_config.feature_noise and (timm or network_config.name == "mask_rcnn"):
+    name, timm = network_config.name, network_config.name.startswith("timm/")
+    if network_config.feature_noise and (timm or name == "mask_rcnn"):
         instead = "use 0, or network.dropout" if timm else "use 0"
         raise UserError(
-            f"network.feature_noise: {network_config.feature_noise:g}, but {network_config.name} does not support it; "
-            f"{instead}"
+            f"network.feature_noise: {network_config.feature_noise:g}, but {name} does not support it; {instead}"
         )
-    body = architecture(network_config.name).build(network_config)
+    body = replace_norm(architecture(name).build(network_config), network_config.norm, name)
+    if synchronized:
+        body = synchronize_norm(body)
     if network_config.stochastic_depth and not timm:
-        add_stochastic_depth(body, network_config.stochastic_depth, network_config.name)
-    return Network(replace_norm(body, network_config.norm, network_config.name), network_config.channels)
+        add_stochastic_depth(body, network_config.stochastic_depth, name)  # last: it belongs to the final layers
+    return Network(body, network_config.channels)

@@ -63,6 +63,17 @@ def replace_norm(network: nn.Module, norm: str, name: str) -> nn.Module:
     return network
 
 
+def synchronize_norm(network: nn.Module) -> nn.Module:
+    """Replace batch normalization by that over the images of all processes, with timm's activations inside it.
+
+    `nn.SyncBatchNorm.convert_sync_batchnorm` would drop the activation that timm stores in `BatchNormAct2d`.
+    """
+    from timm.layers.norm_act import convert_sync_batchnorm  # the import takes seconds
+
+    synchronized: nn.Module = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    return synchronized
+
+
 def _keep_activation(new: nn.Module, old: nn.Module) -> nn.Module:
     """Return the new layer followed by the activation that timm stores in `BatchNormAct2d`, if any."""
     inside = list(old.children())
@@ -147,6 +158,8 @@ def build_last_layer(features: int, outputs: int, network_config: NetworkConfig)
 
 def add_stochastic_depth(network: nn.Module, share: float, name: str) -> nn.Module:
     """Add stochastic depth to a residual network, in place (Huang et al. 2016).
+
+    It acts on the output of the last normalization of each block, which must not be replaced afterwards.
 
     Args:
         network: network to modify.

@@ -76,7 +76,7 @@ def _against_overfitting(params: dict[str, Any]) -> str:
     if train["weight_decay"] < 1:
         more = min(1.0, max(0.01, 3 * train["weight_decay"]))
         knobs.append(f"`train.weight_decay: {more:.2g}` (now {train['weight_decay']:g})")
-    if network["dropout"] < 0.3:
+    if network["dropout"] < 0.3 and network["name"] != "mask_rcnn":  # which has no dropout
         knobs.append(f"`network.dropout: 0.3` (now {network['dropout']:g})")
     if not network["stochastic_depth"] and network["name"].startswith("resnet"):
         knobs.append("`network.stochastic_depth: 0.1` (now 0)")

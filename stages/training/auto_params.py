@@ -1,17 +1,18 @@
 """Replace `auto` in the section `train` by values for these data and this machine, before the training loop."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 
 from stages.core.plurals import quantity
 from stages.tasks.representations import REPRESENTATIONS
+from stages.training.class_weights import MAX_RATIO, class_shares, limited_classes
 from stages.training.devices import single_process_fabric, torch_device
 from stages.training.lr_finder import RangeTest, find_learning_rate
 from stages.training.throughput_autotune import autotune
-from stages.training.training_plan import TrainingPlan
+from stages.training.training_plan import ResolvedParam, TrainingPlan
+from stages.training.unused_settings import unused_settings
 
 IMBALANCE = 3.0  # ratio of the largest to the smallest class size, from which the loss is weighted
 CLASS_BALANCED_SCORES = ("balanced_accuracy", "f1")
@@ -19,30 +20,22 @@ MAX_RESIDENT = 0.5  # share of the device's free memory that images may occupy
 
 
 @dataclass(frozen=True)
-class ResolvedParam:
-    """Value chosen in place of `auto`."""
-
-    key: str
-    value: Any
-    why: str
-
-
-@dataclass(frozen=True)
 class Resolution:
-    """A plan without `auto`, and how its values were chosen."""
+    """A plan without `auto` and without settings that have no effect, and how its values were chosen."""
 
     plan: TrainingPlan
     params: list[ResolvedParam]
+    """Values in place of `auto` and of settings without effect, and limited class weights."""
     range_test: RangeTest | None
     """Present if `train.learning_rate` was `auto`."""
 
 
 def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
-    """Replace every `auto` in the section `train` of a plan.
+    """Replace every `auto` in the section `train` of a plan, and every setting that has no effect.
 
     `loss` follows from the representation, `class_weights` from the score and the data, `device` from the machine,
     `precision`, `memory_format` and `compile` from a short measurement (see `autotune`), `cache_on_device` from the
-    free memory, and `learning_rate` from a range test.
+    free memory, and `learning_rate` from a range test. Settings without effect are switched off (`unused_settings`).
 
     Args:
         plan: plan with or without `auto`.
@@ -52,11 +45,15 @@ def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
         UserError: a device is not available, no learning rate lowers the loss, or a measurement cannot build the
             network, the optimizer or the loss (see `build_state`).
     """
-    train, params = plan.train, []
+    params = unused_settings(plan)
+    plan = _replaced(plan, params)
+    train = plan.train
     if train.loss == "auto":
         params.append(ResolvedParam("train.loss", plan.loss, "the default loss of the representation"))
     if train.class_weights == "auto":
         params.append(ResolvedParam("train.class_weights", *_class_weights(plan)))
+    elif train.class_weights == "balanced" and (limit := _limited_weights(plan)):
+        params.append(ResolvedParam("train.class_weights", "balanced", limit))
     if "auto" in (train.precision, train.memory_format, train.compile):
         fastest = autotune(plan, steps or plan.loader.steps * train.epochs)
         chosen = {"precision": fastest.precision, "memory_format": fastest.memory_format, "compile": fastest.compile}
@@ -81,8 +78,10 @@ def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
 
 
 def _replaced(plan: TrainingPlan, params: list[ResolvedParam]) -> TrainingPlan:
-    update = {param.key.removeprefix("train."): param.value for param in params}
-    return replace(plan, train=plan.train.model_copy(update=update))
+    values = {param.key: param.value for param in params}
+    update = {key.removeprefix("train."): value for key, value in values.items() if key.startswith("train.")}
+    frozen_epochs = values.get("network.frozen_epochs", plan.frozen_epochs)
+    return replace(plan, train=plan.train.model_copy(update=update), frozen_epochs=frozen_epochs)
 
 
 def _class_weights(plan: TrainingPlan) -> tuple[str, str]:
@@ -95,7 +94,16 @@ def _class_weights(plan: TrainingPlan) -> tuple[str, str]:
     count_K = np.bincount(np.asarray(target), minlength=len(spec.labels))
     largest, smallest = spec.labels[count_K.argmax()], spec.labels[count_K.argmin()]
     sizes = f"{quantity(int(count_K.max()), 'training image')} of {largest}, {count_K.min():,} of {smallest}"
-    return ("balanced" if count_K.max() >= IMBALANCE * count_K.min() else "none"), sizes
+    if count_K.max() < IMBALANCE * count_K.min():
+        return "none", sizes
+    return "balanced", "; ".join(part for part in (sizes, _limited_weights(plan)) if part)
+
+
+def _limited_weights(plan: TrainingPlan) -> str:
+    """Return a message about classes whose balanced weight is limited; empty if there are none."""
+    spec = plan.data.spec
+    limited = limited_classes(class_shares(plan.data.train_set.target, spec), spec)
+    return f"weights are limited to {MAX_RATIO:g} times the smallest for: {', '.join(limited)}" if limited else ""
 
 
 def _resident(plan: TrainingPlan) -> tuple[str, str]:

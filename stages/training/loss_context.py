@@ -9,7 +9,7 @@ from stages.core.shapes import Float
 from stages.tasks.task_spec import TaskSpec
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Loss of raw outputs and targets, a scalar tensor."""
+"""Loss of raw outputs and targets: one number per image [B]."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class LossContext:
 
     spec: TaskSpec
     weight_K: Float[torch.Tensor, " K"]
-    """Weight of each class, with mean 1 over the training images (pixels for masks); for `classes`, weight of the
-    presence of a class relative to its absence. Ones where classes are not weighted."""
+    """Weight of each class; for `classes`, of its presence. Ones where classes are not weighted."""
+    absence_weight_K: Float[torch.Tensor, " K"]
+    """Weight of the absence of each class, for `classes`."""
     label_smoothing: float

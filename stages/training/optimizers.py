@@ -1,6 +1,7 @@
 """Optimizers by name, with a separate learning rate for pretrained layers."""
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from stages.core.errors import UserError, did_you_mean
 
 FUSED = ("cpu", "cuda", "mps")  # device types where torch updates all weights in one kernel, in a third of the time
+BETAS = (0.9, 0.999)  # of the optimizers of timm that state no betas
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def build_optimizer(
     Args:
         name: value of `train.optimizer`.
         groups: parameter groups of `ParameterGroups.with_rate`.
-        momentum: momentum of sgd and rmsprop, beta 1 of the others, 0..<1.
+        momentum: momentum of sgd and rmsprop, beta 1 of the others, 0..<1; see `uses_momentum`.
         weight_decay: decoupled (adamw, lion) or L2 (adam, sgd, rmsprop), 0..1.
 
     Raises:
@@ -66,15 +68,46 @@ def _timm_optimizer(
     """Build Lion (Chen et al. 2023) or any other optimizer of timm."""
     from timm import optim  # the import takes seconds
 
-    timm_name = name.removeprefix("timm/")
-    known = optim.list_optimizers()  # type: ignore[attr-defined]
-    if timm_name not in known:
-        raise UserError(f"train.optimizer: {name} is unknown; {did_you_mean(name, [f'timm/{one}' for one in known])}")
-    options = {"lr": groups[-1]["lr"], "weight_decay": weight_decay, "momentum": momentum}
+    timm_name = _timm_name(name)
+    options: dict[str, Any] = {"lr": groups[-1]["lr"], "weight_decay": weight_decay, "momentum": momentum}
     try:
+        betas = signature(optim.get_optimizer_class(timm_name)).parameters.get("betas")  # type: ignore[attr-defined]
+        if betas is not None:  # create_optimizer_v2 passes on `momentum` only to optimizers without betas
+            options["betas"] = (momentum, *(betas.default or BETAS)[1:])
         return optim.create_optimizer_v2(groups, timm_name, **options)  # type: ignore[attr-defined]
     except (ImportError, AssertionError, ValueError, TypeError) as error:
         raise UserError(
             f"train.optimizer: timm cannot build {timm_name} with these params: {str(error).rstrip('.')}; use another "
             "optimizer"
         ) from error
+
+
+def _timm_name(name: str) -> str:
+    """Return the name in timm of an optimizer.
+
+    Raises:
+        UserError: timm has no such optimizer.
+    """
+    from timm import optim
+
+    known = optim.list_optimizers()  # type: ignore[attr-defined]
+    if name.removeprefix("timm/") not in known:
+        raise UserError(f"train.optimizer: {name} is unknown; {did_you_mean(name, [f'timm/{one}' for one in known])}")
+    return name.removeprefix("timm/")
+
+
+def uses_momentum(name: str) -> bool:
+    """Return whether an optimizer uses `train.momentum`: adagrad and adadelta, for example, keep no mean gradient.
+
+    Args:
+        name: value of `train.optimizer`.
+
+    Raises:
+        UserError: timm has no such optimizer.
+    """
+    if not name.startswith("timm/"):
+        return True
+    from timm import optim
+
+    info = optim.get_optimizer_info(_timm_name(name))  # type: ignore[attr-defined]
+    return bool(info.has_momentum or info.has_betas)

@@ -1,14 +1,16 @@
 """Losses of points: coordinates, heatmaps and discs. `losses.py` describes the interface.
 
-Axes: B images, P points, Q = 3 P, H and W working size. The coordinates of an invisible point are NaN.
+The position of an image is the mean over its visible points, 0 if there are none. Axes: B images, P points, Q = 3 P, H
+and W working size. The coordinates of an invisible point are NaN.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.nn import functional
 
-from stages.core.shapes import Float
+from stages.core.shapes import Bool, Float
 from stages.training.loss_context import Loss, LossContext
 
 Tensor = torch.Tensor
@@ -16,24 +18,34 @@ VISIBILITY_WEIGHT = 0.1  # weight of the visibility relative to the position
 OBJECT_WEIGHT = 0.1  # weight of the pixels of a blob or disc relative to those around it
 
 
+def _mean_of_visible(each_BP: Float[Tensor, "B P"], visible_BP: Bool[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    """Return the mean over the visible points of each image; 0 if none is visible."""
+    return (each_BP * visible_BP).sum(dim=1) / visible_BP.sum(dim=1).clamp(min=1)
+
+
 def _coordinates(distance: Callable[..., Tensor], context: LossContext) -> Loss:
     """Return a loss of the coordinates of visible points and of the visibility of all points."""
 
-    def loss(raw_BQ: Float[Tensor, "B Q"], xy_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, ""]:
+    def loss(raw_BQ: Float[Tensor, "B Q"], xy_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, " B"]:
         raw_BP3 = raw_BQ.reshape(len(raw_BQ), -1, 3)
         visible_BP = xy_BP2.isfinite().all(dim=2)
         target_BP2 = (xy_BP2.nan_to_num() + 0.5) / context.spec.size * 2 - 1
         distance_BP = distance(raw_BP3[..., :2], target_BP2, reduction="none").sum(dim=2)
-        position = (distance_BP * visible_BP).sum() / visible_BP.sum().clamp(min=1)
-        visibility = functional.binary_cross_entropy_with_logits(raw_BP3[..., 2], visible_BP.float())
-        return position + VISIBILITY_WEIGHT * visibility
+        visibility_BP = functional.binary_cross_entropy_with_logits(
+            raw_BP3[..., 2], visible_BP.float(), reduction="none"
+        )
+        return _mean_of_visible(distance_BP, visible_BP) + VISIBILITY_WEIGHT * visibility_BP.mean(dim=1)
 
     return loss
 
 
 def coordinate_huber(context: LossContext) -> Loss:
-    """Huber distance of points, where the working image has width 2, and cross-entropy of their visibility."""
-    return _coordinates(functional.smooth_l1_loss, context)
+    """Smooth absolute distance of points, where the working image has width 2, and cross-entropy of their visibility.
+
+    The distance is quadratic up to one working pixel and linear beyond, as in Feng et al. 2018, "Wing loss": a point
+    that is nearly right still has a gradient, and one that is far off does not dominate.
+    """
+    return _coordinates(partial(functional.smooth_l1_loss, beta=2 / context.spec.size), context)
 
 
 def coordinate_l1(context: LossContext) -> Loss:
@@ -63,11 +75,12 @@ def _disc(
     return (_squared_distance(raw_BPHW, xy_BP2) <= context.spec.radius**2).float()
 
 
-def _balanced_mean(each_BPHW: Float[Tensor, "B P H W"], object_BPHW: Float[Tensor, "B P H W"]) -> Float[Tensor, ""]:
-    """Return the mean over the surroundings plus `OBJECT_WEIGHT` times the mean over the object, whatever its area."""
-    around = (each_BPHW * (1 - object_BPHW)).sum() / (1 - object_BPHW).sum().clamp(min=1)
-    inside = (each_BPHW * object_BPHW).sum() / object_BPHW.sum().clamp(min=1)
-    return around + OBJECT_WEIGHT * inside
+def _balanced_mean(each_BPHW: Float[Tensor, "B P H W"], object_BPHW: Float[Tensor, "B P H W"]) -> Float[Tensor, " B"]:
+    """Return the mean over the surroundings plus `OBJECT_WEIGHT` times that over the objects, whatever their area."""
+    pixels, around_BPHW = (1, 2, 3), 1 - object_BPHW
+    around_B = (each_BPHW * around_BPHW).sum(dim=pixels) / around_BPHW.sum(dim=pixels).clamp(min=1)
+    inside_B = (each_BPHW * object_BPHW).sum(dim=pixels) / object_BPHW.sum(dim=pixels).clamp(min=1)
+    return around_B + OBJECT_WEIGHT * inside_B
 
 
 def location_cross_entropy(context: LossContext) -> Loss:
@@ -78,13 +91,12 @@ def location_cross_entropy(context: LossContext) -> Loss:
     """
     visibility = heatmap_cross_entropy(context)
 
-    def loss(raw_BPHW: Float[Tensor, "B P H W"], xy_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, ""]:
+    def loss(raw_BPHW: Float[Tensor, "B P H W"], xy_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, " B"]:
         visible_BP = xy_BP2.isfinite().all(dim=2)
         blob_BPN = _blob(raw_BPHW, xy_BP2, context).flatten(2)
         share_BPN = blob_BPN / blob_BPN.sum(dim=2, keepdim=True).clamp(min=1e-6)
         nats_BP = -(share_BPN * raw_BPHW.flatten(2).log_softmax(dim=2)).sum(dim=2)
-        position = (nats_BP * visible_BP).sum() / visible_BP.sum().clamp(min=1)
-        return position + visibility(raw_BPHW, xy_BP2)
+        return _mean_of_visible(nats_BP, visible_BP) + visibility(raw_BPHW, xy_BP2)
 
     return loss
 
@@ -92,7 +104,7 @@ def location_cross_entropy(context: LossContext) -> Loss:
 def heatmap_cross_entropy(context: LossContext) -> Loss:
     """Cross-entropy per pixel against a Gaussian of height 1; the target of an invisible point is 0 everywhere."""
 
-    def loss(raw_BPHW: Float[Tensor, "B P H W"], xy_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, ""]:
+    def loss(raw_BPHW: Float[Tensor, "B P H W"], xy_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, " B"]:
         blob_BPHW = _blob(raw_BPHW, xy_BP2, context)
         each_BPHW = functional.binary_cross_entropy_with_logits(raw_BPHW, blob_BPHW, reduction="none")
         return _balanced_mean(each_BPHW, blob_BPHW)
@@ -103,7 +115,7 @@ def heatmap_cross_entropy(context: LossContext) -> Loss:
 def heatmap_l2(context: LossContext) -> Loss:
     """Squared difference between the probability and a Gaussian of height 1."""
 
-    def loss(raw_BPHW: Float[Tensor, "B P H W"], xy_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, ""]:
+    def loss(raw_BPHW: Float[Tensor, "B P H W"], xy_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, " B"]:
         blob_BPHW = _blob(raw_BPHW, xy_BP2, context)
         return _balanced_mean((raw_BPHW.sigmoid() - blob_BPHW) ** 2, blob_BPHW)
 
@@ -113,7 +125,7 @@ def heatmap_l2(context: LossContext) -> Loss:
 def disc_cross_entropy(context: LossContext) -> Loss:
     """Cross-entropy per pixel against a disc around the point."""
 
-    def loss(raw_BPHW: Float[Tensor, "B P H W"], xy_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, ""]:
+    def loss(raw_BPHW: Float[Tensor, "B P H W"], xy_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, " B"]:
         disc_BPHW = _disc(raw_BPHW, xy_BP2, context)
         each_BPHW = functional.binary_cross_entropy_with_logits(raw_BPHW, disc_BPHW, reduction="none")
         return _balanced_mean(each_BPHW, disc_BPHW)
@@ -122,19 +134,19 @@ def disc_cross_entropy(context: LossContext) -> Loss:
 
 
 def disc_cross_entropy_dice(context: LossContext) -> Loss:
-    """`disc_cross_entropy` plus 1 - Dice of each point that is visible in the batch (Milletari et al. 2016).
+    """`disc_cross_entropy` plus 1 - Dice of each visible point (Milletari et al. 2016).
 
     Dice penalizes similar places that are wrongly marked, which hardly change the cross-entropy.
     """
     cross_entropy_loss = disc_cross_entropy(context)
 
-    def loss(raw_BPHW: Float[Tensor, "B P H W"], xy_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, ""]:
+    def loss(raw_BPHW: Float[Tensor, "B P H W"], xy_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, " B"]:
         disc_BPHW = _disc(raw_BPHW, xy_BP2, context)
         predicted_BPHW = raw_BPHW.sigmoid()
-        overlap_P = (disc_BPHW * predicted_BPHW).sum(dim=(0, 2, 3))
-        total_P = (disc_BPHW + predicted_BPHW).sum(dim=(0, 2, 3))
-        present_P = disc_BPHW.sum(dim=(0, 2, 3)) > 0
-        each_P = 1 - 2 * overlap_P / total_P.clamp(min=1e-6)
-        return cross_entropy_loss(raw_BPHW, xy_BP2) + (each_P * present_P).sum() / present_P.sum().clamp(min=1)
+        overlap_BP = (disc_BPHW * predicted_BPHW).sum(dim=(2, 3))
+        total_BP = (disc_BPHW + predicted_BPHW).sum(dim=(2, 3))
+        visible_BP = disc_BPHW.sum(dim=(2, 3)) > 0
+        each_BP = 1 - 2 * overlap_BP / total_BP.clamp(min=1e-6)
+        return cross_entropy_loss(raw_BPHW, xy_BP2) + _mean_of_visible(each_BP, visible_BP)
 
     return loss

@@ -16,32 +16,40 @@ BOUNDARY_WEIGHT = 2.0
 
 
 def pixel_cross_entropy(context: LossContext) -> Loss:
-    """Cross-entropy in nats per pixel of known class."""
+    """Cross-entropy in nats per pixel of known class, 0 for an image without such a pixel.
 
-    def loss(raw_BKHW: Float[Tensor, "B K H W"], index_BHW: Integer[Tensor, "B H W"]) -> Float[Tensor, ""]:
-        if not (index_BHW != IGNORE_INDEX).any():
-            return raw_BKHW.sum() * 0
-        return functional.cross_entropy(
-            raw_BKHW, index_BHW, context.weight_K, ignore_index=IGNORE_INDEX, label_smoothing=context.label_smoothing
+    The weight of a pixel is that of its class; as in `losses.cross_entropy`, it does not depend on the smoothing.
+    """
+
+    def loss(raw_BKHW: Float[Tensor, "B K H W"], index_BHW: Integer[Tensor, "B H W"]) -> Float[Tensor, " B"]:
+        known_BHW = index_BHW != IGNORE_INDEX
+        each_BHW = functional.cross_entropy(
+            raw_BKHW,
+            index_BHW,
+            ignore_index=IGNORE_INDEX,
+            label_smoothing=context.label_smoothing,
+            reduction="none",
         )
+        weight_BHW = context.weight_K[torch.where(known_BHW, index_BHW, 0)]
+        return (weight_BHW * each_BHW).sum(dim=(1, 2)) / known_BHW.sum(dim=(1, 2)).clamp(min=1)
 
     return loss
 
 
-def _dice(raw_BKHW: Float[Tensor, "B K H W"], index_BHW: Integer[Tensor, "B H W"]) -> Float[Tensor, ""]:
+def _dice(raw_BKHW: Float[Tensor, "B K H W"], index_BHW: Integer[Tensor, "B H W"]) -> Float[Tensor, " B"]:
     known_BHW = index_BHW != IGNORE_INDEX
     classes = raw_BKHW.shape[1]
     true_BKHW = functional.one_hot(torch.where(known_BHW, index_BHW, 0), classes).movedim(3, 1) * known_BHW[:, None]
     predicted_BKHW = raw_BKHW.softmax(dim=1) * known_BHW[:, None]
-    overlap_K = (true_BKHW * predicted_BKHW).sum(dim=(0, 2, 3))
-    total_K = true_BKHW.sum(dim=(0, 2, 3)) + predicted_BKHW.sum(dim=(0, 2, 3))
-    present_K = true_BKHW.sum(dim=(0, 2, 3)) > 0
-    each_K = 1 - 2 * overlap_K / total_K.clamp(min=1e-6)
-    return (each_K * present_K).sum() / present_K.sum().clamp(min=1)
+    overlap_BK = (true_BKHW * predicted_BKHW).sum(dim=(2, 3))
+    total_BK = true_BKHW.sum(dim=(2, 3)) + predicted_BKHW.sum(dim=(2, 3))
+    present_BK = true_BKHW.sum(dim=(2, 3)) > 0
+    each_BK = 1 - 2 * overlap_BK / total_BK.clamp(min=1e-6)
+    return (each_BK * present_BK).sum(dim=1) / present_BK.sum(dim=1).clamp(min=1)
 
 
 def dice(_: LossContext) -> Loss:
-    """1 - Dice of the probabilities over the batch, averaged over the classes present in it (Milletari et al. 2016)."""
+    """1 - Dice of the probabilities, averaged over the classes present in the image (Milletari et al. 2016)."""
     return _dice
 
 
@@ -67,9 +75,12 @@ def boundary_classes(id_BHW: Integer[Tensor, "B H W"]) -> Integer[Tensor, "B H W
     return torch.where(id_BHW > 0, torch.where(edge_BHW, BOUNDARY, INTERIOR), BACKGROUND)
 
 
-def _boundary_cross_entropy(raw_B3HW: Float[Tensor, "B 3 H W"], id_BHW: Integer[Tensor, "B H W"]) -> Float[Tensor, ""]:
-    weight_3 = torch.tensor([1.0, 1.0, BOUNDARY_WEIGHT], device=raw_B3HW.device)
-    return functional.cross_entropy(raw_B3HW, boundary_classes(id_BHW), weight_3)
+def _boundary_cross_entropy(
+    raw_B3HW: Float[Tensor, "B 3 H W"], id_BHW: Integer[Tensor, "B H W"]
+) -> Float[Tensor, " B"]:
+    index_BHW = boundary_classes(id_BHW)
+    weight_BHW = torch.where(index_BHW == BOUNDARY, BOUNDARY_WEIGHT, 1.0)
+    return (weight_BHW * functional.cross_entropy(raw_B3HW, index_BHW, reduction="none")).mean(dim=(1, 2))
 
 
 def boundary_cross_entropy(_: LossContext) -> Loss:

@@ -1,12 +1,12 @@
 """Objects that a training changes: network, optimizer, weight average and data, built from a plan."""
 
 import copy
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
@@ -14,11 +14,10 @@ from torch import nn
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
 from stages.core.shapes import Float
-from stages.dataset.annotations import IGNORE_INDEX
 from stages.networks import build
 from stages.networks.weight_loading import Layer, load_weights, pretrained_parameters
-from stages.tasks.representations import REPRESENTATIONS
 from stages.training.batch_loader import Batch, BatchLoader, resident_on
+from stages.training.class_weights import class_weights
 from stages.training.devices import ProcessGroup, multi_process_fabric, process_count, single_process_fabric
 from stages.training.ema import WeightAverage
 from stages.training.loss_context import Loss, LossContext
@@ -27,6 +26,8 @@ from stages.training.optimizers import ParameterGroups, build_optimizer
 from stages.training.precision import compute_small_maps_in_float32
 from stages.training.training_plan import TrainingPlan
 
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+DETERMINISTIC_WORKSPACES = (":4096:8", ":16:8")
 LAYOUTS = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -59,7 +60,7 @@ class TrainerState:
         image_BCHW = batch.image_BCHW.contiguous(memory_format=self.memory_format)
         if self.loss is None:
             return torch.stack(list(model(image_BCHW, batch.target).values())).sum()
-        return self.loss(model(image_BCHW).float(), batch.target)
+        return self.loss(model(image_BCHW).float(), batch.target).mean()
 
     @contextmanager
     def validation_network(self) -> Iterator[nn.Module]:
@@ -114,10 +115,9 @@ def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
     assert not isinstance(train.learning_rate, str), "resolve_auto replaces auto"
     _make_deterministic(train.seed)
     processes = ProcessGroup(fabric.world_size, fabric.global_rank)
-    network = build(plan.network_config)
+    synchronized = processes.size > 1 and fabric.device.type == "cuda"
+    network = build(plan.network_config, synchronized)
     layers = load_weights(network, plan.network_config, plan.weights)
-    if processes.size > 1 and fabric.device.type == "cuda":
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     if train.precision != "32-true" and fabric.device.type == "cpu":
         compute_small_maps_in_float32(network)
     network.to(memory_format=LAYOUTS[train.memory_format])
@@ -143,6 +143,13 @@ def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
 
 
 def _make_deterministic(seed: int) -> None:
+    """Seed torch and select deterministic algorithms; torch warns where it has none for an operation.
+
+    cuBLAS is deterministic only with a workspace of fixed size, which is set before its first use (NVIDIA, "cuBLAS",
+    section "Results reproducibility"); torch reads the setting on every call.
+    """
+    if os.environ.get(CUBLAS_WORKSPACE) not in DETERMINISTIC_WORKSPACES:
+        os.environ[CUBLAS_WORKSPACE] = DETERMINISTIC_WORKSPACES[0]
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow, for debugging only
@@ -150,10 +157,20 @@ def _make_deterministic(seed: int) -> None:
 
 def _loss(plan: TrainingPlan, device: torch.device) -> Loss | None:
     spec = plan.data.spec
+    presence_K, absence_K = _weights(plan)
     if spec.representation == "boxes":
         return None
-    context = LossContext(spec, class_weights(plan).to(device), plan.train.label_smoothing)
+    context = LossContext(spec, presence_K.to(device), absence_K.to(device), plan.train.label_smoothing)
     return LOSSES[spec.representation][plan.loss](context)
+
+
+def _weights(plan: TrainingPlan) -> tuple[Float[torch.Tensor, " K"], Float[torch.Tensor, " K"]]:
+    """Return the weights of the presence and of the absence of each class; ones unless the classes are balanced."""
+    spec = plan.data.spec
+    if plan.train.class_weights != "balanced":
+        return torch.ones(max(1, len(spec.labels))), torch.ones(max(1, len(spec.labels)))
+    presence_K, absence_K = class_weights(plan.data.train_set.target, spec)
+    return torch.from_numpy(presence_K).float(), torch.from_numpy(absence_K).float()
 
 
 def _loader(plan: TrainingPlan, processes: ProcessGroup, device: torch.device) -> BatchLoader:
@@ -170,29 +187,3 @@ def _loader(plan: TrainingPlan, processes: ProcessGroup, device: torch.device) -
         )
     store = resident_on(plan.loader.store, device) if train.cache_on_device == "yes" else plan.loader.store
     return replace(plan.loader, store=store, micro_batches=micro_batches)
-
-
-def class_weights(plan: TrainingPlan) -> Float[torch.Tensor, " K"]:
-    """Return the weight of each class in the loss; ones unless `train.class_weights` is `balanced`.
-
-    Balanced weights are inverse to the share of the class, with mean 1 over the training images (pixels for masks). For
-    several labels per image they are the odds of the absence of a class to its presence.
-
-    Raises:
-        UserError: `balanced`, but the task has no classes.
-    """
-    spec, target = plan.data.spec, plan.data.train_set.target
-    classes = max(1, len(spec.labels))
-    if plan.train.class_weights != "balanced":
-        return torch.ones(classes)
-    match REPRESENTATIONS[spec.representation].stores:
-        case "index" | "labels":
-            index = np.asarray(target).ravel()
-            count_K = np.bincount(index[index != IGNORE_INDEX], minlength=classes)
-            return torch.tensor(count_K.sum() / (classes * np.maximum(count_K, 1)), dtype=torch.float32)
-        case "vector" if spec.task == "multilabel":  # odds of absence to presence
-            share_K = np.asarray(target, np.float64).mean(axis=0)
-            return torch.tensor((1 - share_K) / np.maximum(share_K, 1 / len(np.asarray(target))), dtype=torch.float32)
-        case _:
-            raise UserError(f"train.class_weights: balanced requires classes, which task {spec.task} does not have; "
-                            "use none")  # fmt: skip

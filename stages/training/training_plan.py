@@ -42,6 +42,15 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
+class ResolvedParam:
+    """Value that replaces the one in the params: chosen for `auto`, or because the setting has no effect."""
+
+    key: str
+    value: Any
+    why: str
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
     """Data, network, augmentation, optimization, and the score that selects the best epoch."""
 

@@ -9,7 +9,7 @@ from torch import nn
 from stages.dataset.pixel_store import PixelStore
 from stages.networks.mask_rcnn import enable_losses
 from stages.tasks import TASKS
-from stages.training.batch_loader import Batch, unaugmented_batches
+from stages.training.batch_loader import Batch, load_batch
 from stages.training.devices import ProcessGroup
 from stages.training.network_inference import predict_store
 from stages.training.trainer_state import TrainerState
@@ -33,7 +33,7 @@ def validate(
     def add_loss(raw: Any, batch: Batch) -> None:
         nonlocal total
         assert loss is not None
-        total += float(loss(raw.float(), batch.target)) * len(batch.index_B)
+        total += float(loss(raw.float(), batch.target).sum())
 
     own = _shard(store, processes) if processes.size > 1 else store
     on_batch = None if loss is None else add_loss
@@ -50,13 +50,18 @@ def validate(
 
 
 def _total_box_loss(plan: TrainingPlan, state: TrainerState, network: nn.Module, store: PixelStore) -> float:
-    """Return the sum of the loss over the images."""
+    """Return the sum of the loss over the images.
+
+    The candidates that are scored are a random sample, and the losses are means over the sample of a batch: each image
+    is a batch with the same random numbers, so that its loss depends on no other image.
+    """
     enable_losses(network)
     total = 0.0
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.train.seed)
-        for batch in unaugmented_batches(store, plan.data.spec, plan.train.batch_size, state.device):
-            total += float(state.batch_loss(network, batch)) * len(batch.index_B)
+        for row in range(len(store)):
+            torch.manual_seed(plan.train.seed)
+            batch = load_batch(store, plan.data.spec, np.array([row]), state.device)
+            total += float(state.batch_loss(network, batch))
     return total
 
 

@@ -184,6 +184,8 @@ def test_only_unused_params_are_suggested_with_their_current_values() -> None:
     regularized = PARAMS | {"augment": {"preset": "strong"}, "network": PARAMS["network"] | {"dropout": 0.5}}
     text = " ".join(overfitting_sentences(curves, 2, goal, True, regularized))
     assert "augment.preset" not in text and "network.dropout" not in text and "train.ema_decay: 0.99" in text
+    detector = PARAMS | {"network": PARAMS["network"] | {"name": "mask_rcnn"}}
+    assert "network.dropout" not in " ".join(overfitting_sentences(curves, 2, goal, True, detector))
 
 
 @pytest.mark.parametrize(("loading", "bottleneck"), [(0.01, False), (0.2, True)])

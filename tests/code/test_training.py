@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,13 @@ from stages.training.ema import WeightAverage
 from stages.training.loop import fit
 from stages.training.model_file import load_model, save_model
 from stages.training.network_inference import predict_store
+from stages.training.optimizers import build_optimizer, uses_momentum
 from stages.training.precision import compute_small_maps_in_float32
 from stages.training.schedules import SCHEDULES, lr_factor
 from stages.training.training_plan import TrainingData, TrainingPlan, build_plan
 from stages.training.training_progress import EpochMetrics, TrainingProgress
-from tests.digit_plans import digit_plan, ignore, load_digits, train_on
+from stages.training.unused_settings import unused_settings
+from tests.digit_plans import digit_plan, ignore, load_digits, state_of, train_on
 
 CPU = torch.device("cpu")
 MakePlan = Callable[..., TrainingPlan]
@@ -54,6 +58,24 @@ def test_every_optimizer_lowers_the_loss(make_plan: MakePlan, name: str) -> None
     rate = {"lion": 0.0003, "rmsprop": 0.0003, "timm/nadamw": 0.001}.get(name, 0.003)
     result = train_on(make_plan(UNAUGMENTED, epochs=4, optimizer=name, learning_rate=rate, label_smoothing=0.0))
     assert result.epochs[-1].train_loss < 0.8 * result.epochs[0].train_loss
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["adamw", "adam", "sgd", "rmsprop", "lion"]
+    + [f"timm/{one}" for one in ("adafactor", "adagrad", "adan", "lamb", "madgrad", "muon", "nadamw", "novograd")],
+)
+def test_momentum_acts_on_every_optimizer_that_has_one(name: str) -> None:
+    moved = []
+    for momentum in (0.5, 0.9):
+        weight_XX, rng = torch.nn.Parameter(torch.ones(4, 4)), torch.Generator().manual_seed(0)
+        optimizer = build_optimizer(name, [{"params": [weight_XX], "lr": 0.01, "peak": 0.01}], momentum, 0.0)
+        for _ in range(4):
+            optimizer.zero_grad()
+            (weight_XX * torch.randn((4, 4), generator=rng)).sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        moved.append(weight_XX.detach())
+    assert uses_momentum(name) == (not torch.equal(*moved)) == (name != "timm/adagrad")
 
 
 def test_an_unknown_optimizer_is_reported_with_the_nearest_name(make_plan: MakePlan) -> None:
@@ -180,6 +202,25 @@ def test_feature_noise_and_stochastic_depth_act_in_training_only() -> None:
     assert not torch.equal(network(x_BCHW), network(x_BCHW))
 
 
+@pytest.mark.parametrize(
+    ("norm", "synchronized"), [("batch", False), ("group", False), ("none", False), ("batch", True)]
+)
+def test_stochastic_depth_acts_with_every_norm(norm: str, synchronized: bool) -> None:
+    network = build(NetworkConfig("resnet18", "plain", 1, 3, norm, 0.0, 16, stochastic_depth=0.5), synchronized)
+    x_BCHW = torch.rand(4, 1, 16, 16)
+    assert not torch.equal(network.train()(x_BCHW), network(x_BCHW))
+    assert torch.equal(network.eval()(x_BCHW), network(x_BCHW))
+
+
+def test_synchronized_batch_norm_keeps_the_activations_of_timm() -> None:
+    config = NetworkConfig("timm/efficientnet_lite0", "plain", 1, 3, "batch", 0.0, 32)
+    network, synchronized = build(config), build(config, synchronized=True)
+    synchronized.load_state_dict(network.state_dict())
+    x_BCHW = torch.rand(2, 1, 32, 32)
+    assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in synchronized.modules())
+    assert torch.allclose(network.eval()(x_BCHW), synchronized.eval()(x_BCHW), atol=1e-6)
+
+
 def test_stochastic_depth_requires_residual_blocks() -> None:
     with pytest.raises(UserError, match="network.stochastic_depth: 0.5, but vgg11 has no residual blocks"):
         build(NetworkConfig("vgg11", "plain", 1, 3, "batch", 0.0, 32, stochastic_depth=0.5))
@@ -202,6 +243,68 @@ def test_class_weights_are_chosen_from_the_data(make_plan: MakePlan) -> None:
     (chosen,) = [param for param in resolution.params if param.key == "train.class_weights"]
     assert chosen.value == "none" and "8 training images of" in chosen.why
     assert resolution.plan.train.class_weights == "none"
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "off", "other"),
+    [
+        ("train", "momentum", 0.9, 0.0, {"optimizer": "timm/adagrad"}),
+        ("train", "patience", 2, 0, {"epochs": 2}),
+        ("network", "encoder", "vgg11", "resnet18", {}),
+        ("network", "frozen_epochs", 3, 0, {}),
+        ("network", "pretrained_lr_factor", 0.5, 0.1, {}),
+    ],
+)
+def test_settings_without_effect_are_named_and_switched_off(
+    make_plan: MakePlan, section: str, key: str, value: Any, off: Any, other: dict[str, Any]
+) -> None:
+    train = {**other, key: value} if section == "train" else other
+    resolution = resolve_auto(make_plan({section: {key: value}} if section == "network" else None, **train))
+    (param,) = [one for one in resolution.params if one.key == f"{section}.{key}"]
+    assert param.value == off and param.why.startswith("without effect: ")
+    used = resolution.plan.train if section == "train" else resolution.plan
+    assert getattr(used, key, off) in (off, value if key == "pretrained_lr_factor" else off)
+
+
+@pytest.mark.parametrize(
+    ("loss", "named"),
+    [
+        ("cross_entropy_dice", []),
+        ("dice", ["train.label_smoothing", "train.class_weights"]),
+        ("huber", ["train.label_smoothing"]),
+    ],
+)
+def test_settings_of_classes_are_named_where_the_loss_ignores_them(
+    make_plan: MakePlan, loss: str, named: list[str]
+) -> None:
+    plan = replace(make_plan(class_weights="balanced" if loss != "huber" else "none"), loss=loss)
+    assert [param.key for param in unused_settings(plan)] == named
+
+
+def test_dropout_is_named_where_the_network_has_none(make_plan: MakePlan) -> None:
+    plan = make_plan()
+    config = replace(plan.network_config, name="mask_rcnn", dropout=0.3)
+    assert "network.dropout" in [param.key for param in unused_settings(replace(plan, network_config=config))]
+
+
+def test_limited_class_weights_are_named(make_plan: MakePlan) -> None:
+    plan = make_plan(class_weights="balanced")
+    many = plan.data.train_set.select(np.zeros(1501, int))
+    train_set = replace(many, target=np.repeat([0, 1, 2], [1000, 1, 500]))
+    plan = replace(plan, data=replace(plan.data, train_set=train_set))
+    (param,) = [one for one in resolve_auto(plan).params if one.key == "train.class_weights"]
+    assert param.value == "balanced" and "limited to 100 times the smallest for: 1" in param.why
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, ":4096:8"), (":16:8", ":16:8"), (":0:0", ":4096:8")])
+def test_cublas_is_deterministic_before_its_first_use(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, given: str | None, used: str
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", given)
+    state_of(make_plan())
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == used and torch.are_deterministic_algorithms_enabled()
 
 
 def test_the_training_loop_refuses_auto_values(make_plan: MakePlan) -> None:

@@ -247,7 +247,7 @@ def test_further_seeds_alone_decide_between_the_best_trials_and_params(
     )
     assert json.loads(Path("tuned/metrics.json").read_text())["best_score"] == 0.88, "without the score of the search"
     printed = capsys.readouterr().out
-    assert "finalist 2: mean 0.6000 over 1 further seed (0.6000), 0.9500 in the search" in printed
+    assert "finalist trial 2: mean 0.6000 over 1 further seed (0.6000), 0.9500 in the search" in printed
     assert "tune: trial 3 is selected: the difference of the means is 0.0700, its standard error 0.0100" in printed
 
 

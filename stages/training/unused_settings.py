@@ -1,0 +1,49 @@
+"""Find settings that have no effect in a training, and the values that are used in their place."""
+
+from collections.abc import Iterator
+
+from stages.config.schema_training import Network
+from stages.core.plurals import quantity
+from stages.networks.pretrained import WITH_ENCODER
+from stages.training.losses import CLASS_LOSSES
+from stages.training.optimizers import uses_momentum
+from stages.training.training_plan import ResolvedParam, TrainingPlan
+
+NO_EFFECT = "without effect: "
+
+
+def unused_settings(plan: TrainingPlan) -> list[ResolvedParam]:
+    """Return the settings of a plan that have no effect, each with the value that switches it off and the reason.
+
+    A key that is not set at all is not listed, unless its default would have an effect in other trainings.
+
+    Raises:
+        UserError: the optimizer is unknown.
+    """
+    return [ResolvedParam(key, value, NO_EFFECT + why) for key, value, why in (*_of_train(plan), *_of_network(plan))]
+
+
+def _of_train(plan: TrainingPlan) -> Iterator[tuple[str, object, str]]:
+    train = plan.train
+    if plan.loss not in CLASS_LOSSES:
+        if train.label_smoothing:
+            yield "train.label_smoothing", 0.0, f"the loss {plan.loss} has no target that can be smoothed"
+        if train.class_weights == "balanced" and plan.loss == "dice":
+            yield "train.class_weights", "none", "the loss dice gives every class the same weight, whatever its area"
+    if not uses_momentum(train.optimizer):
+        yield "train.momentum", 0.0, f"{train.optimizer} keeps no mean gradient"
+    if train.patience >= train.epochs:
+        yield "train.patience", 0, f"training ends after {quantity(train.epochs, 'epoch')}"
+
+
+def _of_network(plan: TrainingPlan) -> Iterator[tuple[str, object, str]]:
+    config, default = plan.network_config, Network()
+    if config.dropout and config.name == "mask_rcnn":
+        yield "network.dropout", 0.0, "mask_rcnn has no dropout"
+    if config.encoder != default.encoder and config.name not in WITH_ENCODER:
+        yield "network.encoder", default.encoder, f"{config.name} has no separate encoder"
+    if plan.weights == "none":
+        if plan.frozen_epochs:
+            yield "network.frozen_epochs", 0, "there are no pretrained layers"
+        if plan.pretrained_lr_factor != default.pretrained_lr_factor:
+            yield "network.pretrained_lr_factor", default.pretrained_lr_factor, "there are no pretrained layers"
