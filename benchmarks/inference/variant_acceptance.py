@@ -37,24 +37,24 @@ class Case:
     """Mean log-odds of the true class."""
     between: float = 1.0
     """Standard deviation of the log-odds between groups; within groups it is 2."""
-    change: Callable[[np.random.Generator, Array], Array] = lambda rng, z_GB: rng.normal(size=z_GB.shape)
+    change: Callable[[np.random.Generator, Array], Array] = lambda rng, z_GB: np.asarray(rng.normal(size=z_GB.shape))
     """Returns the change of the log-odds of the true class [groups, images], to be multiplied by its size."""
 
 
 def _noisier_groups(rng: np.random.Generator, z_GB: Array) -> Array:
-    return rng.lognormal(0, 1, (len(z_GB), 1)) * rng.normal(size=z_GB.shape)
+    return np.asarray(rng.lognormal(0, 1, (len(z_GB), 1)) * rng.normal(size=z_GB.shape))
 
 
 def _shared_by_group(rng: np.random.Generator, z_GB: Array) -> Array:
-    return rng.normal(size=(len(z_GB), 1)) + 0.3 * rng.normal(size=z_GB.shape)
+    return np.asarray(rng.normal(size=(len(z_GB), 1)) + 0.3 * rng.normal(size=z_GB.shape))
 
 
 def _heavy_tails(rng: np.random.Generator, z_GB: Array) -> Array:
-    return rng.standard_t(3, size=z_GB.shape)
+    return np.asarray(rng.standard_t(3, size=z_GB.shape))
 
 
 def _bias(rng: np.random.Generator, z_GB: Array) -> Array:
-    return -1 + 0.3 * rng.normal(size=z_GB.shape)
+    return np.asarray(-1 + 0.3 * rng.normal(size=z_GB.shape))
 
 
 def _broken_groups(rng: np.random.Generator, z_GB: Array) -> Array:
@@ -109,7 +109,7 @@ def simulate(case: Case, size: float, repetitions: int, population: int) -> dict
     covered, before, accepted = [], [], []
     for seed in range(repetitions):
         label_N, exact_N, other_N = _draw(case, size, GROUPS, np.random.default_rng(seed))
-        judge = DropEvaluator(list(label_N), np.arange(GROUPS).repeat(IMAGES), SPEC, "accuracy", 200, 0.95)
+        judge = DropEvaluator(label_N.tolist(), np.arange(GROUPS).repeat(IMAGES), SPEC, "accuracy", 200, 0.95)
         exact, other = _probabilities(label_N, exact_N), _probabilities(label_N, other_N)
         found = judge.measure(exact, other, judge.choose_magnification(exact, LIMIT))
         covered.append(found.within(1.0) and not found.within(np.nextafter(drop, -1)))
