@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from stages.core.errors import UserError
 from stages.core.shapes import Array, Integer
@@ -140,7 +141,8 @@ def create_session(source: Path | bytes, threads: int, saturating: bool = False)
     """Return an ONNX Runtime session on the CPU.
 
     On x86 processors without VNNI, the fastest product of uint8 and int8 adds two products in 16 bits and saturates. By
-    default, ONNX Runtime uses a slower, exact product on these processors.
+    default, ONNX Runtime uses a slower, exact product on these processors. It cannot do so if nodes share int8 weights,
+    as in files of earlier versions; these are opened with the fastest product.
 
     Args:
         source: an ONNX file, or its bytes.
@@ -151,4 +153,9 @@ def create_session(source: Path | bytes, threads: int, saturating: bool = False)
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.add_session_config_entry(EXACT_INT8, "0" if saturating else "1")
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Fail:
+        if saturating:
+            raise
+        return create_session(source, threads, saturating=True)
