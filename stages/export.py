@@ -21,13 +21,20 @@ from stages.config.schema_export import Benchmark, Export
 from stages.config.schema_task import Evaluate, Task
 from stages.core.provenance import commit
 from stages.dataset.manifest import read_image_files, read_manifest
-from stages.dataset.pixel_store import open_split
+from stages.dataset.pixel_store import PixelStore, open_split
 from stages.networks.heads import HEADS, OUTPUTS
 from stages.networks.mask_rcnn_export import ExportedDetector
 from stages.preprocessing.resize import fit_image, scale
+from stages.quantization.magnified_change import ALTERATIONS
 from stages.quantization.onnx_graph import count_parameters, extract_preprocessing, simplify
 from stages.quantization.score_drop import DropEvaluator
-from stages.quantization.selection import VariantSetup, select_variant, write_metadata, write_metadata_with_probe
+from stages.quantization.selection import (
+    LabelFreeImages,
+    VariantSetup,
+    select_variant,
+    write_metadata,
+    write_metadata_with_probe,
+)
 from stages.runner.stage import In, Out, run
 from stages.runtime.engines import INPUT
 from stages.tasks.ground_truth import truths_of
@@ -37,6 +44,7 @@ from stages.training.model_file import load_model
 OPSET = 20
 MAX_SIDE = 16384  # pixels
 MAX_BATCH = 1024  # images per call
+LABEL_FREE = 512  # images in each set on which variants are compared without labels
 STATISTICS = ("width", "height", "brightness", "contrast", "entropy", "black", "white", "redness", "blueness")
 """Columns of the manifest whose quantiles are exported."""
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -140,8 +148,8 @@ def _variant_setup(
         truths_of(ingested, paths, spec), judged["group"].to_numpy(), spec, score, evaluate.resamples,
         evaluate.confidence,
     )  # fmt: skip
-    drawn_C = np.random.default_rng(0).permutation(len(train))[: export.calibration_images]
-    calibration = [np.ascontiguousarray(train.image_NHWC[i]) for i in np.sort(drawn_C)]
+    drawn_N = np.random.default_rng(0).permutation(len(train))
+    calibration = _images(train, drawn_N[: export.calibration_images])
     return VariantSetup(
         lambda: read_image_files(judged, ingested),
         len(paths),
@@ -150,7 +158,25 @@ def _variant_setup(
         export.max_score_drop,
         benchmark.threads,
         export.engine,
+        _label_free_images(train, val, drawn_N[export.calibration_images :]),
     )
+
+
+def _label_free_images(train: PixelStore, val: PixelStore, unused_N: np.ndarray[Any, Any]) -> list[LabelFreeImages]:
+    """Return altered validation images, and training images that did not calibrate the ranges of int8."""
+    spread_V = np.unique(np.linspace(0, len(val) - 1, min(len(val), LABEL_FREE // len(ALTERATIONS))).astype(int))
+    altered = [alter(image) for image in _images(val, spread_V) for alter in ALTERATIONS]
+    groups_V = val.rows["group"].to_numpy()[spread_V]
+    found = [LabelFreeImages("altered validation images", altered, np.repeat(groups_V, len(ALTERATIONS)))]
+    if len(unused_N):
+        used_N = np.sort(unused_N[:LABEL_FREE])
+        groups_N = train.rows["group"].to_numpy()[used_N]
+        found.append(LabelFreeImages("training images", _images(train, used_N), groups_N))
+    return found
+
+
+def _images(store: PixelStore, index_N: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    return [np.ascontiguousarray(store.image_NHWC[i]) for i in np.sort(index_N)]
 
 
 def _metadata(

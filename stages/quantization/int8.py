@@ -14,7 +14,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from stages.core.shapes import Array, Integer
-from stages.quantization.onnx_graph import find_network_nodes, find_weighted_layers
+from stages.quantization.onnx_graph import find_network_nodes, find_weighted_layers, separate_shared_weights
 from stages.runtime.engines import INPUT
 
 OPERATORS = [
@@ -46,8 +46,11 @@ class Quantizer:
             images: images of the training split at the working size.
             work: folder for temporary files.
         """
-        self.source, self.images, self.ranges = source, images, work / "ranges.json"
-        graph = onnx.load(source).graph
+        self.source, self.images, self.ranges = work / "separate_weights.onnx", images, work / "ranges.json"
+        model = onnx.load(source)
+        separate_shared_weights(model)
+        onnx.save(model, self.source)
+        graph = model.graph
         self.layers, self.network = find_weighted_layers(graph), find_network_nodes(graph)
         self.others = [node.name for node in graph.node if node.name not in self.network]
 

@@ -21,6 +21,23 @@ def simplify(source: Path, file: Path) -> None:
     onnx.save(rewrite(onnx.load(file), fuse_hardswish_rules()), file)
 
 
+def separate_shared_weights(model: onnx.ModelProto) -> None:
+    """Give each node its own copy of its weights.
+
+    ONNX Runtime cannot convert int8 weights that several nodes share to uint8 (`stages.runtime.engines`).
+    """
+    by_name = {tensor.name: tensor for tensor in model.graph.initializer}
+    used: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        if node.op_type in WEIGHTED and node.input[1] in by_name:
+            name = node.input[1]
+            if name in used:
+                copy = model.graph.initializer.add()
+                copy.CopyFrom(by_name[name])
+                copy.name = node.input[1] = f"{name}_{number}"
+            used.add(name)
+
+
 def find_weighted_layers(graph: onnx.GraphProto) -> list[str]:
     """Return the names of the nodes with weights, in the order of the graph."""
     weights = {tensor.name for tensor in graph.initializer}

@@ -1,12 +1,15 @@
 """Select the variant to ship: float32, or the fastest acceptable variant if it is clearly faster than float32.
 
-A variant is acceptable if the upper end of the interval of its score drop is at most `export.max_score_drop`.
+A variant is acceptable if the upper end of the interval of its score drop is at most `export.max_score_drop`, or if it
+computes in float32 and its outputs differ from those of ONNX Runtime by rounding only
+(`docs/why/change-of-arithmetic.md`).
 """
 
 import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,8 @@ import numpy as np
 import onnx
 from tqdm import tqdm
 
-from stages.core.shapes import Array, Integer
+from stages.core.plurals import quantity
+from stages.core.shapes import Array, Integer, Shaped
 from stages.quantization.int8 import Quantizer
 from stages.quantization.score_drop import Drop, DropEvaluator, measure_latencies
 from stages.runtime import Model
@@ -29,6 +33,11 @@ FLOAT32_SHARES = (0.0, 1 / 8, 1 / 4, 1 / 2)
 """Shares of the layers, the most sensitive first, that stay float32 in an int8 file; tried in this order."""
 TIMED = 4  # images
 PROBED = 16  # minimum number of training images on which the sensitivity of layers is measured, if available
+ROUNDING = 1e-4
+"""Largest difference between the outputs of two engines that counts as rounding in float32.
+
+The unit is that of `stages.tasks.postprocessing.difference`. Deep networks differ by 1e-6 to 1e-5; 16 bits by 1e-3.
+"""
 EXACT, INT8, BFLOAT16 = "float32", "int8", "bfloat16"
 
 
@@ -43,6 +52,9 @@ class Variant:
     engine: str
     precision: str
     drop: Drop | None = None
+    rounding: float | None = None
+    """Largest difference from the outputs in ONNX Runtime, for float32 in another engine if the drop is not within the
+    limit; in the unit of `ROUNDING`."""
     milliseconds: float | None = None
     """Median latency per image, from pixels to prediction."""
     left: list[str] = field(default_factory=list)
@@ -51,6 +63,15 @@ class Variant:
     """Reason why the variant may or may not be shipped."""
     holds: bool = False
     """Whether the score drop is acceptable."""
+
+
+@dataclass(frozen=True)
+class LabelFreeImages:
+    """Images at the working size on which variants are compared with float32 without labels."""
+
+    name: str
+    images: Sequence[Integer[Array, "S S C"]]
+    group_N: Shaped[Array, " N"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +88,28 @@ class VariantSetup:
     threads: int
     engine: str
     """Engine for which the fastest variant is selected: onnxruntime or openvino."""
+    label_free: Sequence[LabelFreeImages] = ()
+    """More images; used if there are too few validation images to bound the drop directly."""
+
+
+class Reference:
+    """The float32 model in ONNX Runtime, with its predictions, with which variants are compared."""
+
+    def __init__(self, file: Path, bench: VariantSetup) -> None:
+        """Predict the validation images.
+
+        Args:
+            file: the float32 file.
+            bench: data and settings.
+        """
+        self.model, self.bench = Model(file, engine="onnxruntime"), bench
+        self.predictions = _predict(self.model, bench, EXACT)
+        self.magnification = bench.judge.choose_magnification(self.predictions, bench.max_drop)
+
+    @cached_property
+    def label_free(self) -> list[list[Any]]:
+        """Predictions for `VariantSetup.label_free`."""
+        return [_predict_images(self.model, more, EXACT) for more in self.bench.label_free]
 
 
 def select_variant(
@@ -83,11 +126,11 @@ def select_variant(
     Returns:
         Name of the variant to ship, and all variants.
     """
-    exact_predictions = _predict(Model(exact, engine="onnxruntime"), bench, EXACT)
+    reference = Reference(exact, bench)
     variants = [Variant(EXACT, exact.name, exact.stat().st_size, "onnxruntime", EXACT, Drop(0.0, 0.0, 0.0), holds=True)]
     if INT8 in wanted:
-        variants.append(_create_int8(exact, metadata, exact_predictions, bench))
-    variants += _create_openvino_variants(variants, exact.parent, wanted, exact_predictions, bench)
+        variants.append(_create_int8(exact, metadata, reference, bench))
+    variants += _create_openvino_variants(variants, exact.parent, wanted, reference, bench)
     return _select_fastest(exact.parent, variants, bench), variants
 
 
@@ -107,12 +150,13 @@ def write_metadata_with_probe(file: Path, metadata: dict[str, Any]) -> None:
     write_metadata(file, metadata)
 
 
-def _create_int8(exact: Path, metadata: dict[str, Any], exact_predictions: list[Any], bench: VariantSetup) -> Variant:
+def _create_int8(exact: Path, metadata: dict[str, Any], reference: Reference, bench: VariantSetup) -> Variant:
     """Return the int8 variant with as few layers in float32 as the score drop allows.
 
     With too few validation images even float32 compared with itself exceeds the limit; then no layers stay float32.
     """
-    can_pass = bench.judge.measure(exact_predictions, exact_predictions).within(bench.max_drop)
+    unchanged = bench.judge.measure(reference.predictions, reference.predictions, reference.magnification)
+    can_pass = unchanged.within(bench.max_drop)
     work = exact.parent / "int8.work"
     work.mkdir()
     file = exact.with_name("int8.onnx")
@@ -126,7 +170,7 @@ def _create_int8(exact: Path, metadata: dict[str, Any], exact_predictions: list[
             variant.left = order[: round(share * len(order))]
             quantizer.write(file, variant.left)
             write_metadata_with_probe(file, metadata | {"precision": INT8, "left_in_float32": variant.left})
-            _measure(variant, Model(file, engine="onnxruntime"), exact_predictions, bench)
+            _measure(variant, Model(file, engine="onnxruntime"), reference, bench)
             if variant.holds or not can_pass:
                 break
     finally:
@@ -158,7 +202,7 @@ def _most_sensitive_first(
 
 
 def _create_openvino_variants(
-    variants: list[Variant], folder: Path, wanted: Sequence[str], exact_predictions: list[Any], bench: VariantSetup
+    variants: list[Variant], folder: Path, wanted: Sequence[str], reference: Reference, bench: VariantSetup
 ) -> list[Variant]:
     """Create and measure OpenVINO variants of the accepted files, unless the model detects boxes.
 
@@ -178,7 +222,12 @@ def _create_openvino_variants(
             except RuntimeError as error:  # unsupported graph
                 variant.verdict = f"OpenVINO cannot run this variant: {str(error).splitlines()[0]}"
                 continue
-            _measure(variant, model, exact_predictions, bench)
+            if precision == BFLOAT16 and not computes_in_bfloat16(model):
+                variant.verdict = "not measured: this processor does not compute in bfloat16"
+                continue
+            _measure(variant, model, reference, bench)
+            if precision == EXACT and not variant.holds:
+                _accept_rounding(variant, model, reference, bench)
     return tried
 
 
@@ -199,22 +248,71 @@ def open_with_openvino(file: Path, precision: str, threads: int) -> Model:
     return model
 
 
-def _measure(variant: Variant, model: Model, exact_predictions: list[Any], bench: VariantSetup) -> None:
+def computes_in_bfloat16(model: Model) -> bool:
+    """Return whether OpenVINO computes in bfloat16; it uses float32 on processors without bfloat16."""
+    assert isinstance(model.engine, OpenVino)
+    return model.engine.compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "bf16"
+
+
+def _measure(variant: Variant, model: Model, reference: Reference, bench: VariantSetup) -> None:
+    """Measure the drop on validation images and, if the changes were magnified, on images without labels."""
     predictions = _predict(model, bench, variant.name)
-    variant.drop = bench.judge.measure(exact_predictions, predictions)
-    variant.holds = variant.drop.within(bench.max_drop)
-    variant.verdict = _verdict(variant.drop, bench.max_drop)
+    drop = bench.judge.measure(reference.predictions, predictions, reference.magnification)
+    if reference.magnification > 1 and drop.within(bench.max_drop):
+        drop = _with_label_free(drop, variant.name, model, reference, bench)
+    variant.drop, variant.holds = drop, drop.within(bench.max_drop)
+    variant.verdict = _verdict(drop, bench.max_drop)
+
+
+def _with_label_free(drop: Drop, name: str, model: Model, reference: Reference, bench: VariantSetup) -> Drop:
+    """Return the drop with its upper end raised to the disagreement with float32 on images without labels."""
+    unit = bench.judge.unit(reference.predictions)
+    for more, exact in zip(bench.label_free, reference.label_free, strict=True):
+        found = _predict_images(model, more, name)
+        limit = bench.judge.disagreement(exact, found, more.group_N, drop.magnification, unit)
+        if limit is None or drop.high is None:
+            return Drop(None, None, None, drop.magnification)
+        drop = replace(drop, high=max(drop.high, limit))
+    return drop
+
+
+def _accept_rounding(variant: Variant, model: Model, reference: Reference, bench: VariantSetup) -> None:
+    """Accept a variant that computes in float32 and whose outputs for all validation images differ by rounding only."""
+    differences = []
+    for data in tqdm(bench.files(), f"outputs, {variant.name}", bench.count, unit="img", disable=None):
+        image = model.decode_file(data)
+        exact, found = reference.model.outputs(image), model.outputs(image)
+        differences.append(difference(exact, found, model.spec, float(np.hypot(*image.shape[:2]))))
+    variant.rounding = max(differences)
+    drop = variant.drop.value if variant.drop is not None else None
+    if variant.rounding <= ROUNDING and (drop is None or drop <= bench.max_drop):
+        variant.holds = True
+        if drop is not None:
+            variant.drop = Drop(drop, drop, drop)  # rounding has no sampling error
+        variant.verdict = (
+            f"float32 in another engine: the outputs for {quantity(bench.count, 'validation image')} differ by at most "
+            f"{variant.rounding:.1e}, which is rounding"
+        )
 
 
 def _verdict(drop: Drop, most: float) -> str:
     if drop.value is None or drop.high is None:
-        return "the drop is undefined on these validation images"
+        return "the drop is undefined on these images"
     text = f"drop {drop.value:.4f} [{drop.low:.4f}, {drop.high:.4f}]"
+    if drop.magnification > 1:
+        text += f" with the changes of the probabilities magnified {drop.magnification} times"
     if drop.within(most):
         return f"{text}, upper end within export.max_score_drop {most:g}"
-    if drop.value <= most:
-        return f"{text}: too few validation images to show that it is within export.max_score_drop {most:g}"
-    return f"{text}, above export.max_score_drop {most:g}"
+    if drop.value > most:
+        return f"{text}, above export.max_score_drop {most:g}"
+    if drop.magnification > 1:
+        return f"{text}: too close to a change of classes to show that it is within export.max_score_drop {most:g}"
+    return f"{text}: too few validation images to show that it is within export.max_score_drop {most:g}"
+
+
+def _predict_images(model: Model, more: LabelFreeImages, name: str) -> list[Any]:
+    images = tqdm(more.images, f"{more.name}, {name}", unit="img", disable=None)
+    return [model.predict(image) for image in images]
 
 
 def _predict(model: Model, bench: VariantSetup, name: str) -> list[Any]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from stages.core.errors import UserError
 from stages.core.shapes import Array, Integer
@@ -22,6 +23,8 @@ SHRINK_ABOVE = 64 * 2**20
 
 ONNX Runtime would otherwise keep about four times the input size. Shrinking triples the duration of the call.
 """
+EXACT_INT8 = "session.x64quantprecision"
+"""Option of ONNX Runtime: 1 for exact int8 on x86 processors without VNNI; without effect on others."""
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 """OpenVINO's name for the precision of the layers that are not int8."""
 
@@ -134,14 +137,25 @@ def _remove_unused_inputs(model: Any) -> Any:
     return openvino.Model(model.get_results(), used, "without_preprocessing")
 
 
-def create_session(source: Path | bytes, threads: int) -> onnxruntime.InferenceSession:
+def create_session(source: Path | bytes, threads: int, saturating: bool = False) -> onnxruntime.InferenceSession:
     """Return an ONNX Runtime session on the CPU.
+
+    On x86 processors without VNNI, the fastest product of uint8 and int8 adds two products in 16 bits and saturates. By
+    default, ONNX Runtime uses a slower, exact product on these processors. It cannot do so if nodes share int8 weights,
+    as in files of earlier versions; these are opened with the fastest product.
 
     Args:
         source: an ONNX file, or its bytes.
         threads: threads per call; 0 for all cores.
+        saturating: use the fastest product, whose results are wrong if it saturates.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry(EXACT_INT8, "0" if saturating else "1")
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Fail:
+        if saturating:
+            raise
+        return create_session(source, threads, saturating=True)

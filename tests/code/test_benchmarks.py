@@ -25,6 +25,7 @@ from benchmarks.inference import (
     compare_inference,
     decoder_speed,
     peak_flops,
+    variant_acceptance,
 )
 from benchmarks.pipeline import dataset_scaling
 from benchmarks.pipeline.dataset_scaling import photo_like
@@ -261,3 +262,13 @@ def test_a_tiny_run_without_a_folder_does_not_replace_results() -> None:
 def test_only_the_marked_lines_of_a_page_are_replaced() -> None:
     assert replace_block("<!-- a -->\nold\nold\n\nend", "a", "new") == "<!-- a -->\nnew\n\nend"
     assert replace_block("<!-- a -->\n\nend", "a", "new\nnew") == "<!-- a -->\nnew\nnew\n\nend"
+
+
+def test_variant_acceptance_rejects_harmful_changes_and_accepts_harmless_ones(tmp_path: Path) -> None:
+    rows = run_tiny(variant_acceptance.main, tmp_path)
+    regular = [row for row in rows if row["case"] != variant_acceptance.BROKEN]
+    harmful = [row for row in regular if row["size"] not in variant_acceptance.SIZES]
+    harmless = [row for row in regular if row["size"] == min(variant_acceptance.SIZES)]
+    assert len(harmful) == len(harmless) == len(variant_acceptance.CASES) - 1
+    assert not any(row["accepted"] for row in harmful)
+    assert all(row["accepted"] == row["covered"] == 1 for row in harmless)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -22,9 +23,12 @@ from stages import runtime
 from stages.core.errors import UserError
 from stages.export import OPSET, to_onnx
 from stages.preprocessing.resize import fit_image
+from stages.quantization.int8 import Quantizer
 from stages.quantization.onnx_graph import extract_preprocessing, simplify
 from stages.quantization.score_drop import DropEvaluator
 from stages.quantization.selection import (
+    INT8,
+    LabelFreeImages,
     VariantSetup,
     open_with_openvino,
     select_variant,
@@ -32,8 +36,8 @@ from stages.quantization.selection import (
     write_metadata_with_probe,
 )
 from stages.runtime import Model
-from stages.runtime.engine_selection import predict_probe_image, select_fastest
-from stages.runtime.engines import OpenVino, create_session
+from stages.runtime.engine_selection import PROBE_TOLERANCE, predict_probe_image, select_fastest
+from stages.runtime.engines import OnnxRuntime, OpenVino, create_session
 from stages.tasks.task_spec import TaskSpec
 from tests.conftest import ROOT
 
@@ -132,6 +136,130 @@ def test_int8_is_rejected_if_every_layer_is_sensitive(
     int8 = next(variant for variant in found if variant.name == "int8")
     assert not int8.holds
     assert "above export.max_score_drop 0.02" in int8.verdict
+
+
+class PositiveNetwork(nn.Module):
+    """Network with large positive weights: sums of two products exceed 16 bits for bright images.
+
+    Two layers have equal weights, which the exporter stores once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 16, 3)]
+        layers[2].load_state_dict(layers[1].state_dict())
+        self.layers = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2], nn.ReLU())
+        with torch.no_grad():
+            for values in self.layers.parameters():
+                values.abs_()
+
+    def forward(self, image_NCHW: torch.Tensor) -> torch.Tensor:
+        mean_NC = self.layers(image_NCHW).mean(dim=(2, 3))
+        return torch.stack([mean_NC[:, 0], mean_NC[:, 1:].mean(dim=1)], dim=1)
+
+
+@pytest.fixture(scope="module")
+def positive_int8(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """int8 file of the positive network without a stored probe output, and its metadata."""
+    folder = tmp_path_factory.mktemp("positive")
+    source, metadata = export_float32(PositiveNetwork(), folder)
+    file = folder / "int8.onnx"
+    Quantizer(source, bright_images(), folder).write(file)
+    return file, metadata | {"precision": INT8}
+
+
+def bright_images() -> list[np.ndarray]:
+    return list(np.random.default_rng(0).integers(150, 256, (8, SIDE, SIDE, 3), np.uint8))
+
+
+def test_int8_does_not_saturate_on_any_processor(positive_int8: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    source, metadata = positive_int8
+    file = Path(shutil.copy(source, tmp_path))
+    write_metadata(file, metadata)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # products in float32
+    reference = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    model = Model(file, 1, "onnxruntime")
+    for image in bright_images():
+        (expected,) = reference.run(None, {"image": image[None]})
+        assert model.predict(image) == pytest.approx(expected[0], abs=2e-3)
+
+
+def test_int8_file_with_shared_weights_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.quantization.int8.separate_shared_weights", lambda model: None)
+    source, metadata = export_float32(PositiveNetwork(), tmp_path)
+    file = tmp_path / "int8.onnx"
+    Quantizer(source, bright_images(), tmp_path).write(file)
+    write_metadata(file, metadata | {"precision": INT8})
+    assert Model(file, 1, "onnxruntime").predict(bright_images()[0]).sum() == pytest.approx(1)
+
+
+def test_file_with_the_saturated_probe_output_of_an_earlier_version_is_opened(
+    positive_int8: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, metadata = positive_int8
+    file = Path(shutil.copy(source, tmp_path))
+    saturated = predict_probe_image(OnnxRuntime(create_session(file, 1, saturating=True), INT8), SPEC)
+    write_metadata(file, metadata | {"self_test": saturated})
+    monkeypatch.setitem(PROBE_TOLERANCE, INT8, 1e-6)
+    assert Model(file, 1, "onnxruntime").engine.precision == INT8
+
+
+@pytest.fixture
+def few_files(sensitive: tuple[Path, dict[str, Any], VariantSetup]) -> VariantSetup:
+    """Setup with 12 validation images, too few to bound a drop by 0.001."""
+    _, _, setup = sensitive
+    files = [encode_png(image) for image in images(12)]
+    evaluator = DropEvaluator([i % 2 for i in range(12)], np.arange(12), SPEC, "accuracy", 200, 0.95)
+    return replace(setup, files=lambda: files, count=12, judge=evaluator, max_drop=0.001)
+
+
+@pytest.mark.parametrize(("change", "accepted"), [(0.0, True), (1e-3, False)])
+def test_float32_in_another_engine_requires_no_statistics(
+    model_file: Path, few_files: VariantSetup, monkeypatch: pytest.MonkeyPatch, change: float, accepted: bool
+) -> None:
+    run = OpenVino.run
+    monkeypatch.setattr(OpenVino, "run", lambda self, image: [values + change for values in run(self, image)])
+    metadata = Model(model_file, 1, "onnxruntime").metadata
+    _, found = select_variant(model_file, metadata, [], few_files)
+    other = next(variant for variant in found if variant.name == "float32/openvino")
+    assert other.rounding == pytest.approx(change, abs=1e-5)
+    assert other.holds == accepted
+    assert ("which is rounding" if accepted else "too few validation images") in other.verdict
+
+
+def test_bfloat16_is_not_accepted_on_a_processor_without_it(
+    model_file: Path, few_files: VariantSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.quantization.selection.computes_in_bfloat16", lambda model: False)
+    _, found = select_variant(model_file, Model(model_file, 1, "onnxruntime").metadata, ["bfloat16"], few_files)
+    half = next(variant for variant in found if variant.precision == "bfloat16")
+    assert not half.holds and half.drop is None and "does not compute in bfloat16" in half.verdict
+
+
+@pytest.mark.parametrize(("limit", "accepted"), [(0.04, True), (0.06, False)])
+def test_images_without_labels_can_reject_a_variant(
+    few_files: VariantSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, accepted: bool
+) -> None:
+    file, metadata = export_float32(NonlinearNetwork(nn.ReLU()), tmp_path)
+    samples = images(8)
+    measure = DropEvaluator.disagreement
+
+    def disagreement(judge: DropEvaluator, exact: Any, *rest: Any) -> float | None:
+        return limit if len(exact) == len(samples) else measure(judge, exact, *rest)
+
+    monkeypatch.setattr(DropEvaluator, "disagreement", disagreement)
+    model = Model(file, 1, "onnxruntime")
+    clear = sorted(images(200), key=lambda image: abs(float(np.subtract(*model.predict(image)))))[-12:]
+    judge = replace(few_files.judge, truths=[int(model.predict(image).argmax()) for image in clear])
+    files = [encode_png(image) for image in clear]
+    more = LabelFreeImages("more images", samples, np.arange(len(samples)))
+    setup = replace(few_files, files=lambda: files, judge=judge, max_drop=0.05, label_free=[more])
+    _, found = select_variant(file, metadata, ["int8"], setup)
+    int8 = next(variant for variant in found if variant.name == "int8")
+    assert int8.drop is not None and int8.drop.magnification > 1
+    assert int8.holds == accepted, int8.verdict
 
 
 def test_hard_swish_remains_one_node(tmp_path: Path) -> None:
