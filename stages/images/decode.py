@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from stages.core.plurals import quantity
 from stages.core.shapes import Array, Integer, Shaped
@@ -17,6 +17,25 @@ READABLE_FORMATS = (*PILLOW_FORMATS, "NPY")
 IMAGE_SUFFIXES = frozenset(".npy .bmp .gif .jpeg .jpg .jpe .jfif .png .pbm .pgm .pnm .ppm .tif .tiff .webp".split())
 READABLE_MODES = frozenset(("1", "L", "P", "RGB", "RGBA", "LA", "PA", "I;16", "I;16L", "I;16B", "I"))
 DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I"))  # 16 bits; Pillow opens 16-bit PNG files in mode I
+PIXEL_KINDS = {
+    "1": "black and white pixels",
+    "L": "grey levels",
+    "LA": "grey levels with opacity",
+    "P": "palette colours",
+    "PA": "palette colours with opacity",
+    "RGB": "RGB colours",
+    "RGBA": "RGB colours with opacity",
+    **dict.fromkeys(DEEP_MODES, "16-bit grey levels"),
+    "F": "floating-point values",
+    "CMYK": "CMYK colours",
+    "YCbCr": "YCbCr colours",
+    "LAB": "CIE L*a*b* colours",
+    "HSV": "HSV colours",
+    "RGBX": "RGB colours with padding",
+    "RGBa": "colours multiplied by their opacity",
+    "La": "grey levels multiplied by their opacity",
+}
+"""Content of images in words, by the mode of Pillow; those from F on cannot be read."""
 NPY = b"\x93NUMPY"
 TIFF = (b"II*\0", b"MM\0*")
 MAX_MEGAPIXELS = 178.0  # limit of Pillow: 178,956,970 pixels
@@ -189,14 +208,24 @@ def decode_label_image(data: bytes, height: int, width: int) -> Integer[Array, "
 
 
 def _describe_error(error: Exception) -> str:
-    reason = re.sub(r" <_io.BytesIO[^>]*>", "", str(error))  # address of the buffer
-    return f"cannot be decoded ({type(error).__name__}: {reason})"
+    """Return what is wrong with a file, without the decoder's types: their names say nothing to a user."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"cannot be decoded: it is damaged at its beginning, or not a {', '.join(READABLE_FORMATS)} image"
+    reason = re.sub(r" <_io.BytesIO[^>]*>", "", str(error)).strip()  # address of the buffer
+    explained = isinstance(error, OSError | SyntaxError | ValueError) and " " in reason  # not a bare key or number
+    return f"cannot be decoded: it is damaged or of an unsupported kind{f' ({reason})' if explained else ''}"
+
+
+def describe_mode(mode: str) -> str:
+    """Return in words what an image with a `DecodedImage.mode` contains."""
+    return PIXEL_KINDS.get(mode, f"{mode} values")
 
 
 def _check_supported(file: Image.Image, max_megapixels: float) -> None:
     _check_size_and_frames(file, max_megapixels)
     if file.mode not in READABLE_MODES:
-        raise Unreadable(f"has the mode {file.mode}, which is not supported; convert it to 8-bit grey or RGB")
+        kind = describe_mode(file.mode)
+        raise Unreadable(f"contains {kind}, which are not supported; convert it to 8-bit or 16-bit grey or to RGB")
 
 
 def _check_size_and_frames(file: Image.Image, max_megapixels: float) -> None:

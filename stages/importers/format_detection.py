@@ -21,8 +21,7 @@ from stages.importers.deeplabcut import is_deeplabcut
 from stages.importers.filename_matching import (
     FilePairing,
     TargetInspection,
-    find_pairings,
-    inspect_targets,
+    inspected_pairings,
     marks_unknown,
 )
 from stages.importers.sample import SPLIT_WORDS
@@ -139,8 +138,7 @@ def _candidates(files: SourceFiles, failures: list[str]) -> Iterator[FormatCandi
             failures.append(reason if reason.startswith(path) else f"{path}: {reason}")
     yield from _from_annotation_folders(files)
     reported = set()
-    for pairing in find_pairings(files):
-        found = inspect_targets(files, pairing)
+    for pairing, found in inspected_pairings(files):
         if found.format:
             changes, reasons = _describe_pairing(pairing, found)
             yield FormatCandidate(found.format, pairing.root, found.reason, changes, reasons, targets=pairing.named)

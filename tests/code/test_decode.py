@@ -1,6 +1,7 @@
 """Tests of decoding: a file is decoded exactly, or rejected with the reason."""
 
 import io
+import re
 import struct
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.serving.fuzz_images import gif_of_frames, tiff_of_channels, tiff_of_pages
-from stages.images.decode import Unreadable, decode_image, to_channels
+from stages.images.decode import Unreadable, decode_image, decode_label_image, to_channels
 from tests.conftest import png
 
 RAMP = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
@@ -87,15 +88,15 @@ DEEP_COLOUR_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x08\0\0\0\x08\x10\x02\0\
 JPEG = encode(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)), "JPEG")
 UNREADABLE = {
     "empty": (b"", "0 bytes"),
-    "text": (b"not an image at all", "UnidentifiedImageError"),
+    "text": (b"not an image at all", "it is damaged at its beginning, or not a BMP, GIF, JPEG"),
     "truncated JPEG": (JPEG[: len(JPEG) // 2], "truncated"),
-    "truncated PNG": (png(COLOUR)[:60], "Error"),
+    "truncated PNG": (png(COLOUR)[:60], "it is damaged or of an unsupported kind"),
     "an npy of floats": (encode_npy(np.zeros((8, 8))), "float64 of shape"),
     "a damaged npy": (encode_npy(RAMP)[:40], "not a valid npy file"),
     "16-bit colour PNG": (DEEP_COLOUR_PNG, "16-bit PNG with colour or alpha, which would be reduced to 8 bits"),
-    "float": (encode(Image.fromarray(np.full((8, 8), 0.5, np.float32)), "TIFF"), "mode F"),
+    "float": (encode(Image.fromarray(np.full((8, 8), 0.5, np.float32)), "TIFF"), "contains floating-point values"),
     "CMYK": (encode(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"), "CMYK"),
-    "LAB": (encode(Image.fromarray(COLOUR).convert("LAB"), "TIFF"), "LAB"),
+    "LAB": (encode(Image.fromarray(COLOUR).convert("LAB"), "TIFF"), "contains CIE L\\*a\\*b\\* colours"),
     "animation": (
         encode(Image.fromarray(RAMP), "GIF", save_all=True, append_images=[Image.fromarray(RAMP.T.copy())]),
         "several frames",
@@ -110,6 +111,22 @@ def test_ambiguous_or_invalid_files_are_rejected_with_the_reason(name: str) -> N
     data, reason = UNREADABLE[name]
     with pytest.raises(Unreadable, match=reason):
         decode_image(data, max_megapixels=1)
+
+
+TERMS_OF_DECODERS = re.compile(r"Pillow|PIL|BytesIO|[A-Za-z]+Error\b|\bmode\b|KeyError|<_io")
+
+
+def test_messages_contain_no_terms_of_the_decoders() -> None:
+    seen = set()
+    damaged = [png(COLOUR), JPEG, encode(Image.fromarray(RAMP), "TIFF"), encode(Image.fromarray(RAMP), "GIF")]
+    cut = [data[:length] for data in damaged for length in (5, 30, len(data) // 2)]
+    for data in [*cut, *(data for data, _ in UNREADABLE.values())]:
+        for read in (decode_image, lambda data: decode_label_image(data, 64, 64)):
+            try:
+                read(data)
+            except Unreadable as error:
+                seen.add(str(error))
+    assert len(seen) > 10 and not [text for text in seen if TERMS_OF_DECODERS.search(text)]
 
 
 def test_an_opaque_alpha_channel_is_dropped() -> None:

@@ -47,6 +47,7 @@ def leaves(values: dict[str, Any], path: str = "") -> dict[str, Any]:
             "ingest.mask_values",
             "gate.waive",
             "task.units",
+            "augment.amounts",
             "tune.space",
         )
         found |= {f"{path}{key}": value} if is_leaf else leaves(value, f"{path}{key}.")
