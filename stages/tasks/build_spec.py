@@ -60,7 +60,9 @@ def build_task_spec(
         flip_pairs=tuple(tuple(pair) for pair in task["flip_pairs"]),
     )
     spec = _with_names(spec, task["classes"], annotations)
-    spec = replace(spec, units=_units(task["units"], spec), mask_values=_mask_values(facts.get("mask_values", {}), spec))
+    spec = replace(
+        spec, units=_units(task["units"], spec), mask_values=_mask_values(facts.get("mask_values", {}), spec)
+    )
     if name == "watershed" and len(spec.labels) > 1:
         raise UserError(
             "representation.name: watershed supports only one class, but the objects have the classes "
