@@ -9,6 +9,7 @@ import numpy as np
 from stages.core.shapes import Array, Integer, UInt8
 
 PERCENTILES = (0.1, 99.9)  # of the drawn levels; single hot or dead pixels do not determine the contrast
+BLOCK = 2**20  # values that are counted or looked up at once
 STRETCHED = (
     f"images of 16 bits are drawn with their levels stretched between the percentiles {PERCENTILES[0]:g} and "
     f"{PERCENTILES[1]:g} of each image, so that their brightness cannot be compared"
@@ -25,8 +26,11 @@ def display_range(levels: Integer[Array, "..."]) -> tuple[int, int]:
     whole = int(np.iinfo(levels.dtype).max)
     if levels.dtype == np.uint8 or not levels.size:
         return 0, whole
-    counts = np.bincount(levels.ravel(), minlength=whole + 1).cumsum()
-    low, high = (int(np.searchsorted(counts, share / 100 * counts[-1], side="right")) for share in PERCENTILES)
+    counts = np.zeros(whole + 1, np.int64)
+    for part in _blocks(levels):
+        counts += np.bincount(part.ravel(), minlength=whole + 1)
+    below = counts.cumsum()
+    low, high = (int(np.searchsorted(below, share / 100 * below[-1], side="right")) for share in PERCENTILES)
     low, high = (low, high) if low < high else (int(levels.min()), int(levels.max()))
     return (low, high) if low < high else (0, whole)
 
@@ -35,12 +39,17 @@ def stretch(levels: Integer[Array, "*X"], low: int, high: int) -> UInt8[Array, "
     """Map levels linearly to 0 to 255, rounded down; levels outside the range become black or white.
 
     Args:
-        levels: uint8 or uint16.
+        levels: uint16.
         low: level that becomes 0.
         high: level that becomes 255, greater than `low`.
     """
-    offset = levels.clip(low, high).astype(np.uint32) - low
-    return (offset * 255 // (high - low)).astype(np.uint8)
+    drawn_L = ((np.arange(65536).clip(low, high) - low) * 255 // (high - low)).astype(np.uint8)
+    return np.concatenate([drawn_L[part] for part in _blocks(levels)])
+
+
+def _blocks(levels: Integer[Array, "..."]) -> list[Integer[Array, "..."]]:
+    """Divide an array along its first axis: NumPy takes 8 bytes per value to count or look up values."""
+    return np.array_split(levels, max(1, min(len(levels), levels.size // BLOCK)))
 
 
 def to_display(image: Integer[Array, "H W *C"], levels: tuple[int, int] | None = None) -> UInt8[Array, "H W *D"]:

@@ -23,6 +23,7 @@ Pattern, Key = tuple[str, int], tuple[str, ...]
 """A pattern with the number of the separator at which it divides a name, 0 if it does not; and the text of its keys."""
 MIN_IMAGES = 3  # images that a pattern must match
 MAX_PATTERNS = 200  # patterns compared with each other, those with the most images first
+NEARLY_ALL = 0.9  # share of the images from which no further patterns are tried
 MAX_IMAGES_OF_TWO_KEYS = 20_000  # images up to which patterns with two keys are tried, which takes memory
 MAX_PARTS = 4  # separators of a name, from either end, at which a key may begin
 INSPECTED = 12  # pairs of image and target that are decoded
@@ -73,14 +74,15 @@ class TargetInspection:
 def inspected_pairings(files: SourceFiles) -> list[tuple[FilePairing, TargetInspection]]:
     """Return the pairings with the detected formats of their targets.
 
-    Patterns in which two placeholders identify an image are tried only if {key} alone does not give at least half of
-    all images a target file of their own. A pairing is left out if its several targets of one image are, in another
+    Patterns in which two placeholders identify an image are tried only if {key} alone does not give nearly all images
+    a target file of their own. A pairing is left out if its several targets of one image are, in another
     pairing, the targets of an image each.
     """
     count = sum(PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES for path in files)
     inspected = [(one, inspect_targets(files, one)) for one in find_pairings(files, _patterns)]
     alone = any(
-        found.format and not one.several and len(one.files) + len(one.named) >= count / 2 for one, found in inspected
+        found.format and not one.several and len(one.files) + len(one.named) >= NEARLY_ALL * count
+        for one, found in inspected
     )
     if not alone and count <= MAX_IMAGES_OF_TWO_KEYS:
         inspected += [(one, inspect_targets(files, one)) for one in find_pairings(files, _patterns_of_two_keys)]

@@ -95,9 +95,9 @@ class Album:
     @property
     def note(self) -> str:
         """Sentence that states how 16-bit images are drawn; empty if all images have 8 bits."""
-        low, high = self.levels
-        if (low, high) == (0, 255):
+        if not (self._rows["depth"] == 16).any():
             return ""
+        low, high = self.levels
         return (
             f"The images have 16 bits: the levels {low} to {high} (percentiles {PERCENTILES[0]:g} and "
             f"{PERCENTILES[1]:g}) are drawn from black to white."
