@@ -100,8 +100,9 @@ def check_sources(sources: Sequence[str]) -> None:
                 f"{source} does not exist; name image files, folders or archives of images, lists of paths "
                 f"(*{LIST_SUFFIX}), or {STDIN} for a list on standard input"
             )
+        skipped = Counter[str]()
         try:
-            first = next(iterate_images([source], skipped := Counter()), None)
+            first = next(iterate_images([source], skipped), None)
         except (*ARCHIVE_ERRORS, OSError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"{source} cannot be opened: {reason}") from None

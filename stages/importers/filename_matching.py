@@ -19,8 +19,10 @@ from stages.images.image_statistics import to_grey
 from stages.importers.sample import SPLIT_WORDS
 
 Array = np.ndarray[Any, Any]
-Pattern, Key = tuple[str, int], tuple[str, ...]
-"""A pattern with the number of the separator at which it divides a name, 0 if it does not; and the text of its keys."""
+Key = tuple[str, ...]
+"""Text of the placeholders of a pattern."""
+Pattern = tuple[str, int]
+"""A pattern with the number of the separator at which it divides a name, 0 if it does not."""
 MIN_IMAGES = 3  # images that a pattern must match
 MAX_PATTERNS = 200  # patterns compared with each other, those with the most images first
 NEARLY_ALL = 0.9  # share of the images from which no further patterns are tried

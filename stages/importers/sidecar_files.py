@@ -58,7 +58,7 @@ def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[Key, str], di
         images = _with_keys_of_targets(images, files, ingest, of_targets)
     own = {path: key for key, path in images.items()}
     matcher = _TargetMatcher(of_targets, names, images)
-    matches = [(path, *found) for path in files if (found := matcher.match(path, own.get(path)))]
+    matches = [(path, *match) for path in files if (match := matcher.match(path, own.get(path)))]
     named = {key for _, key, _ in matches}
     for path, key, label in matches:
         if own.get(path) in named:
