@@ -63,9 +63,12 @@ def test_thumbnails_of_an_album_share_a_range_which_the_page_states(monkeypatch:
     rows = pd.DataFrame({"path": list(images), "label": "", "depth": 16})
     shown: list[np.ndarray] = []
     monkeypatch.setattr(thumbnails.Album, "_decoded", lambda self, row: images[row["path"]])
-    monkeypatch.setattr(
-        thumbnails, "thumbnail", lambda image, alt, *_: shown.append(image) or thumbnails.Thumbnail("", alt)
-    )
+
+    def keep(image: np.ndarray, alt: str, *_: Any) -> thumbnails.Thumbnail:
+        shown.append(image)
+        return thumbnails.Thumbnail("", alt)
+
+    monkeypatch.setattr(thumbnails, "thumbnail", keep)
     album = thumbnails.Album(rows, Path())
     album.strip(rows["path"])
     bright, dark = (float(image.mean()) for image in shown)
