@@ -26,9 +26,17 @@ def main(ingested: In, output: Out, *, audit: Audit, task: Task) -> dict[str, An
     for finding in findings:
         print(f"{finding.severity:8}  {finding.id}: {finding.message}")
     severities = Counter(finding.severity for finding in findings)
-    shown = make_cards(findings, Album(rows, ingested))
+    album = Album(rows, ingested)
+    shown = make_cards(findings, album)
     blocking = severities["blocking"]
-    write_page(output / "page.html", "audit.html.j2", cards=shown, blocking=blocking, images=len(rows))
+    write_page(
+        output / "page.html",
+        "audit.html.j2",
+        cards=shown,
+        blocking=blocking,
+        images=len(rows),
+        levels_note=album.note if shown else "",
+    )
     return {severity: severities[severity] for severity in ("passed", "info", "warning", "blocking")}
 
 

@@ -15,7 +15,7 @@ from stages.images.contact_sheet import contact_sheet
 from stages.runner.stage import In, Out, run
 from stages.tasks.task_spec import TaskSpec, task_spec_of
 from stages.training.batch_loader import Batch, BatchLoader, load_batch
-from stages.training.batch_preview import draw_bones, draw_example
+from stages.training.batch_preview import DrawnLevels, draw_bones, draw_example, drawn_levels
 from stages.training.devices import torch_device
 from stages.training.training_plan import build_policy
 
@@ -38,9 +38,10 @@ def main(prepared: In, output: Out, *, augment: Augment, train: Train) -> dict[s
     loader = BatchLoader(store, spec, policy, train.batch_size, train.seed)
     batches = loader.batches(epoch=1, device=device)
     first = list(islice(((batch, i) for batch in batches for i in range(len(batch.index_B))), SHEET_IMAGES))
-    images = [draw_example(batch, i, spec) for batch, i in first]
+    levels = drawn_levels(store, spec)
+    images = [draw_example(batch, i, spec, levels) for batch, i in first]
     contact_sheet(images, [_caption(batch, i, store, spec) for batch, i in first]).save(output / "sheet.png")
-    _variants(loader, device).save(output / "variants.png")
+    _variants(loader, device, levels).save(output / "variants.png")
     done = {one.name: one.amounts.model_dump() for one in chosen if one.amounts is not None}
     why = {one.name: one.why for one in chosen}
     text = json.dumps({"outside": policy.outside, "done": done, "why": why}, indent=1)
@@ -57,18 +58,18 @@ def _caption(batch: Batch, index: int, store: PixelStore, spec: TaskSpec) -> str
     return str(store.rows["label"].iloc[batch.index_B[index]])
 
 
-def _variants(loader: BatchLoader, device: torch.device) -> Image.Image:
+def _variants(loader: BatchLoader, device: torch.device, levels: DrawnLevels) -> Image.Image:
     """Draw one row per image: the original with its articulated parts, then augmented versions."""
     store, spec = loader.store, loader.spec
     pictures, captions = [], []
     for index in np.linspace(0, len(store) - 1, min(VARIANT_IMAGES, len(store))).astype(int):
         original = load_batch(store, spec, np.array([index]), device)
         bone_K7 = None if store.bones is None else store.bones.padded(original.index_B)[0]
-        pictures.append(draw_bones(draw_example(original, 0, spec), bone_K7))
+        pictures.append(draw_bones(draw_example(original, 0, spec, levels), bone_K7))
         captions.append("original")
         for number in range(VARIANTS):
             augmented = loader.augmented(original.index_B, BatchRandom(loader.seed, number, original.index_B), device)
-            pictures.append(draw_example(augmented, 0, spec))
+            pictures.append(draw_example(augmented, 0, spec, levels))
             captions.append("augmented")
     return contact_sheet(pictures, captions, columns=1 + VARIANTS)
 

@@ -31,6 +31,7 @@ from stages.images.ingest_cache import IngestCache
 from stages.images.sandbox import WORKERS, run_isolated
 from stages.importers import Sample, open_source, reject_ambiguous_labels
 from stages.importers.sample import read_annotation
+from stages.importers.sidecar_files import values_by_class
 from stages.runner.stage import In, Out, run
 
 MAX_SPLIT_ERROR = 0.05  # largest deviation of a split's share from its param that is not reported
@@ -95,7 +96,8 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         test = table["split"] == "test"
         for part, folder in ((table[~test], output), (table[test], sealed)):
             _write_part(part.sort_values("path"), by_path, folder)
-            (folder / DATASET_FILE).write_text(json.dumps({"name": ingest.name, "version": _version(table)}) + "\n")
+            about = {"name": ingest.name, "version": _version(table), "mask_values": values_by_class(ingest)}
+            (folder / DATASET_FILE).write_text(json.dumps(about) + "\n")
     # The order of the source would reveal the classes.
     index = table.loc[test, list(SEALED_INDEX)].sort_values("content")
     index.to_parquet(output / "sealed_index.parquet", index=False)

@@ -9,6 +9,7 @@ import os
 import runpy
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,16 +21,19 @@ from stages.batch_prediction import (
     PredictionJob,
     check_sources,
     count_images,
+    describe_skipped,
     iterate_images,
     open_output,
     predict_images,
     read_run_settings,
     unique_source_names,
+    write_legends,
 )
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
 from stages.images.decode import IMAGE_SUFFIXES
 from stages.images.decoder_logging import silence_decoders
+from stages.images.display import STRETCHED
 from stages.runtime import Model, compute_digest
 from stages.tasks.image_outputs import PICTURED
 from stages.tasks.task_spec import TaskSpec
@@ -92,14 +96,20 @@ def _run(options: PredictOptions) -> int:
         options.threads, engine, precision, options.workers,
         options.seconds, int(options.memory * 2**30), digest,
     )  # fmt: skip
-    images = iterate_images(options.images)
+    skipped = Counter[str]()
+    images = iterate_images(options.images, skipped)
     began = _run_settings(options, job)
     with open_output(options.output, FORMATS[job.format], spec, began, options.restart) as output:
         output.start(images)
+        write_legends(spec, options.files, options.overlays)
         with _progress(options, output.rows) as report_progress:
             for chunk, rows in predict_images(images, job, spec):
                 output.add(chunk, rows)
                 report_progress(len(rows))
+    if options.overlays is not None and spec.depth == 16:
+        print(f"--overlays: {STRETCHED}", file=sys.stderr)
+    if left_out := describe_skipped(skipped):
+        print(f"skipped {left_out}; to predict them, name them or list them in a .txt file", file=sys.stderr)
     if output.failed:
         share = f"{output.failed} of {quantity(output.rows, 'image')}"
         print(f"{share} could not be predicted; the output contains the reason for each", file=sys.stderr)

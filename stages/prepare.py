@@ -69,16 +69,16 @@ def main(
             f"all images are in {' and '.join(sorted(set(rows['split'])))}, but training requires train and val; check "
             "section split of params.yaml"
         )
-    spec = build_task_spec(
-        task.model_dump(), representation.model_dump(), prepare.model_dump(), _shared_properties(rows)
-    )
+    dataset = json.loads((ingested / DATASET_FILE).read_text())
+    facts = _shared_properties(rows) | {"mask_values": dataset.get("mask_values", {})}
+    spec = build_task_spec(task.model_dump(), representation.model_dump(), prepare.model_dump(), facts)
     training = rows[rows["split"] == "train"]
     if spec.task == "regression":
         spec = _with_moments(spec, training, ingested)
     counts = {}
     for split, part in rows.groupby("split"):
         counts[str(split)] = _write_split(output, str(split), part, ingested, spec)
-    about = {**json.loads((ingested / DATASET_FILE).read_text()), **spec.as_json()}
+    about = {**dataset, **spec.as_json()}
     write_about(output, about)
     train_set = open_split(output, "train")
     of_classes = REPRESENTATIONS[spec.representation].stores == "index"

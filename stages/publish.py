@@ -26,7 +26,7 @@ RUNTIME = Path("infra/browser/node_modules/onnxruntime-web")
 RUNTIME_FILES = {"ort.wasm.bundle.min.mjs": "onnxruntime.js", "ort-wasm-simd-threaded.wasm": "onnxruntime.wasm"}
 """Files in the runtime's folder `dist`, and their published names, whose content type every web server knows."""
 METADATA_KEYS = (
-    *("task", "representation", "target", "labels", "points", "scalars", "units", "masks"),
+    *("task", "representation", "target", "labels", "mask_values", "points", "scalars", "units", "masks"),
     *("channels", "depth", "size", "fit", "overlap", "name", "version", "data_version", "commit"),
 )
 ABOUT = "about.json"

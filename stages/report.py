@@ -10,6 +10,7 @@ from stages.config.schema_task import Evaluate
 from stages.core.findings import Finding, read_findings
 from stages.core.plurals import quantity
 from stages.dataset.manifest import read_manifest
+from stages.images.display import STRETCHED
 from stages.reports import Album, count_by_severity, make_cards, thumbnail_of_file, write_page
 from stages.reports import data_report as data
 from stages.reports import evaluation_report as evaluation
@@ -68,6 +69,8 @@ def main(
             augmented / "variants.png", "Training images without augmentation, each with several random variants"
         ),
         policy=read_json(augmented / "policy.json"),
+        levels_note=album.note,
+        drawn_note=STRETCHED if metadata["depth"] == 16 else "",
         opened=read_openings(openings, metadata["name"]),
         how=_provenance(trained, metadata),
         **data.sample_images(manifest, album),

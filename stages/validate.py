@@ -76,13 +76,15 @@ def _caption(result: Result, path: str, data: CheckData) -> str:
 
 def _write_page(output: Out, data: CheckData, results: list[Result], findings: list[Finding]) -> None:
     broken = [finding for finding in findings if finding.severity != "passed"]
+    album = Album(data.rows, data.folder)
     worst_first = sorted(results, key=lambda result: ORDER.index(result.severity))
     write_page(
         output / "page.html",
         "checks.html.j2",
         images=len(data.rows),
         labels=[KIND_NAMES[kind] for kind in KINDS if kind in data.kinds],
-        broken=make_cards(broken, Album(data.rows, data.folder), most=MAX_IMAGES),
+        broken=make_cards(broken, album, most=MAX_IMAGES),
+        levels_note=album.note if broken else "",
         topics=[(HEADINGS[topic], [r for r in worst_first if r.rule.topic == topic]) for topic in TOPICS],
     )
 

@@ -112,19 +112,15 @@ def _describe_error(name: str, fields: list[str], error: Any) -> str:
 def resolve_padding(outside: str, data: AugmentationData) -> str:
     """Return the padding mode used where an augmented image shows positions outside the original.
 
-    For `auto`: `zeros` for points and objects, because a mirrored copy would have no label; `border` for labels of the
-    whole image (`zeros` if most of the outermost pixels are black); `reflection` for masks and images, because their
-    target is reflected too.
+    For `auto`: `reflection` for masks and images, because their target is reflected too; otherwise `border`, since a
+    mirrored object or point would have no label, and a black edge would be foreign to images with another background;
+    `zeros` if most of the outermost pixels are black.
     """
     if outside != "auto":
         return outside
-    match data.spec.representation:
-        case "class" | "classes" | "cumulative" | "scalar":
-            return "zeros" if data.black_border_share > MOSTLY else "border"
-        case "mask" | "image":
-            return "reflection"
-        case _:
-            return "zeros"
+    if data.spec.representation in ("mask", "image"):
+        return "reflection"
+    return "zeros" if data.black_border_share > MOSTLY else "border"
 
 
 class Policy:

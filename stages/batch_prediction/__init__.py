@@ -1,7 +1,14 @@
 """Batch prediction: input images, worker processes and output formats."""
 
 from stages.batch_prediction.formats import FORMATS
-from stages.batch_prediction.inputs import check_sources, count_images, iterate_images, unique_source_names
+from stages.batch_prediction.inputs import (
+    check_sources,
+    count_images,
+    describe_skipped,
+    iterate_images,
+    unique_source_names,
+)
+from stages.batch_prediction.prediction_images import write_legends
 from stages.batch_prediction.resumable_output import open_output, read_run_settings
 from stages.batch_prediction.worker_pool import PredictionJob, predict_images
 
@@ -10,9 +17,11 @@ __all__ = [
     "PredictionJob",
     "check_sources",
     "count_images",
+    "describe_skipped",
     "iterate_images",
     "open_output",
     "predict_images",
     "read_run_settings",
     "unique_source_names",
+    "write_legends",
 ]

@@ -3,6 +3,7 @@
 import os
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from typing import BinaryIO
 from zipfile import ZipFile, ZipInfo
 
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
 from stages.images.archives import (
     ARCHIVE_ERRORS,
     ARCHIVE_SUFFIXES,
@@ -26,6 +28,8 @@ from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.images.zip_names import decode_zip_names
 
 STDIN, LIST_SUFFIX = "-", ".txt"
+LINKED_FOLDER = "/"  # key of links to folders among the suffixes
+MAX_SUFFIXES = 5  # that a message lists
 MAX_NAMES_IN_MEMORY = 100_000  # file names of a folder that are kept in memory
 MAX_LINE_BYTES = 2**16  # of a list
 
@@ -46,27 +50,33 @@ class InputImage:
     """Whether a list names the image, so that it may lie in any folder."""
 
 
-def iterate_images(sources: Sequence[str]) -> Iterator[InputImage]:
+def iterate_images(sources: Sequence[str], skipped: Counter[str] | None = None) -> Iterator[InputImage]:
     """Yield the images of folders, archives, lists and files, source by source; folders are sorted as text.
 
     The name of an image is its path below the source, preceded by the name of the source if there are several. For a
     file it is the name of the file, and in a list the absolute path without the first slash. Unreadable images are
-    yielded too, so that the output has a row with the reason.
+    yielded too, so that the output has a row with the reason. Files in folders and archives are skipped if their suffix
+    is not that of an image; hidden files are ignored.
+
+    Args:
+        sources: paths of folders, archives, lists and files, or `STDIN`.
+        skipped: receives the number of skipped files by suffix, and of skipped links to folders.
 
     Raises:
         OSError: a folder, archive or list cannot be opened.
         Exception: one of `ARCHIVE_ERRORS`, if an archive cannot be opened.
     """
+    skipped = Counter() if skipped is None else skipped
     for source, name in zip(sources, unique_source_names(sources), strict=True):
         prefix, lower = f"{name}/" if len(sources) > 1 else "", source.lower()
         if source == STDIN:
             yield from _iterate_list(sys.stdin.buffer, prefix)
         elif Path(source).is_dir():
-            yield from _iterate_folder(Path(source), prefix)
+            yield from _iterate_folder(Path(source), prefix, skipped)
         elif lower.endswith(".zip"):
-            yield from _iterate_zip(source, prefix)
+            yield from _iterate_zip(source, prefix, skipped)
         elif lower.endswith(ARCHIVE_SUFFIXES):
-            yield from _iterate_tar(source, prefix)
+            yield from _iterate_tar(source, prefix, skipped)
         elif lower.endswith(LIST_SUFFIX):
             with Path(source).open("rb") as stream:
                 yield from _iterate_list(stream, prefix)
@@ -91,13 +101,18 @@ def check_sources(sources: Sequence[str]) -> None:
                 f"{source} does not exist; name image files, folders or archives of images, lists of paths "
                 f"(*{LIST_SUFFIX}), or {STDIN} for a list on standard input"
             )
+        skipped = Counter[str]()
         try:
-            first = next(iterate_images([source]), None)
+            first = next(iterate_images([source], skipped), None)
         except (*ARCHIVE_ERRORS, OSError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"{source} cannot be opened: {reason}") from None
         if first is None:
-            raise UserError(f"{source} contains no image; supported suffixes: {' '.join(sorted(IMAGE_SUFFIXES))}")
+            others = describe_skipped(skipped)
+            raise UserError(
+                f"{source} contains no image{others and f', but {others}'}; supported suffixes: "
+                f"{' '.join(sorted(IMAGE_SUFFIXES))}"
+            )
 
 
 def count_images(sources: Sequence[str]) -> int | None:
@@ -121,28 +136,42 @@ def unique_source_names(sources: Sequence[str]) -> list[str]:
     return names
 
 
-def _is_image(name: str) -> bool:
-    return _has_image_suffix(name) and not HIDDEN_FILES.search(name)
-
-
 def _has_image_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  # pathlib is slower
+    return _suffix(name) in IMAGE_SUFFIXES
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  # pathlib is slower
+
+
+def describe_skipped(skipped: Counter[str]) -> str:
+    """Return how many files were skipped, with their suffixes, the most frequent first; empty if there are none."""
+    parts = []
+    files = {suffix: count for suffix, count in skipped.most_common() if suffix != LINKED_FOLDER}
+    if files:
+        named = [f"{suffix or 'no suffix'}: {count:,}" for suffix, count in list(files.items())[:MAX_SUFFIXES]]
+        more = f", {quantity(len(files) - MAX_SUFFIXES, 'other suffix', 'other suffixes')}"
+        listed = ", ".join(named) + (more if len(files) > MAX_SUFFIXES else "")
+        parts.append(f"{quantity(sum(files.values()), 'file')} without the suffix of a supported image ({listed})")
+    if skipped[LINKED_FOLDER]:
+        parts.append(quantity(skipped[LINKED_FOLDER], "link to a folder", "links to folders"))
+    return " and ".join(parts)
 
 
 def _refuse(reason: str) -> bytes:
     raise Unreadable(reason)
 
 
-def _iterate_folder(root: Path, prefix: str) -> Iterator[InputImage]:
+def _iterate_folder(root: Path, prefix: str, skipped: Counter[str]) -> Iterator[InputImage]:
     """Yield the images of a folder and its subfolders; links to folders are not followed."""
-    waiting = [_sorted_names(str(root), "")]
+    waiting = [_sorted_names(str(root), "", skipped)]
     while waiting:
         name = next(waiting[-1], None)
         if name is None:
             waiting.pop()
         elif name.endswith("/"):
             try:
-                waiting.append(_sorted_names(str(root), name))
+                waiting.append(_sorted_names(str(root), name, skipped))
             except OSError as error:
                 yield InputImage(
                     str(root / name), prefix + name, partial(_refuse, f"cannot be listed: {error.strerror}")
@@ -151,15 +180,20 @@ def _iterate_folder(root: Path, prefix: str) -> Iterator[InputImage]:
             yield InputImage(str(root / name), prefix + name, partial(read_file, root / name))
 
 
-def _sorted_names(root: str, folder: str) -> Iterator[str]:
+def _sorted_names(root: str, folder: str, skipped: Counter[str]) -> Iterator[str]:
     """Yield the images and, with a slash, the folders in a folder, relative to the root.
 
     Names are read in portions, so that a folder of millions of files does not fill the memory.
 
+    Args:
+        root: folder.
+        folder: path of a folder below the root, with a slash at the end, or empty for the root itself.
+        skipped: receives the number of skipped files by suffix.
+
     Raises:
         OSError: the folder cannot be listed; raised by the call itself.
     """
-    first = nsmallest(MAX_NAMES_IN_MEMORY, _list_folder(root, folder))
+    first = nsmallest(MAX_NAMES_IN_MEMORY, _list_folder(root, folder, skipped))
 
     def rest() -> Iterator[str]:
         names = first
@@ -167,7 +201,7 @@ def _sorted_names(root: str, folder: str) -> Iterator[str]:
             yield from names
             last = names[-1]
             names = (
-                nsmallest(MAX_NAMES_IN_MEMORY, (n for n in _list_folder(root, folder) if n > last))
+                nsmallest(MAX_NAMES_IN_MEMORY, (n for n in _list_folder(root, folder, Counter()) if n > last))
                 if len(names) == MAX_NAMES_IN_MEMORY
                 else []
             )
@@ -175,13 +209,19 @@ def _sorted_names(root: str, folder: str) -> Iterator[str]:
     return rest()
 
 
-def _list_folder(root: str, folder: str) -> Iterator[str]:
+def _list_folder(root: str, folder: str, skipped: Counter[str]) -> Iterator[str]:
     with os.scandir(f"{root}/{folder}") as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 if not HIDDEN_FILES.search(f"{entry.name}/"):
                     yield f"{folder}{entry.name}/"
-            elif _is_image(entry.name) and entry.is_file():
+            elif HIDDEN_FILES.search(entry.name):
+                continue
+            elif entry.is_dir():
+                skipped[LINKED_FOLDER] += 1
+            elif not _has_image_suffix(entry.name):
+                skipped[_suffix(entry.name)] += 1
+            else:  # reading a dangling link or a pipe gives a row with the reason
                 yield folder + entry.name
 
 
@@ -201,14 +241,14 @@ class _ZipWithoutTable(ZipFile):
         pass
 
 
-def _iterate_zip(file: str, prefix: str) -> Iterator[InputImage]:
+def _iterate_zip(file: str, prefix: str, skipped: Counter[str]) -> Iterator[InputImage]:
     """Yield the images of a zip file in its order; its table, about 0.5 KB per member, stays in memory."""
     seen: set[str] = set()
     with ZipFile(file) as archive:
         members = archive.infolist()
         for member, decoded in zip(members, decode_zip_names(members), strict=True):
             written = decoded or member.filename
-            name, refusal = ("", "") if member.is_dir() else _member_name(written, seen)
+            name, refusal = ("", "") if member.is_dir() else _member_name(written, seen, skipped)
             if name:
                 read = partial(_refuse, refusal) if refusal else partial(_read_from_zip, file, member)
                 yield InputImage(f"{file}/{written}", prefix + name, read)
@@ -222,7 +262,7 @@ def _read_from_zip(file: str, member: ZipInfo) -> bytes:
         raise Unreadable(f"cannot be unpacked: {error}") from error
 
 
-def _iterate_tar(file: str, prefix: str) -> Iterator[InputImage]:
+def _iterate_tar(file: str, prefix: str, skipped: Counter[str]) -> Iterator[InputImage]:
     """Yield the images of a tar file in its order.
 
     Their names stay in memory. Compressed archives are unpacked here, others are read by the workers.
@@ -235,7 +275,7 @@ def _iterate_tar(file: str, prefix: str) -> Iterator[InputImage]:
             while member := archive.next():
                 archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps every member
                 done = archive.offset
-                name, refusal = ("", "") if member.isdir() else _member_name(member.name, seen)
+                name, refusal = ("", "") if member.isdir() else _member_name(member.name, seen, skipped)
                 if name:
                     read, held = _tar_reader(archive, member, file if uncompressed else None, refusal)
                     yield InputImage(f"{file}/{member.name}", prefix + name, read, held)
@@ -277,13 +317,25 @@ def _read_range(file: str, offset: int, size: int) -> bytes:
         return stream.read(size)
 
 
-def _member_name(member: str, seen: set[str]) -> tuple[str, str]:
-    """Return the name of an image in an archive and the reason to refuse it, each empty if there is none."""
+def _member_name(member: str, seen: set[str], skipped: Counter[str]) -> tuple[str, str]:
+    """Return the name of an image in an archive and the reason to refuse it, each empty if there is none.
+
+    Args:
+        member: path in the archive.
+        seen: names of earlier members; the name is added.
+        skipped: receives the number of skipped files by suffix.
+    """
     try:
         name = normalize_member_name(member)  # `tar -C photos .` writes ./one.jpg, which is not hidden
     except Unreadable as error:
-        return ("refused", str(error)) if _has_image_suffix(member) else ("", "")
-    if not _is_image(name):
+        if _has_image_suffix(member):
+            return "refused", str(error)
+        skipped[_suffix(member)] += 1
+        return "", ""
+    if HIDDEN_FILES.search(name):
+        return "", ""
+    if not _has_image_suffix(name):
+        skipped[_suffix(name)] += 1
         return "", ""
     if name in seen:
         return "refused", "occurs twice in the archive; only the first was predicted: pack the archive again"

@@ -28,8 +28,8 @@ def predict(
     files: Annotated[
         Path | None,
         Option(
-            help="Folder for predicted masks (pixel values are class indices or object numbers) or images; required if "
-            "the model predicts images."
+            help="Folder for predicted masks (pixel values are those of the source's masks, see legend.json, or object "
+            "numbers) or images; required if the model predicts images."
         ),
     ] = None,
     overlays: Annotated[

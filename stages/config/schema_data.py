@@ -60,10 +60,11 @@ class Ingest(Section):
     """Format of the labels; auto: detected from the files, and printed."""
     images: str = ""
     """Pattern of image paths, such as `train/image/{key}.png`: {key} names the image, * matches any text without a
-    slash; used by masks, instances, dots and pairs."""
+    slash; other names in braces identify the image as well, as in `{patient}/images/{key}.png`. Used by masks,
+    instances, dots and pairs."""
     targets: str = ""
-    """Pattern of the files that belong to an image, with the same {key}, and {label} where the path names the class;
-    used by the same formats as `images`."""
+    """Pattern of the files that belong to an image, with the same {key} and other names in braces, and {label} where
+    the path names the class; used by the same formats as `images`."""
     mask_values: dict[int, Text] = Field(default_factory=dict)
     """Class of each value in a mask; a blurred mask of two levels, such as a JPEG, has 0 and 255. Empty: 0 is
     background, every other value is foreground."""

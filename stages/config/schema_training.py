@@ -16,7 +16,7 @@ class Augment(Section):
     standard. `make augmentations` lists them."""
     padding: Literal["auto", "zeros", "border", "reflection"] = "auto"
     """Pixels beyond the edge that a transform brings into view: black, the edge continued, or the image mirrored; auto:
-    by task."""
+    mirrored for masks and images as targets, else black if the edges of the images are black, else continued."""
     amounts: dict[Text, Any] = Field(default_factory=dict)
     """Amounts that replace the preset's, by augmentation: its first amount, or all of them by name, or true (as in the
     preset, else as in standard), or off. Checked when `augment` starts; docs/reference/augmentations.md."""

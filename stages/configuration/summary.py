@@ -6,6 +6,7 @@ from pathlib import Path
 from stages.configuration.choice import Choice
 from stages.configuration.contract_thresholds import LEAST_SIDE, MOST_ASPECT, PerClass, max_aspect_ratio
 from stages.configuration.inspection import SourceFacts
+from stages.configuration.orientation import MAX_UPRIGHT, MIN_COVERED, SECTORS, covered_sectors
 from stages.configuration.source_proposal import TOLERABLE, rejected_share, such_as
 from stages.core.plurals import quantity
 from stages.images.archives import HIDDEN_FILES, SourceFiles
@@ -138,6 +139,13 @@ def _questions(chosen: FormatCandidate, facts: SourceFacts) -> Iterator[str]:
     for ask in facts.grouping.asks:
         yield f"ingest.group_regex, ingest.sequence_block: {ask}"
     yield "augment: are the labels still correct for the images shown in the report under `Augmented training images`?"
+    covered = covered_sectors(facts.annotations)
+    if facts.annotations[0].scalars is None and (covered is None or MAX_UPRIGHT < covered < MIN_COVERED):
+        seen = "" if covered is None else f" (their points do in {covered} of {SECTORS})"
+        yield (
+            f"augment.amounts: can the objects lie in every direction, as when seen from above{seen}? If so, set "
+            "{rotation: 180}; the preset rotates by up to 10 degrees unless rotated images cannot be distinguished"
+        )
     if reason := chosen.reasons.get("columns"):
         yield f"ingest.columns: {reason}; is it required?"
 

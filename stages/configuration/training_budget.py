@@ -9,6 +9,7 @@ import numpy as np
 from stages.config.schema_data import Prepare
 from stages.configuration.choice import Choice
 from stages.configuration.inspection import SourceFacts
+from stages.configuration.orientation import MIN_COVERED, SECTORS, covered_sectors
 from stages.configuration.source_proposal import FEW, SHARE, SHARE_OF_FEW
 from stages.core.plurals import quantity
 from stages.images.geometry import placements
@@ -81,7 +82,15 @@ def propose_training(
         "augment.preset", "auto", "suits the task and the images; the report lists the augmentations with reasons"
     )
     yield Choice("augment.padding", "auto")
-    yield Choice("augment.amounts", {})
+    yield Choice("augment.amounts", *_rotation(facts))
+
+
+def _rotation(facts: SourceFacts) -> tuple[dict[str, float], str]:
+    """Return amounts that rotate by any angle if the annotated figures lie in every direction."""
+    covered = covered_sectors(facts.annotations)
+    if covered is None or covered < MIN_COVERED:
+        return {}, ""
+    return {"rotation": 180.0}, f"the annotated points lie in {covered} of {SECTORS} directions; presets rotate less"
 
 
 def _weights(facts: SourceFacts, per_class: dict[str, int]) -> tuple[str, str]:

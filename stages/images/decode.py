@@ -21,6 +21,25 @@ IMAGE_SUFFIXES = frozenset(
 )
 READABLE_MODES = frozenset(("1", "L", "P", "RGB", "RGBA", "LA", "PA", "I;16", "I;16L", "I;16B", "I"))
 DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I"))  # 16 bits; Pillow opens 16-bit PNG files in mode I
+PIXEL_KINDS = {
+    "1": "black and white pixels",
+    "L": "grey levels",
+    "LA": "grey levels with opacity",
+    "P": "palette colours",
+    "PA": "palette colours with opacity",
+    "RGB": "RGB colours",
+    "RGBA": "RGB colours with opacity",
+    **dict.fromkeys(DEEP_MODES, "16-bit grey levels"),
+    "F": "floating-point values",
+    "CMYK": "CMYK colours",
+    "YCbCr": "YCbCr colours",
+    "LAB": "CIE L*a*b* colours",
+    "HSV": "HSV colours",
+    "RGBX": "RGB colours with padding",
+    "RGBa": "colours multiplied by their opacity",
+    "La": "grey levels multiplied by their opacity",
+}
+"""Content of images in words, by the mode of Pillow; those from F on cannot be read."""
 NPY = b"\x93NUMPY"
 JPEG = b"\xff\xd8\xff"
 TIFF = (b"II*\0", b"MM\0*")
@@ -209,15 +228,24 @@ def netpbm_maximum(data: bytes) -> int:
 
 
 def describe_error(error: Exception) -> str:
-    """Return the message about an exception that a decoder raised on a damaged file."""
-    reason = re.sub(r" <_io.BytesIO[^>]*>", "", str(error))  # address of the buffer
-    return f"cannot be decoded ({type(error).__name__}: {reason})"
+    """Return what is wrong with a file, without the decoder's types: their names say nothing to a user."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"cannot be decoded: it is damaged at its beginning, or not a {', '.join(READABLE_FORMATS)} image"
+    reason = re.sub(r" <_io.BytesIO[^>]*>", "", str(error)).strip()  # address of the buffer
+    explained = isinstance(error, OSError | SyntaxError | ValueError) and " " in reason  # not a bare key or number
+    return f"cannot be decoded: it is damaged or of an unsupported kind{f' ({reason})' if explained else ''}"
+
+
+def describe_mode(mode: str) -> str:
+    """Return in words what an image with a `DecodedImage.mode` contains."""
+    return PIXEL_KINDS.get(mode, f"{mode} values")
 
 
 def _check_supported(file: Image.Image, max_megapixels: float) -> None:
     check_size_and_frames(file, max_megapixels)
     if file.mode not in READABLE_MODES:
-        raise Unreadable(f"has the mode {file.mode}, which is not supported; convert it to 8-bit grey or RGB")
+        kind = describe_mode(file.mode)
+        raise Unreadable(f"contains {kind}, which are not supported; convert it to 8-bit or 16-bit grey or to RGB")
 
 
 def check_size_and_frames(file: Image.Image, max_megapixels: float) -> None:

@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,8 +20,14 @@ from stages.importers.mask_files import MaskFiles
 from stages.importers.sample import SPLIT_WORDS
 
 Array = np.ndarray[Any, Any]
+Key = tuple[str, ...]
+"""Text of the placeholders of a pattern."""
+Pattern = tuple[str, int]
+"""A pattern with the number of the separator at which it divides a name, 0 if it does not."""
 MIN_IMAGES = 3  # images that a pattern must match
 MAX_PATTERNS = 200  # patterns compared with each other, those with the most images first
+NEARLY_ALL = 0.9  # share of the images from which no further patterns are tried
+MAX_IMAGES_OF_TWO_KEYS = 20_000  # images up to which patterns with two keys are tried, which takes memory
 MAX_PARTS = 4  # separators of a name, from either end, at which a key may begin
 INSPECTED = 12  # pairs of image and target that are decoded
 MIN_VOTES = 0.75  # share of the decoded pairs that must agree
@@ -68,19 +74,52 @@ class TargetInspection:
     """Share of the pixels by mask value; empty for other formats and for one mask per class."""
 
 
-def find_pairings(files: SourceFiles) -> Iterator[FilePairing]:
-    """Yield the pairs of patterns that match at least half of the images in their common folder, in either order."""
+def inspected_pairings(files: SourceFiles) -> list[tuple[FilePairing, TargetInspection]]:
+    """Return the pairings with the detected formats of their targets.
+
+    Patterns in which two placeholders identify an image are tried only if {key} alone does not give nearly all images
+    a target file of their own. A pairing is left out if its several targets of one image are, in another
+    pairing, the targets of an image each.
+    """
+    count = sum(PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES for path in files)
+    inspected = [(one, inspect_targets(files, one)) for one in find_pairings(files, _patterns)]
+    alone = any(
+        found.format and not one.several and len(one.files) + len(one.named) >= NEARLY_ALL * count
+        for one, found in inspected
+    )
+    if not alone and count <= MAX_IMAGES_OF_TWO_KEYS:
+        inspected += [(one, inspect_targets(files, one)) for one in find_pairings(files, _patterns_of_two_keys)]
+    single = [one for one, found in inspected if found.format and not one.several]
+    return [(one, found) for one, found in inspected if not any(_has_image_per_target(other, one) for other in single)]
+
+
+def _has_image_per_target(pairing: FilePairing, other: FilePairing) -> bool:
+    """Return whether the targets that another pairing takes for several of one image have an image each."""
+    return other.several and len(other.files) < len(pairing.files) and other.named <= pairing.named
+
+
+def find_pairings(
+    files: SourceFiles, patterns: Callable[[PurePosixPath], Iterator[tuple[Pattern, Key]]]
+) -> Iterator[FilePairing]:
+    """Yield the pairs of patterns that match at least half of the images in their common folder, in either order.
+
+    Args:
+        files: files of the source.
+        patterns: yields the patterns of a path with its keys.
+    """
     below: Counter[str] = Counter()
-    paths_of: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    paths_of: dict[Pattern, dict[Key, list[str]]] = defaultdict(lambda: defaultdict(list))
     for path in files:
         if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
             below.update({"", *map(str, PurePosixPath(path).parents)})
-            for pattern, key in _patterns(PurePosixPath(path)):
+            for pattern, key in patterns(PurePosixPath(path)):
                 paths_of[pattern][key].append(path)
     large = [pattern for pattern in paths_of if len(paths_of[pattern]) >= MIN_IMAGES]
     large = sorted(large, key=lambda pattern: -len(paths_of[pattern]))[:MAX_PATTERNS]
-    for images, targets in itertools.permutations(large, 2):
-        of_images, of_targets = paths_of[images], paths_of[targets]
+    for (images, cut), (targets, other_cut) in itertools.permutations(large, 2):
+        if cut != other_cut:
+            continue
+        of_images, of_targets = paths_of[images, cut], paths_of[targets, other_cut]
         common = of_images.keys() & of_targets.keys()
         if (
             len(common) < max(MIN_IMAGES, len(of_images) / 2)
@@ -99,7 +138,7 @@ def find_pairings(files: SourceFiles) -> Iterator[FilePairing]:
                 yield pairing
 
 
-def _patterns(path: PurePosixPath) -> Iterator[tuple[str, str]]:
+def _patterns(path: PurePosixPath) -> Iterator[tuple[Pattern, Key]]:
     """Yield (pattern, key) for a path: images/{key}.png, {key}_mask.png, {key}/masks/*.png, masks/{label}/{key}.png."""
     folders, stem = path.parts[:-1], path.stem
     if any(sign in str(path) for sign in "{}*"):
@@ -107,15 +146,42 @@ def _patterns(path: PurePosixPath) -> Iterator[tuple[str, str]]:
     free = tuple("*" if part.lower() in SPLIT_WORDS else part for part in folders)
     for ending in (path.suffix, ".*"):
         for places in dict.fromkeys((folders, free)):
-            yield "/".join((*places, f"{{key}}{ending}")), stem
+            yield ("/".join((*places, f"{{key}}{ending}")), 0), (stem,)
             if len(places) > 1:
-                yield "/".join((*places[:-1], "{label}", f"{{key}}{ending}")), stem
+                yield ("/".join((*places[:-1], "{label}", f"{{key}}{ending}")), 0), (stem,)
             for before, key, after in _keys(stem):
-                yield "/".join((*places, f"{before}{{key}}{after}{ending}")), key
+                yield ("/".join((*places, f"{before}{{key}}{after}{ending}")), 0), (key,)
     for depth in range(1, min(3, len(path.parts))):  # one folder per image
         key, *rest = path.parts[-1 - depth : -1]
         for name in dict.fromkeys(("{key}" if stem == key else stem, "*")):
-            yield "/".join((*path.parts[: -1 - depth], "{key}", *rest, f"{name}{path.suffix}")), key
+            yield ("/".join((*path.parts[: -1 - depth], "{key}", *rest, f"{name}{path.suffix}")), 0), (key,)
+
+
+def _patterns_of_two_keys(path: PurePosixPath) -> Iterator[tuple[Pattern, Key]]:
+    """Yield patterns in which a folder and the name, or two parts of the name, identify the image.
+
+    {folder}/images/{key}.png and {folder}/masks/{key}_mask.png; {name}_{key}.png and {name}_dots_{key}.png.
+    """
+    folders, stem = path.parts[:-1], path.stem
+    if any(sign in str(path) for sign in "{}*"):
+        return
+    cuts = [found.start() for found in re.finditer(r"[_\-. ]", stem)]
+    ends = [("", stem, ""), *(("", stem[:cut], stem[cut:]) for cut in cuts[-1:])]
+    ends += [(stem[: cut + 1], stem[cut + 1 :], "") for cut in cuts[:1]]
+    for place in range(max(0, len(folders) - 2), len(folders)):
+        around = "/".join((*folders[:place], "{folder}", *folders[place + 1 :]))
+        for before, key, after in ends:
+            if key:
+                yield (f"{around}/{before}{{key}}{after}{path.suffix}", 0), (folders[place], key)
+    inside = "/".join((*folders, ""))
+    for number, cut in enumerate(cuts[:MAX_PARTS], 1):
+        left, right = stem[:cut], stem[cut + 1 :]
+        if not (left and right):
+            continue
+        yield (f"{inside}{{name}}{stem[cut]}{{key}}{path.suffix}", number), (left, right)
+        word = re.match(r"([^_\-. ]*[A-Za-z][^_\-. ]*)([_\-. ])(.+)", right)
+        if word:
+            yield (f"{inside}{{name}}{stem[cut]}{word[1]}{word[2]}{{key}}{path.suffix}", number), (left, word[3])
 
 
 def _keys(stem: str) -> Iterator[tuple[str, str, str]]:

@@ -22,8 +22,7 @@ from stages.importers.deeplabcut import is_deeplabcut
 from stages.importers.filename_matching import (
     FilePairing,
     TargetInspection,
-    find_pairings,
-    inspect_targets,
+    inspected_pairings,
     marks_unknown,
 )
 from stages.importers.foreign_formats import describe_foreign_files
@@ -152,8 +151,8 @@ def _candidates(files: SourceFiles, failures: list[str]) -> Iterator[FormatCandi
             failures.append(reason if reason.startswith(path) else f"{path}: {reason}")
     yield from _from_annotation_folders(files)
     reported = set()
-    for pairing in find_pairings(files):
-        found = inspect_targets(files, pairing)
+    for pairing, inspection in inspected_pairings(files):
+        found = inspection
         if pairing.several and (other := _target_of_another_image(pairing, files)):
             found = TargetInspection("", f"{other} has the name of another image, to which it belongs", {})
         if found.format:

@@ -19,10 +19,12 @@ from stages.images.decode import Unreadable, decode_image
 from stages.images.label_images import is_lossy
 from stages.images.sandbox import run_isolated
 from stages.importers.mask_files import MaskFiles
-from stages.importers.path_patterns import PLACEHOLDERS, compile_pattern
+from stages.importers.path_patterns import STARS, compile_pattern, fill_pattern, key_names, named_group
 from stages.importers.sample import Annotate, ImportResult, Sample, fixed_annotation, split_from_path
 
 Array = np.ndarray[Any, Any]
+Key = tuple[str, ...]
+"""Text of the placeholders that identify an image, that of {key} first."""
 TargetFiles = list[tuple[str, str | None]]
 """Paths of the target files of an image, each with the class that its path names."""
 BACKGROUND = "background"
@@ -31,7 +33,7 @@ DEFAULT_CLASS = "object"
 MAX_RINGING = 16  # grey level that JPEG ringing on black does not reach
 
 
-def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[str, str], dict[str, TargetFiles]]:
+def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[Key, str], dict[Key, TargetFiles]]:
     """Return the path of each image by its key, and the target files by the same key."""
     if "{key}" not in ingest.images or "{key}" not in ingest.targets:
         raise UserError(
@@ -42,25 +44,30 @@ def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[str, str], di
         compile_pattern(ingest.images, "ingest.images"),
         compile_pattern(ingest.targets, "ingest.targets"),
     )
-    images: dict[str, str] = {}
-    targets: dict[str, TargetFiles] = defaultdict(list)
+    names = _key_names(ingest)
+    images: dict[Key, str] = {}
+    targets: dict[Key, TargetFiles] = defaultdict(list)
     for path in files:
         if found := of_images.fullmatch(path):
-            if found["key"] in images:
+            key = tuple(found[name] for name in names)
+            if key in images:
                 raise UserError(
-                    f"ingest.images: {images[found['key']]} and {path} have the same key {found['key']!r}; change the "
-                    "pattern so that it matches only one of them"
+                    f"ingest.images: {images[key]} and {path} have the same key {'/'.join(key)!r}; change the pattern "
+                    "so that it matches only one of them, or name the folder that differs, as in {patient}/{key}.png"
                 )
-            images[found["key"]] = path
+            images[key] = path
+    if len(names) > 1:
+        images = _with_keys_of_targets(images, files, ingest, of_targets)
     own = {path: key for key, path in images.items()}
-    matches = [(path, found) for path in files if (found := _match_target(of_targets, path, images, own.get(path)))]
-    named = {found["key"] for _, found in matches}
-    for path, found in matches:
+    matcher = _TargetMatcher(of_targets, names, images)
+    matches = [(path, *match) for path in files if (match := matcher.match(path, own.get(path)))]
+    named = {key for _, key, _ in matches}
+    for path, key, label in matches:
         if own.get(path) in named:
             continue  # a_b.png is an image too if a_b_mask.png exists
-        if path in own and found["key"] in images:
+        if path in own and key in images:
             del images[own[path]]  # a_mask.png is the mask of a.png, not another image
-        targets[found["key"]].append((path, found.groupdict().get("label")))
+        targets[key].append((path, label))
     for words, pattern, hits in (("images", ingest.images, images), ("targets", ingest.targets, targets)):
         if not hits:
             besides = " other than the images" if words == "targets" else ""
@@ -72,44 +79,91 @@ def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[str, str], di
     return images, targets
 
 
-def _match_target(pattern: re.Pattern[str], path: str, images: Iterable[str], own: str | None) -> re.Match[str] | None:
-    """Return the match whose key is that of another image; the longest such key if a * is next to {key}."""
-    found = pattern.fullmatch(path)
-    if found is None or (found["key"] in images and found["key"] != own and not _has_star_beside_key(pattern)):
-        return found
-    keys = {part[i:j] for part in path.split("/") for i in range(len(part)) for j in range(i + 1, len(part) + 1)}
-    for key in sorted((key for key in keys if key in images and key != own), key=lambda key: (-len(key), key)):
-        if fitting := re.fullmatch(pattern.pattern.replace(PLACEHOLDERS["{key}"], f"(?P<key>{re.escape(key)})"), path):
-            return fitting
-    return None if found["key"] == own else found
+def _key_names(ingest: Ingest) -> tuple[str, ...]:
+    """Return the placeholders that identify an image; both patterns must have the same."""
+    of_images, of_targets = key_names(ingest.images), key_names(ingest.targets)
+    if of_images != of_targets:
+        name = sorted(set(of_images) ^ set(of_targets))[0]
+        has, lacks = ("images", "targets") if name in of_images else ("targets", "images")
+        raise UserError(
+            f"ingest.{has} contains {{{name}}}, but ingest.{lacks} ({getattr(ingest, lacks)!r}) does not; use it in "
+            "both patterns, or * for text that does not identify an image"
+        )
+    return of_images
 
 
-def _has_star_beside_key(pattern: re.Pattern[str]) -> bool:
-    inside = re.escape(PLACEHOLDERS["{key}"])
-    star = re.escape(PLACEHOLDERS["*"])
-    return bool(re.search(rf"{star}[^/]*{inside}|{inside}[^/]*{star}", pattern.pattern))
+def _with_keys_of_targets(
+    images: dict[Key, str], files: SourceFiles, ingest: Ingest, of_targets: re.Pattern[str]
+) -> dict[Key, str]:
+    """Return the images with the key under which a target file names them.
+
+    Several placeholders in one name can often be matched in several ways: `{name}_{key}` divides X_01_000 into X_01 and
+    000, or into X and 01_000, whereas `{name}_dots_{key}` matches X_dots_01_000 in one way only.
+    """
+    names, own = _key_names(ingest), {path: key for key, path in images.items()}
+    for path in files:
+        if found := of_targets.fullmatch(path):
+            image = fill_pattern(ingest.images, {name: found[name] for name in names})
+            if image in own and image != path:
+                own[image] = tuple(found[name] for name in names)
+    return {key: path for path, key in own.items()}
+
+
+class _TargetMatcher:
+    """Matches target files with the keys of images."""
+
+    def __init__(self, pattern: re.Pattern[str], names: tuple[str, ...], images: dict[Key, str]) -> None:
+        self.pattern, self.names, self.images = pattern, names, set(images)
+        self.first = {key[0] for key in images}
+        inside, star = re.escape(named_group("key")), re.escape(STARS["*"])
+        self.star_beside_key = bool(re.search(rf"{star}[^/]*{inside}|{inside}[^/]*{star}", pattern.pattern))
+
+    def match(self, path: str, own: Key | None) -> tuple[Key, str | None] | None:
+        """Return the key of another image, the one with the longest {key} if a * is next to it, and the label.
+
+        Args:
+            path: path of the file.
+            own: key of the file if it is an image as well.
+        """
+        found = self.pattern.fullmatch(path)
+        if found is None:
+            return None
+        key = self._key(found)
+        if key in self.images and key != own and not self.star_beside_key:
+            return key, found.groupdict().get("label")
+        parts = {part[i:j] for part in path.split("/") for i in range(len(part)) for j in range(i + 1, len(part) + 1)}
+        for text in sorted(parts & self.first, key=lambda text: (-len(text), text)):
+            fixed = self.pattern.pattern.replace(named_group("key"), f"(?P<key>{re.escape(text)})")
+            fitting = re.fullmatch(fixed, path)
+            if fitting and self._key(fitting) in self.images and self._key(fitting) != own:
+                return self._key(fitting), fitting.groupdict().get("label")
+        return None if key == own else (key, found.groupdict().get("label"))
+
+    def _key(self, found: re.Match[str]) -> Key:
+        return tuple(found[name] for name in self.names)
 
 
 def _import_pairs_by_key(
     files: SourceFiles, ingest: Ingest, sample: Callable[[str, TargetFiles], Sample]
 ) -> ImportResult:
     images, targets = _match_files(files, ingest)
+    names = _key_names(ingest)
     samples = [sample(path, targets[key]) for key, path in images.items() if key in targets]
     rejected = [
-        Rejection(path, f"has no target file {_fill_key(ingest.targets, key)}")
+        Rejection(path, f"has no target file {_fill_key(ingest.targets, names, key)}")
         for key, path in images.items()
         if key not in targets
     ]
     rejected += [
-        Rejection(named[0][0], f"has no image {_fill_key(ingest.images, key)}")
+        Rejection(named[0][0], f"has no image {_fill_key(ingest.images, names, key)}")
         for key, named in targets.items()
         if key not in images
     ]
     return samples, rejected
 
 
-def _fill_key(pattern: str, key: str) -> str:
-    return pattern.replace("{key}", key)
+def _fill_key(pattern: str, names: tuple[str, ...], key: Key) -> str:
+    return fill_pattern(pattern, dict(zip(names, key, strict=True)))
 
 
 def import_masks(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
@@ -152,6 +206,20 @@ def import_masks(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
         return Sample(path, fixed_annotation(Annotation(mask=names)), None, split, files[path], target=target)
 
     return _import_pairs_by_key(files, ingest, to_sample)
+
+
+def values_by_class(ingest: Ingest) -> dict[str, int]:
+    """Return the value of each class in the masks of the source, so that predicted masks can have the same values.
+
+    It is the smallest value of a class that has several, and 255 for the foreground if `ingest.mask_values` is empty,
+    where any value other than 0 is foreground. The result is empty if the classes have no values, as with one file per
+    class, or if a value does not fit 16 bits.
+    """
+    if ingest.format != "masks" or "{label}" in ingest.targets:
+        return {}
+    values = {ingest.mask_values[value]: value for value in sorted(ingest.mask_values, reverse=True)}
+    values = values or dict(zip(FOREGROUND, (0, 255), strict=True))
+    return values if all(0 <= value <= 65535 for value in values.values()) else {}
 
 
 def _encode_label_image(

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages.dataset.manifest import sorted_labels
+from stages.images.decode import describe_mode
 from stages.images.image_statistics import unpack_thumbnails
 from stages.reports import charts
 from stages.reports.thumbnails import Album, Thumbnail, thumbnail
@@ -72,7 +73,7 @@ def sample_images(manifest: pd.DataFrame, album: Album) -> dict[str, Any]:
             caption = f"{{label}}\n{template}" if labels else template
             strip = album.strip(paths, lambda row, caption=caption: caption.format_map(row), LARGE)  # type: ignore[misc]
             extremes.append((title, strip))
-    averages = [_average(manifest[manifest["label"] == label], label) for label in labels]
+    averages = [_average(manifest[manifest["label"] == label], label, album) for label in labels]
     return {
         "classes": classes,
         "averages": averages,
@@ -97,8 +98,9 @@ def describe_dataset(manifest: pd.DataFrame, rejected: pd.DataFrame) -> dict[str
         )
         if manifest[column].nunique() > 2:
             histograms.append(charts.histogram(dict(zip(("training", "validation"), by_split, strict=True)), title))
-    titles = {"format": "formats", "mode": "colour modes", "camera": "cameras"}
-    kinds = [(title, manifest[kind].value_counts().to_dict()) for kind, title in titles.items()]
+    titles = {"format": "formats", "mode": "kinds of pixels", "camera": "cameras"}
+    named = manifest.assign(mode=manifest["mode"].map(describe_mode))
+    kinds = [(title, named[kind].value_counts().to_dict()) for kind, title in titles.items()]
     return {
         "per_class": sorted(per_class, key=lambda row: -row[1] - row[2]),
         "statistics": statistics,
@@ -113,10 +115,12 @@ def describe_dataset(manifest: pd.DataFrame, rejected: pd.DataFrame) -> dict[str
     }
 
 
-def _average(rows: pd.DataFrame, label: str) -> Thumbnail:
-    """Return the mean image of a class at 8x8 pixels."""
-    mean = unpack_thumbnails(rows["thumbnail"]).mean(axis=0).round().astype(np.uint8)
-    return thumbnail(mean, f"average of class {label}", label)
+def _average(rows: pd.DataFrame, label: str, album: Album) -> Thumbnail:
+    """Return the mean image of a class at 8x8 pixels, with the levels of the album."""
+    mean = unpack_thumbnails(rows["thumbnail"]).mean(axis=0)
+    low, high = np.array(album.levels) / (257 if (rows["depth"] == 16).any() else 1)  # thumbnails have 8 bits
+    drawn = ((mean - low) / (high - low) * 255).clip(0, 255).round().astype(np.uint8)
+    return thumbnail(drawn, f"average of class {label}", label)
 
 
 def _describe_objects(manifest: pd.DataFrame) -> list[dict[str, Any]]:

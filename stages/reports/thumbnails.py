@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from PIL import Image, ImageDraw
 
 from stages.core.shapes import Array, Integer, UInt8
 from stages.dataset.manifest import decode_images
-from stages.images.image_statistics import to_uint8
+from stages.images.display import PERCENTILES, display_range, to_display
 
 SIDE = 160  # longer side of a thumbnail, pixels
 TINY = 64  # images up to this side, in pixels, are embedded losslessly and enlarged without smoothing
+SAMPLED_IMAGES, SAMPLED_VALUES = 32, 100_000  # images, and values of each, that determine the drawn levels
 MAX_BYTES = 300_000  # of an embedded image; larger ones are recompressed as JPEG
 FRAME = (230, 159, 0)  # orange, distinguishable for colour-blind readers (Okabe and Ito 2008)
 
@@ -36,21 +38,15 @@ class Thumbnail:
     """True if the page enlarges the image without smoothing."""
 
 
-def thumbnail(image: Integer[Array, "H W *C"], alt: str, caption: str = "", side: int = SIDE) -> Thumbnail:
+def thumbnail(image: UInt8[Array, "H W *C"], alt: str, caption: str = "", side: int = SIDE) -> Thumbnail:
     """Encode an image as a thumbnail: small images losslessly, others as JPEG.
 
-    The levels of 16-bit images are scaled to 0 to 255. Only the first channel is shown of images with two channels, and
-    only the first three of images with more than three.
-
     Args:
-        image: uint8 or uint16, grey or with channels.
+        image: grey [H, W] or RGB [H, W, 3].
         alt: alternative text.
         caption: text below the image.
         side: maximum side of the JPEG, pixels.
     """
-    image = to_uint8(image)
-    if image.ndim == 3 and image.shape[2] != 3:
-        image = np.ascontiguousarray(image[:, :, :3] if image.shape[2] > 3 else image[:, :, 0])
     height, width = image.shape[:2]
     picture, tiny = Image.fromarray(image), max(height, width) <= TINY
     buffer = io.BytesIO()
@@ -81,6 +77,32 @@ class Album:
         self._rows = rows.dropna(subset="path").drop_duplicates("path").set_index("path", drop=False)
         self._folder = folder
 
+    @cached_property
+    def levels(self) -> tuple[int, int]:
+        """Levels that are drawn black and white.
+
+        They are the same for all images, so that thumbnails can be compared. For 16 bits they are those of a sample of
+        the images.
+        """
+        deep = self._rows[self._rows["depth"] == 16]
+        places = np.unique(np.linspace(0, len(deep) - 1, min(len(deep), SAMPLED_IMAGES)).round().astype(int))
+        images = [image for place in places if (image := self._decoded(deep.iloc[place])) is not None]
+        levels = [image.ravel() for image in images if image.dtype == np.uint16]
+        if not levels:
+            return 0, 255
+        return display_range(np.concatenate([level[:: max(1, len(level) // SAMPLED_VALUES)] for level in levels]))
+
+    @property
+    def note(self) -> str:
+        """Sentence that states how 16-bit images are drawn; empty if all images have 8 bits."""
+        if not (self._rows["depth"] == 16).any():
+            return ""
+        low, high = self.levels
+        return (
+            f"The images have 16 bits: the levels {low} to {high} (percentiles {PERCENTILES[0]:g} and "
+            f"{PERCENTILES[1]:g}) are drawn from black to white."
+        )
+
     def strip(
         self,
         paths: Iterable[str],
@@ -99,25 +121,30 @@ class Album:
         rows = [self._rows.loc[path] for path in paths if path in self._rows.index]
         return [self._thumbnail(row, caption(row), side, (places or {}).get(row["path"], ())) for row in rows]
 
+    def _decoded(self, row: Any) -> Integer[Array, "H W *C"] | None:
+        """Return the image of a manifest row, or None: a broken manifest must still yield a page."""
+        try:
+            return next(decode_images(row.to_frame().T, self._folder)).image
+        except (ValueError, TypeError, OSError):
+            return None
+
     def _thumbnail(self, row: Any, caption: str, side: int, places: Sequence[Sequence[float]]) -> Thumbnail:
         alt = f"{row['path']}, class {row['label']}" if row["label"] else str(row["path"])
-        try:
-            picture = next(decode_images(row.to_frame().T, self._folder))
-        except (ValueError, TypeError, OSError):  # a broken manifest must still yield a page
+        decoded = self._decoded(row)
+        if decoded is None:
             return Thumbnail("", f"{alt} (could not be read)", caption)
-        return thumbnail(draw_boxes(picture.image, places) if places else picture.image, alt, caption, side)
+        image = to_display(decoded, self.levels)
+        return thumbnail(draw_boxes(image, places) if places else image, alt, caption, side)
 
 
-def draw_boxes(image: Integer[Array, "H W *C"], places: Sequence[Sequence[float]]) -> UInt8[Array, "H W 3"]:
+def draw_boxes(image: UInt8[Array, "H W *C"], places: Sequence[Sequence[float]]) -> UInt8[Array, "H W 3"]:
     """Return a colour image with outlined boxes.
 
     Args:
-        image: uint8 or uint16, grey or with channels.
+        image: grey [H, W] or RGB [H, W, 3].
         places: boxes (x0, y0, x1, y1), pixels.
     """
-    image = to_uint8(image)
-    first = image[:, :, :3] if image.ndim == 3 and image.shape[2] >= 3 else image.reshape(*image.shape[:2], -1)[:, :, 0]
-    picture = Image.fromarray(np.ascontiguousarray(first)).convert("RGB")
+    picture = Image.fromarray(image).convert("RGB")
     draw, line = ImageDraw.Draw(picture), max(1, round(max(picture.size) / 100))
     for x0, y0, x1, y1 in places:
         draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=FRAME, width=line)

@@ -26,9 +26,13 @@ from stages.serving.memory_budget import MemoryBudget, memory_budgets
 from stages.serving.metrics import Metrics
 from stages.serving.settings import KEY, Settings
 
-DRAWING = Query(description="add `drawing`: the prediction drawn over the image, a JPEG as a data URI")
+DRAWING = Query(
+    description="add `drawing`: the prediction drawn over the image, a JPEG as a data URI; the levels of 16-bit images "
+    "are stretched between two percentiles"
+)
 PICTURE = Query(
-    description="add `picture`: the predicted mask or image, a file as a data URI; only for tasks that predict one"
+    description="add `picture`: the predicted mask or image, a file as a data URI; only for tasks that predict one; "
+    "`mask_values` of /v1/model has the value of each class in a mask"
 )
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; img-src data: blob:; connect-src 'self'; "

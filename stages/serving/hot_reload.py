@@ -13,7 +13,9 @@ from stages.serving.metrics import Metrics
 from stages.serving.micro_batching import MicroBatcher
 from stages.serving.model_loading import load_model, try_in_subprocess
 from stages.serving.settings import Settings
+from stages.tasks.image_outputs import class_values
 from stages.tasks.overlays import legend
+from stages.tasks.task_spec import TaskSpec
 
 log = logging.getLogger("macula.serve")
 POLL_SECONDS = 1.0  # between two checks of the file
@@ -127,6 +129,14 @@ def describe_model(deployed: LoadedModel) -> dict[str, Any]:
         "version": deployed.version,
         "digest": deployed.digest,
         "engine": model.engine.name,
+        **_describe_masks(model.spec),
         "colours": {name: "#{:02x}{:02x}{:02x}".format(*rgb) for name, rgb in legend(model.spec).items()},
         **{key: model.metadata[key] for key in DESCRIBED if key in model.metadata},
     }
+
+
+def _describe_masks(spec: TaskSpec) -> dict[str, Any]:
+    """Return the value of each class in `picture`; empty unless the task is segmentation."""
+    if spec.task != "segmentation":
+        return {}
+    return {"mask_values": dict(zip(spec.labels, class_values(spec).tolist(), strict=True))}

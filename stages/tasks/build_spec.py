@@ -35,7 +35,8 @@ def build_task_spec(
         task: section `task` of the params.
         representation: section `representation` of the params.
         prepare: section `prepare` of the params.
-        facts: `annotations` of all images, and `depth`, their bit depth.
+        facts: `annotations` of all images; `depth`, their bit depth; and optionally `mask_values`, the value of each
+            class in the masks of the source.
 
     Raises:
         UserError: the labels do not contain the target, or the params are inconsistent.
@@ -53,6 +54,7 @@ def build_task_spec(
         overlap=prepare["overlap"],
         radius=representation["radius"],
     )
+    spec = replace(spec, mask_values=_mask_values(facts.get("mask_values", {}), spec))
     _report_ignored_masks(spec, annotations)
     if name == "watershed" and len(spec.labels) > 1:
         raise UserError(
@@ -201,6 +203,13 @@ def _units(units: dict[str, str], spec: TaskSpec) -> dict[str, str]:
             f"task.units: {unknown[0]} is not a number of this task; {did_you_mean(unknown[0], spec.scalars)}"
         )
     return units
+
+
+def _mask_values(values: dict[str, int], spec: TaskSpec) -> tuple[int, ...]:
+    """Return the value of each class in the masks of the source, by index; empty unless all are known."""
+    if spec.task != "segmentation" or not set(spec.labels) <= set(values):
+        return ()
+    return tuple(values[label] for label in spec.labels)
 
 
 def _of_masks(annotations: list[Annotation], configured: Iterable[str]) -> tuple[str, ...]:

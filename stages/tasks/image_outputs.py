@@ -16,10 +16,10 @@ PICTURED = ("segmentation", "image", "instances")
 
 
 def picture_of(prediction: Any, spec: TaskSpec) -> Integer[Array, "H W ..."]:
-    """Return a prediction as an image: class indices or instance numbers [H, W], or the predicted image."""
+    """Return a prediction as an image: class values or instance numbers [H, W], or the predicted image."""
     match spec.task:
         case "segmentation":
-            return prediction.index_HW
+            return class_values(spec)[prediction.index_HW]
         case "image":
             levels = as_bytes(prediction, spec.depth)
             return levels[:, :, 0] if levels.shape[2] == 1 else levels
@@ -32,6 +32,12 @@ def picture_of(prediction: Any, spec: TaskSpec) -> Integer[Array, "H W ..."]:
                 else:
                     number_HW[box[1] : box[3], box[0] : box[2]] = number + 1
             return number_HW
+
+
+def class_values(spec: TaskSpec) -> Integer[Array, " K"]:
+    """Return the value of each class in a predicted mask: that of the source if it is known, otherwise its index."""
+    values = spec.mask_values or range(len(spec.labels))
+    return np.array(values, np.uint8 if max(values) <= 255 else np.uint16)
 
 
 def is_png(pixels: Integer[Array, "H W ..."]) -> bool:

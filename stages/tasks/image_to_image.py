@@ -133,7 +133,7 @@ def describe(value: Real[Array, "H W ..."], spec: TaskSpec) -> str:
 
 def draw(image: Integer[Array, "H W ..."], value: Real[Array, "H W ..."], spec: TaskSpec) -> UInt8[Array, "H W 3"]:
     """Return the true or predicted image instead of the input image."""
-    return as_rgb(value if value.dtype in (np.uint8, np.uint16) else as_bytes(value, 8))
+    return as_rgb(value if value.dtype in (np.uint8, np.uint16) else as_bytes(value, spec.depth))
 
 
 def as_bytes(prediction: Float[Array, "H W C"], depth: int) -> Integer[Array, "H W C"]:

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from stages.core.shapes import Array, Bool, Integer, UInt8
+from stages.images.display import to_display
 from stages.tasks.task_spec import TaskSpec
 
 Colour = tuple[int, int, int]
@@ -45,10 +46,9 @@ def _uncoloured_class(spec: TaskSpec) -> str:
 
 
 def as_rgb(image: Integer[Array, "H W *C"]) -> UInt8[Array, "H W 3"]:
-    """Return an image of 8 or 16 bits as RGB: its first three channels, or its first channel as grey."""
-    values = (image // 257 if image.dtype == np.uint16 else image).astype(np.uint8)
-    values = values[:, :, None] if values.ndim == 2 else values
-    return np.repeat(values[:, :, :1], 3, axis=2) if values.shape[2] < 3 else np.ascontiguousarray(values[:, :, :3])
+    """Return an image as RGB with the channels and levels of `to_display`."""
+    values = to_display(image)
+    return np.repeat(values[:, :, None], 3, axis=2) if values.ndim == 2 else values
 
 
 def fill(picture: UInt8[Array, "H W 3"], mask_HW: Bool[Array, "H W"], colour: Colour) -> UInt8[Array, "H W 3"]:

@@ -26,6 +26,8 @@ class TaskSpec:
     """Units by scalar, for display."""
     masks: bool = False
     """True if instances have masks; for counts and areas, True if the labels are label images rather than objects."""
+    mask_values: tuple[int, ...] = ()
+    """Value of each class in predicted masks, that of the source; empty: its index."""
     channels: int = 3
     depth: int = 8
     """Bit depth of the images: 8 or 16."""

@@ -1,27 +1,68 @@
 """Draw training batches: images with their targets as an overlay."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 
-from stages.core.shapes import Array, Float, UInt8
+from stages.core.shapes import Array, Float, Integer, UInt8
+from stages.dataset.pixel_store import PixelStore
+from stages.images.display import display_range
 from stages.tasks.overlays import as_rgb, dot, fill, frame, line, palette
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
 from stages.training.batch_loader import Batch
 
+SAMPLED_IMAGES = 32  # images whose levels determine what is drawn black and white
+Range = tuple[float, float]
+"""Levels that are drawn black and white, 0 to 1."""
 
-def draw_example(batch: Batch, index: int, spec: TaskSpec) -> UInt8[Array, "S _ 3"]:
+
+@dataclass(frozen=True)
+class DrawnLevels:
+    """Levels of a data set that are drawn black and white.
+
+    They are the same for all images, so that augmentations of the brightness remain visible.
+    """
+
+    image: Range = (0.0, 1.0)
+    target: Range = (0.0, 1.0)
+    """Levels of the targets that are images."""
+
+
+def drawn_levels(store: PixelStore, spec: TaskSpec) -> DrawnLevels:
+    """Return the levels to draw, from a sample of the images and of the targets that are images."""
+    chosen_N = np.unique(np.linspace(0, len(store) - 1, min(SAMPLED_IMAGES, len(store))).astype(int))
+    are_images = REPRESENTATIONS[spec.representation].stores == "image"
+    target = _range(_sampled(store.target, chosen_N)) if are_images else (0.0, 1.0)
+    return DrawnLevels(_range(_sampled(store.image_NHWC, chosen_N)), target)
+
+
+def _sampled(values: Any, chosen_N: Integer[Array, " N"]) -> Integer[Array, "N H W C"]:
+    chosen = values[chosen_N]
+    return chosen.cpu().numpy() if isinstance(chosen, torch.Tensor) else np.asarray(chosen)
+
+
+def _range(levels: Integer[Array, "..."]) -> Range:
+    white = np.iinfo(levels.dtype).max
+    low, high = display_range(levels)
+    return low / white, high / white
+
+
+def draw_example(batch: Batch, index: int, spec: TaskSpec, levels: DrawnLevels) -> UInt8[Array, "S _ 3"]:
     """Return one image of a batch with its target drawn on it.
 
     Args:
         batch: images and targets.
         index: which image of the batch.
         spec: the task.
+        levels: levels of the data set that are drawn black and white.
 
     Returns:
         Picture [S, S, 3]; [S, 2 S, 3] where the target is an image, which is placed to the right.
     """
-    picture = as_rgb(_as_uint8(batch.image_BCHW[index]))
+    picture = as_rgb(_as_uint8(batch.image_BCHW[index], levels.image))
     target = batch.target[index]
     match REPRESENTATIONS[spec.representation].stores:
         case "points":
@@ -36,7 +77,7 @@ def draw_example(batch: Batch, index: int, spec: TaskSpec) -> UInt8[Array, "S _ 
             for number, density_HW in enumerate(target.cpu().numpy()):
                 picture = fill(picture, density_HW > density_HW.max() / 4, palette(number))
         case "image":
-            picture = np.concatenate([picture, as_rgb(_as_uint8(target))], axis=1)
+            picture = np.concatenate([picture, as_rgb(_as_uint8(target, levels.target))], axis=1)
         case "things":
             for box_4, label in zip(target["boxes"].cpu().numpy(), target["labels"].tolist(), strict=True):
                 picture = frame(picture, tuple(box_4), palette(label))
@@ -55,5 +96,7 @@ def draw_bones(picture: UInt8[Array, "H W 3"], bone_K7: Float[Array, "K 7"] | No
     return picture
 
 
-def _as_uint8(image_CHW: Float[torch.Tensor, "C H W"]) -> UInt8[Array, "H W C"]:
-    return (image_CHW.cpu().permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+def _as_uint8(image_CHW: Float[torch.Tensor, "C H W"], levels: Range) -> UInt8[Array, "H W C"]:
+    low, high = levels
+    stretched_HWC = (image_CHW.cpu().permute(1, 2, 0) - low) / (high - low)
+    return (stretched_HWC.clamp(0, 1) * 255).round().to(torch.uint8).numpy()

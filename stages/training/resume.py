@@ -11,7 +11,7 @@ from stages.core.errors import UserError
 from stages.core.plurals import quantity
 from stages.images.contact_sheet import contact_sheet
 from stages.tasks import TASKS
-from stages.training.batch_preview import draw_example
+from stages.training.batch_preview import draw_example, drawn_levels
 from stages.training.checkpoints import Checkpoints
 from stages.training.model_file import save_model
 from stages.training.trainer_state import TrainerState
@@ -179,7 +179,8 @@ class FaultTolerance:
         loader, spec = self.state.loader, self.plan.data.spec
         batches = loader.batches(epoch, self.state.device, step)
         parts = [next(batches) for _ in range(loader.micro_batches)]
-        pictures = [draw_example(batch, i, spec) for batch in parts for i in range(len(batch.index_B))]
+        levels = drawn_levels(loader.store, spec)
+        pictures = [draw_example(batch, i, spec, levels) for batch in parts for i in range(len(batch.index_B))]
         paths = [str(loader.store.rows["path"].iloc[index]) for batch in parts for index in batch.index_B]
         file: Path = self.checkpoints.folder / f"not-finite-epoch-{epoch}-step-{step + 1}.png"
         contact_sheet(pictures, [path.rpartition("/")[2] for path in paths]).save(file)

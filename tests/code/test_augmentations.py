@@ -1,5 +1,6 @@
 """Shared test suite of all augmentations: randomness per image, and labels that follow the pixels."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -438,7 +439,9 @@ def test_all_invalid_amounts_are_reported() -> None:
 
 
 def test_auto_padding_depends_on_representation() -> None:
-    expected = {"class": "border", "mask": "reflection", "heatmap": "zeros", "boxes": "zeros", "density": "zeros"}
+    expected = {"class": "border", "mask": "reflection", "heatmap": "border", "boxes": "border", "density": "border"}
     assert {name: resolve_padding("auto", data(name)) for name in expected} == expected
-    assert resolve_padding("border", data("heatmap")) == "border"
-    assert resolve_padding("auto", AugmentationData(task_spec_of(), {}, black_border_share=0.9)) == "zeros"
+    on_black = {name: replace(data(name), black_border_share=0.9) for name in expected}
+    black = {name: "reflection" if name == "mask" else "zeros" for name in expected}
+    assert {name: resolve_padding("auto", on_black[name]) for name in expected} == black
+    assert resolve_padding("zeros", data("heatmap")) == "zeros"

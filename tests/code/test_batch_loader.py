@@ -18,7 +18,7 @@ from stages.preprocessing.resize import scale
 from stages.runner.stage import call
 from stages.tasks.task_spec import TaskSpec
 from stages.training.batch_loader import Batch, BatchLoader, flipped_points, unaugmented_batches
-from stages.training.batch_preview import draw_example
+from stages.training.batch_preview import DrawnLevels, draw_example
 from stages.training.loss_context import LossContext
 from stages.training.losses import LOSSES
 from stages.training.training_plan import TrainingData, build_policy, load_training_data
@@ -150,7 +150,7 @@ def test_the_contact_sheet_shows_the_first_images_of_training(
     loader = BatchLoader(store, data.spec, build_policy(params.augment, store)[0], 16, train.seed)
     batches = list(loader.batches(1, CPU))
     assert len(batches[0].index_B) < SHEET_IMAGES < len(data.train_set)
-    images = [draw_example(batch, i, data.spec) for batch in batches for i in range(len(batch.index_B))]
+    images = [draw_example(batch, i, data.spec, DrawnLevels()) for batch in batches for i in range(len(batch.index_B))]
     labels = data.train_set.rows["label"].iloc[np.concatenate([batch.index_B for batch in batches])]
     expected = contact_sheet(images[:SHEET_IMAGES], labels.tolist()[:SHEET_IMAGES])
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "sheet.png")), np.asarray(expected))

@@ -9,6 +9,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -149,6 +150,20 @@ def test_a_large_folder_is_sorted_with_few_names_in_memory(tmp_path: Path, monke
     for limit in (100, 7, 1):
         monkeypatch.setattr(sources, "MAX_NAMES_IN_MEMORY", limit)
         assert [image.name for image in iterate_images([str(tmp_path)])] == expected, limit
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tgz"])
+def test_skipped_members_of_archives_are_counted(folder: Path, ending: str) -> None:
+    skipped = [Counter[str](), Counter[str]()]
+    for counter, source in zip(skipped, ("in", str(pack(folder / "in", folder / f"packed{ending}"))), strict=True):
+        assert len(list(iterate_images([source], counter))) == 30
+    assert skipped == [{".md": 1}, {".md": 1}]
+
+
+def test_a_source_without_images_states_what_it_contains(tmp_path: Path) -> None:
+    (tmp_path / "photo.heic").write_bytes(b"")
+    with pytest.raises(UserError, match=r"contains no image, but 1 file without .* \(.heic: 1\); supported suffixes"):
+        check_sources([str(tmp_path)])
 
 
 def test_image_names_are_unique_and_stay_inside_the_folder(folder: Path) -> None:

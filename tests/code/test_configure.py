@@ -100,6 +100,9 @@ def specks(number: int) -> np.ndarray:
          "{key}/masks/*.png"),
         ("train/images/{}.png", "train/masks/{}.png", None, "masks", "train/images/{key}.png", "train/masks/{key}.png"),
         ("{split}/i/{}.png", "{split}/m/{}.png", None, "masks", "*/i/{key}.png", "*/m/{key}.png"),
+        ("{part}/images/{}.png", "{part}/masks/{}.png", None, "masks", "{folder}/images/{key}.png",
+         "{folder}/masks/{key}.png"),
+        ("X_{part}_{}.png", "X_{part}_dots_{}.png", None, "dots", "{name}_{key}.png", "{name}_dots_{key}.png"),
     ],
 )  # fmt: skip
 def test_file_name_patterns_are_detected(
@@ -119,7 +122,10 @@ def test_file_name_patterns_are_detected(
         other[16:22, 3:9] = 255
         for name, content in ((image, pixels), (target, first), (second, other)):
             if name is not None:
-                file = source / name.format(100 + number, split=("train", "val")[number % 2])
+                again = 2 if "{part}" in image else 1  # the same numbers in every part
+                file = source / name.format(
+                    100 + number // again, split=("train", "val")[number % 2], part=f"p{number % 2}"
+                )
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(png(content))
     proposed = propose(source).ingest

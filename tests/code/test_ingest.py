@@ -50,7 +50,7 @@ def test_unreadable_files_are_listed_with_a_reason_and_skipped(ingest: Ingest, t
     folder = ingest(source, max_rejected=0.05)
     rejected = pd.read_csv(folder / "rejected.csv")
     assert rejected["path"].tolist() == ["0/broken.png"]
-    assert "UnidentifiedImageError" in rejected["reason"][0]
+    assert "not a BMP, GIF, JPEG" in rejected["reason"][0]
 
 
 def test_too_many_unreadable_files_are_an_error(ingest: Ingest, tmp_path: Path) -> None:

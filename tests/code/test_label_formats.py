@@ -17,6 +17,7 @@ from stages.dataset.annotations import Annotation, ObjectAnnotation, decode_rle,
 from stages.images.archives import Rejection
 from stages.images.decode import Unreadable
 from stages.importers import Sample, open_source
+from stages.importers.sidecar_files import values_by_class
 from tests.conftest import png
 
 GREY = png(np.full((20, 30), 90, np.uint8))
@@ -241,6 +242,48 @@ def test_a_wildcard_next_to_the_key_is_not_part_of_the_key(
     assert list(items) == [image] and not refused
     target_of = items[image].target
     assert target_of is not None and target_of(20, 30) == mask()
+
+
+@pytest.mark.parametrize(
+    ("patterns", "image", "target"),
+    [
+        (("{patient}/images/{key}.png", "{patient}/masks/{key}.png"), "p{a}/images/{b}.png", "p{a}/masks/{b}.png"),
+        (("{name}_{key}.png", "{name}_dots_{key}.png"), "X_{a}_{b}.png", "X_{a}_dots_{b}.png"),
+        (("{name}_{key}.png", "{name}_dots_{key}.png"), "X_{a}_{b}.png", "X_dots_{a}_{b}.png"),  # {name} is X
+        (("i/{name}_{key}.png", "m/{name}-{key}_*.png"), "i/X_{a}_{b}.png", "m/X_{a}-{b}_mask.png"),
+    ],
+)
+def test_several_parts_of_a_path_identify_an_image(
+    source: Read, patterns: tuple[str, str], image: str, target: str
+) -> None:
+    files, expected = {}, {}
+    for a, b in [(a, b) for a in "123" for b in ("00", "01")]:
+        files[image.format(a=a, b=b)] = GREY
+        files[target.format(a=a, b=b)] = expected[image.format(a=a, b=b)] = mask((int(a), int(b), 20, 15))
+    items, refused = source(files, format="pairs", images=patterns[0], targets=patterns[1])
+    assert not refused
+    assert {path: item.target(20, 30) for path, item in items.items() if item.target} == expected
+
+
+def test_a_placeholder_of_one_pattern_only_is_reported(source: Read) -> None:
+    with pytest.raises(UserError, match=r"ingest.images contains \{patient\}, but ingest.targets \('m/\{key\}.png'\)"):
+        source({"p/1.png": GREY}, format="masks", images="{patient}/{key}.png", targets="m/{key}.png")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"mask_values": {0: "a", 32: "b", 64: "b", 255: "c"}}, {"a": 0, "b": 32, "c": 255}),
+        ({}, {"background": 0, "foreground": 255}),
+        ({"mask_values": {0: "a", 70000: "b"}}, {}),
+        ({"targets": "{label}/{key}.png"}, {}),
+        ({"format": "coco"}, {}),
+    ],
+)
+def test_each_class_has_a_value_of_the_masks_of_the_source(
+    changes: dict[str, Any], expected: dict[str, int], params: Params
+) -> None:
+    assert values_by_class(params.ingest.model_copy(update={"format": "masks", **changes})) == expected
 
 
 @pytest.mark.parametrize(("pattern", "name"), [("m/{key}*.png", "m/{}x.png"), ("m/*{key}.png", "m/x{}.png")])

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,57 @@ def test_masks_are_written_as_files_and_area_shares(images: Path, tmp_path: Path
     assert np.array_equal(np.asarray(Image.open(tmp_path / "masks/a/one.png.png")), SQUARE.astype(np.uint8))
     dark, light = (np.asarray(Image.open(tmp_path / f"drawn/{n}/one.png.jpg")).mean() for n in "ab")
     assert light > dark + 50
+
+
+@pytest.mark.parametrize(
+    ("values", "written", "kind"),
+    [((), (0, 1), np.uint8), ((32, 255), (32, 255), np.uint8), ((0, 1000), (0, 1000), np.uint16)],
+)
+def test_masks_have_the_values_of_the_source_and_a_legend(
+    values: tuple[int, ...], written: tuple[int, int], kind: type, images: Path, tmp_path: Path, fixed_prediction: Any
+) -> None:
+    fixed_prediction(replace(SEGMENTATION, mask_values=values), MASK)
+    rows_of(images, tmp_path, "--files", str(tmp_path / "masks"), "--overlays", str(tmp_path / "drawn"))
+    mask_HW = np.asarray(Image.open(tmp_path / "masks/a/one.png.png"))
+    assert np.array_equal(mask_HW, np.where(SQUARE, written[1], written[0])) and mask_HW.dtype == kind
+    legends = [json.loads((tmp_path / folder / "legend.json").read_text()) for folder in ("masks", "drawn")]
+    assert legends[0] == {"values": {str(written[0]): "background", str(written[1]): "cell"}}
+    assert list(legends[1]["colours"]) == ["cell"] and re.fullmatch("#[0-9a-f]{6}", legends[1]["colours"]["cell"])
+
+
+def test_stretched_overlays_are_announced(
+    images: Path, tmp_path: Path, fixed_prediction: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed_prediction(replace(SEGMENTATION, depth=16), MASK)
+    rows_of(images, tmp_path, "--overlays", str(tmp_path / "drawn"))
+    with Image.open(tmp_path / "drawn/a/one.png.jpg") as file:
+        comment = file.info["comment"].decode()
+    assert "stretched between the percentiles 0.1 and 99.9" in comment and f"--overlays: {comment}" in (
+        capsys.readouterr().err
+    )
+
+
+def test_skipped_files_are_counted_by_suffix(
+    images: Path, tmp_path: Path, fixed_prediction: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("x.heic", "a/y.HEIC", "a/notes", ".hidden.txt"):
+        (images / name).write_bytes(b"")
+    (images / "linked").symlink_to(images / "a")
+    fixed_prediction(SEGMENTATION, MASK)
+    rows_of(images, tmp_path)
+    assert (
+        "skipped 3 files without the suffix of a supported image (.heic: 2, no suffix: 1) and 1 link to a folder; "
+        "to predict them, name them" in capsys.readouterr().err
+    )
+
+
+def test_a_dangling_link_gets_a_row(
+    images: Path, tmp_path: Path, fixed_prediction: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "broken.png").unlink()
+    (images / "broken.png").symlink_to(images / "gone.png")
+    fixed_prediction(SEGMENTATION, MASK)
+    rows_of(images, tmp_path)
 
 
 def test_shares_exclude_the_background(images: Path, tmp_path: Path, fixed_prediction: Any) -> None:

@@ -19,6 +19,7 @@ from stages.configuration import Choice, limit_epochs
 from stages.configuration.filename_patterns import find_groupings, find_sequences
 from stages.configuration.grouping import detect_grouping
 from stages.configuration.object_size import mask_thickness
+from stages.configuration.orientation import covered_sectors
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
 from stages.importers.sample import Sample, fixed_annotation
@@ -51,6 +52,7 @@ def leaves(values: dict[str, Any], path: str = "") -> dict[str, Any]:
             "ingest.mask_values",
             "gate.waive",
             "task.units",
+            "augment.amounts",
             "tune.space",
         )
         found |= {f"{path}{key}": value} if is_leaf else leaves(value, f"{path}{key}.")
@@ -91,6 +93,46 @@ def test_changed_values_have_reasons(
         found = re.search(rf"^  {re.escape(key)}: .*\n      (.+)$", output, re.MULTILINE)
         assert found, f"{key} is {after[key]!r} without a reason"
         assert f"# {found[1]}" in text, key
+
+
+def figures(angles: np.ndarray, noise: float = 0.2, points: int = 4) -> list[Annotation]:
+    rng = np.random.default_rng(0)
+    shape = np.array([0, 1, 2 + 0.5j, 3 - 0.3j])[:points]
+    turned = [5 * shape * np.exp(1j * angle) + rng.normal(0, noise, (2, points)).T @ [1, 1j] for angle in angles]
+    return [Annotation(points={f"p{i}": (50 + xy.real, 50 + xy.imag) for i, xy in enumerate(one)}) for one in turned]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "covered"),
+    [
+        (figures(np.linspace(0, 6.28, 48)), 8),
+        (figures(np.random.default_rng(1).normal(1, 0.1, 48)), range(1, 3)),
+        (figures(np.repeat([1.0, 1.0 + np.pi], 24)), range(2, 5)),
+        (figures(np.linspace(0, 6.28, 48), noise=100), None),  # no common shape
+        (figures(np.linspace(0, 6.28, 8)), None),  # too few
+        (figures(np.linspace(0, 6.28, 48), points=1), None),
+        ([Annotation(labels=("a",))] * 48, None),
+    ],
+)
+def test_directions_of_figures_are_measured_from_their_points(annotations: list[Annotation], covered: Any) -> None:
+    found = covered_sectors(annotations)
+    assert found == covered if not isinstance(covered, range) else found in covered
+
+
+@pytest.mark.parametrize(
+    ("step", "amounts", "asked"), [(0.2, {"rotation": 180}, False), (0.0, {}, False), (0.08, {}, True)]
+)
+def test_rotation_is_proposed_or_asked_by_the_directions_of_the_points(
+    step: float, amounts: dict[str, float], asked: bool, propose: Callable[..., tuple[Params, str]], workspace: Path
+) -> None:
+    lines, files = ["path,nose_x,nose_y,tail_x,tail_y"], {}
+    for number in range(32):
+        x, y = np.cos(step * number), np.sin(step * number)
+        files[f"{number}.png"] = png(noise(number))
+        lines.append(f"{number}.png,{12 + 6 * x:.2f},{12 + 6 * y:.2f},{12 - 6 * x:.2f},{12 - 6 * y:.2f}")
+    proposed, output = propose(write(workspace / "mice", {**files, "points.csv": "\n".join(lines)}))
+    assert proposed.augment.amounts == amounts
+    assert ("can the objects lie in every direction" in output) == asked
 
 
 def test_images_of_a_patient_are_grouped(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:

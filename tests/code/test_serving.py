@@ -12,6 +12,7 @@ import tempfile
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from stages.serving import hot_reload as deployed
 from stages.serving import model_loading
 from stages.serving.app import create_app
 from stages.serving.settings import Settings
+from stages.tasks.task_spec import TaskSpec
 from tests.conftest import png
 from tests.shipped import colour_model, plain, running
 
@@ -404,3 +406,15 @@ def test_the_page_and_its_script_are_served(file: Path) -> None:
         page, script = server.get("/"), server.get("/page.js")
     assert page.status_code == script.status_code == 200
     assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(("values", "expected"), [((0, 255), {"sky": 0, "bird": 255}), ((), {"sky": 0, "bird": 1})])
+def test_the_description_of_a_model_states_the_values_of_its_masks(
+    values: tuple[int, ...], expected: dict[str, int]
+) -> None:
+    spec = TaskSpec("segmentation", "mask", "mask", labels=("sky", "bird"), mask_values=values)
+    model = SimpleNamespace(spec=spec, engine=SimpleNamespace(name="onnxruntime"), metadata={})
+    loaded: Any = SimpleNamespace(model=model, name="m", version="1", digest="d")
+    assert deployed.describe_model(loaded)["mask_values"] == expected
+    model.spec = TaskSpec("classification", "class", "label", labels=("sky", "bird"))
+    assert "mask_values" not in deployed.describe_model(loaded)

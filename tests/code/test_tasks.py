@@ -1,5 +1,6 @@
 """Test suite that every task passes, and tests of the scores and labels of individual tasks."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,7 @@ from stages.tasks import TASKS, image_to_image, landmarks, multilabel, ordinal, 
 from stages.tasks.build_spec import build_task_spec
 from stages.tasks.defined_scores import excluded_scalars, perfect_scores
 from stages.tasks.evaluation import summarize
+from stages.tasks.image_outputs import class_values
 from stages.tasks.landmarks import Points
 from stages.tasks.objective import compare_with_objective
 from stages.tasks.postprocessing import decode
@@ -368,6 +370,18 @@ def spec_of_labels(
     representation_section = params.representation.model_dump() | {"name": representation}
     prepare = params.prepare.model_dump() | {"fit": "letterbox"}
     return build_task_spec(section, representation_section, prepare, {"annotations": annotations, "depth": 8})
+
+
+def test_values_of_the_source_follow_the_order_of_the_classes(params: Params) -> None:
+    section = params.task.model_dump() | {"name": "segmentation", "score": "dice", "classes": ("c", "a", "b")}
+    values = {"a": 0, "b": 32, "c": 255}
+    facts = {"annotations": [Annotation(mask=("a", "b", "c"))], "depth": 8, "mask_values": values}
+    arguments = (params.representation.model_dump(), params.prepare.model_dump())
+    spec = build_task_spec(section, *arguments, facts)
+    assert spec.mask_values == (255, 0, 32) and task_spec_of(json.loads(json.dumps(spec.as_json()))) == spec
+    older = {key: value for key, value in spec.as_json().items() if key != "mask_values"}
+    assert class_values(task_spec_of(older)).tolist() == [0, 1, 2]
+    assert build_task_spec(section, *arguments, facts | {"mask_values": {}}).mask_values == ()
 
 
 def test_a_class_listed_twice_is_reported(params: Params) -> None:

@@ -195,7 +195,7 @@ def test_predict_runs_without_torch(project: Path, tmp_path: Path) -> None:
     assert "1 of 2 images could not be predicted" in done.stderr
     with (tmp_path / "out.csv").open() as stream:
         bad, good = csv.DictReader(stream)
-    assert "UnidentifiedImageError" in bad["error"] and bad["label"] == ""
+    assert "not a BMP, GIF, JPEG" in bad["error"] and bad["label"] == ""
     assert good["label"] == label and float(good["confidence"]) > 0.3 and good["error"] == ""
 
 

@@ -66,7 +66,7 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
         "moving.gif": (saved(image, "GIF", **frames), "contains 2 frames"),
         "moving.png": (saved(image, "PNG", **frames), "contains 2 frames"),
         "moving.webp": (saved(image, "WEBP", **frames), "contains several frames"),
-        "print.jpg": (saved(image.convert("CMYK"), "JPEG"), "has the mode CMYK, which is not supported"),
+        "print.jpg": (saved(image.convert("CMYK"), "JPEG"), "contains CMYK colours, which are not supported"),
         "section.tif": (saved(image, "TIFF"), "is a TIFF, which browsers do not decode"),
     }
 

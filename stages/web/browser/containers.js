@@ -38,7 +38,7 @@ function lookAtJpeg(bytes) {
       frame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xcc].includes(marker);
     if (frame && data[0] !== 8) throw new Unreadable(`is a JPEG of ${data[0]} bits; only 8 bits are supported`);
     if (frame && data[5] === 4)
-      throw new Unreadable("has the mode CMYK, which is not supported; convert it to 8-bit grey or RGB");
+      throw new Unreadable("contains CMYK colours, which are not supported; convert it to 8-bit or 16-bit grey or to RGB");
     if (marker === 0xe0 && ascii(data, 0, 4) === "JFIF") dense ||= data.length >= 12 && [1, 2].includes(data[7]);
     if (marker === 0xe1) {
       const isExifs = ascii(data, 0, 6) === "Exif\0\0",

@@ -5,6 +5,7 @@ import { forRuns } from "./connected_components.js";
 const SMALLEST_SHOWN = 448,
   LARGEST_SHOWN = 1600; // pixels of the longer side
 const MASK_ALPHA = 90; // opacity of a mask, of 255
+const PERCENTILES = [0.1, 99.9];
 const MAX_NAMED = 8; // largest number of points that are labelled with their names
 
 // Return blobs {image, over, restored, file}: the image, its overlay, the restored image and the file to save, or null.
@@ -12,19 +13,20 @@ export async function drawn(picture, prediction, spec, palette) {
   const scale = shownScale(picture);
   const image = await shown(canvasOf(picture), scale, "image/jpeg");
   if (prediction.restored) {
-    const restored = canvasOf(restoredPicture(prediction, picture, spec));
+    const restored = canvasOf(restoredPicture(prediction, picture, spec.depth));
+    const saved = spec.depth === 16 ? canvasOf(restoredPicture(prediction, picture, 8)) : restored;
     return {
       image,
       over: null,
       restored: await shown(restored, scale, "image/jpeg"),
-      file: await fileOf(restored, prediction),
+      file: await fileOf(saved, prediction),
     };
   }
   const paint = { landmarks: paintPoints, segmentation: paintMask, instances: paintInstances }[spec.task];
   if (!paint) return { image, over: null, restored: null, file: null };
   const over = new OffscreenCanvas(...sizeOf(picture, scale));
   paint(over.getContext("2d"), scale, picture, prediction, spec, palette);
-  const file = prediction.index ? await asFile(prediction.index, picture) : null;
+  const file = prediction.index ? await asFile(prediction.index, picture, spec) : null;
   return { image, over: await over.convertToBlob({ type: "image/png" }), restored: null, file };
 }
 
@@ -38,10 +40,14 @@ function sizeOf({ width, height }, scale) {
   return [Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale))];
 }
 
-// Convert a picture to a canvas: the upper 8 of 16 bits, the first three of many channels.
+// Convert a picture to a canvas: the first three of many channels; 16 bits stretched, as in stages/images/display.py.
 function canvasOf({ height, width, channels, bits, values }) {
-  const data = new ImageData(width, height),
-    level = bits === 16 ? (value) => value / 257 : (value) => value;
+  const data = new ImageData(width, height);
+  let level = (value) => value;
+  if (bits === 16) {
+    const [low, high] = displayRange(values, channels);
+    level = (value) => Math.floor((255 * (Math.min(high, Math.max(low, value)) - low)) / (high - low));
+  }
   for (let place = 0; place < width * height; place++) {
     for (let c = 0; c < 3; c++) data.data[4 * place + c] = level(values[place * channels + (channels < 3 ? 0 : c)]);
     data.data[4 * place + 3] = 255;
@@ -49,6 +55,25 @@ function canvasOf({ height, width, channels, bits, values }) {
   const canvas = new OffscreenCanvas(width, height);
   canvas.getContext("2d").putImageData(data, 0, 0);
   return canvas;
+}
+
+// Return the levels that are drawn black and white: two percentiles of the drawn channels, or else the extremes.
+export function displayRange(values, channels) {
+  const counts = new Uint32Array(65536),
+    used = channels < 3 ? 1 : 3;
+  for (let place = 0; place < values.length; place += channels) {
+    for (let c = 0; c < used; c++) counts[values[place + c]]++;
+  }
+  const total = (values.length / channels) * used;
+  const reached = (share) => {
+    let sum = 0;
+    return counts.findIndex((count) => (sum += count) > (share / 100) * total);
+  };
+  const [low, high] = PERCENTILES.map(reached);
+  if (low < high) return [low, high];
+  const lowest = counts.findIndex(Boolean),
+    highest = counts.findLastIndex(Boolean);
+  return lowest < highest ? [lowest, highest] : [0, 65535];
 }
 
 async function shown(canvas, scale, type) {
@@ -60,11 +85,15 @@ async function shown(canvas, scale, type) {
   return out.convertToBlob(scale > 1 ? { type: "image/png" } : { type, quality: 0.92 });
 }
 
-// Convert a predicted image to 8 bits; ImageData rounds and clips like numpy.
-function restoredPicture({ restored, dims }, { height, width }) {
-  const values = new Uint8ClampedArray(restored.length);
-  for (let i = 0; i < values.length; i++) values[i] = Math.fround(restored[i] * 255);
-  return { height, width, channels: dims[2], bits: 8, values };
+// Convert a predicted image to integer levels, rounded and clipped like numpy.
+function restoredPicture({ restored, dims }, { height, width }, bits) {
+  const white = bits === 16 ? 65535 : 255,
+    values = bits === 16 ? new Uint16Array(restored.length) : new Uint8ClampedArray(restored.length);
+  for (let i = 0; i < values.length; i++) {
+    const level = Math.fround(restored[i] * white);
+    values[i] = bits === 16 ? Math.min(white, Math.max(0, Math.round(level))) : level;
+  }
+  return { height, width, channels: dims[2], bits, values };
 }
 
 // The restored image at its own size for saving, unless a canvas PNG cannot store it.
@@ -72,9 +101,17 @@ async function fileOf(canvas, { dims }) {
   return [1, 3].includes(dims[2]) ? canvas.convertToBlob({ type: "image/png" }) : null;
 }
 
-// Class indices as grey levels, as `predict --files` writes them.
-async function asFile(index, { height, width }) {
-  return canvasOf({ height, width, channels: 1, bits: 8, values: index }).convertToBlob({ type: "image/png" });
+// Class values as grey levels, as `predict --files` writes them; null if they do not fit 8 bits.
+async function asFile(index, { height, width }, spec) {
+  const classValues = valuesOfClasses(spec);
+  if (Math.max(...classValues) > 255) return null;
+  const values = Uint8Array.from(index, (k) => classValues[k]);
+  return canvasOf({ height, width, channels: 1, bits: 8, values }).convertToBlob({ type: "image/png" });
+}
+
+// Value of each class in a saved mask: that of the source if it is known, otherwise its index.
+export function valuesOfClasses({ labels, mask_values: values }) {
+  return values?.length ? values : labels.map((_, k) => k);
 }
 
 function colourOf(palette, i) {

@@ -1,10 +1,12 @@
 // Main script of the page: passes files to the worker and shows the predictions. Nothing leaves the browser.
 
 import { describeModel, describePrediction, element } from "./describe_predictions.js";
+import { valuesOfClasses } from "./draw_predictions.js";
 
 const place = new URL(".", import.meta.url);
 const at = (id) => document.getElementById(id);
 export const rows = []; // as `predict --format json` writes them
+const STRETCHED = "Drawn with the levels of its 16 bits stretched between two percentiles";
 const waiting = new Map(); // id: {card, name, row}
 let about,
   ready = false;
@@ -100,6 +102,7 @@ function showPrediction({ id, error, record, words, drawing, size, milliseconds 
       .replaceChildren(
         ...describePrediction(record, words, about.model, about.rules.palette).filter(Boolean),
         timeIn(size, milliseconds),
+        about.model.depth === 16 ? element("p.small.quiet", {}, STRETCHED) : "",
         saving(drawing.file, row.path),
       );
   } else {
@@ -160,8 +163,10 @@ function saving(file, name) {
     { type: "button" },
     about.model.task === "image" ? "Save the image" : "Save the mask",
   );
+  const values = about.model.task === "segmentation" ? valuesOfClasses(about.model) : [];
+  const legend = values.map((value, k) => `${value} ${about.model.labels[k]}`).join(", ");
   button.addEventListener("click", () => save(file, `${name.replace(/\.[^.]*$/, "")}.png`));
-  return element("p", {}, button);
+  return element("p", {}, button, legend ? element("span.small.quiet", {}, ` Pixel values: ${legend}`) : "");
 }
 
 function save(blob, name) {

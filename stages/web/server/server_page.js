@@ -111,6 +111,7 @@ function show(place, file, result, milliseconds) {
   if (summary) words.append(element("p", summary, "prediction"));
   words.append(table(rows));
   words.append(element("p", `${result.width} × ${result.height} pixels, ${milliseconds.toFixed(0)} ms round trip`, "quiet small"));
+  if (model?.depth === 16) words.append(element("p", "Drawn with the levels of its 16 bits stretched between two percentiles", "quiet small"));
   const details = element("details");
   details.append(element("summary", "As JSON"), element("pre", JSON.stringify(result.answer, null, 1)));
   words.append(details);
