@@ -169,7 +169,7 @@ def test_messages_contain_no_terms_of_the_decoders() -> None:
     damaged = [png(COLOUR), JPEG, encode(Image.fromarray(RAMP), "TIFF"), encode(Image.fromarray(RAMP), "GIF")]
     cut = [data[:length] for data in damaged for length in (5, 30, len(data) // 2)]
     for data in [*cut, *(data for data, _ in UNREADABLE.values())]:
-        for read in (decode_image, lambda data: decode_label_image(data, 64, 64)):
+        for read in (decode_image, lambda data: decode_label_image(data, (64, 64))):
             try:
                 read(data)
             except Unreadable as error:

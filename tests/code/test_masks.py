@@ -15,7 +15,7 @@ from stages.dataset.annotations import annotate_labels, annotate_mask
 from stages.images.decode import Unreadable
 from stages.images.label_images import decode_label_image
 from stages.importers import Sample, open_source
-from stages.importers.filename_matching import TargetInspection, find_pairings, inspect_targets
+from stages.importers.filename_matching import TargetInspection, inspected_pairings
 from tests.code.test_tiff import encode_tiff
 from tests.conftest import png
 
@@ -234,8 +234,8 @@ def inspect(masks: list[bytes]) -> TargetInspection:
         image = np.clip(rng.integers(0, 60, (HEIGHT, WIDTH)) + DISKS * 0.7, 0, 255).astype(np.uint8)
         contents[f"i/{number}.jpg"] = encode(image, "JPEG")
     files: dict[str, Callable[[], bytes]] = {path: partial(bytes, content) for path, content in contents.items()}
-    pairing = next(p for p in find_pairings(files) if (p.images, p.targets) == ("i/{key}.jpg", f"m/{{key}}.{suffix}"))
-    return inspect_targets(files, pairing)
+    patterns = ("i/{key}.jpg", f"m/{{key}}.{suffix}")
+    return next(found for pairing, found in inspected_pairings(files) if (pairing.images, pairing.targets) == patterns)
 
 
 def test_configure_detects_jpeg_masks_and_numbered_objects() -> None:
