@@ -215,7 +215,9 @@ def _quality(tables: dict[int, Any]) -> float:
 def check_depth(data: bytes) -> None:
     """Raise Unreadable if Pillow would reduce the channels of a PNG or PPM to 8 bits."""
     if data.startswith(b"\x89PNG") and data[24:26] in (b"\x10\x02", b"\x10\x06", b"\x10\x04"):
-        raise Unreadable("is a 16-bit colour PNG, which would be reduced to 8 bits; store it as TIFF or npy")
+        raise Unreadable(
+            "is a 16-bit PNG with colour or alpha, which would be reduced to 8 bits; store it as TIFF or npy"
+        )
     if data[:2] in (b"P3", b"P6") and netpbm_maximum(data) > 255:
         raise Unreadable("is a 16-bit colour PPM, which would be reduced to 8 bits; store it as TIFF or npy")
 

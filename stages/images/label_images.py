@@ -175,8 +175,9 @@ def _read_tiff(data: bytes, size: Size | None) -> _Stored:
 def _read_by_pillow(data: bytes, size: Size | None, lossy: bool = False) -> _Stored:
     check_depth(data)
     with open_with_pillow(data) as file:
-        turned = 1 if file.format == "TIFF" else _orientation(file)  # Pillow gives the upright size of a TIFF
-        _check_size(*_turned_size(file.height, file.width, turned), size)
+        # Pillow decodes a PNG to read its orientation: a size that is wrong in every orientation is refused before.
+        if size is None or sorted(size) != sorted((file.height, file.width)):
+            _check_size(file.height, file.width, size)
         check_size_and_frames(file, np.inf)
         file.load()
         orientation = _orientation(file)  # 1 for a TIFF, which Pillow has turned

@@ -103,9 +103,9 @@ def test_the_primary_image_of_an_mpo_photo_is_decoded(data: bytes) -> None:
 
 
 def test_a_mask_in_an_mpo_file_is_its_primary_image() -> None:
-    grey = Image.fromarray(np.full((64, 64), 9, np.uint8))
-    mask = encode(grey, "MPO", save_all=True, append_images=[grey])
-    assert (decode_label_image(mask, (64, 64)).value_HW == 9).all()
+    half = Image.fromarray(np.repeat([[0], [255]], 32, axis=0).repeat(64, axis=1).astype(np.uint8))
+    mask = encode(half, "MPO", save_all=True, append_images=[half])
+    assert np.array_equal(decode_label_image(mask, (64, 64)).value_HW, np.asarray(half))
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,8 @@ THIN = (np.arange(60_000) % 256).astype(np.uint8)[None]
 NAN = np.where(RAMP > 99, np.nan, RAMP).astype(np.float32)
 REJECTED: dict[str, tuple[bytes, str]] = {
     "empty.png": (b"", "0 bytes"),
-    "text.png": (b"not an image at all\n" * 99, "cannot identify"),
-    "page.jpg": (b"<html><body>404</body></html>", "cannot identify"),
+    "text.png": (b"not an image at all\n" * 99, "it is damaged at its beginning"),
+    "page.jpg": (b"<html><body>404</body></html>", "it is damaged at its beginning"),
     "cut.jpg": (saved(RGB, "JPEG")[:400], "truncated|Truncated|broken"),
     "cut.png": (saved(RGB, "PNG")[:-300], "truncated|Truncated|broken"),
     "cut.tif": (tiff(COLOUR)[:2500], "."),
