@@ -18,7 +18,7 @@ def replace_block(text: str, marker: str, content: str) -> str:
         content: the new lines.
 
     Returns:
-        The page with the new lines.
+        The page with the new lines; unchanged if it does not contain the comment.
 
     >>> replace_block("<!-- speed -->\nold\n\nend", "speed", "new")
     '<!-- speed -->\nnew\n\nend'

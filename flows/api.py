@@ -53,7 +53,7 @@ def configured_url() -> str | None:
 
 
 def healthy(url: str, patience: float = 1.0) -> bool:
-    """Return whether a Prefect server responds at this URL."""
+    """Return whether a Prefect server responds at this URL within `patience` seconds, even if it requires a key."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=patience) as response:  # noqa: S310 the user's own setting
             return json.load(response) is True

@@ -50,7 +50,10 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def difference(first: dict[str, Any], other: dict[str, Any]) -> dict[str, float | None]:
-    """Return `other` minus `first` with the percentile interval of a paired bootstrap; None where it is undefined.
+    """Return `other` minus `first` as `value`, with the ends `low` and `high` of a paired bootstrap interval.
+
+    The interval is the percentile interval. All three are None if the score of a variant, or every replicate, is
+    undefined.
 
     Raises:
         UserError: the variants have different scores, or were not scored on the same resamples of the same images.

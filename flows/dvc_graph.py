@@ -53,7 +53,10 @@ def load(targets: Sequence[str] = ()) -> dict[str, list[str]]:
 
 
 def unchanged(stage: str) -> bool:
-    """Return whether `dvc repro` would skip the stage; checked in this process, since starting dvc takes a second."""
+    """Return whether `dvc repro` would skip the stage; False if DVC reports an error.
+
+    The check runs in this process, since starting dvc takes a second.
+    """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 

@@ -173,7 +173,7 @@ def main(result: Path, targets: list[str]) -> int:
         targets: stages to run with their dependencies; empty for all stages.
 
     Returns:
-        0; 3 if a finding blocks; 130 after an interrupt; 1 if a stage failed or params.yaml is invalid.
+        0; 3 if a finding blocks; 130 after an interrupt; 1 if a stage or DVC failed, or params.yaml is invalid.
     """
     from flows import experiments
     from stages.config.load import load

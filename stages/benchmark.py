@@ -34,7 +34,9 @@ BATCH_SIZE = 16  # images
 def main(
     ingested: In, prepared: In, trained: In, exported: In, output: Out, *, task: Task, benchmark: Benchmark
 ) -> dict[str, Any]:
-    """Write `benchmark.json`: parity of torch and ONNX on every validation image, and latencies.
+    """Write `benchmark.json`: parity of torch and float32 ONNX on every validation image, and latencies.
+
+    The latencies are those of torch and of the shipped model.
 
     Args:
         ingested: output folder of ingest, for the original files and the labels.

@@ -27,6 +27,8 @@ ABSENT = (FileNotFoundError, KeyError)
 def main() -> tuple[Path, list[dict[str, Any]]]:
     """Write the page that compares runs; return its path and the runs, sorted by data version and score, best first.
 
+    The workspace is left out if an experiment has the same params and validation scores.
+
     Raises:
         UserError: no run can be read.
     """

@@ -117,7 +117,13 @@ def _matches_options(reading: FormatCandidate, options: ConfigureOptions) -> boo
 def _first_usable(
     files: SourceFiles, found: list[FormatCandidate], params: Params, failures: list[str], options: ConfigureOptions
 ) -> tuple[FormatCandidate, SourceFacts]:
-    """Return the first interpretation with usable images, and the statistics of these images."""
+    """Return the first interpretation with usable images, and the statistics of these images.
+
+    The reasons against the interpretations before it are added to `failures`.
+
+    Raises:
+        UserError: no interpretation has usable images.
+    """
     for reading in found:
         try:
             return reading, inspect_images(reading, params.ingest.max_megapixels)

@@ -46,7 +46,8 @@ def main(
     sealed.
 
     Raises:
-        UserError: `train.device` is not available.
+        UserError: `train.device` is not available, the manifest was written by another version, or the labels do not
+            contain the ground truth.
     """
     store = open_split(prepared, "val")
     network, spec, _ = load_model(trained / "model.pt")

@@ -1,4 +1,4 @@
-"""Read the source once: `python -m stages.ingest SOURCE SPLITS SEALED OUTPUT`.
+"""Import the source: `python -m stages.ingest SOURCE SPLITS SEALED OUTPUT`.
 
 The original bytes of the images are written to shards, and one row per image to a manifest. The sealed test images are
 in a separate folder that no stage of the pipeline reads.
@@ -65,7 +65,7 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
 
     Raises:
         UserError: the source cannot be used or changes meanwhile, too many files are rejected, labels are inconsistent,
-            a split is empty or has classes of its own, or the split table belongs to other data.
+            a split is empty, a class occurs only in the test split, or the split table belongs to other data.
     """
     with open_source(source, ingest, has_split=split.by == "source") as (samples, rejected):
         known = IngestCache(ingest.name)

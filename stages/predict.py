@@ -1,8 +1,9 @@
 """Predict images with an exported model: `python -m stages.predict MODEL IMAGES...`.
 
 The output is CSV, JSON lines, JSON or COCO. Images are files, folders, archives (zip, tar) and lists; they are
-predicted in one process per core by default. Repeating the command resumes an interrupted run. Predicted masks and
-images are written to `--files`; `--overlays` draws each prediction over its image. Torch is not required.
+predicted in one process per core by default. With `--output`, repeating the command resumes an interrupted run.
+Predicted masks and images are written to `--files`; `--overlays` draws each prediction over its image. Torch is not
+required.
 """
 
 import os

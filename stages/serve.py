@@ -25,7 +25,7 @@ START_SECONDS = 60  # for the imports of a worker; the default of uvicorn (5) is
 
 
 def main(settings: Settings, host: str, port: int, open_to_all: bool) -> None:
-    """Serve until SIGTERM or SIGINT, then finish the requests that were accepted.
+    """Serve until SIGTERM or SIGINT, then finish the accepted requests, for at most `GRACE_SECONDS`.
 
     Args:
         settings: model and limits.
@@ -34,7 +34,8 @@ def main(settings: Settings, host: str, port: int, open_to_all: bool) -> None:
         open_to_all: whether other machines may send requests without a key.
 
     Raises:
-        UserError: other machines could send requests without a key, or the model cannot be opened.
+        UserError: other machines could send requests without a key; or, with one worker, see `create_app`. Several
+            workers raise it in their own processes.
     """
     key = os.environ.get(KEY, "")
     _refuse_open(host, key, open_to_all)

@@ -70,11 +70,13 @@ class AuditSizes:
     library_seeds: int = 5
     """Seeds for the other libraries, which are slow."""
     few: int = 10
+    """Seeds for data sets without copies, for outliers and for label errors in CIFAR-10."""
     very_few: int = 5
+    """Seeds for unmodified images."""
     classes: int = 4
     per_class: int = 75
     substitute: bool = False
-    """Use the digits if none of the requested base data sets is available; only for tiny runs."""
+    """Tiny run: draw fewer images, measure fewer faults, and use the digits if no requested data set is available."""
 
 
 TINY = AuditSizes(seeds=1, library_seeds=1, few=1, very_few=1, per_class=12, substitute=True)
@@ -167,7 +169,7 @@ class AuditRun:
         return classes, per_class
 
     def count(self, classes: int, per_class: int) -> int:
-        """Return the number of images of a data set."""
+        """Return the number of images of a data set; there are fewer if a class has too few."""
         classes, per_class = self.shape(classes, per_class)
         return classes * per_class
 

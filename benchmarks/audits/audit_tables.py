@@ -56,7 +56,7 @@ def rate(cell: Cell, who: str, name: str, of: str = "seeds") -> str:
 
 
 def errors(cells: list[Cell]) -> str:
-    """List the errors of the libraries that failed."""
+    """List the errors of the libraries that failed; return an empty string if there are none."""
     found = {
         f"- {who}: {name.removeprefix('error: ')} ({count} of {cell[who]['seeds']}, "
         f"{cell['base_dataset']}, {cell['fault']})"

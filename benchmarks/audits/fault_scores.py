@@ -46,7 +46,11 @@ def duplicate_pairs(data: FaultyDataset, result: Result) -> Counts:
 
 
 def label_errors(data: FaultyDataset, result: Result) -> Counts:
-    """Count the images that are reported as mislabelled, and those of them that are mislabelled."""
+    """Count the images that are reported as mislabelled, and those of them that are mislabelled.
+
+    `share` is the share of wrong labels that the audit estimates, or else the share of images that are reported.
+    `evaluated` is 0 if Macula did not check the labels.
+    """
     name = "label" if "label" in result["images"] else LABEL_ERRORS
     flagged, wrong = result["images"].get(name, []), set(data.mislabelled)
     figures = result["figures"].get(LABEL_ERRORS, {})

@@ -120,8 +120,8 @@ def with_drift(data: FaultyDataset, subset: str, transform: Transform, strength:
 
     Args:
         data: the data set to change.
-        subset: `validation` for all validation images; `arrival` or `origin` for a fifth of all images, which then
-            arrive later or come from another origin.
+        subset: `validation` for all validation images; `arrival` or `origin` for about a fifth of all images, drawn at
+            random, which then arrive later or come from another origin.
         transform: the transform.
         strength: strength of the transform; 0 changes nothing.
         rng: random generator.

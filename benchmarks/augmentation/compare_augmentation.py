@@ -212,13 +212,14 @@ def measure(
     recipes: dict[str, AugmentationRecipe] = RECIPES,
     kept: bool = True,
 ) -> dict[str, Any]:
-    """Measure rates, memory and time by function.
+    """Measure rates, memory and time by function, and on a GPU also training steps.
 
     Args:
         threads: numbers of threads to measure with.
         rounds: number of rounds.
         device: `cpu` or `cuda`.
-        recipes: recipes by name; memory and time by function are measured with the first one.
+        recipes: recipes by name, all with the same size of the batch; memory and time by function are measured with the
+            first one.
         kept: also measure with freed memory kept.
 
     Returns:

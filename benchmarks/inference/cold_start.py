@@ -88,7 +88,7 @@ def session_with(settings: dict[str, Any]) -> Callable[..., Any]:
 def run_steps(folder: Path, variant: str) -> None:
     """Run all steps up to the first prediction in this process; print the time and memory of each as JSON.
 
-    A second line contains the median time of further predictions and the memory after them.
+    A second line contains the median processor time of further predictions and the memory after them.
     """
     from benchmarks.inference.inference_competitors import process_megabytes  # imports numpy
 

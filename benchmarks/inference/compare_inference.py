@@ -86,7 +86,7 @@ class Worker:
         """Send a job and return the result.
 
         Raises:
-            RuntimeError: the process has ended.
+            RuntimeError: the process ended during the job.
         """
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(job) + "\n")

@@ -84,7 +84,7 @@ def torch_eager(folder: Path, threads: int, compiled: bool = False, half: bool =
 
 
 def onnxruntime(folder: Path, threads: int) -> Competitor:
-    """Return the network as `torch.onnx.export` writes it, in a session with default options."""
+    """Return the network as `torch.onnx.export` writes it, in a session with default options except for the threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,7 +1,7 @@
 """Endurance tests of a server: a killed worker, a replaced model file, and minutes of load.
 
-Clients are threads that follow each request. The outcome of a request is a response, an error that the client received
-(a status, or a closed connection), or neither within `TIMEOUT`: the request hangs.
+Clients are threads that follow each request, but `wrk` during minutes of load. The outcome of a request is a response,
+an error that the client received (a status, or a closed connection), or neither within `TIMEOUT`: the request hangs.
 """
 
 import http.client
@@ -131,8 +131,8 @@ def soak(server: RunningServer, load: Callable[[float], Figures], seconds: float
         interval: seconds between two samples.
 
     Returns:
-        Figures of the load, samples of the memory (seconds, resident and proportional MB), and the slope of resident
-        memory with its standard error, by a least-squares line without the settling time, in MB per hour.
+        Figures of the load, samples of the memory (seconds, resident and proportional MiB), and the slope of resident
+        memory with its standard error, by a least-squares line without the settling time, in MiB per hour.
     """
     seen: list[tuple[float, float, float]] = []
     ended = threading.Event()

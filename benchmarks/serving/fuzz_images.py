@@ -96,7 +96,7 @@ def _any(rng: np.random.Generator) -> bytes:
 
 
 def odd(rng: np.random.Generator) -> bytes:
-    """Draw a valid but unusual image: frames, 16 bits, CMYK, floats, transparency, one row, or random metadata."""
+    """Draw an intact but unusual file: frames, 16 bits, CMYK, floats, transparency, one row or none, odd metadata."""
     array = rng.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
     picture, deep = Image.fromarray(array), (array.astype(np.uint16) * 257)
     more: dict[str, Any] = {"save_all": True, "append_images": [picture.rotate(90 * n) for n in range(1, 4)]}
@@ -128,7 +128,7 @@ def odd(rng: np.random.Generator) -> bytes:
 
 
 def bomb(rng: np.random.Generator) -> bytes:
-    """Draw a small file whose image is huge, or is declared to be."""
+    """Draw a small file whose image, chunks or number of channels, frames or pages are huge, or are declared to be."""
     side = int(rng.choice([7_100, 20_000, 65_535, 2**31 - 1]))
     kinds: list[Callable[[], bytes]] = [
         lambda: png_of(side, side),

@@ -84,7 +84,7 @@ class ProcessMonitor:
         return {"open files": self.process.num_fds(), "threads": self.process.num_threads()}
 
     def tenths(self) -> list[float]:
-        """Return the median MB of ten successive parts of the run."""
+        """Return the median MiB of ten successive parts of the run, or every sample if there are fewer than ten."""
         return [float(np.median(part)) for part in np.array_split(self.megabytes, 10) if len(part)]
 
 
@@ -131,7 +131,7 @@ def run_schemathesis(seed: int, examples: int, folder: Path) -> tuple[int, list[
         folder: working folder.
 
     Returns:
-        The number of requests, and a list that contains the output if schemathesis found a failure.
+        The number of requests, and a list that contains the output if schemathesis found a failure or did not run.
     """
     command = [
         SCHEMATHESIS, "run", f"http://{HOST}:{PORT}/openapi.json", "--seed", str(seed), "--max-examples", str(examples),

@@ -41,7 +41,7 @@ class ServingSizes:
     seconds: float = 4
     """Duration of the load for each number of clients in a round."""
     workers: int = 2
-    """Processes with a session each."""
+    """Worker processes; concurrent runs of a server that uses only one process."""
     threads: int = 1
     """Threads of a session."""
     warm_up: float = WARM_UP

@@ -66,7 +66,7 @@ class RunningServer:
             kind: command and requests.
             model: ONNX file.
             port: port on the loopback interface.
-            workers: processes, or parallel sessions.
+            workers: processes, or concurrent runs in one process.
             threads: threads of a session.
             log: file for the server's output.
         """
@@ -114,7 +114,7 @@ class RunningServer:
         return self._sum(lambda process: sum(process.cpu_times()[:4]))
 
     def memory(self) -> dict[str, float]:
-        """Return the MB of all processes: `resident` counts shared pages once per process, `proportional` once."""
+        """Return the MiB of all processes: `resident` counts shared pages once per process, `proportional` once."""
         return {
             "resident": self._sum(lambda process: process.memory_info().rss / MEBI),
             "proportional": self._sum(lambda process: process.memory_full_info().pss / MEBI),

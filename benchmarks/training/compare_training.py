@@ -148,7 +148,7 @@ def race(names: Sequence[str], recipe: dict[str, Any], folder: Path, threads: in
         threads: number of threads of each.
 
     Returns:
-        The run of each competitor.
+        The run of each competitor; after an interrupt, with the epochs until then.
     """
     racing: dict[str, TrainingProcess] = {}
     left, turn = list(names), 0

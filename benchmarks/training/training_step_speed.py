@@ -189,7 +189,7 @@ def clock_steps(sizes: StepSizes) -> dict[int, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> Path | None:
-    """Measure everything, write training-steps.json, print it, and return the file."""
+    """Measure everything, write training-steps.json, print it, and return the file (None with `--clock`)."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training.training_step_speed", description=__doc__)
     parser.add_argument("--clock", action="store_true", help=argparse.SUPPRESS)
     add_run_arguments(parser)

@@ -17,7 +17,8 @@ Race = dict[str, Run]
 def table(case: str, cell: dict[str, Any]) -> str:
     """Return two tables in Markdown: rates, and times to a score.
 
-    Rates are compared with Macula in 32 bits, times with Macula's automatic settings.
+    Rates are compared with Macula in 32 bits, times with Macula's automatic settings. If no competitor completed an
+    epoch, a sentence that says so is returned instead.
 
     Args:
         case: name of the case.
@@ -101,6 +102,9 @@ def seconds_to(run: Run, target: float, clock: str) -> float:
         run: a competitor's run.
         target: the score.
         clock: `at` for wall-clock time, `processor` for processor time.
+
+    Raises:
+        StopIteration: no validation reached the score.
     """
     return next(epoch[clock] for epoch in run["epochs"] if epoch["score"] >= target)
 

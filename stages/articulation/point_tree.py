@@ -83,9 +83,10 @@ def trees_from_pairs(pairs: Sequence[tuple[str, str]], points: Sequence[str]) ->
 def bones_from_points(xy_P2: Float[Array, "P 2"], trees: Sequence[list[int]], size: int) -> Float[Array, "K 7"]:
     """Return a bone from the nearest visible ancestor to every visible point, in the format of `bones_from_foreground`.
 
-    The first bone of a tree, which has no parent and does not move, is the longest at its root. The radius is estimated
-    as 0.3 of the length, clipped to 2 to 8 % of the size; the flexibility is 1. Trees that would have only one
-    bone are omitted, and at most `MAX_BONES` bones are returned.
+    If the root of a tree is not visible, one of its nearest visible descendants replaces it. The first bone of a tree,
+    which has no parent and does not move, is the longest at its root. The radius is estimated as 0.3 of the length,
+    clipped to 2 to 8 % of the size; the flexibility is 1. Trees that would have only one bone are omitted, and at most
+    `MAX_BONES` bones are returned.
 
     Args:
         xy_P2: points, pixels; NaN where missing.
@@ -119,7 +120,7 @@ def _bones_of_tree(xy_P2: Float[Array, "P 2"], parents: list[int], size: int) ->
 def _children(visible_P: Bool[Array, " P"], parents: list[int]) -> dict[int, list[int]]:
     """Return the visible children of each visible point, the root first.
 
-    A missing root is replaced by its visible child with the most children.
+    A missing root is replaced by its nearest visible descendant with the most visible children.
     """
     children: dict[int, list[int]] = {}
     for point, parent in enumerate(parents):

@@ -35,8 +35,9 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
 
     `confounder/statistics` warns; it blocks if one statistic of `EXPOSURE` alone separates a class, or if
     `audit.block_on_content` is true. `confounder/metadata` blocks if the skill over all classes is at least
-    `audit.min_skill`, or if that for one class is high; it warns if one class is predicted with a lower skill.
-    A regression target is predicted as one of at most five quantile bins.
+    `audit.min_skill`, if that for one class without the file size is at least `BLOCKING_SKILL`, or if that of the file
+    size alone is at least `audit.blocking_auc`; it warns if one class is predicted without the file size with a lower
+    skill, but at least `audit.min_skill`. A regression target is predicted as one of at most five quantile bins.
     """
     labelled = _with_label(data)
     if labelled is None:

@@ -1,4 +1,4 @@
-"""Linear changes of brightness and colour, composed into one channel matrix per image."""
+"""Linear changes of brightness and colour, composed into one channel matrix and offset per image."""
 
 from typing import Annotated
 

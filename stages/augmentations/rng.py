@@ -39,7 +39,7 @@ class BatchRandom:
         Args:
             seed: training seed.
             epoch: number of the epoch.
-            position_B: position of each image in the order of its epoch.
+            position_B: number that identifies each image in the epoch, such as its position in the order.
         """
         with np.errstate(over="ignore"):
             place_B = np.asarray(position_B).astype(np.uint64) * _GOLDEN

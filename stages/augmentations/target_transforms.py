@@ -23,12 +23,14 @@ def transform_targets(kind: str, target: Any, warp: Warp, swap: Sequence[int] = 
 
     Args:
         kind: storage format of the target, see `Representation.stores`.
-        target: batch of targets; objects are a list of dicts: boxes [M, 4], labels [M] and optional masks [M, S, S].
+        target: batch of targets; objects are a list of dicts: boxes [M, 4] (edges x0, y0, x1, y1), labels [M] and
+            optional masks [M, S, S].
         warp: warp returned by `Policy`.
-        swap: index of the point that takes each point's place in a mirrored image, [P].
+        swap: index of the point that takes each point's place in a mirrored image, [P]; empty if no points swap.
 
     Returns:
-        The transformed targets in the same format.
+        The transformed targets in the same format. Points that leave the image are NaN; objects mostly outside are
+        dropped.
     """
     match kind:
         case "points":

@@ -34,7 +34,9 @@ class PredictionJob:
     format: str
     """Key of `FORMATS`."""
     files: Path | None = None
+    """Folder for predicted masks or images; None to write none."""
     overlays: Path | None = None
+    """Folder for images with the prediction drawn over them; None to draw none."""
     threads: int = 1
     """Threads of the engine per process."""
     engine: str = "auto"
@@ -44,9 +46,9 @@ class PredictionJob:
     workers: int = 1
     """Number of processes; 0 to predict in this process, without limits."""
     seconds: float = 120.0
-    """Time limit per image in seconds."""
+    """Time limit per image in seconds; none if `workers` is 0."""
     memory: int = 4 * 2**30
-    """Memory limit per process in bytes."""
+    """Memory limit per process in bytes; none if `workers` is 0."""
     digest: str = ""
     """See `compute_digest`; if set, a process refuses a model file with another digest."""
 

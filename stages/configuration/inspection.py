@@ -32,6 +32,7 @@ class SourceFacts:
     """Statistics of the inspected images."""
 
     count: int
+    """Number of images in the source."""
     sides: Integer[Array, "N 2"]
     """Height and width in pixels; of all images if reading their headers is fast."""
     opened: Integer[Array, "M 2"]

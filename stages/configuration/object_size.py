@@ -54,7 +54,7 @@ def mask_thickness(mask_HW: Integer[Array, "H W"]) -> float:
     """Return the thickness of the thinnest class of a label image, pixels.
 
     The thickness is 4 times the mean distance to the edge, which is exact for a straight strip. Only the upper left
-    `MOST_SIDE` x `MOST_SIDE` pixels are measured.
+    `MOST_SIDE` x `MOST_SIDE` pixels are measured; if they have a single class, the result is their shorter side.
     """
     part_HW = mask_HW[:MOST_SIDE, :MOST_SIDE]
     thicknesses = []

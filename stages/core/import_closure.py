@@ -6,8 +6,8 @@ the full name of a module, as in `importlib.import_module("stages.serving.app")`
 
 A data file is any file below the package that is neither Python nor hidden. It belongs to the closure if a module or
 data file of the closure names it in a string literal: `"report.html.j2"`, or `"themes/dark.css"` for a file in a
-subfolder. The path is relative to that file or to any module of the closure. A folder without Python files is included
-as a whole if a file of the closure names it relative to itself.
+subfolder. The path is relative to the folder of that file or of any module of the closure. A folder without Python
+files is included as a whole if a file of the closure names it relative to its own folder.
 """
 
 import hashlib

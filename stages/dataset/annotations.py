@@ -63,7 +63,11 @@ class Annotation:
 
     @staticmethod
     def from_json(text: str) -> "Annotation":
-        """Parse the output of `to_json`."""
+        """Parse the output of `to_json`.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: the text is damaged.
+        """
         values = json.loads(text)
         for name in ("labels", "mask"):
             if name in values:

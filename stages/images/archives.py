@@ -48,6 +48,8 @@ Listing = tuple[SourceFiles, list[Rejection]]
 def list_source_files(source: Path, stack: ExitStack) -> Listing:
     """List the regular files of a source; reject links, special files and names that are not valid UTF-8.
 
+    A link in a zip is not rejected, but listed as a file that contains the path of its target.
+
     Args:
         source: folder, archive or npz.
         stack: exit stack that closes the archive and deletes unpacked files.

@@ -62,9 +62,11 @@ SINGLE_FILE_FORMATS = {
 def detect_format(files: SourceFiles, name: str) -> tuple[str, str]:
     """Return the label format of a source and the reason for the choice.
 
+    Formats that require patterns (`instances`, `masks`, `dots`, `pairs`) are not detected.
+
     Args:
         files: files of the source.
-        name: file that `ingest.inside` names; empty for a folder.
+        name: file that `ingest.inside` names, or the source itself if it is an npz; empty for a folder.
 
     Raises:
         UserError: `name` is a file of an unknown format.

@@ -113,6 +113,9 @@ def _fill_key(pattern: str, key: str) -> str:
 def import_masks(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
     """Import one label image per image, or one mask per class if the pattern contains {label}.
 
+    In masks per class, every value except 0 is the class. In label images without `ingest.mask_values`, every value
+    except 0 and `ingest.ignore_values` is the foreground.
+
     Args:
         files: files of the source by path.
         name: not used; the files are matched by patterns.

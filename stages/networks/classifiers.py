@@ -39,7 +39,7 @@ def vgg_features(name: str) -> nn.Module:
 def vgg(network_config: NetworkConfig) -> nn.Module:
     """Build a VGG (Simonyan and Zisserman 2015) with batch normalization.
 
-    Global average pooling and one linear layer replace the three fully connected layers, which contain at least 90 % of
+    Global average pooling and one linear layer replace the three fully connected layers, which contain about 90 % of
     the weights, require a fixed image size, and overfit small data sets.
     """
     return adapt_input_channels(

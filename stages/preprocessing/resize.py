@@ -42,7 +42,8 @@ def fit_image(image_NHWC: torch.Tensor, fit: str, size: int) -> torch.Tensor:
         size: working size, pixels.
 
     Returns:
-        Images [N, size, size, C]; for `tile` the unchanged images.
+        Images [N, size, size, C], padded with 0 at the bottom or right for `letterbox`; for `tile` the unchanged
+        images.
     """
     if fit == "tile":
         return image_NHWC

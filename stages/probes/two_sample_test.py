@@ -132,7 +132,7 @@ def shares_differ(rows: pd.DataFrame, of_one: Bool[Array, " N"], permutations: i
 
     Args:
         rows: N manifest rows of both sets.
-        of_one: True for the first set.
+        of_one: True for the first set; all images of a group count for the first set if one of them is in it.
         permutations: number of permutations of the groups.
     """
     code, names = pd.factorize(rows["label"])

@@ -27,7 +27,7 @@ Scalars: in standard deviations of the training images. Other outputs: relative 
 SCALARS, POINTS = ("scalar", "density"), ("coordinates", "heatmap", "disc")
 """Representations whose graphs output scalars in their units, and points as x, y, confidence."""
 PROBE_VALUES = 64
-"""Number of output values for the probe image that the metadata stores."""
+"""Maximum number of output values for the probe image that the metadata stores."""
 
 
 def select_engine(
@@ -52,8 +52,8 @@ def select_engine(
 
     Raises:
         UserError: the engine is unknown, not installed or not accepted by `export`; the outputs of ONNX Runtime, or of
-            OpenVINO if requested, differ from those that `export` stored; or OpenVINO refuses the graph.
-        RuntimeError: see `OpenVino`.
+            OpenVINO if requested, differ from those that `export` stored; or the graph is invalid (see `OpenVino`).
+        RuntimeError: OpenVINO does not support the graph (see `OpenVino`).
     """
     if engine not in ENGINES:
         raise UserError(f"engine: {engine!r} is unknown; {did_you_mean(engine, ENGINES)}")

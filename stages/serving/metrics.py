@@ -58,7 +58,7 @@ class Metrics:
         self.seconds.labels(route).observe(seconds)
 
     def set_model(self, digest: str, version: str) -> None:
-        """Set the digest and version of the current model."""
+        """Set the digest and version of the current model; with several workers, earlier models remain listed."""
         if SHARED not in os.environ:
             self.model.clear()
         self.model.labels(digest, version).set(1)

@@ -20,7 +20,7 @@ class Settings:
     model: str
     """ONNX file. The server watches it and loads a new file that replaces it."""
     name: str = ""
-    """Name of the model in the Open Inference Protocol; empty: the name of its data set."""
+    """Name of the model in responses and in paths of the Open Inference Protocol; empty: the name of its data set."""
     engine: str = "auto"
     """auto, onnxruntime or openvino; auto selects OpenVINO if available and clearly faster on this machine."""
     threads: int = 0

@@ -18,7 +18,7 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 def pairwise_iou(prediction: Any, truth: Any) -> Float[Array, "D T"]:
-    """Return the IoU of masks, or of boxes without masks; for a crowd, the share of the prediction inside the crowd."""
+    """Return the IoU of masks, or of boxes if masks are missing; for a crowd, the share of the prediction inside it."""
     from pycocotools import mask as coco_mask
 
     if not len(prediction.label_M) or not len(truth.label_M):

@@ -16,7 +16,11 @@ PICTURED = ("segmentation", "image", "instances")
 
 
 def picture_of(prediction: Any, spec: TaskSpec) -> Integer[Array, "H W ..."]:
-    """Return a prediction as an image: class indices or instance numbers [H, W], or the predicted image."""
+    """Return a prediction of a task in `PICTURED` as an image.
+
+    It shows class indices [H, W], the numbers of confident instances from 1 [H, W] (0: none), or the predicted image
+    with the bit depth of the model.
+    """
     match spec.task:
         case "segmentation":
             return prediction.index_HW

@@ -192,7 +192,7 @@ def wrong(truth: Instances, prediction: Instances, spec: TaskSpec) -> bool:
 
 
 def describe(value: Instances, spec: TaskSpec) -> str:
-    """Return the number of instances of each class."""
+    """Return the number of confident instances of each class, without crowds."""
     counts = _counts([value], len(spec.labels))[0]
     return ", ".join(f"{int(n)} {name}" for name, n in zip(spec.labels, counts, strict=True) if n) or "nothing"
 

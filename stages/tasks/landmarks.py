@@ -160,7 +160,10 @@ def record(prediction: Float[Array, "P 3"], spec: TaskSpec) -> dict[str, Any]:
 def details(
     truths: Sequence[Points], predictions: Sequence[Float[Array, "P 3"]], spec: TaskSpec, bins: int
 ) -> dict[str, Any]:
-    """Return pck for a range of tolerances, and the AUC with which the confidence predicts visibility."""
+    """Return pck for a range of tolerances, and the AUC with which the confidence predicts visibility.
+
+    Without visible points, the curve is empty. The AUC is None unless there are both visible and missing points.
+    """
     far_NP, diagonal_N1 = _distances(truths, predictions)
     seen_NP = np.isfinite(far_NP)
     share_V = (far_NP / diagonal_N1)[seen_NP]

@@ -88,8 +88,8 @@ def parts(
 ) -> Parts:
     """Return mean absolute error, root mean square error, R2 and mean absolute percentage error of each scalar.
 
-    R2 is 1 - sum of squared errors / sum of squared distances from the mean. Percentages exclude images whose true
-    number is 0.
+    R2 is 1 - sum of squared errors / sum of squared distances from the mean; NaN if all true numbers are equal.
+    Percentages exclude images whose true number is 0; NaN if all are 0.
 
     Args:
         truths: true numbers of N images.
@@ -119,7 +119,10 @@ def parts(
 
 
 def error(truth: Real[Array, " S"], prediction: Float[Array, " S"], spec: TaskSpec) -> float:
-    """Return the mean absolute error in standard deviations of the training images."""
+    """Return the mean absolute error in standard deviations of the training images.
+
+    The mean is over the scalars. Without standard deviations, the error is in the units of the scalars.
+    """
     return float((np.abs(prediction - truth) / np.array(spec.deviation or (1.0,))).mean())
 
 

@@ -76,9 +76,9 @@ def scores(
 ) -> dict[str, Float[Array, " R"]]:
     """Return every score under all bootstrap weights.
 
-    dice and iou are computed per class over all pixels and averaged over classes without the background. pixel_accuracy
-    is computed over all pixels. boundary_f1 and boundary_error are averaged over images and classes without the
-    background. foreground_rand is averaged over images and defined only for two classes.
+    Pixels of unknown class are ignored. dice and iou are computed per class over all pixels and averaged over classes
+    without the background. pixel_accuracy is computed over all pixels. boundary_f1 and boundary_error are averaged over
+    images and classes without the background. foreground_rand is averaged over images and defined only for two classes.
 
     Args:
         truths: ground truth of N images.
@@ -194,7 +194,7 @@ def _shares(value: Any, spec: TaskSpec) -> dict[str, float]:
 
 
 def draw(image: Integer[Array, "H W *C"], value: Any, spec: TaskSpec) -> UInt8[Array, "H W 3"]:
-    """Draw the mask, with a colour for each class except for the background."""
+    """Draw the mask, with a colour for each class except the background, or the first class if there is none."""
     index_HW = value.index_HW if isinstance(value, Mask) else value
     picture = as_rgb(image)
     for label, colour in legend(spec).items():

@@ -11,7 +11,7 @@ from stages.training.batch_loader import Batch
 
 
 def draw_example(batch: Batch, index: int, spec: TaskSpec) -> UInt8[Array, "S _ 3"]:
-    """Return one image of a batch with its target drawn on it.
+    """Return one image of a batch with its target drawn on it; targets that are classes or numbers are not drawn.
 
     Args:
         batch: images and targets.

@@ -69,10 +69,11 @@ class Checkpoints:
         return time.monotonic() - self._saved_at >= self.seconds
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the previous checkpoint, which remains if writing fails.
+        """Replace the previous checkpoint, which remains if writing fails; do nothing unless `is_writer`.
 
         Raises:
             UserError: the disk is full.
+            OSError: the file cannot be written for another reason.
         """
         if not self.is_writer:
             return

@@ -80,6 +80,7 @@ def estimate_epoch(
     Raises:
         UserError: the params do not suit the images, the device is not available, no learning rate lowers the loss, or
             the loss is not finite.
+        ValueError: see `write_dry_run_data`.
     """
     spec, batch_size = _spec(samples, annotations, params), params.train.batch_size
     batches_per_epoch = math.ceil(training / batch_size)

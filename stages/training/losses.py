@@ -53,7 +53,8 @@ def cross_entropy(context: LossContext) -> Loss:
 def focal(context: LossContext) -> Loss:
     """Focal loss: (1 - p)^2 times the cross-entropy, which gives less weight to easy images (Lin et al. 2017).
 
-    The target is a class index [B], or class proportions [B, K] where images were mixed.
+    The target is a class index [B], or class proportions [B, K] where images were mixed. Label smoothing does not
+    apply.
     """
 
     def loss(raw_BK: Float[Tensor, "B K"], target: Shaped[Tensor, "B ..."]) -> Float[Tensor, ""]:

@@ -32,7 +32,7 @@ def predict_store(
     """Return the prediction for every original image of a store, in order.
 
     Args:
-        model: network on `device`.
+        model: network on `device`; it is put into evaluation mode.
         store: prepared images.
         spec: the task.
         batch_size: largest size of a batch.
@@ -55,7 +55,7 @@ def graph_outputs(
     Outputs for the tiles of an image are stitched.
 
     Args:
-        model: network on `device`.
+        model: network on `device`; it is put into evaluation mode.
         store: prepared images.
         spec: the task.
         batch_size: largest size of a batch.

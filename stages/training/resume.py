@@ -80,7 +80,9 @@ class FaultTolerance:
             self._save(progress)
 
     def roll_back(self, progress: TrainingProgress, step: int) -> TrainingProgress:
-        """Return to the start of the epoch with half the learning rate.
+        """Return to the start of the epoch with half the learning rate, and return the progress at that point.
+
+        The images of the step are saved beside the checkpoints, if there are any.
 
         Args:
             progress: progress of the epoch in which a loss is not finite.

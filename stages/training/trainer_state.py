@@ -105,6 +105,8 @@ def launch(plan: TrainingPlan) -> Fabric:
 def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
     """Build the network with its initial weights, the optimizer and the data loader of a plan without `auto`.
 
+    It also seeds torch by `train.seed` and selects deterministic algorithms for the whole process.
+
     Raises:
         UserError: the network or the optimizer cannot be built, pretrained weights do not suit the network, class
             weights do not suit the task, or there are too few images.

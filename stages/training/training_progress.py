@@ -20,7 +20,7 @@ class EpochMetrics:
     """Score of the unaugmented training images in `TrainingData.train_sample`."""
     val_score: float
     learning_rate: float
-    """Learning rate of the last step."""
+    """Learning rate of the last step, for layers that are not pretrained."""
     seconds: float
     """Duration of training and validation."""
     loading_share: float

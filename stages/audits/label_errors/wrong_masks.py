@@ -29,7 +29,10 @@ COMMON = 0.9  # share of masks with a class other than the first, from which an 
 
 
 def find(data: AuditData) -> Found:
-    """Report masks that the baseline contradicts, that are unusually empty, or that alone contain a class."""
+    """Report masks that the baseline contradicts, that are unusually empty, or that alone contain a class.
+
+    Both lists are empty if the annotations are not masks.
+    """
     rows = data.sample
     names = parse_annotations(rows.head(1))[0].mask
     if names is None:
