@@ -1,4 +1,8 @@
-"""Parts of `compare_audits`: the injected faults, the base data sets, and the libraries that audit them."""
+"""Cases of `compare_audits`, one function each.
+
+A case injects faults of one kind, or none, into the base data sets, and counts what Macula's audits and other libraries
+find.
+"""
 
 import tempfile
 from collections import Counter, defaultdict

@@ -63,6 +63,10 @@ def _border(border: pd.DataFrame, whole: float, rows: pd.DataFrame, audit: Audit
             "same backgrounds."
         )
         return Finding("confounder/border", "warning", message, evidence)
+    message += (
+        f" This is reported if the skill is at least {audit.min_skill:g} and {SUSPICIOUS_SHARE:.0%} of that of the "
+        f"thumbnail, with p of at most {audit.max_p:g}."
+    )
     return Finding("confounder/border", "passed", message, evidence)
 
 

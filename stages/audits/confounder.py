@@ -104,7 +104,7 @@ def _statistics(rows: pd.DataFrame, audit: Audit) -> Finding:
         message += f" This may be a true difference between the classes. It is largest in {strongest}."
         message += f" Compare the score of the model with this skill.{_augmentation_advice(tells[:1])}"
         return Finding("confounder/statistics", "blocking" if audit.block_on_content else "warning", message, evidence)
-    return Finding("confounder/statistics", "passed", message, evidence)
+    return Finding("confounder/statistics", "passed", f"{message} {_limits_text(audit)}", evidence)
 
 
 def _augmentation_advice(tells: list[dict[str, Any]]) -> str:
@@ -165,6 +165,10 @@ def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:
             "record and store all images in the same way."
         )
         return Finding("confounder/metadata", "blocking" if any(blocks) else "warning", message, evidence)
+    message += (
+        f" This is reported if the skill without the file size is at least {audit.min_skill:g} with p of at most "
+        f"{audit.max_p:g}."
+    )
     return Finding("confounder/metadata", "passed", message, evidence)
 
 
@@ -185,7 +189,7 @@ def _names(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
     evidence = {"skill": skill.skill, "of_one_class": skill.best, "p": skill.p}
     message = f"The numbers in file names predict the label with skill {_skill_text(skill)}."
     if not _is_significant(skill, audit):
-        return [Finding("confounder/file-names", "passed", message, evidence)]
+        return [Finding("confounder/file-names", "passed", f"{message} {_limits_text(audit)}", evidence)]
     message += (
         " A network does not see file names. However, if a camera assigned the numbers, each class may have been "
         "recorded in one session with its own light and background, which the network does see. If the images were "
@@ -215,6 +219,11 @@ def _quantile_bins(values: pd.Series) -> pd.Series:
 
 def _is_significant(skill: Skill, audit: Audit) -> bool:
     return skill.p <= audit.max_p and skill.best >= audit.min_skill
+
+
+def _limits_text(audit: Audit) -> str:
+    """Return from which skill and p-value a finding is reported."""
+    return f"This is reported from a skill of {audit.min_skill:g} with p of at most {audit.max_p:g}."
 
 
 def _skill_text(skill: Skill) -> str:

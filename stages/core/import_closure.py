@@ -95,7 +95,10 @@ class CodeTree:
         yield from (string for string in source.strings if string in self._modules)
 
     def _files_of(self, module: str) -> Iterator[str]:
-        """Yield the file of a module and the `__init__` of each package around it; nothing if there is no module."""
+        """Yield the file of each leading part of a dotted name that is a module or package of the tree.
+
+        For `stages.core.errors.UserError` these are the files of `stages`, `stages.core` and `stages.core.errors`.
+        """
         parts = module.split(".")
         names = (".".join(parts[:n]) for n in range(1, len(parts) + 1))
         yield from (self._modules[name] for name in names if name in self._modules)

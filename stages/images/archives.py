@@ -165,7 +165,7 @@ def normalize_member_name(name: str) -> str:
     """
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise Unreadable("has a path that leaves the archive; pack it again")
+        raise Unreadable("has a path that leaves the archive; pack it again without `..` in its paths")
     return "/".join(parts)
 
 

@@ -199,7 +199,7 @@ def _merge_class_masks(
             y, x = np.argwhere(overlap_HW)[0]
             raise Unreadable(
                 f"the mask {path} overlaps the mask of {names[index_HW[y, x]]}, for example at x {x}, y {y}; a "
-                "pixel may have one class only"
+                "pixel may have one class only: remove the overlap"
             )
         index_HW[mask_HW] = names.index(label)
     return _encode_png(index_HW)
