@@ -1,4 +1,4 @@
-"""Output folder of benchmarks, and tables in Markdown pages."""
+"""Functions that benchmarks share: common arguments, output folder, checks of environments, tables in pages."""
 
 import argparse
 import re

@@ -120,7 +120,7 @@ def _scores(score: str, spec: TaskSpec, truths: list[Any], predictions: list[tup
 def _runtime_calls(
     network: torch.nn.Module, model: Model, store: PixelStore, batch: int
 ) -> list[tuple[str, Callable[[], Any]]]:
-    """Return functions that run the same images in both runtimes.
+    """Return the name of each runtime with a function that runs it on the same images.
 
     The shipped model includes resizing and the decoding of outputs; torch does not.
     """

@@ -160,7 +160,10 @@ def _describe_unsupported_images(files: SourceFiles, paths: list[str]) -> str:
 def _fit_to_time_budget(
     proposed: list[Choice], chosen: FormatCandidate, facts: SourceFacts, text: str, minutes: float
 ) -> list[Choice]:
-    """Time some steps of the proposed training and limit the epochs to the time budget."""
+    """Return the choices with `train.epochs` limited to a time budget, for which some training steps are timed.
+
+    If they cannot be timed, the number of epochs is kept, and the error is added to its reason.
+    """
     from stages.tasks.ground_truth import Labelled
     from stages.training.epoch_timing import estimate_epoch  # importing torch takes seconds
 

@@ -264,7 +264,7 @@ def _check_rejected_share(rejected: list[Rejection], accepted: int, max_rejected
 
 
 def _check_label_kinds(table: pd.DataFrame) -> None:
-    """Raise UserError unless all images have the same kinds of labels and the same names of points and scalars."""
+    """Raise UserError unless all images have the same kinds of labels and the same points, scalars and mask classes."""
     seen: dict[tuple[Any, ...], tuple[str, Annotation]] = {}
     for path, annotation in zip(table["path"], parse_annotations(table), strict=True):
         seen.setdefault(_label_kinds(annotation), (path, annotation))

@@ -92,7 +92,7 @@ def main(
 def _write_bones(
     output: Path, train_set: PixelStore, spec: TaskSpec, parts: str, skeleton: tuple[tuple[str, str], ...]
 ) -> dict[str, float]:
-    """Write the bones of the training images for augmentation, and return the share of images with movable parts."""
+    """Write the bones of the training images; return the share of images with movable parts, empty without bones."""
     if parts == "auto":
         parts = "points" if spec.task == "landmarks" and skeleton else "none"
     if parts == "none":

@@ -1,6 +1,6 @@
 """Serve an exported model over HTTP: `macula serve MODEL`, with a page at / and the routes at /docs.
 
-It runs without torch. If the model file is replaced, the new one is loaded without losing a request.
+The server runs without torch. If the model file is replaced, the new one is loaded without losing a request.
 """
 
 import ipaddress

@@ -38,8 +38,9 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
         Value of each score that is defined.
 
     Raises:
-        UserError: not called through `make unseal`, since a plain `dvc repro` must not open the test set; the test set
-            belongs to another version of the data; `openings` lacks columns; or the model cannot be opened.
+        UserError: not called through `make unseal` or `macula unseal`, since a plain `dvc repro` must not open the test
+            set; the test set belongs to another version of the data; the labels do not contain the ground truth;
+            `openings` lacks columns; or the model cannot be opened.
     """
     if os.environ.get(DELIBERATE) != "yes":
         raise UserError(

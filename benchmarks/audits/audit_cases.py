@@ -94,6 +94,7 @@ class AuditRun:
     folder: Path | None
     """Folder of the reference data."""
     libraries: LibraryProcess | None
+    """Process that runs the other libraries; None to run only Macula."""
     done: list[Cell] = field(default_factory=list)
     given: Params = field(default_factory=default_params)
 
@@ -106,7 +107,7 @@ class AuditRun:
         score: Score,
         seeds: int = 0,
     ) -> Cell:
-        """Audit one data set per seed and sum the counts, or return the cell if it is measured already.
+        """Audit one data set per seed and sum the counts, or return the cell if it is measured with as many already.
 
         Args:
             facts: description of the case, which identifies it among the cells that are measured already.

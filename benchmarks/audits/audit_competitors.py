@@ -50,7 +50,7 @@ def default_params() -> Params:
 
 
 def ingest_samples(data: FaultyDataset, folder: Path) -> tuple[pd.DataFrame, dict[str, bytes]]:
-    """Write the shards that ingest would write for a data set.
+    """Write the shards that ingest would write for a data set, and return the manifest.
 
     Args:
         data: the data set.
@@ -146,7 +146,7 @@ def _check_rules(data: AuditData, given: Params) -> list[Finding]:
 
 
 def _most_doubtful(data: AuditData) -> list[str]:
-    """Return all images that the label audit reports as mislabelled, most certain first; the finding lists only 24."""
+    """Return the paths of all images that the label audit reports, most certain first; the finding lists only 24."""
     _, codes = np.unique(data.rows["label"].to_numpy(str), return_inverse=True)
     doubted = find_label_errors(out_of_fold(data)[0], codes)
     return [data.rows["path"].iloc[i] for i in doubted.most_certain(most=doubted.count)]

@@ -156,7 +156,7 @@ def unmodified(cells: list[Cell]) -> str:
 
 
 def speed(found: dict[str, Any]) -> str:
-    """Tabulate rates, ratios, and the times of the stages and of the parts of a description."""
+    """Tabulate the speed of each library, and list the times of the stages and of the steps that describe an image."""
     parts = []
     for kind, one in found.items():
         if not isinstance(one, dict):

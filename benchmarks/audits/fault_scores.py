@@ -1,4 +1,4 @@
-"""Count the correct and wrong reports of a result; counts are summed over seeds."""
+"""Functions that count the correct and wrong reports of one result; `audit_cases` sums the counts over seeds."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from benchmarks.audits.injected_faults import FaultyDataset
 Counts = Counter[str]
 Score = Callable[[FaultyDataset, Result], Counts]
 ALARMS = {"confounders": ("confounder/",), "drift": ("representativeness/", "domain_gap/")}
-"""Prefixes of the ids of Macula's findings that report the fault."""
+"""Prefixes of the ids of Macula's findings that report a fault, by fault."""
 LIBRARY_ALARMS = {
     "confounders": ("property_label_correlation", "spurious_correlations"),
     "drift": ("property_drift", "non_iid"),

@@ -51,7 +51,7 @@ Question = tuple[Array, RegressionTargets, Array, Array | None]
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
-    """Run the trials of the given data sets, write and print the table, and return the file with the trials."""
+    """Run the trials of the data sets, print the table and write it to an existing page; return the file of trials."""
     asked_for = _parse(arguments)
     folder = output_folder(asked_for.output, asked_for.tiny)
     file, trials = folder / "learning_curve.json", 1 if asked_for.tiny else asked_for.trials

@@ -37,7 +37,7 @@ HEAD = ["model", "network", "MB", "browser: first prediction, s", "browser: ms p
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """Serve a folder without logging requests."""
+    """Request handler that serves a folder without logging requests."""
 
     def log_message(self, *words: Any) -> None:
         """Log nothing."""
@@ -98,7 +98,7 @@ def level_differences(page: Page, files: list[Path]) -> list[list[float]]:
 
 
 def measure_python(model: Path, files: list[Path]) -> tuple[float, list[float]]:
-    """Return the seconds to the first prediction, and the milliseconds of each further one."""
+    """Return the seconds from opening the model to the first prediction, and the milliseconds of each further one."""
     began = time.perf_counter()
     opened = Model(model, threads=1)
     opened.predict_file(files[0].read_bytes())

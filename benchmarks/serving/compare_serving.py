@@ -100,7 +100,7 @@ def _line(figures: Figures) -> str:
 
 
 def describe(name: str, model: Path, files: list[Path], sizes: ServingSizes) -> Figures:
-    """Return the facts of a case.
+    """Return the facts of a case: its name, model, images, machine and load.
 
     Args:
         name: name of the case.
@@ -127,7 +127,7 @@ def describe(name: str, model: Path, files: list[Path], sizes: ServingSizes) -> 
 
 
 def describe_machine() -> Figures:
-    """Return the processor, the cores, and the versions of the packages here and in the other servers' environment."""
+    """Return commit and machine, and the versions of the packages here and in the other servers' environment."""
     names = ("bentoml", "litserve", "onnxruntime", "pillow", "uvicorn", "fastapi")
     facts = environment()
     facts["packages"] = {name: _version(name) for name in names if name not in ("bentoml", "litserve")}

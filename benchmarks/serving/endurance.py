@@ -162,7 +162,9 @@ def _slope(x: Any, y: Any) -> tuple[float, float]:
 
 
 def kill_workers(server: RunningServer, images: list[bytes], sizes: EnduranceSizes) -> Figures:
-    """Send SIGKILL twice to the busiest process that is not the main process, under load.
+    """Send SIGKILL twice to the busiest worker process, under load; return figures of the requests.
+
+    If the server has no process besides its main process, that one is killed.
 
     Args:
         server: a server with several processes.
@@ -183,6 +185,8 @@ def replace_model(
     server: RunningServer, images: list[bytes], model: Path, other: Path, sizes: EnduranceSizes
 ) -> Figures:
     """Replace the model file by another one, as `mv` does, and then by the first one again, under load.
+
+    Figures of the requests are returned.
 
     Args:
         server: the server.
@@ -206,7 +210,7 @@ def replace_model(
 def _under_load(
     server: RunningServer, images: list[bytes], actions: list[Callable[[], str]], sizes: EnduranceSizes
 ) -> Figures:
-    """Run actions while clients send one request after another."""
+    """Run actions at `sizes.actions` while clients send one request after another; return figures of the requests."""
     began = time.perf_counter()
     done = []
     with ThreadPoolExecutor(CLIENTS) as pool:

@@ -68,7 +68,7 @@ def _random_exif(rng: np.random.Generator) -> Image.Exif:
 
 
 def flipped(rng: np.random.Generator) -> bytes:
-    """Replace some bytes; half of the time only at the beginning, where sizes and offsets are."""
+    """Draw a file with some bytes replaced; half of the time only at the beginning, where sizes and offsets are."""
     data = bytearray(_any(rng))
     reach = len(data) if rng.random() < 0.5 else min(len(data), 200)
     for place in rng.integers(0, reach, int(rng.integers(1, 12))):
@@ -77,14 +77,14 @@ def flipped(rng: np.random.Generator) -> bytes:
 
 
 def truncated(rng: np.random.Generator) -> bytes:
-    """Truncate a file; in some cases, replace the rest with zeros."""
+    """Draw a truncated file; in some cases, zeros replace the rest."""
     data = _any(rng)
     kept = data[: rng.integers(0, len(data))]
     return kept + bytes(len(data) - len(kept)) if rng.random() < 0.3 else kept
 
 
 def spliced(rng: np.random.Generator) -> bytes:
-    """Join the beginning of one file and the end of another, repeat a part, or concatenate two files."""
+    """Draw the beginning of one file joined to the end of another, a file with a repeated part, or two files in one."""
     first, second = _any(rng), _any(rng)
     at, to = sorted(rng.integers(0, len(first), 2))
     kinds = (first[:at] + second[min(at, len(second)) :], first[:to] + first[at:], first + second)
@@ -169,7 +169,7 @@ def png_of(width: int, height: int, data: bytes = b"", *more: tuple[bytes, bytes
 
 
 def _tiff_with_wrong_tag(rng: np.random.Generator) -> bytes:
-    """Return a TIFF in which one tag has a random value."""
+    """Return a TIFF in which one tag has an extreme value and, half of the time, an extreme number of values."""
     data = bytearray(tiff(np.zeros((SIDE, SIDE, 3), np.uint8), photometric="rgb"))
     (at,) = struct.unpack_from("<I", data, 4)
     (tags,) = struct.unpack_from("<H", data, at)

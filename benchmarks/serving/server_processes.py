@@ -133,7 +133,7 @@ class RunningServer:
             self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Continue after a pause."""
+        """Let the server continue after a pause."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, which: signal.Signals) -> None:
@@ -179,7 +179,8 @@ def post(url: str, form: str, image: bytes, timeout: float = 10.0) -> bytes:
         timeout: seconds.
 
     Raises:
-        urllib.error.HTTPError: the response is an error.
+        urllib.error.URLError: the server cannot be reached, or (its subclass HTTPError) the response is an error.
+        ConnectionError, TimeoutError: the response is not received.
     """
     headers, body = request_of(form, image)
     request = urllib.request.Request(url, body, headers)  # noqa: S310 - the loopback interface

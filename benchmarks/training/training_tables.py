@@ -49,7 +49,10 @@ def table(case: str, cell: dict[str, Any]) -> str:
 
 
 def _rates(mine: list[tuple[Run, Race]], images: int) -> str:
-    """Return the cells of a competitor: images per second of wall-clock and of processor time."""
+    """Return the cells of a competitor: images per second of wall-clock and of processor time, each with its ratio.
+
+    The first epoch is left out.
+    """
     cells = []
     for clock in ("training", "training_processor"):
         rates = [images / epoch[clock] for run, _ in mine for epoch in run["epochs"][1:]]
@@ -64,7 +67,10 @@ def _rates(mine: list[tuple[Run, Race]], images: int) -> str:
 
 
 def _times(mine: list[tuple[Run, Race]], target: float) -> str:
-    """Return the cells of a competitor: times before training, per epoch, and until the score is reached."""
+    """Return the cells of a competitor: processor seconds before the first epoch and per epoch, and seconds to a score.
+
+    The seconds to the score are given as processor and as wall-clock time. A ratio follows each cell but the first.
+    """
     begins = [_seconds_before_training(run) for run, _ in mine]
     lasting = [seconds for run, _ in mine for seconds in _epochs(run)]
     ratios = [
@@ -114,5 +120,5 @@ def _median(values: list[float], digits: int) -> str:
 
 
 def _spread(values: list[float]) -> str:
-    """Format the median, the lowest and the highest value."""
+    """Format the median, the lowest and the highest value; empty without values."""
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else ""

@@ -41,7 +41,7 @@ def infer_point_tree(xy_NP2: Float[Array, "N P 2"]) -> list[int]:
 
 
 def _medians(values_NP: Float[Array, "N P"]) -> Float[Array, " P"]:
-    """Return the lower median of each column without NaN; NaN for columns of NaN."""
+    """Return the lower median of each column, ignoring NaN; NaN for columns that contain only NaN."""
     middle_P = np.maximum((~np.isnan(values_NP)).sum(axis=0) - 1, 0) // 2
     return np.take_along_axis(np.sort(values_NP, axis=0), middle_P[None], axis=0)[0]
 

@@ -33,11 +33,13 @@ MIN_GROUPS = 20  # with 8 groups, the test had no power
 def find(data: AuditData, audit: Audit) -> list[Finding]:
     """Report whether image statistics, the border, file metadata or file names predict the label.
 
-    `confounder/statistics` warns; it blocks if one statistic of `EXPOSURE` alone separates a class, or if
-    `audit.block_on_content` is true. `confounder/metadata` blocks if the skill over all classes is at least
-    `audit.min_skill`, if that for one class without the file size is at least `BLOCKING_SKILL`, or if that of the file
-    size alone is at least `audit.blocking_auc`; it warns if one class is predicted without the file size with a lower
-    skill, but at least `audit.min_skill`. A regression target is predicted as one of at most five quantile bins.
+    `confounder/statistics` warns if image statistics predict the label; it blocks if one statistic of `EXPOSURE` alone
+    separates a class, or instead of a warning if `audit.block_on_content` is true. `confounder/metadata` blocks if the
+    skill over all classes is at least `audit.min_skill`, if that for one class without the file size is at least
+    `BLOCKING_SKILL`, or if that of the file size alone is at least `audit.blocking_auc`; it warns if one class is
+    predicted without the file size with a lower skill, but at least `audit.min_skill`. `confounder/file-names` never
+    warns or blocks. All require a p-value of at most `audit.max_p`. A regression target is predicted as one of at
+    most five quantile bins.
     """
     labelled = _with_label(data)
     if labelled is None:
@@ -179,7 +181,10 @@ def _days(taken: pd.Series) -> pd.Series:
 
 
 def _names(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
-    """Report whether the numbers in file names predict the label: consecutive numbers often come from one session."""
+    """Report whether the numbers in file names predict the label: consecutive numbers often come from one session.
+
+    The result is empty if images come from arrays, a name has no number, or fewer than half the numbers are distinct.
+    """
     if not rows["has_file"].all():
         return []
     number = rows["path"].str.extract(r"(\d{1,15})\D*$")[0].astype(float)
@@ -222,7 +227,7 @@ def _is_significant(skill: Skill, audit: Audit) -> bool:
 
 
 def _limits_text(audit: Audit) -> str:
-    """Return from which skill and p-value a finding is reported."""
+    """Return a sentence that states from which skill and p-value a finding is reported."""
     return f"This is reported from a skill of {audit.min_skill:g} with p of at most {audit.max_p:g}."
 
 

@@ -70,7 +70,7 @@ def _near(data: AuditData) -> Finding:
 
 
 def _test_near_duplicates(data: AuditData) -> list[Finding]:
-    """Report images that may be near-duplicates of sealed test images, of which only the hashes are known."""
+    """Report images whose hashes are near those of sealed test images, or that this was not checked; empty if none."""
     bits = data.copies.hash_bits
     if bits < 0:
         message = (

@@ -136,9 +136,10 @@ def _pairs(rows: pd.DataFrame, step: int) -> np.ndarray[Any, Any]:
 
 
 def _far(rows: pd.DataFrame, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Return positions [P, 2] of random pairs of images more than 32 positions, or a quarter of their series, apart.
+    """Return positions [P, 2] of random pairs of distant images.
 
-    The images of a pair are of the same series and class but different groups.
+    The images of a pair are of the same series and class but different groups. They are more than 32 positions, or a
+    quarter of their series if that is less, apart.
     """
     one, other = rng.integers(0, len(rows), (2, 200 * PAIRS))
     size = rows.groupby("series")["path"].transform("size").to_numpy()
@@ -159,7 +160,7 @@ def _step_between_numbers(rows: pd.DataFrame) -> int:
 
 
 def _neighbours_in_two_groups(rows: pd.DataFrame) -> int:
-    """Return the number of images that follow an image of another group."""
+    """Return the number of images that follow an image of another group in the same series."""
     series, group = rows["series"].to_numpy(), rows["group"].to_numpy()
     return int(((series[1:] == series[:-1]) & (group[1:] != group[:-1])).sum())
 

@@ -280,7 +280,7 @@ def _read_range(file: str, offset: int, size: int) -> bytes:
 
 
 def _member_name(member: str, seen: set[str]) -> tuple[str, str]:
-    """Return the name of an image in an archive and the reason to refuse it, each empty if there is none."""
+    """Return the name of an image in an archive and no reason, or `refused` and the reason; empty for other files."""
     try:
         name = normalize_member_name(member)  # `tar -C photos .` writes ./one.jpg, which is not hidden
     except Unreadable as error:

@@ -117,7 +117,10 @@ def _submit(chunk: list[InputImage], job: PredictionJob, pool: Any) -> Any:
 def _collect_rows(
     chunk: list[InputImage], future: Any, job: PredictionJob, spec: TaskSpec, pool: Any
 ) -> tuple[list[OutputRow], float]:
-    """Return the rows of a chunk and its duration in seconds; if the process was lost, run each image alone."""
+    """Return the rows of a chunk and its duration in seconds; if the process was lost, run each image alone.
+
+    The row of an image that was lost alone has the reason as its error, and its duration is the time limit.
+    """
     try:
         return wait_for_result(future, job.seconds)
     except Unreadable as error:
@@ -179,7 +182,7 @@ def _format_row(row: Row, job: PredictionJob, spec: TaskSpec) -> OutputRow:
 
 
 def _row(model: Model, job: PredictionJob, source: InputImage) -> Row:
-    """Return the row of an image, without its path."""
+    """Predict an image, write its file and its overlay if requested, and return its row without the path."""
     try:
         image = model.decode_file(source.read())
     except Unreadable:

@@ -143,7 +143,7 @@ def _questions(chosen: FormatCandidate, facts: SourceFacts) -> Iterator[str]:
 
 
 def _rejected_files(chosen: FormatCandidate, facts: SourceFacts, left_out: list[str]) -> Iterator[str]:
-    """Yield files that ingest rejects or does not read."""
+    """Yield lines about the files that ingest does not read or rejects, and the opened images that cannot be used."""
     if left_out:
         images = quantity(len(left_out), "image is", "images are")
         yield f"{images} elsewhere in the source ({such_as(len(left_out))}{left_out[0]})"

@@ -136,6 +136,6 @@ def annotate_mask(label: str, mask_HW: Bool[Array, "H W"], crowd: bool = False) 
 
 
 def class_names(annotation: Annotation) -> list[str]:
-    """Return the sorted distinct classes of an image and of the objects in it."""
+    """Return the sorted distinct classes of an image and of the objects in it, without those of its mask."""
     of_objects = [shape.label for shape in annotation.shapes or ()]
     return sorted({*(annotation.labels or ()), *of_objects})

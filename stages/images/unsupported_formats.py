@@ -5,7 +5,10 @@ BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
     **dict.fromkeys((b"mif1", b"mif2", b"msf1"), "HEIF"),
 }
-"""Formats by the brand of an ISO base media file (ISO/IEC 23008-12, annex B); the first known brand counts."""
+"""Formats by brand of an ISO base media file (ISO/IEC 23008-12, annex B).
+
+The first known brand other than HEIF counts, or else HEIF.
+"""
 SIGNATURES = {
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",

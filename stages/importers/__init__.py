@@ -1,4 +1,7 @@
-"""Importers of labelled images: one per label format, for folders and archives alike."""
+"""Import labelled images from folders and archives: registry of the importers, format detection, and opening a source.
+
+The importers themselves are in the modules of this package. `format_detection` tries them all for `configure`.
+"""
 
 import re
 import unicodedata
@@ -185,7 +188,7 @@ def reject_ambiguous_labels(labels: set[str]) -> None:
 
 
 def _with_group_and_origin(sample: Sample, ingest: Ingest) -> Sample:
-    """Set group and origin from the path where the source does not define them."""
+    """Return the sample with group and origin from its path where the source does not define them."""
     group = sample.group if sample.group is not None else _match_path(sample.path, ingest.group_regex, "group")
     return replace(
         sample, group=group, origin=sample.origin or _match_path(sample.path, ingest.origin_regex, "origin") or ""
@@ -206,7 +209,10 @@ def _match_path(path: str, pattern: str, key: str) -> str | None:
 
 
 def _with_block_group(sample: Sample, length: int) -> Sample:
-    """Group a sample with its neighbours by number; images that are added later do not change the group."""
+    """Return the sample in the group of its block of consecutive numbers, or unchanged if `length` is 1.
+
+    Images that are added later do not change the group.
+    """
     if length == 1:
         return sample
     match = re.fullmatch(r"(.*?)(\d+)(\D*)", sample.path)

@@ -77,7 +77,7 @@ def import_deeplabcut(files: SourceFiles, name: str, ingest: Ingest, has_split: 
 
 
 def _columns(lines: list[list[str]], name: str) -> dict[str, tuple[int, int]]:
-    """Return the columns of x and y of each point."""
+    """Return the indices of the x and y columns of each point, by its name."""
     places: dict[str, dict[str, int]] = {}
     for place, (point, axis) in enumerate(zip(lines[1], lines[2], strict=False)):
         if axis.strip() in ("x", "y"):
@@ -97,7 +97,10 @@ def _columns(lines: list[list[str]], name: str) -> dict[str, tuple[int, int]]:
 
 
 def _locate(written: str, files: SourceFiles) -> str | None:
-    """Return the file whose path is a suffix of `written`, which may be an absolute path of another machine."""
+    """Return the file whose path is the longest suffix of `written`; None if there is none.
+
+    `written` may be an absolute path of another machine.
+    """
     parts = PurePosixPath(written.replace("\\", "/")).parts
     return next((path for i in range(len(parts)) if (path := "/".join(parts[i:])) in files), None)
 

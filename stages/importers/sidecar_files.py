@@ -22,7 +22,7 @@ from stages.importers.sample import Annotate, ImportResult, Sample, fixed_annota
 
 Array = np.ndarray[Any, Any]
 TargetFiles = list[tuple[str, str | None]]
-"""Paths of the target files of an image, each with the class that its path names."""
+"""Paths of the target files of an image, each with the class that its path names; None without {label}."""
 BACKGROUND = "background"
 FOREGROUND = (BACKGROUND, "foreground")
 DEFAULT_CLASS = "object"
@@ -71,7 +71,11 @@ def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[str, str], di
 
 
 def _match_target(pattern: re.Pattern[str], path: str, images: Iterable[str], own: str | None) -> re.Match[str] | None:
-    """Return the match whose key is that of another image; the longest such key if a * is next to {key}."""
+    """Return the match of a path, if possible with the key of another image; None if the path is not a target.
+
+    If several such keys fit, as with a * next to {key}, the longest is chosen. A match with the key of no image is
+    returned too, but not one with the key `own`, which the path has as an image.
+    """
     found = pattern.fullmatch(path)
     if found is None or (found["key"] in images and found["key"] != own and not _has_star_beside_key(pattern)):
         return found

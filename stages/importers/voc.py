@@ -95,7 +95,10 @@ def _annotate(files: SourceFiles, path: str) -> Annotate:
 
 
 def _shape(element: ElementTree.Element, number: int, path: str, height: int, width: int) -> ObjectAnnotation | None:
-    """Convert one object; VOC counts pixels from 1 and includes the last pixel of the box. None if it has no area."""
+    """Return the annotation of one object, or None if its box has no area.
+
+    VOC counts pixels from 1 and includes the last pixel of the box.
+    """
     label = (element.findtext("name") or "").strip()
     if not label:
         raise Unreadable(f"{path}, object {number} has no class in its element `name`; add it")

@@ -92,7 +92,7 @@ def timm_classifier(network_config: NetworkConfig) -> nn.Module:
 
 
 def timm_network(name: str, sizing: list[dict[str, Any]], **options: Any) -> Any:
-    """Build the network `timm/NAME` with the first size options that it accepts.
+    """Build the network `timm/NAME` with the first size options that it accepts, or without any.
 
     Only patch-based networks (ViT, Swin) require a size, and their option names differ.
 

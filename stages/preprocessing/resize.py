@@ -32,7 +32,7 @@ def resize(image_NHWC: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def fit_image(image_NHWC: torch.Tensor, fit: str, size: int) -> torch.Tensor:
-    """Resize original images to working images.
+    """Return working images: original images resized to the working size, or unchanged for `tile`.
 
     Sizes are those of `stages.images.geometry.inner_size`, computed so that they can be exported as dynamic sizes.
 

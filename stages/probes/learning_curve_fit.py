@@ -112,7 +112,7 @@ def nested_order(
 
 
 def _prefix(order: Integer[Array, " T"], group_N: Integer[Array, " N"], share: float) -> Integer[Array, " _"]:
-    """Return the first groups that contain at least this share of the images."""
+    """Return the images of the first groups that together contain at least this share of the images."""
     end = int(np.ceil(share * len(order)))
     while end < len(order) and group_N[order[end]] == group_N[order[end - 1]]:
         end += 1
@@ -127,7 +127,7 @@ def fit_probe(x_NF: Float[Array, "N F"], targets: RegressionTargets, target_ND: 
 
     Args:
         x_NF: features.
-        targets: targets of all images, which define the scale.
+        targets: targets of all images; those that are numbers define the scale.
         target_ND: targets of the rows of `x_NF`.
     """
     if targets.classes:

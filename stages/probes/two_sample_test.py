@@ -41,7 +41,7 @@ class Difference:
         return {"auc": self.auc, "p": self.p, "causes": self.causes}
 
     def describe(self) -> str:
-        """Return the strongest differences, such as `brighter (median brightness 120.3 against 81.0)`."""
+        """Return the strongest differences, such as `brighter (median brightness 120.3 against 81, AUC 0.80)`."""
         return (
             "; ".join(cause["description"] for cause in self.causes[:3])
             or "not significantly different in any single statistic"

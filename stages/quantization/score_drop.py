@@ -35,7 +35,7 @@ class Drop:
     high: float | None
 
     def within(self, most: float) -> bool:
-        """Return whether the upper end of the interval is at most `most`."""
+        """Return whether the upper end of the interval is at most `most`; False if the drop is undefined."""
         return self.high is not None and self.high <= most
 
 

@@ -43,8 +43,9 @@ class Variant:
     engine: str
     precision: str
     drop: Drop | None = None
+    """Score drop compared with float32; None if OpenVINO cannot run the variant."""
     milliseconds: float | None = None
-    """Median latency per image, from pixels to prediction."""
+    """Median latency per image, from pixels to prediction; None if the score drop is not acceptable."""
     left: list[str] = field(default_factory=list)
     """Layers that stay float32 in an int8 file."""
     verdict: str = ""
@@ -111,6 +112,7 @@ def _create_int8(exact: Path, metadata: dict[str, Any], exact_predictions: list[
     """Return the int8 variant with as few layers in float32 as the score drop allows.
 
     With too few validation images even float32 compared with itself exceeds the limit; then no layers stay float32.
+    Otherwise, if no share of `FLOAT32_SHARES` is acceptable, the variant with the last one is returned.
     """
     can_pass = bench.judge.measure(exact_predictions, exact_predictions).within(bench.max_drop)
     work = exact.parent / "int8.work"

@@ -107,9 +107,10 @@ class Search:
                 report(known[number])
 
     def finals(self, run_jobs: RunJobs, make_job: MakeJob) -> Iterator[tuple[CompletedTrial, list[float]]]:
-        """Yield the best trials, and trial 0 if it has a score, each with its scores with several seeds.
+        """Repeat the best trials, and trial 0 if it has a score, with further seeds; yield each with its scores.
 
-        The first score is that of the search itself. Repetitions without a score are left out.
+        The first score is that of the search itself. Repetitions without a score are left out, and stored ones do not
+        run again.
         """
         ranked = sorted((trial for trial in self.completed() if trial.outcome.score is not None), key=self._order)
         finalists = ranked[: self.tune.finalists]
@@ -158,7 +159,7 @@ def _name(trial: CompletedTrial, repeat: int) -> str:
 
 
 def _storage(key: str) -> str:
-    """Return the database in `OPTUNA_STORAGE`, which several users can read; otherwise a file in `work/tune`."""
+    """Return the URL of the database: `OPTUNA_STORAGE`, which several users can read, or a file in `work/tune`."""
     if url := os.environ.get("OPTUNA_STORAGE"):
         return url
     folder = FOLDER / key

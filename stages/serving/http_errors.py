@@ -2,7 +2,7 @@
 
 
 class Refused(Exception):
-    """The request is answered with this status and `{"error": message}`."""
+    """Error of a request that is answered with an HTTP status and `{"error": message}`."""
 
     def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
         """Create an error.

@@ -15,7 +15,7 @@ MIN_KEEP_ALIVE = 1.0  # seconds; less would close connections that clients have 
 
 @dataclass(frozen=True)
 class Settings:
-    """All options of `macula serve` except for the address."""
+    """Model and options of `macula serve` except for `--host`, `--port` and `--open`."""
 
     model: str
     """ONNX file. The server watches it and loads a new file that replaces it."""

@@ -1,5 +1,7 @@
 """Average precision and recall of instances as defined by COCO, computed with pycocotools and bootstrap weights.
 
+Up to `MAX_DETECTIONS` predictions per image and class count, instead of 100 as for COCO.
+
 Axes: N images, D predictions of an image, T true objects, I IoU thresholds, K classes, R resamples.
 """
 

@@ -24,6 +24,8 @@ def summarize(
 ) -> tuple[dict[str, Any], dict[str, Float[Array, " {resamples}+1"]]]:
     """Return the summary of an evaluation, and the bootstrap replicates of every score, for comparing two runs.
 
+    The first replicate of a score is its value on the images themselves.
+
     Args:
         spec: task specification.
         truths: ground truth of each image.

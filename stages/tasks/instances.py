@@ -181,7 +181,7 @@ def parts(
 
 
 def error(truth: Instances, prediction: Instances, spec: TaskSpec) -> float:
-    """Return 1 - F1 = 1 - 2 TP / (2 TP + FP + FN) of the confident predictions at IoU 0.50."""
+    """Return 1 - F1 = 1 - 2 TP / (2 TP + FP + FN) of the confident predictions at IoU 0.50; 0 without any object."""
     _, iou_MT = _match_candidates(truth, prediction)
     return float(1 - 2 * average_precision.count_matches(iou_MT, 0.5) / sum(iou_MT.shape)) if sum(iou_MT.shape) else 0.0
 

@@ -132,7 +132,7 @@ def wrong(truth: Real[Array, " S"], prediction: Float[Array, " S"], spec: TaskSp
 
 
 def describe(value: Real[Array, " S"], spec: TaskSpec) -> str:
-    """Return each number with its name and unit."""
+    """Return a text with each number, its name and its unit."""
     pairs = zip(spec.scalars, value, strict=True)
     return ", ".join(f"{name} {value:.4g}{_unit(name, spec)}" for name, value in pairs)
 

@@ -99,7 +99,7 @@ def estimate_epoch(
 
 
 def _corrected_for_load(epoch: _MeasuredEpoch) -> tuple[float, str]:
-    """Return the duration without the time that other processes took, and the conditions as text."""
+    """Return the duration, on an overloaded CPU without the time of other processes, and the conditions as text."""
     if epoch.device != "cpu":
         return epoch.seconds, epoch.device
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()

@@ -42,8 +42,8 @@ def find_learning_rate(plan: TrainingPlan, fabric: Fabric) -> RangeTest:
         fabric: Fabric of one process.
 
     Raises:
-        UserError: no rate lowers the loss, or the network, the optimizer or the loss cannot be built (see
-            `build_state`).
+        UserError: no rate lowers the loss, the loss is not finite, or the network, the optimizer or the loss cannot be
+            built (see `build_state`).
     """
     state = build_state(plan, fabric)
     state.model.train()

@@ -39,7 +39,8 @@ def build_optimizer(
     Args:
         name: value of `train.optimizer`.
         groups: parameter groups of `ParameterGroups.with_rate`.
-        momentum: momentum of sgd and rmsprop, beta 1 of the others, 0..<1.
+        momentum: momentum of sgd and rmsprop, beta 1 of adamw and adam, 0..<1; only optimizers of timm that have a
+            momentum use it (lion does not).
         weight_decay: decoupled (adamw, lion) or L2 (adam, sgd, rmsprop), 0..1.
 
     Raises:

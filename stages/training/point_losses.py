@@ -122,7 +122,7 @@ def disc_cross_entropy(context: LossContext) -> Loss:
 
 
 def disc_cross_entropy_dice(context: LossContext) -> Loss:
-    """`disc_cross_entropy` plus 1 - Dice of each point that is visible in the batch (Milletari et al. 2016).
+    """`disc_cross_entropy` plus 1 - Dice, averaged over the points visible in the batch (Milletari et al. 2016).
 
     Dice penalizes similar places that are wrongly marked, which hardly change the cross-entropy.
     """

@@ -136,7 +136,7 @@ class FaultTolerance:
             raise NotFiniteError(len(progress.losses) - len(losses) + int(bad[0]))
 
     def _save_images(self, epoch: int, step: int) -> str:
-        """Write the images of a step to a file and return the part of a message that names the file."""
+        """Write the images of a step to a file; return the part of a message that names it, empty without a file."""
         if self.checkpoints is None or self.state.processes.rank:
             return ""
         loader, spec = self.state.loader, self.plan.data.spec

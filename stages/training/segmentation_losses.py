@@ -16,7 +16,7 @@ BOUNDARY_WEIGHT = 2.0
 
 
 def pixel_cross_entropy(context: LossContext) -> Loss:
-    """Cross-entropy in nats per pixel of known class."""
+    """Cross-entropy in nats per pixel of known class; 0 if no pixel of the batch has a known class."""
 
     def loss(raw_BKHW: Float[Tensor, "B K H W"], index_BHW: Integer[Tensor, "B H W"]) -> Float[Tensor, ""]:
         if not (index_BHW != IGNORE_INDEX).any():

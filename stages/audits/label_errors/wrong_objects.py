@@ -117,7 +117,7 @@ def _image_errors(
 def _unlabelled_regions(
     predicted_SS: Bool[Array, "S S"], unlabelled_SS: Bool[Array, "S S"], typical: float
 ) -> list[tuple[int, Bool[Array, "S S"]]]:
-    """Return regions of a predicted class without a label, each with its number of objects of typical area.
+    """Return (number of objects of typical area, mask) of each region of a predicted class without a label.
 
     Args:
         predicted_SS: pixels of the predicted class.
