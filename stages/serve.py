@@ -68,7 +68,10 @@ def _refuse_open(host: str, key: str, intended: bool) -> None:
     except ValueError:
         is_local = host == "localhost"
     if not (is_local or key or intended):
-        raise UserError(f"--host {host} accepts requests from other machines: set {KEY} to an API key, or pass --open")
+        raise UserError(
+            f"--host {host} accepts requests from other machines, but no API key is set: set {KEY}, or pass --open to "
+            "accept requests without a key"
+        )
 
 
 if __name__ == "__main__":  # the options are defined once, in stages/command_line

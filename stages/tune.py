@@ -135,7 +135,9 @@ def _write(output: Out, tune: Tune, completed: list[CompletedTrial], finals: Fin
 
 
 def _importance(search: Search) -> dict[str, float]:
-    """Return the share of the variance of the scores that each key explains (fANOVA, Hutter et al. 2014).
+    """Return the share of each key in the variance that single keys explain (fANOVA, Hutter et al. 2014).
+
+    The shares sum to 1.
 
     The result is empty for fewer than `MIN_TRIALS_FOR_IMPORTANCE` trials with a score, or if all scores are equal.
     """

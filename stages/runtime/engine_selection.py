@@ -135,23 +135,26 @@ def _check_probe_output(engine: Engine, file: Path, metadata: dict[str, Any], sp
         int8 = engine.precision == "int8"
         hint = "int8 requires a CPU with VNNI or an equivalent; use float32.onnx" if int8 else "export the model again"
         unit = "standard deviations" if spec.representation in SCALARS else "times the largest value"
-        raise UserError(
-            f"model: the outputs of {file} on this machine differ from those at export by {difference:.2g} {unit} for "
-            f"the probe image, above the tolerance of {PROBE_TOLERANCE[engine.precision]:g}; {hint}"
+        found = (
+            f"differ from those at export by {difference:.2g} {unit}, above the tolerance of "
+            f"{PROBE_TOLERANCE[engine.precision]:g}"
+            if np.isfinite(difference)
+            else "are not finite, or their number differs from that at export"
         )
+        raise UserError(f"model: the outputs of {file} for the probe image on this machine {found}; {hint}")
 
 
 def _probe_difference(engine: Engine, metadata: dict[str, Any], spec: TaskSpec) -> float:
     """Return the largest difference from the stored output for the probe image.
 
     The unit is standard deviations for scalars, and the largest stored value for other outputs. The difference is 0 if
-    no output is stored, and infinite if the number of values differs.
+    no output is stored, and infinite if the number of values differs or one is not finite.
     """
     stored = metadata.get("self_test")
     if not stored:
         return 0.0
     found = predict_probe_image(engine, spec)
-    if len(found) != len(stored):
+    if len(found) != len(stored) or not np.isfinite(found).all():
         return np.inf
     unit = 1.0 if spec.representation in SCALARS else max(1e-6, np.abs(stored).max())
     return float(np.abs(np.subtract(found, stored)).max() / unit)

@@ -1,4 +1,4 @@
-"""Convert the outputs of the ONNX graph, or of the torch network, to predictions, and compare those of two runtimes."""
+"""Convert outputs of the ONNX graph or of the torch network to predictions, and compare the outputs of two runtimes."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -99,7 +99,10 @@ def estimate_epoch(
 
 
 def _corrected_for_load(epoch: _MeasuredEpoch) -> tuple[float, str]:
-    """Return the duration, on an overloaded CPU without the time of other processes, and the conditions as text."""
+    """Return the duration of an epoch in seconds, and the conditions as text.
+
+    If the CPU is overloaded, the duration excludes the time of other processes.
+    """
     if epoch.device != "cpu":
         return epoch.seconds, epoch.device
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()

@@ -33,7 +33,7 @@ from stages.quantization.selection import (
 )
 from stages.runtime import Model
 from stages.runtime.engine_selection import predict_probe_image, select_fastest
-from stages.runtime.engines import OpenVino, create_session
+from stages.runtime.engines import OnnxRuntime, OpenVino, create_session
 from stages.tasks.task_spec import TaskSpec
 from tests.conftest import ROOT
 
@@ -238,6 +238,13 @@ def test_file_with_changed_probe_output_is_rejected(model_file: Path) -> None:
     stored = json.loads(next(p.value for p in onnx.load(model_file).metadata_props if p.key == "self_test"))
     change_metadata(model_file, self_test=[1.1 * value for value in stored])
     with pytest.raises(UserError, match="on this machine differ from those at export"):
+        Model(model_file, 1, "onnxruntime")
+
+
+def test_file_whose_probe_output_is_not_finite_is_rejected(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = OnnxRuntime.run
+    monkeypatch.setattr(OnnxRuntime, "run", lambda self, image: [np.nan * values for values in run(self, image)])
+    with pytest.raises(UserError, match="on this machine are not finite, or their number differs"):
         Model(model_file, 1, "onnxruntime")
 
 
