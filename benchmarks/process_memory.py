@@ -7,7 +7,10 @@ import psutil
 
 
 def tree_memory(pid: int) -> float:
-    """Return the memory of a process and its children in bytes; pages that several of them share count once (PSS)."""
+    """Return the memory of a process and its children in bytes, 0 if the process has ended.
+
+    Pages that several of them share count once (PSS).
+    """
     total = 0.0
     try:
         tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]

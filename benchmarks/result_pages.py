@@ -1,4 +1,4 @@
-"""Output folder of benchmarks, and tables in Markdown pages."""
+"""Functions that benchmarks share: common arguments, output folder, checks of environments, tables in pages."""
 
 import argparse
 import re
@@ -18,7 +18,7 @@ def replace_block(text: str, marker: str, content: str) -> str:
         content: the new lines.
 
     Returns:
-        The page with the new lines.
+        The page with the new lines; unchanged if it does not contain the comment.
 
     >>> replace_block("<!-- speed -->\nold\n\nend", "speed", "new")
     '<!-- speed -->\nnew\n\nend'

@@ -53,7 +53,7 @@ def configured_url() -> str | None:
 
 
 def healthy(url: str, patience: float = 1.0) -> bool:
-    """Return whether a Prefect server responds at this URL."""
+    """Return whether a Prefect server responds at this URL within `patience` seconds, even if it requires a key."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=patience) as response:  # noqa: S310 the user's own setting
             return json.load(response) is True
@@ -64,7 +64,7 @@ def healthy(url: str, patience: float = 1.0) -> bool:
 
 
 def _url_of_profile() -> str | None:
-    """Return the URL stored by `prefect config set PREFECT_API_URL=...`, without importing Prefect."""
+    """Return the URL stored by `prefect config set PREFECT_API_URL=...`, without importing Prefect; None if not set."""
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect"))
     file = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")).expanduser()
     try:

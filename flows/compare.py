@@ -134,6 +134,7 @@ def main(variants: list[str], name: str = "", source: str = "") -> dict[str, Any
     Raises:
         UserError: there are fewer than two variants, two are equal or one is invalid; only one of `name` and `source`
             is given, or one does not exist; a run failed; or the runs cannot be compared (see `difference`).
+        subprocess.CalledProcessError: see `run_in_clone`.
     """
     if len(variants) < 2 or len(set(variants)) < len(variants):
         given = ", ".join(f"`{variant}`" for variant in variants) or "none"

@@ -53,7 +53,10 @@ def load(targets: Sequence[str] = ()) -> dict[str, list[str]]:
 
 
 def unchanged(stage: str) -> bool:
-    """Return whether `dvc repro` would skip the stage; checked in this process, since starting dvc takes a second."""
+    """Return whether `dvc repro` would skip the stage; False if the stage is frozen or DVC reports an error.
+
+    The check runs in this process, since starting dvc takes a second.
+    """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -74,7 +77,7 @@ def lock_workspace() -> Iterator[int]:
     Supervisors inherit the descriptor, so the lock of a killed run is released when the last of its stages has ended.
 
     Raises:
-        UserError: another process uses the workspace; the message contains its id.
+        UserError: another process uses the workspace; the message contains its id if that is known.
     """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     with LOCK.open("a+") as file:
@@ -103,7 +106,11 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _remove_stale_rwlock() -> None:
-    """Remove DVC's records of killed processes: DVC would wait forever once such a process id is reused."""
+    """Remove DVC's records of killed processes: DVC would wait forever once such a process id is reused.
+
+    Raises:
+        UserError: a process of DVC that is recorded is still running.
+    """
     for entry in _read_rwlock():
         if _is_dvc(entry["pid"]):
             raise UserError(

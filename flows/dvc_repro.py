@@ -109,7 +109,7 @@ def duration(seconds: float) -> str:
 
 
 class StageLines(logging.Handler):
-    """Handler of DVC's log messages that reports stages to `Progress` and passes on the rest."""
+    """Handler of DVC's log messages that reports stages to `Progress` and prints the rest, except for `SILENT`."""
 
     def __init__(self, progress: Progress) -> None:
         """Create a handler that reports to `progress`."""
@@ -117,7 +117,7 @@ class StageLines(logging.Handler):
         self._progress = progress
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Report or print one message of DVC."""
+        """Report the stage that a message of DVC is about, or print the message unless it is in `SILENT`."""
         text, arguments = str(record.msg), record.args if isinstance(record.args, tuple) else ()
         if text == "Running stage '%s':":
             self._progress.started(str(arguments[0]))
@@ -133,7 +133,7 @@ def reproduce(targets: Sequence[str]) -> tuple[Progress, Exception | None]:
     """Bring the stages of dvc.yaml, or the targets and their dependencies, up to date.
 
     Returns:
-        Progress with the state of each stage, and the exception that ended the run, if any.
+        Progress with the state of each visited stage, and the exception that ended the run, if any.
     """
     from dvc.logger import setup
     from dvc.repo import Repo
@@ -173,7 +173,7 @@ def main(result: Path, targets: list[str]) -> int:
         targets: stages to run with their dependencies; empty for all stages.
 
     Returns:
-        0; 3 if a finding blocks; 130 after an interrupt; 1 if a stage failed or params.yaml is invalid.
+        0; 3 if a finding blocks; 130 after an interrupt; 1 if a stage or DVC failed, or params.yaml is invalid.
     """
     from flows import experiments
     from stages.config.load import load

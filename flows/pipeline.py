@@ -148,6 +148,9 @@ def main(targets: list[str]) -> int:
 
     Returns:
         0 if every stage is up to date, 130 after an interrupt, otherwise 1.
+
+    Raises:
+        RuntimeError: the temporary Prefect server did not start.
     """
     wait_for_api()
     began = time.monotonic()

@@ -31,7 +31,7 @@ class Outcome:
     ending: Ending
     """Ran; Restored from the run cache; Unchanged and skipped; Failed; Stopped with the flow."""
     words: str
-    """Last lines of output if the stage failed."""
+    """Last lines of output if the stage failed, otherwise empty."""
     began: float
     """Start of the check or of the last attempt, in seconds since the epoch."""
     seconds: float
@@ -73,7 +73,7 @@ class StageRunner:
                 running.terminate()
 
     def _repro(self, stage: str, log: Callable[[str], None]) -> tuple[Ending | None, str]:
-        """Run `dvc repro` for one stage; return None as ending if it has to be tried again."""
+        """Run `dvc repro` for one stage; return the ending (None: it must be tried again) and words of `Outcome`."""
         # Without --wait-for-lock a finished stage is lost if another process holds DVC's lock for 3 s at its end.
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
         with self._starting:
@@ -104,13 +104,15 @@ class StageRunner:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a stage: the same `python`, and unbuffered output."""
+    """Return the environment of a stage: the same `python`, unbuffered output, and no analytics of DVC."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
 
 
 def last_output(output: list[str]) -> str:
     r"""Return the output from the last line that starts with `error: `, or the last lines, without messages of DVC.
+
+    There are at most 40 lines from an error, otherwise 12. Without any, the text states that there was no output.
 
     >>> last_output(["> python x.py", "epoch 1", "error: 2 findings", "  dark"])
     'error: 2 findings\n  dark'

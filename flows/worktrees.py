@@ -61,7 +61,7 @@ def example(name: str) -> dict[str, Any]:
     """Return the changes that an example in docs/examples makes to params.yaml.
 
     Raises:
-        UserError: the example does not exist or is not valid YAML.
+        UserError: the example does not exist, is not valid YAML, or does not contain sections of params.
     """
     file = EXAMPLES / f"{name}.yaml"
     if not file.exists():

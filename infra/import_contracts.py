@@ -2,8 +2,9 @@
 
     python -m infra.import_contracts  # update the sentence after a change of the layers in pyproject.toml
 
-`stage_layers` is a layers contract in which `STAGES` represents every module file in the container, so that it covers
-new stages. `forbidden_except` is a forbidden contract that exempts the modules listed in `except_modules`.
+`stage_layers` is a layers contract in which `STAGES` represents every module file in the container that has no layer of
+its own, so that it covers new stages. `forbidden_except` is a forbidden contract that exempts the modules listed in
+`except_modules`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def stages_in(graph: ImportGraph, package: str, listed: Iterable[str] = ()) -> s
 
 
 class StageLayersContract(LayersContract):
-    """Layers contract in which `STAGES` represents every module file in the container."""
+    """Layers contract in which `STAGES` represents every module file in the container that has no layer of its own."""
 
     type_name = "stage_layers"
 

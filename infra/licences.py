@@ -132,7 +132,7 @@ def expression(stated: str | None, text: str | None, classifiers: list[str]) -> 
 
 
 def installed() -> dict[tuple[str, str], str | None]:
-    """Return the licence of every (name, version) in the environments that exist."""
+    """Return the licence of every (name, version) in the environments that exist; see `expression`."""
     folders = [str(folder) for folder in sorted(ROOT.glob(".venv*/lib/python*/site-packages"))]
     found = {}
     for distribution in metadata.distributions(path=folders):
@@ -144,7 +144,7 @@ def installed() -> dict[tuple[str, str], str | None]:
 
 
 def reported(file: Path) -> dict[tuple[str, str], str | None]:
-    """Return the licence of every (name, version) in a report of pip."""
+    """Return the licence of every (name, version) in a report of pip; see `expression`."""
     found = {}
     for entry in json.loads(file.read_text())["install"]:
         about = entry["metadata"]

@@ -50,7 +50,7 @@ def main(prepared: In, output: Out, *, augment: Augment, train: Train) -> dict[s
 
 
 def _caption(batch: Batch, index: int, store: PixelStore, spec: TaskSpec) -> str:
-    """Return the label of an image, or the two classes with the largest proportions where images were mixed."""
+    """Return the label of an image; if the policy mixes images, its classes (at most two) with their proportions."""
     if spec.representation == "class" and batch.target.ndim == 2:
         share_K = batch.target[index].cpu()
         largest = [k for k in share_K.argsort(descending=True)[:2].tolist() if share_K[k] > 0]

@@ -34,7 +34,9 @@ BATCH_SIZE = 16  # images
 def main(
     ingested: In, prepared: In, trained: In, exported: In, output: Out, *, task: Task, benchmark: Benchmark
 ) -> dict[str, Any]:
-    """Write `benchmark.json`: parity of torch and ONNX on every validation image, and latencies.
+    """Write `benchmark.json`: parity of torch and float32 ONNX on every validation image, and latencies.
+
+    The latencies are those of torch and of the shipped model.
 
     Args:
         ingested: output folder of ingest, for the original files and the labels.
@@ -118,7 +120,7 @@ def _scores(score: str, spec: TaskSpec, truths: list[Any], predictions: list[tup
 def _runtime_calls(
     network: torch.nn.Module, model: Model, store: PixelStore, batch: int
 ) -> list[tuple[str, Callable[[], Any]]]:
-    """Return functions that run the same images in both runtimes.
+    """Return the name of each runtime with a function that runs it on the same images.
 
     The shipped model includes resizing and the decoding of outputs; torch does not.
     """

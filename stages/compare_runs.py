@@ -27,6 +27,8 @@ ABSENT = (FileNotFoundError, KeyError)
 def main() -> tuple[Path, list[dict[str, Any]]]:
     """Write the page that compares runs; return its path and the runs, sorted by data version and score, best first.
 
+    The workspace is left out if an experiment has the same params and validation scores.
+
     Raises:
         UserError: no run can be read.
     """
@@ -59,7 +61,7 @@ def _set(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _revisions() -> Iterator[tuple[str, str | None, datetime]]:
-    """Yield name, revision and date of the workspace and of every experiment."""
+    """Yield name, revision and date of the workspace (revision None) if it has a `dvc.lock`, and of each experiment."""
     if Path("dvc.lock").exists():
         yield WORKSPACE, None, datetime.fromtimestamp(Path("dvc.lock").stat().st_mtime, UTC)
     form = "--format=%(refname) %(objectname) %(creatordate:unix)"

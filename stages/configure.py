@@ -118,7 +118,13 @@ def _matches_options(reading: FormatCandidate, options: ConfigureOptions) -> boo
 def _first_usable(
     files: SourceFiles, found: list[FormatCandidate], params: Params, failures: list[str], options: ConfigureOptions
 ) -> tuple[FormatCandidate, SourceFacts]:
-    """Return the first interpretation with usable images, and the statistics of these images."""
+    """Return the first interpretation with usable images, and the statistics of these images.
+
+    The reasons against the interpretations before it are added to `failures`.
+
+    Raises:
+        UserError: no interpretation has usable images.
+    """
     for reading in found:
         try:
             return reading, inspect_images(reading, params.ingest.max_megapixels)
@@ -155,7 +161,10 @@ def _describe_unsupported_images(files: SourceFiles, paths: list[str]) -> str:
 def _fit_to_time_budget(
     proposed: list[Choice], chosen: FormatCandidate, facts: SourceFacts, text: str, minutes: float
 ) -> list[Choice]:
-    """Time some steps of the proposed training and limit the epochs to the time budget."""
+    """Return the choices with `train.epochs` limited to a time budget, for which some training steps are timed.
+
+    If they cannot be timed, the number of epochs is kept, and the error is added to its reason.
+    """
     from stages.tasks.ground_truth import Labelled
     from stages.training.epoch_timing import estimate_epoch  # importing torch takes seconds
 

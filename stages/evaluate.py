@@ -41,12 +41,13 @@ def main(
 ) -> dict[str, Any]:
     """Write scores with bootstrap intervals over groups (`scores.json`) and the predictions.
 
-    `predictions.parquet` has one row per image, and `replicates.parquet` holds the scores of each bootstrap resample.
-    The folder `worst` shows the worst errors, if the task has predictions that can be drawn. The test split stays
-    sealed.
+    `predictions.parquet` has one row per image. `replicates.parquet` has the scores of the images themselves in its
+    first row, then those of each bootstrap resample. The folder `worst` shows the worst errors, if the task has
+    predictions that can be drawn. The test split stays sealed.
 
     Raises:
-        UserError: `train.device` is not available.
+        UserError: `train.device` is not available, the manifest was written by another version, or the labels do not
+            contain the ground truth.
     """
     store = open_split(prepared, "val")
     network, spec, _ = load_model(trained / "model.pt")

@@ -51,7 +51,7 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 class ExportedModel(nn.Module):
-    """Exported module: resizes images, scales them to 0..1, runs the network and decodes its outputs."""
+    """Exported module: resizes images (unless tiled), scales them to 0..1, runs the network and decodes its outputs."""
 
     def __init__(self, network: nn.Module, spec: TaskSpec) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ def _input_quantiles(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _add_measured_metadata(file: Path, precisions: list[str]) -> dict[str, Any]:
-    """Add the size of the weights and the accepted OpenVINO precisions to the metadata of a file; return them all."""
+    """Add the size of the weights and the accepted OpenVINO precisions to a file's metadata; return all metadata."""
     model = onnx.load(file)
     stored = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
     stored |= {"weight_bytes": _weight_bytes(model.graph), "openvino_precisions": precisions}

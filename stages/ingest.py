@@ -1,4 +1,4 @@
-"""Read the source once: `python -m stages.ingest SOURCE SPLITS SEALED OUTPUT`.
+"""Import the source: `python -m stages.ingest SOURCE SPLITS SEALED OUTPUT`.
 
 The original bytes of the images are written to shards, and one row per image to a manifest. The sealed test images are
 in a separate folder that no stage of the pipeline reads.
@@ -67,7 +67,7 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
 
     Raises:
         UserError: the source cannot be used or changes meanwhile, too many files are rejected, labels are inconsistent,
-            a split is empty or has classes of its own, or the split table belongs to other data.
+            a split is empty, a class occurs only in the test split, or the split table belongs to other data.
     """
     with open_source(source, ingest, has_split=split.by == "source") as (samples, rejected):
         known = IngestCache(ingest.name)
@@ -262,7 +262,7 @@ def _check_rejected_share(rejected: list[Rejection], accepted: int, max_rejected
 
 
 def _check_label_kinds(table: pd.DataFrame) -> None:
-    """Raise UserError unless all images have the same kinds of labels and the same names of points and scalars."""
+    """Raise UserError unless all images have the same kinds of labels and the same points, scalars and mask classes."""
     seen: dict[tuple[Any, ...], tuple[str, Annotation]] = {}
     for path, annotation in zip(table["path"], parse_annotations(table), strict=True):
         seen.setdefault(_label_kinds(annotation), (path, annotation))

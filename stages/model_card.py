@@ -173,7 +173,7 @@ def _counted(manifest: pd.DataFrame) -> dict[str, int]:
 
 
 def _numbers(ingested: Path, manifest: pd.DataFrame, spec: TaskSpec) -> list[tuple[str, str, list[float]]]:
-    """Return each regression target: name, unit, and minimum, median and maximum in the training images."""
+    """Return name, unit, and training minimum, median and maximum of each regression target; empty for other tasks."""
     if spec.task != "regression":
         return []
     paths = manifest.loc[manifest["split"] == "train", "path"].tolist()

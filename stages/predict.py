@@ -1,8 +1,9 @@
 """Predict images with an exported model: `python -m stages.predict MODEL IMAGES...`.
 
 The output is CSV, JSON lines, JSON or COCO. Images are files, folders, archives (zip, tar) and lists; they are
-predicted in one process per core by default. Repeating the command resumes an interrupted run. Predicted masks and
-images are written to `--files`; `--overlays` draws each prediction over its image. Torch is not required.
+predicted in one process per core by default. With `--output`, repeating the command resumes an interrupted run.
+Predicted masks and images are written to `--files`; `--overlays` draws each prediction over its image. Torch is not
+required.
 """
 
 import os
@@ -117,7 +118,7 @@ def _run(options: PredictOptions) -> int:
 
 
 def _engine(options: PredictOptions, digest: str) -> tuple[str, str]:
-    """Return the engine and precision ('' for any); a resumed run uses those with which it began."""
+    """Return the engine and precision ('' for any): those of the run to resume if its model and --engine agree."""
     began = {} if options.restart else read_run_settings(options.output)
     if began.get("model") == digest and options.engine in ("auto", began["--engine"]):
         return began["--engine"], began.get("precision", "")
@@ -148,6 +149,8 @@ def _resume_hint(options: PredictOptions, advice: str) -> str:
 def _progress(options: PredictOptions, done: int) -> Iterator[Any]:
     """Show a progress bar if standard error is a terminal, unless the rows are printed on a terminal as well.
 
+    The function that is yielded advances the bar by a number of images.
+
     A thread counts the images while the first ones are predicted.
     """
     if not sys.stderr.isatty() or (options.output is None and sys.stdout.isatty()):
@@ -174,10 +177,10 @@ def _check_options(spec: TaskSpec, options: PredictOptions) -> None:
 
 
 def _resolve_output(output: Path | None) -> Path | None:
-    """Return the file to write; if the path is a symbolic link, the file to which it refers.
+    """Return the file to write, None for standard output; if the path is a symbolic link, the file to which it refers.
 
     Raises:
-        UserError: the path is not a regular file.
+        UserError: the path is not a regular file or cannot be checked.
     """
     if output is None:
         return None
@@ -193,7 +196,7 @@ def _resolve_output(output: Path | None) -> Path | None:
 
 
 def _refuse_overwriting(options: PredictOptions) -> None:
-    """Raise UserError if an output would overwrite an input or lie in a folder of input images."""
+    """Raise UserError if an output could overwrite the model, an input or another output, or --output is an image."""
     inputs = {source: Path(source).resolve() for source in options.images if source != "-"}
     output = options.output and options.output.resolve()
     if output and output in [*inputs.values(), options.model.resolve()]:

@@ -61,7 +61,7 @@ def main(
         written, also the share of images with articulated parts.
 
     Raises:
-        UserError: a split is missing, or the images do not fit the params.
+        UserError: the manifest was written by another version, a split is missing, or the images do not fit the params.
     """
     rows = read_manifest(ingested)
     if set(rows["split"]) != {"train", "val"}:
@@ -92,7 +92,7 @@ def main(
 def _write_bones(
     output: Path, train_set: PixelStore, spec: TaskSpec, parts: str, skeleton: tuple[tuple[str, str], ...]
 ) -> dict[str, float]:
-    """Write the bones of the training images for augmentation, and return the share of images with movable parts."""
+    """Write the bones of the training images; return the share of images with movable parts, empty without bones."""
     if parts == "auto":
         parts = "points" if spec.task == "landmarks" and skeleton else "none"
     if parts == "none":
@@ -121,7 +121,7 @@ def _inner(image_HWC: Array, placement: Placement) -> Array:
 
 
 def _shared_properties(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the properties that all images share: annotations and bit depth."""
+    """Return the annotations of the images and their common bit depth."""
     depths = sorted(set(rows["depth"]))
     if len(depths) > 1:
         paths = [rows.loc[rows["depth"] == depth, "path"].iloc[0] for depth in depths]
@@ -132,7 +132,7 @@ def _shared_properties(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _with_moments(spec: TaskSpec, training: pd.DataFrame, ingested: Path) -> TaskSpec:
-    """Return the spec with the mean and standard deviation of the scalars of the training images."""
+    """Return the spec with the mean and standard deviation (1 if it is 0) of each scalar of the training images."""
     value_NS = np.stack(truths_of(ingested, list(training["path"]), spec))
     deviation_S = np.where(value_NS.std(axis=0) > 0, value_NS.std(axis=0), 1.0)
     return replace(spec, mean=tuple(map(float, value_NS.mean(axis=0))), deviation=tuple(map(float, deviation_S)))

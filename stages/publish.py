@@ -37,7 +37,7 @@ def publish(model: Path, output: Path, runtime: Path = RUNTIME, card: Path = CAR
 
     Args:
         model: ONNX file written by `export`.
-        output: folder to write to; an earlier published folder is replaced.
+        output: folder to write to; it must be new, or an earlier published folder, which is replaced.
         runtime: folder of the npm package onnxruntime-web.
         card: model card.
 
@@ -45,7 +45,8 @@ def publish(model: Path, output: Path, runtime: Path = RUNTIME, card: Path = CAR
         Size of the folder in bytes.
 
     Raises:
-        UserError: the model cannot be opened, the runtime is missing, or the folder has other content.
+        UserError: the model cannot be opened, the runtime is missing, or `output` exists and is not a published
+            folder.
     """
     has_card = card.is_file() and compute_digest(model) in card.read_text(encoding="utf-8")
     about = collect_about(model) | {"runtime": _version(runtime), "card": card.name if has_card else None}

@@ -171,7 +171,7 @@ def _error_caption(error: dict[str, Any]) -> str:
 
 
 def _with_speedup(latency: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the timings with their speed-up over torch at the same batch size and number of threads."""
+    """Return the timings with `times`, the speed-up over torch at equal batch size and threads; None without torch."""
     torch = {(t["batch"], t["threads"]): t["median_ms"] for t in latency if t["runtime"] == "torch"}
     return [
         t | {"times": torch[key] / t["median_ms"] if (key := (t["batch"], t["threads"])) in torch else None}

@@ -1,6 +1,6 @@
 """Serve an exported model over HTTP: `macula serve MODEL`, with a page at / and the routes at /docs.
 
-It runs without torch. If the model file is replaced, the new one is loaded without losing a request.
+The server runs without torch. If the model file is replaced, the new one is loaded without losing a request.
 """
 
 import ipaddress
@@ -25,7 +25,7 @@ START_SECONDS = 60  # for the imports of a worker; the default of uvicorn (5) is
 
 
 def main(settings: Settings, host: str, port: int, open_to_all: bool) -> None:
-    """Serve until SIGTERM or SIGINT, then finish the requests that were accepted.
+    """Serve until SIGTERM or SIGINT, then finish the accepted requests, for at most `GRACE_SECONDS`.
 
     Args:
         settings: model and limits.
@@ -34,7 +34,8 @@ def main(settings: Settings, host: str, port: int, open_to_all: bool) -> None:
         open_to_all: whether other machines may send requests without a key.
 
     Raises:
-        UserError: other machines could send requests without a key, or the model cannot be opened.
+        UserError: other machines could send requests without a key; or, with one worker, see `create_app`. Several
+            workers raise it in their own processes.
     """
     key = os.environ.get(KEY, "")
     _refuse_open(host, key, open_to_all)
@@ -67,7 +68,10 @@ def _refuse_open(host: str, key: str, intended: bool) -> None:
     except ValueError:
         is_local = host == "localhost"
     if not (is_local or key or intended):
-        raise UserError(f"--host {host} accepts requests from other machines: set {KEY} to an API key, or pass --open")
+        raise UserError(
+            f"--host {host} accepts requests from other machines, but no API key is set: set {KEY}, or pass --open to "
+            "accept requests without a key"
+        )
 
 
 if __name__ == "__main__":  # the options are defined once, in stages/command_line

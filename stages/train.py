@@ -48,7 +48,7 @@ def main(
 
     Raises:
         UserError: the params contradict each other or do not suit the data, the device is not available, another
-            process runs the same training, or the training failed.
+            process runs the same training, mlflow is required but not installed, or the training failed.
     """
     best = json.loads((tuned / "best.json").read_text())
     sections = overlay({"task": task, "augment": augment, "network": network, "train": train}, best)

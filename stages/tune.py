@@ -142,7 +142,12 @@ def _described(finalist: Finalist) -> str:
 
 
 def _importance(search: Search) -> dict[str, float]:
-    """Return the share of the variance of the scores that each key explains (fANOVA, Hutter et al. 2014)."""
+    """Return the share of each key in the variance that single keys explain (fANOVA, Hutter et al. 2014).
+
+    The shares sum to 1.
+
+    The result is empty for fewer than `MIN_TRIALS_FOR_IMPORTANCE` trials with a score, or if all scores are equal.
+    """
     complete = [one for one in search.study.get_trials(deepcopy=False) if one.state is TrialState.COMPLETE]
     if len(complete) < MIN_TRIALS_FOR_IMPORTANCE or len({one.value for one in complete}) == 1:
         return {}

@@ -35,11 +35,12 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
         evaluate: params of evaluate.
 
     Returns:
-        Value of each score.
+        Value of each score that is defined.
 
     Raises:
-        UserError: not called through `make unseal`, since a plain `dvc repro` must not open the test set; the test set
-            belongs to another version of the data; or `openings` lacks columns.
+        UserError: not called through `make unseal` or `macula unseal`, since a plain `dvc repro` must not open the test
+            set; the test set belongs to another version of the data; the labels do not contain the ground truth;
+            `openings` lacks columns; or the model cannot be opened.
     """
     if os.environ.get(DELIBERATE) != "yes":
         raise UserError(
@@ -105,7 +106,7 @@ def _record(openings: Path, opening: dict[str, Any]) -> int:
 
 
 def _complete(openings: Path, opening: dict[str, Any]) -> None:
-    """Add the scores to the last row."""
+    """Replace the last row by `opening`, which also has the value and interval of the score."""
     *before, _ = openings.read_text().splitlines(keepends=True)
     part = openings.with_name(openings.name + ".part")
     with part.open("w", newline="") as stream:

@@ -1,6 +1,6 @@
 """Check the manifest against its contract: `python -m stages.validate INGESTED OUTPUT`.
 
-The rules are one Great Expectations suite: those for the kind of labels in the manifest, and those of
+The rules are one Great Expectations suite: the built-in ones that apply to the labels of the manifest, and those of
 `checks.expectations`. Bad data never fails this stage: each rule becomes a finding, and `gate` decides what follows.
 """
 

@@ -1,4 +1,8 @@
-"""Parts of `compare_audits`: the injected faults, the base data sets, and the libraries that audit them."""
+"""Cases of `compare_audits`, one function each.
+
+A case injects faults of one kind, or none, into the base data sets, and counts what Macula's audits and other libraries
+find.
+"""
 
 import tempfile
 from collections import Counter, defaultdict
@@ -70,11 +74,13 @@ class AuditSizes:
     library_seeds: int = 5
     """Seeds for the other libraries, which are slow."""
     few: int = 10
+    """Seeds for data sets without copies, for outliers and for label errors in CIFAR-10."""
     very_few: int = 5
+    """Seeds for unmodified images."""
     classes: int = 4
     per_class: int = 75
     substitute: bool = False
-    """Use the digits if none of the requested base data sets is available; only for tiny runs."""
+    """Tiny run: draw fewer images, measure fewer faults, and use the digits if no requested data set is available."""
 
 
 TINY = AuditSizes(seeds=1, library_seeds=1, few=1, very_few=1, per_class=12, substitute=True)
@@ -88,6 +94,7 @@ class AuditRun:
     folder: Path | None
     """Folder of the reference data."""
     libraries: LibraryProcess | None
+    """Process that runs the other libraries; None to run only Macula."""
     done: list[Cell] = field(default_factory=list)
     given: Params = field(default_factory=default_params)
 
@@ -100,7 +107,7 @@ class AuditRun:
         score: Score,
         seeds: int = 0,
     ) -> Cell:
-        """Audit one data set per seed and sum the counts, or return the cell if it is measured already.
+        """Audit one data set per seed and sum the counts, or return the cell if it is measured with as many already.
 
         Args:
             facts: description of the case, which identifies it among the cells that are measured already.
@@ -167,7 +174,7 @@ class AuditRun:
         return classes, per_class
 
     def count(self, classes: int, per_class: int) -> int:
-        """Return the number of images of a data set."""
+        """Return the number of images of a data set; there are fewer if a class has too few."""
         classes, per_class = self.shape(classes, per_class)
         return classes * per_class
 

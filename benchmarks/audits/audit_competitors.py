@@ -1,7 +1,7 @@
 """Run Macula's audits on a data set with injected faults, and other libraries on the same files.
 
 A result has `alarms` (pairs of an id and its severity), `sets` (by id, groups of images reported as duplicates),
-`images` (by id, single images that are reported), `figures` (by id, numbers) and `seconds`: processor
+`images` (by id, single images that are reported), `figures` (by id, numbers by name) and `seconds`: processor
 time of Macula, but wall-clock time of another library, which also has `cpu_seconds`, and `error` if it failed.
 """
 
@@ -50,7 +50,7 @@ def default_params() -> Params:
 
 
 def ingest_samples(data: FaultyDataset, folder: Path) -> tuple[pd.DataFrame, dict[str, bytes]]:
-    """Write the shards that ingest would write for a data set.
+    """Write the shards that ingest would write for a data set, and return the manifest.
 
     Args:
         data: the data set.
@@ -146,7 +146,7 @@ def _check_rules(data: AuditData, given: Params) -> list[Finding]:
 
 
 def _most_doubtful(data: AuditData) -> list[str]:
-    """Return all images that the label audit reports as mislabelled, most certain first; the finding lists only 24."""
+    """Return the paths of all images that the label audit reports, most certain first; the finding lists only 24."""
     _, codes = np.unique(data.rows["label"].to_numpy(str), return_inverse=True)
     doubted = find_label_errors(out_of_fold(data)[0], codes)
     return [data.rows["path"].iloc[i] for i in doubted.most_certain(most=doubted.count)]
@@ -180,7 +180,7 @@ class LibraryProcess:
             folder: folder that `write_case` wrote.
 
         Raises:
-            SystemExit: the process of the libraries has ended.
+            SystemExit: the process of the libraries ended during the request.
         """
         assert self._process.stdin is not None
         print(json.dumps({"names": list(names), "folder": str(folder)}), file=self._process.stdin, flush=True)
@@ -212,13 +212,13 @@ def out_of_fold(data: AuditData) -> tuple[Array, Array]:
 
 
 def write_case(rows: pd.DataFrame, files: dict[str, bytes], folder: Path, *arrays: Array) -> None:
-    """Write a data set for the other libraries: images, and `case.json` with labels and splits.
+    """Write a data set for the other libraries: images, `case.json` with paths, labels and splits, and npy files.
 
     Args:
-        rows: the manifest, in the order of the images.
+        rows: the manifest, in the order in which the libraries get the images.
         files: the files' bytes by path.
         folder: the folder to write to.
-        *arrays: the two arrays of `out_of_fold`, or none.
+        *arrays: the two arrays of `out_of_fold` in the order of `rows`, or none.
     """
     for path, data in files.items():
         (folder / "images" / path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """Run cleanvision, cleanlab's Datalab, deepchecks and imagededup as in their documentation, with their defaults.
 
-Runs in an environment of these libraries without Macula (infra/locks/audit-peers.txt). Each line of JSON on stdin is a
-request; each line of JSON on stdout is a result.
+Runs in an environment of these libraries without Macula (infra/locks/audit-peers.txt). The first line on stdout is
+the versions of the packages as JSON. Then each line of JSON on stdin is a request, and each line of JSON on stdout
+contains its results by library.
 """
 
 import contextlib

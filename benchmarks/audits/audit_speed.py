@@ -128,7 +128,7 @@ def _compare(folder: Path, rounds: int) -> dict[str, Any]:
 
 
 def _timed(name: str, folder: Path, libraries: LibraryProcess | None) -> tuple[float, float]:
-    """Return the wall-clock and processor seconds of a library."""
+    """Return the wall-clock and processor seconds that a library takes for all images; Macula without `libraries`."""
     if libraries is None or name == "macula":
         wall, cpu = json.loads(_in_process("time", folder))
         return wall, cpu

@@ -56,7 +56,7 @@ def rate(cell: Cell, who: str, name: str, of: str = "seeds") -> str:
 
 
 def errors(cells: list[Cell]) -> str:
-    """List the errors of the libraries that failed."""
+    """List the errors of the libraries that failed; return an empty string if there are none."""
     found = {
         f"- {who}: {name.removeprefix('error: ')} ({count} of {cell[who]['seeds']}, "
         f"{cell['base_dataset']}, {cell['fault']})"
@@ -156,7 +156,7 @@ def unmodified(cells: list[Cell]) -> str:
 
 
 def speed(found: dict[str, Any]) -> str:
-    """Tabulate rates, ratios, and the times of the stages and of the parts of a description."""
+    """Tabulate the speed of each library, and list the times of the stages and of the steps that describe an image."""
     parts = []
     for kind, one in found.items():
         if not isinstance(one, dict):

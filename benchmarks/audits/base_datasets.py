@@ -38,7 +38,7 @@ def digits(folder: Path) -> LabelledImages:
 
 
 def cifar10(folder: Path) -> LabelledImages:
-    """Return the first training images of each class, in colour, 32x32 pixels."""
+    """Return the first `PER_CLASS` training images of each class, in colour, 32x32 pixels."""
     images: LabelledImages = []
     with tarfile.open(folder / "cifar10.tar.xz") as tar:
         for member in tar:
@@ -98,5 +98,5 @@ def load_images(name: str, folder: Path) -> LabelledImages:
 
 
 def available(folder: Path | None) -> list[str]:
-    """Return the names of the base data sets that can be read."""
+    """Return the names of the base data sets whose file is in `folder`, and of those that require no file."""
     return [n for n, c in BASE_DATASETS.items() if not c.file or (folder is not None and (folder / c.file).exists())]

@@ -1,4 +1,4 @@
-"""Count the correct and wrong reports of a result; counts are summed over seeds."""
+"""Functions that count the correct and wrong reports of one result; `audit_cases` sums the counts over seeds."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from benchmarks.audits.injected_faults import FaultyDataset
 Counts = Counter[str]
 Score = Callable[[FaultyDataset, Result], Counts]
 ALARMS = {"confounders": ("confounder/",), "drift": ("representativeness/", "domain_gap/")}
-"""Prefixes of the ids of Macula's findings that report the fault."""
+"""Prefixes of the ids of Macula's findings that report a fault, by fault."""
 LIBRARY_ALARMS = {
     "confounders": ("property_label_correlation", "spurious_correlations"),
     "drift": ("property_drift", "non_iid"),
@@ -46,7 +46,11 @@ def duplicate_pairs(data: FaultyDataset, result: Result) -> Counts:
 
 
 def label_errors(data: FaultyDataset, result: Result) -> Counts:
-    """Count the images that are reported as mislabelled, and those of them that are mislabelled."""
+    """Count the images that are reported as mislabelled, and those of them that are mislabelled.
+
+    `share` is the share of wrong labels that the audit estimates, or else the share of images that are reported.
+    `evaluated` is 0 if Macula did not check the labels.
+    """
     name = "label" if "label" in result["images"] else LABEL_ERRORS
     flagged, wrong = result["images"].get(name, []), set(data.mislabelled)
     figures = result["figures"].get(LABEL_ERRORS, {})

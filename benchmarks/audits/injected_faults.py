@@ -61,10 +61,10 @@ def clean(
 
 
 def with_confounder(data: FaultyDataset, transform: Transform, strength: float, rng: Rng) -> FaultyDataset:
-    """Apply a transform to all images of one class.
+    """Return a copy of a data set with a transform applied to all images of one class.
 
     Args:
-        data: the data set to change.
+        data: the data set.
         transform: the transform.
         strength: strength of the transform; 0 changes nothing.
         rng: random generator.
@@ -74,12 +74,12 @@ def with_confounder(data: FaultyDataset, transform: Transform, strength: float, 
 
 
 def with_copies(data: FaultyDataset, per_kind: int, rng: Rng) -> FaultyDataset:
-    """Add changed copies of different originals.
+    """Return a data set to which changed copies of different originals are added.
 
     The first, third, ... copy of each kind is in the other split, the others are in the split of their original.
 
     Args:
-        data: the data set to change.
+        data: the original data set.
         per_kind: number of copies of each kind in `COPIES`.
         rng: random generator.
     """
@@ -99,10 +99,10 @@ def with_copies(data: FaultyDataset, per_kind: int, rng: Rng) -> FaultyDataset:
 
 
 def with_label_errors(data: FaultyDataset, share: float, rng: Rng) -> FaultyDataset:
-    """Replace the labels of a share of the images with labels drawn uniformly from the other classes.
+    """Return a copy in which a share of the images have labels drawn uniformly from the other classes.
 
     Args:
-        data: the data set to change.
+        data: the data set.
         share: share of the images, 0 to 1.
         rng: random generator.
     """
@@ -116,12 +116,12 @@ def with_label_errors(data: FaultyDataset, share: float, rng: Rng) -> FaultyData
 
 
 def with_drift(data: FaultyDataset, subset: str, transform: Transform, strength: float, rng: Rng) -> FaultyDataset:
-    """Apply a transform to a subset of the images.
+    """Return a copy of a data set with a transform applied to a subset of the images.
 
     Args:
-        data: the data set to change.
-        subset: `validation` for all validation images; `arrival` or `origin` for a fifth of all images, which then
-            arrive later or come from another origin.
+        data: the data set.
+        subset: `validation` for all validation images; `arrival` or `origin` for about a fifth of all images, drawn at
+            random, which then arrive later or come from another origin.
         transform: the transform.
         strength: strength of the transform; 0 changes nothing.
         rng: random generator.
@@ -139,10 +139,10 @@ def with_drift(data: FaultyDataset, subset: str, transform: Transform, strength:
 
 
 def with_outliers(data: FaultyDataset, per_kind: int, rng: Rng) -> FaultyDataset:
-    """Turn single images into outliers.
+    """Return a copy of a data set in which single images are turned into outliers.
 
     Args:
-        data: the data set to change.
+        data: the data set.
         per_kind: number of images for each kind in `OUTLIERS`.
         rng: random generator.
     """

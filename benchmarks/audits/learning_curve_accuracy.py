@@ -3,10 +3,11 @@
 Run `python -m benchmarks.audits.learning_curve_accuracy NAME=SOURCE...`. NAME is cifar10 (its archive, with train/CLASS
 and test/CLASS) or a file of docs/examples. Each trial sets test groups aside (for CIFAR-10 its own 10,000 test images),
 draws five eighths of the other groups, and lets the audit measure its curve on them out of fold, that is, trained on 10
-to 50 % of the images. The predictions of the two laws for 100 % are compared with the error of the probe that is
-trained on all images. With `--sample 5000` the curve uses 5,000 groups, as the audit does for a large data set. The
-trials are written to docs/results/learning_curve.json and the table to docs/results/learning_curve.md; without
-arguments only the table is written.
+to 50 % of the images. The prediction for 100 %, by the law with a floor, is compared with the error of the probe that
+is trained on all images; the trials also contain the prediction of the law without a floor. With `--sample 5000` the
+curve uses 5,000 groups, as the audit does for a large data set. The trials are written to
+docs/results/learning_curve.json and the table to docs/results/learning_curve.md; without arguments only the table is
+written.
 """
 
 import argparse
@@ -50,7 +51,7 @@ Question = tuple[Array, RegressionTargets, Array, Array | None]
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
-    """Run the trials of the given data sets, write and print the table, and return the file with the trials."""
+    """Run the trials of the data sets, print the table and write it to an existing page; return the file of trials."""
     asked_for = _parse(arguments)
     folder = output_folder(asked_for.output, asked_for.tiny)
     file, trials = folder / "learning_curve.json", 1 if asked_for.tiny else asked_for.trials

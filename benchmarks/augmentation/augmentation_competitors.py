@@ -21,7 +21,7 @@ import torch
 
 Tensor = torch.Tensor
 AugmentedBatch = tuple[Tensor, Tensor | None]
-"""Images, float32 [B, 3, S, S], and masks, int64 [B, S, S]."""
+"""Images, float32 [B, 3, S, S], and masks, int64 [B, S, S], or None without masks."""
 Augmenter = Callable[[Tensor, Tensor | None], AugmentedBatch]
 """Function from images, uint8 [B, S, S, 3], and optional masks, uint8 [B, S, S], to the augmented batch."""
 

@@ -2,8 +2,8 @@
 
 Run `python -m benchmarks.augmentation.augmentation_policies NAME SOURCE --epochs 12`, where NAME is a file of
 docs/examples. The images are ingested and prepared once. Then one network is trained for each policy and seed, with all
-else equal. Each result is written when its training ends, so that an interrupted run resumes. Without SOURCE only the
-table is printed.
+else equal. Each result is written when its training ends, so that an interrupted run resumes. Without SOURCE and
+without --tiny, only the table is printed.
 """
 
 import argparse
@@ -33,7 +33,7 @@ TINY_POLICIES = ("none", "similarity")
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
-    """Run the trainings without results, print the table, and return the file with the results."""
+    """Run the trainings that have no result yet, print the table, and return the file with the results."""
     asked = _parse(arguments)
     folder = output_folder(asked.output or (None if asked.tiny else RESULTS / "policies"), asked.tiny)
     file = folder / f"{asked.name}-{asked.epochs}-epochs.json"
@@ -131,7 +131,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def _spread(values: list[float]) -> str:
-    """Format the mean and the standard deviation."""
+    """Format the mean and the sample standard deviation, which is 0 for a single value."""
     return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}"
 
 

@@ -49,7 +49,7 @@ def mean_seconds(call: Callable[[], Any], min_seconds: float | None = None) -> f
 
 
 def time_shares(name: str, recipe: AugmentationRecipe, device: str) -> dict[str, float]:
-    """Return the shares of the time: of Macula's functions on the CPU, of torch's operators on a GPU.
+    """Return the shares of a call's time: of Macula's functions on the CPU, of torch's operators on a GPU.
 
     Args:
         name: the implementation.

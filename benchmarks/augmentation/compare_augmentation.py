@@ -1,6 +1,6 @@
 """Compare Macula's augmentations with other libraries, in images per second: `make bench-augmentation`.
 
-All start from the uint8 images of a pixel store and return float32 in 0..1 on the device, as a network requires. The
+All start from uint8 images as in a pixel store and return float32 in 0..1 on the device, as a network requires. The
 recipe: half of the images mirrored; rotated by up to 15 degrees, scaled by 0.9 to 1.1, shifted by up to 8 %; an elastic
 deformation with an amplitude of 3 pixels (root mean square) and a wavelength of 56 pixels; brightness and contrast
 changed by up to 10 %, saturation by 20 %, hue by 18 degrees. The implementations:
@@ -65,7 +65,7 @@ TINY_RECIPES = {"images and masks": AugmentationRecipe(masks=True, images=4, siz
 
 
 def rate_alone(name: str, recipe: AugmentationRecipe, device: str) -> float:
-    """Return the images per second of an implementation in its own process.
+    """Return the images per second of an implementation that runs in the calling process.
 
     Args:
         name: the implementation.
@@ -123,7 +123,7 @@ class Competition:
             print(f"skipped: {name} is not installed", flush=True)
 
     def in_process(self, who: str, function: Callable[..., Any], recipe: AugmentationRecipe) -> Any:
-        """Run a function in the process of an implementation.
+        """Run a function in the process of an implementation and return its result.
 
         Args:
             who: key of `alone`.
@@ -139,7 +139,7 @@ class Competition:
         return rate_shared(self.workers, self.threads, self.shared, who, recipe, self.device)
 
     def compare(self, recipe: AugmentationRecipe, rounds: int) -> dict[str, Rates]:
-        """Time all implementations in turn, round by round, after one warm-up round."""
+        """Time all implementations in turn, round by round, after one warm-up round; return their rates by name."""
         names = [*self.alone, *(name for name in self.on_processes if recipe.elastic or name != ROUGH)]
         rates = defaultdict(list)
         for turn in range(-1, rounds):
@@ -212,13 +212,14 @@ def measure(
     recipes: dict[str, AugmentationRecipe] = RECIPES,
     kept: bool = True,
 ) -> dict[str, Any]:
-    """Measure rates, memory and time by function.
+    """Measure rates, memory and time by function, and on a GPU also training steps.
 
     Args:
         threads: numbers of threads to measure with.
         rounds: number of rounds.
         device: `cpu` or `cuda`.
-        recipes: recipes by name; memory and time by function are measured with the first one.
+        recipes: recipes by name, all with the same size of the batch; memory and time by function are measured with the
+            first one and the last number of threads.
         kept: also measure with freed memory kept.
 
     Returns:

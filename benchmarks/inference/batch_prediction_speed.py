@@ -42,7 +42,7 @@ class PredictionSizes:
 
 
 def main(arguments: Sequence[str] | None = None) -> Path | None:
-    """Measure, write batch-prediction.json, print the tables, and return the file."""
+    """Measure, write batch-prediction.json, print the tables, and return the file (None with `--plain`)."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inference.batch_prediction_speed", description=__doc__)
     parser.add_argument(
         "cases",
@@ -113,7 +113,7 @@ def memory_table(runs: list[dict[str, Any]]) -> str:
 
 
 def _copy_images(source: str, folder: Path, count: int) -> Path:
-    """Copy the images of a source into folders of a thousand files; repeated images are hard links."""
+    """Copy images of a source into folders of a thousand files; repetitions of the first 10,000 are hard links."""
     first: dict[str, Path] = {}
     for number, image in enumerate(islice(cycle(iterate_images([source])), count)):
         file = folder / f"{number // 1000:03d}" / f"{number:06d}{Path(image.path).suffix}"

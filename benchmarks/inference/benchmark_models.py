@@ -132,7 +132,7 @@ def _write_shipped(network: Any, spec: Any, folder: Path, shown: Array) -> None:
 
 
 def libraries(folder: Path) -> dict[str, Any]:
-    """Quantize the network to int8 with nncf and write it."""
+    """Quantize `plain.onnx` to int8 with nncf and write `nncf.xml`; return an empty dict."""
     import nncf
     import openvino
 
@@ -145,7 +145,11 @@ def libraries(folder: Path) -> dict[str, Any]:
 
 
 def yolo(folder: Path) -> dict[str, Any]:
-    """Write Ultralytics' classifier with random weights by its own export; return its FLOP and parameters."""
+    """Write Ultralytics' classifier with random weights by its own export.
+
+    Returns:
+        FLOP per image and number of parameters.
+    """
     import torch
     import ultralytics as package
     from torch.utils.flop_counter import FlopCounterMode

@@ -1,9 +1,9 @@
 """Compare a model's published page in a browser with Python on the same files.
 
 Run `python -m benchmarks.inference.browser_speed MODEL IMAGES [MODEL IMAGES ...]`; it prints one row per model and
-folder of images. A row gives the time from opening the page in a new browser to the first prediction, the median
-milliseconds per further image including reading, and the same for `stages.runtime.Model` on one thread. The two take
-turns, and the browser is closed while Python works. Chromium is required.
+folder of images. A row gives the time from opening the page in a new browser to the first prediction, and the median
+milliseconds per further image including reading, in the browser and by `stages.runtime.Model` on one thread. The two
+take turns, and the browser is closed while Python works. Chromium is required.
 """
 
 import base64
@@ -37,7 +37,7 @@ HEAD = ["model", "network", "MB", "browser: first prediction, s", "browser: ms p
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """Serve a folder without logging requests."""
+    """Request handler that serves a folder without logging requests."""
 
     def log_message(self, *words: Any) -> None:
         """Log nothing."""
@@ -49,10 +49,11 @@ def measure_browser(launch: Launch, folder: Path, files: list[Path]) -> dict[str
     Args:
         launch: function that starts a browser.
         folder: the published page.
-        files: images.
+        files: at least two images.
 
     Returns:
-        Seconds to the first prediction, milliseconds of each further one, and differences of decoded JPEGs.
+        `first`: seconds to the first prediction; `each`: milliseconds of each further one; `levels`: differences of the
+        decoded JPEGs among the first four files.
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -89,7 +90,7 @@ DIFFERENCE = """async ([file, pixels]) => {
 
 
 def level_differences(page: Page, files: list[Path]) -> list[list[float]]:
-    """Return the mean and the largest difference of the browser's pixels from Pillow's, for each file `*.jpg`."""
+    """Return the mean and the largest difference in levels of the browser's pixels from Pillow's, by file `*.jpg`."""
     texts = [
         [file.read_bytes(), decode_image(file.read_bytes()).image.tobytes()] for file in files if file.suffix == ".jpg"
     ]
@@ -97,7 +98,7 @@ def level_differences(page: Page, files: list[Path]) -> list[list[float]]:
 
 
 def measure_python(model: Path, files: list[Path]) -> tuple[float, list[float]]:
-    """Return the seconds to the first prediction, and the milliseconds of each further one."""
+    """Return the seconds from opening the model to the first prediction, and the milliseconds of each further one."""
     began = time.perf_counter()
     opened = Model(model, threads=1)
     opened.predict_file(files[0].read_bytes())

@@ -1,9 +1,10 @@
 """Measure the time and memory of a new process until its first prediction.
 
 `python -m benchmarks.inference.cold_start FOLDER` prints JSON; FOLDER is one that `benchmark_models` wrote. Each
-process runs in the environment in which a model is deployed and reports the seconds and the memory of each step. The
-seconds from its start to its prediction are measured by its parent process. The default of `stages.runtime` is compared
-with variants that may need less time or memory: files in cheaper arithmetic, and options of ONNX Runtime's sessions.
+process runs in the environment in which a model is deployed (`SERVING`, or this one if that does not exist) and reports
+the seconds and the memory of each step. The seconds from its start to its prediction are measured by its parent
+process. The default of `stages.runtime` is compared with variants that may need less time or memory: files in cheaper
+arithmetic, and options of ONNX Runtime's sessions.
 """
 
 import json
@@ -50,7 +51,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def prepare(folder: Path) -> None:
-    """Write files that ONNX Runtime has optimized already: with optimizations for all machines, or for this one."""
+    """Write the models of `folder` as optimized by ONNX Runtime.
+
+    Each of `whole.onnx` and `whole-int8.onnx`, if it exists, is written with optimizations for all machines, as ONNX
+    and in the ORT format, and with those for this machine, as ONNX.
+    """
     import onnxruntime
 
     for source in ("whole", "whole-int8"):
@@ -86,9 +91,9 @@ def session_with(settings: dict[str, Any]) -> Callable[..., Any]:
 
 
 def run_steps(folder: Path, variant: str) -> None:
-    """Run all steps up to the first prediction in this process; print the time and memory of each as JSON.
+    """Run all steps up to the first prediction in this process; print their time and memory and the prediction as JSON.
 
-    A second line contains the median time of further predictions and the memory after them.
+    A second line contains the median processor time of further predictions and the memory after them.
     """
     from benchmarks.inference.inference_competitors import process_megabytes  # imports numpy
 

@@ -86,7 +86,7 @@ class Worker:
         """Send a job and return the result.
 
         Raises:
-            RuntimeError: the process has ended.
+            RuntimeError: the process ended during the job.
         """
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(job) + "\n")
@@ -177,7 +177,7 @@ def softmax(output: Any) -> Any:
 
 
 def write_images(archive: Path | None, folder: Path) -> list[int]:
-    """Write the first JPEGs of the most frequent size, or generated ones without an archive.
+    """Write the first `CALIBRATION` JPEGs of the most frequent size; without an archive, `ROWS` generated ones.
 
     Args:
         archive: zip of JPEGs, or None.
@@ -268,7 +268,7 @@ def measure_decoders(data: Path) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
-    """Run the measurements without results, write inference.json and inference.md, and return the JSON file."""
+    """Run the measurements that have no result yet, write inference.json and inference.md, and return the JSON file."""
     asked = _parse(arguments)
     folder = output_folder(asked.output, asked.tiny)
     file = folder / "inference.json"

@@ -1,7 +1,7 @@
 """Run one competitor of `compare_inference` in its own process.
 
 `python -m benchmarks.inference.inference_competitors NAME FOLDER THREADS` reads jobs as lines of JSON from stdin and
-writes the times as lines of JSON to stdout. It runs in the environment that `COMPETITORS` lists and imports nothing
+writes the results as lines of JSON to stdout. It runs in the environment that `COMPETITORS` lists and imports nothing
 that its competitor does not need.
 """
 
@@ -28,14 +28,17 @@ MAX_CALLS = 200
 
 
 class Competitor:
-    """Functions that are timed: `network` alone, `whole` from JPEG to prediction, and `read`, which decodes a JPEG."""
+    """Functions that are timed: `network` alone, `whole` from JPEG to prediction, and `read`, which decodes a JPEG.
+
+    `whole` and `read` are None if the competitor does not provide them.
+    """
 
     def __init__(self, network: PredictPixels, whole: PredictFiles | None, read: Callable[[bytes], Any] | None) -> None:
         self.network, self.whole, self.read = network, whole, read
 
 
 def macula(folder: Path, threads: int, variant: str = "whole", engine: str = "onnxruntime") -> Competitor:
-    """Return Macula's model file in `stages.runtime`; its `network` gets uint8 images of the working size.
+    """Return a competitor that runs Macula's model file in `stages.runtime`; `network` gets uint8 working images.
 
     Args:
         folder: folder with the models.
@@ -55,7 +58,7 @@ def macula(folder: Path, threads: int, variant: str = "whole", engine: str = "on
 
 
 def torch_eager(folder: Path, threads: int, compiled: bool = False, half: bool = False) -> Competitor:
-    """Return the network in torch.
+    """Return a competitor that runs the network in torch.
 
     Args:
         folder: folder with the models.
@@ -84,7 +87,10 @@ def torch_eager(folder: Path, threads: int, compiled: bool = False, half: bool =
 
 
 def onnxruntime(folder: Path, threads: int) -> Competitor:
-    """Return the network as `torch.onnx.export` writes it, in a session with default options."""
+    """Return a competitor that runs the network as `torch.onnx.export` writes it, in ONNX Runtime.
+
+    Except for the threads, the session has default options.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -95,7 +101,7 @@ def onnxruntime(folder: Path, threads: int) -> Competitor:
 
 
 def openvino(folder: Path, threads: int, precision: str = "f32", file: str = "plain.onnx") -> Competitor:
-    """Return the network in OpenVINO's runtime, in its low-latency mode.
+    """Return a competitor that runs the network in OpenVINO's runtime, in its low-latency mode.
 
     Args:
         folder: folder with the models.
@@ -115,7 +121,7 @@ def openvino(folder: Path, threads: int, precision: str = "f32", file: str = "pl
 
 
 def ultralytics(folder: Path, threads: int) -> Competitor:
-    """Return Ultralytics' exported classifier; `whole` uses its `predict`, which takes decoded images."""
+    """Return a competitor that runs Ultralytics' exported classifier; `whole` uses its `predict` on decoded images."""
     import io
 
     import onnxruntime
@@ -137,7 +143,7 @@ def ultralytics(folder: Path, threads: int) -> Competitor:
 
 
 def _network_alone(folder: Path, run: Callable[[Array], Array]) -> Competitor:
-    """Return a competitor that adds decoding by Pillow and the choice of the most probable class to a network."""
+    """Return a competitor that adds to a network decoding by Pillow and the most probable class per image or pixel."""
     shown = np.load(folder / "shown.npy")[:ROWS]
     size = shown.shape[-1]
 
@@ -175,7 +181,7 @@ COMPETITORS: dict[str, tuple[str, Callable[..., Competitor], dict[str, Any]]] = 
     "openvino, int8 by nncf": (LIBRARIES, openvino, {"file": "nncf.xml"}),
     f"ultralytics, {YOLO}": (LIBRARIES, ultralytics, {}),
 }
-"""Environment, function that makes the competitor, and its settings."""
+"""Environment, function that makes the competitor, and settings of that function, by name of the competitor."""
 
 
 def time_calls(call: Callable[[], Any], seconds: float) -> dict[str, list[float]]:

@@ -88,7 +88,7 @@ def score_of(record: dict[str, Any], part: str) -> str:
 
 
 def figure(score: dict[str, float]) -> str:
-    """Format a value and its interval: three decimals for a share, else three significant digits.
+    """Format a value and its interval: three decimals if the upper end is in -1..1, else three significant digits.
 
     >>> figure({"value": 0.5, "low": 0.25, "high": 0.75})
     '0.500 [0.250, 0.750]'

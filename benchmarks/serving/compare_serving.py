@@ -1,11 +1,12 @@
 """Compare Macula's server with LitServe and BentoML: `make bench-serving ARGUMENTS="--case NAME MODEL IMAGES"`.
 
 All serve the same ONNX file with onnxruntime to the same clients on the loopback interface, decode images with Pillow,
-and have the same number of processes and threads per session. MODEL is an image classifier that `export` wrote, IMAGES
-a folder of JPEG or PNG files. The first files of the most frequent size are sent in turn, so that a server can batch
-them. In each round 1, then 8, then 64 clients of `wrk` send requests to each server in turn, while the others idle.
-Clients keep their connections and send the next request after each response. The next round begins with another server.
-Ratios are within a round, so that other work on the machine affects all servers alike.
+and have the same number of concurrent runs (in as many processes, or in one) and threads per run. MODEL is an image
+classifier that `export` wrote, IMAGES a folder of JPEG or PNG files. The first files of the most frequent size are sent
+in turn, so that a server can batch them. In each round 1, then 8, then 64 clients of `wrk` send requests to each server
+in turn, while the others idle. Clients keep their connections and send the next request after each response. The next
+round begins with another server. Ratios are within a round, so that other work on the machine affects all servers
+alike.
 
 `--endurance NAME MODEL IMAGES` runs the tests of `benchmarks.serving.endurance`. Results are written as soon as they
 are measured; without arguments only the page is written.
@@ -77,7 +78,7 @@ def run_case(case: Figures, model: Path, images: list[Path], sizes: ServingSizes
 
 
 def run_turn(server: RunningServer, images: list[Path], clients: int, sizes: ServingSizes) -> Figures:
-    """Put load on one server while the others idle.
+    """Put load on one server while the others idle, and return the figures of `put_load`.
 
     Args:
         server: the server.
@@ -99,7 +100,7 @@ def _line(figures: Figures) -> str:
 
 
 def describe(name: str, model: Path, files: list[Path], sizes: ServingSizes) -> Figures:
-    """Return the facts of a case.
+    """Return the facts of a case: its name, model, images, machine and load.
 
     Args:
         name: name of the case.
@@ -126,7 +127,7 @@ def describe(name: str, model: Path, files: list[Path], sizes: ServingSizes) -> 
 
 
 def describe_machine() -> Figures:
-    """Return the processor, the cores, and the versions of the packages here and in the other servers' environment."""
+    """Return commit and machine, and the versions of the packages here and in the other servers' environment."""
     names = ("bentoml", "litserve", "onnxruntime", "pillow", "uvicorn", "fastapi")
     facts = environment()
     facts["packages"] = {name: _version(name) for name in names if name not in ("bentoml", "litserve")}

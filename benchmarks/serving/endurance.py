@@ -1,7 +1,7 @@
 """Endurance tests of a server: a killed worker, a replaced model file, and minutes of load.
 
-Clients are threads that follow each request. The outcome of a request is a response, an error that the client received
-(a status, or a closed connection), or neither within `TIMEOUT`: the request hangs.
+Clients are threads that follow each request, but `wrk` during minutes of load. The outcome of a request is a response,
+an error that the client received (a status, or a closed connection), or neither within `TIMEOUT`: the request hangs.
 """
 
 import http.client
@@ -131,8 +131,8 @@ def soak(server: RunningServer, load: Callable[[float], Figures], seconds: float
         interval: seconds between two samples.
 
     Returns:
-        Figures of the load, samples of the memory (seconds, resident and proportional MB), and the slope of resident
-        memory with its standard error, by a least-squares line without the settling time, in MB per hour.
+        Figures of the load, samples of the memory (seconds, resident and proportional MiB), and the slope of resident
+        memory with its standard error, by a least-squares line without the settling time, in MiB per hour.
     """
     seen: list[tuple[float, float, float]] = []
     ended = threading.Event()
@@ -162,7 +162,9 @@ def _slope(x: Any, y: Any) -> tuple[float, float]:
 
 
 def kill_workers(server: RunningServer, images: list[bytes], sizes: EnduranceSizes) -> Figures:
-    """Send SIGKILL twice to the busiest process that is not the main process, under load.
+    """Send SIGKILL twice to the busiest worker process, under load; return figures of the requests.
+
+    If the server has no process besides its main process, that one is killed.
 
     Args:
         server: a server with several processes.
@@ -183,6 +185,8 @@ def replace_model(
     server: RunningServer, images: list[bytes], model: Path, other: Path, sizes: EnduranceSizes
 ) -> Figures:
     """Replace the model file by another one, as `mv` does, and then by the first one again, under load.
+
+    Figures of the requests are returned.
 
     Args:
         server: the server.
@@ -206,7 +210,7 @@ def replace_model(
 def _under_load(
     server: RunningServer, images: list[bytes], actions: list[Callable[[], str]], sizes: EnduranceSizes
 ) -> Figures:
-    """Run actions while clients send one request after another."""
+    """Run actions at `sizes.actions` while clients send one request after another; return figures of the requests."""
     began = time.perf_counter()
     done = []
     with ThreadPoolExecutor(CLIENTS) as pool:

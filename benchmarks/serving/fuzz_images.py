@@ -68,7 +68,7 @@ def _random_exif(rng: np.random.Generator) -> Image.Exif:
 
 
 def flipped(rng: np.random.Generator) -> bytes:
-    """Replace some bytes; half of the time only at the beginning, where sizes and offsets are."""
+    """Draw a file with some bytes replaced; half of the time only at the beginning, where sizes and offsets are."""
     data = bytearray(_any(rng))
     reach = len(data) if rng.random() < 0.5 else min(len(data), 200)
     for place in rng.integers(0, reach, int(rng.integers(1, 12))):
@@ -77,14 +77,14 @@ def flipped(rng: np.random.Generator) -> bytes:
 
 
 def truncated(rng: np.random.Generator) -> bytes:
-    """Truncate a file; in some cases, replace the rest with zeros."""
+    """Draw a truncated file; in some cases, zeros replace the rest."""
     data = _any(rng)
     kept = data[: rng.integers(0, len(data))]
     return kept + bytes(len(data) - len(kept)) if rng.random() < 0.3 else kept
 
 
 def spliced(rng: np.random.Generator) -> bytes:
-    """Join the beginning of one file and the end of another, repeat a part, or concatenate two files."""
+    """Draw the beginning of one file joined to the end of another, a file with a repeated part, or two files in one."""
     first, second = _any(rng), _any(rng)
     at, to = sorted(rng.integers(0, len(first), 2))
     kinds = (first[:at] + second[min(at, len(second)) :], first[:to] + first[at:], first + second)
@@ -96,7 +96,7 @@ def _any(rng: np.random.Generator) -> bytes:
 
 
 def odd(rng: np.random.Generator) -> bytes:
-    """Draw a valid but unusual image: frames, 16 bits, CMYK, floats, transparency, one row, or random metadata."""
+    """Draw an intact but unusual file: frames, 16 bits, CMYK, floats, transparency, one row or none, odd metadata."""
     array = rng.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
     picture, deep = Image.fromarray(array), (array.astype(np.uint16) * 257)
     more: dict[str, Any] = {"save_all": True, "append_images": [picture.rotate(90 * n) for n in range(1, 4)]}
@@ -128,7 +128,7 @@ def odd(rng: np.random.Generator) -> bytes:
 
 
 def bomb(rng: np.random.Generator) -> bytes:
-    """Draw a small file whose image is huge, or is declared to be."""
+    """Draw a small file whose image, chunks or number of channels, frames or pages are huge, or are declared to be."""
     side = int(rng.choice([7_100, 20_000, 65_535, 2**31 - 1]))
     kinds: list[Callable[[], bytes]] = [
         lambda: png_of(side, side),
@@ -169,7 +169,7 @@ def png_of(width: int, height: int, data: bytes = b"", *more: tuple[bytes, bytes
 
 
 def _tiff_with_wrong_tag(rng: np.random.Generator) -> bytes:
-    """Return a TIFF in which one tag has a random value."""
+    """Return a TIFF in which one tag has an extreme value and, half of the time, an extreme number of values."""
     data = bytearray(tiff(np.zeros((SIDE, SIDE, 3), np.uint8), photometric="rgb"))
     (at,) = struct.unpack_from("<I", data, 4)
     (tags,) = struct.unpack_from("<H", data, at)

@@ -1,4 +1,4 @@
-"""Malformed and hostile requests, drawn from a seed, and how they are sent, including bodies that never end."""
+"""Draw random requests, most of them malformed or hostile, and send them, including bodies that never end."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ TIMEOUT = 15.0
 """Seconds, after which a request counts as hanging."""
 HANGS = "hangs"
 CLOSED = "closed"
-"""Outcome of a request that was sent completely: the connection was closed without a response."""
+"""Outcome of a request: the server closed the connection without an HTTP response."""
 LEFT = "left"
 """Outcome of a request whose client closed the connection."""
 
@@ -51,6 +51,9 @@ def send_request(request: FuzzRequest, host: str, port: int) -> str:
 
     Returns:
         The status of the response, or `CLOSED`, `LEFT` or `HANGS`.
+
+    Raises:
+        OSError: the server does not accept the connection, or does not receive the request within `TIMEOUT`.
     """
     deadline = time.monotonic() + TIMEOUT
     with socket.create_connection((host, port), timeout=TIMEOUT) as connection:
@@ -111,7 +114,7 @@ def _form(parts: list[tuple[str, str | None, bytes]], end: bytes = b"--fuzz--\r\
 
 
 def _forms(rng: Rng, kind: str, model: str) -> FuzzRequest:
-    """Draw a form with too many, too large, nameless or unknown parts, or without parts."""
+    """Draw a form with too many, nameless or unknown parts, an unusual charset, or a damaged body, part or boundary."""
     image, one = files.whole(rng), str(rng.choice(["image", "images"]))
     charset = str(
         rng.choice(["utf-7", "undefined", "punycode", "utf-16", "idna", "hex", "rot13", "a\x80b", "x" * 5000])
@@ -140,7 +143,7 @@ def _forms(rng: Rng, kind: str, model: str) -> FuzzRequest:
 
 
 def _tensor(rng: Rng, kind: str, model: str) -> FuzzRequest:
-    """Draw a request of the Open Inference Protocol with wrong values or lengths."""
+    """Draw a request of the Open Inference Protocol, usually with wrong values or lengths."""
     shape = [int(rng.integers(1, 3)), int(rng.integers(1, 9)), int(rng.integers(1, 9)), 3]
     pixels = rng.integers(0, 256, shape).astype(np.uint8)
     given: dict[str, Any] = {"name": "image", "datatype": "UINT8", "shape": shape, "data": pixels.tolist()}
@@ -177,7 +180,7 @@ def _tensor(rng: Rng, kind: str, model: str) -> FuzzRequest:
 
 
 def _deep(rng: Rng, kind: str, model: str) -> FuzzRequest:
-    """Draw JSON that is deeply nested, long, or full of digits."""
+    """Draw a request with JSON that is deeply nested, long, or full of digits."""
     many = int(rng.integers(1, 200_000))
     one = b'{"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": '
     kinds = (
@@ -193,7 +196,7 @@ def _deep(rng: Rng, kind: str, model: str) -> FuzzRequest:
 
 
 def _malformed(rng: Rng, kind: str, model: str) -> FuzzRequest:
-    """Draw malformed HTTP, or bytes that are not HTTP."""
+    """Draw a request in malformed or unusual HTTP, or bytes that are not HTTP."""
     image, path = (
         files.whole(rng),
         str(rng.choice(["/v1/predict", "/v1/predict-many", "/v1/model", "/", "/metrics", "*"])),

@@ -41,7 +41,7 @@ class ServingSizes:
     seconds: float = 4
     """Duration of the load for each number of clients in a round."""
     workers: int = 2
-    """Processes with a session each."""
+    """Worker processes; concurrent runs of a server that uses only one process."""
     threads: int = 1
     """Threads of a session."""
     warm_up: float = WARM_UP
@@ -61,7 +61,7 @@ def put_load(server: RunningServer, images: list[Path], clients: int, seconds: f
 
     Returns:
         Requests, latencies in microseconds, errors by kind, and processor seconds of the server, of the load generator
-        (`wrk`) and of all other processes of the machine (`elsewhere`).
+        (`wrk`) and of all other processes of the machine (`elsewhere`, which includes the Python threads).
     """
     before = server.cpu_seconds(), _children_seconds(), _busy_seconds()
     figures = (_by_threads if python else _by_wrk)(server, images, clients, seconds)
@@ -118,7 +118,7 @@ def _busy_seconds() -> float:
 
 
 def files_of_one_size(folder: Path) -> list[Path]:
-    """Return the first image files of the most frequent size in a folder.
+    """Return the first `MAX_IMAGES` JPEG and PNG files of the most frequent size in a folder and its subfolders.
 
     Raises:
         SystemExit: there is no JPEG or PNG file.

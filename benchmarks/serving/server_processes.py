@@ -66,7 +66,7 @@ class RunningServer:
             kind: command and requests.
             model: ONNX file.
             port: port on the loopback interface.
-            workers: processes, or parallel sessions.
+            workers: processes, or concurrent runs in one process.
             threads: threads of a session.
             log: file for the server's output.
         """
@@ -114,7 +114,7 @@ class RunningServer:
         return self._sum(lambda process: sum(process.cpu_times()[:4]))
 
     def memory(self) -> dict[str, float]:
-        """Return the MB of all processes: `resident` counts shared pages once per process, `proportional` once."""
+        """Return the MiB of all processes: `resident` counts shared pages once per process, `proportional` once."""
         return {
             "resident": self._sum(lambda process: process.memory_info().rss / MEBI),
             "proportional": self._sum(lambda process: process.memory_full_info().pss / MEBI),
@@ -133,7 +133,7 @@ class RunningServer:
             self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Continue after a pause."""
+        """Let the server continue after a pause."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, which: signal.Signals) -> None:
@@ -179,7 +179,8 @@ def post(url: str, form: str, image: bytes, timeout: float = 10.0) -> bytes:
         timeout: seconds.
 
     Raises:
-        urllib.error.HTTPError: the response is an error.
+        urllib.error.URLError: the server cannot be reached, or (its subclass HTTPError) the response is an error.
+        ConnectionError, TimeoutError: the response is not received.
     """
     headers, body = request_of(form, image)
     request = urllib.request.Request(url, body, headers)  # noqa: S310 - the loopback interface

@@ -142,7 +142,7 @@ def cost(figures: Figures) -> float:
 
 
 def _ratio(rounds: list[Figures], name: str, clients: str, of: Callable[[Figures], float]) -> str:
-    """Format the ratio to Macula in the same round: median, lowest and highest."""
+    """Format the ratio to Macula in the same round: median, lowest and highest; empty if Macula was not measured."""
     ratios = [of(one[name][clients]) / of(one[OWN][clients]) for one in rounds if OWN in one and of(one[OWN][clients])]
     return f"{_median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
 

@@ -100,7 +100,7 @@ class TrainingProcess:
         yield from map(json.loads, lines)
 
     def _cpu_seconds(self) -> float:
-        """Return the processor seconds of the process, of its living workers, and of those that have ended."""
+        """Return the processor seconds of the process and of its workers, living or ended; 0 if they cannot be read."""
         try:
             own = psutil.Process(self.process.pid)
             spent = sum(own.cpu_times()[:4])
@@ -148,7 +148,7 @@ def race(names: Sequence[str], recipe: dict[str, Any], folder: Path, threads: in
         threads: number of threads of each.
 
     Returns:
-        The run of each competitor.
+        The run of each competitor; after an interrupt, with the epochs until then.
     """
     racing: dict[str, TrainingProcess] = {}
     left, turn = list(names), 0
@@ -233,7 +233,7 @@ def time_ingest(case: TrainingCase, data: Path, folder: Path) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
-    """Run the trainings without results, write training.json, print the tables, and return the file."""
+    """Run the trainings that have no results yet, write training.json, print the tables, and return the file."""
     asked = _parse(arguments)
     file = output_folder(asked.output, asked.tiny) / "training.json"
     found = json.loads(file.read_text()) if file.exists() and not asked.restart else {}

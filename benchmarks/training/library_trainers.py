@@ -18,7 +18,7 @@ Recipe = dict[str, Any]
 Send = Callable[..., None]
 """Function that sends an event, with its name and further values."""
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as in all their documentation
-MIN_AREA = 0.5  # share of an image that a random crop keeps
+MIN_AREA = 0.5  # smallest share of an image that a random crop keeps
 PACKAGES = ("torch", "torchvision", "lightning", "fastai", "ultralytics", "numpy", "pillow")
 
 

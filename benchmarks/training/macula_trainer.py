@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
-    """Prepare, train, and send events."""
+    """Prepare the data, train, and write events to the file descriptor EVENTS as lines of JSON."""
     recipe, events = json.loads(sys.argv[2]), int(sys.argv[3])
 
     def send(event: str, **more: Any) -> None:

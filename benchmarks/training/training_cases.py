@@ -57,7 +57,7 @@ def cifar(archive: Path, folder: Path) -> None:
 
 
 def clothing(archive: Path, folder: Path) -> None:
-    """Write all images of clothing10, with its own splits."""
+    """Write all images of clothing10 into the folders train, val and test, with its own splits."""
     with tempfile.TemporaryDirectory() as name, zipfile.ZipFile(archive) as packed:
         packed.extractall(name)  # noqa: S202 - an archive of this project's reference data
         for split, origin in (("train", "train"), ("val", "validation"), ("test", "test")):

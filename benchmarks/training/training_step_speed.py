@@ -1,15 +1,14 @@
 """Measure what makes a training step faster on this machine's CPU: `python -m benchmarks.training.training_step_speed`.
 
 ResNet-18 with AdamW trains on random images, with one thread unless stated otherwise. Rates are images per processor
-second, which other work on the machine affects less than wall-clock time. The settings take turns. Figures are medians
-of the rounds, and medians of each round's ratio to the first setting.
+second, which other work on the machine affects less than wall-clock time. The settings take turns.
 
 - arithmetic: 32 bits, or bf16 where autocast allows it; channels first or last; compiled by torch or not, with the
-  seconds of the first two steps;
-- optimizers: milliseconds of one optimizer step, with weights in a loop, in groups, or fused in one call;
+  seconds of the first two steps. Figures are medians of the rounds, and of each round's ratio to the first setting;
+- optimizers: median milliseconds of one optimizer step, with weights in a loop, in groups, or fused in one call;
 - waiting: two threads that by default spin while they wait, and threads that sleep (OMP_WAIT_POLICY=PASSIVE), in
-  separate processes in turn, in wall-clock time. These figures depend on other work on the machine; its load is
-  recorded.
+  separate processes in turn, in wall-clock time, with one figure per round. These figures depend on other work on the
+  machine; its load is recorded.
 """
 
 import argparse
@@ -132,7 +131,7 @@ def mean_cpu_seconds(call: Callable[[], None], seconds: float) -> float:
 
 
 def measure_optimizers(rounds: int) -> dict[str, float]:
-    """Return the median processor milliseconds of a step over the weights of ResNet-18, by optimizer."""
+    """Return the median processor milliseconds of a step on ResNet-18's weights in 3 * `rounds` steps, by optimizer."""
     from torchvision.models import resnet18
 
     network, taken = resnet18(num_classes=10), defaultdict(list)
@@ -157,7 +156,7 @@ def measure_optimizers(rounds: int) -> dict[str, float]:
 
 
 def measure_waiting(sizes: StepSizes) -> dict[str, Any]:
-    """Return the images per second of wall-clock time for each way of waiting and size, and the machine's load."""
+    """Return the images per wall-clock second in each round, by way of waiting and size, and the machine's loads."""
     found: dict[str, Any] = {way: {str(size): [] for size, _ in sizes.shapes} for way in sizes.waiting} | {"load": []}
     for _ in range(sizes.waiting_rounds):
         for way in sizes.waiting:
@@ -189,7 +188,7 @@ def clock_steps(sizes: StepSizes) -> dict[int, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> Path | None:
-    """Measure everything, write training-steps.json, print it, and return the file."""
+    """Measure everything, write training-steps.json, print it, and return the file (None with `--clock`)."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training.training_step_speed", description=__doc__)
     parser.add_argument("--clock", action="store_true", help=argparse.SUPPRESS)
     add_run_arguments(parser)

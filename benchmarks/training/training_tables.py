@@ -17,7 +17,8 @@ Race = dict[str, Run]
 def table(case: str, cell: dict[str, Any]) -> str:
     """Return two tables in Markdown: rates, and times to a score.
 
-    Rates are compared with Macula in 32 bits, times with Macula's automatic settings.
+    Rates are compared with Macula in 32 bits, times with Macula's automatic settings. If no competitor completed an
+    epoch, a sentence that says so is returned instead.
 
     Args:
         case: name of the case.
@@ -48,7 +49,10 @@ def table(case: str, cell: dict[str, Any]) -> str:
 
 
 def _rates(mine: list[tuple[Run, Race]], images: int) -> str:
-    """Return the cells of a competitor: images per second of wall-clock and of processor time."""
+    """Return the cells of a competitor: images per second of wall-clock and of processor time, each with its ratio.
+
+    The first epoch is left out.
+    """
     cells = []
     for clock in ("training", "training_processor"):
         rates = [images / epoch[clock] for run, _ in mine for epoch in run["epochs"][1:]]
@@ -63,7 +67,10 @@ def _rates(mine: list[tuple[Run, Race]], images: int) -> str:
 
 
 def _times(mine: list[tuple[Run, Race]], target: float) -> str:
-    """Return the cells of a competitor: times before training, per epoch, and until the score is reached."""
+    """Return the cells of a competitor: processor seconds before the first epoch and per epoch, and seconds to a score.
+
+    The seconds to the score are given as processor and as wall-clock time. A ratio follows each cell but the first.
+    """
     begins = [_seconds_before_training(run) for run, _ in mine]
     lasting = [seconds for run, _ in mine for seconds in _epochs(run)]
     ratios = [
@@ -101,6 +108,9 @@ def seconds_to(run: Run, target: float, clock: str) -> float:
         run: a competitor's run.
         target: the score.
         clock: `at` for wall-clock time, `processor` for processor time.
+
+    Raises:
+        StopIteration: no validation reached the score.
     """
     return next(epoch[clock] for epoch in run["epochs"] if epoch["score"] >= target)
 
@@ -110,5 +120,5 @@ def _median(values: list[float], digits: int) -> str:
 
 
 def _spread(values: list[float]) -> str:
-    """Format the median, the lowest and the highest value."""
+    """Format the median, the lowest and the highest value; empty without values."""
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else ""

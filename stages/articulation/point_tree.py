@@ -41,7 +41,7 @@ def infer_point_tree(xy_NP2: Float[Array, "N P 2"]) -> list[int]:
 
 
 def _medians(values_NP: Float[Array, "N P"]) -> Float[Array, " P"]:
-    """Return the lower median of each column without NaN; NaN for columns of NaN."""
+    """Return the lower median of each column, ignoring NaN; NaN for columns that contain only NaN."""
     middle_P = np.maximum((~np.isnan(values_NP)).sum(axis=0) - 1, 0) // 2
     return np.take_along_axis(np.sort(values_NP, axis=0), middle_P[None], axis=0)[0]
 
@@ -83,9 +83,10 @@ def trees_from_pairs(pairs: Sequence[tuple[str, str]], points: Sequence[str]) ->
 def bones_from_points(xy_P2: Float[Array, "P 2"], trees: Sequence[list[int]], size: int) -> Float[Array, "K 7"]:
     """Return a bone from the nearest visible ancestor to every visible point, in the format of `bones_from_foreground`.
 
-    The first bone of a tree, which has no parent and does not move, is the longest at its root. The radius is estimated
-    as 0.3 of the length, clipped to 2 to 8 % of the size; the flexibility is 1. Trees that would have only one
-    bone are omitted, and at most `MAX_BONES` bones are returned.
+    If the root of a tree is not visible, one of its nearest visible descendants replaces it. The first bone of a tree,
+    which has no parent and does not move, is the longest at its root. The radius is estimated as 0.3 of the length,
+    clipped to 2 to 8 % of the size; the flexibility is 1. Trees that would have only one bone are omitted, and at most
+    `MAX_BONES` bones are returned.
 
     Args:
         xy_P2: points, pixels; NaN where missing.
@@ -119,7 +120,7 @@ def _bones_of_tree(xy_P2: Float[Array, "P 2"], parents: list[int], size: int) ->
 def _children(visible_P: Bool[Array, " P"], parents: list[int]) -> dict[int, list[int]]:
     """Return the visible children of each visible point, the root first.
 
-    A missing root is replaced by its visible child with the most children.
+    A missing root is replaced by its nearest visible descendant with the most visible children.
     """
     children: dict[int, list[int]] = {}
     for point, parent in enumerate(parents):

@@ -106,7 +106,7 @@ def segment_foreground(image_HWC: Integer[Array, "H W *C"]) -> Bool[Array, "H W"
 
 
 def _otsu(values_HW: Float[Array, "H W"]) -> tuple[float, float]:
-    """Return Otsu's threshold (1979) and the distance between the means of the two groups."""
+    """Return the midpoint of the means of Otsu's two groups (1979), as threshold, and the distance of the means."""
     count_N, edge_N = np.histogram(values_HW, 128)
     centre_N = (edge_N[1:] + edge_N[:-1]) / 2
     below_N, sum_N = np.cumsum(count_N), np.cumsum(count_N * centre_N)
@@ -118,13 +118,13 @@ def _otsu(values_HW: Float[Array, "H W"]) -> tuple[float, float]:
 
 
 def _filled(figure_HW: Bool[Array, "H W"]) -> Bool[Array, "H W"]:
-    """Fill holes: background that does not reach the border becomes figure."""
+    """Return the figure without holes: background that does not reach the border becomes figure."""
     ground_HW, _ = ndimage.label(np.pad(~figure_HW, 1, constant_values=True))
     return ground_HW[1:-1, 1:-1] != ground_HW[0, 0]
 
 
 def _tree(figure_HW: Bool[Array, "H W"]) -> _Tree:
-    """Return the skeleton as a tree of shortest paths to its thickest pixel; loops are cut."""
+    """Return the skeleton of a figure as a tree of shortest paths to its thickest pixel; loops are cut."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import dijkstra
     from skimage.morphology import skeletonize
@@ -150,7 +150,7 @@ def _tree(figure_HW: Bool[Array, "H W"]) -> _Tree:
 
 
 def _bones_of_tree_branches(tree: _Tree, length: float) -> Float[Array, "K 7"]:
-    """Return the bones of the body and of every branch that leaves it; flexibility is still 0."""
+    """Return the bones of the body and of the branches that leave it and are long enough; flexibility is still 0."""
     bones, owner_N = _body(tree)
     thickest = tree.radius_N.max()
     least = max(MIN_LIMB[0] * thickest, MIN_LIMB[1], MIN_LIMB[2] * length)
@@ -232,7 +232,7 @@ def _corners(tree: _Tree, way_N: Integer[Array, " N"], length: float) -> list[in
 
 
 def _limit_bones(bone_K7: Float[Array, "K 7"]) -> Float[Array, "_ 7"]:
-    """Reduce the bones to 16: repeatedly remove the shortest leaf, or merge it with the bone at whose end it starts."""
+    """Return at most 16 bones: while there are more, the shortest leaf is removed or merged with the bone before it."""
     while len(bone_K7) > MAX_BONES:
         parent_K = bone_K7[:, 5].astype(int)
         leaf_N = np.setdiff1d(np.arange(1, len(bone_K7)), parent_K)

@@ -1,4 +1,4 @@
-"""Measure which geometric changes preserve the appearance of a data set, to configure augmentation.
+"""Measure which geometric changes preserve the appearance of a data set, and black borders, to configure augmentation.
 
 Axes: N images, F features, S side of a thumbnail.
 """
@@ -59,7 +59,10 @@ def measure_symmetries(store: PixelStore, class_N: Array | None) -> dict[str, di
 
 
 def _score_drop(own_NF: Array, changed: dict[str, Array], class_N: Array, group_N: Array) -> dict[str, float]:
-    """Return the relative drop of balanced accuracy above chance from unchanged to changed images."""
+    """Return the relative drop of balanced accuracy above chance from unchanged to changed images, by change.
+
+    The result is empty if unchanged images reach less than `MIN_SKILL`.
+    """
     mean_F, deviation_F = own_NF.mean(axis=0), np.maximum(own_NF.std(axis=0), 1e-6)
     x, classes = (own_NF - mean_F) / deviation_F, np.unique(class_N)
     y = np.where(class_N[:, None] == classes, 1.0, -1.0) / (class_N[:, None] == classes).mean(axis=0)

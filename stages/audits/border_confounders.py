@@ -63,6 +63,10 @@ def _border(border: pd.DataFrame, whole: float, rows: pd.DataFrame, audit: Audit
             "same backgrounds."
         )
         return Finding("confounder/border", "warning", message, evidence)
+    message += (
+        f" This is reported if the skill is at least {audit.min_skill:g} and {SUSPICIOUS_SHARE:.0%} of that of the "
+        f"thumbnail, with p of at most {audit.max_p:g}."
+    )
     return Finding("confounder/border", "passed", message, evidence)
 
 
@@ -99,7 +103,8 @@ def _spot(cells: Array, rows: pd.DataFrame, audit: Audit) -> Finding:
 def _is_added(tells: list[dict[str, Any]]) -> bool:
     """Return True if the first spot differs from the rest of the border in this class only.
 
-    If the objects of the other classes reach the border, as digits do, the spot also differs from it in these classes.
+    In addition, the rest of the border must not separate the class. If the objects of the other classes reach the
+    border, as digits do, the spot also differs from the rest of the border in these classes.
     """
     spot = tells[0]
     usual = float(np.median([tell["outside"] for tell in tells]))

@@ -33,10 +33,13 @@ MIN_GROUPS = 20  # with 8 groups, the test had no power
 def find(data: AuditData, audit: Audit) -> list[Finding]:
     """Report whether image statistics, the border, file metadata or file names predict the label.
 
-    `confounder/statistics` warns; it blocks if one statistic of `EXPOSURE` alone separates a class, or if
-    `audit.block_on_content` is true. `confounder/metadata` blocks if the skill over all classes is at least
-    `audit.min_skill`, or if that for one class is high; it warns if one class is predicted with a lower skill.
-    A regression target is predicted as one of at most five quantile bins.
+    `confounder/statistics` warns if image statistics predict the label; it blocks if one statistic of `EXPOSURE` alone
+    separates a class, or instead of a warning if `audit.block_on_content` is true. `confounder/metadata` blocks if the
+    skill over all classes is at least `audit.min_skill`, if that for one class without the file size is at least
+    `BLOCKING_SKILL`, or if that of the file size alone is at least `audit.blocking_auc`; it warns if one class is
+    predicted without the file size with a lower skill, but at least `audit.min_skill`. `confounder/file-names` never
+    warns or blocks. All require a p-value of at most `audit.max_p`. A regression target is predicted as one of at
+    most five quantile bins.
     """
     labelled = _with_label(data)
     if labelled is None:
@@ -103,7 +106,7 @@ def _statistics(rows: pd.DataFrame, audit: Audit) -> Finding:
         message += f" This may be a true difference between the classes. It is largest in {strongest}."
         message += f" Compare the score of the model with this skill.{_augmentation_advice(tells[:1])}"
         return Finding("confounder/statistics", "blocking" if audit.block_on_content else "warning", message, evidence)
-    return Finding("confounder/statistics", "passed", message, evidence)
+    return Finding("confounder/statistics", "passed", f"{message} {_limits_text(audit)}", evidence)
 
 
 def _augmentation_advice(tells: list[dict[str, Any]]) -> str:
@@ -164,6 +167,10 @@ def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:
             "record and store all images in the same way."
         )
         return Finding("confounder/metadata", "blocking" if any(blocks) else "warning", message, evidence)
+    message += (
+        f" This is reported if the skill without the file size is at least {audit.min_skill:g} with p of at most "
+        f"{audit.max_p:g}."
+    )
     return Finding("confounder/metadata", "passed", message, evidence)
 
 
@@ -174,7 +181,10 @@ def _days(taken: pd.Series) -> pd.Series:
 
 
 def _names(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
-    """Report whether the numbers in file names predict the label: consecutive numbers often come from one session."""
+    """Report whether the numbers in file names predict the label: consecutive numbers often come from one session.
+
+    The result is empty if images come from arrays, a name has no number, or fewer than half the numbers are distinct.
+    """
     if not rows["has_file"].all():
         return []
     number = rows["path"].str.extract(r"(\d{1,15})\D*$")[0].astype(float)
@@ -184,7 +194,7 @@ def _names(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
     evidence = {"skill": skill.skill, "of_one_class": skill.best, "p": skill.p}
     message = f"The numbers in file names predict the label with skill {_skill_text(skill)}."
     if not _is_significant(skill, audit):
-        return [Finding("confounder/file-names", "passed", message, evidence)]
+        return [Finding("confounder/file-names", "passed", f"{message} {_limits_text(audit)}", evidence)]
     message += (
         " A network does not see file names. However, if a camera assigned the numbers, each class may have been "
         "recorded in one session with its own light and background, which the network does see. If the images were "
@@ -214,6 +224,11 @@ def _quantile_bins(values: pd.Series) -> pd.Series:
 
 def _is_significant(skill: Skill, audit: Audit) -> bool:
     return skill.p <= audit.max_p and skill.best >= audit.min_skill
+
+
+def _limits_text(audit: Audit) -> str:
+    """Return a sentence that states from which skill and p-value a finding is reported."""
+    return f"This is reported from a skill of {audit.min_skill:g} with p of at most {audit.max_p:g}."
 
 
 def _skill_text(skill: Skill) -> str:

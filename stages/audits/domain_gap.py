@@ -34,11 +34,14 @@ class Gap:
     own: float | None
     """Out-of-fold skill of a label probe on `origin` (0: chance, 1: perfect); None if it cannot be measured."""
     carried: float | None
-    """Skill on `origin` of the probe that was trained on `other`."""
+    """Skill on `origin` of the probe that was trained on `other`; None if `own` is None."""
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
-    """Report origins whose images can be distinguished from those of the largest origin (warning)."""
+    """Report origins whose images can be distinguished from those of the largest origin (warning).
+
+    At most `MAX_ORIGINS` other origins are compared; those with too few groups are listed in `domain_gap/not-checked`.
+    """
     rows = data.rows[~data.rows["blank"] & (data.rows["origin"] != "")]
     origins = rows["origin"].value_counts()
     if len(origins) < 2:

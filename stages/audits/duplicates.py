@@ -10,7 +10,10 @@ from stages.near_duplicates.search import label_sets, paths_of
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
-    """Report duplicates with different labels (blocking) or the same label (warning), and near-duplicates."""
+    """Report duplicates with different labels (blocking) or the same label (warning), and near-duplicates.
+
+    Near-duplicates are a warning if they have different labels or are in several groups, else information.
+    """
     same, near = data.copies.same, data.copies.near
     findings = [
         _conflicts([s for s in same if _contradict(s)]),

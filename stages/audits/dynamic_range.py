@@ -10,7 +10,7 @@ SHARE = 0.95  # share of the images that must be dark; a few bright images do no
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
-    """Report whether nearly all images of a bit depth are nearly black if divided by its highest level (warning)."""
+    """Report whether nearly all images of a bit depth stay below a quarter of its levels (warning)."""
     for depth, rows in data.rows.groupby("depth"):
         reached = (float(rows["highest"].quantile(SHARE, "lower")) + 1) / 256
         if reached < MIN_REACHED:

@@ -39,7 +39,7 @@ def _same_images(data: AuditData) -> Finding:
 
 
 def _first_paths(rows: pd.DataFrame, most: int = 4) -> list[str]:
-    """Return the first paths of a set in backquotes, of each split first, and `...` if there are more."""
+    """Return the first paths of a set in backquotes, beginning with one of each split, and `...` if there are more."""
     ordered = pd.concat([rows.drop_duplicates("split"), rows[rows.duplicated("split")]])
     return [f"`{path}`" for path in ordered["path"][:most]] + (["..."] if len(rows) > most else [])
 
@@ -70,7 +70,7 @@ def _near(data: AuditData) -> Finding:
 
 
 def _test_near_duplicates(data: AuditData) -> list[Finding]:
-    """Report images that may be near-duplicates of sealed test images, of which only the hashes are known."""
+    """Report images whose hashes are near those of sealed test images, or that this was not checked; empty if none."""
     bits = data.copies.hash_bits
     if bits < 0:
         message = (

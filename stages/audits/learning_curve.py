@@ -149,7 +149,7 @@ def _needed_sentence(measured: _Measured, error: float) -> str:
 
 
 def _round(images: float) -> str:
-    """Return a number of images with two significant digits."""
+    """Format a number of images with at most two significant digits, at least 1."""
     if images < 10:
         return f"{max(1, round(images))}"
     return f"{round(images, 1 - math.floor(math.log10(images))):,.0f}"

@@ -13,7 +13,7 @@ MIN_SHARE_DISTANCE = 0.1  # total variation distance of the class shares, from w
 def find(data: AuditData, audit: Audit) -> list[Finding]:
     """Report differences between validation and training images, and between new and older images (warnings).
 
-    The appearance of the images and the class shares are compared.
+    The appearance of the images and the class shares are compared; blank images are left out.
     """
     rows = data.rows[~data.rows["blank"]]
     latest = rows["arrival"].max()

@@ -19,7 +19,7 @@ from stages.dataset.manifest import decode_images
 from stages.near_duplicates.image_similarity import grey_thumbnail, image_details
 
 MIN_LENGTH = 20  # minimum number of images of a series
-PAIRS = 400  # maximum number of pairs of neighbours that are compared, and of pairs of distant images
+PAIRS = 400  # maximum number of pairs that are compared at each distance, and of pairs of distant images
 STEPS = (1, 2, 4, 8, 16, 32)  # distances at which images are compared, in images of the sorted series
 SIMILAR = 0.75  # AUC from which neighbours are considered frames of one scene
 SLIGHTLY_SIMILAR = 0.6  # AUC from which neighbours have something in common, such as the handwriting
@@ -33,8 +33,9 @@ class NeighbourSimilarity:
     auc: float
     """Probability that two neighbours are more similar than two distant images."""
     p: float
+    """p-value of the AUC (one-sided Mann-Whitney U test)."""
     reach: int
-    """Largest distance at which images are still similar, in images of the sorted series."""
+    """Largest of the distances `STEPS` at which images are still similar; 0 if neighbours are not."""
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
@@ -83,7 +84,10 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
 
 
 def numbered_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the sorted rows of series of at least `MIN_LENGTH` images, with `series` (path pattern) and `number`."""
+    """Return the sorted rows of series of at least `MIN_LENGTH` images, with `series` (path pattern) and `number`.
+
+    Blank images, and names whose last number is missing or has more than 15 digits, are left out.
+    """
     number = rows["path"].str.extract(f"({NUMBER.pattern})")[0]
     table = rows.assign(series=[NUMBER.sub("#", path) for path in rows["path"]], number=number)
     table = table[number.notna() & (number.str.len() < 16) & ~table["blank"]]
@@ -132,7 +136,11 @@ def _pairs(rows: pd.DataFrame, step: int) -> np.ndarray[Any, Any]:
 
 
 def _far(rows: pd.DataFrame, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Return positions [P, 2] of random pairs of images more than 32 positions, or a quarter of their series, apart."""
+    """Return positions [P, 2] of random pairs of distant images.
+
+    The images of a pair are of the same series and class but different groups. They are more than 32 positions, or a
+    quarter of their series if that is less, apart.
+    """
     one, other = rng.integers(0, len(rows), (2, 200 * PAIRS))
     size = rows.groupby("series")["path"].transform("size").to_numpy()
     far = np.abs(one - other) > np.minimum(max(STEPS), size[one] // 4)
@@ -152,13 +160,13 @@ def _step_between_numbers(rows: pd.DataFrame) -> int:
 
 
 def _neighbours_in_two_groups(rows: pd.DataFrame) -> int:
-    """Return the number of images that follow an image of another group."""
+    """Return the number of images that follow an image of another group in the same series."""
     series, group = rows["series"].to_numpy(), rows["group"].to_numpy()
     return int(((series[1:] == series[:-1]) & (group[1:] != group[:-1])).sum())
 
 
 def _neighbours_in_two_splits(rows: pd.DataFrame) -> list[str]:
-    """Return the paths of neighbours in two splits, pair by pair."""
+    """Return the paths of neighbours of one class but different groups in two splits, pair by pair."""
     pairs = _pairs(rows, 1)
     split, path = rows["split"].to_numpy(), rows["path"].to_numpy()
     return [str(path[i]) for pair in pairs if split[pair[0]] != split[pair[1]] for i in pair]

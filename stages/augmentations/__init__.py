@@ -1,4 +1,4 @@
-"""Label-preserving image augmentation, computed with Kornia on the training device."""
+"""Augmentation of images with matching changes of their targets, computed with Kornia on the training device."""
 
 from stages.augmentations.augmentation_interface import AugmentationData
 from stages.augmentations.augmentation_registry import AUGMENTATIONS

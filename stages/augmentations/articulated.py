@@ -74,7 +74,7 @@ def _posed(
 ) -> Float[Tensor, "B K 2 2"]:
     """Return the ends of the bones in the new pose, by forward kinematics.
 
-    Each bone rotates about its first end, which moves with its parent.
+    Each bone rotates about its first end, which moves with its parent; bone 0 stays.
     """
     turn_BK, posed_BK22 = torch.zeros_like(angle_BK), end_BK22.clone()
     each_B = torch.arange(len(end_BK22), device=end_BK22.device)
@@ -123,9 +123,9 @@ def _least_squares(
 ) -> Float[Tensor, "B X 2"]:
     """Return positions moved by moving least squares with rigid transformations.
 
-    With weights w = weight / distance^4, and the weighted means q* and p* of the handles q before and p after the
-    movement, the angle is atan2(sum w (q - q*) x (p - p*), sum w (q - q*) . (p - p*)). All sums are computed as one
-    product with a matrix [H, 7].
+    With weights w = weight / (distance^2 + NEAR^2)^2, and the weighted means q* and p* of the handles q before and p
+    after the movement, the angle is atan2(sum w (q - q*) x (p - p*), sum w (q - q*) . (p - p*)). All sums are computed
+    as one product with a matrix [H, 7].
     """
     middle = size / 2
     q_BH2, p_BH2, place_BX2 = from_BH2 - middle, to_BH2 - middle, place_BX2 - middle

@@ -1,4 +1,4 @@
-"""Linear changes of brightness and colour, composed into one channel matrix per image."""
+"""Linear changes of brightness and colour, composed into one channel matrix and offset per image."""
 
 from typing import Annotated
 
@@ -77,7 +77,10 @@ def _saturation(amounts: Saturation, stream: RandomStream, channels: int) -> _Le
 
 
 def _hue(amounts: Hue, stream: RandomStream, channels: int) -> _Levels:
-    """Rotate about (1, 1, 1) by Rodrigues' formula, which is linear, unlike a hue shift in HSV (Haeberli 1993)."""
+    """Return the matrix that rotates colours about the grey axis (1, 1, 1), by Rodrigues' formula, and a shift of 0.
+
+    Unlike a hue shift in HSV, the rotation is linear (Haeberli 1993).
+    """
     angle_B11 = torch.deg2rad(stream.symmetric(amounts.degrees, 1, 1))
     axis_33 = GREY_AXIS * torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=stream.device)
     all_33, one_33 = torch.full((3, 3), 1 / 3, device=stream.device), torch.eye(3, device=stream.device)

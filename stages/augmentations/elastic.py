@@ -33,7 +33,7 @@ class Elastic(Section):
     """Smooth random displacement of the image."""
 
     amplitude: Annotated[float, Field(ge=0)] = 1.0
-    """Root mean square displacement, working pixels."""
+    """Root mean square displacement, working pixels, at most an eighth of `wavelength`."""
     wavelength: Annotated[float, Field(ge=8)] = 32.0
     """Mean wavelength of the displacement, working pixels, at least 8."""
     chance: Share = 1.0

@@ -31,7 +31,7 @@ class Mixup(Section):
 
 
 class Cutmix(Section):
-    """Paste a rectangle of another image and weight the labels by area (Yun et al. 2019)."""
+    """Paste a square of another image; class labels are weighted by area, masks are pasted too (Yun et al. 2019)."""
 
     alpha: Annotated[float, Field(ge=0.01, le=10)] = 1.0
     """Parameter of the Beta(alpha, alpha) distribution of the area share: small values favour 0 or 1, 1 is uniform."""

@@ -1,4 +1,4 @@
-"""Non-linear photometric augmentations: gamma, blur, sensor noise and JPEG artefacts."""
+"""Photometric augmentations other than channel matrices: gamma, blur, sensor noise and JPEG artefacts."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -90,7 +90,7 @@ def _blur(amounts: Blur, stream: RandomStream, image_BCSS: Float[Tensor, "B C S 
 
 @lru_cache(maxsize=2)
 def _bank(values: int, device: torch.device) -> Float[Tensor, " N"]:
-    """Return standard normal numbers, generated once; each image uses a section with a random start."""
+    """Return `values + OFFSETS` standard normal numbers, the same in every call; each image uses a random section."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(values + OFFSETS, generator=generator).to(device)
 

@@ -161,10 +161,10 @@ class Policy:
         Args:
             image_BCSS: images in 0..1; not modified.
             draws: random numbers of the batch.
-            bone_BK7: bones, if known.
+            bone_BK7: bones in the format of `stages.articulation.skeleton`; required by `articulated`.
 
         Returns:
-            Images in 0..1, and the warp, or None if no pixel moves.
+            Images in 0..1, not yet mixed (`kept`), and the warp, or None if the policy has no geometric augmentation.
         """
         warp = self._warp(draws, image_BCSS.device, bone_BK7)
         changed_BCSS = image_BCSS.clone() if warp is None else warp.sample(image_BCSS, "bilinear")
@@ -203,7 +203,7 @@ class Policy:
         return warp
 
     def _levels(self, image_BCSS: Float[Tensor, "B C S S"], draws: BatchRandom) -> Float[Tensor, "B C S S"]:
-        """Apply all linear colour changes as one matrix; in place if the channels are independent."""
+        """Apply all linear colour changes as one matrix; in place if one factor applies to all channels."""
         gain, offset_B1 = None, None
         for name, member in self.members:
             if member.levels:

@@ -16,7 +16,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mixed(state: Integer[Array, "*B"]) -> Integer[Array, "*B"]:
-    """Apply the output function of SplitMix64 to 64-bit states (Steele, Lea and Flood 2014)."""
+    """Return 64-bit states mixed by the output function of SplitMix64 (Steele, Lea and Flood 2014)."""
     with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is intended
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -39,7 +39,7 @@ class BatchRandom:
         Args:
             seed: training seed.
             epoch: number of the epoch.
-            position_B: position of each image in the order of its epoch.
+            position_B: number that identifies each image in the epoch, such as its position in the order.
         """
         with np.errstate(over="ignore"):
             place_B = np.asarray(position_B).astype(np.uint64) * _GOLDEN

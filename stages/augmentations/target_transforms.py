@@ -23,12 +23,14 @@ def transform_targets(kind: str, target: Any, warp: Warp, swap: Sequence[int] = 
 
     Args:
         kind: storage format of the target, see `Representation.stores`.
-        target: batch of targets; objects are a list of dicts: boxes [M, 4], labels [M] and optional masks [M, S, S].
+        target: batch of targets; objects are a list of dicts: boxes [M, 4] (edges x0, y0, x1, y1), labels [M] and
+            optional masks [M, S, S].
         warp: warp returned by `Policy`.
-        swap: index of the point that takes each point's place in a mirrored image, [P].
+        swap: index of the point that takes each point's place in a mirrored image, [P]; empty if no points swap.
 
     Returns:
-        The transformed targets in the same format.
+        The transformed targets in the same format. Points that leave the image are NaN; objects mostly outside are
+        dropped.
     """
     match kind:
         case "points":
@@ -48,7 +50,7 @@ def transform_targets(kind: str, target: Any, warp: Warp, swap: Sequence[int] = 
 
 
 def _points(xy_BP2: Float[torch.Tensor, "B P 2"], warp: Warp, swap: Sequence[int]) -> Float[torch.Tensor, "B P 2"]:
-    """Transform points; those that leave the image become NaN."""
+    """Transform points and swap those of mirrored images; points that leave the image become NaN."""
     moved_BP2 = warp.points(xy_BP2)
     inside_BP = ((moved_BP2 > -0.5) & (moved_BP2 < warp.size - 0.5)).all(dim=2, keepdim=True)
     moved_BP2 = torch.where(inside_BP, moved_BP2, torch.nan)
@@ -58,7 +60,7 @@ def _points(xy_BP2: Float[torch.Tensor, "B P 2"], warp: Warp, swap: Sequence[int
 
 
 def _objects(objects: Objects, warp: Warp) -> Objects:
-    """Return tight boxes around the moved masks, or around the ellipse inscribed in each box.
+    """Transform objects; the new boxes are tight around the moved masks, or the moved ellipses inscribed in the boxes.
 
     Objects with at most the share `LEAST_LEFT` of their area inside the image are dropped.
 

@@ -22,7 +22,7 @@ class ThinPlate(Section):
     """Smooth deformation by displacing five control points."""
 
     share: Annotated[float, Field(ge=0, le=0.3)] = 0.05
-    """Maximum displacement of a control point, share of the side, 0 to 0.3."""
+    """Maximum displacement of a control point along each axis, share of the side, 0 to 0.3."""
     chance: Share = 1.0
     """Probability per image, 0 to 1."""
 

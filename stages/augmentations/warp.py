@@ -218,7 +218,7 @@ class Warp:
         return torch.where(known_BP1, place_BP2, torch.nan)
 
     def _nearest(self, wanted_BP2: Float[Tensor, "B P 2"]) -> Float[Tensor, "B P 2"]:
-        """Return the grid position whose image is nearest to each target position."""
+        """Return the grid position that, once displaced, is nearest to each target position."""
         place_C = torch.linspace(-0.5, self.size - 0.5, min(_STARTS, self._checked()), device=wanted_BP2.device)
         y_CC, x_CC = torch.meshgrid(place_C, place_C, indexing="ij")
         place_CC2 = torch.stack([x_CC, y_CC], dim=2)

@@ -26,7 +26,7 @@ class OutputFormat:
 
 
 def column_names(spec: TaskSpec) -> list[str]:
-    """Return the names of the columns between `path` and `error`."""
+    """Return the names of the CSV columns between `path` and `error`."""
     match spec.task:
         case "classification":
             return ["label", "confidence", *(f"p_{label}" for label in spec.labels)]

@@ -41,9 +41,13 @@ class InputImage:
     path: str
     """Path as written in the output; ARCHIVE/MEMBER for a member of an archive."""
     name: str
-    """Unique path below `--files` and `--overlays`, with the suffix of the image; never outside of these folders."""
+    """Path below `--files` and `--overlays`, with the suffix of the image; never outside of these folders.
+
+    It is unique among readable images, except for a path that a list names twice.
+    """
     read: Callable[[], bytes]
-    """Function that returns the bytes of the image; raises OSError or `Unreadable`. Can be pickled."""
+    """Function that returns the bytes of the image; raises OSError, `Unreadable`, or ValueError for a path with a null
+    byte. Can be pickled."""
     held: int = 0
     """Number of bytes that `read` keeps in memory."""
     listed: bool = False
@@ -116,7 +120,7 @@ def check_sources(sources: Sequence[str]) -> None:
 
 
 def count_images(sources: Sequence[str]) -> int | None:
-    """Return the number of images in the sources; None if it is unknown before they are read."""
+    """Return the number of images in the sources; None with standard input or a compressed tar archive."""
     if any(source == STDIN or source.lower().endswith(ARCHIVE_SUFFIXES[2:]) for source in sources):
         return None
     return sum(1 for _ in iterate_images(sources))
@@ -265,7 +269,8 @@ def _read_from_zip(file: str, member: ZipInfo) -> bytes:
 def _iterate_tar(file: str, prefix: str, skipped: Counter[str]) -> Iterator[InputImage]:
     """Yield the images of a tar file in its order.
 
-    Their names stay in memory. Compressed archives are unpacked here, others are read by the workers.
+    Their names stay in memory. Compressed archives are unpacked here, others are read by the workers. If the archive is
+    damaged after its first members, the last image yielded reports it.
     """
     done = 0
     seen: set[str] = set()

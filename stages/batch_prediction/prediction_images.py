@@ -21,9 +21,9 @@ def write_prediction(prediction: Any, spec: TaskSpec, place: Path) -> Path:
     """Write class values, instance numbers or the predicted image to a file.
 
     Args:
-        prediction: prediction of the task.
+        prediction: prediction of a segmentation, instances or image task.
         spec: task specification.
-        place: path of the file without its suffix; the content determines the suffix.
+        place: path of the file without its suffix; the content determines the suffix, .png or .npy.
 
     Returns:
         Path of the file.

@@ -34,7 +34,9 @@ class PredictionJob:
     format: str
     """Key of `FORMATS`."""
     files: Path | None = None
+    """Folder for predicted masks or images; None to write none."""
     overlays: Path | None = None
+    """Folder for images with the prediction drawn over them; None to draw none."""
     threads: int = 1
     """Threads of the engine per process."""
     engine: str = "auto"
@@ -44,9 +46,9 @@ class PredictionJob:
     workers: int = 1
     """Number of processes; 0 to predict in this process, without limits."""
     seconds: float = 120.0
-    """Time limit per image in seconds."""
+    """Time limit per image in seconds; none if `workers` is 0."""
     memory: int = 4 * 2**30
-    """Memory limit per process in bytes."""
+    """Memory limit per process in bytes; none if `workers` is 0."""
     digest: str = ""
     """See `compute_digest`; if set, a process refuses a model file with another digest."""
 
@@ -115,7 +117,10 @@ def _submit(chunk: list[InputImage], job: PredictionJob, pool: Any) -> Any:
 def _collect_rows(
     chunk: list[InputImage], future: Any, job: PredictionJob, spec: TaskSpec, pool: Any
 ) -> tuple[list[OutputRow], float]:
-    """Return the rows of a chunk and its duration in seconds; if the process was lost, run each image alone."""
+    """Return the rows of a chunk and its duration in seconds; if the process was lost, run each image alone.
+
+    The row of an image that was lost alone has the reason as its error, and its duration is the time limit.
+    """
     try:
         return wait_for_result(future, job.seconds)
     except Unreadable as error:
@@ -177,7 +182,7 @@ def _format_row(row: Row, job: PredictionJob, spec: TaskSpec) -> OutputRow:
 
 
 def _row(model: Model, job: PredictionJob, source: InputImage) -> Row:
-    """Return the row of an image, without its path."""
+    """Predict an image, write its file and its overlay if requested, and return its row without the path."""
     try:
         image = model.decode_file(source.read())
     except Unreadable:

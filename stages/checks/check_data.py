@@ -130,7 +130,7 @@ class CheckData:
 
     @cached_property
     def kinds(self) -> frozenset[str]:
-        """Members of `KINDS` that occur, and `one class` if every image has exactly one class."""
+        """Members of `KINDS` that occur, and `one class` if every image with parseable labels has exactly one class."""
         known = [s.annotation for s in self.samples if s.annotation is not None]
         kinds = {kind for annotation in known for kind in kinds_of(annotation)}
         if known and all(a.labels is not None and len(a.labels) == 1 for a in known):

@@ -99,7 +99,7 @@ LABEL_RULES = {
     "target_readable": ("target", "every mask and every paired image can be read"),
     "target_size": ("target", "every mask and every paired image has the size of its image"),
 }
-"""Custom check: the kind of labels that it applies to, and its description."""
+"""Kind of labels and description of each custom check; `any` is every kind, `target` is a mask or a paired image."""
 
 
 def _label_rules(kinds: frozenset[str]) -> Iterator[Rule]:

@@ -1,4 +1,4 @@
-"""Checks that Great Expectations lacks, each wrapped in an expectation class."""
+"""Expectation classes that run the checks of `dataset_checks` and `label_checks`, which Great Expectations lacks."""
 
 import inspect
 import os
@@ -57,7 +57,7 @@ CUSTOM_CHECKS: dict[str, Check] = {
 
 
 def import_great_expectations() -> Any:
-    """Import Great Expectations without its analytics; the import takes seconds."""
+    """Import Great Expectations without its analytics and return the package; the import takes seconds."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
     import great_expectations.expectations
 

@@ -1,4 +1,4 @@
-"""Checks of one image: each yields the problems of the image's labels, mask or paired image."""
+"""Checks of one image: each yields a message per problem of the image's labels, mask or paired image."""
 
 from collections.abc import Iterator
 from math import isfinite
@@ -14,27 +14,27 @@ BOX_SLACK = 0.5  # pixels: COCO rounds edges
 
 
 def annotation(sample: Sample) -> Iterator[str]:
-    """Yield labels that cannot be parsed."""
+    """Yield a message if the labels cannot be parsed."""
     if sample.annotation is None and not pd.isna(sample.text):
         yield f"its labels cannot be read: {sample.text!s:.60}"
 
 
 def scalars_finite(sample: Sample) -> Iterator[str]:
-    """Yield numbers that are not finite."""
+    """Yield a message for each value that is not a finite number."""
     for name, value in (sample.labels.scalars or {}).items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
             yield f"{name} is {value!r}, which is not a finite number"
 
 
 def points_inside(sample: Sample) -> Iterator[str]:
-    """Yield points that are more than `POINT_SLACK` pixels beyond the centres of the outermost pixels."""
+    """Yield a message for each point more than `POINT_SLACK` pixels beyond the centres of the outermost pixels."""
     for name, xy in (sample.labels.points or {}).items():
         if xy is not None and not _inside(*xy, sample.width - 1, sample.height - 1, POINT_SLACK):
             yield f"point {name} at x {xy[0]:g}, y {xy[1]:g} is outside the {sample.size} image"
 
 
 def boxes_inside(sample: Sample) -> Iterator[str]:
-    """Yield boxes that reach more than `BOX_SLACK` pixels outside the image."""
+    """Yield a message for each box that reaches more than `BOX_SLACK` pixels outside the image."""
     for shape in sample.labels.shapes or ():
         corners = (shape.box[:2], shape.box[2:])
         if not all(_inside(x, y, sample.width, sample.height, BOX_SLACK) for x, y in corners):
@@ -46,7 +46,7 @@ def _inside(x: float, y: float, right: float, bottom: float, slack: float) -> bo
 
 
 def boxes_area(sample: Sample) -> Iterator[str]:
-    """Yield boxes without an area."""
+    """Yield a message for each box without an area."""
     for shape in sample.labels.shapes or ():
         x0, y0, x1, y1 = shape.box
         if not (x1 > x0 and y1 > y0):
@@ -59,7 +59,7 @@ def _box(shape: ObjectAnnotation) -> str:
 
 
 def outlines_size(sample: Sample) -> Iterator[str]:
-    """Yield outlines that have a negative run length, do not have as many pixels as the image, or are empty."""
+    """Yield a message for each outline that is empty, has a negative run length, or differs in size from the image."""
     for shape in sample.labels.shapes or ():
         if shape.rle is None:
             continue
@@ -74,7 +74,7 @@ def outlines_size(sample: Sample) -> Iterator[str]:
 
 
 def target_readable(sample: Sample) -> Iterator[str]:
-    """Yield masks and paired images that are missing or cannot be read, and masks with several channels."""
+    """Yield a message if the mask or paired image is missing or cannot be read, or if the mask has several channels."""
     if sample.target is None and (sample.labels.mask is not None or sample.labels.image):
         yield f"its {_target_name(sample)} is missing"
     if sample.target is not None and sample.target.problem:
@@ -82,7 +82,7 @@ def target_readable(sample: Sample) -> Iterator[str]:
 
 
 def target_size(sample: Sample) -> Iterator[str]:
-    """Yield masks and paired images whose size differs from that of their image."""
+    """Yield a message if the size of the mask or paired image differs from that of the image."""
     size = sample.target.size if sample.target else None
     if size not in (None, (sample.width, sample.height)):
         yield f"its {_target_name(sample)} is {size[0]}x{size[1]}, but the image is {sample.size}"
@@ -95,7 +95,7 @@ def _target_name(sample: Sample) -> str:
 
 
 def mask_values(sample: Sample) -> Iterator[str]:
-    """Yield values in the mask that are neither a class nor unknown."""
+    """Yield a message for each value in the mask that is neither a class nor unknown."""
     classes = len(sample.labels.mask or ())
     for value, pixels in sample.mask_counts.items():
         if value >= classes and value != IGNORE_INDEX:
@@ -104,6 +104,6 @@ def mask_values(sample: Sample) -> Iterator[str]:
 
 
 def mask_known(sample: Sample) -> Iterator[str]:
-    """Yield masks in which the class of every pixel is unknown."""
+    """Yield a message if the class of every pixel of the mask is unknown."""
     if set(sample.mask_counts) == {IGNORE_INDEX}:
         yield f"every pixel of its mask is unknown ({IGNORE_INDEX})"

@@ -54,6 +54,8 @@ class Result:
 def interpret(rules: list[Rule], outcomes: dict[str, Any], frame: pd.DataFrame) -> list[Result]:
     """Return one result per rule. A rule that crashed, returned nothing or had no value to check is broken.
 
+    In an empty table, which the rule `not_empty` reports, a rule without a value is not broken.
+
     Args:
         rules: rules of the suite.
         outcomes: result of Great Expectations by rule name.

@@ -55,7 +55,7 @@ def _mistakes(rule: Rule, columns: list[str]) -> list[str]:
 
 
 def _describe(rule: Rule) -> str:
-    """Return the rule as a sentence, as Great Expectations renders it."""
+    """Return the sentence in which Great Expectations renders the rule; the name and arguments if it has none."""
     expectation = expectation_class(rule.expectation)(**rule.arguments)
     expectation.render()
     text = expectation.rendered_content[0].value

@@ -1,4 +1,4 @@
-"""`macula configure`: params proposed for a folder of images."""
+"""`macula configure`: params proposed for a folder or archive of images."""
 
 from dataclasses import asdict
 from pathlib import Path

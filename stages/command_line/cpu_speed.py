@@ -103,7 +103,7 @@ def speed() -> Iterator[Check]:
 
 
 def compared(name: str, rate: float, unit: str, least: float | None, advice: str) -> Check:
-    """Compare a measured rate with the smallest expected one.
+    """Return the check that compares a measured rate with the smallest expected one.
 
     Args:
         name: name of the check.
@@ -168,7 +168,7 @@ def share_of_waiting(seconds: float = 0.3) -> float:
 
 
 def _measured_alone() -> dict[str, float]:
-    """Return the times of the matrix product and of decoding, measured with one thread in a separate process."""
+    """Return the seconds of the matrix product and of decoding, measured with one thread in a separate process."""
     one = dict.fromkeys((*THREADS, "VECLIB_MAXIMUM_THREADS"), "1")
     command = [sys.executable, "-m", "stages.command_line.cpu_speed"]
     paths = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
@@ -179,7 +179,7 @@ def _measured_alone() -> dict[str, float]:
 
 
 def _product_seconds() -> float:
-    """Return the processor time of a float32 matrix product on one thread."""
+    """Return the processor seconds of a float32 matrix product [SIDE, SIDE] on one thread, the shortest of `ROUNDS`."""
     import numpy as np
 
     a_NN = np.random.default_rng(0).standard_normal((SIDE, SIDE), dtype=np.float32)
@@ -187,7 +187,7 @@ def _product_seconds() -> float:
 
 
 def _decoding_seconds() -> float:
-    """Return the processor time of decoding a JPEG of IMAGE x IMAGE pixels, three channels, quality 90."""
+    """Return the processor seconds of decoding a JPEG of IMAGE x IMAGE pixels, three channels, quality 90."""
     import numpy as np
     from PIL import Image
 

@@ -2,7 +2,7 @@
 
 OK = 0
 FAILED = 1
-"""An error with a message that states what to do, or images that could not be predicted."""
+"""An error with a message that states what to do, an image that was not predicted, or an error found by `doctor`."""
 USAGE = 2
 """The command line itself is wrong: an unknown option, a missing argument, a value out of range."""
 BLOCKED = 3

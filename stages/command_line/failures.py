@@ -23,6 +23,9 @@ def exit_code_of(body: Callable[[], int | None]) -> int:
     Args:
         body: returns an exit code, or None for success; raises KeyboardInterrupt with a text that explains how to
             resume.
+
+    Raises:
+        typer.Exit, typer.Abort, typer.BadParameter: raised by `body`, and handled by typer.
     """
     try:
         return body() or OK

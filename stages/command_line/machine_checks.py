@@ -52,7 +52,7 @@ class Check:
 
 
 def checks(quick: bool) -> Iterator[Check]:
-    """Run the checks one after another.
+    """Run the checks one after another and yield their results.
 
     Args:
         quick: skip the devices and the speed of the CPU, which take seconds.
@@ -115,7 +115,7 @@ def versions() -> Iterator[Check]:
 
 
 def locked_versions(text: str) -> dict[str, str]:
-    r"""Return the versions in a lock that apply to this platform.
+    r"""Return the versions in a lock that apply to this platform, by package.
 
     >>> locked_versions("numpy==2.4.0 \\\n    --hash=sha256:00\nwinpty==1.0 ; sys_platform == 'win32' \\\n")
     {'numpy': '2.4.0'}
@@ -153,7 +153,7 @@ def disk() -> Iterator[Check]:
 
 
 def _source() -> Path | None:
-    """Return the source of the current folder's params.yaml, if both exist and can be read."""
+    """Return the source in the current folder's params.yaml; None if either does not exist or params cannot be read."""
     try:
         from stages.config.load import load
 

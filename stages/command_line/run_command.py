@@ -62,7 +62,10 @@ def _command(flow: bool, result: Path, stages: list[str]) -> list[str]:
 
 
 def _run(command: list[str], as_json: bool) -> int:
-    """Run a command that ends with this process or on Ctrl-C; with JSON its output is written to standard error."""
+    """Run a command, which ends with this process or on Ctrl-C, and return its exit status.
+
+    With `as_json` the output of the command is written to standard error.
+    """
     from flows import supervisor
     from flows.stage_runner import environment
 

@@ -21,7 +21,7 @@ with Repo() as repo:
         remote.fs.exists(remote.path) or remote.fs.ls(remote.fs.parent(remote.path))
         print(f"{name} ({remote.fs.unstrip_protocol(remote.path)})")
 """
-"""Program that prints the default remote, or fails with an error if the remote cannot be reached."""
+"""Program that prints the default remote, if there is one, and fails with an error if it cannot be reached."""
 
 
 def dvc_remote() -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""Tables of names that have changed, so that old params files, waivers and model files remain usable."""
+"""Names that have changed: tables, and functions that rename, so that old params, waivers and models remain usable."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -82,7 +82,8 @@ TABLES = {("tune", "space"): PARAMS, ("gate", "waive"): FINDINGS}
 def renamed(values: Any) -> tuple[Any, list[str]]:
     """Return the values of a params file under their current names, and a line for each name that has changed.
 
-    If a file has a key under both names, neither is renamed: the schema then reports the old one.
+    If a file has a key under both names, neither is renamed: the schema then reports the old one, except in
+    `gate.waive`. Values that are not a mapping are returned unchanged.
 
     >>> renamed({"train": {"clip": 1.0, "epochs": 3}})
     ({'train': {'gradient_clip': 1.0, 'epochs': 3}}, ['train.clip is now train.gradient_clip'])

@@ -144,7 +144,7 @@ def _default(field: FieldInfo) -> Any:
 
 
 def _tidy(value: Any) -> Any:
-    """Return a value without the keys of its mappings that are null."""
+    """Return a value without those entries of its mappings whose value is null."""
     return {k: _tidy(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
 
 

@@ -1,4 +1,7 @@
-"""Names that `checks.expectations` accepts, listed because importing Great Expectations takes seconds."""
+"""Names that `checks.expectations` accepts, and those of Great Expectations that it does not, with the reasons.
+
+They are listed because importing Great Expectations takes seconds.
+"""
 
 OFFERED = tuple(
     """

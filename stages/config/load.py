@@ -136,7 +136,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
 
 
 def main() -> None:
-    """Check the params file of the current folder."""
+    """Check the params file of the current folder, and exit with a message if it has mistakes."""
     try:
         load(Path("params.yaml"))
     except UserError as error:

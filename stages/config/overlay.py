@@ -10,6 +10,7 @@ def overlay(sections: dict[str, Section], best: dict[str, Any]) -> dict[str, Sec
 
     Raises:
         pydantic.ValidationError: a value is invalid for its key, or a section has no such key.
+        KeyError: there is no such section.
     """
     changed = {name: section.model_dump() for name, section in sections.items()}
     for key, value in best.items():

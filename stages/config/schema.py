@@ -1,4 +1,4 @@
-"""Root of the params schema: every section, and every key with its type, unit, range and default."""
+"""Root of the params schema; type, unit, range and default of every key are in the modules `schema_*`."""
 
 from stages.config.schema_base import Section
 from stages.config.schema_data import Audit, Checks, Gate, Ingest, Prepare, Split

@@ -74,7 +74,7 @@ TUNABLE = {
 
 
 def _problems(key: str, span: Range) -> list[str]:
-    """Return the problems of searching `key` over `span`: an unknown key, or an end outside the key's range."""
+    """Return the problems of searching `key` over `span`: an unknown key, or ends or choices that it does not allow."""
     if key.startswith(_AMOUNTS):
         return []  # `check_amounts` of stages/search/space.py checks them, because it knows the augmentations
     if key not in TUNABLE:

@@ -45,7 +45,7 @@ class CandidateGrouping:
 
 
 def find_groupings(paths: Sequence[str], labels: Sequence[str]) -> Iterator[CandidateGrouping]:
-    """Yield plausible groupings of images by file name, the most convincing first.
+    """Yield plausible groupings of images by file name, the most convincing first; none for fewer than 10 images.
 
     Args:
         paths: paths of the images.

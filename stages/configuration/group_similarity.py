@@ -53,7 +53,7 @@ def add_signatures(
         items: images of the source.
         places: indices of the images to open.
         known: signatures by index; modified in place.
-        most_megapixels: limit of megapixels decoded by this call; larger images are skipped.
+        most_megapixels: after so many decoded megapixels, no further image is opened; larger images are skipped.
     """
     room = most_megapixels
     for place in places:

@@ -116,7 +116,7 @@ def _detect_sequence(
 def _similarity_by_lag(
     places: Sequence[int], labels: Sequence[str], known: dict[int, ImageSignature]
 ) -> Iterator[tuple[int, list[SimilarityEvidence]]]:
-    """Yield the similarity of images of one class by distance, compared with images half a sequence apart."""
+    """Yield the similarity of images of one class by distance, compared with images at least half a sequence apart."""
     far = len(places) // 2
     unrelated = _same_class(((a, b) for i, a in enumerate(places) for b in places[i + far :]), labels, known)
     for lag in range(1, min(RUN, far)):

@@ -32,6 +32,7 @@ class SourceFacts:
     """Statistics of the inspected images."""
 
     count: int
+    """Number of images in the source."""
     sides: Integer[Array, "N 2"]
     """Height and width in pixels; of all images if reading their headers is fast."""
     opened: Integer[Array, "M 2"]
@@ -55,9 +56,9 @@ class SourceFacts:
     unusable: dict[str, str]
     """Reason by path of images that cannot be used."""
     copies: int
-    """Number of opened images with the same pixels as an earlier one."""
+    """Number of images with a signature and the same pixels as an earlier one."""
     inspected: int
-    """Number of images with a signature."""
+    """Number of images with a signature: the opened ones, and those that `detect_grouping` has compared."""
     grouping: ImageGrouping
 
 
@@ -140,7 +141,10 @@ def _colour_type(image: Integer[Array, "H W *C"]) -> str:
 
 
 def _sides(items: Sequence[Sample], seen: Integer[Array, "M 2"], max_megapixels: float) -> Integer[Array, "N 2"]:
-    """Return the sizes of all images, read from file headers; only those of opened images if that is slow."""
+    """Return the sizes of all images, read from file headers; `seen` if that is slow or not possible.
+
+    Images whose header cannot be read, or which exceed `max_megapixels`, are left out.
+    """
     if len(items) > MOST_HEADERS or not all(item.has_file for item in items):
         return seen
     sides, read_ = [], 0

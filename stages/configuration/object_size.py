@@ -21,7 +21,7 @@ def smallest_structure(annotation: Annotation, target: Integer[Array, "H W *C"] 
     """Return the size in pixels of the smallest structure of an image and its key in VISIBLE; None if there is none.
 
     The size is the 5th percentile of the shorter sides of objects, the median gap between dots or points, or the
-    thickness of a class of the mask.
+    thickness of the thinnest class of the mask.
 
     Args:
         annotation: labels of the image.
@@ -43,7 +43,7 @@ def smallest_structure(annotation: Annotation, target: Integer[Array, "H W *C"] 
 
 
 def _gap(points: list[tuple[float, float]]) -> float | None:
-    """Return the median distance to the nearest neighbour, which is robust to a few touching points."""
+    """Return the median distance to the nearest neighbour, robust to a few touching points; None for fewer than two."""
     if len(points) < 2:
         return None
     distance, _ = cKDTree(np.array(points)).query(points, k=2)
@@ -54,7 +54,8 @@ def mask_thickness(mask_HW: Integer[Array, "H W"]) -> float:
     """Return the thickness of the thinnest class of a label image, pixels.
 
     The thickness is 4 times the mean distance to the edge, which is exact for a straight strip. Only the upper left
-    `MOST_SIDE` x `MOST_SIDE` pixels are measured.
+    `MOST_SIDE` x `MOST_SIDE` pixels are measured; if one class fills them or all are unknown, the result is their
+    shorter side.
     """
     part_HW = mask_HW[:MOST_SIDE, :MOST_SIDE]
     thicknesses = []

@@ -59,7 +59,10 @@ def _fit(facts: SourceFacts, gives: str, task: str, size: int) -> tuple[str, str
 
 
 def _visible(facts: SourceFacts, size: int, fit: str, sizes: tuple[int, ...]) -> tuple[int, str]:
-    """Return the smallest size at which the finest structure is visible, else `size`, and an explanation."""
+    """Return a size at which the finest structure is visible, and a sentence on how many pixels it covers.
+
+    It is the smallest of `sizes` from `size` on; `size` if none suffices or the images are tiled.
+    """
     what = Counter(name for _, name in facts.smallest).most_common(1)[0][0]
     pixels_N = np.array([size_ for size_, name in facts.smallest if name == what])
     original = float(np.percentile(pixels_N, 5))

@@ -14,7 +14,7 @@ from stages.core.plurals import quantity
 from stages.importers.format_detection import SOURCE_DEFAULTS, FormatCandidate
 from stages.importers.table_columns import NO_COLUMNS
 
-FEW, SHARE, SHARE_OF_FEW = 300, 0.15, 0.2  # with fewer images, a larger share is used for validation
+FEW, SHARE, SHARE_OF_FEW = 300, 0.15, 0.2  # with fewer images, validation and test each have a larger share
 TOLERABLE = 0.2  # maximum share of rejected files that is proposed for ingest.max_rejected
 
 

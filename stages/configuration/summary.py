@@ -91,7 +91,7 @@ def _observations(facts: SourceFacts, has_split: bool) -> Iterator[str]:
 def find_blockers(
     chosen: FormatCandidate, facts: SourceFacts, choices: list[Choice], counts: PerClass
 ) -> Iterator[str]:
-    """Yield problems that no params value can fix and that will stop the pipeline.
+    """Yield problems that the proposed values do not solve and that will stop the pipeline.
 
     Args:
         chosen: chosen interpretation of the source.
@@ -151,7 +151,7 @@ def _questions(chosen: FormatCandidate, facts: SourceFacts) -> Iterator[str]:
 
 
 def _rejected_files(chosen: FormatCandidate, facts: SourceFacts, left_out: list[str]) -> Iterator[str]:
-    """Yield files that ingest rejects or does not read."""
+    """Yield lines about the files that ingest does not read or rejects, and the opened images that cannot be used."""
     if left_out:
         images = quantity(len(left_out), "image is", "images are")
         yield f"{images} elsewhere in the source ({such_as(len(left_out))}{left_out[0]})"
@@ -168,7 +168,7 @@ def _rejected_files(chosen: FormatCandidate, facts: SourceFacts, left_out: list[
 
 
 def find_unused_images(files: SourceFiles, chosen: FormatCandidate) -> list[str]:
-    """Return the images of the source that the chosen interpretation does not use."""
+    """Return the paths of the images in the source that the chosen interpretation neither uses nor rejects."""
     folder = chosen.inside if chosen.inside not in files else chosen.inside.rpartition("/")[0]
     used = {f"{folder}/{item.path}".removeprefix("/") for item in chosen.samples} | chosen.targets
     used |= {f"{folder}/{one.path}".removeprefix("/") for one in chosen.rejected} | {

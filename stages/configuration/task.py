@@ -78,7 +78,7 @@ def _task(reading: FormatCandidate, facts: SourceFacts, first: Annotation) -> tu
 
 
 def _quarter(annotations: list[Annotation]) -> float:
-    """Return a quarter of the mean absolute error of predicting the median, for scalars or counts."""
+    """Return a quarter of the mean absolute error of predicting the median, for scalars or counts; 1 if it is 0."""
     values = np.array([list(a.scalars.values()) if a.scalars else [len(a.shapes or ())] for a in annotations], float)
     error = float(np.abs(values - np.median(values, axis=0)).mean())
     return float(f"{error / 4:.2g}") or 1.0

@@ -1,1 +1,1 @@
-"""Code that every stage uses: errors, findings, provenance, CPU and memory limits."""
+"""Code that stages share: errors, findings, provenance, digests of code, array shapes, CPU and memory limits."""

@@ -22,7 +22,7 @@ class Finding:
     """passed: checked without a problem; info: useful to know; warning: to be reviewed; blocking: stops the gate
     unless waived."""
     message: str
-    """The finding in one or two sentences, with its figures."""
+    """The finding in a few sentences, with its figures."""
     evidence: dict[str, Any] = field(default_factory=dict)
     """Figures behind the message, JSON-ready."""
     images: list[str] = field(default_factory=list)

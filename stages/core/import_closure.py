@@ -6,8 +6,8 @@ the full name of a module, as in `importlib.import_module("stages.serving.app")`
 
 A data file is any file below the package that is neither Python nor hidden. It belongs to the closure if a module or
 data file of the closure names it in a string literal: `"report.html.j2"`, or `"themes/dark.css"` for a file in a
-subfolder. The path is relative to that file or to any module of the closure. A folder without Python files is included
-as a whole if a file of the closure names it relative to itself.
+subfolder. The path is relative to the folder of that file or of any module of the closure. A folder without Python
+files is included as a whole if a file of the closure names it relative to its own folder.
 """
 
 import hashlib
@@ -95,7 +95,10 @@ class CodeTree:
         yield from (string for string in source.strings if string in self._modules)
 
     def _files_of(self, module: str) -> Iterator[str]:
-        """Yield the file of a module and the `__init__` of each package around it; nothing if there is no module."""
+        """Yield the file of each leading part of a dotted name that is a module or package of the tree.
+
+        For `stages.core.errors.UserError` these are the files of `stages`, `stages.core` and `stages.core.errors`.
+        """
         parts = module.split(".")
         names = (".".join(parts[:n]) for n in range(1, len(parts) + 1))
         yield from (self._modules[name] for name in names if name in self._modules)

@@ -1,4 +1,7 @@
-"""Digest of a Python file that comments, docstrings and formatting do not change, with the names the file refers to."""
+"""Digest of a Python file that comments, docstrings and formatting do not change, with the names the file refers to.
+
+`parse` computes it, and `SourceCache` stores the results.
+"""
 
 import ast
 import hashlib
@@ -22,7 +25,10 @@ class Source:
     digest: str
     """SHA-256 of the syntax tree, or of the text if it cannot be parsed, as hexadecimal digits."""
     imports: tuple[str, ...] = ()
-    """Dotted names in import statements, with leading dots if relative: `a.b`, and `a.b.c` for `from a.b import c`."""
+    """Dotted names in import statements, sorted, with leading dots if relative.
+
+    `import a.b` adds `a.b`; `from a.b import c` adds `a.b` and `a.b.c`.
+    """
     strings: tuple[str, ...] = ()
     """String literals that may name a module, a file or a folder, sorted."""
 
@@ -88,7 +94,7 @@ class _Found:
 
 
 def _with_effect(values: Sequence[Any]) -> Iterator[Any]:
-    """Yield the statements that have an effect when the code runs."""
+    """Yield the items of a list of the syntax tree, without statements that have no effect when the code runs."""
     for value in values:
         if isinstance(value, ast.If) and _is_type_checking(value.test):
             yield from _with_effect(value.orelse)
@@ -135,7 +141,7 @@ class SourceCache:
         return self._sources[key]
 
     def save(self, only_used: bool = False) -> None:
-        """Write the cache file, if anything was parsed since it was read.
+        """Write the cache file, if there is one and anything was parsed since it was last read or written.
 
         Args:
             only_used: omit files that this process has not requested, such as earlier versions.

@@ -63,7 +63,11 @@ class Annotation:
 
     @staticmethod
     def from_json(text: str) -> "Annotation":
-        """Parse the output of `to_json`."""
+        """Parse the output of `to_json`.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: the text is damaged.
+        """
         values = json.loads(text)
         for name in ("labels", "mask"):
             if name in values:
@@ -162,6 +166,6 @@ def _annotate_runs(
 
 
 def class_names(annotation: Annotation) -> list[str]:
-    """Return the sorted distinct classes of an image and of the objects in it."""
+    """Return the sorted distinct classes of an image and of the objects in it, without those of its mask."""
     of_objects = [shape.label for shape in annotation.shapes or ()]
     return sorted({*(annotation.labels or ()), *of_objects})

@@ -117,5 +117,5 @@ def decode_targets(rows: pd.DataFrame, folder: Path) -> Iterator[Integer[Array, 
 
 
 def sorted_labels(rows: pd.DataFrame) -> list[str]:
-    """Return the distinct classes in natural order: `2` before `10`."""
+    """Return the distinct values of the column `label` in natural order: `2` before `10`."""
     return sorted(rows["label"].unique(), key=natural_sort_key)

@@ -22,7 +22,7 @@ class RaggedObjects:
     """Objects of all images, any number per image."""
 
     box_T4: Float[Array, "T 4"]
-    """Boxes in float32, concatenated over the images."""
+    """Boxes (edges x0, y0, x1, y1, working pixels) in float32, concatenated over the images."""
     label_T: Integer[Array, " T"]
     mask_TX: UInt8[Array, "T X"] | None
     """Packed bits of a mask [size, size] per object; None if only boxes are known."""

@@ -58,7 +58,7 @@ def merge_linked_groups(groups: pd.Series, images: pd.Series, locked: "SplitTabl
 
     Args:
         groups: group name per image.
-        images: equal values for equal images, aligned with `groups`.
+        images: value per image, equal for equal images, such as the perceptual hash; aligned with `groups`.
         locked: splits and arrivals of earlier groups.
 
     Returns:

@@ -55,6 +55,8 @@ Listing = tuple[SourceFiles, list[Rejection]]
 def list_source_files(source: Path, stack: ExitStack) -> Listing:
     """List the regular files of a source; reject links, special files and names that are not valid UTF-8.
 
+    A link in a zip is not rejected, but listed as a file that contains the path of its target.
+
     Args:
         source: folder, archive or npz.
         stack: exit stack that closes the archive and deletes unpacked files.
@@ -180,7 +182,7 @@ def normalize_member_name(name: str) -> str:
     """
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise Unreadable("has a path that leaves the archive; pack it again")
+        raise Unreadable("has a path that leaves the archive; pack it again without `..` in its paths")
     return "/".join(parts)
 
 

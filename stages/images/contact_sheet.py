@@ -19,7 +19,7 @@ def contact_sheet(
     """Arrange images in a grid with a caption below each; small images are enlarged without smoothing.
 
     Args:
-        images: grey or RGB images of any size.
+        images: grey or 8-bit RGB images of any size.
         captions: one per image; truncated to the width of a tile.
         columns: maximum number of columns.
     """

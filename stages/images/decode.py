@@ -95,8 +95,8 @@ def admit_all(pixels: int, channels: int, bits: int) -> None:
 
     Args:
         pixels: number of pixels.
-        channels: number of channels, 0 if unknown.
-        bits: bits per channel, 0 if unknown.
+        channels: number of channels, or 0, see `Admit`.
+        bits: bits per channel, or 0, see `Admit`.
     """
 
 
@@ -109,7 +109,8 @@ class DecodedImage:
     format: str
     """Format name of Pillow, for example JPEG or PNG; NPY for NumPy files."""
     mode: str
-    """Pillow mode, for example L, RGB or P; the type of the values, for example uint16, if Pillow was not used."""
+    """Pillow mode, for example L, RGB or P. If Pillow was not used, the type of the values, for example uint16 for NPY,
+    and for TIFF the number of channels as well, for example uint16 x 3."""
     camera: str = ""
     """Make and model from EXIF; empty when unknown."""
     taken: str = ""
@@ -134,7 +135,8 @@ def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Adm
         admit: called with the size of the image, see `Admit`.
 
     Raises:
-        TooManyPixels: the image exceeds `max_megapixels`.
+        TooManyPixels: the image exceeds `max_megapixels`, or the values of a TIFF that Pillow cannot decode exceed
+            `MAX_BYTES_PER_PIXEL` for that number of pixels.
         Unreadable: the file is empty, damaged, not an image or partly transparent; has several frames or more than 16
             bits; or has a mode or compression that is not supported.
         NotAdmitted: `admit` refused the image.

@@ -95,7 +95,7 @@ def _starts(length: int, size: int, overlap: float) -> list[int]:
 
 
 def crop_tile(image: Shaped[Array, "H W *C"], placement: Placement, size: int) -> Shaped[Array, "{size} {size} *C"]:
-    """Crop a tile from an image and pad it by reflection at the edges of the image.
+    """Crop a tile from an image and pad it by reflection at the lower and right edges of the image.
 
     Args:
         image: the original image, with any number of channels.

@@ -135,7 +135,7 @@ def _rim(grey: UInt8[Array, "H W"]) -> UInt8[Array, " N"]:
 
 
 def _foreground(counts: Integer[Array, "256"], border: float) -> float:
-    """Return the share of pixels on the other side of Otsu's threshold than the border."""
+    """Return the share of pixels on the other side of Otsu's threshold than the border; 0 for a blank image."""
     total, weighted = counts.sum(), counts * LEVELS
     below = np.cumsum(counts)[:-1]
     inside = (below > 0) & (below < total)

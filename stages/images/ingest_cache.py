@@ -40,7 +40,7 @@ class IngestCache:
 
         Args:
             content: digest of the file.
-            max_megapixels: maximum size of the image.
+            max_megapixels: maximum size of the image, 10^6 pixels.
         """
         if content not in self._row:
             return None

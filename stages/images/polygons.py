@@ -31,8 +31,8 @@ def rasterize_polygons(polygons: list[Any], height: int, width: int, where: str)
         is_list = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
         if not is_list or not all(is_coordinate(value) for value in polygon):
             raise Unreadable(
-                f"{where}: the polygon {str(polygon)[:60]} is not a list of x and y of three or more corners, all "
-                f"finite and below {MAX_COORDINATE:,.0f}"
+                f"{where}: the polygon {str(polygon)[:60]} is not a flat list x1, y1, x2, y2, ... of three or more "
+                f"corners, with finite coordinates between -{MAX_COORDINATE:,.0f} and {MAX_COORDINATE:,.0f}"
             )
     mask_HW: Array = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(bool)
     if not mask_HW.any():

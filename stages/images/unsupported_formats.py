@@ -5,7 +5,10 @@ BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
     **dict.fromkeys((b"mif1", b"mif2", b"msf1"), "HEIF"),
 }
-"""Formats by the brand of an ISO base media file (ISO/IEC 23008-12, annex B); the first known brand counts."""
+"""Formats by brand of an ISO base media file (ISO/IEC 23008-12, annex B).
+
+The first known brand other than HEIF counts, or else HEIF.
+"""
 SIGNATURES = {
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",
@@ -20,7 +23,7 @@ PHONE = "; on an iPhone, Settings > Camera > Formats > Most Compatible saves JPE
 
 
 def describe_unsupported(data: bytes) -> str:
-    r"""Return that a file has a known format that is not supported, and how to convert it; empty for other files.
+    r"""Return that a file has a known unsupported format, with a conversion; empty for other files.
 
     >>> describe_unsupported(b"%PDF-1.7")
     'is a PDF file, which is not supported; convert it to PNG (magick IMAGE IMAGE.png)'
@@ -32,7 +35,7 @@ def describe_unsupported(data: bytes) -> str:
     if name == "DICOM":
         how = "convert it to PNG, or to TIFF for 16 bits (dcm2img IMAGE.dcm IMAGE.png)"
     elif name in ("HEIC", "HEIF"):
-        how += "; on an iPhone, Settings > Camera > Formats > Most Compatible saves JPEG"
+        how += PHONE
     return f"is a {name} file, which is not supported; {how}"
 
 

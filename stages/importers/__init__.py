@@ -1,4 +1,7 @@
-"""Importers of labelled images: one per label format, for folders and archives alike."""
+"""Import labelled images from folders and archives: registry of the importers, format detection, and opening a source.
+
+The importers themselves are in the modules of this package. `format_detection` tries them all for `configure`.
+"""
 
 import re
 import unicodedata
@@ -62,9 +65,11 @@ SINGLE_FILE_FORMATS = {
 def detect_format(files: SourceFiles, name: str) -> tuple[str, str]:
     """Return the label format of a source and the reason for the choice.
 
+    Formats that require patterns (`instances`, `masks`, `dots`, `pairs`) are not detected.
+
     Args:
         files: files of the source.
-        name: file that `ingest.inside` names; empty for a folder.
+        name: file that `ingest.inside` names, or the source itself if it is an npz; empty for a folder.
 
     Raises:
         Unreadable: the file cannot be read.
@@ -198,7 +203,7 @@ def reject_ambiguous_labels(labels: set[str]) -> None:
 
 
 def _with_group_and_origin(sample: Sample, ingest: Ingest) -> Sample:
-    """Set group and origin from the path where the source does not define them."""
+    """Return the sample with group and origin from its path where the source does not define them."""
     group = sample.group if sample.group is not None else _match_path(sample.path, ingest.group_regex, "group")
     return replace(
         sample, group=group, origin=sample.origin or _match_path(sample.path, ingest.origin_regex, "origin") or ""
@@ -219,7 +224,10 @@ def _match_path(path: str, pattern: str, key: str) -> str | None:
 
 
 def _with_block_group(sample: Sample, length: int) -> Sample:
-    """Group a sample with its neighbours by number; images that are added later do not change the group."""
+    """Return the sample in the group of its block of consecutive numbers, or unchanged if `length` is 1.
+
+    Images that are added later do not change the group.
+    """
     if length == 1:
         return sample
     match = re.fullmatch(r"(.*?)(\d+)(\D*)", sample.path)

@@ -86,7 +86,7 @@ def import_deeplabcut(files: SourceFiles, name: str, ingest: Ingest, has_split: 
 
 
 def _columns(lines: list[list[str]], name: str) -> dict[str, tuple[int, int]]:
-    """Return the columns of x and y of each point."""
+    """Return the indices of the x and y columns of each point, by its name."""
     places: dict[str, dict[str, int]] = {}
     for place, (point, axis) in enumerate(zip(lines[1], lines[2], strict=False)):
         if axis.strip() in ("x", "y"):

@@ -276,7 +276,7 @@ def _is_plain(level: Array, values: int = MAX_VALUES) -> bool:
 
 
 def _has_one_region_per_value(level_HW: Array) -> bool:
-    """Return whether each of several values is one connected region."""
+    """Return whether there are more than `MIN_IMAGES` nonzero values, and each is one connected region."""
     from skimage import measure
 
     found = np.unique(level_HW[level_HW != 0]) if level_HW.ndim == 2 else np.zeros(0)
@@ -329,7 +329,7 @@ def _mask_values(files: SourceFiles, masks: MaskFiles, path: str) -> Array | Non
 
 
 def _is_dotted(level: Array) -> bool:
-    """Return whether an image shows small bright regions on black."""
+    """Return whether an image shows at least `MIN_IMAGES` bright regions on black, most of them small."""
     from scipy import ndimage
 
     level_HW = level if level.ndim == 2 else level.max(axis=2)

@@ -289,7 +289,7 @@ def _describe_pairing(pairing: FilePairing, found: TargetInspection) -> tuple[di
 
 
 def _from_class_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
-    """Yield the folders whose subfolders contain images."""
+    """Yield a candidate for each folder whose subfolders contain images and look like classes or splits."""
     inner: dict[str, Counter[str]] = defaultdict(Counter)
     roles: dict[str, set[str]] = defaultdict(set)
     for path in files:

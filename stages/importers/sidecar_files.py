@@ -26,7 +26,7 @@ Array = np.ndarray[Any, Any]
 Key = tuple[str, ...]
 """Text of the placeholders that identify an image, that of {key} first."""
 TargetFiles = list[tuple[str, str | None]]
-"""Paths of the target files of an image, each with the class that its path names."""
+"""Paths of the target files of an image, each with the class that its path names; None without {label}."""
 BACKGROUND = "background"
 FOREGROUND = (BACKGROUND, "foreground")
 DEFAULT_CLASS = "object"
@@ -169,6 +169,9 @@ def _fill_key(pattern: str, names: tuple[str, ...], key: Key) -> str:
 def import_masks(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
     """Import one label image per image, or one mask per class if the pattern contains {label}.
 
+    In masks per class, every value except 0 is the class. In label images without `ingest.mask_values`, every value
+    except 0 and `ingest.ignore_values` is the foreground.
+
     Args:
         files: files of the source by path.
         name: not used; the files are matched by patterns.
@@ -259,7 +262,7 @@ def _merge_class_masks(masks: MaskFiles, named: TargetFiles, names: tuple[str, .
             y, x = np.argwhere(overlap_HW)[0]
             raise Unreadable(
                 f"the mask {path} overlaps the mask of {names[index_HW[y, x]]}, for example at x {x}, y {y}; a "
-                "pixel may have one class only"
+                "pixel may have one class only: remove the overlap"
             )
         index_HW[mask_HW] = names.index(label)
     return _encode_png(index_HW)

@@ -31,7 +31,7 @@ class Table(NamedTuple):
 
 
 def import_table(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import one row per image. `ingest.images` restricts both the files and the rows to paths that match it.
+    """Import a table with one row per image; `ingest.images` restricts both the files and the rows to matching paths.
 
     Args:
         files: files of the source by path.

@@ -209,7 +209,10 @@ def _judged(
 
 
 def _reliable_bits(judged: pd.DataFrame, count: int, others: int) -> int:
-    """Return the largest Hamming distance at which at most one false pair with the `others` images is expected."""
+    """Return the largest Hamming distance at which at most one false pair with the `others` images is expected.
+
+    The distance is at most `MAX_BITS`, and -1 if more than one false pair is expected even at 0.
+    """
     wrong = np.bincount(judged.loc[judged["expected"] > NEAR, "bits"], minlength=RADIUS + 1)[: RADIUS + 1]
     expected = (np.cumsum(wrong) + 0.5) * 2 * others / max(1, count - 1)
     return min(MAX_BITS, int(np.searchsorted(expected, 1.0, side="right")) - 1)

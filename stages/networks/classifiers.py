@@ -39,7 +39,7 @@ def vgg_features(name: str) -> nn.Module:
 def vgg(network_config: NetworkConfig) -> nn.Module:
     """Build a VGG (Simonyan and Zisserman 2015) with batch normalization.
 
-    Global average pooling and one linear layer replace the three fully connected layers, which contain at least 90 % of
+    Global average pooling and one linear layer replace the three fully connected layers, which contain about 90 % of
     the weights, require a fixed image size, and overfit small data sets.
     """
     return adapt_input_channels(
@@ -92,7 +92,7 @@ def timm_classifier(network_config: NetworkConfig) -> nn.Module:
 
 
 def timm_network(name: str, sizing: list[dict[str, Any]], **options: Any) -> Any:
-    """Build the network `timm/NAME` with the first size options that it accepts.
+    """Build the network `timm/NAME` with the first size options that it accepts, or without any.
 
     Only patch-based networks (ViT, Swin) require a size, and their option names differ.
 

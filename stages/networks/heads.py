@@ -1,4 +1,4 @@
-"""Output heads of the ONNX graph, which convert raw network outputs to predictions in pixels of the original image.
+"""Output heads of the ONNX graph, which convert raw network outputs to predictions for the original image.
 
 Axes: B images, K classes, T thresholds, P points, Q = 3 P, C channels, S scalars or working size, H and W of the
 original image.

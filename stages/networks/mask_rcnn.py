@@ -24,7 +24,7 @@ RATIOS = (0.5, 1.0, 2.0)
 
 
 class _Pyramid(nn.Module):
-    """Feature pyramid over the encoder maps of stride 4 to 32, with one additional coarser map."""
+    """Feature pyramid over the encoder maps of stride 4 to 32, with a coarser map if they are fewer than `COARSEST`."""
 
     def __init__(self, contracting: nn.Module) -> None:
         super().__init__()
@@ -48,7 +48,8 @@ class _Pyramid(nn.Module):
 class DetectorAdapter(nn.Module):
     """Adapter of a torchvision detector that takes working images without further resizing.
 
-    In training: (image_BCHW in 0..1, list of {boxes [M, 4], labels [M] from 0, masks [M, S, S]}) to a dict of losses.
+    The images are normalized (see `Network`).
+    In training: (image_BCHW, list of {boxes [M, 4], labels [M] from 0, masks [M, S, S]}) to a dict of losses.
     In evaluation: image_BCHW to a list of {boxes, labels, scores, masks [M, 1, 28, 28]}, in working pixels.
     Masks are present only if the detector predicts them.
     """

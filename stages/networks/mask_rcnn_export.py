@@ -119,7 +119,7 @@ class ExportedDetector(nn.Module):
         return found
 
     def _propose(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """Return proposals [M, 4]: the highest-scoring boxes of each level after non-maximum suppression."""
+        """Return proposals [M, 4]: the best of all levels after non-maximum suppression per level."""
         rpn = self.parts.rpn
         objectness, deltas = rpn.head(maps)
         score_A = torch.cat([o.permute(0, 2, 3, 1).reshape(-1) for o in objectness])

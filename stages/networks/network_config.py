@@ -14,11 +14,11 @@ class NetworkConfig:
     channels: int
     """Channels of the images."""
     outputs: int
-    """Number of outputs, per image or per pixel."""
+    """Number of outputs, per image or per pixel; for mask_rcnn, number of classes without the background."""
     norm: str
     """Normalization: batch, group or none."""
     dropout: float
-    """Share of features dropped before the last layer, 0 to 1."""
+    """Share of features dropped before the last layer, 0 to 1; not used by mask_rcnn."""
     size: int
     """Working size, pixels."""
     masks: bool = False

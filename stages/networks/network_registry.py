@@ -18,7 +18,7 @@ class Architecture:
 
     build: Callable[[NetworkConfig], nn.Module]
     gives: Literal["vector", "map", "boxes"]
-    """Output for images [B, C, H, W] in 0..1: [B, outputs], [B, outputs, H, W], or boxes (see `mask_rcnn`)."""
+    """Output for normalized images [B, C, H, W]: [B, outputs], [B, outputs, H, W], or boxes (see `mask_rcnn`)."""
 
 
 NETWORKS = {

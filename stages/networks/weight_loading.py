@@ -81,7 +81,13 @@ def pretrained_parameters(network: Network, layers: list[Layer]) -> tuple[list[n
 
 
 def _load(network: Network, network_config: NetworkConfig, given: State, source: str) -> list[Layer]:
-    """Match arrays by name without wrapper prefixes, and check their shapes."""
+    """Load the arrays whose names, without wrapper prefixes, and shapes match; return the outcome of every array.
+
+    The first convolution is adapted to another number of channels. Head layers that do not fit remain random.
+
+    Raises:
+        UserError: a layer of the body does not fit.
+    """
     mine, heads, first = _weights(network.state_dict()), _heads(network), _first_convolution(network)
     theirs = {_strip_prefixes(name): (name, values) for name, values in _weights(given).items()}
     others = {name: theirs.pop(_strip_prefixes(name), (name, None))[1] for name in mine}
@@ -153,7 +159,7 @@ def _adapt_channels(weight_OCHW: torch.Tensor, channels: int) -> torch.Tensor:
 
 
 def _check_norm(network: Network, network_config: NetworkConfig, given: State, source: str) -> None:
-    """Check that the weights were trained with the same normalization.
+    """Raise UserError if the weights were trained with another normalization; `batch` is not checked here.
 
     Arrays of other normalizations have the same names and shapes, but another meaning.
     """

@@ -32,7 +32,7 @@ def resize(image_NHWC: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def fit_image(image_NHWC: torch.Tensor, fit: str, size: int) -> torch.Tensor:
-    """Resize original images to working images.
+    """Return working images: original images resized to the working size, or unchanged for `tile`.
 
     Sizes are those of `stages.images.geometry.inner_size`, computed so that they can be exported as dynamic sizes.
 
@@ -42,7 +42,8 @@ def fit_image(image_NHWC: torch.Tensor, fit: str, size: int) -> torch.Tensor:
         size: working size, pixels.
 
     Returns:
-        Images [N, size, size, C]; for `tile` the unchanged images.
+        Images [N, size, size, C], padded with 0 at the bottom or right for `letterbox`; for `tile` the unchanged
+        images.
     """
     if fit == "tile":
         return image_NHWC

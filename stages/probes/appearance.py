@@ -109,6 +109,9 @@ def noise(grey: UInt8[Array, "H W"]) -> float:
 
 
 def within_classes(features: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
-    """Return normal scores of the features within each class, so that differences between classes have no effect."""
+    """Return normal scores of the features within each class, so that differences between classes have no effect.
+
+    Classes with fewer than `MIN_CLASS_SIZE` images are pooled.
+    """
     strata = labels.where(labels.groupby(labels).transform("size") >= MIN_CLASS_SIZE, "")
     return features.groupby(strata.to_numpy()).transform(lambda x: norm.ppf((rankdata(x) - 0.5) / len(x)))

@@ -38,7 +38,7 @@ def downsample_masks(
     Args:
         rows: manifest rows.
         folder: output folder of ingest.
-        classes: number of classes; unknown pixels are `IGNORE_INDEX`.
+        classes: number of classes; unknown pixels, and all pixels of an image without a mask, are `IGNORE_INDEX`.
     """
     small = np.full((len(rows), SIDE, SIDE), IGNORE_INDEX, np.uint8)
     pixels_NK = np.zeros((len(rows), classes), int)
@@ -50,7 +50,7 @@ def downsample_masks(
 
 
 def downsample_objects(rows: pd.DataFrame, names: list[str]) -> tuple[UInt8[Array, "N S S"], list[list[int]]]:
-    """Return object masks, and the areas of the objects of each class in downsampled pixels.
+    """Return object masks, and the areas of the objects of each class, except crowds, in downsampled pixels.
 
     A pixel is 0 without an object, else 1 + the index of the class in `names`, or `IGNORE_INDEX` for crowds. Smaller
     objects cover larger ones. An object that has only a box is represented by the ellipse in the box.

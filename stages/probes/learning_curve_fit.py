@@ -112,7 +112,7 @@ def nested_order(
 
 
 def _prefix(order: Integer[Array, " T"], group_N: Integer[Array, " N"], share: float) -> Integer[Array, " _"]:
-    """Return the first groups that contain at least this share of the images."""
+    """Return the images of the first groups that together contain at least this share of the images."""
     end = int(np.ceil(share * len(order)))
     while end < len(order) and group_N[order[end]] == group_N[order[end - 1]]:
         end += 1
@@ -127,7 +127,7 @@ def fit_probe(x_NF: Float[Array, "N F"], targets: RegressionTargets, target_ND: 
 
     Args:
         x_NF: features.
-        targets: targets of all images, which define the scale.
+        targets: targets of all images; those that are numbers define the scale.
         target_ND: targets of the rows of `x_NF`.
     """
     if targets.classes:
@@ -142,7 +142,7 @@ def errors(
     """Return the error of each predicted image.
 
     For classes, the error is 1 if the class is wrong, else 0. For numbers, it is the squared error relative to the
-    variance of the target, averaged over the known targets of the image.
+    variance of the target, averaged over the known targets of the image; 0 if none is known.
 
     Args:
         prediction_MD: predictions; numbers in units of the standard deviation of each target.
@@ -179,7 +179,7 @@ def noisy(
         targets: targets of all images.
         order: indices of the T images whose targets are returned.
         group_N: group of each image.
-        share: share of the labels to replace, 0 to 1.
+        share: share to replace, 0 to 1: of the pairs of group and class, or of the images for numbers.
         rng: random generator.
     """
     target_ND = targets.target_ND[order].copy()

@@ -53,7 +53,7 @@ def probe(
 
     Args:
         features: [N, F], numbers or categories.
-        labels: [N] class of each image.
+        labels: [N] class of each image; at least two classes.
         groups: [N] group of each image.
         permutations: number of permutations; the smallest p-value is 1 / (permutations + 1) (Phipson and Smyth 2010).
         min_skill: value of `Skill.best` below which at most `FEW_PERMUTATIONS` are used.

@@ -65,7 +65,7 @@ def _sums(
     classes: int,
     expanded: Callable[[Array], Array],
 ) -> tuple[Float[Array, "F F"], Float[Array, "F {classes}"]]:
-    """Return the normal equations of the images of a fold, from random pixels of each."""
+    """Return the matrices X'X and X'Y of the normal equations, from random known pixels of each image of a fold."""
     rng, each = np.random.default_rng(1), max(64, FITTED // len(image_NSSC))
     inner: Any = 0.0
     outer: Any = 0.0

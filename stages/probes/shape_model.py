@@ -26,7 +26,7 @@ def landmark_errors(
 
     Returns:
         Errors, NaN for invisible points and for the only visible point of an image; the largest gain of an exchange in
-        each image, 0 if none is positive; and the indices of the two exchanged points.
+        each image, 0 if none is positive; and the indices of the two exchanged points, equal if the gain is 0.
     """
     count, points, _ = place_NP2.shape
     flat_ND = place_NP2.reshape(count, -1)

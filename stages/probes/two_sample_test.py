@@ -41,7 +41,7 @@ class Difference:
         return {"auc": self.auc, "p": self.p, "causes": self.causes}
 
     def describe(self) -> str:
-        """Return the strongest differences, such as `brighter (median brightness 120.3 against 81.0)`."""
+        """Return the strongest differences, such as `brighter (median brightness 120.3 against 81, AUC 0.80)`."""
         return (
             "; ".join(cause["description"] for cause in self.causes[:3])
             or "not significantly different in any single statistic"
@@ -132,7 +132,7 @@ def shares_differ(rows: pd.DataFrame, of_one: Bool[Array, " N"], permutations: i
 
     Args:
         rows: N manifest rows of both sets.
-        of_one: True for the first set.
+        of_one: True for the first set; all images of a group count for the first set if one of them is in it.
         permutations: number of permutations of the groups.
     """
     code, names = pd.factorize(rows["label"])

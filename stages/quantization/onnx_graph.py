@@ -56,7 +56,7 @@ def find_network_nodes(graph: onnx.GraphProto) -> set[str]:
 
 
 def _reached(graph: onnx.GraphProto, begin: set[str], forwards: bool) -> set[str]:
-    """Return the nodes that follow, or precede, one of `begin`; the order of the graph is topological."""
+    """Return the names of nodes that follow, or precede, one of `begin`; the order of the graph must be topological."""
     reached: set[str] = set()
     tensors: set[str] = set()
     for node in graph.node if forwards else reversed(graph.node):

@@ -47,7 +47,7 @@ class Drop:
     """Factor by which the changes of the probabilities were magnified; the upper end is divided by it."""
 
     def within(self, most: float) -> bool:
-        """Return whether the upper end of the interval is at most `most`."""
+        """Return whether the upper end of the interval is at most `most`; False if the drop is undefined."""
         return self.high is not None and self.high <= most
 
 

@@ -52,11 +52,12 @@ class Variant:
     engine: str
     precision: str
     drop: Drop | None = None
+    """Score drop compared with float32; None if OpenVINO cannot run the variant."""
     rounding: float | None = None
     """Largest difference from the outputs in ONNX Runtime, for float32 in another engine if the drop is not within the
     limit; in the unit of `ROUNDING`."""
     milliseconds: float | None = None
-    """Median latency per image, from pixels to prediction."""
+    """Median latency per image, from pixels to prediction; None if the score drop is not acceptable."""
     left: list[str] = field(default_factory=list)
     """Layers that stay float32 in an int8 file."""
     verdict: str = ""
@@ -154,6 +155,7 @@ def _create_int8(exact: Path, metadata: dict[str, Any], reference: Reference, be
     """Return the int8 variant with as few layers in float32 as the score drop allows.
 
     With too few validation images even float32 compared with itself exceeds the limit; then no layers stay float32.
+    Otherwise, if no share of `FLOAT32_SHARES` is acceptable, the variant with the last one is returned.
     """
     unchanged = bench.judge.measure(reference.predictions, reference.predictions, reference.magnification)
     can_pass = unchanged.within(bench.max_drop)

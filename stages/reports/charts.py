@@ -135,7 +135,10 @@ def loss_by_rate(rates: Sequence[float], losses: Sequence[float], chosen: float)
 
 
 def _apart(values: list[float], gap: float) -> list[float]:
-    """Return positions close to the values and at least `gap` apart, so that labels do not overlap."""
+    """Return positions close to the values, of which neighbours closer than `gap` are moved apart in ascending order.
+
+    Two labels never overlap; among more, moving one pair may bring the lower one closer to its other neighbour.
+    """
     places = np.array(values)
     order = np.argsort(places)
     for before, after in pairwise(order):

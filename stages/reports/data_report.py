@@ -124,7 +124,7 @@ def _average(rows: pd.DataFrame, label: str, album: Album) -> Thumbnail:
 
 
 def _describe_objects(manifest: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the number, area and position of labelled objects or points, by name, most frequent first."""
+    """Return number, area and position of labelled objects or points for the `MAX_OBJECT_NAMES` most frequent names."""
     rows = [
         (image, name, instance.get("area"), instance["x"], instance["y"])
         for image, text in enumerate(manifest["things"])

@@ -161,7 +161,10 @@ class Trend:
 
 
 def error_trends(predictions: pd.DataFrame, manifest: pd.DataFrame) -> list[Trend]:
-    """Return how the error depends on the size and the brightness of images, where these vary."""
+    """Return how the error depends on the size and the brightness of images, where these vary.
+
+    A property is omitted if it or the error has fewer than three values; all are omitted for fewer than `MIN_IMAGES`.
+    """
     rows = predictions.merge(manifest[["path", "width", "height", "brightness"]], on="path")
     rows = rows.assign(size=np.sqrt(rows["width"] * rows["height"]))
     trends = []

@@ -34,7 +34,7 @@ def write_markdown(file: Path, template: str, **values: Any) -> int:
 
 
 def escaped(value: Any) -> Markup:
-    r"""Return text escaped for a line or a table cell.
+    r"""Return text escaped for a line or a table cell; `Markup` is returned unchanged.
 
     >>> print(escaped("a|b *c*"))
     a\|b \*c\*

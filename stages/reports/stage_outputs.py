@@ -18,7 +18,7 @@ def read_table(file: Path) -> pd.DataFrame:
 
 
 def read_openings(record: Path, name: str) -> list[dict[str, Any]]:
-    """Return the openings of the sealed test of the data set `name`, oldest first.
+    """Return the openings of the sealed test of the data set `name` in the CSV file `record`, oldest first.
 
     A value is NaN if the opening was interrupted before its score was written.
     """

@@ -33,6 +33,7 @@ class Thumbnail:
     """Alternative text."""
     caption: str = ""
     width: int = 0
+    """Width of the original image, pixels; 0 if it could not be read."""
     height: int = 0
     tiny: bool = False
     """True if the page enlarges the image without smoothing."""

@@ -116,7 +116,7 @@ def curve_charts(curves: pd.DataFrame, best: int, score: str) -> list[Markup]:
 
 
 def time_shares(curves: pd.DataFrame) -> str:
-    """Return a sentence about the share of time spent on loading and augmenting images."""
+    """Return text about the shares of time spent on loading and augmenting images, with advice if loading is slow."""
     weight = curves["seconds"] / curves["seconds"].sum()
     loading, augmenting = ((curves[name] * weight).sum() for name in ("loading_share", "augmentation_share"))
     sentence = f"Loading images took {loading:.1%} of the training time, augmentation {augmenting:.1%}."

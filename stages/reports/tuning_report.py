@@ -57,7 +57,7 @@ def _finals(finals: pd.DataFrame, higher: bool) -> list[dict[str, Any]]:
 
 
 def _history_charts(scored: pd.DataFrame, keys: list[str], higher: bool) -> list[tuple[str, Markup]]:
-    """Return charts of the score by trial, and of all keys as parallel coordinates."""
+    """Return charts of the score by trial, and of up to `MAX_CHARTS` varied keys as parallel coordinates."""
     if len(scored) < 2:
         return []
     ordered = scored.sort_values("number")
@@ -71,7 +71,7 @@ def _history_charts(scored: pd.DataFrame, keys: list[str], higher: bool) -> list
 
 
 def _key_charts(scored: pd.DataFrame, keys: list[str]) -> list[tuple[str, Markup]]:
-    """Return a chart of the score by each numeric key."""
+    """Return a chart of the score by each varied numeric key among the first `MAX_CHARTS` keys."""
     made = []
     for key in keys[:MAX_CHARTS]:
         if len(scored) > 1 and pd.api.types.is_numeric_dtype(scored[key]) and scored[key].nunique() > 1:

@@ -27,7 +27,7 @@ Scalars: in standard deviations of the training images. Other outputs: relative 
 SCALARS, POINTS = ("scalar", "density"), ("coordinates", "heatmap", "disc")
 """Representations whose graphs output scalars in their units, and points as x, y, confidence."""
 PROBE_VALUES = 64
-"""Number of output values for the probe image that the metadata stores."""
+"""Maximum number of output values for the probe image that the metadata stores."""
 
 
 def select_engine(
@@ -52,8 +52,8 @@ def select_engine(
 
     Raises:
         UserError: the engine is unknown, not installed or not accepted by `export`; the outputs of ONNX Runtime, or of
-            OpenVINO if requested, differ from those that `export` stored; or OpenVINO refuses the graph.
-        RuntimeError: see `OpenVino`.
+            OpenVINO if requested, differ from those that `export` stored; or the graph is invalid (see `OpenVino`).
+        RuntimeError: OpenVINO does not support the graph (see `OpenVino`).
     """
     if engine not in ENGINES:
         raise UserError(f"engine: {engine!r} is unknown; {did_you_mean(engine, ENGINES)}")
@@ -137,23 +137,26 @@ def _check_probe_output(engine: Engine, file: Path, metadata: dict[str, Any], sp
     if difference > PROBE_TOLERANCE[engine.precision]:
         hint = "export the model again" + (", or use float32.onnx" if engine.precision == "int8" else "")
         unit = "standard deviations" if spec.representation in SCALARS else "times the largest value"
-        raise UserError(
-            f"model: the outputs of {file} on this machine differ from those at export by {difference:.2g} {unit} for "
-            f"the probe image, above the tolerance of {PROBE_TOLERANCE[engine.precision]:g}; {hint}"
+        found = (
+            f"differ from those at export by {difference:.2g} {unit}, above the tolerance of "
+            f"{PROBE_TOLERANCE[engine.precision]:g}"
+            if np.isfinite(difference)
+            else "are not finite, or their number differs from that at export"
         )
+        raise UserError(f"model: the outputs of {file} for the probe image on this machine {found}; {hint}")
 
 
 def _probe_difference(engine: Engine, metadata: dict[str, Any], spec: TaskSpec) -> float:
     """Return the largest difference from the stored output for the probe image.
 
     The unit is standard deviations for scalars, and the largest stored value for other outputs. The difference is 0 if
-    no output is stored, and infinite if the number of values differs.
+    no output is stored, and infinite if the number of values differs or one is not finite.
     """
     stored = metadata.get("self_test")
     if not stored:
         return 0.0
     found = predict_probe_image(engine, spec)
-    if len(found) != len(stored):
+    if len(found) != len(stored) or not np.isfinite(found).all():
         return np.inf
     unit = 1.0 if spec.representation in SCALARS else max(1e-6, np.abs(stored).max())
     return float(np.abs(np.subtract(found, stored)).max() / unit)

@@ -37,7 +37,8 @@ COMPUTED = -1
 """Placeholder for a number of elements that does not depend on the image but is computed by the graph."""
 
 Field = tuple[int, int, int]
-"""(field number, first byte, end byte); for an integer field (field number, value, `PLAIN`)."""
+"""(field number, first byte, end byte); for an integer (field number, value, `PLAIN`), for a number of fixed size twice
+its end."""
 PLAIN = -1
 
 
@@ -122,7 +123,7 @@ class _ModelChecker:
             begin: offset of the first byte.
             end: offset after the last byte.
             known: tensors that do not depend on the image, by name, each with the number of elements of a tensor that
-                has it as shape.
+                has it as shape (0 for a tensor that is not int64, `COMPUTED` if unknown).
             depth: number of enclosing graphs.
         """
         operator, inputs, outputs, attribute_size = b"", [], [], 0
@@ -147,7 +148,7 @@ class _ModelChecker:
             known.update(dict.fromkeys(outputs, elements))
 
     def attribute(self, begin: int, end: int, known: dict[bytes, int], depth: int) -> int:
-        """Check an attribute; return the product of the sizes that it contains, 0 if there are none.
+        """Check an attribute; return the product of its positive sizes, or 0 if it has neither tensors nor integers.
 
         Args:
             begin: offset of the first byte.
@@ -173,7 +174,10 @@ class _ModelChecker:
                 self.tensor(at, to)
 
     def tensor(self, begin: int, end: int) -> tuple[bytes, int]:
-        """Check a tensor; return its name, and the product of its values, 0 if not int64, `COMPUTED` if not stored."""
+        """Check a tensor; return its name and the product of its positive values.
+
+        The product is 0 if the tensor is not int64, and `COMPUTED` if its values are not known.
+        """
         dims: list[int] = []
         sizes: list[int] = []
         held, data_type, name = 0, 0, b""
@@ -215,7 +219,7 @@ class _ModelChecker:
         return values
 
     def fields(self, begin: int, end: int) -> Iterator[Field]:
-        """Yield the fields of a message; `end` is `PLAIN` if the field is an integer instead."""
+        """Yield the fields of a message; raise InvalidProtobuf if `end` is `PLAIN`, which is an integer instead."""
         if end == PLAIN:
             raise InvalidProtobuf("an integer instead of a message")
         at = begin

@@ -77,7 +77,8 @@ class Model:
         Args:
             data: bytes of the file.
             max_megapixels: largest accepted image size in megapixels.
-            admit: called with (pixels, channels, bits) before the pixels are decoded; raises to refuse the image.
+            admit: called with (pixels, channels, bits) before the pixels are decoded, see `Admit`; raises to refuse
+                the image.
 
         Returns:
             uint8 or uint16 pixels.
@@ -181,7 +182,7 @@ def open_shipped_model(exported: Path, threads: int = 0) -> Model:
         threads: threads per call; 0 for all cores.
 
     Raises:
-        UserError: see `Model`.
+        UserError, RuntimeError: see `Model`.
         OSError: `variants.json` cannot be read.
     """
     summary = json.loads((exported / "variants.json").read_text())

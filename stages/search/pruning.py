@@ -10,10 +10,11 @@ MIN_TRIALS = 4  # smallest number of earlier trials for which a trial can be sto
 def should_stop(best_so_far: float, earlier_scores: list[list[float]], epoch: int, higher_is_better: bool) -> bool:
     """Return whether a trial's best score is worse than the median best score of earlier trials at the same epoch.
 
-    Earlier trials that ended before this epoch are left out; with fewer than `MIN_TRIALS` others, the result is False.
+    Earlier trials that ended before this epoch, or whose best score is not finite, are left out; with fewer than
+    `MIN_TRIALS` others, the result is False.
 
     Args:
-        best_so_far: best score of the trial.
+        best_so_far: best score of the trial; infinitely bad if no score is defined.
         earlier_scores: scores of each epoch of the trials of earlier rounds. Trials of the same round are left out, so
             that the decision does not depend on which of them is faster.
         epoch: number of completed epochs.

@@ -41,7 +41,10 @@ def _is_integer(key: str) -> bool:
 
 
 def sampler(tune: Tune, number: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler of trial `number`, with its own seed, so that a restarted search proposes the same values."""
+    """Return the sampler of trial `number`, with its own seed, so that a restarted search proposes the same values.
+
+    For a grid it is a random sampler, which draws only the values that trial 0 lacks.
+    """
     if tune.sampler == "tpe":
         return optuna.samplers.TPESampler(seed=tune.seed + number)
     return optuna.samplers.RandomSampler(seed=tune.seed + number)
@@ -132,7 +135,8 @@ def check_amounts(sections: dict[str, Section], space: Mapping[str, Range], trai
         train_set: images that are augmented.
 
     Raises:
-        UserError: an end or choice is invalid both with all other keys at their lows and with all at their highs.
+        UserError: an end or choice is invalid both with all other keys of `augment` at their lows (or first choices)
+            and with all at their highs (or last choices).
     """
     ends = {key: span.choices or (span.low, span.high) for key, span in space.items() if key.startswith("augment.")}
     for key, ends_of_key in ends.items():

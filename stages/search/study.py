@@ -71,20 +71,21 @@ class Search:
             ) from error
 
     def completed(self) -> list[CompletedTrial]:
-        """Return the stored trials in the order of their numbers, including those that failed or were stopped."""
+        """Return the stored trials below `trial_count` in order, including those that failed or were stopped."""
         trials = {t.user_attrs["number"]: t for t in reversed(self.study.get_trials(deepcopy=False))}
         kept = sorted((number, t) for number, t in trials.items() if number < self.trial_count)
         return [CompletedTrial(number, dict(t.params), TrialOutcome(**t.user_attrs["outcome"])) for number, t in kept]
 
     def run(self, run_jobs: RunJobs, make_job: MakeJob, report: Callable[[CompletedTrial], None]) -> None:
-        """Propose and run trials, round by round, until all are completed or `tune.minutes` have passed.
+        """Propose and run the trials that are not stored, round by round, until all are completed or the time is over.
 
-        The time limit is checked before each round except the first; a round that has begun is completed.
+        The limit of `tune.minutes` counts from this call. It is checked before each round except the first; a round
+        that has begun is completed.
 
         Args:
             run_jobs: runs a round.
             make_job: builds the job of a trial.
-            report: called after each trial.
+            report: called after each trial that this call runs.
         """
         began, known = time.monotonic(), {trial.number: trial for trial in self.completed()}
         for begin in range(0, self.trial_count, self.tune.parallel_trials):
@@ -156,7 +157,7 @@ def _name(trial: CompletedTrial, repeat: int) -> str:
 
 
 def _storage(key: str) -> str:
-    """Return the database in `OPTUNA_STORAGE`, which several users can read; otherwise a file in `work/tune`."""
+    """Return the URL of the database: `OPTUNA_STORAGE`, which several users can read, or a file in `work/tune`."""
     if url := os.environ.get("OPTUNA_STORAGE"):
         return url
     folder = FOLDER / key

@@ -32,7 +32,7 @@ class TrialJob:
     higher_is_better: bool
     """True if a higher score is better."""
     earlier_scores: list[list[float]] = field(default_factory=list)
-    """Scores of each epoch of earlier trials; if there are any, a trial that falls behind is stopped."""
+    """Scores of each epoch of earlier trials; a trial that falls behind is stopped (`should_stop`). Empty: never."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class TrialOutcome:
     score: float | None
     """Score of the best epoch; None if the trial failed or was stopped."""
     scores: list[float]
-    """Score of each epoch."""
+    """Score of each completed epoch; NaN if undefined."""
     seconds: float
     state: Literal["complete", "failed", "stopped"] = "complete"
     why: str = ""
-    """Reason why the trial has no score."""
+    """Reason why the trial has no score; empty if it has one."""
 
 
 class _StoppedError(Exception):
@@ -54,7 +54,10 @@ class _StoppedError(Exception):
 
 
 def run(job: TrialJob) -> TrialOutcome:
-    """Train and return the scores on validation data; a training that raises UserError yields a failed trial."""
+    """Train on one device and return the scores on validation data.
+
+    The trial is failed if the training raises UserError or has no finite score, and stopped if it falls behind.
+    """
     started, scores = time.perf_counter(), []
 
     def report(epoch: EpochMetrics) -> None:

@@ -18,7 +18,9 @@ RunJobs = Callable[[Sequence[Any]], Iterator[tuple[int, Any]]]
 
 @contextmanager
 def workers(run: Callable[[Any], Any]) -> Iterator[RunJobs]:
-    """Start workers that call `run` on each job; they end with the block.
+    """Yield a function that calls `run` on each job, in the workers that `TUNE_WORKERS` or `TUNE_DASK` selects.
+
+    Worker processes on this machine end with the block; Dask workers do not.
 
     Raises:
         UserError: `TUNE_WORKERS` is invalid, or `TUNE_DASK` is set but the package distributed is missing or no

@@ -99,7 +99,7 @@ class AdmissionMiddleware:
         return hmac.compare_digest(shown, self.key)
 
     def _retry_after(self) -> int:
-        """Return the expected time until the admitted requests are complete, seconds."""
+        """Return the expected time until the admitted requests are complete, seconds; at least 1."""
         batches = self.holder.now.batches
         return max(1, math.ceil(self.admitted * batches.seconds_per_image))
 

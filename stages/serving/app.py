@@ -216,7 +216,7 @@ class _InMemoryParser(MultiPartParser):
 
 @asynccontextmanager
 async def _parse_form(request: Request, files: int) -> AsyncIterator[FormData]:
-    """Parse a form with at most `files` files."""
+    """Parse a form with at most `files` files, and yield its data; raise Refused (400) if it is not valid."""
     try:
         async with aclosing(request.stream()) as stream:
             form = await _InMemoryParser(

@@ -31,7 +31,7 @@ class TimeoutProtocol(HttpToolsProtocol):
         self._await_request()
 
     def data_received(self, data: bytes) -> None:
-        """Await the next request if the data were empty lines, which some clients send after a body."""
+        """Process data, and await the next request if they were empty lines, which some clients send after a body."""
         super().data_received(data)
         responded = self.cycle is None or self.cycle.response_complete
         if responded and not self.receiving and not self.transport.is_closing():
@@ -56,7 +56,7 @@ class TimeoutProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Limit the time of the rest of the request."""
+        """Limit the time of the rest of a request that has had its response."""
         super().on_response_complete()
         if self.receiving and self.cycle.response_complete and not self.transport.is_closing():
             self._unset_keepalive_if_required()
@@ -68,7 +68,7 @@ class TimeoutProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection, unless its last response is still being sent."""
+        """Close an idle connection; wait while its last response is being sent, and abort if nothing more was sent."""
         unsent, before = self.transport.get_write_buffer_size(), self.unsent
         self.unsent = unsent
         if unsent and unsent == before:

@@ -2,7 +2,7 @@
 
 
 class Refused(Exception):
-    """The request is answered with this status and `{"error": message}`."""
+    """Error of a request that is answered with an HTTP status and `{"error": message}`."""
 
     def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
         """Create an error.
@@ -10,7 +10,7 @@ class Refused(Exception):
         Args:
             status: HTTP status.
             message: what is wrong and what to do.
-            retry_after: value of the header Retry-After, seconds.
+            retry_after: value of the header Retry-After, seconds; None: no header.
         """
         super().__init__(message)
         self.status, self.message, self.retry_after = status, message, retry_after

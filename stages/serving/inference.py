@@ -125,7 +125,7 @@ class Predictor:
 
 
 def _trim_and_release(reservation: Reservation) -> None:
-    """Return freed memory to the system before the next request is admitted."""
+    """Return freed memory to the system, then release the reservation, which may admit the next request."""
     give_back_freed_memory()
     reservation.release()
 

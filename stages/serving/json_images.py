@@ -16,7 +16,7 @@ EXAMPLE = '{"image": "<base64 of the file>"}'
 MANY_EXAMPLE = '{"images": ["<base64 of a file>", ...]}'
 DATA_URI = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 BASE64 = re.compile(rb"\s*(data:[^,]{0,200},)?[A-Za-z0-9+/_=\s-]{16,}")
-TESTED = 256  # first bytes of a body that are tested for base64
+TESTED = 256  # first bytes of a body that are tested for JSON and base64
 URL_SAFE = str.maketrans("-_", "+/")
 
 
@@ -59,7 +59,7 @@ async def read_json_images(request: Request, budget: MemoryBudget, most: int) ->
         most: maximum number of images.
 
     Raises:
-        Refused: 400, there is no such list, or it is empty; 413, it has more images than `most`.
+        Refused: see `read_json`; or 400, it is not a list or is empty; 413, it has more images than `most`.
     """
     values = await read_json(request, "images", budget)
     if not isinstance(values, list) or not values:

@@ -38,11 +38,11 @@ class Metrics:
         )  # fmt: skip
 
     def step(self, name: str, seconds: float) -> None:
-        """Record the duration of a step, `decode` or `wait`."""
+        """Record the duration in seconds of a step, `decode` or `wait`."""
         self.steps.labels(name).observe(seconds)
 
     def record_run(self, images: int, seconds: float) -> None:
-        """Record a run of the model."""
+        """Record the number of images and the duration in seconds of a run of the model."""
         self.runs.observe(seconds)
         self.sizes.observe(images)
 
@@ -52,13 +52,13 @@ class Metrics:
         Args:
             route: path of the route.
             status: HTTP status.
-            seconds: duration.
+            seconds: duration of the request, seconds.
         """
         self.requests.labels(route, str(status)).inc()
         self.seconds.labels(route).observe(seconds)
 
     def set_model(self, digest: str, version: str) -> None:
-        """Set the digest and version of the current model."""
+        """Set the digest and version of the current model; with several workers, earlier models remain listed."""
         if SHARED not in os.environ:
             self.model.clear()
         self.model.labels(digest, version).set(1)

@@ -103,7 +103,7 @@ class MicroBatcher:
         return True
 
     def _next_batch(self) -> list[QueuedImage]:
-        """Return the first image of the queue and those of its size, up to the limit, without cancelled requests."""
+        """Take from the queue the first image and those of its size, up to the limit; drop cancelled requests."""
         while self.waiting and self.waiting[0].answer.done():
             self.waiting.popleft()
         if not self.waiting:

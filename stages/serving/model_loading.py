@@ -29,6 +29,7 @@ def load_model(settings: Settings) -> Model:
 
     Raises:
         UserError: the model cannot be loaded or run.
+        RuntimeError: see `Model`.
     """
     _, threads = settings.runs(cores())
     model = Model(settings.file, threads, settings.engine)

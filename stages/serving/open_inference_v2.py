@@ -188,7 +188,7 @@ def _length(header: str | None, most: int) -> int:
 
 
 def _shown(values: dict[str, Any], key: str) -> str:
-    """Return a value of the request for a message, truncated."""
+    """Return a value of the request for a message, truncated; `missing` if there is none."""
     return repr(values[key])[:MAX_SHOWN] if key in values else "missing"
 
 

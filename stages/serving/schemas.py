@@ -84,7 +84,8 @@ PREDICTIONS: dict[str, Any] = {
     "instances": InstancePredictions,
     "image": dict[str, Any],
 }
-"""Schema by task. A segmentation has the area share of each class; an image is returned as `picture` only."""
+"""Schema by task. A segmentation has the area share of each class except for the background; an image is returned as
+`picture` only."""
 
 
 def response_model(task: str) -> type[BaseModel]:

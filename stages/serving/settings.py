@@ -15,12 +15,12 @@ MIN_KEEP_ALIVE = 1.0  # seconds; less would close connections that clients have 
 
 @dataclass(frozen=True)
 class Settings:
-    """All options of `macula serve` except for the address."""
+    """Model and options of `macula serve` except for `--host`, `--port` and `--open`."""
 
     model: str
     """ONNX file. The server watches it and loads a new file that replaces it."""
     name: str = ""
-    """Name of the model in the Open Inference Protocol; empty: the name of its data set."""
+    """Name of the model in responses and in paths of the Open Inference Protocol; empty: the name of its data set."""
     engine: str = "auto"
     """auto, onnxruntime or openvino; auto selects OpenVINO if available and clearly faster on this machine."""
     threads: int = 0

@@ -1,5 +1,7 @@
 """Average precision and recall of instances as defined by COCO, computed with pycocotools and bootstrap weights.
 
+Up to `MAX_DETECTIONS` predictions per image and class count, instead of 100 as for COCO.
+
 Axes: N images, D predictions of an image, T true objects, I IoU thresholds, K classes, R resamples.
 """
 
@@ -18,7 +20,7 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 def pairwise_iou(prediction: Any, truth: Any) -> Float[Array, "D T"]:
-    """Return the IoU of masks, or of boxes without masks; for a crowd, the share of the prediction inside the crowd."""
+    """Return the IoU of masks, or of boxes if masks are missing; for a crowd, the share of the prediction inside it."""
     from pycocotools import mask as coco_mask
 
     if not len(prediction.label_M) or not len(truth.label_M):

@@ -153,7 +153,7 @@ def _refuse_misfit(task: dict[str, Any], representation: str, prepare: dict[str,
 
 
 def _with_names(spec: TaskSpec, configured: Iterable[str], annotations: list[Annotation]) -> TaskSpec:
-    """Return the specification with the classes, points and scalars of the labels, in the configured order."""
+    """Return the specification with the classes, in the configured order, the points and the scalars of the labels."""
     first = annotations[0]
     match spec.target:
         case "label" | "labels":
@@ -222,7 +222,11 @@ def _of_masks(annotations: list[Annotation], configured: Iterable[str]) -> tuple
 
 
 def _ordered(found: set[str], configured: Iterable[str]) -> tuple[str, ...]:
-    """Return names in the configured order, or in natural order (`2` before `10`)."""
+    """Return names in the configured order, or in natural order (`2` before `10`) if none is configured.
+
+    Raises:
+        UserError: the configured names are not exactly those found, each once.
+    """
     configured = tuple(configured)
     if configured:
         if len(set(configured)) < len(configured):

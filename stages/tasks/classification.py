@@ -86,7 +86,7 @@ def describe(value: Any, spec: TaskSpec) -> str:
 
 
 def draw(image: Integer[Array, "H W ..."], value: Any, spec: TaskSpec) -> UInt8[Array, "H W 3"]:
-    """Return the image unchanged, because a class cannot be drawn."""
+    """Return the image as RGB without a drawing, because a class cannot be drawn."""
     return as_rgb(image)
 
 

@@ -24,6 +24,8 @@ def summarize(
 ) -> tuple[dict[str, Any], dict[str, Float[Array, " {resamples}+1"]]]:
     """Return the summary of an evaluation, and the bootstrap replicates of every score, for comparing two runs.
 
+    The first replicate of a score is its value on the images themselves.
+
     Args:
         spec: task specification.
         truths: ground truth of each image.
@@ -65,7 +67,7 @@ def trials(parts: Parts, group_N: Shaped[Array, " N"]) -> int:
     """Return the number of independent trials (groups) of a score that averages over parts.
 
     Each part that occurs counts with as many groups as the rarest of them, because the average is as uncertain as its
-    rarest part. Without parts, the result is the number of all groups.
+    rarest part. If no part occurs, the result is the number of all groups.
     """
     units = [_groups(group_N, member_N) for member_N in parts.member_NP.T]
     return sum(n > 0 for n in units) * min((n for n in units if n), default=0) or len(np.unique(group_N))

@@ -101,7 +101,7 @@ def scores(
 
 
 def _weighted_median(far_NP: Float[Array, "N P"], weight_RN: Float[Array, "R N"]) -> Float[Array, " R"]:
-    """Return the weighted median distance over visible points."""
+    """Return the weighted median distance over visible points; NaN where none has a weight."""
     image_V, _ = np.nonzero(np.isfinite(far_NP))
     values_V = far_NP[np.isfinite(far_NP)]
     if not len(values_V):
@@ -138,7 +138,7 @@ def wrong(truth: Points, prediction: Float[Array, "P 3"], spec: TaskSpec) -> boo
 
 
 def describe(value: Points | Float[Array, "P 3"], spec: TaskSpec) -> str:
-    """Return the number of visible points."""
+    """Return a text with the number of visible points; predicted ones count from the confidence `VISIBLE`."""
     there = np.isfinite(value.xy_P2[:, 0]) if isinstance(value, Points) else value[:, 2] >= VISIBLE
     return f"{int(there.sum())} of {len(spec.points)} points"
 
@@ -166,7 +166,10 @@ def record(prediction: Float[Array, "P 3"], spec: TaskSpec) -> dict[str, Any]:
 def details(
     truths: Sequence[Points], predictions: Sequence[Float[Array, "P 3"]], spec: TaskSpec, bins: int
 ) -> dict[str, Any]:
-    """Return pck for a range of tolerances, and the AUC with which the confidence predicts visibility."""
+    """Return pck for a range of tolerances, and the AUC with which the confidence predicts visibility.
+
+    Without visible points, the curve is empty. The AUC is None unless there are both visible and missing points.
+    """
     far_NP, diagonal_N1 = _distances(truths, predictions)
     seen_NP = np.isfinite(far_NP)
     share_V = (far_NP / diagonal_N1)[seen_NP]

@@ -96,7 +96,7 @@ def parts(
     weight_RN: Float[Array, "R N"],
     spec: TaskSpec,
 ) -> Parts:
-    """Return average precision, F1 and AUC of each class."""
+    """Return average precision, F1 and AUC of each class; NaN if it is absent (AUC also if it is in all images)."""
     true_NK, probability_NK = np.stack(truths), np.stack(predictions)
     claimed_NK = probability_NK >= THRESHOLD
     hit, claims, there = weight_RN @ (true_NK & claimed_NK), weight_RN @ claimed_NK, weight_RN @ true_NK

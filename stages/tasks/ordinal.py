@@ -91,7 +91,7 @@ def wrong(truth: int, prediction: Float[Array, " K"], spec: TaskSpec) -> bool:
 
 
 def describe(value: Any, spec: TaskSpec) -> str:
-    """Return the grade."""
+    """Return the name of a true or predicted grade."""
     return spec.labels[int(value) if np.ndim(value) == 0 else _grade(value)]
 
 

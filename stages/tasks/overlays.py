@@ -52,7 +52,7 @@ def as_rgb(image: Integer[Array, "H W *C"]) -> UInt8[Array, "H W 3"]:
 
 
 def fill(picture: UInt8[Array, "H W 3"], mask_HW: Bool[Array, "H W"], colour: Colour) -> UInt8[Array, "H W 3"]:
-    """Draw a mask as a translucent area with a contour.
+    """Return a copy of an image with a mask drawn as a translucent area with a contour.
 
     Args:
         picture: image.
@@ -74,7 +74,7 @@ def outline_of_mask(mask_HW: Bool[Array, "H W"]) -> Bool[Array, "H W"]:
 
 
 def dot(picture: UInt8[Array, "H W 3"], x: float, y: float, colour: Colour) -> UInt8[Array, "H W 3"]:
-    """Draw a point as a dot in a ring, whose size depends on the size of the image.
+    """Return a copy of an image with a point drawn as a dot in a ring, whose size depends on that of the image.
 
     Args:
         picture: image.
@@ -90,7 +90,7 @@ def dot(picture: UInt8[Array, "H W 3"], x: float, y: float, colour: Colour) -> U
 
 
 def frame(picture: UInt8[Array, "H W 3"], box: Sequence[SupportsFloat], colour: Colour) -> UInt8[Array, "H W 3"]:
-    """Draw a box.
+    """Return a copy of an image with a box drawn on it.
 
     Args:
         picture: image.
@@ -107,7 +107,7 @@ def frame(picture: UInt8[Array, "H W 3"], box: Sequence[SupportsFloat], colour: 
 def line(
     picture: UInt8[Array, "H W 3"], start: Sequence[SupportsFloat], end: Sequence[SupportsFloat], colour: Colour
 ) -> UInt8[Array, "H W 3"]:
-    """Draw a straight line with the thickness of box lines.
+    """Return a copy of an image with a straight line, as thick as the lines of a box.
 
     Args:
         picture: image.

@@ -1,4 +1,4 @@
-"""Conversion of the outputs of the ONNX graph, or of the torch network, to predictions."""
+"""Convert outputs of the ONNX graph or of the torch network to predictions, and compare the outputs of two runtimes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def decode(outputs: dict[str, Array], spec: TaskSpec) -> Any:
 def stitched(
     parts: Sequence[dict[str, Float[Array, "_ _ _"]]], placed: Sequence[Placement]
 ) -> dict[str, Float[Array, "_ _ _"]]:
-    """Combine the outputs of the tiles of one image."""
+    """Return the outputs for one image, blended from those of its tiles."""
     if "restored" in parts[0]:
         image_CHW = blend_tiles([np.moveaxis(part["restored"], 2, 0) for part in parts], placed)
         return {"restored": np.moveaxis(image_CHW, 0, 2)}

@@ -125,7 +125,10 @@ def parts(
 
 
 def error(truth: Real[Array, " S"], prediction: Float[Array, " S"], spec: TaskSpec) -> float:
-    """Return the mean absolute error in standard deviations of the training images."""
+    """Return the mean absolute error in standard deviations of the training images.
+
+    The mean is over the scalars. Without standard deviations, the error is in the units of the scalars.
+    """
     return float((np.abs(prediction - truth) / np.array(spec.deviation or (1.0,))).mean())
 
 
@@ -135,7 +138,7 @@ def wrong(truth: Real[Array, " S"], prediction: Float[Array, " S"], spec: TaskSp
 
 
 def describe(value: Real[Array, " S"], spec: TaskSpec) -> str:
-    """Return each number with its name and unit."""
+    """Return a text with each number, its name and its unit."""
     pairs = zip(spec.scalars, value, strict=True)
     return ", ".join(f"{name} {value:.4g}{_unit(name, spec)}" for name, value in pairs)
 

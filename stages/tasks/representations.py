@@ -29,7 +29,8 @@ class Representation:
     stores: Literal["index", "vector", "points", "labels", "ids", "density", "image", "things"]
     """Kind of stored target, which determines how augmentation transforms it."""
     target: Callable[[Any, Placement, TaskSpec], Any]
-    """Function that returns the stored target of one working image: an array or `ObjectTargets`."""
+    """Function that returns the stored target of one working image: an array or `ObjectTargets`. It is not used for the
+    representation `image`, whose targets are resized as the images are."""
     losses: tuple[str, ...]
     """Supported losses; the first is the default."""
     taught: str = ""
@@ -49,7 +50,7 @@ def _labels(truth: Any, frame: Placement, spec: TaskSpec) -> Integer[Array, "S S
 
 
 def _ids(truth: Any, frame: Placement, spec: TaskSpec) -> Integer[Array, "S S"]:
-    """Return instance ids (0: background); later instances cover earlier ones, and boxes without masks are filled."""
+    """Return instance ids (0: background or crowd); later ones cover earlier ones; boxes without masks are filled."""
     id_HW = np.zeros((frame.height, frame.width), np.uint16)
     for number, mask_HW in enumerate(_masks(truth, frame)):
         if not truth.crowd_M[number]:
@@ -71,8 +72,8 @@ def _masks(truth: Any, frame: Placement) -> Iterator[Bool[Array, "H W"]]:
 def _density(truth: Any, frame: Placement, spec: TaskSpec) -> Float[Array, "S S C"]:
     """Return the density map of each class: a Gaussian of sum 1 at the centre of the box of every object.
 
-    Each Gaussian is normalized inside the image, so that an object at the edge also counts as 1. Density maps follow
-    Lempitsky and Zisserman 2010, "Learning to count objects in images".
+    Crowds are left out. Each Gaussian is normalized inside the image, so that an object at the edge also counts as 1.
+    Density maps follow Lempitsky and Zisserman 2010, "Learning to count objects in images".
     """
     density_SSC = np.zeros((spec.size, spec.size, len(spec.scalars)), np.float32)
     box_M4 = frame.transform_boxes(np.asarray(truth.box_M4, np.float64).reshape(-1, 4))

@@ -83,9 +83,9 @@ def scores(
 ) -> dict[str, Float[Array, " R"]]:
     """Return every score under all bootstrap weights.
 
-    dice and iou are computed per class over all pixels and averaged over classes without the background. pixel_accuracy
-    is computed over all pixels. boundary_f1 and boundary_error are averaged over images and classes without the
-    background. foreground_rand is averaged over images and defined only for two classes.
+    Pixels of unknown class are ignored. dice and iou are computed per class over all pixels and averaged over classes
+    without the background. pixel_accuracy is computed over all pixels. boundary_f1 and boundary_error are averaged over
+    images and classes without the background. foreground_rand is averaged over images and defined only for two classes.
 
     Args:
         truths: ground truth of N images.
@@ -178,7 +178,7 @@ def parts(
 
 
 def error(truth: UInt8[Array, "H W"], prediction: Mask, spec: TaskSpec) -> float:
-    """Return 1 minus the mean dice of the classes in truth or prediction, without the background."""
+    """Return 1 minus the mean dice of the classes in truth or prediction, except the background; 0 if there is none."""
     one = np.ones((1, 1))
     dice = _pixels([truth], [prediction], one, spec)["dice"][0, _foreground(spec)]
     return float(1 - np.nanmean(dice)) if np.isfinite(dice).any() else 0.0
@@ -201,7 +201,7 @@ def _shares(value: Any, spec: TaskSpec) -> dict[str, float]:
 
 
 def draw(image: Integer[Array, "H W *C"], value: Any, spec: TaskSpec) -> UInt8[Array, "H W 3"]:
-    """Draw the mask, with a colour for each class except for the background."""
+    """Draw the mask in a colour per class; the background, or the first class if there is none, is left uncoloured."""
     index_HW = value.index_HW if isinstance(value, Mask) else value
     picture = as_rgb(image)
     for label, colour in legend(spec).items():

@@ -52,7 +52,7 @@ class Task(Protocol):
     """Interface of a task. No function requires torch; all work at the size of the original image."""
 
     SCORES: dict[str, Score]
-    """Scores that `task.score` may select; the first is the default."""
+    """Scores that `task.score` may select; `configure` proposes the first."""
     TRUTHS: tuple[str, ...]
     """Supported targets. The first of which the images have labels is the default, except for `count` and `area`."""
     DRAWN: bool

@@ -1,8 +1,8 @@
 """Instances from a map of background, interior and boundary: seeds in the interiors, grown over the foreground.
 
-The map follows Caicedo et al. 2019, "Nucleus segmentation across imaging experiments". Each pixel is assigned to the
-nearest seed. From the true maps of 2026 nuclei at 512 pixels, this recovers 97 % at IoU 0.5; `watershed_ift` of scipy
-recovers 86 %, because the background grows into the boundaries.
+The map follows Caicedo et al. 2019, "Nucleus segmentation across imaging experiments". Each pixel of the
+foreground is assigned to the nearest seed. From the true maps of 2026 nuclei at 512 pixels, this recovers 97 % at IoU
+0.5; `watershed_ift` of scipy recovers 86 %, because the background grows into the boundaries.
 """
 
 import numpy as np

@@ -45,7 +45,7 @@ def steps_per_epoch(images: int, batch_size: int, micro_batches: int = 1) -> int
 
     Args:
         images: number of images.
-        batch_size: largest size of a micro-batch.
+        batch_size: largest size of a micro-batch; exceeded by up to 2 to avoid one with a single image.
         micro_batches: micro-batches per step.
 
     >>> steps_per_epoch(10, 4), steps_per_epoch(10, 4, micro_batches=2), steps_per_epoch(9, 8)

@@ -69,10 +69,11 @@ class Checkpoints:
         return time.monotonic() - self._saved_at >= self.seconds
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the previous checkpoint, which remains if writing fails.
+        """Replace the previous checkpoint, which remains if writing fails; do nothing unless `is_writer`.
 
         Raises:
             UserError: the disk is full.
+            OSError: the file cannot be written for another reason.
         """
         if not self.is_writer:
             return
@@ -97,7 +98,7 @@ class Checkpoints:
         self._saved_at = time.monotonic()
 
     def delete(self) -> None:
-        """Delete the folder and release the lock, once the results of the training are written."""
+        """Delete the folder and release the lock, once the results are written; do nothing unless `is_writer`."""
         if self._lock is not None:
             shutil.rmtree(self.folder)
             self._lock.close()
@@ -153,7 +154,11 @@ def _delete_oldest(own_name: str) -> None:
 
 
 def _lock(folder: Path) -> IO[str]:
-    """Lock a folder until the returned file is closed or the process ends."""
+    """Lock a folder until the returned file is closed or the process ends.
+
+    Raises:
+        UserError: another process holds the lock.
+    """
     lock = (folder / "lock").open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

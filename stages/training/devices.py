@@ -44,7 +44,7 @@ def torch_device(name: str) -> torch.device:
 
 
 def process_count(devices: int) -> int:
-    """Return how many processes share a training: those started by torchrun, otherwise one per device."""
+    """Return how many processes share a training: those started by torchrun, otherwise `devices` (`train.devices`)."""
     return int(os.environ.get("WORLD_SIZE", devices))
 
 

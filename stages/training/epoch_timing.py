@@ -80,6 +80,7 @@ def estimate_epoch(
     Raises:
         UserError: the params do not suit the images, the device is not available, no learning rate lowers the loss, or
             the loss is not finite.
+        ValueError: see `write_dry_run_data`.
     """
     spec, batch_size = _spec(samples, annotations, params), params.train.batch_size
     batches_per_epoch = math.ceil(training / batch_size)
@@ -98,7 +99,10 @@ def estimate_epoch(
 
 
 def _corrected_for_load(epoch: _MeasuredEpoch) -> tuple[float, str]:
-    """Return the duration without the time that other processes took, and the conditions as text."""
+    """Return the duration of an epoch in seconds, and the conditions as text.
+
+    If the CPU is overloaded, the duration excludes the time of other processes.
+    """
     if epoch.device != "cpu":
         return epoch.seconds, epoch.device
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()

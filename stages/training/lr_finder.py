@@ -37,9 +37,13 @@ def find_learning_rate(plan: TrainingPlan, fabric: Fabric) -> RangeTest:
     The test trains a separate network, which is discarded. The margin is needed because training is about to diverge at
     the rate of the lowest loss. The schedule reaches the chosen rate only at its peak.
 
+    Args:
+        plan: plan without `auto`, whose `train.learning_rate` is 1: the optimizer multiplies it by each tested rate.
+        fabric: Fabric of one process.
+
     Raises:
-        UserError: no rate lowers the loss, or the network, the optimizer or the loss cannot be built (see
-            `build_state`).
+        UserError: no rate lowers the loss, the loss is not finite, or the network, the optimizer or the loss cannot be
+            built (see `build_state`).
     """
     state = build_state(plan, fabric)
     state.model.train()

@@ -32,12 +32,12 @@ def predict_store(
     """Return the prediction for every original image of a store, in order.
 
     Args:
-        model: network on `device`.
+        model: network on `device`; it is put into evaluation mode.
         store: prepared images.
         spec: the task.
         batch_size: largest size of a batch.
         device: where the network computes.
-        on_batch: called with the raw outputs of each batch.
+        on_batch: called with the raw outputs of each batch, and the batch.
     """
     return [decode(outputs, spec) for outputs in graph_outputs(model, store, spec, batch_size, device, on_batch)]
 
@@ -55,12 +55,12 @@ def graph_outputs(
     Outputs for the tiles of an image are stitched.
 
     Args:
-        model: network on `device`.
+        model: network on `device`; it is put into evaluation mode.
         store: prepared images.
         spec: the task.
         batch_size: largest size of a batch.
         device: where the network computes.
-        on_batch: called with the raw outputs of each batch.
+        on_batch: called with the raw outputs of each batch, and the batch.
     """
     model.eval()
     by_row = _outputs_by_row(model, store, spec, unaugmented_batches(store, spec, batch_size, device), on_batch)
@@ -88,7 +88,7 @@ def _outputs_by_row(
 
 
 def _finish_boxes(raw: Any, height: int, width: int, spec: TaskSpec) -> Iterator[Outputs]:
-    """Convert raw outputs of images whose originals have the same size."""
+    """Yield the graph outputs of a detector for images whose originals have the same size."""
     for found in raw:
         outputs = at_original_size(found, height, width, spec.size)
         arrays = {name: values.cpu().numpy() for name, values in outputs.items()}
@@ -96,6 +96,6 @@ def _finish_boxes(raw: Any, height: int, width: int, spec: TaskSpec) -> Iterator
 
 
 def _finish_head(raw: Any, height: int, width: int, spec: TaskSpec) -> Iterator[Outputs]:
-    """Convert raw outputs of images whose originals have the same size."""
+    """Yield the graph outputs of a head for images whose originals have the same size."""
     values = HEADS[spec.representation](raw.float(), height, width, spec).cpu().numpy()
     yield from ({OUTPUTS[spec.representation]: one} for one in values)

@@ -111,7 +111,9 @@ class FaultTolerance:
         )
 
     def roll_back(self, progress: TrainingProgress, step: int) -> TrainingProgress:
-        """Return to the start of the epoch with half the learning rate.
+        """Return to the start of the epoch with half the learning rate, and return the progress at that point.
+
+        The images of the step are saved beside the checkpoints, if there are any.
 
         Args:
             progress: progress of the epoch in which a loss or a weight is not finite.
@@ -173,7 +175,7 @@ class FaultTolerance:
             raise NotFiniteError(progress.step - 1)
 
     def _save_images(self, epoch: int, step: int) -> str:
-        """Write the images of a step to a file and return the part of a message that names the file."""
+        """Write the images of a step to a file; return the part of a message that names it, empty without a file."""
         if self.checkpoints is None or self.state.processes.rank:
             return ""
         loader, spec = self.state.loader, self.plan.data.spec

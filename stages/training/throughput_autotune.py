@@ -72,7 +72,7 @@ def autotune(plan: TrainingPlan, steps: int) -> ThroughputSettings:
 
 
 def _candidates(plan: TrainingPlan) -> Iterator[Setting]:
-    """Yield the possible settings; the first one has the default values."""
+    """Return the possible settings; in the first one, every `auto` has its default value."""
     train, device = plan.train, torch_device(plan.train.device).type
     boxes = plan.data.spec.representation == "boxes"  # box coordinates require more than 16 bits
     precisions = [train.precision] if train.precision != "auto" else ["32-true"] + ["bf16-mixed"] * (not boxes)
@@ -139,7 +139,7 @@ def _step(state: TrainerState, batch: Batch) -> None:
 
 
 def _key(plan: TrainingPlan, settings: list[Setting], steps: int) -> str:
-    """Return a digest of everything on which the measurement depends."""
+    """Return the digest by which a choice is stored: of the network, the settings, the device and the torch version."""
     device = torch_device(plan.train.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     parts = [asdict(plan.network_config), plan.train.batch_size, plan.train.optimizer, plan.loss, settings, steps,

@@ -56,7 +56,7 @@ class TrainerState:
         return self.fabric.device
 
     def batch_loss(self, model: Any, batch: Batch) -> Float[torch.Tensor, ""]:
-        """Return the mean loss of a model over a batch."""
+        """Return the mean loss of a model over a batch; for boxes, the sum of the losses that the network computes."""
         image_BCHW = batch.image_BCHW.contiguous(memory_format=self.memory_format)
         if self.loss is None:
             return torch.stack(list(model(image_BCHW, batch.target).values())).sum()
@@ -64,7 +64,10 @@ class TrainerState:
 
     @contextmanager
     def validation_network(self) -> Iterator[nn.Module]:
-        """Yield the network with averaged weights, if the plan has them, and with equal buffers in all processes."""
+        """Yield the network with averaged weights, if the plan has them, and with equal buffers in all processes.
+
+        Autocast is enabled in the block if the precision of the plan requires it.
+        """
         with self.average.applied_to(self.network), self.fabric.autocast():
             if self.processes.size > 1:
                 for buffer in self.network.buffers():
@@ -106,6 +109,8 @@ def launch(plan: TrainingPlan) -> Fabric:
 
 def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
     """Build the network with its initial weights, the optimizer and the data loader of a plan without `auto`.
+
+    It also seeds torch by `train.seed` and selects deterministic algorithms for the whole process.
 
     Raises:
         UserError: the network or the optimizer cannot be built, pretrained weights do not suit the network, class

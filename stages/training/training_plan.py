@@ -148,7 +148,7 @@ def _network_config(network: Network, spec: TaskSpec) -> NetworkConfig:
 
 
 def build_policy(augment: Augment, train_set: PixelStore) -> tuple[Policy, list[AugmentationChoice]]:
-    """Return the augmentation policy for the training images, and the reason for each of its choices.
+    """Return the augmentation policy for the training images, and the decision on every augmentation with its reason.
 
     Raises:
         UserError: an augmentation is unknown, has invalid parameters, or cannot be applied to these images.

@@ -20,9 +20,9 @@ class EpochMetrics:
     """Score of the unaugmented training images in `TrainingData.train_sample`."""
     val_score: float
     learning_rate: float
-    """Learning rate of the last step."""
+    """Learning rate of the last step, for layers that are not pretrained."""
     seconds: float
-    """Duration of training and validation."""
+    """Duration of training and validation, seconds."""
     loading_share: float
     """Share of the training time spent on loading images and moving them to the device, 0..1."""
     augmentation_share: float
@@ -40,9 +40,9 @@ class TrainingProgress:
     step: int = 0
     """Completed steps of the current epoch."""
     losses: list[torch.Tensor] = field(default_factory=list)
-    """Sum of the loss over the images of each completed step."""
+    """Sum of the loss over the images of this process, for each completed step of the current epoch."""
     seconds: float = 0.0
-    """Time of the completed steps, including the two parts below."""
+    """Time of the completed steps of the current epoch in seconds, including the two parts below."""
     loading_seconds: float = 0.0
     augmentation_seconds: float = 0.0
     lr_backoff: float = 1.0
@@ -74,7 +74,7 @@ class TrainingProgress:
         return next((i for i, stalled in enumerate(flags) if not stalled), len(self.epochs))
 
     def add_time(self, seconds: float, loading: float, augmentation: float) -> None:
-        """Add to the time of the completed steps.
+        """Add to the time of the completed steps of the current epoch.
 
         Args:
             seconds: total time, seconds.

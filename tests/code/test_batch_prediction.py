@@ -388,7 +388,7 @@ def test_resume_refuses_missing_rows(folder: Path) -> None:
     mask = create_model(replace(SPEC, task="segmentation", representation="mask"), folder / "mask.onnx")
     arguments = run_until_failure(mask, folder)
     os.truncate(folder / "answers.csv.part", 100)
-    with pytest.raises(UserError, match=r"records \d+ bytes of rows, but the file has fewer"):
+    with pytest.raises(UserError, match=r"records \d+ bytes of rows, but answers.csv.part has fewer"):
         macula("predict", str(mask), *arguments)
 
 

@@ -369,6 +369,13 @@ def test_file_with_changed_probe_output_is_rejected(model_file: Path) -> None:
         Model(model_file, 1, "onnxruntime")
 
 
+def test_file_whose_probe_output_is_not_finite_is_rejected(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = OnnxRuntime.run
+    monkeypatch.setattr(OnnxRuntime, "run", lambda self, image: [np.nan * values for values in run(self, image)])
+    with pytest.raises(UserError, match="on this machine are not finite, or their number differs"):
+        Model(model_file, 1, "onnxruntime")
+
+
 def test_bfloat16_is_close_to_float32(model_file: Path) -> None:
     half, exact = open_with_openvino(model_file, "bfloat16", 1), Model(model_file, 1, "onnxruntime")
     image = images(1)[0]

@@ -42,7 +42,7 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
 
 
 def _has_many_labels(data: AuditData) -> bool:
-    """Return True if an image has many labels (a mask or objects), so that fewer images suffice."""
+    """Return whether the first image has many labels (a mask or objects), so that fewer images suffice."""
     first = parse_annotations(data.sample.head(1))[0]
     return first.mask is not None or first.shapes is not None
 

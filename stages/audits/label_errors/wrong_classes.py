@@ -19,7 +19,10 @@ Found = tuple[list[Finding], list[str]]
 
 
 def find(data: AuditData) -> Found:
-    """Report wrong classes, or wrong grades if the classes are ordered; multiple labels are checked class by class."""
+    """Report wrong classes, or wrong grades if the classes are ordered; multiple labels are checked class by class.
+
+    Both lists are empty if the annotations of an image are not classes.
+    """
     labels = [annotation.labels for annotation in parse_annotations(data.sample)]
     if any(names is None for names in labels):
         return [], []

@@ -29,7 +29,10 @@ COMMON = 0.9  # share of masks with a class other than the first, from which an 
 
 
 def find(data: AuditData) -> Found:
-    """Report masks that the baseline contradicts, that are unusually empty, or that alone contain a class."""
+    """Report masks that the baseline contradicts, that are unusually empty, or that alone contain a class.
+
+    Both lists of `Found` are empty if the annotations are not masks.
+    """
     rows = data.sample
     names = parse_annotations(rows.head(1))[0].mask
     if names is None:
@@ -106,7 +109,10 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
 
 
 def _region(predicted_SS: Array, given_SS: Array) -> tuple[Array, int, int]:
-    """Return the largest connected region in which mask and prediction differ, its labelled and its predicted class."""
+    """Return the largest connected region in which mask and prediction differ, its labelled and its predicted class.
+
+    Without such a region, return the whole image and class 0 twice.
+    """
     differs_SS = uniform_filter((predicted_SS != given_SS).astype(float), 3) > 0.5
     number_SS, count = label(differs_SS)
     if not count:

@@ -34,7 +34,10 @@ def compare_numbers(data: AuditData, names: list[str], given_ND: Real[Array, "N 
     Args:
         data: input of the audit.
         names: names of the D numbers.
-        given_ND: numbers of the images of `data.sample`; images with a NaN are not checked.
+        given_ND: numbers of the images of `data.sample`; images with a number that is not finite are not checked.
+
+    Returns:
+        The finding, none if the baseline predicts none of the numbers; and a sentence if some were not checked.
     """
     rows = data.sample
     known_N = np.isfinite(given_ND).all(axis=1)
@@ -80,7 +83,7 @@ def _standardize(
 ) -> tuple[Float[Array, "N D"], Float[Array, " D"], Float[Array, " D"]]:
     """Return numbers in robust standard deviations from their median, the median, and the standard deviation.
 
-    The last two are those of a quarter of each number, to prevent overflow.
+    The first are clipped at `MAX_DEVIATION`. The last two are those of a quarter of each number, to prevent overflow.
     """
     median_D = np.median(given_ND / 4, axis=0)
     off_ND = given_ND / 4 - median_D
@@ -103,7 +106,8 @@ def _predict(
     """Return out-of-fold predictions of a robust regression, and their R2.
 
     Values far from their prediction are pulled towards it (Huber 1964): otherwise one misplaced decimal point would
-    bend all predictions. Numbers are in deviations from their median.
+    bend all predictions. Numbers are in deviations from their median. The R2 is that of the pulled values; 0 if
+    they are constant.
     """
     used_ND, pulled_ND = _used_for_spread(given_ND), given_ND
     predicted_ND = np.zeros(given_ND.shape)
@@ -121,9 +125,10 @@ def _pulled(off_ND: Float[Array, "N D"], used_ND: Bool[Array, "N D"]) -> Float[A
 
 
 def _used_for_spread(value_ND: Float[Array, "N D"]) -> Bool[Array, "N D"]:
-    """Return the values from which the spread is estimated.
+    """Return whether each value is used to estimate the spread.
 
-    These are all values or, if more than half are equal, all others. Counts of rare objects are an example.
+    All values are used or, if more than half but not all are equal, only the others. Counts of rare objects are an
+    example.
     """
     other_ND = value_ND != np.median(value_ND, axis=0)
     return other_ND | (other_ND.mean(axis=0) >= 0.5) | ~other_ND.any(axis=0)
@@ -135,7 +140,7 @@ def _scale(off_ND: Float[Array, "N D"], used_ND: Bool[Array, "N D"], least: floa
 
 
 def list_weak(weak: list[str], most: int = 10) -> str:
-    """Return the names that the baseline does not predict, at most `most` of them."""
+    """Join the names that the baseline does not predict: at most `most` of them, and `...` if there are more."""
     return ", ".join(weak[:most]) + (", ..." if len(weak) > most else "")
 
 

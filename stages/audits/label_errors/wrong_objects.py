@@ -39,7 +39,7 @@ class ImageErrors:
     wrong_class: list[tuple[int, int]]
     """Indices of labels with another predicted class, and that class."""
     boxes: list[tuple[float, float, float, float]]
-    """Boxes of unlabelled objects, in pixels."""
+    """Boxes (x0, y0, x1, y1) of unlabelled regions, in pixels of the original image."""
 
 
 def find(data: AuditData) -> Found:
@@ -117,7 +117,7 @@ def _image_errors(
 def _unlabelled_regions(
     predicted_SS: Bool[Array, "S S"], unlabelled_SS: Bool[Array, "S S"], typical: float
 ) -> list[tuple[int, Bool[Array, "S S"]]]:
-    """Return regions of a predicted class without a label, each with its number of objects of typical area.
+    """Return (number of objects of typical area, mask) of each region of a predicted class without a label.
 
     Args:
         predicted_SS: pixels of the predicted class.
@@ -133,7 +133,7 @@ def _unlabelled_regions(
 def _ranked_images(
     errors: list[ImageErrors], all_annotations: list[Annotation], names: list[str], skilled: list[int]
 ) -> Any:
-    """Return the images with possible errors (weight, index, description), and the median unlabelled counts."""
+    """Return (weight, index, description) of images with possible errors, and the median unlabelled count by class."""
     labelled_NK = np.array(
         [[sum(s.label == name for s in annotation.shapes or ()) for name in names] for annotation in all_annotations]
     )

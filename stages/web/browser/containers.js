@@ -3,7 +3,7 @@
 
 import { CLEAR, Unreadable, ascii, cutShort, joined, manyFrames, viewOf } from "./bytes.js";
 import { lookAtPng } from "./png.js";
-import { directory, isExif } from "./orientation.js";
+import { isExif } from "./orientation.js";
 
 export const KINDS = [
   { name: "JPEG", type: "image/jpeg", begins: [0xff, 0xd8, 0xff], look: lookAtJpeg },
@@ -12,8 +12,6 @@ export const KINDS = [
   { name: "BMP", type: "image/bmp", begins: [0x42, 0x4d], look: lookAtBmp },
   { name: "WEBP", type: "image/webp", begins: [0x52, 0x49, 0x46, 0x46], look: lookAtWebp },
 ];
-const MPF_COUNT = 0xb001,
-  MPF_ENTRIES = 0xb002;
 // Channel masks (red, green, blue, alpha) of 32-bit BMPs that Pillow supports, and the byte of alpha.
 const MASKS = [
   { masks: [0xff0000, 0xff00, 0xff, 0], alpha: null },
@@ -26,12 +24,10 @@ const MASKS = [
 ];
 const XMP = "http://ns.adobe.com/xap/1.0/\0";
 
-// Inspect metadata, channels, bit depth and end of a JPEG.
+// Inspect metadata, channels, bit depth and end of a JPEG. Further images in the file (MPO) are ignored, as browsers do.
 function lookAtJpeg(bytes) {
   const found = { exif: null, xmp: null, hide: [] };
-  let pictures = 1,
-    place = 2,
-    brighter = false,
+  let place = 2,
     dense = false;
   for (const { marker, from, to } of segmentsOf(bytes)) {
     const data = bytes.subarray(from, to),
@@ -46,12 +42,9 @@ function lookAtJpeg(bytes) {
       if (isExifs) found.exif = found.exif ? joined(found.exif, data.subarray(6)) : data;
       if (isXmp) found.xmp = ascii(data, XMP.length);
       if (isExifs || isXmp) found.hide.push([from, to]);
-      brighter ||= ascii(data).includes(' hdrgm:Version="');
     }
-    if (marker === 0xe2 && ascii(data, 0, 4) === "MPF\0") pictures = picturesOf(data.subarray(4));
     place = to;
   }
-  if (pictures > 1 && !brighter) throw manyFrames(pictures); // HDR JPEG: the second picture is a gain map
   // Pillow ignores broken EXIF if it reads the density from there first.
   if (found.exif && !isExif(found.exif) && !dense) found.exif = found.xmp = null;
   for (let end = bytes.length - 2; end >= place; end--) {
@@ -76,23 +69,6 @@ function* segmentsOf(bytes) {
       place = to;
     }
   }
-}
-
-// Number of pictures in the index of a Multi-Picture Format (CIPA DC-007); 1 if it is damaged.
-function picturesOf(index) {
-  let tags;
-  try {
-    tags = directory(index);
-  } catch (error) {
-    if (error instanceof Unreadable) return 1;
-    throw error;
-  }
-  const count = tags.get(MPF_COUNT)?.number ?? 1,
-    { bytes, little } = tags.get(MPF_ENTRIES) ?? { bytes: [] };
-  for (let i = 0; i < count; i++) {
-    if (16 * (i + 1) > bytes.length || viewOf(bytes).getUint32(16 * i, little) & 0x07000000) return 1;
-  }
-  return count;
 }
 
 // Inspect the blocks of a GIF (GIF89a).

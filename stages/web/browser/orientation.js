@@ -40,7 +40,7 @@ function isTiff(bytes) {
 }
 
 // First directory of a TIFF, the format of EXIF: first number and bytes of each tag (TIFF 6.0, section 2).
-export function directory(bytes) {
+function directory(bytes) {
   const tags = new Map();
   if (!isTiff(bytes)) throw new Unreadable("contains EXIF that cannot be read");
   const view = viewOf(bytes),
