@@ -337,7 +337,7 @@ def test_every_kind_of_coco_segmentation_gives_the_same_box(source: Read, spec: 
     [
         ({"segmentation": [[2, 3, float("nan"), 3, 7, 9]]}, "c.json, annotation 7: the polygon"),
         ({"segmentation": [[2, 3, 1e9, 3, 7, 9]]}, "annotation 7: the polygon"),
-        ({"segmentation": [[2, 3, 7, 9]]}, "not a list of x and y of three"),
+        ({"segmentation": [[2, 3, 7, 9]]}, "not a flat list x1, y1, x2, y2, ... of three"),
         (
             {"segmentation": {"size": [20, 30], "counts": [1, 2]}},
             "annotation 7: the mask cannot be decoded: .* 3, not",
