@@ -52,8 +52,8 @@ def measure_browser(launch: Launch, folder: Path, files: list[Path]) -> dict[str
         files: at least two images.
 
     Returns:
-        `first`: seconds to the first prediction; `each`: milliseconds of each further one; `levels`: differences of the
-        decoded JPEGs among the first four files.
+        `first`: seconds to the first prediction; `each`: milliseconds of each further one; `levels`: result of
+        `level_differences` for the first four files.
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -97,7 +97,11 @@ class RowWriter:
             self.save_progress()
 
     def finish(self, file: BinaryIO | None = None) -> None:
-        """Write the end of the output; for a format that requires all rows, write `file`."""
+        """Write the end of the rows and, for a format with `OutputFormat.finish`, the final output.
+
+        Args:
+            file: binary stream for the final output; None to write the rows only.
+        """
         self.save_progress()
         self._stream.write(self._format.tail.encode())
         if self._format.finish is not None and file is not None:

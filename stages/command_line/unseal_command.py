@@ -15,8 +15,8 @@ from stages.core.errors import UserError
 EXAMPLE = "macula unseal"
 STAGE = "data/sealed/dvc.yaml:unseal"
 WARNING = (
-    "The sealed test split gives an unbiased score only once: later changes of the model are based on the test score. "
-    "The opening is recorded in data/openings.csv."
+    "The sealed test split gives an unbiased score only once: after that, changes of the model can depend on the test "
+    "score. The opening is recorded in data/openings.csv."
 )
 
 

@@ -135,7 +135,9 @@ def _add_prediction_routes(
             async with slots:
                 name = str(getattr(sent, "filename", None) or "").encode(errors="replace").decode()
                 try:
-                    data = read_base64(sent, "images") if kind == JSON else await _upload(sent, "images")
+                    data = await (
+                        asyncio.to_thread(read_base64, sent, "images") if kind == JSON else _upload(sent, "images")
+                    )
                     return {"name": name} | await predictor.predict(deployed, data, drawing, picture)
                 except Refused as refused:
                     return {"name": name, "error": refused.message}
@@ -160,7 +162,7 @@ async def _read_image(request: Request, kind: str, budget: MemoryBudget) -> byte
         async with _parse_form(request, 1) as form:
             return await _upload(form.get("image"), "image")
     if kind == JSON:
-        return read_base64(await read_json(request, "image", budget), "image")
+        return await asyncio.to_thread(read_base64, await read_json(request, "image", budget), "image")
     return await request.body()
 
 
@@ -223,7 +225,8 @@ async def _parse_form(request: Request, files: int) -> AsyncIterator[FormData]:
                 request.headers, stream, max_files=files, max_fields=1, max_part_size=1
             ).parse()
     except MultiPartException as error:
-        hint = " Send images as files: curl -F image=@photo.jpg" * error.message.startswith("Part exceeded")
+        is_text = error.message.startswith("Part exceeded")  # a field that is not a file
+        hint = " Send images as files: curl -F image=@photo.jpg" if is_text else ""
         raise Refused(400, error.message + hint) from None
     except UnicodeError as error:  # names in an encoding chosen by the client
         raise Refused(400, f"the form cannot be read: {error}") from None

@@ -50,7 +50,7 @@ async def read_json(request: Request, field: str, budget: MemoryBudget) -> Any:
     return payload[field]
 
 
-async def read_json_images(request: Request, budget: MemoryBudget, most: int) -> list[Any]:
+async def read_json_images(request: Request, budget: MemoryBudget, most: int) -> list[str]:
     """Return the values of the list `images` of a JSON request.
 
     Args:
@@ -59,13 +59,17 @@ async def read_json_images(request: Request, budget: MemoryBudget, most: int) ->
         most: maximum number of images.
 
     Raises:
-        Refused: see `read_json`; or 400, it is not a list or is empty; 413, it has more images than `most`.
+        Refused: see `read_json`; or 400, it is not a list of text or is empty; 413, it has more images than `most`.
     """
     values = await read_json(request, "images", budget)
     if not isinstance(values, list) or not values:
         raise Refused(400, f"images: a list with at least one image is required; send {MANY_EXAMPLE}")
     if len(values) > most:
         raise Refused(413, f"images: {len(values)} images are above the limit of {most} per request")
+    for number, value in enumerate(values, 1):
+        if not isinstance(value, str):
+            found = f"image {number} is of type {type(value).__name__}"
+            raise Refused(400, f"images: base64 text is required, but {found}; send {MANY_EXAMPLE}")
     return values
 
 

@@ -143,7 +143,7 @@ def _refuse_misfit(task: dict[str, Any], representation: str, prepare: dict[str,
     if prepare["fit"] == "tile" and (task["name"] not in ("segmentation", "image")):
         raise UserError(
             f"prepare.fit: tile supports only the tasks segmentation and image, not {task['name']}, whose prediction "
-            "for an image cannot be combined from those for its tiles; use letterbox or stretch"
+            "for an image cannot be combined from those for its tiles; use letterbox or stretch (boxes: letterbox)"
         )
     if representation == "boxes" and prepare["fit"] != "letterbox":
         raise UserError(

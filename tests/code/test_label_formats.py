@@ -380,7 +380,7 @@ def test_every_kind_of_coco_segmentation_gives_the_same_box(source: Read, spec: 
     [
         ({"segmentation": [[2, 3, float("nan"), 3, 7, 9]]}, "c.json, annotation 7: the polygon"),
         ({"segmentation": [[2, 3, 1e9, 3, 7, 9]]}, "annotation 7: the polygon"),
-        ({"segmentation": [[2, 3, 7, 9]]}, "not a list of x and y of three"),
+        ({"segmentation": [[2, 3, 7, 9]]}, "not a flat list x1, y1, x2, y2, ... of three"),
         ({"segmentation": {"size": [20, 30], "counts": [1, 2]}}, "the mask cannot be decoded: .* 3, not"),
         ({"segmentation": {"size": [20, 30], "counts": [0, 2**62, 0, 2**62, 600, 2**63]}}, "not to 20 x 30 = 600"),
         ({"segmentation": {"size": [20, 30], "counts": "12"}}, "the run lengths add up to 3, not to 20 x 30 = 600"),

@@ -99,6 +99,7 @@ SENT_IN_JSON = {
         ('{"instances": [{"b64": "AA"}]}', "an object with the fields ['instances']"),
         ('{"image": 3, "images": 3}', "required"),
         ('{"image": "?", "images": []}', "image"),
+        ('{"image": {}, "images": ["iVBO", {}]}', "base64 text is required"),
         ('"AA"', "the JSON is of type str"),
         ("[", "the request is not valid JSON"),
         ("[" * 100_000, "the request is not valid JSON"),

@@ -52,7 +52,9 @@ def find(data: AuditData) -> Found:
         places[paths[n]] = [(x - half, y - half, x + half, y + half) for x, y in marked.tolist()]
     evidence: dict[str, Any] = {"images": len(rows), "points": len(names), "exchanged": len(exchanged), "far": len(far)}
     if not captions:
-        message = f"The {len(names)} points of {len(rows)} images agree with the shapes in other groups."
+        message = (
+            f"The {len(names)} points of {len(rows)} images agree with the arrangement of the points in other groups."
+        )
         return [Finding("label_errors/points", "passed", message, evidence)], []
     evidence["which"] = [f"{path} ({words})" for path, words in captions.items()][:50]
     message = (
