@@ -11,6 +11,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -155,16 +156,33 @@ def run_process(folder: Path, variant: str) -> dict[str, Any]:
     """
     python = str(SERVING.absolute()) if SERVING.exists() else sys.executable
     command = [python, "-m", "benchmarks.inference.cold_start", str(folder), variant]
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    wall = time.perf_counter() - began
-    rest, errors = process.communicate()
+    lines, wall, error = time_first_line(command)
+    if error:
+        return {"error": error}
+    first, rest = map(json.loads, lines)
+    return first | rest | {"wall": wall, "cpu": sum(step["cpu"] for step in first["steps"])}
+
+
+def time_first_line(command: Sequence[str]) -> tuple[list[str], float, str]:
+    """Run a command and time its first line of output.
+
+    Returns:
+        The lines of its standard output, the wall-clock seconds from its start to the first of them, and its error:
+        the last line of its standard error, or empty if it succeeded.
+    """
+    # Standard error goes to a file because `communicate` loses lines that `readline` has already buffered.
+    with tempfile.TemporaryFile("w+") as errors:
+        began = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            wall = time.perf_counter() - began
+            lines = [first, *process.stdout]
+        errors.seek(0)
+        last = errors.read().strip().splitlines()[-1:]
     if process.returncode:
-        return {"error": (errors.strip().splitlines() or [f"ended by signal {-process.returncode}"])[-1]}
-    first = json.loads(line)
-    return first | json.loads(rest) | {"wall": wall, "cpu": sum(step["cpu"] for step in first["steps"])}
+        return lines, wall, last[0] if last else f"ended by signal {-process.returncode}"
+    return lines, wall, ""
 
 
 def main(folder: Path, variants: Sequence[str] = tuple(VARIANTS), rounds: int = ROUNDS) -> dict[str, Any]:

@@ -6,6 +6,7 @@ slow.
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -175,6 +176,12 @@ def test_cold_start_measures_each_step_of_each_variant(tmp_path: Path) -> None:
         assert [step["name"] for step in variant["steps"]][-2:] == ["decode", "predict"]
         assert variant["answer"].startswith("[9.99")
         assert_positive([variant["wall"], variant["cpu"], [step["rss"] for step in variant["steps"]]])
+
+
+def test_time_first_line_keeps_lines_written_together_with_the_first() -> None:
+    lines, wall, error = cold_start.time_first_line([sys.executable, "-c", "print('1\\n2')"])
+    assert lines == ["1\n", "2\n"] and wall > 0 and not error
+    assert cold_start.time_first_line([sys.executable, "-c", "raise SystemExit('no model')"])[2] == "no model"
 
 
 @pytest.mark.slow
