@@ -236,6 +236,8 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"cannot be decoded: it is damaged at its beginning, or not a {', '.join(READABLE_FORMATS)} image"
     reason = re.sub(r" <_io.BytesIO[^>]*>", "", str(error)).strip()  # address of the buffer
+    if isinstance(error, Image.DecompressionBombError):
+        return f"has too many pixels ({reason.split(',')[0]})"
     explained = isinstance(error, OSError | SyntaxError | ValueError) and " " in reason  # not a bare key or number
     return f"cannot be decoded: it is damaged or of an unsupported kind{f' ({reason})' if explained else ''}"
 

@@ -290,9 +290,10 @@ def test_object_classes_are_counted_by_the_images_that_contain_them(tmp_path: Pa
     }
     rows["annotation"] = [Annotation(shapes=boxes[label]).to_json() for label in rows["label"]]
     rows["label"] = ""
-    assert broken_rules(check(rows, tmp_path)) == set()
+    objects = Task(name="instances", score="average_precision")
+    assert broken_rules(check(rows, tmp_path, task=objects)) == set()
     few = rows.drop(rows.index[2:4])  # two images of cats for training are left
-    found = check(few, tmp_path / "few")
+    found = check(few, tmp_path / "few", task=objects)
     assert broken_rules(found) == {"min_train_per_class"}
     assert "Class `cat` has 2 training images" in found["checks/min_train_per_class"].message
 
