@@ -209,7 +209,10 @@ def test_invalid_archive_member_is_an_error_row_and_writes_nothing_outside(folde
     for row, reason in zip(rows, reasons, strict=True):
         assert reason in row["error"] and bool(row["error"]) == bool(reason), row
     created = {f.relative_to(folder).as_posix() for f in set(folder.rglob("*")) - before if f.is_file()}
-    written = ("masks/good.png.png", "masks/root.png.png", "drawn/good.png.jpg", "drawn/root.png.jpg")
+    written = (
+        *("masks/good.png.png", "masks/root.png.png", "masks/legend.json"),
+        *("drawn/good.png.jpg", "drawn/root.png.jpg", "drawn/legend.json"),
+    )
     assert created == {f"deep/er/{name}" for name in written}
 
 
