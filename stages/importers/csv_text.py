@@ -23,7 +23,7 @@ def find_separator(text: str) -> str:
 
     Without one, the separator that gives the header the most cells.
 
-    >>> find_separator("a.png;1,5")
+    >>> find_separator("a.png;1,5\\nb.png;2")
     ';'
     """
     lines = list(islice(text.splitlines(), MAX_LINES))

@@ -38,25 +38,26 @@ def noisy_files() -> dict[str, bytes]:
     return {"packed.tif": bytes(deflated), "tags.tif": struct.pack("<2sHIH", b"II", 42, 8, len(directory)) + entries}
 
 
-PREDICT = "macula('predict', 'model.onnx', '.', '--workers', '0', '--output', 'a.csv')"
+PREDICT = "macula('predict', 'model.onnx', 'images', '--workers', '0', '--output', 'a.csv')"
 
 
 @pytest.mark.parametrize("setup", [PREDICT, "configure_logging()"])
 def test_decoders_write_no_messages_to_the_output(setup: str, tmp_path: Path) -> None:
     colour_model(tmp_path / "model.onnx")
+    (tmp_path / "images").mkdir()
     for name, data in noisy_files().items():
-        (tmp_path / name).write_bytes(data)
+        (tmp_path / "images" / name).write_bytes(data)
     code = f"""
         from pathlib import Path
         from stages.images.decode import Unreadable, decode_image
         from stages.serving.admission import configure_logging
         from tests.command_line import macula
         {setup}
-        for file in Path().glob("*.tif"):
+        for file in Path("images").glob("*.tif"):
             try:
                 decode_image(file.read_bytes())
             except Unreadable:
-                print(file)
+                print(file.name)
     """
     path = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
     command = [sys.executable, "-c", textwrap.dedent(code)]
