@@ -143,7 +143,7 @@ test-slow: env ## overfit every task in every representation to a tiny set: abou
 test-search: env ## test a search with Dask workers and PostgreSQL that is killed twice: about 3 minutes
 	$(RUN) python -m pytest -q -m search
 
-test-emulation: env ## run int8 on an emulated processor without VNNI: about 3 minutes
+test-emulation: env ## run int8 on an emulated processor without VNNI: about 5 minutes
 	@command -v qemu-x86_64 >/dev/null || { echo "make: qemu-x86_64 not found; on Debian: apt-get install qemu-user" >&2; exit 1; }
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q -m emulation
 
