@@ -9,7 +9,7 @@ BROWSER := infra/browser/node_modules/.package-lock.json
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env docs demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search check hooks check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
+.PHONY: help env docs demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search test-emulation check hooks check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -142,6 +142,10 @@ test-slow: env ## overfit every task in every representation to a tiny set: abou
 
 test-search: env ## test a search with Dask workers and PostgreSQL that is killed twice: about 3 minutes
 	$(RUN) python -m pytest -q -m search
+
+test-emulation: env ## run int8 on an emulated processor without VNNI: about 5 minutes
+	@command -v qemu-x86_64 >/dev/null || { echo "make: qemu-x86_64 not found; on Debian: apt-get install qemu-user" >&2; exit 1; }
+	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q -m emulation
 
 check: $(VENV)/synced ## check format, lint, types and import layers
 	$(RUN) ruff format --check .

@@ -23,7 +23,7 @@ from stages.quantization.int8 import Quantizer
 from stages.quantization.score_drop import Drop, DropEvaluator, measure_latencies
 from stages.runtime import Model
 from stages.runtime.engine_selection import has_openvino, predict_probe_image
-from stages.runtime.engines import OnnxRuntime, OpenVino, create_session
+from stages.runtime.engines import OnnxRuntime, OpenVino, create_session, openvino_saturates
 from stages.tasks.postprocessing import difference
 from stages.tasks.task_spec import task_spec_of
 
@@ -219,6 +219,9 @@ def _create_openvino_variants(
         for precision in [source.precision, *more]:
             variant = Variant(f"{precision}/openvino", source.file, source.bytes, "openvino", precision)
             tried.append(variant)
+            if precision == INT8 and openvino_saturates():
+                variant.verdict = "not measured: int8 in OpenVINO saturates on this processor"
+                continue
             try:
                 model = open_with_openvino(folder / source.file, precision, 0)
             except RuntimeError as error:  # unsupported graph

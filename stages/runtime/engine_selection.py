@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stages.core.errors import UserError, did_you_mean
-from stages.runtime.engines import Engine, OnnxRuntime, OpenVino, create_session
+from stages.runtime.engines import Engine, OnnxRuntime, OpenVino, create_session, openvino_saturates
 from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
@@ -51,7 +51,8 @@ def select_engine(
         precision: precision of OpenVINO; '' for any that `export` accepted.
 
     Raises:
-        UserError: the engine is unknown, not installed or not accepted by `export`; the outputs of ONNX Runtime, or of
+        UserError: the engine is unknown, not installed or not accepted by `export`; int8 saturates in OpenVINO,
+            which was requested; the outputs of ONNX Runtime, or of
             OpenVINO if requested, differ from those that `export` stored; or the graph is invalid (see `OpenVino`).
         RuntimeError: OpenVINO does not support the graph (see `OpenVino`).
     """
@@ -63,6 +64,12 @@ def select_engine(
     if engine == "openvino" and not allowed:
         name = f"openvino in {precision}" if precision else "openvino"
         raise UserError(f"engine: `export` did not accept {name} for {file}; use onnxruntime")
+    if has_openvino() and "int8" in allowed and engine != "onnxruntime" and openvino_saturates():
+        allowed.remove("int8")
+        if engine == "openvino" and not allowed:
+            raise UserError(
+                "engine: int8 in openvino saturates on this processor, which lacks VNNI; use onnxruntime instead"
+            )
     if first.precision == "int8" and _probe_difference(first, metadata, spec) > PROBE_TOLERANCE["int8"]:
         # Earlier versions stored and measured saturated outputs if they exported on a processor without VNNI.
         first = OnnxRuntime(create_session(file, threads, saturating=True), first.precision)

@@ -6,6 +6,8 @@ OpenVINO runs the rest of the graph.
 """
 
 import base64
+import functools
+import logging
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +27,8 @@ ONNX Runtime would otherwise keep about four times the input size. Shrinking tri
 """
 EXACT_INT8 = "session.x64quantprecision"
 """Option of ONNX Runtime: 1 for exact int8 on x86 processors without VNNI; without effect on others."""
+WITHOUT_INT8 = "session.disable_quant_qdq"
+"""Option of ONNX Runtime: 1 to compute int8 files in float32, with rounded weights and activations."""
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 """OpenVINO's name for the precision of the layers that are not int8."""
 
@@ -140,22 +144,59 @@ def _remove_unused_inputs(model: Any) -> Any:
 def create_session(source: Path | bytes, threads: int, saturating: bool = False) -> onnxruntime.InferenceSession:
     """Return an ONNX Runtime session on the CPU.
 
-    On x86 processors without VNNI, the fastest product of uint8 and int8 adds two products in 16 bits and saturates. By
-    default, ONNX Runtime uses a slower, exact product on these processors. It cannot do so if nodes share int8 weights,
-    as in files of earlier versions; these are opened with the fastest product.
+    On x86 processors with AVX2 but without VNNI, the fastest product of uint8 and int8 adds two products in 16 bits and
+    saturates. By default, a slower, exact product is used on these processors. ONNX Runtime cannot use it if nodes
+    share int8 weights, as in files of earlier versions; these are computed in float32 there.
 
     Args:
         source: an ONNX file, or its bytes.
         threads: threads per call; 0 for all cores.
         saturating: use the fastest product, whose results are wrong if it saturates.
     """
+    try:
+        return _open_session(source, threads, {EXACT_INT8: "0" if saturating else "1"})
+    except Fail:
+        session = _open_session(source, threads, {WITHOUT_INT8: "1"})
+    name = source if isinstance(source, Path) else "preprocessing graph"
+    logging.getLogger(__name__).warning(
+        "%s: this processor lacks VNNI, and nodes share int8 weights: computed in float32; export the model again", name
+    )
+    return session
+
+
+def _open_session(source: Path | bytes, threads: int, entries: dict[str, str]) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry(EXACT_INT8, "0" if saturating else "1")
-    try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Fail:
-        if saturating:
-            raise
-        return create_session(source, threads, saturating=True)
+    options.log_severity_level = 4  # errors are raised
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+@functools.cache
+def openvino_saturates() -> bool:
+    """Return whether OpenVINO's int8 products saturate on this processor, as on x86 with AVX2 but without VNNI.
+
+    64 products of 255 and 127 are added, by a convolution and by a matrix product. OpenVINO has no exact int8 for such
+    processors.
+    """
+    import openvino
+    from openvino import opset13
+
+    channels = 64
+    image = opset13.parameter([1, channels, 1, 1], np.float32)
+    limits = [np.array(limit, np.float32) for limit in (0, 1, 0, 1)]
+    levels = opset13.fake_quantize(image, *limits, 256)
+
+    def weights(*shape: int) -> Any:
+        stored = opset13.convert(opset13.constant(np.full(shape, 127, np.int8)), "f32")
+        return opset13.multiply(stored, opset13.constant(np.float32(1 / 127)))
+
+    convolved = opset13.convolution(levels, weights(16, channels, 1, 1), [1, 1], [0, 0], [0, 0], [1, 1])
+    flat = opset13.reshape(levels, np.array([1, channels]), False)
+    product = opset13.matmul(flat, weights(channels, 16), False, False)
+    model = openvino.Model([convolved, product], [image], "saturation")
+    outputs = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": HINTS["int8"]})(
+        np.ones((1, channels, 1, 1), np.float32)
+    )
+    return any(np.abs(outputs[port] - channels).max() > channels / 100 for port in range(2))

@@ -141,15 +141,14 @@ def test_int8_is_rejected_if_every_layer_is_sensitive(
 class PositiveNetwork(nn.Module):
     """Network with large positive weights: sums of two products exceed 16 bits for bright images.
 
-    Two layers have equal weights, which the exporter stores once.
+    One layer is applied twice, so that two nodes share its weights.
     """
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        layers = [nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 16, 3)]
-        layers[2].load_state_dict(layers[1].state_dict())
-        self.layers = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2], nn.ReLU())
+        first, twice = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
+        self.layers = nn.Sequential(first, nn.ReLU(), twice, nn.ReLU(), twice, nn.ReLU())
         with torch.no_grad():
             for values in self.layers.parameters():
                 values.abs_()
@@ -177,22 +176,59 @@ def test_int8_does_not_saturate_on_any_processor(positive_int8: tuple[Path, dict
     source, metadata = positive_int8
     file = Path(shutil.copy(source, tmp_path))
     write_metadata(file, metadata)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # products in float32
-    reference = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     model = Model(file, 1, "onnxruntime")
     for image in bright_images():
-        (expected,) = reference.run(None, {"image": image[None]})
-        assert model.predict(image) == pytest.approx(expected[0], abs=2e-3)
+        assert model.predict(image) == pytest.approx(predict_in_float32(file, image), abs=2e-4)
 
 
-def test_int8_file_with_shared_weights_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def shared_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """int8 file of the positive network in which two nodes share weights, as earlier versions wrote it."""
     monkeypatch.setattr("stages.quantization.int8.separate_shared_weights", lambda model: None)
     source, metadata = export_float32(PositiveNetwork(), tmp_path)
     file = tmp_path / "int8.onnx"
     Quantizer(source, bright_images(), tmp_path).write(file)
     write_metadata(file, metadata | {"precision": INT8})
-    assert Model(file, 1, "onnxruntime").predict(bright_images()[0]).sum() == pytest.approx(1)
+    used = [name for node in onnx.load(file).graph.node if node.op_type == "Conv" for name in node.input[1:2]]
+    assert len(used) == 3
+    weights = [node.input[0] for name in used for node in onnx.load(file).graph.node if name in node.output]
+    assert len(set(weights)) == 2, "no weights are shared"
+    return file
+
+
+def predict_in_float32(file: Path, image: np.ndarray) -> np.ndarray:
+    """Return the output of an int8 file whose products are computed in float32."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"image": image[None]})[0][0])
+
+
+def test_int8_file_with_shared_weights_does_not_saturate(shared_int8: Path) -> None:
+    model = Model(shared_int8, 1, "onnxruntime")
+    for image in bright_images():
+        assert model.predict(image) == pytest.approx(predict_in_float32(shared_int8, image), abs=2e-4)
+
+
+def test_openvino_is_not_used_for_int8_where_it_saturates(shared_int8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("stages.runtime.engine_selection.openvino_saturates", lambda: True)
+    change_metadata(shared_int8, openvino_precisions=[INT8])
+    assert Model(shared_int8, 1, "auto").engine.name == "onnxruntime"
+    with pytest.raises(UserError, match="int8 in openvino saturates on this processor"):
+        Model(shared_int8, 1, "openvino")
+
+
+@pytest.mark.parametrize("saturates", [True, False])
+def test_int8_in_openvino_is_measured_only_if_it_does_not_saturate(
+    sensitive: tuple[Path, dict[str, Any], VariantSetup], monkeypatch: pytest.MonkeyPatch, saturates: bool
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("stages.quantization.selection.openvino_saturates", lambda: saturates)
+    file, metadata, setup = sensitive
+    _, found = select_variant(file, metadata, ["int8"], setup)
+    verdict = next(variant for variant in found if variant.name == "int8/openvino").verdict
+    assert ("saturates on this processor" in verdict) == saturates
 
 
 def test_file_with_the_saturated_probe_output_of_an_earlier_version_is_opened(
