@@ -19,11 +19,11 @@ def decode_csv(data: bytes) -> str:
 
 
 def find_separator(text: str) -> str:
-    """Return the separator: the first that gives all rows several cells, the same number in each.
+    r"""Return the separator: the first that gives all rows several cells, the same number in each.
 
     Without one, the separator that gives the header the most cells.
 
-    >>> find_separator("a.png;1,5\\nb.png;2")
+    >>> find_separator("a.png;1,5\nb.png;2")
     ';'
     """
     lines = list(islice(text.splitlines(), MAX_LINES))

@@ -51,9 +51,9 @@ def select_engine(
         precision: precision of OpenVINO; '' for any that `export` accepted.
 
     Raises:
-        UserError: the engine is unknown, not installed or not accepted by `export`; int8 saturates in OpenVINO,
-            which was requested; the outputs of ONNX Runtime, or of
-            OpenVINO if requested, differ from those that `export` stored; or the graph is invalid (see `OpenVino`).
+        UserError: the engine is unknown, not installed or not accepted by `export`; OpenVINO is requested for int8 and
+            would saturate; the outputs of ONNX Runtime, or of OpenVINO if requested, differ from those that `export`
+            stored; or the graph is invalid (see `OpenVino`).
         RuntimeError: OpenVINO does not support the graph (see `OpenVino`).
     """
     if engine not in ENGINES:
