@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from stages.config.schema_data import Ingest, Split
 from stages.core.errors import UserError
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import Annotation, class_names
 from stages.dataset.label_statistics import measure_objects, round_measurements
 from stages.dataset.manifest import DATASET_FILE, SEALED_INDEX, SPLITS, parse_annotations, write_manifest
@@ -297,8 +297,7 @@ def _kinds_in_words(annotation: Annotation, other: Annotation) -> str:
             continue
         named = kind in ("scalars", "points", "mask")
         names = [name for name in value if name not in (getattr(other, kind) or ())] if named else []
-        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-        words.append(text + (f" ({', '.join(names[:MAX_NAMES])}{more})" if names else ""))
+        words.append(text + (f" ({list_names(names, MAX_NAMES)})" if names else ""))
     return ", ".join(words) or "no labels"
 
 

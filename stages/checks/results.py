@@ -7,7 +7,7 @@ import pandas as pd
 
 from stages.checks.contract import Rule
 from stages.checks.custom_expectations import MAX_IMAGES
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
 
 ABOUT_MISSING = tuple(
     f"ExpectColumn{name}" for name in ("ValuesToBeNull", "ValuesToNotBeNull", "ProportionOfNonNullValuesToBeBetween")
@@ -152,9 +152,7 @@ def _is_numeric(column: pd.Series) -> bool:
 
 
 def _listed(values: list[str]) -> str:
-    distinct = list(dict.fromkeys(values))
-    more = f" and {len(distinct) - MAX_LISTED} more" if len(distinct) > MAX_LISTED else ""
-    return ", ".join(f"`{value}`" for value in distinct[:MAX_LISTED]) + more
+    return list_names((f"`{value}`" for value in dict.fromkeys(values)), MAX_LISTED)
 
 
 def _text(value: Any) -> str:

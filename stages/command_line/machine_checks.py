@@ -16,6 +16,7 @@ from typing import Literal
 from stages.core.cpu import cores
 from stages.core.errors import UserError
 from stages.core.memory import allowed
+from stages.core.plurals import list_names
 
 PROJECT = Path(__file__).parents[2]
 LOCKS = PROJECT / "infra/locks"
@@ -104,11 +105,17 @@ def versions() -> Iterator[Check]:
     shown = lock.relative_to(PROJECT)
     if missing:
         yield Check(
-            "packages", "error", f"packages of {shown} that are not installed: {_listed(missing)}", "run `make env`"
+            "packages",
+            "error",
+            f"packages of {shown} that are not installed: {list_names(missing, MAX_LISTED)}",
+            "run `make env`",
         )
     if other:
         yield Check(
-            "packages", "warning", f"packages whose version differs from {shown}: {_listed(other)}", "run `make env`"
+            "packages",
+            "warning",
+            f"packages whose version differs from {shown}: {list_names(other, MAX_LISTED)}",
+            "run `make env`",
         )
     if not missing and not other:
         yield Check("packages", "ok", f"all {len(locked)} packages have the versions of {shown}")
@@ -124,12 +131,6 @@ def locked_versions(text: str) -> dict[str, str]:
 
     found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)(?: *; *([^\\\n]+))?", text, re.MULTILINE)
     return {name: version for name, version, marker in found if not marker or Marker(marker.strip()).evaluate()}
-
-
-def _listed(names: list[str]) -> str:
-    """Return names separated by commas, at most `MAX_LISTED` of them."""
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return ", ".join(names[:MAX_LISTED]) + more
 
 
 def _version(name: str) -> str | None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import Annotation
 from stages.images.archives import MAX_UNPACKED_BYTES, Rejection, SourceFiles
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation, read_label_file
@@ -40,8 +40,7 @@ def import_arrays(files: SourceFiles, name: str, ingest: Ingest, has_split: bool
     arrays = _load_arrays(read_label_file(files, name), name)
     parts = [key.removesuffix("images") for key in arrays if key.endswith("images")]
     if not parts:
-        more = f" and {len(arrays) - MAX_NAMED} more" if len(arrays) > MAX_NAMED else ""
-        known = f"the arrays {', '.join(sorted(arrays)[:MAX_NAMED])}{more}" if arrays else "no arrays"
+        known = f"the arrays {list_names(sorted(arrays), MAX_NAMED)}" if arrays else "no arrays"
         raise UserError(
             f"{name} contains {known}; name the arrays `images` and `labels`, or `train_images` and `train_labels`"
         )

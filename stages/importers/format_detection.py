@@ -5,14 +5,14 @@ import io
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import HIDDEN_FILES, TABLE_SUFFIXES, Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
@@ -182,11 +182,6 @@ def _from_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
         yield from _from_table(files, path)
 
 
-def _listed(cells: Iterable[Any]) -> str:
-    texts = [str(cell) for cell in cells]
-    return ", ".join(texts[:MAX_CELLS]) + (f" and {len(texts) - MAX_CELLS} more" if len(texts) > MAX_CELLS else "")
-
-
 def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
     rows, decimal = read_table(read_label_file(files, path), path)
     part, _ = select_inside(files, path, Path())
@@ -195,8 +190,8 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
     if place is None:
         raise ValueError(
             "no column contains paths of the images in at least half of its rows; the columns are "
-            + _listed(rows.columns)
-            + (f", and the first row is {_listed(rows.iloc[0])}" if len(rows) else "")
+            + list_names(map(str, rows.columns), MAX_CELLS)
+            + (f", and the first row is {list_names(map(str, rows.iloc[0]), MAX_CELLS)}" if len(rows) else "")
         )
     column, folder = place
     columns, reasons = infer_columns(rows.drop(columns=column), decimal)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
 from stages.images.decode import Unreadable
 from stages.importers.sample import SPLIT_WORDS
 
@@ -44,8 +44,8 @@ class ImageFinder:
                     return found[0]
                 if found:
                     raise Unreadable(
-                        f"{quantity(len(found), 'file')} match this path: {_listed(found)}; write the path as it "
-                        "is in the source"
+                        f"{quantity(len(found), 'file')} match this path: {list_names(found, MAX_LISTED)}; write the "
+                        "path as it is in the source"
                     )
         raise Unreadable(f"the file does not exist{self._similar(path)}")
 
@@ -91,7 +91,7 @@ class ImageFinder:
 
     def _similar(self, path: str) -> str:
         named = self._by_name.get(_fold(unquote(PurePosixPath(path).name)), [])
-        return f"; of the same name: {_listed(named)}" if named else ""
+        return f"; of the same name: {list_names(named, MAX_LISTED)}" if named else ""
 
 
 def _contradict(above: Iterable[str], left_out: set[str]) -> bool:
@@ -107,8 +107,3 @@ def _contradict(above: Iterable[str], left_out: set[str]) -> bool:
 
 def _fold(text: str) -> str:
     return unicodedata.normalize("NFC", text).casefold()
-
-
-def _listed(files: list[str]) -> str:
-    more = f" and {len(files) - MAX_LISTED} more" if len(files) > MAX_LISTED else ""
-    return ", ".join(files[:MAX_LISTED]) + more

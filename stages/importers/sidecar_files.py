@@ -12,7 +12,7 @@ from PIL import Image
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, annotate_labels
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import Unreadable, decode_image
@@ -239,10 +239,9 @@ def _encode_label_image(
         unknown = sorted(set(np.unique(value_HW).tolist()) - set(known) - set(ingest.ignore_values))
         if unknown:
             values, them = ("the value", "it") if len(unknown) == 1 else ("the values", "them")
-            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             raise Unreadable(
-                f"the mask {path} contains {values} {_join(unknown[:5])}{more}; add {them} to ingest.mask_values "
-                f"({_join(known)}) or ingest.ignore_values ({_join(ingest.ignore_values)})"
+                f"the mask {path} contains {values} {list_names(map(str, unknown), 5)}; add {them} to "
+                f"ingest.mask_values ({_join(known)}) or ingest.ignore_values ({_join(ingest.ignore_values)})"
             )
     for value in ingest.ignore_values:
         index_HW[value_HW == value] = IGNORE_INDEX

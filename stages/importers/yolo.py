@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_mask
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
@@ -209,9 +209,8 @@ def _numbers(line: str, where: str, names: dict[int, str]) -> tuple[str, list[fl
     except ValueError:
         raise Unreadable(f"{where}: {line[:60]!r} is not a list of numbers") from None
     if number not in names:
-        known = ", ".join(f"{k} {v}" for k, v in list(names.items())[:10])
-        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-        defined = f"the classes are {known}{more}" if names else "the list of class names is empty"
+        known = list_names((f"{k} {v}" for k, v in names.items()), 10)
+        defined = f"the classes are {known}" if names else "the list of class names is empty"
         raise Unreadable(f"{where}: class {number:g} is not defined; {defined}")
     return names[int(number)], values
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stages.core.findings import Finding
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
 from stages.reports.evaluation_report import FEW_GROUPS, Trend, objective_target
 from stages.reports.finding_cards import badge_of
 from stages.reports.html_page import figure, words
@@ -108,7 +108,7 @@ def _part_limits(scores: dict[str, Any]) -> list[str]:
     limits = []
     few = sorted((row for row in held["rows"] if row["support"] < FEW), key=lambda row: row["support"])
     if few:
-        listed = _listed([f"`{row['label']}` ({row['support']})" for row in few])
+        listed = list_names((f"`{row['label']}` ({row['support']})" for row in few), MAX_LISTED)
         support = "objects in the validation images" if scores.get("task") == "instances" else "validation images"
         limits.append(f"{names.capitalize()} with fewer than {FEW} {support} have uncertain scores: {listed}.")
     if not held["better"] or len(held["rows"]) < 3 or scores["groups"] < FEW_GROUPS:
@@ -120,7 +120,7 @@ def _part_limits(scores: dict[str, Any]) -> list[str]:
     worse = [row for row in known if row[first][best_end] is not None and sign * row[first][best_end] < sign * median]
     if worse:
         worse.sort(key=lambda row: sign * row[first]["value"])
-        listed = _listed([f"`{row['label']}` {_between(row[first])}" for row in worse])
+        listed = list_names((f"`{row['label']}` {_between(row[first])}" for row in worse), MAX_LISTED)
         limits.append(
             f"{quantity(len(worse), held['kind'] + ' is', names + ' are')} clearly worse than the median "
             f"{held['kind']}, whose {words(first)} is {figure(median, 3)}: {listed}."
@@ -134,7 +134,7 @@ def data_limits(findings: Sequence[Finding], waived: dict[str, str]) -> list[str
     left = [f.id for f in findings if badge_of(f, waived.get(f.id, "")) in ("warning", "waived", "blocking")]
     if left:
         count = quantity(len(left), "finding about the data remains", "findings about the data remain")
-        listed = _listed([f"`{name}`" for name in left])
+        listed = list_names((f"`{name}`" for name in left), MAX_LISTED)
         limits.append(f"{count}, listed above: {listed}. The scores hold only for images with the same faults.")
     curve = next((f for f in findings if f.id == "learning_curve/images"), None)
     twice = curve.evidence.get("twice") if curve else None
@@ -178,8 +178,3 @@ def file_limits(exported: dict[str, Any], metadata: dict[str, Any], shares: Sequ
 
 def _between(estimate: dict[str, Any]) -> str:
     return f"{figure(estimate['value'], 3)} [{figure(estimate['low'], 3)}, {figure(estimate['high'], 3)}]"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - MAX_LISTED
-    return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,12 +1,12 @@
 """Build the task specification of a data set from its params and labels."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from stages.core.errors import UserError, did_you_mean
 from stages.core.natural_sort import natural_sort_key
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import Annotation
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS, representation_of
@@ -59,7 +59,7 @@ def build_task_spec(
     if name == "watershed" and len(spec.labels) > 1:
         raise UserError(
             "representation.name: watershed supports only one class, but the objects have the classes "
-            f"{_listed(spec.labels)}; use boxes, or label the objects with one class"
+            f"{list_names(spec.labels, MAX_LISTED)}; use boxes, or label the objects with one class"
         )
     return spec
 
@@ -234,14 +234,9 @@ def _ordered(found: set[str], configured: Iterable[str]) -> tuple[str, ...]:
             raise UserError(f"task.classes: {repeated} is listed more than once; list each class once")
         if set(configured) != found:
             missing, unknown = sorted(found - set(configured)), sorted(set(configured) - found)
-            faults = [f"lacks {_listed(missing)}"] if missing else []
+            faults = [f"lacks {list_names(missing, MAX_LISTED)}"] if missing else []
             kind = "not a class" if len(unknown) == 1 else "not classes"
-            faults += [f"contains {_listed(unknown)}, {kind} of the data"] if unknown else []
+            faults += [f"contains {list_names(unknown, MAX_LISTED)}, {kind} of the data"] if unknown else []
             raise UserError(f"task.classes: the list {' and '.join(faults)}; list exactly the classes of the data")
         return configured
     return tuple(sorted(found, key=natural_sort_key))
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return f"{', '.join(names[:MAX_LISTED])}{more}"
