@@ -92,9 +92,9 @@ class Train(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the target spread over all classes; without effect on losses without classes."""
     class_weights: Literal["auto", "none", "balanced", "sampled"] = "none"
-    """balanced: every class has the same weight in the loss, where one image counts up to 100 times as much as another;
-    sampled: images of rare classes are drawn more often, so that an epoch shows every class equally often; auto:
-    balanced where the score weighs classes equally and one class is far more frequent than another."""
+    """balanced: every class has the same weight in the loss, where one image counts up to 1000 times as much as
+    another; sampled: images of rare classes are drawn more often, so that an epoch shows every class equally often;
+    auto: balanced where the score weighs classes equally and one class is far more frequent than another."""
     nonfinite_loss: Literal["stop", "roll_back"] = "stop"
     """Reaction to a loss that is not finite. stop: end and save the images of that batch; roll_back: return to the
     beginning of the epoch with half the learning rate, at most five times."""

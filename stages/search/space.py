@@ -53,7 +53,8 @@ def sampler(tune: Tune, number: int) -> optuna.samplers.BaseSampler:
 def shared_rate_warning(space: Mapping[str, Range]) -> str:
     """Return a warning if one range of learning rates is searched for several optimizers; empty if it is not.
 
-    Usable rates differ between optimizers, such as sgd and lion. One range then selects the optimizer that it suits.
+    Usable rates differ between optimizers by a factor of up to 100 (docs/results/training-defaults.md). One range then
+    selects the optimizer that it suits.
     """
     rate, optimizer = space.get("train.learning_rate"), space.get("train.optimizer")
     if rate is None or rate.choices == ("auto",) or optimizer is None or len(optimizer.choices or ()) < 2:
@@ -61,7 +62,7 @@ def shared_rate_warning(space: Mapping[str, Range]) -> str:
     names = ", ".join(map(str, optimizer.choices or ()))
     return (
         f"tune.space: one range of train.learning_rate is searched for the optimizers {names}, whose usable "
-        "rates differ; search one optimizer at a time, or set train.learning_rate to "
+        "rates differ by a factor of up to 100; search one optimizer at a time, or set train.learning_rate to "
         "{choices: [auto]}, which measures a rate for each"
     )
 

@@ -10,23 +10,23 @@ from stages.dataset.annotations import IGNORE_INDEX
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
 
-MAX_RATIO = 100.0
-"""Largest weight of a class relative to that of the most frequent one. Beyond it, single images or pixels would decide
-most steps: docs/why/losses.md."""
+MAX_RATIO = 1000.0
+"""Largest weight of a class relative to that of the most frequent one: docs/why/losses.md."""
 
 
-def balanced_weights(share_K: Float[Array, " K"]) -> Float[Array, " K"]:
-    """Return weights inverse to the shares of the classes, but at most `MAX_RATIO` times the smallest, with mean 1.
+def balanced_weights(share_K: Float[Array, " K"], limit: float = MAX_RATIO) -> Float[Array, " K"]:
+    """Return weights inverse to the shares of the classes, but at most `limit` times the smallest, with mean 1.
 
     Args:
         share_K: share of the images or pixels of each class, with sum 1.
+        limit: largest ratio of two weights, >= 1.
 
     >>> balanced_weights(np.array([0.75, 0.25])).round(3).tolist()
     [0.667, 2.0]
     >>> balanced_weights(np.array([0.9999, 0.0001])).round(3).tolist()
-    [0.99, 99.02]
+    [0.909, 909.174]
     """
-    weight_K = 1 / np.maximum(share_K, share_K.max() / MAX_RATIO)
+    weight_K = 1 / np.maximum(share_K, share_K.max() / limit)
     return weight_K / (weight_K * share_K).sum()
 
 

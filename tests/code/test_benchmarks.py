@@ -33,7 +33,7 @@ from benchmarks.pipeline.dataset_scaling import photo_like
 from benchmarks.result_pages import replace_block
 from benchmarks.serving import compare_serving, fuzz_server
 from benchmarks.serving.serving_tables import CLIENTS
-from benchmarks.training import compare_training, training_step_speed
+from benchmarks.training import compare_training, detector_normalization, training_defaults, training_step_speed
 from stages.audits import AUDITS
 from tests.conftest import ROOT
 from tests.shipped import colour_model
@@ -236,6 +236,25 @@ def test_compare_training_trains_every_epoch(tmp_path: Path) -> None:
     assert "error" not in race["macula"], race["macula"]["error"]
     assert len(race["macula"]["epochs"]) == cell["recipe"]["epochs"]
     assert_positive([race["macula"]["epochs"], race["macula"]["prepared"], cell["ingest"], cell["images"]])
+
+
+def test_training_defaults_measures_every_setting(tmp_path: Path) -> None:
+    found = run_tiny(training_defaults.main, tmp_path)
+    assert {name: len(rows) for name, rows in found.items()} == {
+        "points": 6,
+        "class weights": 20,
+        "learning rates": len(training_defaults.OPTIMIZERS),
+    }
+    assert_positive(found["points"])
+    assert all(table(found[name]) for name, (_, table) in training_defaults.PARTS.items())
+
+
+@pytest.mark.slow
+def test_detector_normalization_measures_losses_in_both_modes(tmp_path: Path) -> None:
+    batch, group = run_tiny(detector_normalization.main, tmp_path)
+    assert (batch["norm"], group["norm"]) == ("batch", "group")
+    assert_positive([batch["losses"], group["losses"]])
+    assert group["losses"][0] == pytest.approx(group["losses"][1]), "group normalization has no running statistics"
 
 
 def test_training_step_speed_measures_every_setting(tmp_path: Path) -> None:

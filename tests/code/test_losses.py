@@ -164,11 +164,11 @@ def test_balanced_masks_give_every_class_the_same_total_in_the_loss() -> None:
 def test_the_weight_of_a_class_is_limited() -> None:
     spec = TaskSpec("classification", "class", "label", labels=("common", "rare"))
     weights, _ = class_weights(np.repeat([0, 1], [99_999, 1]), spec)
-    assert weights[1] / weights[0] == pytest.approx(100)
+    assert weights[1] / weights[0] == pytest.approx(1000)
     presence_K, absence_K = class_weights(
         np.repeat([0, 1], [99_999, 1])[:, None], TaskSpec("multilabel", "classes", "labels", labels=("rare",))
     )
-    assert presence_K / absence_K == pytest.approx(100)
+    assert presence_K / absence_K == pytest.approx(1000)
 
 
 def test_weights_without_classes_are_refused() -> None:
@@ -213,6 +213,20 @@ def test_the_validation_loss_of_boxes_depends_on_no_other_image(params: Params, 
         with state.validation_network() as network:
             found.append(validate(plan, state, network, store.select(np.array(order)), [truth] * 3)[1])
     assert found == pytest.approx([found[0]] * 3, rel=1e-5)
+
+
+def test_the_loss_of_a_training_is_lowest_at_the_smoothed_targets_whatever_the_weights(
+    params: Params, tmp_path: Path
+) -> None:
+    images = digit_images(per_class=40, classes=2)
+    data = load_training_data(*prepare_digits(tmp_path, {"train": images[:42], "val": images[38:42]}, size=16))
+    options: dict[str, Any] = {"class_weights": "balanced", "label_smoothing": 0.05}
+    loss = state_of(digit_plan(data, params, tmp_path, **options)).loss
+    index_B = torch.tensor(np.array(data.train_set.target), dtype=torch.int64)
+    raw_BK = (0.95 * torch.eye(2)[index_B] + 0.025).log().requires_grad_()
+    assert loss is not None
+    loss(raw_BK, index_B).sum().backward()  # type: ignore[no-untyped-call]
+    assert raw_BK.grad is not None and raw_BK.grad.abs().max() < 1e-6
 
 
 def test_accumulated_batches_of_weighted_classes_equal_one_large_batch(params: Params, tmp_path: Path) -> None:

@@ -289,11 +289,11 @@ def test_dropout_is_named_where_the_network_has_none(make_plan: MakePlan) -> Non
 
 def test_limited_class_weights_are_named(make_plan: MakePlan) -> None:
     plan = make_plan(class_weights="balanced")
-    many = plan.data.train_set.select(np.zeros(1501, int))
-    train_set = replace(many, target=np.repeat([0, 1, 2], [1000, 1, 500]))
+    many = plan.data.train_set.select(np.zeros(2501, int))
+    train_set = replace(many, target=np.repeat([0, 1, 2], [2000, 1, 500]))
     plan = replace(plan, data=replace(plan.data, train_set=train_set))
     (param,) = [one for one in resolve_auto(plan).params if one.key == "train.class_weights"]
-    assert param.value == "balanced" and "limited to 100 times the smallest for: 1" in param.why
+    assert param.value == "balanced" and "limited to 1000 times the smallest for: 1" in param.why
 
 
 @pytest.mark.parametrize(("given", "used"), [(None, ":4096:8"), (":16:8", ":16:8"), (":0:0", ":4096:8")])
