@@ -277,6 +277,22 @@ def test_turned_annotations_cover_the_turned_pixels(orientation: int) -> None:
     assert turned.points == {"corner": (x, y), "none": None}
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"images/0.png": GREY, "labels/0.txt": "", "classes.txt": "cat\n"},
+        {"JPEGImages/0.png": GREY, "Annotations/0.xml": "<annotation></annotation>"},
+    ],
+    ids=["yolo", "voc"],
+)
+def test_labels_without_any_object_are_refused(ingest: Ingest, tmp_path: Path, labels: Files) -> None:
+    for name, content in labels.items():
+        (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "source" / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match="the labels of 1 image contain no object, so that nothing can be learned"):
+        ingest(tmp_path / "source")
+
+
 def test_objects_that_are_all_marked_as_crowd_are_refused(
     ingest: Ingest, params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
