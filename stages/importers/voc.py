@@ -108,9 +108,7 @@ def _size(files: SourceFiles, path: str) -> tuple[int, int] | None:
     return (int(height), int(width)) if is_stated else None
 
 
-def _shape(
-    element: ElementTree.Element, place: str, ignores_hard: bool, height: int, width: int
-) -> ObjectAnnotation:
+def _shape(element: ElementTree.Element, place: str, ignores_hard: bool, height: int, width: int) -> ObjectAnnotation:
     """Convert one object; VOC counts pixels from 1 and includes the last pixel of the box."""
     label = (element.findtext("name") or "").strip()
     if not label:

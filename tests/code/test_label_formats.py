@@ -411,7 +411,7 @@ def test_an_invalid_coco_annotation_is_reported(source: Read, change: dict[str, 
             "`images` contains the id 1 more than once",
         ),
         (
-            '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}',
+            '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": []}',
             "c.json: `annotations` is empty, although 1 image is listed; name the file that contains the labels",
         ),
         (
@@ -439,6 +439,8 @@ def test_coco_keypoints_are_read_as_points(source: Read) -> None:
         ("c.json", "./train/a.png"),
         ("c.json", "train\\a.png"),
         ("c.json", ".\\train\\a.png"),
+        ("annotations/c.json", "..\\train\\a.png"),
+        ("annotations/c.json", "../train/a.png"),
     ],
 )
 def test_coco_images_are_found_in_subfolders_and_sibling_folders(source: Read, inside: str, file_name: str) -> None:
@@ -570,6 +572,27 @@ def test_invalid_yolo_lines_are_reported_with_their_number(source: Read, line: s
         labels_of(items["images/train/a.png"])
 
 
+def notes(*names: str) -> str:
+    return json.dumps({"categories": [{"id": number, "name": name} for number, name in enumerate(names)], "info": {}})
+
+
+def test_yolo_class_names_are_read_from_the_notes_of_label_studio(source: Read) -> None:
+    files = {"images/a.png": GREY, "labels/a.txt": "1 .5 .5 .2 .2\n", "notes.json": notes("dog", "cat")}
+    (shape,) = labels_of(source(files)[0]["images/a.png"]).shapes or ()
+    assert shape.label == "cat"
+    with pytest.raises(UserError, match="classes.txt and notes.json contain different class names; keep the right one"):
+        source({**files, "classes.txt": "cat\ndog\n"})
+    source({**files, "classes.txt": "dog\ncat\n"})
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"categories": [{"id": 0}]}', '{"categories": [{"id": "0", "name": "a"}]}']
+)
+def test_invalid_notes_of_label_studio_are_reported(source: Read, text: str) -> None:
+    with pytest.raises(UserError, match="notes.json.*`categories`"):
+        source({"images/a.png": GREY, "labels/a.txt": "", "notes.json": text})
+
+
 def test_a_yolo_class_list_next_to_the_labels_may_have_a_bom(source: Read) -> None:
     files = {"images/a.png": GREY, "labels/a.txt": "0 0.5 0.5 0.2 0.4", "labels/classes.txt": "\ufeffcat\ndog\n"}
     items, refused = source(files)
@@ -631,9 +654,7 @@ def read_annotations(params: Params, file: Path, **changes: Any) -> tuple[list[A
         return found, refused
 
 
-def test_all_bccd_images_are_read_except_those_with_a_box_without_area(
-    reference_data: Path, params: Params
-) -> None:
+def test_all_bccd_images_are_read_except_those_with_a_box_without_area(reference_data: Path, params: Params) -> None:
     from stages.images.decode import decode_image
 
     ingest = params.ingest.model_copy(update={"inside": "bccd/BCCD"})

@@ -80,6 +80,9 @@ def coco(*file_names: str, iscrowd: int = 0, **image: Any) -> str:
         (["x/my%20a.png", "x/my a.png"], "x/my%20a.png", "x/my%20a.png"),
         (["caf\u00e9.png"], "cafe\u0301.png", "caf\u00e9.png"),
         (["x/a.png", "y/a.png"], "/data/y/a.png", "y/a.png"),
+        (["x/a.png", "x/a.txt"], "a", "x/a.png"),
+        (["x/a.png", "y/a.jpg"], "y/a", "y/a.jpg"),
+        (["x/a.1.png"], "a.1", "x/a.1.png"),
         (["images/a.png", "data/notes"], "/home/data/images/a.png", "images/a.png"),
     ],
 )
@@ -96,12 +99,41 @@ def test_a_written_path_leads_to_its_only_file(files: list[str], written: str, f
         (["val/a.png"], "train/a.png", "does not exist; of the same name: val/a.png"),
         (["s/1/a.png", "s/2/b.png"], "s/2/a.png", "does not exist; of the same name: s/1/a.png"),
         (["data/x2/a.png"], "/home/data/x/a.png", "does not exist; of the same name"),
+        (["x/a.png", "x/a.jpg"], "a", "2 files match this path: x/a.jpg, x/a.png"),
+        (["x/a.png", "y/a.png"], "a", "2 files match this path: x/a.png, y/a.png"),
         (["a.png"], "", "does not exist"),
     ],
 )
 def test_an_ambiguous_or_contradicting_path_lists_the_candidates(files: list[str], written: str, message: str) -> None:
     with pytest.raises(Unreadable, match=message):
         ImageFinder(files).find(written)
+
+
+IDS = {f"train/{k}f{k}.png": GREY for k in range(20)}
+
+
+def id_table(column: str, names: list[str]) -> str:
+    rows = (f"{row},{name},{row % 2}\n" for row, name in enumerate(names))
+    return f"number,{column},diagnosis\n" + "".join(rows)
+
+
+def test_a_table_may_name_images_without_their_suffix(params: Params, read: Read) -> None:
+    files = {**IDS, "train.csv": id_table("id_code", [f"{k}f{k}" for k in range(20)])}
+    found = detect(params, files)
+    columns = found.changes["columns"]
+    assert (found.format, columns["path"], columns["label"]) == ("table", "id_code", "diagnosis")
+    labels, rejected = read(files, columns, format="table", inside="train.csv", images=found.changes.get("images", ""))
+    assert labels == {f"train/{k}f{k}.png": Annotation(labels=(str(k % 2),)) for k in range(20)} and not rejected
+
+
+def test_row_numbers_are_not_names_of_images_if_a_column_has_names_with_suffix(params: Params) -> None:
+    files = {f"{k}.png": GREY for k in range(20)}
+    names = [f"/home/me/{19 - k}.png" for k in range(20)]
+    assert detect(params, {**files, "t.csv": id_table("file", names)}).changes["columns"]["path"] == "file"
+    ids = {"t.csv": partial(bytes, id_table("id", [str(19 - k) for k in range(20)]).encode())}
+    found, failures = find_formats({path: partial(bytes, data) for path, data in files.items()} | ids, params.ingest)
+    assert not found
+    assert "the columns number and id both contain names of images without a suffix" in "".join(failures)
 
 
 def test_paths_that_lead_to_one_file_are_not_found_unless_exact() -> None:
