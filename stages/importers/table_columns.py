@@ -53,7 +53,10 @@ def find_path_column(rows: pd.DataFrame, images: Iterable[str]) -> tuple[str, st
             best = max(best, (len(finder.find_all(named)[0]), str(column), ""), key=lambda candidate: candidate[0])
     if best[0] >= required:
         return best[1:]
-    ids = [one for one in _count_paths(seen, [*map(without_suffix, images)]) if one[0] >= required]
+    many = [
+        name for name in seen if seen[name].nunique() >= required
+    ]  # a class 0 or 1 can also be the name of an image
+    ids = [one for one in _count_paths(seen[many], [*map(without_suffix, images)]) if one[0] >= required]
     best = max(ids, default=best, key=lambda candidate: candidate[0])
     for _, column, _ in ids:
         if not seen[column].equals(seen[best[1]]):

@@ -67,6 +67,19 @@ def import_voc(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -
     return samples + [replace(one, split=split_of.get(one.path)) for one in negatives], rejected + unlabelled
 
 
+def find_pairs(files: SourceFiles) -> list[tuple[str, str]]:
+    """Return the images and annotation files of the same name that are not in a folder Annotations, as labelImg writes.
+
+    Without such files of Pascal VOC, the list is empty.
+    """
+    images = {PurePosixPath(path).stem: path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
+    texts = [path for path in files if path.lower().endswith(".xml") and not re.search(r"(^|/)Annotations/", path)]
+    beside = {str(PurePosixPath(path).with_suffix("")): path for path in images.values()}
+    pairs = [(beside.get(text[:-4], images.get(PurePosixPath(text).stem, "")), text) for text in texts]
+    pairs = [(image, text) for image, text in pairs if image]
+    return pairs if pairs and re.search(rb"<annotation[\s>]", read_label_file(files, pairs[0][1])) else []
+
+
 def _key(path: str, long: bool) -> str:
     """Return the key that an image and its annotation share.
 

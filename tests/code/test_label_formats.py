@@ -339,6 +339,8 @@ def test_patterns_without_a_match_or_without_a_key_are_errors(source: Read) -> N
         match=r"ingest.targets: n/\{key\}.png matches no file other than the images; .* 2 files, for example i/1.png",
     ):
         source(files, format="pairs", images="i/{key}.png", targets="n/{key}.png")
+    with pytest.raises(UserError, match=r"matches no file; .* \{side\} stands for any text within a folder"):
+        source(files, format="pairs", images="i/{side}_{key}.png", targets="m/{side}_{key}.png")
 
 
 def coco(**change: Any) -> dict[str, Any]:

@@ -118,11 +118,13 @@ def id_table(column: str, names: list[str]) -> str:
 
 
 def test_a_table_may_name_images_without_their_suffix(params: Params, read: Read) -> None:
-    files = {**IDS, "train.csv": id_table("id_code", [f"{k}f{k}" for k in range(20)])}
+    files: Files = {**IDS, "train.csv": id_table("id_code", [f"{k}f{k}" for k in range(20)])}
     found = detect(params, files)
     columns = found.changes["columns"]
     assert (found.format, columns["path"], columns["label"]) == ("table", "id_code", "diagnosis")
-    labels, rejected = read(files, columns, format="table", inside="train.csv", images=found.changes.get("images", ""))
+    labels, rejected = read(
+        {**files}, columns, format="table", inside="train.csv", images=found.changes.get("images", "")
+    )
     assert labels == {f"train/{k}f{k}.png": Annotation(labels=(str(k % 2),)) for k in range(20)} and not rejected
 
 
@@ -130,10 +132,25 @@ def test_row_numbers_are_not_names_of_images_if_a_column_has_names_with_suffix(p
     files = {f"{k}.png": GREY for k in range(20)}
     names = [f"/home/me/{19 - k}.png" for k in range(20)]
     assert detect(params, {**files, "t.csv": id_table("file", names)}).changes["columns"]["path"] == "file"
-    ids = {"t.csv": partial(bytes, id_table("id", [str(19 - k) for k in range(20)]).encode())}
-    found, failures = find_formats({path: partial(bytes, data) for path, data in files.items()} | ids, params.ingest)
+    contents = {**files, "t.csv": id_table("id", [str(19 - k) for k in range(20)]).encode()}
+    found, failures = find_formats({path: partial(bytes, data) for path, data in contents.items()}, params.ingest)
     assert not found
     assert "the columns number and id both contain names of images without a suffix" in "".join(failures)
+
+
+@pytest.mark.parametrize(
+    ("image", "xml"),
+    [("{}.png", "{}.xml"), ("d/{}.png", "d/{}.xml"), ("d/images/{}.png", "d/annotations/{}.xml")],
+)
+def test_voc_files_of_the_same_name_as_images_are_detected(params: Params, read: Read, image: str, xml: str) -> None:
+    box = "<bndbox><xmin>3</xmin><ymin>4</ymin><xmax>7</xmax><ymax>9</ymax></bndbox>"
+    text = f"<annotation><object><name>cat</name>{box}</object></annotation>"
+    files: Files = {image.format(k): GREY for k in range(4)} | {xml.format(k): text for k in range(4)}
+    found = detect(params, files)
+    assert (found.format, found.inside, len(found.samples), found.rejected) == ("voc", "", 4, ())
+    labels, rejected = read(files)
+    assert labels[image.format(0)].shapes == (ObjectAnnotation("cat", (2, 3, 7, 9)),)
+    assert len(labels) == 4 and not rejected
 
 
 def test_paths_that_lead_to_one_file_are_not_found_unless_exact() -> None:
