@@ -43,7 +43,7 @@ def describe_foreign_table(rows: pd.DataFrame, path: str, decimal: str) -> str:
     if label is None or is_repeated.mean() < MIN_REPEATED:
         return ""
     repeated = rows[rows[path].isin(rows[path][is_repeated])]
-    if (repeated.groupby(path)[label].nunique() > 1).any():  # type: ignore[call-overload]
+    if (repeated.groupby(path)[label].nunique() > 1).any():
         number = quantity(int(is_repeated.sum()), "row repeats", "rows repeat")
         return (
             f"the table has several rows per image ({number} an image of the column {path}, with other values of "
