@@ -24,6 +24,7 @@ from stages.configuration import (
     propose_params,
     summarize,
 )
+from stages.configuration.source_proposal import such_as
 from stages.configuration.summary import MAX_LISTED, find_unused_images
 from stages.core.dependency_errors import explain
 from stages.core.errors import UserError
@@ -73,8 +74,11 @@ def main(options: ConfigureOptions) -> Proposal:
     if options.output.exists() and not options.replace:
         raise UserError(f"{options.output} exists; use another --output, or --replace to overwrite it")
     with ExitStack() as stack:
-        files, _ = list_source_files(options.source, stack)
+        files, refused = list_source_files(options.source, stack)
         found, failures = find_formats(files, params.ingest)
+        if refused:
+            number = quantity(len(refused), "file is refused", "files are refused")
+            failures.insert(0, f"{number}, {such_as(len(refused))}{refused[0].path!a}: {refused[0].reason}")
         found = [one for one in found if _matches_options(one, options)]
         chosen, facts = _first_usable(files, found, params, failures, options)
         proposed, counts = propose_params(chosen, facts, options.source, params)

@@ -276,8 +276,14 @@ def _check_label_kinds(table: pd.DataFrame) -> None:
 
 
 def _check_crowds(table: pd.DataFrame) -> None:
-    """Print how many objects are excluded as crowds; raise UserError if all are, so that nothing could be learned."""
-    marks = [shape.crowd for annotation in parse_annotations(table) for shape in annotation.shapes or ()]
+    """Print how many objects are excluded as crowds; raise UserError if no object is left, so that none is learned."""
+    annotations = list(parse_annotations(table))
+    marks = [shape.crowd for annotation in annotations for shape in annotation.shapes or ()]
+    if not marks and all(annotation.shapes is not None for annotation in annotations):
+        raise UserError(
+            f"the labels of {quantity(len(annotations), 'image')} contain no object, so that nothing can be learned; "
+            f"check the label files, such as that of {table['path'].iloc[0]}, and ingest.inside"
+        )
     if not any(marks):
         return
     number = f"{sum(marks)} of {quantity(len(marks), 'object')}"

@@ -22,7 +22,7 @@ from stages.importers.folders import import_folders
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, read_label_file
 from stages.importers.sidecar_files import import_dots, import_instances, import_masks, import_pairs
 from stages.importers.table import import_table
-from stages.importers.voc import import_voc
+from stages.importers.voc import find_pairs, import_voc
 from stages.importers.yolo import find_label_files, import_yolo, names_classes
 
 __all__ = [
@@ -96,6 +96,8 @@ def detect_format(files: SourceFiles, name: str) -> tuple[str, str]:
         return "yolo", "the folders images and labels exist, with text files"
     if any(map(names_classes, files)) and find_label_files(files).labels:
         return "yolo", "there are class names, and text files with the names of images"
+    if find_pairs(files):
+        return "voc", "XML files of Pascal VOC have the names of images"
     return "folders", "one folder per class"
 
 

@@ -34,14 +34,20 @@ def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
 
     Raises:
         Unreadable: the file cannot be read.
-        UserError: the file is not JSON or not COCO, ids or names are missing or invalid, or an annotation refers to a
-            missing image.
+        UserError: the file is not JSON or not COCO, ids or names are missing or invalid, there are no annotations, or
+            an annotation refers to a missing image.
     """
     data = _parse(read_label_file(files, name), name)
     categories = {c["id"]: c for c in data["categories"]}
     by_image: dict[Any, list[Json]] = defaultdict(list)
     for annotation in data["annotations"]:
         by_image[annotation["image_id"]].append(annotation)
+    if not data["annotations"]:
+        number = quantity(len(data["images"]), "image is", "images are")
+        raise UserError(
+            f"{name}: `annotations` is empty, although {number} listed; name the file that contains the labels in "
+            "ingest.inside, or export it again with the annotations"
+        )
     has_points = any(annotation.get("keypoints") for annotation in data["annotations"])
     found, failed = ImageFinder(files).find_all(image["file_name"] for image in data["images"])
     samples: list[Sample] = []

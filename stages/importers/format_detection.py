@@ -15,7 +15,7 @@ from stages.core.errors import UserError
 from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import HIDDEN_FILES, TABLE_SUFFIXES, Rejection, SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.importers import IMPORTERS, Sample, select_inside
 from stages.importers.coco import marks_most_as_crowd
 from stages.importers.deeplabcut import is_deeplabcut
@@ -26,10 +26,12 @@ from stages.importers.filename_matching import (
     marks_unknown,
 )
 from stages.importers.foreign_formats import describe_foreign_files
+from stages.importers.foreign_tables import describe_foreign_table
 from stages.importers.image_paths import ImageFinder
 from stages.importers.sample import SPLIT_WORDS, read_label_file
 from stages.importers.table import read_table
 from stages.importers.table_columns import NO_COLUMNS, find_path_column, infer_columns
+from stages.importers.voc import find_pairs
 from stages.importers.yolo import find_label_files
 
 MIN_COVERAGE = 0.5  # share of the maximum coverage from which a more specific format is preferred
@@ -194,6 +196,8 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
             + (f", and the first row is {list_names(map(str, rows.iloc[0]), MAX_CELLS)}" if len(rows) else "")
         )
     column, folder = place
+    if layout := describe_foreign_table(rows, column, decimal):
+        raise ValueError(layout)
     columns, reasons = infer_columns(rows.drop(columns=column), decimal)
     if not (columns["label"] or columns["scalars"] or columns["points"]):
         raise ValueError(
@@ -224,6 +228,7 @@ def _from_annotation_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
     }
     for format_, places, reason in (
         ("voc", _above(files, "Annotations", ".xml"), "a folder Annotations contains XML files"),
+        ("voc", _above_pairs(files), "XML files of Pascal VOC have the names of images"),
         ("yolo", _above(files, "labels", ".txt"), "a folder labels contains text files"),
         ("yolo", {place.removeprefix(".") for place in beside}, "text files have the names of the images beside them"),
     ):
@@ -238,6 +243,16 @@ def _above(files: SourceFiles, folder: str, ending: str) -> set[str]:
     """Return the folders that contain this folder with a file of this ending."""
     parts = [PurePosixPath(path).parts for path in files if path.lower().endswith(ending)]
     return {"/".join(names[: names.index(folder)]) for names in parts if folder in names[:-1]}
+
+
+def _above_pairs(files: SourceFiles) -> set[str]:
+    """Return the folders that contain an image and its annotation file of Pascal VOC, as `find_pairs` finds them."""
+    try:
+        pairs = find_pairs(files)
+    except Unreadable:  # named by the importer of another candidate, or as a file that is not read
+        return set()
+    parents = ({str(PurePosixPath(path).parent).removeprefix(".") for path in pair} for pair in pairs)
+    return {os.path.commonpath(both) if "" not in both else "" for both in parents}
 
 
 def _for_unlabelled(files: SourceFiles, inside: str) -> tuple[dict[str, Any], dict[str, str]]:

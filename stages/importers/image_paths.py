@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 from stages.core.plurals import list_names, quantity
-from stages.images.decode import Unreadable
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.importers.sample import SPLIT_WORDS
 
 MAX_LISTED = 3  # files that a message names
@@ -17,11 +17,16 @@ class ImageFinder:
     """Files of a source, found by paths that are written in label files."""
 
     def __init__(self, files: Iterable[str]) -> None:
-        self._files = frozenset(files)
+        ordered = sorted(known := frozenset(files))
+        self._files_at: dict[str, list[str]] = {file: [file] for file in ordered}
+        """Files by path, and images by path without suffix, as ids in tables are written."""
+        for file in ordered:
+            if PurePosixPath(file).suffix.lower() in IMAGE_SUFFIXES and (bare := without_suffix(file)) not in known:
+                self._files_at.setdefault(bare, []).append(file)
         self._by_name: dict[str, list[str]] = defaultdict(list)
-        for file in sorted(self._files):
-            self._by_name[_fold(PurePosixPath(file).name)].append(file)
-        folders = {folder for file in self._files for folder in PurePosixPath(_fold(file)).parents}
+        for path in self._files_at:
+            self._by_name[_fold(PurePosixPath(path).name)].append(path)
+        folders = {folder for file in ordered for folder in PurePosixPath(_fold(file)).parents}
         self._folder_ends = {folder.parts[start:] for folder in folders for start in range(len(folder.parts))}
 
     def find(self, written: str) -> str:
@@ -29,6 +34,7 @@ class ImageFinder:
 
         Case, Unicode normalization and percent-encoding are ignored if no file matches exactly. An end without a folder
         that the source has does not count: the file is missing there, and one of the same name elsewhere is another.
+        The suffix of an image may be missing.
 
         Raises:
             Unreadable: no file matches, or several do; the message lists them.
@@ -79,18 +85,20 @@ class ImageFinder:
             without: folders that must not precede the end, because the path has them in another place.
         """
         written = "/".join(end)
-        if written in self._files:
-            return [written]
+        if written in self._files_at:
+            return self._files_at[written]
         named = [
-            file
-            for file in self._by_name.get(_fold(end[-1]), [])
-            if f"/{_fold(file)}".endswith(f"/{_fold(written)}")
-            and not _contradict(_fold(file).split("/")[: -len(end)], without)
+            path
+            for path in self._by_name.get(_fold(end[-1]), [])
+            if f"/{_fold(path)}".endswith(f"/{_fold(written)}")
+            and not _contradict(_fold(path).split("/")[: -len(end)], without)
         ]
-        return [file for file in named if file.endswith(f"/{written}")] or named
+        named = [path for path in named if path.endswith(f"/{written}")] or named
+        return [file for path in named for file in self._files_at[path]]
 
     def _similar(self, path: str) -> str:
-        named = self._by_name.get(_fold(unquote(PurePosixPath(path).name)), [])
+        paths = self._by_name.get(_fold(unquote(PurePosixPath(path).name)), [])
+        named = [file for one in paths for file in self._files_at[one]]
         return f"; of the same name: {list_names(named, MAX_LISTED)}" if named else ""
 
 
@@ -103,6 +111,11 @@ def _contradict(above: Iterable[str], left_out: set[str]) -> bool:
     """
     splits, others = ({SPLIT_WORDS[part] for part in parts if part in SPLIT_WORDS} for parts in (above, left_out))
     return not left_out.isdisjoint(above) or bool(splits and others and splits.isdisjoint(others))
+
+
+def without_suffix(file: str) -> str:
+    """Return a path without the suffix of the file."""
+    return str(PurePosixPath(file).with_suffix(""))
 
 
 def _fold(text: str) -> str:

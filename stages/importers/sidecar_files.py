@@ -74,9 +74,17 @@ def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[Key, str], di
             known = f", for example {', '.join(sorted(files)[:3])}" if files else ""
             raise UserError(
                 f"ingest.{words}: {pattern} matches no file{besides}; the source contains "
-                f"{quantity(len(files), 'file')}{known}"
+                f"{quantity(len(files), 'file')}{known}{_explain_placeholders(pattern)}"
             )
     return images, targets
+
+
+def _explain_placeholders(pattern: str) -> str:
+    """Return what placeholders other than {key} mean, since a name in braces may be meant literally; else ''."""
+    others = [name for name in key_names(pattern) if name != "key"]
+    return (
+        f"; {{{others[0]}}} stands for any text within a folder; write * in place of literal braces" if others else ""
+    )
 
 
 def _key_names(ingest: Ingest) -> tuple[str, ...]:

@@ -1,13 +1,14 @@
 """Infer the role of each column of a table: path, class, number, point, group or split."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
 
-from stages.importers.image_paths import ImageFinder
+from stages.images.decode import IMAGE_SUFFIXES
+from stages.importers.image_paths import ImageFinder, without_suffix
 from stages.importers.sample import SPLIT_WORDS
 
 MAX_LABEL_SHARE = 0.2  # maximum number of distinct values of a class column, as a share of the rows
@@ -36,28 +37,49 @@ NO_COLUMNS: dict[str, Any] = {
 def find_path_column(rows: pd.DataFrame, images: Iterable[str]) -> tuple[str, str] | None:
     """Return the column with the most paths of images, and their base folder; None if under half of the rows match.
 
-    The folder is empty if the paths end with those of the images, such as absolute paths of another machine.
+    The folder is empty if the paths end with those of the images, such as absolute paths of another machine. Names
+    without a suffix count only if no column has names with one, because numbers of rows can be such names.
+
+    Raises:
+        ValueError: two columns contain different names of images without a suffix.
     """
-    images = list(images)
+    images, seen = list(images), rows.head(MAX_ROWS)
+    required = max(1, len(seen) / 2)
+    best = max(_count_paths(seen, images), default=(0, "", ""), key=lambda candidate: candidate[0])
+    if best[0] < required:
+        finder = ImageFinder(images)
+        for column in rows.columns:
+            named = [cell for cell in seen[column] if PurePosixPath(cell).suffix.lower() in IMAGE_SUFFIXES]
+            best = max(best, (len(finder.find_all(named)[0]), str(column), ""), key=lambda candidate: candidate[0])
+    if best[0] >= required:
+        return best[1:]
+    many = [
+        name for name in seen if seen[name].nunique() >= required
+    ]  # a class 0 or 1 can also be the name of an image
+    ids = [one for one in _count_paths(seen[many], [*map(without_suffix, images)]) if one[0] >= required]
+    best = max(ids, default=best, key=lambda candidate: candidate[0])
+    for _, column, _ in ids:
+        if not seen[column].equals(seen[best[1]]):
+            raise ValueError(
+                f"the columns {best[1]} and {column} both contain names of images without a suffix, but different "
+                "ones; remove one column, or write the names with the suffix"
+            )
+    return best[1:] if ids else None
+
+
+def _count_paths(rows: pd.DataFrame, images: list[str]) -> Iterator[tuple[int, str, str]]:
+    """Yield the number of rows that contain a path of an image, by column and base folder."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for image in images:
         by_name[PurePosixPath(image).name].append(image)
-    seen = rows.head(MAX_ROWS)
-    best: tuple[int, str, str] = (0, "", "")
     for column in rows.columns:
         folders: Counter[str] = Counter()
-        for cell in seen[column]:
+        for cell in rows[column]:
             written = cell.replace("\\", "/").removeprefix("./")
             ends = (i for i in by_name.get(PurePosixPath(written).name, ()) if f"/{i}".endswith(f"/{written}"))
             folders.update({image.removesuffix(written).rstrip("/") for image in ends})
         for folder, count in folders.items():
-            best = max(best, (count, str(column), folder), key=lambda candidate: candidate[0])
-    if best[0] < len(seen) / 2:
-        finder = ImageFinder(images)
-        for column in rows.columns:
-            found, _ = finder.find_all(seen[column])
-            best = max(best, (len(found), str(column), ""), key=lambda candidate: candidate[0])
-    return best[1:] if best[0] and best[0] >= len(seen) / 2 else None
+            yield count, str(column), folder
 
 
 def infer_columns(rows: pd.DataFrame, decimal: str) -> tuple[dict[str, Any], dict[str, str]]:

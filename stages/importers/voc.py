@@ -67,6 +67,19 @@ def import_voc(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -
     return samples + [replace(one, split=split_of.get(one.path)) for one in negatives], rejected + unlabelled
 
 
+def find_pairs(files: SourceFiles) -> list[tuple[str, str]]:
+    """Return the images and annotation files of the same name that are not in a folder Annotations, as labelImg writes.
+
+    Without such files of Pascal VOC, the list is empty.
+    """
+    images = {PurePosixPath(path).stem: path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
+    texts = [path for path in files if path.lower().endswith(".xml") and not re.search(r"(^|/)Annotations/", path)]
+    beside = {str(PurePosixPath(path).with_suffix("")): path for path in images.values()}
+    pairs = [(beside.get(text[:-4], images.get(PurePosixPath(text).stem, "")), text) for text in texts]
+    pairs = [(image, text) for image, text in pairs if image]
+    return pairs if pairs and re.search(rb"<annotation[\s>]", read_label_file(files, pairs[0][1])) else []
+
+
 def _key(path: str, long: bool) -> str:
     """Return the key that an image and its annotation share.
 
@@ -97,7 +110,7 @@ def _annotate(files: SourceFiles, path: str, ignores_hard: bool, height: int, wi
         _shape(element, f"{path}, object {number}", ignores_hard, height, width)
         for number, element in enumerate(root.iter("object"), start=1)
     )
-    return Annotation(shapes=tuple(shape for shape in shapes if shape))
+    return Annotation(shapes=tuple(shapes))
 
 
 def _size(files: SourceFiles, path: str) -> tuple[int, int] | None:
@@ -108,10 +121,8 @@ def _size(files: SourceFiles, path: str) -> tuple[int, int] | None:
     return (int(height), int(width)) if is_stated else None
 
 
-def _shape(
-    element: ElementTree.Element, place: str, ignores_hard: bool, height: int, width: int
-) -> ObjectAnnotation | None:
-    """Convert one object; VOC counts pixels from 1 and includes the last pixel of the box. None if it has no area."""
+def _shape(element: ElementTree.Element, place: str, ignores_hard: bool, height: int, width: int) -> ObjectAnnotation:
+    """Convert one object; VOC counts pixels from 1 and includes the last pixel of the box."""
     label = (element.findtext("name") or "").strip()
     if not label:
         raise Unreadable(f"{place} has no class in its element `name`; add it")
@@ -126,8 +137,10 @@ def _shape(
         raise Unreadable(f"{where}: {', '.join(CORNERS)} are {box_text}, which are not four finite numbers")
     x0, y0, x1, y1 = corners
     if x1 <= x0 or y1 <= y0:
-        print(f"ingest: {where}: the box {box_text} has no area and is skipped", flush=True)
-        return None
+        reversed_ = x1 < x0 or y1 < y0
+        problem = "has a minimum above its maximum" if reversed_ else "has no area"
+        advice = "exchange these corners, or correct them" if reversed_ else "correct it, or remove the object"
+        raise Unreadable(f"{where}: the box {box_text} ({', '.join(CORNERS)}) {problem}; {advice}")
     if x1 <= 0 or y1 <= 0 or x0 > width or y0 > height:
         raise Unreadable(f"{where}: the box {box_text} is outside the {width}x{height} image")
     box = (max(0.0, x0 - 1), max(0.0, y0 - 1), min(float(width), x1), min(float(height), y1))

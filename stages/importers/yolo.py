@@ -1,6 +1,7 @@
 """Import YOLO labels: one text file per image, one row per object, coordinates relative to the image size."""
 
 import io
+import json
 import re
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,6 +31,7 @@ from stages.importers.sample import (
 
 MAX_POINTS = 1000
 CLASS_LISTS = ("classes.txt", "_darknet.labels")
+NOTES = "notes.json"  # written by Label Studio, with the number of each class
 OTHER_TEXTS = frozenset("classes predefined_classes train val valid validation test readme".split())
 """Names of text files that are not labels of an image."""
 
@@ -60,8 +62,8 @@ class YoloFiles:
 def import_yolo(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
     """Import images with one text file each: labels/.../NAME.txt for images/.../NAME.jpg, or in the same folder.
 
-    The names of the classes are in a YAML file with `names`, in classes.txt or in a file NAME.names. Rows are boxes or
-    polygons, or key points if the YAML file has `kpt_shape`.
+    The names of the classes are in a YAML file with `names`, in classes.txt, notes.json or a file NAME.names. Rows
+    are boxes or polygons, or key points if the YAML file has `kpt_shape`.
 
     Args:
         files: files of the source by path.
@@ -121,7 +123,7 @@ def find_label_files(files: SourceFiles) -> YoloFiles:
 def names_classes(path: str) -> bool:
     """Return whether a file may contain the names of the classes."""
     file = PurePosixPath(path)
-    return file.name in CLASS_LISTS or file.suffix.lower() in (".names", ".yaml", ".yml")
+    return file.name in (*CLASS_LISTS, NOTES) or file.suffix.lower() in (".names", ".yaml", ".yml")
 
 
 def _read_classes(files: SourceFiles) -> YoloClasses:
@@ -131,6 +133,8 @@ def _read_classes(files: SourceFiles) -> YoloClasses:
         if PurePosixPath(path).suffix.lower() in (".yaml", ".yml"):
             if (classes := _from_yaml(read_label_file(files, path), path)) is not None:
                 known[path] = classes
+        elif PurePosixPath(path).name == NOTES:
+            known[path] = YoloClasses(_from_notes(read_text(files, path), path))
         else:
             lines = (line.strip() for line in read_text(files, path).splitlines())
             known[path] = YoloClasses(dict(enumerate(line for line in lines if line)))
@@ -141,6 +145,18 @@ def _read_classes(files: SourceFiles) -> YoloClasses:
         if other.names != classes.names:
             raise UserError(f"{first} and {path} contain different class names; keep the right one of these files")
     return classes
+
+
+def _from_notes(text: str, path: str) -> dict[int, str]:
+    """Return the class names by number from a file of Label Studio."""
+    try:
+        content: Any = json.loads(text)
+        names = {entry["id"]: entry["name"] for entry in content["categories"]}
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
+        raise UserError(f"{path} has no list `categories` of id and name, as Label Studio writes it: {error}") from None
+    if not all(type(number) is int and isinstance(label, str) and label for number, label in names.items()):
+        raise UserError(f"{path}: `categories` are {names!r:.60}; each requires a number as id, and a name")
+    return names
 
 
 def _from_yaml(data: bytes, path: str) -> YoloClasses | None:

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from stages.config.schema import Params
 from stages.images.archives import SourceFiles
 from stages.importers.foreign_formats import describe_foreign_files
+from stages.importers.format_detection import find_formats
 
 REGION = {"filename": "a.png", "size": 9, "regions": [], "file_attributes": {}}
 FOREIGN = {
@@ -55,3 +57,35 @@ def test_other_json_files_name_no_tool(text: str) -> None:
 @pytest.mark.parametrize("text", ["<annotation><object/></annotation>", "no XML", "<svg/>", "<annotationset/>"])
 def test_other_xml_files_name_no_tool(text: str) -> None:
     assert describe_foreign_files({"a.xml": text.encode}) == []
+
+
+IMAGES = {f"{k}.png": bytes for k in range(8)}
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        (
+            "filename,width,height,class,xmin,ymin,xmax,ymax",
+            "{k}.png,30,20,cat,1,2,9,9",
+            "one box per row (columns xmin",
+        ),
+        ("image_id,width,bbox,source", '{k},30,"[1, 2, 8, 7]",{odd}', "one box per row (column bbox)"),
+        ("filename,cat,dog", "{k}.png,{odd},1", "one column per class with 0 or 1 (cat, dog)"),
+        ("filename,class", "{half}.png,{odd}", "several rows per image (4 rows repeat an image of the column filename"),
+    ],
+)
+def test_the_layout_of_a_table_that_is_not_imported_is_named(
+    params: Params, header: str, row: str, message: str
+) -> None:
+    rows = [row.format(k=k, half=k // 2, odd=k % 2) for k in range(8)]
+    table = "\n".join([header, *rows]).encode()
+    found, failures = find_formats({**IMAGES, "t.csv": lambda: table}, params.ingest)
+    assert not found and any(message in failure and "which is not imported" in failure for failure in failures)
+
+
+@pytest.mark.parametrize("rows", ["{k}.png,{k}.5,0", "{k}.png,1,{k}"])
+def test_a_table_of_numbers_is_not_taken_for_another_layout(params: Params, rows: str) -> None:
+    table = "\n".join(["file,size_mm,weight", *(rows.format(k=k) for k in range(8))]).encode()
+    found, _ = find_formats({**IMAGES, "t.csv": lambda: table}, params.ingest)
+    assert found[0].format == "table"

@@ -80,6 +80,9 @@ def coco(*file_names: str, iscrowd: int = 0, **image: Any) -> str:
         (["x/my%20a.png", "x/my a.png"], "x/my%20a.png", "x/my%20a.png"),
         (["caf\u00e9.png"], "cafe\u0301.png", "caf\u00e9.png"),
         (["x/a.png", "y/a.png"], "/data/y/a.png", "y/a.png"),
+        (["x/a.png", "x/a.txt"], "a", "x/a.png"),
+        (["x/a.png", "y/a.jpg"], "y/a", "y/a.jpg"),
+        (["x/a.1.png"], "a.1", "x/a.1.png"),
         (["images/a.png", "data/notes"], "/home/data/images/a.png", "images/a.png"),
     ],
 )
@@ -96,12 +99,58 @@ def test_a_written_path_leads_to_its_only_file(files: list[str], written: str, f
         (["val/a.png"], "train/a.png", "does not exist; of the same name: val/a.png"),
         (["s/1/a.png", "s/2/b.png"], "s/2/a.png", "does not exist; of the same name: s/1/a.png"),
         (["data/x2/a.png"], "/home/data/x/a.png", "does not exist; of the same name"),
+        (["x/a.png", "x/a.jpg"], "a", "2 files match this path: x/a.jpg, x/a.png"),
+        (["x/a.png", "y/a.png"], "a", "2 files match this path: x/a.png, y/a.png"),
         (["a.png"], "", "does not exist"),
     ],
 )
 def test_an_ambiguous_or_contradicting_path_lists_the_candidates(files: list[str], written: str, message: str) -> None:
     with pytest.raises(Unreadable, match=message):
         ImageFinder(files).find(written)
+
+
+IDS = {f"train/{k}f{k}.png": GREY for k in range(20)}
+
+
+def id_table(column: str, names: list[str]) -> str:
+    rows = (f"{row},{name},{row % 2}\n" for row, name in enumerate(names))
+    return f"number,{column},diagnosis\n" + "".join(rows)
+
+
+def test_a_table_may_name_images_without_their_suffix(params: Params, read: Read) -> None:
+    files: Files = {**IDS, "train.csv": id_table("id_code", [f"{k}f{k}" for k in range(20)])}
+    found = detect(params, files)
+    columns = found.changes["columns"]
+    assert (found.format, columns["path"], columns["label"]) == ("table", "id_code", "diagnosis")
+    labels, rejected = read(
+        {**files}, columns, format="table", inside="train.csv", images=found.changes.get("images", "")
+    )
+    assert labels == {f"train/{k}f{k}.png": Annotation(labels=(str(k % 2),)) for k in range(20)} and not rejected
+
+
+def test_row_numbers_are_not_names_of_images_if_a_column_has_names_with_suffix(params: Params) -> None:
+    files = {f"{k}.png": GREY for k in range(20)}
+    names = [f"/home/me/{19 - k}.png" for k in range(20)]
+    assert detect(params, {**files, "t.csv": id_table("file", names)}).changes["columns"]["path"] == "file"
+    contents = {**files, "t.csv": id_table("id", [str(19 - k) for k in range(20)]).encode()}
+    found, failures = find_formats({path: partial(bytes, data) for path, data in contents.items()}, params.ingest)
+    assert not found
+    assert "the columns number and id both contain names of images without a suffix" in "".join(failures)
+
+
+@pytest.mark.parametrize(
+    ("image", "xml"),
+    [("{}.png", "{}.xml"), ("d/{}.png", "d/{}.xml"), ("d/images/{}.png", "d/annotations/{}.xml")],
+)
+def test_voc_files_of_the_same_name_as_images_are_detected(params: Params, read: Read, image: str, xml: str) -> None:
+    box = "<bndbox><xmin>3</xmin><ymin>4</ymin><xmax>7</xmax><ymax>9</ymax></bndbox>"
+    text = f"<annotation><object><name>cat</name>{box}</object></annotation>"
+    files: Files = {image.format(k): GREY for k in range(4)} | {xml.format(k): text for k in range(4)}
+    found = detect(params, files)
+    assert (found.format, found.inside, len(found.samples), found.rejected) == ("voc", "", 4, ())
+    labels, rejected = read(files)
+    assert labels[image.format(0)].shapes == (ObjectAnnotation("cat", (2, 3, 7, 9)),)
+    assert len(labels) == 4 and not rejected
 
 
 def test_paths_that_lead_to_one_file_are_not_found_unless_exact() -> None:
@@ -275,6 +324,22 @@ def test_turned_annotations_cover_the_turned_pixels(orientation: int) -> None:
     dot_HW[3, 2] = True
     ((y, x),) = np.argwhere(np.asarray(Image.fromarray(dot_HW).transpose(TURNS[orientation])))
     assert turned.points == {"corner": (x, y), "none": None}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"images/0.png": GREY, "labels/0.txt": "", "classes.txt": "cat\n"},
+        {"JPEGImages/0.png": GREY, "Annotations/0.xml": "<annotation></annotation>"},
+    ],
+    ids=["yolo", "voc"],
+)
+def test_labels_without_any_object_are_refused(ingest: Ingest, tmp_path: Path, labels: Files) -> None:
+    for name, content in labels.items():
+        (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "source" / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match="the labels of 1 image contain no object, so that nothing can be learned"):
+        ingest(tmp_path / "source")
 
 
 def test_objects_that_are_all_marked_as_crowd_are_refused(
