@@ -70,6 +70,7 @@ CASES = {
     "heatmap": spec("landmarks", "heatmap", "points", points=("nose", "tail"), fit="letterbox"),
     "disc": spec("landmarks", "disc", "points", points=("nose", "tail")),
     "mask": spec("segmentation", "mask", "mask", labels=KINDS, fit="letterbox"),
+    "mask, overlapping": spec("segmentation", "mask", "mask", labels=("background", "disc", "core + disc")),
     "mask, tiles": spec("segmentation", "mask", "mask", labels=("background", "disc"), fit="tile", overlap=0.25),
     "image": spec("image", "image", "image", channels=3),
     "image, tiles": spec("image", "image", "image", channels=1, fit="tile", overlap=0.5),

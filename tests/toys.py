@@ -153,6 +153,19 @@ def masks(folder: Path, rng: np.random.Generator) -> None:
         save(folder / "masks" / f"{number}.png", mask_of(placed))
 
 
+def overlapping_masks(folder: Path, rng: np.random.Generator) -> None:
+    """Write discs with a dark core, and a mask per class: the core is a part of its disc."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    for number in range(COUNT):
+        left, top = rng.integers(16, SIZE - 16, 2)
+        distance = np.hypot(x - left, y - top)
+        disc, core = distance < 13, distance < 6
+        image = np.where(core[..., None], (40, 20, 90), np.where(disc[..., None], (220, 60, 60), (90, 90, 90)))
+        save(folder / "images" / f"{number}.png", image.astype(np.uint8))
+        for name, mask in {"disc": disc, "core": core}.items():
+            save(folder / "masks" / name / f"{number}.png", mask.astype(np.uint8) * 255)
+
+
 def pairs(folder: Path, rng: np.random.Generator) -> None:
     """Write pairs of a noisy and a clean image."""
     for number in range(COUNT):
@@ -203,6 +216,16 @@ TOYS = {
         objects, {"name": "segmentation", "score": "dice", "tolerance": 2.0}, {"inside": "things.json"}
     ),
     "segmentation": Toy(masks, {"score": "dice", "tolerance": 2.0}, MASKS),
+    "overlapping": Toy(
+        overlapping_masks,
+        {"name": "segmentation", "score": "dice", "tolerance": 2.0},
+        {
+            "format": "masks",
+            "images": "images/{key}.png",
+            "targets": "masks/{label}/{key}.png",
+            "overlaps": "combine",
+        },
+    ),
     "image": Toy(
         pairs, {"score": "psnr"}, {"format": "pairs", "images": "noisy/{key}.png", "targets": "clean/{key}.png"}
     ),

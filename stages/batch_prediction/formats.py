@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from stages.tasks.segmentation import foreground
 from stages.tasks.task_spec import TaskSpec
 
 Row = dict[str, Any]
@@ -39,8 +40,7 @@ def column_names(spec: TaskSpec) -> list[str]:
         case "landmarks":
             return [f"{point}_{name}" for point in spec.points for name in ("x", "y", "confidence")]
         case "segmentation":
-            foreground = [label for label in spec.labels if label != "background"]
-            return [*(f"share_{label}" for label in foreground), "file"]
+            return [*(f"share_{label}" for label in foreground(spec)), "file"]
         case "instances":
             return [*(f"count_{label}" for label in spec.labels), "file"]
         case _:

@@ -71,6 +71,10 @@ class Ingest(Section):
     ignore_values: tuple[int, ...] = ()
     """Values in a mask where the class is unknown: excluded from loss and scores. In the format instances: values that
     are not objects."""
+    overlaps: Literal["reject", "combine"] = "reject"
+    """Pixels that several masks of an image mark, where `targets` contains {label}. reject: the image is rejected;
+    combine: the pixel has all of these classes, as the combination `membrane + mitochondrion`. Scores are computed for
+    each class."""
     unlabelled: Literal["reject", "empty"] = "reject"
     """Images without a label file or entry in the formats yolo, voc and coco. reject: listed as rejected; empty: images
     without objects, as YOLO defines them."""

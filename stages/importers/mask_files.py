@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.images.archives import SourceFiles
 from stages.images.decode import Unreadable
-from stages.images.label_images import Colour, LabelImage, decode_label_image, read_palette
+from stages.images.label_images import Colour, LabelImage, Size, decode_label_image, read_palette
 from stages.images.sandbox import run_isolated
 
 Array = np.ndarray[Any, Any]
@@ -33,19 +33,18 @@ class MaskFiles:
         """Add masks; all must be added before the first is decoded."""
         self._paths.extend(paths)
 
-    def decode(self, path: str, height: int, width: int) -> Array:
+    def decode(self, path: str, size: Size | None) -> Array:
         """Decode a mask in a child process and return its values [height, width].
 
         Args:
             path: path of the mask in the source.
-            height: required height, pixels.
-            width: required width, pixels.
+            size: required height and width, pixels; None: any.
 
         Raises:
             Unreadable: see `decode_label_image`; or the palettes differ and are coloured.
         """
         try:
-            label_image: LabelImage = run_isolated(decode_label_image, self._files[path](), (height, width))
+            label_image: LabelImage = run_isolated(decode_label_image, self._files[path](), size)
             return self.compare_palettes(label_image)
         except Unreadable as error:
             raise Unreadable(f"the mask {path} {error}") from None

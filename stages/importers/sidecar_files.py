@@ -14,9 +14,10 @@ from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, annotate_labels
+from stages.dataset.combined_classes import JOINT, combine
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import Unreadable, decode_image
-from stages.images.label_images import is_lossy
+from stages.images.label_images import Size, is_lossy
 from stages.images.sandbox import run_isolated
 from stages.importers.mask_files import MaskFiles
 from stages.importers.path_patterns import STARS, compile_pattern, fill_pattern, key_names, named_group
@@ -25,6 +26,7 @@ from stages.importers.sample import Annotate, ImportResult, Sample, fixed_annota
 Array = np.ndarray[Any, Any]
 Key = tuple[str, ...]
 """Text of the placeholders that identify an image, that of {key} first."""
+Classes = frozenset[str]
 TargetFiles = list[tuple[str, str | None]]
 """Paths of the target files of an image, each with the class that its path names; None without {label}."""
 BACKGROUND = "background"
@@ -190,22 +192,19 @@ def import_masks(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
         UserError: a pattern is invalid, lacks {key}, matches no file, or gives two images the same key; or an image has
             several masks without {label}.
     """
+    masks = MaskFiles(files)
     if "{label}" in ingest.targets:
-        _, targets = _match_files(files, ingest)
-        found = {label for named in targets.values() for _, label in named if label}
-        names = (BACKGROUND, *sorted(found - {BACKGROUND}))
+        names = _class_names(masks, _match_files(files, ingest)[1], ingest.overlaps)
     else:
         names_by_value = dict.fromkeys(
             ingest.mask_values[value] for value in sorted(ingest.mask_values)
         )  # several values may have the same class
         names = tuple(sorted(names_by_value, key=lambda name: name != BACKGROUND)) or FOREGROUND
 
-    masks = MaskFiles(files)
-
     def to_sample(path: str, named: TargetFiles) -> Sample:
         masks.add(mask for mask, _ in named)
         if "{label}" in ingest.targets:
-            target: Callable[[int, int], bytes] = partial(_merge_class_masks, masks, named, names)
+            target: Callable[[int, int], bytes] = partial(_merge_class_masks, masks, named, names, ingest.overlaps)
         elif len(named) > 1:
             raise UserError(
                 f"{path} has the masks {named[0][0]} and {named[1][0]}; ingest.targets must match only one, or set "
@@ -236,7 +235,7 @@ def values_by_class(ingest: Ingest) -> dict[str, int]:
 def _encode_label_image(
     masks: MaskFiles, path: str, ingest: Ingest, names: tuple[str, ...], height: int, width: int
 ) -> bytes:
-    value_HW = masks.decode(path, height, width)
+    value_HW = masks.decode(path, (height, width))
     known = sorted(ingest.mask_values)
     if not known:
         index_HW = (value_HW != 0).astype(np.uint8)
@@ -260,19 +259,64 @@ def _join(values: Iterable[int]) -> str:
     return ", ".join(map(str, values)) or "none"
 
 
-def _merge_class_masks(masks: MaskFiles, named: TargetFiles, names: tuple[str, ...], height: int, width: int) -> bytes:
-    index_HW = np.zeros((height, width), np.uint8)
-    for path, label in named:
+def _class_names(masks: MaskFiles, targets: dict[Key, TargetFiles], overlaps: str) -> tuple[str, ...]:
+    """Return the background and the classes of the masks, and the combinations of classes that occur if requested."""
+    found = {label for named in targets.values() for _, label in named if label}
+    if overlaps == "reject":
+        return (BACKGROUND, *sorted(found - {BACKGROUND}))
+    if joint := sorted(name for name in found if JOINT in name):
+        raise UserError(
+            f"ingest.overlaps: the class {joint[0]!r} contains {JOINT!r}, which joins the names of combined classes; "
+            "rename it in the paths of the masks"
+        )
+    masks.add(path for named in targets.values() for path, _ in named)
+    combinations = set()
+    for named in targets.values():
+        try:
+            combinations |= set(map(_name, _combined_masks(masks, named)[1]))
+        except Unreadable:  # reported when the image is read
+            continue
+    names = (BACKGROUND, *sorted(combinations - {BACKGROUND}, key=lambda name: (name.count(JOINT), name)))
+    if len(names) > IGNORE_INDEX:
+        raise UserError(
+            f"ingest.overlaps: the masks have {len(names)} combinations of classes, more than {IGNORE_INDEX}; "
+            "use fewer classes"
+        )
+    return names
+
+
+def _name(classes: frozenset[str]) -> str:
+    return combine(classes) or BACKGROUND
+
+
+def _combined_masks(masks: MaskFiles, named: TargetFiles, size: Size | None = None) -> tuple[Array, list[Classes]]:
+    """Return the number of the combination of classes of each pixel [H, W], and the classes of these combinations.
+
+    Raises:
+        Unreadable: a mask is invalid, or the masks have different sizes.
+    """
+    number_HW, found = np.zeros(size or (1, 1), np.int64), [Classes()]
+    for path, label in sorted(named):
         assert label is not None, "the pattern has {label}"
-        mask_HW = masks.decode(path, height, width) != 0
-        if (overlap_HW := mask_HW & (index_HW != 0)).any():
-            y, x = np.argwhere(overlap_HW)[0]
-            raise Unreadable(
-                f"the mask {path} overlaps the mask of {names[index_HW[y, x]]}, for example at x {x}, y {y}; a "
-                "pixel may have one class only: remove the overlap"
-            )
-        index_HW[mask_HW] = names.index(label)
-    return _encode_png(index_HW)
+        mask_HW = masks.decode(path, size) != 0
+        size = mask_HW.shape
+        marked = [classes | ({label} - {BACKGROUND}) for classes in found]
+        used, number_HW = np.unique(number_HW + len(found) * mask_HW, return_inverse=True)
+        number_HW, found = number_HW.reshape(mask_HW.shape), [[*found, *marked][number] for number in used]
+    return number_HW, found
+
+
+def _merge_class_masks(
+    masks: MaskFiles, named: TargetFiles, names: tuple[str, ...], overlaps: str, height: int, width: int
+) -> bytes:
+    number_HW, found = _combined_masks(masks, named, (height, width))
+    if overlaps == "reject" and (joint := [number for number, classes in enumerate(found) if len(classes) > 1]):
+        y, x = np.argwhere(np.isin(number_HW, joint))[0]
+        raise Unreadable(
+            f"the masks of {' and '.join(sorted(found[number_HW[y, x]]))} overlap, for example at x {x}, y {y}; remove "
+            "the overlap, or set ingest.overlaps to combine, so that a pixel may have several classes"
+        )
+    return _encode_png(np.array([names.index(_name(classes)) for classes in found], np.uint8)[number_HW])
 
 
 def _size(array: Array) -> str:
@@ -313,7 +357,7 @@ def _annotate_objects(masks: MaskFiles, named: TargetFiles, ignore_values: tuple
     def annotate(height: int, width: int) -> Annotation:
         shapes: list[ObjectAnnotation] = []
         for path, label in sorted(named):
-            value_HW = masks.decode(path, height, width)
+            value_HW = masks.decode(path, (height, width))
             number_HW = np.where(np.isin(value_HW, ignore_values), 0, value_HW)
             found = annotate_labels(label or DEFAULT_CLASS, number_HW)
             shapes.extend(found)

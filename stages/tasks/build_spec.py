@@ -8,6 +8,7 @@ from stages.core.errors import UserError, did_you_mean
 from stages.core.natural_sort import natural_sort_key
 from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import Annotation
+from stages.dataset.combined_classes import JOINT
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS, representation_of
 from stages.tasks.task_spec import TaskSpec
@@ -169,6 +170,11 @@ def _with_names(spec: TaskSpec, configured: Iterable[str], annotations: list[Ann
             return replace(spec, scalars=tuple(first.scalars or {}))
         case "count" | "area":
             labels = _of_masks(annotations, ())
+            if combined := [label for label in labels if JOINT in label]:
+                raise UserError(
+                    f"task.target: {spec.target} requires masks of one class per pixel, but the masks contain the "
+                    f"combination {combined[0]}; use the task segmentation, which predicts the area of each class"
+                )
             asked = tuple(name for name in labels if name != BACKGROUND) if BACKGROUND in labels else labels[1:]
             return replace(spec, labels=labels, scalars=asked, masks=first.mask is not None)
         case "mask" | "shapes" if spec.task == "segmentation":

@@ -1,6 +1,8 @@
 """Semantic segmentation: per-pixel class.
 
-Axes: N images, K classes, R resamples, H and W of the original image.
+A pixel may have several classes: the combination of these is then its label (see `combined_classes`).
+
+Axes: N images, L labels of the mask, K classes, R resamples, H and W of the original image.
 """
 
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ import numpy as np
 
 from stages.core.shapes import Array, Bool, Float, Integer, UInt8
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, decode_rle
+from stages.dataset.combined_classes import membership, single_classes
 from stages.tasks.classification import mean_over_parts
 from stages.tasks.overlays import as_rgb, fill, legend, outline_of_mask
 from stages.tasks.rand_index import foreground_rand
@@ -35,7 +38,7 @@ class Mask:
     """Predicted mask."""
 
     index_HW: UInt8[Array, "H W"]
-    """Class of each pixel."""
+    """Label of each pixel."""
     second_HW: Float[Array, "H W"] | None
     """Probability of the second class, float16; None unless there are two classes."""
 
@@ -84,8 +87,9 @@ def scores(
     """Return every score under all bootstrap weights.
 
     Pixels of unknown class are ignored. dice and iou are computed per class over all pixels and averaged over classes
-    without the background. pixel_accuracy is computed over all pixels. boundary_f1 and boundary_error are averaged over
-    images and classes without the background. foreground_rand is averaged over images and defined only for two classes.
+    without the background. pixel_accuracy is the share of pixels with exactly the true classes. boundary_f1 and
+    boundary_error are averaged over images and classes without the background. foreground_rand is averaged over images
+    and defined only for two classes.
 
     Args:
         truths: ground truth of N images.
@@ -112,8 +116,22 @@ def scores(
     }
 
 
+def foreground(spec: TaskSpec) -> list[str]:
+    """Return the classes whose scores and shares are reported: all but the background, if there are others."""
+    classes = single_classes(spec.labels)
+    return [name for name in classes if name != "background"] or [classes[0]]
+
+
 def _foreground(spec: TaskSpec) -> list[int]:
-    return [k for k, label in enumerate(spec.labels) if label != "background"] or [0]
+    classes = single_classes(spec.labels)
+    return [classes.index(name) for name in foreground(spec)]
+
+
+def _class_tables(spec: TaskSpec) -> Bool[Array, "256 K"]:
+    """Return whether a pixel of each index has each class; none for unknown pixels."""
+    table_256K = np.zeros((256, len(single_classes(spec.labels))), bool)
+    table_256K[: len(spec.labels)] = membership(spec.labels)
+    return table_256K
 
 
 def _mean_of_known(value_NX: Float[Array, "N X"], weight_RN: Float[Array, "R N"]) -> Float[Array, " R"]:
@@ -123,20 +141,21 @@ def _mean_of_known(value_NX: Float[Array, "N X"], weight_RN: Float[Array, "R N"]
         return (weight_RN @ np.where(known_NX, value_NX, 0)).sum(axis=1) / (weight_RN @ known_NX).sum(axis=1)
 
 
-def _counts(truth_HW: UInt8[Array, "H W"], index_HW: UInt8[Array, "H W"], classes: int) -> Float[Array, "3 K"]:
+def _counts(truth_HW: UInt8[Array, "H W"], index_HW: UInt8[Array, "H W"], spec: TaskSpec) -> Float[Array, "3 K"]:
     """Return the number of known pixels of each class: in both, in the truth and in the prediction."""
-    known = truth_HW != IGNORE_INDEX
-    true, given = truth_HW[known], index_HW[known]
-    both = np.bincount(true[true == given], minlength=classes)
-    return np.stack([both, np.bincount(true, minlength=classes), np.bincount(given, minlength=classes)]).astype(float)
+    labels, known = len(spec.labels), truth_HW != IGNORE_INDEX
+    pair = truth_HW[known].astype(np.int64) * labels + index_HW[known]
+    pixels_LL = np.bincount(pair, minlength=labels**2).reshape(labels, labels).astype(float)
+    member_LK = membership(spec.labels).astype(float)
+    both_K = np.diag(member_LK.T @ pixels_LL @ member_LK)
+    return np.stack([both_K, pixels_LL.sum(axis=1) @ member_LK, pixels_LL.sum(axis=0) @ member_LK])
 
 
 def _pixels(
     truths: Sequence[UInt8[Array, "_ _"]], predictions: Sequence[Mask], weight_RN: Float[Array, "R N"], spec: TaskSpec
 ) -> dict[str, Float[Array, "R K"]]:
     """Return dice and iou of each class; NaN if neither truth nor prediction has the class."""
-    classes = len(spec.labels)
-    count_N3K = np.stack([_counts(t, a.index_HW, classes) for t, a in zip(truths, predictions, strict=True)])
+    count_N3K = np.stack([_counts(t, a.index_HW, spec) for t, a in zip(truths, predictions, strict=True)])
     both, true, given = np.moveaxis(np.einsum("rn,nck->rck", weight_RN, count_N3K), 1, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return {"dice": 2 * both / (true + given), "iou": both / (true + given - both)}
@@ -155,9 +174,9 @@ def _boundaries(
 
     found = []
     known = truth_HW != IGNORE_INDEX
-    for k in range(len(spec.labels)):
-        true = outline_of_mask(truth_HW == k) & known
-        given = outline_of_mask((index_HW == k) & known)
+    for has_256 in _class_tables(spec).T:
+        true = outline_of_mask(has_256[truth_HW]) & known
+        given = outline_of_mask(has_256[index_HW] & known)
         if not true.any() or not given.any():
             found.append((np.nan if true.any() == given.any() else 0.0, np.nan))
             continue
@@ -172,9 +191,9 @@ def parts(
     truths: Sequence[UInt8[Array, "_ _"]], predictions: Sequence[Mask], weight_RN: Float[Array, "R N"], spec: TaskSpec
 ) -> Parts:
     """Return dice and iou of each class."""
-    there_NK = np.array([[bool((t == k).any()) for k in range(len(spec.labels))] for t in truths])
+    there_NK = np.array([_class_tables(spec)[np.unique(t)].any(axis=0) for t in truths])
     support = tuple(int(n) for n in there_NK.sum(axis=0))
-    return Parts("class", spec.labels, support, there_NK, _pixels(truths, predictions, weight_RN, spec))
+    return Parts("class", single_classes(spec.labels), support, there_NK, _pixels(truths, predictions, weight_RN, spec))
 
 
 def error(truth: UInt8[Array, "H W"], prediction: Mask, spec: TaskSpec) -> float:
@@ -197,11 +216,12 @@ def describe(value: Any, spec: TaskSpec) -> str:
 
 def _shares(value: Any, spec: TaskSpec) -> dict[str, float]:
     index_HW = value.index_HW if isinstance(value, Mask) else value
-    return {spec.labels[k]: float((index_HW == k).mean()) for k in _foreground(spec)}
+    classes, tables_256K = single_classes(spec.labels), _class_tables(spec)
+    return {classes[k]: float(tables_256K[:, k][index_HW].mean()) for k in _foreground(spec)}
 
 
 def draw(image: Integer[Array, "H W *C"], value: Any, spec: TaskSpec) -> UInt8[Array, "H W 3"]:
-    """Draw the mask in a colour per class; the background, or the first class if there is none, is left uncoloured."""
+    """Draw the mask in a colour per label; the background, or the first class if there is none, is left uncoloured."""
     index_HW = value.index_HW if isinstance(value, Mask) else value
     picture = as_rgb(image)
     for label, colour in legend(spec).items():

@@ -164,8 +164,23 @@ def test_overlapping_masks_of_two_classes_are_refused(source: Read) -> None:
     assert labels_of(items["i/1.png"]).mask == ("background", "cat", "dog")
     assert indices(items["i/1.png"])[7, 7] == 2
     items, _ = source({**files, "m/1_dog.png": mask((4, 4, 9, 9))}, **settings)
-    with pytest.raises(Unreadable, match="m/1_dog.png overlaps the mask of cat, for example at x 4, y 4"):
+    with pytest.raises(Unreadable, match="masks of cat and dog overlap, for example at x 4, y 4; .* ingest.overlaps"):
         indices(items["i/1.png"])
+
+
+def test_overlapping_masks_are_combined_on_request(source: Read) -> None:
+    files = {"i/1.png": GREY, "m/1_cell.png": mask((0, 0, 8, 8)), "m/1_nucleus.png": mask((4, 4, 6, 6))}
+    files |= {"i/2.png": GREY, "m/2_cell.png": mask((0, 0, 8, 8)), "m/2_dirt.png": mask((9, 9, 12, 12))}
+    settings: dict[str, Any] = {"format": "masks", "images": "i/{key}.png", "targets": "m/{key}_{label}.png"}
+    items, _ = source(files, **settings, overlaps="combine")
+    names = ("background", "cell", "dirt", "cell + nucleus")  # a nucleus is nowhere outside a cell
+    assert {labels_of(item).mask for item in items.values()} == {names}
+    index_HW = indices(items["i/1.png"])
+    assert np.bincount(index_HW.ravel()).tolist() == [20 * 30 - 64, 60, 0, 4] and index_HW[4, 4] == 3
+    assert np.bincount(indices(items["i/2.png"]).ravel()).tolist() == [20 * 30 - 73, 64, 9]
+    files["m/2_a + b.png"] = mask((0, 0, 1, 1))
+    with pytest.raises(UserError, match="the class 'a \\+ b' contains ' \\+ '"):
+        source(files, **settings, overlaps="combine")
 
 
 def test_one_mask_per_object_gives_boxes_and_skips_empty_masks(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from stages.batch_prediction.formats import column_names
 from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, bounding_box, encode_rle
@@ -382,6 +383,28 @@ def test_values_of_the_source_follow_the_order_of_the_classes(params: Params) ->
     older = {key: value for key, value in spec.as_json().items() if key != "mask_values"}
     assert class_values(task_spec_of(older)).tolist() == [0, 1, 2]
     assert build_task_spec(section, *arguments, facts | {"mask_values": {}}).mask_values == ()
+
+
+def test_a_class_is_scored_from_all_pixels_whose_combination_contains_it() -> None:
+    spec = make_spec("segmentation", "mask", "mask", labels=("background", "cell", "cell + nucleus"))
+    true = np.array([[0, 1, 1, 2, 2, IGNORE_INDEX]], np.uint8)
+    predicted = np.array([[0, 0, 1, 1, 2, 2]], np.uint8)
+    one, mask = np.ones((1, 1)), segmentation.Mask(predicted, None)
+    found = segmentation.parts([true], [mask], one, spec)
+    assert found.names == ("background", "cell", "nucleus") and found.support == (1, 1, 1)
+    assert found.scores["iou"][0].tolist() == pytest.approx([1 / 2, 3 / 4, 1 / 2])
+    assert found.scores["dice"][0].tolist() == pytest.approx([2 / 3, 6 / 7, 2 / 3])
+    scores = segmentation.scores([true], [mask], one, spec)
+    assert scores["dice"][0] == pytest.approx((6 / 7 + 2 / 3) / 2)
+    assert scores["pixel_accuracy"][0] == pytest.approx(3 / 5)
+    assert segmentation.record(mask, spec) == pytest.approx({"cell": 4 / 6, "nucleus": 2 / 6})
+    assert column_names(spec) == ["share_cell", "share_nucleus", "file"]
+
+
+def test_areas_of_combined_classes_are_refused(params: Params) -> None:
+    annotations = [Annotation(mask=("background", "cell", "cell + nucleus"))]
+    with pytest.raises(UserError, match="task.target: area requires masks of one class per pixel.* cell \\+ nucleus"):
+        spec_of_labels(params, "regression", annotations, target="area")
 
 
 def test_a_class_listed_twice_is_reported(params: Params) -> None:

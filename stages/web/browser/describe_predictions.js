@@ -162,10 +162,11 @@ function describePoints(record, { points }, spec, palette) {
 
 function describeShares(record, prediction, { labels }, palette) {
   const colours = coloursOfClasses(labels);
-  const rows = foregroundClasses(labels).map((k) => [
-    [colours[k] === null ? element("span.key.bare") : key(palette[colours[k] % palette.length]), " ", labels[k]],
-    percent(record[labels[k]]),
-  ]);
+  const keyOf = (name) => {
+    const colour = colours[labels.indexOf(name)] ?? null; // a class that is only part of combinations has no colour
+    return colour === null ? element("span.key.bare") : key(palette[colour % palette.length]);
+  };
+  const rows = foregroundClasses(labels).map((name) => [[keyOf(name), " ", name], percent(record[name])]);
   return [table(["class", "share of the image"], rows)];
 }
 

@@ -103,14 +103,23 @@ function predictMask(outputs, { labels }, rules, { height, width }) {
   return { index: argmaxPerPixel(outputs.probability.data, labels.length, height * width) };
 }
 
-// Indices of the classes to show: all but "background"; the first class if no other is left.
+// The label "a + b" of a pixel means that it has both classes.
+function classesOf(label) {
+  return label.split(" + ");
+}
+
+// Classes to show: all but "background"; the first class if no other is left.
 export function foregroundClasses(labels) {
-  const foreground = labels.map((_, k) => k).filter((k) => labels[k] !== "background");
-  return foreground.length ? foreground : [0];
+  const classes = [...new Set(labels.flatMap(classesOf))];
+  const foreground = classes.filter((name) => name !== "background");
+  return foreground.length ? foreground : [classes[0]];
 }
 
 function recordShares({ index }, { labels }) {
-  return Object.fromEntries(foregroundClasses(labels).map((k) => [labels[k], countPixels(index, k) / index.length]));
+  const pixels = labels.map((_, k) => countPixels(index, k));
+  const share = (name) =>
+    pixels.reduce((sum, count, k) => sum + (classesOf(labels[k]).includes(name) ? count : 0), 0) / index.length;
+  return Object.fromEntries(foregroundClasses(labels).map((name) => [name, share(name)]));
 }
 
 function predictInstances(outputs, spec, rules, { height, width }) {
