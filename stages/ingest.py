@@ -20,6 +20,7 @@ from stages.config.schema_data import Ingest, Split
 from stages.core.errors import UserError
 from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import Annotation, class_names
+from stages.dataset.combined_classes import combine, combine_objects, order_labels, refuse_joined_names
 from stages.dataset.label_statistics import measure_objects, round_measurements
 from stages.dataset.manifest import DATASET_FILE, SEALED_INDEX, SPLITS, parse_annotations, write_manifest
 from stages.dataset.shards import shard_name, write_shard
@@ -80,6 +81,7 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         _check_label_kinds(table)
         _check_crowds(table)
         reject_ambiguous_labels(_classes(table))
+        combinations = _combinations(table) if ingest.overlaps == "combine" else ()
         by_path = {sample.path: sample for sample in samples}
         file, locked, unmerged = splits / f"{ingest.name}.json", SplitTable(), table["group"]
         if split.by == "hash":
@@ -96,7 +98,12 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         test = table["split"] == "test"
         for part, folder in ((table[~test], output), (table[test], sealed)):
             _write_part(part.sort_values("path"), by_path, folder)
-            about = {"name": ingest.name, "version": _version(table), "mask_values": values_by_class(ingest)}
+            about = {
+                "name": ingest.name,
+                "version": _version(table),
+                "mask_values": values_by_class(ingest),
+                "combinations": combinations,
+            }
             (folder / DATASET_FILE).write_text(json.dumps(about) + "\n")
     # The order of the source would reveal the classes.
     index = table.loc[test, list(SEALED_INDEX)].sort_values("content")
@@ -310,6 +317,17 @@ def _kinds_in_words(annotation: Annotation, other: Annotation) -> str:
 def _label_kinds(annotation: Annotation) -> tuple[Any, ...]:
     kinds = [name for name, value in vars(annotation).items() if value is not None and value is not False]
     return (*kinds, *(annotation.points or ()), *(annotation.scalars or ()), *(annotation.mask or ()))
+
+
+def _combinations(table: pd.DataFrame) -> tuple[str, ...]:
+    """Return the labels of pixels if those in objects of several classes have all of them; empty without objects."""
+    found = set()
+    for annotation, height, width in zip(parse_annotations(table), table["height"], table["width"], strict=True):
+        if annotation.shapes is None:
+            return ()
+        refuse_joined_names(shape.label for shape in annotation.shapes)
+        found |= set(map(combine, combine_objects(annotation, height, width)[1]))
+    return order_labels(found)
 
 
 def _check_splits(table: pd.DataFrame) -> None:

@@ -20,6 +20,9 @@ from stages.articulation.symmetry import black_border_share, measure_symmetries
 from stages.config.schema_data import Prepare
 from stages.config.schema_task import Representation, Task
 from stages.core.errors import UserError
+from stages.core.plurals import quantity
+from stages.dataset.annotations import Annotation
+from stages.dataset.combined_classes import JOINT, combine_objects
 from stages.dataset.manifest import DATASET_FILE, decode_images, decode_targets, parse_annotations, read_manifest
 from stages.dataset.pixel_store import (
     PLACEMENT_COLUMNS,
@@ -70,8 +73,10 @@ def main(
             "section split of params.yaml"
         )
     dataset = json.loads((ingested / DATASET_FILE).read_text())
-    facts = _shared_properties(rows) | {"mask_values": dataset.get("mask_values", {})}
+    facts = _shared_properties(rows)
+    facts |= {"mask_values": dataset.get("mask_values", {}), "combinations": dataset.get("combinations", ())}
     spec = build_task_spec(task.model_dump(), representation.model_dump(), prepare.model_dump(), facts)
+    _report_overlaps(rows, spec)
     training = rows[rows["split"] == "train"]
     if spec.task == "regression":
         spec = _with_moments(spec, training, ingested)
@@ -129,6 +134,35 @@ def _shared_properties(rows: pd.DataFrame) -> dict[str, Any]:
             f"{paths[0]} has {depths[0]} bits, but {paths[1]} has {depths[1]}; convert all images to one bit depth"
         )
     return {"annotations": parse_annotations(rows), "depth": int(depths[0])}
+
+
+def _report_overlaps(rows: pd.DataFrame, spec: TaskSpec) -> None:
+    """Print how many pixels of objects of several classes have only one of these in the masks."""
+    if spec.task != "segmentation" or spec.target != "shapes" or any(JOINT in label for label in spec.labels):
+        return
+    counts = np.array(
+        [
+            _overlapping_pixels(annotation, height, width)
+            for annotation, height, width in zip(parse_annotations(rows), rows["height"], rows["width"], strict=True)
+        ]
+    )
+    overlapping, covered = counts.sum(axis=0)
+    if overlapping:
+        images = quantity(int((counts[:, 0] > 0).sum()), "image")
+        print(
+            f"prepare: {overlapping / covered:.1%} of the pixels of objects, in {images}, belong to objects of several "
+            "classes and have that of the last object in the label file; set ingest.overlaps to combine if they have "
+            "all of these classes",
+            flush=True,
+        )
+
+
+def _overlapping_pixels(annotation: Annotation, height: int, width: int) -> tuple[int, int]:
+    """Return the number of pixels of several classes, and that of pixels of any class."""
+    number_HW, found = combine_objects(annotation, height, width)
+    pixels = np.bincount(number_HW.ravel(), minlength=len(found))
+    classes = np.array([len(one) for one in found])
+    return int(pixels[classes > 1].sum()), int(pixels[classes > 0].sum())
 
 
 def _with_moments(spec: TaskSpec, training: pd.DataFrame, ingested: Path) -> TaskSpec:

@@ -72,9 +72,10 @@ class Ingest(Section):
     """Values in a mask where the class is unknown: excluded from loss and scores. In the format instances: values that
     are not objects."""
     overlaps: Literal["reject", "combine"] = "reject"
-    """Pixels that several masks of an image mark, where `targets` contains {label}. reject: the image is rejected;
-    combine: the pixel has all of these classes, as the combination `membrane + mitochondrion`. Scores are computed for
-    each class."""
+    """Pixels of several classes, in masks where `targets` contains {label} or, for the task segmentation, in the
+    objects of the formats coco, voc and yolo. combine: the pixel has all of these classes, as the combination
+    `membrane + mitochondrion`, and scores are computed for each class. reject: an image whose masks overlap is
+    rejected; a pixel of several objects has the class of the last one, and the number of such pixels is printed."""
     unlabelled: Literal["reject", "empty"] = "reject"
     """Images without a label file or entry in the formats yolo, voc and coco. reject: listed as rejected; empty: images
     without objects, as YOLO defines them."""

@@ -14,7 +14,7 @@ from stages.dataset.shards import read_member, shard_name
 from stages.images.decode import DecodedImage, decode_image
 
 MANIFEST_FILE = "manifest.parquet"
-DATASET_FILE = "dataset.json"  # {"name": ..., "version": ..., "mask_values": {class: value}}
+DATASET_FILE = "dataset.json"  # {"name": ..., "version": ..., "mask_values": {class: value}, "combinations": [label]}
 SPLITS = ("train", "val", "test")
 MANIFEST_COLUMNS = {
     "path": "str",  # path inside the source; unique key of the row

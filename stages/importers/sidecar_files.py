@@ -14,7 +14,14 @@ from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, annotate_labels
-from stages.dataset.combined_classes import JOINT, combine
+from stages.dataset.combined_classes import (
+    BACKGROUND,
+    Classes,
+    combine,
+    combine_masks,
+    order_labels,
+    refuse_joined_names,
+)
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import Unreadable, decode_image
 from stages.images.label_images import Size, is_lossy
@@ -26,10 +33,8 @@ from stages.importers.sample import Annotate, ImportResult, Sample, fixed_annota
 Array = np.ndarray[Any, Any]
 Key = tuple[str, ...]
 """Text of the placeholders that identify an image, that of {key} first."""
-Classes = frozenset[str]
 TargetFiles = list[tuple[str, str | None]]
 """Paths of the target files of an image, each with the class that its path names; None without {label}."""
-BACKGROUND = "background"
 FOREGROUND = (BACKGROUND, "foreground")
 DEFAULT_CLASS = "object"
 MAX_RINGING = 16  # grey level that JPEG ringing on black does not reach
@@ -264,29 +269,15 @@ def _class_names(masks: MaskFiles, targets: dict[Key, TargetFiles], overlaps: st
     found = {label for named in targets.values() for _, label in named if label}
     if overlaps == "reject":
         return (BACKGROUND, *sorted(found - {BACKGROUND}))
-    if joint := sorted(name for name in found if JOINT in name):
-        raise UserError(
-            f"ingest.overlaps: the class {joint[0]!r} contains {JOINT!r}, which joins the names of combined classes; "
-            "rename it in the paths of the masks"
-        )
+    refuse_joined_names(found)
     masks.add(path for named in targets.values() for path, _ in named)
     combinations = set()
     for named in targets.values():
         try:
-            combinations |= set(map(_name, _combined_masks(masks, named)[1]))
+            combinations |= set(map(combine, _combined_masks(masks, named)[1]))
         except Unreadable:  # reported when the image is read
             continue
-    names = (BACKGROUND, *sorted(combinations - {BACKGROUND}, key=lambda name: (name.count(JOINT), name)))
-    if len(names) > IGNORE_INDEX:
-        raise UserError(
-            f"ingest.overlaps: the masks have {len(names)} combinations of classes, more than {IGNORE_INDEX}; "
-            "use fewer classes"
-        )
-    return names
-
-
-def _name(classes: frozenset[str]) -> str:
-    return combine(classes) or BACKGROUND
+    return order_labels(combinations)
 
 
 def _combined_masks(masks: MaskFiles, named: TargetFiles, size: Size | None = None) -> tuple[Array, list[Classes]]:
@@ -295,15 +286,14 @@ def _combined_masks(masks: MaskFiles, named: TargetFiles, size: Size | None = No
     Raises:
         Unreadable: a mask is invalid, or the masks have different sizes.
     """
-    number_HW, found = np.zeros(size or (1, 1), np.int64), [Classes()]
+    decoded = []
     for path, label in sorted(named):
         assert label is not None, "the pattern has {label}"
         mask_HW = masks.decode(path, size) != 0
-        size = mask_HW.shape
-        marked = [classes | ({label} - {BACKGROUND}) for classes in found]
-        used, number_HW = np.unique(number_HW + len(found) * mask_HW, return_inverse=True)
-        number_HW, found = number_HW.reshape(mask_HW.shape), [[*found, *marked][number] for number in used]
-    return number_HW, found
+        size = (mask_HW.shape[0], mask_HW.shape[1])
+        decoded.append((label, mask_HW))
+    assert size is not None, "an image without a target file is no sample"
+    return combine_masks(decoded, *size)
 
 
 def _merge_class_masks(
@@ -316,7 +306,7 @@ def _merge_class_masks(
             f"the masks of {' and '.join(sorted(found[number_HW[y, x]]))} overlap, for example at x {x}, y {y}; remove "
             "the overlap, or set ingest.overlaps to combine, so that a pixel may have several classes"
         )
-    return _encode_png(np.array([names.index(_name(classes)) for classes in found], np.uint8)[number_HW])
+    return _encode_png(np.array([names.index(combine(classes)) for classes in found], np.uint8)[number_HW])
 
 
 def _size(array: Array) -> str:

@@ -8,7 +8,7 @@ from stages.core.errors import UserError, did_you_mean
 from stages.core.natural_sort import natural_sort_key
 from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import Annotation
-from stages.dataset.combined_classes import JOINT
+from stages.dataset.combined_classes import BACKGROUND, JOINT
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS, representation_of
 from stages.tasks.task_spec import TaskSpec
@@ -23,7 +23,6 @@ KIND = {
     "image": "image",
 }
 """Kind of annotation that each target requires; count and area accept masks or shapes."""
-BACKGROUND = "background"
 MAX_LISTED = 10  # classes that a message lists
 
 
@@ -37,7 +36,7 @@ def build_task_spec(
         representation: section `representation` of the params.
         prepare: section `prepare` of the params.
         facts: `annotations` of all images; `depth`, their bit depth; and optionally `mask_values`, the value of each
-            class in the masks of the source.
+            class in the masks of the source, and `combinations`, the labels of pixels in objects that overlap.
 
     Raises:
         UserError: the labels do not contain the target, or the params are inconsistent.
@@ -55,6 +54,8 @@ def build_task_spec(
         overlap=prepare["overlap"],
         radius=representation["radius"],
     )
+    if spec.task == "segmentation" and spec.target == "shapes" and facts.get("combinations"):
+        spec = replace(spec, labels=_with_combinations(spec.labels, facts["combinations"]))
     spec = replace(spec, mask_values=_mask_values(facts.get("mask_values", {}), spec))
     _report_ignored_masks(spec, annotations)
     if name == "watershed" and len(spec.labels) > 1:
@@ -225,6 +226,12 @@ def _of_masks(annotations: list[Annotation], configured: Iterable[str]) -> tuple
         return _ordered(set(names), configured) if configured else names
     found = {shape.label for a in annotations for shape in a.shapes or ()} - {BACKGROUND}
     return (BACKGROUND, *_ordered(found, [w for w in configured if w != BACKGROUND]))
+
+
+def _with_combinations(labels: tuple[str, ...], found: Iterable[str]) -> tuple[str, ...]:
+    """Return the labels that occur alone, in their order, and then the combinations."""
+    found = tuple(found)
+    return (*(label for label in labels if label in found), *(label for label in found if JOINT in label))
 
 
 def _ordered(found: set[str], configured: Iterable[str]) -> tuple[str, ...]:

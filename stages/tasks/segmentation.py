@@ -12,8 +12,15 @@ from typing import Any
 import numpy as np
 
 from stages.core.shapes import Array, Bool, Float, Integer, UInt8
-from stages.dataset.annotations import IGNORE_INDEX, Annotation, decode_rle
-from stages.dataset.combined_classes import membership, single_classes
+from stages.dataset.annotations import IGNORE_INDEX, Annotation
+from stages.dataset.combined_classes import (
+    JOINT,
+    combine,
+    combine_objects,
+    covered_pixels,
+    membership,
+    single_classes,
+)
 from stages.tasks.classification import mean_over_parts
 from stages.tasks.overlays import as_rgb, fill, legend, outline_of_mask
 from stages.tasks.rand_index import foreground_rand
@@ -52,20 +59,24 @@ def truth(annotation: Annotation, target: Array | None, height: int, width: int,
         for index, name in enumerate(annotation.mask):
             order[index] = spec.labels.index(name)
         return order[target]
-    index_HW = np.zeros((height, width), np.uint8)
-    for shape in annotation.shapes or ():
-        covered = _covered(shape.rle, shape.box, height, width)
-        index_HW[covered] = IGNORE_INDEX if shape.crowd else spec.labels.index(shape.label)
+    index_HW = _index_of_objects(annotation, height, width, spec)
+    for crowd in (shape for shape in annotation.shapes or () if shape.crowd):
+        index_HW[covered_pixels(crowd, height, width) & (index_HW == 0)] = IGNORE_INDEX
     return index_HW
 
 
-def _covered(rle: Any, box: Any, height: int, width: int) -> Bool[Array, "{height} {width}"]:
-    if rle is not None:
-        return decode_rle(rle, height, width)
-    covered = np.zeros((height, width), bool)
-    x0, y0, x1, y1 = (round(v) for v in box)
-    covered[max(0, y0) : y1, max(0, x0) : x1] = True
-    return covered
+def _index_of_objects(
+    annotation: Annotation, height: int, width: int, spec: TaskSpec
+) -> UInt8[Array, "{height} {width}"]:
+    """Return the label of each pixel: all of its classes if labels are combinations, else that of the last object."""
+    if any(JOINT in label for label in spec.labels):
+        number_HW, found = combine_objects(annotation, height, width)
+        return np.array([spec.labels.index(combine(classes)) for classes in found], np.uint8)[number_HW]
+    index_HW = np.zeros((height, width), np.uint8)
+    for shape in annotation.shapes or ():
+        if not shape.crowd:
+            index_HW[covered_pixels(shape, height, width)] = spec.labels.index(shape.label)
+    return index_HW
 
 
 def decode(outputs: dict[str, Array], spec: TaskSpec) -> Mask:

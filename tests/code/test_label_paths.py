@@ -365,6 +365,27 @@ def test_objects_that_are_all_marked_as_crowd_are_refused(
     assert detect(params, {**contents, "c.json": coco(*names, iscrowd=1)}).changes["crowd"] == "objects"
 
 
+def test_combinations_of_overlapping_objects_are_found_in_all_images(ingest: Ingest, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    names = [f"{k}.png" for k in range(20)]
+    for name, (_, image) in zip(names, digit_images(2), strict=True):
+        (source / name).write_bytes(png(np.kron(image, np.ones((3, 4), np.uint8))))
+    content = json.loads(coco(*names))
+    content["categories"] = [{"id": 1, "name": "cell"}, {"id": 2, "name": "nucleus"}]
+    for number in range(20):
+        content["annotations"].append({"id": 20 + number, "image_id": number, "category_id": 2, "bbox": [3, 4, 2, 2]})
+    (source / "c.json").write_text(json.dumps(content))
+    for overlaps, expected in {"combine": ["background", "cell", "cell + nucleus"], "reject": []}.items():
+        ingested = ingest(source, inside="c.json", format="coco", overlaps=overlaps)
+        for folder in (ingested, ingested.parent / "sealed"):
+            assert json.loads((folder / "dataset.json").read_text())["combinations"] == expected
+    content["categories"][1]["name"] = "cell + core"
+    (source / "c.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="the class 'cell \\+ core' contains ' \\+ '"):
+        ingest(source, inside="c.json", format="coco", overlaps="combine")
+
+
 def test_masks_of_other_slices_are_not_proposed_as_objects(params: Params) -> None:
     rng = np.random.default_rng(0)
     files: Files = {}

@@ -17,6 +17,7 @@ from tests.code.test_validate import folder_of, png, valid_rows
 
 WEIGHTS = [float(n) for n in range(12)]
 MASKS = [np.pad(np.ones((10, n % 6), np.uint8), ((0, 0), (0, 10 - n % 6))) for n in range(12)]
+OVERLAPPING = (ObjectAnnotation("cell", (0, 0, 8, 8)), ObjectAnnotation("nucleus", (2, 2, 6, 4)))
 LABELS: dict[str, tuple[list[Annotation], list[float]]] = {
     "scalars": ([Annotation(scalars={"weight": weight}) for weight in WEIGHTS], WEIGHTS),
     "count": (
@@ -51,3 +52,23 @@ def test_regression_decodes_each_image_once(target: str, tmp_path: Path, monkeyp
     about = json.loads((tmp_path / "out/about.json").read_text())
     training = np.array(truths)[rows["split"].eq("train")]
     assert about["mean"] == pytest.approx([training.mean()]) and about["deviation"] == pytest.approx([training.std()])
+
+
+@pytest.mark.parametrize("combinations", [[], ["background", "cell", "cell + nucleus"]])
+def test_pixels_of_objects_of_several_classes_are_combined_or_reported(
+    combinations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = valid_rows().assign(annotation=Annotation(shapes=OVERLAPPING).to_json(), label="", depth=8)
+    folder = folder_of(rows, tmp_path / "in", {})
+    about = {"name": "cells", "version": "1", "combinations": combinations}
+    (folder / DATASET_FILE).write_text(json.dumps(about))
+    sections = {
+        "task": Task(name="segmentation", score="dice", classes=["cell", "nucleus"]),  # type: ignore[arg-type]
+        "representation": Representation(),
+        "prepare": Prepare(size=8),
+    }
+    call(prepare.main, [folder, folder, tmp_path / "out"], sections)
+    labels = json.loads((tmp_path / "out/about.json").read_text())["labels"]
+    assert labels == (combinations or ["background", "cell", "nucleus"])
+    reported = "12.5% of the pixels of objects, in 12 images, belong to objects of several classes"
+    assert (reported in capsys.readouterr().out) == (not combinations)

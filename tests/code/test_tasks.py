@@ -13,6 +13,7 @@ from stages.batch_prediction.formats import column_names
 from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation, bounding_box, encode_rle
+from stages.dataset.combined_classes import combine, combine_objects
 from stages.reports import evaluation_report as evaluation
 from stages.tasks import TASKS, image_to_image, landmarks, multilabel, ordinal, rand_index, regression, segmentation
 from stages.tasks.build_spec import build_task_spec
@@ -399,6 +400,32 @@ def test_a_class_is_scored_from_all_pixels_whose_combination_contains_it() -> No
     assert scores["pixel_accuracy"][0] == pytest.approx(3 / 5)
     assert segmentation.record(mask, spec) == pytest.approx({"cell": 4 / 6, "nucleus": 2 / 6})
     assert column_names(spec) == ["share_cell", "share_nucleus", "file"]
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_overlapping_objects_of_two_classes_give_pixels_of_both(turn: int) -> None:
+    shapes = (
+        ObjectAnnotation("cell", (0, 0, 4, 2)),
+        ObjectAnnotation("nucleus", (1, 0, 2, 1)),
+        ObjectAnnotation("cell", (3, 0, 6, 1), crowd=True),
+    )
+    annotation = Annotation(shapes=shapes[::turn])
+    number_HW, found = combine_objects(annotation, 2, 6)
+    assert {combine(classes): int((number_HW == number).sum()) for number, classes in enumerate(found)} == {
+        "background": 4,
+        "cell": 7,
+        "cell + nucleus": 1,
+    }
+    spec = make_spec("segmentation", "mask", "shapes", labels=("background", "cell", "cell + nucleus"))
+    unknown = IGNORE_INDEX  # a crowd, where no object is
+    expected = [[1, 2, 1, 1, unknown, unknown], [1, 1, 1, 1, 0, 0]]
+    assert segmentation.truth(annotation, None, 2, 6, spec).tolist() == expected
+
+
+def test_crowds_do_not_hide_objects() -> None:
+    shapes = (ObjectAnnotation("cell", (0, 0, 2, 1)), ObjectAnnotation("cell", (1, 0, 3, 1), crowd=True))
+    spec = make_spec("segmentation", "mask", "shapes", labels=("background", "cell"))
+    assert segmentation.truth(Annotation(shapes=shapes), None, 1, 4, spec).tolist() == [[1, 1, IGNORE_INDEX, 0]]
 
 
 def test_areas_of_combined_classes_are_refused(params: Params) -> None:
