@@ -292,7 +292,7 @@ def _combined_masks(masks: MaskFiles, named: TargetFiles, size: Size | None = No
         mask_HW = masks.decode(path, size) != 0
         size = (mask_HW.shape[0], mask_HW.shape[1])
         decoded.append((label, mask_HW))
-    assert size is not None, "an image without a target file is no sample"
+    assert size is not None, "every image has a target file"
     return combine_masks(decoded, *size)
 
 
