@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stages.core.plurals import quantity
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image, open_with_pillow
@@ -49,8 +50,13 @@ class FilePairing:
     """Whether some image has more than one target file; False if the pattern of the targets contains {label}."""
     files: tuple[tuple[str, str], ...]
     """The image and its first target file, for each key."""
-    named: frozenset[str]
-    """All target files."""
+    targets_of: tuple[tuple[str, ...], ...]
+    """All target files, for each key."""
+
+    @property
+    def named(self) -> frozenset[str]:
+        """All target files."""
+        return frozenset(path for paths in self.targets_of for path in paths)
 
     @property
     def root(self) -> str:
@@ -72,6 +78,8 @@ class TargetInspection:
     reason: str
     values: dict[int, float]
     """Share of the pixels by mask value; empty for other formats and for one mask per class."""
+    overlaps: str = ""
+    """How much the masks of several classes overlap, as a sentence; empty if they do not."""
 
 
 def inspected_pairings(files: SourceFiles) -> list[tuple[FilePairing, TargetInspection]]:
@@ -132,9 +140,9 @@ def find_pairings(
         if all(of_images[key][0] not in of_targets[key] for key in common):
             several = "{label}" not in targets and any(len(of_targets[key]) > 1 for key in common)
             files_of = tuple((of_images[key][0], of_targets[key][0]) for key in sorted(common))
-            named = frozenset(path for key in common for path in of_targets[key])
-            pairing = FilePairing(images, targets, several, files_of, named)
-            if len(common) + len(named) >= below[pairing.root] / 2:
+            targets_of = tuple(tuple(of_targets[key]) for key in sorted(common))
+            pairing = FilePairing(images, targets, several, files_of, targets_of)
+            if len(common) + len(pairing.named) >= below[pairing.root] / 2:
                 yield pairing
 
 
@@ -231,9 +239,7 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspectio
     if pairing.several or "{label}" in pairing.targets:
         if not binary:
             return TargetInspection("", "the target files per object or class are not binary masks", {})
-        format_ = "instances" if pairing.several else "masks"
-        unit = "object" if pairing.several else "class"
-        return TargetInspection(format_, f"the targets are binary masks, one per {unit}", {})
+        return _inspect_binary_masks(files, masks, pairing, spread.tolist())
     if _most_agree(_is_dotted(b) for b in targets):
         return TargetInspection("dots", "the targets contain small bright dots on black", {})
     numbered = _most_agree(_has_one_region_per_value(b) for b in targets)
@@ -244,6 +250,33 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspectio
     if not _show_same_scenes(pairs):
         return TargetInspection("", _reason_not_masks(targets), {})
     return TargetInspection("pairs", "images of the same scenes; check which of the two is the target", {})
+
+
+def _inspect_binary_masks(
+    files: SourceFiles, masks: MaskFiles, pairing: FilePairing, spread: list[int]
+) -> TargetInspection:
+    """Return the format of several binary masks per image; `spread` are the numbers of the keys to open."""
+    if pairing.several:
+        return TargetInspection("instances", "the targets are binary masks, one per object", {})
+    overlaps = _describe_overlaps(files, masks, [pairing.targets_of[number] for number in spread])
+    return TargetInspection("masks", "the targets are binary masks, one per class", {}, overlaps)
+
+
+def _describe_overlaps(files: SourceFiles, masks: MaskFiles, targets: list[tuple[str, ...]]) -> str:
+    """Return how many images have overlapping masks, and the share of such pixels; empty if there are none."""
+    overlapping, marked, images = 0, 0, 0
+    for paths in targets:
+        values = [value for path in paths if (value := _mask_values(files, masks, path)) is not None]
+        if not values or any(value.shape != values[0].shape for value in values):
+            continue
+        count_HW = np.sum([value != 0 for value in values], axis=0)
+        overlapping += int((count_HW > 1).sum())
+        marked += int((count_HW > 0).sum())
+        images += bool((count_HW > 1).any())
+    if not overlapping:
+        return ""
+    number = f"{images} of {quantity(len(targets), 'opened image')}"
+    return f"in {number} the masks of several classes overlap, in {overlapping / marked:.2g} of the marked pixels"
 
 
 def _inspect_values(

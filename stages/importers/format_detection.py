@@ -44,7 +44,7 @@ DATA_FOLDERS = frozenset(
 """Folder names that denote the role of files, not classes."""
 SOURCE_DEFAULTS: dict[str, Any] = {
     "images": "", "targets": "", "mask_values": {}, "ignore_values": [], "group_regex": "", "sequence_block": 1,
-    "unlabelled": "reject", "crowd": "ignore", "columns": NO_COLUMNS,
+    "unlabelled": "reject", "overlaps": "reject", "crowd": "ignore", "columns": NO_COLUMNS,
 }  # fmt: skip
 """Neutral values of the keys of `ingest` that describe a data set."""
 MOST_CROWDS = (
@@ -285,6 +285,9 @@ def _describe_pairing(pairing: FilePairing, found: TargetInspection) -> tuple[di
     images, targets = (p.removeprefix(f"{pairing.root}/") for p in (pairing.images, pairing.targets))
     changes: dict[str, Any] = {"images": images, "targets": targets}
     reasons = {"targets": f"{len(pairing.files)} images have a matching file"}
+    if found.overlaps:
+        changes["overlaps"] = "combine"
+        reasons["overlaps"] = f"{found.overlaps}; set it to reject if overlaps are errors of the annotation"
     if set(found.values) - {0}:
         has_ignore = marks_unknown(found.values)
         shares = ", ".join(f"{value} covers {100 * share:.3g} %" for value, share in found.values.items())

@@ -4,6 +4,7 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ from stages.dataset.combined_classes import (
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import Unreadable, decode_image
 from stages.images.label_images import Size, is_lossy
-from stages.images.sandbox import run_isolated
+from stages.images.sandbox import WORKERS, run_isolated
 from stages.importers.mask_files import MaskFiles
 from stages.importers.path_patterns import STARS, compile_pattern, fill_pattern, key_names, named_group
 from stages.importers.sample import Annotate, ImportResult, Sample, fixed_annotation, split_from_path
@@ -271,13 +272,15 @@ def _class_names(masks: MaskFiles, targets: dict[Key, TargetFiles], overlaps: st
         return (BACKGROUND, *sorted(found - {BACKGROUND}))
     refuse_joined_names(found)
     masks.add(path for named in targets.values() for path, _ in named)
-    combinations = set()
-    for named in targets.values():
+
+    def combinations(named: TargetFiles) -> set[str]:
         try:
-            combinations |= set(map(combine, _combined_masks(masks, named)[1]))
+            return set(map(combine, _combined_masks(masks, named)[1]))
         except Unreadable:  # reported when the image is read
-            continue
-    return order_labels(combinations)
+            return set()
+
+    with ThreadPoolExecutor(2 * WORKERS) as pool:  # the threads only wait for the processes that decode
+        return order_labels(set().union(*pool.map(combinations, targets.values())))
 
 
 def _combined_masks(masks: MaskFiles, named: TargetFiles, size: Size | None = None) -> tuple[Array, list[Classes]]:

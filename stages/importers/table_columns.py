@@ -46,16 +46,20 @@ def find_path_column(rows: pd.DataFrame, images: Iterable[str]) -> tuple[str, st
     images, seen = list(images), rows.head(MAX_ROWS)
     required = max(1, len(seen) / 2)
     best = max(_count_paths(seen, images), default=(0, "", ""), key=lambda candidate: candidate[0])
+    with_suffix = {
+        column: [cell for cell in seen[column] if PurePosixPath(cell).suffix.lower() in IMAGE_SUFFIXES]
+        for column in rows.columns
+    }
     if best[0] < required:
         finder = ImageFinder(images)
-        for column in rows.columns:
-            named = [cell for cell in seen[column] if PurePosixPath(cell).suffix.lower() in IMAGE_SUFFIXES]
+        for column, named in with_suffix.items():
             best = max(best, (len(finder.find_all(named)[0]), str(column), ""), key=lambda candidate: candidate[0])
     if best[0] >= required:
         return best[1:]
-    many = [
-        name for name in seen if seen[name].nunique() >= required
-    ]  # a class 0 or 1 can also be the name of an image
+    if any(len(named) >= required for named in with_suffix.values()):
+        return None
+    # A class 0 or 1 can also be the name of an image.
+    many = [name for name in seen if seen[name].nunique() >= required]
     ids = [one for one in _count_paths(seen[many], [*map(without_suffix, images)]) if one[0] >= required]
     best = max(ids, default=best, key=lambda candidate: candidate[0])
     for _, column, _ in ids:

@@ -19,7 +19,9 @@ from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_ma
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.images.polygons import rasterize_polygons
+from stages.importers.image_paths import ImageFinder
 from stages.importers.sample import (
+    SPLIT_WORDS,
     ImportResult,
     Sample,
     fixed_annotation,
@@ -63,17 +65,19 @@ def import_yolo(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
     """Import images with one text file each: labels/.../NAME.txt for images/.../NAME.jpg, or in the same folder.
 
     The names of the classes are in a YAML file with `names`, in classes.txt, notes.json or a file NAME.names. Rows
-    are boxes or polygons, or key points if the YAML file has `kpt_shape`.
+    are boxes or polygons, or key points if the YAML file has `kpt_shape`. Folders named train, val or test define the
+    splits, or else the lists of images train.txt, val.txt (or valid.txt) and test.txt, as Darknet reads them.
 
     Args:
         files: files of the source by path.
         name: not used; the files are found by their names.
         ingest: parameters of `ingest`.
-        has_split: True if the source defines the splits; they are read in any case.
+        has_split: True if the source defines the splits; an image must not be in two lists then.
 
     Raises:
-        Unreadable: a file of class names cannot be read.
-        UserError: the class names are missing, invalid or contradictory, or no image has a label file.
+        Unreadable: a file of class names or a list of images cannot be read.
+        UserError: the class names are missing, invalid or contradictory, no image has a label file, or an image is in
+            the lists of two splits.
     """
     classes, found = _read_classes(files), find_label_files(files)
     if not found.labels:
@@ -81,8 +85,15 @@ def import_yolo(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
             f"none of {quantity(len(found.unlabelled), 'image')} has a label file: images/NAME.jpg requires "
             "labels/NAME.txt, and an image in another folder requires NAME.txt beside it; check ingest.inside"
         )
+    listed = _listed_splits(files, {*found.labels.values()}, has_split)
     samples = [
-        Sample(path, partial(_annotate, files, labels, classes), None, split_from_path(path), files[path])
+        Sample(
+            path,
+            partial(_annotate, files, labels, classes),
+            None,
+            split_from_path(path) or listed.get(path),
+            files[path],
+        )
         for path, labels in found.labels.items()
     ]
     others = {path: f"has no file {labels}" for path, labels in found.unlabelled.items()}
@@ -90,6 +101,7 @@ def import_yolo(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
     if classes.points:
         none = fixed_annotation(Annotation(points=dict.fromkeys(classes.points)))
         negatives = [replace(sample, annotate=none) for sample in negatives]
+    negatives = [replace(sample, split=sample.split or listed.get(sample.path)) for sample in negatives]
     return samples + negatives, rejected + [Rejection(path, "no image has the same name") for path in found.orphans]
 
 
@@ -118,6 +130,24 @@ def find_label_files(files: SourceFiles) -> YoloFiles:
     )
     used = set(labels.values())
     return YoloFiles(labels, unlabelled, tuple(path for path in orphans if path not in used))
+
+
+def _listed_splits(files: SourceFiles, labels: set[str], has_split: bool) -> dict[str, str]:
+    """Return the split of each image that a text file named train, val or test lists.
+
+    Lines without an image of the source are skipped: a list may belong to a larger set of images.
+    """
+    finder, splits = ImageFinder(files), dict[str, str]()
+    for path in sorted(files):
+        split = SPLIT_WORDS.get(PurePosixPath(path).stem.lower())
+        if split is None or path in labels or not path.lower().endswith(".txt"):
+            continue
+        lines = (line.strip() for line in read_text(files, path).splitlines())
+        for image in finder.find_all(filter(None, lines))[0].values():
+            if has_split and splits.get(image, split) != split:
+                raise UserError(f"{path}: {image} is in both {splits[image]} and {split}; remove it from one of them")
+            splits[image] = split
+    return splits
 
 
 def names_classes(path: str) -> bool:

@@ -53,6 +53,7 @@ EXPECTED = {
     "landmarks": ("landmarks", "table"),
     "objects_as_mask": ("instances", "coco"),
     "segmentation": ("segmentation", "masks"),
+    "overlapping": ("segmentation", "masks"),
     "image": ("image", "pairs"),
     "instances": ("instances", "coco"),
     "discs": ("instances", "coco"),
@@ -66,6 +67,7 @@ def test_toy_sources_are_detected_and_proposals_run(name: str, propose: Propose,
     TOYS[name].write(source, np.random.default_rng(0))
     proposed = propose(source)
     assert (proposed.task.name, proposed.ingest.format) == EXPECTED[name]
+    assert proposed.ingest.overlaps == ("combine" if name == "overlapping" else "reject")
     counts = run_stages(proposed, workspace)
     assert counts["train"] > 0 and counts["val"] > 0
 

@@ -15,11 +15,13 @@ from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_mask
 from stages.dataset.turned_annotations import turn_annotation
+from stages.images.archives import SourceFiles
 from stages.images.decode import TURNS, Unreadable, decode_image
 from stages.importers import open_source
 from stages.importers.format_detection import FormatCandidate, find_formats
 from stages.importers.image_paths import ImageFinder
 from stages.importers.sample import read_annotation
+from stages.importers.yolo import import_yolo
 from tests.conftest import Ingest, digit_images, png
 
 GREY = png(np.full((20, 30), 90, np.uint8))
@@ -191,6 +193,23 @@ def test_yolo_labels_beside_the_images_are_read_and_proposed(params: Params, rea
     assert not rejected
     reading = detect(params, files)
     assert (reading.format, len(reading.samples)) == ("yolo", 3)
+
+
+def test_lists_of_images_of_darknet_define_the_splits(params: Params) -> None:
+    lists = {"train.txt": "data/d/a.png\nother/e.png\n", "valid.txt": "C:\\x\\d\\c.png\n\n", "test.txt": "./d/b.png"}
+    files: Files = {**DARKNET, "obj.names": "cat\n", **lists}
+    reading = detect(params, files)
+    assert {sample.path: sample.split for sample in reading.samples} == {
+        "d/a.png": "train",
+        "d/c.png": "val",
+        "d/b.png": "test",
+    }
+    files["val.txt"] = "d/a.png"
+    contents = {path: data if isinstance(data, bytes) else data.encode() for path, data in files.items()}
+    twice: SourceFiles = {path: partial(bytes, data) for path, data in contents.items()}
+    with pytest.raises(UserError, match="val.txt: d/a.png is in both train and val; remove it from one of them"):
+        import_yolo(twice, "", params.ingest, has_split=True)
+    assert len(import_yolo(twice, "", params.ingest, has_split=False)[0]) == 3
 
 
 def test_a_yolo_folder_without_label_files_says_what_is_required(read: Read) -> None:
