@@ -63,7 +63,7 @@ def break_down(folder: Path) -> dict[str, float]:
         grey = colour.convert("L")
         counts = np.array(grey.histogram())
         timed("histograms of three channels", colour.histogram)
-        timed("perceptual hashes", parts._perceptual_hashes, grey)
+        timed("perceptual hashes", parts.perceptual_hashes, grey)
         timed("sharpness", parts._sharpness, grey)
         rim = timed("border", lambda grey: parts._rim(np.asarray(grey)).std(), grey)
         timed("foreground, entropy", lambda c, r: (parts._foreground(c, r), parts._entropy(c)), counts, rim)

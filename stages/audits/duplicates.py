@@ -6,7 +6,8 @@ from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
-from stages.near_duplicates.search import label_sets, paths_of
+from stages.near_duplicates.planted_copies import describe_detection
+from stages.near_duplicates.search import Copies, label_sets, paths_of
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
@@ -18,8 +19,8 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     findings = [
         _conflicts([s for s in same if _contradict(s)]),
         _repeats([s for s in same if not _contradict(s)]),
-        _near([s for s in near if s["label"].nunique() == 1], data.copies.pairs, len(near)),
-        _near_conflicts([s for s in near if s["label"].nunique() > 1]),
+        *_near([s for s in near if s["label"].nunique() == 1], data.copies, len(near)),
+        *_near_conflicts([s for s in near if s["label"].nunique() > 1], data.copies),
     ]
     if data.copies.not_checked:
         message = f"The search for near-duplicates was incomplete: {data.copies.not_checked}."
@@ -60,12 +61,15 @@ def _repeats(found: list[pd.DataFrame]) -> Finding:
     return Finding("duplicates/same-label", "warning", message, evidence, paths_of([*across, *_without(found, across)]))
 
 
-def _near(found: list[pd.DataFrame], pairs: pd.DataFrame, total: int) -> Finding:
+def _near(found: list[pd.DataFrame], copies: Copies, total: int) -> list[Finding]:
+    """Report near-duplicates with one label; nothing if there are none and the search does not find planted copies."""
     if not found:
         label = " with the same label" if total else ""
-        message = f"No near-duplicates (mirrored, cropped or differently exposed copies){label} were found."
-        return Finding("duplicates/near-duplicates", "passed", message)
+        kinds = describe_detection(copies.planted, reliable=True)
+        message = f"No copies{label} were found that are {kinds}."
+        return [Finding("duplicates/near-duplicates", "passed", message)] if kinds else []
     across = [near for near in found if near["group"].nunique() > 1]
+    pairs = copies.pairs
     changed = pairs[~pairs["same"] & pairs["first"].isin({path for near in found for path in near["path"]})]
     mirrored, cropped = (quantity(int(changed[kind].sum()), f"{kind} pair") for kind in ("mirrored", "cropped"))
     message = (
@@ -81,20 +85,20 @@ def _near(found: list[pd.DataFrame], pairs: pd.DataFrame, total: int) -> Finding
         "pairs": _evidence_rows(changed),
     }
     shown = paths_of([*across, *_without(found, across)])
-    return Finding("duplicates/near-duplicates", "warning" if across else "info", message, evidence, shown)
+    return [Finding("duplicates/near-duplicates", "warning" if across else "info", message, evidence, shown)]
 
 
-def _near_conflicts(found: list[pd.DataFrame]) -> Finding:
+def _near_conflicts(found: list[pd.DataFrame], copies: Copies) -> list[Finding]:
     if not found:
-        return Finding(
-            "duplicates/near-duplicate-conflicts", "passed", "No near-duplicates with different labels were found."
-        )
+        kinds = describe_detection(copies.planted, reliable=True)
+        message = f"No copies with different labels were found that are {kinds}."
+        return [Finding("duplicates/near-duplicate-conflicts", "passed", message)] if kinds else []
     message = (
         f"{quantity(len(found), 'set')} of near-duplicates {'has' if len(found) == 1 else 'have'} different labels: "
         f"{_listed(found)}. Check whether they show the same object; if so, correct the wrong labels."
     )
     evidence = {"sets": label_sets(found), "count": len(found)}
-    return Finding("duplicates/near-duplicate-conflicts", "warning", message, evidence, paths_of(found))
+    return [Finding("duplicates/near-duplicate-conflicts", "warning", message, evidence, paths_of(found))]
 
 
 def _in_groups(found: list[pd.DataFrame], across: list[pd.DataFrame], noun: str, plural: str, when: str = "") -> str:

@@ -7,6 +7,7 @@ from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
 from stages.near_duplicates.perceptual_hash import near_any, parse_hashes
+from stages.near_duplicates.planted_copies import describe_detection
 from stages.near_duplicates.search import label_sets, paths_of
 
 HASHES = ("phash", "phash_mirrored")
@@ -17,7 +18,7 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
 
     Equal pixels and groups in two splits are checked by the contract (`stages.checks`).
     """
-    return [_same_images(data), _near(data), *_test_near_duplicates(data)]
+    return [_same_images(data), *_near(data), *_test_near_duplicates(data), *_not_checked(data)]
 
 
 def _same_images(data: AuditData) -> Finding:
@@ -49,15 +50,13 @@ def _changed_across(same: pd.DataFrame) -> bool:
     return same["split"].nunique() > 1 and same["pixels"].nunique() > 1
 
 
-def _near(data: AuditData) -> Finding:
-    """Report near-duplicates in two splits."""
+def _near(data: AuditData) -> list[Finding]:
+    """Report near-duplicates in two splits; nothing if there are none and the search does not find planted copies."""
     across = [near for near in data.copies.near if near["split"].nunique() > 1]
     if not across:
-        message = (
-            "No near-duplicate (mirrored, cropped or differently exposed copy) of a training image was found in the "
-            "validation split."
-        )
-        return Finding("leakage/near-duplicates", "passed", message)
+        found = describe_detection(data.copies.planted, reliable=True)
+        message = f"No copy of a training image was found in the validation split that is {found}."
+        return [Finding("leakage/near-duplicates", "passed", message)] if found else []
     listed = "; ".join(" ~ ".join(_first_paths(near)) for near in across[:5])
     more = "; ..." if len(across) > 5 else ""
     message = (
@@ -66,18 +65,14 @@ def _near(data: AuditData) -> Finding:
         "group."
     )
     evidence = {"sets": label_sets(across), "count": len(across)}
-    return Finding("leakage/near-duplicates", "warning", message, evidence, paths_of(across))
+    return [Finding("leakage/near-duplicates", "warning", message, evidence, paths_of(across))]
 
 
 def _test_near_duplicates(data: AuditData) -> list[Finding]:
-    """Report images whose hashes are near those of sealed test images, or that this was not checked; empty if none."""
+    """Report images whose hashes are near those of sealed test images; empty if none, or if hashes are not reliable."""
     bits = data.copies.hash_bits
     if bits < 0:
-        message = (
-            "The sealed test split was not checked for near-duplicates: only perceptual hashes of its images are "
-            "available for this, and it is not certain that these distinguish different images of this data set."
-        )
-        return [Finding("leakage/not-checked", "info", message)]
+        return []
     rows = data.rows[~data.rows["blank"] & ~data.rows["pixels"].isin(data.sealed["pixels"])]
     near = [near_any(parse_hashes(rows[name]), parse_hashes(data.sealed["phash"]), bits) for name in HASHES]
     suspects = rows[near[0] | near[1]]
@@ -91,6 +86,22 @@ def _test_near_duplicates(data: AuditData) -> list[Finding]:
     )
     evidence = {"images": suspects["path"].tolist()[:50], "count": len(suspects), "bits": bits}
     return [Finding("leakage/test-near-duplicates", "warning", message, evidence, suspects["path"].tolist()[:24])]
+
+
+def _not_checked(data: AuditData) -> list[Finding]:
+    """Report which near-duplicates in two splits the search would not find; empty if there are none."""
+    sentences = []
+    if data.copies.not_checked:
+        sentences.append(
+            f"Near-duplicates in the training and the validation split may be missing: {data.copies.not_checked}. If "
+            "several images show one object, specify groups, for example by ingest.group_regex."
+        )
+    if data.copies.hash_bits < 0:
+        sentences.append(
+            "The sealed test split was not checked for near-duplicates: only perceptual hashes of its images are "
+            "available for this, and it is not certain that these distinguish different images of this data set."
+        )
+    return [Finding("leakage/not-checked", "info", " ".join(sentences))] if sentences else []
 
 
 def _list(rows: pd.DataFrame, most: int = 5) -> str:

@@ -32,7 +32,7 @@ def compute_statistics(picture: DecodedImage) -> dict[str, Any]:
     threshold (1979) separates from the border; sharpness: mean absolute difference of neighbouring pixels; red, green,
     blue and ..._contrast: mean and standard deviation of a channel, or of the grey image if there are not three
     channels; redness, blueness: mean of R - G and of B - G, -255 to 255; blank: whether all pixels have the same grey
-    level; thumbnail: 8x8 RGB bytes; phash, phash_mirrored: see `_perceptual_hashes`.
+    level; thumbnail: 8x8 RGB bytes; phash, phash_mirrored: see `perceptual_hashes`.
     """
     image = to_uint8(picture.image)
     colour = Image.fromarray(image) if image.shape[2:] == (3,) else None  # created once, since it copies the pixels
@@ -41,7 +41,7 @@ def compute_statistics(picture: DecodedImage) -> dict[str, Any]:
     height, width = grey.shape
     counts = np.array(grey_image.histogram())
     mean, contrast = _moments(counts)
-    phash, phash_mirrored = _perceptual_hashes(grey_image)
+    phash, phash_mirrored = perceptual_hashes(grey_image)
     histograms = counts[None] if colour is None else _histograms(colour)
     channels = [(mean, contrast)] * 3 if colour is None else [_moments(c) for c in histograms]
     (red, _), (green, _), (blue, _) = channels
@@ -170,7 +170,7 @@ def unpack_thumbnails(column: Any) -> UInt8[Array, "N 8 8 3"]:
     return np.frombuffer(b"".join(column), np.uint8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
 
 
-def _perceptual_hashes(grey: Image.Image) -> tuple[str, str]:
+def perceptual_hashes(grey: Image.Image) -> tuple[str, str]:
     """Return perceptual hashes of the image and of its mirror image, 64 bits as 16 hex digits each.
 
     The hash is robust to re-encoding and resizing. It consists of the signs of the 8x8 lowest frequencies of the DCT of

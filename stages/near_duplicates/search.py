@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from stages.core.plurals import quantity
 from stages.core.shapes import Array, Float, Integer, Real, Shaped, UInt8
 from stages.dataset.manifest import decode_images
+from stages.images.image_statistics import perceptual_hashes, to_grey
 from stages.near_duplicates.distance_distribution import (
     MIN_IMAGES,
     DistanceDistribution,
@@ -30,6 +32,7 @@ from stages.near_duplicates.image_similarity import (
     image_details,
 )
 from stages.near_duplicates.perceptual_hash import RADIUS, near_pairs, parse_hashes, radius_for
+from stages.near_duplicates.planted_copies import COPIES, KINDS, Detection, describe_detection
 
 NEAR = 0.1  # maximum expected number of equally close pairs of distinct images, for a near-duplicate
 SAME = 1e-6  # maximum expected number for two copies of the same image
@@ -60,6 +63,8 @@ class Copies:
     """
     not_checked: str
     """Description of what was not compared, and why; empty if everything was compared."""
+    planted: dict[str, Detection]
+    """How many planted copies of each kind the search finds; empty if nothing could be compared."""
 
 
 def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
@@ -80,10 +85,11 @@ def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
             f"{quantity(len(usable), 'distinct non-blank image')} {'is' if len(usable) == 1 else 'are'} too few to "
             f"detect near-duplicates ({MIN_IMAGES} are required); only equal pixels were compared"
         )
-        return Copies(*_sets(rows, code, first, _unjudged(known, np.empty((0, 2), int))), -1, reason)
-    pairs, hash_bits, unchecked = _candidates(known.iloc[usable])
-    judged, flat, detailed = _compare_images(known, usable[pairs], usable, folder)
+        return Copies(*_sets(rows, code, first, _unjudged(known, np.empty((0, 2), int))), -1, reason, {})
+    pairs, hash_bits, radius, unchecked = _candidates(known.iloc[usable])
+    judged, learned, flat, detailed = _compare_images(known, usable[pairs], usable, folder)
     judged["bits"] = hash_bits
+    planted = _search_planted(known.iloc[usable], folder, learned, radius) if learned else {}
     if flat:
         verb = "was" if flat == 1 else "were"
         unchecked.append(f"{quantity(flat, 'image')} with almost no detail {verb} compared only for equal pixels")
@@ -92,8 +98,36 @@ def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
             f"{quantity(detailed, 'image')} with more detail {'is' if detailed == 1 else 'are'} too few to detect "
             f"near-duplicates ({MIN_IMAGES} are required)"
         )
+    if missed := describe_detection(planted, reliable=False):
+        unchecked.append(f"in this data set, the search misses many copies that are {missed}")
     bits = _reliable_bits(judged, len(usable), others)
-    return Copies(*_sets(rows, code, first, judged), bits, "; ".join(unchecked))
+    return Copies(*_sets(rows, code, first, judged), bits, "; ".join(unchecked), planted)
+
+
+def _search_planted(
+    usable: pd.DataFrame, folder: Path, learned: DistanceDistribution, radius: int
+) -> dict[str, Detection]:
+    """Return how many changed copies of random images are found by hash and then by pixels, by kind of copy."""
+    originals = usable.iloc[np.random.default_rng(1).permutation(len(usable))[:COPIES]]
+    images = [picture.image for picture in decode_images(originals, folder)]
+    hashes = parse_hashes(originals["phash"])
+    found = {}
+    for kind, change in KINDS.items():
+        copies = [change(image) for image in images]
+        bits = np.array([_hash_bits(one, copy) for one, copy in zip(hashes, copies, strict=True)])
+        thumbs = np.stack([grey_thumbnail(image) for image in (*images, *copies)])
+        details = image_details(thumbs)
+        pairs = np.stack([np.arange(len(images)), np.arange(len(images), len(thumbs))], axis=1)
+        near = _judged(thumbs, details, pairs, learned)["expected"] <= NEAR
+        detailed = np.asarray(details.any(axis=1))[: len(images)]
+        found[kind] = Detection(int((near & (bits <= radius))[detailed].sum()), int(detailed.sum()))
+    return found
+
+
+def _hash_bits(phash: np.uint64, copy: Integer[Array, "_ _ *_"]) -> int:
+    """Return the Hamming distance of a hash to the nearer of those of an image and of its mirror image."""
+    of_copy = parse_hashes(perceptual_hashes(Image.fromarray(to_grey(copy))))
+    return int(np.bitwise_count(of_copy ^ phash).min())
 
 
 def _distinct(rows: pd.DataFrame) -> tuple[Integer[Array, " N"], Integer[Array, " D"]]:
@@ -104,8 +138,8 @@ def _distinct(rows: pd.DataFrame) -> tuple[Integer[Array, " N"], Integer[Array, 
     return code, first
 
 
-def _candidates(known: pd.DataFrame) -> tuple[Integer[Array, "P 2"], Integer[Array, " P"], list[str]]:
-    """Return index pairs with similar hashes, their Hamming distances, and messages about what was not compared."""
+def _candidates(known: pd.DataFrame) -> tuple[Integer[Array, "P 2"], Integer[Array, " P"], int, list[str]]:
+    """Return pairs with similar hashes, their Hamming distances, the maximum of these, and what was not compared."""
     hashes, mirrored = parse_hashes(known["phash"]), parse_hashes(known["phash_mirrored"])
     unique, place = np.unique(hashes, return_inverse=True)
     members = _members(place, known["contrast"].to_numpy())
@@ -130,7 +164,7 @@ def _candidates(known: pd.DataFrame) -> tuple[Integer[Array, "P 2"], Integer[Arr
             f"{common:,} images share their perceptual hash with at least {COMMON} others and were compared only with "
             "those of similar contrast"
         )
-    return found, bits.astype(int), unchecked
+    return found, bits.astype(int), radius, unchecked
 
 
 def _members(place: Integer[Array, " N"], order_by: Real[Array, " N"]) -> list[Integer[Array, " _"]]:
@@ -154,11 +188,12 @@ def _products(ones: list[Integer[Array, " _"]], others: list[Integer[Array, " _"
 
 def _compare_images(
     known: pd.DataFrame, pairs: Integer[Array, "P 2"], usable: Integer[Array, " N"], folder: Path
-) -> tuple[pd.DataFrame, int, int]:
+) -> tuple[pd.DataFrame, DistanceDistribution | None, int, int]:
     """Compare pairs of images by their pixels.
 
     Returns:
-        One row per pair, the number of images without detail, and the number of reference images with detail.
+        One row per pair; the distances between distinct images, None if there are too few images; the number of images
+        without detail; and the number of reference images with detail.
     """
     references = np.random.default_rng(0).permutation(usable)[:REFERENCES]
     needed = np.unique(np.concatenate([references, pairs.ravel()]))
@@ -167,11 +202,12 @@ def _compare_images(
     flat = np.asarray(~detail_NF.any(axis=1))
     queried = np.searchsorted(needed, references)
     queried = queried[~flat[queried]]
-    table = _unjudged(known, pairs)
-    if len(queried) >= MIN_IMAGES and len(pairs):
+    table, learned = _unjudged(known, pairs), None
+    if len(queried) >= MIN_IMAGES:
         learned = estimate_distribution(detail_NF[queried], len(usable))
+    if learned and len(pairs):
         table = table.assign(**_judged(thumbs, detail_NF, np.searchsorted(needed, pairs), learned))
-    return table, int(flat.sum()), len(queried)
+    return table, learned, int(flat.sum()), len(queried)
 
 
 def _unjudged(known: pd.DataFrame, pairs: Integer[Array, "P 2"]) -> pd.DataFrame:

@@ -16,9 +16,11 @@ from scipy.ndimage import gaussian_filter
 from stages.audits import duplicates, leakage, sequence_leakage
 from stages.audits.audit_data import AuditData
 from stages.config.schema import Params
+from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.dataset.manifest import read_manifest
 from stages.near_duplicates.perceptual_hash import near_any, near_pairs, radius_for
+from stages.near_duplicates.planted_copies import KINDS, Detection
 from stages.near_duplicates.search import Copies, find_copies
 from tests.conftest import Ingest, digit_images, png
 
@@ -266,3 +268,44 @@ def test_equal_targets_in_different_encodings_are_not_a_conflict(
     found = {f.id: f for f in duplicates.find(audit_data(ingested), params.audit)}
     assert found["duplicates/conflicting-labels"].severity == "passed"
     assert set(found["duplicates/same-label"].images) == {"images/0.png", "images/1.png"}
+
+
+def exposures(objects: int, each: int) -> dict[str, Grey]:
+    """Return photos of objects on one background, each with several exposures and a slightly moved camera."""
+    background, images = random_image(5).astype(float), dict[str, Grey]()
+    rng = np.random.default_rng(0)
+    for number in range(objects):
+        scene = 0.6 * background + 0.4 * random_image(100 + number)
+        for exposure in range(each):
+            moved = np.roll(scene, rng.integers(-2, 3, 2), axis=(0, 1)) * (0.5 + 0.12 * exposure)
+            image = np.clip(moved + rng.normal(0, 6, scene.shape), 0, 255).astype(np.uint8)
+            images[f"a/{'bcdefg'[exposure]}{number:03d}x.png"] = image
+    return images
+
+
+def test_the_absence_of_copies_is_reported_only_if_planted_copies_are_found(
+    ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    findings, found = run_audits(ingest(write_images(tmp_path / "d", distinct_images(80))), params)
+    reliable = {kind for kind, one in found.planted.items() if one.is_reliable}
+    assert reliable >= {"mirrored", "cropped by 5%", "darkened"}
+    assert findings["leakage/near-duplicates"].severity == "passed"
+    assert "darkened (40 of 40 planted copies found)" in findings["leakage/near-duplicates"].message
+    findings, found = run_audits(ingest(write_images(tmp_path / "e", exposures(25, 6)), name="e"), params)
+    assert not found.planted["photographed again"].is_reliable
+    for audit in ("leakage", "duplicates"):
+        assert "photographed again" not in findings[f"{audit}/near-duplicates"].message
+        assert "misses many copies that are photographed again" in findings[f"{audit}/not-checked"].message
+        assert findings[f"{audit}/not-checked"].severity == "info"
+
+
+def test_an_audit_that_finds_no_planted_copy_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pd.DataFrame({name: pd.Series(dtype=object) for name in ("path", "split", "label")})
+    none = {kind: Detection(3, 40) for kind in KINDS}
+    copies = Copies([], [], pd.DataFrame(), 0, "the search misses copies", none)
+    monkeypatch.setattr(AuditData, "copies", copies)
+    data, audit = AuditData(rows, rows, Path()), Audit()
+    monkeypatch.setattr(leakage, "_test_near_duplicates", lambda data: [])
+    assert [f.id for f in leakage.find(data, audit)] == ["leakage/same-image", "leakage/not-checked"]
+    ids = {f.id for f in duplicates.find(data, audit)}
+    assert ids == {"duplicates/conflicting-labels", "duplicates/same-label", "duplicates/not-checked"}
