@@ -17,6 +17,7 @@ from tqdm import tqdm
 from stages.articulation.point_tree import bones_from_points, infer_point_tree, trees_from_pairs
 from stages.articulation.skeleton import bones_from_foreground
 from stages.articulation.symmetry import black_border_share, measure_symmetries
+from stages.config.combinations import parts_problem
 from stages.config.schema_data import Prepare
 from stages.config.schema_task import Representation, Task
 from stages.core.errors import UserError
@@ -104,10 +105,8 @@ def _write_bones(
         return {}
     images = tqdm(range(len(train_set)), "articulated parts", unit="img", disable=None)
     if parts == "points":
-        if spec.task != "landmarks":
-            raise UserError(
-                f"prepare.articulated_parts: points: the task {spec.task} has no points; use foreground or none"
-            )
+        if problem := parts_problem(spec.task, parts):
+            raise UserError(problem)
         xy_NP2 = np.asarray(train_set.target)
         try:
             trees = trees_from_pairs(skeleton, spec.points) or [infer_point_tree(xy_NP2)]
