@@ -17,6 +17,8 @@ from stages.checks.user_rules import user_rules
 from stages.config.schema_data import Checks
 from stages.config.schema_task import Task
 from stages.core.findings import Finding, Severity, write_findings
+from stages.core.plurals import quantity
+from stages.core.progress import announce
 from stages.dataset.manifest import read_manifest
 from stages.reports import Album, make_cards, write_page
 from stages.runner.stage import In, Out, run
@@ -46,9 +48,11 @@ def main(ingested: In, output: Out, *, checks: Checks, task: Task) -> dict[str, 
     Raises:
         UserError: `checks.expectations` has mistakes; the message lists them all.
     """
-    data = CheckData(read_manifest(ingested), ingested, task.model_dump())
-    rules = user_rules(checks, data.columns) + contract(checks, data.kinds, data.task)
-    results = interpret(rules, run_suite(data, rules), data.frame)
+    rows = read_manifest(ingested)
+    with announce(f"validate: checking {quantity(len(rows), 'image')}"):
+        data = CheckData(rows, ingested, task.model_dump())
+        rules = user_rules(checks, data.columns) + contract(checks, data.kinds, data.task)
+        results = interpret(rules, run_suite(data, rules), data.frame)
     findings = [_finding(result, data) for result in results]
     write_findings(findings, output / "findings.json")
     written = [{"id": r.id, "severity": r.severity, **asdict(r)} for r in results]

@@ -2,6 +2,7 @@
 
 import errno
 import inspect
+import io
 import json
 import math
 import os
@@ -61,6 +62,8 @@ def run(main: Main, argv: list[str] | None = None, check_code: bool = True) -> N
     # Imported here, because code that only imports the types of a stage does not need it.
     from stages.runner.code_check import code_check_of
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # lines appear at once, also in a pipe or a file
     if rank():  # only the first of several processes prints
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, open until the process ends
     paths, sections = contract(main)
