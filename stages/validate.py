@@ -21,6 +21,7 @@ from stages.core.plurals import quantity
 from stages.core.progress import announce
 from stages.dataset.manifest import read_manifest
 from stages.reports import Album, make_cards, write_page
+from stages.reports.finding_cards import merge_columns
 from stages.runner.stage import In, Out, run
 
 MAX_IMAGES = 24  # per finding
@@ -86,6 +87,7 @@ def _write_page(output: Out, data: CheckData, results: list[Result], findings: l
         output / "page.html",
         "checks.html.j2",
         images=len(data.rows),
+        checks=len(merge_columns(findings)),
         labels=[KIND_NAMES[kind] for kind in KINDS if kind in data.kinds],
         broken=make_cards(broken, album, most=MAX_IMAGES),
         levels_note=album.note if broken else "",

@@ -85,7 +85,7 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
     evidence = {
         "images": len(rows),
         "dice_of_class": dict(zip(names, dice_K.tolist(), strict=True)),
-        "dice_of_images": {f"{q} %": float(np.percentile(worst_N, q)) for q in (1, 5, 50, 95)},
+        "dice_of_images": {f"{q}%": float(np.percentile(worst_N, q)) for q in (1, 5, 50, 95)},
     }
     if not ranked:
         message = f"The out-of-fold predictions of the baseline do not suggest wrong masks among {len(rows)} masks."
