@@ -18,6 +18,7 @@ from typing import Any
 
 from stages.core.dependency_errors import DEBUG, explain
 from stages.core.errors import UserError
+from stages.core.interrupts import raise_from_now_on
 
 SECONDS = Path("work/run/seconds.json")
 """File with the duration of each stage in its last run, in seconds."""
@@ -222,6 +223,7 @@ def _report(error: Exception, blocks: bool, page: str) -> None:
 
 
 if __name__ == "__main__":
+    raise_from_now_on()
     try:
         code = main(Path(sys.argv[1]), sys.argv[2:])
     except KeyboardInterrupt:  # the caller explains how to resume

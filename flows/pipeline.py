@@ -14,6 +14,7 @@ from flows import api, dvc_graph, experiments
 from flows.stage_runner import Outcome, StageRunner
 from stages.config.load import load as load_params
 from stages.core.errors import UserError
+from stages.core.interrupts import raise_from_now_on
 from stages.core.plurals import quantity
 
 if __name__ == "__main__":  # Prefect reads the environment when it is imported
@@ -152,6 +153,7 @@ def main(targets: list[str]) -> int:
     Raises:
         RuntimeError: the temporary Prefect server did not start.
     """
+    raise_from_now_on()
     wait_for_api()
     began = time.monotonic()
     try:

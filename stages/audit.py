@@ -9,7 +9,8 @@ from stages.audits import AUDITS
 from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.config.schema_task import Task
-from stages.core.findings import write_findings
+from stages.core.findings import Finding, write_findings
+from stages.core.progress import announce
 from stages.dataset.manifest import read_manifest, sorted_labels
 from stages.reports import Album, make_cards, write_page
 from stages.runner.stage import In, Out, run
@@ -21,10 +22,14 @@ def main(ingested: In, output: Out, *, audit: Audit, task: Task) -> dict[str, An
     grades = (task.classes or tuple(sorted_labels(rows))) if task.name == "ordinal" else ()
     sealed = pd.read_parquet(ingested / "sealed_index.parquet")
     data = AuditData(rows, sealed, ingested, audit.max_images, grades)
-    findings = [finding for find in AUDITS.values() for finding in find(data, audit)]
+    findings: list[Finding] = []
+    for number, (name, find) in enumerate(AUDITS.items(), 1):
+        with announce(f"audit {number} of {len(AUDITS)}: {name}"):
+            found = find(data, audit)
+        for finding in found:
+            print(f"{finding.severity:8}  {finding.id}: {finding.message}", flush=True)
+        findings += found
     write_findings(findings, output / "findings.json")
-    for finding in findings:
-        print(f"{finding.severity:8}  {finding.id}: {finding.message}")
     severities = Counter(finding.severity for finding in findings)
     album = Album(rows, ingested)
     shown = make_cards(findings, album)

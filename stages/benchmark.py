@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from stages.config.schema_export import Benchmark
 from stages.config.schema_task import Task
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
+from stages.core.progress import track
 from stages.core.provenance import processor
 from stages.dataset.manifest import read_image_files, read_manifest
 from stages.dataset.pixel_store import PixelStore, open_split
@@ -91,7 +91,7 @@ def _parity(
     spec, describe = model.spec, TASKS[model.spec.task].describe
     by_torch = graph_outputs(network, store, spec, BATCH_SIZE, torch.device("cpu"))
     differences, same, predictions = [], 0, []
-    for torch_output, data in tqdm(zip(by_torch, files, strict=True), "parity", len(paths), unit="img", disable=None):
+    for torch_output, data in track(zip(by_torch, files, strict=True), "benchmark: parity", len(paths)):
         image = model.decode_file(data)
         onnx_output = model.outputs(image)
         differences.append(difference(torch_output, onnx_output, spec, math.hypot(*image.shape[:2])))

@@ -29,6 +29,7 @@ from stages.configuration.summary import MAX_LISTED, find_unused_images
 from stages.core.dependency_errors import explain
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
+from stages.core.progress import announce
 from stages.images.archives import HIDDEN_FILES, SourceFiles, list_source_files
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
 from stages.images.unsupported_formats import describe_unsupported
@@ -74,16 +75,20 @@ def main(options: ConfigureOptions) -> Proposal:
     if options.output.exists() and not options.replace:
         raise UserError(f"{options.output} exists; use another --output, or --replace to overwrite it")
     with ExitStack() as stack:
-        files, refused = list_source_files(options.source, stack)
-        found, failures = find_formats(files, params.ingest)
+        with announce(f"configure: listing the files of {options.source}"):
+            files, refused = list_source_files(options.source, stack)
+        with announce(f"configure: reading the labels among {quantity(len(files), 'file')}"):
+            found, failures = find_formats(files, params.ingest)
         if refused:
             number = quantity(len(refused), "file is refused", "files are refused")
             failures.insert(0, f"{number}, {such_as(len(refused))}{refused[0].path!a}: {refused[0].reason}")
         found = [one for one in found if _matches_options(one, options)]
-        chosen, facts = _first_usable(files, found, params, failures, options)
-        proposed, counts = propose_params(chosen, facts, options.source, params)
+        with announce("configure: inspecting images"):
+            chosen, facts = _first_usable(files, found, params, failures, options)
+            proposed, counts = propose_params(chosen, facts, options.source, params)
         if not options.quick:
-            proposed = _fit_to_time_budget(proposed, chosen, facts, text, options.minutes)
+            with announce("configure: timing training steps"):
+                proposed = _fit_to_time_budget(proposed, chosen, facts, text, options.minutes)
         left_out = find_unused_images(files, chosen)
     _write(_text(text, proposed), options.output)
     rivals = [one for one in found if one is not chosen]

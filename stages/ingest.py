@@ -7,6 +7,7 @@ in a separate folder that no stage of the pipeline reads.
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from stages.config.schema_data import Ingest, Split
 from stages.core.errors import UserError
 from stages.core.plurals import list_names, quantity
+from stages.core.progress import Progress, announce
 from stages.dataset.annotations import Annotation, class_names
 from stages.dataset.combined_classes import combine, combine_objects, order_labels, refuse_joined_names
 from stages.dataset.label_statistics import measure_objects, round_measurements
@@ -70,7 +71,9 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         UserError: the source cannot be used or changes meanwhile, too many files are rejected, labels are inconsistent,
             a split is empty, a class occurs only in the test split, or the split table belongs to other data.
     """
-    with open_source(source, ingest, has_split=split.by == "source") as (samples, rejected):
+    with ExitStack() as stack:
+        with announce(f"ingest: listing the images and labels of {source}"):
+            samples, rejected = stack.enter_context(open_source(source, ingest, has_split=split.by == "source"))
         known = IngestCache(ingest.name)
         table, unreadable = _describe(samples, known, ingest.max_megapixels)
         if len(table):
@@ -126,16 +129,14 @@ def _describe(samples: list[Sample], known: IngestCache, max_megapixels: float) 
     """
     parts: list[pd.DataFrame] = [pd.DataFrame()]
     rejected: list[Rejection] = []
-    with (
-        ThreadPoolExecutor(2 * WORKERS) as pool,
-        tqdm(total=len(samples), desc="ingest", unit="img", disable=None) as bar,
-    ):
+    progress = Progress("ingest", len(samples))
+    with ThreadPoolExecutor(2 * WORKERS) as pool, closing(progress):
         for start in range(0, len(samples), BATCH):
             chunk = samples[start : start + BATCH]
             found = list(pool.map(lambda sample: _row(sample, known, max_megapixels), chunk))
             rejected += [row for row in found if isinstance(row, Rejection)]
             parts.append(pd.DataFrame([row for row in found if not isinstance(row, Rejection)]))
-            bar.update(len(chunk))
+            progress.advance(len(chunk))
     return pd.concat(parts, ignore_index=True), rejected
 
 

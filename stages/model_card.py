@@ -21,7 +21,7 @@ from stages.reports import data_report as data
 from stages.reports import evaluation_report as evaluation
 from stages.reports import model_limitations
 from stages.reports import training_report as training
-from stages.reports.finding_cards import ORDER, badge_of
+from stages.reports.finding_cards import ORDER, badge_of, merge_columns
 from stages.reports.markdown import write_markdown
 from stages.reports.stage_outputs import network_name, read_json, read_openings, read_waivers
 from stages.runner.stage import In, Out, run
@@ -98,7 +98,7 @@ def main(
         counted=_counted(manifest),
         numbers=_numbers(ingested, manifest, task_spec_of(metadata)),
         findings=_finding_rows(findings, waived),
-        passed=sum(f.severity == "passed" for f in findings),
+        passed=sum(f.severity == "passed" for f in merge_columns(findings)),
         scores=scores,
         target=evaluation.objective_target(scores["objective"]),
         verdict=evaluation.objective_verdict(scores),

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from stages.articulation.point_tree import bones_from_points, infer_point_tree, trees_from_pairs
 from stages.articulation.skeleton import bones_from_foreground
 from stages.articulation.symmetry import black_border_share, measure_symmetries
+from stages.config.combinations import parts_problem
 from stages.config.schema_data import Prepare
 from stages.config.schema_task import Representation, Task
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
+from stages.core.progress import track
 from stages.dataset.annotations import Annotation
 from stages.dataset.combined_classes import JOINT, combine_objects
 from stages.dataset.manifest import DATASET_FILE, decode_images, decode_targets, parse_annotations, read_manifest
@@ -102,12 +103,10 @@ def _write_bones(
         parts = "points" if spec.task == "landmarks" and skeleton else "none"
     if parts == "none":
         return {}
-    images = tqdm(range(len(train_set)), "articulated parts", unit="img", disable=None)
+    images = track(range(len(train_set)), "prepare: articulated parts", len(train_set))
     if parts == "points":
-        if spec.task != "landmarks":
-            raise UserError(
-                f"prepare.articulated_parts: points: the task {spec.task} has no points; use foreground or none"
-            )
+        if problem := parts_problem(spec.task, parts):
+            raise UserError(problem)
         xy_NP2 = np.asarray(train_set.target)
         try:
             trees = trees_from_pairs(skeleton, spec.points) or [infer_point_tree(xy_NP2)]
@@ -181,7 +180,7 @@ def _read_samples(rows: pd.DataFrame, ingested: Path, description: str) -> Itera
         decode_images(rows, ingested),
         strict=True,
     )
-    for path, annotation, target, picture in tqdm(read, description, len(rows), unit="img", disable=None):
+    for path, annotation, target, picture in track(read, description, len(rows)):
         height, width = picture.image.shape[:2]
         yield Labelled(path, annotation, target, height, width), picture.image
 

@@ -16,6 +16,8 @@ from stages.reports import data_report as data
 from stages.reports import evaluation_report as evaluation
 from stages.reports import training_report as training
 from stages.reports import tuning_report as tuning
+from stages.reports.finding_cards import merge_columns
+from stages.reports.open_questions import open_questions
 from stages.reports.stage_outputs import network_name, read_json, read_openings, read_table, read_waivers
 from stages.runner.stage import In, Out, run
 
@@ -46,9 +48,8 @@ def main(
     scores, metadata = read_json(evaluated / "scores.json"), read_json(exported / "metadata.json")
     benchmark = read_json(benchmarked / "benchmark.json")
     benchmark["latency"] = _with_speedup(benchmark["latency"])
-    findings = _finding_cards(
-        [f for folder in (validated, audited) for f in read_findings(folder / "findings.json")], gated, album
-    )
+    found = [f for folder in (validated, audited) for f in read_findings(folder / "findings.json")]
+    findings = _finding_cards(found, gated, album)
     size = write_page(
         output / "index.html",
         "report.html.j2",
@@ -76,6 +77,7 @@ def main(
         **data.sample_images(manifest, album),
         **data.describe_dataset(manifest, read_table(ingested / "rejected.csv")),
         **findings,
+        open_questions=open_questions(found, manifest, scores["task"], metadata["labels"]),
         **tuning.search_summary(tuned, scores["better"][scores["objective"]["score"]] == "higher"),
         **_training(trained, scores),
         **evaluation.parts_table(scores),
@@ -115,10 +117,9 @@ def _title(metadata: dict[str, Any], params: dict[str, Any]) -> str:
 
 
 def _finding_cards(findings: list[Finding], gated: Path, album: Album) -> dict[str, Any]:
-    """Return findings as cards, and separately the notes on what was not checked."""
-    not_checked = [f.message for f in findings if f.id.endswith("/not-checked")]
+    """Return findings as cards, without the notes on what was not checked."""
     shown = make_cards(
-        [f for f in findings if f.severity != "info" or not f.id.endswith("/not-checked")],
+        [f for f in merge_columns(findings) if f.severity != "info" or not f.id.endswith("/not-checked")],
         album,
         read_waivers(gated),
         PER_FINDING,
@@ -130,7 +131,6 @@ def _finding_cards(findings: list[Finding], gated: Path, album: Album) -> dict[s
         "severities": count_by_severity(concerns),
         "findings_count": len(concerns),
         "unused_waivers": read_json(gated / "gate.json")["unused_waivers"],
-        "not_checked": not_checked,
     }
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from stages.config.schema_task import Evaluate, Task
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
+from stages.core.progress import track
 from stages.core.provenance import commit
 from stages.dataset.manifest import DATASET_FILE, read_image_files, read_manifest
 from stages.runner.stage import In, Out, run
@@ -79,7 +79,7 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
 
 
 def _score(model: Model, rows: pd.DataFrame, sealed: Path, truths: list[Any], evaluate: Evaluate) -> dict[str, Any]:
-    files = tqdm(read_image_files(rows, sealed), "test", len(rows), disable=None)
+    files = track(read_image_files(rows, sealed), "unseal: test images", len(rows))
     summary, _ = summarize(
         model.spec,
         truths,

@@ -17,8 +17,11 @@ from stages.checks.user_rules import user_rules
 from stages.config.schema_data import Checks
 from stages.config.schema_task import Task
 from stages.core.findings import Finding, Severity, write_findings
+from stages.core.plurals import quantity
+from stages.core.progress import announce
 from stages.dataset.manifest import read_manifest
 from stages.reports import Album, make_cards, write_page
+from stages.reports.finding_cards import merge_columns
 from stages.runner.stage import In, Out, run
 
 MAX_IMAGES = 24  # per finding
@@ -46,9 +49,11 @@ def main(ingested: In, output: Out, *, checks: Checks, task: Task) -> dict[str, 
     Raises:
         UserError: `checks.expectations` has mistakes; the message lists them all.
     """
-    data = CheckData(read_manifest(ingested), ingested, task.model_dump())
-    rules = user_rules(checks, data.columns) + contract(checks, data.kinds, data.task)
-    results = interpret(rules, run_suite(data, rules), data.frame)
+    rows = read_manifest(ingested)
+    with announce(f"validate: checking {quantity(len(rows), 'image')}"):
+        data = CheckData(rows, ingested, task.model_dump())
+        rules = user_rules(checks, data.columns) + contract(checks, data.kinds, data.task)
+        results = interpret(rules, run_suite(data, rules), data.frame)
     findings = [_finding(result, data) for result in results]
     write_findings(findings, output / "findings.json")
     written = [{"id": r.id, "severity": r.severity, **asdict(r)} for r in results]
@@ -82,6 +87,7 @@ def _write_page(output: Out, data: CheckData, results: list[Result], findings: l
         output / "page.html",
         "checks.html.j2",
         images=len(data.rows),
+        checks=len(merge_columns(findings)),
         labels=[KIND_NAMES[kind] for kind in KINDS if kind in data.kinds],
         broken=make_cards(broken, album, most=MAX_IMAGES),
         levels_note=album.note if broken else "",

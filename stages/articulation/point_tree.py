@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stages.articulation.skeleton import MAX_BONES, NO_BONES, bone_lengths
+from stages.config.combinations import skeleton_problem
 from stages.core.shapes import Array, Bool, Float
 
 
@@ -62,16 +63,14 @@ def trees_from_pairs(pairs: Sequence[tuple[str, str]], points: Sequence[str]) ->
         for name in (parent, child):
             if name not in order:
                 raise ValueError(f"{name} is not a point; the points are {', '.join(points)}")
-        if order[child] in above:
-            raise ValueError(f"{child} has the parents {points[above[order[child]]]} and {parent}; only one is allowed")
         above[order[child]] = order[parent]
+    if problem := skeleton_problem(pairs):
+        raise ValueError(problem)
 
     def root_of(point: int) -> int:
-        for _ in points:
-            if point not in above:
-                return point
+        while point in above:
             point = above[point]
-        raise ValueError(f"{points[point]} is its own ancestor; remove one pair of the cycle")
+        return point
 
     roots = {point: root_of(point) for point in above}
     return [

@@ -6,6 +6,8 @@ has not seen. A network may use whatever predicts the label better than chance i
 """
 
 import math
+import re
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -73,7 +75,13 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
             f"{', '.join(left_out[:10])}{', ...' if len(left_out) > 10 else ''}."
         )
         findings.append(Finding("confounder/not-checked", "info", message, {"classes": left_out}))
-    return findings
+    return findings if data.one_class_each else [_about_ranges(finding) for finding in findings]
+
+
+def _about_ranges(finding: Finding) -> Finding:
+    """Return a finding about the bins of a number, which the audit treats as classes, without the word class."""
+    message = re.sub(r"\bclass(es)?\b", lambda found: "ranges" if found[1] else "range", finding.message)
+    return replace(finding, message=message)
 
 
 def _statistics(rows: pd.DataFrame, audit: Audit) -> Finding:
@@ -214,8 +222,17 @@ def _with_label(data: AuditData) -> pd.DataFrame | None:
     few = values.nunique() <= BINS  # equal numbers stay in one bin
     bins = pd.Series(pd.factorize(values)[0], values.index) if few else _quantile_bins(values)
     bounds = values.groupby(bins).agg(["min", "max"])
-    words = {number: f"{low:g} to {high:g}" for number, low, high in bounds.itertuples()}
-    return data.rows.assign(label=bins.map(words))
+    (name,) = next(numbers for numbers in scalars if numbers)
+    return data.rows.assign(label=bins.map({number: _range_text(name, *ends) for number, *ends in bounds.itertuples()}))
+
+
+def _range_text(name: str, low: float, high: float) -> str:
+    """Return a range of a number in words.
+
+    >>> _range_text("weight", 68, 102), _range_text("legs", 4, 4)
+    ('weight from 68 to 102', 'legs of 4')
+    """
+    return f"{name} of {low:g}" if low == high else f"{name} from {low:g} to {high:g}"
 
 
 def _quantile_bins(values: pd.Series) -> pd.Series:

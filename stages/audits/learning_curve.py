@@ -59,7 +59,7 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     if np.quantile(curve.resampled_BJ[:, -1], 0.975) >= chance:
         message = (
             f"The learning curve could not be extrapolated: a simple probe does not predict {targets.name} "
-            f"significantly better than chance (error {100 * curve.error_J[-1]:.0f} %, chance {100 * chance:.0f} %). A "
+            f"significantly better than chance (error {100 * curve.error_J[-1]:.0f}%, chance {100 * chance:.0f}%). A "
             "network may do better."
         )
         return [_not_checked(message)]
@@ -93,7 +93,7 @@ def _images(measured: _Measured) -> Finding:
     uncertain = measured.uncertainty > max(gain, WORTHWHILE)
     message = (
         f"{_error_sentence(measured)} Twice the {now:,} training images would reduce the error by {100 * gain:.1f} "
-        f"points (95 % interval {100 * low:.1f} to {100 * high:.1f}), or {share:.0f} % of the error. "
+        f"points (95% interval {100 * low:.1f} to {100 * high:.1f}), or {share:.0f}% of the error. "
         f"{_needed_sentence(measured, error)} The curve of a network may be steeper or flatter: read the gain as a "
         "share of the error."
     )
@@ -119,7 +119,7 @@ def _error_sentence(measured: _Measured) -> str:
     """Return a sentence with the measured errors."""
     curve, what = measured.curve, measured.targets.name
     few, many = (f"{n:,.0f}" for n in curve.images_J[[0, -1]])
-    before, after = (f"{100 * e:.1f} %" for e in curve.error_J[[0, -1]])
+    before, after = (f"{100 * e:.1f}%" for e in curve.error_J[[0, -1]])
     if measured.targets.classes:
         message = f"A simple probe predicts {what} wrongly for {after} of the images, averaged over classes,"
     else:
@@ -179,7 +179,7 @@ def _labels(measured: _Measured) -> Finding:
     lost_Q = curve.noisy_Q - curve.error_J[-1]
     low_Q, high_Q = np.quantile(curve.noisy_BQ - curve.resampled_BJ[:, -1:], (0.025, 0.975), axis=0)
     costs = [
-        f"{100 * lost:+.1f} points for {100 * share:.0f} % of the labels (95 % interval "
+        f"{100 * lost:+.1f} points for {100 * share:.0f}% of the labels (95% interval "
         f"{100 * low:+.1f} to {100 * high:+.1f})"
         for share, lost, low, high in zip(NOISE, lost_Q, low_Q, high_Q, strict=True)
     ]
@@ -199,8 +199,8 @@ def _equivalent_images(measured: _Measured, lost: float, at_least: float) -> str
     error = measured.extrapolation.error(grid)[0]
     as_good = float(grid[np.argmax(error <= error[-1] + lost)])
     if at_least <= 0 or as_good >= many:
-        return f"The effect of {100 * NOISE[1]:.0f} % wrong labels is not significant."
+        return f"The effect of {100 * NOISE[1]:.0f}% wrong labels is not significant."
     return (
-        f"{many:,.0f} images with {100 * NOISE[1]:.0f} % wrong labels give the same error as about {_round(as_good)} "
+        f"{many:,.0f} images with {100 * NOISE[1]:.0f}% wrong labels give the same error as about {_round(as_good)} "
         "images with the present labels."
     )

@@ -128,7 +128,7 @@ def _image_rules(checks: Checks) -> Iterator[Rule]:
         ("max_aspect", longer, {"column": "aspect", "max_value": checks.max_aspect}),
     ):
         yield Rule(name, "images", text, "ExpectColumnValuesToBeBetween", limits)
-    text = f"at most {100 * blank:g} % of the images have a single grey level (checks.max_blank)"
+    text = f"at most {100 * blank:g}% of the images have a single grey level (checks.max_blank)"
     yield Rule("max_blank", "images", text, in_set, {"column": "blank", "value_set": [False], "mostly": 1 - blank})
     formats = {"column": "format", "value_set": list(READABLE_FORMATS)}
     yield Rule("format", "images", f"the format is one of {', '.join(READABLE_FORMATS)}", in_set, formats)

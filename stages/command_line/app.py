@@ -16,6 +16,7 @@ import typer
 
 from stages.command_line.failures import exit_code_of
 from stages.command_line.parameters import Command, Group
+from stages.core.interrupts import raise_from_now_on
 
 NAME = "macula"
 COMMANDS = {
@@ -92,4 +93,6 @@ def main() -> None:
     called = [word for word in sys.argv[1:2] if word in COMMANDS]
     if called != ["serve"]:  # `serve` has its own signal handlers
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts like Ctrl-C
-    sys.exit(application(called or COMMANDS)(prog_name=NAME))
+    app = application(called or COMMANDS)
+    raise_from_now_on()
+    sys.exit(app(prog_name=NAME))

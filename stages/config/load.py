@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -10,6 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.config.aliases import PARAMS, renamed
+from stages.config.combinations import combination_problems
 from stages.config.schema import Params
 from stages.core.errors import UserError, did_you_mean
 from stages.core.plurals import quantity
@@ -80,12 +82,17 @@ def value_of(params: Params, key: str) -> Any:
 
 def _checked(values: dict[str, Any], origin: str) -> Params:
     try:
-        return Params.model_validate(values)
+        params = Params.model_validate(values)
     except ValidationError as error:
-        mistakes = sorted(_in_words(e) for e in error.errors())
-        raise UserError(
-            f"{quantity(len(mistakes), 'mistake')} in {origin}:\n" + "\n".join(f"  {m}" for m in mistakes)
-        ) from None
+        raise _refusal((_in_words(e) for e in error.errors()), origin) from None
+    if problems := combination_problems(params):
+        raise _refusal(problems, origin)
+    return params
+
+
+def _refusal(mistakes: Iterable[str], origin: str) -> UserError:
+    listed = sorted(mistakes)
+    return UserError(f"{quantity(len(listed), 'mistake')} in {origin}:\n" + "\n".join(f"  {m}" for m in listed))
 
 
 def _in_words(error: Any) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from stages.config.schema_base import Section, Unit
 from stages.config.schema_training import Augment, Network, Train
@@ -79,12 +79,11 @@ def _problems(key: str, span: Range) -> list[str]:
         return []  # `check_amounts` of stages/search/space.py checks them, because it knows the augmentations
     if key not in TUNABLE:
         return [f"{key}: unknown key; {did_you_mean(key, TUNABLE)}"]
-    field = TUNABLE[key]
-    allowed: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+    section, _, name = key.partition(".")
     problems = []
     for end in span.choices or (span.low, span.high):
         try:
-            allowed.validate_python(end)
+            _TUNABLE[section].model_validate({name: end})
         except ValidationError as error:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
             problems.append(f"{key}: {end!r}: {message[0].lower()}{message[1:]}")

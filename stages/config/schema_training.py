@@ -19,7 +19,7 @@ class Augment(Section):
     mirrored for masks and images as targets, else black if the edges of the images are black, else continued."""
     amounts: dict[Text, Any] = Field(default_factory=dict)
     """Amounts that replace the preset's, by augmentation: its first amount, or all of them by name, or true (as in the
-    preset, else as in standard), or off. Checked when `augment` starts; docs/reference/augmentations.md."""
+    preset, else as in standard), or off. Amounts are checked when `augment` starts; docs/reference/augmentations.md."""
 
 
 class Network(Section):

@@ -81,7 +81,7 @@ def _observations(facts: SourceFacts, has_split: bool) -> Iterator[str]:
         verb = "is" if dark == 1 else "are"
         yield (
             f"{dark} of {opened} opened images {verb} nearly black and contain{'s' if dark == 1 else ''} little "
-            f"information: 99 % of the pixels are below level {DARK} of 255{deep}"
+            f"information: 99% of the pixels are below level {DARK} of 255{deep}"
         )
     if bright:
         verb = "is" if bright == 1 else "are"

@@ -1,5 +1,6 @@
 """Errors that the user can fix, and suggestions for misspelled names."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -14,12 +15,22 @@ class UserError(Exception):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a question naming the closest known word; if none is close, the known words, at most `MAX_KNOWN`.
 
+    Case, `-`, `_` and spaces are ignored.
+
     >>> did_you_mean("epochz", ["epochs", "seed"])
     'did you mean `epochs`?'
+    >>> did_you_mean("AdamW", ["adam", "adamw"])
+    'did you mean `adamw`?'
     >>> did_you_mean("x", ["epochs", "seed"])
     'known: epochs, seed'
     """
     known = list(known)
-    close = get_close_matches(word, known, n=1)
+    words = {_plain(name): name for name in reversed(known)}  # of two names that differ only in case, the first
+    close = get_close_matches(_plain(word), words, n=1)
     more = f" and {len(known) - MAX_KNOWN} more" if len(known) > MAX_KNOWN else ""
-    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known[:MAX_KNOWN])}{more}"
+    return f"did you mean `{words[close[0]]}`?" if close else f"known: {', '.join(known[:MAX_KNOWN])}{more}"
+
+
+def _plain(word: str) -> str:
+    """Return a word in lower case without separators."""
+    return re.sub(r"[-_\s]", "", word.casefold())

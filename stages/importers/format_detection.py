@@ -290,7 +290,7 @@ def _describe_pairing(pairing: FilePairing, found: TargetInspection) -> tuple[di
         reasons["overlaps"] = f"{found.overlaps}; set it to reject if overlaps are errors of the annotation"
     if set(found.values) - {0}:
         has_ignore = marks_unknown(found.values)
-        shares = ", ".join(f"{value} covers {100 * share:.3g} %" for value, share in found.values.items())
+        shares = ", ".join(f"{value} covers {100 * share:.3g}%" for value, share in found.values.items())
         known = [value for value in found.values if not (has_ignore and value == IGNORE_INDEX)]
         other = "foreground" if len(known) == 2 else "class{}"
         changes["mask_values"] = {value: "background" if value == 0 else other.format(value) for value in known}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stages.config.combinations import pattern_problem
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.core.plurals import list_names, quantity
@@ -43,11 +44,8 @@ MAX_RINGING = 16  # grey level that JPEG ringing on black does not reach
 
 def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[Key, str], dict[Key, TargetFiles]]:
     """Return the path of each image by its key, and the target files by the same key."""
-    if "{key}" not in ingest.images or "{key}" not in ingest.targets:
-        raise UserError(
-            f"ingest.images is {ingest.images!r} and ingest.targets is {ingest.targets!r}; both must contain {{key}} "
-            "in place of the image name, for example images/{key}.png and masks/{key}.png"
-        )
+    if problem := pattern_problem(ingest):
+        raise UserError(problem)
     of_images, of_targets = (
         compile_pattern(ingest.images, "ingest.images"),
         compile_pattern(ingest.targets, "ingest.targets"),

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from tqdm import tqdm
 
 from stages.core.plurals import quantity
+from stages.core.progress import track
 from stages.core.shapes import Array, Integer, Shaped
 from stages.quantization.int8 import Quantizer
 from stages.quantization.score_drop import Drop, DropEvaluator, measure_latencies
@@ -189,7 +189,8 @@ def _most_sensitive_first(
     probed = images[:: max(1, len(images) // PROBED)]
     expected = [model.outputs(image) for image in probed]
     changes = []
-    for group in tqdm(quantizer.layer_groups(), "sensitivity", unit="group", disable=None):
+    groups = list(quantizer.layer_groups())
+    for group in track(groups, "export: sensitivity to int8", len(groups), "group of layers"):
         quantizer.write_only(file, group)
         write_metadata(file, metadata)
         quantized = Model(file, engine="onnxruntime")
@@ -284,7 +285,7 @@ def _with_label_free(drop: Drop, name: str, model: Model, reference: Reference, 
 def _accept_rounding(variant: Variant, model: Model, reference: Reference, bench: VariantSetup) -> None:
     """Accept a variant that computes in float32 and whose outputs for all validation images differ by rounding only."""
     differences = []
-    for data in tqdm(bench.files(), f"outputs, {variant.name}", bench.count, unit="img", disable=None):
+    for data in track(bench.files(), f"export: outputs of {variant.name}", bench.count):
         image = model.decode_file(data)
         exact, found = reference.model.outputs(image), model.outputs(image)
         differences.append(difference(exact, found, model.spec, float(np.hypot(*image.shape[:2]))))
@@ -316,12 +317,12 @@ def _verdict(drop: Drop, most: float) -> str:
 
 
 def _predict_images(model: Model, more: LabelFreeImages, name: str) -> list[Any]:
-    images = tqdm(more.images, f"{more.name}, {name}", unit="img", disable=None)
+    images = track(more.images, f"export: {more.name}, {name}", len(more.images))
     return [model.predict(image) for image in images]
 
 
 def _predict(model: Model, bench: VariantSetup, name: str) -> list[Any]:
-    files = tqdm(bench.files(), f"validation, {name}", bench.count, unit="img", disable=None)
+    files = track(bench.files(), f"export: validation, {name}", bench.count)
     return [model.predict_file(data) for data in files]
 
 

@@ -8,10 +8,13 @@ from typing import Any
 from markupsafe import Markup
 
 from stages.core.findings import Finding
+from stages.core.plurals import quantity
 from stages.reports.charts import interval_band
 from stages.reports.thumbnails import Album, Thumbnail
 
 LONG = 30  # characters; longer values are written on separate lines
+NOT_NULL = "checks/not_null_"
+"""Beginning of the ids of the rules that a column of the manifest has a value for every image."""
 ORDER = ("blocking", "warning", "waived", "info", "passed")
 
 
@@ -108,6 +111,21 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_text(v) for v in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def merge_columns(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings in which the passed rules that a column has no missing value are one: a reader counts one check.
+
+    >>> [f.message for f in merge_columns([Finding(f"checks/not_null_{n}", "passed", "") for n in ("path", "label")])]
+    ['2 columns of the manifest have a value for every image.']
+    """
+    findings = list(findings)
+    merged = [f for f in findings if f.id.startswith(NOT_NULL) and f.severity == "passed"]
+    others = [f for f in findings if f not in merged]
+    if not merged:
+        return others
+    columns = quantity(len(merged), "column of the manifest has", "columns of the manifest have")
+    return [*others, Finding(NOT_NULL.rstrip("_"), "passed", f"{columns} a value for every image.")]
 
 
 def count_by_severity(shown: Iterable[Card]) -> list[tuple[str, int]]:

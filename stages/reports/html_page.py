@@ -65,14 +65,14 @@ def figure(value: Any, digits: int | None = None) -> str:
     Text is returned unchanged, or as a dash if it is empty.
 
     >>> figure(0.97153), figure(1250), figure(1, 3), figure(None)
-    ('0.972', '1\u202f250', '1.000', '\u2013')
+    ('0.972', '1,250', '1.000', '\u2013')
     """
     if value is None or isinstance(value, str):
         return value or UNDEFINED
     if not math.isfinite(value):
         return UNDEFINED
     digits = (0 if value == int(value) else 3) if digits is None else digits
-    return f"{value:,.{digits}f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return f"{value:,.{digits}f}"
 
 
 def words(key: str) -> str:

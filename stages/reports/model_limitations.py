@@ -89,7 +89,7 @@ def score_limits(scores: dict[str, Any], calibration_error: float | None, trends
         if width >= WIDE * (1.0 if goal["score"] in scores["shares"] else abs(goal["value"])):
             limits.append(
                 f"The score is uncertain, {figure(held['low'], 3)} to {figure(held['high'], 3)} "
-                f"({100 * scores['confidence']:g} % interval): {counted} cannot narrow it further."
+                f"({100 * scores['confidence']:g}% interval): {counted} cannot narrow it further."
             )
     if not goal["met"] and goal["value"] is not None:
         limits.append("The objective is missed.")

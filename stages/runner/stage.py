@@ -2,6 +2,7 @@
 
 import errno
 import inspect
+import io
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NewType, NoReturn
 
 from stages.core.dependency_errors import DEBUG, explain
 from stages.core.errors import UserError
+from stages.core.interrupts import INTERRUPTED, raise_from_now_on, report_interrupt
 
 if TYPE_CHECKING:
     from stages.runner.code_check import CodeCheck
@@ -27,8 +29,6 @@ Out = NewType("Out", Path)
 _WHEN_COMPLETE: list[Callable[[], None]] = []
 """Functions of the running stage to call once its outputs are complete."""
 Main = Callable[..., dict[str, Any]]
-INTERRUPTED = 130
-"""Exit code of a stage that Ctrl-C ended."""
 
 
 def contract(main: Main) -> tuple[dict[str, Any], dict[str, type]]:
@@ -62,18 +62,22 @@ def run(main: Main, argv: list[str] | None = None, check_code: bool = True) -> N
     # Imported here, because code that only imports the types of a stage does not need it.
     from stages.runner.code_check import code_check_of
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # lines appear at once, also in a pipe or a file
     if rank():  # only the first of several processes prints
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, open until the process ends
     paths, sections = contract(main)
     given = sys.argv[1:] if argv is None else argv
     if len(given) != len(paths):
         sys.exit(f"usage: python -m stages.{_module(main)} {' '.join(paths).upper()}")
+    raise_from_now_on()
     try:
         check = code_check_of(_module(main)) if check_code else None
         call(main, [Path(p) for p in given], _read_params(sections), check)
     except UserError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:  # the process that started the pipeline explains how to resume
+    except KeyboardInterrupt:
+        report_interrupt()
         sys.exit(INTERRUPTED)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -1,25 +1,22 @@
 """Values that a search draws from the ranges in `tune.space`, and grids of them."""
 
 from collections.abc import Mapping
-from itertools import product
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from stages.config.overlay import overlay
 from stages.config.schema_base import Section
-from stages.config.schema_search import TUNABLE, Range, Tune
+from stages.config.schema_search import Range, Tune
 from stages.config.schema_training import Augment
+from stages.config.search_grid import grid_combinations, grid_problem, is_integer
 from stages.core.errors import UserError
-from stages.core.plurals import quantity
 from stages.dataset.pixel_store import PixelStore
 from stages.training.training_plan import build_policy
 
 Values = dict[str, Any]
 """Values of one trial by dotted params key."""
-DEFAULT_GRID_STEPS = 3
 
 
 def distributions(space: Mapping[str, Range]) -> dict[str, BaseDistribution]:
@@ -31,13 +28,9 @@ def _distribution(key: str, span: Range) -> BaseDistribution:
     if span.choices is not None:
         return CategoricalDistribution(span.choices)
     assert span.low is not None and span.high is not None, "Range has either choices or both ends"
-    if _is_integer(key):
+    if is_integer(key):
         return IntDistribution(int(span.low), int(span.high), log=span.log)
     return FloatDistribution(span.low, span.high, log=span.log)
-
-
-def _is_integer(key: str) -> bool:
-    return key in TUNABLE and TUNABLE[key].annotation is int
 
 
 def sampler(tune: Tune, number: int) -> optuna.samplers.BaseSampler:
@@ -70,33 +63,12 @@ def shared_rate_warning(space: Mapping[str, Range]) -> str:
 def grid(tune: Tune) -> list[Values]:
     """Return all combinations of a grid, in order.
 
-    A range has `steps` values (3 by default) from low to high, with equal differences, or equal ratios where `log` is
-    set. Values of integer keys are rounded, and duplicates are dropped.
-
     Raises:
         UserError: the grid and the trial with the values of params.yaml exceed `tune.trials`.
     """
-    values = {key: _grid_values(key, span) for key, span in tune.space.items()}
-    combinations = [dict(zip(values, one, strict=True)) for one in product(*values.values())]
-    if len(combinations) > tune.trials - 1:
-        counts = ", ".join(
-            quantity(len(of_key), f"value of {key}", f"values of {key}") for key, of_key in values.items()
-        )
-        found = quantity(len(combinations), "combination")
-        raise UserError(
-            f"tune.trials: {tune.trials}, but the grid has {found} ({counts}), and one trial uses the values of "
-            f"params.yaml; raise tune.trials to {len(combinations) + 1}, lower steps in tune.space, or use another "
-            "tune.sampler"
-        )
-    return combinations
-
-
-def _grid_values(key: str, span: Range) -> list[Any]:
-    if span.choices is not None:
-        return list(span.choices)
-    spaced = np.geomspace if span.log else np.linspace
-    values = spaced(span.low, span.high, span.steps or DEFAULT_GRID_STEPS).tolist()  # type: ignore[arg-type]
-    return sorted({round(value) for value in values}) if _is_integer(key) else values
+    if problem := grid_problem(tune):
+        raise UserError(problem)
+    return grid_combinations(tune)
 
 
 def params_values(sections: Mapping[str, Section], space: Mapping[str, Range], train_set: PixelStore) -> Values:

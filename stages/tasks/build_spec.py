@@ -4,6 +4,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from stages.config.combinations import (
+    class_list_problem,
+    fit_problem,
+    score_problem,
+    target_problem,
+    unit_problem,
+)
 from stages.core.errors import UserError, did_you_mean
 from stages.core.natural_sort import natural_sort_key
 from stages.core.plurals import list_names, quantity
@@ -43,7 +50,7 @@ def build_task_spec(
     """
     annotations: list[Annotation] = facts["annotations"]
     name = representation_of(task["name"], representation["name"])
-    _refuse_misfit(task, name, prepare)
+    _refuse(fit_problem(task["name"], name, prepare["fit"]))
     spec = replace(
         scoring_spec(task, annotations),
         representation=name,
@@ -90,9 +97,7 @@ def score_of(task: str, name: str) -> str:
     Raises:
         UserError: the task has no such score.
     """
-    known = list(TASKS[task].SCORES)
-    if name not in known:
-        raise UserError(f"task.score: {name} is not a score of task {task}; known: {', '.join(known)}")
+    _refuse(score_problem(task, name))
     return name
 
 
@@ -120,10 +125,7 @@ def _truth(task: dict[str, Any], annotation: Annotation) -> str:
             f"task.name: {task['name']} requires annotations of the kind {required}; the source has {found}; check "
             f"ingest.format and ingest.columns{derived and f', or set task.target to {derived}'}"
         )
-    if task["target"] not in known:
-        raise UserError(
-            f"task.target: {task['target']} is not a target of task {task['name']}; known: auto, {', '.join(known)}"
-        )
+    _refuse(target_problem(task["name"], task["target"]))
     if task["target"] not in held or (task["target"] not in KIND and not _objects(annotation)):
         required = KIND.get(task["target"], "mask or shapes")
         raise UserError(
@@ -139,19 +141,6 @@ def _objects(annotation: Annotation) -> bool:
 
 def _kinds(annotation: Annotation) -> list[str]:
     return [kind for kind in dict.fromkeys(KIND.values()) if getattr(annotation, kind) not in (None, False)]
-
-
-def _refuse_misfit(task: dict[str, Any], representation: str, prepare: dict[str, Any]) -> None:
-    if prepare["fit"] == "tile" and (task["name"] not in ("segmentation", "image")):
-        raise UserError(
-            f"prepare.fit: tile supports only the tasks segmentation and image, not {task['name']}, whose prediction "
-            "for an image cannot be combined from those for its tiles; use letterbox or stretch (boxes: letterbox)"
-        )
-    if representation == "boxes" and prepare["fit"] != "letterbox":
-        raise UserError(
-            f"prepare.fit: {prepare['fit']} does not support representation boxes; use letterbox, which preserves the "
-            "aspect ratio"
-        )
 
 
 def _with_names(spec: TaskSpec, configured: Iterable[str], annotations: list[Annotation]) -> TaskSpec:
@@ -200,16 +189,14 @@ def _report_ignored_masks(spec: TaskSpec, annotations: list[Annotation]) -> None
 
 
 def _units(units: dict[str, str], spec: TaskSpec) -> dict[str, str]:
-    unknown = [name for name in units if name not in spec.scalars]
-    if unknown and not spec.scalars:
-        raise UserError(
-            f"task.units: {unknown[0]} has a unit, but task {spec.task} predicts no numbers; leave task.units empty"
-        )
-    if unknown:
-        raise UserError(
-            f"task.units: {unknown[0]} is not a number of this task; {did_you_mean(unknown[0], spec.scalars)}"
-        )
+    _refuse(unit_problem(spec.task, units, spec.scalars))
     return units
+
+
+def _refuse(problem: str) -> None:
+    """Raise UserError if there is a problem."""
+    if problem:
+        raise UserError(problem)
 
 
 def _mask_values(values: dict[str, int], spec: TaskSpec) -> tuple[int, ...]:
@@ -242,9 +229,7 @@ def _ordered(found: set[str], configured: Iterable[str]) -> tuple[str, ...]:
     """
     configured = tuple(configured)
     if configured:
-        if len(set(configured)) < len(configured):
-            repeated = next(name for name in configured if configured.count(name) > 1)
-            raise UserError(f"task.classes: {repeated} is listed more than once; list each class once")
+        _refuse(class_list_problem(configured))
         if set(configured) != found:
             missing, unknown = sorted(found - set(configured)), sorted(set(configured) - found)
             faults = [f"lacks {list_names(missing, MAX_LISTED)}"] if missing else []

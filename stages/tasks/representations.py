@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stages.config.combinations import loss_problem, representation_problem, selected_representation
 from stages.core.errors import UserError
 from stages.core.shapes import Array, Bool, Float, Integer
 from stages.dataset.annotations import IGNORE_INDEX, decode_rle
@@ -178,13 +179,9 @@ def representation_of(task: str, name: str) -> str:
     Raises:
         UserError: the representation does not support the task.
     """
-    serving = [key for key, kind in REPRESENTATIONS.items() if task in kind.tasks]
-    first = {"ordinal": "cumulative", "landmarks": "heatmap"}.get(task, serving[0])
-    if name == "auto":
-        return first
-    if name not in serving:
-        raise UserError(f"representation.name: {name} does not support task {task}; known: {', '.join(serving)}")
-    return name
+    if problem := representation_problem(task, name):
+        raise UserError(problem)
+    return selected_representation(task, name)
 
 
 def loss_of(representation: str, name: str) -> str:
@@ -193,11 +190,6 @@ def loss_of(representation: str, name: str) -> str:
     Raises:
         UserError: the representation has no such loss.
     """
-    known = REPRESENTATIONS[representation].losses
-    if name == "auto":
-        return known[0]
-    if name not in known:
-        raise UserError(
-            f"train.loss: {name} is not a loss of representation {representation}; known: {', '.join(known)}"
-        )
-    return name
+    if problem := loss_problem(representation, name):
+        raise UserError(problem)
+    return REPRESENTATIONS[representation].losses[0] if name == "auto" else name

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.config.combinations import class_weights_problem
 from stages.core.errors import UserError
 from stages.core.shapes import Array, Float
 from stages.dataset.annotations import IGNORE_INDEX
@@ -76,10 +77,7 @@ def class_shares(target: Any, spec: TaskSpec) -> Float[Array, " K"]:
         case "vector" if spec.task == "multilabel":
             return np.asarray(target, np.float64).mean(axis=0)
         case _:
-            raise UserError(
-                f"train.class_weights: balanced requires classes in the loss, which representation "
-                f"{spec.representation} of task {spec.task} does not have; use none"
-            )
+            raise UserError(class_weights_problem(spec.task, spec.representation, "balanced"))
 
 
 def limited_classes(share_K: Float[Array, " K"], spec: TaskSpec) -> list[str]:

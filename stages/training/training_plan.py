@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stages.augmentations import AugmentationChoice, AugmentationData, Policy, choose_augmentations, resolve_padding
+from stages.config.combinations import class_weights_problem, output_problem
 from stages.config.schema_training import Augment, Network, Train
 from stages.core.errors import UserError
 from stages.dataset.pixel_store import PixelStore, open_split
@@ -21,8 +22,6 @@ from stages.training.batch_loader import BatchLoader
 
 Array = np.ndarray[Any, Any]
 MAX_TRAIN_SAMPLE = 1000  # training images that are scored: enough to measure a gap of a few percent
-OUTPUT_KINDS = {"vector": "one output per image", "map": "one output per pixel", "boxes": "boxes as outputs"}
-SUITABLE_NETWORKS = {"vector": "resnet18, vgg16, googlenet or timm/NAME", "map": "unet", "boxes": "mask_rcnn"}
 
 
 @dataclass(frozen=True)
@@ -127,12 +126,9 @@ def build_plan(data: TrainingData, sections: Mapping[str, Any], weights: Path) -
 
 def _network_config(network: Network, spec: TaskSpec) -> NetworkConfig:
     kind = REPRESENTATIONS[spec.representation]
-    gives = architecture(network.name).gives
-    if gives != kind.gives:
-        raise UserError(
-            f"network.name: {network.name} has {OUTPUT_KINDS[gives]}, but representation {spec.representation} of task "
-            f"{spec.task} requires {OUTPUT_KINDS[kind.gives]}; use {SUITABLE_NETWORKS[kind.gives]}"
-        )
+    architecture(network.name)  # raises if it is unknown
+    if problem := output_problem(network.name, spec.task, spec.representation):
+        raise UserError(problem)
     return NetworkConfig(
         name=network.name,
         encoder=network.encoder,
@@ -165,10 +161,8 @@ def build_policy(augment: Augment, train_set: PixelStore) -> tuple[Policy, list[
 
 def _balanced_probabilities(store: PixelStore, spec: TaskSpec) -> Array:
     """Return sampling probabilities [N] under which all classes are drawn equally often."""
-    if REPRESENTATIONS[spec.representation].stores != "index":
-        raise UserError(
-            f"train.class_weights: sampled requires one class per image, which task {spec.task} does not have; use none"
-        )
+    if problem := class_weights_problem(spec.task, spec.representation, "sampled"):
+        raise UserError(problem)
     assert isinstance(store.target, np.ndarray)
     index_N = np.asarray(store.target)
     share_N = 1 / np.bincount(index_N)[index_N]

@@ -187,7 +187,8 @@ def test_a_confounder_of_a_regression_target_blocks_by_quantile_bin(
     (source / "labels.csv").write_text("\n".join(lines))
     columns = params.ingest.columns.model_copy(update={"label": None, "scalars": ("weight",)})
     found = findings_of(ingest(source, inside="labels.csv", columns=columns), params)["confounder/statistics"]
-    assert found.severity == "blocking" and re.search(r"alone separates class `[\d.]+ to [\d.]+`", found.message)
+    assert found.severity == "blocking" and re.search(r"separates range `weight from [\d.]+ to", found.message)
+    assert "class" not in found.message, "the target is a number"
 
 
 @pytest.mark.parametrize(("groups", "each"), [(30, 400), (30, 20), (3000, 2)])

@@ -317,7 +317,11 @@ def test_refused_files_are_counted(propose: Propose, workspace: Path, capsys: py
     source = write(workspace / "source", noise_images("a/{}.png", "b/{}.png"))
     (source / "a" / "link.png").symlink_to(source / "a" / "0.png")
     propose(source)
-    assert "1 file is refused, 'a/link.png': " in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "1 file is refused, 'a/link.png': " in printed.out
+    assert [line.partition(" of ")[0] for line in printed.err.splitlines()][:3] == [
+        "configure: listing the files", "configure: reading the labels among 15 files", "configure: inspecting images",
+    ], "progress is reported while configure runs"  # fmt: skip
 
 
 def test_alternative_can_be_chosen_by_options(

@@ -9,6 +9,7 @@ import pytest
 
 from stages.audits import AUDITS, label_errors
 from stages.audits.audit_data import AuditData
+from stages.audits.label_errors.wrong_masks import _unusual
 from stages.config.schema import Params
 from stages.core.findings import Finding, read_findings, write_findings
 from stages.dataset.annotations import Annotation, ObjectAnnotation
@@ -210,6 +211,26 @@ def masks(ingest: Ingest, tmp_path: Path) -> AuditData:
         save(tmp_path / "d/masks" / f"{number:02d}.png", mask_of([] if number == 30 else placed))
     toy = {**TOYS["segmentation"].ingest, "mask_values": {0: "ground", 1: "disc", 2: "square"}}
     return load_audit_data(ingest(tmp_path / "d", **toy))
+
+
+@pytest.mark.parametrize(
+    ("empty", "classes", "severity", "words"),
+    [
+        (0, 2, "passed", "0 of 30 masks contain only ground. No masks contain a class that no other mask contains."),
+        (1, 2, "warning", "1 of 30 masks contains only ground"),
+        (10, 2, "info", "10 of 30 masks contain only ground, which are too many for this audit to decide"),
+        (10, 3, "warning", "10 of 30 masks contain only ground, which are too many for this audit to decide"),
+    ],
+)
+def test_masks_without_an_object_are_counted_and_not_denied(
+    empty: int, classes: int, severity: str, words: str
+) -> None:
+    pixels_NK = np.tile([9, 9, 0], (30, 1))
+    pixels_NK[:empty, 1] = 0
+    pixels_NK[-1, 2] = classes - 2  # a class that only one mask contains
+    rows = pd.DataFrame({"path": [f"{n}.png" for n in range(30)]})
+    found = _unusual(rows, ("ground", "cell", "hole"), pixels_NK)
+    assert (found.severity, len(found.images)) == (severity, (empty == 1) + (classes == 3)) and words in found.message
 
 
 def test_only_the_empty_mask_is_detected(masks: AuditData, params: Params) -> None:

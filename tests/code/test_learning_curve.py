@@ -153,7 +153,7 @@ def test_digits_need_no_more_images_and_the_chart_shows_it(ingest: Ingest, param
     assert "Twice the 280 training images" in images.message and "read the gain as a share" in images.message
     error = images.evidence["error"]
     assert error[0] > error[-1] and error[-1] < 0.05
-    assert labels.evidence["lost"][-1] > 0 and "20 % of the labels" in labels.message
+    assert labels.evidence["lost"][-1] > 0 and "20% of the labels" in labels.message
     cards = make_cards(findings.values(), Album(read_manifest(folder), folder))
     assert [card.chart.startswith("<svg") for card in cards if card.id == "learning_curve/images"] == [True]
     assert not any("chart" in key for card in cards for key, _ in card.evidence)

@@ -245,7 +245,7 @@ def test_a_wide_interval_and_parts_with_few_images_are_limits() -> None:
     few = scores_of_points([0.5, 0.5, 0.5], 19)
     few["scores"]["error"] = {"value": 0.5, "low": 0.4, "high": 0.6}
     wide, parts = model_limitations.score_limits(few, None, [])
-    assert "0.400 to 0.600 (95 % interval): 90 validation images in 90 groups cannot narrow it further" in wide
+    assert "0.400 to 0.600 (95% interval): 90 validation images in 90 groups cannot narrow it further" in wide
     assert "fewer than 20" in parts and "`p0` (19), `p1` (19), `p2` (19)" in parts
 
 

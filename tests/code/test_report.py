@@ -1,6 +1,8 @@
 """Tests of the report: a complete, self-contained and well-formed page for all names of files and classes."""
 
+import ast
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,8 +12,11 @@ import pytest
 
 from stages import report
 from stages.config.schema_task import Evaluate
-from stages.reports import charts
+from stages.core.findings import Finding
+from stages.reports import charts, html_page
 from stages.reports.evaluation_report import objective_verdict, trend_charts
+from stages.reports.finding_cards import merge_columns
+from stages.reports.open_questions import open_questions
 from stages.reports.training_report import overfitting_sentences, time_shares
 from stages.runner.stage import call
 from tests.lines import HOSTILE, PARAMS, write_pipeline_outputs
@@ -119,6 +124,70 @@ def test_findings_waivers_and_unchecked_properties_are_shown(page: str) -> None:
     for words in ("checked by eye", "checks/old", "confounder/statistics", "Sixty uniform images", "Near-duplicates"):
         assert words in page
     assert '<span class="badge waived">' in page and '<span class="badge warning">' in page
+
+
+def test_columns_without_missing_values_count_as_one_check() -> None:
+    found = [Finding(f"checks/not_null_{name}", "passed", "") for name in ("path", "label", "group")]
+    found += [Finding("checks/not_null_split", "blocking", "2 are missing"), Finding("checks/split", "passed", "")]
+    assert [f.id for f in merge_columns(found)] == ["checks/not_null_split", "checks/split", "checks/not_null"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "grouped", "expected", "absent"),
+    [
+        ((), False, ("no audit searched", "no audit compared", "no audit examined", "were not specified"), "keeps"),
+        (
+            ("duplicates/near-duplicates", "sequence_leakage/similar-neighbours", "label_errors/classes"),
+            True,
+            ("strongly cropped", "a simple model cannot detect", "the split keeps 1 group of images together"),
+            "no audit",
+        ),
+        (("label_errors/not-checked",), False, ("as reported", "no audit examined the labels"), "simple model"),
+    ],
+)
+def test_open_questions_follow_from_what_the_audits_examined(
+    ids: tuple[str, ...], grouped: bool, expected: tuple[str, ...], absent: str
+) -> None:
+    manifest = pd.DataFrame({"group": ["a", "a"] if grouped else ["1", "2"], "pixels": ["1", "2"]})
+    text = "\n".join(open_questions([Finding(i, "info", "as reported") for i in ids], manifest, "regression", ()))
+    assert all(words in text for words in expected) and absent not in text
+    assert "unknown class" not in text
+
+
+@pytest.mark.parametrize("value", [1797, 1797.0])
+def test_reports_group_digits_as_messages_do(value: float) -> None:
+    assert html_page.figure(value) == f"{value:,.0f}" == "1,797"
+
+
+def test_every_text_writes_percentages_without_a_space(root: Path) -> None:
+    files = [*(root / "stages").rglob("*.py"), *(root / "flows").glob("*.py")]
+    found = [
+        f"{file.name}:{line}: {text}"
+        for file in files
+        for line, text in _texts(ast.parse(file.read_text(encoding="utf-8")))
+        if re.search(r"(\d|\}|^)[ \u00a0\u202f]%", text)
+    ]
+    for template in (*(root / "stages/reports").glob("*.j2"), *(root / "stages/web").rglob("*.js")):
+        found += re.findall(r"(?:\d|\}\}|\})(?: |&nbsp;|\\u00a0)%(?![}\w ]).*", template.read_text(encoding="utf-8"))
+    assert len(files) > 100 and not found
+
+
+def _texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield line and content of the texts in a module, without docstrings; a value in an f-string is `{}`."""
+    docstrings = {id(one.value) for one in ast.walk(tree) if isinstance(one, ast.Expr)}
+    parts = {id(part) for one in ast.walk(tree) if isinstance(one, ast.JoinedStr) for part in one.values}
+    for one in ast.walk(tree):
+        if isinstance(one, ast.JoinedStr):
+            yield one.lineno, "".join(str(p.value) if isinstance(p, ast.Constant) else "{}" for p in one.values)
+        elif isinstance(one, ast.Constant) and isinstance(one.value, str) and id(one) not in docstrings | parts:
+            yield one.lineno, one.value
+
+
+def test_every_time_of_a_prediction_states_what_it_measures(page: str) -> None:
+    text = re.sub(r"<[^>]+>|\s+", " ", page)
+    assert "1.9 ms on a CPU, from the bytes of a file to the decoded prediction" in text
+    assert "from decoded pixels to the prediction, without decoding the file" in text
+    assert "from pixels of the working size, without decoding the file" in text
 
 
 def test_an_unopened_test_is_reported_as_sealed(page: str) -> None:

@@ -147,7 +147,7 @@ BROKEN_RULES: dict[str, tuple[Callable[[], pd.DataFrame], set[str], str]] = {
     "zero width": (with_value("width", 0), {"width", "min_side", "max_aspect"}, "`width` is `0`"),
     "zero height": (with_value("height", 0), {"height", "min_side", "max_aspect"}, "`height` is `0`"),
     "a long image": (with_value("width", 41), {"max_aspect"}, "`aspect` is `4.1`. Rule: the longer side is at most 4"),
-    "a blank image": (with_value("blank", True), {"max_blank"}, "`blank` is `True`. Rule: at most 0 % of the images"),
+    "a blank image": (with_value("blank", True), {"max_blank"}, "`blank` is `True`. Rule: at most 0% of the images"),
     "a column of the wrong type": (
         lambda: valid_rows().assign(brightness="bright"),
         {"column_types"},

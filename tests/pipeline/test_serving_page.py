@@ -89,7 +89,7 @@ def test_a_file_that_is_not_an_image_is_reported_by_name(tmp_path: Path, opened:
     assert long in article.inner_text()
     assert "the image cannot be decoded: it is damaged at its beginning" in article.locator(".error").inner_text()
     assert overflow(page) <= 0
-    assert "green, 100.0 %" in dropped(page, "good.png", png(plain("green"))).inner_text()
+    assert "green, 100.0%" in dropped(page, "good.png", png(plain("green"))).inner_text()
 
 
 def test_the_page_requests_the_api_key_and_uses_it(tmp_path: Path, opened: Opened) -> None:
@@ -98,7 +98,7 @@ def test_the_page_requests_the_api_key_and_uses_it(tmp_path: Path, opened: Opene
     page.fill("#key", "secret")
     page.press("#key", "Enter")
     page.wait_for_selector("#name:has-text('colours')", timeout=PATIENCE)
-    assert "red, 100.0 %" in dropped(page, "red.png", png(plain("red"))).inner_text()
+    assert "red, 100.0%" in dropped(page, "red.png", png(plain("red"))).inner_text()
 
 
 def test_names_of_files_and_classes_are_shown_as_text(tmp_path: Path, opened: Opened) -> None:

@@ -12,7 +12,7 @@ from scipy.ndimage import label, uniform_filter
 from stages.audits.audit_data import AuditData
 from stages.audits.label_errors.wrong_classes import Found
 from stages.audits.label_errors.wrong_numbers import list_weak, robust_deviations
-from stages.core.findings import Finding
+from stages.core.findings import Finding, Severity
 from stages.core.plurals import quantity
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.dataset.manifest import parse_annotations
@@ -85,7 +85,7 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
     evidence = {
         "images": len(rows),
         "dice_of_class": dict(zip(names, dice_K.tolist(), strict=True)),
-        "dice_of_images": {f"{q} %": float(np.percentile(worst_N, q)) for q in (1, 5, 50, 95)},
+        "dice_of_images": {f"{q}%": float(np.percentile(worst_N, q)) for q in (1, 5, 50, 95)},
     }
     if not ranked:
         message = f"The out-of-fold predictions of the baseline do not suggest wrong masks among {len(rows)} masks."
@@ -128,26 +128,23 @@ def _unusual(rows: pd.DataFrame, names: tuple[str, ...], pixels_NK: Array) -> Fi
     """Report masks with only the first class, if nearly all contain others, and classes that occur in only one mask."""
     paths = rows["path"].to_numpy()
     empty = paths[pixels_NK[:, 1:].sum(axis=1) == 0]
-    if len(empty) > (1 - COMMON) * len(rows):
-        empty = empty[:0]
+    are_usual = len(empty) > (1 - COMMON) * len(rows)
     has_K = (pixels_NK > 0).sum(axis=0)
     single = {str(paths[pixels_NK[:, k].argmax()]): name for k, name in enumerate(names) if has_K[k] == 1}
-    captions = {str(path): f"only {names[0]}" for path in empty}
+    captions = {} if are_usual else {str(path): f"only {names[0]}" for path in empty}
     captions |= {path: f"the only mask with {name}" for path, name in single.items()}
     evidence = {"images": len(rows), "images_with": dict(zip(names, has_K.tolist(), strict=True))}
-    if not captions:
-        return Finding(
-            "label_errors/unusual-masks",
-            "passed",
-            "No mask is unusually empty, and no class occurs in only one mask.",
-            evidence,
-        )
-    message = (
-        f"{len(empty)} of {len(rows)} masks {_contain(len(empty))} only {names[0]}, and {len(single)} "
-        f"{_contain(len(single))} a class that no other mask contains. Check whether these masks are incomplete or "
-        "contain a wrong value."
-    )
-    return Finding("label_errors/unusual-masks", "warning", message, evidence, list(captions)[:24], captions)
+    of_empty = f"{len(empty):,} of {quantity(len(rows), 'mask')} {_contain(len(empty))} only {names[0]}"
+    if are_usual:
+        of_empty += ", which are too many for this audit to decide whether labels are missing"
+    of_single = f"{len(single) or 'no'} {'mask' if len(single) == 1 else 'masks'} {_contain(len(single))} a class that "
+    message = f"{of_empty}. {of_single[0].upper()}{of_single[1:]}no other mask contains."
+    if captions:
+        message += " Check whether these masks are incomplete or contain a wrong value."
+    elif are_usual:
+        message += f" Look at some images whose mask contains only {names[0]}."
+    severity: Severity = "warning" if captions else "info" if are_usual else "passed"
+    return Finding("label_errors/unusual-masks", severity, message, evidence, list(captions)[:24], captions)
 
 
 def _contain(count: int) -> str:

@@ -27,8 +27,8 @@ export function figure(value) {
 }
 
 function percent(share) {
-  if (share > 0 && share < 0.001) return "< 0.1 %";
-  return `${(100 * share).toFixed(share > 0.9995 || share === 0 ? 0 : 1)} %`;
+  if (share > 0 && share < 0.001) return "< 0.1%";
+  return `${(100 * share).toFixed(share > 0.9995 || share === 0 ? 0 : 1)}%`;
 }
 
 // Elements that show the prediction next to its image.

@@ -70,7 +70,7 @@ function table(rows) {
 }
 
 const byValue = (shares) => Object.entries(shares).sort((a, b) => b[1] - a[1]).map(([name, p]) => [name, p.toFixed(3), p]);
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
 // By task: the prediction in one line, and the rows of a table.
 const SUMMARIES = {
