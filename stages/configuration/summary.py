@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from stages.config.schema import Params
 from stages.configuration.choice import Choice
-from stages.configuration.contract_thresholds import LEAST_SIDE, MOST_ASPECT, PerClass, max_aspect_ratio
+from stages.configuration.class_names import describe_odd_classes
+from stages.configuration.contract_thresholds import PerClass, find_unmet_checks
 from stages.configuration.inspection import SourceFacts
 from stages.configuration.orientation import MAX_UPRIGHT, MIN_COVERED, SECTORS, covered_sectors
-from stages.configuration.source_proposal import TOLERABLE, rejected_share, such_as
+from stages.configuration.source_proposal import find_rejected, such_as
 from stages.core.plurals import quantity
 from stages.images.archives import HIDDEN_FILES, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
@@ -26,6 +28,7 @@ def summarize(
     counts: PerClass,
     left_out: list[str],
     failures: list[str],
+    params: Params,
 ) -> Iterator[str]:
     """Yield the lines of the summary.
 
@@ -37,6 +40,7 @@ def summarize(
         counts: images per split and class.
         left_out: images that the chosen interpretation does not use.
         failures: reasons why other interpretations failed.
+        params: current params, whose guards stay as they are.
     """
     yield f"{quantity(len(chosen.samples), 'image')}, read as {chosen.format}: {chosen.reason}"
     for choice in choices:
@@ -45,7 +49,7 @@ def summarize(
             yield f"      {choice.why}"
     yield from _titled("The source could also be read as", _rivals(rivals))
     yield from _titled("Observations", _observations(facts, chosen.has_split))
-    yield from _titled("Will stop the pipeline", find_blockers(chosen, facts, choices, counts))
+    yield from _titled("Will stop the pipeline", find_blockers(chosen, facts, counts, params))
     yield from _titled("Questions that only you can answer", _questions(chosen, facts))
     yield from _titled(
         "Not read",
@@ -88,24 +92,16 @@ def _observations(facts: SourceFacts, has_split: bool) -> Iterator[str]:
         yield f"{bright} of {opened} opened images {verb} nearly white: the mean level is above {BRIGHT} of 255"
 
 
-def find_blockers(
-    chosen: FormatCandidate, facts: SourceFacts, choices: list[Choice], counts: PerClass
-) -> Iterator[str]:
-    """Yield problems that the proposed values do not solve and that will stop the pipeline.
+def find_blockers(chosen: FormatCandidate, facts: SourceFacts, counts: PerClass, params: Params) -> Iterator[str]:
+    """Yield what will stop the pipeline, each with what to do; guards are named, with the line that would accept it.
 
     Args:
         chosen: chosen interpretation of the source.
         facts: statistics of the images.
-        choices: proposed values.
         counts: number of images by split and class.
+        params: current params.
     """
-    value = {choice.key: choice.value for choice in choices}
-    share = rejected_share(chosen, facts)
-    if share > max(TOLERABLE, value["ingest.max_rejected"]):
-        yield (
-            f"ingest: about {share:.0%} of the files will be rejected, more than "
-            f"ingest.max_rejected ({value['ingest.max_rejected']:g}): see `Not read`"
-        )
+    yield from find_rejected(chosen, facts, params.ingest.max_rejected)
     if facts.count < FEWEST_IMAGES:
         images = quantity(facts.count, "image is", "images are")
         yield f"ingest: {images} too few for training, validation and test; collect more"
@@ -115,12 +111,7 @@ def find_blockers(
     if set(facts.channels) - {1, 3} and len(facts.channels) > 1:
         channels = ", ".join(map(str, sorted(facts.channels)))
         yield f"prepare: the images have different numbers of channels ({channels}); convert or remove some"
-    if facts.sides.min() < LEAST_SIDE or max_aspect_ratio(facts) > MOST_ASPECT:
-        yield (
-            f"validate: the shortest side is {quantity(int(facts.sides.min()), 'pixel')} (checks.min_side: "
-            f"{value['checks.min_side']}) and the largest aspect ratio is {max_aspect_ratio(facts):.3g} "
-            f"(checks.max_aspect: {value['checks.max_aspect']}); crop or remove such images"
-        )
+    yield from find_unmet_checks(facts, counts, params.checks)
     if len(set(facts.labels)) == 1:
         yield f"validate: all images are of one class, {facts.labels[0]}; a classifier requires at least two"
     missing = sorted({name for part in counts.values() for name, count in part.items() if count < 1})
@@ -146,6 +137,8 @@ def _questions(chosen: FormatCandidate, facts: SourceFacts) -> Iterator[str]:
             f"augment.amounts: can the objects lie in every direction, as when seen from above{seen}? If so, set "
             "{rotation: 180}; the preset rotates by up to 10 degrees unless rotated images cannot be distinguished"
         )
+    for ask in describe_odd_classes(facts.annotations):
+        yield f"classes: {ask}"
     if reason := chosen.reasons.get("columns"):
         yield f"ingest.columns: {reason}; is it required?"
 
