@@ -10,7 +10,7 @@ from stages.configuration.contract_thresholds import PerClass, find_unmet_checks
 from stages.configuration.inspection import SourceFacts
 from stages.configuration.orientation import MAX_UPRIGHT, MIN_COVERED, SECTORS, covered_sectors
 from stages.configuration.source_proposal import find_rejected, such_as
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
 from stages.images.archives import HIDDEN_FILES, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.format_detection import FormatCandidate
@@ -50,7 +50,7 @@ def summarize(
     yield from _titled("The source could also be read as", _rivals(rivals))
     yield from _titled("Observations", _observations(facts, chosen.has_split))
     yield from _titled("Will stop the pipeline", find_blockers(chosen, facts, counts, params))
-    yield from _titled("Questions that only you can answer", _questions(chosen, facts))
+    yield from _titled("Questions that only you can answer", _questions(chosen, rivals, facts))
     yield from _titled(
         "Not read",
         [*_rejected_files(chosen, facts, left_out), *[one for one in failures if "{key}" not in one][:MAX_LISTED]],
@@ -123,8 +123,9 @@ def find_blockers(chosen: FormatCandidate, facts: SourceFacts, counts: PerClass,
         )
 
 
-def _questions(chosen: FormatCandidate, facts: SourceFacts) -> Iterator[str]:
+def _questions(chosen: FormatCandidate, rivals: list[FormatCandidate], facts: SourceFacts) -> Iterator[str]:
     yield "objective: which score makes the model useful?"
+    yield from _ask_about_class_folders(chosen, rivals)
     if not (facts.grouping.group or facts.grouping.block > 1 or chosen.changes.get("columns", {}).get("group")):
         yield "ingest.group_regex, ingest.sequence_block: which images are related (by patient, scene or video)?"
     for ask in facts.grouping.asks:
@@ -141,6 +142,24 @@ def _questions(chosen: FormatCandidate, facts: SourceFacts) -> Iterator[str]:
         yield f"classes: {ask}"
     if reason := chosen.reasons.get("columns"):
         yield f"ingest.columns: {reason}; is it required?"
+
+
+def _ask_about_class_folders(chosen: FormatCandidate, rivals: list[FormatCandidate]) -> Iterator[str]:
+    """Yield a question if images with masks lie in folders that may be their classes."""
+    paths = {f"{chosen.inside}/{item.path}".removeprefix("/") for item in chosen.samples}
+    for other in rivals:
+        if other.format != "folders" or "targets" not in other.changes:
+            continue
+        shared = [item for item in other.samples if f"{other.inside}/{item.path}".removeprefix("/") in paths]
+        folders = sorted({label for item in other.samples for label in item.annotate(1, 1).labels or ()})
+        if shared and len(folders) > 1:
+            bare = len(other.samples) - len(shared)
+            more = f"; {quantity(bare, 'image has', 'images have')} no mask" if bare else ""
+            yield (
+                f"task.name: the images with masks lie in the folders {list_names(folders, MAX_LISTED)}: are these "
+                f"classes{more}? --inside {other.inside or '.'} --format folders classifies the images, without masks"
+            )
+            return
 
 
 def _rejected_files(chosen: FormatCandidate, facts: SourceFacts, left_out: list[str]) -> Iterator[str]:

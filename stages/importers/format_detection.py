@@ -153,17 +153,19 @@ def _candidates(files: SourceFiles, failures: list[str]) -> Iterator[FormatCandi
             failures.append(reason if reason.startswith(path) else f"{path}: {reason}")
     yield from _from_annotation_folders(files)
     reported = set()
+    masks: list[FilePairing] = []
     for pairing, inspection in inspected_pairings(files):
         found = inspection
         if pairing.several and (other := _target_of_another_image(pairing, files)):
             found = TargetInspection("", f"{other} has the name of another image, to which it belongs", {})
         if found.format:
+            masks += [pairing] if found.format != "pairs" else []
             changes, reasons = _describe_pairing(pairing, found)
             yield FormatCandidate(found.format, pairing.root, found.reason, changes, reasons, targets=pairing.named)
         elif (pairing.root, found.reason) not in reported:
             reported.add((pairing.root, found.reason))
             failures.append(f"{pairing.images} with {pairing.targets}: {found.reason}")
-    yield from _from_class_folders(files)
+    yield from _from_class_folders(files, masks)
 
 
 def _from_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
@@ -301,22 +303,54 @@ def _describe_pairing(pairing: FilePairing, found: TargetInspection) -> tuple[di
     return changes, reasons
 
 
-def _from_class_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
-    """Yield a candidate for each folder whose subfolders contain images and look like classes or splits."""
+def _from_class_folders(files: SourceFiles, masks: list[FilePairing]) -> Iterator[FormatCandidate]:
+    """Yield a candidate for each folder whose subfolders contain images and look like classes or splits.
+
+    Args:
+        files: files of the source by path.
+        masks: images with masks or dot images. These are left out, and folders that separate them are not classes.
+    """
+    named = frozenset(path for pairing in masks for path in pairing.named)
+    roles = DATA_FOLDERS | _separating_folders(masks)
     inner: dict[str, Counter[str]] = defaultdict(Counter)
-    roles: dict[str, set[str]] = defaultdict(set)
+    found: dict[str, set[str]] = defaultdict(set)
     for path in files:
         parts = PurePosixPath(path).parts
         if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
             for depth in range(len(parts) - 1):
-                inner["/".join(parts[:depth])][parts[depth]] += 1
-                roles["/".join(parts[:depth])] |= {part.lower() for part in parts[depth + 1 : -1]} & DATA_FOLDERS
+                inner["/".join(parts[:depth])][parts[depth]] += path not in named
+                found["/".join(parts[:depth])] |= {part.lower() for part in parts[depth + 1 : -1]} & roles
     for inside, counts in inner.items():
+        counts = +counts  # noqa: PLW2901  # without the folders that contain only masks
         sizes = sorted(counts.values())
         splits = sorted(folder for folder in counts if folder.lower() in SPLIT_WORDS)
+        changes, reasons = _without_masks(inside, masks)
         if len(splits) > 1:
-            yield FormatCandidate("folders", inside, f"the folders {', '.join(splits)} denote splits", has_split=True)
+            why = f"the folders {', '.join(splits)} denote splits"
+            yield FormatCandidate("folders", inside, why, changes, reasons, has_split=True)
         elif len(sizes) < 2 or sizes[len(sizes) // 2] < 2 or sizes[-1] > MAX_FOLDER_SHARE * sum(sizes):
             continue  # one image per folder, or a few stray images next to the main folder
-        elif len(roles[inside]) < 2 and not {folder.lower() for folder in counts} & DATA_FOLDERS:
-            yield FormatCandidate("folders", inside, f"{len(counts)} folders contain images, one class each")
+        elif len(found[inside]) < 2 and not {folder.lower() for folder in counts} & roles:
+            why = f"{len(counts)} folders contain images, one class each"
+            yield FormatCandidate("folders", inside, why, changes, reasons)
+
+
+def _separating_folders(masks: list[FilePairing]) -> set[str]:
+    """Return the folder names in which the paths of images and of their masks differ, in lower case."""
+    folders = {
+        (PurePosixPath(image).parts[:-1], PurePosixPath(target).parts[:-1])
+        for pairing in masks
+        for image, target in pairing.files
+    }
+    return {part.lower() for pair in folders for both in zip(*pair, strict=False) if len({*both}) > 1 for part in both}
+
+
+def _without_masks(inside: str, masks: list[FilePairing]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the patterns by which the importer of class folders leaves out most of the masks, and the reason."""
+    below = [one for one in masks if f"{one.root}/".startswith(f"{inside}/".removeprefix("/"))]
+    if not below:
+        return {}, {}
+    best = max(below, key=lambda one: len(one.named))
+    changes = {"images": best.images, "targets": best.targets}
+    changes = {key: pattern.removeprefix(f"{inside}/") for key, pattern in changes.items()}
+    return changes, {"targets": f"{quantity(len(best.named), 'file is a mask', 'files are masks')} and left out"}
