@@ -11,9 +11,11 @@ from stages.configuration.choice import Choice
 from stages.configuration.contract_thresholds import accept
 from stages.configuration.inspection import SourceFacts
 from stages.core.plurals import quantity
+from stages.dataset.manifest import SPLITS
 from stages.importers.format_detection import SOURCE_DEFAULTS, FormatCandidate
 from stages.importers.table_columns import NO_COLUMNS
 
+BLOCKS = 10  # number of blocks into which too few groups are divided
 FEW, SHARE, SHARE_OF_FEW = 300, 0.15, 0.2  # with fewer images, validation and test each have a larger share
 MANY = 0.2  # share of rejected files from which the format is in doubt
 
@@ -36,18 +38,33 @@ def propose_ingest(reading: FormatCandidate, facts: SourceFacts, source: Path) -
     )
     yield Choice("ingest.format", reading.format, reading.reason)
     together = {"group_regex": facts.grouping.group, "sequence_block": facts.grouping.block}
+    blocks, why_blocks = _blocks_of_few_groups(reading)
+    if blocks > 1 and facts.grouping.block == 1:
+        together["sequence_block"] = blocks
     for key, value in (SOURCE_DEFAULTS | together | reading.changes).items():
         if key == "columns":
             continue
         own = "matches the names of the images" if key == "images" and value else ""
         if key in together and value == together[key] != SOURCE_DEFAULTS[key]:
-            own = facts.grouping.why
+            own = facts.grouping.why or why_blocks
         yield Choice(f"ingest.{key}", value, reading.reasons.get(key, own))
     table = reading.changes.get("columns")
     unused = Columns().model_dump(mode="json")  # without a table, the columns have their defaults
     for key, value in (NO_COLUMNS | table if table else unused).items():
         known = "from the header of the table" if table and value != NO_COLUMNS[key] else ""
         yield Choice(f"ingest.columns.{key}", value, reading.reasons.get(f"columns.{key}", known))
+
+
+def _blocks_of_few_groups(reading: FormatCandidate) -> tuple[int, str]:
+    """Return a length of blocks that divide groups too few for three splits, and the reason; 1 if not needed."""
+    groups = {item.group for item in reading.samples}
+    if None in groups or len(groups) >= len(SPLITS) or not all(re.search(r"\d", item.path) for item in reading.samples):
+        return 1, ""
+    block = max(2, len(reading.samples) // BLOCKS)
+    return block, (
+        f"{quantity(len(groups), 'group')} cannot be divided into training, validation and test, so that each is "
+        f"divided into blocks of {block} consecutive images; images of one group are in several splits"
+    )
 
 
 def rejected_share(reading: FormatCandidate, facts: SourceFacts) -> float:

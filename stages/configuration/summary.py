@@ -1,5 +1,6 @@
 """Text summary of a proposal: reasons, alternatives, observations, blockers, open questions and unread files."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from stages.configuration.inspection import SourceFacts
 from stages.configuration.orientation import MAX_UPRIGHT, MIN_COVERED, SECTORS, covered_sectors
 from stages.configuration.source_proposal import find_rejected, such_as
 from stages.core.plurals import list_names, quantity
-from stages.images.archives import HIDDEN_FILES, SourceFiles
+from stages.images.archives import HIDDEN_FILES, LABEL_SUFFIXES, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.format_detection import FormatCandidate
 
 MAX_LISTED = 5
+NOTES = re.compile(r"(?i)readme|licen[cs]e|copying|changelog|source|requirements")  # names of texts without labels
 DARK, BRIGHT = 10, 245  # grey levels
 FEWEST_IMAGES = 10
 
@@ -126,7 +128,8 @@ def find_blockers(chosen: FormatCandidate, facts: SourceFacts, counts: PerClass,
 def _questions(chosen: FormatCandidate, rivals: list[FormatCandidate], facts: SourceFacts) -> Iterator[str]:
     yield "objective: which score makes the model useful?"
     yield from _ask_about_class_folders(chosen, rivals)
-    if not (facts.grouping.group or facts.grouping.block > 1 or chosen.changes.get("columns", {}).get("group")):
+    yield from _ask_about_label_files(chosen)
+    if not (facts.grouping.group or facts.grouping.block > 1 or any(item.group is not None for item in chosen.samples)):
         yield "ingest.group_regex, ingest.sequence_block: which images are related (by patient, scene or video)?"
     for ask in facts.grouping.asks:
         yield f"ingest.group_regex, ingest.sequence_block: {ask}"
@@ -162,11 +165,27 @@ def _ask_about_class_folders(chosen: FormatCandidate, rivals: list[FormatCandida
             return
 
 
+def _ask_about_label_files(chosen: FormatCandidate) -> Iterator[str]:
+    """Yield a question if files that may contain labels lie among images whose folders are read as classes."""
+    paths = [one.path for one in chosen.unused if Path(one.path).suffix.lower() in LABEL_SUFFIXES]
+    paths = [path for path in paths if not NOTES.match(Path(path).name)]
+    if chosen.format == "folders" and paths:
+        files = quantity(len(paths), "file that may contain labels is", "files that may contain labels are")
+        yield (
+            f"ingest.format: {files} not used ({list_names(paths, MAX_LISTED)}), because the folders are read as "
+            "classes: which of them are the labels?"
+        )
+
+
 def _rejected_files(chosen: FormatCandidate, facts: SourceFacts, left_out: list[str]) -> Iterator[str]:
     """Yield lines about the files that ingest does not read or rejects, and the opened images that cannot be used."""
     if left_out:
         images = quantity(len(left_out), "image is", "images are")
         yield f"{images} elsewhere in the source ({such_as(len(left_out))}{left_out[0]})"
+    if chosen.unused:
+        files = quantity(len(chosen.unused), "file is", "files are")
+        first = chosen.unused[0]
+        yield f"{files} not used ({such_as(len(chosen.unused))}{first.path}: {first.reason})"
     if chosen.rejected:
         first, share = chosen.rejected[0], len(chosen.rejected) / (len(chosen.rejected) + len(chosen.samples))
         files = quantity(len(chosen.rejected), "file is rejected", "files are rejected")
@@ -183,7 +202,7 @@ def find_unused_images(files: SourceFiles, chosen: FormatCandidate) -> list[str]
     """Return the paths of the images in the source that the chosen interpretation neither uses nor rejects."""
     folder = chosen.inside if chosen.inside not in files else chosen.inside.rpartition("/")[0]
     used = {f"{folder}/{item.path}".removeprefix("/") for item in chosen.samples} | chosen.targets
-    used |= {f"{folder}/{one.path}".removeprefix("/") for one in chosen.rejected} | {
+    used |= {f"{folder}/{one.path}".removeprefix("/") for one in (*chosen.rejected, *chosen.unused)} | {
         item.path for item in chosen.samples
     }
     images = (path for path in files if Path(path).suffix.lower() in IMAGE_SUFFIXES and not HIDDEN_FILES.search(path))

@@ -1,9 +1,12 @@
 """Import images that are sorted into one folder per class."""
 
+from pathlib import PurePosixPath
+
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
-from stages.images.archives import Rejection, SourceFiles
+from stages.images.archives import DOCUMENT_SUFFIXES, LABEL_SUFFIXES, Rejection, SourceFiles
+from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation
 from stages.importers.sidecar_files import match_files
 
@@ -11,6 +14,7 @@ from stages.importers.sidecar_files import match_files
 def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
     """Import one folder per class; with `has_split`, these folders are inside one folder per split.
 
+    Tables, documents and files outside the folders without the suffix of an image are not used, and not rejected.
     With the patterns `ingest.images` and `ingest.targets`, target files of images, such as masks, are left out.
 
     Args:
@@ -37,6 +41,10 @@ def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: boo
         )
     for path, read in files.items():
         *inner, _ = path.split("/")
+        suffix = PurePosixPath(path).suffix.lower()
+        if suffix in LABEL_SUFFIXES | DOCUMENT_SUFFIXES or (not inner and suffix not in IMAGE_SUFFIXES):
+            rejected.append(Rejection(path, "is not an image", is_unused=True))
+            continue
         split = SPLIT_WORDS.get(inner.pop(0).lower()) if has_split and inner else None
         if has_split and split is None:
             rejected.append(

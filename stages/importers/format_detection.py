@@ -16,7 +16,7 @@ from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import HIDDEN_FILES, TABLE_SUFFIXES, Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
-from stages.importers import IMPORTERS, Sample, select_inside
+from stages.importers import IMPORTERS, SEVERAL_FILES, Sample, select_inside
 from stages.importers.coco import marks_most_as_crowd
 from stages.importers.deeplabcut import is_deeplabcut
 from stages.importers.filename_matching import (
@@ -71,6 +71,8 @@ class FormatCandidate:
     """Sidecar files that contain the labels."""
     samples: tuple[Sample, ...] = ()
     rejected: tuple[Rejection, ...] = ()
+    unused: tuple[Rejection, ...] = ()
+    """Files that are not images or not part of the data set."""
 
     @property
     def coverage(self) -> int:
@@ -135,7 +137,9 @@ def _try_candidate(files: SourceFiles, candidate: FormatCandidate, ingest: Inges
     complete = {sample.split for sample in samples} == set(SPLIT_WORDS.values())
     if not samples or (candidate.has_split and not complete):
         return None
-    return replace(candidate, has_split=complete, samples=tuple(samples), rejected=tuple(rejected))
+    unused = tuple(one for one in rejected if one.is_unused)
+    counted = tuple(one for one in rejected if not one.is_unused)
+    return replace(candidate, has_split=complete, samples=tuple(samples), rejected=counted, unused=unused)
 
 
 def _reason(error: Exception) -> str:
@@ -145,12 +149,16 @@ def _reason(error: Exception) -> str:
 
 
 def _candidates(files: SourceFiles, failures: list[str]) -> Iterator[FormatCandidate]:
+    tables: list[FormatCandidate] = []
     for path in files:
         try:
-            yield from _from_file(files, path)
+            for candidate in _from_file(files, path):
+                tables += [candidate] if candidate.format in SEVERAL_FILES else []
+                yield candidate
         except IMPORT_ERRORS as error:
             reason = _reason(error)
             failures.append(reason if reason.startswith(path) else f"{path}: {reason}")
+    yield from _from_several_tables(tables, sum(path.lower().endswith(TABLE_SUFFIXES) for path in files))
     yield from _from_annotation_folders(files)
     reported = set()
     masks: list[FilePairing] = []
@@ -219,6 +227,27 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
         unlisted = f"{quantity(len(others), 'other file')} {'is' if len(others) == 1 else 'are'} not listed"
         reasons["images"] = f"the table lists these; {unlisted}, for example {others[0]}"
     yield FormatCandidate("table", path, f"the column {column} contains paths of images", changes, reasons)
+
+
+def _from_several_tables(tables: list[FormatCandidate], count: int) -> Iterator[FormatCandidate]:
+    """Yield a candidate that reads tables of several folders as one, if all have the same layout.
+
+    Args:
+        tables: candidates of one table each.
+        count: number of all tables in the source.
+    """
+    for format_ in SEVERAL_FILES:
+        same = [one for one in tables if one.format == format_]
+        folders = {one.inside.rpartition("/")[0] for one in same}
+        columns = same[0].changes.get("columns") if same else None
+        if len(folders) < 2 or any(one.changes.get("columns") != columns for one in same):
+            continue
+        if format_ == "table" and len(same) < count:
+            continue  # the importer reads all tables below the folder
+        inside = "" if "" in folders else os.path.commonpath(folders)
+        why = f"{len(same)} tables, each about the images of its folder, which is their group"
+        changes = {} if columns is None else {"columns": columns}
+        yield FormatCandidate(format_, inside, why, changes, same[0].reasons if columns else {})
 
 
 def _from_annotation_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
