@@ -92,7 +92,7 @@ def main(options: ConfigureOptions) -> Proposal:
         left_out = find_unused_images(files, chosen)
     _write(_text(text, proposed), options.output)
     rivals = [one for one in found if one is not chosen]
-    lines = [one_line(line) for line in summarize(chosen, rivals, facts, proposed, counts, left_out, failures)]
+    lines = [one_line(line) for line in summarize(chosen, rivals, facts, proposed, counts, left_out, failures, params)]
     return Proposal(options.output, proposed, lines)
 
 

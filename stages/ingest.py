@@ -51,7 +51,7 @@ KINDS = {
 
 
 def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, split: Split) -> dict[str, Any]:
-    """Write `manifest.parquet`, `images-*.tar`, `rejected.csv`, `sealed_index.parquet`, and the sealed test images.
+    """Write `manifest.parquet`, `images-*.tar`, lists of the files that are left out, and the sealed test images.
 
     With `split.by: hash`, the table in `splits` is a lock file: groups that it lists stay in their split, and new
     groups are appended.
@@ -73,13 +73,18 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
     """
     with ExitStack() as stack:
         with announce(f"ingest: listing the images and labels of {source}"):
-            samples, rejected = stack.enter_context(open_source(source, ingest, has_split=split.by == "source"))
+            samples, left_out = stack.enter_context(open_source(source, ingest, has_split=split.by == "source"))
         known = IngestCache(ingest.name)
         table, unreadable = _describe(samples, known, ingest.max_megapixels)
         if len(table):
             known.save(table)
-        rejected.extend(unreadable)
+        unused = [one for one in left_out if one.is_unused]
+        rejected = [one for one in left_out if not one.is_unused] + unreadable
         _write_rejected(rejected, output / "rejected.csv")
+        _write_rejected(unused, output / "unused.csv")
+        if unused:
+            files = quantity(len(unused), "file is", "files are")
+            print(f"ingest: {files} not used, for example {unused[0].path}: {unused[0].reason}", flush=True)
         _check_rejected_share(rejected, len(table), ingest.max_rejected)
         _check_label_kinds(table)
         _check_crowds(table)

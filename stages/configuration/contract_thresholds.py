@@ -1,4 +1,4 @@
-"""Thresholds of the data contract (`checks`), relaxed and explained where the images do not meet the usual ones."""
+"""Expected number of images per class, and the rules of the data contract (`checks`) that the images will not meet."""
 
 import math
 from collections import Counter
@@ -6,42 +6,70 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from stages.configuration.choice import Choice
+from stages.config.schema_data import Checks
 from stages.configuration.filename_patterns import assign_groups
 from stages.configuration.inspection import SourceFacts
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import class_names
 from stages.dataset.splits import assign_splits
 from stages.importers.format_detection import FormatCandidate
 
-TRAINING, VALIDATION = 10, 3  # usual minimum number of images per class
-SHORTEST, ASPECT = 8, 10  # minimum side in pixels; maximum aspect ratio
-LEAST_SIDE, MOST_ASPECT = 4, 50  # limits beyond which the threshold is not relaxed
+MAX_CLASSES = 3  # classes that a message lists
 
 PerClass = dict[str, dict[str, int]]
 """Number of images by split and class."""
 
 
-def propose_checks(facts: SourceFacts, counts: PerClass) -> Iterator[Choice]:
-    """Propose the thresholds in section `checks`."""
-    for key, part, usual in (("train", "train", TRAINING), ("validation", "val", VALIDATION)):
-        rarest = min(counts[part].items(), key=lambda item: item[1], default=("", usual))
-        low = max(1, min(usual, rarest[1]))
-        number = quantity(rarest[1], f"{'training' if key == 'train' else key} image")
-        why = f"class {rarest[0]} will have about {number}, fewer than the usual {usual}: are these enough?"
-        yield Choice(f"checks.min_{key}_per_class", low, why if low < usual else "")
+def find_unmet_checks(facts: SourceFacts, counts: PerClass, checks: Checks) -> Iterator[str]:
+    """Yield each rule of the contract that the images will not meet, with the line that would accept them.
+
+    The rules are guards: they are never changed here, because only a person can decide that few images are enough or
+    that a narrow image is complete.
+
+    Args:
+        facts: statistics of the images.
+        counts: number of images by split and class.
+        checks: current params.
+    """
+    for key, part, least in (
+        ("min_train_per_class", "train", checks.min_train_per_class),
+        ("min_validation_per_class", "val", checks.min_validation_per_class),
+    ):
+        # With known labels, a class without images is reported as missing, whatever the limit is.
+        rare = sorted((n, name) for name, n in counts[part].items() if n < least and (n or not facts.labels))
+        if rare:
+            split = {"train": "training", "val": "validation"}[part]
+            classes = list_names((f"{name} about {number}" for number, name in rare), MAX_CLASSES)
+            few = quantity(len(rare), "class has", "classes have")
+            yield (
+                f"validate: {few} fewer than {quantity(least, f'{split} image')} (checks.{key}): {classes}; collect "
+                f"more images, or {accept(f'checks.{key}', max(1, rare[0][0]))}"
+            )
     shortest, slim = int(facts.sides.min()), max_aspect_ratio(facts)
-    low = shortest if LEAST_SIDE <= shortest < SHORTEST else SHORTEST
-    yield Choice(
-        "checks.min_side",
-        low,
-        f"the shortest side of an image is {quantity(shortest, 'pixel')}: is the image complete?"
-        if low < SHORTEST
-        else "",
-    )
-    wide = math.ceil(slim) if ASPECT < slim <= MOST_ASPECT else ASPECT
-    why = f"an image has the aspect ratio {slim:.3g}: is the image complete?" if wide > ASPECT else ""
-    yield Choice("checks.max_aspect", wide, why)
+    if shortest < checks.min_side:
+        side = quantity(shortest, "pixel")
+        yield (
+            f"validate: the shortest side of an image is {side}, below checks.min_side {checks.min_side}: is the image "
+            f"complete? Crop or remove it, or {accept('checks.min_side', shortest)}"
+        )
+    if slim > checks.max_aspect:
+        yield (
+            f"validate: an image has the aspect ratio {slim:.3g}, above checks.max_aspect {checks.max_aspect:g}: is "
+            f"the image complete? Crop or remove it, or {accept('checks.max_aspect', math.ceil(slim))}"
+        )
+    if facts.blank > checks.max_blank * len(facts.opened):
+        share = math.ceil(100 * facts.blank / len(facts.opened)) / 100
+        images = quantity(len(facts.opened), "opened image")
+        yield (
+            f"validate: {facts.blank} of {images} {'has' if facts.blank == 1 else 'have'} a single grey level, above "
+            f"checks.max_blank {checks.max_blank:g}; remove such images, or {accept('checks.max_blank', share)}"
+        )
+
+
+def accept(key: str, value: float) -> str:
+    """Return the line of the params that accepts what a guard would stop."""
+    section, name = key.split(".")
+    return f"accept this by the line `{name}: {value:g}` in section {section}"
 
 
 def max_aspect_ratio(facts: SourceFacts) -> float:

@@ -47,6 +47,8 @@ class SourceFacts:
     """Number of opened colour images with faint colours."""
     levels: Float[Array, "M 2"]
     """Mean and 99th percentile of the grey levels of the opened images, 0 to 255."""
+    blank: int
+    """Number of opened images with a single grey level."""
     smallest: list[tuple[float, str]]
     """Smallest structure of opened images: size in original pixels and key of `VISIBLE`."""
     annotations: list[Annotation]
@@ -69,7 +71,7 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
         UserError: none of the opened images can be used.
     """
     items, known = reading.samples, dict[int, ImageSignature]()
-    annotations, levels, sizes, unusable = [], [], [], {}
+    annotations, levels, blanks, sizes, unusable = [], [], [], [], {}
     sides: list[tuple[int, ...]] = []
     channels, depths, colours, megapixels = Counter[int](), Counter[int](), Counter[str](), 0.0
     for place in np.unique(np.linspace(0, len(items) - 1, LOOKED_AT).round().astype(int)).tolist():
@@ -102,6 +104,7 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
         depths[8 * image.dtype.itemsize] += 1
         grey = to_grey(image)
         levels.append((grey.mean(), np.percentile(grey, 99)))
+        blanks.append(bool(grey.min() == grey.max()))
     if not sides:
         first, why = next(iter(unusable.items()))
         raise UserError(f"none of {quantity(len(unusable), 'opened image')} can be used; {first}: {why}")
@@ -120,6 +123,7 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
         stored_grey=colours["stored grey"],
         faint=colours["faint"],
         levels=np.array(levels),
+        blank=sum(blanks),
         smallest=sizes,
         annotations=annotations,
         labels=labels,

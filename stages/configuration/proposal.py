@@ -5,7 +5,7 @@ from pathlib import Path
 from stages.config.load import value_of
 from stages.config.schema import Params
 from stages.configuration.choice import Choice
-from stages.configuration.contract_thresholds import PerClass, count_per_class, propose_checks
+from stages.configuration.contract_thresholds import PerClass, count_per_class
 from stages.configuration.inspection import SourceFacts
 from stages.configuration.resolution import propose_prepare
 from stages.configuration.source_proposal import propose_ingest, propose_split
@@ -36,9 +36,8 @@ def propose_params(
     prepare = params.prepare.model_copy(update={c.key.removeprefix("prepare."): c.value for c in prepare_choices})
     found = [
         *task_choices,
-        *propose_ingest(reading, facts, source, params),
+        *propose_ingest(reading, facts, source),
         *split,
-        *propose_checks(facts, counts),
         Choice("gate.waive", {}, "previous waivers belong to other data" if params.gate.waive else ""),
         *prepare_choices,
         *propose_training(facts, gives, estimate_data_amount(reading, facts, prepare), prepare.fit, counts["train"]),

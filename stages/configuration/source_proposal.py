@@ -6,26 +6,27 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.config.schema import Params
 from stages.config.schema_data import Columns
 from stages.configuration.choice import Choice
+from stages.configuration.contract_thresholds import accept
 from stages.configuration.inspection import SourceFacts
 from stages.core.plurals import quantity
+from stages.dataset.manifest import SPLITS
 from stages.importers.format_detection import SOURCE_DEFAULTS, FormatCandidate
 from stages.importers.table_columns import NO_COLUMNS
 
+BLOCKS = 10  # number of blocks into which too few groups are divided
 FEW, SHARE, SHARE_OF_FEW = 300, 0.15, 0.2  # with fewer images, validation and test each have a larger share
-TOLERABLE = 0.2  # maximum share of rejected files that is proposed for ingest.max_rejected
+MANY = 0.2  # share of rejected files from which the format is in doubt
 
 
-def propose_ingest(reading: FormatCandidate, facts: SourceFacts, source: Path, params: Params) -> Iterator[Choice]:
-    """Propose the section `ingest`.
+def propose_ingest(reading: FormatCandidate, facts: SourceFacts, source: Path) -> Iterator[Choice]:
+    """Propose the section `ingest`, except for its guards (`max_rejected`, `max_megapixels`), which are not changed.
 
     Args:
         reading: chosen interpretation of the source.
         facts: statistics of its images.
         source: path of the source.
-        params: current params.
     """
     named = re.sub(r"[^a-z0-9_-]+", "_", source.name.split(".")[0].lower()).strip("_-") or "images"
     yield Choice("ingest.name", named, "names data/splits/NAME.json")
@@ -37,20 +38,33 @@ def propose_ingest(reading: FormatCandidate, facts: SourceFacts, source: Path, p
     )
     yield Choice("ingest.format", reading.format, reading.reason)
     together = {"group_regex": facts.grouping.group, "sequence_block": facts.grouping.block}
+    blocks, why_blocks = _blocks_of_few_groups(reading)
+    if blocks > 1 and facts.grouping.block == 1:
+        together["sequence_block"] = blocks
     for key, value in (SOURCE_DEFAULTS | together | reading.changes).items():
         if key == "columns":
             continue
         own = "matches the names of the images" if key == "images" and value else ""
         if key in together and value == together[key] != SOURCE_DEFAULTS[key]:
-            own = facts.grouping.why
+            own = facts.grouping.why or why_blocks
         yield Choice(f"ingest.{key}", value, reading.reasons.get(key, own))
     table = reading.changes.get("columns")
     unused = Columns().model_dump(mode="json")  # without a table, the columns have their defaults
     for key, value in (NO_COLUMNS | table if table else unused).items():
         known = "from the header of the table" if table and value != NO_COLUMNS[key] else ""
         yield Choice(f"ingest.columns.{key}", value, reading.reasons.get(f"columns.{key}", known))
-    yield Choice("ingest.max_rejected", *_rejected(reading, facts, params.ingest.max_rejected))
-    yield Choice("ingest.max_megapixels", params.ingest.max_megapixels)
+
+
+def _blocks_of_few_groups(reading: FormatCandidate) -> tuple[int, str]:
+    """Return a length of blocks that divide groups too few for three splits, and the reason; 1 if not needed."""
+    groups = {item.group for item in reading.samples}
+    if None in groups or len(groups) >= len(SPLITS) or not all(re.search(r"\d", item.path) for item in reading.samples):
+        return 1, ""
+    block = max(2, len(reading.samples) // BLOCKS)
+    return block, (
+        f"{quantity(len(groups), 'group')} cannot be divided into training, validation and test, so that each is "
+        f"divided into blocks of {block} consecutive images; images of one group are in several splits"
+    )
 
 
 def rejected_share(reading: FormatCandidate, facts: SourceFacts) -> float:
@@ -60,25 +74,25 @@ def rejected_share(reading: FormatCandidate, facts: SourceFacts) -> float:
     return (len(reading.rejected) + unusable) / (len(reading.rejected) + len(reading.samples))
 
 
-def _rejected(reading: FormatCandidate, facts: SourceFacts, tolerated: float) -> tuple[float, str]:
+def find_rejected(reading: FormatCandidate, facts: SourceFacts, max_rejected: float) -> Iterator[str]:
+    """Yield the expected share of rejected files if it exceeds the tolerated one, with the line that would accept it.
+
+    Args:
+        reading: chosen interpretation of the source.
+        facts: statistics of its images.
+        max_rejected: tolerated share of files, 0 to 1.
+    """
     share = rejected_share(reading, facts)
-    if share <= tolerated or share > TOLERABLE:
-        return tolerated, ""
-    reasons = []
-    if reading.rejected:
-        first = reading.rejected[0]
-        files = quantity(len(reading.rejected), "file is rejected", "files are rejected")
-        reasons.append(f"{files} ({such_as(len(reading.rejected))}{first.path}: {first.reason})")
-    if facts.unusable:
-        path, why = next(iter(facts.unusable.items()))
-        opened = len(facts.unusable) + len(facts.opened)
-        number = len(facts.unusable)
-        verb = "is" if number == 1 else "are"
-        reasons.append(
-            f"{number} of {quantity(opened, 'opened image')} {verb} unusable ({such_as(number)}{path}: {why})"
-        )
-        share = min(TOLERABLE, 2 * share)  # uncertain, because few images were opened
-    return math.ceil(100 * share) / 100, "; ".join(reasons) + "; check them: `ingest` lists all rejected files"
+    if share <= max_rejected:
+        return
+    examples = [(one.path, one.reason) for one in reading.rejected[:1]] + list(facts.unusable.items())[:1]
+    shown = "; ".join(f"{path}: {reason}" for path, reason in examples)
+    needed = min(1.0, 2 * share if facts.unusable else share)  # few images were opened, so that the share is uncertain
+    doubt = ". That many files suggest another format or folder" if share > MANY else ""
+    yield (
+        f"ingest: about {share:.1%} of the files will be rejected, more than ingest.max_rejected {max_rejected:g} "
+        f"({shown}); correct or remove them, or {accept('ingest.max_rejected', math.ceil(100 * needed) / 100)}{doubt}"
+    )
 
 
 def such_as(count: int) -> str:

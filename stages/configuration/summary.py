@@ -1,19 +1,23 @@
 """Text summary of a proposal: reasons, alternatives, observations, blockers, open questions and unread files."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from stages.config.schema import Params
 from stages.configuration.choice import Choice
-from stages.configuration.contract_thresholds import LEAST_SIDE, MOST_ASPECT, PerClass, max_aspect_ratio
+from stages.configuration.class_names import describe_odd_classes
+from stages.configuration.contract_thresholds import PerClass, find_unmet_checks
 from stages.configuration.inspection import SourceFacts
 from stages.configuration.orientation import MAX_UPRIGHT, MIN_COVERED, SECTORS, covered_sectors
-from stages.configuration.source_proposal import TOLERABLE, rejected_share, such_as
-from stages.core.plurals import quantity
-from stages.images.archives import HIDDEN_FILES, SourceFiles
+from stages.configuration.source_proposal import find_rejected, such_as
+from stages.core.plurals import list_names, quantity
+from stages.images.archives import HIDDEN_FILES, LABEL_SUFFIXES, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.format_detection import FormatCandidate
 
 MAX_LISTED = 5
+NOTES = re.compile(r"(?i)readme|licen[cs]e|copying|changelog|source|requirements")  # names of texts without labels
 DARK, BRIGHT = 10, 245  # grey levels
 FEWEST_IMAGES = 10
 
@@ -26,6 +30,7 @@ def summarize(
     counts: PerClass,
     left_out: list[str],
     failures: list[str],
+    params: Params,
 ) -> Iterator[str]:
     """Yield the lines of the summary.
 
@@ -37,6 +42,7 @@ def summarize(
         counts: images per split and class.
         left_out: images that the chosen interpretation does not use.
         failures: reasons why other interpretations failed.
+        params: current params, whose guards stay as they are.
     """
     yield f"{quantity(len(chosen.samples), 'image')}, read as {chosen.format}: {chosen.reason}"
     for choice in choices:
@@ -45,8 +51,8 @@ def summarize(
             yield f"      {choice.why}"
     yield from _titled("The source could also be read as", _rivals(rivals))
     yield from _titled("Observations", _observations(facts, chosen.has_split))
-    yield from _titled("Will stop the pipeline", find_blockers(chosen, facts, choices, counts))
-    yield from _titled("Questions that only you can answer", _questions(chosen, facts))
+    yield from _titled("Will stop the pipeline", find_blockers(chosen, facts, counts, params))
+    yield from _titled("Questions that only you can answer", _questions(chosen, rivals, facts))
     yield from _titled(
         "Not read",
         [*_rejected_files(chosen, facts, left_out), *[one for one in failures if "{key}" not in one][:MAX_LISTED]],
@@ -88,24 +94,16 @@ def _observations(facts: SourceFacts, has_split: bool) -> Iterator[str]:
         yield f"{bright} of {opened} opened images {verb} nearly white: the mean level is above {BRIGHT} of 255"
 
 
-def find_blockers(
-    chosen: FormatCandidate, facts: SourceFacts, choices: list[Choice], counts: PerClass
-) -> Iterator[str]:
-    """Yield problems that the proposed values do not solve and that will stop the pipeline.
+def find_blockers(chosen: FormatCandidate, facts: SourceFacts, counts: PerClass, params: Params) -> Iterator[str]:
+    """Yield what will stop the pipeline, each with what to do; guards are named, with the line that would accept it.
 
     Args:
         chosen: chosen interpretation of the source.
         facts: statistics of the images.
-        choices: proposed values.
         counts: number of images by split and class.
+        params: current params.
     """
-    value = {choice.key: choice.value for choice in choices}
-    share = rejected_share(chosen, facts)
-    if share > max(TOLERABLE, value["ingest.max_rejected"]):
-        yield (
-            f"ingest: about {share:.0%} of the files will be rejected, more than "
-            f"ingest.max_rejected ({value['ingest.max_rejected']:g}): see `Not read`"
-        )
+    yield from find_rejected(chosen, facts, params.ingest.max_rejected)
     if facts.count < FEWEST_IMAGES:
         images = quantity(facts.count, "image is", "images are")
         yield f"ingest: {images} too few for training, validation and test; collect more"
@@ -115,12 +113,7 @@ def find_blockers(
     if set(facts.channels) - {1, 3} and len(facts.channels) > 1:
         channels = ", ".join(map(str, sorted(facts.channels)))
         yield f"prepare: the images have different numbers of channels ({channels}); convert or remove some"
-    if facts.sides.min() < LEAST_SIDE or max_aspect_ratio(facts) > MOST_ASPECT:
-        yield (
-            f"validate: the shortest side is {quantity(int(facts.sides.min()), 'pixel')} (checks.min_side: "
-            f"{value['checks.min_side']}) and the largest aspect ratio is {max_aspect_ratio(facts):.3g} "
-            f"(checks.max_aspect: {value['checks.max_aspect']}); crop or remove such images"
-        )
+    yield from find_unmet_checks(facts, counts, params.checks)
     if len(set(facts.labels)) == 1:
         yield f"validate: all images are of one class, {facts.labels[0]}; a classifier requires at least two"
     missing = sorted({name for part in counts.values() for name, count in part.items() if count < 1})
@@ -132,9 +125,11 @@ def find_blockers(
         )
 
 
-def _questions(chosen: FormatCandidate, facts: SourceFacts) -> Iterator[str]:
+def _questions(chosen: FormatCandidate, rivals: list[FormatCandidate], facts: SourceFacts) -> Iterator[str]:
     yield "objective: which score makes the model useful?"
-    if not (facts.grouping.group or facts.grouping.block > 1 or chosen.changes.get("columns", {}).get("group")):
+    yield from _ask_about_class_folders(chosen, rivals)
+    yield from _ask_about_label_files(chosen)
+    if not (facts.grouping.group or facts.grouping.block > 1 or any(item.group is not None for item in chosen.samples)):
         yield "ingest.group_regex, ingest.sequence_block: which images are related (by patient, scene or video)?"
     for ask in facts.grouping.asks:
         yield f"ingest.group_regex, ingest.sequence_block: {ask}"
@@ -146,8 +141,40 @@ def _questions(chosen: FormatCandidate, facts: SourceFacts) -> Iterator[str]:
             f"augment.amounts: can the objects lie in every direction, as when seen from above{seen}? If so, set "
             "{rotation: 180}; the preset rotates by up to 10 degrees unless rotated images cannot be distinguished"
         )
+    for ask in describe_odd_classes(facts.annotations):
+        yield f"classes: {ask}"
     if reason := chosen.reasons.get("columns"):
         yield f"ingest.columns: {reason}; is it required?"
+
+
+def _ask_about_class_folders(chosen: FormatCandidate, rivals: list[FormatCandidate]) -> Iterator[str]:
+    """Yield a question if images with masks lie in folders that may be their classes."""
+    paths = {f"{chosen.inside}/{item.path}".removeprefix("/") for item in chosen.samples}
+    for other in rivals:
+        if other.format != "folders" or "targets" not in other.changes:
+            continue
+        shared = [item for item in other.samples if f"{other.inside}/{item.path}".removeprefix("/") in paths]
+        folders = sorted({label for item in other.samples for label in item.annotate(1, 1).labels or ()})
+        if shared and len(folders) > 1:
+            bare = len(other.samples) - len(shared)
+            more = f"; {quantity(bare, 'image has', 'images have')} no mask" if bare else ""
+            yield (
+                f"task.name: the images with masks lie in the folders {list_names(folders, MAX_LISTED)}: are these "
+                f"classes{more}? --inside {other.inside or '.'} --format folders classifies the images, without masks"
+            )
+            return
+
+
+def _ask_about_label_files(chosen: FormatCandidate) -> Iterator[str]:
+    """Yield a question if files that may contain labels lie among images whose folders are read as classes."""
+    paths = [one.path for one in chosen.unused if Path(one.path).suffix.lower() in LABEL_SUFFIXES]
+    paths = [path for path in paths if not NOTES.match(Path(path).name)]
+    if chosen.format == "folders" and paths:
+        files = quantity(len(paths), "file that may contain labels is", "files that may contain labels are")
+        yield (
+            f"ingest.format: {files} not used ({list_names(paths, MAX_LISTED)}), because the folders are read as "
+            "classes: which of them are the labels?"
+        )
 
 
 def _rejected_files(chosen: FormatCandidate, facts: SourceFacts, left_out: list[str]) -> Iterator[str]:
@@ -155,6 +182,10 @@ def _rejected_files(chosen: FormatCandidate, facts: SourceFacts, left_out: list[
     if left_out:
         images = quantity(len(left_out), "image is", "images are")
         yield f"{images} elsewhere in the source ({such_as(len(left_out))}{left_out[0]})"
+    if chosen.unused:
+        files = quantity(len(chosen.unused), "file is", "files are")
+        first = chosen.unused[0]
+        yield f"{files} not used ({such_as(len(chosen.unused))}{first.path}: {first.reason})"
     if chosen.rejected:
         first, share = chosen.rejected[0], len(chosen.rejected) / (len(chosen.rejected) + len(chosen.samples))
         files = quantity(len(chosen.rejected), "file is rejected", "files are rejected")
@@ -171,7 +202,7 @@ def find_unused_images(files: SourceFiles, chosen: FormatCandidate) -> list[str]
     """Return the paths of the images in the source that the chosen interpretation neither uses nor rejects."""
     folder = chosen.inside if chosen.inside not in files else chosen.inside.rpartition("/")[0]
     used = {f"{folder}/{item.path}".removeprefix("/") for item in chosen.samples} | chosen.targets
-    used |= {f"{folder}/{one.path}".removeprefix("/") for one in chosen.rejected} | {
+    used |= {f"{folder}/{one.path}".removeprefix("/") for one in (*chosen.rejected, *chosen.unused)} | {
         item.path for item in chosen.samples
     }
     images = (path for path in files if Path(path).suffix.lower() in IMAGE_SUFFIXES and not HIDDEN_FILES.search(path))

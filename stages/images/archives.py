@@ -24,6 +24,14 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 MAX_UNPACKED_BYTES = 64 * 2**30  # bytes; refuse archive bombs before they fill the disk
 MAX_FILE_BYTES = 2**30  # bytes of one file, which is read into memory
 TABLE_SUFFIXES = (".csv", ".parquet")
+LABEL_SUFFIXES = frozenset(
+    (*TABLE_SUFFIXES, ".tsv", ".json", ".jsonl", ".geojson", ".xml", ".txt", ".h5", ".xlsx", ".xls")
+)
+"""Suffixes of files that may contain labels."""
+DOCUMENT_SUFFIXES = frozenset(
+    ".md .rst .html .htm .pdf .doc .docx .ods .log .ini .cfg .toml .yaml .yml .py .ipynb .sh .mat .pkl .pickle".split()
+)
+"""Suffixes of further files that are not images."""
 HIDDEN_FILES = re.compile(
     r"""(?ix) (^|/) (?: \.(?!\.) | __MACOSX/ | Icon\r$                               # Unix and macOS
     | (eh)?Thumbs(_vista)?\.db(:[^/]*)?$ | desktop\.ini$ | Picasa\.ini$             # Windows and Picasa
@@ -45,6 +53,8 @@ class Rejection:
 
     path: str
     reason: str
+    is_unused: bool = False
+    """Whether the file is not an image or not part of the data set, and thus does not count as rejected."""
 
 
 SourceFiles = dict[str, Callable[[], bytes]]

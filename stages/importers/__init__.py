@@ -60,6 +60,8 @@ SINGLE_FILE_FORMATS = {
     "deeplabcut": "CollectedData.csv",
 }
 """Formats that consist of one file, which `ingest.inside` must name; the value is an example."""
+SEVERAL_FILES = ("table", "deeplabcut")
+"""Formats of one file of which a folder may contain several, which are read as one."""
 
 
 def detect_format(files: SourceFiles, name: str) -> tuple[str, str]:
@@ -129,7 +131,8 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
         if format_ == "auto":
             with _reporting_unreadable():
                 format_, reason = detect_format(files, name)
-        if format_ in SINGLE_FILE_FORMATS and not name:
+        has_tables = format_ in SEVERAL_FILES and any(path.lower().endswith(TABLE_SUFFIXES) for path in files)
+        if format_ in SINGLE_FILE_FORMATS and not name and not has_tables:
             raise UserError(
                 f"ingest.inside: the format {format_} consists of one file; name it, for example "
                 f"labels/{SINGLE_FILE_FORMATS[format_]}"

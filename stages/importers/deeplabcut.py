@@ -14,6 +14,7 @@ from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.csv_text import decimal_sign, decode_csv, find_separator, parse_number
 from stages.importers.image_paths import ImageFinder
 from stages.importers.sample import ImportResult, Sample, fixed_annotation, read_label_file, split_from_path
+from stages.importers.several_tables import import_tables
 
 
 def is_deeplabcut(data: bytes) -> bool:
@@ -27,7 +28,7 @@ def import_deeplabcut(files: SourceFiles, name: str, ingest: Ingest, has_split: 
 
     Args:
         files: files of the source by path.
-        name: path of the table.
+        name: path of the table; empty: all tables of DeepLabCut, each of which refers to the images of its folder.
         ingest: parameters of `ingest`; not used.
         has_split: True if the source defines the splits; they are read in any case.
 
@@ -36,6 +37,14 @@ def import_deeplabcut(files: SourceFiles, name: str, ingest: Ingest, has_split: 
         UserError: the table is not CSV in UTF-8, describes several individuals, has wrong header rows, or has no row of
             an image.
     """
+    if name:
+        return _import_one(files, name)
+    tables = [path for path in files if path.lower().endswith(".csv") and is_deeplabcut(read_label_file(files, path))]
+    return import_tables(files, tables, _import_one)
+
+
+def _import_one(files: SourceFiles, name: str) -> ImportResult:
+    """Import one table."""
     try:
         text = decode_csv(read_label_file(files, name))
         separator = find_separator(text)
@@ -82,7 +91,7 @@ def import_deeplabcut(files: SourceFiles, name: str, ingest: Ingest, has_split: 
             Sample(path, fixed_annotation(Annotation(points=points)), None, split_from_path(path), files[path])
         )
     images = (p for p in files if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES)
-    return samples, rejected + [Rejection(p, f"has no row in {name}") for p in images if p not in seen]
+    return samples, rejected + [Rejection(p, f"has no row in {name}", is_unused=True) for p in images if p not in seen]
 
 
 def _columns(lines: list[list[str]], name: str) -> dict[str, tuple[int, int]]:

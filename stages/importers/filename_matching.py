@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -28,7 +28,7 @@ Pattern = tuple[str, int]
 MIN_IMAGES = 3  # images that a pattern must match
 MAX_PATTERNS = 200  # patterns compared with each other, those with the most images first
 NEARLY_ALL = 0.9  # share of the images from which no further patterns are tried
-MAX_IMAGES_OF_TWO_KEYS = 20_000  # images up to which patterns with two keys are tried, which takes memory
+MAX_IMAGES_OF_SEVERAL_KEYS = 20_000  # images up to which patterns with several keys are tried, which takes memory
 MAX_PARTS = 4  # separators of a name, from either end, at which a key may begin
 INSPECTED = 12  # pairs of image and target that are decoded
 MIN_VOTES = 0.75  # share of the decoded pairs that must agree
@@ -36,6 +36,7 @@ MAX_VALUES = 32  # distinct values of a mask; an image with more is not a mask
 MAX_COUNTED = 500  # masks whose values are counted
 DARK = 16  # grey level up to which a dot image counts as black; JPEG ringing stays below it
 MIN_CORRELATION_GAIN = 0.3  # correlation of paired images above that of unpaired images
+NOT_BINARY = "the target files per object or class are not binary masks"
 DEGRADED_WORDS = frozenset("noisy noise input low lr blur blurred degraded corrupted raw source".split())
 """Words in file names that denote the degraded image, which is the input of a restoration task."""
 
@@ -85,20 +86,41 @@ class TargetInspection:
 def inspected_pairings(files: SourceFiles) -> list[tuple[FilePairing, TargetInspection]]:
     """Return the pairings with the detected formats of their targets.
 
-    Patterns in which two placeholders identify an image are tried only if {key} alone does not give nearly all images
-    a target file of their own. A pairing is left out if its several targets of one image are, in another
-    pairing, the targets of an image each.
+    Patterns in which several placeholders identify an image are tried only if {key} alone does not give nearly all
+    images a target file of their own. A pairing is left out if its several targets of one image are, in another
+    pairing, the targets of an image each; or if its targets belong to images that are nearer to them.
     """
     count = sum(PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES for path in files)
-    inspected = [(one, inspect_targets(files, one)) for one in find_pairings(files, _patterns)]
+    inspected = [(one, inspect_targets(files, one)) for one in _distinct(find_pairings(files, _patterns))]
     alone = any(
         found.format and not one.several and len(one.files) + len(one.named) >= NEARLY_ALL * count
         for one, found in inspected
     )
-    if not alone and count <= MAX_IMAGES_OF_TWO_KEYS:
-        inspected += [(one, inspect_targets(files, one)) for one in find_pairings(files, _patterns_of_two_keys)]
-    single = [one for one, found in inspected if found.format and not one.several]
-    return [(one, found) for one, found in inspected if not any(_has_image_per_target(other, one) for other in single)]
+    if not alone and count <= MAX_IMAGES_OF_SEVERAL_KEYS:
+        more = _distinct([*(one for one, _ in inspected), *find_pairings(files, _patterns_of_several_keys)])
+        inspected += [(one, inspect_targets(files, one)) for one in more[len(inspected) :]]
+    valid = [one for one, found in inspected if found.format]
+    return [(one, found) for one, found in inspected if not any(_is_better(other, one) for other in valid)]
+
+
+def _is_better(pairing: FilePairing, other: FilePairing) -> bool:
+    """Return whether the targets of another pairing belong to the images of this one."""
+    has_image_per_target = not pairing.several and _has_image_per_target(pairing, other)
+    is_nearer = len(pairing.root) > len(other.root) and f"{pairing.root}/".startswith(f"{other.root}/".lstrip("/"))
+    return has_image_per_target or (
+        is_nearer
+        and not other.named.isdisjoint(pairing.named)
+        and {image for image, _ in pairing.files}.isdisjoint(image for image, _ in other.files)
+    )
+
+
+def _distinct(pairings: Iterable[FilePairing]) -> list[FilePairing]:
+    """Return one of the pairings that give the same files the same targets, the one with the fewest `*`."""
+    found: dict[Any, FilePairing] = {}
+    for one in pairings:
+        files = one.files, one.targets_of, "{label}" in one.targets
+        found[files] = min(found.get(files, one), one, key=lambda same: (same.images + same.targets).count("*"))
+    return list(found.values())
 
 
 def _has_image_per_target(pairing: FilePairing, other: FilePairing) -> bool:
@@ -125,25 +147,44 @@ def find_pairings(
     large = [pattern for pattern in paths_of if len(paths_of[pattern]) >= MIN_IMAGES]
     large = sorted(large, key=lambda pattern: -len(paths_of[pattern]))[:MAX_PATTERNS]
     for (images, cut), (targets, other_cut) in itertools.permutations(large, 2):
-        if cut != other_cut:
+        if cut != other_cut or "{label}" in images or _differ_by_split(images, targets):
             continue
-        of_images, of_targets = paths_of[images, cut], paths_of[targets, other_cut]
-        common = of_images.keys() & of_targets.keys()
-        if (
-            len(common) < max(MIN_IMAGES, len(of_images) / 2)
-            or "{label}" in images
-            or _differ_by_split(images, targets)
-        ):
-            continue
-        if any(len(found) > 1 for found in of_images.values()):
-            continue
-        if all(of_images[key][0] not in of_targets[key] for key in common):
-            several = "{label}" not in targets and any(len(of_targets[key]) > 1 for key in common)
-            files_of = tuple((of_images[key][0], of_targets[key][0]) for key in sorted(common))
-            targets_of = tuple(tuple(of_targets[key]) for key in sorted(common))
-            pairing = FilePairing(images, targets, several, files_of, targets_of)
-            if len(common) + len(pairing.named) >= below[pairing.root] / 2:
-                yield pairing
+        pairing = _pair(images, targets, paths_of[images, cut], paths_of[targets, other_cut])
+        if pairing and len(pairing.files) + len(pairing.named) >= below[pairing.root] / 2:
+            yield pairing
+
+
+def _pair(
+    images: str, targets: str, of_images: dict[Key, list[str]], of_targets: dict[Key, list[str]]
+) -> FilePairing | None:
+    """Return the pairing of two patterns; None unless every key has one image, and half of the images have a target.
+
+    A file that both patterns match is a target if its key has another image, as with `{key}.*` and `{key}.png`. Else it
+    is the image itself if the targets are those of all classes, as with `raw/{key}.png` and `{label}/{key}.png`.
+
+    Args:
+        images: pattern of the images.
+        targets: pattern of the targets.
+        of_images: files that match the pattern of the images, by key.
+        of_targets: files that match the pattern of the targets, by key.
+    """
+    common = of_images.keys() & of_targets.keys()
+    if len(common) < max(MIN_IMAGES, len(of_images) / 2):
+        return None
+    image_of, targets_of = {}, {}
+    for key, found in of_images.items():
+        own = [path for path in found if path not in of_targets.get(key, ())] if len(found) > 1 else found
+        if len(own) != 1 or ("{label}" not in targets and own[0] in of_targets.get(key, ())):
+            return None
+        image_of[key] = own[0]
+        if others := [path for path in of_targets.get(key, ()) if path not in own]:
+            targets_of[key] = tuple(others)
+    if len(targets_of) < max(MIN_IMAGES, len(of_images) / 2):
+        return None
+    several = "{label}" not in targets and any(len(paths) > 1 for paths in targets_of.values())
+    keys = sorted(targets_of)
+    files_of = tuple((image_of[key], targets_of[key][0]) for key in keys)
+    return FilePairing(images, targets, several, files_of, tuple(targets_of[key] for key in keys))
 
 
 def _patterns(path: PurePosixPath) -> Iterator[tuple[Pattern, Key]]:
@@ -165,10 +206,11 @@ def _patterns(path: PurePosixPath) -> Iterator[tuple[Pattern, Key]]:
             yield ("/".join((*path.parts[: -1 - depth], "{key}", *rest, f"{name}{path.suffix}")), 0), (key,)
 
 
-def _patterns_of_two_keys(path: PurePosixPath) -> Iterator[tuple[Pattern, Key]]:
-    """Yield patterns in which a folder and the name, or two parts of the name, identify the image.
+def _patterns_of_several_keys(path: PurePosixPath) -> Iterator[tuple[Pattern, Key]]:
+    """Yield patterns in which folders and the name, or two parts of the name, identify the image.
 
-    {folder}/images/{key}.png and {folder}/masks/{key}_mask.png; {name}_{key}.png and {name}_dots_{key}.png.
+    {folder}/images/{key}.png with {folder}/masks/{key}_mask.png or {folder}/{label}/{key}.png;
+    {part}/{folder}/{key}.jpg with {part}/{folder}/{key}.png; {name}_{key}.png with {name}_dots_{key}.png.
     """
     folders, stem = path.parts[:-1], path.stem
     if any(sign in str(path) for sign in "{}*"):
@@ -176,11 +218,19 @@ def _patterns_of_two_keys(path: PurePosixPath) -> Iterator[tuple[Pattern, Key]]:
     cuts = [found.start() for found in re.finditer(r"[_\-. ]", stem)]
     ends = [("", stem, ""), *(("", stem[:cut], stem[cut:]) for cut in cuts[-1:])]
     ends += [(stem[: cut + 1], stem[cut + 1 :], "") for cut in cuts[:1]]
-    for place in range(max(0, len(folders) - 2), len(folders)):
-        around = "/".join((*folders[:place], "{folder}", *folders[place + 1 :]))
+    around = {
+        "/".join((*folders[:place], "{folder}", *folders[place + 1 :])): (folders[place],)
+        for place in range(max(0, len(folders) - 2), len(folders))
+    }
+    if len(folders) > 1:
+        above = folders[:-2]
+        around["/".join((*above, "{part}", "{folder}"))] = folders[-2:]
+        yield ("/".join((*above, "{folder}", "{label}", f"{{key}}{path.suffix}")), 0), (folders[-2], stem)
+    for places, values in around.items():
         for before, key, after in ends:
             if key:
-                yield (f"{around}/{before}{{key}}{after}{path.suffix}", 0), (folders[place], key)
+                yield (f"{places}/{before}{{key}}{after}{path.suffix}", 0), (*values, key)
+        yield (f"{places}/{{key}}.*", 0), (*values, stem)
     inside = "/".join((*folders, ""))
     for number, cut in enumerate(cuts[:MAX_PARTS], 1):
         left, right = stem[:cut], stem[cut + 1 :]
@@ -221,6 +271,9 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspectio
     spread = np.unique(np.linspace(0, len(pairing.files) - 1, INSPECTED).round().astype(int))
     masks = MaskFiles(files)
     masks.add(sorted(pairing.named)[:MAX_COUNTED])
+    # Class folders with the same file names give many such pairings, so that two files of each have to suffice.
+    if _has_several(pairing) and not any(_is_binary(files, masks, pairing.files[place][1]) for place in (0, -1)):
+        return TargetInspection("", NOT_BINARY, {})
     decoded = [
         (_levels(files, image), _mask_values(files, masks, target))
         for image, target in (pairing.files[i] for i in spread)
@@ -232,14 +285,26 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspectio
         unreadable = "more than a quarter of the opened pairs contain a file that cannot be read"
         differing = "the sizes of image and target differ"
         return TargetInspection("", unreadable if len(readable) < required else differing, {})
+    return _inspect_decoded(files, masks, pairing, spread.tolist(), pairs)
+
+
+def _has_several(pairing: FilePairing) -> bool:
+    """Return whether an image has a target file per object or class."""
+    return pairing.several or "{label}" in pairing.targets
+
+
+def _inspect_decoded(
+    files: SourceFiles, masks: MaskFiles, pairing: FilePairing, spread: list[int], pairs: list[tuple[Array, Array]]
+) -> TargetInspection:
+    """Detect the format of target files from some decoded pairs; `spread` are the numbers of the opened keys."""
     images, targets = zip(*pairs, strict=True)
     if _most_agree(_is_plain(a) for a in images) or _most_agree(_is_dotted(a) for a in images):
         return TargetInspection("", "the images are masks or dot images themselves", {})
     plain, binary = _most_agree(_is_plain(b) for b in targets), _most_agree(_is_plain(b, 2) for b in targets)
-    if pairing.several or "{label}" in pairing.targets:
+    if _has_several(pairing):
         if not binary:
-            return TargetInspection("", "the target files per object or class are not binary masks", {})
-        return _inspect_binary_masks(files, masks, pairing, spread.tolist())
+            return TargetInspection("", NOT_BINARY, {})
+        return _inspect_binary_masks(files, masks, pairing, spread)
     if _most_agree(_is_dotted(b) for b in targets):
         return TargetInspection("dots", "the targets contain small bright dots on black", {})
     numbered = _most_agree(_has_one_region_per_value(b) for b in targets)
@@ -250,6 +315,11 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspectio
     if not _show_same_scenes(pairs):
         return TargetInspection("", _reason_not_masks(targets), {})
     return TargetInspection("pairs", "images of the same scenes; check which of the two is the target", {})
+
+
+def _is_binary(files: SourceFiles, masks: MaskFiles, path: str) -> bool:
+    level = _mask_values(files, masks, path)
+    return level is not None and _is_plain(level, 2)
 
 
 def _inspect_binary_masks(

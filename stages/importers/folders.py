@@ -1,25 +1,37 @@
 """Import images that are sorted into one folder per class."""
 
+from pathlib import PurePosixPath
+
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
-from stages.images.archives import Rejection, SourceFiles
+from stages.images.archives import DOCUMENT_SUFFIXES, LABEL_SUFFIXES, Rejection, SourceFiles
+from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation
+from stages.importers.sidecar_files import match_files
 
 
 def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
     """Import one folder per class; with `has_split`, these folders are inside one folder per split.
 
+    Tables, documents and files outside the folders without the suffix of an image are not used, and not rejected.
+    With the patterns `ingest.images` and `ingest.targets`, target files of images, such as masks, are left out.
+
     Args:
         files: files of the source by path.
         name: not used; the folders name the classes.
-        ingest: parameters of `ingest`; not used.
+        ingest: parameters of `ingest`.
         has_split: True if the source defines the splits.
 
     Raises:
-        UserError: several top folders have names of splits, but `has_split` is False.
+        UserError: several top folders have names of splits, but `has_split` is False; or the patterns match no files.
     """
     samples, rejected = [], []
+    left_out = set()
+    if ingest.images and ingest.targets:
+        images, targets = match_files(files, ingest)
+        left_out = {path for key in images.keys() & targets.keys() for path, _ in targets[key]}
+    files = {path: read for path, read in files.items() if path not in left_out}
     tops = {path.split("/")[0] for path in files if "/" in path}
     named = sorted(top for top in tops if top.lower() in SPLIT_WORDS)
     if not has_split and len(named) > 1:
@@ -29,6 +41,10 @@ def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: boo
         )
     for path, read in files.items():
         *inner, _ = path.split("/")
+        suffix = PurePosixPath(path).suffix.lower()
+        if suffix in LABEL_SUFFIXES | DOCUMENT_SUFFIXES or (not inner and suffix not in IMAGE_SUFFIXES):
+            rejected.append(Rejection(path, "is not an image", is_unused=True))
+            continue
         split = SPLIT_WORDS.get(inner.pop(0).lower()) if has_split and inner else None
         if has_split and split is None:
             rejected.append(

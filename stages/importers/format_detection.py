@@ -16,7 +16,7 @@ from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import HIDDEN_FILES, TABLE_SUFFIXES, Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
-from stages.importers import IMPORTERS, Sample, select_inside
+from stages.importers import IMPORTERS, SEVERAL_FILES, Sample, select_inside
 from stages.importers.coco import marks_most_as_crowd
 from stages.importers.deeplabcut import is_deeplabcut
 from stages.importers.filename_matching import (
@@ -71,6 +71,8 @@ class FormatCandidate:
     """Sidecar files that contain the labels."""
     samples: tuple[Sample, ...] = ()
     rejected: tuple[Rejection, ...] = ()
+    unused: tuple[Rejection, ...] = ()
+    """Files that are not images or not part of the data set."""
 
     @property
     def coverage(self) -> int:
@@ -135,7 +137,9 @@ def _try_candidate(files: SourceFiles, candidate: FormatCandidate, ingest: Inges
     complete = {sample.split for sample in samples} == set(SPLIT_WORDS.values())
     if not samples or (candidate.has_split and not complete):
         return None
-    return replace(candidate, has_split=complete, samples=tuple(samples), rejected=tuple(rejected))
+    unused = tuple(one for one in rejected if one.is_unused)
+    counted = tuple(one for one in rejected if not one.is_unused)
+    return replace(candidate, has_split=complete, samples=tuple(samples), rejected=counted, unused=unused)
 
 
 def _reason(error: Exception) -> str:
@@ -145,25 +149,31 @@ def _reason(error: Exception) -> str:
 
 
 def _candidates(files: SourceFiles, failures: list[str]) -> Iterator[FormatCandidate]:
+    tables: list[FormatCandidate] = []
     for path in files:
         try:
-            yield from _from_file(files, path)
+            for candidate in _from_file(files, path):
+                tables += [candidate] if candidate.format in SEVERAL_FILES else []
+                yield candidate
         except IMPORT_ERRORS as error:
             reason = _reason(error)
             failures.append(reason if reason.startswith(path) else f"{path}: {reason}")
+    yield from _from_several_tables(tables, sum(path.lower().endswith(TABLE_SUFFIXES) for path in files))
     yield from _from_annotation_folders(files)
     reported = set()
+    masks: list[FilePairing] = []
     for pairing, inspection in inspected_pairings(files):
         found = inspection
         if pairing.several and (other := _target_of_another_image(pairing, files)):
             found = TargetInspection("", f"{other} has the name of another image, to which it belongs", {})
         if found.format:
+            masks += [pairing] if found.format != "pairs" else []
             changes, reasons = _describe_pairing(pairing, found)
             yield FormatCandidate(found.format, pairing.root, found.reason, changes, reasons, targets=pairing.named)
         elif (pairing.root, found.reason) not in reported:
             reported.add((pairing.root, found.reason))
             failures.append(f"{pairing.images} with {pairing.targets}: {found.reason}")
-    yield from _from_class_folders(files)
+    yield from _from_class_folders(files, masks)
 
 
 def _from_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
@@ -217,6 +227,27 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
         unlisted = f"{quantity(len(others), 'other file')} {'is' if len(others) == 1 else 'are'} not listed"
         reasons["images"] = f"the table lists these; {unlisted}, for example {others[0]}"
     yield FormatCandidate("table", path, f"the column {column} contains paths of images", changes, reasons)
+
+
+def _from_several_tables(tables: list[FormatCandidate], count: int) -> Iterator[FormatCandidate]:
+    """Yield a candidate that reads tables of several folders as one, if all have the same layout.
+
+    Args:
+        tables: candidates of one table each.
+        count: number of all tables in the source.
+    """
+    for format_ in SEVERAL_FILES:
+        same = [one for one in tables if one.format == format_]
+        folders = {one.inside.rpartition("/")[0] for one in same}
+        columns = same[0].changes.get("columns") if same else None
+        if len(folders) < 2 or any(one.changes.get("columns") != columns for one in same):
+            continue
+        if format_ == "table" and len(same) < count:
+            continue  # the importer reads all tables below the folder
+        inside = "" if "" in folders else os.path.commonpath(folders)
+        why = f"{len(same)} tables, each about the images of its folder, which is their group"
+        changes = {} if columns is None else {"columns": columns}
+        yield FormatCandidate(format_, inside, why, changes, same[0].reasons if columns else {})
 
 
 def _from_annotation_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
@@ -301,22 +332,54 @@ def _describe_pairing(pairing: FilePairing, found: TargetInspection) -> tuple[di
     return changes, reasons
 
 
-def _from_class_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
-    """Yield a candidate for each folder whose subfolders contain images and look like classes or splits."""
+def _from_class_folders(files: SourceFiles, masks: list[FilePairing]) -> Iterator[FormatCandidate]:
+    """Yield a candidate for each folder whose subfolders contain images and look like classes or splits.
+
+    Args:
+        files: files of the source by path.
+        masks: images with masks or dot images. These are left out, and folders that separate them are not classes.
+    """
+    named = frozenset(path for pairing in masks for path in pairing.named)
+    roles = DATA_FOLDERS | _separating_folders(masks)
     inner: dict[str, Counter[str]] = defaultdict(Counter)
-    roles: dict[str, set[str]] = defaultdict(set)
+    found: dict[str, set[str]] = defaultdict(set)
     for path in files:
         parts = PurePosixPath(path).parts
         if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
             for depth in range(len(parts) - 1):
-                inner["/".join(parts[:depth])][parts[depth]] += 1
-                roles["/".join(parts[:depth])] |= {part.lower() for part in parts[depth + 1 : -1]} & DATA_FOLDERS
+                inner["/".join(parts[:depth])][parts[depth]] += path not in named
+                found["/".join(parts[:depth])] |= {part.lower() for part in parts[depth + 1 : -1]} & roles
     for inside, counts in inner.items():
+        counts = +counts  # noqa: PLW2901  # without the folders that contain only masks
         sizes = sorted(counts.values())
         splits = sorted(folder for folder in counts if folder.lower() in SPLIT_WORDS)
+        changes, reasons = _without_masks(inside, masks)
         if len(splits) > 1:
-            yield FormatCandidate("folders", inside, f"the folders {', '.join(splits)} denote splits", has_split=True)
+            why = f"the folders {', '.join(splits)} denote splits"
+            yield FormatCandidate("folders", inside, why, changes, reasons, has_split=True)
         elif len(sizes) < 2 or sizes[len(sizes) // 2] < 2 or sizes[-1] > MAX_FOLDER_SHARE * sum(sizes):
             continue  # one image per folder, or a few stray images next to the main folder
-        elif len(roles[inside]) < 2 and not {folder.lower() for folder in counts} & DATA_FOLDERS:
-            yield FormatCandidate("folders", inside, f"{len(counts)} folders contain images, one class each")
+        elif len(found[inside]) < 2 and not {folder.lower() for folder in counts} & roles:
+            why = f"{len(counts)} folders contain images, one class each"
+            yield FormatCandidate("folders", inside, why, changes, reasons)
+
+
+def _separating_folders(masks: list[FilePairing]) -> set[str]:
+    """Return the folder names in which the paths of images and of their masks differ, in lower case."""
+    folders = {
+        (PurePosixPath(image).parts[:-1], PurePosixPath(target).parts[:-1])
+        for pairing in masks
+        for image, target in pairing.files
+    }
+    return {part.lower() for pair in folders for both in zip(*pair, strict=False) if len({*both}) > 1 for part in both}
+
+
+def _without_masks(inside: str, masks: list[FilePairing]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the patterns by which the importer of class folders leaves out most of the masks, and the reason."""
+    below = [one for one in masks if f"{one.root}/".startswith(f"{inside}/".removeprefix("/"))]
+    if not below:
+        return {}, {}
+    best = max(below, key=lambda one: len(one.named))
+    changes = {"images": best.images, "targets": best.targets}
+    changes = {key: pattern.removeprefix(f"{inside}/") for key, pattern in changes.items()}
+    return changes, {"targets": f"{quantity(len(best.named), 'file is a mask', 'files are masks')} and left out"}

@@ -42,8 +42,12 @@ DEFAULT_CLASS = "object"
 MAX_RINGING = 16  # grey level that JPEG ringing on black does not reach
 
 
-def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[Key, str], dict[Key, TargetFiles]]:
-    """Return the path of each image by its key, and the target files by the same key."""
+def match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[Key, str], dict[Key, TargetFiles]]:
+    """Return the path of each image by its key, and the target files by the same key.
+
+    Raises:
+        UserError: a pattern is invalid, lacks {key}, matches no file, or gives two images the same key.
+    """
     if problem := pattern_problem(ingest):
         raise UserError(problem)
     of_images, of_targets = (
@@ -51,17 +55,12 @@ def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[Key, str], di
         compile_pattern(ingest.targets, "ingest.targets"),
     )
     names = _key_names(ingest)
-    images: dict[Key, str] = {}
+    matching: dict[Key, list[str]] = defaultdict(list)
     targets: dict[Key, TargetFiles] = defaultdict(list)
     for path in files:
         if found := of_images.fullmatch(path):
-            key = tuple(found[name] for name in names)
-            if key in images:
-                raise UserError(
-                    f"ingest.images: {images[key]} and {path} have the same key {'/'.join(key)!r}; change the pattern "
-                    "so that it matches only one of them, or name the folder that differs, as in {patient}/{key}.png"
-                )
-            images[key] = path
+            matching[tuple(found[name] for name in names)].append(path)
+    images = {key: _single_image(key, paths, of_targets) for key, paths in matching.items()}
     if len(names) > 1:
         images = _with_keys_of_targets(images, files, ingest, of_targets)
     own = {path: key for key, path in images.items()}
@@ -83,6 +82,18 @@ def _match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[Key, str], di
                 f"{quantity(len(files), 'file')}{known}{_explain_placeholders(pattern)}"
             )
     return images, targets
+
+
+def _single_image(key: Key, paths: list[str], of_targets: re.Pattern[str]) -> str:
+    """Return the image of a key: its only file, or the only one that is not a target, as a.jpg beside a.png."""
+    others = [path for path in paths if len(paths) == 1 or not of_targets.fullmatch(path)]
+    if len(others) == 1:
+        return others[0]
+    one, other = (others or paths)[:2]
+    raise UserError(
+        f"ingest.images: {one} and {other} have the same key {'/'.join(key)!r}; change the pattern so that it matches "
+        "only one of them, or name the folder that differs, as in {patient}/{key}.png"
+    )
 
 
 def _explain_placeholders(pattern: str) -> str:
@@ -160,7 +171,7 @@ class _TargetMatcher:
 def _import_pairs_by_key(
     files: SourceFiles, ingest: Ingest, sample: Callable[[str, TargetFiles], Sample]
 ) -> ImportResult:
-    images, targets = _match_files(files, ingest)
+    images, targets = match_files(files, ingest)
     names = _key_names(ingest)
     samples = [sample(path, targets[key]) for key, path in images.items() if key in targets]
     rejected = [
@@ -198,7 +209,7 @@ def import_masks(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
     """
     masks = MaskFiles(files)
     if "{label}" in ingest.targets:
-        names = _class_names(masks, _match_files(files, ingest)[1], ingest.overlaps)
+        names = _class_names(masks, match_files(files, ingest)[1], ingest.overlaps)
     else:
         names_by_value = dict.fromkeys(
             ingest.mask_values[value] for value in sorted(ingest.mask_values)

@@ -4,6 +4,7 @@ import io
 import math
 import re
 import warnings
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +13,12 @@ import pandas as pd
 from stages.config.schema_data import Columns, Ingest
 from stages.core.errors import UserError, did_you_mean
 from stages.dataset.annotations import Annotation
-from stages.images.archives import Rejection, SourceFiles
+from stages.images.archives import TABLE_SUFFIXES, Rejection, SourceFiles
 from stages.importers.csv_text import decimal_sign, decode_csv, find_separator, parse_number
 from stages.importers.image_paths import ImageFinder
 from stages.importers.path_patterns import compile_pattern
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation, read_label_file
+from stages.importers.several_tables import import_tables
 
 Cells = dict[str, str]
 
@@ -33,9 +35,11 @@ class Table(NamedTuple):
 def import_table(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
     """Import a table with one row per image; `ingest.images` restricts both the files and the rows to matching paths.
 
+    Images that the table does not list are not used, so that a table may select a part of the images.
+
     Args:
         files: files of the source by path.
-        name: path of the table.
+        name: path of the table; empty: all tables, each of which refers to the images of its folder.
         ingest: parameters of `ingest`.
         has_split: True if the source defines the splits; they are read in any case.
 
@@ -44,6 +48,14 @@ def import_table(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
         UserError: the table cannot be parsed or lacks a column, `ingest.columns` defines nothing to predict, or
             `ingest.images` is not a valid pattern.
     """
+    if name:
+        return _import_one(files, name, ingest)
+    tables = [path for path in files if path.lower().endswith(TABLE_SUFFIXES)]
+    return import_tables(files, tables, partial(_import_one, ingest=ingest))
+
+
+def _import_one(files: SourceFiles, name: str, ingest: Ingest) -> ImportResult:
+    """Import one table."""
     columns, table = ingest.columns, read_table(read_label_file(files, name), name)
     _check_columns(columns, table, name)
     pattern = compile_pattern(ingest.images, "ingest.images") if ingest.images else None
@@ -64,7 +76,9 @@ def import_table(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
             rejected.append(Rejection(path, f"{name} {place}: {error}"))
         seen.add(path)
     candidates = (n for n in files if (pattern.fullmatch(n) if pattern else n != name))
-    return samples, rejected + [Rejection(n, f"is not listed in {name}") for n in candidates if n not in seen]
+    return samples, rejected + [
+        Rejection(n, f"is not listed in {name}", is_unused=True) for n in candidates if n not in seen
+    ]
 
 
 def _join(folder: str, cell: str) -> str:

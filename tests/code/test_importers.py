@@ -82,7 +82,7 @@ def test_files_outside_class_folders_are_refused_and_hidden_files_skipped(
     (folder / "0" / ".DS_Store").write_text("")
     items, refused = listing(folder)
     assert len(items) == 6
-    assert refused == [Rejection("LICENSE", "is not in a class folder")]
+    assert refused == [Rejection("LICENSE", "is not an image", is_unused=True)]
 
 
 SYSTEM_FILES = (
