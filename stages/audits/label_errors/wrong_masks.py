@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.ndimage import label, uniform_filter
 
 from stages.audits.audit_data import AuditData
+from stages.audits.label_errors.not_understood import unless_too_many
 from stages.audits.label_errors.wrong_classes import Found
 from stages.audits.label_errors.wrong_numbers import list_weak, robust_deviations
 from stages.core.findings import Finding
@@ -103,9 +104,8 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
         "check them."
     )
     evidence["which"] = [f"{path} ({words})" for path, words in captions.items()][:50]
-    return [
-        Finding("label_errors/masks", "warning", message, evidence, list(captions)[:24], captions, places)
-    ], unchecked
+    found = Finding("label_errors/masks", "warning", message, evidence, list(captions)[:24], captions, places)
+    return [unless_too_many(found, len(ranked), len(rows), "masks")], unchecked
 
 
 def _region(predicted_SS: Array, given_SS: Array) -> tuple[Array, int, int]:
@@ -147,7 +147,8 @@ def _unusual(rows: pd.DataFrame, names: tuple[str, ...], pixels_NK: Array) -> Fi
         f"{_contain(len(single))} a class that no other mask contains. Check whether these masks are incomplete or "
         "contain a wrong value."
     )
-    return Finding("label_errors/unusual-masks", "warning", message, evidence, list(captions)[:24], captions)
+    found = Finding("label_errors/unusual-masks", "warning", message, evidence, list(captions)[:24], captions)
+    return unless_too_many(found, len(captions), len(rows), "masks")
 
 
 def _contain(count: int) -> str:
