@@ -39,6 +39,7 @@ def read_results(folder: Path) -> dict[str, Any]:
         "score": params.task.score,
         "value": scores["scores"][params.task.score],
         "better": scores["better"][params.task.score],
+        "constant": scores["constant"][params.task.score],
         "confidence": scores["confidence"],
         "replicates": pd.read_parquet(folder / "data/evaluate/replicates.parquet")[params.task.score].to_numpy(),
         "paths": pd.read_parquet(folder / "data/evaluate/predictions.parquet", columns=["path"])["path"].tolist(),
@@ -96,7 +97,9 @@ def _estimate(figures: Interval, sign: str = "") -> str:
 
 
 def table(variants: dict[str, dict[str, Any]]) -> str:
-    """Return a Markdown table with one row per variant; all others are compared with the first.
+    """Return a Markdown table with one row per variant, and one for the constant prediction.
+
+    All variants are compared with the first; the constant prediction is the same for all.
 
     Raises:
         UserError: a variant cannot be compared with the first; see `difference`.
@@ -117,6 +120,8 @@ def table(variants: dict[str, dict[str, Any]]) -> str:
             cells += [_estimate(delta, "+"), verdict(delta, first["better"])]
         cells += [f"{variant['train_seconds']:.0f} s", f"{variant['onnx_bytes'] / 1e6:.1f} MB"]
         rows.append([*cells, f"{variant['one_image_ms']:.1f} ms"])
+    constant = first["constant"]
+    rows.append([f"constant: {constant['prediction']}", _estimate(constant), *[""] * (len(head) - 2)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 
 

@@ -102,6 +102,7 @@ def _run(name: str, revision: str | None, when: datetime) -> dict[str, Any] | No
     return {
         "name": name, "when": when.strftime("%Y-%m-%d %H:%M"), "commit": metadata["commit"], "score_name": goal,
         "data": f"{metadata['name']}, version {metadata['data_version']}", "value": value, "lower": lower,
+        "constant": scores.get("constant", {}).get(goal),
         "order": (-figure if lower else figure) if not math.isnan(figure) else float("-inf"),
         "gap": _gap(training), "best_epoch": training["best_epoch"],
         "epochs": len(curves), "seconds": training["seconds"], "rate": training["images_per_second"],

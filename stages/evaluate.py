@@ -13,10 +13,12 @@ from stages.config.schema_task import Evaluate, Objective, Task
 from stages.config.schema_training import Train
 from stages.dataset.manifest import decode_images, read_manifest
 from stages.dataset.pixel_store import open_split
+from stages.reports.evaluation_report import constant_sentence
 from stages.runner.stage import In, Out, run
 from stages.tasks import TASKS
+from stages.tasks.constant_prediction import best_constants, compare_with_constants
 from stages.tasks.evaluation import summarize
-from stages.tasks.ground_truth import truths_of
+from stages.tasks.ground_truth import scenes_of, training_examples, truths_of
 from stages.tasks.objective import compare_with_objective
 from stages.tasks.task_spec import TaskSpec
 from stages.training.devices import torch_device
@@ -41,9 +43,10 @@ def main(
 ) -> dict[str, Any]:
     """Write scores with bootstrap intervals over groups (`scores.json`) and the predictions.
 
-    `predictions.parquet` has one row per image. `replicates.parquet` has the scores of the images themselves in its
-    first row, then those of each bootstrap resample. The folder `worst` shows the worst errors, if the task has
-    predictions that can be drawn. The test split stays sealed.
+    `scores.json` also compares each score with that of the best constant prediction. `predictions.parquet` has one row
+    per image. `replicates.parquet` has the scores of the images themselves in its first row, then those of each
+    bootstrap resample. The folder `worst` shows the worst errors, if the task has predictions that can be drawn. The
+    test split stays sealed.
 
     Raises:
         UserError: `train.device` is not available, the manifest was written by another version, or the labels do not
@@ -65,9 +68,16 @@ def main(
         confidence=evaluate.confidence,
         bins=evaluate.calibration_bins,
     )
-    summary["objective"] = compare_with_objective(
-        summary["scores"][task.score]["value"], task.score, objective.model_dump()
+    constants = best_constants(training_examples(ingested, spec), spec)
+    scenes = list(scenes_of(ingested, rows, spec))
+    summary["constant"] = compare_with_constants(
+        spec, truths, scenes, rows["group"].to_numpy(), replicates, constants, evaluate.confidence
     )
+    constant = summary["constant"][task.score]
+    summary["objective"] = compare_with_objective(
+        summary["scores"][task.score]["value"], task.score, objective.model_dump(), constant
+    )
+    print(f"evaluate: {constant_sentence(summary, task.score)}", flush=True)
     pairs = list(zip(truths, predicted, strict=True))
     predictions = _predictions(paths, pairs, spec)
     predictions.to_parquet(output / "predictions.parquet", index=False)
@@ -79,7 +89,14 @@ def main(
         _draw(rows.iloc[worst.index], [pairs[index] for index in worst.index], ingested, spec, output / "worst")
     (output / "scores.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
     flat = {name: s["value"] for name, s in summary["scores"].items() if s["value"] is not None}
-    return {**flat, "objective_met": summary["objective"]["met"], "images": len(paths), "errors": len(wrong)}
+    return {
+        **flat,
+        "constant": {name: s["value"] for name, s in summary["constant"].items() if s["value"] is not None},
+        "better_than_constant": constant["better"],
+        "objective_met": summary["objective"]["met"],
+        "images": len(paths),
+        "errors": len(wrong),
+    }
 
 
 def _predictions(paths: Sequence[str], pairs: Sequence[Pair], spec: TaskSpec) -> pd.DataFrame:

@@ -102,6 +102,8 @@ def main(
         scores=scores,
         target=evaluation.objective_target(scores["objective"]),
         verdict=evaluation.objective_verdict(scores),
+        outcome=evaluation.objective_outcome(scores["objective"]),
+        constant=evaluation.constant_sentence(scores, scores["objective"]["score"]),
         **evaluation.parts_table(scores),
         most_rows=MAX_ROWS,
         figures=figures,

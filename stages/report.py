@@ -61,6 +61,8 @@ def main(
         scores=scores,
         verdict=evaluation.objective_verdict(scores),
         target=evaluation.objective_target(scores["objective"]),
+        outcome=evaluation.objective_outcome(scores["objective"]),
+        constant=evaluation.constant_sentence(scores, scores["objective"]["score"]),
         what=_title(metadata, read_json(trained / "params.json")),
         weights=Counter(layer["state"] for layer in read_json(trained / "weights.json")),
         benchmark=benchmark,
@@ -100,12 +102,15 @@ def _summary(scores: dict[str, Any], benchmark: dict[str, Any]) -> str:
     relation, wanted = evaluation.objective_target(goal)
     objective = f"{wanted:g}" if relation == "at least" else f"{relation} {wanted:g}"
     unit = f" {scores['units'][goal['score']]}".rstrip()
-    verdict = "not judged" if goal["value"] is None else "met" if goal["met"] else "missed"
+    constant = scores["constant"][goal["score"]]
+    better = {True: "better", False: "not shown to be better", None: "not compared"}[constant["better"]]
+    without = "undefined" if constant["value"] is None else f"{constant['value']:.3f}"
     images = quantity(scores["images"], "validation image")
     milliseconds = f"{benchmark['single_prediction_ms']:.1f} ms"
     return (
         f"score       {goal['score']} {value} [{low}, {high}]{unit} on {images}; "
-        f"objective {objective} {verdict}\n"
+        f"objective {objective} {evaluation.objective_outcome(goal)}\n"
+        f"constant    {without}{unit} by {constant['prediction']}; the model is {better}\n"
         f"prediction  {milliseconds} for one image file on the CPU, {quantity(threads, 'thread')}"
     )
 

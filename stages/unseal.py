@@ -1,4 +1,4 @@
-"""Evaluate on the sealed test set, once at the end: `python -m stages.unseal EXPORTED SEALED OPENINGS OUTPUT`."""
+"""Evaluate on the sealed test set, once: `python -m stages.unseal INGESTED EXPORTED SEALED OPENINGS OUTPUT`."""
 
 import csv
 import json
@@ -15,18 +15,24 @@ from stages.core.plurals import quantity
 from stages.core.progress import track
 from stages.core.provenance import commit
 from stages.dataset.manifest import DATASET_FILE, read_image_files, read_manifest
+from stages.reports.evaluation_report import constant_sentence
 from stages.runner.stage import In, Out, run
 from stages.runtime import Model, compute_digest, open_shipped_model
+from stages.tasks.constant_places import Constant
+from stages.tasks.constant_prediction import best_constants, compare_with_constants
 from stages.tasks.evaluation import summarize
-from stages.tasks.ground_truth import truths_of
+from stages.tasks.ground_truth import scenes_of, training_examples, truths_of
 
 DELIBERATE = "MACULA_UNSEAL"
 
 
-def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, evaluate: Evaluate) -> dict[str, Any]:
+def main(
+    ingested: In, exported: In, sealed: In, openings: In, output: Out, *, task: Task, evaluate: Evaluate
+) -> dict[str, Any]:
     """Score the exported model on the test images, from file bytes, and record the opening.
 
     Args:
+        ingested: output folder of ingest, whose training labels determine the constant prediction.
         exported: output folder of export.
         sealed: folder of the sealed test set.
         openings: CSV file that lists every opening.
@@ -56,6 +62,7 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
             "`make repro` first"
         )
     rows = read_manifest(sealed)
+    constants = best_constants(training_examples(ingested, model.spec), model.spec)
     truths = truths_of(sealed, rows["path"].tolist(), model.spec)
     opening = {
         "opened_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -67,27 +74,40 @@ def main(exported: In, sealed: In, openings: In, output: Out, *, task: Task, eva
         "score": task.score,
     }
     count = _record(openings, opening)  # before any score is computed: an interrupted opening counts
-    summary = _score(model, rows, sealed, truths, evaluate)
+    summary = _score(model, rows, sealed, truths, constants, evaluate)
     (output / "scores.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
     _complete(openings, opening | summary["scores"][task.score])
     for name, figures in summary["scores"].items():
         value, low, high = ("undefined" if f is None else f"{f:.4f}" for f in figures.values())
         print(f"test {name}: {value} [{low}, {high}]")
+    print(f"test: {constant_sentence(summary, task.score)}")
     times = quantity(count, "time")
     print(f"the sealed test set of {dataset['name']} has been opened {times}; commit {openings}, which records this")
     return {name: figures["value"] for name, figures in summary["scores"].items() if figures["value"] is not None}
 
 
-def _score(model: Model, rows: pd.DataFrame, sealed: Path, truths: list[Any], evaluate: Evaluate) -> dict[str, Any]:
+def _score(
+    model: Model,
+    rows: pd.DataFrame,
+    sealed: Path,
+    truths: list[Any],
+    constants: dict[str, Constant],
+    evaluate: Evaluate,
+) -> dict[str, Any]:
     files = track(read_image_files(rows, sealed), "unseal: test images", len(rows))
-    summary, _ = summarize(
+    groups = rows["group"].to_numpy()
+    summary, replicates = summarize(
         model.spec,
         truths,
         [model.predict_file(data) for data in files],
-        rows["group"].to_numpy(),
+        groups,
         resamples=evaluate.resamples,
         confidence=evaluate.confidence,
         bins=evaluate.calibration_bins,
+    )
+    scenes = list(scenes_of(sealed, rows, model.spec))
+    summary["constant"] = compare_with_constants(
+        model.spec, truths, scenes, groups, replicates, constants, evaluate.confidence
     )
     return summary
 

@@ -30,7 +30,8 @@ def report(
     pages = {name: path.absolute() for name, path in PAGES.items() if path.is_file()}
     if as_json:
         scores = json.loads(Path("data/evaluate/scores.json").read_text(encoding="utf-8"))
-        print_json({"pages": pages, "objective": scores["objective"], "scores": scores["scores"]})
+        chosen = {name: scores[name] for name in ("objective", "scores", "constant")}
+        print_json({"pages": pages, **chosen})
     else:
         print(summary.read_text(encoding="utf-8"), end="")
         print("\n".join(f"{name:<11} {path}" for name, path in pages.items()))

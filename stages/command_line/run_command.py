@@ -32,7 +32,8 @@ def run(
         bool,
         Option(
             "--require-objective",
-            help="Exit with 4 if the score misses the objective in params.yaml; no effect if stages are named.",
+            help="Exit with 4 if the score misses the objective in params.yaml, or is not shown to be better than a "
+            "constant prediction; no effect if stages are named.",
         ),
     ] = False,
     as_json: AsJson = False,
@@ -82,5 +83,6 @@ def _summary() -> dict[str, Any]:
     return {
         "score": {"name": goal["score"], **scores["scores"][goal["score"]], "images": scores["images"]},
         "objective": goal,
+        "constant": scores["constant"][goal["score"]],
         "report": os.path.abspath("data/report/index.html"),  # noqa: PTH100  # keeps symbolic links
     }

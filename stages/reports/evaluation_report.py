@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from stages.core.plurals import quantity
 from stages.reports import charts
+from stages.reports.html_page import words
 
 MAX_CONFUSION_TABLE = 20  # classes up to which the confusion matrix is a table with numbers
 NOTABLE = 0.3  # absolute rank correlation of the error with a property of images
@@ -24,6 +25,38 @@ def objective_target(goal: dict[str, Any]) -> tuple[str, float]:
     return "at most", goal["at_most"]
 
 
+def objective_outcome(goal: dict[str, Any]) -> str:
+    """Return `met`, `missed`, or `not judged` if the score is undefined."""
+    return "not judged" if goal["value"] is None else "met" if goal["met"] else "missed"
+
+
+def constant_sentence(scores: dict[str, Any], name: str) -> str:
+    """Return sentences that compare a score of the model with that of the best constant prediction.
+
+    Args:
+        scores: summary of an evaluation, with the comparison `constant`.
+        name: a score.
+    """
+    constant, unit = scores["constant"][name], f" {scores['units'][name]}".rstrip()
+    if constant["value"] is None:
+        return f"The {words(name)} of the best constant prediction, {constant['prediction']}, is undefined."
+    before = f"The best constant prediction, {constant['prediction']}, has the {words(name)} {_three(constant)}{unit}."
+    if constant["difference"]["value"] is None:
+        return before
+    if constant["difference"]["low"] is None:
+        return f"{before} Images of a single group cannot show that the model is better."
+    verdict = "is better" if constant["better"] else "is not shown to be better"
+    return f"{before} The model {verdict}: the difference is {_three(constant['difference'], '+')}{unit}."
+
+
+def _three(figures: dict[str, Any], sign: str = "") -> str:
+    """Return a value and its interval with three decimals."""
+    value, low, high = (
+        None if figures[key] is None else f"{figures[key]:{sign}.3f}" for key in ("value", "low", "high")
+    )
+    return f"{value}" if low is None else f"{value} [{low}, {high}]"
+
+
 def objective_verdict(scores: dict[str, Any]) -> str:
     """Return a sentence that compares the confidence interval with the objective, or says why this is impossible."""
     goal = scores["objective"]
@@ -32,6 +65,11 @@ def objective_verdict(scores: dict[str, Any]) -> str:
     relation, wanted = objective_target(goal)
     if goal["value"] is None:
         return "The score is undefined on these validation images, so the objective cannot be judged."
+    if goal["reached"] and not goal["met"]:
+        return (
+            "The score reaches the objective, but the model is not shown to be better than a constant prediction, so "
+            "the objective counts as missed."
+        )
     if low is None or high is None:
         return "No confidence interval could be computed, so the score is uncertain."
     if scores["groups"] < FEW_GROUPS:

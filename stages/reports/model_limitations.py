@@ -91,8 +91,10 @@ def score_limits(scores: dict[str, Any], calibration_error: float | None, trends
                 f"The score is uncertain, {figure(held['low'], 3)} to {figure(held['high'], 3)} "
                 f"({100 * scores['confidence']:g}% interval): {counted} cannot narrow it further."
             )
-    if not goal["met"] and goal["value"] is not None:
+    if goal["value"] is not None and not goal["met"]:
         limits.append("The objective is missed.")
+    if goal["better_than_constant"] is False:
+        limits.append("The model is not shown to be better than a constant prediction, which ignores the image.")
     limits += _part_limits(scores)
     if calibration_error is not None and calibration_error >= MISCALIBRATED:
         limits.append(

@@ -49,3 +49,16 @@ def interval(value_R: Float[Array, " R"], confidence: float, units: int, share: 
         exact = ((1 - confidence) / 2) ** (1 / units) if units else 0.0
         low, high = (exact, 1.0) if value else (0.0, 1 - exact)
     return {"value": value, "low": low, "high": high}
+
+
+def paired_difference(
+    first_R: Float[Array, " R"], other_R: Float[Array, " R"], confidence: float
+) -> dict[str, float | None]:
+    """Return `other` minus `first` and its percentile interval, from scores on the same resamples; None if undefined.
+
+    Args:
+        first_R: score of one set of predictions on the original data, then on each resample.
+        other_R: the same score of other predictions, on the same resamples.
+        confidence: coverage, 0..1.
+    """
+    return interval(other_R - first_R, confidence, units=0, share=False)

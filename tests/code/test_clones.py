@@ -76,6 +76,7 @@ def test_a_clone_is_named_after_its_changes() -> None:
 def variant(values: list[float], **changes: Any) -> dict[str, Any]:
     value = {"value": values[0], "low": min(values), "high": max(values)}
     results = {"score": "dice", "value": value, "better": "higher", "confidence": 0.9, "paths": ["a", "b"]}
+    results["constant"] = {"prediction": "a mask of wall only", "value": 0.25, "low": 0.2, "high": 0.3}
     results |= {"train_seconds": 5.0, "onnx_bytes": 2_500_000, "one_image_ms": 1.25}
     return {**results, "replicates": np.array(values)} | changes
 
@@ -96,6 +97,7 @@ def test_differences_are_paired_by_bootstrap_replicate() -> None:
     lines = compare.table({"x=1": first, "x=2": other}).splitlines()
     assert "dice (higher is better)" in lines[0]
     assert "+0.100 [+0.100, +0.100] | better | 5 s | 2.5 MB | 1.2 ms |" in lines[3]
+    assert lines[4].startswith("| constant: a mask of wall only | 0.250 [0.200, 0.300] |")
 
 
 def test_a_variant_with_an_undefined_score_is_listed() -> None:

@@ -189,7 +189,12 @@ def wait_for(done: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         time.sleep(0.1)
 
 
-SCORES = {"objective": {"score": "accuracy", "met": False}, "scores": {"accuracy": {"value": 0.5}}, "images": 3}
+SCORES = {
+    "objective": {"score": "accuracy", "met": False},
+    "scores": {"accuracy": {"value": 0.5}},
+    "constant": {"accuracy": {"value": 0.4}},
+    "images": 3,
+}
 WRITE_SCORES = f"""
 import json, pathlib
 pathlib.Path("data/evaluate").mkdir(parents=True, exist_ok=True)
@@ -250,6 +255,7 @@ def test_run_shows_stages_and_writes_the_result_as_json(project: Callable[..., P
         ("second", "unchanged"),
     ]
     assert result["exit_code"] == 0 and result["objective"] == SCORES["objective"]
+    assert result["constant"] == {"value": 0.4}
     assert "[2/2] second  unchanged" in done.stderr
     assert run_command("run", "--require-objective", cwd=folder).returncode == OBJECTIVE_MISSED
 

@@ -9,6 +9,7 @@ import pytest
 
 from stages.audits import AUDITS, label_errors
 from stages.audits.audit_data import AuditData
+from stages.audits.label_errors.not_understood import unless_too_many
 from stages.audits.label_errors.wrong_masks import _unusual
 from stages.config.schema import Params
 from stages.core.findings import Finding, read_findings, write_findings
@@ -198,6 +199,44 @@ def test_swapped_and_misplaced_points_are_detected() -> None:
     assert np.delete(gain, 20).max() < 10
     largest = np.unravel_index(np.nanargmax(np.where(np.arange(60)[:, None] == 20, np.nan, error)), error.shape)
     assert tuple(map(int, largest)) == (30, 4)
+
+
+def point_data(moved: int) -> AuditData:
+    """Return 60 images of five points, of which the first images have one point moved."""
+    rng = np.random.default_rng(0)
+    shape = np.array([[10.0, 10.0], [50.0, 10.0], [50.0, 50.0], [10.0, 50.0], [30.0, 30.0]])
+    texts = []
+    for number in range(60):
+        places = shape + rng.normal(scale=5, size=2) + rng.normal(scale=0.5, size=(5, 2))
+        if number < moved:
+            places[number % 5] += 12
+        texts.append(Annotation(points={f"p{i}": (x, y) for i, (x, y) in enumerate(places.tolist())}).to_json())
+    paths = [f"{number}.png" for number in range(60)]
+    rows = pd.DataFrame({"path": paths, "group": paths, "width": 64, "height": 64, "annotation": texts})
+    return AuditData(rows, pd.DataFrame(), Path())
+
+
+@pytest.mark.parametrize(("moved", "understood"), [(2, True), (6, False)])
+def test_points_are_not_called_wrong_if_too_many_of_them_are_reported(moved: int, understood: bool) -> None:
+    (finding,), _ = label_errors.wrong_points.find(point_data(moved))
+    assert len(finding.captions) == moved
+    assert ("looks misplaced in 2" in finding.message) == understood
+    assert ("does not understand these data" in finding.message) != understood
+
+
+def test_many_relabelled_digits_do_not_lead_to_a_claim_about_single_labels(digits: AuditData, params: Params) -> None:
+    finding = findings_by_id(relabelled(digits, 0.15)[0], params)["label_errors/classes"]
+    assert "does not understand these data" in finding.message and "no single label is called wrong" in finding.message
+    assert finding.images and finding.evidence["understood"] is False
+
+
+@pytest.mark.parametrize(("reported", "total", "called_wrong"), [(5, 100, True), (6, 100, False), (0, 0, True)])
+def test_a_check_that_reports_more_than_5_percent_of_the_labels_calls_none_wrong(
+    reported: int, total: int, called_wrong: bool
+) -> None:
+    found = unless_too_many(Finding("label_errors/masks", "warning", "Wrong."), reported, total, "masks")
+    assert (found.message == "Wrong.") == called_wrong
+    assert called_wrong or "disagrees with 6 of 100 masks (6%)" in found.message
 
 
 @pytest.fixture

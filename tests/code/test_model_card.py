@@ -228,7 +228,8 @@ def scores_of_points(values: list[float], support: int, better: str = "higher") 
         for n, v in enumerate(values)
     ]
     return {
-        "objective": {"score": "error", "value": 0.5, "met": True}, "shares": ["error"], "images": 90, "groups": 90,
+        "objective": {"score": "error", "value": 0.5, "met": True, "better_than_constant": True},
+        "shares": ["error"], "images": 90, "groups": 90,
         "confidence": 0.95, "scores": {"error": {"value": 0.5, "low": 0.49, "high": 0.51}}, "better": {"error": better},
         "parts": {"kind": "point", "rows": rows, "better": {"error": better}},
     }  # fmt: skip

@@ -17,9 +17,12 @@ from stages.dataset.combined_classes import combine, combine_objects
 from stages.reports import evaluation_report as evaluation
 from stages.tasks import TASKS, image_to_image, landmarks, multilabel, ordinal, rand_index, regression, segmentation
 from stages.tasks.build_spec import build_task_spec
+from stages.tasks.constant_places import Scene
+from stages.tasks.constant_prediction import best_constants, compare_with_constants
 from stages.tasks.defined_scores import excluded_scalars, perfect_scores
 from stages.tasks.evaluation import summarize
 from stages.tasks.image_outputs import class_values
+from stages.tasks.intervals import resample_weights
 from stages.tasks.landmarks import Points
 from stages.tasks.objective import compare_with_objective
 from stages.tasks.postprocessing import decode
@@ -247,6 +250,35 @@ def test_a_summary_is_valid_json_with_an_interval_per_score(name: str) -> None:
     assert evaluation.task_charts(summary)["labels"] == list(names), "the report shows every part"
     again, _ = summarize(case.spec, case.targets, predictions, np.arange(COUNT), resamples=100, confidence=0.9, bins=5)
     assert again == summary
+
+
+def scenes_of(name: str) -> list[Scene]:
+    case = CASES[name]
+    return [Scene(HEIGHT, WIDTH, target if name == "image" else None) for target in case.targets]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_score_is_compared_with_a_constant_prediction(name: str) -> None:
+    case, kind = CASES[name], TASKS[name]
+    noisy = [np.roll(scene.image, 3) if scene.image is not None else None for scene in scenes_of(name)]
+    scenes = [Scene(HEIGHT, WIDTH, image) for image in noisy]
+    constants = best_constants(zip(case.targets, scenes, strict=True), case.spec)
+    assert set(constants) == set(kind.SCORES)
+    weight_RN = resample_weights(np.arange(COUNT), 100)
+
+    def compared(predictions: list[Any]) -> dict[str, dict[str, Any]]:
+        replicates = kind.scores(case.targets, predictions, weight_RN, case.spec)
+        found = compare_with_constants(case.spec, case.targets, scenes, np.arange(COUNT), replicates, constants, 0.9)
+        json.dumps(found, allow_nan=False)
+        return found
+
+    perfect = compared(case.predictions(0))
+    best = {score: (PERFECT.get(score, 1.0) if kind.SCORES[score].better == "higher" else 0.0) for score in perfect}
+    beaten = {s: f for s, f in perfect.items() if f["value"] is not None and not f["low"] <= best[s] <= f["high"]}
+    assert beaten and all(found["better"] for found in beaten.values()), beaten
+    for score, constant in constants.items():
+        found = compared([constant.predict(scene) for scene in scenes])[score]
+        assert found["better"] in (False, None) and found["difference"]["value"] in (0.0, None), (score, found)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -563,17 +595,22 @@ def test_psnr_and_ssim_match_their_definitions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "goal", "met"),
+    ("value", "goal", "better", "met"),
     [
-        (0.9, {"at_least": 0.8, "at_most": None}, True),
-        (0.7, {"at_least": 0.8, "at_most": None}, False),
-        (3.0, {"at_least": None, "at_most": 5.0}, True),
-        (6.0, {"at_least": None, "at_most": 5.0}, False),
-        (None, {"at_least": None, "at_most": 5.0}, False),
+        (0.9, {"at_least": 0.8, "at_most": None}, True, True),
+        (0.9, {"at_least": 0.8, "at_most": None}, False, False),
+        (0.9, {"at_least": 0.8, "at_most": None}, None, True),
+        (0.7, {"at_least": 0.8, "at_most": None}, True, False),
+        (3.0, {"at_least": None, "at_most": 5.0}, True, True),
+        (3.0, {"at_least": None, "at_most": 5.0}, False, False),
+        (6.0, {"at_least": None, "at_most": 5.0}, True, False),
+        (None, {"at_least": None, "at_most": 5.0}, None, False),
     ],
 )
-def test_an_objective_is_met_only_within_its_bound(value: float | None, goal: dict[str, Any], met: bool) -> None:
-    assert compare_with_objective(value, "s", goal)["met"] is met
+def test_an_objective_is_met_only_within_its_bound_and_by_a_model_that_beats_the_constant_prediction(
+    value: float | None, goal: dict[str, Any], better: bool | None, met: bool
+) -> None:
+    assert compare_with_objective(value, "s", goal, {"better": better})["met"] is met
 
 
 def test_the_reference_page_lists_every_task_score_representation_and_loss() -> None:

@@ -248,7 +248,7 @@ def test_unsealing_requires_consent_and_every_opening_is_recorded(copied: Path) 
     assert entry["score"] == "balanced_accuracy"
     assert float(entry["low"]) <= float(entry["value"]) <= float(entry["high"])
     assert int(entry["images"]) == read(copied, "ingest/metrics.json")["test"]
-    assert "opened 1 time" in opened.stdout
+    assert "opened 1 time" in opened.stdout and "test: The best constant prediction, " in opened.stdout
     dvc(copied, *unseal, MACULA_UNSEAL="yes")
     assert len(record.read_text().splitlines()) == 2, "the same model is not scored again on the same test"
     about = copied / "data/sealed/test/dataset.json"

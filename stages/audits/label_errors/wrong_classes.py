@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from stages.audits.audit_data import AuditData
+from stages.audits.label_errors.not_understood import unless_too_many
 from stages.core.findings import Finding, Severity
 from stages.core.plurals import quantity
 from stages.dataset.manifest import parse_annotations, sorted_labels
@@ -60,7 +61,8 @@ def _single_label(data: AuditData) -> Found:
     }
     severity: Severity = "warning" if errors.at_least > NOTABLE else "info" if errors.count else "passed"
     message = _describe(errors, len(rows), "labels")
-    return [Finding(name, severity, message, evidence, [paths[i] for i in certain], captions)], unchecked
+    found = Finding(name, severity, message, evidence, [paths[i] for i in certain], captions)
+    return [unless_too_many(found, errors.count, len(rows), "labels")], unchecked
 
 
 def _multi_label(data: AuditData, labels: Sequence[set[str]]) -> Found:
@@ -112,8 +114,9 @@ def _multi_label(data: AuditData, labels: Sequence[set[str]]) -> Found:
             f"({which}); {skill}."
         )
     severity: Severity = "warning" if at_least > NOTABLE else "info" if count else "passed"
-    found = [Finding("label_errors/classes", severity, message, evidence, list(captions)[:24], captions)]
-    return (found if skilled else []), (unchecked if left_out else [])
+    found = Finding("label_errors/classes", severity, message, evidence, list(captions)[:24], captions)
+    found = unless_too_many(found, count, len(rows) * max(1, len(skilled)), "labels")
+    return ([found] if skilled else []), (unchecked if left_out else [])
 
 
 def _one_against_rest(score_N: np.ndarray, has_N: np.ndarray) -> LabelErrors:

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.ndimage import label, uniform_filter
 
 from stages.audits.audit_data import AuditData
+from stages.audits.label_errors.not_understood import unless_too_many
 from stages.audits.label_errors.wrong_classes import Found
 from stages.audits.label_errors.wrong_numbers import list_weak, robust_deviations
 from stages.core.findings import Finding, Severity
@@ -103,9 +104,8 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
         "check them."
     )
     evidence["which"] = [f"{path} ({words})" for path, words in captions.items()][:50]
-    return [
-        Finding("label_errors/masks", "warning", message, evidence, list(captions)[:24], captions, places)
-    ], unchecked
+    found = Finding("label_errors/masks", "warning", message, evidence, list(captions)[:24], captions, places)
+    return [unless_too_many(found, len(ranked), len(rows), "masks")], unchecked
 
 
 def _region(predicted_SS: Array, given_SS: Array) -> tuple[Array, int, int]:
@@ -144,7 +144,8 @@ def _unusual(rows: pd.DataFrame, names: tuple[str, ...], pixels_NK: Array) -> Fi
     elif are_usual:
         message += f" Look at some images whose mask contains only {names[0]}."
     severity: Severity = "warning" if captions else "info" if are_usual else "passed"
-    return Finding("label_errors/unusual-masks", severity, message, evidence, list(captions)[:24], captions)
+    found = Finding("label_errors/unusual-masks", severity, message, evidence, list(captions)[:24], captions)
+    return unless_too_many(found, len(captions), len(rows), "masks")
 
 
 def _contain(count: int) -> str:

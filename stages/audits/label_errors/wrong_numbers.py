@@ -3,6 +3,7 @@
 import numpy as np
 
 from stages.audits.audit_data import AuditData
+from stages.audits.label_errors.not_understood import unless_too_many
 from stages.audits.label_errors.wrong_classes import Found
 from stages.core.findings import Finding, Severity
 from stages.core.plurals import quantity
@@ -75,7 +76,8 @@ def compare_numbers(data: AuditData, names: list[str], given_ND: Real[Array, "N 
     )
     evidence["far"] = [f"{path} ({words})" for path, words in captions.items()][:50]
     severity: Severity = "warning" if far[0][0] > 2 * FAR or len(far) > USUAL * known_N.sum() * len(names) else "info"
-    return [Finding("label_errors/numbers", severity, message, evidence, list(captions)[:24], captions)], unchecked
+    found = Finding("label_errors/numbers", severity, message, evidence, list(captions)[:24], captions)
+    return [unless_too_many(found, len(captions), len(paths), "images")], unchecked
 
 
 def _standardize(

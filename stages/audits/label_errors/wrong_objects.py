@@ -10,6 +10,7 @@ import numpy as np
 from scipy.ndimage import label, uniform_filter
 
 from stages.audits.audit_data import AuditData
+from stages.audits.label_errors.not_understood import unless_too_many
 from stages.audits.label_errors.wrong_classes import Found
 from stages.audits.label_errors.wrong_numbers import compare_numbers, list_weak
 from stages.core.findings import Finding
@@ -195,7 +196,8 @@ def _finding(
     )
     captions = {paths[n]: words for _, n, words in ranked[:24]}
     places = {paths[n]: _boxes(errors[n], all_annotations[n]) for _, n, _ in ranked[:24]}
-    return Finding("label_errors/objects", "warning", message, evidence, list(captions), captions, places)
+    found = Finding("label_errors/objects", "warning", message, evidence, list(captions), captions, places)
+    return unless_too_many(found, unlabelled + without + wrong, max(1, evidence["objects"]), "objects")
 
 
 def _boxes(of_image: ImageErrors, annotation: Annotation) -> list[tuple[float, float, float, float]]:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from stages.audits.audit_data import AuditData
+from stages.audits.label_errors.not_understood import unless_too_many
 from stages.audits.label_errors.wrong_classes import Found
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
@@ -62,4 +63,5 @@ def find(data: AuditData) -> Found:
         f"{len(far)}, compared with the shapes in other groups. A rare pose can look like this too: check these images."
     )
     images = list(captions)[:24]
-    return [Finding("label_errors/points", "warning", message, evidence, images, captions, places)], []
+    found = Finding("label_errors/points", "warning", message, evidence, images, captions, places)
+    return [unless_too_many(found, len(captions), len(rows), "images")], []
