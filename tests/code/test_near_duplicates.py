@@ -221,18 +221,61 @@ def test_numbered_names_of_unrelated_images_pass(ingest: Ingest, params: Params,
     assert [f.severity for f in found] == ["passed"]
 
 
+def sequence_findings(folder: Path, params: Params) -> dict[str, Finding]:
+    return {f.id: f for f in sequence_leakage.find(audit_data(folder), params.audit)}
+
+
 def test_neighbours_that_cannot_be_compared_are_reported_as_not_checked(
     ingest: Ingest, params: Params, tmp_path: Path
 ) -> None:
-    images = {f"{'ab'[i % 2]}/{i:03d}.png": random_image(i) for i in range(40)}
-    data = audit_data(ingest(write_images(tmp_path / "d", images)))
-    rows = data.rows.assign(path=[f"all/{i:03d}.png" for i in range(len(data.rows))])
-    rows["label"] = [str(i % 2) for i in range(len(rows))]  # no two neighbours are of one class
-    (found,) = sequence_leakage.find(replace(data, rows=rows), params.audit)
+    data = audit_data(ingest(write_images(tmp_path / "d", {f"a/{i:03d}.png": random_image(i) for i in range(12)})))
+    (found,) = sequence_leakage.find(data, params.audit)
     assert found.id == "sequence_leakage/not-checked" and "are next to an image of another group" in found.message
-    one_group = rows.assign(group="one")
-    (found,) = sequence_leakage.find(replace(data, rows=one_group), params.audit)
+    (found,) = sequence_leakage.find(replace(data, rows=data.rows.assign(group="one")), params.audit)
     assert found.severity == "passed" and "are in the same group" in found.message
+
+
+def test_neighbours_of_alternating_classes_are_compared(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    data = audit_data(ingest(write_images(tmp_path / "d", film(80, 2.5))))
+    rows = data.rows.assign(label=[str(i % 2) for i in range(len(data.rows))])
+    (found,) = sequence_leakage.find(replace(data, rows=rows), params.audit)
+    assert found.severity == "warning"
+
+
+@pytest.mark.parametrize("count", [16, 19])
+def test_neighbours_of_a_short_series_warn(count: int, ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    found = sequence_findings(ingest(write_images(tmp_path / "d", film(count, 2.5))), params)
+    assert [f.severity for f in found.values()] == ["warning"]
+    assert len(found["sequence_leakage/similar-neighbours"].images) >= 2
+
+
+def test_short_series_of_similar_images_warn(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = {}
+    for scene in range(12):
+        for view in range(4):
+            noisy = random_image(scene).astype(int) + random_image(100 * scene + view) // 3
+            images[f"a/scene{scene}-{view}.png"] = np.clip(noisy, 0, 255).astype(np.uint8)
+    found = sequence_findings(ingest(write_images(tmp_path / "d", images)), params)
+    assert found["sequence_leakage/similar-neighbours"].severity == "warning"
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        ([f"a/{chr(97 + i // 6)}{chr(97 + i % 6)}.png" for i in range(36)], "no series of at least 3 numbers"),
+        ([f"a/{i}.png" for i in range(40)] + [f"a/{c}{d}.png" for c in "xyz" for d in "xyz"], "9 of"),
+    ],
+)
+def test_images_without_enough_numbers_are_reported_as_not_checked(
+    names: list[str], missing: str, ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    folder = ingest(write_images(tmp_path / "d", {name: random_image(i) for i, name in enumerate(names)}))
+    data = audit_data(folder)
+    sealed = pd.read_parquet(tmp_path / "sealed" / "manifest.parquet")
+    finding = {f.id: f for f in sequence_leakage.find(data, params.audit)}["sequence_leakage/not-checked"]
+    if missing == "9 of":
+        missing = f"{9 - int(sealed['path'].str.contains('[xyz]').sum())} of"
+    assert missing in finding.message
 
 
 def test_one_image_with_two_masks_is_a_conflict(ingest: Ingest, params: Params, tmp_path: Path) -> None:
