@@ -106,6 +106,15 @@ def stable_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def read_grouping_rule(file: Path) -> str | None:
+    """Return the rule by which the groups of a table were made; None if the file does not exist.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return _read_table(file)[0] if file.exists() else None
+
+
 def read_split_table(file: Path, rule: str) -> SplitTable:
     """Read the table of splits; empty if the file does not exist.
 
@@ -118,13 +127,7 @@ def read_split_table(file: Path, rule: str) -> SplitTable:
     """
     if not file.exists():
         return SplitTable()
-    try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-        grouped_by, splits = table["grouped_by"], dict(table["splits"])
-        later = {group: int(arrival) for group, arrival in dict(table.get("later_arrivals", {})).items()}
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise UserError(f"{file} is damaged ({reason}); restore it with git") from error
+    grouped_by, splits, later = _read_table(file)
     wrong = {group: split for group, split in splits.items() if split not in SPLITS}
     if wrong:
         group, split = next(iter(wrong.items()))
@@ -138,6 +141,17 @@ def read_split_table(file: Path, rule: str) -> SplitTable:
             "that was already unsealed are then invalid"
         )
     return SplitTable(splits, dict.fromkeys(splits, 1) | later)
+
+
+def _read_table(file: Path) -> tuple[str, dict[str, str], dict[str, int]]:
+    """Return the grouping rule, the split of each group, and the arrival of each group that was added later."""
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+        later = {group: int(arrival) for group, arrival in dict(table.get("later_arrivals", {})).items()}
+        return str(table["grouped_by"]), dict(table["splits"]), later
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise UserError(f"{file} is damaged ({reason}); restore it with git") from error
 
 
 def write_split_table(file: Path, rule: str, locked: SplitTable) -> None:

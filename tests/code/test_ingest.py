@@ -250,6 +250,45 @@ def test_removing_copies_leaves_the_splits_of_linked_blocks_unchanged(ingest: In
     assert json.loads(table.read_text())["splits"] == first
 
 
+def frames_of_two_classes(source: Path, count: int = 120) -> Path:
+    """Write frames whose counter runs on through the folders of two classes."""
+    for number, (_, image) in enumerate(digit_images(per_class=count // 4, classes=4)):
+        folder = source / ("fist" if number % 3 else "palm")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"frame_{number:04d}.png").write_bytes(png(image))
+    return source
+
+
+def test_a_block_follows_the_counter_across_folders(ingest: Ingest, tmp_path: Path) -> None:
+    source = frames_of_two_classes(tmp_path / "d")
+    rows = pd.concat([read_manifest(ingest(source, sequence_block=10)), read_manifest(tmp_path / "sealed")])
+    block = rows["path"].str.extract(r"_(\d+)")[0].astype(int) // 10
+    assert (rows.groupby(block.to_numpy())["split"].nunique() == 1).all()
+    table = tmp_path / "splits" / "digits.json"
+    assert json.loads(table.read_text())["grouped_by"] == "picture, blocks of 10 across folders"
+    before = rows.set_index("path")["split"]
+    (source / "palm" / "frame_0001.png").write_bytes((source / "fist" / "frame_0002.png").read_bytes())
+    after = read_manifest(ingest(source, sequence_block=10)).set_index("path")["split"]
+    assert (after == before.reindex(after.index))[after.index != "palm/frame_0001.png"].all(), (
+        "a number that is used twice later does not change the blocks"
+    )
+
+
+def test_an_earlier_split_table_keeps_its_blocks_within_folders(
+    ingest: Ingest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = frames_of_two_classes(tmp_path / "d")
+    table = tmp_path / "splits" / "digits.json"
+    names = [f"{folder}/frame_#{start}" for folder in ("fist", "palm") for start in range(0, 120, 10)]
+    splits = {name: ("train", "train", "val", "test")[place % 4] for place, name in enumerate(names)}
+    table.write_text(split_table("picture, blocks of 10", **splits))
+    rows = read_manifest(ingest(source, sequence_block=10))
+    parts = rows["path"].str.extract(r"(.*_)(\d+)")
+    assert [splits[f"{name}#{int(number) // 10 * 10}"] for name, number in parts.to_numpy()] == rows["split"].tolist()
+    assert json.loads(table.read_text())["grouped_by"] == "picture, blocks of 10"
+    assert "the numbers of the images run on across folders, but the groups" in capsys.readouterr().out
+
+
 def test_a_mask_of_another_size_is_refused_before_decoding(ingest: Ingest, tmp_path: Path) -> None:
     for number, (_, image) in enumerate(digit_images(per_class=30, classes=2)):
         for folder in ("images", "masks"):
