@@ -190,6 +190,41 @@ def test_a_class_of_nine_images_is_in_every_split() -> None:
     assert (pd.crosstab(labels, splits)[["train", "val", "test"]] >= 1).all(axis=None)
 
 
+@pytest.mark.parametrize("share", [0.15, 0.2])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [66, 54, 16, 16, *[8] * 5, *[5] * 10],
+        [200, 90, 80, *[12] * 10, *[3] * 20],
+        [40] * 3 + [1] * 80,
+        [10] * 30,
+    ],
+)
+def test_splits_for_evaluation_have_several_groups(sizes: list[int], share: float) -> None:
+    groups = pd.Series([f"film{film}" for film, size in enumerate(sizes) for _ in range(size)])
+    splits = assign_splits(
+        groups, pd.Series([""] * len(groups)), {"train": 1 - 2 * share, "val": share, "test": share}, {}
+    )
+    for part in ("val", "test"):
+        counts = groups[splits == part].value_counts()
+        assert len(counts) >= 4 and counts.max() <= 0.6 * counts.sum()
+        assert abs((splits == part).mean() - share) < 0.05
+
+
+def test_a_class_with_few_large_groups_is_in_every_split() -> None:
+    groups = pd.Series([f"b{i // 54}" for i in range(162)] + [f"a{i}" for i in range(100)])
+    labels = pd.Series(["b"] * 162 + ["a"] * 100)
+    assert (pd.crosstab(labels, assign_splits(groups, labels, SHARES, {})) > 0).all(axis=None)
+
+
+def test_groups_that_are_added_one_by_one_are_not_all_used_for_evaluation() -> None:
+    locked = {"film0": "train", "film1": "val", "film2": "test"}
+    groups = pd.Series([f"film{film}" for film, size in enumerate((70, 40, 15, 3, 3)) for _ in range(size)])
+    splits = assign_splits(groups, pd.Series([""] * len(groups)), SHARES, locked)
+    assert all(splits[groups == group].eq(split).all() for group, split in locked.items())
+    assert "val" not in set(splits[groups.isin(["film3", "film4"])])
+
+
 def test_locked_groups_keep_their_split_when_groups_are_added() -> None:
     first = pd.Series([f"g{i}" for i in range(100)])
     labels = pd.Series(["a", "b"] * 50)
