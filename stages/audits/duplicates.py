@@ -6,7 +6,8 @@ from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
-from stages.near_duplicates.search import label_sets, paths_of
+from stages.near_duplicates.clusters import Clusters
+from stages.near_duplicates.search import Copies, label_sets, paths_of
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
@@ -18,7 +19,7 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     findings = [
         _conflicts([s for s in same if _contradict(s)]),
         _repeats([s for s in same if not _contradict(s)]),
-        _near([s for s in near if s["label"].nunique() == 1], data.copies.pairs, len(near)),
+        *_near([s for s in near if s["label"].nunique() == 1], data.copies, len(near)),
         _near_conflicts([s for s in near if s["label"].nunique() > 1]),
     ]
     if data.copies.not_checked:
@@ -60,12 +61,18 @@ def _repeats(found: list[pd.DataFrame]) -> Finding:
     return Finding("duplicates/same-label", "warning", message, evidence, paths_of([*across, *_without(found, across)]))
 
 
-def _near(found: list[pd.DataFrame], pairs: pd.DataFrame, total: int) -> Finding:
+def _near(found: list[pd.DataFrame], copies: Copies, total: int) -> list[Finding]:
+    """Report near-duplicates; the result is empty if there are too few images to know, which `not_checked` states."""
+    if copies.clusters and (similar := copies.clusters.across_groups()):
+        return [_clusters(copies.clusters, similar)]
+    if not found and copies.clusters is None:
+        return []
     if not found:
         label = " with the same label" if total else ""
         message = f"No near-duplicates (mirrored, cropped or differently exposed copies){label} were found."
-        return Finding("duplicates/near-duplicates", "passed", message)
+        return [Finding("duplicates/near-duplicates", "passed", message)]
     across = [near for near in found if near["group"].nunique() > 1]
+    pairs = copies.pairs
     changed = pairs[~pairs["same"] & pairs["first"].isin({path for near in found for path in near["path"]})]
     mirrored, cropped = (quantity(int(changed[kind].sum()), f"{kind} pair") for kind in ("mirrored", "cropped"))
     message = (
@@ -81,7 +88,23 @@ def _near(found: list[pd.DataFrame], pairs: pd.DataFrame, total: int) -> Finding
         "pairs": _evidence_rows(changed),
     }
     shown = paths_of([*across, *_without(found, across)])
-    return Finding("duplicates/near-duplicates", "warning" if across else "info", message, evidence, shown)
+    return [Finding("duplicates/near-duplicates", "warning" if across else "info", message, evidence, shown)]
+
+
+def _clusters(clusters: Clusters, similar: list[tuple[str, str]]) -> Finding:
+    """Report images of different groups in one cluster of similar images."""
+    listed = "; ".join(f"`{one}` ~ `{other}`" for one, other in similar[:3]) + ("; ..." if len(similar) > 3 else "")
+    compared = len(clusters.sample)
+    message = (
+        f"{len(similar)} of {quantity(compared, 'image')} {'has' if len(similar) == 1 else 'have'} an image of another "
+        f"group that is far nearer than distinct images are: {listed}. They may be exposures, views or frames of one "
+        "object: if so, give the images of an object the same group, by a column of the table or by "
+        "ingest.group_regex. Single edited copies cannot be recognized among them."
+    )
+    evidence = {"pairs": similar[:50], "count": len(similar), "compared": compared, "share": clusters.share}
+    return Finding(
+        "duplicates/near-duplicates", "warning", message, evidence, [path for pair in similar[:12] for path in pair]
+    )
 
 
 def _near_conflicts(found: list[pd.DataFrame]) -> Finding:

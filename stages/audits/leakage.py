@@ -6,6 +6,7 @@ from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
+from stages.near_duplicates.clusters import MIN_IMAGES, Clusters
 from stages.near_duplicates.perceptual_hash import near_any, parse_hashes
 from stages.near_duplicates.search import label_sets, paths_of
 
@@ -52,6 +53,15 @@ def _changed_across(same: pd.DataFrame) -> bool:
 def _near(data: AuditData) -> Finding:
     """Report near-duplicates in two splits."""
     across = [near for near in data.copies.near if near["split"].nunique() > 1]
+    clusters = data.copies.clusters
+    if clusters and (similar := clusters.across_splits()):
+        return _clusters(clusters, similar)
+    if not across and clusters is None:
+        message = (
+            "Near-duplicates of training images in the validation split were not checked: there are fewer than "
+            f"{MIN_IMAGES} distinct images with detail, so that it is unknown how similar distinct images are."
+        )
+        return Finding("leakage/not-checked", "info", message)
     if not across:
         message = (
             "No near-duplicate (mirrored, cropped or differently exposed copy) of a training image was found in the "
@@ -67,6 +77,20 @@ def _near(data: AuditData) -> Finding:
     )
     evidence = {"sets": label_sets(across), "count": len(across)}
     return Finding("leakage/near-duplicates", "warning", message, evidence, paths_of(across))
+
+
+def _clusters(clusters: Clusters, similar: list[tuple[str, str]]) -> Finding:
+    """Report validation images that are in a cluster of similar images with training images."""
+    compared = int((clusters.sample["split"] == "val").sum())
+    listed = "; ".join(f"`{one}` ~ `{other}`" for one, other in similar[:5]) + ("; ..." if len(similar) > 5 else "")
+    message = (
+        f"{len(similar)} of {quantity(compared, 'validation image')} {'has' if len(similar) == 1 else 'have'} a "
+        f"training image that is far nearer than distinct images are: {listed}. {clusters.share:.0%} of the images are "
+        "in such clusters, as if each object had several images. Scores on them measure memorization: give the images "
+        "of an object the same group, by a column of the table or by ingest.group_regex."
+    )
+    evidence = {"pairs": similar[:50], "count": len(similar), "compared": compared, "share": clusters.share}
+    return Finding("leakage/near-duplicates", "warning", message, evidence, [p for pair in similar[:12] for p in pair])
 
 
 def _test_near_duplicates(data: AuditData) -> list[Finding]:

@@ -67,7 +67,24 @@ class NeighbourSimilarity:
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
-    """Report consecutive images that are similar but in different groups (`sequence_leakage/similar-neighbours`)."""
+    """Report consecutive images that are similar but in different groups (`sequence_leakage/similar-neighbours`).
+
+    If images form clusters across groups, numbers that say otherwise do not tell which images are related.
+    """
+    findings = _find(data, audit)
+    passed = any(finding.severity == "passed" for finding in findings)
+    similar = data.copies.clusters.across_groups() if passed and data.copies.clusters else []
+    if not similar:
+        return findings
+    message = (
+        f"Consecutive numbers do not show which images are related: {quantity(len(similar), 'image')} "
+        f"{'has' if len(similar) == 1 else 'have'} a far nearer image in another group, such as `{similar[0][0]}` and "
+        f"`{similar[0][1]}`. Specify groups, for example by ingest.group_regex."
+    )
+    return [_not_checked(message) if finding.severity == "passed" else finding for finding in findings]
+
+
+def _find(data: AuditData, audit: Audit) -> list[Finding]:
     rows = numbered_rows(data.rows)
     if rows.empty:
         message = (

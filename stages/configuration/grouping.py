@@ -85,7 +85,8 @@ def _detect_sequence(
 
     A counter that runs across folders or prefixes is tried first, then the counter of each folder and prefix.
     """
-    paths, asks = [item.path for item in items], []
+    paths = [item.path for item in items]
+    asks: list[str] = []
     for scope in dict.fromkeys((counter_scope(paths), "")):
         longest = next(iter(find_sequences(paths, scope)), [])
         found = _detect_blocks(items, longest, scope, labels, known, has_split)

@@ -16,6 +16,8 @@ from scipy.sparse.csgraph import connected_components
 from stages.core.plurals import quantity
 from stages.core.shapes import Array, Float, Integer, Real, Shaped, UInt8
 from stages.dataset.manifest import decode_images
+from stages.near_duplicates.clusters import MIN_IMAGES as FEWEST
+from stages.near_duplicates.clusters import Clusters, find_clusters
 from stages.near_duplicates.distance_distribution import (
     MIN_IMAGES,
     DistanceDistribution,
@@ -60,6 +62,8 @@ class Copies:
     """
     not_checked: str
     """Description of what was not compared, and why; empty if everything was compared."""
+    clusters: Clusters | None
+    """Clusters of similar images in a sample; None if there are too few images to know."""
 
 
 def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
@@ -80,9 +84,9 @@ def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
             f"{quantity(len(usable), 'distinct non-blank image')} {'is' if len(usable) == 1 else 'are'} too few to "
             f"detect near-duplicates ({MIN_IMAGES} are required); only equal pixels were compared"
         )
-        return Copies(*_sets(rows, code, first, _unjudged(known, np.empty((0, 2), int))), -1, reason)
+        return Copies(*_sets(rows, code, first, _unjudged(known, np.empty((0, 2), int))), -1, reason, None)
     pairs, hash_bits, unchecked = _candidates(known.iloc[usable])
-    judged, flat, detailed = _compare_images(known, usable[pairs], usable, folder)
+    judged, flat, detailed, clusters = _compare_images(known, usable[pairs], usable, folder)
     judged["bits"] = hash_bits
     if flat:
         verb = "was" if flat == 1 else "were"
@@ -92,8 +96,12 @@ def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
             f"{quantity(detailed, 'image')} with more detail {'is' if detailed == 1 else 'are'} too few to detect "
             f"near-duplicates ({MIN_IMAGES} are required)"
         )
+    elif clusters is None:
+        unchecked.append(
+            f"{detailed} images are too few to know how similar distinct images are ({FEWEST} are required)"
+        )
     bits = _reliable_bits(judged, len(usable), others)
-    return Copies(*_sets(rows, code, first, judged), bits, "; ".join(unchecked))
+    return Copies(*_sets(rows, code, first, judged), bits, "; ".join(unchecked), clusters)
 
 
 def _distinct(rows: pd.DataFrame) -> tuple[Integer[Array, " N"], Integer[Array, " D"]]:
@@ -154,11 +162,12 @@ def _products(ones: list[Integer[Array, " _"]], others: list[Integer[Array, " _"
 
 def _compare_images(
     known: pd.DataFrame, pairs: Integer[Array, "P 2"], usable: Integer[Array, " N"], folder: Path
-) -> tuple[pd.DataFrame, int, int]:
+) -> tuple[pd.DataFrame, int, int, Clusters | None]:
     """Compare pairs of images by their pixels.
 
     Returns:
-        One row per pair, the number of images without detail, and the number of reference images with detail.
+        One row per pair, the number of images without detail, the number of reference images with detail, and the
+        clusters of these images.
     """
     references = np.random.default_rng(0).permutation(usable)[:REFERENCES]
     needed = np.unique(np.concatenate([references, pairs.ravel()]))
@@ -171,7 +180,8 @@ def _compare_images(
     if len(queried) >= MIN_IMAGES and len(pairs):
         learned = estimate_distribution(detail_NF[queried], len(usable))
         table = table.assign(**_judged(thumbs, detail_NF, np.searchsorted(needed, pairs), learned))
-    return table, int(flat.sum()), len(queried)
+    clusters = find_clusters(detail_NF[queried], known.iloc[needed[queried]])
+    return table, int(flat.sum()), len(queried), clusters
 
 
 def _unjudged(known: pd.DataFrame, pairs: Integer[Array, "P 2"]) -> pd.DataFrame:

@@ -18,6 +18,8 @@ from stages.audits.audit_data import AuditData
 from stages.config.schema import Params
 from stages.core.findings import Finding
 from stages.dataset.manifest import read_manifest
+from stages.near_duplicates.clusters import find_clusters
+from stages.near_duplicates.image_similarity import grey_thumbnail, image_details
 from stages.near_duplicates.perceptual_hash import near_any, near_pairs, radius_for
 from stages.near_duplicates.search import Copies, find_copies
 from tests.conftest import Ingest, digit_images, png
@@ -276,6 +278,51 @@ def test_images_without_enough_numbers_are_reported_as_not_checked(
     if missing == "9 of":
         missing = f"{9 - int(sealed['path'].str.contains('[xyz]').sum())} of"
     assert missing in finding.message
+
+
+def exposures(objects: int, copies: int, size: int = 64) -> dict[str, Grey]:
+    """Return images of objects under different light, whose numbers run on by exposure and not by object."""
+    images = {}
+    for number in range(objects):
+        shape = random_image(number, size).astype(float) - 128
+        for copy in range(copies):
+            other = random_image(1000 + 100 * number + copy, size).astype(float) - 128
+            view = (0.6 + 0.15 * copy) * shape + 0.5 * other + 110 + 8 * copy
+            images[f"a/s{copy}_{1000 + objects * copy + number}.png"] = np.clip(view, 0, 255).astype(np.uint8)
+    return images
+
+
+@pytest.mark.parametrize(("objects", "copies"), [(14, 6), (24, 3), (8, 6)])
+def test_no_leakage_audit_passes_if_every_image_has_copies(
+    objects: int, copies: int, ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    folder = ingest(write_images(tmp_path / "d", exposures(objects, copies)))
+    findings, found = run_audits(folder, params)
+    assert found.clusters is not None and found.clusters.share > 0.9
+    assert findings["leakage/near-duplicates"].severity == "warning"
+    assert findings["duplicates/near-duplicates"].severity == "warning"
+    assert all(finding.severity != "passed" for name, finding in findings.items() if name.startswith("sequence_"))
+    pairs = findings["leakage/near-duplicates"].evidence["pairs"]
+    numbers = [[int(path.split("_")[1][:-4]) for path in pair] for pair in pairs]
+    assert numbers and all((one - other) % objects == 0 for one, other in numbers), "pairs show one object"
+
+
+def test_copies_within_groups_pass(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = {
+        f"a/object{int(path.split('_')[1][:-4]) % 14}-{path[3]}.png": image for path, image in exposures(14, 6).items()
+    }
+    folder = ingest(write_images(tmp_path / "d", images), group_regex=r"(object\d+)")
+    findings, _ = run_audits(folder, params)
+    assert findings["leakage/near-duplicates"].severity == "passed"
+    assert findings["duplicates/near-duplicates"].severity in ("passed", "info")
+
+
+@pytest.mark.parametrize("count", [30, 120])
+def test_distinct_images_form_no_clusters(count: int) -> None:
+    thumbs = np.stack([grey_thumbnail(random_image(seed)) for seed in range(count)])
+    clusters = find_clusters(image_details(thumbs), pd.DataFrame({"path": range(count)}))
+    assert clusters is not None and clusters.share < 0.05
+    assert find_clusters(image_details(thumbs[:20]), pd.DataFrame({"path": range(20)})) is None
 
 
 def test_one_image_with_two_masks_is_a_conflict(ingest: Ingest, params: Params, tmp_path: Path) -> None:
