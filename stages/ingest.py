@@ -22,10 +22,18 @@ from stages.core.plurals import list_names, quantity
 from stages.core.progress import Progress, announce
 from stages.dataset.annotations import Annotation, class_names
 from stages.dataset.combined_classes import combine, combine_objects, order_labels, refuse_joined_names
+from stages.dataset.counters import SCOPES
 from stages.dataset.label_statistics import measure_objects, round_measurements
 from stages.dataset.manifest import DATASET_FILE, SEALED_INDEX, SPLITS, parse_annotations, write_manifest
 from stages.dataset.shards import shard_name, write_shard
-from stages.dataset.splits import SplitTable, assign_splits, merge_linked_groups, read_split_table, write_split_table
+from stages.dataset.splits import (
+    SplitTable,
+    assign_splits,
+    merge_linked_groups,
+    read_grouping_rule,
+    read_split_table,
+    write_split_table,
+)
 from stages.images.archives import TABLE_SUFFIXES, Rejection
 from stages.images.decode import Unreadable, decode_image
 from stages.images.image_metadata import describe_image, pixel_digest
@@ -33,6 +41,7 @@ from stages.images.ingest_cache import IngestCache
 from stages.images.sandbox import WORKERS, run_isolated
 from stages.importers import Sample, open_source, reject_ambiguous_labels
 from stages.importers.sample import read_annotation
+from stages.importers.sequence_blocks import block_scope, group_blocks
 from stages.importers.sidecar_files import values_by_class
 from stages.runner.stage import In, Out, run
 
@@ -71,9 +80,13 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         UserError: the source cannot be used or changes meanwhile, too many files are rejected, labels are inconsistent,
             a split is empty, a class occurs only in the test split, or the split table belongs to other data.
     """
+    file = splits / f"{ingest.name}.json"
     with ExitStack() as stack:
         with announce(f"ingest: listing the images and labels of {source}"):
-            samples, left_out = stack.enter_context(open_source(source, ingest, has_split=split.by == "source"))
+            listed, left_out = stack.enter_context(open_source(source, ingest, has_split=split.by == "source"))
+        scope = _block_scope(listed, file) if split.by == "hash" and ingest.sequence_block > 1 else ""
+        rule = _grouping_rule(ingest, scope)
+        samples = group_blocks(listed, ingest.sequence_block, scope)
         known = IngestCache(ingest.name)
         table, unreadable = _describe(samples, known, ingest.max_megapixels)
         if len(table):
@@ -91,9 +104,9 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         reject_ambiguous_labels(_classes(table))
         combinations = _combinations(table) if ingest.overlaps == "combine" else ()
         by_path = {sample.path: sample for sample in samples}
-        file, locked, unmerged = splits / f"{ingest.name}.json", SplitTable(), table["group"]
+        locked, unmerged = SplitTable(), table["group"]
         if split.by == "hash":
-            locked = read_split_table(file, _grouping_rule(ingest))
+            locked = read_split_table(file, rule)
         if ingest.sequence_block > 1:
             # A static scene gives equal images. Blank images are equal without showing the same scene.
             scene = table["phash"].where(~table["blank"], table["path"])
@@ -117,7 +130,7 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
     index = table.loc[test, list(SEALED_INDEX)].sort_values("content")
     index.to_parquet(output / "sealed_index.parquet", index=False)
     if split.by == "hash":  # last, so that a failed ingest does not assign splits
-        write_split_table(file, _grouping_rule(ingest), locked)
+        write_split_table(file, rule, locked)
     return {
         "images": len(table),
         "rejected": len(rejected),
@@ -389,8 +402,25 @@ def _split(
     return assigned, locked.with_new_groups(dict(zip(unmerged, assigned, strict=True)))
 
 
-def _grouping_rule(ingest: Ingest) -> str:
-    return _grouping(ingest) + (f", blocks of {ingest.sequence_block}" if ingest.sequence_block > 1 else "")
+def _block_scope(samples: list[Sample], file: Path) -> str:
+    """Return the scope of the blocks: that of the split table, so that no group changes, or else the widest."""
+    widest = block_scope(samples)
+    rule = read_grouping_rule(file)
+    if rule is None:
+        return widest
+    stored = next((scope for scope in SCOPES if scope and rule.endswith(f" {scope}")), "")
+    if widest and not stored:
+        print(
+            f"split: the numbers of the images run on {widest}, but the groups listed in {file} count within each "
+            "folder and prefix, so that consecutive images may be in two splits; delete the file to split again (this "
+            "invalidates scores on a test split that was already unsealed)"
+        )
+    return stored
+
+
+def _grouping_rule(ingest: Ingest, scope: str) -> str:
+    blocks = f", blocks of {ingest.sequence_block} {scope}".rstrip() if ingest.sequence_block > 1 else ""
+    return _grouping(ingest) + blocks
 
 
 def _grouping(ingest: Ingest) -> str:

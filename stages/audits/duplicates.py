@@ -6,6 +6,7 @@ from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
+from stages.near_duplicates.clusters import Clusters
 from stages.near_duplicates.planted_copies import describe_detection
 from stages.near_duplicates.search import Copies, label_sets, paths_of
 
@@ -62,12 +63,14 @@ def _repeats(found: list[pd.DataFrame]) -> Finding:
 
 
 def _near(found: list[pd.DataFrame], copies: Copies, total: int) -> list[Finding]:
-    """Report near-duplicates with one label; nothing if there are none and the search does not find planted copies."""
+    """Report near-duplicates with one label; nothing if there are none and the search would not find copies."""
+    if copies.clusters and (similar := copies.clusters.across_groups()):
+        return [_clusters(copies.clusters, similar)]
     if not found:
         label = " with the same label" if total else ""
         kinds = describe_detection(copies.planted, reliable=True)
         message = f"No copies{label} were found that are {kinds}."
-        return [Finding("duplicates/near-duplicates", "passed", message)] if kinds else []
+        return [Finding("duplicates/near-duplicates", "passed", message)] if kinds and copies.clusters else []
     across = [near for near in found if near["group"].nunique() > 1]
     pairs = copies.pairs
     changed = pairs[~pairs["same"] & pairs["first"].isin({path for near in found for path in near["path"]})]
@@ -88,11 +91,28 @@ def _near(found: list[pd.DataFrame], copies: Copies, total: int) -> list[Finding
     return [Finding("duplicates/near-duplicates", "warning" if across else "info", message, evidence, shown)]
 
 
+def _clusters(clusters: Clusters, similar: list[tuple[str, str]]) -> Finding:
+    """Report images of different groups in one cluster of similar images."""
+    listed = "; ".join(f"`{one}` ~ `{other}`" for one, other in similar[:3]) + ("; ..." if len(similar) > 3 else "")
+    compared = len(clusters.sample)
+    message = (
+        f"{len(similar)} of {quantity(compared, 'image')} {'has' if len(similar) == 1 else 'have'} an image of another "
+        f"group that is far nearer than distinct images are: {listed}. They may be exposures, views or frames of one "
+        "object: if so, give the images of an object the same group, by a column of the table or by "
+        "ingest.group_regex. Single edited copies cannot be recognized among them."
+    )
+    evidence = {"pairs": similar[:50], "count": len(similar), "compared": compared, "share": clusters.share}
+    return Finding(
+        "duplicates/near-duplicates", "warning", message, evidence, [path for pair in similar[:12] for path in pair]
+    )
+
+
 def _near_conflicts(found: list[pd.DataFrame], copies: Copies) -> list[Finding]:
     if not found:
         kinds = describe_detection(copies.planted, reliable=True)
         message = f"No copies with different labels were found that are {kinds}."
-        return [Finding("duplicates/near-duplicate-conflicts", "passed", message)] if kinds else []
+        is_known = kinds and copies.clusters
+        return [Finding("duplicates/near-duplicate-conflicts", "passed", message)] if is_known else []
     message = (
         f"{quantity(len(found), 'set')} of near-duplicates {'has' if len(found) == 1 else 'have'} different labels: "
         f"{_listed(found)}. Check whether they show the same object; if so, correct the wrong labels."

@@ -6,6 +6,7 @@ from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
+from stages.near_duplicates.clusters import Clusters
 from stages.near_duplicates.perceptual_hash import near_any, parse_hashes
 from stages.near_duplicates.planted_copies import describe_detection
 from stages.near_duplicates.search import label_sets, paths_of
@@ -51,12 +52,15 @@ def _changed_across(same: pd.DataFrame) -> bool:
 
 
 def _near(data: AuditData) -> list[Finding]:
-    """Report near-duplicates in two splits; nothing if there are none and the search does not find planted copies."""
+    """Report near-duplicates in two splits; nothing if there are none and the search would not find copies."""
     across = [near for near in data.copies.near if near["split"].nunique() > 1]
+    clusters = data.copies.clusters
+    if clusters and (similar := clusters.across_splits()):
+        return [_clusters(clusters, similar)]
     if not across:
         found = describe_detection(data.copies.planted, reliable=True)
         message = f"No copy of a training image was found in the validation split that is {found}."
-        return [Finding("leakage/near-duplicates", "passed", message)] if found else []
+        return [Finding("leakage/near-duplicates", "passed", message)] if found and clusters else []
     listed = "; ".join(" ~ ".join(_first_paths(near)) for near in across[:5])
     more = "; ..." if len(across) > 5 else ""
     message = (
@@ -66,6 +70,20 @@ def _near(data: AuditData) -> list[Finding]:
     )
     evidence = {"sets": label_sets(across), "count": len(across)}
     return [Finding("leakage/near-duplicates", "warning", message, evidence, paths_of(across))]
+
+
+def _clusters(clusters: Clusters, similar: list[tuple[str, str]]) -> Finding:
+    """Report validation images that are in a cluster of similar images with training images."""
+    compared = int((clusters.sample["split"] == "val").sum())
+    listed = "; ".join(f"`{one}` ~ `{other}`" for one, other in similar[:5]) + ("; ..." if len(similar) > 5 else "")
+    message = (
+        f"{len(similar)} of {quantity(compared, 'validation image')} {'has' if len(similar) == 1 else 'have'} a "
+        f"training image that is far nearer than distinct images are: {listed}. {clusters.share:.0%} of the images are "
+        "in such clusters, as if each object had several images. Scores on them measure memorization: give the images "
+        "of an object the same group, by a column of the table or by ingest.group_regex."
+    )
+    evidence = {"pairs": similar[:50], "count": len(similar), "compared": compared, "share": clusters.share}
+    return Finding("leakage/near-duplicates", "warning", message, evidence, [p for pair in similar[:12] for p in pair])
 
 
 def _test_near_duplicates(data: AuditData) -> list[Finding]:

@@ -3,8 +3,9 @@
 If such neighbours are in different splits, validation and test scores measure memorization.
 """
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,38 @@ from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
+from stages.dataset.counters import NUMBER, SCOPES, counter_scope
 from stages.dataset.manifest import decode_images
 from stages.near_duplicates.image_similarity import grey_thumbnail, image_details
 
-MIN_LENGTH = 20  # minimum number of images of a series
+ID = "sequence_leakage/similar-neighbours"
+LONG = 20  # images from which a series contains distant images; shorter series are compared with other series
+SHORTEST = 3  # minimum number of images of a series
+ENOUGH = 10  # minimum number of pairs of neighbours, and of distant pairs
 PAIRS = 400  # maximum number of pairs that are compared at each distance, and of pairs of distant images
 STEPS = (1, 2, 4, 8, 16, 32)  # distances at which images are compared, in images of the sorted series
 SIMILAR = 0.75  # AUC from which neighbours are considered frames of one scene
 SLIGHTLY_SIMILAR = 0.6  # AUC from which neighbours have something in common, such as the handwriting
-NUMBER = re.compile(r"\d+(?=\D*$)")
+SURE = 1.645  # standard errors; a passed audit rules out an AUC of `SIMILAR` with a certainty of 95 %
+MAX_LEFT_OUT = 0.05  # share of the images that may be in no series without being reported
+DIGITS = 15  # longer numbers are not counters
+
+Codes = np.ndarray[Any, Any]
+"""One integer per image."""
+Pairs = np.ndarray[Any, Any]
+"""Positions [P, 2] of pairs of images."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Pairs of images of one kind of series that are in different groups."""
+
+    near: dict[int, Pairs]
+    """Pairs by their distance in the series, one of `STEPS`."""
+    far: Pairs
+    """Distant pairs with which they are compared."""
+    step: int
+    """Median difference between the numbers of neighbours, which `ingest.sequence_block` refers to."""
 
 
 @dataclass(frozen=True)
@@ -34,92 +58,210 @@ class NeighbourSimilarity:
     """Probability that two neighbours are more similar than two distant images."""
     p: float
     """p-value of the AUC (one-sided Mann-Whitney U test)."""
+    error: float
+    """Standard error of the AUC by chance."""
     reach: int
     """Largest of the distances `STEPS` at which images are still similar; 0 if neighbours are not."""
+    pairs: Neighbours
+    """Compared pairs."""
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
-    """Report consecutive images that are similar but in different groups (`sequence_leakage/similar-neighbours`)."""
+    """Report consecutive images that are similar but in different groups (`sequence_leakage/similar-neighbours`).
+
+    If images form clusters across groups, numbers that say otherwise do not tell which images are related.
+    """
+    findings = _find(data, audit)
+    passed = any(finding.severity == "passed" for finding in findings)
+    similar = data.copies.clusters.across_groups() if passed and data.copies.clusters else []
+    if not similar:
+        return findings
+    message = (
+        f"Consecutive numbers do not show which images are related: {quantity(len(similar), 'image')} "
+        f"{'has' if len(similar) == 1 else 'have'} a far nearer image in another group, such as `{similar[0][0]}` and "
+        f"`{similar[0][1]}`. Specify groups, for example by ingest.group_regex."
+    )
+    return [_not_checked(message) if finding.severity == "passed" else finding for finding in findings]
+
+
+def _find(data: AuditData, audit: Audit) -> list[Finding]:
     rows = numbered_rows(data.rows)
     if rows.empty:
-        message = f"The file names contain no numbered series of at least {MIN_LENGTH} images."
-        return [Finding("sequence_leakage/similar-neighbours", "passed", message)]
-    found = neighbour_similarity(rows, data, audit.max_p)
-    if found is None and (between := _neighbours_in_two_groups(rows)):
+        message = (
+            f"It is unknown which images are neighbours: the file names contain no series of at least {SHORTEST} "
+            "numbers. If the images are frames or slices in an order, add the position to the names, or specify groups."
+        )
+        return [_not_checked(message)]
+    tested = [found for pairs in list_neighbours(rows) if (found := compare_neighbours(pairs, data, audit.max_p))]
+    left_out = list(_left_out(len(rows), int((~data.rows["blank"]).sum())))
+    if not tested:
+        between = _neighbours_in_two_groups(rows)
+        if not between:
+            message = "Any two consecutive images of a numbered series are in the same group."
+            return [Finding(ID, "passed", message), *left_out]
         message = (
             f"Similarity of neighbours was not checked: {quantity(between, 'image')} {'is' if between == 1 else 'are'} "
             "next to an image of another group in a numbered series, but the audit requires "
-            f"{MIN_LENGTH // 2} pairs of neighbours and {MIN_LENGTH // 2} pairs of distant images with the same class "
-            "and different groups."
+            f"{ENOUGH} pairs of neighbours and {ENOUGH} pairs of distant images in different groups, which are all of "
+            "the same class or all of different classes. If the series are slices or frames, specify groups."
         )
-        return [Finding("sequence_leakage/not-checked", "info", message)]
-    if found is None:
-        message = "Any two consecutive images of a numbered series are in the same group."
-        return [Finding("sequence_leakage/similar-neighbours", "passed", message)]
-    evidence = {"images": len(rows), "auc": found.auc, "p": found.p, "reach": found.reach}
-    auc = f"{found.auc:.2f} (0.5: chance, p = {found.p:.2g})"
-    if SLIGHTLY_SIMILAR <= found.auc < SIMILAR and found.p <= audit.max_p:
+        return [_not_checked(message), *left_out]
+    found = max(tested, key=lambda one: one.auc)
+    p = min(1.0, found.p * len(tested))  # corrected for the number of kinds of series
+    evidence = {"images": len(rows), "auc": found.auc, "p": p, "reach": found.reach}
+    auc = f"{found.auc:.2f} (0.5: chance, p = {p:.2g})"
+    if found.auc >= SIMILAR and p <= audit.max_p:
+        return [_similar(found, data.rows, auc, evidence), *left_out]
+    if found.auc >= SLIGHTLY_SIMILAR and p <= audit.max_p:
         message = (
             "Consecutively numbered images in different groups are slightly more similar than distant images: AUC "
             f"{auc}. They may share a writer, a patient or a session. If this is known, specify groups, for example by "
             "ingest.group_regex."
         )
-        return [Finding("sequence_leakage/similar-neighbours", "info", message, evidence)]
-    if found.auc < SIMILAR or found.p > audit.max_p:
-        degree = "hardly" if found.auc < SLIGHTLY_SIMILAR else "not significantly"
-        message = f"Consecutively numbered images are {degree} more similar than distant images: AUC {auc}."
-        return [Finding("sequence_leakage/similar-neighbours", "passed", message, evidence)]
-    in_two_splits = _neighbours_in_two_splits(rows)
-    pairs = len(in_two_splits) // 2
-    block = 4 * found.reach * _step_between_numbers(rows)
+        return [Finding(ID, "info", message, evidence), *left_out]
+    if found.auc + SURE * found.error >= SIMILAR:
+        message = (
+            f"Similarity of neighbours could not be decided from {quantity(len(found.pairs.near[1]), 'pair')} of "
+            f"neighbours and {len(found.pairs.far):,} of distant images in different groups: AUC {auc}. If the series "
+            "are slices or frames, specify groups, for example by ingest.sequence_block."
+        )
+        return [_not_checked(message, evidence), *left_out]
+    degree = "hardly" if found.auc < SLIGHTLY_SIMILAR else "not significantly"
+    message = f"Consecutively numbered images are {degree} more similar than distant images: AUC {auc}."
+    return [Finding(ID, "passed", message, evidence), *left_out]
+
+
+def _not_checked(message: str, evidence: dict[str, Any] | None = None) -> Finding:
+    return Finding("sequence_leakage/not-checked", "info", message, evidence or {})
+
+
+def _left_out(numbered: int, usable: int) -> Iterator[Finding]:
+    """Yield a finding about the images that are in no numbered series, unless they are few."""
+    left = usable - numbered
+    if left > MAX_LEFT_OUT * usable:
+        yield _not_checked(
+            f"{left:,} of {quantity(usable, 'image')} {'is' if left == 1 else 'are'} in no series of at least "
+            f"{SHORTEST} numbers, so that the neighbours of these images are unknown."
+        )
+
+
+def _similar(found: NeighbourSimilarity, rows: pd.DataFrame, auc: str, evidence: dict[str, Any]) -> Finding:
+    split, path = rows["split"].to_numpy(), rows["path"].to_numpy()
+    near = found.pairs.near[1]
+    apart = near[split[near[:, 0]] != split[near[:, 1]]]
+    block = 4 * found.reach * found.pairs.step
     message = (
         f"Consecutively numbered images in different groups are more similar than distant images: AUC {auc}. Images up "
         f"to {quantity(found.reach, 'position')} apart are similar. If they are video frames or slices of one object, "
         "scores of a split that contains neighbours of training images partly measure memorization "
-        f"({quantity(pairs, 'pair')} of neighbours {'is' if pairs == 1 else 'are'} in both the training and the "
-        f"validation split): set ingest.sequence_block to {block} or more, or specify groups, for example by "
+        f"({quantity(len(apart), 'pair')} of neighbours {'is' if len(apart) == 1 else 'are'} in both the training and "
+        f"the validation split): set ingest.sequence_block to {block} or more, or specify groups, for example by "
         "ingest.group_regex."
     )
-    return [Finding("sequence_leakage/similar-neighbours", "warning", message, evidence, in_two_splits[:24])]
+    return Finding(ID, "warning", message, evidence, [str(one) for one in path[apart].ravel()[:24]])
 
 
 def numbered_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the sorted rows of series of at least `MIN_LENGTH` images, with `series` (path pattern) and `number`.
+    """Return the rows of images in series of at least `SHORTEST` images, in the order of the manifest.
 
-    Blank images, and names whose last number is missing or has more than 15 digits, are left out.
+    Added columns: `series` in the scope of each folder and prefix, `wide` in the widest scope, `number`, and `place`,
+    the position in the manifest. Blank images, and names whose last number is missing or too long, are left out.
     """
-    number = rows["path"].str.extract(f"({NUMBER.pattern})")[0]
-    table = rows.assign(series=[NUMBER.sub("#", path) for path in rows["path"]], number=number)
-    table = table[number.notna() & (number.str.len() < 16) & ~table["blank"]]
-    table = table[table.groupby("series")["path"].transform("size") >= MIN_LENGTH]
-    return table.assign(number=table["number"].astype(np.int64)).sort_values(["series", "number"], kind="stable")
+    parts = [NUMBER.fullmatch(path) for path in rows["path"]]
+    usable = ~rows["blank"].to_numpy() & [part is not None and len(part[2]) <= DIGITS for part in parts]
+    table = rows.assign(place=np.arange(len(rows)))[usable]
+    matches = [part for part, use in zip(parts, usable, strict=True) if use and part is not None]
+    widest = SCOPES[counter_scope(table["path"])]
+    table["series"] = [f"{part[1]}#{part[3]}" for part in matches]
+    table["wide"] = [f"{widest(part[1])}#{part[3]}" for part in matches]
+    table["number"] = np.array([int(part[2]) for part in matches], np.int64)
+    return table[table.groupby("wide")["path"].transform("size") >= SHORTEST]
 
 
-def neighbour_similarity(rows: pd.DataFrame, data: AuditData, max_p: float) -> NeighbourSimilarity | None:
-    """Compare neighbours with distant images of the same series and class but different groups.
+def list_neighbours(rows: pd.DataFrame) -> Iterator[Neighbours]:
+    """Yield the pairs that can be compared, one element per kind of series.
+
+    Series of each folder and prefix, and of a counter that runs across them, are of different kinds; so are series of
+    images of one class, neighbours of different classes, and short series.
 
     Args:
         rows: output of `numbered_rows`.
+    """
+    place, number = rows["place"].to_numpy(), rows["number"].to_numpy()
+    codes = {name: pd.factorize(rows[name])[0] for name in ("series", "wide", "label", "group")}
+    scopes = ("series", "wide") if codes["series"].max() > codes["wide"].max() else ("series",)
+    for scope, same_class, long in product(scopes, (True, False), (True, False)):
+        near, far = _pairs(codes[scope], number, codes["label"], codes["group"], same_class, long)
+        step = float(np.median(np.diff(number[near[1]], axis=1))) if len(near[1]) else 1
+        yield Neighbours({steps: place[pairs] for steps, pairs in near.items()}, place[far], max(1, round(step)))
+
+
+def _pairs(
+    series: Codes, number: Codes, label: Codes, group: Codes, same_class: bool, long: bool
+) -> tuple[dict[int, Pairs], Pairs]:
+    """Return pairs of neighbours by distance, and distant pairs, of images in different groups.
+
+    Distant images of long series are more than 32 positions, or a quarter of the series if that is less, apart. In a
+    short series all images may be similar, so they are compared with images of other series; a single short series is
+    compared like a long one.
+
+    Args:
+        series: series of each image [N].
+        number: its number in the series [N].
+        label: its class [N].
+        group: its group [N].
+        same_class: True for pairs of images of one class, False for pairs of different classes.
+        long: True for series of at least `LONG` images, False for shorter ones.
+    """
+    unit = pd.factorize(pd.Series(series * (label.max() + 1) + label))[0] if same_class else series
+    size = np.bincount(unit)
+    order = np.lexsort((number, unit))
+    order = order[((size >= LONG) == long)[unit[order]] & (size >= SHORTEST)[unit[order]]]
+
+    def in_two_groups(one: Codes, other: Codes) -> Pairs:
+        kept = (group[one] != group[other]) & ((label[one] == label[other]) == same_class)
+        return np.stack([one[kept], other[kept]], axis=1)
+
+    near = {}
+    for step in STEPS:
+        pairs = in_two_groups(order[:-step], order[step:])
+        near[step] = pairs[unit[pairs[:, 0]] == unit[pairs[:, 1]]]
+    if not len(order):
+        return near, near[1]
+    at = np.random.default_rng(0).integers(0, len(order), (2, 200 * PAIRS))
+    if long or len(np.unique(series[order])) == 1:
+        distance, (one, other) = np.abs(at[0] - at[1]), unit[order[at]]
+        at = at[:, (one == other) & (distance > np.clip(size[one] // 4, 1, max(STEPS)))]
+    else:
+        at = at[:, np.not_equal(*series[order[at]])]
+    return near, np.unique(np.sort(in_two_groups(*order[at]), axis=1), axis=0)
+
+
+def compare_neighbours(pairs: Neighbours, data: AuditData, max_p: float) -> NeighbourSimilarity | None:
+    """Compare neighbours with distant images.
+
+    Args:
+        pairs: pairs to compare.
         data: input of the audit.
         max_p: significance level.
 
     Returns:
         The similarity; None if there are too few pairs.
     """
-    rng = np.random.default_rng(0)
-    pairs = {step: _pairs(rows, step) for step in STEPS}
-    far = _far(rows, rng)
-    if len(pairs[1]) < MIN_LENGTH // 2 or len(far) < MIN_LENGTH // 2:
+    if min(len(pairs.near[1]), len(pairs.far)) < ENOUGH:
         return None
-    chosen = {step: rng.permutation(p)[:PAIRS] for step, p in {**pairs, 0: far}.items()}
+    rng = np.random.default_rng(0)
+    chosen = {step: rng.permutation(some)[:PAIRS] for step, some in {**pairs.near, 0: pairs.far}.items()}
     needed = np.unique(np.concatenate(list(chosen.values())))
     detail_NF = image_details(
-        np.stack([grey_thumbnail(p.image) for p in decode_images(rows.iloc[needed], data.folder)])
+        np.stack([grey_thumbnail(p.image) for p in decode_images(data.rows.iloc[needed], data.folder)])
     )
     similarity = {s: (detail_NF[np.searchsorted(needed, p)].prod(axis=1)).sum(axis=1) for s, p in chosen.items()}
+    near, far = len(similarity[1]), len(similarity[0])
+    error = ((near + far + 1) / (12 * near * far)) ** 0.5
     reach, auc, p_value = 0, 0.5, 1.0
     for step in STEPS:
-        if len(similarity[step]) < MIN_LENGTH // 2:
+        if len(similarity[step]) < ENOUGH:
             break
         test = mannwhitneyu(similarity[step], similarity[0], alternative="greater")
         step_auc = float(test.statistic) / (len(similarity[step]) * len(similarity[0]))
@@ -127,46 +269,11 @@ def neighbour_similarity(rows: pd.DataFrame, data: AuditData, max_p: float) -> N
         if step_auc < SIMILAR or test.pvalue > max_p:
             break
         reach = step
-    return NeighbourSimilarity(auc, p_value, reach)
-
-
-def _pairs(rows: pd.DataFrame, step: int) -> np.ndarray[Any, Any]:
-    """Return positions [P, 2] of pairs of images `step` apart, of the same series and class but different groups."""
-    return _comparable(rows, np.arange(len(rows) - step), np.arange(step, len(rows)))
-
-
-def _far(rows: pd.DataFrame, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Return positions [P, 2] of random pairs of distant images.
-
-    The images of a pair are of the same series and class but different groups. They are more than 32 positions, or a
-    quarter of their series if that is less, apart.
-    """
-    one, other = rng.integers(0, len(rows), (2, 200 * PAIRS))
-    size = rows.groupby("series")["path"].transform("size").to_numpy()
-    far = np.abs(one - other) > np.minimum(max(STEPS), size[one] // 4)
-    return _comparable(rows, one[far], other[far])
-
-
-def _comparable(rows: pd.DataFrame, one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    series, label, group = (pd.factorize(rows[name])[0] for name in ("series", "label", "group"))
-    fits = (series[one] == series[other]) & (label[one] == label[other]) & (group[one] != group[other])
-    return np.stack([one[fits], other[fits]], axis=1)
-
-
-def _step_between_numbers(rows: pd.DataFrame) -> int:
-    """Return the median difference between consecutive numbers of a series, which `ingest.sequence_block` refers to."""
-    steps = rows.groupby("series")["number"].diff()
-    return max(1, round(float(steps.median())))
+    return NeighbourSimilarity(auc, p_value, error, reach, pairs)
 
 
 def _neighbours_in_two_groups(rows: pd.DataFrame) -> int:
-    """Return the number of images that follow an image of another group in the same series."""
-    series, group = rows["series"].to_numpy(), rows["group"].to_numpy()
+    """Return the number of images that follow an image of another group in the same series of the widest scope."""
+    ordered = rows.sort_values(["wide", "number"], kind="stable")
+    series, group = ordered["wide"].to_numpy(), ordered["group"].to_numpy()
     return int(((series[1:] == series[:-1]) & (group[1:] != group[:-1])).sum())
-
-
-def _neighbours_in_two_splits(rows: pd.DataFrame) -> list[str]:
-    """Return the paths of neighbours of one class but different groups in two splits, pair by pair."""
-    pairs = _pairs(rows, 1)
-    split, path = rows["split"].to_numpy(), rows["path"].to_numpy()
-    return [str(path[i]) for pair in pairs if split[pair[0]] != split[pair[1]] for i in pair]

@@ -90,8 +90,9 @@ class Ingest(Section):
     distinct image is its own group."""
     sequence_block: Annotated[int, Field(ge=1), Unit("images")] = 1
     """Number of consecutive images (by the last number in the name: slices, video frames) that the split keeps
-    together. Blocks that share a near-duplicate form one group; where groups are known, blocks lie within them. 1: no
-    blocks."""
+    together. If no number is used twice, blocks follow the counter across folders and prefixes; otherwise each folder
+    and prefix has its own. Blocks that share a near-duplicate form one group; where groups are known, blocks lie within
+    them. 1: no blocks."""
     origin_regex: str = ""
     """Regular expression searched in an image's path; the match of its first parentheses is the image's origin (real or
     simulated, a site, a device). The audit compares origins. Empty: unknown."""

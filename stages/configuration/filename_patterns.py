@@ -3,10 +3,12 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from stages.dataset.counters import NUMBER, SCOPES
 from stages.importers.sample import SPLIT_WORDS, Sample
+from stages.importers.sequence_blocks import block_scope, group_blocks
 
 WORDS = (
     "patient|subject|person|case|animal|individual|specimen|donor|mouse|mice|rat|fish|larva|plant|slide|series|study|"
@@ -18,8 +20,6 @@ MOST_IN_ONE = 0.4  # maximum share of the images in one group
 OFTEN, SOMETIMES = 0.5, 0.2  # minimum share of the images in groups of several images
 FEW_ENDINGS = 6  # maximum number of different endings (left, right ...)
 TOKENS = 6  # maximum number of underscore-separated tokens considered
-NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
-"""Prefix, last number and suffix of a path, as used by `ingest.sequence_block`."""
 
 
 @dataclass(frozen=True)
@@ -103,17 +103,21 @@ def _is_plausible(keys: Sequence[str], labels: Sequence[str], least: float) -> b
     return any(len(groups) > 1 for groups in of_label.values())  # otherwise the name denotes the class
 
 
-def find_sequences(paths: Sequence[str]) -> list[list[tuple[int, int]]]:
+def find_sequences(paths: Sequence[str], scope: str = "") -> list[list[tuple[int, int]]]:
     """Return sequences of numbered images as sorted (number, index), grouped by the rest of the name, longest first.
 
     The result is empty if the name of any image has no number.
+
+    Args:
+        paths: paths of the images.
+        scope: key of `SCOPES`: what the counter runs across.
     """
     found: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for place, path in enumerate(paths):
         match = NUMBER.fullmatch(path)
         if match is None:
             return []
-        found[match[1], match[3]].append((int(match[2]), place))
+        found[SCOPES[scope](match[1]), match[3]].append((int(match[2]), place))
     return sorted((sorted(one) for one in found.values()), key=len, reverse=True)
 
 
@@ -129,10 +133,9 @@ def assign_groups(items: Sequence[Sample], pattern: str, block: int) -> list[str
     """
     groups = []
     for item in items:
-        group = item.group
-        if group is None and pattern and (found := re.search(pattern, item.path)):
-            group = found[1]
-        if block > 1 and (number := NUMBER.fullmatch(item.path)):
-            group = f"{group or number[1]}#{int(number[2]) // block * block}"
-        groups.append(group or item.path)
-    return groups
+        found = re.search(pattern, item.path) if pattern and item.group is None else None
+        groups.append(replace(item, group=found[1]) if found else item)
+    if block > 1:
+        scope = block_scope(groups)
+        groups = [group_blocks([one], block, scope)[0] if NUMBER.fullmatch(one.path) else one for one in groups]
+    return [one.group or one.path for one in groups]

@@ -8,6 +8,7 @@ import numpy as np
 
 from stages.configuration.filename_patterns import CandidateGrouping, find_groupings, find_sequences
 from stages.configuration.group_similarity import ImageSignature, SimilarityEvidence, add_signatures, compare_pairs
+from stages.dataset.counters import counter_scope
 from stages.importers.sample import Sample
 
 PAIRS = 32  # maximum number of groups of which two images are opened
@@ -80,8 +81,39 @@ def _compare_groups(
 def _detect_sequence(
     items: Sequence[Sample], labels: Sequence[str], known: dict[int, ImageSignature], has_split: bool
 ) -> ImageGrouping:
-    """Detect similar consecutive images, such as slices or frames, and propose a block length."""
-    longest = next(iter(find_sequences([item.path for item in items])), [])
+    """Detect similar consecutive images, such as slices or frames, and propose a block length.
+
+    A counter that runs across folders or prefixes is tried first, then the counter of each folder and prefix.
+    """
+    paths = [item.path for item in items]
+    asks: list[str] = []
+    for scope in dict.fromkeys((counter_scope(paths), "")):
+        longest = next(iter(find_sequences(paths, scope)), [])
+        found = _detect_blocks(items, longest, scope, labels, known, has_split)
+        if found.block > 1:
+            return found
+        asks += found.asks
+    return ImageGrouping(asks=tuple(asks))
+
+
+def _detect_blocks(
+    items: Sequence[Sample],
+    longest: Sequence[tuple[int, int]],
+    scope: str,
+    labels: Sequence[str],
+    known: dict[int, ImageSignature],
+    has_split: bool,
+) -> ImageGrouping:
+    """Compare the images of a sequence at several distances, and propose a block length.
+
+    Args:
+        items: all images.
+        longest: number and index of the images of the sequence.
+        scope: key of `SCOPES`: what the counter runs across.
+        labels: class of each image, or ''.
+        known: signatures of opened images by index; more are added.
+        has_split: whether the source defines the splits.
+    """
     if len(longest) < SHORTEST:
         return ImageGrouping()
     places = [place for _, place in longest]
@@ -96,7 +128,8 @@ def _detect_sequence(
     first = by_lag[nearest][best]
     ends = f"from {items[places[0]].path} to {items[places[-1]].path}"
     near = "consecutive images" if nearest == 1 else f"images of one class at a distance of {nearest}"
-    span = f"{len(places)} images are numbered {ends}; of {near}, {first}"
+    counted = f"numbered {scope}" if scope else "numbered"
+    span = f"{len(places)} images are {counted} {ends}; of {near}, {first}"
     if not (first.significant and first.auc >= ALIKE_IN_ORDER):
         return ImageGrouping(asks=(f"{span}; no block is proposed",))
     faded = next((lag for lag, comparisons in by_lag.items() if comparisons[best].auc < FADED), None)

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,16 @@ from scipy.sparse.csgraph import connected_components
 from stages.core.errors import UserError
 from stages.dataset.manifest import SPLITS
 
+MIN_GROUPS = 4  # groups in validation and test each, where enough are small: intervals of a score require several
+
 
 def assign_splits(groups: pd.Series, labels: pd.Series, shares: dict[str, float], locked: dict[str, str]) -> pd.Series:
     """Assign a split to every image: the locked split of its group, else a stratified greedy choice.
 
     New groups are assigned in descending order of size, ties by a hash of the name. Each goes to the split with the
-    largest deficit relative to the target count, averaged over the classes of the group. The result is
-    deterministic, and adding images does not move locked groups.
+    largest deficit relative to the target count, averaged over the classes of the group. A group that is so large that
+    `MIN_GROUPS` groups would exceed the target of a validation or test split goes elsewhere if smaller groups remain.
+    The result is deterministic, and adding images does not move locked groups.
 
     Args:
         groups: group name per image.
@@ -40,14 +44,61 @@ def assign_splits(groups: pd.Series, labels: pd.Series, shares: dict[str, float]
         assigned[group] = locked[group]
         deficit[names.index(locked[group])] -= counts.loc[group].to_numpy()
     order = sorted(counts.index.difference(list(locked)), key=lambda g: (-int(counts.loc[g].sum()), stable_hash(g)))
-    counts_of = dict(zip(counts.index, counts.to_numpy(), strict=True))
-    for group in order:
-        present = counts_of[group] > 0
+    counts_GC = counts.loc[order].to_numpy()
+    missing = _missing_groups(names, deficit.sum(axis=1), counts_GC.sum(axis=1), list(assigned.values()))
+    for place, group in enumerate(order):
+        present = counts_GC[place] > 0
         relative_deficit = (deficit[:, present] / target[:, present]).mean(axis=1)
-        best = int(np.argmax(relative_deficit))
+        suitable = _suitable_splits(deficit.sum(axis=1), missing, counts_GC[place:])
+        best = int(np.argmax(np.where(suitable, relative_deficit, -np.inf)))
         assigned[group] = names[best]
-        deficit[best] -= counts_of[group]
+        deficit[best] -= counts_GC[place]
+        missing[best] = max(0, missing[best] - 1)
     return groups.map(assigned)
+
+
+def _missing_groups(names: list[str], deficit_S: Any, sizes_G: Any, assigned: list[str]) -> Any:
+    """Return how many new groups each split requires [split]: at most `MIN_GROUPS` in all, and 0 for train.
+
+    They are fewer if the smallest groups together exceed the images that validation and test lack.
+
+    Args:
+        names: names of the splits.
+        deficit_S: images that each split lacks.
+        sizes_G: images of each new group.
+        assigned: splits of earlier groups.
+    """
+    evaluated = np.array([name != "train" for name in names]) & (deficit_S > 0)
+    fitting = int((np.cumsum(np.sort(sizes_G)) <= deficit_S[evaluated].sum()).sum())
+    each = fitting // max(1, int(evaluated.sum()))
+    return np.array([min(each, max(0, MIN_GROUPS - assigned.count(name))) for name in names]) * evaluated
+
+
+def _suitable_splits(deficit_S: Any, missing_S: Any, counts_GC: Any) -> Any:
+    """Return True for each split that the first of the remaining groups may be assigned to [split].
+
+    A split that lacks groups keeps room for them, at least half of it. A group that smaller groups cannot replace may
+    go to every split: they are too few to fill half of the splits, or one of its classes would be missing in a split.
+
+    Args:
+        deficit_S: images that each split lacks.
+        missing_S: groups that each split lacks.
+        counts_GC: images of each remaining group and class, the largest group first.
+    """
+    sizes_G = counts_GC.sum(axis=1)
+    total = int(missing_S.sum())
+    if not total:
+        return np.ones(len(missing_S), bool)
+    if len(sizes_G) <= total:
+        return missing_S > 0
+    smaller_GC = counts_GC[1:]
+    groups_of_class = (smaller_GC[:, counts_GC[0] > 0] > 0).sum(axis=0)
+    lacking = missing_S > 0
+    if groups_of_class.min() < lacking.sum() or sizes_G[1:].sum() < deficit_S[lacking].sum() / 2:
+        return np.ones(len(missing_S), bool)
+    room = deficit_S - (missing_S - 1) * sizes_G[-total:].mean()
+    room = np.where(missing_S > 1, np.minimum(room, deficit_S / 2), room)
+    return ~lacking | (sizes_G[0] <= room)
 
 
 def merge_linked_groups(groups: pd.Series, images: pd.Series, locked: "SplitTable") -> pd.Series:
@@ -106,6 +157,15 @@ def stable_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def read_grouping_rule(file: Path) -> str | None:
+    """Return the rule by which the groups of a table were made; None if the file does not exist.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return _read_table(file)[0] if file.exists() else None
+
+
 def read_split_table(file: Path, rule: str) -> SplitTable:
     """Read the table of splits; empty if the file does not exist.
 
@@ -118,13 +178,7 @@ def read_split_table(file: Path, rule: str) -> SplitTable:
     """
     if not file.exists():
         return SplitTable()
-    try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-        grouped_by, splits = table["grouped_by"], dict(table["splits"])
-        later = {group: int(arrival) for group, arrival in dict(table.get("later_arrivals", {})).items()}
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise UserError(f"{file} is damaged ({reason}); restore it with git") from error
+    grouped_by, splits, later = _read_table(file)
     wrong = {group: split for group, split in splits.items() if split not in SPLITS}
     if wrong:
         group, split = next(iter(wrong.items()))
@@ -138,6 +192,17 @@ def read_split_table(file: Path, rule: str) -> SplitTable:
             "that was already unsealed are then invalid"
         )
     return SplitTable(splits, dict.fromkeys(splits, 1) | later)
+
+
+def _read_table(file: Path) -> tuple[str, dict[str, str], dict[str, int]]:
+    """Return the grouping rule, the split of each group, and the arrival of each group that was added later."""
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+        later = {group: int(arrival) for group, arrival in dict(table.get("later_arrivals", {})).items()}
+        return str(table["grouped_by"]), dict(table["splits"]), later
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise UserError(f"{file} is damaged ({reason}); restore it with git") from error
 
 
 def write_split_table(file: Path, rule: str, locked: SplitTable) -> None:

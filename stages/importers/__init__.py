@@ -118,7 +118,7 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
     Raises:
         UserError: the source is missing, damaged, in an unknown format, or contains no labelled images; `ingest.inside`
             is not in it, or names no file although the format requires one; the importer refuses the files or params;
-            or `ingest.group_regex`, `ingest.origin_regex` or `ingest.sequence_block` does not suit a path.
+            or `ingest.group_regex` or `ingest.origin_regex` does not suit a path.
     """
     with ExitStack() as stack:
         files, rejected = list_source_files(source, stack)
@@ -148,7 +148,7 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
         if not samples:
             raise UserError(_no_samples_message(source / ingest.inside, bool(files), rejected + unfit))
         yield (
-            [_with_block_group(_with_group_and_origin(sample, ingest), ingest.sequence_block) for sample in samples],
+            [_with_group_and_origin(sample, ingest) for sample in samples],
             rejected + unfit,
         )
 
@@ -226,22 +226,6 @@ def _match_path(path: str, pattern: str, key: str) -> str | None:
             f"ingest.{key}_regex: the first parentheses of {pattern!r} match no text in {path}; correct the pattern"
         )
     return match.group(1)
-
-
-def _with_block_group(sample: Sample, length: int) -> Sample:
-    """Return the sample in the group of its block of consecutive numbers, or unchanged if `length` is 1.
-
-    Images that are added later do not change the group.
-    """
-    if length == 1:
-        return sample
-    match = re.fullmatch(r"(.*?)(\d+)(\D*)", sample.path)
-    if match is None:
-        raise UserError(
-            f"ingest.sequence_block is {length}, but the path {sample.path} contains no number that orders the images; "
-            "set ingest.sequence_block to 1"
-        )
-    return replace(sample, group=f"{sample.group or match[1]}#{int(match[2]) // length * length}")
 
 
 def _no_samples_message(where: Path, has_files: bool, rejected: list[Rejection]) -> str:

@@ -18,6 +18,8 @@ from stages.core.plurals import quantity
 from stages.core.shapes import Array, Float, Integer, Real, Shaped, UInt8
 from stages.dataset.manifest import decode_images
 from stages.images.image_statistics import perceptual_hashes, to_grey
+from stages.near_duplicates.clusters import MIN_IMAGES as FEWEST
+from stages.near_duplicates.clusters import Clusters, find_clusters
 from stages.near_duplicates.distance_distribution import (
     MIN_IMAGES,
     DistanceDistribution,
@@ -65,6 +67,8 @@ class Copies:
     """Description of what was not compared, and why; empty if everything was compared."""
     planted: dict[str, Detection]
     """How many planted copies of each kind the search finds; empty if nothing could be compared."""
+    clusters: Clusters | None
+    """Clusters of similar images in a sample; None if there are too few images to know."""
 
 
 def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
@@ -85,9 +89,9 @@ def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
             f"{quantity(len(usable), 'distinct non-blank image')} {'is' if len(usable) == 1 else 'are'} too few to "
             f"detect near-duplicates ({MIN_IMAGES} are required); only equal pixels were compared"
         )
-        return Copies(*_sets(rows, code, first, _unjudged(known, np.empty((0, 2), int))), -1, reason, {})
+        return Copies(*_sets(rows, code, first, _unjudged(known, np.empty((0, 2), int))), -1, reason, {}, None)
     pairs, hash_bits, radius, unchecked = _candidates(known.iloc[usable])
-    judged, learned, flat, detailed = _compare_images(known, usable[pairs], usable, folder)
+    judged, learned, flat, detailed, clusters = _compare_images(known, usable[pairs], usable, folder)
     judged["bits"] = hash_bits
     planted = _search_planted(known.iloc[usable], folder, learned, radius) if learned else {}
     if flat:
@@ -98,10 +102,14 @@ def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
             f"{quantity(detailed, 'image')} with more detail {'is' if detailed == 1 else 'are'} too few to detect "
             f"near-duplicates ({MIN_IMAGES} are required)"
         )
+    elif clusters is None:
+        unchecked.append(
+            f"{detailed} images are too few to know how similar distinct images are ({FEWEST} are required)"
+        )
     if missed := describe_detection(planted, reliable=False):
         unchecked.append(f"in this data set, the search misses many copies that are {missed}")
     bits = _reliable_bits(judged, len(usable), others)
-    return Copies(*_sets(rows, code, first, judged), bits, "; ".join(unchecked), planted)
+    return Copies(*_sets(rows, code, first, judged), bits, "; ".join(unchecked), planted, clusters)
 
 
 def _search_planted(
@@ -188,12 +196,12 @@ def _products(ones: list[Integer[Array, " _"]], others: list[Integer[Array, " _"
 
 def _compare_images(
     known: pd.DataFrame, pairs: Integer[Array, "P 2"], usable: Integer[Array, " N"], folder: Path
-) -> tuple[pd.DataFrame, DistanceDistribution | None, int, int]:
+) -> tuple[pd.DataFrame, DistanceDistribution | None, int, int, Clusters | None]:
     """Compare pairs of images by their pixels.
 
     Returns:
         One row per pair; the distances between distinct images, None if there are too few images; the number of images
-        without detail; and the number of reference images with detail.
+        without detail; the number of reference images with detail; and the clusters of these images.
     """
     references = np.random.default_rng(0).permutation(usable)[:REFERENCES]
     needed = np.unique(np.concatenate([references, pairs.ravel()]))
@@ -207,7 +215,8 @@ def _compare_images(
         learned = estimate_distribution(detail_NF[queried], len(usable))
     if learned and len(pairs):
         table = table.assign(**_judged(thumbs, detail_NF, np.searchsorted(needed, pairs), learned))
-    return table, learned, int(flat.sum()), len(queried)
+    clusters = find_clusters(detail_NF[queried], known.iloc[needed[queried]])
+    return table, learned, int(flat.sum()), len(queried), clusters
 
 
 def _unjudged(known: pd.DataFrame, pairs: Integer[Array, "P 2"]) -> pd.DataFrame:

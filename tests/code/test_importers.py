@@ -19,11 +19,14 @@ from stages.batch_prediction.inputs import iterate_images
 from stages.config.schema import Params
 from stages.config.schema_data import Columns
 from stages.core.errors import UserError
+from stages.dataset.annotations import Annotation
 from stages.dataset.splits import SplitTable, merge_linked_groups
 from stages.images.archives import Rejection
 from stages.images.decode import decode_image
 from stages.images.zip_names import decode_zip_names
 from stages.importers import Sample, open_source, reject_ambiguous_labels
+from stages.importers.sample import fixed_annotation
+from stages.importers.sequence_blocks import block_scope, group_blocks
 from tests.conftest import digit_images, png, write_folders
 
 IMAGES = digit_images(per_class=3, classes=2)
@@ -360,18 +363,37 @@ def test_groups_are_read_from_paths(listing: Callable[..., Listing], tmp_path: P
 
 
 def test_consecutively_numbered_images_form_blocks(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    def groups(**changes: Any) -> list[str | None]:
+        return [item.group for item in group_blocks(listing(folder, **changes)[0], 4, scope="")]
+
     folder = write_folders(tmp_path / "d", [("a", image) for _, image in digit_images(per_class=11, classes=1)])
-    items, _ = listing(folder, sequence_block=4)
-    assert [item.group for item in items] == [f"a/#{n}" for n in (0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8)]
+    assert groups() == [f"a/#{n}" for n in (0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8)]
     (folder / "a/0001.png").unlink()
     (folder / "a/0010.png").rename(folder / "a/img10.png")
-    items, _ = listing(folder, sequence_block=4, group_regex="(a)/")
-    assert [item.group for item in items] == [f"a#{n}" for n in (0, 0, 0, 4, 4, 4, 4, 8, 8, 8)], (
+    assert groups(group_regex="(a)/") == [f"a#{n}" for n in (0, 0, 0, 4, 4, 4, 4, 8, 8, 8)], (
         "the other images stay in their blocks"
     )
     (folder / "a/0002.png").rename(folder / "a/left.png")
     with pytest.raises(UserError, match="a/left.png contains no number"):
-        listing(folder, sequence_block=4)
+        groups()
+
+
+@pytest.mark.parametrize(
+    ("paths", "scope", "groups"),
+    [
+        (["a/8.png", "b/9.png", "a/10.png", "b/14.png"], "across folders", ["#5", "#5", "#10", "#10"]),
+        (["a/x8.png", "b/x9.png", "a/y8.png"], "across folders", ["x#5", "x#5", "y#5"]),
+        (["a_8.png", "b_9.png", "a_10.png"], "across prefixes", ["#5", "#5", "#10"]),
+        (["p/a_8.png", "p/b_9.png", "q/a_8.png"], "across prefixes", ["p/#5", "p/#5", "q/#5"]),
+        (["p/a_8.png", "p/b_9.png", "q/a_10.png"], "across folders and prefixes", ["#5", "#5", "#10"]),
+        (["a/8.png", "b/8.png", "b/9.png"], "", ["a/#5", "b/#5", "b/#5"]),
+        (["a/8_left.png", "a/8_right.png", "b/9_left.png"], "across folders", ["#5", "#5", "#5"]),
+    ],
+)
+def test_blocks_follow_a_counter_that_uses_no_number_twice(paths: list[str], scope: str, groups: list[str]) -> None:
+    samples = [Sample(path, fixed_annotation(Annotation()), None, None, bytes) for path in paths]
+    assert block_scope(samples) == scope
+    assert [sample.group for sample in group_blocks(samples, 5, scope)] == groups
 
 
 def test_groups_that_share_an_image_are_merged() -> None:

@@ -190,6 +190,41 @@ def test_a_class_of_nine_images_is_in_every_split() -> None:
     assert (pd.crosstab(labels, splits)[["train", "val", "test"]] >= 1).all(axis=None)
 
 
+@pytest.mark.parametrize("share", [0.15, 0.2])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [66, 54, 16, 16, *[8] * 5, *[5] * 10],
+        [200, 90, 80, *[12] * 10, *[3] * 20],
+        [40] * 3 + [1] * 80,
+        [10] * 30,
+    ],
+)
+def test_splits_for_evaluation_have_several_groups(sizes: list[int], share: float) -> None:
+    groups = pd.Series([f"film{film}" for film, size in enumerate(sizes) for _ in range(size)])
+    splits = assign_splits(
+        groups, pd.Series([""] * len(groups)), {"train": 1 - 2 * share, "val": share, "test": share}, {}
+    )
+    for part in ("val", "test"):
+        counts = groups[splits == part].value_counts()
+        assert len(counts) >= 4 and counts.max() <= 0.6 * counts.sum()
+        assert abs((splits == part).mean() - share) < 0.05
+
+
+def test_a_class_with_few_large_groups_is_in_every_split() -> None:
+    groups = pd.Series([f"b{i // 54}" for i in range(162)] + [f"a{i}" for i in range(100)])
+    labels = pd.Series(["b"] * 162 + ["a"] * 100)
+    assert (pd.crosstab(labels, assign_splits(groups, labels, SHARES, {})) > 0).all(axis=None)
+
+
+def test_groups_that_are_added_one_by_one_are_not_all_used_for_evaluation() -> None:
+    locked = {"film0": "train", "film1": "val", "film2": "test"}
+    groups = pd.Series([f"film{film}" for film, size in enumerate((70, 40, 15, 3, 3)) for _ in range(size)])
+    splits = assign_splits(groups, pd.Series([""] * len(groups)), SHARES, locked)
+    assert all(splits[groups == group].eq(split).all() for group, split in locked.items())
+    assert "val" not in set(splits[groups.isin(["film3", "film4"])])
+
+
 def test_locked_groups_keep_their_split_when_groups_are_added() -> None:
     first = pd.Series([f"g{i}" for i in range(100)])
     labels = pd.Series(["a", "b"] * 50)
@@ -248,6 +283,45 @@ def test_removing_copies_leaves_the_splits_of_linked_blocks_unchanged(ingest: In
     after = read_manifest(ingest(source, sequence_block=5)).set_index("path")
     assert after["split"].equals(before["split"].reindex(after.index))
     assert json.loads(table.read_text())["splits"] == first
+
+
+def frames_of_two_classes(source: Path, count: int = 120) -> Path:
+    """Write frames whose counter runs on through the folders of two classes."""
+    for number, (_, image) in enumerate(digit_images(per_class=count // 4, classes=4)):
+        folder = source / ("fist" if number % 3 else "palm")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"frame_{number:04d}.png").write_bytes(png(image))
+    return source
+
+
+def test_a_block_follows_the_counter_across_folders(ingest: Ingest, tmp_path: Path) -> None:
+    source = frames_of_two_classes(tmp_path / "d")
+    rows = pd.concat([read_manifest(ingest(source, sequence_block=10)), read_manifest(tmp_path / "sealed")])
+    block = rows["path"].str.extract(r"_(\d+)")[0].astype(int) // 10
+    assert (rows.groupby(block.to_numpy())["split"].nunique() == 1).all()
+    table = tmp_path / "splits" / "digits.json"
+    assert json.loads(table.read_text())["grouped_by"] == "picture, blocks of 10 across folders"
+    before = rows.set_index("path")["split"]
+    (source / "palm" / "frame_0001.png").write_bytes((source / "fist" / "frame_0002.png").read_bytes())
+    after = read_manifest(ingest(source, sequence_block=10)).set_index("path")["split"]
+    assert (after == before.reindex(after.index))[after.index != "palm/frame_0001.png"].all(), (
+        "a number that is used twice later does not change the blocks"
+    )
+
+
+def test_an_earlier_split_table_keeps_its_blocks_within_folders(
+    ingest: Ingest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = frames_of_two_classes(tmp_path / "d")
+    table = tmp_path / "splits" / "digits.json"
+    names = [f"{folder}/frame_#{start}" for folder in ("fist", "palm") for start in range(0, 120, 10)]
+    splits = {name: ("train", "train", "val", "test")[place % 4] for place, name in enumerate(names)}
+    table.write_text(split_table("picture, blocks of 10", **splits))
+    rows = read_manifest(ingest(source, sequence_block=10))
+    parts = rows["path"].str.extract(r"(.*_)(\d+)")
+    assert [splits[f"{name}#{int(number) // 10 * 10}"] for name, number in parts.to_numpy()] == rows["split"].tolist()
+    assert json.loads(table.read_text())["grouped_by"] == "picture, blocks of 10"
+    assert "the numbers of the images run on across folders, but the groups" in capsys.readouterr().out
 
 
 def test_a_mask_of_another_size_is_refused_before_decoding(ingest: Ingest, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from stages.config.schema import Params
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.dataset.manifest import read_manifest
+from stages.near_duplicates.clusters import find_clusters
+from stages.near_duplicates.image_similarity import grey_thumbnail, image_details
 from stages.near_duplicates.perceptual_hash import near_any, near_pairs, radius_for
 from stages.near_duplicates.planted_copies import KINDS, Detection
 from stages.near_duplicates.search import Copies, find_copies
@@ -223,18 +225,106 @@ def test_numbered_names_of_unrelated_images_pass(ingest: Ingest, params: Params,
     assert [f.severity for f in found] == ["passed"]
 
 
+def sequence_findings(folder: Path, params: Params) -> dict[str, Finding]:
+    return {f.id: f for f in sequence_leakage.find(audit_data(folder), params.audit)}
+
+
 def test_neighbours_that_cannot_be_compared_are_reported_as_not_checked(
     ingest: Ingest, params: Params, tmp_path: Path
 ) -> None:
-    images = {f"{'ab'[i % 2]}/{i:03d}.png": random_image(i) for i in range(40)}
-    data = audit_data(ingest(write_images(tmp_path / "d", images)))
-    rows = data.rows.assign(path=[f"all/{i:03d}.png" for i in range(len(data.rows))])
-    rows["label"] = [str(i % 2) for i in range(len(rows))]  # no two neighbours are of one class
-    (found,) = sequence_leakage.find(replace(data, rows=rows), params.audit)
+    data = audit_data(ingest(write_images(tmp_path / "d", {f"a/{i:03d}.png": random_image(i) for i in range(12)})))
+    (found,) = sequence_leakage.find(data, params.audit)
     assert found.id == "sequence_leakage/not-checked" and "are next to an image of another group" in found.message
-    one_group = rows.assign(group="one")
-    (found,) = sequence_leakage.find(replace(data, rows=one_group), params.audit)
+    (found,) = sequence_leakage.find(replace(data, rows=data.rows.assign(group="one")), params.audit)
     assert found.severity == "passed" and "are in the same group" in found.message
+
+
+def test_neighbours_of_alternating_classes_are_compared(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    data = audit_data(ingest(write_images(tmp_path / "d", film(80, 2.5))))
+    rows = data.rows.assign(label=[str(i % 2) for i in range(len(data.rows))])
+    (found,) = sequence_leakage.find(replace(data, rows=rows), params.audit)
+    assert found.severity == "warning"
+
+
+@pytest.mark.parametrize("count", [16, 19])
+def test_neighbours_of_a_short_series_warn(count: int, ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    found = sequence_findings(ingest(write_images(tmp_path / "d", film(count, 2.5))), params)
+    assert [f.severity for f in found.values()] == ["warning"]
+    assert len(found["sequence_leakage/similar-neighbours"].images) >= 2
+
+
+def test_short_series_of_similar_images_warn(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = {}
+    for scene in range(12):
+        for view in range(4):
+            noisy = random_image(scene).astype(int) + random_image(100 * scene + view) // 3
+            images[f"a/scene{scene}-{view}.png"] = np.clip(noisy, 0, 255).astype(np.uint8)
+    found = sequence_findings(ingest(write_images(tmp_path / "d", images)), params)
+    assert found["sequence_leakage/similar-neighbours"].severity == "warning"
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        ([f"a/{chr(97 + i // 6)}{chr(97 + i % 6)}.png" for i in range(36)], "no series of at least 3 numbers"),
+        ([f"a/{i}.png" for i in range(40)] + [f"a/{c}{d}.png" for c in "xyz" for d in "xyz"], "9 of"),
+    ],
+)
+def test_images_without_enough_numbers_are_reported_as_not_checked(
+    names: list[str], missing: str, ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    folder = ingest(write_images(tmp_path / "d", {name: random_image(i) for i, name in enumerate(names)}))
+    data = audit_data(folder)
+    sealed = pd.read_parquet(tmp_path / "sealed" / "manifest.parquet")
+    finding = {f.id: f for f in sequence_leakage.find(data, params.audit)}["sequence_leakage/not-checked"]
+    if missing == "9 of":
+        missing = f"{9 - int(sealed['path'].str.contains('[xyz]').sum())} of"
+    assert missing in finding.message
+
+
+def exposures(objects: int, copies: int, size: int = 64) -> dict[str, Grey]:
+    """Return images of objects under different light, whose numbers run on by exposure and not by object."""
+    images = {}
+    for number in range(objects):
+        shape = random_image(number, size).astype(float) - 128
+        for copy in range(copies):
+            other = random_image(1000 + 100 * number + copy, size).astype(float) - 128
+            view = (0.6 + 0.15 * copy) * shape + 0.5 * other + 110 + 8 * copy
+            images[f"a/s{copy}_{1000 + objects * copy + number}.png"] = np.clip(view, 0, 255).astype(np.uint8)
+    return images
+
+
+@pytest.mark.parametrize(("objects", "copies"), [(14, 6), (24, 3), (8, 6)])
+def test_no_leakage_audit_passes_if_every_image_has_copies(
+    objects: int, copies: int, ingest: Ingest, params: Params, tmp_path: Path
+) -> None:
+    folder = ingest(write_images(tmp_path / "d", exposures(objects, copies)))
+    findings, found = run_audits(folder, params)
+    assert found.clusters is not None and found.clusters.share > 0.9
+    assert findings["leakage/near-duplicates"].severity == "warning"
+    assert findings["duplicates/near-duplicates"].severity == "warning"
+    assert all(finding.severity != "passed" for name, finding in findings.items() if name.startswith("sequence_"))
+    pairs = findings["leakage/near-duplicates"].evidence["pairs"]
+    numbers = [[int(path.split("_")[1][:-4]) for path in pair] for pair in pairs]
+    assert numbers and all((one - other) % objects == 0 for one, other in numbers), "pairs show one object"
+
+
+def test_copies_within_groups_pass(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    images = {
+        f"a/object{int(path.split('_')[1][:-4]) % 14}-{path[3]}.png": image for path, image in exposures(14, 6).items()
+    }
+    folder = ingest(write_images(tmp_path / "d", images), group_regex=r"(object\d+)")
+    findings, _ = run_audits(folder, params)
+    assert findings["leakage/near-duplicates"].severity == "passed"
+    assert findings["duplicates/near-duplicates"].severity in ("passed", "info")
+
+
+@pytest.mark.parametrize("count", [30, 120])
+def test_distinct_images_form_no_clusters(count: int) -> None:
+    thumbs = np.stack([grey_thumbnail(random_image(seed)) for seed in range(count)])
+    clusters = find_clusters(image_details(thumbs), pd.DataFrame({"path": range(count)}))
+    assert clusters is not None and clusters.share < 0.05
+    assert find_clusters(image_details(thumbs[:20]), pd.DataFrame({"path": range(20)})) is None
 
 
 def test_one_image_with_two_masks_is_a_conflict(ingest: Ingest, params: Params, tmp_path: Path) -> None:

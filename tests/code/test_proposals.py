@@ -191,6 +191,18 @@ def test_consecutive_slices_are_grouped(propose: Callable[..., tuple[Params, str
     assert ingested(proposed, workspace)["group"].nunique() <= 60 / proposed.ingest.sequence_block
 
 
+def test_frames_whose_counter_runs_across_class_folders_are_grouped(
+    propose: Callable[..., tuple[Params, str]], workspace: Path
+) -> None:
+    frames = {f"{'abc'[n % 3]}/frame_{n:04}.png": image for n, image in enumerate(drifting(90, 0.05))}
+    proposed, output = propose(write(workspace / "hands", frames))
+    assert proposed.ingest.format == "folders" and proposed.ingest.sequence_block > 3
+    assert "90 images are numbered across folders from a/frame_0000.png to c/frame_0089.png" in output
+    rows = ingested(proposed, workspace)
+    block = rows["path"].str.extract(r"_(\d+)")[0].astype(int) // proposed.ingest.sequence_block
+    assert (rows.groupby(block.to_numpy())["split"].nunique() == 1).all()
+
+
 def test_numbered_unrelated_images_are_not_grouped(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
     proposed, output = propose(write(workspace / "stack", masked([png(noise(n)) for n in range(60)])))
     assert proposed.ingest.sequence_block == 1 and "no block is proposed" in output
