@@ -360,7 +360,7 @@ def test_equal_targets_in_different_encodings_are_not_a_conflict(
     assert set(found["duplicates/same-label"].images) == {"images/0.png", "images/1.png"}
 
 
-def exposures(objects: int, each: int) -> dict[str, Grey]:
+def photographs(objects: int, each: int) -> dict[str, Grey]:
     """Return photos of objects on one background, each with several exposures and a slightly moved camera."""
     background, images = random_image(5).astype(float), dict[str, Grey]()
     rng = np.random.default_rng(0)
@@ -381,7 +381,7 @@ def test_the_absence_of_copies_is_reported_only_if_planted_copies_are_found(
     assert reliable >= {"mirrored", "cropped by 5%", "darkened"}
     assert findings["leakage/near-duplicates"].severity == "passed"
     assert "darkened (40 of 40 planted copies found)" in findings["leakage/near-duplicates"].message
-    findings, found = run_audits(ingest(write_images(tmp_path / "e", exposures(25, 6)), name="e"), params)
+    findings, found = run_audits(ingest(write_images(tmp_path / "e", photographs(25, 6)), name="e"), params)
     assert not found.planted["photographed again"].is_reliable
     for audit in ("leakage", "duplicates"):
         assert "photographed again" not in findings[f"{audit}/near-duplicates"].message
@@ -392,7 +392,7 @@ def test_the_absence_of_copies_is_reported_only_if_planted_copies_are_found(
 def test_an_audit_that_finds_no_planted_copy_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = pd.DataFrame({name: pd.Series(dtype=object) for name in ("path", "split", "label")})
     none = {kind: Detection(3, 40) for kind in KINDS}
-    copies = Copies([], [], pd.DataFrame(), 0, "the search misses copies", none)
+    copies = Copies([], [], pd.DataFrame(), 0, "the search misses copies", none, None)
     monkeypatch.setattr(AuditData, "copies", copies)
     data, audit = AuditData(rows, rows, Path()), Audit()
     monkeypatch.setattr(leakage, "_test_near_duplicates", lambda data: [])
