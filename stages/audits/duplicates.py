@@ -1,25 +1,32 @@
 """Duplicate audit: duplicates with different labels (blocking) or the same label, and near-duplicates."""
 
+import numpy as np
 import pandas as pd
 
+from stages.audits.annotator_agreement import Agreement, agreement_of
 from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
+from stages.dataset.manifest import parse_annotations
 from stages.near_duplicates.clusters import Clusters
 from stages.near_duplicates.planted_copies import describe_detection
-from stages.near_duplicates.search import Copies, label_sets, paths_of
+from stages.near_duplicates.search import Copies, label_sets, paths_of, readable_label
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
     """Report duplicates with different labels (blocking) or the same label (warning), and near-duplicates.
 
+    Annotations of equal images may differ up to a tolerance (`duplicates/annotator-agreement`).
     Near-duplicates are a warning if they have different labels or are in several groups, else information.
     """
     same, near = data.copies.same, data.copies.near
+    judged = [(s, _agreement(s, data)) for s in same]
+    conflicting = [s for s, agreement in judged if agreement is None]
     findings = [
-        _conflicts([s for s in same if _contradict(s)]),
-        _repeats([s for s in same if not _contradict(s)]),
+        _conflicts(conflicting),
+        *_agreements([(s, agreement) for s, agreement in judged if agreement is not None and agreement != Agreement()]),
+        _repeats([s for s, agreement in judged if agreement is not None]),
         *_near([s for s in near if s["label"].nunique() == 1], data.copies, len(near)),
         *_near_conflicts([s for s in near if s["label"].nunique() > 1], data.copies),
     ]
@@ -29,12 +36,17 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     return findings
 
 
-def _contradict(same: pd.DataFrame) -> bool:
-    """Return True if duplicates have different classes, or equal pixels with different annotations or targets."""
+def _agreement(same: pd.DataFrame, data: AuditData) -> Agreement | None:
+    """Return the agreement of duplicates, empty if their labels are equal; None if their labels contradict each other.
+
+    They contradict each other if they have different classes, or equal pixels with annotations that do not agree.
+    """
     if same["label"].nunique() > 1:
-        return True
+        return None
     targets = same["annotation"] + same["target_pixels"]
-    return bool((targets.groupby(same["pixels"]).nunique() > 1).any())
+    if (targets.groupby(same["pixels"]).nunique() > 1).any():
+        return agreement_of(same, data.folder)
+    return Agreement()
 
 
 def _conflicts(found: list[pd.DataFrame]) -> Finding:
@@ -45,7 +57,36 @@ def _conflicts(found: list[pd.DataFrame]) -> Finding:
         "image can be correct: correct or remove the others."
     )
     evidence = {"sets": label_sets(found), "count": len(found)}
-    return Finding("duplicates/conflicting-labels", "blocking", message, evidence, paths_of(found))
+    paths = paths_of(found)
+    return Finding("duplicates/conflicting-labels", "blocking", message, evidence, paths, *_shown(found, paths))
+
+
+def _agreements(found: list[tuple[pd.DataFrame, Agreement]]) -> list[Finding]:
+    if not found:
+        return []
+    sets = [same for same, _ in found]
+    iou = [value for _, agreement in found for value in agreement.iou]
+    distance = [value for _, agreement in found for value in agreement.distance]
+    figures = [f"mean IoU {np.mean(iou):.2f}, lowest {min(iou):.2f}"] if iou else []
+    figures += [f"mean distance {np.mean(distance):.1%} of the diagonal"] if distance else []
+    message = (
+        f"{_images(len(found))} more than once with annotations that agree up to small differences "
+        f"({'; '.join(figures)}): {_listed(sets)}. This measures how well annotators agree; a model can hardly agree "
+        "with either of them better. Keep one annotation of each image."
+    )
+    evidence = {"sets": label_sets(sets), "count": len(found), "iou": iou[:50], "distance": distance[:50]}
+    paths = paths_of(sets)
+    return [Finding("duplicates/annotator-agreement", "info", message, evidence, paths, *_shown(sets, paths))]
+
+
+def _shown(
+    found: list[pd.DataFrame], paths: list[str]
+) -> tuple[dict[str, str], dict[str, list[tuple[float, float, float, float]]]]:
+    """Return the caption of each image, its label in words, and the boxes of its objects."""
+    rows = pd.concat(found).set_index("path", drop=False).loc[paths]
+    captions = {row.path: readable_label(row) for row in rows.itertuples()}
+    annotations = zip(paths, parse_annotations(rows), strict=True)
+    return captions, {path: [shape.box for shape in one.shapes] for path, one in annotations if one.shapes}
 
 
 def _repeats(found: list[pd.DataFrame]) -> Finding:
@@ -175,4 +216,5 @@ def _images(count: int) -> str:
 
 
 def _path_and_label(row) -> str:  # type: ignore[no-untyped-def]  # pandas names the tuple only at run time
-    return f"`{row.path}` ({row.label})" if row.label else f"`{row.path}`"
+    label = readable_label(row)
+    return f"`{row.path}` ({label})" if label else f"`{row.path}`"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.plurals import list_names, quantity
 from stages.core.shapes import Array, Bool, Integer, Shaped
 
 IGNORE_INDEX = 255
@@ -169,3 +170,28 @@ def class_names(annotation: Annotation) -> list[str]:
     """Return the sorted distinct classes of an image and of the objects in it, without those of its mask."""
     of_objects = [shape.label for shape in annotation.shapes or ()]
     return sorted({*(annotation.labels or ()), *of_objects})
+
+
+def describe_labels(annotation: Annotation, most: int = 3) -> str:
+    """Return the labels of an image in words, with the positions of at most `most` objects or points.
+
+    >>> describe_labels(Annotation(labels=("cat",)))
+    'cat'
+    >>> describe_labels(Annotation(shapes=(ObjectAnnotation("cell", (1, 2, 30, 40)),)))
+    '1 object: cell at 1,2 to 30,40'
+    """
+    found = list(annotation.labels or ())
+    found += [f"{name} {value:g}" for name, value in (annotation.scalars or {}).items()]
+    if annotation.shapes is not None:
+        where = [f"{s.label} at {s.box[0]:g},{s.box[1]:g} to {s.box[2]:g},{s.box[3]:g}" for s in annotation.shapes]
+        found.append(f"{quantity(len(where), 'object')}{_listed(where, most)}")
+    if annotation.points is not None:
+        seen = [f"{name} at {xy[0]:g},{xy[1]:g}" for name, xy in annotation.points.items() if xy is not None]
+        found.append(f"{quantity(len(seen), 'point')}{_listed(seen, most)}")
+    found += ["a mask"] if annotation.mask is not None else []
+    found += ["a paired image"] if annotation.image else []
+    return ", ".join(found)
+
+
+def _listed(names: list[str], most: int) -> str:
+    return f": {list_names(names, most)}" if names else ""

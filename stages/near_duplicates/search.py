@@ -7,6 +7,7 @@ the distances between distinct images of the data set.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from stages.core.plurals import quantity
 from stages.core.shapes import Array, Float, Integer, Real, Shaped, UInt8
+from stages.dataset.annotations import Annotation, describe_labels
 from stages.dataset.manifest import decode_images
 from stages.images.image_statistics import perceptual_hashes, to_grey
 from stages.near_duplicates.clusters import MIN_IMAGES as FEWEST
@@ -284,9 +286,15 @@ def _connected(count: int, ends: Integer[Array, "E 2"]) -> Integer[Array, " {cou
     return connected_components(graph, directed=False)[1]
 
 
+def readable_label(row: Any) -> str:
+    """Return the class of a row of the manifest; for other labels, their values and positions in words."""
+    annotation = Annotation.from_json(row.annotation)
+    return row.label if annotation.labels is not None else describe_labels(annotation)
+
+
 def label_sets(sets: Iterable[pd.DataFrame], most: int = 50) -> list[list[str]]:
     """Return the paths of the first `most` sets with label and split, such as `["train/1.png (a, train)", ...]`."""
-    return [[f"{r.path} ({r.label}, {r.split})" for r in same.itertuples()] for same in list(sets)[:most]]
+    return [[f"{r.path} ({readable_label(r)}, {r.split})" for r in same.itertuples()] for same in list(sets)[:most]]
 
 
 def paths_of(sets: Iterable[pd.DataFrame], most: int = 24) -> list[str]:

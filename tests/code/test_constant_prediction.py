@@ -1,6 +1,7 @@
 """Tests of the constant prediction: it is the best one by each score, and a model must beat it beyond noise."""
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,13 @@ from stages.tasks import TASKS
 from stages.tasks.constant_places import Scene
 from stages.tasks.constant_prediction import best_constants, compare_with_constants
 from stages.tasks.evaluation import summarize
+from stages.tasks.ground_truth import training_examples
 from stages.tasks.instances import Instances
 from stages.tasks.landmarks import Points
 from stages.tasks.objective import compare_with_objective
 from stages.tasks.task_spec import TaskSpec
+from tests.conftest import Ingest
+from tests.toys import TOYS
 
 RNG = np.random.default_rng(0)
 SCENE = Scene(30, 40)
@@ -144,3 +148,15 @@ def test_three_correct_predictions_of_two_classes_do_not_beat_the_constant_predi
         return found["balanced_accuracy"]["better"]
 
     assert better(3) is False and better(20) is True
+
+
+def test_the_constant_of_paired_images_reads_the_input_images_of_training(ingest: Ingest, tmp_path: Path) -> None:
+    toy = TOYS["image"]
+    (tmp_path / "toy").mkdir()
+    toy.write(tmp_path / "toy", RNG)
+    spec = TaskSpec("image", "image", "image", channels=3)
+    examples = list(training_examples(ingest(tmp_path / "toy", **toy.ingest), spec))
+    assert len(examples) > 4 and all(scene.image is not None for _, scene in examples)
+    truth, scene = examples[0]
+    for constant in best_constants(examples, spec).values():
+        assert np.isfinite(scores_of(spec, [truth], constant.predict(scene))["psnr"])

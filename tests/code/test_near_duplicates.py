@@ -18,6 +18,7 @@ from stages.audits.audit_data import AuditData
 from stages.config.schema import Params
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
+from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_mask
 from stages.dataset.manifest import read_manifest
 from stages.near_duplicates.clusters import find_clusters
 from stages.near_duplicates.image_similarity import grey_thumbnail, image_details
@@ -344,6 +345,51 @@ def test_one_image_with_two_masks_is_a_conflict(ingest: Ingest, params: Params, 
         pytest.fail("the two images of this test are in the sealed test split; choose others")
     found = {f.id: f for f in duplicates.find(data, params.audit)}["duplicates/conflicting-labels"]
     assert found.severity == "blocking" and set(found.images) == pair
+
+
+BOX = ObjectAnnotation("cell", (10.0, 10.0, 30.0, 30.0))
+NEAR_BOX = ObjectAnnotation("cell", (11.0, 11.0, 31.0, 31.0))  # IoU 361 / 439 = 0.82
+MASKED, NEAR_MASKED = (
+    annotate_mask("cell", np.pad(np.ones((20, 20), bool), ((top, 44 - top), (10, 34)))) for top in (10, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "agreement"),
+    [
+        (Annotation(shapes=(BOX,)), Annotation(shapes=(NEAR_BOX,)), "mean IoU 0.82"),
+        (Annotation(shapes=(MASKED,)), Annotation(shapes=(NEAR_MASKED,)), "mean IoU 0.82"),
+        (Annotation(points={"nose": (9.0, 9.0)}), Annotation(points={"nose": (10.0, 9.0)}), "mean distance 1.1%"),
+        (Annotation(shapes=(BOX,)), Annotation(shapes=()), ""),
+        (Annotation(shapes=(BOX,)), Annotation(shapes=(replace(NEAR_BOX, label="dirt"),)), ""),
+        (Annotation(shapes=(BOX,)), Annotation(shapes=(replace(BOX, box=(40.0, 40.0, 60.0, 60.0)),)), ""),
+        (Annotation(points={"nose": (9.0, 9.0)}), Annotation(points={"nose": (40.0, 9.0)}), ""),
+        (Annotation(points={"nose": (9.0, 9.0)}), Annotation(points={"nose": None}), ""),
+        (Annotation(scalars={"age": 30.0}), Annotation(scalars={"age": 31.0}), ""),
+    ],
+)
+def test_annotations_of_one_image_that_nearly_agree_are_reported_as_agreement_and_others_block(
+    first: Annotation, second: Annotation, agreement: str, params: Params
+) -> None:
+    texts = [first.to_json(), second.to_json()]
+    rows = pd.DataFrame({"path": ["a.png", "b.png"], "annotation": texts, "label": "", "split": "train"})
+    rows = rows.assign(group=["a", "b"], pixels="equal", target_pixels="", arrival=1, target_offset=0, target_bytes=0)
+    rows = rows.assign(height=64, width=64)
+    data = AuditData(rows, pd.DataFrame(), Path())
+    data.__dict__["copies"] = Copies([rows], [], pd.DataFrame(columns=["first", "same"]), -1, "")
+    found = {f.id: f for f in duplicates.find(data, params.audit)}
+    assert ("duplicates/annotator-agreement" in found) == bool(agreement)
+    if agreement:
+        assert found["duplicates/conflicting-labels"].severity == "passed"
+        shown = found["duplicates/annotator-agreement"]
+        assert shown.severity == "info" and agreement in shown.message
+    else:
+        shown = found["duplicates/conflicting-labels"]
+        assert shown.severity == "blocking"
+    boxes = {"a.png": first, "b.png": second}
+    assert shown.places == {path: [s.box for s in a.shapes] for path, a in boxes.items() if a.shapes}
+    assert set(shown.captions) == {"a.png", "b.png"} and all(shown.captions.values())
+    assert "()" not in shown.message and not any("(," in text for text in shown.evidence["sets"][0])
 
 
 def test_equal_targets_in_different_encodings_are_not_a_conflict(

@@ -1,4 +1,4 @@
-"""Common rule of all checks of single labels: whoever disagrees with many labels has not understood the data."""
+"""Common rule of the checks of single labels: a check that disagrees with many labels does not understand the data."""
 
 from dataclasses import replace
 
