@@ -322,7 +322,7 @@ def test_epochs_fit_the_time_budget() -> None:
 
 @pytest.mark.parametrize(("side", "proposed"), [(28, 32), (60, 56), (100, 96), (128, 128), (300, 128)])
 def test_the_working_size_does_not_enlarge_the_images(
-    side: int, proposed: int, propose: Propose, workspace: Path
+    side: int, proposed: int, propose: Callable[..., tuple[Params, str]], workspace: Path
 ) -> None:
     files = {f"{'ab'[n % 2]}/{n}.png": png(noise(n, side)) for n in range(12)}
     assert propose(write(workspace / "s", files))[0].prepare.size == proposed
