@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from stages.config.edit import edited, nested, one_line
 from stages.config.load import check, load, value_of
+from stages.config.registry_names import NETWORK_OUTPUTS
 from stages.config.schema import Params
 from stages.configuration import (
     Choice,
@@ -24,8 +25,10 @@ from stages.configuration import (
     propose_params,
     summarize,
 )
+from stages.configuration.resolution import smaller_size
 from stages.configuration.source_proposal import such_as
 from stages.configuration.summary import MAX_LISTED, find_unused_images
+from stages.configuration.training_budget import suffices
 from stages.core.dependency_errors import explain
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
@@ -172,7 +175,8 @@ def _fit_to_time_budget(
 ) -> list[Choice]:
     """Return the choices with `train.epochs` limited to a time budget, for which some training steps are timed.
 
-    If they cannot be timed, the number of epochs is kept, and the error is added to its reason.
+    If too few epochs fit, the next smaller `prepare.size` is timed, as long as the finest structure stays visible. If
+    the steps cannot be timed, the number of epochs is kept, and the error is added to its reason.
     """
     from stages.tasks.ground_truth import Labelled
     from stages.training.epoch_timing import estimate_epoch  # importing torch takes seconds
@@ -199,6 +203,11 @@ def _fit_to_time_budget(
         return [
             Choice(c.key, c.value, f"{c.why}; not timed: {reason}") if c.key == "train.epochs" else c for c in proposed
         ]
+    smaller = smaller_size(facts, NETWORK_OUTPUTS[params.network.name], params.prepare.size, params.prepare.fit)
+    if smaller and not suffices(params.train.epochs, measured.seconds, minutes):
+        why = f"at size {params.prepare.size}, --minutes {minutes:g} would not suffice to train"
+        resized = [Choice(c.key, smaller, f"{c.why}; {why}") if c.key == "prepare.size" else c for c in proposed]
+        return _fit_to_time_budget(resized, chosen, facts, text, minutes)
     return [
         limit_epochs(c, measured.seconds, measured.measurement, minutes) if c.key == "train.epochs" else c
         for c in proposed

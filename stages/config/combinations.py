@@ -123,7 +123,13 @@ def class_list_problem(classes: Sequence[str]) -> str:
 
 
 def fit_problem(task: str, representation: str, fit: str) -> str:
-    """Return why a task or representation does not support `prepare.fit`."""
+    """Return why a task or representation does not support `prepare.fit`.
+
+    Args:
+        task: name of the task.
+        representation: name of the representation.
+        fit: value of `prepare.fit`.
+    """
     if fit == "tile" and task not in ("segmentation", "image"):
         return (
             f"prepare.fit: tile supports only the tasks segmentation and image, not {task}, whose prediction "

@@ -14,6 +14,7 @@ from stages.core.plurals import quantity
 
 SIDES = {"vector": (32, 64, 128), "map": (64, 128, 256), "boxes": (128, 256)}
 """Working sizes in pixels, by output type, with which two CPU cores can train a network in minutes."""
+SIZE_STEP = 8  # pixels; multiple of the sizes that are proposed for small images
 SLIM = 1.25  # aspect ratio from which stretching is a relevant distortion
 OFTEN = 0.25  # share of such images from which letterboxing is proposed
 
@@ -30,7 +31,7 @@ def propose_prepare(facts: SourceFacts, gives: str, task: str, params: Params) -
     height, width = np.median(facts.sides, axis=0).round().astype(int)
     middle = float(np.median(np.sqrt(facts.sides.prod(axis=1))))
     sizes = SIDES[gives]
-    size = min(sizes, key=lambda side: abs(np.log(side / middle)))
+    size = _nearest_size(sizes, middle, float(np.median(facts.sides.max(axis=1))))
     fit, why = _fit(facts, gives, task, size)
     shortest, longest = facts.sides.min(), facts.sides.max()
     sides = f"sides range from {shortest} to {longest}" if shortest < longest else "all images have this size"
@@ -45,6 +46,38 @@ def propose_prepare(facts: SourceFacts, gives: str, task: str, params: Params) -
     yield Choice("prepare.overlap", params.prepare.overlap)
     yield Choice("prepare.articulated_parts", "auto")
     yield Choice("prepare.channels", *_channels(facts))
+
+
+def _nearest_size(sizes: tuple[int, ...], middle: float, longest: float) -> int:
+    """Return the size nearest to that of the images, but no larger: enlarging costs time and shows nothing more.
+
+    Args:
+        sizes: usual sizes; the first is the smallest that suits the network, also for smaller images.
+        middle: median of the square root of the area of the images.
+        longest: median of the longer side of the images.
+
+    >>> [_nearest_size((32, 64, 128), side, side) for side in (28, 60, 100, 128, 640)]
+    [32, 56, 96, 128, 128]
+    """
+    size = min(sizes, key=lambda side: abs(np.log(side / middle)))
+    return size if size <= longest else max(sizes[0], int(longest) // SIZE_STEP * SIZE_STEP)
+
+
+def smaller_size(facts: SourceFacts, gives: str, size: int, fit: str) -> int | None:
+    """Return the next smaller working size at which the finest structure is visible; None if there is none.
+
+    Args:
+        facts: statistics of the images.
+        gives: output type of the network: vector, map or boxes.
+        size: current working size, pixels.
+        fit: `prepare.fit`; smaller tiles do not take less time.
+    """
+    smaller = max((side for side in SIDES[gives] if side < size), default=None)
+    if smaller is None or fit == "tile":
+        return None
+    if facts.smallest and _visible(facts, smaller, fit, SIDES[gives])[0] != smaller:
+        return None
+    return smaller
 
 
 def _fit(facts: SourceFacts, gives: str, task: str, size: int) -> tuple[str, str]:
@@ -69,8 +102,10 @@ def _visible(facts: SourceFacts, size: int, fit: str, sizes: tuple[int, ...]) ->
     if fit == "tile":
         return size, f"{what} is {original:.0f} pixels, unchanged in tiles"
     shrunk = np.median(facts.sides.max(axis=1))
-    scaled = {side: original * side / shrunk for side in sizes if side >= size}
-    chosen = next((side for side in scaled if scaled[side] >= VISIBLE[what]), size)
+    scaled = {side: original * side / shrunk for side in sizes if size < side <= shrunk} | {
+        size: original * size / shrunk
+    }
+    chosen = next((side for side in sorted(scaled) if scaled[side] >= VISIBLE[what]), size)
     text = f"{what} is {original:.3g} pixels in the image and {scaled[chosen]:.2g} at this size"
     if chosen > size:
         text += f", {scaled[size]:.2g} at {size}"

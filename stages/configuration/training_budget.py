@@ -106,7 +106,7 @@ def _weights(facts: SourceFacts, per_class: dict[str, int]) -> tuple[str, str]:
 
 
 def limit_epochs(choice: Choice, seconds: float, measured: str, minutes: float) -> Choice:
-    """Limit `train.epochs` to the time budget, but to at least one.
+    """Limit `train.epochs` to the time budget, but not to fewer than `EPOCHS[0]`, which rarely train a network.
 
     Args:
         choice: proposed number of epochs.
@@ -117,14 +117,28 @@ def limit_epochs(choice: Choice, seconds: float, measured: str, minutes: float) 
     Returns:
         The proposed or reduced number of epochs, with the expected duration in its reason.
     """
-    most = max(1, int(60 * minutes / seconds))
-    epochs = min(choice.value, most)
+    epochs = min(choice.value, max(EPOCHS[0], int(60 * minutes / seconds)))
     why = f"about {_duration(epochs * seconds)} for {quantity(epochs, 'epoch')}: {measured}"
     if epochs < choice.value:
         longer = _duration(choice.value * seconds)
-        why += f"; {choice.value} epochs would be better but take {longer}; --minutes allows {minutes:g}"
+        why += f"; {choice.value} epochs would be better but take {longer}"
+        if suffices(choice.value, seconds, minutes):
+            why += f"; --minutes allows {minutes:g}"
         why += "; half of prepare.size takes about a quarter of the time"
+    if not suffices(choice.value, seconds, minutes):
+        why += f"; the time budget does not suffice: --minutes allows {minutes:g}, but fewer epochs rarely train"
     return Choice(choice.key, epochs, f"{choice.why}; {why}" if epochs == choice.value else why)
+
+
+def suffices(epochs: int, seconds: float, minutes: float) -> bool:
+    """Return whether a time budget suffices for enough epochs to train: all that are proposed, or `EPOCHS[0]`.
+
+    Args:
+        epochs: proposed number of epochs.
+        seconds: duration of an epoch in seconds.
+        minutes: time budget.
+    """
+    return min(epochs, EPOCHS[0]) * seconds <= 60 * minutes
 
 
 def _duration(seconds: float) -> str:

@@ -319,9 +319,10 @@ def test_refused_files_are_counted(propose: Propose, workspace: Path, capsys: py
     propose(source)
     printed = capsys.readouterr()
     assert "1 file is refused, 'a/link.png': " in printed.out
-    assert [line.partition(" of ")[0] for line in printed.err.splitlines()][:3] == [
-        "configure: listing the files", "configure: reading the labels among 15 files", "configure: inspecting images",
-    ], "progress is reported while configure runs"  # fmt: skip
+    started = [line.partition(" the ")[0] for line in printed.err.splitlines() if "running for" not in line]
+    assert started == ["configure: listing", "configure: reading", "configure: inspecting images"], (
+        "progress is reported while configure runs"
+    )
 
 
 def test_alternative_can_be_chosen_by_options(

@@ -26,6 +26,7 @@ from stages.dataset.annotations import Annotation
 from stages.importers.sample import Sample, fixed_annotation
 from stages.runner.stage import call
 from stages.training import epoch_timing
+from stages.training.epoch_timing import EpochEstimate
 from tests.command_line import macula
 from tests.conftest import png
 from tests.toys import TOYS
@@ -398,7 +399,31 @@ def test_epochs_fit_the_time_budget() -> None:
     assert limit_epochs(choice, 2.0, "it took 1 s", 15).value == 40
     limited = limit_epochs(choice, 60.0, "it took 1 s", 15)
     assert limited.value == 15 and "40 epochs would be better but take 40 minutes" in limited.why
-    assert limit_epochs(choice, 6000.0, "it took 1 s", 15).value == 1
+    few = limit_epochs(choice, 6000.0, "it took 1 s", 15)
+    assert few.value == 10 and "the time budget does not suffice: --minutes allows 15" in few.why
+    assert limit_epochs(Choice("train.epochs", 4, ""), 6000.0, "it took 1 s", 15).value == 4
+
+
+@pytest.mark.parametrize(("side", "proposed"), [(28, 32), (60, 56), (100, 96), (128, 128), (300, 128)])
+def test_the_working_size_does_not_enlarge_the_images(
+    side: int, proposed: int, propose: Callable[..., tuple[Params, str]], workspace: Path
+) -> None:
+    files = {f"{'ab'[n % 2]}/{n}.png": png(noise(n, side)) for n in range(12)}
+    assert propose(write(workspace / "s", files))[0].prepare.size == proposed
+
+
+@pytest.mark.parametrize(("minutes", "size"), [(15.0, 128), (4.0, 64), (0.001, 32)])
+def test_a_smaller_size_is_proposed_where_too_few_epochs_fit(
+    minutes: float, size: int, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def estimate(samples: Any, annotations: Any, params: Any, training: float, validation: float) -> EpochEstimate:
+        return EpochEstimate(60.0 * (params.prepare.size / 128) ** 2, "an epoch was measured")
+
+    monkeypatch.setattr(epoch_timing, "estimate_epoch", estimate)
+    source = write(workspace / "s", {f"{'ab'[n % 2]}/{n}.png": png(noise(n, 128)) for n in range(12)})
+    macula("configure", str(source), "--minutes", str(minutes))
+    proposed = load(workspace / "params.proposed.yaml")
+    assert proposed.prepare.size == size and proposed.train.epochs >= 10
 
 
 @pytest.mark.parametrize(
