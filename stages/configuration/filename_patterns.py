@@ -95,7 +95,7 @@ def _patterns(paths: Sequence[str], labels: Sequence[str]) -> Iterator[tuple[str
 
 
 def _beginnings_recur(paths: Sequence[str], labels: Sequence[str]) -> bool:
-    """Return True if numbers follow a few beginnings that are no classes, as in left_12 and right_12."""
+    """Return True if numbers follow a few beginnings, as in left_12 and right_12, which do not name the classes."""
     matches = [re.fullmatch(r"(?:.*/)?([^/]*?)(\d+)[^/\d]*", path) for path in paths]
     beginnings = [match[1] if match else "" for match in matches]
     pairs = set(zip(beginnings, labels, strict=True))
