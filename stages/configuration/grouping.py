@@ -20,6 +20,7 @@ SHORTEST, WHOLE = 12, 64  # lengths of a sequence in images: minimum, and maximu
 RUNS, RUN = 4, 16  # number and length of the runs of images that are opened of longer sequences
 FEWEST_BLOCKS = 10
 MEGAPIXELS = 100.0  # maximum number of megapixels opened
+MEGAPIXELS_OF_LOOK_ALIKES = 30.0  # the same for the comparison of all images; 0.1 CPU seconds each
 BORDER_NOTE = "; adjacent blocks remain similar at their border, which biases scores slightly upwards"
 
 
@@ -51,7 +52,7 @@ def detect_grouping(
     """
     if any(item.group is not None for item in items):
         return ImageGrouping()
-    similar = find_look_alikes(items, known, MEGAPIXELS)
+    similar = find_look_alikes(items, known, MEGAPIXELS_OF_LOOK_ALIKES)
     found = _propose_grouping(items, labels, known, has_split, similar)
     if similar is None or similar.explained(assign_groups(items, found.group, found.block)):
         return found
