@@ -90,6 +90,17 @@ def _patterns(paths: Sequence[str], labels: Sequence[str]) -> Iterator[tuple[str
             numbered = sum(bool(re.search(r"\d", token)) for token in here)
             if len(here) == len(paths) <= 2 * numbered and all(re.search(r"[^\W\d]", token) for token in here):
                 yield rf"^(?:.*/)?(?:[^_/]*_){{{place}}}([^_/.]+)", SOMETIMES, ""
+        if _beginnings_recur(paths, labels):
+            yield r"(?<!\d)(\d+)[^/\d]*$", OFTEN, ""
+
+
+def _beginnings_recur(paths: Sequence[str], labels: Sequence[str]) -> bool:
+    """Return True if numbers follow a few beginnings, as in left_12 and right_12, which do not name the classes."""
+    matches = [re.fullmatch(r"(?:.*/)?([^/]*?)(\d+)[^/\d]*", path) for path in paths]
+    beginnings = [match[1] if match else "" for match in matches]
+    pairs = set(zip(beginnings, labels, strict=True))
+    are_classes = len(pairs) == len(set(beginnings)) == len(set(labels))
+    return all(matches) and 2 <= len(set(beginnings)) <= FEW_ENDINGS and not are_classes
 
 
 def _is_plausible(keys: Sequence[str], labels: Sequence[str], least: float) -> bool:

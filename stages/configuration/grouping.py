@@ -1,13 +1,14 @@
 """Detection of related images, which must stay in one split, by file name and by similarity."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 import numpy as np
 
-from stages.configuration.filename_patterns import CandidateGrouping, find_groupings, find_sequences
+from stages.configuration.filename_patterns import CandidateGrouping, assign_groups, find_groupings, find_sequences
 from stages.configuration.group_similarity import ImageSignature, SimilarityEvidence, add_signatures, compare_pairs
+from stages.configuration.look_alikes import LookAlikes, find_look_alikes
 from stages.dataset.counters import counter_scope
 from stages.importers.sample import Sample
 
@@ -19,6 +20,7 @@ SHORTEST, WHOLE = 12, 64  # lengths of a sequence in images: minimum, and maximu
 RUNS, RUN = 4, 16  # number and length of the runs of images that are opened of longer sequences
 FEWEST_BLOCKS = 10
 MEGAPIXELS = 100.0  # maximum number of megapixels opened
+MEGAPIXELS_OF_LOOK_ALIKES = 30.0  # the same for the comparison of all images; 0.1 CPU seconds each
 BORDER_NOTE = "; adjacent blocks remain similar at their border, which biases scores slightly upwards"
 
 
@@ -40,6 +42,8 @@ def detect_grouping(
 ) -> ImageGrouping:
     """Detect groups of related images, unless the source defines groups.
 
+    Similar images that the groups do not keep together are a question.
+
     Args:
         items: all images.
         labels: class of each image, or ''.
@@ -48,9 +52,35 @@ def detect_grouping(
     """
     if any(item.group is not None for item in items):
         return ImageGrouping()
+    similar = find_look_alikes(items, known, MEGAPIXELS_OF_LOOK_ALIKES)
+    found = _propose_grouping(items, labels, known, has_split, similar)
+    if similar is None or similar.explained(assign_groups(items, found.group, found.block)):
+        return found
+    return replace(found, asks=(similar.question(items, bool(found.group) or found.block > 1), *found.asks))
+
+
+def _propose_grouping(
+    items: Sequence[Sample],
+    labels: Sequence[str],
+    known: dict[int, ImageSignature],
+    has_split: bool,
+    similar: LookAlikes | None,
+) -> ImageGrouping:
+    """Propose groups by file names that the images do not contradict, or blocks of consecutive images.
+
+    Args:
+        items: all images.
+        labels: class of each image, or ''.
+        known: signatures of opened images by index; more are added.
+        has_split: whether the source defines the splits.
+        similar: images that are far nearer than distinct images are, which groups must keep together.
+    """
     paths = [item.path for item in items]
     asks: list[str] = []
     for one in find_groupings(paths, labels):
+        if similar and not similar.explained(one.keys):
+            asks.append(f"`{one.pattern}` is not proposed, because it separates similar images: {one.why}")
+            continue
         seen = _compare_groups(items, labels, one, known)
         best = max((e for e in seen if e.significant and e.auc >= ALIKE), key=lambda e: e.auc, default=None)
         shown = f": {best}" if best else f"; the images do not confirm it: {seen[0]}" if seen else ""

@@ -157,6 +157,7 @@ def test_images_of_a_patient_are_grouped(propose: Callable[..., tuple[Params, st
         ([f"scan_{n // 3:03}-{'xyz'[n % 3]}.png" for n in range(60)], 20),
         ([f"{n}-{n}_GTEX-{'ABCD'[n % 4]}{n // 8}_Fat.png" for n in range(60)], 32),
         ([f"clips/v{n // 10}/f{n % 10}.png" for n in range(80)], 8),
+        ([f"{'xyz'[n % 3]}_{n // 3:03}.png" for n in range(60)], 20),
         ([f"{n:04}.png" for n in range(60)], None),
         ([f"BloodImage_{n:05}.jpg" for n in range(60)], None),
         ([f"{kind}/{kind}_{n}.png" for n in range(12) for kind in "abcdef"], None),
@@ -214,6 +215,42 @@ def test_images_sorted_by_class_are_not_grouped(propose: Callable[..., tuple[Par
     table = "\n".join(["path,label", *(f"i/{n:03}.png,{'abc'[n // 20]}" for n in range(60))])
     proposed, _ = propose(write(workspace / "ordered", images | {"t.csv": table}))
     assert proposed.ingest.format == "table" and proposed.ingest.sequence_block == 1
+
+
+def exposures(objects: int, copies: int) -> dict[tuple[int, int], bytes]:
+    """Return noisy images of each object under different light, by object and copy."""
+    images = {}
+    for number in range(objects):
+        shape = noise(number).astype(float) - 155
+        for copy in range(copies):
+            other = noise(1000 + 100 * number + copy).astype(float) - 155
+            view = 120 + 6 * copy + (0.6 + 0.08 * copy) * shape + 0.4 * other
+            images[number, copy] = png(np.clip(view, 0, 255).astype(np.uint8))
+    return images
+
+
+def test_copies_with_a_common_number_are_grouped(propose: Callable[..., tuple[Params, str]], workspace: Path) -> None:
+    files = {f"{'ab'[n % 2]}/s{copy}_k{n:04}.png": image for (n, copy), image in exposures(16, 5).items()}
+    proposed, output = propose(write(workspace / "lamps", files))
+    groups = ingested(proposed, workspace).groupby("group")["path"].agg(lambda p: p.str.extract(r"k(\d+)")[0].nunique())
+    assert (groups == 1).all() and "do not keep them together" not in output and "no names explain" not in output
+
+
+@pytest.mark.parametrize("start", [0, 5000])
+def test_clusters_that_no_name_explains_are_a_question(
+    start: int, propose: Callable[..., tuple[Params, str]], workspace: Path
+) -> None:
+    order = np.random.default_rng(3).permutation(16)  # the numbers of an object differ between exposures
+    files = {
+        f"{'ab'[n % 2]}/s{copy}_k_{start + 40 * copy + (int(order[n]) + 5 * copy) % 16}.png": image
+        for (n, copy), image in exposures(16, 5).items()
+    }
+    _, output = propose(write(workspace / "lamps", files))
+    asked = re.search(r"(?:explain this|them together): do (\S+) and (\S+); .* show the same object", output)
+    assert asked, output
+    number = [files[name] for name in asked.groups()]
+    objects = [n for name in number for (n, _), image in exposures(16, 5).items() if image == name]
+    assert objects[0] == objects[1]
 
 
 def test_split_of_the_source_is_used_with_a_question(
