@@ -81,7 +81,7 @@ def record(layout: Layout, outcome: Outcome) -> dict[str, Any]:
 def proposal_in_words(params: Params) -> str:
     """Return task, format, groups and split of proposed params."""
     ingest = params.ingest
-    words = [params.task.name, ingest.format]
+    words: list[str] = [params.task.name, ingest.format]
     words += [f"group `{ingest.group_regex}`"] * bool(ingest.group_regex)
     words += [f"column {ingest.columns.group}"] * bool(ingest.columns.group)
     words += [f"blocks of {ingest.sequence_block}"] * (ingest.sequence_block > 1)
