@@ -147,7 +147,7 @@ VIDEO = layouts_of(
             CLASSES, ("folders",), "person: consecutive numbers across folders", ask_groups=True, fewest_groups=3
         ),
         frames_in_video_folders: Answer(CLASSES, ("table",), "video folder"),
-        frames_of_actions: Answer(CLASSES, ("folders",), "scene gNN of a class"),
+        frames_of_actions: Answer(CLASSES, ("folders",), "scene gNN (of a class)", fewest_groups=7),
         driving_with_masks_per_split: Answer(MASKS, ("masks",), split="either"),
         streets_of_cities: Answer(MASKS, ("masks",), split="either", targets="labelIds"),
         stereo_pairs_with_disparity: Answer(
