@@ -9,7 +9,7 @@ BROWSER := infra/browser/node_modules/.package-lock.json
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env docs demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search test-emulation check hooks check-infra wheel example compare bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
+.PHONY: help env docs demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search test-emulation check hooks check-infra wheel example compare bench-layouts bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -110,6 +110,9 @@ example: env ## run a parameter set of docs/examples in its own clone: make exam
 
 compare: env ## compare two variants on the same resamples: make compare A=representation.name=heatmap B=representation.name=disc
 	@$(RUN) macula compare $(if $(NAME),--example "$(NAME)" --source "$(SOURCE)") "$(A)" "$(B)"
+
+bench-layouts: env ## score what configure proposes for miniature folders of many layouts: about 10 minutes
+	$(RUN) OMP_NUM_THREADS=1 python -m benchmarks.layouts.propose_layouts $(ARGUMENTS)
 
 bench-augmentation: $(VENV)-benchmarks/synced ## compare augmentation speed with Kornia, torchvision and Albumentations
 	PYTHONUNBUFFERED=1 $(VENV)-benchmarks/bin/python -m benchmarks.augmentation.compare_augmentation $(ARGUMENTS)
