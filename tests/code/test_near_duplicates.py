@@ -376,7 +376,7 @@ def test_annotations_of_one_image_that_nearly_agree_are_reported_as_agreement_an
     rows = rows.assign(group=["a", "b"], pixels="equal", target_pixels="", arrival=1, target_offset=0, target_bytes=0)
     rows = rows.assign(height=64, width=64)
     data = AuditData(rows, pd.DataFrame(), Path())
-    data.__dict__["copies"] = Copies([rows], [], pd.DataFrame(columns=["first", "same"]), -1, "")
+    data.__dict__["copies"] = Copies([rows], [], pd.DataFrame(columns=["first", "same"]), -1, "", {}, None)
     found = {f.id: f for f in duplicates.find(data, params.audit)}
     assert ("duplicates/annotator-agreement" in found) == bool(agreement)
     if agreement:
