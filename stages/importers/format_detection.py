@@ -258,9 +258,9 @@ def _from_annotation_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
         if path.rpartition("/")[0] == text.rpartition("/")[0]
     }
     for format_, places, reason in (
-        ("voc", _above(files, "Annotations", ".xml"), "a folder Annotations contains XML files"),
+        ("voc", _above(files, ("annotations", "annotation"), ".xml"), "a folder of annotations contains XML files"),
         ("voc", _above_pairs(files), "XML files of Pascal VOC have the names of images"),
-        ("yolo", _above(files, "labels", ".txt"), "a folder labels contains text files"),
+        ("yolo", _above(files, ("labels",), ".txt"), "a folder labels contains text files"),
         ("yolo", {place.removeprefix(".") for place in beside}, "text files have the names of the images beside them"),
     ):
         above = {os.path.commonpath(places)} if places and "" not in places else set()
@@ -270,10 +270,11 @@ def _from_annotation_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
             yield FormatCandidate(format_, inside, reason, changes, reasons)
 
 
-def _above(files: SourceFiles, folder: str, ending: str) -> set[str]:
-    """Return the folders that contain this folder with a file of this ending."""
+def _above(files: SourceFiles, folders: tuple[str, ...], ending: str) -> set[str]:
+    """Return the folders that contain a folder of one of these names, in any case, with a file of this ending."""
     parts = [PurePosixPath(path).parts for path in files if path.lower().endswith(ending)]
-    return {"/".join(names[: names.index(folder)]) for names in parts if folder in names[:-1]}
+    places = ((names, i) for names in parts for i, name in enumerate(names[:-1]) if name.lower() in folders)
+    return {"/".join(names[:i]) for names, i in places}
 
 
 def _above_pairs(files: SourceFiles) -> set[str]:
