@@ -191,6 +191,9 @@ def _pair(
             targets_of[key] = tuple(others)
     if len(targets_of) < max(MIN_IMAGES, len(of_images) / 2):
         return None
+    labels = {PurePosixPath(path).parent.name for paths in targets_of.values() for path in paths}
+    if "{label}" in targets and len(labels) < 2:  # a single folder of masks, which another pattern names
+        return None
     several = "{label}" not in targets and any(len(paths) > 1 for paths in targets_of.values())
     keys = sorted(targets_of)
     files_of = tuple((image_of[key], targets_of[key][0]) for key in keys)

@@ -1,6 +1,6 @@
 """Layouts of sources that `configure` has to tell apart by structure: masks beside images, stacks, several tables."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -74,6 +74,14 @@ def test_masks_beside_images_are_masks_and_no_images_of_a_class(
     of_classes = [rival for rival in rivals if rival.format == "folders"]
     assert len(of_classes) > 0 or inside == "crack"
     assert all(f"{rival.inside}/{one.path}" in of_images for rival in of_classes for one in rival.samples)
+
+
+def test_one_folder_of_masks_beside_that_of_the_images_is_not_one_class(params: Params) -> None:
+    files = beside("d/images/{n}.png", "d/masks/{n}.png", "")
+    changes = detect(params, files)[0].changes
+    assert (changes["images"], changes["targets"]) == ("images/{key}.png", "masks/{key}.png")
+    files = beside("{folder}/images/{n}.png", "{folder}/masks/{n}.png", "p1", "p2")
+    assert detect(params, files)[0].changes["targets"] == "{folder}/masks/{key}.png"
 
 
 def test_a_pair_of_patterns_may_leave_the_suffix_of_the_images_open(params: Params) -> None:
@@ -233,7 +241,7 @@ def test_numbers_that_differ_only_in_padding_are_not_mixed_up(params: Params) ->
     files = {f"i/{n}.png": grey(k) for k, n in enumerate(("1", "01", "2", "3"))}
     files |= {f"m/{n}.png": blob(k) for k, n in enumerate(("1", "01", "2", "003"))}
     importing = params.ingest.model_copy(update={"images": "i/{key}.png", "targets": "m/{key}.png"})
-    source = {path: partial(bytes, data) for path, data in files.items()}
+    source: dict[str, Callable[[], bytes]] = {path: partial(bytes, data) for path, data in files.items()}
     samples, rejected = IMPORTERS["masks"](source, "", importing, False)
     assert sorted(one.path for one in samples) == ["i/01.png", "i/1.png", "i/2.png", "i/3.png"] and not rejected
     del source["m/01.png"]
