@@ -154,6 +154,15 @@ def test_tables_of_different_columns_are_not_joined(params: Params) -> None:
     assert tables == ["labeled-data/v0/labels.csv", "labeled-data/v1/labels.csv"]
 
 
+def test_tables_of_different_points_are_not_joined(params: Params) -> None:
+    files = videos(2, "CollectedData_me.csv", POINTS, "{folder}/img{n}.png,3,{n}\n")
+    path = "labeled-data/v1/CollectedData_me.csv"
+    files[path] = str(files[path]).replace("nose", "tail")
+    assert {one.inside for one in detect(params, files) if one.format == "deeplabcut"} == {
+        "labeled-data/v0/CollectedData_me.csv", path,
+    }  # fmt: skip
+
+
 def test_two_videos_are_divided_into_blocks_and_ingested(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = videos(2, "CollectedData_me.csv", POINTS, "{folder}/img{n}.png,3,{n}\n")
     macula("configure", str(write(workspace / "source", files)), "--quick")
